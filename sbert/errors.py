@@ -1,0 +1,126 @@
+"""Every error the library raises, in one tree.
+
+    SbertError
+    ├── SettingsError             a setting, or a combination of settings, that cannot work
+    ├── StorageError              object storage or disk said no (``transient`` tells whether trying again can help)
+    │   └── MissingError          no such file, bucket or prefix
+    ├── SourceError               the raw text cannot be used as asked
+    │   ├── EmptySourceError      nothing to read under the URI
+    │   ├── ColumnError           a named column is not there
+    │   └── BrokenObjectError     one object cannot be read to its end (truncated, corrupt)
+    ├── ModelError                the model folder cannot be loaded as a sentence encoder
+    ├── QualityError              vectors that must not be published
+    │   └── TruncationError       more rows were truncated than the policy allows
+    └── TableError                the table cannot be used as asked
+        ├── NotATableError        no table at the URI
+        ├── EncoderMismatchError  rows of one encoder offered to a table of another
+        ├── CommitConflictError   another writer committed first
+        └── AccountingError       rows read and rows accounted for differ
+
+Messages name the thing, both numbers and the remedy.
+"""
+
+__all__ = [
+    "AccountingError",
+    "BrokenObjectError",
+    "ColumnError",
+    "CommitConflictError",
+    "EmptySourceError",
+    "EncoderMismatchError",
+    "MissingError",
+    "ModelError",
+    "NotATableError",
+    "QualityError",
+    "SbertError",
+    "SettingsError",
+    "SourceError",
+    "StorageError",
+    "TableError",
+    "TruncationError",
+]
+
+
+class SbertError(Exception):
+    """Base of all errors that this library raises on purpose."""
+
+
+class SettingsError(SbertError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class StorageError(SbertError, OSError):
+    """Object storage or disk refused an operation on ``uri``; ``transient`` when trying again can help."""
+
+    def __init__(self, message: str, *, uri: str = "", transient: bool = False) -> None:
+        super().__init__(message)
+        self.uri = uri
+        self.transient = transient
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the keyword arguments when a worker process sends the error back."""
+        return (_storage_error, (type(self), str(self), self.uri, self.transient))
+
+
+def _storage_error(kind: type[StorageError], message: str, uri: str, transient: bool) -> StorageError:
+    return kind(message, uri=uri, transient=transient)
+
+
+class MissingError(StorageError):
+    """No such file, bucket or prefix."""
+
+
+class SourceError(SbertError):
+    """The raw text cannot be used as asked."""
+
+
+class EmptySourceError(SourceError):
+    """There is nothing to read under the URI."""
+
+
+class ColumnError(SourceError):
+    """A named column is not in the source; the message lists the columns there are."""
+
+
+class BrokenObjectError(SourceError):
+    """One object cannot be read to its end; the others can."""
+
+    def __init__(self, uri: str, detail: str) -> None:
+        super().__init__(f"{uri}: {detail}")
+        self.uri = uri
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep both arguments when a worker process sends the error back."""
+        return (type(self), (self.uri, self.detail))
+
+
+class ModelError(SbertError):
+    """The model folder cannot be loaded as a sentence encoder."""
+
+
+class QualityError(SbertError):
+    """Vectors that must not be published: not finite, of the wrong dim or norm, or all alike."""
+
+
+class TruncationError(QualityError):
+    """More rows were truncated than the policy allows."""
+
+
+class TableError(SbertError):
+    """The table cannot be used as asked."""
+
+
+class NotATableError(TableError):
+    """There is no table at the URI."""
+
+
+class EncoderMismatchError(TableError):
+    """Rows of one encoder were offered to a table of another."""
+
+
+class CommitConflictError(TableError):
+    """Another writer committed first; nothing of this commit was published."""
+
+
+class AccountingError(TableError):
+    """Rows read and rows accounted for differ: nothing is published."""

@@ -1,0 +1,224 @@
+"""Files behind URIs: local folders and object storage through one interface.
+
+The one idea: a location is a string (``/data/raw``, ``file:///data/raw``, ``s3://bucket/prefix``) and every module
+reaches it through fsspec; pyarrow gets the fsspec filesystem too, because its own S3 client ignores
+``AWS_ENDPOINT_URL``. Credentials and endpoint come from the standard AWS environment variables, never from arguments.
+Errors of every client leave this module as `StorageError`, which says whether trying again can help.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import posixpath
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from sbert.errors import MissingError, SbertError, StorageError
+
+__all__ = [
+    "base_name",
+    "delta_storage_options",
+    "filesystem",
+    "is_transient",
+    "join",
+    "normalize_uri",
+    "open_input",
+    "read_bytes",
+    "strip_protocol",
+    "translate_errors",
+    "write_bytes",
+]
+
+S3_CONNECT_TIMEOUT_SECONDS = 10
+S3_READ_TIMEOUT_SECONDS = 60
+S3_CLIENT_ATTEMPTS = 3
+"""Attempts of botocore itself; s3fs's own loop around it is set to one (the two would multiply)."""
+
+TRANSIENT_ERRNOS = frozenset(
+    {errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
+)
+TRANSIENT_WORDS = re.compile(
+    r"slow ?down|service ?unavailable|internal ?error|request ?timeout|timed? ?out|connection (reset|refused|closed|error)"
+    r"|broken pipe|could not connect|temporarily|error sending request|\b50[0234]\b|\b429\b|too many requests"
+    r"|incomplete ?read|payload is not completed|server disconnected",
+    re.IGNORECASE,
+)
+DENIED_WORDS = re.compile(
+    r"access ?denied|forbidden|\b403\b|invalid ?access ?key|signature ?does ?not ?match|unable to locate credentials"
+    r"|no ?credentials|invalid ?token|expired ?token|\b401\b|unauthorized",
+    re.IGNORECASE,
+)
+MISSING_WORDS = re.compile(r"no ?such ?bucket|no ?such ?key|does not exist|not ?found|\b404\b", re.IGNORECASE)
+ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def normalize_uri(uri: str | os.PathLike[str]) -> str:
+    """Give the one spelling of a location: an absolute local path or a URI, without a trailing slash.
+
+    ``data/raw/``, ``file:///here/data/raw`` and ``/here/data/raw`` are one location and get one spelling, so that
+    fingerprints and the ``source`` column do not depend on how a command was typed.
+    """
+    text = os.fspath(uri)
+    if "://" in text and not text.startswith(("file://", "local://")):
+        protocol, rest = text.split("://", 1)
+        return f"{protocol}://{rest.rstrip('/')}"
+    local = text.split("://", 1)[1] if "://" in text else text
+    absolute = os.path.abspath(os.path.expanduser(local))  # noqa: PTH100, PTH111  (keeps symbolic links and globs)
+    return absolute.replace(os.sep, "/")
+
+
+def strip_protocol(uri: str) -> str:
+    """Give the path that the filesystem of `uri` uses: ``s3://bucket/key`` becomes ``bucket/key``."""
+    return uri.split("://", 1)[1] if "://" in uri else uri
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append path parts to a location."""
+    return posixpath.join(uri, *parts)
+
+
+def base_name(uri: str) -> str:
+    """Give the last path part of a location."""
+    return posixpath.basename(uri.rstrip("/"))
+
+
+def filesystem(uri: str) -> AbstractFileSystem:
+    """Open the filesystem that holds `uri`, without listing caches: what it says is true now.
+
+    Raises:
+        StorageError: when the protocol is unknown or its package is not installed.
+    """
+    protocol = uri.split("://", 1)[0] if "://" in uri else "file"
+    options: dict[str, Any] = {}
+    if protocol in {"s3", "s3a"}:
+        options = {
+            "use_listings_cache": False,
+            "config_kwargs": {
+                "connect_timeout": S3_CONNECT_TIMEOUT_SECONDS,
+                "read_timeout": S3_READ_TIMEOUT_SECONDS,
+                "retries": {"mode": "standard", "max_attempts": S3_CLIENT_ATTEMPTS},
+            },
+        }
+    elif protocol == "file":
+        options = {"auto_mkdir": True}
+    try:
+        opened = fsspec.filesystem(protocol, **options)
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"{uri}: no storage client for '{protocol}://': {error}", uri=uri) from error
+    if protocol in {"s3", "s3a"}:
+        opened.retries = 1
+    return opened
+
+
+def open_input(uri: str) -> IO[bytes]:
+    """Open a location for reading bytes, seekable, reading ahead in blocks."""
+    with translate_errors(uri):
+        return filesystem(uri).open(strip_protocol(uri), "rb")  # type: ignore[no-any-return]
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a small file whole."""
+    with translate_errors(uri):
+        return filesystem(uri).cat_file(strip_protocol(uri))  # type: ignore[no-any-return]
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Write a small file so that a reader sees all of it or nothing, also after a kill at any moment."""
+    fs = filesystem(uri)
+    path = strip_protocol(uri)
+    with translate_errors(uri):
+        if "://" in uri:
+            fs.pipe_file(path, content)  # an object store shows an object only once it is whole
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def delta_storage_options(uri: str) -> dict[str, str]:
+    """Give delta-rs what it needs beyond the AWS environment variables: plain http if asked for, and a region."""
+    if not uri.startswith(("s3://", "s3a://")):
+        return {}
+    options: dict[str, str] = {}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        options["AWS_ENDPOINT_URL"] = endpoint
+        if endpoint.startswith("http://"):
+            options["AWS_ALLOW_HTTP"] = "true"
+    if not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
+        options["AWS_REGION"] = "us-east-1"
+    return options
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same call may succeed when made again: time-outs, resets, throttling, server faults."""
+    if isinstance(error, StorageError):
+        return error.transient
+    if isinstance(error, SbertError | FileNotFoundError | PermissionError | FileExistsError | IsADirectoryError):
+        return False
+    if isinstance(error, ConnectionError | TimeoutError | asyncio.TimeoutError):
+        return True
+    if isinstance(error, OSError) and error.errno is not None and error.errno not in TRANSIENT_ERRNOS:
+        return False
+    module = type(error).__module__.split(".")[0]
+    if isinstance(error, OSError) or module in {"aiohttp", "botocore", "aiobotocore", "deltalake"}:
+        text = f"{type(error).__name__} {error}"
+        return not DENIED_WORDS.search(text) and bool(TRANSIENT_WORDS.search(text))
+    return False
+
+
+@contextlib.contextmanager
+def translate_errors(uri: str) -> Iterator[None]:
+    """Turn what storage clients raise inside the block into `StorageError` naming `uri`, cause and remedy.
+
+    Raises:
+        MissingError: no such file, bucket or prefix.
+        StorageError: any other refusal; `transient` says whether trying again can help.
+    """
+    try:
+        yield
+    except SbertError:
+        raise
+    except Exception as error:
+        translated = _translate(uri, error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _translate(uri: str, error: Exception) -> StorageError | None:
+    module = type(error).__module__.split(".")[0]
+    if not isinstance(error, OSError | TimeoutError) and module not in {"aiohttp", "botocore", "aiobotocore", "deltalake", "_internal"}:
+        return None
+    detail = ANSI_COLOUR.sub("", " ".join(str(error).split())) or type(error).__name__
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") if uri.startswith("s3") else None
+    where = f"{uri} (endpoint {endpoint})" if endpoint else uri
+    if isinstance(error, FileNotFoundError) or (not isinstance(error, PermissionError) and MISSING_WORDS.search(detail)):
+        return MissingError(f"{where}: no such file, bucket or prefix ({detail})", uri=uri)
+    if isinstance(error, PermissionError) or DENIED_WORDS.search(detail) or "Credentials" in type(error).__name__:
+        remedy = (
+            "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
+            if uri.startswith("s3")
+            else "check the owner and mode of the folder"
+        )
+        return StorageError(f"{where}: access denied ({detail}); {remedy}", uri=uri)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StorageError(f"{where}: the disk is full ({detail}); free space and run again", uri=uri)
+    transient = is_transient(error)
+    advice = "storage did not answer as it should; the run can be repeated" if transient else "storage refused"
+    return StorageError(f"{where}: {advice} ({detail})", uri=uri, transient=transient)
