@@ -1,0 +1,1 @@
+"""Prefect flows, one file per job a person starts, and the ``sbert`` command line."""

@@ -7,7 +7,8 @@
     ├── SourceError               the raw text cannot be used as asked
     │   ├── EmptySourceError      nothing to read under the URI
     │   ├── ColumnError           a named column is not there
-    │   └── BrokenObjectError     one object cannot be read to its end (truncated, corrupt)
+    │   ├── BrokenObjectError     one object cannot be read to its end (truncated, corrupt), or lacks a column
+    │   └── IncompleteError       objects could not be read; everything else was published
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
     ├── QualityError              vectors that must not be published
     │   └── TruncationError       more rows were truncated than the policy allows
@@ -27,6 +28,7 @@ __all__ = [
     "CommitConflictError",
     "EmptySourceError",
     "EncoderMismatchError",
+    "IncompleteError",
     "MissingError",
     "ModelError",
     "NotATableError",
@@ -92,6 +94,18 @@ class BrokenObjectError(SourceError):
     def __reduce__(self) -> tuple[object, ...]:
         """Keep both arguments when a worker process sends the error back."""
         return (type(self), (self.uri, self.detail))
+
+
+class IncompleteError(SourceError):
+    """Some objects could not be read; everything else was done and published. ``report`` says what was."""
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the report when the error travels between processes."""
+        return (type(self), (str(self), self.report))
 
 
 class ModelError(SbertError):

@@ -9,11 +9,12 @@ Errors of every client leave this module as `StorageError`, which says whether t
 import asyncio
 import contextlib
 import errno
+import io
 import os
 import posixpath
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,13 +24,17 @@ from fsspec import AbstractFileSystem
 from sbert.errors import MissingError, SbertError, StorageError
 
 __all__ = [
+    "OutputFile",
     "base_name",
+    "delete",
     "delta_storage_options",
     "filesystem",
     "is_transient",
     "join",
+    "list_names",
     "normalize_uri",
     "open_input",
+    "open_output",
     "read_bytes",
     "strip_protocol",
     "translate_errors",
@@ -148,6 +153,103 @@ def write_bytes(uri: str, content: bytes) -> None:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+class OutputFile(io.RawIOBase):
+    """A file being written that appears under its name only when it is closed without an error.
+
+    Local files are written under a temporary name beside the target and renamed; object stores show an object only
+    once its upload is complete.
+    """
+
+    def __init__(self, uri: str) -> None:
+        """Open for writing."""
+        super().__init__()
+        self._uri = uri
+        self._path = strip_protocol(uri)
+        self._fs = filesystem(uri)
+        self._is_local = "://" not in uri
+        target = f"{self._path}.{uuid.uuid4().hex}.tmp" if self._is_local else self._path
+        self._temporary = posixpath.join(posixpath.dirname(target), "." + posixpath.basename(target))
+        with translate_errors(uri):
+            self._file = self._fs.open(self._temporary if self._is_local else self._path, "wb")
+
+    def writable(self) -> bool:
+        """Always true."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Append bytes."""
+        with translate_errors(self._uri):
+            return int(self._file.write(data))
+
+    def tell(self) -> int:
+        """Give the number of bytes written."""
+        return int(self._file.tell())
+
+    def flush(self) -> None:
+        """Do nothing: bytes reach storage in parts of the client's own size."""
+
+    def close(self) -> None:
+        """Make the file visible."""
+        if self.closed:
+            return
+        super().close()
+        with translate_errors(self._uri):
+            if self._is_local:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            self._file.close()
+            if self._is_local:
+                os.replace(self._temporary, self._path)  # noqa: PTH105
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        if self.closed:
+            delete([self._uri])
+            return
+        super().close()
+        with contextlib.suppress(Exception):
+            if self._is_local:
+                self._file.close()
+                os.unlink(self._temporary)  # noqa: PTH108
+            else:
+                self._file.discard()  # aborts the multipart upload
+                self._file.closed = True
+
+
+def open_output(uri: str) -> OutputFile:
+    """Open a location for writing; the file appears when it is closed, or never after `discard`."""
+    return OutputFile(uri)
+
+
+def delete(uris: Iterable[str]) -> None:
+    """Remove files; those that are not there are passed over."""
+    for uri in uris:
+        with contextlib.suppress(MissingError), translate_errors(uri):
+            filesystem(uri).rm_file(strip_protocol(uri))
+
+
+def list_names(uri: str) -> dict[str, int]:
+    """Give the names directly under a folder and their sizes in bytes (0 for folders); empty when there is none.
+
+    Raises:
+        MissingError: no such bucket.
+        StorageError: storage refused.
+    """
+    path = strip_protocol(uri)
+    with translate_errors(uri):
+        try:
+            entries = filesystem(uri).ls(path, detail=True)
+        except FileNotFoundError:
+            if "://" in uri:
+                filesystem(uri).ls(path.split("/", 1)[0], detail=False)  # a missing bucket is an error
+            return {}
+    return {
+        posixpath.basename(entry["name"].rstrip("/")): entry["size"] or 0
+        for entry in entries
+        if entry["name"].rstrip("/") != path.rstrip("/")
+    }
 
 
 def delta_storage_options(uri: str) -> dict[str, str]:

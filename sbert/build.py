@@ -1,0 +1,179 @@
+"""Build splits: what a worker process holds for a run, and the completion of one split.
+
+The one idea: a process loads the encoder once and remembers every vector it made; building a split is then a stream
+(`sbert.stream`) followed by the split's completion record. A kill before the record costs the split, nothing else.
+"""
+
+import datetime as dt
+import logging
+import threading
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.counts import RowCounts
+from sbert.encoder import SentenceEncoder
+from sbert.errors import BrokenObjectError
+from sbert.job import RefreshSettings
+from sbert.known import KnownVectors
+from sbert.loading import EncoderSpec, load_encoder
+from sbert.plan import Plan, PlannedSplit, without_objects
+from sbert.records import RecordedSpan, SplitRecord, rejects_name, write_record
+from sbert.shards import ShardRecord
+from sbert.storage import join
+from sbert.stream import SplitStream
+from sbert.table import EncoderInfo, Table
+
+__all__ = ["BuildContext", "BuildResult", "SplitBuilder", "build_context", "builder_for", "close_builder"]
+
+log = logging.getLogger(__name__)
+
+
+class BuildContext(BaseModel):
+    """What a worker needs to build any split of one run."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    run_id: str
+    table_uri: str
+    settings: RefreshSettings
+    encoder_spec: EncoderSpec
+    encoder: EncoderInfo
+    kept_schema: dict[str, pl.DataType]
+    rows_fingerprint: str
+    known_shards: tuple[str, ...] = Field(description="Shards whose vectors can be carried over: same encoder.")
+    have: frozenset[str] = Field(description="Fingerprints of the splits that the table has.")
+
+
+def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildContext:
+    """Gather what workers need for the splits of `plan`."""
+    known: list[str] = []
+    if plan.base_version is not None and plan.build:
+        table = Table.open(plan.table_uri, plan.base_version)
+        if table.encoder.fingerprint == plan.encoder.fingerprint:
+            known = [shard.name for shard in table.shards()]
+    return BuildContext(
+        run_id=run_id,
+        table_uri=plan.table_uri,
+        settings=settings,
+        encoder_spec=plan.encoder_spec,
+        encoder=plan.encoder,
+        kept_schema=plan.kept_schema,
+        rows_fingerprint=plan.rows_fingerprint,
+        have=frozenset(planned.fingerprint for planned in plan.keep) | {shard.fingerprint for shard in plan.drop},
+        known_shards=tuple(known),
+    )
+
+
+class BuildResult(BaseModel):
+    """What became of a planned split: built whole, or without the objects that cannot be read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    planned: PlannedSplit = Field(description="The split as it was planned.")
+    built: PlannedSplit | None = Field(default=None, description="The split whose rows are there now, if any.")
+    record: SplitRecord | None = Field(default=None, description="Its record; empty when the table has it already.")
+    broken: dict[str, str] = Field(default_factory=dict, description="Reason for each unreadable object, by URI.")
+
+
+class SplitBuilder:
+    """Builds splits of one run in one process; threads may share it."""
+
+    def __init__(self, context: BuildContext, encoder: SentenceEncoder) -> None:
+        """Prepare; the table's shards are indexed when the first split is built."""
+        self.context = context
+        self.encoder = encoder
+        self.known = KnownVectors(encoder.dim, run_file_bytes=context.settings.run_file_bytes)
+        self.encode_lock = threading.Lock()
+        self.stop = threading.Event()
+        self._index_lock = threading.Lock()
+        self._is_indexed = False
+        self._num_rows_done = 0
+
+    @property
+    def num_rows_done(self) -> int:
+        """Rows that have passed the encoder so far, for showing progress."""
+        return self._num_rows_done
+
+    def count_rows(self, num_rows: int) -> None:
+        """Add to the progress that is shown."""
+        self._num_rows_done += num_rows
+
+    def build(self, planned: PlannedSplit, excluded_ids: frozenset[str] = frozenset()) -> BuildResult:
+        """Build a split and declare it finished; objects that cannot be read to their end are left out.
+
+        Args:
+            planned: the split.
+            excluded_ids: ids that a later split of the same object has; their rows are rejected as duplicates.
+
+        Raises:
+            StorageError: when storage fails; `transient` says whether building again can help.
+            QualityError: when a vector must not be published.
+            InterruptedError: when `stop` was set; nothing of the split is kept.
+        """
+        self._index_table()
+        broken: dict[str, str] = {}
+        current: PlannedSplit | None = planned
+        while current is not None:
+            if broken and current.fingerprint in self.context.have:
+                return BuildResult(planned=planned, built=current, broken=broken)
+            stream = SplitStream(self, current, excluded_ids)
+            try:
+                shards, counts = stream.run()
+            except BrokenObjectError:
+                for uri, detail in stream.broken.items():
+                    log.warning("%s: left out, the table keeps its earlier rows: %s", uri, detail)
+                broken |= stream.broken
+                current = without_objects(current, set(broken), self.context.rows_fingerprint)
+                continue
+            record = self._record(current, shards, counts)
+            write_record(self.context.table_uri, record)
+            return BuildResult(planned=planned, built=current, record=record, broken=broken)
+        return BuildResult(planned=planned, broken=broken)
+
+    def _record(self, planned: PlannedSplit, shards: list[ShardRecord], counts: RowCounts) -> SplitRecord:
+        return SplitRecord(
+            fingerprint=planned.fingerprint,
+            encoder_fingerprint=self.context.encoder.fingerprint,
+            name=planned.split.name,
+            spans=[
+                RecordedSpan(uri=span.object.uri, version=span.object.version, start=span.start, stop=span.stop)
+                for span in planned.split.spans
+            ],
+            shards=shards,
+            rejects=rejects_name(planned.fingerprint) if counts.num_rows_rejected else None,
+            counts=counts,
+            run_id=self.context.run_id,
+            built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        )
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        self.known.close()
+
+    def _index_table(self) -> None:
+        with self._index_lock:
+            if not self._is_indexed:
+                for name in self.context.known_shards:
+                    self.known.add_shard(join(self.context.table_uri, name))
+                self._is_indexed = True
+
+
+_builders: dict[str, SplitBuilder] = {}
+_builders_lock = threading.Lock()
+
+
+def builder_for(context: BuildContext) -> SplitBuilder:
+    """Give this process's builder of a run, made at the first call."""
+    with _builders_lock:
+        if context.run_id not in _builders:
+            _builders[context.run_id] = SplitBuilder(context, load_encoder(context.encoder_spec))
+        return _builders[context.run_id]
+
+
+def close_builder(run_id: str) -> None:
+    """Forget this process's builder of a run, if there is one, and remove its temporary files."""
+    with _builders_lock:
+        builder = _builders.pop(run_id, None)
+    if builder is not None:
+        builder.close()

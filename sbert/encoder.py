@@ -1,0 +1,451 @@
+"""Sentence-BERT: texts in, vectors out.
+
+The one idea: an encoder is a transformer, a pooling and a few layers; around it, texts are tokenized a block at a time,
+sorted by length, cut into batches by a token budget, padded within the batch only, and put back in order.
+
+    from sbert import SentenceEncoder
+    encoder = SentenceEncoder.from_pretrained()
+    vectors = encoder.encode(["How do I reset my password?", "Forgot my login"])   # float32, shape (2, 384)
+"""
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import tokenizers
+import torch
+from torch import Tensor, nn
+
+from sbert.batching import cut_batches, pad_batch
+from sbert.errors import ModelError, SettingsError
+from sbert.fingerprint import hash_encoder
+from sbert.modules import Normalize
+from sbert.pooling import Pooling, PoolingMode
+from sbert.pretrained import DEFAULT_MODEL, locate_model, read_folder, write_modules
+from sbert.tokenizing import TokenizedTexts, special_token_counts, tokenize_block
+from sbert.windowing import WindowSettings
+
+__all__ = ["BATCH_TOLERANCE", "DEFAULT_MODEL", "ComputeDtype", "SentenceEncoder"]
+
+log = logging.getLogger(__name__)
+
+Texts = pl.Series | pa.Array | pa.ChunkedArray | Sequence[str]
+
+CPU_TOKEN_BUDGET = 4_096
+"""Padded tokens of a batch on a CPU: activations then stay in its caches."""
+GPU_TOKEN_BUDGET = 131_072
+TEXTS_PER_BLOCK = 16_384
+"""Texts that are tokenized and sorted together by `encode`."""
+MAX_LENGTH_WITHOUT_LIMIT = 512
+UNLIMITED = 1_000_000
+"""Tokenizers write a huge number when they have no limit."""
+
+
+class ComputeDtype(StrEnum):
+    """The type the transformer computes in; pooling and normalization are always float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+BATCH_TOLERANCE: dict[ComputeDtype, float] = {
+    ComputeDtype.FLOAT32: 1e-5,
+    ComputeDtype.BFLOAT16: 3e-2,
+    ComputeDtype.FLOAT16: 5e-3,
+}
+"""Largest difference of any value of a unit vector that batch mates and batch order can make."""
+
+
+class SentenceEncoder(nn.Module):
+    """A Sentence-BERT encoder (Reimers and Gurevych 2019); threads may share one."""
+
+    def __init__(
+        self,
+        transformer: nn.Module,
+        tokenizer: Any,
+        pooling: Pooling,
+        layers: Sequence[nn.Module] = (),
+        *,
+        max_seq_length: int,
+        model_id: str = "",
+        prompts: dict[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        do_lower_case: bool = False,
+        compute_dtype: ComputeDtype = ComputeDtype.FLOAT32,
+        device: str | torch.device | None = None,
+    ) -> None:
+        """Put an encoder together from its parts; `from_pretrained` is the usual way.
+
+        Args:
+            transformer: a Hugging Face encoder: takes input_ids and attention_mask, gives last_hidden_state.
+            tokenizer: its fast tokenizer (``PreTrainedTokenizerFast``).
+            pooling: token vectors to one vector.
+            layers: Dense and Normalize modules, applied in order.
+            max_seq_length: tokens after which a text is truncated, special tokens included.
+            model_id: what readers are told the encoder is called.
+            prompts: texts put before others, by name (``query``, ``document``).
+            default_prompt_name: the prompt used when none is asked for.
+            do_lower_case: lower-case texts before tokenizing.
+            compute_dtype: type the transformer computes in.
+            device: where it computes; by default CUDA, else MPS, else CPU.
+        """
+        super().__init__()
+        self.model_id = model_id
+        self.compute_dtype = ComputeDtype(compute_dtype)
+        self.max_seq_length = max_seq_length
+        self.prompts = dict(prompts or {})
+        self.default_prompt_name = default_prompt_name
+        self.do_lower_case = do_lower_case
+        self.hf_tokenizer = tokenizer
+        self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._pad_id = int(tokenizer.pad_token_id or 0)
+        self.pooling = pooling
+        self.layers = nn.ModuleList(layers)
+        self.transformer = transformer
+        shortest = sum(special_token_counts(self._tokenizer)) + 1
+        if max_seq_length < shortest:
+            raise SettingsError(f"max_seq_length is {max_seq_length}, the model needs at least {shortest} tokens")
+        self._lock = threading.Lock()
+        self._token_budget: int | None = None
+        self.eval()
+        self.fingerprint  # noqa: B018  (hash the weights as stored, before they change type)
+        self.transformer.to(device=_device(device), dtype=getattr(torch, self.compute_dtype.value))
+        self.pooling.to(_device(device))
+        self.layers.to(_device(device))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        *,
+        device: str | torch.device | None = None,
+        compute_dtype: ComputeDtype = ComputeDtype.FLOAT32,
+        max_seq_length: int | None = None,
+        normalize: bool | None = None,
+    ) -> Self:
+        """Load a sentence-transformers folder, or a plain Hugging Face encoder (then pooled by mean).
+
+        Args:
+            model: local folder, URI of a folder in object storage, hub id, or the packaged default.
+            device: where it computes; by default CUDA, else MPS, else CPU.
+            compute_dtype: type the transformer computes in.
+            max_seq_length: tokens after which a text is truncated; by default the model's own limit.
+            normalize: True or False to give vectors unit length or not; None for what the model says.
+
+        Raises:
+            ModelError: when the model cannot be found or loaded whole and safely.
+            SettingsError: when `max_seq_length` is out of the model's range.
+        """
+        folder = read_folder(locate_model(model))
+        transformer, tokenizer = _load_transformer(folder.transformer)
+        limit = _position_limit(transformer.config)
+        own = folder.max_seq_length or tokenizer.model_max_length
+        if own > UNLIMITED:
+            own = limit or MAX_LENGTH_WITHOUT_LIMIT
+        chosen = max_seq_length or min(own, limit or own)
+        if limit is not None and chosen > limit:
+            raise SettingsError(f"max_seq_length is {chosen}, {os.fspath(model)} has positions for {limit} tokens")
+        pooling = folder.pooling or Pooling(transformer.config.hidden_size, (PoolingMode.MEAN,))
+        layers = list(folder.layers)
+        if normalize is not None:
+            layers = [layer for layer in layers if not isinstance(layer, Normalize)] if not normalize else layers
+            if normalize and not any(isinstance(layer, Normalize) for layer in layers):
+                layers.append(Normalize())
+        return cls(
+            transformer,
+            tokenizer,
+            pooling,
+            layers,
+            max_seq_length=chosen,
+            model_id=os.fspath(model),
+            prompts=folder.prompts,
+            default_prompt_name=folder.default_prompt_name,
+            do_lower_case=folder.do_lower_case,
+            compute_dtype=compute_dtype,
+            device=device,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder computes."""
+        return next(self.transformer.parameters()).device
+
+    @property
+    def dim(self) -> int:
+        """Values in one vector."""
+        sizes = [layer.out_features for layer in self.layers if hasattr(layer, "out_features")]
+        return int(sizes[-1]) if sizes else self.pooling.dim
+
+    @property
+    def pooling_name(self) -> str:
+        """How token vectors become one vector, for example ``mean`` or ``cls+max``."""
+        return "+".join(mode.value for mode in self.pooling.modes)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors have unit length."""
+        return len(self.layers) > 0 and isinstance(self.layers[-1], Normalize)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides a text's vector; 64 hex digits, the same wherever the model lies."""
+        tensors = {name: tensor for name, tensor in self.state_dict().items() if ".pooler." not in name}
+        facts = {
+            "tokenizer": self._tokenizer.to_str(),
+            "do_lower_case": self.do_lower_case,
+            "pooling": [self.pooling_name, self.pooling.include_prompt],
+            "layers": [
+                [type(layer).__name__, getattr(layer, "activation_name", None)] for layer in self.layers
+            ],
+            "max_seq_length": self.max_seq_length,
+            "dim": self.dim,
+            "precision": "float32",
+            "compute_dtype": self.compute_dtype.value,
+        }
+        return hash_encoder(tensors, facts)
+
+    def prompt_for(self, role: Literal["query", "document"]) -> str:
+        """Give the prompt for queries or documents, by sentence-transformers' rule; empty when there is none."""
+        names = ("query",) if role == "query" else ("document", "passage", "corpus")
+        return next((self.prompts[name] for name in names if name in self.prompts), "")
+
+    def tokenize(self, texts: Texts, *, prompt: str = "", windows: WindowSettings | None = None) -> TokenizedTexts:
+        """Tokenize texts; longer ones are truncated at `max_seq_length`, or cut into `windows`."""
+        as_list = _as_list(texts)
+        if self.do_lower_case:
+            as_list, prompt = [text.lower() for text in as_list], prompt.lower()
+        return tokenize_block(
+            self._tokenizer, as_list, max_seq_length=self.max_seq_length, prompt=prompt, windows=windows
+        )
+
+    def encode(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        windows: WindowSettings | None = None,
+        token_budget: int | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Encode N texts; give float32 vectors of shape (N, dim), in order.
+
+        Args:
+            texts: the texts.
+            prompt_name: name of the model's prompt to put before each text.
+            prompt: the prompt itself; wins over `prompt_name`.
+            windows: cut longer texts into windows and average these, in place of truncation.
+            token_budget: padded tokens of a batch; chosen by device when not given.
+
+        Raises:
+            SettingsError: when the model has no prompt of that name.
+        """
+        chosen = self._prompt(prompt_name, prompt)
+        as_list = _as_list(texts)
+        parts = [
+            self.encode_tokens(
+                self.tokenize(as_list[first : first + TEXTS_PER_BLOCK], prompt=chosen, windows=windows),
+                token_budget=token_budget,
+            )
+            for first in range(0, len(as_list), TEXTS_PER_BLOCK)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), dtype=np.float32)
+
+    def _prompt(self, name: str | None, prompt: str | None) -> str:
+        if prompt is not None:
+            return prompt
+        name = name or self.default_prompt_name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            raise SettingsError(f"the model has no prompt {name!r}, it has {sorted(self.prompts)}")
+        return self.prompts[name]
+
+    def encode_tokens(
+        self,
+        tokens: TokenizedTexts,
+        *,
+        token_budget: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Encode N tokenized texts; give float32 vectors of shape (N, dim), in order.
+
+        When the device runs out of memory the token budget is halved, for good, and the batch is tried again.
+
+        Raises:
+            InterruptedError: when `should_stop` said so between two batches.
+            MemoryError: when a single sequence does not fit.
+        """
+        with self._lock, torch.inference_mode():
+            budget = token_budget or self._token_budget or self._default_budget()
+            vectors_SD = np.empty((len(tokens.lengths), self.dim), dtype=np.float32)
+            waiting = list(cut_batches(tokens.lengths, budget))[::-1]
+            while waiting:
+                if should_stop is not None and should_stop():
+                    raise InterruptedError("encoding was stopped on request")
+                batch = waiting.pop()
+                try:
+                    vectors_SD[batch] = self._encode_batch(tokens, batch)
+                except RuntimeError as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                    if len(batch) == 1:
+                        raise MemoryError(
+                            f"one sequence of {int(tokens.lengths[batch[0]])} tokens does not fit into the memory of "
+                            f"{self.device}: lower max_seq_length or use a larger device"
+                        ) from error
+                    self._token_budget = budget = max(1, len(batch) // 2 * int(tokens.lengths[batch].max()))
+                    log.warning("out of memory on %s: the token budget is now %d", self.device, budget)
+                    if self.device.type == "cuda":
+                        torch.cuda.empty_cache()
+                    rest = np.concatenate([batch, *waiting[::-1]])
+                    waiting = [rest[part] for part in cut_batches(tokens.lengths[rest], budget)][::-1]
+        return self._join_windows(tokens, vectors_SD)
+
+    def forward(
+        self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, num_prompt_tokens: int = 0
+    ) -> Tensor:
+        """Give vectors of shape (B, dim), differentiable.
+
+        Args:
+            input_ids_BL: token ids, shape (B, L).
+            attention_mask_BL: 1 for tokens, 0 for padding; None when nothing is padded.
+            num_prompt_tokens: tokens at the beginning that belong to the prompt.
+        """
+        hidden_BLH = self.transformer(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
+        mask_BL = torch.ones_like(input_ids_BL) if attention_mask_BL is None else attention_mask_BL
+        if num_prompt_tokens and not self.pooling.include_prompt:
+            mask_BL = mask_BL.clone()
+            mask_BL[:, :num_prompt_tokens] = 0
+        vectors_BD = self.pooling(hidden_BLH, mask_BL)
+        for layer in self.layers:
+            vectors_BD = layer(vectors_BD)
+        return vectors_BD  # type: ignore[no-any-return]
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder that `from_pretrained` and ``SentenceTransformer(folder)`` load with equal vectors."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        self.transformer.save_pretrained(place)  # type: ignore[operator]
+        self.hf_tokenizer.model_max_length = self.max_seq_length
+        self.hf_tokenizer.save_pretrained(place)
+        write_modules(
+            place,
+            [self.pooling, *self.layers],
+            max_seq_length=self.max_seq_length,
+            do_lower_case=self.do_lower_case,
+            prompts=self.prompts,
+            default_prompt=self.default_prompt_name,
+        )
+
+    def _default_budget(self) -> int:
+        return CPU_TOKEN_BUDGET if self.device.type == "cpu" else GPU_TOKEN_BUDGET
+
+    def _encode_batch(self, tokens: TokenizedTexts, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        ids_BL, mask_BL = pad_batch(tokens.input_ids, tokens.offsets, batch, self._pad_id)
+        vectors_BD = self(
+            torch.from_numpy(ids_BL).to(self.device),
+            None if mask_BL is None else torch.from_numpy(mask_BL).to(self.device),
+            tokens.num_prompt_tokens,
+        )
+        return vectors_BD.float().cpu().numpy()  # type: ignore[no-any-return]
+
+    def _join_windows(self, tokens: TokenizedTexts, vectors_SD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Average the windows of each text, weighted by their tokens; texts of one window stay as they are."""
+        num_texts = len(tokens)
+        if len(vectors_SD) == num_texts:
+            return vectors_SD
+        counts = np.bincount(tokens.text_index, minlength=num_texts)
+        first = np.cumsum(counts) - counts
+        joined = vectors_SD[first]
+        weights = tokens.lengths.astype(np.float64)
+        sums = np.add.reduceat(vectors_SD * weights[:, None], first, axis=0)
+        means = sums / np.add.reduceat(weights, first)[:, None]
+        if self.normalizes:
+            means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        several = counts > 1
+        joined[several] = means[several]
+        return joined
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _as_list(texts: Texts) -> list[str]:
+    if isinstance(texts, str):
+        raise SettingsError("texts is one string, expected a list of strings: wrap it in [ ]")
+    if isinstance(texts, pl.Series):
+        return texts.to_list()
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        return texts.to_pylist()  # type: ignore[no-any-return]
+    return list(texts)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _position_limit(config: Any) -> int | None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if not positions or positions < 1:
+        return None
+    # RoBERTa's kin number positions from the padding id on, so that many positions are never used.
+    offset = (config.pad_token_id or 0) + 1 if config.model_type in OFFSET_POSITIONS else 0
+    return int(positions) - offset
+
+
+OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"})
+
+
+def _load_transformer(folder: Path) -> tuple[nn.Module, Any]:
+    """Load a Hugging Face encoder in float32 and its fast tokenizer.
+
+    Raises:
+        ModelError: when weights are missing or unsafe, or there is no fast tokenizer.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, use_fast=True, local_files_only=True, trust_remote_code=False
+            )
+            transformer, info = transformers.AutoModel.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"{folder}: cannot be loaded as an encoder: {' '.join(str(error).split())[:500]}") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{folder}: has no fast tokenizer (tokenizer.json): convert it with transformers and save it")
+    missing = sorted(key for key in info["missing_keys"] if "pooler." not in key and "position_ids" not in key)
+    if missing:
+        raise ModelError(
+            f"{folder}: {len(missing)} weights are not in the file and would be random (first: {missing[0]}): "
+            "the folder does not fit its config.json"
+        )
+    return transformer, tokenizer

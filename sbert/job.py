@@ -1,0 +1,106 @@
+"""What a person asks for: one refresh, as settings that are also the flow's parameters and the record of a run."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbert.cleaning import CleaningSettings
+from sbert.encoder import ComputeDtype
+from sbert.errors import SettingsError
+from sbert.shards import RESERVED_COLUMNS, ShardSettings
+from sbert.source import ReadSettings, SourceSettings, SplitSettings
+from sbert.windowing import WindowSettings
+
+__all__ = ["EncodingSettings", "RefreshJob", "RefreshSettings", "TruncationPolicy"]
+
+
+class TruncationPolicy(StrEnum):
+    """What happens to a text with more tokens than the encoder takes."""
+
+    TRUNCATE = "truncate"
+    """The first max_seq_length tokens are encoded and the row is marked."""
+    WINDOW = "window"
+    """Overlapping windows are encoded; the vector is their token-weighted mean."""
+    REJECT = "reject"
+    """The row is rejected."""
+    FAIL = "fail"
+    """The run fails when more than max_truncated_share of the rows would be truncated."""
+
+
+class EncodingSettings(BaseModel):
+    """How texts become vectors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    truncation: TruncationPolicy = Field(
+        default=TruncationPolicy.TRUNCATE, description="What happens to a text longer than max_seq_length (policy)."
+    )
+    max_truncated_share: float = Field(
+        default=0.0, ge=0, le=1, description="Under policy fail: share of truncated rows that is still accepted (0 to 1)."
+    )
+    windows: WindowSettings = Field(default_factory=WindowSettings, description="Under policy window: how windows overlap.")
+    max_seq_length: int | None = Field(
+        default=None, ge=3, le=131_072, description="Tokens the encoder takes; empty for the model's own limit (tokens)."
+    )
+    compute_dtype: ComputeDtype | None = Field(
+        default=None, description="Type the encoder computes in; empty for the table's own, float32 for a new table."
+    )
+    normalize: bool | None = Field(
+        default=None, description="Whether vectors get unit length; empty for the table's own, yes for a new table."
+    )
+    prompt: str | None = Field(
+        default=None, description="Text put before each document; empty for the model's own document prompt."
+    )
+    token_budget: int | None = Field(
+        default=None, ge=16, le=16_777_216, description="Padded tokens of one batch; empty to choose by device (tokens)."
+    )
+
+
+class RefreshSettings(BaseModel):
+    """Everything about a refresh beyond where to read, where to write and which model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: SourceSettings = Field(default_factory=SourceSettings, description="Which columns are read.")
+    cleaning: CleaningSettings = Field(default_factory=CleaningSettings, description="How texts are cleaned.")
+    encoding: EncodingSettings = Field(default_factory=EncodingSettings, description="How texts become vectors.")
+    reading: ReadSettings = Field(default_factory=ReadSettings, description="Sizes of the blocks that are read.")
+    splits: SplitSettings = Field(default_factory=SplitSettings, description="Sizes of the units of work.")
+    shards: ShardSettings = Field(default_factory=ShardSettings, description="Sizes of the files that are written.")
+    run_file_bytes: int = Field(
+        default=4 * 2**30,
+        ge=0,
+        description="Local disk that may hold this run's vectors, so that equal texts are encoded once (bytes).",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "RefreshSettings":
+        clash = [name for name in self.source.keep_columns if name in RESERVED_COLUMNS]
+        if clash:
+            raise SettingsError(
+                f"keep_columns names {clash}, which the table uses for itself ({', '.join(RESERVED_COLUMNS)}): "
+                "leave them out or rename them in the source"
+            )
+        return self
+
+
+    def with_source(self, **columns: str | Sequence[str] | None) -> "RefreshSettings":
+        """Give settings with those fields of ``source`` replaced that are not None, checked anew."""
+        chosen = {name: value for name, value in columns.items() if value is not None}
+        return RefreshSettings.model_validate(
+            {**self.model_dump(), "source": {**self.source.model_dump(), **chosen}}
+        )
+
+
+class RefreshJob(BaseModel):
+    """One refresh: bring the table up to date with the raw text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    raw_uri: str = Field(min_length=1, description="File, folder or glob of raw text, local or s3://.")
+    table_uri: str = Field(min_length=1, description="Folder of the table, local or s3://.")
+    model: str | None = Field(
+        default=None, description="Sentence encoder: folder, s3:// URI or hub id; empty for the table's own."
+    )
+    settings: RefreshSettings = Field(default_factory=RefreshSettings, description="Everything else.")

@@ -1,0 +1,47 @@
+"""The encoder of this process: loaded once, shared by every thread that builds splits."""
+
+import threading
+
+from pydantic import BaseModel, ConfigDict
+
+from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.quality import PROBE_TEXTS, check_not_collapsed, check_vectors
+
+__all__ = ["EncoderSpec", "load_encoder"]
+
+_lock = threading.Lock()
+_loaded: dict["EncoderSpec", SentenceEncoder] = {}
+
+
+class EncoderSpec(BaseModel):
+    """Which encoder, and how it computes; small enough to travel to any worker."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    max_seq_length: int | None = None
+    compute_dtype: ComputeDtype = ComputeDtype.FLOAT32
+    normalize: bool | None = None
+
+
+def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
+    """Give the encoder of `spec`; one is kept per process, and it has passed the probe.
+
+    Raises:
+        ModelError: when the model cannot be loaded.
+        QualityError: when its vectors for a dozen very different texts are broken or all alike.
+    """
+    with _lock:
+        if spec not in _loaded:
+            encoder = SentenceEncoder.from_pretrained(
+                spec.model,
+                max_seq_length=spec.max_seq_length,
+                compute_dtype=spec.compute_dtype,
+                normalize=spec.normalize,
+            )
+            probe = encoder.encode(list(PROBE_TEXTS))
+            check_vectors(probe, dim=encoder.dim, normalized=encoder.normalizes, what=spec.model)
+            check_not_collapsed(probe, what=spec.model)
+            _loaded.clear()
+            _loaded[spec] = encoder
+        return _loaded[spec]

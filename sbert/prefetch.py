@@ -1,0 +1,67 @@
+"""Run a generator ahead of its consumer, in a thread of its own, so that stages overlap."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+__all__ = ["prefetch"]
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: BaseException
+
+
+class _End:
+    """What the producer puts last."""
+
+
+def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
+    """Give the items of `items`, made up to `depth` ahead by a thread.
+
+    An error of the producer is raised here, in its place. When the consumer stops early the producer stops too, after
+    the item it is at. Memory holds at most `depth` + 2 items: waiting, being made, being used.
+    """
+    ready: queue.Queue[object] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        last: object = _End()
+        try:
+            for item in items:
+                if not put(item):
+                    return
+        except BaseException as error:  # noqa: BLE001  (raised again where the items are used)
+            last = _Failure(error)
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+        put(last)
+
+    producer = threading.Thread(target=produce, name="prefetch", daemon=True)
+    producer.start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, _End):
+                return
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        producer.join()

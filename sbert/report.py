@@ -1,0 +1,84 @@
+"""What a refresh did, in numbers; the keys are a contract with scripts."""
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from sbert.counts import RowCounts
+from sbert.plan import Plan
+from sbert.publish import Changes
+
+__all__ = ["RefreshReport"]
+
+
+class RefreshReport(BaseModel):
+    """The outcome of one refresh; with ``dry_run`` what it would have done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    raw_uri: str
+    table_uri: str
+    version: int | None = Field(description="The table's version now; empty when there is no table yet.")
+    encoder: str = Field(description="Model that makes the table's vectors.")
+    encoder_fingerprint: str
+    dim: int
+    dry_run: bool = False
+    num_objects: int = Field(description="Objects in the source.")
+    num_rows: int | None = Field(default=None, description="Rows in the table now.")
+    num_rows_read: int = 0
+    num_rows_encoded: int = 0
+    num_texts_encoded: int = 0
+    num_tokens_encoded: int = 0
+    num_rows_carried: int = 0
+    num_rows_rejected: int = 0
+    num_rows_truncated: int = 0
+    rejects_by_reason: dict[str, int] = Field(default_factory=dict)
+    num_splits_built: int = 0
+    num_splits_resumed: int = Field(default=0, description="Finished by an earlier, interrupted run; published now.")
+    num_splits_kept: int = 0
+    num_splits_dropped: int = 0
+    broken_objects: dict[str, str] = Field(default_factory=dict, description="Objects that could not be read, and why.")
+    seconds: float = 0.0
+    run_url: str | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def complete(self) -> bool:
+        """Whether everything asked for was done."""
+        return not self.broken_objects
+
+    @classmethod
+    def of_plan(cls, plan: Plan) -> "RefreshReport":
+        """Report what a plan would do."""
+        return cls(
+            raw_uri=plan.raw_uri,
+            table_uri=plan.table_uri,
+            version=plan.base_version,
+            encoder=plan.encoder.model,
+            encoder_fingerprint=plan.encoder.fingerprint,
+            dim=plan.encoder.dim,
+            num_objects=plan.num_objects,
+            dry_run=True,
+            num_splits_built=len(plan.build),
+            num_splits_resumed=len(plan.resume),
+            num_splits_kept=len(plan.keep),
+            num_splits_dropped=plan.num_splits_dropped,
+        )
+
+    @classmethod
+    def of_run(
+        cls, plan: Plan, changes: Changes, counts: RowCounts, *, run_id: str, version: int, num_rows: int, seconds: float
+    ) -> "RefreshReport":
+        """Report what a run did."""
+        num_built = sum(record.run_id == run_id for record in changes.add)
+        return cls.of_plan(plan).model_copy(
+            update={
+                **counts.model_dump(),
+                "dry_run": False,
+                "version": version,
+                "num_rows": num_rows,
+                "num_splits_built": num_built,
+                "num_splits_resumed": len(changes.add) - num_built,
+                "num_splits_dropped": len({shard.fingerprint for shard in changes.drop}),
+                "broken_objects": changes.broken,
+                "seconds": round(seconds, 3),
+            }
+        )

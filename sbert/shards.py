@@ -1,0 +1,276 @@
+"""Parquet shards: the table's schema, and a writer that rolls from one shard to the next.
+
+The one idea: a shard is written through an fsspec stream and becomes visible whole or not at all; its statistics
+(rows, smallest and largest ``source`` and ``id``) are gathered while writing, so that the log can prune by them without
+reading anything back.
+"""
+
+import json
+import uuid
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.errors import SettingsError
+from sbert.storage import delete, join, open_output, translate_errors
+
+__all__ = [
+    "RESERVED_COLUMNS",
+    "ShardRecord",
+    "ShardSettings",
+    "ShardWriter",
+    "embedding_matrix",
+    "embedding_column",
+    "fingerprint_of_shard",
+    "table_schema",
+]
+
+RESERVED_COLUMNS = ("id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated")
+STAT_COLUMNS = ("source", "id")
+STAT_CHARACTERS = 1024
+"""Longer bounds are left out of the log: readers then simply cannot prune on them."""
+
+
+class ShardSettings(BaseModel):
+    """How the table's Parquet files are cut."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shard_rows: int = Field(
+        default=131_072, ge=1, le=50_000_000, description="Rows after which a new shard is begun (rows)."
+    )
+    row_group_rows: int = Field(
+        default=8_192, ge=1, le=1_000_000, description="Rows of one Parquet row group, the unit readers prune (rows)."
+    )
+    compression_level: int = Field(default=3, ge=1, le=19, description="Level of zstd compression (1 fast to 19 small).")
+
+
+class ShardRecord(BaseModel):
+    """One written shard, with what the log needs to know of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    num_rows: int
+    num_bytes: int
+    min_values: dict[str, str] = Field(default_factory=dict)
+    max_values: dict[str, str] = Field(default_factory=dict)
+
+    def stats_json(self) -> str:
+        """Give the statistics in the form of the Delta protocol (per-file statistics)."""
+        return json.dumps(
+            {
+                "numRecords": self.num_rows,
+                "minValues": self.min_values,
+                "maxValues": self.max_values,
+                "nullCount": dict.fromkeys(self.min_values, 0),
+            }
+        )
+
+
+def table_schema(kept_schema: dict[str, pl.DataType]) -> pa.Schema:
+    """Give the Arrow schema of a table that keeps the source columns of `kept_schema`.
+
+    Raises:
+        SettingsError: when a kept column would take the name of one of the table's own columns.
+    """
+    clash = [name for name in kept_schema if name in RESERVED_COLUMNS]
+    if clash:
+        raise SettingsError(
+            f"keep_columns names {clash}, which the table uses for itself ({', '.join(RESERVED_COLUMNS)}): "
+            "leave them out or rename them in the source"
+        )
+    kept = pl.DataFrame(schema=kept_schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    return pa.schema(
+        [
+            pa.field("id", pa.string()),
+            pa.field("source", pa.string()),
+            pa.field("text_hash", pa.binary()),
+            pa.field("embedding", pa.list_(pa.float32())),
+            pa.field("num_tokens", pa.int32()),
+            pa.field("truncated", pa.bool_()),
+            *(pa.field(field.name, _portable(field.type)) for field in kept),
+        ]
+    )
+
+
+def _portable(kind: pa.DataType) -> pa.DataType:
+    """Replace Arrow's 64-bit-offset and view types, which the Delta log does not have, by their plain forms."""
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_large_list(kind):
+        return pa.list_(_portable(kind.value_type))
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", tz="UTC" if kind.tz else None)
+    return kind
+
+
+def embedding_column(embeddings_ND: npt.NDArray[np.float32]) -> pa.ListArray:
+    """Give a float32 matrix of shape (rows, dim) as a ``list<float>`` column, without copying the values."""
+    num_rows, dim = embeddings_ND.shape
+    offsets = pa.array(np.arange(0, (num_rows + 1) * dim, dim, dtype=np.int32) if dim else np.zeros(num_rows + 1, np.int32))
+    return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(embeddings_ND).reshape(-1)))
+
+
+def embedding_matrix(column: pa.Array | pa.ChunkedArray, dim: int) -> npt.NDArray[np.float32]:
+    """Give a ``list<float>`` column as a float32 matrix of shape (rows, dim).
+
+    Raises:
+        ValueError: when a row has another number of values than `dim`.
+    """
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = []
+    for chunk in chunks:
+        values = chunk.flatten().to_numpy(zero_copy_only=False)
+        if len(values) != len(chunk) * dim:
+            raise ValueError(f"{len(chunk)} embeddings hold {len(values)} values, expected {len(chunk)} x {dim}")
+        parts.append(values.reshape(len(chunk), dim))
+    if not parts:
+        return np.zeros((0, dim), dtype=np.float32)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def fingerprint_of_shard(name: str) -> str:
+    """Give the fingerprint of the split that a shard belongs to, from the shard's file name."""
+    return name.rsplit("/", 1)[-1].split("-")[1]
+
+
+class ShardWriter:
+    """Write the rows of one split as shards ``part-<fingerprint>-<token>-<number>.parquet`` in a folder.
+
+    The token differs with every build: two runs that build one split at once never write to the same file, and a reader
+    of a committed shard never sees it change.
+
+    Leaving the ``with`` block by an error removes what was written.
+    """
+
+    def __init__(
+        self,
+        folder_uri: str,
+        fingerprint: str,
+        schema: pa.Schema,
+        settings: ShardSettings,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        """Prepare to write; nothing is created before the first row, or before `close` when there are no rows."""
+        self._folder_uri = folder_uri
+        self._stem = f"part-{fingerprint}-{uuid.uuid4().hex[:8]}"
+        self._schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})})
+        self._settings = settings
+        self._records: list[ShardRecord] = []
+        self._pending: list[pa.Table] = []
+        self._num_pending = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._output: Any = None
+        self._num_rows = 0
+        self._bounds: dict[str, tuple[str, str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.discard()
+
+    @property
+    def _uri(self) -> str:
+        return join(self._folder_uri, f"{self._stem}-{len(self._records):04d}.parquet")
+
+    def write(self, rows: pa.Table) -> None:
+        """Append rows; they reach the file a row group at a time."""
+        rows = rows.select(self._schema.names).cast(self._schema)
+        while rows.num_rows:
+            part = rows.slice(0, min(self._settings.shard_rows - self._num_rows - self._num_pending, rows.num_rows))
+            rows = rows.slice(part.num_rows)
+            self._pending.append(part)
+            self._num_pending += part.num_rows
+            full = self._num_rows + self._num_pending >= self._settings.shard_rows
+            if full or self._num_pending >= self._settings.row_group_rows:
+                self._flush(everything=full)
+            if full:
+                self._finish_shard()
+
+    def close(self) -> list[ShardRecord]:
+        """Finish the last shard and give the records of all; a split without rows gets one empty shard.
+
+        The empty shard keeps the split's fingerprint in the log, so that the next run knows it is done.
+        """
+        if self._num_pending or self._writer is not None or not self._records:
+            self._flush(everything=True)
+            self._finish_shard()
+        return self._records
+
+    def discard(self) -> None:
+        """Remove everything that was written."""
+        if self._output is not None:
+            self._output.discard()
+            self._output = self._writer = None
+        delete([join(self._folder_uri, record.name) for record in self._records])
+        self._records = []
+
+    def _open(self) -> pq.ParquetWriter:
+        if self._writer is None:
+            self._output = open_output(self._uri)
+            columns = [name for name in self._schema.names if name not in {"embedding", "text_hash", "id"}]
+            self._writer = pq.ParquetWriter(
+                self._output,
+                self._schema,
+                compression="zstd",
+                compression_level=self._settings.compression_level,
+                use_dictionary=columns,
+                use_byte_stream_split=["embedding.list.element"],
+                write_statistics=["id", "source", "num_tokens", "truncated"],
+                store_schema=True,
+            )
+        return self._writer
+
+    def _flush(self, *, everything: bool) -> None:
+        with translate_errors(self._uri):
+            writer = self._open()
+            if not self._num_pending:
+                return
+            rows = pa.concat_tables(self._pending).combine_chunks()
+            size = self._settings.row_group_rows
+            num_now = rows.num_rows if everything else rows.num_rows - rows.num_rows % size
+            writer.write_table(rows.slice(0, num_now), row_group_size=size)
+        self._update_bounds(rows.slice(0, num_now))
+        self._num_rows += num_now
+        rest = rows.slice(num_now)
+        self._pending = [rest] if rest.num_rows else []
+        self._num_pending = rest.num_rows
+
+    def _update_bounds(self, rows: pa.Table) -> None:
+        for name in STAT_COLUMNS:
+            extremes = pc.min_max(rows[name]).as_py()
+            low, high = extremes["min"], extremes["max"]
+            if low is not None:
+                before = self._bounds.get(name, (low, high))
+                self._bounds[name] = (min(low, before[0]), max(high, before[1]))
+
+    def _finish_shard(self) -> None:
+        uri = self._uri
+        with translate_errors(uri):
+            assert self._writer is not None
+            self._writer.close()
+            num_bytes = self._output.tell()
+            self._output.close()
+        bounds = {name: pair for name, pair in self._bounds.items() if max(map(len, pair)) <= STAT_CHARACTERS}
+        self._records.append(
+            ShardRecord(
+                name=uri.rsplit("/", 1)[-1],
+                num_rows=self._num_rows,
+                num_bytes=num_bytes,
+                min_values={name: pair[0] for name, pair in bounds.items()},
+                max_values={name: pair[1] for name, pair in bounds.items()},
+            )
+        )
+        self._writer = self._output = None
+        self._num_rows, self._bounds = 0, {}

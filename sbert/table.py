@@ -1,0 +1,318 @@
+"""The published table: Parquet shards plus a Delta Lake log.
+
+The one idea: a version of the table is a set of shards, and a commit adds and removes shards in one atomic step. Facts
+about the encoder are metadata of the ``embedding`` column in the Delta schema, so that they change in the same commit
+as the shards they describe.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any, Self
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.encoder import SentenceEncoder
+from sbert.errors import CommitConflictError, EncoderMismatchError, NotATableError, TableError
+from sbert.shards import ShardRecord, fingerprint_of_shard, table_schema
+from sbert.storage import delta_storage_options, join, list_names, normalize_uri, translate_errors
+
+__all__ = ["EncoderInfo", "Table", "TableShard", "commit", "find_table", "recorded_in"]
+
+log = logging.getLogger(__name__)
+
+METADATA_KEY = "sbert"
+BASE_COLUMNS = frozenset({"id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated"})
+
+
+class EncoderInfo(BaseModel):
+    """What a reader must know of the encoder that made a table's vectors."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str = Field(description="The model as named by the user: a hub id, a folder or a URI.")
+    fingerprint: str = Field(description="Hash of everything that decides a text's vector: model, prompt, windows.")
+    model_fingerprint: str = Field(description="Hash of the model alone.")
+    dim: int = Field(description="Values in one vector.")
+    pooling: str = Field(description="How token vectors become one vector.")
+    normalized: bool = Field(description="Whether vectors have unit length.")
+    precision: str = Field(default="float32", description="Type of the stored values.")
+    compute_dtype: str = Field(default="float32", description="Type the encoder computes in.")
+    max_seq_length: int = Field(description="Tokens after which a text is truncated or windowed.")
+    truncation: str = Field(default="truncate", description="What happens to longer texts.")
+    prompt: str = Field(default="", description="Text put before each document.")
+
+
+class TableShard(BaseModel):
+    """One shard of a version of the table."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    fingerprint: str
+    num_rows: int
+    num_bytes: int
+
+
+class Table:
+    """One version of a table of embeddings, for reading."""
+
+    def __init__(self, uri: str, delta: DeltaTable) -> None:
+        """Use `Table.open`."""
+        self.uri = uri
+        self._delta = delta
+        self.encoder = _encoder_of(uri, delta)
+
+    @classmethod
+    def open(cls, uri: str, version: int | None = None) -> Self:
+        """Open the newest version of the table at `uri`, or version `version`.
+
+        Raises:
+            NotATableError: when there is no table at `uri`, or one that this library did not make, or no such version.
+            StorageError: when storage refuses.
+        """
+        uri = normalize_uri(uri)
+        try:
+            with translate_errors(uri):
+                delta = DeltaTable(uri, version=version, storage_options=delta_storage_options(uri))
+        except TableNotFoundError as error:
+            raise NotATableError(
+                f"{uri}: there is no table here (no _delta_log): name a table, or make one with `sbert refresh`"
+            ) from error
+        except DeltaError as error:
+            wanted = "" if version is None else f" at version {version}"
+            raise NotATableError(f"{uri}: the table cannot be opened{wanted}: {error}") from error
+        return cls(uri, delta)
+
+    @property
+    def version(self) -> int:
+        """The Delta version that this object shows."""
+        return int(self._delta.version())
+
+    @property
+    def kept_schema(self) -> dict[str, pl.DataType]:
+        """Types of the source columns that the table keeps."""
+        fields = pa.schema(self._delta.schema().to_arrow())
+        kept = pa.schema([_plain(field) for field in fields if field.name not in BASE_COLUMNS])
+        frame = pl.from_arrow(kept.empty_table())
+        assert isinstance(frame, pl.DataFrame)
+        return dict(frame.schema)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The columns and their Arrow types."""
+        return pa.schema([_plain(field) for field in pa.schema(self._delta.schema().to_arrow())])
+
+    def shards(self) -> list[TableShard]:
+        """Give the shards of this version, ordered by name."""
+        actions = pa.table(self._delta.get_add_actions(flatten=True))
+        columns = actions.select(["path", "size_bytes", "num_records"]).to_pydict()
+        found = [
+            TableShard(name=path, fingerprint=fingerprint_of_shard(path), num_rows=rows or 0, num_bytes=size)
+            for path, size, rows in zip(
+                columns["path"], columns["size_bytes"], columns["num_records"], strict=True
+            )
+        ]
+        return sorted(found, key=lambda shard: shard.name)
+
+    def shard_uri(self, name: str) -> str:
+        """Give the location of a shard."""
+        return join(self.uri, name)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of this version, from the log alone."""
+        return sum(shard.num_rows for shard in self.shards())
+
+    def last_commit(self) -> dict[str, Any]:
+        """Give the run id and counts that the newest commit recorded; empty when it was not made by this library."""
+        return recorded_in(next(iter(self._delta.history(1)), {}))
+
+    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Give the commits, newest first: version, timestamp (ms), operation and what this library recorded."""
+        return [dict(entry) for entry in self._delta.history(limit)]
+
+    def scan(self) -> pl.LazyFrame:
+        """Give this version as a lazy Polars frame; ``embedding`` is ``list[f32]``."""
+        return pl.scan_delta(self._delta, storage_options=delta_storage_options(self.uri) or None)
+
+    def check_model(self, encoder: SentenceEncoder) -> None:
+        """Check that a loaded model is the one that made this table's vectors.
+
+        Raises:
+            EncoderMismatchError: when it has changed since.
+        """
+        if encoder.fingerprint != self.encoder.model_fingerprint:
+            raise EncoderMismatchError(
+                f"{self.uri}: the model {self.encoder.model} has fingerprint {encoder.fingerprint[:12]}, the table was "
+                f"made with {self.encoder.model_fingerprint[:12]}: restore the model, or run `sbert refresh` with "
+                "--model to re-embed the table with the new one"
+            )
+
+    def check_encoder(self, fingerprint: str, dim: int) -> None:
+        """Check that vectors of an encoder belong into this table.
+
+        Raises:
+            EncoderMismatchError: when the fingerprints differ.
+        """
+        if dim != self.encoder.dim:
+            raise EncoderMismatchError(
+                f"{self.uri}: table has dim {self.encoder.dim}, encoder gives {dim}: "
+                "choose the table's encoder or a new table"
+            )
+        if fingerprint != self.encoder.fingerprint:
+            raise EncoderMismatchError(
+                f"{self.uri}: the table's encoder is {self.encoder.model} ({self.encoder.fingerprint[:12]}), "
+                f"these vectors are of an encoder with fingerprint {fingerprint[:12]}: choose the table's encoder "
+                "or a new table"
+            )
+
+
+def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
+    """Give what this library recorded in a commit: run id, encoder and counts; empty for other writers' commits."""
+    recorded = commit_info.get(METADATA_KEY)
+    return dict(json.loads(recorded)) if recorded else {}
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    """Replace view types, which delta-rs may report, by the types the shards have."""
+    kind = field.type
+    if pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
+        kind = pa.string()
+    elif pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):
+        kind = pa.binary()
+    return pa.field(field.name, kind)
+
+
+def _encoder_of(uri: str, delta: DeltaTable) -> EncoderInfo:
+    for field in delta.schema().fields:
+        if field.name == "embedding" and METADATA_KEY in field.metadata:
+            return EncoderInfo.model_validate_json(str(field.metadata[METADATA_KEY]))
+    raise NotATableError(
+        f"{uri}: this Delta table was not made by sbert (its `embedding` column names no encoder): choose a new folder"
+    )
+
+
+def find_table(uri: str) -> Table | None:
+    """Open the table at `uri`, or give None where one can be made.
+
+    Raises:
+        NotATableError: when the folder holds other things than a table, or than the beginnings of one.
+    """
+    try:
+        return Table.open(uri)
+    except NotATableError:
+        names = list_names(normalize_uri(uri))
+        strangers = sorted(
+            name for name in names if not name.startswith(("part-", "_", ".")) or name.startswith("_delta_log")
+        )
+        if strangers:
+            shown = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+            raise NotATableError(
+                f"{uri}: this folder is not a table and is not empty ({len(strangers)} entries: {shown}): "
+                "name an empty or new folder for the table"
+            ) from None
+        return None
+
+
+def _field_schema(schema: pa.Schema, encoder: EncoderInfo) -> pa.Schema:
+    at = schema.get_field_index("embedding")
+    field = schema.field(at).with_metadata({METADATA_KEY: encoder.model_dump_json()})
+    return schema.set(at, field)
+
+
+def commit(
+    uri: str,
+    table: Table | None,
+    *,
+    add: Iterable[ShardRecord],
+    drop: Iterable[TableShard],
+    encoder: EncoderInfo,
+    kept_schema: dict[str, pl.DataType],
+    metadata: dict[str, Any],
+) -> int:
+    """Publish shards and retire others in one atomic step; give the new version.
+
+    Args:
+        uri: the table's location.
+        table: the version the change was planned against, None to make the table.
+        add: shards that are already written.
+        drop: shards of `table` to retire; their files stay until vacuum.
+        encoder: the encoder of all rows after the commit.
+        kept_schema: the source columns of all rows after the commit.
+        metadata: run id and counts, kept in the commit.
+
+    Raises:
+        CommitConflictError: when the table is no longer at the version of `table`; nothing was published.
+        EncoderMismatchError: when `encoder` is another one than the table's and shards of the old one would remain.
+    """
+    uri = normalize_uri(uri)
+    adds = [_add_action(record) for record in add]
+    removes = list(drop)
+    schema = _field_schema(table_schema(kept_schema), encoder)
+    # No retries inside delta-rs: it would put the same change on top of a version it was not planned for.
+    properties = CommitProperties(custom_metadata={METADATA_KEY: json.dumps(metadata)}, max_commit_retries=0)
+    try:
+        with translate_errors(uri):
+            if table is None:
+                create_table_with_add_actions(
+                    uri,
+                    schema,
+                    adds,
+                    mode="error",
+                    name="sbert embeddings",
+                    storage_options=delta_storage_options(uri),
+                    commit_properties=properties,
+                )
+                return 0
+            delta = table._delta
+            everything = {shard.name for shard in table.shards()} == {shard.name for shard in removes}
+            if table.encoder.fingerprint != encoder.fingerprint and not everything:
+                table.check_encoder(encoder.fingerprint, encoder.dim)
+            if everything and table.num_rows + len(adds) > 0 and _differs(table, schema, encoder):
+                delta.create_write_transaction(adds, mode="overwrite", schema=schema, commit_properties=properties)
+            else:
+                delta.create_write_transaction(
+                    [*adds, *(_remove_action(shard) for shard in removes)],
+                    mode="append",
+                    schema=schema,
+                    commit_properties=properties,
+                )
+            return int(delta.version())
+    except CommitFailedError as error:
+        raise CommitConflictError(f"{uri}: another writer committed first; nothing of this run was published") from error
+    except DeltaError as error:
+        if "already exists" in str(error):
+            raise CommitConflictError(f"{uri}: another writer made the table first") from error
+        raise TableError(f"{uri}: the commit failed: {error}") from error
+
+
+def _differs(table: Table, schema: pa.Schema, encoder: EncoderInfo) -> bool:
+    return table.encoder != encoder or table.arrow_schema != schema.remove_metadata()
+
+
+def _add_action(record: ShardRecord) -> AddAction:
+    return AddAction(
+        path=record.name,
+        size=record.num_bytes,
+        partition_values={},
+        modification_time=int(time.time() * 1000),
+        data_change=True,
+        stats=record.stats_json(),
+    )
+
+
+def _remove_action(shard: TableShard) -> RemoveAction:
+    return RemoveAction(
+        path=shard.name,
+        data_change=True,
+        deletion_timestamp=int(time.time() * 1000),
+        size=shard.num_bytes,
+        partition_values={},
+    )

@@ -1,0 +1,177 @@
+"""Texts to token ids, for a whole block at once.
+
+The one idea: ids travel as one array of values and one of offsets (the layout of an Arrow list column), so that
+truncating, windowing, sorting and padding are array operations whatever the number of texts.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from sbert.errors import SettingsError
+from sbert.windowing import WindowSettings
+
+__all__ = ["TokenizedTexts", "gather_ranges", "tokenize_block"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenizedTexts:
+    """Token sequences of N texts; S sequences, more than N where long texts became several windows."""
+
+    input_ids: npt.NDArray[np.int32]
+    """Ids of all sequences, one after the other, special tokens included."""
+    offsets: Ints
+    """Where each sequence begins and ends, shape (S + 1,)."""
+    text_index: Ints
+    """The text each sequence belongs to, ascending, shape (S,)."""
+    num_tokens: npt.NDArray[np.int32]
+    """Tokens of each text before truncation, special tokens included, shape (N,)."""
+    truncated: npt.NDArray[np.bool_]
+    """Whether tokens of the text were dropped, shape (N,)."""
+    num_prompt_tokens: int = 0
+    """Tokens at the beginning of every sequence that belong to the prompt (the leading special token included)."""
+
+    def __len__(self) -> int:
+        return len(self.num_tokens)
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each sequence, shape (S,)."""
+        return np.diff(self.offsets)
+
+    def to_frame(self) -> pl.DataFrame:
+        """Give the sequences as a frame: text number and ids as a list column."""
+        ids = pa.LargeListArray.from_arrays(pa.array(self.offsets), pa.array(self.input_ids))
+        frame = pl.from_arrow(pa.table({"text": self.text_index, "input_ids": ids}))
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+
+def gather_ranges(begins: Ints, lengths: Ints) -> Ints:
+    """Give the numbers begin, begin + 1, … of every range, one range after the other.
+
+    >>> gather_ranges(np.array([5, 20]), np.array([3, 2])).tolist()
+    [5, 6, 7, 20, 21]
+    """
+    total = int(lengths.sum())
+    starts = np.cumsum(lengths) - lengths
+    return np.arange(total, dtype=np.int64) + np.repeat(begins - starts, lengths)
+
+
+def tokenize_block(
+    tokenizer: Any,
+    texts: list[str],
+    *,
+    max_seq_length: int,
+    prompt: str = "",
+    windows: WindowSettings | None = None,
+) -> TokenizedTexts:
+    """Tokenize texts with a Rust tokenizer (``tokenizers.Tokenizer`` without truncation and padding).
+
+    Args:
+        tokenizer: the model's tokenizer.
+        texts: N texts.
+        max_seq_length: most tokens of a sequence, special tokens included.
+        prompt: put before every text.
+        windows: cut longer texts into overlapping windows; None truncates them.
+
+    Raises:
+        SettingsError: when prompt and window stride leave no room for the text.
+    """
+    encodings = tokenizer.encode_batch_fast([prompt + text for text in texts] if prompt else texts)
+    # The tokenizer hands out ids as one Python list a text and in no other way: this is the one place that walks them.
+    id_lists = [encoding.ids for encoding in encodings]
+    lengths = np.fromiter(map(len, id_lists), dtype=np.int64, count=len(id_lists))
+    values = np.fromiter(
+        (token for ids in id_lists for token in ids), dtype=np.int32, count=int(lengths.sum())
+    )
+    num_prefix, num_suffix = special_token_counts(tokenizer)
+    num_prompt = _num_prompt_tokens(tokenizer, prompt, num_prefix, num_suffix)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    num_tokens = lengths.astype(np.int32)
+    too_long = lengths > max_seq_length
+    if not too_long.any():
+        index = np.arange(len(texts), dtype=np.int64)
+        return TokenizedTexts(values, offsets, index, num_tokens, too_long, num_prompt)
+    if windows is None:
+        return _truncate(values, offsets, num_tokens, max_seq_length, num_suffix, num_prompt)
+    return _window(values, offsets, num_tokens, max_seq_length, (num_prefix, num_suffix, num_prompt), windows.stride)
+
+
+def special_token_counts(tokenizer: Any) -> tuple[int, int]:
+    """Give how many special tokens the tokenizer puts before and after a text."""
+    probe = tokenizer.encode("a")
+    mask = np.array(probe.special_tokens_mask, dtype=np.bool_)
+    if mask.all():
+        return int(mask.size), 0
+    first = int(np.argmin(mask))
+    return first, int(mask.size - first - (~mask).sum())
+
+
+def _num_prompt_tokens(tokenizer: Any, prompt: str, num_prefix: int, num_suffix: int) -> int:
+    return len(tokenizer.encode(prompt).ids) - num_suffix if prompt else 0
+
+
+def _truncate(
+    values: npt.NDArray[np.int32],
+    offsets: Ints,
+    num_tokens: npt.NDArray[np.int32],
+    limit: int,
+    num_suffix: int,
+    num_prompt: int,
+) -> TokenizedTexts:
+    """Keep the first tokens of each text and the special tokens at its end."""
+    lengths = np.diff(offsets)
+    truncated = lengths > limit
+    kept = np.minimum(lengths, limit)
+    source = gather_ranges(offsets[:-1], kept)
+    new_offsets = np.concatenate([[0], np.cumsum(kept)])
+    for place in range(1, num_suffix + 1):
+        source[new_offsets[1:] - place] = offsets[1:] - place
+    index = np.arange(len(lengths), dtype=np.int64)
+    return TokenizedTexts(values[source], new_offsets, index, num_tokens, truncated, num_prompt)
+
+
+def _window(
+    values: npt.NDArray[np.int32],
+    offsets: Ints,
+    num_tokens: npt.NDArray[np.int32],
+    limit: int,
+    specials: tuple[int, int, int],
+    stride: int,
+) -> TokenizedTexts:
+    """Cut the tokens between the special ones into windows that overlap by `stride`; a prompt is repeated in each."""
+    num_prefix, num_suffix, num_prompt = specials
+    head = max(num_prefix, num_prompt)
+    room = limit - head - num_suffix
+    step = room - stride
+    if step < 1:
+        raise SettingsError(
+            f"windows of {limit} tokens with {head + num_suffix} special or prompt tokens and a stride of {stride} leave "
+            f"{step} new tokens a window: choose a smaller stride or a larger max_seq_length"
+        )
+    lengths = np.diff(offsets)
+    body = lengths - head - num_suffix
+    num_windows = np.where(lengths > limit, 1 + -(-(body - room) // step), 1)
+    index = np.repeat(np.arange(len(lengths)), num_windows)
+    number = gather_ranges(np.zeros(len(lengths), dtype=np.int64), num_windows)
+    begin = number * step
+    size = np.where(num_windows[index] > 1, np.minimum(room, body[index] - begin), body[index])
+    total = size + head + num_suffix
+    new_offsets = np.concatenate([[0], np.cumsum(total)])
+    # Every window is its text's head, its own part of the body, its text's tail: shift the ids of the last two.
+    source = gather_ranges(offsets[:-1][index], total)
+    place = gather_ranges(np.zeros(len(total), dtype=np.int64), total)
+    owner = np.repeat(np.arange(len(total)), total)
+    in_body = (place >= head) & (place < head + size[owner])
+    in_tail = place >= head + size[owner]
+    source[in_body] += begin[owner[in_body]]
+    source[in_tail] += (lengths[index] - total)[owner[in_tail]]
+    no_loss = np.zeros(len(lengths), dtype=np.bool_)
+    return TokenizedTexts(values[source], new_offsets, index, num_tokens, no_loss, num_prompt)

@@ -1,0 +1,22 @@
+"""Which failures are tried again: storage that did not answer as it should, and nothing else."""
+
+from typing import Any
+
+from prefect import Task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
+
+from sbert.storage import is_transient
+
+__all__ = ["JITTER", "MAX_RETRIES", "RETRY_DELAYS", "failed_transiently"]
+
+MAX_RETRIES = 4
+RETRY_DELAYS = exponential_backoff(backoff_factor=2)
+"""Waits of 2, 4, 8, 16 seconds before the retries, each lengthened at random by up to `JITTER` of itself."""
+JITTER = 0.5
+
+
+def failed_transiently(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
+    """Tell Prefect whether to try a failed task again: only when the same call may succeed then."""
+    error = getattr(state.data, "result", state.data)
+    return isinstance(error, BaseException) and is_transient(error)
