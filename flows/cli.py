@@ -5,6 +5,7 @@ asked for was done, 1 when not, 2 for wrong usage, 130 after Ctrl-C.
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,13 +15,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.table import Table as TextTable
 
-# Before Prefect is imported: no telemetry; the terminal shows the bar and warnings, the UI gets every line.
+# Before Prefect is imported: no telemetry; the UI gets every log line, the terminal the bar and our own warnings.
 for _name, _value in {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "sbert,flows,tasks",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
 }.items():
@@ -141,6 +143,9 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line."""
+    handler = RichHandler(console=err, show_time=False, show_path=False, show_level=True, level=logging.WARNING)
+    for name in ("sbert", "flows", "tasks"):
+        logging.getLogger(name).addHandler(handler)
     app()
 
 

@@ -117,7 +117,7 @@ class KnownVectors:
         number = len(self._shards)
         self._shards.append(uri)
         first_row = 0
-        with translate_errors(uri), open_input(uri) as file, pq.ParquetFile(file) as shard:
+        with open_input(uri) as file, pq.ParquetFile(file) as shard:
             for batch in shard.iter_batches(batch_size=65_536, columns=["text_hash"]):
                 hashes = hash_matrix(batch.column(0))
                 rows = np.arange(first_row, first_row + len(hashes), dtype=np.int64)

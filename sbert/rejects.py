@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import polars as pl
 
-__all__ = ["REJECT_SCHEMA", "RejectReason", "empty_rejects"]
+__all__ = ["REJECT_SCHEMA", "RejectReason", "empty_rejects", "original_of"]
 
 
 class RejectReason(StrEnum):
@@ -53,3 +53,18 @@ REJECT_SCHEMA: dict[str, pl.DataType] = {
 def empty_rejects() -> pl.DataFrame:
     """Give a frame of no rejected rows."""
     return pl.DataFrame(schema=REJECT_SCHEMA)
+
+
+def original_of(rows: pl.DataFrame) -> pl.Series:
+    """Give each row's original values as a JSON object of id, text and kept columns, in UTF-8."""
+    names = [name for name in rows.columns if name in {"id", "text"} or name.startswith("kept:")]
+    values = [
+        pl.col(name) if rows.schema[name] == pl.String() else pl.col(name).cast(pl.String, strict=False)
+        for name in names
+    ]
+    named = [value.alias(name.removeprefix("kept:")) for name, value in zip(names, values, strict=True) if name != "text"]
+    text = [pl.col("text").alias("text")] if "text" in names else []
+    if not named and not text:
+        return pl.Series("original", [b"{}"] * rows.height, dtype=pl.Binary)
+    unique = {value.meta.output_name(): value for value in [*named, *text]}
+    return rows.select(pl.struct(unique.values()).struct.json_encode().cast(pl.Binary).alias("original")).to_series()

@@ -16,7 +16,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -24,6 +24,7 @@ from fsspec import AbstractFileSystem
 from sbert.errors import MissingError, SbertError, StorageError
 
 __all__ = [
+    "InputFile",
     "OutputFile",
     "base_name",
     "delete",
@@ -122,10 +123,58 @@ def filesystem(uri: str) -> AbstractFileSystem:
     return opened
 
 
-def open_input(uri: str) -> IO[bytes]:
-    """Open a location for reading bytes, seekable, reading ahead in blocks."""
-    with translate_errors(uri):
-        return filesystem(uri).open(strip_protocol(uri), "rb")  # type: ignore[no-any-return]
+class InputFile(io.RawIOBase):
+    """A seekable file being read; what storage raises becomes `StorageError`, also inside pyarrow's readers."""
+
+    def __init__(self, uri: str) -> None:
+        """Open for reading."""
+        super().__init__()
+        self._uri = uri
+        with translate_errors(uri):
+            self._file = filesystem(uri).open(strip_protocol(uri), "rb")
+
+    def readable(self) -> bool:
+        """Always true."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always true."""
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes, all that are left by default."""
+        with translate_errors(self._uri):
+            return bytes(self._file.read(-1 if size is None else size))
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to a place."""
+        with translate_errors(self._uri):
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        """Give the place."""
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        """Close."""
+        if not self.closed:
+            super().close()
+            self._file.close()
+
+
+def open_input(uri: str) -> InputFile:
+    """Open a location for reading bytes, seekable, reading ahead in blocks.
+
+    Raises:
+        MissingError, StorageError: here, and from every read.
+    """
+    return InputFile(uri)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -308,6 +357,8 @@ def _translate(uri: str, error: Exception) -> StorageError | None:
     if not isinstance(error, OSError | TimeoutError) and module not in {"aiohttp", "botocore", "aiobotocore", "deltalake", "_internal"}:
         return None
     detail = ANSI_COLOUR.sub("", " ".join(str(error).split())) or type(error).__name__
+    if module in {"deltalake", "_internal"} and not (TRANSIENT_WORDS.search(detail) or DENIED_WORDS.search(detail)):
+        return None  # about the table, not about storage
     endpoint = os.environ.get("AWS_ENDPOINT_URL") if uri.startswith("s3") else None
     where = f"{uri} (endpoint {endpoint})" if endpoint else uri
     if isinstance(error, FileNotFoundError) or (not isinstance(error, PermissionError) and MISSING_WORDS.search(detail)):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from sbert.cleaning import clean, original_of
+from sbert.cleaning import clean
 from sbert.counts import RowCounts
 from sbert.errors import BrokenObjectError, ColumnError
 from sbert.duplicates import KeyLedger, row_keys
@@ -27,7 +27,7 @@ from sbert.prefetch import prefetch
 from sbert.quality import check_vectors
 from sbert.records import rejects_name
 from sbert.reject_writer import RejectWriter
-from sbert.rejects import REJECT_SCHEMA, RejectReason
+from sbert.rejects import REJECT_SCHEMA, RejectReason, original_of
 from sbert.shards import ShardRecord, ShardWriter, embedding_column, table_schema
 from sbert.source import KEPT_PREFIX, RowBlock, read_span
 from sbert.storage import join

@@ -13,13 +13,13 @@ from typing import Any, Self
 
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder import SentenceEncoder
-from sbert.errors import CommitConflictError, EncoderMismatchError, NotATableError, TableError
+from sbert.errors import CommitConflictError, EncoderMismatchError, MissingError, NotATableError, TableError
 from sbert.shards import ShardRecord, fingerprint_of_shard, table_schema
 from sbert.storage import delta_storage_options, join, list_names, normalize_uri, translate_errors
 
@@ -80,8 +80,14 @@ class Table:
         uri = normalize_uri(uri)
         try:
             with translate_errors(uri):
-                delta = DeltaTable(uri, version=version, storage_options=delta_storage_options(uri))
-        except TableNotFoundError as error:
+                options = delta_storage_options(uri)
+                exists = DeltaTable.is_deltatable(uri, options)
+            if not exists:
+                raise TableNotFoundError(uri)
+            with translate_errors(uri):
+                delta = DeltaTable(uri, version=version, storage_options=options)
+        except (TableNotFoundError, MissingError) as error:
+            list_names(uri)  # storage that refuses, or has no such bucket, is another matter
             raise NotATableError(
                 f"{uri}: there is no table here (no _delta_log): name a table, or make one with `sbert refresh`"
             ) from error
@@ -263,7 +269,7 @@ def commit(
             if table is None:
                 create_table_with_add_actions(
                     uri,
-                    schema,
+                    Schema.from_arrow(schema),
                     adds,
                     mode="error",
                     name="sbert embeddings",

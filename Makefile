@@ -1,0 +1,56 @@
+# make run: everything from nothing to a searchable table. make test: the tests. make help: the rest.
+
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+.PHONY: help setup run ui test test-slow check format bench clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with everything that is needed
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1): make setup PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
+	@touch $(STAMP)
+
+run: setup ## Embed the sample corpus and search it
+	@$(BIN)/sbert sample data/raw
+	@$(BIN)/sbert refresh data/raw data/table --keep-columns kind,text
+	@$(BIN)/sbert search data/table "how do I parse a date from a string" -k 5
+	@echo "Look at the run: make ui, then open the address above. Run again: nothing is embedded twice."
+
+ui: setup ## Start the Prefect UI on http://127.0.0.1:4200
+	@PREFECT_SERVER_API_PORT=4200 $(BIN)/prefect server start --host 127.0.0.1
+
+test: setup ## Run the tests
+	@$(BIN)/python -m pytest -q
+
+test-slow: setup ## Run the tests that take minutes
+	@$(BIN)/python -m pytest -q -m slow
+
+check: setup ## Lint, format check, type check
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## List the benchmarks
+	@grep -lE '__main__' tests/benchmarks/*.py | sed 's|^|$(BIN)/python |'
+
+clean: ## Remove the environment, caches and the sample's data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis data/raw data/table

@@ -1,0 +1,121 @@
+"""Lines of an object as a stream of chunks that end where lines end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+
+from sbert.errors import BrokenObjectError
+from sbert.source.objects import Compression
+from sbert.source.settings import ReadSettings
+from sbert.source.splits import Span
+from sbert.storage import open_input
+
+__all__ = ["LineChunk", "broken_data", "open_stream", "read_lines"]
+
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class LineChunk:
+    """Whole lines, or the first bytes of one line that is too long."""
+
+    first_row: int
+    data: bytes
+    """Lines with their newlines; the last line of an object may lack it."""
+    too_long_bytes: int = 0
+    """When not 0, `data` is the beginning of one line of this many bytes, which is to be rejected."""
+
+
+@contextmanager
+def broken_data(uri: str) -> Iterator[None]:
+    """Turn errors of decoders into `BrokenObjectError`; those of storage are already `StorageError` and pass."""
+    from sbert.errors import SbertError
+
+    try:
+        yield
+    except SbertError:
+        raise
+    except (OSError, ValueError, EOFError) as error:  # pyarrow's errors are OSErrors and ValueErrors
+        raise BrokenObjectError(uri, f"cannot be read to its end: {' '.join(str(error).split())[:300]}") from error
+
+
+@contextmanager
+def open_stream(span: Span) -> Iterator[Any]:
+    """Open an object for reading in order, decompressed."""
+    with open_input(span.object.uri) as raw:
+        if span.object.compression is Compression.NONE:
+            yield raw
+        else:
+            with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), span.object.compression.value) as stream:
+                yield stream
+
+
+def read_lines(span: Span, read: ReadSettings) -> Iterator[LineChunk]:
+    """Give the lines of a span in chunks of about `block_bytes`.
+
+    A line belongs to the slice in which its first byte lies: a slice skips the line that began before it, and finishes
+    the line that ends after it.
+
+    Raises:
+        BrokenObjectError: when compressed data ends early or is damaged.
+        StorageError: when storage refuses.
+    """
+    with broken_data(span.object.uri), open_stream(span) as stream:
+        position = span.start or 0
+        if position:
+            position = _skip_to_line(stream, position, read.block_bytes)
+        row = span.first_row
+        rest = b""
+        skipping = 0  # bytes so far of a line that is too long
+        while True:
+            if span.stop is not None and position - len(rest) >= span.stop and not skipping:
+                return
+            data = stream.read(read.block_bytes)
+            if not data:
+                break
+            if position == 0 and data.startswith(BOM):
+                position, data = len(BOM), data[len(BOM) :]
+            position += len(data)
+            if skipping:
+                end = data.find(b"\n") + 1
+                if not end:
+                    skipping += len(data)
+                    continue
+                yield LineChunk(row, rest, too_long_bytes=skipping + end)
+                row, rest, skipping, data = row + 1, b"", 0, data[end:]
+            data = rest + data
+            cut = data.rfind(b"\n") + 1
+            if span.stop is not None and position - len(data) + cut > span.stop:
+                # Lines that begin at `stop` or after belong to the next slice.
+                begin = max(span.stop - (position - len(data)), 0)
+                end = begin if begin and data[begin - 1 : begin] == b"\n" else data.find(b"\n", begin) + 1
+                if end:
+                    yield LineChunk(row, data[:end])
+                    return
+            whole, rest = data[:cut], data[cut:]
+            if whole:
+                yield LineChunk(row, whole)
+                row += whole.count(b"\n")
+            if len(rest) > read.max_row_bytes:
+                skipping, rest = len(rest), rest[: read.block_bytes]
+        if skipping:
+            yield LineChunk(row, rest, too_long_bytes=skipping)
+        elif rest and (span.stop is None or position - len(rest) < span.stop):
+            yield LineChunk(row, rest)
+
+
+def _skip_to_line(stream: IO[bytes], start: int, block_bytes: int) -> int:
+    """Move to the first line that begins at `start` or after; give its position."""
+    stream.seek(start - 1)
+    position = start - 1
+    while data := stream.read(block_bytes):
+        found = data.find(b"\n")
+        if found >= 0:
+            position += found + 1
+            stream.seek(position)
+            return position
+        position += len(data)
+    return position

@@ -1,0 +1,51 @@
+"""Settings of the source: which columns, how large the blocks, how large the units of work."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["ReadSettings", "SourceSettings", "SplitSettings"]
+
+MIB = 2**20
+
+
+class SourceSettings(BaseModel):
+    """What is read from each object; all of it decides the rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text_column: str = Field(default="text", min_length=1, description="Column that holds the text.")
+    id_column: str | None = Field(
+        default=None, description="Column that holds the row's id; empty for the column id where there is one, else derived."
+    )
+    keep_columns: tuple[str, ...] = Field(default=(), description="Source columns to keep in the table.")
+    text_documents: Literal["line", "file"] = Field(
+        default="line", description="Whether each line of a .txt object is a document, or the whole object."
+    )
+
+
+class ReadSettings(BaseModel):
+    """Sizes of what is in memory at once; none of it changes a row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block_rows: int = Field(default=8_192, ge=1, le=1_000_000, description="Rows that go through the stages together (rows).")
+    block_bytes: int = Field(default=8 * MIB, ge=1_024, le=1_024 * MIB, description="Raw text that is read at once (bytes).")
+    max_row_bytes: int = Field(
+        default=64 * MIB, ge=1_024, le=1_024 * MIB, description="Longest row; longer ones are rejected (bytes)."
+    )
+
+
+class SplitSettings(BaseModel):
+    """Sizes of the units of work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split_bytes: int = Field(
+        default=64 * MIB, ge=1, le=100_000 * MIB, description="Larger objects are cut into slices of this size (bytes)."
+    )
+    pack_below_bytes: int = Field(
+        default=4 * MIB, ge=0, le=1_024 * MIB, description="Smaller objects are packed with others of their folder (bytes)."
+    )
+    pack_bytes: int = Field(default=16 * MIB, ge=1, le=10_240 * MIB, description="Size that packs aim at (bytes).")
+    pack_objects: int = Field(default=256, ge=1, le=100_000, description="Most objects that packs aim at (objects).")
