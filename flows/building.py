@@ -2,12 +2,20 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from sbert.build import BuildContext, BuildResult, builder_for
 from sbert.errors import StorageError
@@ -37,9 +45,12 @@ def build_splits(
     builder = builder_for(context)
     excluded = excluded_ids or {}
     results: list[BuildResult] = []
-    with ThreadPoolTaskRunner[BuildResult](max_workers=concurrency) as runner, SplitProgress(len(planned)) as progress:
+    with (
+        ThreadPoolTaskRunner[BuildResult](max_workers=concurrency) as runner,
+        SplitProgress(len(planned)) as progress,
+    ):
         try:
-            futures = {
+            futures: dict[PrefectFuture[BuildResult], PlannedSplit] = {
                 runner.submit(
                     embed_split,
                     {
@@ -89,7 +100,7 @@ class SplitProgress:
         )
         self._bar_task = self._bar.add_task("embedding", total=num_splits, num_rows=0, rate=0.0)
 
-    def __enter__(self) -> "SplitProgress":
+    def __enter__(self) -> Self:
         if self._bar.console.is_terminal:
             self._bar.start()
         return self

@@ -84,7 +84,9 @@ def refresh(
                 model=model,
                 text_column=text_column,
                 id_column=id_column,
-                keep_columns=[name.strip() for name in keep_columns.split(",") if name.strip()] if keep_columns else None,
+                keep_columns=[name.strip() for name in keep_columns.split(",") if name.strip()]
+                if keep_columns
+                else None,
                 concurrency=concurrency,
                 dry_run=dry_run,
                 settings=parsed,
@@ -171,10 +173,16 @@ def _errors(as_json: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _fail("stopped on request; what was finished is kept, run again to go on", "KeyboardInterrupt", 130, as_json)
+        _fail(
+            "stopped on request; what was finished is kept, run again to go on",
+            "KeyboardInterrupt",
+            130,
+            as_json,
+        )
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors(include_url=False)
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_url=False)
         )
         _fail(problems, "SettingsError", 1, as_json)
     except SbertError as error:
@@ -236,7 +244,12 @@ def _show_refresh(report: dict[str, Any]) -> None:
 def _show_search(result: dict[str, Any]) -> None:
     table = TextTable(title=f"nearest to: {result['query']}", title_justify="left", expand=False)
     kept = [name for hit in result["results"][:1] for name in hit if name not in {"id", "source", "score"}]
-    for name, justify in (("score", "right"), ("id", "left"), *((name, "left") for name in kept), ("source", "left")):
+    for name, justify in (
+        ("score", "right"),
+        ("id", "left"),
+        *((name, "left") for name in kept),
+        ("source", "left"),
+    ):
         table.add_column(name, justify=justify, overflow="ellipsis", max_width=60, no_wrap=True)  # type: ignore[arg-type]
     for hit in result["results"]:
         cells = [_cell(hit.get(name)) for name in kept]
@@ -258,7 +271,10 @@ def _show_inspect(found: dict[str, Any]) -> None:
     for name, value in (
         ("version", found["version"]),
         ("encoder", f"{found['encoder']} · {info['fingerprint'][:12]}"),
-        ("vectors", f"dim {found['dim']} · {info['precision']} · {info['pooling']} pooling · normalized {info['normalized']}"),
+        (
+            "vectors",
+            f"dim {found['dim']} · {info['precision']} · {info['pooling']} pooling · normalized {info['normalized']}",
+        ),
         ("rows", f"{found['num_rows']:,}"),
         ("shards", f"{found['num_shards']:,} ({found['num_bytes'] / 2**20:,.1f} MiB)"),
         ("columns", ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())),

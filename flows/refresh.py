@@ -65,9 +65,7 @@ def refresh_embeddings(
     """
     began = time.monotonic()
     columns = {"text_column": text_column, "id_column": id_column, "keep_columns": keep_columns}
-    job = RefreshJob(
-        raw_uri=raw_uri, table_uri=table_uri, model=model, settings=settings.with_source(**columns)
-    )
+    job = RefreshJob(raw_uri=raw_uri, table_uri=table_uri, model=model, settings=settings.with_source(**columns))
     run_id = str(flow_run.get_id() or uuid.uuid4())
     read_in_this_run: dict[str, RowCounts] = {}
     try:
@@ -80,7 +78,9 @@ def refresh_embeddings(
             read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
             counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
             try:
-                version = publish_table(plan, changes, job.settings, counts, {"run_id": run_id, "encoder": plan.encoder.model})
+                version = publish_table(
+                    plan, changes, job.settings, counts, {"run_id": run_id, "encoder": plan.encoder.model}
+                )
             except CommitConflictError:
                 if attempt == MAX_ATTEMPTS:
                     raise

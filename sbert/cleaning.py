@@ -7,7 +7,7 @@ leave have a reason.
 
 import html
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 import polars_hash as plh
@@ -21,7 +21,10 @@ __all__ = ["CleanedBlock", "CleaningSettings", "clean", "clean_texts", "hash_tex
 MAX_ROUNDS = 32
 """Each round after the first only peels off one more layer of escaping; a text that needs more is left as it is then."""
 
-CONTROL = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\u00AD\u200B\u200E\u200F\u202A-\u202E\u2060-\u2064\u2066-\u206F\uFEFF\uFFF9-\uFFFB]"
+CONTROL = (
+    r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\u00AD\u200B\u200E\u200F"
+    r"\u202A-\u202E\u2060-\u2064\u2066-\u206F\uFEFF\uFFF9-\uFFFB]"
+)
 """Control characters but tab and line ends, soft hyphens, zero-width space, direction marks, byte-order marks. Zero-width
 joiners stay: emoji and several scripts need them."""
 COMMENT = r"(?s)<!--.*?-->|<(script|style)\b[^>]*>.*?</(script|style)\s*>"
@@ -46,9 +49,15 @@ class CleaningSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    unicode_form: Literal["NFC", "NFKC"] | None = Field(default="NFC", description="Unicode normalization form; empty for none.")
-    strip_control_characters: bool = Field(default=True, description="Remove control, zero-width and direction characters.")
-    strip_html: bool = Field(default=True, description="Remove tags of known HTML elements and comments, resolve entities.")
+    unicode_form: Literal["NFC", "NFKC"] | None = Field(
+        default="NFC", description="Unicode normalization form; empty for none."
+    )
+    strip_control_characters: bool = Field(
+        default=True, description="Remove control, zero-width and direction characters."
+    )
+    strip_html: bool = Field(
+        default=True, description="Remove tags of known HTML elements and comments, resolve entities."
+    )
     collapse_whitespace: bool = Field(default=True, description="Make every run of white space one blank, and trim.")
     mask_urls: bool = Field(default=False, description="Replace web addresses by [URL].")
     mask_emails: bool = Field(default=False, description="Replace e-mail addresses by [EMAIL].")
@@ -63,7 +72,9 @@ class CleaningSettings(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "CleaningSettings":
         if self.max_chars is not None and self.max_chars < self.min_chars:
-            raise SettingsError(f"max_chars is {self.max_chars}, below min_chars {self.min_chars}: no text would be left")
+            raise SettingsError(
+                f"max_chars is {self.max_chars}, below min_chars {self.min_chars}: no text would be left"
+            )
         return self
 
 
@@ -84,13 +95,13 @@ def clean(rows: pl.DataFrame, settings: CleaningSettings) -> CleanedBlock:
     """
     cleaned = clean_texts(rows["text"], settings)
     length = cleaned.str.len_chars()
-    reason = (
+    reason: Any = (
         pl.when(length == 0)
         .then(pl.lit(RejectReason.EMPTY_TEXT.value))
         .when(length < settings.min_chars)
         .then(pl.lit(RejectReason.TOO_SHORT.value))
     )
-    bound = pl.when(length < settings.min_chars).then(pl.lit(f", at least {settings.min_chars} are needed"))
+    bound: Any = pl.when(length < settings.min_chars).then(pl.lit(f", at least {settings.min_chars} are needed"))
     if settings.max_chars is not None:
         reason = reason.when(length > settings.max_chars).then(pl.lit(RejectReason.TOO_LONG.value))
         bound = bound.when(length > settings.max_chars).then(pl.lit(f", at most {settings.max_chars} are allowed"))
@@ -98,15 +109,22 @@ def clean(rows: pl.DataFrame, settings: CleaningSettings) -> CleanedBlock:
     bad = reasons.is_not_null()
     kept = rows.with_columns(cleaned.alias("text"), hash_texts(cleaned).alias("text_hash"))
     if not bad.any():
-        return CleanedBlock(kept, pl.DataFrame(schema=dict(REJECT_SCHEMA)))
+        return CleanedBlock(kept, pl.DataFrame(schema=REJECT_SCHEMA))
     rejected = rows.with_columns(
         reasons.alias("reason"),
-        pl.concat_str(length.cast(pl.String), pl.lit(" characters after cleaning"), bound.otherwise(pl.lit(""))).alias("detail"),
+        pl.concat_str(length.cast(pl.String), pl.lit(" characters after cleaning"), bound.otherwise(pl.lit(""))).alias(
+            "detail"
+        ),
     ).filter(bad)
     rejects = rejected.select(
-        "source", "row", "id", "reason", "detail", original_of(rejected.drop("reason", "detail")).alias("original")
+        "source",
+        "row",
+        "id",
+        "reason",
+        "detail",
+        original_of(rejected.drop("reason", "detail")).alias("original"),
     )
-    return CleanedBlock(kept.filter(~bad), rejects.cast(dict(REJECT_SCHEMA)))
+    return CleanedBlock(kept.filter(~bad), rejects.cast(REJECT_SCHEMA))
 
 
 def clean_texts(texts: pl.Series, settings: CleaningSettings) -> pl.Series:
@@ -156,5 +174,5 @@ def _strip_html(texts: pl.Series) -> pl.Series:
 
 def hash_texts(texts: pl.Series) -> pl.Series:
     """Give the first 16 bytes of the BLAKE3 hash of each text's UTF-8 bytes; the same on every machine."""
-    digest = plh.col("text").chash.blake3().str.slice(0, 32).str.decode("hex")  # type: ignore[attr-defined]
+    digest = plh.col("text").chash.blake3().str.slice(0, 32).str.decode("hex")
     return texts.alias("text").to_frame().select(digest.alias("text_hash")).to_series()

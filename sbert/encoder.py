@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from sbert.batching import cut_batches, pad_batch
 from sbert.errors import ModelError, SettingsError
 from sbert.fingerprint import hash_encoder
-from sbert.modules import Normalize
+from sbert.modules import Dense, Normalize
 from sbert.pooling import Pooling, PoolingMode
 from sbert.pretrained import DEFAULT_MODEL, locate_model, read_folder, write_modules
 from sbert.tokenizing import TokenizedTexts, special_token_counts, tokenize_block
@@ -39,7 +39,7 @@ __all__ = ["BATCH_TOLERANCE", "DEFAULT_MODEL", "ComputeDtype", "SentenceEncoder"
 
 log = logging.getLogger(__name__)
 
-Texts = pl.Series | pa.Array | pa.ChunkedArray | Sequence[str]
+Texts: TypeAlias = pl.Series | pa.Array | pa.ChunkedArray | Sequence[str]
 
 CPU_TOKEN_BUDGET = 4_096
 """Padded tokens of a batch on a CPU: activations then stay in its caches."""
@@ -158,7 +158,7 @@ class SentenceEncoder(nn.Module):
         chosen = max_seq_length or min(own, limit or own)
         if limit is not None and chosen > limit:
             raise SettingsError(f"max_seq_length is {chosen}, {os.fspath(model)} has positions for {limit} tokens")
-        pooling = folder.pooling or Pooling(transformer.config.hidden_size, (PoolingMode.MEAN,))
+        pooling = folder.pooling or Pooling(int(cast("Any", transformer.config).hidden_size), (PoolingMode.MEAN,))
         layers = list(folder.layers)
         if normalize is not None:
             layers = [layer for layer in layers if not isinstance(layer, Normalize)] if not normalize else layers
@@ -186,8 +186,8 @@ class SentenceEncoder(nn.Module):
     @property
     def dim(self) -> int:
         """Values in one vector."""
-        sizes = [layer.out_features for layer in self.layers if hasattr(layer, "out_features")]
-        return int(sizes[-1]) if sizes else self.pooling.dim
+        sizes = [layer.out_features for layer in self.layers if isinstance(layer, Dense)]
+        return sizes[-1] if sizes else self.pooling.dim
 
     @property
     def pooling_name(self) -> str:
@@ -207,9 +207,7 @@ class SentenceEncoder(nn.Module):
             "tokenizer": self._tokenizer.to_str(),
             "do_lower_case": self.do_lower_case,
             "pooling": [self.pooling_name, self.pooling.include_prompt],
-            "layers": [
-                [type(layer).__name__, getattr(layer, "activation_name", None)] for layer in self.layers
-            ],
+            "layers": [[type(layer).__name__, getattr(layer, "activation_name", None)] for layer in self.layers],
             "max_seq_length": self.max_seq_length,
             "dim": self.dim,
             "precision": "float32",
@@ -360,7 +358,8 @@ class SentenceEncoder(nn.Module):
             None if mask_BL is None else torch.from_numpy(mask_BL).to(self.device),
             tokens.num_prompt_tokens,
         )
-        return vectors_BD.float().cpu().numpy()  # type: ignore[no-any-return]
+        vectors: npt.NDArray[np.float32] = vectors_BD.float().cpu().numpy()
+        return vectors
 
     def _join_windows(self, tokens: TokenizedTexts, vectors_SD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Average the windows of each text, weighted by their tokens; texts of one window stay as they are."""
@@ -369,7 +368,7 @@ class SentenceEncoder(nn.Module):
             return vectors_SD
         counts = np.bincount(tokens.text_index, minlength=num_texts)
         first = np.cumsum(counts) - counts
-        joined = vectors_SD[first]
+        joined: npt.NDArray[np.float32] = vectors_SD[first]
         weights = tokens.lengths.astype(np.float64)
         sums = np.add.reduceat(vectors_SD * weights[:, None], first, axis=0)
         means = sums / np.add.reduceat(weights, first)[:, None]
@@ -423,7 +422,7 @@ def _load_transformer(folder: Path) -> tuple[nn.Module, Any]:
     """
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -34,26 +34,40 @@ class EncodingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     truncation: TruncationPolicy = Field(
-        default=TruncationPolicy.TRUNCATE, description="What happens to a text longer than max_seq_length (policy)."
+        default=TruncationPolicy.TRUNCATE,
+        description="What happens to a text longer than max_seq_length (policy).",
     )
     max_truncated_share: float = Field(
-        default=0.0, ge=0, le=1, description="Under policy fail: share of truncated rows that is still accepted (0 to 1)."
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Under policy fail: share of truncated rows that is still accepted (0 to 1).",
     )
-    windows: WindowSettings = Field(default_factory=WindowSettings, description="Under policy window: how windows overlap.")
+    windows: WindowSettings = Field(
+        default_factory=WindowSettings, description="Under policy window: how windows overlap."
+    )
     max_seq_length: int | None = Field(
-        default=None, ge=3, le=131_072, description="Tokens the encoder takes; empty for the model's own limit (tokens)."
+        default=None,
+        ge=3,
+        le=131_072,
+        description="Tokens the encoder takes; empty for the model's own limit (tokens).",
     )
     compute_dtype: ComputeDtype | None = Field(
-        default=None, description="Type the encoder computes in; empty for the table's own, float32 for a new table."
+        default=None,
+        description="Type the encoder computes in; empty for the table's own, float32 for a new table.",
     )
     normalize: bool | None = Field(
-        default=None, description="Whether vectors get unit length; empty for the table's own, yes for a new table."
+        default=None,
+        description="Whether vectors get unit length; empty for the table's own, yes for a new table.",
     )
     prompt: str | None = Field(
         default=None, description="Text put before each document; empty for the model's own document prompt."
     )
     token_budget: int | None = Field(
-        default=None, ge=16, le=16_777_216, description="Padded tokens of one batch; empty to choose by device (tokens)."
+        default=None,
+        ge=16,
+        le=16_777_216,
+        description="Padded tokens of one batch; empty to choose by device (tokens).",
     )
 
 
@@ -84,13 +98,10 @@ class RefreshSettings(BaseModel):
             )
         return self
 
-
     def with_source(self, **columns: str | Sequence[str] | None) -> "RefreshSettings":
         """Give settings with those fields of ``source`` replaced that are not None, checked anew."""
         chosen = {name: value for name, value in columns.items() if value is not None}
-        return RefreshSettings.model_validate(
-            {**self.model_dump(), "source": {**self.source.model_dump(), **chosen}}
-        )
+        return RefreshSettings.model_validate({**self.model_dump(), "source": {**self.source.model_dump(), **chosen}})
 
 
 class RefreshJob(BaseModel):

@@ -10,6 +10,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import IO
 
 import numpy as np
@@ -99,7 +100,12 @@ class KnownVectors:
         """Start empty; this run's vectors are kept up to `run_file_bytes` in a temporary file."""
         self._dim = dim
         self._record = np.dtype(
-            [("hash", "u1", HASH_BYTES), ("num_tokens", "i4"), ("truncated", "?"), ("embedding", "f4", (dim,))]
+            [
+                ("hash", "u1", HASH_BYTES),
+                ("num_tokens", "i4"),
+                ("truncated", "?"),
+                ("embedding", "f4", (dim,)),
+            ]
         )
         self._max_run_rows = run_file_bytes // self._record.itemsize
         self._shards: list[str] = []
@@ -207,7 +213,7 @@ class KnownVectors:
         targets = targets[np.argsort(rows[targets], kind="stable")]
         ordered = rows[targets]
         starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered) > READ_GAP_ROWS) + 1, [len(ordered)]])
-        for low, high in zip(starts[:-1], starts[1:], strict=True):
+        for low, high in pairwise(starts.tolist()):
             first, last = int(ordered[low]), int(ordered[high - 1])
             self._run_file.seek(first * self._record.itemsize)
             chunk = np.frombuffer(self._run_file.read((last - first + 1) * self._record.itemsize), dtype=self._record)

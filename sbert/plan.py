@@ -23,7 +23,16 @@ from sbert.source import Split, infer_kept_schema, list_objects, make_splits, wi
 from sbert.storage import normalize_uri
 from sbert.table import EncoderInfo, Table, TableShard, find_table
 
-__all__ = ["Plan", "PlannedSplit", "encoder_spec", "encoding_fingerprint", "identity_fingerprint", "make_plan", "split_fingerprint", "without_objects"]
+__all__ = [
+    "Plan",
+    "PlannedSplit",
+    "encoder_spec",
+    "encoding_fingerprint",
+    "identity_fingerprint",
+    "make_plan",
+    "split_fingerprint",
+    "without_objects",
+]
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ class _End:
     """What the producer puts last."""
 
 
-def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
+def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:  # noqa: C901  (two closures)
     """Give the items of `items`, made up to `depth` ahead by a thread.
 
     An error of the producer is raised here, in its place. When the consumer stops early the producer stops too, after

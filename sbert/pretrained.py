@@ -80,11 +80,22 @@ def locate_model(model: str | os.PathLike[str]) -> Path:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        OSError,
+    ) as error:
         detail = str(error).strip().splitlines()
         raise ModelError(
             f"{name}: neither a folder here nor a model that the hub gave ({detail[0] if detail else type(error).__name__})"
@@ -101,7 +112,9 @@ def _fetch(uri: str) -> Path:
     if not files:
         raise ModelError(f"{uri}: no model files here (config.json, model.safetensors, tokenizer.json)")
     root = strip_protocol(uri.rstrip("/"))
-    stamp = [[path, info.get("size"), str(info.get("ETag") or info.get("mtime"))] for path, info in sorted(files.items())]
+    stamp = [
+        [path, info.get("size"), str(info.get("ETag") or info.get("mtime"))] for path, info in sorted(files.items())
+    ]
     key = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:32]
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sbert" / "models"
     target = cache / key
@@ -187,7 +200,14 @@ def _check_transformer(folder: Path) -> None:
                 "to model.safetensors (load the model where you trust it and call save_pretrained)"
             )
         raise ModelError(f"{folder}: no weights ({WEIGHTS})")
-    tokenizer = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+    tokenizer = (
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "tokenizer.model",
+    )
     if not any((folder / name).is_file() for name in tokenizer):
         raise ModelError(f"{folder}: no tokenizer (tokenizer.json): save the model's fast tokenizer into the folder")
 
@@ -214,7 +234,10 @@ def _read_pooling(folder: Path) -> Pooling:
 
 def _read_dense(folder: Path) -> Dense:
     config = _json(folder / "config.json")
-    names = {config.get("module_input_name", "sentence_embedding"), config.get("module_output_name", "sentence_embedding")}
+    names = {
+        config.get("module_input_name", "sentence_embedding"),
+        config.get("module_output_name", "sentence_embedding"),
+    }
     if names != {"sentence_embedding"}:
         raise ModelError(f"{folder}: dense layers on {sorted(names)} are not supported, only on sentence_embedding")
     if not (folder / WEIGHTS).is_file():
@@ -238,8 +261,13 @@ TRANSFORMER_TYPE = "sentence_transformers.base.modules.transformer.Transformer"
 
 
 def write_modules(
-    folder: Path, modules: list[nn.Module], *, max_seq_length: int, do_lower_case: bool,
-    prompts: dict[str, str], default_prompt: str | None
+    folder: Path,
+    modules: list[nn.Module],
+    *,
+    max_seq_length: int,
+    do_lower_case: bool,
+    prompts: dict[str, str],
+    default_prompt: str | None,
 ) -> None:
     """Write everything of a sentence-transformers folder but the transformer and its tokenizer."""
     entries = [{"idx": 0, "name": "0", "path": "", "type": TRANSFORMER_TYPE}]
@@ -269,7 +297,12 @@ def write_modules(
         if weights:
             save_file(weights, place / WEIGHTS)
     (folder / "modules.json").write_text(json.dumps(entries, indent=2))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_seq_length, "do_lower_case": do_lower_case}))
+    (folder / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": max_seq_length, "do_lower_case": do_lower_case})
+    )
     (folder / "config_sentence_transformers.json").write_text(
-        json.dumps({"prompts": prompts, "default_prompt_name": default_prompt, "similarity_fn_name": "cosine"}, indent=2)
+        json.dumps(
+            {"prompts": prompts, "default_prompt_name": default_prompt, "similarity_fn_name": "cosine"},
+            indent=2,
+        )
     )

@@ -26,7 +26,7 @@ from sbert.plan import Plan, identity_fingerprint
 from sbert.quality import check_not_collapsed
 from sbert.records import RecordedSpan, SplitRecord, read_record, write_record
 from sbert.shards import ShardSettings, ShardWriter, embedding_matrix, table_schema
-from sbert.storage import join, open_input, translate_errors
+from sbert.storage import join, open_input
 from sbert.table import Table, TableShard, commit
 
 __all__ = ["Changes", "duplicate_ids_across_splits", "publish", "settle"]
@@ -74,7 +74,9 @@ def settle(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Changes:
     for fingerprint in sorted({shard.fingerprint for shard in drop}):
         old = read_record(plan.table_uri, fingerprint)
         if old is None:
-            raise TableError(f"{plan.table_uri}: the record of split {fingerprint} is gone, cannot tell whose rows it has")
+            raise TableError(
+                f"{plan.table_uri}: the record of split {fingerprint} is gone, cannot tell whose rows it has"
+            )
         spans = [span for span in old.spans if span.uri in broken]
         if not spans:
             continue
@@ -135,7 +137,9 @@ def duplicate_ids_across_splits(plan: Plan, changes: Changes) -> dict[str, froze
     excluded: dict[str, frozenset[str]] = {}
     for records in slices.values():
         if len(records) > 1:
-            excluded |= _duplicates_among(plan.table_uri, sorted(records, key=lambda record: record.spans[0].start or 0))
+            excluded |= _duplicates_among(
+                plan.table_uri, sorted(records, key=lambda record: record.spans[0].start or 0)
+            )
     return excluded
 
 
@@ -168,7 +172,7 @@ def _ids_of(table_uri: str, record: SplitRecord) -> Iterable[pl.DataFrame]:
                 yield frame
 
 
-def check_before_commit(plan: Plan, changes: Changes, settings: RefreshSettings, counts: RowCounts) -> None:
+def check_before_commit(plan: Plan, changes: Changes, settings: RefreshSettings) -> None:
     """Check what was made in this run as a whole.
 
     Raises:
@@ -213,7 +217,7 @@ def publish(
     """
     if changes.is_empty and plan.base_version is not None:
         return plan.base_version
-    check_before_commit(plan, changes, settings, counts)
+    check_before_commit(plan, changes, settings)
     table = Table.open(plan.table_uri, plan.base_version) if plan.base_version is not None else None
     return commit(
         plan.table_uri,

@@ -41,14 +41,14 @@ def check_vectors(embeddings_ND: npt.NDArray[np.float32], *, dim: int, normalize
     """
     if embeddings_ND.ndim != 2 or embeddings_ND.shape[1] != dim:
         raise QualityError(f"{what}: vectors have shape {embeddings_ND.shape}, expected (rows, {dim})")
-    finite = np.isfinite(embeddings_ND).all(axis=1)
+    finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(embeddings_ND).all(axis=1))
     if not finite.all():
         raise QualityError(
             f"{what}: {int((~finite).sum())} of {len(finite)} vectors hold NaN or infinity (first: row "
             f"{int(np.argmin(finite))}): try compute_dtype float32, or check the model's weights"
         )
     norms = np.linalg.norm(embeddings_ND, axis=1)
-    good = np.abs(norms - 1.0) <= NORM_TOLERANCE if normalized else norms > 0
+    good = np.asarray(np.abs(norms - 1.0) <= NORM_TOLERANCE if normalized else norms > 0)
     if not good.all():
         first = int(np.argmin(good))
         raise QualityError(

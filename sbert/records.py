@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.counts import RowCounts
 from sbert.errors import MissingError
-from sbert.rejects import REJECT_SCHEMA
+from sbert.rejects import empty_rejects
 from sbert.shards import ShardRecord
 from sbert.storage import join, list_names, read_bytes, write_bytes
 
@@ -108,8 +108,5 @@ def rejects_name(fingerprint: str) -> str:
 
 def read_rejects(table_uri: str, records: list[SplitRecord]) -> pl.DataFrame:
     """Give the rejected rows of splits, with their reasons and original values."""
-    frames = [pl.DataFrame(schema=REJECT_SCHEMA)]
-    for record in records:
-        if record.rejects is not None:
-            frames.append(pl.read_parquet(read_bytes(join(table_uri, record.rejects))))
-    return pl.concat(frames)
+    files = [join(table_uri, record.rejects) for record in records if record.rejects is not None]
+    return pl.concat([empty_rejects(), *(pl.read_parquet(read_bytes(uri)) for uri in files)])

@@ -38,14 +38,16 @@ class RejectReason(StrEnum):
     """An earlier row of the same object has the same cleaned text, and duplicates are to be dropped."""
 
 
-REJECT_SCHEMA: dict[str, pl.DataType] = {
-    "source": pl.String(),
-    "row": pl.Int64(),
-    "id": pl.String(),
-    "reason": pl.String(),
-    "detail": pl.String(),
-    "original": pl.Binary(),
-}
+REJECT_SCHEMA = pl.Schema(
+    {
+        "source": pl.String(),
+        "row": pl.Int64(),
+        "id": pl.String(),
+        "reason": pl.String(),
+        "detail": pl.String(),
+        "original": pl.Binary(),
+    }
+)
 """``row`` counts from 1 within the object (the line of JSON Lines and text, the record of CSV and Parquet);
 ``original`` holds the raw line when it could not be parsed, else a JSON object of the selected columns."""
 
@@ -62,7 +64,9 @@ def original_of(rows: pl.DataFrame) -> pl.Series:
         pl.col(name) if rows.schema[name] == pl.String() else pl.col(name).cast(pl.String, strict=False)
         for name in names
     ]
-    named = [value.alias(name.removeprefix("kept:")) for name, value in zip(names, values, strict=True) if name != "text"]
+    named = [
+        value.alias(name.removeprefix("kept:")) for name, value in zip(names, values, strict=True) if name != "text"
+    ]
     text = [pl.col("text").alias("text")] if "text" in names else []
     if not named and not text:
         return pl.Series("original", [b"{}"] * rows.height, dtype=pl.Binary)

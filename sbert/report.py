@@ -65,7 +65,15 @@ class RefreshReport(BaseModel):
 
     @classmethod
     def of_run(
-        cls, plan: Plan, changes: Changes, counts: RowCounts, *, run_id: str, version: int, num_rows: int, seconds: float
+        cls,
+        plan: Plan,
+        changes: Changes,
+        counts: RowCounts,
+        *,
+        run_id: str,
+        version: int,
+        num_rows: int,
+        seconds: float,
     ) -> "RefreshReport":
         """Report what a run did."""
         num_built = sum(record.run_id == run_id for record in changes.add)

@@ -24,7 +24,19 @@ from sbert.storage import join, normalize_uri, write_bytes
 __all__ = ["write_sample"]
 
 SKIPPED_MODULES = frozenset(
-    {"antigravity", "this", "idlelib", "turtledemo", "turtle", "lib2to3", "test", "tkinter", "ensurepip", "__main__", "distutils"}
+    {
+        "antigravity",
+        "this",
+        "idlelib",
+        "turtledemo",
+        "turtle",
+        "lib2to3",
+        "test",
+        "tkinter",
+        "ensurepip",
+        "__main__",
+        "distutils",
+    }
 )
 """They open windows or browsers, print, or are tests."""
 PRIVATE_HOMES = frozenset({"posix", "nt", "builtins"})
@@ -56,12 +68,14 @@ def write_sample(raw_uri: str) -> int:
 
 
 def _lines(documents: list[dict[str, str]]) -> bytes:
-    return b"".join(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for document in documents)
+    return b"".join(
+        json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for document in documents
+    )
 
 
 def _collect() -> list[dict[str, str]]:
     """Introspect in another process, whose imports then cannot disturb this one."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "sbert.sample"],
         capture_output=True,
         timeout=TIMEOUT_SECONDS,
@@ -92,7 +106,10 @@ def _modules() -> Iterator[ModuleType]:
 
 
 def _import(name: str) -> ModuleType | None:
-    with contextlib.suppress(BaseException), contextlib.redirect_stdout(io.StringIO()):  # whatever a module may do
+    with (
+        contextlib.suppress(BaseException),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):  # whatever a module may do
         return importlib.import_module(name)
     return None
 
@@ -110,7 +127,9 @@ def _documents() -> Iterator[dict[str, str]]:
                 continue
             seen.add(id(value))
             if inspect.isclass(value):
-                yield from _document(f"{name}.{key}", "class", name, key, inspect.getdoc(value) if value.__doc__ else None)
+                yield from _document(
+                    f"{name}.{key}", "class", name, key, inspect.getdoc(value) if value.__doc__ else None
+                )
                 yield from _methods(name, key, value)
             elif inspect.isroutine(value):
                 yield from _document(f"{name}.{key}", "function", name, key + _signature(value), inspect.getdoc(value))

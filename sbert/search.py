@@ -17,7 +17,7 @@ from sbert.encoder import ComputeDtype
 from sbert.errors import SettingsError
 from sbert.loading import EncoderSpec, load_encoder
 from sbert.shards import embedding_matrix
-from sbert.storage import open_input, translate_errors
+from sbert.storage import open_input
 from sbert.table import Table
 
 __all__ = ["Hit", "search_table"]
@@ -37,9 +37,7 @@ class Hit:
     """The row's kept columns."""
 
 
-def search_table(
-    table: Table, query: str, k: int = 10, *, cleaning: CleaningSettings | None = None
-) -> list[Hit]:
+def search_table(table: Table, query: str, k: int = 10, *, cleaning: CleaningSettings | None = None) -> list[Hit]:
     """Give the `k` rows nearest to `query`, best first.
 
     The query is cleaned and encoded as the table's texts were, with the encoder's query prompt.
@@ -100,6 +98,9 @@ def _fetch(table: Table, best: list[tuple[float, str, int]]) -> dict[int, Hit]:
                 rows: pa.Table = parquet.read_row_group(group, columns=["id", "source", *kept])
                 values = rows.slice(row - int(begins[group]), 1).to_pylist()[0]
                 hits[rank] = Hit(
-                    id=values["id"], source=values["source"], score=score, kept={name: values[name] for name in kept}
+                    id=values["id"],
+                    source=values["source"],
+                    score=score,
+                    kept={name: values[name] for name in kept},
                 )
     return hits

@@ -25,8 +25,8 @@ __all__ = [
     "ShardRecord",
     "ShardSettings",
     "ShardWriter",
-    "embedding_matrix",
     "embedding_column",
+    "embedding_matrix",
     "fingerprint_of_shard",
     "table_schema",
 ]
@@ -46,9 +46,14 @@ class ShardSettings(BaseModel):
         default=131_072, ge=1, le=50_000_000, description="Rows after which a new shard is begun (rows)."
     )
     row_group_rows: int = Field(
-        default=8_192, ge=1, le=1_000_000, description="Rows of one Parquet row group, the unit readers prune (rows)."
+        default=8_192,
+        ge=1,
+        le=1_000_000,
+        description="Rows of one Parquet row group, the unit readers prune (rows).",
     )
-    compression_level: int = Field(default=3, ge=1, le=19, description="Level of zstd compression (1 fast to 19 small).")
+    compression_level: int = Field(
+        default=3, ge=1, le=19, description="Level of zstd compression (1 fast to 19 small)."
+    )
 
 
 class ShardRecord(BaseModel):
@@ -116,7 +121,9 @@ def _portable(kind: pa.DataType) -> pa.DataType:
 def embedding_column(embeddings_ND: npt.NDArray[np.float32]) -> pa.ListArray:
     """Give a float32 matrix of shape (rows, dim) as a ``list<float>`` column, without copying the values."""
     num_rows, dim = embeddings_ND.shape
-    offsets = pa.array(np.arange(0, (num_rows + 1) * dim, dim, dtype=np.int32) if dim else np.zeros(num_rows + 1, np.int32))
+    offsets = pa.array(
+        np.arange(0, (num_rows + 1) * dim, dim, dtype=np.int32) if dim else np.zeros(num_rows + 1, np.int32)
+    )
     return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(embeddings_ND).reshape(-1)))
 
 

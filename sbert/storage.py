@@ -354,14 +354,22 @@ def translate_errors(uri: str) -> Iterator[None]:
 
 def _translate(uri: str, error: Exception) -> StorageError | None:
     module = type(error).__module__.split(".")[0]
-    if not isinstance(error, OSError | TimeoutError) and module not in {"aiohttp", "botocore", "aiobotocore", "deltalake", "_internal"}:
+    if not isinstance(error, OSError | TimeoutError) and module not in {
+        "aiohttp",
+        "botocore",
+        "aiobotocore",
+        "deltalake",
+        "_internal",
+    }:
         return None
     detail = ANSI_COLOUR.sub("", " ".join(str(error).split())) or type(error).__name__
     if module in {"deltalake", "_internal"} and not (TRANSIENT_WORDS.search(detail) or DENIED_WORDS.search(detail)):
         return None  # about the table, not about storage
     endpoint = os.environ.get("AWS_ENDPOINT_URL") if uri.startswith("s3") else None
     where = f"{uri} (endpoint {endpoint})" if endpoint else uri
-    if isinstance(error, FileNotFoundError) or (not isinstance(error, PermissionError) and MISSING_WORDS.search(detail)):
+    if isinstance(error, FileNotFoundError) or (
+        not isinstance(error, PermissionError) and MISSING_WORDS.search(detail)
+    ):
         return MissingError(f"{where}: no such file, bucket or prefix ({detail})", uri=uri)
     if isinstance(error, PermissionError) or DENIED_WORDS.search(detail) or "Credentials" in type(error).__name__:
         remedy = (

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from sbert.cleaning import clean
 from sbert.counts import RowCounts
-from sbert.errors import BrokenObjectError, ColumnError
 from sbert.duplicates import KeyLedger, row_keys
+from sbert.errors import BrokenObjectError, ColumnError
 from sbert.job import TruncationPolicy
 from sbert.known import hash_matrix
 from sbert.prefetch import prefetch
@@ -190,7 +190,11 @@ class SplitStream:
             cleaned = clean(block.rows, self._settings.cleaning)
             rows = cleaned.rows
             superseded = pl.Series(~rows.select(pl.struct("source", "id").is_last_distinct()).to_series())
-            rejects = [block.rejects, cleaned.rejects, self._reject(rows, superseded, RejectReason.DUPLICATE_ID)]
+            rejects = [
+                block.rejects,
+                cleaned.rejects,
+                self._reject(rows, superseded, RejectReason.DUPLICATE_ID),
+            ]
             rows = rows.filter(~superseded)
             positions = np.arange(first, first + rows.height, dtype=np.int64)
             first += rows.height
@@ -211,9 +215,7 @@ class SplitStream:
         """Find the distinct texts of each block and tokenize those whose vector is not known."""
         for block in blocks:
             hashes = hash_matrix(block.rows["text_hash"].to_arrow())
-            _, first, text_of_row = np.unique(
-                hashes.view("V16")[:, 0], return_index=True, return_inverse=True
-            )
+            _, first, text_of_row = np.unique(hashes.view("V16")[:, 0], return_index=True, return_inverse=True)
             texts = block.rows["text"].gather(first)
             distinct = hashes[first]
             unknown = ~self._builder.known.is_known(distinct)
@@ -326,7 +328,7 @@ class SplitStream:
             pl.lit(reason.value).alias("reason"),
             pl.lit(SUPERSEDED_DETAILS[reason]).alias("detail") if detail is None else detail.alias("detail"),
             original_of(chosen).alias("original"),
-        ).cast(dict(REJECT_SCHEMA))
+        ).cast(REJECT_SCHEMA)
 
 
 def _concatenate(blocks: list[RowBlock]) -> RowBlock:

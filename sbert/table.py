@@ -121,9 +121,7 @@ class Table:
         columns = actions.select(["path", "size_bytes", "num_records"]).to_pydict()
         found = [
             TableShard(name=path, fingerprint=fingerprint_of_shard(path), num_rows=rows or 0, num_bytes=size)
-            for path, size, rows in zip(
-                columns["path"], columns["size_bytes"], columns["num_records"], strict=True
-            )
+            for path, size, rows in zip(columns["path"], columns["size_bytes"], columns["num_records"], strict=True)
         ]
         return sorted(found, key=lambda shard: shard.name)
 
@@ -282,7 +280,7 @@ def commit(
             if table.encoder.fingerprint != encoder.fingerprint and not everything:
                 table.check_encoder(encoder.fingerprint, encoder.dim)
             if everything and table.num_rows + len(adds) > 0 and _differs(table, schema, encoder):
-                delta.create_write_transaction(adds, mode="overwrite", schema=schema, commit_properties=properties)
+                delta.create_write_transaction([*adds], mode="overwrite", schema=schema, commit_properties=properties)
             else:
                 delta.create_write_transaction(
                     [*adds, *(_remove_action(shard) for shard in removes)],
@@ -292,7 +290,9 @@ def commit(
                 )
             return int(delta.version())
     except CommitFailedError as error:
-        raise CommitConflictError(f"{uri}: another writer committed first; nothing of this run was published") from error
+        raise CommitConflictError(
+            f"{uri}: another writer committed first; nothing of this run was published"
+        ) from error
     except DeltaError as error:
         if "already exists" in str(error):
             raise CommitConflictError(f"{uri}: another writer made the table first") from error

@@ -43,7 +43,8 @@ class TokenizedTexts:
     @property
     def lengths(self) -> Ints:
         """Tokens of each sequence, shape (S,)."""
-        return np.diff(self.offsets)
+        lengths: Ints = np.diff(self.offsets)
+        return lengths
 
     def to_frame(self) -> pl.DataFrame:
         """Give the sequences as a frame: text number and ids as a list column."""
@@ -61,7 +62,8 @@ def gather_ranges(begins: Ints, lengths: Ints) -> Ints:
     """
     total = int(lengths.sum())
     starts = np.cumsum(lengths) - lengths
-    return np.arange(total, dtype=np.int64) + np.repeat(begins - starts, lengths)
+    places: Ints = np.arange(total, dtype=np.int64) + np.repeat(begins - starts, lengths)
+    return places
 
 
 def tokenize_block(
@@ -88,11 +90,9 @@ def tokenize_block(
     # The tokenizer hands out ids as one Python list a text and in no other way: this is the one place that walks them.
     id_lists = [encoding.ids for encoding in encodings]
     lengths = np.fromiter(map(len, id_lists), dtype=np.int64, count=len(id_lists))
-    values = np.fromiter(
-        (token for ids in id_lists for token in ids), dtype=np.int32, count=int(lengths.sum())
-    )
+    values = np.fromiter((token for ids in id_lists for token in ids), dtype=np.int32, count=int(lengths.sum()))
     num_prefix, num_suffix = special_token_counts(tokenizer)
-    num_prompt = _num_prompt_tokens(tokenizer, prompt, num_prefix, num_suffix)
+    num_prompt = _num_prompt_tokens(tokenizer, prompt, num_suffix)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     num_tokens = lengths.astype(np.int32)
     too_long = lengths > max_seq_length
@@ -114,7 +114,7 @@ def special_token_counts(tokenizer: Any) -> tuple[int, int]:
     return first, int(mask.size - first - (~mask).sum())
 
 
-def _num_prompt_tokens(tokenizer: Any, prompt: str, num_prefix: int, num_suffix: int) -> int:
+def _num_prompt_tokens(tokenizer: Any, prompt: str, num_suffix: int) -> int:
     return len(tokenizer.encode(prompt).ids) - num_suffix if prompt else 0
 
 

@@ -39,7 +39,10 @@ def report_markdown(report: RefreshReport) -> str:
             [
                 ("source", f"`{_cell(report.raw_uri)}` ({report.num_objects:,} objects)"),
                 ("table version", str(report.version)),
-                ("encoder", f"`{_cell(report.encoder)}` (dim {report.dim}, {report.encoder_fingerprint[:12]})"),
+                (
+                    "encoder",
+                    f"`{_cell(report.encoder)}` (dim {report.dim}, {report.encoder_fingerprint[:12]})",
+                ),
                 ("seconds", f"{report.seconds:,.1f}"),
                 ("rows per second", f"{rate:,.0f}"),
             ],
@@ -77,12 +80,23 @@ def report_markdown(report: RefreshReport) -> str:
 
 
 def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    lines = [f"| {header[0]} | {header[1]} |", "| --- | ---: |", *(f"| {left} | {right} |" for left, right in rows)]
+    lines = [
+        f"| {header[0]} | {header[1]} |",
+        "| --- | ---: |",
+        *(f"| {left} | {right} |" for left, right in rows),
+    ]
     return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
     """Make text safe inside a Markdown table and inside HTML."""
-    for raw, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;"), ("\n", " ")):
+    for raw, escaped in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("|", "&#124;"),
+        ("`", "&#96;"),
+        ("\n", " "),
+    ):
         text = text.replace(raw, escaped)
     return text

@@ -1,6 +1,7 @@
 """Blocks of rows, with the rows that could not become one."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -47,7 +48,7 @@ def rejected_lines(span: Span, found: list[tuple[int, RejectReason, str, bytes]]
             "detail": [detail for _, _, detail, _ in found],
             "original": [line[:MAX_ORIGINAL_BYTES] for *_, line in found],
         },
-        schema=dict(REJECT_SCHEMA),
+        schema=REJECT_SCHEMA,
     )
 
 
@@ -76,7 +77,11 @@ def convert_kept(
 
 
 def finish_block(
-    span: Span, source: SourceSettings, parsed: pl.DataFrame, kept_schema: dict[str, pl.DataType], rejects: pl.DataFrame
+    span: Span,
+    source: SourceSettings,
+    parsed: pl.DataFrame,
+    kept_schema: dict[str, pl.DataType],
+    rejects: pl.DataFrame,
 ) -> RowBlock:
     """Check parsed rows (columns row, id, text and kept ones, null where missing) and give the block.
 
@@ -86,9 +91,13 @@ def finish_block(
     derived = pl.format("{}:{}", pl.lit(base_name(span.object.uri)), pl.col("row"))
     kept = [pl.col(KEPT_PREFIX + name).cast(kind) for name, kind in kept_schema.items()]
     rows = parsed.select(
-        pl.lit(span.object.uri).alias("source"), pl.col("row").cast(pl.Int64), pl.col("id").cast(pl.String), "text", *kept
+        pl.lit(span.object.uri).alias("source"),
+        pl.col("row").cast(pl.Int64),
+        pl.col("id").cast(pl.String),
+        "text",
+        *kept,
     )
-    reason = pl.when(pl.col("text").is_null()).then(pl.lit(RejectReason.NULL_TEXT.value))
+    reason: Any = pl.when(pl.col("text").is_null()).then(pl.lit(RejectReason.NULL_TEXT.value))
     if source.id_column is not None:
         reason = reason.when(pl.col("id").is_null()).then(pl.lit(RejectReason.NULL_ID.value))
     rows = rows.with_columns(reason.otherwise(None).alias("reason"))
@@ -105,7 +114,7 @@ def finish_block(
             .alias("detail"),
             original_of(bad.drop("reason")).alias("original"),
         )
-        rejects = pl.concat([rejects, described.cast(dict(REJECT_SCHEMA))])
+        rejects = pl.concat([rejects, described.cast(REJECT_SCHEMA)])
         rows = rows.filter(pl.col("reason").is_null())
     rows = rows.drop("reason")
     if source.id_column is None:

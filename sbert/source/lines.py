@@ -53,7 +53,7 @@ def open_stream(span: Span) -> Iterator[Any]:
                 yield stream
 
 
-def read_lines(span: Span, read: ReadSettings) -> Iterator[LineChunk]:
+def read_lines(span: Span, read: ReadSettings) -> Iterator[LineChunk]:  # noqa: C901, PLR0912  (one state machine)
     """Give the lines of a span in chunks of about `block_bytes`.
 
     A line belongs to the slice in which its first byte lies: a slice skips the line that began before it, and finishes

@@ -50,7 +50,9 @@ class SourceObject(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     uri: str = Field(description="Where it is: an absolute local path, or a URI.")
-    version: str = Field(description="Changes when the content does: the store's ETag, else size and modification time.")
+    version: str = Field(
+        description="Changes when the content does: the store's ETag, else size and modification time."
+    )
     num_bytes: int
     modified: dt.datetime | None = None
     format: ObjectFormat
@@ -169,5 +171,3 @@ def _modified(info: dict[str, Any]) -> dt.datetime | None:
     if isinstance(value, dt.datetime):
         return value
     return dt.datetime.fromtimestamp(value, dt.UTC) if isinstance(value, int | float) else None
-
-

@@ -71,7 +71,11 @@ def _csv_columns(head: bytes) -> dict[str, pl.DataType] | None:
     whole = head[: head.rfind(b"\n") + 1] or head
     try:
         frame = pl.read_csv(
-            io.BytesIO(whole), encoding="utf8-lossy", infer_schema_length=None, truncate_ragged_lines=True, ignore_errors=True
+            io.BytesIO(whole),
+            encoding="utf8-lossy",
+            infer_schema_length=None,
+            truncate_ragged_lines=True,
+            ignore_errors=True,
         )
     except pl.exceptions.PolarsError:
         return None

@@ -16,7 +16,8 @@ class SourceSettings(BaseModel):
 
     text_column: str = Field(default="text", min_length=1, description="Column that holds the text.")
     id_column: str | None = Field(
-        default=None, description="Column that holds the row's id; empty for the column id where there is one, else derived."
+        default=None,
+        description="Column that holds the row's id; empty for the column id where there is one, else derived.",
     )
     keep_columns: tuple[str, ...] = Field(default=(), description="Source columns to keep in the table.")
     text_documents: Literal["line", "file"] = Field(
@@ -29,10 +30,17 @@ class ReadSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    block_rows: int = Field(default=8_192, ge=1, le=1_000_000, description="Rows that go through the stages together (rows).")
-    block_bytes: int = Field(default=8 * MIB, ge=1_024, le=1_024 * MIB, description="Raw text that is read at once (bytes).")
+    block_rows: int = Field(
+        default=8_192, ge=1, le=1_000_000, description="Rows that go through the stages together (rows)."
+    )
+    block_bytes: int = Field(
+        default=8 * MIB, ge=1_024, le=1_024 * MIB, description="Raw text that is read at once (bytes)."
+    )
     max_row_bytes: int = Field(
-        default=64 * MIB, ge=1_024, le=1_024 * MIB, description="Longest row; longer ones are rejected (bytes)."
+        default=64 * MIB,
+        ge=1_024,
+        le=1_024 * MIB,
+        description="Longest row; longer ones are rejected (bytes).",
     )
 
 
@@ -42,10 +50,16 @@ class SplitSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     split_bytes: int = Field(
-        default=64 * MIB, ge=1, le=100_000 * MIB, description="Larger objects are cut into slices of this size (bytes)."
+        default=64 * MIB,
+        ge=1,
+        le=100_000 * MIB,
+        description="Larger objects are cut into slices of this size (bytes).",
     )
     pack_below_bytes: int = Field(
-        default=4 * MIB, ge=0, le=1_024 * MIB, description="Smaller objects are packed with others of their folder (bytes)."
+        default=4 * MIB,
+        ge=0,
+        le=1_024 * MIB,
+        description="Smaller objects are packed with others of their folder (bytes).",
     )
     pack_bytes: int = Field(default=16 * MIB, ge=1, le=10_240 * MIB, description="Size that packs aim at (bytes).")
     pack_objects: int = Field(default=256, ge=1, le=100_000, description="Most objects that packs aim at (objects).")

@@ -33,7 +33,9 @@ class Span(BaseModel):
     object: SourceObject
     start: int | None = Field(default=None, description="First byte (JSON Lines) or row group (Parquet); None: all.")
     stop: int | None = Field(default=None, description="The byte or row group after the last.")
-    first_row: int = Field(default=1, description="Number of the first row within the object; not part of the identity.")
+    first_row: int = Field(
+        default=1, description="Number of the first row within the object; not part of the identity."
+    )
 
 
 class Split(BaseModel):
@@ -121,7 +123,9 @@ def _packs(objects: Sequence[SourceObject], settings: SplitSettings) -> list[Spl
     splits: list[Split] = []
     for folder, members in folders.items():
         needed = max(
-            -(-sum(item.num_bytes for item in members) // settings.pack_bytes), -(-len(members) // settings.pack_objects), 1
+            -(-sum(item.num_bytes for item in members) // settings.pack_bytes),
+            -(-len(members) // settings.pack_objects),
+            1,
         )
         num_packs = 1 << (needed - 1).bit_length()  # a power of two: it changes rarely as the folder grows
         packs: dict[int, list[SourceObject]] = defaultdict(list)

@@ -7,7 +7,13 @@ from sbert.errors import AccountingError
 
 
 def test_total_adds_every_count_and_every_reason() -> None:
-    first = RowCounts(num_rows_read=5, num_rows_encoded=3, num_texts_encoded=2, num_rows_rejected=2, rejects_by_reason={"a": 2})
+    first = RowCounts(
+        num_rows_read=5,
+        num_rows_encoded=3,
+        num_texts_encoded=2,
+        num_rows_rejected=2,
+        rejects_by_reason={"a": 2},
+    )
     second = RowCounts(num_rows_read=4, num_rows_carried=3, num_rows_rejected=1, rejects_by_reason={"b": 1})
     total = RowCounts.total([first, second])
     assert total == RowCounts(

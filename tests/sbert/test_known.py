@@ -49,7 +49,10 @@ def test_vectors_of_shards_and_of_the_run(tmp_path: Path) -> None:
     vectors = KnownVectors(DIM, run_file_bytes=2**20)
     vectors.add_shard(write_shard(tmp_path, [1, 2, 3, 4, 5]))
     vectors.add_computed(
-        hashes_of(["text 8", "text 9"]), vectors_of([8, 9]), np.array([8, 9], np.int32), np.array([False, True])
+        hashes_of(["text 8", "text 9"]),
+        vectors_of([8, 9]),
+        np.array([8, 9], np.int32),
+        np.array([False, True]),
     )
     found = vectors.find(hashes_of(["text 9", "text 7", "text 5", "text 2", "text 8", "text 2"]))
     assert found.found.tolist() == [True, False, True, True, True, True]
@@ -77,7 +80,10 @@ def test_a_full_run_file_forgets_but_never_lies(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING, logger="sbert.known"):
         for number in range(4):
             vectors.add_computed(
-                hashes_of([f"text {number}"]), vectors_of([number]), np.array([1], np.int32), np.array([False])
+                hashes_of([f"text {number}"]),
+                vectors_of([number]),
+                np.array([1], np.int32),
+                np.array([False]),
             )
     found = vectors.find(hashes_of([f"text {number}" for number in range(4)]))
     assert found.found.tolist() == [True, True, False, False]

@@ -103,9 +103,14 @@ def test_no_rows_still_make_one_empty_shard(tmp_path: Path) -> None:
 
 def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
     writer = ShardWriter(str(tmp_path), FINGERPRINT, table_schema({}), ShardSettings(shard_rows=4, row_group_rows=2))
-    with pytest.raises(RuntimeError, match="halfway"), writer:
-        writer.write(rows_of(0, 7))
-        raise RuntimeError("halfway")
+
+    def write() -> None:
+        with writer:
+            writer.write(rows_of(0, 7))
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        write()
     assert list(tmp_path.iterdir()) == []
 
 

