@@ -113,6 +113,7 @@ class KnownVectors:
         self._run_index = HashIndex()
         self._run_file: IO[bytes] | None = None
         self._num_run_rows = 0
+        self._is_full = False
         self._open_shards: OrderedDict[int, pq.ParquetFile] = OrderedDict()
 
     def __len__(self) -> int:
@@ -140,13 +141,13 @@ class KnownVectors:
         """Keep vectors of this run for equal texts that come later."""
         room = max(0, self._max_run_rows - self._num_run_rows)
         if len(hashes) > room:
-            if room or self._num_run_rows == self._max_run_rows:
+            if not self._is_full:
                 log.warning(
                     "the run's vector file is full at %d texts: equal texts that come later may be encoded twice; "
                     "raise run_file_bytes to avoid it",
                     self._max_run_rows,
                 )
-            self._max_run_rows = self._num_run_rows + room
+            self._is_full = True
             hashes, embeddings = hashes[:room], embeddings[:room]
             num_tokens, truncated = num_tokens[:room], truncated[:room]
         if not len(hashes):

@@ -1,11 +1,12 @@
 """Write the rejected rows of a split as one Parquet file, a block at a time."""
 
-from typing import Any, Self
+from typing import Self
 
 import polars as pl
 import pyarrow.parquet as pq
 
-from sbert.storage import open_output, translate_errors
+from sbert.shards import discard_parquet
+from sbert.storage import OutputFile, open_output, translate_errors
 
 __all__ = ["RejectWriter"]
 
@@ -16,7 +17,7 @@ class RejectWriter:
     def __init__(self, uri: str) -> None:
         """Prepare to write to `uri`."""
         self._uri = uri
-        self._output: Any = None
+        self._output: OutputFile | None = None
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
@@ -40,6 +41,7 @@ class RejectWriter:
     def close(self) -> None:
         """Finish the file, if there is one."""
         if self._writer is not None:
+            assert self._output is not None
             with translate_errors(self._uri):
                 self._writer.close()
                 self._output.close()
@@ -47,6 +49,5 @@ class RejectWriter:
 
     def discard(self) -> None:
         """Leave nothing behind."""
-        if self._output is not None:
-            self._output.discard()
+        discard_parquet(self._writer, self._output)
         self._writer = self._output = None

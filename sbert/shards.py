@@ -5,9 +5,10 @@ The one idea: a shard is written through an fsspec stream and becomes visible wh
 reading anything back.
 """
 
+import contextlib
 import json
 import uuid
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError
-from sbert.storage import delete, join, open_output, translate_errors
+from sbert.storage import OutputFile, delete, join, open_output, translate_errors
 
 __all__ = [
     "RESERVED_COLUMNS",
@@ -150,6 +151,16 @@ def fingerprint_of_shard(name: str) -> str:
     return name.rsplit("/", 1)[-1].split("-")[1]
 
 
+def discard_parquet(writer: pq.ParquetWriter | None, output: OutputFile | None) -> None:
+    """Give up a Parquet file that is being written; nothing of it stays."""
+    if writer is not None:
+        with contextlib.suppress(Exception):
+            writer.close()
+        writer.is_open = False  # else its finalizer writes to the closed file
+    if output is not None:
+        output.discard()
+
+
 class ShardWriter:
     """Write the rows of one split as shards ``part-<fingerprint>-<token>-<number>.parquet`` in a folder.
 
@@ -176,7 +187,7 @@ class ShardWriter:
         self._pending: list[pa.Table] = []
         self._num_pending = 0
         self._writer: pq.ParquetWriter | None = None
-        self._output: Any = None
+        self._output: OutputFile | None = None
         self._num_rows = 0
         self._bounds: dict[str, tuple[str, str]] = {}
 
@@ -217,9 +228,8 @@ class ShardWriter:
 
     def discard(self) -> None:
         """Remove everything that was written."""
-        if self._output is not None:
-            self._output.discard()
-            self._output = self._writer = None
+        discard_parquet(self._writer, self._output)
+        self._output = self._writer = None
         delete([join(self._folder_uri, record.name) for record in self._records])
         self._records = []
 
@@ -266,6 +276,7 @@ class ShardWriter:
         uri = self._uri
         with translate_errors(uri):
             assert self._writer is not None
+            assert self._output is not None
             self._writer.close()
             num_bytes = self._output.tell()
             self._output.close()

@@ -164,11 +164,12 @@ class SplitStream:
         for block in self._read_spans():
             if self._builder.stop.is_set():
                 raise InterruptedError(f"{self._planned.split.name}: stopped on request; run again to go on")
-            waiting.append(block)
-            num_waiting += block.num_rows_read
-            if num_waiting >= reading.block_rows:
-                yield _concatenate(waiting)
-                waiting, num_waiting = [], 0
+            for part in _cut(block, reading.block_rows):
+                waiting.append(part)
+                num_waiting += part.num_rows_read
+                if num_waiting >= reading.block_rows:
+                    yield _concatenate(waiting)
+                    waiting, num_waiting = [], 0
         if waiting:
             yield _concatenate(waiting)
 
@@ -329,6 +330,14 @@ class SplitStream:
             pl.lit(SUPERSEDED_DETAILS[reason]).alias("detail") if detail is None else detail.alias("detail"),
             original_of(chosen).alias("original"),
         ).cast(REJECT_SCHEMA)
+
+
+def _cut(block: RowBlock, block_rows: int) -> Iterator[RowBlock]:
+    """Cut a block that is too large; its rejects go with the first part."""
+    rejects = block.rejects
+    for first in range(0, max(block.rows.height, 1), block_rows):
+        yield RowBlock(block.rows.slice(first, block_rows), rejects)
+        rejects = rejects.clear()
 
 
 def _concatenate(blocks: list[RowBlock]) -> RowBlock:

@@ -288,7 +288,7 @@ def commit(
                     schema=schema,
                     commit_properties=properties,
                 )
-            return int(delta.version())
+            return table.version + 1
     except CommitFailedError as error:
         raise CommitConflictError(
             f"{uri}: another writer committed first; nothing of this run was published"

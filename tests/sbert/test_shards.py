@@ -26,7 +26,7 @@ FINGERPRINT = "0123456789abcdef" * 2
 
 def rows_of(first: int, count: int, dim: int = 3) -> pa.Table:
     numbers = np.arange(first, first + count)
-    return pa.table(
+    return pa.Table.from_pydict(
         {
             "id": [f"{number:05d}" for number in numbers],
             "source": ["s3://bucket/a.jsonl"] * count,
@@ -34,7 +34,8 @@ def rows_of(first: int, count: int, dim: int = 3) -> pa.Table:
             "embedding": embedding_column(np.repeat(numbers[:, None], dim, axis=1).astype(np.float32)),
             "num_tokens": numbers.astype(np.int32),
             "truncated": np.zeros(count, dtype=np.bool_),
-        }
+        },
+        schema=table_schema({}),
     )
 
 
