@@ -10,7 +10,7 @@ from sbert.source.settings import SourceSettings
 from sbert.source.splits import Span
 from sbert.storage import base_name
 
-__all__ = ["KEPT_PREFIX", "RowBlock", "convert_kept", "finish_block", "rejected_lines"]
+__all__ = ["KEPT_PREFIX", "RowBlock", "convert_kept", "decode_utf8", "finish_block", "rejected_lines"]
 
 KEPT_PREFIX = "kept:"
 """Kept columns carry this prefix until they are written, so that none can collide with a column of the pipeline."""
@@ -50,6 +50,21 @@ def rejected_lines(span: Span, found: list[tuple[int, RejectReason, str, bytes]]
         },
         schema=REJECT_SCHEMA,
     )
+
+
+def decode_utf8(raw: pl.Series) -> pl.Series:
+    """Give bytes as text, null where they are not UTF-8."""
+    try:
+        return raw.cast(pl.String)
+    except pl.exceptions.PolarsError:  # some value is not: look at each
+        return pl.Series(raw.name, [_decoded(value) for value in raw], dtype=pl.String)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def convert_kept(

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from sbert.errors import ColumnError
 from sbert.rejects import RejectReason
-from sbert.source.blocks import KEPT_PREFIX, RowBlock, convert_kept, finish_block, rejected_lines
+from sbert.source.blocks import KEPT_PREFIX, RowBlock, convert_kept, decode_utf8, finish_block, rejected_lines
 from sbert.source.lines import broken_data
 from sbert.source.settings import ReadSettings, SourceSettings
 from sbert.source.splits import Span
@@ -61,7 +61,7 @@ def _block(
     parsed = frame.select(
         pl.Series("row", range(first_row, first_row + frame.height), dtype=pl.Int64),
         (pl.col(source.id_column or "id") if has_id else pl.lit(None)).cast(pl.String, strict=False).alias("id"),
-        pl.col(source.text_column).cast(pl.String, strict=False).alias("text"),
+        (decode_utf8(text) if text.dtype == pl.Binary else text.cast(pl.String)).alias("text"),
         *(pl.col(name).alias(KEPT_PREFIX + name) for name in kept_schema),
     )
     bad = parsed["text"].is_null() & text.is_not_null()

@@ -6,7 +6,7 @@ import polars as pl
 
 from sbert.errors import BrokenObjectError
 from sbert.rejects import RejectReason, empty_rejects
-from sbert.source.blocks import RowBlock, finish_block, rejected_lines
+from sbert.source.blocks import RowBlock, decode_utf8, finish_block, rejected_lines
 from sbert.source.lines import LineChunk, broken_data, open_stream, read_lines
 from sbert.source.settings import ReadSettings, SourceSettings
 from sbert.source.splits import Span
@@ -40,7 +40,8 @@ def read_text(
                 "row": pl.Series(range(chunk.first_row, chunk.first_row + len(lines)), dtype=pl.Int64),
                 "raw": pl.Series(lines, dtype=pl.Binary),
             }
-        ).with_columns(pl.col("raw").cast(pl.String, strict=False).alias("text"), pl.lit(None, pl.String).alias("id"))
+        ).with_columns(pl.lit(None, pl.String).alias("id"))
+        raw = raw.with_columns(decode_utf8(raw["raw"]).alias("text"))
         bad = raw.filter(pl.col("text").is_null())
         rejects = empty_rejects()
         if bad.height:
