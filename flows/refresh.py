@@ -22,7 +22,7 @@ from sbert.report import RefreshReport
 from sbert.table import Table
 from tasks.plan import plan_refresh
 from tasks.publish import publish_table, settle_splits
-from tasks.report import report_refresh
+from tasks.report import report_refresh, run_url
 
 __all__ = ["refresh_embeddings"]
 
@@ -98,6 +98,7 @@ def refresh_embeddings(
             break
     finally:
         close_builder(run_id)
+    report = report.model_copy(update={"run_url": run_url(run_id)})
     report_refresh(report)
     if report.broken_objects:
         raise IncompleteError(

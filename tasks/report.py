@@ -5,10 +5,13 @@ from uuid import UUID
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_UI_URL
 
 from sbert.report import RefreshReport
 
-__all__ = ["open_progress", "report_refresh", "show_progress"]
+__all__ = ["open_progress", "report_refresh", "run_url", "show_progress"]
+
+LOCAL_UI_URL = "http://127.0.0.1:4200"
 
 
 def open_progress(description: str) -> UUID:
@@ -21,6 +24,12 @@ def open_progress(description: str) -> UUID:
 def show_progress(artifact: UUID, share: float, description: str) -> None:
     """Update a progress artifact; `share` is between 0 and 1."""
     update_progress_artifact(artifact, progress=round(100 * share, 1), description=description)
+
+
+def run_url(run_id: str) -> str:
+    """Give the address of a flow run in the UI; without a configured server the one that `make ui` starts."""
+    base = PREFECT_UI_URL.value() or LOCAL_UI_URL
+    return f"{base.rstrip('/')}/runs/flow-run/{run_id}"
 
 
 @task(name="report refresh", cache_policy=NO_CACHE)

@@ -1,0 +1,99 @@
+"""What every command shares: the app, arguments, errors as one line and an exit status, JSON or tables."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+# Before Prefect is imported: no telemetry; the UI gets every log line, the terminal the bar and our own warnings.
+for _name, _value in {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "sbert,flows,tasks",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from sbert.errors import SbertError  # noqa: E402
+
+__all__ = ["Json", "RawUri", "TableUri", "app", "cell", "err", "errors", "out", "parse_settings", "print_result"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Sentence-BERT on Prefect: raw text in object storage becomes a table of sentence embeddings.",
+)
+
+RawUri = Annotated[str, typer.Argument(metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.")]
+TableUri = Annotated[str, typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def errors(as_json: bool) -> Iterator[None]:
+    """Turn errors into one line and an exit status."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(
+            "stopped on request; what was finished is kept, run again to go on",
+            "KeyboardInterrupt",
+            130,
+            as_json,
+        )
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_url=False)
+        )
+        fail(problems, "SettingsError", 1, as_json)
+    except SbertError as error:
+        fail(str(error), type(error).__name__, 1, as_json)
+
+
+def fail(message: str, kind: str, status: int, as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps({"error": {"kind": kind, "message": message}}, ensure_ascii=False))
+    err.print(f"error: {message}", style="red", markup=False)
+    raise typer.Exit(status)
+
+
+def print_result(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False, default=str))
+    else:
+        show(result)
+    sys.stdout.flush()
+
+
+def parse_settings(text: str | None) -> Any:
+    from pathlib import Path
+
+    from sbert.errors import SettingsError
+    from sbert.job import RefreshSettings
+
+    if text is None:
+        return RefreshSettings()
+    try:
+        if text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        return RefreshSettings.model_validate_json(text)
+    except OSError as error:
+        raise SettingsError(f"--settings {text}: {error}") from error
+
+
+def cell(value: Any) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(str(value).split()))

@@ -1,0 +1,69 @@
+"""``sbert inspect``."""
+
+import datetime as dt
+from typing import Any
+
+from rich.table import Table as TextTable
+
+from flows.cli.common import Json, TableUri, app, cell, errors, out, print_result
+
+
+@app.command()
+def inspect(table_uri: TableUri, as_json: Json = False) -> None:
+    """Print the versions, encoder, rows, shards and last run's counts of TABLE."""
+    from sbert.table import Table, recorded_in
+
+    with errors(as_json):
+        table = Table.open(table_uri)
+        shards = table.shards()
+        found = {
+            "table_uri": table.uri,
+            "version": table.version,
+            "encoder": table.encoder.model,
+            "dim": table.encoder.dim,
+            "num_rows": sum(shard.num_rows for shard in shards),
+            "num_shards": len(shards),
+            "num_bytes": sum(shard.num_bytes for shard in shards),
+            "encoder_info": table.encoder.model_dump(mode="json"),
+            "columns": {field.name: str(field.type) for field in table.arrow_schema},
+            "last_run": table.last_commit(),
+            "versions": [
+                {"version": entry.get("version"), "timestamp_ms": entry.get("timestamp"), **recorded_in(entry)}
+                for entry in table.history()
+            ],
+        }
+        print_result(found, as_json, _show_inspect)
+
+
+def _show_inspect(found: dict[str, Any]) -> None:
+    table = TextTable(title=found["table_uri"], title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    info = found["encoder_info"]
+    for name, value in (
+        ("version", found["version"]),
+        ("encoder", f"{found['encoder']} · {info['fingerprint'][:12]}"),
+        (
+            "vectors",
+            f"dim {found['dim']} · {info['precision']} · {info['pooling']} pooling · normalized {info['normalized']}",
+        ),
+        ("rows", f"{found['num_rows']:,}"),
+        ("shards", f"{found['num_shards']:,} ({found['num_bytes'] / 2**20:,.1f} MiB)"),
+        ("columns", ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())),
+    ):
+        table.add_row(name, cell(value))
+    out.print(table)
+    versions = TextTable(title="versions", title_justify="left")
+    for name in ("version", "when (UTC)", "encoder", "rows read", "encoded", "carried", "rejected", "run"):
+        versions.add_column(name, justify="left" if name in {"when (UTC)", "encoder", "run"} else "right")
+    for entry in found["versions"]:
+        when = dt.datetime.fromtimestamp((entry["timestamp_ms"] or 0) / 1000, dt.UTC)
+        counts = [str(entry.get(f"num_rows_{name}", "")) for name in ("read", "encoded", "carried", "rejected")]
+        versions.add_row(
+            str(entry["version"]),
+            f"{when:%Y-%m-%d %H:%M:%S}",
+            cell(entry.get("encoder", "")),
+            *counts,
+            str(entry.get("run_id", ""))[:8],
+        )
+    out.print(versions)
