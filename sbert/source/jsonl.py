@@ -25,7 +25,7 @@ def read_jsonl(
 ) -> Iterator[RowBlock]:
     """Give the rows of a span of JSON Lines; blank lines count as lines and are no rows."""
     for chunk in read_lines(span, read):
-        parsed, found = None, []
+        parsed, found = None, Found()
         if not chunk.too_long_bytes:
             parsed = _parse_at_once(chunk, source, kept_schema)
         if parsed is None:
@@ -130,22 +130,23 @@ def _convert(values: dict[str, Any], kept_schema: dict[str, pl.DataType]) -> str
             values[name] = values[name].encode("utf-8", "replace").decode()  # lone surrogates are not Unicode text
     for name, kind in kept_schema.items():
         value = values[KEPT_PREFIX + name]
-        if value is None:
-            continue
-        if kind == pl.String() and not isinstance(value, str):
-            values[KEPT_PREFIX + name] = json.dumps(value, ensure_ascii=False)
-            continue
-        problem = f"column {name!r} holds {str(value)[:80]!r}, which is no {kind}"
-        if isinstance(value, dict | list) and not kind.is_nested():
-            return problem
-        if _read_as(kind) != kind:
-            values[KEPT_PREFIX + name] = value if isinstance(value, str) else _scalar_text(value)
-            continue
-        try:
-            values[KEPT_PREFIX + name] = pl.Series([value], strict=False).cast(kind, strict=True)[0]
-        except (pl.exceptions.PolarsError, TypeError, ValueError):
-            return problem
+        if value is not None:
+            try:
+                values[KEPT_PREFIX + name] = _kept_value(value, kind)
+            except (pl.exceptions.PolarsError, TypeError, ValueError):
+                return f"column {name!r} holds {str(value)[:80]!r}, which is no {kind}"
     return ""
+
+
+def _kept_value(value: Any, kind: pl.DataType) -> Any:
+    """Give a value as its column is read; raises when it does not fit."""
+    if kind == pl.String():
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict | list) and not kind.is_nested():
+        raise TypeError("a nested value in a plain column")
+    if _read_as(kind) != kind:
+        return value if isinstance(value, str) else _scalar_text(value)
+    return pl.Series([value], strict=False).cast(kind, strict=True)[0]
 
 
 def _scalar_text(value: float | bool) -> str:
