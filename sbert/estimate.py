@@ -11,6 +11,9 @@ from sbert.table import Table, recorded_in
 
 __all__ = ["Estimate", "estimate_plan"]
 
+MAX_COMMITS = 30
+"""Commits that are looked at for rates, from the newest back."""
+
 
 class Estimate(BaseModel):
     """What a plan will take; rows, tokens and seconds are empty where no earlier run measured any."""
@@ -32,9 +35,9 @@ def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
     objects = {span.object.uri for planned in plan.build for span in planned.split.spans}
     num_bytes = sum(planned.split.num_bytes for planned in plan.build)
     known = Estimate(num_objects=len(objects), num_bytes=num_bytes, seconds={"plan": round(plan_seconds, 3)})
-    if plan.base_version is None:
+    if plan.base_version is None or not plan.build:
         return known
-    for entry in Table.open(plan.table_uri, plan.base_version).history():
+    for entry in Table.open(plan.table_uri, plan.base_version).history(MAX_COMMITS):
         past = recorded_in(entry)
         stages, read = past.get("stages") or {}, past.get("num_bytes_read") or 0
         if not (read and past.get("num_texts_encoded") and stages.get("build")):
