@@ -6,7 +6,17 @@ asked for was done, 1 when not, 2 for wrong usage, 130 after Ctrl-C. Each module
 
 import logging
 
-from flows.cli import inspect, refresh, sample, search  # noqa: F401  (each adds its command to the app)
+from flows.cli import (  # noqa: F401  (each adds its command to the app)
+    backfill,
+    changes,
+    inspect,
+    refresh,
+    rollback,
+    sample,
+    search,
+    upkeep,
+    verify,
+)
 from flows.cli.common import app, err  # first: it sets Prefect's environment
 
 __all__ = ["app", "main"]
