@@ -299,7 +299,8 @@ class SentenceEncoder(nn.Module):
             MemoryError: when a single sequence does not fit.
         """
         with self._lock, torch.inference_mode():
-            runner, workers = self.chosen_runner.runner, num_workers(self.device)
+            runner = self.chosen_runner.runner
+            workers = num_workers(self.device) if runner.side_by_side else 1
             budget = token_budget or self._token_budget or self._default_budget()
             vectors_SD = np.empty((len(tokens.lengths), self.dim), dtype=np.float32)
             waiting = np.arange(len(vectors_SD))
