@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder import SentenceEncoder
 from sbert.errors import CommitConflictError, EncoderMismatchError, MissingError, NotATableError, TableError
+from sbert.retrying import try_again
 from sbert.shards import ShardRecord, fingerprint_of_shard, table_schema
-from sbert.storage import delta_storage_options, join, list_names, normalize_uri, translate_errors
+from sbert.storage import delta_retry_options, delta_storage_options, join, list_names, normalize_uri, translate_errors
 
 __all__ = ["EncoderInfo", "Table", "TableShard", "commit", "find_table", "recorded_in"]
 
@@ -79,13 +80,7 @@ class Table:
         """
         uri = normalize_uri(uri)
         try:
-            with translate_errors(uri):
-                options = delta_storage_options(uri)
-                exists = DeltaTable.is_deltatable(uri, options)
-            if not exists:
-                raise TableNotFoundError(uri)
-            with translate_errors(uri):
-                delta = DeltaTable(uri, version=version, storage_options=options)
+            delta = try_again(uri, lambda: _open_delta(uri, version))
         except (TableNotFoundError, MissingError) as error:
             list_names(uri)  # storage that refuses, or has no such bucket, is another matter
             raise NotATableError(
@@ -117,11 +112,10 @@ class Table:
 
     def shards(self) -> list[TableShard]:
         """Give the shards of this version, ordered by name."""
-        actions = pa.table(self._delta.get_add_actions(flatten=True))
-        columns = actions.select(["path", "size_bytes", "num_records"]).to_pydict()
+        actions = pl.DataFrame(self._delta.get_add_actions(flatten=True))  # pyarrow would import pandas for this
         found = [
             TableShard(name=path, fingerprint=fingerprint_of_shard(path), num_rows=rows or 0, num_bytes=size)
-            for path, size, rows in zip(columns["path"], columns["size_bytes"], columns["num_records"], strict=True)
+            for path, size, rows in actions.select("path", "size_bytes", "num_records").rows()
         ]
         return sorted(found, key=lambda shard: shard.name)
 
@@ -176,6 +170,13 @@ class Table:
                 f"these vectors are of an encoder with fingerprint {fingerprint[:12]}: choose the table's encoder "
                 "or a new table"
             )
+
+
+def _open_delta(uri: str, version: int | None) -> DeltaTable:
+    options = delta_storage_options(uri) | delta_retry_options(uri)
+    if not DeltaTable.is_deltatable(uri, options):
+        raise TableNotFoundError(uri)
+    return DeltaTable(uri, version=version, storage_options=options)
 
 
 def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
@@ -271,7 +272,7 @@ def commit(
                     adds,
                     mode="error",
                     name="sbert embeddings",
-                    storage_options=delta_storage_options(uri),
+                    storage_options=delta_storage_options(uri) | delta_retry_options(uri),
                     commit_properties=properties,
                 )
                 return 0
