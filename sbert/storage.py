@@ -332,6 +332,5 @@ def delta_retry_options(uri: str) -> dict[str, str]:
         "timeout": f"{_request_seconds():.3f}s",
         "connect_timeout": f"{min(S3_CONNECT_TIMEOUT_SECONDS, _request_seconds()):.3f}s",
         "retry_timeout": f"{storage_seconds():.3f}s",
-        "max_retries": "20",
         "backoff_config.max_backoff": "5s",
     }

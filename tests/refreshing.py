@@ -87,7 +87,10 @@ def _build_splits(
     builder: SplitBuilder, planned: Sequence[PlannedSplit], concurrency: int, excluded: Mapping[str, frozenset[str]]
 ) -> list[BuildResult]:
     with ThreadPoolExecutor(concurrency) as pool:
-        waiting = [pool.submit(builder.build, split, excluded.get(split.fingerprint, frozenset())) for split in planned]
+        waiting = [
+            pool.submit(_retried, partial(builder.build, split, excluded.get(split.fingerprint, frozenset())))
+            for split in planned
+        ]
         try:
             return [future.result() for future in waiting]
         except BaseException:
