@@ -45,12 +45,13 @@ class BuildContext(BaseModel):
         description="Shards whose vectors can be carried over: same encoder, in the table or of a finished split."
     )
     have: frozenset[str] = Field(description="Fingerprints of the splits that the table has.")
+    force: bool = Field(default=False, description="Whether vectors are computed anew.")
 
 
 def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildContext:
     """Gather what workers need for the splits of `plan`."""
     known = [shard.name for record in plan.resume for shard in record.shards]
-    if plan.base_version is not None and plan.build:
+    if plan.base_version is not None and plan.build and not plan.force:
         table = Table.open(plan.table_uri, plan.base_version)
         if table.encoder.fingerprint == plan.encoder.fingerprint:
             known += [shard.name for shard in table.shards()]
@@ -62,7 +63,8 @@ def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildCo
         encoder=plan.encoder,
         kept_schema=plan.kept_schema,
         rows_fingerprint=plan.rows_fingerprint,
-        have=frozenset(planned.fingerprint for planned in plan.keep) | {shard.fingerprint for shard in plan.drop},
+        have=plan.have - plan.gone if plan.force else plan.have,
+        force=plan.force,
         known_shards=tuple(known),
     )
 
@@ -139,7 +141,13 @@ class SplitBuilder:
             encoder_fingerprint=self.context.encoder.fingerprint,
             name=planned.split.name,
             spans=[
-                RecordedSpan(uri=span.object.uri, version=span.object.version, start=span.start, stop=span.stop)
+                RecordedSpan(
+                    uri=span.object.uri,
+                    version=span.object.version,
+                    start=span.start,
+                    stop=span.stop,
+                    max_rows=span.max_rows,
+                )
                 for span in planned.split.spans
             ],
             shards=shards,
@@ -147,6 +155,7 @@ class SplitBuilder:
             counts=counts,
             run_id=self.context.run_id,
             built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            forced=self.context.force,
         )
 
     def close(self) -> None:

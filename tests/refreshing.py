@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 from sbert.build import BuildResult, SplitBuilder, build_context, builder_for, close_builder
 from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError
+from sbert.guard import check_losses
 from sbert.job import RefreshJob, RefreshSettings
 from sbert.plan import Plan, PlannedSplit, make_plan
-from sbert.publish import Changes, duplicate_ids_across_splits, publish, settle
+from sbert.publish import duplicate_ids_across_splits, publish
+from sbert.settle import Changes, settle
 from sbert.storage import is_transient
 
 Result = TypeVar("Result")
@@ -49,6 +51,7 @@ def refresh(
     try:
         for _ in range(MAX_ATTEMPTS):
             plan = _retried(lambda: make_plan(job))
+            check_losses(plan.table_uri, plan.losses, job.settings.guard)
             changes = _build(plan, job.settings, run_id, concurrency)
             built |= {record.fingerprint: record.counts for record in changes.add if record.run_id == run_id}
             counts = RowCounts.total(built.values()).check(run_id)
