@@ -7,6 +7,7 @@ that is killed anywhere is resumed by running again.
 import logging
 import time
 import uuid
+from contextlib import nullcontext
 
 from prefect.runtime import flow_run
 
@@ -16,7 +17,8 @@ from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
 from sbert.guard import check_losses
 from sbert.job import RefreshJob, RefreshSettings
-from sbert.plan import Plan
+from sbert.lease import hold_lease
+from sbert.plan import Plan, is_stale
 from sbert.publish import duplicate_ids_across_splits
 from sbert.report import RefreshReport
 from sbert.settle import Changes
@@ -42,41 +44,15 @@ def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool) -> RefreshRepor
     """
     began = time.monotonic()
     run_id = str(flow_run.get_id() or uuid.uuid4())
-    read_in_this_run: dict[str, RowCounts] = {}
-    try:
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            plan = plan_refresh(job)
-            if dry_run:
-                report = RefreshReport.of_plan(plan)
-                break
-            try:
-                check_losses(plan.table_uri, plan.losses, job.settings.guard)
-                changes = build(plan, job.settings, run_id, concurrency)
-                read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
-                counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
-                operation = "refresh" if job.selection is None else "backfill"
-                facts = {"operation": operation, "run_id": run_id, "encoder": plan.encoder.model}
-                version = publish_table(plan, changes, job.settings, counts, facts)
-            except MassDeletionError as error:
-                raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
-            except CommitConflictError:
-                if attempt == MAX_ATTEMPTS:
-                    raise
-                log.warning("another run committed first; planning anew (attempt %d of %d)", attempt, MAX_ATTEMPTS)
-                continue
-            report = RefreshReport.of_run(
-                plan,
-                changes,
-                counts,
-                run_id=run_id,
-                version=version,
-                num_rows=Table.open(plan.table_uri, version).num_rows,
-                seconds=time.monotonic() - began,
-            )
-            break
-    finally:
-        close_builder(run_id)
-    report = report.model_copy(update={"run_url": run_url(run_id)})
+    operation = "refresh" if job.selection is None else "backfill"
+    plan = plan_refresh(job)
+    if dry_run:
+        report = RefreshReport.of_plan(plan)
+    else:
+        check_plan(plan, job)
+        with nullcontext() if plan.is_empty else hold_lease(plan.table_uri, run_id, operation):
+            report = carry_out(plan, job, {"operation": operation, "run_id": run_id}, concurrency)
+    report = report.model_copy(update={"seconds": round(time.monotonic() - began, 3), "run_url": run_url(run_id)})
     report_refresh(report)
     if report.broken_objects:
         raise IncompleteError(
@@ -85,6 +61,43 @@ def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool) -> RefreshRepor
             report,
         )
     return report
+
+
+def check_plan(plan: Plan, job: RefreshJob) -> None:
+    """Stop before anything is built when too much would disappear."""
+    try:
+        check_losses(plan.table_uri, plan.losses, job.settings.guard)
+    except MassDeletionError as error:
+        raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
+
+
+def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, str], concurrency: int) -> RefreshReport:
+    """Build and publish; when another run commits first, plan anew: what was built is taken up."""
+    run_id = facts["run_id"]
+    read_in_this_run: dict[str, RowCounts] = {}
+    try:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            if attempt > 1 or is_stale(plan):
+                plan = plan_refresh(job)
+                check_plan(plan, job)
+            try:
+                changes = build(plan, job.settings, run_id, concurrency)
+                read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
+                counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
+                metadata = {**facts, "encoder": plan.encoder.model}
+                version = publish_table(plan, changes, job.settings, counts, metadata)
+            except MassDeletionError as error:
+                raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
+            except CommitConflictError:
+                if attempt == MAX_ATTEMPTS:
+                    raise
+                log.warning("another run committed first; planning anew (attempt %d of %d)", attempt, MAX_ATTEMPTS)
+                continue
+            num_rows = Table.open(plan.table_uri, version).num_rows
+            return RefreshReport.of_run(plan, changes, counts, run_id=run_id, version=version, num_rows=num_rows)
+    finally:
+        close_builder(run_id)
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def build(plan: Plan, settings: RefreshSettings, run_id: str, concurrency: int) -> Changes:

@@ -16,6 +16,7 @@
         ├── NotATableError        no table at the URI
         ├── EncoderMismatchError  rows of one encoder offered to a table of another
         ├── CommitConflictError   another writer committed first
+        ├── VerificationError     a table that was checked is not sound
         ├── MassDeletionError     a run would drop more of the table than is accepted
         └── AccountingError       rows read and rows accounted for differ
 
@@ -41,6 +42,7 @@ __all__ = [
     "StorageError",
     "TableError",
     "TruncationError",
+    "VerificationError",
 ]
 
 
@@ -136,6 +138,10 @@ class EncoderMismatchError(TableError):
 
 class CommitConflictError(TableError):
     """Another writer committed first; nothing of this commit was published."""
+
+
+class VerificationError(TableError):
+    """A table that was checked is not sound; the message has the findings."""
 
 
 class MassDeletionError(TableError):

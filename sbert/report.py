@@ -77,7 +77,6 @@ class RefreshReport(BaseModel):
         run_id: str,
         version: int,
         num_rows: int,
-        seconds: float,
     ) -> "RefreshReport":
         """Report what a run did."""
         num_built = sum(record.run_id == run_id for record in changes.add)
@@ -91,6 +90,5 @@ class RefreshReport(BaseModel):
                 "num_splits_resumed": len(changes.add) - num_built,
                 "num_splits_dropped": len(changes.gone),
                 "broken_objects": changes.broken,
-                "seconds": round(seconds, 3),
             }
         )
