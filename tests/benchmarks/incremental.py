@@ -129,9 +129,8 @@ class Raw:
         (self._folder / f"part-{number:05}.jsonl").write_text(content)
 
 
-def measure(name: str, raw: Path, table: Path, model: str, compute_dtype: str) -> Measured:
+def measure(name: str, raw: Path, table: Path, model: str, settings: dict[str, Any]) -> Measured:
     """Refresh in a new process."""
-    settings = {"encoding": {"compute_dtype": compute_dtype}}
     request = {"raw": str(raw), "table": str(table), "model": model, "settings": settings}
     done = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(request)],
@@ -200,7 +199,7 @@ def night(folder: Path, texts: list[str], arguments: argparse.Namespace, model: 
     found = []
     for name, change in steps:
         num_changed = change()
-        found.append(measure(name, folder / "raw", folder / "table", model, arguments.compute_dtype))
+        found.append(measure(name, folder / "raw", folder / "table", model, arguments.settings))
         if num_changed is not None and found[-1].num_texts_encoded != num_changed:
             raise SystemExit(f"{name}: {num_changed} texts changed, {found[-1].num_texts_encoded} were encoded")
     if found[1].num_objects_opened:
@@ -230,7 +229,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--objects", type=int, default=200)
     parser.add_argument("--model", default="tiny", help="tiny, default, or a model folder")
-    parser.add_argument("--compute-dtype", default="float32")
+    parser.add_argument("--settings", type=json.loads, default={}, help="settings of the refresh, as a JSON object")
     parser.add_argument("--folder", help="where to work; by default a temporary folder")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
