@@ -8,6 +8,7 @@ import logging
 import time
 import uuid
 from contextlib import nullcontext
+from typing import Any
 
 from prefect.runtime import flow_run
 
@@ -15,6 +16,7 @@ from flows.building import build_splits
 from sbert.build import build_context, close_builder
 from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
+from sbert.estimate import estimate_plan
 from sbert.guard import check_losses
 from sbert.job import RefreshJob, RefreshSettings
 from sbert.lease import hold_lease
@@ -46,13 +48,17 @@ def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool) -> RefreshRepor
     run_id = str(flow_run.get_id() or uuid.uuid4())
     operation = "refresh" if job.selection is None else "backfill"
     plan = plan_refresh(job)
+    plan_seconds = time.monotonic() - began
+    estimate = estimate_plan(plan, plan_seconds)
     if dry_run:
         report = RefreshReport.of_plan(plan)
     else:
         check_plan(plan, job)
         with nullcontext() if plan.is_empty else hold_lease(plan.table_uri, run_id, operation):
-            report = carry_out(plan, job, {"operation": operation, "run_id": run_id}, concurrency)
-    report = report.model_copy(update={"seconds": round(time.monotonic() - began, 3), "run_url": run_url(run_id)})
+            facts = {"operation": operation, "run_id": run_id, "stages": {"plan": round(plan_seconds, 3)}}
+            report = carry_out(plan, job, facts, concurrency)
+    seconds = round(time.monotonic() - began, 3)
+    report = report.model_copy(update={"seconds": seconds, "run_url": run_url(run_id), "estimate": estimate})
     report_refresh(report)
     if report.broken_objects:
         raise IncompleteError(
@@ -71,21 +77,29 @@ def check_plan(plan: Plan, job: RefreshJob) -> None:
         raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
 
 
-def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, str], concurrency: int) -> RefreshReport:
+def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, Any], concurrency: int) -> RefreshReport:
     """Build and publish; when another run commits first, plan anew: what was built is taken up."""
     run_id = facts["run_id"]
     read_in_this_run: dict[str, RowCounts] = {}
+    num_bytes_read = 0
     try:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             if attempt > 1 or is_stale(plan):
                 plan = plan_refresh(job)
                 check_plan(plan, job)
+            began = time.monotonic()
             try:
                 changes = build(plan, job.settings, run_id, concurrency)
                 read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
                 counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
-                metadata = {**facts, "encoder": plan.encoder.model}
+                num_bytes_read += sum(planned.split.num_bytes for planned in plan.build)
+                built = time.monotonic()
+                stages = {**facts["stages"], "build": round(built - began, 3)}
+                metadata = {
+                    **facts, "encoder": plan.encoder.model, "stages": stages, "num_bytes_read": num_bytes_read
+                }  # fmt: skip
                 version = publish_table(plan, changes, job.settings, counts, metadata)
+                stages["publish"] = round(time.monotonic() - built, 3)
             except MassDeletionError as error:
                 raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
             except CommitConflictError:
@@ -94,7 +108,8 @@ def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, str], concurrency: i
                 log.warning("another run committed first; planning anew (attempt %d of %d)", attempt, MAX_ATTEMPTS)
                 continue
             num_rows = Table.open(plan.table_uri, version).num_rows
-            return RefreshReport.of_run(plan, changes, counts, run_id=run_id, version=version, num_rows=num_rows)
+            report = RefreshReport.of_run(plan, changes, counts, run_id=run_id, version=version, num_rows=num_rows)
+            return report.model_copy(update={"stage_seconds": stages, "num_bytes_read": num_bytes_read})
     finally:
         close_builder(run_id)
     raise AssertionError("unreachable: the last attempt returns or raises")
