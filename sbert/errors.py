@@ -10,6 +10,9 @@
     │   ├── BrokenObjectError     one object cannot be read to its end (truncated, corrupt), or lacks a column
     │   └── IncompleteError       objects could not be read; everything else was published
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
+    ├── EvaluationError           rows that two encoders cannot be compared on
+    ├── RegistryError             the registry of models cannot be used as asked
+    │   └── PromotionConflictError  another promotion was first
     ├── QualityError              vectors that must not be published
     │   └── TruncationError       more rows were truncated than the policy allows
     └── TableError                the table cannot be used as asked
@@ -28,11 +31,14 @@ __all__ = [
     "CommitConflictError",
     "EmptySourceError",
     "EncoderMismatchError",
+    "EvaluationError",
     "IncompleteError",
     "MissingError",
     "ModelError",
     "NotATableError",
+    "PromotionConflictError",
     "QualityError",
+    "RegistryError",
     "SbertError",
     "SettingsError",
     "SourceError",
@@ -110,6 +116,18 @@ class IncompleteError(SourceError):
 
 class ModelError(SbertError):
     """The model folder cannot be loaded as a sentence encoder."""
+
+
+class EvaluationError(SbertError):
+    """Rows on which two encoders cannot be compared: too few, one class only, not the same ones."""
+
+
+class RegistryError(SbertError):
+    """The registry of models cannot be used as asked."""
+
+
+class PromotionConflictError(RegistryError):
+    """Another promotion was first; production is what that one made it."""
 
 
 class QualityError(SbertError):
