@@ -7,7 +7,7 @@ A candidate passes when all of this holds, on rows and by code that are the same
 3. no guard metric drops by more than its tolerance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,7 +15,7 @@ from sbert.errors import EvaluationError
 from sbert.evaluation import HELD_OUT, Evaluated, EvaluationSettings, difference_interval
 from sbert.evaluation.geometry import Geometry
 
-__all__ = ["Comparison", "Decision", "GateSettings", "decide", "refuse"]
+__all__ = ["Comparison", "Decision", "GateSettings", "decide"]
 
 LOWER_IS_BETTER = frozenset({"alignment"})
 
@@ -72,12 +72,12 @@ class Decision(BaseModel):
 
     promoted: bool
     reasons: list[str] = Field(description="What speaks against it; or, when promoted, for it.")
-    primary: Comparison | None = Field(default=None, description="Empty when the candidate was not even measured.")
-    guards: list[Comparison] = Field(default_factory=list)
-    geometry_before: Geometry | None = None
-    geometry_after: Geometry | None = None
-    production_fingerprint: str
-    candidate_fingerprint: str | None = None
+    primary: Comparison = Field(description="The metric that decides.")
+    guards: list[Comparison] = Field(description="The metrics that may not drop.")
+    geometry_before: Geometry
+    geometry_after: Geometry
+    production_fingerprint: str = Field(description="Fingerprint of the encoder measured as production.")
+    candidate_fingerprint: str = Field(description="Fingerprint of the encoder measured as candidate.")
 
     @property
     def reason(self) -> str:
@@ -85,18 +85,22 @@ class Decision(BaseModel):
         return "; ".join(self.reasons)
 
 
-def refuse(reason: str, production_fingerprint: str, candidate_fingerprint: str | None = None) -> Decision:
-    """Give the decision not to promote a candidate that need not be measured."""
-    return Decision(
-        promoted=False,
-        reasons=[reason],
-        production_fingerprint=production_fingerprint,
-        candidate_fingerprint=candidate_fingerprint,
-    )
-
-
-def decide(before: Evaluated, after: Evaluated, gate: GateSettings, evaluation: EvaluationSettings) -> Decision:
+def decide(
+    before: Evaluated,
+    after: Evaluated,
+    gate: GateSettings,
+    evaluation: EvaluationSettings,
+    *,
+    also_against: Sequence[str] = (),
+) -> Decision:
     """Decide whether `after`, the candidate, takes the place of `before`, production.
+
+    Args:
+        before: production's evaluation.
+        after: the candidate's, on the same sets.
+        gate: what has to be proven.
+        evaluation: resamples and confidence.
+        also_against: what speaks against the candidate beside its numbers, such as a training that went wrong.
 
     Raises:
         EvaluationError: when the two were not measured on the same rows, or a tolerance names a set there is not.
@@ -111,6 +115,7 @@ def decide(before: Evaluated, after: Evaluated, gate: GateSettings, evaluation: 
         for name, item in compared.items()
     ]
     against = [
+        *also_against,
         *_collapse(before.summary.geometry, after.summary.geometry, gate),
         *_no_gain(primary, gate, evaluation),
         *(reason for guard in guards for reason in _harm(guard)),

@@ -8,6 +8,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_UI_URL
 
 from sbert.report import RefreshReport
+from tasks.markdown import escaped as _cell
+from tasks.markdown import markdown_table as _table
 
 __all__ = ["open_progress", "report_refresh", "run_url", "show_progress"]
 
@@ -86,26 +88,3 @@ def report_markdown(report: RefreshReport) -> str:
         broken = [(_cell(uri), _cell(why)) for uri, why in report.broken_objects.items()]
         sections += ["## Objects that could not be read", _table(("object", "why"), broken)]
     return "\n\n".join(sections)
-
-
-def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    lines = [
-        f"| {header[0]} | {header[1]} |",
-        "| --- | ---: |",
-        *(f"| {left} | {right} |" for left, right in rows),
-    ]
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Make text safe inside a Markdown table and inside HTML."""
-    for raw, escaped in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("|", "&#124;"),
-        ("`", "&#96;"),
-        ("\n", " "),
-    ):
-        text = text.replace(raw, escaped)
-    return text

@@ -35,7 +35,9 @@ class Association(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    effect_size: float = Field(description="Difference of mean associations in standard deviations, -2 to 2; 0 is none.")
+    effect_size: float = Field(
+        description="Difference of mean associations in standard deviations, -2 to 2; 0 is none."
+    )
     p_value: float = Field(description="Share of random splits of the targets that are at least as associated.")
 
 
@@ -125,9 +127,7 @@ def association_effect(
     return float(observed / spread), float(p_value)
 
 
-def measure_bias(
-    encode: Callable[[Sequence[str]], Vectors], *, num_permutations: int, seed: int
-) -> list[Association]:
+def measure_bias(encode: Callable[[Sequence[str]], Vectors], *, num_permutations: int, seed: int) -> list[Association]:
     """Run every test with an encoder's vectors of the words in neutral sentences."""
     found = []
     for test in TESTS:

@@ -166,9 +166,7 @@ def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: 
 
 
 def _with_interval(metric: Metric, settings: EvaluationSettings) -> MetricValue:
-    found = interval(
-        metric, num_resamples=settings.num_resamples, confidence=settings.confidence, seed=settings.seed
-    )
+    found = interval(metric, num_resamples=settings.num_resamples, confidence=settings.confidence, seed=settings.seed)
     return MetricValue(value=found.value, low=found.low, high=found.high, num_rows=metric.num_rows)
 
 

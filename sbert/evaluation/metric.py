@@ -70,9 +70,7 @@ def interval(metric: Metric, *, num_resamples: int, confidence: float, seed: int
     return _bootstrap(metric.rows, metric.statistic, num_resamples, confidence, seed)
 
 
-def difference_interval(
-    after: Metric, before: Metric, *, num_resamples: int, confidence: float, seed: int
-) -> Interval:
+def difference_interval(after: Metric, before: Metric, *, num_resamples: int, confidence: float, seed: int) -> Interval:
     """Give the difference of two encoders on the same rows with its *paired* bootstrap interval.
 
     Each resample takes the same rows for both (Koehn 2004, "Statistical Significance Tests for Machine Translation

@@ -7,7 +7,7 @@ from sbert.evaluation.settings import Perturbation
 
 __all__ = ["perturb"]
 
-TYPO_SHARE = 0.1
+TYPO_SHARE = 0.05
 """Share of letters with a typo, about that of fast unproofed typing."""
 
 

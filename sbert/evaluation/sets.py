@@ -43,7 +43,9 @@ class EvaluationSet:
         return replace(self, rows=self.rows.with_columns(pl.Series(column, texts, dtype=pl.String)))
 
 
-def frozen_set(labels: LabelSet, settings: EvaluationSettings, *, name: str = HELD_OUT, split: str = "test") -> EvaluationSet:
+def frozen_set(
+    labels: LabelSet, settings: EvaluationSettings, *, name: str = HELD_OUT, split: str = "test"
+) -> EvaluationSet:
     """Freeze the rows of a label set for measuring.
 
     Args:
@@ -61,17 +63,21 @@ def frozen_set(labels: LabelSet, settings: EvaluationSettings, *, name: str = HE
     missing = [column for column in settings.slice_columns if column not in frame.columns]
     if missing:
         raise SettingsError(f"{name}: no column {missing} to slice by, the labels have {', '.join(frame.columns)}")
-    rows = _sample(frame.select(*columns, *(c for c in settings.slice_columns if c not in columns)), settings.max_test_rows)
+    rows = _sample(
+        frame.select(*columns, *(c for c in settings.slice_columns if c not in columns)), settings.max_test_rows
+    )
     train = _sample(labels.train.select(*columns), settings.max_probe_rows)
     if rows.height < settings.min_test_rows:
         raise EvaluationError(
             f"{name}: {rows.height} {split} rows, at least {settings.min_test_rows} are needed to compare two encoders: "
-            "add labels, raise labels.test_share, or lower evaluation.min_test_rows"
+            f"add labels, raise {split}_share of their settings, or lower evaluation.min_test_rows"
         )
     if labels.kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
         raise EvaluationError(f"{name}: one class only ({train['label'][0]}): a classifier needs at least two classes")
     if labels.kind is LabelKind.NLI and rows["label"].n_unique() < 2:
-        raise EvaluationError(f"{name}: all {rows.height} {split} rows say {rows['label'][0]}: at least two labels are needed")
+        raise EvaluationError(
+            f"{name}: all {rows.height} {split} rows say {rows['label'][0]}: at least two labels are needed"
+        )
     return EvaluationSet(name, labels.kind, rows, train, _fingerprint(labels.kind, rows, train))
 
 

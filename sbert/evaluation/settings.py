@@ -11,7 +11,7 @@ class Perturbation(StrEnum):
     """A way in which texts in the field differ from texts in the test set."""
 
     TYPOS = "typos"
-    """One in ten letters is swapped with its neighbour, dropped or doubled."""
+    """One in twenty letters is swapped with its neighbour, dropped or doubled."""
     LOWER_CASE = "lower_case"
     UPPER_CASE = "upper_case"
     TRUNCATION = "truncation"
@@ -29,9 +29,13 @@ class EvaluationSettings(BaseModel):
         default=None,
         description="Metric that decides, such as spearman, accuracy or ndcg@10; empty for the default of the labels' kind.",
     )
-    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Confidence of every interval, two-sided (0.5 to 1).")
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="Confidence of every interval, two-sided (0.5 to 1)."
+    )
     num_resamples: int = Field(default=2_000, ge=100, le=100_000, description="Bootstrap resamples.")
-    min_test_rows: int = Field(default=20, ge=2, description="Fewest held-out rows on which two encoders are compared (rows).")
+    min_test_rows: int = Field(
+        default=20, ge=2, description="Fewest held-out rows on which two encoders are compared (rows)."
+    )
     max_test_rows: int = Field(
         default=20_000, ge=2, description="Most held-out rows of a set that are used; beyond, a fixed sample (rows)."
     )
@@ -52,7 +56,9 @@ class EvaluationSettings(BaseModel):
     )
     bias: bool = Field(default=True, description="Whether to run the word-association tests.")
     num_permutations: int = Field(default=10_000, ge=100, description="Permutations of an association test's p-value.")
-    speed_texts: int = Field(default=512, ge=0, description="Texts on which speed is measured; 0 leaves it out (texts).")
+    speed_texts: int = Field(
+        default=512, ge=0, description="Texts on which speed is measured; 0 leaves it out (texts)."
+    )
     num_geometry_texts: int = Field(
         default=2_000, ge=20, le=20_000, description="Different texts on which collapse is probed (texts)."
     )

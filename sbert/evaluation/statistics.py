@@ -18,7 +18,7 @@ Array = npt.NDArray[np.generic]
 
 def mean(values: Array) -> Values:
     """Mean of per-row values: accuracy, reciprocal rank, nDCG, recall."""
-    return np.asarray(np.mean(values.astype(np.float64), axis=-1))
+    return np.asarray(np.mean(values.astype(np.float64), axis=-1), dtype=np.float64)
 
 
 def pearson(left: Array, right: Array) -> Values:
@@ -27,7 +27,7 @@ def pearson(left: Array, right: Array) -> Values:
         warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
         warnings.simplefilter("ignore", scipy.stats.NearConstantInputWarning)
         found = scipy.stats.pearsonr(left.astype(np.float64), right.astype(np.float64), axis=-1).statistic
-    return np.nan_to_num(np.asarray(found))
+    return np.asarray(np.nan_to_num(found), dtype=np.float64)
 
 
 def spearman(left: Array, right: Array) -> Values:

@@ -68,7 +68,9 @@ def read_pointer(uri: str) -> Pointer:
     try:
         return Pointer.model_validate_json(read_bytes(uri))
     except ValidationError as error:
-        raise RegistryError(f"{uri}: not an entry of a registry's production log: {error.errors()[0]['msg']}") from error
+        raise RegistryError(
+            f"{uri}: not an entry of a registry's production log: {error.errors()[0]['msg']}"
+        ) from error
 
 
 def append_pointer(

@@ -1,9 +1,9 @@
 """Versions of a model: a folder each, written once.
 
-    MODELS_URI/v0002/claim.json     whose folder this is, created first and exclusively
-    MODELS_URI/v0002/model/         sentence-transformers folder with a Hugging Face model card (README.md)
-    MODELS_URI/v0002/report.html    the decision, for people
-    MODELS_URI/v0002/version.json   the same for programs, written last: a folder without it is no version
+MODELS_URI/v0002/claim.json     whose folder this is, created first and exclusively
+MODELS_URI/v0002/model/         sentence-transformers folder with a Hugging Face model card (README.md)
+MODELS_URI/v0002/report.html    the decision, for people
+MODELS_URI/v0002/version.json   the same for programs, written last: a folder without it is no version
 """
 
 import contextlib
@@ -62,7 +62,9 @@ class VersionRecord(BaseModel):
     dim: int
     base: str = Field(description="Model that training began with, or that was imported.")
     run_id: str
-    run_key: str = Field(default="", description="Hash of labels, settings and base: an equal run has an equal outcome.")
+    run_key: str = Field(
+        default="", description="Hash of labels, settings and base: an equal run has an equal outcome."
+    )
     created_at: str = Field(default="", description="UTC time in ISO 8601.")
     labels: LabelsRecord | None = None
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the run.")
@@ -234,9 +236,7 @@ class Registry:
         arrived = current
         while arrived.action is Action.ROLLBACK:  # look at when that version was promoted, not at the way back to it
             earlier = [
-                pointer
-                for pointer in entries
-                if pointer.number < arrived.number and pointer.version == arrived.version
+                pointer for pointer in entries if pointer.number < arrived.number and pointer.version == arrived.version
             ]
             if not earlier:
                 break
