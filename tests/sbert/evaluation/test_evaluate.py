@@ -56,7 +56,9 @@ def test_the_probe_is_a_logistic_regression_on_frozen_vectors(encoder: SentenceE
 def test_frozen_rows_do_not_depend_on_reading_order() -> None:
     rows, settings = toy_rows(LabelKind.SCORED_PAIRS, 200), LabelSettings(near_duplicate_similarity=1.0)
     one = frozen_set(make_label_set(rows, LabelKind.SCORED_PAIRS, settings), QUICK)
-    two = frozen_set(make_label_set(rows.sample(fraction=1, shuffle=True, seed=1), LabelKind.SCORED_PAIRS, settings), QUICK)
+    two = frozen_set(
+        make_label_set(rows.sample(fraction=1, shuffle=True, seed=1), LabelKind.SCORED_PAIRS, settings), QUICK
+    )
     assert one.fingerprint == two.fingerprint
     assert one.rows.equals(two.rows)
     other = frozen_set(make_label_set(rows.head(190), LabelKind.SCORED_PAIRS, settings), QUICK)

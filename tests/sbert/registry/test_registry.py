@@ -108,7 +108,9 @@ def test_the_same_on_s3(s3_bucket: str, folders: list[Path]) -> None:
     registry = filled(uri, folders[:2])
     assert resolve_model(uri) == f"{uri}/v0002/model"
     vectors = SentenceEncoder.from_pretrained(uri).encode(["the cat sat on mat"])
-    np.testing.assert_allclose(vectors, SentenceEncoder.from_pretrained(folders[1]).encode(["the cat sat on mat"]), atol=1e-6)
+    np.testing.assert_allclose(
+        vectors, SentenceEncoder.from_pretrained(folders[1]).encode(["the cat sat on mat"]), atol=1e-6
+    )
     stale = registry.history()[0]
     with pytest.raises(PromotionConflictError, match="made v0002 production first"):
         registry.promote("v0001", current=stale, reason="", run_id="late")
