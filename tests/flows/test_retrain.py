@@ -1,12 +1,15 @@
 """The whole retraining on tiny models: labels in, candidate judged, promoted or refused, tables follow."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 from prefect.events.clients import AssertingEventsClient
 from prefect.events.worker import EventsWorker
 from typer.testing import CliRunner
@@ -15,11 +18,14 @@ from flows.cli import app
 from flows.refresh import refresh_embeddings
 from flows.retrain import retrain_encoder
 from sbert.encoder import SentenceEncoder
-from sbert.errors import EvaluationError, LabelError, PromotionConflictError, SettingsError, TrainingError
+from sbert.errors import EvaluationError, LabelError, PromotionConflictError, SettingsError
 from sbert.labels import LabelKind
 from sbert.registry import Registry, VersionRecord
-from sbert.retrain import RetrainReport, RetrainSettings
+from sbert.retrain import RetrainJob, RetrainReport, RetrainSettings
+from sbert.retrain.prepare import prepare
+from sbert.search import search_table
 from sbert.table import Table
+from sbert.training.losses import CosineLoss
 from tests.sbert.training.toy import toy_rows
 from tests.services import S3Server
 from tests.tiny_models import save_tiny
@@ -64,10 +70,10 @@ def write_split(folder: Path, rows: pl.DataFrame, name: str) -> None:
     rows.write_ndjson(folder / f"{name}.jsonl")
 
 
-def labels(folder: Path, *, shuffled: bool = False, kind: LabelKind = LabelKind.SCORED_PAIRS) -> str:
+def labels(folder: Path, *, shuffled: bool = False) -> str:
     """Write labels with given splits; `shuffled` spoils what is trained on, and never what decides."""
-    for name, num_rows, seed in (("train", 160, 0), ("dev", 60, 1), ("test", 80, 2)):
-        rows = toy_rows(kind, num_rows, seed)
+    for name, num_rows, seed in (("train", 128, 0), ("dev", 40, 1), ("test", 80, 2)):
+        rows = toy_rows(LabelKind.SCORED_PAIRS, num_rows, seed)
         if shuffled and name != "test":
             rows = rows.with_columns(pl.col("score").shuffle(seed=3))
         write_split(folder, rows, name)
@@ -152,22 +158,25 @@ def test_promotion_is_announced_and_the_table_follows(
 ) -> None:
     models, table, raw = str(tmp_path / "models"), str(tmp_path / "table"), tmp_path / "raw"
     write_split(raw, pl.DataFrame({"id": ["a", "b"], "text": ["the cat sat on mat", "a train is late"]}), "texts")
-    job = {"near_duplicate_similarity": 1.0}
-    first = retrain(labels(tmp_path / "bad", shuffled=True), models, base=base)
+    job = RetrainJob(labels_uri=labels(tmp_path / "labels"), models_uri=models, base=base, settings=settings())
+    assert prepare(job, "first").production.version == "v0001"  # an empty registry gets its first version
     refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models)
     assert Table.open(table).encoder.model == f"{models}/v0001/model"
-    second = retrain(labels(tmp_path / "labels"), models, settings=settings(labels=job))
-    assert (first.promoted, second.promoted) == (False, True)
-    events = emitted()
-    assert [event.event for event in events] == ["sbert.model.rejected", "sbert.model.promoted"]
-    payload = events[1].payload
-    assert payload["model_uri"] == f"{models}/{second.version}/model"
-    assert (payload["promoted"], payload["version"], payload["after"]) == (True, second.version, second.after)
+    report = retrain(job.labels_uri, models)
+    assert report.promoted
+    [event] = emitted()
+    assert event.event == "sbert.model.promoted"
+    payload = event.payload
+    assert payload["model_uri"] == f"{models}/v0002/model"
+    assert (payload["promoted"], payload["version"], payload["after"]) == (True, "v0002", report.after)
+    kept = refresh_embeddings(raw_uri=str(raw), table_uri=table)  # without --model a table keeps its encoder
+    assert (kept.version, kept.num_rows_read) == (0, 0)
+    assert search_table(Table.open(table), "the cat sat on mat", 1)[0].id == "a"  # and its readers theirs
     refreshed = refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models)
     assert (refreshed.version, refreshed.num_rows_encoded, refreshed.num_rows_carried) == (1, 2, 0)
     encoder = Table.open(table).encoder
     assert encoder.model == payload["model_uri"]
-    assert encoder.model_fingerprint == second.decision.candidate_fingerprint == payload["candidate_fingerprint"]
+    assert encoder.model_fingerprint == report.decision.candidate_fingerprint == payload["candidate_fingerprint"]
 
 
 def test_a_guard_that_would_suffer_keeps_production(tmp_path: Path, base: str) -> None:
@@ -192,12 +201,34 @@ def test_no_dev_improvement_keeps_production_and_says_so(tmp_path: Path, base: s
     assert report.before == report.after
 
 
-def test_a_loss_that_becomes_nan_fails_the_run_and_keeps_production(tmp_path: Path, base: str) -> None:
-    wild = settings(training={"learning_rate": 10.0, "optimizer": "sgd", "max_grad_norm": 0, "epochs": 3})
-    models = tmp_path / "models"
-    with pytest.raises(TrainingError, match="loss"):
-        retrain(labels(tmp_path / "labels"), models, base=base, settings=wild)
-    production = Registry(str(models)).production()
+def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint_and_production(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, steps = CosineLoss.forward, []
+
+    def diverging(*args: Any) -> Any:
+        steps.append(1)
+        return real(*args) * (math.nan if len(steps) > 20 else 1.0)
+
+    monkeypatch.setattr(CosineLoss, "forward", diverging)
+    report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base)
+    assert (report.promoted, report.version, report.stop_reason) == (False, "v0001", "nan_loss")
+    assert report.reason.startswith("the loss became NaN: training stopped")
+    candidate = Registry(str(tmp_path / "models")).version("v0002")
+    assert not candidate.was_accepted
+    stored = SentenceEncoder.from_pretrained(str(tmp_path / "models/v0002"))
+    assert np.isfinite(stored.encode(["the cat"])).all()
+
+
+def test_a_training_that_fails_is_a_failure_and_keeps_production(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CosineLoss, "forward", lambda *_: torch.tensor(math.nan, requires_grad=True))
+    arguments = ["retrain", labels(tmp_path / "labels"), str(tmp_path / "models"), "--base", base, "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--settings", json.dumps(QUICK)])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["kind"] == "DivergedError"
+    production = Registry(str(tmp_path / "models")).production()
     assert production is not None
     assert production.version == "v0001"
 
@@ -279,14 +310,14 @@ def test_what_cannot_be_decided_is_refused_before_training(tmp_path: Path, base:
 @pytest.mark.s3
 def test_the_same_on_s3_by_the_command_line(tmp_path: Path, base: str, s3: S3Server, s3_bucket: str) -> None:
     client = s3.filesystem()
-    client.put(labels(tmp_path / "labels", kind=LabelKind.PAIRS), f"{s3_bucket}/labels", recursive=True)
-    options = json.dumps({**QUICK, "training": {**QUICK["training"], "objective": "ranking"}})
+    client.put(labels(tmp_path / "labels"), f"{s3_bucket}/labels", recursive=True)
+    options = json.dumps(QUICK)
     arguments = ["retrain", f"{s3_bucket}/labels", f"{s3_bucket}/models", "--base", base, "--settings", options]
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert {"promoted", "version", "primary_metric", "before", "after", "reason"} <= set(report)
-    assert report["primary_metric"] == "ndcg@10"
+    assert (report["promoted"], report["version"], report["primary_metric"]) == (True, "v0002", "spearman")
     assert client.exists(f"{s3_bucket}/models/{report['candidate']}/report.html")
     listing = json.loads(CliRunner().invoke(app, ["models", f"{s3_bucket}/models", "--json"]).stdout)
     assert (listing["production"], len(listing["versions"])) == (report["version"], 2)
