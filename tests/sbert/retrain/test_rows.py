@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sbert.errors import LabelError
 from sbert.labels import LabelKind, LabelSettings, load_labels
 from sbert.retrain import LabelledSet, RetrainJob, RetrainSettings
 from sbert.retrain.judge import dev_score
 from sbert.retrain.rows import evaluation_sets, load_unchanged
+from sbert.suggest import SuggestSettings
 from tests.sbert.training.toy import toy_rows
 from tests.tiny_models import tiny_encoder
 
@@ -64,13 +65,15 @@ def test_settings_that_cannot_be_meant() -> None:
         RetrainSettings.model_validate({"guards": [guard], "gate": {"tolerances": {"stss": 0.1}}})
 
 
-def test_every_setting_is_described() -> None:
-    def fields(schema: dict[str, object], path: str = "") -> list[str]:
-        found = []
-        for kind in [schema, *schema.get("$defs", {}).values()]:  # type: ignore[attr-defined]
-            for name, field in kind.get("properties", {}).items():
-                if "description" not in field:
-                    found.append(f"{kind.get('title')}.{name}")
-        return found
+def undescribed(model: type[BaseModel]) -> list[str]:
+    found = []
+    for name, field in model.model_fields.items():
+        if not field.description:
+            found.append(f"{model.__name__}.{name}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += undescribed(field.annotation)
+    return found
 
-    assert fields(RetrainJob.model_json_schema()) == []
+
+def test_every_setting_is_described() -> None:
+    assert [*undescribed(RetrainJob), *undescribed(LabelledSet), *undescribed(SuggestSettings)] == []
