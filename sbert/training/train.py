@@ -34,8 +34,9 @@ from sbert.training.freezing import count_parameters, prepare_encoder
 from sbert.training.mining import add_negatives
 from sbert.training.module import TrainingModule
 from sbert.training.objectives import build_loss, grouping_of
+from sbert.training.prompt_tuning import add_virtual_tokens
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
-from sbert.training.settings import Objective, TrainingSettings
+from sbert.training.settings import AdapterKind, Objective, TrainingSettings
 from sbert.training.trainer import EncoderTrainer, NanLossError, RunCallback, load_trained
 
 __all__ = ["train_encoder"]
@@ -141,6 +142,10 @@ def _prepare(
     transformers.set_seed(settings.seed)
     encoder = SentenceEncoder.from_pretrained(base, device=arguments.device)
     base_fingerprint = encoder.fingerprint
+    metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
+    dev_before = metric(encoder) if metric is not None else math.nan
+    if settings.adapter.kind is AdapterKind.PROMPT:
+        encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
     kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives)
     teacher = _teacher(base, objective, settings, encoder)
@@ -155,8 +160,6 @@ def _prepare(
         process=arguments.process_index,
         num_processes=arguments.world_size,
     )
-    metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
-    dev_before = metric(encoder) if metric is not None else math.nan
     prepare_encoder(encoder, settings)
     steps_per_epoch = math.ceil(len(plan) / settings.gradient_accumulation)
     num_steps = settings.max_steps or math.ceil(settings.epochs * steps_per_epoch)
