@@ -24,6 +24,7 @@ from sbert.training import (
     NegativesSettings,
     Objective,
     StopReason,
+    TrackerKind,
     TrainingProgress,
     TrainingSettings,
     train_encoder,
@@ -282,7 +283,13 @@ def test_weight_averaging_lies_between_base_and_trained(base: str, pairs: LabelS
         torch.testing.assert_close(mixed[name], 0.75 * before[name] + 0.25 * trained[name], rtol=1e-4, atol=1e-6)
 
 
-def test_wrong_combinations_are_refused(base: str, pairs: LabelSet, tmp_path: Path) -> None:
+def test_wrong_combinations_are_refused(
+    base: str, pairs: LabelSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="trackers names wandb, which is not installed"):
+        train_encoder(base, pairs, TrainingSettings(trackers=(TrackerKind.WANDB,)), tmp_path)
+    monkeypatch.undo()
     with pytest.raises(
         TrainingError, match=r"ranking learns from pairs or triplets or nli, the labels are scored_pairs"
     ):
