@@ -145,17 +145,18 @@ def _prepare(
     known_objects: frozenset[str],
 ) -> _Run:
     objective = choose_objective(labels.kind, settings.objective)
-    arguments = _arguments(settings, place, has_dev=labels.dev.height > 0)
+    has_dev = evaluate_dev is not None or labels.dev.height > 0
+    arguments = _arguments(settings, place, has_dev=has_dev)
     transformers.set_seed(settings.seed)
     encoder = SentenceEncoder.from_pretrained(base, device=arguments.device)
     base_fingerprint = encoder.fingerprint
     metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
     dev_before = metric(encoder) if metric is not None else math.nan
+    teacher = _teacher(base, objective, settings, encoder)
     if settings.adapter.kind is AdapterKind.PROMPT:
         encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
     kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives)
-    teacher = _teacher(base, objective, settings, encoder)
     data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
     plan = BatchPlan(
         data.text_ids_NC,

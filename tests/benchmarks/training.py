@@ -5,7 +5,7 @@
     python tests/benchmarks/training.py speed DATA/stsb
     python tests/benchmarks/training.py banking DATA/banking77 --per-class 10 --seeds 0,1,2
     python tests/benchmarks/training.py banking DATA/banking77
-    python tests/benchmarks/training.py continual DATA/banking77 --guard DATA/stsb
+    python tests/benchmarks/training.py continual DATA/banking77 --guard DATA/stsb --per-class 10
     python tests/benchmarks/training.py domain DATA/cranfield --recipe texts_tsdae
 
 stsb holds stsb-en-{train,dev,test}.csv without header; banking77 train.csv and test.csv (text, category); cranfield
@@ -46,9 +46,11 @@ def sts_score(encoder: SentenceEncoder, rows: pl.DataFrame) -> float:
     return 100 * float(spearmanr((first * second).sum(1), rows["score"].to_numpy()).statistic)
 
 
-def train(labels: LabelSet, settings: TrainingSettings, **more: Any) -> tuple[SentenceEncoder, TrainingResult]:
+def train(
+    labels: LabelSet, settings: TrainingSettings, checkpoints: str | None = None
+) -> tuple[SentenceEncoder, TrainingResult]:
     with tempfile.TemporaryDirectory() as folder:
-        result = train_encoder(DEFAULT_MODEL, labels, settings, folder, **more)
+        result = train_encoder(DEFAULT_MODEL, labels, settings, folder, checkpoints_uri=checkpoints)
         return SentenceEncoder.from_pretrained(result.folder), result
 
 
@@ -58,7 +60,7 @@ def stsb(arguments: argparse.Namespace, recipe: str) -> None:
     scores = []
     for seed in arguments.seeds:
         settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
-        encoder, result = train(labels, settings)
+        encoder, result = train(labels, settings, arguments.checkpoints)
         scores.append(sts_score(encoder, labels.test))
         say(
             case=recipe,
@@ -162,20 +164,25 @@ def _theirs(rows: pl.DataFrame, steps: int, clock: Clock) -> None:
         ).train()  # fmt: skip
 
 
+def few_labels(labels: LabelSet, per_class: int, seed: int) -> LabelSet:
+    """Give so many train rows of each class, drawn by seed; all when 0."""
+    if not per_class:
+        return labels
+    shuffled = labels.train.sort("row_id").sample(fraction=1.0, shuffle=True, seed=seed)
+    few = shuffled.group_by("label", maintain_order=True).head(per_class)
+    return LabelSet(**{**vars(labels), "train": few})
+
+
 def banking(arguments: argparse.Namespace) -> None:
     """Test accuracy with all labels, or so many a class: logistic regression on the vectors before and after."""
     classes = LabelSettings(max_leakage=1, dev_share=0.0 if arguments.per_class else 0.1)
     labels = load_labels(f"{arguments.data}/*.csv", classes)
     scores = []
     for seed in arguments.seeds:
-        chosen = labels
-        if arguments.per_class:
-            shuffled = labels.train.sample(fraction=1.0, shuffle=True, seed=seed)
-            few = shuffled.group_by("label", maintain_order=True).head(arguments.per_class)
-            chosen = LabelSet(**{**vars(labels), "train": few})
+        chosen = few_labels(labels, arguments.per_class, seed)
         recipe = "few_per_class" if arguments.per_class else "classes"
         settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
-        encoder, result = train(chosen, settings)
+        encoder, result = train(chosen, settings, arguments.checkpoints)
         known = pl.concat([chosen.train, chosen.dev])
         found = {}
         for name, each in (("before", SentenceEncoder.from_pretrained()), ("after", encoder)):
@@ -197,13 +204,15 @@ def banking(arguments: argparse.Namespace) -> None:
 def continual(arguments: argparse.Namespace) -> None:
     """Learn one domain; score the guard (STS Benchmark test) with and without what keeps old skills."""
     guard = load_labels(f"{arguments.guard}/stsb-en-*.csv", STS_SETTINGS).test
-    labels = load_labels(f"{arguments.data}/*.csv", LabelSettings(max_leakage=1))
+    share = 0.0 if arguments.per_class else 0.1
+    labels = load_labels(f"{arguments.data}/*.csv", LabelSettings(max_leakage=1, dev_share=share))
+    labels = few_labels(labels, arguments.per_class, arguments.seeds[0])
     before = SentenceEncoder.from_pretrained()
     say(case="before", guard=round(sts_score(before, guard), 2), domain=round(domain_accuracy(before, labels), 2))
     settings = RECIPES["continual"].model_copy(update=json.loads(arguments.settings))
     plain = settings.model_copy(update={"continual": TrainingSettings().continual})
     for name, each in (("continual learning off", plain), ("continual learning on", settings)):
-        encoder, _ = train(labels, each)
+        encoder, _ = train(labels, each, arguments.checkpoints)
         say(case=name, guard=round(sts_score(encoder, guard), 2), domain=round(domain_accuracy(encoder, labels), 2))
 
 
@@ -238,14 +247,11 @@ def domain(arguments: argparse.Namespace) -> None:
     """Learn from a domain's unlabelled texts; nDCG@10 there before and after, with a paired bootstrap interval."""
     folder = Path(arguments.data)
     texts = pl.read_ndjson(folder / "corpus.jsonl")["text"]
-    sentences = (
-        texts.str.split(" . ").explode().str.strip_chars().to_frame("text").filter(pl.col("text").str.len_chars() > 30)
-    )
-    labels = make_label_set(sentences, LabelKind.TEXTS, LabelSettings(test_share=0.0, dev_share=0.0))
+    labels = make_label_set(texts.to_frame("text"), LabelKind.TEXTS, LabelSettings(test_share=0.0, dev_share=0.0))
     before = ndcg_by_query(SentenceEncoder.from_pretrained(), folder)
     settings = RECIPES[arguments.recipe].model_copy(update=json.loads(arguments.settings))
     for seed in arguments.seeds:
-        encoder, _ = train(labels, settings.model_copy(update={"seed": seed}))
+        encoder, _ = train(labels, settings.model_copy(update={"seed": seed}), arguments.checkpoints)
         gain = ndcg_by_query(encoder, folder) - before
         rng = np.random.default_rng(0)
         means = gain[rng.integers(0, len(gain), (10_000, len(gain)))].mean(axis=1)
@@ -269,6 +275,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
     parser.add_argument("--steps", type=int, default=20, help="speed: steps of each trainer")
     parser.add_argument("--rounds", type=int, default=3, help="speed: turns of each trainer")
+    parser.add_argument("--checkpoints", help="folder to resume from when the benchmark is killed")
     parser.add_argument("--settings", default="{}", help="changes of the recipe, as JSON")
     arguments = parser.parse_args()
     if arguments.case in {"stsb", "lora"}:
