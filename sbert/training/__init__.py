@@ -1,5 +1,6 @@
 """Fine-tuning of sentence encoders: objectives, batches, `transformers.Trainer`, adapters, continual learning."""
 
+from sbert.training.recipes import RECIPES
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import (
     AdapterKind,
@@ -7,11 +8,13 @@ from sbert.training.settings import (
     ContinualSettings,
     NegativesSettings,
     Objective,
+    TrackerKind,
     TrainingSettings,
 )
 from sbert.training.train import train_encoder
 
 __all__ = [
+    "RECIPES",
     "AdapterKind",
     "AdapterSettings",
     "ContinualSettings",
@@ -19,6 +22,7 @@ __all__ = [
     "NegativesSettings",
     "Objective",
     "StopReason",
+    "TrackerKind",
     "TrainingProgress",
     "TrainingResult",
     "TrainingSettings",

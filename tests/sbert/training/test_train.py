@@ -24,6 +24,7 @@ from sbert.training import (
     NegativesSettings,
     Objective,
     StopReason,
+    TrackerKind,
     TrainingProgress,
     TrainingSettings,
     train_encoder,
@@ -229,6 +230,28 @@ def test_adapters_train_few_weights_and_are_merged(
     assert default_dev_metric(pairs)(encoder) == pytest.approx(result.dev_best, abs=1e-3)
 
 
+def test_prompt_tuning_becomes_words_of_the_vocabulary(base: str, pairs: LabelSet, tmp_path: Path) -> None:
+    adapter = AdapterSettings(kind=AdapterKind.PROMPT, num_virtual_tokens=4)
+    scores = iter([0.1, 0.9])
+    settings = TrainingSettings(epochs=1, adapter=adapter, **{**FAST, "learning_rate": 0.1})
+    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
+    assert result.num_trainable == 4 * 32
+    saved, before = weights(result.folder), weights(base)
+    words = "embeddings.word_embeddings.weight"
+    num_words = len(before[words])
+    assert len(saved[words]) == num_words + 4
+    assert torch.equal(saved[words][:num_words], before[words])
+    assert all(torch.equal(saved[name], before[name]) for name in before if name != words)
+    encoder = SentenceEncoder.from_pretrained(result.folder, device="cpu")
+    ids = encoder.tokenize(["the cat"]).input_ids.tolist()
+    assert ids[1:5] == [num_words, num_words + 1, num_words + 2, num_words + 3]
+    theirs = SentenceTransformer(result.folder, device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(encoder.encode(TEXTS), theirs, atol=1e-5)
+    assert not np.allclose(theirs, SentenceTransformer(base, device="cpu").encode(TEXTS), atol=1e-2)
+    with pytest.raises(TrainingError, match="prompt-tuned before"):
+        train_encoder(result.folder, pairs, settings, tmp_path / "again")
+
+
 def test_prefix_tuning_is_refused(base: str, pairs: LabelSet, tmp_path: Path) -> None:
     settings = TrainingSettings(adapter=AdapterSettings(kind=AdapterKind.PREFIX), **FAST)
     with pytest.raises(TrainingError, match="no weight of the encoder can hold"):
@@ -260,7 +283,13 @@ def test_weight_averaging_lies_between_base_and_trained(base: str, pairs: LabelS
         torch.testing.assert_close(mixed[name], 0.75 * before[name] + 0.25 * trained[name], rtol=1e-4, atol=1e-6)
 
 
-def test_wrong_combinations_are_refused(base: str, pairs: LabelSet, tmp_path: Path) -> None:
+def test_wrong_combinations_are_refused(
+    base: str, pairs: LabelSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="trackers names wandb, which is not installed"):
+        train_encoder(base, pairs, TrainingSettings(trackers=(TrackerKind.WANDB,)), tmp_path)
+    monkeypatch.undo()
     with pytest.raises(
         TrainingError, match=r"ranking learns from pairs or triplets or nli, the labels are scored_pairs"
     ):
