@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,8 @@ def _is_new(decision: Decision) -> bool:
 def _training_numbers(result: TrainingResult) -> dict[str, Any]:
     return {
         "stop_reason": result.stop_reason.value,
-        "dev_before": result.dev_before,
-        "dev_best": result.dev_best,
+        "dev_before": None if math.isnan(result.dev_before) else result.dev_before,
+        "dev_best": None if math.isnan(result.dev_best) else result.dev_best,
         "num_steps": result.num_steps,
     }
 
@@ -121,7 +122,8 @@ def _store(job: RetrainJob, prepared: Prepared, result: TrainingResult, judgemen
         run_id=prepared.run_id,
         run_key=prepared.run_key,
         labels=prepared.labels,
-        settings=job.settings.model_dump(mode="json"),
+        settings=job.settings.model_dump(mode="json")
+        | {"training": job.settings.training_for(prepared.labels.kind).model_dump(mode="json")},
         training={key: value for key, value in result.to_record().items() if key != "folder"},
         decision=judgement.decision.model_dump(mode="json"),
         before=judgement.before.model_dump(mode="json"),

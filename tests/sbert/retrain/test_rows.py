@@ -11,6 +11,7 @@ from sbert.retrain import LabelledSet, RetrainJob, RetrainSettings
 from sbert.retrain.judge import dev_score
 from sbert.retrain.rows import evaluation_sets, load_unchanged
 from sbert.suggest import SuggestSettings
+from sbert.training import RECIPES, TrainingSettings
 from tests.sbert.training.toy import toy_rows
 from tests.tiny_models import tiny_encoder
 
@@ -23,7 +24,7 @@ def write(path: Path, kind: LabelKind, num_rows: int = 200, seed: int = 0) -> st
 
 
 def job(labels_uri: str, **settings: object) -> RetrainJob:
-    chosen = RetrainSettings.model_validate({"labels": LOOSE, **settings})
+    chosen = RetrainSettings.model_validate({"labels": LOOSE} | settings)
     return RetrainJob(labels_uri=labels_uri, models_uri="models", settings=chosen)
 
 
@@ -34,7 +35,23 @@ def test_plain_texts_are_decided_by_a_labelled_set(tmp_path: Path) -> None:
     labels = load_labels(texts, LOOSE)
     [deciding] = evaluation_sets(asked, labels)
     assert (deciding.name, deciding.kind) == ("held-out", LabelKind.SCORED_PAIRS)
-    assert -1 <= dev_score(asked, labels)(tiny_encoder()) <= 1
+    score = dev_score(asked, labels)
+    assert score is not None
+    assert -1 <= score(tiny_encoder()) <= 1
+
+
+def test_without_dev_rows_the_last_checkpoint_is_the_candidate(tmp_path: Path) -> None:
+    few = LOOSE.model_copy(update={"dev_share": 0.0})
+    uri = write(tmp_path / "few.jsonl", LabelKind.CLASSES)
+    asked = job(uri, labels=few)
+    assert dev_score(asked, load_labels(uri, few)) is None
+
+
+def test_a_kind_of_labels_has_its_recipe() -> None:
+    assert RetrainSettings().training_for(LabelKind.SCORED_PAIRS) == RECIPES["scored_pairs"]
+    assert RetrainSettings().training_for(LabelKind.NLI) == TrainingSettings()
+    own = TrainingSettings(epochs=9)
+    assert RetrainSettings(training=own).training_for(LabelKind.SCORED_PAIRS) == own
 
 
 def test_guards_are_measured_beside_what_decides(tmp_path: Path) -> None:
