@@ -72,13 +72,14 @@ def finish(
     else:
         decision = judgement.decision
         record = _store(job, prepared, result, judgement) if _is_new(decision) else None
-    if decision.promoted and (record is None or record.version != prepared.production.version):
-        assert record is not None
-        registry.promote(record.version, current=prepared.production, reason=decision.reason, run_id=prepared.run_id)
-    version = record.version if record is not None and decision.promoted else prepared.production.version
-    report_uri = None
-    if record is not None:
-        report_uri = registry.file_uri(record.version, REPORT_NAME)
+    version = prepared.production.version
+    if decision.promoted:
+        assert record is not None  # production itself gains nothing over production
+        if record.version != version:  # a killed run may have come this far
+            registry.promote(
+                record.version, current=prepared.production, reason=decision.reason, run_id=prepared.run_id
+            )
+        version = record.version
     return RetrainReport(
         promoted=decision.promoted,
         version=version,
@@ -92,7 +93,7 @@ def finish(
         decision=decision,
         labels=prepared.labels,
         num_new_objects=len(frozenset(prepared.labels.objects) - prepared.known_objects),
-        report_uri=report_uri,
+        report_uri=registry.file_uri(record.version, REPORT_NAME) if record is not None else None,
         run_id=prepared.run_id,
         **(_training_numbers(result) if result is not None else {}),
     )
