@@ -11,7 +11,7 @@ from sbert.evaluation.kinds import measure
 from sbert.gate import Decision, decide
 from sbert.labels import LabelSet
 from sbert.retrain.prepare import Prepared
-from sbert.retrain.rows import deciding_labels, evaluation_sets, load_unchanged
+from sbert.retrain.rows import deciding_labels, evaluation_sets, load_measured, load_unchanged
 from sbert.retrain.settings import RetrainJob
 from sbert.storage import join
 from sbert.training import StopReason, TrainingProgress, TrainingResult, train_encoder
@@ -81,8 +81,8 @@ def judge(job: RetrainJob, prepared: Prepared, result: TrainingResult) -> Judgem
     """
     labels = load_unchanged(job.labels_uri, job.settings.labels, prepared.labels.fingerprint)
     sets = evaluation_sets(job, labels)
-    production = SentenceEncoder.from_pretrained(prepared.production_uri)
-    candidate = SentenceEncoder.from_pretrained(result.folder)
+    production = load_measured(prepared.production_uri)
+    candidate = load_measured(result.folder)
     before = evaluate(production, sets, job.settings.evaluation)
     same = candidate.fingerprint == production.fingerprint
     after = before if same else evaluate(candidate, sets, job.settings.evaluation)

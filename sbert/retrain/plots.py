@@ -28,6 +28,8 @@ def curves_picture(history: Sequence[HistoryPoint], dev_before: float, best_step
     for place, (name, title) in enumerate((("loss", "training loss"), ("dev", "dev metric")), start=1):
         axes = figure.add_subplot(1, 2, place)
         points = [(point.step, point.values[name]) for point in history if name in point.values]
+        if name == "dev":
+            points.insert(0, (0, dev_before))
         axes.plot([step for step, _ in points], [value for _, value in points], color=BLUE, marker=".", linewidth=1.2)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step", fontsize=9)

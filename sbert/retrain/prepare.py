@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.encoder import DEFAULT_MODEL
 from sbert.labels import load_labels
 from sbert.registry import LabelsRecord, Pointer, Registry, VersionRecord
 from sbert.registry.pointer import Action
-from sbert.retrain.rows import evaluation_sets
+from sbert.retrain.rows import evaluation_sets, load_measured
 from sbert.retrain.settings import RetrainJob
 from sbert.storage import join, normalize_uri
 
@@ -71,7 +71,7 @@ def prepare(job: RetrainJob, run_id: str) -> Prepared:
     production = registry.production() or _first_version(registry, job, run_id)
     versions = registry.versions()
     base = job.base or registry.model_uri(production.version)
-    fingerprint = SentenceEncoder.from_pretrained(base).fingerprint if job.base else production.encoder_fingerprint
+    fingerprint = load_measured(base).fingerprint if job.base else production.encoder_fingerprint
     training = job.settings.training_for(labels.kind).model_dump(mode="json")
     facts = [FORMAT, labels.fingerprint, job.settings.model_dump(mode="json"), training, job.base and fingerprint]
     run_key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
@@ -110,13 +110,13 @@ def prepare(job: RetrainJob, run_id: str) -> Prepared:
 def _first_version(registry: Registry, job: RetrainJob, run_id: str) -> Pointer:
     """Import the base, or the packaged default, as the first production version."""
     model = job.base or DEFAULT_MODEL
-    encoder = SentenceEncoder.from_pretrained(model)
+    encoder = load_measured(model)
     with tempfile.TemporaryDirectory(prefix="sbert-import-") as folder:
         encoder.save_pretrained(folder)
         record = registry.add(
             VersionRecord(
                 version="",
-                encoder_fingerprint=SentenceEncoder.from_pretrained(folder).fingerprint,
+                encoder_fingerprint=load_measured(folder).fingerprint,
                 dim=encoder.dim,
                 base=model,
                 run_id=run_id,

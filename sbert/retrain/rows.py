@@ -2,12 +2,18 @@
 
 from functools import lru_cache
 
+from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import LabelError, SettingsError
 from sbert.evaluation import EvaluationSet, frozen_set
 from sbert.labels import LabelKind, LabelSet, LabelSettings, load_labels
 from sbert.retrain.settings import RetrainJob
 
-__all__ = ["deciding_labels", "evaluation_sets", "load_unchanged"]
+__all__ = ["deciding_labels", "evaluation_sets", "load_measured", "load_unchanged"]
+
+
+def load_measured(model: str) -> SentenceEncoder:
+    """Load an encoder as it is measured and known by: in float32 on every machine, so that its fingerprint is one."""
+    return SentenceEncoder.from_pretrained(model, compute_dtype=ComputeDtype.FLOAT32)
 
 
 def load_unchanged(uri: str, settings: LabelSettings, fingerprint: str) -> LabelSet:

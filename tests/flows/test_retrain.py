@@ -19,10 +19,12 @@ from flows.refresh import refresh_embeddings
 from flows.retrain import retrain_encoder
 from sbert.encoder import SentenceEncoder
 from sbert.errors import EvaluationError, LabelError, PromotionConflictError, SettingsError
+from sbert.job import RefreshSettings
 from sbert.labels import LabelKind
 from sbert.registry import Registry, VersionRecord
 from sbert.retrain import RetrainJob, RetrainReport, RetrainSettings
 from sbert.retrain.prepare import prepare
+from sbert.retrain.rows import load_measured
 from sbert.search import search_table
 from sbert.table import Table
 from sbert.training.losses import CosineLoss
@@ -104,9 +106,9 @@ def test_a_good_candidate_is_promoted(promoted: tuple[Path, RetrainReport], base
     assert production is not None
     assert production.version == "v0002"
     stored = registry.version("v0002")
-    loaded = SentenceEncoder.from_pretrained(str(folder / "models"))
+    loaded = load_measured(str(folder / "models"))
     assert loaded.fingerprint == stored.encoder_fingerprint == report.decision.candidate_fingerprint
-    assert registry.version("v0001").encoder_fingerprint == SentenceEncoder.from_pretrained(base).fingerprint
+    assert registry.version("v0001").encoder_fingerprint == load_measured(base).fingerprint
     assert not list((folder / "models/_runs").rglob("*.safetensors"))  # checkpoints are gone once it is decided
 
 
@@ -142,9 +144,7 @@ def test_a_bad_candidate_is_refused(tmp_path: Path, base: str, emitted: Callable
     assert not report.promoted
     assert (report.version, report.previous) == ("v0001", "v0001")
     assert "no proven gain" in report.reason
-    assert SentenceEncoder.from_pretrained(str(tmp_path / "models")).fingerprint == (
-        report.decision.production_fingerprint
-    )
+    assert load_measured(str(tmp_path / "models")).fingerprint == (report.decision.production_fingerprint)
     [event] = emitted()
     assert event.event == "sbert.model.rejected"
     assert event.resource.id == f"sbert.registry.{tmp_path / 'models'}"
@@ -160,7 +160,8 @@ def test_promotion_is_announced_and_the_table_follows(
     write_split(raw, pl.DataFrame({"id": ["a", "b"], "text": ["the cat sat on mat", "a train is late"]}), "texts")
     job = RetrainJob(labels_uri=labels(tmp_path / "labels"), models_uri=models, base=base, settings=settings())
     assert prepare(job, "first").production.version == "v0001"  # an empty registry gets its first version
-    refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models)
+    in_float32 = RefreshSettings.model_validate({"encoding": {"compute_dtype": "float32"}})
+    refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models, settings=in_float32)
     assert Table.open(table).encoder.model == f"{models}/v0001/model"
     report = retrain(job.labels_uri, models)
     assert report.promoted
@@ -172,7 +173,7 @@ def test_promotion_is_announced_and_the_table_follows(
     kept = refresh_embeddings(raw_uri=str(raw), table_uri=table)  # without --model a table keeps its encoder
     assert (kept.version, kept.num_rows_read) == (0, 0)
     assert search_table(Table.open(table), "the cat sat on mat", 1)[0].id == "a"  # and its readers theirs
-    refreshed = refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models)
+    refreshed = refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models, settings=in_float32)
     assert (refreshed.version, refreshed.num_rows_encoded, refreshed.num_rows_carried) == (1, 2, 0)
     encoder = Table.open(table).encoder
     assert encoder.model == payload["model_uri"]

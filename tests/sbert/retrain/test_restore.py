@@ -16,6 +16,7 @@ from sbert.retrain import RetrainJob, RetrainSettings
 from sbert.retrain.finish import finish
 from sbert.retrain.judge import judge, train
 from sbert.retrain.prepare import prepare
+from sbert.retrain.rows import load_measured
 from sbert.training import Objective, TrainingSettings
 from tests.sbert.training.toy import toy_rows
 from tests.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
@@ -59,11 +60,11 @@ def test_storing_and_loading_the_best_checkpoint_restores_every_module(tmp_path:
     prepared = prepare(job, "run")
     result = train(job, prepared, tmp_path / "work")
     assert result.improved
-    trained = SentenceEncoder.from_pretrained(result.folder, device="cpu")
+    trained = load_measured(result.folder)
     report = finish(job, prepared, result, judge(job, prepared, result))
     assert report.candidate == "v0002"
     stored = Registry(str(tmp_path / "models")).model_uri("v0002")
-    loaded = SentenceEncoder.from_pretrained(stored, device="cpu")
+    loaded = load_measured(stored)
     assert loaded.fingerprint == trained.fingerprint == report.decision.candidate_fingerprint
     assert [type(layer) for layer in loaded.layers] == [Dense, Normalize]
     assert (loaded.pooling.modes, loaded.max_seq_length, loaded.prompts) == (
