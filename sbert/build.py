@@ -41,18 +41,20 @@ class BuildContext(BaseModel):
     encoder: EncoderInfo
     kept_schema: dict[str, pl.DataType]
     rows_fingerprint: str
-    known_shards: tuple[str, ...] = Field(description="Shards whose vectors can be carried over: same encoder.")
+    known_shards: tuple[str, ...] = Field(
+        description="Shards whose vectors can be carried over: same encoder, in the table or of a finished split."
+    )
     have: frozenset[str] = Field(description="Fingerprints of the splits that the table has.")
     force: bool = Field(default=False, description="Whether vectors are computed anew.")
 
 
 def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildContext:
     """Gather what workers need for the splits of `plan`."""
-    known: list[str] = []
+    known = [shard.name for record in plan.resume for shard in record.shards]
     if plan.base_version is not None and plan.build and not plan.force:
         table = Table.open(plan.table_uri, plan.base_version)
         if table.encoder.fingerprint == plan.encoder.fingerprint:
-            known = [shard.name for shard in table.shards()]
+            known += [shard.name for shard in table.shards()]
     return BuildContext(
         run_id=run_id,
         table_uri=plan.table_uri,
@@ -163,8 +165,7 @@ class SplitBuilder:
     def _index_table(self) -> None:
         with self._index_lock:
             if not self._is_indexed:
-                for name in self.context.known_shards:
-                    self.known.add_shard(join(self.context.table_uri, name))
+                self.known.add_shards([join(self.context.table_uri, name) for name in self.context.known_shards])
                 self._is_indexed = True
 
 

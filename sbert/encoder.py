@@ -299,7 +299,8 @@ class SentenceEncoder(nn.Module):
             MemoryError: when a single sequence does not fit.
         """
         with self._lock, torch.inference_mode():
-            runner, workers = self.chosen_runner.runner, num_workers(self.device)
+            runner = self.chosen_runner.runner
+            workers = num_workers(self.device) if runner.side_by_side else 1
             budget = token_budget or self._token_budget or self._default_budget()
             vectors_SD = np.empty((len(tokens.lengths), self.dim), dtype=np.float32)
             waiting = np.arange(len(vectors_SD))
@@ -360,8 +361,11 @@ class SentenceEncoder(nn.Module):
 
     def _plain_probe(self) -> npt.NDArray[np.float32]:
         """Give the vectors of the probe by the plain forward pass; called while the weights are float32."""
-        plain = PaddedRunner(self.forward, pad_id=self._pad_id, device=self.device)
-        return run_all(plain, self.tokenize(PROBE), self.dim, PROBE_TOKEN_BUDGET)
+        return run_all(self.plain_runner(), self.tokenize(PROBE), self.dim, PROBE_TOKEN_BUDGET)
+
+    def plain_runner(self) -> PaddedRunner:
+        """Give the way of computing that changes nothing: the model's own forward pass on padded batches."""
+        return PaddedRunner(self.forward, pad_id=self._pad_id, device=self.device)
 
     def _weights_key(self) -> tuple[tuple[int, int], ...]:
         """Give what changes when training, or a move to another device, has changed the weights."""

@@ -47,7 +47,7 @@ def write_shard(folder: Path, numbers: list[int], row_group_rows: int = 2) -> st
 
 def test_vectors_of_shards_and_of_the_run(tmp_path: Path) -> None:
     vectors = KnownVectors(DIM, run_file_bytes=2**20)
-    vectors.add_shard(write_shard(tmp_path, [1, 2, 3, 4, 5]))
+    vectors.add_shards([write_shard(tmp_path, [1, 2, 3, 4, 5])])
     vectors.add_computed(
         hashes_of(["text 8", "text 9"]),
         vectors_of([8, 9]),
@@ -57,16 +57,16 @@ def test_vectors_of_shards_and_of_the_run(tmp_path: Path) -> None:
     found = vectors.find(hashes_of(["text 9", "text 7", "text 5", "text 2", "text 8", "text 2"]))
     assert found.found.tolist() == [True, False, True, True, True, True]
     assert found.in_table.tolist() == [False, False, True, True, False, True]
-    np.testing.assert_array_equal(found.embeddings, vectors_of([9, 5, 2, 8, 2]))
-    assert found.num_tokens.tolist() == [9, 5, 2, 8, 2]
-    assert found.truncated.tolist() == [True, True, False, False, False]
+    np.testing.assert_array_equal(found.embeddings[found.found], vectors_of([9, 5, 2, 8, 2]))
+    assert found.num_tokens.tolist() == [9, 0, 5, 2, 8, 2]
+    assert found.truncated.tolist() == [True, False, True, False, False, False]
     assert vectors.is_known(hashes_of(["text 7", "text 1"])).tolist() == [False, True]
     vectors.close()
 
 
 def test_half_a_hash_is_not_enough(tmp_path: Path) -> None:
     vectors = KnownVectors(DIM, run_file_bytes=2**20)
-    vectors.add_shard(write_shard(tmp_path, [1]))
+    vectors.add_shards([write_shard(tmp_path, [1])])
     forged = hashes_of(["text 1"]).copy()
     forged[0, 12] ^= 1  # the index knows the first 8 bytes only
     assert vectors.is_known(forged).tolist() == [True]
@@ -87,7 +87,7 @@ def test_a_full_run_file_forgets_but_never_lies(caplog: pytest.LogCaptureFixture
             )
     found = vectors.find(hashes_of([f"text {number}" for number in range(4)]))
     assert found.found.tolist() == [True, True, False, False]
-    np.testing.assert_array_equal(found.embeddings, vectors_of([0, 1]))
+    np.testing.assert_array_equal(found.embeddings[found.found], vectors_of([0, 1]))
     assert sum("full at 2 texts" in message for message in caplog.messages) == 1
     vectors.close()
 
@@ -113,5 +113,49 @@ def test_what_was_added_is_found(batches: list[list[int]], wanted: list[int], ga
         added = {number for numbers in batches for number in numbers}
         found = vectors.find(hashes_of([f"text {number}" for number in wanted]))
         assert found.found.tolist() == [number in added for number in wanted]
-        np.testing.assert_array_equal(found.embeddings, vectors_of([number for number in wanted if number in added]))
+        np.testing.assert_array_equal(
+            found.embeddings[found.found], vectors_of([number for number in wanted if number in added])
+        )
         vectors.close()
+
+
+def test_of_several_places_the_one_near_the_others_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts 0 and 1 are everywhere; a block of one region reads the row groups of that region only."""
+    regions = [[0, 1, *range(10 * region, 10 * region + 4)] for region in range(1, 7)]
+    vectors = KnownVectors(DIM, run_file_bytes=2**20)
+    first = write_shard(tmp_path / "a", [number for region in regions[:3] for number in region], row_group_rows=6)
+    second = write_shard(tmp_path / "b", [number for region in regions[3:] for number in region], row_group_rows=6)
+    vectors.add_shards([first, second])
+    read: list[tuple[int, int]] = []
+    real = vectors._group
+    monkeypatch.setattr(vectors, "_group", lambda number, group: read.append((number, group)) or real(number, group))
+    for place, region in enumerate(regions):
+        found = vectors.find(hashes_of([f"text {number}" for number in region]))
+        np.testing.assert_array_equal(found.embeddings, vectors_of(region))
+        assert read == [divmod(place, 3)]
+        read.clear()
+    vectors.close()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    parts=st.lists(st.lists(st.integers(0, 20), max_size=30), min_size=1, max_size=4),
+    wanted=st.lists(st.integers(0, 25), min_size=1, max_size=30),
+)
+def test_a_place_is_one_of_the_texts_places(parts: list[list[int]], wanted: list[int]) -> None:
+    index = known.TableIndex()
+    where: dict[int, list[int]] = {}
+    for number, part in enumerate(parts):
+        for row, text in enumerate(part):
+            where.setdefault(text, []).append((number << 32) | row)
+    keys = [np.array(part, dtype=np.uint64) for part in parts]
+    index.add(keys, [(np.int64(n) << 32) | np.arange(len(part), dtype=np.int64) for n, part in enumerate(parts)])
+    asked = np.zeros((len(wanted), 2), dtype=np.uint64)
+    asked[:, 0] = wanted
+    places = index.find(asked.view(np.uint8))
+    single = [where[text][0] for text in wanted if len(where.get(text, ())) == 1]
+    for text, place in zip(wanted, places.tolist(), strict=True):
+        assert place in where.get(text, [-1])
+        if single and text in where:
+            middle = int(np.median(single))
+            assert abs(place - middle) == min(abs(other - middle) for other in where[text])
