@@ -43,12 +43,13 @@ class BuildContext(BaseModel):
     rows_fingerprint: str
     known_shards: tuple[str, ...] = Field(description="Shards whose vectors can be carried over: same encoder.")
     have: frozenset[str] = Field(description="Fingerprints of the splits that the table has.")
+    force: bool = Field(default=False, description="Whether vectors are computed anew.")
 
 
 def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildContext:
     """Gather what workers need for the splits of `plan`."""
     known: list[str] = []
-    if plan.base_version is not None and plan.build:
+    if plan.base_version is not None and plan.build and not plan.force:
         table = Table.open(plan.table_uri, plan.base_version)
         if table.encoder.fingerprint == plan.encoder.fingerprint:
             known = [shard.name for shard in table.shards()]
@@ -60,7 +61,8 @@ def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildCo
         encoder=plan.encoder,
         kept_schema=plan.kept_schema,
         rows_fingerprint=plan.rows_fingerprint,
-        have=frozenset(planned.fingerprint for planned in plan.keep) | {shard.fingerprint for shard in plan.drop},
+        have=plan.have - plan.gone if plan.force else plan.have,
+        force=plan.force,
         known_shards=tuple(known),
     )
 
@@ -137,7 +139,13 @@ class SplitBuilder:
             encoder_fingerprint=self.context.encoder.fingerprint,
             name=planned.split.name,
             spans=[
-                RecordedSpan(uri=span.object.uri, version=span.object.version, start=span.start, stop=span.stop)
+                RecordedSpan(
+                    uri=span.object.uri,
+                    version=span.object.version,
+                    start=span.start,
+                    stop=span.stop,
+                    max_rows=span.max_rows,
+                )
                 for span in planned.split.spans
             ],
             shards=shards,
@@ -145,6 +153,7 @@ class SplitBuilder:
             counts=counts,
             run_id=self.context.run_id,
             built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            forced=self.context.force,
         )
 
     def close(self) -> None:

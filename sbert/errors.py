@@ -21,6 +21,8 @@
         ├── NotATableError        no table at the URI
         ├── EncoderMismatchError  rows of one encoder offered to a table of another
         ├── CommitConflictError   another writer committed first
+        ├── VerificationError     a table that was checked is not sound
+        ├── MassDeletionError     a run would drop more of the table than is accepted
         └── AccountingError       rows read and rows accounted for differ
 
 Messages name the thing, both numbers and the remedy.
@@ -37,6 +39,7 @@ __all__ = [
     "IncompleteError",
     "LabelError",
     "LeakageError",
+    "MassDeletionError",
     "MissingError",
     "ModelError",
     "NotATableError",
@@ -49,6 +52,7 @@ __all__ = [
     "TooFewLabelsError",
     "TrainingError",
     "TruncationError",
+    "VerificationError",
 ]
 
 
@@ -164,6 +168,22 @@ class EncoderMismatchError(TableError):
 
 class CommitConflictError(TableError):
     """Another writer committed first; nothing of this commit was published."""
+
+
+class VerificationError(TableError):
+    """A table that was checked is not sound; the message has the findings."""
+
+
+class MassDeletionError(TableError):
+    """A run would drop more of the table than is accepted. ``report`` is what it would have done."""
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the report when the error travels between processes."""
+        return (type(self), (str(self), self.report))
 
 
 class AccountingError(TableError):

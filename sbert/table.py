@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
@@ -20,14 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder import SentenceEncoder
 from sbert.errors import CommitConflictError, EncoderMismatchError, MissingError, NotATableError, TableError
-from sbert.shards import ShardRecord, fingerprint_of_shard, table_schema
+from sbert.shards import STAT_COLUMNS, ShardRecord, fingerprint_of_shard, table_schema
 from sbert.storage import delta_storage_options, join, list_names, normalize_uri, translate_errors
 
-__all__ = ["EncoderInfo", "Table", "TableShard", "commit", "find_table", "recorded_in"]
+__all__ = ["EncoderInfo", "SplitRows", "Table", "TableShard", "commit", "find_table", "recorded_in"]
 
 log = logging.getLogger(__name__)
 
 METADATA_KEY = "sbert"
+ACTION_COLUMNS = ("path", "size_bytes", "num_records")
 BASE_COLUMNS = frozenset({"id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated"})
 
 
@@ -49,6 +51,16 @@ class EncoderInfo(BaseModel):
     prompt: str = Field(default="", description="Text put before each document.")
 
 
+class SplitRows(BaseModel):
+    """Where in a shard the rows of one split are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str
+    first_row: int
+    num_rows: int
+
+
 class TableShard(BaseModel):
     """One shard of a version of the table."""
 
@@ -58,6 +70,25 @@ class TableShard(BaseModel):
     fingerprint: str
     num_rows: int
     num_bytes: int
+    splits: tuple[SplitRows, ...] = Field(
+        default=(), description="Splits whose rows it holds; of a compacted shard known after reading its footer."
+    )
+    bounds: dict[str, tuple[str, str]] = Field(default_factory=dict, description="Least and greatest value by column.")
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """The splits whose rows it holds."""
+        return frozenset(rows.fingerprint for rows in self.splits)
+
+    def record(self) -> ShardRecord:
+        """Give what the log needs to take the shard in again."""
+        return ShardRecord(
+            name=self.name,
+            num_rows=self.num_rows,
+            num_bytes=self.num_bytes,
+            min_values={name: low for name, (low, _) in self.bounds.items()},
+            max_values={name: high for name, (_, high) in self.bounds.items()},
+        )
 
 
 class Table:
@@ -78,6 +109,7 @@ class Table:
             StorageError: when storage refuses.
         """
         uri = normalize_uri(uri)
+        _check_not_a_file(uri)
         try:
             with translate_errors(uri):
                 options = delta_storage_options(uri)
@@ -116,14 +148,14 @@ class Table:
         return pa.schema([_plain(field) for field in pa.schema(self._delta.schema().to_arrow())])
 
     def shards(self) -> list[TableShard]:
-        """Give the shards of this version, ordered by name."""
+        """Give the shards of this version, ordered by name, from the log alone."""
         actions = pa.table(self._delta.get_add_actions(flatten=True))
-        columns = actions.select(["path", "size_bytes", "num_records"]).to_pydict()
-        found = [
-            TableShard(name=path, fingerprint=fingerprint_of_shard(path), num_rows=rows or 0, num_bytes=size)
-            for path, size, rows in zip(columns["path"], columns["size_bytes"], columns["num_records"], strict=True)
-        ]
-        return sorted(found, key=lambda shard: shard.name)
+        bounded = [name for name in STAT_COLUMNS if {f"min.{name}", f"max.{name}"} <= set(actions.column_names)]
+        extremes = [f"{side}.{name}" for name in bounded for side in ("min", "max")]
+        return sorted(
+            (_shard_of(action, bounded) for action in actions.select([*ACTION_COLUMNS, *extremes]).to_pylist()),
+            key=lambda shard: shard.name,
+        )
 
     def shard_uri(self, name: str) -> str:
         """Give the location of a shard."""
@@ -184,6 +216,20 @@ def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(recorded)) if recorded else {}
 
 
+def _shard_of(action: dict[str, Any], bounded: list[str]) -> TableShard:
+    name, num_rows = action["path"], action["num_records"] or 0
+    fingerprint = fingerprint_of_shard(name)
+    pairs = {column: (action[f"min.{column}"], action[f"max.{column}"]) for column in bounded}
+    return TableShard(
+        name=name,
+        fingerprint=fingerprint,
+        num_rows=num_rows,
+        num_bytes=action["size_bytes"],
+        splits=(SplitRows(fingerprint=fingerprint, first_row=0, num_rows=num_rows),),
+        bounds={column: pair for column, pair in pairs.items() if None not in pair},
+    )
+
+
 def _plain(field: pa.Field) -> pa.Field:
     """Replace view types, which delta-rs may report, by the types the shards have."""
     kind = field.type
@@ -203,12 +249,18 @@ def _encoder_of(uri: str, delta: DeltaTable) -> EncoderInfo:
     )
 
 
+def _check_not_a_file(uri: str) -> None:
+    if "://" not in uri and Path(uri).is_file():
+        raise NotATableError(f"{uri}: this is a file, a table is a folder: name a folder")
+
+
 def find_table(uri: str) -> Table | None:
     """Open the table at `uri`, or give None where one can be made.
 
     Raises:
         NotATableError: when the folder holds other things than a table, or than the beginnings of one.
     """
+    _check_not_a_file(normalize_uri(uri))
     try:
         return Table.open(uri)
     except NotATableError:
@@ -240,6 +292,7 @@ def commit(
     encoder: EncoderInfo,
     kept_schema: dict[str, pl.DataType],
     metadata: dict[str, Any],
+    data_change: bool = True,
 ) -> int:
     """Publish shards and retire others in one atomic step; give the new version.
 
@@ -251,13 +304,14 @@ def commit(
         encoder: the encoder of all rows after the commit.
         kept_schema: the source columns of all rows after the commit.
         metadata: run id and counts, kept in the commit.
+        data_change: whether rows change; False tells streaming readers that rows were only moved.
 
     Raises:
         CommitConflictError: when the table is no longer at the version of `table`; nothing was published.
         EncoderMismatchError: when `encoder` is another one than the table's and shards of the old one would remain.
     """
     uri = normalize_uri(uri)
-    adds = [_add_action(record) for record in add]
+    adds = [_add_action(record, data_change) for record in add]
     removes = list(drop)
     schema = _field_schema(table_schema(kept_schema), encoder)
     # No retries inside delta-rs: it would put the same change on top of a version it was not planned for.
@@ -283,7 +337,7 @@ def commit(
                 delta.create_write_transaction([*adds], mode="overwrite", schema=schema, commit_properties=properties)
             else:
                 delta.create_write_transaction(
-                    [*adds, *(_remove_action(shard) for shard in removes)],
+                    [*adds, *(_remove_action(shard, data_change) for shard in removes)],
                     mode="append",
                     schema=schema,
                     commit_properties=properties,
@@ -303,21 +357,21 @@ def _differs(table: Table, schema: pa.Schema, encoder: EncoderInfo) -> bool:
     return table.encoder != encoder or table.arrow_schema != schema.remove_metadata()
 
 
-def _add_action(record: ShardRecord) -> AddAction:
+def _add_action(record: ShardRecord, data_change: bool) -> AddAction:
     return AddAction(
         path=record.name,
         size=record.num_bytes,
         partition_values={},
         modification_time=int(time.time() * 1000),
-        data_change=True,
+        data_change=data_change,
         stats=record.stats_json(),
     )
 
 
-def _remove_action(shard: TableShard) -> RemoveAction:
+def _remove_action(shard: TableShard, data_change: bool) -> RemoveAction:
     return RemoveAction(
         path=shard.name,
-        data_change=True,
+        data_change=data_change,
         deletion_timestamp=int(time.time() * 1000),
         size=shard.num_bytes,
         partition_values={},

@@ -36,7 +36,12 @@ RawUri = Annotated[str, typer.Argument(metavar="RAW_URI", help="File, folder or 
 TableUri = Annotated[str, typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
-out = Console(soft_wrap=True, highlight=False)
+LOG_WIDTH = 120
+"""Columns of what is printed into a file or a pipe, when COLUMNS does not say otherwise."""
+
+out = Console(
+    soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else LOG_WIDTH
+)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

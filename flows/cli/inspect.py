@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any
 
+from rich import box
 from rich.table import Table as TextTable
 
 from flows.cli.common import Json, TableUri, app, cell, errors, out, print_result
@@ -11,6 +12,7 @@ from flows.cli.common import Json, TableUri, app, cell, errors, out, print_resul
 @app.command()
 def inspect(table_uri: TableUri, as_json: Json = False) -> None:
     """Print the versions, encoder, rows, shards and last run's counts of TABLE."""
+    from sbert.lease import active_leases
     from sbert.table import Table, recorded_in
 
     with errors(as_json):
@@ -27,6 +29,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
             "encoder_info": table.encoder.model_dump(mode="json"),
             "columns": {field.name: str(field.type) for field in table.arrow_schema},
             "last_run": table.last_commit(),
+            "at_work": [lease.model_dump(mode="json") for lease in active_leases(table.uri)],
             "versions": [
                 {"version": entry.get("version"), "timestamp_ms": entry.get("timestamp"), **recorded_in(entry)}
                 for entry in table.history()
@@ -52,18 +55,26 @@ def _show_inspect(found: dict[str, Any]) -> None:
         ("columns", ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())),
     ):
         table.add_row(name, cell(value))
+    for lease in found["at_work"]:
+        table.add_row(
+            "at work", cell(f"{lease['operation']} {lease['run_id'][:8]} by {lease['user']} on {lease['host']}")
+        )
     out.print(table)
-    versions = TextTable(title="versions", title_justify="left")
-    for name in ("version", "when (UTC)", "encoder", "rows read", "encoded", "carried", "rejected", "run"):
-        versions.add_column(name, justify="left" if name in {"when (UTC)", "encoder", "run"} else "right")
+    versions = TextTable(
+        title="versions", title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+    )
+    for name in ("version", "when (UTC)", "by", "encoder", "read", "encoded", "carried", "rejected", "run"):
+        is_text = name in {"when (UTC)", "by", "encoder", "run"}
+        versions.add_column(name, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis")
     for entry in found["versions"]:
         when = dt.datetime.fromtimestamp((entry["timestamp_ms"] or 0) / 1000, dt.UTC)
-        counts = [str(entry.get(f"num_rows_{name}", "")) for name in ("read", "encoded", "carried", "rejected")]
+        counts = [entry.get(f"num_rows_{name}") for name in ("read", "encoded", "carried", "rejected")]
         versions.add_row(
             str(entry["version"]),
-            f"{when:%Y-%m-%d %H:%M:%S}",
-            cell(entry.get("encoder", "")),
-            *counts,
+            f"{when:%Y-%m-%d %H:%M}",
+            cell(entry.get("operation", "")),
+            cell(entry.get("encoder", "").rsplit("/", 1)[-1]),
+            *("" if count is None else f"{count:,}" for count in counts),
             str(entry.get("run_id", ""))[:8],
         )
     out.print(versions)

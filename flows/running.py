@@ -1,0 +1,129 @@
+"""What the nightly refresh and the backfill share: one job, from plan to report.
+
+Reads as: plan, build the missing splits, settle, publish, report. When another run commits first, it plans anew. A run
+that is killed anywhere is resumed by running again.
+"""
+
+import logging
+import time
+import uuid
+from contextlib import nullcontext
+from typing import Any
+
+from prefect.runtime import flow_run
+
+from flows.building import build_splits
+from sbert.build import build_context, close_builder
+from sbert.counts import RowCounts
+from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
+from sbert.estimate import estimate_plan
+from sbert.guard import check_losses
+from sbert.job import RefreshJob, RefreshSettings
+from sbert.lease import hold_lease
+from sbert.plan import Plan, is_stale
+from sbert.publish import duplicate_ids_across_splits
+from sbert.report import RefreshReport
+from sbert.settle import Changes
+from sbert.table import Table
+from tasks.plan import plan_refresh
+from tasks.publish import publish_table, settle_splits
+from tasks.report import report_refresh, run_url
+
+__all__ = ["run_job"]
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 5
+"""Times that a run plans anew because another run committed first."""
+
+
+def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool) -> RefreshReport:
+    """Do a job, or with `dry_run` only plan it; give what was done, in numbers.
+
+    Raises:
+        IncompleteError: when objects could not be read; everything else was published, and the error has the report.
+        MassDeletionError: when too much would disappear; the error has the plan.
+    """
+    began = time.monotonic()
+    run_id = str(flow_run.get_id() or uuid.uuid4())
+    operation = "refresh" if job.selection is None else "backfill"
+    plan = plan_refresh(job)
+    plan_seconds = time.monotonic() - began
+    estimate = estimate_plan(plan, plan_seconds)
+    if dry_run:
+        report = RefreshReport.of_plan(plan)
+    else:
+        check_plan(plan, job)
+        with nullcontext() if plan.is_empty else hold_lease(plan.table_uri, run_id, operation):
+            facts = {"operation": operation, "run_id": run_id, "stages": {"plan": round(plan_seconds, 3)}}
+            report = carry_out(plan, job, facts, concurrency)
+    seconds = round(time.monotonic() - began, 3)
+    report = report.model_copy(update={"seconds": seconds, "run_url": run_url(run_id), "estimate": estimate})
+    report_refresh(report)
+    if report.broken_objects:
+        raise IncompleteError(
+            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, the table keeps their "
+            f"earlier rows; everything else is in version {report.version}: {next(iter(report.broken_objects))}",
+            report,
+        )
+    return report
+
+
+def check_plan(plan: Plan, job: RefreshJob) -> None:
+    """Stop before anything is built when too much would disappear."""
+    try:
+        check_losses(plan.table_uri, plan.losses, job.settings.guard)
+    except MassDeletionError as error:
+        raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
+
+
+def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, Any], concurrency: int) -> RefreshReport:
+    """Build and publish; when another run commits first, plan anew: what was built is taken up."""
+    run_id = facts["run_id"]
+    read_in_this_run: dict[str, RowCounts] = {}
+    num_bytes_read = 0
+    try:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            if attempt > 1 or is_stale(plan):
+                plan = plan_refresh(job)
+                check_plan(plan, job)
+            began = time.monotonic()
+            try:
+                changes = build(plan, job.settings, run_id, concurrency)
+                read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
+                counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
+                num_bytes_read += sum(planned.split.num_bytes for planned in plan.build)
+                built = time.monotonic()
+                stages = {**facts["stages"], "build": round(built - began, 3)}
+                metadata = {
+                    **facts, "encoder": plan.encoder.model, "stages": stages, "num_bytes_read": num_bytes_read
+                }  # fmt: skip
+                version = publish_table(plan, changes, job.settings, counts, metadata)
+                stages["publish"] = round(time.monotonic() - built, 3)
+            except MassDeletionError as error:
+                raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
+            except CommitConflictError:
+                if attempt == MAX_ATTEMPTS:
+                    raise
+                log.warning("another run committed first; planning anew (attempt %d of %d)", attempt, MAX_ATTEMPTS)
+                continue
+            num_rows = Table.open(plan.table_uri, version).num_rows
+            report = RefreshReport.of_run(plan, changes, counts, run_id=run_id, version=version, num_rows=num_rows)
+            return report.model_copy(update={"stage_seconds": stages, "num_bytes_read": num_bytes_read})
+    finally:
+        close_builder(run_id)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def build(plan: Plan, settings: RefreshSettings, run_id: str, concurrency: int) -> Changes:
+    """Build the missing splits, then once more those slices that have an id of a later slice."""
+    context = build_context(plan, settings, run_id)
+    results = build_splits(plan.build, context, concurrency)
+    changes = settle_splits(plan, results, run_id)
+    excluded = duplicate_ids_across_splits(plan, changes)
+    if not excluded:
+        return changes
+    again = [result.planned for result in results if result.planned.fingerprint in excluded]
+    rebuilt = build_splits(again, context, concurrency, excluded)
+    others = [result for result in results if result.planned.fingerprint not in excluded]
+    return settle_splits(plan, [*others, *rebuilt], run_id)
