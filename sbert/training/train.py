@@ -319,7 +319,7 @@ def _fit(trainer: EncoderTrainer, run: _Run, store: CheckpointStore | None, plac
             shutil.rmtree(folder, ignore_errors=True)  # of another run, with other settings
             resume = None if store is None else store.download(folder)
         else:
-            found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+            found = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
             resume = None if found is None else Path(found)
     try:
         with warnings.catch_warnings():
