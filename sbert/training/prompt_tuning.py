@@ -24,7 +24,7 @@ NAME = "[virtual-{}]"
 def virtual_token_ids(tokenizer: Any) -> list[int]:
     """Give the ids of the virtual tokens of a tokenizer, in the order in which they precede a text."""
     vocabulary = tokenizer.get_vocab()
-    ids = []
+    ids: list[int] = []
     while (name := NAME.format(len(ids))) in vocabulary:
         ids.append(int(vocabulary[name]))
     return ids
@@ -59,9 +59,8 @@ def add_virtual_tokens(encoder: SentenceEncoder, count: int, seed: int) -> Sente
         special_tokens=[(name, backend.token_to_id(name)) for name in dict.fromkeys([*specials, *names])],
     )
     # A class of its own would put its own template back when it is loaded.
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=old.model_max_length, **old.special_tokens_map
-    )
+    make: Any = transformers.PreTrainedTokenizerFast
+    tokenizer = make(tokenizer_object=backend, model_max_length=old.model_max_length, **old.special_tokens_map)
     transformer: Any = encoder.transformer
     num_words = transformer.get_input_embeddings().num_embeddings
     transformer.resize_token_embeddings(max(num_words, backend.get_vocab_size()), mean_resizing=False)

@@ -21,7 +21,7 @@ import torch
 import transformers
 from transformers.trainer_utils import get_last_checkpoint
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import DivergedError, SettingsError
 from sbert.labels import LabelSet
 from sbert.storage import join
@@ -148,7 +148,7 @@ def _prepare(
     has_dev = evaluate_dev is not None or labels.dev.height > 0
     arguments = _arguments(settings, place, has_dev=has_dev)
     transformers.set_seed(settings.seed)
-    encoder = SentenceEncoder.from_pretrained(base, device=arguments.device)
+    encoder = SentenceEncoder.from_pretrained(base, device=arguments.device, compute_dtype=ComputeDtype.FLOAT32)
     base_fingerprint = encoder.fingerprint
     metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
     dev_before = metric(encoder) if metric is not None else math.nan
@@ -211,7 +211,9 @@ def _teacher(
     base: str, objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder
 ) -> SentenceEncoder | None:
     if objective is Objective.DISTILLATION and settings.teacher is not None and settings.teacher != base:
-        return SentenceEncoder.from_pretrained(settings.teacher, device=encoder.device)
+        return SentenceEncoder.from_pretrained(
+            settings.teacher, device=encoder.device, compute_dtype=ComputeDtype.FLOAT32
+        )
     if objective is Objective.DISTILLATION or settings.continual.distill_weight:
         return encoder
     return None
@@ -317,7 +319,7 @@ def _fit(trainer: EncoderTrainer, run: _Run, store: CheckpointStore | None, plac
             shutil.rmtree(folder, ignore_errors=True)  # of another run, with other settings
             resume = None if store is None else store.download(folder)
         else:
-            found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+            found = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
             resume = None if found is None else Path(found)
     try:
         with warnings.catch_warnings():
@@ -356,7 +358,9 @@ def _finish(
                 "the labels"
             )
         if run.arguments.process_index == 0:
-            SentenceEncoder.from_pretrained(base, device="cpu").save_pretrained(place / "model")
+            SentenceEncoder.from_pretrained(base, device="cpu", compute_dtype=ComputeDtype.FLOAT32).save_pretrained(
+                place / "model"
+            )
         return run.dev_before, 0
     if run.score is not None:
         load_trained(run.module, Path(str(trainer.state.best_model_checkpoint)))
