@@ -324,3 +324,7 @@ def test_the_same_on_s3_by_the_command_line(tmp_path: Path, base: str, s3: S3Ser
     assert (listing["production"], len(listing["versions"])) == (report["version"], 2)
     again = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert (again["decided_before"], again["version"]) == (True, report["version"])
+    shown = CliRunner().invoke(app, arguments)
+    assert shown.exit_code == 0
+    assert "not promoted" in shown.stdout
+    assert "nothing new: these labels" in " ".join(shown.stdout.split())
