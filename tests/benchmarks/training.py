@@ -170,7 +170,7 @@ def few_labels(labels: LabelSet, per_class: int, seed: int) -> LabelSet:
         return labels
     shuffled = labels.train.sort("row_id").sample(fraction=1.0, shuffle=True, seed=seed)
     few = shuffled.group_by("label", maintain_order=True).head(per_class)
-    return LabelSet(**{**vars(labels), "train": few})
+    return LabelSet(**{**vars(labels), "train": few.select(labels.train.columns)})
 
 
 def banking(arguments: argparse.Namespace) -> None:
