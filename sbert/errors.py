@@ -9,7 +9,15 @@
     │   ├── ColumnError           a named column is not there
     │   ├── BrokenObjectError     one object cannot be read to its end (truncated, corrupt), or lacks a column
     │   └── IncompleteError       objects could not be read; everything else was published
+    ├── LabelError                labels that nothing should be learned from
+    │   ├── LeakageError          rows of the given dev or test split are in train as well
+    │   └── TooFewLabelsError     too few rows or classes
+    ├── TrainingError             training cannot go on, or cannot be done as asked
+    │   └── DivergedError         the loss is no longer a number, before there was a checkpoint worth keeping
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
+    ├── EvaluationError           rows that two encoders cannot be compared on
+    ├── RegistryError             the registry of models cannot be used as asked
+    │   └── PromotionConflictError  another promotion was first
     ├── QualityError              vectors that must not be published
     │   └── TruncationError       more rows were truncated than the policy allows
     └── TableError                the table cannot be used as asked
@@ -28,19 +36,27 @@ __all__ = [
     "BrokenObjectError",
     "ColumnError",
     "CommitConflictError",
+    "DivergedError",
     "EmptySourceError",
     "EncoderMismatchError",
+    "EvaluationError",
     "IncompleteError",
+    "LabelError",
+    "LeakageError",
     "MassDeletionError",
     "MissingError",
     "ModelError",
     "NotATableError",
+    "PromotionConflictError",
     "QualityError",
+    "RegistryError",
     "SbertError",
     "SettingsError",
     "SourceError",
     "StorageError",
     "TableError",
+    "TooFewLabelsError",
+    "TrainingError",
     "TruncationError",
     "VerificationError",
 ]
@@ -112,8 +128,40 @@ class IncompleteError(SourceError):
         return (type(self), (str(self), self.report))
 
 
+class LabelError(SbertError):
+    """Labels that nothing should be learned from; the message says which rows, and what to do."""
+
+
+class LeakageError(LabelError):
+    """Rows of the given dev or test split are in train as well."""
+
+
+class TooFewLabelsError(LabelError):
+    """Too few rows, or too few classes, to learn from."""
+
+
+class TrainingError(SbertError):
+    """Training cannot go on, or cannot be done as asked."""
+
+
+class DivergedError(TrainingError):
+    """The loss is no longer a number, and no checkpoint is better than the encoder that training began with."""
+
+
 class ModelError(SbertError):
     """The model folder cannot be loaded as a sentence encoder."""
+
+
+class EvaluationError(SbertError):
+    """Rows on which two encoders cannot be compared: too few, one class only, not the same ones."""
+
+
+class RegistryError(SbertError):
+    """The registry of models cannot be used as asked."""
+
+
+class PromotionConflictError(RegistryError):
+    """Another promotion was first; production is what that one made it."""
 
 
 class QualityError(SbertError):

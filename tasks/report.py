@@ -8,6 +8,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_UI_URL
 
 from sbert.report import RefreshReport
+from tasks.markdown import escaped as _cell
+from tasks.markdown import markdown_table as _table
 
 __all__ = ["open_progress", "report_refresh", "run_url", "show_progress"]
 
@@ -109,26 +111,3 @@ def _estimate_rows(report: RefreshReport) -> list[tuple[str, str]]:
         )
         for name, expected, actual in pairs
     ]
-
-
-def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    lines = [
-        f"| {header[0]} | {header[1]} |",
-        "| --- | ---: |",
-        *(f"| {left} | {right} |" for left, right in rows),
-    ]
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Make text safe inside a Markdown table and inside HTML."""
-    for raw, escaped in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("|", "&#124;"),
-        ("`", "&#96;"),
-        ("\n", " "),
-    ):
-        text = text.replace(raw, escaped)
-    return text

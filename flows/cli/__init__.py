@@ -11,10 +11,13 @@ from flows.cli import (  # noqa: F401  (each adds its command to the app)
     changes,
     doctor,
     inspect,
+    models,
     refresh,
+    retrain,
     rollback,
     sample,
     search,
+    suggest,
     upkeep,
     verify,
 )

@@ -5,10 +5,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 # Before Prefect is imported: no telemetry; the UI gets every log line, the terminal the bar and our own warnings.
@@ -23,7 +23,22 @@ for _name, _value in {
 
 from sbert.errors import SbertError  # noqa: E402
 
-__all__ = ["Json", "RawUri", "TableUri", "app", "cell", "err", "errors", "out", "parse_settings", "print_result"]
+__all__ = [
+    "Json",
+    "ModelsUri",
+    "RawUri",
+    "TableUri",
+    "app",
+    "cell",
+    "err",
+    "errors",
+    "out",
+    "parse_settings",
+    "print_result",
+    "read_settings",
+]
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 app = typer.Typer(
     add_completion=False,
@@ -34,6 +49,7 @@ app = typer.Typer(
 
 RawUri = Annotated[str, typer.Argument(metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.")]
 TableUri = Annotated[str, typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.")]
+ModelsUri = Annotated[str, typer.Argument(metavar="MODELS_URI", help="Folder of the model registry, local or s3://.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 LOG_WIDTH = 120
@@ -83,17 +99,23 @@ def print_result(result: dict[str, Any], as_json: bool, show: Callable[[dict[str
 
 
 def parse_settings(text: str | None) -> Any:
+    from sbert.job import RefreshSettings
+
+    return read_settings(text, RefreshSettings)
+
+
+def read_settings(text: str | None, kind: type[Settings]) -> Settings:
+    """Read settings given as a JSON object or @file.json; all defaults when none are given."""
     from pathlib import Path
 
     from sbert.errors import SettingsError
-    from sbert.job import RefreshSettings
 
     if text is None:
-        return RefreshSettings()
+        return kind()
     try:
         if text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
-        return RefreshSettings.model_validate_json(text)
+        return kind.model_validate_json(text)
     except OSError as error:
         raise SettingsError(f"--settings {text}: {error}") from error
 

@@ -1,0 +1,30 @@
+"""Fine-tuning of sentence encoders: objectives, batches, `transformers.Trainer`, adapters, continual learning."""
+
+from sbert.training.recipes import RECIPES
+from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
+from sbert.training.settings import (
+    AdapterKind,
+    AdapterSettings,
+    ContinualSettings,
+    NegativesSettings,
+    Objective,
+    TrackerKind,
+    TrainingSettings,
+)
+from sbert.training.train import train_encoder
+
+__all__ = [
+    "RECIPES",
+    "AdapterKind",
+    "AdapterSettings",
+    "ContinualSettings",
+    "HistoryPoint",
+    "NegativesSettings",
+    "Objective",
+    "StopReason",
+    "TrackerKind",
+    "TrainingProgress",
+    "TrainingResult",
+    "TrainingSettings",
+    "train_encoder",
+]

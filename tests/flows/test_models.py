@@ -1,0 +1,94 @@
+"""``sbert models``: list, compare, roll back; and how it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from sbert.registry import Registry, VersionRecord
+from sbert.registry.pointer import Action
+from tests.tiny_models import save_tiny
+
+
+def evaluation(spearman: float, fingerprint: str) -> dict[str, Any]:
+    value = {"value": spearman, "low": spearman - 0.1, "high": spearman + 0.1, "num_rows": 50}
+    return {"sets": {"held-out": {"name": "held-out", "fingerprint": fingerprint, "metrics": {"spearman": value}}}}
+
+
+@pytest.fixture
+def models_uri(tmp_path: Path) -> str:
+    folder = Path(save_tiny(tmp_path / "tiny"))
+    registry = Registry(str(tmp_path / "models"))
+    for number, (promoted, fingerprint) in enumerate([(True, "rows"), (True, "rows"), (False, "others")]):
+        primary = {"metric": "spearman", "before": 0.5, "after": 0.6}
+        decision = {"promoted": promoted, "reasons": ["[bold]because"], "primary": primary}
+        record = VersionRecord(
+            version="", encoder_fingerprint=f"{number}" * 64, dim=32, base="base", run_id="run",
+            decision=decision if number else None, after=evaluation(0.5 + number / 10, fingerprint),
+        )  # fmt: skip
+        stored = registry.add(record, folder)
+        if promoted:
+            action = Action.PROMOTION if number else Action.FIRST
+            registry.promote(
+                stored.version, current=registry.production(), reason="better", run_id="run", action=action
+            )
+    return registry.uri
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["models", *arguments])
+
+
+def answer(*arguments: str, exit_code: int = 0) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == exit_code, result.output
+    return json.loads(result.stdout)
+
+
+def test_list(models_uri: str) -> None:
+    found = answer(models_uri)
+    assert found["production"] == "v0002"
+    assert [(line["version"], line["production"], line["accepted"]) for line in found["versions"]] == [
+        ("v0001", False, True), ("v0002", True, True), ("v0003", False, False),
+    ]  # fmt: skip
+    assert found["versions"][1]["after"] == 0.6
+    assert [entry["action"] for entry in found["history"]] == ["first", "promotion"]
+    shown = run(models_uri).stdout
+    assert "production" in shown
+    assert "refused" in shown
+    assert "[bold]" in shown.replace("\n", "")  # text is shown as it is
+
+
+def test_compare_says_whether_rows_are_the_same(models_uri: str) -> None:
+    [line] = answer(models_uri, "compare", "v0001", "v0002")["metrics"]
+    assert (line["left"], line["right"], line["same_rows"]) == (0.5, 0.6, True)
+    [line] = answer(models_uri, "compare", "v0001", "v0003")["metrics"]
+    assert line["same_rows"] is False
+    assert "0.6000" in run(models_uri, "compare", "v0001", "v0002").stdout
+
+
+def test_rollback(models_uri: str) -> None:
+    assert answer(models_uri, "rollback")["version"] == "v0001"
+    assert answer(models_uri, "rollback", "--version", "v0003")["version"] == "v0003"
+    assert answer(models_uri, "rollback", "v0002")["previous"] == "v0003"
+    assert answer(models_uri)["production"] == "v0002"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "v0001"], "compare needs two versions, 1 given"),
+        (["compare", "v0001", "v0009"], "no version v0009, there are: v0001, v0002, v0003"),
+        (["rollback", "v0001", "v0003"], "name it once"),
+        (["list", "v0001"], "list takes no versions"),
+    ],
+)
+def test_wrong_use(models_uri: str, arguments: list[str], message: str) -> None:
+    assert message in answer(models_uri, *arguments, exit_code=1)["error"]["message"]
+
+
+def test_an_empty_registry(tmp_path: Path) -> None:
+    assert answer(str(tmp_path / "nothing"))["versions"] == []
