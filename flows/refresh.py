@@ -12,7 +12,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.building import build_splits
-from sbert.build import build_context, close_builder
+from flows.engines import Engine, EngineSettings
+from sbert.build import build_context
 from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError, IncompleteError
 from sbert.job import RefreshJob, RefreshSettings
@@ -42,6 +43,7 @@ def refresh_embeddings(
     keep_columns: list[str] | None = None,
     concurrency: int = 2,
     dry_run: bool = False,
+    engine: EngineSettings = EngineSettings(),  # noqa: B008  (frozen)
     settings: RefreshSettings = RefreshSettings(),  # noqa: B008  (frozen)
 ) -> RefreshReport:
     """Bring a table of embeddings up to date with the raw text in object storage.
@@ -55,6 +57,7 @@ def refresh_embeddings(
         keep_columns: Source columns to keep in the table; empty for what the settings say (none).
         concurrency: Splits that are worked on at once.
         dry_run: Only plan.
+        engine: Where splits are built: threads of this process, a Ray or a Dask cluster.
         settings: Cleaning, encoding, sizes.
 
     Returns:
@@ -68,13 +71,14 @@ def refresh_embeddings(
     job = RefreshJob(raw_uri=raw_uri, table_uri=table_uri, model=model, settings=settings.with_source(**columns))
     run_id = str(flow_run.get_id() or uuid.uuid4())
     read_in_this_run: dict[str, RowCounts] = {}
+    workers = Engine(EngineSettings.model_validate(engine), concurrency)
     try:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             plan = plan_refresh(job)
             if dry_run:
                 report = RefreshReport.of_plan(plan)
                 break
-            changes = build(plan, job.settings, run_id, concurrency)
+            changes = build(plan, job.settings, run_id, workers)
             read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
             counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
             try:
@@ -97,7 +101,7 @@ def refresh_embeddings(
             )
             break
     finally:
-        close_builder(run_id)
+        workers.close(run_id)
     report = report.model_copy(update={"run_url": run_url(run_id)})
     report_refresh(report)
     if report.broken_objects:
@@ -109,15 +113,15 @@ def refresh_embeddings(
     return report
 
 
-def build(plan: Plan, settings: RefreshSettings, run_id: str, concurrency: int) -> Changes:
+def build(plan: Plan, settings: RefreshSettings, run_id: str, workers: Engine) -> Changes:
     """Build the missing splits, then once more those slices that have an id of a later slice."""
     context = build_context(plan, settings, run_id)
-    results = build_splits(plan.build, context, concurrency)
+    results = build_splits(plan.build, context, workers)
     changes = settle_splits(plan, results, run_id)
     excluded = duplicate_ids_across_splits(plan, changes)
     if not excluded:
         return changes
     again = [result.planned for result in results if result.planned.fingerprint in excluded]
-    rebuilt = build_splits(again, context, concurrency, excluded)
+    rebuilt = build_splits(again, context, workers, excluded)
     others = [result for result in results if result.planned.fingerprint not in excluded]
     return settle_splits(plan, [*others, *rebuilt], run_id)
