@@ -9,6 +9,11 @@
     │   ├── ColumnError           a named column is not there
     │   ├── BrokenObjectError     one object cannot be read to its end (truncated, corrupt), or lacks a column
     │   └── IncompleteError       objects could not be read; everything else was published
+    ├── LabelError                labels that nothing should be learned from
+    │   ├── LeakageError          rows of the given dev or test split are in train as well
+    │   └── TooFewLabelsError     too few rows or classes
+    ├── TrainingError             training cannot go on, or cannot be done as asked
+    │   └── DivergedError         the loss is no longer a number, before there was a checkpoint worth keeping
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
     ├── QualityError              vectors that must not be published
     │   └── TruncationError       more rows were truncated than the policy allows
@@ -26,9 +31,12 @@ __all__ = [
     "BrokenObjectError",
     "ColumnError",
     "CommitConflictError",
+    "DivergedError",
     "EmptySourceError",
     "EncoderMismatchError",
     "IncompleteError",
+    "LabelError",
+    "LeakageError",
     "MissingError",
     "ModelError",
     "NotATableError",
@@ -38,6 +46,8 @@ __all__ = [
     "SourceError",
     "StorageError",
     "TableError",
+    "TooFewLabelsError",
+    "TrainingError",
     "TruncationError",
 ]
 
@@ -106,6 +116,26 @@ class IncompleteError(SourceError):
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the report when the error travels between processes."""
         return (type(self), (str(self), self.report))
+
+
+class LabelError(SbertError):
+    """Labels that nothing should be learned from; the message says which rows, and what to do."""
+
+
+class LeakageError(LabelError):
+    """Rows of the given dev or test split are in train as well."""
+
+
+class TooFewLabelsError(LabelError):
+    """Too few rows, or too few classes, to learn from."""
+
+
+class TrainingError(SbertError):
+    """Training cannot go on, or cannot be done as asked."""
+
+
+class DivergedError(TrainingError):
+    """The loss is no longer a number, and no checkpoint is better than the encoder that training began with."""
 
 
 class ModelError(SbertError):

@@ -1,0 +1,133 @@
+"""What rows of labels must satisfy, whatever their split."""
+
+from typing import Any
+
+import polars as pl
+
+from sbert.errors import LabelError, TooFewLabelsError
+from sbert.labels.kinds import COLUMNS, KEY_COLUMNS, NLI_LABELS, TEXT_COLUMNS, LabelKind
+from sbert.labels.near_duplicates import normalize_texts
+from sbert.labels.settings import LabelSettings
+
+__all__ = ["check_enough", "clean_rows", "drop_repeated"]
+
+SYMMETRIC = frozenset({LabelKind.SCORED_PAIRS})
+SCORE_TOLERANCE = 0.2
+"""Scores (scaled to 0 … 1) of one pair that differ by more contradict each other."""
+
+
+def clean_rows(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Bring labels to their types; give the usable rows and how many others there are, by reason.
+
+    Raises:
+        LabelError: when a score is outside the declared range or no number, or an NLI label is unknown.
+    """
+    texts = [pl.col(name).str.strip_chars() for name in TEXT_COLUMNS[kind]]
+    rows = rows.with_columns(texts)
+    empty = pl.any_horizontal([pl.col(name).is_null() | (pl.col(name) == "") for name in TEXT_COLUMNS[kind]])
+    rejected = {"empty_text": rows.filter(empty).height}
+    rows = rows.filter(~empty)
+    missing: Any = pl.lit(False)
+    if "label" in COLUMNS[kind] or "score" in COLUMNS[kind]:
+        column = COLUMNS[kind][-1]
+        missing = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
+        if kind is LabelKind.NLI:
+            missing = missing | (pl.col(column) == "-")  # SNLI marks pairs without a majority so
+    rejected["no_label"] = rows.filter(missing).height
+    rows = rows.filter(~missing)
+    if kind is LabelKind.SCORED_PAIRS:
+        rows = _scale_scores(rows, settings)
+    elif kind is LabelKind.NLI:
+        rows = _name_nli(rows)
+    elif kind is LabelKind.CLASSES:
+        rows = rows.with_columns(pl.col("label").str.strip_chars())
+    return rows, {reason: count for reason, count in rejected.items() if count}
+
+
+def _scale_scores(rows: pl.DataFrame, settings: LabelSettings) -> pl.DataFrame:
+    scores = rows["score"].str.strip_chars().cast(pl.Float64, strict=False)
+    low, high = settings.score_min, settings.score_max
+    bad = scores.is_null() | scores.is_nan() | (scores < low) | (scores > high)
+    if bad.any():
+        first = rows.filter(bad).row(0, named=True)
+        raise LabelError(
+            f"{int(bad.sum())} of {rows.height} scores are not numbers from {low:g} to {high:g}, the first is "
+            f"{first['score']!r} ({first['sentence1'][:60]!r} / {first['sentence2'][:60]!r}, {first['object']}): set "
+            "score_min and score_max to the labels' range, or mend the labels"
+        )
+    return rows.with_columns(((scores - low) / (high - low)).alias("score"))
+
+
+def _name_nli(rows: pl.DataFrame) -> pl.DataFrame:
+    known = {str(number): name for number, name in enumerate(NLI_LABELS)} | {name: name for name in NLI_LABELS}
+    named = (
+        rows["label"].str.strip_chars().str.to_lowercase().replace_strict(known, default=None, return_dtype=pl.String)
+    )
+    if named.has_nulls():
+        odd = rows.filter(named.is_null())["label"][0]
+        raise LabelError(
+            f"{named.null_count()} of {rows.height} NLI labels are unknown, the first is {odd!r}; known are "
+            f"{', '.join(NLI_LABELS)} and 0, 1, 2 for them"
+        )
+    return rows.with_columns(named.alias("label"))
+
+
+def drop_repeated(
+    rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings, split: str
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Drop rows that repeat an earlier one, and all rows of texts whose labels contradict each other.
+
+    Raises:
+        LabelError: when a larger share than `max_contradictions` does.
+    """
+    keys = [normalize_texts(rows[name]).alias(f"key:{name}") for name in TEXT_COLUMNS[kind]]
+    keyed = rows.with_columns(keys)
+    names = [key.name for key in keys]
+    if kind in SYMMETRIC:
+        ordered = pl.concat_list(names).list.sort().list.join("\x1f")
+        keyed = keyed.with_columns(ordered.alias("key"))
+    else:
+        keyed = keyed.with_columns(pl.concat_str(names, separator="\x1f").alias("key"))
+    if kind is LabelKind.SCORED_PAIRS:
+        contradicts = (pl.col("score").max() - pl.col("score").min()).over("key") > SCORE_TOLERANCE
+    elif kind in {LabelKind.NLI, LabelKind.CLASSES}:
+        contradicts = pl.col("label").n_unique().over("key") > 1
+    else:
+        contradicts = pl.lit(False)
+    keyed = keyed.with_columns(contradicts.alias("contradicts"))
+    against = keyed.filter("contradicts").sort("key")
+    if against.height > settings.max_contradictions * max(1, keyed.height):
+        first, second = (against.row(number, named=True) for number in (0, 1))
+        label = COLUMNS[kind][-1]
+        raise LabelError(
+            f"{against.height} of {keyed.height} {split} rows contradict another row of the same texts "
+            f"({against.height / keyed.height:.2%}, allowed are {settings.max_contradictions:.2%}), the first: "
+            f"{' / '.join(first[name][:60] for name in TEXT_COLUMNS[kind])!r} is {first[label]!r} and {second[label]!r}: "
+            "mend the labels, or raise max_contradictions to have such rows dropped"
+        )
+    kept = keyed.filter(~pl.col("contradicts")).unique("key", keep="first", maintain_order=True)
+    rejected = {"contradiction": against.height, "repeated": keyed.height - against.height - kept.height}
+    return kept.select(rows.columns), {reason: count for reason, count in rejected.items() if count}
+
+
+def check_enough(train: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> None:
+    """Refuse what nothing can be learned from.
+
+    Raises:
+        TooFewLabelsError: too few rows, or one class only.
+    """
+    if train.height < settings.min_train_rows:
+        raise TooFewLabelsError(
+            f"{train.height} rows to train on, at least {settings.min_train_rows} are needed (min_train_rows): label more"
+        )
+    if kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
+        raise TooFewLabelsError(
+            f"all {train.height} train rows are of one class, {train['label'][0]!r}: nothing tells classes apart; label "
+            "texts of at least 2 classes"
+        )
+    if kind is LabelKind.SCORED_PAIRS and train["score"].n_unique() < 2:
+        raise TooFewLabelsError(
+            f"all {train.height} train rows have the score {train['score'][0]:g} (scaled to 0 … 1): nothing tells pairs "
+            "apart; label pairs with different scores"
+        )
+    assert set(KEY_COLUMNS[kind]) <= set(train.columns)

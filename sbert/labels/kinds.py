@@ -1,0 +1,56 @@
+"""Kinds of labels, and the columns each has."""
+
+from enum import StrEnum
+
+__all__ = ["ALIASES", "COLUMNS", "KEY_COLUMNS", "NLI_LABELS", "TEXT_COLUMNS", "LabelKind"]
+
+
+class LabelKind(StrEnum):
+    """What a row of labels says."""
+
+    SCORED_PAIRS = "scored_pairs"
+    """Two sentences and how alike they are."""
+    PAIRS = "pairs"
+    """An anchor (question, title, …) and a text that belongs to it."""
+    TRIPLETS = "triplets"
+    """A pair and a text that does not belong to the anchor."""
+    NLI = "nli"
+    """Premise, hypothesis, and whether the first entails the second."""
+    CLASSES = "classes"
+    """A text and its class."""
+    TEXTS = "texts"
+    """A text alone."""
+
+
+COLUMNS: dict[LabelKind, tuple[str, ...]] = {
+    LabelKind.SCORED_PAIRS: ("sentence1", "sentence2", "score"),
+    LabelKind.TRIPLETS: ("anchor", "positive", "negative"),
+    LabelKind.NLI: ("premise", "hypothesis", "label"),
+    LabelKind.PAIRS: ("anchor", "positive"),
+    LabelKind.CLASSES: ("text", "label"),
+    LabelKind.TEXTS: ("text",),
+}
+"""Columns of each kind, in the order in which kinds are tried: a kind comes before those whose columns it has too."""
+
+TEXT_COLUMNS: dict[LabelKind, tuple[str, ...]] = {
+    kind: tuple(name for name in names if name not in {"score", "label"}) for kind, names in COLUMNS.items()
+}
+KEY_COLUMNS: dict[LabelKind, tuple[str, ...]] = {
+    kind: tuple(name for name in names if name != "negative") for kind, names in TEXT_COLUMNS.items()
+}
+"""Texts that a split is judged by; negatives are often mined and shared by many rows."""
+
+NLI_LABELS = ("entailment", "neutral", "contradiction")
+"""In the order of the numbers 0, 1, 2 that SNLI and MultiNLI use."""
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "sentence1": ("sentence_1", "sentence_a", "sentence1_text", "text1"),
+    "sentence2": ("sentence_2", "sentence_b", "sentence2_text", "text2"),
+    "score": ("similarity", "similarity_score"),
+    "anchor": ("query", "question"),
+    "positive": ("pos", "answer"),
+    "negative": ("neg",),
+    "label": ("category", "intent", "class", "gold_label"),
+    "text": ("sentence", "utterance"),
+}
+"""Other names that are understood when the column itself is missing."""

@@ -1,0 +1,100 @@
+"""Labels in memory: three frames, and what is known about them."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import polars as pl
+
+from sbert.labels.kinds import COLUMNS, TEXT_COLUMNS, LabelKind
+
+__all__ = ["LabelObject", "LabelSet", "LeakageReport", "SplitName"]
+
+SplitName = Literal["train", "dev", "test"]
+
+
+@dataclass(frozen=True)
+class LabelObject:
+    """One source object of labels."""
+
+    uri: str
+    version: str
+    num_rows: int
+
+    @property
+    def key(self) -> str:
+        """What a later run knows it by: a changed object has another key."""
+        return f"{self.uri}@{self.version}"
+
+
+@dataclass(frozen=True)
+class LeakageReport:
+    """Rows of dev and test that are, or nearly are, rows of train (of test and train, for dev)."""
+
+    num_rows: dict[str, int] = field(default_factory=dict)
+    """Rows checked, by split."""
+    num_leaking: dict[str, int] = field(default_factory=dict)
+    """Rows found in a split they must not be in, by split."""
+    examples: tuple[tuple[str, str], ...] = ()
+    """Some of them: text of the held-out row, text of its twin."""
+
+    @property
+    def share(self) -> float:
+        """Largest share of leaking rows of any split (0 to 1)."""
+        return max((self.num_leaking.get(name, 0) / rows for name, rows in self.num_rows.items() if rows), default=0.0)
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Checked labels of one kind, split.
+
+    Every frame has the columns of the kind (`COLUMNS`), ``row_id`` (16 hex digits, of the row's content) and ``object``
+    (the `key` of the object it came from). Scores are scaled to 0 … 1; NLI labels are the words of `NLI_LABELS`; classes
+    are strings.
+    """
+
+    kind: LabelKind
+    train: pl.DataFrame
+    dev: pl.DataFrame
+    test: pl.DataFrame
+    fingerprint: str
+    """Hash of all rows, their splits and the kind; independent of the order of rows and objects (64 hex digits)."""
+    objects: tuple[LabelObject, ...] = ()
+    num_rows_read: int = 0
+    num_rejected: dict[str, int] = field(default_factory=dict)
+    """Rows that were left out, by reason; with the rows of the three frames they add up to `num_rows_read`."""
+    leakage: LeakageReport = field(default_factory=LeakageReport)
+    splits_given: bool = False
+    """Whether the source said which rows are for testing."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of this kind."""
+        return COLUMNS[self.kind]
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns of this kind that hold texts."""
+        return TEXT_COLUMNS[self.kind]
+
+    @property
+    def classes(self) -> list[str]:
+        """Classes of the train rows, sorted; empty for kinds without classes."""
+        return sorted(self.train["label"].unique().to_list()) if self.kind is LabelKind.CLASSES else []
+
+    @property
+    def object_keys(self) -> frozenset[str]:
+        """What a later run needs to know which objects are new."""
+        return frozenset(item.key for item in self.objects)
+
+    def counts(self) -> dict[str, int]:
+        """Give the number of rows of each split, and of rows left out."""
+        return {
+            "train": self.train.height,
+            "dev": self.dev.height,
+            "test": self.test.height,
+            "rejected": sum(self.num_rejected.values()),
+        }
+
+    def new_rows(self, known: frozenset[str]) -> pl.DataFrame:
+        """Give the train rows of objects that are not in `known`: wanted - have."""
+        return self.train.filter(~pl.col("object").is_in(sorted(known)))

@@ -1,0 +1,67 @@
+"""Settings of labels: columns, ranges, and how rows become train, dev and test."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbert.errors import SettingsError
+from sbert.labels.kinds import LabelKind
+
+__all__ = ["LabelSettings"]
+
+
+class LabelSettings(BaseModel):
+    """How labels are read and split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: LabelKind | None = Field(
+        default=None, description="Kind of the labels; empty to recognise it from the columns."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names that columns have in the source, by our name: {'label': 'category'}.",
+    )
+    csv_columns: tuple[str, ...] = Field(
+        default=(), description="Names of the columns of CSV objects without a header, in order; empty: a header."
+    )
+    score_min: float = Field(default=0.0, description="Lowest score there can be (unit of the labels).")
+    score_max: float = Field(default=1.0, description="Highest score there can be (unit of the labels).")
+    split_column: str | None = Field(
+        default=None, description="Column that says train, dev or test; empty: object names, else a hash."
+    )
+    use_given_splits: bool = Field(
+        default=True, description="Whether train, dev, validation or test in an object's name decides its rows' split."
+    )
+    dev_share: float = Field(default=0.1, ge=0, lt=1, description="Share of rows for dev where none is given (0 to 1).")
+    test_share: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of rows for test where none is given (0 to 1)."
+    )
+    split_seed: int = Field(default=0, ge=0, description="Seed of the hash that splits rows.")
+    near_duplicate_similarity: float = Field(
+        default=0.85,
+        gt=0.3,
+        le=1,
+        description="Jaccard similarity of 3-character shingles from which two texts count as the same (0 to 1).",
+    )
+    max_leakage: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of given dev or test rows that may also be in train before the labels are refused (0 to 1).",
+    )
+    max_contradictions: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of rows that may contradict another row of the same texts; such rows are dropped (0 to 1).",
+    )
+    min_train_rows: int = Field(default=8, ge=1, description="Fewest rows to train on (rows).")
+
+    @model_validator(mode="after")
+    def _check(self) -> "LabelSettings":
+        if self.score_min >= self.score_max:
+            raise SettingsError(f"score_min {self.score_min} is not below score_max {self.score_max}")
+        if self.dev_share + self.test_share >= 1:
+            raise SettingsError(
+                f"dev_share {self.dev_share} and test_share {self.test_share} leave nothing to train on: lower them"
+            )
+        return self

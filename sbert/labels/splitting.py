@@ -1,0 +1,153 @@
+"""Train, dev and test: rows that never move, and texts that never straddle.
+
+The one idea: where a row belongs depends on nothing but the hash of its first text, so that it stays there for ever, whatever
+labels join it. A row whose text is nearly the same as one of a split that ranks higher (test, then dev, then train) is left
+out, not moved. A hash cuts every class, and every range of scores, at the same shares.
+"""
+
+import numpy as np
+import polars as pl
+
+from sbert.cleaning import hash_texts
+from sbert.errors import LeakageError
+from sbert.labels.kinds import KEY_COLUMNS, LabelKind
+from sbert.labels.label_set import LeakageReport
+from sbert.labels.near_duplicates import normalize_texts, text_clusters
+from sbert.labels.settings import LabelSettings
+
+__all__ = ["assign_splits", "leave_out_twins"]
+
+RANKS = {"train": 0, "dev": 1, "test": 2}
+NUM_EXAMPLES = 5
+
+
+def assign_splits(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> pl.DataFrame:
+    """Fill ``split`` where the source does not say it.
+
+    When the source gives a test split, but no dev split, dev is hashed out of train; when it gives none, both are.
+    """
+    given = set(rows["split"].drop_nulls().unique().to_list())
+    test_share = 0.0 if "test" in given else settings.test_share
+    dev_share = 0.0 if "dev" in given else settings.dev_share
+    open_rows = pl.col("split").is_null()
+    if "test" in given and "dev" not in given:
+        open_rows = open_rows | (pl.col("split") == "train")
+    place = pl.Series("place", _places(rows, kind, settings))
+    hashed = (
+        pl.when(place < test_share)
+        .then(pl.lit("test"))
+        .when(place < test_share + dev_share)
+        .then(pl.lit("dev"))
+        .otherwise(pl.lit("train"))
+    )
+    return rows.with_columns(pl.when(open_rows).then(hashed).otherwise("split").alias("split"))
+
+
+def _places(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> np.ndarray:
+    """Give each row a number in [0, 1) that its first text decides; of the two of a scored pair, the lower."""
+    names = KEY_COLUMNS[kind] if kind is LabelKind.SCORED_PAIRS else KEY_COLUMNS[kind][:1]
+    columns = []
+    for name in names:
+        keys = pl.select(pl.format("{}\x1f{}", pl.lit(settings.split_seed), normalize_texts(rows[name]))).to_series()
+        digests = np.frombuffer(b"".join(hash_texts(keys).to_list()), dtype=">u8")[::2]
+        columns.append(digests.astype(np.float64) / 2.0**64)
+    return np.min(columns, axis=0) if len(columns) == 1 else _spread(np.min(columns, axis=0))
+
+
+def _spread(lowest: np.ndarray) -> np.ndarray:
+    """Give the lower of two uniform numbers a uniform distribution again."""
+    return 1.0 - (1.0 - lowest) ** 2
+
+
+def leave_out_twins(
+    rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings, *, given: bool
+) -> tuple[pl.DataFrame, LeakageReport]:
+    """Drop the rows that have a near-identical twin in a split of higher rank; report them.
+
+    Where rows were hashed, one shared text is enough to make a twin (two equal positives alone are not: many questions
+    have one answer). Where the source gave the splits, all texts of the row must be shared: its splits may be cut so.
+
+    Raises:
+        LeakageError: when the source gave the splits and more than `max_leakage` of a held-out split has a twin in train.
+    """
+    names = KEY_COLUMNS[kind]
+    clusters = _clusters(rows, names, settings.near_duplicate_similarity)
+    marked = rows.with_columns(
+        *(pl.Series(f"cluster:{name}", column) for name, column in zip(names, clusters, strict=True)),
+        pl.col("split").replace_strict(RANKS, return_dtype=pl.Int8).alias("rank"),
+    ).with_row_index("number")
+    twins = _whole_twins(marked, names) if given else _text_twins(marked, names)
+    report = _report(marked, twins, names, given=given)
+    if given and report.share > settings.max_leakage:
+        worst = max(report.num_rows, key=lambda name: report.num_leaking.get(name, 0) / max(1, report.num_rows[name]))
+        examples = "; ".join(f"{ours!r} = {theirs!r}" for ours, theirs in report.examples[:2])
+        raise LeakageError(
+            f"{report.num_leaking[worst]} of {report.num_rows[worst]} {worst} rows ({report.share:.1%}) are also in another "
+            f"split, allowed are {settings.max_leakage:.1%} (max_leakage): {examples}. Split the labels anew "
+            "(use_given_splits=false), or remove these rows from train"
+        )
+    losers = twins["number"].unique()
+    kept = marked.filter(~pl.col("number").is_in(losers.implode()))
+    return kept.select(rows.columns), report
+
+
+def _clusters(rows: pl.DataFrame, names: tuple[str, ...], similarity: float) -> list[np.ndarray]:
+    columns = [normalize_texts(rows[name]) for name in names]
+    distinct = pl.concat(columns).unique().sort()
+    of_text = pl.DataFrame({"text": distinct, "cluster": text_clusters(distinct, similarity)})
+    return [
+        pl.DataFrame({"text": column}).join(of_text, on="text", how="left", maintain_order="left")["cluster"].to_numpy()
+        for column in columns
+    ]
+
+
+def _whole_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
+    """Give (number of the lower row, number of its twin of higher rank): all texts shared, in any order."""
+    key = pl.concat_list([f"cluster:{name}" for name in names]).list.sort().list.eval(pl.element().cast(pl.String))
+    keyed = marked.select("number", "rank", key.list.join(",").alias("key"))
+    best = keyed.sort("rank", "number", descending=[True, False]).unique("key", keep="first", maintain_order=True)
+    joined = keyed.join(best.rename({"number": "twin", "rank": "twin_rank"}), on="key")
+    return joined.filter(pl.col("rank") < pl.col("twin_rank")).select("number", "twin")
+
+
+def _text_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
+    """Give (number of the lower row, number of its twin of higher rank): any text shared."""
+    long = pl.concat(
+        [
+            marked.select(
+                "number",
+                "rank",
+                pl.col(f"cluster:{name}").alias("cluster"),
+                pl.lit(name == "positive").alias("is_answer"),
+            )
+            for name in names
+        ]
+    )
+    found = []
+    for ours in (False, True):
+        others = long.filter(~pl.col("is_answer")) if ours else long
+        best = others.sort("rank", "number", descending=[True, False]).unique(
+            "cluster", keep="first", maintain_order=True
+        )
+        joined = long.filter(pl.col("is_answer") == ours).join(
+            best.select("cluster", pl.col("number").alias("twin"), pl.col("rank").alias("twin_rank")), on="cluster"
+        )
+        found.append(joined.filter(pl.col("rank") < pl.col("twin_rank")).select("number", "twin"))
+    return pl.concat(found)
+
+
+def _report(marked: pl.DataFrame, twins: pl.DataFrame, names: tuple[str, ...], *, given: bool) -> LeakageReport:
+    """Count held-out rows that have a twin: of given splits the held-out rows themselves, of hashed ones those left out."""
+    text = pl.concat_str(list(names), separator=" / ").alias("text")
+    described = marked.select("number", "split", text)
+    pairs = twins.join(described, on="number").join(described.rename({"number": "twin"}), on="twin", suffix="_twin")
+    counted = "split_twin" if given else "split"
+    numbered = "twin" if given else "number"
+    leaking = pairs.unique(numbered).group_by(counted).len()
+    rows = {name: count for name, count in marked.group_by("split").len().iter_rows() if not given or name != "train"}
+    sample = pairs.sort("number").head(NUM_EXAMPLES)
+    return LeakageReport(
+        num_rows=dict(sorted(rows.items())),
+        num_leaking=dict(sorted(leaking.iter_rows())),
+        examples=tuple(zip(sample["text_twin"].to_list(), sample["text"].to_list(), strict=True)),
+    )

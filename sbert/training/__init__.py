@@ -1,0 +1,26 @@
+"""Fine-tuning of sentence encoders: objectives, batches, `transformers.Trainer`, adapters, continual learning."""
+
+from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
+from sbert.training.settings import (
+    AdapterKind,
+    AdapterSettings,
+    ContinualSettings,
+    NegativesSettings,
+    Objective,
+    TrainingSettings,
+)
+from sbert.training.train import train_encoder
+
+__all__ = [
+    "AdapterKind",
+    "AdapterSettings",
+    "ContinualSettings",
+    "HistoryPoint",
+    "NegativesSettings",
+    "Objective",
+    "StopReason",
+    "TrainingProgress",
+    "TrainingResult",
+    "TrainingSettings",
+    "train_encoder",
+]

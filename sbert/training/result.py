@@ -1,0 +1,71 @@
+"""What comes out of a training."""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["HistoryPoint", "StopReason", "TrainingProgress", "TrainingResult"]
+
+
+class StopReason(StrEnum):
+    """Why training ended."""
+
+    COMPLETED = "completed"
+    """All epochs or steps were done."""
+    EARLY_STOPPING = "early_stopping"
+    """The dev metric did not improve for `early_stopping_patience` evaluations."""
+    NAN_LOSS = "nan_loss"
+    """The loss was no longer a number; the best checkpoint before is kept and the candidate should be refused."""
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """Numbers logged at one step: ``loss``, ``learning_rate``, ``grad_norm``, or ``dev``."""
+
+    step: int
+    epoch: float
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where training is."""
+
+    step: int
+    num_steps: int
+    loss: float | None = None
+    dev: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The best checkpoint and how it came about."""
+
+    folder: str
+    """A sentence-transformers folder: the best checkpoint (the base, when nothing was ever better)."""
+    stop_reason: StopReason
+    dev_before: float
+    """The dev metric of the base encoder."""
+    dev_best: float
+    """The dev metric of what is in `folder`."""
+    best_step: int
+    """Step of the best checkpoint; 0 when no checkpoint was better than the base."""
+    num_steps: int
+    num_trainable: int
+    num_parameters: int
+    num_tokens: int
+    """Tokens that went through the encoder in training, without padding."""
+    seconds: float
+    """Time spent in training steps, without evaluation and saving."""
+    rows_per_second: float
+    tokens_per_second: float
+    history: tuple[HistoryPoint, ...] = field(default_factory=tuple)
+
+    @property
+    def improved(self) -> bool:
+        """Whether any checkpoint was better on dev than the base encoder."""
+        return self.best_step > 0
+
+    def to_record(self) -> dict[str, Any]:
+        """Give everything as JSON-able values."""
+        return asdict(self)

@@ -1,0 +1,197 @@
+"""Settings of training: the objective, the optimizer, what is trained, and what must not be forgotten."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbert.errors import SettingsError
+
+__all__ = [
+    "AdapterKind",
+    "AdapterSettings",
+    "ContinualSettings",
+    "NegativesSettings",
+    "Objective",
+    "TrackerKind",
+    "TrainingSettings",
+]
+
+
+class Objective(StrEnum):
+    """What is minimised; formula and source stand in `sbert.training.losses`."""
+
+    SOFTMAX = "softmax"
+    COSINE = "cosine"
+    TRIPLET = "triplet"
+    COSENT = "cosent"
+    ANGLE = "angle"
+    RANKING = "ranking"
+    """Multiple negatives ranking."""
+    BATCH_HARD_TRIPLET = "batch_hard_triplet"
+    SUPERVISED_CONTRASTIVE = "supervised_contrastive"
+    CROSS_ENTROPY = "cross_entropy"
+    """A classifier head on the vector, trained end to end."""
+    SIMCSE = "simcse"
+    TSDAE = "tsdae"
+    DISTILLATION = "distillation"
+
+
+class AdapterKind(StrEnum):
+    """Parameter-efficient ways of training."""
+
+    NONE = "none"
+    LORA = "lora"
+    ADALORA = "adalora"
+    PREFIX = "prefix"
+    PROMPT = "prompt"
+
+
+class TrackerKind(StrEnum):
+    """Where curves are sent besides TensorBoard."""
+
+    WANDB = "wandb"
+    MLFLOW = "mlflow"
+
+
+class AdapterSettings(BaseModel):
+    """Parameter-efficient training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: AdapterKind = Field(default=AdapterKind.NONE, description="Which adapter is trained in place of all weights.")
+    rank: int = Field(default=16, ge=1, le=512, description="Rank of LoRA; average rank that AdaLoRA ends with.")
+    alpha: float = Field(default=32.0, gt=0, description="LoRA's scale: updates are multiplied by alpha / rank.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout before LoRA's first matrix (0 to 1).")
+    target_modules: tuple[str, ...] = Field(
+        default=(), description="Endings of the names of adapted linear layers; empty: all of the transformer's."
+    )
+    num_virtual_tokens: int = Field(
+        default=16, ge=1, le=512, description="Virtual tokens of prefix and prompt tuning (tokens)."
+    )
+
+
+class NegativesSettings(BaseModel):
+    """Hard negatives, mined with the base encoder before training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    per_anchor: int = Field(default=0, ge=0, le=50, description="Negatives mined for each anchor; 0 for none.")
+    skip_nearest: int = Field(
+        default=0, ge=0, description="Nearest texts that are passed over, as they may be unlabelled positives."
+    )
+    search_depth: int = Field(default=50, ge=1, le=10_000, description="Nearest texts that negatives are taken from.")
+    max_score: float | None = Field(
+        default=None, ge=-1, le=1, description="Highest cosine with the anchor of a negative; empty for no limit."
+    )
+    relative_margin: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="A negative's cosine is at most (1 - margin) x that of anchor and positive (0 to 1).",
+    )
+
+
+class ContinualSettings(BaseModel):
+    """What keeps new labels from erasing old skills."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    replay_share: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each epoch's rows drawn from labels of earlier runs (0 to 1)."
+    )
+    distill_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the distance to the base encoder's vectors, added to the objective; 0 for none.",
+    )
+    average_weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the trained weights in the final ones, the rest is the base's (WiSE-FT); 1 for no averaging.",
+    )
+
+
+class TrainingSettings(BaseModel):
+    """Everything about one training; with the labels' and the base's fingerprints it decides the result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objective: Objective | None = Field(
+        default=None, description="What is minimised; empty to choose by kind of label."
+    )
+    temperature: float | None = Field(
+        default=None, gt=0, description="Temperature of contrastive objectives; empty for the objective's own."
+    )
+    margin: float = Field(default=1.0, gt=0, description="Margin of triplet objectives (distance).")
+    symmetric: bool = Field(default=True, description="Ranking: whether positives also look for their anchors.")
+    matryoshka_dims: tuple[int, ...] = Field(
+        default=(), description="Dims at which the objective is also applied to shortened vectors; empty for none."
+    )
+    deletion_ratio: float = Field(default=0.6, gt=0, lt=1, description="TSDAE: share of words deleted (0 to 1).")
+
+    epochs: float = Field(default=4.0, gt=0, le=1_000, description="Passes over the train rows.")
+    max_steps: int | None = Field(default=None, ge=1, description="Stop after so many steps; empty for all epochs.")
+    batch_size: int = Field(default=32, ge=2, le=65_536, description="Rows of one step, over all processes (rows).")
+    mini_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="Gradient caching: texts whose activations are in memory at once; empty for no caching (texts).",
+    )
+    classes_per_batch: int = Field(
+        default=16, ge=2, description="Batch-hard and supervised contrastive: classes in a batch."
+    )
+    gradient_accumulation: int = Field(default=1, ge=1, le=1_024, description="Batches of one step.")
+
+    learning_rate: float = Field(default=5e-5, gt=0, le=10, description="Highest learning rate.")
+    head_learning_rate: float = Field(
+        default=1e-3, gt=0, le=10, description="Learning rate of heads that start random."
+    )
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="Optimizer.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of SGD.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay, on all but biases and norms.")
+    warmup_ratio: float = Field(
+        default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises (0 to 1)."
+    )
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial"] = Field(
+        default="linear", description="How the learning rate falls after warmup."
+    )
+    max_grad_norm: float = Field(
+        default=1.0, ge=0, description="Gradients are clipped at this norm; 0 for no clipping."
+    )
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Dropout in the transformer; empty for the model's own (0 to 1)."
+    )
+    freeze: Literal["nothing", "embeddings", "layers", "all_but_head"] = Field(
+        default="nothing",
+        description="What is not trained; 'layers': the embeddings and the first freeze_layers layers.",
+    )
+    freeze_layers: int = Field(default=0, ge=0, description="Layers that are not trained, from the first (layers).")
+    adapter: AdapterSettings = Field(default_factory=AdapterSettings, description="Parameter-efficient training.")
+    negatives: NegativesSettings = Field(default_factory=NegativesSettings, description="Hard negatives.")
+    continual: ContinualSettings = Field(default_factory=ContinualSettings, description="Against forgetting.")
+
+    bf16: bool | None = Field(
+        default=None, description="Compute in bfloat16 where it is safe; empty: where the device has units for it."
+    )
+    evaluations_per_epoch: int = Field(
+        default=1, ge=1, le=1_000, description="Dev evaluations, and checkpoints, an epoch."
+    )
+    early_stopping_patience: int | None = Field(
+        default=3, ge=1, description="Evaluations without improvement before stopping; empty to never stop early."
+    )
+    min_improvement: float = Field(default=0.0, ge=0, description="Least gain of the dev metric that counts.")
+    seed: int = Field(default=0, ge=0, description="Seed of the order of rows, dropout and new weights.")
+    trackers: tuple[TrackerKind, ...] = Field(
+        default=(),
+        description="Where curves are sent besides TensorBoard; configured by their own environment variables.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainingSettings":
+        if self.freeze == "layers" and self.freeze_layers == 0:
+            raise SettingsError("freeze is 'layers' and freeze_layers is 0: say how many, or freeze 'embeddings'")
+        if self.objective is Objective.TSDAE and self.mini_batch_size is not None:
+            raise SettingsError("gradient caching (mini_batch_size) has nothing to cache for TSDAE: leave it empty")
+        return self
