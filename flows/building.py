@@ -8,7 +8,6 @@ from queue import Empty, SimpleQueue
 from typing import Self
 
 from prefect.futures import PrefectFuture
-from prefect.utilities.annotations import quote
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,7 +22,7 @@ from flows.engines import Engine
 from sbert.build import BuildContext, BuildResult, builder_for
 from sbert.groups import group_splits
 from sbert.plan import PlannedSplit
-from tasks.embed import embed_splits
+from tasks.embed import Assignment, embed_splits
 from tasks.report import open_progress, show_progress
 
 __all__ = ["build_splits"]
@@ -66,8 +65,8 @@ def build_splits(
         try:
             while waiting or num_running:
                 while waiting and num_running < engine.concurrency:
-                    parameters = {"group": quote(waiting.popleft()), "context": quote(context)}
-                    engine.submit(embed_splits, parameters).add_done_callback(done.put)
+                    assignment = Assignment(waiting.popleft(), context)
+                    engine.submit(embed_splits, {"assignment": assignment}).add_done_callback(done.put)
                     num_running += 1
                 with contextlib.suppress(Empty):
                     results += done.get(timeout=PROGRESS_SECONDS).result()

@@ -4,6 +4,7 @@ Reads as: plan, build the missing splits, settle, publish, report. Run it with `
 a Prefect deployment. A run that is killed anywhere is resumed by running again.
 """
 
+import datetime as dt
 import logging
 import time
 import uuid
@@ -13,6 +14,7 @@ from prefect.runtime import flow_run
 
 from flows.building import build_splits
 from flows.engines import Engine, EngineSettings
+from flows.hooks import HOOKS
 from sbert.build import build_context
 from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError, IncompleteError
@@ -23,7 +25,7 @@ from sbert.report import RefreshReport
 from sbert.table import Table
 from tasks.plan import plan_refresh
 from tasks.publish import publish_table, settle_splits
-from tasks.report import report_refresh, run_url
+from tasks.report import announce_plan, record_metrics, report_refresh, run_url
 
 __all__ = ["refresh_embeddings"]
 
@@ -33,7 +35,7 @@ MAX_ATTEMPTS = 5
 """Times that a run plans anew because another run committed first."""
 
 
-@flow(name="refresh-embeddings", flow_run_name="refresh {table_uri}", persist_result=False)
+@flow(name="refresh-embeddings", flow_run_name="refresh {table_uri}", persist_result=False, **HOOKS)
 def refresh_embeddings(
     raw_uri: str,
     table_uri: str,
@@ -66,7 +68,7 @@ def refresh_embeddings(
     Raises:
         IncompleteError: when objects could not be read; everything else was published, and the error has the report.
     """
-    began = time.monotonic()
+    began, started = time.monotonic(), dt.datetime.now(dt.UTC)
     columns = {"text_column": text_column, "id_column": id_column, "keep_columns": keep_columns}
     job = RefreshJob(raw_uri=raw_uri, table_uri=table_uri, model=model, settings=settings.with_source(**columns))
     run_id = str(flow_run.get_id() or uuid.uuid4())
@@ -75,6 +77,7 @@ def refresh_embeddings(
     try:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             plan = plan_refresh(job)
+            announce_plan(plan, "refresh")
             if dry_run:
                 report = RefreshReport.of_plan(plan)
                 break
@@ -104,6 +107,8 @@ def refresh_embeddings(
         workers.close(run_id)
     report = report.model_copy(update={"run_url": run_url(run_id)})
     report_refresh(report)
+    if not dry_run:
+        record_metrics(report, started, run_id, workers.settings.kind.value, concurrency)
     if report.broken_objects:
         raise IncompleteError(
             f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, the table keeps their "

@@ -14,6 +14,7 @@
     │   └── TooFewLabelsError     too few rows or classes
     ├── TrainingError             training cannot go on, or cannot be done as asked
     │   └── DivergedError         the loss is no longer a number, before there was a checkpoint worth keeping
+    ├── EventError                the Prefect server did not take an event over
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
     ├── QualityError              vectors that must not be published
     │   └── TruncationError       more rows were truncated than the policy allows
@@ -34,6 +35,7 @@ __all__ = [
     "DivergedError",
     "EmptySourceError",
     "EncoderMismatchError",
+    "EventError",
     "IncompleteError",
     "LabelError",
     "LeakageError",
@@ -136,6 +138,10 @@ class TrainingError(SbertError):
 
 class DivergedError(TrainingError):
     """The loss is no longer a number, and no checkpoint is better than the encoder that training began with."""
+
+
+class EventError(SbertError):
+    """The Prefect server did not take an event over; it is sent again next time."""
 
 
 class ModelError(SbertError):

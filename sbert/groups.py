@@ -60,7 +60,8 @@ def group_splits(
         return []
     share = num_workers * GROUPS_PER_WORKER
     full_splits = min(max_splits, math.ceil(len(planned) / share))
-    full_bytes = min(max_bytes, math.ceil(sum(item.split.num_bytes for item in planned) / share))
+    # Twice the mean: splits of like size are grouped by number, only larger ones by size.
+    full_bytes = min(max_bytes, math.ceil(2 * sum(item.split.num_bytes for item in planned) / share))
     groups: list[list[PlannedSplit]] = []
     num_bytes = 0
     for item in planned:

@@ -22,6 +22,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 
 from sbert.errors import MissingError, SbertError, StorageError
+from sbert.secrets import redact
 
 __all__ = [
     "InputFile",
@@ -362,7 +363,7 @@ def _translate(uri: str, error: Exception) -> StorageError | None:
         "_internal",
     }:
         return None
-    detail = ANSI_COLOUR.sub("", " ".join(str(error).split())) or type(error).__name__
+    detail = redact(ANSI_COLOUR.sub("", " ".join(str(error).split()))) or type(error).__name__
     if module in {"deltalake", "_internal"} and not (TRANSIENT_WORDS.search(detail) or DENIED_WORDS.search(detail)):
         return None  # about the table, not about storage
     endpoint = os.environ.get("AWS_ENDPOINT_URL") if uri.startswith("s3") else None

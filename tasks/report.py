@@ -1,16 +1,33 @@
 """Show a run in the Prefect UI: progress while it goes, tables when it is done."""
 
+import datetime as dt
 from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
+from sbert.metrics import record_run
+from sbert.plan import Plan
 from sbert.report import RefreshReport
+from sbert.storage import base_name
+from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
 
-__all__ = ["open_progress", "report_refresh", "run_url", "show_progress"]
+__all__ = [
+    "announce_plan",
+    "markdown_cell",
+    "open_progress",
+    "record_metrics",
+    "report_refresh",
+    "run_url",
+    "show_progress",
+]
 
+PLAN_SPLITS = 50
+"""Splits that a plan's artifact lists."""
 LOCAL_UI_URL = "http://127.0.0.1:4200"
 
 
@@ -32,6 +49,53 @@ def run_url(run_id: str) -> str:
     return f"{base.rstrip('/')}/runs/flow-run/{run_id}"
 
 
+def announce_plan(plan: Plan, verb: str) -> None:
+    """Name the current flow run after what it has to do, and leave the plan as an artifact."""
+    num_changed = len(plan.build) + len(plan.resume)
+    changed = f"{num_changed:,} of {num_changed + len(plan.keep):,} splits changed"
+    name = f"{verb} {base_name(plan.table_uri)} · {changed}"
+    run_id = flow_run.get_id()
+    if run_id is not None:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(run_id), name=name)
+    create_markdown_artifact(key="plan", markdown=plan_markdown(plan, name), description=changed)
+
+
+def plan_markdown(plan: Plan, name: str) -> str:
+    """Give a plan as Markdown tables; text from the source is escaped."""
+    num_bytes = sum(item.split.num_bytes for item in plan.build)
+    rows = [
+        ("to build", f"{len(plan.build):,} ({num_bytes / 2**20:,.1f} MiB of raw text)"),
+        ("finished by an earlier run, to publish", f"{len(plan.resume):,}"),
+        ("to keep", f"{len(plan.keep):,}"),
+        ("to drop", f"{plan.num_splits_dropped:,}"),
+    ]
+    shown = [(f"`{markdown_cell(item.split.name)}`", f"{item.split.num_bytes:,}") for item in plan.build[:PLAN_SPLITS]]
+    more = len(plan.build) - len(shown)
+    sections = [
+        f"# {markdown_cell(name)}",
+        f"`{markdown_cell(plan.raw_uri)}` → `{markdown_cell(plan.table_uri)}`, version "
+        f"{'new' if plan.base_version is None else plan.base_version}, encoder `{markdown_cell(plan.encoder.model)}`",
+        _table(("splits", "count"), rows),
+    ]
+    if shown:
+        sections += ["## To build", _table(("split", "bytes"), shown), f"… and {more:,} more" if more else ""]
+    return "\n\n".join(sections)
+
+
+@task(
+    name="record metrics",
+    cache_policy=NO_CACHE,
+    retries=MAX_RETRIES,
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_jitter_factor=JITTER,
+    retry_condition_fn=failed_transiently,
+)
+def record_metrics(report: RefreshReport, started: dt.datetime, run_id: str, engine: str, concurrency: int) -> str:
+    """Write the run's metrics beside the table."""
+    return record_run(report, started, run_id=run_id, engine=engine, concurrency=concurrency)
+
+
 @task(name="report refresh", cache_policy=NO_CACHE)
 def report_refresh(report: RefreshReport) -> None:
     """Leave the run's counts, rates and rejects as a Markdown artifact."""
@@ -42,15 +106,15 @@ def report_markdown(report: RefreshReport) -> str:
     """Give a report as Markdown tables; text from the source is escaped."""
     rate = report.num_rows_read / report.seconds if report.seconds else 0.0
     sections = [
-        f"# {'Plan for' if report.dry_run else 'Refresh of'} `{_cell(report.table_uri)}`",
+        f"# {'Plan for' if report.dry_run else 'Refresh of'} `{markdown_cell(report.table_uri)}`",
         _table(
             ("", ""),
             [
-                ("source", f"`{_cell(report.raw_uri)}` ({report.num_objects:,} objects)"),
+                ("source", f"`{markdown_cell(report.raw_uri)}` ({report.num_objects:,} objects)"),
                 ("table version", str(report.version)),
                 (
                     "encoder",
-                    f"`{_cell(report.encoder)}` (dim {report.dim}, {report.encoder_fingerprint[:12]})",
+                    f"`{markdown_cell(report.encoder)}` (dim {report.dim}, {report.encoder_fingerprint[:12]})",
                 ),
                 ("seconds", f"{report.seconds:,.1f}"),
                 ("rows per second", f"{rate:,.0f}"),
@@ -83,7 +147,7 @@ def report_markdown(report: RefreshReport) -> str:
         rejects = [(reason, f"{count:,}") for reason, count in report.rejects_by_reason.items()]
         sections += ["## Rejected rows by reason", _table(("reason", "rows"), rejects)]
     if report.broken_objects:
-        broken = [(_cell(uri), _cell(why)) for uri, why in report.broken_objects.items()]
+        broken = [(markdown_cell(uri), markdown_cell(why)) for uri, why in report.broken_objects.items()]
         sections += ["## Objects that could not be read", _table(("object", "why"), broken)]
     return "\n\n".join(sections)
 
@@ -97,7 +161,7 @@ def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """Make text safe inside a Markdown table and inside HTML."""
     for raw, escaped in (
         ("&", "&amp;"),

@@ -1,0 +1,150 @@
+"""Everything on one machine: a Prefect server, a work pool with a worker, all deployments.
+
+    python deployments/serve.py          # what `make serve` runs
+
+Says the UI's address when it can be used and stops all of it on Ctrl-C. The server listens on 127.0.0.1 only.
+PREFECT_SERVER_API_PORT chooses the port (4200); SBERT_RAW_URI, SBERT_TABLE_URI, SBERT_LABELS_URI and SBERT_MODELS_URI say
+where things are (by default in data/).
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent / "data"
+POOL = "sbert"
+AUTOMATION = "sbert crash silent runs"
+START_SECONDS = 90
+STOP_SECONDS = 30
+
+
+def main() -> int:
+    """Start everything, wait for Ctrl-C or for a part to fail, stop everything."""
+    # Children of a shell's background job inherit an ignored Ctrl-C, and a worker that ignores it never stops.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    environment = _environment()
+    api = environment["PREFECT_API_URL"]
+    running: list[tuple[str, subprocess.Popen[bytes]]] = []
+    began = time.monotonic()
+    try:
+        _refuse_taken_port(environment)
+        running.append(("server", _start(["server", "start", "--host", "127.0.0.1"], environment, quiet=True)))
+        _wait_for_server(running[0][1], api)
+        _run(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
+        _run(["--no-prompt", "deploy", "--all"], environment)
+        _replace_automation(environment)
+        running.append(("worker", _start(["worker", "start", "--pool", POOL, "--name", "serve"], environment)))
+        print(
+            f"ready after {time.monotonic() - began:.0f} s: {api.removesuffix('/api')}  (Ctrl-C stops everything)",
+            flush=True,
+        )
+        while True:
+            for name, process in running:
+                if process.poll() is not None:
+                    print(f"the {name} ended with status {process.returncode}", file=sys.stderr)
+                    return 1
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        print("stopping", flush=True)
+        return 0
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        for name, process in reversed(running):
+            _end(name, process)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _environment() -> dict[str, str]:
+    port = os.environ.get("PREFECT_SERVER_API_PORT", "4200")
+    where = {name: str(DATA / name) for name in ("raw", "table", "labels", "models")}
+    return {
+        **{f"SBERT_{name.upper()}_URI": uri for name, uri in where.items()},
+        **os.environ,
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_PORT": port,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_CLI_COLORS": "false",
+    }
+
+
+def _refuse_taken_port(environment: dict[str, str]) -> None:
+    port = int(environment["PREFECT_SERVER_API_PORT"])
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise RuntimeError(
+                f"port {port} is taken: stop what listens there, or choose one with PREFECT_SERVER_API_PORT"
+            )
+
+
+def _prefect(arguments: list[str]) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]
+
+
+def _start(arguments: list[str], environment: dict[str, str], *, quiet: bool = False) -> subprocess.Popen[bytes]:
+    # A session of its own: Ctrl-C in the terminal reaches this program alone, which stops the parts in order.
+    out = subprocess.DEVNULL if quiet else None
+    return subprocess.Popen(
+        _prefect(arguments), cwd=HERE, env=environment, stdin=subprocess.DEVNULL, stdout=out, start_new_session=True
+    )
+
+
+def _run(arguments: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        _prefect(arguments),
+        cwd=HERE,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"prefect {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+
+
+def _replace_automation(environment: dict[str, str]) -> None:
+    name = ["automation", "delete", AUTOMATION]
+    subprocess.run(
+        _prefect(name), cwd=HERE, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )  # there is none the first time
+    _run(["automation", "create", "--from-file", "automations.yaml"], environment)
+
+
+def _wait_for_server(server: subprocess.Popen[bytes], api: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"the Prefect server did not answer at {api} within {START_SECONDS} s")
+
+
+def _end(name: str, process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT if name == "worker" else signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"the {name} does not stop, it is killed", file=sys.stderr)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What a run that did not end well leaves behind: an artifact that says what happened and what to do.
+
+Prefect calls a hook with exactly (flow, flow_run, state): in the flow's process when it fails, in the worker's when it
+crashed or was cancelled.
+"""
+
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import FlowRun, State, StateType
+
+from sbert.secrets import redact
+from tasks.report import markdown_cell
+
+__all__ = ["HOOKS", "leave_trace"]
+
+ADVICE = {
+    StateType.FAILED: "The table is as it was before. Remedy what the message says; the next run goes on from the splits "
+    "that are finished.",
+    StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). The table is as it was before; "
+    "the next run goes on from the splits that are finished.",
+    StateType.CANCELLED: "Stopped by a person. The table is as it was before; the next run goes on from the splits that are "
+    "finished.",
+}
+
+
+def leave_trace(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
+    """Leave a Markdown artifact at the run."""
+    markdown = failure_markdown(str(flow.name), str(flow_run.name), state)
+    with get_client(sync_client=True) as client:
+        client.create_artifact(
+            ArtifactCreate(
+                key="what-happened",
+                type="markdown",
+                description=f"{flow_run.name}: {state.name}",
+                data=markdown,
+                flow_run_id=flow_run.id,
+            )
+        )
+
+
+def failure_markdown(flow_name: str, run_name: str, state: State[Any]) -> str:
+    """Give the text of the artifact; whatever comes from data is escaped, credentials are taken out."""
+    message = markdown_cell(redact(state.message or "no message"))
+    advice = ADVICE.get(state.type, "")
+    return (
+        f"# {markdown_cell(run_name)}: {markdown_cell(state.name or state.type.value)}\n\n"
+        f"**{markdown_cell(flow_name)}** ended at {state.timestamp:%Y-%m-%d %H:%M:%S} UTC:\n\n> {message}\n\n{advice}\n"
+    )
+
+
+HOOKS: dict[str, Any] = {
+    "on_failure": [leave_trace],
+    "on_crashed": [leave_trace],
+    "on_cancellation": [leave_trace],
+}
+"""For the decorator of every flow: ``@flow(..., **HOOKS)``."""
