@@ -57,12 +57,13 @@ class BuildContext(BaseModel):
         default=None,
         description="Threads of the encoder in a worker process; empty when the planning process itself builds.",
     )
+    force: bool = Field(default=False, description="Whether vectors are computed anew.")
 
 
 def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildContext:
     """Gather what workers need for the splits of `plan`."""
     known: list[str] = []
-    if plan.base_version is not None and plan.build:
+    if plan.base_version is not None and plan.build and not plan.force:
         table = Table.open(plan.table_uri, plan.base_version)
         if table.encoder.fingerprint == plan.encoder.fingerprint:
             known = [shard.name for shard in table.shards()]
@@ -74,7 +75,8 @@ def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildCo
         encoder=plan.encoder,
         kept_schema=plan.kept_schema,
         rows_fingerprint=plan.rows_fingerprint,
-        have=frozenset(planned.fingerprint for planned in plan.keep) | {shard.fingerprint for shard in plan.drop},
+        have=plan.have - plan.gone if plan.force else plan.have,
+        force=plan.force,
         known_shards=tuple(known),
     )
 
@@ -197,7 +199,13 @@ class SplitBuilder:
             encoder_fingerprint=self.context.encoder.fingerprint,
             name=planned.split.name,
             spans=[
-                RecordedSpan(uri=span.object.uri, version=span.object.version, start=span.start, stop=span.stop)
+                RecordedSpan(
+                    uri=span.object.uri,
+                    version=span.object.version,
+                    start=span.start,
+                    stop=span.stop,
+                    max_rows=span.max_rows,
+                )
                 for span in planned.split.spans
             ],
             shards=shards,
@@ -205,6 +213,7 @@ class SplitBuilder:
             counts=counts,
             run_id=self.context.run_id,
             built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            forced=self.context.force,
         )
 
     def close(self) -> None:

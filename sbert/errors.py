@@ -22,6 +22,7 @@
         ├── NotATableError        no table at the URI
         ├── EncoderMismatchError  rows of one encoder offered to a table of another
         ├── CommitConflictError   another writer committed first
+        ├── MassDeletionError     a run would drop more of the table than is accepted
         └── AccountingError       rows read and rows accounted for differ
 
 Messages name the thing, both numbers and the remedy.
@@ -39,6 +40,7 @@ __all__ = [
     "IncompleteError",
     "LabelError",
     "LeakageError",
+    "MassDeletionError",
     "MissingError",
     "ModelError",
     "NotATableError",
@@ -170,6 +172,18 @@ class EncoderMismatchError(TableError):
 
 class CommitConflictError(TableError):
     """Another writer committed first; nothing of this commit was published."""
+
+
+class MassDeletionError(TableError):
+    """A run would drop more of the table than is accepted. ``report`` is what it would have done."""
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the report when the error travels between processes."""
+        return (type(self), (str(self), self.report))
 
 
 class AccountingError(TableError):

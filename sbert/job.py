@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sbert.cleaning import CleaningSettings
 from sbert.encoder import ComputeDtype
 from sbert.errors import SettingsError
+from sbert.selection import Selection
 from sbert.shards import RESERVED_COLUMNS, ShardSettings
 from sbert.source import ReadSettings, SourceSettings, SplitSettings
 from sbert.windowing import WindowSettings
 
-__all__ = ["EncodingSettings", "RefreshJob", "RefreshSettings", "TruncationPolicy"]
+__all__ = ["EncodingSettings", "GuardSettings", "RefreshJob", "RefreshSettings", "TruncationPolicy"]
 
 
 class TruncationPolicy(StrEnum):
@@ -71,6 +72,19 @@ class EncodingSettings(BaseModel):
     )
 
 
+class GuardSettings(BaseModel):
+    """What a run may take away."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_drop_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Share of the table's rows, and of its source objects, that one run may drop (0 to 1).",
+    )
+
+
 class RefreshSettings(BaseModel):
     """Everything about a refresh beyond where to read, where to write and which model."""
 
@@ -82,6 +96,7 @@ class RefreshSettings(BaseModel):
     reading: ReadSettings = Field(default_factory=ReadSettings, description="Sizes of the blocks that are read.")
     splits: SplitSettings = Field(default_factory=SplitSettings, description="Sizes of the units of work.")
     shards: ShardSettings = Field(default_factory=ShardSettings, description="Sizes of the files that are written.")
+    guard: GuardSettings = Field(default_factory=GuardSettings, description="What a run may take away.")
     run_file_bytes: int = Field(
         default=4 * 2**30,
         ge=0,
@@ -103,9 +118,13 @@ class RefreshSettings(BaseModel):
         chosen = {name: value for name, value in columns.items() if value is not None}
         return RefreshSettings.model_validate({**self.model_dump(), "source": {**self.source.model_dump(), **chosen}})
 
+    def allowing_drops(self, allowed: bool) -> "RefreshSettings":
+        """Give settings under which a run may drop everything, if `allowed`."""
+        return self.model_copy(update={"guard": GuardSettings(max_drop_share=1)}) if allowed else self
+
 
 class RefreshJob(BaseModel):
-    """One refresh: bring the table up to date with the raw text."""
+    """One refresh, or with a selection one backfill: bring the table up to date with the raw text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -115,3 +134,17 @@ class RefreshJob(BaseModel):
         default=None, description="Sentence encoder: folder, s3:// URI or hub id; empty for the table's own."
     )
     settings: RefreshSettings = Field(default_factory=RefreshSettings, description="Everything else.")
+    selection: Selection | None = Field(
+        default=None,
+        description="Objects to work on, all others keep their rows; empty for all, dropping what is gone.",
+    )
+    force: bool = Field(default=False, description="Whether to compute every vector anew.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "RefreshJob":
+        if self.force and self.selection is not None and self.selection.limit is not None:
+            raise SettingsError(
+                f"force with limit {self.selection.limit}: force computes whole objects anew, limit cuts them: leave one "
+                "out, or choose fewer objects with include"
+            )
+        return self

@@ -5,23 +5,32 @@ are read, cleaning, encoder), and its shards carry the fingerprint in their name
 ``have - wanted`` is to be dropped, and nothing else is remembered between runs.
 """
 
-import hashlib
-import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.choice import choose
+from sbert.compacted import locate_splits
 from sbert.encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
-from sbert.errors import EncoderMismatchError
-from sbert.job import EncodingSettings, RefreshJob, RefreshSettings, TruncationPolicy
+from sbert.errors import EncoderMismatchError, SettingsError
+from sbert.guard import Losses, foresee_losses
+from sbert.job import EncodingSettings, RefreshJob, TruncationPolicy
 from sbert.loading import EncoderSpec, load_encoder
+from sbert.naming import (
+    FORMAT,
+    PlannedSplit,
+    hash_json,
+    identity_fingerprint,
+    rows_fingerprint,
+    split_fingerprint,
+    without_objects,
+)
 from sbert.records import SplitRecord, completed_splits
-from sbert.source import Split, infer_kept_schema, list_objects, make_splits, with_first_rows
+from sbert.source import infer_kept_schema, list_objects, with_first_rows
 from sbert.storage import normalize_uri
-from sbert.table import EncoderInfo, Table, TableShard, find_table
+from sbert.table import EncoderInfo, Table, TableShard, find_table, recorded_in
 
 __all__ = [
     "Plan",
@@ -35,19 +44,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-FORMAT = 1
-"""Raised when the same settings would give other rows than before, so that everything is built anew."""
-FINGERPRINT_CHARACTERS = 32
-
-
-class PlannedSplit(BaseModel):
-    """A split of the source with the name its rows go by."""
-
-    model_config = ConfigDict(frozen=True)
-
-    split: Split
-    fingerprint: str
 
 
 class Plan(BaseModel):
@@ -64,25 +60,36 @@ class Plan(BaseModel):
     kept_schema: dict[str, pl.DataType]
     num_objects: int
     num_bytes: int
+    shards: list[TableShard] = Field(description="Shards of the base version.")
     build: list[PlannedSplit] = Field(description="Splits to build: neither in the table nor completed before.")
     resume: list[SplitRecord] = Field(description="Splits that an earlier, interrupted run completed.")
     keep: list[PlannedSplit] = Field(description="Splits whose rows the table has.")
-    drop: list[TableShard] = Field(description="Shards whose split is no longer in the source.")
+    gone: frozenset[str] = Field(description="Splits that leave the table, by fingerprint.")
+    chosen: frozenset[str] | None = Field(
+        default=None, description="Objects a backfill works on, by URI; all others keep their rows. None: all."
+    )
+    force: bool = Field(default=False, description="Whether vectors are computed anew.")
+    losses: Losses = Field(default=Losses(), description="Rows and objects that disappear.")
 
     @property
     def is_empty(self) -> bool:
         """Whether the table already shows the source."""
-        return not (self.build or self.resume or self.drop) and self.base_version is not None
+        return not (self.build or self.resume or self.gone) and self.base_version is not None
+
+    @property
+    def have(self) -> frozenset[str]:
+        """Splits of the base version, by fingerprint."""
+        return frozenset(fingerprint for shard in self.shards for fingerprint in shard.fingerprints)
+
+    @property
+    def drop(self) -> list[TableShard]:
+        """Shards that hold rows of splits that leave the table."""
+        return [shard for shard in self.shards if shard.fingerprints & self.gone]
 
     @property
     def num_splits_dropped(self) -> int:
         """Splits of the table that are no longer wanted."""
-        return len({shard.fingerprint for shard in self.drop})
-
-
-def _hash(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        return len(self.gone)
 
 
 def encoder_spec(job: RefreshJob, table: Table | None) -> EncoderSpec:
@@ -106,7 +113,7 @@ def _is_folder(model: str) -> bool:
 def encoding_fingerprint(encoder: SentenceEncoder, encoding: EncodingSettings) -> str:
     """Give the hash of everything that decides the vector of a cleaned text: encoder, prompt and windows."""
     windows = encoding.windows.model_dump(mode="json") if encoding.truncation is TruncationPolicy.WINDOW else None
-    return _hash([FORMAT, encoder.fingerprint, document_prompt(encoder, encoding), windows])
+    return hash_json([FORMAT, encoder.fingerprint, document_prompt(encoder, encoding), windows])
 
 
 def document_prompt(encoder: SentenceEncoder, encoding: EncodingSettings) -> str:
@@ -130,38 +137,6 @@ def encoder_info(spec: EncoderSpec, encoder: SentenceEncoder, encoding: Encoding
     )
 
 
-def rows_fingerprint(encoder_fingerprint: str, settings: RefreshSettings) -> str:
-    """Give the hash of everything but the source objects that decides the rows of a split."""
-    return _hash(
-        [
-            FORMAT,
-            encoder_fingerprint,
-            settings.source.model_dump(mode="json"),
-            settings.cleaning.model_dump(mode="json"),
-            settings.encoding.truncation.value == TruncationPolicy.REJECT.value,
-        ]
-    )
-
-
-def split_fingerprint(split: Split, rows: str) -> str:
-    """Give the name that the rows of a split go by: 32 hex digits."""
-    return identity_fingerprint(split.identity(), rows)
-
-
-def identity_fingerprint(identity: Sequence[Sequence[str | int | None]], rows: str) -> str:
-    """Give the name of rows made of the objects of `identity`: (uri, version, start, stop) each."""
-    return _hash([rows, identity])[:FINGERPRINT_CHARACTERS]
-
-
-def without_objects(planned: PlannedSplit, uris: set[str], rows: str) -> PlannedSplit | None:
-    """Give a split without the objects of `uris`, named by what is left; None when nothing is."""
-    spans = tuple(span for span in planned.split.spans if span.object.uri not in uris)
-    if not spans:
-        return None
-    split = Split(spans=spans, name=planned.split.name)
-    return PlannedSplit(split=split, fingerprint=split_fingerprint(split, rows))
-
-
 def check_same_encoder(job: RefreshJob, table: Table, info: EncoderInfo) -> None:
     """Refuse to change a table's encoder unless a model was named, and never to another dim.
 
@@ -172,6 +147,12 @@ def check_same_encoder(job: RefreshJob, table: Table, info: EncoderInfo) -> None
         table.check_encoder(info.fingerprint, info.dim)
     if info.fingerprint == table.encoder.fingerprint:
         return
+    if job.selection is not None and job.model is not None:
+        raise EncoderMismatchError(
+            f"{table.uri}: the table's encoder is {table.encoder.model} ({table.encoder.fingerprint[:12]}), the backfill "
+            f"names {info.model} ({info.fingerprint[:12]}): a table has one encoder; backfill to a new table, or switch "
+            "this one with `sbert refresh --model`"
+        )
     if job.model is None:
         raise EncoderMismatchError(
             f"{table.uri}: the table was made by {table.encoder.model} with fingerprint "
@@ -192,10 +173,11 @@ def make_plan(job: RefreshJob) -> Plan:
     """Compare source and table; nothing is written.
 
     Raises:
-        MissingError, EmptySourceError: nothing to read at ``raw_uri``.
+        MissingError, EmptySourceError: nothing to read at ``raw_uri``, or nothing that was chosen.
         ColumnError: a named column is not there.
         NotATableError: ``table_uri`` holds something else.
         EncoderMismatchError: the table's encoder is another one.
+        SettingsError: a combination that cannot work.
     """
     table_uri = normalize_uri(job.table_uri)
     settings = job.settings
@@ -206,20 +188,17 @@ def make_plan(job: RefreshJob) -> Plan:
     if table is not None:
         check_same_encoder(job, table, info)
     rows = rows_fingerprint(info.fingerprint, settings)
-    wanted = [
-        PlannedSplit(split=split, fingerprint=split_fingerprint(split, rows))
-        for split in make_splits(objects, settings.splits)
-    ]
-    shards = table.shards() if table is not None else []
-    have = {shard.fingerprint for shard in shards}
-    missing = [planned for planned in wanted if planned.fingerprint not in have]
-    completed = completed_splits(table_uri, [planned.fingerprint for planned in missing]) if missing else {}
-    build = [planned for planned in missing if planned.fingerprint not in completed]
+    shards = locate_splits(table_uri, table.shards()) if table is not None else []
+    have = frozenset(fingerprint for shard in shards for fingerprint in shard.fingerprints)
+    choice = choose(job, objects, have, rows)
+    check_columns(job, table, stays=choice.stays)
+    completed = _completed(job, table, choice.missing, shards) if choice.missing else {}
+    build = [planned for planned in choice.missing if planned.fingerprint not in completed]
     kept_schema = infer_kept_schema(objects, settings.source) if build or table is None else {}
     if table is not None and set(table.kept_schema) == set(settings.source.keep_columns):
         kept_schema = table.kept_schema  # types stay what they are, whatever the newest object looks like
     numbered = with_first_rows([planned.split for planned in build])
-    return Plan(
+    plan = Plan(
         raw_uri=normalize_uri(job.raw_uri),
         table_uri=table_uri,
         base_version=table.version if table is not None else None,
@@ -229,11 +208,51 @@ def make_plan(job: RefreshJob) -> Plan:
         kept_schema={name: kept_schema[name] for name in settings.source.keep_columns},
         num_objects=len(objects),
         num_bytes=sum(item.num_bytes for item in objects),
+        shards=shards,
         build=[
             PlannedSplit(split=split, fingerprint=planned.fingerprint)
             for split, planned in zip(numbered, build, strict=True)
         ],
         resume=list(completed.values()),
-        keep=[planned for planned in wanted if planned.fingerprint in have],
-        drop=[shard for shard in shards if shard.fingerprint not in {planned.fingerprint for planned in wanted}],
+        keep=choice.keep,
+        gone=choice.gone,
+        chosen=choice.chosen,
+        force=job.force,
+    )
+    if job.selection is not None or not plan.gone:
+        return plan
+    return plan.model_copy(update={"losses": foresee_losses(table_uri, shards, choice, objects)})
+
+
+def _completed(
+    job: RefreshJob, table: Table | None, missing: list[PlannedSplit], shards: list[TableShard]
+) -> dict[str, SplitRecord]:
+    """Give the records of missing splits that an interrupted run completed.
+
+    A forced run goes on from a forced run only, and only from one that never committed.
+    """
+    completed = completed_splits(normalize_uri(job.table_uri), [planned.fingerprint for planned in missing])
+    if not (job.force and completed) or table is None:
+        return completed
+    committed = {recorded_in(entry).get("run_id") for entry in table.history()}
+    names = {shard.name for shard in shards}
+    return {
+        fingerprint: record
+        for fingerprint, record in completed.items()
+        if record.forced and record.run_id not in committed and not names & {shard.name for shard in record.shards}
+    }
+
+
+def check_columns(job: RefreshJob, table: Table | None, *, stays: bool) -> None:
+    """Refuse a backfill that would put rows with other kept columns beside those that stay.
+
+    Raises:
+        SettingsError: naming both lists.
+    """
+    asked = list(job.settings.source.keep_columns)
+    if table is None or not stays or job.selection is None or set(asked) == set(table.kept_schema):
+        return
+    raise SettingsError(
+        f"{table.uri}: the table keeps the columns {list(table.kept_schema)}, the backfill asks for {asked}: rows outside "
+        "the choice cannot stay beside rows of other columns; give the same keep_columns, or run `sbert refresh`"
     )

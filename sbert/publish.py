@@ -1,10 +1,9 @@
-"""Publish what was built: settle what could not be read, check what was made, commit once.
+"""Publish what was built: check what was made and what would disappear, commit once.
 
 The one idea: everything before the commit only adds files that no reader sees; the commit itself is one atomic step
 against the version that the plan was made for, and fails cleanly when another run was faster.
 """
 
-import datetime as dt
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
@@ -12,117 +11,28 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.build import BuildResult
 from sbert.counts import RowCounts
 from sbert.duplicates import KeyLedger, row_keys
-from sbert.errors import TableError, TruncationError
+from sbert.errors import TruncationError
+from sbert.guard import Losses, check_losses
 from sbert.job import RefreshSettings, TruncationPolicy
-from sbert.plan import Plan, identity_fingerprint
+from sbert.naming import identity_fingerprint
+from sbert.plan import Plan
 from sbert.quality import check_not_collapsed
-from sbert.records import RecordedSpan, SplitRecord, read_record, write_record
-from sbert.shards import ShardSettings, ShardWriter, embedding_matrix, table_schema
+from sbert.records import SplitRecord, read_records
+from sbert.settle import Changes
+from sbert.shards import embedding_matrix
 from sbert.storage import join, open_input
-from sbert.table import Table, TableShard, commit
+from sbert.table import Table, commit
 
-__all__ = ["Changes", "duplicate_ids_across_splits", "publish", "settle"]
+__all__ = ["duplicate_ids_across_splits", "publish"]
 
 log = logging.getLogger(__name__)
 
 PROBE_SHARDS = 8
 PROBE_ROWS = 64
-
-
-class Changes(BaseModel):
-    """What the commit will do, once every split has been built or given up."""
-
-    model_config = ConfigDict(frozen=True)
-
-    add: list[SplitRecord] = Field(description="Finished splits whose shards join the table.")
-    drop: list[TableShard] = Field(description="Shards that leave it.")
-    broken: dict[str, str] = Field(description="Reason for each object that could not be read, by URI.")
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to commit."""
-        return not (self.add or self.drop)
-
-
-def settle(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Changes:
-    """Decide what joins and what leaves the table, so that an unreadable object keeps its earlier rows.
-
-    Rows of an unreadable object that shared a shard with others are copied into a shard of their own.
-
-    Raises:
-        TableError: when earlier rows would have to be kept beside rows of another encoder or schema.
-    """
-    results = list(results)
-    broken = {uri: reason for result in results for uri, reason in result.broken.items()}
-    add = [*plan.resume, *(result.record for result in results if result.record is not None)]
-    if not broken:
-        return Changes(add=add, drop=plan.drop, broken={})
-    add = [record for record in add if not any(span.uri in broken for span in record.spans)]
-    kept_anyway = {result.built.fingerprint for result in results if result.built is not None and result.record is None}
-    drop = [shard for shard in plan.drop if shard.fingerprint not in kept_anyway]
-    if plan.base_version is None or not drop:
-        return Changes(add=add, drop=drop, broken=broken)
-    table = Table.open(plan.table_uri, plan.base_version)
-    for fingerprint in sorted({shard.fingerprint for shard in drop}):
-        old = read_record(plan.table_uri, fingerprint)
-        if old is None:
-            raise TableError(
-                f"{plan.table_uri}: the record of split {fingerprint} is gone, cannot tell whose rows it has"
-            )
-        spans = [span for span in old.spans if span.uri in broken]
-        if not spans:
-            continue
-        if table.encoder.fingerprint != plan.encoder.fingerprint or table.kept_schema != plan.kept_schema:
-            raise TableError(
-                f"{spans[0].uri}: cannot be read ({broken[spans[0].uri]}), and its earlier rows cannot stay beside rows "
-                "of another encoder or other columns: nothing was published; repair or remove the object and run again "
-                "(what was built is kept)"
-            )
-        if len(spans) == len(old.spans):
-            drop = [shard for shard in drop if shard.fingerprint != fingerprint]
-        else:
-            add.append(_copy_rows(plan, old, spans, run_id))
-    return Changes(add=add, drop=drop, broken=broken)
-
-
-def _copy_rows(plan: Plan, old: SplitRecord, spans: list[RecordedSpan], run_id: str) -> SplitRecord:
-    """Copy the rows of some objects of a split from its shards into shards of their own."""
-    identity = [[span.uri, span.version, span.start, span.stop] for span in spans]
-    fingerprint = identity_fingerprint(identity, plan.rows_fingerprint)
-    uris = pa.array([span.uri for span in spans], pa.string())
-    schema = table_schema(plan.kept_schema)
-    num_rows = 0
-    with ShardWriter(plan.table_uri, fingerprint, schema, ShardSettings()) as writer:
-        for shard in old.shards:
-            uri = join(plan.table_uri, shard.name)
-            with open_input(uri) as file, pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches():
-                    rows = pa.Table.from_batches([batch])
-                    rows = rows.filter(pc.is_in(rows["source"], uris))
-                    writer.write(rows)
-                    num_rows += rows.num_rows
-        shards = writer.close()
-    record = SplitRecord(
-        fingerprint=fingerprint,
-        encoder_fingerprint=plan.encoder.fingerprint,
-        name=f"earlier rows of {len(spans)} unreadable object{'s' if len(spans) > 1 else ''}",
-        spans=spans,
-        shards=shards,
-        rejects=None,
-        counts=RowCounts(),
-        run_id=run_id,
-        built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    )
-    write_record(plan.table_uri, record)
-    return record
 
 
 def duplicate_ids_across_splits(plan: Plan, changes: Changes) -> dict[str, frozenset[str]]:
@@ -189,6 +99,23 @@ def check_before_commit(plan: Plan, changes: Changes, settings: RefreshSettings)
             "published; choose truncation window, reject or truncate, or raise max_truncated_share"
         )
     check_not_collapsed(_sample_vectors(plan, changes), what=plan.raw_uri)
+    check_losses(plan.table_uri, losses_of(plan, changes), settings.guard)
+
+
+def losses_of(plan: Plan, changes: Changes) -> Losses:
+    """Give what disappears: the objects no longer listed, and rows that splits lost without a change of settings."""
+    dropped = sum(shard.num_rows for shard in changes.drop)
+    if dropped <= changes.num_rows_added:
+        return plan.losses
+    replaced = sum(
+        record.fingerprint != identity_fingerprint([span.identity() for span in record.spans], plan.rows_fingerprint)
+        for record in read_records(plan.table_uri, changes.gone).values()
+    )
+    if replaced:  # rows of other settings or another encoder: fewer of them may be just what was asked for
+        return plan.losses
+    num_rows = sum(shard.num_rows for shard in plan.shards)
+    lost = max(plan.losses.num_rows_lost, dropped - changes.num_rows_added)
+    return plan.losses.model_copy(update={"num_rows": num_rows, "num_rows_lost": lost})
 
 
 def _sample_vectors(plan: Plan, changes: Changes) -> np.ndarray:
@@ -222,7 +149,7 @@ def publish(
     return commit(
         plan.table_uri,
         table,
-        add=[shard for record in changes.add for shard in record.shards],
+        add=[*(shard for record in changes.add for shard in record.shards), *changes.moved],
         drop=changes.drop,
         encoder=plan.encoder,
         kept_schema=plan.kept_schema,

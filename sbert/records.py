@@ -6,6 +6,8 @@ Records live in ``_splits/`` beside the shards (readers and vacuum ignore names 
 """
 
 import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +26,7 @@ __all__ = [
     "completed_splits",
     "find_record",
     "read_record",
+    "read_records",
     "read_rejects",
     "write_record",
 ]
@@ -33,6 +36,7 @@ log = logging.getLogger(__name__)
 SPLITS_FOLDER = "_splits"
 REJECTED_FOLDER = "_rejected"
 SUFFIX = ".json"
+MAX_THREADS = 16
 
 
 class RecordedSpan(BaseModel):
@@ -44,6 +48,12 @@ class RecordedSpan(BaseModel):
     version: str
     start: int | None = None
     stop: int | None = None
+    max_rows: int | None = None
+
+    def identity(self) -> list[str | int | None]:
+        """Give what decides the rows, as `Span.identity` does."""
+        facts = [self.uri, self.version, self.start, self.stop]
+        return facts if self.max_rows is None else [*facts, self.max_rows]
 
 
 class SplitRecord(BaseModel):
@@ -60,6 +70,7 @@ class SplitRecord(BaseModel):
     counts: RowCounts
     run_id: str
     built_at: str = Field(description="UTC time in ISO 8601.")
+    forced: bool = Field(default=False, description="Whether every vector was computed anew.")
 
 
 def record_uri(table_uri: str, fingerprint: str) -> str:
@@ -76,10 +87,7 @@ def completed_splits(table_uri: str, fingerprints: list[str]) -> dict[str, Split
     candidates = [fingerprint for fingerprint in fingerprints if fingerprint + SUFFIX in names]
     files = list_names(table_uri) if candidates else {}
     found: dict[str, SplitRecord] = {}
-    for fingerprint in candidates:
-        record = read_record(table_uri, fingerprint)
-        if record is None:
-            continue
+    for fingerprint, record in read_records(table_uri, candidates).items():
         if all(files.get(shard.name) == shard.num_bytes for shard in record.shards):
             found[fingerprint] = record
         else:
@@ -98,7 +106,7 @@ def read_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
     try:
         return SplitRecord.model_validate_json(read_bytes(uri))
     except (MissingError, ValidationError) as error:
-        log.warning("completion record %s cannot be used, its split is built again: %s", uri, error)
+        log.warning("completion record %s cannot be used: %s", uri, error)
         return None
 
 
@@ -108,6 +116,14 @@ def find_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
         return SplitRecord.model_validate_json(read_bytes(record_uri(table_uri, fingerprint)))
     except (MissingError, ValidationError):
         return None
+
+
+def read_records(table_uri: str, fingerprints: Iterable[str]) -> dict[str, SplitRecord]:
+    """Give the records of splits, by fingerprint; those that cannot be used are left out."""
+    wanted = sorted(fingerprints)
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        found = pool.map(lambda fingerprint: read_record(table_uri, fingerprint), wanted)
+        return {record.fingerprint: record for record in found if record is not None}
 
 
 def rejects_name(fingerprint: str) -> str:

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from sbert.counts import RowCounts
 from sbert.plan import Plan
-from sbert.publish import Changes
+from sbert.settle import Changes
 
 __all__ = ["RefreshReport"]
 
@@ -35,6 +35,8 @@ class RefreshReport(BaseModel):
     num_splits_resumed: int = Field(default=0, description="Finished by an earlier, interrupted run; published now.")
     num_splits_kept: int = 0
     num_splits_dropped: int = 0
+    num_objects_lost: int = Field(default=0, description="Objects of the table that are no longer in the source.")
+    num_rows_lost: int = Field(default=0, description="Rows of those objects.")
     broken_objects: dict[str, str] = Field(default_factory=dict, description="Objects that could not be read, and why.")
     seconds: float = 0.0
     run_url: str | None = None
@@ -61,6 +63,8 @@ class RefreshReport(BaseModel):
             num_splits_resumed=len(plan.resume),
             num_splits_kept=len(plan.keep),
             num_splits_dropped=plan.num_splits_dropped,
+            num_objects_lost=plan.losses.num_objects_lost,
+            num_rows_lost=plan.losses.num_rows_lost,
         )
 
     @classmethod
@@ -85,7 +89,7 @@ class RefreshReport(BaseModel):
                 "num_rows": num_rows,
                 "num_splits_built": num_built,
                 "num_splits_resumed": len(changes.add) - num_built,
-                "num_splits_dropped": len({shard.fingerprint for shard in changes.drop}),
+                "num_splits_dropped": len(changes.gone),
                 "broken_objects": changes.broken,
                 "seconds": round(seconds, 3),
             }

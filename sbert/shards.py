@@ -23,6 +23,7 @@ from sbert.storage import OutputFile, delete, join, open_output, translate_error
 
 __all__ = [
     "RESERVED_COLUMNS",
+    "STAT_COLUMNS",
     "ShardRecord",
     "ShardSettings",
     "ShardWriter",

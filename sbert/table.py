@@ -20,14 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder import SentenceEncoder
 from sbert.errors import CommitConflictError, EncoderMismatchError, MissingError, NotATableError, TableError
-from sbert.shards import ShardRecord, fingerprint_of_shard, table_schema
+from sbert.shards import STAT_COLUMNS, ShardRecord, fingerprint_of_shard, table_schema
 from sbert.storage import delta_storage_options, join, list_names, normalize_uri, translate_errors
 
-__all__ = ["EncoderInfo", "Table", "TableShard", "commit", "find_table", "recorded_in"]
+__all__ = ["EncoderInfo", "SplitRows", "Table", "TableShard", "commit", "find_table", "recorded_in"]
 
 log = logging.getLogger(__name__)
 
 METADATA_KEY = "sbert"
+ACTION_COLUMNS = ("path", "size_bytes", "num_records")
 BASE_COLUMNS = frozenset({"id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated"})
 
 
@@ -49,6 +50,16 @@ class EncoderInfo(BaseModel):
     prompt: str = Field(default="", description="Text put before each document.")
 
 
+class SplitRows(BaseModel):
+    """Where in a shard the rows of one split are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str
+    first_row: int
+    num_rows: int
+
+
 class TableShard(BaseModel):
     """One shard of a version of the table."""
 
@@ -58,6 +69,25 @@ class TableShard(BaseModel):
     fingerprint: str
     num_rows: int
     num_bytes: int
+    splits: tuple[SplitRows, ...] = Field(
+        default=(), description="Splits whose rows it holds; of a compacted shard known after reading its footer."
+    )
+    bounds: dict[str, tuple[str, str]] = Field(default_factory=dict, description="Least and greatest value by column.")
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """The splits whose rows it holds."""
+        return frozenset(rows.fingerprint for rows in self.splits)
+
+    def record(self) -> ShardRecord:
+        """Give what the log needs to take the shard in again."""
+        return ShardRecord(
+            name=self.name,
+            num_rows=self.num_rows,
+            num_bytes=self.num_bytes,
+            min_values={name: low for name, (low, _) in self.bounds.items()},
+            max_values={name: high for name, (_, high) in self.bounds.items()},
+        )
 
 
 class Table:
@@ -116,14 +146,14 @@ class Table:
         return pa.schema([_plain(field) for field in pa.schema(self._delta.schema().to_arrow())])
 
     def shards(self) -> list[TableShard]:
-        """Give the shards of this version, ordered by name."""
+        """Give the shards of this version, ordered by name, from the log alone."""
         actions = pa.table(self._delta.get_add_actions(flatten=True))
-        columns = actions.select(["path", "size_bytes", "num_records"]).to_pydict()
-        found = [
-            TableShard(name=path, fingerprint=fingerprint_of_shard(path), num_rows=rows or 0, num_bytes=size)
-            for path, size, rows in zip(columns["path"], columns["size_bytes"], columns["num_records"], strict=True)
-        ]
-        return sorted(found, key=lambda shard: shard.name)
+        bounded = [name for name in STAT_COLUMNS if {f"min.{name}", f"max.{name}"} <= set(actions.column_names)]
+        extremes = [f"{side}.{name}" for name in bounded for side in ("min", "max")]
+        return sorted(
+            (_shard_of(action, bounded) for action in actions.select([*ACTION_COLUMNS, *extremes]).to_pylist()),
+            key=lambda shard: shard.name,
+        )
 
     def shard_uri(self, name: str) -> str:
         """Give the location of a shard."""
@@ -182,6 +212,20 @@ def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
     """Give what this library recorded in a commit: run id, encoder and counts; empty for other writers' commits."""
     recorded = commit_info.get(METADATA_KEY)
     return dict(json.loads(recorded)) if recorded else {}
+
+
+def _shard_of(action: dict[str, Any], bounded: list[str]) -> TableShard:
+    name, num_rows = action["path"], action["num_records"] or 0
+    fingerprint = fingerprint_of_shard(name)
+    pairs = {column: (action[f"min.{column}"], action[f"max.{column}"]) for column in bounded}
+    return TableShard(
+        name=name,
+        fingerprint=fingerprint,
+        num_rows=num_rows,
+        num_bytes=action["size_bytes"],
+        splits=(SplitRows(fingerprint=fingerprint, first_row=0, num_rows=num_rows),),
+        bounds={column: pair for column, pair in pairs.items() if None not in pair},
+    )
 
 
 def _plain(field: pa.Field) -> pa.Field:

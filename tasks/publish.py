@@ -9,7 +9,8 @@ from sbert.build import BuildResult
 from sbert.counts import RowCounts
 from sbert.job import RefreshSettings
 from sbert.plan import Plan
-from sbert.publish import Changes, publish, settle
+from sbert.publish import publish
+from sbert.settle import Changes, settle
 from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
 
 __all__ = ["publish_table", "settle_splits"]

@@ -23,7 +23,20 @@ for _name, _value in {
 
 from sbert.errors import SbertError  # noqa: E402
 
-__all__ = ["Json", "RawUri", "TableUri", "app", "cell", "err", "errors", "out", "parse_settings", "print_result"]
+__all__ = [
+    "EngineOption",
+    "Json",
+    "RawUri",
+    "TableUri",
+    "app",
+    "cell",
+    "err",
+    "errors",
+    "out",
+    "parse_engine",
+    "parse_settings",
+    "print_result",
+]
 
 app = typer.Typer(
     add_completion=False,
@@ -35,6 +48,9 @@ app = typer.Typer(
 RawUri = Annotated[str, typer.Argument(metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.")]
 TableUri = Annotated[str, typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="Where splits are built: local, ray, dask, or a JSON object of its settings.")
+]
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -91,6 +107,12 @@ def parse_settings(text: str | None) -> Any:
         return RefreshSettings.model_validate_json(text)
     except OSError as error:
         raise SettingsError(f"--settings {text}: {error}") from error
+
+
+def parse_engine(text: str) -> Any:
+    from flows.engines import EngineSettings
+
+    return EngineSettings.model_validate_json(text) if text.startswith("{") else EngineSettings.model_validate(text)
 
 
 def cell(value: Any) -> str:

@@ -1,12 +1,34 @@
 """``sbert refresh``."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.common import Json, RawUri, TableUri, app, err, errors, out, parse_settings, print_result
-from sbert.errors import IncompleteError
+from flows.cli.common import (
+    EngineOption,
+    Json,
+    RawUri,
+    TableUri,
+    app,
+    err,
+    errors,
+    out,
+    parse_engine,
+    parse_settings,
+    print_result,
+)
+from sbert.errors import IncompleteError, MassDeletionError
+
+if TYPE_CHECKING:
+    from sbert.job import RefreshSettings
+    from sbert.report import RefreshReport
+
+
+TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text. [text]")]
+IdColumn = Annotated[str | None, typer.Option(help="Column that holds the id. [id, else derived]")]
+KeepColumns = Annotated[str | None, typer.Option(help="Source columns to keep, separated by commas.")]
 
 
 @app.command()
@@ -14,40 +36,60 @@ def refresh(
     raw_uri: RawUri,
     table_uri: TableUri,
     model: Annotated[str | None, typer.Option(help="Encoder: folder, s3:// URI or hub id. [table's own]")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column that holds the text. [text]")] = None,
-    id_column: Annotated[str | None, typer.Option(help="Column that holds the id. [id, else derived]")] = None,
-    keep_columns: Annotated[str | None, typer.Option(help="Source columns to keep, separated by commas.")] = None,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
+    keep_columns: KeepColumns = None,
     settings: Annotated[str | None, typer.Option(help="All other settings, as a JSON object or @file.json.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Splits that are worked on at once.")] = 2,
+    allow_drop: Annotated[
+        bool, typer.Option("--allow-drop", help="Accept that more than guard.max_drop_share (20 %) disappears.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
     """Bring TABLE up to date with RAW: embed what changed, publish it in one commit."""
     with errors(as_json):
         from flows.refresh import refresh_embeddings
 
-        parsed = parse_settings(settings)
-        incomplete = None
-        try:
-            report = refresh_embeddings(
+        parsed = with_columns(parse_settings(settings), text_column, id_column, keep_columns)
+        print_report(
+            lambda: refresh_embeddings(
                 raw_uri=raw_uri,
                 table_uri=table_uri,
                 model=model,
-                text_column=text_column,
-                id_column=id_column,
-                keep_columns=[name.strip() for name in keep_columns.split(",") if name.strip()]
-                if keep_columns
-                else None,
                 concurrency=concurrency,
+                allow_drop=allow_drop,
                 dry_run=dry_run,
+                engine=parse_engine(engine),
                 settings=parsed,
-            )
-        except IncompleteError as error:
-            incomplete, report = error, error.report  # type: ignore[assignment]
-        print_result(report.model_dump(mode="json"), as_json, _show_refresh)
-        if incomplete is not None:
-            err.print(f"error: {incomplete}", style="red", markup=False)
-            raise typer.Exit(1)
+            ),
+            as_json,
+        )
+
+
+def with_columns(
+    settings: "RefreshSettings", text_column: str | None, id_column: str | None, keep_columns: str | None
+) -> "RefreshSettings":
+    """Give settings with the columns that were named."""
+    kept = [name.strip() for name in keep_columns.split(",") if name.strip()] if keep_columns else None
+    return settings.with_source(text_column=text_column, id_column=id_column, keep_columns=kept)
+
+
+def print_report(run: Callable[[], "RefreshReport"], as_json: bool) -> None:
+    """Run a flow and print its report, also when some objects could not be read or the guard stopped it."""
+    stopped: IncompleteError | MassDeletionError | None = None
+    try:
+        report: Any = run()
+    except (IncompleteError, MassDeletionError) as error:
+        stopped, report = error, error.report
+    result = report.model_dump(mode="json")
+    if isinstance(stopped, MassDeletionError):
+        result = {"error": {"kind": type(stopped).__name__, "message": str(stopped)}, "plan": result}
+    print_result(result, as_json, lambda shown: _show_refresh(shown.get("plan", shown)))
+    if stopped is not None:
+        err.print(f"error: {stopped}", style="red", markup=False)
+        raise typer.Exit(1)
 
 
 def _show_refresh(report: dict[str, Any]) -> None:
@@ -64,6 +106,9 @@ def _show_refresh(report: dict[str, Any]) -> None:
         ("splits kept", f"{report['num_splits_kept']:,}"),
         ("splits dropped", f"{report['num_splits_dropped']:,}"),
     ]
+    if report["num_objects_lost"]:
+        lost = f"{report['num_objects_lost']:,} with {report['num_rows_lost']:,} rows"
+        rows.append(("objects no longer there", lost))
     if not report["dry_run"]:
         rows += [
             ("rows read", f"{report['num_rows_read']:,}"),

@@ -35,4 +35,18 @@ def read_span(
     """
     if span.object.num_bytes == 0:
         return iter(())
-    return READERS[span.object.format](span, source, read, kept_schema)
+    blocks = READERS[span.object.format](span, source, read, kept_schema)
+    return blocks if span.max_rows is None else _first_rows(blocks, span.max_rows)
+
+
+def _first_rows(blocks: Iterator[RowBlock], max_rows: int) -> Iterator[RowBlock]:
+    """Give the first rows of a span, rejected ones included, and read no further."""
+    left = max_rows
+    for block in blocks:
+        if block.num_rows_read >= left:
+            numbers = pl.concat([block.rows["row"].cast(pl.Int64), block.rejects["row"]]).sort()
+            is_first = pl.col("row") <= numbers[left - 1]
+            yield RowBlock(block.rows.filter(is_first), block.rejects.filter(is_first))
+            return
+        left -= block.num_rows_read
+        yield block

@@ -36,6 +36,12 @@ class Span(BaseModel):
     first_row: int = Field(
         default=1, description="Number of the first row within the object; not part of the identity."
     )
+    max_rows: int | None = Field(default=None, description="Rows after which the span is cut off; None: all.")
+
+    def identity(self) -> list[str | int | None]:
+        """Give what decides the rows: URI, version, start and stop, and the cut if there is one."""
+        facts = [self.object.uri, self.object.version, self.start, self.stop]
+        return facts if self.max_rows is None else [*facts, self.max_rows]
 
 
 class Split(BaseModel):
@@ -57,11 +63,9 @@ class Split(BaseModel):
         )
 
     def identity(self) -> list[list[str | int | None]]:
-        """Give what decides the split's rows, in a fixed order: URI, version, start and stop of each span."""
-        return sorted(
-            ([span.object.uri, span.object.version, span.start, span.stop] for span in self.spans),
-            key=lambda item: (str(item[0]), item[2] or 0),
-        )
+        """Give what decides the split's rows, in a fixed order."""
+        ordered = sorted(self.spans, key=lambda span: (span.object.uri, span.start or 0))
+        return [span.identity() for span in ordered]
 
 
 def make_splits(objects: Sequence[SourceObject], settings: SplitSettings) -> list[Split]:

@@ -112,7 +112,7 @@ def test_only_what_changed_is_encoded(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/part-1.jsonl", changed[:18])  # one text changed, two rows gone
     (tmp_path / "raw/part-2.jsonl").unlink()
     write(tmp_path / "raw/part-3.jsonl", rows(60, 5))
-    report = refresh(tmp_path / "raw", tmp_path / "table", settings=settings)
+    report = refresh(tmp_path / "raw", tmp_path / "table", settings=settings, allow_drop=True)
     assert report.version == 1
     assert (report.num_splits_built, report.num_splits_kept, report.num_splits_dropped) == (2, 1, 2)
     assert (report.num_rows_read, report.num_rows_carried, report.num_rows_encoded) == (23, 17, 6)

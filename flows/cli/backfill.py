@@ -1,0 +1,62 @@
+"""``sbert backfill``."""
+
+import datetime as dt
+from typing import Annotated
+
+import typer
+
+from flows.cli.common import EngineOption, Json, RawUri, TableUri, app, errors, parse_engine, parse_settings
+from flows.cli.refresh import IdColumn, KeepColumns, TextColumn, print_report, with_columns
+
+
+@app.command()
+def backfill(
+    raw_uri: RawUri,
+    table_uri: TableUri,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Glob of object names to work on. [all; repeatable]")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Glob of object names to leave out. [repeatable]")] = None,
+    since: Annotated[
+        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Objects modified on this day or later (UTC).")
+    ] = None,
+    until: Annotated[
+        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Objects modified on this day or earlier (UTC).")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute every chosen vector anew.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows, this many; for a new table.")] = None,
+    model: Annotated[str | None, typer.Option(help="Encoder of a new table: folder, s3:// URI or hub id.")] = None,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
+    keep_columns: KeepColumns = None,
+    settings: Annotated[str | None, typer.Option(help="All other settings, as a JSON object or @file.json.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Splits that are worked on at once.")] = 2,
+    allow_drop: Annotated[bool, typer.Option("--allow-drop", help="Accept that many rows disappear.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    engine: EngineOption = "local",
+    as_json: Json = False,
+) -> None:
+    """Build chosen objects of RAW into TABLE; every other object keeps the rows it has."""
+    with errors(as_json):
+        from flows.backfill import backfill_embeddings
+
+        parsed = with_columns(parse_settings(settings), text_column, id_column, keep_columns)
+        print_report(
+            lambda: backfill_embeddings(
+                raw_uri=raw_uri,
+                table_uri=table_uri,
+                include=include,
+                exclude=exclude,
+                since=since.date() if since else None,
+                until=until.date() if until else None,
+                force=force,
+                limit=limit,
+                model=model,
+                concurrency=concurrency,
+                allow_drop=allow_drop,
+                dry_run=dry_run,
+                engine=parse_engine(engine),
+                settings=parsed,
+            ),
+            as_json,
+        )

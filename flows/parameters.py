@@ -1,0 +1,53 @@
+"""Parameters that several flows have; title, description and bounds make the form in the Prefect UI."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from flows.engines import EngineSettings
+
+__all__ = ["AllowDrop", "Concurrency", "DryRun", "EngineChoice", "Model", "RawUri", "TableUri", "form"]
+
+
+def form(*, title: str, description: str, **bounds: Any) -> Any:
+    """Describe a flow parameter.
+
+    Prefect puts a title and description of its own over those of a `Field`, but leaves the schema's extras alone.
+    """
+    return Field(json_schema_extra={"title": title, "description": description}, **bounds)
+
+
+RawUri = Annotated[
+    str,
+    form(
+        title="Raw text",
+        min_length=1,
+        description="File, folder or glob of raw text, local or s3:// (.jsonl, .csv, .parquet, .txt, plain, .gz or .zst).",
+    ),
+]
+TableUri = Annotated[
+    str,
+    form(title="Table", min_length=1, description="Folder of the table, local or s3:// (made if it is not there)."),
+]
+Model = Annotated[
+    str | None,
+    form(
+        title="Model",
+        description="Sentence encoder: folder, s3:// URI or hub id; empty for the table's own, or the packaged default.",
+    ),
+]
+Concurrency = Annotated[
+    int, form(title="Concurrency", ge=1, le=256, description="Splits that are worked on at once (splits).")
+]
+DryRun = Annotated[bool, form(title="Dry run", description="Only plan: report what would be done, write nothing.")]
+AllowDrop = Annotated[
+    bool,
+    form(
+        title="Allow drop",
+        description="Whether the run may drop more of the table's rows or objects than guard.max_drop_share accepts.",
+    ),
+]
+EngineChoice = Annotated[
+    EngineSettings,
+    form(title="Engine", description="Where splits are built: threads of this process, a Ray or a Dask cluster."),
+]

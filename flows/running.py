@@ -1,0 +1,107 @@
+"""What the nightly refresh and the backfill share: one job, from plan to report.
+
+Reads as: plan, build the missing splits, settle, publish, report. When another run commits first, it plans anew. A run
+that is killed anywhere is resumed by running again.
+"""
+
+import datetime as dt
+import logging
+import time
+import uuid
+
+from prefect.runtime import flow_run
+
+from flows.building import build_splits
+from flows.engines import Engine, EngineSettings
+from sbert.build import build_context
+from sbert.counts import RowCounts
+from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
+from sbert.guard import check_losses
+from sbert.job import RefreshJob, RefreshSettings
+from sbert.plan import Plan
+from sbert.publish import duplicate_ids_across_splits
+from sbert.report import RefreshReport
+from sbert.settle import Changes
+from sbert.table import Table
+from tasks.plan import plan_refresh
+from tasks.publish import publish_table, settle_splits
+from tasks.report import announce_plan, record_metrics, report_refresh, run_url
+
+__all__ = ["run_job"]
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 5
+"""Times that a run plans anew because another run committed first."""
+
+
+def run_job(job: RefreshJob, *, verb: str, concurrency: int, dry_run: bool, engine: EngineSettings) -> RefreshReport:
+    """Do a job, or with `dry_run` only plan it; give what was done, in numbers. `verb` is what the run is called.
+
+    Raises:
+        IncompleteError: when objects could not be read; everything else was published, and the error has the report.
+        MassDeletionError: when too much would disappear; the error has the plan.
+    """
+    began, started = time.monotonic(), dt.datetime.now(dt.UTC)
+    run_id = str(flow_run.get_id() or uuid.uuid4())
+    read_in_this_run: dict[str, RowCounts] = {}
+    workers = Engine(EngineSettings.model_validate(engine), concurrency)
+    try:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            plan = plan_refresh(job)
+            announce_plan(plan, verb)
+            if dry_run:
+                report = RefreshReport.of_plan(plan)
+                break
+            try:
+                check_losses(plan.table_uri, plan.losses, job.settings.guard)
+                changes = build(plan, job.settings, run_id, workers)
+                read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
+                counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
+                version = publish_table(
+                    plan, changes, job.settings, counts, {"run_id": run_id, "encoder": plan.encoder.model}
+                )
+            except MassDeletionError as error:
+                raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
+            except CommitConflictError:
+                if attempt == MAX_ATTEMPTS:
+                    raise
+                log.warning("another run committed first; planning anew (attempt %d of %d)", attempt, MAX_ATTEMPTS)
+                continue
+            report = RefreshReport.of_run(
+                plan,
+                changes,
+                counts,
+                run_id=run_id,
+                version=version,
+                num_rows=Table.open(plan.table_uri, version).num_rows,
+                seconds=time.monotonic() - began,
+            )
+            break
+    finally:
+        workers.close(run_id)
+    report = report.model_copy(update={"run_url": run_url(run_id)})
+    report_refresh(report)
+    if not dry_run:
+        record_metrics(report, started, run_id, workers.settings.kind.value, concurrency)
+    if report.broken_objects:
+        raise IncompleteError(
+            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, the table keeps their "
+            f"earlier rows; everything else is in version {report.version}: {next(iter(report.broken_objects))}",
+            report,
+        )
+    return report
+
+
+def build(plan: Plan, settings: RefreshSettings, run_id: str, workers: Engine) -> Changes:
+    """Build the missing splits, then once more those slices that have an id of a later slice."""
+    context = build_context(plan, settings, run_id)
+    results = build_splits(plan.build, context, workers)
+    changes = settle_splits(plan, results, run_id)
+    excluded = duplicate_ids_across_splits(plan, changes)
+    if not excluded:
+        return changes
+    again = [result.planned for result in results if result.planned.fingerprint in excluded]
+    rebuilt = build_splits(again, context, workers, excluded)
+    others = [result for result in results if result.planned.fingerprint not in excluded]
+    return settle_splits(plan, [*others, *rebuilt], run_id)

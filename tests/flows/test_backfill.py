@@ -1,0 +1,86 @@
+"""The backfill flow and its form."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.backfill import backfill_embeddings
+from flows.cli import app
+from flows.refresh import refresh_embeddings
+from sbert.table import Table
+from tests.tables import read, rows, write
+from tests.tiny_models import save_tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("flow", [refresh_embeddings, backfill_embeddings])
+def test_every_parameter_has_title_description_and_default(flow: object) -> None:
+    schema = flow.parameters.model_dump()  # type: ignore[attr-defined]
+    assert schema["required"] == ["raw_uri", "table_uri"]
+    for name, item in schema["properties"].items():
+        assert item.get("title"), name
+        assert len(item.get("description", "")) > 10, name
+        assert "default" in item or name in schema["required"], name
+    assert schema["properties"]["concurrency"]["maximum"] == 256
+
+
+def test_the_form_of_the_backfill_has_dates_lists_and_bounds() -> None:
+    schema = backfill_embeddings.parameters.model_dump()
+    fields = schema["properties"]
+    assert {"type": "string", "format": "date"} in fields["since"]["anyOf"]
+    assert {"type": "array", "items": {"type": "string"}} in fields["include"]["anyOf"]
+    assert fields["limit"]["anyOf"][0]["minimum"] == 1
+    assert fields["force"]["type"] == "boolean"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_backfill_through_the_command_line(tmp_path: Path, model: str) -> None:
+    import json
+
+    for number in range(3):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    raw, table = str(tmp_path / "raw"), str(tmp_path / "table")
+    refresh_embeddings(raw, table, model=model)
+    runner = CliRunner()
+    done = runner.invoke(app, ["backfill", raw, table, "--include", "1.jsonl", "--force", "--json"])
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["version"], report["num_texts_encoded"], report["num_rows"]) == (0, 1, 10, 30)
+    planned = runner.invoke(app, ["backfill", raw, table, "--force", "--dry-run", "--json"])
+    found = json.loads(planned.stdout)
+    assert (found["dry_run"], found["num_splits_resumed"], found["num_splits_built"]) == (True, 0, 1)
+    assert Table.open(table).version == 1
+    for arguments, kind, reason in (
+        (["--since", "2026-02-01", "--until", "2026-01-01"], "SettingsError", "since 2026-02-01 is after"),
+        (["--force", "--limit", "3"], "SettingsError", "force with limit 3"),
+        (["--include", "none"], "EmptySourceError", "none of 3 objects"),
+    ):
+        refused = runner.invoke(app, ["backfill", raw, table, *arguments, "--json"])
+        error = json.loads(refused.stdout)["error"]
+        assert (refused.exit_code, error["kind"]) == (1, kind)
+        assert reason in error["message"]
+    assert read(table).height == 30
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_guard_prints_the_plan_and_the_flag_lifts_it(tmp_path: Path, model: str) -> None:
+    import json
+
+    for number in range(3):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    raw, table = str(tmp_path / "raw"), str(tmp_path / "table")
+    refresh_embeddings(raw, table, model=model)
+    (tmp_path / "raw/0.jsonl").unlink()
+    runner = CliRunner()
+    stopped = runner.invoke(app, ["refresh", raw, table, "--json"])
+    found = json.loads(stopped.stdout)
+    assert (stopped.exit_code, found["error"]["kind"]) == (1, "MassDeletionError")
+    assert (found["plan"]["num_objects_lost"], found["plan"]["num_rows_lost"]) == (1, 10)
+    shown = runner.invoke(app, ["refresh", raw, table])
+    assert "objects no longer there" in shown.stdout
+    assert runner.invoke(app, ["refresh", raw, table, "--allow-drop", "--json"]).exit_code == 0
+    assert read(table).height == 20
