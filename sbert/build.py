@@ -51,7 +51,9 @@ class BuildContext(BaseModel):
     encoder: EncoderInfo
     kept_schema: dict[str, pl.DataType]
     rows_fingerprint: str
-    known_shards: tuple[str, ...] = Field(description="Shards whose vectors can be carried over: same encoder.")
+    known_shards: tuple[str, ...] = Field(
+        description="Shards whose vectors can be carried over: same encoder, in the table or of a finished split."
+    )
     have: frozenset[str] = Field(description="Fingerprints of the splits that the table has.")
     worker_threads: int | None = Field(
         default=None,
@@ -62,11 +64,11 @@ class BuildContext(BaseModel):
 
 def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildContext:
     """Gather what workers need for the splits of `plan`."""
-    known: list[str] = []
+    known = [shard.name for record in plan.resume for shard in record.shards]
     if plan.base_version is not None and plan.build and not plan.force:
         table = Table.open(plan.table_uri, plan.base_version)
         if table.encoder.fingerprint == plan.encoder.fingerprint:
-            known = [shard.name for shard in table.shards()]
+            known += [shard.name for shard in table.shards()]
     return BuildContext(
         run_id=run_id,
         table_uri=plan.table_uri,

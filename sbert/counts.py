@@ -20,7 +20,7 @@ class RowCounts(BaseModel):
     num_rows_encoded: int = Field(default=0, description="Rows whose vector was computed in this run.")
     num_texts_encoded: int = Field(default=0, description="Distinct texts that went through the encoder.")
     num_tokens_encoded: int = Field(default=0, description="Tokens that went through the encoder, after truncation.")
-    num_rows_carried: int = Field(default=0, description="Rows whose vector was already in the table.")
+    num_rows_carried: int = Field(default=0, description="Rows whose vector was already there.")
     num_rows_rejected: int = Field(default=0, description="Rows kept out of the table, each with a reason.")
     num_rows_truncated: int = Field(default=0, description="Rows in the table that lost tokens to max_seq_length.")
     rejects_by_reason: dict[str, int] = Field(default_factory=dict, description="Rejected rows for each reason.")

@@ -1,0 +1,248 @@
+"""What a night costs: refreshes of a table after small changes, as shares of the full run in the same session.
+
+    python tests/benchmarks/incremental.py [CORPUS] --rows 1000000 --objects 200 --model tiny
+
+CORPUS is a folder of ``.jsonl.gz`` files with a column ``text``; its rows are repeated, with a suffix, until there are
+enough; without it texts are made up. The tiny encoder (two narrow layers, 384 values a vector) shows planning, reading,
+joining and writing, which are this library's own; ``--model default`` adds the packaged encoder's time. Each refresh is a
+process of its own, timed from its plan to its commit, and reports its peak memory and the raw objects it opened.
+"""
+
+import argparse
+import contextlib
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+DIM = 384
+MEBI = 2**20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One refresh."""
+
+    name: str
+    seconds: float
+    peak_mib: float
+    num_objects_opened: int
+    num_texts_encoded: int
+    num_rows_carried: int
+
+
+def tiny_model(folder: Path) -> str:
+    """Save an encoder that costs next to nothing and gives vectors of the usual width."""
+    from sbert.encoder import SentenceEncoder
+    from sbert.modules import Dense, Normalize
+    from sbert.pooling import Pooling, PoolingMode
+    from tests.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
+
+    tokenizer = tiny_tokenizer()
+    encoder = SentenceEncoder(
+        tiny_transformer("bert", len(tokenizer)),
+        tokenizer,
+        Pooling(HIDDEN, (PoolingMode.MEAN,)),
+        [Dense(HIDDEN, DIM, activation="torch.nn.modules.linear.Identity"), Normalize()],
+        max_seq_length=64,
+        device="cpu",
+    )
+    encoder.save_pretrained(folder)
+    return str(folder)
+
+
+def base_texts(corpus: str | None) -> list[str]:
+    """Give the texts of the corpus, or made-up ones."""
+    if corpus is None:
+        from tests.tiny_models import WORDS
+
+        return [
+            " ".join(WORDS[(n * 31 + at * (n % 13 + 1)) % len(WORDS)] for at in range(4 + n % 17))
+            for n in range(99_991)
+        ]
+    texts: list[str] = []
+    for path in sorted(Path(corpus).glob("*.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            texts += [json.loads(line)["text"] for line in lines]
+    return texts
+
+
+class Raw:
+    """The raw text, as objects of equal size in a folder."""
+
+    def __init__(self, folder: Path, texts: list[str], num_rows: int, num_objects: int) -> None:
+        self._folder = folder
+        self._texts = texts
+        self._rows_per_object = num_rows // num_objects
+        self.num_objects = num_objects
+        folder.mkdir(parents=True)
+        for number in range(num_objects):
+            self._write(number, self._lines(number))
+
+    def change_everywhere(self, every: int) -> int:
+        """Give one row in `every` a new text; give their number."""
+        count = 0
+        for number in range(self.num_objects):
+            lines = self._lines(number)
+            for at in range(number % every, len(lines), every):
+                lines[at]["text"] += f" (changed {number}/{at})"
+                count += 1
+            self._write(number, lines)
+        return count
+
+    def add_objects(self, count: int, num_rows: int) -> int:
+        """Add `count` objects with `num_rows` new texts in all; give their number."""
+        for added in range(count):
+            number = self.num_objects + added
+            lines = self._lines(number)[: num_rows // count]
+            for at, line in enumerate(lines):
+                line["text"] += f" (new {number}/{at})"
+            self._write(number, lines)
+        return num_rows // count * count
+
+    def rename_one(self) -> None:
+        """Give one object another name."""
+        (self._folder / "part-00000.jsonl").rename(self._folder / "renamed.jsonl")
+
+    def _lines(self, number: int) -> list[dict[str, str]]:
+        first = number * self._rows_per_object
+        return [self._row(n) for n in range(first, first + self._rows_per_object)]
+
+    def _row(self, n: int) -> dict[str, str]:
+        repeat, at = divmod(n, len(self._texts))
+        return {"id": f"row-{n}", "text": self._texts[at] + (f" [{repeat}]" if repeat else "")}
+
+    def _write(self, number: int, lines: list[dict[str, str]]) -> None:
+        content = "".join(json.dumps(line) + "\n" for line in lines)
+        (self._folder / f"part-{number:05}.jsonl").write_text(content)
+
+
+def measure(name: str, raw: Path, table: Path, model: str, compute_dtype: str) -> Measured:
+    """Refresh in a new process."""
+    settings = {"encoding": {"compute_dtype": compute_dtype}}
+    request = {"raw": str(raw), "table": str(table), "model": model, "settings": settings}
+    done = subprocess.run(
+        [sys.executable, __file__, "--child", json.dumps(request)],
+        check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    found = Measured(name=name, **json.loads(done.stdout.splitlines()[-1]))
+    print(f"  {name}: {found.seconds:.2f} s, {found.peak_mib:,.0f} MiB", file=sys.stderr, flush=True)
+    return found
+
+
+def child(request: dict[str, Any]) -> None:
+    """Refresh, and print what it took."""
+    import transformers.models.bert.modeling_bert  # noqa: F401  (imports are not what is measured)
+
+    from tests.refreshing import refresh
+
+    opened: set[str] = set()
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and str(arguments[0]).startswith(request["raw"] + "/"):
+            opened.add(str(arguments[0]))
+
+    sys.addaudithook(note)
+    began = time.monotonic()
+    with profiled(os.environ.get("PROFILE")):
+        outcome = refresh(**request)
+    measured = {
+        "seconds": time.monotonic() - began,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "num_objects_opened": len(opened),
+        "num_texts_encoded": outcome.num_texts_encoded,
+        "num_rows_carried": outcome.num_rows_carried,
+    }
+    print(json.dumps(measured))
+
+
+@contextlib.contextmanager
+def profiled(path: str | None) -> Iterator[None]:
+    """Write a profile of the block to `path`, if there is one."""
+    if path is None:
+        yield
+        return
+    import cProfile
+
+    with cProfile.Profile() as profile:
+        yield
+    profile.dump_stats(path)
+
+
+def night(folder: Path, texts: list[str], arguments: argparse.Namespace, model: str, num_rows: int) -> list[Measured]:
+    """Make a table, then refresh it after each kind of change; check what each refresh encoded."""
+    num_objects = max(1, arguments.objects * num_rows // arguments.rows)
+    raw = Raw(folder / "raw", texts, num_rows, num_objects)
+    steps: list[tuple[str, Callable[[], int | None]]] = [
+        ("full run", lambda: None),
+        ("nothing changed", lambda: 0),
+        ("1 % of rows changed, spread over all objects", lambda: raw.change_everywhere(100)),
+        ("1 % of rows in 2 new objects", lambda: raw.add_objects(2, num_rows // 100)),
+        ("one object renamed", lambda: raw.rename_one() or 0),
+    ]
+    found = []
+    for name, change in steps:
+        num_changed = change()
+        found.append(measure(name, folder / "raw", folder / "table", model, arguments.compute_dtype))
+        if num_changed is not None and found[-1].num_texts_encoded != num_changed:
+            raise SystemExit(f"{name}: {num_changed} texts changed, {found[-1].num_texts_encoded} were encoded")
+    if found[1].num_objects_opened:
+        raise SystemExit(f"nothing changed, but {found[1].num_objects_opened} objects were opened")
+    return found
+
+
+def show(nights: list[Measured], small: list[Measured], arguments: argparse.Namespace) -> None:
+    """Print the table."""
+    print(f"{arguments.rows:,} rows in {arguments.objects} objects, encoder {arguments.model}")
+    print(
+        f"{'':46} {'seconds':>9} {'of full':>8} {'opened':>7} {'encoded':>9} {'carried':>9} {'peak MiB':>9} {'small':>9}"
+    )
+    for one, other in zip(nights, small, strict=True):
+        print(
+            f"{one.name:46} {one.seconds:9.2f} {one.seconds / nights[0].seconds:8.2%} {one.num_objects_opened:7,} "
+            f"{one.num_texts_encoded:9,} {one.num_rows_carried:9,} {one.peak_mib:9,.0f} {other.peak_mib:9,.0f}"
+        )
+    worst = max(one.peak_mib / other.peak_mib for one, other in zip(nights, small, strict=True))
+    print(f"peak memory against a table of {arguments.rows // 10:,} rows: at most {worst:.2f} times (last column)")
+    print(json.dumps({"nights": [asdict(one) for one in nights], "small": [asdict(one) for one in small]}))
+
+
+def main() -> None:
+    """Read the arguments and measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("corpus", nargs="?", help="folder of .jsonl.gz files with a column text")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--objects", type=int, default=200)
+    parser.add_argument("--model", default="tiny", help="tiny, default, or a model folder")
+    parser.add_argument("--compute-dtype", default="float32")
+    parser.add_argument("--folder", help="where to work; by default a temporary folder")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(json.loads(arguments.child))
+        return
+    with tempfile.TemporaryDirectory(prefix="sbert-nights-", dir=arguments.folder) as name:
+        folder = Path(name)
+        if arguments.model == "tiny":
+            model = tiny_model(folder / "model")
+        elif arguments.model == "default":
+            from sbert.encoder import DEFAULT_MODEL as model
+        else:
+            model = arguments.model
+        texts = base_texts(arguments.corpus)
+        small = night(folder / "small", texts, arguments, model, arguments.rows // 10)
+        show(night(folder / "large", texts, arguments, model, arguments.rows), small, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Refreshes in processes of their own that start in milliseconds: a parent that has imported everything forks each.
+
+``with Forks(folder) as forks: run = forks.start(raw=…, table=…)`` gives a real process to kill; `Run.wait` tells how it
+ended. The parent computes nothing before it forks, so no thread pool is torn in two.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.crash.points import Strike, watched
+from tests.refreshing import Outcome, refresh
+
+
+@dataclass
+class Run:
+    """One refresh in its process."""
+
+    pid: int
+    began: float
+    _forks: "Forks"
+    _result: Path
+    _status: int | None = None
+
+    def kill(self) -> None:
+        """Kill the process, if it is still there (until it is waited for its number is not given away)."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> bool:
+        """Wait for the end; tell whether the process was killed.
+
+        Raises:
+            AssertionError: when the refresh failed by itself, with its traceback.
+        """
+        if self._status is None:
+            self._status = int(self._forks.ask({"wait": self.pid})["status"])
+        if os.WIFSIGNALED(self._status):
+            assert os.WTERMSIG(self._status) == signal.SIGKILL, f"ended by signal {os.WTERMSIG(self._status)}"
+            return True
+        assert os.WEXITSTATUS(self._status) == 0, self._result.with_suffix(".log").read_text()
+        return False
+
+    def outcome(self) -> Outcome:
+        """Give what a refresh that was not killed did."""
+        assert not self.wait()
+        return Outcome(**self._read()["outcome"])
+
+    def points(self) -> list[str]:
+        """Give the names of the points that it passed."""
+        return list(self._read()["points"])
+
+    def seconds(self) -> float:
+        """Give how long it took."""
+        return float(self._read()["seconds"])
+
+    def _read(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._result.read_text())
+        return found
+
+
+class Forks:
+    """The parent process."""
+
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
+        """Start the parent; results and logs go to `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.forks"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **(environment or {})},
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def start(self, *, strike: Strike | None = None, **refresh: Any) -> Run:
+        """Begin a refresh (arguments of `tests.refreshing.refresh`)."""
+        result = self._folder / f"{uuid.uuid4().hex}.json"
+        request = {"refresh": refresh, "strike": asdict(strike) if strike else None, "result": str(result)}
+        return Run(int(self.ask(request)["pid"]), time.monotonic(), self, result)
+
+    def run(self, **refresh: Any) -> Outcome:
+        """Refresh to the end."""
+        return self.start(**refresh).outcome()
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send one request to the parent and give its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+def serve() -> None:
+    """Fork a process for each request read from standard input."""
+    import s3fs  # noqa: F401
+    import transformers.models.bert.modeling_bert  # noqa: F401
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            answer = {"status": os.waitpid(request["wait"], 0)[1]}
+        else:
+            pid = os.fork()
+            if pid == 0:
+                _work(request)
+            answer = {"pid": pid}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _work(request: dict[str, Any]) -> None:
+    result = Path(request["result"])
+    log = os.open(result.with_suffix(".log"), os.O_CREAT | os.O_WRONLY, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    status = 1
+    try:
+        began = time.monotonic()
+        with watched(Strike(**request["strike"]) if request["strike"] else None) as points:
+            outcome = refresh(**request["refresh"])
+        found = {"outcome": asdict(outcome), "points": points.names, "seconds": time.monotonic() - began}
+        result.write_text(json.dumps(found))
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    serve()
