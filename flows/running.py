@@ -58,9 +58,9 @@ def run_job(job: RefreshJob, *, verb: str, concurrency: int, dry_run: bool, engi
                 changes = build(plan, job.settings, run_id, workers)
                 read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
                 counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
-                version = publish_table(
-                    plan, changes, job.settings, counts, {"run_id": run_id, "encoder": plan.encoder.model}
-                )
+                operation = "refresh" if job.selection is None else "backfill"
+                facts = {"operation": operation, "run_id": run_id, "encoder": plan.encoder.model}
+                version = publish_table(plan, changes, job.settings, counts, facts)
             except MassDeletionError as error:
                 raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
             except CommitConflictError:

@@ -8,9 +8,9 @@ from typing import Annotated
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import Field
 
 from flows.hooks import HOOKS
+from flows.parameters import NO_CREDENTIALS, form
 from sbert.watching import LabelNews, find_news, record_handed_over
 from tasks.events import hand_over_event
 
@@ -22,18 +22,25 @@ LABELS_ARRIVED = "sbert.labels.arrived"
 @flow(name="watch-labels", flow_run_name="look at {labels_uri}", persist_result=False, **HOOKS)
 def watch_labels(
     labels_uri: Annotated[
-        str, Field(title="Labels", min_length=1, description="Folder or glob of labels, local or s3://.")
+        str,
+        form(
+            title="Labels",
+            min_length=1,
+            pattern=NO_CREDENTIALS,
+            description="Folder or glob of labels, local or s3://.",
+        ),
     ],
     models_uri: Annotated[
         str,
-        Field(
+        form(
             title="Models",
             min_length=1,
+            pattern=NO_CREDENTIALS,
             description="Folder of the model registry; what was handed over is noted there.",
         ),
     ],
     min_new_rows: Annotated[
-        int, Field(title="Least new rows", ge=1, le=10_000_000, description="Fewer new labels wait for more (rows).")
+        int, form(title="Least new rows", ge=1, le=10_000_000, description="Fewer new labels wait for more (rows).")
     ] = 100,
 ) -> State[LabelNews]:
     """Emit ``sbert.labels.arrived`` when enough labels are new; the same set is told once."""

@@ -163,13 +163,13 @@ def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
 
 def markdown_cell(text: str) -> str:
     """Make text safe inside a Markdown table and inside HTML."""
+    text = " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()
     for raw, escaped in (
         ("&", "&amp;"),
         ("<", "&lt;"),
         (">", "&gt;"),
         ("|", "&#124;"),
         ("`", "&#96;"),
-        ("\n", " "),
     ):
         text = text.replace(raw, escaped)
     return text

@@ -45,8 +45,25 @@ app = typer.Typer(
     help="Sentence-BERT on Prefect: raw text in object storage becomes a table of sentence embeddings.",
 )
 
-RawUri = Annotated[str, typer.Argument(metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.")]
-TableUri = Annotated[str, typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.")]
+
+def _location(uri: str) -> str:
+    """Refuse credentials before a run is made: Prefect stores what a flow is called with."""
+    from sbert.storage import check_no_credentials
+
+    try:
+        check_no_credentials(uri)
+    except SbertError as error:
+        raise typer.BadParameter(str(error)) from error
+    return uri
+
+
+RawUri = Annotated[
+    str,
+    typer.Argument(metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.", callback=_location),
+]
+TableUri = Annotated[
+    str, typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.", callback=_location)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 EngineOption = Annotated[
     str, typer.Option("--engine", help="Where splits are built: local, ray, dask, or a JSON object of its settings.")

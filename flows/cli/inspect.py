@@ -54,14 +54,15 @@ def _show_inspect(found: dict[str, Any]) -> None:
         table.add_row(name, cell(value))
     out.print(table)
     versions = TextTable(title="versions", title_justify="left")
-    for name in ("version", "when (UTC)", "encoder", "rows read", "encoded", "carried", "rejected", "run"):
-        versions.add_column(name, justify="left" if name in {"when (UTC)", "encoder", "run"} else "right")
+    for name in ("version", "when (UTC)", "by", "encoder", "rows read", "encoded", "carried", "rejected", "run"):
+        versions.add_column(name, justify="left" if name in {"when (UTC)", "by", "encoder", "run"} else "right")
     for entry in found["versions"]:
         when = dt.datetime.fromtimestamp((entry["timestamp_ms"] or 0) / 1000, dt.UTC)
         counts = [str(entry.get(f"num_rows_{name}", "")) for name in ("read", "encoded", "carried", "rejected")]
         versions.add_row(
             str(entry["version"]),
             f"{when:%Y-%m-%d %H:%M:%S}",
+            cell(entry.get("operation", "")),
             cell(entry.get("encoder", "")),
             *counts,
             str(entry.get("run_id", ""))[:8],
