@@ -11,7 +11,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from sbert.secrets import redact
-from tasks.report import markdown_cell
+from tasks.markdown import escaped
 
 __all__ = ["HOOKS", "leave_trace"]
 
@@ -42,11 +42,11 @@ def leave_trace(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
 
 def failure_markdown(flow_name: str, run_name: str, state: State[Any]) -> str:
     """Give the text of the artifact; whatever comes from data is escaped, credentials are taken out."""
-    message = markdown_cell(redact(state.message or "no message"))
+    message = escaped(redact(state.message or "no message"))
     advice = ADVICE.get(state.type, "")
     return (
-        f"# {markdown_cell(run_name)}: {markdown_cell(state.name or state.type.value)}\n\n"
-        f"**{markdown_cell(flow_name)}** ended at {state.timestamp:%Y-%m-%d %H:%M:%S} UTC:\n\n> {message}\n\n{advice}\n"
+        f"# {escaped(run_name)}: {escaped(state.name or state.type.value)}\n\n"
+        f"**{escaped(flow_name)}** ended at {state.timestamp:%Y-%m-%d %H:%M:%S} UTC:\n\n> {message}\n\n{advice}\n"
     )
 
 

@@ -16,6 +16,9 @@
     │   └── DivergedError         the loss is no longer a number, before there was a checkpoint worth keeping
     ├── EventError                the Prefect server did not take an event over
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
+    ├── EvaluationError           rows that two encoders cannot be compared on
+    ├── RegistryError             the registry of models cannot be used as asked
+    │   └── PromotionConflictError  another promotion was first
     ├── QualityError              vectors that must not be published
     │   └── TruncationError       more rows were truncated than the policy allows
     └── TableError                the table cannot be used as asked
@@ -36,6 +39,7 @@ __all__ = [
     "DivergedError",
     "EmptySourceError",
     "EncoderMismatchError",
+    "EvaluationError",
     "EventError",
     "IncompleteError",
     "LabelError",
@@ -44,7 +48,9 @@ __all__ = [
     "MissingError",
     "ModelError",
     "NotATableError",
+    "PromotionConflictError",
     "QualityError",
+    "RegistryError",
     "SbertError",
     "SettingsError",
     "SourceError",
@@ -148,6 +154,18 @@ class EventError(SbertError):
 
 class ModelError(SbertError):
     """The model folder cannot be loaded as a sentence encoder."""
+
+
+class EvaluationError(SbertError):
+    """Rows on which two encoders cannot be compared: too few, one class only, not the same ones."""
+
+
+class RegistryError(SbertError):
+    """The registry of models cannot be used as asked."""
+
+
+class PromotionConflictError(RegistryError):
+    """Another promotion was first; production is what that one made it."""
 
 
 class QualityError(SbertError):

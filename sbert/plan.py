@@ -28,6 +28,7 @@ from sbert.naming import (
     without_objects,
 )
 from sbert.records import SplitRecord, completed_splits
+from sbert.registry import resolve_model
 from sbert.source import infer_kept_schema, list_objects, with_first_rows
 from sbert.storage import normalize_uri
 from sbert.table import EncoderInfo, Table, TableShard, find_table, recorded_in
@@ -99,7 +100,8 @@ def encoder_spec(job: RefreshJob, table: Table | None) -> EncoderSpec:
     same_model = table is not None and model == table.encoder.model
     inherited = table.encoder if table is not None and same_model else None
     return EncoderSpec(
-        model=normalize_uri(model) if _is_folder(model) else model,
+        # The table names the version, not the registry: readers then find the encoder that made its vectors.
+        model=resolve_model(normalize_uri(model)) if _is_folder(model) else model,
         max_seq_length=encoding.max_seq_length or (inherited.max_seq_length if inherited else None),
         compute_dtype=encoding.compute_dtype or ComputeDtype(inherited.compute_dtype if inherited else "float32"),
         normalize=encoding.normalize if encoding.normalize is not None else (inherited is None or inherited.normalized),

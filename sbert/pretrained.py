@@ -20,6 +20,7 @@ from torch import nn
 from sbert.errors import ModelError
 from sbert.modules import Dense, Normalize
 from sbert.pooling import Pooling, PoolingMode
+from sbert.registry.pointer import resolve_model
 from sbert.storage import filesystem, strip_protocol, translate_errors
 
 __all__ = ["DEFAULT_MODEL", "ModelFolder", "locate_model", "read_folder", "write_modules"]
@@ -59,12 +60,14 @@ class ModelFolder:
 
 
 def locate_model(model: str | os.PathLike[str]) -> Path:
-    """Give the local folder of a model: packaged, on disk, in object storage or on the hub.
+    """Give the local folder of a model: packaged, on disk, in object storage, in a registry or on the hub.
 
     Raises:
         ModelError: when there is no such model, with the reason and what can be named instead.
     """
     name = os.fspath(model)
+    if "://" in name or Path(name).is_dir():
+        name = resolve_model(name)  # a registry means its production version
     if Path(name).is_dir():
         return Path(name)
     if name in PACKAGED_NAMES:

@@ -14,11 +14,11 @@ from sbert.metrics import record_run
 from sbert.plan import Plan
 from sbert.report import RefreshReport
 from sbert.storage import base_name
+from tasks.markdown import escaped, markdown_table
 from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
 
 __all__ = [
     "announce_plan",
-    "markdown_cell",
     "open_progress",
     "record_metrics",
     "report_refresh",
@@ -70,16 +70,16 @@ def plan_markdown(plan: Plan, name: str) -> str:
         ("to keep", f"{len(plan.keep):,}"),
         ("to drop", f"{plan.num_splits_dropped:,}"),
     ]
-    shown = [(f"`{markdown_cell(item.split.name)}`", f"{item.split.num_bytes:,}") for item in plan.build[:PLAN_SPLITS]]
+    shown = [(f"`{escaped(item.split.name)}`", f"{item.split.num_bytes:,}") for item in plan.build[:PLAN_SPLITS]]
     more = len(plan.build) - len(shown)
     sections = [
-        f"# {markdown_cell(name)}",
-        f"`{markdown_cell(plan.raw_uri)}` → `{markdown_cell(plan.table_uri)}`, version "
-        f"{'new' if plan.base_version is None else plan.base_version}, encoder `{markdown_cell(plan.encoder.model)}`",
-        _table(("splits", "count"), rows),
+        f"# {escaped(name)}",
+        f"`{escaped(plan.raw_uri)}` → `{escaped(plan.table_uri)}`, version "
+        f"{'new' if plan.base_version is None else plan.base_version}, encoder `{escaped(plan.encoder.model)}`",
+        markdown_table(("splits", "count"), rows),
     ]
     if shown:
-        sections += ["## To build", _table(("split", "bytes"), shown), f"… and {more:,} more" if more else ""]
+        sections += ["## To build", markdown_table(("split", "bytes"), shown), f"… and {more:,} more" if more else ""]
     return "\n\n".join(sections)
 
 
@@ -106,22 +106,22 @@ def report_markdown(report: RefreshReport) -> str:
     """Give a report as Markdown tables; text from the source is escaped."""
     rate = report.num_rows_read / report.seconds if report.seconds else 0.0
     sections = [
-        f"# {'Plan for' if report.dry_run else 'Refresh of'} `{markdown_cell(report.table_uri)}`",
-        _table(
+        f"# {'Plan for' if report.dry_run else 'Refresh of'} `{escaped(report.table_uri)}`",
+        markdown_table(
             ("", ""),
             [
-                ("source", f"`{markdown_cell(report.raw_uri)}` ({report.num_objects:,} objects)"),
+                ("source", f"`{escaped(report.raw_uri)}` ({report.num_objects:,} objects)"),
                 ("table version", str(report.version)),
                 (
                     "encoder",
-                    f"`{markdown_cell(report.encoder)}` (dim {report.dim}, {report.encoder_fingerprint[:12]})",
+                    f"`{escaped(report.encoder)}` (dim {report.dim}, {report.encoder_fingerprint[:12]})",
                 ),
                 ("seconds", f"{report.seconds:,.1f}"),
                 ("rows per second", f"{rate:,.0f}"),
             ],
         ),
         "## Rows",
-        _table(
+        markdown_table(
             ("rows", "count"),
             [
                 ("read", f"{report.num_rows_read:,}"),
@@ -133,7 +133,7 @@ def report_markdown(report: RefreshReport) -> str:
             ],
         ),
         "## Splits",
-        _table(
+        markdown_table(
             ("splits", "count"),
             [
                 ("built", f"{report.num_splits_built:,}"),
@@ -145,31 +145,8 @@ def report_markdown(report: RefreshReport) -> str:
     ]
     if report.rejects_by_reason:
         rejects = [(reason, f"{count:,}") for reason, count in report.rejects_by_reason.items()]
-        sections += ["## Rejected rows by reason", _table(("reason", "rows"), rejects)]
+        sections += ["## Rejected rows by reason", markdown_table(("reason", "rows"), rejects)]
     if report.broken_objects:
-        broken = [(markdown_cell(uri), markdown_cell(why)) for uri, why in report.broken_objects.items()]
-        sections += ["## Objects that could not be read", _table(("object", "why"), broken)]
+        broken = [(escaped(uri), escaped(why)) for uri, why in report.broken_objects.items()]
+        sections += ["## Objects that could not be read", markdown_table(("object", "why"), broken)]
     return "\n\n".join(sections)
-
-
-def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    lines = [
-        f"| {header[0]} | {header[1]} |",
-        "| --- | ---: |",
-        *(f"| {left} | {right} |" for left, right in rows),
-    ]
-    return "\n".join(lines)
-
-
-def markdown_cell(text: str) -> str:
-    """Make text safe inside a Markdown table and inside HTML."""
-    text = " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()
-    for raw, escaped in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("|", "&#124;"),
-        ("`", "&#96;"),
-    ):
-        text = text.replace(raw, escaped)
-    return text

@@ -8,7 +8,17 @@ import logging
 
 from rich.logging import RichHandler
 
-from flows.cli import backfill, inspect, refresh, report, rollback, sample, search  # noqa: F401  (each adds its command)
+from flows.cli import (  # noqa: F401  (each adds its command)
+    backfill,
+    inspect,
+    models,
+    refresh,
+    report,
+    retrain,
+    rollback,
+    sample,
+    search,
+)
 from flows.cli.common import app, err  # first: it sets Prefect's environment
 
 __all__ = ["app", "main"]

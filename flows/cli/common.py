@@ -5,10 +5,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 # Before Prefect is imported: no telemetry; the UI gets every log line, the terminal the bar and our own warnings.
@@ -26,6 +26,7 @@ from sbert.errors import SbertError  # noqa: E402
 __all__ = [
     "EngineOption",
     "Json",
+    "ModelsUri",
     "RawUri",
     "TableUri",
     "app",
@@ -36,7 +37,10 @@ __all__ = [
     "parse_engine",
     "parse_settings",
     "print_result",
+    "read_settings",
 ]
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 app = typer.Typer(
     add_completion=False,
@@ -63,6 +67,10 @@ RawUri = Annotated[
 ]
 TableUri = Annotated[
     str, typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.", callback=_location)
+]
+ModelsUri = Annotated[
+    str,
+    typer.Argument(metavar="MODELS_URI", help="Folder of the model registry, local or s3://.", callback=_location),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 EngineOption = Annotated[
@@ -111,17 +119,23 @@ def print_result(result: dict[str, Any], as_json: bool, show: Callable[[dict[str
 
 
 def parse_settings(text: str | None) -> Any:
+    from sbert.job import RefreshSettings
+
+    return read_settings(text, RefreshSettings)
+
+
+def read_settings(text: str | None, kind: type[Settings]) -> Settings:
+    """Read settings given as a JSON object or @file.json; all defaults when none are given."""
     from pathlib import Path
 
     from sbert.errors import SettingsError
-    from sbert.job import RefreshSettings
 
     if text is None:
-        return RefreshSettings()
+        return kind()
     try:
         if text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
-        return RefreshSettings.model_validate_json(text)
+        return kind.model_validate_json(text)
     except OSError as error:
         raise SettingsError(f"--settings {text}: {error}") from error
 

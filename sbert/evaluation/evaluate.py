@@ -1,0 +1,222 @@
+"""Evaluate one encoder: every metric on every frozen set, slices, robustness, bias, speed, and the shape of its space.
+
+Production and candidate both go through `evaluate`, on the same sets; what differs afterwards is the encoder.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.encoder import SentenceEncoder
+from sbert.errors import SettingsError
+from sbert.evaluation.bias import Association, measure_bias
+from sbert.evaluation.geometry import Geometry, Vectors, measure_geometry
+from sbert.evaluation.kinds import PRIMARY_METRICS, measure
+from sbert.evaluation.metric import Metric, interval
+from sbert.evaluation.perturb import perturb
+from sbert.evaluation.sets import EvaluationSet
+from sbert.evaluation.settings import EvaluationSettings
+from sbert.labels import TEXT_COLUMNS, LabelKind
+from sbert.quality import PROBE_TEXTS
+
+__all__ = ["EncoderEvaluation", "Evaluated", "MetricValue", "SetEvaluation", "Speed", "evaluate", "primary_metric"]
+
+ROBUSTNESS_ROWS = 1_000
+"""Rows that are perturbed; the clean value beside is over the same rows."""
+LENGTH_SLICES = 3
+SPEED_REPEATS = 3
+PERTURBED_COLUMN = {
+    "scored_pairs": "sentence1", "pairs": "anchor", "triplets": "anchor", "nli": "premise", "classes": "text",
+}  # fmt: skip
+"""Where texts change: the side that users type."""
+RETRIEVED = frozenset({LabelKind.PAIRS, LabelKind.TRIPLETS})
+"""Kinds with metrics over queries and a corpus, which depend on all rows together."""
+
+
+class MetricValue(BaseModel):
+    """A metric with its bootstrap interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float = Field(description="Lower end of the interval.")
+    high: float = Field(description="Upper end of the interval.")
+    num_rows: int
+
+
+class SetEvaluation(BaseModel):
+    """An encoder on one frozen set."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: str
+    fingerprint: str = Field(description="Hash of the frozen rows: equal for two encoders that are compared.")
+    num_rows: int
+    primary_metric: str
+    metrics: dict[str, MetricValue]
+    slices: dict[str, MetricValue] = Field(description="The primary metric on parts of the rows.")
+    robustness: dict[str, float] = Field(description="The primary metric on perturbed texts; `clean` on the same rows.")
+
+
+class Speed(BaseModel):
+    """How fast the encoder is here and now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_texts: int
+    texts_per_second: float = Field(description="Median of three passes over the texts.")
+
+
+class EncoderEvaluation(BaseModel):
+    """Everything measured of one encoder, as numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    fingerprint: str = Field(description="Fingerprint of the encoder that was measured.")
+    dim: int
+    sets: dict[str, SetEvaluation]
+    geometry: Geometry
+    bias: list[Association]
+    speed: Speed | None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation, and the rows behind its numbers, which a paired comparison needs."""
+
+    summary: EncoderEvaluation
+    metrics: dict[str, dict[str, Metric]]
+    """By set and name."""
+
+
+class TextVectors:
+    """Vectors of texts, each encoded once however many metrics ask for it."""
+
+    def __init__(self, encoder: SentenceEncoder) -> None:
+        """Begin with none."""
+        self._encoder = encoder
+        self._number: dict[str, int] = {}
+        self._vectors_ND: Vectors = np.zeros((0, encoder.dim), dtype=np.float32)
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Give the vectors of N texts, shape (N, dim)."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._number]
+        if new:
+            self._number.update((text, len(self._number)) for text in new)  # numbers go on where the vectors end
+            self._vectors_ND = np.concatenate([self._vectors_ND, self._encoder.encode(new)])
+        return np.asarray(self._vectors_ND[[self._number[text] for text in texts]])
+
+
+def primary_metric(chosen: EvaluationSet, settings: EvaluationSettings) -> str:
+    """Give the metric that decides on a set: the one in the settings when this set has it, else its kind's default."""
+    return settings.primary_metric or PRIMARY_METRICS[chosen.kind]
+
+
+def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: EvaluationSettings) -> Evaluated:
+    """Measure an encoder on frozen sets.
+
+    Raises:
+        EvaluationError: when a set has no labels to measure on.
+        SettingsError: when `settings.primary_metric` is not a metric of the first set.
+    """
+    encode = TextVectors(encoder)
+    metrics: dict[str, dict[str, Metric]] = {}
+    summaries: dict[str, SetEvaluation] = {}
+    texts: set[str] = set()
+    for chosen in sets:
+        found = measure(chosen, encode, settings)
+        primary = PRIMARY_METRICS[chosen.kind] if summaries else primary_metric(chosen, settings)
+        if primary not in found:
+            raise SettingsError(
+                f"{chosen.name}: evaluation.primary_metric is {primary!r}, {chosen.kind.value} have {', '.join(found)}"
+            )
+        metrics[chosen.name] = found
+        summaries[chosen.name] = SetEvaluation(
+            name=chosen.name,
+            kind=chosen.kind.value,
+            fingerprint=chosen.fingerprint,
+            num_rows=chosen.rows.height,
+            primary_metric=primary,
+            metrics={name: _with_interval(metric, settings) for name, metric in found.items()},
+            slices=_slices(chosen, found[primary], settings),
+            robustness=_robustness(chosen, primary, encode, settings),
+        )
+        texts.update(chosen.texts())
+    probed = sorted(texts)
+    step = max(1, len(probed) // settings.num_geometry_texts)
+    probed = [*probed[::step][: settings.num_geometry_texts], *PROBE_TEXTS]
+    summary = EncoderEvaluation(
+        model=encoder.model_id,
+        fingerprint=encoder.fingerprint,
+        dim=encoder.dim,
+        sets=summaries,
+        geometry=measure_geometry(encode(list(dict.fromkeys(probed)))),
+        bias=measure_bias(encode, num_permutations=settings.num_permutations, seed=settings.seed)
+        if settings.bias
+        else [],
+        speed=_speed(encoder, probed[: settings.speed_texts]) if settings.speed_texts else None,
+    )
+    return Evaluated(summary, metrics)
+
+
+def _with_interval(metric: Metric, settings: EvaluationSettings) -> MetricValue:
+    found = interval(metric, num_resamples=settings.num_resamples, confidence=settings.confidence, seed=settings.seed)
+    return MetricValue(value=found.value, low=found.low, high=found.high, num_rows=metric.num_rows)
+
+
+def _slices(chosen: EvaluationSet, metric: Metric, settings: EvaluationSettings) -> dict[str, MetricValue]:
+    """Measure on thirds by length and on the values of the slice columns; only for metrics with a value per row."""
+    rows = chosen.rows
+    if metric.num_rows != rows.height:
+        return {}
+    lengths = rows.select(pl.sum_horizontal(pl.col(name).str.len_chars() for name in TEXT_COLUMNS[chosen.kind]))
+    order = np.argsort(lengths.to_series().to_numpy(), kind="stable")
+    parts = {
+        f"length: {name}": part
+        for name, part in zip(("short", "middle", "long"), np.array_split(order, LENGTH_SLICES), strict=True)
+    }
+    for column in settings.slice_columns:
+        for value in sorted(rows[column].cast(pl.String).drop_nulls().unique().to_list()):
+            parts[f"{column}: {value}"] = np.flatnonzero((rows[column].cast(pl.String) == value).to_numpy())
+    return {
+        name: _with_interval(metric.on(index), settings)
+        for name, index in parts.items()
+        if len(index) >= settings.min_slice_rows
+    }
+
+
+def _robustness(
+    chosen: EvaluationSet, primary: str, encode: TextVectors, settings: EvaluationSettings
+) -> dict[str, float]:
+    if not settings.perturbations:
+        return {}
+    column = PERTURBED_COLUMN[chosen.kind.value]
+    clean = replace(chosen, rows=chosen.rows.head(ROBUSTNESS_ROWS))
+    texts = clean.rows[column].to_list()
+    variants = {"clean": clean} | {
+        kind.value: clean.changed(column, perturb(texts, kind, seed=settings.seed)) for kind in settings.perturbations
+    }
+    # Where each row has its own value all variants are measured at once: a probe is fitted once.
+    stacked = replace(chosen, rows=pl.concat([variant.rows for variant in variants.values()]))
+    together = measure(stacked, encode, settings)[primary] if chosen.kind not in RETRIEVED else None
+    if together is None:
+        return {name: measure(variant, encode, settings)[primary].value for name, variant in variants.items()}
+    return {
+        name: together.on(np.arange(at * len(texts), (at + 1) * len(texts))).value for at, name in enumerate(variants)
+    }
+
+
+def _speed(encoder: SentenceEncoder, texts: list[str]) -> Speed:
+    encoder.encode(texts[:32])
+    seconds = []
+    for _ in range(SPEED_REPEATS):
+        began = time.perf_counter()
+        encoder.encode(texts)
+        seconds.append(time.perf_counter() - began)
+    return Speed(num_texts=len(texts), texts_per_second=len(texts) / sorted(seconds)[SPEED_REPEATS // 2])

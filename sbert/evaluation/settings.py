@@ -1,0 +1,65 @@
+"""How encoders are evaluated."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["EvaluationSettings", "Perturbation"]
+
+
+class Perturbation(StrEnum):
+    """A way in which texts in the field differ from texts in the test set."""
+
+    TYPOS = "typos"
+    """One in twenty letters is swapped with its neighbour, dropped or doubled."""
+    LOWER_CASE = "lower_case"
+    UPPER_CASE = "upper_case"
+    TRUNCATION = "truncation"
+    """Only the first half of the words is left."""
+    WORD_ORDER = "word_order"
+    """The words are shuffled."""
+
+
+class EvaluationSettings(BaseModel):
+    """What is measured, and how sure the intervals are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    primary_metric: str | None = Field(
+        default=None,
+        description="Metric that decides, such as spearman, accuracy or ndcg@10; empty for the default of the labels' kind.",
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="Confidence of every interval, two-sided (0.5 to 1)."
+    )
+    num_resamples: int = Field(default=2_000, ge=100, le=100_000, description="Bootstrap resamples.")
+    min_test_rows: int = Field(
+        default=20, ge=2, description="Fewest held-out rows on which two encoders are compared (rows)."
+    )
+    max_test_rows: int = Field(
+        default=20_000, ge=2, description="Most held-out rows of a set that are used; beyond, a fixed sample (rows)."
+    )
+    max_probe_rows: int = Field(
+        default=20_000, ge=2, description="Most training rows that the logistic probe and the neighbours see (rows)."
+    )
+    probe_strength: float = Field(
+        default=10.0, gt=0, description="Inverse of the logistic probe's L2 penalty (scikit-learn's C)."
+    )
+    num_neighbors: int = Field(default=10, ge=1, le=1_000, description="Neighbours that vote on a class.")
+    recall_at: tuple[int, ...] = Field(default=(1, 10, 100), description="Depths k of recall@k.")
+    slice_columns: tuple[str, ...] = Field(
+        default=(), description="Columns of the labels whose values are reported on their own, beside length."
+    )
+    min_slice_rows: int = Field(default=20, ge=1, description="Fewest rows of a slice that is reported (rows).")
+    perturbations: tuple[Perturbation, ...] = Field(
+        default=tuple(Perturbation), description="Robustness checks: the primary metric on texts changed in this way."
+    )
+    bias: bool = Field(default=True, description="Whether to run the word-association tests.")
+    num_permutations: int = Field(default=10_000, ge=100, description="Permutations of an association test's p-value.")
+    speed_texts: int = Field(
+        default=512, ge=0, description="Texts on which speed is measured; 0 leaves it out (texts)."
+    )
+    num_geometry_texts: int = Field(
+        default=2_000, ge=20, le=20_000, description="Different texts on which collapse is probed (texts)."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of resamples, samples, perturbations and permutations.")

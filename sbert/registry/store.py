@@ -1,0 +1,246 @@
+"""Versions of a model: a folder each, written once.
+
+MODELS_URI/v0002/claim.json     whose folder this is, created first and exclusively
+MODELS_URI/v0002/model/         sentence-transformers folder with a Hugging Face model card (README.md)
+MODELS_URI/v0002/report.html    the decision, for people
+MODELS_URI/v0002/version.json   the same for programs, written last: a folder without it is no version
+"""
+
+import contextlib
+import datetime as dt
+import json
+import logging
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sbert.errors import MissingError, RegistryError
+from sbert.exclusive import create_bytes
+from sbert.registry.pointer import (
+    MODEL_FOLDER,
+    RECORD_NAME,
+    Action,
+    Pointer,
+    append_pointer,
+    production_log,
+    read_pointer,
+)
+from sbert.storage import filesystem, join, list_names, normalize_uri, read_bytes, strip_protocol, translate_errors
+
+__all__ = ["LabelsRecord", "Registry", "VersionRecord"]
+
+log = logging.getLogger(__name__)
+
+VERSION_NAME = re.compile(r"v(\d{4,})")
+CLAIM_NAME = "claim.json"
+MAX_CLAIMS = 100
+
+
+class LabelsRecord(BaseModel):
+    """The labels a version was trained on, so that a later run knows what is new."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    kind: str
+    fingerprint: str = Field(description="Hash of all rows and their splits.")
+    counts: dict[str, int] = Field(description="Rows of train, dev and test, and rows left out.")
+    objects: list[str] = Field(default_factory=list, description="Source objects with their versions.")
+
+
+class VersionRecord(BaseModel):
+    """What a version is, where it came from and how good it was found to be."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    encoder_fingerprint: str
+    dim: int
+    base: str = Field(description="Model that training began with, or that was imported.")
+    run_id: str
+    run_key: str = Field(
+        default="", description="Hash of labels, settings and base: an equal run has an equal outcome."
+    )
+    created_at: str = Field(default="", description="UTC time in ISO 8601.")
+    labels: LabelsRecord | None = None
+    settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the run.")
+    training: dict[str, Any] = Field(default_factory=dict, description="Numbers of the training.")
+    decision: dict[str, Any] | None = Field(default=None, description="What the gate decided; empty for an import.")
+    before: dict[str, Any] | None = Field(default=None, description="Evaluation of production at that time.")
+    after: dict[str, Any] | None = Field(default=None, description="Evaluation of this version.")
+
+    @property
+    def was_accepted(self) -> bool:
+        """Whether the gate let this version pass."""
+        return self.decision is None or bool(self.decision.get("promoted"))
+
+
+class Registry:
+    """A folder of versions and the log of which one is production."""
+
+    def __init__(self, uri: str) -> None:
+        """Name the folder; nothing is read or written yet."""
+        self.uri = normalize_uri(uri)
+
+    def names(self) -> list[str]:
+        """Give the names of finished and unfinished versions, oldest first."""
+        found = [name for name in list_names(self.uri) if VERSION_NAME.fullmatch(name)]
+        return sorted(found, key=lambda name: int(name[1:]))
+
+    def versions(self) -> list[VersionRecord]:
+        """Give the finished versions, oldest first."""
+        found = []
+        for name in self.names():
+            with contextlib.suppress(MissingError):
+                found.append(self._read(name))
+        return found
+
+    def version(self, name: str) -> VersionRecord:
+        """Give one version.
+
+        Raises:
+            RegistryError: when there is no such version; the message lists those there are.
+        """
+        try:
+            if not VERSION_NAME.fullmatch(name):
+                raise MissingError(name)
+            return self._read(name)
+        except MissingError as error:
+            known = ", ".join(record.version for record in self.versions()) or "none"
+            raise RegistryError(f"{self.uri}: no version {name}, there are: {known}") from error
+
+    def _read(self, name: str) -> VersionRecord:
+        uri = join(self.uri, name, RECORD_NAME)
+        try:
+            return VersionRecord.model_validate_json(read_bytes(uri))
+        except ValidationError as error:
+            raise RegistryError(f"{uri}: not a version's record: {error.errors()[0]['msg']}") from error
+
+    def model_uri(self, version: str) -> str:
+        """Give the location of a version's model folder."""
+        return join(self.uri, version, MODEL_FOLDER)
+
+    def file_uri(self, version: str, name: str) -> str:
+        """Give the location of a file beside a version's model."""
+        return join(self.uri, version, name)
+
+    def production(self) -> Pointer | None:
+        """Give the newest entry of the production log; None for a registry without one."""
+        entries = production_log(self.uri)
+        return read_pointer(entries[-1]) if entries else None
+
+    def history(self) -> list[Pointer]:
+        """Give the production log, oldest first."""
+        return [read_pointer(uri) for uri in production_log(self.uri)]
+
+    def add(
+        self,
+        record: VersionRecord,
+        folder: Path,
+        attachments: Callable[[VersionRecord], Mapping[str, bytes]] = lambda _: {},
+    ) -> VersionRecord:
+        """Store a model as the next version; nothing of an earlier version changes, and production stays.
+
+        Args:
+            record: the facts; ``version`` and ``created_at`` are filled in here.
+            folder: the model, in sentence-transformers' format.
+            attachments: files to put beside or into the model, made when the version has its name.
+
+        Raises:
+            StorageError: when storage refuses.
+        """
+        name = self._claim(record.run_id)
+        record = record.model_copy(
+            update={"version": name, "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds")}
+        )
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self._put(path, join(self.model_uri(name), path.relative_to(folder).as_posix()))
+        for relative, content in attachments(record).items():
+            uri = self.file_uri(name, relative)
+            if not create_bytes(uri, content):
+                raise RegistryError(f"{uri}: is there already, versions are written once")
+        content = record.model_dump_json(indent=1).encode()
+        if not create_bytes(self.file_uri(name, RECORD_NAME), content):
+            raise RegistryError(f"{self.uri}: version {name} is there already, versions are written once")
+        log.info("%s: stored %s", self.uri, name)
+        return record
+
+    def _claim(self, run_id: str) -> str:
+        """Take the next free name; names of versions that were never finished are not used again."""
+        taken = self.names()
+        number = int(taken[-1][1:]) + 1 if taken else 1
+        content = json.dumps({"run_id": run_id, "token": uuid.uuid4().hex}).encode()
+        for candidate in range(number, number + MAX_CLAIMS):
+            name = f"v{candidate:04}"
+            if create_bytes(self.file_uri(name, CLAIM_NAME), content):
+                return name
+        raise RegistryError(f"{self.uri}: {MAX_CLAIMS} other runs took the names from v{number:04} on")
+
+    def _put(self, path: Path, uri: str) -> None:
+        with translate_errors(uri):
+            filesystem(uri).put_file(str(path), strip_protocol(uri))
+
+    def promote(
+        self,
+        version: str,
+        *,
+        current: Pointer | None,
+        reason: str,
+        run_id: str,
+        action: Action = Action.PROMOTION,
+    ) -> Pointer:
+        """Make a finished version production, provided that `current` still is.
+
+        Raises:
+            RegistryError: when there is no such version.
+            PromotionConflictError: when production has changed since `current` was read.
+        """
+        return append_pointer(
+            self.uri,
+            current,
+            version=version,
+            encoder_fingerprint=self.version(version).encoder_fingerprint,
+            action=action,
+            reason=reason,
+            run_id=run_id,
+        )
+
+    def rollback(self, version: str | None = None, *, run_id: str = "") -> Pointer:
+        """Make an earlier version production again: `version`, or the one before the present.
+
+        Raises:
+            RegistryError: when there is nothing to go back to, no such version, or it is production already.
+        """
+        current = self.production()
+        if current is None:
+            raise RegistryError(f"{self.uri}: this registry has no production version: run `sbert retrain`")
+        target = version or self._before(current)
+        if target == current.version:
+            raise RegistryError(f"{self.uri}: {target} is production already")
+        return self.promote(
+            target,
+            current=current,
+            reason=f"rolled back from {current.version}",
+            run_id=run_id or uuid.uuid4().hex,
+            action=Action.ROLLBACK,
+        )
+
+    def _before(self, current: Pointer) -> str:
+        """Give the version that production had before the present one got there; rollbacks go further back each time."""
+        entries = self.history()
+        arrived = current
+        while arrived.action is Action.ROLLBACK:  # look at when that version was promoted, not at the way back to it
+            earlier = [
+                pointer for pointer in entries if pointer.number < arrived.number and pointer.version == arrived.version
+            ]
+            if not earlier:
+                break
+            arrived = earlier[-1]
+        if arrived.previous is None:
+            raise RegistryError(f"{self.uri}: {current.version} is the first version, there is none to go back to")
+        return arrived.previous

@@ -1,0 +1,70 @@
+"""What a person asks for: one retraining, as settings that are also the flow's parameters and the record of a run."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbert.errors import SettingsError
+from sbert.evaluation import HELD_OUT, EvaluationSettings
+from sbert.gate import GateSettings
+from sbert.labels import LabelSettings
+from sbert.training import TrainingSettings
+
+__all__ = ["LabelledSet", "RetrainJob", "RetrainSettings"]
+
+
+class LabelledSet(BaseModel):
+    """Labels that encoders are measured on and never trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, pattern=r"^[\w.@-]+$", description="What reports call the set.")
+    uri: str = Field(min_length=1, description="File, folder or glob of labels, local or s3://.")
+    labels: LabelSettings = Field(default_factory=LabelSettings, description="How they are read and split.")
+    split: Literal["test", "dev"] = Field(default="test", description="Which of its rows are measured on.")
+
+
+class RetrainSettings(BaseModel):
+    """Everything about a retraining beyond where the labels and the models are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: LabelSettings = Field(default_factory=LabelSettings, description="How labels are read and split.")
+    training: TrainingSettings = Field(default_factory=TrainingSettings, description="How the encoder learns.")
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="What is measured.")
+    gate: GateSettings = Field(default_factory=GateSettings, description="What a candidate has to prove.")
+    guards: tuple[LabelledSet, ...] = Field(
+        default=(), description="Skills that must not be lost: labelled sets whose metric may not drop."
+    )
+    held_out: LabelledSet | None = Field(
+        default=None,
+        description="Labelled set that decides, for labels that cannot (plain texts); else their test rows.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "RetrainSettings":
+        names = [guard.name for guard in self.guards]
+        twice = sorted({name for name in names if names.count(name) > 1 or name == HELD_OUT})
+        if twice:
+            raise SettingsError(f"guards: the names {twice} are taken: give each set a name of its own")
+        unknown = sorted(set(self.gate.tolerances) - set(names))
+        if unknown:
+            raise SettingsError(f"gate.tolerances names {unknown}, the guards are {', '.join(names) or 'none'}")
+        return self
+
+
+class RetrainJob(BaseModel):
+    """One retraining: learn from the labels, and promote what is better."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels_uri: str = Field(min_length=1, description="File, folder or glob of labels, local or s3://.")
+    models_uri: str = Field(min_length=1, description="Folder of the model registry, local or s3://.")
+    base: str | None = Field(
+        default=None,
+        description="Model to begin with: folder, s3:// URI or hub id; empty for production, or the packaged default.",
+    )
+    force: bool = Field(
+        default=False, description="Train again although these labels and settings were decided on before."
+    )
+    settings: RetrainSettings = Field(default_factory=RetrainSettings, description="Everything else.")
