@@ -30,7 +30,7 @@ ENV PATH=/opt/sbert/bin:$PATH \
     PREFECT_LOGGING_EXTRA_LOGGERS=sbert,flows,tasks \
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 \
     RAY_USAGE_STATS_ENABLED=0
-USER sbert
+USER 10001
 WORKDIR /home/sbert
 ENTRYPOINT []
 CMD ["prefect", "worker", "start", "--pool", "sbert"]

@@ -29,7 +29,7 @@ ENV PATH=/opt/sbert/bin:$PATH \
     RAY_USAGE_STATS_ENABLED=0 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-USER sbert
+USER 10001
 WORKDIR /home/sbert
 ENTRYPOINT []
 CMD ["prefect", "worker", "start", "--pool", "sbert"]
