@@ -43,7 +43,8 @@ def text_clusters(texts: pl.Series, similarity: float) -> Ints:
     alike = _jaccard(shingles, begins, firsts, seconds) >= similarity
     firsts, seconds = firsts[alike], seconds[alike]
     graph = csr_array((np.ones(len(firsts), dtype=np.int8), (firsts, seconds)), shape=(num_texts, num_texts))
-    return connected_components(graph, directed=False)[1].astype(np.int64)  # type: ignore[no-any-return]
+    clusters: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
+    return clusters
 
 
 def _shingles(texts: pl.Series) -> tuple[npt.NDArray[np.uint64], Ints]:
@@ -105,4 +106,4 @@ def _jaccard(shingles: npt.NDArray[np.uint64], begins: Ints, firsts: Ints, secon
     for begin in range(0, len(firsts), PAIRS_AT_ONCE):
         part = slice(begin, begin + PAIRS_AT_ONCE)
         shared[part] = table[firsts[part]].multiply(table[seconds[part]]).sum(axis=1)
-    return shared / np.maximum(1, sizes[firsts] + sizes[seconds] - shared)  # type: ignore[no-any-return]
+    return shared / np.maximum(1, sizes[firsts] + sizes[seconds] - shared)

@@ -147,8 +147,8 @@ def _select(frame: pl.DataFrame, item: SourceObject, kind: LabelKind, settings: 
                 f"{item.uri}: column {settings.split_column!r} says {odd[0]!r}, known are {', '.join(SPLIT_WORDS)}"
             )
         return frame.select(*columns, pl.col("split").replace_strict(SPLIT_WORDS, default=None, return_dtype=pl.String))
-    name = given_split(item.uri) if settings.use_given_splits else None
-    return frame.select(*columns, pl.lit(name, pl.String).alias("split"))
+    said_by_name = given_split(item.uri) if settings.use_given_splits else None
+    return frame.select(*columns, pl.lit(said_by_name, pl.String).alias("split"))
 
 
 def given_split(uri: str) -> str | None:

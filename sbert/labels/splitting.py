@@ -1,8 +1,8 @@
 """Train, dev and test: rows that never move, and texts that never straddle.
 
-The one idea: where a row belongs depends on nothing but the hash of its first text, so that it stays there for ever, whatever
-labels join it. A row whose text is nearly the same as one of a split that ranks higher (test, then dev, then train) is left
-out, not moved. A hash cuts every class, and every range of scores, at the same shares.
+The one idea: where a row belongs depends on nothing but the hash of its first text, so that it stays there for ever,
+whatever labels join it. A row whose text is nearly the same as one of a split that ranks higher (test, then dev, then
+train) is left out, not moved. A hash cuts every class, and every range of scores, at the same shares.
 """
 
 import numpy as np

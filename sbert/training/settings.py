@@ -126,6 +126,10 @@ class TrainingSettings(BaseModel):
     )
     margin: float = Field(default=1.0, gt=0, description="Margin of triplet objectives (distance).")
     symmetric: bool = Field(default=True, description="Ranking: whether positives also look for their anchors.")
+    teacher: str | None = Field(
+        default=None,
+        description="Distillation: encoder to learn from: folder, URI or hub id; empty for the base itself.",
+    )
     matryoshka_dims: tuple[int, ...] = Field(
         default=(), description="Dims at which the objective is also applied to shortened vectors; empty for none."
     )

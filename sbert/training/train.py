@@ -1,14 +1,51 @@
-"""Fine-tune an encoder on labels."""
+"""Fine-tune an encoder on labels.
 
+The one idea: prepare arrays, hand them to `transformers.Trainer`, then write the best checkpoint as a plain
+sentence-transformers folder, whatever was trained how.
+"""
+
+import logging
+import math
 import os
+import sys
+import time
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
 
 from sbert.encoder import SentenceEncoder
+from sbert.errors import DivergedError
 from sbert.labels import LabelSet
-from sbert.training.result import TrainingProgress, TrainingResult
-from sbert.training.settings import TrainingSettings
+from sbert.storage import join
+from sbert.training.adapters import adapt, merge_adapter
+from sbert.training.batches import BatchPlan
+from sbert.training.checkpoints import CheckpointStore, run_fingerprint
+from sbert.training.classifier import head_accuracy, save_head
+from sbert.training.collating import Collator, WordDeletion
+from sbert.training.continual import average_with, mix_rows
+from sbert.training.data import TrainingData, choose_objective, make_training_data
+from sbert.training.dev import default_dev_metric
+from sbert.training.freezing import count_parameters, prepare_encoder
+from sbert.training.mining import add_negatives
+from sbert.training.module import TrainingModule
+from sbert.training.objectives import build_loss, grouping_of
+from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
+from sbert.training.settings import Objective, TrainingSettings
+from sbert.training.trainer import EncoderTrainer, NanLossError, RunCallback, load_trained
 
 __all__ = ["train_encoder"]
+
+log = logging.getLogger(__name__)
+
+CPU_TOKEN_BUDGET = 1_024
+GPU_TOKEN_BUDGET = 65_536
+"""Padded tokens of one part of a batch: enough to fill the device, few enough that a part holds texts of like length."""
+LOGS_PER_EPOCH = 20
 
 
 def train_encoder(
@@ -24,20 +61,302 @@ def train_encoder(
 ) -> TrainingResult:
     """Fine-tune `base` on ``labels.train`` and write the best checkpoint as a sentence-transformers folder.
 
+    Under torchrun every process calls this with the same arguments and gets the same result; process 0 writes.
+
     Args:
         base: the encoder to begin with: folder, URI, hub id or the packaged default.
-        labels: what to learn from; checkpoints are compared on ``labels.dev``.
+        labels: what to learn from; checkpoints are compared on ``labels.dev``, the last is taken when it is empty.
         settings: everything else.
-        output_folder: local folder for the best checkpoint, ``runs/`` (TensorBoard) and local checkpoints.
-        evaluate_dev: gives the dev metric of an encoder, higher is better; by default one that fits the kind of label.
+        output_folder: local folder; gets ``model/`` (the best checkpoint), ``runs/`` (TensorBoard) and ``checkpoints/``.
+        evaluate_dev: gives the dev metric of an encoder, higher is better; by default one that fits the kind of label
+            (`default_dev_metric`), for cross-entropy the accuracy of the head.
         checkpoints_uri: folder in object storage that a killed run is resumed from; None to keep them local.
         known_objects: keys of label objects that earlier runs learned from (`LabelSet.object_keys`); their rows are what
             ``continual.replay_share`` draws from. Empty: all rows are new.
         on_progress: told after every logged step.
 
     Raises:
-        TooFewLabelsError: when the rows cannot fill a batch, or have fewer than two classes.
+        TooFewLabelsError: when the rows cannot fill a batch.
         TrainingError: when objective, adapter and labels do not fit together.
         DivergedError: when the loss is no longer a number before any checkpoint was better than the base.
     """
-    raise NotImplementedError  # replaced in the next commit of this branch
+    place = Path(output_folder)
+    run = _prepare(base, labels, settings, place, evaluate_dev=evaluate_dev, known_objects=known_objects)
+    store = None
+    if checkpoints_uri is not None:
+        key = run_fingerprint(
+            run.base_fingerprint, labels.fingerprint, settings.model_dump_json(), run.arguments.world_size
+        )
+        store = CheckpointStore(join(checkpoints_uri, key))
+    trainer = _trainer(run, settings, place, store, on_progress)
+    began = time.monotonic()
+    stop = _fit(trainer, run, store, place)
+    seconds = max(1e-9, time.monotonic() - began - trainer.seconds_aside)
+    dev_best, best_step = _finish(base, trainer, run, settings, place, stop)
+    trainable, total = run.num_parameters
+    return TrainingResult(
+        folder=str(place / "model"),
+        stop_reason=stop,
+        dev_before=run.dev_before,
+        dev_best=dev_best,
+        best_step=best_step,
+        num_steps=trainer.state.global_step,
+        num_trainable=trainable,
+        num_parameters=total,
+        num_tokens=run.collator.num_tokens,
+        seconds=seconds,
+        rows_per_second=run.collator.num_rows * run.arguments.world_size / seconds,
+        tokens_per_second=run.collator.num_tokens * run.arguments.world_size / seconds,
+        history=_history(trainer.state.log_history),
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one training works on."""
+
+    module: TrainingModule
+    data: TrainingData
+    plan: BatchPlan
+    collator: Collator
+    arguments: transformers.TrainingArguments
+    score: Callable[[], float] | None
+    dev_before: float
+    num_parameters: tuple[int, int]
+    base_fingerprint: str
+    steps_per_epoch: int
+
+
+def _prepare(
+    base: str,
+    labels: LabelSet,
+    settings: TrainingSettings,
+    place: Path,
+    *,
+    evaluate_dev: Callable[[SentenceEncoder], float] | None,
+    known_objects: frozenset[str],
+) -> _Run:
+    objective = choose_objective(labels.kind, settings.objective)
+    arguments = _arguments(settings, place, has_dev=labels.dev.height > 0)
+    transformers.set_seed(settings.seed)
+    encoder = SentenceEncoder.from_pretrained(base, device=arguments.device)
+    base_fingerprint = encoder.fingerprint
+    rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
+    kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives)
+    teacher = _teacher(base, objective, settings, encoder)
+    data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
+    plan = BatchPlan(
+        data.text_ids_NC,
+        data.class_numbers,
+        grouping=grouping_of(objective),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        classes_per_batch=settings.classes_per_batch,
+        process=arguments.process_index,
+        num_processes=arguments.world_size,
+    )
+    metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
+    dev_before = metric(encoder) if metric is not None else math.nan
+    prepare_encoder(encoder, settings)
+    steps_per_epoch = math.ceil(len(plan) / settings.gradient_accumulation)
+    num_steps = settings.max_steps or math.ceil(settings.epochs * steps_per_epoch)
+    adapt(encoder, settings.adapter, num_steps)
+    loss = build_loss(objective, settings, encoder, len(data.classes)).to(arguments.device)
+    if objective is Objective.CROSS_ENTROPY and evaluate_dev is None and metric is not None:
+        metric = head_accuracy(loss, data.classes, labels.dev)
+    module = TrainingModule(
+        encoder,
+        loss,
+        bf16=_computes_bf16(arguments.device) if settings.bf16 is None else settings.bf16,
+        cache_gradients=settings.mini_batch_size is not None,
+        distill_weight=settings.continual.distill_weight,
+        num_prompt_tokens=data.tokens.num_prompt_tokens,
+    )
+    collator = Collator(
+        data,
+        plan,
+        int(encoder.hf_tokenizer.pad_token_id or 0),
+        token_budget=CPU_TOKEN_BUDGET if arguments.device.type == "cpu" else GPU_TOKEN_BUDGET,
+        max_texts=settings.mini_batch_size,
+        deletion=WordDeletion(encoder.hf_tokenizer, settings.deletion_ratio, settings.seed)
+        if objective is Objective.TSDAE
+        else None,
+    )
+    return _Run(
+        module=module,
+        data=data,
+        plan=plan,
+        collator=collator,
+        arguments=arguments,
+        score=None if metric is None else lambda: metric(encoder),
+        dev_before=dev_before,
+        num_parameters=count_parameters(encoder),
+        base_fingerprint=base_fingerprint,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def _teacher(
+    base: str, objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder
+) -> SentenceEncoder | None:
+    if objective is Objective.DISTILLATION and settings.teacher is not None and settings.teacher != base:
+        return SentenceEncoder.from_pretrained(settings.teacher, device=encoder.device)
+    if objective is Objective.DISTILLATION or settings.continual.distill_weight:
+        return encoder
+    return None
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    """Tell whether the device has units for bfloat16: anything else emulates it, slowly."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+
+
+def _arguments(settings: TrainingSettings, place: Path, *, has_dev: bool) -> transformers.TrainingArguments:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    use_cpu = not torch.cuda.is_available()
+    return transformers.TrainingArguments(
+        output_dir=str(place / "checkpoints"),
+        per_device_train_batch_size=max(1, settings.batch_size // processes),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.scheduler,
+        warmup_steps=settings.warmup_ratio if settings.warmup_ratio < 1 else 0.999,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        eval_strategy="steps" if has_dev else "no",
+        eval_steps=NEVER,
+        save_strategy="steps",
+        save_steps=NEVER,
+        save_total_limit=2,
+        load_best_model_at_end=has_dev,
+        metric_for_best_model="eval_dev" if has_dev else None,
+        greater_is_better=True if has_dev else None,
+        restore_callback_states_from_checkpoint=True,
+        logging_nan_inf_filter=False,
+        report_to=[tracker.value for tracker in settings.trackers],
+        remove_unused_columns=False,
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=not use_cpu,
+        ddp_find_unused_parameters=False,
+        ddp_backend="gloo" if use_cpu and processes > 1 else None,
+        use_cpu=use_cpu,
+        seed=settings.seed,
+    )
+
+
+NEVER = 10**9
+"""Steps between evaluations and saves that Trainer would make of its own; `RunCallback` says when."""
+
+
+def _trainer(
+    run: _Run,
+    settings: TrainingSettings,
+    place: Path,
+    store: CheckpointStore | None,
+    on_progress: Callable[[TrainingProgress], None] | None,
+) -> EncoderTrainer:
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations.integration_utils import TensorBoardCallback
+
+    run.arguments.logging_steps = max(1, run.steps_per_epoch // LOGS_PER_EPOCH)
+    callbacks: list[Any] = [
+        RunCallback(
+            run.module,
+            steps_between=max(1, run.steps_per_epoch // settings.evaluations_per_epoch),
+            has_dev=run.score is not None,
+            store=store,
+            on_progress=on_progress,
+        )
+    ]
+    if run.arguments.process_index == 0:
+        callbacks.append(TensorBoardCallback(SummaryWriter(str(place / "runs"))))  # type: ignore[no-untyped-call]
+    if settings.early_stopping_patience is not None and run.score is not None:
+        callbacks.append(transformers.EarlyStoppingCallback(settings.early_stopping_patience, settings.min_improvement))
+    trainer = EncoderTrainer(
+        run.module,
+        run.arguments,
+        settings=settings,
+        plan=run.plan,
+        collator=run.collator,
+        num_rows=run.data.num_rows,
+        evaluate_dev=run.score,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(transformers.PrinterCallback)  # writes to standard output, which belongs to the caller
+    return trainer
+
+
+def _fit(trainer: EncoderTrainer, run: _Run, store: CheckpointStore | None, place: Path) -> StopReason:
+    resume = None
+    if store is not None:
+        with run.arguments.main_process_first():
+            resume = store.download(place / "checkpoints")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+            trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    except NanLossError as error:
+        log.error("%s: training stops, the best checkpoint before is kept", error)  # noqa: TRY400
+        return StopReason.NAN_LOSS
+    if trainer.state.global_step < trainer.state.max_steps:
+        return StopReason.EARLY_STOPPING
+    return StopReason.COMPLETED
+
+
+def _finish(
+    base: str,
+    trainer: EncoderTrainer,
+    run: _Run,
+    settings: TrainingSettings,
+    place: Path,
+    stop: StopReason,
+) -> tuple[float, int]:
+    """Write the best checkpoint's folder; give its dev metric and step."""
+    encoder = run.module.encoder
+    best_step = trainer.state.best_global_step or 0
+    best = trainer.state.best_metric
+    if run.score is None:
+        best_step, best = trainer.state.global_step, math.nan
+        improved = stop is not StopReason.NAN_LOSS
+    else:
+        improved = best is not None and best > run.dev_before + settings.min_improvement
+    if not improved:
+        if stop is StopReason.NAN_LOSS:
+            raise DivergedError(
+                f"the loss is not a number after step {trainer.state.global_step}, and no checkpoint before was better than "
+                f"the base encoder (dev {run.dev_before:.4f}): lower learning_rate ({settings.learning_rate:g}), or look at "
+                "the labels"
+            )
+        if run.arguments.process_index == 0:
+            SentenceEncoder.from_pretrained(base, device="cpu").save_pretrained(place / "model")
+        return run.dev_before, 0
+    if run.score is not None:
+        load_trained(run.module, Path(str(trainer.state.best_model_checkpoint)))
+    merge_adapter(encoder)
+    encoder.eval()
+    if settings.continual.average_weight < 1:
+        average_with(base, encoder, settings.continual.average_weight)
+        if run.score is not None:
+            best = run.score()
+    if run.arguments.process_index == 0:
+        encoder.save_pretrained(place / "model")
+        save_head(run.module.loss, run.data.classes, place / "model")
+    assert best is not None
+    return float(best), best_step
+
+
+def _history(entries: list[dict[str, Any]]) -> tuple[HistoryPoint, ...]:
+    points = []
+    for entry in entries:
+        values = {
+            name.replace("eval_dev", "dev"): float(value)
+            for name, value in entry.items()
+            if name in {"loss", "learning_rate", "grad_norm", "eval_dev"}
+        }
+        if values:
+            points.append(HistoryPoint(step=int(entry["step"]), epoch=float(entry["epoch"]), values=values))
+    return tuple(points)

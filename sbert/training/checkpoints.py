@@ -1,0 +1,117 @@
+"""Checkpoints in object storage: what a killed run goes on from.
+
+The one idea: a checkpoint counts once its completion record is there, which is written last and lists its files. All lie
+under the fingerprint of what decides the result (base, labels, settings), so that a run finds its own and no other's.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+
+from sbert.errors import MissingError, TrainingError
+from sbert.storage import (
+    delete,
+    filesystem,
+    join,
+    list_names,
+    read_bytes,
+    strip_protocol,
+    translate_errors,
+    write_bytes,
+)
+
+__all__ = ["CheckpointStore", "run_fingerprint"]
+
+log = logging.getLogger(__name__)
+
+RECORD = "_complete.json"
+CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+STATE = "trainer_state.json"
+
+
+def run_fingerprint(base: str, labels: str, settings: str, num_processes: int) -> str:
+    """Give 32 hex digits of everything that decides the weights of a run."""
+    return hashlib.sha256(json.dumps([base, labels, settings, num_processes]).encode()).hexdigest()[:32]
+
+
+class CheckpointStore:
+    """The checkpoints of one run, in a folder in object storage."""
+
+    def __init__(self, uri: str) -> None:
+        """Name the folder; nothing is read."""
+        self.uri = uri
+
+    def steps(self) -> list[int]:
+        """Give the steps of whole checkpoints, ascending."""
+        found = [int(match[1]) for name in list_names(self.uri) if (match := CHECKPOINT.match(name))]
+        return sorted(step for step in found if RECORD in list_names(self._folder(step)))
+
+    def upload(self, folder: Path, step: int) -> None:
+        """Copy a checkpoint; it counts when all of it is there."""
+        place = self._folder(step)
+        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        fs = filesystem(place)
+        for name in files:
+            with translate_errors(place):
+                fs.put_file(str(folder / name), strip_protocol(join(place, name)))
+        write_bytes(join(place, RECORD), json.dumps({"files": files}).encode())
+
+    def keep_only(self, steps: set[int]) -> None:
+        """Remove the other checkpoints, completion records first."""
+        for step in self.steps():
+            if step not in steps:
+                self._remove(step)
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        self.keep_only(set())
+
+    def download(self, folder: Path) -> Path | None:
+        """Copy the last checkpoint, and the best one it names, into a local folder; give the last one's path, if any.
+
+        Raises:
+            TrainingError: when a file of a checkpoint that its record names is missing.
+        """
+        steps = self.steps()
+        if not steps:
+            return None
+        last = self._fetch(steps[-1], folder)
+        state_file = last / STATE
+        state = json.loads(state_file.read_text())
+        best = state.get("best_model_checkpoint")
+        if best:
+            # The killed run may have worked in another folder.
+            number = int(Path(best).name.split("-")[1])
+            state["best_model_checkpoint"] = str(self._fetch(number, folder) if number != steps[-1] else last)
+            state_file.write_text(json.dumps(state))
+        log.info("resuming from checkpoint %d of %s", steps[-1], self.uri)
+        return last
+
+    def _folder(self, step: int) -> str:
+        return join(self.uri, f"checkpoint-{step}")
+
+    def _fetch(self, step: int, folder: Path) -> Path:
+        place = self._folder(step)
+        target = folder / f"checkpoint-{step}"
+        shutil.rmtree(target, ignore_errors=True)
+        fs = filesystem(place)
+        for name in json.loads(read_bytes(join(place, RECORD)))["files"]:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with translate_errors(place):
+                    fs.get_file(strip_protocol(join(place, name)), str(target / name))
+            except MissingError as error:
+                raise TrainingError(
+                    f"{place}: {name} is missing although the checkpoint was whole: remove the folder to start over"
+                ) from error
+        return target
+
+    def _remove(self, step: int) -> None:
+        place = self._folder(step)
+        with contextlib.suppress(MissingError):
+            names = json.loads(read_bytes(join(place, RECORD)))["files"]
+            delete([join(place, RECORD), *(join(place, name) for name in names)])

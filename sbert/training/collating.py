@@ -1,0 +1,116 @@
+"""Rows to tensors: gather token ids, sort by length, pad within parts of like length.
+
+Legend of shapes: B rows of a batch, C columns of texts, S = B x C sequences, L tokens.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sbert.batching import cut_batches, pad_batch
+from sbert.training.batches import BatchPlan
+from sbert.training.data import TrainingData
+
+__all__ = ["Collator", "WordDeletion"]
+
+Ints = npt.NDArray[np.int64]
+
+
+class WordDeletion:
+    """Deletes words from token sequences at random (Wang et al. 2021, TSDAE, section 3); at least one word stays."""
+
+    def __init__(self, tokenizer: Any, ratio: float, seed: int) -> None:
+        """Learn from the vocabulary which tokens begin a word and which are special."""
+        self._ratio, self._seed = ratio, seed
+        vocabulary = tokenizer.get_vocab()
+        size = max(vocabulary.values()) + 1
+        spaced = any(token.startswith(("▁", "Ġ")) for token in vocabulary)
+        self._begins: npt.NDArray[np.bool_] = np.ones(size, dtype=np.bool_)
+        for token, number in vocabulary.items():
+            self._begins[number] = token.startswith(("▁", "Ġ")) if spaced else not token.startswith("##")
+        self._special: npt.NDArray[np.bool_] = np.zeros(size, dtype=np.bool_)
+        self._special[np.array(tokenizer.all_special_ids)] = True
+
+    def __call__(self, ids: npt.NDArray[np.int32], epoch: int, text: int) -> npt.NDArray[np.int32]:
+        """Give what is left of one sequence; the same for the same text in the same epoch."""
+        rng = np.random.default_rng([self._seed, epoch, text])
+        special = self._special[ids]
+        words: Ints = np.cumsum(self._begins[ids] | special, dtype=np.int64)
+        words -= words[0]
+        kept = rng.random(words[-1] + 1) > self._ratio
+        candidates = np.unique(words[~special])
+        if len(candidates) and not kept[candidates].any():
+            kept[rng.choice(candidates)] = True
+        left: npt.NDArray[np.int32] = ids[kept[words] | special]
+        return left
+
+
+class Collator:
+    """Makes one batch of rows; counts the tokens that pass."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        plan: BatchPlan,
+        pad_id: int,
+        *,
+        token_budget: int,
+        max_texts: int | None = None,
+        deletion: WordDeletion | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            data: all rows.
+            plan: knows the epoch, which decides the words deleted.
+            pad_id: the padding token's id.
+            token_budget: padded tokens of one part of the batch.
+            max_texts: most texts of one part.
+            deletion: TSDAE's; the whole texts then become the targets.
+        """
+        self._data, self._plan, self._pad_id = data, plan, pad_id
+        self._token_budget, self._max_texts = token_budget, max_texts
+        self._deletion = deletion
+        self.num_tokens = 0
+        self.num_rows = 0
+
+    def __call__(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Give the arguments of `TrainingModule.forward` for B rows."""
+        data = self._data
+        rows_B = np.asarray(rows, dtype=np.int64)
+        texts_S = data.text_ids_NC[rows_B].T.reshape(-1)  # column after column
+        values, offsets = data.tokens.input_ids, data.tokens.offsets
+        batch: dict[str, Any] = {"num_columns": data.num_columns}
+        if self._deletion is not None:
+            whole, _ = pad_batch(values, offsets, texts_S, self._pad_id)
+            batch["labels"] = torch.from_numpy(whole)
+            left = [
+                self._deletion(values[offsets[text] : offsets[text + 1]], self._plan.epoch, text)
+                for text in texts_S.tolist()
+            ]
+            values, offsets = np.concatenate(left), np.concatenate([[0], np.cumsum([len(ids) for ids in left])])
+            texts_S = np.arange(len(left))
+        elif data.labels_N is not None:
+            batch["labels"] = torch.from_numpy(data.labels_N[rows_B])
+        if data.teacher_TD is not None:
+            teachers = data.teacher_TD[data.text_ids_NC[rows_B].T]
+            batch["teachers"] = torch.from_numpy(teachers)
+        lengths_S = offsets[texts_S + 1] - offsets[texts_S]
+        parts = self._parts(lengths_S)
+        padded = [pad_batch(values, offsets, texts_S[part], self._pad_id) for part in parts]
+        batch["input_ids"] = [torch.from_numpy(ids) for ids, _ in padded]
+        batch["attention_mask"] = [None if mask is None else torch.from_numpy(mask) for _, mask in padded]
+        batch["places"] = torch.from_numpy(np.argsort(np.concatenate(parts)))
+        self.num_tokens += int(lengths_S.sum())
+        self.num_rows += len(rows_B)
+        return batch
+
+    def _parts(self, lengths_S: Ints) -> list[Ints]:
+        parts = list(cut_batches(lengths_S, self._token_budget))
+        if self._max_texts is None:
+            return parts
+        size = self._max_texts
+        return [part[first : first + size] for part in parts for first in range(0, len(part), size)]

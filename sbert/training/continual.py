@@ -1,0 +1,47 @@
+"""Learning new labels without losing old skills: replay and weight averaging (distillation is part of the objective)."""
+
+import numpy as np
+import polars as pl
+import torch
+
+from sbert.encoder import SentenceEncoder
+from sbert.errors import TooFewLabelsError
+from sbert.labels import LabelSet
+
+__all__ = ["average_with", "mix_rows"]
+
+
+def mix_rows(labels: LabelSet, known_objects: frozenset[str], replay_share: float, seed: int) -> pl.DataFrame:
+    """Give the new train rows, with so many earlier ones that they make `replay_share` of all (Rolnick et al. 2019).
+
+    With nothing known every row is new. Without replay earlier rows are left out.
+
+    Raises:
+        TooFewLabelsError: when no row is new.
+    """
+    if not known_objects:
+        return labels.train
+    new = labels.new_rows(known_objects)
+    if new.height == 0:
+        raise TooFewLabelsError(
+            f"none of the {labels.train.height} train rows is new: all objects were learned from in earlier runs"
+        )
+    earlier = labels.train.filter(pl.col("object").is_in(sorted(known_objects)))
+    wanted = min(earlier.height, round(new.height * replay_share / (1 - replay_share)))
+    chosen = np.random.default_rng(seed).permutation(earlier.height)[:wanted]
+    return pl.concat([new, earlier[np.sort(chosen)]])
+
+
+def average_with(base: str, encoder: SentenceEncoder, weight: float) -> None:
+    """Set each weight to weight x trained + (1 - weight) x base (Wortsman et al. 2022, WiSE-FT, section 3, equation 1).
+
+    Args:
+        base: the encoder that training began with.
+        encoder: the trained encoder, changed in place.
+        weight: share of the trained weights, 0 … 1.
+    """
+    before = SentenceEncoder.from_pretrained(base, device=encoder.device).state_dict()
+    with torch.no_grad():
+        for name, tensor in encoder.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.lerp_(before[name], 1 - weight)

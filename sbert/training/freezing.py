@@ -1,0 +1,53 @@
+"""What of an encoder is trained, and its dropout."""
+
+import re
+
+from torch import nn
+
+from sbert.encoder import SentenceEncoder
+from sbert.errors import TrainingError
+from sbert.training.settings import TrainingSettings
+
+__all__ = ["count_parameters", "prepare_encoder"]
+
+LAYER = re.compile(r"(?:^|\.)(?:layers?|h|block)\.(\d+)\.")
+
+
+def prepare_encoder(encoder: SentenceEncoder, settings: TrainingSettings) -> None:
+    """Set dropout and freeze what is not to be trained; poolers that vectors do not pass through never are.
+
+    Raises:
+        TrainingError: when there are fewer layers than are to be frozen.
+    """
+    if settings.dropout is not None:
+        _set_dropout(encoder.transformer, settings.dropout)
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(True)
+    names = dict(encoder.transformer.named_parameters())
+    num_layers = 1 + max((int(found[1]) for name in names if (found := LAYER.search(name))), default=-1)
+    if settings.freeze == "layers" and settings.freeze_layers > num_layers:
+        raise TrainingError(f"freeze_layers is {settings.freeze_layers}, the transformer has {num_layers} layers")
+    for name, parameter in names.items():
+        layer = LAYER.search(name)
+        frozen = name.startswith("pooler.") or settings.freeze == "all_but_head"
+        if settings.freeze in {"embeddings", "layers"} and "embeddings" in name:
+            frozen = True
+        if settings.freeze == "layers" and layer is not None and int(layer[1]) < settings.freeze_layers:
+            frozen = True
+        if frozen:
+            parameter.requires_grad_(False)
+
+
+def _set_dropout(transformer: nn.Module, rate: float) -> None:
+    for module in transformer.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        for name in ("attention_dropout", "dropout_prob"):  # fused attention keeps its rate as a number
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, rate)
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """Give the number of trained values, and of all."""
+    parameters = list(module.parameters())
+    return sum(each.numel() for each in parameters if each.requires_grad), sum(each.numel() for each in parameters)

@@ -1,0 +1,146 @@
+"""Hard negatives: texts near an anchor that are not its positive.
+
+The one idea: exact search over vectors that exist already, those of the current table or of the labels' own positives; what
+is nearest may be an unlabelled positive, so ranks and scores that are too near are passed over (Xiong et al. 2021, ANCE,
+section 3; Moreira et al. 2024, NV-Retriever, section 3, for the margin relative to the positive).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sbert.encoder import SentenceEncoder
+from sbert.errors import ColumnError, SettingsError
+from sbert.labels.kinds import LabelKind
+from sbert.labels.near_duplicates import normalize_texts
+from sbert.shards import embedding_matrix
+from sbert.storage import open_input
+from sbert.table import Table
+from sbert.training.settings import NegativesSettings
+
+__all__ = ["Corpus", "add_negatives", "mine_negatives", "read_corpus"]
+
+ROWS_PER_READ = 65_536
+ANCHORS_AT_ONCE = 1_024
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Distinct texts and their vectors, shape (T,) and (T, D)."""
+
+    texts: pl.Series
+    vectors_TD: Vectors
+
+
+def read_corpus(table: Table, text_column: str = "text", *, max_rows: int = 1_000_000) -> Corpus:
+    """Read texts and vectors of the current version of a table that keeps its texts.
+
+    Raises:
+        ColumnError: when the table has no such column.
+        SettingsError: when it has more than `max_rows` rows, which would not fit into memory.
+    """
+    if text_column not in table.kept_schema:
+        raise ColumnError(
+            f"{table.uri}: no column {text_column!r}, kept are: {', '.join(table.kept_schema) or '(none)'}; refresh the "
+            f"table with keep_columns {text_column}"
+        )
+    if table.num_rows > max_rows:
+        raise SettingsError(f"{table.uri}: has {table.num_rows:,} rows, negatives are mined from at most {max_rows:,}")
+    frames, parts = [], []
+    for batch in _batches(table, text_column):
+        frames.append(pl.Series(batch.column(text_column).to_pylist(), dtype=pl.String))
+        parts.append(embedding_matrix(batch.column("embedding"), table.encoder.dim))
+    if not frames:
+        return Corpus(pl.Series([], dtype=pl.String), np.zeros((0, table.encoder.dim), dtype=np.float32))
+    texts = pl.DataFrame({"text": pl.concat(frames)}).with_row_index("row").drop_nulls()
+    texts = texts.unique("text", keep="first", maintain_order=True)
+    return Corpus(texts["text"], np.concatenate(parts)[texts["row"].to_numpy()])
+
+
+def _batches(table: Table, text_column: str) -> Iterator[Any]:
+    for shard in table.shards():
+        with open_input(table.shard_uri(shard.name)) as file, pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["embedding", text_column]):
+                yield pa.Table.from_batches([batch]).combine_chunks().to_batches()[0]
+
+
+def mine_negatives(
+    pairs: pl.DataFrame, corpus: Corpus, encoder: SentenceEncoder, settings: NegativesSettings
+) -> pl.DataFrame:
+    """Give the pairs with columns ``negative``, ``negative_2``, …; pairs with too few fitting texts are left out.
+
+    A negative ranks below `skip_nearest`, within `search_depth`; its cosine is at most `max_score` and at most
+    (1 - `relative_margin`) times that of anchor and positive; it is no positive of the same anchor.
+
+    Args:
+        pairs: columns anchor and positive, and any others.
+        corpus: where negatives are looked for, with vectors of the same encoder.
+        encoder: encodes anchors and positives.
+        settings: how many, and how near.
+    """
+    if settings.per_anchor == 0 or pairs.height == 0:
+        return pairs
+    anchors_ND = _unit(encoder.encode(pairs["anchor"], prompt=encoder.prompt_for("query")))
+    positives_ND = _unit(encoder.encode(pairs["positive"], prompt=encoder.prompt_for("document")))
+    limits_N = (anchors_ND * positives_ND).sum(axis=1) * (1 - settings.relative_margin)
+    if settings.max_score is not None:
+        limits_N = np.minimum(limits_N, settings.max_score)
+    forbidden = _own_texts(pairs, corpus.texts)
+    corpus_DT = _unit(corpus.vectors_TD).T
+    depth = min(settings.skip_nearest + settings.search_depth, corpus_DT.shape[1])
+    mined = np.full((pairs.height, settings.per_anchor), -1, dtype=np.int64)
+    for first in range(0, pairs.height, ANCHORS_AT_ONCE):
+        scores = anchors_ND[first : first + ANCHORS_AT_ONCE] @ corpus_DT
+        nearest = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+        ordered = np.take_along_axis(nearest, np.argsort(-np.take_along_axis(scores, nearest, 1), axis=1), 1)
+        for offset, candidates in enumerate(ordered):
+            row = first + offset
+            others = [text for text in candidates.tolist() if text not in forbidden[row]][settings.skip_nearest :]
+            fitting = [text for text in others if scores[offset, text] <= limits_N[row]][: settings.per_anchor]
+            mined[row, : len(fitting)] = fitting
+    whole = (mined >= 0).all(axis=1)
+    names = ["negative", *(f"negative_{number}" for number in range(2, settings.per_anchor + 1))]
+    columns = [corpus.texts.gather(mined[whole, place]).alias(name) for place, name in enumerate(names)]
+    return pairs.filter(pl.Series(whole)).with_columns(columns)
+
+
+def _own_texts(pairs: pl.DataFrame, texts: pl.Series) -> list[frozenset[int]]:
+    """Give, for each pair, the texts of the corpus that are its anchor or any positive of its anchor."""
+    places: dict[str, list[int]] = {}
+    for number, text in enumerate(normalize_texts(texts)):
+        places.setdefault(text, []).append(number)
+    anchors, positives = normalize_texts(pairs["anchor"]).to_list(), normalize_texts(pairs["positive"]).to_list()
+    own: dict[str, set[int]] = {}
+    for anchor, positive in zip(anchors, positives, strict=True):
+        own.setdefault(anchor, set(places.get(anchor, []))).update(places.get(positive, []))
+    frozen = {anchor: frozenset(numbers) for anchor, numbers in own.items()}
+    return [frozen[anchor] for anchor in anchors]
+
+
+def add_negatives(
+    rows: pl.DataFrame, kind: LabelKind, encoder: SentenceEncoder, settings: NegativesSettings
+) -> tuple[LabelKind, pl.DataFrame]:
+    """Mine negatives for pairs among the labels' own positives; give the kind and rows that come of it.
+
+    Raises:
+        SettingsError: when negatives are asked for labels that are not pairs.
+    """
+    if settings.per_anchor == 0:
+        return kind, rows
+    if kind is not LabelKind.PAIRS:
+        raise SettingsError(f"negatives are mined for pairs, the labels are {kind}: set negatives.per_anchor to 0")
+    texts = rows["positive"].unique(maintain_order=True)
+    corpus = Corpus(texts, encoder.encode(texts, prompt=encoder.prompt_for("document")))
+    return LabelKind.TRIPLETS, mine_negatives(rows, corpus, encoder, settings)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]

@@ -1,0 +1,98 @@
+"""Encoder and objective as one module, for `transformers.Trainer`.
+
+Legend of shapes: B rows of a batch, C columns of texts, S = B x C sequences, L tokens, D values in a vector.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sbert.encoder import SentenceEncoder
+from sbert.training.adapters import orthogonality
+from sbert.training.distributed import gather, gather_with_gradient, is_distributed
+from sbert.training.losses import DistillationLoss, TsdaeLoss
+
+__all__ = ["TrainingModule"]
+
+
+class TrainingModule(nn.Module):
+    """Gives the loss of a batch.
+
+    Gradient caching (Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size, section 3) computes all vectors of a
+    batch part by part without keeping activations, then the loss, then goes through the parts again to pass the vectors'
+    gradients on. That is what activation checkpointing of each part does in autograd's own order, dropout's random numbers
+    included: memory holds the activations of one part, gradients are those of the whole batch.
+    """
+
+    def __init__(
+        self,
+        encoder: SentenceEncoder,
+        loss: nn.Module,
+        *,
+        bf16: bool = False,
+        cache_gradients: bool = False,
+        distill_weight: float = 0.0,
+        num_prompt_tokens: int = 0,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            encoder: what is trained.
+            loss: one of `sbert.training.losses`.
+            bf16: compute the transformer in bfloat16; weights, pooling and loss stay float32.
+            cache_gradients: keep the activations of one part of the batch only.
+            distill_weight: weight of the distance to the teachers' vectors, beside the objective.
+            num_prompt_tokens: tokens at the beginning of every sequence that belong to the prompt.
+        """
+        super().__init__()
+        self.encoder = encoder
+        self.loss = loss
+        self.distillation = DistillationLoss()
+        self.bf16, self.cache_gradients = bf16, cache_gradients
+        self.distill_weight = distill_weight
+        self.num_prompt_tokens = num_prompt_tokens
+
+    def forward(
+        self,
+        input_ids: Sequence[Tensor],
+        attention_mask: Sequence[Tensor | None],
+        places: Tensor,
+        num_columns: int,
+        labels: Tensor | None = None,
+        teachers: Tensor | None = None,
+    ) -> Tensor:
+        """Give the loss of B rows.
+
+        Args:
+            input_ids: token ids of the parts of the batch, shape (texts of the part, L) each.
+            attention_mask: their masks; None where nothing is padded.
+            places: where each sequence, column after column, is found among those of all parts, shape (S,).
+            num_columns: C.
+            labels: scores or class numbers, shape (B,), or TSDAE's target ids, shape (B, L).
+            teachers: a teacher's vectors, shape (C, B, D).
+        """
+        with torch.autocast(places.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            parts = [self._vectors(ids, mask) for ids, mask in zip(input_ids, attention_mask, strict=True)]
+            if isinstance(self.loss, TsdaeLoss):
+                return self.loss([torch.cat(parts).float()[places]], labels)  # type: ignore[no-any-return]
+        vectors_SD = torch.cat(parts).float()[places]
+        vectors = list(vectors_SD.chunk(num_columns))
+        if is_distributed():
+            vectors = [gather_with_gradient(column_BD) for column_BD in vectors]
+            labels = None if labels is None else gather(labels)
+            teachers = None if teachers is None else torch.stack([gather(column_BD) for column_BD in teachers])
+        if isinstance(self.loss, DistillationLoss):
+            assert teachers is not None
+            return self.loss(vectors, list(teachers))  # type: ignore[no-any-return]
+        loss: Tensor = self.loss(vectors, labels)
+        if teachers is not None and self.distill_weight:
+            loss = loss + self.distill_weight * self.distillation(vectors, list(teachers))
+        penalty = orthogonality(self.encoder)
+        return loss if penalty is None else loss + penalty
+
+    def _vectors(self, ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
+        if self.cache_gradients and torch.is_grad_enabled():
+            return checkpoint(self.encoder, ids_BL, mask_BL, self.num_prompt_tokens, use_reentrant=False)  # type: ignore[no-any-return]
+        return self.encoder(ids_BL, mask_BL, self.num_prompt_tokens)  # type: ignore[no-any-return]

@@ -1,0 +1,63 @@
+"""The objective that settings name, built for an encoder and its labels."""
+
+from torch import nn
+
+from sbert.encoder import SentenceEncoder
+from sbert.training import losses
+from sbert.training.batches import Grouping
+from sbert.training.settings import Objective, TrainingSettings
+
+__all__ = ["build_loss", "grouping_of"]
+
+
+def build_loss(
+    objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder, num_classes: int
+) -> nn.Module:
+    """Give the loss module, wrapped in Matryoshka where dims are named.
+
+    Raises:
+        TrainingError: when encoder, objective and dims do not fit together.
+    """
+    loss = _plain_loss(objective, settings, encoder, num_classes)
+    if settings.matryoshka_dims:
+        return losses.MatryoshkaLoss(loss, settings.matryoshka_dims, encoder.dim)
+    return loss
+
+
+def _plain_loss(  # noqa: C901, PLR0911  (one line an objective)
+    objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder, num_classes: int
+) -> nn.Module:
+    match objective:
+        case Objective.SOFTMAX:
+            return losses.SoftmaxLoss(encoder.dim, num_classes)
+        case Objective.COSINE:
+            return losses.CosineLoss()
+        case Objective.TRIPLET:
+            return losses.TripletLoss(settings.margin)
+        case Objective.COSENT:
+            return losses.CosentLoss(settings.temperature or 0.05)
+        case Objective.ANGLE:
+            return losses.AngleLoss(settings.temperature or 0.05)
+        case Objective.RANKING:
+            return losses.RankingLoss(settings.temperature or 0.05, symmetric=settings.symmetric)
+        case Objective.SIMCSE:
+            return losses.RankingLoss(settings.temperature or 0.05, symmetric=False)
+        case Objective.BATCH_HARD_TRIPLET:
+            return losses.BatchHardTripletLoss(settings.margin)
+        case Objective.SUPERVISED_CONTRASTIVE:
+            return losses.SupervisedContrastiveLoss(settings.temperature or 0.1)
+        case Objective.CROSS_ENTROPY:
+            return losses.CrossEntropyLoss(encoder.dim, num_classes)
+        case Objective.TSDAE:
+            return losses.TsdaeLoss(encoder)
+        case Objective.DISTILLATION:
+            return losses.DistillationLoss()
+
+
+def grouping_of(objective: Objective) -> Grouping:
+    """Give what the rows of a batch must have in common for an objective."""
+    if objective in {Objective.RANKING, Objective.SIMCSE}:
+        return Grouping.DISTINCT_TEXTS
+    if objective in {Objective.BATCH_HARD_TRIPLET, Objective.SUPERVISED_CONTRASTIVE}:
+        return Grouping.CLASSES
+    return Grouping.RANDOM

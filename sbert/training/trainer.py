@@ -1,0 +1,225 @@
+"""`transformers.Trainer` with our batches, dev metric, checkpoints and stops."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers.trainer_callback import TrainerControl, TrainerState
+
+from sbert.training.adapters import update_ranks
+from sbert.training.batches import BatchPlan
+from sbert.training.checkpoints import CheckpointStore
+from sbert.training.collating import Collator
+from sbert.training.distributed import is_distributed
+from sbert.training.module import TrainingModule
+from sbert.training.result import TrainingProgress
+from sbert.training.settings import TrainingSettings
+
+__all__ = ["EncoderTrainer", "NanLossError", "RunCallback"]
+
+WEIGHTS = "model.safetensors"
+
+
+class NanLossError(Exception):
+    """The loss is no longer a number; caught where training was started."""
+
+
+class _Rows(torch.utils.data.Dataset[int]):
+    """Rows are their own numbers; the collator knows the texts."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._num_rows = num_rows
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+
+class _PlannedLoader(DataLoader[Any]):
+    """Tells the plan which epoch it is, as Trainer tells the loader."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+class EncoderTrainer(transformers.Trainer):
+    """Trains a `TrainingModule` on the batches of a `BatchPlan`."""
+
+    def __init__(
+        self,
+        module: TrainingModule,
+        args: transformers.TrainingArguments,
+        *,
+        settings: TrainingSettings,
+        plan: BatchPlan,
+        collator: Collator,
+        num_rows: int,
+        evaluate_dev: Callable[[], float] | None,
+        callbacks: list[Any],
+    ) -> None:
+        """Prepare; `evaluate_dev` scores the module's encoder as it is now."""
+        self._settings, self._plan = settings, plan
+        self._evaluate_dev = evaluate_dev
+        self.seconds_aside = 0.0
+        """Time spent on evaluation and saving."""
+        self._module, self._rows = module, _Rows(num_rows)
+        super().__init__(
+            model=module,
+            args=args,
+            train_dataset=self._rows,
+            eval_dataset=self._rows if evaluate_dev else None,
+            data_collator=collator,
+            callbacks=callbacks,
+        )
+
+    def get_train_dataloader(self) -> Any:
+        """Give the loader of planned batches; they are cut to this process's slice already."""
+        return _PlannedLoader(self._rows, batch_sampler=self._plan, collate_fn=self.data_collator)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimizer: no decay on biases and norms, another rate for heads that start random."""
+        del model
+        if self.optimizer is None:
+            chosen = self._settings
+            groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+            for name, parameter in self._module.named_parameters():
+                if not parameter.requires_grad:
+                    continue
+                decay = 0.0 if parameter.ndim < 2 else chosen.weight_decay
+                fresh = name.startswith("loss.classifier.")
+                rate = chosen.head_learning_rate if fresh else chosen.learning_rate
+                groups.setdefault((decay, rate), []).append(parameter)
+            listed = [{"params": each, "weight_decay": decay, "lr": rate} for (decay, rate), each in groups.items()]
+            if chosen.optimizer == "sgd":
+                self.optimizer = torch.optim.SGD(listed, lr=chosen.learning_rate, momentum=chosen.momentum)
+            else:
+                self.optimizer = torch.optim.AdamW(listed, lr=chosen.learning_rate, fused=True)
+        return self.optimizer
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+        """Give the loss of a batch.
+
+        Raises:
+            NanLossError: when it is not a number, on any process.
+        """
+        loss = model(**inputs)
+        broken = (~torch.isfinite(loss.detach())).float()
+        if is_distributed():
+            dist.all_reduce(broken)
+        if broken.item():
+            raise NanLossError(f"the loss of step {self.state.global_step + 1} is {loss.item()}")
+        return loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Score the encoder on the dev rows; on one process, which tells the others."""
+        assert self._evaluate_dev is not None
+        began = time.monotonic()
+        self._module.eval()
+        value = torch.zeros(1, dtype=torch.float64)
+        if self.args.process_index == 0:
+            value[0] = self._evaluate_dev()
+        if is_distributed():
+            value = value.to(self.args.device)
+            dist.broadcast(value, 0)
+        score = float(value[0])
+        metrics = {"eval_dev": score if math.isfinite(score) else -1e9}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.seconds_aside += time.monotonic() - began
+        return metrics
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        began = time.monotonic()
+        super()._save_checkpoint(*args, **kwargs)
+        self.seconds_aside += time.monotonic() - began
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Save what is trained; the rest is in the base encoder."""
+        del state_dict
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        trained = {
+            name: each.detach().contiguous() for name, each in self._module.named_parameters() if each.requires_grad
+        }
+        save_file(trained, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        del model
+        load_trained(self._module, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        load_trained(self._module, Path(str(self.state.best_model_checkpoint)))
+
+
+def load_trained(module: nn.Module, folder: Path) -> None:
+    """Put the trained weights of a checkpoint into the module."""
+    own = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, tensor in load_file(folder / WEIGHTS).items():
+            own[name].copy_(tensor)
+
+
+class RunCallback(transformers.TrainerCallback):
+    """Says when to evaluate and save, carries checkpoints to object storage, reports progress."""
+
+    def __init__(
+        self,
+        module: TrainingModule,
+        *,
+        steps_between: int,
+        has_dev: bool,
+        store: CheckpointStore | None,
+        on_progress: Callable[[TrainingProgress], None] | None,
+    ) -> None:
+        """Prepare."""
+        self._module = module
+        self._steps_between, self._has_dev = steps_between, has_dev
+        self._store, self._on_progress = store, on_progress
+
+    def on_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Let AdaLoRA move its ranks."""
+        del args, control
+        update_ranks(self._module.encoder, state.global_step)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Evaluate and save every so many steps, and at the end."""
+        del args
+        due = state.global_step % self._steps_between == 0 or state.global_step >= state.max_steps
+        control.should_save = due
+        control.should_evaluate = due and self._has_dev
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Carry the checkpoint to object storage."""
+        del control
+        if self._store is None or args.process_index != 0:
+            return
+        last = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self._store.upload(last, state.global_step)
+        kept = {state.global_step}
+        if state.best_model_checkpoint:
+            kept.add(int(Path(state.best_model_checkpoint).name.split("-")[1]))
+        self._store.keep_only(kept)
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Report progress."""
+        del args, control
+        if self._on_progress is not None and logs is not None:
+            progress = TrainingProgress(
+                step=state.global_step,
+                num_steps=state.max_steps,
+                loss=logs.get("loss"),
+                dev=logs.get("eval_dev"),
+            )
+            self._on_progress(progress)

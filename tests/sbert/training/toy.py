@@ -1,0 +1,45 @@
+"""Small labels of every kind, made from a few words that the tiny tokenizer knows."""
+
+import random
+
+import polars as pl
+
+from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
+from tests.tiny_models import WORDS
+
+TOPICS = [WORDS[number : number + 6] for number in range(0, 60, 6)]
+
+
+def sentence(rng: random.Random, topic: int, length: int = 5) -> str:
+    return " ".join(rng.choice(TOPICS[topic]) for _ in range(length))
+
+
+def toy_rows(kind: LabelKind, num_rows: int = 120, seed: int = 0) -> pl.DataFrame:
+    """Texts of one topic belong together."""
+    rng = random.Random(seed)
+    rows: list[tuple[object, ...]] = []
+    for number in range(num_rows):
+        topic, other = number % len(TOPICS), (number + 3) % len(TOPICS)
+        near = (sentence(rng, topic, rng.randint(3, 9)), sentence(rng, topic, rng.randint(3, 9)))
+        far = sentence(rng, other, 6)
+        if kind is LabelKind.SCORED_PAIRS:
+            rows.append((*near, 1.0) if number % 2 else (near[0], far, 0.0))
+        elif kind is LabelKind.PAIRS:
+            rows.append(near)
+        elif kind is LabelKind.TRIPLETS:
+            rows.append((*near, far))
+        elif kind is LabelKind.NLI:
+            rows.append((near[0], near[1], "entailment"))
+            rows.append((near[0], far, "contradiction"))
+        elif kind is LabelKind.CLASSES:
+            rows.append((near[0], f"topic {topic}"))
+        else:
+            rows.append((near[0],))
+    from sbert.labels import COLUMNS
+
+    return pl.DataFrame(rows, schema=list(COLUMNS[kind]), orient="row")
+
+
+def toy_labels(kind: LabelKind, num_rows: int = 120, *, dev_share: float = 0.2, seed: int = 0) -> LabelSet:
+    settings = LabelSettings(dev_share=dev_share, test_share=0.1, near_duplicate_similarity=1.0)
+    return make_label_set(toy_rows(kind, num_rows, seed), kind, settings)
