@@ -10,6 +10,7 @@ from rich.logging import RichHandler
 
 from flows.cli import (  # noqa: F401  (each adds its command)
     backfill,
+    changes,
     inspect,
     models,
     refresh,
