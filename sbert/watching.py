@@ -35,12 +35,14 @@ class LabelNews(BaseModel):
     num_objects: int = Field(description="Objects of labels there are.")
     num_new_objects: int = Field(description="Objects that are new or changed since the last hand-over.")
     num_new_rows: int = Field(description="Rows in them.")
-    keys: tuple[str, ...] = Field(default=(), repr=False, description="All objects with their versions, ordered.")
+    object_keys: tuple[str, ...] = Field(
+        default=(), repr=False, description="All objects with their versions, ordered."
+    )
 
     @property
     def event_id(self) -> uuid.UUID:
         """The same for the same set of objects, however often it is looked at."""
-        digest = hashlib.sha256("\n".join([self.labels_uri, *self.keys]).encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256("\n".join([self.labels_uri, *self.object_keys]).encode("utf-8", "surrogateescape")).digest()
         return uuid.UUID(bytes=digest[:16], version=4)
 
 
@@ -50,7 +52,7 @@ class HandedOver(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     labels_uri: str
-    keys: tuple[str, ...]
+    object_keys: tuple[str, ...]
 
 
 def find_news(labels_uri: str, models_uri: str) -> LabelNews:
@@ -65,20 +67,20 @@ def find_news(labels_uri: str, models_uri: str) -> LabelNews:
     except (MissingError, EmptySourceError) as error:
         log.info("no labels: %s", error)
         objects = []
-    known = frozenset(_handed_over(uri, models_uri).keys)
+    known = frozenset(_handed_over(uri, models_uri).object_keys)
     new = new_label_objects(objects, known)
     return LabelNews(
         labels_uri=uri,
         num_objects=len(objects),
         num_new_objects=len(new),
         num_new_rows=sum(count_rows(item) for item in new),
-        keys=tuple(sorted(LabelObject(item.uri, item.version, 0).key for item in objects)),
+        object_keys=tuple(sorted(LabelObject(item.uri, item.version, 0).key for item in objects)),
     )
 
 
 def record_handed_over(news: LabelNews, models_uri: str) -> None:
     """Remember that these labels are known to those who need to know."""
-    record = HandedOver(labels_uri=news.labels_uri, keys=news.keys)
+    record = HandedOver(labels_uri=news.labels_uri, object_keys=news.object_keys)
     write_bytes(_record_uri(news.labels_uri, models_uri), record.model_dump_json(indent=1).encode())
 
 
@@ -111,10 +113,10 @@ def _handed_over(labels_uri: str, models_uri: str) -> HandedOver:
     try:
         return HandedOver.model_validate_json(read_bytes(uri))
     except MissingError:
-        return HandedOver(labels_uri=labels_uri, keys=())
+        return HandedOver(labels_uri=labels_uri, object_keys=())
     except ValidationError as error:
         log.warning("%s cannot be used, all labels count as new: %s", uri, error)
-        return HandedOver(labels_uri=labels_uri, keys=())
+        return HandedOver(labels_uri=labels_uri, object_keys=())
 
 
 def _record_uri(labels_uri: str, models_uri: str) -> str:
