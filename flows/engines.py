@@ -43,20 +43,32 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: EngineKind = Field(default=EngineKind.LOCAL, description="Threads of this process, or workers of a cluster.")
+    kind: EngineKind = Field(
+        default=EngineKind.LOCAL, title="Kind", description="Threads of this process, or workers of a cluster."
+    )
     address: str | None = Field(
         default=None,
+        title="Address",
         description="Ray (ray://host:10001, auto) or Dask (tcp://host:8786) cluster; empty to start one on this machine.",
     )
-    cpus_per_worker: int = Field(default=1, ge=1, le=1024, description="Cores of a Ray or Dask worker (cores).")
+    cpus_per_worker: int = Field(
+        default=1, title="CPUs per worker", ge=1, le=1024, description="Cores of a Ray or Dask worker (cores)."
+    )
     gpus_per_worker: float = Field(
-        default=0, ge=0, le=16, description="GPUs of a Ray worker; a part of one when several workers share it (GPUs)."
+        default=0,
+        title="GPUs per worker",
+        ge=0,
+        le=16,
+        description="GPUs of a Ray worker; a part of one when several workers share it (GPUs).",
     )
     group_splits: int = Field(
         default=64, ge=1, le=10_000, description="Most splits handed to a worker at once (splits)."
     )
     group_bytes: int = Field(
-        default=256 * MIB, ge=1, description="Raw text handed to a worker at once, at most, above one split (bytes)."
+        default=256 * MIB,
+        title="Bytes handed over",
+        ge=1,
+        description="Raw text handed to a worker at once, at most, above one split (bytes).",
     )
 
     @model_validator(mode="before")

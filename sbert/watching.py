@@ -42,7 +42,9 @@ class LabelNews(BaseModel):
     @property
     def event_id(self) -> uuid.UUID:
         """The same for the same set of objects, however often it is looked at."""
-        digest = hashlib.sha256("\n".join([self.labels_uri, *self.object_keys]).encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(
+            "\n".join([self.labels_uri, *self.object_keys]).encode("utf-8", "surrogateescape")
+        ).digest()
         return uuid.UUID(bytes=digest[:16], version=4)
 
 

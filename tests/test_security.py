@@ -23,6 +23,7 @@ from sbert.errors import SettingsError
 from sbert.job import RefreshSettings
 from sbert.storage import normalize_uri
 from sbert.table import Table
+from tests.flows.test_refresh import texts
 from tests.services import S3Server
 from tests.tiny_models import save_tiny
 
@@ -116,8 +117,8 @@ def test_hostile_names_and_texts_are_rows_like_others(
 def test_hostile_keys_on_s3(model: str, s3: S3Server, s3_bucket: str, prefect_server: None) -> None:
     client = s3.filesystem()
     names = [name for name in HOSTILE_NAMES if "\\" not in name and ".." not in name and "\n" not in name]
-    for number, name in enumerate(names):
-        client.pipe_file(f"{s3_bucket}/raw/x{name}.jsonl", json.dumps({"id": name, "text": f"text {number}"}).encode())
+    for name, words in zip(names, texts(0, len(names)), strict=True):
+        client.pipe_file(f"{s3_bucket}/raw/x{name}.jsonl", json.dumps({"id": name, "text": words}).encode())
     report = refresh_embeddings(f"{s3_bucket}/raw", f"{s3_bucket}/table", model=model)
     assert (report.num_rows, report.num_rows_rejected) == (len(names), 0)
     assert set(Table.open(f"{s3_bucket}/table").scan().collect()["id"]) == set(names)
