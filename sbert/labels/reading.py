@@ -152,11 +152,13 @@ def _select(frame: pl.DataFrame, item: SourceObject, kind: LabelKind, settings: 
 
 
 def given_split(uri: str) -> str | None:
-    """Tell the split that an object's name (or its folder's) gives: ``stsb-en-dev.csv`` and ``dev/part-0.csv`` are dev."""
+    """Tell the split that a word of an object's name gives, or its folder's whole name.
+
+    ``stsb-en-dev.csv`` and ``dev/part-0.csv`` are dev.
+    """
+    words = base_name(uri).lower().replace("-", " ").replace("_", " ").replace(".", " ").split()
+    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    if len(found) == 1:
+        return found.pop()
     folder = base_name(uri.rsplit("/", 1)[0]) if "/" in uri else ""
-    for part in (base_name(uri), folder):
-        words = part.lower().replace("-", " ").replace("_", " ").replace(".", " ").split()
-        found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-        if len(found) == 1:
-            return found.pop()
-    return None
+    return SPLIT_WORDS.get(folder.lower()) if not found else None

@@ -1,5 +1,6 @@
 """Fine-tuning of sentence encoders: objectives, batches, `transformers.Trainer`, adapters, continual learning."""
 
+from sbert.training.recipes import RECIPES
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import (
     AdapterKind,
@@ -12,6 +13,7 @@ from sbert.training.settings import (
 from sbert.training.train import train_encoder
 
 __all__ = [
+    "RECIPES",
     "AdapterKind",
     "AdapterSettings",
     "ContinualSettings",

@@ -181,7 +181,7 @@ class _BreaksAt:
     def __init__(self, first: int) -> None:
         self.left = first
 
-    def __call__(self, loss: CosentLoss, vectors: list[torch.Tensor], scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, vectors: list[torch.Tensor], scores: torch.Tensor) -> torch.Tensor:
         self.left -= 1
         value = (vectors[0] * vectors[1]).sum(1) - scores
         return (value * value).mean() * (math.nan if self.left < 0 else 1.0)
@@ -192,7 +192,7 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(
 ) -> None:
     per_epoch = pairs.train.height // 16
     breaks = _BreaksAt(per_epoch + 2)
-    monkeypatch.setattr(CosentLoss, "forward", lambda self, vectors, scores: breaks(self, vectors, scores))
+    monkeypatch.setattr(CosentLoss, "forward", breaks)
     scores = iter([0.1, 0.6])
     settings = TrainingSettings(epochs=5, **FAST)
     result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
@@ -267,7 +267,7 @@ def test_wrong_combinations_are_refused(base: str, pairs: LabelSet, tmp_path: Pa
         train_encoder(base, pairs, TrainingSettings(objective=Objective.RANKING), tmp_path)
     with pytest.raises(SettingsError, match="mined for pairs, the labels are scored_pairs"):
         train_encoder(base, pairs, TrainingSettings(negatives=NegativesSettings(per_anchor=1)), tmp_path)
-    with pytest.raises(TooFewLabelsError, match="none of the .* train rows is new"):
+    with pytest.raises(TooFewLabelsError, match=r"none of the .* train rows is new"):
         train_encoder(base, pairs, TrainingSettings(), tmp_path, known_objects=frozenset({""}))
 
 
@@ -300,7 +300,12 @@ def run_script(folder: Path, *arguments: str, processes: int = 1) -> subprocess.
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", str(script)
         ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path.cwd()),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     return subprocess.run(
         [*command, *arguments], env=environment, capture_output=True, text=True, timeout=240, check=False
     )

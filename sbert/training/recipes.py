@@ -1,0 +1,57 @@
+"""Settings that reached the figures in the README, by name; a place to begin.
+
+train_encoder(base, labels, RECIPES["scored_pairs"], "output")
+"""
+
+from sbert.training.settings import (
+    AdapterKind,
+    AdapterSettings,
+    ContinualSettings,
+    Objective,
+    TrainingSettings,
+)
+
+__all__ = ["RECIPES"]
+
+RECIPES: dict[str, TrainingSettings] = {
+    # Without dropout attention runs fused, and without gradients the word table (half of the weights) costs nothing:
+    # the score on STS Benchmark is that of full training with dropout 0.1.
+    "scored_pairs": TrainingSettings(
+        objective=Objective.COSENT, epochs=3, batch_size=32, learning_rate=5e-5, dropout=0.0, freeze="embeddings"
+    ),
+    "scored_pairs_lora": TrainingSettings(
+        objective=Objective.COSENT,
+        epochs=4,
+        batch_size=32,
+        learning_rate=5e-4,
+        dropout=0.0,
+        adapter=AdapterSettings(kind=AdapterKind.LORA, rank=8, alpha=16),
+    ),
+    # A few labels a class: all of them train, none is left for dev, the last checkpoint is taken.
+    "few_per_class": TrainingSettings(
+        objective=Objective.SUPERVISED_CONTRASTIVE,
+        epochs=20,
+        batch_size=64,
+        classes_per_batch=16,
+        learning_rate=5e-5,
+        temperature=0.1,
+    ),
+    "classes": TrainingSettings(
+        objective=Objective.SUPERVISED_CONTRASTIVE,
+        epochs=4,
+        batch_size=64,
+        classes_per_batch=16,
+        learning_rate=5e-5,
+        temperature=0.1,
+    ),
+    "texts": TrainingSettings(
+        objective=Objective.SIMCSE, epochs=1, batch_size=64, learning_rate=1e-5, temperature=0.05
+    ),
+    "texts_tsdae": TrainingSettings(objective=Objective.TSDAE, epochs=2, batch_size=16, learning_rate=3e-5),
+    "continual": TrainingSettings(
+        epochs=3,
+        batch_size=64,
+        learning_rate=2e-5,
+        continual=ContinualSettings(replay_share=0.3, distill_weight=10.0, average_weight=0.5),
+    ),
+}

@@ -1,0 +1,255 @@
+"""What training reaches, and how fast; data is named by its folder, figures go to standard output.
+
+    python tests/benchmarks/training.py stsb DATA/stsb --seeds 0,1,2
+    python tests/benchmarks/training.py lora DATA/stsb
+    python tests/benchmarks/training.py speed DATA/stsb --steps 40
+    python tests/benchmarks/training.py banking DATA/banking77 --per-class 10 --seeds 0,1,2
+    python tests/benchmarks/training.py banking DATA/banking77
+    python tests/benchmarks/training.py continual DATA/banking77 --guard DATA/stsb
+    python tests/benchmarks/training.py domain DATA/cranfield --recipe texts_tsdae
+
+stsb holds stsb-en-{train,dev,test}.csv without header; banking77 train.csv and test.csv (text, category); cranfield
+corpus.jsonl, queries.jsonl and qrels.tsv.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.stats import spearmanr
+
+from sbert.encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.labels import LabelKind, LabelSet, LabelSettings, load_labels, make_label_set
+from sbert.training import RECIPES, TrainingResult, TrainingSettings, train_encoder
+from sbert.training.classifier import SentenceClassifier
+
+STS_SETTINGS = LabelSettings(csv_columns=("sentence1", "sentence2", "score"), score_max=5)
+
+
+def say(**numbers: Any) -> None:
+    print(json.dumps(numbers), flush=True)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def sts_score(encoder: SentenceEncoder, rows: pl.DataFrame) -> float:
+    first, second = (unit(encoder.encode(rows[name])) for name in ("sentence1", "sentence2"))
+    return 100 * float(spearmanr((first * second).sum(1), rows["score"].to_numpy()).statistic)
+
+
+def train(labels: LabelSet, settings: TrainingSettings, **more: Any) -> tuple[SentenceEncoder, TrainingResult]:
+    with tempfile.TemporaryDirectory() as folder:
+        result = train_encoder(DEFAULT_MODEL, labels, settings, folder, **more)
+        return SentenceEncoder.from_pretrained(result.folder), result
+
+
+def stsb(arguments: argparse.Namespace, recipe: str) -> None:
+    labels = load_labels(f"{arguments.data}/stsb-en-*.csv", STS_SETTINGS)
+    say(case=recipe, before=round(sts_score(SentenceEncoder.from_pretrained(), labels.test), 2))
+    scores = []
+    for seed in arguments.seeds:
+        settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
+        encoder, result = train(labels, settings)
+        scores.append(sts_score(encoder, labels.test))
+        say(
+            case=recipe,
+            seed=seed,
+            test=round(scores[-1], 2),
+            dev=round(100 * result.dev_best, 2),
+            trained_share=round(result.num_trainable / result.num_parameters, 4),
+            rows_per_second=round(result.rows_per_second, 1),
+        )
+    say(case=recipe, median=round(statistics.median(scores), 2))
+
+
+def speed(arguments: argparse.Namespace) -> None:
+    """Pairs a second of both trainers on the same batches: cosine loss as reference, our recipe, and our plain settings."""
+    import torch
+    from datasets import Dataset
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.sentence_transformer.losses import CoSENTLoss, CosineSimilarityLoss
+    from transformers import TrainerCallback
+
+    from sbert.pretrained import locate_model
+    from sbert.training.batches import BatchPlan, Grouping
+
+    labels = load_labels(f"{arguments.data}/stsb-en-*.csv", STS_SETTINGS)
+    rows = labels.train
+    plan = BatchPlan(np.zeros((rows.height, 2), dtype=np.int64), None, grouping=Grouping.RANDOM, batch_size=32, seed=0)
+    order = np.concatenate(plan.batches(0))[: arguments.steps * 32]
+    without_dev = LabelSet(**{**vars(labels), "dev": labels.dev.head(0)})
+
+    class Clock(TrainerCallback):  # the first steps warm up
+        began = 0.0
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 5:
+                self.began = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.ended = time.monotonic()
+
+    for loss_class in (CoSENTLoss, CosineSimilarityLoss):
+        model = SentenceTransformer(str(locate_model(DEFAULT_MODEL)), device="cpu")
+        with tempfile.TemporaryDirectory() as folder:
+            clock = Clock()
+            SentenceTransformerTrainer(
+                model=model,
+                args=SentenceTransformerTrainingArguments(
+                    output_dir=folder, per_device_train_batch_size=32, max_steps=arguments.steps, report_to="none",
+                    save_strategy="no", use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False,
+                    batch_sampler=lambda dataset, batch_size, **_: torch.utils.data.BatchSampler(
+                        torch.utils.data.SequentialSampler(dataset), batch_size, drop_last=True
+                    ),
+                ),
+                train_dataset=Dataset.from_dict({name: rows[order][name].to_list() for name in labels.columns}),
+                loss=loss_class(model),
+                callbacks=[clock],
+            ).train()  # fmt: skip
+        say(
+            case="sentence-transformers, float32",
+            loss=loss_class.__name__,
+            pairs_per_second=round(32 * (arguments.steps - 5) / (clock.ended - clock.began), 1),
+        )
+    recipe = RECIPES["scored_pairs"].model_dump()
+    variants: dict[str, dict[str, Any]] = {
+        "ours, recipe": {},
+        "ours, all weights, dropout 0.1": {"dropout": 0.1, "freeze": "nothing"},
+        "ours, all weights, dropout 0.1, float32": {"dropout": 0.1, "freeze": "nothing", "bf16": False},
+    }
+    for name, changes in variants.items():
+        settings = TrainingSettings.model_validate({**recipe, **changes, "max_steps": arguments.steps})
+        _, result = train(without_dev, settings)
+        say(case=name, pairs_per_second=round(result.rows_per_second, 1))
+
+
+def banking(arguments: argparse.Namespace) -> None:
+    """Test accuracy with all labels, or so many a class: logistic regression on the vectors before and after."""
+    classes = LabelSettings(max_leakage=1, dev_share=0.0 if arguments.per_class else 0.1)
+    labels = load_labels(f"{arguments.data}/*.csv", classes)
+    scores = []
+    for seed in arguments.seeds:
+        chosen = labels
+        if arguments.per_class:
+            shuffled = labels.train.sample(fraction=1.0, shuffle=True, seed=seed)
+            few = shuffled.group_by("label", maintain_order=True).head(arguments.per_class)
+            chosen = LabelSet(**{**vars(labels), "train": few})
+        recipe = "few_per_class" if arguments.per_class else "classes"
+        settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
+        encoder, result = train(chosen, settings)
+        known = pl.concat([chosen.train, chosen.dev])
+        found = {}
+        for name, each in (("before", SentenceEncoder.from_pretrained()), ("after", encoder)):
+            classifier = SentenceClassifier.fit(each, known["text"], known["label"].to_list())
+            right = [x == y for x, y in zip(classifier.predict(labels.test["text"]), labels.test["label"], strict=True)]
+            found[name] = 100 * float(np.mean(right))
+        scores.append(found["after"])
+        say(
+            case=f"banking77, {arguments.per_class or 'all'} a class",
+            seed=seed,
+            rows=chosen.train.height,
+            before=round(found["before"], 2),
+            after=round(found["after"], 2),
+            rows_per_second=round(result.rows_per_second, 1),
+        )
+    say(case="banking77", per_class=arguments.per_class, median=round(statistics.median(scores), 2))
+
+
+def continual(arguments: argparse.Namespace) -> None:
+    """Learn one domain; score the guard (STS Benchmark test) with and without what keeps old skills."""
+    guard = load_labels(f"{arguments.guard}/stsb-en-*.csv", STS_SETTINGS).test
+    labels = load_labels(f"{arguments.data}/*.csv", LabelSettings(max_leakage=1))
+    before = SentenceEncoder.from_pretrained()
+    say(case="before", guard=round(sts_score(before, guard), 2), domain=round(domain_accuracy(before, labels), 2))
+    settings = RECIPES["continual"].model_copy(update=json.loads(arguments.settings))
+    plain = settings.model_copy(update={"continual": TrainingSettings().continual})
+    for name, each in (("continual learning off", plain), ("continual learning on", settings)):
+        encoder, _ = train(labels, each)
+        say(case=name, guard=round(sts_score(encoder, guard), 2), domain=round(domain_accuracy(encoder, labels), 2))
+
+
+def domain_accuracy(encoder: SentenceEncoder, labels: LabelSet) -> float:
+    """Accuracy of the nearest neighbour among train texts: what the vectors alone know of the classes."""
+    train_vectors, test_vectors = unit(encoder.encode(labels.train["text"])), unit(encoder.encode(labels.test["text"]))
+    nearest = (test_vectors @ train_vectors.T).argmax(axis=1)
+    return 100 * float((labels.train["label"].to_numpy()[nearest] == labels.test["label"].to_numpy()).mean())
+
+
+def ndcg_by_query(encoder: SentenceEncoder, folder: Path, k: int = 10) -> np.ndarray:
+    corpus, queries = (pl.read_ndjson(folder / f"{name}.jsonl") for name in ("corpus", "queries"))
+    ids = [column for column in corpus.columns if column in {"_id", "id", "doc_id"}][0]
+    query_ids = [column for column in queries.columns if column in {"_id", "id", "query_id"}][0]
+    gains: dict[str, dict[str, float]] = {}
+    for line in (folder / "qrels.tsv").read_text().splitlines()[1:]:
+        parts = line.split("\t")
+        gains.setdefault(parts[0], {})[parts[-2]] = max(0.0, float(parts[-1]))
+    names = corpus[ids].cast(pl.String).to_list()
+    scores = unit(encoder.encode(queries["text"])) @ unit(encoder.encode(corpus["text"])).T
+    found = []
+    for row, query in enumerate(queries[query_ids].cast(pl.String)):
+        wanted = gains.get(query, {})
+        best = sorted(wanted.values(), reverse=True)[:k]
+        ideal = sum(gain / np.log2(place + 2) for place, gain in enumerate(best))
+        top = np.argsort(-scores[row])[:k]
+        got = sum(wanted.get(names[text], 0.0) / np.log2(place + 2) for place, text in enumerate(top))
+        if ideal:
+            found.append(got / ideal)
+    return np.array(found)
+
+
+def domain(arguments: argparse.Namespace) -> None:
+    """Learn from a domain's unlabelled texts; nDCG@10 there before and after, with a paired bootstrap interval."""
+    folder = Path(arguments.data)
+    texts = pl.read_ndjson(folder / "corpus.jsonl")["text"]
+    sentences = (
+        texts.str.split(" . ").explode().str.strip_chars().to_frame("text").filter(pl.col("text").str.len_chars() > 30)
+    )
+    labels = make_label_set(sentences, LabelKind.TEXTS, LabelSettings(test_share=0.0, dev_share=0.0))
+    before = ndcg_by_query(SentenceEncoder.from_pretrained(), folder)
+    settings = RECIPES[arguments.recipe].model_copy(update=json.loads(arguments.settings))
+    for seed in arguments.seeds:
+        encoder, _ = train(labels, settings.model_copy(update={"seed": seed}))
+        gain = ndcg_by_query(encoder, folder) - before
+        rng = np.random.default_rng(0)
+        means = gain[rng.integers(0, len(gain), (10_000, len(gain)))].mean(axis=1)
+        say(
+            case=f"cranfield, {arguments.recipe}",
+            rows=labels.train.height,
+            seed=seed,
+            before=round(100 * before.mean(), 2),
+            after=round(100 * (before + gain).mean(), 2),
+            interval_of_gain=[round(100 * float(each), 2) for each in np.quantile(means, [0.025, 0.975])],
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=["stsb", "lora", "speed", "banking", "continual", "domain"])
+    parser.add_argument("data", help="folder of the data")
+    parser.add_argument("--guard", help="continual: folder of STS Benchmark")
+    parser.add_argument("--per-class", type=int, default=0, help="banking: labels a class; 0 for all")
+    parser.add_argument("--recipe", default="texts", help="domain: which recipe")
+    parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
+    parser.add_argument("--steps", type=int, default=40, help="speed: steps of each trainer")
+    parser.add_argument("--settings", default="{}", help="changes of the recipe, as JSON")
+    arguments = parser.parse_args()
+    if arguments.case in {"stsb", "lora"}:
+        stsb(arguments, "scored_pairs" if arguments.case == "stsb" else "scored_pairs_lora")
+    else:
+        {"speed": speed, "banking": banking, "continual": continual, "domain": domain}[arguments.case](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Hard negatives, the classifier, and what keeps old skills."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from flows.refresh import refresh_embeddings
+from sbert.encoder import SentenceEncoder
+from sbert.errors import ColumnError, ModelError, SettingsError, TooFewLabelsError
+from sbert.labels import LabelKind, LabelSettings, make_label_set
+from sbert.table import Table
+from sbert.training import NegativesSettings
+from sbert.training.classifier import SentenceClassifier
+from sbert.training.continual import average_with, mix_rows
+from sbert.training.mining import Corpus, mine_negatives, read_corpus
+from tests.sbert.training.toy import toy_rows
+from tests.tiny_models import save_tiny, tiny_encoder
+
+PAIRS = pl.DataFrame(
+    {
+        "anchor": ["how do i reset my password", "a train to hamburg is late", "how do i reset my password"],
+        "positive": ["forgot login", "rain delay", "reset account"],
+    }
+)
+TEXTS = pl.Series(
+    ["forgot login", "Reset account!", "rain delay", "the cat sat on mat", "butter cake tin", "oven butter", "red green blue",
+     "select name from users", "connection refused", "she won match", "a train to hamburg is late"]
+)  # fmt: skip
+
+
+def corpus(encoder: SentenceEncoder) -> Corpus:
+    return Corpus(TEXTS, encoder.encode(TEXTS))
+
+
+def test_negatives_are_the_nearest_that_are_no_positives() -> None:
+    encoder = tiny_encoder()
+    settings = NegativesSettings(per_anchor=2, skip_nearest=1, search_depth=20, relative_margin=0)
+    settings = settings.model_copy(update={"max_score": None})
+    mined = mine_negatives(PAIRS, corpus(encoder), encoder, settings)
+    scores = encoder.encode(PAIRS["anchor"]) @ encoder.encode(TEXTS).T
+    own = [{0, 1}, {2, 10}, {0, 1}]  # positives of the anchor, and the anchor itself
+    limits = (encoder.encode(PAIRS["anchor"]) * encoder.encode(PAIRS["positive"])).sum(1)
+    expected = []
+    for row in range(3):
+        order = [text for text in np.argsort(-scores[row]) if text not in own[row]][1:]
+        fitting = [TEXTS[int(text)] for text in order if scores[row, text] <= limits[row]][:2]
+        if len(fitting) == 2:
+            expected.append((PAIRS["anchor"][row], PAIRS["positive"][row], *fitting))
+    assert expected
+    assert mined.select("anchor", "positive", "negative", "negative_2").rows() == expected
+
+
+def test_limits_of_negatives_hold() -> None:
+    encoder = tiny_encoder()
+    everything = corpus(encoder)
+    mined = mine_negatives(PAIRS, everything, encoder, NegativesSettings(per_anchor=1, max_score=0.1))
+    cosines = (encoder.encode(mined["anchor"]) * encoder.encode(mined["negative"])).sum(1)
+    assert (cosines <= 0.1 + 1e-6).all()
+    assert mine_negatives(PAIRS, everything, encoder, NegativesSettings(per_anchor=1, max_score=-1.0)).height == 0
+
+
+def test_negatives_come_from_the_current_table(prefect_server: None, tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    pl.DataFrame({"text": TEXTS}).write_ndjson(tmp_path / "raw.jsonl")
+    refresh_embeddings(str(tmp_path / "raw.jsonl"), str(tmp_path / "table"), model=model, keep_columns=["text"])
+    found = read_corpus(Table.open(str(tmp_path / "table")))
+    assert sorted(found.texts) == sorted(TEXTS)
+    encoder = SentenceEncoder.from_pretrained(model, device="cpu")
+    np.testing.assert_allclose(found.vectors_TD, encoder.encode(found.texts), atol=1e-5)
+    settings = NegativesSettings(per_anchor=1, relative_margin=0)
+    assert mine_negatives(PAIRS, found, encoder, settings).height > 0
+    with pytest.raises(ColumnError, match="no column 'body', kept are: text"):
+        read_corpus(Table.open(str(tmp_path / "table")), "body")
+    with pytest.raises(SettingsError, match="has 11 rows, negatives are mined from at most 5"):
+        read_corpus(Table.open(str(tmp_path / "table")), max_rows=5)
+
+
+def test_logistic_regression_is_scikit_learn_and_survives_saving(tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rows, encoder = toy_rows(LabelKind.CLASSES, 100), tiny_encoder()
+    classifier = SentenceClassifier.fit(encoder, rows["text"], rows["label"].to_list())
+    reference = LogisticRegression(C=10.0, max_iter=1000).fit(encoder.encode(rows["text"]), rows["label"].to_list())
+    expected = reference.predict_proba(encoder.encode(rows["text"]))
+    np.testing.assert_allclose(classifier.probabilities(rows["text"]), expected, atol=1e-4)
+    classifier.save(tmp_path)
+    again = SentenceClassifier.load(tmp_path)
+    assert again.predict(rows["text"]) == reference.predict(encoder.encode(rows["text"])).tolist()
+
+
+def test_two_classes_as_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rows, encoder = toy_rows(LabelKind.CLASSES, 100).filter(pl.col("label") < "topic 2"), tiny_encoder()
+    labels = rows["label"].to_list()
+    reference = LogisticRegression(C=10.0, max_iter=1000).fit(encoder.encode(rows["text"]), labels)
+    found = SentenceClassifier.fit(encoder, rows["text"], labels).probabilities(rows["text"])
+    np.testing.assert_allclose(found, reference.predict_proba(encoder.encode(rows["text"])), atol=1e-4)
+
+
+def test_classifier_needs_two_classes_and_a_head(tmp_path: Path) -> None:
+    with pytest.raises(TooFewLabelsError, match="all 2 texts are of one class"):
+        SentenceClassifier.fit(tiny_encoder(), ["the cat", "a dog"], ["x", "x"])
+    with pytest.raises(ModelError, match="no classifier here"):
+        SentenceClassifier.load(save_tiny(tmp_path))
+
+
+def test_replay_mixes_new_rows_with_the_wanted_share_of_earlier_ones() -> None:
+    rows = toy_rows(LabelKind.CLASSES, 300).unique("text", maintain_order=True)
+    marked = rows.with_columns(pl.Series("object", ["old"] * 200 + ["new"] * (rows.height - 200)))
+    settings = LabelSettings(dev_share=0, test_share=0, near_duplicate_similarity=1)
+    labels = make_label_set(marked, LabelKind.CLASSES, settings)
+    num_new = labels.train.filter(object="new").height
+    mixed = mix_rows(labels, frozenset({"old"}), 0.5, seed=0)
+    assert mixed.filter(object="new").height == num_new
+    assert mixed.filter(object="old").height == pytest.approx(num_new, abs=1)
+    assert mix_rows(labels, frozenset({"old"}), 0.0, seed=0)["object"].unique().to_list() == ["new"]
+    assert mix_rows(labels, frozenset(), 0.5, seed=0).height == labels.train.height
+
+
+def test_average_of_weights_is_the_interpolation(tmp_path: Path) -> None:
+    base = save_tiny(tmp_path, seed=1)
+    trained = tiny_encoder(seed=2)
+    after = {name: each.clone() for name, each in trained.state_dict().items()}
+    before = SentenceEncoder.from_pretrained(base, device="cpu").state_dict()
+    average_with(base, trained, 0.75)
+    for name, each in trained.state_dict().items():
+        if each.is_floating_point():
+            np.testing.assert_allclose(each, 0.75 * after[name] + 0.25 * before[name], atol=1e-6)
