@@ -97,11 +97,13 @@ def encoder_spec(job: RefreshJob, table: Table | None) -> EncoderSpec:
     """Decide which encoder a refresh uses: the one that is named, else the table's own, else the packaged default."""
     encoding = job.settings.encoding
     model = job.model or (table.encoder.model if table else DEFAULT_MODEL)
+    if _is_folder(model):
+        # The table names the version, not the registry: readers then find the encoder that made its vectors.
+        model = resolve_model(normalize_uri(model))
     same_model = table is not None and model == table.encoder.model
     inherited = table.encoder if table is not None and same_model else None
     return EncoderSpec(
-        # The table names the version, not the registry: readers then find the encoder that made its vectors.
-        model=resolve_model(normalize_uri(model)) if _is_folder(model) else model,
+        model=model,
         max_seq_length=encoding.max_seq_length or (inherited.max_seq_length if inherited else None),
         compute_dtype=encoding.compute_dtype or ComputeDtype(inherited.compute_dtype if inherited else "float32"),
         normalize=encoding.normalize if encoding.normalize is not None else (inherited is None or inherited.normalized),

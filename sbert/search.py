@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sbert.cleaning import CleaningSettings, clean_texts
-from sbert.encoder import ComputeDtype
+from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import SettingsError
 from sbert.loading import EncoderSpec, load_encoder
 from sbert.shards import embedding_matrix
 from sbert.storage import open_input
 from sbert.table import Table
 
-__all__ = ["Hit", "search_table"]
+__all__ = ["Hit", "load_table_encoder", "search_table"]
 
 ROWS_PER_READ = 65_536
 
@@ -52,6 +52,19 @@ def search_table(table: Table, query: str, k: int = 10, *, cleaning: CleaningSet
     cleaned = clean_texts(pl.Series([query]), cleaning or CleaningSettings())
     if not cleaned[0]:
         raise SettingsError("the query is empty after cleaning: ask for something")
+    encoder = load_table_encoder(table)
+    query_D = encoder.encode(cleaned, prompt=encoder.prompt_for("query"))[0]
+    best = _best_rows(table, query_D, k)
+    return [hit for _, hit in sorted(_fetch(table, best).items())]
+
+
+def load_table_encoder(table: Table) -> SentenceEncoder:
+    """Load the encoder that made a table's vectors.
+
+    Raises:
+        ModelError: when it cannot be loaded.
+        EncoderMismatchError: when what is loaded under its name is no longer the same encoder.
+    """
     encoder = load_encoder(
         EncoderSpec(
             model=table.encoder.model,
@@ -61,9 +74,7 @@ def search_table(table: Table, query: str, k: int = 10, *, cleaning: CleaningSet
         )
     )
     table.check_model(encoder)
-    query_D = encoder.encode(cleaned, prompt=encoder.prompt_for("query"))[0]
-    best = _best_rows(table, query_D, k)
-    return [hit for _, hit in sorted(_fetch(table, best).items())]
+    return encoder
 
 
 def _best_rows(table: Table, query_D: np.ndarray, k: int) -> list[tuple[float, str, int]]:

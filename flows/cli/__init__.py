@@ -19,6 +19,7 @@ from flows.cli import (  # noqa: F401  (each adds its command)
     rollback,
     sample,
     search,
+    suggest,
 )
 from flows.cli.common import app, err  # first: it sets Prefect's environment
 

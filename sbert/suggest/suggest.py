@@ -1,0 +1,278 @@
+"""Choose the texts, or pairs of texts, of a table whose labels would teach most.
+
+The one idea: each criterion ranks the same pool; the weighted sum of ranks makes a shortlist, and greedy k-center takes
+from it what is spread out. What comes out is in the label format, with the label left empty: fill it in, put the file
+with the other labels, retrain (rows without a label are passed over).
+"""
+
+import io
+import posixpath
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from sklearn.linear_model import LogisticRegression
+
+from sbert.encoder import SentenceEncoder
+from sbert.errors import ColumnError, LabelError, SettingsError
+from sbert.evaluation.geometry import Vectors, unit
+from sbert.evaluation.kinds import best_threshold, cosines
+from sbert.exclusive import create_bytes
+from sbert.labels import TEXT_COLUMNS, LabelKind, LabelSet
+from sbert.registry import Registry
+from sbert.storage import normalize_uri
+from sbert.suggest.criteria import (
+    Values,
+    density,
+    k_center,
+    margin_uncertainty,
+    nearest,
+    neighbor_disagreement,
+    ranked,
+)
+from sbert.suggest.settings import SuggestionKind, SuggestSettings
+from sbert.table import Table
+
+__all__ = ["Suggestions", "candidate_model", "check_target", "suggest", "write_suggestions"]
+
+FORMATS = (".jsonl", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What to label."""
+
+    rows: pl.DataFrame
+    """The label columns (the label empty), where each text is from, and the criteria, best first."""
+    num_pool: int
+    """Texts that were looked at."""
+    criteria: tuple[str, ...]
+    """Criteria that could be used."""
+
+
+def suggest(
+    table: Table,
+    num: int,
+    *,
+    encoder: SentenceEncoder,
+    candidate: SentenceEncoder | None = None,
+    labels: LabelSet | None = None,
+    settings: SuggestSettings | None = None,
+) -> Suggestions:
+    """Choose `num` texts or pairs.
+
+    Args:
+        table: where texts are taken from.
+        num: how many; fewer come out when the table has not as many.
+        encoder: the encoder of the table, for the texts of `labels`.
+        candidate: another encoder, for disagreement; None leaves that out.
+        labels: what is labelled already: it is not suggested again, and says what is uncertain; None leaves that out.
+        settings: weights and sizes.
+
+    Raises:
+        ColumnError: when the table does not keep the text.
+        LabelError: when the labels are of another kind, or everything is labelled.
+        SettingsError: when `num` is below 1, or no criterion with a weight can be used.
+    """
+    settings = settings or SuggestSettings()
+    if num < 1:
+        raise SettingsError(f"n is {num}, at least 1 row must be asked for")
+    if labels is not None and labels.kind.value != settings.kind.value:
+        raise LabelError(
+            f"the labels are {labels.kind.value}, asked for are {settings.kind.value}: name the kind of the labels"
+        )
+    pool = _pool(table, labels, settings)
+    vectors_ND = np.asarray(pool["embedding"].to_list(), dtype=np.float32)
+    theirs_ND = candidate.encode(pool["text"]) if candidate is not None else None
+    if settings.kind is SuggestionKind.CLASSES:
+        return _texts(pool, vectors_ND, theirs_ND, num, encoder, labels, settings)
+    return _pairs(pool, vectors_ND, theirs_ND, num, encoder, labels, settings)
+
+
+def _pool(table: Table, labels: LabelSet | None, settings: SuggestSettings) -> pl.DataFrame:
+    """Read a fixed sample of the table's different texts: those with the smallest hashes."""
+    column = settings.text_column
+    if column not in table.kept_schema:
+        kept = ", ".join(table.kept_schema) or "none"
+        raise ColumnError(
+            f"{table.uri}: the table keeps no column {column!r} (kept: {kept}): its texts are not in it; refresh it with "
+            f"--keep-columns {column}, or name the column that holds the text"
+        )
+    scan = table.scan()
+    hashes = scan.select("text_hash").unique().sort("text_hash").head(settings.pool_rows).collect()["text_hash"]
+    if hashes.is_empty():
+        raise LabelError(f"{table.uri}: the table has no rows, there is nothing to label")
+    pool = (
+        scan.filter(pl.col("text_hash") <= pl.lit(hashes[-1]))
+        .select("id", "source", "text_hash", "embedding", pl.col(column).cast(pl.String).alias("text"))
+        .filter(pl.col("text").is_not_null())
+        .collect()
+        .sort("text_hash", "source", "id")
+        .unique("text_hash", keep="first", maintain_order=True)
+    )
+    if labels is not None:
+        frames = (labels.train, labels.dev, labels.test)
+        known = {text for frame in frames for name in TEXT_COLUMNS[labels.kind] for text in frame[name]}
+        if labels.kind is LabelKind.CLASSES:  # a text of one pair may well be in another
+            pool = pool.filter(~pl.col("text").is_in(sorted(known)))
+    if pool.height < 2:
+        raise LabelError(f"{table.uri}: {pool.height} texts are not labelled yet, at least 2 are needed to choose from")
+    return pool
+
+
+def _texts(
+    pool: pl.DataFrame,
+    vectors_ND: Vectors,
+    theirs_ND: Vectors | None,
+    num: int,
+    encoder: SentenceEncoder,
+    labels: LabelSet | None,
+    settings: SuggestSettings,
+) -> Suggestions:
+    neighbors, near = nearest(vectors_ND, settings.num_neighbors)
+    criteria = {"density": density(near)}
+    if theirs_ND is not None:
+        criteria["disagreement"] = neighbor_disagreement(neighbors, nearest(theirs_ND, settings.num_neighbors)[0])
+    known_MD = None
+    if labels is not None:
+        known_MD = encoder.encode(labels.train["text"])
+        probe = LogisticRegression(C=10.0, max_iter=1_000).fit(known_MD, labels.train["label"].to_list())
+        criteria["uncertainty"] = margin_uncertainty(probe.predict_proba(vectors_ND))
+    order = _choose(criteria, vectors_ND, num, settings, known_MD)
+    rows = pool[order].select("text", pl.lit(None, pl.String).alias("label"), "id", "source")
+    return _with_criteria(rows, criteria, order, pool.height)
+
+
+def _pairs(
+    pool: pl.DataFrame,
+    vectors_ND: Vectors,
+    theirs_ND: Vectors | None,
+    num: int,
+    encoder: SentenceEncoder,
+    labels: LabelSet | None,
+    settings: SuggestSettings,
+) -> Suggestions:
+    """Pair each text with its neighbours: pairs at random are nearly all unlike, and teach nothing."""
+    neighbors, near = nearest(vectors_ND, settings.num_neighbors)
+    left = np.repeat(np.arange(pool.height), neighbors.shape[1])
+    right = neighbors.reshape(-1)
+    pairs = np.unique(np.sort(np.stack([left, right], axis=1), axis=1), axis=0)
+    ours = cosines(vectors_ND[pairs[:, 0]], vectors_ND[pairs[:, 1]])
+    fresh = ours <= settings.max_cosine
+    if labels is not None:
+        known = {frozenset(pair) for frame in (labels.train, labels.dev, labels.test) for pair in
+                 zip(frame["sentence1"], frame["sentence2"], strict=True)}  # fmt: skip
+        texts = pool["text"].to_list()
+        fresh &= np.array([frozenset((texts[a], texts[b])) not in known for a, b in pairs.tolist()], dtype=bool)
+    pairs, ours = pairs[fresh], ours[fresh]
+    if not len(pairs):
+        raise LabelError(
+            "every pair of neighbours is labelled already, or the same text twice: there is nothing to ask"
+        )
+    surroundings = density(near)
+    criteria: dict[str, Values] = {
+        "density": (surroundings[pairs[:, 0]] + surroundings[pairs[:, 1]]) / 2,
+        "uncertainty": -np.abs(ours - _pair_threshold(ours, encoder, labels)),
+    }
+    if theirs_ND is not None:
+        theirs = cosines(theirs_ND[pairs[:, 0]], theirs_ND[pairs[:, 1]])
+        criteria["disagreement"] = np.abs(ranked(ours) - ranked(theirs))  # ranks: two encoders' cosines differ in scale
+    middles_ND = (unit(vectors_ND)[pairs[:, 0]] + unit(vectors_ND)[pairs[:, 1]]).astype(np.float32)
+    order = _choose(criteria, middles_ND, num, settings, None)
+    first, second = pool[pairs[order, 0]], pool[pairs[order, 1]]
+    rows = pl.DataFrame(
+        {
+            "sentence1": first["text"],
+            "sentence2": second["text"],
+            "score": pl.Series([None] * len(order), dtype=pl.Float64),
+            "id1": first["id"],
+            "source1": first["source"],
+            "id2": second["id"],
+            "source2": second["source"],
+        }
+    )
+    return _with_criteria(rows, criteria, order, pool.height)
+
+
+def _pair_threshold(ours: Values, encoder: SentenceEncoder, labels: LabelSet | None) -> float:
+    """Give the cosine at which alike turns into unlike: from the labels, else the middle of the pairs at hand."""
+    if labels is None:
+        return float(np.median(ours))
+    frame = labels.train
+    found = cosines(encoder.encode(frame["sentence1"]), encoder.encode(frame["sentence2"]))
+    threshold = best_threshold((frame["score"] > frame["score"].median()).to_numpy(), found)
+    return threshold if np.isfinite(threshold) else float(np.median(ours))
+
+
+def _choose(
+    criteria: dict[str, Values],
+    vectors_ND: Vectors,
+    num: int,
+    settings: SuggestSettings,
+    known_MD: Vectors | None,
+) -> list[int]:
+    weights = {name: float(getattr(settings, name)) for name in criteria}
+    if not any(weights.values()):
+        raise SettingsError(
+            f"the criteria at hand, {', '.join(criteria)}, have weight 0: give one a weight, or name labels (uncertainty) "
+            "or a candidate (disagreement)"
+        )
+    total = np.sum([weight * ranked(criteria[name]) for name, weight in weights.items()], axis=0)
+    shortlist = np.argsort(-total, kind="stable")[: num * settings.shortlist_factor]
+    return [int(shortlist[at]) for at in k_center(vectors_ND[shortlist], num, 0, known_MD)]
+
+
+def _with_criteria(rows: pl.DataFrame, criteria: dict[str, Values], order: list[int], num_pool: int) -> Suggestions:
+    names = sorted(criteria)
+    rows = rows.with_columns(pl.Series(name, criteria[name][order]).round(6) for name in names)
+    return Suggestions(rows, num_pool, tuple(names))
+
+
+def candidate_model(models_uri: str | None, version: str | None) -> str | None:
+    """Give the model folder to compare the table's encoder with: `version`, else the newest that is not production.
+
+    Raises:
+        SettingsError: when a version is named without a registry.
+        RegistryError: when there is no such version.
+    """
+    if models_uri is None:
+        if version is not None:
+            raise SettingsError(f"candidate {version}: name the registry it is in")
+        return None
+    registry = Registry(models_uri)
+    if version is not None:
+        return registry.model_uri(registry.version(version).version)
+    production = registry.production()
+    others = [
+        record.version for record in registry.versions() if production is None or record.version != production.version
+    ]
+    return registry.model_uri(others[-1]) if others else None
+
+
+def check_target(uri: str) -> None:
+    """Check that suggestions can be written under a name.
+
+    Raises:
+        SettingsError: when its ending names no format of labels.
+    """
+    if posixpath.splitext(uri)[1] not in FORMATS:
+        raise SettingsError(f"{uri}: the name must end in {', '.join(FORMATS)}")
+
+
+def write_suggestions(rows: pl.DataFrame, uri: str) -> None:
+    """Write suggestions as labels to be filled in; an existing file is never overwritten.
+
+    Raises:
+        SettingsError: when there is such a file, or its ending names no format of labels.
+    """
+    check_target(uri)
+    buffer = io.BytesIO()
+    ending = posixpath.splitext(uri)[1]
+    if ending == ".jsonl":
+        rows.write_ndjson(buffer)
+    elif ending == ".csv":
+        rows.write_csv(buffer)
+    else:
+        rows.write_parquet(buffer)
+    if not create_bytes(normalize_uri(uri), buffer.getvalue()):
+        raise SettingsError(f"{uri}: there is such a file, and it may hold labels: name a new one")
