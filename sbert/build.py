@@ -225,8 +225,7 @@ class SplitBuilder:
     def _index_table(self) -> None:
         with self._index_lock:
             if not self._is_indexed:
-                for name in self.context.known_shards:
-                    self.known.add_shard(join(self.context.table_uri, name))
+                self.known.add_shards([join(self.context.table_uri, name) for name in self.context.known_shards])
                 self._is_indexed = True
 
 

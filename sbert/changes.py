@@ -229,7 +229,7 @@ def _comparable(batch: pa.RecordBatch, dim: int) -> pl.DataFrame:
 def _batches(table: Table, shards: Sequence[TableShard], columns: list[str]) -> Iterator[pa.RecordBatch]:
     for shard in shards:
         uri = table.shard_uri(shard.name)
-        with open_input(uri) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+        with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
             yield from parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns)
 
 

@@ -44,7 +44,7 @@ def locate_splits(table_uri: str, shards: Sequence[TableShard]) -> list[TableSha
 
 
 def _splits_of(uri: str) -> tuple[SplitRows, ...]:
-    with open_input(uri) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+    with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
         metadata = parquet.schema_arrow.metadata or {}
     if SPLITS_KEY not in metadata:
         raise TableError(f"{uri}: this shard was made by compaction but does not name its splits: run `sbert verify`")
@@ -67,7 +67,7 @@ def read_split(
 
 def _read_rows(uri: str, rows: SplitRows, columns: list[str] | None) -> Iterator[pa.Table]:
     stop = rows.first_row + rows.num_rows
-    with open_input(uri) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+    with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
         begin = 0
         for group in range(parquet.num_row_groups):
             end = begin + parquet.metadata.row_group(group).num_rows

@@ -1,14 +1,16 @@
 """Vectors that need not be computed again: those in the table, and those of this run.
 
-The one idea: an index of 16 bytes a text (8 of its hash, 8 for the place of its vector) is small enough for memory,
+The one idea: an index of 16 bytes a row (8 of its text's hash, 8 for the place of its vector) is small enough for memory,
 the vectors themselves stay where they are: in the table's shards, or in a temporary file of this run. A hit is
-believed only after all 16 bytes of the hash agree.
+believed only after all 16 bytes of the hash agree. Of several places of one text the one nearest to where the rest of
+its block was found is read, so that an object that changed a little reads its own old row groups and no others.
 """
 
 import logging
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO
@@ -28,6 +30,10 @@ log = logging.getLogger(__name__)
 HASH_BYTES = 16
 MAX_SEGMENTS = 24
 MAX_OPEN_SHARDS = 16
+INDEX_THREADS = 8
+"""Shards whose hashes are read at once: on object storage nearly all of the time is waiting."""
+CACHED_GROUP_BYTES = 64 * 2**20
+"""Neighbouring blocks share a row group: the last few that were read are kept."""
 READ_GAP_ROWS = 32
 """Places of the temporary file that are nearer than this are read in one go."""
 RUN_FILE = -1
@@ -49,15 +55,61 @@ class FoundVectors:
     in_table: npt.NDArray[np.bool_]
     """Shape (N,): whether it is known from the table (else from this run)."""
     embeddings: npt.NDArray[np.float32]
-    """Shape (number found, dim), in the order of the texts found."""
+    """Shape (N, dim), 0 where the text is not known."""
     num_tokens: npt.NDArray[np.int32]
-    """Shape (number found,)."""
+    """Shape (N,), 0 where the text is not known."""
     truncated: npt.NDArray[np.bool_]
-    """Shape (number found,)."""
+    """Shape (N,), False where the text is not known."""
+
+
+class TableIndex:
+    """Every place of every text of the table, sorted by hash prefix; threads may ask at once."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._keys = np.zeros(0, dtype=np.uint64)
+        self._places = np.zeros(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, keys: list[npt.NDArray[np.uint64]], places: list[npt.NDArray[np.int64]]) -> None:
+        """Remember the places of texts; they ascend from part to part and from call to call."""
+        all_keys = np.concatenate([self._keys, *keys])
+        order = np.argsort(all_keys, kind="stable")  # so the places of one text stay ascending
+        self._keys, self._places = all_keys[order], np.concatenate([self._places, *places])[order]
+
+    def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
+        """Give a place of each text, -1 where there is none; shape (texts,)."""
+        keys = _keys(hashes)
+        places = np.full(len(keys), -1, dtype=np.int64)
+        first = np.searchsorted(self._keys, keys, side="left")
+        end = np.searchsorted(self._keys, keys, side="right")
+        one, several = end == first + 1, end > first + 1
+        places[one] = self._places[first[one]]
+        if several.any():
+            middle = np.int64(np.median(places[one] if one.any() else self._places[first[several]]))
+            places[several] = self._places[self._nearest(first[several], end[several], middle)]
+        return places
+
+    def _nearest(
+        self, first: npt.NDArray[np.int64], end: npt.NDArray[np.int64], middle: np.int64
+    ) -> npt.NDArray[np.int64]:
+        """Give, for each range of ascending places, where the one nearest to `middle` is: bisection of all at once."""
+        low, high = first.copy(), end.copy()
+        while (low < high).any():
+            half = (low + high) // 2
+            is_open = low < high
+            below = self._places[np.minimum(half, end - 1)] < middle
+            low = np.where(is_open & below, half + 1, low)
+            high = np.where(is_open & ~below, half, high)
+        after, before = np.minimum(low, end - 1), np.maximum(low - 1, first)
+        is_after = self._places[after] - middle <= middle - self._places[before]
+        return np.where((low < end) & (is_after | (low == first)), after, before)
 
 
 class HashIndex:
-    """Where the vector of a text is: sorted arrays of hash prefixes, a few at a time, merged as they grow in number."""
+    """Places of the texts of this run: sorted arrays of hash prefixes, merged as they grow in number."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -109,27 +161,27 @@ class KnownVectors:
         )
         self._max_run_rows = run_file_bytes // self._record.itemsize
         self._shards: list[str] = []
-        self._table_index = HashIndex()
+        self._table_index = TableIndex()
         self._run_index = HashIndex()
         self._run_file: IO[bytes] | None = None
         self._num_run_rows = 0
         self._is_full = False
         self._open_shards: OrderedDict[int, pq.ParquetFile] = OrderedDict()
+        self._groups: OrderedDict[tuple[int, int], _Vectors] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._table_index) + len(self._run_index)
 
-    def add_shard(self, uri: str) -> None:
-        """Index the texts of a committed or completed shard; only its ``text_hash`` column is read."""
-        number = len(self._shards)
-        self._shards.append(uri)
-        first_row = 0
-        with open_input(uri) as file, pq.ParquetFile(file) as shard:
-            for batch in shard.iter_batches(batch_size=65_536, columns=["text_hash"]):
-                hashes = hash_matrix(batch.column(0))
-                rows = np.arange(first_row, first_row + len(hashes), dtype=np.int64)
-                self._table_index.add(hashes, (np.int64(number) << 32) | rows)
-                first_row += len(hashes)
+    def add_shards(self, uris: Sequence[str]) -> None:
+        """Index the texts of committed or completed shards; only their ``text_hash`` columns are read."""
+        with ThreadPoolExecutor(min(INDEX_THREADS, max(1, len(uris)))) as pool:
+            keys = list(pool.map(_keys_of, uris))
+        places = [
+            (np.int64(number) << 32) | np.arange(len(found), dtype=np.int64)
+            for number, found in enumerate(keys, start=len(self._shards))
+        ]
+        self._table_index.add(keys, places)
+        self._shards += uris
 
     def add_computed(
         self,
@@ -171,28 +223,20 @@ class KnownVectors:
     def find(self, hashes: Hashes) -> FoundVectors:
         """Give the known vectors among N texts, shape (N, 16) of hashes."""
         num_texts = len(hashes)
-        found = np.zeros(num_texts, dtype=np.bool_)
-        in_table = np.zeros(num_texts, dtype=np.bool_)
-        embeddings = np.zeros((0, self._dim), dtype=np.float32)
-        num_tokens = np.zeros(0, dtype=np.int32)
-        truncated = np.zeros(0, dtype=np.bool_)
-        from_run = self._run_index.find(hashes)
-        from_table = self._table_index.find(hashes)
-        candidates = np.flatnonzero((from_run >= 0) | (from_table >= 0))
-        if len(candidates):
-            records = np.zeros(len(candidates), dtype=self._record)
-            run_rows, table_places = from_run[candidates], from_table[candidates]
-            table = table_places >= 0
-            self._read_run(run_rows, ~table, records)
-            self._read_shards(table_places, table, records)
-            agrees = (records["hash"] == hashes[candidates]).all(axis=1)
-            kept = candidates[agrees]
-            found[kept] = True
-            in_table[kept] = table[agrees]
-            embeddings = np.ascontiguousarray(records["embedding"][agrees])
-            num_tokens = records["num_tokens"][agrees]
-            truncated = records["truncated"][agrees]
-        return FoundVectors(found, in_table, embeddings, num_tokens, truncated)
+        result = FoundVectors(
+            found=np.zeros(num_texts, dtype=np.bool_),
+            in_table=np.zeros(num_texts, dtype=np.bool_),
+            embeddings=np.zeros((num_texts, self._dim), dtype=np.float32),
+            num_tokens=np.zeros(num_texts, dtype=np.int32),
+            truncated=np.zeros(num_texts, dtype=np.bool_),
+        )
+        places = self._table_index.find(hashes)
+        self._read_shards(hashes, places, result)
+        result.in_table[:] = result.found
+        rows = self._run_index.find(hashes)
+        rows[result.found] = -1
+        self._read_run(hashes, rows, result)
+        return result
 
     def is_known(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
         """Tell cheaply which texts are most probably known (by half of the hash); shape (texts,)."""
@@ -205,9 +249,10 @@ class KnownVectors:
         for shard in self._open_shards.values():
             shard.close(force=True)
         self._open_shards.clear()
+        self._groups.clear()
 
-    def _read_run(self, rows: npt.NDArray[np.int64], wanted: npt.NDArray[np.bool_], records: np.ndarray) -> None:
-        targets = np.flatnonzero(wanted)
+    def _read_run(self, hashes: Hashes, rows: npt.NDArray[np.int64], result: FoundVectors) -> None:
+        targets = np.flatnonzero(rows >= 0)
         if not len(targets):
             return
         assert self._run_file is not None
@@ -218,26 +263,47 @@ class KnownVectors:
             first, last = int(ordered[low]), int(ordered[high - 1])
             self._run_file.seek(first * self._record.itemsize)
             chunk = np.frombuffer(self._run_file.read((last - first + 1) * self._record.itemsize), dtype=self._record)
-            records[targets[low:high]] = chunk[ordered[low:high] - first]
+            part = _Vectors(chunk["hash"], chunk["embedding"], chunk["num_tokens"], chunk["truncated"])
+            part.copy_to(result, hashes, targets[low:high], ordered[low:high] - first)
 
-    def _read_shards(self, places: npt.NDArray[np.int64], wanted: npt.NDArray[np.bool_], records: np.ndarray) -> None:
-        numbers, rows = places >> 32, places & 0xFFFF_FFFF
-        for number in np.unique(numbers[wanted]):
-            shard = self._shard(int(number))
-            targets = np.flatnonzero(wanted & (numbers == number))
-            metadata = shard.metadata
-            sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-            begins = np.concatenate([[0], np.cumsum(sizes)])
-            groups = np.searchsorted(begins, rows[targets], side="right") - 1
-            for group in np.unique(groups):
-                chosen = targets[groups == group]
-                with translate_errors(self._shards[int(number)]):
-                    columns = ["text_hash", "embedding", "num_tokens", "truncated"]
-                    part = shard.read_row_group(int(group), columns=columns).take(rows[chosen] - begins[group])
-                records["hash"][chosen] = hash_matrix(part["text_hash"])
-                records["embedding"][chosen] = embedding_matrix(part["embedding"], self._dim)
-                records["num_tokens"][chosen] = part["num_tokens"].to_numpy()
-                records["truncated"][chosen] = part["truncated"].to_numpy()
+    def _read_shards(self, hashes: Hashes, places: npt.NDArray[np.int64], result: FoundVectors) -> None:
+        hits = np.flatnonzero(places >= 0)
+        numbers, rows = places[hits] >> 32, places[hits] & 0xFFFF_FFFF
+        for number in np.unique(numbers).tolist():
+            of_shard = numbers == number
+            targets, wanted = hits[of_shard], rows[of_shard]
+            begins = self._group_begins(number)
+            groups = np.searchsorted(begins, wanted, side="right") - 1
+            for group in np.unique(groups).tolist():
+                chosen = groups == group
+                self._group(number, group).copy_to(result, hashes, targets[chosen], wanted[chosen] - begins[group])
+
+    def _group_begins(self, number: int) -> npt.NDArray[np.int64]:
+        """Give the first row of each row group of a shard, and the number of rows at the end."""
+        metadata = self._shard(number).metadata
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    def _group(self, number: int, group: int) -> "_Vectors":
+        """Give a row group's vectors; the last few are kept."""
+        if (number, group) in self._groups:
+            self._groups.move_to_end((number, group))
+            return self._groups[number, group]
+        with translate_errors(self._shards[number]):
+            part = self._shard(number).read_row_group(
+                group, columns=["text_hash", "embedding", "num_tokens", "truncated"], use_threads=False
+            )
+        vectors = self._groups[number, group] = _Vectors(
+            hash_matrix(part["text_hash"]),
+            embedding_matrix(part["embedding"], self._dim),
+            part["num_tokens"].to_numpy(),
+            part["truncated"].to_numpy(),
+        )
+        while (
+            len(self._groups) > 1 and sum(held.embeddings.nbytes for held in self._groups.values()) > CACHED_GROUP_BYTES
+        ):
+            self._groups.popitem(last=False)
+        return vectors
 
     def _shard(self, number: int) -> pq.ParquetFile:
         if number in self._open_shards:
@@ -245,10 +311,38 @@ class KnownVectors:
             return self._open_shards[number]
         uri = self._shards[number]
         with translate_errors(uri):
-            shard = self._open_shards[number] = pq.ParquetFile(open_input(uri))
+            shard = self._open_shards[number] = pq.ParquetFile(open_input(uri, in_order=False), pre_buffer=True)
         if len(self._open_shards) > MAX_OPEN_SHARDS:
             self._open_shards.popitem(last=False)[1].close(force=True)
         return shard
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """Some rows of a shard, or of this run's file."""
+
+    hashes: Hashes
+    embeddings: npt.NDArray[np.float32]
+    num_tokens: npt.NDArray[np.int32]
+    truncated: npt.NDArray[np.bool_]
+
+    def copy_to(
+        self, result: FoundVectors, hashes: Hashes, targets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+    ) -> None:
+        """Give the texts `targets` what is in `rows`, where the whole hash agrees."""
+        agrees = (self.hashes[rows] == hashes[targets]).all(axis=1)
+        if not agrees.all():
+            targets, rows = targets[agrees], rows[agrees]
+        result.found[targets] = True
+        result.embeddings[targets] = self.embeddings[rows]
+        result.num_tokens[targets] = self.num_tokens[rows]
+        result.truncated[targets] = self.truncated[rows]
+
+
+def _keys_of(uri: str) -> npt.NDArray[np.uint64]:
+    """Read the first halves of a shard's text hashes."""
+    with open_input(uri, in_order=False) as file, pq.ParquetFile(file, pre_buffer=True) as shard:
+        return _keys(hash_matrix(shard.read(columns=["text_hash"], use_threads=False)["text_hash"])).copy()
 
 
 def hash_matrix(column: pa.Array | pa.ChunkedArray | Sequence[bytes]) -> Hashes:

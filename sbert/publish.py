@@ -75,7 +75,7 @@ def _duplicates_among(table_uri: str, records: list[SplitRecord]) -> dict[str, f
 def _ids_of(table_uri: str, record: SplitRecord) -> Iterable[pl.DataFrame]:
     for shard in record.shards:
         uri = join(table_uri, shard.name)
-        with open_input(uri) as file, pq.ParquetFile(file) as parquet:
+        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(batch_size=65_536, columns=["id"]):
                 frame = pl.from_arrow(batch)
                 assert isinstance(frame, pl.DataFrame)
@@ -125,7 +125,7 @@ def _sample_vectors(plan: Plan, changes: Changes) -> np.ndarray:
     samples: dict[bytes, np.ndarray] = {}
     for shard in shards[::step][:PROBE_SHARDS]:
         uri = join(plan.table_uri, shard.name)
-        with open_input(uri) as file, pq.ParquetFile(file) as parquet:
+        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
             batch = next(parquet.iter_batches(batch_size=PROBE_ROWS, columns=["text_hash", "embedding"]))
             vectors = embedding_matrix(batch.column("embedding"), plan.encoder.dim)
             samples.update(zip(batch.column("text_hash").to_pylist(), vectors, strict=True))

@@ -83,7 +83,7 @@ def _best_rows(table: Table, query_D: np.ndarray, k: int) -> list[tuple[float, s
     for shard in table.shards():
         uri = table.shard_uri(shard.name)
         first = 0
-        with open_input(uri) as file, pq.ParquetFile(file) as parquet:
+        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["embedding"]):
                 scores = embedding_matrix(batch.column(0), table.encoder.dim) @ query_D
                 top = np.argpartition(-scores, k - 1)[:k] if len(scores) > k else np.arange(len(scores))
@@ -100,7 +100,7 @@ def _fetch(table: Table, best: list[tuple[float, str, int]]) -> dict[int, Hit]:
     for name in {shard for _, shard, _ in best}:
         uri = table.shard_uri(name)
         ranks = [rank for rank, found in enumerate(best) if found[1] == name]
-        with open_input(uri) as file, pq.ParquetFile(file) as parquet:
+        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
             sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
             begins = np.concatenate([[0], np.cumsum(sizes)])
             for rank in ranks:

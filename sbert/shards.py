@@ -54,7 +54,10 @@ class ShardSettings(BaseModel):
         description="Rows of one Parquet row group, the unit readers prune (rows).",
     )
     compression_level: int = Field(
-        default=3, ge=1, le=19, description="Level of zstd compression (1 fast to 19 small)."
+        default=1,
+        ge=1,
+        le=19,
+        description="Level of zstd compression (1 to 19); vectors get no smaller above 1.",
     )
 
 
@@ -255,7 +258,7 @@ class ShardWriter:
             writer = self._open()
             if not self._num_pending:
                 return
-            rows = pa.concat_tables(self._pending).combine_chunks()
+            rows = pa.concat_tables(self._pending)
             size = self._settings.row_group_rows
             num_now = rows.num_rows if everything else rows.num_rows - rows.num_rows % size
             writer.write_table(rows.slice(0, num_now), row_group_size=size)

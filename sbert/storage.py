@@ -6,23 +6,23 @@ reaches it through fsspec; pyarrow gets the fsspec filesystem too, because its o
 Errors of every client leave this module as `StorageError`, which says whether trying again can help.
 """
 
-import asyncio
 import contextlib
-import errno
+import functools
 import io
 import os
 import posixpath
-import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
 
-from sbert.errors import MissingError, SbertError, SettingsError, StorageError
+from sbert.errors import MissingError, SettingsError, StorageError
+from sbert.retrying import storage_seconds, try_again
 from sbert.secrets import redact
+from sbert.storage_errors import is_transient, s3_endpoint, translate_errors
 
 __all__ = [
     "InputFile",
@@ -30,6 +30,7 @@ __all__ = [
     "base_name",
     "check_no_credentials",
     "delete",
+    "delta_retry_options",
     "delta_storage_options",
     "filesystem",
     "is_transient",
@@ -45,26 +46,8 @@ __all__ = [
 ]
 
 S3_CONNECT_TIMEOUT_SECONDS = 10
-S3_READ_TIMEOUT_SECONDS = 60
-S3_CLIENT_ATTEMPTS = 3
-"""Attempts of botocore itself; s3fs's own loop around it is set to one (the two would multiply)."""
-
-TRANSIENT_ERRNOS = frozenset(
-    {errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
-)
-TRANSIENT_WORDS = re.compile(
-    r"slow ?down|service ?unavailable|internal ?error|request ?timeout|timed? ?out|connection (reset|refused|closed|error)"
-    r"|broken pipe|could not connect|temporarily|error sending request|\b50[0234]\b|\b429\b|too many requests"
-    r"|incomplete ?read|payload is not completed|server disconnected",
-    re.IGNORECASE,
-)
-DENIED_WORDS = re.compile(
-    r"access ?denied|forbidden|\b403\b|invalid ?access ?key|signature ?does ?not ?match|unable to locate credentials"
-    r"|no ?credentials|invalid ?token|expired ?token|\b401\b|unauthorized",
-    re.IGNORECASE,
-)
-MISSING_WORDS = re.compile(r"no ?such ?bucket|no ?such ?key|does not exist|not ?found|\b404\b", re.IGNORECASE)
-ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+S3_PART_BYTES = 16 * 2**20
+"""Size of the parts in which large files are written, and read ahead."""
 
 
 def normalize_uri(uri: str | os.PathLike[str]) -> str:
@@ -125,10 +108,12 @@ def filesystem(uri: str) -> AbstractFileSystem:
     if protocol in {"s3", "s3a"}:
         options = {
             "use_listings_cache": False,
+            "default_block_size": S3_PART_BYTES,
+            # One attempt for botocore, one for s3fs: their loops multiply, and neither reads a cut-off body again.
             "config_kwargs": {
-                "connect_timeout": S3_CONNECT_TIMEOUT_SECONDS,
-                "read_timeout": S3_READ_TIMEOUT_SECONDS,
-                "retries": {"mode": "standard", "max_attempts": S3_CLIENT_ATTEMPTS},
+                "connect_timeout": min(S3_CONNECT_TIMEOUT_SECONDS, _request_seconds()),
+                "read_timeout": _request_seconds(),
+                "retries": {"mode": "standard", "total_max_attempts": 1},
             },
         }
     elif protocol == "file":
@@ -142,15 +127,20 @@ def filesystem(uri: str) -> AbstractFileSystem:
     return opened
 
 
+def _request_seconds() -> float:
+    """Give the time after which one request counts as lost, so that there is room for others."""
+    return storage_seconds() / 4
+
+
 class InputFile(io.RawIOBase):
     """A seekable file being read; what storage raises becomes `StorageError`, also inside pyarrow's readers."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, in_order: bool) -> None:
         """Open for reading."""
         super().__init__()
         self._uri = uri
-        with translate_errors(uri):
-            self._file = filesystem(uri).open(strip_protocol(uri), "rb")
+        options = {} if in_order or "://" not in uri else {"cache_type": "none"}
+        self._file = try_again(uri, lambda: filesystem(uri).open(strip_protocol(uri), "rb", **options))
 
     def readable(self) -> bool:
         """Always true."""
@@ -162,8 +152,8 @@ class InputFile(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         """Read up to `size` bytes, all that are left by default."""
-        with translate_errors(self._uri):
-            return bytes(self._file.read(-1 if size is None else size))
+        wanted = -1 if size is None else size
+        return bytes(try_again(self._uri, lambda: self._file.read(wanted)))  # a read that fails does not move on
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer."""
@@ -187,29 +177,28 @@ class InputFile(io.RawIOBase):
             self._file.close()
 
 
-def open_input(uri: str) -> InputFile:
-    """Open a location for reading bytes, seekable, reading ahead in blocks.
+def open_input(uri: str, *, in_order: bool = True) -> InputFile:
+    """Open a location for reading bytes, seekable; `in_order` reads ahead, else just the ranges asked for are fetched.
 
     Raises:
         MissingError, StorageError: here, and from every read.
     """
-    return InputFile(uri)
+    return InputFile(uri, in_order=in_order)
 
 
 def read_bytes(uri: str) -> bytes:
     """Read a small file whole."""
-    with translate_errors(uri):
-        return filesystem(uri).cat_file(strip_protocol(uri))  # type: ignore[no-any-return]
+    return bytes(try_again(uri, lambda: filesystem(uri).cat_file(strip_protocol(uri))))
 
 
 def write_bytes(uri: str, content: bytes) -> None:
     """Write a small file so that a reader sees all of it or nothing, also after a kill at any moment."""
     fs = filesystem(uri)
     path = strip_protocol(uri)
+    if "://" in uri:
+        try_again(uri, lambda: fs.pipe_file(path, content))  # an object store shows an object only once it is whole
+        return
     with translate_errors(uri):
-        if "://" in uri:
-            fs.pipe_file(path, content)  # an object store shows an object only once it is whole
-            return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
@@ -239,8 +228,10 @@ class OutputFile(io.RawIOBase):
         self._is_local = "://" not in uri
         target = f"{self._path}.{uuid.uuid4().hex}.tmp" if self._is_local else self._path
         self._temporary = posixpath.join(posixpath.dirname(target), "." + posixpath.basename(target))
-        with translate_errors(uri):
-            self._file = self._fs.open(self._temporary if self._is_local else self._path, "wb")
+        self._file = try_again(uri, lambda: self._fs.open(self._temporary if self._is_local else self._path, "wb"))
+        if hasattr(self._file, "_call_s3"):
+            request = self._file._call_s3  # each part of an upload is tried again by itself
+            self._file._call_s3 = lambda *args, **kwargs: try_again(uri, lambda: request(*args, **kwargs))
 
     def writable(self) -> bool:
         """Always true."""
@@ -263,13 +254,27 @@ class OutputFile(io.RawIOBase):
         if self.closed:
             return
         super().close()
+        if not self._is_local:
+            self._finish_upload()
+            return
         with translate_errors(self._uri):
-            if self._is_local:
-                self._file.flush()
-                os.fsync(self._file.fileno())
+            self._file.flush()
+            os.fsync(self._file.fileno())
             self._file.close()
-            if self._is_local:
-                os.replace(self._temporary, self._path)  # noqa: PTH105
+            os.replace(self._temporary, self._path)  # noqa: PTH105
+
+    def _finish_upload(self) -> None:
+        num_bytes = self._file.tell()
+        try:
+            with translate_errors(self._uri):
+                self._file.close()
+        except StorageError:
+            # The answer to a finished upload may be lost; the upload itself is then unknown, and the object is there.
+            with contextlib.suppress(Exception):
+                self._file.closed = True
+            found = try_again(self._uri, lambda: self._fs.info(self._path) if self._fs.exists(self._path) else {})
+            if found.get("size") != num_bytes:
+                raise
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -294,8 +299,8 @@ def open_output(uri: str) -> OutputFile:
 def delete(uris: Iterable[str]) -> None:
     """Remove files; those that are not there are passed over."""
     for uri in uris:
-        with contextlib.suppress(MissingError), translate_errors(uri):
-            filesystem(uri).rm_file(strip_protocol(uri))
+        with contextlib.suppress(MissingError):
+            try_again(uri, functools.partial(filesystem(uri).rm_file, strip_protocol(uri)))
 
 
 def list_names(uri: str) -> dict[str, int]:
@@ -306,13 +311,7 @@ def list_names(uri: str) -> dict[str, int]:
         StorageError: storage refused.
     """
     path = strip_protocol(uri)
-    with translate_errors(uri):
-        try:
-            entries = filesystem(uri).ls(path, detail=True)
-        except FileNotFoundError:
-            if "://" in uri:
-                filesystem(uri).ls(path.split("/", 1)[0], detail=False)  # a missing bucket is an error
-            return {}
+    entries = try_again(uri, lambda: _entries(uri, path))
     return {
         posixpath.basename(entry["name"].rstrip("/")): entry["size"] or 0
         for entry in entries
@@ -320,12 +319,21 @@ def list_names(uri: str) -> dict[str, int]:
     }
 
 
+def _entries(uri: str, path: str) -> list[dict[str, Any]]:
+    try:
+        return list(filesystem(uri).ls(path, detail=True))
+    except FileNotFoundError:
+        if "://" in uri:
+            filesystem(uri).ls(path.split("/", 1)[0], detail=False)  # a missing bucket is an error
+        return []
+
+
 def delta_storage_options(uri: str) -> dict[str, str]:
     """Give delta-rs what it needs beyond the AWS environment variables: plain http if asked for, and a region."""
     if not uri.startswith(("s3://", "s3a://")):
         return {}
     options: dict[str, str] = {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = s3_endpoint()
     if endpoint:
         options["AWS_ENDPOINT_URL"] = endpoint
         if endpoint.startswith("http://"):
@@ -335,70 +343,13 @@ def delta_storage_options(uri: str) -> dict[str, str]:
     return options
 
 
-def is_transient(error: BaseException) -> bool:
-    """Tell whether the same call may succeed when made again: time-outs, resets, throttling, server faults."""
-    if isinstance(error, StorageError):
-        return error.transient
-    if isinstance(error, SbertError | FileNotFoundError | PermissionError | FileExistsError | IsADirectoryError):
-        return False
-    if isinstance(error, ConnectionError | TimeoutError | asyncio.TimeoutError):
-        return True
-    if isinstance(error, OSError) and error.errno is not None and error.errno not in TRANSIENT_ERRNOS:
-        return False
-    module = type(error).__module__.split(".")[0]
-    if isinstance(error, OSError) or module in {"aiohttp", "botocore", "aiobotocore", "deltalake"}:
-        text = f"{type(error).__name__} {error}"
-        return not DENIED_WORDS.search(text) and bool(TRANSIENT_WORDS.search(text))
-    return False
-
-
-@contextlib.contextmanager
-def translate_errors(uri: str) -> Iterator[None]:
-    """Turn what storage clients raise inside the block into `StorageError` naming `uri`, cause and remedy.
-
-    Raises:
-        MissingError: no such file, bucket or prefix.
-        StorageError: any other refusal; `transient` says whether trying again can help.
-    """
-    try:
-        yield
-    except SbertError:
-        raise
-    except Exception as error:
-        translated = _translate(uri, error)
-        if translated is None:
-            raise
-        raise translated from error
-
-
-def _translate(uri: str, error: Exception) -> StorageError | None:
-    module = type(error).__module__.split(".")[0]
-    if not isinstance(error, OSError | TimeoutError) and module not in {
-        "aiohttp",
-        "botocore",
-        "aiobotocore",
-        "deltalake",
-        "_internal",
-    }:
-        return None
-    detail = redact(ANSI_COLOUR.sub("", " ".join(str(error).split()))) or type(error).__name__
-    if module in {"deltalake", "_internal"} and not (TRANSIENT_WORDS.search(detail) or DENIED_WORDS.search(detail)):
-        return None  # about the table, not about storage
-    endpoint = os.environ.get("AWS_ENDPOINT_URL") if uri.startswith("s3") else None
-    where = f"{uri} (endpoint {endpoint})" if endpoint else uri
-    if isinstance(error, FileNotFoundError) or (
-        not isinstance(error, PermissionError) and MISSING_WORDS.search(detail)
-    ):
-        return MissingError(f"{where}: no such file, bucket or prefix ({detail})", uri=uri)
-    if isinstance(error, PermissionError) or DENIED_WORDS.search(detail) or "Credentials" in type(error).__name__:
-        remedy = (
-            "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
-            if uri.startswith("s3")
-            else "check the owner and mode of the folder"
-        )
-        return StorageError(f"{where}: access denied ({detail}); {remedy}", uri=uri)
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StorageError(f"{where}: the disk is full ({detail}); free space and run again", uri=uri)
-    transient = is_transient(error)
-    advice = "storage did not answer as it should; the run can be repeated" if transient else "storage refused"
-    return StorageError(f"{where}: {advice} ({detail})", uri=uri, transient=transient)
+def delta_retry_options(uri: str) -> dict[str, str]:
+    """Give delta-rs the time that one request, and one operation with its repetitions, may take."""
+    if not uri.startswith(("s3://", "s3a://")):
+        return {}
+    return {
+        "timeout": f"{_request_seconds():.3f}s",
+        "connect_timeout": f"{min(S3_CONNECT_TIMEOUT_SECONDS, _request_seconds()):.3f}s",
+        "retry_timeout": f"{storage_seconds():.3f}s",
+        "backoff_config.max_backoff": "5s",
+    }

@@ -239,14 +239,9 @@ class SplitStream:
         encoder, known = self._builder.encoder, self._builder.known
         rejecting = self._settings.encoding.truncation is TruncationPolicy.REJECT
         for tokenized in blocks:
-            num_texts = len(tokenized.hashes)
-            embeddings = np.zeros((num_texts, encoder.dim), dtype=np.float32)
-            num_tokens = np.zeros(num_texts, dtype=np.int32)
-            truncated = np.zeros(num_texts, dtype=np.bool_)
             with self._builder.encode_lock:
                 found = known.find(tokenized.hashes)
-                embeddings[found.found] = found.embeddings
-                num_tokens[found.found], truncated[found.found] = found.num_tokens, found.truncated
+                embeddings, num_tokens, truncated = found.embeddings, found.num_tokens, found.truncated
                 new = ~found.found
                 tokens = tokenized.tokens
                 if not np.array_equal(new, tokenized.unknown):  # another split has encoded some of them meanwhile

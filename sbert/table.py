@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder import SentenceEncoder
 from sbert.errors import CommitConflictError, EncoderMismatchError, MissingError, NotATableError, TableError
+from sbert.retrying import try_again
 from sbert.shards import STAT_COLUMNS, ShardRecord, fingerprint_of_shard, table_schema
-from sbert.storage import delta_storage_options, join, list_names, normalize_uri, translate_errors
+from sbert.storage import delta_retry_options, delta_storage_options, join, list_names, normalize_uri, translate_errors
 
 __all__ = ["EncoderInfo", "SplitRows", "Table", "TableShard", "commit", "find_table", "recorded_in"]
 
@@ -109,13 +110,7 @@ class Table:
         """
         uri = normalize_uri(uri)
         try:
-            with translate_errors(uri):
-                options = delta_storage_options(uri)
-                exists = DeltaTable.is_deltatable(uri, options)
-            if not exists:
-                raise TableNotFoundError(uri)
-            with translate_errors(uri):
-                delta = DeltaTable(uri, version=version, storage_options=options)
+            delta = try_again(uri, lambda: _open_delta(uri, version))
         except (TableNotFoundError, MissingError) as error:
             list_names(uri)  # storage that refuses, or has no such bucket, is another matter
             raise NotATableError(
@@ -147,11 +142,11 @@ class Table:
 
     def shards(self) -> list[TableShard]:
         """Give the shards of this version, ordered by name, from the log alone."""
-        actions = pa.table(self._delta.get_add_actions(flatten=True))
-        bounded = [name for name in STAT_COLUMNS if {f"min.{name}", f"max.{name}"} <= set(actions.column_names)]
+        actions = pl.DataFrame(self._delta.get_add_actions(flatten=True))  # pyarrow would import pandas for this
+        bounded = [name for name in STAT_COLUMNS if {f"min.{name}", f"max.{name}"} <= set(actions.columns)]
         extremes = [f"{side}.{name}" for name in bounded for side in ("min", "max")]
         return sorted(
-            (_shard_of(action, bounded) for action in actions.select([*ACTION_COLUMNS, *extremes]).to_pylist()),
+            (_shard_of(action, bounded) for action in actions.select([*ACTION_COLUMNS, *extremes]).to_dicts()),
             key=lambda shard: shard.name,
         )
 
@@ -206,6 +201,13 @@ class Table:
                 f"these vectors are of an encoder with fingerprint {fingerprint[:12]}: choose the table's encoder "
                 "or a new table"
             )
+
+
+def _open_delta(uri: str, version: int | None) -> DeltaTable:
+    options = delta_storage_options(uri) | delta_retry_options(uri)
+    if not DeltaTable.is_deltatable(uri, options):
+        raise TableNotFoundError(uri)
+    return DeltaTable(uri, version=version, storage_options=options)
 
 
 def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
@@ -315,7 +317,7 @@ def commit(
                     adds,
                     mode="error",
                     name="sbert embeddings",
-                    storage_options=delta_storage_options(uri),
+                    storage_options=delta_storage_options(uri) | delta_retry_options(uri),
                     commit_properties=properties,
                 )
                 return 0

@@ -6,19 +6,26 @@ Run one in a process of its own with ``python -m tests.refreshing '{"raw": …, 
 import json
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from sbert.build import BuildResult, SplitBuilder, build_context, builder_for, close_builder
 from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError
+from sbert.guard import check_losses
 from sbert.job import RefreshJob, RefreshSettings
 from sbert.plan import Plan, PlannedSplit, make_plan
-from sbert.publish import Changes, duplicate_ids_across_splits, publish, settle
+from sbert.publish import duplicate_ids_across_splits, publish
+from sbert.settle import Changes, settle
+from sbert.storage import is_transient
+
+Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 5
+MAX_RETRIES = 4
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,13 @@ def refresh(
     built: dict[str, RowCounts] = {}
     try:
         for _ in range(MAX_ATTEMPTS):
-            plan = make_plan(job)
+            plan = _retried(lambda: make_plan(job))
+            check_losses(plan.table_uri, plan.losses, job.settings.guard)
             changes = _build(plan, job.settings, run_id, concurrency)
             built |= {record.fingerprint: record.counts for record in changes.add if record.run_id == run_id}
             counts = RowCounts.total(built.values()).check(run_id)
             try:
-                version = publish(plan, changes, job.settings, counts, {"run_id": run_id})
+                version = _retried(lambda: publish(plan, changes, job.settings, counts, {"run_id": run_id}))  # noqa: B023
             except CommitConflictError:
                 continue
             return Outcome(
@@ -69,7 +77,7 @@ def _build(plan: Plan, settings: RefreshSettings, run_id: str, concurrency: int)
     context = build_context(plan, settings, run_id)
     builder = builder_for(context)
     results = _build_splits(builder, plan.build, concurrency, {})
-    changes = settle(plan, results, run_id)
+    changes = _retried(lambda: settle(plan, results, run_id))
     excluded = duplicate_ids_across_splits(plan, changes)
     if not excluded:
         return changes
@@ -82,13 +90,27 @@ def _build_splits(
     builder: SplitBuilder, planned: Sequence[PlannedSplit], concurrency: int, excluded: Mapping[str, frozenset[str]]
 ) -> list[BuildResult]:
     with ThreadPoolExecutor(concurrency) as pool:
-        waiting = [pool.submit(builder.build, split, excluded.get(split.fingerprint, frozenset())) for split in planned]
+        waiting = [
+            pool.submit(_retried, partial(builder.build, split, excluded.get(split.fingerprint, frozenset())))
+            for split in planned
+        ]
         try:
             return [future.result() for future in waiting]
         except BaseException:
             builder.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _retried(step: Callable[[], Result]) -> Result:
+    """Do a step as a Prefect task does it (``tasks/retries.py``), without the waits."""
+    for _ in range(MAX_RETRIES):
+        try:
+            return step()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+    return step()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import EmptySourceError, MissingError
+from sbert.retrying import try_again
 from sbert.storage import filesystem, normalize_uri, strip_protocol, translate_errors
 
 __all__ = ["Compression", "ObjectFormat", "SourceObject", "list_objects"]
@@ -85,7 +86,7 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
         StorageError: storage refused.
     """
     uri = normalize_uri(raw_uri)
-    root, entries = _entries(uri)
+    root, entries = try_again(uri, lambda: _entries(uri))
     objects: list[SourceObject] = []
     passed_over: Counter[str] = Counter()
     protocol = uri.split("://", 1)[0] + "://" if "://" in uri else ""

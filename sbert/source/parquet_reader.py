@@ -27,7 +27,7 @@ def read_parquet(
         BrokenObjectError: when the file is truncated or damaged.
     """
     uri = span.object.uri
-    with broken_data(uri), open_input(uri) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
+    with broken_data(uri), open_input(uri, in_order=False) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
         names = parquet.schema_arrow.names
         has_id = source.id_column is not None or "id" in names
         wanted = [source.text_column, *([source.id_column or "id"] if has_id else []), *source.keep_columns]

@@ -56,7 +56,7 @@ def _columns_of(item: SourceObject) -> dict[str, pl.DataType] | None:
     if item.format is ObjectFormat.TEXT:
         return None
     if item.format is ObjectFormat.PARQUET:
-        with broken_data(item.uri), open_input(item.uri) as file:
+        with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
             frame = pl.from_arrow(pq.ParquetFile(file).schema_arrow.empty_table())
         assert isinstance(frame, pl.DataFrame)
         return {name: _flat(kind) for name, kind in frame.schema.items()}

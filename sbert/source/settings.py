@@ -56,10 +56,10 @@ class SplitSettings(BaseModel):
         description="Larger objects are cut into slices of this size (bytes).",
     )
     pack_below_bytes: int = Field(
-        default=4 * MIB,
+        default=MIB // 4,
         ge=0,
         le=1_024 * MIB,
         description="Smaller objects are packed with others of their folder (bytes).",
     )
-    pack_bytes: int = Field(default=16 * MIB, ge=1, le=10_240 * MIB, description="Size that packs aim at (bytes).")
+    pack_bytes: int = Field(default=4 * MIB, ge=1, le=10_240 * MIB, description="Size that packs aim at (bytes).")
     pack_objects: int = Field(default=256, ge=1, le=100_000, description="Most objects that packs aim at (objects).")

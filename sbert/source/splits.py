@@ -101,7 +101,7 @@ def _slices(item: SourceObject, settings: SplitSettings) -> list[Split]:
 def _row_group_bounds(item: SourceObject, split_bytes: int) -> list[tuple[int, int]]:
     """Group neighbouring row groups up to a size; an unreadable footer is left for the reading to report."""
     try:
-        with open_input(item.uri) as file:
+        with open_input(item.uri, in_order=False) as file:
             metadata = pq.ParquetFile(file).metadata
     except StorageError:
         raise
@@ -174,7 +174,7 @@ def with_first_rows(splits: Sequence[Split]) -> list[Split]:
 
 def _first_rows(item: SourceObject, starts: list[int]) -> dict[int, int]:
     if item.format is ObjectFormat.PARQUET:
-        with open_input(item.uri) as file:
+        with open_input(item.uri, in_order=False) as file:
             metadata = pq.ParquetFile(file).metadata
             sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         return {start: 1 + sum(sizes[:start]) for start in starts}

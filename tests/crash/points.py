@@ -52,10 +52,10 @@ class Points:
         with self._lock:
             number = len(self.names)
             self.names.append(name)
-        if self._strike is None or number != self._strike.number:
+        if self._strike is None or number < self._strike.number:
             return False
-        if self._strike.when == "before":
-            self._act()
+        if self._strike.when == "before" or number > self._strike.number:
+            self._act()  # what is dead writes nothing more
         if self._strike.when == "during":
             threading.Thread(target=self._later, daemon=True).start()
         return self._strike.when == "after"

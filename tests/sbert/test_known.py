@@ -47,7 +47,7 @@ def write_shard(folder: Path, numbers: list[int], row_group_rows: int = 2) -> st
 
 def test_vectors_of_shards_and_of_the_run(tmp_path: Path) -> None:
     vectors = KnownVectors(DIM, run_file_bytes=2**20)
-    vectors.add_shard(write_shard(tmp_path, [1, 2, 3, 4, 5]))
+    vectors.add_shards([write_shard(tmp_path, [1, 2, 3, 4, 5])])
     vectors.add_computed(
         hashes_of(["text 8", "text 9"]),
         vectors_of([8, 9]),
@@ -57,16 +57,16 @@ def test_vectors_of_shards_and_of_the_run(tmp_path: Path) -> None:
     found = vectors.find(hashes_of(["text 9", "text 7", "text 5", "text 2", "text 8", "text 2"]))
     assert found.found.tolist() == [True, False, True, True, True, True]
     assert found.in_table.tolist() == [False, False, True, True, False, True]
-    np.testing.assert_array_equal(found.embeddings, vectors_of([9, 5, 2, 8, 2]))
-    assert found.num_tokens.tolist() == [9, 5, 2, 8, 2]
-    assert found.truncated.tolist() == [True, True, False, False, False]
+    np.testing.assert_array_equal(found.embeddings[found.found], vectors_of([9, 5, 2, 8, 2]))
+    assert found.num_tokens.tolist() == [9, 0, 5, 2, 8, 2]
+    assert found.truncated.tolist() == [True, False, True, False, False, False]
     assert vectors.is_known(hashes_of(["text 7", "text 1"])).tolist() == [False, True]
     vectors.close()
 
 
 def test_half_a_hash_is_not_enough(tmp_path: Path) -> None:
     vectors = KnownVectors(DIM, run_file_bytes=2**20)
-    vectors.add_shard(write_shard(tmp_path, [1]))
+    vectors.add_shards([write_shard(tmp_path, [1])])
     forged = hashes_of(["text 1"]).copy()
     forged[0, 12] ^= 1  # the index knows the first 8 bytes only
     assert vectors.is_known(forged).tolist() == [True]
@@ -87,7 +87,7 @@ def test_a_full_run_file_forgets_but_never_lies(caplog: pytest.LogCaptureFixture
             )
     found = vectors.find(hashes_of([f"text {number}" for number in range(4)]))
     assert found.found.tolist() == [True, True, False, False]
-    np.testing.assert_array_equal(found.embeddings, vectors_of([0, 1]))
+    np.testing.assert_array_equal(found.embeddings[found.found], vectors_of([0, 1]))
     assert sum("full at 2 texts" in message for message in caplog.messages) == 1
     vectors.close()
 
@@ -113,5 +113,7 @@ def test_what_was_added_is_found(batches: list[list[int]], wanted: list[int], ga
         added = {number for numbers in batches for number in numbers}
         found = vectors.find(hashes_of([f"text {number}" for number in wanted]))
         assert found.found.tolist() == [number in added for number in wanted]
-        np.testing.assert_array_equal(found.embeddings, vectors_of([number for number in wanted if number in added]))
+        np.testing.assert_array_equal(
+            found.embeddings[found.found], vectors_of([number for number in wanted if number in added])
+        )
         vectors.close()

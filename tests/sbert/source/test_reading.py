@@ -208,6 +208,7 @@ def test_a_column_that_is_not_there_lists_those_that_are(tmp_path: Path, name: s
 def test_storage_failures_are_not_broken_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 1000))
     span = make_splits(list_objects(str(tmp_path)), SplitSettings())[0].spans[0]
+    monkeypatch.setenv("SBERT_STORAGE_SECONDS", "0.1")
 
     def reset(*_: object) -> bytes:
         raise ConnectionResetError("connection reset by peer")

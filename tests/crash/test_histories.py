@@ -1,0 +1,325 @@
+"""Random histories of a table: whatever happens, it equals one built from scratch, and nothing known is encoded.
+
+The machine keeps a model of the design: which splits the table shows, which are finished, which texts are therefore
+known. Objects are changed, renamed and deleted, settings and encoders switched, runs killed, versions brought back.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from sbert.cleaning import CleaningSettings, clean_texts, hash_texts
+from sbert.encoder import SentenceEncoder
+from sbert.errors import SettingsError
+from sbert.records import SPLITS_FOLDER
+from sbert.rollback import roll_back
+from sbert.table import Table
+from tests.crash import corpora
+from tests.crash.points import Strike, watched
+from tests.refreshing import refresh
+from tests.tiny_models import save_tiny
+
+NAMES = tuple(f"{letter}.jsonl" for letter in "abcdef")
+TOLERANCE = 1e-5
+
+Texts = st.lists(st.integers(0, 40), min_size=1, max_size=12)
+Kinds = st.sampled_from(["write", "write", "edit", "edit", "delete", "rename", "model", "cleaning", "columns"])
+Changes = st.lists(st.tuples(Kinds, st.integers(0, 20), Texts), max_size=4)
+POINTS_PER_SPLIT = 20
+"""About as many writes does a small split take."""
+
+
+class Killed(BaseException):
+    """The process is gone, as far as storage can tell."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """What decides the rows of a split (every object is one here): name, version, columns, cleaning, encoder."""
+
+    name: str
+    version: int
+    masks: bool
+    keeps: bool
+    model: int
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a version of the table shows."""
+
+    splits: frozenset[Split] = frozenset()
+    keeps: bool = False
+    model: int = -1
+
+
+@dataclass
+class World:
+    """Folders and encoders, made once for all histories."""
+
+    models: tuple[str, str]
+    encoders: tuple[SentenceEncoder, SentenceEncoder]
+    vectors: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
+
+    def vector(self, model: int, text: str) -> np.ndarray:
+        """Give a text's vector, computed alone."""
+        if (model, text) not in self.vectors:
+            self.vectors[model, text] = self.encoders[model].encode([text])[0]
+        return self.vectors[model, text]
+
+
+_worlds: list[World] = []
+
+
+def world() -> World:
+    if not _worlds:
+        folder = Path(tempfile.mkdtemp(prefix="sbert-histories-"))
+        models = (save_tiny(folder / "0"), save_tiny(folder / "1", seed=1))
+        _worlds.append(World(models, tuple(SentenceEncoder.from_pretrained(model) for model in models)))  # type: ignore[arg-type]
+    return _worlds[0]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Stages run in turn, so that a history can be repeated exactly; models go when the test is over."""
+    monkeypatch.setattr("sbert.stream.prefetch", lambda items, _: (item for item in items))
+    caplog.set_level("ERROR", logger="sbert")
+    yield
+    while _worlds:
+        shutil.rmtree(Path(_worlds.pop().models[0]).parent)
+
+
+class Histories(RuleBasedStateMachine):
+    """One table and its source."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="sbert-history-"))
+        self.raw, self.table = self.folder / "raw", self.folder / "table"
+        self.raw.mkdir()
+        self.clock = 1_000_000_000
+        self.contents: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        self.objects: dict[str, int] = {}
+        self.masks, self.keeps, self.model = False, False, 0
+        self.versions: list[Version] = []
+        self.splits_by_record: dict[str, Split] = {}
+
+    def teardown(self) -> None:
+        if self.versions and self.versions[-1].splits == self.wanted():
+            scratch = self.folder / "scratch"
+            self.refresh(scratch)
+            corpora.assert_same(corpora.contents(str(self.table)), corpora.contents(str(scratch)), TOLERANCE)
+        shutil.rmtree(self.folder)
+
+    # What happens to the source, and what people change: any of it before a night.
+
+    @initialize(objects=st.lists(Texts, min_size=2, max_size=4))
+    def begin(self, objects: list[list[int]]) -> None:
+        for name, texts in zip(NAMES, objects, strict=False):
+            self.write(name, texts)
+
+    def change(self, kind: str, which: int, texts: list[int]) -> None:
+        name = sorted(self.objects)[which % len(self.objects)]
+        lines = self.contents[name, self.objects[name]]
+        match kind:
+            case "write":
+                self.write(NAMES[which % len(NAMES)], texts)
+            case "edit":
+                self.write(name, [*(line["number"] for line in lines[1:]), texts[0]])
+            case "delete" if len(self.objects) > 1:
+                (self.raw / name).unlink()
+                del self.objects[name]
+            case "rename":
+                to = NAMES[texts[0] % len(NAMES)]
+                (self.raw / name).rename(self.raw / to)
+                self.objects[to] = self.objects.pop(name)
+                self.contents[to, self.objects[to]] = lines
+            case "model":
+                self.model = 1 - self.model
+            case "cleaning":
+                self.masks = not self.masks
+            case "columns":
+                self.keeps = not self.keeps
+
+    # What happens to the table.
+
+    @rule(changes=Changes)
+    def night(self, changes: list[tuple[str, int, list[int]]]) -> None:
+        for change in changes:
+            self.change(*change)
+        expected = self.num_unknown()
+        outcome = self.refresh(self.table)
+        assert outcome.num_texts_encoded == expected
+        self.published(outcome.version)
+
+    @rule(changes=Changes, moment=st.floats(0, 1), after=st.booleans())
+    def night_with_a_kill(self, changes: list[tuple[str, int, list[int]]], moment: float, after: bool) -> None:
+        for change in changes:
+            self.change(*change)
+        now = self.versions[-1].splits if self.versions else frozenset()
+        point = int(moment * (POINTS_PER_SPLIT * len(self.wanted() - now) + 2))
+        before, expected = len(self.versions), self.num_unknown()
+
+        def die() -> None:
+            raise Killed
+
+        try:
+            with watched(Strike(point, "after" if after else "before"), die):
+                outcome = self.refresh(self.table)
+        except Killed:
+            self.note_records()
+            if (self.table / "_delta_log").exists() and Table.open(str(self.table)).version >= before:
+                self.published(before)
+        else:
+            assert outcome.num_texts_encoded == expected
+            self.published(outcome.version)
+
+    @precondition(lambda self: len(self.versions) > 1)
+    @rule(data=st.data())
+    def go_back(self, data: st.DataObject) -> None:
+        wanted = data.draw(st.integers(0, len(self.versions) - 2))
+        if self.versions[wanted] == self.versions[-1]:
+            with pytest.raises(SettingsError, match="already"):
+                roll_back(str(self.table), wanted)
+            return
+        assert roll_back(str(self.table), wanted).version == len(self.versions)
+        self.versions.append(self.versions[wanted])
+
+    # What must hold.
+
+    @invariant()
+    def table_equals_what_it_should(self) -> None:
+        if not self.versions:
+            assert not (self.table / "_delta_log").exists()
+            return
+        version = self.versions[-1]
+        assert Table.open(str(self.table)).version == len(self.versions) - 1
+        found = corpora.contents(str(self.table))
+        expected = [
+            row for split in sorted(version.splits, key=lambda split: split.name) for row in self.rows_of(split)
+        ]
+        columns = ["source", "id", "text_hash", *(["kind"] if version.keeps else [])]
+        assert sorted(set(found.columns) - {"embedding", "num_tokens", "truncated"}) == sorted(columns)
+        frame = pl.DataFrame(expected, schema={**{name: found.schema[name] for name in columns}, "text": pl.String})
+        frame = frame.sort("source", "id")
+        assert found.select(columns).equals(frame.select(columns))
+        vectors = np.stack([world().vector(version.model, text) for text in frame["text"]])
+        np.testing.assert_allclose(corpora.matrix(found), vectors, atol=TOLERANCE, rtol=0)
+
+    # The model.
+
+    def write(self, name: str, numbers: list[int]) -> None:
+        self.clock += 1
+        lines = [
+            {"id": f"{at}", "text": text_of(number), "kind": "odd" if number % 2 else "even", "number": number}
+            for at, number in enumerate(numbers)
+        ]
+        path = self.raw / name
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        os.utime(path, (self.clock, self.clock))
+        self.objects[name] = self.clock
+        self.contents[name, self.clock] = lines
+
+    def wanted(self) -> frozenset[Split]:
+        return frozenset(
+            Split(name, version, self.masks, self.keeps, self.model) for name, version in self.objects.items()
+        )
+
+    def finished(self) -> set[Split]:
+        return {self.splits_by_record[name] for name in corpora.records(str(self.table)) if self.is_whole(name)}
+
+    def is_whole(self, record: str) -> bool:
+        found = json.loads((self.table / SPLITS_FOLDER / f"{record}.json").read_text())
+        return all((self.table / shard["name"]).exists() for shard in found["shards"])
+
+    def num_unknown(self) -> int:
+        """Give how many texts a refresh has to encode, by the design."""
+        now = self.versions[-1] if self.versions else Version()
+        resumed = (self.wanted() - now.splits) & self.finished() if self.table.exists() else set()
+        known = self.texts_of(resumed) | (self.texts_of(now.splits) if now.model == self.model else set())
+        return len(self.texts_of(self.wanted() - now.splits - resumed) - known)
+
+    def texts_of(self, splits: set[Split] | frozenset[Split]) -> set[str]:
+        return {row["text"] for split in splits for row in self.rows_of(split)}
+
+    def rows_of(self, split: Split) -> list[dict[str, Any]]:
+        lines = self.contents[split.name, split.version]
+        cleaned = clean_texts(pl.Series([line["text"] for line in lines]), CleaningSettings(mask_emails=split.masks))
+        rows = [
+            {"source": str(self.raw / split.name), "id": line["id"], "text": text, "text_hash": text_hash}
+            for line, text, text_hash in zip(lines, cleaned, hash_texts(cleaned), strict=True)
+        ]
+        return [{**row, "kind": line["kind"]} if split.keeps else row for row, line in zip(rows, lines, strict=True)]
+
+    def refresh(self, table: Path) -> Any:
+        chosen = {
+            "splits": {"pack_below_bytes": 0},
+            "reading": {"block_rows": 5},
+            "shards": {"shard_rows": 6, "row_group_rows": 4},
+            "cleaning": {"mask_emails": self.masks},
+            "source": {"keep_columns": ["kind"] if self.keeps else []},
+            "guard": {"max_drop_share": 1},
+        }
+        return refresh(str(self.raw), str(table), world().models[self.model], chosen, concurrency=1)
+
+    def note_records(self) -> None:
+        """Learn which splits the run that just ended has finished."""
+        by_uri = {str(self.raw / split.name): split for split in self.wanted()}
+        for name in corpora.records(str(self.table)) - self.splits_by_record.keys() if self.table.exists() else ():
+            found = json.loads((self.table / SPLITS_FOLDER / f"{name}.json").read_text())
+            self.splits_by_record[name] = by_uri[found["spans"][0]["uri"]]
+
+    def published(self, version: int) -> None:
+        self.note_records()
+        if version == len(self.versions):
+            self.versions.append(Version(self.wanted(), self.keeps, self.model))
+        assert version == len(self.versions) - 1
+        assert self.versions[-1] == Version(self.wanted(), self.keeps, self.model)
+
+
+def text_of(number: int) -> str:
+    """Texts that differ before cleaning and, where they name an address, not always after it."""
+    return f"mail {number}@example.org {corpora.text(number // 4)}" if number % 4 == 0 else corpora.text(number)
+
+
+@contextmanager
+def hypothesis_profile(examples: int, steps: int) -> Iterator[Any]:
+    yield settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+
+
+def test_short_histories() -> None:
+    with hypothesis_profile(examples=6, steps=12) as profile:
+        run_state_machine_as_test(Histories, settings=profile)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_long_histories() -> None:
+    with hypothesis_profile(examples=150, steps=40) as profile:
+        run_state_machine_as_test(Histories, settings=profile)
