@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data"
 POOL = "sbert"
 AUTOMATION = "sbert crash silent runs"
-START_SECONDS = 90
+START_SECONDS = 180
 STOP_SECONDS = 30
 
 
@@ -72,6 +72,8 @@ def _environment() -> dict[str, str]:
     where = {name: str(DATA / name) for name in ("raw", "table", "labels", "models")}
     return {
         **{f"SBERT_{name.upper()}_URI": uri for name, uri in where.items()},
+        # SQLite has one writer at a time: on a busy machine wait for it rather than fail.
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         **os.environ,
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_API_PORT": port,

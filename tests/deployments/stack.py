@@ -18,7 +18,8 @@ import httpx
 import psutil
 
 REPOSITORY = Path(__file__).parents[2]
-READY_SECONDS = 120
+READY_SECONDS = 240
+CALL_ATTEMPTS = 10
 POLL_SECONDS = 0.5
 
 T = TypeVar("T")
@@ -35,10 +36,19 @@ class Stack:
     """What it has printed."""
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask the server."""
-        answer = httpx.request(method, f"{self.api}{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        """Ask the server; again when it is too busy, as Prefect's own client does."""
+        for attempt in range(1, CALL_ATTEMPTS + 1):
+            try:
+                answer = httpx.request(method, f"{self.api}{path}", json=body, timeout=60)
+                answer.raise_for_status()
+            except (httpx.HTTPStatusError, httpx.TransportError) as error:
+                busy = not isinstance(error, httpx.HTTPStatusError) or error.response.status_code == 503
+                if not busy or attempt == CALL_ATTEMPTS:
+                    raise
+                time.sleep(2)
+                continue
+            return answer.json() if answer.content else None
+        raise AssertionError
 
     def deployments(self) -> dict[str, dict[str, Any]]:
         return {item["name"]: item for item in self.call("POST", "/deployments/filter", {})}
