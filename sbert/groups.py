@@ -1,7 +1,7 @@
 """Groups of splits: what one worker is handed at a time.
 
 The one idea: a hand-over costs milliseconds and a connection, whatever is handed over, so a hundred thousand splits travel
-in some thousand groups. Groups are small enough that every worker gets several, so that none waits long for the last.
+in some thousand groups. Groups shrink as the end comes near, so that no worker waits long for the last.
 Each split keeps its own completion record: a worker that dies costs the splits of its group that were not finished.
 """
 
@@ -14,7 +14,9 @@ from sbert.plan import PlannedSplit
 
 __all__ = ["SplitGroup", "group_splits"]
 
-GROUPS_PER_WORKER = 8
+SHARES = 2
+"""A group is this part of a worker's fair share of what is left: large groups first, single splits last (guided
+self-scheduling, Polychronopoulos and Kuck 1987), so that workers end together."""
 
 
 class SplitGroup(BaseModel):
@@ -56,20 +58,20 @@ def group_splits(
         max_splits: most splits of a group.
         max_bytes: raw bytes after which a group is full; a larger split is a group of its own.
     """
-    if not planned:
-        return []
-    share = num_workers * GROUPS_PER_WORKER
-    full_splits = min(max_splits, math.ceil(len(planned) / share))
-    # Twice the mean: splits of like size are grouped by number, only larger ones by size.
-    full_bytes = min(max_bytes, math.ceil(2 * sum(item.split.num_bytes for item in planned) / share))
     groups: list[list[PlannedSplit]] = []
-    num_bytes = 0
+    left_splits, left_bytes = len(planned), sum(item.split.num_bytes for item in planned)
+    full_splits = full_bytes = num_bytes = 0
     for item in planned:
-        if not groups or len(groups[-1]) >= full_splits or num_bytes + item.split.num_bytes > full_bytes:
+        size = item.split.num_bytes
+        if not groups or len(groups[-1]) >= full_splits or num_bytes + size > full_bytes:
             groups.append([])
             num_bytes = 0
+            full_splits = min(max_splits, math.ceil(left_splits / (SHARES * num_workers)))
+            # Twice as many bytes: splits of like size are grouped by number, only larger ones by size.
+            full_bytes = min(max_bytes, math.ceil(2 * left_bytes / (SHARES * num_workers)))
         groups[-1].append(item)
-        num_bytes += item.split.num_bytes
+        num_bytes += size
+        left_splits, left_bytes = left_splits - 1, left_bytes - size
     return [
         SplitGroup(
             splits=tuple(group),

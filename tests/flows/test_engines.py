@@ -99,7 +99,7 @@ def test_splits_travel_in_groups_and_progress_counts_splits(
     shown: list[str] = []
     monkeypatch.setattr("flows.building.show_progress", lambda _, share, text: shown.append(text))
     refresh(raw, tmp_path / "table", model, "local", concurrency=1)
-    assert (sum(sizes), len(sizes)) == (NUM_OBJECTS, 6)
+    assert (sum(sizes), len(sizes)) == (NUM_OBJECTS, 4)
     assert shown[-1].startswith("12 of 12 splits embedded, 120 rows")
     assert_same(tmp_path / "table", expected)
 
@@ -124,7 +124,7 @@ def test_what_an_attempt_finished_is_not_built_again(
     monkeypatch.setattr(build.SplitBuilder, "build", flaky)
     monkeypatch.setattr(embed.embed_splits, "retry_delay_seconds", [0.0] * 4)
     settings = EngineSettings(group_splits=12)
-    monkeypatch.setattr("sbert.groups.GROUPS_PER_WORKER", 1)
+    monkeypatch.setattr("sbert.groups.SHARES", 1)
     report = refresh(raw, tmp_path / "table", model, settings, concurrency=1)
     assert (report.num_splits_built, report.num_texts_encoded) == (12, 110)
     assert sorted(built) == sorted([*(f"part-{n:02}.jsonl" for n in range(12)), "part-02.jsonl"])

@@ -1,7 +1,5 @@
 """Groups of splits: every split once and in order, enough groups for the workers, large splits alone."""
 
-import math
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,12 +24,17 @@ def group(items: list[PlannedSplit], **options: int) -> list[SplitGroup]:
     return group_splits(items, {}, **{**defaults, **options})
 
 
-def test_few_splits_are_groups_of_one_and_many_travel_together() -> None:
-    assert [len(item.splits) for item in group(planned(*[100] * 16))] == [1] * 16
-    assert [len(item.splits) for item in group(planned(*[100] * 160))] == [10] * 16
-    many = group(planned(*[100] * 10_000), num_workers=1)
-    assert {len(item.splits) for item in many} == {64, 10_000 % 64}
-    assert len(many) == math.ceil(10_000 / 64)
+def test_groups_shrink_towards_the_end_and_few_splits_travel_alone() -> None:
+    assert [len(item.splits) for item in group(planned(*[100] * 4))] == [1] * 4
+    # Two workers, half of a fair share of what is left: 16/4, 12/4, 9/4 up, 6/4 up, 4/4, 3/4 up, ...
+    assert [len(item.splits) for item in group(planned(*[100] * 16))] == [4, 3, 3, 2, 1, 1, 1, 1]
+
+
+def test_many_splits_are_few_groups() -> None:
+    many = group(planned(*[100] * 10_000), num_workers=8)
+    assert len(many) < 250
+    assert max(len(item.splits) for item in many) == 64
+    assert len(many[-1].splits) == 1
 
 
 def test_a_large_split_does_not_hold_up_others() -> None:
@@ -42,7 +45,7 @@ def test_a_large_split_does_not_hold_up_others() -> None:
 
 def test_names_and_excluded_ids_belong_to_the_splits_of_the_group() -> None:
     items = planned(*[100] * 32)
-    groups = group_splits(items, {"f3": frozenset({"a"})}, num_workers=2, max_splits=64, max_bytes=10**6)
+    groups = group_splits(items, {"f3": frozenset({"a"})}, num_workers=2, max_splits=2, max_bytes=10**6)
     assert groups[1].name == "2.jsonl and 1 more"
     assert [item.excluded_ids for item in groups[:3]] == [{}, {"f3": frozenset({"a"})}, {}]
 
