@@ -7,6 +7,7 @@ PREFECT_SERVER_API_PORT chooses the port (4200); SBERT_RAW_URI, SBERT_TABLE_URI,
 where things are (by default in data/).
 """
 
+import json
 import os
 import signal
 import socket
@@ -16,12 +17,14 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data"
 POOL = "sbert"
-AUTOMATION = "sbert crash silent runs"
-START_SECONDS = 180
+START_SECONDS = 300
 STOP_SECONDS = 30
 
 
@@ -37,11 +40,12 @@ def main() -> int:
     try:
         _refuse_taken_port(environment)
         running.append(("server", _start(["server", "start", "--host", "127.0.0.1"], environment, quiet=True)))
-        _wait_for_server(running[0][1], api)
-        _run(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
+        _wait_for(running, f"{api}/health")
+        worker = ["worker", "start", "--pool", POOL, "--type", "process", "--name", "serve"]  # makes the pool, too
+        running.append(("worker", _start(worker, environment)))
+        _replace_automations(api)
+        _wait_for(running, f"{api}/work_pools/{POOL}")
         _run(["--no-prompt", "deploy", "--all"], environment)
-        _replace_automation(environment)
-        running.append(("worker", _start(["worker", "start", "--pool", POOL, "--name", "serve"], environment)))
         print(
             f"ready after {time.monotonic() - began:.0f} s: {api.removesuffix('/api')}  (Ctrl-C stops everything)",
             flush=True,
@@ -118,24 +122,37 @@ def _run(arguments: list[str], environment: dict[str, str]) -> None:
         raise RuntimeError(f"prefect {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
 
 
-def _replace_automation(environment: dict[str, str]) -> None:
-    name = ["automation", "delete", AUTOMATION]
-    subprocess.run(
-        _prefect(name), cwd=HERE, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )  # there is none the first time
-    _run(["automation", "create", "--from-file", "automations.yaml"], environment)
+def _replace_automations(api: str) -> None:
+    """Install what automations.yaml says, in place of what has the same name."""
+    for automation in yaml.safe_load((HERE / "automations.yaml").read_text(encoding="utf-8"))["automations"]:
+        same_name = {"automations": {"name": {"any_": [automation["name"]]}}}
+        for earlier in _call(f"{api}/automations/filter", same_name):
+            _call(f"{api}/automations/{earlier['id']}", method="DELETE")
+        _call(f"{api}/automations/", automation)
 
 
-def _wait_for_server(server: subprocess.Popen[bytes], api: str) -> None:
+def _call(url: str, body: Any = None, method: str | None = None) -> Any:
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, content, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        content = answer.read()
+        return json.loads(content) if content else None
+
+
+def _wait_for(running: list[tuple[str, subprocess.Popen[bytes]]], url: str) -> None:
+    """Wait until `url` answers; stop when a part ends before that."""
     deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        for name, process in running:
+            if process.poll() is not None:
+                raise RuntimeError(f"the {name} ended with status {process.returncode}")
         try:
-            with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
+            _call(url)
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise RuntimeError(f"the Prefect server did not answer at {api} within {START_SECONDS} s")
+        else:
+            return
+    raise RuntimeError(f"{url} did not answer within {START_SECONDS} s")
 
 
 def _end(name: str, process: subprocess.Popen[bytes]) -> None:

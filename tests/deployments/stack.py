@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 REPOSITORY = Path(__file__).parents[2]
-READY_SECONDS = 240
+READY_SECONDS = 400
 CALL_ATTEMPTS = 10
 POLL_SECONDS = 0.5
 
