@@ -96,4 +96,4 @@ def backfill_embeddings(
         selection=chosen,
         force=force,
     )
-    return run_job(job, verb="backfill", concurrency=concurrency, dry_run=dry_run, engine=engine)
+    return run_job(job, concurrency=concurrency, dry_run=dry_run, engine=engine)

@@ -64,4 +64,4 @@ def refresh_embeddings(
         model=model,
         settings=settings.with_source(**columns).allowing_drops(allow_drop),
     )
-    return run_job(job, verb="refresh", concurrency=concurrency, dry_run=dry_run, engine=engine)
+    return run_job(job, concurrency=concurrency, dry_run=dry_run, engine=engine)

@@ -8,6 +8,8 @@ import datetime as dt
 import logging
 import time
 import uuid
+from contextlib import nullcontext
+from typing import Any
 
 from prefect.runtime import flow_run
 
@@ -16,9 +18,11 @@ from flows.engines import Engine, EngineSettings
 from sbert.build import build_context
 from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
+from sbert.estimate import estimate_plan
 from sbert.guard import check_losses
 from sbert.job import RefreshJob, RefreshSettings
-from sbert.plan import Plan
+from sbert.lease import hold_lease
+from sbert.plan import Plan, is_stale
 from sbert.publish import duplicate_ids_across_splits
 from sbert.report import RefreshReport
 from sbert.settle import Changes
@@ -35,8 +39,8 @@ MAX_ATTEMPTS = 5
 """Times that a run plans anew because another run committed first."""
 
 
-def run_job(job: RefreshJob, *, verb: str, concurrency: int, dry_run: bool, engine: EngineSettings) -> RefreshReport:
-    """Do a job, or with `dry_run` only plan it; give what was done, in numbers. `verb` is what the run is called.
+def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool, engine: EngineSettings) -> RefreshReport:
+    """Do a job, or with `dry_run` only plan it; give what was done, in numbers.
 
     Raises:
         IncompleteError: when objects could not be read; everything else was published, and the error has the report.
@@ -44,43 +48,21 @@ def run_job(job: RefreshJob, *, verb: str, concurrency: int, dry_run: bool, engi
     """
     began, started = time.monotonic(), dt.datetime.now(dt.UTC)
     run_id = str(flow_run.get_id() or uuid.uuid4())
-    read_in_this_run: dict[str, RowCounts] = {}
+    operation = "refresh" if job.selection is None else "backfill"
     workers = Engine(EngineSettings.model_validate(engine), concurrency)
-    try:
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            plan = plan_refresh(job)
-            announce_plan(plan, verb)
-            if dry_run:
-                report = RefreshReport.of_plan(plan)
-                break
-            try:
-                check_losses(plan.table_uri, plan.losses, job.settings.guard)
-                changes = build(plan, job.settings, run_id, workers)
-                read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
-                counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
-                operation = "refresh" if job.selection is None else "backfill"
-                facts = {"operation": operation, "run_id": run_id, "encoder": plan.encoder.model}
-                version = publish_table(plan, changes, job.settings, counts, facts)
-            except MassDeletionError as error:
-                raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
-            except CommitConflictError:
-                if attempt == MAX_ATTEMPTS:
-                    raise
-                log.warning("another run committed first; planning anew (attempt %d of %d)", attempt, MAX_ATTEMPTS)
-                continue
-            report = RefreshReport.of_run(
-                plan,
-                changes,
-                counts,
-                run_id=run_id,
-                version=version,
-                num_rows=Table.open(plan.table_uri, version).num_rows,
-                seconds=time.monotonic() - began,
-            )
-            break
-    finally:
-        workers.close(run_id)
-    report = report.model_copy(update={"run_url": run_url(run_id)})
+    plan = plan_refresh(job)
+    plan_seconds = time.monotonic() - began
+    announce_plan(plan, operation)
+    estimate = estimate_plan(plan, plan_seconds)
+    if dry_run:
+        report = RefreshReport.of_plan(plan)
+    else:
+        check_plan(plan, job)
+        with nullcontext() if plan.is_empty else hold_lease(plan.table_uri, run_id, operation):
+            facts = {"operation": operation, "run_id": run_id, "stages": {"plan": round(plan_seconds, 3)}}
+            report = carry_out(plan, job, facts, workers)
+    seconds = round(time.monotonic() - began, 3)
+    report = report.model_copy(update={"seconds": seconds, "run_url": run_url(run_id), "estimate": estimate})
     report_refresh(report)
     if not dry_run:
         record_metrics(report, started, run_id, workers.settings.kind.value, concurrency)
@@ -91,6 +73,53 @@ def run_job(job: RefreshJob, *, verb: str, concurrency: int, dry_run: bool, engi
             report,
         )
     return report
+
+
+def check_plan(plan: Plan, job: RefreshJob) -> None:
+    """Stop before anything is built when too much would disappear."""
+    try:
+        check_losses(plan.table_uri, plan.losses, job.settings.guard)
+    except MassDeletionError as error:
+        raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
+
+
+def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, Any], workers: Engine) -> RefreshReport:
+    """Build and publish; when another run commits first, plan anew: what was built is taken up."""
+    run_id = facts["run_id"]
+    read_in_this_run: dict[str, RowCounts] = {}
+    num_bytes_read = 0
+    try:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            if attempt > 1 or is_stale(plan):
+                plan = plan_refresh(job)
+                announce_plan(plan, facts["operation"])
+                check_plan(plan, job)
+            began = time.monotonic()
+            try:
+                changes = build(plan, job.settings, run_id, workers)
+                read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
+                counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
+                num_bytes_read += sum(planned.split.num_bytes for planned in plan.build)
+                built = time.monotonic()
+                stages = {**facts["stages"], "build": round(built - began, 3)}
+                metadata = {
+                    **facts, "encoder": plan.encoder.model, "stages": stages, "num_bytes_read": num_bytes_read
+                }  # fmt: skip
+                version = publish_table(plan, changes, job.settings, counts, metadata)
+                stages["publish"] = round(time.monotonic() - built, 3)
+            except MassDeletionError as error:
+                raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
+            except CommitConflictError:
+                if attempt == MAX_ATTEMPTS:
+                    raise
+                log.warning("another run committed first; planning anew (attempt %d of %d)", attempt, MAX_ATTEMPTS)
+                continue
+            num_rows = Table.open(plan.table_uri, version).num_rows
+            report = RefreshReport.of_run(plan, changes, counts, run_id=run_id, version=version, num_rows=num_rows)
+            return report.model_copy(update={"stage_seconds": stages, "num_bytes_read": num_bytes_read})
+    finally:
+        workers.close(run_id)
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def build(plan: Plan, settings: RefreshSettings, run_id: str, workers: Engine) -> Changes:

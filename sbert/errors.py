@@ -25,6 +25,7 @@
         ├── NotATableError        no table at the URI
         ├── EncoderMismatchError  rows of one encoder offered to a table of another
         ├── CommitConflictError   another writer committed first
+        ├── VerificationError     a table that was checked is not sound
         ├── MassDeletionError     a run would drop more of the table than is accepted
         └── AccountingError       rows read and rows accounted for differ
 
@@ -59,6 +60,7 @@ __all__ = [
     "TooFewLabelsError",
     "TrainingError",
     "TruncationError",
+    "VerificationError",
 ]
 
 
@@ -190,6 +192,10 @@ class EncoderMismatchError(TableError):
 
 class CommitConflictError(TableError):
     """Another writer committed first; nothing of this commit was published."""
+
+
+class VerificationError(TableError):
+    """A table that was checked is not sound; the message has the findings."""
 
 
 class MassDeletionError(TableError):

@@ -39,6 +39,7 @@ __all__ = [
     "encoder_spec",
     "encoding_fingerprint",
     "identity_fingerprint",
+    "is_stale",
     "make_plan",
     "split_fingerprint",
     "without_objects",
@@ -245,6 +246,12 @@ def _completed(
         for fingerprint, record in completed.items()
         if record.forced and record.run_id not in committed and not names & {shard.name for shard in record.shards}
     }
+
+
+def is_stale(plan: Plan) -> bool:
+    """Tell whether splits that were to be resumed have been removed since the plan was made."""
+    fingerprints = [record.fingerprint for record in plan.resume]
+    return bool(fingerprints) and len(completed_splits(plan.table_uri, fingerprints)) < len(fingerprints)
 
 
 def check_columns(job: RefreshJob, table: Table | None, *, stays: bool) -> None:

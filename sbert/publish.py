@@ -5,6 +5,7 @@ against the version that the plan was made for, and fails cleanly when another r
 """
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -144,7 +145,9 @@ def publish(
     """
     if changes.is_empty and plan.base_version is not None:
         return plan.base_version
+    began = time.monotonic()
     check_before_commit(plan, changes, settings)
+    stages = {**metadata.get("stages", {}), "publish": round(time.monotonic() - began, 3)}
     table = Table.open(plan.table_uri, plan.base_version) if plan.base_version is not None else None
     return commit(
         plan.table_uri,
@@ -153,5 +156,5 @@ def publish(
         drop=changes.drop,
         encoder=plan.encoder,
         kept_schema=plan.kept_schema,
-        metadata={**metadata, **counts.model_dump()},
+        metadata={**metadata, **counts.model_dump(), "stages": stages},
     )

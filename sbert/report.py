@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from sbert.counts import RowCounts
+from sbert.estimate import Estimate
 from sbert.plan import Plan
 from sbert.settle import Changes
 
@@ -38,6 +39,9 @@ class RefreshReport(BaseModel):
     num_objects_lost: int = Field(default=0, description="Objects of the table that are no longer in the source.")
     num_rows_lost: int = Field(default=0, description="Rows of those objects.")
     broken_objects: dict[str, str] = Field(default_factory=dict, description="Objects that could not be read, and why.")
+    estimate: Estimate | None = Field(default=None, description="What the plan was estimated to take.")
+    num_bytes_read: int = Field(default=0, description="Bytes of the splits that were built.")
+    stage_seconds: dict[str, float] = Field(default_factory=dict, description="Time by stage, as it was (seconds).")
     seconds: float = 0.0
     run_url: str | None = None
 
@@ -77,7 +81,6 @@ class RefreshReport(BaseModel):
         run_id: str,
         version: int,
         num_rows: int,
-        seconds: float,
     ) -> "RefreshReport":
         """Report what a run did."""
         num_built = sum(record.run_id == run_id for record in changes.add)
@@ -91,6 +94,5 @@ class RefreshReport(BaseModel):
                 "num_splits_resumed": len(changes.add) - num_built,
                 "num_splits_dropped": len(changes.gone),
                 "broken_objects": changes.broken,
-                "seconds": round(seconds, 3),
             }
         )

@@ -75,6 +75,7 @@ def _keep_rows(plan: Plan, gone: set[str], broken: dict[str, str], run_id: str) 
     records = read_records(plan.table_uri, gone)
     if lost := gone - records.keys():
         raise TableError(f"{plan.table_uri}: the record of split {min(lost)} is gone, cannot tell whose rows it has")
+    table = Table.open(plan.table_uri, plan.base_version)
     copied: list[SplitRecord] = []
     stay: set[str] = set()
     for fingerprint in sorted(gone):
@@ -86,7 +87,7 @@ def _keep_rows(plan: Plan, gone: set[str], broken: dict[str, str], run_id: str) 
         ]
         if not spans:
             continue
-        _check_can_stay(plan, spans[0].uri, broken)
+        _check_can_stay(plan, table, spans[0].uri, broken)
         if len(spans) == len(old.spans):
             stay.add(fingerprint)
         else:
@@ -94,8 +95,7 @@ def _keep_rows(plan: Plan, gone: set[str], broken: dict[str, str], run_id: str) 
     return copied, stay
 
 
-def _check_can_stay(plan: Plan, uri: str, broken: dict[str, str]) -> None:
-    table = Table.open(plan.table_uri, plan.base_version)
+def _check_can_stay(plan: Plan, table: Table, uri: str, broken: dict[str, str]) -> None:
     if table.encoder.fingerprint != plan.encoder.fingerprint or table.kept_schema != plan.kept_schema:
         raise TableError(
             f"{uri}: cannot be read ({broken.get(uri, 'not chosen')}), and its earlier rows cannot stay beside rows "

@@ -286,6 +286,7 @@ def commit(
     encoder: EncoderInfo,
     kept_schema: dict[str, pl.DataType],
     metadata: dict[str, Any],
+    data_change: bool = True,
 ) -> int:
     """Publish shards and retire others in one atomic step; give the new version.
 
@@ -297,13 +298,14 @@ def commit(
         encoder: the encoder of all rows after the commit.
         kept_schema: the source columns of all rows after the commit.
         metadata: run id and counts, kept in the commit.
+        data_change: whether rows change; False tells streaming readers that rows were only moved.
 
     Raises:
         CommitConflictError: when the table is no longer at the version of `table`; nothing was published.
         EncoderMismatchError: when `encoder` is another one than the table's and shards of the old one would remain.
     """
     uri = normalize_uri(uri)
-    adds = [_add_action(record) for record in add]
+    adds = [_add_action(record, data_change) for record in add]
     removes = list(drop)
     schema = _field_schema(table_schema(kept_schema), encoder)
     # No retries inside delta-rs: it would put the same change on top of a version it was not planned for.
@@ -329,7 +331,7 @@ def commit(
                 delta.create_write_transaction([*adds], mode="overwrite", schema=schema, commit_properties=properties)
             else:
                 delta.create_write_transaction(
-                    [*adds, *(_remove_action(shard) for shard in removes)],
+                    [*adds, *(_remove_action(shard, data_change) for shard in removes)],
                     mode="append",
                     schema=schema,
                     commit_properties=properties,
@@ -349,21 +351,21 @@ def _differs(table: Table, schema: pa.Schema, encoder: EncoderInfo) -> bool:
     return table.encoder != encoder or table.arrow_schema != schema.remove_metadata()
 
 
-def _add_action(record: ShardRecord) -> AddAction:
+def _add_action(record: ShardRecord, data_change: bool) -> AddAction:
     return AddAction(
         path=record.name,
         size=record.num_bytes,
         partition_values={},
         modification_time=int(time.time() * 1000),
-        data_change=True,
+        data_change=data_change,
         stats=record.stats_json(),
     )
 
 
-def _remove_action(shard: TableShard) -> RemoveAction:
+def _remove_action(shard: TableShard, data_change: bool) -> RemoveAction:
     return RemoveAction(
         path=shard.name,
-        data_change=True,
+        data_change=data_change,
         deletion_timestamp=int(time.time() * 1000),
         size=shard.num_bytes,
         partition_values={},

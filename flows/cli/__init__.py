@@ -20,6 +20,8 @@ from flows.cli import (  # noqa: F401  (each adds its command)
     sample,
     search,
     suggest,
+    upkeep,
+    verify,
 )
 from flows.cli.common import app, err  # first: it sets Prefect's environment
 

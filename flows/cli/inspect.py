@@ -11,6 +11,7 @@ from flows.cli.common import Json, TableUri, app, cell, errors, out, print_resul
 @app.command()
 def inspect(table_uri: TableUri, as_json: Json = False) -> None:
     """Print the versions, encoder, rows, shards and last run's counts of TABLE."""
+    from sbert.lease import active_leases
     from sbert.table import Table, recorded_in
 
     with errors(as_json):
@@ -27,6 +28,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
             "encoder_info": table.encoder.model_dump(mode="json"),
             "columns": {field.name: str(field.type) for field in table.arrow_schema},
             "last_run": table.last_commit(),
+            "at_work": [lease.model_dump(mode="json") for lease in active_leases(table.uri)],
             "versions": [
                 {"version": entry.get("version"), "timestamp_ms": entry.get("timestamp"), **recorded_in(entry)}
                 for entry in table.history()
@@ -52,6 +54,10 @@ def _show_inspect(found: dict[str, Any]) -> None:
         ("columns", ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())),
     ):
         table.add_row(name, cell(value))
+    for lease in found["at_work"]:
+        table.add_row(
+            "at work", cell(f"{lease['operation']} {lease['run_id'][:8]} by {lease['user']} on {lease['host']}")
+        )
     out.print(table)
     versions = TextTable(title="versions", title_justify="left")
     for name in ("version", "when (UTC)", "by", "encoder", "rows read", "encoded", "carried", "rejected", "run"):

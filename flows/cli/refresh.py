@@ -121,8 +121,32 @@ def _show_refresh(report: dict[str, Any]) -> None:
             ("rows in the table", f"{report['num_rows']:,}"),
             ("seconds", f"{report['seconds']:,.1f} ({rate:,.0f} rows/s)"),
         ]
+    rows += _estimate_rows(report)
     for name, value in rows:
         table.add_row(name, value)
     out.print(table)
     if report["run_url"]:
         out.print(f"Prefect run: {report['run_url']}", markup=False)
+
+
+def _estimate_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Show the estimate, after a run beside the truth."""
+    estimate = report["estimate"]
+    if not estimate or not (report["dry_run"] or report["num_bytes_read"]):
+        return []
+    truth = {} if report["dry_run"] else report
+    figures = [
+        ("MiB to read", estimate["num_bytes"] / 2**20, truth.get("num_bytes_read", 0) / 2**20),
+        ("rows to read", estimate["num_rows"], truth.get("num_rows_read")),
+        ("tokens to encode, at most", estimate["num_tokens"], truth.get("num_tokens_encoded")),
+        *(
+            (f"seconds to {stage}", estimate["seconds"].get(stage), truth.get("stage_seconds", {}).get(stage))
+            for stage in ("plan", "build", "publish")
+        ),
+    ]
+    shown = []
+    for name, expected, actual in figures:
+        digits = 0 if "rows" in name or "tokens" in name else 2
+        before = "not known yet" if expected is None else f"{expected:,.{digits}f}"
+        shown.append((f"estimate: {name}", before if not truth else f"{before} (was {actual or 0:,.{digits}f})"))
+    return shown

@@ -1,0 +1,47 @@
+"""A dry run says what the run will take, by the rates of the run before; the run then shows both."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.refresh import refresh_embeddings
+from sbert.table import Table
+from tasks.report import report_markdown
+from tests.tables import objects_apart, rows, write
+from tests.tiny_models import save_tiny
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
+    model, raw, table = save_tiny(tmp_path / "model"), str(tmp_path / "raw"), str(tmp_path / "table")
+    for number in range(2):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 50, 50))
+    first = refresh_embeddings(raw, table, model=model, settings=objects_apart())
+    assert first.estimate is not None
+    size = sum(path.stat().st_size for path in (tmp_path / "raw").iterdir())
+    assert (first.estimate.num_objects, first.estimate.num_bytes, first.num_bytes_read) == (2, size, size)
+    assert (first.estimate.num_rows, first.estimate.measured_in) == (None, None)  # no run before
+    assert set(first.stage_seconds) == {"plan", "build", "publish"}
+    recorded = Table.open(table).last_commit()
+    assert recorded["num_bytes_read"] == size
+    assert set(recorded["stages"]) == {"plan", "build", "publish"}
+
+    third = write(tmp_path / "raw/2.jsonl", rows(100, 50)).stat().st_size
+    settings = objects_apart().model_dump_json()
+    planned = CliRunner().invoke(app, ["refresh", raw, table, "--settings", settings, "--dry-run", "--json"])
+    estimate = json.loads(planned.stdout)["estimate"]
+    assert (estimate["num_objects"], estimate["num_bytes"], estimate["measured_in"]) == (1, third, 0)
+    assert estimate["num_rows"] == round(100 * third / size)
+    per_text = recorded["num_tokens_encoded"] / recorded["num_texts_encoded"]
+    assert estimate["num_tokens"] == round(estimate["num_rows"] * per_text)
+    assert estimate["seconds"]["build"] == round(recorded["stages"]["build"] * third / size, 3)
+    shown = CliRunner().invoke(app, ["refresh", raw, table, "--settings", settings, "--dry-run"])
+    assert "estimate: rows to read" in shown.stdout
+
+    second = refresh_embeddings(raw, table, settings=objects_apart())
+    assert second.estimate is not None
+    assert abs(second.estimate.num_rows - second.num_rows_read) <= 2  # type: ignore[operator]
+    assert f"| rows to read: {second.estimate.num_rows} | 50 |" in report_markdown(second)

@@ -1,0 +1,68 @@
+"""Two runs of one table at once end with one correct table, and see each other."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from flows.refresh import refresh_embeddings
+from sbert.lease import active_leases
+from sbert.table import Table
+from sbert.verify import verify_table
+from tests.tables import objects_apart, rows, write
+from tests.tiny_models import save_tiny
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_two_refreshes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, raw, table = save_tiny(tmp_path / "model"), str(tmp_path / "raw"), str(tmp_path / "table")
+    for number in range(3):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    from sbert import publish as library
+
+    real, both_built, seen = library.publish, threading.Barrier(2), []
+
+    def publish_together(*args: object) -> int:
+        if len(seen) < 2:
+            seen.append(len(active_leases(table)))
+            both_built.wait(120)
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tasks.publish.publish", publish_together)
+    reports = []
+
+    def run() -> None:
+        reports.append(refresh_embeddings(raw, table, model=model, settings=objects_apart()))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(report.version, report.num_rows) for report in reports] == [(0, 30), (0, 30)]
+    assert max(seen) == 2
+    assert (Table.open(table).version, Table.open(table).num_rows) == (0, 30)
+    assert verify_table(table).findings == []
+    assert active_leases(table) == []
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_lease_lasts_as_long_as_the_run_also_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, raw, table = save_tiny(tmp_path / "model"), str(tmp_path / "raw"), str(tmp_path / "table")
+    write(tmp_path / "raw/0.jsonl", rows(0, 10))
+    seen = []
+
+    def failing(*_: object) -> int:
+        seen.extend(active_leases(table))
+        return 1 // 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.publish.publish", failing)
+        with pytest.raises(ZeroDivisionError):
+            refresh_embeddings(raw, table, model=model)
+    assert [lease.operation for lease in seen] == ["refresh"]
+    assert active_leases(table) == []
+    refresh_embeddings(raw, table, model=model)
+    names = sorted(path.name for path in (tmp_path / "table").rglob("*"))
+    assert refresh_embeddings(raw, table, model=model).version == 0
+    assert sorted(path.name for path in (tmp_path / "table").rglob("*")) == names  # nothing to do: nothing is written

@@ -1,0 +1,38 @@
+"""The weekly flow does its three steps and fails when the table is not sound."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.upkeep import upkeep_table
+from sbert.errors import VerificationError
+from sbert.table import Table
+from tests.tables import objects_apart, rows, update, write
+from tests.tiny_models import save_tiny
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_compact_vacuum_and_verify(tmp_path: Path) -> None:
+    model, table = save_tiny(tmp_path / "model"), str(tmp_path / "table")
+    for number in range(3):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    update(tmp_path / "raw", table, model=model, settings=objects_apart())
+    report = upkeep_table(table, retention_hours=0)
+    assert report.compaction is not None
+    assert report.vacuum is not None
+    assert report.verification is not None
+    assert (report.compaction.num_shards, report.vacuum.num_shards, report.verification.num_rows) == (1, 3, 30)
+    assert (report.vacuum.applied, report.verification.findings) == (True, [])
+    (shard,) = Table.open(table).shards()
+    (tmp_path / "table" / shard.name).write_bytes(b"torn")
+    only = upkeep_table(table, compact=False, vacuum=False, verify=False)
+    assert (only.compaction, only.vacuum, only.verification) == (None, None, None)
+    with pytest.raises(VerificationError, match=r"1 findings: part-compacted.*cannot be read to its end"):
+        upkeep_table(table, compact=False, vacuum=False)
+
+
+def test_every_parameter_has_title_description_and_default() -> None:
+    schema = upkeep_table.parameters.model_dump()
+    assert schema["required"] == ["table_uri"]
+    assert all(item["title"] and len(item["description"]) > 10 for item in schema["properties"].values())
+    assert schema["properties"]["retention_hours"]["minimum"] == 0
