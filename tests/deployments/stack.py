@@ -65,7 +65,7 @@ class Stack:
     def runs(self, **conditions: Any) -> list[dict[str, Any]]:
         return list(self.call("POST", "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 200, **conditions}))
 
-    def wait_for(self, run_id: str, *states: str, seconds: float = 120) -> dict[str, Any]:
+    def wait_for(self, run_id: str, *states: str, seconds: float = 300) -> dict[str, Any]:
         """Wait until a run is in one of the states."""
 
         def arrived() -> dict[str, Any] | None:
@@ -98,7 +98,7 @@ class Stack:
                     return process
             return None
 
-        return until(found, 30)
+        return until(found, 60)
 
 
 def until(look: Callable[[], T | None], seconds: float) -> T:

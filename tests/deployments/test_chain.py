@@ -13,9 +13,9 @@ from tests.flows.test_refresh import rows, write
 from tests.sbert.training.toy import toy_rows
 from tests.tiny_models import save_tiny
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
-CHAIN_SECONDS = 180
+CHAIN_SECONDS = 500
 QUICK = {
     "training": {"epochs": 6, "batch_size": 64, "learning_rate": 2e-3, "bf16": False},
     "labels": {"near_duplicate_similarity": 1.0},
@@ -32,7 +32,7 @@ def prepare(served: Stack, model: str) -> None:
         "PATCH", f"/deployments/{retrain['id']}",
         {"parameters": {**retrain["parameters"], "base": model, "settings": QUICK}},
     )  # fmt: skip
-    served.call("POST", f"/deployments/{watch['id']}/schedules", [{"active": True, "schedule": {"interval": 10}}])
+    served.call("POST", f"/deployments/{watch['id']}/schedules", [{"active": True, "schedule": {"interval": 20}}])
 
 
 def test_from_a_label_file_to_a_switched_table(tmp_path: Path) -> None:
@@ -65,5 +65,5 @@ def test_from_a_label_file_to_a_switched_table(tmp_path: Path) -> None:
         assert len(served.events("sbert.labels.arrived")) == 1
         promoted = served.events("sbert.model.promoted")
         assert [event["payload"]["model_uri"] for event in promoted] == [after.encoder.model]
-        until(lambda: len([run for run in served.runs() if run["name"].startswith("look at")]) > 3 or None, 90)
+        until(lambda: len([run for run in served.runs() if run["name"].startswith("look at")]) > 3 or None, 200)
         assert len([run for run in served.runs() if run["name"].startswith("retrain")]) == 1  # told once, trained once
