@@ -53,7 +53,11 @@ format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
 
 bench: setup ## List the benchmarks
-	@grep -lE '__main__' tests/benchmarks/*.py | sed 's|^|$(BIN)/python |'
+	@echo "what each measures; --help tells its options:"
+	@for file in $$(grep -l __main__ tests/benchmarks/*.py); do \
+		echo "  $(BIN)/python -m tests.benchmarks.$$(basename $$file .py)"; \
+		sed -n '1s/^"""/      /p' $$file; \
+	done
 
 clean: ## Remove the environment, caches and the sample's data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis data/raw data/table

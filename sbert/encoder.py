@@ -1,7 +1,8 @@
 """Sentence-BERT: texts in, vectors out.
 
 The one idea: an encoder is a transformer, a pooling and a few layers; around it, texts are tokenized a block at a time,
-sorted by length, cut into batches by a token budget, padded within the batch only, and put back in order.
+arranged by length, cut into batches by a token budget, computed by the fastest path that is proven right
+(`sbert.engine`), and put back in order.
 
     from sbert import SentenceEncoder
     encoder = SentenceEncoder.from_pretrained()
@@ -11,9 +12,7 @@ sorted by length, cut into batches by a token budget, padded within the batch on
 import logging
 import os
 import threading
-import warnings
-from collections.abc import Callable, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, cast
@@ -26,13 +25,19 @@ import tokenizers
 import torch
 from torch import Tensor, nn
 
-from sbert.batching import cut_batches, pad_batch
-from sbert.errors import ModelError, SettingsError
+from sbert.engine.choice import MIN_PROBE_COSINE, PROBE, ChosenRunner, choose_runner, run_all
+from sbert.engine.dtype import BATCH_TOLERANCE, ComputeDtype, fastest_dtype
+from sbert.engine.padded import PaddedRunner
+from sbert.engine.workers import compute_batches, num_workers
+from sbert.errors import SettingsError
 from sbert.fingerprint import hash_encoder
+from sbert.hardware import default_device
 from sbert.modules import Dense, Normalize
 from sbert.pooling import Pooling, PoolingMode
+from sbert.prefetch import prefetch
 from sbert.pretrained import DEFAULT_MODEL, locate_model, read_folder, write_modules
 from sbert.tokenizing import TokenizedTexts, special_token_counts, tokenize_block
+from sbert.transformer import load_transformer, position_limit
 from sbert.windowing import WindowSettings
 
 __all__ = ["BATCH_TOLERANCE", "DEFAULT_MODEL", "ComputeDtype", "SentenceEncoder"]
@@ -41,30 +46,17 @@ log = logging.getLogger(__name__)
 
 Texts: TypeAlias = pl.Series | pa.Array | pa.ChunkedArray | Sequence[str]
 
-CPU_TOKEN_BUDGET = 4_096
-"""Padded tokens of a batch on a CPU: activations then stay in its caches."""
+CPU_TOKEN_BUDGET = 2_048
+"""Tokens of a batch on a CPU, where each core computes one: activations then stay in its cache."""
+SMALLEST_BUDGET = 256
+"""Tokens of a batch when there are too few for all cores."""
 GPU_TOKEN_BUDGET = 131_072
+PROBE_TOKEN_BUDGET = 1_024
 TEXTS_PER_BLOCK = 16_384
-"""Texts that are tokenized and sorted together by `encode`."""
+"""Texts that are tokenized and packed together by `encode`."""
 MAX_LENGTH_WITHOUT_LIMIT = 512
 UNLIMITED = 1_000_000
 """Tokenizers write a huge number when they have no limit."""
-
-
-class ComputeDtype(StrEnum):
-    """The type the transformer computes in; pooling and normalization are always float32."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
-BATCH_TOLERANCE: dict[ComputeDtype, float] = {
-    ComputeDtype.FLOAT32: 1e-5,
-    ComputeDtype.BFLOAT16: 3e-2,
-    ComputeDtype.FLOAT16: 5e-3,
-}
-"""Largest difference of any value of a unit vector that batch mates and batch order can make."""
 
 
 class SentenceEncoder(nn.Module):
@@ -122,9 +114,13 @@ class SentenceEncoder(nn.Module):
         self._token_budget: int | None = None
         self.eval()
         self.fingerprint  # noqa: B018  (hash the weights as stored, before they change type)
-        self.transformer.to(device=_device(device), dtype=getattr(torch, self.compute_dtype.value))
-        self.pooling.to(_device(device))
-        self.layers.to(_device(device))
+        place = torch.device(device) if device is not None else default_device()
+        reduced = self.compute_dtype is not ComputeDtype.FLOAT32
+        self._reference_SD = self._plain_probe() if reduced else None
+        self.to(place)
+        self.transformer.to(dtype=getattr(torch, self.compute_dtype.value))
+        self._chosen: ChosenRunner | None = None
+        self._chosen_for = self._weights_key()
 
     @classmethod
     def from_pretrained(
@@ -132,7 +128,7 @@ class SentenceEncoder(nn.Module):
         model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         device: str | torch.device | None = None,
-        compute_dtype: ComputeDtype = ComputeDtype.FLOAT32,
+        compute_dtype: ComputeDtype | None = None,
         max_seq_length: int | None = None,
         normalize: bool | None = None,
     ) -> Self:
@@ -141,7 +137,8 @@ class SentenceEncoder(nn.Module):
         Args:
             model: local folder, URI of a folder in object storage, hub id, or the packaged default.
             device: where it computes; by default CUDA, else MPS, else CPU.
-            compute_dtype: type the transformer computes in.
+            compute_dtype: type the transformer computes in; None for the fastest that this machine has units for and that
+                gives the vectors of float32 (cosine of at least 0.999 on a probe). Train in float32.
             max_seq_length: tokens after which a text is truncated; by default the model's own limit.
             normalize: True or False to give vectors unit length or not; None for what the model says.
 
@@ -150,8 +147,8 @@ class SentenceEncoder(nn.Module):
             SettingsError: when `max_seq_length` is out of the model's range.
         """
         folder = read_folder(locate_model(model))
-        transformer, tokenizer = _load_transformer(folder.transformer)
-        limit = _position_limit(transformer.config)
+        transformer, tokenizer = load_transformer(folder.transformer)
+        limit = position_limit(transformer.config)
         own = folder.max_seq_length or tokenizer.model_max_length
         if own > UNLIMITED:
             own = limit or MAX_LENGTH_WITHOUT_LIMIT
@@ -164,7 +161,8 @@ class SentenceEncoder(nn.Module):
             layers = [layer for layer in layers if not isinstance(layer, Normalize)] if not normalize else layers
             if normalize and not any(isinstance(layer, Normalize) for layer in layers):
                 layers.append(Normalize())
-        return cls(
+        place = torch.device(device) if device is not None else default_device()
+        encoder = cls(
             transformer,
             tokenizer,
             pooling,
@@ -174,8 +172,19 @@ class SentenceEncoder(nn.Module):
             prompts=folder.prompts,
             default_prompt_name=folder.default_prompt_name,
             do_lower_case=folder.do_lower_case,
-            compute_dtype=compute_dtype,
-            device=device,
+            compute_dtype=compute_dtype or fastest_dtype(place),
+            device=place,
+        )
+        if encoder.compute_dtype is ComputeDtype.FLOAT32 or encoder.chosen_runner.probe_cosine >= MIN_PROBE_COSINE:
+            return encoder
+        what = f"{os.fspath(model)} computes other vectors in {encoder.compute_dtype} than in float32 (least cosine "
+        what += f"{encoder.chosen_runner.probe_cosine:.5f} on a probe, {MIN_PROBE_COSINE} is needed)"
+        if compute_dtype is not None:
+            log.warning("%s: used since it was asked for", what)
+            return encoder
+        log.warning("%s: float32 is used", what)
+        return cls.from_pretrained(
+            model, device=device, compute_dtype=ComputeDtype.FLOAT32, max_seq_length=max_seq_length, normalize=normalize
         )
 
     @property
@@ -252,14 +261,17 @@ class SentenceEncoder(nn.Module):
         """
         chosen = self._prompt(prompt_name, prompt)
         as_list = _as_list(texts)
-        parts = [
-            self.encode_tokens(
-                self.tokenize(as_list[first : first + TEXTS_PER_BLOCK], prompt=chosen, windows=windows),
-                token_budget=token_budget,
-            )
-            for first in range(0, len(as_list), TEXTS_PER_BLOCK)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, self.dim), dtype=np.float32)
+        vectors_ND = np.empty((len(as_list), self.dim), dtype=np.float32)
+
+        def tokenized() -> Iterator[TokenizedTexts]:
+            for first in range(0, len(as_list), TEXTS_PER_BLOCK):
+                yield self.tokenize(as_list[first : first + TEXTS_PER_BLOCK], prompt=chosen, windows=windows)
+
+        blocks = tokenized() if len(as_list) <= TEXTS_PER_BLOCK else prefetch(tokenized(), 1)
+        for number, tokens in enumerate(blocks):
+            first = number * TEXTS_PER_BLOCK
+            vectors_ND[first : first + len(tokens)] = self.encode_tokens(tokens, token_budget=token_budget)
+        return vectors_ND
 
     def _prompt(self, name: str | None, prompt: str | None) -> str:
         if prompt is not None:
@@ -287,30 +299,73 @@ class SentenceEncoder(nn.Module):
             MemoryError: when a single sequence does not fit.
         """
         with self._lock, torch.inference_mode():
+            runner, workers = self.chosen_runner.runner, num_workers(self.device)
             budget = token_budget or self._token_budget or self._default_budget()
             vectors_SD = np.empty((len(tokens.lengths), self.dim), dtype=np.float32)
-            waiting = list(cut_batches(tokens.lengths, budget))[::-1]
-            while waiting:
-                if should_stop is not None and should_stop():
-                    raise InterruptedError("encoding was stopped on request")
-                batch = waiting.pop()
-                try:
-                    vectors_SD[batch] = self._encode_batch(tokens, batch)
-                except RuntimeError as error:
-                    if not _is_out_of_memory(error):
-                        raise
-                    if len(batch) == 1:
-                        raise MemoryError(
-                            f"one sequence of {int(tokens.lengths[batch[0]])} tokens does not fit into the memory of "
-                            f"{self.device}: lower max_seq_length or use a larger device"
-                        ) from error
-                    self._token_budget = budget = max(1, len(batch) // 2 * int(tokens.lengths[batch].max()))
-                    log.warning("out of memory on %s: the token budget is now %d", self.device, budget)
-                    if self.device.type == "cuda":
-                        torch.cuda.empty_cache()
-                    rest = np.concatenate([batch, *waiting[::-1]])
-                    waiting = [rest[part] for part in cut_batches(tokens.lengths[rest], budget)][::-1]
+            waiting = np.arange(len(vectors_SD))
+            while len(waiting):
+                share = max(SMALLEST_BUDGET, int(tokens.lengths[waiting].sum()) // workers)
+                batches = list(runner.cut(tokens, waiting, min(budget, share)))
+                too_large: list[tuple[npt.NDArray[np.int64], RuntimeError]] = []
+                for batch, outcome in compute_batches(runner, tokens, batches, workers, should_stop):
+                    if isinstance(outcome, Tensor):
+                        vectors_SD[batch.sequences] = outcome.cpu().numpy()
+                    elif _is_out_of_memory(outcome):
+                        too_large.append((batch.sequences, outcome))
+                    else:
+                        raise outcome
+                if too_large:
+                    budget = min(self._lower_budget(tokens, *failed) for failed in too_large)
+                waiting = np.concatenate([np.zeros(0, np.int64), *(sequences for sequences, _ in too_large)])
         return self._join_windows(tokens, vectors_SD)
+
+    def _lower_budget(self, tokens: TokenizedTexts, sequences: npt.NDArray[np.int64], error: RuntimeError) -> int:
+        """Halve what was too much; give the new budget.
+
+        Raises:
+            MemoryError: when it was a single sequence.
+        """
+        longest = int(tokens.lengths[sequences].max())
+        if len(sequences) == 1:
+            raise MemoryError(
+                f"one sequence of {longest} tokens does not fit into the memory of {self.device}: lower max_seq_length "
+                "or use a larger device"
+            ) from error
+        self._token_budget = budget = max(1, int(tokens.lengths[sequences].sum()) // 2)
+        log.warning("out of memory on %s: the token budget is now %d", self.device, budget)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return budget
+
+    @property
+    def chosen_runner(self) -> ChosenRunner:
+        """How this encoder computes; chosen and proven at first use, and again when the weights have changed."""
+        key = self._weights_key()
+        if self._chosen is None or key != self._chosen_for:
+            if key != self._chosen_for:
+                self._reference_SD = None  # of other weights
+            self._chosen = choose_runner(
+                self.forward,
+                self.transformer,
+                self.pooling,
+                self.layers,
+                pad_id=self._pad_id,
+                dim=self.dim,
+                probe=self.tokenize(PROBE),
+                reference_SD=self._reference_SD,
+                token_budget=PROBE_TOKEN_BUDGET,
+            )
+            self._chosen_for = key
+        return self._chosen
+
+    def _plain_probe(self) -> npt.NDArray[np.float32]:
+        """Give the vectors of the probe by the plain forward pass; called while the weights are float32."""
+        plain = PaddedRunner(self.forward, pad_id=self._pad_id, device=self.device)
+        return run_all(plain, self.tokenize(PROBE), self.dim, PROBE_TOKEN_BUDGET)
+
+    def _weights_key(self) -> tuple[tuple[int, int], ...]:
+        """Give what changes when training, or a move to another device, has changed the weights."""
+        return tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
 
     def forward(
         self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, num_prompt_tokens: int = 0
@@ -351,16 +406,6 @@ class SentenceEncoder(nn.Module):
     def _default_budget(self) -> int:
         return CPU_TOKEN_BUDGET if self.device.type == "cpu" else GPU_TOKEN_BUDGET
 
-    def _encode_batch(self, tokens: TokenizedTexts, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        ids_BL, mask_BL = pad_batch(tokens.input_ids, tokens.offsets, batch, self._pad_id)
-        vectors_BD = self(
-            torch.from_numpy(ids_BL).to(self.device),
-            None if mask_BL is None else torch.from_numpy(mask_BL).to(self.device),
-            tokens.num_prompt_tokens,
-        )
-        vectors: npt.NDArray[np.float32] = vectors_BD.float().cpu().numpy()
-        return vectors
-
     def _join_windows(self, tokens: TokenizedTexts, vectors_SD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Average the windows of each text, weighted by their tokens; texts of one window stay as they are."""
         num_texts = len(tokens)
@@ -379,14 +424,6 @@ class SentenceEncoder(nn.Module):
         return joined
 
 
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is not None:
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def _as_list(texts: Texts) -> list[str]:
     if isinstance(texts, str):
         raise SettingsError("texts is one string, expected a list of strings: wrap it in [ ]")
@@ -400,51 +437,3 @@ def _as_list(texts: Texts) -> list[str]:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-def _position_limit(config: Any) -> int | None:
-    positions = getattr(config, "max_position_embeddings", None)
-    if not positions or positions < 1:
-        return None
-    # RoBERTa's kin number positions from the padding id on, so that many positions are never used.
-    offset = (config.pad_token_id or 0) + 1 if config.model_type in OFFSET_POSITIONS else 0
-    return int(positions) - offset
-
-
-OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"})
-
-
-def _load_transformer(folder: Path) -> tuple[nn.Module, Any]:
-    """Load a Hugging Face encoder in float32 and its fast tokenizer.
-
-    Raises:
-        ModelError: when weights are missing or unsafe, or there is no fast tokenizer.
-    """
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder, use_fast=True, local_files_only=True, trust_remote_code=False
-            )
-            transformer, info = transformers.AutoModel.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"{folder}: cannot be loaded as an encoder: {' '.join(str(error).split())[:500]}") from error
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{folder}: has no fast tokenizer (tokenizer.json): convert it with transformers and save it")
-    missing = sorted(key for key in info["missing_keys"] if "pooler." not in key and "position_ids" not in key)
-    if missing:
-        raise ModelError(
-            f"{folder}: {len(missing)} weights are not in the file and would be random (first: {missing[0]}): "
-            "the folder does not fit its config.json"
-        )
-    return transformer, tokenizer

@@ -111,6 +111,10 @@ class RefreshSettings(BaseModel):
                 f"keep_columns names {clash}, which the table uses for itself ({', '.join(RESERVED_COLUMNS)}): "
                 "leave them out or rename them in the source"
             )
+        if len(set(self.source.keep_columns)) < len(self.source.keep_columns):
+            raise SettingsError(
+                f"keep_columns names a column twice ({', '.join(self.source.keep_columns)}): name it once"
+            )
         return self
 
     def with_source(self, **columns: str | Sequence[str] | None) -> "RefreshSettings":

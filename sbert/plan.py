@@ -6,9 +6,11 @@ are read, cleaning, encoder), and its shards carry the fingerprint in their name
 """
 
 import logging
+import re
 from pathlib import Path
 
 import polars as pl
+from fsspec.utils import glob_translate
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.choice import choose
@@ -30,7 +32,7 @@ from sbert.naming import (
 from sbert.records import SplitRecord, completed_splits
 from sbert.registry import resolve_model
 from sbert.source import infer_kept_schema, list_objects, with_first_rows
-from sbert.storage import normalize_uri
+from sbert.storage import join, normalize_uri
 from sbert.table import EncoderInfo, Table, TableShard, find_table, recorded_in
 
 __all__ = [
@@ -174,17 +176,39 @@ def check_same_encoder(job: RefreshJob, table: Table, info: EncoderInfo) -> None
     )
 
 
+def check_apart(raw_uri: str, table_uri: str) -> None:
+    """Refuse a table whose shards the next refresh would read as raw text, and raw text inside a table.
+
+    Raises:
+        SettingsError: naming both places.
+    """
+    shard = join(table_uri, "part-0.parquet")
+    is_pattern = any(character in raw_uri for character in "*?[")
+    below = shard.removeprefix(raw_uri + "/")
+    is_below = below != shard and not any(part.startswith((".", "_")) for part in below.split("/"))
+    if is_below or (is_pattern and re.match(glob_translate(raw_uri), shard)):
+        raise SettingsError(
+            f"{table_uri}: the table would lie within the raw text of {raw_uri}, and its shards would be read as raw text "
+            "by the next refresh: name a folder outside, or one whose name begins with _"
+        )
+    if f"{raw_uri}/".startswith(f"{table_uri}/"):
+        raise SettingsError(
+            f"{raw_uri}: the raw text lies within the table {table_uri}: keep it in a folder of its own"
+        )
+
+
 def make_plan(job: RefreshJob) -> Plan:
     """Compare source and table; nothing is written.
 
     Raises:
+        SettingsError: source and table lie within each other, or a combination that cannot work.
         MissingError, EmptySourceError: nothing to read at ``raw_uri``, or nothing that was chosen.
         ColumnError: a named column is not there.
         NotATableError: ``table_uri`` holds something else.
         EncoderMismatchError: the table's encoder is another one.
-        SettingsError: a combination that cannot work.
     """
     table_uri = normalize_uri(job.table_uri)
+    check_apart(normalize_uri(job.raw_uri), table_uri)
     settings = job.settings
     table = find_table(table_uri)
     objects = list_objects(job.raw_uri)

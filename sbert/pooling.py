@@ -56,28 +56,52 @@ class Pooling(nn.Module):
 
     def forward(self, hidden_BLH: Tensor, mask_BL: Tensor) -> Tensor:
         """Give pooled vectors of shape (B, H x number of modes); `mask_BL` is 1 for tokens that take part."""
-        hidden_BLH = hidden_BLH.float()
-        pooled = [self._pool(mode, hidden_BLH, mask_BL) for mode in self.modes]
+        num, length = mask_BL.shape
+        owner_BL = torch.arange(num, device=mask_BL.device)[:, None].expand(num, length)
+        positions_BL = torch.arange(length, device=mask_BL.device).expand(num, length)
+        return self.pool_tokens(
+            hidden_BLH.reshape(num * length, -1),
+            owner_BL.masked_fill(mask_BL == 0, num).reshape(-1),
+            positions_BL.reshape(-1),
+            num,
+        )
+
+    def pool_tokens(self, hidden_TH: Tensor, owner_T: Tensor, positions_T: Tensor, num: int) -> Tensor:
+        """Give pooled vectors of T tokens of B texts, shape (B, H x number of modes).
+
+        Args:
+            hidden_TH: token vectors, those of one text in order.
+            owner_T: the text of each token, B for tokens that take no part.
+            positions_T: place of each token in its text, from 0.
+            num: B.
+        """
+        hidden_TH = hidden_TH.float()
+        pooled = [self._pool(mode, hidden_TH, owner_T, positions_T, num) for mode in self.modes]
         return pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
 
-    def _pool(self, mode: PoolingMode, hidden_BLH: Tensor, mask_BL: Tensor) -> Tensor:
-        weights_BL1 = mask_BL.unsqueeze(-1).float()
-        if mode is PoolingMode.CLS:
-            first_B = mask_BL.to(torch.int32).argmax(dim=1)
-            return hidden_BLH[torch.arange(len(hidden_BLH), device=hidden_BLH.device), first_B]
-        if mode is PoolingMode.LAST:
-            length = mask_BL.shape[1]
-            last_B = length - 1 - mask_BL.to(torch.int32).flip(1).argmax(dim=1)
-            return hidden_BLH[torch.arange(len(hidden_BLH), device=hidden_BLH.device), last_B]
+    def _pool(self, mode: PoolingMode, hidden_TH: Tensor, owner_T: Tensor, positions_T: Tensor, num: int) -> Tensor:
+        if mode in {PoolingMode.CLS, PoolingMode.LAST}:
+            places_T = torch.arange(len(owner_T), device=owner_T.device)
+            end = "amin" if mode is PoolingMode.CLS else "amax"
+            chosen_B = places_T.new_zeros(num + 1).scatter_reduce(0, owner_T, places_T, end, include_self=False)
+            return hidden_TH[chosen_B[:num]]
         if mode is PoolingMode.MAX:
-            return hidden_BLH.masked_fill(weights_BL1 == 0, -1e9).amax(dim=1)
-        if mode is PoolingMode.ATTENTION:
-            assert self.query is not None
-            scores_BL = (hidden_BLH @ self.query).masked_fill(mask_BL == 0, float("-inf"))
-            return (torch.softmax(scores_BL, dim=1).nan_to_num().unsqueeze(-1) * hidden_BLH).sum(dim=1)
+            lowest_BH = hidden_TH.new_full((num + 1, hidden_TH.shape[1]), -1e9)
+            owner_TH = owner_T[:, None].expand_as(hidden_TH)
+            return lowest_BH.scatter_reduce(0, owner_TH, hidden_TH, "amax")[:num]
+        weights_T = hidden_TH.new_ones(len(owner_T))
         if mode is PoolingMode.WEIGHTED_MEAN:
-            places_L = torch.arange(1, mask_BL.shape[1] + 1, device=mask_BL.device, dtype=torch.float32)
-            weights_BL1 = weights_BL1 * places_L[None, :, None]
-        total_B1 = weights_BL1.sum(dim=1).clamp(min=1e-9)  # a text of padding alone would divide by zero
-        summed_BH = (hidden_BLH * weights_BL1).sum(dim=1)
+            weights_T = positions_T.float() + 1
+        elif mode is PoolingMode.ATTENTION:
+            assert self.query is not None
+            scores_T = hidden_TH @ self.query
+            highest_B = scores_T.new_full((num + 1,), float("-inf")).scatter_reduce(0, owner_T, scores_T, "amax")
+            weights_T = torch.exp(scores_T - highest_B.detach()[owner_T])
+        summed_BH = self._summed(hidden_TH * weights_T[:, None], owner_T, num)
+        total_B1 = self._summed(weights_T[:, None], owner_T, num).clamp(min=1e-9)  # no token at all would divide by 0
         return summed_BH / (total_B1.sqrt() if mode is PoolingMode.MEAN_SQRT_LEN else total_B1)
+
+    @staticmethod
+    def _summed(values_TH: Tensor, owner_T: Tensor, num: int) -> Tensor:
+        """Add up the tokens of each text; what is left over, in bin B, is dropped."""
+        return values_TH.new_zeros(num + 1, values_TH.shape[1]).index_add(0, owner_T, values_TH)[:num]

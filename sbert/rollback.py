@@ -9,6 +9,7 @@ import uuid
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import NotATableError, SettingsError, TableError
+from sbert.lease import hold_lease
 from sbert.storage import list_names
 from sbert.table import Table, commit
 
@@ -45,6 +46,12 @@ def roll_back(table_uri: str, version: int | None = None) -> Rollback:
             f"{now.uri}: cannot go back to version {wanted}: the table is at version {now.version}, earlier ones are "
             f"{f'0 to {now.version - 1}' if now.version else 'none'}"
         )
+    run_id = str(uuid.uuid4())
+    with hold_lease(now.uri, run_id, "rollback"):  # a vacuum that runs now leaves the shards alone
+        return _restore(now, wanted, run_id)
+
+
+def _restore(now: Table, wanted: int, run_id: str) -> Rollback:
     try:
         then = Table.open(now.uri, wanted)
     except NotATableError as error:
@@ -71,7 +78,7 @@ def roll_back(table_uri: str, version: int | None = None) -> Rollback:
             "operation": "rollback",
             "restored": wanted,
             "encoder": then.encoder.model,
-            "run_id": str(uuid.uuid4()),
+            "run_id": run_id,
         },
     )
     return Rollback(

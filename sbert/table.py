@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
@@ -109,6 +110,7 @@ class Table:
             StorageError: when storage refuses.
         """
         uri = normalize_uri(uri)
+        _check_not_a_file(uri)
         try:
             delta = try_again(uri, lambda: _open_delta(uri, version))
         except (TableNotFoundError, MissingError) as error:
@@ -249,12 +251,18 @@ def _encoder_of(uri: str, delta: DeltaTable) -> EncoderInfo:
     )
 
 
+def _check_not_a_file(uri: str) -> None:
+    if "://" not in uri and Path(uri).is_file():
+        raise NotATableError(f"{uri}: this is a file, a table is a folder: name a folder")
+
+
 def find_table(uri: str) -> Table | None:
     """Open the table at `uri`, or give None where one can be made.
 
     Raises:
         NotATableError: when the folder holds other things than a table, or than the beginnings of one.
     """
+    _check_not_a_file(normalize_uri(uri))
     try:
         return Table.open(uri)
     except NotATableError:

@@ -5,6 +5,7 @@ truncating, windowing, sorting and padding are array operations whatever the num
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def tokenize_block(
     # The tokenizer hands out ids as one Python list a text and in no other way: this is the one place that walks them.
     id_lists = [encoding.ids for encoding in encodings]
     lengths = np.fromiter(map(len, id_lists), dtype=np.int64, count=len(id_lists))
-    values = np.fromiter((token for ids in id_lists for token in ids), dtype=np.int32, count=int(lengths.sum()))
+    values = np.fromiter(chain.from_iterable(id_lists), dtype=np.int32, count=int(lengths.sum()))
     num_prefix, num_suffix = special_token_counts(tokenizer)
     num_prompt = _num_prompt_tokens(tokenizer, prompt, num_suffix)
     offsets = np.concatenate([[0], np.cumsum(lengths)])

@@ -75,8 +75,8 @@ def vacuum_table(table_uri: str, *, retention_hours: float, apply: bool = False)
         others = [name for name in going if not SHARD_NAME.fullmatch(name)]
         delete(join(table.uri, name) for name in others)
         begun = {lease.run_id for lease in active_leases(table.uri)} - {lease.run_id for lease in leases}
-        if begun:  # planned before the records went, so it may build upon the shards
-            log.warning("%s: run %s began meanwhile: shards are left for the next vacuum", table.uri, min(begun))
+        if begun or Table.open(table.uri).version != table.version:  # they may have taken shards up
+            log.warning("%s: another run began or committed meanwhile: shards are left for the next vacuum", table.uri)
             going, shards = others, []
         delete(join(table.uri, name) for name in shards)
     return Vacuum(

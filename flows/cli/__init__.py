@@ -6,8 +6,6 @@ asked for was done, 1 when not, 2 for wrong usage, 130 after Ctrl-C. Each module
 
 import logging
 
-from rich.logging import RichHandler
-
 from flows.cli import (  # noqa: F401  (each adds its command)
     backfill,
     changes,
@@ -28,9 +26,16 @@ from flows.cli.common import app, err  # first: it sets Prefect's environment
 __all__ = ["app", "main"]
 
 
+class _WarningLines(logging.Handler):
+    """Print warnings of this project as whole lines, above the progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(f"{record.levelname.lower()}: {record.getMessage()}", style="yellow", markup=False)
+
+
 def main() -> None:
     """Run the command line."""
-    handler = RichHandler(console=err, show_time=False, show_path=False, show_level=True, level=logging.WARNING)
+    handler = _WarningLines(level=logging.WARNING)
     for name in ("sbert", "flows", "tasks"):
         logging.getLogger(name).addHandler(handler)
     app()

@@ -77,7 +77,12 @@ EngineOption = Annotated[
     str, typer.Option("--engine", help="Where splits are built: local, ray, dask, or a JSON object of its settings.")
 ]
 
-out = Console(soft_wrap=True, highlight=False)
+LOG_WIDTH = 120
+"""Columns of what is printed into a file or a pipe, when COLUMNS does not say otherwise."""
+
+out = Console(
+    soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else LOG_WIDTH
+)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any
 
+from rich import box
 from rich.table import Table as TextTable
 
 from flows.cli.common import Json, TableUri, app, cell, errors, out, print_result
@@ -59,18 +60,21 @@ def _show_inspect(found: dict[str, Any]) -> None:
             "at work", cell(f"{lease['operation']} {lease['run_id'][:8]} by {lease['user']} on {lease['host']}")
         )
     out.print(table)
-    versions = TextTable(title="versions", title_justify="left")
-    for name in ("version", "when (UTC)", "by", "encoder", "rows read", "encoded", "carried", "rejected", "run"):
-        versions.add_column(name, justify="left" if name in {"when (UTC)", "by", "encoder", "run"} else "right")
+    versions = TextTable(
+        title="versions", title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+    )
+    for name in ("version", "when (UTC)", "by", "encoder", "read", "encoded", "carried", "rejected", "run"):
+        is_text = name in {"when (UTC)", "by", "encoder", "run"}
+        versions.add_column(name, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis")
     for entry in found["versions"]:
         when = dt.datetime.fromtimestamp((entry["timestamp_ms"] or 0) / 1000, dt.UTC)
-        counts = [str(entry.get(f"num_rows_{name}", "")) for name in ("read", "encoded", "carried", "rejected")]
+        counts = [entry.get(f"num_rows_{name}") for name in ("read", "encoded", "carried", "rejected")]
         versions.add_row(
             str(entry["version"]),
-            f"{when:%Y-%m-%d %H:%M:%S}",
+            f"{when:%Y-%m-%d %H:%M}",
             cell(entry.get("operation", "")),
-            cell(entry.get("encoder", "")),
-            *counts,
+            cell(entry.get("encoder", "").rsplit("/", 1)[-1]),
+            *("" if count is None else f"{count:,}" for count in counts),
             str(entry.get("run_id", ""))[:8],
         )
     out.print(versions)

@@ -3,9 +3,15 @@
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Table as TextTable
 
 from flows.cli.common import Json, TableUri, app, cell, errors, out, print_result
+
+MAX_SHORT = 10
+"""Values up to this length are never cut."""
+MAX_RATIO = 40
+"""Columns share the width by their longest value, at most this much: one long text does not squeeze out the ids."""
 
 
 @app.command()
@@ -26,16 +32,26 @@ def search(
 
 
 def _show_search(result: dict[str, Any]) -> None:
-    table = TextTable(title=f"nearest to: {result['query']}", title_justify="left", expand=False)
     kept = [name for hit in result["results"][:1] for name in hit if name not in {"id", "source", "score"}]
-    for name, justify in (
-        ("score", "right"),
-        ("id", "left"),
-        *((name, "left") for name in kept),
-        ("source", "left"),
-    ):
-        table.add_column(name, justify=justify, overflow="ellipsis", max_width=60, no_wrap=True)  # type: ignore[arg-type]
+    table = TextTable(
+        title=f"nearest to: {cell(result['query'])}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        expand=True,
+    )
+    table.add_column("score", justify="right", min_width=5)
+    for name in ("id", *kept, "source"):
+        longest = max((len(_shown(hit, name)) for hit in result["results"]), default=0)
+        is_short = longest <= MAX_SHORT
+        least, ratio = (max(longest, len(name)), None) if is_short else (MAX_SHORT, min(longest, MAX_RATIO))
+        table.add_column(name, overflow="ellipsis", no_wrap=True, min_width=least, ratio=ratio)
     for hit in result["results"]:
-        cells = [cell(hit.get(name)) for name in kept]
-        table.add_row(f"{hit['score']:.3f}", cell(hit["id"]), *cells, cell(hit["source"].rsplit("/", 1)[-1]))
+        table.add_row(f"{hit['score']:.3f}", *(cell(_shown(hit, name)) for name in ("id", *kept, "source")))
     out.print(table)
+
+
+def _shown(hit: dict[str, Any], name: str) -> str:
+    """Give a value as one line; of the source only the object's name."""
+    value = "" if hit.get(name) is None else str(hit[name])
+    return " ".join((value.rsplit("/", 1)[-1] if name == "source" else value).split())

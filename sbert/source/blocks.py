@@ -84,6 +84,8 @@ def convert_kept(
         else:
             converted = raw.cast(kind, strict=False)
         misfit = converted.is_null() & raw.is_not_null()
+        if raw.dtype.is_float() and kind.is_integer():  # a cast would cut the fraction off
+            misfit |= (raw != raw.floor()).fill_null(value=False)
         for row, value in parsed.filter(misfit).select("row", column).rows():
             detail = f"column {name!r} holds {str(value)[:80]!r}, which is no {kind}"
             found.append((row, RejectReason.BAD_VALUE, detail, str(value).encode()))

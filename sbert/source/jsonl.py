@@ -2,13 +2,15 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from sbert.rejects import RejectReason, empty_rejects
-from sbert.source.blocks import KEPT_PREFIX, RowBlock, finish_block, rejected_lines
+from sbert.rejects import RejectReason
+from sbert.source.blocks import KEPT_PREFIX, RowBlock, convert_kept, finish_block, rejected_lines
 from sbert.source.lines import LineChunk, read_lines
 from sbert.source.settings import ReadSettings, SourceSettings
 from sbert.source.splits import Span
@@ -23,13 +25,16 @@ def read_jsonl(
 ) -> Iterator[RowBlock]:
     """Give the rows of a span of JSON Lines; blank lines count as lines and are no rows."""
     for chunk in read_lines(span, read):
-        parsed, rejects = None, empty_rejects()
+        parsed, found = None, Found()
         if not chunk.too_long_bytes:
             parsed = _parse_at_once(chunk, source, kept_schema)
         if parsed is None:
             parsed, found = _parse_by_line(chunk, source, kept_schema, read.max_row_bytes)
-            rejects = rejected_lines(span, found)
-        yield finish_block(span, source, parsed, kept_schema, rejects)
+        parsed, misfits = convert_kept(parsed, kept_schema)
+        if misfits:
+            lines = chunk.data.split(b"\n")
+            found += [(row, reason, detail, lines[row - chunk.first_row]) for row, reason, detail, _ in misfits]
+        yield finish_block(span, source, parsed, kept_schema, rejected_lines(span, found))
 
 
 def _columns(source: SourceSettings) -> dict[str, str]:
@@ -47,9 +52,12 @@ def _parse_at_once(
     """Parse a chunk in one call; None when it holds anything that needs a closer look."""
     num_lines = chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n"))
     keys = _columns(source)
+    if any(re.search(_nested(keys[name]), chunk.data) for name in ("id", "text")):
+        return None
     schema: dict[str, Any] = {keys["id"]: pl.String(), keys["text"]: pl.String()}
     for name, kind in kept_schema.items():
-        if schema.setdefault(name, kind) != kind:
+        wanted = _read_as(kind)
+        if schema.setdefault(name, wanted) != wanted:
             return None
     try:
         parsed = pl.read_ndjson(io.BytesIO(chunk.data), schema=schema)
@@ -59,6 +67,16 @@ def _parse_at_once(
         return None
     rows = pl.Series("row", range(chunk.first_row, chunk.first_row + num_lines), dtype=pl.Int64)
     return parsed.select(rows, *(pl.col(key).alias(name) for name, key in keys.items()))
+
+
+def _read_as(kind: pl.DataType) -> pl.DataType:
+    """Give the type a kept value is read as: Polars reads 3.5 as the Int64 3, so numbers are read as text first."""
+    return pl.String() if kind.is_numeric() or kind == pl.Boolean() else kind
+
+
+def _nested(key: str) -> bytes:
+    """Give a pattern of a key whose value is an array or an object; inside a string its quotes are escaped."""
+    return re.escape(json.dumps(key, ensure_ascii=False).encode()) + rb"\s*:\s*[\[{]"
 
 
 def _parse_by_line(
@@ -96,7 +114,7 @@ def _parse_by_line(
         for name, value in values.items():
             columns[name].append(value)
     schema = {"row": pl.Int64(), "id": pl.String(), "text": pl.String()}
-    schema |= {KEPT_PREFIX + name: kept_schema[name] for name in source.keep_columns}
+    schema |= {KEPT_PREFIX + name: _read_as(kept_schema[name]) for name in source.keep_columns}
     return pl.DataFrame(columns, schema=schema), found
 
 
@@ -107,18 +125,32 @@ def _convert(values: dict[str, Any], kept_schema: dict[str, pl.DataType]) -> str
         if isinstance(value, dict | list):
             return f"{name} is a JSON {'object' if isinstance(value, dict) else 'array'}, expected a string"
         if value is not None and not isinstance(value, str):
-            values[name] = json.dumps(value)
+            values[name] = _scalar_text(value)
         if isinstance(values[name], str):
             values[name] = values[name].encode("utf-8", "replace").decode()  # lone surrogates are not Unicode text
     for name, kind in kept_schema.items():
         value = values[KEPT_PREFIX + name]
-        if value is None:
-            continue
-        if kind == pl.String() and not isinstance(value, str):
-            values[KEPT_PREFIX + name] = json.dumps(value, ensure_ascii=False)
-            continue
-        try:
-            values[KEPT_PREFIX + name] = pl.Series([value], strict=False).cast(kind, strict=True)[0]
-        except (pl.exceptions.PolarsError, TypeError, ValueError):
-            return f"column {name!r} holds {str(value)[:80]!r}, which is no {kind}"
+        if value is not None:
+            try:
+                values[KEPT_PREFIX + name] = _kept_value(value, kind)
+            except (pl.exceptions.PolarsError, TypeError, ValueError):
+                return f"column {name!r} holds {str(value)[:80]!r}, which is no {kind}"
     return ""
+
+
+def _kept_value(value: Any, kind: pl.DataType) -> Any:
+    """Give a value as its column is read; raises when it does not fit."""
+    if kind == pl.String():
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict | list) and not kind.is_nested():
+        raise TypeError("a nested value in a plain column")
+    if _read_as(kind) != kind:
+        return value if isinstance(value, str) else _scalar_text(value)
+    return pl.Series([value], strict=False).cast(kind, strict=True)[0]
+
+
+def _scalar_text(value: float | bool) -> str:
+    """Write a number or truth value as Polars does when it reads JSON, so that an id never depends on its neighbours."""
+    if isinstance(value, float) and np.isfinite(value):
+        return str(np.format_float_positional(value, trim="-"))
+    return json.dumps(value)

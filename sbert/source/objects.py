@@ -128,14 +128,16 @@ def _entries(uri: str) -> tuple[str, dict[str, dict[str, Any]]]:
     fs = filesystem(uri)
     path = strip_protocol(uri)
     with translate_errors(uri):
-        if kind_of(uri) is not None and "*" not in path:
+        is_pattern = any(character in path for character in "*?[")
+        if is_pattern or kind_of(uri) is not None:
             try:
                 info = fs.info(path)
             except FileNotFoundError:
                 info = {}
             if info and info.get("type") != "directory":
                 return path.rsplit("/", 1)[0], {path: info}
-        if any(character in path for character in "*?["):
+            is_pattern = is_pattern and not info  # a folder may have such characters in its name
+        if is_pattern:
             fixed = path[: min(path.find(character) for character in "*?[" if character in path)].rsplit("/", 1)[0]
             found = fs.glob(path, detail=True)
             if not found:

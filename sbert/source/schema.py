@@ -104,8 +104,10 @@ def _json_type(values: list[object]) -> pl.DataType:
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return pl.Boolean()
-    if kinds == {int} and all(isinstance(value, int) and abs(value) < 2**63 for value in values if value is not None):
-        return pl.Int64()
+    if kinds == {int}:  # larger numbers would lose digits as Float64
+        return (
+            pl.Int64() if all(-(2**63) <= value < 2**63 for value in values if isinstance(value, int)) else pl.String()
+        )
     if kinds and kinds <= {int, float}:
         return pl.Float64()
     return pl.String()

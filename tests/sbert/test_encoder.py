@@ -3,6 +3,7 @@
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sbert.errors import ModelError, SettingsError
 from sbert.modules import Dense, Normalize
 from sbert.pooling import Pooling, PoolingMode
 from sbert.pretrained import locate_model
+from sbert.tokenizing import TokenizedTexts
 from sbert.windowing import WindowSettings
 from tests.tiny_models import ARCHITECTURES, HIDDEN, WORDS, save_tiny, tiny_encoder, tiny_tokenizer, tiny_transformer
 
@@ -170,23 +172,27 @@ def test_a_stride_without_room_is_refused(tmp_path: Path) -> None:
         encoder.encode([" ".join(WORDS)], windows=WindowSettings(stride=6))
 
 
-def test_out_of_memory_halves_the_budget_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    encoder = tiny_encoder()
+@pytest.mark.parametrize(("kind", "path"), [("bert", "packed"), ("modernbert", "padded")])
+def test_out_of_memory_halves_the_budget_and_goes_on(
+    kind: str, path: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = tiny_encoder(kind)
     expected = encoder.encode(TEXTS)
-    forward, limit = encoder.transformer.forward, 130
+    assert encoder.chosen_runner.name == path
+    run, limit = encoder.chosen_runner.runner.run, 130
 
-    def small_memory(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> object:
-        if input_ids.numel() > limit:
+    def small_memory(tokens: TokenizedTexts, batch: Any) -> torch.Tensor:
+        if tokens.lengths[batch.sequences].sum() > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(input_ids=input_ids, attention_mask=attention_mask)
+        return run(tokens, batch)
 
-    encoder.transformer.forward = small_memory  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(encoder.chosen_runner.runner, "run", small_memory)
     with caplog.at_level(logging.WARNING, logger="sbert.encoder"):
         np.testing.assert_allclose(encoder.encode(TEXTS, token_budget=4096), expected, atol=1e-5)
     assert any("out of memory" in message for message in caplog.messages)
     limit = 10
     with pytest.raises(MemoryError, match="one sequence of 64 tokens does not fit"):
-        encoder.encode(["word " * 100])
+        encoder.encode(["word " * 100, "red"])
 
 
 def test_stopping_between_batches() -> None:

@@ -140,6 +140,20 @@ def test_a_run_that_begins_while_records_are_removed_keeps_the_shards(
     assert len(list(Path(table).glob("part-*"))) == 4
 
 
+def test_a_rollback_while_records_are_removed_keeps_its_shards(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    age(table, 9)
+    real = library.delete
+
+    def delete_and_roll_back(uris: object) -> None:
+        real(uris)  # type: ignore[arg-type]
+        if Table.open(table).version == 2:
+            roll_back(table, 0)
+
+    monkeypatch.setattr(library, "delete", delete_and_roll_back)
+    assert vacuum_table(table, retention_hours=168, apply=True).num_shards == 0
+    assert verify_table(table).findings == []
+
+
 def test_records_of_compacted_splits_stay(tmp_path: Path, table: str) -> None:
     compact_table(table)
     age(table, 9)

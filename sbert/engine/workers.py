@@ -1,0 +1,111 @@
+"""Compute batches side by side on a CPU: one batch a core instead of all cores on one batch.
+
+The one idea: a batch that one core computes alone stays in that core's cache, and no core waits for another between two
+operations. Memory that a batch gives back is kept for the next one: asking the system for it again costs a tenth
+of the time.
+"""
+
+import ctypes
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sbert.engine.choice import Runner
+from sbert.tokenizing import TokenizedTexts
+
+__all__ = ["compute_batches", "num_workers"]
+
+MAX_WORKERS = 16
+"""With more, Python itself would be what they wait for; each then has several cores."""
+BATCHES_IN_FLIGHT = 32
+"""Batches that an accelerator is given before their vectors are copied back: it goes on computing meanwhile."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 2**31 - 1
+
+_lock = threading.Lock()
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def num_workers(device: torch.device) -> int:
+    """Give how many batches are computed at once: one a core on a CPU, one on an accelerator."""
+    return min(torch.get_num_threads(), MAX_WORKERS) if device.type == "cpu" else 1
+
+
+def compute_batches(
+    runner: Runner,
+    tokens: TokenizedTexts,
+    batches: Sequence[Any],
+    workers: int,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[tuple[Any, Tensor | RuntimeError]]:
+    """Compute batches; give each with its vectors, or with the error that it ended in, in order.
+
+    Raises:
+        InterruptedError: when `should_stop` said so before a batch.
+    """
+    if workers == 1 or len(batches) == 1:
+        for first in range(0, len(batches), BATCHES_IN_FLIGHT):
+            some = batches[first : first + BATCHES_IN_FLIGHT]
+            yield from [(batch, _compute(runner, tokens, batch, should_stop)) for batch in some]
+        return
+    pool = _pool(workers)
+    futures = [pool.submit(_compute, runner, tokens, batch, should_stop) for batch in batches]
+    try:
+        for batch, future in zip(batches, futures, strict=True):
+            yield batch, future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+
+
+def _compute(
+    runner: Runner, tokens: TokenizedTexts, batch: Any, should_stop: Callable[[], bool] | None
+) -> Tensor | RuntimeError:
+    if should_stop is not None and should_stop():
+        raise InterruptedError("encoding was stopped on request")
+    try:
+        with torch.inference_mode():
+            return runner.run(tokens, batch)
+    except RuntimeError as error:
+        return error
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Give this process's threads; each computes with its share of the cores."""
+    with _lock:
+        if workers not in _pools:
+            keep_freed_memory()
+            share = max(1, torch.get_num_threads() // workers)
+            ready = threading.Barrier(workers + 1)
+
+            def start() -> None:
+                torch.set_num_threads(share)
+                ready.wait()
+
+            pool = ThreadPoolExecutor(workers, thread_name_prefix="sbert-encode")
+            before = torch.get_num_threads()
+            for _ in range(workers):
+                pool.submit(start)
+            ready.wait()
+            torch.set_num_threads(before)  # the number is kept a thread, but new threads start with the last one set
+            _pools[workers] = pool
+        return _pools[workers]
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Tell the C library to keep freed memory instead of giving it back; True where it does (glibc)."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False  # another C library
+    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))

@@ -1,0 +1,69 @@
+"""What this machine has: processors a container may use, units for 16-bit floats, an accelerator."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+
+__all__ = ["available_cpus", "cpu_features", "default_device", "has_fast_bfloat16", "use_available_cpus"]
+
+CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+
+def available_cpus() -> int:
+    """Give the processors this process may use: the container's quota and the affinity mask, not the host's count."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cpu_quota()
+    return max(1, min(allowed, math.ceil(quota))) if quota is not None else allowed
+
+
+def _cpu_quota() -> float | None:
+    try:
+        if CGROUP_V2.is_file():
+            limit, period = CGROUP_V2.read_text(encoding="ascii").split()[:2]
+            return None if limit == "max" else int(limit) / int(period)
+        limit, period = (path.read_text(encoding="ascii").strip() for path in (CGROUP_V1, CGROUP_V1_PERIOD))
+        return int(limit) / int(period) if int(limit) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None  # no such control group here, or one that says something else
+
+
+def use_available_cpus() -> int:
+    """Let torch compute with as many threads as there are processors, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() != available_cpus():
+        torch.set_num_threads(available_cpus())
+    return torch.get_num_threads()
+
+
+def cpu_features() -> dict[str, bool]:
+    """Give which units for matrix products this processor has."""
+    cpu = torch.cpu
+    return {
+        "amx_bf16": bool(cpu._is_amx_tile_supported()),
+        "avx512_bf16": bool(cpu._is_avx512_bf16_supported()),
+        "avx512": bool(cpu._is_avx512_supported()),
+        "avx2": bool(cpu._is_avx2_supported()),
+    }
+
+
+def default_device() -> torch.device:
+    """Give CUDA, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Tell whether matrix products in bfloat16 have units of their own: AMX, AVX512-BF16, CUDA from Ampere on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    limit = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+    if limit and not any(word in limit for word in ("BF16", "FP16", "AMX", "AVX10", "DEFAULT", "ALL")):
+        return False
+    features = cpu_features()
+    return features["amx_bf16"] or features["avx512_bf16"]

@@ -1,0 +1,182 @@
+"""The command line as its users run it: real processes, their output, exit status and signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sbert.table import Table
+from tests.services import S3Server
+from tests.tiny_models import WORDS, save_tiny
+
+ROOT = Path(__file__).parent.parent.parent
+REFRESH_KEYS = {
+    "version", "encoder", "num_rows_read", "num_rows_encoded", "num_texts_encoded", "num_rows_carried",
+    "num_rows_rejected", "num_splits_built", "num_splits_kept", "num_splits_dropped", "seconds",
+}  # fmt: skip
+"""Scripts rely on these."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a model and a Prefect home of its own."""
+    folder = tmp_path_factory.mktemp("cli")
+    save_tiny(folder / "model")
+    return folder
+
+
+def start(place: Path, *arguments: object, **environment: str) -> "subprocess.Popen[str]":
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+        cwd=place,
+        env={**variables, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(place / "prefect"), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(place: Path, *arguments: object, status: int = 0, **environment: str) -> tuple[str, str]:
+    process = start(place, *arguments, **environment)
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == status, out + err
+    return out, err
+
+
+def run_json(place: Path, *arguments: object, status: int = 0, **environment: str) -> dict[str, Any]:
+    """Run with ``--json``: standard output must be one JSON object and nothing else."""
+    out, _ = run(place, *arguments, "--json", status=status, **environment)
+    found = json.loads(out)
+    assert isinstance(found, dict)
+    return found
+
+
+def write_rows(path: Path, count: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        {"id": str(n), "text": " ".join(WORDS[(n * 7 + k * k) % len(WORDS)] for k in range(3 + n % 9)), "kind": "x"}
+        for n in range(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_from_raw_text_to_an_answer(place: Path) -> None:
+    write_rows(place / "raw/a.jsonl", 30)
+    (place / "settings.json").write_text('{"encoding": {"max_seq_length": 16}}')
+    options = ("--model", "model", "--keep-columns", "kind", "--settings", "@settings.json")
+    planned = run_json(place, "refresh", "raw", "table", *options, "--dry-run")
+    assert planned.keys() >= REFRESH_KEYS
+    assert (planned["dry_run"], planned["version"], planned["num_splits_built"]) == (True, None, 1)
+    assert not (place / "table").exists()
+
+    first = run_json(place, "refresh", "raw", "table", *options)
+    assert first.keys() >= REFRESH_KEYS
+    assert (first["version"], first["num_rows_read"], first["num_rows_encoded"]) == (0, 30, 30)
+    assert Table.open(str(place / "table")).encoder.max_seq_length == 16
+
+    found = run_json(place, "search", "table", "how do i reset my password", "-k", 3)
+    assert [set(hit) for hit in found["results"]] == [{"id", "source", "score", "kind"}] * 3
+
+    seen = run_json(place, "inspect", "table")
+    assert {name: seen[name] for name in ("version", "dim", "num_rows", "num_shards")} == {
+        "version": 0,
+        "dim": 32,
+        "num_rows": 30,
+        "num_shards": 1,
+    }
+    assert seen["encoder"] == str(place / "model")
+
+    for width in ("40", "80"):  # for people, however narrow their window
+        out, _ = run(place, "search", "table", "red", "-k", 2, COLUMNS=width)
+        assert "score" in out
+        assert max(map(len, out.splitlines())) <= int(width)
+    assert "normalized True" in run(place, "inspect", "table")[0]
+
+
+def test_errors_are_one_line_and_a_status(place: Path) -> None:
+    write_rows(place / "few/a.jsonl", 3)
+    failed = run_json(place, "refresh", "few", "few-table", "--model", "model", "--text-column", "boddy", status=1)
+    assert failed["error"]["kind"] == "ColumnError"
+    out, err = run(place, "refresh", "nowhere", "t", "--model", "model", status=1)
+    assert out == ""
+    assert err == f"error: {place}/nowhere: no such file or folder\n"
+    for settings, message in (
+        ('{"foo": 1}', "error: foo: Extra inputs"),
+        ("{", "error: settings: Invalid JSON"),
+        ("@none.json", "none.json"),
+    ):
+        assert message in run(place, "refresh", "few", "t", "--settings", settings, status=1)[1]
+    assert "no table here" in run(place, "search", "few", "x", status=1)[1]
+    run(place, "refresh", "few", status=2)  # wrong usage
+
+
+def test_what_could_not_be_read_makes_the_status_1(place: Path) -> None:
+    write_rows(place / "some/a.jsonl", 5)
+    (place / "some/b.jsonl.gz").write_bytes(b"\x1f\x8b\x08")
+    report = run_json(place, "refresh", "some", "some-table", "--model", "model", status=1)
+    assert (report["num_rows_encoded"], list(report["broken_objects"])) == (5, [str(place / "some/b.jsonl.gz")])
+
+
+def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(place: Path) -> None:
+    raw, table = place / "many", place / "many-table"
+    for number in range(40):
+        write_rows(raw / f"{number:02d}.jsonl", 2_000)
+        (raw / f"{number:02d}.jsonl").write_text(
+            (raw / f"{number:02d}.jsonl").read_text().replace('"id": "', f'"id": "{number}-')
+        )
+    options = ("--model", "model", "--concurrency", "1", "--settings", '{"splits": {"pack_below_bytes": 0}}')
+    process = start(place, "refresh", raw, table, *options, "--json")
+    deadline = time.monotonic() + 120
+    while not list(table.glob("_splits/*.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert json.loads(out)["error"]["kind"] == "KeyboardInterrupt"
+    assert "run again to go on" in err
+    finished = len(list(table.glob("_splits/*.json")))
+    assert 0 < finished < 40
+    assert not (table / "_delta_log").exists()
+    assert not list(table.rglob("*.tmp"))
+    report = run_json(place, "refresh", raw, table, *options)
+    assert (report["num_splits_resumed"], report["num_splits_built"]) == (finished, 40 - finished)
+    assert report["num_rows"] == 80_000
+
+
+@pytest.mark.s3
+def test_s3_by_the_standard_environment_alone(place: Path, s3: S3Server, s3_bucket: str) -> None:
+    write_rows(place / "up/a.jsonl", 12)
+    s3.filesystem().put_file(str(place / "up/a.jsonl"), f"{s3_bucket}/raw/a.jsonl")
+    report = run_json(place, "refresh", f"{s3_bucket}/raw", f"{s3_bucket}/table", "--model", "model")
+    assert (report["version"], report["num_rows"]) == (0, 12)
+    assert run_json(place, "inspect", f"{s3_bucket}/table")["num_rows"] == 12
+    assert len(run_json(place, "search", f"{s3_bucket}/table", "red cat", "-k", "4")["results"]) == 4
+    missing = run_json(place, "refresh", "s3://no-such-bucket-at-all/raw", "t", "--model", "model", status=1)
+    assert (missing["error"]["kind"], "no-such-bucket-at-all" in missing["error"]["message"]) == ("MissingError", True)
+
+
+@pytest.mark.slow
+def test_what_make_run_ends_with(place: Path) -> None:
+    """The sample corpus, the packaged model, and the right answer to a question."""
+    sample = run_json(place, "sample", "sample")
+    assert sample["num_documents"] >= 4_500
+    report = run_json(place, "refresh", "sample", "sample-table", "--keep-columns", "kind,text")
+    assert report["num_rows_encoded"] == report["num_rows_read"] == sample["num_documents"]
+    found = run_json(place, "search", "sample-table", "how do I parse a date from a string", "-k", 10)
+    ids = [hit["id"] for hit in found["results"]]
+    assert any("fromisoformat" in name or "strptime" in name for name in ids[:5]), ids
+    assert {"datetime.datetime.strptime", "datetime.date.fromisoformat"} & set(ids), ids
+    again = run_json(place, "refresh", "sample", "sample-table", "--keep-columns", "kind,text")
+    assert (again["num_texts_encoded"], again["num_splits_built"]) == (0, 0)

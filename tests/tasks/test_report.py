@@ -1,0 +1,70 @@
+"""What a run leaves in the Prefect UI: progress while it goes, tables when it is done."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.refresh import refresh_embeddings
+from sbert.encoder import SentenceEncoder
+from sbert.errors import IncompleteError
+from sbert.loading import _loaded
+from sbert.report import RefreshReport
+from tests.tiny_models import save_tiny
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def artifacts_of(run_id: str) -> list[Any]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id])))
+
+
+def write(path: Path, texts: list[str]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        "".join(json.dumps({"id": f"{path.stem}-{n}", "text": text}) + "\n" for n, text in enumerate(texts))
+    )
+
+
+def test_progress_report_and_one_load_of_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = save_tiny(tmp_path / "model")
+    write(tmp_path / "raw/a|b.jsonl", ["red", "cat", "oven", ""])
+    write(tmp_path / "raw/c.jsonl", ["green", "train"])
+    write(tmp_path / "raw/d.jsonl", ["blue", "light"])
+    (tmp_path / "raw/e|<b>.jsonl.gz").write_bytes(b"\x1f\x8b\x08broken")
+    _loaded.clear()
+    load, loads = SentenceEncoder.from_pretrained, []
+    monkeypatch.setattr(
+        SentenceEncoder, "from_pretrained", lambda *args, **options: loads.append(args) or load(*args, **options)
+    )
+    with pytest.raises(IncompleteError) as caught:
+        refresh_embeddings(
+            str(tmp_path / "raw"),
+            str(tmp_path / "table"),
+            model=model,
+            concurrency=3,
+            settings={"splits": {"pack_below_bytes": 0}},  # type: ignore[arg-type]
+        )
+    assert len(loads) == 1
+    report = caught.value.report
+    assert isinstance(report, RefreshReport)
+    assert report.run_url is not None
+    found = {artifact.type: artifact for artifact in artifacts_of(report.run_url.rsplit("/", 1)[-1])}
+    assert found["progress"].data == 100.0
+    assert "4 of 4 splits embedded" in found["progress"].description
+    markdown = found["markdown"].data
+    for line in (
+        "| read | 8 |",
+        "| encoded | 7 (7 distinct texts) |",
+        "| rejected | 1 |",
+        "| built | 3 |",
+        "| empty_text | 1 |",
+        "| rows per second |",
+    ):
+        assert line in markdown
+    assert "e&#124;&lt;b&gt;.jsonl.gz" in markdown  # names from the source cannot break the table or be HTML

@@ -1,0 +1,99 @@
+"""Dependencies point one way: deployments → flows → tasks → sbert, and the library knows nothing of Prefect."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sbert
+
+ROOT = Path(__file__).parent.parent
+LAYERS = ("sbert", "tasks", "flows", "deployments")
+"""Each may import itself and those before it."""
+
+
+def imported_by(path: Path) -> set[str]:
+    """Give the top-level packages that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(path.relative_to(ROOT).parts[0] if node.level else str(node.module).split(".")[0])
+    return found
+
+
+def files_of(layer: str) -> list[Path]:
+    return sorted((ROOT / layer).rglob("*.py"))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_imports_itself_and_those_below(layer: str) -> None:
+    above = set(LAYERS[LAYERS.index(layer) + 1 :]) | {"tests"}
+    wrong = {str(path.relative_to(ROOT)): imported_by(path) & above for path in files_of(layer)}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_the_library_never_imports_prefect() -> None:
+    files = files_of("sbert")
+    assert len(files) > 20
+    assert [str(path) for path in files if any(name.startswith("prefect") for name in imported_by(path))] == []
+
+
+def test_the_library_runs_where_prefect_is_not_installed() -> None:
+    script = (
+        "import sys, pkgutil, importlib\n"
+        "class Nothing:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name.split('.')[0].startswith('prefect'): raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Nothing())\n"
+        "import sbert\n"
+        "for name in sbert.__all__: getattr(sbert, name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_public_names() -> None:
+    assert set(sbert.__all__) >= {
+        "ComputeDtype",
+        "EncodingSettings",
+        "RefreshJob",
+        "RefreshSettings",
+        "SentenceEncoder",
+        "Table",
+        "TruncationPolicy",
+        "make_plan",
+        "search_table",
+    }
+    assert all(getattr(sbert, name) is not None for name in sbert.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sbert.nothing
+
+
+@pytest.mark.parametrize("layer", ["sbert", "tasks", "flows"])
+def test_what_a_module_declares_public_is_there(layer: str) -> None:
+    """``__all__`` names what is defined, sorted, and nothing private."""
+    for path in files_of(layer):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        declared = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+        ]
+        for names in declared:
+            assert not [name for name in names if name.startswith("_")], path
+            assert len(set(names)) == len(names), path
+
+
+def test_no_module_of_flows_hides_a_package() -> None:
+    """Prefect's script loader puts ``flows/`` first on the path: a file named as a package would take its place."""
+    assert not {"sbert.py", "tasks.py", "flows.py", "prefect.py"} & {path.name for path in (ROOT / "flows").iterdir()}
