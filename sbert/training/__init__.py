@@ -8,6 +8,7 @@ from sbert.training.settings import (
     ContinualSettings,
     NegativesSettings,
     Objective,
+    TrackerKind,
     TrainingSettings,
 )
 from sbert.training.train import train_encoder
@@ -21,6 +22,7 @@ __all__ = [
     "NegativesSettings",
     "Objective",
     "StopReason",
+    "TrackerKind",
     "TrainingProgress",
     "TrainingResult",
     "TrainingSettings",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sbert.encoder import SentenceEncoder
 from sbert.errors import TrainingError
+from sbert.training.prompt_tuning import virtual_token_ids
 from sbert.training.settings import AdapterKind, AdapterSettings
 
 __all__ = ["adapt", "merge_adapter", "orthogonality", "update_ranks"]
@@ -36,10 +37,17 @@ def adapt(encoder: SentenceEncoder, settings: AdapterSettings, num_steps: int) -
         )
     import peft
 
-    targets: str | list[str] = list(settings.target_modules) or _linear_names(encoder.transformer)
+    targets = list(settings.target_modules) or _linear_names(encoder.transformer)
     common: dict[str, Any] = {"target_modules": targets, "lora_alpha": settings.alpha, "lora_dropout": settings.dropout}
     config: Any
-    if settings.kind is AdapterKind.LORA:
+    if settings.kind is AdapterKind.PROMPT:
+        transformer: Any = encoder.transformer
+        words = transformer.get_input_embeddings()
+        name = next(name for name, module in transformer.named_modules() if module is words)
+        config = peft.TrainableTokensConfig(
+            token_indices=virtual_token_ids(encoder.hf_tokenizer), target_modules=[name], init_weights=True
+        )
+    elif settings.kind is AdapterKind.LORA:
         config = peft.LoraConfig(r=settings.rank, **common)
     else:
         config = peft.AdaLoraConfig(
@@ -62,7 +70,7 @@ def adapt(encoder: SentenceEncoder, settings: AdapterSettings, num_steps: int) -
 
 
 def merge_adapter(encoder: SentenceEncoder) -> None:
-    """Add what LoRA or AdaLoRA learned to the weights and take the adapters out; changes the encoder."""
+    """Add what an adapter learned to the weights and take the adapters out; changes the encoder."""
     import peft
 
     if isinstance(encoder.transformer, peft.PeftModel):

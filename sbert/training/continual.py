@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import TooFewLabelsError
 from sbert.labels import LabelSet
 
@@ -40,7 +40,9 @@ def average_with(base: str, encoder: SentenceEncoder, weight: float) -> None:
         encoder: the trained encoder, changed in place.
         weight: share of the trained weights, 0 … 1.
     """
-    before = SentenceEncoder.from_pretrained(base, device=encoder.device).state_dict()
+    before = SentenceEncoder.from_pretrained(
+        base, device=encoder.device, compute_dtype=ComputeDtype.FLOAT32
+    ).state_dict()
     with torch.no_grad():
         for name, tensor in encoder.state_dict().items():
             if tensor.is_floating_point():

@@ -30,11 +30,12 @@ RECIPES: dict[str, TrainingSettings] = {
     # A few labels a class: all of them train, none is left for dev, the last checkpoint is taken.
     "few_per_class": TrainingSettings(
         objective=Objective.SUPERVISED_CONTRASTIVE,
-        epochs=20,
+        epochs=12,
         batch_size=64,
         classes_per_batch=16,
-        learning_rate=5e-5,
+        learning_rate=1e-4,
         temperature=0.1,
+        freeze="embeddings",
     ),
     "classes": TrainingSettings(
         objective=Objective.SUPERVISED_CONTRASTIVE,
@@ -49,9 +50,9 @@ RECIPES: dict[str, TrainingSettings] = {
     ),
     "texts_tsdae": TrainingSettings(objective=Objective.TSDAE, epochs=2, batch_size=16, learning_rate=3e-5),
     "continual": TrainingSettings(
-        epochs=3,
+        epochs=10,
         batch_size=64,
-        learning_rate=2e-5,
+        learning_rate=5e-5,
         continual=ContinualSettings(replay_share=0.3, distill_weight=10.0, average_weight=0.5),
     ),
 }

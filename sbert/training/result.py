@@ -60,6 +60,8 @@ class TrainingResult:
     rows_per_second: float
     tokens_per_second: float
     history: tuple[HistoryPoint, ...] = field(default_factory=tuple)
+    checkpoints_uri: str | None = None
+    """Where this run's checkpoints lie in object storage."""
 
     @property
     def improved(self) -> bool:

@@ -198,4 +198,8 @@ class TrainingSettings(BaseModel):
             raise SettingsError("freeze is 'layers' and freeze_layers is 0: say how many, or freeze 'embeddings'")
         if self.objective is Objective.TSDAE and self.mini_batch_size is not None:
             raise SettingsError("gradient caching (mini_batch_size) has nothing to cache for TSDAE: leave it empty")
+        if self.objective is Objective.TSDAE and self.continual.distill_weight:
+            raise SettingsError(
+                "TSDAE encodes damaged texts, which have no teacher: set continual.distill_weight to 0"
+            )
         return self

@@ -4,9 +4,11 @@ The one idea: prepare arrays, hand them to `transformers.Trainer`, then write th
 sentence-transformers folder, whatever was trained how.
 """
 
+import importlib.util
 import logging
 import math
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -17,9 +19,10 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.trainer_utils import get_last_checkpoint
 
-from sbert.encoder import SentenceEncoder
-from sbert.errors import DivergedError
+from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.errors import DivergedError, SettingsError
 from sbert.labels import LabelSet
 from sbert.storage import join
 from sbert.training.adapters import adapt, merge_adapter
@@ -34,8 +37,9 @@ from sbert.training.freezing import count_parameters, prepare_encoder
 from sbert.training.mining import add_negatives
 from sbert.training.module import TrainingModule
 from sbert.training.objectives import build_loss, grouping_of
+from sbert.training.prompt_tuning import add_virtual_tokens
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
-from sbert.training.settings import Objective, TrainingSettings
+from sbert.training.settings import AdapterKind, Objective, TrainingSettings
 from sbert.training.trainer import EncoderTrainer, NanLossError, RunCallback, load_trained
 
 __all__ = ["train_encoder"]
@@ -70,7 +74,9 @@ def train_encoder(
         output_folder: local folder; gets ``model/`` (the best checkpoint), ``runs/`` (TensorBoard) and ``checkpoints/``.
         evaluate_dev: gives the dev metric of an encoder, higher is better; by default one that fits the kind of label
             (`default_dev_metric`), for cross-entropy the accuracy of the head.
-        checkpoints_uri: folder in object storage that a killed run is resumed from; None to keep them local.
+        checkpoints_uri: folder in object storage that a killed run is resumed from; None for no resuming. The checkpoints
+            stay (``CheckpointStore(result.checkpoints_uri).clear()`` removes them), so that a caller killed later loses
+            nothing.
         known_objects: keys of label objects that earlier runs learned from (`LabelSet.object_keys`); their rows are what
             ``continual.replay_share`` draws from. Empty: all rows are new.
         on_progress: told after every logged step.
@@ -78,6 +84,7 @@ def train_encoder(
     Raises:
         TooFewLabelsError: when the rows cannot fill a batch.
         TrainingError: when objective, adapter and labels do not fit together.
+        SettingsError: when a tracker is not installed, or negatives are asked for labels that are not pairs.
         DivergedError: when the loss is no longer a number before any checkpoint was better than the base.
     """
     place = Path(output_folder)
@@ -108,6 +115,7 @@ def train_encoder(
         rows_per_second=run.collator.num_rows * run.arguments.world_size / seconds,
         tokens_per_second=run.collator.num_tokens * run.arguments.world_size / seconds,
         history=_history(trainer.state.log_history),
+        checkpoints_uri=None if store is None else store.uri,
     )
 
 
@@ -137,13 +145,18 @@ def _prepare(
     known_objects: frozenset[str],
 ) -> _Run:
     objective = choose_objective(labels.kind, settings.objective)
-    arguments = _arguments(settings, place, has_dev=labels.dev.height > 0)
+    has_dev = evaluate_dev is not None or labels.dev.height > 0
+    arguments = _arguments(settings, place, has_dev=has_dev)
     transformers.set_seed(settings.seed)
-    encoder = SentenceEncoder.from_pretrained(base, device=arguments.device)
+    encoder = SentenceEncoder.from_pretrained(base, device=arguments.device, compute_dtype=ComputeDtype.FLOAT32)
     base_fingerprint = encoder.fingerprint
+    metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
+    dev_before = metric(encoder) if metric is not None else math.nan
+    teacher = _teacher(base, objective, settings, encoder)
+    if settings.adapter.kind is AdapterKind.PROMPT:
+        encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
     kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives)
-    teacher = _teacher(base, objective, settings, encoder)
     data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
     plan = BatchPlan(
         data.text_ids_NC,
@@ -155,8 +168,6 @@ def _prepare(
         process=arguments.process_index,
         num_processes=arguments.world_size,
     )
-    metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
-    dev_before = metric(encoder) if metric is not None else math.nan
     prepare_encoder(encoder, settings)
     steps_per_epoch = math.ceil(len(plan) / settings.gradient_accumulation)
     num_steps = settings.max_steps or math.ceil(settings.epochs * steps_per_epoch)
@@ -200,7 +211,9 @@ def _teacher(
     base: str, objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder
 ) -> SentenceEncoder | None:
     if objective is Objective.DISTILLATION and settings.teacher is not None and settings.teacher != base:
-        return SentenceEncoder.from_pretrained(settings.teacher, device=encoder.device)
+        return SentenceEncoder.from_pretrained(
+            settings.teacher, device=encoder.device, compute_dtype=ComputeDtype.FLOAT32
+        )
     if objective is Objective.DISTILLATION or settings.continual.distill_weight:
         return encoder
     return None
@@ -213,7 +226,16 @@ def _computes_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 
+def _check_trackers(settings: TrainingSettings) -> None:
+    for tracker in settings.trackers:
+        if importlib.util.find_spec(tracker.value) is None:
+            raise SettingsError(
+                f"trackers names {tracker}, which is not installed: pip install {tracker}, or leave it out"
+            )
+
+
 def _arguments(settings: TrainingSettings, place: Path, *, has_dev: bool) -> transformers.TrainingArguments:
+    _check_trackers(settings)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     use_cpu = not torch.cuda.is_available()
     return transformers.TrainingArguments(
@@ -291,10 +313,14 @@ def _trainer(
 
 
 def _fit(trainer: EncoderTrainer, run: _Run, store: CheckpointStore | None, place: Path) -> StopReason:
-    resume = None
-    if store is not None:
-        with run.arguments.main_process_first():
-            resume = store.download(place / "checkpoints")
+    folder = place / "checkpoints"
+    with run.arguments.main_process_first():
+        if run.arguments.local_process_index == 0:
+            shutil.rmtree(folder, ignore_errors=True)  # of another run, with other settings
+            resume = None if store is None else store.download(folder)
+        else:
+            found = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
+            resume = None if found is None else Path(found)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
@@ -332,7 +358,9 @@ def _finish(
                 "the labels"
             )
         if run.arguments.process_index == 0:
-            SentenceEncoder.from_pretrained(base, device="cpu").save_pretrained(place / "model")
+            SentenceEncoder.from_pretrained(base, device="cpu", compute_dtype=ComputeDtype.FLOAT32).save_pretrained(
+                place / "model"
+            )
         return run.dev_before, 0
     if run.score is not None:
         load_trained(run.module, Path(str(trainer.state.best_model_checkpoint)))

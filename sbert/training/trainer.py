@@ -201,7 +201,11 @@ class RunCallback(transformers.TrainerCallback):
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Carry the checkpoint to object storage."""
         del control
-        if self._store is None or args.process_index != 0:
+        if self._store is None:
+            return
+        if is_distributed():
+            dist.barrier()  # every process has written its random state
+        if args.process_index != 0:
             return
         last = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._store.upload(last, state.global_step)

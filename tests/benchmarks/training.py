@@ -2,10 +2,10 @@
 
     python tests/benchmarks/training.py stsb DATA/stsb --seeds 0,1,2
     python tests/benchmarks/training.py lora DATA/stsb
-    python tests/benchmarks/training.py speed DATA/stsb --steps 40
+    python tests/benchmarks/training.py speed DATA/stsb
     python tests/benchmarks/training.py banking DATA/banking77 --per-class 10 --seeds 0,1,2
     python tests/benchmarks/training.py banking DATA/banking77
-    python tests/benchmarks/training.py continual DATA/banking77 --guard DATA/stsb
+    python tests/benchmarks/training.py continual DATA/banking77 --guard DATA/stsb --per-class 10
     python tests/benchmarks/training.py domain DATA/cranfield --recipe texts_tsdae
 
 stsb holds stsb-en-{train,dev,test}.csv without header; banking77 train.csv and test.csv (text, category); cranfield
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy.stats import spearmanr
+from transformers import TrainerCallback
 
 from sbert.encoder import DEFAULT_MODEL, SentenceEncoder
 from sbert.labels import LabelKind, LabelSet, LabelSettings, load_labels, make_label_set
@@ -45,9 +46,11 @@ def sts_score(encoder: SentenceEncoder, rows: pl.DataFrame) -> float:
     return 100 * float(spearmanr((first * second).sum(1), rows["score"].to_numpy()).statistic)
 
 
-def train(labels: LabelSet, settings: TrainingSettings, **more: Any) -> tuple[SentenceEncoder, TrainingResult]:
+def train(
+    labels: LabelSet, settings: TrainingSettings, checkpoints: str | None = None
+) -> tuple[SentenceEncoder, TrainingResult]:
     with tempfile.TemporaryDirectory() as folder:
-        result = train_encoder(DEFAULT_MODEL, labels, settings, folder, **more)
+        result = train_encoder(DEFAULT_MODEL, labels, settings, folder, checkpoints_uri=checkpoints)
         return SentenceEncoder.from_pretrained(result.folder), result
 
 
@@ -57,7 +60,7 @@ def stsb(arguments: argparse.Namespace, recipe: str) -> None:
     scores = []
     for seed in arguments.seeds:
         settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
-        encoder, result = train(labels, settings)
+        encoder, result = train(labels, settings, arguments.checkpoints)
         scores.append(sts_score(encoder, labels.test))
         say(
             case=recipe,
@@ -70,8 +73,69 @@ def stsb(arguments: argparse.Namespace, recipe: str) -> None:
     say(case=recipe, median=round(statistics.median(scores), 2))
 
 
+class Clock(TrainerCallback):
+    """Wall and processor seconds of each step, batches included."""
+
+    def __init__(self) -> None:
+        self.wall: list[float] = []
+        self.processor: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.wall.append(time.perf_counter())
+        self.processor.append(time.process_time())
+
+    def pairs_per_second(self) -> tuple[float, float]:
+        """By the median step of a wall clock, and of the processor's; the first steps warm up."""
+        return tuple(32 / float(np.median(np.diff(times[2:]))) for times in (self.wall, self.processor))  # type: ignore[return-value]
+
+
 def speed(arguments: argparse.Namespace) -> None:
-    """Pairs a second of both trainers on the same batches: cosine loss as reference, our recipe, and our plain settings."""
+    """Pairs a second of both trainers on the same batches, in turns; median steps, as the machine may not be idle."""
+    from sbert.training.batches import BatchPlan, Grouping
+    from sbert.training.trainer import EncoderTrainer
+
+    labels = load_labels(f"{arguments.data}/stsb-en-*.csv", STS_SETTINGS)
+    plan = BatchPlan(
+        np.zeros((labels.train.height, 2), dtype=np.int64), None, grouping=Grouping.RANDOM, batch_size=32, seed=0
+    )
+    rows = labels.train[np.concatenate(plan.batches(0))[: arguments.steps * 32]]
+    without_dev = LabelSet(**{**vars(labels), "dev": labels.dev.head(0)})
+    recipe = RECIPES["scored_pairs"].model_dump()
+    variants: dict[str, dict[str, Any]] = {
+        "recipe scored_pairs": {},
+        "all weights, dropout 0.1": {"dropout": 0.1, "freeze": "nothing"},
+        "all weights, dropout 0.1, float32": {"dropout": 0.1, "freeze": "nothing", "bf16": False},
+    }
+    original = EncoderTrainer.__init__
+    rates: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(arguments.rounds):
+        clock = Clock()
+        _theirs(rows, arguments.steps, clock)
+        rates.setdefault("sentence-transformers' trainer, float32", []).append(clock.pairs_per_second())
+        for name, changes in variants.items():
+            clock = Clock()
+
+            def timed(self: Any, *given: Any, callbacks: list[Any], clock: Clock = clock, **more: Any) -> None:
+                original(self, *given, callbacks=[*callbacks, clock], **more)
+
+            EncoderTrainer.__init__ = timed  # type: ignore[method-assign]
+            settings = TrainingSettings.model_validate({**recipe, **changes, "max_steps": arguments.steps})
+            train(without_dev, settings)
+            EncoderTrainer.__init__ = original  # type: ignore[method-assign]
+            rates.setdefault(f"ours, {name}", []).append(clock.pairs_per_second())
+    reference = [statistics.median(column) for column in zip(*next(iter(rates.values())), strict=True)]
+    for name, found in rates.items():
+        wall, processor = (statistics.median(column) for column in zip(*found, strict=True))
+        say(
+            case=name,
+            pairs_per_second=round(wall, 1),
+            pairs_per_processor_second=round(processor, 1),
+            times_wall=round(wall / reference[0], 2),
+            times_processor=round(processor / reference[1], 2),
+        )
+
+
+def _theirs(rows: pl.DataFrame, steps: int, clock: Clock) -> None:
     import torch
     from datasets import Dataset
     from sentence_transformers import (
@@ -79,60 +143,34 @@ def speed(arguments: argparse.Namespace) -> None:
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
     )
-    from sentence_transformers.sentence_transformer.losses import CoSENTLoss, CosineSimilarityLoss
-    from transformers import TrainerCallback
+    from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
     from sbert.pretrained import locate_model
-    from sbert.training.batches import BatchPlan, Grouping
 
-    labels = load_labels(f"{arguments.data}/stsb-en-*.csv", STS_SETTINGS)
-    rows = labels.train
-    plan = BatchPlan(np.zeros((rows.height, 2), dtype=np.int64), None, grouping=Grouping.RANDOM, batch_size=32, seed=0)
-    order = np.concatenate(plan.batches(0))[: arguments.steps * 32]
-    without_dev = LabelSet(**{**vars(labels), "dev": labels.dev.head(0)})
-
-    class Clock(TrainerCallback):  # the first steps warm up
-        began = 0.0
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 5:
-                self.began = time.monotonic()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.ended = time.monotonic()
-
-    for loss_class in (CoSENTLoss, CosineSimilarityLoss):
-        model = SentenceTransformer(str(locate_model(DEFAULT_MODEL)), device="cpu")
-        with tempfile.TemporaryDirectory() as folder:
-            clock = Clock()
-            SentenceTransformerTrainer(
-                model=model,
-                args=SentenceTransformerTrainingArguments(
-                    output_dir=folder, per_device_train_batch_size=32, max_steps=arguments.steps, report_to="none",
-                    save_strategy="no", use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False,
-                    batch_sampler=lambda dataset, batch_size, **_: torch.utils.data.BatchSampler(
-                        torch.utils.data.SequentialSampler(dataset), batch_size, drop_last=True
-                    ),
+    model = SentenceTransformer(str(locate_model(DEFAULT_MODEL)), device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        SentenceTransformerTrainer(
+            model=model,
+            args=SentenceTransformerTrainingArguments(
+                output_dir=folder, per_device_train_batch_size=32, max_steps=steps, report_to="none", save_strategy="no",
+                use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False, logging_strategy="no",
+                batch_sampler=lambda dataset, batch_size, **_: torch.utils.data.BatchSampler(
+                    torch.utils.data.SequentialSampler(dataset), batch_size, drop_last=True
                 ),
-                train_dataset=Dataset.from_dict({name: rows[order][name].to_list() for name in labels.columns}),
-                loss=loss_class(model),
-                callbacks=[clock],
-            ).train()  # fmt: skip
-        say(
-            case="sentence-transformers, float32",
-            loss=loss_class.__name__,
-            pairs_per_second=round(32 * (arguments.steps - 5) / (clock.ended - clock.began), 1),
-        )
-    recipe = RECIPES["scored_pairs"].model_dump()
-    variants: dict[str, dict[str, Any]] = {
-        "ours, recipe": {},
-        "ours, all weights, dropout 0.1": {"dropout": 0.1, "freeze": "nothing"},
-        "ours, all weights, dropout 0.1, float32": {"dropout": 0.1, "freeze": "nothing", "bf16": False},
-    }
-    for name, changes in variants.items():
-        settings = TrainingSettings.model_validate({**recipe, **changes, "max_steps": arguments.steps})
-        _, result = train(without_dev, settings)
-        say(case=name, pairs_per_second=round(result.rows_per_second, 1))
+            ),
+            train_dataset=Dataset.from_dict({name: rows[name].to_list() for name in ("sentence1", "sentence2", "score")}),
+            loss=CoSENTLoss(model),
+            callbacks=[clock],
+        ).train()  # fmt: skip
+
+
+def few_labels(labels: LabelSet, per_class: int, seed: int) -> LabelSet:
+    """Give so many train rows of each class, drawn by seed; all when 0."""
+    if not per_class:
+        return labels
+    shuffled = labels.train.sort("row_id").sample(fraction=1.0, shuffle=True, seed=seed)
+    few = shuffled.group_by("label", maintain_order=True).head(per_class)
+    return LabelSet(**{**vars(labels), "train": few})
 
 
 def banking(arguments: argparse.Namespace) -> None:
@@ -141,14 +179,10 @@ def banking(arguments: argparse.Namespace) -> None:
     labels = load_labels(f"{arguments.data}/*.csv", classes)
     scores = []
     for seed in arguments.seeds:
-        chosen = labels
-        if arguments.per_class:
-            shuffled = labels.train.sample(fraction=1.0, shuffle=True, seed=seed)
-            few = shuffled.group_by("label", maintain_order=True).head(arguments.per_class)
-            chosen = LabelSet(**{**vars(labels), "train": few})
+        chosen = few_labels(labels, arguments.per_class, seed)
         recipe = "few_per_class" if arguments.per_class else "classes"
         settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
-        encoder, result = train(chosen, settings)
+        encoder, result = train(chosen, settings, arguments.checkpoints)
         known = pl.concat([chosen.train, chosen.dev])
         found = {}
         for name, each in (("before", SentenceEncoder.from_pretrained()), ("after", encoder)):
@@ -170,13 +204,15 @@ def banking(arguments: argparse.Namespace) -> None:
 def continual(arguments: argparse.Namespace) -> None:
     """Learn one domain; score the guard (STS Benchmark test) with and without what keeps old skills."""
     guard = load_labels(f"{arguments.guard}/stsb-en-*.csv", STS_SETTINGS).test
-    labels = load_labels(f"{arguments.data}/*.csv", LabelSettings(max_leakage=1))
+    share = 0.0 if arguments.per_class else 0.1
+    labels = load_labels(f"{arguments.data}/*.csv", LabelSettings(max_leakage=1, dev_share=share))
+    labels = few_labels(labels, arguments.per_class, arguments.seeds[0])
     before = SentenceEncoder.from_pretrained()
     say(case="before", guard=round(sts_score(before, guard), 2), domain=round(domain_accuracy(before, labels), 2))
     settings = RECIPES["continual"].model_copy(update=json.loads(arguments.settings))
     plain = settings.model_copy(update={"continual": TrainingSettings().continual})
     for name, each in (("continual learning off", plain), ("continual learning on", settings)):
-        encoder, _ = train(labels, each)
+        encoder, _ = train(labels, each, arguments.checkpoints)
         say(case=name, guard=round(sts_score(encoder, guard), 2), domain=round(domain_accuracy(encoder, labels), 2))
 
 
@@ -189,16 +225,14 @@ def domain_accuracy(encoder: SentenceEncoder, labels: LabelSet) -> float:
 
 def ndcg_by_query(encoder: SentenceEncoder, folder: Path, k: int = 10) -> np.ndarray:
     corpus, queries = (pl.read_ndjson(folder / f"{name}.jsonl") for name in ("corpus", "queries"))
-    ids = [column for column in corpus.columns if column in {"_id", "id", "doc_id"}][0]
-    query_ids = [column for column in queries.columns if column in {"_id", "id", "query_id"}][0]
     gains: dict[str, dict[str, float]] = {}
     for line in (folder / "qrels.tsv").read_text().splitlines()[1:]:
         parts = line.split("\t")
         gains.setdefault(parts[0], {})[parts[-2]] = max(0.0, float(parts[-1]))
-    names = corpus[ids].cast(pl.String).to_list()
+    names = corpus["_id"].cast(pl.String).to_list()
     scores = unit(encoder.encode(queries["text"])) @ unit(encoder.encode(corpus["text"])).T
     found = []
-    for row, query in enumerate(queries[query_ids].cast(pl.String)):
+    for row, query in enumerate(queries["_id"].cast(pl.String)):
         wanted = gains.get(query, {})
         best = sorted(wanted.values(), reverse=True)[:k]
         ideal = sum(gain / np.log2(place + 2) for place, gain in enumerate(best))
@@ -213,14 +247,11 @@ def domain(arguments: argparse.Namespace) -> None:
     """Learn from a domain's unlabelled texts; nDCG@10 there before and after, with a paired bootstrap interval."""
     folder = Path(arguments.data)
     texts = pl.read_ndjson(folder / "corpus.jsonl")["text"]
-    sentences = (
-        texts.str.split(" . ").explode().str.strip_chars().to_frame("text").filter(pl.col("text").str.len_chars() > 30)
-    )
-    labels = make_label_set(sentences, LabelKind.TEXTS, LabelSettings(test_share=0.0, dev_share=0.0))
+    labels = make_label_set(texts.to_frame("text"), LabelKind.TEXTS, LabelSettings(test_share=0.0, dev_share=0.0))
     before = ndcg_by_query(SentenceEncoder.from_pretrained(), folder)
     settings = RECIPES[arguments.recipe].model_copy(update=json.loads(arguments.settings))
     for seed in arguments.seeds:
-        encoder, _ = train(labels, settings.model_copy(update={"seed": seed}))
+        encoder, _ = train(labels, settings.model_copy(update={"seed": seed}), arguments.checkpoints)
         gain = ndcg_by_query(encoder, folder) - before
         rng = np.random.default_rng(0)
         means = gain[rng.integers(0, len(gain), (10_000, len(gain)))].mean(axis=1)
@@ -242,7 +273,9 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=0, help="banking: labels a class; 0 for all")
     parser.add_argument("--recipe", default="texts", help="domain: which recipe")
     parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
-    parser.add_argument("--steps", type=int, default=40, help="speed: steps of each trainer")
+    parser.add_argument("--steps", type=int, default=20, help="speed: steps of each trainer")
+    parser.add_argument("--rounds", type=int, default=3, help="speed: turns of each trainer")
+    parser.add_argument("--checkpoints", help="folder to resume from when the benchmark is killed")
     parser.add_argument("--settings", default="{}", help="changes of the recipe, as JSON")
     arguments = parser.parse_args()
     if arguments.case in {"stsb", "lora"}:

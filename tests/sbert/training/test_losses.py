@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses as theirs
 from torch import Tensor
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import TrainingError
 from sbert.training import losses as ours
 from tests.tiny_models import save_tiny, tiny_encoder
@@ -103,7 +103,7 @@ def test_softmax_through_the_model_itself(folder: str, model: SentenceTransforme
     """The whole way, texts to loss, with sentence-transformers' forward."""
     texts = [["reset my password", "the cat sat"], ["forgot login", "a train is late"]]
     mine, reference, _, _ = pair("softmax", model)
-    encoder = SentenceEncoder.from_pretrained(folder, device="cpu")
+    encoder = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
     vectors = [torch.from_numpy(encoder.encode(column)) for column in texts]
     labels = torch.tensor([0, 2])
     features = [model.preprocess(column) for column in texts]
@@ -114,7 +114,7 @@ def test_matryoshka_is_sentence_transformers(folder: str, model: SentenceTransfo
     texts = [["reset my password", "the cat sat"], ["forgot login", "a train is late"]]
     reference = theirs.MatryoshkaLoss(model, theirs.CosineSimilarityLoss(model), matryoshka_dims=[D, 16, 8])
     mine = ours.MatryoshkaLoss(ours.CosineLoss(), (D, 16, 8), D)
-    encoder = SentenceEncoder.from_pretrained(folder, device="cpu")
+    encoder = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
     vectors = [torch.from_numpy(encoder.encode(column)) for column in texts]
     labels = torch.tensor([0.9, 0.1])
     expected = reference([model.preprocess(column) for column in texts], labels)
@@ -139,7 +139,7 @@ def test_distillation_to_another_dim_compares_similarities_only() -> None:
 
 def test_tsdae_is_sentence_transformers(folder: str, model: SentenceTransformer) -> None:
     reference = theirs.DenoisingAutoEncoderLoss(model, tie_encoder_decoder=True).eval()
-    encoder = SentenceEncoder.from_pretrained(folder, device="cpu")
+    encoder = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
     mine = ours.TsdaeLoss(encoder).eval()
     mine.decoder.load_state_dict(reference.decoder.state_dict())
     damaged, whole = ["reset password", "cat mat"], ["how do i reset my password", "the cat sat on the mat"]

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from flows.refresh import refresh_embeddings
-from sbert.encoder import SentenceEncoder
+from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import ColumnError, ModelError, SettingsError, TooFewLabelsError
 from sbert.labels import LabelKind, LabelSettings, make_label_set
 from sbert.table import Table
@@ -67,7 +67,7 @@ def test_negatives_come_from_the_current_table(prefect_server: None, tmp_path: P
     refresh_embeddings(str(tmp_path / "raw.jsonl"), str(tmp_path / "table"), model=model, keep_columns=["text"])
     found = read_corpus(Table.open(str(tmp_path / "table")))
     assert sorted(found.texts) == sorted(TEXTS)
-    encoder = SentenceEncoder.from_pretrained(model, device="cpu")
+    encoder = SentenceEncoder.from_pretrained(model, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
     np.testing.assert_allclose(found.vectors_TD, encoder.encode(found.texts), atol=1e-5)
     settings = NegativesSettings(per_anchor=1, relative_margin=0)
     assert mine_negatives(PAIRS, found, encoder, settings).height > 0
@@ -124,7 +124,7 @@ def test_average_of_weights_is_the_interpolation(tmp_path: Path) -> None:
     base = save_tiny(tmp_path, seed=1)
     trained = tiny_encoder(seed=2)
     after = {name: each.clone() for name, each in trained.state_dict().items()}
-    before = SentenceEncoder.from_pretrained(base, device="cpu").state_dict()
+    before = SentenceEncoder.from_pretrained(base, device="cpu", compute_dtype=ComputeDtype.FLOAT32).state_dict()
     average_with(base, trained, 0.75)
     for name, each in trained.state_dict().items():
         if each.is_floating_point():

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import DivergedError, SettingsError, TooFewLabelsError, TrainingError
 from sbert.labels import LabelKind, LabelSet
 from sbert.training import (
@@ -24,6 +24,7 @@ from sbert.training import (
     NegativesSettings,
     Objective,
     StopReason,
+    TrackerKind,
     TrainingProgress,
     TrainingSettings,
     train_encoder,
@@ -58,7 +59,7 @@ def test_training_improves_the_dev_metric_and_says_how(base: str, pairs: LabelSe
     assert result.stop_reason is StopReason.COMPLETED
     assert result.improved
     assert result.dev_best > result.dev_before + 0.05
-    encoder = SentenceEncoder.from_pretrained(result.folder, device="cpu")
+    encoder = SentenceEncoder.from_pretrained(result.folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
     assert default_dev_metric(pairs)(encoder) == pytest.approx(result.dev_best, abs=1e-6)
     devs = [point.values["dev"] for point in result.history if "dev" in point.values]
     assert len(devs) == 4
@@ -74,10 +75,16 @@ def test_training_improves_the_dev_metric_and_says_how(base: str, pairs: LabelSe
 def test_the_folder_is_one_that_sentence_transformers_loads(base: str, pairs: LabelSet, tmp_path: Path) -> None:
     result = train_encoder(base, pairs, TrainingSettings(epochs=2, **FAST), tmp_path)
     assert result.improved
-    ours = SentenceEncoder.from_pretrained(result.folder, device="cpu").encode(TEXTS)
+    ours = SentenceEncoder.from_pretrained(result.folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(
+        TEXTS
+    )
     theirs = SentenceTransformer(result.folder, device="cpu").encode(TEXTS)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    assert not np.allclose(ours, SentenceEncoder.from_pretrained(base, device="cpu").encode(TEXTS), atol=1e-3)
+    assert not np.allclose(
+        ours,
+        SentenceEncoder.from_pretrained(base, device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(TEXTS),
+        atol=1e-3,
+    )
 
 
 CASES = [
@@ -130,9 +137,16 @@ def test_distillation_moves_towards_another_encoder(base: str, tmp_path: Path) -
     labels = toy_labels(LabelKind.TEXTS, dev_share=0.0)
     settings = TrainingSettings(objective=Objective.DISTILLATION, teacher=teacher, epochs=8, **FAST)
     result = train_encoder(base, labels, settings, tmp_path / "out")
-    wanted = SentenceEncoder.from_pretrained(teacher, device="cpu").encode(labels.train["text"])
+    wanted = SentenceEncoder.from_pretrained(teacher, device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(
+        labels.train["text"]
+    )
     distances = [
-        np.linalg.norm(SentenceEncoder.from_pretrained(each, device="cpu").encode(labels.train["text"]) - wanted)
+        np.linalg.norm(
+            SentenceEncoder.from_pretrained(each, device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(
+                labels.train["text"]
+            )
+            - wanted
+        )
         for each in (base, result.folder)
     ]
     assert distances[1] < 0.8 * distances[0]
@@ -225,8 +239,30 @@ def test_adapters_train_few_weights_and_are_merged(
     changed = {name for name in saved if not torch.equal(saved[name], before[name])}
     assert changed
     assert all(".weight" in name and "embeddings" not in name and "LayerNorm" not in name for name in changed)
-    encoder = SentenceEncoder.from_pretrained(result.folder, device="cpu")
+    encoder = SentenceEncoder.from_pretrained(result.folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
     assert default_dev_metric(pairs)(encoder) == pytest.approx(result.dev_best, abs=1e-3)
+
+
+def test_prompt_tuning_becomes_words_of_the_vocabulary(base: str, pairs: LabelSet, tmp_path: Path) -> None:
+    adapter = AdapterSettings(kind=AdapterKind.PROMPT, num_virtual_tokens=4)
+    scores = iter([0.1, 0.9])
+    settings = TrainingSettings(epochs=1, adapter=adapter, **{**FAST, "learning_rate": 0.1})
+    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
+    assert result.num_trainable == 4 * 32
+    saved, before = weights(result.folder), weights(base)
+    words = "embeddings.word_embeddings.weight"
+    num_words = len(before[words])
+    assert len(saved[words]) == num_words + 4
+    assert torch.equal(saved[words][:num_words], before[words])
+    assert all(torch.equal(saved[name], before[name]) for name in before if name != words)
+    encoder = SentenceEncoder.from_pretrained(result.folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
+    ids = encoder.tokenize(["the cat"]).input_ids.tolist()
+    assert ids[1:5] == [num_words, num_words + 1, num_words + 2, num_words + 3]
+    theirs = SentenceTransformer(result.folder, device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(encoder.encode(TEXTS), theirs, atol=1e-5)
+    assert not np.allclose(theirs, SentenceTransformer(base, device="cpu").encode(TEXTS), atol=1e-2)
+    with pytest.raises(TrainingError, match="prompt-tuned before"):
+        train_encoder(result.folder, pairs, settings, tmp_path / "again")
 
 
 def test_prefix_tuning_is_refused(base: str, pairs: LabelSet, tmp_path: Path) -> None:
@@ -260,7 +296,13 @@ def test_weight_averaging_lies_between_base_and_trained(base: str, pairs: LabelS
         torch.testing.assert_close(mixed[name], 0.75 * before[name] + 0.25 * trained[name], rtol=1e-4, atol=1e-6)
 
 
-def test_wrong_combinations_are_refused(base: str, pairs: LabelSet, tmp_path: Path) -> None:
+def test_wrong_combinations_are_refused(
+    base: str, pairs: LabelSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="trackers names wandb, which is not installed"):
+        train_encoder(base, pairs, TrainingSettings(trackers=(TrackerKind.WANDB,)), tmp_path)
+    monkeypatch.undo()
     with pytest.raises(
         TrainingError, match=r"ranking learns from pairs or triplets or nli, the labels are scored_pairs"
     ):
@@ -338,6 +380,7 @@ def test_two_processes_have_the_loss_curve_of_one(base: str, tmp_path: Path) -> 
     assert len(found["losses"]) == len(expected["losses"]) > 10
     np.testing.assert_allclose(found["losses"], expected["losses"], rtol=1e-3, atol=1e-4)
     one_vectors, two_vectors = (
-        SentenceEncoder.from_pretrained(each["folder"], device="cpu").encode(TEXTS) for each in (expected, found)
+        SentenceEncoder.from_pretrained(each["folder"], device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(TEXTS)
+        for each in (expected, found)
     )
     np.testing.assert_allclose(one_vectors, two_vectors, atol=2e-3)
