@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,14 @@ def finish(
     else:
         decision = judgement.decision
         record = _store(job, prepared, result, judgement) if _is_new(decision) else None
-    if decision.promoted and (record is None or record.version != prepared.production.version):
-        assert record is not None
-        registry.promote(record.version, current=prepared.production, reason=decision.reason, run_id=prepared.run_id)
-    version = record.version if record is not None and decision.promoted else prepared.production.version
-    report_uri = None
-    if record is not None:
-        report_uri = registry.file_uri(record.version, REPORT_NAME)
+    version = prepared.production.version
+    if decision.promoted:
+        assert record is not None  # production itself gains nothing over production
+        if record.version != version:  # a killed run may have come this far
+            registry.promote(
+                record.version, current=prepared.production, reason=decision.reason, run_id=prepared.run_id
+            )
+        version = record.version
     return RetrainReport(
         promoted=decision.promoted,
         version=version,
@@ -91,7 +93,7 @@ def finish(
         decision=decision,
         labels=prepared.labels,
         num_new_objects=len(frozenset(prepared.labels.objects) - prepared.known_objects),
-        report_uri=report_uri,
+        report_uri=registry.file_uri(record.version, REPORT_NAME) if record is not None else None,
         run_id=prepared.run_id,
         **(_training_numbers(result) if result is not None else {}),
     )
@@ -105,8 +107,8 @@ def _is_new(decision: Decision) -> bool:
 def _training_numbers(result: TrainingResult) -> dict[str, Any]:
     return {
         "stop_reason": result.stop_reason.value,
-        "dev_before": result.dev_before,
-        "dev_best": result.dev_best,
+        "dev_before": None if math.isnan(result.dev_before) else result.dev_before,
+        "dev_best": None if math.isnan(result.dev_best) else result.dev_best,
         "num_steps": result.num_steps,
     }
 
@@ -121,7 +123,8 @@ def _store(job: RetrainJob, prepared: Prepared, result: TrainingResult, judgemen
         run_id=prepared.run_id,
         run_key=prepared.run_key,
         labels=prepared.labels,
-        settings=job.settings.model_dump(mode="json"),
+        settings=job.settings.model_dump(mode="json")
+        | {"training": job.settings.training_for(prepared.labels.kind).model_dump(mode="json")},
         training={key: value for key, value in result.to_record().items() if key != "folder"},
         decision=judgement.decision.model_dump(mode="json"),
         before=judgement.before.model_dump(mode="json"),

@@ -45,7 +45,7 @@ def train(
     return train_encoder(
         prepared.base,
         labels,
-        job.settings.training,
+        job.settings.training_for(labels.kind),
         folder,
         evaluate_dev=dev_score(job, labels),
         checkpoints_uri=join(prepared.run_uri, prepared.base_fingerprint[:12]),
@@ -54,14 +54,19 @@ def train(
     )
 
 
-def dev_score(job: RetrainJob, labels: LabelSet) -> Callable[[SentenceEncoder], float]:
+def dev_score(job: RetrainJob, labels: LabelSet) -> Callable[[SentenceEncoder], float] | None:
     """Give the function that checkpoints are compared by: the primary metric, on dev rows instead of test rows.
 
+    None when there are no dev rows, as with a few labels a class that all train: then the last checkpoint is the candidate.
+
     Raises:
-        EvaluationError: when there are no dev rows to speak of.
+        EvaluationError: when there is one dev row only.
     """
+    deciding = deciding_labels(job, labels)
+    if deciding.dev.is_empty():
+        return None
     settings = job.settings.evaluation.model_copy(update={"slice_columns": (), "min_test_rows": 2})
-    rows = frozen_set(deciding_labels(job, labels), settings, name="dev", split="dev")
+    rows = frozen_set(deciding, settings, name="dev", split="dev")
     metric = primary_metric(rows, settings)
     return lambda encoder: measure(rows, TextVectors(encoder), settings)[metric].value
 

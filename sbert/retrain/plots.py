@@ -24,7 +24,7 @@ def _data_uri(figure: Figure) -> str:
 
 def curves_picture(history: Sequence[HistoryPoint], dev_before: float, best_step: int) -> str:
     """Draw loss and dev metric over the steps of training."""
-    figure = Figure(figsize=(WIDTH_INCHES, 3.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 3.0))
     for place, (name, title) in enumerate((("loss", "training loss"), ("dev", "dev metric")), start=1):
         axes = figure.add_subplot(1, 2, place)
         points = [(point.step, point.values[name]) for point in history if name in point.values]
@@ -43,7 +43,7 @@ def curves_picture(history: Sequence[HistoryPoint], dev_before: float, best_step
 
 def gains_picture(comparisons: Sequence[Comparison], margin: float) -> str:
     """Draw each comparison's gain with its interval; right of the line is better."""
-    figure = Figure(figsize=(WIDTH_INCHES, 0.9 + 0.45 * len(comparisons)), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 0.9 + 0.45 * len(comparisons)))
     axes = figure.add_subplot()
     places = list(range(len(comparisons), 0, -1))
     for place, item in zip(places, comparisons, strict=True):

@@ -72,7 +72,8 @@ def prepare(job: RetrainJob, run_id: str) -> Prepared:
     versions = registry.versions()
     base = job.base or registry.model_uri(production.version)
     fingerprint = SentenceEncoder.from_pretrained(base).fingerprint if job.base else production.encoder_fingerprint
-    facts = [FORMAT, labels.fingerprint, job.settings.model_dump(mode="json"), job.base and fingerprint]
+    training = job.settings.training_for(labels.kind).model_dump(mode="json")
+    facts = [FORMAT, labels.fingerprint, job.settings.model_dump(mode="json"), training, job.base and fingerprint]
     run_key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     stored = [
         record.version

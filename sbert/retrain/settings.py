@@ -8,7 +8,7 @@ from sbert.errors import SettingsError
 from sbert.evaluation import HELD_OUT, EvaluationSettings
 from sbert.gate import GateSettings
 from sbert.labels import LabelSettings
-from sbert.training import TrainingSettings
+from sbert.training import RECIPES, TrainingSettings
 
 __all__ = ["LabelledSet", "RetrainJob", "RetrainSettings"]
 
@@ -30,7 +30,9 @@ class RetrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: LabelSettings = Field(default_factory=LabelSettings, description="How labels are read and split.")
-    training: TrainingSettings = Field(default_factory=TrainingSettings, description="How the encoder learns.")
+    training: TrainingSettings | None = Field(
+        default=None, description="How the encoder learns; empty for the recipe of the labels' kind."
+    )
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="What is measured.")
     gate: GateSettings = Field(default_factory=GateSettings, description="What a candidate has to prove.")
     guards: tuple[LabelledSet, ...] = Field(
@@ -51,6 +53,10 @@ class RetrainSettings(BaseModel):
         if unknown:
             raise SettingsError(f"gate.tolerances names {unknown}, the guards are {', '.join(names) or 'none'}")
         return self
+
+    def training_for(self, kind: str) -> TrainingSettings:
+        """Give how the encoder learns from a kind of labels."""
+        return self.training or RECIPES.get(kind, TrainingSettings())
 
 
 class RetrainJob(BaseModel):

@@ -1,0 +1,325 @@
+"""The whole retraining on tiny models: labels in, candidate judged, promoted or refused, tables follow."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from prefect.events.clients import AssertingEventsClient
+from prefect.events.worker import EventsWorker
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.refresh import refresh_embeddings
+from flows.retrain import retrain_encoder
+from sbert.encoder import SentenceEncoder
+from sbert.errors import EvaluationError, LabelError, PromotionConflictError, SettingsError
+from sbert.labels import LabelKind
+from sbert.registry import Registry, VersionRecord
+from sbert.retrain import RetrainJob, RetrainReport, RetrainSettings
+from sbert.retrain.prepare import prepare
+from sbert.search import search_table
+from sbert.table import Table
+from sbert.training.losses import CosineLoss
+from tests.sbert.training.toy import toy_rows
+from tests.services import S3Server
+from tests.tiny_models import save_tiny
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+QUICK: dict[str, Any] = {
+    "labels": {"near_duplicate_similarity": 1.0},
+    "training": {"objective": "cosine", "epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "bf16": False},
+    "evaluation": {"num_resamples": 300, "num_permutations": 100, "speed_texts": 0, "perturbations": ["typos"]},
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def emitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Any]]]:
+    """Capture the events that flows emit on their way out; the function gives ours, in order."""
+    AssertingEventsClient.reset()
+    worker = EventsWorker.instance(AssertingEventsClient)
+    monkeypatch.setattr(EventsWorker, "instance", lambda *_: worker)
+
+    def ours() -> list[Any]:
+        worker.drain()
+        events = [event for client in AssertingEventsClient.all for event in client.events]
+        return [event for event in events if event.event.startswith("sbert.")]
+
+    yield ours
+    worker.drain()
+
+
+def settings(**other: Any) -> RetrainSettings:
+    merged = {name: {**QUICK.get(name, {}), **other.pop(name, {})} for name in {*QUICK, *set(other) & set(QUICK)}}
+    return RetrainSettings.model_validate({**merged, **other})
+
+
+def write_split(folder: Path, rows: pl.DataFrame, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows.write_ndjson(folder / f"{name}.jsonl")
+
+
+def labels(folder: Path, *, shuffled: bool = False) -> str:
+    """Write labels with given splits; `shuffled` spoils what is trained on, and never what decides."""
+    for name, num_rows, seed in (("train", 128, 0), ("dev", 40, 1), ("test", 80, 2)):
+        rows = toy_rows(LabelKind.SCORED_PAIRS, num_rows, seed)
+        if shuffled and name != "test":
+            rows = rows.with_columns(pl.col("score").shuffle(seed=3))
+        write_split(folder, rows, name)
+    return str(folder)
+
+
+def retrain(labels_uri: object, models_uri: object, **options: Any) -> RetrainReport:
+    chosen = options.pop("settings", settings())
+    return retrain_encoder(labels_uri=str(labels_uri), models_uri=str(models_uri), settings=chosen, **options)
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory, base: str, prefect_server: None) -> tuple[Path, RetrainReport]:
+    """A planted good candidate: labels that say what the held-out rows say."""
+    folder = tmp_path_factory.mktemp("good")
+    return folder, retrain(labels(folder / "labels"), folder / "models", base=base)
+
+
+def test_a_good_candidate_is_promoted(promoted: tuple[Path, RetrainReport], base: str) -> None:
+    folder, report = promoted
+    assert report.promoted, report.reason
+    assert (report.version, report.previous, report.candidate) == ("v0002", "v0001", "v0002")
+    assert report.primary_metric == "spearman"
+    assert report.after > report.before + 0.1
+    assert report.decision.primary.low > 0
+    registry = Registry(str(folder / "models"))
+    production = registry.production()
+    assert production is not None
+    assert production.version == "v0002"
+    stored = registry.version("v0002")
+    loaded = SentenceEncoder.from_pretrained(str(folder / "models"))
+    assert loaded.fingerprint == stored.encoder_fingerprint == report.decision.candidate_fingerprint
+    assert registry.version("v0001").encoder_fingerprint == SentenceEncoder.from_pretrained(base).fingerprint
+    assert not list((folder / "models/_runs").rglob("*.safetensors"))  # checkpoints are gone once it is decided
+
+
+def test_the_report_is_beside_the_version_and_names_both_fingerprints(promoted: tuple[Path, RetrainReport]) -> None:
+    folder, report = promoted
+    html = (folder / "models/v0002/report.html").read_text()
+    assert report.report_uri == str(folder / "models/v0002/report.html")
+    for expected in (
+        report.decision.production_fingerprint,
+        report.decision.candidate_fingerprint,
+        report.decision.primary.rows_fingerprint[:16],
+        report.labels.fingerprint,
+        "data:image/png;base64,",
+        "promoted",
+    ):
+        assert expected in html
+    card = (folder / "models/v0002/model/README.md").read_text()
+    assert "library_name: sentence-transformers" in card
+
+
+def test_what_was_decided_is_not_decided_again_until_there_are_new_labels(
+    promoted: tuple[Path, RetrainReport], base: str, tmp_path: Path
+) -> None:
+    folder, first = promoted
+    again = retrain(folder / "labels", folder / "models", base=base)
+    assert (again.promoted, again.decided_before, again.version) == (False, True, "v0002")
+    assert again.reason.startswith(f"nothing new: these labels and settings were decided on in run {first.run_id}")
+    assert [found.version for found in Registry(str(folder / "models")).versions()] == ["v0001", "v0002"]
+
+
+def test_a_bad_candidate_is_refused(tmp_path: Path, base: str, emitted: Callable[[], list[Any]]) -> None:
+    report = retrain(labels(tmp_path / "labels", shuffled=True), tmp_path / "models", base=base)
+    assert not report.promoted
+    assert (report.version, report.previous) == ("v0001", "v0001")
+    assert "no proven gain" in report.reason
+    assert SentenceEncoder.from_pretrained(str(tmp_path / "models")).fingerprint == (
+        report.decision.production_fingerprint
+    )
+    [event] = emitted()
+    assert event.event == "sbert.model.rejected"
+    assert event.resource.id == f"sbert.registry.{tmp_path / 'models'}"
+    assert (event.payload["promoted"], event.payload["version"], event.payload["reason"]) == (
+        False, "v0001", report.reason,
+    )  # fmt: skip
+
+
+def test_promotion_is_announced_and_the_table_follows(
+    tmp_path: Path, base: str, emitted: Callable[[], list[Any]]
+) -> None:
+    models, table, raw = str(tmp_path / "models"), str(tmp_path / "table"), tmp_path / "raw"
+    write_split(raw, pl.DataFrame({"id": ["a", "b"], "text": ["the cat sat on mat", "a train is late"]}), "texts")
+    job = RetrainJob(labels_uri=labels(tmp_path / "labels"), models_uri=models, base=base, settings=settings())
+    assert prepare(job, "first").production.version == "v0001"  # an empty registry gets its first version
+    refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models)
+    assert Table.open(table).encoder.model == f"{models}/v0001/model"
+    report = retrain(job.labels_uri, models)
+    assert report.promoted
+    [event] = emitted()
+    assert event.event == "sbert.model.promoted"
+    payload = event.payload
+    assert payload["model_uri"] == f"{models}/v0002/model"
+    assert (payload["promoted"], payload["version"], payload["after"]) == (True, "v0002", report.after)
+    kept = refresh_embeddings(raw_uri=str(raw), table_uri=table)  # without --model a table keeps its encoder
+    assert (kept.version, kept.num_rows_read) == (0, 0)
+    assert search_table(Table.open(table), "the cat sat on mat", 1)[0].id == "a"  # and its readers theirs
+    refreshed = refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models)
+    assert (refreshed.version, refreshed.num_rows_encoded, refreshed.num_rows_carried) == (1, 2, 0)
+    encoder = Table.open(table).encoder
+    assert encoder.model == payload["model_uri"]
+    assert encoder.model_fingerprint == report.decision.candidate_fingerprint == payload["candidate_fingerprint"]
+
+
+def test_a_guard_that_would_suffer_keeps_production(tmp_path: Path, base: str) -> None:
+    """The guard holds the skill that the labels teach away: there, what the labels call alike is called unlike."""
+    guard = toy_rows(LabelKind.SCORED_PAIRS, 120, seed=9).with_columns(score=1.0 - pl.col("score"))
+    write_split(tmp_path / "guard", guard, "test")
+    write_split(tmp_path / "guard", guard.head(20).with_columns(pl.col("sentence1") + " x"), "train")
+    guards = [{"name": "old-skill", "uri": str(tmp_path / "guard"), "labels": {"near_duplicate_similarity": 1.0}}]
+    report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base, settings=settings(guards=guards))
+    assert not report.promoted
+    assert report.decision.primary.low > 0
+    assert "guard old-skill: spearman drops by" in report.reason
+    assert Registry(str(tmp_path / "models")).version("v0002").was_accepted is False
+
+
+def test_no_dev_improvement_keeps_production_and_says_so(tmp_path: Path, base: str) -> None:
+    still = settings(training={"learning_rate": 1e-12, "epochs": 1})
+    report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base, settings=still)
+    assert (report.promoted, report.version, report.candidate) == (False, "v0001", None)
+    assert "no checkpoint was better on dev than the encoder that training began with" in report.reason
+    assert "v0001 stays" in report.reason
+    assert report.before == report.after
+
+
+def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint_and_production(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, steps = CosineLoss.forward, []
+
+    def diverging(*args: Any) -> Any:
+        steps.append(1)
+        return real(*args) * (math.nan if len(steps) > 20 else 1.0)
+
+    monkeypatch.setattr(CosineLoss, "forward", diverging)
+    report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base)
+    assert (report.promoted, report.version, report.stop_reason) == (False, "v0001", "nan_loss")
+    assert report.reason.startswith("the loss became NaN: training stopped")
+    candidate = Registry(str(tmp_path / "models")).version("v0002")
+    assert not candidate.was_accepted
+    stored = SentenceEncoder.from_pretrained(str(tmp_path / "models/v0002"))
+    assert np.isfinite(stored.encode(["the cat"])).all()
+
+
+def test_a_training_that_fails_is_a_failure_and_keeps_production(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CosineLoss, "forward", lambda *_: torch.tensor(math.nan, requires_grad=True))
+    arguments = ["retrain", labels(tmp_path / "labels"), str(tmp_path / "models"), "--base", base, "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--settings", json.dumps(QUICK)])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["kind"] == "DivergedError"
+    production = Registry(str(tmp_path / "models")).production()
+    assert production is not None
+    assert production.version == "v0001"
+
+
+def test_a_run_killed_before_promotion_is_finished_without_training(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "promote", killed_after_first(killed))
+        with pytest.raises(KeyboardInterrupt):
+            retrain(labels(tmp_path / "labels"), models, base=base)
+    assert [found.version for found in Registry(str(models)).versions()] == ["v0001", "v0002"]
+    with monkeypatch.context() as patch:
+        patch.setattr("sbert.retrain.judge.train_encoder", killed)  # not called again
+        report = retrain(tmp_path / "labels", models, base=base)
+    assert (report.promoted, report.version) == (True, "v0002")
+
+
+def killed_after_first(killed: Callable[..., None]) -> Callable[..., Any]:
+    """Let the first version of a registry become production, and nothing after it."""
+    real = Registry.promote
+
+    def promote(self: Registry, version: str, **options: Any) -> Any:
+        return real(self, version, **options) if options["current"] is None else killed()
+
+    return promote
+
+
+def test_a_promotion_that_came_second_is_an_error_and_keeps_the_version(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(str(tmp_path / "models"))
+    from sbert.retrain import finish as library
+
+    real = library.finish
+
+    def overtaken(*args: Any) -> RetrainReport:
+        other = registry.add(
+            VersionRecord(version="", encoder_fingerprint="other", dim=32, base="b", run_id="other"), Path(base)
+        )
+        registry.promote(other.version, current=registry.production(), reason="better", run_id="other run")
+        return real(*args)
+
+    monkeypatch.setattr("tasks.retrain.finish", overtaken)
+    with pytest.raises(
+        PromotionConflictError, match=r"another promotion made v0002 production first \(run other run\)"
+    ):
+        retrain(labels(tmp_path / "labels"), registry.uri, base=base)
+    production = registry.production()
+    assert production is not None
+    assert production.version == "v0002"
+    assert registry.version("v0003").was_accepted
+
+
+def test_what_cannot_be_decided_is_refused_before_training(tmp_path: Path, base: str) -> None:
+    models = tmp_path / "models"
+    write_split(tmp_path / "texts", toy_rows(LabelKind.TEXTS, 100), "all")
+    with pytest.raises(
+        SettingsError, match="plain texts do not say which of two encoders is better: name a labelled set"
+    ):
+        retrain(tmp_path / "texts", models, base=base)
+    with pytest.raises(EvaluationError, match="held-out: 80 test rows, at least 200 are needed"):
+        retrain(labels(tmp_path / "few"), models, base=base, settings=settings(evaluation={"min_test_rows": 200}))
+    one_class = toy_rows(LabelKind.CLASSES, 100).with_columns(label=pl.lit("only"))
+    write_split(tmp_path / "one", one_class, "all")
+    with pytest.raises(LabelError, match="one class"):
+        retrain(tmp_path / "one", models, base=base)
+    write_split(tmp_path / "three", toy_rows(LabelKind.CLASSES, 3), "all")
+    with pytest.raises(LabelError, match="rows to train on"):
+        retrain(tmp_path / "three", models, base=base)
+    assert not models.exists()
+
+
+@pytest.mark.s3
+def test_the_same_on_s3_by_the_command_line(tmp_path: Path, base: str, s3: S3Server, s3_bucket: str) -> None:
+    client = s3.filesystem()
+    client.put(labels(tmp_path / "labels"), f"{s3_bucket}/labels", recursive=True)
+    options = json.dumps(QUICK)
+    arguments = ["retrain", f"{s3_bucket}/labels", f"{s3_bucket}/models", "--base", base, "--settings", options]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert {"promoted", "version", "primary_metric", "before", "after", "reason"} <= set(report)
+    assert (report["promoted"], report["version"], report["primary_metric"]) == (True, "v0002", "spearman")
+    assert client.exists(f"{s3_bucket}/models/{report['candidate']}/report.html")
+    listing = json.loads(CliRunner().invoke(app, ["models", f"{s3_bucket}/models", "--json"]).stdout)
+    assert (listing["production"], len(listing["versions"])) == (report["version"], 2)
+    again = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert (again["decided_before"], again["version"]) == (True, report["version"])

@@ -1,0 +1,121 @@
+"""Evaluating an encoder: frozen rows, metrics of every kind of label, slices, robustness."""
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+
+from sbert.encoder import SentenceEncoder
+from sbert.errors import EvaluationError, SettingsError
+from sbert.evaluation import EvaluationSettings, evaluate, frozen_set
+from sbert.evaluation.kinds import PRIMARY_METRICS
+from sbert.labels import LabelKind, LabelSettings, make_label_set
+from tests.sbert.training.toy import toy_labels, toy_rows
+from tests.tiny_models import tiny_encoder
+
+QUICK = EvaluationSettings(num_resamples=200, num_permutations=100, speed_texts=16, min_test_rows=4)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SentenceEncoder:
+    return tiny_encoder()
+
+
+@pytest.mark.parametrize("kind", list(PRIMARY_METRICS))
+def test_every_kind_has_its_metrics(encoder: SentenceEncoder, kind: LabelKind) -> None:
+    rows = frozen_set(toy_labels(kind, 200), QUICK)
+    found = evaluate(encoder, [rows], QUICK).summary.sets["held-out"]
+    assert (found.kind, found.primary_metric, found.num_rows) == (kind.value, PRIMARY_METRICS[kind], rows.rows.height)
+    for value in found.metrics.values():
+        assert value.low <= value.value <= value.high or value.low == value.high
+        assert 0 <= value.value <= 4
+    assert set(found.robustness) == {"clean", "typos", "lower_case", "upper_case", "truncation", "word_order"}
+    assert found.robustness["clean"] == pytest.approx(found.metrics[found.primary_metric].value)
+    assert found.robustness["lower_case"] == pytest.approx(found.robustness["clean"])  # the tokenizer lower-cases
+
+
+def test_spearman_is_scipys(encoder: SentenceEncoder) -> None:
+    rows = frozen_set(toy_labels(LabelKind.SCORED_PAIRS), QUICK).rows
+    left, right = encoder.encode(rows["sentence1"]), encoder.encode(rows["sentence2"])
+    expected = spearmanr((left * right).sum(axis=1), rows["score"].to_numpy()).statistic
+    found = evaluate(encoder, [frozen_set(toy_labels(LabelKind.SCORED_PAIRS), QUICK)], QUICK)
+    assert found.summary.sets["held-out"].metrics["spearman"].value == pytest.approx(expected)
+
+
+def test_the_probe_is_a_logistic_regression_on_frozen_vectors(encoder: SentenceEncoder) -> None:
+    chosen = frozen_set(toy_labels(LabelKind.CLASSES, 500), QUICK)
+    train, rows = encoder.encode(chosen.train["text"]), encoder.encode(chosen.rows["text"])
+    plain = LogisticRegression(C=1e3, max_iter=5_000).fit(train, chosen.train["label"].to_list())
+    expected = plain.score(rows, chosen.rows["label"].to_list())
+    found = evaluate(encoder, [chosen], QUICK.model_copy(update={"probe_strength": 1e3}))
+    assert found.summary.sets["held-out"].metrics["accuracy"].value == pytest.approx(expected, abs=0.1)
+    assert expected > 0.3  # by chance 0.1
+
+
+def test_frozen_rows_do_not_depend_on_reading_order() -> None:
+    rows, settings = toy_rows(LabelKind.SCORED_PAIRS, 200), LabelSettings(near_duplicate_similarity=1.0)
+    one = frozen_set(make_label_set(rows, LabelKind.SCORED_PAIRS, settings), QUICK)
+    two = frozen_set(
+        make_label_set(rows.sample(fraction=1, shuffle=True, seed=1), LabelKind.SCORED_PAIRS, settings), QUICK
+    )
+    assert one.fingerprint == two.fingerprint
+    assert one.rows.equals(two.rows)
+    other = frozen_set(make_label_set(rows.head(190), LabelKind.SCORED_PAIRS, settings), QUICK)
+    assert other.fingerprint != one.fingerprint
+    fewer = QUICK.model_copy(update={"max_test_rows": 5})
+    assert frozen_set(toy_labels(LabelKind.SCORED_PAIRS), fewer).rows.height == 5
+
+
+def test_slices_by_length_and_column(encoder: SentenceEncoder) -> None:
+    settings = QUICK.model_copy(update={"slice_columns": ("label",), "min_slice_rows": 2})
+    found = evaluate(encoder, [frozen_set(toy_labels(LabelKind.CLASSES, 400), settings)], settings)
+    slices = found.summary.sets["held-out"].slices
+    assert {"length: short", "length: middle", "length: long"} < set(slices)
+    by_label = {name: value for name, value in slices.items() if name.startswith("label: topic")}
+    total = sum(value.value * value.num_rows for value in by_label.values())
+    num_rows = sum(value.num_rows for value in by_label.values())
+    assert len(by_label) > 2
+    if num_rows == found.summary.sets["held-out"].num_rows:
+        assert total / num_rows == pytest.approx(found.summary.sets["held-out"].metrics["accuracy"].value)
+
+
+def test_a_column_to_slice_by_that_is_not_there() -> None:
+    settings = QUICK.model_copy(update={"slice_columns": ("country",)})
+    with pytest.raises(SettingsError, match=r"no column \['country'\] to slice by, the labels have text, label"):
+        frozen_set(toy_labels(LabelKind.CLASSES), settings)
+
+
+def test_a_metric_that_the_kind_does_not_have(encoder: SentenceEncoder) -> None:
+    settings = QUICK.model_copy(update={"primary_metric": "bleu"})
+    with pytest.raises(SettingsError, match="primary_metric is 'bleu', scored_pairs have spearman, pearson"):
+        evaluate(encoder, [frozen_set(toy_labels(LabelKind.SCORED_PAIRS), settings)], settings)
+
+
+def test_too_few_rows_to_compare_on() -> None:
+    with pytest.raises(EvaluationError, match=r"held-out: \d+ test rows, at least 5000 are needed"):
+        frozen_set(toy_labels(LabelKind.PAIRS), QUICK.model_copy(update={"min_test_rows": 5000}))
+
+
+def test_plain_texts_cannot_decide(encoder: SentenceEncoder) -> None:
+    with pytest.raises(EvaluationError, match="texts have no labels to measure on"):
+        evaluate(encoder, [frozen_set(toy_labels(LabelKind.TEXTS), QUICK)], QUICK)
+
+
+def test_nli_with_one_label_only() -> None:
+    rows = pl.DataFrame({"premise": [f"a {n}" for n in range(60)], "hypothesis": [f"b {n}" for n in range(60)],
+                         "label": ["neutral"] * 60})  # fmt: skip
+    labels = make_label_set(rows, LabelKind.NLI, LabelSettings(near_duplicate_similarity=1.0, test_share=0.3))
+    with pytest.raises(EvaluationError, match="say neutral: at least two labels"):
+        frozen_set(labels, QUICK)
+
+
+def test_geometry_tells_encoders_apart(encoder: SentenceEncoder) -> None:
+    rows = frozen_set(toy_labels(LabelKind.SCORED_PAIRS), QUICK)
+    found = evaluate(encoder, [rows], QUICK).summary
+    assert found.fingerprint == encoder.fingerprint
+    vectors = encoder.encode(rows.texts())
+    assert found.geometry.num_texts == len(rows.texts()) + 12
+    assert -1 < found.geometry.mean_cosine < 1
+    assert 1 < found.geometry.effective_rank <= vectors.shape[1]
+    assert np.isfinite(found.geometry.uniformity)

@@ -1,0 +1,74 @@
+"""What is stored is what was trained: every module, not only the transformer."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from sbert.encoder import SentenceEncoder
+from sbert.labels import LabelKind, LabelSettings
+from sbert.modules import Dense, Normalize
+from sbert.pooling import Pooling, PoolingMode
+from sbert.registry import Registry
+from sbert.retrain import RetrainJob, RetrainSettings
+from sbert.retrain.finish import finish
+from sbert.retrain.judge import judge, train
+from sbert.retrain.prepare import prepare
+from sbert.training import Objective, TrainingSettings
+from tests.sbert.training.toy import toy_rows
+from tests.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
+
+TEXTS = ["the cat sat on mat", "a train to hamburg is late", "how do i reset my password"]
+
+
+def encoder_with_every_module() -> SentenceEncoder:
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(1)
+    dense = Dense(2 * HIDDEN, 24, activation="torch.nn.modules.activation.Tanh")
+    modes = (PoolingMode.CLS, PoolingMode.MEAN)
+    return SentenceEncoder(
+        tiny_transformer("bert", len(tokenizer)), tokenizer, Pooling(HIDDEN, modes), [dense, Normalize()],
+        max_seq_length=48, prompts={"query": "ask "}, device="cpu",
+    )  # fmt: skip
+
+
+def weights(module: nn.Module) -> np.ndarray:
+    return module.linear.weight.detach().numpy()  # type: ignore[union-attr,no-any-return,operator]
+
+
+def test_storing_and_loading_the_best_checkpoint_restores_every_module(tmp_path: Path) -> None:
+    base = encoder_with_every_module()
+    base.save_pretrained(tmp_path / "base")
+    toy_rows(LabelKind.SCORED_PAIRS, 200).write_ndjson(tmp_path / "labels.jsonl")
+    job = RetrainJob(
+        labels_uri=str(tmp_path / "labels.jsonl"),
+        models_uri=str(tmp_path / "models"),
+        base=str(tmp_path / "base"),
+        settings=RetrainSettings.model_validate(
+            {
+                "labels": LabelSettings(near_duplicate_similarity=1.0, test_share=0.2, dev_share=0.2),
+                "training": TrainingSettings(
+                    objective=Objective.COSINE, epochs=3, batch_size=16, learning_rate=3e-3, bf16=False
+                ),
+                "evaluation": {"num_resamples": 100, "bias": False, "speed_texts": 0, "perturbations": []},
+            }
+        ),
+    )
+    prepared = prepare(job, "run")
+    result = train(job, prepared, tmp_path / "work")
+    assert result.improved
+    trained = SentenceEncoder.from_pretrained(result.folder, device="cpu")
+    report = finish(job, prepared, result, judge(job, prepared, result))
+    assert report.candidate == "v0002"
+    stored = Registry(str(tmp_path / "models")).model_uri("v0002")
+    loaded = SentenceEncoder.from_pretrained(stored, device="cpu")
+    assert loaded.fingerprint == trained.fingerprint == report.decision.candidate_fingerprint
+    assert [type(layer) for layer in loaded.layers] == [Dense, Normalize]
+    assert (loaded.pooling.modes, loaded.max_seq_length, loaded.prompts) == (
+        base.pooling.modes, 48, {"query": "ask "},
+    )  # fmt: skip
+    assert np.abs(weights(loaded.layers[0]) - weights(base.layers[0])).max() > 1e-3  # it learnt, and that was kept
+    theirs = SentenceTransformer(stored, device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(loaded.encode(TEXTS), theirs, atol=1e-5)

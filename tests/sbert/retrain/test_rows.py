@@ -1,0 +1,96 @@
+"""The rows of a retraining: what decides, what guards, and that they stay what they were."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from sbert.errors import LabelError
+from sbert.labels import LabelKind, LabelSettings, load_labels
+from sbert.retrain import LabelledSet, RetrainJob, RetrainSettings
+from sbert.retrain.judge import dev_score
+from sbert.retrain.rows import evaluation_sets, load_unchanged
+from sbert.suggest import SuggestSettings
+from sbert.training import RECIPES, TrainingSettings
+from tests.sbert.training.toy import toy_rows
+from tests.tiny_models import tiny_encoder
+
+LOOSE = LabelSettings(near_duplicate_similarity=1.0, test_share=0.3, dev_share=0.3)
+
+
+def write(path: Path, kind: LabelKind, num_rows: int = 200, seed: int = 0) -> str:
+    toy_rows(kind, num_rows, seed).write_ndjson(path)
+    return str(path)
+
+
+def job(labels_uri: str, **settings: object) -> RetrainJob:
+    chosen = RetrainSettings.model_validate({"labels": LOOSE} | settings)
+    return RetrainJob(labels_uri=labels_uri, models_uri="models", settings=chosen)
+
+
+def test_plain_texts_are_decided_by_a_labelled_set(tmp_path: Path) -> None:
+    sts = LabelledSet(name="sts", uri=write(tmp_path / "sts.jsonl", LabelKind.SCORED_PAIRS), labels=LOOSE)
+    texts = write(tmp_path / "texts.jsonl", LabelKind.TEXTS)
+    asked = job(texts, held_out=sts)
+    labels = load_labels(texts, LOOSE)
+    [deciding] = evaluation_sets(asked, labels)
+    assert (deciding.name, deciding.kind) == ("held-out", LabelKind.SCORED_PAIRS)
+    score = dev_score(asked, labels)
+    assert score is not None
+    assert -1 <= score(tiny_encoder()) <= 1
+
+
+def test_without_dev_rows_the_last_checkpoint_is_the_candidate(tmp_path: Path) -> None:
+    few = LOOSE.model_copy(update={"dev_share": 0.0})
+    uri = write(tmp_path / "few.jsonl", LabelKind.CLASSES)
+    asked = job(uri, labels=few)
+    assert dev_score(asked, load_labels(uri, few)) is None
+
+
+def test_a_kind_of_labels_has_its_recipe() -> None:
+    assert RetrainSettings().training_for(LabelKind.SCORED_PAIRS) == RECIPES["scored_pairs"]
+    assert RetrainSettings().training_for(LabelKind.NLI) == TrainingSettings()
+    own = TrainingSettings(epochs=9)
+    assert RetrainSettings(training=own).training_for(LabelKind.SCORED_PAIRS) == own
+
+
+def test_guards_are_measured_beside_what_decides(tmp_path: Path) -> None:
+    guard = LabelledSet(name="topics", uri=write(tmp_path / "topics.jsonl", LabelKind.CLASSES), labels=LOOSE)
+    pairs = write(tmp_path / "pairs.jsonl", LabelKind.PAIRS)
+    asked = job(pairs, guards=[guard], evaluation={"slice_columns": ["object"]})
+    found = evaluation_sets(asked, load_labels(pairs, LOOSE))
+    assert [(item.name, item.kind) for item in found] == [
+        ("held-out", LabelKind.PAIRS),
+        ("topics", LabelKind.CLASSES),
+    ]
+    assert "object" in found[0].rows.columns
+
+
+def test_labels_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
+    uri = write(tmp_path / "labels.jsonl", LabelKind.PAIRS)
+    fingerprint = load_labels(uri, LOOSE).fingerprint
+    assert load_unchanged(uri, LOOSE, fingerprint).fingerprint == fingerprint
+    with pytest.raises(LabelError, match="the labels changed during the run"):
+        load_unchanged(uri, LOOSE, "another fingerprint")
+
+
+def test_settings_that_cannot_be_meant() -> None:
+    guard = {"name": "sts", "uri": "x"}
+    with pytest.raises(ValidationError, match=r"names \['sts'\] are taken"):
+        RetrainSettings.model_validate({"guards": [guard, guard]})
+    with pytest.raises(ValidationError, match=r"gate.tolerances names \['stss'\], the guards are sts"):
+        RetrainSettings.model_validate({"guards": [guard], "gate": {"tolerances": {"stss": 0.1}}})
+
+
+def undescribed(model: type[BaseModel]) -> list[str]:
+    found = []
+    for name, field in model.model_fields.items():
+        if not field.description:
+            found.append(f"{model.__name__}.{name}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += undescribed(field.annotation)
+    return found
+
+
+def test_every_setting_is_described() -> None:
+    assert [*undescribed(RetrainJob), *undescribed(LabelledSet), *undescribed(SuggestSettings)] == []

@@ -1,0 +1,147 @@
+"""What to label next: each criterion by hand, the choice as a whole, the label format."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from flows.cli import app
+from sbert.encoder import SentenceEncoder
+from sbert.errors import ColumnError, LabelError, SettingsError
+from sbert.labels import LabelKind, LabelSettings, load_labels
+from sbert.suggest import SuggestionKind, SuggestSettings, suggest
+from sbert.suggest.criteria import density, k_center, margin_uncertainty, nearest, neighbor_disagreement, ranked
+from sbert.suggest.suggest import write_suggestions
+from sbert.table import Table
+from tests.sbert.training.toy import toy_labels, toy_rows
+from tests.tiny_models import save_tiny
+
+
+def test_nearest_and_density_by_hand() -> None:
+    angles = np.radians([0.0, 10.0, 25.0, 90.0])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    neighbors, cosines = nearest(vectors, 2)
+    assert neighbors.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
+    assert cosines[0] == pytest.approx(np.cos(np.radians([10.0, 25.0])), abs=1e-6)
+    assert int(np.argmax(density(cosines))) == 1  # in the middle of the others
+    assert int(np.argmin(density(cosines))) == 3
+
+
+def test_disagreement_and_uncertainty_by_hand() -> None:
+    found = neighbor_disagreement(np.array([[1, 2], [0, 2], [0, 1]]), np.array([[2, 1], [0, 3], [3, 4]]))
+    assert found.tolist() == [0.0, pytest.approx(1 - 1 / 3), 1.0]
+    margins = margin_uncertainty(np.array([[0.9, 0.05, 0.05], [0.5, 0.45, 0.05]]))
+    assert margins == pytest.approx([0.15, 0.95])
+    assert ranked(np.array([5.0, 1.0, 3.0])).tolist() == [1.0, 0.0, 0.5]
+
+
+def test_k_center_spreads_and_knows_what_is_labelled() -> None:
+    directions = np.eye(3)[[0, 0, 0, 1, 1, 2]] + 0.01 * np.arange(6)[:, None]
+    vectors = directions.astype(np.float32)
+    assert {k_center(vectors, 3, 0)[at] // 3 for at in (1, 2)} == {1}
+    chosen = k_center(vectors, 3, 0)
+    assert {(0, 0, 0, 1, 1, 2)[at] for at in chosen} == {0, 1, 2}
+    labelled = k_center(vectors, 2, 0, np.array([[0.0, 1.0, 0.0]], dtype=np.float32))
+    assert (0, 0, 0, 1, 1, 2)[labelled[1]] == 2  # the second direction is covered
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, model: str, prefect_server: None) -> Table:
+    from flows.refresh import refresh_embeddings
+
+    folder = tmp_path_factory.mktemp("suggest")
+    texts = toy_rows(LabelKind.TEXTS, 150, seed=5)["text"].to_list()
+    rows = [{"id": str(number), "text": text} for number, text in enumerate([*texts, texts[0]])]
+    (folder / "raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    uri = str(folder / "table")
+    refresh_embeddings(raw_uri=str(folder / "raw.jsonl"), table_uri=uri, model=model, keep_columns=["text"])
+    return Table.open(uri)
+
+
+def test_texts_to_classify(table: Table, model: str) -> None:
+    encoder = SentenceEncoder.from_pretrained(model)
+    candidate = SentenceEncoder.from_pretrained(model)
+    labels = toy_labels(LabelKind.CLASSES, 120)
+    found = suggest(table, 12, encoder=encoder, candidate=candidate, labels=labels)
+    assert found.criteria == ("density", "disagreement", "uncertainty")
+    assert found.rows.columns[:4] == ["text", "label", "id", "source"]
+    assert found.rows.height == found.rows["text"].n_unique() == 12
+    assert found.rows["label"].null_count() == 12
+    assert set(found.rows["disagreement"]) == {0.0}  # the candidate is the same encoder
+    assert not set(found.rows["text"]) & set(labels.train["text"])
+    texts = dict(table.scan().select("id", "text").collect().iter_rows())
+    assert all(texts[row["id"]] == row["text"] for row in found.rows.to_dicts())
+    assert suggest(table, 12, encoder=encoder, candidate=candidate, labels=labels).rows.equals(found.rows)
+
+
+def test_uncertain_texts_come_first(table: Table, model: str) -> None:
+    encoder, labels = SentenceEncoder.from_pretrained(model), toy_labels(LabelKind.CLASSES, 120)
+    only = SuggestSettings(disagreement=0, density=0, shortlist_factor=1)
+    chosen = suggest(table, 10, encoder=encoder, labels=labels, settings=only).rows["uncertainty"]
+    everything = suggest(table, 1_000, encoder=encoder, labels=labels, settings=only).rows["uncertainty"]
+    assert chosen.min() >= everything.sort(descending=True)[9] - 1e-9  # type: ignore[operator]
+
+
+def test_pairs_to_score(table: Table, model: str) -> None:
+    encoder = SentenceEncoder.from_pretrained(model)
+    settings = SuggestSettings(kind=SuggestionKind.SCORED_PAIRS)
+    found = suggest(table, 10, encoder=encoder, labels=toy_labels(LabelKind.SCORED_PAIRS), settings=settings).rows
+    assert found.columns[:3] == ["sentence1", "sentence2", "score"]
+    assert found["score"].null_count() == found.height == 10
+    assert not (found["sentence1"] == found["sentence2"]).any()
+
+
+def test_what_cannot_be_suggested(table: Table, model: str) -> None:
+    encoder = SentenceEncoder.from_pretrained(model)
+    with pytest.raises(ColumnError, match=r"keeps no column 'body' \(kept: text\).*--keep-columns body"):
+        suggest(table, 5, encoder=encoder, settings=SuggestSettings(text_column="body"))
+    with pytest.raises(LabelError, match="the labels are pairs, asked for are classes"):
+        suggest(table, 5, encoder=encoder, labels=toy_labels(LabelKind.PAIRS))
+    with pytest.raises(SettingsError, match="have weight 0: give one a weight, or name labels"):
+        suggest(table, 5, encoder=encoder, settings=SuggestSettings(density=0))
+    with pytest.raises(SettingsError, match="n is 0"):
+        suggest(table, 0, encoder=encoder)
+    with pytest.raises(ValidationError, match="all weights are 0"):
+        SuggestSettings(uncertainty=0, disagreement=0, density=0)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_the_file_is_labels_once_it_is_filled_in(tmp_path: Path, ending: str) -> None:
+    texts = [f"text number {word}" for word in "one two three four five six seven eight nine ten red blue".split()]
+    rows = pl.DataFrame({"text": texts, "label": pl.Series([None] * 12, dtype=pl.String), "id": texts, "density": 0.5})
+    uri = str(tmp_path / f"suggested.{ending}")
+    write_suggestions(rows, uri)
+    read = {"jsonl": pl.read_ndjson, "csv": pl.read_csv, "parquet": pl.read_parquet}[ending](uri)
+    assert read["text"].to_list() == texts
+    with pytest.raises(SettingsError, match="there is such a file, and it may hold labels"):
+        write_suggestions(rows, uri)
+    filled = read.with_columns(label=pl.Series(["a", "b"] * 5 + [None, None]))
+    Path(uri).unlink()
+    write_suggestions(filled, uri)
+    labels = load_labels(uri, LabelSettings(near_duplicate_similarity=1.0, dev_share=0, test_share=0))
+    assert (labels.kind, labels.train.height, labels.num_rejected) == (LabelKind.CLASSES, 10, {"no_label": 2})
+
+
+def test_an_ending_that_is_no_format(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"must end in .jsonl, .csv, .parquet"):
+        write_suggestions(pl.DataFrame({"text": ["a"]}), str(tmp_path / "out.xlsx"))
+
+
+def test_by_the_command_line(table: Table, tmp_path: Path) -> None:
+    target = tmp_path / "todo.jsonl"
+    result = CliRunner().invoke(app, ["suggest", table.uri, str(target), "-n", "7", "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["num_rows"], told["criteria"], told["num_pool"]) == (7, ["density"], 150)
+    assert pl.read_ndjson(target)["text"].n_unique() == 7
+    shown = CliRunner().invoke(app, ["suggest", table.uri, str(tmp_path / "again.csv"), "-n", "3"])
+    assert "3 from 150 texts" in " ".join(shown.stdout.split())
