@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup run ui serve test test-slow check format bench clean
+.PHONY: help setup run ui serve test test-slow test-crash check format bench clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test: setup ## Run the tests
 
 test-slow: setup ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow
+
+test-crash: setup ## Kill, fault and history tests in full (about half an hour)
+	@$(BIN)/python -m pytest -q tests/crash -m "slow or not slow"
 
 check: setup ## Lint, format check, type check
 	@$(BIN)/ruff check .

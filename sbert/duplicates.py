@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sbert.storage import translate_errors
+
 __all__ = ["KeyLedger", "row_keys"]
 
 RECORD = np.dtype([("high", "u8"), ("low", "u8"), ("row", "i8")])
@@ -48,12 +50,14 @@ class KeyLedger:
         records = np.empty(len(keys), dtype=RECORD)
         records["high"], records["low"] = keys[:, 0], keys[:, 1]
         records["row"] = positions
-        self._file.write(records.tobytes())
+        with translate_errors(tempfile.gettempdir()):
+            self._file.write(records.tobytes())
         self._num_rows += len(keys)
 
     def superseded(self) -> npt.NDArray[np.int64]:
         """Give the positions in the stream, ascending, of the rows that another row of the same key replaces."""
-        self._file.flush()
+        with translate_errors(tempfile.gettempdir()):
+            self._file.flush()
         num_slices = max(1, -(-self._num_rows // ROWS_PER_SLICE))
         losers = [self._superseded_in(number, num_slices) for number in range(num_slices)]
         return np.sort(np.concatenate(losers))

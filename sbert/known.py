@@ -104,7 +104,7 @@ class TableIndex:
             low = np.where(is_open & below, half + 1, low)
             high = np.where(is_open & ~below, half, high)
         after, before = np.minimum(low, end - 1), np.maximum(low - 1, first)
-        is_after = self._places[after] - middle <= middle - self._places[before]
+        is_after = self._places[after] - middle < middle - self._places[before]
         return np.where((low < end) & (is_after | (low == first)), after, before)
 
 

@@ -69,7 +69,7 @@ def verify_table(table_uri: str, version: int | None = None) -> Verification:
 
 def _checked(table: Table, shard: TableShard, findings: list[str]) -> Iterator[pa.RecordBatch]:
     """Give the blocks of a shard, noting what is wrong with them."""
-    with open_input(table.shard_uri(shard.name)) as file, pq.ParquetFile(file) as parquet:
+    with open_input(table.shard_uri(shard.name), in_order=False) as file, pq.ParquetFile(file) as parquet:
         findings += _check_footer(table, shard, parquet)
         if parquet.schema_arrow.remove_metadata() != table.arrow_schema:
             return
@@ -155,7 +155,7 @@ def _describe_duplicates(table: Table, shards: list[TableShard], starts: list[in
     for position in repeated[:MAX_NAMED].tolist():
         number = int(np.searchsorted(starts, position, side="right")) - 1
         row = position - starts[number]
-        with open_input(table.shard_uri(shards[number].name)) as file, pq.ParquetFile(file) as parquet:
+        with open_input(table.shard_uri(shards[number].name), in_order=False) as file, pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id"]):
                 if row < batch.num_rows:
                     named.append(f"{tuple(batch.slice(row, 1).to_pylist()[0].values())} in {shards[number].name}")

@@ -95,15 +95,6 @@ def assert_same(table: pl.DataFrame, expected: pl.DataFrame, tolerance: float = 
     np.testing.assert_allclose(matrix(table), matrix(expected), atol=tolerance, rtol=0)
 
 
-def is_same(table: pl.DataFrame, expected: pl.DataFrame) -> bool:
-    """Tell whether two tables are equal."""
-    try:
-        assert_same(table, expected)
-    except AssertionError:
-        return False
-    return True
-
-
 def matrix(table: pl.DataFrame) -> np.ndarray:
     """Give the vectors as a matrix."""
     return np.array(table["embedding"].to_list(), dtype=np.float32)

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from tests.services import S3Server
 
 FAULTS = ("reset", "lost answer", "slow down", "no answer", "cut off")
-SLOW_DOWN = (
-    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>SlowDown</Code><Message>Please reduce your request rate.'
-    b"</Message></Error>"
-)
+DENIED = "denied"
+"""Not among `FAULTS`: what does not pass by itself."""
+ERRORS = {"slow down": ("503 Slow Down", "SlowDown"), DENIED: ("403 Forbidden", "AccessDenied")}
 RST = struct.pack("ii", 1, 0)
 
 
@@ -39,6 +38,8 @@ class Proxy:
     share: float
     """Share of the requests that meet a fault."""
     kinds: tuple[str, ...]
+    calm_requests: int
+    """Requests that pass before there are faults."""
     faults: Counter[str] = field(default_factory=Counter)
     """How often each fault was met."""
     num_requests: int = 0
@@ -61,7 +62,8 @@ class Proxy:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await _body(reader, lines)
         self.num_requests += 1
-        fault = self.chance.choice(self.kinds) if self.chance.random() < self.share else None
+        is_due = self.num_requests > self.calm_requests and self.chance.random() < self.share
+        fault = self.chance.choice(self.kinds) if is_due else None
         if fault is not None:
             self.faults[fault] += 1
         if fault == "reset":
@@ -69,9 +71,8 @@ class Proxy:
         if fault == "no answer":
             await reader.read()  # until the client gives up
             return False
-        if fault == "slow down":
-            answer = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n"
-            writer.write(answer % len(SLOW_DOWN) + (b"" if first.startswith("HEAD ") else SLOW_DOWN))
+        if fault in ERRORS:
+            writer.write(_error(*ERRORS[fault], with_body=not first.startswith("HEAD ")))
             await writer.drain()
             return True
         passed = [line for line in lines if line.lower().split(":")[0] not in {"expect", "connection"}]
@@ -94,6 +95,12 @@ class Proxy:
         answer = await reader.read()
         writer.close()
         return answer
+
+
+def _error(status: str, code: str, *, with_body: bool) -> bytes:
+    body = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{code}, says the proxy</Message></Error>"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
+    return (head + (body if with_body else "")).encode()
 
 
 async def _body(reader: asyncio.StreamReader, lines: list[str]) -> bytes:
@@ -135,10 +142,12 @@ class FaultProxy:
 
 
 @contextlib.contextmanager
-def fault_proxy(server: "S3Server", share: float, kinds: tuple[str, ...] = FAULTS) -> Iterator[FaultProxy]:
-    """Run a proxy in front of `server`."""
+def fault_proxy(
+    server: "S3Server", share: float, kinds: tuple[str, ...] = FAULTS, calm_requests: int = 0
+) -> Iterator[FaultProxy]:
+    """Run a proxy in front of `server`; the first `calm_requests` meet no fault."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.fault_proxy", server.endpoint, str(share), *kinds],
+        [sys.executable, "-m", "tests.crash.fault_proxy", server.endpoint, str(share), str(calm_requests), *kinds],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -157,4 +166,4 @@ def fault_proxy(server: "S3Server", share: float, kinds: tuple[str, ...] = FAULT
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Proxy(sys.argv[1], float(sys.argv[2]), tuple(sys.argv[3:]))))
+    asyncio.run(_serve(Proxy(sys.argv[1], float(sys.argv[2]), tuple(sys.argv[4:]), int(sys.argv[3]))))

@@ -29,11 +29,15 @@ from hypothesis.stateful import (
 )
 
 from sbert.cleaning import CleaningSettings, clean_texts, hash_texts
+from sbert.compact import compact_table
 from sbert.encoder import SentenceEncoder
-from sbert.errors import SettingsError
+from sbert.errors import SettingsError, TableError
 from sbert.records import SPLITS_FOLDER
 from sbert.rollback import roll_back
+from sbert.shards import ShardSettings
 from sbert.table import Table
+from sbert.vacuum import vacuum_table
+from sbert.verify import verify_table
 from tests.crash import corpora
 from tests.crash.points import Strike, watched
 from tests.refreshing import refresh
@@ -125,6 +129,8 @@ class Histories(RuleBasedStateMachine):
         self.splits_by_record: dict[str, Split] = {}
 
     def teardown(self) -> None:
+        if self.versions:
+            assert verify_table(str(self.table)).findings == []
         if self.versions and self.versions[-1].splits == self.wanted():
             scratch = self.folder / "scratch"
             self.refresh(scratch)
@@ -202,8 +208,25 @@ class Histories(RuleBasedStateMachine):
             with pytest.raises(SettingsError, match="already"):
                 roll_back(str(self.table), wanted)
             return
+        shards = Table.open(str(self.table), wanted).shards()
+        if not all((self.table / shard.name).exists() for shard in shards):
+            with pytest.raises(TableError, match="vacuumed"):
+                roll_back(str(self.table), wanted)
+            return
         assert roll_back(str(self.table), wanted).version == len(self.versions)
         self.versions.append(self.versions[wanted])
+
+    @precondition(lambda self: self.versions)
+    @rule(shard_rows=st.sampled_from([6, 12, 1000]))
+    def compact(self, shard_rows: int) -> None:
+        version = compact_table(str(self.table), ShardSettings(shard_rows=shard_rows, row_group_rows=4)).version
+        if version == len(self.versions):
+            self.versions.append(self.versions[-1])
+
+    @precondition(lambda self: self.versions)
+    @rule()
+    def vacuum(self) -> None:
+        vacuum_table(str(self.table), retention_hours=0, apply=True)
 
     # What must hold.
 
@@ -321,5 +344,5 @@ def test_short_histories() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_long_histories() -> None:
-    with hypothesis_profile(examples=150, steps=40) as profile:
+    with hypothesis_profile(examples=60, steps=30) as profile:
         run_state_machine_as_test(Histories, settings=profile)

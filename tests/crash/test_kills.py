@@ -3,8 +3,13 @@
 Real processes are killed, at moments uniform over the run time and at every kind of write to storage.
 """
 
+import json
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +22,17 @@ import pytest
 from sbert.errors import NotATableError
 from sbert.table import Table
 from tests.crash import corpora
-from tests.crash.corpora import SETTINGS, assert_same, contents, copy_folder, is_same
+from tests.crash.corpora import SETTINGS, assert_same, contents, copy_folder
 from tests.crash.forks import Forks, Run
 from tests.crash.points import Strike
 from tests.services import S3Server
 from tests.tiny_models import save_tiny
 
 SCENARIOS = ("full", "incremental", "switch")
-SAMPLE_KILLS = 3
+SAMPLE_KILLS = 2
 KILLS = {"full": 34, "incremental": 33, "switch": 33}
 MAX_KILLS_IN_A_ROW = 3
+FLOW_KILLS = 3
 
 
 @dataclass(frozen=True)
@@ -87,24 +93,19 @@ def prepare(name: str, folder: str, models: tuple[str, str], forks: Forks) -> Sc
     )
 
 
-def killed(scenario: Scenario, table: str, forks: Forks, chance: random.Random) -> str:
-    """Run until a kill hits; say where it did."""
-    for _ in range(20):
-        if chance.random() < 0.5:
-            delay = chance.uniform(0, scenario.seconds)
-            run = forks.start(table=table, **scenario.refresh)
-            time.sleep(delay)
-            run.kill()
-            where = f"{delay:.3f} of {scenario.seconds:.3f} s"
-        else:
-            strike = random_strike(scenario.points, chance)
-            run = forks.start(table=table, strike=strike, **scenario.refresh)
-            where = f"{strike.when} {scenario.points[strike.number]} (point {strike.number})"
-        if run.wait():
-            return where
-        if is_done(scenario, table):
-            return f"too late ({where})"
-    raise AssertionError("no kill hit in 20 attempts")
+def killed(scenario: Scenario, table: str, forks: Forks, chance: random.Random) -> str | None:
+    """Run and kill; say where the kill hit, or None when the run was faster."""
+    if chance.random() < 0.5:
+        delay = chance.uniform(0, scenario.seconds)
+        run = forks.start(table=table, **scenario.refresh)
+        time.sleep(delay)
+        run.kill()
+        where = f"{delay:.3f} of {scenario.seconds:.3f} s"
+    else:
+        strike = random_strike(scenario.points, chance)
+        run = forks.start(table=table, strike=strike, **scenario.refresh)
+        where = f"{strike.when} {scenario.points[strike.number]} (point {strike.number})"
+    return where if run.wait() else None
 
 
 def random_strike(points: list[str], chance: random.Random) -> Strike:
@@ -139,18 +140,28 @@ def check_finishes(scenario: Scenario, table: str, run: Run, records: set[str], 
     outcome = run.outcome()
     assert_same(contents(table), scenario.expected)
     assert outcome.version == scenario.version
+    assert outcome.num_texts_encoded == num_left(scenario, records, done=done)
+
+
+def num_left(scenario: Scenario, records: set[str], *, done: bool) -> int:
+    """Give how many texts are left to encode when the splits of `records` are finished."""
     finished = corpora.union(texts for name, texts in scenario.wanted.items() if name in records)
     left = corpora.union(texts for name, texts in scenario.wanted.items() if name not in records)
-    expected = 0 if done else len(left - finished - scenario.known)
-    assert outcome.num_texts_encoded == expected
+    return 0 if done else len(left - finished - scenario.known)
 
 
 def one_kill(scenario: Scenario, table: str, forks: Forks, chance: random.Random) -> str:
-    if scenario.base is not None:
-        copy_folder(scenario.base, table)
-    places = []
-    for _ in range(chance.choice((1, 1, 1, MAX_KILLS_IN_A_ROW))):
-        places.append(killed(scenario, table, forks, chance))
+    """Kill a run at least once, sometimes the next ones too, and let one finish."""
+    first, attempt = None, 0
+    while first is None:
+        table_now = f"{table}-{attempt}"
+        if scenario.base is not None:
+            copy_folder(scenario.base, table_now)
+        first, attempt = killed(scenario, table_now, forks, chance), attempt + 1
+    table, places = table_now, [first]
+    check_before_or_after(scenario, table)
+    for _ in range(chance.choice((0, 0, 0, MAX_KILLS_IN_A_ROW - 1))):
+        places.append(killed(scenario, table, forks, chance) or "(too late)")
         check_before_or_after(scenario, table)
     records, done = corpora.records(table), is_done(scenario, table)
     run = forks.start(table=table, **scenario.refresh)
@@ -164,7 +175,6 @@ def one_kill(scenario: Scenario, table: str, forks: Forks, chance: random.Random
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_few_kills(tmp_path: Path, models: tuple[str, str], forks: Forks, name: str) -> None:
     scenario = prepare(name, str(tmp_path), models, forks)
-    assert is_same(scenario.expected, scenario.expected)
     chance = random.Random(name)
     for number in range(SAMPLE_KILLS):
         one_kill(scenario, f"{tmp_path}/table-{number}", forks, chance)
@@ -177,9 +187,8 @@ def test_a_hundred_kills(tmp_path: Path, models: tuple[str, str], forks: Forks, 
     scenario = prepare(name, str(tmp_path), models, forks)
     chance = random.Random(f"{name} on disk")
     for number in range(KILLS[name]):
-        table = tmp_path / "table"
-        print(number, one_kill(scenario, str(table), forks, chance))
-        shutil.rmtree(table)
+        print(number, one_kill(scenario, str(tmp_path / "tables/table"), forks, chance))
+        shutil.rmtree(tmp_path / "tables")
 
 
 @pytest.mark.slow
@@ -194,3 +203,54 @@ def test_a_hundred_kills_on_s3(
         scenario = prepare(name, s3_bucket, models, forks)
         for number in range(KILLS[name]):
             print(number, one_kill(scenario, f"{s3_bucket}/table-{number}", forks, chance))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_real_flow_killed(tmp_path: Path, models: tuple[str, str], forks: Forks, name: str) -> None:
+    """The command line with Prefect: the same promises, a few times."""
+    scenario = prepare(name, str(tmp_path), models, forks)
+    chance = random.Random(f"{name} with Prefect")
+    warm_up = time.monotonic()
+    flow_outcome(start_flow(scenario, str(tmp_path / "warm-up")))
+    seconds = time.monotonic() - warm_up
+    for number in range(FLOW_KILLS):
+        table = str(tmp_path / f"table-{number}")
+        if scenario.base is not None:
+            copy_folder(scenario.base, table)
+        process = start_flow(scenario, table)
+        time.sleep(chance.uniform(0.3, 1.0) * seconds)  # the first third is Python's imports
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        check_before_or_after(scenario, table)
+        records, done = corpora.records(table), is_done(scenario, table)
+        found = flow_outcome(start_flow(scenario, table))
+        assert_same(contents(table), scenario.expected)
+        assert found["version"] == scenario.version
+        assert found["num_texts_encoded"] == num_left(scenario, records, done=done)
+
+
+def start_flow(scenario: Scenario, table: str) -> "subprocess.Popen[str]":
+    from prefect.settings import PREFECT_API_URL
+
+    job = scenario.refresh
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "flows.cli", "refresh", job["raw"], table, "--model", job["model"],
+            "--settings", json.dumps(job["settings"]), "--json",
+        ],
+        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or "", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def flow_outcome(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    found: dict[str, Any] = json.loads(output)
+    return found

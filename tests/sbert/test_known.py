@@ -117,3 +117,45 @@ def test_what_was_added_is_found(batches: list[list[int]], wanted: list[int], ga
             found.embeddings[found.found], vectors_of([number for number in wanted if number in added])
         )
         vectors.close()
+
+
+def test_of_several_places_the_one_near_the_others_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts 0 and 1 are everywhere; a block of one region reads the row groups of that region only."""
+    regions = [[0, 1, *range(10 * region, 10 * region + 4)] for region in range(1, 7)]
+    vectors = KnownVectors(DIM, run_file_bytes=2**20)
+    first = write_shard(tmp_path / "a", [number for region in regions[:3] for number in region], row_group_rows=6)
+    second = write_shard(tmp_path / "b", [number for region in regions[3:] for number in region], row_group_rows=6)
+    vectors.add_shards([first, second])
+    read: list[tuple[int, int]] = []
+    real = vectors._group
+    monkeypatch.setattr(vectors, "_group", lambda number, group: read.append((number, group)) or real(number, group))
+    for place, region in enumerate(regions):
+        found = vectors.find(hashes_of([f"text {number}" for number in region]))
+        np.testing.assert_array_equal(found.embeddings, vectors_of(region))
+        assert read == [divmod(place, 3)]
+        read.clear()
+    vectors.close()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    parts=st.lists(st.lists(st.integers(0, 20), max_size=30), min_size=1, max_size=4),
+    wanted=st.lists(st.integers(0, 25), min_size=1, max_size=30),
+)
+def test_a_place_is_one_of_the_texts_places(parts: list[list[int]], wanted: list[int]) -> None:
+    index = known.TableIndex()
+    where: dict[int, list[int]] = {}
+    for number, part in enumerate(parts):
+        for row, text in enumerate(part):
+            where.setdefault(text, []).append((number << 32) | row)
+    keys = [np.array(part, dtype=np.uint64) for part in parts]
+    index.add(keys, [(np.int64(n) << 32) | np.arange(len(part), dtype=np.int64) for n, part in enumerate(parts)])
+    asked = np.zeros((len(wanted), 2), dtype=np.uint64)
+    asked[:, 0] = wanted
+    places = index.find(asked.view(np.uint8))
+    single = [where[text][0] for text in wanted if len(where.get(text, ())) == 1]
+    for text, place in zip(wanted, places.tolist(), strict=True):
+        assert place in where.get(text, [-1])
+        if single and text in where:
+            middle = int(np.median(single))
+            assert abs(place - middle) == min(abs(other - middle) for other in where[text])
