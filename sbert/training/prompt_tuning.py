@@ -60,9 +60,7 @@ def add_virtual_tokens(encoder: SentenceEncoder, count: int, seed: int) -> Sente
     )
     # A class of its own would put its own template back when it is loaded.
     make: Any = transformers.PreTrainedTokenizerFast
-    tokenizer = make(
-        tokenizer_object=backend, model_max_length=old.model_max_length, **old.special_tokens_map
-    )
+    tokenizer = make(tokenizer_object=backend, model_max_length=old.model_max_length, **old.special_tokens_map)
     transformer: Any = encoder.transformer
     num_words = transformer.get_input_embeddings().num_embeddings
     transformer.resize_token_embeddings(max(num_words, backend.get_vocab_size()), mean_resizing=False)

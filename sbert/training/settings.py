@@ -199,7 +199,5 @@ class TrainingSettings(BaseModel):
         if self.objective is Objective.TSDAE and self.mini_batch_size is not None:
             raise SettingsError("gradient caching (mini_batch_size) has nothing to cache for TSDAE: leave it empty")
         if self.objective is Objective.TSDAE and self.continual.distill_weight:
-            raise SettingsError(
-                "TSDAE encodes damaged texts, which have no teacher: set continual.distill_weight to 0"
-            )
+            raise SettingsError("TSDAE encodes damaged texts, which have no teacher: set continual.distill_weight to 0")
         return self
