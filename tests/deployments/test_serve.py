@@ -48,10 +48,8 @@ def test_all_deployments_are_there_and_the_night_is_scheduled(served: Stack) -> 
     found = served.deployments()
     assert set(found) == NAMES
     for deployment in found.values():
-        assert (deployment["concurrency_limit"], deployment["concurrency_options"]["collision_strategy"]) == (
-            1,
-            "ENQUEUE",
-        )
+        assert deployment["global_concurrency_limit"]["limit"] == 1
+        assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     nightly = found["nightly-refresh"]["id"]
 
     def scheduled() -> list[dict[str, object]] | None:
