@@ -74,8 +74,9 @@ def plan_markdown(plan: Plan, name: str) -> str:
     more = len(plan.build) - len(shown)
     sections = [
         f"# {escaped(name)}",
-        f"`{escaped(plan.raw_uri)}` → `{escaped(plan.table_uri)}`, version "
-        f"{'new' if plan.base_version is None else plan.base_version}, encoder `{escaped(plan.encoder.model)}`",
+        f"`{escaped(plan.raw_uri)}` → `{escaped(plan.table_uri)}`, "
+        f"{'a new table' if plan.base_version is None else f'version {plan.base_version}'}, "
+        f"encoder `{escaped(plan.encoder.model)}`",
         markdown_table(("splits", "count"), rows),
     ]
     if shown:
