@@ -54,7 +54,7 @@ def trend_report(table_uri: str, *, price_per_hour: float | None = None) -> str:
 
 def _plots(runs: list[Run], price_per_hour: float | None) -> list[tuple[str, str, str]]:
     """Give (title, what is seen, picture) of each plot."""
-    unit = "machine hours" if price_per_hour is None else f"cost at {price_per_hour:g} per hour"
+    unit = "machine hours" if price_per_hour is None else f"money, at {price_per_hour:g} per hour"
     return [
         ("Volume", "Rows in the table, and what became of the rows read in each run.", _plot(runs, _volume)),
         ("Rates", "Rows read and texts encoded per second of the whole run.", _plot(runs, _rates)),
@@ -81,7 +81,7 @@ def _plot(runs: list[Run], draw: Callable[[Axes, list[Run]], None]) -> str:
     draw(axes, runs)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
+    if axes.get_legend() is None and axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     figure.autofmt_xdate()
     image = io.BytesIO()
@@ -161,6 +161,9 @@ def _drift(axes: Axes, runs: list[Run]) -> None:
     axes.axhline(0.1, color="gray", linewidth=0.5)
     axes.axhline(0.25, color="gray", linewidth=0.5)
     axes.set_ylim(bottom=0)
+    axes.legend(
+        fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False
+    )  # right: another axis
     right = axes.twinx()
     cosines = [item["cosine"] if item else float("nan") for item in drift]
     right.plot(_when(runs), cosines, "k.--", linewidth=0.8)

@@ -97,7 +97,7 @@ def test_the_page_has_every_plot_and_runs_nothing_that_came_from_data(table: Pat
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "default-src 'none'" in page
     assert "2026-01-03 00:00:00" in page
-    assert "cost at 2.5 per hour" in page
+    assert "money, at 2.5 per hour" in page
 
 
 def test_runs_of_other_versions_of_this_program_are_read_too(table: Path) -> None:
