@@ -20,20 +20,22 @@ ADVICE = {
     "that are finished.",
     StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). The table is as it was before; "
     "the next run goes on from the splits that are finished.",
-    StateType.CANCELLED: "Stopped by a person. The table is as it was before; the next run goes on from the splits that are "
+    StateType.CANCELLING: "Stopped by a person. The table is as it was before; the next run goes on from the splits that are "
     "finished.",
 }
+"""Cancelled runs have their hook called while they are still being cancelled."""
 
 
 def leave_trace(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
     """Leave a Markdown artifact at the run."""
-    markdown = failure_markdown(str(flow.name), str(flow_run.name), state)
     with get_client(sync_client=True) as client:
+        run_name = str(client.read_flow_run(flow_run.id).name)  # a worker knows the name that the run began with
+        markdown = failure_markdown(str(flow.name), run_name, state)
         client.create_artifact(
             ArtifactCreate(
                 key="what-happened",
                 type="markdown",
-                description=f"{flow_run.name}: {state.name}",
+                description=f"{run_name}: {state.name}",
                 data=markdown,
                 flow_run_id=flow_run.id,
             )
