@@ -20,8 +20,8 @@ ADVICE = {
     "that are finished.",
     StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). The table is as it was before; "
     "the next run goes on from the splits that are finished.",
-    StateType.CANCELLING: "Stopped by a person. The table is as it was before; the next run goes on from the splits that are "
-    "finished.",
+    StateType.CANCELLING: "Stopped by a person. The table is as it was before; the next run goes on from the splits "
+    "that are finished.",
 }
 """Cancelled runs have their hook called while they are still being cancelled."""
 
