@@ -16,8 +16,8 @@ from tasks.markdown import escaped
 __all__ = ["HOOKS", "leave_trace"]
 
 ADVICE = {
-    StateType.FAILED: "The table is as it was before. Remedy what the message says; the next run goes on from the splits "
-    "that are finished.",
+    StateType.FAILED: "Nothing half-done is in the table: it is as the message says, else as it was before. Remedy what the "
+    "message says; the next run goes on from the splits that are finished.",
     StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). The table is as it was before; "
     "the next run goes on from the splits that are finished.",
     StateType.CANCELLING: "Stopped by a person. The table is as it was before; the next run goes on from the splits "

@@ -74,7 +74,7 @@ def test_the_trace_of_a_failure_is_escaped_and_redacted(monkeypatch: pytest.Monk
     shown = failure_markdown("refresh-embeddings", "refresh <b>", state)
     assert "> &lt;script&gt;alert(1)&lt;/script&gt; &#124; *** # heading" in shown
     assert "# refresh &lt;b&gt;: Failed" in shown
-    assert "The table is as it was before" in shown
+    assert "Nothing half-done is in the table" in shown
 
 
 @pytest.fixture
