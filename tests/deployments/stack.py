@@ -139,7 +139,8 @@ def stack(folder: Path, **environment: str) -> Iterator[Stack]:
     )
     running = Stack(process, folder, f"http://127.0.0.1:{port}/api")
     printed: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process, running.lines, printed), daemon=True).start()
+    reader = threading.Thread(target=_read, args=(process, running.lines, printed), daemon=True)
+    reader.start()
     try:
         deadline = time.monotonic() + READY_SECONDS
         while not any(line.startswith("ready after") for line in running.lines):
@@ -158,10 +159,12 @@ def stack(folder: Path, **environment: str) -> Iterator[Stack]:
                 child.kill()
             process.kill()
             process.wait()
+        reader.join(10)
 
 
 def _read(process: subprocess.Popen[str], lines: list[str], printed: "queue.SimpleQueue[str]") -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(line)
-        printed.put(line)
+    with process.stdout:
+        for line in process.stdout:
+            lines.append(line)
+            printed.put(line)
