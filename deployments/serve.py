@@ -26,6 +26,8 @@ DATA = HERE.parent / "data"
 POOL = "sbert"
 START_SECONDS = 300
 STOP_SECONDS = 30
+CALL_ATTEMPTS = 20
+BUSY = 503
 
 
 def main() -> int:
@@ -59,7 +61,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("stopping", flush=True)
         return 0
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     finally:
@@ -132,11 +134,19 @@ def _replace_automations(api: str) -> None:
 
 
 def _call(url: str, body: Any = None, method: str | None = None) -> Any:
+    """Ask the server; again when it says that it is busy."""
     content = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, content, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        content = answer.read()
-        return json.loads(content) if content else None
+    for attempt in range(1, CALL_ATTEMPTS + 1):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                found = answer.read()
+                return json.loads(found) if found else None
+        except urllib.error.HTTPError as error:
+            if error.code != BUSY or attempt == CALL_ATTEMPTS:
+                raise
+            time.sleep(2)
+    raise AssertionError
 
 
 def _wait_for(running: list[tuple[str, subprocess.Popen[bytes]]], url: str) -> None:
