@@ -55,7 +55,8 @@ class EncodingSettings(BaseModel):
     )
     compute_dtype: ComputeDtype | None = Field(
         default=None,
-        description="Type the encoder computes in; empty for the table's own, float32 for a new table.",
+        description="Type the encoder computes in; empty for the table's own, for a new table the fastest that gives the "
+        "vectors of float32.",
     )
     normalize: bool | None = Field(
         default=None,

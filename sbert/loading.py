@@ -1,13 +1,17 @@
 """The encoder of this process: loaded once, shared by every thread that builds splits."""
 
+import logging
 import threading
 
 from pydantic import BaseModel, ConfigDict
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.hardware import use_available_cpus
 from sbert.quality import PROBE_TEXTS, check_not_collapsed, check_vectors
 
 __all__ = ["EncoderSpec", "load_encoder"]
+
+log = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _loaded: dict["EncoderSpec", SentenceEncoder] = {}
@@ -20,7 +24,7 @@ class EncoderSpec(BaseModel):
 
     model: str
     max_seq_length: int | None = None
-    compute_dtype: ComputeDtype = ComputeDtype.FLOAT32
+    compute_dtype: ComputeDtype | None = None
     normalize: bool | None = None
 
 
@@ -33,6 +37,7 @@ def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
     """
     with _lock:
         if spec not in _loaded:
+            use_available_cpus()
             encoder = SentenceEncoder.from_pretrained(
                 spec.model,
                 max_seq_length=spec.max_seq_length,
@@ -43,5 +48,6 @@ def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
             check_vectors(probe, dim=encoder.dim, normalized=encoder.normalizes, what=spec.model)
             check_not_collapsed(probe, what=spec.model)
             _loaded.clear()
-            _loaded[spec] = encoder
+            _loaded[spec] = _loaded[spec.model_copy(update={"compute_dtype": encoder.compute_dtype})] = encoder
+            log.info("%s: %s, %s", spec.model, encoder.compute_dtype, encoder.chosen_runner.reason)
         return _loaded[spec]

@@ -108,7 +108,7 @@ def encoder_spec(job: RefreshJob, table: Table | None) -> EncoderSpec:
     return EncoderSpec(
         model=model,
         max_seq_length=encoding.max_seq_length or (inherited.max_seq_length if inherited else None),
-        compute_dtype=encoding.compute_dtype or ComputeDtype(inherited.compute_dtype if inherited else "float32"),
+        compute_dtype=encoding.compute_dtype or (ComputeDtype(inherited.compute_dtype) if inherited else None),
         normalize=encoding.normalize if encoding.normalize is not None else (inherited is None or inherited.normalized),
     )
 
@@ -213,7 +213,10 @@ def make_plan(job: RefreshJob) -> Plan:
     table = find_table(table_uri)
     objects = list_objects(job.raw_uri)
     spec = encoder_spec(job, table)
-    info = encoder_info(spec, load_encoder(spec), settings.encoding)
+    encoder = load_encoder(spec)
+    # Every worker computes in the type that was found best here, whatever it would choose for itself.
+    spec = spec.model_copy(update={"compute_dtype": encoder.compute_dtype})
+    info = encoder_info(spec, encoder, settings.encoding)
     if table is not None:
         check_same_encoder(job, table, info)
     rows = rows_fingerprint(info.fingerprint, settings)

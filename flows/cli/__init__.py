@@ -9,6 +9,7 @@ import logging
 from flows.cli import (  # noqa: F401  (each adds its command)
     backfill,
     changes,
+    doctor,
     inspect,
     models,
     refresh,

@@ -34,6 +34,9 @@ PROBE = (*PROBE_TEXTS, " ".join(PROBE_TEXTS), " ".join(reversed(PROBE_TEXTS * 4)
 class Runner(Protocol):
     """Cuts tokenized texts into batches, and computes one batch."""
 
+    side_by_side: bool
+    """Whether several threads may compute batches at once."""
+
     def cut(self, tokens: TokenizedTexts, sequences: npt.NDArray[np.int64], token_budget: int) -> Iterator[Any]:
         """Give batches, each with the numbers of its ``sequences``."""
         ...

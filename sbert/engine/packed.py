@@ -57,6 +57,8 @@ class _Layer:
 class PackedRunner:
     """Runs an encoder of the BERT family on packed tokens."""
 
+    side_by_side = True
+
     def __init__(
         self, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList, *, pad_id: int, device: torch.device
     ) -> None:

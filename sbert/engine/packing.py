@@ -130,7 +130,7 @@ def _best_row(counts: Ints, length: int, max_width: int) -> tuple[int, list[int]
     """Give width and lengths of the row for a sequence of `length` that costs least a token that is not padding."""
     narrowest = -(-length // WIDTH_STEP) * WIDTH_STEP
     best, best_cost = (narrowest, [length]), np.inf
-    for width in range(narrowest, max(narrowest, min(max_width, narrowest + MAX_WIDER * WIDTH_STEP)) + 1, WIDTH_STEP):
+    for width in range(narrowest, min(max_width, narrowest + MAX_WIDER * WIDTH_STEP) + 1, WIDTH_STEP):
         pattern = _pattern(counts, length, width)
         filled = sum(pattern)
         cost = width * (LINEAR_COST + ATTENTION_COST + ATTENTION_COST_OF_WIDTH * width) / filled

@@ -27,6 +27,9 @@ class PaddedBatch:
 class PaddedRunner:
     """Runs an encoder's own forward pass."""
 
+    side_by_side = False
+    """Nothing promises that what transformers wraps around a forward pass is safe in several threads."""
+
     def __init__(
         self, forward: Callable[[Tensor, Tensor | None, int], Tensor], *, pad_id: int, device: torch.device
     ) -> None:

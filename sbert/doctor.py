@@ -1,0 +1,150 @@
+"""What an encoder will do on this machine, why, and how fast it is: measured, not assumed.
+
+The one idea: the ways of computing that this machine has are run in turn over the same texts for a few seconds each, and
+each is compared with plain float32. What is chosen should be the fastest of those that give the same vectors.
+"""
+
+import platform
+import statistics
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
+from sbert.engine.choice import MIN_PROBE_COSINE, PROBE, Runner, least_cosine, run_all
+from sbert.engine.dtype import DTYPE_VARIABLE
+from sbert.engine.workers import compute_batches, num_workers
+from sbert.hardware import available_cpus, cpu_features, has_fast_bfloat16, use_available_cpus
+
+__all__ = ["Diagnosis", "Measured", "diagnose"]
+
+TEXTS = tuple(PROBE) * 16
+"""Some 10,000 tokens, in texts of 3 to a few hundred."""
+TOKEN_BUDGET = 2_048
+
+
+class Measured(BaseModel):
+    """One way of computing, tried."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str = Field(description="packed or padded.")
+    compute_dtype: ComputeDtype
+    tokens_per_second: float = Field(description="Median over the rounds, without tokenizing.")
+    least_cosine: float = Field(description="To plain float32, over the probe texts.")
+    chosen: bool
+
+    @property
+    def passes(self) -> bool:
+        """Whether its vectors are those of float32."""
+        return self.least_cosine >= MIN_PROBE_COSINE
+
+
+class Diagnosis(BaseModel):
+    """What was found and what was chosen."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    device: str
+    processor: str
+    features: dict[str, bool] = Field(description="Units for matrix products that the processor has.")
+    num_cpus: int = Field(description="Processors that the container and the affinity mask allow.")
+    num_threads: int
+    num_batches_at_once: int
+    compute_dtype: ComputeDtype
+    path: str
+    reason: str = Field(description="Why this path.")
+    measured: list[Measured]
+
+    @property
+    def advice(self) -> str | None:
+        """Tell when something else than the choice was clearly faster and as good; None when all is well."""
+        chosen = next((way for way in self.measured if way.chosen), None)
+        good = [way for way in self.measured if way.passes]
+        if chosen is None or not good:
+            return None
+        best = max(good, key=lambda way: way.tokens_per_second)
+        if best.tokens_per_second < 1.15 * chosen.tokens_per_second:
+            return None
+        return (
+            f"{best.compute_dtype} ({best.path}) was {best.tokens_per_second / chosen.tokens_per_second:.2f} times as fast "
+            f"as the choice: set {DTYPE_VARIABLE}={best.compute_dtype} for new tables"
+        )
+
+
+@dataclass(frozen=True)
+class _Way:
+    path: str
+    encoder: SentenceEncoder
+    runner: Runner
+    rates: list[float] = field(default_factory=list)
+
+    def run_once(self) -> None:
+        """Encode the texts, and note the rate."""
+        tokens = self.encoder.tokenize(TEXTS)
+        workers = num_workers(self.encoder.device) if self.runner.side_by_side else 1
+        began = time.perf_counter()
+        batches = list(self.runner.cut(tokens, np.arange(len(tokens.lengths)), TOKEN_BUDGET))
+        for _, outcome in compute_batches(self.runner, tokens, batches, workers):
+            if isinstance(outcome, Exception):
+                raise outcome
+            outcome.cpu()
+        self.rates.append(int(tokens.lengths.sum()) / (time.perf_counter() - began))
+
+
+def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
+    """Load a model as a refresh would, and measure the ways of computing it for about `seconds` in all.
+
+    Raises:
+        ModelError: when the model cannot be loaded.
+    """
+    use_available_cpus()
+    chosen = SentenceEncoder.from_pretrained(model)
+    others = {ComputeDtype.FLOAT32} | ({ComputeDtype.BFLOAT16} if has_fast_bfloat16(chosen.device) else set())
+    encoders = [chosen] + [
+        SentenceEncoder.from_pretrained(model, compute_dtype=dtype, device=chosen.device)
+        for dtype in sorted(others - {chosen.compute_dtype})
+    ]
+    ways = [_Way("padded", encoder, encoder.plain_runner()) for encoder in encoders]
+    ways += [
+        _Way("packed", encoder, encoder.chosen_runner.runner)
+        for encoder in encoders
+        if encoder.chosen_runner.name == "packed"
+    ]
+    for way in ways:
+        way.run_once()
+        way.rates.clear()  # the first round warms up
+    stop = time.monotonic() + seconds
+    while not ways[-1].rates or time.monotonic() < stop:
+        for way in ways:
+            way.run_once()
+    plain = next(way for way in ways if way.encoder.compute_dtype is ComputeDtype.FLOAT32)
+    reference_SD = run_all(plain.runner, chosen.tokenize(PROBE), chosen.dim, TOKEN_BUDGET)
+    return Diagnosis(
+        model=model,
+        device=str(chosen.device),
+        processor=torch.cuda.get_device_name() if chosen.device.type == "cuda" else platform.machine(),
+        features=cpu_features(),
+        num_cpus=available_cpus(),
+        num_threads=torch.get_num_threads(),
+        num_batches_at_once=num_workers(chosen.device) if chosen.chosen_runner.runner.side_by_side else 1,
+        compute_dtype=chosen.compute_dtype,
+        path=chosen.chosen_runner.name,
+        reason=chosen.chosen_runner.reason,
+        measured=[
+            Measured(
+                path=way.path,
+                compute_dtype=way.encoder.compute_dtype,
+                tokens_per_second=round(statistics.median(way.rates), 1),
+                least_cosine=least_cosine(
+                    run_all(way.runner, way.encoder.tokenize(PROBE), chosen.dim, TOKEN_BUDGET), reference_SD
+                ),
+                chosen=way.encoder is chosen and way.path == chosen.chosen_runner.name,
+            )
+            for way in ways
+        ],
+    )

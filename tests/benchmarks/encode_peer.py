@@ -1,0 +1,91 @@
+"""One way of encoding, as a process that waits for orders: so that ways that need different packages can take turns.
+
+Started by `encode.py`. Reads a JSON object a line: the first names the way and its texts, each further one a case to encode;
+answers with seconds, or with the file of vectors that was asked for.
+"""
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+warnings.simplefilter("ignore")
+
+Encode = Callable[[list[str]], np.ndarray]
+
+
+def load(way: str, model: str, batch_size: int) -> Encode:
+    """Load a way: ``ours``, ``ours-float32``, or sentence-transformers' ``st-float32``, ``st-bfloat16``, ``openvino-…``, ``onnx``."""
+    if way.startswith("ours"):
+        from sbert import SentenceEncoder
+        from sbert.encoder import ComputeDtype
+        from sbert.hardware import use_available_cpus
+
+        use_available_cpus()
+        dtype = ComputeDtype(way.removeprefix("ours-")) if "-" in way else None
+        return SentenceEncoder.from_pretrained(model, compute_dtype=dtype).encode
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    options: dict[str, Any] = {}
+    if way == "st-bfloat16":
+        options = {"model_kwargs": {"torch_dtype": torch.bfloat16}}
+    elif way == "onnx":
+        options = {"backend": "onnx", "model_kwargs": {"provider": "CPUExecutionProvider"}}
+    elif way == "openvino-int8":
+        options = {"backend": "openvino", "model_kwargs": {"file_name": "openvino_model_qint8_quantized.xml"}}
+    elif way.startswith("openvino"):
+        precision = {"openvino-float32": "f32", "openvino-bfloat16": "bf16"}[way]
+        options = {"backend": "openvino", "model_kwargs": {"ov_config": {"INFERENCE_PRECISION_HINT": precision}}}
+    encoder = SentenceTransformer(model, device="cpu", local_files_only=True, **options)
+    return lambda texts: encoder.encode(texts, batch_size=batch_size)
+
+
+def export(model: str, folder: str) -> None:
+    """Write the model with the files that the ONNX and OpenVINO backends read, statically quantized int8 among them."""
+    from optimum.intel import OVQuantizationConfig
+    from sentence_transformers import SentenceTransformer, export_static_quantized_openvino_model
+
+    SentenceTransformer(model, device="cpu", backend="onnx", model_kwargs={"export": True}).save(folder)
+    openvino = SentenceTransformer(model, device="cpu", backend="openvino", model_kwargs={"export": True})
+    openvino.save(folder)
+    calibration = [line["text"] for line in map(json.loads, sys.stdin)]
+    import datasets
+
+    export_static_quantized_openvino_model(
+        SentenceTransformer(folder, device="cpu", backend="openvino"),
+        quantization_config=OVQuantizationConfig(num_samples=len(calibration)),
+        model_name_or_path=folder,
+        dataset_name=None,
+        dataset=datasets.Dataset.from_dict({"text": calibration}),
+    )
+
+
+def main() -> None:
+    """Serve one way until the input ends."""
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # whatever libraries print must not be taken for an answer
+    order = json.loads(sys.stdin.readline())
+    with Path(order["texts"]).open(encoding="utf-8") as file:
+        cases: dict[str, list[str]] = json.load(file)
+    began = time.perf_counter()
+    encode = load(order["way"], order["model"], order["batch_size"])
+    print(json.dumps({"seconds": time.perf_counter() - began}), file=answers, flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        texts = cases[order["case"]][: order.get("count")]
+        began = time.perf_counter()
+        vectors = encode(texts)
+        answer = {"seconds": time.perf_counter() - began, "count": len(texts)}
+        if order.get("save"):
+            np.save(order["save"], vectors)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    export(sys.argv[2], sys.argv[3]) if sys.argv[1:2] == ["export"] else main()
