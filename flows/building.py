@@ -59,18 +59,18 @@ def build_splits(
     )
     results: list[BuildResult] = []
     done: SimpleQueue[PrefectFuture[list[BuildResult]]] = SimpleQueue()
-    num_running = 0
+    num_submitted = 0
     with SplitProgress(len(planned)) as progress:
         first_split = builder.num_splits_done if builder else 0
         try:
-            while waiting or num_running:
-                while waiting and num_running < engine.concurrency:
+            while waiting or num_submitted:
+                while waiting and num_submitted < engine.most_submitted:
                     assignment = Assignment(waiting.popleft(), context)
                     engine.submit(embed_splits, {"assignment": assignment}).add_done_callback(done.put)
-                    num_running += 1
+                    num_submitted += 1
                 with contextlib.suppress(Empty):
                     results += done.get(timeout=PROGRESS_SECONDS).result()
-                    num_running -= 1
+                    num_submitted -= 1
                 if builder is not None:
                     progress.update(builder.num_splits_done - first_split, builder.num_rows_done)
                 else:

@@ -105,6 +105,11 @@ class Engine:
         """Threads of the encoder in a worker process; None when splits are built in this process."""
         return None if self.settings.kind is EngineKind.LOCAL else self.settings.cpus_per_worker
 
+    @property
+    def most_submitted(self) -> int:
+        """Tasks that may be submitted at once: as many again as workers wait their turn, where no one else needs them."""
+        return self.concurrency if self.settings.address is not None else 2 * self.concurrency
+
     def submit(self, task: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:
         """Hand a task to a worker.
 
