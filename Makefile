@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup run ui test test-slow test-crash check format bench clean
+.PHONY: help setup run ui serve test test-slow test-crash check format bench clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ run: setup ## Embed the sample corpus and search it
 
 ui: setup ## Start the Prefect UI on http://127.0.0.1:4200
 	@PREFECT_SERVER_API_PORT=4200 $(BIN)/prefect server start --host 127.0.0.1
+
+serve: setup ## Start a Prefect server, a worker and all deployments; Ctrl-C stops them
+	@$(BIN)/python deployments/serve.py
 
 test: setup ## Run the tests
 	@$(BIN)/python -m pytest -q

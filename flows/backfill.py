@@ -9,7 +9,9 @@ from typing import Annotated
 
 from prefect import flow
 
-from flows.parameters import AllowDrop, Concurrency, DryRun, RawUri, TableUri, form
+from flows.engines import EngineSettings
+from flows.hooks import HOOKS
+from flows.parameters import AllowDrop, Concurrency, DryRun, EngineChoice, RawUri, TableUri, form
 from flows.running import run_job
 from sbert.job import RefreshJob, RefreshSettings
 from sbert.report import RefreshReport
@@ -18,7 +20,7 @@ from sbert.selection import Selection
 __all__ = ["backfill_embeddings"]
 
 
-@flow(name="backfill-embeddings", flow_run_name="backfill {table_uri}", persist_result=False)
+@flow(name="backfill-embeddings", flow_run_name="backfill {table_uri}", persist_result=False, **HOOKS)
 def backfill_embeddings(
     raw_uri: RawUri,
     table_uri: TableUri,
@@ -67,6 +69,7 @@ def backfill_embeddings(
     concurrency: Concurrency = 2,
     allow_drop: AllowDrop = False,
     dry_run: DryRun = False,
+    engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
     settings: Annotated[
         RefreshSettings,
         form(title="Settings", description="Columns, cleaning, encoding, sizes: as in the table's refresh."),
@@ -93,4 +96,4 @@ def backfill_embeddings(
         selection=chosen,
         force=force,
     )
-    return run_job(job, concurrency=concurrency, dry_run=dry_run)
+    return run_job(job, concurrency=concurrency, dry_run=dry_run, engine=engine)

@@ -1,12 +1,13 @@
 """Hand splits to workers, show how far they are, and stop them cleanly."""
 
+import contextlib
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from queue import Empty, SimpleQueue
 from typing import Self
 
-from prefect.futures import PrefectFuture, as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.utilities.annotations import quote
+from prefect.futures import PrefectFuture
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,14 +18,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from flows.engines import Engine
 from sbert.build import BuildContext, BuildResult, builder_for
-from sbert.errors import StorageError
+from sbert.groups import group_splits
 from sbert.plan import PlannedSplit
-from tasks.embed import embed_split
+from tasks.embed import Assignment, embed_splits
 from tasks.report import open_progress, show_progress
 
 __all__ = ["build_splits"]
 
+PROGRESS_SECONDS = 0.5
+"""Wait between two looks at how far local threads are."""
 ARTIFACT_SECONDS = 2.0
 """Least time between two updates of the progress in the UI."""
 
@@ -32,52 +36,53 @@ ARTIFACT_SECONDS = 2.0
 def build_splits(
     planned: Sequence[PlannedSplit],
     context: BuildContext,
-    concurrency: int,
+    engine: Engine,
     excluded_ids: Mapping[str, frozenset[str]] | None = None,
 ) -> list[BuildResult]:
-    """Build splits, `concurrency` at once; give their results in no particular order.
+    """Build splits, as many groups at once as the engine has workers; give their results in no particular order.
 
     An object that storage refuses even after retries counts as unreadable, like one that is broken; every other error
     stops the work at once.
     """
     if not planned:
         return []
-    builder = builder_for(context)
-    excluded = excluded_ids or {}
+    context = context.model_copy(update={"worker_threads": engine.worker_threads})
+    builder = builder_for(context) if engine.worker_threads is None else None
+    waiting = deque(
+        group_splits(
+            planned,
+            excluded_ids or {},
+            num_workers=engine.concurrency,
+            max_splits=engine.settings.group_splits,
+            max_bytes=engine.settings.group_bytes,
+        )
+    )
     results: list[BuildResult] = []
-    with (
-        ThreadPoolTaskRunner[BuildResult](max_workers=concurrency) as runner,
-        SplitProgress(len(planned)) as progress,
-    ):
+    done: SimpleQueue[PrefectFuture[list[BuildResult]]] = SimpleQueue()
+    num_submitted = 0
+    with SplitProgress(len(planned)) as progress:
+        first_split = builder.num_splits_done if builder else 0
         try:
-            futures: dict[PrefectFuture[BuildResult], PlannedSplit] = {
-                runner.submit(
-                    embed_split,
-                    {
-                        "planned": item,
-                        "context": quote(context),
-                        "excluded_ids": quote(excluded.get(item.fingerprint, frozenset())),
-                    },
-                ): item
-                for item in planned
-            }
-            for future in as_completed(list(futures)):
-                results.append(_outcome(future, futures[future]))
-                progress.update(len(results), builder.num_rows_done)
+            while waiting or num_submitted:
+                while waiting and num_submitted < engine.most_submitted:
+                    assignment = Assignment(waiting.popleft(), context)
+                    engine.submit(embed_splits, {"assignment": assignment}).add_done_callback(done.put)
+                    num_submitted += 1
+                with contextlib.suppress(Empty):
+                    results += done.get(timeout=PROGRESS_SECONDS).result()
+                    num_submitted -= 1
+                if builder is not None:
+                    progress.update(builder.num_splits_done - first_split, builder.num_rows_done)
+                else:
+                    progress.update(len(results), _rows_of(results))
         except BaseException:
-            builder.stop.set()  # threads cannot be interrupted: they look at this between batches
+            engine.stop(context.run_id)
             raise
     return results
 
 
-def _outcome(future: PrefectFuture[BuildResult], planned: PlannedSplit) -> BuildResult:
-    try:
-        return future.result()
-    except StorageError as error:
-        objects = {span.object.uri for span in planned.split.spans}
-        if error.uri not in objects:
-            raise
-        return BuildResult(planned=planned, broken=dict.fromkeys(objects, str(error)))
+def _rows_of(results: Sequence[BuildResult]) -> int:
+    return sum(result.record.counts.num_rows_read for result in results if result.record is not None)
 
 
 class SplitProgress:

@@ -4,15 +4,34 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-__all__ = ["AllowDrop", "Concurrency", "DryRun", "Model", "RawUri", "TableUri", "form"]
+from flows.engines import EngineSettings
+
+__all__ = [
+    "NO_CREDENTIALS",
+    "AllowDrop",
+    "Concurrency",
+    "DryRun",
+    "EngineChoice",
+    "Model",
+    "RawUri",
+    "TableUri",
+    "form",
+]
 
 
-def form(*, title: str, description: str, **bounds: Any) -> Any:
-    """Describe a flow parameter.
+NO_CREDENTIALS = "^(?!.*://[^/]*@)"
+"""Pattern of a location without ``key:secret@``: the form refuses one before it is stored."""
+
+
+def form(*, title: str, description: str, pattern: str | None = None, **bounds: Any) -> Any:
+    """Describe a flow parameter; `pattern` is checked by the form and the server.
 
     Prefect puts a title and description of its own over those of a `Field`, but leaves the schema's extras alone.
     """
-    return Field(json_schema_extra={"title": title, "description": description}, **bounds)
+    extra: dict[str, Any] = {"title": title, "description": description}
+    if pattern is not None:
+        extra["pattern"] = pattern
+    return Field(json_schema_extra=extra, **bounds)
 
 
 RawUri = Annotated[
@@ -20,12 +39,18 @@ RawUri = Annotated[
     form(
         title="Raw text",
         min_length=1,
+        pattern=NO_CREDENTIALS,
         description="File, folder or glob of raw text, local or s3:// (.jsonl, .csv, .parquet, .txt, plain, .gz or .zst).",
     ),
 ]
 TableUri = Annotated[
     str,
-    form(title="Table", min_length=1, description="Folder of the table, local or s3:// (made if it is not there)."),
+    form(
+        title="Table",
+        min_length=1,
+        pattern=NO_CREDENTIALS,
+        description="Folder of the table, local or s3:// (made if it is not there).",
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -44,4 +69,8 @@ AllowDrop = Annotated[
         title="Allow drop",
         description="Whether the run may drop more of the table's rows or objects than guard.max_drop_share accepts.",
     ),
+]
+EngineChoice = Annotated[
+    EngineSettings,
+    form(title="Engine", description="Where splits are built: threads of this process, a Ray or a Dask cluster."),
 ]

@@ -7,7 +7,9 @@ from typing import Annotated
 
 from prefect import flow
 
-from flows.parameters import AllowDrop, Concurrency, DryRun, Model, RawUri, TableUri, form
+from flows.engines import EngineSettings
+from flows.hooks import HOOKS
+from flows.parameters import AllowDrop, Concurrency, DryRun, EngineChoice, Model, RawUri, TableUri, form
 from flows.running import run_job
 from sbert.job import RefreshJob, RefreshSettings
 from sbert.report import RefreshReport
@@ -15,7 +17,7 @@ from sbert.report import RefreshReport
 __all__ = ["refresh_embeddings"]
 
 
-@flow(name="refresh-embeddings", flow_run_name="refresh {table_uri}", persist_result=False)
+@flow(name="refresh-embeddings", flow_run_name="refresh {table_uri}", persist_result=False, **HOOKS)
 def refresh_embeddings(
     raw_uri: RawUri,
     table_uri: TableUri,
@@ -41,6 +43,7 @@ def refresh_embeddings(
     concurrency: Concurrency = 2,
     allow_drop: AllowDrop = False,
     dry_run: DryRun = False,
+    engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
     settings: Annotated[
         RefreshSettings, form(title="Settings", description="Cleaning, encoding, sizes.")
     ] = RefreshSettings(),  # noqa: B008  (frozen)
@@ -61,4 +64,4 @@ def refresh_embeddings(
         model=model,
         settings=settings.with_source(**columns).allowing_drops(allow_drop),
     )
-    return run_job(job, concurrency=concurrency, dry_run=dry_run)
+    return run_job(job, concurrency=concurrency, dry_run=dry_run, engine=engine)

@@ -13,6 +13,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.hooks import HOOKS
 from sbert.retrain import RetrainJob, RetrainReport, RetrainSettings
 from sbert.training import TrainingResult
 from tasks.announce import announce_decision, report_retrain
@@ -29,7 +30,7 @@ from tasks.retrain import (
 __all__ = ["retrain_encoder"]
 
 
-@flow(name="retrain-encoder", flow_run_name="retrain {models_uri}", persist_result=False)
+@flow(name="retrain-encoder", flow_run_name="retrain {models_uri}", persist_result=False, **HOOKS)
 def retrain_encoder(
     labels_uri: str,
     models_uri: str,

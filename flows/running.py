@@ -4,6 +4,7 @@ Reads as: plan, build the missing splits, settle, publish, report. When another 
 that is killed anywhere is resumed by running again.
 """
 
+import datetime as dt
 import logging
 import time
 import uuid
@@ -13,7 +14,8 @@ from typing import Any
 from prefect.runtime import flow_run
 
 from flows.building import build_splits
-from sbert.build import build_context, close_builder
+from flows.engines import Engine, EngineSettings
+from sbert.build import build_context
 from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
 from sbert.estimate import estimate_plan
@@ -27,7 +29,7 @@ from sbert.settle import Changes
 from sbert.table import Table
 from tasks.plan import plan_refresh
 from tasks.publish import publish_table, settle_splits
-from tasks.report import report_refresh, run_url
+from tasks.report import announce_plan, record_metrics, report_refresh, run_url
 
 __all__ = ["run_job"]
 
@@ -37,18 +39,20 @@ MAX_ATTEMPTS = 5
 """Times that a run plans anew because another run committed first."""
 
 
-def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool) -> RefreshReport:
+def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool, engine: EngineSettings) -> RefreshReport:
     """Do a job, or with `dry_run` only plan it; give what was done, in numbers.
 
     Raises:
         IncompleteError: when objects could not be read; everything else was published, and the error has the report.
         MassDeletionError: when too much would disappear; the error has the plan.
     """
-    began = time.monotonic()
+    began, started = time.monotonic(), dt.datetime.now(dt.UTC)
     run_id = str(flow_run.get_id() or uuid.uuid4())
     operation = "refresh" if job.selection is None else "backfill"
+    workers = Engine(EngineSettings.model_validate(engine), concurrency)
     plan = plan_refresh(job)
     plan_seconds = time.monotonic() - began
+    announce_plan(plan, operation)
     estimate = estimate_plan(plan, plan_seconds)
     if dry_run:
         report = RefreshReport.of_plan(plan)
@@ -56,10 +60,12 @@ def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool) -> RefreshRepor
         check_plan(plan, job)
         with nullcontext() if plan.is_empty else hold_lease(plan.table_uri, run_id, operation):
             facts = {"operation": operation, "run_id": run_id, "stages": {"plan": round(plan_seconds, 3)}}
-            report = carry_out(plan, job, facts, concurrency)
+            report = carry_out(plan, job, facts, workers)
     seconds = round(time.monotonic() - began, 3)
     report = report.model_copy(update={"seconds": seconds, "run_url": run_url(run_id), "estimate": estimate})
     report_refresh(report)
+    if not dry_run:
+        record_metrics(report, started, run_id, workers.settings.kind.value, concurrency)
     if report.broken_objects:
         raise IncompleteError(
             f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, the table keeps their "
@@ -77,7 +83,7 @@ def check_plan(plan: Plan, job: RefreshJob) -> None:
         raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
 
 
-def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, Any], concurrency: int) -> RefreshReport:
+def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, Any], workers: Engine) -> RefreshReport:
     """Build and publish; when another run commits first, plan anew: what was built is taken up."""
     run_id = facts["run_id"]
     read_in_this_run: dict[str, RowCounts] = {}
@@ -86,10 +92,11 @@ def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, Any], concurrency: i
         for attempt in range(1, MAX_ATTEMPTS + 1):
             if attempt > 1 or is_stale(plan):
                 plan = plan_refresh(job)
+                announce_plan(plan, facts["operation"])
                 check_plan(plan, job)
             began = time.monotonic()
             try:
-                changes = build(plan, job.settings, run_id, concurrency)
+                changes = build(plan, job.settings, run_id, workers)
                 read_in_this_run |= {item.fingerprint: item.counts for item in changes.add if item.run_id == run_id}
                 counts = RowCounts.total(read_in_this_run.values()).check(f"run {run_id}")
                 num_bytes_read += sum(planned.split.num_bytes for planned in plan.build)
@@ -111,19 +118,19 @@ def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, Any], concurrency: i
             report = RefreshReport.of_run(plan, changes, counts, run_id=run_id, version=version, num_rows=num_rows)
             return report.model_copy(update={"stage_seconds": stages, "num_bytes_read": num_bytes_read})
     finally:
-        close_builder(run_id)
+        workers.close(run_id)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def build(plan: Plan, settings: RefreshSettings, run_id: str, concurrency: int) -> Changes:
+def build(plan: Plan, settings: RefreshSettings, run_id: str, workers: Engine) -> Changes:
     """Build the missing splits, then once more those slices that have an id of a later slice."""
     context = build_context(plan, settings, run_id)
-    results = build_splits(plan.build, context, concurrency)
+    results = build_splits(plan.build, context, workers)
     changes = settle_splits(plan, results, run_id)
     excluded = duplicate_ids_across_splits(plan, changes)
     if not excluded:
         return changes
     again = [result.planned for result in results if result.planned.fingerprint in excluded]
-    rebuilt = build_splits(again, context, concurrency, excluded)
+    rebuilt = build_splits(again, context, workers, excluded)
     others = [result for result in results if result.planned.fingerprint not in excluded]
     return settle_splits(plan, [*others, *rebuilt], run_id)

@@ -8,6 +8,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.hooks import HOOKS
 from flows.parameters import TableUri, form
 from sbert.compact import Compaction
 from sbert.errors import VerificationError
@@ -30,7 +31,7 @@ class UpkeepReport(BaseModel):
     verification: Verification | None = Field(default=None, description="Rows checked.")
 
 
-@flow(name="upkeep-table", flow_run_name="upkeep {table_uri}", persist_result=False)
+@flow(name="upkeep-table", flow_run_name="upkeep {table_uri}", persist_result=False, **HOOKS)
 def upkeep_table(
     table_uri: TableUri,
     compact: Annotated[bool, form(title="Compact", description="Merge small shards into larger ones.")] = True,

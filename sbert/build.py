@@ -9,22 +9,32 @@ import logging
 import threading
 
 import polars as pl
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.counts import RowCounts
 from sbert.encoder import SentenceEncoder
-from sbert.errors import BrokenObjectError
+from sbert.errors import BrokenObjectError, StorageError
+from sbert.groups import SplitGroup
 from sbert.job import RefreshSettings
 from sbert.known import KnownVectors
 from sbert.loading import EncoderSpec, load_encoder
 from sbert.plan import Plan, PlannedSplit, without_objects
-from sbert.records import RecordedSpan, SplitRecord, rejects_name, write_record
+from sbert.records import RecordedSpan, SplitRecord, find_record, rejects_name, write_record
 from sbert.shards import ShardRecord
 from sbert.storage import join
 from sbert.stream import SplitStream
 from sbert.table import EncoderInfo, Table
 
-__all__ = ["BuildContext", "BuildResult", "SplitBuilder", "build_context", "builder_for", "close_builder"]
+__all__ = [
+    "BuildContext",
+    "BuildResult",
+    "SplitBuilder",
+    "build_context",
+    "builder_for",
+    "close_builder",
+    "stop_builder",
+]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +55,10 @@ class BuildContext(BaseModel):
         description="Shards whose vectors can be carried over: same encoder, in the table or of a finished split."
     )
     have: frozenset[str] = Field(description="Fingerprints of the splits that the table has.")
+    worker_threads: int | None = Field(
+        default=None,
+        description="Threads of the encoder in a worker process; empty when the planning process itself builds.",
+    )
     force: bool = Field(default=False, description="Whether vectors are computed anew.")
 
 
@@ -93,15 +107,61 @@ class SplitBuilder:
         self._index_lock = threading.Lock()
         self._is_indexed = False
         self._num_rows_done = 0
+        self._num_splits_done = 0
 
     @property
     def num_rows_done(self) -> int:
         """Rows that have passed the encoder so far, for showing progress."""
         return self._num_rows_done
 
+    @property
+    def num_splits_done(self) -> int:
+        """Splits that are finished or given up so far, for showing progress."""
+        return self._num_splits_done
+
     def count_rows(self, num_rows: int) -> None:
         """Add to the progress that is shown."""
         self._num_rows_done += num_rows
+
+    def build_group(self, group: SplitGroup, *, attempt: int, is_last_attempt: bool) -> list[BuildResult]:
+        """Build the splits of a group, one after the other.
+
+        Splits that an earlier attempt of this run finished, in this process or in one that died, are found by their
+        records. An object that storage refuses does not hold up the others: it fails the attempt at the group's end
+        when trying again can help, and counts as unreadable when it cannot, or on the last attempt.
+
+        Raises:
+            StorageError: when the table's storage fails, or an object's does and it is not the last attempt.
+            QualityError, InterruptedError: as `build`.
+        """
+        results: list[BuildResult] = []
+        failed: StorageError | None = None
+        may_be_finished = attempt > 1 or self.context.worker_threads is not None
+        for planned in group.splits:
+            excluded_ids = group.excluded_ids.get(planned.fingerprint, frozenset())
+            record = self._finished_in_this_run(planned) if may_be_finished and not excluded_ids else None
+            if record is not None:
+                results.append(BuildResult(planned=planned, built=planned, record=record))
+                self._num_splits_done += 1
+                continue
+            objects = {span.object.uri for span in planned.split.spans}
+            try:
+                results.append(self.build(planned, excluded_ids))
+            except StorageError as error:
+                if error.uri not in objects:
+                    raise
+                if error.transient and not is_last_attempt:
+                    failed = failed or error
+                    continue
+                results.append(BuildResult(planned=planned, broken=dict.fromkeys(objects, str(error))))
+            self._num_splits_done += 1
+        if failed is not None:
+            raise failed
+        return results
+
+    def _finished_in_this_run(self, planned: PlannedSplit) -> SplitRecord | None:
+        record = find_record(self.context.table_uri, planned.fingerprint)
+        return record if record is not None and record.run_id == self.context.run_id else None
 
     def build(self, planned: PlannedSplit, excluded_ids: frozenset[str] = frozenset()) -> BuildResult:
         """Build a split and declare it finished; objects that cannot be read to their end are left out.
@@ -174,11 +234,27 @@ _builders_lock = threading.Lock()
 
 
 def builder_for(context: BuildContext) -> SplitBuilder:
-    """Give this process's builder of a run, made at the first call."""
+    """Give this process's builder of a run, made at the first call.
+
+    A worker process serves one run at a time: builders of earlier runs are closed there, and the encoder is held to the
+    threads that the worker was given.
+    """
     with _builders_lock:
         if context.run_id not in _builders:
+            if context.worker_threads is not None:
+                torch.set_num_threads(context.worker_threads)
+                for run_id in list(_builders):
+                    _builders.pop(run_id).close()
             _builders[context.run_id] = SplitBuilder(context, load_encoder(context.encoder_spec))
         return _builders[context.run_id]
+
+
+def stop_builder(run_id: str) -> None:
+    """Tell this process's builder of a run, if there is one, to stop between two batches."""
+    with _builders_lock:
+        builder = _builders.get(run_id)
+    if builder is not None:
+        builder.stop.set()
 
 
 def close_builder(run_id: str) -> None:

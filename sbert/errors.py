@@ -14,6 +14,7 @@
     │   └── TooFewLabelsError     too few rows or classes
     ├── TrainingError             training cannot go on, or cannot be done as asked
     │   └── DivergedError         the loss is no longer a number, before there was a checkpoint worth keeping
+    ├── EventError                the Prefect server did not take an event over
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
     ├── EvaluationError           rows that two encoders cannot be compared on
     ├── RegistryError             the registry of models cannot be used as asked
@@ -40,6 +41,7 @@ __all__ = [
     "EmptySourceError",
     "EncoderMismatchError",
     "EvaluationError",
+    "EventError",
     "IncompleteError",
     "LabelError",
     "LeakageError",
@@ -146,6 +148,10 @@ class TrainingError(SbertError):
 
 class DivergedError(TrainingError):
     """The loss is no longer a number, and no checkpoint is better than the encoder that training began with."""
+
+
+class EventError(SbertError):
+    """The Prefect server did not take an event over; it is sent again next time."""
 
 
 class ModelError(SbertError):

@@ -24,6 +24,7 @@ __all__ = [
     "RecordedSpan",
     "SplitRecord",
     "completed_splits",
+    "find_record",
     "read_record",
     "read_records",
     "read_rejects",
@@ -106,6 +107,14 @@ def read_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
         return SplitRecord.model_validate_json(read_bytes(uri))
     except (MissingError, ValidationError) as error:
         log.warning("completion record %s cannot be used: %s", uri, error)
+        return None
+
+
+def find_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
+    """Give a split's record, or None when it has none (yet) that can be read."""
+    try:
+        return SplitRecord.model_validate_json(read_bytes(record_uri(table_uri, fingerprint)))
+    except (MissingError, ValidationError):
         return None
 
 

@@ -19,14 +19,16 @@ from typing import Any
 import fsspec
 from fsspec import AbstractFileSystem
 
-from sbert.errors import MissingError, StorageError
+from sbert.errors import MissingError, SettingsError, StorageError
 from sbert.retrying import storage_seconds, try_again
+from sbert.secrets import redact
 from sbert.storage_errors import is_transient, s3_endpoint, translate_errors
 
 __all__ = [
     "InputFile",
     "OutputFile",
     "base_name",
+    "check_no_credentials",
     "delete",
     "delta_retry_options",
     "delta_storage_options",
@@ -53,14 +55,31 @@ def normalize_uri(uri: str | os.PathLike[str]) -> str:
 
     ``data/raw/``, ``file:///here/data/raw`` and ``/here/data/raw`` are one location and get one spelling, so that
     fingerprints and the ``source`` column do not depend on how a command was typed.
+
+    Raises:
+        SettingsError: when the URI holds credentials.
     """
     text = os.fspath(uri)
+    check_no_credentials(text)
     if "://" in text and not text.startswith(("file://", "local://")):
         protocol, rest = text.split("://", 1)
         return f"{protocol}://{rest.rstrip('/')}"
     local = text.split("://", 1)[1] if "://" in text else text
     absolute = os.path.abspath(os.path.expanduser(local))  # noqa: PTH100, PTH111  (keeps symbolic links and globs)
     return absolute.replace(os.sep, "/")
+
+
+def check_no_credentials(uri: str) -> None:
+    """Refuse ``s3://key:secret@bucket``: a location is written to tables, logs and records.
+
+    Raises:
+        SettingsError: without repeating what it found.
+    """
+    if "@" in uri.partition("://")[2].split("/", 1)[0]:
+        raise SettingsError(
+            f"{redact(uri)}: credentials do not belong in a location, it is shown and stored: put them into the "
+            "environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …)"
+        )
 
 
 def strip_protocol(uri: str) -> str:

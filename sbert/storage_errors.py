@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 
 from sbert.errors import MissingError, SbertError, StorageError
+from sbert.secrets import redact
 
 __all__ = ["is_transient", "s3_endpoint", "translate_errors"]
 
@@ -101,11 +102,11 @@ def _translate(uri: str, error: Exception) -> StorageError | None:
         "_internal",
     }:
         return None
-    detail = ANSI_COLOUR.sub("", " ".join(str(error).split())) or type(error).__name__
+    detail = redact(ANSI_COLOUR.sub("", " ".join(str(error).split()))) or type(error).__name__
     if module in {"deltalake", "_internal"} and not (TRANSIENT_WORDS.search(detail) or DENIED_WORDS.search(detail)):
         return None  # about the table, not about storage
     endpoint = s3_endpoint() if uri.startswith("s3") else None
-    where = f"{uri} (endpoint {endpoint})" if endpoint else uri
+    where = redact(f"{uri} (endpoint {endpoint})" if endpoint else uri)
     if isinstance(error, FileNotFoundError) or (
         not isinstance(error, PermissionError) and MISSING_WORDS.search(detail)
     ):

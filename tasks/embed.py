@@ -1,18 +1,32 @@
-"""Embed one split of the source."""
+"""Embed a group of splits of the source."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
 
 from sbert.build import BuildContext, BuildResult, builder_for
-from sbert.plan import PlannedSplit
+from sbert.groups import SplitGroup
 from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
 
-__all__ = ["embed_split"]
+__all__ = ["Assignment", "embed_splits"]
+
+
+class Assignment:
+    """A group of splits and what is needed to build them, for one worker.
+
+    A plain class on purpose: Prefect looks for futures inside models, at every hand-over, and `quote`, which tells it not
+    to, does not survive the way to another process.
+    """
+
+    def __init__(self, group: SplitGroup, context: BuildContext) -> None:
+        """Put both together."""
+        self.group = group
+        self.context = context
 
 
 @task(
-    name="embed split",
-    task_run_name="embed {planned.split.name}",
+    name="embed splits",
+    task_run_name="embed {assignment.group.name}",
     tags={"sbert-embed"},
     cache_policy=NO_CACHE,
     retries=MAX_RETRIES,
@@ -20,8 +34,8 @@ __all__ = ["embed_split"]
     retry_jitter_factor=JITTER,
     retry_condition_fn=failed_transiently,
 )
-def embed_split(
-    planned: PlannedSplit, context: BuildContext, excluded_ids: frozenset[str] = frozenset()
-) -> BuildResult:
-    """Write the split's shards and completion record."""
-    return builder_for(context).build(planned, excluded_ids)
+def embed_splits(assignment: Assignment) -> list[BuildResult]:
+    """Write shards and completion record of each split."""
+    attempt = task_run.run_count or 1
+    builder = builder_for(assignment.context)
+    return builder.build_group(assignment.group, attempt=attempt, is_last_attempt=attempt > MAX_RETRIES)

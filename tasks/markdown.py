@@ -15,13 +15,13 @@ def markdown_table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
 
 def escaped(text: str) -> str:
     """Make text safe inside a Markdown table and inside HTML."""
+    text = " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()
     for raw, safe in (
         ("&", "&amp;"),
         ("<", "&lt;"),
         (">", "&gt;"),
         ("|", "&#124;"),
         ("`", "&#96;"),
-        ("\n", " "),
     ):
         text = text.replace(raw, safe)
     return text

@@ -1,18 +1,33 @@
 """Show a run in the Prefect UI: progress while it goes, tables when it is done."""
 
+import datetime as dt
 from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
+from sbert.metrics import record_run
+from sbert.plan import Plan
 from sbert.report import RefreshReport
-from tasks.markdown import escaped as _cell
-from tasks.markdown import markdown_table as _table
+from sbert.storage import base_name
+from tasks.markdown import escaped, markdown_table
+from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
 
-__all__ = ["open_progress", "report_refresh", "run_url", "show_progress"]
+__all__ = [
+    "announce_plan",
+    "open_progress",
+    "record_metrics",
+    "report_refresh",
+    "run_url",
+    "show_progress",
+]
 
+PLAN_SPLITS = 50
+"""Splits that a plan's artifact lists."""
 LOCAL_UI_URL = "http://127.0.0.1:4200"
 
 
@@ -34,6 +49,54 @@ def run_url(run_id: str) -> str:
     return f"{base.rstrip('/')}/runs/flow-run/{run_id}"
 
 
+def announce_plan(plan: Plan, verb: str) -> None:
+    """Name the current flow run after what it has to do, and leave the plan as an artifact."""
+    num_changed = len(plan.build) + len(plan.resume)
+    changed = f"{num_changed:,} of {num_changed + len(plan.keep):,} splits changed"
+    name = f"{verb} {base_name(plan.table_uri)} · {changed}"
+    run_id = flow_run.get_id()
+    if run_id is not None:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(run_id), name=name)
+    create_markdown_artifact(key="plan", markdown=plan_markdown(plan, name), description=changed)
+
+
+def plan_markdown(plan: Plan, name: str) -> str:
+    """Give a plan as Markdown tables; text from the source is escaped."""
+    num_bytes = sum(item.split.num_bytes for item in plan.build)
+    rows = [
+        ("to build", f"{len(plan.build):,} ({num_bytes / 2**20:,.1f} MiB of raw text)"),
+        ("finished by an earlier run, to publish", f"{len(plan.resume):,}"),
+        ("to keep", f"{len(plan.keep):,}"),
+        ("to drop", f"{plan.num_splits_dropped:,}"),
+    ]
+    shown = [(f"`{escaped(item.split.name)}`", f"{item.split.num_bytes:,}") for item in plan.build[:PLAN_SPLITS]]
+    more = len(plan.build) - len(shown)
+    sections = [
+        f"# {escaped(name)}",
+        f"`{escaped(plan.raw_uri)}` → `{escaped(plan.table_uri)}`, "
+        f"{'a new table' if plan.base_version is None else f'version {plan.base_version}'}, "
+        f"encoder `{escaped(plan.encoder.model)}`",
+        markdown_table(("splits", "count"), rows),
+    ]
+    if shown:
+        sections += ["## To build", markdown_table(("split", "bytes"), shown), f"… and {more:,} more" if more else ""]
+    return "\n\n".join(sections)
+
+
+@task(
+    name="record metrics",
+    cache_policy=NO_CACHE,
+    retries=MAX_RETRIES,
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_jitter_factor=JITTER,
+    retry_condition_fn=failed_transiently,
+)
+def record_metrics(report: RefreshReport, started: dt.datetime, run_id: str, engine: str, concurrency: int) -> str:
+    """Write the run's metrics beside the table."""
+    return record_run(report, started, run_id=run_id, engine=engine, concurrency=concurrency)
+
+
 @task(name="report refresh", cache_policy=NO_CACHE)
 def report_refresh(report: RefreshReport) -> None:
     """Leave the run's counts, rates and rejects as a Markdown artifact."""
@@ -44,22 +107,22 @@ def report_markdown(report: RefreshReport) -> str:
     """Give a report as Markdown tables; text from the source is escaped."""
     rate = report.num_rows_read / report.seconds if report.seconds else 0.0
     sections = [
-        f"# {'Plan for' if report.dry_run else 'Refresh of'} `{_cell(report.table_uri)}`",
-        _table(
+        f"# {'Plan for' if report.dry_run else 'Refresh of'} `{escaped(report.table_uri)}`",
+        markdown_table(
             ("", ""),
             [
-                ("source", f"`{_cell(report.raw_uri)}` ({report.num_objects:,} objects)"),
+                ("source", f"`{escaped(report.raw_uri)}` ({report.num_objects:,} objects)"),
                 ("table version", str(report.version)),
                 (
                     "encoder",
-                    f"`{_cell(report.encoder)}` (dim {report.dim}, {report.encoder_fingerprint[:12]})",
+                    f"`{escaped(report.encoder)}` (dim {report.dim}, {report.encoder_fingerprint[:12]})",
                 ),
                 ("seconds", f"{report.seconds:,.1f}"),
                 ("rows per second", f"{rate:,.0f}"),
             ],
         ),
         "## Rows",
-        _table(
+        markdown_table(
             ("rows", "count"),
             [
                 ("read", f"{report.num_rows_read:,}"),
@@ -71,7 +134,7 @@ def report_markdown(report: RefreshReport) -> str:
             ],
         ),
         "## Splits",
-        _table(
+        markdown_table(
             ("splits", "count"),
             [
                 ("built", f"{report.num_splits_built:,}"),
@@ -82,13 +145,13 @@ def report_markdown(report: RefreshReport) -> str:
         ),
     ]
     if report.estimate is not None and (report.dry_run or report.num_bytes_read):
-        sections += ["## Estimate and truth", _table(("estimate", "truth"), _estimate_rows(report))]
+        sections += ["## Estimate and truth", markdown_table(("estimate", "truth"), _estimate_rows(report))]
     if report.rejects_by_reason:
         rejects = [(reason, f"{count:,}") for reason, count in report.rejects_by_reason.items()]
-        sections += ["## Rejected rows by reason", _table(("reason", "rows"), rejects)]
+        sections += ["## Rejected rows by reason", markdown_table(("reason", "rows"), rejects)]
     if report.broken_objects:
-        broken = [(_cell(uri), _cell(why)) for uri, why in report.broken_objects.items()]
-        sections += ["## Objects that could not be read", _table(("object", "why"), broken)]
+        broken = [(escaped(uri), escaped(why)) for uri, why in report.broken_objects.items()]
+        sections += ["## Objects that could not be read", markdown_table(("object", "why"), broken)]
     return "\n\n".join(sections)
 
 

@@ -6,13 +6,14 @@ asked for was done, 1 when not, 2 for wrong usage, 130 after Ctrl-C. Each module
 
 import logging
 
-from flows.cli import (  # noqa: F401  (each adds its command to the app)
+from flows.cli import (  # noqa: F401  (each adds its command)
     backfill,
     changes,
     doctor,
     inspect,
     models,
     refresh,
+    report,
     retrain,
     rollback,
     sample,

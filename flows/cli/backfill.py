@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.common import Json, RawUri, TableUri, app, errors, parse_settings
+from flows.cli.common import EngineOption, Json, RawUri, TableUri, app, errors, parse_engine, parse_settings
 from flows.cli.refresh import IdColumn, KeepColumns, TextColumn, print_report, with_columns
 
 
@@ -33,6 +33,7 @@ def backfill(
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Splits that are worked on at once.")] = 2,
     allow_drop: Annotated[bool, typer.Option("--allow-drop", help="Accept that many rows disappear.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
     """Build chosen objects of RAW into TABLE; every other object keeps the rows it has."""
@@ -54,6 +55,7 @@ def backfill(
                 concurrency=concurrency,
                 allow_drop=allow_drop,
                 dry_run=dry_run,
+                engine=parse_engine(engine),
                 settings=parsed,
             ),
             as_json,

@@ -24,6 +24,7 @@ for _name, _value in {
 from sbert.errors import SbertError  # noqa: E402
 
 __all__ = [
+    "EngineOption",
     "Json",
     "ModelsUri",
     "RawUri",
@@ -33,6 +34,7 @@ __all__ = [
     "err",
     "errors",
     "out",
+    "parse_engine",
     "parse_settings",
     "print_result",
     "read_settings",
@@ -47,10 +49,33 @@ app = typer.Typer(
     help="Sentence-BERT on Prefect: raw text in object storage becomes a table of sentence embeddings.",
 )
 
-RawUri = Annotated[str, typer.Argument(metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.")]
-TableUri = Annotated[str, typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.")]
-ModelsUri = Annotated[str, typer.Argument(metavar="MODELS_URI", help="Folder of the model registry, local or s3://.")]
+
+def _location(uri: str) -> str:
+    """Refuse credentials before a run is made: Prefect stores what a flow is called with."""
+    from sbert.storage import check_no_credentials
+
+    try:
+        check_no_credentials(uri)
+    except SbertError as error:
+        raise typer.BadParameter(str(error)) from error
+    return uri
+
+
+RawUri = Annotated[
+    str,
+    typer.Argument(metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.", callback=_location),
+]
+TableUri = Annotated[
+    str, typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.", callback=_location)
+]
+ModelsUri = Annotated[
+    str,
+    typer.Argument(metavar="MODELS_URI", help="Folder of the model registry, local or s3://.", callback=_location),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="Where splits are built: local, ray, dask, or a JSON object of its settings.")
+]
 
 LOG_WIDTH = 120
 """Columns of what is printed into a file or a pipe, when COLUMNS does not say otherwise."""
@@ -118,6 +143,12 @@ def read_settings(text: str | None, kind: type[Settings]) -> Settings:
         return kind.model_validate_json(text)
     except OSError as error:
         raise SettingsError(f"--settings {text}: {error}") from error
+
+
+def parse_engine(text: str) -> Any:
+    from flows.engines import EngineSettings
+
+    return EngineSettings.model_validate_json(text) if text.startswith("{") else EngineSettings.model_validate(text)
 
 
 def cell(value: Any) -> str:

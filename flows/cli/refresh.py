@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.common import Json, RawUri, TableUri, app, err, errors, out, parse_settings, print_result
+from flows.cli.common import (
+    EngineOption,
+    Json,
+    RawUri,
+    TableUri,
+    app,
+    err,
+    errors,
+    out,
+    parse_engine,
+    parse_settings,
+    print_result,
+)
 from sbert.errors import IncompleteError, MassDeletionError
 
 if TYPE_CHECKING:
@@ -33,6 +45,7 @@ def refresh(
         bool, typer.Option("--allow-drop", help="Accept that more than guard.max_drop_share (20 %) disappears.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
     """Bring TABLE up to date with RAW: embed what changed, publish it in one commit."""
@@ -48,6 +61,7 @@ def refresh(
                 concurrency=concurrency,
                 allow_drop=allow_drop,
                 dry_run=dry_run,
+                engine=parse_engine(engine),
                 settings=parsed,
             ),
             as_json,

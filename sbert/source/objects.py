@@ -96,6 +96,9 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
             continue
         if path.endswith("/"):
             continue  # a zero-length object that marks a folder
+        if not _is_text(path):
+            passed_over["(a name that is not UTF-8)"] += 1
+            continue
         kind = kind_of(path)
         if kind is None:
             name = path.rsplit("/", 1)[-1]
@@ -113,7 +116,7 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
         )
     if passed_over:
         seen = ", ".join(f"{count} {ending}" for ending, count in passed_over.most_common(5))
-        log.warning("%s: %d objects are passed over by their ending (%s)", uri, sum(passed_over.values()), seen)
+        log.warning("%s: %d objects are passed over by their ending or name (%s)", uri, sum(passed_over.values()), seen)
     if not objects:
         seen = ", ".join(f"{count} {ending}" for ending, count in passed_over.most_common(5)) or "no objects at all"
         raise EmptySourceError(f"{uri}: nothing to read here; read are {READ_ENDINGS}; found: {seen}")
@@ -158,6 +161,15 @@ def _raise_when_missing(uri: str) -> None:
         else:
             fs.ls(path.split("/", 1)[0], detail=False)  # raises when the bucket is missing or refused
             raise MissingError(f"{uri}: no objects under this prefix", uri=uri)
+
+
+def _is_text(path: str) -> bool:
+    """Tell whether a name can be written down; on disk any bytes can be one."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -54,10 +54,10 @@ def test_progress_report_and_one_load_of_the_encoder(tmp_path: Path, monkeypatch
     report = caught.value.report
     assert isinstance(report, RefreshReport)
     assert report.run_url is not None
-    found = {artifact.type: artifact for artifact in artifacts_of(report.run_url.rsplit("/", 1)[-1])}
+    found = {artifact.key or artifact.type: artifact for artifact in artifacts_of(report.run_url.rsplit("/", 1)[-1])}
     assert found["progress"].data == 100.0
     assert "4 of 4 splits embedded" in found["progress"].description
-    markdown = found["markdown"].data
+    markdown = found["refresh-report"].data
     for line in (
         "| read | 8 |",
         "| encoded | 7 (7 distinct texts) |",

@@ -9,7 +9,7 @@ import pytest
 from flows.refresh import refresh_embeddings
 from sbert.errors import BrokenObjectError, IncompleteError, ModelError, QualityError, StorageError
 from sbert.storage import is_transient
-from tasks.embed import embed_split
+from tasks.embed import embed_splits
 from tasks.plan import plan_refresh
 from tasks.publish import publish_table, settle_splits
 from tasks.retries import JITTER, MAX_RETRIES, failed_transiently
@@ -36,7 +36,7 @@ def test_only_transient_errors(error: BaseException, again: bool) -> None:
 
 
 def test_every_task_that_touches_storage_retries_with_jitter() -> None:
-    for task in (embed_split, plan_refresh, publish_table, settle_splits):
+    for task in (embed_splits, plan_refresh, publish_table, settle_splits):
         assert (task.retries, task.retry_jitter_factor) == (MAX_RETRIES, JITTER), task.name
         assert task.retry_condition_fn is failed_transiently, task.name
 
@@ -63,7 +63,7 @@ def test_a_split_is_built_again_only_when_storage_failed_for_a_while(
         return build(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SplitBuilder, "build", fails_once)
-    monkeypatch.setattr(embed_split, "retry_delay_seconds", [0.0] * MAX_RETRIES)
+    monkeypatch.setattr(embed_splits, "retry_delay_seconds", [0.0] * MAX_RETRIES)
     if transient:
         assert refresh_embeddings(str(tmp_path / "raw"), str(tmp_path / "table"), model=model).num_rows == 3
     else:

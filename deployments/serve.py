@@ -1,0 +1,179 @@
+"""Everything on one machine: a Prefect server, a work pool with a worker, all deployments.
+
+    python deployments/serve.py          # what `make serve` runs
+
+Says the UI's address when it can be used and stops all of it on Ctrl-C. The server listens on 127.0.0.1 only.
+PREFECT_SERVER_API_PORT chooses the port (4200); SBERT_RAW_URI, SBERT_TABLE_URI, SBERT_LABELS_URI and SBERT_MODELS_URI say
+where things are (by default in data/).
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent / "data"
+POOL = "sbert"
+START_SECONDS = 300
+STOP_SECONDS = 30
+CALL_ATTEMPTS = 20
+BUSY = 503
+
+
+def main() -> int:
+    """Start everything, wait for Ctrl-C or for a part to fail, stop everything."""
+    # Children of a shell's background job inherit an ignored Ctrl-C, and a worker that ignores it never stops.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    environment = _environment()
+    api = environment["PREFECT_API_URL"]
+    running: list[tuple[str, subprocess.Popen[bytes]]] = []
+    began = time.monotonic()
+    try:
+        _refuse_taken_port(environment)
+        running.append(("server", _start(["server", "start", "--host", "127.0.0.1"], environment, quiet=True)))
+        _wait_for(running, f"{api}/health")
+        worker = ["worker", "start", "--pool", POOL, "--type", "process", "--name", "serve"]  # makes the pool, too
+        running.append(("worker", _start(worker, environment)))
+        _replace_automations(api)
+        _wait_for(running, f"{api}/work_pools/{POOL}")
+        _run(["--no-prompt", "deploy", "--all"], environment)
+        print(
+            f"ready after {time.monotonic() - began:.0f} s: {api.removesuffix('/api')}  (Ctrl-C stops everything)",
+            flush=True,
+        )
+        while True:
+            for name, process in running:
+                if process.poll() is not None:
+                    print(f"the {name} ended with status {process.returncode}", file=sys.stderr)
+                    return 1
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        print("stopping", flush=True)
+        return 0
+    except (RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        for name, process in reversed(running):
+            _end(name, process)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _environment() -> dict[str, str]:
+    port = os.environ.get("PREFECT_SERVER_API_PORT", "4200")
+    where = {name: str(DATA / name) for name in ("raw", "table", "labels", "models")}
+    return {
+        **{f"SBERT_{name.upper()}_URI": uri for name, uri in where.items()},
+        # SQLite has one writer at a time: on a busy machine wait for it rather than fail.
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+        **os.environ,
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_PORT": port,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_CLI_COLORS": "false",
+    }
+
+
+def _refuse_taken_port(environment: dict[str, str]) -> None:
+    port = int(environment["PREFECT_SERVER_API_PORT"])
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise RuntimeError(
+                f"port {port} is taken: stop what listens there, or choose one with PREFECT_SERVER_API_PORT"
+            )
+
+
+def _prefect(arguments: list[str]) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]
+
+
+def _start(arguments: list[str], environment: dict[str, str], *, quiet: bool = False) -> subprocess.Popen[bytes]:
+    # A session of its own: Ctrl-C in the terminal reaches this program alone, which stops the parts in order.
+    out = subprocess.DEVNULL if quiet else None
+    return subprocess.Popen(
+        _prefect(arguments), cwd=HERE, env=environment, stdin=subprocess.DEVNULL, stdout=out, start_new_session=True
+    )
+
+
+def _run(arguments: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        _prefect(arguments),
+        cwd=HERE,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"prefect {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+
+
+def _replace_automations(api: str) -> None:
+    """Install what automations.yaml says, in place of what has the same name."""
+    for automation in yaml.safe_load((HERE / "automations.yaml").read_text(encoding="utf-8"))["automations"]:
+        same_name = {"automations": {"name": {"any_": [automation["name"]]}}}
+        for earlier in _call(f"{api}/automations/filter", same_name):
+            _call(f"{api}/automations/{earlier['id']}", method="DELETE")
+        _call(f"{api}/automations/", automation)
+
+
+def _call(url: str, body: Any = None, method: str | None = None) -> Any:
+    """Ask the server; again when it says that it is busy."""
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, content, {"Content-Type": "application/json"}, method=method)
+    for attempt in range(1, CALL_ATTEMPTS + 1):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                found = answer.read()
+                return json.loads(found) if found else None
+        except urllib.error.HTTPError as error:
+            if error.code != BUSY or attempt == CALL_ATTEMPTS:
+                raise
+            time.sleep(2)
+    raise AssertionError
+
+
+def _wait_for(running: list[tuple[str, subprocess.Popen[bytes]]], url: str) -> None:
+    """Wait until `url` answers; stop when a part ends before that."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        for name, process in running:
+            if process.poll() is not None:
+                raise RuntimeError(f"the {name} ended with status {process.returncode}")
+        try:
+            _call(url)
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+        else:
+            return
+    raise RuntimeError(f"{url} did not answer within {START_SECONDS} s")
+
+
+def _end(name: str, process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT if name == "worker" else signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"the {name} does not stop, it is killed", file=sys.stderr)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

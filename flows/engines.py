@@ -1,0 +1,249 @@
+"""Where splits are built: threads of this process, a Ray cluster, or a Dask cluster.
+
+The one idea: an engine is one of Prefect's task runners with what a run asks of it checked beforehand. The flow submits
+the same task to each; only where it runs, and how it is stopped, differ.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from enum import StrEnum
+from typing import Any, Self
+
+from prefect import Task
+from prefect.client.orchestration import get_client
+from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbert.build import close_builder, stop_builder
+from sbert.errors import SettingsError
+
+__all__ = ["Engine", "EngineKind", "EngineSettings"]
+
+MIB = 2**20
+RAY_OBJECT_STORE_BYTES = 128 * MIB
+"""Shared memory of a Ray cluster on this machine: only settings and records pass through it."""
+
+
+class EngineKind(StrEnum):
+    """What builds the splits."""
+
+    LOCAL = "local"
+    """Threads of the flow's process, sharing one encoder and this machine's accelerator."""
+    RAY = "ray"
+    """Processes of a Ray cluster, an encoder each; for GPUs on several machines."""
+    DASK = "dask"
+    """Processes of a Dask cluster, an encoder each; for CPUs."""
+
+
+class EngineSettings(BaseModel):
+    """Where splits are built, and what each worker gets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: EngineKind = Field(
+        default=EngineKind.LOCAL, title="Kind", description="Threads of this process, or workers of a cluster."
+    )
+    address: str | None = Field(
+        default=None,
+        title="Address",
+        description="Ray (ray://host:10001, auto) or Dask (tcp://host:8786) cluster; empty to start one on this machine.",
+    )
+    cpus_per_worker: int = Field(
+        default=1, title="CPUs per worker", ge=1, le=1024, description="Cores of a Ray or Dask worker (cores)."
+    )
+    gpus_per_worker: float = Field(
+        default=0,
+        title="GPUs per worker",
+        ge=0,
+        le=16,
+        description="GPUs of a Ray worker; a part of one when several workers share it (GPUs).",
+    )
+    group_splits: int = Field(
+        default=64, ge=1, le=10_000, description="Most splits handed to a worker at once (splits)."
+    )
+    group_bytes: int = Field(
+        default=256 * MIB,
+        title="Bytes handed over",
+        ge=1,
+        description="Raw text handed to a worker at once, at most, above one split (bytes).",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_alone(cls, value: Any) -> Any:
+        """Take ``"ray"`` for ``{"kind": "ray"}``."""
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind is not EngineKind.RAY and self.gpus_per_worker:
+            raise SettingsError(
+                f"gpus_per_worker is {self.gpus_per_worker:g}, engine {self.kind} has no say over GPUs: choose engine ray, "
+                "or leave it at 0 (threads use the accelerator that this machine has)"
+            )
+        if self.kind is EngineKind.LOCAL and self.address is not None:
+            raise SettingsError(f"address is {self.address}, but the engine is local: choose ray or dask")
+        return self
+
+
+class Engine:
+    """Builds splits for one run; a cluster is started, or connected to, when the first task is submitted."""
+
+    def __init__(self, settings: EngineSettings, concurrency: int) -> None:
+        """Prepare `concurrency` workers; nothing is started."""
+        self.settings = settings
+        self.concurrency = concurrency
+        self._stack = ExitStack()
+        self._runner: TaskRunner[Any] | None = None
+        self._pending: set[PrefectFuture[Any]] = set()
+
+    @property
+    def worker_threads(self) -> int | None:
+        """Threads of the encoder in a worker process; None when splits are built in this process."""
+        return None if self.settings.kind is EngineKind.LOCAL else self.settings.cpus_per_worker
+
+    @property
+    def most_submitted(self) -> int:
+        """Tasks that may be submitted at once: as many again as workers wait their turn, where no one else needs them."""
+        return self.concurrency if self.settings.address is not None else 2 * self.concurrency
+
+    def submit(self, task: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:
+        """Hand a task to a worker.
+
+        Raises:
+            SettingsError: when the cluster cannot be reached, or lacks what each worker is to have.
+        """
+        if self._runner is None:
+            self._runner = self._start()
+        future: PrefectFuture[Any] = self._runner.submit(task, parameters)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    def stop(self, run_id: str) -> None:
+        """Stop what is being built: threads between two batches, workers at once."""
+        stop_builder(run_id)
+        if self._runner is None:
+            return
+        if self.settings.kind is EngineKind.RAY:
+            import ray
+
+            for future in list(self._pending):
+                ray.cancel(future.wrapped_future, force=True)  # type: ignore[attr-defined]
+        elif self.settings.kind is EngineKind.DASK:
+            client = self._runner.client  # type: ignore[attr-defined]
+            client.cancel([future.wrapped_future for future in list(self._pending)])  # type: ignore[attr-defined]
+            client.run(stop_builder, run_id)  # cancelling takes back what has not begun; this stops what has
+
+    def close(self, run_id: str) -> None:
+        """Let every process forget the run, and leave the cluster; one that was started here ends."""
+        close_builder(run_id)
+        runner, self._runner = self._runner, None
+        with self._stack:
+            if runner is not None and self.settings.kind is EngineKind.DASK:
+                runner.client.run(close_builder, run_id)  # type: ignore[attr-defined]
+
+    def _start(self) -> TaskRunner[Any]:
+        if self.settings.kind is EngineKind.LOCAL:
+            return self._stack.enter_context(ThreadPoolTaskRunner[Any](max_workers=self.concurrency))
+        self._stack.enter_context(_server_for_workers())
+        if self.settings.kind is EngineKind.RAY:
+            return self._stack.enter_context(_ray(self.settings, self.concurrency))
+        return self._stack.enter_context(_dask(self.settings, self.concurrency))
+
+
+@contextmanager
+def _server_for_workers() -> Iterator[None]:
+    """Let workers report to the server of this run, also when that is the one that lives as long as this process."""
+    with get_client(sync_client=True) as client, temporary_settings({PREFECT_API_URL: str(client.api_url)}):
+        yield
+
+
+@contextmanager
+def _ray(settings: EngineSettings, concurrency: int) -> Iterator[TaskRunner[Any]]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        from prefect_ray.context import remote_options
+        from prefect_ray.task_runners import RayTaskRunner
+    except ImportError as error:
+        raise SettingsError(f"engine ray: {error}: pip install 'sbert-prefect[ray]'") from error
+    options: dict[str, Any] = {"log_to_driver": False}
+    if settings.address is None:
+        options |= {
+            "num_cpus": concurrency * settings.cpus_per_worker,
+            "object_store_memory": RAY_OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    elif settings.address == "auto":
+        options |= {"address": "auto"}  # the task runner starts a cluster of its own otherwise
+    with _reaching(settings, RayTaskRunner(address=settings.address, init_kwargs=options)) as runner:
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        _check_ray_nodes(settings, [node["Resources"] for node in nodes if node["Alive"]])
+        with remote_options(num_cpus=settings.cpus_per_worker, num_gpus=settings.gpus_per_worker):
+            yield runner
+
+
+def _check_ray_nodes(settings: EngineSettings, nodes: list[dict[str, float]]) -> None:
+    """Refuse what no machine of the cluster can give: Ray would wait for it for ever."""
+    wanted = {"CPU": float(settings.cpus_per_worker), "GPU": settings.gpus_per_worker}
+    if any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
+        return
+    largest = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in wanted}
+    where = settings.address or "started on this machine"
+    raise SettingsError(
+        f"engine ray: each worker is to have {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, the machines of the cluster "
+        f"({where}) have at most {largest['CPU']:g} CPUs and {largest['GPU']:g} GPUs: lower cpus_per_worker or "
+        "gpus_per_worker, or add a machine"
+    )
+
+
+@contextmanager
+def _dask(settings: EngineSettings, concurrency: int) -> Iterator[TaskRunner[Any]]:
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError as error:
+        raise SettingsError(f"engine dask: {error}: pip install 'sbert-prefect[dask]'") from error
+    if settings.address is not None:
+        chosen = DaskTaskRunner(address=settings.address)
+    else:
+        chosen = DaskTaskRunner(
+            cluster_class="distributed.LocalCluster",
+            cluster_kwargs={
+                "n_workers": concurrency,
+                "threads_per_worker": 1,
+                "memory_limit": 0,  # by default a worker that uses its share of memory is killed
+                "dashboard_address": None,
+            },
+        )
+    with _reaching(settings, chosen) as runner:
+        try:
+            workers = runner.client.scheduler_info(n_workers=-1)["workers"]
+        except OSError as error:
+            raise _unreachable(settings, error) from error
+        if not workers:
+            raise SettingsError(f"engine dask: the cluster at {settings.address} has no workers: start some")
+        yield runner
+
+
+@contextmanager
+def _reaching(settings: EngineSettings, runner: AbstractContextManager[Any]) -> Iterator[Any]:
+    """Enter a task runner; a cluster that does not answer is a wrong address."""
+    try:
+        entered = runner.__enter__()
+    except (ConnectionError, OSError) as error:
+        raise _unreachable(settings, error) from error
+    with ExitStack() as stack:
+        stack.push(runner)
+        yield entered
+
+
+def _unreachable(settings: EngineSettings, error: Exception) -> SettingsError:
+    where = settings.address or "on this machine"
+    detail = " ".join(str(error).split())
+    return SettingsError(
+        f"engine {settings.kind}: the cluster at {where} does not answer ({detail}): check its address"
+    )

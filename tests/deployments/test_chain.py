@@ -1,0 +1,69 @@
+"""Labels arrive, and everything else follows without a hand: watch, retrain, gate, promote, re-embed, switch."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from sbert.labels import LabelKind
+from sbert.table import Table
+from tests.deployments.stack import Stack, stack, until
+from tests.flows.test_refresh import rows, write
+from tests.sbert.training.toy import toy_rows
+from tests.tiny_models import save_tiny
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
+
+CHAIN_SECONDS = 500
+QUICK = {
+    "training": {"epochs": 6, "batch_size": 64, "learning_rate": 2e-3, "bf16": False},
+    "labels": {"near_duplicate_similarity": 1.0},
+}
+
+
+def prepare(served: Stack, model: str) -> None:
+    """Make the table, name a small model to begin with, and look for labels every few seconds."""
+    write(served.folder / "raw/a.jsonl", rows(0, 60))
+    served.wait_for(served.start("nightly-refresh", model=model), "Completed")
+    found = served.deployments()
+    retrain, watch = found["retrain-on-labels"], found["watch-labels"]
+    served.call(
+        "PATCH", f"/deployments/{retrain['id']}",
+        {"parameters": {**retrain["parameters"], "base": model, "settings": QUICK}},
+    )  # fmt: skip
+    served.call("POST", f"/deployments/{watch['id']}/schedules", [{"active": True, "schedule": {"interval": 20}}])
+
+
+def test_from_a_label_file_to_a_switched_table(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "base")
+    table_uri, models_uri = str(tmp_path / "table"), str(tmp_path / "models")
+    with stack(tmp_path) as served:
+        prepare(served, model)
+        before = Table.open(table_uri)
+        assert before.encoder.model == model
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        toy_rows(LabelKind.PAIRS, 1_000).write_ndjson(tmp_path / "labels/day-1.jsonl")
+        began = time.monotonic()
+
+        def switched() -> Table | None:
+            table = Table.open(table_uri)
+            return table if table.encoder.model != model else None
+
+        try:
+            after = until(switched, CHAIN_SECONDS)
+        except TimeoutError as error:
+            told = [(run["name"], run["state_name"], run["state"]["message"]) for run in served.runs()]
+            raise TimeoutError(told) from error
+        print(f"label file to switched table: {time.monotonic() - began:.0f} s")
+        assert re.fullmatch(re.escape(models_uri) + r"/v\d{4}/model", after.encoder.model)
+        assert (after.version, after.num_rows) == (before.version + 1, before.num_rows)
+        assert Table.open(table_uri, before.version).encoder.model == model  # readers of the old version keep working
+        retrained = [run for run in served.runs() if run["name"].startswith("retrain")]
+        assert len(retrained) == 1
+        assert "retrain-report" in served.artifacts(served.wait_for(retrained[0]["id"], "Completed")["id"])
+        assert len(served.events("sbert.labels.arrived")) == 1
+        promoted = served.events("sbert.model.promoted")
+        assert [event["payload"]["model_uri"] for event in promoted] == [after.encoder.model]
+        until(lambda: len([run for run in served.runs() if run["name"].startswith("look at")]) > 3 or None, 200)
+        assert len([run for run in served.runs() if run["name"].startswith("retrain")]) == 1  # told once, trained once

@@ -1,0 +1,203 @@
+"""What `make serve` starts: everything on one machine, used as people use it."""
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sbert.table import Table
+from tests.deployments.stack import Stack, stack, until
+from tests.flows.test_refresh import rows, write
+from tests.tiny_models import save_tiny
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
+
+NAMES = {"nightly-refresh", "watch-labels", "retrain-on-labels", "reembed-on-promotion", "backfill", "upkeep"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with stack(tmp_path_factory.mktemp("served")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+def test_the_address_is_said_and_listens_on_loopback_only(served: Stack) -> None:
+    ready = next(line for line in served.lines if line.startswith("ready"))
+    print(ready)
+    assert served.api.removesuffix("/api") in ready
+    port = int(served.api.split(":")[2].split("/")[0])
+    listening = {
+        connection.laddr.ip for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    }  # fmt: skip
+    assert listening == {"127.0.0.1"}
+
+
+def test_all_deployments_are_there_and_the_night_is_scheduled(served: Stack) -> None:
+    found = served.deployments()
+    assert set(found) == NAMES
+    for deployment in found.values():
+        assert deployment["global_concurrency_limit"]["limit"] == 1
+        assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    nightly = found["nightly-refresh"]["id"]
+
+    def scheduled() -> list[dict[str, object]] | None:
+        runs = served.runs(
+            deployments={"id": {"any_": [nightly]}}, flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}}
+        )
+        return runs or None
+
+    assert len(until(scheduled, 60)) > 1
+    schedule = found["nightly-refresh"]["schedules"][0]["schedule"]
+    assert (schedule["cron"], schedule["timezone"]) == ("0 2 * * *", "Europe/Berlin")
+    automations = {item["name"] for item in served.call("POST", "/automations/filter", {})}
+    assert "sbert crash silent runs" in automations
+
+
+def test_the_backfill_form_speaks(served: Stack) -> None:
+    schema = served.deployments()["backfill"]["parameter_openapi_schema"]
+    properties = schema["properties"]
+    for name, field in properties.items():
+        assert field.get("title"), name
+        assert field.get("description"), name
+    assert properties["since"]["anyOf"][0]["format"] == "date"
+    assert (properties["concurrency"]["minimum"], properties["concurrency"]["maximum"]) == (1, 256)
+
+
+def test_a_run_names_itself_logs_and_leaves_its_artifacts(served: Stack, model: str) -> None:
+    raw, table = served.folder / "raw", served.folder / "table"
+    write(raw / "a.jsonl", [*rows(0, 20), {"id": "x", "text": " "}])
+    (raw / "notes.docx").write_bytes(b"passed over, with a warning")
+    run = served.wait_for(served.start("backfill", model=model), "Completed")
+    assert run["name"] == "backfill table · 1 of 1 splits changed"
+    artifacts = served.artifacts(run["id"])
+    assert set(artifacts) == {"plan", "progress", "refresh-report"}
+    assert "raw/ pack 1" in artifacts["plan"] or "a.jsonl" in artifacts["plan"]
+    assert "empty_text" in artifacts["refresh-report"]
+    logged = until(lambda: [item for item in served.logs(run["id"]) if item["name"].startswith("sbert")] or None, 60)
+    assert any("passed over by their ending or name" in item["message"] for item in logged)
+    assert Table.open(str(table)).num_rows == 20
+    again = served.wait_for(served.start("nightly-refresh"), "Completed")
+    assert again["name"] == "refresh table · 0 of 1 splits changed"
+    assert len(list((table / "_runs").glob("*.parquet"))) == 2
+
+
+def test_two_nights_at_once_run_one_after_the_other(served: Stack) -> None:
+    first, second = served.start("nightly-refresh"), served.start("nightly-refresh")
+    runs = [served.wait_for(run, "Completed") for run in (first, second)]
+    begun, ended = sorted(run["start_time"] for run in runs), sorted(run["end_time"] for run in runs)
+    assert ended[0] <= begun[1]
+
+
+def test_a_failed_run_says_what_happened(served: Stack) -> None:
+    run_id = served.start("backfill", raw_uri=str(served.folder / "nowhere"), table_uri=str(served.folder / "other"))
+    served.wait_for(run_id, "Failed")
+    told = until(lambda: served.artifacts(run_id).get("what-happened"), 60)
+    assert "no such file or folder" in told
+    assert "the next run goes on" in told
+
+
+def test_labels_are_told_of_once(served: Stack) -> None:
+    labels = served.folder / "labels-watched"
+    labels.mkdir()
+    (labels / "a.jsonl").write_text('{"text": "x", "label": "y"}\n' * 3)
+    parameters = {"labels_uri": str(labels), "models_uri": str(served.folder / "models-watched")}
+    waiting = served.wait_for(served.start("watch-labels", **parameters, min_new_rows=4), "Completed")
+    assert waiting["state"]["message"] == "waiting for more than 3 new rows; 1 objects of labels"
+    told = served.wait_for(served.start("watch-labels", **parameters, min_new_rows=3), "Completed")
+    assert told["state"]["message"] == "3 new rows handed over"
+    again = served.wait_for(served.start("watch-labels", **parameters, min_new_rows=3), "Completed")
+    assert again["state"]["message"] == "nothing new; 1 objects of labels"
+    events = [event for event in served.events("sbert.labels.arrived") if event["payload"]["labels_uri"] == str(labels)]
+    assert len(events) == 1
+    assert events[0]["payload"]["num_new_rows"] == 3
+
+
+@pytest.fixture
+def long_raw(served: Stack, request: pytest.FixtureRequest) -> Path:
+    """Enough text for a run that is still going on when something happens to it."""
+    raw = served.folder / f"long-{request.node.name}"
+    for number in range(60):
+        write(raw / f"part-{number:02}.jsonl", rows(number * 400, 400))
+    return raw
+
+
+def start_long(served: Stack, raw: Path, table: Path) -> str:
+    settings = {"splits": {"pack_below_bytes": 0}}
+    run_id = served.start("backfill", raw_uri=str(raw), table_uri=str(table), settings=settings, concurrency=1)
+    until(lambda: len(list((table / "_splits").glob("*.json"))) >= 2 or None, 300)
+    return run_id
+
+
+def finish(served: Stack, raw: Path, table: Path, num_finished: int) -> None:
+    """Run again and check that what was finished is taken over and nothing is lost."""
+    settings = {"splits": {"pack_below_bytes": 0}}
+    run_id = served.start("backfill", raw_uri=str(raw), table_uri=str(table), settings=settings, concurrency=2)
+    run = served.wait_for(run_id, "Completed", seconds=500)
+    assert re.search(r"\| resumed \| (\d+) \|", served.artifacts(run_id)["refresh-report"])
+    resumed = int(re.findall(r"\| resumed \| (\d+) \|", served.artifacts(run_id)["refresh-report"])[0])
+    assert resumed >= num_finished, run["name"]
+    assert Table.open(str(table)).num_rows == 24_000
+
+
+def test_cancelling_stops_within_seconds_and_can_be_resumed(served: Stack, long_raw: Path) -> None:
+    table = served.folder / "cancelled"
+    run_id = start_long(served, long_raw, table)
+    began = time.monotonic()
+    served.call("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    served.wait_for(run_id, "Cancelled", seconds=120)
+    print(f"cancelled after {time.monotonic() - began:.0f} s")
+    assert "Stopped by a person" in until(lambda: served.artifacts(run_id).get("what-happened"), 60)
+    finish(served, long_raw, table, len(list((table / "_splits").glob("*.json"))))
+
+
+def test_a_killed_run_is_crashed_at_once_and_healed_by_the_next(served: Stack, long_raw: Path) -> None:
+    table = served.folder / "killed"
+    run_id = start_long(served, long_raw, table)
+    os.kill(served.process_of(run_id).pid, signal.SIGKILL)
+    served.wait_for(run_id, "Crashed", seconds=120)
+    assert "The process is gone" in until(lambda: served.artifacts(run_id).get("what-happened"), 60)
+    finish(served, long_raw, table, 2)
+
+
+def test_a_run_killed_with_its_worker_is_noticed(tmp_path: Path) -> None:
+    """Nothing is left that could report: only the missing heartbeat tells."""
+    raw, table = tmp_path / "raw", tmp_path / "table"
+    for number in range(60):
+        write(raw / f"part-{number:02}.jsonl", rows(number * 400, 400))
+    with stack(tmp_path) as served:
+        run_id = start_long(served, raw, table)
+        worker = next(
+            process for process in psutil.Process(served.process.pid).children() if "worker" in process.cmdline()
+        )
+        os.kill(served.process.pid, signal.SIGSTOP)  # it would stop the server when its worker is gone
+        for process in (worker, served.process_of(run_id)):
+            os.kill(process.pid, signal.SIGKILL)
+        began = time.monotonic()
+        try:
+            run = served.wait_for(run_id, "Crashed", seconds=400)
+            print(f"noticed after {time.monotonic() - began:.0f} s")
+            assert "No heartbeat for 90 seconds" in json.dumps(run["state"])
+        finally:
+            os.kill(served.process.pid, signal.SIGCONT)
+    with stack(tmp_path) as served:
+        finish(served, raw, table, 2)
+
+
+def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+    with stack(tmp_path) as served:
+        children = psutil.Process(served.process.pid).children(recursive=True)
+        assert len(children) >= 2
+    assert served.process.returncode == 0
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
