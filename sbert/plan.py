@@ -177,11 +177,13 @@ def check_same_encoder(job: RefreshJob, table: Table, info: EncoderInfo) -> None
 
 
 def check_apart(raw_uri: str, table_uri: str) -> None:
-    """Refuse a table whose shards the next refresh would read as raw text, and raw text inside a table.
+    """Refuse a table whose shards the next refresh would read as raw text, raw text inside a table, and a name with %.
 
     Raises:
-        SettingsError: naming both places.
+        SettingsError: naming the places.
     """
+    if "%" in table_uri:
+        raise SettingsError(f"{table_uri}: the Delta log's client reads % as an escape: name a folder without it")
     shard = join(table_uri, "part-0.parquet")
     is_pattern = any(character in raw_uri for character in "*?[")
     below = shard.removeprefix(raw_uri + "/")

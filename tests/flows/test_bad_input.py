@@ -213,11 +213,11 @@ NAMES = [
 def test_names_of_every_kind(tmp_path: Path, model: str) -> None:
     for number, name in enumerate(NAMES):
         write(tmp_path / f"raw/{name}.jsonl", rows(number, 1))
-    first = refresh(tmp_path / "raw", tmp_path / "ta ble#%20ü", model=model)
+    first = refresh(tmp_path / "raw", tmp_path / "ta ble#ü", model=model)
     assert first.num_rows == len(NAMES)
-    table = read(tmp_path / "ta ble#%20ü")
+    table = read(tmp_path / "ta ble#ü")
     assert set(table["source"]) == {str(tmp_path / f"raw/{name}.jsonl") for name in NAMES}
-    assert refresh(tmp_path / "raw", tmp_path / "ta ble#%20ü").num_splits_built == 0
+    assert refresh(tmp_path / "raw", tmp_path / "ta ble#ü").num_splits_built == 0
 
 
 @pytest.mark.s3
@@ -226,9 +226,9 @@ def test_names_of_every_kind_on_s3(tmp_path: Path, model: str, s3: S3Server, s3_
     client = s3.filesystem()
     for number, name in enumerate(names):
         client.pipe_file(f"{s3_bucket}/ra w/{name}.jsonl", json.dumps(rows(number, 1)[0]).encode())
-    refresh(f"{s3_bucket}/ra w", f"{s3_bucket}/ta ble#%20ü", model=model)
-    assert set(read(f"{s3_bucket}/ta ble#%20ü")["source"]) == {f"{s3_bucket}/ra w/{name}.jsonl" for name in names}
-    assert refresh(f"{s3_bucket}/ra w", f"{s3_bucket}/ta ble#%20ü").num_splits_built == 0
+    refresh(f"{s3_bucket}/ra w", f"{s3_bucket}/ta ble#ü", model=model)
+    assert set(read(f"{s3_bucket}/ta ble#ü")["source"]) == {f"{s3_bucket}/ra w/{name}.jsonl" for name in names}
+    assert refresh(f"{s3_bucket}/ra w", f"{s3_bucket}/ta ble#ü").num_splits_built == 0
 
 
 def test_symbolic_links(tmp_path: Path, model: str) -> None:
@@ -262,6 +262,13 @@ def test_a_table_beside_the_raw_text(tmp_path: Path, model: str) -> None:
     for table in ("raw/_table", "raw2", "table"):
         assert refresh(tmp_path / "raw", tmp_path / table, model=model).num_rows == 5
     assert refresh(tmp_path / "raw/*.jsonl", tmp_path / "raw/other", model=model).num_rows == 5
+
+
+def test_a_table_whose_name_the_log_cannot_hold(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 5))
+    with pytest.raises(SettingsError, match=r"p%20q: the Delta log's client reads % as an escape"):
+        refresh(tmp_path / "raw", tmp_path / "p%20q", model=model)
+    assert not (tmp_path / "p%20q").exists()
 
 
 def test_a_file_in_the_place_of_the_table(tmp_path: Path, model: str) -> None:
@@ -303,8 +310,9 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_no_permission_to_write(open_folder: Path, model: str) -> None:
+def test_no_permission_to_write(open_folder: Path) -> None:
     raw, parent = open_folder / "raw", open_folder / "closed"
+    model = save_tiny(open_folder / "model")
     write(raw / "a.jsonl", rows(0, 5))
     parent.mkdir()
     refresh(raw, parent / "table", model=model)
@@ -396,7 +404,7 @@ def test_vectors_that_are_all_alike_are_not_published(tmp_path: Path, model: str
     # The tiny model knows no digits: for it these are one text.
     write(tmp_path / "raw/b.jsonl", [{"id": f"b{n}", "text": str(1000 + n)} for n in range(20)])
     with pytest.raises(QualityError, match=r"mean cosine of 1\.0000"):
-        refresh(tmp_path / "raw/b.jsonl", tmp_path / "table")
+        refresh(tmp_path / "raw/b.jsonl", tmp_path / "table", allow_drop=True)
     assert (Table.open(str(tmp_path / "table")).version, ids_of(tmp_path / "table")) == (0, {str(n) for n in range(10)})
 
 
