@@ -1,4 +1,4 @@
-"""Settings that reached the figures in the README, by name; a place to begin.
+"""Settings to begin with, by name; the README says which of them are measured, and what they reach.
 
 train_encoder(base, labels, RECIPES["scored_pairs"], "output")
 """

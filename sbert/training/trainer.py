@@ -125,6 +125,7 @@ class EncoderTrainer(transformers.Trainer):
         assert self._evaluate_dev is not None
         began = time.monotonic()
         self._module.eval()
+        mark_changed(self._module)
         value = torch.zeros(1, dtype=torch.float64)
         if self.args.process_index == 0:
             value[0] = self._evaluate_dev()
@@ -159,6 +160,17 @@ class EncoderTrainer(transformers.Trainer):
 
     def _load_best_model(self) -> None:
         load_trained(self._module, Path(str(self.state.best_model_checkpoint)))
+
+
+def mark_changed(module: nn.Module) -> None:
+    """Let the encoder see that its weights changed: the fused AdamW changes them without raising their version.
+
+    An encoder prepares its weights for fast encoding and does so again only when it sees a new version.
+    """
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(1)
 
 
 def load_trained(module: nn.Module, folder: Path) -> None:
