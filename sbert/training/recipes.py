@@ -14,17 +14,14 @@ from sbert.training.settings import (
 __all__ = ["RECIPES"]
 
 RECIPES: dict[str, TrainingSettings] = {
-    # Without dropout attention runs fused, and without gradients the word table (half of the weights) costs nothing:
-    # the score on STS Benchmark is that of full training with dropout 0.1.
-    "scored_pairs": TrainingSettings(
-        objective=Objective.COSENT, epochs=3, batch_size=32, learning_rate=5e-5, dropout=0.0, freeze="embeddings"
-    ),
+    # Dropout stays: without it attention takes torch's fused path, whose backward pass in bfloat16 is the slower one on a
+    # CPU for texts this short (72 against 93 pairs/s).
+    "scored_pairs": TrainingSettings(objective=Objective.COSENT, epochs=3, batch_size=32, learning_rate=5e-5),
     "scored_pairs_lora": TrainingSettings(
         objective=Objective.COSENT,
         epochs=4,
         batch_size=32,
         learning_rate=5e-4,
-        dropout=0.0,
         adapter=AdapterSettings(kind=AdapterKind.LORA, rank=8, alpha=16),
     ),
     # A few labels a class: all of them train, none is left for dev, the last checkpoint is taken.

@@ -103,8 +103,8 @@ def speed(arguments: argparse.Namespace) -> None:
     recipe = RECIPES["scored_pairs"].model_dump()
     variants: dict[str, dict[str, Any]] = {
         "recipe scored_pairs": {},
-        "all weights, dropout 0.1": {"dropout": 0.1, "freeze": "nothing"},
-        "all weights, dropout 0.1, float32": {"dropout": 0.1, "freeze": "nothing", "bf16": False},
+        "recipe, embeddings frozen, no dropout": {"dropout": 0.0, "freeze": "embeddings"},
+        "recipe, float32": {"bf16": False},
     }
     original = EncoderTrainer.__init__
     rates: dict[str, list[tuple[float, float]]] = {}
