@@ -33,7 +33,7 @@ NEIGHBOURS = 10
 MIN_RECALL = 0.95
 """Of the ten nearest rows smaller vectors must find this share, unless told otherwise."""
 TIE = 1e-6
-"""Scores that differ by less than this are equal: which of two such rows is found first says nothing."""
+"""Scores that differ by less than this share are equal: which of two such rows is found first says nothing."""
 QUERIES_PER_BLOCK = 512
 
 Float32 = npt.NDArray[np.float32]
@@ -169,5 +169,5 @@ def recall_at_10(approximate_ND: Float32, exact_ND: Float32) -> float:
         exact[queries - first, queries] = approximate[queries - first, queries] = -np.inf
         threshold = np.partition(exact, -k, axis=1)[:, -k, None]
         found = np.argpartition(approximate, -k, axis=1)[:, -k:]
-        hits += int((np.take_along_axis(exact, found, axis=1) >= threshold - TIE).sum())
+        hits += int((np.take_along_axis(exact, found, axis=1) >= threshold - TIE * np.abs(threshold)).sum())
     return hits / (num_rows * k)

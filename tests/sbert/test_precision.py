@@ -35,6 +35,7 @@ from sbert.search import search_table
 from sbert.shards import stored_vectors, vector_columns
 from sbert.storage import list_names
 from sbert.table import Table
+from sbert.vacuum import vacuum_table
 from sbert.verify import verify_table
 from tests.tables import objects_apart, read, rows, texts, update, write
 from tests.tiny_models import HIDDEN, save_tiny
@@ -327,6 +328,19 @@ def test_too_little_recall_publishes_nothing(tmp_path: Path, model: str) -> None
     plan, _, version, _ = update(raw, table, model=model, settings=lower)
     assert (len(plan.resume), len(plan.build), version) == (1, 0, 1)
     assert update(raw, table)[0].is_empty
+
+
+def test_vacuum_removes_what_a_refusal_left(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/0.jsonl", rows(0, 60))
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    update(raw, table, model=model)
+    before = list_names(f"{table}/_splits")
+    with pytest.raises(QualityError):
+        update(raw, table, model=model, settings=stored_as(output_dim=2))
+    left = set(list_names(f"{table}/_splits")) - set(before)
+    assert sum(name.endswith(".sample.parquet") for name in left) == 1
+    vacuum_table(table, retention_hours=0, apply=True)
+    assert list_names(f"{table}/_splits") == before
 
 
 def test_the_sample_survives_a_kill_and_a_second_pass(
