@@ -15,12 +15,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-import pyarrow as pa
 import tokenizers
 import torch
 from torch import Tensor, nn
@@ -36,15 +34,13 @@ from sbert.modules import Dense, Normalize
 from sbert.pooling import Pooling, PoolingMode
 from sbert.prefetch import prefetch
 from sbert.pretrained import DEFAULT_MODEL, locate_model, read_folder, write_modules
-from sbert.tokenizing import TokenizedTexts, special_token_counts, tokenize_block
+from sbert.tokenizing import Texts, TokenizedTexts, as_list, special_token_counts, tokenize_block
 from sbert.transformer import load_transformer, position_limit
-from sbert.windowing import WindowSettings
+from sbert.windowing import WindowSettings, join_windows
 
 __all__ = ["BATCH_TOLERANCE", "DEFAULT_MODEL", "ComputeDtype", "SentenceEncoder"]
 
 log = logging.getLogger(__name__)
-
-Texts: TypeAlias = pl.Series | pa.Array | pa.ChunkedArray | Sequence[str]
 
 CPU_TOKEN_BUDGET = 2_048
 """Tokens of a batch on a CPU, where each core computes one: activations then stay in its cache."""
@@ -231,11 +227,11 @@ class SentenceEncoder(nn.Module):
 
     def tokenize(self, texts: Texts, *, prompt: str = "", windows: WindowSettings | None = None) -> TokenizedTexts:
         """Tokenize texts; longer ones are truncated at `max_seq_length`, or cut into `windows`."""
-        as_list = _as_list(texts)
+        listed = as_list(texts)
         if self.do_lower_case:
-            as_list, prompt = [text.lower() for text in as_list], prompt.lower()
+            listed, prompt = [text.lower() for text in listed], prompt.lower()
         return tokenize_block(
-            self._tokenizer, as_list, max_seq_length=self.max_seq_length, prompt=prompt, windows=windows
+            self._tokenizer, listed, max_seq_length=self.max_seq_length, prompt=prompt, windows=windows
         )
 
     def encode(
@@ -260,14 +256,14 @@ class SentenceEncoder(nn.Module):
             SettingsError: when the model has no prompt of that name.
         """
         chosen = self._prompt(prompt_name, prompt)
-        as_list = _as_list(texts)
-        vectors_ND = np.empty((len(as_list), self.dim), dtype=np.float32)
+        listed = as_list(texts)
+        vectors_ND = np.empty((len(listed), self.dim), dtype=np.float32)
 
         def tokenized() -> Iterator[TokenizedTexts]:
-            for first in range(0, len(as_list), TEXTS_PER_BLOCK):
-                yield self.tokenize(as_list[first : first + TEXTS_PER_BLOCK], prompt=chosen, windows=windows)
+            for first in range(0, len(listed), TEXTS_PER_BLOCK):
+                yield self.tokenize(listed[first : first + TEXTS_PER_BLOCK], prompt=chosen, windows=windows)
 
-        blocks = tokenized() if len(as_list) <= TEXTS_PER_BLOCK else prefetch(tokenized(), 1)
+        blocks = tokenized() if len(listed) <= TEXTS_PER_BLOCK else prefetch(tokenized(), 1)
         for number, tokens in enumerate(blocks):
             first = number * TEXTS_PER_BLOCK
             vectors_ND[first : first + len(tokens)] = self.encode_tokens(tokens, token_budget=token_budget)
@@ -318,7 +314,7 @@ class SentenceEncoder(nn.Module):
                 if too_large:
                     budget = min(self._lower_budget(tokens, *failed) for failed in too_large)
                 waiting = np.concatenate([np.zeros(0, np.int64), *(sequences for sequences, _ in too_large)])
-        return self._join_windows(tokens, vectors_SD)
+        return join_windows(tokens, vectors_SD, normalize=self.normalizes)
 
     def _lower_budget(self, tokens: TokenizedTexts, sequences: npt.NDArray[np.int64], error: RuntimeError) -> int:
         """Halve what was too much; give the new budget.
@@ -409,33 +405,6 @@ class SentenceEncoder(nn.Module):
 
     def _default_budget(self) -> int:
         return CPU_TOKEN_BUDGET if self.device.type == "cpu" else GPU_TOKEN_BUDGET
-
-    def _join_windows(self, tokens: TokenizedTexts, vectors_SD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Average the windows of each text, weighted by their tokens; texts of one window stay as they are."""
-        num_texts = len(tokens)
-        if len(vectors_SD) == num_texts:
-            return vectors_SD
-        counts = np.bincount(tokens.text_index, minlength=num_texts)
-        first = np.cumsum(counts) - counts
-        joined: npt.NDArray[np.float32] = vectors_SD[first]
-        weights = tokens.lengths.astype(np.float64)
-        sums = np.add.reduceat(vectors_SD * weights[:, None], first, axis=0)
-        means = sums / np.add.reduceat(weights, first)[:, None]
-        if self.normalizes:
-            means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        several = counts > 1
-        joined[several] = means[several]
-        return joined
-
-
-def _as_list(texts: Texts) -> list[str]:
-    if isinstance(texts, str):
-        raise SettingsError("texts is one string, expected a list of strings: wrap it in [ ]")
-    if isinstance(texts, pl.Series):
-        return texts.to_list()
-    if isinstance(texts, pa.Array | pa.ChunkedArray):
-        return texts.to_pylist()  # type: ignore[no-any-return]
-    return list(texts)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

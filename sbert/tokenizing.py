@@ -4,9 +4,10 @@ The one idea: ids travel as one array of values and one of offsets (the layout o
 truncating, windowing, sorting and padding are array operations whatever the number of texts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,10 @@ import pyarrow as pa
 from sbert.errors import SettingsError
 from sbert.windowing import WindowSettings
 
-__all__ = ["TokenizedTexts", "gather_ranges", "tokenize_block"]
+__all__ = ["Texts", "TokenizedTexts", "as_list", "gather_ranges", "special_token_counts", "tokenize_block"]
 
 Ints = npt.NDArray[np.int64]
+Texts: TypeAlias = pl.Series | pa.Array | pa.ChunkedArray | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,21 @@ def tokenize_block(
     if windows is None:
         return _truncate(values, offsets, num_tokens, max_seq_length, num_suffix, num_prompt)
     return _window(values, offsets, num_tokens, max_seq_length, (num_prefix, num_suffix, num_prompt), windows.stride)
+
+
+def as_list(texts: Texts) -> list[str]:
+    """Give texts, however they come, as a list.
+
+    Raises:
+        SettingsError: when it is one string.
+    """
+    if isinstance(texts, str):
+        raise SettingsError("texts is one string, expected a list of strings: wrap it in [ ]")
+    if isinstance(texts, pl.Series):
+        return texts.to_list()
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        return texts.to_pylist()  # type: ignore[no-any-return]
+    return list(texts)
 
 
 def special_token_counts(tokenizer: Any) -> tuple[int, int]:
