@@ -19,7 +19,7 @@ from sbert.known import KnownVectors
 from sbert.loading import EncoderSpec, load_encoder
 from sbert.plan import Plan, PlannedSplit, without_objects
 from sbert.precision import Calibration
-from sbert.recall import VectorSample, rows_to_sample, write_sample
+from sbert.recall import FirstLook, VectorSample, rows_to_sample, write_sample
 from sbert.records import RecordedSpan, SplitRecord, rejects_name, write_record
 from sbert.shards import ShardRecord
 from sbert.storage import join
@@ -94,6 +94,7 @@ class SplitBuilder:
         self.known = KnownVectors(
             context.encoder.dim, context.encoder.precision, run_file_bytes=context.settings.run_file_bytes
         )
+        self.first_look = FirstLook(context.encoder)
         self.encode_lock = threading.Lock()
         self.stop = threading.Event()
         self._index_lock = threading.Lock()

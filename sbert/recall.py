@@ -24,6 +24,7 @@ from sbert.table import EncoderInfo, Table, recorded_in
 
 __all__ = [
     "RECORD_KEY",
+    "FirstLook",
     "Reduction",
     "VectorSample",
     "measure",
@@ -40,6 +41,8 @@ SAMPLE_ROWS = 2_000
 """Rows among which neighbours are searched."""
 MIN_ROWS = 50
 """With fewer rows recall says nothing."""
+FIRST_LOOK_ROWS = 1_000
+"""Texts after which a run that will probably be refused says so, rather than hours later."""
 MIN_ROWS_OF_SPLIT = 16
 """Of very many splits only some leave a sample, rather than all of them a tiny one."""
 RECORD_KEY = "reduction"
@@ -88,6 +91,40 @@ class VectorSample:
         _, first = np.unique(np.ascontiguousarray(hashes).view("V16")[:, 0], return_index=True)
         chosen = first[: self._max_rows]  # np.unique sorts
         self.hashes, self.vectors_ND = hashes[chosen], vectors_ND[chosen]
+
+
+class FirstLook:
+    """Warns once when the first texts of a run find too little; whether they are refused is decided at the end."""
+
+    def __init__(self, encoder: EncoderInfo) -> None:
+        """Start empty."""
+        self._encoder = encoder
+        self._sample: VectorSample | None = VectorSample(SAMPLE_ROWS, encoder.full_dim) if encoder.is_reduced else None
+
+    def add(self, hashes: npt.NDArray[np.uint8], vectors_ND: Float32) -> None:
+        """Show it N texts: hashes of shape (N, 16), float32 vectors of shape (N, full dim)."""
+        if self._sample is None:
+            return
+        self._sample.add(hashes, vectors_ND)
+        if len(self._sample) < FIRST_LOOK_ROWS:
+            return
+        recall, num_rows, self._sample = _recall_of(self._encoder, self._sample), len(self._sample), None
+        if recall < self._encoder.min_recall:
+            log.warning(
+                "recall@10 is %.4f among the first %d texts, accepted is %.4f: the whole will probably be refused; "
+                "stop now and choose %s, or lower min_recall (what is built is kept)",
+                recall,
+                num_rows,
+                self._encoder.min_recall,
+                _remedy(self._encoder),
+            )
+
+
+def _recall_of(encoder: EncoderInfo, sample: VectorSample) -> float:
+    stored = reduce_vectors(
+        sample.vectors_ND, dim=encoder.dim, precision=encoder.precision, normalize=encoder.normalized
+    )
+    return recall_at_10(restore(stored), sample.vectors_ND)
 
 
 def rows_to_sample(encoder: EncoderInfo, fingerprint: str, num_splits: int) -> int:
@@ -163,10 +200,7 @@ def measure(
     if len(sample) < MIN_ROWS:
         log.info("recall@10 is not measured: %d texts were encoded, at least %d are needed", len(sample), MIN_ROWS)
         return found
-    stored = reduce_vectors(
-        sample.vectors_ND, dim=encoder.dim, precision=encoder.precision, normalize=encoder.normalized
-    )
-    recall = recall_at_10(restore(stored), sample.vectors_ND)
+    recall = _recall_of(encoder, sample)
     if recall < encoder.min_recall:
         raise QualityError(
             f"{table_uri}: with precision {encoder.precision.value} and {encoder.dim} of {encoder.full_dim} values "

@@ -280,6 +280,7 @@ class SplitStream:
         if not info.is_reduced:
             return vectors_ND
         self._sample.add(hashes, vectors_ND)
+        self._builder.first_look.add(hashes, vectors_ND)
         stored = reduce_vectors(vectors_ND, dim=info.dim, precision=info.precision, normalize=info.normalized)
         check_vectors(
             restore(stored),

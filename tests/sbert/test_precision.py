@@ -1,5 +1,6 @@
 """Smaller vectors: what quantizing may change, what is measured before they are published, and that no row mixes forms."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -328,6 +329,26 @@ def test_too_little_recall_publishes_nothing(tmp_path: Path, model: str) -> None
     plan, _, version, _ = update(raw, table, model=model, settings=lower)
     assert (len(plan.resume), len(plan.build), version) == (1, 0, 1)
     assert update(raw, table)[0].is_empty
+
+
+@pytest.mark.parametrize(("output_dim", "num_warnings"), [(2, 1), (HIDDEN, 0)])
+def test_the_first_texts_warn_once(
+    tmp_path: Path,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    output_dim: int,
+    num_warnings: int,
+) -> None:
+    monkeypatch.setattr("sbert.recall.FIRST_LOOK_ROWS", 50)
+    for number in range(4):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 30, 30))
+    chosen = stored_as(precision="int8", output_dim=output_dim, min_recall=0.8)
+    with caplog.at_level("WARNING", logger="sbert.recall"), contextlib.suppress(QualityError):
+        update(tmp_path / "raw", tmp_path / "table", model=model, settings=chosen)
+    warnings = [message for message in caplog.messages if "among the first 60 texts, accepted is 0.8000" in message]
+    assert len(warnings) == num_warnings
+    assert all("choose an output_dim above 2" in message for message in warnings)
 
 
 def test_vacuum_removes_what_a_refusal_left(tmp_path: Path, model: str) -> None:
