@@ -104,19 +104,14 @@ def _pool(table: Table, labels: LabelSet | None, settings: SuggestSettings) -> p
             f"{table.uri}: the table keeps no column {column!r} (kept: {kept}): its texts are not in it; refresh it with "
             f"--keep-columns {column}, or name the column that holds the text"
         )
+    vectors = vector_names(Precision(table.encoder.precision))
     scan = table.scan()
     hashes = scan.select("text_hash").unique().sort("text_hash").head(settings.pool_rows).collect()["text_hash"]
     if hashes.is_empty():
         raise LabelError(f"{table.uri}: the table has no rows, there is nothing to label")
     pool = (
         scan.filter(pl.col("text_hash") <= pl.lit(hashes[-1]))
-        .select(
-            "id",
-            "source",
-            "text_hash",
-            *vector_names(Precision(table.encoder.precision)),
-            pl.col(column).cast(pl.String).alias("text"),
-        )
+        .select("id", "source", "text_hash", *vectors, pl.col(column).cast(pl.String).alias("text"))
         .filter(pl.col("text").is_not_null())
         .collect()
         .sort("text_hash", "source", "id")
