@@ -24,6 +24,7 @@ from sbert.job import RefreshJob, RefreshSettings
 from sbert.lease import hold_lease
 from sbert.plan import Plan, is_stale
 from sbert.publish import duplicate_ids_across_splits
+from sbert.recall import reduction_of_run
 from sbert.report import RefreshReport
 from sbert.settle import Changes
 from sbert.table import Table
@@ -114,8 +115,16 @@ def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, Any], workers: Engin
                     raise
                 log.warning("another run committed first; planning anew (attempt %d of %d)", attempt, MAX_ATTEMPTS)
                 continue
-            num_rows = Table.open(plan.table_uri, version).num_rows
-            report = RefreshReport.of_run(plan, changes, counts, run_id=run_id, version=version, num_rows=num_rows)
+            table = Table.open(plan.table_uri, version)
+            report = RefreshReport.of_run(
+                plan,
+                changes,
+                counts,
+                run_id=run_id,
+                version=version,
+                num_rows=table.num_rows,
+                reduction=reduction_of_run(table, run_id),
+            )
             return report.model_copy(update={"stage_seconds": stages, "num_bytes_read": num_bytes_read})
     finally:
         workers.close(run_id)

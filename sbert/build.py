@@ -20,6 +20,8 @@ from sbert.job import RefreshSettings
 from sbert.known import KnownVectors
 from sbert.loading import EncoderSpec, load_encoder
 from sbert.plan import Plan, PlannedSplit, without_objects
+from sbert.precision import Calibration
+from sbert.recall import FirstLook, VectorSample, rows_to_sample, write_sample
 from sbert.records import RecordedSpan, SplitRecord, find_record, rejects_name, write_record
 from sbert.shards import ShardRecord
 from sbert.storage import join
@@ -60,6 +62,7 @@ class BuildContext(BaseModel):
         description="Threads of the encoder in a worker process; empty when the planning process itself builds.",
     )
     force: bool = Field(default=False, description="Whether vectors are computed anew.")
+    num_splits: int = Field(default=1, description="Splits that the run builds.")
 
 
 def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildContext:
@@ -79,6 +82,7 @@ def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildCo
         rows_fingerprint=plan.rows_fingerprint,
         have=plan.have - plan.gone if plan.force else plan.have,
         force=plan.force,
+        num_splits=len(plan.build),
         known_shards=tuple(known),
     )
 
@@ -101,7 +105,10 @@ class SplitBuilder:
         """Prepare; the table's shards are indexed when the first split is built."""
         self.context = context
         self.encoder = encoder
-        self.known = KnownVectors(encoder.dim, run_file_bytes=context.settings.run_file_bytes)
+        self.known = KnownVectors(
+            context.encoder.dim, context.encoder.precision, run_file_bytes=context.settings.run_file_bytes
+        )
+        self.first_look = FirstLook(context.encoder)
         self.encode_lock = threading.Lock()
         self.stop = threading.Event()
         self._index_lock = threading.Lock()
@@ -177,11 +184,13 @@ class SplitBuilder:
         """
         self._index_table()
         broken: dict[str, str] = {}
+        num_sampled = rows_to_sample(self.context.encoder, planned.fingerprint, self.context.num_splits)
+        sample = VectorSample(num_sampled, self.encoder.dim)
         current: PlannedSplit | None = planned
         while current is not None:
             if broken and current.fingerprint in self.context.have:
                 return BuildResult(planned=planned, built=current, broken=broken)
-            stream = SplitStream(self, current, excluded_ids)
+            stream = SplitStream(self, current, excluded_ids, sample)
             try:
                 shards, counts = stream.run()
             except BrokenObjectError:
@@ -190,12 +199,21 @@ class SplitBuilder:
                 broken |= stream.broken
                 current = without_objects(current, set(broken), self.context.rows_fingerprint)
                 continue
-            record = self._record(current, shards, counts)
+            record = self._record(current, shards, counts, stream.calibration, has_sample=num_sampled > 0)
+            write_sample(self.context.table_uri, current.fingerprint, sample)
             write_record(self.context.table_uri, record)
             return BuildResult(planned=planned, built=current, record=record, broken=broken)
         return BuildResult(planned=planned, broken=broken)
 
-    def _record(self, planned: PlannedSplit, shards: list[ShardRecord], counts: RowCounts) -> SplitRecord:
+    def _record(
+        self,
+        planned: PlannedSplit,
+        shards: list[ShardRecord],
+        counts: RowCounts,
+        calibration: Calibration | None,
+        *,
+        has_sample: bool,
+    ) -> SplitRecord:
         return SplitRecord(
             fingerprint=planned.fingerprint,
             encoder_fingerprint=self.context.encoder.fingerprint,
@@ -216,6 +234,8 @@ class SplitBuilder:
             run_id=self.context.run_id,
             built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             forced=self.context.force,
+            has_sample=has_sample,
+            calibration=calibration,
         )
 
     def close(self) -> None:

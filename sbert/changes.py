@@ -217,7 +217,7 @@ def _comparable(batch: pa.RecordBatch, dim: int) -> pl.DataFrame:
     """Give rows with the vector as its bytes and nested kept columns as JSON, which have hashes."""
     vectors = embedding_matrix(batch.column("embedding"), dim)
     packed = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(4 * dim), len(vectors), [None, pa.py_buffer(np.ascontiguousarray(vectors))]
+        pa.binary(vectors.itemsize * dim), len(vectors), [None, pa.py_buffer(np.ascontiguousarray(vectors))]
     ).cast(pa.binary())
     columns = {name: batch.column(name) for name in batch.schema.names} | {"embedding": packed}
     frame = pl.from_arrow(pa.table(columns))

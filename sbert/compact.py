@@ -118,4 +118,5 @@ def _merge(table: Table, group: Sequence[TableShard], settings: ShardSettings) -
         for rows in shard.splits:
             rows_of[rows.fingerprint] = rows_of.get(rows.fingerprint, 0) + rows.num_rows
     metadata = {"sbert": table.encoder.model_dump_json()}
-    return write_compacted(table.uri, list(rows_of.items()), group, table_schema(table.kept_schema), metadata, settings)
+    schema = table_schema(table.kept_schema, table.encoder.precision)
+    return write_compacted(table.uri, list(rows_of.items()), group, schema, metadata, settings)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sbert.cleaning import CleaningSettings
 from sbert.encoder import ComputeDtype
 from sbert.errors import SettingsError
+from sbert.precision import MIN_RECALL, Precision
 from sbert.selection import Selection
 from sbert.shards import RESERVED_COLUMNS, ShardSettings
 from sbert.source import ReadSettings, SourceSettings, SplitSettings
@@ -61,6 +62,25 @@ class EncodingSettings(BaseModel):
     normalize: bool | None = Field(
         default=None,
         description="Whether vectors get unit length; empty for the table's own, yes for a new table.",
+    )
+    precision: Precision | None = Field(
+        default=None,
+        description="Type of the stored values: float32, or int8 with one scale a vector (a quarter of the size); empty "
+        "for the table's own, float32 for a new table.",
+    )
+    output_dim: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_536,
+        description="Values of a vector that are stored, the first ones, for models trained with Matryoshka loss; empty for "
+        "the table's own, all for a new table (values).",
+    )
+    min_recall: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Least recall@10 against float32 that smaller vectors must have, else nothing is published; empty for "
+        f"the table's own, {MIN_RECALL} for a new table (0 to 1).",
     )
     prompt: str | None = Field(
         default=None, description="Text put before each document; empty for the model's own document prompt."

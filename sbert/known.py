@@ -20,7 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sbert.shards import embedding_matrix
+from sbert.precision import Precision, StoredVectors, stored_dtype
+from sbert.shards import stored_vectors, vector_names
 from sbert.storage import open_input, translate_errors
 
 __all__ = ["FoundVectors", "KnownVectors"]
@@ -54,8 +55,8 @@ class FoundVectors:
     """Shape (N,): whether the text's vector is known."""
     in_table: npt.NDArray[np.bool_]
     """Shape (N,): whether it is known from the table (else from this run)."""
-    embeddings: npt.NDArray[np.float32]
-    """Shape (N, dim), 0 where the text is not known."""
+    embeddings: StoredVectors
+    """N vectors as the table stores them, 0 where the text is not known."""
     num_tokens: npt.NDArray[np.int32]
     """Shape (N,), 0 where the text is not known."""
     truncated: npt.NDArray[np.bool_]
@@ -148,15 +149,16 @@ class KnownVectors:
     row number for this run's file.
     """
 
-    def __init__(self, dim: int, *, run_file_bytes: int) -> None:
-        """Start empty; this run's vectors are kept up to `run_file_bytes` in a temporary file."""
-        self._dim = dim
+    def __init__(self, dim: int, precision: Precision = Precision.FLOAT32, *, run_file_bytes: int) -> None:
+        """Start empty; this run's vectors are kept, as they are stored, up to `run_file_bytes` in a temporary file."""
+        self._dim, self._precision = dim, precision
+        self._vector = stored_dtype(dim, precision)
         self._record = np.dtype(
             [
                 ("hash", "u1", HASH_BYTES),
                 ("num_tokens", "i4"),
                 ("truncated", "?"),
-                ("embedding", "f4", (dim,)),
+                ("embedding", self._vector),
             ]
         )
         self._max_run_rows = run_file_bytes // self._record.itemsize
@@ -186,7 +188,7 @@ class KnownVectors:
     def add_computed(
         self,
         hashes: Hashes,
-        embeddings: npt.NDArray[np.float32],
+        embeddings: StoredVectors,
         num_tokens: npt.NDArray[np.int32],
         truncated: npt.NDArray[np.bool_],
     ) -> None:
@@ -226,7 +228,7 @@ class KnownVectors:
         result = FoundVectors(
             found=np.zeros(num_texts, dtype=np.bool_),
             in_table=np.zeros(num_texts, dtype=np.bool_),
-            embeddings=np.zeros((num_texts, self._dim), dtype=np.float32),
+            embeddings=np.zeros(num_texts, dtype=self._vector),
             num_tokens=np.zeros(num_texts, dtype=np.int32),
             truncated=np.zeros(num_texts, dtype=np.bool_),
         )
@@ -291,11 +293,13 @@ class KnownVectors:
             return self._groups[number, group]
         with translate_errors(self._shards[number]):
             part = self._shard(number).read_row_group(
-                group, columns=["text_hash", "embedding", "num_tokens", "truncated"], use_threads=False
+                group,
+                columns=["text_hash", *vector_names(self._precision), "num_tokens", "truncated"],
+                use_threads=False,
             )
         vectors = self._groups[number, group] = _Vectors(
             hash_matrix(part["text_hash"]),
-            embedding_matrix(part["embedding"], self._dim),
+            stored_vectors(part, self._dim, self._precision),
             part["num_tokens"].to_numpy(),
             part["truncated"].to_numpy(),
         )
@@ -322,7 +326,7 @@ class _Vectors:
     """Some rows of a shard, or of this run's file."""
 
     hashes: Hashes
-    embeddings: npt.NDArray[np.float32]
+    embeddings: StoredVectors
     num_tokens: npt.NDArray[np.int32]
     truncated: npt.NDArray[np.bool_]
 

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
+from sbert.precision import Precision
 from sbert.report import RefreshReport
-from sbert.shards import embedding_matrix
+from sbert.shards import vector_matrix, vector_names
 from sbert.storage import join, list_names, open_input, read_bytes, write_bytes
 from sbert.table import Table
 
@@ -105,11 +106,13 @@ def sample_table(table: Table) -> TableSample:
 def _first_rows(
     table: Table, names: list[str]
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]]:
+    precision = Precision(table.encoder.precision)
+    columns = [*vector_names(precision), "num_tokens", "truncated"]
     for name in names:
         with open_input(table.shard_uri(name)) as file, pq.ParquetFile(file) as parquet:
-            batch = next(parquet.iter_batches(SAMPLE_ROWS, columns=["embedding", "num_tokens", "truncated"]))
+            batch = next(parquet.iter_batches(SAMPLE_ROWS, columns=columns))
             yield (
-                embedding_matrix(batch.column("embedding"), table.encoder.dim),
+                vector_matrix(batch, table.encoder.dim, precision),
                 batch.column("num_tokens").to_numpy(),
                 batch.column("truncated").to_numpy(zero_copy_only=False),
             )

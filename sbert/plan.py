@@ -29,6 +29,7 @@ from sbert.naming import (
     split_fingerprint,
     without_objects,
 )
+from sbert.precision import MIN_RECALL, Precision
 from sbert.records import SplitRecord, completed_splits
 from sbert.registry import resolve_model
 from sbert.source import infer_kept_schema, list_objects, with_first_rows
@@ -117,10 +118,35 @@ def _is_folder(model: str) -> bool:
     return model.startswith((".", "/", "~")) or "://" in model or Path(model).is_dir()
 
 
+def with_table_form(encoding: EncodingSettings, table: Table | None, encoder: SentenceEncoder) -> EncodingSettings:
+    """Fill in how vectors are stored: as asked, else as the table's are, whatever the model; else whole, as float32.
+
+    Raises:
+        SettingsError: when more values are asked for than the encoder gives.
+    """
+    own = table.encoder if table is not None else None
+    dim = encoding.output_dim or (own.dim if own is not None and own.dim < own.full_dim else encoder.dim)
+    if dim > encoder.dim:
+        raise SettingsError(
+            f"output_dim is {dim}, the encoder gives {encoder.dim} values: choose {encoder.dim} at most, or another model"
+        )
+    min_recall = encoding.min_recall
+    return encoding.model_copy(
+        update={
+            "precision": encoding.precision or (own.precision if own is not None else Precision.FLOAT32),
+            "output_dim": dim,
+            "min_recall": min_recall if min_recall is not None else own.min_recall if own is not None else MIN_RECALL,
+        }
+    )
+
+
 def encoding_fingerprint(encoder: SentenceEncoder, encoding: EncodingSettings) -> str:
-    """Give the hash of everything that decides the vector of a cleaned text: encoder, prompt and windows."""
+    """Give the hash of everything that decides the stored vector of a cleaned text: encoder, prompt, windows, form."""
     windows = encoding.windows.model_dump(mode="json") if encoding.truncation is TruncationPolicy.WINDOW else None
-    return hash_json([FORMAT, encoder.fingerprint, document_prompt(encoder, encoding), windows])
+    precision, dim = encoding.precision or Precision.FLOAT32, encoding.output_dim or encoder.dim
+    is_whole = (precision, dim) == (Precision.FLOAT32, encoder.dim)
+    form = [] if is_whole else [precision.value, dim]
+    return hash_json([FORMAT, encoder.fingerprint, document_prompt(encoder, encoding), windows, *form])
 
 
 def document_prompt(encoder: SentenceEncoder, encoding: EncodingSettings) -> str:
@@ -130,11 +156,15 @@ def document_prompt(encoder: SentenceEncoder, encoding: EncodingSettings) -> str
 
 def encoder_info(spec: EncoderSpec, encoder: SentenceEncoder, encoding: EncodingSettings) -> EncoderInfo:
     """Describe an encoder as the table's readers need it."""
+    dim = encoding.output_dim or encoder.dim
     return EncoderInfo(
         model=spec.model,
         fingerprint=encoding_fingerprint(encoder, encoding),
         model_fingerprint=encoder.fingerprint,
-        dim=encoder.dim,
+        dim=dim,
+        model_dim=encoder.dim if dim < encoder.dim else None,
+        precision=encoding.precision or Precision.FLOAT32,
+        min_recall=MIN_RECALL if encoding.min_recall is None else encoding.min_recall,
         pooling=encoder.pooling_name,
         normalized=encoder.normalizes,
         compute_dtype=str(encoder.compute_dtype.value),
@@ -145,12 +175,12 @@ def encoder_info(spec: EncoderSpec, encoder: SentenceEncoder, encoding: Encoding
 
 
 def check_same_encoder(job: RefreshJob, table: Table, info: EncoderInfo) -> None:
-    """Refuse to change a table's encoder unless a model was named, and never to another dim.
+    """Refuse to change a table's encoder unless a model was named, and to another dim unless ``output_dim`` was set.
 
     Raises:
         EncoderMismatchError: naming both encoders and the remedy.
     """
-    if info.dim != table.encoder.dim:
+    if info.dim != table.encoder.dim and job.settings.encoding.output_dim is None:
         table.check_encoder(info.fingerprint, info.dim)
     if info.fingerprint == table.encoder.fingerprint:
         return
@@ -218,7 +248,7 @@ def make_plan(job: RefreshJob) -> Plan:
     encoder = load_encoder(spec)
     # Every worker computes in the type that was found best here, whatever it would choose for itself.
     spec = spec.model_copy(update={"compute_dtype": encoder.compute_dtype})
-    info = encoder_info(spec, encoder, settings.encoding)
+    info = encoder_info(spec, encoder, with_table_form(settings.encoding, table, encoder))
     if table is not None:
         check_same_encoder(job, table, info)
     rows = rows_fingerprint(info.fingerprint, settings)

@@ -22,9 +22,10 @@ from sbert.job import RefreshSettings, TruncationPolicy
 from sbert.naming import identity_fingerprint
 from sbert.plan import Plan
 from sbert.quality import check_not_collapsed
+from sbert.recall import RECORD_KEY, measure, newest_reduction, remove_samples
 from sbert.records import SplitRecord, read_records
 from sbert.settle import Changes
-from sbert.shards import embedding_matrix
+from sbert.shards import vector_matrix, vector_names
 from sbert.storage import join, open_input
 from sbert.table import Table, commit
 
@@ -124,11 +125,12 @@ def _sample_vectors(plan: Plan, changes: Changes) -> np.ndarray:
     shards = [shard for record in changes.add for shard in record.shards if shard.num_rows]
     step = max(1, len(shards) // PROBE_SHARDS)
     samples: dict[bytes, np.ndarray] = {}
+    columns = ["text_hash", *vector_names(plan.encoder.precision)]
     for shard in shards[::step][:PROBE_SHARDS]:
         uri = join(plan.table_uri, shard.name)
         with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
-            batch = next(parquet.iter_batches(batch_size=PROBE_ROWS, columns=["text_hash", "embedding"]))
-            vectors = embedding_matrix(batch.column("embedding"), plan.encoder.dim)
+            batch = next(parquet.iter_batches(batch_size=PROBE_ROWS, columns=columns))
+            vectors = vector_matrix(batch, plan.encoder.dim, plan.encoder.precision)
             samples.update(zip(batch.column("text_hash").to_pylist(), vectors, strict=True))
     return np.stack(list(samples.values())) if samples else np.zeros((0, plan.encoder.dim), dtype=np.float32)
 
@@ -140,21 +142,28 @@ def publish(
 
     Raises:
         CommitConflictError: when another run committed since the plan was made.
-        QualityError, TruncationError: when the new vectors must not be published.
+        QualityError, TruncationError: when the new vectors must not be published, or smaller ones find too little.
         StorageError: when storage refuses.
     """
     if changes.is_empty and plan.base_version is not None:
         return plan.base_version
     began = time.monotonic()
     check_before_commit(plan, changes, settings)
-    stages = {**metadata.get("stages", {}), "publish": round(time.monotonic() - began, 3)}
     table = Table.open(plan.table_uri, plan.base_version) if plan.base_version is not None else None
-    return commit(
+    reduction: dict[str, Any] = {}
+    if plan.encoder.is_reduced:
+        is_same = table is not None and table.encoder.fingerprint == plan.encoder.fingerprint
+        before = newest_reduction(table) if table is not None and is_same else None
+        reduction[RECORD_KEY] = measure(plan.table_uri, plan.encoder, changes.add, before).model_dump(mode="json")
+    stages = {**metadata.get("stages", {}), "publish": round(time.monotonic() - began, 3)}
+    version = commit(
         plan.table_uri,
         table,
         add=[*(shard for record in changes.add for shard in record.shards), *changes.moved],
         drop=changes.drop,
         encoder=plan.encoder,
         kept_schema=plan.kept_schema,
-        metadata={**metadata, **counts.model_dump(), "stages": stages},
+        metadata={**metadata, **counts.model_dump(), **reduction, "stages": stages},
     )
+    remove_samples(plan.table_uri, changes.add)
+    return version

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sbert.errors import QualityError
+from sbert.precision import NORM_TOLERANCE
 
 __all__ = ["PROBE_TEXTS", "check_not_collapsed", "check_vectors", "mean_cosine_of_random_pairs"]
 
-NORM_TOLERANCE = 1e-3
 COLLAPSE_COSINE = 0.995
 """Random pairs of different texts that are on average more alike than this mean a collapsed encoder. Strongly
 anisotropic encoders stay below it, and so do corpora of near-identical texts ("ticket 4711", "ticket 4712")."""
@@ -33,8 +33,17 @@ PROBE_TEXTS = (
 MIN_PROBE_TEXTS = 8
 
 
-def check_vectors(embeddings_ND: npt.NDArray[np.float32], *, dim: int, normalized: bool, what: str) -> None:
+def check_vectors(
+    embeddings_ND: npt.NDArray[np.float32],
+    *,
+    dim: int,
+    normalized: bool,
+    what: str,
+    tolerance: float | npt.NDArray[np.float32] = NORM_TOLERANCE,
+) -> None:
     """Check N new vectors: finite, of the right dim, of unit norm (not zero when not normalized).
+
+    `tolerance` is how far a norm may be from 1, for all vectors or for each.
 
     Raises:
         QualityError: naming `what`, the number of bad vectors and the first one.
@@ -48,7 +57,7 @@ def check_vectors(embeddings_ND: npt.NDArray[np.float32], *, dim: int, normalize
             f"{int(np.argmin(finite))}): try compute_dtype float32, or check the model's weights"
         )
     norms = np.linalg.norm(embeddings_ND, axis=1)
-    good = np.asarray(np.abs(norms - 1.0) <= NORM_TOLERANCE if normalized else norms > 0)
+    good = np.asarray(np.abs(norms - 1.0) <= tolerance if normalized else norms > 0)
     if not good.all():
         first = int(np.argmin(good))
         raise QualityError(

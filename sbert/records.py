@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.counts import RowCounts
 from sbert.errors import MissingError
+from sbert.precision import Calibration
 from sbert.rejects import empty_rejects
 from sbert.shards import ShardRecord
 from sbert.storage import join, list_names, read_bytes, write_bytes
@@ -71,6 +72,10 @@ class SplitRecord(BaseModel):
     run_id: str
     built_at: str = Field(description="UTC time in ISO 8601.")
     forced: bool = Field(default=False, description="Whether every vector was computed anew.")
+    has_sample: bool = Field(
+        default=False, description="Whether float32 vectors of some rows lie beside the record until the commit."
+    )
+    calibration: Calibration | None = Field(default=None, description="Of its vectors, when they are quantized.")
 
 
 def record_uri(table_uri: str, fingerprint: str) -> str:

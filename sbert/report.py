@@ -5,6 +5,8 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from sbert.counts import RowCounts
 from sbert.estimate import Estimate
 from sbert.plan import Plan
+from sbert.precision import Precision
+from sbert.recall import Reduction
 from sbert.settle import Changes
 
 __all__ = ["RefreshReport"]
@@ -21,6 +23,11 @@ class RefreshReport(BaseModel):
     encoder: str = Field(description="Model that makes the table's vectors.")
     encoder_fingerprint: str
     dim: int
+    precision: Precision = Precision.FLOAT32
+    recall_at_10: float | None = Field(
+        default=None, description="Of smaller vectors against float32, among the run's own rows (0 to 1)."
+    )
+    recall_note: str = Field(default="", description="The same in words; empty for whole float32 vectors.")
     dry_run: bool = False
     num_objects: int = Field(description="Objects in the source.")
     num_rows: int | None = Field(default=None, description="Rows in the table now.")
@@ -61,6 +68,7 @@ class RefreshReport(BaseModel):
             encoder=plan.encoder.model,
             encoder_fingerprint=plan.encoder.fingerprint,
             dim=plan.encoder.dim,
+            precision=plan.encoder.precision,
             num_objects=plan.num_objects,
             dry_run=True,
             num_splits_built=len(plan.build),
@@ -81,6 +89,7 @@ class RefreshReport(BaseModel):
         run_id: str,
         version: int,
         num_rows: int,
+        reduction: Reduction | None = None,
     ) -> "RefreshReport":
         """Report what a run did."""
         num_built = sum(record.run_id == run_id for record in changes.add)
@@ -94,5 +103,7 @@ class RefreshReport(BaseModel):
                 "num_splits_resumed": len(changes.add) - num_built,
                 "num_splits_dropped": len(changes.gone),
                 "broken_objects": changes.broken,
+                "recall_at_10": reduction.recall_at_10 if reduction is not None else None,
+                "recall_note": reduction.describe() if reduction is not None else "",
             }
         )

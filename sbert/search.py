@@ -16,7 +16,8 @@ from sbert.cleaning import CleaningSettings, clean_texts
 from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import SettingsError
 from sbert.loading import EncoderSpec, load_encoder
-from sbert.shards import embedding_matrix
+from sbert.precision import truncate
+from sbert.shards import vector_matrix, vector_names
 from sbert.storage import open_input
 from sbert.table import Table
 
@@ -53,7 +54,8 @@ def search_table(table: Table, query: str, k: int = 10, *, cleaning: CleaningSet
     if not cleaned[0]:
         raise SettingsError("the query is empty after cleaning: ask for something")
     encoder = load_table_encoder(table)
-    query_D = encoder.encode(cleaned, prompt=encoder.prompt_for("query"))[0]
+    whole_1D = encoder.encode(cleaned, prompt=encoder.prompt_for("query"))
+    query_D = truncate(whole_1D, table.encoder.dim, normalize=table.encoder.normalized)[0]
     best = _best_rows(table, query_D, k)
     return [hit for _, hit in sorted(_fetch(table, best).items())]
 
@@ -80,12 +82,13 @@ def load_table_encoder(table: Table) -> SentenceEncoder:
 def _best_rows(table: Table, query_D: np.ndarray, k: int) -> list[tuple[float, str, int]]:
     """Give score, shard and row number of the best rows, best first."""
     best: list[tuple[float, str, int]] = []
+    info = table.encoder
     for shard in table.shards():
         uri = table.shard_uri(shard.name)
         first = 0
         with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["embedding"]):
-                scores = embedding_matrix(batch.column(0), table.encoder.dim) @ query_D
+            for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=vector_names(info.precision)):
+                scores = vector_matrix(batch, info.dim, info.precision) @ query_D
                 top = np.argpartition(-scores, k - 1)[:k] if len(scores) > k else np.arange(len(scores))
                 best += [(float(scores[row]), shard.name, first + int(row)) for row in top]
                 best = sorted(best, key=lambda found: (-found[0], found[1], found[2]))[:k]

@@ -109,7 +109,8 @@ def _copy_rows(plan: Plan, old: SplitRecord, spans: list[RecordedSpan], run_id: 
     fingerprint = identity_fingerprint([span.identity() for span in spans], plan.rows_fingerprint)
     uris = pa.array(sorted({span.uri for span in spans}), pa.string())
     metadata = {"sbert": plan.encoder.model_dump_json()}
-    with ShardWriter(plan.table_uri, fingerprint, table_schema(plan.kept_schema), ShardSettings(), metadata) as writer:
+    schema = table_schema(plan.kept_schema, plan.encoder.precision)
+    with ShardWriter(plan.table_uri, fingerprint, schema, ShardSettings(), metadata) as writer:
         for rows in read_split(plan.table_uri, plan.shards, old.fingerprint):
             writer.write(rows.filter(pc.is_in(rows["source"], uris)))
         shards = writer.close()
@@ -138,7 +139,7 @@ def _move_rest(plan: Plan, drop: Sequence[TableShard], gone: set[str]) -> list[S
                 rest[rows.fingerprint] += rows.num_rows
         if rest:
             metadata = {"sbert": plan.encoder.model_dump_json()}
-            schema = table_schema(plan.kept_schema)
+            schema = table_schema(plan.kept_schema, plan.encoder.precision)
             moved.append(
                 write_compacted(plan.table_uri, list(rest.items()), [shard], schema, metadata, ShardSettings())
             )

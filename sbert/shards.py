@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError
+from sbert.precision import Float32, Precision, StoredVectors, restore, stored_dtype
 from sbert.storage import OutputFile, delete, join, open_output, translate_errors
 
 __all__ = [
@@ -30,11 +31,16 @@ __all__ = [
     "embedding_column",
     "embedding_matrix",
     "fingerprint_of_shard",
+    "stored_vectors",
     "table_schema",
+    "vector_columns",
+    "vector_matrix",
+    "vector_names",
 ]
 
 RESERVED_COLUMNS = ("id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated")
 STAT_COLUMNS = ("source", "id")
+VALUES_PATH = "embedding.list.element"
 STAT_CHARACTERS = 1024
 """Longer bounds are left out of the log: readers then simply cannot prune on them."""
 
@@ -84,8 +90,8 @@ class ShardRecord(BaseModel):
         )
 
 
-def table_schema(kept_schema: dict[str, pl.DataType]) -> pa.Schema:
-    """Give the Arrow schema of a table that keeps the source columns of `kept_schema`.
+def table_schema(kept_schema: dict[str, pl.DataType], precision: Precision = Precision.FLOAT32) -> pa.Schema:
+    """Give the Arrow schema of a table that keeps the source columns of `kept_schema`; int8 vectors have a ``scale``.
 
     Raises:
         SettingsError: when a kept column would take the name of one of the table's own columns.
@@ -96,13 +102,15 @@ def table_schema(kept_schema: dict[str, pl.DataType]) -> pa.Schema:
             f"keep_columns names {clash}, which the table uses for itself ({', '.join(RESERVED_COLUMNS)}): "
             "leave them out or rename them in the source"
         )
+    quantized = precision is Precision.INT8
     kept = pl.DataFrame(schema=kept_schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     return pa.schema(
         [
             pa.field("id", pa.string()),
             pa.field("source", pa.string()),
             pa.field("text_hash", pa.binary()),
-            pa.field("embedding", pa.list_(pa.float32())),
+            pa.field("embedding", pa.list_(pa.int8() if quantized else pa.float32())),
+            *([pa.field("scale", pa.float32())] if quantized else []),
             pa.field("num_tokens", pa.int32()),
             pa.field("truncated", pa.bool_()),
             *(pa.field(field.name, _portable(field.type)) for field in kept),
@@ -123,8 +131,8 @@ def _portable(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def embedding_column(embeddings_ND: npt.NDArray[np.float32]) -> pa.ListArray:
-    """Give a float32 matrix of shape (rows, dim) as a ``list<float>`` column, without copying the values."""
+def embedding_column(embeddings_ND: npt.NDArray[np.float32] | npt.NDArray[np.int8]) -> pa.ListArray:
+    """Give a matrix of shape (rows, dim) as a ``list`` column of its type, without copying the values."""
     num_rows, dim = embeddings_ND.shape
     offsets = pa.array(
         np.arange(0, (num_rows + 1) * dim, dim, dtype=np.int32) if dim else np.zeros(num_rows + 1, np.int32)
@@ -132,8 +140,8 @@ def embedding_column(embeddings_ND: npt.NDArray[np.float32]) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(embeddings_ND).reshape(-1)))
 
 
-def embedding_matrix(column: pa.Array | pa.ChunkedArray, dim: int) -> npt.NDArray[np.float32]:
-    """Give a ``list<float>`` column as a float32 matrix of shape (rows, dim).
+def embedding_matrix(column: pa.Array | pa.ChunkedArray, dim: int) -> Float32:
+    """Give a ``list`` column as a matrix of shape (rows, dim): float32, of quantized vectors the int8 values.
 
     Raises:
         ValueError: when a row has another number of values than `dim`.
@@ -148,6 +156,44 @@ def embedding_matrix(column: pa.Array | pa.ChunkedArray, dim: int) -> npt.NDArra
     if not parts:
         return np.zeros((0, dim), dtype=np.float32)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def vector_columns(stored: StoredVectors) -> dict[str, pa.Array]:
+    """Give stored vectors as columns of a table: ``embedding``, for quantized ones ``scale`` as well."""
+    if stored.dtype.names is None:
+        return {"embedding": embedding_column(stored)}
+    return {
+        "embedding": embedding_column(stored["values"]),
+        "scale": pa.array(np.ascontiguousarray(stored["scale"])),
+    }
+
+
+def vector_names(precision: Precision) -> list[str]:
+    """Give the columns that hold vectors."""
+    return ["embedding", "scale"] if precision is Precision.INT8 else ["embedding"]
+
+
+def stored_vectors(rows: pa.Table | pa.RecordBatch, dim: int, precision: Precision) -> StoredVectors:
+    """Give the vectors of rows as they are stored.
+
+    Raises:
+        ValueError: when a row has another number of values than `dim`.
+    """
+    values_ND = embedding_matrix(rows.column("embedding"), dim)
+    if precision is Precision.FLOAT32:
+        return values_ND
+    stored = np.empty(len(values_ND), dtype=stored_dtype(dim, precision))
+    stored["values"], stored["scale"] = values_ND, rows.column("scale").to_numpy(zero_copy_only=False)
+    return stored
+
+
+def vector_matrix(rows: pa.Table | pa.RecordBatch, dim: int, precision: Precision) -> Float32:
+    """Give the vectors of rows as a float32 matrix of shape (rows, dim), whatever they are stored as.
+
+    Raises:
+        ValueError: when a row has another number of values than `dim`.
+    """
+    return restore(stored_vectors(rows, dim, precision))
 
 
 def fingerprint_of_shard(name: str) -> str:
@@ -240,14 +286,16 @@ class ShardWriter:
     def _open(self) -> pq.ParquetWriter:
         if self._writer is None:
             self._output = open_output(self._uri)
-            columns = [name for name in self._schema.names if name not in {"embedding", "text_hash", "id"}]
+            columns = [name for name in self._schema.names if name not in {"embedding", "text_hash", "id", "scale"}]
+            quantized = "scale" in self._schema.names
             self._writer = pq.ParquetWriter(
                 self._output,
                 self._schema,
                 compression="zstd",
                 compression_level=self._settings.compression_level,
-                use_dictionary=columns,
-                use_byte_stream_split=["embedding.list.element"],
+                # Parquet has no int8, only 32 bits: a dictionary of 255 numbers makes one byte of each again.
+                use_dictionary=[*columns, VALUES_PATH] if quantized else columns,
+                use_byte_stream_split=["scale" if quantized else VALUES_PATH],
                 write_statistics=["id", "source", "num_tokens", "truncated"],
                 store_schema=True,
             )

@@ -23,12 +23,14 @@ from sbert.duplicates import KeyLedger, row_keys
 from sbert.errors import BrokenObjectError, ColumnError
 from sbert.job import TruncationPolicy
 from sbert.known import hash_matrix
+from sbert.precision import Calibration, StoredVectors, norm_tolerance, reduce_vectors, restore
 from sbert.prefetch import prefetch
 from sbert.quality import check_vectors
+from sbert.recall import VectorSample
 from sbert.records import rejects_name
 from sbert.reject_writer import RejectWriter
 from sbert.rejects import REJECT_SCHEMA, RejectReason, original_of
-from sbert.shards import ShardRecord, ShardWriter, embedding_column, table_schema
+from sbert.shards import ShardRecord, ShardWriter, table_schema, vector_columns
 from sbert.source import KEPT_PREFIX, RowBlock, read_span
 from sbert.storage import join
 from sbert.tokenizing import TokenizedTexts
@@ -82,13 +84,16 @@ class EncodedBlock:
     table: pa.Table
     rejects: pl.DataFrame
     counts: RowCounts
+    calibration: Calibration | None
 
 
 class SplitStream:
     """The stream of one split; `run` may pass over the source more than once."""
 
-    def __init__(self, builder: "SplitBuilder", planned: "PlannedSplit", excluded_ids: frozenset[str]) -> None:
-        """Prepare; nothing is read yet."""
+    def __init__(
+        self, builder: "SplitBuilder", planned: "PlannedSplit", excluded_ids: frozenset[str], sample: VectorSample
+    ) -> None:
+        """Prepare; nothing is read yet. `sample` is shown every vector that the encoder gives."""
         self._builder = builder
         self._context = builder.context
         self._settings = builder.context.settings
@@ -96,6 +101,9 @@ class SplitStream:
         self._excluded_ids = pl.Series(sorted(excluded_ids), dtype=pl.String)
         self.broken: dict[str, str] = {}
         """Why objects could not be read to their end, by URI."""
+        self.calibration: Calibration | None = None
+        """Of the vectors that were written, when they are quantized."""
+        self._sample = sample
         self._superseded: dict[RejectReason, Positions] = {}
         self._num_texts_encoded = 0
         self._num_tokens_encoded = 0
@@ -123,9 +131,10 @@ class SplitStream:
     def _pass(self) -> tuple[list[ShardRecord], RowCounts] | None:
         """Stream the split through once; None when rows turned out to be superseded, and it must be done again."""
         context, fingerprint = self._context, self._planned.fingerprint
-        schema = table_schema(context.kept_schema)
+        schema = table_schema(context.kept_schema, context.encoder.precision)
         metadata = {"sbert": context.encoder.model_dump_json()}
         counts = RowCounts()
+        self.calibration = None
         with (
             KeyLedger(keep="last") as ids,
             KeyLedger(keep="first") as texts,
@@ -138,6 +147,8 @@ class SplitStream:
                 shards.write(block.table)
                 rejects.write(block.rejects)
                 counts = RowCounts.total([counts, block.counts])
+                if block.calibration is not None:
+                    self.calibration = block.calibration.merged(self.calibration)
             if self.broken:
                 raise BrokenObjectError(*next(iter(self.broken.items())))
             if self._found_superseded(ids, texts):
@@ -251,26 +262,39 @@ class SplitStream:
                     new &= ~truncated
                     tokens = self._tokens_of(tokenized.texts.filter(pl.Series(new, dtype=pl.Boolean)))
                 if new.any():
-                    embeddings[new] = encoder.encode_tokens(
+                    vectors = encoder.encode_tokens(
                         tokens,
                         token_budget=self._settings.encoding.token_budget,
                         should_stop=self._builder.stop.is_set,
                     )
-                    check_vectors(
-                        embeddings[new],
-                        dim=self._context.encoder.dim,
-                        normalized=self._context.encoder.normalized,
-                        what=self._planned.split.name,
-                    )
+                    embeddings[new] = self._reduce(tokenized.hashes[new], vectors)
                     known.add_computed(tokenized.hashes[new], embeddings[new], num_tokens[new], truncated[new])
                     self._num_texts_encoded += int(new.sum())
                     self._num_tokens_encoded += len(tokens.input_ids)
             yield self._assemble(tokenized, embeddings, num_tokens, truncated, found.in_table, rejecting=rejecting)
 
+    def _reduce(self, hashes: npt.NDArray[np.uint8], vectors_ND: npt.NDArray[np.float32]) -> StoredVectors:
+        """Check new vectors and give them as the table stores them."""
+        info, what = self._context.encoder, self._planned.split.name
+        check_vectors(vectors_ND, dim=info.full_dim, normalized=info.normalized, what=what)
+        if not info.is_reduced:
+            return vectors_ND
+        self._sample.add(hashes, vectors_ND)
+        self._builder.first_look.add(hashes, vectors_ND)
+        stored = reduce_vectors(vectors_ND, dim=info.dim, precision=info.precision, normalize=info.normalized)
+        check_vectors(
+            restore(stored),
+            dim=info.dim,
+            normalized=info.normalized,
+            what=f"{what} as {info.precision.value}",
+            tolerance=norm_tolerance(stored),
+        )
+        return stored
+
     def _assemble(
         self,
         tokenized: TokenizedBlock,
-        embeddings_ND: npt.NDArray[np.float32],
+        embeddings: StoredVectors,
         num_tokens: npt.NDArray[np.int32],
         truncated: npt.NDArray[np.bool_],
         in_table: npt.NDArray[np.bool_],
@@ -290,12 +314,13 @@ class SplitStream:
             rows, of_row = rows.filter(~out), of_row[~out.to_numpy()]
         self._builder.count_rows(block.num_rows_read)
         kept = rows.select(pl.col(KEPT_PREFIX + name).alias(name) for name in self._context.kept_schema)
+        stored = embeddings[of_row]
         table = pa.table(
             {
                 "id": rows["id"].to_arrow(),
                 "source": rows["source"].to_arrow(),
                 "text_hash": rows["text_hash"].to_arrow(),
-                "embedding": embedding_column(embeddings_ND[of_row]),
+                **vector_columns(stored),
                 "num_tokens": num_tokens[of_row],
                 "truncated": truncated[of_row],
                 **{name: kept[name].to_arrow() for name in kept.columns},
@@ -310,7 +335,7 @@ class SplitStream:
             num_rows_truncated=int(truncated[of_row].sum()),
             rejects_by_reason=dict(Counter(rejects["reason"].to_list())),
         )
-        return EncodedBlock(table, rejects, counts)
+        return EncodedBlock(table, rejects, counts, Calibration.of(stored))
 
     def _reject(
         self, rows: pl.DataFrame, out: pl.Series, reason: RejectReason, detail: pl.Series | None = None

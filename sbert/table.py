@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder import SentenceEncoder
 from sbert.errors import CommitConflictError, EncoderMismatchError, MissingError, NotATableError, TableError
+from sbert.precision import MIN_RECALL, Precision
 from sbert.retrying import try_again
 from sbert.shards import STAT_COLUMNS, ShardRecord, fingerprint_of_shard, table_schema
 from sbert.storage import delta_retry_options, delta_storage_options, join, list_names, normalize_uri, translate_errors
@@ -45,11 +46,27 @@ class EncoderInfo(BaseModel):
     dim: int = Field(description="Values in one vector.")
     pooling: str = Field(description="How token vectors become one vector.")
     normalized: bool = Field(description="Whether vectors have unit length.")
-    precision: str = Field(default="float32", description="Type of the stored values.")
+    precision: Precision = Field(default=Precision.FLOAT32, description="Type of the stored values.")
+    model_dim: int | None = Field(
+        default=None, description="Values that the model gives, where vectors are cut to their first `dim`."
+    )
+    min_recall: float = Field(
+        default=MIN_RECALL, description="Least recall@10 against float32 that smaller vectors must have (0 to 1)."
+    )
     compute_dtype: str = Field(default="float32", description="Type the encoder computes in.")
     max_seq_length: int = Field(description="Tokens after which a text is truncated or windowed.")
     truncation: str = Field(default="truncate", description="What happens to longer texts.")
     prompt: str = Field(default="", description="Text put before each document.")
+
+    @property
+    def full_dim(self) -> int:
+        """Values that the model gives."""
+        return self.model_dim or self.dim
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether vectors are stored smaller than the model gives them."""
+        return self.precision is not Precision.FLOAT32 or self.full_dim != self.dim
 
 
 class SplitRows(BaseModel):
@@ -170,7 +187,7 @@ class Table:
         return [dict(entry) for entry in self._delta.history(limit)]
 
     def scan(self) -> pl.LazyFrame:
-        """Give this version as a lazy Polars frame; ``embedding`` is ``list[f32]``."""
+        """Give this version as a lazy Polars frame; ``embedding`` is ``list[f32]``, or ``list[i8]`` beside ``scale``."""
         return pl.scan_delta(self._delta, storage_options=delta_storage_options(self.uri) or None)
 
     def check_model(self, encoder: SentenceEncoder) -> None:
@@ -315,7 +332,7 @@ def commit(
     uri = normalize_uri(uri)
     adds = [_add_action(record, data_change) for record in add]
     removes = list(drop)
-    schema = _field_schema(table_schema(kept_schema), encoder)
+    schema = _field_schema(table_schema(kept_schema, encoder.precision), encoder)
     # No retries inside delta-rs: it would put the same change on top of a version it was not planned for.
     properties = CommitProperties(custom_metadata={METADATA_KEY: json.dumps(metadata)}, max_commit_retries=0)
     try:

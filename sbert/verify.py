@@ -16,9 +16,10 @@ from sbert.compacted import is_compacted, locate_splits
 from sbert.duplicates import KeyLedger, row_keys
 from sbert.errors import QualityError, StorageError, TableError
 from sbert.known import HASH_BYTES
+from sbert.precision import norm_tolerance, restore
 from sbert.quality import check_vectors
 from sbert.search import ROWS_PER_READ
-from sbert.shards import embedding_matrix
+from sbert.shards import stored_vectors, vector_names
 from sbert.storage import open_input
 from sbert.table import METADATA_KEY, EncoderInfo, Table, TableShard
 
@@ -122,9 +123,10 @@ def _columns(schema: pa.Schema) -> str:
 
 
 def _check_rows(table: Table, batch: pa.RecordBatch) -> list[str]:
+    info = table.encoder
     found = [
         f"{batch.column(name).null_count} rows have no {name}"
-        for name in ("id", "source", "text_hash", "embedding", "num_tokens", "truncated")
+        for name in ("id", "source", "text_hash", *vector_names(info.precision), "num_tokens", "truncated")
         if batch.column(name).null_count
     ]
     if not found:
@@ -132,8 +134,14 @@ def _check_rows(table: Table, batch: pa.RecordBatch) -> list[str]:
         if (lengths != HASH_BYTES).any():
             found.append(f"{int((lengths != HASH_BYTES).sum())} text hashes are not {HASH_BYTES} bytes long")
         try:
-            vectors = embedding_matrix(batch.column("embedding"), table.encoder.dim)
-            check_vectors(vectors, dim=table.encoder.dim, normalized=table.encoder.normalized, what="vectors")
+            stored = stored_vectors(batch, info.dim, info.precision)
+            check_vectors(
+                restore(stored),
+                dim=info.dim,
+                normalized=info.normalized,
+                what="vectors",
+                tolerance=norm_tolerance(stored),
+            )
         except (QualityError, ValueError) as error:
             found.append(str(error))
     return found

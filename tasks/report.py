@@ -117,6 +117,8 @@ def report_markdown(report: RefreshReport) -> str:
                     "encoder",
                     f"`{escaped(report.encoder)}` (dim {report.dim}, {report.encoder_fingerprint[:12]})",
                 ),
+                ("precision", report.precision.value),
+                *([("recall@10 against float32", report.recall_note)] if report.recall_note else []),
                 ("seconds", f"{report.seconds:,.1f}"),
                 ("rows per second", f"{rate:,.0f}"),
             ],

@@ -13,11 +13,13 @@ from flows.cli.common import Json, TableUri, app, cell, errors, out, print_resul
 def inspect(table_uri: TableUri, as_json: Json = False) -> None:
     """Print the versions, encoder, rows, shards and last run's counts of TABLE."""
     from sbert.lease import active_leases
+    from sbert.recall import newest_reduction
     from sbert.table import Table, recorded_in
 
     with errors(as_json):
         table = Table.open(table_uri)
         shards = table.shards()
+        reduction = newest_reduction(table) if table.encoder.is_reduced else None
         found = {
             "table_uri": table.uri,
             "version": table.version,
@@ -27,6 +29,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
             "num_shards": len(shards),
             "num_bytes": sum(shard.num_bytes for shard in shards),
             "encoder_info": table.encoder.model_dump(mode="json"),
+            "reduction": {**reduction.model_dump(mode="json"), "note": reduction.describe()} if reduction else None,
             "columns": {field.name: str(field.type) for field in table.arrow_schema},
             "last_run": table.last_commit(),
             "at_work": [lease.model_dump(mode="json") for lease in active_leases(table.uri)],
@@ -55,6 +58,13 @@ def _show_inspect(found: dict[str, Any]) -> None:
         ("columns", ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())),
     ):
         table.add_row(name, cell(value))
+    if found["reduction"]:
+        table.add_row("recall@10 against float32", cell(found["reduction"]["note"]))
+        if ranges := found["reduction"]["calibration"]:
+            share = ranges["num_saturated"] / ranges["num_values"]
+            table.add_row(
+                "scales", f"{ranges['min_scale']:.3g} to {ranges['max_scale']:.3g} · {share:.2%} of values at ±127"
+            )
     for lease in found["at_work"]:
         table.add_row(
             "at work", cell(f"{lease['operation']} {lease['run_id'][:8]} by {lease['user']} on {lease['host']}")

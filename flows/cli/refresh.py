@@ -99,7 +99,7 @@ def _show_refresh(report: dict[str, Any]) -> None:
     table.add_column(justify="right")
     rate = report["num_rows_read"] / report["seconds"] if report["seconds"] else 0
     rows: list[tuple[str, str]] = [
-        ("encoder", f"{report['encoder']} (dim {report['dim']})"),
+        ("encoder", f"{report['encoder']} (dim {report['dim']}, {report['precision']})"),
         ("source objects", f"{report['num_objects']:,}"),
         ("splits to build" if report["dry_run"] else "splits built", f"{report['num_splits_built']:,}"),
         ("splits resumed", f"{report['num_splits_resumed']:,}"),
@@ -118,6 +118,7 @@ def _show_refresh(report: dict[str, Any]) -> None:
             ("rows truncated", f"{report['num_rows_truncated']:,}"),
             ("rows rejected", f"{report['num_rows_rejected']:,}"),
             *((f"  {reason}", f"{count:,}") for reason, count in report["rejects_by_reason"].items()),
+            *([("recall@10 against float32", report["recall_note"])] if report["recall_note"] else []),
             ("rows in the table", f"{report['num_rows']:,}"),
             ("seconds", f"{report['seconds']:,.1f} ({rate:,.0f} rows/s)"),
         ]

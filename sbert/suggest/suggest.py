@@ -14,12 +14,14 @@ import polars as pl
 from sklearn.linear_model import LogisticRegression
 
 from sbert.encoder import SentenceEncoder
-from sbert.errors import ColumnError, LabelError, SettingsError
+from sbert.errors import ColumnError, EncoderMismatchError, LabelError, SettingsError
 from sbert.evaluation.geometry import Vectors, unit
 from sbert.evaluation.kinds import best_threshold, cosines
 from sbert.exclusive import create_bytes
 from sbert.labels import TEXT_COLUMNS, LabelKind, LabelSet
+from sbert.precision import Precision
 from sbert.registry import Registry
+from sbert.shards import vector_matrix, vector_names
 from sbert.storage import normalize_uri
 from sbert.suggest.criteria import (
     Values,
@@ -81,8 +83,12 @@ def suggest(
         raise LabelError(
             f"the labels are {labels.kind.value}, asked for are {settings.kind.value}: name the kind of the labels"
         )
+    if encoder.dim != table.encoder.dim:
+        raise EncoderMismatchError(
+            f"{table.uri}: table has dim {table.encoder.dim}, encoder gives {encoder.dim}: name a table of whole vectors"
+        )
     pool = _pool(table, labels, settings)
-    vectors_ND = np.asarray(pool["embedding"].to_list(), dtype=np.float32)
+    vectors_ND = vector_matrix(pool.to_arrow(), table.encoder.dim, Precision(table.encoder.precision))
     theirs_ND = candidate.encode(pool["text"]) if candidate is not None else None
     if settings.kind is SuggestionKind.CLASSES:
         return _texts(pool, vectors_ND, theirs_ND, num, encoder, labels, settings)
@@ -98,13 +104,14 @@ def _pool(table: Table, labels: LabelSet | None, settings: SuggestSettings) -> p
             f"{table.uri}: the table keeps no column {column!r} (kept: {kept}): its texts are not in it; refresh it with "
             f"--keep-columns {column}, or name the column that holds the text"
         )
+    vectors = vector_names(Precision(table.encoder.precision))
     scan = table.scan()
     hashes = scan.select("text_hash").unique().sort("text_hash").head(settings.pool_rows).collect()["text_hash"]
     if hashes.is_empty():
         raise LabelError(f"{table.uri}: the table has no rows, there is nothing to label")
     pool = (
         scan.filter(pl.col("text_hash") <= pl.lit(hashes[-1]))
-        .select("id", "source", "text_hash", "embedding", pl.col(column).cast(pl.String).alias("text"))
+        .select("id", "source", "text_hash", *vectors, pl.col(column).cast(pl.String).alias("text"))
         .filter(pl.col("text").is_not_null())
         .collect()
         .sort("text_hash", "source", "id")

@@ -19,7 +19,8 @@ from sbert.encoder import SentenceEncoder
 from sbert.errors import ColumnError, SettingsError
 from sbert.labels.kinds import LabelKind
 from sbert.labels.near_duplicates import normalize_texts
-from sbert.shards import embedding_matrix
+from sbert.precision import Precision
+from sbert.shards import vector_matrix, vector_names
 from sbert.storage import open_input
 from sbert.table import Table
 from sbert.training.settings import NegativesSettings
@@ -57,7 +58,7 @@ def read_corpus(table: Table, text_column: str = "text", *, max_rows: int = 1_00
     frames, parts = [], []
     for batch in _batches(table, text_column):
         frames.append(pl.Series(batch.column(text_column).to_pylist(), dtype=pl.String))
-        parts.append(embedding_matrix(batch.column("embedding"), table.encoder.dim))
+        parts.append(vector_matrix(batch, table.encoder.dim, Precision(table.encoder.precision)))
     if not frames:
         return Corpus(pl.Series([], dtype=pl.String), np.zeros((0, table.encoder.dim), dtype=np.float32))
     texts = pl.DataFrame({"text": pl.concat(frames)}).with_row_index("row").drop_nulls()
@@ -66,9 +67,10 @@ def read_corpus(table: Table, text_column: str = "text", *, max_rows: int = 1_00
 
 
 def _batches(table: Table, text_column: str) -> Iterator[Any]:
+    columns = [*vector_names(Precision(table.encoder.precision)), text_column]
     for shard in table.shards():
         with open_input(table.shard_uri(shard.name)) as file, pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["embedding", text_column]):
+            for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns):
                 yield pa.Table.from_batches([batch]).combine_chunks().to_batches()[0]
 
 

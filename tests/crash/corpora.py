@@ -91,19 +91,23 @@ def contents(table_uri: str, version: int | None = None) -> pl.DataFrame:
 def assert_same(table: pl.DataFrame, expected: pl.DataFrame, tolerance: float = VECTOR_TOLERANCE) -> None:
     """Check that two tables are equal row for row and vector for vector."""
     assert table.columns == expected.columns
-    assert table.drop("embedding").equals(expected.drop("embedding"))
+    rest = [name for name in table.columns if name not in {"embedding", "scale"}]
+    assert table.select(rest).equals(expected.select(rest))
     np.testing.assert_allclose(matrix(table), matrix(expected), atol=tolerance, rtol=0)
 
 
 def matrix(table: pl.DataFrame) -> np.ndarray:
-    """Give the vectors as a matrix."""
-    return np.array(table["embedding"].to_list(), dtype=np.float32)
+    """Give the vectors as a matrix; quantized ones as what they stand for."""
+    values = np.array(table["embedding"].to_list(), dtype=np.float32)
+    return values * table["scale"].to_numpy()[:, None] if "scale" in table.columns else values
 
 
 def records(table_uri: str) -> set[str]:
     """Give the fingerprints of the splits that have a completion record, read without the library."""
     return {
-        name.removesuffix(".json") for name in list_names(join(table_uri, SPLITS_FOLDER)) if not name.startswith(".")
+        name.removesuffix(".json")
+        for name in list_names(join(table_uri, SPLITS_FOLDER))
+        if name.endswith(".json") and not name.startswith(".")
     }
 
 

@@ -44,7 +44,8 @@ from tests.refreshing import refresh
 from tests.tiny_models import save_tiny
 
 NAMES = tuple(f"{letter}.jsonl" for letter in "abcdef")
-TOLERANCE = 1e-5
+TOLERANCES = {"float32": 1e-5, "int8": 8e-3}
+"""int8: a step of the scale, which is at most 1/127."""
 
 Texts = st.lists(st.integers(0, 40), min_size=1, max_size=12)
 Kinds = st.sampled_from(["write", "write", "edit", "edit", "delete", "rename", "model", "cleaning", "columns"])
@@ -66,6 +67,7 @@ class Split:
     masks: bool
     keeps: bool
     model: int
+    """Which encoder, and from 2 up stored as int8."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class World:
     vectors: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
 
     def vector(self, model: int, text: str) -> np.ndarray:
-        """Give a text's vector, computed alone."""
+        """Give a text's vector, computed alone, as float32."""
+        model %= 2
         if (model, text) not in self.vectors:
             self.vectors[model, text] = self.encoders[model].encode([text])[0]
         return self.vectors[model, text]
@@ -134,7 +137,9 @@ class Histories(RuleBasedStateMachine):
         if self.versions and self.versions[-1].splits == self.wanted():
             scratch = self.folder / "scratch"
             self.refresh(scratch)
-            corpora.assert_same(corpora.contents(str(self.table)), corpora.contents(str(scratch)), TOLERANCE)
+            corpora.assert_same(
+                corpora.contents(str(self.table)), corpora.contents(str(scratch)), TOLERANCES[precision_of(self.model)]
+            )
         shutil.rmtree(self.folder)
 
     # What happens to the source, and what people change: any of it before a night.
@@ -161,7 +166,7 @@ class Histories(RuleBasedStateMachine):
                 self.objects[to] = self.objects.pop(name)
                 self.contents[to, self.objects[to]] = lines
             case "model":
-                self.model = 1 - self.model
+                self.model = (self.model + 1 + texts[0] % 3) % 4
             case "cleaning":
                 self.masks = not self.masks
             case "columns":
@@ -243,12 +248,14 @@ class Histories(RuleBasedStateMachine):
             row for split in sorted(version.splits, key=lambda split: split.name) for row in self.rows_of(split)
         ]
         columns = ["source", "id", "text_hash", *(["kind"] if version.keeps else [])]
-        assert sorted(set(found.columns) - {"embedding", "num_tokens", "truncated"}) == sorted(columns)
+        assert sorted(set(found.columns) - {"embedding", "scale", "num_tokens", "truncated"}) == sorted(columns)
         frame = pl.DataFrame(expected, schema={**{name: found.schema[name] for name in columns}, "text": pl.String})
         frame = frame.sort("source", "id")
         assert found.select(columns).equals(frame.select(columns))
         vectors = np.stack([world().vector(version.model, text) for text in frame["text"]])
-        np.testing.assert_allclose(corpora.matrix(found), vectors, atol=TOLERANCE, rtol=0)
+        precision = precision_of(version.model)
+        assert ("scale" in found.columns) == (precision == "int8")
+        np.testing.assert_allclose(corpora.matrix(found), vectors, atol=TOLERANCES[precision], rtol=0)
 
     # The model.
 
@@ -303,8 +310,9 @@ class Histories(RuleBasedStateMachine):
             "cleaning": {"mask_emails": self.masks},
             "source": {"keep_columns": ["kind"] if self.keeps else []},
             "guard": {"max_drop_share": 1},
+            "encoding": {"precision": precision_of(self.model), "min_recall": 0},
         }
-        return refresh(str(self.raw), str(table), world().models[self.model], chosen, concurrency=1)
+        return refresh(str(self.raw), str(table), world().models[self.model % 2], chosen, concurrency=1)
 
     def note_records(self) -> None:
         """Learn which splits the run that just ended has finished."""
@@ -319,6 +327,10 @@ class Histories(RuleBasedStateMachine):
             self.versions.append(Version(self.wanted(), self.keeps, self.model))
         assert version == len(self.versions) - 1
         assert self.versions[-1] == Version(self.wanted(), self.keeps, self.model)
+
+
+def precision_of(model: int) -> str:
+    return "int8" if model >= 2 else "float32"
 
 
 def text_of(number: int) -> str:
