@@ -38,7 +38,7 @@ serve: setup ## Start a Prefect server, a worker and all deployments; Ctrl-C sto
 	@$(BIN)/python deployments/serve.py
 
 test: setup ## Run the tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: setup ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow

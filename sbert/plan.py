@@ -207,13 +207,16 @@ def check_same_encoder(job: RefreshJob, table: Table, info: EncoderInfo) -> None
 
 
 def check_apart(raw_uri: str, table_uri: str) -> None:
-    """Refuse a table whose shards the next refresh would read as raw text, raw text inside a table, and a name with %.
+    """Refuse a table whose shards the next refresh would read as raw text, raw text inside a table, and names with % # ?.
 
     Raises:
         SettingsError: naming the places.
     """
-    if "%" in table_uri:
-        raise SettingsError(f"{table_uri}: the Delta log's client reads % as an escape: name a folder without it")
+    escapes = [character for character in "%#?" if character in table_uri]
+    if escapes:
+        raise SettingsError(
+            f"{table_uri}: the Delta log's client reads {' '.join(escapes)} as part of an address: name a folder without it"
+        )
     shard = join(table_uri, "part-0.parquet")
     is_pattern = any(character in raw_uri for character in "*?[")
     below = shard.removeprefix(raw_uri + "/")

@@ -188,7 +188,13 @@ class Table:
 
     def scan(self) -> pl.LazyFrame:
         """Give this version as a lazy Polars frame; ``embedding`` is ``list[f32]``, or ``list[i8]`` beside ``scale``."""
-        return pl.scan_delta(self._delta, storage_options=delta_storage_options(self.uri) or None)
+        shards = [self.shard_uri(shard.name) for shard in self.shards()]
+        if not shards:
+            empty = pl.from_arrow(self.arrow_schema.empty_table())
+            assert isinstance(empty, pl.DataFrame)
+            return empty.lazy()
+        # Not scan_delta, which does not find shards in folders whose names hold blanks or letters beyond ASCII.
+        return pl.scan_parquet(shards, glob=False, storage_options=delta_storage_options(self.uri) or None)
 
     def check_model(self, encoder: SentenceEncoder) -> None:
         """Check that a loaded model is the one that made this table's vectors.

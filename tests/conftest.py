@@ -10,6 +10,7 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="true",
     SBERT_COMPUTE_DTYPE="float32",  # the same vectors on every machine; tests of other types name them
     DO_NOT_TRACK="1",
+    COLUMNS="160",  # what commands print does not depend on the terminal that tests run in
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
 )
