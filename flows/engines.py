@@ -181,7 +181,8 @@ def _ray(settings: EngineSettings, concurrency: int) -> Iterator[TaskRunner[Any]
     elif settings.address == "auto":
         options |= {"address": "auto"}  # the task runner starts a cluster of its own otherwise
     with _reaching(settings, RayTaskRunner(address=settings.address, init_kwargs=options)) as runner:
-        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        list_nodes: Any = ray.nodes  # typed only where Ray is installed
+        nodes: list[dict[str, Any]] = list_nodes()
         _check_ray_nodes(settings, [node["Resources"] for node in nodes if node["Alive"]])
         with remote_options(num_cpus=settings.cpus_per_worker, num_gpus=settings.gpus_per_worker):
             yield runner

@@ -105,7 +105,7 @@ def choose_runner(
     packed = PackedRunner(weights, pooling, layers, pad_id=pad_id, device=parameter.device)
     try:
         cosine = least_cosine(run_all(packed, probe, dim, token_budget), reference_SD)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         log.warning("the packed path does not run here, the padded one is used: %s", str(error).splitlines()[0])

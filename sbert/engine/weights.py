@@ -5,7 +5,7 @@ the computation is one (Devlin et al. 2019; post-layer-norm transformer encoder)
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -50,7 +50,46 @@ class EncoderWeights:
     """MPNet: what is added to attention scores in a row of some width; gives shape (1, heads, width, width)."""
 
 
+@dataclass(frozen=True)
+class _Names:
+    """What an architecture calls the parts of a layer."""
+
+    layer: str
+    qkv: tuple[str, str, str]
+    out: str
+    attention_norm: str
+    up: str
+    down: str
+    output_norm: str
+
+
 BERT_LIKE = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
+BERT_NAMES = _Names(
+    layer="encoder.layer.{}.",
+    qkv=("attention.self.query", "attention.self.key", "attention.self.value"),
+    out="attention.output.dense",
+    attention_norm="attention.output.LayerNorm",
+    up="intermediate.dense",
+    down="output.dense",
+    output_norm="output.LayerNorm",
+)
+NAMES = {
+    "mpnet": replace(
+        BERT_NAMES,
+        qkv=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+        out="attention.attn.o",
+        attention_norm="attention.LayerNorm",
+    ),
+    "distilbert": _Names(
+        layer="transformer.layer.{}.",
+        qkv=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        out="attention.out_lin",
+        attention_norm="sa_layer_norm",
+        up="ffn.lin1",
+        down="ffn.lin2",
+        output_norm="output_layer_norm",
+    ),
+}
 
 
 def read_weights(transformer: nn.Module) -> EncoderWeights | None:
@@ -82,12 +121,12 @@ def _read(transformer: nn.Module, state: dict[str, Tensor], kind: str, activatio
     if "embeddings.token_type_embeddings.weight" in state:
         positions = positions + state["embeddings.token_type_embeddings.weight"][0]
     num_layers = int(config.num_hidden_layers)
-    read = {"distilbert": _distilbert_layer, "mpnet": _mpnet_layer}.get(kind, _bert_layer)
+    names = NAMES.get(kind, BERT_NAMES)
     return EncoderWeights(
         words=state["embeddings.word_embeddings.weight"],
         positions=positions.contiguous(),
         embedding_norm=_pair(state, "embeddings.LayerNorm"),
-        layers=[read(state, number) for number in range(num_layers)],
+        layers=[_layer(state, names, number) for number in range(num_layers)],
         num_heads=int(config.num_attention_heads),
         norm_eps=1e-12 if kind == "distilbert" else float(config.layer_norm_eps),
         activation=activation,
@@ -114,37 +153,13 @@ def _joined(state: dict[str, Tensor], prefix: str, names: tuple[str, str, str]) 
     return torch.cat([weight for weight, _ in pairs]), torch.cat([bias for _, bias in pairs])
 
 
-def _bert_layer(state: dict[str, Tensor], number: int) -> LayerWeights:
-    at = f"encoder.layer.{number}."
+def _layer(state: dict[str, Tensor], names: "_Names", number: int) -> LayerWeights:
+    at = names.layer.format(number)
     return LayerWeights(
-        qkv=_joined(state, at + "attention.self.", ("query", "key", "value")),
-        out=_pair(state, at + "attention.output.dense"),
-        attention_norm=_pair(state, at + "attention.output.LayerNorm"),
-        up=_pair(state, at + "intermediate.dense"),
-        down=_pair(state, at + "output.dense"),
-        output_norm=_pair(state, at + "output.LayerNorm"),
-    )
-
-
-def _mpnet_layer(state: dict[str, Tensor], number: int) -> LayerWeights:
-    at = f"encoder.layer.{number}."
-    return LayerWeights(
-        qkv=_joined(state, at + "attention.attn.", ("q", "k", "v")),
-        out=_pair(state, at + "attention.attn.o"),
-        attention_norm=_pair(state, at + "attention.LayerNorm"),
-        up=_pair(state, at + "intermediate.dense"),
-        down=_pair(state, at + "output.dense"),
-        output_norm=_pair(state, at + "output.LayerNorm"),
-    )
-
-
-def _distilbert_layer(state: dict[str, Tensor], number: int) -> LayerWeights:
-    at = f"transformer.layer.{number}."
-    return LayerWeights(
-        qkv=_joined(state, at + "attention.", ("q_lin", "k_lin", "v_lin")),
-        out=_pair(state, at + "attention.out_lin"),
-        attention_norm=_pair(state, at + "sa_layer_norm"),
-        up=_pair(state, at + "ffn.lin1"),
-        down=_pair(state, at + "ffn.lin2"),
-        output_norm=_pair(state, at + "output_layer_norm"),
+        qkv=_joined(state, at, names.qkv),
+        out=_pair(state, at + names.out),
+        attention_norm=_pair(state, at + names.attention_norm),
+        up=_pair(state, at + names.up),
+        down=_pair(state, at + names.down),
+        output_norm=_pair(state, at + names.output_norm),
     )
