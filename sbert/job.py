@@ -9,6 +9,7 @@ from sbert.cleaning import CleaningSettings
 from sbert.encoder import ComputeDtype
 from sbert.errors import SettingsError
 from sbert.precision import MIN_RECALL, Precision
+from sbert.quality import COLLAPSE_COSINE
 from sbert.selection import Selection
 from sbert.shards import RESERVED_COLUMNS, ShardSettings
 from sbert.source import ReadSettings, SourceSettings, SplitSettings
@@ -94,7 +95,7 @@ class EncodingSettings(BaseModel):
 
 
 class GuardSettings(BaseModel):
-    """What a run may take away."""
+    """What a run must not publish."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -103,6 +104,13 @@ class GuardSettings(BaseModel):
         ge=0,
         le=1,
         description="Share of the table's rows, and of its source objects, that one run may drop (0 to 1).",
+    )
+    max_mean_cosine: float = Field(
+        default=COLLAPSE_COSINE,
+        gt=0,
+        le=1,
+        description="Mean cosine between new vectors of different texts, above which the encoder counts as collapsed "
+        "(above 0, to 1, which accepts any).",
     )
 
 
@@ -117,7 +125,7 @@ class RefreshSettings(BaseModel):
     reading: ReadSettings = Field(default_factory=ReadSettings, description="Sizes of the blocks that are read.")
     splits: SplitSettings = Field(default_factory=SplitSettings, description="Sizes of the units of work.")
     shards: ShardSettings = Field(default_factory=ShardSettings, description="Sizes of the files that are written.")
-    guard: GuardSettings = Field(default_factory=GuardSettings, description="What a run may take away.")
+    guard: GuardSettings = Field(default_factory=GuardSettings, description="What a run must not publish.")
     run_file_bytes: int = Field(
         default=4 * 2**30,
         ge=0,

@@ -21,7 +21,7 @@ from sbert.guard import Losses, check_losses
 from sbert.job import RefreshSettings, TruncationPolicy
 from sbert.naming import identity_fingerprint
 from sbert.plan import Plan
-from sbert.quality import check_not_collapsed
+from sbert.quality import MIN_OWN_TEXTS, check_not_collapsed
 from sbert.recall import RECORD_KEY, measure, newest_reduction, remove_samples
 from sbert.records import SplitRecord, read_records
 from sbert.settle import Changes
@@ -100,7 +100,12 @@ def check_before_commit(plan: Plan, changes: Changes, settings: RefreshSettings)
             f"{plan.encoder.max_seq_length} tokens, accepted are {encoding.max_truncated_share:.2%}: nothing was "
             "published; choose truncation window, reject or truncate, or raise max_truncated_share"
         )
-    check_not_collapsed(_sample_vectors(plan, changes), what=plan.raw_uri)
+    check_not_collapsed(
+        _sample_vectors(plan, changes),
+        what=plan.raw_uri,
+        min_texts=MIN_OWN_TEXTS,
+        max_mean_cosine=settings.guard.max_mean_cosine,
+    )
     check_losses(plan.table_uri, losses_of(plan, changes), settings.guard)
 
 

@@ -10,7 +10,14 @@ import numpy.typing as npt
 from sbert.errors import QualityError
 from sbert.precision import NORM_TOLERANCE
 
-__all__ = ["PROBE_TEXTS", "check_not_collapsed", "check_vectors", "mean_cosine_of_random_pairs"]
+__all__ = [
+    "COLLAPSE_COSINE",
+    "MIN_OWN_TEXTS",
+    "PROBE_TEXTS",
+    "check_not_collapsed",
+    "check_vectors",
+    "mean_cosine_of_random_pairs",
+]
 
 COLLAPSE_COSINE = 0.995
 """Random pairs of different texts that are on average more alike than this mean a collapsed encoder. Strongly
@@ -31,6 +38,8 @@ PROBE_TEXTS = (
 )
 """Texts as different as can be: an encoder for which these are all alike is broken."""
 MIN_PROBE_TEXTS = 8
+MIN_OWN_TEXTS = 64
+"""A corpus' own texts may all be alike when they are few, unlike the probe texts, which each worker tries at load."""
 
 
 def check_vectors(
@@ -78,18 +87,25 @@ def mean_cosine_of_random_pairs(embeddings_ND: npt.NDArray[np.float32]) -> float
     return float((np.square(unit_ND.sum(axis=0)).sum() - num) / (num * (num - 1)))
 
 
-def check_not_collapsed(embeddings_ND: npt.NDArray[np.float32], *, what: str) -> None:
-    """Check that vectors of N different texts are not all alike; fewer than eight texts say nothing and pass.
+def check_not_collapsed(
+    embeddings_ND: npt.NDArray[np.float32],
+    *,
+    what: str,
+    min_texts: int = MIN_PROBE_TEXTS,
+    max_mean_cosine: float = COLLAPSE_COSINE,
+) -> None:
+    """Check that vectors of N different texts are not all alike; fewer than `min_texts` say nothing and pass.
 
     Raises:
-        QualityError: when the mean cosine of random pairs is above `COLLAPSE_COSINE`.
+        QualityError: when the mean cosine of random pairs is above `max_mean_cosine`.
     """
-    if len(embeddings_ND) < MIN_PROBE_TEXTS:
+    if len(embeddings_ND) < min_texts:
         return
     cosine = mean_cosine_of_random_pairs(embeddings_ND)
-    if cosine > COLLAPSE_COSINE:
+    if cosine > max_mean_cosine:
         raise QualityError(
             f"{what}: {len(embeddings_ND)} different texts have a mean cosine of {cosine:.4f}, above "
-            f"{COLLAPSE_COSINE}: the encoder has collapsed or was loaded wrongly, nothing was published; "
-            "check the model folder (weights, pooling) or use another model"
+            f"{max_mean_cosine}: the encoder has collapsed or was loaded wrongly, nothing was published; "
+            "check the model folder (weights, pooling) or use another model; when the texts are that much alike, raise "
+            "guard.max_mean_cosine"
         )

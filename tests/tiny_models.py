@@ -1,10 +1,11 @@
-"""Small random encoders in sentence-transformers' format, made by the tests; a tokenizer trained on a few words."""
+"""Small random encoders in sentence-transformers' format, made by the tests, the same at each call."""
 
+import string
 from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from sbert.encoder import SentenceEncoder
 from sbert.modules import Normalize
@@ -20,15 +21,17 @@ ARCHITECTURES = ("bert", "roberta", "mpnet", "distilbert", "modernbert")
 
 
 def tiny_tokenizer(kind: str = "bert") -> transformers.PreTrainedTokenizerFast:
-    """Train a WordPiece tokenizer; special tokens as the architecture has them."""
+    """Make a WordPiece tokenizer of letters and a few words; special tokens as the architecture has them."""
     bos, eos = ("<s>", "</s>") if kind in {"roberta", "mpnet"} else ("[CLS]", "[SEP]")
     pad, unk, mask = "[PAD]", "[UNK]", "[MASK]"
     specials = [bos, pad, eos, unk, mask]  # padding has id 1, as RoBERTa's position numbers expect
-    tokenizer = Tokenizer(models.WordPiece(unk_token=unk))
+    letters = string.ascii_lowercase + string.digits + string.punctuation
+    pieces = dict.fromkeys([*specials, *letters, *(f"##{letter}" for letter in letters), *WORDS])
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unk))
+    tokenizer.add_special_tokens(specials)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=specials, show_progress=False)
-    tokenizer.train_from_iterator(WORDS * 3, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A {eos}", special_tokens=[(bos, specials.index(bos)), (eos, specials.index(eos))]
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sbert.errors import QualityError
-from sbert.quality import check_not_collapsed, check_vectors, mean_cosine_of_random_pairs
+from sbert.quality import MIN_OWN_TEXTS, check_not_collapsed, check_vectors, mean_cosine_of_random_pairs
 
 UNIT = np.array([[0.6, 0.8], [1.0, 0.0]], dtype=np.float32)
 
@@ -51,3 +51,5 @@ def test_collapsed_vectors_are_refused() -> None:
         check_not_collapsed(collapsed, what="x")
     check_not_collapsed(noise.astype(np.float32), what="x")
     check_not_collapsed(collapsed[:4], what="too few to say")
+    check_not_collapsed(collapsed[:63], what="too few of the corpus' own", min_texts=MIN_OWN_TEXTS)
+    check_not_collapsed(collapsed, what="texts that are alike", max_mean_cosine=1)

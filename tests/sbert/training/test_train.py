@@ -264,7 +264,7 @@ def test_adapters_train_few_weights_and_are_merged(
     assert all(name.endswith(".weight") and "embeddings" not in name and "LayerNorm" not in name for name in changed)
     merged = SentenceEncoder.from_pretrained(result.folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
     np.testing.assert_allclose(merged.encode(TEXTS), seen[-1], atol=1e-4)
-    assert not np.allclose(seen[-1], seen[0], atol=1e-3)
+    assert not np.allclose(seen[-1], seen[0], atol=1e-2)
 
 
 def test_prompt_tuning_becomes_words_of_the_vocabulary(base: str, pairs: LabelSet, tmp_path: Path) -> None:
