@@ -409,8 +409,9 @@ def test_a_model_that_must_not_make_vectors(
 def test_vectors_that_are_all_alike_are_not_published(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 10))
     refresh(tmp_path / "raw", tmp_path / "table", model=model)
-    # The tiny model knows no digits: for it these are one text.
-    write(tmp_path / "raw/b.jsonl", [{"id": f"b{n}", "text": str(1000 + n)} for n in range(20)])
+    # The tiny model knows no Cyrillic letters: for it these are one text.
+    words = [first + second for first in "бгджзлнф" for second in "бгджзлнфш"]
+    write(tmp_path / "raw/b.jsonl", [{"id": f"b{n}", "text": word} for n, word in enumerate(words)])
     with pytest.raises(QualityError, match=r"mean cosine of 1\.0000"):
         refresh(tmp_path / "raw/b.jsonl", tmp_path / "table", allow_drop=True)
     assert (Table.open(str(tmp_path / "table")).version, ids_of(tmp_path / "table")) == (0, {str(n) for n in range(10)})
