@@ -1,7 +1,7 @@
 """What engines cost and gain.
 
     python tests/benchmarks/engines.py overhead [--splits 1000] [--seconds 1] [--concurrency 20]
-    python tests/benchmarks/engines.py workers {ray,dask} [--rows 3000]
+    python tests/benchmarks/engines.py workers {ray,dask} [--rows 20000]
 
 ``overhead``: a refresh through Prefect against the same work in a plain loop, in so many threads: plan, build, settle,
 publish. The work of a split is a sleep and a real completion record, so that what differs is orchestration; then the same
@@ -149,14 +149,17 @@ def workers(kind: str, num_rows: int) -> dict[str, Any]:
 
 
 def cut_sample(folder: Path, num_rows: int, num_objects: int) -> None:
-    """Write rows of the sample corpus as many small objects."""
+    """Write rows of the sample corpus as many small objects; beyond its end from the beginning, with a number behind."""
     with tempfile.TemporaryDirectory() as whole:
         write_sample(whole)
         lines = [line for path in sorted(Path(whole).rglob("*.jsonl")) for line in path.read_text().splitlines()]
-    lines = lines[:: max(1, len(lines) // num_rows)][:num_rows]
+    rows = [json.loads(line) for line in lines[:: max(1, len(lines) // num_rows)]]
     folder.mkdir()
     for number in range(num_objects):
-        (folder / f"part-{number:03}.jsonl").write_text("\n".join(lines[number::num_objects]) + "\n")
+        with (folder / f"part-{number:03}.jsonl").open("w") as file:
+            for at in range(number, num_rows, num_objects):
+                turn, row = at // len(rows), rows[at % len(rows)]
+                file.write(json.dumps({"id": f"{turn} {row['id']}", "text": f"{row['text']} {turn}"}) + "\n")
 
 
 def main() -> None:
@@ -168,7 +171,7 @@ def main() -> None:
     one.add_argument("--concurrency", type=int, default=20)
     two = commands.add_parser("workers")
     two.add_argument("kind", choices=["ray", "dask"])
-    two.add_argument("--rows", type=int, default=3000)
+    two.add_argument("--rows", type=int, default=20_000)
     asked = parser.parse_args()
     if asked.command == "overhead":
         print(json.dumps(overhead(asked.splits, asked.seconds, asked.concurrency)))
