@@ -96,14 +96,13 @@ inline __m512 gelu(__m512 x) {
     return _mm512_mul_ps(x, _mm512_fmadd_ps(sum, inside, _mm512_set1_ps(0.5f)));
 }
 
-// 2^x, within 3e-6 of its value.
+// 2^x, within 3e-06 of its value.
 inline __m512 exp2(__m512 x) {
-    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 part = _mm512_sub_ps(x, whole);
-    __m512 sum = _mm512_set1_ps(9.56967494e-03f);
-    for (float coefficient : {5.59182479e-02f, 2.40247667e-01f, 6.93121734e-01f, 9.99999236e-01f})
+    const __m512 part = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+    __m512 sum = _mm512_set1_ps(1.352461553e-02f);
+    for (float coefficient : {5.209146422e-02f, 2.413444389e-01f, 6.930391797e-01f, 9.999996983e-01f})
         sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(coefficient));
-    return _mm512_scalef_ps(sum, whole);
+    return _mm512_scalef_ps(sum, x);
 }
 
 // Two rows as pairs: word 2n is the first row's n-th, word 2n + 1 the second's.
@@ -141,9 +140,9 @@ inline void transpose(__m512i r[16]) {
 
 // ---- products ----
 
-// 32 (or 16) tokens times 32 outputs over `steps` blocks of inputs, into a square of sums.
-template <bool BOTH>
-inline void multiply(const bf16* x, int64_t x_step, const bf16* weight, int64_t steps, float* sums, bool go_on) {
+// 32 (or 16) tokens times 32 outputs over `steps` blocks of inputs, into a square of sums; `between` is other work for the core.
+template <bool BOTH, class Between>
+inline void multiply(const bf16* x, int64_t x_step, const bf16* weight, int64_t steps, float* sums, bool go_on, Between between) {
     if (go_on) {
         LOAD_TILE(0, sums, 128);
         LOAD_TILE(1, sums + 16, 128);
@@ -161,15 +160,16 @@ inline void multiply(const bf16* x, int64_t x_step, const bf16* weight, int64_t 
     }
     for (int64_t k = 0; k < steps; k++, x += x_step, weight += 2 * TILE_VALUES) {
         LOAD_TILE(6, weight, 64);
-        LOAD_TILE(7, weight + TILE_VALUES, 64);
         LOAD_TILE(4, x, 64);
         _tile_dpbf16ps(0, 4, 6);
+        LOAD_TILE(7, weight + TILE_VALUES, 64);
         _tile_dpbf16ps(1, 4, 7);
         if (BOTH) {
             LOAD_TILE(5, x + TILE_VALUES, 64);
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
+        between();
     }
     _tile_stored(0, sums, 128);
     _tile_stored(1, sums + 16, 128);
@@ -179,9 +179,25 @@ inline void multiply(const bf16* x, int64_t x_step, const bf16* weight, int64_t 
     }
 }
 
-inline void multiply(bool both, const bf16* x, int64_t x_step, const bf16* weight, int64_t steps, float* sums, bool go_on) {
-    both ? multiply<true>(x, x_step, weight, steps, sums, go_on) : multiply<false>(x, x_step, weight, steps, sums, go_on);
+template <class Between>
+inline void multiply(bool both, const bf16* x, int64_t x_step, const bf16* weight, int64_t steps, float* sums, bool go_on,
+                     Between between) {
+    both ? multiply<true>(x, x_step, weight, steps, sums, go_on, between)
+         : multiply<false>(x, x_step, weight, steps, sums, go_on, between);
 }
+
+// Fetches the weights of the next block of outputs from far memory while those of this one are used.
+struct Ahead {
+    const char *next, *end;
+    int64_t bytes;  // a step
+
+    Ahead(const bf16* weight, int64_t steps, int64_t num_tiles)
+        : next((const char*)weight), end(next + steps * 4 * TILE_VALUES), bytes((2048 / ((num_tiles + 1) / 2) + 63) / 64 * 64) {}
+    void operator()() {
+        const char* stop = std::min(end, next + bytes);
+        for (; next < stop; next += 64) _mm_prefetch(next, _MM_HINT_T1);
+    }
+};
 
 struct Plain {
     __m512 operator()(__m512 x) const { return x; }
@@ -193,31 +209,54 @@ struct Relu {
     __m512 operator()(__m512 x) const { return _mm512_max_ps(x, _mm512_setzero_ps()); }
 };
 
+// What is left to do with a square of sums: bias, function, rounding. It is done while the next square is multiplied.
+template <class Function>
+struct Unfinished {
+    const float *sums = nullptr, *bias = nullptr;
+    bf16* to = nullptr;
+    int64_t rows = 0;
+
+    void finish(int64_t some, Function f) {
+        if (some > rows) some = rows;
+        rows -= some;
+        for (; some > 0; some--, sums += 32, to += BLOCK)
+            store_row(to, f(_mm512_add_ps(_mm512_load_ps(sums), _mm512_loadu_ps(bias))),
+                      f(_mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_loadu_ps(bias + 16))));
+    }
+};
+
 // y = f(x W' + b) for `blocks` blocks of outputs.
 template <class Function>
 void linear(const bf16* x, int64_t step, int64_t num_tiles, Linear by, int64_t in_blocks, int64_t blocks, bf16* y, Function f) {
     alignas(64) float squares[2][SUMS];
+    const int64_t some = (32 + in_blocks - 1) / in_blocks, panel = in_blocks * 2 * TILE_VALUES;
+    Unfinished<Function> last;
+    int turn = 0;
     for (int64_t n = 0; n < blocks; n++, y += step) {
-        const bf16* weight = by.weight + n * in_blocks * 2 * TILE_VALUES;
-        const __m512 bias0 = _mm512_loadu_ps(by.bias + n * BLOCK), bias1 = _mm512_loadu_ps(by.bias + n * BLOCK + 16);
-        for (int64_t m = 0; m < num_tiles; m += 2) {
+        const bf16* weight = by.weight + n * panel;
+        Ahead ahead(weight + panel, n + 1 < blocks ? in_blocks : 0, num_tiles);
+        for (int64_t m = 0; m < num_tiles; m += 2, turn ^= 1) {
             const bool both = m + 1 < num_tiles;
-            float* sums = squares[(m >> 1) & 1];
-            multiply(both, x + m * TILE_VALUES, step, weight, in_blocks, sums, false);
-            bf16* rows = y + m * TILE_VALUES;
-            for (int64_t r = 0; r < (both ? 32 : 16); r++)
-                store_row(rows + r * BLOCK, f(_mm512_add_ps(_mm512_load_ps(sums + r * 32), bias0)),
-                          f(_mm512_add_ps(_mm512_load_ps(sums + r * 32 + 16), bias1)));
+            multiply(both, x + m * TILE_VALUES, step, weight, in_blocks, squares[turn], false, [&] {
+                ahead();
+                last.finish(some, f);
+            });
+            last.finish(32, f);
+            last = {squares[turn], by.bias + n * BLOCK, y + m * TILE_VALUES, both ? 32 : 16};
         }
     }
+    last.finish(32, f);
 }
 
 // sums (+)= x W', squares in the order [pair of tiles][block of outputs].
 void products(const bf16* x, int64_t step, int64_t num_tiles, const bf16* weight, int64_t weight_step, int64_t in_blocks,
               int64_t blocks, float* sums, bool go_on) {
-    for (int64_t n = 0; n < blocks; n++, weight += weight_step)
+    for (int64_t n = 0; n < blocks; n++, weight += weight_step) {
+        Ahead ahead(weight + weight_step, n + 1 < blocks ? in_blocks : 0, num_tiles);
         for (int64_t m = 0; m < num_tiles; m += 2)
-            multiply(m + 1 < num_tiles, x + m * TILE_VALUES, step, weight, in_blocks, sums + (m / 2 * blocks + n) * SUMS, go_on);
+            multiply(m + 1 < num_tiles, x + m * TILE_VALUES, step, weight, in_blocks, sums + (m / 2 * blocks + n) * SUMS, go_on,
+                     [&] { ahead(); });
+    }
 }
 
 // Layer norm of one token (Ba et al. 2016), variance by a second pass.
@@ -260,10 +299,18 @@ void add_and_normalize(const float* sums, const float* bias, int64_t num_tokens,
 
 // ---- attention ----
 
-struct AttentionScratch {
-    float* scores;   // [keys][16 queries]
-    bf16* shares;    // [pairs of keys][16 queries][2]
-    bf16* values;    // [32 keys][head block][2][16 values][32 keys]
+constexpr int64_t MAX_HEAD_BLOCKS = 2;
+
+// 16 queries of one head on their way: scores, then shares of 1, then sums of values.
+struct Queries {
+    alignas(64) bf16 transposed[MAX_HEAD_BLOCKS][TILE_VALUES];
+    float* scores;       // [keys][16 queries]
+    bf16* shares;        // [pairs of keys][16 queries][2]
+    const bf16* values;  // [32 keys][head block][2][16 values][32 keys], of the head
+    const bf16* keys;
+    bf16* to;
+    int64_t num;
+    __m512 factor;  // 1 / sum of the shares, a value a query
 };
 
 // The values of one head and sequence, transposed; zero past the end.
@@ -294,79 +341,139 @@ void transpose_values(const bf16* value, int64_t step, int64_t length, int64_t h
         }
 }
 
-// Scores to shares of 1; gives 1 / sum, a value a query.
-inline __m512 softmax(const float* scores, int64_t length, __m512 factor, bf16* shares) {
-    __m512 most0 = _mm512_load_ps(scores), most1 = most0;
-    int64_t k = 0;
-    for (; k + 1 < length; k += 2) {
-        most0 = _mm512_max_ps(most0, _mm512_load_ps(scores + k * 16));
-        most1 = _mm512_max_ps(most1, _mm512_load_ps(scores + k * 16 + 16));
+// Scores of 16 keys.
+inline void score(const Queries& of, int64_t step, int64_t head_blocks, int64_t k) {
+    _tile_zero(0);
+    LOAD_TILE(1, of.keys + k * BLOCK, 64);
+    LOAD_TILE(2, of.transposed[0], 64);
+    _tile_dpbf16ps(0, 1, 2);
+    if (head_blocks > 1) {
+        LOAD_TILE(1, of.keys + step + k * BLOCK, 64);
+        LOAD_TILE(2, of.transposed[1], 64);
+        _tile_dpbf16ps(0, 1, 2);
     }
-    if (k < length) most0 = _mm512_max_ps(most0, _mm512_load_ps(scores + k * 16));
-    const __m512 most = _mm512_mul_ps(_mm512_max_ps(most0, most1), factor);
-    __m512 sum0 = _mm512_setzero_ps(), sum1 = sum0;
-    for (k = 0; k + 1 < length; k += 2) {
-        const __m512 first = exp2(_mm512_fmsub_ps(_mm512_load_ps(scores + k * 16), factor, most));
-        const __m512 second = exp2(_mm512_fmsub_ps(_mm512_load_ps(scores + k * 16 + 16), factor, most));
-        sum0 = _mm512_add_ps(sum0, first);
-        sum1 = _mm512_add_ps(sum1, second);
-        _mm512_store_si512(shares + k * 16, pairs(first, second));
-    }
-    if (k < length) {
-        const __m512 last = exp2(_mm512_fmsub_ps(_mm512_load_ps(scores + k * 16), factor, most));
-        sum0 = _mm512_add_ps(sum0, last);
-        _mm512_store_si512(shares + k * 16, pairs(last, _mm512_setzero_ps()));
-        k += 2;
-    }
-    for (; k % 32; k += 2) _mm512_store_si512(shares + k * 16, _mm512_setzero_si512());
-    return _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_add_ps(sum0, sum1));
+    _tile_stored(0, of.scores + k * 16, 64);
 }
 
-// One head of one sequence (Vaswani et al. 2017, section 3.2.1); 16 queries at a time.
-void attend(const bf16* query, const bf16* key, const bf16* value, int64_t step, int64_t length, int64_t head_blocks,
-            const AttentionScratch& scratch, bf16* to) {
-    const __m512 factor = _mm512_set1_ps(1.4426950408889634f / std::sqrt((float)(head_blocks * BLOCK)));
-    alignas(64) bf16 queries[4][TILE_VALUES];
-    alignas(64) float sums[2 * TILE_VALUES];
-    transpose_values(value, step, length, head_blocks, scratch.values);
-    for (int64_t q = 0; q < length; q += TILE) {
+inline void zero_sums(int64_t head_blocks) {
+    _tile_zero(3);
+    _tile_zero(4);
+    if (head_blocks > 1) {
+        _tile_zero(5);
+        _tile_zero(6);
+    }
+}
+
+// Adds the values of 32 keys.
+inline void add_values(const Queries& of, int64_t head_blocks, int64_t k) {
+    const bf16* values = of.values + k / 32 * head_blocks * 2 * TILE_VALUES;
+    LOAD_TILE(7, of.shares + k * 16, 64);
+    LOAD_TILE(1, values, 64);
+    LOAD_TILE(2, values + TILE_VALUES, 64);
+    _tile_dpbf16ps(3, 1, 7);
+    _tile_dpbf16ps(4, 2, 7);
+    if (head_blocks > 1) {
+        LOAD_TILE(1, values + 2 * TILE_VALUES, 64);
+        LOAD_TILE(2, values + 3 * TILE_VALUES, 64);
+        _tile_dpbf16ps(5, 1, 7);
+        _tile_dpbf16ps(6, 2, 7);
+    }
+}
+
+// Writes the sums, divided and turned: a row a query.
+inline void write_sums(const Queries& of, int64_t step, int64_t head_blocks) {
+    alignas(64) float sums[MAX_HEAD_BLOCKS][TILE_VALUES];
+    _tile_stored(3, sums[0], 64);
+    _tile_stored(4, sums[0] + 256, 64);
+    if (head_blocks > 1) {
+        _tile_stored(5, sums[1], 64);
+        _tile_stored(6, sums[1] + 256, 64);
+    }
+    for (int64_t d = 0; d < head_blocks; d++) {
+        __m512i rows[16];
+        for (int64_t p = 0; p < 16; p++)
+            rows[p] = pairs(_mm512_mul_ps(_mm512_load_ps(sums[d] + p * 32), of.factor),
+                            _mm512_mul_ps(_mm512_load_ps(sums[d] + p * 32 + 16), of.factor));
+        transpose(rows);
+        for (int64_t r = 0; r < of.num; r++) _mm512_store_si512(of.to + d * step + r * BLOCK, rows[r]);
+    }
+}
+
+inline __m512 highest(const float* scores, int64_t length) {
+    __m512 most[4] = {_mm512_load_ps(scores), most[0], most[0], most[0]};
+    int64_t k = 0;
+    for (; k + 3 < length; k += 4)
+        for (int64_t i = 0; i < 4; i++) most[i] = _mm512_max_ps(most[i], _mm512_load_ps(scores + (k + i) * 16));
+    for (; k < length; k++) most[0] = _mm512_max_ps(most[0], _mm512_load_ps(scores + k * 16));
+    return _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
+}
+
+// Shares of up to 32 keys (2^(score - most)), the rest zero; adds them up.
+inline void share(const float* scores, bf16* shares, int64_t num, __m512 scale, __m512 most, __m512 total[2]) {
+    const auto one = [&](int64_t k) { return exp2(_mm512_fmsub_ps(_mm512_load_ps(scores + k * 16), scale, most)); };
+    const int64_t even = num >= 32 ? 32 : num & ~1;
+    for (int64_t k = 0; k < even; k += 2) {
+        const __m512 first = one(k), second = one(k + 1);
+        total[0] = _mm512_add_ps(total[0], first);
+        total[1] = _mm512_add_ps(total[1], second);
+        _mm512_store_si512(shares + k * 16, pairs(first, second));
+    }
+    if (num >= 32) return;
+    if (num > even) {
+        const __m512 last = one(even);
+        total[0] = _mm512_add_ps(total[0], last);
+        _mm512_store_si512(shares + even * 16, pairs(last, _mm512_setzero_ps()));
+    }
+    for (int64_t k = (num + 1) & ~1; k < 32; k += 2) _mm512_store_si512(shares + k * 16, _mm512_setzero_si512());
+}
+
+// Attention of one sequence (Vaswani et al. 2017, section 3.2.1), 16 queries of a head after the other. While the shares of
+// some are computed, the units for products make scores of the next and sums of the last.
+void attend(const bf16* qkv, int64_t step, int64_t length, int64_t num_heads, int64_t head_blocks, char* memory, bf16* to) {
+    const __m512 scale = _mm512_set1_ps(1.4426950408889634f / std::sqrt((float)(head_blocks * BLOCK)));
+    const int64_t blocks = num_heads * head_blocks, keys = (length + 31) / 32 * 32, per_head = (length + TILE - 1) / TILE;
+    Queries ring[3];
+    bf16* values[3];
+    for (auto& one : ring) {
+        one.scores = (float*)memory, memory += keys * 64;
+        one.shares = (bf16*)memory, memory += keys * 32;
+    }
+    for (auto& one : values) one = (bf16*)memory, memory += keys * head_blocks * 64;
+    const auto prepare = [&](int64_t item) {
+        Queries& of = ring[item % 3];
+        const int64_t head = item / per_head, q = item % per_head * TILE;
+        const bf16* query = qkv + head * head_blocks * step + q * BLOCK;
         for (int64_t d = 0; d < head_blocks; d++) {
             __m512i rows[16];
-            for (int64_t r = 0; r < 16; r++) rows[r] = _mm512_load_si512(query + d * step + (q + r) * BLOCK);
+            for (int64_t r = 0; r < 16; r++) rows[r] = _mm512_load_si512(query + d * step + r * BLOCK);
             transpose(rows);
-            for (int64_t r = 0; r < 16; r++) _mm512_store_si512(queries[d] + r * BLOCK, rows[r]);
+            for (int64_t r = 0; r < 16; r++) _mm512_store_si512(of.transposed[d] + r * BLOCK, rows[r]);
         }
-        for (int64_t k = 0; k < length; k += TILE) {
-            _tile_zero(0);
-            for (int64_t d = 0; d < head_blocks; d++) {
-                LOAD_TILE(4, key + d * step + k * BLOCK, 64);
-                LOAD_TILE(6, queries[d], 64);
-                _tile_dpbf16ps(0, 4, 6);
+        of.keys = qkv + (blocks + head * head_blocks) * step;
+        if (q == 0) transpose_values(of.keys + blocks * step, step, length, head_blocks, values[head % 3]);
+        of.values = values[head % 3];
+        of.to = to + head * head_blocks * step + q * BLOCK;
+        of.num = std::min(TILE, length - q);
+    };
+    prepare(0);
+    for (int64_t k = 0; k < length; k += TILE) score(ring[0], step, head_blocks, k);
+    const int64_t num = num_heads * per_head;
+    for (int64_t item = 0; item <= num; item++) {
+        Queries &last = ring[(item + 2) % 3], &now = ring[item % 3], &next = ring[(item + 1) % 3];
+        if (item + 1 < num) prepare(item + 1);
+        __m512 most = _mm512_setzero_ps(), total[2] = {most, most};
+        if (item < num) most = _mm512_mul_ps(highest(now.scores, length), scale);
+        if (item) zero_sums(head_blocks);
+        for (int64_t k = 0; k < length; k += 32) {
+            if (item + 1 < num) {
+                score(next, step, head_blocks, k);
+                if (k + TILE < length) score(next, step, head_blocks, k + TILE);
             }
-            _tile_stored(0, scratch.scores + k * 16, 64);
+            if (item) add_values(last, head_blocks, k);
+            if (item < num) share(now.scores + k * 16, now.shares + k * 16, length - k, scale, most, total);
         }
-        const __m512 share = softmax(scratch.scores, length, factor, scratch.shares);
-        const int64_t num_queries = std::min(TILE, length - q);
-        for (int64_t d = 0; d < head_blocks; d++) {
-            _tile_zero(0);
-            _tile_zero(1);
-            for (int64_t k = 0; k < length; k += 32) {
-                const bf16* values = scratch.values + (k / 32 * head_blocks + d) * 2 * TILE_VALUES;
-                LOAD_TILE(6, scratch.shares + k * 16, 64);
-                LOAD_TILE(4, values, 64);
-                LOAD_TILE(5, values + TILE_VALUES, 64);
-                _tile_dpbf16ps(0, 4, 6);
-                _tile_dpbf16ps(1, 5, 6);
-            }
-            _tile_stored(0, sums, 64);
-            _tile_stored(1, sums + 256, 64);
-            __m512i rows[16];
-            for (int64_t p = 0; p < 16; p++)
-                rows[p] = pairs(_mm512_mul_ps(_mm512_load_ps(sums + p * 32), share),
-                                _mm512_mul_ps(_mm512_load_ps(sums + p * 32 + 16), share));
-            transpose(rows);
-            for (int64_t r = 0; r < num_queries; r++) _mm512_store_si512(to + d * step + (q + r) * BLOCK, rows[r]);
-        }
+        if (item) write_sums(last, step, head_blocks);
+        now.factor = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_add_ps(total[0], total[1]));
     }
 }
 
@@ -382,24 +489,24 @@ struct Scratch {
     std::unique_ptr<char, Free> memory;
     bf16 *x, *qkv, *attended, *inner;
     float *sums, *row;
-    AttentionScratch attention;
+    char* attention;
 
     Scratch(const Model& model, int64_t tokens, int64_t longest) {
         const int64_t rows = (tokens + 31) / 32 * 32 + SPARE_ROWS, keys = (longest + 31) / 32 * 32;
         step = rows * BLOCK;
         const int64_t hidden = rows * model.hidden, sums_size = (tokens + 31) / 32 * (model.hidden / BLOCK) * SUMS;
         const int64_t sizes[] = {2 * hidden, 6 * hidden, 2 * hidden, 2 * step * INNER_BLOCKS, 4 * sums_size, 4 * model.hidden,
-                                 64 * keys, 32 * keys, 2 * keys * model.hidden / model.num_heads};
-        char* parts[9];
+                                 3 * keys * (96 + 2 * model.hidden / model.num_heads)};
+        char* parts[7];
         int64_t total = 0;
         for (int64_t size : sizes) total += (size + 63) / 64 * 64;
         memory.reset((char*)std::aligned_alloc(64, (size_t)total));
         if (!memory) return;
         char* next = memory.get();
-        for (int i = 0; i < 9; next += (sizes[i] + 63) / 64 * 64, i++) parts[i] = next;
+        for (int i = 0; i < 7; next += (sizes[i] + 63) / 64 * 64, i++) parts[i] = next;
         x = (bf16*)parts[0], qkv = (bf16*)parts[1], attended = (bf16*)parts[2], inner = (bf16*)parts[3];
         sums = (float*)parts[4], row = (float*)parts[5];
-        attention = {(float*)parts[6], (bf16*)parts[7], (bf16*)parts[8]};
+        attention = parts[6];
         std::memset(memory.get(), 0, (size_t)total);
     }
 };
@@ -411,11 +518,8 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
     linear(on.x, step, tiles, layer.qkv, blocks, 3 * blocks, on.qkv, Plain());
     int64_t first = 0;
     for (int64_t b = 0; b < num; first += lengths[b++])
-        for (int64_t n = 0; n < blocks; n += head_blocks) {
-            const bf16* query = on.qkv + n * step + first * BLOCK;
-            attend(query, query + blocks * step, query + 2 * blocks * step, step, lengths[b], head_blocks, on.attention,
-                   on.attended + n * step + first * BLOCK);
-        }
+        if (lengths[b])
+            attend(on.qkv + first * BLOCK, step, lengths[b], model.num_heads, head_blocks, on.attention, on.attended + first * BLOCK);
     products(on.attended, step, tiles, layer.out.weight, blocks * 2 * TILE_VALUES, blocks, blocks, on.sums, false);
     add_and_normalize(on.sums, layer.out.bias, tokens, model.hidden, layer.attention_norm, eps, on.x, step, on.row);
     for (int64_t i = 0; i < inner_blocks; i += INNER_BLOCKS) {

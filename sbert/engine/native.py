@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 GROUP_TOKENS = 512
 """Tokens that go through all layers together: their activations stay in the core's cache."""
 BLOCK = 32
-MAX_HEAD_SIZE = 128
+MAX_HEAD_SIZE = 64
 ERRORS = {2: "a sequence is longer than the encoder has positions for", 3: "a token id is not in the vocabulary"}
 
 
