@@ -69,7 +69,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def has_amx() -> bool:
-    """Tell whether the processor multiplies tiles of bfloat16 (AMX), and whether oneDNN's limit, which is heeded, lets it."""
+    """Tell whether the processor multiplies tiles of bfloat16 (AMX) and oneDNN's limit, which is heeded here, allows it."""
     features = cpu_features()
     return features["amx_bf16"] and features["avx512_bf16"] and _is_allowed("AMX")
 

@@ -10,25 +10,33 @@ import functools
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from sbert.hardware import has_amx
 
-__all__ = ["NATIVE_VARIABLE", "Kernels", "load_kernels"]
+__all__ = ["NATIVE_VARIABLE", "Kernels", "cache_folder", "load_kernels"]
 
 log = logging.getLogger(__name__)
 
 NATIVE_VARIABLE = "SBERT_NATIVE"
 """Environment variable: 0 keeps the compiled kernels from being used."""
 COMPILERS = ("c++", "g++", "clang++")
-OPTIONS = "-O3 -std=c++17 -march=x86-64-v4 -mamx-tile -mamx-bf16 -mavx512bf16 -shared -fPIC".split()
-COMPILE_SECONDS = 60
+"""Looked for in this order, unless CXX names one."""
+UNITS = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
+OPTIONS = ("-O3", "-std=c++17", *UNITS, "-shared", "-fPIC", "-w")
+"""The same on every machine, so that a cache may be shared by machines; which ones can run it is asked at run time."""
+COMPILE_SECONDS = 120
+
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -37,3 +45,88 @@ class Kernels:
 
     library: ctypes.CDLL | None
     reason: str
+    """For people: how they came about, or why there are none."""
+
+
+def load_kernels() -> Kernels:
+    """Give the kernels; the first call on a machine compiles them, for a second or two."""
+    if os.environ.get(NATIVE_VARIABLE) == "0":
+        return Kernels(None, f"turned off by {NATIVE_VARIABLE}=0")
+    if not sys.platform.startswith("linux"):
+        return Kernels(None, "Linux is needed")
+    if not has_amx():
+        return Kernels(None, "the processor has no AMX, or oneDNN's limit forbids it")
+    with _lock:
+        return _load()
+
+
+def cache_folder() -> Path:
+    """Give the folder of compiled kernels, in the user's cache (XDG_CACHE_HOME)."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "sbert-prefect"
+
+
+@functools.cache
+def _load() -> Kernels:
+    try:
+        compiler = _find_compiler()
+        source = resources.files("sbert.engine").joinpath("kernels.cpp").read_text(encoding="utf-8")
+        folder = cache_folder()
+        file = folder / f"kernels-{_key(source, compiler)}.so"
+        began = time.perf_counter()
+        is_new = not file.is_file()
+        if is_new:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _compile(source, compiler, file)
+        library = ctypes.CDLL(str(file))
+        library.sbert_encode.restype = ctypes.c_int32
+        refused = library.sbert_start()
+    except (OSError, RuntimeError, subprocess.SubprocessError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        log.warning("the kernels are not compiled, the engine goes on without: %s", reason)
+        return Kernels(None, reason)
+    if refused:
+        return Kernels(None, f"the system does not let this process use AMX (answer {refused})")
+    seconds = time.perf_counter() - began
+    if is_new:
+        log.info("compiled the kernels with %s in %.1f s", compiler[0], seconds)
+    return Kernels(library, f"compiled by {Path(compiler[0]).name} in {seconds:.1f} s" if is_new else "compiled before")
+
+
+def _find_compiler() -> list[str]:
+    """Give the compiler as a command.
+
+    Raises:
+        RuntimeError: when there is none.
+    """
+    chosen = os.environ.get("CXX")
+    for command in [shlex.split(chosen)] if chosen else [[name] for name in COMPILERS]:
+        program = shutil.which(command[0]) if command else None
+        if program is not None:
+            return [program, *command[1:]]
+    raise RuntimeError(f"there is no C++ compiler ({chosen or ', '.join(COMPILERS)})")
+
+
+def _key(source: str, compiler: list[str]) -> str:
+    """Name what is compiled; a compiler is known by its file, since asking its version takes longer than all the rest."""
+    program = Path(compiler[0]).resolve()
+    state = program.stat()
+    facts = [source, *OPTIONS, *compiler, str(program), str(state.st_size), str(state.st_mtime_ns)]
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:24]
+
+
+def _compile(source: str, compiler: list[str], file: Path) -> None:
+    """Write the compiled kernels, whole or not at all.
+
+    Raises:
+        RuntimeError: when the compiler does not accept the source.
+    """
+    with tempfile.TemporaryDirectory(dir=file.parent) as name:
+        made, text = Path(name) / file.name, Path(name) / "kernels.cpp"
+        text.write_text(source, encoding="utf-8")
+        command = [*compiler, *OPTIONS, str(text), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
+        if done.returncode or not made.is_file():
+            lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines()
+            raise RuntimeError(f"{compiler[0]} ended with status {done.returncode}: {(lines or ['no message'])[0]}")
+        made.replace(file)

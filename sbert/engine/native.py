@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 GROUP_TOKENS = 512
 """Tokens that go through all layers together: their activations stay in the core's cache."""
 BLOCK = 32
-MAX_HEAD_SIZE = 64
+HEAD_SIZES = (32, 64)
 ERRORS = {2: "a sequence is longer than the encoder has positions for", 3: "a token id is not in the vocabulary"}
 
 
@@ -52,22 +52,18 @@ class _Model(ctypes.Structure):
 
 def why_not_native(weights: EncoderWeights) -> str | None:
     """Give the reason why an encoder cannot be computed by the kernels; None when it can."""
-    hidden = weights.words.shape[1]
+    hidden, dtype, device = weights.words.shape[1], weights.words.dtype, weights.words.device.type
     head = hidden // weights.num_heads
-    if weights.words.device.type != "cpu":
-        return f"it computes on {weights.words.device.type}"
-    if weights.words.dtype is not torch.bfloat16:
-        return f"it computes in {str(weights.words.dtype).removeprefix('torch.')}"
-    if weights.relative_bias is not None:
-        return "it has relative positions"
-    if weights.activation not in {"gelu", "relu"}:
-        return f"its activation is {weights.activation}"
-    if head % BLOCK or head > MAX_HEAD_SIZE or head * weights.num_heads != hidden:
-        return f"its heads have {head} values"
     inner = {layer.up[0].shape[0] for layer in weights.layers}
-    if len(inner) != 1 or next(iter(inner)) % BLOCK:
-        return f"its layers are {sorted(inner)} wide"
-    return None
+    reasons = {
+        f"it computes on {device}": device != "cpu",
+        f"it computes in {str(dtype).removeprefix('torch.')}": dtype is not torch.bfloat16,
+        "it has relative positions": weights.relative_bias is not None,
+        f"its activation is {weights.activation}": weights.activation not in {"gelu", "relu"},
+        f"its heads have {head} values": head not in HEAD_SIZES or head * weights.num_heads != hidden,
+        f"its intermediate layers have {sorted(inner)} values": len(inner) != 1 or any(size % BLOCK for size in inner),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 class NativeRunner:
@@ -75,9 +71,7 @@ class NativeRunner:
 
     side_by_side = True
 
-    def __init__(
-        self, library: ctypes.CDLL, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList
-    ) -> None:
+    def __init__(self, library: ctypes.CDLL, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList) -> None:
         """Lay the weights out; later changes of the model are not seen."""
         self._encode = library.sbert_encode
         self._hidden = weights.words.shape[1]
