@@ -1,4 +1,4 @@
-"""Compile `kernels.cpp` with the machine's C++ compiler, once, and load it.
+"""Compile `kernels/` with the machine's C++ compiler, once, and load it.
 
 The one idea: what is compiled is named by all that decides it (source, options, compiler), so that the cache is never stale
 and processes may race: each writes a file of its own and renames it. A machine without compiler or without AMX is no error:
@@ -35,6 +35,7 @@ UNITS = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
 OPTIONS = ("-O3", "-std=c++17", *UNITS, "-shared", "-fPIC", "-w")
 """The same on every machine, so that a cache may be shared by machines; which ones can run it is asked at run time."""
 COMPILE_SECONDS = 120
+MAIN_SOURCE = "encoder.cpp"
 
 _lock = threading.Lock()
 
@@ -66,19 +67,30 @@ def cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "sbert-prefect"
 
 
+def read_sources() -> dict[str, str]:
+    """Give the source files by name."""
+    files = sorted(resources.files("sbert.engine").joinpath("kernels").iterdir(), key=lambda file: file.name)
+    return {file.name: file.read_text(encoding="utf-8") for file in files if file.name.endswith((".h", ".cpp"))}
+
+
 @functools.cache
 def _load() -> Kernels:
     try:
         compiler = _find_compiler()
-        source = resources.files("sbert.engine").joinpath("kernels.cpp").read_text(encoding="utf-8")
-        folder = cache_folder()
-        file = folder / f"kernels-{_key(source, compiler)}.so"
+        sources = read_sources()
+        file = cache_folder() / f"kernels-{_key(sources, compiler)}.so"
         began = time.perf_counter()
         is_new = not file.is_file()
         if is_new:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _compile(source, compiler, file)
-        library = ctypes.CDLL(str(file))
+            _compile(sources, compiler, file)
+        try:
+            library = ctypes.CDLL(str(file))
+        except OSError:
+            file.unlink(missing_ok=True)
+            if is_new:
+                raise
+            _compile(sources, compiler, file)
+            library = ctypes.CDLL(str(file))
         library.sbert_encode.restype = ctypes.c_int32
         refused = library.sbert_start()
     except (OSError, RuntimeError, subprocess.SubprocessError, AttributeError) as error:
@@ -107,24 +119,26 @@ def _find_compiler() -> list[str]:
     raise RuntimeError(f"there is no C++ compiler ({chosen or ', '.join(COMPILERS)})")
 
 
-def _key(source: str, compiler: list[str]) -> str:
+def _key(sources: dict[str, str], compiler: list[str]) -> str:
     """Name what is compiled; a compiler is known by its file, since asking its version takes longer than all the rest."""
     program = Path(compiler[0]).resolve()
     state = program.stat()
-    facts = [source, *OPTIONS, *compiler, str(program), str(state.st_size), str(state.st_mtime_ns)]
+    facts = [*sources, *sources.values(), *OPTIONS, *compiler, str(program), str(state.st_size), str(state.st_mtime_ns)]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:24]
 
 
-def _compile(source: str, compiler: list[str], file: Path) -> None:
+def _compile(sources: dict[str, str], compiler: list[str], file: Path) -> None:
     """Write the compiled kernels, whole or not at all.
 
     Raises:
         RuntimeError: when the compiler does not accept the source.
     """
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=file.parent) as name:
-        made, text = Path(name) / file.name, Path(name) / "kernels.cpp"
-        text.write_text(source, encoding="utf-8")
-        command = [*compiler, *OPTIONS, str(text), "-o", str(made)]
+        for source, text in sources.items():
+            (Path(name) / source).write_text(text, encoding="utf-8")
+        made = Path(name) / file.name
+        command = [*compiler, *OPTIONS, str(Path(name) / MAIN_SOURCE), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
         if done.returncode or not made.is_file():
             lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""The BERT family through our own compiled kernels (`kernels.cpp`): one call computes a batch's token vectors.
+"""The BERT family through our own compiled kernels (`kernels/`): one call computes a batch's token vectors.
 
 Legend of shapes: T tokens of a batch, H hidden size, B sequences; O outputs and I inputs of a linear layer.
 """
