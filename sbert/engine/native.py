@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sbert.engine.packing import PackedBatch, lay_end_to_end
 from sbert.engine.weights import EncoderWeights
-from sbert.pooling import Pooling
+from sbert.pooling import Pooling, PoolingMode
 from sbert.tokenizing import TokenizedTexts
 
 __all__ = ["NativeRunner", "why_not_native"]
@@ -90,35 +90,51 @@ class NativeRunner:
             IndexError: when an id or a length is beyond the encoder's.
             RuntimeError: when there is no memory.
         """
-        hidden_TH = self.token_vectors(tokens.input_ids[batch.tokens], tokens.lengths[batch.sequences])
-        owner_T, positions_T = torch.from_numpy(batch.owner), torch.from_numpy(batch.positions)
-        num = len(batch.sequences)
-        if tokens.num_prompt_tokens and not self._pooling.include_prompt:
-            owner_T = owner_T.masked_fill(positions_T < tokens.num_prompt_tokens, num)
-        vectors_BD: Tensor = self._pooling.pool_tokens(hidden_TH, owner_T, positions_T, num)
+        ids_T, lengths_B = tokens.input_ids[batch.tokens], tokens.lengths[batch.sequences]
+        skipped = 0 if self._pooling.include_prompt else tokens.num_prompt_tokens
+        if self._pooling.modes == (PoolingMode.MEAN,):
+            vectors_BD = self.means(ids_T, lengths_B, skipped)
+        else:
+            num = len(lengths_B)
+            owner_T, positions_T = torch.from_numpy(batch.owner), torch.from_numpy(batch.positions)
+            owner_T = owner_T.masked_fill(positions_T < skipped, num)
+            vectors_BD = self._pooling.pool_tokens(self.token_vectors(ids_T, lengths_B), owner_T, positions_T, num)
         for module in self._modules:
             vectors_BD = module(vectors_BD)
         return vectors_BD
 
     def token_vectors(self, ids_T: npt.NDArray[np.integer], lengths_B: Ints) -> Tensor:
         """Give the last layer's vectors of sequences that lie end to end, shape (T, H), bfloat16."""
+        vectors_TH = torch.empty(len(ids_T), self._hidden, dtype=torch.bfloat16)
+        self._call(ids_T, lengths_B, 0, vectors_TH.data_ptr(), None)
+        return vectors_TH
+
+    def means(self, ids_T: npt.NDArray[np.integer], lengths_B: Ints, skipped: int = 0) -> Tensor:
+        """Give the mean of these vectors for each sequence, without its first `skipped` tokens, shape (B, H), float32."""
+        means_BH = torch.empty(len(lengths_B), self._hidden)
+        self._call(ids_T, lengths_B, skipped, None, means_BH.data_ptr())
+        return means_BH
+
+    def _call(
+        self, ids_T: npt.NDArray[np.integer], lengths_B: Ints, skipped: int, vectors: int | None, means: int | None
+    ) -> None:
         ids_T = np.ascontiguousarray(ids_T, dtype=np.int32)
         lengths_B = np.ascontiguousarray(lengths_B, dtype=np.int64)
         assert int(lengths_B.sum()) == len(ids_T)
-        hidden_TH = torch.empty(len(ids_T), self._hidden, dtype=torch.bfloat16)
         outcome = self._encode(
             ctypes.byref(self._model),
             ctypes.c_void_p(ids_T.ctypes.data),
             ctypes.c_void_p(lengths_B.ctypes.data),
             ctypes.c_int64(len(lengths_B)),
             ctypes.c_int64(GROUP_TOKENS),
-            ctypes.c_void_p(hidden_TH.data_ptr()),
+            ctypes.c_int64(skipped),
+            ctypes.c_void_p(vectors),
+            ctypes.c_void_p(means),
         )
         if outcome in ERRORS:
             raise IndexError(ERRORS[outcome])
         if outcome:
             raise RuntimeError("can't allocate memory for the layers of an encoder")
-        return hidden_TH
 
     def _describe(self, weights: EncoderWeights) -> _Model:
         layers = (_Layer * len(weights.layers))(

@@ -109,6 +109,31 @@ void embed(const Model& model, const int32_t* ids, const int64_t* lengths, int64
         }
 }
 
+// Token vectors as rows of `hidden` values.
+void write_tokens(const Model& model, int64_t tokens, const Scratch& on, bf16* to) {
+    for (int64_t t = 0; t < tokens; t++, to += model.hidden)
+        for (int64_t n = 0; n < model.hidden / BLOCK; n++)
+            std::memcpy(to + n * BLOCK, on.x.get() + n * on.step + t * BLOCK, 64);
+}
+
+// The mean of each sequence's token vectors from token `skipped` on; zero where there is none.
+void write_means(const Model& model, const int64_t* lengths, int64_t num, int64_t skipped, const Scratch& on, float* to) {
+    int64_t first = 0;
+    for (int64_t b = 0; b < num; first += lengths[b++], to += model.hidden) {
+        const __m512 factor = _mm512_set1_ps(1.0f / (float)std::max<int64_t>(lengths[b] - skipped, 1));
+        for (int64_t n = 0; n < model.hidden / BLOCK; n++) {
+            const bf16* rows = on.x.get() + n * on.step + first * BLOCK;
+            __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+            for (int64_t t = skipped; t < lengths[b]; t++) {
+                sums[0] = _mm512_add_ps(sums[0], low(rows + t * BLOCK));
+                sums[1] = _mm512_add_ps(sums[1], high(rows + t * BLOCK));
+            }
+            _mm512_storeu_ps(to + n * BLOCK, _mm512_mul_ps(sums[0], factor));
+            _mm512_storeu_ps(to + n * BLOCK + 16, _mm512_mul_ps(sums[1], factor));
+        }
+    }
+}
+
 }  // namespace
 
 enum Outcome { DONE = 0, NO_MEMORY = 1, BAD_LENGTH = 2, BAD_ID = 3 };
@@ -119,9 +144,10 @@ extern "C" int32_t sbert_start() {
     return (int32_t)syscall(SYS_arch_prctl, request, tile_data);
 }
 
-// Token vectors of B sequences that lie end to end: T ids to (T, hidden) values, in groups of up to `group` tokens.
+// Computes B sequences that lie end to end, in groups of up to `group` tokens. What is asked for, and not null, is written:
+// vectors of the T tokens, (T, hidden), and means over each sequence's tokens from `skipped` on, (B, hidden).
 extern "C" int32_t sbert_encode(const Model* model, const int32_t* ids, const int64_t* lengths, int64_t num, int64_t group,
-                                bf16* vectors) {
+                                int64_t skipped, bf16* vectors, float* means) {
     int64_t longest = 0, total = 0;
     for (int64_t b = 0; b < num; b++) {
         if (lengths[b] < 0 || lengths[b] > model->num_places) return BAD_LENGTH;
@@ -130,6 +156,7 @@ extern "C" int32_t sbert_encode(const Model* model, const int32_t* ids, const in
     }
     for (int64_t t = 0; t < total; t++)
         if (ids[t] < 0 || ids[t] >= model->vocabulary) return BAD_ID;
+    if (means) std::fill_n(means, num * model->hidden, 0.0f);  // empty sequences at the end are not reached
     if (total == 0) return DONE;
     const Scratch on(*model, std::max(std::min(group, total), longest), longest);
     if (!on.is_there()) return NO_MEMORY;
@@ -141,9 +168,14 @@ extern "C" int32_t sbert_encode(const Model* model, const int32_t* ids, const in
         embed(*model, ids, lengths + first, stop - first, on);
         for (int64_t i = 0; i < model->num_layers; i++)
             run_layer(*model, model->layers[i], lengths + first, stop - first, tokens, on);
-        for (int64_t t = 0; t < tokens; t++, vectors += model->hidden)
-            for (int64_t n = 0; n < model->hidden / BLOCK; n++)
-                std::memcpy(vectors + n * BLOCK, on.x.get() + n * on.step + t * BLOCK, 64);
+        if (vectors) {
+            write_tokens(*model, tokens, on, vectors);
+            vectors += tokens * model->hidden;
+        }
+        if (means) {
+            write_means(*model, lengths + first, stop - first, skipped, on, means);
+            means += (stop - first) * model->hidden;
+        }
         ids += tokens;
         first = stop;
     }

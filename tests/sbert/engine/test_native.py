@@ -145,7 +145,19 @@ def test_encode_takes_the_kernels_and_gives_the_vectors_of_float32(library: ctyp
     np.testing.assert_allclose(native.encode(texts[::-1], token_budget=100)[::-1], vectors, atol=1e-6)
 
 
-@pytest.mark.parametrize("modes", [(PoolingMode.CLS,), (PoolingMode.MAX, PoolingMode.LAST), (PoolingMode.ATTENTION,)])
+@pytest.mark.parametrize("skipped", [0, 3])
+def test_means_are_those_of_the_token_vectors(library: ctypes.CDLL, skipped: int) -> None:
+    lengths = [0, 9, 300, 1, 0, 250, 3, 0]
+    ids_T = random_ids(lengths)
+    runner = make_runner(library, make_model(SIZES[0]))
+    vectors = runner.token_vectors(ids_T, np.array(lengths)).float().split(lengths)
+    expected = [part[skipped:].mean(0) if len(part) > skipped else torch.zeros(32) for part in vectors]
+    torch.testing.assert_close(runner.means(ids_T, np.array(lengths), skipped), torch.stack(expected))
+
+
+@pytest.mark.parametrize(
+    "modes", [(PoolingMode.MEAN,), (PoolingMode.CLS,), (PoolingMode.MAX, PoolingMode.LAST), (PoolingMode.ATTENTION,)]
+)
 def test_every_pooling_and_prompts_left_out(library: ctypes.CDLL, modes: tuple[PoolingMode, ...]) -> None:
     encoder = SentenceEncoder(
         make_model(SIZES[0]), tiny_tokenizer(), Pooling(32, modes, include_prompt=False), max_seq_length=60,
