@@ -3,6 +3,8 @@
 The one idea: what is compiled is named by all that decides it (source, options, compiler), so that the cache is never stale
 and processes may race: each writes a file of its own and renames it. A machine without compiler or without AMX is no error:
 there is a reason, and the engine goes on without.
+
+    python -m sbert.engine.compiled     # compile into the cache, for an image whose machines have no compiler
 """
 
 import ctypes
@@ -76,20 +78,15 @@ def read_sources() -> dict[str, str]:
 @functools.cache
 def _load() -> Kernels:
     try:
-        compiler = _find_compiler()
-        sources = read_sources()
-        file = cache_folder() / f"kernels-{_key(sources, compiler)}.so"
         began = time.perf_counter()
-        is_new = not file.is_file()
-        if is_new:
-            _compile(sources, compiler, file)
+        file, is_new = _file()
         try:
             library = ctypes.CDLL(str(file))
         except OSError:
             file.unlink(missing_ok=True)
             if is_new:
                 raise
-            _compile(sources, compiler, file)
+            file, is_new = _file()
             library = ctypes.CDLL(str(file))
         library.sbert_encode.restype = ctypes.c_int32
         refused = library.sbert_start()
@@ -99,32 +96,49 @@ def _load() -> Kernels:
         return Kernels(None, reason)
     if refused:
         return Kernels(None, f"the system does not let this process use AMX (answer {refused})")
+    if not is_new:
+        return Kernels(library, "compiled before")
     seconds = time.perf_counter() - began
-    if is_new:
-        log.info("compiled the kernels with %s in %.1f s", compiler[0], seconds)
-    return Kernels(library, f"compiled by {Path(compiler[0]).name} in {seconds:.1f} s" if is_new else "compiled before")
+    log.info("compiled the kernels in %.1f s: %s", seconds, file)
+    return Kernels(library, f"compiled in {seconds:.1f} s")
 
 
-def _find_compiler() -> list[str]:
-    """Give the compiler as a command.
+def _file() -> tuple[Path, bool]:
+    """Give the compiled file, and whether it was made just now.
 
     Raises:
-        RuntimeError: when there is none.
+        RuntimeError: when there is none and none can be made.
     """
+    sources, folder = read_sources(), cache_folder()
+    name = f"kernels-{_hash([*sources, *sources.values(), *OPTIONS])}"
+    compiler = _find_compiler()
+    if compiler is None:
+        made = sorted(folder.glob(f"{name}-*.so"), key=lambda file: file.stat().st_mtime)
+        if not made:
+            raise RuntimeError(f"there is no C++ compiler ({os.environ.get('CXX') or ', '.join(COMPILERS)})")
+        return made[-1], False  # of a compiler that was here when an image was made
+    # A compiler is known by its file: asking its version takes longer than all the rest.
+    program = Path(compiler[0]).resolve()
+    state = program.stat()
+    file = folder / f"{name}-{_hash([*compiler, str(program), str(state.st_size), str(state.st_mtime_ns)])}.so"
+    if file.is_file():
+        return file, False
+    _compile(sources, compiler, file)
+    return file, True
+
+
+def _hash(facts: list[str]) -> str:
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+
+
+def _find_compiler() -> list[str] | None:
+    """Give the compiler as a command, or None when there is none."""
     chosen = os.environ.get("CXX")
     for command in [shlex.split(chosen)] if chosen else [[name] for name in COMPILERS]:
         program = shutil.which(command[0]) if command else None
         if program is not None:
             return [program, *command[1:]]
-    raise RuntimeError(f"there is no C++ compiler ({chosen or ', '.join(COMPILERS)})")
-
-
-def _key(sources: dict[str, str], compiler: list[str]) -> str:
-    """Name what is compiled; a compiler is known by its file, since asking its version takes longer than all the rest."""
-    program = Path(compiler[0]).resolve()
-    state = program.stat()
-    facts = [*sources, *sources.values(), *OPTIONS, *compiler, str(program), str(state.st_size), str(state.st_mtime_ns)]
-    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:24]
+    return None
 
 
 def _compile(sources: dict[str, str], compiler: list[str], file: Path) -> None:
@@ -144,3 +158,16 @@ def _compile(sources: dict[str, str], compiler: list[str], file: Path) -> None:
             lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines()
             raise RuntimeError(f"{compiler[0]} ended with status {done.returncode}: {(lines or ['no message'])[0]}")
         made.replace(file)
+
+
+def main() -> None:
+    """Compile, whatever this machine's processor is; that it cannot be done is a message, no error."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        log.info("%s", _file()[0])
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        log.warning("the kernels are not compiled: %s", error)
+
+
+if __name__ == "__main__":
+    main()
