@@ -12,13 +12,12 @@
 
 namespace {
 
-
 using bf16 = uint16_t;
 
 constexpr int64_t BLOCK = 32;         // values of a row of a block
 constexpr int64_t TILE = 16;          // rows of an AMX tile
 constexpr int64_t TILE_VALUES = 512;  // of 2 bytes
-constexpr int64_t SUMS = 32 * 32 + 32;  // a square of float32 sums; the rest keeps squares out of each other's cache sets
+constexpr int64_t SUMS = 1024 + 32;   // a square of float32 sums; the rest keeps squares out of each other's cache sets
 constexpr int64_t SPARE_ROWS = 17;    // tiles read past a sequence's end; odd, for the same reason
 
 struct Norm {
@@ -38,7 +37,7 @@ struct alignas(64) TileConfig {
 
 struct Tiles {
     Tiles() {
-        TileConfig config;
+        static constexpr TileConfig config;  // no store that GCC could think unread
         _tile_loadconfig(&config);
     }
     ~Tiles() { _tile_release(); }
@@ -50,7 +49,6 @@ struct Tiles {
         asm volatile("" ::: "memory"); \
         _tile_loadd(tile, from, step); \
     } while (0)
-
 
 inline __m512 widen(__m256i values) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16)); }
 inline __m512 low(const bf16* row) { return widen(_mm256_load_si256((const __m256i*)row)); }
