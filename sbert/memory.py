@@ -13,8 +13,6 @@ import sys
 import threading
 import time
 
-import pyarrow as pa
-
 __all__ = ["FreedMemory", "share_heaps"]
 
 M_ARENA_MAX = -8
@@ -46,6 +44,8 @@ class FreedMemory:
         """Give back what the heaps and Arrow hold for later, if it is time."""
         if time.monotonic() - self._given_back < SECONDS or not self._lock.acquire(blocking=False):
             return
+        import pyarrow as pa  # here: the command line shares heaps before it loads anything
+
         try:
             library = _glibc()
             if library is not None:
