@@ -19,7 +19,7 @@ from sbert.errors import SettingsError
 from sbert.job import RefreshSettings
 from sbert.report import RefreshReport
 from sbert.table import Table
-from tests.flows.test_refresh import read, rows, write
+from tests.tables import read, rows, write
 from tests.tiny_models import save_tiny
 
 NUM_OBJECTS, ROWS_PER_OBJECT = 12, 10
