@@ -40,7 +40,7 @@ CACHED_GROUP_BYTES = 64 * 2**20
 READ_GAP_ROWS = 32
 """Places of the temporary file that are nearer than this are read in one go."""
 READ_ROWS = 1_024
-"""Most rows of the temporary file that are read in one go."""
+"""Most rows of the temporary file that are read or written in one go."""
 RUN_FILE = -1
 
 Hashes = npt.NDArray[np.uint8]
@@ -232,14 +232,16 @@ class KnownVectors:
             num_tokens, truncated = num_tokens[:room], truncated[:room]
         if not len(hashes):
             return
-        records = np.empty(len(hashes), dtype=self._record)
-        records["hash"], records["embedding"] = hashes, embeddings
-        records["num_tokens"], records["truncated"] = num_tokens, truncated
         try:
             if self._run_file is None:
                 self._run_file = tempfile.TemporaryFile(prefix="sbert-run-")  # noqa: SIM115  (lives as long as the run)
             self._run_file.seek(self._num_run_rows * self._record.itemsize)
-            self._run_file.write(records.tobytes())
+            for first in range(0, len(hashes), READ_ROWS):
+                part = slice(first, first + READ_ROWS)
+                records = np.empty(len(hashes[part]), dtype=self._record)
+                records["hash"], records["embedding"] = hashes[part], embeddings[part]
+                records["num_tokens"], records["truncated"] = num_tokens[part], truncated[part]
+                self._run_file.write(records.tobytes())
             self._run_file.flush()
         except OSError as error:
             log.warning("no more vectors of this run are kept for equal texts: %s", error)

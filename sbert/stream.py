@@ -269,8 +269,12 @@ class SplitStream:
                         token_budget=self._settings.encoding.token_budget,
                         should_stop=self._builder.stop.is_set,
                     )
-                    embeddings[new] = self._reduce(tokenized.hashes[new], vectors)
-                    known.add_computed(tokenized.hashes[new], embeddings[new], num_tokens[new], truncated[new])
+                    stored = self._reduce(tokenized.hashes[new], vectors)
+                    known.add_computed(tokenized.hashes[new], stored, num_tokens[new], truncated[new])
+                    if new.all():
+                        embeddings = stored
+                    else:
+                        embeddings[new] = stored
                     self._num_texts_encoded += int(new.sum())
                     self._num_tokens_encoded += len(tokens.input_ids)
             yield self._assemble(tokenized, embeddings, num_tokens, truncated, found.in_table, rejecting=rejecting)
