@@ -17,7 +17,7 @@ from typing import Any, Literal
 import s3fs
 from deltalake import DeltaTable
 
-from sbert import storage, table
+from sbert import commit, storage
 
 S3_WRITES = frozenset(
     {"put_object", "create_multipart_upload", "upload_part", "complete_multipart_upload", "delete_object"}
@@ -82,7 +82,7 @@ def watched(strike: Strike | None = None, act: Callable[[], None] = kill_this_pr
             (storage.OutputFile, "write"),
             (storage.OutputFile, "close"),
             (DeltaTable, "create_write_transaction"),
-            (table, "create_table_with_add_actions"),
+            (commit, "create_table_with_add_actions"),
         ):
             stack.enter_context(_replaced(owner, name, _wrap(points, name, getattr(owner, name))))
         call = s3fs.S3FileSystem._call_s3
