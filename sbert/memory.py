@@ -3,7 +3,7 @@
 The one idea: the C library (glibc) gives threads up to eight heaps a core, and what was freed in one heap serves no other.
 Each split starts threads of its own, so the longer a run, the more heaps have once held a block of vectors, full of holes.
 So threads share one heap a core, and what is free in the heaps goes back to the system from time to time: often enough
-that a run of ten times the rows needs little more memory, seldom enough that encoding does not wait for new pages.
+that heaps do not grow by their holes, seldom enough that encoding does not wait for new pages.
 """
 
 import ctypes
