@@ -1,7 +1,12 @@
 """Settings to begin with, by name; the README says which of them are measured, and what they reach.
 
 train_encoder(base, labels, RECIPES["scored_pairs"], "output")
+train_encoder(base, labels, with_changes(RECIPES["scored_pairs"], TrainingSettings(epochs=1)), "output")
 """
+
+from typing import Any
+
+from pydantic import BaseModel
 
 from sbert.training.settings import (
     AdapterKind,
@@ -11,7 +16,7 @@ from sbert.training.settings import (
     TrainingSettings,
 )
 
-__all__ = ["RECIPES"]
+__all__ = ["RECIPES", "with_changes"]
 
 RECIPES: dict[str, TrainingSettings] = {
     # Dropout stays: without it attention takes torch's fused path, whose backward pass in bfloat16 is the slower one on a
@@ -53,3 +58,21 @@ RECIPES: dict[str, TrainingSettings] = {
         continual=ContinualSettings(replay_share=0.3, distill_weight=10.0, average_weight=0.5),
     ),
 }
+
+
+def with_changes(recipe: TrainingSettings, changes: TrainingSettings) -> TrainingSettings:
+    """Give the recipe with the fields that `changes` names, nested ones too; what was left at its default stays.
+
+    Raises:
+        SettingsError: when the two do not fit together.
+    """
+    return TrainingSettings.model_validate(_overlaid(recipe, changes))
+
+
+def _overlaid(below: BaseModel, above: BaseModel) -> dict[str, Any]:
+    values = {name: getattr(below, name) for name in type(below).model_fields}
+    for name in above.model_fields_set:
+        ours, theirs = values[name], getattr(above, name)
+        both = isinstance(ours, BaseModel) and isinstance(theirs, BaseModel)
+        values[name] = _overlaid(ours, theirs) if both else theirs
+    return values

@@ -26,8 +26,9 @@ from scipy.stats import spearmanr
 from transformers import TrainerCallback
 
 from sbert.encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.evaluation.retrieval import RetrievalTask, rank_scores
 from sbert.labels import LabelKind, LabelSet, LabelSettings, load_labels, make_label_set
-from sbert.training import RECIPES, TrainingResult, TrainingSettings, train_encoder
+from sbert.training import RECIPES, TrainingResult, TrainingSettings, train_encoder, with_changes
 from sbert.training.classifier import SentenceClassifier
 
 STS_SETTINGS = LabelSettings(csv_columns=("sentence1", "sentence2", "score"), score_max=5)
@@ -54,12 +55,18 @@ def train(
         return SentenceEncoder.from_pretrained(result.folder), result
 
 
+def changed(recipe: str, arguments: argparse.Namespace, seed: int = 0) -> TrainingSettings:
+    """Give the recipe with the seed and what --settings says."""
+    changes = TrainingSettings.model_validate({"seed": seed, **json.loads(arguments.settings)})
+    return with_changes(RECIPES[recipe], changes)
+
+
 def stsb(arguments: argparse.Namespace, recipe: str) -> None:
     labels = load_labels(f"{arguments.data}/stsb-en-*.csv", STS_SETTINGS)
     say(case=recipe, before=round(sts_score(SentenceEncoder.from_pretrained(), labels.test), 2))
     scores = []
     for seed in arguments.seeds:
-        settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
+        settings = changed(recipe, arguments, seed)
         encoder, result = train(labels, settings, arguments.checkpoints)
         scores.append(sts_score(encoder, labels.test))
         say(
@@ -181,7 +188,7 @@ def banking(arguments: argparse.Namespace) -> None:
     for seed in arguments.seeds:
         chosen = few_labels(labels, arguments.per_class, seed)
         recipe = "few_per_class" if arguments.per_class else "classes"
-        settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
+        settings = changed(recipe, arguments, seed)
         encoder, result = train(chosen, settings, arguments.checkpoints)
         known = pl.concat([chosen.train, chosen.dev])
         found = {}
@@ -209,7 +216,7 @@ def continual(arguments: argparse.Namespace) -> None:
     labels = few_labels(labels, arguments.per_class, arguments.seeds[0])
     before = SentenceEncoder.from_pretrained()
     say(case="before", guard=round(sts_score(before, guard), 2), domain=round(domain_accuracy(before, labels), 2))
-    settings = RECIPES["continual"].model_copy(update=json.loads(arguments.settings))
+    settings = changed("continual", arguments)
     plain = settings.model_copy(update={"continual": TrainingSettings().continual})
     for name, each in (("continual learning off", plain), ("continual learning on", settings)):
         encoder, _ = train(labels, each, arguments.checkpoints)
@@ -223,38 +230,39 @@ def domain_accuracy(encoder: SentenceEncoder, labels: LabelSet) -> float:
     return 100 * float((labels.train["label"].to_numpy()[nearest] == labels.test["label"].to_numpy()).mean())
 
 
-def ndcg_by_query(encoder: SentenceEncoder, folder: Path, k: int = 10) -> np.ndarray:
+def cranfield(folder: Path) -> RetrievalTask:
     corpus, queries = (pl.read_ndjson(folder / f"{name}.jsonl") for name in ("corpus", "queries"))
-    gains: dict[str, dict[str, float]] = {}
-    for line in (folder / "qrels.tsv").read_text().splitlines()[1:]:
-        parts = line.split("\t")
-        gains.setdefault(parts[0], {})[parts[-2]] = max(0.0, float(parts[-1]))
-    names = corpus["_id"].cast(pl.String).to_list()
-    scores = unit(encoder.encode(queries["text"])) @ unit(encoder.encode(corpus["text"])).T
-    found = []
-    for row, query in enumerate(queries["_id"].cast(pl.String)):
-        wanted = gains.get(query, {})
-        best = sorted(wanted.values(), reverse=True)[:k]
-        ideal = sum(gain / np.log2(place + 2) for place, gain in enumerate(best))
-        top = np.argsort(-scores[row])[:k]
-        got = sum(wanted.get(names[text], 0.0) / np.log2(place + 2) for place, text in enumerate(top))
-        if ideal:
-            found.append(got / ideal)
-    return np.array(found)
+    place = {name: number for number, name in enumerate(corpus["_id"].cast(pl.String))}
+    judged = pl.read_csv(folder / "qrels.tsv", separator="\t", schema_overrides=[pl.String, pl.String, pl.Float64])
+    judged.columns = ["query", "text", "grade"]
+    relevant: dict[str, set[int]] = {}
+    for query, text in judged.filter(pl.col("grade") > 0).select("query", "text").iter_rows():
+        relevant.setdefault(query, set()).add(place[text])
+    asked = queries.filter(pl.col("_id").cast(pl.String).is_in(list(relevant)))
+    return RetrievalTask(
+        queries=asked["text"].to_list(),
+        corpus=corpus["text"].to_list(),
+        relevant=[frozenset(relevant[name]) for name in asked["_id"].cast(pl.String)],
+    )
+
+
+def ndcg_by_query(encoder: SentenceEncoder, task: RetrievalTask) -> np.ndarray:
+    return rank_scores(task, encoder.encode(task.queries), encoder.encode(task.corpus))["ndcg@10"]
 
 
 def domain(arguments: argparse.Namespace) -> None:
     """Learn from a domain's unlabelled texts; nDCG@10 there before and after, with a paired bootstrap interval."""
-    folder = Path(arguments.data)
-    texts = pl.read_ndjson(folder / "corpus.jsonl")["text"]
-    labels = make_label_set(texts.to_frame("text"), LabelKind.TEXTS, LabelSettings(test_share=0.0, dev_share=0.0))
-    before = ndcg_by_query(SentenceEncoder.from_pretrained(), folder)
-    settings = RECIPES[arguments.recipe].model_copy(update=json.loads(arguments.settings))
+    task = cranfield(Path(arguments.data))
+    texts = pl.DataFrame({"text": task.corpus})
+    labels = make_label_set(texts, LabelKind.TEXTS, LabelSettings(test_share=0.0, dev_share=0.0))
+    before = ndcg_by_query(SentenceEncoder.from_pretrained(), task)
+    gains = []
     for seed in arguments.seeds:
-        encoder, _ = train(labels, settings.model_copy(update={"seed": seed}), arguments.checkpoints)
-        gain = ndcg_by_query(encoder, folder) - before
+        encoder, _ = train(labels, changed(arguments.recipe, arguments, seed), arguments.checkpoints)
+        gain = ndcg_by_query(encoder, task) - before
         rng = np.random.default_rng(0)
         means = gain[rng.integers(0, len(gain), (10_000, len(gain)))].mean(axis=1)
+        gains.append(100 * float(gain.mean()))
         say(
             case=f"cranfield, {arguments.recipe}",
             rows=labels.train.height,
@@ -263,6 +271,7 @@ def domain(arguments: argparse.Namespace) -> None:
             after=round(100 * (before + gain).mean(), 2),
             interval_of_gain=[round(100 * float(each), 2) for each in np.quantile(means, [0.025, 0.975])],
         )
+    say(case=f"cranfield, {arguments.recipe}", median_gain=round(statistics.median(gains), 2))
 
 
 def main() -> None:
