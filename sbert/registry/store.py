@@ -31,13 +31,23 @@ from sbert.registry.pointer import (
 )
 from sbert.storage import filesystem, join, list_names, normalize_uri, read_bytes, strip_protocol, translate_errors
 
-__all__ = ["LabelsRecord", "Registry", "VersionRecord"]
+__all__ = ["LabelsRecord", "LeakageRecord", "Registry", "VersionRecord"]
 
 log = logging.getLogger(__name__)
 
 VERSION_NAME = re.compile(r"v(\d{4,})")
 CLAIM_NAME = "claim.json"
 MAX_CLAIMS = 100
+
+
+class LeakageRecord(BaseModel):
+    """Rows of a measured set that are, or nearly are, train rows; of given splits, those that were taken out of train."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="Split of the labels, or name of the set.")
+    num_rows: int = Field(description="Rows looked at.")
+    num_leaking: int = Field(description="Those found among the train rows.")
 
 
 class LabelsRecord(BaseModel):
@@ -50,6 +60,10 @@ class LabelsRecord(BaseModel):
     fingerprint: str = Field(description="Hash of all rows and their splits.")
     counts: dict[str, int] = Field(description="Rows of train, dev and test, and rows left out.")
     objects: list[str] = Field(default_factory=list, description="Source objects with their versions.")
+    leakage: list[LeakageRecord] = Field(
+        default_factory=list,
+        description="What given splits, the held-out set and the guards share with the train rows.",
+    )
 
 
 class VersionRecord(BaseModel):
