@@ -104,6 +104,6 @@ def finish_retrain(
     retry_jitter_factor=JITTER,
     retry_condition_fn=failed_transiently,
 )
-def remember_decision(prepared: Prepared, report: RetrainReport) -> None:
-    """Keep the decision, after it was announced, so that it is not made again."""
-    remember(prepared, report)
+def remember_decision(job: RetrainJob, prepared: Prepared, report: RetrainReport) -> None:
+    """Keep the decision, after it was announced, so that it is not made again; drop what it needs no longer."""
+    remember(job, prepared, report)

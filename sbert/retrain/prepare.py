@@ -73,7 +73,8 @@ def prepare(job: RetrainJob, run_id: str) -> Prepared:
     base = job.base or registry.model_uri(production.version)
     fingerprint = load_measured(base).fingerprint if job.base else production.encoder_fingerprint
     training = job.settings.training_for(labels.kind).model_dump(mode="json")
-    facts = [FORMAT, labels.fingerprint, job.settings.model_dump(mode="json"), training, job.base and fingerprint]
+    others = job.settings.model_dump(mode="json", exclude={"recipe", "training", "keep_refused"})
+    facts = [FORMAT, labels.fingerprint, others, training, job.base and fingerprint]
     run_key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     stored = [
         record.version

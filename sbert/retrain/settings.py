@@ -47,6 +47,12 @@ class RetrainSettings(BaseModel):
         description="Labelled set that decides, for labels that cannot (plain texts); else their test rows.",
     )
 
+    keep_refused: int = Field(
+        default=3,
+        ge=0,
+        description="Refused versions that keep their weights, newest first; records and reports of all stay (versions).",
+    )
+
     @field_validator("recipe")
     @classmethod
     def _is_known(cls, recipe: str | None) -> str | None:
