@@ -49,7 +49,8 @@ def _listing(registry: Registry) -> dict[str, Any]:
         "models_uri": registry.uri,
         "production": production.version if production else None,
         "versions": [
-            _line(record, production.version if production else None) | {"weights": registry.has_weights(record.version)}
+            _line(record, production.version if production else None)
+            | {"weights": registry.has_weights(record.version)}
             for record in registry.versions()
         ],
         "history": [pointer.model_dump(mode="json", exclude={"token"}) for pointer in registry.history()],

@@ -31,7 +31,16 @@ from sbert.registry.pointer import (
     production_log,
     read_pointer,
 )
-from sbert.storage import delete, filesystem, join, list_names, normalize_uri, read_bytes, strip_protocol, translate_errors
+from sbert.storage import (
+    delete,
+    filesystem,
+    join,
+    list_names,
+    normalize_uri,
+    read_bytes,
+    strip_protocol,
+    translate_errors,
+)
 
 __all__ = ["LabelsRecord", "LeakageRecord", "Registry", "VersionRecord"]
 
