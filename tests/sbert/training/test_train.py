@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -25,6 +26,7 @@ from sbert.training import (
     train_encoder,
 )
 from sbert.training.classifier import SentenceClassifier
+from sbert.training.data import with_class_names
 from sbert.training.dev import default_dev_metric
 from tests.sbert.training.toy import FAST, TEXTS, toy_labels, weights
 from tests.tiny_models import save_tiny
@@ -185,3 +187,16 @@ def test_wrong_combinations_are_refused(
         train_encoder(base, pairs, TrainingSettings(negatives=NegativesSettings(per_anchor=1)), tmp_path)
     with pytest.raises(TooFewLabelsError, match=r"none of the .* train rows is new"):
         train_encoder(base, pairs, TrainingSettings(), tmp_path, known_objects=frozenset({""}))
+
+
+def test_names_of_classes_are_texts_of_them(base: str, tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        {"text": ["where is it", "card arrival", "no pin"], "label": ["card_arrival", "card_arrival", "forgot_pin"]}
+    )
+    found = with_class_names(rows, LabelKind.CLASSES)
+    assert found.rows() == [*rows.rows(), ("forgot pin", "forgot_pin")]  # the other name is a text already
+    assert with_class_names(rows, LabelKind.TEXTS) is rows
+    labels = toy_labels(LabelKind.CLASSES, 60, dev_share=0.0)
+    settings = TrainingSettings(class_names=True, epochs=1, **{**FAST, "batch_size": labels.train.height + 10})
+    result = train_encoder(base, labels, settings, tmp_path)
+    assert result.num_steps == 1  # the names fill the batch
