@@ -1,9 +1,12 @@
 """Hand splits to workers, show how far they are, and stop them cleanly."""
 
 import contextlib
+import contextvars
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Self
 
@@ -26,6 +29,8 @@ from tasks.embed import Assignment, embed_splits
 from tasks.report import open_progress, show_progress
 
 __all__ = ["build_splits"]
+
+log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.5
 """Wait between two looks at how far local threads are."""
@@ -86,13 +91,15 @@ def _rows_of(results: Sequence[BuildResult]) -> int:
 
 
 class SplitProgress:
-    """Progress of the splits: a bar in the terminal, an artifact in the UI."""
+    """Progress of the splits: a bar in the terminal, an artifact in the UI; a slow server does not hold the work up."""
 
     def __init__(self, num_splits: int) -> None:
         """Begin at none of `num_splits`."""
         self._num_splits = num_splits
         self._began = self._shown = time.monotonic()
         self._artifact = open_progress(f"0 of {num_splits} splits embedded")
+        self._showing = ThreadPoolExecutor(1, thread_name_prefix="progress")
+        self._shown_last: Future[None] | None = None
         self._bar = Progress(
             TextColumn("embedding"),
             BarColumn(),
@@ -113,15 +120,21 @@ class SplitProgress:
     def __exit__(self, *_: object) -> None:
         if self._bar.console.is_terminal:
             self._bar.stop()
+        self._showing.shutdown(cancel_futures=False)
 
     def update(self, num_done: int, num_rows: int) -> None:
         """Show that `num_done` splits and `num_rows` rows are done."""
         now = time.monotonic()
         rate = num_rows / max(now - self._began, 1e-9)
         self._bar.update(self._bar_task, completed=num_done, num_rows=num_rows, rate=rate)
-        if now - self._shown >= ARTIFACT_SECONDS or num_done == self._num_splits:
+        is_due = now - self._shown >= ARTIFACT_SECONDS and (self._shown_last is None or self._shown_last.done())
+        if is_due or num_done == self._num_splits:
             self._shown = now
-            show_progress(
+            if self._shown_last is not None and self._shown_last.done() and self._shown_last.exception() is not None:
+                log.warning("progress cannot be shown in the UI: %s", self._shown_last.exception())
+            self._shown_last = self._showing.submit(
+                contextvars.copy_context().run,
+                show_progress,
                 self._artifact,
                 num_done / self._num_splits,
                 f"{num_done:,} of {self._num_splits:,} splits embedded, {num_rows:,} rows, {rate:,.0f} rows/s",

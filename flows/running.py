@@ -29,7 +29,7 @@ from sbert.report import RefreshReport
 from sbert.settle import Changes
 from sbert.table import Table
 from tasks.plan import plan_refresh
-from tasks.publish import publish_table, settle_splits
+from tasks.publish import Opaque, publish_table, settle_splits
 from tasks.report import announce_plan, record_metrics, report_refresh, run_url
 
 __all__ = ["run_job"]
@@ -106,7 +106,7 @@ def carry_out(plan: Plan, job: RefreshJob, facts: dict[str, Any], workers: Engin
                 metadata = {
                     **facts, "encoder": plan.encoder.model, "stages": stages, "num_bytes_read": num_bytes_read
                 }  # fmt: skip
-                version = publish_table(plan, changes, job.settings, counts, metadata)
+                version = publish_table(Opaque(plan), Opaque(changes), job.settings, counts, metadata)
                 stages["publish"] = round(time.monotonic() - built, 3)
             except MassDeletionError as error:
                 raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
@@ -135,11 +135,11 @@ def build(plan: Plan, settings: RefreshSettings, run_id: str, workers: Engine) -
     """Build the missing splits, then once more those slices that have an id of a later slice."""
     context = build_context(plan, settings, run_id)
     results = build_splits(plan.build, context, workers)
-    changes = settle_splits(plan, results, run_id)
+    changes = settle_splits(Opaque(plan), Opaque(results), run_id).value
     excluded = duplicate_ids_across_splits(plan, changes)
     if not excluded:
         return changes
     again = [result.planned for result in results if result.planned.fingerprint in excluded]
     rebuilt = build_splits(again, context, workers, excluded)
     others = [result for result in results if result.planned.fingerprint not in excluded]
-    return settle_splits(plan, [*others, *rebuilt], run_id)
+    return settle_splits(Opaque(plan), Opaque([*others, *rebuilt]), run_id).value

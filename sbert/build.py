@@ -19,6 +19,7 @@ from sbert.groups import SplitGroup
 from sbert.job import RefreshSettings
 from sbert.known import KnownVectors
 from sbert.loading import EncoderSpec, load_encoder
+from sbert.memory import FreedMemory, share_heaps
 from sbert.plan import Plan, PlannedSplit, without_objects
 from sbert.precision import Calibration
 from sbert.recall import FirstLook, VectorSample, rows_to_sample, write_sample
@@ -111,6 +112,7 @@ class SplitBuilder:
         self.first_look = FirstLook(context.encoder)
         self.encode_lock = threading.Lock()
         self.stop = threading.Event()
+        self.freed_memory = FreedMemory()
         self._index_lock = threading.Lock()
         self._is_indexed = False
         self._num_rows_done = 0
@@ -259,6 +261,7 @@ def builder_for(context: BuildContext) -> SplitBuilder:
     A worker process serves one run at a time: builders of earlier runs are closed there, and the encoder is held to the
     threads that the worker was given.
     """
+    share_heaps()
     with _builders_lock:
         if context.run_id not in _builders:
             if context.worker_threads is not None:

@@ -43,6 +43,11 @@ ENTITY = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});"
 URL = r"(?i)\b(?:https?://|ftp://|www\.)[^\s<>\"']*[^\s<>\"'.,;:!?)\]]"
 EMAIL = r"(?i)\b[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}\b"
 
+PLAIN = "!-%'-;=-?A-~"
+"""Printable ASCII without ``<``, ``&`` and ``@``, as the inside of a character class."""
+NOT_PLAIN = rf"[^ {PLAIN}]|  |^ | $|://|[wW]{{3}}"
+"""What any rule needs to find in a text to change it: texts without a match are clean as they are, in one look."""
+
 
 class CleaningSettings(BaseModel):
     """Which rules are applied to each text."""
@@ -129,9 +134,8 @@ def clean(rows: pl.DataFrame, settings: CleaningSettings) -> CleanedBlock:
 
 def clean_texts(texts: pl.Series, settings: CleaningSettings) -> pl.Series:
     """Clean texts; cleaning what is clean changes nothing."""
-    result = _once(texts, settings)
-    changed = (result != texts).arg_true()
-    for _ in range(MAX_ROUNDS):
+    result, changed = texts, texts.str.contains(NOT_PLAIN).arg_true()
+    for _ in range(1 + MAX_ROUNDS):
         if not len(changed):
             break
         before = result.gather(changed)
@@ -139,7 +143,7 @@ def clean_texts(texts: pl.Series, settings: CleaningSettings) -> pl.Series:
         moved = (after != before).arg_true()
         changed = changed.gather(moved)
         if len(changed):
-            result = result.clone().scatter(changed, after.gather(moved))
+            result = result.clone().scatter(changed, after.gather(moved))  # scatter works in place
     return result
 
 

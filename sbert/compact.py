@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.commit import commit
 from sbert.compacted import locate_splits, write_compacted
 from sbert.errors import CommitConflictError, SettingsError
 from sbert.lease import hold_lease
 from sbert.shards import ShardRecord, ShardSettings, table_schema
 from sbert.storage import delete
-from sbert.table import Table, TableShard, commit
+from sbert.table import Table, TableShard
 
 __all__ = ["Compaction", "compact_table", "group_shards"]
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
 from sbert.engine.choice import MIN_PROBE_COSINE, PROBE, Runner, least_cosine, run_all
+from sbert.engine.compiled import load_kernels
 from sbert.engine.dtype import DTYPE_VARIABLE
 from sbert.engine.workers import compute_batches, num_workers
 from sbert.hardware import available_cpus, cpu_features, has_fast_bfloat16, use_available_cpus
@@ -31,7 +32,7 @@ class Measured(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str = Field(description="packed or padded.")
+    path: str = Field(description="native, packed or padded.")
     compute_dtype: ComputeDtype
     tokens_per_second: float = Field(description="Median over the rounds, without tokenizing.")
     least_cosine: float = Field(description="To plain float32, over the probe texts.")
@@ -58,6 +59,7 @@ class Diagnosis(BaseModel):
     compute_dtype: ComputeDtype
     path: str
     reason: str = Field(description="Why this path.")
+    kernels: str = Field(description="How the compiled kernels came about, or why there are none.")
     measured: list[Measured]
 
     @property
@@ -110,11 +112,11 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         for dtype in sorted(others - {chosen.compute_dtype})
     ]
     ways = [_Way("padded", encoder, encoder.plain_runner()) for encoder in encoders]
-    ways += [
-        _Way("packed", encoder, encoder.chosen_runner.runner)
-        for encoder in encoders
-        if encoder.chosen_runner.name == "packed"
-    ]
+    for encoder in encoders:
+        found = encoder.chosen_runner
+        packed = found.runner if found.name == "packed" else encoder.packed_runner() if found.name == "native" else None
+        ways += [_Way("packed", encoder, packed)] if packed is not None else []
+        ways += [_Way("native", encoder, found.runner)] if found.name == "native" else []
     for way in ways:
         way.run_once()
         way.rates.clear()  # the first round warms up
@@ -135,6 +137,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         compute_dtype=chosen.compute_dtype,
         path=chosen.chosen_runner.name,
         reason=chosen.chosen_runner.reason,
+        kernels=load_kernels().reason,
         measured=[
             Measured(
                 path=way.path,

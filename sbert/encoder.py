@@ -25,7 +25,9 @@ from torch import Tensor, nn
 
 from sbert.engine.choice import MIN_PROBE_COSINE, PROBE, ChosenRunner, choose_runner, run_all
 from sbert.engine.dtype import BATCH_TOLERANCE, ComputeDtype, fastest_dtype
+from sbert.engine.packed import PackedRunner
 from sbert.engine.padded import PaddedRunner
+from sbert.engine.weights import read_weights
 from sbert.engine.workers import compute_batches, num_workers
 from sbert.errors import SettingsError
 from sbert.fingerprint import hash_encoder
@@ -362,6 +364,13 @@ class SentenceEncoder(nn.Module):
     def plain_runner(self) -> PaddedRunner:
         """Give the way of computing that changes nothing: the model's own forward pass on padded batches."""
         return PaddedRunner(self.forward, pad_id=self._pad_id, device=self.device)
+
+    def packed_runner(self) -> PackedRunner | None:
+        """Give the way of computing that needs nothing but torch; None when the encoder is not of the BERT family."""
+        weights = read_weights(self.transformer)
+        if weights is None:
+            return None
+        return PackedRunner(weights, self.pooling, self.layers, pad_id=self._pad_id, device=self.device)
 
     def _weights_key(self) -> tuple[tuple[int, int], ...]:
         """Give what changes when training, or a move to another device, has changed the weights."""

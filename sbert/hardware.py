@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["available_cpus", "cpu_features", "default_device", "has_fast_bfloat16", "use_available_cpus"]
+__all__ = ["available_cpus", "cpu_features", "default_device", "has_amx", "has_fast_bfloat16", "use_available_cpus"]
 
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
@@ -62,8 +62,19 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    limit = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
-    if limit and not any(word in limit for word in ("BF16", "FP16", "AMX", "AVX10", "DEFAULT", "ALL")):
+    if not _is_allowed("BF16", "FP16", "AMX"):
         return False
     features = cpu_features()
     return features["amx_bf16"] or features["avx512_bf16"]
+
+
+def has_amx() -> bool:
+    """Tell whether the processor multiplies tiles of bfloat16 (AMX) and oneDNN's limit, which is heeded here, allows it."""
+    features = cpu_features()
+    return features["amx_bf16"] and features["avx512_bf16"] and _is_allowed("AMX")
+
+
+def _is_allowed(*words: str) -> bool:
+    """Tell whether oneDNN's limit on instructions (in the environment) is none, or above one of the words."""
+    limit = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+    return not limit or any(word in limit for word in (*words, "AVX10", "DEFAULT", "ALL"))

@@ -24,12 +24,14 @@ from sbert.precision import Precision, StoredVectors, stored_dtype
 from sbert.shards import stored_vectors, vector_names
 from sbert.storage import open_input, translate_errors
 
-__all__ = ["FoundVectors", "KnownVectors"]
+__all__ = ["FoundVectors", "KnownVectors", "distinct_rows", "hash_matrix"]
 
 log = logging.getLogger(__name__)
 
 HASH_BYTES = 16
 MAX_SEGMENTS = 24
+LARGE_SEGMENT = 131_072
+"""Segments of this many texts, or a sixteenth of all, are merged no more: merging takes four times their memory."""
 MAX_OPEN_SHARDS = 16
 INDEX_THREADS = 8
 """Shards whose hashes are read at once: on object storage nearly all of the time is waiting."""
@@ -37,6 +39,8 @@ CACHED_GROUP_BYTES = 64 * 2**20
 """Neighbouring blocks share a row group: the last few that were read are kept."""
 READ_GAP_ROWS = 32
 """Places of the temporary file that are nearer than this are read in one go."""
+READ_ROWS = 1_024
+"""Most rows of the temporary file that are read or written in one go."""
 RUN_FILE = -1
 
 Hashes = npt.NDArray[np.uint8]
@@ -45,6 +49,16 @@ Hashes = npt.NDArray[np.uint8]
 
 def _keys(hashes: Hashes) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(hashes).view(np.uint64)[:, 0]
+
+
+def _first_at(
+    sorted_keys: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Find where keys, ascending, are in `sorted_keys`: the first place of each, and whether it is there at all."""
+    if not len(sorted_keys):
+        return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.bool_)
+    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return at, sorted_keys[at] == keys
 
 
 @dataclass(frozen=True)
@@ -74,23 +88,37 @@ class TableIndex:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def add(self, keys: list[npt.NDArray[np.uint64]], places: list[npt.NDArray[np.int64]]) -> None:
-        """Remember the places of texts; they ascend from part to part and from call to call."""
+    def add(self, keys: list[npt.NDArray[np.uint64]], first_shard: int) -> None:
+        """Remember the texts of shards, numbered from `first_shard` on, above all so far; `keys` is emptied on the way."""
+        num_old = len(self._keys)
         all_keys = np.concatenate([self._keys, *keys])
+        ends = num_old + np.cumsum([len(part) for part in keys], dtype=np.int64)
+        keys.clear()
         order = np.argsort(all_keys, kind="stable")  # so the places of one text stay ascending
-        self._keys, self._places = all_keys[order], np.concatenate([self._places, *places])[order]
+        self._keys = all_keys[order]
+        del all_keys  # one array less while the places are made
+        places = np.empty(len(order), dtype=np.int64)
+        places[:num_old] = self._places
+        for number, (begin, end) in enumerate(pairwise([num_old, *ends.tolist()]), start=first_shard):
+            places[begin:end] = (np.int64(number) << 32) | np.arange(end - begin, dtype=np.int64)
+        self._places = places[order]
 
     def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
         """Give a place of each text, -1 where there is none; shape (texts,)."""
         keys = _keys(hashes)
         places = np.full(len(keys), -1, dtype=np.int64)
-        first = np.searchsorted(self._keys, keys, side="left")
-        end = np.searchsorted(self._keys, keys, side="right")
-        one, several = end == first + 1, end > first + 1
-        places[one] = self._places[first[one]]
+        order = np.argsort(keys)  # neighbours are found in neighbouring memory
+        first, found = _first_at(self._keys, keys[order])
+        texts, first = order[found], first[found]
+        places[texts] = self._places[first]
+        after = np.minimum(first + 1, len(self._keys) - 1)
+        several = (after > first) & (self._keys[after] == self._keys[first])
         if several.any():
-            middle = np.int64(np.median(places[one] if one.any() else self._places[first[several]]))
-            places[several] = self._places[self._nearest(first[several], end[several], middle)]
+            one = self._places[first[~several]]
+            begin = first[several]
+            end = np.searchsorted(self._keys, self._keys[begin], side="right")
+            middle = np.int64(np.median(one if len(one) else self._places[begin]))
+            places[texts[several]] = self._places[self._nearest(begin, end, middle)]
         return places
 
     def _nearest(
@@ -126,19 +154,21 @@ class HashIndex:
         keys, first = np.unique(_keys(hashes), return_index=True)
         self._segments.append((keys, places[first]))
         if len(self._segments) > MAX_SEGMENTS:
-            all_keys = np.concatenate([segment[0] for segment in self._segments])
-            all_places = np.concatenate([segment[1] for segment in self._segments])
-            merged, first = np.unique(all_keys, return_index=True)
-            self._segments = [(merged, all_places[first])]
+            limit = max(LARGE_SEGMENT, len(self) // 16)
+            large = [segment for segment in self._segments if len(segment[0]) >= limit]
+            small = [segment for segment in self._segments if len(segment[0]) < limit]
+            merged, first = np.unique(np.concatenate([segment[0] for segment in small]), return_index=True)
+            self._segments = [*large, (merged, np.concatenate([segment[1] for segment in small])[first])]
 
     def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
         """Give the place of each text, -1 where none is known; shape (texts,)."""
-        keys = _keys(hashes)
+        order = np.argsort(_keys(hashes))
+        keys = _keys(hashes)[order]
         places = np.full(len(keys), -1, dtype=np.int64)
         for segment_keys, segment_places in self._segments:
-            at = np.minimum(np.searchsorted(segment_keys, keys), len(segment_keys) - 1)
-            hit = (segment_keys[at] == keys) & (places < 0)
-            places[hit] = segment_places[at[hit]]
+            at, hit = _first_at(segment_keys, keys)
+            hit &= places[order] < 0
+            places[order[hit]] = segment_places[at[hit]]
         return places
 
 
@@ -178,11 +208,7 @@ class KnownVectors:
         """Index the texts of committed or completed shards; only their ``text_hash`` columns are read."""
         with ThreadPoolExecutor(min(INDEX_THREADS, max(1, len(uris)))) as pool:
             keys = list(pool.map(_keys_of, uris))
-        places = [
-            (np.int64(number) << 32) | np.arange(len(found), dtype=np.int64)
-            for number, found in enumerate(keys, start=len(self._shards))
-        ]
-        self._table_index.add(keys, places)
+        self._table_index.add(keys, first_shard=len(self._shards))
         self._shards += uris
 
     def add_computed(
@@ -206,14 +232,16 @@ class KnownVectors:
             num_tokens, truncated = num_tokens[:room], truncated[:room]
         if not len(hashes):
             return
-        records = np.empty(len(hashes), dtype=self._record)
-        records["hash"], records["embedding"] = hashes, embeddings
-        records["num_tokens"], records["truncated"] = num_tokens, truncated
         try:
             if self._run_file is None:
                 self._run_file = tempfile.TemporaryFile(prefix="sbert-run-")  # noqa: SIM115  (lives as long as the run)
             self._run_file.seek(self._num_run_rows * self._record.itemsize)
-            self._run_file.write(records.tobytes())
+            for first in range(0, len(hashes), READ_ROWS):
+                part = slice(first, first + READ_ROWS)
+                records = np.empty(len(hashes[part]), dtype=self._record)
+                records["hash"], records["embedding"] = hashes[part], embeddings[part]
+                records["num_tokens"], records["truncated"] = num_tokens[part], truncated[part]
+                self._run_file.write(records.tobytes())
             self._run_file.flush()
         except OSError as error:
             log.warning("no more vectors of this run are kept for equal texts: %s", error)
@@ -228,7 +256,7 @@ class KnownVectors:
         result = FoundVectors(
             found=np.zeros(num_texts, dtype=np.bool_),
             in_table=np.zeros(num_texts, dtype=np.bool_),
-            embeddings=np.zeros(num_texts, dtype=self._vector),
+            embeddings=np.empty(num_texts, dtype=self._vector),
             num_tokens=np.zeros(num_texts, dtype=np.int32),
             truncated=np.zeros(num_texts, dtype=np.bool_),
         )
@@ -238,6 +266,7 @@ class KnownVectors:
         rows = self._run_index.find(hashes)
         rows[result.found] = -1
         self._read_run(hashes, rows, result)
+        result.embeddings[~result.found] = np.zeros((), dtype=self._vector)
         return result
 
     def is_known(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
@@ -260,7 +289,8 @@ class KnownVectors:
         assert self._run_file is not None
         targets = targets[np.argsort(rows[targets], kind="stable")]
         ordered = rows[targets]
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered) > READ_GAP_ROWS) + 1, [len(ordered)]])
+        apart = (np.diff(ordered) > READ_GAP_ROWS) | (np.diff(ordered // READ_ROWS) > 0)
+        starts = np.concatenate([[0], np.flatnonzero(apart) + 1, [len(ordered)]])
         for low, high in pairwise(starts.tolist()):
             first, last = int(ordered[low]), int(ordered[high - 1])
             self._run_file.seek(first * self._record.itemsize)
@@ -315,7 +345,7 @@ class KnownVectors:
             return self._open_shards[number]
         uri = self._shards[number]
         with translate_errors(uri):
-            shard = self._open_shards[number] = pq.ParquetFile(open_input(uri, in_order=False), pre_buffer=True)
+            shard = self._open_shards[number] = _open(uri)
         if len(self._open_shards) > MAX_OPEN_SHARDS:
             self._open_shards.popitem(last=False)[1].close(force=True)
         return shard
@@ -338,15 +368,50 @@ class _Vectors:
         if not agrees.all():
             targets, rows = targets[agrees], rows[agrees]
         result.found[targets] = True
-        result.embeddings[targets] = self.embeddings[rows]
+        _copy_rows(self.embeddings, rows, result.embeddings, targets)
         result.num_tokens[targets] = self.num_tokens[rows]
         result.truncated[targets] = self.truncated[rows]
 
 
+def _copy_rows(
+    source: StoredVectors, rows: npt.NDArray[np.int64], target: StoredVectors, places: npt.NDArray[np.int64]
+) -> None:
+    """Set ``target[places] = source[rows]``, stretches of neighbours at once where they are long."""
+    ends = np.flatnonzero((np.diff(rows) != 1) | (np.diff(places) != 1)) + 1
+    if len(ends) * 8 >= len(rows):
+        target[places] = source[rows]
+        return
+    for begin, end in pairwise([0, *ends.tolist(), len(rows)]):
+        row, place = int(rows[begin]), int(places[begin])
+        target[place : place + end - begin] = source[row : row + end - begin]
+
+
+def _open(uri: str) -> pq.ParquetFile:
+    """Open a shard. In object storage its columns are fetched at once; locally that would only cost threads and copies."""
+    return pq.ParquetFile(open_input(uri, in_order=False), pre_buffer="://" in uri)
+
+
 def _keys_of(uri: str) -> npt.NDArray[np.uint64]:
     """Read the first halves of a shard's text hashes."""
-    with open_input(uri, in_order=False) as file, pq.ParquetFile(file, pre_buffer=True) as shard:
+    shard = _open(uri)
+    try:
         return _keys(hash_matrix(shard.read(columns=["text_hash"], use_threads=False)["text_hash"])).copy()
+    finally:
+        shard.close(force=True)
+
+
+def distinct_rows(hashes: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Give the first row of each distinct hash, ascending, and for each row the number of its hash among them."""
+    num_rows = len(hashes)
+    if len(np.unique(_keys(hashes))) == num_rows:
+        return np.arange(num_rows), np.arange(num_rows)
+    _, first, number = np.unique(
+        np.ascontiguousarray(hashes).view(f"V{HASH_BYTES}")[:, 0], return_index=True, return_inverse=True
+    )
+    order = np.argsort(first)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[number]
 
 
 def hash_matrix(column: pa.Array | pa.ChunkedArray | Sequence[bytes]) -> Hashes:

@@ -20,6 +20,7 @@ from sbert.errors import EncoderMismatchError, SettingsError
 from sbert.guard import Losses, foresee_losses
 from sbert.job import EncodingSettings, RefreshJob, TruncationPolicy
 from sbert.loading import EncoderSpec, load_encoder
+from sbert.memory import share_heaps
 from sbert.naming import (
     FORMAT,
     PlannedSplit,
@@ -242,6 +243,7 @@ def make_plan(job: RefreshJob) -> Plan:
         NotATableError: ``table_uri`` holds something else.
         EncoderMismatchError: the table's encoder is another one.
     """
+    share_heaps()
     table_uri = normalize_uri(job.table_uri)
     check_apart(normalize_uri(job.raw_uri), table_uri)
     settings = job.settings

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from sbert.commit import commit
 from sbert.counts import RowCounts
 from sbert.duplicates import KeyLedger, row_keys
 from sbert.errors import TruncationError
@@ -27,7 +28,7 @@ from sbert.records import SplitRecord, read_records
 from sbert.settle import Changes
 from sbert.shards import vector_matrix, vector_names
 from sbert.storage import join, open_input
-from sbert.table import Table, commit
+from sbert.table import Table
 
 __all__ = ["duplicate_ids_across_splits", "publish"]
 

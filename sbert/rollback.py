@@ -8,10 +8,11 @@ import uuid
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.commit import commit
 from sbert.errors import NotATableError, SettingsError, TableError
 from sbert.lease import hold_lease
 from sbert.storage import list_names
-from sbert.table import Table, commit
+from sbert.table import Table
 
 __all__ = ["Rollback", "roll_back"]
 

@@ -22,7 +22,7 @@ from sbert.counts import RowCounts
 from sbert.duplicates import KeyLedger, row_keys
 from sbert.errors import BrokenObjectError, ColumnError
 from sbert.job import TruncationPolicy
-from sbert.known import hash_matrix
+from sbert.known import distinct_rows, hash_matrix
 from sbert.precision import Calibration, StoredVectors, norm_tolerance, reduce_vectors, restore
 from sbert.prefetch import prefetch
 from sbert.quality import check_vectors
@@ -149,6 +149,7 @@ class SplitStream:
                 counts = RowCounts.total([counts, block.counts])
                 if block.calibration is not None:
                     self.calibration = block.calibration.merged(self.calibration)
+                self._builder.freed_memory.give_back()
             if self.broken:
                 raise BrokenObjectError(*next(iter(self.broken.items())))
             if self._found_superseded(ids, texts):
@@ -227,9 +228,10 @@ class SplitStream:
         """Find the distinct texts of each block and tokenize those whose vector is not known."""
         for block in blocks:
             hashes = hash_matrix(block.rows["text_hash"].to_arrow())
-            _, first, text_of_row = np.unique(hashes.view("V16")[:, 0], return_index=True, return_inverse=True)
-            texts = block.rows["text"].gather(first)
-            distinct = hashes[first]
+            first, text_of_row = distinct_rows(hashes)
+            texts, distinct = block.rows["text"], hashes
+            if len(first) < len(hashes):
+                texts, distinct = texts.gather(first), hashes[first]
             unknown = ~self._builder.known.is_known(distinct)
             yield TokenizedBlock(
                 block=block,
@@ -267,8 +269,12 @@ class SplitStream:
                         token_budget=self._settings.encoding.token_budget,
                         should_stop=self._builder.stop.is_set,
                     )
-                    embeddings[new] = self._reduce(tokenized.hashes[new], vectors)
-                    known.add_computed(tokenized.hashes[new], embeddings[new], num_tokens[new], truncated[new])
+                    stored = self._reduce(tokenized.hashes[new], vectors)
+                    known.add_computed(tokenized.hashes[new], stored, num_tokens[new], truncated[new])
+                    if new.all():
+                        embeddings = stored
+                    else:
+                        embeddings[new] = stored
                     self._num_texts_encoded += int(new.sum())
                     self._num_tokens_encoded += len(tokens.input_ids)
             yield self._assemble(tokenized, embeddings, num_tokens, truncated, found.in_table, rejecting=rejecting)
@@ -314,7 +320,8 @@ class SplitStream:
             rows, of_row = rows.filter(~out), of_row[~out.to_numpy()]
         self._builder.count_rows(block.num_rows_read)
         kept = rows.select(pl.col(KEPT_PREFIX + name).alias(name) for name in self._context.kept_schema)
-        stored = embeddings[of_row]
+        is_row_for_row = len(of_row) == len(embeddings) and np.array_equal(of_row, np.arange(len(of_row)))
+        stored = embeddings if is_row_for_row else embeddings[of_row]
         table = pa.table(
             {
                 "id": rows["id"].to_arrow(),

@@ -1,1 +1,1 @@
-"""Prefect tasks: retries, tags and artifacts around calls of the library, and nothing else."""
+"""Prefect tasks: retries and artifacts around calls of the library, and nothing else."""

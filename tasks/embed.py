@@ -1,4 +1,8 @@
-"""Embed a group of splits of the source."""
+"""Embed a group of splits of the source.
+
+The task has no tags: before a task with tags begins, Prefect asks the server for a free place of each, which made of a
+thousand small splits a queue at the server.
+"""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -27,7 +31,6 @@ class Assignment:
 @task(
     name="embed splits",
     task_run_name="embed {assignment.group.name}",
-    tags={"sbert-embed"},
     cache_policy=NO_CACHE,
     retries=MAX_RETRIES,
     retry_delay_seconds=RETRY_DELAYS,

@@ -1,6 +1,10 @@
-"""Settle and publish what was built."""
+"""Settle and publish what was built.
 
-from typing import Any
+Plans and results travel in a plain class: Prefect looks for futures in every model and dataclass of a task's parameters,
+which takes longer than settling when there are many splits.
+"""
+
+from typing import Any, Generic, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -13,7 +17,17 @@ from sbert.publish import publish
 from sbert.settle import Changes, settle
 from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
 
-__all__ = ["publish_table", "settle_splits"]
+__all__ = ["Opaque", "publish_table", "settle_splits"]
+
+T = TypeVar("T")
+
+
+class Opaque(Generic[T]):
+    """A value that Prefect does not look into."""
+
+    def __init__(self, value: T) -> None:
+        """Hold a value."""
+        self.value = value
 
 
 @task(
@@ -24,9 +38,9 @@ __all__ = ["publish_table", "settle_splits"]
     retry_jitter_factor=JITTER,
     retry_condition_fn=failed_transiently,
 )
-def settle_splits(plan: Plan, results: list[BuildResult], run_id: str) -> Changes:
+def settle_splits(plan: Opaque[Plan], results: Opaque[list[BuildResult]], run_id: str) -> Opaque[Changes]:
     """Decide what joins and what leaves the table."""
-    return settle(plan, results, run_id)
+    return Opaque(settle(plan.value, results.value, run_id))
 
 
 @task(
@@ -38,7 +52,11 @@ def settle_splits(plan: Plan, results: list[BuildResult], run_id: str) -> Change
     retry_condition_fn=failed_transiently,
 )
 def publish_table(
-    plan: Plan, changes: Changes, settings: RefreshSettings, counts: RowCounts, metadata: dict[str, Any]
+    plan: Opaque[Plan],
+    changes: Opaque[Changes],
+    settings: RefreshSettings,
+    counts: RowCounts,
+    metadata: dict[str, Any],
 ) -> int:
     """Commit and give the table's version."""
-    return publish(plan, changes, settings, counts, metadata)
+    return publish(plan.value, changes.value, settings, counts, metadata)

@@ -23,8 +23,8 @@ from sbert.errors import SettingsError
 from sbert.job import RefreshSettings
 from sbert.storage import normalize_uri
 from sbert.table import Table
-from tests.flows.test_refresh import texts
 from tests.services import S3Server
+from tests.tables import texts
 from tests.tiny_models import save_tiny
 
 REPOSITORY = Path(__file__).parents[1]

@@ -18,11 +18,15 @@ COPY sbert sbert
 COPY tasks tasks
 COPY flows flows
 RUN /opt/sbert/bin/pip install -c constraints.txt '.[dask,ray]'
+# The kernels are compiled here, so that the image needs no compiler; on other processors than x86 there are none.
+RUN apt-get update && apt-get install -y --no-install-recommends g++
+RUN mkdir -p /cache/sbert-prefect && XDG_CACHE_HOME=/cache /opt/sbert/bin/python -m sbert.engine.compiled
 
 FROM python:3.11-slim-bookworm
 
 RUN useradd --create-home --uid 10001 sbert
 COPY --from=build /opt/sbert /opt/sbert
+COPY --from=build --chown=10001 /cache /home/sbert/.cache
 ENV PATH=/opt/sbert/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DO_NOT_TRACK=1 \

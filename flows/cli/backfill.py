@@ -5,8 +5,18 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.common import EngineOption, Json, RawUri, TableUri, app, errors, parse_engine, parse_settings
-from flows.cli.refresh import IdColumn, KeepColumns, TextColumn, print_report, with_columns
+from flows.cli.building import (
+    AllowDrop,
+    Concurrency,
+    DryRun,
+    IdColumn,
+    KeepColumns,
+    Settings,
+    TextColumn,
+    print_report,
+    read_job_settings,
+)
+from flows.cli.common import EngineOption, Json, RawUri, TableUri, app, errors, parse_engine
 
 
 @app.command()
@@ -29,10 +39,10 @@ def backfill(
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     keep_columns: KeepColumns = None,
-    settings: Annotated[str | None, typer.Option(help="All other settings, as a JSON object or @file.json.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Splits that are worked on at once.")] = 2,
-    allow_drop: Annotated[bool, typer.Option("--allow-drop", help="Accept that many rows disappear.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    settings: Settings = None,
+    concurrency: Concurrency = 2,
+    allow_drop: AllowDrop = False,
+    dry_run: DryRun = False,
     engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
@@ -40,7 +50,7 @@ def backfill(
     with errors(as_json):
         from flows.backfill import backfill_embeddings
 
-        parsed = with_columns(parse_settings(settings), text_column, id_column, keep_columns)
+        parsed = read_job_settings(settings, text_column, id_column, keep_columns)
         print_report(
             lambda: backfill_embeddings(
                 raw_uri=raw_uri,

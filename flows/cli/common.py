@@ -22,6 +22,9 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 from sbert.errors import SbertError  # noqa: E402
+from sbert.memory import share_heaps  # noqa: E402
+
+share_heaps()  # before libraries start threads: each would keep a heap of its own
 
 __all__ = [
     "EngineOption",

@@ -35,6 +35,7 @@ def _show_doctor(found: dict[str, Any]) -> None:
         ("threads", f"{found['num_threads']}, {found['num_batches_at_once']} batches at once"),
         ("computes in", found["compute_dtype"]),
         ("path", f"{found['path']}: {found['reason']}"),
+        ("compiled kernels", found["kernels"]),
     ):
         facts.add_row(name, cell(value))
     out.print(facts)

@@ -14,9 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sbert.engine.compiled import load_kernels
+from sbert.engine.native import NativeRunner, why_not_native
 from sbert.engine.packed import PackedRunner
 from sbert.engine.padded import PaddedRunner
-from sbert.engine.weights import read_weights
+from sbert.engine.weights import EncoderWeights, read_weights
 from sbert.pooling import Pooling
 from sbert.quality import PROBE_TEXTS
 from sbert.tokenizing import TokenizedTexts
@@ -29,6 +31,7 @@ MIN_PROBE_COSINE = 0.999
 """Least cosine between a path's vector of a probe text and the plain float32 vector of the same text."""
 PROBE = (*PROBE_TEXTS, " ".join(PROBE_TEXTS), " ".join(reversed(PROBE_TEXTS * 4)))
 """Short texts and long ones, so that rows of several widths are tried."""
+DESCRIPTIONS = {"native": "compiled kernels for AMX", "packed": "packed tokens, fused operations"}
 
 
 class Runner(Protocol):
@@ -52,7 +55,7 @@ class ChosenRunner:
 
     runner: Runner
     name: str
-    """``packed`` or ``padded``."""
+    """``native``, ``packed`` or ``padded``."""
     probe_cosine: float
     """Least cosine to plain float32 over the probe texts."""
     reason: str
@@ -102,22 +105,47 @@ def choose_runner(
     if weights is None:
         kind = getattr(transformer.config, "model_type", type(transformer).__name__)
         return ChosenRunner(padded, "padded", plain_cosine, f"{kind} is not of the BERT family")
-    packed = PackedRunner(weights, pooling, layers, pad_id=pad_id, device=parameter.device)
-    try:
-        cosine = least_cosine(run_all(packed, probe, dim, token_budget), reference_SD)
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        log.warning("the packed path does not run here, the padded one is used: %s", str(error).splitlines()[0])
-        return ChosenRunner(padded, "padded", plain_cosine, "the packed path failed on the probe")
-    if cosine < MIN_PROBE_COSINE:
-        log.warning(
-            "the packed path gives other vectors (least cosine %.5f on the probe, %.3f is needed): the padded one is used",
-            cosine,
-            MIN_PROBE_COSINE,
-        )
-        return ChosenRunner(padded, "padded", plain_cosine, f"the packed path failed the probe (cosine {cosine:.5f})")
-    return ChosenRunner(packed, "packed", cosine, "BERT family: packed tokens, fused operations")
+    reason = "BERT family"
+    for name in ("native", "packed"):
+        why_not = why_no_native(weights) if name == "native" else None
+        cosine = 0.0
+        if why_not is None:
+            runner = make_runner(name, weights, pooling, layers, pad_id)
+            try:
+                cosine = least_cosine(run_all(runner, probe, dim, token_budget), reference_SD)
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                log.warning("the %s path does not run here and is not used: %s", name, str(error).splitlines()[0])
+                why_not = "it failed on the probe"
+        if why_not is None and cosine < MIN_PROBE_COSINE:
+            text = "the %s path gives other vectors (least cosine %.5f on the probe, %.3f is needed) and is not used"
+            log.warning(text, name, cosine, MIN_PROBE_COSINE)
+            why_not = f"it failed the probe (cosine {cosine:.5f})"
+        if why_not is None:
+            return ChosenRunner(runner, name, cosine, f"{reason}: {DESCRIPTIONS[name]}")
+        reason += f", not {name} ({why_not})"
+    return ChosenRunner(padded, "padded", plain_cosine, reason)
+
+
+def why_no_native(weights: EncoderWeights) -> str | None:
+    """Give the reason why an encoder is not computed by compiled kernels on this machine; None when it can be."""
+    why_not = why_not_native(weights)
+    if why_not is not None:
+        return why_not  # nothing is compiled for an encoder that has no use for it
+    kernels = load_kernels()
+    return None if kernels.library is not None else kernels.reason
+
+
+def make_runner(
+    name: str, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList, pad_id: int
+) -> NativeRunner | PackedRunner:
+    """Give the ``native`` or ``packed`` runner of an encoder of the BERT family."""
+    if name == "packed":
+        return PackedRunner(weights, pooling, layers, pad_id=pad_id, device=weights.words.device)
+    library = load_kernels().library
+    assert library is not None
+    return NativeRunner(library, weights, pooling, layers)
 
 
 def least_cosine(vectors_SD: npt.NDArray[np.float32], reference_SD: npt.NDArray[np.float32]) -> float:

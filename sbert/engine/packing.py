@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sbert.tokenizing import gather_ranges
 
-__all__ = ["PackedBatch", "Rows", "pack_rows"]
+__all__ = ["PackedBatch", "Rows", "lay_end_to_end", "pack_rows"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -124,6 +124,33 @@ def pack_rows(lengths_S: Ints, max_width: int) -> Rows:
                 counts[size] -= num_rows
             made.append((width, pattern, np.stack(columns, axis=1)))
     return _arrange(made)
+
+
+def lay_end_to_end(begins_S: Ints, lengths_S: Ints, sequences_S: Ints, token_budget: int) -> Iterator[PackedBatch]:
+    """Cut S sequences into batches of up to `token_budget` tokens, longest first, without rows and padding.
+
+    Args:
+        begins_S: where each sequence begins in the ids.
+        lengths_S: its tokens; none at all is allowed.
+        sequences_S: its number.
+        token_budget: most tokens of a batch; one sequence is always allowed.
+    """
+    order = np.argsort(-lengths_S, kind="stable")
+    ends = np.cumsum(lengths_S[order])
+    first = 0
+    while first < len(order):
+        begin = int(ends[first - 1]) if first else 0
+        stop = max(first + 1, int(np.searchsorted(ends, begin + token_budget, side="right")))
+        chosen = order[first:stop]
+        lengths_B = lengths_S[chosen]
+        yield PackedBatch(
+            sequences=sequences_S[chosen],
+            tokens=gather_ranges(begins_S[chosen], lengths_B),
+            positions=gather_ranges(np.zeros_like(lengths_B), lengths_B),
+            owner=np.repeat(np.arange(len(chosen)), lengths_B),
+            groups=(),
+        )
+        first = stop
 
 
 def _best_row(counts: Ints, length: int, max_width: int) -> tuple[int, list[int]]:

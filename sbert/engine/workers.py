@@ -86,6 +86,7 @@ def _pool(workers: int) -> ThreadPoolExecutor:
             ready = threading.Barrier(workers + 1)
 
             def start() -> None:
+                torch.get_num_threads()  # else the thread takes the process' number again at its first operation
                 torch.set_num_threads(share)
                 ready.wait()
 

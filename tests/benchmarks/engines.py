@@ -1,10 +1,11 @@
 """What engines cost and gain.
 
     python tests/benchmarks/engines.py overhead [--splits 1000] [--seconds 1] [--concurrency 20]
-    python tests/benchmarks/engines.py workers {ray,dask} [--rows 3000]
+    python tests/benchmarks/engines.py workers {ray,dask} [--rows 20000]
 
-``overhead``: a refresh through Prefect against the same work in a plain thread pool. The work of a split is a sleep and a
-real completion record, so that what differs is orchestration; then the same with no work at all.
+``overhead``: a refresh through Prefect against the same work in a plain loop, in so many threads: plan, build, settle,
+publish. The work of a split is a sleep and a real completion record, so that what differs is orchestration; then the same
+with no work at all.
 
 ``workers``: the packaged encoder on the sample corpus, two workers of one core each against one, on a cluster that stays and
 whose workers hold the encoder already. Needs two free cores. Both print one JSON object.
@@ -31,21 +32,23 @@ from sbert.build import BuildContext, BuildResult, SplitBuilder, build_context, 
 from sbert.counts import RowCounts
 from sbert.job import RefreshJob, RefreshSettings
 from sbert.plan import PlannedSplit, make_plan
+from sbert.publish import publish
 from sbert.records import write_record
 from sbert.sample import write_sample
+from sbert.settle import settle
 
 EVERY_OBJECT = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}})
 
 
 def overhead(num_splits: int, seconds: float, concurrency: int) -> dict[str, Any]:
-    """Measure a refresh against a thread pool."""
+    """Measure a refresh against a plain loop."""
     from tests.tiny_models import save_tiny
 
     real = SplitBuilder.build
 
     def simulated(self: SplitBuilder, planned: PlannedSplit, excluded: frozenset[str] = frozenset()) -> BuildResult:
         time.sleep(simulated_seconds)
-        record = self._record(planned, [], RowCounts())
+        record = self._record(planned, [], RowCounts(), None, has_sample=False)
         write_record(self.context.table_uri, record)
         return BuildResult(planned=planned, built=planned, record=record)
 
@@ -86,6 +89,10 @@ def plain(job: RefreshJob, concurrency: int) -> None:
     with ThreadPoolExecutor(concurrency) as pool:
         results = list(pool.map(builder.build, plan.build))
     close_builder("plain")
+    changes = settle(plan, results, "plain")
+    publish(
+        plan, changes, job.settings, RowCounts.total(result.record.counts for result in results if result.record), {}
+    )
     assert len(results) == len(plan.build)
 
 
@@ -142,14 +149,17 @@ def workers(kind: str, num_rows: int) -> dict[str, Any]:
 
 
 def cut_sample(folder: Path, num_rows: int, num_objects: int) -> None:
-    """Write rows of the sample corpus as many small objects."""
+    """Write rows of the sample corpus as many small objects; beyond its end from the beginning, with a number behind."""
     with tempfile.TemporaryDirectory() as whole:
         write_sample(whole)
         lines = [line for path in sorted(Path(whole).rglob("*.jsonl")) for line in path.read_text().splitlines()]
-    lines = lines[:: max(1, len(lines) // num_rows)][:num_rows]
+    rows = [json.loads(line) for line in lines[:: max(1, len(lines) // num_rows)]]
     folder.mkdir()
     for number in range(num_objects):
-        (folder / f"part-{number:03}.jsonl").write_text("\n".join(lines[number::num_objects]) + "\n")
+        with (folder / f"part-{number:03}.jsonl").open("w") as file:
+            for at in range(number, num_rows, num_objects):
+                turn, row = at // len(rows), rows[at % len(rows)]
+                file.write(json.dumps({"id": f"{turn} {row['id']}", "text": f"{row['text']} {turn}"}) + "\n")
 
 
 def main() -> None:
@@ -161,7 +171,7 @@ def main() -> None:
     one.add_argument("--concurrency", type=int, default=20)
     two = commands.add_parser("workers")
     two.add_argument("kind", choices=["ray", "dask"])
-    two.add_argument("--rows", type=int, default=3000)
+    two.add_argument("--rows", type=int, default=20_000)
     asked = parser.parse_args()
     if asked.command == "overhead":
         print(json.dumps(overhead(asked.splits, asked.seconds, asked.concurrency)))

@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from sbert.table import Table
 from tests.deployments.stack import Stack, stack
-from tests.flows.test_refresh import rows, write
+from tests.tables import rows, write
 from tests.tiny_models import save_tiny
 
 NUM_OBJECTS, ROWS = 6, 200

@@ -13,7 +13,7 @@ import pytest
 
 from sbert.table import Table
 from tests.deployments.stack import Stack, stack, until
-from tests.flows.test_refresh import rows, write
+from tests.tables import rows, write
 from tests.tiny_models import save_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]

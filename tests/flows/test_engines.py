@@ -19,7 +19,7 @@ from sbert.errors import SettingsError
 from sbert.job import RefreshSettings
 from sbert.report import RefreshReport
 from sbert.table import Table
-from tests.flows.test_refresh import read, rows, write
+from tests.tables import read, rows, write
 from tests.tiny_models import save_tiny
 
 NUM_OBJECTS, ROWS_PER_OBJECT = 12, 10
@@ -102,6 +102,24 @@ def test_splits_travel_in_groups_and_progress_counts_splits(
     assert (sum(sizes), len(sizes)) == (NUM_OBJECTS, 4)
     assert shown[-1].startswith("12 of 12 splits embedded, 120 rows")
     assert_same(tmp_path / "table", expected)
+
+
+def test_progress_that_cannot_be_shown_stops_nothing(
+    raw: Path,
+    model: str,
+    expected: pl.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def show_progress(*_: object) -> None:
+        raise ConnectionError("the server is away")
+
+    monkeypatch.setattr("flows.building.show_progress", show_progress)
+    monkeypatch.setattr("flows.building.ARTIFACT_SECONDS", 0.0)
+    refresh(raw, tmp_path / "table", model, "local", concurrency=1)
+    assert_same(tmp_path / "table", expected)
+    assert "progress cannot be shown in the UI: the server is away" in caplog.text
 
 
 def test_what_an_attempt_finished_is_not_built_again(

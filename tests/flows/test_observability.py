@@ -14,7 +14,7 @@ from flows.engines import EngineSettings
 from flows.refresh import refresh_embeddings
 from sbert.errors import MissingError
 from sbert.metrics import read_runs
-from tests.flows.test_refresh import rows, write
+from tests.tables import rows, write
 from tests.tiny_models import save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flows.refresh import refresh_embeddings
 from sbert.encoder import SentenceEncoder
 from sbert.errors import (
     EmptySourceError,
@@ -18,20 +17,16 @@ from sbert.errors import (
     IncompleteError,
     MissingError,
     NotATableError,
-    StorageError,
     TruncationError,
 )
-from sbert.job import RefreshSettings
-from sbert.records import completed_splits, read_rejects
 from sbert.report import RefreshReport
 from sbert.search import search_table
 from sbert.table import Table
-from tests.services import S3Server
+from tests.flows.refreshes import refresh, rejects_of
+from tests.tables import Rows, objects_apart, read, rows, texts, write
 from tests.tiny_models import WORDS, save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-Rows = list[dict[str, object]]
 
 
 @pytest.fixture(scope="module")
@@ -44,50 +39,10 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_tiny(tmp_path_factory.mktemp("other"), seed=1)
 
 
-def texts(first: int, count: int) -> list[str]:
-    """Texts that differ: as many words as needed, chosen by the number."""
-    return [
-        " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] for place in range(3 + number % 9)) + f" {number}"
-        for number in range(first, first + count)
-    ]
-
-
-def rows(first: int, count: int) -> Rows:
-    return [
-        {"id": str(first + at), "text": text, "kind": "even" if at % 2 == 0 else "odd"}
-        for at, text in enumerate(texts(first, count))
-    ]
-
-
-def write(path: Path, lines: Rows) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def read(table_uri: object, **options: object) -> pl.DataFrame:
-    return Table.open(str(table_uri)).scan().collect().sort("source", "id")
-
-
-def split_every_object(**other: object) -> RefreshSettings:
-    return RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}, **other})
-
-
-def rejects_of(table_uri: str) -> pl.DataFrame:
-    found = completed_splits(table_uri, [shard.fingerprint for shard in Table.open(table_uri).shards()])
-    return read_rejects(table_uri, list(found.values()))
-
-
-def refresh(raw: object, table: object, **options: object) -> RefreshReport:
-    return refresh_embeddings(raw_uri=str(raw), table_uri=str(table), **options)  # type: ignore[arg-type]
-
-
 def test_first_run_then_nothing_to_do(tmp_path: Path, model: str) -> None:
     for number in range(3):
         write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
-    first = refresh(
-        tmp_path / "raw", tmp_path / "table", model=model, keep_columns=["kind"], settings=split_every_object()
-    )
+    first = refresh(tmp_path / "raw", tmp_path / "table", model=model, keep_columns=["kind"], settings=objects_apart())
     assert (first.version, first.num_rows, first.num_splits_built) == (0, 60, 3)
     assert (first.num_rows_read, first.num_rows_encoded, first.num_texts_encoded) == (60, 60, 60)
     table = read(tmp_path / "table")
@@ -97,14 +52,14 @@ def test_first_run_then_nothing_to_do(tmp_path: Path, model: str) -> None:
     np.testing.assert_allclose([by_id[str(n)]["embedding"] for n in range(60)], expected, atol=1e-5)
     assert by_id["21"]["source"] == str(tmp_path / "raw/part-1.jsonl")
     assert by_id["21"]["kind"] == "odd"
-    again = refresh(tmp_path / "raw", tmp_path / "table", keep_columns=["kind"], settings=split_every_object())
+    again = refresh(tmp_path / "raw", tmp_path / "table", keep_columns=["kind"], settings=objects_apart())
     assert (again.version, again.num_rows_read, again.num_texts_encoded, again.num_splits_kept) == (0, 0, 0, 3)
 
 
 def test_only_what_changed_is_encoded(tmp_path: Path, model: str) -> None:
     for number in range(3):
         write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
-    settings = split_every_object()
+    settings = objects_apart()
     refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
     before = read(tmp_path / "table")
     changed = rows(20, 20)
@@ -142,14 +97,14 @@ def test_equal_texts_are_encoded_once_and_stay_rows(tmp_path: Path, model: str) 
     lines: Rows = [{"id": str(n), "text": f"text number {n % 5}"} for n in range(40)]
     write(tmp_path / "raw/a.jsonl", lines)
     write(tmp_path / "raw/b.jsonl", lines)
-    settings = split_every_object(reading={"block_rows": 7})
+    settings = objects_apart(reading={"block_rows": 7})
     report = refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
     assert (report.num_rows, report.num_rows_encoded, report.num_texts_encoded) == (80, 80, 5)
 
 
 def test_dropping_duplicate_texts_is_a_setting(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", [{"id": str(n), "text": f"text number {n % 5}"} for n in range(40)])
-    settings = split_every_object(reading={"block_rows": 7}, cleaning={"drop_duplicate_texts": True})
+    settings = objects_apart(reading={"block_rows": 7}, cleaning={"drop_duplicate_texts": True})
     report = refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
     assert (report.num_rows, report.rejects_by_reason) == (5, {"duplicate_text": 35})
     assert read(tmp_path / "table")["id"].to_list() == ["0", "1", "2", "3", "4"]
@@ -160,7 +115,7 @@ def test_of_two_rows_with_one_id_the_later_stays(tmp_path: Path, model: str, blo
     lines = rows(0, 20)
     lines[2]["id"] = lines[11]["id"] = lines[17]["id"] = "same"
     write(tmp_path / "raw/a.jsonl", lines)
-    settings = split_every_object(reading={"block_rows": block_rows})
+    settings = objects_apart(reading={"block_rows": block_rows})
     report = refresh(tmp_path / "raw", tmp_path / "table", model=model, keep_columns=["kind"], settings=settings)
     assert (report.num_rows, report.num_rows_rejected, report.num_texts_encoded) == (
         18,
@@ -183,7 +138,7 @@ def test_ids_that_several_slices_of_an_object_have(tmp_path: Path, model: str) -
     lines = rows(0, 60)
     lines[1]["id"] = lines[50]["id"] = "same"
     write(tmp_path / "raw/a.jsonl", lines)
-    settings = split_every_object(splits={"pack_below_bytes": 0, "split_bytes": 1000})
+    settings = objects_apart(splits={"pack_below_bytes": 0, "split_bytes": 1000})
     report = refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
     assert report.num_splits_built > 3
     assert (report.num_rows, report.num_rows_read, report.rejects_by_reason) == (59, 60, {"duplicate_id": 1})
@@ -204,10 +159,10 @@ def test_an_interrupted_run_is_resumed_without_encoding(
     with monkeypatch.context() as patch:
         patch.setattr("tasks.publish.publish", killed)
         with pytest.raises(KeyboardInterrupt):
-            refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=split_every_object())
+            refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=objects_apart())
     with pytest.raises(NotATableError):
         Table.open(str(tmp_path / "table"))
-    report = refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=split_every_object())
+    report = refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=objects_apart())
     assert (report.num_splits_built, report.num_splits_resumed, report.num_texts_encoded) == (0, 3, 0)
     assert report.num_rows == 60
 
@@ -359,17 +314,15 @@ def test_truncation_is_counted_and_can_be_refused(tmp_path: Path, model: str) ->
     assert by_id["long"]["num_tokens"] > 64
     assert not by_id["short"]["truncated"]
     refused = refresh(
-        tmp_path / "raw", tmp_path / "t2", model=model, settings=split_every_object(encoding={"truncation": "reject"})
+        tmp_path / "raw", tmp_path / "t2", model=model, settings=objects_apart(encoding={"truncation": "reject"})
     )
     assert refused.rejects_by_reason == {"too_many_tokens": 1}
     windows = refresh(
-        tmp_path / "raw", tmp_path / "t3", model=model, settings=split_every_object(encoding={"truncation": "window"})
+        tmp_path / "raw", tmp_path / "t3", model=model, settings=objects_apart(encoding={"truncation": "window"})
     )
     assert (windows.num_rows_truncated, windows.num_rows) == (0, 2)
     with pytest.raises(TruncationError, match=r"1 of 2 rows \(50.00%\) have more than 64 tokens"):
-        refresh(
-            tmp_path / "raw", tmp_path / "t4", model=model, settings=split_every_object(encoding={"truncation": "fail"})
-        )
+        refresh(tmp_path / "raw", tmp_path / "t4", model=model, settings=objects_apart(encoding={"truncation": "fail"}))
 
 
 def test_readers(tmp_path: Path, model: str) -> None:
@@ -387,47 +340,9 @@ def test_readers(tmp_path: Path, model: str) -> None:
 
 def test_search_finds_the_text_itself(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 30))
-    settings = split_every_object(shards={"shard_rows": 8, "row_group_rows": 3})
+    settings = objects_apart(shards={"shard_rows": 8, "row_group_rows": 3})
     refresh(tmp_path / "raw", tmp_path / "table", model=model, keep_columns=["kind"], settings=settings)
     hits = search_table(Table.open(str(tmp_path / "table")), texts(17, 1)[0], 3)
     assert (hits[0].id, hits[0].kept) == ("17", {"kind": "odd"})
     assert hits[0].score == pytest.approx(1.0, abs=1e-5)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-
-
-@pytest.mark.s3
-def test_the_same_on_s3(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str) -> None:
-    client = s3.filesystem()
-    for number in range(3):
-        path = write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
-        client.put_file(str(path), f"{s3_bucket}/raw/part-{number}.jsonl")
-    client.put(model, f"{s3_bucket}/models/tiny", recursive=True)
-    first = refresh(
-        f"{s3_bucket}/raw", f"{s3_bucket}/table", model=f"{s3_bucket}/models/tiny", settings=split_every_object()
-    )
-    assert (first.version, first.num_rows, first.num_texts_encoded) == (0, 60, 60)
-    assert refresh(f"{s3_bucket}/raw/*.jsonl", f"{s3_bucket}/table", settings=split_every_object()).num_splits_kept == 3
-    client.pipe_file(f"{s3_bucket}/raw/part-1.jsonl", (tmp_path / "raw/part-0.jsonl").read_bytes())
-    second = refresh(f"{s3_bucket}/raw", f"{s3_bucket}/table", settings=split_every_object())
-    assert (second.version, second.num_rows, second.num_rows_carried, second.num_texts_encoded) == (1, 60, 20, 0)
-    local = tmp_path / "table"
-    refresh(tmp_path / "raw", local, model=model)
-    ours = read(f"{s3_bucket}/table").filter(pl.col("source").str.ends_with("part-2.jsonl"))
-    theirs = read(local).filter(pl.col("source").str.ends_with("part-2.jsonl"))
-    np.testing.assert_allclose(ours["embedding"].to_list(), theirs["embedding"].to_list(), atol=1e-6)
-
-
-@pytest.mark.s3
-def test_wrong_keys_and_missing_buckets(
-    tmp_path: Path, model: str, s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(MissingError, match="no-such-bucket"):
-        refresh("s3://no-such-bucket-here/raw", tmp_path / "table", model=model)
-    write(tmp_path / "raw/a.jsonl", rows(0, 10))
-    with pytest.raises(MissingError, match="no-such-bucket"):
-        refresh(tmp_path / "raw", "s3://no-such-bucket-here/table", model=model)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
-    with pytest.raises(StorageError, match=r"access denied.*check AWS_ACCESS_KEY_ID") as caught:
-        refresh(tmp_path / "raw", f"{s3_bucket}/table", model=model)
-    assert "not-the-secret" not in str(caught.value)
-    assert s3.filesystem().find(s3_bucket) == []

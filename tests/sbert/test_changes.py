@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from flows.cli import app
 from sbert import changes as library
 from sbert.changes import write_changes
+from sbert.commit import commit
 from sbert.errors import SettingsError, TableError
 from sbert.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
 from sbert.storage import write_bytes
-from sbert.table import EncoderInfo, Table, commit
+from sbert.table import EncoderInfo, Table
 from tests.services import S3Server
 
 DIM = 3

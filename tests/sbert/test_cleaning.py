@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sbert import cleaning
 from sbert.cleaning import CleaningSettings, clean, clean_texts, hash_texts
 
 OFF = CleaningSettings(unicode_form=None, strip_control_characters=False, strip_html=False, collapse_whitespace=False)
@@ -77,6 +78,21 @@ def test_cleaning_is_idempotent(texts: list[str], form: str | None, flags: tuple
     once = clean_texts(original, chosen).to_list()
     assert original.to_list() == texts  # the input stays what it is
     assert clean_texts(pl.Series(once, dtype=pl.String), chosen).to_list() == once
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    texts=st.lists(
+        st.one_of(st.text(max_size=20), st.text(alphabet=" aZ.:/@&<wW~K\u017f\u212a\x7f\n", max_size=12)), min_size=1
+    ),
+    form=st.sampled_from(["NFC", "NFKC", None]),
+    masks=st.booleans(),
+)
+def test_texts_that_look_plain_are_changed_by_no_rule(texts: list[str], form: str | None, masks: bool) -> None:
+    every = CleaningSettings(unicode_form=form, mask_urls=masks, mask_emails=masks)  # type: ignore[arg-type]
+    series = pl.Series(texts, dtype=pl.String)
+    plain = series.filter(~series.str.contains(cleaning.NOT_PLAIN))
+    assert cleaning._once(plain, every).to_list() == plain.to_list()
 
 
 def rows(*texts: str) -> pl.DataFrame:

@@ -101,7 +101,9 @@ def test_a_full_run_file_forgets_but_never_lies(caplog: pytest.LogCaptureFixture
 def test_what_was_added_is_found(batches: list[list[int]], wanted: list[int], gap: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(known, "READ_GAP_ROWS", gap)
+        patch.setattr(known, "READ_ROWS", 16)
         patch.setattr(known, "MAX_SEGMENTS", 4)
+        patch.setattr(known, "LARGE_SEGMENT", 30)
         vectors = KnownVectors(DIM, run_file_bytes=2**20)
         for numbers in batches:
             vectors.add_computed(
@@ -149,7 +151,8 @@ def test_a_place_is_one_of_the_texts_places(parts: list[list[int]], wanted: list
         for row, text in enumerate(part):
             where.setdefault(text, []).append((number << 32) | row)
     keys = [np.array(part, dtype=np.uint64) for part in parts]
-    index.add(keys, [(np.int64(n) << 32) | np.arange(len(part), dtype=np.int64) for n, part in enumerate(parts)])
+    index.add(keys[:2], first_shard=0)
+    index.add(keys[2:], first_shard=2)
     asked = np.zeros((len(wanted), 2), dtype=np.uint64)
     asked[:, 0] = wanted
     places = index.find(asked.view(np.uint8))
@@ -159,3 +162,12 @@ def test_a_place_is_one_of_the_texts_places(parts: list[list[int]], wanted: list
         if single and text in where:
             middle = int(np.median(single))
             assert abs(place - middle) == min(abs(other - middle) for other in where[text])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), max_size=40))
+def test_distinct_rows_come_in_their_order(rows: list[tuple[int, int]]) -> None:
+    """The second number is in the half of the hash that the index does not look at."""
+    hashes = np.array(rows, dtype=np.uint64).reshape(-1, 2).view(np.uint8)
+    first, number = known.distinct_rows(hashes)
+    assert first.tolist() == sorted({row: place for place, row in reversed(list(enumerate(rows)))}.values())
+    assert [rows[first[place]] for place in number] == rows

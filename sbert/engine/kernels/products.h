@@ -1,0 +1,172 @@
+// Products of tokens and weights, and what follows them: bias, activation, residual, layer norm.
+#pragma once
+
+#include "registers.h"
+
+namespace {
+
+
+// 32 (or 16) tokens times 32 outputs over `steps` blocks of inputs, into a square of sums; `between` is other work for the core.
+template <bool BOTH, class Between>
+inline void multiply(const bf16* x, int64_t x_step, const bf16* weight, int64_t steps, float* sums, bool go_on, Between between) {
+    if (go_on) {
+        LOAD_TILE(0, sums, 128);
+        LOAD_TILE(1, sums + 16, 128);
+        if (BOTH) {
+            LOAD_TILE(2, sums + 512, 128);
+            LOAD_TILE(3, sums + 528, 128);
+        }
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        if (BOTH) {
+            _tile_zero(2);
+            _tile_zero(3);
+        }
+    }
+    for (int64_t k = 0; k < steps; k++, x += x_step, weight += 2 * TILE_VALUES) {
+        LOAD_TILE(6, weight, 64);
+        LOAD_TILE(4, x, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        LOAD_TILE(7, weight + TILE_VALUES, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        if (BOTH) {
+            LOAD_TILE(5, x + TILE_VALUES, 64);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+        between();
+    }
+    _tile_stored(0, sums, 128);
+    _tile_stored(1, sums + 16, 128);
+    if (BOTH) {
+        _tile_stored(2, sums + 512, 128);
+        _tile_stored(3, sums + 528, 128);
+    }
+}
+
+template <class Between>
+inline void multiply(bool both, const bf16* x, int64_t x_step, const bf16* weight, int64_t steps, float* sums, bool go_on,
+                     Between between) {
+    both ? multiply<true>(x, x_step, weight, steps, sums, go_on, between)
+         : multiply<false>(x, x_step, weight, steps, sums, go_on, between);
+}
+
+// Fetches the weights of the next block of outputs from far memory while those of this one are used.
+struct Ahead {
+    const char *next, *end;
+    int64_t bytes;  // a step
+
+    Ahead(const bf16* weight, int64_t steps, int64_t num_tiles)
+        : next((const char*)weight), end(next + steps * 4 * TILE_VALUES), bytes((2048 / ((num_tiles + 1) / 2) + 63) / 64 * 64) {}
+    void operator()() {
+        const char* stop = std::min(end, next + bytes);
+        for (; next < stop; next += 64) _mm_prefetch(next, _MM_HINT_T1);
+    }
+};
+
+struct Plain {
+    __m512 operator()(__m512 x) const { return x; }
+};
+struct Gelu {
+    __m512 operator()(__m512 x) const { return gelu(x); }
+};
+struct Relu {
+    __m512 operator()(__m512 x) const { return _mm512_max_ps(x, _mm512_setzero_ps()); }
+};
+
+// What is left to do with a square of sums: bias, function, rounding. It is done while the next square is multiplied.
+template <class Function>
+struct Unfinished {
+    const float *sums = nullptr, *bias = nullptr;
+    bf16* to = nullptr;
+    int64_t rows = 0;
+
+    void finish(int64_t some, Function f) {
+        if (some > rows) some = rows;
+        rows -= some;
+        for (; some > 0; some--, sums += 32, to += BLOCK)
+            store_row(to, f(_mm512_add_ps(_mm512_load_ps(sums), _mm512_loadu_ps(bias))),
+                      f(_mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_loadu_ps(bias + 16))));
+    }
+};
+
+// y = f(x W' + b) for `blocks` blocks of outputs.
+template <class Function>
+void linear(const bf16* x, int64_t step, int64_t num_tiles, Linear by, int64_t in_blocks, int64_t blocks, bf16* y, Function f) {
+    alignas(64) float squares[2][SUMS];
+    const int64_t some = (32 + in_blocks - 1) / in_blocks, panel = in_blocks * 2 * TILE_VALUES;
+    Unfinished<Function> last;
+    int turn = 0;
+    for (int64_t n = 0; n < blocks; n++, y += step) {
+        const bf16* weight = by.weight + n * panel;
+        Ahead ahead(weight + panel, n + 1 < blocks ? in_blocks : 0, num_tiles);
+        for (int64_t m = 0; m < num_tiles; m += 2, turn ^= 1) {
+            const bool both = m + 1 < num_tiles;
+            multiply(both, x + m * TILE_VALUES, step, weight, in_blocks, squares[turn], false, [&] {
+                ahead();
+                last.finish(some, f);
+            });
+            last.finish(32, f);
+            last = {squares[turn], by.bias + n * BLOCK, y + m * TILE_VALUES, both ? 32 : 16};
+        }
+    }
+    last.finish(32, f);
+}
+
+// sums (+)= x W', squares in the order [pair of tiles][block of outputs].
+void products(const bf16* x, int64_t step, int64_t num_tiles, const bf16* weight, int64_t weight_step, int64_t in_blocks,
+              int64_t blocks, float* sums, bool go_on) {
+    for (int64_t n = 0; n < blocks; n++, weight += weight_step) {
+        Ahead ahead(weight + weight_step, n + 1 < blocks ? in_blocks : 0, num_tiles);
+        for (int64_t m = 0; m < num_tiles; m += 2)
+            multiply(m + 1 < num_tiles, x + m * TILE_VALUES, step, weight, in_blocks, sums + (m / 2 * blocks + n) * SUMS, go_on,
+                     [&] { ahead(); });
+    }
+}
+
+// Layer norm of one token (Ba et al. 2016), given the sum of its values.
+void normalize(const float* row, __m512 total, int64_t hidden, Norm norm, float eps, bf16* x, int64_t step) {
+    const float mean = _mm512_reduce_add_ps(total) / (float)hidden;
+    const __m512 means = _mm512_set1_ps(mean);
+    __m512 squares[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (int64_t i = 0; i < hidden; i += 32)
+        for (int64_t j = 0; j < 2; j++) {
+            const __m512 apart = _mm512_sub_ps(_mm512_load_ps(row + i + 16 * j), means);
+            squares[j] = _mm512_fmadd_ps(apart, apart, squares[j]);
+        }
+    const float variance = _mm512_reduce_add_ps(_mm512_add_ps(squares[0], squares[1])) / (float)hidden;
+    const __m512 factor = _mm512_set1_ps(1.0f / std::sqrt(variance + eps));
+    for (int64_t i = 0; i < hidden; i += 32, x += step) {
+        __m512 half[2];
+        for (int64_t j = 0; j < 2; j++) {
+            const int64_t at = i + 16 * j;
+            const __m512 unit = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(row + at), means), factor);
+            half[j] = _mm512_fmadd_ps(unit, _mm512_loadu_ps(norm.scale + at), _mm512_loadu_ps(norm.shift + at));
+        }
+        store_row(x, half[0], half[1]);
+    }
+}
+
+// x = norm(sums + bias + x)
+void add_and_normalize(const float* sums, const float* bias, int64_t num_tokens, int64_t hidden, Norm norm, float eps, bf16* x,
+                       int64_t step, float* row) {
+    const int64_t blocks = hidden / BLOCK;
+    for (int64_t t = 0; t < num_tokens; t++, x += BLOCK) {
+        const float* from = sums + t / 32 * blocks * SUMS + t % 32 * 32;
+        __m512 total[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (int64_t n = 0; n < blocks; n++, from += SUMS) {
+            const __m512 old[2] = {low(x + n * step), high(x + n * step)};
+            for (int64_t j = 0; j < 2; j++) {
+                const int64_t at = n * BLOCK + 16 * j;
+                const __m512 biased = _mm512_add_ps(_mm512_load_ps(from + 16 * j), _mm512_loadu_ps(bias + at));
+                const __m512 sum = _mm512_add_ps(biased, old[j]);
+                total[j] = _mm512_add_ps(total[j], sum);
+                _mm512_store_ps(row + at, sum);
+            }
+        }
+        normalize(row, _mm512_add_ps(total[0], total[1]), hidden, norm, eps, x, step);
+    }
+}
+
+}  // namespace

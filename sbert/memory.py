@@ -1,0 +1,68 @@
+"""Keep a process' memory from growing with the time it has worked.
+
+The one idea: the C library (glibc) gives threads up to eight heaps a core, and what was freed in one heap serves no other.
+Each split starts threads of its own, so the longer a run, the more heaps have once held a block of vectors, full of holes.
+So threads share one heap a core, and what is free in the heaps goes back to the system from time to time: often enough
+that a run of ten times the rows needs little more memory, seldom enough that encoding does not wait for new pages.
+"""
+
+import ctypes
+import functools
+import os
+import sys
+import threading
+import time
+
+__all__ = ["FreedMemory", "share_heaps"]
+
+M_ARENA_MAX = -8
+SECONDS = 1.0
+"""Least time between two returns of free memory; one takes some ten milliseconds."""
+
+
+@functools.cache
+def share_heaps() -> bool:
+    """Let threads share one heap a core, at least two; True where the C library can (glibc).
+
+    Call it before there are many threads. ``MALLOC_ARENA_MAX`` in the environment has precedence.
+    """
+    library = _glibc()
+    if library is None or "MALLOC_ARENA_MAX" in os.environ:
+        return False
+    return bool(library.mallopt(M_ARENA_MAX, max(2, os.cpu_count() or 2)))
+
+
+class FreedMemory:
+    """Gives free memory back to the system, at most once in `SECONDS`; threads may share it."""
+
+    def __init__(self) -> None:
+        """Begin to count the time."""
+        self._given_back = time.monotonic()
+        self._lock = threading.Lock()
+
+    def give_back(self) -> None:
+        """Give back what the heaps and Arrow hold for later, if it is time."""
+        if time.monotonic() - self._given_back < SECONDS or not self._lock.acquire(blocking=False):
+            return
+        import pyarrow as pa  # here: the command line shares heaps before it loads anything
+
+        try:
+            library = _glibc()
+            if library is not None:
+                library.malloc_trim(0)
+            pa.default_memory_pool().release_unused()
+            self._given_back = time.monotonic()
+        finally:
+            self._lock.release()
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt, library.malloc_trim  # noqa: B018  (another C library lacks them)
+    except (OSError, AttributeError):
+        return None
+    return library

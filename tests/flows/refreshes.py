@@ -1,0 +1,37 @@
+"""Runs of the flow that several tests make, and what they look at afterwards."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flows.refresh import refresh_embeddings
+from sbert.errors import IncompleteError
+from sbert.records import completed_splits, read_rejects
+from sbert.report import RefreshReport
+from sbert.table import Table
+from tests.tables import read
+
+
+def refresh(raw: object, table: object, **options: object) -> RefreshReport:
+    """Run the flow."""
+    return refresh_embeddings(raw_uri=str(raw), table_uri=str(table), **options)  # type: ignore[arg-type]
+
+
+def incomplete(raw: Path, table: Path, **options: object) -> RefreshReport:
+    """Refresh with objects that cannot be read; give the report of what was done all the same."""
+    with pytest.raises(IncompleteError) as caught:
+        refresh(raw, table, **options)
+    assert isinstance(caught.value.report, RefreshReport)
+    return caught.value.report
+
+
+def ids_of(table: Path) -> set[str]:
+    """Give the ids of all rows."""
+    return set(read(table)["id"])
+
+
+def rejects_of(table_uri: str) -> pl.DataFrame:
+    """Give the rejected rows of the newest version."""
+    found = completed_splits(table_uri, [shard.fingerprint for shard in Table.open(table_uri).shards()])
+    return read_rejects(table_uri, list(found.values()))
