@@ -70,7 +70,7 @@ def retrain_encoder(
                 judgement = judge_candidate(job, prepared, result)
                 report = finish_retrain(job, prepared, result, judgement)
         announce_decision(prepared.models_uri, report)
-        remember_decision(prepared, report)
+        remember_decision(job, prepared, report)
     report = report.model_copy(update={"run_url": run_url(run_id), "seconds": round(time.monotonic() - began, 3)})
     report_retrain(report, result, settings.gate.margin)
     return report

@@ -77,6 +77,10 @@ def report_markdown(report: RetrainReport, result: TrainingResult | None, margin
                     "labels",
                     f"`{escaped(report.labels.uri)}` ({escaped(report.labels.kind)}, {report.labels.fingerprint[:12]})",
                 ),
+                *(
+                    (f"{escaped(item.name)} rows found in train", f"{item.num_leaking:,} of {item.num_rows:,}")
+                    for item in report.labels.leakage
+                ),
                 ("training", f"{report.stop_reason} after {report.num_steps:,} steps"),
                 ("report", f"`{escaped(report.report_uri or '')}`"),
             ],

@@ -5,12 +5,11 @@ thousand small splits a queue at the server.
 """
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from sbert.build import BuildContext, BuildResult, builder_for
 from sbert.groups import SplitGroup
-from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
+from tasks.retries import MAX_RETRIES, RETRIED
 
 __all__ = ["Assignment", "embed_splits"]
 
@@ -31,11 +30,7 @@ class Assignment:
 @task(
     name="embed splits",
     task_run_name="embed {assignment.group.name}",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
+    **RETRIED,
 )
 def embed_splits(assignment: Assignment) -> list[BuildResult]:
     """Write shards and completion record of each split."""

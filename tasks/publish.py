@@ -7,7 +7,6 @@ which takes longer than settling when there are many splits.
 from typing import Any, Generic, TypeVar
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from sbert.build import BuildResult
 from sbert.counts import RowCounts
@@ -15,7 +14,7 @@ from sbert.job import RefreshSettings
 from sbert.plan import Plan
 from sbert.publish import publish
 from sbert.settle import Changes, settle
-from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
+from tasks.retries import RETRIED
 
 __all__ = ["Opaque", "publish_table", "settle_splits"]
 
@@ -30,27 +29,13 @@ class Opaque(Generic[T]):
         self.value = value
 
 
-@task(
-    name="settle splits",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="settle splits", **RETRIED)
 def settle_splits(plan: Opaque[Plan], results: Opaque[list[BuildResult]], run_id: str) -> Opaque[Changes]:
     """Decide what joins and what leaves the table."""
     return Opaque(settle(plan.value, results.value, run_id))
 
 
-@task(
-    name="publish table",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="publish table", **RETRIED)
 def publish_table(
     plan: Opaque[Plan],
     changes: Opaque[Changes],

@@ -15,7 +15,7 @@ from sbert.plan import Plan
 from sbert.report import RefreshReport
 from sbert.storage import base_name
 from tasks.markdown import escaped, markdown_table
-from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
+from tasks.retries import RETRIED
 
 __all__ = [
     "announce_plan",
@@ -84,14 +84,7 @@ def plan_markdown(plan: Plan, name: str) -> str:
     return "\n\n".join(sections)
 
 
-@task(
-    name="record metrics",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="record metrics", **RETRIED)
 def record_metrics(report: RefreshReport, started: dt.datetime, run_id: str, engine: str, concurrency: int) -> str:
     """Write the run's metrics beside the table."""
     return record_run(report, started, run_id=run_id, engine=engine, concurrency=concurrency)

@@ -12,7 +12,7 @@ from sbert.retrain.report import RetrainReport
 from sbert.retrain.settings import RetrainJob
 from sbert.training import TrainingProgress, TrainingResult
 from tasks.report import open_progress, show_progress
-from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
+from tasks.retries import RETRIED
 
 __all__ = [
     "find_decision",
@@ -24,41 +24,19 @@ __all__ = [
 ]
 
 
-@task(
-    name="prepare retrain",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="prepare retrain", **RETRIED)
 def prepare_retrain(job: RetrainJob, run_id: str) -> Prepared:
     """Read the labels, find production, find what an earlier run left."""
     return prepare(job, run_id)
 
 
-@task(
-    name="find decision",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="find decision", **RETRIED)
 def find_decision(prepared: Prepared) -> RetrainReport | None:
     """Give the decision of an earlier run on the same labels and settings."""
     return earlier_decision(prepared)
 
 
-@task(
-    name="train candidate",
-    cache_policy=NO_CACHE,
-    tags={"sbert-train"},
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="train candidate", tags={"sbert-train"}, **RETRIED)
 def train_candidate(job: RetrainJob, prepared: Prepared, folder: Path) -> TrainingResult:
     """Fine-tune; a retry goes on from the last checkpoint."""
     artifact = open_progress("training: preparing")
@@ -72,14 +50,7 @@ def train_candidate(job: RetrainJob, prepared: Prepared, folder: Path) -> Traini
     return train(job, prepared, folder, show)
 
 
-@task(
-    name="judge candidate",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="judge candidate", **RETRIED)
 def judge_candidate(job: RetrainJob, prepared: Prepared, result: TrainingResult) -> Judgement:
     """Measure production and candidate on the same frozen rows, and decide."""
     return judge(job, prepared, result)
@@ -96,14 +67,7 @@ def finish_retrain(
     return finish(job, prepared, result, judgement)
 
 
-@task(
-    name="remember decision",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
-def remember_decision(prepared: Prepared, report: RetrainReport) -> None:
-    """Keep the decision, after it was announced, so that it is not made again."""
-    remember(prepared, report)
+@task(name="remember decision", **RETRIED)
+def remember_decision(job: RetrainJob, prepared: Prepared, report: RetrainReport) -> None:
+    """Keep the decision, after it was announced, so that it is not made again; drop what it needs no longer."""
+    remember(job, prepared, report)

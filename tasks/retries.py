@@ -3,12 +3,13 @@
 from typing import Any
 
 from prefect import Task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from sbert.storage import is_transient
 
-__all__ = ["JITTER", "MAX_RETRIES", "RETRY_DELAYS", "failed_transiently"]
+__all__ = ["JITTER", "MAX_RETRIES", "RETRIED", "RETRY_DELAYS", "failed_transiently"]
 
 MAX_RETRIES = 4
 RETRY_DELAYS = exponential_backoff(backoff_factor=2)
@@ -20,3 +21,13 @@ def failed_transiently(task: Task[..., Any], task_run: TaskRun, state: State[Any
     """Tell Prefect whether to try a failed task again: only when the same call may succeed then."""
     error = getattr(state.data, "result", state.data)
     return isinstance(error, BaseException) and is_transient(error)
+
+
+RETRIED: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": MAX_RETRIES,
+    "retry_delay_seconds": RETRY_DELAYS,
+    "retry_jitter_factor": JITTER,
+    "retry_condition_fn": failed_transiently,
+}
+"""What a task that may be tried again is declared with: ``@task(name="…", **RETRIED)``."""

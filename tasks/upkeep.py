@@ -8,45 +8,24 @@ from sbert.compact import Compaction, compact_table
 from sbert.shards import ShardSettings
 from sbert.vacuum import Vacuum, vacuum_table
 from sbert.verify import Verification, verify_table
-from tasks.retries import JITTER, MAX_RETRIES, RETRY_DELAYS, failed_transiently
+from tasks.retries import RETRIED
 
 __all__ = ["compact_shards", "report_upkeep", "vacuum_files", "verify_rows"]
 
 
-@task(
-    name="compact shards",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="compact shards", **RETRIED)
 def compact_shards(table_uri: str, settings: ShardSettings) -> Compaction:
     """Merge small shards."""
     return compact_table(table_uri, settings)
 
 
-@task(
-    name="vacuum files",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="vacuum files", **RETRIED)
 def vacuum_files(table_uri: str, retention_hours: float) -> Vacuum:
     """Remove what no version within the retention needs."""
     return vacuum_table(table_uri, retention_hours=retention_hours, apply=True)
 
 
-@task(
-    name="verify rows",
-    cache_policy=NO_CACHE,
-    retries=MAX_RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=failed_transiently,
-)
+@task(name="verify rows", **RETRIED)
 def verify_rows(table_uri: str) -> Verification:
     """Check every row."""
     return verify_table(table_uri)

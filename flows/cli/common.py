@@ -136,6 +136,7 @@ def read_settings(text: str | None, kind: type[Settings]) -> Settings:
     """Read settings given as a JSON object or @file.json; all defaults when none are given."""
     from pathlib import Path
 
+    from sbert import wrong_settings
     from sbert.errors import SettingsError
 
     if text is None:
@@ -143,15 +144,15 @@ def read_settings(text: str | None, kind: type[Settings]) -> Settings:
     try:
         if text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
-        return kind.model_validate_json(text)
     except OSError as error:
         raise SettingsError(f"--settings {text}: {error}") from error
+    return wrong_settings.read_settings(kind, text)
 
 
 def parse_engine(text: str) -> Any:
     from flows.engines import EngineSettings
 
-    return EngineSettings.model_validate_json(text) if text.startswith("{") else EngineSettings.model_validate(text)
+    return read_settings(text, EngineSettings) if text.startswith("{") else EngineSettings.model_validate(text)
 
 
 def cell(value: Any) -> str:

@@ -48,7 +48,11 @@ def _listing(registry: Registry) -> dict[str, Any]:
     return {
         "models_uri": registry.uri,
         "production": production.version if production else None,
-        "versions": [_line(record, production.version if production else None) for record in registry.versions()],
+        "versions": [
+            _line(record, production.version if production else None)
+            | {"weights": registry.has_weights(record.version)}
+            for record in registry.versions()
+        ],
         "history": [pointer.model_dump(mode="json", exclude={"token"}) for pointer in registry.history()],
     }
 
@@ -95,6 +99,7 @@ def _show_listing(found: dict[str, Any]) -> None:
         table.add_column(name, justify="right" if name in {"before", "after"} else "left", overflow="fold")
     for line in found["versions"]:
         mark = "production" if line["production"] else "" if line["accepted"] else "refused"
+        mark += "" if line["weights"] else ", no weights"
         values = [f"{line[name]:.4f}" if line[name] is not None else "" for name in ("before", "after")]
         made = line["created_at"][:16].replace("T", " ")
         fingerprint = line["encoder_fingerprint"][:12]

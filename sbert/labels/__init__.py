@@ -3,6 +3,7 @@
 from sbert.labels.kinds import COLUMNS, NLI_LABELS, TEXT_COLUMNS, LabelKind
 from sbert.labels.label_set import LabelObject, LabelSet, LeakageReport
 from sbert.labels.loading import list_label_objects, load_labels, make_label_set, new_label_objects
+from sbert.labels.overlap import find_overlap
 from sbert.labels.settings import LabelSettings
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LabelSet",
     "LabelSettings",
     "LeakageReport",
+    "find_overlap",
     "list_label_objects",
     "load_labels",
     "make_label_set",

@@ -18,11 +18,21 @@ from sbert.errors import ModelError, PromotionConflictError, RegistryError
 from sbert.exclusive import create_bytes
 from sbert.storage import base_name, join, list_names, read_bytes
 
-__all__ = ["MODEL_FOLDER", "RECORD_NAME", "Action", "Pointer", "append_pointer", "production_log", "resolve_model"]
+__all__ = [
+    "DROPPED_NAME",
+    "MODEL_FOLDER",
+    "RECORD_NAME",
+    "Action",
+    "Pointer",
+    "append_pointer",
+    "production_log",
+    "resolve_model",
+]
 
 PRODUCTION_FOLDER = "production"
 MODEL_FOLDER = "model"
 RECORD_NAME = "version.json"
+DROPPED_NAME = "dropped.json"
 POINTER_NAME = re.compile(r"(\d{6,})\.json")
 
 
@@ -115,13 +125,18 @@ def resolve_model(model: str) -> str:
     Anything else is given back as it is: a model folder, a hub id, a location with nothing there.
 
     Raises:
-        ModelError: when the location is a registry without a production version.
+        ModelError: when the location is a registry without a production version, or a version without weights.
         RegistryError, StorageError: when the pointer cannot be read.
     """
     model = model.rstrip("/") or model
     names = list_names(model)
     if "config.json" in names or "modules.json" in names:
         return model
+    if RECORD_NAME in names and DROPPED_NAME in names:
+        raise ModelError(
+            f"{model}: this version was refused and its weights were dropped (keep_refused): name another version, or "
+            "retrain with --force"
+        )
     if RECORD_NAME in names and MODEL_FOLDER in names:
         return join(model, MODEL_FOLDER)
     if base_name(model) == PRODUCTION_FOLDER and any(map(POINTER_NAME.fullmatch, names)):

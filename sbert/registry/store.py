@@ -4,6 +4,7 @@ MODELS_URI/v0002/claim.json     whose folder this is, created first and exclusiv
 MODELS_URI/v0002/model/         sentence-transformers folder with a Hugging Face model card (README.md)
 MODELS_URI/v0002/report.html    the decision, for people
 MODELS_URI/v0002/version.json   the same for programs, written last: a folder without it is no version
+MODELS_URI/v0002/dropped.json   of a refused version whose weights were dropped; all else of it stays
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sbert.errors import MissingError, RegistryError
 from sbert.exclusive import create_bytes
 from sbert.registry.pointer import (
+    DROPPED_NAME,
     MODEL_FOLDER,
     RECORD_NAME,
     Action,
@@ -29,15 +31,35 @@ from sbert.registry.pointer import (
     production_log,
     read_pointer,
 )
-from sbert.storage import filesystem, join, list_names, normalize_uri, read_bytes, strip_protocol, translate_errors
+from sbert.storage import (
+    delete,
+    filesystem,
+    join,
+    list_names,
+    normalize_uri,
+    read_bytes,
+    strip_protocol,
+    translate_errors,
+)
 
-__all__ = ["LabelsRecord", "Registry", "VersionRecord"]
+__all__ = ["LabelsRecord", "LeakageRecord", "Registry", "VersionRecord"]
 
 log = logging.getLogger(__name__)
 
 VERSION_NAME = re.compile(r"v(\d{4,})")
 CLAIM_NAME = "claim.json"
 MAX_CLAIMS = 100
+WEIGHTS_ENDING = ".safetensors"
+
+
+class LeakageRecord(BaseModel):
+    """Rows of a measured set that are, or nearly are, train rows; of given splits, those that were taken out of train."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="Split of the labels, or name of the set.")
+    num_rows: int = Field(description="Rows looked at.")
+    num_leaking: int = Field(description="Those found among the train rows.")
 
 
 class LabelsRecord(BaseModel):
@@ -50,6 +72,10 @@ class LabelsRecord(BaseModel):
     fingerprint: str = Field(description="Hash of all rows and their splits.")
     counts: dict[str, int] = Field(description="Rows of train, dev and test, and rows left out.")
     objects: list[str] = Field(default_factory=list, description="Source objects with their versions.")
+    leakage: list[LeakageRecord] = Field(
+        default_factory=list,
+        description="What given splits, the held-out set and the guards share with the train rows.",
+    )
 
 
 class VersionRecord(BaseModel):
@@ -128,6 +154,40 @@ class Registry:
         """Give the location of a file beside a version's model."""
         return join(self.uri, version, name)
 
+    def has_weights(self, version: str) -> bool:
+        """Whether a version can still be loaded: weights of refused ones are dropped in time (`drop_refused`)."""
+        return DROPPED_NAME not in list_names(join(self.uri, version))
+
+    def drop_refused(self, keep: int) -> list[str]:
+        """Drop the weights of refused versions but the newest `keep`; give the names of those dropped now.
+
+        Records, reports and cards stay. A version that ever was production keeps its weights.
+        """
+        were_production = {pointer.version for pointer in self.history()}
+        refused = [
+            record.version
+            for record in self.versions()
+            if not record.was_accepted and record.version not in were_production
+        ]
+        dropped = []
+        for version in refused[: max(0, len(refused) - keep)]:
+            weights = [
+                join(folder, name)
+                for folder in self._model_folders(version)
+                for name in list_names(folder)
+                if name.endswith(WEIGHTS_ENDING)
+            ]
+            if weights:
+                # The mark comes first: a version without weights must never look as if it could be loaded.
+                create_bytes(self.file_uri(version, DROPPED_NAME), json.dumps({"kept_refused": keep}).encode())
+                delete(weights)
+                dropped.append(version)
+        return dropped
+
+    def _model_folders(self, version: str) -> list[str]:
+        folder = self.model_uri(version)
+        return [folder, *(join(folder, name) for name, size in list_names(folder).items() if not size)]
+
     def production(self) -> Pointer | None:
         """Give the newest entry of the production log; None for a registry without one."""
         entries = production_log(self.uri)
@@ -197,9 +257,13 @@ class Registry:
         """Make a finished version production, provided that `current` still is.
 
         Raises:
-            RegistryError: when there is no such version.
+            RegistryError: when there is no such version, or its weights were dropped.
             PromotionConflictError: when production has changed since `current` was read.
         """
+        if not self.has_weights(version):
+            raise RegistryError(
+                f"{self.uri}: {version} was refused and its weights were dropped (keep_refused): retrain with --force"
+            )
         return append_pointer(
             self.uri,
             current,

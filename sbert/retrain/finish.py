@@ -140,9 +140,10 @@ def _store(job: RetrainJob, prepared: Prepared, result: TrainingResult, judgemen
     return Registry(prepared.models_uri).add(record, Path(result.folder), attachments)
 
 
-def remember(prepared: Prepared, report: RetrainReport) -> None:
-    """Keep the decision, so that it is not made again; drop the run's checkpoints."""
+def remember(job: RetrainJob, prepared: Prepared, report: RetrainReport) -> None:
+    """Keep the decision, so that it is not made again; drop the run's checkpoints, and weights of old refusals."""
     write_bytes(join(prepared.run_uri, DECISION_NAME), report.model_dump_json(indent=1).encode())
     checkpoints = join(prepared.run_uri, prepared.base_fingerprint[:12])
     with contextlib.suppress(FileNotFoundError, OSError):  # left-overs cost space, not the run
         filesystem(checkpoints).rm(strip_protocol(checkpoints), recursive=True)
+    Registry(prepared.models_uri).drop_refused(job.settings.keep_refused)

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder import DEFAULT_MODEL
 from sbert.labels import load_labels
-from sbert.registry import LabelsRecord, Pointer, Registry, VersionRecord
+from sbert.registry import LabelsRecord, LeakageRecord, Pointer, Registry, VersionRecord
 from sbert.registry.pointer import Action
-from sbert.retrain.rows import evaluation_sets, load_measured
+from sbert.retrain.rows import check_leakage, evaluation_sets, load_measured
 from sbert.retrain.settings import RetrainJob
 from sbert.storage import join, normalize_uri
 
@@ -60,20 +60,21 @@ def prepare(job: RetrainJob, run_id: str) -> Prepared:
     """Read the labels and find out what production is; an empty registry gets its first version.
 
     Raises:
-        LabelError, EvaluationError: when the labels cannot be learned from or judged by.
+        LabelError, EvaluationError: when the labels cannot be learned from or judged by, or leak into what judges.
         SettingsError: when nothing can decide.
         ModelError: when the base cannot be loaded.
     """
     models_uri = normalize_uri(job.models_uri)
     labels = load_labels(job.labels_uri, job.settings.labels)
-    evaluation_sets(job, labels)  # what cannot be judged need not be trained
+    leakage = check_leakage(job, labels, evaluation_sets(job, labels))  # what cannot be judged need not be trained
     registry = Registry(models_uri)
     production = registry.production() or _first_version(registry, job, run_id)
     versions = registry.versions()
     base = job.base or registry.model_uri(production.version)
     fingerprint = load_measured(base).fingerprint if job.base else production.encoder_fingerprint
     training = job.settings.training_for(labels.kind).model_dump(mode="json")
-    facts = [FORMAT, labels.fingerprint, job.settings.model_dump(mode="json"), training, job.base and fingerprint]
+    others = job.settings.model_dump(mode="json", exclude={"recipe", "training", "keep_refused"})
+    facts = [FORMAT, labels.fingerprint, others, training, job.base and fingerprint]
     run_key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     stored = [
         record.version
@@ -96,6 +97,11 @@ def prepare(job: RetrainJob, run_id: str) -> Prepared:
             fingerprint=labels.fingerprint,
             counts=labels.counts(),
             objects=sorted(labels.object_keys),
+            leakage=[
+                LeakageRecord(name=name, num_rows=num_rows, num_leaking=report.num_leaking.get(name, 0))
+                for report in leakage
+                for name, num_rows in report.num_rows.items()
+            ],
         ),
         known_objects=frozenset(
             key for record in versions if record.labels and record.was_accepted for key in record.labels.objects

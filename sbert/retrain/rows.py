@@ -1,14 +1,15 @@
 """The rows of a retraining: labels to learn from, frozen rows to judge by."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
-from sbert.errors import LabelError, SettingsError
-from sbert.evaluation import EvaluationSet, frozen_set
-from sbert.labels import LabelKind, LabelSet, LabelSettings, load_labels
+from sbert.errors import LabelError, LeakageError, SettingsError
+from sbert.evaluation import HELD_OUT, EvaluationSet, frozen_set
+from sbert.labels import LabelKind, LabelSet, LabelSettings, LeakageReport, find_overlap, load_labels
 from sbert.retrain.settings import RetrainJob
 
-__all__ = ["deciding_labels", "evaluation_sets", "load_measured", "load_unchanged"]
+__all__ = ["check_leakage", "deciding_labels", "evaluation_sets", "load_measured", "load_unchanged"]
 
 
 def load_measured(model: str) -> SentenceEncoder:
@@ -73,3 +74,34 @@ def deciding_labels(job: RetrainJob, labels: LabelSet) -> LabelSet:
             'held_out, such as {"held_out": {"name": "sts", "uri": "…"}}'
         )
     return labels
+
+
+def check_leakage(job: RetrainJob, labels: LabelSet, sets: Sequence[EvaluationSet]) -> list[LeakageReport]:
+    """Give what the measured rows share with the train rows: splits of the labels, `held_out`, guards.
+
+    Given splits of the labels were checked when they were read, and what they shared was taken out of train. Plain texts
+    may be among the train rows: they give no label away.
+
+    Raises:
+        LeakageError: when a named set shares more than the `max_leakage` of its own settings.
+    """
+    named = {guard.name: guard for guard in job.settings.guards}
+    if job.settings.held_out is not None:
+        named[HELD_OUT] = job.settings.held_out
+    found = [labels.leakage] if labels.splits_given else []
+    for item in sets:
+        if item.name not in named:
+            continue
+        settings = named[item.name].labels
+        report = find_overlap(
+            item.name, item.rows, item.kind, labels.train, labels.kind, settings.near_duplicate_similarity
+        )
+        found.append(report)
+        if report.share > settings.max_leakage and labels.kind is not LabelKind.TEXTS:
+            examples = "; ".join(f"{ours!r} = {theirs!r}" for ours, theirs in report.examples[:2])
+            raise LeakageError(
+                f"{item.name}: {report.num_leaking[item.name]} of {item.rows.height} rows ({report.share:.1%}) are also "
+                f"among the train rows of {job.labels_uri}, allowed are {settings.max_leakage:.1%} (max_leakage of its "
+                f"labels): {examples}. Remove these rows from train, or name another set"
+            )
+    return found

@@ -1,14 +1,14 @@
 """What a person asks for: one retraining, as settings that are also the flow's parameters and the record of a run."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from sbert.errors import SettingsError
 from sbert.evaluation import HELD_OUT, EvaluationSettings
 from sbert.gate import GateSettings
 from sbert.labels import LabelSettings
-from sbert.training import RECIPES, TrainingSettings
+from sbert.training import RECIPES, TrainingSettings, with_changes
 
 __all__ = ["LabelledSet", "RetrainJob", "RetrainSettings"]
 
@@ -30,8 +30,12 @@ class RetrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: LabelSettings = Field(default_factory=LabelSettings, description="How labels are read and split.")
+    recipe: str | None = Field(
+        default=None,
+        description=f"How the encoder learns: {', '.join(RECIPES)}; empty for the recipe of the labels' kind.",
+    )
     training: TrainingSettings | None = Field(
-        default=None, description="How the encoder learns; empty for the recipe of the labels' kind."
+        default=None, description="Changes of the recipe; fields that are not named, nested ones too, stay its own."
     )
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="What is measured.")
     gate: GateSettings = Field(default_factory=GateSettings, description="What a candidate has to prove.")
@@ -42,6 +46,24 @@ class RetrainSettings(BaseModel):
         default=None,
         description="Labelled set that decides, for labels that cannot (plain texts); else their test rows.",
     )
+
+    keep_refused: int = Field(
+        default=3,
+        ge=0,
+        description="Refused versions that keep their weights, newest first; records and reports of all stay (versions).",
+    )
+
+    @field_validator("recipe")
+    @classmethod
+    def _is_known(cls, recipe: str | None) -> str | None:
+        if recipe is not None and recipe not in RECIPES:
+            raise SettingsError(f"no recipe {recipe!r}, there are {', '.join(RECIPES)}")
+        return recipe
+
+    @field_serializer("training")
+    def _only_changes(self, training: TrainingSettings | None) -> dict[str, Any] | None:
+        """Leave out what was not named, so that settings written and read again mean the same."""
+        return None if training is None else training.model_dump(mode="json", exclude_unset=True)
 
     @model_validator(mode="after")
     def _check(self) -> "RetrainSettings":
@@ -55,8 +77,9 @@ class RetrainSettings(BaseModel):
         return self
 
     def training_for(self, kind: str) -> TrainingSettings:
-        """Give how the encoder learns from a kind of labels."""
-        return self.training or RECIPES.get(kind, TrainingSettings())
+        """Give how the encoder learns from a kind of labels: the recipe, with the changes that were asked for."""
+        recipe = RECIPES.get(self.recipe or kind, TrainingSettings())
+        return recipe if self.training is None else with_changes(recipe, self.training)
 
 
 class RetrainJob(BaseModel):

@@ -251,7 +251,9 @@ def candidate_model(models_uri: str | None, version: str | None) -> str | None:
         return registry.model_uri(registry.version(version).version)
     production = registry.production()
     others = [
-        record.version for record in registry.versions() if production is None or record.version != production.version
+        record.version
+        for record in registry.versions()
+        if (production is None or record.version != production.version) and registry.has_weights(record.version)
     ]
     return registry.model_uri(others[-1]) if others else None
 

@@ -1,6 +1,6 @@
 """Fine-tuning of sentence encoders: objectives, batches, `transformers.Trainer`, adapters, continual learning."""
 
-from sbert.training.recipes import RECIPES
+from sbert.training.recipes import RECIPES, with_changes
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import (
     AdapterKind,
@@ -27,4 +27,5 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "train_encoder",
+    "with_changes",
 ]

@@ -16,7 +16,7 @@ from sbert.labels.kinds import NLI_LABELS, TEXT_COLUMNS, LabelKind
 from sbert.tokenizing import TokenizedTexts
 from sbert.training.settings import Objective
 
-__all__ = ["DEFAULT_OBJECTIVES", "TrainingData", "choose_objective", "make_training_data"]
+__all__ = ["DEFAULT_OBJECTIVES", "TrainingData", "choose_objective", "make_training_data", "with_class_names"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -92,6 +92,23 @@ def choose_objective(kind: LabelKind, objective: Objective | None) -> Objective:
             f"{', '.join(fitting)}"
         )
     return objective
+
+
+def with_class_names(rows: pl.DataFrame, kind: LabelKind) -> pl.DataFrame:
+    """Add the name of each class as a text of it, ``card_arrival`` as ``card arrival``; rows of other kinds stay.
+
+    A name is what people who label know of a class before they see a text, and with a few texts a class it is one more.
+    """
+    if kind is not LabelKind.CLASSES:
+        return rows
+    names = (
+        rows.select("label")
+        .unique(maintain_order=True)
+        .with_columns(pl.col("label").str.replace_all("_", " ").alias("text"))
+    )
+    return pl.concat(
+        [rows, names.join(rows.select("text"), on="text", how="anti", maintain_order="left")], how="diagonal"
+    )
 
 
 def make_training_data(

@@ -146,6 +146,10 @@ class TrainingSettings(BaseModel):
     classes_per_batch: int = Field(
         default=16, ge=2, description="Batch-hard and supervised contrastive: classes in a batch."
     )
+    class_names: bool = Field(
+        default=False,
+        description="Classes: whether each class's name, underscores as spaces, is a text of the class as well.",
+    )
     gradient_accumulation: int = Field(default=1, ge=1, le=1_024, description="Batches of one step.")
 
     learning_rate: float = Field(default=5e-5, gt=0, le=10, description="Highest learning rate.")

@@ -31,7 +31,7 @@ from sbert.training.checkpoints import CheckpointStore, run_fingerprint
 from sbert.training.classifier import head_accuracy, save_head
 from sbert.training.collating import Collator, WordDeletion
 from sbert.training.continual import average_with, mix_rows
-from sbert.training.data import TrainingData, choose_objective, make_training_data
+from sbert.training.data import TrainingData, choose_objective, make_training_data, with_class_names
 from sbert.training.dev import default_dev_metric
 from sbert.training.freezing import count_parameters, prepare_encoder
 from sbert.training.mining import add_negatives
@@ -156,6 +156,8 @@ def _prepare(
     if settings.adapter.kind is AdapterKind.PROMPT:
         encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
+    if settings.class_names:
+        rows = with_class_names(rows, labels.kind)
     kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives)
     data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
     plan = BatchPlan(

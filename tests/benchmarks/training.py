@@ -8,8 +8,10 @@
     python tests/benchmarks/training.py continual DATA/banking77 --guard DATA/stsb --per-class 10
     python tests/benchmarks/training.py domain DATA/cranfield --recipe texts_tsdae
 
+    python tests/benchmarks/training.py domain DATA/covid_faq --recipe texts --seeds 0,1,2
+
 stsb holds stsb-en-{train,dev,test}.csv without header; banking77 train.csv and test.csv (text, category); cranfield
-corpus.jsonl, queries.jsonl and qrels.tsv.
+corpus.jsonl, queries.jsonl and qrels.tsv; covid_faq faq_covidbert.csv (question, answer).
 """
 
 import argparse
@@ -26,9 +28,11 @@ from scipy.stats import spearmanr
 from transformers import TrainerCallback
 
 from sbert.encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.evaluation.retrieval import RetrievalTask, pairs_as_retrieval, rank_scores
 from sbert.labels import LabelKind, LabelSet, LabelSettings, load_labels, make_label_set
-from sbert.training import RECIPES, TrainingResult, TrainingSettings, train_encoder
+from sbert.training import RECIPES, TrainingResult, TrainingSettings, train_encoder, with_changes
 from sbert.training.classifier import SentenceClassifier
+from sbert.training.data import with_class_names
 
 STS_SETTINGS = LabelSettings(csv_columns=("sentence1", "sentence2", "score"), score_max=5)
 
@@ -54,12 +58,18 @@ def train(
         return SentenceEncoder.from_pretrained(result.folder), result
 
 
+def changed(recipe: str, arguments: argparse.Namespace, seed: int = 0) -> TrainingSettings:
+    """Give the recipe with the seed and what --settings says."""
+    changes = TrainingSettings.model_validate({"seed": seed, **json.loads(arguments.settings)})
+    return with_changes(RECIPES[recipe], changes)
+
+
 def stsb(arguments: argparse.Namespace, recipe: str) -> None:
     labels = load_labels(f"{arguments.data}/stsb-en-*.csv", STS_SETTINGS)
     say(case=recipe, before=round(sts_score(SentenceEncoder.from_pretrained(), labels.test), 2))
     scores = []
     for seed in arguments.seeds:
-        settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
+        settings = changed(recipe, arguments, seed)
         encoder, result = train(labels, settings, arguments.checkpoints)
         scores.append(sts_score(encoder, labels.test))
         say(
@@ -174,31 +184,41 @@ def few_labels(labels: LabelSet, per_class: int, seed: int) -> LabelSet:
 
 
 def banking(arguments: argparse.Namespace) -> None:
-    """Test accuracy with all labels, or so many a class: logistic regression on the vectors before and after."""
+    """Test accuracy with all labels, or so many a class: logistic regression on the vectors before and after.
+
+    With --on-rest the rows of the train file that were not drawn are scored in place of the test file: settings are chosen there.
+    """
     classes = LabelSettings(max_leakage=1, dev_share=0.0 if arguments.per_class else 0.1)
     labels = load_labels(f"{arguments.data}/*.csv", classes)
+    recipe = "few_per_class" if arguments.per_class else "classes"
     scores = []
     for seed in arguments.seeds:
         chosen = few_labels(labels, arguments.per_class, seed)
-        recipe = "few_per_class" if arguments.per_class else "classes"
-        settings = RECIPES[recipe].model_copy(update={"seed": seed, **json.loads(arguments.settings)})
+        scored = chosen.test
+        if arguments.on_rest:
+            scored = labels.train.join(chosen.train, on="row_id", how="anti").sort("row_id").sample(3_000, seed=0)
+        settings = changed(recipe, arguments, seed)
         encoder, result = train(chosen, settings, arguments.checkpoints)
-        known = pl.concat([chosen.train, chosen.dev])
-        found = {}
-        for name, each in (("before", SentenceEncoder.from_pretrained()), ("after", encoder)):
-            classifier = SentenceClassifier.fit(each, known["text"], known["label"].to_list())
-            right = [x == y for x, y in zip(classifier.predict(labels.test["text"]), labels.test["label"], strict=True)]
-            found[name] = 100 * float(np.mean(right))
-        scores.append(found["after"])
+        known = pl.concat([each.select("text", "label") for each in (chosen.train, chosen.dev)])
+        named = with_class_names(known, LabelKind.CLASSES) if settings.class_names else known
+        before = probe_accuracy(SentenceEncoder.from_pretrained(), known, scored)
+        scores.append(probe_accuracy(encoder, named, scored))
         say(
             case=f"banking77, {arguments.per_class or 'all'} a class",
+            scored="rest of train" if arguments.on_rest else "test",
             seed=seed,
             rows=chosen.train.height,
-            before=round(found["before"], 2),
-            after=round(found["after"], 2),
+            before=round(before, 2),
+            after=round(scores[-1], 2),
             rows_per_second=round(result.rows_per_second, 1),
         )
     say(case="banking77", per_class=arguments.per_class, median=round(statistics.median(scores), 2))
+
+
+def probe_accuracy(encoder: SentenceEncoder, known: pl.DataFrame, scored: pl.DataFrame) -> float:
+    classifier = SentenceClassifier.fit(encoder, known["text"], known["label"].to_list())
+    found = zip(classifier.predict(scored["text"]), scored["label"], strict=True)
+    return 100 * float(np.mean([ours == true for ours, true in found]))
 
 
 def continual(arguments: argparse.Namespace) -> None:
@@ -206,14 +226,25 @@ def continual(arguments: argparse.Namespace) -> None:
     guard = load_labels(f"{arguments.guard}/stsb-en-*.csv", STS_SETTINGS).test
     share = 0.0 if arguments.per_class else 0.1
     labels = load_labels(f"{arguments.data}/*.csv", LabelSettings(max_leakage=1, dev_share=share))
-    labels = few_labels(labels, arguments.per_class, arguments.seeds[0])
-    before = SentenceEncoder.from_pretrained()
-    say(case="before", guard=round(sts_score(before, guard), 2), domain=round(domain_accuracy(before, labels), 2))
-    settings = RECIPES["continual"].model_copy(update=json.loads(arguments.settings))
-    plain = settings.model_copy(update={"continual": TrainingSettings().continual})
-    for name, each in (("continual learning off", plain), ("continual learning on", settings)):
-        encoder, _ = train(labels, each, arguments.checkpoints)
-        say(case=name, guard=round(sts_score(encoder, guard), 2), domain=round(domain_accuracy(encoder, labels), 2))
+    base = SentenceEncoder.from_pretrained()
+    before = sts_score(base, guard)
+    drops: dict[str, list[float]] = {}
+    for seed in arguments.seeds:
+        chosen = few_labels(labels, arguments.per_class, seed)
+        say(case="before", seed=seed, guard=round(before, 2), domain=round(domain_accuracy(base, chosen), 2))
+        settings = changed("continual", arguments, seed)
+        plain = settings.model_copy(update={"continual": TrainingSettings().continual})
+        for name, each in (("continual learning on", settings), ("continual learning off", plain)):
+            encoder, _ = train(chosen, each, arguments.checkpoints)
+            drops.setdefault(name, []).append(before - sts_score(encoder, guard))
+            say(
+                case=name,
+                seed=seed,
+                guard=round(before - drops[name][-1], 2),
+                domain=round(domain_accuracy(encoder, chosen), 2),
+            )
+    for name, found in drops.items():
+        say(case=name, median_drop=round(statistics.median(found), 2))
 
 
 def domain_accuracy(encoder: SentenceEncoder, labels: LabelSet) -> float:
@@ -223,46 +254,57 @@ def domain_accuracy(encoder: SentenceEncoder, labels: LabelSet) -> float:
     return 100 * float((labels.train["label"].to_numpy()[nearest] == labels.test["label"].to_numpy()).mean())
 
 
-def ndcg_by_query(encoder: SentenceEncoder, folder: Path, k: int = 10) -> np.ndarray:
+def cranfield(folder: Path) -> RetrievalTask:
     corpus, queries = (pl.read_ndjson(folder / f"{name}.jsonl") for name in ("corpus", "queries"))
-    gains: dict[str, dict[str, float]] = {}
-    for line in (folder / "qrels.tsv").read_text().splitlines()[1:]:
-        parts = line.split("\t")
-        gains.setdefault(parts[0], {})[parts[-2]] = max(0.0, float(parts[-1]))
-    names = corpus["_id"].cast(pl.String).to_list()
-    scores = unit(encoder.encode(queries["text"])) @ unit(encoder.encode(corpus["text"])).T
-    found = []
-    for row, query in enumerate(queries["_id"].cast(pl.String)):
-        wanted = gains.get(query, {})
-        best = sorted(wanted.values(), reverse=True)[:k]
-        ideal = sum(gain / np.log2(place + 2) for place, gain in enumerate(best))
-        top = np.argsort(-scores[row])[:k]
-        got = sum(wanted.get(names[text], 0.0) / np.log2(place + 2) for place, text in enumerate(top))
-        if ideal:
-            found.append(got / ideal)
-    return np.array(found)
+    place = {name: number for number, name in enumerate(corpus["_id"].cast(pl.String))}
+    judged = pl.read_csv(folder / "qrels.tsv", separator="\t", schema_overrides=[pl.String, pl.String, pl.Float64])
+    judged.columns = ["query", "text", "grade"]
+    relevant: dict[str, set[int]] = {}
+    for query, text in judged.filter(pl.col("grade") > 0).select("query", "text").iter_rows():
+        relevant.setdefault(query, set()).add(place[text])
+    asked = queries.filter(pl.col("_id").cast(pl.String).is_in(list(relevant)))
+    return RetrievalTask(
+        queries=asked["text"].to_list(),
+        corpus=corpus["text"].to_list(),
+        relevant=[frozenset(relevant[name]) for name in asked["_id"].cast(pl.String)],
+    )
+
+
+def covid_faq(folder: Path) -> RetrievalTask:
+    pairs = pl.read_csv(folder / "faq_covidbert.csv").select("question", "answer").drop_nulls()
+    return pairs_as_retrieval(pairs["question"].to_list(), pairs["answer"].to_list())
+
+
+def ndcg_by_query(encoder: SentenceEncoder, task: RetrievalTask) -> np.ndarray:
+    return rank_scores(task, encoder.encode(task.queries), encoder.encode(task.corpus))["ndcg@10"]
 
 
 def domain(arguments: argparse.Namespace) -> None:
-    """Learn from a domain's unlabelled texts; nDCG@10 there before and after, with a paired bootstrap interval."""
+    """Learn from a domain's unlabelled texts; nDCG@10 there before and after, with a paired bootstrap interval.
+
+    What is learned from is the corpus, no query and no judgement.
+    """
     folder = Path(arguments.data)
-    texts = pl.read_ndjson(folder / "corpus.jsonl")["text"]
-    labels = make_label_set(texts.to_frame("text"), LabelKind.TEXTS, LabelSettings(test_share=0.0, dev_share=0.0))
-    before = ndcg_by_query(SentenceEncoder.from_pretrained(), folder)
-    settings = RECIPES[arguments.recipe].model_copy(update=json.loads(arguments.settings))
+    task = cranfield(folder) if (folder / "qrels.tsv").exists() else covid_faq(folder)
+    texts = pl.DataFrame({"text": task.corpus})
+    labels = make_label_set(texts, LabelKind.TEXTS, LabelSettings(test_share=0.0, dev_share=0.0))
+    before = ndcg_by_query(SentenceEncoder.from_pretrained(), task)
+    gains = []
     for seed in arguments.seeds:
-        encoder, _ = train(labels, settings.model_copy(update={"seed": seed}), arguments.checkpoints)
-        gain = ndcg_by_query(encoder, folder) - before
+        encoder, _ = train(labels, changed(arguments.recipe, arguments, seed), arguments.checkpoints)
+        gain = ndcg_by_query(encoder, task) - before
         rng = np.random.default_rng(0)
         means = gain[rng.integers(0, len(gain), (10_000, len(gain)))].mean(axis=1)
+        gains.append(100 * float(gain.mean()))
         say(
-            case=f"cranfield, {arguments.recipe}",
+            case=f"{folder.name}, {arguments.recipe}",
             rows=labels.train.height,
             seed=seed,
             before=round(100 * before.mean(), 2),
             after=round(100 * (before + gain).mean(), 2),
             interval_of_gain=[round(100 * float(each), 2) for each in np.quantile(means, [0.025, 0.975])],
         )
+    say(case=f"{folder.name}, {arguments.recipe}", median_gain=round(statistics.median(gains), 2))
 
 
 def main() -> None:
@@ -271,6 +313,7 @@ def main() -> None:
     parser.add_argument("data", help="folder of the data")
     parser.add_argument("--guard", help="continual: folder of STS Benchmark")
     parser.add_argument("--per-class", type=int, default=0, help="banking: labels a class; 0 for all")
+    parser.add_argument("--on-rest", action="store_true", help="banking: score train rows that were not drawn")
     parser.add_argument("--recipe", default="texts", help="domain: which recipe")
     parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
     parser.add_argument("--steps", type=int, default=20, help="speed: steps of each trainer")

@@ -188,3 +188,22 @@ def test_the_model_card_is_in_the_hugging_face_format() -> None:
     assert (result.metric_type, result.metric_value) == ("spearman", 0.812346)
     assert "**promoted**" in card.text
     assert "s3://bucket/labels" in card.text
+
+
+def test_weights_of_old_refusals_are_dropped_and_nothing_else(tmp_path: Path, folders: list[Path]) -> None:
+    uri = str(tmp_path / "models")
+    registry = filled(uri, folders[:1])
+    refusals = [registry.add(record(seed, decision={"promoted": False}), folders[1]).version for seed in range(4)]
+    registry.promote(refusals[0], current=registry.production(), reason="by hand", run_id="r")
+    registry.rollback()
+    assert registry.drop_refused(keep=1) == refusals[1:3]
+    assert registry.drop_refused(keep=1) == []
+    assert [registry.has_weights(version) for version in refusals] == [True, False, False, True]
+    assert len(registry.versions()) == 5
+    assert (tmp_path / "models" / refusals[1] / "model/config.json").exists()
+    with pytest.raises(ModelError, match=r"v0003: this version was refused and its weights were dropped"):
+        SentenceEncoder.from_pretrained(f"{uri}/{refusals[1]}")
+    with pytest.raises(RegistryError, match=r"v0003 was refused and its weights were dropped"):
+        registry.rollback(refusals[1])
+    for kept in ("v0001", refusals[0], refusals[3]):
+        SentenceEncoder.from_pretrained(f"{uri}/{kept}")

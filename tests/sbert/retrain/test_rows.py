@@ -50,8 +50,26 @@ def test_without_dev_rows_the_last_checkpoint_is_the_candidate(tmp_path: Path) -
 def test_a_kind_of_labels_has_its_recipe() -> None:
     assert RetrainSettings().training_for(LabelKind.SCORED_PAIRS) == RECIPES["scored_pairs"]
     assert RetrainSettings().training_for(LabelKind.NLI) == TrainingSettings()
-    own = TrainingSettings(epochs=9)
-    assert RetrainSettings(training=own).training_for(LabelKind.SCORED_PAIRS) == own
+    assert RetrainSettings(recipe="few_per_class").training_for(LabelKind.CLASSES) == RECIPES["few_per_class"]
+    with pytest.raises(ValidationError, match="no recipe 'few', there are scored_pairs, "):
+        RetrainSettings(recipe="few")
+
+
+def test_given_fields_change_the_recipe_and_nothing_else() -> None:
+    changes = {"epochs": 9, "continual": {"replay_share": 0.1}}
+    asked = RetrainSettings.model_validate({"recipe": "continual", "training": changes})
+    recipe = RECIPES["continual"]
+    kept = recipe.continual.model_copy(update={"replay_share": 0.1})
+    expected = recipe.model_copy(update={"epochs": 9.0, "continual": kept})
+    assert asked.training_for(LabelKind.CLASSES) == expected
+    again = RetrainSettings.model_validate_json(asked.model_dump_json())  # as a flow's parameters travel
+    assert again.training_for(LabelKind.CLASSES) == expected
+    assert asked.model_dump()["training"] == {"epochs": 9.0, "continual": {"replay_share": 0.1}}
+
+
+def test_a_field_set_to_its_default_changes_the_recipe() -> None:
+    asked = RetrainSettings.model_validate({"recipe": "few_per_class", "training": {"freeze": "nothing"}})
+    assert asked.training_for(LabelKind.CLASSES).freeze == TrainingSettings().freeze
 
 
 def test_guards_are_measured_beside_what_decides(tmp_path: Path) -> None:

@@ -3,24 +3,19 @@
 import itertools
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
-from sbert.errors import DivergedError, SettingsError, TooFewLabelsError, TrainingError
+from sbert.errors import SettingsError, TooFewLabelsError, TrainingError
 from sbert.labels import LabelKind, LabelSet
 from sbert.training import (
-    AdapterKind,
-    AdapterSettings,
     ContinualSettings,
     NegativesSettings,
     Objective,
@@ -31,27 +26,10 @@ from sbert.training import (
     train_encoder,
 )
 from sbert.training.classifier import SentenceClassifier
+from sbert.training.data import with_class_names
 from sbert.training.dev import default_dev_metric
-from sbert.training.losses import CosentLoss
-from tests.sbert.training.toy import toy_labels
+from tests.sbert.training.toy import FAST, TEXTS, toy_labels, weights
 from tests.tiny_models import save_tiny
-
-FAST: dict[str, Any] = {"batch_size": 16, "learning_rate": 2e-3, "bf16": False}
-TEXTS = ["how do i reset my password", "the cat sat on mat", "a train to hamburg is late"]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def pairs() -> LabelSet:
-    return toy_labels(LabelKind.SCORED_PAIRS)
-
-
-def weights(folder: str | Path) -> dict[str, torch.Tensor]:
-    return load_file(Path(folder, "model.safetensors"))
 
 
 def test_training_improves_the_dev_metric_and_says_how(base: str, pairs: LabelSet, tmp_path: Path) -> None:
@@ -180,136 +158,6 @@ def test_same_seed_same_weights_other_seed_others(base: str, tmp_path: Path) -> 
     assert not all(torch.equal(found[0][name], found[2][name]) for name in found[0])
 
 
-def test_early_stopping_keeps_the_best_checkpoint(base: str, pairs: LabelSet, tmp_path: Path) -> None:
-    scores = iter([0.1, 0.5, 0.9, 0.3, 0.2, 0.8, 0.8, 0.8])
-    seen: list[dict[str, torch.Tensor]] = []
-
-    def metric(encoder: SentenceEncoder) -> float:
-        seen.append({name: each.clone() for name, each in encoder.transformer.state_dict().items()})
-        return next(scores)
-
-    settings = TrainingSettings(epochs=7, early_stopping_patience=2, **FAST)
-    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=metric)
-    per_epoch = pairs.train.height // 16
-    assert result.stop_reason is StopReason.EARLY_STOPPING
-    assert (result.dev_before, result.dev_best) == (0.1, 0.9)
-    assert (result.best_step, result.num_steps) == (2 * per_epoch, 4 * per_epoch)
-    saved = weights(result.folder)
-    best = seen[2]  # after the evaluation of the base, and of the first epoch
-    assert all(torch.equal(saved[name], best[name]) for name in saved)
-
-
-def test_no_improvement_gives_the_base_back(base: str, pairs: LabelSet, tmp_path: Path) -> None:
-    settings = TrainingSettings(epochs=2, **FAST)
-    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: 0.5)
-    assert not result.improved
-    assert result.dev_best == result.dev_before == 0.5
-    saved, before = weights(result.folder), weights(base)
-    assert all(torch.equal(saved[name], before[name]) for name in before)
-
-
-class _BreaksAt:
-    """A loss that is not a number from some batch on."""
-
-    def __init__(self, first: int) -> None:
-        self.left = first
-
-    def __call__(self, vectors: list[torch.Tensor], scores: torch.Tensor) -> torch.Tensor:
-        self.left -= 1
-        value = (vectors[0] * vectors[1]).sum(1) - scores
-        return (value * value).mean() * (math.nan if self.left < 0 else 1.0)
-
-
-def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(
-    base: str, pairs: LabelSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    per_epoch = pairs.train.height // 16
-    breaks = _BreaksAt(per_epoch + 2)
-    monkeypatch.setattr(CosentLoss, "forward", breaks)
-    scores = iter([0.1, 0.6])
-    settings = TrainingSettings(epochs=5, **FAST)
-    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
-    assert result.stop_reason is StopReason.NAN_LOSS
-    assert (result.best_step, result.dev_best) == (per_epoch, 0.6)
-    assert all(torch.isfinite(each).all() for each in weights(result.folder).values())
-
-
-def test_nan_loss_before_anything_was_better_is_an_error(
-    base: str, pairs: LabelSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(CosentLoss, "forward", lambda *_: torch.tensor(math.nan, requires_grad=True))
-    with pytest.raises(DivergedError, match=r"not a number after step 0.*learning_rate \(0.002\)"):
-        train_encoder(base, pairs, TrainingSettings(epochs=1, **FAST), tmp_path)
-
-
-@pytest.mark.parametrize("kind", [AdapterKind.LORA, AdapterKind.ADALORA])
-def test_adapters_train_few_weights_and_are_merged(
-    kind: AdapterKind, base: str, pairs: LabelSet, tmp_path: Path
-) -> None:
-    seen: list[np.ndarray] = []
-
-    def metric(encoder: SentenceEncoder) -> float:
-        seen.append(encoder.encode(TEXTS))
-        return float(len(seen))
-
-    settings = TrainingSettings(
-        epochs=2, adapter=AdapterSettings(kind=kind, rank=2, alpha=8), **{**FAST, "learning_rate": 2e-2}
-    )
-    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=metric)
-    assert result.num_trainable < 0.25 * result.num_parameters
-    saved, before = weights(result.folder), weights(base)
-    assert saved.keys() == before.keys()
-    changed = {name for name in saved if not torch.equal(saved[name], before[name])}
-    assert changed
-    assert all(name.endswith(".weight") and "embeddings" not in name and "LayerNorm" not in name for name in changed)
-    merged = SentenceEncoder.from_pretrained(result.folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
-    np.testing.assert_allclose(merged.encode(TEXTS), seen[-1], atol=1e-4)
-    assert not np.allclose(seen[-1], seen[0], atol=1e-2)
-
-
-def test_prompt_tuning_becomes_words_of_the_vocabulary(base: str, pairs: LabelSet, tmp_path: Path) -> None:
-    adapter = AdapterSettings(kind=AdapterKind.PROMPT, num_virtual_tokens=4)
-    scores = iter([0.1, 0.9])
-    settings = TrainingSettings(epochs=1, adapter=adapter, **{**FAST, "learning_rate": 0.1})
-    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
-    assert result.num_trainable == 4 * 32
-    saved, before = weights(result.folder), weights(base)
-    words = "embeddings.word_embeddings.weight"
-    num_words = len(before[words])
-    assert len(saved[words]) == num_words + 4
-    assert torch.equal(saved[words][:num_words], before[words])
-    assert all(torch.equal(saved[name], before[name]) for name in before if name != words)
-    encoder = SentenceEncoder.from_pretrained(result.folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
-    ids = encoder.tokenize(["the cat"]).input_ids.tolist()
-    assert ids[1:5] == [num_words, num_words + 1, num_words + 2, num_words + 3]
-    theirs = SentenceTransformer(result.folder, device="cpu").encode(TEXTS)
-    np.testing.assert_allclose(encoder.encode(TEXTS), theirs, atol=1e-5)
-    assert not np.allclose(theirs, SentenceTransformer(base, device="cpu").encode(TEXTS), atol=1e-2)
-    with pytest.raises(TrainingError, match="prompt-tuned before"):
-        train_encoder(result.folder, pairs, settings, tmp_path / "again")
-
-
-def test_prefix_tuning_is_refused(base: str, pairs: LabelSet, tmp_path: Path) -> None:
-    settings = TrainingSettings(adapter=AdapterSettings(kind=AdapterKind.PREFIX), **FAST)
-    with pytest.raises(TrainingError, match="no weight of the encoder can hold"):
-        train_encoder(base, pairs, settings, tmp_path)
-
-
-def test_frozen_layers_stay_as_they_are(base: str, pairs: LabelSet, tmp_path: Path) -> None:
-    settings = TrainingSettings(max_steps=2, freeze="layers", freeze_layers=1, early_stopping_patience=None, **FAST)
-    scores = iter([0.1, 0.9])
-    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
-    saved, before = weights(result.folder), weights(base)
-    changed = {name for name in saved if not torch.equal(saved[name], before[name])}
-    assert changed
-    assert all(name.startswith("encoder.layer.1.") for name in changed)
-
-
-def test_more_frozen_layers_than_there_are(base: str, pairs: LabelSet, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="freeze_layers is 5, the transformer has 2 layers"):
-        train_encoder(base, pairs, TrainingSettings(freeze="layers", freeze_layers=5), tmp_path)
-
-
 def test_weight_averaging_lies_between_base_and_trained(base: str, pairs: LabelSet, tmp_path: Path) -> None:
     folders = []
     for weight in (1.0, 0.25):
@@ -341,74 +189,14 @@ def test_wrong_combinations_are_refused(
         train_encoder(base, pairs, TrainingSettings(), tmp_path, known_objects=frozenset({""}))
 
 
-SCRIPT = """
-import os, signal, sys
-from sbert.labels import LabelKind
-from sbert.training import TrainingSettings, train_encoder
-from tests.sbert.training.toy import toy_labels
-
-base, out, checkpoints, die_at = sys.argv[1:5]
-def progress(told):
-    if told.step == int(die_at):
-        os.kill(os.getpid(), signal.SIGKILL)
-settings = TrainingSettings(epochs=3, batch_size=16, learning_rate=2e-3, bf16=False, evaluations_per_epoch=2,
-                            dropout=float(sys.argv[7]), early_stopping_patience=None, objective=sys.argv[5])
-result = train_encoder(base, toy_labels(LabelKind(sys.argv[6]), dev_share=0.0), settings, out, checkpoints_uri=checkpoints or None,
-                       on_progress=progress)
-if int(os.environ.get("RANK", "0")) == 0:
-    import json
-    losses = [[point.step, point.values["loss"]] for point in result.history if "loss" in point.values]
-    print(json.dumps({"folder": result.folder, "steps": result.num_steps, "tokens": result.num_tokens, "losses": losses}))
-"""
-
-
-def run_script(folder: Path, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script)]
-    if processes > 1:
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", str(script)
-        ]  # fmt: skip
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path.cwd()),
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    return subprocess.run(
-        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=240, check=False
+def test_names_of_classes_are_texts_of_them(base: str, tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        {"text": ["where is it", "card arrival", "no pin"], "label": ["card_arrival", "card_arrival", "forgot_pin"]}
     )
-
-
-@pytest.mark.s3
-def test_killed_and_resumed_is_bit_equal_to_unkilled(base: str, s3_bucket: str, tmp_path: Path) -> None:
-    """SIGKILL in the middle of an epoch; the resumed run works in another folder and only has the object store."""
-    whole = run_script(tmp_path, base, str(tmp_path / "whole"), "", "-1", "cosent", "scored_pairs", "0.1")
-    assert whole.returncode == 0, whole.stderr[-2000:]
-    uri = f"{s3_bucket}/checkpoints"
-    killed = run_script(tmp_path, base, str(tmp_path / "killed"), uri, "9", "cosent", "scored_pairs", "0.1")
-    assert killed.returncode == -9
-    resumed = run_script(tmp_path, base, str(tmp_path / "resumed"), uri, "-1", "cosent", "scored_pairs", "0.1")
-    assert resumed.returncode == 0, resumed.stderr[-2000:]
-    expected, found = json.loads(whole.stdout), json.loads(resumed.stdout)
-    assert found["losses"] == expected["losses"]
-    assert found["tokens"] < expected["tokens"]  # it did not begin again
-    first, second = weights(expected["folder"]), weights(found["folder"])
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_two_processes_have_the_loss_curve_of_one(base: str, tmp_path: Path) -> None:
-    """In-batch negatives come from both processes, so the loss is that of the whole batch; without dropout no chance."""
-    one = run_script(tmp_path, base, str(tmp_path / "one"), "", "-1", "ranking", "pairs", "0.0")
-    two = run_script(tmp_path, base, str(tmp_path / "two"), "", "-1", "ranking", "pairs", "0.0", processes=2)
-    assert one.returncode == 0, one.stderr[-2000:]
-    assert two.returncode == 0, two.stderr[-2000:]
-    expected, found = json.loads(one.stdout), json.loads(two.stdout.strip().splitlines()[-1])
-    assert len(found["losses"]) == len(expected["losses"]) > 10
-    np.testing.assert_allclose(found["losses"], expected["losses"], rtol=1e-3, atol=1e-4)
-    one_vectors, two_vectors = (
-        SentenceEncoder.from_pretrained(each["folder"], device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(TEXTS)
-        for each in (expected, found)
-    )
-    np.testing.assert_allclose(one_vectors, two_vectors, atol=2e-3)
+    found = with_class_names(rows, LabelKind.CLASSES)
+    assert found.rows() == [*rows.rows(), ("forgot pin", "forgot_pin")]  # the other name is a text already
+    assert with_class_names(rows, LabelKind.TEXTS) is rows
+    labels = toy_labels(LabelKind.CLASSES, 60, dev_share=0.0)
+    settings = TrainingSettings(class_names=True, epochs=1, **{**FAST, "batch_size": labels.train.height + 10})
+    result = train_encoder(base, labels, settings, tmp_path)
+    assert result.num_steps == 1  # the names fill the batch

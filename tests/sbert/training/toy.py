@@ -1,12 +1,19 @@
 """Small labels of every kind, made from a few words that the tiny tokenizer knows."""
 
 import random
+from pathlib import Path
+from typing import Any
 
 import polars as pl
+import torch
+from safetensors.torch import load_file
 
 from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
 from tests.tiny_models import WORDS
 
+FAST: dict[str, Any] = {"batch_size": 16, "learning_rate": 2e-3, "bf16": False}
+"""Settings of a training on a tiny encoder."""
+TEXTS = ["how do i reset my password", "the cat sat on mat", "a train to hamburg is late"]
 TOPICS = [WORDS[number : number + 6] for number in range(0, 60, 6)]
 
 
@@ -43,3 +50,7 @@ def toy_rows(kind: LabelKind, num_rows: int = 120, seed: int = 0) -> pl.DataFram
 def toy_labels(kind: LabelKind, num_rows: int = 120, *, dev_share: float = 0.2, seed: int = 0) -> LabelSet:
     settings = LabelSettings(dev_share=dev_share, test_share=0.1, near_duplicate_similarity=1.0)
     return make_label_set(toy_rows(kind, num_rows, seed), kind, settings)
+
+
+def weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    return load_file(Path(folder, "model.safetensors"))

@@ -1,0 +1,84 @@
+"""Sets that are measured on share no rows with what is trained on, or it is said, or refused."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sbert.errors import LeakageError
+from sbert.labels import LabelKind, LabelSettings, find_overlap, load_labels
+from sbert.retrain import LabelledSet, RetrainJob, RetrainSettings
+from sbert.retrain.prepare import prepare
+from sbert.retrain.rows import check_leakage, evaluation_sets
+from tests.sbert.training.toy import toy_rows
+from tests.tiny_models import save_tiny
+
+LOOSE = LabelSettings(near_duplicate_similarity=1.0, test_share=0.3, dev_share=0.3)
+WHOLE = LabelSettings(near_duplicate_similarity=1.0, max_leakage=0.1)
+PAIRS = pl.DataFrame(
+    {
+        "sentence1": ["How do I reset my password?", "a train to hamburg is late", "the cat sat on the mat"],
+        "sentence2": ["i cannot remember my password", "the train is delayed", "a cat is sitting"],
+        "score": [0.9, 0.8, 0.7],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("held", "num_leaking"),
+    [
+        ([("i cannot remember my password", "how do I reset my password")], 1),  # the other way round, other signs
+        ([("the cat sat on the mat!", "a cat is sitting on a mat")], 0),  # one text alone is another pair
+        ([("a train to hamburg is late", "the train is delayed"), ("one", "two")], 1),
+    ],
+)
+def test_a_pair_is_shared_when_both_texts_are(held: list[tuple[str, str]], num_leaking: int) -> None:
+    rows = pl.DataFrame([(*pair, 0.5) for pair in held], schema=PAIRS.columns, orient="row")
+    found = find_overlap("sts", rows, LabelKind.SCORED_PAIRS, PAIRS, LabelKind.SCORED_PAIRS, 0.85)
+    assert (found.num_rows, found.num_leaking) == ({"sts": len(held)}, {"sts": num_leaking})
+    assert len(found.examples) == num_leaking
+
+
+def test_of_another_kind_a_row_is_shared_when_its_texts_are() -> None:
+    rows = pl.DataFrame({"text": ["the train is delayed", "no such text"], "label": ["a", "b"]})
+    found = find_overlap("topics", rows, LabelKind.CLASSES, PAIRS, LabelKind.SCORED_PAIRS, 0.85)
+    assert found.share == 0.5
+    assert found.examples == (("the train is delayed", "the train is delayed"),)
+
+
+def guarded(folder: Path, num_shared: int, kind: LabelKind = LabelKind.SCORED_PAIRS) -> RetrainJob:
+    """Labels, and a guard of 100 test rows of which so many are train rows."""
+    uri = str(folder / "labels.jsonl")
+    toy_rows(kind, 200).write_ndjson(uri)
+    train = load_labels(uri, LOOSE).train
+    names = [name for name in ("sentence1", "sentence2", "score", "text") if name in train.columns]
+    strange = toy_rows(kind, 100 - num_shared, seed=5)
+    test = pl.concat([train.select(names).head(num_shared), strange.select(names).cast(train.select(names).schema)])
+    if kind is LabelKind.TEXTS:
+        test = test.with_columns(pl.Series("label", [str(number % 2) for number in range(100)]))
+    (folder / "guard").mkdir()
+    test.write_ndjson(folder / "guard/test.jsonl")
+    few = toy_rows(LabelKind.CLASSES if kind is LabelKind.TEXTS else kind, 30, seed=6)
+    few.write_ndjson(folder / "guard/train.jsonl")
+    guard = LabelledSet(name="old", uri=str(folder / "guard"), labels=WHOLE)
+    held_out = guard.model_copy(update={"name": "sts"}) if kind is LabelKind.TEXTS else None
+    settings = RetrainSettings(labels=LOOSE, guards=(guard,), held_out=held_out)
+    return RetrainJob(labels_uri=uri, models_uri=str(folder / "models"), base=save_tiny(folder), settings=settings)
+
+
+def test_a_guard_that_is_trained_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LeakageError, match=r"old: 11 of 100 rows \(11\.0%\) are also among the train rows .* 10\.0%"):
+        prepare(guarded(tmp_path, 11), "run")
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_little_of_it_is_reported(tmp_path: Path) -> None:
+    [record] = prepare(guarded(tmp_path, 10), "run").labels.leakage
+    assert (record.name, record.num_leaking, record.num_rows) == ("old", 10, 100)
+
+
+def test_plain_texts_give_no_label_away(tmp_path: Path) -> None:
+    job = guarded(tmp_path, 50, LabelKind.TEXTS)
+    labels = load_labels(job.labels_uri, LOOSE)
+    shares = [report.share for report in check_leakage(job, labels, evaluation_sets(job, labels))]
+    assert shares == [0.5, 0.5]  # the held-out set and the guard

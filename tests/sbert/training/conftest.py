@@ -1,0 +1,17 @@
+"""What every test of training begins with."""
+
+import pytest
+
+from sbert.labels import LabelKind, LabelSet
+from tests.sbert.training.toy import toy_labels
+from tests.tiny_models import save_tiny
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def pairs() -> LabelSet:
+    return toy_labels(LabelKind.SCORED_PAIRS)
