@@ -1,9 +1,10 @@
 """Peak memory of a refresh as the corpus grows: the goal is at most 15 % more for ten times the rows.
 
-    python -m tests.benchmarks.memory --rows 100000 1000000 --rounds 1
+    python -m tests.benchmarks.memory --rows 100000 1000000 --rounds 1 [--tiny]
 
-Each refresh is a process of its own with a tiny encoder; the figure is its largest resident set (ru_maxrss), measured by the
-process itself at its end. Prefect's server runs in another process and is not counted.
+Each refresh is a process of its own with the packaged encoder (``--tiny``: one that costs next to nothing); the figure is its
+largest resident set (ru_maxrss), measured by the process itself at its end. Prefect's server runs in another process and is
+not counted.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from sbert.pretrained import DEFAULT_MODEL
 from tests.benchmarks.harness import alternate, made_up_texts, print_table, tiny_model
 
 CHILD = "--child"
@@ -63,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--tiny", action="store_true", help="an encoder that costs next to nothing")
     asked = parser.parse_args()
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
@@ -70,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name, prefect_test_harness(server_startup_timeout=90):
         os.environ["PREFECT_API_URL"] = str(PREFECT_API_URL.value())
         folder = Path(name)
-        model = tiny_model(folder / "model")
+        model = tiny_model(folder / "model") if asked.tiny else DEFAULT_MODEL
         raws = {rows: write_corpus(folder / f"raw-{rows}", rows) for rows in asked.rows}
         tables = iter(range(10**6))
         cases = {
