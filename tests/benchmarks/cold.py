@@ -1,0 +1,78 @@
+"""What a first run costs: `sbert refresh` of short texts against `SentenceTransformer.encode`, each a new process.
+
+    python -m tests.benchmarks.cold [--rows 5000] [--rounds 3]
+
+Counted is everything from starting Python: imports, Prefect's own server, loading the model, compiling the kernels (their cache
+is emptied before each run), reading, encoding and, for ours, writing and committing. sentence-transformers reads the same file
+and keeps its vectors in memory.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sbert.pretrained import DEFAULT_MODEL, locate_model
+from tests.benchmarks.harness import alternate, made_up_texts, print_table
+
+PEER = """
+import json, sys
+from sentence_transformers import SentenceTransformer
+texts = [json.loads(line)["text"] for line in open(sys.argv[1], encoding="utf-8")]
+assert SentenceTransformer(sys.argv[2], device="cpu").encode(texts).shape[0] == len(texts)
+"""
+
+
+def seconds_of(command: list[str], folder: Path) -> float:
+    """Run a command to its end with empty caches of ours, and give its seconds."""
+    with tempfile.TemporaryDirectory(dir=folder) as empty:
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "XDG_CACHE_HOME": f"{empty}/cache",
+            "PREFECT_HOME": f"{empty}/prefect",
+        }
+        environment.pop("PREFECT_API_URL", None)
+        began = time.perf_counter()
+        subprocess.run(
+            command, env=environment, check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=5_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name:
+        folder = Path(name)
+        texts = made_up_texts(asked.rows, words=2)
+        raw = folder / "raw.jsonl"
+        raw.write_text("".join(json.dumps({"id": str(at), "text": text}) + "\n" for at, text in enumerate(texts)))
+        sbert = str(Path(sys.executable).with_name("sbert"))
+        tables = iter(range(10**6))
+        medians = alternate(
+            {
+                "sbert refresh": lambda: seconds_of([sbert, "refresh", str(raw), f"table-{next(tables)}"], folder),
+                "sentence-transformers, float32": lambda: seconds_of(
+                    [sys.executable, "-c", PEER, str(raw), str(locate_model(DEFAULT_MODEL))], folder
+                ),
+            },
+            asked.rounds,
+        )
+    ours = medians["sbert refresh"]
+    print_table(
+        f"{asked.rows:,} short texts from a cold start, median of {asked.rounds}",
+        ("", "seconds", "of ours"),
+        [(way, seconds, f"{seconds / ours:.2f}") for way, seconds in medians.items()],
+    )
+
+
+if __name__ == "__main__":
+    main()
