@@ -186,6 +186,7 @@ class SplitBuilder:
         """
         self._index_table()
         broken: dict[str, str] = {}
+        encoded_before = RowCounts()
         num_sampled = rows_to_sample(self.context.encoder, planned.fingerprint, self.context.num_splits)
         sample = VectorSample(num_sampled, self.encoder.dim)
         current: PlannedSplit | None = planned
@@ -199,8 +200,10 @@ class SplitBuilder:
                 for uri, detail in stream.broken.items():
                     log.warning("%s: left out, the table keeps its earlier rows: %s", uri, detail)
                 broken |= stream.broken
+                encoded_before = RowCounts.total([encoded_before, stream.encoded])
                 current = without_objects(current, set(broken), self.context.rows_fingerprint)
                 continue
+            counts = RowCounts.total([counts, encoded_before])
             record = self._record(current, shards, counts, stream.calibration, has_sample=num_sampled > 0)
             write_sample(self.context.table_uri, current.fingerprint, sample)
             write_record(self.context.table_uri, record)

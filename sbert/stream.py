@@ -108,6 +108,11 @@ class SplitStream:
         self._num_texts_encoded = 0
         self._num_tokens_encoded = 0
 
+    @property
+    def encoded(self) -> RowCounts:
+        """What went through the encoder so far, also when the split is then built without some object."""
+        return RowCounts(num_texts_encoded=self._num_texts_encoded, num_tokens_encoded=self._num_tokens_encoded)
+
     def run(self) -> tuple[list[ShardRecord], RowCounts]:
         """Write the split's shards and rejected rows; give the shards and what became of the rows.
 
@@ -120,13 +125,7 @@ class SplitStream:
             written = self._pass()
             if written is not None:
                 shards, counts = written
-                counts = counts.model_copy(
-                    update={
-                        "num_texts_encoded": self._num_texts_encoded,
-                        "num_tokens_encoded": self._num_tokens_encoded,
-                    }
-                )
-                return shards, counts.check(self._planned.split.name)
+                return shards, RowCounts.total([counts, self.encoded]).check(self._planned.split.name)
 
     def _pass(self) -> tuple[list[ShardRecord], RowCounts] | None:
         """Stream the split through once; None when rows turned out to be superseded, and it must be done again."""
