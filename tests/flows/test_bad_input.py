@@ -1,7 +1,9 @@
 """Input as it should not be: each time a clear error or a counted reject, and nothing else is lost."""
 
 import csv
+import gzip
 import io
+import json
 from pathlib import Path
 
 import polars as pl
@@ -167,3 +169,14 @@ def test_columns_kept_may_change_but_not_repeat(tmp_path: Path, model: str) -> N
     assert set(read(tmp_path / "table")["kind"]) == {"even", "odd"}
     with pytest.raises(ValueError, match="keep_columns names a column twice"):
         RefreshSettings().with_source(keep_columns=["kind", "kind"])
+
+
+def test_texts_count_as_encoded_when_their_pack_is_built_again_without_a_broken_object(
+    tmp_path: Path, model: str
+) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    (tmp_path / "raw/b.jsonl.gz").write_bytes(gzip.compress(json.dumps(rows(10, 1)[0]).encode() + b"\n")[:-9])
+    report = incomplete(tmp_path / "raw", tmp_path / "table", model=model)
+    assert (report.num_rows_encoded, report.num_rows) == (10, 10)
+    assert report.num_texts_encoded >= 10
+    assert report.num_tokens_encoded >= 30
