@@ -19,6 +19,19 @@ import fsspec
 import pytest
 
 from tests.services import S3Server, s3_server, weed_binary
+from tests.tiny_models import save_tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny encoder's folder."""
+    return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny encoder with other weights."""
+    return save_tiny(tmp_path_factory.mktemp("other"), seed=1)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """Small corpora and tables, made by the library alone: no Prefect run for what needs none."""
 
+import contextlib
 import json
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from sbert.build import SplitBuilder, build_context
 from sbert.counts import RowCounts
@@ -69,3 +72,19 @@ def update(raw: object, table: object, **options: object) -> tuple[Plan, Changes
     counts = RowCounts.total(record.counts for record in changes.add if record.run_id == run_id)
     version = publish(plan, changes, job.settings, counts, {"run_id": run_id})
     return plan, changes, version, counts
+
+
+@contextlib.contextmanager
+def killed_after(monkeypatch: pytest.MonkeyPatch, num_splits: int) -> Iterator[None]:
+    """Interrupt whoever builds more than so many splits."""
+    real, built = SplitBuilder.build, []
+
+    def build(self: SplitBuilder, *args: object) -> object:
+        if len(built) == num_splits:
+            raise KeyboardInterrupt
+        built.append(args)
+        return real(self, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SplitBuilder, "build", build)
+        yield

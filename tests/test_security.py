@@ -25,7 +25,6 @@ from sbert.storage import normalize_uri
 from sbert.table import Table
 from tests.services import S3Server
 from tests.tables import texts
-from tests.tiny_models import save_tiny
 
 REPOSITORY = Path(__file__).parents[1]
 NUM_PLANTED = 500
@@ -47,11 +46,6 @@ def hostile_texts(number: int) -> list[str]:
     while len(known) < number:
         known.append("".join(chr(generator.choice([*range(1, 128), *range(0x80, 0x800)])) for _ in range(60)))
     return known
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.parametrize("uri", ["s3://AKIAPLANTED:planted-secret@bucket/raw", "https://user:planted-secret@host/x"])

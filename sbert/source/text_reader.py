@@ -24,7 +24,9 @@ def read_text(
     """
     if kept_schema or source.id_column is not None:
         wanted = [*([source.id_column] if source.id_column else []), *kept_schema]
-        detail = f"plain text has no columns, asked for were {', '.join(wanted)}: ask for none, or for a folder without it"
+        detail = (
+            f"plain text has no columns, asked for were {', '.join(wanted)}: ask for none, or for a folder without it"
+        )
         raise BrokenObjectError(span.object.uri, detail)
     chunks = _whole(span, read) if source.text_documents == "file" else read_lines(span, read)
     for chunk in chunks:

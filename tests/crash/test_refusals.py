@@ -20,17 +20,11 @@ from tests.crash.points import Strike, watched
 from tests.crash.test_faults import use
 from tests.refreshing import refresh
 from tests.services import S3Server
-from tests.tiny_models import save_tiny
 
 REFUSALS = {
     "the disk is full": OSError(errno.ENOSPC, "No space left on device"),
     "access denied": PermissionError(errno.EACCES, "Permission denied"),
 }
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def raising(error: OSError) -> Callable[[], None]:

@@ -14,7 +14,6 @@ import pytest
 from sbert.table import Table
 from tests.deployments.stack import Stack, stack, until
 from tests.tables import rows, write
-from tests.tiny_models import save_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
@@ -25,11 +24,6 @@ NAMES = {"nightly-refresh", "watch-labels", "retrain-on-labels", "reembed-on-pro
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with stack(tmp_path_factory.mktemp("served")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def test_the_address_is_said_and_listens_on_loopback_only(served: Stack) -> None:

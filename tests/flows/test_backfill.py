@@ -10,12 +10,6 @@ from flows.cli import app
 from flows.refresh import refresh_embeddings
 from sbert.table import Table
 from tests.tables import read, rows, write
-from tests.tiny_models import save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.parametrize("flow", [refresh_embeddings, backfill_embeddings])

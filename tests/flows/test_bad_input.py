@@ -15,15 +15,9 @@ from sbert.errors import (
 from sbert.job import RefreshSettings
 from tests.flows.refreshes import ids_of, incomplete, refresh, rejects_of
 from tests.tables import Rows, objects_apart, read, rows, write
-from tests.tiny_models import save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 LONG_BYTES = 5_000_000
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def write_as(path: Path, lines: Rows) -> Path:

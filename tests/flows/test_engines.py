@@ -20,15 +20,9 @@ from sbert.job import RefreshSettings
 from sbert.report import RefreshReport
 from sbert.table import Table
 from tests.tables import read, rows, write
-from tests.tiny_models import save_tiny
 
 NUM_OBJECTS, ROWS_PER_OBJECT = 12, 10
 EVERY_OBJECT = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}})
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

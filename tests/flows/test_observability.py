@@ -15,14 +15,8 @@ from flows.refresh import refresh_embeddings
 from sbert.errors import MissingError
 from sbert.metrics import read_runs
 from tests.tables import rows, write
-from tests.tiny_models import save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def run_of(run_id: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -15,14 +15,8 @@ from tests.flows.refreshes import refresh
 from tests.flows.test_places import NAMES
 from tests.services import S3Server
 from tests.tables import objects_apart, read, rows, texts, write
-from tests.tiny_models import save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.s3

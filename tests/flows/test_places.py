@@ -40,11 +40,6 @@ NAMES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
-
-
 def test_names_of_every_kind(tmp_path: Path, model: str) -> None:
     for number, name in enumerate(NAMES):
         write(tmp_path / f"raw/{name}.jsonl", rows(number, 1))

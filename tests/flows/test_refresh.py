@@ -29,16 +29,6 @@ from tests.tiny_models import WORDS, save_tiny
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("other"), seed=1)
-
-
 def test_first_run_then_nothing_to_do(tmp_path: Path, model: str) -> None:
     for number in range(3):
         write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))

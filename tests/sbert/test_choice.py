@@ -21,11 +21,6 @@ from tests.tiny_models import save_tiny
 MODES = pytest.mark.parametrize("settings", [RefreshSettings(), objects_apart()], ids=["packed", "apart"])
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     for number in range(4):

@@ -19,14 +19,8 @@ from sbert.table import SplitRows, Table, TableShard
 from sbert.verify import verify_table
 from tests.sbert.test_shards import rows_of
 from tests.tables import objects_apart, read, rows, texts, update, write
-from tests.tiny_models import save_tiny
 
 APART = objects_apart().allowing_drops(True)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

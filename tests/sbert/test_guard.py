@@ -13,11 +13,6 @@ from tests.tables import objects_apart, read, rows, update, write
 from tests.tiny_models import save_tiny
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
-
-
 def corpus(folder: Path, count: int, num_rows: int = 4) -> None:
     for number in range(count):
         write(folder / f"{number}.jsonl", rows(number * num_rows, num_rows))

@@ -8,7 +8,6 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from sbert.build import SplitBuilder
 from sbert.changes import write_changes
 from sbert.compact import compact_table
 from sbert.encoder import SentenceEncoder
@@ -29,18 +28,8 @@ from sbert.storage import list_names
 from sbert.table import Table
 from sbert.vacuum import vacuum_table
 from sbert.verify import verify_table
-from tests.tables import objects_apart, read, rows, texts, update, write
-from tests.tiny_models import HIDDEN, save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("other"), seed=1)
+from tests.tables import killed_after, objects_apart, read, rows, texts, update, write
+from tests.tiny_models import HIDDEN
 
 
 def stored_as(**encoding: object) -> RefreshSettings:
@@ -234,18 +223,8 @@ def test_the_sample_survives_a_kill_and_a_second_pass(
     for number in range(2):
         write(tmp_path / f"raw/{number}.jsonl", [*rows(number * 30, 30), *rows(number * 30, 1)])  # one id twice
     raw, table, chosen = tmp_path / "raw", str(tmp_path / "table"), stored_as(precision="int8", min_recall=0.5)
-    real, built = SplitBuilder.build, []
-
-    def killed_after_one(self: SplitBuilder, *args: object) -> object:
-        if built:
-            raise KeyboardInterrupt
-        built.append(args)
-        return real(self, *args)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SplitBuilder, "build", killed_after_one)
-        with pytest.raises(KeyboardInterrupt):
-            update(raw, table, model=model, settings=chosen)
+    with killed_after(monkeypatch, 1), pytest.raises(KeyboardInterrupt):
+        update(raw, table, model=model, settings=chosen)
     plan, *_ = update(raw, table, model=model, settings=chosen)
     assert (len(plan.resume), len(plan.build)) == (1, 1)
     found = newest_reduction(Table.open(table))

@@ -18,11 +18,6 @@ from tests.tables import objects_apart, read, rows, texts, update, write
 from tests.tiny_models import save_tiny
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
 def table(tmp_path: Path, model: str) -> str:
     """Two versions: in the second one object is changed, one new, one kept."""

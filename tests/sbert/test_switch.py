@@ -6,7 +6,7 @@ import pytest
 
 from sbert.table import Table
 from sbert.verify import verify_table
-from tests.tables import objects_apart, read, rows, update, write
+from tests.tables import killed_after, objects_apart, read, rows, update, write
 from tests.tiny_models import save_tiny
 
 
@@ -21,20 +21,8 @@ def test_an_interrupted_switch_goes_on_and_readers_never_see_two_encoders(
     before = read(table)
     reader = Table.open(table).scan()
 
-    from sbert.build import SplitBuilder
-
-    real, built = SplitBuilder.build, []
-
-    def killed_after_two(self: SplitBuilder, *args: object) -> object:
-        if len(built) == 2:
-            raise KeyboardInterrupt
-        built.append(args)
-        return real(self, *args)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SplitBuilder, "build", killed_after_two)
-        with pytest.raises(KeyboardInterrupt):
-            update(raw, table, model=other, settings=settings)
+    with killed_after(monkeypatch, 2), pytest.raises(KeyboardInterrupt):
+        update(raw, table, model=other, settings=settings)
     assert (Table.open(table).version, Table.open(table).encoder.model) == (0, model)
     assert read(table).equals(before)
     assert update(raw, table, settings=settings)[0].is_empty  # the nightly run in between keeps the old encoder

@@ -18,15 +18,9 @@ from sbert.vacuum import vacuum_table
 from sbert.verify import verify_table
 from tests.services import S3Server
 from tests.tables import objects_apart, read, rows, update, write
-from tests.tiny_models import save_tiny
 
 APART = objects_apart().allowing_drops(True)
 DAY = 24 * 3600
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

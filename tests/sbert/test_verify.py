@@ -16,12 +16,7 @@ from sbert.shards import embedding_column
 from sbert.table import Table
 from sbert.verify import verify_table
 from tests.tables import objects_apart, rows, update, write
-from tests.tiny_models import HIDDEN, save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
+from tests.tiny_models import HIDDEN
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from sbert.suggest.criteria import density, k_center, margin_uncertainty, neares
 from sbert.suggest.suggest import write_suggestions
 from sbert.table import Table
 from tests.sbert.training.toy import toy_labels, toy_rows
-from tests.tiny_models import save_tiny
 
 
 def test_nearest_and_density_by_hand() -> None:
@@ -47,11 +46,6 @@ def test_k_center_spreads_and_knows_what_is_labelled() -> None:
     assert {(0, 0, 0, 1, 1, 2)[at] for at in chosen} == {0, 1, 2}
     labelled = k_center(vectors, 2, 0, np.array([[0.0, 1.0, 0.0]], dtype=np.float32))
     assert (0, 0, 0, 1, 1, 2)[labelled[1]] == 2  # the second direction is covered
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
