@@ -2,7 +2,10 @@
 
 import ctypes
 import logging
+import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +14,12 @@ import transformers
 from torch import nn
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.engine import compiled
 from sbert.engine.compiled import NATIVE_VARIABLE, load_kernels
 from sbert.engine.native import NativeRunner, lay_out, why_not_native
 from sbert.engine.packing import lay_end_to_end
 from sbert.engine.weights import read_weights
+from sbert.hardware import has_amx
 from sbert.pooling import Pooling, PoolingMode
 from tests.tiny_models import tiny_encoder, tiny_tokenizer
 
@@ -34,8 +39,28 @@ SIZES = [(32, 1, 64, 2), (128, 4, 544, 2), (384, 12, 1536, 1), (128, 2, 256, 2),
 def library() -> ctypes.CDLL:
     kernels = load_kernels()
     if kernels.library is None:
+        if has_amx() and knows_amx() and os.environ.get(NATIVE_VARIABLE) != "0":
+            pytest.fail(f"this machine has AMX and a compiler for it, but no kernels: {kernels.reason}")
         pytest.skip(f"no compiled kernels: {kernels.reason}")
     return kernels.library
+
+
+def knows_amx() -> bool:
+    """Tell whether there is a compiler that takes the kernels' options; older ones do not know AMX."""
+    try:
+        compiler = compiled._find_compiler()
+    except RuntimeError:
+        return False
+    command = [*compiler, *compiled.OPTIONS, "-x", "c++", "-", "-o", os.devnull]
+    return subprocess.run(command, input=b"", capture_output=True, check=False).returncode == 0
+
+
+def test_the_sources_compile(tmp_path: Path) -> None:
+    """Also where the processor cannot run them."""
+    if not knows_amx():
+        pytest.skip("there is no C++ compiler here that knows AMX")
+    compiled._compile(compiled.read_sources(), compiled._find_compiler(), tmp_path / "kernels.so")
+    assert (tmp_path / "kernels.so").stat().st_size > 10_000
 
 
 def make_model(
