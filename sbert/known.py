@@ -1,9 +1,9 @@
 """Vectors that need not be computed again: those in the table, and those of this run.
 
-The one idea: an index of 16 bytes a row (8 of its text's hash, 8 for the place of its vector) is small enough for memory,
-the vectors themselves stay where they are: in the table's shards, or in a temporary file of this run. A hit is
-believed only after all 16 bytes of the hash agree. Of several places of one text the one nearest to where the rest of
-its block was found is read, so that an object that changed a little reads its own old row groups and no others.
+The one idea: only an index (`sbert.text_index`) is in memory, the vectors stay where they are: in the table's shards, or in
+a temporary file of this run. A hit is believed only after all 16 bytes of the hash agree. Of several places of one text
+the one nearest to where the rest of its block was found is read, so that an object that changed a little reads its own
+old row groups and no others.
 """
 
 import logging
@@ -17,21 +17,17 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sbert.precision import Precision, StoredVectors, stored_dtype
 from sbert.shards import stored_vectors, vector_names
 from sbert.storage import open_input, translate_errors
+from sbert.text_index import HASH_BYTES, Hashes, HashIndex, TableIndex, hash_matrix, prefixes
 
-__all__ = ["FoundVectors", "KnownVectors", "distinct_rows", "hash_matrix"]
+__all__ = ["FoundVectors", "KnownVectors"]
 
 log = logging.getLogger(__name__)
 
-HASH_BYTES = 16
-MAX_SEGMENTS = 24
-LARGE_SEGMENT = 131_072
-"""Segments of this many texts, or a sixteenth of all, are merged no more: merging takes four times their memory."""
 MAX_OPEN_SHARDS = 16
 INDEX_THREADS = 8
 """Shards whose hashes are read at once: on object storage nearly all of the time is waiting."""
@@ -42,23 +38,6 @@ READ_GAP_ROWS = 32
 READ_ROWS = 1_024
 """Most rows of the temporary file that are read or written in one go."""
 RUN_FILE = -1
-
-Hashes = npt.NDArray[np.uint8]
-"""Text hashes as rows of bytes, shape (texts, 16)."""
-
-
-def _keys(hashes: Hashes) -> npt.NDArray[np.uint64]:
-    return np.ascontiguousarray(hashes).view(np.uint64)[:, 0]
-
-
-def _first_at(
-    sorted_keys: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Find where keys, ascending, are in `sorted_keys`: the first place of each, and whether it is there at all."""
-    if not len(sorted_keys):
-        return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.bool_)
-    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return at, sorted_keys[at] == keys
 
 
 @dataclass(frozen=True)
@@ -75,101 +54,6 @@ class FoundVectors:
     """Shape (N,), 0 where the text is not known."""
     truncated: npt.NDArray[np.bool_]
     """Shape (N,), False where the text is not known."""
-
-
-class TableIndex:
-    """Every place of every text of the table, sorted by hash prefix; threads may ask at once."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._keys = np.zeros(0, dtype=np.uint64)
-        self._places = np.zeros(0, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def add(self, keys: list[npt.NDArray[np.uint64]], first_shard: int) -> None:
-        """Remember the texts of shards, numbered from `first_shard` on, above all so far; `keys` is emptied on the way."""
-        num_old = len(self._keys)
-        all_keys = np.concatenate([self._keys, *keys])
-        ends = num_old + np.cumsum([len(part) for part in keys], dtype=np.int64)
-        keys.clear()
-        order = np.argsort(all_keys, kind="stable")  # so the places of one text stay ascending
-        self._keys = all_keys[order]
-        del all_keys  # one array less while the places are made
-        places = np.empty(len(order), dtype=np.int64)
-        places[:num_old] = self._places
-        for number, (begin, end) in enumerate(pairwise([num_old, *ends.tolist()]), start=first_shard):
-            places[begin:end] = (np.int64(number) << 32) | np.arange(end - begin, dtype=np.int64)
-        self._places = places[order]
-
-    def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
-        """Give a place of each text, -1 where there is none; shape (texts,)."""
-        keys = _keys(hashes)
-        places = np.full(len(keys), -1, dtype=np.int64)
-        order = np.argsort(keys)  # neighbours are found in neighbouring memory
-        first, found = _first_at(self._keys, keys[order])
-        texts, first = order[found], first[found]
-        places[texts] = self._places[first]
-        after = np.minimum(first + 1, len(self._keys) - 1)
-        several = (after > first) & (self._keys[after] == self._keys[first])
-        if several.any():
-            one = self._places[first[~several]]
-            begin = first[several]
-            end = np.searchsorted(self._keys, self._keys[begin], side="right")
-            middle = np.int64(np.median(one if len(one) else self._places[begin]))
-            places[texts[several]] = self._places[self._nearest(begin, end, middle)]
-        return places
-
-    def _nearest(
-        self, first: npt.NDArray[np.int64], end: npt.NDArray[np.int64], middle: np.int64
-    ) -> npt.NDArray[np.int64]:
-        """Give, for each range of ascending places, where the one nearest to `middle` is: bisection of all at once."""
-        low, high = first.copy(), end.copy()
-        while (low < high).any():
-            half = (low + high) // 2
-            is_open = low < high
-            below = self._places[np.minimum(half, end - 1)] < middle
-            low = np.where(is_open & below, half + 1, low)
-            high = np.where(is_open & ~below, half, high)
-        after, before = np.minimum(low, end - 1), np.maximum(low - 1, first)
-        is_after = self._places[after] - middle < middle - self._places[before]
-        return np.where((low < end) & (is_after | (low == first)), after, before)
-
-
-class HashIndex:
-    """Places of the texts of this run: sorted arrays of hash prefixes, merged as they grow in number."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._segments: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]] = []
-
-    def __len__(self) -> int:
-        return sum(len(keys) for keys, _ in self._segments)
-
-    def add(self, hashes: Hashes, places: npt.NDArray[np.int64]) -> None:
-        """Remember the places of texts; of two places of one text the first remembered is kept."""
-        if not len(hashes):
-            return
-        keys, first = np.unique(_keys(hashes), return_index=True)
-        self._segments.append((keys, places[first]))
-        if len(self._segments) > MAX_SEGMENTS:
-            limit = max(LARGE_SEGMENT, len(self) // 16)
-            large = [segment for segment in self._segments if len(segment[0]) >= limit]
-            small = [segment for segment in self._segments if len(segment[0]) < limit]
-            merged, first = np.unique(np.concatenate([segment[0] for segment in small]), return_index=True)
-            self._segments = [*large, (merged, np.concatenate([segment[1] for segment in small])[first])]
-
-    def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
-        """Give the place of each text, -1 where none is known; shape (texts,)."""
-        order = np.argsort(_keys(hashes))
-        keys = _keys(hashes)[order]
-        places = np.full(len(keys), -1, dtype=np.int64)
-        for segment_keys, segment_places in self._segments:
-            at, hit = _first_at(segment_keys, keys)
-            hit &= places[order] < 0
-            places[order[hit]] = segment_places[at[hit]]
-        return places
 
 
 class KnownVectors:
@@ -395,37 +279,6 @@ def _keys_of(uri: str) -> npt.NDArray[np.uint64]:
     """Read the first halves of a shard's text hashes."""
     shard = _open(uri)
     try:
-        return _keys(hash_matrix(shard.read(columns=["text_hash"], use_threads=False)["text_hash"])).copy()
+        return prefixes(hash_matrix(shard.read(columns=["text_hash"], use_threads=False)["text_hash"])).copy()
     finally:
         shard.close(force=True)
-
-
-def distinct_rows(hashes: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Give the first row of each distinct hash, ascending, and for each row the number of its hash among them."""
-    num_rows = len(hashes)
-    if len(np.unique(_keys(hashes))) == num_rows:
-        return np.arange(num_rows), np.arange(num_rows)
-    _, first, number = np.unique(
-        np.ascontiguousarray(hashes).view(f"V{HASH_BYTES}")[:, 0], return_index=True, return_inverse=True
-    )
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[number]
-
-
-def hash_matrix(column: pa.Array | pa.ChunkedArray | Sequence[bytes]) -> Hashes:
-    """Give a column of 16-byte hashes as a matrix of bytes, shape (rows, 16).
-
-    Raises:
-        ValueError: when a hash has another length.
-    """
-    array = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column, pa.binary())
-    fixed = array.cast(pa.binary(HASH_BYTES))
-    if isinstance(fixed, pa.ChunkedArray):
-        fixed = fixed.combine_chunks()
-        if isinstance(fixed, pa.ChunkedArray):  # no chunks at all
-            return np.zeros((0, HASH_BYTES), dtype=np.uint8)
-    raw = np.frombuffer(fixed.buffers()[1] or b"", dtype=np.uint8)
-    begin = fixed.offset * HASH_BYTES
-    return raw[begin : begin + len(fixed) * HASH_BYTES].reshape(len(fixed), HASH_BYTES)

@@ -22,7 +22,6 @@ from sbert.counts import RowCounts
 from sbert.duplicates import KeyLedger, row_keys
 from sbert.errors import BrokenObjectError, ColumnError
 from sbert.job import TruncationPolicy
-from sbert.known import distinct_rows, hash_matrix
 from sbert.precision import Calibration, StoredVectors, norm_tolerance, reduce_vectors, restore
 from sbert.prefetch import prefetch
 from sbert.quality import check_vectors
@@ -33,6 +32,7 @@ from sbert.rejects import REJECT_SCHEMA, RejectReason, original_of
 from sbert.shards import ShardRecord, ShardWriter, table_schema, vector_columns
 from sbert.source import KEPT_PREFIX, RowBlock, read_span
 from sbert.storage import join
+from sbert.text_index import distinct_rows, hash_matrix
 from sbert.tokenizing import TokenizedTexts
 
 if TYPE_CHECKING:

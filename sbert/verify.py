@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sbert.compacted import is_compacted, locate_splits
 from sbert.duplicates import KeyLedger, row_keys
 from sbert.errors import QualityError, StorageError, TableError
-from sbert.known import HASH_BYTES
 from sbert.precision import norm_tolerance, restore
 from sbert.quality import check_vectors
 from sbert.search import ROWS_PER_READ
 from sbert.shards import stored_vectors, vector_names
 from sbert.storage import open_input
 from sbert.table import METADATA_KEY, EncoderInfo, Table, TableShard
+from sbert.text_index import HASH_BYTES
 
 __all__ = ["Verification", "verify_table"]
 

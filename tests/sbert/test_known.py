@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert import known
+from sbert import known, text_index
 from sbert.cleaning import hash_texts
-from sbert.known import KnownVectors, hash_matrix
+from sbert.known import KnownVectors
 from sbert.shards import ShardSettings, ShardWriter, embedding_column, table_schema
+from sbert.text_index import TableIndex, distinct_rows, hash_matrix
 
 DIM = 4
 
@@ -102,8 +103,8 @@ def test_what_was_added_is_found(batches: list[list[int]], wanted: list[int], ga
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(known, "READ_GAP_ROWS", gap)
         patch.setattr(known, "READ_ROWS", 16)
-        patch.setattr(known, "MAX_SEGMENTS", 4)
-        patch.setattr(known, "LARGE_SEGMENT", 30)
+        patch.setattr(text_index, "MAX_SEGMENTS", 4)
+        patch.setattr(text_index, "LARGE_SEGMENT", 30)
         vectors = KnownVectors(DIM, run_file_bytes=2**20)
         for numbers in batches:
             vectors.add_computed(
@@ -145,7 +146,7 @@ def test_of_several_places_the_one_near_the_others_is_read(tmp_path: Path, monke
     wanted=st.lists(st.integers(0, 25), min_size=1, max_size=30),
 )
 def test_a_place_is_one_of_the_texts_places(parts: list[list[int]], wanted: list[int]) -> None:
-    index = known.TableIndex()
+    index = TableIndex()
     where: dict[int, list[int]] = {}
     for number, part in enumerate(parts):
         for row, text in enumerate(part):
@@ -168,6 +169,6 @@ def test_a_place_is_one_of_the_texts_places(parts: list[list[int]], wanted: list
 def test_distinct_rows_come_in_their_order(rows: list[tuple[int, int]]) -> None:
     """The second number is in the half of the hash that the index does not look at."""
     hashes = np.array(rows, dtype=np.uint64).reshape(-1, 2).view(np.uint8)
-    first, number = known.distinct_rows(hashes)
+    first, number = distinct_rows(hashes)
     assert first.tolist() == sorted({row: place for place, row in reversed(list(enumerate(rows)))}.values())
     assert [rows[first[place]] for place in number] == rows
