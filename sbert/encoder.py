@@ -23,12 +23,12 @@ import tokenizers
 import torch
 from torch import Tensor, nn
 
+from sbert.engine.budget import TokenBudget
 from sbert.engine.choice import MIN_PROBE_COSINE, PROBE, ChosenRunner, choose_runner, run_all
 from sbert.engine.dtype import BATCH_TOLERANCE, ComputeDtype, fastest_dtype
 from sbert.engine.packed import PackedRunner
 from sbert.engine.padded import PaddedRunner
 from sbert.engine.weights import read_weights
-from sbert.engine.workers import compute_batches, num_workers
 from sbert.errors import SettingsError
 from sbert.fingerprint import hash_encoder
 from sbert.hardware import default_device
@@ -44,11 +44,6 @@ __all__ = ["BATCH_TOLERANCE", "DEFAULT_MODEL", "ComputeDtype", "SentenceEncoder"
 
 log = logging.getLogger(__name__)
 
-CPU_TOKEN_BUDGET = 2_048
-"""Tokens of a batch on a CPU, where each core computes one: activations then stay in its cache."""
-SMALLEST_BUDGET = 256
-"""Tokens of a batch when there are too few for all cores."""
-GPU_TOKEN_BUDGET = 131_072
 PROBE_TOKEN_BUDGET = 1_024
 TEXTS_PER_BLOCK = 16_384
 """Texts that are tokenized and packed together by `encode`."""
@@ -109,7 +104,7 @@ class SentenceEncoder(nn.Module):
         if max_seq_length < shortest:
             raise SettingsError(f"max_seq_length is {max_seq_length}, the model needs at least {shortest} tokens")
         self._lock = threading.Lock()
-        self._token_budget: int | None = None
+        self._token_budget = TokenBudget()
         self.eval()
         self.fingerprint  # noqa: B018  (hash the weights as stored, before they change type)
         place = torch.device(device) if device is not None else default_device()
@@ -297,44 +292,15 @@ class SentenceEncoder(nn.Module):
             MemoryError: when a single sequence does not fit.
         """
         with self._lock, torch.inference_mode():
-            runner = self.chosen_runner.runner
-            workers = num_workers(self.device) if runner.side_by_side else 1
-            budget = token_budget or self._token_budget or self._default_budget()
-            vectors_SD = np.empty((len(tokens.lengths), self.dim), dtype=np.float32)
-            waiting = np.arange(len(vectors_SD))
-            while len(waiting):
-                share = max(SMALLEST_BUDGET, int(tokens.lengths[waiting].sum()) // workers)
-                batches = list(runner.cut(tokens, waiting, min(budget, share)))
-                too_large: list[tuple[npt.NDArray[np.int64], RuntimeError]] = []
-                for batch, outcome in compute_batches(runner, tokens, batches, workers, should_stop):
-                    if isinstance(outcome, Tensor):
-                        vectors_SD[batch.sequences] = outcome.cpu().numpy()
-                    elif _is_out_of_memory(outcome):
-                        too_large.append((batch.sequences, outcome))
-                    else:
-                        raise outcome
-                if too_large:
-                    budget = min(self._lower_budget(tokens, *failed) for failed in too_large)
-                waiting = np.concatenate([np.zeros(0, np.int64), *(sequences for sequences, _ in too_large)])
+            vectors_SD = self._token_budget.compute(
+                self.chosen_runner.runner,
+                tokens,
+                dim=self.dim,
+                device=self.device,
+                token_budget=token_budget,
+                should_stop=should_stop,
+            )
         return join_windows(tokens, vectors_SD, normalize=self.normalizes)
-
-    def _lower_budget(self, tokens: TokenizedTexts, sequences: npt.NDArray[np.int64], error: RuntimeError) -> int:
-        """Halve what was too much; give the new budget.
-
-        Raises:
-            MemoryError: when it was a single sequence.
-        """
-        longest = int(tokens.lengths[sequences].max())
-        if len(sequences) == 1:
-            raise MemoryError(
-                f"one sequence of {longest} tokens does not fit into the memory of {self.device}: lower max_seq_length "
-                "or use a larger device"
-            ) from error
-        self._token_budget = budget = max(1, int(tokens.lengths[sequences].sum()) // 2)
-        log.warning("out of memory on %s: the token budget is now %d", self.device, budget)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return budget
 
     @property
     def chosen_runner(self) -> ChosenRunner:
@@ -411,11 +377,3 @@ class SentenceEncoder(nn.Module):
             prompts=self.prompts,
             default_prompt=self.default_prompt_name,
         )
-
-    def _default_budget(self) -> int:
-        return CPU_TOKEN_BUDGET if self.device.type == "cpu" else GPU_TOKEN_BUDGET
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -1,0 +1,96 @@
+"""Compute all sequences of a block within the memory there is.
+
+The one idea: how many tokens fit is known only when they do not. What was too much is halved, for good, and only what did
+not fit is cut anew.
+"""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sbert.engine.choice import Runner
+from sbert.engine.workers import compute_batches, num_workers
+from sbert.tokenizing import TokenizedTexts
+
+__all__ = ["TokenBudget"]
+
+log = logging.getLogger(__name__)
+
+CPU_TOKENS = 2_048
+"""Tokens of a batch on a CPU, where each core computes one: activations then stay in its cache."""
+SMALLEST_TOKENS = 256
+"""Tokens of a batch when there are too few for all cores."""
+GPU_TOKENS = 131_072
+
+
+class TokenBudget:
+    """How many tokens a batch may have on a device; not thread-safe, callers hold a lock."""
+
+    def __init__(self) -> None:
+        """Begin with what is usual for the device."""
+        self._lowered: int | None = None
+
+    def compute(
+        self,
+        runner: Runner,
+        tokens: TokenizedTexts,
+        *,
+        dim: int,
+        device: torch.device,
+        token_budget: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Give the vectors of all sequences, shape (S, dim).
+
+        Raises:
+            InterruptedError: when `should_stop` said so between two batches.
+            MemoryError: when a single sequence does not fit.
+        """
+        workers = num_workers(device) if runner.side_by_side else 1
+        budget = token_budget or self._lowered or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS)
+        vectors_SD = np.empty((len(tokens.lengths), dim), dtype=np.float32)
+        waiting = np.arange(len(vectors_SD))
+        while len(waiting):
+            share = max(SMALLEST_TOKENS, int(tokens.lengths[waiting].sum()) // workers)
+            batches = list(runner.cut(tokens, waiting, min(budget, share)))
+            too_large: list[tuple[npt.NDArray[np.int64], RuntimeError]] = []
+            for batch, outcome in compute_batches(runner, tokens, batches, workers, should_stop):
+                if isinstance(outcome, Tensor):
+                    vectors_SD[batch.sequences] = outcome.cpu().numpy()
+                elif _is_out_of_memory(outcome):
+                    too_large.append((batch.sequences, outcome))
+                else:
+                    raise outcome
+            if too_large:
+                budget = min(self._lower(tokens, device, *failed) for failed in too_large)
+            waiting = np.concatenate([np.zeros(0, np.int64), *(sequences for sequences, _ in too_large)])
+        return vectors_SD
+
+    def _lower(
+        self, tokens: TokenizedTexts, device: torch.device, sequences: npt.NDArray[np.int64], error: RuntimeError
+    ) -> int:
+        """Halve what was too much; give the new budget.
+
+        Raises:
+            MemoryError: when it was a single sequence.
+        """
+        longest = int(tokens.lengths[sequences].max())
+        if len(sequences) == 1:
+            raise MemoryError(
+                f"one sequence of {longest} tokens does not fit into the memory of {device}: lower max_seq_length or use "
+                "a larger device"
+            ) from error
+        self._lowered = budget = max(1, int(tokens.lengths[sequences].sum()) // 2)
+        log.warning("out of memory on %s: the token budget is now %d", device, budget)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        return budget
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
