@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.cpus import available_cpus
 from sbert.encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
 from sbert.engine.choice import MIN_PROBE_COSINE, PROBE, Runner, least_cosine, run_all
 from sbert.engine.compiled import load_kernels
 from sbert.engine.dtype import DTYPE_VARIABLE
 from sbert.engine.workers import compute_batches, num_workers
-from sbert.hardware import available_cpus, cpu_features, has_fast_bfloat16, use_available_cpus
+from sbert.hardware import cpu_features, has_fast_bfloat16, use_available_cpus
 
 __all__ = ["Diagnosis", "Measured", "diagnose"]
 

@@ -1,34 +1,12 @@
-"""What this machine has: processors a container may use, units for 16-bit floats, an accelerator."""
+"""What this machine has: threads for torch, units for 16-bit floats, an accelerator."""
 
-import math
 import os
-from pathlib import Path
 
 import torch
 
-__all__ = ["available_cpus", "cpu_features", "default_device", "has_amx", "has_fast_bfloat16", "use_available_cpus"]
+from sbert.cpus import available_cpus
 
-CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-
-
-def available_cpus() -> int:
-    """Give the processors this process may use: the container's quota and the affinity mask, not the host's count."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cpu_quota()
-    return max(1, min(allowed, math.ceil(quota))) if quota is not None else allowed
-
-
-def _cpu_quota() -> float | None:
-    try:
-        if CGROUP_V2.is_file():
-            limit, period = CGROUP_V2.read_text(encoding="ascii").split()[:2]
-            return None if limit == "max" else int(limit) / int(period)
-        limit, period = (path.read_text(encoding="ascii").strip() for path in (CGROUP_V1, CGROUP_V1_PERIOD))
-        return int(limit) / int(period) if int(limit) > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
-        return None  # no such control group here, or one that says something else
+__all__ = ["cpu_features", "default_device", "has_amx", "has_fast_bfloat16", "use_available_cpus"]
 
 
 def use_available_cpus() -> int:

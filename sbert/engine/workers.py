@@ -5,9 +5,6 @@ operations. Memory that a batch gives back is kept for the next one: asking the 
 of the time.
 """
 
-import ctypes
-import functools
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -17,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sbert.engine.choice import Runner
+from sbert.memory import keep_freed_memory
 from sbert.tokenizing import TokenizedTexts
 
 __all__ = ["compute_batches", "num_workers"]
@@ -25,8 +23,6 @@ MAX_WORKERS = 16
 """With more, Python itself would be what they wait for; each then has several cores."""
 BATCHES_IN_FLIGHT = 32
 """Batches that an accelerator is given before their vectors are copied back: it goes on computing meanwhile."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES = 2**31 - 1
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -98,15 +94,3 @@ def _pool(workers: int) -> ThreadPoolExecutor:
             torch.set_num_threads(before)  # the number is kept a thread, but new threads start with the last one set
             _pools[workers] = pool
         return _pools[workers]
-
-
-@functools.cache
-def keep_freed_memory() -> bool:
-    """Tell the C library to keep freed memory instead of giving it back; True where it does (glibc)."""
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False  # another C library
-    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))

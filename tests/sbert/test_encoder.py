@@ -187,7 +187,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
         return run(tokens, batch)
 
     monkeypatch.setattr(encoder.chosen_runner.runner, "run", small_memory)
-    with caplog.at_level(logging.WARNING, logger="sbert.encoder"):
+    with caplog.at_level(logging.WARNING, logger="sbert.engine.budget"):
         np.testing.assert_allclose(encoder.encode(TEXTS, token_budget=4096), expected, atol=1e-5)
     assert any("out of memory" in message for message in caplog.messages)
     limit = 10

@@ -5,27 +5,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from sbert import hardware
+from sbert import cpus, hardware
 
 
 @pytest.mark.parametrize(("text", "expected"), [("150000 100000", 2), ("max 100000", 7), ("50000 100000", 1), ("?", 7)])
 def test_the_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: int) -> None:
     (tmp_path / "cpu.max").write_text(text)
-    monkeypatch.setattr(hardware, "CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(cpus, "CGROUP_V2", tmp_path / "cpu.max")
     monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: set(range(7)), raising=False)
-    assert hardware.available_cpus() == expected
+    assert cpus.available_cpus() == expected
 
 
 def test_the_older_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "quota").write_text("250000\n")
     (tmp_path / "period").write_text("100000\n")
-    monkeypatch.setattr(hardware, "CGROUP_V2", tmp_path / "none")
-    monkeypatch.setattr(hardware, "CGROUP_V1", tmp_path / "quota")
-    monkeypatch.setattr(hardware, "CGROUP_V1_PERIOD", tmp_path / "period")
+    monkeypatch.setattr(cpus, "CGROUP_V2", tmp_path / "none")
+    monkeypatch.setattr(cpus, "CGROUP_V1", tmp_path / "quota")
+    monkeypatch.setattr(cpus, "CGROUP_V1_PERIOD", tmp_path / "period")
     monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: set(range(7)), raising=False)
-    assert hardware.available_cpus() == 3
+    assert cpus.available_cpus() == 3
     (tmp_path / "quota").write_text("-1")
-    assert hardware.available_cpus() == 7
+    assert cpus.available_cpus() == 7
 
 
 def test_bfloat16_needs_units_that_are_not_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_each_architecture_takes_its_path_and_gives_the_vectors_of_the_plain_one
     encoder = tiny_encoder(kind)
     assert encoder.chosen_runner.name == name
     assert encoder.chosen_runner.probe_cosine == pytest.approx(1, abs=1e-6)
-    monkeypatch.setattr("sbert.encoder.num_workers", lambda device: workers)
+    monkeypatch.setattr("sbert.engine.budget.num_workers", lambda device: workers)
     np.testing.assert_allclose(encoder.encode(TEXTS, token_budget=256), plain_vectors(encoder), atol=1e-5)
 
 
