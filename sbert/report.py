@@ -101,9 +101,26 @@ class RefreshReport(BaseModel):
                 "num_rows": num_rows,
                 "num_splits_built": num_built,
                 "num_splits_resumed": len(changes.add) - num_built,
+                "num_splits_kept": len(plan.keep) + changes.num_stayed,
                 "num_splits_dropped": len(changes.gone),
                 "broken_objects": changes.broken,
                 "recall_at_10": reduction.recall_at_10 if reduction is not None else None,
                 "recall_note": reduction.describe() if reduction is not None else "",
             }
         )
+
+    def estimate_and_truth(self) -> list[tuple[str, float | None, float]]:
+        """Give name, estimate and truth of each figure: in a dry run all (None: not known yet), then those known before."""
+        if self.estimate is None or not (self.dry_run or self.num_bytes_read):
+            return []
+        stages = ("plan", "build", "publish") if self.dry_run else ("build", "publish")
+        figures = [
+            ("MiB to read", self.estimate.num_bytes / 2**20, self.num_bytes_read / 2**20),
+            ("rows to read", self.estimate.num_rows, self.num_rows_read),
+            ("tokens to encode, at most", self.estimate.num_tokens, self.num_tokens_encoded),
+            *(
+                (f"seconds to {stage}", self.estimate.seconds.get(stage), self.stage_seconds.get(stage, 0.0))
+                for stage in stages
+            ),
+        ]
+        return figures if self.dry_run else [figure for figure in figures if figure[1] is not None]

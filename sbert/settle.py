@@ -36,6 +36,10 @@ class Changes(BaseModel):
     )
     drop: list[TableShard] = Field(description="Shards that leave it.")
     gone: frozenset[str] = Field(default=frozenset(), description="Splits that leave it, by fingerprint.")
+    num_stayed: int = Field(
+        default=0,
+        description="Splits that the plan would have replaced, had their objects been readable.",
+    )
     broken: dict[str, str] = Field(description="Reason for each object that could not be read, by URI.")
 
     @property
@@ -61,13 +65,22 @@ def settle(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Changes:
     add = [*plan.resume, *(result.record for result in results if result.record is not None)]
     add = [record for record in add if not any(span.uri in broken for span in record.spans)]
     kept_anyway = {result.built.fingerprint for result in results if result.built is not None and result.record is None}
+    num_stayed = len(kept_anyway)
     gone = set(plan.gone - kept_anyway)
     if plan.base_version is not None and (broken or plan.chosen is not None):
         copied, stay = _keep_rows(plan, gone, broken, run_id)
         add += copied
         gone -= stay
+        num_stayed += len(stay)
     drop = [shard for shard in plan.shards if shard.fingerprints & gone]
-    return Changes(add=add, moved=_move_rest(plan, drop, gone), drop=drop, gone=frozenset(gone), broken=broken)
+    return Changes(
+        add=add,
+        moved=_move_rest(plan, drop, gone),
+        drop=drop,
+        gone=frozenset(gone),
+        num_stayed=num_stayed,
+        broken=broken,
+    )
 
 
 def _keep_rows(plan: Plan, gone: set[str], broken: dict[str, str], run_id: str) -> tuple[list[SplitRecord], set[str]]:

@@ -102,7 +102,7 @@ def report_markdown(report: RefreshReport) -> str:
     sections = [
         f"# {'Plan for' if report.dry_run else 'Refresh of'} `{escaped(report.table_uri)}`",
         markdown_table(
-            ("", ""),
+            ("what", "value"),
             [
                 ("source", f"`{escaped(report.raw_uri)}` ({report.num_objects:,} objects)"),
                 ("table version", str(report.version)),
@@ -139,8 +139,8 @@ def report_markdown(report: RefreshReport) -> str:
             ],
         ),
     ]
-    if report.estimate is not None and (report.dry_run or report.num_bytes_read):
-        sections += ["## Estimate and truth", markdown_table(("estimate", "truth"), _estimate_rows(report))]
+    if estimates := _estimate_rows(report):
+        sections += ["## Estimate and truth", markdown_table(("estimate", "truth"), estimates)]
     if report.rejects_by_reason:
         rejects = [(reason, f"{count:,}") for reason, count in report.rejects_by_reason.items()]
         sections += ["## Rejected rows by reason", markdown_table(("reason", "rows"), rejects)]
@@ -151,21 +151,10 @@ def report_markdown(report: RefreshReport) -> str:
 
 
 def _estimate_rows(report: RefreshReport) -> list[tuple[str, str]]:
-    estimate = report.estimate
-    assert estimate is not None
-    pairs: list[tuple[str, float | None, float]] = [
-        ("bytes to read", estimate.num_bytes, report.num_bytes_read),
-        ("rows to read", estimate.num_rows, report.num_rows_read),
-        ("tokens to encode, at most", estimate.num_tokens, report.num_tokens_encoded),
-        *(
-            (f"seconds to {stage}", estimate.seconds.get(stage), report.stage_seconds.get(stage, 0.0))
-            for stage in ("plan", "build", "publish")
-        ),
-    ]
     return [
         (
             f"{name}: {'not known yet' if expected is None else f'{expected:,.6g}'}",
             "" if report.dry_run else f"{actual:,.6g}",
         )
-        for name, expected, actual in pairs
+        for name, expected, actual in report.estimate_and_truth()
     ]

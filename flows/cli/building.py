@@ -55,13 +55,13 @@ def print_report(run: Callable[[], "RefreshReport"], as_json: bool) -> None:
     result = report.model_dump(mode="json")
     if isinstance(stopped, MassDeletionError):
         result = {"error": {"kind": type(stopped).__name__, "message": str(stopped)}, "plan": result}
-    print_result(result, as_json, lambda shown: _show_refresh(shown.get("plan", shown)))
+    print_result(result, as_json, lambda shown: _show_refresh(shown.get("plan", shown), report))
     if stopped is not None:
         err.print(f"error: {stopped}", style="red", markup=False)
         raise typer.Exit(1)
 
 
-def _show_refresh(report: dict[str, Any]) -> None:
+def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
     title = "plan" if report["dry_run"] else f"version {report['version']}"
     table = TextTable(title=f"{report['table_uri']} · {title}", title_justify="left", show_header=False)
     table.add_column(style="bold")
@@ -91,32 +91,22 @@ def _show_refresh(report: dict[str, Any]) -> None:
             ("rows in the table", f"{report['num_rows']:,}"),
             ("seconds", f"{report['seconds']:,.1f} ({rate:,.0f} rows/s)"),
         ]
-    rows += _estimate_rows(report)
+    rows += _estimate_rows(whole)
     for name, value in rows:
         table.add_row(name, value)
     out.print(table)
     if report["run_url"]:
-        out.print(f"Prefect run: {report['run_url']}", markup=False)
+        from prefect.settings import PREFECT_API_URL
+
+        hint = "" if PREFECT_API_URL.value() else " (seen once `make ui` or `prefect server start` runs)"
+        out.print(f"Prefect run: {report['run_url']}{hint}", markup=False)
 
 
-def _estimate_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+def _estimate_rows(report: "RefreshReport") -> list[tuple[str, str]]:
     """Show the estimate, after a run beside the truth."""
-    estimate = report["estimate"]
-    if not estimate or not (report["dry_run"] or report["num_bytes_read"]):
-        return []
-    truth = {} if report["dry_run"] else report
-    figures = [
-        ("MiB to read", estimate["num_bytes"] / 2**20, truth.get("num_bytes_read", 0) / 2**20),
-        ("rows to read", estimate["num_rows"], truth.get("num_rows_read")),
-        ("tokens to encode, at most", estimate["num_tokens"], truth.get("num_tokens_encoded")),
-        *(
-            (f"seconds to {stage}", estimate["seconds"].get(stage), truth.get("stage_seconds", {}).get(stage))
-            for stage in ("plan", "build", "publish")
-        ),
-    ]
     shown = []
-    for name, expected, actual in figures:
+    for name, expected, actual in report.estimate_and_truth():
         digits = 0 if "rows" in name or "tokens" in name else 2
         before = "not known yet" if expected is None else f"{expected:,.{digits}f}"
-        shown.append((f"estimate: {name}", before if not truth else f"{before} (was {actual or 0:,.{digits}f})"))
+        shown.append((f"estimate: {name}", before if report.dry_run else f"{before} (was {actual:,.{digits}f})"))
     return shown

@@ -174,3 +174,5 @@ def test_texts_count_as_encoded_when_their_pack_is_built_again_without_a_broken_
     assert (report.num_rows_encoded, report.num_rows) == (10, 10)
     assert report.num_texts_encoded >= 10
     assert report.num_tokens_encoded >= 30
+    again = incomplete(tmp_path / "raw", tmp_path / "table")
+    assert (again.num_splits_built, again.num_splits_kept, again.num_texts_encoded) == (0, 1, 0)

@@ -40,6 +40,7 @@ def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
     assert estimate["seconds"]["build"] == round(recorded["stages"]["build"] * third / size, 3)
     shown = CliRunner().invoke(app, ["refresh", raw, table, "--settings", settings, "--dry-run"])
     assert "estimate: rows to read" in shown.stdout
+    assert [name for name, *_ in first.estimate_and_truth()] == ["MiB to read"]  # what was not known is not shown
 
     second = refresh_embeddings(raw, table, settings=objects_apart())
     assert second.estimate is not None
