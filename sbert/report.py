@@ -111,7 +111,7 @@ class RefreshReport(BaseModel):
 
     def estimate_and_truth(self) -> list[tuple[str, float | None, float]]:
         """Give name, estimate and truth of each figure: in a dry run all (None: not known yet), then those known before."""
-        if self.estimate is None or not (self.dry_run or self.num_bytes_read):
+        if self.estimate is None or not (self.num_splits_built if self.dry_run else self.num_bytes_read):
             return []
         stages = ("plan", "build", "publish") if self.dry_run else ("build", "publish")
         figures = [

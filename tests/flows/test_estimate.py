@@ -46,3 +46,5 @@ def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
     assert second.estimate is not None
     assert abs(second.estimate.num_rows - second.num_rows_read) <= 2  # type: ignore[operator]
     assert f"| rows to read: {second.estimate.num_rows} | 50 |" in report_markdown(second)
+    nothing = refresh_embeddings(raw, table, settings=objects_apart(), dry_run=True)
+    assert nothing.estimate_and_truth() == []
