@@ -6,12 +6,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather", "gather_with_gradient", "is_distributed"]
+__all__ = ["gather", "gather_with_gradient", "is_distributed", "wait_for_all"]
 
 
 def is_distributed() -> bool:
     """Tell whether this is one of several training processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here; at the end of its work each process must.
+
+    One that left at once after its last collective operation could abort: gloo's threads drop the tensors of an operation
+    after its result is known and need Python's lock for it, which a closing interpreter does not give. In this wait they
+    have it.
+    """
+    if is_distributed():
+        dist.barrier()
 
 
 def gather(tensor: Tensor) -> Tensor:

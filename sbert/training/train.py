@@ -33,6 +33,7 @@ from sbert.training.collating import Collator, WordDeletion
 from sbert.training.continual import average_with, mix_rows
 from sbert.training.data import TrainingData, choose_objective, make_training_data, with_class_names
 from sbert.training.dev import default_dev_metric
+from sbert.training.distributed import wait_for_all
 from sbert.training.freezing import count_parameters, prepare_encoder
 from sbert.training.mining import add_negatives
 from sbert.training.module import TrainingModule
@@ -100,6 +101,7 @@ def train_encoder(
     stop = _fit(trainer, run, store, place)
     seconds = max(1e-9, time.monotonic() - began - trainer.seconds_aside)
     dev_best, best_step = _finish(base, trainer, run, settings, place, stop)
+    wait_for_all()  # process 0 has written what the result names
     trainable, total = run.num_parameters
     return TrainingResult(
         folder=str(place / "model"),

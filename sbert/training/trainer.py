@@ -18,7 +18,7 @@ from sbert.training.adapters import update_ranks
 from sbert.training.batches import BatchPlan
 from sbert.training.checkpoints import CheckpointStore
 from sbert.training.collating import Collator
-from sbert.training.distributed import is_distributed
+from sbert.training.distributed import is_distributed, wait_for_all
 from sbert.training.module import TrainingModule
 from sbert.training.result import TrainingProgress
 from sbert.training.settings import TrainingSettings
@@ -215,8 +215,7 @@ class RunCallback(transformers.TrainerCallback):
         del control
         if self._store is None:
             return
-        if is_distributed():
-            dist.barrier()  # every process has written its random state
+        wait_for_all()  # every process has written its random state
         if args.process_index != 0:
             return
         last = Path(args.output_dir) / f"checkpoint-{state.global_step}"
