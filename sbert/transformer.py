@@ -1,5 +1,6 @@
 """Load a Hugging Face encoder and its fast tokenizer, whole and safely, in float32."""
 
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import nn
 
 from sbert.errors import ModelError
 
-__all__ = ["load_transformer", "position_limit"]
+__all__ = ["import_libraries", "load_transformer", "position_limit"]
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"})
 
 
@@ -20,6 +21,13 @@ def position_limit(config: Any) -> int | None:
     # RoBERTa's kin number positions from the padding id on, so that many positions are never used.
     offset = (config.pad_token_id or 0) + 1 if config.model_type in OFFSET_POSITIONS else 0
     return int(positions) - offset
+
+
+def import_libraries() -> None:
+    """Import what `load_transformer` will: it takes seconds, which a caller who has to wait for something else can use."""
+    importlib.import_module("transformers.modeling_utils")
+    importlib.import_module("transformers.models.bert.modeling_bert")
+    importlib.import_module("transformers.tokenization_utils_tokenizers")
 
 
 def load_transformer(folder: Path) -> tuple[nn.Module, Any]:

@@ -17,6 +17,7 @@ from flows.cli.building import (
     read_job_settings,
 )
 from flows.cli.common import EngineOption, Json, RawUri, TableUri, app, errors, parse_engine
+from flows.cli.server import begin_server
 
 
 @app.command()
@@ -48,9 +49,11 @@ def backfill(
 ) -> None:
     """Build chosen objects of RAW into TABLE; every other object keeps the rows it has."""
     with errors(as_json):
+        wait_for_server = begin_server()
         from flows.backfill import backfill_embeddings
 
         parsed = read_job_settings(settings, text_column, id_column, keep_columns)
+        wait_for_server()
         print_report(
             lambda: backfill_embeddings(
                 raw_uri=raw_uri,

@@ -16,6 +16,7 @@ from flows.cli.building import (
     read_job_settings,
 )
 from flows.cli.common import EngineOption, Json, RawUri, TableUri, app, errors, parse_engine
+from flows.cli.server import begin_server
 
 
 @app.command()
@@ -35,9 +36,11 @@ def refresh(
 ) -> None:
     """Bring TABLE up to date with RAW: embed what changed, publish it in one commit."""
     with errors(as_json):
+        wait_for_server = begin_server()
         from flows.refresh import refresh_embeddings
 
         parsed = read_job_settings(settings, text_column, id_column, keep_columns)
+        wait_for_server()
         print_report(
             lambda: refresh_embeddings(
                 raw_uri=raw_uri,

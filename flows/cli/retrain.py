@@ -6,6 +6,7 @@ import typer
 from rich.table import Table as TextTable
 
 from flows.cli.common import Json, ModelsUri, app, cell, errors, out, print_result, read_settings
+from flows.cli.server import begin_server
 
 
 @app.command()
@@ -28,15 +29,18 @@ def retrain(
     Exit status is 0 when the candidate was promoted or refused, 1 when that could not be decided.
     """
     with errors(as_json):
+        wait_for_server = begin_server()
         from flows.retrain import retrain_encoder
         from sbert.retrain import RetrainSettings
 
+        parsed = read_settings(settings, RetrainSettings)
+        wait_for_server()
         report = retrain_encoder(
             labels_uri=labels_uri,
             models_uri=models_uri,
             base=base,
             force=force,
-            settings=read_settings(settings, RetrainSettings),
+            settings=parsed,
         )
         print_result(report.model_dump(mode="json"), as_json, _show_retrain)
 

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table as TextTable
 
 from flows.cli.common import Json, TableUri, app, cell, errors, out, print_result, read_settings
-from sbert.suggest.settings import SuggestionKind
+from sbert.suggest import SuggestionKind
 
 
 @app.command()
@@ -36,8 +36,8 @@ def suggest(
         from sbert.labels import LabelKind, LabelSettings, load_labels
         from sbert.search import load_table_encoder
         from sbert.suggest import SuggestSettings
-        from sbert.suggest import suggest as choose
         from sbert.suggest.suggest import candidate_model, check_target, write_suggestions
+        from sbert.suggest.suggest import suggest as choose
         from sbert.table import Table
 
         check_target(labels_out)

@@ -1,6 +1,8 @@
-"""Active learning: which texts of a table to label next."""
+"""Active learning: which texts of a table to label next.
+
+What computes is in `sbert.suggest.suggest` and not imported here: the command line needs the choices alone, at once.
+"""
 
 from sbert.suggest.settings import SuggestionKind, SuggestSettings
-from sbert.suggest.suggest import Suggestions, suggest
 
-__all__ = ["SuggestSettings", "SuggestionKind", "Suggestions", "suggest"]
+__all__ = ["SuggestSettings", "SuggestionKind"]

@@ -180,3 +180,13 @@ def test_what_make_run_ends_with(place: Path) -> None:
     assert {"datetime.datetime.strptime", "datetime.date.fromisoformat"} & set(ids), ids
     again = run_json(place, "refresh", "sample", "sample-table", "--keep-columns", "kind,text")
     assert (again["num_texts_encoded"], again["num_splits_built"]) == (0, 0)
+
+
+def test_help_and_wrong_usage_wait_for_no_library() -> None:
+    """Every command imports all of the command line, so nothing in it may import what takes seconds."""
+    heavy = ("torch", "transformers", "sklearn", "pandas", "prefect", "polars")
+    code = f"import sys, flows.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
