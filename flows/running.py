@@ -36,6 +36,8 @@ __all__ = ["run_job"]
 
 log = logging.getLogger(__name__)
 
+NAMED_OBJECTS = 3
+"""Unreadable objects that the error names; the report has all."""
 MAX_ATTEMPTS = 5
 """Times that a run plans anew because another run committed first."""
 
@@ -69,11 +71,18 @@ def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool, engine: EngineS
         record_metrics(report, started, run_id, workers.settings.kind.value, concurrency)
     if report.broken_objects:
         raise IncompleteError(
-            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, the table keeps their "
-            f"earlier rows; everything else is in version {report.version}: {next(iter(report.broken_objects))}",
+            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, rows that the table had of "
+            f"them stay; everything else is in version {report.version}: {named_objects(report.broken_objects)}",
             report,
         )
     return report
+
+
+def named_objects(broken: dict[str, str]) -> str:
+    """Give the first objects with what is wrong with each, and how many more there are."""
+    first = "; ".join(f"{uri}: {why}" for uri, why in list(broken.items())[:NAMED_OBJECTS])
+    others = len(broken) - NAMED_OBJECTS
+    return first if others <= 0 else f"{first}; and {others} more"
 
 
 def check_plan(plan: Plan, job: RefreshJob) -> None:

@@ -198,7 +198,7 @@ class SplitBuilder:
                 shards, counts = stream.run()
             except BrokenObjectError:
                 for uri, detail in stream.broken.items():
-                    log.warning("%s: left out, the table keeps its earlier rows: %s", uri, detail)
+                    log.warning("%s: left out, rows that the table had of it stay: %s", uri, detail)
                 broken |= stream.broken
                 encoded_before = RowCounts.total([encoded_before, stream.encoded])
                 current = without_objects(current, set(broken), self.context.rows_fingerprint)

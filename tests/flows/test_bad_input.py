@@ -9,9 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sbert.errors import (
-    ColumnError,
-)
+from flows.running import named_objects
+from sbert.errors import ColumnError
 from sbert.job import RefreshSettings
 from tests.flows.refreshes import ids_of, incomplete, refresh, rejects_of
 from tests.tables import Rows, objects_apart, read, rows, write
@@ -176,3 +175,10 @@ def test_texts_count_as_encoded_when_their_pack_is_built_again_without_a_broken_
     assert report.num_tokens_encoded >= 30
     again = incomplete(tmp_path / "raw", tmp_path / "table")
     assert (again.num_splits_built, again.num_splits_kept, again.num_texts_encoded) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("num", "expected"), [(1, "0: cut"), (3, "0: cut; 1: cut; 2: cut"), (5, "0: cut; 1: cut; 2: cut; and 2 more")]
+)
+def test_the_error_names_the_first_objects_and_counts_the_others(num: int, expected: str) -> None:
+    assert named_objects({str(number): "cut" for number in range(num)}) == expected
