@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sbert.tokenizing import gather_ranges
 
-__all__ = ["PackedBatch", "Rows", "lay_end_to_end", "pack_rows"]
+__all__ = ["WIDTH_STEP", "PackedBatch", "Rows", "lay_end_to_end", "pack_rows"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -61,30 +61,37 @@ class Rows:
     start_of: Ints
     """Where in its row each of `sequences` begins, shape (S,)."""
 
-    def batches(self, begins_S: Ints, lengths_S: Ints, token_budget: int) -> Iterator[PackedBatch]:
+    def batches(
+        self, begins_S: Ints, lengths_S: Ints, token_budget: int, multiple_of: int = WIDTH_STEP
+    ) -> Iterator[PackedBatch]:
         """Cut the rows into batches of up to `token_budget` tokens, padding included; one row is always allowed.
 
         Args:
             begins_S: where each packed sequence begins in the ids, shape (S,).
             lengths_S: its tokens, shape (S,).
-            token_budget: most tokens of a batch.
+            token_budget: most tokens of a batch, before it is filled up.
+            multiple_of: fill each batch up, with rows of padding, to a multiple of this many tokens; itself one of 32.
         """
         ends = np.cumsum(self.widths)
         first = 0
         while first < len(self.widths):
             begin = int(ends[first] - self.widths[first])
             stop = max(first + 1, int(np.searchsorted(ends, begin + token_budget, side="right")))
-            yield self._batch(first, stop, ends, begins_S, lengths_S)
+            yield self._batch(first, stop, ends, begins_S, lengths_S, multiple_of)
             first = stop
 
-    def _batch(self, first: int, stop: int, ends: Ints, begins_S: Ints, lengths_S: Ints) -> PackedBatch:
+    def _batch(
+        self, first: int, stop: int, ends: Ints, begins_S: Ints, lengths_S: Ints, multiple_of: int
+    ) -> PackedBatch:
         begin = int(ends[first] - self.widths[first])
         low, high = np.searchsorted(self.row_of, [first, stop])
         chosen_B = self.sequences[low:high]
         lengths_B = lengths_S[chosen_B]
         rows_B = self.row_of[low:high]
         target_B = ends[rows_B] - self.widths[rows_B] + self.start_of[low:high] - begin
-        num_tokens = int(ends[stop - 1]) - begin
+        num_filled = int(ends[stop - 1]) - begin
+        num_extra = -num_filled % multiple_of // WIDTH_STEP
+        num_tokens = num_filled + num_extra * WIDTH_STEP
         at = gather_ranges(target_B, lengths_B)
         tokens_T = np.full(num_tokens, -1, dtype=np.int64)
         positions_T = np.zeros(num_tokens, dtype=np.int64)
@@ -92,7 +99,8 @@ class Rows:
         tokens_T[at] = gather_ranges(begins_S[chosen_B], lengths_B)
         positions_T[at] = gather_ranges(np.zeros_like(lengths_B), lengths_B)
         owner_T[at] = np.repeat(np.arange(len(chosen_B)), lengths_B)
-        widths, counts = np.unique(-self.widths[first:stop], return_counts=True)
+        widths_R = np.concatenate([self.widths[first:stop], np.full(num_extra, WIDTH_STEP)])
+        widths, counts = np.unique(-widths_R, return_counts=True)
         groups = tuple((int(count), int(-width)) for width, count in zip(widths, counts, strict=True))
         return PackedBatch(chosen_B, tokens_T, positions_T, owner_T, groups)
 

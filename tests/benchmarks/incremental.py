@@ -103,14 +103,16 @@ class Raw:
         return count
 
     def add_objects(self, count: int, num_rows: int) -> int:
-        """Add `count` objects with `num_rows` new texts in all; give their number."""
+        """Add `count` objects with the next `num_rows` rows of the corpus; give the number of texts that no row had."""
+        known = {json.loads(line)["text"] for path in self._folder.iterdir() for line in path.open()}
+        texts: set[str] = set()
+        size = num_rows // count
         for added in range(count):
-            number = self.num_objects + added
-            lines = self._lines(number)[: num_rows // count]
-            for at, line in enumerate(lines):
-                line["text"] += f" (new {number}/{at})"
-            self._write(number, lines)
-        return num_rows // count * count
+            first = self.num_objects * self._rows_per_object + added * size
+            lines = [self._row(n) for n in range(first, first + size)]
+            texts.update(line["text"] for line in lines)
+            self._write(self.num_objects + added, lines)
+        return len(texts - known)
 
     def rename_one(self) -> None:
         """Give one object another name."""

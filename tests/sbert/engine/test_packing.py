@@ -5,23 +5,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sbert.engine.packed import CPU_TOKENS_STEP
 from sbert.engine.packing import WIDTH_STEP, PackedBatch, pack_rows
 
 
-def batches_of(lengths: list[int], budget: int) -> tuple[list[PackedBatch], np.ndarray]:
+def batches_of(lengths: list[int], budget: int, multiple_of: int = WIDTH_STEP) -> tuple[list[PackedBatch], np.ndarray]:
     sizes = np.array(lengths, dtype=np.int64)
     begins = np.cumsum(sizes) - sizes
-    return list(pack_rows(sizes, budget).batches(begins, sizes, budget)), begins
+    return list(pack_rows(sizes, budget).batches(begins, sizes, budget, multiple_of)), begins
 
 
 @settings(max_examples=200, deadline=None)
-@given(lengths=st.lists(st.integers(0, 300), max_size=80), budget=st.integers(1, 2000))
-def test_every_token_is_in_one_place_beside_its_own(lengths: list[int], budget: int) -> None:
-    batches, begins = batches_of(lengths, budget)
+@given(
+    lengths=st.lists(st.integers(0, 300), max_size=80),
+    budget=st.integers(1, 2000),
+    multiple_of=st.sampled_from([WIDTH_STEP, CPU_TOKENS_STEP]),
+)
+def test_every_token_is_in_one_place_beside_its_own(lengths: list[int], budget: int, multiple_of: int) -> None:
+    batches, begins = batches_of(lengths, budget, multiple_of)
     seen = np.concatenate([np.zeros(0, np.int64), *(batch.sequences for batch in batches)])
     assert sorted(seen.tolist()) == list(range(len(lengths)))
     for batch in batches:
         assert sum(rows * width for rows, width in batch.groups) == len(batch.tokens)
+        assert len(batch.tokens) % multiple_of == 0
         assert all(width % WIDTH_STEP == 0 for _, width in batch.groups)
         row_of = np.repeat(
             np.arange(sum(rows for rows, _ in batch.groups)),
@@ -54,7 +60,7 @@ def test_a_batch_is_within_its_budget_unless_one_sequence_is_longer(lengths: lis
     ids=["mixed", "short", "long"],
 )
 def test_padding_is_below_two_percent(lengths: np.ndarray) -> None:
-    batches, _ = batches_of(lengths.tolist(), 2048)
+    batches, _ = batches_of(lengths.tolist(), 2048, CPU_TOKENS_STEP)
     num_tokens = sum(len(batch.tokens) for batch in batches)
     assert 1 - lengths.sum() / num_tokens < 0.02
     assert num_tokens - lengths.sum() == sum(batch.num_padding for batch in batches)
@@ -72,3 +78,12 @@ def test_the_widths_of_rows_are_few() -> None:
     batches, _ = batches_of(lengths, 2048)
     assert len({width for batch in batches for _, width in batch.groups}) <= 16
     assert {len(batch.tokens) % WIDTH_STEP for batch in batches} == {0}
+
+
+def test_batches_on_a_cpu_have_few_sizes_whatever_the_texts() -> None:
+    rng = np.random.default_rng(2)
+    sizes = set()
+    for _ in range(40):
+        lengths = rng.lognormal(rng.uniform(2, 4), 0.8, rng.integers(1, 500)).astype(int).clip(1, 256)
+        sizes |= {len(batch.tokens) for batch in batches_of(lengths.tolist(), 2048, CPU_TOKENS_STEP)[0]}
+    assert len(sizes) <= 2048 // CPU_TOKENS_STEP
