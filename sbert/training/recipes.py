@@ -45,13 +45,15 @@ RECIPES: dict[str, TrainingSettings] = {
         freeze_layers=3,
         continual=ContinualSettings(average_weight=0.6),
     ),
+    # With many labels a class a head trained end to end teaches the vectors more than contrasts between them.
     "classes": TrainingSettings(
-        objective=Objective.SUPERVISED_CONTRASTIVE,
-        epochs=4,
+        objective=Objective.CROSS_ENTROPY,
+        epochs=8,
         batch_size=64,
-        classes_per_batch=16,
-        learning_rate=5e-5,
-        temperature=0.1,
+        learning_rate=2e-4,
+        freeze="layers",
+        freeze_layers=3,
+        continual=ContinualSettings(average_weight=0.8),
     ),
     "texts": TrainingSettings(
         objective=Objective.SIMCSE, epochs=1, batch_size=64, learning_rate=1e-5, temperature=0.05

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy.stats import spearmanr
+from sklearn.neighbors import KNeighborsClassifier
 from transformers import TrainerCallback
 
 from sbert.encoder import DEFAULT_MODEL, SentenceEncoder
@@ -201,7 +202,8 @@ def banking(arguments: argparse.Namespace) -> None:
         encoder, result = train(chosen, settings, arguments.checkpoints)
         known = pl.concat([each.select("text", "label") for each in (chosen.train, chosen.dev)])
         named = with_class_names(known, LabelKind.CLASSES) if settings.class_names else known
-        before = probe_accuracy(SentenceEncoder.from_pretrained(), known, scored)
+        base = SentenceEncoder.from_pretrained()
+        before = probe_accuracy(base, known, scored)
         scores.append(probe_accuracy(encoder, named, scored))
         say(
             case=f"banking77, {arguments.per_class or 'all'} a class",
@@ -210,6 +212,8 @@ def banking(arguments: argparse.Namespace) -> None:
             rows=chosen.train.height,
             before=round(before, 2),
             after=round(scores[-1], 2),
+            before_by_neighbors=round(neighbors_accuracy(base, known, scored), 2),
+            after_by_neighbors=round(neighbors_accuracy(encoder, named, scored), 2),
             rows_per_second=round(result.rows_per_second, 1),
         )
     say(case="banking77", per_class=arguments.per_class, median=round(statistics.median(scores), 2))
@@ -219,6 +223,13 @@ def probe_accuracy(encoder: SentenceEncoder, known: pl.DataFrame, scored: pl.Dat
     classifier = SentenceClassifier.fit(encoder, known["text"], known["label"].to_list())
     found = zip(classifier.predict(scored["text"]), scored["label"], strict=True)
     return 100 * float(np.mean([ours == true for ours, true in found]))
+
+
+def neighbors_accuracy(encoder: SentenceEncoder, known: pl.DataFrame, scored: pl.DataFrame) -> float:
+    """Accuracy of the class that most of the ten nearest texts have."""
+    nearest = KNeighborsClassifier(n_neighbors=10, metric="cosine", weights="distance")
+    nearest.fit(encoder.encode(known["text"]), known["label"].to_list())
+    return 100 * float(nearest.score(encoder.encode(scored["text"]), scored["label"].to_list()))
 
 
 def continual(arguments: argparse.Namespace) -> None:
