@@ -17,8 +17,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sbert.build import close_builder, stop_builder
 from sbert.errors import SettingsError
+from sbert.refresh.build import close_builder, stop_builder
 
 __all__ = ["Engine", "EngineKind", "EngineSettings"]
 

@@ -11,8 +11,8 @@ from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.parameters import AllowDrop, Concurrency, DryRun, EngineChoice, Model, RawUri, TableUri, form
 from flows.running import run_job
-from sbert.job import RefreshJob, RefreshSettings
-from sbert.report import RefreshReport
+from sbert.refresh.job import RefreshJob, RefreshSettings
+from sbert.refresh.report import RefreshReport
 
 __all__ = ["refresh_embeddings"]
 

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.hooks import HOOKS
 from flows.parameters import TableUri, form
-from sbert.compact import Compaction
 from sbert.errors import VerificationError
-from sbert.shards import ShardSettings
-from sbert.vacuum import Vacuum
-from sbert.verify import Verification
+from sbert.table.compact import Compaction
+from sbert.table.shards import ShardSettings
+from sbert.table.vacuum import Vacuum
+from sbert.table.verify import Verification
 from tasks.upkeep import compact_shards, report_upkeep, vacuum_files, verify_rows
 
 __all__ = ["UpkeepReport", "upkeep_table"]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sbert.encoder import ComputeDtype, SentenceEncoder
-    from sbert.job import EncodingSettings, RefreshJob, RefreshSettings, TruncationPolicy
-    from sbert.plan import make_plan
-    from sbert.search import search_table
-    from sbert.table import Table
+    from sbert.refresh.job import EncodingSettings, RefreshJob, RefreshSettings, TruncationPolicy
+    from sbert.refresh.plan import make_plan
+    from sbert.table.delta import Table
+    from sbert.table.search import search_table
 
 __all__ = [
     "ComputeDtype",
@@ -28,14 +28,14 @@ __all__ = [
 
 _HOMES = {
     "ComputeDtype": "encoder",
-    "EncodingSettings": "job",
-    "RefreshJob": "job",
-    "RefreshSettings": "job",
+    "EncodingSettings": "refresh.job",
+    "RefreshJob": "refresh.job",
+    "RefreshSettings": "refresh.job",
     "SentenceEncoder": "encoder",
-    "Table": "table",
-    "TruncationPolicy": "job",
-    "make_plan": "plan",
-    "search_table": "search",
+    "Table": "table.delta",
+    "TruncationPolicy": "refresh.job",
+    "make_plan": "refresh.plan",
+    "search_table": "table.search",
 }
 
 

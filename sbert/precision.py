@@ -119,7 +119,7 @@ def truncate(vectors_ND: Float32, dim: int, *, normalize: bool) -> Float32:
     """Give the first `dim` values of each vector, with unit length again when `normalize`.
 
     Kusupati et al. 2022, "Matryoshka Representation Learning", section 3: an encoder trained so keeps in its first values
-    what matters most. Others can be cut as well; what that costs is measured (`sbert.recall`).
+    what matters most. Others can be cut as well; what that costs is measured (`sbert.table.recall`).
     """
     if dim == vectors_ND.shape[1]:
         return vectors_ND

@@ -2,8 +2,8 @@
 
 from prefect import task
 
-from sbert.job import RefreshJob
-from sbert.plan import Plan, make_plan
+from sbert.refresh.job import RefreshJob
+from sbert.refresh.plan import Plan, make_plan
 from tasks.retries import RETRIED
 
 __all__ = ["plan_refresh"]

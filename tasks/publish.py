@@ -8,12 +8,12 @@ from typing import Any, Generic, TypeVar
 
 from prefect import task
 
-from sbert.build import BuildResult
 from sbert.counts import RowCounts
-from sbert.job import RefreshSettings
-from sbert.plan import Plan
-from sbert.publish import publish
-from sbert.settle import Changes, settle
+from sbert.refresh.build import BuildResult
+from sbert.refresh.job import RefreshSettings
+from sbert.refresh.plan import Plan
+from sbert.refresh.publish import publish
+from sbert.refresh.settle import Changes, settle
 from tasks.retries import RETRIED
 
 __all__ = ["Opaque", "publish_table", "settle_splits"]

@@ -10,9 +10,9 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
-from sbert.metrics import record_run
-from sbert.plan import Plan
-from sbert.report import RefreshReport
+from sbert.refresh.metrics import record_run
+from sbert.refresh.plan import Plan
+from sbert.refresh.report import RefreshReport
 from sbert.storage import base_name
 from tasks.markdown import escaped, markdown_table
 from tasks.retries import RETRIED

@@ -4,10 +4,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from sbert.compact import Compaction, compact_table
-from sbert.shards import ShardSettings
-from sbert.vacuum import Vacuum, vacuum_table
-from sbert.verify import Verification, verify_table
+from sbert.table.compact import Compaction, compact_table
+from sbert.table.shards import ShardSettings
+from sbert.table.vacuum import Vacuum, vacuum_table
+from sbert.table.verify import Verification, verify_table
 from tasks.retries import RETRIED
 
 __all__ = ["compact_shards", "report_upkeep", "vacuum_files", "verify_rows"]

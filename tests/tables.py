@@ -9,15 +9,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sbert.build import SplitBuilder, build_context
 from sbert.counts import RowCounts
-from sbert.guard import check_losses
-from sbert.job import RefreshJob, RefreshSettings
 from sbert.loading import load_encoder
-from sbert.plan import Plan, make_plan
-from sbert.publish import publish
-from sbert.settle import Changes, settle
-from sbert.table import Table
+from sbert.refresh.build import SplitBuilder, build_context
+from sbert.refresh.guard import check_losses
+from sbert.refresh.job import RefreshJob, RefreshSettings
+from sbert.refresh.plan import Plan, make_plan
+from sbert.refresh.publish import publish
+from sbert.refresh.settle import Changes, settle
+from sbert.table.delta import Table
 from tests.tiny_models import WORDS
 
 Rows = list[dict[str, object]]

@@ -20,9 +20,9 @@ from prefect.client.schemas.objects import State, StateType
 from flows.hooks import failure_markdown
 from flows.refresh import refresh_embeddings
 from sbert.errors import SettingsError
-from sbert.job import RefreshSettings
+from sbert.refresh.job import RefreshSettings
 from sbert.storage import normalize_uri
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.services import S3Server
 from tests.tables import texts
 

@@ -10,8 +10,8 @@ from flows.cli.common import err, out, parse_settings, print_result
 from sbert.errors import IncompleteError, MassDeletionError
 
 if TYPE_CHECKING:
-    from sbert.job import RefreshSettings
-    from sbert.report import RefreshReport
+    from sbert.refresh.job import RefreshSettings
+    from sbert.refresh.report import RefreshReport
 
 __all__ = [
     "AllowDrop",

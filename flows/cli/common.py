@@ -127,7 +127,7 @@ def print_result(result: dict[str, Any], as_json: bool, show: Callable[[dict[str
 
 
 def parse_settings(text: str | None) -> Any:
-    from sbert.job import RefreshSettings
+    from sbert.refresh.job import RefreshSettings
 
     return read_settings(text, RefreshSettings)
 

@@ -12,9 +12,9 @@ from flows.cli.common import Json, TableUri, app, cell, errors, out, print_resul
 @app.command()
 def inspect(table_uri: TableUri, as_json: Json = False) -> None:
     """Print the versions, encoder, rows, shards and last run's counts of TABLE."""
-    from sbert.lease import active_leases
-    from sbert.recall import newest_reduction
-    from sbert.table import Table, recorded_in
+    from sbert.table.delta import Table, recorded_in
+    from sbert.table.lease import active_leases
+    from sbert.table.recall import newest_reduction
 
     with errors(as_json):
         table = Table.open(table_uri)

@@ -14,7 +14,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Restore an earlier version of TABLE by a new commit; readers switch in one step."""
-    from sbert.rollback import roll_back
+    from sbert.table.rollback import roll_back
 
     with errors(as_json):
         print_result(roll_back(table_uri, version).model_dump(mode="json"), as_json, _show_rollback)

@@ -34,11 +34,11 @@ def suggest(
     with errors(as_json):
         from sbert.encoder import SentenceEncoder
         from sbert.labels import LabelKind, LabelSettings, load_labels
-        from sbert.search import load_table_encoder
         from sbert.suggest import SuggestSettings
         from sbert.suggest.suggest import candidate_model, check_target, write_suggestions
         from sbert.suggest.suggest import suggest as choose
-        from sbert.table import Table
+        from sbert.table.delta import Table
+        from sbert.table.search import load_table_encoder
 
         check_target(labels_out)
         chosen = read_settings(settings, SuggestSettings).model_copy(update={"kind": kind})

@@ -19,7 +19,7 @@ def vacuum(
     as_json: Json = False,
 ) -> None:
     """List files that no version of TABLE within the retention needs; with --apply remove them."""
-    from sbert.vacuum import vacuum_table
+    from sbert.table.vacuum import vacuum_table
 
     with errors(as_json):
         done = vacuum_table(table_uri, retention_hours=retention_hours, apply=apply)
@@ -33,8 +33,8 @@ def compact(
     as_json: Json = False,
 ) -> None:
     """Merge small shards of TABLE into larger ones; nothing is encoded, rows stay what they are."""
-    from sbert.compact import compact_table
-    from sbert.shards import ShardSettings
+    from sbert.table.compact import compact_table
+    from sbert.table.shards import ShardSettings
 
     with errors(as_json):
         done = compact_table(table_uri, ShardSettings(shard_rows=shard_rows))

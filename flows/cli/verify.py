@@ -14,7 +14,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Read and check every row of TABLE; exit status 1 and a list of findings when something is wrong."""
-    from sbert.verify import verify_table
+    from sbert.table.verify import verify_table
 
     with errors(as_json):
         found = verify_table(table_uri, version)

@@ -21,7 +21,6 @@ from sbert.exclusive import create_bytes
 from sbert.labels import TEXT_COLUMNS, LabelKind, LabelSet
 from sbert.precision import Precision
 from sbert.registry import Registry
-from sbert.shards import vector_matrix, vector_names
 from sbert.storage import normalize_uri
 from sbert.suggest.criteria import (
     Values,
@@ -33,7 +32,8 @@ from sbert.suggest.criteria import (
     ranked,
 )
 from sbert.suggest.settings import SuggestionKind, SuggestSettings
-from sbert.table import Table
+from sbert.table.delta import Table
+from sbert.table.shards import vector_matrix, vector_names
 
 __all__ = ["Suggestions", "candidate_model", "check_target", "suggest", "write_suggestions"]
 

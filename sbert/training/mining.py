@@ -20,9 +20,9 @@ from sbert.errors import ColumnError, SettingsError
 from sbert.labels.kinds import LabelKind
 from sbert.labels.near_duplicates import normalize_texts
 from sbert.precision import Precision
-from sbert.shards import vector_matrix, vector_names
 from sbert.storage import open_input
-from sbert.table import Table
+from sbert.table.delta import Table
+from sbert.table.shards import vector_matrix, vector_names
 from sbert.training.settings import NegativesSettings
 
 __all__ = ["Corpus", "add_negatives", "mine_negatives", "read_corpus"]

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import s3fs
 from deltalake import DeltaTable
 
-from sbert import commit, storage
+from sbert import storage
+from sbert.table import commit
 
 S3_WRITES = frozenset(
     {"put_object", "create_multipart_upload", "upload_part", "complete_multipart_upload", "delete_object"}

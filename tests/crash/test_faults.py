@@ -10,7 +10,7 @@ from sbert import storage
 from sbert.errors import StorageError
 from sbert.source import list_objects
 from sbert.storage import filesystem, open_input, open_output, read_bytes, strip_protocol, write_bytes
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents
 from tests.crash.fault_proxy import FAULTS, fault_proxy

@@ -29,15 +29,15 @@ from hypothesis.stateful import (
 )
 
 from sbert.cleaning import CleaningSettings, clean_texts, hash_texts
-from sbert.compact import compact_table
 from sbert.encoder import SentenceEncoder
 from sbert.errors import SettingsError, TableError
-from sbert.records import SPLITS_FOLDER
-from sbert.rollback import roll_back
-from sbert.shards import ShardSettings
-from sbert.table import Table
-from sbert.vacuum import vacuum_table
-from sbert.verify import verify_table
+from sbert.table.compact import compact_table
+from sbert.table.delta import Table
+from sbert.table.records import SPLITS_FOLDER
+from sbert.table.rollback import roll_back
+from sbert.table.shards import ShardSettings
+from sbert.table.vacuum import vacuum_table
+from sbert.table.verify import verify_table
 from tests.crash import corpora
 from tests.crash.points import Strike, watched
 from tests.refreshing import refresh
@@ -109,7 +109,7 @@ def world() -> World:
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Stages run in turn, so that a history can be repeated exactly; models go when the test is over."""
-    monkeypatch.setattr("sbert.stream.prefetch", lambda items, _: (item for item in items))
+    monkeypatch.setattr("sbert.refresh.stream.prefetch", lambda items, _: (item for item in items))
     caplog.set_level("ERROR", logger="sbert")
     yield
     while _worlds:

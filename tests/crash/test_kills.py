@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 
 from sbert.errors import NotATableError
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents, copy_folder
 from tests.crash.forks import Forks, Run

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sbert.errors import StorageError
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents, copy_folder
 from tests.crash.fault_proxy import DENIED, fault_proxy
@@ -96,7 +96,7 @@ def test_a_temporary_folder_without_space(tmp_path: Path, model: str, monkeypatc
         def close(self) -> None:
             """Nothing to close."""
 
-    monkeypatch.setattr("sbert.duplicates.tempfile.TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr("sbert.table.duplicates.tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(StorageError, match=f"{tempfile.gettempdir()}.*the disk is full"):
         refresh(str(tmp_path / "raw"), str(tmp_path / "table"), model, SETTINGS)
 

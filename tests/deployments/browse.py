@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from playwright.sync_api import Page, sync_playwright
 
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.deployments.stack import Stack, stack
 from tests.tables import rows, write
 from tests.tiny_models import save_tiny

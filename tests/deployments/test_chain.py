@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sbert.labels import LabelKind
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.deployments.stack import Stack, stack, until
 from tests.sbert.training.toy import toy_rows
 from tests.tables import rows, write

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.deployments.stack import Stack, stack, until
 from tests.tables import rows, write
 

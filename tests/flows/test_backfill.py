@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from flows.backfill import backfill_embeddings
 from flows.cli import app
 from flows.refresh import refresh_embeddings
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.tables import read, rows, write
 
 

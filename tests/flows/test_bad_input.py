@@ -11,7 +11,7 @@ import pytest
 
 from flows.running import named_objects
 from sbert.errors import ColumnError
-from sbert.job import RefreshSettings
+from sbert.refresh.job import RefreshSettings
 from tests.flows.refreshes import ids_of, incomplete, refresh, rejects_of
 from tests.tables import Rows, objects_apart, read, rows, write
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from sbert.commit import commit
 from sbert.encoder import SentenceEncoder
 from sbert.errors import (
     EncoderMismatchError,
@@ -16,8 +15,9 @@ from sbert.errors import (
     SbertError,
 )
 from sbert.loading import EncoderSpec, load_encoder
-from sbert.shards import ShardSettings, ShardWriter, table_schema
-from sbert.table import Table
+from sbert.table.commit import commit
+from sbert.table.delta import Table
+from sbert.table.shards import ShardSettings, ShardWriter, table_schema
 from tests.flows.refreshes import ids_of, refresh
 from tests.tables import read, rows, write
 from tests.tiny_models import save_tiny, tiny_encoder

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.services import S3Server
 from tests.tiny_models import WORDS, save_tiny
 

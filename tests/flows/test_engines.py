@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from flows.engines import EngineSettings, _check_ray_nodes
 from flows.refresh import refresh_embeddings
 from sbert.errors import SettingsError
-from sbert.job import RefreshSettings
-from sbert.report import RefreshReport
-from sbert.table import Table
+from sbert.refresh.job import RefreshSettings
+from sbert.refresh.report import RefreshReport
+from sbert.table.delta import Table
 from tests.tables import read, rows, write
 
 NUM_OBJECTS, ROWS_PER_OBJECT = 12, 10
@@ -81,7 +81,7 @@ def test_a_gpu_that_no_machine_of_the_cluster_has_is_an_error() -> None:
 def test_splits_travel_in_groups_and_progress_counts_splits(
     raw: Path, model: str, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sbert.build import SplitBuilder
+    from sbert.refresh.build import SplitBuilder
 
     real, sizes = SplitBuilder.build_group, []
 
@@ -120,8 +120,8 @@ def test_what_an_attempt_finished_is_not_built_again(
     raw: Path, model: str, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A group whose third split hits a storage fault is tried again; the other splits are built once."""
-    from sbert import build
     from sbert.errors import StorageError
+    from sbert.refresh import build
     from tasks import embed
 
     real, built = build.SplitBuilder.build, []
@@ -136,7 +136,7 @@ def test_what_an_attempt_finished_is_not_built_again(
     monkeypatch.setattr(build.SplitBuilder, "build", flaky)
     monkeypatch.setattr(embed.embed_splits, "retry_delay_seconds", [0.0] * 4)
     settings = EngineSettings(group_splits=12)
-    monkeypatch.setattr("sbert.groups.SHARES", 1)
+    monkeypatch.setattr("sbert.refresh.groups.SHARES", 1)
     report = refresh(raw, tmp_path / "table", model, settings, concurrency=1)
     assert (report.num_splits_built, report.num_texts_encoded) == (12, 110)
     assert sorted(built) == sorted([*(f"part-{n:02}.jsonl" for n in range(12)), "part-02.jsonl"])

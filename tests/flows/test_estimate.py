@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.refresh import refresh_embeddings
-from sbert.table import Table
+from sbert.table.delta import Table
 from tasks.report import report_markdown
 from tests.tables import objects_apart, rows, write
 from tests.tiny_models import save_tiny

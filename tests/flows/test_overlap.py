@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from flows.refresh import refresh_embeddings
-from sbert.lease import active_leases
-from sbert.table import Table
-from sbert.verify import verify_table
+from sbert.table.delta import Table
+from sbert.table.lease import active_leases
+from sbert.table.verify import verify_table
 from tests.tables import objects_apart, rows, write
 from tests.tiny_models import save_tiny
 
@@ -18,7 +18,7 @@ def test_two_refreshes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     model, raw, table = save_tiny(tmp_path / "model"), str(tmp_path / "raw"), str(tmp_path / "table")
     for number in range(3):
         write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
-    from sbert import publish as library
+    from sbert.refresh import publish as library
 
     real, both_built, seen = library.publish, threading.Barrier(2), []
 

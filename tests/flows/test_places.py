@@ -14,7 +14,7 @@ from sbert.errors import (
     SettingsError,
     StorageError,
 )
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.flows.refreshes import ids_of, incomplete, refresh
 from tests.tables import objects_apart, read, rows, write
 from tests.tiny_models import save_tiny

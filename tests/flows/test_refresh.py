@@ -19,9 +19,9 @@ from sbert.errors import (
     NotATableError,
     TruncationError,
 )
-from sbert.report import RefreshReport
-from sbert.search import search_table
-from sbert.table import Table
+from sbert.refresh.report import RefreshReport
+from sbert.table.delta import Table
+from sbert.table.search import search_table
 from tests.flows.refreshes import refresh, rejects_of
 from tests.tables import Rows, objects_apart, read, rows, texts, write
 from tests.tiny_models import WORDS, save_tiny
@@ -175,7 +175,7 @@ def test_a_run_that_loses_the_commit_plans_anew(tmp_path: Path, model: str, monk
     write(tmp_path / "raw/a.jsonl", rows(0, 10))
     refresh(tmp_path / "raw", tmp_path / "table", model=model)
     write(tmp_path / "raw/b.jsonl", rows(10, 10))
-    from sbert import publish as library
+    from sbert.refresh import publish as library
 
     real, calls = library.publish, []
 

@@ -19,14 +19,14 @@ from flows.refresh import refresh_embeddings
 from flows.retrain import retrain_encoder
 from sbert.encoder import SentenceEncoder
 from sbert.errors import EvaluationError, LabelError, PromotionConflictError, SettingsError
-from sbert.job import RefreshSettings
 from sbert.labels import LabelKind
+from sbert.refresh.job import RefreshSettings
 from sbert.registry import Registry, VersionRecord
 from sbert.retrain import RetrainJob, RetrainReport, RetrainSettings
 from sbert.retrain.prepare import prepare
 from sbert.retrain.rows import load_measured
-from sbert.search import search_table
-from sbert.table import Table
+from sbert.table.delta import Table
+from sbert.table.search import search_table
 from sbert.training.losses import CosineLoss
 from tests.sbert.training.toy import toy_rows
 from tests.services import S3Server

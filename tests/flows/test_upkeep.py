@@ -6,7 +6,7 @@ import pytest
 
 from flows.upkeep import upkeep_table
 from sbert.errors import VerificationError
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.tables import objects_apart, rows, update, write
 from tests.tiny_models import save_tiny
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbert.errors import QualityError
-from sbert.known import KnownVectors
 from sbert.precision import (
     Calibration,
     Precision,
@@ -23,8 +22,9 @@ from sbert.precision import (
     truncate,
 )
 from sbert.quality import check_vectors
-from sbert.recall import VectorSample
-from sbert.shards import stored_vectors, vector_columns
+from sbert.table.known import KnownVectors
+from sbert.table.recall import VectorSample
+from sbert.table.shards import stored_vectors, vector_columns
 
 
 def unit(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_known_vectors_come_back_as_they_are_stored() -> None:
 def test_int8_shards_are_a_quarter_of_float32(tmp_path: Path) -> None:
     import pyarrow as pa
 
-    from sbert.shards import ShardSettings, ShardWriter, table_schema
+    from sbert.table.shards import ShardSettings, ShardWriter, table_schema
 
     vectors, sizes = unit((5_000, 384)), {}
     for precision in Precision:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel
 
 from sbert.errors import SettingsError
-from sbert.job import RefreshSettings
+from sbert.refresh.job import RefreshSettings
 from sbert.retrain import RetrainSettings
 from sbert.wrong_settings import read_settings
 

@@ -10,7 +10,7 @@ from flows.refresh import refresh_embeddings
 from sbert.encoder import SentenceEncoder
 from sbert.errors import IncompleteError
 from sbert.loading import _loaded
-from sbert.report import RefreshReport
+from sbert.refresh.report import RefreshReport
 from tests.tiny_models import save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

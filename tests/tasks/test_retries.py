@@ -52,7 +52,7 @@ def test_a_split_is_built_again_only_when_storage_failed_for_a_while(
     raw.write_text(
         "".join(json.dumps({"id": str(n), "text": text}) + "\n" for n, text in enumerate(["red", "cat", "oven"]))
     )
-    from sbert.build import SplitBuilder
+    from sbert.refresh.build import SplitBuilder
 
     build, calls = SplitBuilder.build, []
 

@@ -16,7 +16,7 @@ from sbert.labels import LabelKind, LabelSettings, load_labels
 from sbert.suggest import SuggestionKind, SuggestSettings
 from sbert.suggest.criteria import density, k_center, margin_uncertainty, nearest, neighbor_disagreement, ranked
 from sbert.suggest.suggest import suggest, write_suggestions
-from sbert.table import Table
+from sbert.table.delta import Table
 from tests.sbert.training.toy import toy_labels, toy_rows
 
 

@@ -10,7 +10,7 @@ from flows.refresh import refresh_embeddings
 from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import ColumnError, ModelError, SettingsError, TooFewLabelsError
 from sbert.labels import LabelKind, LabelSettings, make_label_set
-from sbert.table import Table
+from sbert.table.delta import Table
 from sbert.training import NegativesSettings
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.continual import average_with, mix_rows

@@ -1,0 +1,56 @@
+"""What a plan will take, by the rates of the newest run that measured some.
+
+The one idea: before bodies are read only their bytes are known. Rows and tokens a byte, and bytes a second, come from the
+commit of an earlier run; which texts are known already shows only in reading, so tokens are an upper bound.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.refresh.plan import Plan
+from sbert.table.delta import Table, recorded_in
+
+__all__ = ["Estimate", "estimate_plan"]
+
+MAX_COMMITS = 30
+"""Commits that are looked at for rates, from the newest back."""
+
+
+class Estimate(BaseModel):
+    """What a plan will take; rows, tokens and seconds are empty where no earlier run measured any."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_objects: int = Field(description="Source objects to read.")
+    num_bytes: int = Field(description="Bytes to read, as they are stored.")
+    num_rows: int | None = Field(default=None, description="Rows to read, by the rows a byte of an earlier run.")
+    num_tokens: int | None = Field(default=None, description="Tokens to encode at most, if no text is known.")
+    seconds: dict[str, float] = Field(
+        default_factory=dict, description="Time by stage: plan, build, publish (seconds)."
+    )
+    measured_in: int | None = Field(default=None, description="Version whose run measured the rates.")
+
+
+def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
+    """Estimate the work of a plan that took `plan_seconds` to make."""
+    objects = {span.object.uri for planned in plan.build for span in planned.split.spans}
+    num_bytes = sum(planned.split.num_bytes for planned in plan.build)
+    known = Estimate(num_objects=len(objects), num_bytes=num_bytes, seconds={"plan": round(plan_seconds, 3)})
+    if plan.base_version is None or not plan.build:
+        return known
+    for entry in Table.open(plan.table_uri, plan.base_version).history(MAX_COMMITS):
+        past = recorded_in(entry)
+        stages, read = past.get("stages") or {}, past.get("num_bytes_read") or 0
+        if not (read and past.get("num_texts_encoded") and stages.get("build")):
+            continue  # a run that encoded nothing tells nothing of encoding
+        num_rows = round(num_bytes * past["num_rows_read"] / read)
+        tokens_per_row = past["num_tokens_encoded"] / past["num_texts_encoded"]
+        seconds = {"build": stages["build"] * num_bytes / read, "publish": stages.get("publish", 0.0)}
+        return known.model_copy(
+            update={
+                "num_rows": num_rows,
+                "num_tokens": round(num_rows * tokens_per_row),
+                "seconds": known.seconds | {stage: round(value, 3) for stage, value in seconds.items()},
+                "measured_in": entry.get("version"),
+            }
+        )
+    return known

@@ -1,0 +1,183 @@
+"""What a person asks for: one refresh, as settings that are also the flow's parameters and the record of a run."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbert.cleaning import CleaningSettings
+from sbert.encoder import ComputeDtype
+from sbert.errors import SettingsError
+from sbert.precision import MIN_RECALL, Precision
+from sbert.quality import COLLAPSE_COSINE
+from sbert.refresh.selection import Selection
+from sbert.source import ReadSettings, SourceSettings, SplitSettings
+from sbert.table.shards import RESERVED_COLUMNS, ShardSettings
+from sbert.windowing import WindowSettings
+
+__all__ = ["EncodingSettings", "GuardSettings", "RefreshJob", "RefreshSettings", "TruncationPolicy"]
+
+
+class TruncationPolicy(StrEnum):
+    """What happens to a text with more tokens than the encoder takes."""
+
+    TRUNCATE = "truncate"
+    """The first max_seq_length tokens are encoded and the row is marked."""
+    WINDOW = "window"
+    """Overlapping windows are encoded; the vector is their token-weighted mean."""
+    REJECT = "reject"
+    """The row is rejected."""
+    FAIL = "fail"
+    """The run fails when more than max_truncated_share of the rows would be truncated."""
+
+
+class EncodingSettings(BaseModel):
+    """How texts become vectors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    truncation: TruncationPolicy = Field(
+        default=TruncationPolicy.TRUNCATE,
+        description="What happens to a text longer than max_seq_length (policy).",
+    )
+    max_truncated_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Under policy fail: share of truncated rows that is still accepted (0 to 1).",
+    )
+    windows: WindowSettings = Field(
+        default_factory=WindowSettings, description="Under policy window: how windows overlap."
+    )
+    max_seq_length: int | None = Field(
+        default=None,
+        ge=3,
+        le=131_072,
+        description="Tokens the encoder takes; empty for the model's own limit (tokens).",
+    )
+    compute_dtype: ComputeDtype | None = Field(
+        default=None,
+        description="Type the encoder computes in; empty for the table's own, for a new table the fastest that gives the "
+        "vectors of float32.",
+    )
+    normalize: bool | None = Field(
+        default=None,
+        description="Whether vectors get unit length; empty for the table's own, yes for a new table.",
+    )
+    precision: Precision | None = Field(
+        default=None,
+        description="Type of the stored values: float32, or int8 with one scale a vector (a quarter of the size); empty "
+        "for the table's own, float32 for a new table.",
+    )
+    output_dim: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_536,
+        description="Values of a vector that are stored, the first ones, for models trained with Matryoshka loss; empty for "
+        "the table's own, all for a new table (values).",
+    )
+    min_recall: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Least recall@10 against float32 that smaller vectors must have, else nothing is published; empty for "
+        f"the table's own, {MIN_RECALL} for a new table (0 to 1).",
+    )
+    prompt: str | None = Field(
+        default=None, description="Text put before each document; empty for the model's own document prompt."
+    )
+    token_budget: int | None = Field(
+        default=None,
+        ge=16,
+        le=16_777_216,
+        description="Padded tokens of one batch; empty to choose by device (tokens).",
+    )
+
+
+class GuardSettings(BaseModel):
+    """What a run must not publish."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_drop_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Share of the table's rows, and of its source objects, that one run may drop (0 to 1).",
+    )
+    max_mean_cosine: float = Field(
+        default=COLLAPSE_COSINE,
+        gt=0,
+        le=1,
+        description="Mean cosine between new vectors of different texts, above which the encoder counts as collapsed "
+        "(above 0, to 1, which accepts any).",
+    )
+
+
+class RefreshSettings(BaseModel):
+    """Everything about a refresh beyond where to read, where to write and which model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: SourceSettings = Field(default_factory=SourceSettings, description="Which columns are read.")
+    cleaning: CleaningSettings = Field(default_factory=CleaningSettings, description="How texts are cleaned.")
+    encoding: EncodingSettings = Field(default_factory=EncodingSettings, description="How texts become vectors.")
+    reading: ReadSettings = Field(default_factory=ReadSettings, description="Sizes of the blocks that are read.")
+    splits: SplitSettings = Field(default_factory=SplitSettings, description="Sizes of the units of work.")
+    shards: ShardSettings = Field(default_factory=ShardSettings, description="Sizes of the files that are written.")
+    guard: GuardSettings = Field(default_factory=GuardSettings, description="What a run must not publish.")
+    run_file_bytes: int = Field(
+        default=4 * 2**30,
+        ge=0,
+        description="Local disk that may hold this run's vectors, so that equal texts are encoded once (bytes).",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "RefreshSettings":
+        clash = [name for name in self.source.keep_columns if name in RESERVED_COLUMNS]
+        if clash:
+            raise SettingsError(
+                f"keep_columns names {clash}, which the table uses for itself ({', '.join(RESERVED_COLUMNS)}): "
+                "leave them out or rename them in the source"
+            )
+        if len(set(self.source.keep_columns)) < len(self.source.keep_columns):
+            raise SettingsError(
+                f"keep_columns names a column twice ({', '.join(self.source.keep_columns)}): name it once"
+            )
+        return self
+
+    def with_source(self, **columns: str | Sequence[str] | None) -> "RefreshSettings":
+        """Give settings with those fields of ``source`` replaced that are not None, checked anew."""
+        chosen = {name: value for name, value in columns.items() if value is not None}
+        return RefreshSettings.model_validate({**self.model_dump(), "source": {**self.source.model_dump(), **chosen}})
+
+    def allowing_drops(self, allowed: bool) -> "RefreshSettings":
+        """Give settings under which a run may drop everything, if `allowed`."""
+        return self.model_copy(update={"guard": GuardSettings(max_drop_share=1)}) if allowed else self
+
+
+class RefreshJob(BaseModel):
+    """One refresh, or with a selection one backfill: bring the table up to date with the raw text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    raw_uri: str = Field(min_length=1, description="File, folder or glob of raw text, local or s3://.")
+    table_uri: str = Field(min_length=1, description="Folder of the table, local or s3://.")
+    model: str | None = Field(
+        default=None, description="Sentence encoder: folder, s3:// URI or hub id; empty for the table's own."
+    )
+    settings: RefreshSettings = Field(default_factory=RefreshSettings, description="Everything else.")
+    selection: Selection | None = Field(
+        default=None,
+        description="Objects to work on, all others keep their rows; empty for all, dropping what is gone.",
+    )
+    force: bool = Field(default=False, description="Whether to compute every vector anew.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "RefreshJob":
+        if self.force and self.selection is not None and self.selection.limit is not None:
+            raise SettingsError(
+                f"force with limit {self.selection.limit}: force computes whole objects anew, limit cuts them: leave one "
+                "out, or choose fewer objects with include"
+            )
+        return self

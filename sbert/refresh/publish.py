@@ -1,0 +1,175 @@
+"""Publish what was built: check what was made and what would disappear, commit once.
+
+The one idea: everything before the commit only adds files that no reader sees; the commit itself is one atomic step
+against the version that the plan was made for, and fails cleanly when another run was faster.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from sbert.counts import RowCounts
+from sbert.errors import TruncationError
+from sbert.quality import MIN_OWN_TEXTS, check_not_collapsed
+from sbert.refresh.guard import Losses, check_losses
+from sbert.refresh.job import RefreshSettings, TruncationPolicy
+from sbert.refresh.naming import identity_fingerprint
+from sbert.refresh.plan import Plan
+from sbert.refresh.settle import Changes
+from sbert.storage import join, open_input
+from sbert.table.commit import commit
+from sbert.table.delta import Table
+from sbert.table.duplicates import KeyLedger, row_keys
+from sbert.table.recall import RECORD_KEY, measure, newest_reduction, remove_samples
+from sbert.table.records import SplitRecord, read_records
+from sbert.table.shards import vector_matrix, vector_names
+
+__all__ = ["duplicate_ids_across_splits", "publish"]
+
+log = logging.getLogger(__name__)
+
+PROBE_SHARDS = 8
+PROBE_ROWS = 64
+
+
+def duplicate_ids_across_splits(plan: Plan, changes: Changes) -> dict[str, frozenset[str]]:
+    """Find ids that several slices of one large object have; give those to exclude, by fingerprint of the split.
+
+    The latest slice keeps the id. Only the ``id`` columns of objects that were read in slices are looked at.
+    """
+    slices: dict[str, list[SplitRecord]] = defaultdict(list)
+    for record in changes.add:
+        if len(record.spans) == 1 and record.spans[0].start is not None:
+            slices[record.spans[0].uri].append(record)
+    excluded: dict[str, frozenset[str]] = {}
+    for records in slices.values():
+        if len(records) > 1:
+            excluded |= _duplicates_among(
+                plan.table_uri, sorted(records, key=lambda record: record.spans[0].start or 0)
+            )
+    return excluded
+
+
+def _duplicates_among(table_uri: str, records: list[SplitRecord]) -> dict[str, frozenset[str]]:
+    excluded: dict[str, set[str]] = defaultdict(set)
+    with KeyLedger(keep="last") as ledger:
+        position = 0
+        for record in records:
+            for ids in _ids_of(table_uri, record):
+                ledger.add(row_keys(ids, "id"), np.arange(position, position + ids.height, dtype=np.int64))
+                position += ids.height
+        superseded = ledger.superseded()
+    if len(superseded):
+        position = 0
+        for record in records:
+            for ids in _ids_of(table_uri, record):
+                low, high = np.searchsorted(superseded, [position, position + ids.height])
+                excluded[record.fingerprint].update(ids["id"].gather(superseded[low:high] - position).to_list())
+                position += ids.height
+    return {fingerprint: frozenset(ids) for fingerprint, ids in excluded.items() if ids}
+
+
+def _ids_of(table_uri: str, record: SplitRecord) -> Iterable[pl.DataFrame]:
+    for shard in record.shards:
+        uri = join(table_uri, shard.name)
+        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=65_536, columns=["id"]):
+                frame = pl.from_arrow(batch)
+                assert isinstance(frame, pl.DataFrame)
+                yield frame
+
+
+def check_before_commit(plan: Plan, changes: Changes, settings: RefreshSettings) -> None:
+    """Check what was made in this run as a whole.
+
+    Raises:
+        TruncationError: under policy ``fail``, when too large a share of the rows was truncated.
+        QualityError: when random pairs of new vectors are all alike.
+    """
+    encoding = settings.encoding
+    num_rows = sum(record.counts.num_rows_written for record in changes.add)
+    num_truncated = sum(record.counts.num_rows_truncated for record in changes.add)
+    if encoding.truncation is TruncationPolicy.FAIL and num_truncated > encoding.max_truncated_share * num_rows:
+        raise TruncationError(
+            f"{num_truncated} of {num_rows} rows ({num_truncated / num_rows:.2%}) have more than "
+            f"{plan.encoder.max_seq_length} tokens, accepted are {encoding.max_truncated_share:.2%}: nothing was "
+            "published; choose truncation window, reject or truncate, or raise max_truncated_share"
+        )
+    check_not_collapsed(
+        _sample_vectors(plan, changes),
+        what=plan.raw_uri,
+        min_texts=MIN_OWN_TEXTS,
+        max_mean_cosine=settings.guard.max_mean_cosine,
+    )
+    check_losses(plan.table_uri, losses_of(plan, changes), settings.guard)
+
+
+def losses_of(plan: Plan, changes: Changes) -> Losses:
+    """Give what disappears: the objects no longer listed, and rows that splits lost without a change of settings."""
+    dropped = sum(shard.num_rows for shard in changes.drop)
+    if dropped <= changes.num_rows_added:
+        return plan.losses
+    replaced = sum(
+        record.fingerprint != identity_fingerprint([span.identity() for span in record.spans], plan.rows_fingerprint)
+        for record in read_records(plan.table_uri, changes.gone).values()
+    )
+    if replaced:  # rows of other settings or another encoder: fewer of them may be just what was asked for
+        return plan.losses
+    num_rows = sum(shard.num_rows for shard in plan.shards)
+    lost = max(plan.losses.num_rows_lost, dropped - changes.num_rows_added)
+    return plan.losses.model_copy(update={"num_rows": num_rows, "num_rows_lost": lost})
+
+
+def _sample_vectors(plan: Plan, changes: Changes) -> np.ndarray:
+    """Give up to `PROBE_ROWS` vectors of different texts from each of a few new shards."""
+    shards = [shard for record in changes.add for shard in record.shards if shard.num_rows]
+    step = max(1, len(shards) // PROBE_SHARDS)
+    samples: dict[bytes, np.ndarray] = {}
+    columns = ["text_hash", *vector_names(plan.encoder.precision)]
+    for shard in shards[::step][:PROBE_SHARDS]:
+        uri = join(plan.table_uri, shard.name)
+        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
+            batch = next(parquet.iter_batches(batch_size=PROBE_ROWS, columns=columns))
+            vectors = vector_matrix(batch, plan.encoder.dim, plan.encoder.precision)
+            samples.update(zip(batch.column("text_hash").to_pylist(), vectors, strict=True))
+    return np.stack(list(samples.values())) if samples else np.zeros((0, plan.encoder.dim), dtype=np.float32)
+
+
+def publish(
+    plan: Plan, changes: Changes, settings: RefreshSettings, counts: RowCounts, metadata: dict[str, Any]
+) -> int:
+    """Commit, and give the table's version; without changes the version there is.
+
+    Raises:
+        CommitConflictError: when another run committed since the plan was made.
+        QualityError, TruncationError: when the new vectors must not be published, or smaller ones find too little.
+        StorageError: when storage refuses.
+    """
+    if changes.is_empty and plan.base_version is not None:
+        return plan.base_version
+    began = time.monotonic()
+    check_before_commit(plan, changes, settings)
+    table = Table.open(plan.table_uri, plan.base_version) if plan.base_version is not None else None
+    reduction: dict[str, Any] = {}
+    if plan.encoder.is_reduced:
+        is_same = table is not None and table.encoder.fingerprint == plan.encoder.fingerprint
+        before = newest_reduction(table) if table is not None and is_same else None
+        reduction[RECORD_KEY] = measure(plan.table_uri, plan.encoder, changes.add, before).model_dump(mode="json")
+    stages = {**metadata.get("stages", {}), "publish": round(time.monotonic() - began, 3)}
+    version = commit(
+        plan.table_uri,
+        table,
+        add=[*(shard for record in changes.add for shard in record.shards), *changes.moved],
+        drop=changes.drop,
+        encoder=plan.encoder,
+        kept_schema=plan.kept_schema,
+        metadata={**metadata, **counts.model_dump(), **reduction, "stages": stages},
+    )
+    remove_samples(plan.table_uri, changes.add)
+    return version

@@ -1,0 +1,124 @@
+"""Publish: the one step that makes a new version of a table.
+
+The one idea: a commit is tried once, against the version that the change was planned for; when another writer was faster
+it fails, and nothing of the change is published.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+
+from sbert.errors import CommitConflictError, TableError
+from sbert.storage import delta_retry_options, delta_storage_options, normalize_uri, translate_errors
+from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
+from sbert.table.shards import ShardRecord, table_schema
+
+__all__ = ["commit"]
+
+
+def _field_schema(schema: pa.Schema, encoder: EncoderInfo) -> pa.Schema:
+    at = schema.get_field_index("embedding")
+    field = schema.field(at).with_metadata({METADATA_KEY: encoder.model_dump_json()})
+    return schema.set(at, field)
+
+
+def commit(
+    uri: str,
+    table: Table | None,
+    *,
+    add: Iterable[ShardRecord],
+    drop: Iterable[TableShard],
+    encoder: EncoderInfo,
+    kept_schema: dict[str, pl.DataType],
+    metadata: dict[str, Any],
+    data_change: bool = True,
+) -> int:
+    """Publish shards and retire others in one atomic step; give the new version.
+
+    Args:
+        uri: the table's location.
+        table: the version the change was planned against, None to make the table.
+        add: shards that are already written.
+        drop: shards of `table` to retire; their files stay until vacuum.
+        encoder: the encoder of all rows after the commit.
+        kept_schema: the source columns of all rows after the commit.
+        metadata: run id and counts, kept in the commit.
+        data_change: whether rows change; False tells streaming readers that rows were only moved.
+
+    Raises:
+        CommitConflictError: when the table is no longer at the version of `table`; nothing was published.
+        EncoderMismatchError: when `encoder` is another one than the table's and shards of the old one would remain.
+    """
+    uri = normalize_uri(uri)
+    adds = [_add_action(record, data_change) for record in add]
+    removes = list(drop)
+    schema = _field_schema(table_schema(kept_schema, encoder.precision), encoder)
+    # No retries inside delta-rs: it would put the same change on top of a version it was not planned for.
+    properties = CommitProperties(custom_metadata={METADATA_KEY: json.dumps(metadata)}, max_commit_retries=0)
+    try:
+        with translate_errors(uri):
+            if table is None:
+                create_table_with_add_actions(
+                    uri,
+                    Schema.from_arrow(schema),
+                    adds,
+                    mode="error",
+                    name="sbert embeddings",
+                    storage_options=delta_storage_options(uri) | delta_retry_options(uri),
+                    commit_properties=properties,
+                )
+                return 0
+            delta = table._delta
+            everything = {shard.name for shard in table.shards()} == {shard.name for shard in removes}
+            if table.encoder.fingerprint != encoder.fingerprint and not everything:
+                table.check_encoder(encoder.fingerprint, encoder.dim)
+            if everything and table.num_rows + len(adds) > 0 and _differs(table, schema, encoder):
+                delta.create_write_transaction([*adds], mode="overwrite", schema=schema, commit_properties=properties)
+            else:
+                delta.create_write_transaction(
+                    [*adds, *(_remove_action(shard, data_change) for shard in removes)],
+                    mode="append",
+                    schema=schema,
+                    commit_properties=properties,
+                )
+            return table.version + 1
+    except CommitFailedError as error:
+        raise CommitConflictError(
+            f"{uri}: another writer committed first; nothing of this run was published"
+        ) from error
+    except DeltaError as error:
+        if "already exists" in str(error):
+            raise CommitConflictError(f"{uri}: another writer made the table first") from error
+        raise TableError(f"{uri}: the commit failed: {error}") from error
+
+
+def _differs(table: Table, schema: pa.Schema, encoder: EncoderInfo) -> bool:
+    return table.encoder != encoder or table.arrow_schema != schema.remove_metadata()
+
+
+def _add_action(record: ShardRecord, data_change: bool) -> AddAction:
+    return AddAction(
+        path=record.name,
+        size=record.num_bytes,
+        partition_values={},
+        modification_time=int(time.time() * 1000),
+        data_change=data_change,
+        stats=record.stats_json(),
+    )
+
+
+def _remove_action(shard: TableShard, data_change: bool) -> RemoveAction:
+    return RemoveAction(
+        path=shard.name,
+        data_change=data_change,
+        deletion_timestamp=int(time.time() * 1000),
+        size=shard.num_bytes,
+        partition_values={},
+    )

@@ -1,0 +1,296 @@
+"""The published table: Parquet shards plus a Delta Lake log.
+
+The one idea: a version of the table is a set of shards, and a commit (`sbert.table.commit`) adds and removes shards in one
+atomic step. Facts about the encoder are metadata of the ``embedding`` column in the Delta schema, so that they change in
+the same commit as the shards they describe.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import polars as pl
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.encoder import SentenceEncoder
+from sbert.errors import EncoderMismatchError, MissingError, NotATableError
+from sbert.precision import MIN_RECALL, Precision
+from sbert.retrying import try_again
+from sbert.storage import delta_retry_options, delta_storage_options, join, list_names, normalize_uri
+from sbert.table.shards import STAT_COLUMNS, ShardRecord, fingerprint_of_shard
+
+__all__ = ["METADATA_KEY", "EncoderInfo", "SplitRows", "Table", "TableShard", "find_table", "recorded_in"]
+
+METADATA_KEY = "sbert"
+ACTION_COLUMNS = ("path", "size_bytes", "num_records")
+BASE_COLUMNS = frozenset({"id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated"})
+
+
+class EncoderInfo(BaseModel):
+    """What a reader must know of the encoder that made a table's vectors."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str = Field(description="The model as named by the user: a hub id, a folder or a URI.")
+    fingerprint: str = Field(description="Hash of everything that decides a text's vector: model, prompt, windows.")
+    model_fingerprint: str = Field(description="Hash of the model alone.")
+    dim: int = Field(description="Values in one vector.")
+    pooling: str = Field(description="How token vectors become one vector.")
+    normalized: bool = Field(description="Whether vectors have unit length.")
+    precision: Precision = Field(default=Precision.FLOAT32, description="Type of the stored values.")
+    model_dim: int | None = Field(
+        default=None, description="Values that the model gives, where vectors are cut to their first `dim`."
+    )
+    min_recall: float = Field(
+        default=MIN_RECALL, description="Least recall@10 against float32 that smaller vectors must have (0 to 1)."
+    )
+    compute_dtype: str = Field(default="float32", description="Type the encoder computes in.")
+    max_seq_length: int = Field(description="Tokens after which a text is truncated or windowed.")
+    truncation: str = Field(default="truncate", description="What happens to longer texts.")
+    prompt: str = Field(default="", description="Text put before each document.")
+
+    @property
+    def full_dim(self) -> int:
+        """Values that the model gives."""
+        return self.model_dim or self.dim
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether vectors are stored smaller than the model gives them."""
+        return self.precision is not Precision.FLOAT32 or self.full_dim != self.dim
+
+
+class SplitRows(BaseModel):
+    """Where in a shard the rows of one split are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str
+    first_row: int
+    num_rows: int
+
+
+class TableShard(BaseModel):
+    """One shard of a version of the table."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    fingerprint: str
+    num_rows: int
+    num_bytes: int
+    splits: tuple[SplitRows, ...] = Field(
+        default=(), description="Splits whose rows it holds; of a compacted shard known after reading its footer."
+    )
+    bounds: dict[str, tuple[str, str]] = Field(default_factory=dict, description="Least and greatest value by column.")
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """The splits whose rows it holds."""
+        return frozenset(rows.fingerprint for rows in self.splits)
+
+    def record(self) -> ShardRecord:
+        """Give what the log needs to take the shard in again."""
+        return ShardRecord(
+            name=self.name,
+            num_rows=self.num_rows,
+            num_bytes=self.num_bytes,
+            min_values={name: low for name, (low, _) in self.bounds.items()},
+            max_values={name: high for name, (_, high) in self.bounds.items()},
+        )
+
+
+class Table:
+    """One version of a table of embeddings, for reading."""
+
+    def __init__(self, uri: str, delta: DeltaTable) -> None:
+        """Use `Table.open`."""
+        self.uri = uri
+        self._delta = delta
+        self.encoder = _encoder_of(uri, delta)
+
+    @classmethod
+    def open(cls, uri: str, version: int | None = None) -> Self:
+        """Open the newest version of the table at `uri`, or version `version`.
+
+        Raises:
+            NotATableError: when there is no table at `uri`, or one that this library did not make, or no such version.
+            StorageError: when storage refuses.
+        """
+        uri = normalize_uri(uri)
+        _check_not_a_file(uri)
+        try:
+            delta = try_again(uri, lambda: _open_delta(uri, version))
+        except (TableNotFoundError, MissingError) as error:
+            list_names(uri)  # storage that refuses, or has no such bucket, is another matter
+            raise NotATableError(
+                f"{uri}: there is no table here (no _delta_log): name a table, or make one with `sbert refresh`"
+            ) from error
+        except DeltaError as error:
+            wanted = "" if version is None else f" at version {version}"
+            raise NotATableError(f"{uri}: the table cannot be opened{wanted}: {error}") from error
+        return cls(uri, delta)
+
+    @property
+    def version(self) -> int:
+        """The Delta version that this object shows."""
+        return int(self._delta.version())
+
+    @property
+    def kept_schema(self) -> dict[str, pl.DataType]:
+        """Types of the source columns that the table keeps."""
+        fields = pa.schema(self._delta.schema().to_arrow())
+        kept = pa.schema([_plain(field) for field in fields if field.name not in BASE_COLUMNS])
+        frame = pl.from_arrow(kept.empty_table())
+        assert isinstance(frame, pl.DataFrame)
+        return dict(frame.schema)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The columns and their Arrow types."""
+        return pa.schema([_plain(field) for field in pa.schema(self._delta.schema().to_arrow())])
+
+    def shards(self) -> list[TableShard]:
+        """Give the shards of this version, ordered by name, from the log alone."""
+        actions = pl.DataFrame(self._delta.get_add_actions(flatten=True))  # pyarrow would import pandas for this
+        bounded = [name for name in STAT_COLUMNS if {f"min.{name}", f"max.{name}"} <= set(actions.columns)]
+        extremes = [f"{side}.{name}" for name in bounded for side in ("min", "max")]
+        return sorted(
+            (_shard_of(action, bounded) for action in actions.select([*ACTION_COLUMNS, *extremes]).to_dicts()),
+            key=lambda shard: shard.name,
+        )
+
+    def shard_uri(self, name: str) -> str:
+        """Give the location of a shard."""
+        return join(self.uri, name)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of this version, from the log alone."""
+        return sum(shard.num_rows for shard in self.shards())
+
+    def last_commit(self) -> dict[str, Any]:
+        """Give the run id and counts that the newest commit recorded; empty when it was not made by this library."""
+        return recorded_in(next(iter(self._delta.history(1)), {}))
+
+    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Give the commits, newest first: version, timestamp (ms), operation and what this library recorded."""
+        return [dict(entry) for entry in self._delta.history(limit)]
+
+    def scan(self) -> pl.LazyFrame:
+        """Give this version as a lazy Polars frame; ``embedding`` is ``list[f32]``, or ``list[i8]`` beside ``scale``."""
+        shards = [self.shard_uri(shard.name) for shard in self.shards()]
+        if not shards:
+            empty = pl.from_arrow(self.arrow_schema.empty_table())
+            assert isinstance(empty, pl.DataFrame)
+            return empty.lazy()
+        # Not scan_delta, which does not find shards in folders whose names hold blanks or letters beyond ASCII.
+        return pl.scan_parquet(shards, glob=False, storage_options=delta_storage_options(self.uri) or None)
+
+    def check_model(self, encoder: SentenceEncoder) -> None:
+        """Check that a loaded model is the one that made this table's vectors.
+
+        Raises:
+            EncoderMismatchError: when it has changed since.
+        """
+        if encoder.fingerprint != self.encoder.model_fingerprint:
+            raise EncoderMismatchError(
+                f"{self.uri}: the model {self.encoder.model} has fingerprint {encoder.fingerprint[:12]}, the table was "
+                f"made with {self.encoder.model_fingerprint[:12]}: restore the model, or run `sbert refresh` with "
+                "--model to re-embed the table with the new one"
+            )
+
+    def check_encoder(self, fingerprint: str, dim: int) -> None:
+        """Check that vectors of an encoder belong into this table.
+
+        Raises:
+            EncoderMismatchError: when the fingerprints differ.
+        """
+        if dim != self.encoder.dim:
+            raise EncoderMismatchError(
+                f"{self.uri}: table has dim {self.encoder.dim}, encoder gives {dim}: "
+                "choose the table's encoder or a new table"
+            )
+        if fingerprint != self.encoder.fingerprint:
+            raise EncoderMismatchError(
+                f"{self.uri}: the table's encoder is {self.encoder.model} ({self.encoder.fingerprint[:12]}), "
+                f"these vectors are of an encoder with fingerprint {fingerprint[:12]}: choose the table's encoder "
+                "or a new table"
+            )
+
+
+def _open_delta(uri: str, version: int | None) -> DeltaTable:
+    options = delta_storage_options(uri) | delta_retry_options(uri)
+    if not DeltaTable.is_deltatable(uri, options):
+        raise TableNotFoundError(uri)
+    return DeltaTable(uri, version=version, storage_options=options)
+
+
+def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
+    """Give what this library recorded in a commit: run id, encoder and counts; empty for other writers' commits."""
+    recorded = commit_info.get(METADATA_KEY)
+    return dict(json.loads(recorded)) if recorded else {}
+
+
+def _shard_of(action: dict[str, Any], bounded: list[str]) -> TableShard:
+    name, num_rows = action["path"], action["num_records"] or 0
+    fingerprint = fingerprint_of_shard(name)
+    pairs = {column: (action[f"min.{column}"], action[f"max.{column}"]) for column in bounded}
+    return TableShard(
+        name=name,
+        fingerprint=fingerprint,
+        num_rows=num_rows,
+        num_bytes=action["size_bytes"],
+        splits=(SplitRows(fingerprint=fingerprint, first_row=0, num_rows=num_rows),),
+        bounds={column: pair for column, pair in pairs.items() if None not in pair},
+    )
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    """Replace view types, which delta-rs may report, by the types the shards have."""
+    kind = field.type
+    if pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
+        kind = pa.string()
+    elif pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):
+        kind = pa.binary()
+    return pa.field(field.name, kind)
+
+
+def _encoder_of(uri: str, delta: DeltaTable) -> EncoderInfo:
+    for field in delta.schema().fields:
+        if field.name == "embedding" and METADATA_KEY in field.metadata:
+            return EncoderInfo.model_validate_json(str(field.metadata[METADATA_KEY]))
+    raise NotATableError(
+        f"{uri}: this Delta table was not made by sbert (its `embedding` column names no encoder): choose a new folder"
+    )
+
+
+def _check_not_a_file(uri: str) -> None:
+    if "://" not in uri and Path(uri).is_file():
+        raise NotATableError(f"{uri}: this is a file, a table is a folder: name a folder")
+
+
+def find_table(uri: str) -> Table | None:
+    """Open the table at `uri`, or give None where one can be made.
+
+    Raises:
+        NotATableError: when the folder holds other things than a table, or than the beginnings of one.
+    """
+    _check_not_a_file(normalize_uri(uri))
+    try:
+        return Table.open(uri)
+    except NotATableError:
+        names = list_names(normalize_uri(uri))
+        strangers = sorted(
+            name for name in names if not name.startswith(("part-", "_", ".")) or name.startswith("_delta_log")
+        )
+        if strangers:
+            shown = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+            raise NotATableError(
+                f"{uri}: this folder is not a table and is not empty ({len(strangers)} entries: {shown}): "
+                "name an empty or new folder for the table"
+            ) from None
+        return None

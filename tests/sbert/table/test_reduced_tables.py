@@ -1,0 +1,245 @@
+"""Tables of smaller vectors: built, carried over, switched, refused, searched, repaired."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from sbert.encoder import SentenceEncoder
+from sbert.errors import EncoderMismatchError, QualityError, SettingsError
+from sbert.precision import (
+    Precision,
+    dequantize,
+    quantize,
+    recall_at_10,
+    restore,
+    truncate,
+)
+from sbert.refresh.job import RefreshSettings
+from sbert.storage import list_names
+from sbert.table.changes import write_changes
+from sbert.table.compact import compact_table
+from sbert.table.delta import Table
+from sbert.table.recall import SAMPLE_ROWS, newest_reduction, rows_to_sample
+from sbert.table.rollback import roll_back
+from sbert.table.search import search_table
+from sbert.table.vacuum import vacuum_table
+from sbert.table.verify import verify_table
+from tests.tables import killed_after, objects_apart, read, rows, texts, update, write
+from tests.tiny_models import HIDDEN
+
+
+def stored_as(**encoding: object) -> RefreshSettings:
+    return objects_apart(encoding=encoding)
+
+
+def test_samples_of_many_splits_stay_few(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/0.jsonl", rows(0, 60))
+    plan, *_ = update(tmp_path / "raw", tmp_path / "table", model=model, settings=stored_as(precision="int8"))
+    names = [f"{number * 7919 % 2**32:032x}" for number in range(5_000)]
+    for num_splits in (1, 3, 125, 5_000):
+        total = sum(rows_to_sample(plan.encoder, name[::-1], num_splits) for name in names[:num_splits])
+        assert SAMPLE_ROWS * 0.7 <= total <= SAMPLE_ROWS * 1.3, num_splits
+    whole = plan.encoder.model_copy(update={"precision": Precision.FLOAT32})
+    assert rows_to_sample(whole, names[0], 1) == 0
+
+
+def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: str) -> None:
+    for number in range(3):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 30, 30))
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    update(raw, table, model=model, settings=stored_as(precision="int8", min_recall=0.9))
+    first = read(table)
+    assert first.schema["embedding"] == pl.List(pl.Int8)
+    exact = SentenceEncoder.from_pretrained(model).encode(texts(0, 90))
+    by_id = first.with_columns(pl.col("id").cast(pl.Int64)).sort("id")
+    values = by_id["embedding"].cast(pl.Array(pl.Int8, HIDDEN)).to_numpy()
+    scale = by_id["scale"].to_numpy()
+    assert np.abs(dequantize(values, scale) - exact).max() <= scale.max() * 0.51 + 1e-4
+    assert (np.abs(values).max(axis=1) == 127).all()
+
+    info = Table.open(table).encoder
+    assert (info.precision, info.dim, info.full_dim, info.min_recall) == (Precision.INT8, HIDDEN, HIDDEN, 0.9)
+    found = newest_reduction(Table.open(table))
+    assert found is not None
+    assert found.calibration is not None
+    assert found.num_rows_compared == 90
+    measured = recall_at_10(restore(quantize(exact)), exact)
+    assert found.recall_at_10 == pytest.approx(measured, abs=0.02)
+    assert 0.9 <= found.recall_at_10 <= 1
+    assert (found.calibration.min_scale, found.calibration.max_scale) == (scale.min(), scale.max())
+    assert found.calibration.num_saturated == (np.abs(values) == 127).sum()
+    assert not [name for name in list_names(f"{table}/_splits") if "sample" in name]
+
+    assert update(raw, table, settings=objects_apart())[0].is_empty  # settings without a word of precision
+    changed = [*rows(30, 29), {"id": "new", "text": "butter and cake are in the oven", "kind": "odd"}]
+    write(tmp_path / "raw/1.jsonl", changed)
+    _, _, version, counts = update(raw, table, settings=objects_apart())
+    assert (version, counts.num_rows_carried, counts.num_texts_encoded) == (1, 29, 1)
+    second = read(table)
+    keys = ["source", "id"]
+    both = first.join(second.select(*keys, pl.col("embedding").alias("e2"), pl.col("scale").alias("s2")), on=keys)
+    assert both.height == 89
+    assert both.filter((pl.col("embedding") == pl.col("e2")) & (pl.col("scale") == pl.col("s2"))).height == 89
+    later = newest_reduction(Table.open(table))
+    assert later is not None
+    assert later.recall_at_10 == found.recall_at_10  # one new text says nothing: that of the first run is shown
+    assert later.calibration is not None
+    assert later.calibration.min_scale <= found.calibration.min_scale
+
+    assert verify_table(table).findings == []
+    feed = write_changes(table, 0, 1, str(tmp_path / "feed.parquet"))
+    assert (feed.num_upserts, feed.num_deletes, feed.encoder_changed) == (1, 1, False)
+    upsert = pl.read_parquet(tmp_path / "feed.parquet").filter(pl.col("change") == "upsert").to_dicts()[0]
+    assert upsert["embedding"] == second.filter(pl.col("id") == "new")["embedding"][0].to_list()
+    assert upsert["scale"] == second.filter(pl.col("id") == "new")["scale"][0]
+    hits = search_table(Table.open(table), texts(41, 1)[0], k=3)
+    assert (hits[0].id, round(hits[0].score, 1)) == ("41", 1.0)
+    assert compact_table(table).num_shards == 1
+    assert read(table).equals(second)
+    assert update(raw, table, settings=objects_apart())[0].is_empty
+
+
+def test_float32_to_int8_and_back_is_one_commit_each(tmp_path: Path, model: str) -> None:
+    for number in range(2):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    update(raw, table, model=model, settings=objects_apart())
+    with pytest.raises(EncoderMismatchError, match="pass --model"):
+        update(raw, table, settings=stored_as(precision="int8"))
+    _, changes, version, counts = update(raw, table, model=model, settings=stored_as(precision="int8"))
+    assert (version, len(changes.drop), counts.num_texts_encoded) == (1, 2, 20)
+    assert (read(table, 0).schema["embedding"], read(table).schema["embedding"]) == (
+        pl.List(pl.Float32),
+        pl.List(pl.Int8),
+    )
+    assert "scale" not in read(table, 0).columns
+    assert [verify_table(table, number).findings for number in (0, 1)] == [[], []]
+    feed = write_changes(table, 0, 1, None)
+    assert (feed.num_upserts, feed.encoder_changed) == (20, True)
+    found = newest_reduction(Table.open(table))
+    assert found is not None
+    assert (found.recall_at_10, found.num_rows_compared) == (None, 20)
+    assert found.describe() == "not measured: 20 texts were encoded, at least 50 are needed"
+    update(raw, table, model=model, settings=stored_as(precision="float32"))
+    assert read(table).equals(read(table, 0))
+    assert roll_back(table, 1).version == 3
+    assert Table.open(table).encoder.precision is Precision.INT8
+    assert verify_table(table).findings == []
+
+
+def test_another_model_keeps_the_form_of_the_table(tmp_path: Path, model: str, other_model: str) -> None:
+    write(tmp_path / "raw/0.jsonl", rows(0, 10))
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    update(raw, table, model=model, settings=stored_as(precision="int8", output_dim=16, min_recall=0.5))
+    update(raw, table, model=other_model)
+    info = Table.open(table).encoder
+    assert (info.model, info.precision, info.dim, info.full_dim) == (other_model, Precision.INT8, 16, HIDDEN)
+    assert info.min_recall == 0.5
+
+
+def test_the_first_values_only(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/0.jsonl", rows(0, 60))
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    with pytest.raises(SettingsError, match=r"output_dim is 33, the encoder gives 32 values"):
+        update(raw, table, model=model, settings=stored_as(output_dim=33))
+    update(raw, table, model=model, settings=stored_as(output_dim=16, min_recall=0))
+    there = read(table).with_columns(pl.col("id").cast(pl.Int64)).sort("id")
+    vectors = there["embedding"].cast(pl.Array(pl.Float32, 16)).to_numpy()
+    exact = SentenceEncoder.from_pretrained(model).encode(texts(0, 60))
+    np.testing.assert_allclose(vectors, truncate(exact, 16, normalize=True), atol=1e-5)
+    info = Table.open(table).encoder
+    assert (info.dim, info.model_dim, info.precision) == (16, HIDDEN, Precision.FLOAT32)
+    assert verify_table(table).findings == []
+    assert search_table(Table.open(table), texts(33, 1)[0], k=1)[0].id == "33"
+    assert update(raw, table)[0].is_empty
+    found = newest_reduction(Table.open(table))
+    assert found is not None
+    assert found.calibration is None
+    assert found.recall_at_10 == pytest.approx(recall_at_10(truncate(exact, 16, normalize=True), exact), abs=0.02)
+    _, _, version, _ = update(raw, table, model=model, settings=stored_as(output_dim=HIDDEN))
+    assert (version, Table.open(table).encoder.dim, len(read(table)["embedding"][0])) == (1, HIDDEN, HIDDEN)
+
+
+def test_too_little_recall_publishes_nothing(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/0.jsonl", rows(0, 60))
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    update(raw, table, model=model)
+    before = read(table)
+    settings_ = RefreshSettings.model_validate({"encoding": {"output_dim": 2}})
+    for _ in range(2):  # the second takes up what the first built, with its sample
+        with pytest.raises(
+            QualityError,
+            match=r"precision float32 and 2 of 32 values recall@10 is 0\.\d{4} against float32 among 60 rows, accepted is "
+            r"0\.9500: nothing was published; choose an output_dim above 2 .*, or lower min_recall",
+        ):
+            update(raw, table, model=model, settings=settings_)
+    assert (Table.open(table).version, read(table).equals(before)) == (0, True)
+    lower = RefreshSettings.model_validate({"encoding": {"output_dim": 2, "min_recall": 0.1}})
+    plan, _, version, _ = update(raw, table, model=model, settings=lower)
+    assert (len(plan.resume), len(plan.build), version) == (1, 0, 1)
+    assert update(raw, table)[0].is_empty
+
+
+@pytest.mark.parametrize(("output_dim", "num_warnings"), [(2, 1), (HIDDEN, 0)])
+def test_the_first_texts_warn_once(
+    tmp_path: Path,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    output_dim: int,
+    num_warnings: int,
+) -> None:
+    monkeypatch.setattr("sbert.table.recall.FIRST_LOOK_ROWS", 50)
+    for number in range(4):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 30, 30))
+    chosen = stored_as(precision="int8", output_dim=output_dim, min_recall=0.8)
+    with caplog.at_level("WARNING", logger="sbert.table.recall"), contextlib.suppress(QualityError):
+        update(tmp_path / "raw", tmp_path / "table", model=model, settings=chosen)
+    warnings = [message for message in caplog.messages if "among the first 60 texts, accepted is 0.8000" in message]
+    assert len(warnings) == num_warnings
+    assert all("choose an output_dim above 2" in message for message in warnings)
+
+
+def test_vacuum_removes_what_a_refusal_left(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/0.jsonl", rows(0, 60))
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    update(raw, table, model=model)
+    before = list_names(f"{table}/_splits")
+    with pytest.raises(QualityError):
+        update(raw, table, model=model, settings=stored_as(output_dim=2))
+    left = set(list_names(f"{table}/_splits")) - set(before)
+    assert sum(name.endswith(".sample.parquet") for name in left) == 1
+    vacuum_table(table, retention_hours=0, apply=True)
+    assert list_names(f"{table}/_splits") == before
+
+
+def test_the_sample_survives_a_kill_and_a_second_pass(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        write(tmp_path / f"raw/{number}.jsonl", [*rows(number * 30, 30), *rows(number * 30, 1)])  # one id twice
+    raw, table, chosen = tmp_path / "raw", str(tmp_path / "table"), stored_as(precision="int8", min_recall=0.5)
+    with killed_after(monkeypatch, 1), pytest.raises(KeyboardInterrupt):
+        update(raw, table, model=model, settings=chosen)
+    plan, *_ = update(raw, table, model=model, settings=chosen)
+    assert (len(plan.resume), len(plan.build)) == (1, 1)
+    found = newest_reduction(Table.open(table))
+    assert found is not None
+    assert found.num_rows_compared == 60
+
+
+def test_damage_to_scales_is_found(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/0.jsonl", rows(0, 10))
+    table = tmp_path / "table"
+    update(tmp_path / "raw", table, model=model, settings=stored_as(precision="int8"))
+    (shard,) = Table.open(str(table)).shards()
+    there = pq.read_table(table / shard.name)
+    doubled = there.set_column(
+        there.schema.get_field_index("scale"), there.schema.field("scale"), [np.float32(2) * there["scale"].to_numpy()]
+    )
+    pq.write_table(doubled, table / shard.name)
+    assert any("10 of 10 vectors have a wrong norm" in finding for finding in verify_table(str(table)).findings)

@@ -1,0 +1,120 @@
+"""Every kind of damage is found, and named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from sbert.table.compact import compact_table
+from sbert.table.delta import Table
+from sbert.table.shards import embedding_column
+from sbert.table.verify import verify_table
+from tests.tables import objects_apart, rows, update, write
+from tests.tiny_models import HIDDEN
+
+
+@pytest.fixture
+def table(tmp_path: Path, model: str) -> Path:
+    write(tmp_path / "raw/0.jsonl", rows(0, 5))
+    write(tmp_path / "raw/1.jsonl", rows(5, 5))
+    update(tmp_path / "raw", tmp_path / "table", model=model, settings=objects_apart())
+    return tmp_path / "table"
+
+
+def rewrite(table: Path, change: Callable[[pa.Table], pa.Table]) -> str:
+    """Change a shard behind the log's back."""
+    shard = Table.open(str(table)).shards()[0]
+    rows_there = pq.read_table(table / shard.name)
+    pq.write_table(change(rows_there), table / shard.name)
+    return shard.name
+
+
+def with_column(name: str, values: pa.Array) -> Callable[[pa.Table], pa.Table]:
+    def change(rows_there: pa.Table) -> pa.Table:
+        at = rows_there.schema.get_field_index(name)
+        return rows_there.set_column(at, rows_there.schema.field(name), values)
+
+    return change
+
+
+def vectors(value: float, dim: int = HIDDEN) -> pa.Array:
+    matrix = np.zeros((5, dim), np.float32)
+    matrix[:, 0] = 1
+    matrix[3, 0] = value
+    return embedding_column(matrix)
+
+
+def test_a_sound_table_passes(table: Path) -> None:
+    found = verify_table(str(table))
+    assert (found.version, found.num_shards, found.num_rows, found.findings) == (0, 2, 10, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (with_column("embedding", vectors(float("nan"))), "1 of 5 vectors hold NaN or infinity (first: row 3)"),
+        (with_column("embedding", vectors(0.5)), "1 of 5 vectors have a wrong norm (first: row 3, norm 0.5"),
+        (with_column("embedding", vectors(1, HIDDEN - 1)), "5 embeddings hold 155 values, expected 5 x 32"),
+        (with_column("text_hash", pa.array([b"short"] * 5)), "5 text hashes are not 16 bytes long"),
+        (with_column("id", pa.array(["0", None, "2", "3", "4"])), "1 rows have no id"),
+        (lambda rows_there: rows_there.slice(0, 4), "has 4 rows, the log says 5"),
+        (lambda rows_there: rows_there.replace_schema_metadata({}), "its footer names no encoder"),
+        (
+            lambda rows_there: rows_there.replace_schema_metadata(
+                {"sbert": rows_there.schema.metadata[b"sbert"].replace(b'"fingerprint":"', b'"fingerprint":"beef')}
+            ),
+            "made by",
+        ),
+        (lambda rows_there: rows_there.drop_columns(["truncated"]), "its rows were not checked"),
+        (
+            lambda rows_there: pa.concat_tables([rows_there, rows_there.slice(2, 1)]),
+            "a (source, id) that another row has",
+        ),
+    ],
+    ids=["nan", "norm", "dim", "hash", "null", "rows", "no-encoder", "encoder", "columns", "duplicate"],
+)
+def test_damage_is_found_and_named(table: Path, change: Callable[[pa.Table], pa.Table], finding: str) -> None:
+    name = rewrite(table, change)
+    findings = verify_table(str(table)).findings
+    assert any(finding in found and name in found for found in findings), findings
+
+
+def test_missing_and_torn_shards_do_not_stop_the_check(table: Path) -> None:
+    first, second = Table.open(str(table)).shards()
+    (table / first.name).unlink()
+    whole = (table / second.name).read_bytes()
+    (table / second.name).write_bytes(whole[: len(whole) // 2])
+    findings = verify_table(str(table)).findings
+    assert len(findings) == 2
+    assert all("cannot be read to its end" in finding for finding in findings)
+
+
+def test_a_compacted_shard_must_name_its_splits(table: Path) -> None:
+    compact_table(str(table))
+    rewrite(
+        table,
+        lambda rows_there: rows_there.replace_schema_metadata(
+            {**rows_there.schema.metadata, b"sbert_splits": json.dumps([["0" * 32, 7]]).encode()}
+        ),
+    )
+    assert any("names splits of 7 rows and has 10" in finding for finding in verify_table(str(table)).findings)
+    rewrite(
+        table,
+        lambda rows_there: rows_there.replace_schema_metadata({b"sbert": rows_there.schema.metadata[b"sbert"]}),
+    )
+    assert any("does not name its splits" in finding for finding in verify_table(str(table)).findings)
+
+
+def test_the_exit_status_tells(table: Path) -> None:
+    done = CliRunner().invoke(app, ["verify", str(table), "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["findings"]) == (0, [])
+    rewrite(table, lambda rows_there: rows_there.slice(0, 4))
+    done = CliRunner().invoke(app, ["verify", str(table), "--json"])
+    assert (done.exit_code, len(json.loads(done.stdout)["findings"])) == (1, 1)
+    assert CliRunner().invoke(app, ["verify", str(table), "--version", "7", "--json"]).exit_code == 1
