@@ -263,8 +263,10 @@ def make_plan(job: RefreshJob) -> Plan:
     check_columns(job, table, stays=choice.stays)
     completed = _completed(job, table, choice.missing, shards) if choice.missing else {}
     build = [planned for planned in choice.missing if planned.fingerprint not in completed]
-    kept_schema = infer_kept_schema(objects, settings.source) if build or table is None else {}
-    if table is not None and set(table.kept_schema) == set(settings.source.keep_columns):
+    same_columns = table is not None and set(table.kept_schema) == set(settings.source.keep_columns)
+    # Also when nothing is left to build: after a rollback finished splits may hold columns that the table does not have.
+    kept_schema = infer_kept_schema(objects, settings.source) if build or not same_columns else {}
+    if table is not None and same_columns:
         kept_schema = table.kept_schema  # types stay what they are, whatever the newest object looks like
     numbered = with_first_rows([planned.split for planned in build])
     plan = Plan(

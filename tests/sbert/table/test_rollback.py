@@ -70,6 +70,16 @@ def test_the_encoder_comes_back(tmp_path: Path, table: str, model: str) -> None:
     assert read(table).equals(switched)
 
 
+def test_columns_that_finished_splits_hold_come_again(tmp_path: Path, table: str) -> None:
+    kept = RefreshSettings.model_validate({**objects_apart().model_dump(), "source": {"keep_columns": ["kind"]}})
+    update(tmp_path / "raw", table, settings=kept)
+    with_kind = read(table)
+    roll_back(table)
+    _, _, _, counts = update(tmp_path / "raw", table, settings=kept)
+    assert counts.num_texts_encoded == 0
+    assert read(table).equals(with_kind)
+
+
 def test_kept_columns_come_back(tmp_path: Path, table: str) -> None:
     kept = RefreshSettings.model_validate({**objects_apart().model_dump(), "source": {"keep_columns": ["kind"]}})
     update(tmp_path / "raw", table, settings=kept)
