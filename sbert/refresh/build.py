@@ -26,7 +26,7 @@ from sbert.storage import join
 from sbert.table.delta import EncoderInfo, Table
 from sbert.table.known import KnownVectors
 from sbert.table.recall import FirstLook, VectorSample, rows_to_sample, write_sample
-from sbert.table.records import RecordedSpan, SplitRecord, find_record, rejects_name, write_record
+from sbert.table.records import RecordedSpan, SplitRecord, find_record, kept_types, rejects_name, write_record
 from sbert.table.shards import ShardRecord
 
 __all__ = [
@@ -68,7 +68,7 @@ class BuildContext(BaseModel):
 
 def build_context(plan: Plan, settings: RefreshSettings, run_id: str) -> BuildContext:
     """Gather what workers need for the splits of `plan`."""
-    known = [shard.name for record in plan.resume for shard in record.shards]
+    known = [shard.name for record in [*plan.resume, *plan.retype] for shard in record.shards]
     if plan.base_version is not None and plan.build and not plan.force:
         table = Table.open(plan.table_uri, plan.base_version)
         if table.encoder.fingerprint == plan.encoder.fingerprint:
@@ -236,6 +236,7 @@ class SplitBuilder:
             shards=shards,
             rejects=rejects_name(planned.fingerprint) if counts.num_rows_rejected else None,
             counts=counts,
+            kept_types=kept_types(self.context.kept_schema),
             run_id=self.context.run_id,
             built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             forced=self.context.force,

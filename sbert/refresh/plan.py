@@ -31,11 +31,11 @@ from sbert.refresh.naming import (
     without_objects,
 )
 from sbert.registry import resolve_model
-from sbert.source import infer_kept_schema, list_objects, with_first_rows
+from sbert.source import SourceObject, SourceSettings, infer_kept_schema, list_objects, with_first_rows
 from sbert.storage import join, normalize_uri
 from sbert.table.compacted import locate_splits
 from sbert.table.delta import EncoderInfo, Table, TableShard, find_table, recorded_in
-from sbert.table.records import SplitRecord, completed_splits
+from sbert.table.records import SplitRecord, completed_splits, kept_types
 
 __all__ = [
     "Plan",
@@ -69,6 +69,10 @@ class Plan(BaseModel):
     shards: list[TableShard] = Field(description="Shards of the base version.")
     build: list[PlannedSplit] = Field(description="Splits to build: neither in the table nor completed before.")
     resume: list[SplitRecord] = Field(description="Splits that an earlier, interrupted run completed.")
+    retype: list[SplitRecord] = Field(
+        default=[],
+        description="Splits that it completed with other types of kept columns: built again, from the vectors they have.",
+    )
     keep: list[PlannedSplit] = Field(description="Splits whose rows the table has.")
     gone: frozenset[str] = Field(description="Splits that leave the table, by fingerprint.")
     chosen: frozenset[str] | None = Field(
@@ -261,13 +265,10 @@ def make_plan(job: RefreshJob) -> Plan:
     have = frozenset(fingerprint for shard in shards for fingerprint in shard.fingerprints)
     choice = choose(job, objects, have, rows)
     check_columns(job, table, stays=choice.stays)
-    completed = _completed(job, table, choice.missing, shards) if choice.missing else {}
+    kept_schema = _kept_schema(settings.source, table, objects, is_complete=not choice.missing)
+    finished = _completed(job, table, choice.missing, shards) if choice.missing else {}
+    completed = {name: record for name, record in finished.items() if record.kept_types == kept_types(kept_schema)}
     build = [planned for planned in choice.missing if planned.fingerprint not in completed]
-    same_columns = table is not None and set(table.kept_schema) == set(settings.source.keep_columns)
-    # Also when nothing is left to build: after a rollback finished splits may hold columns that the table does not have.
-    kept_schema = infer_kept_schema(objects, settings.source) if build or not same_columns else {}
-    if table is not None and same_columns:
-        kept_schema = table.kept_schema  # types stay what they are, whatever the newest object looks like
     numbered = with_first_rows([planned.split for planned in build])
     plan = Plan(
         raw_uri=normalize_uri(job.raw_uri),
@@ -276,7 +277,7 @@ def make_plan(job: RefreshJob) -> Plan:
         encoder=info,
         encoder_spec=spec,
         rows_fingerprint=rows,
-        kept_schema={name: kept_schema[name] for name in settings.source.keep_columns},
+        kept_schema=kept_schema,
         num_objects=len(objects),
         num_bytes=sum(item.num_bytes for item in objects),
         shards=shards,
@@ -285,6 +286,7 @@ def make_plan(job: RefreshJob) -> Plan:
             for split, planned in zip(numbered, build, strict=True)
         ],
         resume=list(completed.values()),
+        retype=[] if job.force else [record for name, record in finished.items() if name not in completed],
         keep=choice.keep,
         gone=choice.gone,
         chosen=choice.chosen,
@@ -293,6 +295,19 @@ def make_plan(job: RefreshJob) -> Plan:
     if job.selection is not None or not plan.gone:
         return plan
     return plan.model_copy(update={"losses": foresee_losses(table_uri, shards, choice, objects)})
+
+
+def _kept_schema(
+    source: SourceSettings, table: Table | None, objects: list[SourceObject], *, is_complete: bool
+) -> dict[str, pl.DataType]:
+    """Give the types of the kept columns: the table's, whatever the newest object looks like, else those of the source.
+
+    Raises:
+        ColumnError: a named column is not there; not looked for when the table is complete.
+    """
+    of_table = table.kept_schema if table is not None and set(table.kept_schema) == set(source.keep_columns) else None
+    of_source = {} if of_table is not None and is_complete else infer_kept_schema(objects, source)
+    return {name: (of_source if of_table is None else of_table)[name] for name in source.keep_columns}
 
 
 def _completed(

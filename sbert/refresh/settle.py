@@ -19,7 +19,7 @@ from sbert.refresh.naming import identity_fingerprint
 from sbert.refresh.plan import Plan
 from sbert.table.compacted import read_split, write_compacted
 from sbert.table.delta import Table, TableShard
-from sbert.table.records import RecordedSpan, SplitRecord, read_records, write_record
+from sbert.table.records import RecordedSpan, SplitRecord, kept_types, read_records, write_record
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, table_schema
 
 __all__ = ["Changes", "settle"]
@@ -135,6 +135,7 @@ def _copy_rows(plan: Plan, old: SplitRecord, spans: list[RecordedSpan], run_id: 
         shards=shards,
         rejects=None,
         counts=RowCounts(),
+        kept_types=kept_types(plan.kept_schema),
         run_id=run_id,
         built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )

@@ -26,6 +26,7 @@ __all__ = [
     "SplitRecord",
     "completed_splits",
     "find_record",
+    "kept_types",
     "read_record",
     "read_records",
     "read_rejects",
@@ -69,6 +70,7 @@ class SplitRecord(BaseModel):
     shards: list[ShardRecord]
     rejects: str | None = Field(description="File of rejected rows, relative to the table; empty when there are none.")
     counts: RowCounts
+    kept_types: dict[str, str] = Field(default={}, description="Types of the source columns in its shards, by name.")
     run_id: str
     built_at: str = Field(description="UTC time in ISO 8601.")
     forced: bool = Field(default=False, description="Whether every vector was computed anew.")
@@ -76,6 +78,11 @@ class SplitRecord(BaseModel):
         default=False, description="Whether float32 vectors of some rows lie beside the record until the commit."
     )
     calibration: Calibration | None = Field(default=None, description="Of its vectors, when they are quantized.")
+
+
+def kept_types(kept_schema: dict[str, pl.DataType]) -> dict[str, str]:
+    """Give types of kept columns as a record holds them."""
+    return {name: str(kind) for name, kind in kept_schema.items()}
 
 
 def record_uri(table_uri: str, fingerprint: str) -> str:

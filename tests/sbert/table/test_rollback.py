@@ -80,6 +80,22 @@ def test_columns_that_finished_splits_hold_come_again(tmp_path: Path, table: str
     assert read(table).equals(with_kind)
 
 
+def test_finished_splits_with_other_types_are_written_anew_from_their_vectors(tmp_path: Path, model: str) -> None:
+    kept = objects_apart(source={"keep_columns": ["size"]})
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    write(raw / "1.jsonl", [{"id": "1", "text": texts(1, 1)[0], "size": 1}])
+    update(raw, table, model=model, settings=objects_apart())
+    update(raw, table, settings=kept)
+    whole = read(table)
+    roll_back(table)
+    write(raw / "0.jsonl", [{"id": "0", "text": texts(0, 1)[0], "size": 1.5}])  # the first object decides the types
+    _, _, _, counts = update(raw, table, settings=kept)
+    assert counts.num_texts_encoded == 1
+    assert read(table).select("id", "size").rows() == [("0", 1.5), ("1", 1.0)]
+    assert read(table).filter(pl.col("id") == "1")["embedding"].equals(whole["embedding"])
+    assert read(table, 1).equals(whole)
+
+
 def test_kept_columns_come_back(tmp_path: Path, table: str) -> None:
     kept = RefreshSettings.model_validate({**objects_apart().model_dump(), "source": {"keep_columns": ["kind"]}})
     update(tmp_path / "raw", table, settings=kept)
