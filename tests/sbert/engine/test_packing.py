@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sbert.engine.packed import CPU_TOKENS_STEP
 from sbert.engine.packing import WIDTH_STEP, PackedBatch, pack_rows
+from tests.tiny_models import tiny_encoder
 
 
 def batches_of(lengths: list[int], budget: int, multiple_of: int = WIDTH_STEP) -> tuple[list[PackedBatch], np.ndarray]:
@@ -81,9 +82,15 @@ def test_the_widths_of_rows_are_few() -> None:
 
 
 def test_batches_on_a_cpu_have_few_sizes_whatever_the_texts() -> None:
+    encoder = tiny_encoder()
+    runner = encoder.packed_runner()
+    assert runner is not None
+    words = "a cat sat on the mat".split()
     rng = np.random.default_rng(2)
     sizes = set()
-    for _ in range(40):
-        lengths = rng.lognormal(rng.uniform(2, 4), 0.8, rng.integers(1, 500)).astype(int).clip(1, 256)
-        sizes |= {len(batch.tokens) for batch in batches_of(lengths.tolist(), 2048, CPU_TOKENS_STEP)[0]}
-    assert len(sizes) <= 2048 // CPU_TOKENS_STEP
+    for _ in range(20):
+        num_words = rng.lognormal(rng.uniform(1, 3), 0.8, rng.integers(1, 300)).astype(int).clip(1, 60)
+        tokens = encoder.tokenize([" ".join(rng.choice(words, count)) for count in num_words])
+        sizes |= {len(batch.tokens) for batch in runner.cut(tokens, np.arange(len(tokens.lengths)), 2048)}
+    assert len(sizes) > 1
+    assert {size % CPU_TOKENS_STEP for size in sizes} == {0}
