@@ -25,6 +25,14 @@ def imported_by(path: Path) -> set[str]:
     return found
 
 
+def packages_imported_by(path: Path) -> set[str]:
+    """Give the subpackages of `sbert` that a file imports from, anywhere in it."""
+    modules = [
+        str(node.module) for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)
+    ]
+    return {".".join(module.split(".")[:2]) for module in modules if module.startswith("sbert.")}
+
+
 def files_of(layer: str) -> list[Path]:
     return sorted((ROOT / layer).rglob("*.py"))
 
@@ -34,6 +42,13 @@ def test_a_layer_imports_itself_and_those_below(layer: str) -> None:
     above = set(LAYERS[LAYERS.index(layer) + 1 :]) | {"tests"}
     wrong = {str(path.relative_to(ROOT)): imported_by(path) & above for path in files_of(layer)}
     assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_the_table_knows_nothing_of_a_refresh() -> None:
+    files = sorted((ROOT / "sbert" / "table").glob("*.py"))
+    assert len(files) > 10
+    wrong = [path.name for path in files if {"sbert.refresh", "sbert.source"} & packages_imported_by(path)]
+    assert wrong == []
 
 
 def test_the_library_never_imports_prefect() -> None:
