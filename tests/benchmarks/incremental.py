@@ -102,16 +102,22 @@ class Raw:
             self._write(number, lines)
         return count
 
-    def add_objects(self, count: int, num_rows: int) -> int:
-        """Add `count` objects with the next `num_rows` rows of the corpus; give the number of texts that no row had."""
+    def add_objects(self, count: int, num_rows: int, *, suffix: str = "") -> int:
+        """Add `count` objects with the next `num_rows` rows of the corpus; give the number of texts that no row had.
+
+        With `suffix` every text is different from all others, and longer.
+        """
         known = {json.loads(line)["text"] for path in self._folder.iterdir() for line in path.open()}
         texts: set[str] = set()
         size = num_rows // count
         for added in range(count):
             first = self.num_objects * self._rows_per_object + added * size
             lines = [self._row(n) for n in range(first, first + size)]
+            for at, line in enumerate(lines):
+                line["text"] += suffix and f" ({suffix} {added}/{at})"
             texts.update(line["text"] for line in lines)
             self._write(self.num_objects + added, lines)
+        self.num_objects += count
         return len(texts - known)
 
     def rename_one(self) -> None:
@@ -196,6 +202,7 @@ def night(folder: Path, texts: list[str], arguments: argparse.Namespace, model: 
         ("nothing changed", lambda: 0),
         ("1 % of rows changed, spread over all objects", lambda: raw.change_everywhere(100)),
         ("1 % of rows in 2 new objects", lambda: raw.add_objects(2, num_rows // 100)),
+        ("the same, every text new and longer", lambda: raw.add_objects(2, num_rows // 100, suffix="new")),
         ("one object renamed", lambda: raw.rename_one() or 0),
     ]
     found = []
