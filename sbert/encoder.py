@@ -36,6 +36,7 @@ from sbert.modules import Dense, Normalize
 from sbert.pooling import Pooling, PoolingMode
 from sbert.prefetch import prefetch
 from sbert.pretrained import DEFAULT_MODEL, locate_model, read_folder, write_modules
+from sbert.tokenizer_pool import TokenizerPool, num_tokenizer_processes
 from sbert.tokenizing import Texts, TokenizedTexts, as_list, special_token_counts, tokenize_block
 from sbert.transformer import load_transformer, position_limit
 from sbert.windowing import WindowSettings, join_windows
@@ -108,6 +109,7 @@ class SentenceEncoder(nn.Module):
         self.eval()
         self.fingerprint  # noqa: B018  (hash the weights as stored, before they change type)
         place = torch.device(device) if device is not None else default_device()
+        self._tokenizer_pool = TokenizerPool(self._tokenizer, num_tokenizer_processes(place.type))
         reduced = self.compute_dtype is not ComputeDtype.FLOAT32
         self._reference_SD = self._plain_probe() if reduced else None
         self.to(place)
@@ -228,7 +230,7 @@ class SentenceEncoder(nn.Module):
         if self.do_lower_case:
             listed, prompt = [text.lower() for text in listed], prompt.lower()
         return tokenize_block(
-            self._tokenizer, listed, max_seq_length=self.max_seq_length, prompt=prompt, windows=windows
+            self._tokenizer_pool, listed, max_seq_length=self.max_seq_length, prompt=prompt, windows=windows
         )
 
     def encode(

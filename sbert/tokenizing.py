@@ -6,7 +6,6 @@ truncating, windowing, sorting and padding are array operations whatever the num
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from sbert.errors import SettingsError
+from sbert.tokenizer_pool import TokenizerPool
 from sbert.windowing import WindowSettings
 
 __all__ = ["Texts", "TokenizedTexts", "as_list", "gather_ranges", "special_token_counts", "tokenize_block"]
@@ -70,17 +70,17 @@ def gather_ranges(begins: Ints, lengths: Ints) -> Ints:
 
 
 def tokenize_block(
-    tokenizer: Any,
+    pool: TokenizerPool,
     texts: list[str],
     *,
     max_seq_length: int,
     prompt: str = "",
     windows: WindowSettings | None = None,
 ) -> TokenizedTexts:
-    """Tokenize texts with a Rust tokenizer (``tokenizers.Tokenizer`` without truncation and padding).
+    """Tokenize texts.
 
     Args:
-        tokenizer: the model's tokenizer.
+        pool: the model's tokenizer, without truncation and padding.
         texts: N texts.
         max_seq_length: most tokens of a sequence, special tokens included.
         prompt: put before every text.
@@ -89,11 +89,8 @@ def tokenize_block(
     Raises:
         SettingsError: when prompt and window stride leave no room for the text.
     """
-    encodings = tokenizer.encode_batch_fast([prompt + text for text in texts] if prompt else texts)
-    # The tokenizer hands out ids as one Python list a text and in no other way: this is the one place that walks them.
-    id_lists = [encoding.ids for encoding in encodings]
-    lengths = np.fromiter(map(len, id_lists), dtype=np.int64, count=len(id_lists))
-    values = np.fromiter(chain.from_iterable(id_lists), dtype=np.int32, count=int(lengths.sum()))
+    values, lengths = pool.token_ids([prompt + text for text in texts] if prompt else texts)
+    tokenizer = pool.tokenizer
     num_prefix, num_suffix = special_token_counts(tokenizer)
     num_prompt = _num_prompt_tokens(tokenizer, prompt, num_suffix)
     offsets = np.concatenate([[0], np.cumsum(lengths)])

@@ -56,7 +56,7 @@ class TokenBudget:
         waiting = np.arange(len(vectors_SD))
         while len(waiting):
             share = max(SMALLEST_TOKENS, int(tokens.lengths[waiting].sum()) // workers)
-            batches = list(runner.cut(tokens, waiting, min(budget, share)))
+            batches = runner.cut(tokens, waiting, min(budget, share))
             too_large: list[tuple[npt.NDArray[np.int64], RuntimeError]] = []
             for batch, outcome in compute_batches(runner, tokens, batches, workers, should_stop):
                 if isinstance(outcome, Tensor):

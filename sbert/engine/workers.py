@@ -6,8 +6,9 @@ of the time.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any
 
 import torch
@@ -36,24 +37,32 @@ def num_workers(device: torch.device) -> int:
 def compute_batches(
     runner: Runner,
     tokens: TokenizedTexts,
-    batches: Sequence[Any],
+    batches: Iterable[Any],
     workers: int,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[Any, Tensor | RuntimeError]]:
     """Compute batches; give each with its vectors, or with the error that it ended in, in order.
 
+    With one worker a batch is taken, and so laid out, while an accelerator still computes those before it.
+
     Raises:
         InterruptedError: when `should_stop` said so before a batch.
     """
-    if workers == 1 or len(batches) == 1:
-        for first in range(0, len(batches), BATCHES_IN_FLIGHT):
-            some = batches[first : first + BATCHES_IN_FLIGHT]
-            yield from [(batch, _compute(runner, tokens, batch, should_stop)) for batch in some]
+    if workers == 1:
+        waiting = iter(batches)
+        while some := [
+            (each, _compute(runner, tokens, each, should_stop)) for each in islice(waiting, BATCHES_IN_FLIGHT)
+        ]:
+            yield from some
+        return
+    listed = list(batches)
+    if len(listed) == 1:
+        yield listed[0], _compute(runner, tokens, listed[0], should_stop)
         return
     pool = _pool(workers)
-    futures = [pool.submit(_compute, runner, tokens, batch, should_stop) for batch in batches]
+    futures = [pool.submit(_compute, runner, tokens, batch, should_stop) for batch in listed]
     try:
-        for batch, future in zip(batches, futures, strict=True):
+        for batch, future in zip(listed, futures, strict=True):
             yield batch, future.result()
     finally:
         for future in futures:

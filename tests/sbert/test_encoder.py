@@ -157,7 +157,7 @@ def test_windows_average_long_texts_and_leave_short_ones(tmp_path: Path) -> None
     vectors = encoder.encode(["red", long, "blue cat"], windows=windows)
     np.testing.assert_allclose(vectors[[0, 2]], encoder.encode(["red", "blue cat"]), atol=1e-6)
     # By hand: ids without [CLS] and [SEP], windows of 10 that advance by 8.
-    body = encoder.tokenize([long]).input_ids if False else encoder._tokenizer.encode(long).ids[1:-1]
+    body = encoder._tokenizer.encode(long).ids[1:-1]
     parts = [body[first : first + 10] for first in range(0, max(len(body) - 2, 1), 8)]
     cls, sep = encoder._tokenizer.encode("").ids
     with torch.inference_mode():
