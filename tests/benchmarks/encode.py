@@ -1,10 +1,11 @@
 """Texts to vectors: our `encode` against sentence-transformers, and against its OpenVINO and ONNX backends.
 
-    python -m tests.benchmarks.encode [--rounds 5] [--sts STS_TEST.csv] [--texts RAW_URI] [--backends] [--without-amx]
+    python -m tests.benchmarks.encode [--rounds 5] [--sts STS_TEST.csv] [--texts RAW_URI] [--compiled] [--backends] [--without-amx]
 
 Each way is a process of its own with the same threads and the same texts, loaded and warm; the ways take turns, and the median
 of the rounds is printed with the ratio to each peer. ``--backends`` first makes a virtual environment for the peers' packages,
-which want another transformers than ours (``--backends-python`` names one there is). ``--without-amx`` takes
+which want another transformers than ours (``--backends-python`` names one there is). ``--compiled`` adds `SentenceTransformer.compile`
+with inductor's freezing, which compiles in its first pass, a minute or so. ``--without-amx`` takes
 AMX and bfloat16 units from every way by environment.
 """
 
@@ -30,6 +31,7 @@ SLOWER = {"ours-float32": 3, "st-float32": 4, "openvino-float32": 3, "onnx": 4}
 BATCH_SIZES = {
     "st-float32": {"short": 32, "mixed": 32, "long": 32},
     "st-bfloat16": {"short": 256, "mixed": 32, "long": 16},
+    "st-compiled": {"short": 256, "mixed": 32, "long": 16},
     "openvino-bfloat16": {"short": 128, "mixed": 64, "long": 32},
     "openvino-float32": {"short": 64, "mixed": 16, "long": 16},
     "openvino-int8": {"short": 128, "mixed": 32, "long": 16},
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument("--texts", help="raw URI of texts for the mixed case; by default the sample corpus")
     parser.add_argument("--sts", type=Path, help="headerless CSV: sentence1, sentence2, score")
     parser.add_argument("--cases", nargs="*", default=list(COUNTS))
+    parser.add_argument("--compiled", action="store_true", help="measure its bfloat16 through torch.compile as well")
     parser.add_argument("--backends", action="store_true", help="measure the OpenVINO and ONNX backends as well")
     parser.add_argument("--backends-python", help="interpreter that has their packages")
     parser.add_argument("--without-amx", action="store_true")
@@ -158,7 +161,8 @@ def main() -> None:
         gold = [float(row[2]) for row in pairs]
     model = str(locate_model(arguments.model))
     ways: dict[str, tuple[str, str]] = dict.fromkeys(
-        ("ours", "ours-float32", "st-float32", "st-bfloat16"), (sys.executable, model)
+        ("ours", "ours-float32", "st-float32", "st-bfloat16", *(["st-compiled"] if arguments.compiled else [])),
+        (sys.executable, model),
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -175,7 +179,8 @@ def main() -> None:
             }
             counts = {way: max(16, len(cases[case]) // SLOWER.get(way, 1)) for way in ways}
             for way, peer in peers.items():
-                peer.rate(case, counts[way])  # warm
+                first = counts[way] / peer.rate(case, counts[way])  # warm
+                print(f"{case}, {way}: first pass {first:.1f} s", flush=True)
             for _ in range(arguments.rounds):
                 for way, peer in peers.items():
                     rates[way].append(peer.rate(case, counts[way]))

@@ -21,7 +21,7 @@ Encode = Callable[[list[str]], np.ndarray]
 
 
 def load(way: str, model: str, batch_size: int) -> Encode:
-    """Load a way: ``ours``, ``ours-float32``, or sentence-transformers' ``st-float32``, ``st-bfloat16``, ``openvino-…``, ``onnx``."""
+    """Load a way: ``ours``, ``ours-float32``, or sentence-transformers' ``st-float32``, ``st-bfloat16``, ``st-compiled``, …"""
     if way.startswith("ours"):
         from sbert import SentenceEncoder
         from sbert.encoder import ComputeDtype
@@ -34,7 +34,7 @@ def load(way: str, model: str, batch_size: int) -> Encode:
     from sentence_transformers import SentenceTransformer
 
     options: dict[str, Any] = {}
-    if way == "st-bfloat16":
+    if way in {"st-bfloat16", "st-compiled"}:
         options = {"model_kwargs": {"torch_dtype": torch.bfloat16}}
     elif way == "onnx":
         options = {"backend": "onnx", "model_kwargs": {"provider": "CPUExecutionProvider"}}
@@ -44,6 +44,11 @@ def load(way: str, model: str, batch_size: int) -> Encode:
         precision = {"openvino-float32": "f32", "openvino-bfloat16": "bf16"}[way]
         options = {"backend": "openvino", "model_kwargs": {"ov_config": {"INFERENCE_PRECISION_HINT": precision}}}
     encoder = SentenceTransformer(model, device="cpu", local_files_only=True, **options)
+    if way == "st-compiled":
+        import torch._inductor.config
+
+        torch._inductor.config.freezing = True
+        encoder.compile(dynamic=True)
     return lambda texts: encoder.encode(texts, batch_size=batch_size)
 
 
