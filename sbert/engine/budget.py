@@ -6,11 +6,11 @@ not fit is cut anew.
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from sbert.engine.choice import Runner
 from sbert.engine.workers import compute_batches, num_workers
@@ -25,6 +25,7 @@ CPU_TOKENS = 2_048
 SMALLEST_TOKENS = 256
 """Tokens of a batch when there are too few for all cores."""
 GPU_TOKENS = 131_072
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
 
 
 class TokenBudget:
@@ -53,21 +54,23 @@ class TokenBudget:
         workers = num_workers(device) if runner.side_by_side else 1
         budget = token_budget or self._lowered or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS)
         vectors_SD = np.empty((len(tokens.lengths), dim), dtype=np.float32)
-        waiting = np.arange(len(vectors_SD))
-        while len(waiting):
+        computed_S = np.zeros(len(vectors_SD), dtype=np.bool_)
+        while not computed_S.all():
+            waiting = np.flatnonzero(~computed_S)
             share = max(SMALLEST_TOKENS, int(tokens.lengths[waiting].sum()) // workers)
             batches = runner.cut(tokens, waiting, min(budget, share))
-            too_large: list[tuple[npt.NDArray[np.int64], RuntimeError]] = []
-            for batch, outcome in compute_batches(runner, tokens, batches, workers, should_stop):
-                if isinstance(outcome, Tensor):
-                    vectors_SD[batch.sequences] = outcome.cpu().numpy()
-                elif _is_out_of_memory(outcome):
-                    too_large.append((batch.sequences, outcome))
-                else:
-                    raise outcome
-            if too_large:
-                budget = min(self._lower(tokens, device, *failed) for failed in too_large)
-            waiting = np.concatenate([np.zeros(0, np.int64), *(sequences for sequences, _ in too_large)])
+            with closing(compute_batches(runner, tokens, batches, workers, should_stop)) as outcomes:
+                failed = None
+                for batch, outcome in outcomes:
+                    if isinstance(outcome, RuntimeError):
+                        failed = (batch.sequences, outcome)
+                        break  # what was started meanwhile is computed again
+                    vectors_SD[batch.sequences] = outcome.numpy()
+                    computed_S[batch.sequences] = True
+            if failed is not None:
+                if not _is_out_of_memory(failed[1]):
+                    raise failed[1]
+                budget = self._lower(tokens, device, *failed)
         return vectors_SD
 
     def _lower(
@@ -93,4 +96,4 @@ class TokenBudget:
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in OUT_OF_MEMORY)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sbert.engine.linear import Linear, make_linear
 from sbert.engine.packing import WIDTH_STEP, PackedBatch, pack_rows
+from sbert.engine.transfer import to_device
 from sbert.engine.weights import EncoderWeights, LayerWeights
 from sbert.pooling import Pooling
 from sbert.tokenizing import TokenizedTexts
@@ -84,8 +85,8 @@ class PackedRunner:
         """Give the vectors of a batch, shape (B, dim), float32, on the device."""
         weights = self._weights
         ids_T = np.where(batch.tokens < 0, self._pad_id, tokens.input_ids[batch.tokens])
-        positions_T, owner_T = self._to_device(batch.positions), self._to_device(batch.owner)
-        x_TH = functional.embedding(self._to_device(ids_T), weights.words)
+        positions_T, owner_T = to_device(batch.positions, self._device), to_device(batch.owner, self._device)
+        x_TH = functional.embedding(to_device(ids_T, self._device), weights.words)
         x_TH += functional.embedding(positions_T, weights.positions)
         x_TH = functional.layer_norm(x_TH, x_TH.shape[1:], *weights.embedding_norm, weights.norm_eps)
         groups = self._masked_groups(owner_T, batch)
@@ -113,10 +114,3 @@ class PackedRunner:
             groups.append((rows, width, mask))
             first += rows * width
         return groups
-
-    def _to_device(self, array: npt.NDArray[np.integer]) -> Tensor:
-        """Copy whole numbers to the device; from page-locked memory, so that nobody waits for the copy."""
-        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)

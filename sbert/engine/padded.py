@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sbert.batching import cut_batches, pad_batch
+from sbert.engine.transfer import to_device
 from sbert.tokenizing import TokenizedTexts
 
 __all__ = ["PaddedBatch", "PaddedRunner"]
@@ -45,8 +46,8 @@ class PaddedRunner:
         """Give the vectors of a batch, shape (B, dim), float32, on the device."""
         ids_BL, mask_BL = pad_batch(tokens.input_ids, tokens.offsets, batch.sequences, self._pad_id)
         vectors_BD = self._forward(
-            torch.from_numpy(ids_BL).to(self._device),
-            None if mask_BL is None else torch.from_numpy(mask_BL).to(self._device),
+            to_device(ids_BL, self._device),
+            None if mask_BL is None else to_device(mask_BL, self._device),
             tokens.num_prompt_tokens,
         )
         return vectors_BD.float()

@@ -6,15 +6,16 @@ of the time.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sbert.engine.choice import Runner
+from sbert.engine.transfer import send_home
 from sbert.memory import keep_freed_memory
 from sbert.tokenizing import TokenizedTexts
 
@@ -22,8 +23,8 @@ __all__ = ["compute_batches", "num_workers"]
 
 MAX_WORKERS = 16
 """With more, Python itself would be what they wait for; each then has several cores."""
-BATCHES_IN_FLIGHT = 32
-"""Batches that an accelerator is given before their vectors are copied back: it goes on computing meanwhile."""
+BATCHES_IN_FLIGHT = 4
+"""Batches that an accelerator is given before the vectors of the first are waited for: the next are laid out meanwhile."""
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -40,46 +41,60 @@ def compute_batches(
     batches: Iterable[Any],
     workers: int,
     should_stop: Callable[[], bool] | None = None,
-) -> Iterator[tuple[Any, Tensor | RuntimeError]]:
-    """Compute batches; give each with its vectors, or with the error that it ended in, in order.
-
-    With one worker a batch is taken, and so laid out, while an accelerator still computes those before it.
+) -> Generator[tuple[Any, Tensor | RuntimeError], None, None]:
+    """Compute batches; give each with its vectors, on the CPU, or with the error that it ended in, in order.
 
     Raises:
         InterruptedError: when `should_stop` said so before a batch.
     """
     if workers == 1:
-        waiting = iter(batches)
-        while some := [
-            (each, _compute(runner, tokens, each, should_stop)) for each in islice(waiting, BATCHES_IN_FLIGHT)
-        ]:
-            yield from some
+        yield from _in_turn(runner, tokens, batches, should_stop)
         return
     listed = list(batches)
     if len(listed) == 1:
-        yield listed[0], _compute(runner, tokens, listed[0], should_stop)
+        yield listed[0], _home(_compute(runner, tokens, listed[0], should_stop))
         return
     pool = _pool(workers)
     futures = [pool.submit(_compute, runner, tokens, batch, should_stop) for batch in listed]
     try:
         for batch, future in zip(listed, futures, strict=True):
-            yield batch, future.result()
+            yield batch, _home(future.result())
     finally:
         for future in futures:
             future.cancel()
         wait(futures)
 
 
+def _in_turn(
+    runner: Runner, tokens: TokenizedTexts, batches: Iterable[Any], should_stop: Callable[[], bool] | None
+) -> Iterator[tuple[Any, Tensor | RuntimeError]]:
+    """Start batches one after the other; an accelerator has the next ones before the vectors of the first are waited for."""
+    started: deque[tuple[Any, Callable[[], Tensor] | RuntimeError]] = deque()
+    for batch in batches:
+        started.append((batch, _compute(runner, tokens, batch, should_stop)))
+        if len(started) == BATCHES_IN_FLIGHT:
+            first, outcome = started.popleft()
+            yield first, _home(outcome)
+    for batch, outcome in started:
+        yield batch, _home(outcome)
+
+
+def _home(outcome: Callable[[], Tensor] | RuntimeError) -> Tensor | RuntimeError:
+    return outcome if isinstance(outcome, RuntimeError) else outcome()
+
+
 def _compute(
     runner: Runner, tokens: TokenizedTexts, batch: Any, should_stop: Callable[[], bool] | None
-) -> Tensor | RuntimeError:
+) -> Callable[[], Tensor] | RuntimeError:
+    """Start a batch; give what waits for its vectors, or the error that it ended in."""
     if should_stop is not None and should_stop():
         raise InterruptedError("encoding was stopped on request")
     try:
         with torch.inference_mode():
-            return runner.run(tokens, batch)
+            return send_home(runner.run(tokens, batch))
     except RuntimeError as error:
-        return error
+        error.__context__ = None
+        return error.with_traceback(None)  # whose frames would keep what the batch had allocated
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:

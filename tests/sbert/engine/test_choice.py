@@ -1,7 +1,6 @@
 """No path is trusted by its name: a wrong one is found out and not used."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -151,26 +150,3 @@ def test_workers_keep_order_hand_errors_on_and_stop() -> None:
             list(compute_batches(Runner(), tokens, range(6), workers, lambda: True))
     assert num_workers(torch.device("cuda")) == 1
     assert num_workers(CPU) == min(torch.get_num_threads(), 16)
-
-
-def test_one_worker_lays_a_batch_out_while_those_before_it_compute() -> None:
-    events: list[str] = []
-
-    def batches() -> Iterator[int]:
-        for number in range(3):
-            events.append(f"laid out {number}")
-            yield number
-
-    class Runner:
-        side_by_side = True
-
-        def cut(self, tokens: object, sequences: object, token_budget: int) -> object:
-            raise AssertionError
-
-        def run(self, tokens: object, batch: int) -> torch.Tensor:
-            events.append(f"started {batch}")
-            return torch.tensor([batch])
-
-    found = compute_batches(Runner(), tiny_encoder().tokenize(["red"]), batches(), 1)
-    assert [int(outcome) for _, outcome in found] == [0, 1, 2]
-    assert events == [f"{what} {number}" for number in range(3) for what in ("laid out", "started")]
