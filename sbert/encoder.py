@@ -109,7 +109,9 @@ class SentenceEncoder(nn.Module):
         self.eval()
         self.fingerprint  # noqa: B018  (hash the weights as stored, before they change type)
         place = torch.device(device) if device is not None else default_device()
-        self._tokenizer_pool = TokenizerPool(self._tokenizer, num_tokenizer_processes(place.type))
+        self._tokenizer_pool = TokenizerPool(
+            self._tokenizer, num_tokenizer_processes(place.type, torch.get_num_threads())
+        )
         reduced = self.compute_dtype is not ComputeDtype.FLOAT32
         self._reference_SD = self._plain_probe() if reduced else None
         self.to(place)
