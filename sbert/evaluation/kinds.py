@@ -116,14 +116,18 @@ def _nli(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) ->
     def features(u_ND: Vectors, v_ND: Vectors) -> Vectors:
         return np.concatenate([u_ND, v_ND, np.abs(u_ND - v_ND)], axis=1)  # Reimers and Gurevych 2019, section 3
 
-    train, rows = pair(chosen.train), pair(chosen.rows)
+    rows = pair(chosen.rows)
     truth = (chosen.rows["label"] == POSITIVE_NLI).to_numpy()
     scores = cosines(*rows)
+    average_precision = Metric("average_precision", (truth, scores), statistics.average_precision)
+    if chosen.train.is_empty():
+        return [average_precision]  # the others are fitted on train rows
+    train = pair(chosen.train)
     threshold = best_threshold((chosen.train["label"] == POSITIVE_NLI).to_numpy(), cosines(*train))
     predicted = probe(features(*train), chosen.train["label"].to_list(), features(*rows), settings)
     right = (predicted == np.asarray(chosen.rows["label"].to_list(), dtype=object)).astype(np.float64)
     return [
-        Metric("average_precision", (truth, scores), statistics.average_precision),
+        average_precision,
         Metric("f1", (truth, scores >= threshold), statistics.f1),
         Metric("accuracy", (right,), statistics.mean),
     ]

@@ -67,11 +67,24 @@ def frozen_set(
         frame.select(*columns, *(c for c in settings.slice_columns if c not in columns)), settings.max_test_rows
     )
     train = _sample(labels.train.select(*columns), settings.max_probe_rows)
+    if rows.is_empty():
+        raise EvaluationError(
+            f"{name}: no {split} rows, at least {settings.min_test_rows} are needed to compare two encoders; rows that the "
+            f"source names train, dev or test stay there: name {split} rows as well, or have all rows hashed "
+            f"(use_given_splits=false, no split_column, {split}_share above 0)"
+        )
     if rows.height < settings.min_test_rows:
+        more = (
+            f"add {split} labels"
+            if split in labels.splits_given
+            else f"add labels, raise {split}_share of their settings"
+        )
         raise EvaluationError(
             f"{name}: {rows.height} {split} rows, at least {settings.min_test_rows} are needed to compare two encoders: "
-            f"add labels, raise {split}_share of their settings, or lower evaluation.min_test_rows"
+            f"{more}, or lower evaluation.min_test_rows"
         )
+    if labels.kind is LabelKind.CLASSES and train.is_empty():
+        raise EvaluationError(f"{name}: no train rows, and a classifier is fitted on them: add train rows to the set")
     if labels.kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
         raise EvaluationError(f"{name}: one class only ({train['label'][0]}): a classifier needs at least two classes")
     if labels.kind is LabelKind.NLI and rows["label"].n_unique() < 2:

@@ -6,12 +6,14 @@ import polars as pl
 
 from sbert.errors import LabelError, TooFewLabelsError
 from sbert.labels.kinds import COLUMNS, KEY_COLUMNS, NLI_LABELS, TEXT_COLUMNS, LabelKind
-from sbert.labels.near_duplicates import normalize_texts
+from sbert.labels.label_set import LabelSet
 from sbert.labels.settings import LabelSettings
 
 __all__ = ["check_enough", "clean_rows", "drop_repeated"]
 
 SYMMETRIC = frozenset({LabelKind.SCORED_PAIRS})
+FINAL_PUNCTUATION = r"[\s\p{Terminal_Punctuation}…]+$"
+"""Signs that say nothing where a text ends; all others stay: C++ is not C#, -5 is not 5."""
 SCORE_TOLERANCE = 0.2
 """Scores (scaled to 0 … 1) of one pair that differ by more contradict each other."""
 
@@ -80,7 +82,7 @@ def drop_repeated(
     Raises:
         LabelError: when a larger share than `max_contradictions` does.
     """
-    keys = [normalize_texts(rows[name]).alias(f"key:{name}") for name in TEXT_COLUMNS[kind]]
+    keys = [_fold(rows[name]).alias(f"key:{name}") for name in TEXT_COLUMNS[kind]]
     keyed = rows.with_columns(keys)
     names = [key.name for key in keys]
     if kind in SYMMETRIC:
@@ -110,15 +112,24 @@ def drop_repeated(
     return kept.select(rows.columns), {reason: count for reason, count in rejected.items() if count}
 
 
-def check_enough(train: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> None:
+def _fold(texts: pl.Series) -> pl.Series:
+    """Give texts without differences of case, white space and final punctuation; texts of nothing else as they are."""
+    folded = texts.str.normalize("NFC").str.to_lowercase().str.replace(FINAL_PUNCTUATION, "")
+    folded = folded.str.replace_all(r"\s+", " ")
+    return folded.set(folded == "", None).fill_null(texts)
+
+
+def check_enough(labels: LabelSet, settings: LabelSettings) -> None:
     """Refuse what nothing can be learned from.
 
     Raises:
         TooFewLabelsError: too few rows, or one class only.
     """
+    train, kind = labels.train, labels.kind
     if train.height < settings.min_train_rows:
         raise TooFewLabelsError(
-            f"{train.height} rows to train on, at least {settings.min_train_rows} are needed (min_train_rows): label more"
+            f"{train.height} rows to train on, at least {settings.min_train_rows} are needed (min_train_rows), of "
+            f"{labels.account()}: label more"
         )
     if kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
         raise TooFewLabelsError(

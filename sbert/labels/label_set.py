@@ -11,6 +11,15 @@ __all__ = ["LabelObject", "LabelSet", "LeakageReport", "SplitName"]
 
 SplitName = Literal["train", "dev", "test"]
 
+REASONS = {
+    "empty_text": "with an empty text",
+    "no_label": "without a label",
+    "contradiction": "that contradict another row",
+    "repeated": "that repeat another row",
+    "twin_held_out": "nearly the same as a held-out row",
+}
+"""Why rows are left out, in words."""
+
 
 @dataclass(frozen=True)
 class LabelObject:
@@ -28,10 +37,10 @@ class LabelObject:
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """Rows of dev and test that are, or nearly are, rows of train (of test and train, for dev)."""
+    """Rows of dev and test that are, or nearly are, rows of train (of dev and train, for test)."""
 
     num_rows: dict[str, int] = field(default_factory=dict)
-    """Rows checked, by split."""
+    """Rows checked, by split; where the source names held-out splits, of those only."""
     num_leaking: dict[str, int] = field(default_factory=dict)
     """Rows found in a split they must not be in, by split."""
     examples: tuple[tuple[str, str], ...] = ()
@@ -47,9 +56,9 @@ class LeakageReport:
 class LabelSet:
     """Checked labels of one kind, split.
 
-    Every frame has the columns of the kind (`COLUMNS`), ``row_id`` (16 hex digits, of the row's content) and ``object``
-    (the `key` of the object it came from). Scores are scaled to 0 … 1; NLI labels are the words of `NLI_LABELS`; classes
-    are strings.
+    Every frame has the columns of the kind (`COLUMNS`), those of `LabelSettings.keep_columns` (strings), ``row_id`` (16
+    hex digits, of the row's content) and ``object`` (the `key` of the object it came from). Scores are scaled to 0 … 1;
+    NLI labels are the words of `NLI_LABELS`; classes are strings.
     """
 
     kind: LabelKind
@@ -63,8 +72,8 @@ class LabelSet:
     num_rejected: dict[str, int] = field(default_factory=dict)
     """Rows that were left out, by reason; with the rows of the three frames they add up to `num_rows_read`."""
     leakage: LeakageReport = field(default_factory=LeakageReport)
-    splits_given: bool = False
-    """Whether the source said which rows are for testing."""
+    splits_given: frozenset[str] = frozenset()
+    """Held-out splits, dev and test, that the source named; the others are hashed, or missing."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -94,6 +103,15 @@ class LabelSet:
             "test": self.test.height,
             "rejected": sum(self.num_rejected.values()),
         }
+
+    def account(self) -> str:
+        """Say where the rows went, such as ``30 rows read: 20 train, 4 dev, 4 test, 2 left out (2 without a label)``."""
+        reasons = ", ".join(f"{count:,} {REASONS[reason]}" for reason, count in self.num_rejected.items())
+        counts = self.counts()
+        return (
+            f"{self.num_rows_read:,} rows read: {counts['train']:,} train, {counts['dev']:,} dev, {counts['test']:,} test, "
+            f"{counts['rejected']:,} left out{f' ({reasons})' if reasons else ''}"
+        )
 
     def new_rows(self, known: frozenset[str]) -> pl.DataFrame:
         """Give the train rows of objects that are not in `known`: wanted - have."""

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import polars as pl
 
 from sbert.cleaning import hash_texts
-from sbert.errors import SettingsError
+from sbert.errors import LabelError, SettingsError
 from sbert.labels.checks import check_enough, clean_rows, drop_repeated
 from sbert.labels.kinds import COLUMNS, LabelKind
 from sbert.labels.label_set import LabelObject, LabelSet
-from sbert.labels.reading import read_labels
+from sbert.labels.reading import as_texts, kept_columns, read_labels
 from sbert.labels.settings import LabelSettings
 from sbert.labels.splitting import assign_splits, leave_out_twins
 from sbert.source import SourceObject, list_objects
@@ -20,6 +20,9 @@ from sbert.source import SourceObject, list_objects
 __all__ = ["list_label_objects", "load_labels", "make_label_set", "new_label_objects"]
 
 log = logging.getLogger(__name__)
+
+DEFECTS = frozenset({"empty_text", "no_label", "contradiction"})
+"""Reasons to leave rows out that whoever labelled them should hear of."""
 
 
 def list_label_objects(uri: str) -> list[SourceObject]:
@@ -36,8 +39,13 @@ def new_label_objects(objects: Iterable[SourceObject], known: frozenset[str]) ->
     return [item for item in objects if LabelObject(item.uri, item.version, 0).key not in known]
 
 
-def load_labels(uri: str, settings: LabelSettings | None = None) -> LabelSet:
+def load_labels(uri: str, settings: LabelSettings | None = None, *, to_train: bool = True) -> LabelSet:
     """Read, check and split the labels under a file, folder or glob.
+
+    Args:
+        uri: where they are, local or s3://.
+        settings: how they are read and split.
+        to_train: whether they must be enough to train on; labels that are only measured on need no train rows.
 
     Raises:
         MissingError, EmptySourceError, StorageError: nothing there, or storage refused.
@@ -46,36 +54,47 @@ def load_labels(uri: str, settings: LabelSettings | None = None) -> LabelSet:
     """
     settings = settings or LabelSettings()
     kind, rows, objects = read_labels(list_label_objects(uri), settings)
-    return make_label_set(rows, kind, settings, objects=tuple(objects))
+    try:
+        return make_label_set(rows, kind, settings, objects=tuple(objects), to_train=to_train)
+    except LabelError as error:
+        raise type(error)(f"{uri}: {error}") from error
 
 
 def make_label_set(
-    rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings | None = None, *, objects: tuple[LabelObject, ...] = ()
+    rows: pl.DataFrame,
+    kind: LabelKind,
+    settings: LabelSettings | None = None,
+    *,
+    objects: tuple[LabelObject, ...] = (),
+    to_train: bool = True,
 ) -> LabelSet:
-    """Check and split rows with the columns of `kind`, and ``split`` and ``object`` where known; values may be text.
+    """Check and split rows with the columns of `kind`, those to keep, and ``split`` and ``object`` where known.
+
+    Values may be text. `to_train` as in `load_labels`.
 
     Raises:
         SettingsError: when a column is missing.
         LabelError: the labels are wrong (its subclasses: they leak, or are too few).
     """
     settings = settings or LabelSettings()
-    missing = [name for name in COLUMNS[kind] if name not in rows.columns]
+    columns = [*COLUMNS[kind], *kept_columns(kind, settings)]
+    missing = [name for name in columns if name not in rows.columns]
     if missing:
         raise SettingsError(f"{kind} need the columns {', '.join(missing)}, the frame has {', '.join(rows.columns)}")
     for name in ("split", "object"):
         if name not in rows.columns:
             rows = rows.with_columns(pl.lit(None if name == "split" else "", pl.String()).alias(name))
-    rows = rows.select(*(pl.col(name).cast(pl.String) for name in (*COLUMNS[kind], "split", "object")))
+    rows = pl.DataFrame([as_texts(rows, name, "the frame") for name in (*columns, "split", "object")])
     num_rows_read = rows.height
     rejected: Counter[str] = Counter()
     rows, found = clean_rows(rows, kind, settings)
     rejected.update(found)
-    given = "test" in rows["split"].drop_nulls().unique().to_list()
+    given = frozenset({"dev", "test"} & set(rows["split"]))
     rows = assign_splits(rows, kind, settings)
     parts = []
     for split in ("train", "dev", "test"):
         part = rows.filter(pl.col("split") == split)
-        if part.height and not (given and split == "test"):  # a given test set is scored as it is
+        if part.height and not (split == "test" and "test" in given):  # a given test set is scored as it is
             part, found = drop_repeated(part, kind, settings, split)
             rejected.update(found)
         parts.append(part)
@@ -85,10 +104,9 @@ def make_label_set(
     row_ids = hash_texts(rows.select(content).to_series()).bin.encode("hex").str.head(16)
     rows = rows.with_columns(row_ids.alias("row_id"))
     frames = {
-        split: rows.filter(pl.col("split") == split).select(*COLUMNS[kind], "row_id", "object")
+        split: rows.filter(pl.col("split") == split).select(*columns, "row_id", "object")
         for split in ("train", "dev", "test")
     }
-    check_enough(frames["train"], kind, settings)
     label_set = LabelSet(
         kind=kind,
         **frames,
@@ -100,7 +118,10 @@ def make_label_set(
         splits_given=given,
     )
     assert sum(label_set.counts().values()) == num_rows_read
-    log.info("labels: %s, %s", kind, label_set.counts())
+    level = logging.WARNING if DEFECTS & label_set.num_rejected.keys() else logging.INFO
+    log.log(level, "labels: %s, %s", kind, label_set.account())
+    if to_train:
+        check_enough(label_set, settings)
     return label_set
 
 

@@ -24,10 +24,11 @@ Ints = npt.NDArray[np.int64]
 
 
 def normalize_texts(texts: pl.Series) -> pl.Series:
-    """Give texts in lower case with letters and digits only, single spaces between words."""
-    return (
+    """Give texts in lower case with letters and digits only, single spaces between words; texts without any as they are."""
+    words = (
         texts.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ").str.strip_chars(" ")
     )
+    return words.set(words == "", None).fill_null(texts)
 
 
 def text_clusters(texts: pl.Series, similarity: float) -> Ints:

@@ -14,7 +14,7 @@ from sbert.source import ObjectFormat, SourceObject, Span
 from sbert.source.lines import broken_data, open_stream
 from sbert.storage import base_name, open_input
 
-__all__ = ["given_split", "read_labels"]
+__all__ = ["as_texts", "given_split", "kept_columns", "read_labels"]
 
 SPLIT_WORDS = {
     "train": "train",
@@ -32,16 +32,18 @@ def read_labels(
 ) -> tuple[LabelKind, pl.DataFrame, list[LabelObject]]:
     """Read label objects whole; give their kind, their rows, and what a later run needs to know of each object.
 
-    The frame has the columns of the kind, ``split`` (null where the source does not say) and ``object``.
+    The frame has the columns of the kind, those to keep (null where an object does not have one), ``split`` (null where
+    the source does not say) and ``object``.
 
     Raises:
         ColumnError: when a column is not there, with those that are.
         BrokenObjectError: when an object cannot be read to its end.
-        LabelError: when objects are of different kinds.
+        LabelError: when objects are of different kinds, or a column holds no texts.
     """
     kind = settings.kind
     frames: list[pl.DataFrame] = []
     read: list[LabelObject] = []
+    columns: dict[str, None] = {}
     for item in objects:
         raw = _read_object(item, settings)
         known = LabelObject(item.uri, item.version, raw.height)
@@ -55,11 +57,48 @@ def read_labels(
                 f"{item.uri}: holds {found}, other objects hold {kind}: train on one kind at a time, or name the kind"
             )
         kind = found
-        frames.append(_select(renamed, item, kind, settings).with_columns(pl.lit(known.key).alias("object")))
+        columns.update(dict.fromkeys(raw.columns))
+        kept = [
+            as_texts(raw, name, item.uri) if name in raw.columns else pl.lit(None, pl.String()).alias(name)
+            for name in kept_columns(kind, settings)
+        ]
+        frame = _select(renamed, item, kind, settings)
+        frames.append(frame.with_columns(*kept, pl.lit(known.key).alias("object")))
     if kind is None:
         raise LabelError(f"{objects[0].uri}: {len(objects)} objects and no row of labels in them")
-    empty = pl.DataFrame(schema={**dict.fromkeys(COLUMNS[kind], pl.String()), "split": pl.String, "object": pl.String})
-    return kind, pl.concat(frames, how="vertical_relaxed") if frames else empty, read
+    missing = [name for name in kept_columns(kind, settings) if name not in columns]
+    if missing and frames:
+        raise ColumnError(
+            f"{objects[0].uri}: no column {missing[0]!r} to keep (keep_columns, slice_columns) in any of {len(objects)} "
+            f"objects, the columns are: {', '.join(columns)}"
+        )
+    names = (*COLUMNS[kind], *kept_columns(kind, settings), "split", "object")
+    return (
+        kind,
+        pl.concat(frames, how="vertical") if frames else pl.DataFrame(schema=dict.fromkeys(names, pl.String())),
+        read,
+    )
+
+
+def kept_columns(kind: LabelKind, settings: LabelSettings) -> list[str]:
+    """Give the columns that rows keep beside those they have in any case."""
+    ours = {*COLUMNS[kind], "split", "object", "row_id"}
+    return [name for name in dict.fromkeys(settings.keep_columns) if name not in ours]
+
+
+def as_texts(frame: pl.DataFrame, name: str, source: str) -> pl.Series:
+    """Give a column as texts; numbers are written out.
+
+    Raises:
+        LabelError: when it holds lists, objects, or bytes that are not UTF-8.
+    """
+    column = frame[name]
+    try:
+        if not column.dtype.is_nested():
+            return column.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        pass  # bytes
+    raise LabelError(f"{source}: column {name!r} holds {column.dtype}, not one text a row: write each value as text")
 
 
 def _read_object(item: SourceObject, settings: LabelSettings) -> pl.DataFrame:
@@ -131,14 +170,14 @@ def _select(frame: pl.DataFrame, item: SourceObject, kind: LabelKind, settings: 
     for name in COLUMNS[kind]:
         if name not in frame.columns:
             raise ColumnError(f"{item.uri}: {kind} need a column {name!r}, the columns are: {', '.join(frame.columns)}")
-    columns = [pl.col(name).cast(pl.String) for name in COLUMNS[kind]]
+    columns = [as_texts(frame, name, item.uri) for name in COLUMNS[kind]]
     if settings.split_column is not None:
         if settings.split_column not in frame.columns:
             raise ColumnError(
                 f"{item.uri}: no column {settings.split_column!r} (split_column), the columns are: "
                 f"{', '.join(frame.columns)}"
             )
-        said = pl.col(settings.split_column).cast(pl.String).str.to_lowercase().replace("", None)
+        said = as_texts(frame, settings.split_column, item.uri).str.to_lowercase().replace("", None)
         frame = frame.with_columns(said.alias("split"))
         odd = frame["split"].drop_nulls().unique().to_list()
         odd = sorted(set(odd) - set(SPLIT_WORDS))

@@ -25,6 +25,10 @@ class LabelSettings(BaseModel):
     )
     score_min: float = Field(default=0.0, description="Lowest score there can be (unit of the labels).")
     score_max: float = Field(default=1.0, description="Highest score there can be (unit of the labels).")
+    keep_columns: tuple[str, ...] = Field(
+        default=(),
+        description="Further columns of the source that rows keep, by the source's names: what evaluations slice by.",
+    )
     split_column: str | None = Field(
         default=None, description="Column that says train, dev or test; empty: object names, else a hash."
     )

@@ -2,7 +2,7 @@
 
 The one idea: where a row belongs depends on nothing but the hash of its first text, so that it stays there for ever,
 whatever labels join it. A row whose text is nearly the same as one of a split that ranks higher (test, then dev, then
-train) is left out, not moved. A hash cuts every class, and every range of scores, at the same shares.
+train) is left out, not moved. A hash cuts every class, and every range of scores, at the same shares, in expectation.
 """
 
 import numpy as np
@@ -24,7 +24,8 @@ NUM_EXAMPLES = 5
 def assign_splits(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> pl.DataFrame:
     """Fill ``split`` where the source does not say it.
 
-    When the source gives a test split, but no dev split, dev is hashed out of train; when it gives none, both are.
+    When the source gives a test split, but no dev split, dev is hashed out of train; when it gives none, both are. When it
+    gives a dev split, but no test split, train stays as it is.
     """
     given = set(rows["split"].drop_nulls().unique().to_list())
     test_share = 0.0 if "test" in given else settings.test_share
@@ -60,33 +61,37 @@ def _spread(lowest: np.ndarray) -> np.ndarray:
 
 
 def leave_out_twins(
-    rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings, *, given: bool
+    rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings, *, given: frozenset[str]
 ) -> tuple[pl.DataFrame, LeakageReport]:
     """Drop the rows that have a near-identical twin in a split of higher rank; report them.
 
-    Where rows were hashed, one shared text is enough to make a twin (two equal positives alone are not: many questions
-    have one answer). Where the source gave the splits, all texts of the row must be shared: its splits may be cut so.
+    Of a hashed split, one shared text is enough to make a twin (two equal positives alone are not: many questions have
+    one answer). Of a `given` split, dev or test that the source names, all texts of the row must be shared: it may be
+    cut so.
 
     Raises:
-        LeakageError: when the source gave the splits and more than `max_leakage` of a held-out split has a twin in train.
+        LeakageError: when more than `max_leakage` of the rows of a given split are in a split of lower rank as well.
     """
     names = KEY_COLUMNS[kind]
     clusters = _clusters(rows, names, settings.near_duplicate_similarity)
     marked = rows.with_columns(
         *(pl.Series(f"cluster:{name}", column) for name, column in zip(names, clusters, strict=True)),
         pl.col("split").replace_strict(RANKS, return_dtype=pl.Int8).alias("rank"),
+        pl.col("split").is_in(sorted(given)).alias("given"),
     ).with_row_index("number")
-    twins = _whole_twins(marked, names) if given else _text_twins(marked, names)
-    report = _report(marked, twins, names, given=given)
+    of_row = pl.concat_list([f"cluster:{name}" for name in names]).list.sort().list.eval(pl.element().cast(pl.String))
+    marked = marked.with_columns(of_row.list.join(",").alias("key"))
+    whole, by_text = _whole_twins(marked), _text_twins(marked, names)
+    report = _report(marked, whole if given else by_text, names, given=given)
     if given and report.share > settings.max_leakage:
         worst = max(report.num_rows, key=lambda name: report.num_leaking.get(name, 0) / max(1, report.num_rows[name]))
         examples = "; ".join(f"{ours!r} = {theirs!r}" for ours, theirs in report.examples[:2])
         raise LeakageError(
             f"{report.num_leaking[worst]} of {report.num_rows[worst]} {worst} rows ({report.share:.1%}) are also in another "
             f"split, allowed are {settings.max_leakage:.1%} (max_leakage): {examples}. Split the labels anew "
-            "(use_given_splits=false), or remove these rows from train"
+            "(use_given_splits=false, no split_column), or remove these rows from train"
         )
-    losers = twins["number"].unique()
+    losers = pl.concat([whole["number"], by_text["number"]]).unique()
     kept = marked.filter(~pl.col("number").is_in(losers.implode()))
     return kept.select(rows.columns), report
 
@@ -101,22 +106,23 @@ def _clusters(rows: pl.DataFrame, names: tuple[str, ...], similarity: float) -> 
     ]
 
 
-def _whole_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
-    """Give (number of the lower row, number of its twin of higher rank): all texts shared, in any order."""
-    key = pl.concat_list([f"cluster:{name}" for name in names]).list.sort().list.eval(pl.element().cast(pl.String))
-    keyed = marked.select("number", "rank", key.list.join(",").alias("key"))
-    best = keyed.sort("rank", "number", descending=[True, False]).unique("key", keep="first", maintain_order=True)
+def _whole_twins(marked: pl.DataFrame) -> pl.DataFrame:
+    """Give (number of the lower row, number of its twin in a given split of higher rank): all texts shared, in any order."""
+    keyed = marked.select("number", "rank", "given", "key")
+    best = keyed.filter("given").sort("rank", "number", descending=[True, False])
+    best = best.unique("key", keep="first", maintain_order=True).drop("given")
     joined = keyed.join(best.rename({"number": "twin", "rank": "twin_rank"}), on="key")
     return joined.filter(pl.col("rank") < pl.col("twin_rank")).select("number", "twin")
 
 
 def _text_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
-    """Give (number of the lower row, number of its twin of higher rank): any text shared."""
+    """Give (number of the lower row, number of its twin in a hashed split of higher rank): any text shared."""
     long = pl.concat(
         [
             marked.select(
                 "number",
                 "rank",
+                "given",
                 pl.col(f"cluster:{name}").alias("cluster"),
                 pl.lit(name == "positive").alias("is_answer"),
             )
@@ -125,7 +131,8 @@ def _text_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
     )
     found = []
     for ours in (False, True):
-        others = long.filter(~pl.col("is_answer")) if ours else long
+        others = long.filter(~pl.col("given"))
+        others = others.filter(~pl.col("is_answer")) if ours else others
         best = others.sort("rank", "number", descending=[True, False]).unique(
             "cluster", keep="first", maintain_order=True
         )
@@ -136,15 +143,20 @@ def _text_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
     return pl.concat(found)
 
 
-def _report(marked: pl.DataFrame, twins: pl.DataFrame, names: tuple[str, ...], *, given: bool) -> LeakageReport:
-    """Count held-out rows that have a twin: of given splits the held-out rows themselves, of hashed ones those left out."""
+def _report(
+    marked: pl.DataFrame, twins: pl.DataFrame, names: tuple[str, ...], *, given: frozenset[str]
+) -> LeakageReport:
+    """Count rows that have a twin: of given splits the held-out rows themselves, of hashed ones those left out."""
     text = pl.concat_str(list(names), separator=" / ").alias("text")
     described = marked.select("number", "split", text)
     pairs = twins.join(described, on="number").join(described.rename({"number": "twin"}), on="twin", suffix="_twin")
-    counted = "split_twin" if given else "split"
-    numbered = "twin" if given else "number"
-    leaking = pairs.unique(numbered).group_by(counted).len()
-    rows = {name: count for name, count in marked.group_by("split").len().iter_rows() if not given or name != "train"}
+    counted = marked.filter("given") if given else marked
+    in_lower = pl.col("number").is_in(twins["number"].unique().implode())
+    if given:
+        lowest = marked.group_by("key").agg(pl.col("rank").min().alias("lowest"))
+        counted, in_lower = counted.join(lowest, on="key"), pl.col("lowest") < pl.col("rank")
+    leaking = counted.filter(in_lower).group_by("split").len()
+    rows = dict(counted.group_by("split").len().iter_rows())
     sample = pairs.sort("number").head(NUM_EXAMPLES)
     return LeakageReport(
         num_rows=dict(sorted(rows.items())),

@@ -11,7 +11,7 @@ from sbert.evaluation.kinds import measure
 from sbert.gate import Decision, decide
 from sbert.labels import LabelSet
 from sbert.retrain.prepare import Prepared
-from sbert.retrain.rows import deciding_labels, evaluation_sets, load_measured, load_unchanged
+from sbert.retrain.rows import deciding_labels, evaluation_sets, label_settings, load_measured, load_unchanged
 from sbert.retrain.settings import RetrainJob
 from sbert.storage import join
 from sbert.training import StopReason, TrainingProgress, TrainingResult, train_encoder
@@ -41,7 +41,7 @@ def train(
         LabelError: when the labels are no longer those that were prepared.
         TrainingError: when training cannot be done; nothing is stored.
     """
-    labels = load_unchanged(job.labels_uri, job.settings.labels, prepared.labels.fingerprint)
+    labels = load_unchanged(job.labels_uri, label_settings(job), prepared.labels.fingerprint)
     return train_encoder(
         prepared.base,
         labels,
@@ -79,7 +79,7 @@ def judge(job: RetrainJob, prepared: Prepared, result: TrainingResult) -> Judgem
     Raises:
         LabelError: when the labels are no longer those that were prepared.
     """
-    labels = load_unchanged(job.labels_uri, job.settings.labels, prepared.labels.fingerprint)
+    labels = load_unchanged(job.labels_uri, label_settings(job), prepared.labels.fingerprint)
     sets = evaluation_sets(job, labels)
     production = load_measured(prepared.production_uri)
     candidate = load_measured(result.folder)

@@ -17,7 +17,7 @@ from sbert.encoder import DEFAULT_MODEL
 from sbert.labels import load_labels
 from sbert.registry import LabelsRecord, LeakageRecord, Pointer, Registry, VersionRecord
 from sbert.registry.pointer import Action
-from sbert.retrain.rows import check_leakage, evaluation_sets, load_measured
+from sbert.retrain.rows import check_leakage, evaluation_sets, label_settings, load_measured
 from sbert.retrain.settings import RetrainJob
 from sbert.storage import join, normalize_uri
 
@@ -65,7 +65,7 @@ def prepare(job: RetrainJob, run_id: str) -> Prepared:
         ModelError: when the base cannot be loaded.
     """
     models_uri = normalize_uri(job.models_uri)
-    labels = load_labels(job.labels_uri, job.settings.labels)
+    labels = load_labels(job.labels_uri, label_settings(job))
     leakage = check_leakage(job, labels, evaluation_sets(job, labels))  # what cannot be judged need not be trained
     registry = Registry(models_uri)
     production = registry.production() or _first_version(registry, job, run_id)

@@ -9,12 +9,23 @@ from sbert.evaluation import HELD_OUT, EvaluationSet, frozen_set
 from sbert.labels import LabelKind, LabelSet, LabelSettings, LeakageReport, find_overlap, load_labels
 from sbert.retrain.settings import RetrainJob
 
-__all__ = ["check_leakage", "deciding_labels", "evaluation_sets", "load_measured", "load_unchanged"]
+__all__ = ["check_leakage", "deciding_labels", "evaluation_sets", "label_settings", "load_measured", "load_unchanged"]
 
 
 def load_measured(model: str) -> SentenceEncoder:
     """Load an encoder as it is measured and known by: in float32 on every machine, so that its fingerprint is one."""
     return SentenceEncoder.from_pretrained(model, compute_dtype=ComputeDtype.FLOAT32)
+
+
+def label_settings(job: RetrainJob) -> LabelSettings:
+    """Give how the labels are read: where they decide, with the columns that their rows are sliced by."""
+    labels = job.settings.labels
+    return _sliced(job, labels) if job.settings.held_out is None else labels
+
+
+def _sliced(job: RetrainJob, labels: LabelSettings) -> LabelSettings:
+    kept = (*labels.keep_columns, *job.settings.evaluation.slice_columns)
+    return labels.model_copy(update={"keep_columns": kept})
 
 
 def load_unchanged(uri: str, settings: LabelSettings, fingerprint: str) -> LabelSet:
@@ -49,7 +60,7 @@ def evaluation_sets(job: RetrainJob, labels: LabelSet) -> list[EvaluationSet]:
     split = settings.held_out.split if settings.held_out else "test"
     guards = [
         frozen_set(
-            load_labels(guard.uri, guard.labels),
+            load_labels(guard.uri, guard.labels, to_train=False),
             settings.evaluation.model_copy(update={"slice_columns": ()}),
             name=guard.name,
             split=guard.split,
@@ -67,7 +78,7 @@ def deciding_labels(job: RetrainJob, labels: LabelSet) -> LabelSet:
     """
     held_out = job.settings.held_out
     if held_out is not None:
-        return load_labels(held_out.uri, held_out.labels)
+        return load_labels(held_out.uri, _sliced(job, held_out.labels), to_train=False)
     if labels.kind is LabelKind.TEXTS:
         raise SettingsError(
             f"{job.labels_uri}: plain texts do not say which of two encoders is better: name a labelled set as "

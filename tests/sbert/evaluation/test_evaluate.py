@@ -97,6 +97,32 @@ def test_too_few_rows_to_compare_on() -> None:
         frozen_set(toy_labels(LabelKind.PAIRS), QUICK.model_copy(update={"min_test_rows": 5000}))
 
 
+def test_a_missing_test_split_is_said() -> None:
+    named = toy_rows(LabelKind.PAIRS, 100).with_columns(pl.Series("split", ["train"] * 60 + ["dev"] * 40))
+    exact = LabelSettings(near_duplicate_similarity=1.0, max_leakage=1)
+    with pytest.raises(
+        EvaluationError, match=r"held-out: no test rows, at least 4 .*: name test rows as well, or have all"
+    ):
+        frozen_set(make_label_set(named, LabelKind.PAIRS, exact), QUICK)
+    few = named.with_columns(pl.Series("split", ["train"] * 98 + ["test"] * 2))
+    with pytest.raises(EvaluationError, match=r"2 test rows, at least 4 are needed .*: add test labels, or lower"):
+        frozen_set(make_label_set(few, LabelKind.PAIRS, exact), QUICK)
+
+
+@pytest.mark.parametrize("kind", list(PRIMARY_METRICS))
+def test_test_rows_alone_are_measured_where_nothing_is_fitted(encoder: SentenceEncoder, kind: LabelKind) -> None:
+    rows = toy_rows(kind, 60).with_columns(pl.lit("test").alias("split"))
+    labels = make_label_set(rows, kind, to_train=False)
+    if kind is LabelKind.CLASSES:
+        with pytest.raises(EvaluationError, match="held-out: no train rows, and a classifier is fitted on them"):
+            frozen_set(labels, QUICK)
+        return
+    found = evaluate(encoder, [frozen_set(labels, QUICK)], QUICK).summary.sets["held-out"]
+    assert found.num_rows == rows.height
+    assert PRIMARY_METRICS[kind] in found.metrics
+    assert ("accuracy" in found.metrics, "f1" in found.metrics) == (False, False)
+
+
 def test_plain_texts_cannot_decide(encoder: SentenceEncoder) -> None:
     with pytest.raises(EvaluationError, match="texts have no labels to measure on"):
         evaluate(encoder, [frozen_set(toy_labels(LabelKind.TEXTS), QUICK)], QUICK)

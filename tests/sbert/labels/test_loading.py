@@ -1,6 +1,7 @@
 """Labels from objects of every format, and what is wrong with them."""
 
 import gzip
+import logging
 from pathlib import Path
 
 import polars as pl
@@ -84,7 +85,7 @@ def test_given_splits_are_kept_and_dev_comes_out_of_train(tmp_path: Path) -> Non
     rows.head(160).write_csv(tmp_path / "train.csv")
     rows.tail(40).write_csv(tmp_path / "test.csv")
     labels = load_labels(str(tmp_path), LabelSettings(near_duplicate_similarity=1, max_leakage=1))
-    assert labels.splits_given
+    assert labels.splits_given == {"test"}
     assert sorted(labels.test["text"]) == sorted(rows.tail(40)["text"])
     assert labels.dev.height > 5
     assert set(labels.dev["text"]) <= set(rows.head(160)["text"])
@@ -149,9 +150,12 @@ def classes(texts: list[str], labels: list[str]) -> pl.DataFrame:
 TWENTY = [f"text number {word}" for word in "one two three four five six seven eight nine ten cat dog tin red mat go up at by of".split()]  # fmt: skip
 
 
-def test_one_class_only() -> None:
-    with pytest.raises(TooFewLabelsError, match="all 20 train rows are of one class, 'a'"):
+def test_one_class_only(tmp_path: Path) -> None:
+    with pytest.raises(TooFewLabelsError, match=r"^all 20 train rows are of one class, 'a'"):
         make_label_set(classes(TWENTY, ["a"] * 20), LabelKind.CLASSES, ALL)
+    classes(TWENTY, ["a"] * 20).write_csv(tmp_path / "labels.csv")
+    with pytest.raises(TooFewLabelsError, match=f"^{tmp_path}: all 20 train rows are of one class, 'a'"):
+        load_labels(str(tmp_path), ALL)
 
 
 def test_three_labels() -> None:
@@ -177,6 +181,24 @@ def test_contradicting_labels_are_refused_or_dropped() -> None:
     assert not set(labels.train["sentence1"]) & {"A cat!", "a dog"}
 
 
+def test_signs_that_tell_texts_apart_make_neither_contradictions_nor_repeats() -> None:
+    texts = ["C++ help", "C# help", "👍", "👎", "-5", "5", "is it on?", "it is on", "x²", "x2", ":)", ":(", "?", "..."]
+    labels = make_label_set(classes(texts, ["a", "b"] * 7), LabelKind.CLASSES, ALL)
+    assert labels.num_rejected == {}
+    assert sorted(labels.train["text"]) == sorted(texts)
+
+
+def test_case_white_space_and_final_signs_make_a_repeat() -> None:
+    rows = classes(
+        [*TWENTY, "Text  number one", "text number one .", "TEXT NUMBER TWO?!"], ["a", "b"] * 10 + list("aab")
+    )
+    labels = make_label_set(rows, LabelKind.CLASSES, ALL)
+    assert labels.num_rejected == {"repeated": 3}
+    against = classes([*TWENTY, "Text Number One…"], ["a", "b"] * 10 + ["b"])
+    with pytest.raises(LabelError, match=r"2 of 21 train rows contradict .* is 'a' and 'b'"):
+        make_label_set(against, LabelKind.CLASSES, ALL)
+
+
 def test_scores_outside_the_declared_range() -> None:
     rows = pl.DataFrame({"sentence1": TWENTY, "sentence2": TWENTY[::-1], "score": [0.5] * 19 + [4.2]})
     with pytest.raises(LabelError, match=r"1 of 20 scores are not numbers from 0 to 1, the first is '4.2'.*score_max"):
@@ -191,11 +213,70 @@ def test_unknown_nli_label() -> None:
         make_label_set(rows, LabelKind.NLI, ALL)
 
 
-def test_empty_texts_and_missing_labels_are_counted() -> None:
+def test_empty_texts_and_missing_labels_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     rows = classes([*TWENTY, "", "  ", "fine"], ["a", "b"] * 10 + ["a", "a", ""])
-    labels = make_label_set(rows, LabelKind.CLASSES, ALL)
+    with caplog.at_level(logging.WARNING):
+        labels = make_label_set(rows, LabelKind.CLASSES, ALL)
     assert labels.num_rejected == {"empty_text": 2, "no_label": 1}
     assert labels.train.height == 20
+    assert caplog.messages == [
+        "labels: classes, 23 rows read: 20 train, 0 dev, 0 test, 3 left out (2 with an empty text, 1 without a label)"
+    ]
+
+
+def test_too_few_rows_say_where_the_others_went() -> None:
+    rows = classes([*TWENTY[:5], TWENTY[0], *[" "] * 30], ["a", "b"] * 18)
+    expected = (
+        r"5 rows to train on, at least 8 are needed \(min_train_rows\), of 36 rows read: 5 train, 0 dev, 0 test, 31 left out "
+        r"\(30 with an empty text, 1 that repeat another row\): label more"
+    )
+    with pytest.raises(TooFewLabelsError, match=expected):
+        make_label_set(rows.with_columns(label=pl.Series([*"ababaa", *"a" * 30])), LabelKind.CLASSES, ALL)
+
+
+def test_labels_that_are_only_measured_on_need_no_train_rows(tmp_path: Path) -> None:
+    toy_rows(LabelKind.SCORED_PAIRS, 40).write_ndjson(tmp_path / "test.jsonl")
+    labels = load_labels(str(tmp_path), to_train=False)
+    assert (labels.train.height, labels.dev.height, labels.test.height) == (0, 0, 40)
+    with pytest.raises(TooFewLabelsError, match=r"0 rows to train on.* of 40 rows read: 0 train, 0 dev, 40 test"):
+        load_labels(str(tmp_path))
+
+
+def test_columns_to_keep_stay_with_their_rows(tmp_path: Path) -> None:
+    rows = classes(TWENTY, ["a", "b"] * 10).with_columns(lang=pl.Series(["de", "en"] * 10), year=pl.Series(range(20)))
+    rows.head(10).write_ndjson(tmp_path / "a.jsonl")
+    rows.tail(10).drop("lang").write_csv(tmp_path / "b.csv")
+    settings = ALL.model_copy(update={"keep_columns": ("lang", "year", "label", "object")})
+    labels = load_labels(str(tmp_path), settings)
+    assert labels.train.columns == ["text", "label", "lang", "year", "row_id", "object"]
+    expected = rows.with_columns(
+        pl.when(pl.col("year") < 10).then("lang").alias("lang"), pl.col("year").cast(pl.String)
+    )
+    assert labels.train.select(rows.columns).sort("text").equals(expected.sort("text"))
+    assert labels.fingerprint == load_labels(str(tmp_path), ALL).fingerprint
+    with pytest.raises(
+        ColumnError, match=r"no column 'country' to keep .* in any of 2 objects, .* text, label, lang, year"
+    ):
+        load_labels(str(tmp_path), ALL.model_copy(update={"keep_columns": ("country",)}))
+
+
+@pytest.mark.parametrize(
+    ("values", "ending", "held"),
+    [
+        ([["a", "b"]] * 9, "jsonl", r"List\(String\)"),
+        ([{"de": "a"}] * 9, "jsonl", r"Struct\(.*\)"),
+        ([["a"]] * 9, "parquet", r"List\(String\)"),
+        ([b"\xff"] * 9, "parquet", "Binary"),
+    ],
+)
+def test_columns_that_hold_no_texts(values: list[object], ending: str, held: str, tmp_path: Path) -> None:
+    rows = pl.DataFrame({"text": values, "label": ["a"] * 9})
+    path = tmp_path / f"labels.{ending}"
+    rows.write_ndjson(path) if ending == "jsonl" else rows.write_parquet(path)
+    with pytest.raises(LabelError, match=rf"{path}: column 'text' holds {held}, not one text a row"):
+        load_labels(str(path))
+    with pytest.raises(LabelError, match=f"column 'text' holds {held}"):
+        make_label_set(rows, LabelKind.CLASSES)
 
 
 def test_unknown_columns(tmp_path: Path) -> None:

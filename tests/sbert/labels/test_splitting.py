@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sbert.errors import LeakageError
 from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
 from sbert.labels.near_duplicates import normalize_texts, text_clusters
 
@@ -81,6 +82,64 @@ def test_pairs_of_one_answer_may_be_split_but_equal_questions_may_not() -> None:
     assert not held & (set(labels.train["anchor"]) | set(labels.train["positive"]))
 
 
+def with_variants(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    return pl.concat([rows, rows.with_columns(pl.format("{}s", pl.col(column)).alias(column))])
+
+
+def test_dev_hashed_out_of_train_shares_no_text_with_it_and_refuses_nothing() -> None:
+    asked = questions(430)["text"]
+    pairs = pl.DataFrame({"anchor": asked, "positive": [f"answer {number}" for number in range(len(asked))]})
+    train = with_variants(pairs.head(380), "anchor").with_columns(pl.lit("train").alias("split"))
+    test = pairs.tail(40).with_columns(pl.lit("test").alias("split"))
+    labels = make_label_set(pl.concat([train, test]), LabelKind.PAIRS)
+    assert labels.splits_given == {"test"}
+    assert labels.leakage.num_rows == {"test": 40}
+    assert labels.leakage.share == 0
+    assert labels.dev.height > 20
+    assert labels.test.height == 40
+    parts = {name: normalize_texts(getattr(labels, name)["anchor"]) for name in ("train", "dev")}
+    everything = pl.concat(list(parts.values())).unique()
+    cluster = dict(zip(everything.to_list(), text_clusters(everything, 0.85).tolist(), strict=True))
+    assert not {cluster[text] for text in parts["train"]} & {cluster[text] for text in parts["dev"]}
+    assert labels.num_rejected["twin_held_out"] > 10
+
+
+def parts_of(rows: pl.DataFrame, **sizes: int) -> pl.DataFrame:
+    """Name the first rows' split, then the next ones'."""
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    return rows.head(len(names)).with_columns(pl.Series("split", names))
+
+
+def test_a_given_dev_split_is_held_apart_although_no_test_split_is_given() -> None:
+    rows = questions(200)
+    apart = parts_of(rows, train=100, dev=30)
+    shared = apart.filter(split="train").head(20).with_columns(pl.lit("dev").alias("split"))
+    exact = LabelSettings(near_duplicate_similarity=1)
+    with pytest.raises(LeakageError, match=r"20 of 50 dev rows \(40\.0%\) are also in another split"):
+        make_label_set(pl.concat([apart, shared]), LabelKind.CLASSES, exact)
+    labels = make_label_set(pl.concat([apart, shared]), LabelKind.CLASSES, exact.model_copy(update={"max_leakage": 1}))
+    assert labels.splits_given == {"dev"}
+    assert labels.leakage.num_leaking == {"dev": 20}
+    assert (labels.train.height, labels.dev.height, labels.test.height) == (80, 50, 0)
+
+
+def test_held_out_rows_that_repeat_each_other_leak_each() -> None:
+    apart = parts_of(questions(200), train=100, dev=20, test=20)
+    learned = apart.filter(split="train").head(1)
+    repeated = pl.concat([learned] * 10).with_columns(pl.lit("test").alias("split"))
+    with pytest.raises(LeakageError, match=r"10 of 30 test rows \(33\.3%\)"):
+        make_label_set(pl.concat([apart, repeated]), LabelKind.CLASSES, LabelSettings(near_duplicate_similarity=1))
+
+
+def test_a_train_row_leaks_into_dev_and_test() -> None:
+    apart = parts_of(questions(200), train=100, dev=20, test=20)
+    both = [apart.head(1).with_columns(pl.lit(name).alias("split")) for name in ("dev", "test")]
+    labels = make_label_set(
+        pl.concat([apart, *both]), LabelKind.CLASSES, LabelSettings(near_duplicate_similarity=1, max_leakage=0.1)
+    )
+    assert labels.leakage.num_leaking == {"dev": 1, "test": 1}
+
+
 def brute_force(texts: list[str], similarity: float) -> set[frozenset[str]]:
     def shingles(text: str) -> set[str]:
         padded = f"  {text} "
@@ -114,5 +173,5 @@ def test_clusters_are_those_of_comparing_all_pairs() -> None:
 
 
 def test_other_scripts_keep_their_letters() -> None:
-    texts = pl.Series(["一架飞机正在起飞。", "Größe: 5 €", "हिन्दी  में"])
-    assert normalize_texts(texts).to_list() == ["一架飞机正在起飞", "größe 5", "हिन्दी में"]
+    texts = pl.Series(["一架飞机正在起飞。", "Größe: 5 €", "हिन्दी  में", "👍", "?!"])
+    assert normalize_texts(texts).to_list() == ["一架飞机正在起飞", "größe 5", "हिन्दी में", "👍", "?!"]

@@ -58,8 +58,8 @@ def guarded(folder: Path, num_shared: int, kind: LabelKind = LabelKind.SCORED_PA
         test = test.with_columns(pl.Series("label", [str(number % 2) for number in range(100)]))
     (folder / "guard").mkdir()
     test.write_ndjson(folder / "guard/test.jsonl")
-    few = toy_rows(LabelKind.CLASSES if kind is LabelKind.TEXTS else kind, 30, seed=6)
-    few.write_ndjson(folder / "guard/train.jsonl")
+    if kind is LabelKind.TEXTS:  # of classes, a classifier is fitted
+        toy_rows(LabelKind.CLASSES, 30, seed=6).write_ndjson(folder / "guard/train.jsonl")
     guard = LabelledSet(name="old", uri=str(folder / "guard"), labels=WHOLE)
     held_out = guard.model_copy(update={"name": "sts"}) if kind is LabelKind.TEXTS else None
     settings = RetrainSettings(labels=LOOSE, guards=(guard,), held_out=held_out)

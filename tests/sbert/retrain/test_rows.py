@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from sbert.errors import LabelError
 from sbert.labels import LabelKind, LabelSettings, load_labels
 from sbert.retrain import LabelledSet, RetrainJob, RetrainSettings
-from sbert.retrain.judge import dev_score
+from sbert.retrain.judge import dev_score, judge
+from sbert.retrain.prepare import prepare
 from sbert.retrain.rows import evaluation_sets, load_unchanged
 from sbert.suggest import SuggestSettings
 from sbert.training import RECIPES, TrainingSettings
+from sbert.training.result import StopReason, TrainingResult
 from tests.sbert.training.toy import toy_rows
-from tests.tiny_models import tiny_encoder
+from tests.tiny_models import save_tiny, tiny_encoder
 
 LOOSE = LabelSettings(near_duplicate_similarity=1.0, test_share=0.3, dev_share=0.3)
 
@@ -82,6 +85,25 @@ def test_guards_are_measured_beside_what_decides(tmp_path: Path) -> None:
         ("topics", LabelKind.CLASSES),
     ]
     assert "object" in found[0].rows.columns
+
+
+def test_labels_keep_the_columns_that_are_sliced_by(tmp_path: Path) -> None:
+    rows = toy_rows(LabelKind.SCORED_PAIRS, 200).with_columns(pl.Series("lang", ["de", "en", "fr", "de"] * 50))
+    rows.write_ndjson(tmp_path / "labels.jsonl")
+    measured = {"slice_columns": ["lang"], "min_slice_rows": 2, "num_resamples": 100, "bias": False, "speed_texts": 0}
+    asked = job(str(tmp_path / "labels.jsonl"), evaluation=measured)
+    asked = asked.model_copy(update={"models_uri": str(tmp_path / "models"), "base": save_tiny(tmp_path)})
+    prepared = prepare(asked, "run")
+    result = TrainingResult(prepared.production_uri, StopReason.COMPLETED, 0.1, 0.2, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0)
+    slices = judge(asked, prepared, result).after.sets["held-out"].slices
+    assert {"lang: de", "lang: en", "lang: fr"} < set(slices)
+    (tmp_path / "sts").mkdir()
+    rows.write_ndjson(tmp_path / "sts/test.jsonl")
+    sts = LabelledSet(name="sts", uri=str(tmp_path / "sts"), labels=LOOSE)
+    texts = write(tmp_path / "texts.jsonl", LabelKind.TEXTS)
+    [deciding] = evaluation_sets(job(texts, held_out=sts, evaluation=measured), load_labels(texts, LOOSE))
+    assert "lang" in deciding.rows.columns
+    assert deciding.rows.height == 200  # test rows only
 
 
 def test_labels_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
