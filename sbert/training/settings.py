@@ -77,6 +77,12 @@ class NegativesSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     per_anchor: int = Field(default=0, ge=0, le=50, description="Negatives mined for each anchor; 0 for none.")
+    table_uri: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Published table whose newest version gives the texts; empty for the labels' own positives.",
+    )
+    text_column: str = Field(default="text", min_length=1, description="Column of the table that keeps the texts.")
     skip_nearest: int = Field(
         default=0, ge=0, description="Nearest texts that are passed over, as they may be unlabelled positives."
     )
