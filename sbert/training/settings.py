@@ -206,6 +206,15 @@ class TrainingSettings(BaseModel):
     def _check(self) -> "TrainingSettings":
         if self.freeze == "layers" and self.freeze_layers == 0:
             raise SettingsError("freeze is 'layers' and freeze_layers is 0: say how many, or freeze 'embeddings'")
+        if self.adapter.kind is AdapterKind.PROMPT and self.continual.average_weight < 1:
+            raise SettingsError(
+                "adapter prompt trains tokens that the base encoder has not, so there is nothing to average them with: set "
+                f"continual.average_weight to 1 (it is {self.continual.average_weight:g}), or use adapter lora"
+            )
+        if self.negatives.table_uri is not None and self.negatives.per_anchor == 0:
+            raise SettingsError(
+                "negatives.table_uri is named and negatives.per_anchor is 0: say how many for each anchor"
+            )
         if self.objective is Objective.TSDAE and self.mini_batch_size is not None:
             raise SettingsError("gradient caching (mini_batch_size) has nothing to cache for TSDAE: leave it empty")
         if self.objective is Objective.TSDAE and self.continual.distill_weight:

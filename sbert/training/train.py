@@ -187,6 +187,11 @@ def _prepare(
     num_steps = settings.max_steps or math.ceil(settings.epochs * steps_per_epoch)
     adapt(encoder, settings.adapter, num_steps)
     loss = build_loss(objective, settings, encoder, len(data.classes)).to(arguments.device)
+    if count_parameters(encoder)[0] + count_parameters(loss)[0] == 0:
+        raise SettingsError(
+            f"freeze {settings.freeze!r} leaves nothing to train: objective {objective} has no weights of its own, and the "
+            "encoder no layer after the transformer; freeze less, or for classes choose objective cross_entropy"
+        )
     if objective is Objective.CROSS_ENTROPY and evaluate_dev is None and metric is not None:
         metric = head_accuracy(loss, data.classes, labels.dev)
     module = TrainingModule(
@@ -252,7 +257,7 @@ def _arguments(settings: TrainingSettings, place: Path, *, has_dev: bool) -> tra
     _check_trackers(settings)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     use_cpu = not torch.cuda.is_available()
-    return transformers.TrainingArguments(
+    arguments = transformers.TrainingArguments(
         output_dir=str(place / "checkpoints"),
         per_device_train_batch_size=max(1, settings.batch_size // processes),
         num_train_epochs=settings.epochs,
@@ -282,6 +287,9 @@ def _arguments(settings: TrainingSettings, place: Path, *, has_dev: bool) -> tra
         use_cpu=use_cpu,
         seed=settings.seed,
     )
+    if arguments.n_gpu > 1:  # Trainer would scatter the parts of a batch over all of them, as if they were rows
+        arguments._n_gpu = 1
+    return arguments
 
 
 NEVER = 10**9
