@@ -1,7 +1,7 @@
 """Checkpoints in object storage: what a killed run goes on from.
 
 The one idea: a checkpoint counts once its completion record is there, which is written last and lists its files. All lie
-under the fingerprint of what decides the result (base, labels, settings), so that a run finds its own and no other's.
+under the fingerprint of what decides the result (base, rows, settings), so that a run finds its own and no other's.
 """
 
 import contextlib
@@ -33,9 +33,12 @@ CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 STATE = "trainer_state.json"
 
 
-def run_fingerprint(base: str, labels: str, settings: str, num_processes: int) -> str:
-    """Give 32 hex digits of everything that decides the weights of a run."""
-    return hashlib.sha256(json.dumps([base, labels, settings, num_processes]).encode()).hexdigest()[:32]
+def run_fingerprint(
+    base: str, labels: str, row_ids: list[str], settings: str, table_version: int | None, num_processes: int
+) -> str:
+    """Give 32 hex digits of everything that decides the weights of a run; `row_ids` are those trained on, in order."""
+    facts = [base, labels, row_ids, settings, table_version, num_processes]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 class CheckpointStore:

@@ -5,6 +5,7 @@ is nearest may be an unlabelled positive, so ranks and scores that are too near 
 section 3; Moreira et al. 2024, NV-Retriever, section 3, for the margin relative to the positive).
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +26,13 @@ from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.training.settings import NegativesSettings
 
-__all__ = ["Corpus", "add_negatives", "mine_negatives", "read_corpus"]
+__all__ = ["Corpus", "add_negatives", "mine_negatives", "open_table", "read_corpus"]
+
+log = logging.getLogger(__name__)
 
 ROWS_PER_READ = 65_536
-ANCHORS_AT_ONCE = 1_024
+SCORES_AT_ONCE = 2**25
+"""Anchors x texts whose cosines are in memory at once (128 MiB, and as much again twice for ranking them)."""
 
 Vectors = npt.NDArray[np.float32]
 
@@ -90,6 +94,8 @@ def mine_negatives(
     """
     if settings.per_anchor == 0 or pairs.height == 0:
         return pairs
+    if corpus.texts.is_empty():
+        return pairs.clear()
     anchors_ND = _unit(encoder.encode(pairs["anchor"], prompt=encoder.prompt_for("query")))
     positives_ND = _unit(encoder.encode(pairs["positive"], prompt=encoder.prompt_for("document")))
     limits_N = (anchors_ND * positives_ND).sum(axis=1) * (1 - settings.relative_margin)
@@ -99,8 +105,9 @@ def mine_negatives(
     corpus_DT = _unit(corpus.vectors_TD).T
     depth = min(settings.skip_nearest + settings.search_depth, corpus_DT.shape[1])
     mined = np.full((pairs.height, settings.per_anchor), -1, dtype=np.int64)
-    for first in range(0, pairs.height, ANCHORS_AT_ONCE):
-        scores = anchors_ND[first : first + ANCHORS_AT_ONCE] @ corpus_DT
+    at_once = max(1, SCORES_AT_ONCE // corpus_DT.shape[1])
+    for first in range(0, pairs.height, at_once):
+        scores = anchors_ND[first : first + at_once] @ corpus_DT
         nearest = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
         ordered = np.take_along_axis(nearest, np.argsort(-np.take_along_axis(scores, nearest, 1), axis=1), 1)
         for offset, candidates in enumerate(ordered):
@@ -127,21 +134,54 @@ def _own_texts(pairs: pl.DataFrame, texts: pl.Series) -> list[frozenset[int]]:
     return [frozen[anchor] for anchor in anchors]
 
 
-def add_negatives(
-    rows: pl.DataFrame, kind: LabelKind, encoder: SentenceEncoder, settings: NegativesSettings
-) -> tuple[LabelKind, pl.DataFrame]:
-    """Mine negatives for pairs among the labels' own positives; give the kind and rows that come of it.
+def open_table(settings: NegativesSettings) -> Table | None:
+    """Open the newest version of the table that negatives are mined from, if one is named.
 
     Raises:
-        SettingsError: when negatives are asked for labels that are not pairs.
+        NotATableError, StorageError: as `Table.open`.
+    """
+    return None if settings.table_uri is None or settings.per_anchor == 0 else Table.open(settings.table_uri)
+
+
+def add_negatives(
+    rows: pl.DataFrame,
+    kind: LabelKind,
+    encoder: SentenceEncoder,
+    settings: NegativesSettings,
+    table: Table | None = None,
+) -> tuple[LabelKind, pl.DataFrame]:
+    """Mine negatives for pairs, in a table or among the labels' own positives; give the kind and rows that come of it.
+
+    The table's vectors are used where they are the encoder's, else its texts are encoded.
+
+    Raises:
+        SettingsError: when the labels are not pairs, the table has too many rows, or fewer than two pairs have negatives.
+        ColumnError: when the table does not keep the texts.
     """
     if settings.per_anchor == 0:
         return kind, rows
     if kind is not LabelKind.PAIRS:
         raise SettingsError(f"negatives are mined for pairs, the labels are {kind}: set negatives.per_anchor to 0")
-    texts = rows["positive"].unique(maintain_order=True)
-    corpus = Corpus(texts, encoder.encode(texts, prompt=encoder.prompt_for("document")))
-    return LabelKind.TRIPLETS, mine_negatives(rows, corpus, encoder, settings)
+    prompt = encoder.prompt_for("document")
+    if table is None:
+        texts = rows["positive"].unique(maintain_order=True)
+        corpus = Corpus(texts, encoder.encode(texts, prompt=prompt))
+    else:
+        corpus = read_corpus(table, settings.text_column)
+        made = table.encoder
+        if (made.model_fingerprint, made.prompt, made.dim) != (encoder.fingerprint, prompt, encoder.dim):
+            log.info("%s: made by another encoder, its %d texts are encoded anew", table.uri, len(corpus.texts))
+            corpus = Corpus(corpus.texts, encoder.encode(corpus.texts, prompt=prompt))
+    mined = mine_negatives(rows, corpus, encoder, settings)
+    place = "the labels' positives" if table is None else f"{table.uri} at version {table.version}"
+    if mined.height < min(2, rows.height):
+        raise SettingsError(
+            f"{mined.height} of {rows.height} pairs have {settings.per_anchor} fitting negatives among {len(corpus.texts)} "
+            f"texts of {place}: lower negatives.per_anchor, skip_nearest or relative_margin ({settings.relative_margin:g}), "
+            "or raise search_depth or max_score"
+        )
+    log.info("%d of %d pairs have negatives from %s", mined.height, rows.height, place)
+    return LabelKind.TRIPLETS, mined
 
 
 def _unit(vectors: Vectors) -> Vectors:

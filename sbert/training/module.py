@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from sbert.encoder import SentenceEncoder
 from sbert.training.adapters import orthogonality
 from sbert.training.distributed import gather, gather_with_gradient, is_distributed
-from sbert.training.losses import DistillationLoss, TsdaeLoss
+from sbert.training.losses import DistillationLoss, MatryoshkaLoss, TsdaeLoss
 
 __all__ = ["TrainingModule"]
 
@@ -55,6 +55,7 @@ class TrainingModule(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.loss = loss
+        self._distils = isinstance(loss.inner if isinstance(loss, MatryoshkaLoss) else loss, DistillationLoss)
         self.distillation = DistillationLoss()
         self.bf16, self.cache_gradients = bf16, cache_gradients
         self.distill_weight = distill_weight
@@ -89,12 +90,13 @@ class TrainingModule(nn.Module):
             vectors = [gather_with_gradient(column_BD) for column_BD in vectors]
             labels = None if labels is None else gather(labels)
             teachers = None if teachers is None else torch.stack([gather(column_BD) for column_BD in teachers])
-        if isinstance(self.loss, DistillationLoss):
+        if self._distils:
             assert teachers is not None
-            return self.loss(vectors, list(teachers))  # type: ignore[no-any-return]
-        loss: Tensor = self.loss(vectors, labels)
-        if teachers is not None and self.distill_weight:
-            loss = loss + self.distill_weight * self.distillation(vectors, list(teachers))
+            loss: Tensor = self.loss(vectors, list(teachers))
+        else:
+            loss = self.loss(vectors, labels)
+            if teachers is not None and self.distill_weight:
+                loss = loss + self.distill_weight * self.distillation(vectors, list(teachers))
         penalty = orthogonality(self.encoder)
         return loss if penalty is None else loss + penalty
 

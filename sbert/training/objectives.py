@@ -3,6 +3,7 @@
 from torch import nn
 
 from sbert.encoder import SentenceEncoder
+from sbert.errors import TrainingError
 from sbert.training import losses
 from sbert.training.batches import Grouping
 from sbert.training.settings import Objective, TrainingSettings
@@ -20,6 +21,11 @@ def build_loss(
     """
     loss = _plain_loss(objective, settings, encoder, num_classes)
     if settings.matryoshka_dims:
+        if objective is Objective.ANGLE and any(dim % 2 for dim in settings.matryoshka_dims):
+            raise TrainingError(
+                f"matryoshka_dims are {list(settings.matryoshka_dims)}, objective angle takes vectors in two halves: choose "
+                "even dims"
+            )
         return losses.MatryoshkaLoss(loss, settings.matryoshka_dims, encoder.dim)
     return loss
 

@@ -15,7 +15,8 @@ class StopReason(StrEnum):
     EARLY_STOPPING = "early_stopping"
     """The dev metric did not improve for `early_stopping_patience` evaluations."""
     NAN_LOSS = "nan_loss"
-    """The loss was no longer a number; the best checkpoint before is kept and the candidate should be refused."""
+    """Loss, gradient or weights were no longer numbers; the best checkpoint before (without dev rows the last) is kept and
+    the candidate should be refused."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class TrainingResult:
     rows_per_second: float
     tokens_per_second: float
     history: tuple[HistoryPoint, ...] = field(default_factory=tuple)
+    stop_detail: str = ""
+    """For `StopReason.NAN_LOSS` what was no longer a number, with step and learning rate."""
     checkpoints_uri: str | None = None
     """Where this run's checkpoints lie in object storage."""
 

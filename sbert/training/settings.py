@@ -77,6 +77,12 @@ class NegativesSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     per_anchor: int = Field(default=0, ge=0, le=50, description="Negatives mined for each anchor; 0 for none.")
+    table_uri: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Published table whose newest version gives the texts; empty for the labels' own positives.",
+    )
+    text_column: str = Field(default="text", min_length=1, description="Column of the table that keeps the texts.")
     skip_nearest: int = Field(
         default=0, ge=0, description="Nearest texts that are passed over, as they may be unlabelled positives."
     )
@@ -200,6 +206,15 @@ class TrainingSettings(BaseModel):
     def _check(self) -> "TrainingSettings":
         if self.freeze == "layers" and self.freeze_layers == 0:
             raise SettingsError("freeze is 'layers' and freeze_layers is 0: say how many, or freeze 'embeddings'")
+        if self.adapter.kind is AdapterKind.PROMPT and self.continual.average_weight < 1:
+            raise SettingsError(
+                "adapter prompt trains tokens that the base encoder has not, so there is nothing to average them with: set "
+                f"continual.average_weight to 1 (it is {self.continual.average_weight:g}), or use adapter lora"
+            )
+        if self.negatives.table_uri is not None and self.negatives.per_anchor == 0:
+            raise SettingsError(
+                "negatives.table_uri is named and negatives.per_anchor is 0: say how many for each anchor"
+            )
         if self.objective is Objective.TSDAE and self.mini_batch_size is not None:
             raise SettingsError("gradient caching (mini_batch_size) has nothing to cache for TSDAE: leave it empty")
         if self.objective is Objective.TSDAE and self.continual.distill_weight:

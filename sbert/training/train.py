@@ -35,7 +35,7 @@ from sbert.training.data import TrainingData, choose_objective, make_training_da
 from sbert.training.dev import default_dev_metric
 from sbert.training.distributed import wait_for_all
 from sbert.training.freezing import count_parameters, prepare_encoder
-from sbert.training.mining import add_negatives
+from sbert.training.mining import add_negatives, open_table
 from sbert.training.module import TrainingModule
 from sbert.training.objectives import build_loss, grouping_of
 from sbert.training.prompt_tuning import add_virtual_tokens
@@ -85,27 +85,28 @@ def train_encoder(
     Raises:
         TooFewLabelsError: when the rows cannot fill a batch.
         TrainingError: when objective, adapter and labels do not fit together.
-        SettingsError: when a tracker is not installed, or negatives are asked for labels that are not pairs.
-        DivergedError: when the loss is no longer a number before any checkpoint was better than the base.
+        SettingsError: when a tracker is not installed, nothing is left to train, negatives are asked for labels that are not
+            pairs, or too few texts fit as negatives.
+        TableError, ColumnError: when negatives cannot be read from the table that is named.
+        DivergedError: when the loss is no longer a number before any checkpoint was better than the base, or, without dev
+            rows, before there was any.
     """
     place = Path(output_folder)
     run = _prepare(base, labels, settings, place, evaluate_dev=evaluate_dev, known_objects=known_objects)
     store = None
     if checkpoints_uri is not None:
-        key = run_fingerprint(
-            run.base_fingerprint, labels.fingerprint, settings.model_dump_json(), run.arguments.world_size
-        )
-        store = CheckpointStore(join(checkpoints_uri, key))
+        store = CheckpointStore(join(checkpoints_uri, run.fingerprint))
     trainer = _trainer(run, settings, place, store, on_progress)
     began = time.monotonic()
-    stop = _fit(trainer, run, store, place)
+    stop, detail = _fit(trainer, run, store, place)
     seconds = max(1e-9, time.monotonic() - began - trainer.seconds_aside)
-    dev_best, best_step = _finish(base, trainer, run, settings, place, stop)
+    dev_best, best_step = _finish(base, trainer, run, settings, place, detail)
     wait_for_all()  # process 0 has written what the result names
     trainable, total = run.num_parameters
     return TrainingResult(
         folder=str(place / "model"),
         stop_reason=stop,
+        stop_detail=detail,
         dev_before=run.dev_before,
         dev_best=dev_best,
         best_step=best_step,
@@ -133,7 +134,8 @@ class _Run:
     score: Callable[[], float] | None
     dev_before: float
     num_parameters: tuple[int, int]
-    base_fingerprint: str
+    fingerprint: str
+    """Of everything that decides the weights."""
     steps_per_epoch: int
 
 
@@ -151,16 +153,24 @@ def _prepare(
     arguments = _arguments(settings, place, has_dev=has_dev)
     transformers.set_seed(settings.seed)
     encoder = SentenceEncoder.from_pretrained(base, device=arguments.device, compute_dtype=ComputeDtype.FLOAT32)
-    base_fingerprint = encoder.fingerprint
     metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
     dev_before = metric(encoder) if metric is not None else math.nan
     teacher = _teacher(base, objective, settings, encoder)
-    if settings.adapter.kind is AdapterKind.PROMPT:
-        encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
+    table = open_table(settings.negatives)
+    fingerprint = run_fingerprint(
+        encoder.fingerprint,
+        labels.fingerprint,
+        rows["row_id"].to_list(),
+        settings.model_dump_json(),
+        None if table is None else table.version,
+        arguments.world_size,
+    )
     if settings.class_names:
         rows = with_class_names(rows, labels.kind)
-    kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives)
+    kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives, table)
+    if settings.adapter.kind is AdapterKind.PROMPT:
+        encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
     plan = BatchPlan(
         data.text_ids_NC,
@@ -177,6 +187,11 @@ def _prepare(
     num_steps = settings.max_steps or math.ceil(settings.epochs * steps_per_epoch)
     adapt(encoder, settings.adapter, num_steps)
     loss = build_loss(objective, settings, encoder, len(data.classes)).to(arguments.device)
+    if count_parameters(encoder)[0] + count_parameters(loss)[0] == 0:
+        raise SettingsError(
+            f"freeze {settings.freeze!r} leaves nothing to train: objective {objective} has no weights of its own, and the "
+            "encoder no layer after the transformer; freeze less, or for classes choose objective cross_entropy"
+        )
     if objective is Objective.CROSS_ENTROPY and evaluate_dev is None and metric is not None:
         metric = head_accuracy(loss, data.classes, labels.dev)
     module = TrainingModule(
@@ -206,7 +221,7 @@ def _prepare(
         score=None if metric is None else lambda: metric(encoder),
         dev_before=dev_before,
         num_parameters=count_parameters(encoder),
-        base_fingerprint=base_fingerprint,
+        fingerprint=fingerprint,
         steps_per_epoch=steps_per_epoch,
     )
 
@@ -242,7 +257,7 @@ def _arguments(settings: TrainingSettings, place: Path, *, has_dev: bool) -> tra
     _check_trackers(settings)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     use_cpu = not torch.cuda.is_available()
-    return transformers.TrainingArguments(
+    arguments = transformers.TrainingArguments(
         output_dir=str(place / "checkpoints"),
         per_device_train_batch_size=max(1, settings.batch_size // processes),
         num_train_epochs=settings.epochs,
@@ -272,6 +287,9 @@ def _arguments(settings: TrainingSettings, place: Path, *, has_dev: bool) -> tra
         use_cpu=use_cpu,
         seed=settings.seed,
     )
+    if arguments.n_gpu > 1:  # Trainer would scatter the parts of a batch over all of them, as if they were rows
+        arguments._n_gpu = 1
+    return arguments
 
 
 NEVER = 10**9
@@ -316,7 +334,7 @@ def _trainer(
     return trainer
 
 
-def _fit(trainer: EncoderTrainer, run: _Run, store: CheckpointStore | None, place: Path) -> StopReason:
+def _fit(trainer: EncoderTrainer, run: _Run, store: CheckpointStore | None, place: Path) -> tuple[StopReason, str]:
     folder = place / "checkpoints"
     with run.arguments.main_process_first():
         if run.arguments.local_process_index == 0:
@@ -331,10 +349,10 @@ def _fit(trainer: EncoderTrainer, run: _Run, store: CheckpointStore | None, plac
             trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     except NanLossError as error:
         log.error("%s: training stops, the best checkpoint before is kept", error)  # noqa: TRY400
-        return StopReason.NAN_LOSS
+        return StopReason.NAN_LOSS, str(error)
     if trainer.state.global_step < trainer.state.max_steps:
-        return StopReason.EARLY_STOPPING
-    return StopReason.COMPLETED
+        return StopReason.EARLY_STOPPING, ""
+    return StopReason.COMPLETED, ""
 
 
 def _finish(
@@ -343,31 +361,34 @@ def _finish(
     run: _Run,
     settings: TrainingSettings,
     place: Path,
-    stop: StopReason,
+    diverged: str,
 ) -> tuple[float, int]:
-    """Write the best checkpoint's folder; give its dev metric and step."""
+    """Write the best checkpoint's folder, without dev rows the last one's; give its dev metric and step."""
     encoder = run.module.encoder
     best_step = trainer.state.best_global_step or 0
     best = trainer.state.best_metric
+    kept: str | Path | None = trainer.state.best_model_checkpoint
     if run.score is None:
-        best_step, best = trainer.state.global_step, math.nan
-        improved = stop is not StopReason.NAN_LOSS
+        kept, best = trainer.last_checkpoint, math.nan
+        best_step = 0 if kept is None else int(Path(kept).name.split("-")[1])
+        improved = kept is not None
     else:
         improved = best is not None and best > run.dev_before + settings.min_improvement
     if not improved:
-        if stop is StopReason.NAN_LOSS:
+        if diverged:
+            before = "there was no checkpoint before"
+            if run.score is not None:
+                before = f"no checkpoint before was better than the base encoder (dev {run.dev_before:.4f})"
             raise DivergedError(
-                f"the loss is not a number after step {trainer.state.global_step}, and no checkpoint before was better than "
-                f"the base encoder (dev {run.dev_before:.4f}): lower learning_rate ({settings.learning_rate:g}), or look at "
-                "the labels"
+                f"{diverged}, and {before}: lower learning_rate ({settings.learning_rate:g}), or look at the labels"
             )
         if run.arguments.process_index == 0:
             SentenceEncoder.from_pretrained(base, device="cpu", compute_dtype=ComputeDtype.FLOAT32).save_pretrained(
                 place / "model"
             )
         return run.dev_before, 0
-    if run.score is not None:
-        load_trained(run.module, Path(str(trainer.state.best_model_checkpoint)))
+    if run.score is not None or diverged:
+        load_trained(run.module, Path(str(kept)))
     merge_adapter(encoder)
     encoder.eval()
     if settings.continual.average_weight < 1:

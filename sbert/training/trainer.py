@@ -29,7 +29,7 @@ WEIGHTS = "model.safetensors"
 
 
 class NanLossError(Exception):
-    """The loss is no longer a number; caught where training was started."""
+    """Loss, gradient or weights are no longer numbers; caught where training was started."""
 
 
 class _Rows(torch.utils.data.Dataset[int]):
@@ -72,6 +72,8 @@ class EncoderTrainer(transformers.Trainer):
         self._evaluate_dev = evaluate_dev
         self.seconds_aside = 0.0
         """Time spent on evaluation and saving."""
+        self.last_checkpoint: Path | None = None
+        self._batch: dict[str, Any] = {}
         self._module, self._rows = module, _Rows(num_rows)
         super().__init__(
             model=module,
@@ -113,18 +115,51 @@ class EncoderTrainer(transformers.Trainer):
             NanLossError: when it is not a number, on any process.
         """
         loss = model(**inputs)
-        broken = (~torch.isfinite(loss.detach())).float()
+        self._batch = inputs
+        self._require_finite(loss, "loss of", self.state.global_step + 1)
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Give the norm of the gradient, before the weights are changed by it.
+
+        Raises:
+            NanLossError: when it is not a number.
+        """
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+        self._require_finite(torch.as_tensor(norm), "gradient norm of", self.state.global_step + 1)
+        return norm
+
+    def _check_weights(self) -> None:
+        """Check that the weights, as they are now, are numbers and give one for the last batch.
+
+        Raises:
+            NanLossError: when they do not.
+        """
+        self._module.eval()
+        with torch.no_grad():
+            loss = self._module(**self._batch)
+            if not all(each.isfinite().all() for each in self._module.parameters() if each.requires_grad):
+                loss = loss * math.nan
+        self._require_finite(loss, "loss after", self.state.global_step)
+
+    def _require_finite(self, value: torch.Tensor, what: str, step: int) -> None:
+        broken = (~torch.isfinite(value.detach())).float()
         if is_distributed():
             dist.all_reduce(broken)
         if broken.item():
-            raise NanLossError(f"the loss of step {self.state.global_step + 1} is {loss.item()}")
-        return loss
+            assert self.optimizer is not None
+            rate = max(group["lr"] for group in self.optimizer.param_groups)
+            raise NanLossError(f"the {what} step {step} is {value.item()}, at learning rate {rate:.3g}")
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the encoder on the dev rows; on one process, which tells the others."""
+        """Score the encoder on the dev rows; on one process, which tells the others.
+
+        Raises:
+            NanLossError: when its weights are no longer numbers.
+        """
         assert self._evaluate_dev is not None
         began = time.monotonic()
-        self._module.eval()
+        self._check_weights()
         mark_changed(self._module)
         value = torch.zeros(1, dtype=torch.float64)
         if self.args.process_index == 0:
@@ -141,7 +176,10 @@ class EncoderTrainer(transformers.Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         began = time.monotonic()
+        if self._evaluate_dev is None:
+            self._check_weights()
         super()._save_checkpoint(*args, **kwargs)
+        self.last_checkpoint = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         self.seconds_aside += time.monotonic() - began
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -156,7 +194,8 @@ class EncoderTrainer(transformers.Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         del model
-        load_trained(self._module, Path(resume_from_checkpoint))
+        self.last_checkpoint = Path(resume_from_checkpoint)
+        load_trained(self._module, self.last_checkpoint)
 
     def _load_best_model(self) -> None:
         load_trained(self._module, Path(str(self.state.best_model_checkpoint)))

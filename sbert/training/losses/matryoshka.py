@@ -33,8 +33,10 @@ class MatryoshkaLoss(nn.Module):
         self.inner = inner
         self.dims = tuple(sorted(set(dims), reverse=True))
 
-    def forward(self, vectors: list[Tensor], labels: Tensor | None = None) -> Tensor:
-        """Give the sum of the objective over all dims."""
+    def forward(self, vectors: list[Tensor], labels: Tensor | list[Tensor] | None = None) -> Tensor:
+        """Give the sum of the objective over all dims; in distillation `labels` are a teacher's whole vectors."""
+        if isinstance(labels, list):  # as the vectors are, of unit length
+            labels = [functional.normalize(part, dim=1) for part in labels]
         losses = [
             self.inner([functional.normalize(part[:, :size], dim=1) for part in vectors], labels) for size in self.dims
         ]

@@ -1,10 +1,11 @@
 """The rows of a retraining: what decides, what guards, and that they stay what they were."""
 
 from pathlib import Path
+from typing import Any, get_args
 
 import polars as pl
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from sbert.errors import LabelError
 from sbert.labels import LabelKind, LabelSettings, load_labels
@@ -127,10 +128,28 @@ def undescribed(model: type[BaseModel]) -> list[str]:
     for name, field in model.model_fields.items():
         if not field.description:
             found.append(f"{model.__name__}.{name}")
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += undescribed(field.annotation)
+        for nested in models_within(field.annotation):
+            found += undescribed(nested)
     return found
 
 
+def models_within(annotation: Any) -> list[type[BaseModel]]:
+    """Give the models that an annotation names, within ``X | None`` and ``tuple[X, ...]`` too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_within(part)]
+
+
+class Undescribed(BaseModel):
+    inner: int
+
+
+class Outer(BaseModel):
+    plain: Undescribed = Field(description="x")
+    maybe: Undescribed | None = Field(description="x")
+    several: tuple[Undescribed, ...] = Field(description="x")
+
+
 def test_every_setting_is_described() -> None:
+    assert undescribed(Outer) == ["Undescribed.inner"] * 3
     assert [*undescribed(RetrainJob), *undescribed(LabelledSet), *undescribed(SuggestSettings)] == []

@@ -1,6 +1,7 @@
 """Hard negatives, the classifier, and what keeps old skills."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,13 +10,14 @@ import pytest
 from flows.refresh import refresh_embeddings
 from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import ColumnError, ModelError, SettingsError, TooFewLabelsError
-from sbert.labels import LabelKind, LabelSettings, make_label_set
+from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
 from sbert.table.delta import Table
-from sbert.training import NegativesSettings
+from sbert.training import NegativesSettings, TrainingSettings, mining, train_encoder
+from sbert.training import train as training
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.continual import average_with, mix_rows
-from sbert.training.mining import Corpus, mine_negatives, read_corpus
-from tests.sbert.training.toy import toy_rows
+from sbert.training.mining import Corpus, add_negatives, mine_negatives, open_table, read_corpus
+from tests.sbert.training.toy import FAST, toy_labels, toy_rows
 from tests.tiny_models import save_tiny, tiny_encoder
 
 PAIRS = pl.DataFrame(
@@ -75,6 +77,75 @@ def test_negatives_come_from_the_current_table(prefect_server: None, tmp_path: P
         read_corpus(Table.open(str(tmp_path / "table")), "body")
     with pytest.raises(SettingsError, match="has 11 rows, negatives are mined from at most 5"):
         read_corpus(Table.open(str(tmp_path / "table")), max_rows=5)
+
+
+def pair_labels(num_rows: int = 60) -> LabelSet:
+    return toy_labels(LabelKind.PAIRS, num_rows, dev_share=0.0)
+
+
+def test_training_mines_in_the_table_that_is_named(
+    prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, raw, table = save_tiny(tmp_path / "model"), tmp_path / "raw.jsonl", str(tmp_path / "table")
+    pl.DataFrame({"body": TEXTS}).write_ndjson(raw)
+    refresh_embeddings(str(raw), table, model=model, text_column="body", keep_columns=["body"])
+    seen: list[pl.DataFrame] = []
+    real = training.make_training_data
+
+    def spy(rows: pl.DataFrame, *arguments: Any, **options: Any) -> Any:
+        seen.append(rows)
+        return real(rows, *arguments, **options)
+
+    monkeypatch.setattr(training, "make_training_data", spy)
+    negatives = NegativesSettings(per_anchor=2, relative_margin=0, table_uri=table, text_column="body")
+    settings = TrainingSettings(max_steps=1, negatives=negatives, **FAST)
+    first = train_encoder(model, pair_labels(), settings, tmp_path / "1", checkpoints_uri=str(tmp_path / "store"))
+    again = train_encoder(model, pair_labels(), settings, tmp_path / "2", checkpoints_uri=str(tmp_path / "store"))
+    assert first.checkpoints_uri == again.checkpoints_uri
+    for name in ("negative", "negative_2"):
+        assert set(seen[0][name]) <= set(TEXTS)
+    pl.DataFrame({"body": [*TEXTS, "nine ten eleven"]}).write_ndjson(raw)
+    refresh_embeddings(str(raw), table, text_column="body", keep_columns=["body"])
+    newer = train_encoder(model, pair_labels(), settings, tmp_path / "3", checkpoints_uri=str(tmp_path / "store"))
+    assert newer.checkpoints_uri != first.checkpoints_uri  # its negatives may be others
+
+
+def test_vectors_of_the_table_are_used_where_they_are_the_encoders(
+    prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, table = save_tiny(tmp_path / "model"), str(tmp_path / "table")
+    pl.DataFrame({"text": TEXTS}).write_ndjson(tmp_path / "raw.jsonl")
+    refresh_embeddings(str(tmp_path / "raw.jsonl"), table, model=model, keep_columns=["text"])
+    settings = NegativesSettings(per_anchor=1, relative_margin=0, table_uri=table)
+    encoded: list[int] = []
+    real = SentenceEncoder.encode
+
+    def spy(self: SentenceEncoder, texts: Any, **options: Any) -> Any:
+        encoded.append(len(texts))
+        return real(self, texts, **options)
+
+    monkeypatch.setattr(SentenceEncoder, "encode", spy)
+    for seed, expected in ((0, [3, 3]), (5, [11, 3, 3])):
+        folder = save_tiny(tmp_path / str(seed), seed=seed)
+        encoder = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
+        encoded.clear()
+        kind, mined = add_negatives(PAIRS, LabelKind.PAIRS, encoder, settings, open_table(settings))
+        assert kind is LabelKind.TRIPLETS
+        assert encoded == expected
+        fresh = Corpus(TEXTS, encoder.encode(TEXTS))
+        assert mined.rows() == mine_negatives(PAIRS, fresh, encoder, settings).rows()
+
+
+def test_negatives_do_not_depend_on_how_many_scores_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, settings = tiny_encoder(), NegativesSettings(per_anchor=1, relative_margin=0)
+    expected = mine_negatives(PAIRS, corpus(encoder), encoder, settings)
+    monkeypatch.setattr(mining, "SCORES_AT_ONCE", 5)
+    assert mine_negatives(PAIRS, corpus(encoder), encoder, settings).rows() == expected.rows()
+
+
+def test_an_empty_corpus_has_no_negatives() -> None:
+    empty = Corpus(pl.Series([], dtype=pl.String), np.zeros((0, 32), dtype=np.float32))
+    assert mine_negatives(PAIRS, empty, tiny_encoder(), NegativesSettings(per_anchor=1)).is_empty()
 
 
 def test_logistic_regression_is_scikit_learn_and_survives_saving(tmp_path: Path) -> None:

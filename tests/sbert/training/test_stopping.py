@@ -1,21 +1,22 @@
-"""When training ends before its epochs, and which checkpoint is kept."""
+"""When training ends before its epochs, which checkpoint is kept, and what a resumed run knows."""
 
 import math
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 import torch
 
 from sbert.encoder import SentenceEncoder
 from sbert.errors import DivergedError
-from sbert.labels import LabelSet
-from sbert.training import (
-    StopReason,
-    TrainingSettings,
-    train_encoder,
-)
-from sbert.training.losses import CosentLoss
-from tests.sbert.training.toy import FAST, weights
+from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
+from sbert.training import StopReason, TrainingProgress, TrainingSettings, train_encoder
+from sbert.training.losses import CosentLoss, SupervisedContrastiveLoss
+from tests.sbert.training.toy import FAST, toy_labels, toy_rows, weights
 
 
 def test_early_stopping_keeps_the_best_checkpoint(base: str, pairs: LabelSet, tmp_path: Path) -> None:
@@ -46,24 +47,25 @@ def test_no_improvement_gives_the_base_back(base: str, pairs: LabelSet, tmp_path
     assert all(torch.equal(saved[name], before[name]) for name in before)
 
 
-class _BreaksAt:
-    """A loss that is not a number from some batch on."""
+class BreaksAt:
+    """A loss that is not a number from some training step on."""
 
-    def __init__(self, first: int) -> None:
-        self.left = first
+    def __init__(self, first: int, real: Callable[..., torch.Tensor]) -> None:
+        self.left, self.real = first, real
 
-    def __call__(self, vectors: list[torch.Tensor], scores: torch.Tensor) -> torch.Tensor:
-        self.left -= 1
-        value = (vectors[0] * vectors[1]).sum(1) - scores
-        return (value * value).mean() * (math.nan if self.left < 0 else 1.0)
+    def __get__(self, loss: torch.nn.Module, _: Any) -> Callable[..., torch.Tensor]:
+        return lambda *arguments: self.forward(loss, *arguments)
+
+    def forward(self, *arguments: Any) -> torch.Tensor:
+        self.left -= torch.is_grad_enabled()
+        return self.real(*arguments) * (math.nan if self.left < 0 else 1.0)
 
 
 def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(
     base: str, pairs: LabelSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     per_epoch = pairs.train.height // 16
-    breaks = _BreaksAt(per_epoch + 2)
-    monkeypatch.setattr(CosentLoss, "forward", breaks)
+    monkeypatch.setattr(CosentLoss, "forward", BreaksAt(per_epoch + 2, CosentLoss.forward))
     scores = iter([0.1, 0.6])
     settings = TrainingSettings(epochs=5, **FAST)
     result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
@@ -76,5 +78,135 @@ def test_nan_loss_before_anything_was_better_is_an_error(
     base: str, pairs: LabelSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CosentLoss, "forward", lambda *_: torch.tensor(math.nan, requires_grad=True))
-    with pytest.raises(DivergedError, match=r"not a number after step 0.*learning_rate \(0.002\)"):
+    with pytest.raises(
+        DivergedError, match=r"^the loss of step 1 is nan, at learning rate 0.*lower learning_rate \(0.002\)"
+    ):
         train_encoder(base, pairs, TrainingSettings(epochs=1, **FAST), tmp_path)
+
+
+def ruin_gradient(monkeypatch: pytest.MonkeyPatch, loss: type[torch.nn.Module], step: int) -> None:
+    """Let the gradient, not the loss, of one step be NaN."""
+    real, steps = loss.forward, []
+
+    def forward(self: torch.nn.Module, vectors: list[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            steps.append(1)
+            if len(steps) == step:
+                vectors[0].register_hook(lambda gradient: gradient * math.nan)
+        found: torch.Tensor = real(self, vectors, labels)
+        return found
+
+    monkeypatch.setattr(loss, "forward", forward)
+
+
+def test_a_gradient_that_is_nan_before_an_evaluation_stops_and_keeps_the_last_good_checkpoint(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = toy_labels(LabelKind.CLASSES)
+    per_epoch = labels.train.height // 16
+    ruin_gradient(monkeypatch, SupervisedContrastiveLoss, 2 * per_epoch)
+    scores = iter([0.1, 0.6])
+    result = train_encoder(
+        base, labels, TrainingSettings(epochs=3, **FAST), tmp_path, evaluate_dev=lambda _: next(scores)
+    )
+    assert result.stop_reason is StopReason.NAN_LOSS
+    assert (result.best_step, result.dev_best, result.num_steps) == (per_epoch, 0.6, 2 * per_epoch - 1)
+    assert re.fullmatch(
+        rf"the gradient norm of step {2 * per_epoch} is nan, at learning rate 0\.00\d+", result.stop_detail
+    )
+    assert all(torch.isfinite(each).all() for each in weights(result.folder).values())
+
+
+def test_weights_that_give_no_numbers_are_not_evaluated(base: str, tmp_path: Path) -> None:
+    """Every gradient is a number; a rate that is far too high makes weights whose vectors are none."""
+    labels = toy_labels(LabelKind.CLASSES)
+    wild = {"optimizer": "sgd", "learning_rate": 10.0, "max_grad_norm": 0.0, "scheduler": "constant"}
+    settings = TrainingSettings(max_steps=1, temperature=1e-18, evaluations_per_epoch=100, **{**FAST, **wild})
+    with pytest.raises(DivergedError, match=r"^the loss after step 1 is nan, at learning rate 10, and no checkpoint"):
+        train_encoder(base, labels, settings, tmp_path)
+
+
+def test_without_dev_rows_the_last_checkpoint_before_the_nan_is_kept(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = toy_labels(LabelKind.SCORED_PAIRS, dev_share=0.0)
+    per_epoch = pairs.train.height // 16
+    settings = TrainingSettings(epochs=3, scheduler="constant", **FAST)
+    two = train_encoder(base, pairs, settings.model_copy(update={"epochs": 2}), tmp_path / "two")
+    monkeypatch.setattr(CosentLoss, "forward", BreaksAt(2 * per_epoch + 1, CosentLoss.forward))
+    result = train_encoder(base, pairs, settings, tmp_path / "three")
+    assert (result.stop_reason, result.best_step, result.num_steps) == (
+        StopReason.NAN_LOSS, 2 * per_epoch, 2 * per_epoch + 1,
+    )  # fmt: skip
+    assert result.improved
+    assert math.isnan(result.dev_best)
+    kept, expected = weights(result.folder), weights(two.folder)
+    assert all(torch.equal(kept[name], expected[name]) for name in expected)
+
+
+def test_without_dev_rows_and_checkpoints_a_nan_is_an_error(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CosentLoss, "forward", lambda *_: torch.tensor(math.nan, requires_grad=True))
+    with pytest.raises(DivergedError, match=r"there was no checkpoint before: lower learning_rate \(0.002\)"):
+        train_encoder(base, toy_labels(LabelKind.SCORED_PAIRS, dev_share=0.0), TrainingSettings(**FAST), tmp_path)
+
+
+def test_gains_below_the_least_improvement_do_not_count(base: str, pairs: LabelSet, tmp_path: Path) -> None:
+    scores = iter([0.1, 0.15, 0.18, 0.19, 0.19])
+    settings = TrainingSettings(epochs=4, early_stopping_patience=2, min_improvement=0.1, **FAST)
+    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
+    assert result.stop_reason is StopReason.EARLY_STOPPING
+    assert result.num_steps == 3 * (pairs.train.height // 16)
+    assert (result.improved, result.dev_best) == (False, 0.1)
+
+
+def killed_in(step: int) -> Callable[[TrainingProgress], None]:
+    def progress(told: TrainingProgress) -> None:
+        if told.step == step and told.loss is not None:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_a_resumed_run_knows_the_best_checkpoint_and_for_how_long_nothing_was_better(
+    base: str, pairs: LabelSet, tmp_path: Path
+) -> None:
+    """The best checkpoint is of the killed run; one more bad evaluation after the resuming ends the training."""
+    per_epoch = pairs.train.height // 16
+    settings = TrainingSettings(epochs=9, early_stopping_patience=3, **FAST)
+    whole_scores = iter([0.1, 0.5, 0.9, 0.3, 0.2, 0.4])
+    whole = train_encoder(base, pairs, settings, tmp_path / "whole", evaluate_dev=lambda _: next(whole_scores))
+    uri, scores = str(tmp_path / "store"), iter([0.1, 0.5, 0.9, 0.3, 0.2])
+    with pytest.raises(KeyboardInterrupt):
+        train_encoder(
+            base, pairs, settings, tmp_path / "killed", evaluate_dev=lambda _: next(scores), checkpoints_uri=uri,
+            on_progress=killed_in(4 * per_epoch + 2),
+        )  # fmt: skip
+    shutil.rmtree(tmp_path / "killed")
+    rest = iter([0.1, 0.4])
+    resumed = train_encoder(
+        base, pairs, settings, tmp_path / "resumed", evaluate_dev=lambda _: next(rest), checkpoints_uri=uri
+    )
+    for result in (whole, resumed):
+        assert result.stop_reason is StopReason.EARLY_STOPPING
+        assert (result.dev_best, result.best_step, result.num_steps) == (0.9, 2 * per_epoch, 5 * per_epoch)
+    expected, found = weights(whole.folder), weights(resumed.folder)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_other_known_objects_are_another_run(base: str, tmp_path: Path) -> None:
+    rows = toy_rows(LabelKind.SCORED_PAIRS).with_columns(
+        pl.Series("object", ["a", "a", "b", "b"] * 30), pl.lit("train").alias("split")
+    )
+    labels = make_label_set(rows, LabelKind.SCORED_PAIRS, LabelSettings(near_duplicate_similarity=1.0))
+    settings, uri = TrainingSettings(max_steps=2, **FAST), str(tmp_path / "store")
+    first, second, again = (
+        train_encoder(
+            base, labels, settings, tmp_path / str(number), checkpoints_uri=uri, known_objects=frozenset(known)
+        )
+        for number, known in enumerate(("a", "b", "a"))
+    )
+    assert first.checkpoints_uri == again.checkpoints_uri != second.checkpoints_uri
+    one, two = weights(first.folder), weights(second.folder)
+    assert not all(torch.equal(one[name], two[name]) for name in one)

@@ -10,12 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from pydantic import ValidationError
 from sentence_transformers import SentenceTransformer
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import SettingsError, TooFewLabelsError, TrainingError
 from sbert.labels import LabelKind, LabelSet
 from sbert.training import (
+    AdapterKind,
+    AdapterSettings,
     ContinualSettings,
     NegativesSettings,
     Objective,
@@ -90,6 +93,14 @@ CASES = [
     (LabelKind.NLI, None, {}),
     (LabelKind.NLI, Objective.RANKING, {}),
     (LabelKind.PAIRS, None, {"matryoshka_dims": (32, 16)}),
+    (LabelKind.SCORED_PAIRS, Objective.COSINE, {"matryoshka_dims": (32, 16)}),
+    (LabelKind.SCORED_PAIRS, None, {"matryoshka_dims": (32, 16)}),
+    (LabelKind.SCORED_PAIRS, Objective.ANGLE, {"matryoshka_dims": (32, 16)}),
+    (LabelKind.TRIPLETS, Objective.TRIPLET, {"matryoshka_dims": (32, 16)}),
+    (LabelKind.CLASSES, None, {"matryoshka_dims": (32, 16)}),
+    (LabelKind.CLASSES, Objective.BATCH_HARD_TRIPLET, {"matryoshka_dims": (32, 16)}),
+    (LabelKind.TEXTS, None, {"matryoshka_dims": (32, 16)}),
+    (LabelKind.TEXTS, Objective.DISTILLATION, {"matryoshka_dims": (32, 16)}),
     (LabelKind.PAIRS, None, {"negatives": NegativesSettings(per_anchor=2, relative_margin=0.0, search_depth=500)}),
     (LabelKind.TRIPLETS, Objective.TRIPLET, {"gradient_accumulation": 2}),
     (LabelKind.TRIPLETS, Objective.RANKING, {"mini_batch_size": 8}),
@@ -187,6 +198,65 @@ def test_wrong_combinations_are_refused(
         train_encoder(base, pairs, TrainingSettings(negatives=NegativesSettings(per_anchor=1)), tmp_path)
     with pytest.raises(TooFewLabelsError, match=r"none of the .* train rows is new"):
         train_encoder(base, pairs, TrainingSettings(), tmp_path, known_objects=frozenset({""}))
+
+
+def test_matryoshka_distillation_shortens_what_the_teacher_says(base: str, tmp_path: Path) -> None:
+    """The first 8 values alone come to tell apart what the whole vectors of the base tell apart."""
+    labels = toy_labels(LabelKind.TEXTS, dev_share=0.0)
+    settings = TrainingSettings(
+        objective=Objective.DISTILLATION, matryoshka_dims=(32, 8), epochs=8, dropout=0.0, **FAST
+    )
+    result = train_encoder(base, labels, settings, tmp_path)
+    teacher, student = (
+        SentenceEncoder.from_pretrained(each, device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(
+            labels.train["text"]
+        )
+        for each in (base, result.folder)
+    )
+
+    def cosines(vectors: np.ndarray) -> np.ndarray:
+        units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return units @ units.T
+
+    wanted = cosines(teacher)
+    before, after = (float(((cosines(each[:, :8]) - wanted) ** 2).mean()) for each in (teacher, student))
+    assert after < 0.5 * before
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "error", "message"),
+    [
+        (
+            LabelKind.SCORED_PAIRS, {"freeze": "all_but_head"}, SettingsError,
+            "freeze 'all_but_head' leaves nothing to train: objective cosent has no weights of its own",
+        ),
+        (
+            LabelKind.CLASSES, {"freeze": "layers", "freeze_layers": 2}, SettingsError,
+            "freeze 'layers' leaves nothing to train: objective supervised_contrastive",
+        ),
+        (
+            LabelKind.SCORED_PAIRS, {"objective": Objective.ANGLE, "matryoshka_dims": (32, 15)}, TrainingError,
+            r"matryoshka_dims are \[32, 15\], objective angle takes vectors in two halves: choose even dims",
+        ),
+        (
+            LabelKind.PAIRS, {"negatives": NegativesSettings(per_anchor=1, max_score=-1.0)}, SettingsError,
+            r"^0 of \d+ pairs have 1 fitting negatives among \d+ texts of the labels' positives: lower negatives.per_anchor",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_train_is_refused_with_the_remedy(
+    kind: LabelKind, settings: dict[str, Any], error: type[Exception], message: str, base: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        train_encoder(base, toy_labels(kind), TrainingSettings(**settings), tmp_path)
+
+
+def test_settings_that_cannot_go_together() -> None:
+    prompt = AdapterSettings(kind=AdapterKind.PROMPT)
+    with pytest.raises(ValidationError, match=r"set continual.average_weight to 1 \(it is 0.5\), or use adapter lora"):
+        TrainingSettings(adapter=prompt, continual=ContinualSettings(average_weight=0.5))
+    with pytest.raises(ValidationError, match=r"negatives.per_anchor is 0: say how many"):
+        TrainingSettings(negatives=NegativesSettings(table_uri="table"))
 
 
 def test_names_of_classes_are_texts_of_them(base: str, tmp_path: Path) -> None:
