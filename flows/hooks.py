@@ -15,7 +15,7 @@ from tasks.markdown import escaped
 
 __all__ = ["HOOKS", "leave_trace"]
 
-ADVICE = {
+OF_TABLES = {
     StateType.FAILED: "Nothing half-done is in the table: it is as the message says, else as it was before. Remedy what the "
     "message says; the next run goes on from the splits that are finished.",
     StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). The table is as it was before; "
@@ -24,6 +24,22 @@ ADVICE = {
     "that are finished.",
 }
 """Cancelled runs have their hook called while they are still being cancelled."""
+OF_RETRAINING = {
+    StateType.FAILED: "Production is as the message says, else as it was before. Remedy what the message says; the next run "
+    "goes on from the last checkpoint.",
+    StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). Production is as it was "
+    "before, or a candidate that had passed; the next run goes on from the last checkpoint.",
+    StateType.CANCELLING: "Stopped by a person. Production is as it was before, or a candidate that had passed; the next "
+    "run goes on from the last checkpoint.",
+}
+OF_WATCHING = {
+    StateType.FAILED: "New labels that were not handed over are found again by the next run. Remedy what the message says.",
+    StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). New labels that were not "
+    "handed over are found again by the next run.",
+    StateType.CANCELLING: "Stopped by a person. New labels that were not handed over are found again by the next run.",
+}
+ADVICE = {"retrain-encoder": OF_RETRAINING, "watch-labels": OF_WATCHING}
+"""By flow; all others work on tables."""
 
 
 def leave_trace(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
@@ -45,7 +61,7 @@ def leave_trace(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
 def failure_markdown(flow_name: str, run_name: str, state: State[Any]) -> str:
     """Give the text of the artifact; whatever comes from data is escaped, credentials are taken out."""
     message = escaped(redact(state.message or "no message"))
-    advice = ADVICE.get(state.type, "")
+    advice = ADVICE.get(flow_name, OF_TABLES).get(state.type, "")
     return (
         f"# {escaped(run_name)}: {escaped(state.name or state.type.value)}\n\n"
         f"**{escaped(flow_name)}** ended at {state.timestamp:%Y-%m-%d %H:%M:%S} UTC:\n\n> {message}\n\n{advice}\n"

@@ -44,7 +44,7 @@ def retrain_encoder(
         labels_uri: File, folder or glob of labels, local or s3:// (.jsonl, .csv, .parquet, plain, .gz or .zst).
         models_uri: Folder of the model registry, local or s3://; an empty one gets its first version.
         base: Model to begin with: folder, s3:// URI or hub id; empty for production, or the packaged default.
-        force: Train again although these labels and settings were decided on before.
+        force: Train again, on all train rows, although these labels and settings were decided on before.
         settings: Labels, training, evaluation, guards, gate.
 
     Returns:

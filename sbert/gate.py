@@ -14,10 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.errors import EvaluationError
 from sbert.evaluation import HELD_OUT, Evaluated, EvaluationSettings, difference_interval
 from sbert.evaluation.geometry import Geometry
+from sbert.evaluation.kinds import LOWER_IS_BETTER
 
 __all__ = ["Comparison", "Decision", "GateSettings", "decide"]
-
-LOWER_IS_BETTER = frozenset({"alignment"})
 
 
 class GateSettings(BaseModel):

@@ -64,7 +64,7 @@ def report_markdown(report: RetrainReport, result: TrainingResult | None, margin
         for item in compared
     ]
     sections = [
-        f"# {'Promoted' if report.promoted else 'Refused'}: {escaped(report.candidate or 'no new model')}",
+        f"# {_verdict(report)}",
         escaped(report.reason),
         markdown_table(
             ("", ""),
@@ -93,3 +93,9 @@ def report_markdown(report: RetrainReport, result: TrainingResult | None, margin
         picture = curves_picture(result.history, result.dev_before, result.best_step)
         sections += ["## Training", f"![loss and dev metric]({picture})"]
     return "\n\n".join(sections)
+
+
+def _verdict(report: RetrainReport) -> str:
+    if report.decided_before:
+        return f"Nothing new: {escaped(report.version)} stays"
+    return f"{'Promoted' if report.promoted else 'Refused'}: {escaped(report.candidate or 'no new model')}"

@@ -69,6 +69,11 @@ def test_the_trace_of_a_failure_is_escaped_and_redacted(monkeypatch: pytest.Monk
     assert "> &lt;script&gt;alert(1)&lt;/script&gt; &#124; *** # heading" in shown
     assert "# refresh &lt;b&gt;: Failed" in shown
     assert "Nothing half-done is in the table" in shown
+    for flow, of in (("retrain-encoder", "Production is as"), ("watch-labels", "labels that were not handed over")):
+        shown = failure_markdown(flow, "run", state)
+        assert of in shown
+        assert "table" not in shown
+        assert "splits" not in shown
 
 
 @pytest.fixture

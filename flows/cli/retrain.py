@@ -20,7 +20,8 @@ def retrain(
     ] = None,
     settings: Annotated[str | None, typer.Option(help="All other settings, as a JSON object or @file.json.")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Train again although these labels were decided on before.")
+        bool,
+        typer.Option("--force", help="Train again, on all train rows, although these labels were decided on before."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -47,9 +48,8 @@ def retrain(
 
 def _show_retrain(report: dict[str, Any]) -> None:
     verdict = "promoted" if report["promoted"] else "not promoted"
-    table = TextTable(
-        title=f"{report['candidate'] or 'no new model'} · {verdict}", title_justify="left", show_header=False
-    )
+    candidate = "nothing new" if report["decided_before"] else report["candidate"] or "no new model"
+    table = TextTable(title=f"{candidate} · {verdict}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column()
     primary = report["decision"]["primary"]

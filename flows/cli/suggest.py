@@ -24,7 +24,11 @@ def suggest(
         str | None, typer.Option(help="Version to compare with production. [newest that is not production]")
     ] = None,
     labels_uri: Annotated[
-        str | None, typer.Option("--labels", help="Labels there are: what is uncertain, what need not be asked.")
+        str | None,
+        typer.Option(
+            "--labels",
+            help="Labels there are: what is uncertain, what need not be asked; how they are read is `labels` in --settings.",
+        ),
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of TABLE that keeps the text. [text]")] = None,
     settings: Annotated[str | None, typer.Option(help="All other settings, as a JSON object or @file.json.")] = None,
@@ -33,9 +37,8 @@ def suggest(
     """Write the texts or pairs of TABLE whose labels would teach most, as labels to be filled in."""
     with errors(as_json):
         from sbert.encoder import SentenceEncoder
-        from sbert.labels import LabelKind, LabelSettings, load_labels
         from sbert.suggest import SuggestSettings
-        from sbert.suggest.suggest import candidate_model, check_target, write_suggestions
+        from sbert.suggest.suggest import candidate_model, check_target, load_labelled, write_suggestions
         from sbert.suggest.suggest import suggest as choose
         from sbert.table.delta import Table
         from sbert.table.search import load_table_encoder
@@ -46,12 +49,14 @@ def suggest(
             chosen = chosen.model_copy(update={"text_column": text_column})
         table = Table.open(table_uri)
         other = candidate_model(models_uri, candidate)
+        labels, labelled = load_labelled(labels_uri, chosen) if labels_uri else (None, None)
         found = choose(
             table,
             num,
             encoder=load_table_encoder(table),
             candidate=SentenceEncoder.from_pretrained(other) if other else None,
-            labels=load_labels(labels_uri, LabelSettings(kind=LabelKind(kind.value))) if labels_uri else None,
+            labels=labels,
+            labelled=labelled,
             settings=chosen,
         )
         write_suggestions(found.rows, labels_out)

@@ -12,10 +12,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder import SentenceEncoder
-from sbert.errors import SettingsError
 from sbert.evaluation.bias import Association, measure_bias
 from sbert.evaluation.geometry import Geometry, Vectors, measure_geometry
-from sbert.evaluation.kinds import PRIMARY_METRICS, measure
+from sbert.evaluation.kinds import PRIMARY_METRICS, check_metric, measure, measure_one
 from sbert.evaluation.metric import Metric, interval
 from sbert.evaluation.perturb import perturb
 from sbert.evaluation.sets import EvaluationSet
@@ -60,7 +59,9 @@ class SetEvaluation(BaseModel):
     primary_metric: str
     metrics: dict[str, MetricValue]
     slices: dict[str, MetricValue] = Field(description="The primary metric on parts of the rows.")
-    robustness: dict[str, float] = Field(description="The primary metric on perturbed texts; `clean` on the same rows.")
+    robustness: dict[str, MetricValue] = Field(
+        description="The primary metric on perturbed texts; `clean` on the same rows."
+    )
 
 
 class Speed(BaseModel):
@@ -114,8 +115,15 @@ class TextVectors:
 
 
 def primary_metric(chosen: EvaluationSet, settings: EvaluationSettings) -> str:
-    """Give the metric that decides on a set: the one in the settings when this set has it, else its kind's default."""
-    return settings.primary_metric or PRIMARY_METRICS[chosen.kind]
+    """Give the metric that decides on a set: the one in the settings, else its kind's default.
+
+    Raises:
+        EvaluationError: when rows of this kind have no metric (plain texts).
+        SettingsError: when the set does not have the metric in the settings.
+    """
+    name = settings.primary_metric or PRIMARY_METRICS.get(chosen.kind, "")
+    check_metric(chosen, settings, name)
+    return name
 
 
 def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: EvaluationSettings) -> Evaluated:
@@ -132,10 +140,6 @@ def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: 
     for chosen in sets:
         found = measure(chosen, encode, settings)
         primary = PRIMARY_METRICS[chosen.kind] if summaries else primary_metric(chosen, settings)
-        if primary not in found:
-            raise SettingsError(
-                f"{chosen.name}: evaluation.primary_metric is {primary!r}, {chosen.kind.value} have {', '.join(found)}"
-            )
         metrics[chosen.name] = found
         summaries[chosen.name] = SetEvaluation(
             name=chosen.name,
@@ -171,10 +175,14 @@ def _with_interval(metric: Metric, settings: EvaluationSettings) -> MetricValue:
 
 
 def _slices(chosen: EvaluationSet, metric: Metric, settings: EvaluationSettings) -> dict[str, MetricValue]:
-    """Measure on thirds by length and on the values of the slice columns; only for metrics with a value per row."""
+    """Measure on thirds by length and on the values of the slice columns.
+
+    Of a metric over queries, which may have several rows, a query's first row says which slices it is in.
+    """
     rows = chosen.rows
     if metric.num_rows != rows.height:
-        return {}
+        rows = rows.unique("anchor", keep="first", maintain_order=True)
+    assert metric.num_rows == rows.height
     lengths = rows.select(pl.sum_horizontal(pl.col(name).str.len_chars() for name in TEXT_COLUMNS[chosen.kind]))
     order = np.argsort(lengths.to_series().to_numpy(), kind="stable")
     parts = {
@@ -193,7 +201,7 @@ def _slices(chosen: EvaluationSet, metric: Metric, settings: EvaluationSettings)
 
 def _robustness(
     chosen: EvaluationSet, primary: str, encode: TextVectors, settings: EvaluationSettings
-) -> dict[str, float]:
+) -> dict[str, MetricValue]:
     if not settings.perturbations:
         return {}
     column = PERTURBED_COLUMN[chosen.kind.value]
@@ -204,12 +212,14 @@ def _robustness(
     }
     # Where each row has its own value all variants are measured at once: a probe is fitted once.
     stacked = replace(chosen, rows=pl.concat([variant.rows for variant in variants.values()]))
-    together = measure(stacked, encode, settings)[primary] if chosen.kind not in RETRIEVED else None
-    if together is None:
-        return {name: measure(variant, encode, settings)[primary].value for name, variant in variants.items()}
-    return {
-        name: together.on(np.arange(at * len(texts), (at + 1) * len(texts))).value for at, name in enumerate(variants)
-    }
+    if chosen.kind in RETRIEVED:
+        found = {name: measure_one(variant, encode, settings, primary) for name, variant in variants.items()}
+    else:
+        together = measure_one(stacked, encode, settings, primary)
+        found = {
+            name: together.on(np.arange(at * len(texts), (at + 1) * len(texts))) for at, name in enumerate(variants)
+        }
+    return {name: _with_interval(metric, settings) for name, metric in found.items()}
 
 
 def _speed(encoder: SentenceEncoder, texts: list[str]) -> Speed:

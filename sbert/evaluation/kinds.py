@@ -1,19 +1,19 @@
 """Which metrics a kind of labels has, and how each is measured from an encoder's vectors.
 
-================ ==================================================== ================
-kind             metrics (the first decides)                          rows
-================ ==================================================== ================
-scored_pairs     spearman, pearson                                    pairs
-pairs            ndcg@10, mrr@10, recall@k, alignment                 queries; pairs
-triplets         average_precision, triplet_accuracy, ndcg@10, …      pairs; triplets; queries
-nli              average_precision, f1, accuracy (probe)              pairs
-classes          accuracy, macro_f1 (probe), knn_accuracy             texts
-================ ==================================================== ================
+================ ========================================================== ================
+kind             metrics (the first decides)                                rows
+================ ========================================================== ================
+scored_pairs     spearman, pearson; of scores 0 and 1 average_precision, f1 pairs
+pairs            ndcg@10, mrr@10, recall@k, alignment                       queries; pairs
+triplets         average_precision, triplet_accuracy, ndcg@10, …, f1        pairs; triplets; queries
+nli              average_precision, f1, accuracy (probe)                    pairs
+classes          accuracy, macro_f1 (probe), knn_accuracy, knn_macro_f1     texts
+================ ========================================================== ================
 
-Higher is better for every metric but alignment.
+Higher is better for every metric but those in `LOWER_IS_BETTER`. Thresholds of F1 are fitted on train rows, like probes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sbert.errors import EvaluationError
+from sbert.errors import EvaluationError, SettingsError
 from sbert.evaluation import statistics
 from sbert.evaluation.geometry import Vectors, alignment, unit
 from sbert.evaluation.metric import Metric
@@ -33,7 +33,7 @@ from sbert.evaluation.sets import EvaluationSet
 from sbert.evaluation.settings import EvaluationSettings
 from sbert.labels import LabelKind
 
-__all__ = ["PRIMARY_METRICS", "measure"]
+__all__ = ["LOWER_IS_BETTER", "PRIMARY_METRICS", "check_metric", "measure", "measure_one", "metric_names"]
 
 Encode = Callable[[Sequence[str]], Vectors]
 
@@ -44,7 +44,10 @@ PRIMARY_METRICS: dict[LabelKind, str] = {
     LabelKind.NLI: "average_precision",
     LabelKind.CLASSES: "accuracy",
 }
+LOWER_IS_BETTER = frozenset({"alignment"})
 POSITIVE_NLI = "entailment"
+MAX_THRESHOLD_ROWS = 2_000
+"""Train rows of pairs and triplets that a threshold is fitted on."""
 
 
 def measure(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> dict[str, Metric]:
@@ -53,12 +56,62 @@ def measure(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings)
     Raises:
         EvaluationError: when rows of this kind say nothing about what is right (plain texts).
     """
+    metric_names(chosen, settings)
+    return {metric.name: metric for metric in MEASURES[chosen.kind](chosen, encode, settings)}
+
+
+def measure_one(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings, name: str) -> Metric:
+    """Measure one metric, and no more than it takes to get there.
+
+    Raises:
+        EvaluationError: as `measure`.
+        SettingsError: when the rows do not have this metric.
+    """
+    check_metric(chosen, settings, name)
+    return next(metric for metric in MEASURES[chosen.kind](chosen, encode, settings) if metric.name == name)
+
+
+def metric_names(chosen: EvaluationSet, settings: EvaluationSettings) -> tuple[str, ...]:
+    """Give the names of the metrics that frozen rows have, without measuring.
+
+    Raises:
+        EvaluationError: when rows of this kind say nothing about what is right (plain texts).
+    """
     if chosen.kind not in MEASURES:
         raise EvaluationError(
             f"{chosen.name}: {chosen.kind.value} have no labels to measure on: name a labelled set as evaluation set"
         )
-    found = MEASURES[chosen.kind](chosen, encode, settings)
-    return {metric.name: metric for metric in found}
+    retrieval = ("ndcg@10", "mrr@10", *(f"recall@{k}" for k in settings.recall_at))
+    if chosen.kind is LabelKind.SCORED_PAIRS:
+        return ("spearman", "pearson", *(("average_precision", "f1") if _is_binary(chosen) else ()))
+    if chosen.kind is LabelKind.PAIRS:
+        return (*retrieval, "alignment")
+    fitted = chosen.train.height > 0
+    if chosen.kind is LabelKind.TRIPLETS:
+        known = ("average_precision", "triplet_accuracy", *retrieval, "alignment")
+        return (*known, "f1") if fitted else known
+    if chosen.kind is LabelKind.NLI:
+        return ("average_precision", "f1", "accuracy") if fitted else ("average_precision",)
+    return ("accuracy", "macro_f1", "knn_accuracy", "knn_macro_f1")
+
+
+def check_metric(chosen: EvaluationSet, settings: EvaluationSettings, name: str) -> None:
+    """Check that frozen rows have a metric.
+
+    Raises:
+        EvaluationError: as `metric_names`.
+        SettingsError: when they do not; the message lists those they have.
+    """
+    names = metric_names(chosen, settings)
+    if name not in names:
+        raise SettingsError(
+            f"{chosen.name}: evaluation.primary_metric is {name!r}, {chosen.kind.value} have {', '.join(names)}"
+        )
+
+
+def _is_binary(chosen: EvaluationSet) -> bool:
+    """Whether the scores say yes or no: of the frozen rows, and of those that a threshold is fitted on."""
+    return all(set(frame["score"].unique().to_list()) == {0.0, 1.0} for frame in (chosen.rows, chosen.train))
 
 
 def cosines(left_ND: Vectors, right_ND: Vectors) -> npt.NDArray[np.float64]:
@@ -66,41 +119,60 @@ def cosines(left_ND: Vectors, right_ND: Vectors) -> npt.NDArray[np.float64]:
     return np.asarray((unit(left_ND) * unit(right_ND)).sum(axis=1))
 
 
-def _scored_pairs(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> list[Metric]:  # noqa: ARG001
-    rows = chosen.rows
-    found = cosines(encode(rows["sentence1"].to_list()), encode(rows["sentence2"].to_list()))
-    truth = rows["score"].to_numpy().astype(np.float64)
-    return [
-        Metric("spearman", (truth, found), statistics.spearman),
-        Metric("pearson", (truth, found), statistics.pearson),
-    ]
+def _between(frame: pl.DataFrame, encode: Encode, left: str, right: str) -> npt.NDArray[np.float64]:
+    return cosines(encode(frame[left].to_list()), encode(frame[right].to_list()))
 
 
-def _retrieval(frame: pl.DataFrame, encode: Encode, settings: EvaluationSettings) -> list[Metric]:
+def _scored_pairs(
+    chosen: EvaluationSet,
+    encode: Encode,
+    settings: EvaluationSettings,  # noqa: ARG001  (same signature as the others)
+) -> Iterator[Metric]:
+    found = _between(chosen.rows, encode, "sentence1", "sentence2")
+    truth = chosen.rows["score"].to_numpy().astype(np.float64)
+    yield Metric("spearman", (truth, found), statistics.spearman)
+    yield Metric("pearson", (truth, found), statistics.pearson)
+    if _is_binary(chosen):
+        yield Metric("average_precision", (truth, found), statistics.average_precision)
+        train = chosen.train.head(MAX_THRESHOLD_ROWS)
+        threshold = best_threshold(
+            (train["score"] == 1.0).to_numpy(), _between(train, encode, "sentence1", "sentence2")
+        )
+        yield Metric("f1", (truth, found >= threshold), statistics.f1)
+
+
+def _retrieval(frame: pl.DataFrame, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     others = frame["negative"].to_list() if "negative" in frame.columns else []
     task = pairs_as_retrieval(frame["anchor"].to_list(), frame["positive"].to_list(), others)
     found = rank_scores(task, encode(task.queries), encode(task.corpus), settings.recall_at)
-    return [Metric(name, (values,), statistics.mean) for name, values in found.items()]
+    yield from (Metric(name, (values,), statistics.mean) for name, values in found.items())
 
 
-def _pairs(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> list[Metric]:
+def _pairs(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     rows = chosen.rows
+    yield from _retrieval(rows, encode, settings)
     distances = alignment(encode(rows["anchor"].to_list()), encode(rows["positive"].to_list()))
-    return [*_retrieval(rows, encode, settings), Metric("alignment", (distances,), statistics.mean)]
+    yield Metric("alignment", (distances,), statistics.mean)
 
 
-def _triplets(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> list[Metric]:
+def _triplets(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     rows = chosen.rows
-    anchors, positives, negatives = (encode(rows[name].to_list()) for name in ("anchor", "positive", "negative"))
-    near, far = cosines(anchors, positives), cosines(anchors, negatives)
-    truth = np.tile([1, 0], (rows.height, 1))  # one row is a triplet: a resample takes or leaves both of its pairs
-    scores = np.stack([near, far], axis=1)
-    return [
-        Metric("average_precision", (truth, scores), _paired_average_precision),
-        Metric("triplet_accuracy", ((near > far).astype(np.float64),), statistics.mean),
-        *_retrieval(rows, encode, settings),
-        Metric("alignment", (alignment(anchors, positives),), statistics.mean),
-    ]
+    truth, scores = _two_pairs(rows, encode)
+    yield Metric("average_precision", (truth, scores), _paired_average_precision)
+    yield Metric("triplet_accuracy", ((scores[:, 0] > scores[:, 1]).astype(np.float64),), statistics.mean)
+    yield from _retrieval(rows, encode, settings)
+    distances = alignment(encode(rows["anchor"].to_list()), encode(rows["positive"].to_list()))
+    yield Metric("alignment", (distances,), statistics.mean)
+    if chosen.train.height:
+        train_truth, train_scores = _two_pairs(chosen.train.head(MAX_THRESHOLD_ROWS), encode)
+        threshold = best_threshold(train_truth.reshape(-1) == 1, train_scores.reshape(-1))
+        yield Metric("f1", (truth, scores >= threshold), _paired_f1)
+
+
+def _two_pairs(frame: pl.DataFrame, encode: Encode) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Give truth and cosines of triplets as two pairs each, shapes (N, 2): a resample takes or leaves both."""
+    near, far = (_between(frame, encode, "anchor", name) for name in ("positive", "negative"))
+    return np.tile([1, 0], (frame.height, 1)), np.stack([near, far], axis=1)
 
 
 def _paired_average_precision(truth: npt.NDArray[np.generic], scores: npt.NDArray[np.generic]) -> statistics.Values:
@@ -109,7 +181,13 @@ def _paired_average_precision(truth: npt.NDArray[np.generic], scores: npt.NDArra
     return statistics.average_precision(truth.reshape(flat), scores.reshape(flat))
 
 
-def _nli(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> list[Metric]:
+def _paired_f1(truth: npt.NDArray[np.generic], predicted: npt.NDArray[np.generic]) -> statistics.Values:
+    """F1 of rows of two pairs each."""
+    flat = (*truth.shape[:-2], -1)
+    return statistics.f1(truth.reshape(flat), predicted.reshape(flat))
+
+
+def _nli(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     def pair(frame: pl.DataFrame) -> tuple[Vectors, Vectors]:
         return encode(frame["premise"].to_list()), encode(frame["hypothesis"].to_list())
 
@@ -119,34 +197,30 @@ def _nli(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) ->
     rows = pair(chosen.rows)
     truth = (chosen.rows["label"] == POSITIVE_NLI).to_numpy()
     scores = cosines(*rows)
-    average_precision = Metric("average_precision", (truth, scores), statistics.average_precision)
+    yield Metric("average_precision", (truth, scores), statistics.average_precision)
     if chosen.train.is_empty():
-        return [average_precision]  # the others are fitted on train rows
+        return  # the others are fitted on train rows
     train = pair(chosen.train)
     threshold = best_threshold((chosen.train["label"] == POSITIVE_NLI).to_numpy(), cosines(*train))
+    yield Metric("f1", (truth, scores >= threshold), statistics.f1)
     predicted = probe(features(*train), chosen.train["label"].to_list(), features(*rows), settings)
     right = (predicted == np.asarray(chosen.rows["label"].to_list(), dtype=object)).astype(np.float64)
-    return [
-        average_precision,
-        Metric("f1", (truth, scores >= threshold), statistics.f1),
-        Metric("accuracy", (right,), statistics.mean),
-    ]
+    yield Metric("accuracy", (right,), statistics.mean)
 
 
-def _classes(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> list[Metric]:
+def _classes(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     train_ND, rows_ND = encode(chosen.train["text"].to_list()), encode(chosen.rows["text"].to_list())
     labels = chosen.train["label"].to_list()
     names = sorted({*labels, *chosen.rows["label"].to_list()})
     number = {name: at for at, name in enumerate(names)}
     truth = np.array([number[name] for name in chosen.rows["label"].to_list()])
     by_probe = np.array([number[name] for name in probe(train_ND, labels, rows_ND, settings)])
+    yield Metric("accuracy", ((by_probe == truth).astype(np.float64),), statistics.mean)
+    yield Metric("macro_f1", (truth, by_probe), statistics.macro_f1)
     neighbors = KNeighborsClassifier(n_neighbors=min(settings.num_neighbors, len(labels)), metric="cosine")
     by_neighbors = neighbors.fit(train_ND, [number[name] for name in labels]).predict(rows_ND)
-    return [
-        Metric("accuracy", ((by_probe == truth).astype(np.float64),), statistics.mean),
-        Metric("macro_f1", (truth, by_probe), statistics.macro_f1),
-        Metric("knn_accuracy", ((by_neighbors == truth).astype(np.float64),), statistics.mean),
-    ]
+    yield Metric("knn_accuracy", ((by_neighbors == truth).astype(np.float64),), statistics.mean)
+    yield Metric("knn_macro_f1", (truth, by_neighbors), statistics.macro_f1)
 
 
 def probe(
@@ -175,7 +249,7 @@ def best_threshold(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]
     return float(thresholds[int(np.argmax((2 * precision * recall / total)[:-1]))])
 
 
-MEASURES: dict[LabelKind, Callable[[EvaluationSet, Encode, EvaluationSettings], list[Metric]]] = {
+MEASURES: dict[LabelKind, Callable[[EvaluationSet, Encode, EvaluationSettings], Iterator[Metric]]] = {
     LabelKind.SCORED_PAIRS: _scored_pairs,
     LabelKind.PAIRS: _pairs,
     LabelKind.TRIPLETS: _triplets,

@@ -86,7 +86,10 @@ def frozen_set(
     if labels.kind is LabelKind.CLASSES and train.is_empty():
         raise EvaluationError(f"{name}: no train rows, and a classifier is fitted on them: add train rows to the set")
     if labels.kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
-        raise EvaluationError(f"{name}: one class only ({train['label'][0]}): a classifier needs at least two classes")
+        raise EvaluationError(
+            f"{name}: {train['label'].n_unique()} classes in the {train.height} train rows that a classifier is fitted on, "
+            "at least 2 are needed: label train rows of more classes"
+        )
     if labels.kind is LabelKind.NLI and rows["label"].n_unique() < 2:
         raise EvaluationError(
             f"{name}: all {rows.height} {split} rows say {rows['label'][0]}: at least two labels are needed"

@@ -27,7 +27,7 @@ def model_card(record: VersionRecord) -> str:
         "",
         f"# {record.version}",
         "",
-        f"A sentence encoder of dim {record.dim}, fine-tuned from `{record.base}`.",
+        f"A sentence encoder of dim {record.dim}, {'fine-tuned from' if labels else 'imported from'} `{record.base}`.",
         "",
         "| | |",
         "| --- | --- |",

@@ -72,6 +72,9 @@ def finish(
     else:
         decision = judgement.decision
         record = _store(job, prepared, result, judgement) if _is_new(decision) else None
+        if record is None:
+            html = report_html(_record(job, prepared, result, judgement), judgement, result)
+            write_bytes(join(prepared.run_uri, REPORT_NAME), html.encode())
     version = prepared.production.version
     if decision.promoted:
         assert record is not None  # production itself gains nothing over production
@@ -93,7 +96,9 @@ def finish(
         decision=decision,
         labels=prepared.labels,
         num_new_objects=len(frozenset(prepared.labels.objects) - prepared.known_objects),
-        report_uri=registry.file_uri(record.version, REPORT_NAME) if record is not None else None,
+        report_uri=registry.file_uri(record.version, REPORT_NAME)
+        if record is not None
+        else join(prepared.run_uri, REPORT_NAME),
         run_id=prepared.run_id,
         **(_training_numbers(result) if result is not None else {}),
     )
@@ -113,9 +118,8 @@ def _training_numbers(result: TrainingResult) -> dict[str, Any]:
     }
 
 
-def _store(job: RetrainJob, prepared: Prepared, result: TrainingResult, judgement: Judgement) -> VersionRecord:
-    """Write the candidate, its card and its report as the next version."""
-    record = VersionRecord(
+def _record(job: RetrainJob, prepared: Prepared, result: TrainingResult, judgement: Judgement) -> VersionRecord:
+    return VersionRecord(
         version="",
         encoder_fingerprint=judgement.decision.candidate_fingerprint,
         dim=judgement.after.dim,
@@ -131,12 +135,17 @@ def _store(job: RetrainJob, prepared: Prepared, result: TrainingResult, judgemen
         after=judgement.after.model_dump(mode="json"),
     )
 
+
+def _store(job: RetrainJob, prepared: Prepared, result: TrainingResult, judgement: Judgement) -> VersionRecord:
+    """Write the candidate, its card and its report as the next version."""
+
     def attachments(named: VersionRecord) -> Mapping[str, bytes]:
         return {
             "model/README.md": model_card(named).encode(),
             REPORT_NAME: report_html(named, judgement, result).encode(),
         }
 
+    record = _record(job, prepared, result, judgement)
     return Registry(prepared.models_uri).add(record, Path(result.folder), attachments)
 
 

@@ -1,17 +1,18 @@
 """Train a candidate and judge it against production."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from sbert.encoder import SentenceEncoder
-from sbert.evaluation import EncoderEvaluation, TextVectors, evaluate, frozen_set, primary_metric
-from sbert.evaluation.kinds import measure
+from sbert.evaluation import EncoderEvaluation, TextVectors, evaluate, primary_metric
+from sbert.evaluation.kinds import LOWER_IS_BETTER, measure_one
 from sbert.gate import Decision, decide
 from sbert.labels import LabelSet
 from sbert.retrain.prepare import Prepared
-from sbert.retrain.rows import deciding_labels, evaluation_sets, label_settings, load_measured, load_unchanged
+from sbert.retrain.rows import deciding_labels, dev_set, evaluation_sets, label_settings, load_measured, load_unchanged
 from sbert.retrain.settings import RetrainJob
 from sbert.storage import join
 from sbert.training import StopReason, TrainingProgress, TrainingResult, train_encoder
@@ -49,7 +50,7 @@ def train(
         folder,
         evaluate_dev=dev_score(job, labels),
         checkpoints_uri=join(prepared.run_uri, prepared.base_fingerprint[:12]),
-        known_objects=prepared.known_objects,
+        known_objects=frozenset() if job.force else prepared.known_objects,
         on_progress=on_progress,
     )
 
@@ -57,18 +58,19 @@ def train(
 def dev_score(job: RetrainJob, labels: LabelSet) -> Callable[[SentenceEncoder], float] | None:
     """Give the function that checkpoints are compared by: the primary metric, on dev rows instead of test rows.
 
-    None when there are no dev rows, as with a few labels a class that all train: then the last checkpoint is the candidate.
+    A metric of which less is better has its sign turned. None when there are no dev rows, as with a few labels a class
+    that all train: then the last checkpoint is the candidate.
 
     Raises:
-        EvaluationError: when there is one dev row only.
+        EvaluationError, SettingsError: as `dev_set`.
     """
-    deciding = deciding_labels(job, labels)
-    if deciding.dev.is_empty():
+    rows = dev_set(job, deciding_labels(job, labels))
+    if rows is None:
         return None
-    settings = job.settings.evaluation.model_copy(update={"slice_columns": (), "min_test_rows": 2})
-    rows = frozen_set(deciding, settings, name="dev", split="dev")
+    settings = job.settings.evaluation
     metric = primary_metric(rows, settings)
-    return lambda encoder: measure(rows, TextVectors(encoder), settings)[metric].value
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    return lambda encoder: sign * measure_one(rows, TextVectors(encoder), settings, metric).value
 
 
 def judge(job: RetrainJob, prepared: Prepared, result: TrainingResult) -> Judgement:
@@ -80,29 +82,33 @@ def judge(job: RetrainJob, prepared: Prepared, result: TrainingResult) -> Judgem
         LabelError: when the labels are no longer those that were prepared.
     """
     labels = load_unchanged(job.labels_uri, label_settings(job), prepared.labels.fingerprint)
-    sets = evaluation_sets(job, labels)
+    sets = evaluation_sets(job, deciding_labels(job, labels))
     production = load_measured(prepared.production_uri)
     candidate = load_measured(result.folder)
     before = evaluate(production, sets, job.settings.evaluation)
     same = candidate.fingerprint == production.fingerprint
     after = before if same else evaluate(candidate, sets, job.settings.evaluation)
     decision = decide(
-        before, after, job.settings.gate, job.settings.evaluation, also_against=_objections(result, prepared)
+        before, after, job.settings.gate, job.settings.evaluation, also_against=_objections(job, result, prepared)
     )
     return Judgement(decision=decision, before=before.summary, after=after.summary)
 
 
-def _objections(result: TrainingResult, prepared: Prepared) -> list[str]:
+def _objections(job: RetrainJob, result: TrainingResult, prepared: Prepared) -> list[str]:
     """Give what speaks against a candidate before it is measured."""
+    training = job.settings.training_for(prepared.labels.kind)
     found = []
     if result.stop_reason is StopReason.NAN_LOSS:
         found.append(
-            "the loss became NaN: training stopped, the best checkpoint before is kept and not promoted; lower the "
-            "learning rate"
+            f"the loss became NaN: training stopped after step {result.num_steps}, the best checkpoint before is kept and "
+            f"not promoted; lower training.learning_rate ({training.learning_rate:g})"
         )
     if not result.improved:
+        best = max((point.values["dev"] for point in result.history if "dev" in point.values), default=math.nan)
         found.append(
-            f"no checkpoint was better on dev than the encoder that training began with ({result.dev_before:.4f}): "
-            f"{prepared.production.version} stays"
+            f"no checkpoint was better on dev than the encoder that training began with: {best:.4f} at best, "
+            f"{result.dev_before:.4f} before (training.min_improvement {training.min_improvement:g}): "
+            f"{prepared.production.version} stays; label more, or change training.learning_rate "
+            f"({training.learning_rate:g}) or training.epochs ({training.epochs:g})"
         )
     return found

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
@@ -23,10 +24,11 @@ def _data_uri(figure: Figure) -> str:
 
 
 def curves_picture(history: Sequence[HistoryPoint], dev_before: float, best_step: int) -> str:
-    """Draw loss and dev metric over the steps of training."""
+    """Draw loss and, where there were dev rows, dev metric over the steps of training."""
     figure = Figure(figsize=(WIDTH_INCHES, 3.0))
-    for place, (name, title) in enumerate((("loss", "training loss"), ("dev", "dev metric")), start=1):
-        axes = figure.add_subplot(1, 2, place)
+    panels = [("loss", "training loss"), *([] if math.isnan(dev_before) else [("dev", "dev metric")])]
+    for place, (name, title) in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), place)
         points = [(point.step, point.values[name]) for point in history if name in point.values]
         if name == "dev":
             points.insert(0, (0, dev_before))

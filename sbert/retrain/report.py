@@ -24,7 +24,7 @@ class RetrainReport(BaseModel):
     model_uri: str = Field(description="Model folder of the version that is production after the run.")
     decision: Decision
     labels: LabelsRecord
-    num_new_objects: int = Field(description="Source objects of labels that no earlier version was trained on.")
+    num_new_objects: int = Field(description="Source objects of labels that the base had not learned from.")
     stop_reason: str = Field(default="", description="Why training ended.")
     dev_before: float | None = Field(default=None, description="The dev metric of the model that training began with.")
     dev_best: float | None = Field(default=None, description="The dev metric of the best checkpoint.")

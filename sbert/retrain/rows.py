@@ -5,11 +5,19 @@ from functools import lru_cache
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import LabelError, LeakageError, SettingsError
-from sbert.evaluation import HELD_OUT, EvaluationSet, frozen_set
+from sbert.evaluation import HELD_OUT, EvaluationSet, frozen_set, primary_metric
 from sbert.labels import LabelKind, LabelSet, LabelSettings, LeakageReport, find_overlap, load_labels
 from sbert.retrain.settings import RetrainJob
 
-__all__ = ["check_leakage", "deciding_labels", "evaluation_sets", "label_settings", "load_measured", "load_unchanged"]
+__all__ = [
+    "check_leakage",
+    "deciding_labels",
+    "dev_set",
+    "evaluation_sets",
+    "label_settings",
+    "load_measured",
+    "load_unchanged",
+]
 
 
 def load_measured(model: str) -> SentenceEncoder:
@@ -48,15 +56,14 @@ def _load_unchanged(uri: str, settings: str, fingerprint: str) -> LabelSet:
     return labels
 
 
-def evaluation_sets(job: RetrainJob, labels: LabelSet) -> list[EvaluationSet]:
-    """Freeze the rows that decide, and those of the guards.
+def evaluation_sets(job: RetrainJob, deciding: LabelSet) -> list[EvaluationSet]:
+    """Freeze the rows that decide, of `deciding_labels`, and those of the guards.
 
     Raises:
-        EvaluationError: when there are too few rows.
-        SettingsError: when the labels have nothing to decide by and no set that does is named.
+        EvaluationError: when there are too few rows, or rows that say nothing about what is right (plain texts).
+        SettingsError: when the rows that decide do not have the primary metric.
     """
     settings = job.settings
-    deciding = deciding_labels(job, labels)
     split = settings.held_out.split if settings.held_out else "test"
     guards = [
         frozen_set(
@@ -67,7 +74,26 @@ def evaluation_sets(job: RetrainJob, labels: LabelSet) -> list[EvaluationSet]:
         )
         for guard in settings.guards
     ]
-    return [frozen_set(deciding, settings.evaluation, split=split), *guards]
+    sets = [frozen_set(deciding, settings.evaluation, split=split), *guards]
+    primary_metric(sets[0], settings.evaluation)
+    for guard in guards:
+        primary_metric(guard, settings.evaluation.model_copy(update={"primary_metric": None}))
+    return sets
+
+
+def dev_set(job: RetrainJob, deciding: LabelSet) -> EvaluationSet | None:
+    """Freeze the rows that checkpoints are compared on: dev rows of `deciding_labels`; None when there are none.
+
+    Raises:
+        EvaluationError: when there is one dev row only.
+        SettingsError: when the rows do not have the primary metric.
+    """
+    if deciding.dev.is_empty():
+        return None
+    settings = job.settings.evaluation.model_copy(update={"slice_columns": (), "min_test_rows": 2})
+    rows = frozen_set(deciding, settings, name="dev", split="dev")
+    primary_metric(rows, settings)
+    return rows
 
 
 def deciding_labels(job: RetrainJob, labels: LabelSet) -> LabelSet:

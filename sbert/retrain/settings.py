@@ -8,7 +8,7 @@ from sbert.errors import SettingsError
 from sbert.evaluation import HELD_OUT, EvaluationSettings
 from sbert.gate import GateSettings
 from sbert.labels import LabelSettings
-from sbert.training import RECIPES, TrainingSettings, with_changes
+from sbert.training import RECIPES, TrainingFields, TrainingSettings, with_changes
 
 __all__ = ["LabelledSet", "RetrainJob", "RetrainSettings"]
 
@@ -34,7 +34,7 @@ class RetrainSettings(BaseModel):
         default=None,
         description=f"How the encoder learns: {', '.join(RECIPES)}; empty for the recipe of the labels' kind.",
     )
-    training: TrainingSettings | None = Field(
+    training: TrainingFields | None = Field(
         default=None, description="Changes of the recipe; fields that are not named, nested ones too, stay its own."
     )
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="What is measured.")
@@ -61,7 +61,7 @@ class RetrainSettings(BaseModel):
         return recipe
 
     @field_serializer("training")
-    def _only_changes(self, training: TrainingSettings | None) -> dict[str, Any] | None:
+    def _only_changes(self, training: TrainingFields | None) -> dict[str, Any] | None:
         """Leave out what was not named, so that settings written and read again mean the same."""
         return None if training is None else training.model_dump(mode="json", exclude_unset=True)
 
@@ -74,10 +74,16 @@ class RetrainSettings(BaseModel):
         unknown = sorted(set(self.gate.tolerances) - set(names))
         if unknown:
             raise SettingsError(f"gate.tolerances names {unknown}, the guards are {', '.join(names) or 'none'}")
+        if self.recipe is not None:
+            self.training_for("")  # whether the two fit together is known now
         return self
 
     def training_for(self, kind: str) -> TrainingSettings:
-        """Give how the encoder learns from a kind of labels: the recipe, with the changes that were asked for."""
+        """Give how the encoder learns from a kind of labels: the recipe, with the changes that were asked for.
+
+        Raises:
+            SettingsError: when the changes do not fit the recipe.
+        """
         recipe = RECIPES.get(self.recipe or kind, TrainingSettings())
         return recipe if self.training is None else with_changes(recipe, self.training)
 
@@ -94,6 +100,7 @@ class RetrainJob(BaseModel):
         description="Model to begin with: folder, s3:// URI or hub id; empty for production, or the packaged default.",
     )
     force: bool = Field(
-        default=False, description="Train again although these labels and settings were decided on before."
+        default=False,
+        description="Train again, on all train rows, although these labels and settings were decided on before.",
     )
     settings: RetrainSettings = Field(default_factory=RetrainSettings, description="Everything else.")

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbert.errors import SettingsError
+from sbert.labels import LabelSettings
 
 __all__ = ["SuggestSettings", "SuggestionKind"]
 
@@ -47,6 +48,10 @@ class SuggestSettings(BaseModel):
     num_neighbors: int = Field(default=10, ge=1, le=100, description="Neighbours that make up a text's surroundings.")
     max_cosine: float = Field(
         default=0.999, gt=0, le=1, description="Pairs more alike than this are the same text and not worth a label."
+    )
+
+    labels: LabelSettings = Field(
+        default_factory=LabelSettings, description="How the labels there are already are read; their kind is `kind`."
     )
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ with the other labels, retrain (rows without a label are passed over).
 
 import io
 import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,8 @@ from sbert.errors import ColumnError, EncoderMismatchError, LabelError, Settings
 from sbert.evaluation.geometry import Vectors, unit
 from sbert.evaluation.kinds import best_threshold, cosines
 from sbert.exclusive import create_bytes
-from sbert.labels import TEXT_COLUMNS, LabelKind, LabelSet
+from sbert.labels import LabelKind, LabelSet, list_label_objects, load_labels
+from sbert.labels.reading import read_labels
 from sbert.precision import Precision
 from sbert.registry import Registry
 from sbert.storage import normalize_uri
@@ -35,7 +37,7 @@ from sbert.suggest.settings import SuggestionKind, SuggestSettings
 from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
 
-__all__ = ["Suggestions", "candidate_model", "check_target", "suggest", "write_suggestions"]
+__all__ = ["Suggestions", "candidate_model", "check_target", "load_labelled", "suggest", "write_suggestions"]
 
 FORMATS = (".jsonl", ".csv", ".parquet")
 
@@ -59,6 +61,7 @@ def suggest(
     encoder: SentenceEncoder,
     candidate: SentenceEncoder | None = None,
     labels: LabelSet | None = None,
+    labelled: pl.DataFrame | None = None,
     settings: SuggestSettings | None = None,
 ) -> Suggestions:
     """Choose `num` texts or pairs.
@@ -69,6 +72,8 @@ def suggest(
         encoder: the encoder of the table, for the texts of `labels`.
         candidate: another encoder, for disagreement; None leaves that out.
         labels: what is labelled already: it is not suggested again, and says what is uncertain; None leaves that out.
+        labelled: texts of all labelled rows (`load_labelled`), also of those that `labels` leaves out, such as repeats: they
+            are not suggested again either.
         settings: weights and sizes.
 
     Raises:
@@ -87,15 +92,32 @@ def suggest(
         raise EncoderMismatchError(
             f"{table.uri}: table has dim {table.encoder.dim}, encoder gives {encoder.dim}: name a table of whole vectors"
         )
-    pool = _pool(table, labels, settings)
+    frames = [labels.train, labels.dev, labels.test] if labels is not None else []
+    frames += [labelled] if labelled is not None else []
+    pool = _pool(table, frames, settings)
     vectors_ND = vector_matrix(pool.to_arrow(), table.encoder.dim, Precision(table.encoder.precision))
     theirs_ND = candidate.encode(pool["text"]) if candidate is not None else None
     if settings.kind is SuggestionKind.CLASSES:
         return _texts(pool, vectors_ND, theirs_ND, num, encoder, labels, settings)
-    return _pairs(pool, vectors_ND, theirs_ND, num, encoder, labels, settings)
+    known = {frozenset(pair) for frame in frames for pair in zip(frame["sentence1"], frame["sentence2"], strict=True)}
+    return _pairs(pool, vectors_ND, theirs_ND, num, encoder, labels, known, settings)
 
 
-def _pool(table: Table, labels: LabelSet | None, settings: SuggestSettings) -> pl.DataFrame:
+def load_labelled(uri: str, settings: SuggestSettings) -> tuple[LabelSet, pl.DataFrame]:
+    """Read what is labelled already: the labels that can be learned from, and the texts of every row with a label.
+
+    Raises:
+        LabelError, SourceError, StorageError: as `load_labels`.
+    """
+    label_settings = settings.labels.model_copy(update={"kind": LabelKind(settings.kind.value)})
+    labels = load_labels(uri, label_settings)
+    _, rows, _ = read_labels(list_label_objects(uri), label_settings)
+    answer = pl.col(labels.columns[-1]).str.strip_chars()
+    texts = [pl.col(name).str.strip_chars() for name in labels.text_columns]
+    return labels, rows.filter(answer.is_not_null() & (answer != "")).select(texts).drop_nulls()
+
+
+def _pool(table: Table, labelled: Sequence[pl.DataFrame], settings: SuggestSettings) -> pl.DataFrame:
     """Read a fixed sample of the table's different texts: those with the smallest hashes."""
     column = settings.text_column
     if column not in table.kept_schema:
@@ -117,11 +139,9 @@ def _pool(table: Table, labels: LabelSet | None, settings: SuggestSettings) -> p
         .sort("text_hash", "source", "id")
         .unique("text_hash", keep="first", maintain_order=True)
     )
-    if labels is not None:
-        frames = (labels.train, labels.dev, labels.test)
-        known = {text for frame in frames for name in TEXT_COLUMNS[labels.kind] for text in frame[name]}
-        if labels.kind is LabelKind.CLASSES:  # a text of one pair may well be in another
-            pool = pool.filter(~pl.col("text").is_in(sorted(known)))
+    if labelled and settings.kind is SuggestionKind.CLASSES:  # a text of one pair may well be in another
+        known = pl.concat([frame["text"] for frame in labelled]).unique()
+        pool = pool.filter(~pl.col("text").is_in(known.implode()))
     if pool.height < 2:
         raise LabelError(f"{table.uri}: {pool.height} texts are not labelled yet, at least 2 are needed to choose from")
     return pool
@@ -157,6 +177,7 @@ def _pairs(
     num: int,
     encoder: SentenceEncoder,
     labels: LabelSet | None,
+    known: set[frozenset[str]],
     settings: SuggestSettings,
 ) -> Suggestions:
     """Pair each text with its neighbours: pairs at random are nearly all unlike, and teach nothing."""
@@ -166,9 +187,7 @@ def _pairs(
     pairs = np.unique(np.sort(np.stack([left, right], axis=1), axis=1), axis=0)
     ours = cosines(vectors_ND[pairs[:, 0]], vectors_ND[pairs[:, 1]])
     fresh = ours <= settings.max_cosine
-    if labels is not None:
-        known = {frozenset(pair) for frame in (labels.train, labels.dev, labels.test) for pair in
-                 zip(frame["sentence1"], frame["sentence2"], strict=True)}  # fmt: skip
+    if known:
         texts = pool["text"].to_list()
         fresh &= np.array([frozenset((texts[a], texts[b])) not in known for a, b in pairs.tolist()], dtype=bool)
     pairs, ours = pairs[fresh], ours[fresh]

@@ -9,6 +9,7 @@ from sbert.training.settings import (
     NegativesSettings,
     Objective,
     TrackerKind,
+    TrainingFields,
     TrainingSettings,
 )
 from sbert.training.train import train_encoder
@@ -23,6 +24,7 @@ __all__ = [
     "Objective",
     "StopReason",
     "TrackerKind",
+    "TrainingFields",
     "TrainingProgress",
     "TrainingResult",
     "TrainingSettings",

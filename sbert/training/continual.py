@@ -5,7 +5,6 @@ import polars as pl
 import torch
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
-from sbert.errors import TooFewLabelsError
 from sbert.labels import LabelSet
 
 __all__ = ["average_with", "mix_rows"]
@@ -14,18 +13,11 @@ __all__ = ["average_with", "mix_rows"]
 def mix_rows(labels: LabelSet, known_objects: frozenset[str], replay_share: float, seed: int) -> pl.DataFrame:
     """Give the new train rows, with so many earlier ones that they make `replay_share` of all (Rolnick et al. 2019).
 
-    With nothing known every row is new. Without replay earlier rows are left out.
-
-    Raises:
-        TooFewLabelsError: when no row is new.
+    Without replay earlier rows are left out. Where no row is new, all train rows are given: learned again.
     """
-    if not known_objects:
-        return labels.train
     new = labels.new_rows(known_objects)
-    if new.height == 0:
-        raise TooFewLabelsError(
-            f"none of the {labels.train.height} train rows is new: all objects were learned from in earlier runs"
-        )
+    if new.height in {0, labels.train.height}:
+        return labels.train
     earlier = labels.train.filter(pl.col("object").is_in(sorted(known_objects)))
     wanted = min(earlier.height, round(new.height * replay_share / (1 - replay_share)))
     chosen = np.random.default_rng(seed).permutation(earlier.height)[:wanted]

@@ -6,15 +6,18 @@ train_encoder(base, labels, with_changes(RECIPES["scored_pairs"], TrainingSettin
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from sbert.errors import SettingsError
 from sbert.training.settings import (
     AdapterKind,
     AdapterSettings,
     ContinualSettings,
     Objective,
+    TrainingFields,
     TrainingSettings,
 )
+from sbert.wrong_settings import explain
 
 __all__ = ["RECIPES", "with_changes"]
 
@@ -68,13 +71,16 @@ RECIPES: dict[str, TrainingSettings] = {
 }
 
 
-def with_changes(recipe: TrainingSettings, changes: TrainingSettings) -> TrainingSettings:
+def with_changes(recipe: TrainingSettings, changes: TrainingFields) -> TrainingSettings:
     """Give the recipe with the fields that `changes` names, nested ones too; what was left at its default stays.
 
     Raises:
         SettingsError: when the two do not fit together.
     """
-    return TrainingSettings.model_validate(_overlaid(recipe, changes))
+    try:
+        return TrainingSettings.model_validate(_overlaid(recipe, changes))
+    except ValidationError as error:
+        raise SettingsError(explain(error, TrainingSettings)) from error
 
 
 def _overlaid(below: BaseModel, above: BaseModel) -> dict[str, Any]:

@@ -14,6 +14,7 @@ __all__ = [
     "NegativesSettings",
     "Objective",
     "TrackerKind",
+    "TrainingFields",
     "TrainingSettings",
 ]
 
@@ -119,8 +120,8 @@ class ContinualSettings(BaseModel):
     )
 
 
-class TrainingSettings(BaseModel):
-    """Everything about one training; with the labels' and the base's fingerprints it decides the result."""
+class TrainingFields(BaseModel):
+    """The settings of a training one by one: whether they fit together is only known when they are complete."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -201,6 +202,10 @@ class TrainingSettings(BaseModel):
         default=(),
         description="Where curves are sent besides TensorBoard; configured by their own environment variables.",
     )
+
+
+class TrainingSettings(TrainingFields):
+    """Everything about one training; with the labels' and the base's fingerprints it decides the result."""
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingSettings":

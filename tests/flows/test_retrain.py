@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,18 @@ def test_what_was_decided_is_not_decided_again_until_there_are_new_labels(
     assert [found.version for found in Registry(str(folder / "models")).versions()] == ["v0001", "v0002"]
 
 
+def test_what_production_learned_is_learned_again_when_asked(
+    promoted: tuple[Path, RetrainReport], tmp_path: Path
+) -> None:
+    folder, _ = promoted
+    models = shutil.copytree(folder / "models", tmp_path / "models")
+    forced = retrain(folder / "labels", models, force=True)
+    longer = retrain(folder / "labels", models, settings=settings(training={"epochs": 5}))
+    assert forced.num_steps == 128 / 16 * 4  # all 128 train rows
+    assert longer.num_steps == 128 / 16 * 5
+    assert (forced.previous, forced.num_new_objects) == ("v0002", 0)
+
+
 def test_a_bad_candidate_is_refused(tmp_path: Path, base: str, emitted: Callable[[], list[Any]]) -> None:
     report = retrain(labels(tmp_path / "labels", shuffled=True), tmp_path / "models", base=base)
     assert not report.promoted
@@ -200,6 +214,19 @@ def test_no_dev_improvement_keeps_production_and_says_so(tmp_path: Path, base: s
     assert "no checkpoint was better on dev than the encoder that training began with" in report.reason
     assert "v0001 stays" in report.reason
     assert report.before == report.after
+    best = re.search(
+        r"training began with: (\S+) at best, (\S+) before .* change training.learning_rate \(1e-12\)", report.reason
+    )
+    assert best is not None
+    assert float(best[2]) == pytest.approx(report.dev_before, abs=1e-4)
+    assert float(best[1]) <= float(best[2])
+    assert report.report_uri is not None
+    html = Path(report.report_uri).read_text()
+    assert "<h1>no new model: refused</h1>" in html
+    assert report.decision.production_fingerprint in html
+    again = retrain(tmp_path / "labels", tmp_path / "models", base=base, settings=still)
+    assert (again.decided_before, again.report_uri) == (True, report.report_uri)
+    assert Path(report.report_uri).exists()
 
 
 def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint_and_production(
@@ -214,7 +241,8 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint_and_production(
     monkeypatch.setattr(CosineLoss, "forward", diverging)
     report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base)
     assert (report.promoted, report.version, report.stop_reason) == (False, "v0001", "nan_loss")
-    assert report.reason.startswith("the loss became NaN: training stopped")
+    assert report.reason.startswith(f"the loss became NaN: training stopped after step {report.num_steps}, ")
+    assert "lower training.learning_rate (0.002)" in report.reason
     candidate = Registry(str(tmp_path / "models")).version("v0002")
     assert not candidate.was_accepted
     stored = SentenceEncoder.from_pretrained(str(tmp_path / "models/v0002"))
@@ -267,26 +295,35 @@ def test_a_promotion_that_came_second_is_an_error_and_keeps_the_version(
     tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry(str(tmp_path / "models"))
+    job = RetrainJob(labels_uri=labels(tmp_path / "labels"), models_uri=registry.uri, base=base, settings=settings())
+    first = prepare(job, "first")
     from sbert.retrain import finish as library
 
     real = library.finish
 
     def overtaken(*args: Any) -> RetrainReport:
         other = registry.add(
-            VersionRecord(version="", encoder_fingerprint="other", dim=32, base="b", run_id="other"), Path(base)
-        )
+            VersionRecord(
+                version="", encoder_fingerprint="other", dim=32, base=first.production_uri, run_id="other",
+                labels=first.labels,
+            ),
+            Path(base),
+        )  # fmt: skip
         registry.promote(other.version, current=registry.production(), reason="better", run_id="other run")
         return real(*args)
 
-    monkeypatch.setattr("tasks.retrain.finish", overtaken)
-    with pytest.raises(
-        PromotionConflictError, match=r"another promotion made v0002 production first \(run other run\)"
-    ):
-        retrain(labels(tmp_path / "labels"), registry.uri, base=base)
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.retrain.finish", overtaken)
+        with pytest.raises(
+            PromotionConflictError, match=r"another promotion made v0002 production first \(run other run\)"
+        ):
+            retrain(job.labels_uri, registry.uri)
     production = registry.production()
     assert production is not None
     assert production.version == "v0002"
     assert registry.version("v0003").was_accepted
+    again = retrain(job.labels_uri, registry.uri)  # as the message says; the winner knew all labels
+    assert (again.previous, again.decided_before, again.num_steps) == ("v0002", False, 32)
 
 
 def test_what_cannot_be_decided_is_refused_before_training(tmp_path: Path, base: str) -> None:

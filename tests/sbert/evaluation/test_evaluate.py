@@ -1,15 +1,19 @@
 """Evaluating an encoder: frozen rows, metrics of every kind of label, slices, robustness."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, f1_score
+from sklearn.neighbors import KNeighborsClassifier
 
 from sbert.encoder import SentenceEncoder
 from sbert.errors import EvaluationError, SettingsError
-from sbert.evaluation import EvaluationSettings, evaluate, frozen_set
-from sbert.evaluation.kinds import PRIMARY_METRICS
+from sbert.evaluation import EvaluationSettings, TextVectors, evaluate, frozen_set
+from sbert.evaluation.kinds import PRIMARY_METRICS, measure_one, metric_names
 from sbert.labels import LabelKind, LabelSettings, make_label_set
 from tests.sbert.training.toy import toy_labels, toy_rows
 from tests.tiny_models import tiny_encoder
@@ -31,8 +35,13 @@ def test_every_kind_has_its_metrics(encoder: SentenceEncoder, kind: LabelKind) -
         assert value.low <= value.value <= value.high or value.low == value.high
         assert 0 <= value.value <= 4
     assert set(found.robustness) == {"clean", "typos", "lower_case", "upper_case", "truncation", "word_order"}
-    assert found.robustness["clean"] == pytest.approx(found.metrics[found.primary_metric].value)
-    assert found.robustness["lower_case"] == pytest.approx(found.robustness["clean"])  # the tokenizer lower-cases
+    clean, lower = found.robustness["clean"], found.robustness["lower_case"]
+    assert clean.value == pytest.approx(found.metrics[found.primary_metric].value)
+    assert lower.value == pytest.approx(clean.value)  # the tokenizer lower-cases
+    assert clean.low < clean.value < clean.high or clean.low == clean.high
+    assert metric_names(rows, QUICK) == tuple(found.metrics)
+    for name, value in found.metrics.items():
+        assert measure_one(rows, TextVectors(encoder), QUICK, name).value == pytest.approx(value.value)
 
 
 def test_spearman_is_scipys(encoder: SentenceEncoder) -> None:
@@ -51,6 +60,62 @@ def test_the_probe_is_a_logistic_regression_on_frozen_vectors(encoder: SentenceE
     found = evaluate(encoder, [chosen], QUICK.model_copy(update={"probe_strength": 1e3}))
     assert found.summary.sets["held-out"].metrics["accuracy"].value == pytest.approx(expected, abs=0.1)
     assert expected > 0.3  # by chance 0.1
+
+
+def test_macro_f1_of_the_neighbours_is_scikit_learns(encoder: SentenceEncoder) -> None:
+    chosen = frozen_set(toy_labels(LabelKind.CLASSES, 400), QUICK)
+    neighbors = KNeighborsClassifier(n_neighbors=QUICK.num_neighbors, metric="cosine")
+    neighbors.fit(encoder.encode(chosen.train["text"]), chosen.train["label"].to_list())
+    predicted = neighbors.predict(encoder.encode(chosen.rows["text"]))
+    expected = f1_score(chosen.rows["label"].to_list(), predicted, average="macro")
+    found = evaluate(encoder, [chosen], QUICK).summary.sets["held-out"].metrics["knn_macro_f1"]
+    assert found.value == pytest.approx(expected)
+
+
+def best_f1_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
+    return max(sorted(scores.tolist()), key=lambda threshold: f1_score(truth, scores >= threshold))
+
+
+def test_scores_that_say_yes_or_no_have_precision_and_f1(encoder: SentenceEncoder) -> None:
+    chosen = frozen_set(toy_labels(LabelKind.SCORED_PAIRS, 300), QUICK)
+
+    def told(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        cosines = (encoder.encode(frame["sentence1"]) * encoder.encode(frame["sentence2"])).sum(axis=1)
+        return (frame["score"] == 1.0).to_numpy(), cosines
+
+    (truth, scores), train = told(chosen.rows), told(chosen.train)
+    found = evaluate(encoder, [chosen], QUICK).summary.sets["held-out"].metrics
+    assert found["average_precision"].value == pytest.approx(average_precision_score(truth, scores))
+    assert found["f1"].value == pytest.approx(f1_score(truth, scores >= best_f1_threshold(*train) - 1e-6))
+    graded = toy_rows(LabelKind.SCORED_PAIRS, 300).with_columns(score=pl.col("score") * 0.7)
+    labels = make_label_set(graded, LabelKind.SCORED_PAIRS, LabelSettings(near_duplicate_similarity=1.0))
+    assert metric_names(frozen_set(labels, QUICK), QUICK) == ("spearman", "pearson")
+
+
+def test_f1_of_triplets_is_that_of_their_pairs(encoder: SentenceEncoder) -> None:
+    chosen = frozen_set(toy_labels(LabelKind.TRIPLETS, 200), QUICK)
+
+    def told(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        anchors = encoder.encode(frame["anchor"])
+        cosines = [(anchors * encoder.encode(frame[name])).sum(axis=1) for name in ("positive", "negative")]
+        return np.repeat([True, False], frame.height), np.concatenate(cosines)
+
+    (truth, scores), train = told(chosen.rows), told(chosen.train)
+    found = evaluate(encoder, [chosen], QUICK).summary.sets["held-out"].metrics["f1"]
+    assert found.num_rows == chosen.rows.height
+    assert found.value == pytest.approx(f1_score(truth, scores >= best_f1_threshold(*train) - 1e-6))
+
+
+def test_without_train_rows_nothing_is_fitted(encoder: SentenceEncoder) -> None:
+    chosen = frozen_set(toy_labels(LabelKind.NLI, 200), QUICK)
+    alone = replace(chosen, train=chosen.train.clear())
+    found = evaluate(encoder, [alone], QUICK).summary.sets["held-out"].metrics
+    assert list(found) == ["average_precision"] == list(metric_names(alone, QUICK))
+    labels = toy_labels(LabelKind.CLASSES, 200)
+    with pytest.raises(
+        EvaluationError, match="0 classes in the 0 train rows that a classifier is fitted on, at least 2"
+    ):
+        frozen_set(replace(labels, train=labels.train.clear()), QUICK)
 
 
 def test_frozen_rows_do_not_depend_on_reading_order() -> None:
@@ -78,6 +143,26 @@ def test_slices_by_length_and_column(encoder: SentenceEncoder) -> None:
     assert len(by_label) > 2
     if num_rows == found.summary.sets["held-out"].num_rows:
         assert total / num_rows == pytest.approx(found.summary.sets["held-out"].metrics["accuracy"].value)
+
+
+def test_a_query_of_several_rows_is_in_the_slice_of_its_first(encoder: SentenceEncoder) -> None:
+    rows = toy_rows(LabelKind.PAIRS, 90)
+    twice = pl.concat([rows, rows.with_columns(positive=pl.col("positive").str.to_uppercase() + pl.lit(" again"))])
+    loose = LabelSettings(near_duplicate_similarity=1.0, dev_share=0, test_share=0.5)
+    labels = make_label_set(twice, LabelKind.PAIRS, loose)
+    labels = replace(
+        labels, test=labels.test.with_columns(lang=pl.col("positive").str.contains("again").cast(pl.String))
+    )
+    settings = QUICK.model_copy(update={"min_slice_rows": 2, "slice_columns": ("lang",)})
+    chosen = frozen_set(labels, settings)
+    queries = chosen.rows.unique("anchor", keep="first", maintain_order=True)
+    assert queries.height < chosen.rows.height
+    found = evaluate(encoder, [chosen], settings)
+    slices = found.summary.sets["held-out"].slices
+    assert sum(value.num_rows for name, value in slices.items() if name.startswith("length")) == queries.height
+    values = found.metrics["held-out"]["ndcg@10"].rows[0]
+    assert slices["lang: true"].value == pytest.approx(values[(queries["lang"] == "true").to_numpy()].mean())
+    assert slices["lang: true"].num_rows + slices["lang: false"].num_rows == queries.height
 
 
 def test_a_column_to_slice_by_that_is_not_there() -> None:

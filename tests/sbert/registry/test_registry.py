@@ -187,6 +187,7 @@ def test_the_model_card_is_in_the_hugging_face_format() -> None:
     [result] = card.data.eval_results or []
     assert (result.metric_type, result.metric_value) == ("spearman", 0.812346)
     assert "**promoted**" in card.text
+    assert "fine-tuned from" in card.text
     assert "s3://bucket/labels" in card.text
 
 

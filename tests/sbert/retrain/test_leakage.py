@@ -9,7 +9,7 @@ from sbert.errors import LeakageError
 from sbert.labels import LabelKind, LabelSettings, find_overlap, load_labels
 from sbert.retrain import LabelledSet, RetrainJob, RetrainSettings
 from sbert.retrain.prepare import prepare
-from sbert.retrain.rows import check_leakage, evaluation_sets
+from sbert.retrain.rows import check_leakage, deciding_labels, evaluation_sets
 from tests.sbert.training.toy import toy_rows
 from tests.tiny_models import save_tiny
 
@@ -80,5 +80,6 @@ def test_a_little_of_it_is_reported(tmp_path: Path) -> None:
 def test_plain_texts_give_no_label_away(tmp_path: Path) -> None:
     job = guarded(tmp_path, 50, LabelKind.TEXTS)
     labels = load_labels(job.labels_uri, LOOSE)
-    shares = [report.share for report in check_leakage(job, labels, evaluation_sets(job, labels))]
+    sets = evaluation_sets(job, deciding_labels(job, labels))
+    shares = [report.share for report in check_leakage(job, labels, sets)]
     assert shares == [0.5, 0.5]  # the held-out set and the guard

@@ -1,7 +1,11 @@
 """Reports: every text from outside is escaped, in HTML and in Markdown."""
 
+import math
 import re
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from sbert.evaluation import EncoderEvaluation, MetricValue, SetEvaluation
 from sbert.evaluation.bias import Association
@@ -22,7 +26,7 @@ def evaluation() -> EncoderEvaluation:
     value = MetricValue(value=0.5, low=0.4, high=0.6, num_rows=30)
     found = SetEvaluation(
         name=EVIL, kind="classes", fingerprint="rows", num_rows=30, primary_metric="accuracy", metrics={"accuracy": value},
-        slices={f"label: {EVIL}": value}, robustness={"clean": 0.5, "typos": 0.4},
+        slices={f"label: {EVIL}": value}, robustness={"clean": value, "typos": value.model_copy(update={"value": 0.31, "low": 0.29})},
     )  # fmt: skip
     bias = [Association(name="flowers", effect_size=1.0, p_value=0.01)]
     return EncoderEvaluation(
@@ -67,22 +71,46 @@ def test_html_is_escaped_and_complete() -> None:
     for expected in ("f" * 64, "0.6000", "+0.0500", "flowers", "v0002", "num_resamples"):
         assert expected in html
     assert 'src="http' not in html  # it needs nothing else
+    assert '<td class="n">0.3100</td><td>[0.2900, 0.6000]</td>' in html  # robustness with its interval
+
+
+def test_without_dev_rows_the_report_says_so() -> None:
+    stored = VersionRecord(
+        version="v0002", encoder_fingerprint="c" * 64, dim=8, base="b", run_id="r", labels=LABELS,
+        settings=RetrainSettings().model_dump(mode="json"),
+    )  # fmt: skip
+    judgement = Judgement(decision=decision(), before=evaluation(), after=evaluation())
+    history = tuple(HistoryPoint(step, step / 10, {"loss": 1 / step}) for step in range(1, 9))
+    html = report_html(stored, judgement, replace(training(), dev_before=math.nan, dev_best=math.nan, history=history))
+    assert "none, there are no dev rows: the last step is the candidate" in html
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", html)
+
+
+def retrained(**facts: Any) -> RetrainReport:
+    known: dict[str, Any] = {
+        "promoted": True, "version": "v0002", "primary_metric": "accuracy", "before": 0.5, "after": 0.6, "reason": EVIL,
+        "candidate": "v0002", "previous": "v0001", "model_uri": "m", "decision": decision(), "labels": LABELS,
+        "num_new_objects": 1,
+    }  # fmt: skip
+    return RetrainReport(**known | facts)
 
 
 def test_markdown_is_escaped_and_has_pictures() -> None:
-    facts: dict[str, Any] = {
-        "promoted": True,
-        "version": "v0002",
-        "primary_metric": "accuracy",
-        "before": 0.5,
-        "after": 0.6,
-    }
-    report = RetrainReport(
-        **facts, reason=EVIL, candidate="v0002", previous="v0001", model_uri="m", decision=decision(), labels=LABELS,
-        num_new_objects=1,
-    )  # fmt: skip
-    markdown = report_markdown(report, training(), 0.0)
+    markdown = report_markdown(retrained(), training(), 0.0)
     assert "<script" not in markdown
     assert "&lt;script&gt;" in markdown
     assert markdown.count("](data:image/png;base64,") == 2
     assert "0.5000 → 0.6000, gain +0.1000 [+0.0500, +0.1500]" in markdown
+
+
+@pytest.mark.parametrize(
+    ("facts", "heading"),
+    [
+        ({}, "# Promoted: v0002"),
+        ({"promoted": False, "version": "v0001"}, "# Refused: v0002"),
+        ({"promoted": False, "version": "v0001", "candidate": None}, "# Refused: no new model"),
+        ({"promoted": False, "decided_before": True}, "# Nothing new: v0002 stays"),
+    ],
+)
+def test_the_heading_says_what_became_of_production(facts: dict[str, Any], heading: str) -> None:
+    assert report_markdown(retrained(**facts), None, 0.0).startswith(heading + "\n")

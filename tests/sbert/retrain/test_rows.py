@@ -12,7 +12,7 @@ from sbert.labels import LabelKind, LabelSettings, load_labels
 from sbert.retrain import LabelledSet, RetrainJob, RetrainSettings
 from sbert.retrain.judge import dev_score, judge
 from sbert.retrain.prepare import prepare
-from sbert.retrain.rows import evaluation_sets, load_unchanged
+from sbert.retrain.rows import deciding_labels, evaluation_sets, load_unchanged
 from sbert.suggest import SuggestSettings
 from sbert.training import RECIPES, TrainingSettings
 from sbert.training.result import StopReason, TrainingResult
@@ -37,7 +37,7 @@ def test_plain_texts_are_decided_by_a_labelled_set(tmp_path: Path) -> None:
     texts = write(tmp_path / "texts.jsonl", LabelKind.TEXTS)
     asked = job(texts, held_out=sts)
     labels = load_labels(texts, LOOSE)
-    [deciding] = evaluation_sets(asked, labels)
+    [deciding] = evaluation_sets(asked, deciding_labels(asked, labels))
     assert (deciding.name, deciding.kind) == ("held-out", LabelKind.SCORED_PAIRS)
     score = dev_score(asked, labels)
     assert score is not None

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,13 +12,15 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from sbert.encoder import SentenceEncoder
-from sbert.errors import ColumnError, LabelError, SettingsError
+from sbert.errors import ColumnError, LabelError, RegistryError, SettingsError
 from sbert.labels import LabelKind, LabelSettings, load_labels
+from sbert.registry import Registry, VersionRecord
 from sbert.suggest import SuggestionKind, SuggestSettings
 from sbert.suggest.criteria import density, k_center, margin_uncertainty, nearest, neighbor_disagreement, ranked
-from sbert.suggest.suggest import suggest, write_suggestions
+from sbert.suggest.suggest import candidate_model, load_labelled, suggest, write_suggestions
 from sbert.table.delta import Table
 from tests.sbert.training.toy import toy_labels, toy_rows
+from tests.tiny_models import save_tiny
 
 
 def test_nearest_and_density_by_hand() -> None:
@@ -139,3 +142,85 @@ def test_by_the_command_line(table: Table, tmp_path: Path) -> None:
     assert pl.read_ndjson(target)["text"].n_unique() == 7
     shown = CliRunner().invoke(app, ["suggest", table.uri, str(tmp_path / "again.csv"), "-n", "3"])
     assert "3 from 150 texts" in " ".join(shown.stdout.split())
+
+
+def test_labelled_rows_that_training_leaves_out_are_not_asked_for_again(
+    table: Table, model: str, tmp_path: Path
+) -> None:
+    texts = table.scan().select("text").collect()["text"].unique().sort().to_list()
+    repeated, twin, empty = texts[:3]
+    rows = toy_rows(LabelKind.CLASSES, 60, seed=9)
+    more = [(f"{repeated}!", "a"), (f" {repeated} ", "a"), (f"{twin} red", "b"), (twin, "b"), (empty, None)]
+    uri = str(tmp_path / "labels.jsonl")
+    pl.concat([rows, pl.DataFrame(more, schema=rows.schema, orient="row")]).write_ndjson(uri)
+    settings = SuggestSettings(labels=LabelSettings(near_duplicate_similarity=0.4, split_seed=3))
+    labels, labelled = load_labelled(uri, settings)
+    left_in = pl.concat([labels.train, labels.dev, labels.test])["text"]
+    assert repeated not in left_in  # a repeat, left out
+    encoder = SentenceEncoder.from_pretrained(model)
+    everything = suggest(table, 1_000, encoder=encoder, labels=labels, labelled=labelled, settings=settings).rows[
+        "text"
+    ]
+    assert not {repeated, twin} & set(everything)
+    assert empty in everything
+    assert repeated in suggest(table, 1_000, encoder=encoder, labels=labels, settings=settings).rows["text"]
+
+
+def test_pairs_that_training_leaves_out_are_not_asked_for_again(table: Table, model: str, tmp_path: Path) -> None:
+    encoder, settings = SentenceEncoder.from_pretrained(model), SuggestSettings(kind=SuggestionKind.SCORED_PAIRS)
+    first = suggest(table, 1, encoder=encoder, settings=settings).rows.row(0, named=True)
+    rows = toy_rows(LabelKind.SCORED_PAIRS, 80)
+    more = [(f"{first['sentence1']}.", first["sentence2"], 1.0), (first["sentence2"], first["sentence1"], 1.0)]
+    uri = str(tmp_path / "labels.jsonl")
+    pl.concat([rows, pl.DataFrame(more, schema=rows.schema, orient="row")]).write_ndjson(uri)
+    labels, labelled = load_labelled(uri, settings)
+    found = suggest(table, 5_000, encoder=encoder, labels=labels, labelled=labelled, settings=settings).rows
+    pairs = {frozenset(pair) for pair in zip(found["sentence1"], found["sentence2"], strict=True)}
+    assert frozenset((first["sentence1"], first["sentence2"])) not in pairs
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, model: str) -> Registry:
+    """Production v0001, then three others, of which the last has no weights any more."""
+    registry = Registry(str(tmp_path_factory.mktemp("registry") / "models"))
+    folder = Path(save_tiny(tmp_path_factory.mktemp("other"), seed=3))
+    for name in ("a", "b", "c", "d"):
+        record = VersionRecord(
+            version="", encoder_fingerprint=name, dim=32, base=model, run_id=name, decision={"promoted": name == "a"}
+        )
+        registry.add(record, folder)
+    registry.promote("v0001", current=None, reason="first", run_id="a")
+    Path(registry.file_uri("v0004", "dropped.json")).write_text("{}")
+    return registry
+
+
+def test_the_candidate_is_the_newest_version_that_can_be_loaded(models: Registry, tmp_path: Path) -> None:
+    assert candidate_model(None, None) is None
+    assert candidate_model(models.uri, None) == models.model_uri("v0003")
+    assert candidate_model(models.uri, "v0002") == models.model_uri("v0002")
+    with pytest.raises(RegistryError, match="no version v0009, there are: v0001, v0002, v0003, v0004"):
+        candidate_model(models.uri, "v0009")
+    with pytest.raises(SettingsError, match="candidate v0002: name the registry it is in"):
+        candidate_model(None, "v0002")
+    assert candidate_model(str(tmp_path / "empty"), None) is None
+
+
+def test_models_candidate_labels_and_kind_on_the_command_line(table: Table, models: Registry, tmp_path: Path) -> None:
+    scores = toy_rows(LabelKind.SCORED_PAIRS, 80).with_columns(score=pl.col("score") * 5)
+    scores.write_ndjson(tmp_path / "sts.jsonl")
+
+    def asked(name: str, *options: str) -> dict[str, Any]:
+        arguments = ["suggest", table.uri, str(tmp_path / name), "-n", "4", "--json", *options]
+        told: dict[str, Any] = json.loads(CliRunner().invoke(app, arguments).stdout)
+        return told
+
+    told = asked("a.jsonl", "--models", models.uri)
+    assert (told["candidate"], told["criteria"]) == (models.model_uri("v0003"), ["density", "disagreement"])
+    assert asked("b.jsonl", "--models", models.uri, "--candidate", "v0002")["candidate"] == models.model_uri("v0002")
+    pairs = ("--kind", "scored_pairs", "--labels", str(tmp_path / "sts.jsonl"))
+    assert "set score_min and score_max" in asked("c.jsonl", *pairs)["error"]["message"]
+    told = asked("d.jsonl", *pairs, "--settings", '{"labels": {"score_max": 5}}')
+    assert (told["num_rows"], told["criteria"]) == (4, ["density", "uncertainty"])
+    assert pl.read_ndjson(tmp_path / "d.jsonl").columns[:3] == ["sentence1", "sentence2", "score"]
+    told = asked("e.jsonl", "--labels", str(tmp_path / "sts.jsonl"))
+    assert "classes need a column 'text'" in told["error"]["message"]

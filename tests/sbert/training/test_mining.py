@@ -189,6 +189,7 @@ def test_replay_mixes_new_rows_with_the_wanted_share_of_earlier_ones() -> None:
     assert mixed.filter(object="old").height == pytest.approx(num_new, abs=1)
     assert mix_rows(labels, frozenset({"old"}), 0.0, seed=0)["object"].unique().to_list() == ["new"]
     assert mix_rows(labels, frozenset(), 0.5, seed=0).height == labels.train.height
+    assert mix_rows(labels, frozenset({"old", "new"}), 0.5, seed=0).height == labels.train.height  # nothing is new
 
 
 def test_average_of_weights_is_the_interpolation(tmp_path: Path) -> None:

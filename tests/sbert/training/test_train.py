@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sentence_transformers import SentenceTransformer
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
-from sbert.errors import SettingsError, TooFewLabelsError, TrainingError
+from sbert.errors import SettingsError, TrainingError
 from sbert.labels import LabelKind, LabelSet
 from sbert.training import (
     AdapterKind,
@@ -196,8 +196,6 @@ def test_wrong_combinations_are_refused(
         train_encoder(base, pairs, TrainingSettings(objective=Objective.RANKING), tmp_path)
     with pytest.raises(SettingsError, match="mined for pairs, the labels are scored_pairs"):
         train_encoder(base, pairs, TrainingSettings(negatives=NegativesSettings(per_anchor=1)), tmp_path)
-    with pytest.raises(TooFewLabelsError, match=r"none of the .* train rows is new"):
-        train_encoder(base, pairs, TrainingSettings(), tmp_path, known_objects=frozenset({""}))
 
 
 def test_matryoshka_distillation_shortens_what_the_teacher_says(base: str, tmp_path: Path) -> None:
