@@ -100,8 +100,8 @@ def _objections(job: RetrainJob, result: TrainingResult, prepared: Prepared) -> 
     found = []
     if result.stop_reason is StopReason.NAN_LOSS:
         found.append(
-            f"the loss became NaN: training stopped after step {result.num_steps}, the best checkpoint before is kept and "
-            f"not promoted; lower training.learning_rate ({training.learning_rate:g})"
+            f"training diverged: {result.stop_detail}; the best checkpoint before is kept and not promoted; lower "
+            f"training.learning_rate ({training.learning_rate:g})"
         )
     if not result.improved:
         best = max((point.values["dev"] for point in result.history if "dev" in point.values), default=math.nan)

@@ -241,7 +241,9 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint_and_production(
     monkeypatch.setattr(CosineLoss, "forward", diverging)
     report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base)
     assert (report.promoted, report.version, report.stop_reason) == (False, "v0001", "nan_loss")
-    assert report.reason.startswith(f"the loss became NaN: training stopped after step {report.num_steps}, ")
+    assert report.reason.startswith(
+        f"training diverged: the loss of step {report.num_steps + 1} is nan, at learning rate 0.00"
+    )
     assert "lower training.learning_rate (0.002)" in report.reason
     candidate = Registry(str(tmp_path / "models")).version("v0002")
     assert not candidate.was_accepted
