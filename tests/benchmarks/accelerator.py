@@ -1,0 +1,151 @@
+"""Texts to vectors on an accelerator: our `encode` against sentence-transformers at its best, and against the device's matrix products.
+
+    python -m tests.benchmarks.accelerator [--device cuda] [--texts RAW] [--count 100000] [--rounds 5]
+
+All ways run in one process, in turns, warm, on the same texts. sentence-transformers' best is looked for first: bfloat16 and
+float16, torch's attention and flash attention (where `flash_attn` is installed), batches of 64 to 4,096. Encoders: the packaged
+one, and one of BERT-base's size with random weights. Model FLOPs are 2 a weight of the layers and token, and 4 x layers x
+hidden for each pair of tokens of a text (Kaplan et al. 2020, table 1, without the embeddings); the rate they are compared with
+is that of one large bfloat16 product. The speed of a CPU is measured by `encode.py`.
+"""
+
+import argparse
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sbert.encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.hardware import default_device
+from sbert.pooling import Pooling, PoolingMode
+from sbert.pretrained import locate_model
+from tests.benchmarks.harness import alternate, print_table, texts_under
+
+BATCH_SIZES = (64, 256, 1_024, 4_096)
+LOOKED_AT = 8_192
+"""Texts that sentence-transformers' best is looked for on."""
+
+
+def base_sized(folder: Path) -> str:
+    """Save an encoder of BERT-base's size, with random weights and the packaged encoder's tokenizer."""
+    import transformers
+
+    small = SentenceEncoder.from_pretrained(device="cpu")
+    torch.manual_seed(0)
+    model = transformers.BertModel(transformers.BertConfig(vocab_size=len(small.hf_tokenizer)))
+    pooling = Pooling(model.config.hidden_size, (PoolingMode.MEAN,))
+    SentenceEncoder(model, small.hf_tokenizer, pooling, max_seq_length=256, device="cpu").save_pretrained(folder)
+    return str(folder)
+
+
+def model_flops(encoder: SentenceEncoder, lengths: np.ndarray) -> float:
+    """Give the FLOPs of one pass over texts of so many tokens."""
+    config: Any = encoder.transformer.config
+    layers = [value.numel() for name, value in encoder.transformer.named_parameters() if ".layer." in name]
+    attention = 4 * config.num_hidden_layers * config.hidden_size * float((lengths.astype(np.float64) ** 2).sum())
+    return 2.0 * sum(layers) * float(lengths.sum()) + attention
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def product_rate(device: torch.device) -> float:
+    """Give the FLOP/s of a large product in bfloat16, the median of 20."""
+    size = 8_192 if device.type == "cuda" else 1_024
+    left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+    seconds = []
+    for _ in range(20):
+        wait(device)
+        began = time.perf_counter()
+        left @ right
+        wait(device)
+        seconds.append(time.perf_counter() - began)
+    return 2.0 * size**3 / statistics.median(seconds)
+
+
+def sentence_transformers_at_its_best(
+    model: str, device: torch.device, texts: list[str]
+) -> tuple[str, Callable[[list[str]], object]]:
+    """Give the fastest way of sentence-transformers, and what it is called."""
+    from sentence_transformers import SentenceTransformer
+
+    attentions = ["sdpa", *(["flash_attention_2"] if importlib.util.find_spec("flash_attn") else [])]
+    best: tuple[float, str, Callable[[list[str]], object]] | None = None
+    for dtype in (torch.bfloat16, torch.float16):
+        for attention in attentions:
+            options = {"dtype": dtype, "attn_implementation": attention}
+            encoder = SentenceTransformer(model, device=str(device), local_files_only=True, model_kwargs=options)
+            for size in BATCH_SIZES:
+
+                def encode(some: list[str], encoder: Any = encoder, size: int = size) -> object:
+                    return encoder.encode(some, batch_size=size)
+
+                encode(texts[:LOOKED_AT])
+                began = time.perf_counter()
+                encode(texts[:LOOKED_AT])
+                seconds = time.perf_counter() - began
+                if best is None or seconds < best[0]:
+                    best = (seconds, f"{dtype}, {attention}, batches of {size}".removeprefix("torch."), encode)
+    assert best is not None
+    return best[1:]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default=str(default_device()))
+    parser.add_argument("--texts", help="a corpus with a column text; made-up texts without it")
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    texts = texts_under(arguments.texts, arguments.count)
+    rate = product_rate(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in (str(locate_model(DEFAULT_MODEL)), base_sized(Path(folder) / "base")):
+            ours = SentenceEncoder.from_pretrained(model, device=device)
+            their_name, theirs = sentence_transformers_at_its_best(model, device, texts)
+            tokens = ours.tokenize(texts)
+            flops = model_flops(ours, tokens.lengths)
+            ours.encode(texts)
+            seconds = alternate(
+                {
+                    f"encode, {ours.compute_dtype}, {ours.chosen_runner.name}": lambda ours=ours: void(
+                        ours.encode(texts)
+                    ),
+                    "encode, tokens given": lambda ours=ours, tokens=tokens: void(ours.encode_tokens(tokens)),
+                    f"sentence-transformers, {their_name}": lambda theirs=theirs: void(theirs(texts)),
+                },
+                arguments.rounds,
+            )
+            fastest = next(iter(seconds.values()))
+            rows += [
+                [
+                    f"{ours.dim} values: {way}",
+                    len(texts) / each,
+                    len(tokens.input_ids) / each,
+                    f"{each / fastest:.2f}",
+                    f"{flops / each / rate:.1%}",
+                ]
+                for way, each in seconds.items()
+            ]
+    title = f"{name}, bfloat16 products at {rate / 1e12:.1f} TFLOP/s, medians of {arguments.rounds} rounds"
+    print_table(title, ["way", "texts/s", "tokens/s", "times encode's seconds", "of the products' rate"], rows)
+
+
+def void(_: object) -> None:
+    """Drop a result: `alternate` then takes the time."""
+
+
+if __name__ == "__main__":
+    main()
