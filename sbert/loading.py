@@ -6,7 +6,6 @@ import threading
 from pydantic import BaseModel, ConfigDict
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
-from sbert.hardware import use_available_cpus
 from sbert.quality import PROBE_TEXTS, check_not_collapsed, check_vectors
 
 __all__ = ["EncoderSpec", "load_encoder"]
@@ -37,7 +36,6 @@ def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
     """
     with _lock:
         if spec not in _loaded:
-            use_available_cpus()
             encoder = SentenceEncoder.from_pretrained(
                 spec.model,
                 max_seq_length=spec.max_seq_length,
