@@ -1,10 +1,11 @@
 """Length-sorted batches that fill a token budget.
 
 The one idea: sorted by length, neighbours need almost no padding; a budget of padded tokens instead of a number
-of texts keeps the work of every batch alike, from many short texts to one long.
+of texts bounds the work of every batch, from many short texts to one long.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -13,27 +14,44 @@ __all__ = ["cut_batches", "pad_batch"]
 
 Ints = npt.NDArray[np.int64]
 
+MAX_PADDING = 0.02
+"""Most padding, as a share of padded tokens."""
+SMALLEST_SHARE = 32
+"""A batch of this share of the budget is large enough not to be filled with padding."""
+MIN_SMALLEST_TOKENS = 256
 
-def cut_batches(lengths_S: Ints, token_budget: int) -> Iterator[Ints]:
+
+def cut_batches(lengths_S: Ints, token_budget: int, *, smallest_tokens: int | None = None) -> Iterator[Ints]:
     """Give the sequences of each batch, longest first, so that a too large budget shows at once.
 
-    A batch ends where the length changes once it is half full: most batches then need no padding and no mask.
+    A batch is the largest within the budget that keeps the padding of the batches of shorter sequences and its own within
+    2 % of their padded tokens. Up to `smallest_tokens` it may have any padding, and the batches of longer sequences then
+    make up for it as far as they can: padding is below 2 % in all, but for a few hundred sequences of many lengths.
 
     Args:
         lengths_S: tokens of each sequence, shape (S,).
         token_budget: most padded tokens (sequences times the longest) of a batch; one sequence is always allowed.
+        smallest_tokens: padded tokens that a batch may have whatever its padding; by default a 32nd of the budget, at
+            least 256: a batch below computes no faster.
     """
-    order_S = np.argsort(-lengths_S, kind="stable")
-    sorted_S = lengths_S[order_S]
-    # Where runs of equal length end; the last run ends with the sequences.
-    run_ends = np.append(np.flatnonzero(np.diff(sorted_S)) + 1, len(sorted_S))
-    first = 0
-    while first < len(order_S):
-        fitting = max(1, token_budget // max(1, int(sorted_S[first])))
-        run_end = int(run_ends[np.searchsorted(run_ends, first, side="right")])
-        size = run_end - first if fitting / 2 <= run_end - first <= fitting else fitting
-        yield order_S[first : first + size]
-        first += size
+    if smallest_tokens is None:
+        smallest_tokens = max(MIN_SMALLEST_TOKENS, token_budget // SMALLEST_SHARE)
+    order_S = np.argsort(lengths_S, kind="stable")
+    sizes_S = np.maximum(lengths_S[order_S], 1)
+    ends_S = np.cumsum(sizes_S)
+    # From the shortest on: short sequences cannot be batched without padding, long ones can make up for it.
+    cuts, num_padded = [0], 0
+    while cuts[-1] < len(order_S):
+        first = cuts[-1]
+        longest_C = sizes_S[first : first + max(1, token_budget // int(sizes_S[first]))]
+        padded_C = longest_C * np.arange(1, len(longest_C) + 1)
+        is_tight_C = ends_S[first : first + len(longest_C)] >= (1 - MAX_PADDING) * (num_padded + padded_C)
+        allowed = np.flatnonzero((padded_C <= token_budget) & (is_tight_C | (padded_C <= smallest_tokens)))
+        size = int(allowed[-1]) + 1 if len(allowed) else 1
+        num_padded += int(padded_C[size - 1])
+        cuts.append(first + size)
+    for first, stop in reversed(list(pairwise(cuts))):
+        yield order_S[first:stop]
 
 
 def pad_batch(

@@ -4,28 +4,29 @@ The one idea: the ways of computing that this machine has are run in turn over t
 each is compared with plain float32. What is chosen should be the fastest of those that give the same vectors.
 """
 
+import math
 import platform
 import statistics
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.cpus import available_cpus
 from sbert.encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
+from sbert.engine.budget import CPU_TOKENS, GPU_TOKENS, TokenBudget
 from sbert.engine.choice import MIN_PROBE_COSINE, PROBE, Runner, least_cosine, run_all
 from sbert.engine.compiled import load_kernels
-from sbert.engine.dtype import DTYPE_VARIABLE
-from sbert.engine.workers import compute_batches, num_workers
+from sbert.engine.dtype import DTYPE_VARIABLE, why_dtype
+from sbert.engine.workers import num_workers
 from sbert.hardware import cpu_features, has_fast_bfloat16, use_available_cpus
+from sbert.tokenizing import TokenizedTexts
 
 __all__ = ["Diagnosis", "Measured", "diagnose"]
 
-TEXTS = tuple(PROBE) * 16
-"""Some 10,000 tokens, in texts of 3 to a few hundred."""
-TOKEN_BUDGET = 2_048
+BATCHES = 2
+"""Batches that each core gets: of PROBE again and again, texts of 3 to a few hundred tokens."""
 
 
 class Measured(BaseModel):
@@ -57,7 +58,9 @@ class Diagnosis(BaseModel):
     num_cpus: int = Field(description="Processors that the container and the affinity mask allow.")
     num_threads: int
     num_batches_at_once: int
+    token_budget: int = Field(description="Tokens of a batch, padding included, when there are enough texts (tokens).")
     compute_dtype: ComputeDtype
+    dtype_reason: str = Field(description="Why this type.")
     path: str
     reason: str = Field(description="Why this path.")
     kernels: str = Field(description="How the compiled kernels came about, or why there are none.")
@@ -84,19 +87,14 @@ class _Way:
     path: str
     encoder: SentenceEncoder
     runner: Runner
+    tokens: TokenizedTexts
     rates: list[float] = field(default_factory=list)
 
     def run_once(self) -> None:
         """Encode the texts, and note the rate."""
-        tokens = self.encoder.tokenize(TEXTS)
-        workers = num_workers(self.encoder.device) if self.runner.side_by_side else 1
         began = time.perf_counter()
-        batches = list(self.runner.cut(tokens, np.arange(len(tokens.lengths)), TOKEN_BUDGET))
-        for _, outcome in compute_batches(self.runner, tokens, batches, workers):
-            if isinstance(outcome, Exception):
-                raise outcome
-            outcome.cpu()
-        self.rates.append(int(tokens.lengths.sum()) / (time.perf_counter() - began))
+        TokenBudget().compute(self.runner, self.tokens, dim=self.encoder.dim, device=self.encoder.device)
+        self.rates.append(int(self.tokens.lengths.sum()) / (time.perf_counter() - began))
 
 
 def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
@@ -112,12 +110,16 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         SentenceEncoder.from_pretrained(model, compute_dtype=dtype, device=chosen.device)
         for dtype in sorted(others - {chosen.compute_dtype})
     ]
-    ways = [_Way("padded", encoder, encoder.plain_runner()) for encoder in encoders]
+    workers = num_workers(chosen.device)
+    token_budget = CPU_TOKENS if chosen.device.type == "cpu" else GPU_TOKENS
+    probe = chosen.tokenize(PROBE)
+    tokens = chosen.tokenize(PROBE * math.ceil(BATCHES * workers * token_budget / int(probe.lengths.sum())))
+    ways = [_Way("padded", encoder, encoder.plain_runner(), tokens) for encoder in encoders]
     for encoder in encoders:
         found = encoder.chosen_runner
         packed = found.runner if found.name == "packed" else encoder.packed_runner() if found.name == "native" else None
-        ways += [_Way("packed", encoder, packed)] if packed is not None else []
-        ways += [_Way("native", encoder, found.runner)] if found.name == "native" else []
+        ways += [_Way("packed", encoder, packed, tokens)] if packed is not None else []
+        ways += [_Way("native", encoder, found.runner, tokens)] if found.name == "native" else []
     for way in ways:
         way.run_once()
         way.rates.clear()  # the first round warms up
@@ -126,7 +128,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         for way in ways:
             way.run_once()
     plain = next(way for way in ways if way.encoder.compute_dtype is ComputeDtype.FLOAT32)
-    reference_SD = run_all(plain.runner, chosen.tokenize(PROBE), chosen.dim, TOKEN_BUDGET)
+    reference_SD = run_all(plain.runner, probe, chosen.dim, token_budget)
     return Diagnosis(
         model=model,
         device=str(chosen.device),
@@ -134,8 +136,10 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         features=cpu_features(),
         num_cpus=available_cpus(),
         num_threads=torch.get_num_threads(),
-        num_batches_at_once=num_workers(chosen.device) if chosen.chosen_runner.runner.side_by_side else 1,
+        num_batches_at_once=workers if chosen.chosen_runner.runner.side_by_side else 1,
+        token_budget=token_budget,
         compute_dtype=chosen.compute_dtype,
+        dtype_reason=why_dtype(chosen.device, chosen.compute_dtype),
         path=chosen.chosen_runner.name,
         reason=chosen.chosen_runner.reason,
         kernels=load_kernels().reason,
@@ -144,9 +148,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
                 path=way.path,
                 compute_dtype=way.encoder.compute_dtype,
                 tokens_per_second=round(statistics.median(way.rates), 1),
-                least_cosine=least_cosine(
-                    run_all(way.runner, way.encoder.tokenize(PROBE), chosen.dim, TOKEN_BUDGET), reference_SD
-                ),
+                least_cosine=least_cosine(run_all(way.runner, probe, chosen.dim, token_budget), reference_SD),
                 chosen=way.encoder is chosen and way.path == chosen.chosen_runner.name,
             )
             for way in ways

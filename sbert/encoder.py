@@ -31,7 +31,7 @@ from sbert.engine.padded import PaddedRunner
 from sbert.engine.weights import read_weights
 from sbert.errors import SettingsError
 from sbert.fingerprint import hash_encoder
-from sbert.hardware import default_device
+from sbert.hardware import default_device, limit_threads
 from sbert.modules import Dense, Normalize
 from sbert.pooling import Pooling, PoolingMode
 from sbert.prefetch import prefetch
@@ -131,6 +131,8 @@ class SentenceEncoder(nn.Module):
     ) -> Self:
         """Load a sentence-transformers folder, or a plain Hugging Face encoder (then pooled by mean).
 
+        torch then computes with at most as many threads as the container may use processors, unless OMP_NUM_THREADS is set.
+
         Args:
             model: local folder, URI of a folder in object storage, hub id, or the packaged default.
             device: where it computes; by default CUDA, else MPS, else CPU.
@@ -143,6 +145,7 @@ class SentenceEncoder(nn.Module):
             ModelError: when the model cannot be found or loaded whole and safely.
             SettingsError: when `max_seq_length` is out of the model's range.
         """
+        limit_threads()
         folder = read_folder(locate_model(model))
         transformer, tokenizer = load_transformer(folder.transformer)
         limit = position_limit(transformer.config)
@@ -244,7 +247,7 @@ class SentenceEncoder(nn.Module):
         windows: WindowSettings | None = None,
         token_budget: int | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Encode N texts; give float32 vectors of shape (N, dim), in order.
+        """Encode N texts, equal ones once; give float32 vectors of shape (N, dim), in order.
 
         Args:
             texts: the texts.
@@ -258,16 +261,21 @@ class SentenceEncoder(nn.Module):
         """
         chosen = self._prompt(prompt_name, prompt)
         listed = as_list(texts)
-        vectors_ND = np.empty((len(listed), self.dim), dtype=np.float32)
+        distinct = list(dict.fromkeys(listed))
+        vectors_UD = np.empty((len(distinct), self.dim), dtype=np.float32)
 
         def tokenized() -> Iterator[TokenizedTexts]:
-            for first in range(0, len(listed), TEXTS_PER_BLOCK):
-                yield self.tokenize(listed[first : first + TEXTS_PER_BLOCK], prompt=chosen, windows=windows)
+            for first in range(0, len(distinct), TEXTS_PER_BLOCK):
+                yield self.tokenize(distinct[first : first + TEXTS_PER_BLOCK], prompt=chosen, windows=windows)
 
-        blocks = tokenized() if len(listed) <= TEXTS_PER_BLOCK else prefetch(tokenized(), 1)
+        blocks = tokenized() if len(distinct) <= TEXTS_PER_BLOCK else prefetch(tokenized(), 1)
         for number, tokens in enumerate(blocks):
             first = number * TEXTS_PER_BLOCK
-            vectors_ND[first : first + len(tokens)] = self.encode_tokens(tokens, token_budget=token_budget)
+            vectors_UD[first : first + len(tokens)] = self.encode_tokens(tokens, token_budget=token_budget)
+        if len(distinct) == len(listed):
+            return vectors_UD
+        place_of = dict(zip(distinct, range(len(distinct)), strict=True))
+        vectors_ND: npt.NDArray[np.float32] = vectors_UD[[place_of[text] for text in listed]]
         return vectors_ND
 
     def _prompt(self, name: str | None, prompt: str | None) -> str:

@@ -6,7 +6,7 @@ import torch
 
 from sbert.cpus import available_cpus
 
-__all__ = ["cpu_features", "default_device", "has_amx", "has_fast_bfloat16", "use_available_cpus"]
+__all__ = ["cpu_features", "default_device", "has_amx", "has_fast_bfloat16", "limit_threads", "use_available_cpus"]
 
 
 def use_available_cpus() -> int:
@@ -14,6 +14,12 @@ def use_available_cpus() -> int:
     if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() != available_cpus():
         torch.set_num_threads(available_cpus())
     return torch.get_num_threads()
+
+
+def limit_threads() -> None:
+    """Keep torch from computing with more threads than there are processors; fewer, as an application has chosen, stay."""
+    if torch.get_num_threads() > available_cpus():
+        use_available_cpus()
 
 
 def cpu_features() -> dict[str, bool]:

@@ -33,7 +33,8 @@ def _show_doctor(found: dict[str, Any]) -> None:
         ("matrix units", units),
         ("processors allowed", found["num_cpus"]),
         ("threads", f"{found['num_threads']}, {found['num_batches_at_once']} batches at once"),
-        ("computes in", found["compute_dtype"]),
+        ("tokens of a batch", f"{found['token_budget']:,}"),
+        ("computes in", f"{found['compute_dtype']}: {found['dtype_reason']}"),
         ("path", f"{found['path']}: {found['reason']}"),
         ("compiled kernels", found["kernels"]),
     ):

@@ -57,8 +57,9 @@ class TokenBudget:
         computed_S = np.zeros(len(vectors_SD), dtype=np.bool_)
         while not computed_S.all():
             waiting = np.flatnonzero(~computed_S)
-            share = max(SMALLEST_TOKENS, int(tokens.lengths[waiting].sum()) // workers)
-            batches = runner.cut(tokens, waiting, min(budget, share))
+            if workers > 1:  # something for each
+                budget = min(budget, max(SMALLEST_TOKENS, int(tokens.lengths[waiting].sum()) // workers))
+            batches = runner.cut(tokens, waiting, budget)
             with closing(compute_batches(runner, tokens, batches, workers, should_stop)) as outcomes:
                 failed = None
                 for batch, outcome in outcomes:

@@ -8,7 +8,7 @@ import torch
 from sbert.errors import SettingsError
 from sbert.hardware import has_fast_bfloat16
 
-__all__ = ["BATCH_TOLERANCE", "DTYPE_VARIABLE", "ComputeDtype", "fastest_dtype"]
+__all__ = ["BATCH_TOLERANCE", "DTYPE_VARIABLE", "ComputeDtype", "fastest_dtype", "why_dtype"]
 
 DTYPE_VARIABLE = "SBERT_COMPUTE_DTYPE"
 """Environment variable that decides the type where neither a setting nor the table does."""
@@ -44,3 +44,17 @@ def fastest_dtype(device: torch.device) -> ComputeDtype:
     if has_fast_bfloat16(device):
         return ComputeDtype.BFLOAT16
     return ComputeDtype.FLOAT16 if device.type == "cuda" else ComputeDtype.FLOAT32
+
+
+def why_dtype(device: torch.device, dtype: ComputeDtype) -> str:
+    """Tell people why an encoder for which no type was asked computes in this one."""
+    wanted = fastest_dtype(device)
+    if dtype is not wanted:
+        return f"{wanted} gives other vectors than float32 on the probe"
+    if os.environ.get(DTYPE_VARIABLE):
+        return f"{DTYPE_VARIABLE} says so"
+    return {
+        ComputeDtype.BFLOAT16: f"{device.type} has units for products in bfloat16",
+        ComputeDtype.FLOAT16: f"{device.type} has units for products in float16, not in bfloat16",
+        ComputeDtype.FLOAT32: f"{device.type} has no units for products in bfloat16 that may be used",
+    }[dtype]

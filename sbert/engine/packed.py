@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sbert.engine.linear import Linear, make_linear
-from sbert.engine.packing import WIDTH_STEP, PackedBatch, pack_rows
+from sbert.engine.packing import PackedBatch, pack_rows
 from sbert.engine.transfer import to_device
 from sbert.engine.weights import EncoderWeights, LayerWeights
 from sbert.pooling import Pooling
@@ -22,9 +22,6 @@ from sbert.tokenizing import TokenizedTexts
 __all__ = ["PackedRunner"]
 
 Ints = npt.NDArray[np.int64]
-
-CPU_TOKENS_STEP = 128
-"""Batches on a CPU have a multiple of this many tokens: oneDNN compiles code for each number, 2.3 MiB for MiniLM."""
 
 
 class _Layer:
@@ -77,8 +74,9 @@ class PackedRunner:
     def cut(self, tokens: TokenizedTexts, sequences: Ints, token_budget: int) -> Iterator[PackedBatch]:
         """Give the batches of the chosen sequences, widest rows first."""
         begins, lengths = tokens.offsets[sequences], tokens.lengths[sequences]
-        step = CPU_TOKENS_STEP if self._device.type == "cpu" else WIDTH_STEP
-        for batch in pack_rows(lengths, token_budget).batches(begins, lengths, token_budget, multiple_of=step):
+        # On a CPU oneDNN compiles code for each number of tokens, 2.3 MiB for MiniLM.
+        few_sizes = self._device.type == "cpu"
+        for batch in pack_rows(lengths, token_budget).batches(begins, lengths, token_budget, few_sizes=few_sizes):
             yield replace(batch, sequences=sequences[batch.sequences])
 
     def run(self, tokens: TokenizedTexts, batch: PackedBatch) -> Tensor:

@@ -17,6 +17,8 @@ __all__ = ["WIDTH_STEP", "PackedBatch", "Rows", "lay_end_to_end", "pack_rows"]
 
 Ints = npt.NDArray[np.int64]
 
+SIZE_STEPS = ((512, 128), (256, 64))
+"""Batches of few sizes: above so many tokens, a multiple of so many."""
 WIDTH_STEP = 32
 """Rows are multiples of this wide: attention over other widths costs twice as much a token."""
 GOOD_FILL = 0.97
@@ -62,7 +64,7 @@ class Rows:
     """Where in its row each of `sequences` begins, shape (S,)."""
 
     def batches(
-        self, begins_S: Ints, lengths_S: Ints, token_budget: int, multiple_of: int = WIDTH_STEP
+        self, begins_S: Ints, lengths_S: Ints, token_budget: int, *, few_sizes: bool = False
     ) -> Iterator[PackedBatch]:
         """Cut the rows into batches of up to `token_budget` tokens, padding included; one row is always allowed.
 
@@ -70,18 +72,21 @@ class Rows:
             begins_S: where each packed sequence begins in the ids, shape (S,).
             lengths_S: its tokens, shape (S,).
             token_budget: most tokens of a batch, before it is filled up.
-            multiple_of: fill each batch up, with rows of padding, to a multiple of this many tokens; itself one of 32.
+            few_sizes: fill each batch up, with rows of padding, to a multiple of 32 tokens up to 256, of 64 up to 512, of
+                128 above: one text stays small, and up to 2,048 tokens there are 24 sizes.
         """
+        if few_sizes:
+            token_budget -= token_budget % _size_step(token_budget)
         ends = np.cumsum(self.widths)
         first = 0
         while first < len(self.widths):
             begin = int(ends[first] - self.widths[first])
             stop = max(first + 1, int(np.searchsorted(ends, begin + token_budget, side="right")))
-            yield self._batch(first, stop, ends, begins_S, lengths_S, multiple_of)
+            yield self._batch(first, stop, ends, begins_S, lengths_S, few_sizes)
             first = stop
 
     def _batch(
-        self, first: int, stop: int, ends: Ints, begins_S: Ints, lengths_S: Ints, multiple_of: int
+        self, first: int, stop: int, ends: Ints, begins_S: Ints, lengths_S: Ints, few_sizes: bool
     ) -> PackedBatch:
         begin = int(ends[first] - self.widths[first])
         low, high = np.searchsorted(self.row_of, [first, stop])
@@ -90,7 +95,7 @@ class Rows:
         rows_B = self.row_of[low:high]
         target_B = ends[rows_B] - self.widths[rows_B] + self.start_of[low:high] - begin
         num_filled = int(ends[stop - 1]) - begin
-        num_extra = -num_filled % multiple_of // WIDTH_STEP
+        num_extra = -num_filled % _size_step(num_filled) // WIDTH_STEP if few_sizes else 0
         num_tokens = num_filled + num_extra * WIDTH_STEP
         at = gather_ranges(target_B, lengths_B)
         tokens_T = np.full(num_tokens, -1, dtype=np.int64)
@@ -159,6 +164,10 @@ def lay_end_to_end(begins_S: Ints, lengths_S: Ints, sequences_S: Ints, token_bud
             groups=(),
         )
         first = stop
+
+
+def _size_step(num_tokens: int) -> int:
+    return next((step for above, step in SIZE_STEPS if num_tokens > above), WIDTH_STEP)
 
 
 def _best_row(counts: Ints, length: int, max_width: int) -> tuple[int, list[int]]:

@@ -269,10 +269,11 @@ def builder_for(context: BuildContext) -> SplitBuilder:
     with _builders_lock:
         if context.run_id not in _builders:
             if context.worker_threads is not None:
-                torch.set_num_threads(context.worker_threads)
                 for run_id in list(_builders):
                     _builders.pop(run_id).close()
             _builders[context.run_id] = SplitBuilder(context, load_encoder(context.encoder_spec))
+            if context.worker_threads is not None:
+                torch.set_num_threads(context.worker_threads)
         return _builders[context.run_id]
 
 

@@ -109,7 +109,8 @@ class Collator:
         return batch
 
     def _parts(self, lengths_S: Ints) -> list[Ints]:
-        parts = list(cut_batches(lengths_S, self._token_budget))
+        # As few parts as fit: each is a pass of its own, forward and backward.
+        parts = list(cut_batches(lengths_S, self._token_budget, smallest_tokens=self._token_budget))
         if self._max_texts is None:
             return parts
         size = self._max_texts

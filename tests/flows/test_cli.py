@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from sbert.encoder import SentenceEncoder
+from sbert.engine.budget import CPU_TOKENS
 from sbert.table.delta import Table
 from tests.services import S3Server
 from tests.tiny_models import WORDS, save_tiny
@@ -68,6 +71,19 @@ def write_rows(path: Path, count: int) -> None:
         for n in range(count)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_doctor_says_what_an_encoder_does(place: Path) -> None:
+    encoder = SentenceEncoder.from_pretrained(place / "model")
+    found = run_json(place, "doctor", "--model", place / "model", "--seconds", 0.1)
+    assert found["compute_dtype"] == encoder.compute_dtype == "float32"
+    assert (found["path"], found["reason"]) == (encoder.chosen_runner.name, encoder.chosen_runner.reason)
+    assert found["num_threads"] == torch.get_num_threads()
+    assert found["token_budget"] == CPU_TOKENS
+    assert [way["path"] for way in found["measured"] if way["chosen"]] == [found["path"]]
+    out, _ = run(place, "doctor", "--model", place / "model", "--seconds", 0.1)
+    assert "tokens of a batch" in out
+    assert "SBERT_COMPUTE_DTYPE says so" in out
 
 
 def test_from_raw_text_to_an_answer(place: Path) -> None:

@@ -195,6 +195,36 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
         encoder.encode(["word " * 100, "red"])
 
 
+def test_equal_texts_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = tiny_encoder()
+    expected = encoder.encode(TEXTS)
+    computed: list[int] = []
+    encode_tokens = encoder.encode_tokens
+
+    def count(tokens: TokenizedTexts, **options: Any) -> np.ndarray:
+        computed.append(len(tokens))
+        return encode_tokens(tokens, **options)
+
+    monkeypatch.setattr(encoder, "encode_tokens", count)
+    places = np.random.default_rng(0).integers(0, len(TEXTS), 1_000)
+    vectors = encoder.encode([TEXTS[place] for place in places])
+    assert computed == [len(TEXTS)]
+    np.testing.assert_allclose(vectors, expected[places], atol=1e-6)
+    assert encoder.encode([]).shape == (0, HIDDEN)
+
+
+def test_an_encoder_keeps_to_the_containers_processors(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("sbert.hardware.available_cpus", lambda: 1)
+    torch.set_num_threads(2)
+    try:
+        SentenceEncoder.from_pretrained(model)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_stopping_between_batches() -> None:
     encoder = tiny_encoder()
     with pytest.raises(InterruptedError, match="stopped on request"):

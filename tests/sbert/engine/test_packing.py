@@ -5,30 +5,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert.engine.packed import CPU_TOKENS_STEP
 from sbert.engine.packing import WIDTH_STEP, PackedBatch, pack_rows
 from tests.tiny_models import tiny_encoder
 
+SIZES = {*range(32, 257, 32), *range(320, 513, 64), *range(640, 2049, 128)}
 
-def batches_of(lengths: list[int], budget: int, multiple_of: int = WIDTH_STEP) -> tuple[list[PackedBatch], np.ndarray]:
+
+def batches_of(lengths: list[int], budget: int, *, few_sizes: bool = False) -> tuple[list[PackedBatch], np.ndarray]:
     sizes = np.array(lengths, dtype=np.int64)
     begins = np.cumsum(sizes) - sizes
-    return list(pack_rows(sizes, budget).batches(begins, sizes, budget, multiple_of)), begins
+    return list(pack_rows(sizes, budget).batches(begins, sizes, budget, few_sizes=few_sizes)), begins
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 300), max_size=80),
     budget=st.integers(1, 2000),
-    multiple_of=st.sampled_from([WIDTH_STEP, CPU_TOKENS_STEP]),
+    few_sizes=st.booleans(),
 )
-def test_every_token_is_in_one_place_beside_its_own(lengths: list[int], budget: int, multiple_of: int) -> None:
-    batches, begins = batches_of(lengths, budget, multiple_of)
+def test_every_token_is_in_one_place_beside_its_own(lengths: list[int], budget: int, few_sizes: bool) -> None:
+    batches, begins = batches_of(lengths, budget, few_sizes=few_sizes)
     seen = np.concatenate([np.zeros(0, np.int64), *(batch.sequences for batch in batches)])
     assert sorted(seen.tolist()) == list(range(len(lengths)))
     for batch in batches:
         assert sum(rows * width for rows, width in batch.groups) == len(batch.tokens)
-        assert len(batch.tokens) % multiple_of == 0
+        assert len(batch.tokens) in SIZES if few_sizes else len(batch.tokens) % WIDTH_STEP == 0
         assert all(width % WIDTH_STEP == 0 for _, width in batch.groups)
         row_of = np.repeat(
             np.arange(sum(rows for rows, _ in batch.groups)),
@@ -61,10 +62,24 @@ def test_a_batch_is_within_its_budget_unless_one_sequence_is_longer(lengths: lis
     ids=["mixed", "short", "long"],
 )
 def test_padding_is_below_two_percent(lengths: np.ndarray) -> None:
-    batches, _ = batches_of(lengths.tolist(), 2048, CPU_TOKENS_STEP)
+    batches, _ = batches_of(lengths.tolist(), 2048, few_sizes=True)
     num_tokens = sum(len(batch.tokens) for batch in batches)
     assert 1 - lengths.sum() / num_tokens < 0.02
     assert num_tokens - lengths.sum() == sum(batch.num_padding for batch in batches)
+
+
+@pytest.mark.parametrize(("num_texts", "most"), [(64, 0.06), (128, 0.04), (256, 0.03), (600, 0.025)])
+def test_few_short_texts_are_hardly_padded(num_texts: int, most: float) -> None:
+    for seed in range(10):
+        lengths = np.random.default_rng(seed).integers(5, 17, num_texts)
+        batches, _ = batches_of(lengths.tolist(), int(lengths.sum()) // 2, few_sizes=True)  # as two cores share them
+        assert 1 - lengths.sum() / sum(len(batch.tokens) for batch in batches) < most
+
+
+def test_a_query_takes_no_more_than_its_row() -> None:
+    for length in (3, 13, 32, 33, 200):
+        batches, _ = batches_of([length], 2048, few_sizes=True)
+        assert [len(batch.tokens) for batch in batches] == [-(-length // WIDTH_STEP) * WIDTH_STEP]
 
 
 def test_lengths_that_fill_no_row_get_a_wider_one() -> None:
@@ -93,4 +108,5 @@ def test_batches_on_a_cpu_have_few_sizes_whatever_the_texts() -> None:
         tokens = encoder.tokenize([" ".join(rng.choice(words, count)) for count in num_words])
         sizes |= {len(batch.tokens) for batch in runner.cut(tokens, np.arange(len(tokens.lengths)), 2048)}
     assert len(sizes) > 1
-    assert {size % CPU_TOKENS_STEP for size in sizes} == {0}
+    assert sizes <= SIZES
+    assert len(SIZES) == 24
