@@ -83,12 +83,10 @@ def frozen_set(
             f"{name}: {rows.height} {split} rows, at least {settings.min_test_rows} are needed to compare two encoders: "
             f"{more}, or lower evaluation.min_test_rows"
         )
-    if labels.kind is LabelKind.CLASSES and train.is_empty():
-        raise EvaluationError(f"{name}: no train rows, and a classifier is fitted on them: add train rows to the set")
     if labels.kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
         raise EvaluationError(
             f"{name}: {train['label'].n_unique()} classes in the {train.height} train rows that a classifier is fitted on, "
-            "at least 2 are needed: label train rows of more classes"
+            "at least 2 are needed: add train rows of more classes to the set"
         )
     if labels.kind is LabelKind.NLI and rows["label"].n_unique() < 2:
         raise EvaluationError(

@@ -102,7 +102,8 @@ def test_labels_keep_the_columns_that_are_sliced_by(tmp_path: Path) -> None:
     rows.write_ndjson(tmp_path / "sts/test.jsonl")
     sts = LabelledSet(name="sts", uri=str(tmp_path / "sts"), labels=LOOSE)
     texts = write(tmp_path / "texts.jsonl", LabelKind.TEXTS)
-    [deciding] = evaluation_sets(job(texts, held_out=sts, evaluation=measured), load_labels(texts, LOOSE))
+    other = job(texts, held_out=sts, evaluation=measured)
+    [deciding] = evaluation_sets(other, deciding_labels(other, load_labels(texts, LOOSE)))
     assert "lang" in deciding.rows.columns
     assert deciding.rows.height == 200  # test rows only
 
