@@ -3,6 +3,7 @@
 import logging
 import threading
 
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
@@ -50,4 +51,15 @@ def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
             _loaded.clear()
             _loaded[spec] = _loaded[spec.model_copy(update={"compute_dtype": encoder.compute_dtype})] = encoder
             log.info("%s: %s, %s", spec.model, encoder.compute_dtype, encoder.chosen_runner.reason)
+            _warn_of_idle_gpus(encoder.device)
         return _loaded[spec]
+
+
+def _warn_of_idle_gpus(device: torch.device) -> None:
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    if num_gpus > 1:
+        log.warning(
+            "this process computes on one of %d GPUs: engine ray with gpus_per_worker 1 uses all of them, or a worker for "
+            "each with its CUDA_VISIBLE_DEVICES",
+            num_gpus,
+        )
