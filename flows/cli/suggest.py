@@ -37,7 +37,7 @@ def suggest(
     """Write the texts or pairs of TABLE whose labels would teach most, as labels to be filled in."""
     with errors(as_json):
         from sbert.encoder import SentenceEncoder
-        from sbert.suggest import SuggestSettings
+        from sbert.suggest.settings import SuggestSettings
         from sbert.suggest.suggest import candidate_model, check_target, load_labelled, write_suggestions
         from sbert.suggest.suggest import suggest as choose
         from sbert.table.delta import Table

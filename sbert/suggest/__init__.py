@@ -1,8 +1,8 @@
 """Active learning: which texts of a table to label next.
 
-What computes is in `sbert.suggest.suggest` and not imported here: the command line needs the choices alone, at once.
+Settings and what computes are modules of their own, not imported here: the command line needs the choices alone, at once.
 """
 
-from sbert.suggest.settings import SuggestionKind, SuggestSettings
+from sbert.suggest.kinds import SuggestionKind
 
-__all__ = ["SuggestSettings", "SuggestionKind"]
+__all__ = ["SuggestionKind"]

@@ -1,22 +1,12 @@
 """How texts are chosen for labelling."""
 
-from enum import StrEnum
-
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbert.errors import SettingsError
 from sbert.labels import LabelSettings
+from sbert.suggest.kinds import SuggestionKind
 
-__all__ = ["SuggestSettings", "SuggestionKind"]
-
-
-class SuggestionKind(StrEnum):
-    """What is to be labelled; the kinds of labels that a person can be asked for."""
-
-    CLASSES = "classes"
-    """A text, to be given a class."""
-    SCORED_PAIRS = "scored_pairs"
-    """Two texts, to be given a score."""
+__all__ = ["SuggestSettings"]
 
 
 class SuggestSettings(BaseModel):

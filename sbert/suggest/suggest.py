@@ -33,7 +33,8 @@ from sbert.suggest.criteria import (
     neighbor_disagreement,
     ranked,
 )
-from sbert.suggest.settings import SuggestionKind, SuggestSettings
+from sbert.suggest.kinds import SuggestionKind
+from sbert.suggest.settings import SuggestSettings
 from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
 

@@ -13,7 +13,7 @@ from sbert.retrain import LabelledSet, RetrainJob, RetrainSettings
 from sbert.retrain.judge import dev_score, judge
 from sbert.retrain.prepare import prepare
 from sbert.retrain.rows import deciding_labels, evaluation_sets, load_unchanged
-from sbert.suggest import SuggestSettings
+from sbert.suggest.settings import SuggestSettings
 from sbert.training import RECIPES, TrainingSettings
 from sbert.training.result import StopReason, TrainingResult
 from tests.sbert.training.toy import toy_rows

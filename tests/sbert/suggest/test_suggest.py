@@ -15,8 +15,9 @@ from sbert.encoder import SentenceEncoder
 from sbert.errors import ColumnError, LabelError, RegistryError, SettingsError
 from sbert.labels import LabelKind, LabelSettings, load_labels
 from sbert.registry import Registry, VersionRecord
-from sbert.suggest import SuggestionKind, SuggestSettings
+from sbert.suggest import SuggestionKind
 from sbert.suggest.criteria import density, k_center, margin_uncertainty, nearest, neighbor_disagreement, ranked
+from sbert.suggest.settings import SuggestSettings
 from sbert.suggest.suggest import candidate_model, load_labelled, suggest, write_suggestions
 from sbert.table.delta import Table
 from tests.sbert.training.toy import toy_labels, toy_rows

@@ -131,7 +131,8 @@ def test_every_objective_trains(
 
 def test_cross_entropy_leaves_a_classifier_beside_the_encoder(base: str, tmp_path: Path) -> None:
     labels = toy_labels(LabelKind.CLASSES)
-    settings = TrainingSettings(objective=Objective.CROSS_ENTROPY, epochs=25, head_learning_rate=1e-2, **FAST)
+    rates: dict[str, Any] = {"head_learning_rate": 3e-2, "early_stopping_patience": None}  # the head begins at chance
+    settings = TrainingSettings(objective=Objective.CROSS_ENTROPY, epochs=25, **rates, **FAST)
     result = train_encoder(base, labels, settings, tmp_path)
     classifier = SentenceClassifier.load(result.folder)
     truth = labels.train["label"].to_list()
