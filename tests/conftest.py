@@ -16,6 +16,10 @@ os.environ.update(
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
 )
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes side by side with as many threads as cores each wait for each other at every operation, ten times as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import fsspec
 import pytest
 
