@@ -12,8 +12,7 @@ from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import ColumnError, ModelError, SettingsError, TooFewLabelsError
 from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
 from sbert.table.delta import Table
-from sbert.training import NegativesSettings, TrainingSettings, mining, train_encoder
-from sbert.training import train as training
+from sbert.training import NegativesSettings, TrainingSettings, mining, preparing, train_encoder
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.continual import average_with, mix_rows
 from sbert.training.mining import Corpus, add_negatives, mine_negatives, open_table, read_corpus
@@ -90,13 +89,13 @@ def test_training_mines_in_the_table_that_is_named(
     pl.DataFrame({"body": TEXTS}).write_ndjson(raw)
     refresh_embeddings(str(raw), table, model=model, text_column="body", keep_columns=["body"])
     seen: list[pl.DataFrame] = []
-    real = training.make_training_data
+    real = preparing.make_training_data
 
     def spy(rows: pl.DataFrame, *arguments: Any, **options: Any) -> Any:
         seen.append(rows)
         return real(rows, *arguments, **options)
 
-    monkeypatch.setattr(training, "make_training_data", spy)
+    monkeypatch.setattr(preparing, "make_training_data", spy)
     negatives = NegativesSettings(per_anchor=2, relative_margin=0, table_uri=table, text_column="body")
     settings = TrainingSettings(max_steps=1, negatives=negatives, **FAST)
     first = train_encoder(model, pair_labels(), settings, tmp_path / "1", checkpoints_uri=str(tmp_path / "store"))
