@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.cpus import available_cpus
 from sbert.encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
-from sbert.engine.budget import CPU_TOKENS, GPU_TOKENS, TokenBudget
+from sbert.engine.budget import TokenBudget, usual_tokens
 from sbert.engine.choice import MIN_PROBE_COSINE, PROBE, Runner, least_cosine, run_all
 from sbert.engine.compiled import load_kernels
 from sbert.engine.dtype import DTYPE_VARIABLE, why_dtype
@@ -111,7 +111,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         for dtype in sorted(others - {chosen.compute_dtype})
     ]
     workers = num_workers(chosen.device)
-    token_budget = CPU_TOKENS if chosen.device.type == "cpu" else GPU_TOKENS
+    token_budget = usual_tokens(chosen.device)
     probe = chosen.tokenize(PROBE)
     tokens = chosen.tokenize(PROBE * math.ceil(BATCHES * workers * token_budget / int(probe.lengths.sum())))
     ways = [_Way("padded", encoder, encoder.plain_runner(), tokens) for encoder in encoders]

@@ -16,7 +16,7 @@ from sbert.engine.choice import Runner
 from sbert.engine.workers import compute_batches, num_workers
 from sbert.tokenizing import TokenizedTexts
 
-__all__ = ["TokenBudget"]
+__all__ = ["TokenBudget", "usual_tokens"]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,13 @@ CPU_TOKENS = 2_048
 SMALLEST_TOKENS = 256
 """Tokens of a batch when there are too few for all cores."""
 GPU_TOKENS = 131_072
+"""Tokens of a batch on an accelerator: enough to fill it, and to hide what starting a batch costs."""
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
+
+
+def usual_tokens(device: torch.device) -> int:
+    """Give how many tokens a batch has on a device when there are enough texts, and memory."""
+    return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
 
 
 class TokenBudget:
@@ -52,7 +58,7 @@ class TokenBudget:
             MemoryError: when a single sequence does not fit.
         """
         workers = num_workers(device) if runner.side_by_side else 1
-        budget = token_budget or self._lowered or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS)
+        budget = token_budget or self._lowered or usual_tokens(device)
         vectors_SD = np.empty((len(tokens.lengths), dim), dtype=np.float32)
         computed_S = np.zeros(len(vectors_SD), dtype=np.bool_)
         while not computed_S.all():
