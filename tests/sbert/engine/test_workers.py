@@ -98,3 +98,26 @@ def test_what_did_not_fit_gives_its_memory_back(num_texts: int, monkeypatch: pyt
 )
 def test_which_errors_are_of_memory(message: str, *, expected: bool) -> None:
     assert budget._is_out_of_memory(RuntimeError(message)) is expected
+
+
+@pytest.mark.parametrize("num_workers", [1, 4])
+def test_a_small_job_is_divided_among_workers_only(num_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = tiny_encoder("modernbert")
+    monkeypatch.setattr(budget, "num_workers", lambda device: num_workers)
+    runner = encoder.chosen_runner.runner
+    monkeypatch.setattr(type(runner), "side_by_side", True)
+    sizes: list[int] = []
+    run = runner.run
+
+    def count(tokens: TokenizedTexts, batch: Any) -> torch.Tensor:
+        sizes.append(len(batch.sequences))
+        return run(tokens, batch)
+
+    monkeypatch.setattr(runner, "run", count)
+    tokens = encoder.tokenize(["red " * (1 + number % 60) for number in range(128)])
+    encoder.encode_tokens(tokens, token_budget=budget.GPU_TOKENS)
+    assert sum(sizes) == 128
+    if num_workers == 1:
+        assert len(sizes) <= 3  # a 32nd of the budget may be padded as it comes: 4,096 tokens
+    else:
+        assert len(sizes) >= num_workers
