@@ -11,7 +11,7 @@ import transformers
 from sbert.errors import SettingsError
 from sbert.training.settings import TrainingSettings
 
-__all__ = ["computes_bf16", "trainer_arguments"]
+__all__ = ["trainer_arguments"]
 
 NEVER = 10**9
 """Steps between evaluations and saves that Trainer would make of its own; `RunCallback` says when."""
@@ -59,13 +59,6 @@ def trainer_arguments(settings: TrainingSettings, place: Path, *, has_dev: bool)
     if arguments.n_gpu > 1:  # Trainer would scatter the parts of a batch over all of them, as if they were rows
         arguments._n_gpu = 1
     return arguments
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """Tell whether the device has units for bfloat16: anything else emulates it, slowly."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 
 def _check_trackers(settings: TrainingSettings) -> None:

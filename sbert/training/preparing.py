@@ -9,9 +9,10 @@ import transformers
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.errors import SettingsError
+from sbert.hardware import has_fast_bfloat16
 from sbert.labels import LabelSet
 from sbert.training.adapters import adapt
-from sbert.training.arguments import computes_bf16, trainer_arguments
+from sbert.training.arguments import trainer_arguments
 from sbert.training.batches import BatchPlan
 from sbert.training.checkpoints import run_fingerprint
 from sbert.training.classifier import head_accuracy
@@ -109,7 +110,7 @@ def prepare_run(
     module = TrainingModule(
         encoder,
         loss,
-        bf16=computes_bf16(arguments.device) if settings.bf16 is None else settings.bf16,
+        bf16=has_fast_bfloat16(arguments.device) if settings.bf16 is None else settings.bf16,
         cache_gradients=settings.mini_batch_size is not None,
         distill_weight=settings.continual.distill_weight,
         num_prompt_tokens=data.tokens.num_prompt_tokens,

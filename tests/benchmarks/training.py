@@ -114,7 +114,6 @@ def speed(arguments: argparse.Namespace) -> None:
     recipe = RECIPES["scored_pairs"].model_dump()
     variants: dict[str, dict[str, Any]] = {
         "recipe scored_pairs": {},
-        "recipe, embeddings frozen, no dropout": {"dropout": 0.0, "freeze": "embeddings"},
         "recipe, float32": {"bf16": False},
     }
     original = EncoderTrainer.__init__

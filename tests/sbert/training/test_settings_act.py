@@ -18,6 +18,7 @@ from sbert.training import (
     TrackerKind,
     TrainingResult,
     TrainingSettings,
+    preparing,
     train_encoder,
 )
 from sbert.training import train as training
@@ -217,3 +218,27 @@ def test_one_process_uses_one_accelerator(
     monkeypatch.setattr(transformers.TrainingArguments, "__post_init__", sees_two)
     monkeypatch.setattr(torch.nn, "DataParallel", Refused)
     assert train_encoder(base, pairs, TrainingSettings(max_steps=1, **FAST), tmp_path).num_steps == 1
+
+
+@pytest.mark.parametrize(
+    ("has_units", "asked", "expected"),
+    [(True, None, True), (False, None, False), (True, False, False), (False, True, True)],
+)
+def test_the_transformer_computes_in_bfloat16_where_the_device_has_units_for_it_or_settings_say_so(
+    has_units: bool,
+    asked: bool | None,
+    expected: bool,
+    base: str,
+    pairs: LabelSet,
+    trainers: list[EncoderTrainer],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(preparing, "has_fast_bfloat16", lambda device: has_units)
+    train_encoder(base, pairs, TrainingSettings(**{**PLAIN, "max_steps": 1, "bf16": asked}), tmp_path)
+    [trainer] = trainers
+    module, seen = trainer._module, []
+    layer = next(each for each in module.encoder.modules() if isinstance(each, torch.nn.Linear))
+    layer.register_forward_hook(lambda *given: seen.append(given[2].dtype))
+    module([torch.tensor([[101, 7, 102]])], [None], torch.tensor([0, 0]), 2, torch.tensor([0.5]))
+    assert seen == [torch.bfloat16 if expected else torch.float32]
