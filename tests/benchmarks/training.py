@@ -191,8 +191,8 @@ def banking(arguments: argparse.Namespace) -> None:
     With --on-rest the rows of the train file that were not drawn are scored in place of the test file: settings are chosen there.
     """
     same = 1.0 if arguments.keep_near_twins else LabelSettings().near_duplicate_similarity
-    chosen_labels = LabelSettings(max_leakage=1, dev_share=0.0, near_duplicate_similarity=same)
-    labels = load_labels(f"{arguments.data}/*.csv", chosen_labels)
+    label_settings = LabelSettings(max_leakage=1, dev_share=0.0, near_duplicate_similarity=same)
+    labels = load_labels(f"{arguments.data}/*.csv", label_settings)
     recipe = "few_per_class" if arguments.per_class else "classes"
     scores = []
     for seed in arguments.seeds:
