@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,15 +16,16 @@ from torch import nn
 
 from sbert.encoder import ComputeDtype, SentenceEncoder
 from sbert.engine import compiled
-from sbert.engine.compiled import NATIVE_VARIABLE, load_kernels
+from sbert.engine.compiled import NATIVE_VARIABLE, Kernels, load_kernels
 from sbert.engine.native import NativeRunner, lay_out, why_not_native
 from sbert.engine.packing import lay_end_to_end
 from sbert.engine.weights import read_weights
-from sbert.hardware import has_amx
+from sbert.hardware import cpu_features, has_amx
 from sbert.pooling import Pooling, PoolingMode
 from tests.tiny_models import tiny_encoder, tiny_tokenizer
 
 VOCABULARY, PLACES = 200, 512
+EMULATION = Path(__file__).with_name("emulated_tiles.h")
 LENGTHS = {
     "one token": [1],
     "longest": [512],
@@ -36,16 +38,39 @@ SIZES = [(32, 1, 64, 2), (128, 4, 544, 2), (384, 12, 1536, 1), (128, 2, 256, 2),
 
 
 @pytest.fixture(scope="module")
-def library() -> ctypes.CDLL:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ctypes.CDLL]:
+    """The kernels; on a processor without AMX but with AVX512-BF16 they are compiled with emulated tile instructions."""
     kernels = load_kernels()
-    if kernels.library is None:
-        if has_amx() and knows_amx() and os.environ.get(NATIVE_VARIABLE) != "0":
-            pytest.fail(f"this machine has AMX and a compiler for it, but no kernels: {kernels.reason}")
+    if kernels.library is not None:
+        yield kernels.library
+        return
+    if os.environ.get(NATIVE_VARIABLE) == "0":
+        pytest.skip(f"the kernels are {kernels.reason}: unset it to test them")
+    if has_amx() and knows_amx():
+        pytest.fail(f"this machine has AMX and a compiler for it, but no kernels: {kernels.reason}")
+    compiler = compiled._find_compiler()
+    if not cpu_features()["avx512_bf16"] or compiler is None or not knows_amx():
         pytest.skip(
-            f"no AMX kernels to run: {kernels.reason}. Run on an x86-64 processor with AMX (Xeon from Sapphire Rapids on) and with "
-            "a C++ compiler; here the same encoders take the packed path, which other tests cover"
+            f"no kernels to run: {kernels.reason}. Run on an x86-64 processor with AVX512-BF16 (Xeon from Sapphire Rapids, EPYC from "
+            "the fourth generation on) and with GCC 11, Clang 12 or later; here the same encoders take the packed path, which other "
+            "tests cover"
         )
-    return kernels.library
+    emulated = emulated_kernels(compiler, tmp_path_factory.mktemp("emulated") / "kernels.so")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "has_amx", lambda: True)
+        patch.setattr(compiled, "_load", lambda: Kernels(emulated, "emulated"))
+        yield emulated
+
+
+def emulated_kernels(compiler: list[str], file: Path) -> ctypes.CDLL:
+    sources = compiled.read_sources()
+    include = "#include <immintrin.h>\n"
+    assert include in sources["registers.h"]
+    sources["registers.h"] = sources["registers.h"].replace(include, f'{include}#include "{EMULATION.name}"\n')
+    compiled._compile({**sources, EMULATION.name: EMULATION.read_text()}, compiler, file)
+    library = ctypes.CDLL(str(file))
+    library.sbert_encode.restype = ctypes.c_int32
+    return library
 
 
 def knows_amx() -> bool:
