@@ -13,9 +13,9 @@ from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.parameters import AllowDrop, Concurrency, DryRun, EngineChoice, RawUri, TableUri, form
 from flows.running import run_job
+from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.job import RefreshJob, RefreshSettings
-from sbert.refresh.report import RefreshReport
-from sbert.refresh.selection import Selection
+from sbert.refresh.refresh_report import RefreshReport
 
 __all__ = ["backfill_embeddings"]
 

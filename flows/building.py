@@ -23,8 +23,8 @@ from rich.progress import (
 
 from flows.engines import Engine
 from sbert.refresh.build import BuildContext, BuildResult, builder_for
-from sbert.refresh.groups import group_splits
 from sbert.refresh.plan import PlannedSplit
+from sbert.refresh.scheduling import group_splits
 from tasks.embed import Assignment, embed_splits
 from tasks.report import open_progress, show_progress
 

@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from sbert.secrets import redact
+from sbert.storage.redaction import redact
 from tasks.markdown import escaped
 
 __all__ = ["HOOKS", "leave_trace"]

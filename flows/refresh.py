@@ -12,7 +12,7 @@ from flows.hooks import HOOKS
 from flows.parameters import AllowDrop, Concurrency, DryRun, EngineChoice, Model, RawUri, TableUri, form
 from flows.running import run_job
 from sbert.refresh.job import RefreshJob, RefreshSettings
-from sbert.refresh.report import RefreshReport
+from sbert.refresh.refresh_report import RefreshReport
 
 __all__ = ["refresh_embeddings"]
 

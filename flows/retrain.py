@@ -14,8 +14,9 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.hooks import HOOKS
-from sbert.retrain import RetrainJob, RetrainReport, RetrainSettings
-from sbert.training import TrainingResult
+from sbert.retrain.retrain_report import RetrainReport
+from sbert.retrain.settings import RetrainJob, RetrainSettings
+from sbert.training.result import TrainingResult
 from tasks.announce import announce_decision, report_retrain
 from tasks.report import run_url
 from tasks.retrain import (

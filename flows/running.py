@@ -15,19 +15,19 @@ from prefect.runtime import flow_run
 
 from flows.building import build_splits
 from flows.engines import Engine, EngineSettings
-from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
 from sbert.refresh.build import build_context
+from sbert.refresh.deletion_limit import check_losses
 from sbert.refresh.estimate import estimate_plan
-from sbert.refresh.guard import check_losses
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import Plan, is_stale
 from sbert.refresh.publish import duplicate_ids_across_splits
-from sbert.refresh.report import RefreshReport
-from sbert.refresh.settle import Changes
+from sbert.refresh.refresh_report import RefreshReport
+from sbert.refresh.table_diff import Changes
+from sbert.rows.counts import RowCounts
 from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
-from sbert.table.recall import reduction_of_run
+from sbert.table.quantization_recall import reduction_of_run
 from tasks.plan import plan_refresh
 from tasks.publish import Opaque, publish_table, settle_splits
 from tasks.report import announce_plan, record_metrics, report_refresh, run_url

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flows.hooks import HOOKS
 from flows.parameters import TableUri, form
 from sbert.errors import VerificationError
-from sbert.table.compact import Compaction
+from sbert.table.compaction import Compaction
 from sbert.table.shards import ShardSettings
 from sbert.table.vacuum import Vacuum
 from sbert.table.verify import Verification

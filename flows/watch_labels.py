@@ -11,7 +11,7 @@ from prefect.states import Completed
 
 from flows.hooks import HOOKS
 from flows.parameters import NO_CREDENTIALS, form
-from sbert.watching import LabelNews, find_news, record_handed_over
+from sbert.labels.watch import LabelNews, find_news, record_handed_over
 from tasks.events import hand_over_event
 
 __all__ = ["LABELS_ARRIVED", "watch_labels"]

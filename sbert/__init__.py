@@ -3,39 +3,53 @@
 >>> from sbert import SentenceEncoder
 >>> SentenceEncoder.from_pretrained().encode(["How do I reset my password?"]).shape
 (1, 384)
+
+The packages, from the ground up; each imports only from those before it:
+storage, runtime, rows, source, vectors, registry, encoder, table, index, refresh, labels, evaluation, training, retrain,
+suggest, sync.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sbert.encoder import ComputeDtype, SentenceEncoder
+    from sbert.encoder.engine.dtype import ComputeDtype
+    from sbert.encoder.sentence_encoder import SentenceEncoder
+    from sbert.index.exact_search import search_table
+    from sbert.labels.load import load_labels
+    from sbert.labels.settings import LabelSettings
     from sbert.refresh.job import EncodingSettings, RefreshJob, RefreshSettings, TruncationPolicy
     from sbert.refresh.plan import make_plan
     from sbert.table.delta import Table
-    from sbert.table.search import search_table
+    from sbert.training.train import train_encoder
 
 __all__ = [
     "ComputeDtype",
     "EncodingSettings",
+    "LabelSettings",
     "RefreshJob",
     "RefreshSettings",
     "SentenceEncoder",
     "Table",
     "TruncationPolicy",
+    "load_labels",
     "make_plan",
     "search_table",
+    "train_encoder",
 ]
 
 _HOMES = {
-    "ComputeDtype": "encoder",
+    "ComputeDtype": "encoder.engine.dtype",
     "EncodingSettings": "refresh.job",
+    "LabelSettings": "labels.settings",
     "RefreshJob": "refresh.job",
     "RefreshSettings": "refresh.job",
-    "SentenceEncoder": "encoder",
+    "SentenceEncoder": "encoder.sentence_encoder",
     "Table": "table.delta",
     "TruncationPolicy": "refresh.job",
+    "load_labels": "labels.load",
     "make_plan": "refresh.plan",
-    "search_table": "table.search",
+    "search_table": "index.exact_search",
+    "train_encoder": "training.train",
 }
 
 

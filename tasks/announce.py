@@ -6,8 +6,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from sbert.retrain.plots import curves_picture, gains_picture
-from sbert.retrain.report import RetrainReport
-from sbert.training import TrainingResult
+from sbert.retrain.retrain_report import RetrainReport
+from sbert.training.result import TrainingResult
 from tasks.markdown import escaped, markdown_table
 
 __all__ = ["MODEL_PROMOTED", "MODEL_REJECTED", "announce_decision", "report_retrain"]

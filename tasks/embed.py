@@ -8,7 +8,7 @@ from prefect import task
 from prefect.runtime import task_run
 
 from sbert.refresh.build import BuildContext, BuildResult, builder_for
-from sbert.refresh.groups import SplitGroup
+from sbert.refresh.scheduling import SplitGroup
 from tasks.retries import MAX_RETRIES, RETRIED
 
 __all__ = ["Assignment", "embed_splits"]

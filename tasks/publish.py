@@ -8,12 +8,12 @@ from typing import Any, Generic, TypeVar
 
 from prefect import task
 
-from sbert.counts import RowCounts
 from sbert.refresh.build import BuildResult
 from sbert.refresh.job import RefreshSettings
 from sbert.refresh.plan import Plan
 from sbert.refresh.publish import publish
-from sbert.refresh.settle import Changes, settle
+from sbert.refresh.table_diff import Changes, settle
+from sbert.rows.counts import RowCounts
 from tasks.retries import RETRIED
 
 __all__ = ["Opaque", "publish_table", "settle_splits"]

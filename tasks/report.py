@@ -10,10 +10,10 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
-from sbert.refresh.metrics import record_run
 from sbert.refresh.plan import Plan
-from sbert.refresh.report import RefreshReport
-from sbert.storage import base_name
+from sbert.refresh.refresh_report import RefreshReport
+from sbert.refresh.run_metrics import record_run
+from sbert.storage.files import base_name
 from tasks.markdown import escaped, markdown_table
 from tasks.retries import RETRIED
 

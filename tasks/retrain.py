@@ -7,10 +7,10 @@ from prefect.cache_policies import NO_CACHE
 
 from sbert.retrain.finish import earlier_decision, finish, remember
 from sbert.retrain.judge import Judgement, judge, train
-from sbert.retrain.prepare import Prepared, prepare
-from sbert.retrain.report import RetrainReport
+from sbert.retrain.retrain_inputs import Prepared, prepare
+from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainJob
-from sbert.training import TrainingProgress, TrainingResult
+from sbert.training.result import TrainingProgress, TrainingResult
 from tasks.report import open_progress, show_progress
 from tasks.retries import RETRIED
 

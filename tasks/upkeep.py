@@ -4,7 +4,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from sbert.table.compact import Compaction, compact_table
+from sbert.table.compaction import Compaction, compact_table
 from sbert.table.shards import ShardSettings
 from sbert.table.vacuum import Vacuum, vacuum_table
 from sbert.table.verify import Verification, verify_table

@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from sbert.counts import RowCounts
 from sbert.errors import CommitConflictError
 from sbert.refresh.build import BuildResult, SplitBuilder, build_context, builder_for, close_builder
-from sbert.refresh.guard import check_losses
+from sbert.refresh.deletion_limit import check_losses
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import Plan, PlannedSplit, make_plan
 from sbert.refresh.publish import duplicate_ids_across_splits, publish
-from sbert.refresh.settle import Changes, settle
-from sbert.storage import is_transient
+from sbert.refresh.table_diff import Changes, settle
+from sbert.rows.counts import RowCounts
+from sbert.storage.files import is_transient
 
 Result = TypeVar("Result")
 

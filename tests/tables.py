@@ -9,14 +9,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sbert.counts import RowCounts
-from sbert.loading import load_encoder
+from sbert.encoder.process_cache import load_encoder
 from sbert.refresh.build import SplitBuilder, build_context
-from sbert.refresh.guard import check_losses
+from sbert.refresh.deletion_limit import check_losses
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import Plan, make_plan
 from sbert.refresh.publish import publish
-from sbert.refresh.settle import Changes, settle
+from sbert.refresh.table_diff import Changes, settle
+from sbert.rows.counts import RowCounts
 from sbert.table.delta import Table
 from tests.tiny_models import WORDS
 

@@ -21,7 +21,7 @@ from flows.hooks import failure_markdown
 from flows.refresh import refresh_embeddings
 from sbert.errors import SettingsError
 from sbert.refresh.job import RefreshSettings
-from sbert.storage import normalize_uri
+from sbert.storage.files import normalize_uri
 from sbert.table.delta import Table
 from tests.services import S3Server
 from tests.tables import texts

@@ -7,9 +7,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from sbert.encoder import SentenceEncoder
-from sbert.modules import Normalize
-from sbert.pooling import Pooling, PoolingMode
+from sbert.encoder.modules import Normalize
+from sbert.encoder.pooling import Pooling, PoolingMode
+from sbert.encoder.sentence_encoder import SentenceEncoder
 
 WORDS = (
     "how do i reset my password forgot login account the cat sat on mat a train to hamburg is late photosynthesis turns "

@@ -20,7 +20,7 @@ COPY flows flows
 RUN /opt/sbert/bin/pip install -c constraints.txt '.[dask,ray]'
 # The kernels are compiled here, so that the image needs no compiler; on other processors than x86 there are none.
 RUN apt-get update && apt-get install -y --no-install-recommends g++
-RUN mkdir -p /cache/sbert-prefect && XDG_CACHE_HOME=/cache /opt/sbert/bin/python -m sbert.engine.compiled
+RUN mkdir -p /cache/sbert-prefect && XDG_CACHE_HOME=/cache /opt/sbert/bin/python -m sbert.encoder.engine.compiled
 
 FROM python:3.11-slim-bookworm
 

@@ -11,7 +11,7 @@ from sbert.errors import IncompleteError, MassDeletionError
 
 if TYPE_CHECKING:
     from sbert.refresh.job import RefreshSettings
-    from sbert.refresh.report import RefreshReport
+    from sbert.refresh.refresh_report import RefreshReport
 
 __all__ = [
     "AllowDrop",

@@ -16,7 +16,7 @@ def changes(
     as_json: Json = False,
 ) -> None:
     """Write what a vector index must upsert and delete to follow TABLE; without --output only count."""
-    from sbert.table.changes import write_changes
+    from sbert.sync.change_feed import write_changes
 
     with errors(as_json):
         summary = write_changes(table_uri, from_version, to_version, output)

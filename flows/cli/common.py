@@ -22,7 +22,7 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 from sbert.errors import SbertError  # noqa: E402
-from sbert.memory import share_heaps  # noqa: E402
+from sbert.runtime.memory import share_heaps  # noqa: E402
 
 share_heaps()  # before libraries start threads: each would keep a heap of its own
 
@@ -55,7 +55,7 @@ app = typer.Typer(
 
 def _location(uri: str) -> str:
     """Refuse credentials before a run is made: Prefect stores what a flow is called with."""
-    from sbert.storage import check_no_credentials
+    from sbert.storage.files import check_no_credentials
 
     try:
         check_no_credentials(uri)
@@ -136,7 +136,7 @@ def read_settings(text: str | None, kind: type[Settings]) -> Settings:
     """Read settings given as a JSON object or @file.json; all defaults when none are given."""
     from pathlib import Path
 
-    from sbert import wrong_settings
+    from sbert import settings as wrong_settings
     from sbert.errors import SettingsError
 
     if text is None:

@@ -16,8 +16,8 @@ def doctor(
 ) -> None:
     """Print how an encoder will compute on this machine, why, and how fast each way is."""
     with errors(as_json):
-        from sbert.doctor import diagnose
-        from sbert.encoder import DEFAULT_MODEL
+        from sbert.encoder.doctor import diagnose
+        from sbert.encoder.sentence_encoder import DEFAULT_MODEL
 
         found = diagnose(model or DEFAULT_MODEL, seconds=seconds)
         print_result({**found.model_dump(mode="json"), "advice": found.advice}, as_json, _show_doctor)

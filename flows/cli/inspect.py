@@ -14,7 +14,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
     """Print the versions, encoder, rows, shards and last run's counts of TABLE."""
     from sbert.table.delta import Table, recorded_in
     from sbert.table.lease import active_leases
-    from sbert.table.recall import newest_reduction
+    from sbert.table.quantization_recall import newest_reduction
 
     with errors(as_json):
         table = Table.open(table_uri)

@@ -7,7 +7,7 @@ from rich.table import Table as TextTable
 
 from flows.cli.common import Json, ModelsUri, app, cell, errors, out, print_result
 from sbert.errors import SettingsError
-from sbert.registry import Registry, VersionRecord
+from sbert.registry.store import Registry, VersionRecord
 
 
 @app.command()

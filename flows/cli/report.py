@@ -18,8 +18,8 @@ def report(
 ) -> None:
     """Write the trend of TABLE over its runs: volume, rates, rejects, token lengths, drift, cost."""
     with errors(as_json):
-        from sbert.refresh.trends import trend_report
-        from sbert.storage import normalize_uri, write_bytes
+        from sbert.refresh.history_page import trend_report
+        from sbert.storage.files import normalize_uri, write_bytes
 
         page = trend_report(table_uri, price_per_hour=price_per_hour)
         target = normalize_uri(output)

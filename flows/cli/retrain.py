@@ -32,7 +32,7 @@ def retrain(
     with errors(as_json):
         wait_for_server = begin_server()
         from flows.retrain import retrain_encoder
-        from sbert.retrain import RetrainSettings
+        from sbert.retrain.settings import RetrainSettings
 
         parsed = read_settings(settings, RetrainSettings)
         wait_for_server()

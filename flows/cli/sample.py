@@ -13,7 +13,7 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Write the sample corpus: the documentation of Python's own standard library."""
-    from sbert.sample import write_sample
+    from sbert.source.sample import write_sample
 
     with errors(as_json):
         num_documents = write_sample(raw_uri)

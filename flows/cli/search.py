@@ -22,8 +22,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Print the rows of TABLE nearest to a query."""
+    from sbert.index.exact_search import search_table
     from sbert.table.delta import Table
-    from sbert.table.search import search_table
 
     with errors(as_json):
         hits = search_table(Table.open(table_uri), query, k)

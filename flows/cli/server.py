@@ -30,7 +30,7 @@ def begin_server() -> Callable[[], None]:
     starting.start()
 
     def wait() -> None:
-        from sbert.transformer import import_libraries
+        from sbert.encoder.transformer import import_libraries
 
         import_libraries()
         starting.join()

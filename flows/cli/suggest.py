@@ -6,7 +6,7 @@ import typer
 from rich.table import Table as TextTable
 
 from flows.cli.common import Json, TableUri, app, cell, errors, out, print_result, read_settings
-from sbert.suggest import SuggestionKind
+from sbert.suggest.suggestion_kinds import SuggestionKind
 
 
 @app.command()
@@ -36,12 +36,12 @@ def suggest(
 ) -> None:
     """Write the texts or pairs of TABLE whose labels would teach most, as labels to be filled in."""
     with errors(as_json):
-        from sbert.encoder import SentenceEncoder
+        from sbert.encoder.sentence_encoder import SentenceEncoder
+        from sbert.index.exact_search import load_table_encoder
         from sbert.suggest.settings import SuggestSettings
         from sbert.suggest.suggest import candidate_model, check_target, load_labelled, write_suggestions
         from sbert.suggest.suggest import suggest as choose
         from sbert.table.delta import Table
-        from sbert.table.search import load_table_encoder
 
         check_target(labels_out)
         chosen = read_settings(settings, SuggestSettings).model_copy(update={"kind": kind})

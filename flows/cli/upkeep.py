@@ -33,7 +33,7 @@ def compact(
     as_json: Json = False,
 ) -> None:
     """Merge small shards of TABLE into larger ones; nothing is encoded, rows stay what they are."""
-    from sbert.table.compact import compact_table
+    from sbert.table.compaction import compact_table
     from sbert.table.shards import ShardSettings
 
     with errors(as_json):

@@ -11,16 +11,16 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.evaluation.bias import Association, measure_bias
+from sbert.evaluation.frozen_sets import EvaluationSet
 from sbert.evaluation.geometry import Geometry, Vectors, measure_geometry
-from sbert.evaluation.kinds import PRIMARY_METRICS, check_metric, measure, measure_one
+from sbert.evaluation.label_metrics import PRIMARY_METRICS, check_metric, measure, measure_one
 from sbert.evaluation.metric import Metric, interval
 from sbert.evaluation.perturb import perturb
-from sbert.evaluation.sets import EvaluationSet
 from sbert.evaluation.settings import EvaluationSettings
-from sbert.labels import TEXT_COLUMNS, LabelKind
-from sbert.quality import PROBE_TEXTS
+from sbert.labels.label_kinds import TEXT_COLUMNS, LabelKind
+from sbert.vectors.quality import PROBE_TEXTS
 
 __all__ = ["EncoderEvaluation", "Evaluated", "MetricValue", "SetEvaluation", "Speed", "evaluate", "primary_metric"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.quality import mean_cosine_of_random_pairs
+from sbert.vectors.quality import mean_cosine_of_random_pairs
 
 __all__ = ["Geometry", "alignment", "effective_rank", "measure_geometry", "uniformity"]
 

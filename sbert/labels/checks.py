@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 
 from sbert.errors import LabelError, TooFewLabelsError
-from sbert.labels.kinds import COLUMNS, KEY_COLUMNS, NLI_LABELS, TEXT_COLUMNS, LabelKind
+from sbert.labels.label_kinds import COLUMNS, KEY_COLUMNS, NLI_LABELS, TEXT_COLUMNS, LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.settings import LabelSettings
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import polars as pl
 
-from sbert.labels.kinds import COLUMNS, TEXT_COLUMNS, LabelKind
+from sbert.labels.label_kinds import COLUMNS, TEXT_COLUMNS, LabelKind
 
 __all__ = ["LabelObject", "LabelSet", "LeakageReport", "SplitName"]
 

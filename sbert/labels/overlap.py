@@ -6,7 +6,7 @@ elsewhere are only looked at here: nothing is taken out of them, so that they st
 
 import polars as pl
 
-from sbert.labels.kinds import KEY_COLUMNS, LabelKind
+from sbert.labels.label_kinds import KEY_COLUMNS, LabelKind
 from sbert.labels.label_set import LeakageReport
 from sbert.labels.near_duplicates import normalize_texts, text_clusters
 

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbert.errors import SettingsError
-from sbert.labels.kinds import LabelKind
+from sbert.labels.label_kinds import LabelKind
 
 __all__ = ["LabelSettings"]
 

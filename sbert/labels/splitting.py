@@ -8,12 +8,12 @@ train) is left out, not moved. A hash cuts every class, and every range of score
 import numpy as np
 import polars as pl
 
-from sbert.cleaning import hash_texts
 from sbert.errors import LeakageError
-from sbert.labels.kinds import KEY_COLUMNS, LabelKind
+from sbert.labels.label_kinds import KEY_COLUMNS, LabelKind
 from sbert.labels.label_set import LeakageReport
 from sbert.labels.near_duplicates import normalize_texts, text_clusters
 from sbert.labels.settings import LabelSettings
+from sbert.rows.cleaning import hash_texts
 
 __all__ = ["assign_splits", "leave_out_twins"]
 

@@ -12,22 +12,22 @@ import polars as pl
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.counts import RowCounts
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.process_cache import EncoderSpec, load_encoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import BrokenObjectError, StorageError
-from sbert.loading import EncoderSpec, load_encoder
-from sbert.memory import FreedMemory, share_heaps
-from sbert.precision import Calibration
-from sbert.refresh.groups import SplitGroup
 from sbert.refresh.job import RefreshSettings
 from sbert.refresh.plan import Plan, PlannedSplit, without_objects
+from sbert.refresh.scheduling import SplitGroup
 from sbert.refresh.stream import SplitStream
-from sbert.storage import join
+from sbert.rows.counts import RowCounts
+from sbert.runtime.memory import FreedMemory, share_heaps
+from sbert.storage.files import join
 from sbert.table.delta import EncoderInfo, Table
-from sbert.table.known import KnownVectors
-from sbert.table.recall import FirstLook, VectorSample, rows_to_sample, write_sample
-from sbert.table.records import RecordedSpan, SplitRecord, find_record, kept_types, rejects_name, write_record
+from sbert.table.quantization_recall import FirstLook, VectorSample, rows_to_sample, write_sample
 from sbert.table.shards import ShardRecord
+from sbert.table.split_records import RecordedSpan, SplitRecord, find_record, kept_types, rejects_name, write_record
+from sbert.table.vector_cache import KnownVectors
+from sbert.vectors.precision import Calibration
 
 __all__ = [
     "BuildContext",

@@ -5,15 +5,15 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sbert.cleaning import CleaningSettings
-from sbert.encoder import ComputeDtype
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.errors import SettingsError
-from sbert.precision import MIN_RECALL, Precision
-from sbert.quality import COLLAPSE_COSINE
-from sbert.refresh.selection import Selection
-from sbert.source import ReadSettings, SourceSettings, SplitSettings
+from sbert.refresh.backfill_selection import Selection
+from sbert.rows.cleaning import CleaningSettings
+from sbert.source.settings import ReadSettings, SourceSettings, SplitSettings
 from sbert.table.shards import RESERVED_COLUMNS, ShardSettings
-from sbert.windowing import WindowSettings
+from sbert.vectors.precision import MIN_RECALL, Precision
+from sbert.vectors.quality import COLLAPSE_COSINE
 
 __all__ = ["EncodingSettings", "GuardSettings", "RefreshJob", "RefreshSettings", "TruncationPolicy"]
 

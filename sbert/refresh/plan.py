@@ -13,15 +13,11 @@ import polars as pl
 from fsspec.utils import glob_translate
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
+from sbert.encoder.process_cache import EncoderSpec, load_encoder
+from sbert.encoder.sentence_encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
 from sbert.errors import EncoderMismatchError, SettingsError
-from sbert.loading import EncoderSpec, load_encoder
-from sbert.memory import share_heaps
-from sbert.precision import MIN_RECALL, Precision
-from sbert.refresh.choice import choose
-from sbert.refresh.guard import Losses, foresee_losses
-from sbert.refresh.job import EncodingSettings, RefreshJob, TruncationPolicy
-from sbert.refresh.naming import (
+from sbert.refresh.deletion_limit import Losses, foresee_losses
+from sbert.refresh.fingerprints import (
     FORMAT,
     PlannedSplit,
     hash_json,
@@ -30,12 +26,19 @@ from sbert.refresh.naming import (
     split_fingerprint,
     without_objects,
 )
-from sbert.registry import resolve_model
-from sbert.source import SourceObject, SourceSettings, infer_kept_schema, list_objects, with_first_rows
-from sbert.storage import join, normalize_uri
-from sbert.table.compacted import locate_splits
+from sbert.refresh.job import EncodingSettings, RefreshJob, TruncationPolicy
+from sbert.refresh.split_selection import choose
+from sbert.registry.pointer import resolve_model
+from sbert.runtime.memory import share_heaps
+from sbert.source.objects import SourceObject, list_objects
+from sbert.source.schema import infer_kept_schema
+from sbert.source.settings import SourceSettings
+from sbert.source.splits import with_first_rows
+from sbert.storage.files import join, normalize_uri
 from sbert.table.delta import EncoderInfo, Table, TableShard, find_table, recorded_in
-from sbert.table.records import SplitRecord, completed_splits, kept_types
+from sbert.table.shard_layout import locate_splits
+from sbert.table.split_records import SplitRecord, completed_splits, kept_types
+from sbert.vectors.precision import MIN_RECALL, Precision
 
 __all__ = [
     "Plan",

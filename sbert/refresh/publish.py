@@ -14,21 +14,21 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from sbert.counts import RowCounts
 from sbert.errors import TruncationError
-from sbert.quality import MIN_OWN_TEXTS, check_not_collapsed
-from sbert.refresh.guard import Losses, check_losses
+from sbert.refresh.deletion_limit import Losses, check_losses
+from sbert.refresh.fingerprints import identity_fingerprint
 from sbert.refresh.job import RefreshSettings, TruncationPolicy
-from sbert.refresh.naming import identity_fingerprint
 from sbert.refresh.plan import Plan
-from sbert.refresh.settle import Changes
-from sbert.storage import join, open_input
+from sbert.refresh.table_diff import Changes
+from sbert.rows.counts import RowCounts
+from sbert.storage.files import join, open_input
 from sbert.table.commit import commit
 from sbert.table.delta import Table
-from sbert.table.duplicates import KeyLedger, row_keys
-from sbert.table.recall import RECORD_KEY, measure, newest_reduction, remove_samples
-from sbert.table.records import SplitRecord, read_records
+from sbert.table.duplicate_keys import KeyLedger, row_keys
+from sbert.table.quantization_recall import RECORD_KEY, measure, newest_reduction, remove_samples
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.table.split_records import SplitRecord, read_records
+from sbert.vectors.quality import MIN_OWN_TEXTS, check_not_collapsed
 
 __all__ = ["duplicate_ids_across_splits", "publish"]
 

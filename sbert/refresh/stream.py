@@ -17,23 +17,24 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from sbert.cleaning import clean
-from sbert.counts import RowCounts
+from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.errors import BrokenObjectError, ColumnError
-from sbert.precision import Calibration, StoredVectors, norm_tolerance, reduce_vectors, restore
-from sbert.prefetch import prefetch
-from sbert.quality import check_vectors
 from sbert.refresh.job import TruncationPolicy
 from sbert.refresh.reject_writer import RejectWriter
-from sbert.rejects import REJECT_SCHEMA, RejectReason, original_of
-from sbert.source import KEPT_PREFIX, RowBlock, read_span
-from sbert.storage import join
-from sbert.table.duplicates import KeyLedger, row_keys
-from sbert.table.recall import VectorSample
-from sbert.table.records import rejects_name
+from sbert.rows.cleaning import clean
+from sbert.rows.counts import RowCounts
+from sbert.rows.rejects import REJECT_SCHEMA, RejectReason, original_of
+from sbert.runtime.prefetch import prefetch
+from sbert.source.blocks import KEPT_PREFIX, RowBlock
+from sbert.source.reading import read_span
+from sbert.storage.files import join
+from sbert.table.duplicate_keys import KeyLedger, row_keys
+from sbert.table.quantization_recall import VectorSample
 from sbert.table.shards import ShardRecord, ShardWriter, table_schema, vector_columns
+from sbert.table.split_records import rejects_name
 from sbert.table.text_index import distinct_rows, hash_matrix
-from sbert.tokenizing import TokenizedTexts
+from sbert.vectors.precision import Calibration, StoredVectors, norm_tolerance, reduce_vectors, restore
+from sbert.vectors.quality import check_vectors
 
 if TYPE_CHECKING:
     from sbert.refresh.build import SplitBuilder

@@ -15,8 +15,8 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import ModelError, PromotionConflictError, RegistryError
-from sbert.exclusive import create_bytes
-from sbert.storage import base_name, join, list_names, read_bytes
+from sbert.storage.conditional_put import create_bytes
+from sbert.storage.files import base_name, join, list_names, read_bytes
 
 __all__ = [
     "DROPPED_NAME",

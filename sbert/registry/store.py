@@ -20,7 +20,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import MissingError, RegistryError
-from sbert.exclusive import create_bytes
 from sbert.registry.pointer import (
     DROPPED_NAME,
     MODEL_FOLDER,
@@ -31,7 +30,8 @@ from sbert.registry.pointer import (
     production_log,
     read_pointer,
 )
-from sbert.storage import (
+from sbert.storage.conditional_put import create_bytes
+from sbert.storage.files import (
     delete,
     filesystem,
     join,

@@ -10,16 +10,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from sbert.errors import MissingError
-from sbert.gate import Decision
-from sbert.registry import Registry, VersionRecord
 from sbert.registry.card import model_card
-from sbert.retrain.html import report_html
+from sbert.registry.store import Registry, VersionRecord
+from sbert.retrain.gate import Decision
 from sbert.retrain.judge import Judgement
-from sbert.retrain.prepare import Prepared
-from sbert.retrain.report import RetrainReport
+from sbert.retrain.report_page import report_html
+from sbert.retrain.retrain_inputs import Prepared
+from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainJob
-from sbert.storage import filesystem, join, read_bytes, strip_protocol, write_bytes
-from sbert.training import TrainingResult
+from sbert.storage.files import filesystem, join, read_bytes, strip_protocol, write_bytes
+from sbert.training.result import TrainingResult
 
 __all__ = ["earlier_decision", "finish", "remember"]
 

@@ -6,16 +6,24 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from sbert.encoder import SentenceEncoder
-from sbert.evaluation import EncoderEvaluation, TextVectors, evaluate, primary_metric
-from sbert.evaluation.kinds import LOWER_IS_BETTER, measure_one
-from sbert.gate import Decision, decide
-from sbert.labels import LabelSet
-from sbert.retrain.prepare import Prepared
-from sbert.retrain.rows import deciding_labels, dev_set, evaluation_sets, label_settings, load_measured, load_unchanged
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.evaluation.evaluate import EncoderEvaluation, TextVectors, evaluate, primary_metric
+from sbert.evaluation.label_metrics import LOWER_IS_BETTER, measure_one
+from sbert.labels.label_set import LabelSet
+from sbert.retrain.gate import Decision, decide
+from sbert.retrain.label_rows import (
+    deciding_labels,
+    dev_set,
+    evaluation_sets,
+    label_settings,
+    load_measured,
+    load_unchanged,
+)
+from sbert.retrain.retrain_inputs import Prepared
 from sbert.retrain.settings import RetrainJob
-from sbert.storage import join
-from sbert.training import StopReason, TrainingProgress, TrainingResult, train_encoder
+from sbert.storage.files import join
+from sbert.training.result import StopReason, TrainingProgress, TrainingResult
+from sbert.training.train import train_encoder
 
 __all__ = ["Judgement", "dev_score", "judge", "train"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from sbert.gate import Comparison
-from sbert.training import HistoryPoint
+from sbert.retrain.gate import Comparison
+from sbert.training.result import HistoryPoint
 
 __all__ = ["curves_picture", "gains_picture"]
 

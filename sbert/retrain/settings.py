@@ -5,10 +5,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from sbert.errors import SettingsError
-from sbert.evaluation import HELD_OUT, EvaluationSettings
-from sbert.gate import GateSettings
-from sbert.labels import LabelSettings
-from sbert.training import RECIPES, TrainingFields, TrainingSettings, with_changes
+from sbert.evaluation.frozen_sets import HELD_OUT
+from sbert.evaluation.settings import EvaluationSettings
+from sbert.labels.settings import LabelSettings
+from sbert.retrain.gate import GateSettings
+from sbert.training.recipes import RECIPES, with_changes
+from sbert.training.settings import TrainingFields, TrainingSettings
 
 __all__ = ["LabelledSet", "RetrainJob", "RetrainSettings"]
 

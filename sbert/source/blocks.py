@@ -5,10 +5,10 @@ from typing import Any
 
 import polars as pl
 
-from sbert.rejects import REJECT_SCHEMA, RejectReason, empty_rejects, original_of
+from sbert.rows.rejects import REJECT_SCHEMA, RejectReason, empty_rejects, original_of
 from sbert.source.settings import SourceSettings
 from sbert.source.splits import Span
-from sbert.storage import base_name
+from sbert.storage.files import base_name
 
 __all__ = ["KEPT_PREFIX", "RowBlock", "convert_kept", "decode_utf8", "finish_block", "rejected_lines"]
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import polars as pl
 
 from sbert.errors import BrokenObjectError, ColumnError
-from sbert.rejects import RejectReason
+from sbert.rows.rejects import RejectReason
 from sbert.source.blocks import KEPT_PREFIX, RowBlock, convert_kept, finish_block, rejected_lines
 from sbert.source.lines import broken_data, open_stream
 from sbert.source.settings import ReadSettings, SourceSettings

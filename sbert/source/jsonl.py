@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sbert.rejects import RejectReason
+from sbert.rows.rejects import RejectReason
 from sbert.source.blocks import KEPT_PREFIX, RowBlock, convert_kept, finish_block, rejected_lines
 from sbert.source.lines import LineChunk, read_lines
 from sbert.source.settings import ReadSettings, SourceSettings

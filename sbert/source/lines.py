@@ -11,7 +11,7 @@ from sbert.errors import BrokenObjectError
 from sbert.source.objects import Compression
 from sbert.source.settings import ReadSettings
 from sbert.source.splits import Span
-from sbert.storage import open_input
+from sbert.storage.files import open_input
 
 __all__ = ["LineChunk", "broken_data", "open_stream", "read_lines"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import EmptySourceError, MissingError
-from sbert.retrying import try_again
-from sbert.storage import filesystem, normalize_uri, strip_protocol, translate_errors
+from sbert.storage.files import filesystem, normalize_uri, strip_protocol, translate_errors
+from sbert.storage.retry import try_again
 
 __all__ = ["Compression", "ObjectFormat", "SourceObject", "list_objects"]
 

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sbert.errors import ColumnError
-from sbert.rejects import RejectReason
+from sbert.rows.rejects import RejectReason
 from sbert.source.blocks import KEPT_PREFIX, RowBlock, convert_kept, decode_utf8, finish_block, rejected_lines
 from sbert.source.lines import broken_data
 from sbert.source.settings import ReadSettings, SourceSettings
 from sbert.source.splits import Span
-from sbert.storage import open_input
+from sbert.storage.files import open_input
 
 __all__ = ["read_parquet"]
 

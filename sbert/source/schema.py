@@ -12,7 +12,7 @@ from sbert.source.lines import broken_data, open_stream
 from sbert.source.objects import ObjectFormat, SourceObject
 from sbert.source.settings import SourceSettings
 from sbert.source.splits import Span
-from sbert.storage import open_input
+from sbert.storage.files import open_input
 
 __all__ = ["infer_kept_schema"]
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.errors import StorageError
 from sbert.source.objects import Compression, ObjectFormat, SourceObject
 from sbert.source.settings import SplitSettings
-from sbert.storage import base_name, open_input
+from sbert.storage.files import base_name, open_input
 
 __all__ = ["Span", "Split", "make_splits", "with_first_rows"]
 

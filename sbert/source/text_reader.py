@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from sbert.errors import BrokenObjectError
-from sbert.rejects import RejectReason, empty_rejects
+from sbert.rows.rejects import RejectReason, empty_rejects
 from sbert.source.blocks import RowBlock, decode_utf8, finish_block, rejected_lines
 from sbert.source.lines import LineChunk, broken_data, open_stream, read_lines
 from sbert.source.settings import ReadSettings, SourceSettings

@@ -3,8 +3,8 @@
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbert.errors import SettingsError
-from sbert.labels import LabelSettings
-from sbert.suggest.kinds import SuggestionKind
+from sbert.labels.settings import LabelSettings
+from sbert.suggest.suggestion_kinds import SuggestionKind
 
 __all__ = ["SuggestSettings"]
 

@@ -14,16 +14,17 @@ import numpy as np
 import polars as pl
 from sklearn.linear_model import LogisticRegression
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ColumnError, EncoderMismatchError, LabelError, SettingsError
 from sbert.evaluation.geometry import Vectors, unit
-from sbert.evaluation.kinds import best_threshold, cosines
-from sbert.exclusive import create_bytes
-from sbert.labels import LabelKind, LabelSet, list_label_objects, load_labels
-from sbert.labels.reading import read_labels
-from sbert.precision import Precision
-from sbert.registry import Registry
-from sbert.storage import normalize_uri
+from sbert.evaluation.label_metrics import best_threshold, cosines
+from sbert.labels.label_files import read_labels
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.labels.load import list_label_objects, load_labels
+from sbert.registry.store import Registry
+from sbert.storage.conditional_put import create_bytes
+from sbert.storage.files import normalize_uri
 from sbert.suggest.criteria import (
     Values,
     density,
@@ -33,10 +34,11 @@ from sbert.suggest.criteria import (
     neighbor_disagreement,
     ranked,
 )
-from sbert.suggest.kinds import SuggestionKind
 from sbert.suggest.settings import SuggestSettings
+from sbert.suggest.suggestion_kinds import SuggestionKind
 from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.vectors.precision import Precision
 
 __all__ = ["Suggestions", "candidate_model", "check_target", "load_labelled", "suggest", "write_suggestions"]
 

@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from sbert.errors import CommitConflictError, TableError
-from sbert.storage import delta_retry_options, delta_storage_options, normalize_uri, translate_errors
+from sbert.storage.files import delta_retry_options, delta_storage_options, normalize_uri, translate_errors
 from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
 from sbert.table.shards import ShardRecord, table_schema
 

@@ -15,12 +15,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EncoderMismatchError, MissingError, NotATableError
-from sbert.precision import MIN_RECALL, Precision
-from sbert.retrying import try_again
-from sbert.storage import delta_retry_options, delta_storage_options, join, list_names, normalize_uri
+from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri
+from sbert.storage.retry import try_again
 from sbert.table.shards import STAT_COLUMNS, ShardRecord, fingerprint_of_shard
+from sbert.vectors.precision import MIN_RECALL, Precision
 
 __all__ = ["METADATA_KEY", "EncoderInfo", "SplitRows", "Table", "TableShard", "find_table", "recorded_in"]
 

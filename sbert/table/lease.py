@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import SbertError
-from sbert.storage import delete, join, list_names, normalize_uri, read_bytes, write_bytes
+from sbert.storage.files import delete, join, list_names, normalize_uri, read_bytes, write_bytes
 
 __all__ = ["LEASES_FOLDER", "Lease", "active_leases", "hold_lease"]
 

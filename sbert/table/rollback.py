@@ -9,7 +9,7 @@ import uuid
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import NotATableError, SettingsError, TableError
-from sbert.storage import list_names
+from sbert.storage.files import list_names
 from sbert.table.commit import commit
 from sbert.table.delta import Table
 from sbert.table.lease import hold_lease

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError
-from sbert.precision import Float32, Precision, StoredVectors, restore, stored_dtype
-from sbert.storage import OutputFile, delete, join, open_output, translate_errors
+from sbert.storage.files import OutputFile, delete, join, open_output, translate_errors
+from sbert.vectors.precision import Float32, Precision, StoredVectors, restore, stored_dtype
 
 __all__ = [
     "RESERVED_COLUMNS",

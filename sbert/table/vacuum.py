@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.storage import delete, filesystem, join, read_bytes, strip_protocol, translate_errors
-from sbert.table.compacted import is_compacted, locate_splits
+from sbert.storage.files import delete, filesystem, join, read_bytes, strip_protocol, translate_errors
 from sbert.table.delta import Table, TableShard
 from sbert.table.lease import LEASES_FOLDER, active_leases
-from sbert.table.records import REJECTED_FOLDER, SPLITS_FOLDER
+from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import fingerprint_of_shard
+from sbert.table.split_records import REJECTED_FOLDER, SPLITS_FOLDER
 
 __all__ = ["Vacuum", "vacuum_table"]
 

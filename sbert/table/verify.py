@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import QualityError, StorageError, TableError
-from sbert.precision import norm_tolerance, restore
-from sbert.quality import check_vectors
-from sbert.storage import open_input
-from sbert.table.compacted import is_compacted, locate_splits
+from sbert.storage.files import open_input
 from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
-from sbert.table.duplicates import KeyLedger, row_keys
-from sbert.table.search import ROWS_PER_READ
+from sbert.table.duplicate_keys import KeyLedger, row_keys
+from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import stored_vectors, vector_names
 from sbert.table.text_index import HASH_BYTES
+from sbert.vectors.precision import norm_tolerance, restore
+from sbert.vectors.quality import check_vectors
 
 __all__ = ["Verification", "verify_table"]
 
 MAX_NAMED = 5
+ROWS_PER_READ = 65_536
 
 
 class Verification(BaseModel):

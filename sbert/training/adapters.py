@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import TrainingError
 from sbert.training.prompt_tuning import virtual_token_ids
 from sbert.training.settings import AdapterKind, AdapterSettings

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from sbert.errors import MissingError, TrainingError
-from sbert.storage import (
+from sbert.storage.files import (
     delete,
     filesystem,
     join,

@@ -18,9 +18,9 @@ import polars as pl
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.tokenization.token_ids import Texts
 from sbert.errors import ModelError, TooFewLabelsError
-from sbert.tokenizing import Texts
 from sbert.training.losses import CrossEntropyLoss
 
 __all__ = ["SentenceClassifier", "head_accuracy", "save_head"]

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sbert.batching import cut_batches, pad_batch
+from sbert.encoder.engine.batching import cut_batches, pad_batch
 from sbert.training.batches import BatchPlan
-from sbert.training.data import TrainingData
+from sbert.training.training_data import TrainingData
 
 __all__ = ["Collator", "WordDeletion"]
 

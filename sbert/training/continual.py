@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import torch
 
-from sbert.encoder import ComputeDtype, SentenceEncoder
-from sbert.labels import LabelSet
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.labels.label_set import LabelSet
 
 __all__ = ["average_with", "mix_rows"]
 

@@ -4,7 +4,7 @@ import re
 
 from torch import nn
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import TrainingError
 from sbert.training.settings import TrainingSettings
 

@@ -16,15 +16,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ColumnError, SettingsError
-from sbert.labels.kinds import LabelKind
+from sbert.labels.label_kinds import LabelKind
 from sbert.labels.near_duplicates import normalize_texts
-from sbert.precision import Precision
-from sbert.storage import open_input
+from sbert.storage.files import open_input
 from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.training.settings import NegativesSettings
+from sbert.vectors.precision import Precision
 
 __all__ = ["Corpus", "add_negatives", "mine_negatives", "open_table", "read_corpus"]
 

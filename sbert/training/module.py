@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.training.adapters import orthogonality
 from sbert.training.distributed import gather, gather_with_gradient, is_distributed
 from sbert.training.losses import DistillationLoss, MatryoshkaLoss, TsdaeLoss

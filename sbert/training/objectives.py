@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import TrainingError
 from sbert.training import losses
 from sbert.training.batches import Grouping

@@ -13,7 +13,7 @@ import tokenizers
 import torch
 from tokenizers.processors import TemplateProcessing
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import TrainingError
 
 __all__ = ["add_virtual_tokens", "virtual_token_ids"]

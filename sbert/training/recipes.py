@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sbert.errors import SettingsError
+from sbert.settings import explain
 from sbert.training.settings import (
     AdapterKind,
     AdapterSettings,
@@ -17,7 +18,6 @@ from sbert.training.settings import (
     TrainingFields,
     TrainingSettings,
 )
-from sbert.wrong_settings import explain
 
 __all__ = ["RECIPES", "with_changes"]
 

@@ -17,19 +17,20 @@ from typing import Any
 import transformers
 from transformers.trainer_utils import get_last_checkpoint
 
-from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import DivergedError
-from sbert.labels import LabelSet
-from sbert.storage import join
+from sbert.labels.label_set import LabelSet
+from sbert.storage.files import join
 from sbert.training.adapters import merge_adapter
 from sbert.training.checkpoints import CheckpointStore
 from sbert.training.classifier import save_head
 from sbert.training.continual import average_with
 from sbert.training.distributed import wait_for_all
-from sbert.training.preparing import PreparedRun, prepare_run
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import TrainingSettings
 from sbert.training.trainer import EncoderTrainer, NanLossError, RunCallback, load_trained
+from sbert.training.training_run import PreparedRun, prepare_run
 
 __all__ = ["train_encoder"]
 

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbert.encoder import DEFAULT_MODEL, SentenceEncoder
-from sbert.hardware import default_device
-from sbert.pooling import Pooling, PoolingMode
-from sbert.pretrained import locate_model
+from sbert.encoder.model_folder import locate_model
+from sbert.encoder.pooling import Pooling, PoolingMode
+from sbert.encoder.sentence_encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.runtime.hardware import default_device
 from tests.benchmarks.harness import alternate, print_table, texts_under
 
 BATCH_SIZES = (64, 256, 1_024, 4_096)

@@ -14,7 +14,7 @@ os.environ["POLARS_MAX_THREADS"] = "1"  # before Polars is imported
 
 import polars as pl
 
-from sbert.cleaning import CleaningSettings, clean
+from sbert.rows.cleaning import CleaningSettings, clean
 from tests.benchmarks.harness import alternate, print_table, texts_under
 
 

@@ -17,7 +17,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from sbert.pretrained import DEFAULT_MODEL, locate_model
+from sbert.encoder.model_folder import DEFAULT_MODEL, locate_model
 from tests.benchmarks.harness import alternate, made_up_texts, print_table
 
 PEER = """

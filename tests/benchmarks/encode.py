@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sbert.pretrained import DEFAULT_MODEL, locate_model
+from sbert.encoder.model_folder import DEFAULT_MODEL, locate_model
 from tests.benchmarks.harness import print_table, texts_under
 
 BACKEND_PACKAGES = ["sentence-transformers[openvino,onnx]", "datasets"]
@@ -87,11 +87,11 @@ class Peer:
 
 def make_cases(texts_uri: str | None) -> dict[str, list[str]]:
     """Give short (up to 16 tokens), mixed and long (256 tokens) texts; by default from the sample corpus."""
-    from sbert.encoder import SentenceEncoder
+    from sbert.encoder.sentence_encoder import SentenceEncoder
 
     with tempfile.TemporaryDirectory() as folder:
         if texts_uri is None:
-            from sbert.sample import write_sample
+            from sbert.source.sample import write_sample
 
             write_sample(folder)
             texts_uri = folder

@@ -24,8 +24,8 @@ def load(way: str, model: str, batch_size: int) -> Encode:
     """Load a way: ``ours``, ``ours-float32``, or sentence-transformers' ``st-float32``, ``st-bfloat16``, ``st-compiled``, …"""
     if way.startswith("ours"):
         from sbert import SentenceEncoder
-        from sbert.encoder import ComputeDtype
-        from sbert.hardware import use_available_cpus
+        from sbert.encoder.engine.dtype import ComputeDtype
+        from sbert.runtime.hardware import use_available_cpus
 
         use_available_cpus()
         dtype = ComputeDtype(way.removeprefix("ours-")) if "-" in way else None

@@ -28,14 +28,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import flows.cli.common  # noqa: F401  (first: it sets Prefect's environment)
 from flows.engines import EngineSettings
 from flows.refresh import refresh_embeddings
-from sbert.counts import RowCounts
 from sbert.refresh.build import BuildContext, BuildResult, SplitBuilder, build_context, builder_for, close_builder
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import PlannedSplit, make_plan
 from sbert.refresh.publish import publish
-from sbert.refresh.settle import settle
-from sbert.sample import write_sample
-from sbert.table.records import write_record
+from sbert.refresh.table_diff import settle
+from sbert.rows.counts import RowCounts
+from sbert.source.sample import write_sample
+from sbert.table.split_records import write_record
 
 EVERY_OBJECT = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}})
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 from rich.console import Console
 
-from sbert.encoder import SentenceEncoder
-from sbert.engine.budget import GPU_TOKENS
-from sbert.tokenizer_pool import TokenizerPool
+from sbert.encoder.engine.budget import GPU_TOKENS
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.tokenization.pool import TokenizerPool
 from tests.benchmarks.harness import alternate, print_table, texts_under
 
 BLOCK = 16_384

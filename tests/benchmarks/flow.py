@@ -39,8 +39,8 @@ def write_corpus(folder: Path, texts: list[str], num_objects: int) -> str:
 def refresh_rate(folder: Path, texts: list[str], model: str | None, rounds: int) -> None:
     """Compare the flow with `encode` alone."""
     from flows.refresh import refresh_embeddings
-    from sbert.encoder import DEFAULT_MODEL
-    from sbert.loading import EncoderSpec, load_encoder
+    from sbert.encoder.process_cache import EncoderSpec, load_encoder
+    from sbert.encoder.sentence_encoder import DEFAULT_MODEL
 
     raw = write_corpus(folder / "raw", texts, num_objects=8)
     encoder = load_encoder(EncoderSpec(model=model or DEFAULT_MODEL, normalize=True))

@@ -45,9 +45,9 @@ class Measured:
 
 def tiny_model(folder: Path) -> str:
     """Save an encoder that costs next to nothing and gives vectors of the usual width."""
-    from sbert.encoder import SentenceEncoder
-    from sbert.modules import Dense, Normalize
-    from sbert.pooling import Pooling, PoolingMode
+    from sbert.encoder.modules import Dense, Normalize
+    from sbert.encoder.pooling import Pooling, PoolingMode
+    from sbert.encoder.sentence_encoder import SentenceEncoder
     from tests.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
 
     tokenizer = tiny_tokenizer()
@@ -250,7 +250,7 @@ def main() -> None:
         if arguments.model == "tiny":
             model = tiny_model(folder / "model")
         elif arguments.model == "default":
-            from sbert.encoder import DEFAULT_MODEL as model
+            from sbert.encoder.sentence_encoder import DEFAULT_MODEL as model
         else:
             model = arguments.model
         texts = base_texts(arguments.corpus)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sbert.pretrained import DEFAULT_MODEL
+from sbert.encoder.model_folder import DEFAULT_MODEL
 from tests.benchmarks.harness import alternate, made_up_texts, print_table, tiny_model
 
 CHILD = "--child"

@@ -28,12 +28,18 @@ from scipy.stats import spearmanr
 from sklearn.neighbors import KNeighborsClassifier
 from transformers import TrainerCallback
 
-from sbert.encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.encoder.sentence_encoder import DEFAULT_MODEL, SentenceEncoder
 from sbert.evaluation.retrieval import RetrievalTask, pairs_as_retrieval, rank_scores
-from sbert.labels import LabelKind, LabelSet, LabelSettings, load_labels, make_label_set
-from sbert.training import RECIPES, TrainingResult, TrainingSettings, train_encoder, with_changes
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.labels.load import load_labels, make_label_set
+from sbert.labels.settings import LabelSettings
 from sbert.training.classifier import SentenceClassifier
-from sbert.training.data import with_class_names
+from sbert.training.recipes import RECIPES, with_changes
+from sbert.training.result import TrainingResult
+from sbert.training.settings import TrainingSettings
+from sbert.training.train import train_encoder
+from sbert.training.training_data import with_class_names
 
 STS_SETTINGS = LabelSettings(csv_columns=("sentence1", "sentence2", "score"), score_max=5)
 
@@ -155,7 +161,7 @@ def _theirs(rows: pl.DataFrame, steps: int, clock: Clock) -> None:
     )
     from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
-    from sbert.pretrained import locate_model
+    from sbert.encoder.model_folder import locate_model
 
     model = SentenceTransformer(str(locate_model(DEFAULT_MODEL)), device="cpu")
     with tempfile.TemporaryDirectory() as folder:

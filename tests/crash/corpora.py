@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sbert.storage import delete, filesystem, join, list_names, strip_protocol, write_bytes
+from sbert.storage.files import delete, filesystem, join, list_names, strip_protocol, write_bytes
 from sbert.table.delta import Table
-from sbert.table.records import SPLITS_FOLDER
+from sbert.table.split_records import SPLITS_FOLDER
 from tests.tiny_models import WORDS
 
 SETTINGS: dict[str, Any] = {

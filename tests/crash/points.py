@@ -17,7 +17,7 @@ from typing import Any, Literal
 import s3fs
 from deltalake import DeltaTable
 
-from sbert import storage
+from sbert.storage import files as storage
 from sbert.table import commit
 
 S3_WRITES = frozenset(

@@ -6,10 +6,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from sbert import storage
 from sbert.errors import StorageError
-from sbert.source import list_objects
-from sbert.storage import filesystem, open_input, open_output, read_bytes, strip_protocol, write_bytes
+from sbert.source.objects import list_objects
+from sbert.storage import files as storage
+from sbert.storage.files import filesystem, open_input, open_output, read_bytes, strip_protocol, write_bytes
 from sbert.table.delta import Table
 from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents

@@ -28,14 +28,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sbert.cleaning import CleaningSettings, clean_texts, hash_texts
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import SettingsError, TableError
-from sbert.table.compact import compact_table
+from sbert.rows.cleaning import CleaningSettings, clean_texts, hash_texts
+from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
-from sbert.table.records import SPLITS_FOLDER
 from sbert.table.rollback import roll_back
 from sbert.table.shards import ShardSettings
+from sbert.table.split_records import SPLITS_FOLDER
 from sbert.table.vacuum import vacuum_table
 from sbert.table.verify import verify_table
 from tests.crash import corpora

@@ -99,7 +99,7 @@ def test_a_temporary_folder_without_space(tmp_path: Path, model: str, monkeypatc
         def close(self) -> None:
             """Nothing to close."""
 
-    monkeypatch.setattr("sbert.table.duplicates.tempfile.TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr("sbert.table.duplicate_keys.tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(StorageError, match=f"{tempfile.gettempdir()}.*the disk is full"):
         refresh(str(tmp_path / "raw"), str(tmp_path / "table"), model, SETTINGS)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sbert.labels import LabelKind
+from sbert.labels.label_kinds import LabelKind
 from sbert.table.delta import Table
 from tests.deployments.stack import Stack, stack, until
 from tests.sbert.training.toy import toy_rows

@@ -7,9 +7,9 @@ import pytest
 
 from flows.refresh import refresh_embeddings
 from sbert.errors import IncompleteError
-from sbert.refresh.report import RefreshReport
+from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
-from sbert.table.records import completed_splits, read_rejects
+from sbert.table.split_records import completed_splits, read_rejects
 from tests.tables import read
 
 

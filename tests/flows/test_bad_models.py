@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.process_cache import EncoderSpec, load_encoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import (
     EncoderMismatchError,
     ModelError,
     QualityError,
     SbertError,
 )
-from sbert.loading import EncoderSpec, load_encoder
 from sbert.table.commit import commit
 from sbert.table.delta import Table
 from sbert.table.shards import ShardSettings, ShardWriter, table_schema

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from sbert.encoder import SentenceEncoder
-from sbert.engine.budget import CPU_TOKENS
+from sbert.encoder.engine.budget import CPU_TOKENS
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.table.delta import Table
 from tests.services import S3Server
 from tests.tiny_models import WORDS, save_tiny

@@ -17,7 +17,7 @@ from flows.engines import EngineSettings, _check_ray_nodes
 from flows.refresh import refresh_embeddings
 from sbert.errors import SettingsError
 from sbert.refresh.job import RefreshSettings
-from sbert.refresh.report import RefreshReport
+from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
 from tests.tables import read, rows, write
 
@@ -136,7 +136,7 @@ def test_what_an_attempt_finished_is_not_built_again(
     monkeypatch.setattr(build.SplitBuilder, "build", flaky)
     monkeypatch.setattr(embed.embed_splits, "retry_delay_seconds", [0.0] * 4)
     settings = EngineSettings(group_splits=12)
-    monkeypatch.setattr("sbert.refresh.groups.SHARES", 1)
+    monkeypatch.setattr("sbert.refresh.scheduling.SHARES", 1)
     report = refresh(raw, tmp_path / "table", model, settings, concurrency=1)
     assert (report.num_splits_built, report.num_texts_encoded) == (12, 110)
     assert sorted(built) == sorted([*(f"part-{n:02}.jsonl" for n in range(12)), "part-02.jsonl"])

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from sbert.registry import Registry, VersionRecord
 from sbert.registry.pointer import Action
+from sbert.registry.store import Registry, VersionRecord
 from tests.tiny_models import save_tiny
 
 

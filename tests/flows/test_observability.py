@@ -13,7 +13,7 @@ from flows.cli.common import parse_engine
 from flows.engines import EngineSettings
 from flows.refresh import refresh_embeddings
 from sbert.errors import MissingError
-from sbert.refresh.metrics import read_runs
+from sbert.refresh.run_metrics import read_runs
 from tests.tables import rows, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

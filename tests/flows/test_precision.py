@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from typer.testing import CliRunner
 
 from flows.cli import app
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from tests.tables import rows, texts, write
 from tests.tiny_models import HIDDEN, save_tiny
 

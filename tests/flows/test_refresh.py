@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import (
     EmptySourceError,
     EncoderMismatchError,
@@ -19,9 +19,9 @@ from sbert.errors import (
     NotATableError,
     TruncationError,
 )
-from sbert.refresh.report import RefreshReport
+from sbert.index.exact_search import search_table
+from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
-from sbert.table.search import search_table
 from tests.flows.refreshes import refresh, rejects_of
 from tests.tables import Rows, objects_apart, read, rows, texts, write
 from tests.tiny_models import WORDS, save_tiny
@@ -219,9 +219,9 @@ def test_a_model_that_changed_in_place_is_refused_unless_named(tmp_path: Path) -
     write(tmp_path / "raw/a.jsonl", rows(0, 10))
     refresh(tmp_path / "raw", tmp_path / "table", model=str(folder))
     save_tiny(folder, seed=5)
-    from sbert import loading
+    from sbert.encoder import process_cache
 
-    loading._loaded.clear()  # another night, another process
+    process_cache._loaded.clear()  # another night, another process
     with pytest.raises(EncoderMismatchError, match="pass --model"):
         refresh(tmp_path / "raw", tmp_path / "table")
     assert refresh(tmp_path / "raw", tmp_path / "table", model=str(folder)).num_rows_encoded == 10

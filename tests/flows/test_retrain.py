@@ -19,16 +19,17 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.refresh import refresh_embeddings
 from flows.retrain import retrain_encoder
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EvaluationError, LabelError, PromotionConflictError, SettingsError
-from sbert.labels import LabelKind
+from sbert.index.exact_search import search_table
+from sbert.labels.label_kinds import LabelKind
 from sbert.refresh.job import RefreshSettings
-from sbert.registry import Registry, VersionRecord
-from sbert.retrain import RetrainJob, RetrainReport, RetrainSettings
-from sbert.retrain.prepare import prepare
-from sbert.retrain.rows import load_measured
+from sbert.registry.store import Registry, VersionRecord
+from sbert.retrain.label_rows import load_measured
+from sbert.retrain.retrain_inputs import prepare
+from sbert.retrain.retrain_report import RetrainReport
+from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.table.delta import Table
-from sbert.table.search import search_table
 from sbert.training.losses import CosineLoss
 from tests.sbert.training.toy import toy_rows
 from tests.services import S3Server

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from flows.refresh import refresh_embeddings
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.process_cache import _loaded
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import IncompleteError
-from sbert.loading import _loaded
-from sbert.refresh.report import RefreshReport
+from sbert.refresh.refresh_report import RefreshReport
 from tests.tiny_models import save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

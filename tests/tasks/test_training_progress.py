@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 import tasks.retrain
-from sbert.training import TrainingProgress
+from sbert.training.result import TrainingProgress
 from tests.tasks.test_report import artifacts_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

@@ -10,11 +10,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EvaluationError, SettingsError
-from sbert.evaluation import EvaluationSettings, TextVectors, evaluate, frozen_set
-from sbert.evaluation.kinds import PRIMARY_METRICS, measure_one, metric_names
-from sbert.labels import LabelKind, LabelSettings, make_label_set
+from sbert.evaluation.evaluate import TextVectors, evaluate
+from sbert.evaluation.frozen_sets import frozen_set
+from sbert.evaluation.label_metrics import PRIMARY_METRICS, measure_one, metric_names
+from sbert.evaluation.settings import EvaluationSettings
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.load import make_label_set
+from sbert.labels.settings import LabelSettings
 from tests.sbert.training.toy import toy_labels, toy_rows
 from tests.tiny_models import tiny_encoder
 

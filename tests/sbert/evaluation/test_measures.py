@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from sbert.evaluation import Perturbation
 from sbert.evaluation.bias import TESTS, association_effect
 from sbert.evaluation.geometry import alignment, effective_rank, measure_geometry, uniformity
 from sbert.evaluation.perturb import perturb
 from sbert.evaluation.retrieval import RetrievalTask, pairs_as_retrieval, rank_scores
+from sbert.evaluation.settings import Perturbation
 
 
 def test_pairs_become_queries_and_a_corpus() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sbert.errors import EvaluationError
-from sbert.evaluation import Metric, difference_interval, interval, statistics
+from sbert.evaluation import statistics
+from sbert.evaluation.metric import Metric, difference_interval, interval
 
 OPTIONS = {"num_resamples": 2_000, "confidence": 0.95, "seed": 3}
 

@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbert.errors import LeakageError
-from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.labels.load import make_label_set
 from sbert.labels.near_duplicates import normalize_texts, text_clusters
+from sbert.labels.settings import LabelSettings
 
 WORDS = "card cash limit lost stolen pin code bank app money order refund top up rate fee atm transfer pending cheque".split()
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ModelError, PromotionConflictError, RegistryError
-from sbert.registry import LabelsRecord, Pointer, Registry, VersionRecord, resolve_model
 from sbert.registry.card import model_card
-from sbert.registry.pointer import Action
+from sbert.registry.pointer import Action, Pointer, resolve_model
+from sbert.registry.store import LabelsRecord, Registry, VersionRecord
 from tests.tiny_models import save_tiny
 
 

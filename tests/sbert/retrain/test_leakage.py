@@ -6,10 +6,13 @@ import polars as pl
 import pytest
 
 from sbert.errors import LeakageError
-from sbert.labels import LabelKind, LabelSettings, find_overlap, load_labels
-from sbert.retrain import LabelledSet, RetrainJob, RetrainSettings
-from sbert.retrain.prepare import prepare
-from sbert.retrain.rows import check_leakage, deciding_labels, evaluation_sets
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.load import load_labels
+from sbert.labels.overlap import find_overlap
+from sbert.labels.settings import LabelSettings
+from sbert.retrain.label_rows import check_leakage, deciding_labels, evaluation_sets
+from sbert.retrain.retrain_inputs import prepare
+from sbert.retrain.settings import LabelledSet, RetrainJob, RetrainSettings
 from tests.sbert.training.toy import toy_rows
 from tests.tiny_models import save_tiny
 

@@ -7,17 +7,18 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from sbert.encoder import SentenceEncoder
-from sbert.labels import LabelKind, LabelSettings
-from sbert.modules import Dense, Normalize
-from sbert.pooling import Pooling, PoolingMode
-from sbert.registry import Registry
-from sbert.retrain import RetrainJob, RetrainSettings
+from sbert.encoder.modules import Dense, Normalize
+from sbert.encoder.pooling import Pooling, PoolingMode
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.settings import LabelSettings
+from sbert.registry.store import Registry
 from sbert.retrain.finish import finish
 from sbert.retrain.judge import judge, train
-from sbert.retrain.prepare import prepare
-from sbert.retrain.rows import load_measured
-from sbert.training import Objective, TrainingSettings
+from sbert.retrain.label_rows import load_measured
+from sbert.retrain.retrain_inputs import prepare
+from sbert.retrain.settings import RetrainJob, RetrainSettings
+from sbert.training.settings import Objective, TrainingSettings
 from tests.sbert.training.toy import toy_rows
 from tests.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from sbert.errors import EmptySourceError, MissingError
-from sbert.source import ObjectFormat, SourceObject, SplitSettings, list_objects, make_splits
+from sbert.source.objects import ObjectFormat, SourceObject, list_objects
+from sbert.source.settings import SplitSettings
+from sbert.source.splits import make_splits
 from tests.services import S3Server
 
 

@@ -13,17 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbert.errors import BrokenObjectError, ColumnError, StorageError
-from sbert.source import (
-    ReadSettings,
-    RowBlock,
-    SourceSettings,
-    SplitSettings,
-    infer_kept_schema,
-    list_objects,
-    make_splits,
-    read_span,
-    with_first_rows,
-)
+from sbert.source.blocks import RowBlock
+from sbert.source.objects import list_objects
+from sbert.source.reading import read_span
+from sbert.source.schema import infer_kept_schema
+from sbert.source.settings import ReadSettings, SourceSettings, SplitSettings
+from sbert.source.splits import make_splits, with_first_rows
 
 TEXT_AND_ID = SourceSettings()
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sbert.source import RowBlock, SourceSettings
+from sbert.source.blocks import RowBlock
+from sbert.source.settings import SourceSettings
 from tests.sbert.source.test_reading import read_all
 
 BROKEN = "{broken"

@@ -11,14 +11,16 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from flows.cli import app
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ColumnError, LabelError, RegistryError, SettingsError
-from sbert.labels import LabelKind, LabelSettings, load_labels
-from sbert.registry import Registry, VersionRecord
-from sbert.suggest import SuggestionKind
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.load import load_labels
+from sbert.labels.settings import LabelSettings
+from sbert.registry.store import Registry, VersionRecord
 from sbert.suggest.criteria import density, k_center, margin_uncertainty, nearest, neighbor_disagreement, ranked
 from sbert.suggest.settings import SuggestSettings
 from sbert.suggest.suggest import candidate_model, load_labelled, suggest, write_suggestions
+from sbert.suggest.suggestion_kinds import SuggestionKind
 from sbert.table.delta import Table
 from tests.sbert.training.toy import toy_labels, toy_rows
 from tests.tiny_models import save_tiny

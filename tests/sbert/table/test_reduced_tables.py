@@ -8,9 +8,19 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EncoderMismatchError, QualityError, SettingsError
-from sbert.precision import (
+from sbert.index.exact_search import search_table
+from sbert.refresh.job import RefreshSettings
+from sbert.storage.files import list_names
+from sbert.sync.change_feed import write_changes
+from sbert.table.compaction import compact_table
+from sbert.table.delta import Table
+from sbert.table.quantization_recall import SAMPLE_ROWS, newest_reduction, rows_to_sample
+from sbert.table.rollback import roll_back
+from sbert.table.vacuum import vacuum_table
+from sbert.table.verify import verify_table
+from sbert.vectors.precision import (
     Precision,
     dequantize,
     quantize,
@@ -18,16 +28,6 @@ from sbert.precision import (
     restore,
     truncate,
 )
-from sbert.refresh.job import RefreshSettings
-from sbert.storage import list_names
-from sbert.table.changes import write_changes
-from sbert.table.compact import compact_table
-from sbert.table.delta import Table
-from sbert.table.recall import SAMPLE_ROWS, newest_reduction, rows_to_sample
-from sbert.table.rollback import roll_back
-from sbert.table.search import search_table
-from sbert.table.vacuum import vacuum_table
-from sbert.table.verify import verify_table
 from tests.tables import killed_after, objects_apart, read, rows, texts, update, write
 from tests.tiny_models import HIDDEN
 
@@ -193,11 +193,11 @@ def test_the_first_texts_warn_once(
     output_dim: int,
     num_warnings: int,
 ) -> None:
-    monkeypatch.setattr("sbert.table.recall.FIRST_LOOK_ROWS", 50)
+    monkeypatch.setattr("sbert.table.quantization_recall.FIRST_LOOK_ROWS", 50)
     for number in range(4):
         write(tmp_path / f"raw/{number}.jsonl", rows(number * 30, 30))
     chosen = stored_as(precision="int8", output_dim=output_dim, min_recall=0.8)
-    with caplog.at_level("WARNING", logger="sbert.table.recall"), contextlib.suppress(QualityError):
+    with caplog.at_level("WARNING", logger="sbert.table.quantization_recall"), contextlib.suppress(QualityError):
         update(tmp_path / "raw", tmp_path / "table", model=model, settings=chosen)
     warnings = [message for message in caplog.messages if "among the first 60 texts, accepted is 0.8000" in message]
     assert len(warnings) == num_warnings

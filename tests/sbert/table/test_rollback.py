@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from sbert.errors import CommitConflictError, NotATableError, SettingsError, TableError
+from sbert.index.exact_search import search_table
 from sbert.refresh.job import RefreshSettings
 from sbert.table import rollback as library
 from sbert.table.delta import Table
 from sbert.table.rollback import roll_back
-from sbert.table.search import search_table
 from tests.services import S3Server
 from tests.tables import objects_apart, read, rows, texts, update, write
 from tests.tiny_models import save_tiny

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from sbert.table import vacuum as library
-from sbert.table.compact import compact_table
+from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
 from sbert.table.rollback import roll_back

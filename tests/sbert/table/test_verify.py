@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from sbert.table.compact import compact_table
+from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.shards import embedding_column
 from sbert.table.verify import verify_table

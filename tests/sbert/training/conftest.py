@@ -2,7 +2,8 @@
 
 import pytest
 
-from sbert.labels import LabelKind, LabelSet
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
 from tests.sbert.training.toy import toy_labels
 from tests.tiny_models import save_tiny
 

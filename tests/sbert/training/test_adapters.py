@@ -7,15 +7,12 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import TrainingError
-from sbert.labels import LabelSet
-from sbert.training import (
-    AdapterKind,
-    AdapterSettings,
-    TrainingSettings,
-    train_encoder,
-)
+from sbert.labels.label_set import LabelSet
+from sbert.training.settings import AdapterKind, AdapterSettings, TrainingSettings
+from sbert.training.train import train_encoder
 from tests.sbert.training.toy import FAST, TEXTS, weights
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from sbert.errors import TooFewLabelsError
-from sbert.labels import LabelKind
+from sbert.labels.label_kinds import LabelKind
 from sbert.training.batches import BatchPlan, Grouping
 from sbert.training.collating import Collator, WordDeletion
-from sbert.training.data import TrainingData, make_training_data
 from sbert.training.losses import RankingLoss
 from sbert.training.module import TrainingModule
 from sbert.training.settings import Objective
+from sbert.training.training_data import TrainingData, make_training_data
 from tests.sbert.training.toy import toy_rows
 from tests.tiny_models import tiny_encoder
 

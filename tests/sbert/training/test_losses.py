@@ -8,7 +8,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses as theirs
 from torch import Tensor
 
-from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import TrainingError
 from sbert.training import losses as ours
 from tests.tiny_models import save_tiny, tiny_encoder

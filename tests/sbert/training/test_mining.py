@@ -8,14 +8,20 @@ import polars as pl
 import pytest
 
 from flows.refresh import refresh_embeddings
-from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ColumnError, ModelError, SettingsError, TooFewLabelsError
-from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.labels.load import make_label_set
+from sbert.labels.settings import LabelSettings
 from sbert.table.delta import Table
-from sbert.training import NegativesSettings, TrainingSettings, mining, preparing, train_encoder
+from sbert.training import mining, preparing
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.continual import average_with, mix_rows
 from sbert.training.mining import Corpus, add_negatives, mine_negatives, open_table, read_corpus
+from sbert.training.settings import NegativesSettings, TrainingSettings
+from sbert.training.train import train_encoder
 from tests.sbert.training.toy import FAST, toy_labels, toy_rows
 from tests.tiny_models import save_tiny, tiny_encoder
 

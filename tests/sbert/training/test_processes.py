@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from tests.sbert.training.toy import TEXTS, weights
 
 SCRIPT = """

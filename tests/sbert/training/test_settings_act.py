@@ -10,19 +10,16 @@ import torch
 import transformers
 from transformers.integrations import integration_utils
 
-from sbert.encoder import ComputeDtype, SentenceEncoder
-from sbert.labels import LabelKind, LabelSet
-from sbert.training import (
-    ContinualSettings,
-    Objective,
-    TrackerKind,
-    TrainingResult,
-    TrainingSettings,
-    preparing,
-    train_encoder,
-)
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.training import preparing
 from sbert.training import train as training
 from sbert.training.classifier import SentenceClassifier
+from sbert.training.result import TrainingResult
+from sbert.training.settings import ContinualSettings, Objective, TrackerKind, TrainingSettings
+from sbert.training.train import train_encoder
 from sbert.training.trainer import EncoderTrainer
 from tests.sbert.training.toy import FAST, TEXTS, toy_labels, weights
 

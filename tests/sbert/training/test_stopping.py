@@ -11,11 +11,16 @@ import polars as pl
 import pytest
 import torch
 
-from sbert.encoder import SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import DivergedError
-from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
-from sbert.training import StopReason, TrainingProgress, TrainingSettings, train_encoder
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.labels.load import make_label_set
+from sbert.labels.settings import LabelSettings
 from sbert.training.losses import CosentLoss, SupervisedContrastiveLoss
+from sbert.training.result import StopReason, TrainingProgress
+from sbert.training.settings import TrainingSettings
+from sbert.training.train import train_encoder
 from tests.sbert.training.toy import FAST, toy_labels, toy_rows, weights
 
 

@@ -13,24 +13,25 @@ import torch
 from pydantic import ValidationError
 from sentence_transformers import SentenceTransformer
 
-from sbert.encoder import ComputeDtype, SentenceEncoder
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import SettingsError, TrainingError
-from sbert.labels import LabelKind, LabelSet
-from sbert.training import (
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.training.classifier import SentenceClassifier
+from sbert.training.dev_metric import default_dev_metric
+from sbert.training.result import StopReason, TrainingProgress
+from sbert.training.settings import (
     AdapterKind,
     AdapterSettings,
     ContinualSettings,
     NegativesSettings,
     Objective,
-    StopReason,
     TrackerKind,
-    TrainingProgress,
     TrainingSettings,
-    train_encoder,
 )
-from sbert.training.classifier import SentenceClassifier
-from sbert.training.data import with_class_names
-from sbert.training.dev import default_dev_metric
+from sbert.training.train import train_encoder
+from sbert.training.training_data import with_class_names
 from tests.sbert.training.toy import FAST, TEXTS, toy_labels, weights
 from tests.tiny_models import save_tiny
 

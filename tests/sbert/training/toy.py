@@ -8,7 +8,10 @@ import polars as pl
 import torch
 from safetensors.torch import load_file
 
-from sbert.labels import LabelKind, LabelSet, LabelSettings, make_label_set
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.labels.load import make_label_set
+from sbert.labels.settings import LabelSettings
 from tests.tiny_models import WORDS
 
 FAST: dict[str, Any] = {"batch_size": 16, "learning_rate": 2e-3, "bf16": False}
@@ -42,7 +45,7 @@ def toy_rows(kind: LabelKind, num_rows: int = 120, seed: int = 0) -> pl.DataFram
             rows.append((near[0], f"topic {topic}"))
         else:
             rows.append((near[0],))
-    from sbert.labels import COLUMNS
+    from sbert.labels.label_kinds import COLUMNS
 
     return pl.DataFrame(rows, schema=list(COLUMNS[kind]), orient="row")
 

@@ -1,0 +1,1 @@
+"""`SentenceEncoder`: model folders, pooling, `tokenization`, and the `engine` that computes vectors."""

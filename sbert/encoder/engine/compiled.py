@@ -1,0 +1,173 @@
+"""Compile `kernels/` with the machine's C++ compiler, once, and load it.
+
+The one idea: what is compiled is named by all that decides it (source, options, compiler), so that the cache is never stale
+and processes may race: each writes a file of its own and renames it. A machine without compiler or without AMX is no error:
+there is a reason, and the engine goes on without.
+
+    python -m sbert.encoder.engine.compiled     # compile into the cache, for an image whose machines have no compiler
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from sbert.runtime.hardware import has_amx
+
+__all__ = ["NATIVE_VARIABLE", "Kernels", "cache_folder", "load_kernels"]
+
+log = logging.getLogger(__name__)
+
+NATIVE_VARIABLE = "SBERT_NATIVE"
+"""Environment variable: 0 keeps the compiled kernels from being used."""
+COMPILERS = ("c++", "g++", "clang++")
+"""Looked for in this order, unless CXX names one."""
+UNITS = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
+OPTIONS = ("-O3", "-std=c++17", *UNITS, "-shared", "-fPIC", "-w")
+"""The same on every machine, so that a cache may be shared by machines; which ones can run it is asked at run time."""
+COMPILE_SECONDS = 120
+MAIN_SOURCE = "encoder.cpp"
+
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The compiled kernels, or why there are none."""
+
+    library: ctypes.CDLL | None
+    reason: str
+    """For people: how they came about, or why there are none."""
+
+
+def load_kernels() -> Kernels:
+    """Give the kernels; the first call on a machine compiles them, for a second or two."""
+    if os.environ.get(NATIVE_VARIABLE) == "0":
+        return Kernels(None, f"turned off by {NATIVE_VARIABLE}=0")
+    if not sys.platform.startswith("linux"):
+        return Kernels(None, "Linux is needed")
+    if not has_amx():
+        return Kernels(None, "the processor has no AMX, or oneDNN's limit forbids it")
+    with _lock:
+        return _load()
+
+
+def cache_folder() -> Path:
+    """Give the folder of compiled kernels, in the user's cache (XDG_CACHE_HOME)."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "sbert-prefect"
+
+
+def read_sources() -> dict[str, str]:
+    """Give the source files by name."""
+    files = sorted(resources.files("sbert.encoder.engine").joinpath("kernels").iterdir(), key=lambda file: file.name)
+    return {file.name: file.read_text(encoding="utf-8") for file in files if file.name.endswith((".h", ".cpp"))}
+
+
+@functools.cache
+def _load() -> Kernels:
+    try:
+        began = time.perf_counter()
+        file, is_new = _file()
+        try:
+            library = ctypes.CDLL(str(file))
+        except OSError:
+            file.unlink(missing_ok=True)
+            if is_new:
+                raise
+            file, is_new = _file()
+            library = ctypes.CDLL(str(file))
+        library.sbert_encode.restype = ctypes.c_int32
+        refused = library.sbert_start()
+    except (OSError, RuntimeError, subprocess.SubprocessError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        log.warning("the kernels are not compiled, the engine goes on without: %s", reason)
+        return Kernels(None, reason)
+    if refused:
+        return Kernels(None, f"the system does not let this process use AMX (answer {refused})")
+    if not is_new:
+        return Kernels(library, "compiled before")
+    seconds = time.perf_counter() - began
+    log.info("compiled the kernels in %.1f s: %s", seconds, file)
+    return Kernels(library, f"compiled in {seconds:.1f} s")
+
+
+def _file() -> tuple[Path, bool]:
+    """Give the compiled file, and whether it was made just now.
+
+    Raises:
+        RuntimeError: when there is none and none can be made.
+    """
+    sources, folder = read_sources(), cache_folder()
+    name = f"kernels-{_hash([*sources, *sources.values(), *OPTIONS])}"
+    compiler = _find_compiler()
+    if compiler is None:
+        made = sorted(folder.glob(f"{name}-*.so"), key=lambda file: file.stat().st_mtime)
+        if not made:
+            raise RuntimeError(f"there is no C++ compiler ({os.environ.get('CXX') or ', '.join(COMPILERS)})")
+        return made[-1], False  # of a compiler that was here when an image was made
+    # A compiler is known by its file: asking its version takes longer than all the rest.
+    program = Path(compiler[0]).resolve()
+    state = program.stat()
+    file = folder / f"{name}-{_hash([*compiler, str(program), str(state.st_size), str(state.st_mtime_ns)])}.so"
+    if file.is_file():
+        return file, False
+    _compile(sources, compiler, file)
+    return file, True
+
+
+def _hash(facts: list[str]) -> str:
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+
+
+def _find_compiler() -> list[str] | None:
+    """Give the compiler as a command, or None when there is none."""
+    chosen = os.environ.get("CXX")
+    for command in [shlex.split(chosen)] if chosen else [[name] for name in COMPILERS]:
+        program = shutil.which(command[0]) if command else None
+        if program is not None:
+            return [program, *command[1:]]
+    return None
+
+
+def _compile(sources: dict[str, str], compiler: list[str], file: Path) -> None:
+    """Write the compiled kernels, whole or not at all.
+
+    Raises:
+        RuntimeError: when the compiler does not accept the source.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=file.parent) as name:
+        for source, text in sources.items():
+            (Path(name) / source).write_text(text, encoding="utf-8")
+        made = Path(name) / file.name
+        command = [*compiler, *OPTIONS, str(Path(name) / MAIN_SOURCE), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
+        if done.returncode or not made.is_file():
+            lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines()
+            raise RuntimeError(f"{compiler[0]} ended with status {done.returncode}: {(lines or ['no message'])[0]}")
+        made.replace(file)
+
+
+def main() -> None:
+    """Compile, whatever this machine's processor is; that it cannot be done is a message, no error."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        log.info("%s", _file()[0])
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        log.warning("the kernels are not compiled: %s", error)
+
+
+if __name__ == "__main__":
+    main()

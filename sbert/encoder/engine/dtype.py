@@ -1,0 +1,60 @@
+"""The type an encoder computes in, and which one suits a machine."""
+
+import os
+from enum import StrEnum
+
+import torch
+
+from sbert.errors import SettingsError
+from sbert.runtime.hardware import has_fast_bfloat16
+
+__all__ = ["BATCH_TOLERANCE", "DTYPE_VARIABLE", "ComputeDtype", "fastest_dtype", "why_dtype"]
+
+DTYPE_VARIABLE = "SBERT_COMPUTE_DTYPE"
+"""Environment variable that decides the type where neither a setting nor the table does."""
+
+
+class ComputeDtype(StrEnum):
+    """The type the transformer computes in; pooling and normalization are always float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+BATCH_TOLERANCE: dict[ComputeDtype, float] = {
+    ComputeDtype.FLOAT32: 1e-5,
+    ComputeDtype.BFLOAT16: 3e-2,
+    ComputeDtype.FLOAT16: 5e-3,
+}
+"""Largest difference of any value of a unit vector that batch mates and batch order can make."""
+
+
+def fastest_dtype(device: torch.device) -> ComputeDtype:
+    """Give bfloat16 where the device has units for it, float16 on older CUDA devices, else float32.
+
+    Raises:
+        SettingsError: when `DTYPE_VARIABLE` is set to something else than a type.
+    """
+    wanted = os.environ.get(DTYPE_VARIABLE)
+    if wanted:
+        if wanted not in set(ComputeDtype):
+            raise SettingsError(f"{DTYPE_VARIABLE} is {wanted!r}, known are {', '.join(ComputeDtype)}")
+        return ComputeDtype(wanted)
+    if has_fast_bfloat16(device):
+        return ComputeDtype.BFLOAT16
+    return ComputeDtype.FLOAT16 if device.type == "cuda" else ComputeDtype.FLOAT32
+
+
+def why_dtype(device: torch.device, dtype: ComputeDtype) -> str:
+    """Tell people why an encoder for which no type was asked computes in this one."""
+    wanted = fastest_dtype(device)
+    if dtype is not wanted:
+        return f"{wanted} gives other vectors than float32 on the probe"
+    if os.environ.get(DTYPE_VARIABLE):
+        return f"{DTYPE_VARIABLE} says so"
+    return {
+        ComputeDtype.BFLOAT16: f"{device.type} has units for products in bfloat16",
+        ComputeDtype.FLOAT16: f"{device.type} has units for products in float16, not in bfloat16",
+        ComputeDtype.FLOAT32: f"{device.type} has no units for products in bfloat16 that may be used",
+    }[dtype]

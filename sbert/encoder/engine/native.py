@@ -1,0 +1,179 @@
+"""The BERT family through our own compiled kernels (`kernels/`): one call computes a batch's token vectors.
+
+Legend of shapes: T tokens of a batch, H hidden size, B sequences; O outputs and I inputs of a linear layer.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sbert.encoder.engine.packing import PackedBatch, lay_end_to_end
+from sbert.encoder.engine.weights import EncoderWeights
+from sbert.encoder.pooling import Pooling, PoolingMode
+from sbert.encoder.tokenization.token_ids import TokenizedTexts
+
+__all__ = ["NativeRunner", "why_not_native"]
+
+Ints = npt.NDArray[np.int64]
+
+GROUP_TOKENS = 512
+"""Tokens that go through all layers together: their activations stay in the core's cache."""
+BLOCK = 32
+HEAD_SIZES = (32, 64)
+ERRORS = {2: "a sequence is longer than the encoder has positions for", 3: "a token id is not in the vocabulary"}
+
+
+class _Pair(ctypes.Structure):
+    """Weight and bias of a linear layer, scale and shift of a norm."""
+
+    _fields_ = [("first", ctypes.c_void_p), ("second", ctypes.c_void_p)]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [(name, _Pair) for name in ("qkv", "out", "up", "down", "attention_norm", "output_norm")]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("num_layers", "hidden", "inner", "num_heads")),
+        *((name, ctypes.c_int64) for name in ("vocabulary", "num_places", "uses_relu")),
+        ("norm_eps", ctypes.c_double),
+        ("words", ctypes.c_void_p),
+        ("positions", ctypes.c_void_p),
+        ("embedding_norm", _Pair),
+        ("layers", ctypes.POINTER(_Layer)),
+    ]
+
+
+def why_not_native(weights: EncoderWeights) -> str | None:
+    """Give the reason why an encoder cannot be computed by the kernels; None when it can."""
+    hidden, dtype, device = weights.words.shape[1], weights.words.dtype, weights.words.device.type
+    head = hidden // weights.num_heads
+    inner = {layer.up[0].shape[0] for layer in weights.layers}
+    reasons = {
+        f"it computes on {device}": device != "cpu",
+        f"it computes in {str(dtype).removeprefix('torch.')}": dtype is not torch.bfloat16,
+        "it has relative positions": weights.relative_bias is not None,
+        f"its activation is {weights.activation}": weights.activation not in {"gelu", "relu"},
+        f"its heads have {head} values": head not in HEAD_SIZES or head * weights.num_heads != hidden,
+        f"its intermediate layers have {sorted(inner)} values": len(inner) != 1 or any(size % BLOCK for size in inner),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+class NativeRunner:
+    """Runs an encoder of the BERT family on packed tokens, in bfloat16, on a CPU with AMX."""
+
+    side_by_side = True
+
+    def __init__(self, library: ctypes.CDLL, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList) -> None:
+        """Lay the weights out; later changes of the model are not seen."""
+        self._encode = library.sbert_encode
+        self._hidden = weights.words.shape[1]
+        self._pooling, self._modules = pooling, layers
+        self._kept: list[Any] = []  # what the pointers point to
+        self._model = self._describe(weights)
+
+    def cut(self, tokens: TokenizedTexts, sequences: Ints, token_budget: int) -> Iterator[PackedBatch]:
+        """Give the batches of the chosen sequences, longest first."""
+        yield from lay_end_to_end(tokens.offsets[sequences], tokens.lengths[sequences], sequences, token_budget)
+
+    def run(self, tokens: TokenizedTexts, batch: PackedBatch) -> Tensor:
+        """Give the vectors of a batch, shape (B, dim), float32.
+
+        Raises:
+            IndexError: when an id or a length is beyond the encoder's.
+            RuntimeError: when there is no memory.
+        """
+        ids_T, lengths_B = tokens.input_ids[batch.tokens], tokens.lengths[batch.sequences]
+        skipped = 0 if self._pooling.include_prompt else tokens.num_prompt_tokens
+        if self._pooling.modes == (PoolingMode.MEAN,):
+            vectors_BD = self.means(ids_T, lengths_B, skipped)
+        else:
+            num = len(lengths_B)
+            owner_T, positions_T = torch.from_numpy(batch.owner), torch.from_numpy(batch.positions)
+            owner_T = owner_T.masked_fill(positions_T < skipped, num)
+            vectors_BD = self._pooling.pool_tokens(self.token_vectors(ids_T, lengths_B), owner_T, positions_T, num)
+        for module in self._modules:
+            vectors_BD = module(vectors_BD)
+        return vectors_BD
+
+    def token_vectors(self, ids_T: npt.NDArray[np.integer], lengths_B: Ints) -> Tensor:
+        """Give the last layer's vectors of sequences that lie end to end, shape (T, H), bfloat16."""
+        vectors_TH = torch.empty(len(ids_T), self._hidden, dtype=torch.bfloat16)
+        self._call(ids_T, lengths_B, 0, vectors_TH.data_ptr(), None)
+        return vectors_TH
+
+    def means(self, ids_T: npt.NDArray[np.integer], lengths_B: Ints, skipped: int = 0) -> Tensor:
+        """Give the mean of these vectors for each sequence, without its first `skipped` tokens, shape (B, H), float32."""
+        means_BH = torch.empty(len(lengths_B), self._hidden)
+        self._call(ids_T, lengths_B, skipped, None, means_BH.data_ptr())
+        return means_BH
+
+    def _call(
+        self, ids_T: npt.NDArray[np.integer], lengths_B: Ints, skipped: int, vectors: int | None, means: int | None
+    ) -> None:
+        ids_T = np.ascontiguousarray(ids_T, dtype=np.int32)
+        lengths_B = np.ascontiguousarray(lengths_B, dtype=np.int64)
+        assert int(lengths_B.sum()) == len(ids_T)
+        outcome = self._encode(
+            ctypes.byref(self._model),
+            ctypes.c_void_p(ids_T.ctypes.data),
+            ctypes.c_void_p(lengths_B.ctypes.data),
+            ctypes.c_int64(len(lengths_B)),
+            ctypes.c_int64(GROUP_TOKENS),
+            ctypes.c_int64(skipped),
+            ctypes.c_void_p(vectors),
+            ctypes.c_void_p(means),
+        )
+        if outcome in ERRORS:
+            raise IndexError(ERRORS[outcome])
+        if outcome:
+            raise RuntimeError("can't allocate memory for the layers of an encoder")
+
+    def _describe(self, weights: EncoderWeights) -> _Model:
+        layers = (_Layer * len(weights.layers))(
+            *(
+                _Layer(
+                    *(self._linear(*pair) for pair in (layer.qkv, layer.out, layer.up, layer.down)),
+                    *(self._norm(*pair) for pair in (layer.attention_norm, layer.output_norm)),
+                )
+                for layer in weights.layers
+            )
+        )
+        return _Model(
+            num_layers=len(weights.layers),
+            hidden=self._hidden,
+            inner=weights.layers[0].up[0].shape[0],
+            num_heads=weights.num_heads,
+            vocabulary=len(weights.words),
+            num_places=len(weights.positions),
+            uses_relu=weights.activation == "relu",
+            norm_eps=weights.norm_eps,
+            words=self._keep(weights.words),
+            positions=self._keep(weights.positions),
+            embedding_norm=self._norm(*weights.embedding_norm),
+            layers=layers,
+        )
+
+    def _linear(self, weight_OI: Tensor, bias_O: Tensor) -> _Pair:
+        return _Pair(self._keep(lay_out(weight_OI)), self._keep(bias_O.float()))
+
+    def _norm(self, scale_H: Tensor, shift_H: Tensor) -> _Pair:
+        return _Pair(self._keep(scale_H.float()), self._keep(shift_H.float()))
+
+    def _keep(self, tensor: Tensor) -> int:
+        self._kept.append(tensor.contiguous())
+        return int(self._kept[-1].data_ptr())
+
+
+def lay_out(weight_OI: Tensor) -> Tensor:
+    """Give a weight as AMX wants it: tiles of 16 pairs of inputs times 16 outputs, two beside each other."""
+    num_outputs, num_inputs = weight_OI.shape
+    tiles = weight_OI.reshape(num_outputs // 32, 2, 16, num_inputs // 32, 16, 2)
+    return tiles.permute(0, 3, 1, 4, 2, 5).contiguous()

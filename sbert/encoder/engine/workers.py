@@ -1,0 +1,120 @@
+"""Compute batches side by side on a CPU: one batch a core instead of all cores on one batch.
+
+The one idea: a batch that one core computes alone stays in that core's cache, and no core waits for another between two
+operations. Memory that a batch gives back is kept for the next one: asking the system for it again costs a tenth
+of the time.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sbert.encoder.engine.runner_choice import Runner
+from sbert.encoder.engine.transfer import send_home
+from sbert.encoder.tokenization.token_ids import TokenizedTexts
+from sbert.runtime.memory import keep_freed_memory
+
+__all__ = ["compute_batches", "num_workers"]
+
+MAX_WORKERS = 16
+"""With more, Python itself would be what they wait for; each then has several cores."""
+BATCHES_IN_FLIGHT = 4
+"""Batches that an accelerator is given before the vectors of the first are waited for: the next are laid out meanwhile."""
+
+_lock = threading.Lock()
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def num_workers(device: torch.device) -> int:
+    """Give how many batches are computed at once: one a core on a CPU, one on an accelerator."""
+    return min(torch.get_num_threads(), MAX_WORKERS) if device.type == "cpu" else 1
+
+
+def compute_batches(
+    runner: Runner,
+    tokens: TokenizedTexts,
+    batches: Iterable[Any],
+    workers: int,
+    should_stop: Callable[[], bool] | None = None,
+) -> Generator[tuple[Any, Tensor | RuntimeError], None, None]:
+    """Compute batches; give each with its vectors, on the CPU, or with the error that it ended in, in order.
+
+    Raises:
+        InterruptedError: when `should_stop` said so before a batch.
+    """
+    if workers == 1:
+        yield from _in_turn(runner, tokens, batches, should_stop)
+        return
+    listed = list(batches)
+    if len(listed) == 1:
+        yield listed[0], _home(_compute(runner, tokens, listed[0], should_stop))
+        return
+    pool = _pool(workers)
+    futures = [pool.submit(_compute, runner, tokens, batch, should_stop) for batch in listed]
+    try:
+        for batch, future in zip(listed, futures, strict=True):
+            yield batch, _home(future.result())
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+
+
+def _in_turn(
+    runner: Runner, tokens: TokenizedTexts, batches: Iterable[Any], should_stop: Callable[[], bool] | None
+) -> Iterator[tuple[Any, Tensor | RuntimeError]]:
+    """Start batches one after the other; an accelerator has the next ones before the vectors of the first are waited for."""
+    started: deque[tuple[Any, Callable[[], Tensor] | RuntimeError]] = deque()
+    for batch in batches:
+        started.append((batch, _compute(runner, tokens, batch, should_stop)))
+        if len(started) == BATCHES_IN_FLIGHT:
+            first, outcome = started.popleft()
+            yield first, _home(outcome)
+    for batch, outcome in started:
+        yield batch, _home(outcome)
+
+
+def _home(outcome: Callable[[], Tensor] | RuntimeError) -> Tensor | RuntimeError:
+    return outcome if isinstance(outcome, RuntimeError) else outcome()
+
+
+def _compute(
+    runner: Runner, tokens: TokenizedTexts, batch: Any, should_stop: Callable[[], bool] | None
+) -> Callable[[], Tensor] | RuntimeError:
+    """Start a batch; give what waits for its vectors, or the error that it ended in."""
+    if should_stop is not None and should_stop():
+        raise InterruptedError("encoding was stopped on request")
+    try:
+        with torch.inference_mode():
+            return send_home(runner.run(tokens, batch))
+    except RuntimeError as error:
+        error.__context__ = None
+        return error.with_traceback(None)  # whose frames would keep what the batch had allocated
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Give this process's threads; each computes with its share of the cores."""
+    with _lock:
+        if workers not in _pools:
+            keep_freed_memory()
+            share = max(1, torch.get_num_threads() // workers)
+            ready = threading.Barrier(workers + 1)
+
+            def start() -> None:
+                torch.get_num_threads()  # else the thread takes the process' number again at its first operation
+                torch.set_num_threads(share)
+                ready.wait()
+
+            pool = ThreadPoolExecutor(workers, thread_name_prefix="sbert-encode")
+            before = torch.get_num_threads()
+            for _ in range(workers):
+                pool.submit(start)
+            ready.wait()
+            torch.set_num_threads(before)  # the number is kept a thread, but new threads start with the last one set
+            _pools[workers] = pool
+        return _pools[workers]

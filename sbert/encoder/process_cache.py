@@ -1,0 +1,66 @@
+"""The encoder of this process: loaded once, shared by every thread that builds splits."""
+
+import logging
+import threading
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.runtime.hardware import use_available_cpus
+from sbert.vectors.quality import PROBE_TEXTS, check_not_collapsed, check_vectors
+
+__all__ = ["EncoderSpec", "load_encoder"]
+
+log = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_loaded: dict["EncoderSpec", SentenceEncoder] = {}
+
+
+class EncoderSpec(BaseModel):
+    """Which encoder, and how it computes; small enough to travel to any worker."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    max_seq_length: int | None = None
+    compute_dtype: ComputeDtype | None = None
+    normalize: bool | None = None
+
+
+def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
+    """Give the encoder of `spec`; one is kept per process, and it has passed the probe.
+
+    Raises:
+        ModelError: when the model cannot be loaded.
+        QualityError: when its vectors for a dozen very different texts are broken or all alike.
+    """
+    with _lock:
+        if spec not in _loaded:
+            use_available_cpus()
+            encoder = SentenceEncoder.from_pretrained(
+                spec.model,
+                max_seq_length=spec.max_seq_length,
+                compute_dtype=spec.compute_dtype,
+                normalize=spec.normalize,
+            )
+            probe = encoder.encode(list(PROBE_TEXTS))
+            check_vectors(probe, dim=encoder.dim, normalized=encoder.normalizes, what=spec.model)
+            check_not_collapsed(probe, what=spec.model)
+            _loaded.clear()
+            _loaded[spec] = _loaded[spec.model_copy(update={"compute_dtype": encoder.compute_dtype})] = encoder
+            log.info("%s: %s, %s", spec.model, encoder.compute_dtype, encoder.chosen_runner.reason)
+            _warn_of_idle_gpus(encoder.device)
+        return _loaded[spec]
+
+
+def _warn_of_idle_gpus(device: torch.device) -> None:
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    if num_gpus > 1:
+        log.warning(
+            "this process computes on one of %d GPUs: engine ray with gpus_per_worker 1 uses all of them, or a worker for "
+            "each with its CUDA_VISIBLE_DEVICES",
+            num_gpus,
+        )

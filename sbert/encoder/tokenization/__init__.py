@@ -1,0 +1,1 @@
+"""Texts to token ids, a block at a time."""

@@ -1,0 +1,54 @@
+"""A process that tokenizes for another one, and ends with it: reads a tokenizer, then texts, and answers with arrays of ids.
+
+Started by `sbert.encoder.tokenization.pool`. Its input ends when the other process does, however that ended, and then so
+does this one.
+"""
+
+import os
+import pickle
+import signal
+import sys
+from itertools import chain
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+
+__all__ = ["TokenIds", "token_ids"]
+
+TokenIds = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
+"""Ids of all texts, one text after the other, and the number of ids of each text."""
+
+
+def token_ids(tokenizer: Any, texts: list[str]) -> TokenIds:
+    """Give the ids of N texts with a Rust tokenizer (``tokenizers.Tokenizer``), special tokens included."""
+    encodings = tokenizer.encode_batch_fast(texts)
+    # The tokenizer hands out ids as one Python list a text and in no other way: this is the one place that walks them.
+    id_lists = [encoding.ids for encoding in encodings]
+    lengths = np.fromiter(map(len, id_lists), dtype=np.int64, count=len(id_lists))
+    return np.fromiter(chain.from_iterable(id_lists), dtype=np.int32, count=int(lengths.sum())), lengths
+
+
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answer until the questions end."""
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(pickle.load(questions))  # noqa: S301  (from the process that started it)
+        while True:
+            texts = pickle.load(questions)  # noqa: S301
+            pickle.dump(token_ids(tokenizer, texts), answers, protocol=pickle.HIGHEST_PROTOCOL)
+            answers.flush()
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def main() -> None:
+    """Serve standard input, on standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
+    serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

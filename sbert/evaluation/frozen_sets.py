@@ -1,0 +1,111 @@
+"""Frozen rows: what both encoders are measured on.
+
+Rows are chosen once, by content and never by chance of reading order, and named by one fingerprint; a report that names
+the same fingerprint twice compares like with like.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from sbert.errors import EvaluationError, SettingsError
+from sbert.evaluation.settings import EvaluationSettings
+from sbert.labels.label_kinds import COLUMNS, TEXT_COLUMNS, LabelKind
+from sbert.labels.label_set import LabelSet
+
+__all__ = ["HELD_OUT", "EvaluationSet", "frozen_set"]
+
+HELD_OUT = "held-out"
+"""Name of the set that decides: the test rows of the labels a candidate was trained on."""
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Rows of one kind of labels that encoders are measured on, and what probes may learn from."""
+
+    name: str
+    kind: LabelKind
+    rows: pl.DataFrame
+    """The frozen rows."""
+    train: pl.DataFrame
+    """Rows that the logistic probe, the neighbours and thresholds are fitted on; for both encoders alike."""
+    fingerprint: str
+    """Hash of both frames (64 hex digits)."""
+
+    def texts(self) -> list[str]:
+        """Give the different texts of the frozen rows, sorted."""
+        return sorted({text for name in TEXT_COLUMNS[self.kind] for text in self.rows[name].to_list()})
+
+    def changed(self, column: str, texts: Sequence[str]) -> "EvaluationSet":
+        """Give the same rows with other texts in one column."""
+        return replace(self, rows=self.rows.with_columns(pl.Series(column, texts, dtype=pl.String)))
+
+
+def frozen_set(
+    labels: LabelSet, settings: EvaluationSettings, *, name: str = HELD_OUT, split: str = "test"
+) -> EvaluationSet:
+    """Freeze the rows of a label set for measuring.
+
+    Args:
+        labels: the labels.
+        settings: sizes.
+        name: what reports call the set.
+        split: ``test`` or ``dev``.
+
+    Raises:
+        EvaluationError: when there are fewer rows than `min_test_rows`, or a single class.
+        SettingsError: when a slice column is not there.
+    """
+    frame = labels.test if split == "test" else labels.dev
+    columns = COLUMNS[labels.kind]
+    missing = [column for column in settings.slice_columns if column not in frame.columns]
+    if missing:
+        raise SettingsError(f"{name}: no column {missing} to slice by, the labels have {', '.join(frame.columns)}")
+    rows = _sample(
+        frame.select(*columns, *(c for c in settings.slice_columns if c not in columns)), settings.max_test_rows
+    )
+    train = _sample(labels.train.select(*columns), settings.max_probe_rows)
+    if rows.is_empty():
+        raise EvaluationError(
+            f"{name}: no {split} rows, at least {settings.min_test_rows} are needed to compare two encoders; rows that the "
+            f"source names train, dev or test stay there: name {split} rows as well, or have all rows hashed "
+            f"(use_given_splits=false, no split_column, {split}_share above 0)"
+        )
+    if rows.height < settings.min_test_rows:
+        more = (
+            f"add {split} labels"
+            if split in labels.splits_given
+            else f"add labels, raise {split}_share of their settings"
+        )
+        raise EvaluationError(
+            f"{name}: {rows.height} {split} rows, at least {settings.min_test_rows} are needed to compare two encoders: "
+            f"{more}, or lower evaluation.min_test_rows"
+        )
+    if labels.kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
+        raise EvaluationError(
+            f"{name}: {train['label'].n_unique()} classes in the {train.height} train rows that a classifier is fitted on, "
+            "at least 2 are needed: add train rows of more classes to the set"
+        )
+    if labels.kind is LabelKind.NLI and rows["label"].n_unique() < 2:
+        raise EvaluationError(
+            f"{name}: all {rows.height} {split} rows say {rows['label'][0]}: at least two labels are needed"
+        )
+    return EvaluationSet(name, labels.kind, rows, train, _fingerprint(labels.kind, rows, train))
+
+
+def _sample(frame: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Sort by content and keep `most` rows, chosen by content."""
+    keys = np.array([hashlib.sha256(repr(row).encode()).hexdigest() for row in frame.iter_rows()], dtype=object)
+    return frame[np.argsort(keys, kind="stable")[:most].astype(np.int64)] if frame.height else frame
+
+
+def _fingerprint(kind: LabelKind, rows: pl.DataFrame, train: pl.DataFrame) -> str:
+    digest = hashlib.sha256(kind.value.encode())
+    for frame in (rows, train):
+        digest.update(repr(frame.columns).encode())
+        for row in frame.iter_rows():
+            digest.update(repr(row).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -1,0 +1,258 @@
+"""Which metrics a kind of labels has, and how each is measured from an encoder's vectors.
+
+================ ========================================================== ================
+kind             metrics (the first decides)                                rows
+================ ========================================================== ================
+scored_pairs     spearman, pearson; of scores 0 and 1 average_precision, f1 pairs
+pairs            ndcg@10, mrr@10, recall@k, alignment                       queries; pairs
+triplets         average_precision, triplet_accuracy, ndcg@10, …, f1        pairs; triplets; queries
+nli              average_precision, f1, accuracy (probe)                    pairs
+classes          accuracy, macro_f1 (probe), knn_accuracy, knn_macro_f1     texts
+================ ========================================================== ================
+
+Higher is better for every metric but those in `LOWER_IS_BETTER`. Thresholds of F1 are fitted on train rows, like probes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import precision_recall_curve
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sbert.errors import EvaluationError, SettingsError
+from sbert.evaluation import statistics
+from sbert.evaluation.frozen_sets import EvaluationSet
+from sbert.evaluation.geometry import Vectors, alignment, unit
+from sbert.evaluation.metric import Metric
+from sbert.evaluation.retrieval import pairs_as_retrieval, rank_scores
+from sbert.evaluation.settings import EvaluationSettings
+from sbert.labels.label_kinds import LabelKind
+
+__all__ = ["LOWER_IS_BETTER", "PRIMARY_METRICS", "check_metric", "measure", "measure_one", "metric_names"]
+
+Encode = Callable[[Sequence[str]], Vectors]
+
+PRIMARY_METRICS: dict[LabelKind, str] = {
+    LabelKind.SCORED_PAIRS: "spearman",
+    LabelKind.PAIRS: "ndcg@10",
+    LabelKind.TRIPLETS: "average_precision",
+    LabelKind.NLI: "average_precision",
+    LabelKind.CLASSES: "accuracy",
+}
+LOWER_IS_BETTER = frozenset({"alignment"})
+POSITIVE_NLI = "entailment"
+MAX_THRESHOLD_ROWS = 2_000
+"""Train rows of pairs and triplets that a threshold is fitted on."""
+
+
+def measure(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> dict[str, Metric]:
+    """Measure an encoder on frozen rows; give its metrics by name, the kind's primary metric first.
+
+    Raises:
+        EvaluationError: when rows of this kind say nothing about what is right (plain texts).
+    """
+    metric_names(chosen, settings)
+    return {metric.name: metric for metric in MEASURES[chosen.kind](chosen, encode, settings)}
+
+
+def measure_one(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings, name: str) -> Metric:
+    """Measure one metric, and no more than it takes to get there.
+
+    Raises:
+        EvaluationError: as `measure`.
+        SettingsError: when the rows do not have this metric.
+    """
+    check_metric(chosen, settings, name)
+    return next(metric for metric in MEASURES[chosen.kind](chosen, encode, settings) if metric.name == name)
+
+
+def metric_names(chosen: EvaluationSet, settings: EvaluationSettings) -> tuple[str, ...]:
+    """Give the names of the metrics that frozen rows have, without measuring.
+
+    Raises:
+        EvaluationError: when rows of this kind say nothing about what is right (plain texts).
+    """
+    if chosen.kind not in MEASURES:
+        raise EvaluationError(
+            f"{chosen.name}: {chosen.kind.value} have no labels to measure on: name a labelled set as evaluation set"
+        )
+    retrieval = ("ndcg@10", "mrr@10", *(f"recall@{k}" for k in settings.recall_at))
+    if chosen.kind is LabelKind.SCORED_PAIRS:
+        return ("spearman", "pearson", *(("average_precision", "f1") if _is_binary(chosen) else ()))
+    if chosen.kind is LabelKind.PAIRS:
+        return (*retrieval, "alignment")
+    fitted = chosen.train.height > 0
+    if chosen.kind is LabelKind.TRIPLETS:
+        known = ("average_precision", "triplet_accuracy", *retrieval, "alignment")
+        return (*known, "f1") if fitted else known
+    if chosen.kind is LabelKind.NLI:
+        return ("average_precision", "f1", "accuracy") if fitted else ("average_precision",)
+    return ("accuracy", "macro_f1", "knn_accuracy", "knn_macro_f1")
+
+
+def check_metric(chosen: EvaluationSet, settings: EvaluationSettings, name: str) -> None:
+    """Check that frozen rows have a metric.
+
+    Raises:
+        EvaluationError: as `metric_names`.
+        SettingsError: when they do not; the message lists those they have.
+    """
+    names = metric_names(chosen, settings)
+    if name not in names:
+        raise SettingsError(
+            f"{chosen.name}: evaluation.primary_metric is {name!r}, {chosen.kind.value} have {', '.join(names)}"
+        )
+
+
+def _is_binary(chosen: EvaluationSet) -> bool:
+    """Whether the scores say yes or no: of the frozen rows, and of those that a threshold is fitted on."""
+    return all(set(frame["score"].unique().to_list()) == {0.0, 1.0} for frame in (chosen.rows, chosen.train))
+
+
+def cosines(left_ND: Vectors, right_ND: Vectors) -> npt.NDArray[np.float64]:
+    """Give the cosine of each pair of rows."""
+    return np.asarray((unit(left_ND) * unit(right_ND)).sum(axis=1))
+
+
+def _between(frame: pl.DataFrame, encode: Encode, left: str, right: str) -> npt.NDArray[np.float64]:
+    return cosines(encode(frame[left].to_list()), encode(frame[right].to_list()))
+
+
+def _scored_pairs(
+    chosen: EvaluationSet,
+    encode: Encode,
+    settings: EvaluationSettings,  # noqa: ARG001  (same signature as the others)
+) -> Iterator[Metric]:
+    found = _between(chosen.rows, encode, "sentence1", "sentence2")
+    truth = chosen.rows["score"].to_numpy().astype(np.float64)
+    yield Metric("spearman", (truth, found), statistics.spearman)
+    yield Metric("pearson", (truth, found), statistics.pearson)
+    if _is_binary(chosen):
+        yield Metric("average_precision", (truth, found), statistics.average_precision)
+        train = chosen.train.head(MAX_THRESHOLD_ROWS)
+        threshold = best_threshold(
+            (train["score"] == 1.0).to_numpy(), _between(train, encode, "sentence1", "sentence2")
+        )
+        yield Metric("f1", (truth, found >= threshold), statistics.f1)
+
+
+def _retrieval(frame: pl.DataFrame, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
+    others = frame["negative"].to_list() if "negative" in frame.columns else []
+    task = pairs_as_retrieval(frame["anchor"].to_list(), frame["positive"].to_list(), others)
+    found = rank_scores(task, encode(task.queries), encode(task.corpus), settings.recall_at)
+    yield from (Metric(name, (values,), statistics.mean) for name, values in found.items())
+
+
+def _pairs(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
+    rows = chosen.rows
+    yield from _retrieval(rows, encode, settings)
+    distances = alignment(encode(rows["anchor"].to_list()), encode(rows["positive"].to_list()))
+    yield Metric("alignment", (distances,), statistics.mean)
+
+
+def _triplets(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
+    rows = chosen.rows
+    truth, scores = _two_pairs(rows, encode)
+    yield Metric("average_precision", (truth, scores), _paired_average_precision)
+    yield Metric("triplet_accuracy", ((scores[:, 0] > scores[:, 1]).astype(np.float64),), statistics.mean)
+    yield from _retrieval(rows, encode, settings)
+    distances = alignment(encode(rows["anchor"].to_list()), encode(rows["positive"].to_list()))
+    yield Metric("alignment", (distances,), statistics.mean)
+    if chosen.train.height:
+        train_truth, train_scores = _two_pairs(chosen.train.head(MAX_THRESHOLD_ROWS), encode)
+        threshold = best_threshold(train_truth.reshape(-1) == 1, train_scores.reshape(-1))
+        yield Metric("f1", (truth, scores >= threshold), _paired_f1)
+
+
+def _two_pairs(frame: pl.DataFrame, encode: Encode) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Give truth and cosines of triplets as two pairs each, shapes (N, 2): a resample takes or leaves both."""
+    near, far = (_between(frame, encode, "anchor", name) for name in ("positive", "negative"))
+    return np.tile([1, 0], (frame.height, 1)), np.stack([near, far], axis=1)
+
+
+def _paired_average_precision(truth: npt.NDArray[np.generic], scores: npt.NDArray[np.generic]) -> statistics.Values:
+    """Average precision of rows of two pairs each."""
+    flat = (*truth.shape[:-2], -1)
+    return statistics.average_precision(truth.reshape(flat), scores.reshape(flat))
+
+
+def _paired_f1(truth: npt.NDArray[np.generic], predicted: npt.NDArray[np.generic]) -> statistics.Values:
+    """F1 of rows of two pairs each."""
+    flat = (*truth.shape[:-2], -1)
+    return statistics.f1(truth.reshape(flat), predicted.reshape(flat))
+
+
+def _nli(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
+    def pair(frame: pl.DataFrame) -> tuple[Vectors, Vectors]:
+        return encode(frame["premise"].to_list()), encode(frame["hypothesis"].to_list())
+
+    def features(u_ND: Vectors, v_ND: Vectors) -> Vectors:
+        return np.concatenate([u_ND, v_ND, np.abs(u_ND - v_ND)], axis=1)  # Reimers and Gurevych 2019, section 3
+
+    rows = pair(chosen.rows)
+    truth = (chosen.rows["label"] == POSITIVE_NLI).to_numpy()
+    scores = cosines(*rows)
+    yield Metric("average_precision", (truth, scores), statistics.average_precision)
+    if chosen.train.is_empty():
+        return  # the others are fitted on train rows
+    train = pair(chosen.train)
+    threshold = best_threshold((chosen.train["label"] == POSITIVE_NLI).to_numpy(), cosines(*train))
+    yield Metric("f1", (truth, scores >= threshold), statistics.f1)
+    predicted = probe(features(*train), chosen.train["label"].to_list(), features(*rows), settings)
+    right = (predicted == np.asarray(chosen.rows["label"].to_list(), dtype=object)).astype(np.float64)
+    yield Metric("accuracy", (right,), statistics.mean)
+
+
+def _classes(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
+    train_ND, rows_ND = encode(chosen.train["text"].to_list()), encode(chosen.rows["text"].to_list())
+    labels = chosen.train["label"].to_list()
+    names = sorted({*labels, *chosen.rows["label"].to_list()})
+    number = {name: at for at, name in enumerate(names)}
+    truth = np.array([number[name] for name in chosen.rows["label"].to_list()])
+    by_probe = np.array([number[name] for name in probe(train_ND, labels, rows_ND, settings)])
+    yield Metric("accuracy", ((by_probe == truth).astype(np.float64),), statistics.mean)
+    yield Metric("macro_f1", (truth, by_probe), statistics.macro_f1)
+    neighbors = KNeighborsClassifier(n_neighbors=min(settings.num_neighbors, len(labels)), metric="cosine")
+    by_neighbors = neighbors.fit(train_ND, [number[name] for name in labels]).predict(rows_ND)
+    yield Metric("knn_accuracy", ((by_neighbors == truth).astype(np.float64),), statistics.mean)
+    yield Metric("knn_macro_f1", (truth, by_neighbors), statistics.macro_f1)
+
+
+def probe(
+    train_ND: Vectors, labels: Sequence[str], rows_ND: Vectors, settings: EvaluationSettings
+) -> npt.NDArray[np.object_]:
+    """Fit a logistic regression on frozen vectors and give its classes for other vectors.
+
+    Vectors are centred and scaled by one factor, so that the penalty weighs alike for encoders whose vectors are
+    longer or shorter. With a single class in `labels` that class is the answer.
+    """
+    if len(set(labels)) < 2:
+        return np.full(len(rows_ND), labels[0] if labels else "", dtype=object)
+    spread = max(float(train_ND.std(axis=0).mean()), 1e-12)
+    model = make_pipeline(
+        StandardScaler(with_std=False), LogisticRegression(C=settings.probe_strength, max_iter=1_000)
+    ).fit(train_ND / spread / np.sqrt(train_ND.shape[1]), labels)
+    return np.asarray(model.predict(rows_ND / spread / np.sqrt(train_ND.shape[1])), dtype=object)
+
+
+def best_threshold(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float:
+    """Give the score from which calling a row positive has the best F1, on rows other than those it is used on."""
+    if not truth.any():
+        return float("inf")
+    precision, recall, thresholds = precision_recall_curve(truth, scores)
+    total = np.maximum(precision + recall, 1e-12)
+    return float(thresholds[int(np.argmax((2 * precision * recall / total)[:-1]))])
+
+
+MEASURES: dict[LabelKind, Callable[[EvaluationSet, Encode, EvaluationSettings], Iterator[Metric]]] = {
+    LabelKind.SCORED_PAIRS: _scored_pairs,
+    LabelKind.PAIRS: _pairs,
+    LabelKind.TRIPLETS: _triplets,
+    LabelKind.NLI: _nli,
+    LabelKind.CLASSES: _classes,
+}

@@ -1,0 +1,1 @@
+"""Nearest neighbours of a text in a table."""

@@ -1,0 +1,130 @@
+"""From a folder of labels to a `LabelSet`."""
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+import polars as pl
+
+from sbert.errors import LabelError, SettingsError
+from sbert.labels.checks import check_enough, clean_rows, drop_repeated
+from sbert.labels.label_files import as_texts, kept_columns, read_labels
+from sbert.labels.label_kinds import COLUMNS, LabelKind
+from sbert.labels.label_set import LabelObject, LabelSet
+from sbert.labels.settings import LabelSettings
+from sbert.labels.splitting import assign_splits, leave_out_twins
+from sbert.rows.cleaning import hash_texts
+from sbert.source.objects import SourceObject, list_objects
+
+__all__ = ["list_label_objects", "load_labels", "make_label_set", "new_label_objects"]
+
+log = logging.getLogger(__name__)
+
+DEFECTS = frozenset({"empty_text", "no_label", "contradiction"})
+"""Reasons to leave rows out that whoever labelled them should hear of."""
+
+
+def list_label_objects(uri: str) -> list[SourceObject]:
+    """Give the objects of labels under a file, folder or glob, ordered by URI.
+
+    Raises:
+        MissingError, EmptySourceError, StorageError: as `list_objects`.
+    """
+    return list_objects(uri)
+
+
+def new_label_objects(objects: Iterable[SourceObject], known: frozenset[str]) -> list[SourceObject]:
+    """Give the objects that are not in `known` (`LabelSet.object_keys` of an earlier run): wanted - have."""
+    return [item for item in objects if LabelObject(item.uri, item.version, 0).key not in known]
+
+
+def load_labels(uri: str, settings: LabelSettings | None = None, *, to_train: bool = True) -> LabelSet:
+    """Read, check and split the labels under a file, folder or glob.
+
+    Args:
+        uri: where they are, local or s3://.
+        settings: how they are read and split.
+        to_train: whether they must be enough to train on; labels that are only measured on need no train rows.
+
+    Raises:
+        MissingError, EmptySourceError, StorageError: nothing there, or storage refused.
+        ColumnError, BrokenObjectError: an object cannot be read as labels.
+        LabelError: the labels are wrong (its subclasses: they leak, or are too few).
+    """
+    settings = settings or LabelSettings()
+    kind, rows, objects = read_labels(list_label_objects(uri), settings)
+    try:
+        return make_label_set(rows, kind, settings, objects=tuple(objects), to_train=to_train)
+    except LabelError as error:
+        raise type(error)(f"{uri}: {error}") from error
+
+
+def make_label_set(
+    rows: pl.DataFrame,
+    kind: LabelKind,
+    settings: LabelSettings | None = None,
+    *,
+    objects: tuple[LabelObject, ...] = (),
+    to_train: bool = True,
+) -> LabelSet:
+    """Check and split rows with the columns of `kind`, those to keep, and ``split`` and ``object`` where known.
+
+    Values may be text. `to_train` as in `load_labels`.
+
+    Raises:
+        SettingsError: when a column is missing.
+        LabelError: the labels are wrong (its subclasses: they leak, or are too few).
+    """
+    settings = settings or LabelSettings()
+    columns = [*COLUMNS[kind], *kept_columns(kind, settings)]
+    missing = [name for name in columns if name not in rows.columns]
+    if missing:
+        raise SettingsError(f"{kind} need the columns {', '.join(missing)}, the frame has {', '.join(rows.columns)}")
+    for name in ("split", "object"):
+        if name not in rows.columns:
+            rows = rows.with_columns(pl.lit(None if name == "split" else "", pl.String()).alias(name))
+    rows = pl.DataFrame([as_texts(rows, name, "the frame") for name in (*columns, "split", "object")])
+    num_rows_read = rows.height
+    rejected: Counter[str] = Counter()
+    rows, found = clean_rows(rows, kind, settings)
+    rejected.update(found)
+    given = frozenset({"dev", "test"} & set(rows["split"]))
+    rows = assign_splits(rows, kind, settings)
+    parts = []
+    for split in ("train", "dev", "test"):
+        part = rows.filter(pl.col("split") == split)
+        if part.height and not (split == "test" and "test" in given):  # a given test set is scored as it is
+            part, found = drop_repeated(part, kind, settings, split)
+            rejected.update(found)
+        parts.append(part)
+    rows, leakage = leave_out_twins(pl.concat(parts), kind, settings, given=given)
+    rejected["twin_held_out"] += sum(part.height for part in parts) - rows.height
+    content = pl.concat_str([pl.col(name).cast(pl.String) for name in COLUMNS[kind]], separator="\x1f")
+    row_ids = hash_texts(rows.select(content).to_series()).bin.encode("hex").str.head(16)
+    rows = rows.with_columns(row_ids.alias("row_id"))
+    frames = {
+        split: rows.filter(pl.col("split") == split).select(*columns, "row_id", "object")
+        for split in ("train", "dev", "test")
+    }
+    label_set = LabelSet(
+        kind=kind,
+        **frames,
+        fingerprint=_fingerprint(kind, frames),
+        objects=objects,
+        num_rows_read=num_rows_read,
+        num_rejected={reason: count for reason, count in sorted(rejected.items()) if count},
+        leakage=leakage,
+        splits_given=given,
+    )
+    assert sum(label_set.counts().values()) == num_rows_read
+    level = logging.WARNING if DEFECTS & label_set.num_rejected.keys() else logging.INFO
+    log.log(level, "labels: %s, %s", kind, label_set.account())
+    if to_train:
+        check_enough(label_set, settings)
+    return label_set
+
+
+def _fingerprint(kind: LabelKind, frames: dict[str, pl.DataFrame]) -> str:
+    lines = sorted(f"{split} {row_id}" for split, frame in frames.items() for row_id in frame["row_id"])
+    return hashlib.sha256("\n".join([kind.value, *lines]).encode()).hexdigest()

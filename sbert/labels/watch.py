@@ -1,0 +1,128 @@
+"""Have labels arrived? A set difference between the objects there are and those already handed over.
+
+The one idea: what was handed over is recorded only afterwards. Whatever dies in between, the next look finds the same
+labels new again and hands them over under the same id; nothing is missed, and receivers can tell a repetition.
+"""
+
+import csv
+import hashlib
+import io
+import logging
+import uuid
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sbert.errors import EmptySourceError, MissingError
+from sbert.labels.label_set import LabelObject
+from sbert.labels.load import list_label_objects, new_label_objects
+from sbert.source.lines import broken_data, open_stream
+from sbert.source.objects import ObjectFormat, SourceObject
+from sbert.source.splits import Span
+from sbert.storage.files import join, normalize_uri, open_input, read_bytes, write_bytes
+
+__all__ = ["LabelNews", "find_news", "record_handed_over"]
+
+log = logging.getLogger(__name__)
+
+WATCHED_FOLDER = "_watched"
+
+
+class LabelNews(BaseModel):
+    """Labels that no one has been told of."""
+
+    model_config = ConfigDict(frozen=True)
+
+    labels_uri: str
+    num_objects: int = Field(description="Objects of labels there are.")
+    num_new_objects: int = Field(description="Objects that are new or changed since the last hand-over.")
+    num_new_rows: int = Field(description="Rows in them.")
+    object_keys: tuple[str, ...] = Field(
+        default=(), repr=False, description="All objects with their versions, ordered."
+    )
+
+    @property
+    def event_id(self) -> uuid.UUID:
+        """The same for the same set of objects, however often it is looked at."""
+        digest = hashlib.sha256(
+            "\n".join([self.labels_uri, *self.object_keys]).encode("utf-8", "surrogateescape")
+        ).digest()
+        return uuid.UUID(bytes=digest[:16], version=4)
+
+
+class HandedOver(BaseModel):
+    """What is remembered between two looks."""
+
+    model_config = ConfigDict(frozen=True)
+
+    labels_uri: str
+    object_keys: tuple[str, ...]
+
+
+def find_news(labels_uri: str, models_uri: str) -> LabelNews:
+    """Compare the labels with those handed over; an empty or missing folder has no news.
+
+    Raises:
+        StorageError: when storage refuses.
+    """
+    uri = normalize_uri(labels_uri)
+    try:
+        objects = list_label_objects(uri)
+    except (MissingError, EmptySourceError) as error:
+        log.info("no labels: %s", error)
+        objects = []
+    known = frozenset(_handed_over(uri, models_uri).object_keys)
+    new = new_label_objects(objects, known)
+    return LabelNews(
+        labels_uri=uri,
+        num_objects=len(objects),
+        num_new_objects=len(new),
+        num_new_rows=sum(count_rows(item) for item in new),
+        object_keys=tuple(sorted(LabelObject(item.uri, item.version, 0).key for item in objects)),
+    )
+
+
+def record_handed_over(news: LabelNews, models_uri: str) -> None:
+    """Remember that these labels are known to those who need to know."""
+    record = HandedOver(labels_uri=news.labels_uri, object_keys=news.object_keys)
+    write_bytes(_record_uri(news.labels_uri, models_uri), record.model_dump_json(indent=1).encode())
+
+
+def count_rows(item: SourceObject) -> int:
+    """Count an object's rows without interpreting them; one that cannot be read has news to tell, and counts as one."""
+    try:
+        with broken_data(item.uri):
+            return _count_rows(item)
+    except MissingError:
+        return 0
+    except Exception as error:  # noqa: BLE001  (whatever is wrong with the content, retraining will name it)
+        log.warning("%s: rows cannot be counted: %s", item.uri, error)
+        return 1
+
+
+def _count_rows(item: SourceObject) -> int:
+    if item.format is ObjectFormat.PARQUET:
+        with open_input(item.uri) as file:
+            return int(pq.ParquetFile(file).metadata.num_rows)
+    with open_stream(Span(object=item)) as stream:
+        content = stream.read()
+    if item.format is ObjectFormat.CSV:
+        records = csv.reader(io.StringIO(content.decode("utf-8", "replace")))
+        return max(0, sum(1 for record in records if record) - 1)
+    return sum(1 for line in content.splitlines() if line.strip())
+
+
+def _handed_over(labels_uri: str, models_uri: str) -> HandedOver:
+    uri = _record_uri(labels_uri, models_uri)
+    try:
+        return HandedOver.model_validate_json(read_bytes(uri))
+    except MissingError:
+        return HandedOver(labels_uri=labels_uri, object_keys=())
+    except ValidationError as error:
+        log.warning("%s cannot be used, all labels count as new: %s", uri, error)
+        return HandedOver(labels_uri=labels_uri, object_keys=())
+
+
+def _record_uri(labels_uri: str, models_uri: str) -> str:
+    name = hashlib.sha256(labels_uri.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return join(normalize_uri(models_uri), WATCHED_FOLDER, f"{name}.json")

@@ -1,0 +1,125 @@
+"""Which part of the source a backfill works on: names by glob, objects by date, rows by number.
+
+The one idea: an object that is not chosen is treated as one that cannot be read: it keeps the rows it has.
+"""
+
+import datetime as dt
+import fnmatch
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sbert.errors import EmptySourceError, SettingsError
+from sbert.source.objects import SourceObject
+from sbert.source.reading import read_span
+from sbert.source.settings import ReadSettings, SourceSettings
+from sbert.source.splits import Span, Split
+from sbert.storage.files import base_name, normalize_uri
+
+__all__ = ["Selection", "choose_objects", "cut_to_rows"]
+
+
+class Selection(BaseModel):
+    """The objects of the source that a backfill works on, and how many of their rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    include: tuple[str, ...] = Field(
+        default=(),
+        description="Globs of object names to work on (the path below RAW, the file name or the whole URI; * crosses "
+        "folders); empty for all.",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Globs of object names to leave out; stronger than include."
+    )
+    since: dt.date | None = Field(default=None, description="Only objects modified on this day or later (UTC).")
+    until: dt.date | None = Field(default=None, description="Only objects modified on this day or earlier (UTC).")
+    limit: int | None = Field(
+        default=None, ge=1, description="Only this many rows, the first of the chosen objects in order of their names."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise SettingsError(
+                f"since {self.since} is after until {self.until}, no object can be in between: exchange them"
+            )
+        for name, globs in (("include", self.include), ("exclude", self.exclude)):
+            if any(not glob.strip() for glob in globs):
+                raise SettingsError(f"{name} has an empty glob, which matches nothing: remove it")
+        return self
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether it leaves nothing out."""
+        return self == Selection()
+
+
+def choose_objects(objects: Sequence[SourceObject], selection: Selection, raw_uri: str) -> list[SourceObject]:
+    """Give the objects that are chosen.
+
+    Raises:
+        EmptySourceError: when none is; the message names an object there is.
+        SettingsError: when a date range is asked for and the store tells no modification times.
+    """
+    root = normalize_uri(raw_uri)
+    chosen = [item for item in objects if _is_named(item.uri, root, selection) and _is_dated(item, selection)]
+    if not chosen:
+        asked = selection.model_dump(mode="json", exclude_defaults=True)
+        first = objects[0]
+        raise EmptySourceError(
+            f"{raw_uri}: none of {len(objects)} objects is chosen by {asked}; the first there is {first.uri}, modified "
+            f"{first.modified or 'at an unknown time'}"
+        )
+    return chosen
+
+
+def _is_named(uri: str, root: str, selection: Selection) -> bool:
+    names = {uri, base_name(uri), uri.removeprefix(root).lstrip("/")}
+
+    def matches(globs: Iterable[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in names)
+
+    return (not selection.include or matches(selection.include)) and not matches(selection.exclude)
+
+
+def _is_dated(item: SourceObject, selection: Selection) -> bool:
+    if selection.since is None and selection.until is None:
+        return True
+    if item.modified is None:
+        raise SettingsError(f"{item.uri}: the store tells no modification time: choose by include and exclude instead")
+    day = item.modified.astimezone(dt.UTC).date()
+    return (selection.since is None or day >= selection.since) and (selection.until is None or day <= selection.until)
+
+
+def cut_to_rows(splits: Sequence[Split], limit: int, source: SourceSettings, reading: ReadSettings) -> list[Split]:
+    """Give the splits that hold the first `limit` rows; the last object of the last one may be cut.
+
+    Rows are counted by reading, up to the limit and no further; rejected rows count.
+    """
+    left, kept = limit, []
+    for split in splits:
+        spans: list[Span] = []
+        for span in split.spans:
+            if left <= 0:
+                break
+            num_rows = _count_rows(span, left, source, reading)
+            spans.append(span if num_rows is not None else span.model_copy(update={"max_rows": left}))
+            left -= left if num_rows is None else num_rows
+        if spans:
+            kept.append(Split(spans=tuple(spans), name=split.name))
+    return kept
+
+
+def _count_rows(span: Span, limit: int, source: SourceSettings, reading: ReadSettings) -> int | None:
+    """Give the rows of a span, None when there are more than `limit`."""
+    only_text = source.model_copy(update={"keep_columns": ()})
+    kept: dict[str, pl.DataType] = {}
+    num_rows = 0
+    for block in read_span(span.model_copy(update={"max_rows": None}), only_text, reading, kept):
+        num_rows += block.num_rows_read
+        if num_rows > limit:
+            return None
+    return num_rows

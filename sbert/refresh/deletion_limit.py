@@ -1,0 +1,103 @@
+"""Guard against mass deletion: a listing that shrank by mistake must not empty the table.
+
+The one idea: what disappears is a source object of the table that is no longer listed, with its rows; a changed object,
+another encoder or another setting replaces rows and takes none away. A renamed object has the version of one that
+appeared and is no loss either. Rows that vanish inside objects (every object turned empty) are counted before the commit.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.errors import MassDeletionError
+from sbert.refresh.job import GuardSettings
+from sbert.refresh.split_selection import Choice
+from sbert.source.objects import SourceObject
+from sbert.table.delta import TableShard
+from sbert.table.shard_layout import read_split
+from sbert.table.split_records import read_records
+
+__all__ = ["Losses", "check_losses", "foresee_losses"]
+
+MAX_NAMED = 3
+
+
+class Losses(BaseModel):
+    """What disappears from the table with a commit."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_objects: int = Field(default=0, description="Source objects of the table before.")
+    num_objects_lost: int = Field(default=0, description="Those that are no longer in the source.")
+    num_rows: int = Field(default=0, description="Rows of the table before.")
+    num_rows_lost: int = Field(default=0, description="Rows that disappear.")
+    examples: list[str] = Field(default_factory=list, description="Some of the objects lost.")
+
+
+def foresee_losses(
+    table_uri: str, shards: Sequence[TableShard], choice: Choice, objects: Sequence[SourceObject]
+) -> Losses:
+    """Find the table's objects that are no longer in the source, and their rows.
+
+    Reads one small record for each split that leaves the table, and the ``source`` column of those whose objects are
+    partly lost.
+    """
+    listed = {item.uri: item.version for item in objects}
+    num_rows_of: dict[str, int] = {}
+    for shard in shards:
+        for rows in shard.splits:
+            num_rows_of[rows.fingerprint] = num_rows_of.get(rows.fingerprint, 0) + rows.num_rows
+    before = {span.object.uri for planned in choice.keep for span in planned.split.spans}
+    versions: dict[str, str] = {}
+    objects_of: dict[str, set[str]] = {}
+    for fingerprint, record in read_records(table_uri, choice.gone).items():
+        versions |= {span.uri: span.version for span in record.spans}
+        objects_of[fingerprint] = {span.uri for span in record.spans}
+    for fingerprint in choice.gone - objects_of.keys():  # its record is gone: the rows themselves tell
+        objects_of[fingerprint] = set(_count_by_object(table_uri, shards, fingerprint))
+    all_before = before.union(*objects_of.values())
+    appeared = {version for uri, version in listed.items() if uri not in all_before}
+    lost = {uri for uri in all_before - listed.keys() if versions.get(uri) not in appeared}
+    num_rows_lost = 0
+    for fingerprint, uris in objects_of.items():
+        if uris and uris <= lost:
+            num_rows_lost += num_rows_of.get(fingerprint, 0)
+        elif uris & lost:
+            counts = _count_by_object(table_uri, shards, fingerprint)
+            num_rows_lost += sum(counts.get(uri, 0) for uri in uris & lost)
+    return Losses(
+        num_objects=len(all_before),
+        num_objects_lost=len(lost),
+        num_rows=sum(shard.num_rows for shard in shards),
+        num_rows_lost=num_rows_lost,
+        examples=sorted(lost)[:MAX_NAMED],
+    )
+
+
+def _count_by_object(table_uri: str, shards: Sequence[TableShard], fingerprint: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for rows in read_split(table_uri, shards, fingerprint, ["source"]):
+        for item in pc.value_counts(rows["source"].combine_chunks()).to_pylist():
+            counts[item["values"]] = counts.get(item["values"], 0) + item["counts"]
+    return counts
+
+
+def check_losses(table_uri: str, losses: Losses, settings: GuardSettings) -> None:
+    """Stop a run that would take away too much.
+
+    Raises:
+        MassDeletionError: naming what would disappear, the share that is accepted and what allows more.
+    """
+    share_rows = losses.num_rows_lost / losses.num_rows if losses.num_rows else 0.0
+    share_objects = losses.num_objects_lost / losses.num_objects if losses.num_objects else 0.0
+    if max(share_rows, share_objects) <= settings.max_drop_share:
+        return
+    examples = ", ".join(losses.examples) + (", …" if losses.num_objects_lost > len(losses.examples) else "")
+    raise MassDeletionError(
+        f"{table_uri}: this run would drop {losses.num_objects_lost:,} of {losses.num_objects:,} source objects "
+        f"({share_objects:.1%}) and {losses.num_rows_lost:,} of {losses.num_rows:,} rows ({share_rows:.1%}), accepted is "
+        f"{settings.max_drop_share:.1%} of either: nothing was published; check the raw URI, the keys and the producer"
+        f"{f' (no longer listed: {examples})' if examples else ''}; if they are to go, run again with --allow-drop "
+        "(allow_drop in the form, or a higher guard.max_drop_share in the settings)"
+    )

@@ -1,0 +1,38 @@
+"""What a retraining did and decided; the keys are a contract with scripts."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.registry.store import LabelsRecord
+from sbert.retrain.gate import Decision
+
+__all__ = ["RetrainReport"]
+
+
+class RetrainReport(BaseModel):
+    """The outcome of one retraining."""
+
+    model_config = ConfigDict(frozen=True)
+
+    promoted: bool = Field(description="Whether production is the candidate now.")
+    version: str = Field(description="The version that is production after the run.")
+    primary_metric: str = Field(description="The metric that decided.")
+    before: float = Field(description="Production's value on the held-out rows.")
+    after: float = Field(description="The candidate's value on the same rows.")
+    reason: str = Field(description="Why it was promoted, or why not.")
+    candidate: str | None = Field(description="The candidate's version; empty when it was production itself.")
+    previous: str = Field(description="The version that was production before the run.")
+    model_uri: str = Field(description="Model folder of the version that is production after the run.")
+    decision: Decision
+    labels: LabelsRecord
+    num_new_objects: int = Field(description="Source objects of labels that the base had not learned from.")
+    stop_reason: str = Field(default="", description="Why training ended.")
+    dev_before: float | None = Field(default=None, description="The dev metric of the model that training began with.")
+    dev_best: float | None = Field(default=None, description="The dev metric of the best checkpoint.")
+    num_steps: int = 0
+    decided_before: bool = Field(
+        default=False, description="Nothing was trained: these labels and settings were decided on in an earlier run."
+    )
+    report_uri: str | None = Field(default=None, description="The report for people, an HTML file.")
+    run_id: str = ""
+    run_url: str | None = None
+    seconds: float = 0.0

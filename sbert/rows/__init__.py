@@ -1,0 +1,1 @@
+"""What happens to rows before they are embedded: cleaning, counts that add up, and reasons for rejection."""

@@ -1,0 +1,64 @@
+"""What this machine has: threads for torch, units for 16-bit floats, an accelerator."""
+
+import os
+
+import torch
+
+from sbert.runtime.cpus import available_cpus
+
+__all__ = ["cpu_features", "default_device", "has_amx", "has_fast_bfloat16", "limit_threads", "use_available_cpus"]
+
+
+def use_available_cpus() -> int:
+    """Let torch compute with as many threads as there are processors, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() != available_cpus():
+        torch.set_num_threads(available_cpus())
+    return torch.get_num_threads()
+
+
+def limit_threads() -> None:
+    """Keep torch from computing with more threads than there are processors; fewer, as an application has chosen, stay."""
+    if torch.get_num_threads() > available_cpus():
+        use_available_cpus()
+
+
+def cpu_features() -> dict[str, bool]:
+    """Give which units for matrix products this processor has."""
+    cpu = torch.cpu
+    return {
+        "amx_bf16": bool(cpu._is_amx_tile_supported()),
+        "avx512_bf16": bool(cpu._is_avx512_bf16_supported()),
+        "avx512": bool(cpu._is_avx512_supported()),
+        "avx2": bool(cpu._is_avx2_supported()),
+    }
+
+
+def default_device() -> torch.device:
+    """Give CUDA, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Tell whether matrix products in bfloat16 have units of their own: AMX, AVX512-BF16, CUDA from Ampere on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    if not _is_allowed("BF16", "FP16", "AMX"):
+        return False
+    features = cpu_features()
+    return features["amx_bf16"] or features["avx512_bf16"]
+
+
+def has_amx() -> bool:
+    """Tell whether the processor multiplies tiles of bfloat16 (AMX) and oneDNN's limit, which is heeded here, allows it."""
+    features = cpu_features()
+    return features["amx_bf16"] and features["avx512_bf16"] and _is_allowed("AMX")
+
+
+def _is_allowed(*words: str) -> bool:
+    """Tell whether oneDNN's limit on instructions (in the environment) is none, or above one of the words."""
+    limit = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+    return not limit or any(word in limit for word in (*words, "AVX10", "DEFAULT", "ALL"))

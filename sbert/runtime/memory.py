@@ -1,0 +1,83 @@
+"""Keep a process' memory from growing with the time it has worked.
+
+The one idea: the C library (glibc) gives threads up to eight heaps a core, and what was freed in one heap serves no other.
+Each split starts threads of its own, so the longer a run, the more heaps have once held a block of vectors, full of holes.
+So threads share one heap a core, and what is free in the heaps goes back to the system from time to time: often enough
+that heaps do not grow by their holes, seldom enough that encoding does not wait for new pages.
+"""
+
+import ctypes
+import functools
+import os
+import sys
+import threading
+import time
+
+from sbert.runtime.cpus import available_cpus
+
+__all__ = ["FreedMemory", "keep_freed_memory", "share_heaps"]
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+KEPT_BYTES = 2**31 - 1
+SECONDS = 1.0
+"""Least time between two returns of free memory; one takes some ten milliseconds."""
+
+
+@functools.cache
+def share_heaps() -> bool:
+    """Let threads share one heap a core, at least two; True where the C library can (glibc).
+
+    Call it before there are many threads. ``MALLOC_ARENA_MAX`` in the environment has precedence.
+    """
+    library = _glibc()
+    if library is None or "MALLOC_ARENA_MAX" in os.environ:
+        return False
+    return bool(library.mallopt(M_ARENA_MAX, max(2, available_cpus())))
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Let what a batch frees stay in the heaps, for the next batch; True where the C library can (glibc).
+
+    Asking the system for it again would cost a tenth of encoding's time; `FreedMemory` still returns it now and then.
+    """
+    library = _glibc()
+    if library is None:
+        return False
+    return bool(library.mallopt(M_MMAP_THRESHOLD, 2**30)) and bool(library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
+
+
+class FreedMemory:
+    """Gives free memory back to the system, at most once in `SECONDS`; threads may share it."""
+
+    def __init__(self) -> None:
+        """Begin to count the time."""
+        self._given_back = time.monotonic()
+        self._lock = threading.Lock()
+
+    def give_back(self) -> None:
+        """Give back what the heaps and Arrow hold for later, if it is time."""
+        if time.monotonic() - self._given_back < SECONDS or not self._lock.acquire(blocking=False):
+            return
+        import pyarrow as pa  # here: the command line shares heaps before it loads anything
+
+        try:
+            library = _glibc()
+            if library is not None:
+                library.malloc_trim(0)
+            pa.default_memory_pool().release_unused()
+            self._given_back = time.monotonic()
+        finally:
+            self._lock.release()
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt, library.malloc_trim  # noqa: B018  (another C library lacks them)
+    except (OSError, AttributeError):
+        return None
+    return library

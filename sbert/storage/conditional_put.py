@@ -1,0 +1,61 @@
+"""Create a small file only if there is none of that name: of any number of writers exactly one succeeds.
+
+On S3 this is a conditional put (``If-None-Match: *``), on disk a hard link made from a whole file.
+"""
+
+import contextlib
+import errno
+import os
+import uuid
+from pathlib import Path
+
+from sbert.errors import MissingError, StorageError
+from sbert.storage.files import filesystem, read_bytes, strip_protocol, translate_errors
+
+__all__ = ["create_bytes"]
+
+
+def create_bytes(uri: str, content: bytes) -> bool:
+    """Write `content` to `uri` unless the name is taken; tell whether this call made the file.
+
+    A reader sees all of the content or nothing. `content` should be this writer's own (hold a run id or random token):
+    when an answer of storage is lost and the client asks again, the name is taken by this writer itself, which is
+    recognised by content.
+
+    Raises:
+        StorageError: when storage refuses for another reason.
+    """
+    if "://" in uri:
+        return _create_object(uri, content)
+    target = Path(uri)
+    with translate_errors(uri):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _create_object(uri: str, content: bytes) -> bool:
+    try:
+        filesystem(uri).pipe_file(strip_protocol(uri), content, mode="create")
+    except Exception as error:
+        taken = isinstance(error, FileExistsError) or getattr(error, "errno", None) in {errno.EEXIST, errno.EINVAL}
+        # Servers answer a lost race in several ways: what counts is what lies there now.
+        with contextlib.suppress(MissingError):
+            found = read_bytes(uri)
+            return found == content
+        if taken:
+            raise StorageError(f"{uri}: storage refused a conditional put ({error})", uri=uri) from error
+        with translate_errors(uri):
+            raise
+    return True

@@ -1,0 +1,243 @@
+"""What smaller vectors still find: recall@10 against float32, on the rows of the run itself, before they are published.
+
+The one idea: float32 vectors of smaller ones are gone once a split is built, so each split leaves a sample of them beside
+its completion record. The sample is those texts with the least hashes: random, the same whoever builds the split, and of
+many splits simply put together. After the commit the samples are removed.
+"""
+
+import io
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.errors import MissingError, QualityError, StorageError
+from sbert.storage.files import delete, join, read_bytes, write_bytes
+from sbert.table.delta import EncoderInfo, Table, recorded_in
+from sbert.table.shards import embedding_column, embedding_matrix
+from sbert.table.split_records import SPLITS_FOLDER, SplitRecord
+from sbert.vectors.precision import Calibration, Float32, Precision, recall_at_10, reduce_vectors, restore
+
+__all__ = [
+    "RECORD_KEY",
+    "FirstLook",
+    "Reduction",
+    "VectorSample",
+    "measure",
+    "newest_reduction",
+    "reduction_of_run",
+    "remove_samples",
+    "rows_to_sample",
+    "write_sample",
+]
+
+log = logging.getLogger(__name__)
+
+SAMPLE_ROWS = 2_000
+"""Rows among which neighbours are searched."""
+MIN_ROWS = 50
+"""With fewer rows recall says nothing."""
+FIRST_LOOK_ROWS = 1_000
+"""Texts after which a run that will probably be refused says so, rather than hours later."""
+MIN_ROWS_OF_SPLIT = 16
+"""Of very many splits only some leave a sample, rather than all of them a tiny one."""
+RECORD_KEY = "reduction"
+MAX_COMMITS = 100
+"""Commits that are looked at for what an earlier run measured, from the newest back."""
+
+
+class Reduction(BaseModel):
+    """What a run found out about its smaller vectors; kept in its commit."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    encoder_fingerprint: str
+    recall_at_10: float | None = Field(description="Share of the ten nearest that are found; empty: too few rows.")
+    num_rows_compared: int = Field(description="Rows among which recall was measured, or would have been.")
+    min_recall: float = Field(description="Least recall that was accepted.")
+    calibration: Calibration | None = Field(
+        default=None, description="Scales of the rows written with this encoder so far; empty when not quantized."
+    )
+
+    def describe(self) -> str:
+        """Say what was found."""
+        if self.recall_at_10 is None:
+            return f"not measured: {self.num_rows_compared:,} texts were encoded, at least {MIN_ROWS} are needed"
+        return f"{self.recall_at_10:.4f} among {self.num_rows_compared:,} rows (accepted from {self.min_recall:g})"
+
+
+class VectorSample:
+    """Up to `max_rows` of the vectors it is shown: those of the texts with the least hashes."""
+
+    def __init__(self, max_rows: int, dim: int) -> None:
+        """Start empty."""
+        self._max_rows = max_rows
+        self.hashes = np.zeros((0, 16), dtype=np.uint8)
+        self.vectors_ND: Float32 = np.zeros((0, dim), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def add(self, hashes: npt.NDArray[np.uint8], vectors_ND: Float32) -> None:
+        """Show it N texts: hashes of shape (N, 16), float32 vectors of shape (N, dim)."""
+        if not self._max_rows:
+            return
+        hashes = np.concatenate([self.hashes, hashes])
+        vectors_ND = np.concatenate([self.vectors_ND, vectors_ND])
+        _, first = np.unique(np.ascontiguousarray(hashes).view("V16")[:, 0], return_index=True)
+        chosen = first[: self._max_rows]  # np.unique sorts
+        self.hashes, self.vectors_ND = hashes[chosen], vectors_ND[chosen]
+
+
+class FirstLook:
+    """Warns once when the first texts of a run find too little; whether they are refused is decided at the end."""
+
+    def __init__(self, encoder: EncoderInfo) -> None:
+        """Start empty."""
+        self._encoder = encoder
+        self._sample: VectorSample | None = VectorSample(SAMPLE_ROWS, encoder.full_dim) if encoder.is_reduced else None
+
+    def add(self, hashes: npt.NDArray[np.uint8], vectors_ND: Float32) -> None:
+        """Show it N texts: hashes of shape (N, 16), float32 vectors of shape (N, full dim)."""
+        if self._sample is None:
+            return
+        self._sample.add(hashes, vectors_ND)
+        if len(self._sample) < FIRST_LOOK_ROWS:
+            return
+        recall, num_rows, self._sample = _recall_of(self._encoder, self._sample), len(self._sample), None
+        if recall < self._encoder.min_recall:
+            log.warning(
+                "recall@10 is %.4f among the first %d texts, accepted is %.4f: the whole will probably be refused; "
+                "stop now and choose %s, or lower min_recall (what is built is kept)",
+                recall,
+                num_rows,
+                self._encoder.min_recall,
+                _remedy(self._encoder),
+            )
+
+
+def _recall_of(encoder: EncoderInfo, sample: VectorSample) -> float:
+    stored = reduce_vectors(
+        sample.vectors_ND, dim=encoder.dim, precision=encoder.precision, normalize=encoder.normalized
+    )
+    return recall_at_10(restore(stored), sample.vectors_ND)
+
+
+def rows_to_sample(encoder: EncoderInfo, fingerprint: str, num_splits: int) -> int:
+    """Give how many rows a split leaves as a sample, when `num_splits` are built."""
+    if not encoder.is_reduced:
+        return 0
+    num_sampled = SAMPLE_ROWS // MIN_ROWS_OF_SPLIT
+    if num_splits > num_sampled and int(fingerprint[:12], 16) % num_splits >= num_sampled:
+        return 0
+    return max(MIN_ROWS_OF_SPLIT, -(-SAMPLE_ROWS // max(1, num_splits)))
+
+
+def _sample_uri(table_uri: str, fingerprint: str) -> str:
+    return join(table_uri, SPLITS_FOLDER, f"{fingerprint}.sample.parquet")
+
+
+def write_sample(table_uri: str, fingerprint: str, sample: VectorSample) -> None:
+    """Leave a split's sample beside its record; one that is there stays when nothing was encoded this time."""
+    if not len(sample):
+        return
+    rows = pa.table(
+        {
+            "text_hash": pa.array([row.tobytes() for row in sample.hashes], pa.binary()),
+            "embedding": embedding_column(sample.vectors_ND),
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer, compression="zstd")
+    write_bytes(_sample_uri(table_uri, fingerprint), buffer.getvalue())
+
+
+def _read_samples(table_uri: str, records: Iterable[SplitRecord], dim: int) -> VectorSample:
+    sample = VectorSample(SAMPLE_ROWS, dim)
+    for record in records:
+        if not record.has_sample:
+            continue
+        try:
+            rows = pq.read_table(io.BytesIO(read_bytes(_sample_uri(table_uri, record.fingerprint))))
+        except MissingError:
+            continue  # another run published the split, and removed it
+        hashes = np.frombuffer(b"".join(rows["text_hash"].to_pylist()), dtype=np.uint8).reshape(-1, 16)
+        sample.add(hashes, embedding_matrix(rows["embedding"], dim))
+    return sample
+
+
+def remove_samples(table_uri: str, records: Iterable[SplitRecord]) -> None:
+    """Remove the samples of splits that are published; what cannot be removed goes with the split, by vacuum."""
+    try:
+        delete(_sample_uri(table_uri, record.fingerprint) for record in records if record.has_sample)
+    except StorageError as error:
+        log.warning("%s: samples of float32 vectors stay until vacuum: %s", table_uri, error)
+
+
+def measure(
+    table_uri: str, encoder: EncoderInfo, records: list[SplitRecord], before: Reduction | None = None
+) -> Reduction:
+    """Measure what the vectors of new splits find, as stored and as float32; `before` is what the table has recorded.
+
+    Raises:
+        QualityError: when it is less than `EncoderInfo.min_recall`, naming both.
+    """
+    sample = _read_samples(table_uri, records, encoder.full_dim)
+    calibration = before.calibration if before is not None else None
+    for record in records:
+        calibration = record.calibration.merged(calibration) if record.calibration is not None else calibration
+    found = Reduction(
+        encoder_fingerprint=encoder.fingerprint,
+        recall_at_10=None,
+        num_rows_compared=len(sample),
+        min_recall=encoder.min_recall,
+        calibration=calibration,
+    )
+    if len(sample) < MIN_ROWS:
+        log.info("recall@10 is not measured: %d texts were encoded, at least %d are needed", len(sample), MIN_ROWS)
+        return found
+    recall = _recall_of(encoder, sample)
+    if recall < encoder.min_recall:
+        raise QualityError(
+            f"{table_uri}: with precision {encoder.precision.value} and {encoder.dim} of {encoder.full_dim} values "
+            f"recall@10 is {recall:.4f} against float32 among {len(sample)} rows, accepted is {encoder.min_recall:.4f}: "
+            f"nothing was published; choose {_remedy(encoder)}, or lower min_recall"
+        )
+    log.info("recall@10 against float32 is %.4f among %d rows", recall, len(sample))
+    return found.model_copy(update={"recall_at_10": round(recall, 6)})
+
+
+def _remedy(encoder: EncoderInfo) -> str:
+    choices = []
+    if encoder.dim < encoder.full_dim:
+        choices.append(f"an output_dim above {encoder.dim} (or a model trained with Matryoshka loss)")
+    if encoder.precision is not Precision.FLOAT32:
+        choices.append("precision float32")
+    return " or ".join(choices)
+
+
+def reduction_of_run(table: Table, run_id: str) -> Reduction | None:
+    """Give what a run found out about its smaller vectors, if it made this version and has any."""
+    recorded = table.last_commit()
+    if recorded.get("run_id") != run_id or RECORD_KEY not in recorded:
+        return None
+    return Reduction.model_validate(recorded[RECORD_KEY])
+
+
+def newest_reduction(table: Table) -> Reduction | None:
+    """Give what the newest commits recorded of this encoder's vectors; recall is that of the newest run that measured it."""
+    newest: Reduction | None = None
+    for entry in table.history(MAX_COMMITS):
+        recorded = recorded_in(entry).get(RECORD_KEY)
+        if recorded is None or recorded.get("encoder_fingerprint") != table.encoder.fingerprint:
+            continue
+        found = Reduction.model_validate(recorded)
+        newest = newest or found
+        if found.recall_at_10 is not None:
+            measured = {name: getattr(found, name) for name in ("recall_at_10", "num_rows_compared", "min_recall")}
+            return newest.model_copy(update=measured)
+    return newest

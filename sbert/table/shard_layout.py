@@ -1,0 +1,115 @@
+"""Shards that hold the rows of several splits, and where in a shard a split's rows are.
+
+The one idea: a compacted shard names its splits itself, in its Parquet footer, in the order of their rows. So planning
+stays a set difference of fingerprints, with one footer read for each compacted shard and nothing to keep in step.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sbert.errors import TableError
+from sbert.storage.files import join, open_input, translate_errors
+from sbert.table.delta import SplitRows, TableShard
+from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
+
+__all__ = ["is_compacted", "locate_splits", "read_split", "write_compacted"]
+
+PREFIX = "compacted"
+"""Begins the name of a compacted shard's fingerprint; those of splits are hexadecimal."""
+SPLITS_KEY = b"sbert_splits"
+MAX_THREADS = 16
+ROWS_PER_READ = 16_384
+
+
+def is_compacted(fingerprint: str) -> bool:
+    """Tell whether a shard's fingerprint stands for several splits."""
+    return fingerprint.startswith(PREFIX)
+
+
+def locate_splits(table_uri: str, shards: Sequence[TableShard]) -> list[TableShard]:
+    """Give shards with the splits whose rows they hold filled in; the footers of compacted ones are read."""
+
+    def located(shard: TableShard) -> TableShard:
+        if not is_compacted(shard.fingerprint):
+            return shard
+        return shard.model_copy(update={"splits": _splits_of(join(table_uri, shard.name))})
+
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        return list(pool.map(located, shards))
+
+
+def _splits_of(uri: str) -> tuple[SplitRows, ...]:
+    with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+        metadata = parquet.schema_arrow.metadata or {}
+    if SPLITS_KEY not in metadata:
+        raise TableError(f"{uri}: this shard was made by compaction but does not name its splits: run `sbert verify`")
+    splits, first = [], 0
+    for fingerprint, num_rows in json.loads(metadata[SPLITS_KEY]):
+        splits.append(SplitRows(fingerprint=fingerprint, first_row=first, num_rows=num_rows))
+        first += num_rows
+    return tuple(splits)
+
+
+def read_split(
+    table_uri: str, shards: Iterable[TableShard], fingerprint: str, columns: list[str] | None = None
+) -> Iterator[pa.Table]:
+    """Give the rows of a split from those of `shards` that hold some, in blocks, in their order."""
+    for shard in shards:
+        for rows in shard.splits:
+            if rows.fingerprint == fingerprint:
+                yield from _read_rows(join(table_uri, shard.name), rows, columns)
+
+
+def _read_rows(uri: str, rows: SplitRows, columns: list[str] | None) -> Iterator[pa.Table]:
+    stop = rows.first_row + rows.num_rows
+    with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+        begin = 0
+        for group in range(parquet.num_row_groups):
+            end = begin + parquet.metadata.row_group(group).num_rows
+            if begin < stop and end > rows.first_row:
+                at = begin
+                for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, row_groups=[group], columns=columns):
+                    low, high = max(rows.first_row - at, 0), min(stop - at, batch.num_rows)
+                    if low < high:
+                        yield pa.Table.from_batches([batch.slice(low, high - low)])
+                    at += batch.num_rows
+            begin = end
+
+
+def write_compacted(
+    table_uri: str,
+    sources: Sequence[tuple[str, int]],
+    shards: Sequence[TableShard],
+    schema: pa.Schema,
+    metadata: dict[str, str],
+    settings: ShardSettings,
+) -> ShardRecord:
+    """Copy the rows of splits into one shard that stands for all of them.
+
+    Args:
+        table_uri: the table.
+        sources: fingerprint and rows of each split, in the order they get.
+        shards: where the rows are now, with their splits filled in.
+        schema: columns of the table.
+        metadata: what every shard's footer says.
+        settings: sizes; the shard is not cut, however many rows it gets.
+    """
+    named = json.dumps([[fingerprint, num_rows] for fingerprint, num_rows in sources])
+    name = PREFIX + hashlib.sha256(named.encode()).hexdigest()[: 32 - len(PREFIX)]
+    whole = settings.model_copy(update={"shard_rows": max(1, sum(num_rows for _, num_rows in sources)) + 1})
+    footer = {**metadata, SPLITS_KEY.decode(): named}
+    with ShardWriter(table_uri, name, schema, whole, footer) as writer:
+        for fingerprint, num_rows in sources:
+            written = 0
+            for rows in read_split(table_uri, shards, fingerprint):
+                writer.write(rows)
+                written += rows.num_rows
+            if written != num_rows:
+                raise TableError(f"{table_uri}: split {fingerprint} has {written} rows, the log says {num_rows}")
+        (record,) = writer.close()
+    return record

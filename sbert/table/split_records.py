@@ -1,0 +1,149 @@
+"""Completion records: what a finished split consists of, written after its shards.
+
+A split with a record is finished, one without is not; so a run that was killed anywhere goes on by running again.
+Records live in ``_splits/`` beside the shards (readers and vacuum ignore names that begin with ``_``), rejected rows in
+``_rejected/``, both named after the split's fingerprint.
+"""
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sbert.errors import MissingError
+from sbert.rows.counts import RowCounts
+from sbert.rows.rejects import empty_rejects
+from sbert.storage.files import join, list_names, read_bytes, write_bytes
+from sbert.table.shards import ShardRecord
+from sbert.vectors.precision import Calibration
+
+__all__ = [
+    "REJECTED_FOLDER",
+    "SPLITS_FOLDER",
+    "RecordedSpan",
+    "SplitRecord",
+    "completed_splits",
+    "find_record",
+    "kept_types",
+    "read_record",
+    "read_records",
+    "read_rejects",
+    "write_record",
+]
+
+log = logging.getLogger(__name__)
+
+SPLITS_FOLDER = "_splits"
+REJECTED_FOLDER = "_rejected"
+SUFFIX = ".json"
+MAX_THREADS = 16
+
+
+class RecordedSpan(BaseModel):
+    """A whole source object, or a slice of one, as it was when its rows were read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    version: str
+    start: int | None = None
+    stop: int | None = None
+    max_rows: int | None = None
+
+    def identity(self) -> list[str | int | None]:
+        """Give what decides the rows, as `Span.identity` does."""
+        facts = [self.uri, self.version, self.start, self.stop]
+        return facts if self.max_rows is None else [*facts, self.max_rows]
+
+
+class SplitRecord(BaseModel):
+    """A finished split: what went in, what came out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str
+    encoder_fingerprint: str
+    name: str = Field(description="The split's readable name.")
+    spans: list[RecordedSpan]
+    shards: list[ShardRecord]
+    rejects: str | None = Field(description="File of rejected rows, relative to the table; empty when there are none.")
+    counts: RowCounts
+    kept_types: dict[str, str] = Field(default={}, description="Types of the source columns in its shards, by name.")
+    run_id: str
+    built_at: str = Field(description="UTC time in ISO 8601.")
+    forced: bool = Field(default=False, description="Whether every vector was computed anew.")
+    has_sample: bool = Field(
+        default=False, description="Whether float32 vectors of some rows lie beside the record until the commit."
+    )
+    calibration: Calibration | None = Field(default=None, description="Of its vectors, when they are quantized.")
+
+
+def kept_types(kept_schema: dict[str, pl.DataType]) -> dict[str, str]:
+    """Give types of kept columns as a record holds them."""
+    return {name: str(kind) for name, kind in kept_schema.items()}
+
+
+def record_uri(table_uri: str, fingerprint: str) -> str:
+    """Give the location of a split's completion record."""
+    return join(table_uri, SPLITS_FOLDER, fingerprint + SUFFIX)
+
+
+def completed_splits(table_uri: str, fingerprints: list[str]) -> dict[str, SplitRecord]:
+    """Give the records of those splits that are finished and whose shards are in place, by fingerprint.
+
+    Two listings, whatever the number of splits, and one small read for each finished one.
+    """
+    names = list_names(join(table_uri, SPLITS_FOLDER))
+    candidates = [fingerprint for fingerprint in fingerprints if fingerprint + SUFFIX in names]
+    files = list_names(table_uri) if candidates else {}
+    found: dict[str, SplitRecord] = {}
+    for fingerprint, record in read_records(table_uri, candidates).items():
+        if all(files.get(shard.name) == shard.num_bytes for shard in record.shards):
+            found[fingerprint] = record
+        else:
+            log.warning("%s: shards of this finished split are gone, it is built again", record.name)
+    return found
+
+
+def write_record(table_uri: str, record: SplitRecord) -> None:
+    """Declare a split finished; its shards must be in place."""
+    write_bytes(record_uri(table_uri, record.fingerprint), record.model_dump_json(indent=1).encode())
+
+
+def read_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
+    """Give a split's record, or None when it cannot be used (its shards are gone, or it is not readable as one)."""
+    uri = record_uri(table_uri, fingerprint)
+    try:
+        return SplitRecord.model_validate_json(read_bytes(uri))
+    except (MissingError, ValidationError) as error:
+        log.warning("completion record %s cannot be used: %s", uri, error)
+        return None
+
+
+def find_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
+    """Give a split's record, or None when it has none (yet) that can be read."""
+    try:
+        return SplitRecord.model_validate_json(read_bytes(record_uri(table_uri, fingerprint)))
+    except (MissingError, ValidationError):
+        return None
+
+
+def read_records(table_uri: str, fingerprints: Iterable[str]) -> dict[str, SplitRecord]:
+    """Give the records of splits, by fingerprint; those that cannot be used are left out."""
+    wanted = sorted(fingerprints)
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        found = pool.map(lambda fingerprint: read_record(table_uri, fingerprint), wanted)
+        return {record.fingerprint: record for record in found if record is not None}
+
+
+def rejects_name(fingerprint: str) -> str:
+    """Give the file of a split's rejected rows, relative to the table."""
+    return f"{REJECTED_FOLDER}/{fingerprint}.parquet"
+
+
+def read_rejects(table_uri: str, records: list[SplitRecord]) -> pl.DataFrame:
+    """Give the rejected rows of splits, with their reasons and original values."""
+    files = [join(table_uri, record.rejects) for record in records if record.rejects is not None]
+    return pl.concat([empty_rejects(), *(pl.read_parquet(read_bytes(uri)) for uri in files)])

@@ -1,0 +1,85 @@
+"""The metric that checkpoints are compared by: one number an encoder, higher is better."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.stats import spearmanr
+
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.training.training_data import NLI_SCORES
+
+__all__ = ["default_dev_metric"]
+
+MAX_ROWS = 2_000
+TEXTS_PER_CLASS = 32
+
+Vectors = npt.NDArray[np.float32]
+
+
+def default_dev_metric(labels: LabelSet) -> Callable[[SentenceEncoder], float]:
+    """Give the function that scores an encoder on ``labels.dev``.
+
+    Scored pairs: Spearman's rank correlation of cosine and score. NLI: the same, with 1, 0.5, 0 for entailment, neutral,
+    contradiction. Triplets: share of anchors nearer to the positive. Pairs: mean reciprocal rank of the positive among all
+    dev positives. Classes: accuracy of the nearest class centre of train texts. Texts: mean reciprocal rank of a text's
+    second half among all second halves, asked by the first.
+    """
+    dev = labels.dev.sort("row_id").head(MAX_ROWS)
+    if labels.kind is LabelKind.SCORED_PAIRS:
+        return lambda encoder: _rank_correlation(encoder, dev["sentence1"], dev["sentence2"], dev["score"].to_numpy())
+    if labels.kind is LabelKind.NLI:
+        scores = dev["label"].replace_strict(NLI_SCORES, return_dtype=pl.Float32).to_numpy()
+        return lambda encoder: _rank_correlation(encoder, dev["premise"], dev["hypothesis"], scores)
+    if labels.kind is LabelKind.TRIPLETS:
+        return lambda encoder: _triplet_accuracy(encoder, dev)
+    if labels.kind is LabelKind.PAIRS:
+        return lambda encoder: _reciprocal_rank(encoder, dev["anchor"], dev["positive"])
+    if labels.kind is LabelKind.CLASSES:
+        train = labels.train.sort("row_id").group_by("label", maintain_order=True).head(TEXTS_PER_CLASS)
+        return lambda encoder: _centre_accuracy(encoder, train, dev)
+    halves = [text.split() for text in dev["text"]]
+    first = pl.Series([" ".join(words[: (len(words) + 1) // 2]) for words in halves], dtype=pl.String)
+    second = pl.Series([" ".join(words[(len(words) + 1) // 2 :]) for words in halves], dtype=pl.String)
+    long = second != ""
+    return lambda encoder: _reciprocal_rank(encoder, first.filter(long), second.filter(long))
+
+
+def _unit(encoder: SentenceEncoder, texts: pl.Series) -> Vectors:
+    vectors = encoder.encode(texts)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
+
+
+def _rank_correlation(
+    encoder: SentenceEncoder, first: pl.Series, second: pl.Series, scores: npt.NDArray[np.floating]
+) -> float:
+    cosines = (_unit(encoder, first) * _unit(encoder, second)).sum(axis=1)
+    return float(spearmanr(cosines, scores).statistic)
+
+
+def _triplet_accuracy(encoder: SentenceEncoder, dev: pl.DataFrame) -> float:
+    anchor, positive, negative = (_unit(encoder, dev[name]) for name in ("anchor", "positive", "negative"))
+    return float(((anchor * positive).sum(axis=1) > (anchor * negative).sum(axis=1)).mean())
+
+
+def _reciprocal_rank(encoder: SentenceEncoder, queries: pl.Series, answers: pl.Series) -> float:
+    distinct = answers.unique(maintain_order=True)
+    own = pl.DataFrame({"text": answers}).join(
+        pl.DataFrame({"text": distinct}).with_row_index("number"), on="text", maintain_order="left"
+    )["number"]
+    scores = _unit(encoder, queries) @ _unit(encoder, distinct).T
+    of_own = scores[np.arange(len(scores)), own.to_numpy()]
+    return float((1.0 / (1 + (scores > of_own[:, None]).sum(axis=1))).mean())
+
+
+def _centre_accuracy(encoder: SentenceEncoder, train: pl.DataFrame, dev: pl.DataFrame) -> float:
+    classes, numbers = np.unique(train["label"].to_numpy(), return_inverse=True)
+    vectors = _unit(encoder, train["text"])
+    sums = np.zeros((len(classes), vectors.shape[1]), dtype=np.float32)
+    np.add.at(sums, numbers, vectors)
+    sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    found = classes[(_unit(encoder, dev["text"]) @ sums.T).argmax(axis=1)]
+    return float((found == dev["label"].to_numpy()).mean())

@@ -1,0 +1,185 @@
+"""Labels as arrays: every distinct text tokenized once, rows as numbers of texts.
+
+Legend of shapes: N rows, C columns of texts, T distinct texts, D values in a vector.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.tokenization.token_ids import TokenizedTexts
+from sbert.errors import TrainingError
+from sbert.labels.label_kinds import NLI_LABELS, TEXT_COLUMNS, LabelKind
+from sbert.training.settings import Objective
+
+__all__ = ["DEFAULT_OBJECTIVES", "TrainingData", "choose_objective", "make_training_data", "with_class_names"]
+
+Ints = npt.NDArray[np.int64]
+
+DEFAULT_OBJECTIVES: dict[LabelKind, Objective] = {
+    LabelKind.SCORED_PAIRS: Objective.COSENT,
+    LabelKind.PAIRS: Objective.RANKING,
+    LabelKind.TRIPLETS: Objective.RANKING,
+    LabelKind.NLI: Objective.SOFTMAX,
+    LabelKind.CLASSES: Objective.SUPERVISED_CONTRASTIVE,
+    LabelKind.TEXTS: Objective.SIMCSE,
+}
+ALLOWED: dict[Objective, tuple[LabelKind, ...]] = {
+    Objective.SOFTMAX: (LabelKind.NLI,),
+    Objective.COSINE: (LabelKind.SCORED_PAIRS,),
+    Objective.COSENT: (LabelKind.SCORED_PAIRS, LabelKind.NLI),
+    Objective.ANGLE: (LabelKind.SCORED_PAIRS, LabelKind.NLI),
+    Objective.TRIPLET: (LabelKind.TRIPLETS,),
+    Objective.RANKING: (LabelKind.PAIRS, LabelKind.TRIPLETS, LabelKind.NLI),
+    Objective.BATCH_HARD_TRIPLET: (LabelKind.CLASSES,),
+    Objective.SUPERVISED_CONTRASTIVE: (LabelKind.CLASSES,),
+    Objective.CROSS_ENTROPY: (LabelKind.CLASSES,),
+    Objective.SIMCSE: tuple(LabelKind),
+    Objective.TSDAE: tuple(LabelKind),
+    Objective.DISTILLATION: tuple(LabelKind),
+}
+"""Kinds of labels that each objective can learn from."""
+NLI_SCORES = {"entailment": 1.0, "neutral": 0.5, "contradiction": 0.0}
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Rows to train on, in arrays."""
+
+    tokens: TokenizedTexts
+    """The T distinct texts."""
+    text_ids_NC: Ints
+    """The texts of each row."""
+    labels_N: npt.NDArray[np.float32] | Ints | None
+    """Scores or class numbers; None where the texts say it all."""
+    classes: tuple[str, ...] = ()
+    teacher_TD: npt.NDArray[np.float32] | None = None
+    """What a teacher makes of each distinct text."""
+
+    @property
+    def class_numbers(self) -> Ints | None:
+        """Class numbers of the N rows; None when they have scores, or nothing."""
+        labels = self.labels_N
+        return None if labels is None or labels.dtype.kind == "f" else labels.astype(np.int64)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows."""
+        return len(self.text_ids_NC)
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of texts."""
+        return int(self.text_ids_NC.shape[1])
+
+
+def choose_objective(kind: LabelKind, objective: Objective | None) -> Objective:
+    """Give the objective to use for a kind of labels.
+
+    Raises:
+        TrainingError: when the objective cannot learn from this kind.
+    """
+    if objective is None:
+        return DEFAULT_OBJECTIVES[kind]
+    if kind not in ALLOWED[objective]:
+        fitting = [name.value for name, kinds in ALLOWED.items() if kind in kinds]
+        raise TrainingError(
+            f"objective {objective} learns from {' or '.join(ALLOWED[objective])}, the labels are {kind}: choose one of "
+            f"{', '.join(fitting)}"
+        )
+    return objective
+
+
+def with_class_names(rows: pl.DataFrame, kind: LabelKind) -> pl.DataFrame:
+    """Add the name of each class as a text of it, ``card_arrival`` as ``card arrival``; rows of other kinds stay.
+
+    A name is what people who label know of a class before they see a text, and with a few texts a class it is one more.
+    """
+    if kind is not LabelKind.CLASSES:
+        return rows
+    names = (
+        rows.select("label")
+        .unique(maintain_order=True)
+        .with_columns(pl.col("label").str.replace_all("_", " ").alias("text"))
+    )
+    return pl.concat(
+        [rows, names.join(rows.select("text"), on="text", how="anti", maintain_order="left")], how="diagonal"
+    )
+
+
+def make_training_data(
+    rows: pl.DataFrame,
+    kind: LabelKind,
+    objective: Objective,
+    encoder: SentenceEncoder,
+    *,
+    teacher: SentenceEncoder | None = None,
+) -> TrainingData:
+    """Tokenize the texts of label rows, once each, and number them.
+
+    Args:
+        rows: label rows (`LabelSet.train`); columns ``negative_2``, ``negative_3``, … may hold further negatives.
+        kind: their kind.
+        objective: what they are for; unsupervised objectives take every text as a row.
+        encoder: whose tokenizer is used.
+        teacher: encodes the texts for distillation.
+    """
+    names = [*TEXT_COLUMNS[kind], *(name for name in rows.columns if name.startswith("negative_"))]
+    if objective in {Objective.SIMCSE, Objective.TSDAE, Objective.DISTILLATION}:
+        rows = pl.DataFrame({"text": pl.concat([rows[name] for name in names]).unique(maintain_order=True)})
+        names = ["text"]
+    elif objective is Objective.RANKING and kind is LabelKind.NLI:
+        rows = nli_triplets(rows)
+        names = ["premise", "hypothesis", *(["negative"] if "negative" in rows.columns else [])]
+    texts = pl.concat([rows[name] for name in names]).unique(maintain_order=True)
+    numbers = pl.DataFrame({"text": texts}).with_row_index("number")
+    columns = [
+        rows.select(pl.col(name).alias("text")).join(numbers, on="text", how="left", maintain_order="left")["number"]
+        for name in names
+    ]
+    text_ids = np.stack([column.to_numpy().astype(np.int64) for column in columns], axis=1)
+    if objective is Objective.SIMCSE:
+        text_ids = np.repeat(text_ids, 2, axis=1)  # dropout alone tells the two apart
+    labels, classes = _labels(rows, kind, objective)
+    prompt = encoder.prompts.get(encoder.default_prompt_name or "", "")
+    with torch.inference_mode():
+        teacher_TD = None if teacher is None else teacher.encode(texts)
+    return TrainingData(encoder.tokenize(texts, prompt=prompt), text_ids, labels, classes, teacher_TD)
+
+
+def _labels(
+    rows: pl.DataFrame, kind: LabelKind, objective: Objective
+) -> tuple[npt.NDArray[np.float32] | Ints | None, tuple[str, ...]]:
+    if objective in {Objective.SIMCSE, Objective.TSDAE, Objective.DISTILLATION, Objective.RANKING, Objective.TRIPLET}:
+        return None, ()
+    if kind is LabelKind.SCORED_PAIRS:
+        return rows["score"].to_numpy().astype(np.float32), ()
+    if kind is LabelKind.NLI and objective is not Objective.SOFTMAX:
+        return rows["label"].replace_strict(NLI_SCORES, return_dtype=pl.Float32).to_numpy(), ()
+    classes = NLI_LABELS if kind is LabelKind.NLI else tuple(sorted(rows["label"].unique().to_list()))
+    numbers = {name: number for number, name in enumerate(classes)}
+    return rows["label"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy(), classes
+
+
+def nli_triplets(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give entailed pairs with a contradiction of the same premise as negative (Gao et al. 2021, SimCSE, section 4).
+
+    When no premise has both, the pairs alone.
+
+    Raises:
+        TrainingError: when nothing is entailed.
+    """
+    entailed = rows.filter(pl.col("label") == "entailment")
+    if entailed.height == 0:
+        raise TrainingError(
+            "objective ranking needs entailed pairs, the NLI labels hold none: choose objective softmax"
+        )
+    against = rows.filter(pl.col("label") == "contradiction").unique("premise", keep="first", maintain_order=True)
+    both = entailed.join(
+        against.select("premise", pl.col("hypothesis").alias("negative")), on="premise", maintain_order="left"
+    )
+    return both if both.height else entailed

@@ -1,0 +1,152 @@
+"""Everything that one training works on, from labels and settings: rows, batches, the module, and the run's fingerprint."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import transformers
+
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.errors import SettingsError
+from sbert.labels.label_set import LabelSet
+from sbert.runtime.hardware import has_fast_bfloat16
+from sbert.training.adapters import adapt
+from sbert.training.arguments import trainer_arguments
+from sbert.training.batches import BatchPlan
+from sbert.training.checkpoints import run_fingerprint
+from sbert.training.classifier import head_accuracy
+from sbert.training.collating import Collator, WordDeletion
+from sbert.training.continual import mix_rows
+from sbert.training.dev_metric import default_dev_metric
+from sbert.training.freezing import count_parameters, prepare_encoder
+from sbert.training.mining import add_negatives, open_table
+from sbert.training.module import TrainingModule
+from sbert.training.objectives import build_loss, grouping_of
+from sbert.training.prompt_tuning import add_virtual_tokens
+from sbert.training.settings import AdapterKind, Objective, TrainingSettings
+from sbert.training.training_data import TrainingData, choose_objective, make_training_data, with_class_names
+
+__all__ = ["PreparedRun", "prepare_run"]
+
+CPU_TOKEN_BUDGET = 1_024
+GPU_TOKEN_BUDGET = 65_536
+"""Padded tokens of one part of a batch: enough to fill the device, few enough that a part holds texts of like length."""
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """What one training works on."""
+
+    module: TrainingModule
+    data: TrainingData
+    plan: BatchPlan
+    collator: Collator
+    arguments: transformers.TrainingArguments
+    score: Callable[[], float] | None
+    dev_before: float
+    num_parameters: tuple[int, int]
+    fingerprint: str
+    """Of everything that decides the weights."""
+    steps_per_epoch: int
+
+
+def prepare_run(
+    base: str,
+    labels: LabelSet,
+    settings: TrainingSettings,
+    place: Path,
+    *,
+    evaluate_dev: Callable[[SentenceEncoder], float] | None,
+    known_objects: frozenset[str],
+) -> PreparedRun:
+    """Prepare a training; arguments and errors are those of `sbert.training.train_encoder`."""
+    objective = choose_objective(labels.kind, settings.objective)
+    has_dev = evaluate_dev is not None or labels.dev.height > 0
+    arguments = trainer_arguments(settings, place, has_dev=has_dev)
+    transformers.set_seed(settings.seed)
+    encoder = SentenceEncoder.from_pretrained(base, device=arguments.device, compute_dtype=ComputeDtype.FLOAT32)
+    metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
+    dev_before = metric(encoder) if metric is not None else math.nan
+    teacher = _teacher(base, objective, settings, encoder)
+    rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
+    table = open_table(settings.negatives)
+    fingerprint = run_fingerprint(
+        encoder.fingerprint,
+        labels.fingerprint,
+        rows["row_id"].to_list(),
+        settings.model_dump_json(),
+        None if table is None else table.version,
+        arguments.world_size,
+    )
+    if settings.class_names:
+        rows = with_class_names(rows, labels.kind)
+    kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives, table)
+    if settings.adapter.kind is AdapterKind.PROMPT:
+        encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
+    data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
+    plan = BatchPlan(
+        data.text_ids_NC,
+        data.class_numbers,
+        grouping=grouping_of(objective),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        classes_per_batch=settings.classes_per_batch,
+        process=arguments.process_index,
+        num_processes=arguments.world_size,
+    )
+    prepare_encoder(encoder, settings)
+    steps_per_epoch = math.ceil(len(plan) / settings.gradient_accumulation)
+    num_steps = settings.max_steps or math.ceil(settings.epochs * steps_per_epoch)
+    adapt(encoder, settings.adapter, num_steps)
+    loss = build_loss(objective, settings, encoder, len(data.classes)).to(arguments.device)
+    if count_parameters(encoder)[0] + count_parameters(loss)[0] == 0:
+        raise SettingsError(
+            f"freeze {settings.freeze!r} leaves nothing to train: objective {objective} has no weights of its own, and the "
+            "encoder no layer after the transformer; freeze less, or for classes choose objective cross_entropy"
+        )
+    if objective is Objective.CROSS_ENTROPY and evaluate_dev is None and metric is not None:
+        metric = head_accuracy(loss, data.classes, labels.dev)
+    module = TrainingModule(
+        encoder,
+        loss,
+        bf16=has_fast_bfloat16(arguments.device) if settings.bf16 is None else settings.bf16,
+        cache_gradients=settings.mini_batch_size is not None,
+        distill_weight=settings.continual.distill_weight,
+        num_prompt_tokens=data.tokens.num_prompt_tokens,
+    )
+    collator = Collator(
+        data,
+        plan,
+        int(encoder.hf_tokenizer.pad_token_id or 0),
+        token_budget=CPU_TOKEN_BUDGET if arguments.device.type == "cpu" else GPU_TOKEN_BUDGET,
+        max_texts=settings.mini_batch_size,
+        deletion=WordDeletion(encoder.hf_tokenizer, settings.deletion_ratio, settings.seed)
+        if objective is Objective.TSDAE
+        else None,
+    )
+    return PreparedRun(
+        module=module,
+        data=data,
+        plan=plan,
+        collator=collator,
+        arguments=arguments,
+        score=None if metric is None else lambda: metric(encoder),
+        dev_before=dev_before,
+        num_parameters=count_parameters(encoder),
+        fingerprint=fingerprint,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def _teacher(
+    base: str, objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder
+) -> SentenceEncoder | None:
+    if objective is Objective.DISTILLATION and settings.teacher is not None and settings.teacher != base:
+        return SentenceEncoder.from_pretrained(
+            settings.teacher, device=encoder.device, compute_dtype=ComputeDtype.FLOAT32
+        )
+    if objective is Objective.DISTILLATION or settings.continual.distill_weight:
+        return encoder
+    return None

@@ -1,0 +1,153 @@
+"""Compiling once, in any number of processes, and going on without when it cannot be done."""
+
+import ctypes
+import logging
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sbert.encoder.engine import compiled
+from sbert.encoder.engine.compiled import load_kernels
+
+WORKS = 'echo compiled > "$made"'
+"""What a compiler does that works."""
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with AMX, an empty cache, and nothing remembered."""
+    monkeypatch.setattr(compiled, "has_amx", lambda: True)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(compiled.NATIVE_VARIABLE, raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", fake_library)
+    compiled._load.cache_clear()
+    yield
+    compiled._load.cache_clear()
+
+
+def fake_library(file: str, answer: int = 0) -> SimpleNamespace:
+    if Path(file).read_text(encoding="utf-8") != "compiled\n":
+        raise OSError(f"{file}: invalid ELF header")
+    return SimpleNamespace(sbert_encode=SimpleNamespace(), sbert_start=lambda: answer)
+
+
+def make_compiler(folder: Path, script: str) -> Path:
+    """A compiler that writes down its calls; its last argument is the file to make."""
+    file = folder / "compiler"
+    file.write_text(f'#!/bin/sh\necho "$@" >> "{folder}/calls"\nfor made; do :; done\n{script}\n', encoding="utf-8")
+    file.chmod(0o755)
+    return file
+
+
+def num_calls(folder: Path) -> int:
+    return len((folder / "calls").read_text(encoding="utf-8").splitlines())
+
+
+def left_in_cache() -> list[str]:
+    return sorted(path.name for path in compiled.cache_folder().rglob("*"))
+
+
+def test_compiled_once_and_anew_for_another_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", f"{make_compiler(tmp_path, WORKS)} -one-option")
+    assert load_kernels().reason.startswith("compiled in ")
+    assert "-one-option -O3 " in (tmp_path / "calls").read_text(encoding="utf-8")
+    compiled._load.cache_clear()
+    assert load_kernels().reason == "compiled before"
+    assert (num_calls(tmp_path), len(left_in_cache())) == (1, 1)
+    sources = compiled.read_sources()
+    monkeypatch.setattr(compiled, "read_sources", lambda: {**sources, "encoder.cpp": "// another"})
+    compiled._load.cache_clear()
+    assert load_kernels().library is not None
+    assert (num_calls(tmp_path), len(left_in_cache())) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'x.cpp:3: error: no such thing' >&2; exit 1", "status 1: x.cpp:3: error: no such thing"),
+        ("exit 0", "status 0: no message"),
+        ("kill -9 $$", "status -9: no message"),
+        ("echo rubbish > $made", "invalid ELF header"),
+    ],
+)
+def test_a_failing_compiler_is_a_reason(
+    script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", str(make_compiler(tmp_path, script)))
+    with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.compiled"):
+        kernels = load_kernels()
+    assert kernels.library is None
+    assert reason in kernels.reason
+    assert reason in caplog.text
+    assert left_in_cache() == []
+    assert load_kernels() is kernels  # it is not tried again and again
+
+
+def test_a_spoilt_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
+    load_kernels()
+    (file,) = compiled.cache_folder().iterdir()
+    file.write_text("half a fi", encoding="utf-8")
+    compiled._load.cache_clear()
+    assert load_kernels().library is not None
+    assert num_calls(tmp_path) == 2
+
+
+def test_no_compiler_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    assert load_kernels().reason == f"there is no C++ compiler ({tmp_path / 'none'})"
+    compiled._load.cache_clear()
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert load_kernels().reason == "there is no C++ compiler (c++, g++, clang++)"
+
+
+def test_what_an_image_was_made_with_is_used_without_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
+    with caplog.at_level(logging.INFO, logger="sbert.encoder.engine.compiled"):
+        compiled.main()
+        monkeypatch.setenv("CXX", str(tmp_path / "none"))
+        assert load_kernels().reason == "compiled before"
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        compiled.main()
+    assert "kernels-" in caplog.messages[0]
+    assert caplog.messages[1].startswith("the kernels are not compiled: there is no C++ compiler")
+
+
+def test_a_cache_that_cannot_be_written_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "compiler"))  # a file
+    assert "Not a directory" in load_kernels().reason
+
+
+def test_processes_that_race_leave_one_whole_file(tmp_path: Path) -> None:
+    compiler = make_compiler(tmp_path, 'printf comp > "$made"; sleep 0.1; echo iled >> "$made"')
+    file = tmp_path / "kernels.so"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: compiled._compile({"encoder.cpp": ""}, [str(compiler)], file), range(4)))
+    assert num_calls(tmp_path) == 4
+    assert file.read_text(encoding="utf-8") == "compiled\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["calls", "compiler", "kernels.so"]
+
+
+def test_machines_that_cannot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda file: fake_library(file, answer=-1))
+    assert load_kernels().reason == "the system does not let this process use AMX (answer -1)"
+    monkeypatch.setattr(compiled, "has_amx", lambda: False)
+    assert load_kernels().reason == "the processor has no AMX, or oneDNN's limit forbids it"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert load_kernels().reason == "Linux is needed"
+    monkeypatch.setenv(compiled.NATIVE_VARIABLE, "0")
+    assert load_kernels().reason == "turned off by SBERT_NATIVE=0"
+
+
+def test_the_package_has_its_sources() -> None:
+    assert list(compiled.read_sources()) == ["attention.h", "encoder.cpp", "products.h", "registers.h"]

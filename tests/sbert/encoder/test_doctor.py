@@ -1,0 +1,84 @@
+"""What the doctor says is what an encoder does."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sbert.encoder.doctor import Diagnosis, Measured, diagnose
+from sbert.encoder.engine.dtype import DTYPE_VARIABLE
+from sbert.encoder.engine.packed import PackedRunner
+from sbert.encoder.engine.workers import num_workers
+from sbert.encoder.sentence_encoder import PROBE_TOKEN_BUDGET, ComputeDtype, SentenceEncoder
+from sbert.encoder.tokenization.token_ids import TokenizedTexts
+from tests.tiny_models import WORDS
+
+
+@pytest.mark.parametrize("dtype", [ComputeDtype.FLOAT32, ComputeDtype.BFLOAT16])
+def test_it_says_and_measures_what_an_encoder_does(
+    model: str, dtype: ComputeDtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DTYPE_VARIABLE, dtype.value)
+    budgets: list[int] = []
+    cut = PackedRunner.cut
+
+    def record(self: PackedRunner, tokens: TokenizedTexts, sequences: Any, token_budget: int) -> Iterator[Any]:
+        budgets.append(token_budget)
+        return cut(self, tokens, sequences, token_budget)
+
+    monkeypatch.setattr(PackedRunner, "cut", record)
+    encoder = SentenceEncoder.from_pretrained(model)
+    assert encoder.chosen_runner.name == "packed"
+    budgets.clear()
+    rng = np.random.default_rng(0)
+    encoder.encode([" ".join(rng.choice(WORDS, 40)) for _ in range(100 * num_workers(encoder.device))])
+    (budget,) = budgets
+    budgets.clear()
+
+    found = diagnose(model, seconds=0.1)
+    assert set(budgets) == {
+        PROBE_TOKEN_BUDGET,
+        budget,
+    }  # the choice is proven with the first, and measured with the second
+    assert found.token_budget == budget
+    assert (found.compute_dtype, found.path) == (encoder.compute_dtype, "packed") == (dtype, "packed")
+    assert found.reason == encoder.chosen_runner.reason
+    assert found.dtype_reason == "SBERT_COMPUTE_DTYPE says so"
+    assert (found.num_threads, found.num_batches_at_once) == (torch.get_num_threads(), num_workers(encoder.device))
+    (chosen,) = (way for way in found.measured if way.chosen)
+    assert (chosen.path, chosen.compute_dtype) == ("packed", dtype)
+    assert all(way.passes and way.tokens_per_second > 0 for way in found.measured)
+    assert {("padded", ComputeDtype.FLOAT32), ("packed", dtype)} <= {
+        (way.path, way.compute_dtype) for way in found.measured
+    }
+
+
+def test_a_type_that_failed_the_probe_is_named(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DTYPE_VARIABLE, "bfloat16")
+    monkeypatch.setattr("sbert.encoder.sentence_encoder.MIN_PROBE_COSINE", 0.9999999)
+    found = diagnose(model, seconds=0.1)
+    assert found.compute_dtype is ComputeDtype.FLOAT32
+    assert found.dtype_reason == "bfloat16 gives other vectors than float32 on the probe"
+
+
+def test_it_advises_what_was_clearly_faster_and_as_good() -> None:
+    def diagnosis(*ways: tuple[str, float, float, bool]) -> Diagnosis:
+        return Diagnosis(
+            model="m", device="cpu", processor="x86_64", features={}, num_cpus=2, num_threads=2, num_batches_at_once=2,
+            token_budget=2_048, compute_dtype=ComputeDtype.FLOAT32, dtype_reason="", path="packed", reason="", kernels="",
+            measured=[
+                Measured(path="packed", compute_dtype=ComputeDtype(dtype), tokens_per_second=rate, least_cosine=cosine, chosen=it)
+                for dtype, rate, cosine, it in ways
+            ],
+        )  # fmt: skip
+
+    float32 = ("float32", 100.0, 1.0, True)
+    advice = diagnosis(float32, ("bfloat16", 150.0, 0.9995, False)).advice
+    assert (
+        advice
+        == "bfloat16 (packed) was 1.50 times as fast as the choice: set SBERT_COMPUTE_DTYPE=bfloat16 for new tables"
+    )
+    assert diagnosis(float32, ("bfloat16", 110.0, 0.9995, False)).advice is None
+    assert diagnosis(float32, ("bfloat16", 150.0, 0.99, False)).advice is None

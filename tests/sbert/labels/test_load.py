@@ -1,0 +1,329 @@
+"""Labels from objects of every format, and what is wrong with them."""
+
+import gzip
+import logging
+from pathlib import Path
+
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from sbert.errors import (
+    BrokenObjectError,
+    ColumnError,
+    LabelError,
+    LeakageError,
+    MissingError,
+    SettingsError,
+    TooFewLabelsError,
+)
+from sbert.labels.label_files import given_split
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.load import list_label_objects, load_labels, make_label_set, new_label_objects
+from sbert.labels.settings import LabelSettings
+from tests.sbert.training.toy import toy_rows
+
+ALL = LabelSettings(dev_share=0, test_share=0, near_duplicate_similarity=1)
+
+
+@pytest.mark.parametrize("kind", list(LabelKind))
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet", "jsonl.gz"])
+def test_kind_is_recognised_and_rows_are_kept(kind: LabelKind, ending: str, tmp_path: Path) -> None:
+    rows = toy_rows(kind, 40)
+    path = tmp_path / f"labels.{ending}"
+    if ending == "csv":
+        rows.write_csv(path)
+    elif ending == "parquet":
+        rows.write_parquet(path)
+    elif ending == "jsonl":
+        rows.write_ndjson(path)
+    else:
+        path.write_bytes(gzip.compress(rows.write_ndjson().encode()))
+    labels = load_labels(str(tmp_path), ALL)
+    assert labels.kind is kind
+    assert sum(labels.counts().values()) == labels.num_rows_read == rows.height
+    assert sorted(labels.train.select(rows.columns).rows()) == sorted(set(rows.rows()))
+
+
+def test_headerless_csv_with_its_own_range(tmp_path: Path) -> None:
+    lines = [f"the cat number {number},a dog number {number},{number % 6}.0" for number in range(12)]
+    Path(tmp_path, "sts.csv").write_text("\n".join(lines))
+    settings = LabelSettings(csv_columns=("sentence1", "sentence2", "score"), score_max=5, dev_share=0, test_share=0)
+    labels = load_labels(str(tmp_path), settings)
+    assert labels.kind is LabelKind.SCORED_PAIRS
+    assert sorted(labels.train["score"].unique()) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+
+
+def test_other_names_and_named_columns(tmp_path: Path) -> None:
+    pl.DataFrame({"utterance": [f"text {n}" for n in range(10)], "category": list("ab" * 5)}).write_csv(
+        tmp_path / "labels.csv"
+    )
+    assert load_labels(str(tmp_path), ALL).kind is LabelKind.CLASSES
+    pl.DataFrame({"satz": [f"text {n}" for n in range(10)], "thema": list("ab" * 5)}).write_csv(tmp_path / "labels.csv")
+    named = ALL.model_copy(update={"columns": {"text": "satz", "label": "thema"}})
+    assert load_labels(str(tmp_path), named).classes == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "split"),
+    [
+        ("/data/stsb-en-dev.csv", "dev"), ("/data/train/part-0.parquet", "train"), ("s3://b/validation.jsonl", "dev"),
+        ("/data/labels.csv", None), ("/data/test_train.csv", None), ("/data/testing.csv", None), ("/data/test-runs/a.csv", None),
+    ],
+)  # fmt: skip
+def test_splits_by_name(uri: str, split: str | None) -> None:
+    assert given_split(uri) == split
+
+
+def test_given_splits_are_kept_and_dev_comes_out_of_train(tmp_path: Path) -> None:
+    rows = toy_rows(LabelKind.CLASSES, 200)
+    rows.head(160).write_csv(tmp_path / "train.csv")
+    rows.tail(40).write_csv(tmp_path / "test.csv")
+    labels = load_labels(str(tmp_path), LabelSettings(near_duplicate_similarity=1, max_leakage=1))
+    assert labels.splits_given == {"test"}
+    assert sorted(labels.test["text"]) == sorted(rows.tail(40)["text"])
+    assert labels.dev.height > 5
+    assert set(labels.dev["text"]) <= set(rows.head(160)["text"])
+
+
+def test_split_column() -> None:
+    rows = toy_rows(LabelKind.CLASSES, 60)
+    said = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
+    path_rows = rows.with_columns(pl.Series("part", said))
+    settings = LabelSettings(split_column="part", near_duplicate_similarity=1, max_leakage=1)
+    from sbert.labels.label_files import _select
+    from sbert.source.objects import ObjectFormat, SourceObject
+
+    item = SourceObject(uri="x", version="1", num_bytes=1, format=ObjectFormat.CSV)
+    assert _select(path_rows, item, LabelKind.CLASSES, settings)["split"].value_counts().sort("split").rows() == [
+        ("dev", 10),
+        ("test", 10),
+        ("train", 40),
+    ]
+    with pytest.raises(LabelError, match="column 'part' says 'holdout'"):
+        _select(path_rows.with_columns(part=pl.lit("holdout")), item, LabelKind.CLASSES, settings)
+
+
+def test_new_objects_are_wanted_minus_have(tmp_path: Path) -> None:
+    rows = toy_rows(LabelKind.CLASSES, 60)
+    rows.head(30).write_csv(tmp_path / "monday.csv")
+    first = load_labels(str(tmp_path), ALL)
+    rows.tail(30).write_csv(tmp_path / "tuesday.csv")
+    fresh = new_label_objects(list_label_objects(str(tmp_path)), first.object_keys)
+    assert [Path(item.uri).name for item in fresh] == ["tuesday.csv"]
+    second = load_labels(str(tmp_path), ALL)
+    assert set(second.new_rows(first.object_keys)["text"]) <= set(rows.tail(30)["text"])
+    assert second.new_rows(second.object_keys).height == 0
+    assert second.fingerprint != first.fingerprint
+
+
+def test_fingerprint_does_not_depend_on_order(tmp_path: Path) -> None:
+    rows = toy_rows(LabelKind.CLASSES, 40)
+    one = make_label_set(rows, LabelKind.CLASSES, ALL)
+    other = make_label_set(rows.reverse(), LabelKind.CLASSES, ALL)
+    assert one.fingerprint == other.fingerprint
+
+
+@pytest.mark.s3
+def test_labels_in_object_storage(s3_bucket: str) -> None:
+    import fsspec
+
+    rows = toy_rows(LabelKind.PAIRS, 30)
+    with fsspec.open(f"{s3_bucket}/labels/a.jsonl", "wb") as file:
+        file.write(rows.write_ndjson().encode())
+    labels = load_labels(f"{s3_bucket}/labels", ALL)
+    assert labels.train.height == rows.unique().height
+    assert labels.objects[0].uri == f"{s3_bucket}/labels/a.jsonl"
+    with pytest.raises(MissingError):
+        load_labels(f"{s3_bucket}/nothing", ALL)
+
+
+def classes(texts: list[str], labels: list[str]) -> pl.DataFrame:
+    return pl.DataFrame({"text": texts, "label": labels})
+
+
+TWENTY = [f"text number {word}" for word in "one two three four five six seven eight nine ten cat dog tin red mat go up at by of".split()]  # fmt: skip
+
+
+def test_one_class_only(tmp_path: Path) -> None:
+    with pytest.raises(TooFewLabelsError, match=r"^all 20 train rows are of one class, 'a'"):
+        make_label_set(classes(TWENTY, ["a"] * 20), LabelKind.CLASSES, ALL)
+    classes(TWENTY, ["a"] * 20).write_csv(tmp_path / "labels.csv")
+    with pytest.raises(TooFewLabelsError, match=f"^{tmp_path}: all 20 train rows are of one class, 'a'"):
+        load_labels(str(tmp_path), ALL)
+
+
+def test_three_labels() -> None:
+    with pytest.raises(TooFewLabelsError, match=r"3 rows to train on, at least 8 are needed \(min_train_rows\)"):
+        make_label_set(classes(TWENTY[:3], ["a", "b", "a"]), LabelKind.CLASSES, ALL)
+
+
+def test_contradicting_labels_are_refused_or_dropped() -> None:
+    rows = pl.DataFrame(
+        {
+            "sentence1": [*TWENTY, "A cat!", "a dog"],
+            "sentence2": [*TWENTY[::-1], "a dog", "a cat"],
+            "score": [0.5, 0.4] * 10 + [0.0, 1.0],
+        }
+    )
+    with pytest.raises(
+        LabelError, match=r"2 of 22 train rows contradict.*'0.0'|2 of 22 train rows contradict.*0.0 and 1.0"
+    ):
+        make_label_set(rows, LabelKind.SCORED_PAIRS, ALL)
+    lenient = ALL.model_copy(update={"max_contradictions": 0.2})
+    labels = make_label_set(rows, LabelKind.SCORED_PAIRS, lenient)
+    assert labels.num_rejected["contradiction"] == 2
+    assert not set(labels.train["sentence1"]) & {"A cat!", "a dog"}
+
+
+def test_signs_that_tell_texts_apart_make_neither_contradictions_nor_repeats() -> None:
+    texts = ["C++ help", "C# help", "👍", "👎", "-5", "5", "is it on?", "it is on", "x²", "x2", ":)", ":(", "?", "..."]
+    labels = make_label_set(classes(texts, ["a", "b"] * 7), LabelKind.CLASSES, ALL)
+    assert labels.num_rejected == {}
+    assert sorted(labels.train["text"]) == sorted(texts)
+
+
+def test_case_white_space_and_final_signs_make_a_repeat() -> None:
+    rows = classes(
+        [*TWENTY, "Text  number one", "text number one .", "TEXT NUMBER TWO?!"], ["a", "b"] * 10 + list("aab")
+    )
+    labels = make_label_set(rows, LabelKind.CLASSES, ALL)
+    assert labels.num_rejected == {"repeated": 3}
+    against = classes([*TWENTY, "Text Number One…"], ["a", "b"] * 10 + ["b"])
+    with pytest.raises(LabelError, match=r"2 of 21 train rows contradict .* is 'a' and 'b'"):
+        make_label_set(against, LabelKind.CLASSES, ALL)
+
+
+def test_scores_outside_the_declared_range() -> None:
+    rows = pl.DataFrame({"sentence1": TWENTY, "sentence2": TWENTY[::-1], "score": [0.5] * 19 + [4.2]})
+    with pytest.raises(LabelError, match=r"1 of 20 scores are not numbers from 0 to 1, the first is '4.2'.*score_max"):
+        make_label_set(rows, LabelKind.SCORED_PAIRS, ALL)
+    with pytest.raises(LabelError, match="the first is 'high'"):
+        make_label_set(rows.with_columns(score=pl.Series(["0.5"] * 19 + ["high"])), LabelKind.SCORED_PAIRS, ALL)
+
+
+def test_unknown_nli_label() -> None:
+    rows = pl.DataFrame({"premise": TWENTY, "hypothesis": TWENTY[::-1], "label": ["0", "maybe"] * 10})
+    with pytest.raises(LabelError, match="10 of 20 NLI labels are unknown, the first is 'maybe'"):
+        make_label_set(rows, LabelKind.NLI, ALL)
+
+
+def test_empty_texts_and_missing_labels_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    rows = classes([*TWENTY, "", "  ", "fine"], ["a", "b"] * 10 + ["a", "a", ""])
+    with caplog.at_level(logging.WARNING):
+        labels = make_label_set(rows, LabelKind.CLASSES, ALL)
+    assert labels.num_rejected == {"empty_text": 2, "no_label": 1}
+    assert labels.train.height == 20
+    assert caplog.messages == [
+        "labels: classes, 23 rows read: 20 train, 0 dev, 0 test, 3 left out (2 with an empty text, 1 without a label)"
+    ]
+
+
+def test_too_few_rows_say_where_the_others_went() -> None:
+    rows = classes([*TWENTY[:5], TWENTY[0], *[" "] * 30], ["a", "b"] * 18)
+    expected = (
+        r"5 rows to train on, at least 8 are needed \(min_train_rows\), of 36 rows read: 5 train, 0 dev, 0 test, 31 left out "
+        r"\(30 with an empty text, 1 that repeat another row\): label more"
+    )
+    with pytest.raises(TooFewLabelsError, match=expected):
+        make_label_set(rows.with_columns(label=pl.Series([*"ababaa", *"a" * 30])), LabelKind.CLASSES, ALL)
+
+
+def test_labels_that_are_only_measured_on_need_no_train_rows(tmp_path: Path) -> None:
+    toy_rows(LabelKind.SCORED_PAIRS, 40).write_ndjson(tmp_path / "test.jsonl")
+    labels = load_labels(str(tmp_path), to_train=False)
+    assert (labels.train.height, labels.dev.height, labels.test.height) == (0, 0, 40)
+    with pytest.raises(TooFewLabelsError, match=r"0 rows to train on.* of 40 rows read: 0 train, 0 dev, 40 test"):
+        load_labels(str(tmp_path))
+
+
+def test_columns_to_keep_stay_with_their_rows(tmp_path: Path) -> None:
+    rows = classes(TWENTY, ["a", "b"] * 10).with_columns(lang=pl.Series(["de", "en"] * 10), year=pl.Series(range(20)))
+    rows.head(10).write_ndjson(tmp_path / "a.jsonl")
+    rows.tail(10).drop("lang").write_csv(tmp_path / "b.csv")
+    settings = ALL.model_copy(update={"keep_columns": ("lang", "year", "label", "object")})
+    labels = load_labels(str(tmp_path), settings)
+    assert labels.train.columns == ["text", "label", "lang", "year", "row_id", "object"]
+    expected = rows.with_columns(
+        pl.when(pl.col("year") < 10).then("lang").alias("lang"), pl.col("year").cast(pl.String)
+    )
+    assert labels.train.select(rows.columns).sort("text").equals(expected.sort("text"))
+    assert labels.fingerprint == load_labels(str(tmp_path), ALL).fingerprint
+    with pytest.raises(
+        ColumnError, match=r"no column 'country' to keep .* in any of 2 objects, .* text, label, lang, year"
+    ):
+        load_labels(str(tmp_path), ALL.model_copy(update={"keep_columns": ("country",)}))
+
+
+@pytest.mark.parametrize(
+    ("values", "ending", "held"),
+    [
+        ([["a", "b"]] * 9, "jsonl", r"List\(String\)"),
+        ([{"de": "a"}] * 9, "jsonl", r"Struct\(.*\)"),
+        ([["a"]] * 9, "parquet", r"List\(String\)"),
+        ([b"\xff"] * 9, "parquet", "Binary"),
+    ],
+)
+def test_columns_that_hold_no_texts(values: list[object], ending: str, held: str, tmp_path: Path) -> None:
+    rows = pl.DataFrame({"text": values, "label": ["a"] * 9})
+    path = tmp_path / f"labels.{ending}"
+    rows.write_ndjson(path) if ending == "jsonl" else rows.write_parquet(path)
+    with pytest.raises(LabelError, match=rf"{path}: column 'text' holds {held}, not one text a row"):
+        load_labels(str(path))
+    with pytest.raises(LabelError, match=f"column 'text' holds {held}"):
+        make_label_set(rows, LabelKind.CLASSES)
+
+
+def test_unknown_columns(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    pl.DataFrame({"foo": ["a"], "bar": ["b"]}).write_csv(path)
+    with pytest.raises(ColumnError, match=r"the columns foo, bar are of no kind of labels .*csv_columns"):
+        load_labels(str(path))
+    with pytest.raises(ColumnError, match="classes need a column 'text', the columns are: foo, bar"):
+        load_labels(str(path), LabelSettings(kind=LabelKind.CLASSES))
+    with pytest.raises(ColumnError, match="no column 'topic', the columns are: foo, bar"):
+        load_labels(str(path), LabelSettings(columns={"label": "topic"}))
+    with pytest.raises(SettingsError, match="columns names 'topic'"):
+        load_labels(str(path), LabelSettings(columns={"topic": "foo"}))
+    with pytest.raises(ColumnError, match="has 2 columns, csv_columns names 3"):
+        load_labels(str(path), LabelSettings(csv_columns=("a", "b", "c")))
+
+
+def test_broken_objects_are_named(tmp_path: Path) -> None:
+    Path(tmp_path, "labels.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": ')
+    with pytest.raises(BrokenObjectError, match=r"labels.jsonl: not readable as jsonl"):
+        load_labels(str(tmp_path))
+    Path(tmp_path, "labels.jsonl").write_bytes(b'{"text": "\xff", "label": "b"}\n')
+    with pytest.raises(BrokenObjectError, match="byte 10 is not UTF-8"):
+        load_labels(str(tmp_path))
+
+
+def test_objects_of_two_kinds(tmp_path: Path) -> None:
+    toy_rows(LabelKind.CLASSES, 20).write_csv(tmp_path / "a.csv")
+    toy_rows(LabelKind.PAIRS, 20).write_csv(tmp_path / "b.csv")
+    with pytest.raises(LabelError, match=r"b.csv: holds pairs, other objects hold classes"):
+        load_labels(str(tmp_path))
+
+
+def test_leakage_between_given_splits_is_reported_and_refused(tmp_path: Path) -> None:
+    train = classes([f"how do i reset password {number} please" for number in range(40)], ["a", "b"] * 20)
+    test = classes([f"where is the train to hamburg {number}" for number in range(18)], ["a", "b"] * 9)
+    twins = classes(["How do I reset password 3, please?", "how do i reset password 7 please"], ["b", "b"])
+    train.write_csv(tmp_path / "train.csv")
+    pl.concat([test, twins]).write_csv(tmp_path / "test.csv")
+    settings = LabelSettings(dev_share=0, near_duplicate_similarity=0.98)
+    with pytest.raises(LeakageError, match=r"2 of 20 test rows \(10.0%\) are also in another split, allowed are 5.0%"):
+        load_labels(str(tmp_path), settings)
+    labels = load_labels(str(tmp_path), settings.model_copy(update={"max_leakage": 0.2}))
+    assert labels.leakage.num_leaking == {"test": 2}
+    assert labels.leakage.share == 0.1
+    assert labels.test.height == 20
+    assert labels.train.height == 38  # the twins are not learned from
+    assert labels.num_rejected == {"twin_held_out": 2}
+
+
+def test_settings_that_cannot_work() -> None:
+    with pytest.raises(ValidationError, match=r"score_min 1.0 is not below score_max 1.0"):
+        LabelSettings(score_min=1)
+    with pytest.raises(ValidationError, match="leave nothing to train on"):
+        LabelSettings(dev_share=0.5, test_share=0.5)

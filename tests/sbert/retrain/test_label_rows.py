@@ -1,0 +1,159 @@
+"""The rows of a retraining: what decides, what guards, and that they stay what they were."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import polars as pl
+import pytest
+from pydantic import BaseModel, Field, ValidationError
+
+from sbert.errors import LabelError
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.load import load_labels
+from sbert.labels.settings import LabelSettings
+from sbert.retrain.judge import dev_score, judge
+from sbert.retrain.label_rows import deciding_labels, evaluation_sets, load_unchanged
+from sbert.retrain.retrain_inputs import prepare
+from sbert.retrain.settings import LabelledSet, RetrainJob, RetrainSettings
+from sbert.suggest.settings import SuggestSettings
+from sbert.training.recipes import RECIPES
+from sbert.training.result import StopReason, TrainingResult
+from sbert.training.settings import TrainingSettings
+from tests.sbert.training.toy import toy_rows
+from tests.tiny_models import save_tiny, tiny_encoder
+
+LOOSE = LabelSettings(near_duplicate_similarity=1.0, test_share=0.3, dev_share=0.3)
+
+
+def write(path: Path, kind: LabelKind, num_rows: int = 200, seed: int = 0) -> str:
+    toy_rows(kind, num_rows, seed).write_ndjson(path)
+    return str(path)
+
+
+def job(labels_uri: str, **settings: object) -> RetrainJob:
+    chosen = RetrainSettings.model_validate({"labels": LOOSE} | settings)
+    return RetrainJob(labels_uri=labels_uri, models_uri="models", settings=chosen)
+
+
+def test_plain_texts_are_decided_by_a_labelled_set(tmp_path: Path) -> None:
+    sts = LabelledSet(name="sts", uri=write(tmp_path / "sts.jsonl", LabelKind.SCORED_PAIRS), labels=LOOSE)
+    texts = write(tmp_path / "texts.jsonl", LabelKind.TEXTS)
+    asked = job(texts, held_out=sts)
+    labels = load_labels(texts, LOOSE)
+    [deciding] = evaluation_sets(asked, deciding_labels(asked, labels))
+    assert (deciding.name, deciding.kind) == ("held-out", LabelKind.SCORED_PAIRS)
+    score = dev_score(asked, labels)
+    assert score is not None
+    assert -1 <= score(tiny_encoder()) <= 1
+
+
+def test_without_dev_rows_the_last_checkpoint_is_the_candidate(tmp_path: Path) -> None:
+    few = LOOSE.model_copy(update={"dev_share": 0.0})
+    uri = write(tmp_path / "few.jsonl", LabelKind.CLASSES)
+    asked = job(uri, labels=few)
+    assert dev_score(asked, load_labels(uri, few)) is None
+
+
+def test_a_kind_of_labels_has_its_recipe() -> None:
+    assert RetrainSettings().training_for(LabelKind.SCORED_PAIRS) == RECIPES["scored_pairs"]
+    assert RetrainSettings().training_for(LabelKind.NLI) == TrainingSettings()
+    assert RetrainSettings(recipe="few_per_class").training_for(LabelKind.CLASSES) == RECIPES["few_per_class"]
+    with pytest.raises(ValidationError, match="no recipe 'few', there are scored_pairs, "):
+        RetrainSettings(recipe="few")
+
+
+def test_given_fields_change_the_recipe_and_nothing_else() -> None:
+    changes = {"epochs": 9, "continual": {"replay_share": 0.1}}
+    asked = RetrainSettings.model_validate({"recipe": "continual", "training": changes})
+    recipe = RECIPES["continual"]
+    kept = recipe.continual.model_copy(update={"replay_share": 0.1})
+    expected = recipe.model_copy(update={"epochs": 9.0, "continual": kept})
+    assert asked.training_for(LabelKind.CLASSES) == expected
+    again = RetrainSettings.model_validate_json(asked.model_dump_json())  # as a flow's parameters travel
+    assert again.training_for(LabelKind.CLASSES) == expected
+    assert asked.model_dump()["training"] == {"epochs": 9.0, "continual": {"replay_share": 0.1}}
+
+
+def test_a_field_set_to_its_default_changes_the_recipe() -> None:
+    asked = RetrainSettings.model_validate({"recipe": "few_per_class", "training": {"freeze": "nothing"}})
+    assert asked.training_for(LabelKind.CLASSES).freeze == TrainingSettings().freeze
+
+
+def test_guards_are_measured_beside_what_decides(tmp_path: Path) -> None:
+    guard = LabelledSet(name="topics", uri=write(tmp_path / "topics.jsonl", LabelKind.CLASSES), labels=LOOSE)
+    pairs = write(tmp_path / "pairs.jsonl", LabelKind.PAIRS)
+    asked = job(pairs, guards=[guard], evaluation={"slice_columns": ["object"]})
+    found = evaluation_sets(asked, load_labels(pairs, LOOSE))
+    assert [(item.name, item.kind) for item in found] == [
+        ("held-out", LabelKind.PAIRS),
+        ("topics", LabelKind.CLASSES),
+    ]
+    assert "object" in found[0].rows.columns
+
+
+def test_labels_keep_the_columns_that_are_sliced_by(tmp_path: Path) -> None:
+    rows = toy_rows(LabelKind.SCORED_PAIRS, 200).with_columns(pl.Series("lang", ["de", "en", "fr", "de"] * 50))
+    rows.write_ndjson(tmp_path / "labels.jsonl")
+    measured = {"slice_columns": ["lang"], "min_slice_rows": 2, "num_resamples": 100, "bias": False, "speed_texts": 0}
+    asked = job(str(tmp_path / "labels.jsonl"), evaluation=measured)
+    asked = asked.model_copy(update={"models_uri": str(tmp_path / "models"), "base": save_tiny(tmp_path)})
+    prepared = prepare(asked, "run")
+    result = TrainingResult(prepared.production_uri, StopReason.COMPLETED, 0.1, 0.2, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0)
+    slices = judge(asked, prepared, result).after.sets["held-out"].slices
+    assert {"lang: de", "lang: en", "lang: fr"} < set(slices)
+    (tmp_path / "sts").mkdir()
+    rows.write_ndjson(tmp_path / "sts/test.jsonl")
+    sts = LabelledSet(name="sts", uri=str(tmp_path / "sts"), labels=LOOSE)
+    texts = write(tmp_path / "texts.jsonl", LabelKind.TEXTS)
+    other = job(texts, held_out=sts, evaluation=measured)
+    [deciding] = evaluation_sets(other, deciding_labels(other, load_labels(texts, LOOSE)))
+    assert "lang" in deciding.rows.columns
+    assert deciding.rows.height == 200  # test rows only
+
+
+def test_labels_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
+    uri = write(tmp_path / "labels.jsonl", LabelKind.PAIRS)
+    fingerprint = load_labels(uri, LOOSE).fingerprint
+    assert load_unchanged(uri, LOOSE, fingerprint).fingerprint == fingerprint
+    with pytest.raises(LabelError, match="the labels changed during the run"):
+        load_unchanged(uri, LOOSE, "another fingerprint")
+
+
+def test_settings_that_cannot_be_meant() -> None:
+    guard = {"name": "sts", "uri": "x"}
+    with pytest.raises(ValidationError, match=r"names \['sts'\] are taken"):
+        RetrainSettings.model_validate({"guards": [guard, guard]})
+    with pytest.raises(ValidationError, match=r"gate.tolerances names \['stss'\], the guards are sts"):
+        RetrainSettings.model_validate({"guards": [guard], "gate": {"tolerances": {"stss": 0.1}}})
+
+
+def undescribed(model: type[BaseModel]) -> list[str]:
+    found = []
+    for name, field in model.model_fields.items():
+        if not field.description:
+            found.append(f"{model.__name__}.{name}")
+        for nested in models_within(field.annotation):
+            found += undescribed(nested)
+    return found
+
+
+def models_within(annotation: Any) -> list[type[BaseModel]]:
+    """Give the models that an annotation names, within ``X | None`` and ``tuple[X, ...]`` too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_within(part)]
+
+
+class Undescribed(BaseModel):
+    inner: int
+
+
+class Outer(BaseModel):
+    plain: Undescribed = Field(description="x")
+    maybe: Undescribed | None = Field(description="x")
+    several: tuple[Undescribed, ...] = Field(description="x")
+
+
+def test_every_setting_is_described() -> None:
+    assert undescribed(Outer) == ["Undescribed.inner"] * 3
+    assert [*undescribed(RetrainJob), *undescribed(LabelledSet), *undescribed(SuggestSettings)] == []

@@ -1,0 +1,59 @@
+"""What a container may use, and what a processor can do."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sbert.runtime import cpus, hardware
+
+
+@pytest.mark.parametrize(("text", "expected"), [("150000 100000", 2), ("max 100000", 7), ("50000 100000", 1), ("?", 7)])
+def test_the_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: int) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(cpus, "CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: set(range(7)), raising=False)
+    assert cpus.available_cpus() == expected
+
+
+def test_the_older_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "quota").write_text("250000\n")
+    (tmp_path / "period").write_text("100000\n")
+    monkeypatch.setattr(cpus, "CGROUP_V2", tmp_path / "none")
+    monkeypatch.setattr(cpus, "CGROUP_V1", tmp_path / "quota")
+    monkeypatch.setattr(cpus, "CGROUP_V1_PERIOD", tmp_path / "period")
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: set(range(7)), raising=False)
+    assert cpus.available_cpus() == 3
+    (tmp_path / "quota").write_text("-1")
+    assert cpus.available_cpus() == 7
+
+
+def test_bfloat16_needs_units_that_are_not_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    features = {"amx_bf16": True, "avx512_bf16": False, "avx512": True, "avx2": True}
+    monkeypatch.setattr(hardware, "cpu_features", lambda: features)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert hardware.has_fast_bfloat16(cpu)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert not hardware.has_fast_bfloat16(cpu)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX")
+    assert hardware.has_fast_bfloat16(cpu)
+    features["amx_bf16"] = False
+    assert not hardware.has_fast_bfloat16(cpu)
+    assert not hardware.has_fast_bfloat16(torch.device("mps"))
+
+
+@pytest.mark.parametrize(("chosen", "allowed", "expected"), [(3, 2, 2), (1, 2, 1), (2, 2, 2)])
+def test_threads_are_lowered_and_never_raised(
+    chosen: int, allowed: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(hardware, "available_cpus", lambda: allowed)
+    before = torch.get_num_threads()
+    torch.set_num_threads(chosen)
+    try:
+        hardware.limit_threads()
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
