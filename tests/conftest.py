@@ -23,8 +23,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import fsspec
 import pytest
 
-from tests.services import S3Server, s3_server, weed_binary
-from tests.tiny_models import save_tiny
+from tests.support.services import S3Server, s3_server, weed_binary
+from tests.support.tiny_models import save_tiny
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from sbert.errors import SettingsError
 from sbert.refresh.job import RefreshSettings
 from sbert.storage.files import normalize_uri
 from sbert.table.delta import Table
-from tests.services import S3Server
-from tests.tables import texts
+from tests.support.services import S3Server
+from tests.support.tables import texts
 
 REPOSITORY = Path(__file__).parents[1]
 NUM_PLANTED = 500

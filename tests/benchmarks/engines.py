@@ -42,7 +42,7 @@ EVERY_OBJECT = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}
 
 def overhead(num_splits: int, seconds: float, concurrency: int) -> dict[str, Any]:
     """Measure a refresh against a plain loop."""
-    from tests.tiny_models import save_tiny
+    from tests.support.tiny_models import save_tiny
 
     real = SplitBuilder.build
 

@@ -43,7 +43,7 @@ def texts_under(raw_uri: str | None, count: int) -> list[str]:
 
 def tiny_model(folder: Path) -> str:
     """Save an encoder that costs next to nothing: what is left is the pipeline's own cost."""
-    from tests.tiny_models import save_tiny
+    from tests.support.tiny_models import save_tiny
 
     return save_tiny(folder)
 

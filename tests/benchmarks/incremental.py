@@ -48,7 +48,7 @@ def tiny_model(folder: Path) -> str:
     from sbert.encoder.modules import Dense, Normalize
     from sbert.encoder.pooling import Pooling, PoolingMode
     from sbert.encoder.sentence_encoder import SentenceEncoder
-    from tests.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
+    from tests.support.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
 
     tokenizer = tiny_tokenizer()
     encoder = SentenceEncoder(
@@ -66,7 +66,7 @@ def tiny_model(folder: Path) -> str:
 def base_texts(corpus: str | None) -> list[str]:
     """Give the texts of the corpus, or made-up ones."""
     if corpus is None:
-        from tests.tiny_models import WORDS
+        from tests.support.tiny_models import WORDS
 
         return [
             " ".join(WORDS[(n * 31 + at * (n % 13 + 1)) % len(WORDS)] for at in range(4 + n % 17))
@@ -157,7 +157,7 @@ def child(request: dict[str, Any]) -> None:
     """Refresh, and print what it took."""
     import transformers.models.bert.modeling_bert  # noqa: F401  (imports are not what is measured)
 
-    from tests.refreshing import refresh
+    from tests.support.refreshing import refresh
 
     opened: set[str] = set()
 

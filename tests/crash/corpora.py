@@ -10,7 +10,7 @@ import polars as pl
 from sbert.storage.files import delete, filesystem, join, list_names, strip_protocol, write_bytes
 from sbert.table.delta import Table
 from sbert.table.split_records import SPLITS_FOLDER
-from tests.tiny_models import WORDS
+from tests.support.tiny_models import WORDS
 
 SETTINGS: dict[str, Any] = {
     "splits": {"pack_below_bytes": 900, "split_bytes": 3_000, "pack_objects": 4},

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.crash.points import Strike, watched
-from tests.refreshing import Outcome, refresh
+from tests.support.refreshing import Outcome, refresh
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Forks:
         self._process.stdout.close()
 
     def start(self, *, strike: Strike | None = None, **refresh: Any) -> Run:
-        """Begin a refresh (arguments of `tests.refreshing.refresh`)."""
+        """Begin a refresh (arguments of `tests.support.refreshing.refresh`)."""
         result = self._folder / f"{uuid.uuid4().hex}.json"
         request = {"refresh": refresh, "strike": asdict(strike) if strike else None, "result": str(result)}
         return Run(int(self.ask(request)["pid"]), time.monotonic(), self, result)

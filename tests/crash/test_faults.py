@@ -13,10 +13,10 @@ from sbert.storage.files import filesystem, open_input, open_output, read_bytes,
 from sbert.table.delta import Table
 from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents
-from tests.crash.fault_proxy import FAULTS, fault_proxy
-from tests.refreshing import refresh
-from tests.services import S3Server
-from tests.tiny_models import save_tiny
+from tests.support.fault_proxy import FAULTS, fault_proxy
+from tests.support.refreshing import refresh
+from tests.support.services import S3Server
+from tests.support.tiny_models import save_tiny
 
 pytestmark = pytest.mark.s3
 

@@ -40,8 +40,8 @@ from sbert.table.vacuum import vacuum_table
 from sbert.table.verify import verify_table
 from tests.crash import corpora
 from tests.crash.points import Strike, watched
-from tests.refreshing import refresh
-from tests.tiny_models import save_tiny
+from tests.support.refreshing import refresh
+from tests.support.tiny_models import save_tiny
 
 NAMES = tuple(f"{letter}.jsonl" for letter in "abcdef")
 TOLERANCES = {"float32": 1e-5, "int8": 8e-3}

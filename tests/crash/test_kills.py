@@ -25,8 +25,8 @@ from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents, copy_folder
 from tests.crash.forks import Forks, Run
 from tests.crash.points import Strike
-from tests.services import S3Server
-from tests.tiny_models import save_tiny
+from tests.support.services import S3Server
+from tests.support.tiny_models import save_tiny
 
 SCENARIOS = ("full", "incremental", "switch")
 SAMPLE_KILLS = 2

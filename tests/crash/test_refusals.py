@@ -14,12 +14,12 @@ from sbert.errors import StorageError
 from sbert.table.delta import Table
 from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents, copy_folder
-from tests.crash.fault_proxy import DENIED, fault_proxy
 from tests.crash.forks import Forks
 from tests.crash.points import Strike, watched
 from tests.crash.test_faults import use
-from tests.refreshing import refresh
-from tests.services import S3Server
+from tests.support.fault_proxy import DENIED, fault_proxy
+from tests.support.refreshing import refresh
+from tests.support.services import S3Server
 
 REFUSALS = {
     "the disk is full": OSError(errno.ENOSPC, "No space left on device"),

@@ -8,10 +8,10 @@ import pytest
 
 from sbert.labels.label_kinds import LabelKind
 from sbert.table.delta import Table
-from tests.deployments.stack import Stack, stack, until
-from tests.sbert.training.toy import toy_rows
-from tests.tables import rows, write
-from tests.tiny_models import save_tiny
+from tests.support.prefect_stack import Stack, stack, until
+from tests.support.tables import rows, write
+from tests.support.tiny_models import save_tiny
+from tests.support.toy_training import toy_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from sbert.table.delta import Table
-from tests.deployments.stack import Stack, stack, until
-from tests.tables import rows, write
+from tests.support.prefect_stack import Stack, stack, until
+from tests.support.tables import rows, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 

@@ -9,7 +9,7 @@ from flows.backfill import backfill_embeddings
 from flows.cli import app
 from flows.refresh import refresh_embeddings
 from sbert.table.delta import Table
-from tests.tables import read, rows, write
+from tests.support.tables import read, rows, write
 
 
 @pytest.mark.parametrize("flow", [refresh_embeddings, backfill_embeddings])

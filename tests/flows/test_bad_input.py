@@ -12,8 +12,8 @@ import pytest
 from flows.running import named_objects
 from sbert.errors import ColumnError
 from sbert.refresh.job import RefreshSettings
-from tests.flows.refreshes import ids_of, incomplete, refresh, rejects_of
-from tests.tables import Rows, objects_apart, read, rows, write
+from tests.support.flow_runs import ids_of, incomplete, refresh, rejects_of
+from tests.support.tables import Rows, objects_apart, read, rows, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 LONG_BYTES = 5_000_000

@@ -18,9 +18,9 @@ from sbert.errors import (
 from sbert.table.commit import commit
 from sbert.table.delta import Table
 from sbert.table.shards import ShardSettings, ShardWriter, table_schema
-from tests.flows.refreshes import ids_of, refresh
-from tests.tables import read, rows, write
-from tests.tiny_models import save_tiny, tiny_encoder
+from tests.support.flow_runs import ids_of, refresh
+from tests.support.tables import read, rows, write
+from tests.support.tiny_models import save_tiny, tiny_encoder
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -16,8 +16,8 @@ import torch
 from sbert.encoder.engine.budget import CPU_TOKENS
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.table.delta import Table
-from tests.services import S3Server
-from tests.tiny_models import WORDS, save_tiny
+from tests.support.services import S3Server
+from tests.support.tiny_models import WORDS, save_tiny
 
 ROOT = Path(__file__).parent.parent.parent
 REFRESH_KEYS = {

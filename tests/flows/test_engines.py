@@ -19,7 +19,7 @@ from sbert.errors import SettingsError
 from sbert.refresh.job import RefreshSettings
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
-from tests.tables import read, rows, write
+from tests.support.tables import read, rows, write
 
 NUM_OBJECTS, ROWS_PER_OBJECT = 12, 10
 EVERY_OBJECT = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}})

@@ -10,8 +10,8 @@ from flows.cli import app
 from flows.refresh import refresh_embeddings
 from sbert.table.delta import Table
 from tasks.report import report_markdown
-from tests.tables import objects_apart, rows, write
-from tests.tiny_models import save_tiny
+from tests.support.tables import objects_apart, rows, write
+from tests.support.tiny_models import save_tiny
 
 
 @pytest.mark.usefixtures("prefect_server")

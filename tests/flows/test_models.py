@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from sbert.registry.pointer import Action
 from sbert.registry.store import Registry, VersionRecord
-from tests.tiny_models import save_tiny
+from tests.support.tiny_models import save_tiny
 
 
 def evaluation(spearman: float, fingerprint: str) -> dict[str, Any]:

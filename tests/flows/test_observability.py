@@ -14,7 +14,7 @@ from flows.engines import EngineSettings
 from flows.refresh import refresh_embeddings
 from sbert.errors import MissingError
 from sbert.refresh.run_metrics import read_runs
-from tests.tables import rows, write
+from tests.support.tables import rows, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

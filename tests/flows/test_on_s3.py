@@ -11,10 +11,10 @@ from sbert.errors import (
     MissingError,
     StorageError,
 )
-from tests.flows.refreshes import refresh
 from tests.flows.test_places import NAMES
-from tests.services import S3Server
-from tests.tables import objects_apart, read, rows, texts, write
+from tests.support.flow_runs import refresh
+from tests.support.services import S3Server
+from tests.support.tables import objects_apart, read, rows, texts, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -9,8 +9,8 @@ from flows.refresh import refresh_embeddings
 from sbert.table.delta import Table
 from sbert.table.lease import active_leases
 from sbert.table.verify import verify_table
-from tests.tables import objects_apart, rows, write
-from tests.tiny_models import save_tiny
+from tests.support.tables import objects_apart, rows, write
+from tests.support.tiny_models import save_tiny
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from tests.tables import rows, texts, write
-from tests.tiny_models import HIDDEN, save_tiny
+from tests.support.tables import rows, texts, write
+from tests.support.tiny_models import HIDDEN, save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

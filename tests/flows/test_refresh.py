@@ -22,9 +22,9 @@ from sbert.errors import (
 from sbert.index.exact_search import search_table
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
-from tests.flows.refreshes import refresh, rejects_of
-from tests.tables import Rows, objects_apart, read, rows, texts, write
-from tests.tiny_models import WORDS, save_tiny
+from tests.support.flow_runs import refresh, rejects_of
+from tests.support.tables import Rows, objects_apart, read, rows, texts, write
+from tests.support.tiny_models import WORDS, save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

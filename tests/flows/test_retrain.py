@@ -31,9 +31,9 @@ from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.table.delta import Table
 from sbert.training.losses import CosineLoss
-from tests.sbert.training.toy import toy_rows
-from tests.services import S3Server
-from tests.tiny_models import save_tiny
+from tests.support.services import S3Server
+from tests.support.tiny_models import save_tiny
+from tests.support.toy_training import toy_rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

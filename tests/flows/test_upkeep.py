@@ -7,8 +7,8 @@ import pytest
 from flows.upkeep import upkeep_table
 from sbert.errors import VerificationError
 from sbert.table.delta import Table
-from tests.tables import objects_apart, rows, update, write
-from tests.tiny_models import save_tiny
+from tests.support.tables import objects_apart, rows, update, write
+from tests.support.tiny_models import save_tiny
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -11,7 +11,7 @@ from sbert.encoder.process_cache import _loaded
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import IncompleteError
 from sbert.refresh.refresh_report import RefreshReport
-from tests.tiny_models import save_tiny
+from tests.support.tiny_models import save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

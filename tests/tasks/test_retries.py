@@ -13,7 +13,7 @@ from tasks.embed import embed_splits
 from tasks.plan import plan_refresh
 from tasks.publish import publish_table, settle_splits
 from tasks.retries import JITTER, MAX_RETRIES, failed_transiently
-from tests.tiny_models import save_tiny
+from tests.support.tiny_models import save_tiny
 
 
 @pytest.mark.parametrize(

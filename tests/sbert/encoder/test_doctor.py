@@ -13,7 +13,7 @@ from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.workers import num_workers
 from sbert.encoder.sentence_encoder import PROBE_TOKEN_BUDGET, ComputeDtype, SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
-from tests.tiny_models import WORDS
+from tests.support.tiny_models import WORDS
 
 
 @pytest.mark.parametrize("dtype", [ComputeDtype.FLOAT32, ComputeDtype.BFLOAT16])

@@ -22,7 +22,15 @@ from sbert.encoder.sentence_encoder import BATCH_TOLERANCE, ComputeDtype, Senten
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.errors import ModelError, SettingsError
-from tests.tiny_models import ARCHITECTURES, HIDDEN, WORDS, save_tiny, tiny_encoder, tiny_tokenizer, tiny_transformer
+from tests.support.tiny_models import (
+    ARCHITECTURES,
+    HIDDEN,
+    WORDS,
+    save_tiny,
+    tiny_encoder,
+    tiny_tokenizer,
+    tiny_transformer,
+)
 
 TEXTS = [
     "short",

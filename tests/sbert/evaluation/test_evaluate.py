@@ -19,8 +19,8 @@ from sbert.evaluation.settings import EvaluationSettings
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.load import make_label_set
 from sbert.labels.settings import LabelSettings
-from tests.sbert.training.toy import toy_labels, toy_rows
-from tests.tiny_models import tiny_encoder
+from tests.support.tiny_models import tiny_encoder
+from tests.support.toy_training import toy_labels, toy_rows
 
 QUICK = EvaluationSettings(num_resamples=200, num_permutations=100, speed_texts=16, min_test_rows=4)
 

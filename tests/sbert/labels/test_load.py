@@ -21,7 +21,7 @@ from sbert.labels.label_files import given_split
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.load import list_label_objects, load_labels, make_label_set, new_label_objects
 from sbert.labels.settings import LabelSettings
-from tests.sbert.training.toy import toy_rows
+from tests.support.toy_training import toy_rows
 
 ALL = LabelSettings(dev_share=0, test_share=0, near_duplicate_similarity=1)
 

@@ -9,7 +9,7 @@ from sbert.encoder import process_cache
 from sbert.refresh.build import build_context, builder_for, close_builder
 from sbert.refresh.job import RefreshJob
 from sbert.refresh.plan import make_plan
-from tests.tables import write
+from tests.support.tables import write
 
 
 def test_a_worker_keeps_to_its_threads(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:

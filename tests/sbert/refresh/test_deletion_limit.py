@@ -9,8 +9,8 @@ from sbert.errors import MassDeletionError
 from sbert.refresh.job import RefreshSettings
 from sbert.refresh.plan import make_plan
 from sbert.table.delta import Table
-from tests.tables import objects_apart, read, rows, update, write
-from tests.tiny_models import save_tiny
+from tests.support.tables import objects_apart, read, rows, update, write
+from tests.support.tiny_models import save_tiny
 
 
 def corpus(folder: Path, count: int, num_rows: int = 4) -> None:

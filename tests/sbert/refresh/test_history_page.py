@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from sbert.errors import MissingError
-from sbert.refresh import metrics
+from sbert.refresh import run_metrics as metrics
 from sbert.refresh.history_page import drift_of, trend_report
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.run_metrics import directions, read_runs, record_run

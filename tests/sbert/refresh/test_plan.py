@@ -6,7 +6,7 @@ import pytest
 
 from sbert.refresh.job import RefreshJob
 from sbert.refresh.plan import make_plan
-from tests.tables import killed_after, objects_apart, read, texts, update, write
+from tests.support.tables import killed_after, objects_apart, read, texts, update, write
 
 
 def test_a_finished_split_of_a_first_run_follows_the_types_of_the_next(

@@ -15,8 +15,8 @@ from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import make_plan
 from sbert.table.delta import Table
 from sbert.table.split_records import read_record
-from tests.tables import objects_apart, read, rows, update, write
-from tests.tiny_models import save_tiny
+from tests.support.tables import objects_apart, read, rows, update, write
+from tests.support.tiny_models import save_tiny
 
 MODES = pytest.mark.parametrize("settings", [RefreshSettings(), objects_apart()], ids=["packed", "apart"])
 
@@ -79,7 +79,7 @@ def test_an_interrupted_forced_backfill_goes_on_and_a_finished_one_begins_anew(
     table, settings = tmp_path / "table", objects_apart()
     update(raw, table, model=model, settings=settings)
     with monkeypatch.context() as patch:
-        patch.setattr("tests.tables.publish", lambda *_: 1 / 0)
+        patch.setattr("tests.support.tables.publish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             update(raw, table, settings=settings, selection=Selection(), force=True)
     plan, _, version, counts = update(raw, table, settings=settings, selection=Selection(), force=True)

@@ -6,8 +6,8 @@ import pytest
 
 from sbert.table.delta import Table
 from sbert.table.verify import verify_table
-from tests.tables import killed_after, objects_apart, read, rows, update, write
-from tests.tiny_models import save_tiny
+from tests.support.tables import killed_after, objects_apart, read, rows, update, write
+from tests.support.tiny_models import save_tiny
 
 
 def test_an_interrupted_switch_goes_on_and_readers_never_see_two_encoders(

@@ -12,7 +12,7 @@ from sbert.errors import ModelError, PromotionConflictError, RegistryError
 from sbert.registry.card import model_card
 from sbert.registry.pointer import Action, Pointer, resolve_model
 from sbert.registry.store import LabelsRecord, Registry, VersionRecord
-from tests.tiny_models import save_tiny
+from tests.support.tiny_models import save_tiny
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from sbert.suggest.settings import SuggestSettings
 from sbert.training.recipes import RECIPES
 from sbert.training.result import StopReason, TrainingResult
 from sbert.training.settings import TrainingSettings
-from tests.sbert.training.toy import toy_rows
-from tests.tiny_models import save_tiny, tiny_encoder
+from tests.support.tiny_models import save_tiny, tiny_encoder
+from tests.support.toy_training import toy_rows
 
 LOOSE = LabelSettings(near_duplicate_similarity=1.0, test_share=0.3, dev_share=0.3)
 

@@ -13,8 +13,8 @@ from sbert.labels.settings import LabelSettings
 from sbert.retrain.label_rows import check_leakage, deciding_labels, evaluation_sets
 from sbert.retrain.retrain_inputs import prepare
 from sbert.retrain.settings import LabelledSet, RetrainJob, RetrainSettings
-from tests.sbert.training.toy import toy_rows
-from tests.tiny_models import save_tiny
+from tests.support.tiny_models import save_tiny
+from tests.support.toy_training import toy_rows
 
 LOOSE = LabelSettings(near_duplicate_similarity=1.0, test_share=0.3, dev_share=0.3)
 WHOLE = LabelSettings(near_duplicate_similarity=1.0, max_leakage=0.1)

@@ -19,8 +19,8 @@ from sbert.retrain.label_rows import load_measured
 from sbert.retrain.retrain_inputs import prepare
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.training.settings import Objective, TrainingSettings
-from tests.sbert.training.toy import toy_rows
-from tests.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
+from tests.support.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
+from tests.support.toy_training import toy_rows
 
 TEXTS = ["the cat sat on mat", "a train to hamburg is late", "how do i reset my password"]
 

@@ -18,8 +18,8 @@ from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.training.continual import mix_rows
 from sbert.training.recipes import RECIPES
 from sbert.training.settings import TrainingSettings
-from tests.sbert.training.toy import toy_rows
-from tests.tiny_models import save_tiny, tiny_encoder
+from tests.support.tiny_models import save_tiny, tiny_encoder
+from tests.support.toy_training import toy_rows
 
 LOOSE = {"near_duplicate_similarity": 1.0}
 

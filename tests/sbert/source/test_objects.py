@@ -9,7 +9,7 @@ from sbert.errors import EmptySourceError, MissingError
 from sbert.source.objects import ObjectFormat, SourceObject, list_objects
 from sbert.source.settings import SplitSettings
 from sbert.source.splits import make_splits
-from tests.services import S3Server
+from tests.support.services import S3Server
 
 
 def names(raw: object) -> list[str]:

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from sbert.storage.files import open_input, open_output
-from tests.services import S3Server
+from tests.support.services import S3Server
 
 PART = bytes(range(256)) * 4096 * 20  # 20 MiB
 

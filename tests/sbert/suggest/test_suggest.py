@@ -22,8 +22,8 @@ from sbert.suggest.settings import SuggestSettings
 from sbert.suggest.suggest import candidate_model, load_labelled, suggest, write_suggestions
 from sbert.suggest.suggestion_kinds import SuggestionKind
 from sbert.table.delta import Table
-from tests.sbert.training.toy import toy_labels, toy_rows
-from tests.tiny_models import save_tiny
+from tests.support.tiny_models import save_tiny
+from tests.support.toy_training import toy_labels, toy_rows
 
 
 def test_nearest_and_density_by_hand() -> None:

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from flows.cli import app
 from sbert.errors import SettingsError, TableError
 from sbert.storage.files import write_bytes
+from sbert.sync import change_feed as library
 from sbert.sync.change_feed import write_changes
-from sbert.table import changes as library
 from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
-from tests.services import S3Server
+from tests.support.services import S3Server
 
 DIM = 3
 KEPT = {"kind": pl.String(), "tags": pl.List(pl.String())}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sbert.errors import CommitConflictError
 from sbert.refresh.backfill_selection import Selection
 from sbert.sync.change_feed import write_changes
-from sbert.table import compact as library
+from sbert.table import compaction as library
 from sbert.table.compaction import compact_table, group_shards
 from sbert.table.delta import SplitRows, Table, TableShard
 from sbert.table.rollback import roll_back
@@ -18,7 +18,7 @@ from sbert.table.shard_layout import is_compacted, locate_splits, read_split, wr
 from sbert.table.shards import ShardSettings, ShardWriter, table_schema
 from sbert.table.verify import verify_table
 from tests.sbert.table.test_shards import rows_of
-from tests.tables import objects_apart, read, rows, texts, update, write
+from tests.support.tables import objects_apart, read, rows, texts, update, write
 
 APART = objects_apart().allowing_drops(True)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert.table import duplicates
+from sbert.table import duplicate_keys as duplicates
 from sbert.table.duplicate_keys import KeyLedger, row_keys
 
 

@@ -28,8 +28,8 @@ from sbert.vectors.precision import (
     restore,
     truncate,
 )
-from tests.tables import killed_after, objects_apart, read, rows, texts, update, write
-from tests.tiny_models import HIDDEN
+from tests.support.tables import killed_after, objects_apart, read, rows, texts, update, write
+from tests.support.tiny_models import HIDDEN
 
 
 def stored_as(**encoding: object) -> RefreshSettings:

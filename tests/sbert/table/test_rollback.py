@@ -13,9 +13,9 @@ from sbert.refresh.job import RefreshSettings
 from sbert.table import rollback as library
 from sbert.table.delta import Table
 from sbert.table.rollback import roll_back
-from tests.services import S3Server
-from tests.tables import objects_apart, read, rows, texts, update, write
-from tests.tiny_models import save_tiny
+from tests.support.services import S3Server
+from tests.support.tables import objects_apart, read, rows, texts, update, write
+from tests.support.tiny_models import save_tiny
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from sbert.table.lease import hold_lease
 from sbert.table.rollback import roll_back
 from sbert.table.vacuum import vacuum_table
 from sbert.table.verify import verify_table
-from tests.services import S3Server
-from tests.tables import objects_apart, read, rows, update, write
+from tests.support.services import S3Server
+from tests.support.tables import objects_apart, read, rows, update, write
 
 APART = objects_apart().allowing_drops(True)
 DAY = 24 * 3600
@@ -101,7 +101,7 @@ def test_a_running_build_keeps_what_it_might_take_up(
     update(tmp_path / "raw", table, model=model, settings=APART)
     write(tmp_path / "raw/1.jsonl", rows(5, 5))
     with monkeypatch.context() as patch:  # killed before its commit: a finished split that no version has
-        patch.setattr("tests.tables.publish", lambda *_: 1 / 0)
+        patch.setattr("tests.support.tables.publish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             update(tmp_path / "raw", table, settings=APART)
     (Path(table) / f"part-{'0' * 32}-{'a' * 8}-0000.parquet").write_bytes(b"no record, no use")

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbert.rows.cleaning import hash_texts
-from sbert.table import known, text_index
+from sbert.table import text_index
+from sbert.table import vector_cache as known
 from sbert.table.shards import ShardSettings, ShardWriter, embedding_column, table_schema
 from sbert.table.text_index import TableIndex, distinct_rows, hash_matrix
 from sbert.table.vector_cache import KnownVectors

@@ -15,8 +15,8 @@ from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.shards import embedding_column
 from sbert.table.verify import verify_table
-from tests.tables import objects_apart, rows, update, write
-from tests.tiny_models import HIDDEN
+from tests.support.tables import objects_apart, rows, update, write
+from tests.support.tiny_models import HIDDEN
 
 
 @pytest.fixture

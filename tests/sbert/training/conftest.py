@@ -4,8 +4,8 @@ import pytest
 
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
-from tests.sbert.training.toy import toy_labels
-from tests.tiny_models import save_tiny
+from tests.support.tiny_models import save_tiny
+from tests.support.toy_training import toy_labels
 
 
 @pytest.fixture(scope="module")

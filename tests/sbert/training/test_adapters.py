@@ -13,7 +13,7 @@ from sbert.errors import TrainingError
 from sbert.labels.label_set import LabelSet
 from sbert.training.settings import AdapterKind, AdapterSettings, TrainingSettings
 from sbert.training.train import train_encoder
-from tests.sbert.training.toy import FAST, TEXTS, weights
+from tests.support.toy_training import FAST, TEXTS, weights
 
 
 @pytest.mark.parametrize("kind", [AdapterKind.LORA, AdapterKind.ADALORA])

@@ -14,8 +14,8 @@ from sbert.training.losses import RankingLoss
 from sbert.training.module import TrainingModule
 from sbert.training.settings import Objective
 from sbert.training.training_data import TrainingData, make_training_data
-from tests.sbert.training.toy import toy_rows
-from tests.tiny_models import tiny_encoder
+from tests.support.tiny_models import tiny_encoder
+from tests.support.toy_training import toy_rows
 
 LABELS = np.array([0] * 3 + [1] * 40 + [2] * 40 + [3] * 37)
 TEXTS = np.stack([np.arange(120), np.arange(120) // 4 + 1000], axis=1)

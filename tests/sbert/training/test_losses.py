@@ -12,7 +12,7 @@ from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import TrainingError
 from sbert.training import losses as ours
-from tests.tiny_models import save_tiny, tiny_encoder
+from tests.support.tiny_models import save_tiny, tiny_encoder
 
 B, D = 12, 32
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}

@@ -16,14 +16,15 @@ from sbert.labels.label_set import LabelSet
 from sbert.labels.load import make_label_set
 from sbert.labels.settings import LabelSettings
 from sbert.table.delta import Table
-from sbert.training import mining, preparing
+from sbert.training import mining
+from sbert.training import training_run as preparing
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.continual import average_with, mix_rows
 from sbert.training.mining import Corpus, add_negatives, mine_negatives, open_table, read_corpus
 from sbert.training.settings import NegativesSettings, TrainingSettings
 from sbert.training.train import train_encoder
-from tests.sbert.training.toy import FAST, toy_labels, toy_rows
-from tests.tiny_models import save_tiny, tiny_encoder
+from tests.support.tiny_models import save_tiny, tiny_encoder
+from tests.support.toy_training import FAST, toy_labels, toy_rows
 
 PAIRS = pl.DataFrame(
     {

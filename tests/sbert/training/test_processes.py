@@ -12,13 +12,14 @@ import torch
 
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from tests.sbert.training.toy import TEXTS, weights
+from tests.support.toy_training import TEXTS, weights
 
 SCRIPT = """
 import os, signal, sys
-from sbert.labels import LabelKind
-from sbert.training import TrainingSettings, train_encoder
-from tests.sbert.training.toy import toy_labels
+from sbert.labels.label_kinds import LabelKind
+from sbert.training.settings import TrainingSettings
+from sbert.training.train import train_encoder
+from tests.support.toy_training import toy_labels
 
 base, out, checkpoints, die_at = sys.argv[1:5]
 def progress(told):

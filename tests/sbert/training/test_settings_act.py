@@ -14,14 +14,14 @@ from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
-from sbert.training import preparing
 from sbert.training import train as training
+from sbert.training import training_run as preparing
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.result import TrainingResult
 from sbert.training.settings import ContinualSettings, Objective, TrackerKind, TrainingSettings
 from sbert.training.train import train_encoder
 from sbert.training.trainer import EncoderTrainer
-from tests.sbert.training.toy import FAST, TEXTS, toy_labels, weights
+from tests.support.toy_training import FAST, TEXTS, toy_labels, weights
 
 PLAIN: dict[str, Any] = {
     **FAST,

@@ -21,7 +21,7 @@ from sbert.training.losses import CosentLoss, SupervisedContrastiveLoss
 from sbert.training.result import StopReason, TrainingProgress
 from sbert.training.settings import TrainingSettings
 from sbert.training.train import train_encoder
-from tests.sbert.training.toy import FAST, toy_labels, toy_rows, weights
+from tests.support.toy_training import FAST, toy_labels, toy_rows, weights
 
 
 def test_early_stopping_keeps_the_best_checkpoint(base: str, pairs: LabelSet, tmp_path: Path) -> None:

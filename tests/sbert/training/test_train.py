@@ -32,8 +32,8 @@ from sbert.training.settings import (
 )
 from sbert.training.train import train_encoder
 from sbert.training.training_data import with_class_names
-from tests.sbert.training.toy import FAST, TEXTS, toy_labels, weights
-from tests.tiny_models import save_tiny
+from tests.support.tiny_models import save_tiny
+from tests.support.toy_training import FAST, TEXTS, toy_labels, weights
 
 
 def test_training_improves_the_dev_metric_and_says_how(base: str, pairs: LabelSet, tmp_path: Path) -> None:

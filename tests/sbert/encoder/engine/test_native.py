@@ -23,7 +23,7 @@ from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.runtime.hardware import cpu_features, has_amx
-from tests.tiny_models import tiny_encoder, tiny_tokenizer
+from tests.support.tiny_models import tiny_encoder, tiny_tokenizer
 
 VOCABULARY, PLACES = 200, 512
 EMULATION = Path(__file__).with_name("emulated_tiles.h")

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.pooling import Pooling, PoolingMode
-from tests.tiny_models import ARCHITECTURES, tiny_encoder
+from tests.support.tiny_models import ARCHITECTURES, tiny_encoder
 
 COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
 

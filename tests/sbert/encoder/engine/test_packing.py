@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbert.encoder.engine.packing import WIDTH_STEP, PackedBatch, pack_rows
-from tests.tiny_models import tiny_encoder
+from tests.support.tiny_models import tiny_encoder
 
 SIZES = {*range(32, 257, 32), *range(320, 513, 64), *range(640, 2049, 128)}
 

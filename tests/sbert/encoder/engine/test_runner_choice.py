@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sbert.encoder.engine import choice, dtype
+from sbert.encoder.engine import dtype
+from sbert.encoder.engine import runner_choice as choice
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.linear import PlainLinear, PrepackedLinear, can_prepack
 from sbert.encoder.engine.packed import PackedRunner
@@ -15,7 +16,7 @@ from sbert.encoder.engine.workers import compute_batches, num_workers
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.errors import SettingsError
-from tests.tiny_models import WORDS, save_tiny, tiny_encoder
+from tests.support.tiny_models import WORDS, save_tiny, tiny_encoder
 
 CPU = torch.device("cpu")
 TEXTS = [" ".join(WORDS[number % 40 : number % 40 + 1 + number % 50]) for number in range(300)]

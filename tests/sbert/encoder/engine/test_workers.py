@@ -10,7 +10,7 @@ import torch
 from sbert.encoder.engine import budget, workers
 from sbert.encoder.engine.workers import BATCHES_IN_FLIGHT, _pool, compute_batches
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
-from tests.tiny_models import tiny_encoder
+from tests.support.tiny_models import tiny_encoder
 
 
 def test_a_thread_computes_with_its_share_of_the_cores() -> None:

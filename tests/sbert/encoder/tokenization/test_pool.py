@@ -18,7 +18,7 @@ from sbert.encoder.tokenization import pool as tokenizer_pool
 from sbert.encoder.tokenization.pool import FEWEST_TEXTS, PROCESSES_VARIABLE, num_tokenizer_processes
 from sbert.encoder.tokenization.worker import token_ids
 from sbert.errors import SettingsError
-from tests.tiny_models import HIDDEN, WORDS, save_tiny
+from tests.support.tiny_models import HIDDEN, WORDS, save_tiny
 
 NUM_TEXTS = FEWEST_TEXTS + 700
 

@@ -1,6 +1,6 @@
 """A refresh without Prefect: the library's steps in the order of ``flows/refresh.py``, for tests that need hundreds of them.
 
-Run one in a process of its own with ``python -m tests.refreshing '{"raw": …, "table": …, "model": …}'``.
+Run one in a process of its own with ``python -m tests.support.refreshing '{"raw": …, "table": …, "model": …}'``.
 """
 
 import json

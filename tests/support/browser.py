@@ -1,7 +1,7 @@
 """The backfill's form in a real browser: filled in, started, watched until it is done, its artifacts opened.
 
     pip install playwright            # and a Chromium, for example your distribution's
-    python tests/deployments/browse.py [--chromium /usr/bin/chromium] [--pictures FOLDER]
+    python tests/support/browser.py [--chromium /usr/bin/chromium] [--pictures FOLDER]
 
 Starts everything that `make serve` starts, in a folder of its own, and clicks as a person does. Not part of the test suite: a
 browser is a large thing to ask for. Pictures are for looking at.
@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from playwright.sync_api import Page, sync_playwright
 
 from sbert.table.delta import Table
-from tests.deployments.stack import Stack, stack
-from tests.tables import rows, write
-from tests.tiny_models import save_tiny
+from tests.support.prefect_stack import Stack, stack
+from tests.support.tables import rows, write
+from tests.support.tiny_models import save_tiny
 
 NUM_OBJECTS, ROWS = 6, 200
 

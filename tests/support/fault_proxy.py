@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from tests.services import S3Server
+    from tests.support.services import S3Server
 
 FAULTS = ("reset", "lost answer", "slow down", "no answer", "cut off")
 DENIED = "denied"
@@ -147,7 +147,7 @@ def fault_proxy(
 ) -> Iterator[FaultProxy]:
     """Run a proxy in front of `server`; the first `calm_requests` meet no fault."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.fault_proxy", server.endpoint, str(share), str(calm_requests), *kinds],
+        [sys.executable, "-m", "tests.support.fault_proxy", server.endpoint, str(share), str(calm_requests), *kinds],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -18,7 +18,7 @@ from sbert.refresh.publish import publish
 from sbert.refresh.table_diff import Changes, settle
 from sbert.rows.counts import RowCounts
 from sbert.table.delta import Table
-from tests.tiny_models import WORDS
+from tests.support.tiny_models import WORDS
 
 Rows = list[dict[str, object]]
 

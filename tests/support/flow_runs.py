@@ -10,7 +10,7 @@ from sbert.errors import IncompleteError
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
 from sbert.table.split_records import completed_splits, read_rejects
-from tests.tables import read
+from tests.support.tables import read
 
 
 def refresh(raw: object, table: object, **options: object) -> RefreshReport:

@@ -12,7 +12,7 @@ from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import make_label_set
 from sbert.labels.settings import LabelSettings
-from tests.tiny_models import WORDS
+from tests.support.tiny_models import WORDS
 
 FAST: dict[str, Any] = {"batch_size": 16, "learning_rate": 2e-3, "bf16": False}
 """Settings of a training on a tiny encoder."""
