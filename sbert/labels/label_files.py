@@ -7,25 +7,16 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from sbert.errors import BrokenObjectError, ColumnError, LabelError, SettingsError
+from sbert.labels.given_splits import column_split, named_split
 from sbert.labels.label_kinds import ALIASES, COLUMNS, LabelKind
 from sbert.labels.label_set import LabelObject
 from sbert.labels.settings import LabelSettings
 from sbert.source.lines import broken_data, open_stream
 from sbert.source.objects import ObjectFormat, SourceObject
 from sbert.source.splits import Span
-from sbert.storage.files import base_name, open_input
+from sbert.storage.files import open_input
 
-__all__ = ["as_texts", "given_split", "kept_columns", "read_labels"]
-
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "dev": "dev",
-    "valid": "dev",
-    "validation": "dev",
-    "val": "dev",
-    "test": "test",
-}
+__all__ = ["as_texts", "kept_columns", "read_labels"]
 
 
 def read_labels(
@@ -172,33 +163,10 @@ def _select(frame: pl.DataFrame, item: SourceObject, kind: LabelKind, settings: 
         if name not in frame.columns:
             raise ColumnError(f"{item.uri}: {kind} need a column {name!r}, the columns are: {', '.join(frame.columns)}")
     columns = [as_texts(frame, name, item.uri) for name in COLUMNS[kind]]
-    if settings.split_column is not None:
-        if settings.split_column not in frame.columns:
-            raise ColumnError(
-                f"{item.uri}: no column {settings.split_column!r} (split_column), the columns are: "
-                f"{', '.join(frame.columns)}"
-            )
-        said = as_texts(frame, settings.split_column, item.uri).str.to_lowercase().replace("", None)
-        frame = frame.with_columns(said.alias("split"))
-        odd = frame["split"].drop_nulls().unique().to_list()
-        odd = sorted(set(odd) - set(SPLIT_WORDS))
-        if odd:
-            raise LabelError(
-                f"{item.uri}: column {settings.split_column!r} says {odd[0]!r}, known are {', '.join(SPLIT_WORDS)}"
-            )
-        return frame.select(*columns, pl.col("split").replace_strict(SPLIT_WORDS, default=None, return_dtype=pl.String))
-    said_by_name = given_split(item.uri) if settings.use_given_splits else None
-    return frame.select(*columns, pl.lit(said_by_name, pl.String).alias("split"))
-
-
-def given_split(uri: str) -> str | None:
-    """Tell the split that a word of an object's name gives, or its folder's whole name.
-
-    ``stsb-en-dev.csv`` and ``dev/part-0.csv`` are dev.
-    """
-    words = base_name(uri).lower().replace("-", " ").replace("_", " ").replace(".", " ").split()
-    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-    if len(found) == 1:
-        return found.pop()
-    folder = base_name(uri.rsplit("/", 1)[0]) if "/" in uri else ""
-    return SPLIT_WORDS.get(folder.lower()) if not found else None
+    name = settings.split_column or "split"
+    values = as_texts(frame, name, item.uri) if name in frame.columns else None
+    splits = column_split(values, frame.columns, item.uri, settings)
+    if splits is not None:
+        return frame.select(*columns, splits)
+    by_name = named_split(item.uri) if settings.use_given_splits else None
+    return frame.select(*columns, pl.lit(by_name, pl.String).alias("split"))

@@ -9,6 +9,7 @@ import polars as pl
 
 from sbert.errors import LabelError, SettingsError
 from sbert.labels.checks import check_enough, clean_rows, drop_repeated
+from sbert.labels.given_splits import normalize_splits
 from sbert.labels.label_files import as_texts, kept_columns, read_labels
 from sbert.labels.label_kinds import COLUMNS, LabelKind
 from sbert.labels.label_set import LabelObject, LabelSet
@@ -85,6 +86,10 @@ def make_label_set(
         if name not in rows.columns:
             rows = rows.with_columns(pl.lit(None if name == "split" else "", pl.String()).alias(name))
     rows = pl.DataFrame([as_texts(rows, name, "the frame") for name in (*columns, "split", "object")])
+    try:
+        rows = rows.with_columns(normalize_splits(rows["split"]))
+    except LabelError as error:
+        raise LabelError(f"column 'split' {error}") from error
     num_rows_read = rows.height
     rejected: Counter[str] = Counter()
     rows, found = clean_rows(rows, kind, settings)

@@ -30,10 +30,14 @@ class LabelSettings(BaseModel):
         description="Further columns of the source that rows keep, by the source's names: what evaluations slice by.",
     )
     split_column: str | None = Field(
-        default=None, description="Column that says train, dev or test; empty: object names, else a hash."
+        default=None,
+        min_length=1,
+        description="Column that says train, dev or test; empty: a column called split, else object names, else a hash.",
     )
     use_given_splits: bool = Field(
-        default=True, description="Whether train, dev, validation or test in an object's name decides its rows' split."
+        default=True,
+        description="Take the split of rows from a column called split, or from train, dev, validation or test in an "
+        "object's name.",
     )
     dev_share: float = Field(default=0.1, ge=0, lt=1, description="Share of rows for dev where none is given (0 to 1).")
     test_share: float = Field(

@@ -17,7 +17,6 @@ from sbert.errors import (
     SettingsError,
     TooFewLabelsError,
 )
-from sbert.labels.label_files import given_split
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.load import list_label_objects, load_labels, make_label_set, new_label_objects
 from sbert.labels.settings import LabelSettings
@@ -64,17 +63,6 @@ def test_other_names_and_named_columns(tmp_path: Path) -> None:
     assert load_labels(str(tmp_path), named).classes == ["a", "b"]
 
 
-@pytest.mark.parametrize(
-    ("uri", "split"),
-    [
-        ("/data/stsb-en-dev.csv", "dev"), ("/data/train/part-0.parquet", "train"), ("s3://b/validation.jsonl", "dev"),
-        ("/data/labels.csv", None), ("/data/test_train.csv", None), ("/data/testing.csv", None), ("/data/test-runs/a.csv", None),
-    ],
-)  # fmt: skip
-def test_splits_by_name(uri: str, split: str | None) -> None:
-    assert given_split(uri) == split
-
-
 def test_given_splits_are_kept_and_dev_comes_out_of_train(tmp_path: Path) -> None:
     rows = toy_rows(LabelKind.CLASSES, 200)
     rows.head(160).write_csv(tmp_path / "train.csv")
@@ -84,24 +72,6 @@ def test_given_splits_are_kept_and_dev_comes_out_of_train(tmp_path: Path) -> Non
     assert sorted(labels.test["text"]) == sorted(rows.tail(40)["text"])
     assert labels.dev.height > 5
     assert set(labels.dev["text"]) <= set(rows.head(160)["text"])
-
-
-def test_split_column() -> None:
-    rows = toy_rows(LabelKind.CLASSES, 60)
-    said = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
-    path_rows = rows.with_columns(pl.Series("part", said))
-    settings = LabelSettings(split_column="part", near_duplicate_similarity=1, max_leakage=1)
-    from sbert.labels.label_files import _select
-    from sbert.source.objects import ObjectFormat, SourceObject
-
-    item = SourceObject(uri="x", version="1", num_bytes=1, format=ObjectFormat.CSV)
-    assert _select(path_rows, item, LabelKind.CLASSES, settings)["split"].value_counts().sort("split").rows() == [
-        ("dev", 10),
-        ("test", 10),
-        ("train", 40),
-    ]
-    with pytest.raises(LabelError, match="column 'part' says 'holdout'"):
-        _select(path_rows.with_columns(part=pl.lit("holdout")), item, LabelKind.CLASSES, settings)
 
 
 def test_new_objects_are_wanted_minus_have(tmp_path: Path) -> None:
