@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 run: setup ## Embed the sample corpus and search it
 	@$(BIN)/sbert sample data/raw
 	@$(BIN)/sbert refresh data/raw data/table --keep-columns kind,text
-	@$(BIN)/sbert search data/table "how do I parse a date from a string" -k 5
+	@$(BIN)/sbert search data/table "how do I parse a date from a string" -k 3
 	@echo "Look at the run: make ui, then open the address above. Run again: nothing is embedded twice."
 
 ui: setup ## Start the Prefect UI on http://127.0.0.1:4200
