@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.runtime.hardware import use_available_cpus
 from sbert.vectors.quality import PROBE_TEXTS, check_not_collapsed, check_vectors
 
@@ -46,7 +47,7 @@ def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
                 compute_dtype=spec.compute_dtype,
                 normalize=spec.normalize,
             )
-            probe = encoder.encode(list(PROBE_TEXTS))
+            probe = encoder.encode(list(PROBE_TEXTS), side=Side.DOCUMENT)
             check_vectors(probe, dim=encoder.dim, normalized=encoder.normalizes, what=spec.model)
             check_not_collapsed(probe, what=spec.model)
             _loaded.clear()

@@ -33,8 +33,16 @@ from sbert.encoder.fingerprint import hash_encoder
 from sbert.encoder.model_folder import DEFAULT_MODEL, locate_model, read_folder, write_modules
 from sbert.encoder.modules import Dense, Normalize
 from sbert.encoder.pooling import Pooling, PoolingMode
+from sbert.encoder.side import Side
 from sbert.encoder.tokenization.pool import TokenizerPool, num_tokenizer_processes
-from sbert.encoder.tokenization.token_ids import Texts, TokenizedTexts, as_list, special_token_counts, tokenize_block
+from sbert.encoder.tokenization.token_ids import (
+    Texts,
+    TokenizedTexts,
+    as_list,
+    count_prompt_tokens,
+    special_token_counts,
+    tokenize_block,
+)
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.encoder.tokenization.windows import join_windows
 from sbert.encoder.transformer import load_transformer, position_limit
@@ -225,10 +233,17 @@ class SentenceEncoder(nn.Module):
         }
         return hash_encoder(tensors, facts)
 
-    def prompt_for(self, role: Literal["query", "document"]) -> str:
-        """Give the prompt for queries or documents, by sentence-transformers' rule; empty when there is none."""
-        names = ("query",) if role == "query" else ("document", "passage", "corpus")
+    def prompt_for(self, side: Side) -> str:
+        """Return the prompt for one side, by the rule of sentence-transformers; an empty string if there is none.
+
+        A query has the prompt ``query``. A document has the first of the prompts ``document``, ``passage`` and ``corpus``.
+        """
+        names = ("query",) if side is Side.QUERY else ("document", "passage", "corpus")
         return next((self.prompts[name] for name in names if name in self.prompts), "")
+
+    def num_prompt_tokens(self, prompt: str) -> int:
+        """Return the number of tokens that a prompt puts at the beginning of a text, the leading special token included."""
+        return count_prompt_tokens(self._tokenizer, prompt.lower() if self.do_lower_case else prompt)
 
     def tokenize(self, texts: Texts, *, prompt: str = "", windows: WindowSettings | None = None) -> TokenizedTexts:
         """Tokenize texts; longer ones are truncated at `max_seq_length`, or cut into `windows`."""
@@ -243,24 +258,29 @@ class SentenceEncoder(nn.Module):
         self,
         texts: Texts,
         *,
+        side: Side | Literal["query", "document"] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         windows: WindowSettings | None = None,
         token_budget: int | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Encode N texts, equal ones once; give float32 vectors of shape (N, dim), in order.
+        """Encode N texts, equal texts once. Return float32 vectors of shape (N, dim), in order.
+
+        Name at most one of `side`, `prompt_name` and `prompt`. With none of them the model's default prompt is used, as in
+        sentence-transformers. Code of this project always names one: a table holds vectors of documents.
 
         Args:
             texts: the texts.
+            side: encode the texts as queries or as documents, with the model's own prompt for that side.
             prompt_name: name of the model's prompt to put before each text.
-            prompt: the prompt itself; wins over `prompt_name`.
+            prompt: the prompt itself.
             windows: cut longer texts into windows and average these, in place of truncation.
             token_budget: padded tokens of a batch; chosen by device when not given.
 
         Raises:
-            SettingsError: when the model has no prompt of that name.
+            SettingsError: when the model has no prompt of that name, or several prompts are named.
         """
-        chosen = self._prompt(prompt_name, prompt)
+        chosen = self._prompt(side, prompt_name, prompt)
         listed = as_list(texts)
         distinct = list(dict.fromkeys(listed))
         vectors_UD = np.empty((len(distinct), self.dim), dtype=np.float32)
@@ -279,7 +299,11 @@ class SentenceEncoder(nn.Module):
         vectors_ND: npt.NDArray[np.float32] = vectors_UD[[place_of[text] for text in listed]]
         return vectors_ND
 
-    def _prompt(self, name: str | None, prompt: str | None) -> str:
+    def _prompt(self, side: str | None, name: str | None, prompt: str | None) -> str:
+        if sum(choice is not None for choice in (side, name, prompt)) > 1:
+            raise SettingsError(f"side is {side!r}, prompt_name {name!r} and prompt {prompt!r}: name only one of them")
+        if side is not None:
+            return self.prompt_for(Side(side))
         if prompt is not None:
             return prompt
         name = name or self.default_prompt_name
@@ -356,20 +380,20 @@ class SentenceEncoder(nn.Module):
         return tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
 
     def forward(
-        self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, num_prompt_tokens: int = 0
+        self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, num_prompt_tokens: int | Tensor = 0
     ) -> Tensor:
         """Give vectors of shape (B, dim), differentiable.
 
         Args:
             input_ids_BL: token ids, shape (B, L).
             attention_mask_BL: 1 for tokens, 0 for padding; None when nothing is padded.
-            num_prompt_tokens: tokens at the beginning that belong to the prompt.
+            num_prompt_tokens: tokens at the beginning that belong to the prompt: one number for all texts, or shape (B,).
         """
         hidden_BLH = self.transformer(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
         mask_BL = torch.ones_like(input_ids_BL) if attention_mask_BL is None else attention_mask_BL
-        if num_prompt_tokens and not self.pooling.include_prompt:
-            mask_BL = mask_BL.clone()
-            mask_BL[:, :num_prompt_tokens] = 0
+        if not self.pooling.include_prompt:
+            num_prompt_B1 = torch.as_tensor(num_prompt_tokens, device=mask_BL.device).reshape(-1, 1)
+            mask_BL = mask_BL * (torch.arange(mask_BL.shape[1], device=mask_BL.device) >= num_prompt_B1)
         vectors_BD = self.pooling(hidden_BLH, mask_BL)
         for layer in self.layers:
             vectors_BD = layer(vectors_BD)

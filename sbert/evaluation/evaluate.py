@@ -12,6 +12,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.evaluation.bias import Association, measure_bias
 from sbert.evaluation.frozen_sets import EvaluationSet
 from sbert.evaluation.geometry import Geometry, Vectors, measure_geometry
@@ -97,21 +98,23 @@ class Evaluated:
 
 
 class TextVectors:
-    """Vectors of texts, each encoded once however many metrics ask for it."""
+    """Vectors of texts. Each text is encoded once with each prompt, however many metrics ask for it."""
 
     def __init__(self, encoder: SentenceEncoder) -> None:
-        """Begin with none."""
+        """Begin with no vectors."""
         self._encoder = encoder
-        self._number: dict[str, int] = {}
+        self._number: dict[tuple[str, str], int] = {}
         self._vectors_ND: Vectors = np.zeros((0, encoder.dim), dtype=np.float32)
 
-    def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Give the vectors of N texts, shape (N, dim)."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._number]
+    def __call__(self, texts: Sequence[str], side: Side) -> Vectors:
+        """Return the vectors of N texts that are all on one side, shape (N, dim)."""
+        prompt = self._encoder.prompt_for(side)
+        new = [text for text in dict.fromkeys(texts) if (prompt, text) not in self._number]
         if new:
-            self._number.update((text, len(self._number)) for text in new)  # numbers go on where the vectors end
-            self._vectors_ND = np.concatenate([self._vectors_ND, self._encoder.encode(new)])
-        return np.asarray(self._vectors_ND[[self._number[text] for text in texts]])
+            # The numbers continue where the vectors end.
+            self._number.update(((prompt, text), len(self._number)) for text in new)
+            self._vectors_ND = np.concatenate([self._vectors_ND, self._encoder.encode(new, side=side)])
+        return np.asarray(self._vectors_ND[[self._number[prompt, text] for text in texts]])
 
 
 def primary_metric(chosen: EvaluationSet, settings: EvaluationSettings) -> str:
@@ -152,6 +155,11 @@ def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: 
             robustness=_robustness(chosen, primary, encode, settings),
         )
         texts.update(chosen.texts())
+
+    # A table holds documents: its space, its bias and its speed are those of documents.
+    def as_documents(texts: Sequence[str]) -> Vectors:
+        return encode(texts, Side.DOCUMENT)
+
     probed = sorted(texts)
     step = max(1, len(probed) // settings.num_geometry_texts)
     probed = [*probed[::step][: settings.num_geometry_texts], *PROBE_TEXTS]
@@ -160,8 +168,8 @@ def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: 
         fingerprint=encoder.fingerprint,
         dim=encoder.dim,
         sets=summaries,
-        geometry=measure_geometry(encode(list(dict.fromkeys(probed)))),
-        bias=measure_bias(encode, num_permutations=settings.num_permutations, seed=settings.seed)
+        geometry=measure_geometry(as_documents(list(dict.fromkeys(probed)))),
+        bias=measure_bias(as_documents, num_permutations=settings.num_permutations, seed=settings.seed)
         if settings.bias
         else [],
         speed=_speed(encoder, probed[: settings.speed_texts]) if settings.speed_texts else None,
@@ -223,10 +231,10 @@ def _robustness(
 
 
 def _speed(encoder: SentenceEncoder, texts: list[str]) -> Speed:
-    encoder.encode(texts[:32])
+    encoder.encode(texts[:32], side=Side.DOCUMENT)
     seconds = []
     for _ in range(SPEED_REPEATS):
         began = time.perf_counter()
-        encoder.encode(texts)
+        encoder.encode(texts, side=Side.DOCUMENT)
         seconds.append(time.perf_counter() - began)
     return Speed(num_texts=len(texts), texts_per_second=len(texts) / sorted(seconds)[SPEED_REPEATS // 2])

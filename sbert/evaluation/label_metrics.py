@@ -24,6 +24,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sbert.encoder.side import Side
 from sbert.errors import EvaluationError, SettingsError
 from sbert.evaluation import statistics
 from sbert.evaluation.frozen_sets import EvaluationSet
@@ -31,11 +32,12 @@ from sbert.evaluation.geometry import Vectors, alignment, unit
 from sbert.evaluation.metric import Metric
 from sbert.evaluation.retrieval import pairs_as_retrieval, rank_scores
 from sbert.evaluation.settings import EvaluationSettings
-from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_kinds import LabelKind, side_of
 
 __all__ = ["LOWER_IS_BETTER", "PRIMARY_METRICS", "check_metric", "measure", "measure_one", "metric_names"]
 
-Encode = Callable[[Sequence[str]], Vectors]
+Encode = Callable[[Sequence[str], Side], Vectors]
+"""Returns the vectors of texts that are all on one side: the side decides the prompt."""
 
 PRIMARY_METRICS: dict[LabelKind, str] = {
     LabelKind.SCORED_PAIRS: "spearman",
@@ -119,8 +121,12 @@ def cosines(left_ND: Vectors, right_ND: Vectors) -> npt.NDArray[np.float64]:
     return np.asarray((unit(left_ND) * unit(right_ND)).sum(axis=1))
 
 
+def _vectors(frame: pl.DataFrame, encode: Encode, column: str) -> Vectors:
+    return encode(frame[column].to_list(), side_of(column))
+
+
 def _between(frame: pl.DataFrame, encode: Encode, left: str, right: str) -> npt.NDArray[np.float64]:
-    return cosines(encode(frame[left].to_list()), encode(frame[right].to_list()))
+    return cosines(_vectors(frame, encode, left), _vectors(frame, encode, right))
 
 
 def _scored_pairs(
@@ -144,14 +150,14 @@ def _scored_pairs(
 def _retrieval(frame: pl.DataFrame, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     others = frame["negative"].to_list() if "negative" in frame.columns else []
     task = pairs_as_retrieval(frame["anchor"].to_list(), frame["positive"].to_list(), others)
-    found = rank_scores(task, encode(task.queries), encode(task.corpus), settings.recall_at)
+    found = rank_scores(task, encode(task.queries, Side.QUERY), encode(task.corpus, Side.DOCUMENT), settings.recall_at)
     yield from (Metric(name, (values,), statistics.mean) for name, values in found.items())
 
 
 def _pairs(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     rows = chosen.rows
     yield from _retrieval(rows, encode, settings)
-    distances = alignment(encode(rows["anchor"].to_list()), encode(rows["positive"].to_list()))
+    distances = alignment(_vectors(rows, encode, "anchor"), _vectors(rows, encode, "positive"))
     yield Metric("alignment", (distances,), statistics.mean)
 
 
@@ -161,7 +167,7 @@ def _triplets(chosen: EvaluationSet, encode: Encode, settings: EvaluationSetting
     yield Metric("average_precision", (truth, scores), _paired_average_precision)
     yield Metric("triplet_accuracy", ((scores[:, 0] > scores[:, 1]).astype(np.float64),), statistics.mean)
     yield from _retrieval(rows, encode, settings)
-    distances = alignment(encode(rows["anchor"].to_list()), encode(rows["positive"].to_list()))
+    distances = alignment(_vectors(rows, encode, "anchor"), _vectors(rows, encode, "positive"))
     yield Metric("alignment", (distances,), statistics.mean)
     if chosen.train.height:
         train_truth, train_scores = _two_pairs(chosen.train.head(MAX_THRESHOLD_ROWS), encode)
@@ -189,7 +195,7 @@ def _paired_f1(truth: npt.NDArray[np.generic], predicted: npt.NDArray[np.generic
 
 def _nli(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     def pair(frame: pl.DataFrame) -> tuple[Vectors, Vectors]:
-        return encode(frame["premise"].to_list()), encode(frame["hypothesis"].to_list())
+        return _vectors(frame, encode, "premise"), _vectors(frame, encode, "hypothesis")
 
     def features(u_ND: Vectors, v_ND: Vectors) -> Vectors:
         return np.concatenate([u_ND, v_ND, np.abs(u_ND - v_ND)], axis=1)  # Reimers and Gurevych 2019, section 3
@@ -209,7 +215,7 @@ def _nli(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) ->
 
 
 def _classes(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
-    train_ND, rows_ND = encode(chosen.train["text"].to_list()), encode(chosen.rows["text"].to_list())
+    train_ND, rows_ND = _vectors(chosen.train, encode, "text"), _vectors(chosen.rows, encode, "text")
     labels = chosen.train["label"].to_list()
     names = sorted({*labels, *chosen.rows["label"].to_list()})
     number = {name: at for at, name in enumerate(names)}

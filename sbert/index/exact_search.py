@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.process_cache import EncoderSpec, load_encoder
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.errors import SettingsError
 from sbert.rows.cleaning import CleaningSettings, clean_texts
 from sbert.storage.files import open_input
@@ -55,7 +56,7 @@ def search_table(table: Table, query: str, k: int = 10, *, cleaning: CleaningSet
     if not cleaned[0]:
         raise SettingsError("the query is empty after cleaning: ask for something")
     encoder = load_table_encoder(table)
-    whole_1D = encoder.encode(cleaned, prompt=encoder.prompt_for("query"))
+    whole_1D = encoder.encode(cleaned, side=Side.QUERY)
     query_D = truncate(whole_1D, table.encoder.dim, normalize=table.encoder.normalized)[0]
     best = _best_rows(table, query_D, k)
     return [hit for _, hit in sorted(_fetch(table, best).items())]

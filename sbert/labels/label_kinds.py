@@ -2,7 +2,9 @@
 
 from enum import StrEnum
 
-__all__ = ["ALIASES", "COLUMNS", "KEY_COLUMNS", "NLI_LABELS", "TEXT_COLUMNS", "LabelKind"]
+from sbert.encoder.side import Side
+
+__all__ = ["ALIASES", "COLUMNS", "KEY_COLUMNS", "NLI_LABELS", "TEXT_COLUMNS", "LabelKind", "side_of"]
 
 
 class LabelKind(StrEnum):
@@ -40,6 +42,9 @@ KEY_COLUMNS: dict[LabelKind, tuple[str, ...]] = {
 }
 """Texts that a split is judged by; negatives are often mined and shared by many rows."""
 
+QUERY_COLUMNS = frozenset({"anchor"})
+"""Columns of texts that someone searches with. All other columns hold texts as a table holds them."""
+
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 """In the order of the numbers 0, 1, 2 that SNLI and MultiNLI use."""
 
@@ -54,3 +59,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "text": ("sentence", "utterance"),
 }
 """Other names that are understood when the column itself is missing."""
+
+
+def side_of(column: str) -> Side:
+    """Return the side that the texts of a label column are on: an anchor is a query, every other text a document."""
+    return Side.QUERY if column in QUERY_COLUMNS else Side.DOCUMENT

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.process_cache import EncoderSpec, load_encoder
 from sbert.encoder.sentence_encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.errors import EncoderMismatchError, SettingsError
 from sbert.refresh.deletion_limit import Losses, foresee_losses
 from sbert.refresh.fingerprints import (
@@ -159,7 +160,7 @@ def encoding_fingerprint(encoder: SentenceEncoder, encoding: EncodingSettings) -
 
 def document_prompt(encoder: SentenceEncoder, encoding: EncodingSettings) -> str:
     """Give the text put before each document."""
-    return encoder.prompt_for("document") if encoding.prompt is None else encoding.prompt
+    return encoder.prompt_for(Side.DOCUMENT) if encoding.prompt is None else encoding.prompt
 
 
 def encoder_info(spec: EncoderSpec, encoder: SentenceEncoder, encoding: EncodingSettings) -> EncoderInfo:

@@ -7,7 +7,7 @@ with the other labels, retrain (rows without a label are passed over).
 
 import io
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import polars as pl
 from sklearn.linear_model import LogisticRegression
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.errors import ColumnError, EncoderMismatchError, LabelError, SettingsError
 from sbert.evaluation.geometry import Vectors, unit
 from sbert.evaluation.label_metrics import best_threshold, cosines
@@ -98,12 +99,27 @@ def suggest(
     frames = [labels.train, labels.dev, labels.test] if labels is not None else []
     frames += [labelled] if labelled is not None else []
     pool = _pool(table, frames, settings)
+
+    def encode(texts: pl.Series) -> Vectors:
+        return encoder.encode(texts, prompt=table.encoder.prompt)  # as the rows of the table were
+
     vectors_ND = vector_matrix(pool.to_arrow(), table.encoder.dim, Precision(table.encoder.precision))
-    theirs_ND = candidate.encode(pool["text"]) if candidate is not None else None
+    theirs_ND = None
+    if candidate is not None:
+        theirs_ND = candidate.encode(pool["text"], prompt=_candidate_prompt(table, encoder, candidate))
     if settings.kind is SuggestionKind.CLASSES:
-        return _texts(pool, vectors_ND, theirs_ND, num, encoder, labels, settings)
+        return _texts(pool, vectors_ND, theirs_ND, num, encode, labels, settings)
     known = {frozenset(pair) for frame in frames for pair in zip(frame["sentence1"], frame["sentence2"], strict=True)}
-    return _pairs(pool, vectors_ND, theirs_ND, num, encoder, labels, known, settings)
+    return _pairs(pool, vectors_ND, theirs_ND, num, encode, labels, known, settings)
+
+
+def _candidate_prompt(table: Table, encoder: SentenceEncoder, candidate: SentenceEncoder) -> str:
+    """Return the prompt that a refresh of the table with the candidate would put before each row.
+
+    A table whose prompt is not that of its encoder was given the prompt by its settings, which stay in force.
+    """
+    own = encoder.prompt_for(Side.DOCUMENT)
+    return candidate.prompt_for(Side.DOCUMENT) if table.encoder.prompt == own else table.encoder.prompt
 
 
 def load_labelled(uri: str, settings: SuggestSettings) -> tuple[LabelSet, pl.DataFrame]:
@@ -155,7 +171,7 @@ def _texts(
     vectors_ND: Vectors,
     theirs_ND: Vectors | None,
     num: int,
-    encoder: SentenceEncoder,
+    encode: Callable[[pl.Series], Vectors],
     labels: LabelSet | None,
     settings: SuggestSettings,
 ) -> Suggestions:
@@ -165,7 +181,7 @@ def _texts(
         criteria["disagreement"] = neighbor_disagreement(neighbors, nearest(theirs_ND, settings.num_neighbors)[0])
     known_MD = None
     if labels is not None:
-        known_MD = encoder.encode(labels.train["text"])
+        known_MD = encode(labels.train["text"])
         probe = LogisticRegression(C=10.0, max_iter=1_000).fit(known_MD, labels.train["label"].to_list())
         criteria["uncertainty"] = margin_uncertainty(probe.predict_proba(vectors_ND))
     order = _choose(criteria, vectors_ND, num, settings, known_MD)
@@ -178,7 +194,7 @@ def _pairs(
     vectors_ND: Vectors,
     theirs_ND: Vectors | None,
     num: int,
-    encoder: SentenceEncoder,
+    encode: Callable[[pl.Series], Vectors],
     labels: LabelSet | None,
     known: set[frozenset[str]],
     settings: SuggestSettings,
@@ -201,7 +217,7 @@ def _pairs(
     surroundings = density(near)
     criteria: dict[str, Values] = {
         "density": (surroundings[pairs[:, 0]] + surroundings[pairs[:, 1]]) / 2,
-        "uncertainty": -np.abs(ours - _pair_threshold(ours, encoder, labels)),
+        "uncertainty": -np.abs(ours - _pair_threshold(ours, encode, labels)),
     }
     if theirs_ND is not None:
         theirs = cosines(theirs_ND[pairs[:, 0]], theirs_ND[pairs[:, 1]])
@@ -223,12 +239,12 @@ def _pairs(
     return _with_criteria(rows, criteria, order, pool.height)
 
 
-def _pair_threshold(ours: Values, encoder: SentenceEncoder, labels: LabelSet | None) -> float:
+def _pair_threshold(ours: Values, encode: Callable[[pl.Series], Vectors], labels: LabelSet | None) -> float:
     """Give the cosine at which alike turns into unlike: from the labels, else the middle of the pairs at hand."""
     if labels is None:
         return float(np.median(ours))
     frame = labels.train
-    found = cosines(encoder.encode(frame["sentence1"]), encoder.encode(frame["sentence2"]))
+    found = cosines(encode(frame["sentence1"]), encode(frame["sentence2"]))
     threshold = best_threshold((frame["score"] > frame["score"].median()).to_numpy(), found)
     return threshold if np.isfinite(threshold) else float(np.median(ours))
 

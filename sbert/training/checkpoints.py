@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from sbert.errors import MissingError, TrainingError
@@ -34,10 +35,18 @@ STATE = "trainer_state.json"
 
 
 def run_fingerprint(
-    base: str, labels: str, row_ids: list[str], settings: str, table_version: int | None, num_processes: int
+    base: str,
+    labels: str,
+    row_ids: list[str],
+    settings: str,
+    table_version: int | None,
+    num_processes: int,
+    prompts: Mapping[str, str],
 ) -> str:
-    """Give 32 hex digits of everything that decides the weights of a run; `row_ids` are those trained on, in order."""
-    facts = [base, labels, row_ids, settings, table_version, num_processes]
+    """Return 32 hex digits of everything that decides the weights of a run; `row_ids` are those trained on, in order."""
+    facts: list[object] = [base, labels, row_ids, settings, table_version, num_processes]
+    if any(prompts.values()):  # encoders without prompts keep the fingerprints, and so the checkpoints, that they have
+        facts.append(dict(sorted(prompts.items())))
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 

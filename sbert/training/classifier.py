@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.encoder.tokenization.token_ids import Texts
 from sbert.errors import ModelError, TooFewLabelsError
 from sbert.training.losses import CrossEntropyLoss
@@ -33,6 +34,8 @@ Floats = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class SentenceClassifier:
     """Classes from vectors: softmax of (vectors x weightᵀ + bias).
+
+    Texts are encoded as documents, because a classifier is used on the rows of a table.
 
     Shapes: weight (C, D), bias (C,), for C classes and vectors of D values.
     """
@@ -65,7 +68,7 @@ class SentenceClassifier:
                 f"all {len(numbers)} texts are of one class, {classes.tolist()}: label at least 2 classes"
             )
         model = LogisticRegression(C=inverse_penalty, max_iter=1_000)
-        model.fit(encoder.encode(texts), numbers)
+        model.fit(encoder.encode(texts, side=Side.DOCUMENT), numbers)
         weight, bias = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
         if len(classes) == 2:  # scikit-learn gives the log-odds of the second class alone
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
@@ -94,7 +97,7 @@ class SentenceClassifier:
 
     def probabilities(self, texts: Texts) -> Floats:
         """Give each text's probability of each class, shape (N, C)."""
-        logits_NC = self.encoder.encode(texts) @ self.weight_CD.T + self.bias_C
+        logits_NC = self.encoder.encode(texts, side=Side.DOCUMENT) @ self.weight_CD.T + self.bias_C
         logits_NC -= logits_NC.max(axis=1, keepdims=True)
         shares_NC = np.exp(logits_NC)
         return shares_NC / shares_NC.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]

@@ -82,15 +82,13 @@ class Collator:
         data = self._data
         rows_B = np.asarray(rows, dtype=np.int64)
         texts_S = data.text_ids_NC[rows_B].T.reshape(-1)  # column after column
+        num_prompt_S = data.num_prompt_tokens_T[texts_S]
         values, offsets = data.tokens.input_ids, data.tokens.offsets
         batch: dict[str, Any] = {"num_columns": data.num_columns}
         if self._deletion is not None:
             whole, _ = pad_batch(values, offsets, texts_S, self._pad_id)
             batch["labels"] = torch.from_numpy(whole)
-            left = [
-                self._deletion(values[offsets[text] : offsets[text + 1]], self._plan.epoch, text)
-                for text in texts_S.tolist()
-            ]
+            left = [self._delete_words(text) for text in texts_S.tolist()]
             values, offsets = np.concatenate(left), np.concatenate([[0], np.cumsum([len(ids) for ids in left])])
             texts_S = np.arange(len(left))
         elif data.labels_N is not None:
@@ -103,10 +101,19 @@ class Collator:
         padded = [pad_batch(values, offsets, texts_S[part], self._pad_id) for part in parts]
         batch["input_ids"] = [torch.from_numpy(ids) for ids, _ in padded]
         batch["attention_mask"] = [None if mask is None else torch.from_numpy(mask) for _, mask in padded]
+        if data.num_prompt_tokens_T.any():
+            batch["num_prompt_tokens"] = [torch.from_numpy(num_prompt_S[part]) for part in parts]
         batch["places"] = torch.from_numpy(np.argsort(np.concatenate(parts)))
         self.num_tokens += int(lengths_S.sum())
         self.num_rows += len(rows_B)
         return batch
+
+    def _delete_words(self, text: int) -> npt.NDArray[np.int32]:
+        """Return the token ids of one text without some of its words; its prompt stays whole."""
+        assert self._deletion is not None
+        tokens, num_prompt = self._data.tokens, int(self._data.num_prompt_tokens_T[text])
+        ids = tokens.input_ids[tokens.offsets[text] : tokens.offsets[text + 1]]
+        return np.concatenate([ids[:num_prompt], self._deletion(ids[num_prompt:], self._plan.epoch, text)])
 
     def _parts(self, lengths_S: Ints) -> list[Ints]:
         # As few parts as fit: each is a pass of its own, forward and backward.

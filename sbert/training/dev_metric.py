@@ -8,7 +8,8 @@ import polars as pl
 from scipy.stats import spearmanr
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.labels.label_kinds import LabelKind
+from sbert.encoder.side import Side
+from sbert.labels.label_kinds import LabelKind, side_of
 from sbert.labels.label_set import LabelSet
 from sbert.training.training_data import NLI_SCORES
 
@@ -37,7 +38,7 @@ def default_dev_metric(labels: LabelSet) -> Callable[[SentenceEncoder], float]:
     if labels.kind is LabelKind.TRIPLETS:
         return lambda encoder: _triplet_accuracy(encoder, dev)
     if labels.kind is LabelKind.PAIRS:
-        return lambda encoder: _reciprocal_rank(encoder, dev["anchor"], dev["positive"])
+        return lambda encoder: _reciprocal_rank(encoder, dev["anchor"], dev["positive"], asked_by=Side.QUERY)
     if labels.kind is LabelKind.CLASSES:
         train = labels.train.sort("row_id").group_by("label", maintain_order=True).head(TEXTS_PER_CLASS)
         return lambda encoder: _centre_accuracy(encoder, train, dev)
@@ -45,41 +46,43 @@ def default_dev_metric(labels: LabelSet) -> Callable[[SentenceEncoder], float]:
     first = pl.Series([" ".join(words[: (len(words) + 1) // 2]) for words in halves], dtype=pl.String)
     second = pl.Series([" ".join(words[(len(words) + 1) // 2 :]) for words in halves], dtype=pl.String)
     long = second != ""
-    return lambda encoder: _reciprocal_rank(encoder, first.filter(long), second.filter(long))
+    return lambda encoder: _reciprocal_rank(encoder, first.filter(long), second.filter(long), asked_by=Side.DOCUMENT)
 
 
-def _unit(encoder: SentenceEncoder, texts: pl.Series) -> Vectors:
-    vectors = encoder.encode(texts)
+def _unit(encoder: SentenceEncoder, texts: pl.Series, side: Side) -> Vectors:
+    vectors = encoder.encode(texts, side=side)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
 
 
 def _rank_correlation(
     encoder: SentenceEncoder, first: pl.Series, second: pl.Series, scores: npt.NDArray[np.floating]
 ) -> float:
-    cosines = (_unit(encoder, first) * _unit(encoder, second)).sum(axis=1)
+    cosines = (_unit(encoder, first, Side.DOCUMENT) * _unit(encoder, second, Side.DOCUMENT)).sum(axis=1)
     return float(spearmanr(cosines, scores).statistic)
 
 
 def _triplet_accuracy(encoder: SentenceEncoder, dev: pl.DataFrame) -> float:
-    anchor, positive, negative = (_unit(encoder, dev[name]) for name in ("anchor", "positive", "negative"))
+    anchor, positive, negative = (
+        _unit(encoder, dev[name], side_of(name)) for name in ("anchor", "positive", "negative")
+    )
     return float(((anchor * positive).sum(axis=1) > (anchor * negative).sum(axis=1)).mean())
 
 
-def _reciprocal_rank(encoder: SentenceEncoder, queries: pl.Series, answers: pl.Series) -> float:
+def _reciprocal_rank(encoder: SentenceEncoder, queries: pl.Series, answers: pl.Series, *, asked_by: Side) -> float:
     distinct = answers.unique(maintain_order=True)
     own = pl.DataFrame({"text": answers}).join(
         pl.DataFrame({"text": distinct}).with_row_index("number"), on="text", maintain_order="left"
     )["number"]
-    scores = _unit(encoder, queries) @ _unit(encoder, distinct).T
+    scores = _unit(encoder, queries, asked_by) @ _unit(encoder, distinct, Side.DOCUMENT).T
     of_own = scores[np.arange(len(scores)), own.to_numpy()]
     return float((1.0 / (1 + (scores > of_own[:, None]).sum(axis=1))).mean())
 
 
 def _centre_accuracy(encoder: SentenceEncoder, train: pl.DataFrame, dev: pl.DataFrame) -> float:
     classes, numbers = np.unique(train["label"].to_numpy(), return_inverse=True)
-    vectors = _unit(encoder, train["text"])
+    vectors = _unit(encoder, train["text"], Side.DOCUMENT)
     sums = np.zeros((len(classes), vectors.shape[1]), dtype=np.float32)
     np.add.at(sums, numbers, vectors)
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    found = classes[(_unit(encoder, dev["text"]) @ sums.T).argmax(axis=1)]
+    found = classes[(_unit(encoder, dev["text"], Side.DOCUMENT) @ sums.T).argmax(axis=1)]
     return float((found == dev["label"].to_numpy()).mean())

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.errors import ColumnError, SettingsError
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.near_duplicates import normalize_texts
@@ -96,8 +97,8 @@ def mine_negatives(
         return pairs
     if corpus.texts.is_empty():
         return pairs.clear()
-    anchors_ND = _unit(encoder.encode(pairs["anchor"], prompt=encoder.prompt_for("query")))
-    positives_ND = _unit(encoder.encode(pairs["positive"], prompt=encoder.prompt_for("document")))
+    anchors_ND = _unit(encoder.encode(pairs["anchor"], side=Side.QUERY))
+    positives_ND = _unit(encoder.encode(pairs["positive"], side=Side.DOCUMENT))
     limits_N = (anchors_ND * positives_ND).sum(axis=1) * (1 - settings.relative_margin)
     if settings.max_score is not None:
         limits_N = np.minimum(limits_N, settings.max_score)
@@ -162,16 +163,16 @@ def add_negatives(
         return kind, rows
     if kind is not LabelKind.PAIRS:
         raise SettingsError(f"negatives are mined for pairs, the labels are {kind}: set negatives.per_anchor to 0")
-    prompt = encoder.prompt_for("document")
+    prompt = encoder.prompt_for(Side.DOCUMENT)
     if table is None:
         texts = rows["positive"].unique(maintain_order=True)
-        corpus = Corpus(texts, encoder.encode(texts, prompt=prompt))
+        corpus = Corpus(texts, encoder.encode(texts, side=Side.DOCUMENT))
     else:
         corpus = read_corpus(table, settings.text_column)
         made = table.encoder
         if (made.model_fingerprint, made.prompt, made.dim) != (encoder.fingerprint, prompt, encoder.dim):
             log.info("%s: made by another encoder, its %d texts are encoded anew", table.uri, len(corpus.texts))
-            corpus = Corpus(corpus.texts, encoder.encode(corpus.texts, prompt=prompt))
+            corpus = Corpus(corpus.texts, encoder.encode(corpus.texts, side=Side.DOCUMENT))
     mined = mine_negatives(rows, corpus, encoder, settings)
     place = "the labels' positives" if table is None else f"{table.uri} at version {table.version}"
     if mined.height < min(2, rows.height):

@@ -40,7 +40,6 @@ class TrainingModule(nn.Module):
         bf16: bool = False,
         cache_gradients: bool = False,
         distill_weight: float = 0.0,
-        num_prompt_tokens: int = 0,
     ) -> None:
         """Prepare.
 
@@ -50,7 +49,6 @@ class TrainingModule(nn.Module):
             bf16: compute the transformer in bfloat16; weights, pooling and loss stay float32.
             cache_gradients: keep the activations of one part of the batch only.
             distill_weight: weight of the distance to the teachers' vectors, beside the objective.
-            num_prompt_tokens: tokens at the beginning of every sequence that belong to the prompt.
         """
         super().__init__()
         self.encoder = encoder
@@ -59,7 +57,6 @@ class TrainingModule(nn.Module):
         self.distillation = DistillationLoss()
         self.bf16, self.cache_gradients = bf16, cache_gradients
         self.distill_weight = distill_weight
-        self.num_prompt_tokens = num_prompt_tokens
 
     def forward(
         self,
@@ -69,6 +66,7 @@ class TrainingModule(nn.Module):
         num_columns: int,
         labels: Tensor | None = None,
         teachers: Tensor | None = None,
+        num_prompt_tokens: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Give the loss of B rows.
 
@@ -79,9 +77,12 @@ class TrainingModule(nn.Module):
             num_columns: C.
             labels: scores or class numbers, shape (B,), or TSDAE's target ids, shape (B, L).
             teachers: a teacher's vectors, shape (C, B, D).
+            num_prompt_tokens: tokens of each text that belong to its prompt, shape (texts of the part,) for each part; None
+                when no text has a prompt.
         """
         with torch.autocast(places.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            parts = [self._vectors(ids, mask) for ids, mask in zip(input_ids, attention_mask, strict=True)]
+            prompts: Sequence[Tensor | int] = [0] * len(input_ids) if num_prompt_tokens is None else num_prompt_tokens
+            parts = [self._vectors(*part) for part in zip(input_ids, attention_mask, prompts, strict=True)]
             if isinstance(self.loss, TsdaeLoss):
                 return self.loss([torch.cat(parts).float()[places]], labels)  # type: ignore[no-any-return]
         vectors_SD = torch.cat(parts).float()[places]
@@ -100,14 +101,15 @@ class TrainingModule(nn.Module):
         penalty = orthogonality(self.encoder)
         return loss if penalty is None else loss + penalty
 
-    def _vectors(self, ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    def _vectors(self, ids_BL: Tensor, mask_BL: Tensor | None, num_prompt_tokens: Tensor | int) -> Tensor:
         if self.cache_gradients and torch.is_grad_enabled():
-            return checkpoint(self._encode, ids_BL, mask_BL, use_reentrant=False)  # type: ignore[no-any-return]
-        return self._encode(ids_BL, mask_BL)
+            vectors_BD: Tensor = checkpoint(self._encode, ids_BL, mask_BL, num_prompt_tokens, use_reentrant=False)
+            return vectors_BD
+        return self._encode(ids_BL, mask_BL, num_prompt_tokens)
 
-    def _encode(self, ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    def _encode(self, ids_BL: Tensor, mask_BL: Tensor | None, num_prompt_tokens: Tensor | int) -> Tensor:
         with self._attention(ids_BL):
-            return self.encoder(ids_BL, mask_BL, self.num_prompt_tokens)  # type: ignore[no-any-return]
+            return self.encoder(ids_BL, mask_BL, num_prompt_tokens)  # type: ignore[no-any-return]
 
     def _attention(self, ids_BL: Tensor) -> AbstractContextManager[None]:
         if self.bf16 and ids_BL.device.type == "cpu" and ids_BL.shape[1] < FUSED_ATTENTION_FROM:

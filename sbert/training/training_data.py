@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.errors import TrainingError
-from sbert.labels.label_kinds import NLI_LABELS, TEXT_COLUMNS, LabelKind
+from sbert.labels.label_kinds import NLI_LABELS, TEXT_COLUMNS, LabelKind, side_of
 from sbert.training.settings import Objective
 
 __all__ = ["DEFAULT_OBJECTIVES", "TrainingData", "choose_objective", "make_training_data", "with_class_names"]
@@ -51,9 +51,13 @@ class TrainingData:
     """Rows to train on, in arrays."""
 
     tokens: TokenizedTexts
-    """The T distinct texts."""
+    """The T distinct texts, each behind the prompt of its side; a text that is on both sides is there twice."""
     text_ids_NC: Ints
     """The texts of each row."""
+    content_ids_NC: Ints
+    """The texts of each row without regard to prompts: equal numbers are equal texts."""
+    num_prompt_tokens_T: Ints
+    """Tokens at the beginning of each text that belong to its prompt; 0 without a prompt."""
     labels_N: npt.NDArray[np.float32] | Ints | None
     """Scores or class numbers; None where the texts say it all."""
     classes: tuple[str, ...] = ()
@@ -128,27 +132,57 @@ def make_training_data(
         encoder: whose tokenizer is used.
         teacher: encodes the texts for distillation.
     """
-    names = [*TEXT_COLUMNS[kind], *(name for name in rows.columns if name.startswith("negative_"))]
-    if objective in {Objective.SIMCSE, Objective.TSDAE, Objective.DISTILLATION}:
-        rows = pl.DataFrame({"text": pl.concat([rows[name] for name in names]).unique(maintain_order=True)})
-        names = ["text"]
-    elif objective is Objective.RANKING and kind is LabelKind.NLI:
+    if objective is Objective.RANKING and kind is LabelKind.NLI:
         rows = nli_triplets(rows)
         names = ["premise", "hypothesis", *(["negative"] if "negative" in rows.columns else [])]
-    texts = pl.concat([rows[name] for name in names]).unique(maintain_order=True)
-    numbers = pl.DataFrame({"text": texts}).with_row_index("number")
-    columns = [
-        rows.select(pl.col(name).alias("text")).join(numbers, on="text", how="left", maintain_order="left")["number"]
-        for name in names
-    ]
-    text_ids = np.stack([column.to_numpy().astype(np.int64) for column in columns], axis=1)
+    else:
+        names = [*TEXT_COLUMNS[kind], *(name for name in rows.columns if name.startswith("negative_"))]
+    # One text after the other, column after column, with the prompts that refresh and search would use for it.
+    texts = pl.concat([_with_prompts(rows[name], side_of(name), encoder, teacher) for name in names])
+    distinct = texts.unique(maintain_order=True)
+    num_columns = len(names)
+    if objective in {Objective.SIMCSE, Objective.TSDAE, Objective.DISTILLATION}:
+        texts, num_columns = distinct, 1
+    text_ids_NC, content_ids_NC = (
+        texts.join(known.with_row_index("number"), on=known.columns, how="left", maintain_order="left")["number"]
+        .to_numpy()
+        .astype(np.int64)
+        .reshape(num_columns, -1)
+        .T
+        for known in (distinct, distinct.select("text").unique(maintain_order=True))
+    )
     if objective is Objective.SIMCSE:
-        text_ids = np.repeat(text_ids, 2, axis=1)  # dropout alone tells the two apart
+        # Each row holds a text twice; dropout alone makes the two vectors differ.
+        text_ids_NC, content_ids_NC = np.repeat(text_ids_NC, 2, axis=1), np.repeat(content_ids_NC, 2, axis=1)
     labels, classes = _labels(rows, kind, objective)
-    prompt = encoder.prompts.get(encoder.default_prompt_name or "", "")
-    with torch.inference_mode():
-        teacher_TD = None if teacher is None else teacher.encode(texts)
-    return TrainingData(encoder.tokenize(texts, prompt=prompt), text_ids, labels, classes, teacher_TD)
+    num_prompt_tokens = {prompt: encoder.num_prompt_tokens(prompt) for prompt in distinct["prompt"].unique()}
+    return TrainingData(
+        tokens=encoder.tokenize(distinct["prompt"] + distinct["text"], prompt=""),
+        text_ids_NC=text_ids_NC,
+        content_ids_NC=content_ids_NC,
+        num_prompt_tokens_T=np.array([num_prompt_tokens[prompt] for prompt in distinct["prompt"]], dtype=np.int64),
+        labels_N=labels,
+        classes=classes,
+        teacher_TD=None if teacher is None else _teach(teacher, distinct),
+    )
+
+
+def _with_prompts(
+    texts: pl.Series, side: Side, encoder: SentenceEncoder, teacher: SentenceEncoder | None
+) -> pl.DataFrame:
+    """Return texts of one side with the prompts that the encoder and the teacher put before them."""
+    return pl.DataFrame({"text": texts}).with_columns(
+        prompt=pl.lit(encoder.prompt_for(side)),
+        teacher_prompt=pl.lit("" if teacher is None else teacher.prompt_for(side)),
+    )
+
+
+def _teach(teacher: SentenceEncoder, distinct: pl.DataFrame) -> npt.NDArray[np.float32]:
+    """Return the teacher's vectors of the distinct texts, shape (T, D)."""
+    vectors_TD = np.empty((distinct.height, teacher.dim), dtype=np.float32)
+    for prompt, rows in distinct.with_row_index("row").partition_by("teacher_prompt", as_dict=True).items():
+        vectors_TD[rows["row"].to_numpy()] = teacher.encode(rows["text"], prompt=str(prompt[0]))
+    return vectors_TD
 
 
 def _labels(

@@ -79,6 +79,7 @@ def prepare_run(
         settings.model_dump_json(),
         None if table is None else table.version,
         arguments.world_size,
+        encoder.prompts,
     )
     if settings.class_names:
         rows = with_class_names(rows, labels.kind)
@@ -87,7 +88,7 @@ def prepare_run(
         encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
     plan = BatchPlan(
-        data.text_ids_NC,
+        data.content_ids_NC,
         data.class_numbers,
         grouping=grouping_of(objective),
         batch_size=settings.batch_size,
@@ -114,7 +115,6 @@ def prepare_run(
         bf16=has_fast_bfloat16(arguments.device) if settings.bf16 is None else settings.bf16,
         cache_gradients=settings.mini_batch_size is not None,
         distill_weight=settings.continual.distill_weight,
-        num_prompt_tokens=data.tokens.num_prompt_tokens,
     )
     collator = Collator(
         data,

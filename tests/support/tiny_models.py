@@ -82,6 +82,20 @@ def tiny_encoder(
     )
 
 
+def prompted_encoder(kind: str = "bert", seed: int = 0, *, include_prompt: bool = True) -> SentenceEncoder:
+    """Return a small random encoder with a prompt for queries and another for documents, of the same number of tokens."""
+    tokenizer = tiny_tokenizer(kind)
+    return SentenceEncoder(
+        tiny_transformer(kind, len(tokenizer), seed),
+        tokenizer,
+        Pooling(HIDDEN, (PoolingMode.MEAN,), include_prompt=include_prompt),
+        [Normalize()],
+        max_seq_length=64,
+        prompts={"query": "select name from ", "document": "green blue red "},
+        device="cpu",
+    )
+
+
 def save_tiny(folder: Path, kind: str = "bert", seed: int = 0) -> str:
     """Write a small random encoder's folder and give its path."""
     tiny_encoder(kind, seed).save_pretrained(folder)

@@ -17,7 +17,15 @@ from sbert.encoder.tokenization.pool import TokenizerPool
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.errors import SettingsError
 
-__all__ = ["Texts", "TokenizedTexts", "as_list", "gather_ranges", "special_token_counts", "tokenize_block"]
+__all__ = [
+    "Texts",
+    "TokenizedTexts",
+    "as_list",
+    "count_prompt_tokens",
+    "gather_ranges",
+    "special_token_counts",
+    "tokenize_block",
+]
 
 Ints = npt.NDArray[np.int64]
 Texts: TypeAlias = pl.Series | pa.Array | pa.ChunkedArray | Sequence[str]
@@ -92,7 +100,7 @@ def tokenize_block(
     values, lengths = pool.token_ids([prompt + text for text in texts] if prompt else texts)
     tokenizer = pool.tokenizer
     num_prefix, num_suffix = special_token_counts(tokenizer)
-    num_prompt = _num_prompt_tokens(tokenizer, prompt, num_suffix)
+    num_prompt = count_prompt_tokens(tokenizer, prompt)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     num_tokens = lengths.astype(np.int32)
     too_long = lengths > max_seq_length
@@ -129,8 +137,9 @@ def special_token_counts(tokenizer: Any) -> tuple[int, int]:
     return first, int(mask.size - first - (~mask).sum())
 
 
-def _num_prompt_tokens(tokenizer: Any, prompt: str, num_suffix: int) -> int:
-    return len(tokenizer.encode(prompt).ids) - num_suffix if prompt else 0
+def count_prompt_tokens(tokenizer: Any, prompt: str) -> int:
+    """Return the number of tokens that a prompt puts at the beginning of a text, the leading special token included."""
+    return len(tokenizer.encode(prompt).ids) - special_token_counts(tokenizer)[1] if prompt else 0
 
 
 def _truncate(

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
+from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -22,7 +23,8 @@ from sbert.suggest.settings import SuggestSettings
 from sbert.suggest.suggest import candidate_model, load_labelled, suggest, write_suggestions
 from sbert.suggest.suggestion_kinds import SuggestionKind
 from sbert.table.delta import Table
-from tests.support.tiny_models import save_tiny
+from tests.support.refreshing import refresh
+from tests.support.tiny_models import prompted_encoder, save_tiny
 from tests.support.toy_training import toy_labels, toy_rows
 
 
@@ -227,3 +229,23 @@ def test_models_candidate_labels_and_kind_on_the_command_line(table: Table, mode
     assert pl.read_ndjson(tmp_path / "d.jsonl").columns[:3] == ["sentence1", "sentence2", "score"]
     told = asked("e.jsonl", "--labels", str(tmp_path / "sts.jsonl"))
     assert "classes need a column 'text'" in told["error"]["message"]
+
+
+@pytest.mark.parametrize("prompt", [None, "two three "], ids=["the encoder's own prompt", "a prompt in the settings"])
+def test_suggestions_encode_texts_as_the_rows_of_the_table_were(tmp_path: Path, prompt: str | None) -> None:
+    prompted_encoder().save_pretrained(tmp_path / "model")
+    texts = toy_rows(LabelKind.TEXTS, 150, seed=5)["text"].to_list()
+    (tmp_path / "raw.jsonl").write_text("".join(json.dumps({"id": text, "text": text}) + "\n" for text in texts))
+    settings = {"source": {"keep_columns": ["text"]}, "encoding": {"prompt": prompt}}
+    refresh(str(tmp_path / "raw.jsonl"), str(tmp_path / "table"), str(tmp_path / "model"), settings)
+    table = Table.open(str(tmp_path / "table"))
+    encoder = SentenceEncoder.from_pretrained(tmp_path / "model")
+    labels = toy_labels(LabelKind.CLASSES, 120)
+    found = suggest(table, 12, encoder=encoder, candidate=encoder, labels=labels)
+    assert set(found.rows["disagreement"]) == {0.0}  # the candidate is the table's own encoder
+    probe = LogisticRegression(C=10.0, max_iter=1_000).fit(
+        encoder.encode(labels.train["text"], prompt=table.encoder.prompt), labels.train["label"].to_list()
+    )
+    asked = encoder.encode(found.rows["text"], prompt=table.encoder.prompt)
+    expected = margin_uncertainty(probe.predict_proba(asked))
+    np.testing.assert_allclose(found.rows["uncertainty"], expected, atol=1e-4)
