@@ -1,18 +1,16 @@
 """Change feed: what a vector index must do to follow a table from one version to another.
 
-The one idea: the log tells which shards joined and which left; only their rows can differ. 40 bytes a row of those (key,
-content, place) go to a temporary file, which is joined slice by slice; a second pass over the shards writes what changed.
-So memory is bounded, and rows that were merely rewritten into another shard are no changes.
+The log tells which shards joined and which left; only their rows can differ. A first pass over these shards compares the
+rows by hash (`row_comparison`), a second pass reads the rows that changed. Memory is bounded, and rows that were merely
+rewritten into another shard are no changes.
 """
 
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import IO, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,17 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError, TableError
 from sbert.storage.files import OutputFile, list_names, open_input, open_output, translate_errors
+from sbert.sync.row_comparison import Places, RowComparison, RowDifferences
 from sbert.table.delta import Table, TableShard
-from sbert.table.duplicate_keys import row_keys
+from sbert.table.duplicate_keys import Keys, row_keys
 from sbert.table.shards import discard_parquet, embedding_matrix
 
-__all__ = ["FeedSummary", "write_changes"]
+__all__ = ["Changes", "FeedSummary", "write_changes"]
 
 ROWS_PER_READ = 8_192
-ROWS_PER_SLICE = 1_000_000
-RECORDS_PER_READ = 262_144
-RECORD = np.dtype([("key", "u8", 2), ("content", "u8", 2), ("row", "i8")])
-"""Joining rows have places from 0 up, leaving rows from -1 down."""
 
 
 class FeedSummary(BaseModel):
@@ -135,6 +130,65 @@ def _plain_json(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+class Changes:
+    """What leads from one version of a table to another. Use as a context manager: it holds a temporary file."""
+
+    def __init__(self, before: Table, after: Table) -> None:
+        """Find the shards that left and joined.
+
+        Raises:
+            TableError: shards that are needed were vacuumed.
+        """
+        self.before = before
+        self.after = after
+        self._left = _difference(before, after)
+        self._joined = _difference(after, before)
+        _check_there(before, [*self._left, *self._joined])
+        self.encoder_changed = before.encoder.fingerprint != after.encoder.fingerprint
+        self._differences: RowDifferences
+
+    def __enter__(self) -> Self:
+        with RowComparison() as rows:
+            for keys, content in _hashed_rows(self.before, self._left):
+                rows.add_copy_rows(keys, content)
+            for keys, content in _hashed_rows(self.after, self._joined):
+                rows.add_table_rows(keys, content)
+            self._differences = rows.differences()
+            self._num_joined = rows.num_table_rows
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def num_shards_read(self) -> int:
+        """Shards that left or joined."""
+        return len(self._left) + len(self._joined)
+
+    @property
+    def num_upserts(self) -> int:
+        """Rows to insert or replace."""
+        return len(self._upsert_places())
+
+    @property
+    def num_deletes(self) -> int:
+        """Keys to remove."""
+        return len(self._differences.extra)
+
+    def upserts(self) -> Iterator[pa.Table]:
+        """Read the rows to insert or replace, with the table's columns."""
+        return _rows_at(self.after, self._joined, self._upsert_places(), self.after.arrow_schema.names)
+
+    def deletes(self) -> Iterator[pa.Table]:
+        """Read the keys to remove: columns ``id`` and ``source``."""
+        return _rows_at(self.before, self._left, self._differences.extra, ["id", "source"])
+
+    def _upsert_places(self) -> Places:
+        """Return every joining row where all rows are new: with another encoder or other columns."""
+        if self.encoder_changed or self.before.arrow_schema != self.after.arrow_schema:
+            return np.arange(self._num_joined)
+        return np.union1d(self._differences.missing, self._differences.stale)
+
+
 def write_changes(table_uri: str, from_version: int, to_version: int | None, output: str | None) -> FeedSummary:
     """Write what leads from one version of a table to another (also backwards); by default to the newest.
 
@@ -150,27 +204,23 @@ def write_changes(table_uri: str, from_version: int, to_version: int | None, out
         TableError: shards that are needed were vacuumed.
     """
     before, after = Table.open(table_uri, from_version), Table.open(table_uri, to_version)
-    left, joined = _difference(before, after), _difference(after, before)
-    _check_there(before, [*left, *joined])
-    all_new = before.encoder.fingerprint != after.encoder.fingerprint or before.arrow_schema != after.arrow_schema
     schema = pa.schema([pa.field("change", pa.string()), *after.arrow_schema])
-    with tempfile.TemporaryFile(prefix="sbert-changes-") as ledger, _open_feed(output, schema) as feed:
-        num_rows = _note_rows(ledger, before, left, joining=False) + _note_rows(ledger, after, joined, joining=True)
-        upserts, deletes = _compare(ledger, num_rows, all_new=all_new)
-        for rows in _chosen_rows(after, joined, upserts, after.arrow_schema.names):
-            feed.write(_as_changes(rows, "upsert", schema))
-        for rows in _chosen_rows(before, left, deletes, ["id", "source"]):
-            feed.write(_as_changes(rows, "delete", schema))
-    return FeedSummary(
-        table_uri=after.uri,
-        from_version=before.version,
-        to_version=after.version,
-        num_upserts=len(upserts),
-        num_deletes=len(deletes),
-        num_shards_read=len(left) + len(joined),
-        encoder_changed=before.encoder.fingerprint != after.encoder.fingerprint,
-        output=output,
-    )
+    with Changes(before, after) as changes, _open_feed(output, schema) as feed:
+        if output is not None:
+            for rows in changes.upserts():
+                feed.write(_as_changes(rows, "upsert", schema))
+            for rows in changes.deletes():
+                feed.write(_as_changes(rows, "delete", schema))
+        return FeedSummary(
+            table_uri=after.uri,
+            from_version=before.version,
+            to_version=after.version,
+            num_upserts=changes.num_upserts,
+            num_deletes=changes.num_deletes,
+            num_shards_read=changes.num_shards_read,
+            encoder_changed=changes.encoder_changed,
+            output=output,
+        )
 
 
 def _open_feed(output: str | None, schema: pa.Schema) -> FeedWriter:
@@ -198,19 +248,15 @@ def _check_there(table: Table, shards: Sequence[TableShard]) -> None:
         )
 
 
-def _note_rows(ledger: IO[bytes], table: Table, shards: Sequence[TableShard], *, joining: bool) -> int:
-    """Write a record of every row of `shards`; give their number."""
-    names, place = table.arrow_schema.names, 0
+def _hashed_rows(table: Table, shards: Sequence[TableShard]) -> Iterator[tuple[Keys, Keys]]:
+    """Return the hashes of keys and of content of the rows of `shards`, in blocks."""
+    names = table.arrow_schema.names
     for batch in _batches(table, shards, names):
-        records = np.empty(batch.num_rows, dtype=RECORD)
         frame = _comparable(batch, table.encoder.dim)
-        records["key"] = row_keys(frame, "source", "id")
-        records["content"] = row_keys(frame, *(name for name in names if name not in {"source", "id"}))
-        places = np.arange(place, place + batch.num_rows)
-        records["row"] = places if joining else -1 - places
-        ledger.write(records.tobytes())
-        place += batch.num_rows
-    return place
+        yield (
+            row_keys(frame, "source", "id"),
+            row_keys(frame, *(name for name in names if name not in {"source", "id"})),
+        )
 
 
 def _comparable(batch: pa.RecordBatch, dim: int) -> pl.DataFrame:
@@ -233,39 +279,7 @@ def _batches(table: Table, shards: Sequence[TableShard], columns: list[str]) -> 
             yield from parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns)
 
 
-def _compare(ledger: IO[bytes], num_rows: int, *, all_new: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Give the places, ascending, of joining rows to upsert and of leaving rows to delete."""
-    num_slices = max(1, -(-num_rows // ROWS_PER_SLICE))
-    upserts, deletes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for number in range(num_slices):
-        records = _slice(ledger, number, num_slices)
-        order = np.lexsort((records["row"], records["key"][:, 1], records["key"][:, 0]))
-        records = records[order]  # of one key the leaving row comes first
-        same_key = (records["key"][1:] == records["key"][:-1]).all(axis=1)
-        pair = same_key & (records["row"][:-1] < 0) & (records["row"][1:] >= 0)
-        same = pair & (records["content"][1:] == records["content"][:-1]).all(axis=1)
-        replaced = np.append(pair, False)
-        unchanged = np.zeros(len(records), np.bool_)
-        if not all_new:
-            unchanged[1:] = same
-        joining = records["row"] >= 0
-        upserts.append(records["row"][joining & ~unchanged])
-        deletes.append(-1 - records["row"][~joining & ~replaced[: len(records)]])
-    return np.sort(np.concatenate(upserts)), np.sort(np.concatenate(deletes))
-
-
-def _slice(ledger: IO[bytes], number: int, num_slices: int) -> npt.NDArray[np.void]:
-    ledger.seek(0)
-    parts = [np.empty(0, dtype=RECORD)]
-    while chunk := ledger.read(RECORDS_PER_READ * RECORD.itemsize):
-        records = np.frombuffer(chunk, dtype=RECORD)
-        parts.append(records[records["key"][:, 0] % num_slices == number])
-    return np.concatenate(parts)
-
-
-def _chosen_rows(
-    table: Table, shards: Sequence[TableShard], places: npt.NDArray[np.int64], columns: list[str]
-) -> Iterator[pa.Table]:
+def _rows_at(table: Table, shards: Sequence[TableShard], places: Places, columns: list[str]) -> Iterator[pa.Table]:
     """Read `shards` again and give the rows at `places`."""
     if not len(places):
         return

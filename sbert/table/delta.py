@@ -140,6 +140,11 @@ class Table:
         return int(self._delta.version())
 
     @property
+    def table_id(self) -> str:
+        """The id in the Delta log: a table that was deleted and made anew at the same URI has another one."""
+        return str(self._delta.metadata().id)
+
+    @property
     def kept_schema(self) -> dict[str, pl.DataType]:
         """Types of the source columns that the table keeps."""
         fields = pa.schema(self._delta.schema().to_arrow())

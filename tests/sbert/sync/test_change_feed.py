@@ -16,6 +16,7 @@ from flows.cli import app
 from sbert.errors import SettingsError, TableError
 from sbert.storage.files import write_bytes
 from sbert.sync import change_feed as library
+from sbert.sync import row_comparison
 from sbert.sync.change_feed import write_changes
 from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
@@ -113,9 +114,9 @@ def test_applying_the_changes_gives_the_other_version(
     low = data.draw(st.integers(0, newest))
     high = data.draw(st.integers(0, newest))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "ROWS_PER_SLICE", slice_rows)
+        patch.setattr(row_comparison, "ROWS_PER_SLICE", slice_rows)
         patch.setattr(library, "ROWS_PER_READ", 3)
-        patch.setattr(library, "RECORDS_PER_READ", 5)
+        patch.setattr(row_comparison, "RECORDS_PER_READ", 5)
         summary = write_changes(folder, low, high, f"{folder}/feed.parquet")
     feed = pl.read_parquet(f"{folder}/feed.parquet")
     before, after = (

@@ -1,0 +1,108 @@
+"""Compare two streams of rows by key and content, with memory bounded by a slice of the key space.
+
+Forty bytes a row (key, content, place) go to a temporary file. At the end the file is read once per slice of the keys,
+sorted, and rows with one key stand beside each other.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sbert.storage.files import translate_errors
+from sbert.table.duplicate_keys import Keys
+
+__all__ = ["RowComparison", "RowDifferences"]
+
+ROWS_PER_SLICE = 1_000_000
+RECORDS_PER_READ = 262_144
+RECORD = np.dtype([("key", "u8", 2), ("content", "u8", 2), ("row", "i8")])
+"""Rows of the table have places from 0 up, rows of the copy from -1 down."""
+
+Places = npt.NDArray[np.int64]
+"""Places of rows in the order in which they were added, ascending."""
+
+
+@dataclass(frozen=True)
+class RowDifferences:
+    """Where a copy differs from a table."""
+
+    missing: Places
+    """Rows of the table whose key the copy lacks."""
+    stale: Places
+    """Rows of the table that the copy has with other content, or more than once."""
+    extra: Places
+    """Rows of the copy whose key the table lacks."""
+    repeated: Places
+    """Rows of the copy whose key it has more than once."""
+
+
+class RowComparison:
+    """Collects the rows of a table and of a copy of it; then tells where they differ."""
+
+    def __init__(self) -> None:
+        """Open the temporary file."""
+        self._file = tempfile.TemporaryFile(prefix="sbert-compare-")  # noqa: SIM115  (closed by __exit__)
+        self.num_table_rows = 0
+        self.num_copy_rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add_table_rows(self, keys: Keys, content: Keys) -> None:
+        """Add the next rows of the table."""
+        self._add(keys, content, self.num_table_rows + np.arange(len(keys)))
+        self.num_table_rows += len(keys)
+
+    def add_copy_rows(self, keys: Keys, content: Keys) -> None:
+        """Add the next rows of the copy."""
+        self._add(keys, content, -1 - self.num_copy_rows - np.arange(len(keys)))
+        self.num_copy_rows += len(keys)
+
+    def differences(self) -> RowDifferences:
+        """Compare all rows that were added."""
+        num_rows = self.num_table_rows + self.num_copy_rows
+        num_slices = max(1, -(-num_rows // ROWS_PER_SLICE))
+        parts = [_compare(self._slice(number, num_slices)) for number in range(num_slices)]
+        return RowDifferences(*(np.sort(np.concatenate(places)) for places in zip(*parts, strict=True)))
+
+    def _add(self, keys: Keys, content: Keys, rows: Places) -> None:
+        records = np.empty(len(keys), dtype=RECORD)
+        records["key"], records["content"], records["row"] = keys, content, rows
+        with translate_errors(tempfile.gettempdir()):
+            self._file.write(records.tobytes())
+
+    def _slice(self, number: int, num_slices: int) -> npt.NDArray[np.void]:
+        self._file.seek(0)
+        parts = [np.empty(0, dtype=RECORD)]
+        while chunk := self._file.read(RECORDS_PER_READ * RECORD.itemsize):
+            records = np.frombuffer(chunk, dtype=RECORD)
+            parts.append(records[records["key"][:, 0] % num_slices == number])
+        return np.concatenate(parts)
+
+
+def _compare(records: npt.NDArray[np.void]) -> tuple[Places, Places, Places, Places]:
+    """Return missing, stale, extra and repeated of the rows of a slice."""
+    if not len(records):
+        none = np.empty(0, np.int64)
+        return none, none, none, none
+    order = np.lexsort((records["row"], records["key"][:, 1], records["key"][:, 0]))
+    records = records[order]  # rows of one key stand together, the copy's before the table's
+    starts = np.append(True, (records["key"][1:] != records["key"][:-1]).any(axis=1))
+    group = np.cumsum(starts) - 1
+    is_copy = records["row"] < 0
+    copies = np.bincount(group, weights=is_copy)[group]
+    in_table = (np.bincount(group, weights=~is_copy) > 0)[group]
+    same_as_previous = np.append(False, (records["content"][1:] == records["content"][:-1]).all(axis=1))
+    is_table = ~is_copy
+    missing = is_table & (copies == 0)
+    stale = is_table & ((copies > 1) | ((copies == 1) & ~same_as_previous))
+    extra = is_copy & ~in_table
+    repeated = is_copy & in_table & (copies > 1)
+    row = records["row"]
+    return row[missing], row[stale], -1 - row[extra], -1 - row[repeated]
