@@ -1,12 +1,12 @@
-"""Texts to vectors on an accelerator: our `encode` against sentence-transformers at its best, and against the device's matrix products.
+"""Encoding on an accelerator: our `encode` compared with the fastest setting of sentence-transformers, and with the device's peak rate.
 
     python -m tests.benchmarks.accelerator [--device cuda] [--texts RAW] [--count 100000] [--rounds 5]
 
-All ways run in one process, in turns, warm, on the same texts. sentence-transformers' best is looked for first: bfloat16 and
-float16, torch's attention and flash attention (where `flash_attn` is installed), batches of 64 to 4,096. Encoders: the packaged
-one, and one of BERT-base's size with random weights. Model FLOPs are 2 a weight of the layers and token, and 4 x layers x
-hidden for each pair of tokens of a text (Kaplan et al. 2020, table 1, without the embeddings); the rate they are compared with
-is that of one large bfloat16 product. The speed of a CPU is measured by `encode.py`.
+All ways run in one process, in turns, after a warm-up, on the same texts. The benchmark first searches for the fastest setting
+of sentence-transformers: bfloat16 and float16, torch's attention and flash attention (if `flash_attn` is installed), batch sizes
+of 64 to 4,096. It measures two encoders: the packaged one, and one of the size of BERT-base with random weights. Model FLOPs are
+2 per layer weight and token, plus 4 x layers x hidden size for each pair of tokens of a text (Kaplan et al. 2020, table 1, without
+the embeddings). They are compared with the rate of one large bfloat16 product. `encode.py` measures CPUs.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tests.benchmarks.harness import alternate, print_table, texts_under
 
 BATCH_SIZES = (64, 256, 1_024, 4_096)
 LOOKED_AT = 8_192
-"""Texts that sentence-transformers' best is looked for on."""
+"""Number of texts in the search for the fastest setting of sentence-transformers."""
 
 
 def base_sized(folder: Path) -> str:
@@ -45,7 +45,7 @@ def base_sized(folder: Path) -> str:
 
 
 def model_flops(encoder: SentenceEncoder, lengths: np.ndarray) -> float:
-    """Give the FLOPs of one pass over texts of so many tokens."""
+    """Return the FLOPs of one pass over texts with the given numbers of tokens."""
     config: Any = encoder.transformer.config
     layers = [value.numel() for name, value in encoder.transformer.named_parameters() if ".layer." in name]
     attention = 4 * config.num_hidden_layers * config.hidden_size * float((lengths.astype(np.float64) ** 2).sum())
@@ -58,7 +58,7 @@ def wait(device: torch.device) -> None:
 
 
 def product_rate(device: torch.device) -> float:
-    """Give the FLOP/s of a large product in bfloat16, the median of 20."""
+    """Return the FLOP/s of a large bfloat16 product, as the median of 20 products."""
     size = 8_192 if device.type == "cuda" else 1_024
     left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
     seconds = []
@@ -74,7 +74,7 @@ def product_rate(device: torch.device) -> float:
 def sentence_transformers_at_its_best(
     model: str, device: torch.device, texts: list[str]
 ) -> tuple[str, Callable[[list[str]], object]]:
-    """Give the fastest way of sentence-transformers, and what it is called."""
+    """Return the name of the fastest setting of sentence-transformers and its encode function."""
     from sentence_transformers import SentenceTransformer
 
     attentions = ["sdpa", *(["flash_attention_2"] if importlib.util.find_spec("flash_attn") else [])]
@@ -99,12 +99,12 @@ def sentence_transformers_at_its_best(
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default=str(default_device()))
-    parser.add_argument("--texts", help="a corpus with a column text; made-up texts without it")
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default=str(default_device()), help="Device to encode on.")
+    parser.add_argument("--texts", help="Raw URI of a corpus with a column text. [generated texts]")
+    parser.add_argument("--count", type=int, default=100_000, help="Number of texts.")
+    parser.add_argument("--rounds", type=int, default=5, help="Rounds; medians are printed.")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     texts = texts_under(arguments.texts, arguments.count)
@@ -144,7 +144,7 @@ def main() -> None:
 
 
 def void(_: object) -> None:
-    """Drop a result: `alternate` then takes the time."""
+    """Drop a result and return None, so that `alternate` measures the time."""
 
 
 if __name__ == "__main__":

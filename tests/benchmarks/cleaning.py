@@ -1,9 +1,9 @@
-"""Rows that one core cleans and hashes in a second; the goal is 300,000 short ones.
+"""Measure how many rows one core cleans and hashes in a second; the goal is 300,000 short rows.
 
     python -m tests.benchmarks.cleaning [RAW_URI] --rows 300000 --rounds 5
 
-Texts are those under RAW_URI (column ``text``), or made up. Polars is held to one thread; time is the process's CPU time, so
-that a busy machine does not count.
+The texts come from RAW_URI (column ``text``), or are generated. Polars uses one thread. The benchmark measures the CPU time of the
+process, so other load on the machine does not change the result.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from tests.benchmarks.harness import alternate, print_table, texts_under
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("raw_uri", nargs="?", help="corpus; made-up texts without it")
-    parser.add_argument("--rows", type=int, default=300_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("raw_uri", nargs="?", help="Corpus with a column text. [generated texts]")
+    parser.add_argument("--rows", type=int, default=300_000, help="Number of texts.")
+    parser.add_argument("--rounds", type=int, default=5, help="Rounds; medians are printed.")
     asked = parser.parse_args()
     texts = texts_under(asked.raw_uri, asked.rows)
     dirty = [

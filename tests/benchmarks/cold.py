@@ -1,10 +1,11 @@
-"""What a first run costs: `sbert refresh` of short texts against `SentenceTransformer.encode`, each a new process.
+"""Measure a cold start: `sbert refresh` of short texts compared with `SentenceTransformer.encode`, each in a new process.
 
     python -m tests.benchmarks.cold [--rows 5000] [--rounds 3] [--first-ever]
 
-Counted is everything from starting Python: imports, Prefect's own server, loading the model, compiling the kernels (their cache
-is emptied before each run), reading, encoding and, for ours, writing and committing. sentence-transformers reads the same file
-and keeps its vectors in memory. Prefect's database is there already; ``--first-ever`` lets each run make it.
+The measured time begins when Python starts. It includes imports, Prefect's temporary server, loading the model, compiling the
+kernels (their cache is emptied before each run), reading and encoding. `sbert refresh` also writes and commits the table;
+sentence-transformers reads the same file and keeps its vectors in memory. Prefect's database exists before the run, unless
+``--first-ever`` is given: then each run creates it.
 """
 
 import argparse
@@ -29,7 +30,7 @@ assert SentenceTransformer(sys.argv[2], device="cpu").encode(texts).shape[0] == 
 
 
 def seconds_of(command: list[str], folder: Path, first_ever: bool) -> float:
-    """Run a command to its end with empty caches of ours, and give its seconds."""
+    """Run a command with empty caches of this project and return its seconds."""
     with tempfile.TemporaryDirectory(dir=folder) as empty:
         environment = {
             **os.environ,
@@ -46,11 +47,11 @@ def seconds_of(command: list[str], folder: Path, first_ever: bool) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=5_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--first-ever", action="store_true", help="let each run make Prefect's database")
+    parser.add_argument("--rows", type=int, default=5_000, help="Number of texts.")
+    parser.add_argument("--rounds", type=int, default=3, help="Rounds; medians are printed.")
+    parser.add_argument("--first-ever", action="store_true", help="Let each run create Prefect's database.")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name:
         folder = Path(name)

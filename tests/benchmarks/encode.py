@@ -1,12 +1,12 @@
-"""Texts to vectors: our `encode` against sentence-transformers, and against its OpenVINO and ONNX backends.
+"""Encoding on a CPU: our `encode` compared with sentence-transformers and its OpenVINO and ONNX backends.
 
     python -m tests.benchmarks.encode [--rounds 5] [--sts STS_TEST.csv] [--texts RAW_URI] [--compiled] [--backends] [--without-amx]
 
-Each way is a process of its own with the same threads and the same texts, loaded and warm; the ways take turns, and the median
-of the rounds is printed with the ratio to each peer. ``--backends`` first makes a virtual environment for the peers' packages,
-which want another transformers than ours (``--backends-python`` names one there is). ``--compiled`` adds `SentenceTransformer.compile`
-with inductor's freezing, which compiles in its first pass, a minute or so. ``--without-amx`` takes
-AMX and bfloat16 units from every way by environment.
+Each way runs in its own process, with the same threads and the same texts, after a warm-up. The ways take turns. The table shows the
+median of the rounds and the ratio to each way. ``--backends`` first creates a virtual environment, because the backends need
+another version of transformers (``--backends-python`` uses an existing one). ``--compiled`` adds `SentenceTransformer.compile` with
+inductor's freezing; it compiles in its first pass, for about a minute. ``--without-amx`` turns AMX and bfloat16 units off for every
+way, through the environment.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from tests.benchmarks.harness import print_table, texts_under
 BACKEND_PACKAGES = ["sentence-transformers[openvino,onnx]", "datasets"]
 COUNTS = {"short": 3_000, "mixed": 600, "long": 100}
 SLOWER = {"ours-float32": 3, "st-float32": 4, "openvino-float32": 3, "onnx": 4}
-"""Slow ways encode a fraction of the texts; rates are compared."""
+"""Slow ways encode 1/n of the texts; rates are compared, so the result is the same."""
 BATCH_SIZES = {
     "st-float32": {"short": 32, "mixed": 32, "long": 32},
     "st-bfloat16": {"short": 256, "mixed": 32, "long": 16},
@@ -37,11 +37,11 @@ BATCH_SIZES = {
     "openvino-int8": {"short": 128, "mixed": 32, "long": 16},
     "onnx": {"short": 32, "mixed": 8, "long": 8},
 }
-"""The default for float32, else the best of 8 to 256 on a 2-core machine with AMX."""
+"""For float32 the default; otherwise the fastest of 8 to 256 on a 2-core machine with AMX."""
 
 
 class Peer:
-    """A way of encoding in a process of its own."""
+    """One way of encoding, in its own process."""
 
     def __init__(
         self, way: str, python: str, model: str, texts: str, batch_size: int, environment: dict[str, str]
@@ -65,12 +65,12 @@ class Peer:
         self._process.wait()
 
     def rate(self, case: str, count: int) -> float:
-        """Give texts per second."""
+        """Return texts per second."""
         answer = self._ask({"case": case, "count": count})
         return float(answer["count"] / answer["seconds"])
 
     def vectors(self, case: str, count: int | None, file: Path) -> np.ndarray:
-        """Give the vectors of a case."""
+        """Return the vectors of a case."""
         self._ask({"case": case, "count": count, "save": str(file)})
         return np.load(file)
 
@@ -86,7 +86,7 @@ class Peer:
 
 
 def make_cases(texts_uri: str | None) -> dict[str, list[str]]:
-    """Give short (up to 16 tokens), mixed and long (256 tokens) texts; by default from the sample corpus."""
+    """Return short (up to 16 tokens), mixed and long (256 tokens) texts, by default from the sample corpus."""
     from sbert.encoder.sentence_encoder import SentenceEncoder
 
     with tempfile.TemporaryDirectory() as folder:
@@ -102,13 +102,13 @@ def make_cases(texts_uri: str | None) -> dict[str, list[str]]:
     tokenize = SentenceEncoder.from_pretrained(compute_dtype=None).tokenize
     short = [" ".join(words[at : at + 5]) for at in range(0, 5 * 6_000, 5)]
     short = [text for text, size in zip(short, tokenize(short).lengths, strict=True) if size <= 16]
-    short = list(dict.fromkeys(short))  # ours computes equal texts once, the others each
+    short = list(dict.fromkeys(short))  # ours computes equal texts once, the others compute each
     long = [" ".join(words[at % (len(words) - 250) :][:250]) for at in range(0, 250 * COUNTS["long"], 250)]
     return {"short": short[: COUNTS["short"]], "mixed": documents[: COUNTS["mixed"]], "long": long}
 
 
 def make_backends(folder: Path, model: str, calibration: list[str], python: str | None) -> tuple[str, str]:
-    """Give the interpreter with the peers' packages, and the folder of the exported model."""
+    """Return the interpreter with the packages of the backends, and the folder of the exported model."""
     if python is None:
         python = str(folder / "venv/bin/python")
         subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
@@ -132,23 +132,25 @@ def _torch_version() -> str:
 
 
 def overlap_at_10(vectors: np.ndarray, reference: np.ndarray) -> float:
-    """Give the share of each text's ten nearest neighbours that are the same in both."""
+    """Return the share of each text's ten nearest neighbours that are the same in both."""
     nearest = [np.argsort(-(side @ side.T) + 9 * np.eye(len(side)), axis=1)[:, :10] for side in (vectors, reference)]
     return float(np.mean([len(set(ours) & set(theirs)) / 10 for ours, theirs in zip(*nearest, strict=True)]))
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--texts", help="raw URI of texts for the mixed case; by default the sample corpus")
-    parser.add_argument("--sts", type=Path, help="headerless CSV: sentence1, sentence2, score")
-    parser.add_argument("--cases", nargs="*", default=list(COUNTS))
-    parser.add_argument("--compiled", action="store_true", help="measure its bfloat16 through torch.compile as well")
-    parser.add_argument("--backends", action="store_true", help="measure the OpenVINO and ONNX backends as well")
-    parser.add_argument("--backends-python", help="interpreter that has their packages")
-    parser.add_argument("--without-amx", action="store_true")
+    """Run the benchmark and print its tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="Rounds; medians are printed.")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="Encoder to measure.")
+    parser.add_argument("--texts", help="Raw URI of texts for the mixed case. [the sample corpus]")
+    parser.add_argument("--sts", type=Path, help="CSV without header: sentence1, sentence2, score.")
+    parser.add_argument("--cases", nargs="*", default=list(COUNTS), help="Lengths of texts: short, mixed, long.")
+    parser.add_argument(
+        "--compiled", action="store_true", help="Also measure sentence-transformers in bfloat16 through torch.compile."
+    )
+    parser.add_argument("--backends", action="store_true", help="Also measure the OpenVINO and ONNX backends.")
+    parser.add_argument("--backends-python", help="Python interpreter that has the packages of the backends.")
+    parser.add_argument("--without-amx", action="store_true", help="Turn AMX and bfloat16 units off for every way.")
     arguments = parser.parse_args()
     environment = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"} if arguments.without_amx else {}
     os.environ.update(environment)

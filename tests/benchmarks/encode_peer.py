@@ -1,7 +1,7 @@
-"""One way of encoding, as a process that waits for orders: so that ways that need different packages can take turns.
+"""One way of encoding as a process that waits for orders, so that ways with different packages can take turns.
 
-Started by `encode.py`. Reads a JSON object a line: the first names the way and its texts, each further one a case to encode;
-answers with seconds, or with the file of vectors that was asked for.
+`encode.py` starts it. It reads one JSON object per line. The first names the way and its texts; each further object names a case to encode.
+It answers with the seconds, and writes the vectors to a file if the order names one.
 """
 
 import json
@@ -21,7 +21,7 @@ Encode = Callable[[list[str]], np.ndarray]
 
 
 def load(way: str, model: str, batch_size: int) -> Encode:
-    """Load a way: ``ours``, ``ours-float32``, or sentence-transformers' ``st-float32``, ``st-bfloat16``, ``st-compiled``, …"""
+    """Load a way by name: ``ours``, ``ours-float32``, or of sentence-transformers ``st-float32``, ``st-bfloat16``, ``st-compiled``, …"""
     if way.startswith("ours"):
         from sbert import SentenceEncoder
         from sbert.encoder.engine.dtype import ComputeDtype
@@ -53,9 +53,9 @@ def load(way: str, model: str, batch_size: int) -> Encode:
 
 
 def export(model: str, folder: str) -> None:
-    """Write the model with the files that the ONNX and OpenVINO backends read, statically quantized int8 beside them.
+    """Write the model in the formats of the ONNX and OpenVINO backends, and a statically quantized int8 version beside them.
 
-    The quantization is what sentence-transformers' own export does, on texts of standard input in place of a data set of the hub.
+    Quantization follows the export of sentence-transformers. It reads its calibration texts from standard input, not from a data set of the hub.
     """
     import datasets
     from optimum.intel.openvino import OVConfig, OVQuantizationConfig, OVQuantizer
@@ -81,7 +81,7 @@ def export(model: str, folder: str) -> None:
 def main() -> None:
     """Serve one way until the input ends."""
     answers = sys.stdout
-    sys.stdout = sys.stderr  # whatever libraries print must not be taken for an answer
+    sys.stdout = sys.stderr  # what libraries print must not be read as an answer
     order = json.loads(sys.stdin.readline())
     with Path(order["texts"]).open(encoding="utf-8") as file:
         cases: dict[str, list[str]] = json.load(file)

@@ -1,14 +1,14 @@
-"""What engines cost and gain.
+"""Measure the overhead of Prefect, and how much faster two Ray or Dask workers are than one.
 
-    python tests/benchmarks/engines.py overhead [--splits 1000] [--seconds 1] [--concurrency 20]
-    python tests/benchmarks/engines.py workers {ray,dask} [--rows 20000]
+    python -m tests.benchmarks.engines overhead [--splits 1000] [--seconds 1] [--concurrency 20]
+    python -m tests.benchmarks.engines workers {ray,dask} [--rows 20000]
 
-``overhead``: a refresh through Prefect against the same work in a plain loop, in so many threads: plan, build, settle,
-publish. The work of a split is a sleep and a real completion record, so that what differs is orchestration; then the same
-with no work at all.
+``overhead`` compares a refresh through Prefect with the same refresh by the library alone, in the same number of threads. The
+work of a split is a sleep and a real completion record, so only the orchestration differs. The comparison is repeated with no
+work at all.
 
-``workers``: the packaged encoder on the sample corpus, two workers of one core each against one, on a cluster that stays and
-whose workers hold the encoder already. Needs two free cores. Both print one JSON object.
+``workers`` compares two workers of one core each with one worker, with the packaged encoder on the sample corpus. The cluster
+runs already and its workers have loaded the encoder. This needs two free cores. Both print one JSON object.
 """
 
 import argparse
@@ -41,7 +41,7 @@ EVERY_OBJECT = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}
 
 
 def overhead(num_splits: int, seconds: float, concurrency: int) -> dict[str, Any]:
-    """Measure a refresh against a plain loop."""
+    """Compare a refresh through Prefect with one by the library alone."""
     from tests.support.tiny_models import save_tiny
 
     real = SplitBuilder.build
@@ -98,7 +98,7 @@ def plain(job: RefreshJob, concurrency: int) -> None:
 
 @contextlib.contextmanager
 def cluster(kind: str) -> Iterator[EngineSettings]:
-    """Start a cluster of two workers that outlives the runs."""
+    """Start a cluster of two workers that serves several runs."""
     if kind == "ray":
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         import ray
@@ -122,7 +122,7 @@ def cluster(kind: str) -> Iterator[EngineSettings]:
 
 
 def workers(kind: str, num_rows: int) -> dict[str, Any]:
-    """Measure two workers against one."""
+    """Compare two workers with one."""
     measured: dict[str, Any] = {"engine": kind, "rows": num_rows}
     with tempfile.TemporaryDirectory(prefix="sbert-engines-") as folder:
         raw, warm = Path(folder, "raw"), Path(folder, "warm")
@@ -149,7 +149,10 @@ def workers(kind: str, num_rows: int) -> dict[str, Any]:
 
 
 def cut_sample(folder: Path, num_rows: int, num_objects: int) -> None:
-    """Write rows of the sample corpus as many small objects; beyond its end from the beginning, with a number behind."""
+    """Write rows of the sample corpus as many small objects.
+
+    When the corpus is used up, its rows are repeated with a number appended.
+    """
     with tempfile.TemporaryDirectory() as whole:
         write_sample(whole)
         lines = [line for path in sorted(Path(whole).rglob("*.jsonl")) for line in path.read_text().splitlines()]

@@ -1,11 +1,10 @@
-"""What the one process that feeds an accelerator spends on each token, before anything is computed; no accelerator needed.
+"""Measure how many tokens per second one process can hand to an accelerator; no accelerator is needed.
 
     python -m tests.benchmarks.feed --texts RAW --processes 2
 
-Nanoseconds of the feeding process a token, which no other core can take over: what needs Python's lock (walking the lists of
-ids that the tokenizer hands out, or receiving arrays from processes that walked them), laying tokens out in batches, and
-copying them. Its inverse is the most tokens a second that one process can feed. The peer is the same encoder without
-processes, in turns.
+The benchmark measures the nanoseconds per token that only the main process can spend. They are the work under Python's lock (reading
+the tokenizer's lists of ids, or receiving arrays from tokenizer processes), laying tokens out in batches, and copying them. The inverse is
+the largest number of tokens per second that one process can supply. The same encoder without tokenizer processes is measured in turns.
 """
 
 import argparse
@@ -25,9 +24,9 @@ BLOCK = 16_384
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", help="a corpus with a column text; made-up texts without it")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--texts", help="Raw URI of a corpus with a column text. [generated texts]")
+    parser.add_argument("--processes", type=int, default=2, help="Tokenizer processes.")
+    parser.add_argument("--rounds", type=int, default=5, help="Rounds; medians are printed.")
     arguments = parser.parse_args()
     texts = texts_under(arguments.texts, BLOCK)
     encoder = SentenceEncoder.from_pretrained(device="cpu")
@@ -70,7 +69,7 @@ def main() -> None:
     rest = found["laying out and copying"]
     for name in ("tokenizer's threads", "processes"):
         rate = 1e3 / (found[f"ids, {name}"] + rest)
-        Console().print(f"most that one process can feed, {name}: {rate:.1f} million tokens a second")
+        Console().print(f"one process can supply at most, {name}: {rate:.1f} million tokens per second")
 
 
 if __name__ == "__main__":

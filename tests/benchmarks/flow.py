@@ -1,11 +1,11 @@
-"""What the flow costs beside the encoder: rate of a whole refresh against `encode` alone, and of a refresh with nothing to do.
+"""Measure the cost of the flow beside the encoder: a whole refresh compared with `encode` alone, and a refresh without changes.
 
     python -m tests.benchmarks.flow [RAW_URI] --rows 50000 --rounds 3 [--model M | --tiny]
     python -m tests.benchmarks.flow --no-op 1000
 
-Each round times `encode` on all texts, then the flow from raw text to commit, in one process with one loaded encoder and
-Prefect's own server; starting that server is not counted, planning and committing are. ``--tiny`` takes an encoder that
-costs next to nothing; read its CPU seconds, which a busy machine does not change, as the flow's own cost. ``--profile`` prints where the flow's own time goes.
+Each round measures `encode` on all texts, then the flow from raw text to commit. Both run in one process with one loaded encoder and
+Prefect's temporary server. Planning and committing are included; the start of the server is not. ``--tiny`` uses an encoder that costs almost
+nothing: its CPU seconds are the flow's own cost, and other load on the machine does not change them. ``--profile`` prints which functions take the time.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def write_corpus(folder: Path, texts: list[str], num_objects: int) -> str:
 
 
 def refresh_rate(folder: Path, texts: list[str], model: str | None, rounds: int) -> None:
-    """Compare the flow with `encode` alone."""
+    """Compare a whole refresh with `encode` alone."""
     from flows.refresh import refresh_embeddings
     from sbert.encoder.process_cache import EncoderSpec, load_encoder
     from sbert.encoder.sentence_encoder import DEFAULT_MODEL
@@ -78,7 +78,7 @@ def refresh_rate(folder: Path, texts: list[str], model: str | None, rounds: int)
 
 
 def no_op(folder: Path, num_objects: int, rounds: int) -> None:
-    """Time a refresh that finds nothing to do."""
+    """Measure a refresh that finds no changes."""
     from flows.refresh import refresh_embeddings
 
     model = tiny_model(folder / "model")
@@ -102,7 +102,7 @@ def no_op(folder: Path, num_objects: int, rounds: int) -> None:
 
 
 def profiled(folder: Path, texts: list[str], model: str) -> None:
-    """Print what every thread of a refresh spent, by function."""
+    """Print the time that all threads of a refresh spent, by function."""
     from flows.refresh import refresh_embeddings
 
     raw = write_corpus(folder / "raw", texts, num_objects=8)
@@ -123,15 +123,19 @@ def profiled(folder: Path, texts: list[str], model: str) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("raw_uri", nargs="?", help="corpus with a column text; made-up texts without it")
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", help="encoder; the packaged one without it")
-    parser.add_argument("--tiny", action="store_true", help="an encoder that costs next to nothing")
-    parser.add_argument("--no-op", type=int, metavar="OBJECTS", help="time a refresh with nothing to do instead")
-    parser.add_argument("--profile", action="store_true", help="print where the flow's own time goes (tiny encoder)")
+    parser.add_argument("raw_uri", nargs="?", help="Corpus with a column text. [generated texts]")
+    parser.add_argument("--rows", type=int, default=50_000, help="Number of texts.")
+    parser.add_argument("--rounds", type=int, default=3, help="Rounds; medians are printed.")
+    parser.add_argument("--model", help="Encoder. [the packaged one]")
+    parser.add_argument("--tiny", action="store_true", help="Use an encoder that costs almost nothing.")
+    parser.add_argument(
+        "--no-op", type=int, metavar="OBJECTS", help="Measure only a refresh without changes over so many objects."
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="Print which functions take the flow's time (tiny encoder)."
+    )
     asked = parser.parse_args()
     from prefect.testing.utilities import prefect_test_harness
 

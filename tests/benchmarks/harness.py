@@ -1,4 +1,4 @@
-"""What the benchmarks share: texts, a tiny encoder, alternating runs, one table."""
+"""Shared by the benchmarks: texts, a tiny encoder, alternating runs, a table."""
 
 import random
 import statistics
@@ -15,7 +15,7 @@ SYLLABLES = "ba be bi bo da de di do fa fe ga go ka ke ki la le li lo ma me mi m
 
 
 def made_up_texts(count: int, words: int = 14, seed: int = 0) -> Iterator[str]:
-    """Give different texts of about `words` words; half of them shorter, a few much longer."""
+    """Generate different texts of about `words` words; half of them are shorter, a few much longer."""
     source = random.Random(seed)
     vocabulary = ["".join(source.choices(SYLLABLES, k=source.randint(1, 4))) for _ in range(5_000)]
     for number in range(count):
@@ -24,7 +24,7 @@ def made_up_texts(count: int, words: int = 14, seed: int = 0) -> Iterator[str]:
 
 
 def texts_under(raw_uri: str | None, count: int) -> list[str]:
-    """Give up to `count` texts of a corpus (any raw URI with a column ``text``), or made-up ones without a URI."""
+    """Return up to `count` texts of a corpus (any raw URI with a column ``text``); without a URI, generated texts."""
     if raw_uri is None:
         return list(made_up_texts(count))
     from sbert.source.objects import list_objects
@@ -42,16 +42,16 @@ def texts_under(raw_uri: str | None, count: int) -> list[str]:
 
 
 def tiny_model(folder: Path) -> str:
-    """Save an encoder that costs next to nothing: what is left is the pipeline's own cost."""
+    """Save an encoder that costs almost nothing, so that the cost of the pipeline remains."""
     from tests.support.tiny_models import save_tiny
 
     return save_tiny(folder)
 
 
 def alternate(cases: Mapping[str, Callable[[], float | None]], rounds: int) -> dict[str, float]:
-    """Run the cases one after the other, several times; give the median of each.
+    """Run the cases in turns for several rounds and return the median of each.
 
-    A case gives its own measure, or None to be timed (seconds).
+    A case returns its own measure. If it returns None, its time in seconds is the measure.
     """
     measures: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
@@ -63,7 +63,7 @@ def alternate(cases: Mapping[str, Callable[[], float | None]], rounds: int) -> d
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print one table; numbers are set right."""
+    """Print one table with numbers aligned to the right."""
     table = Table(title=title, title_justify="left")
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left")

@@ -1,11 +1,11 @@
-"""What a night costs: refreshes of a table after small changes, as shares of the full run in the same session.
+"""Measure the cost of a night: refreshes after small changes, as shares of the full run in the same session.
 
-    python tests/benchmarks/incremental.py [CORPUS] --rows 1000000 --objects 200 --model tiny
+    python -m tests.benchmarks.incremental [CORPUS] --rows 1000000 --objects 200 --model tiny
 
-CORPUS is a folder of ``.jsonl.gz`` files with a column ``text``; its rows are repeated, with a suffix, until there are
-enough; without it texts are made up. The tiny encoder (two narrow layers, 384 values a vector) shows planning, reading,
-joining and writing, which are this library's own; ``--model default`` adds the packaged encoder's time. Each refresh is a
-process of its own, timed from its plan to its commit, and reports its peak memory and the raw objects it opened.
+CORPUS is a folder of ``.jsonl.gz`` files with a column ``text``. Its rows are repeated with a suffix until there are enough. Without
+CORPUS the texts are generated. The tiny encoder (two narrow layers, 384 values a vector) shows the cost of planning, reading, joining and
+writing; ``--model default`` uses the packaged encoder. Each refresh runs in its own process. It is measured from plan to commit and
+reports its peak memory and the raw objects that it opened.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Measured:
     name: str
     seconds: float
     cpu_seconds: float
-    """Of all threads: what a measurement is worth when other work shares the machine."""
+    """CPU seconds of all threads; comparable also when other work shares the machine."""
     peak_mib: float
     num_objects_opened: int
     num_texts_encoded: int
@@ -44,7 +44,7 @@ class Measured:
 
 
 def tiny_model(folder: Path) -> str:
-    """Save an encoder that costs next to nothing and gives vectors of the usual width."""
+    """Save an encoder that costs almost nothing and returns vectors of the usual width."""
     from sbert.encoder.modules import Dense, Normalize
     from sbert.encoder.pooling import Pooling, PoolingMode
     from sbert.encoder.sentence_encoder import SentenceEncoder
@@ -64,7 +64,7 @@ def tiny_model(folder: Path) -> str:
 
 
 def base_texts(corpus: str | None) -> list[str]:
-    """Give the texts of the corpus, or made-up ones."""
+    """Return the texts of the corpus, or generated texts."""
     if corpus is None:
         from tests.support.tiny_models import WORDS
 
@@ -92,7 +92,7 @@ class Raw:
             self._write(number, self._lines(number))
 
     def change_everywhere(self, every: int) -> int:
-        """Give one row in `every` a new text; give their number."""
+        """Give one row in `every` a new text and return the number of changed rows."""
         count = 0
         for number in range(self.num_objects):
             lines = self._lines(number)
@@ -103,9 +103,9 @@ class Raw:
         return count
 
     def add_objects(self, count: int, num_rows: int, *, suffix: str = "") -> int:
-        """Add `count` objects with the next `num_rows` rows of the corpus; give the number of texts that no row had.
+        """Add `count` objects with the next `num_rows` rows of the corpus and return the number of new texts.
 
-        With `suffix` every text is different from all others, and longer.
+        With `suffix` every text is longer and different from all others.
         """
         known = {json.loads(line)["text"] for path in self._folder.iterdir() for line in path.open()}
         texts: set[str] = set()
@@ -121,7 +121,7 @@ class Raw:
         return len(texts - known)
 
     def rename_one(self) -> None:
-        """Give one object another name."""
+        """Rename one object."""
         (self._folder / "part-00000.jsonl").rename(self._folder / "renamed.jsonl")
 
     def _lines(self, number: int) -> list[dict[str, str]]:
@@ -154,8 +154,8 @@ def measure(name: str, raw: Path, table: Path, model: str, settings: dict[str, A
 
 
 def child(request: dict[str, Any]) -> None:
-    """Refresh, and print what it took."""
-    import transformers.models.bert.modeling_bert  # noqa: F401  (imports are not what is measured)
+    """Refresh and print the measurements."""
+    import transformers.models.bert.modeling_bert  # noqa: F401  (so that imports are not measured)
 
     from tests.support.refreshing import refresh
 
@@ -182,7 +182,7 @@ def child(request: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def profiled(path: str | None) -> Iterator[None]:
-    """Write a profile of the block to `path`, if there is one."""
+    """Write a profile of the block to `path`, unless that is None."""
     if path is None:
         yield
         return
@@ -194,7 +194,7 @@ def profiled(path: str | None) -> Iterator[None]:
 
 
 def night(folder: Path, texts: list[str], arguments: argparse.Namespace, model: str, num_rows: int) -> list[Measured]:
-    """Make a table, then refresh it after each kind of change; check what each refresh encoded."""
+    """Build a table, refresh it after each kind of change, and check how many texts each refresh encoded."""
     num_objects = max(1, arguments.objects * num_rows // arguments.rows)
     raw = Raw(folder / "raw", texts, num_rows, num_objects)
     steps: list[tuple[str, Callable[[], int | None]]] = [
@@ -210,7 +210,7 @@ def night(folder: Path, texts: list[str], arguments: argparse.Namespace, model: 
         num_changed = change()
         found.append(measure(name, folder / "raw", folder / "table", model, arguments.settings))
         if num_changed is not None and found[-1].num_texts_encoded != num_changed:
-            raise SystemExit(f"{name}: {num_changed} texts changed, {found[-1].num_texts_encoded} were encoded")
+            raise SystemExit(f"{name}: {num_changed} texts changed, but {found[-1].num_texts_encoded} were encoded")
     if found[1].num_objects_opened:
         raise SystemExit(f"nothing changed, but {found[1].num_objects_opened} objects were opened")
     return found
@@ -227,19 +227,23 @@ def show(nights: list[Measured], small: list[Measured], arguments: argparse.Name
             f"{one.num_rows_carried:9,} {one.peak_mib:9,.0f} {other.peak_mib:6,.0f}"
         )
     worst = max(one.peak_mib / other.peak_mib for one, other in zip(nights, small, strict=True))
-    print(f"peak memory against a table of {arguments.rows // 10:,} rows: at most {worst:.2f} times (last column)")
+    print(
+        f"peak memory compared with a table of {arguments.rows // 10:,} rows (last column): at most {worst:.2f} times"
+    )
     print(json.dumps({"nights": [asdict(one) for one in nights], "small": [asdict(one) for one in small]}))
 
 
 def main() -> None:
-    """Read the arguments and measure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("corpus", nargs="?", help="folder of .jsonl.gz files with a column text")
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--objects", type=int, default=200)
-    parser.add_argument("--model", default="tiny", help="tiny, default, or a model folder")
-    parser.add_argument("--settings", type=json.loads, default={}, help="settings of the refresh, as a JSON object")
-    parser.add_argument("--folder", help="where to work; by default a temporary folder")
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", nargs="?", help="Folder of .jsonl.gz files with a column text. [generated texts]")
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="Rows of the large table; the small one has a tenth."
+    )
+    parser.add_argument("--objects", type=int, default=200, help="Objects of the large table.")
+    parser.add_argument("--model", default="tiny", help="Encoder: tiny, default, or a model folder.")
+    parser.add_argument("--settings", type=json.loads, default={}, help="Settings of the refresh, as a JSON object.")
+    parser.add_argument("--folder", help="Folder to work in. [a temporary folder]")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

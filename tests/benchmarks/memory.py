@@ -1,10 +1,9 @@
-"""Peak memory of a refresh as the corpus grows: the goal is at most 15 % more for ten times the rows.
+"""Measure the peak memory of a refresh as the corpus grows; the goal is at most 15 % more for ten times the rows.
 
     python -m tests.benchmarks.memory --rows 100000 1000000 --rounds 1 [--tiny]
 
-Each refresh is a process of its own with the packaged encoder (``--tiny``: one that costs next to nothing); the figure is its
-largest resident set (ru_maxrss), measured by the process itself at its end. Prefect's server runs in another process and is
-not counted.
+Each refresh runs in its own process with the packaged encoder (with ``--tiny``, an encoder that costs almost nothing). The figure is
+the largest resident set (ru_maxrss), which the process reads at its end. Prefect's server runs in another process and is not included.
 """
 
 import argparse
@@ -24,7 +23,7 @@ MIB = 2**20
 
 
 def child(raw: str, table: str, model: str) -> None:
-    """Refresh, and print the peak."""
+    """Refresh and print the peak memory."""
     from flows.refresh import refresh_embeddings
 
     report = refresh_embeddings(raw_uri=raw, table_uri=table, model=model)
@@ -33,7 +32,7 @@ def child(raw: str, table: str, model: str) -> None:
 
 
 def write_corpus(folder: Path, num_rows: int) -> str:
-    """Write short rows as objects of 50,000."""
+    """Write short rows as objects of 50,000 rows each."""
     folder.mkdir()
     texts = made_up_texts(num_rows, words=6)
     for first in range(0, num_rows, 50_000):
@@ -44,7 +43,7 @@ def write_corpus(folder: Path, num_rows: int) -> str:
 
 
 def peak_of(raw: str, table: Path, model: str, num_rows: int) -> float:
-    """Run one refresh in a process of its own; give its peak in bytes."""
+    """Run one refresh in its own process and return its peak memory in bytes."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.memory", CHILD, raw, str(table), model],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "PREFECT_LOGGING_LEVEL": "ERROR"},
@@ -58,14 +57,14 @@ def peak_of(raw: str, table: Path, model: str, num_rows: int) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     if sys.argv[1:2] == [CHILD]:
         child(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--tiny", action="store_true", help="an encoder that costs next to nothing")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="Sizes of the corpora.")
+    parser.add_argument("--rounds", type=int, default=1, help="Rounds; medians are printed.")
+    parser.add_argument("--tiny", action="store_true", help="Use an encoder that costs almost nothing.")
     asked = parser.parse_args()
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness

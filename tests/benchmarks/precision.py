@@ -1,8 +1,8 @@
-"""What smaller vectors of a model find: recall@10 of int8 and of the first values, against whole float32 vectors.
+"""Measure the recall@10 of smaller vectors (int8, leading values) compared with whole float32 vectors.
 
     python -m tests.benchmarks.precision [RAW_URI] --model MODEL --rows 2000 --dims 256 128 64
 
-Texts are those under RAW_URI (column ``text``), or the sample corpus. Search is exact, each text is the query once.
+The texts come from RAW_URI (column ``text``) or from the sample corpus. Search is exact, and each text is the query once.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from tests.benchmarks.harness import print_table, texts_under
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("raw_uri", nargs="?", help="corpus; the sample corpus without it")
-    parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--rows", type=int, default=2_000)
-    parser.add_argument("--dims", type=int, nargs="*", default=[256, 128, 64])
+    parser.add_argument("raw_uri", nargs="?", help="Corpus with a column text. [the sample corpus]")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="Encoder to measure.")
+    parser.add_argument("--rows", type=int, default=2_000, help="Number of texts.")
+    parser.add_argument("--dims", type=int, nargs="*", default=[256, 128, 64], help="Numbers of leading values.")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if asked.raw_uri is None:

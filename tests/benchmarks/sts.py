@@ -1,8 +1,8 @@
-"""Spearman's correlation on STS Benchmark: our encoder and the sentence-transformers library, same model, same pairs.
+"""Compare Spearman's correlation on STS Benchmark: our encoder and sentence-transformers, same model, same pairs.
 
     python -m tests.benchmarks.sts /data/stsb/stsb-en-test.csv [--model M]
 
-The file has no header; its columns are two sentences and a score from 0 to 5.
+The file has no header. Its columns are two sentences and a score from 0 to 5.
 """
 
 import argparse
@@ -17,16 +17,16 @@ from tests.benchmarks.harness import alternate, print_table
 
 
 def spearman_percent(left_ND: np.ndarray, right_ND: np.ndarray, scores: np.ndarray) -> float:
-    """Give 100 times the rank correlation of cosine and score."""
+    """Return 100 times the rank correlation of cosine and score."""
     cosine = (left_ND * right_ND).sum(1) / np.linalg.norm(left_ND, axis=1) / np.linalg.norm(right_ND, axis=1)
     return 100 * float(spearmanr(cosine, scores).statistic)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", help="CSV of two sentences and a score, no header")
-    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("pairs", help="CSV without header: two sentences and a score.")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="Encoder to measure.")
     asked = parser.parse_args()
     pairs = pl.read_csv(asked.pairs, has_header=False, new_columns=["left", "right", "score"])
     scores = pairs["score"].to_numpy()

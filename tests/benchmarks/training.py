@@ -1,17 +1,16 @@
-"""What training reaches, and how fast; data is named by its folder, figures go to standard output.
+"""Measure the scores that training reaches and its speed, on public data sets; print one JSON object per figure.
 
-    python tests/benchmarks/training.py stsb DATA/stsb --seeds 0,1,2
-    python tests/benchmarks/training.py lora DATA/stsb
-    python tests/benchmarks/training.py speed DATA/stsb
-    python tests/benchmarks/training.py banking DATA/banking77 --per-class 10 --seeds 0,1,2
-    python tests/benchmarks/training.py banking DATA/banking77
-    python tests/benchmarks/training.py continual DATA/banking77 --guard DATA/stsb --per-class 10
-    python tests/benchmarks/training.py domain DATA/cranfield --recipe texts_tsdae
+    python -m tests.benchmarks.training stsb DATA/stsb --seeds 0,1,2
+    python -m tests.benchmarks.training lora DATA/stsb
+    python -m tests.benchmarks.training speed DATA/stsb
+    python -m tests.benchmarks.training banking DATA/banking77 --per-class 10 --seeds 0,1,2
+    python -m tests.benchmarks.training banking DATA/banking77
+    python -m tests.benchmarks.training continual DATA/banking77 --regression-set DATA/stsb --per-class 10
+    python -m tests.benchmarks.training domain DATA/covid_faq --recipe texts --seeds 0,1,2
+    python -m tests.benchmarks.training domain DATA/cranfield --recipe texts_tsdae
 
-    python tests/benchmarks/training.py domain DATA/covid_faq --recipe texts --seeds 0,1,2
-
-stsb holds stsb-en-{train,dev,test}.csv without header; banking77 train.csv and test.csv (text, category); cranfield
-corpus.jsonl, queries.jsonl and qrels.tsv; covid_faq faq_covidbert.csv (question, answer).
+The folder of a data set must contain: stsb: stsb-en-{train,dev,test}.csv without header; banking77: train.csv and test.csv (text,
+category); covid_faq: faq_covidbert.csv (question, answer); cranfield: corpus.jsonl, queries.jsonl and qrels.tsv.
 """
 
 import argparse
@@ -66,7 +65,7 @@ def train(
 
 
 def changed(recipe: str, arguments: argparse.Namespace, seed: int = 0) -> TrainingSettings:
-    """Give the recipe with the seed and what --settings says."""
+    """Return the recipe with the seed and the changes of --settings."""
     changes = TrainingSettings.model_validate({"seed": seed, **json.loads(arguments.settings)})
     return with_changes(RECIPES[recipe], changes)
 
@@ -91,7 +90,7 @@ def stsb(arguments: argparse.Namespace, recipe: str) -> None:
 
 
 class Clock(TrainerCallback):
-    """Wall and processor seconds of each step, batches included."""
+    """Record the wall and processor time of each step, including its batch."""
 
     def __init__(self) -> None:
         self.wall: list[float] = []
@@ -102,12 +101,12 @@ class Clock(TrainerCallback):
         self.processor.append(time.process_time())
 
     def pairs_per_second(self) -> tuple[float, float]:
-        """By the median step of a wall clock, and of the processor's; the first steps warm up."""
+        """Return pairs per second by the median step, in wall time and processor time, without the first steps."""
         return tuple(32 / float(np.median(np.diff(times[2:]))) for times in (self.wall, self.processor))  # type: ignore[return-value]
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    """Pairs a second of both trainers on the same batches, in turns; median steps, as the machine may not be idle."""
+    """Compare the pairs per second of both trainers on the same batches, in turns, by median steps."""
     from sbert.training.batches import BatchPlan, Grouping
     from sbert.training.trainer import EncoderTrainer
 
@@ -181,7 +180,7 @@ def _theirs(rows: pl.DataFrame, steps: int, clock: Clock) -> None:
 
 
 def few_labels(labels: LabelSet, per_class: int, seed: int) -> LabelSet:
-    """Give so many train rows of each class, drawn by seed; all when 0."""
+    """Return `per_class` train rows of each class, drawn by seed; all rows when `per_class` is 0."""
     if not per_class:
         return labels
     shuffled = labels.train.sort("row_id").sample(fraction=1.0, shuffle=True, seed=seed)
@@ -190,11 +189,11 @@ def few_labels(labels: LabelSet, per_class: int, seed: int) -> LabelSet:
 
 
 def banking(arguments: argparse.Namespace) -> None:
-    """Test accuracy with all labels, or so many a class: logistic regression on the vectors before and after.
+    """Measure the test accuracy of a logistic regression on the vectors before and after training.
 
-    All of them are learned from, none is left for dev: the last checkpoint is taken.
-    Train rows that are nearly the same as a test row are left out; --keep-near-twins keeps them, as published results do.
-    With --on-rest the rows of the train file that were not drawn are scored in place of the test file: settings are chosen there.
+    All labels are used for training and none for dev, so the last checkpoint is taken. Train rows that are near duplicates of a test
+    row are left out; --keep-near-twins keeps them, as published results do. --on-rest scores the rows of the train file that were
+    not drawn instead of the test file; settings are chosen there.
     """
     same = 1.0 if arguments.keep_near_twins else LabelSettings().near_duplicate_similarity
     label_settings = LabelSettings(max_leakage=1, dev_share=0.0, near_duplicate_similarity=same)
@@ -234,32 +233,32 @@ def probe_accuracy(encoder: SentenceEncoder, known: pl.DataFrame, scored: pl.Dat
 
 
 def neighbors_accuracy(encoder: SentenceEncoder, known: pl.DataFrame, scored: pl.DataFrame) -> float:
-    """Accuracy of the class that most of the ten nearest texts have."""
+    """Return the accuracy of the majority class of the ten nearest texts."""
     nearest = KNeighborsClassifier(n_neighbors=10, metric="cosine", weights="distance")
     nearest.fit(encoder.encode(known["text"]), known["label"].to_list())
     return 100 * float(nearest.score(encoder.encode(scored["text"]), scored["label"].to_list()))
 
 
 def continual(arguments: argparse.Namespace) -> None:
-    """Learn one domain; score the guard (STS Benchmark test) with and without what keeps old skills."""
-    guard = load_labels(f"{arguments.guard}/stsb-en-*.csv", STS_SETTINGS).test
+    """Train on one domain and score the regression set (STS Benchmark test), with and without continual learning."""
+    regression_set = load_labels(f"{arguments.regression_set}/stsb-en-*.csv", STS_SETTINGS).test
     share = 0.0 if arguments.per_class else 0.1
     labels = load_labels(f"{arguments.data}/*.csv", LabelSettings(max_leakage=1, dev_share=share))
     base = SentenceEncoder.from_pretrained()
-    before = sts_score(base, guard)
+    before = sts_score(base, regression_set)
     drops: dict[str, list[float]] = {}
     for seed in arguments.seeds:
         chosen = few_labels(labels, arguments.per_class, seed)
-        say(case="before", seed=seed, guard=round(before, 2), domain=round(domain_accuracy(base, chosen), 2))
+        say(case="before", seed=seed, regression_set=round(before, 2), domain=round(domain_accuracy(base, chosen), 2))
         settings = changed("continual", arguments, seed)
         plain = settings.model_copy(update={"continual": TrainingSettings().continual})
         for name, each in (("continual learning on", settings), ("continual learning off", plain)):
             encoder, _ = train(chosen, each, arguments.checkpoints)
-            drops.setdefault(name, []).append(before - sts_score(encoder, guard))
+            drops.setdefault(name, []).append(before - sts_score(encoder, regression_set))
             say(
                 case=name,
                 seed=seed,
-                guard=round(before - drops[name][-1], 2),
+                regression_set=round(before - drops[name][-1], 2),
                 domain=round(domain_accuracy(encoder, chosen), 2),
             )
     for name, found in drops.items():
@@ -267,7 +266,7 @@ def continual(arguments: argparse.Namespace) -> None:
 
 
 def domain_accuracy(encoder: SentenceEncoder, labels: LabelSet) -> float:
-    """Accuracy of the nearest neighbour among train texts: what the vectors alone know of the classes."""
+    """Return the accuracy of the nearest train text's class: what the vectors alone know of the classes."""
     train_vectors, test_vectors = unit(encoder.encode(labels.train["text"])), unit(encoder.encode(labels.test["text"]))
     nearest = (test_vectors @ train_vectors.T).argmax(axis=1)
     return 100 * float((labels.train["label"].to_numpy()[nearest] == labels.test["label"].to_numpy()).mean())
@@ -299,9 +298,9 @@ def ndcg_by_query(encoder: SentenceEncoder, task: RetrievalTask) -> np.ndarray:
 
 
 def domain(arguments: argparse.Namespace) -> None:
-    """Learn from a domain's unlabelled texts; nDCG@10 there before and after, with a paired bootstrap interval.
+    """Train on the unlabelled texts of a domain; measure nDCG@10 before and after, with a paired bootstrap interval.
 
-    What is learned from is the corpus, no query and no judgement.
+    Training sees the corpus, but no query and no judgement.
     """
     folder = Path(arguments.data)
     task = cranfield(folder) if (folder / "qrels.tsv").exists() else covid_faq(folder)
@@ -329,19 +328,24 @@ def domain(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=["stsb", "lora", "speed", "banking", "continual", "domain"])
-    parser.add_argument("data", help="folder of the data")
-    parser.add_argument("--guard", help="continual: folder of STS Benchmark")
-    parser.add_argument("--per-class", type=int, default=0, help="banking: labels a class; 0 for all")
+    parser.add_argument("data", help="Folder of the data set.")
+    parser.add_argument("--regression-set", help="continual: folder of STS Benchmark.")
+    parser.add_argument("--per-class", type=int, default=0, help="banking, continual: labels per class; 0 for all.")
     parser.add_argument(
-        "--keep-near-twins", action="store_true", help="banking: train on near-twins of test rows as well"
+        "--keep-near-twins", action="store_true", help="banking: also train on near duplicates of test rows."
     )
-    parser.add_argument("--on-rest", action="store_true", help="banking: score train rows that were not drawn")
-    parser.add_argument("--recipe", default="texts", help="domain: which recipe")
-    parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0])
-    parser.add_argument("--steps", type=int, default=20, help="speed: steps of each trainer")
-    parser.add_argument("--rounds", type=int, default=3, help="speed: turns of each trainer")
-    parser.add_argument("--checkpoints", help="folder to resume from when the benchmark is killed")
-    parser.add_argument("--settings", default="{}", help="changes of the recipe, as JSON")
+    parser.add_argument("--on-rest", action="store_true", help="banking: score the train rows that were not drawn.")
+    parser.add_argument("--recipe", default="texts", help="domain: name of the recipe.")
+    parser.add_argument(
+        "--seeds",
+        type=lambda text: [int(each) for each in text.split(",")],
+        default=[0],
+        help="Seeds, separated by commas.",
+    )
+    parser.add_argument("--steps", type=int, default=20, help="speed: steps of each trainer.")
+    parser.add_argument("--rounds", type=int, default=3, help="speed: turns of each trainer.")
+    parser.add_argument("--checkpoints", help="Folder of checkpoints, to resume after a kill.")
+    parser.add_argument("--settings", default="{}", help="Changes of the recipe, as a JSON object.")
     arguments = parser.parse_args()
     if arguments.case in {"stsb", "lora"}:
         stsb(arguments, "scored_pairs" if arguments.case == "stsb" else "scored_pairs_lora")
