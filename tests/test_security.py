@@ -1,4 +1,4 @@
-"""Credentials leave no trace, and what comes from outside is data: escaped, never run, never a path."""
+"""Credentials leave no trace. Names, texts and labels from outside are data: escaped, never run, never used as a path."""
 
 import base64
 import datetime as dt
@@ -36,7 +36,7 @@ HOSTILE_NAMES = [
 
 
 def hostile_texts(number: int) -> list[str]:
-    """Make texts that have broken other programs, and many that are random."""
+    """Return texts that have broken other programs, and many random ones."""
     known = [
         "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "../../../../etc/passwd", "{{7*7}} ${7*7} {0.__class__}", "\u0000null",
         "\u202eright to left", "a\u0300" * 500, "\ufeffmark", "x" * 100_000, "\ud83d half", "' or 1=1 --", "%s%n%x", "![](http://x)",
@@ -55,7 +55,7 @@ def test_a_location_with_credentials_is_refused_without_repeating_them(uri: str)
     assert "planted-secret" not in str(caught.value)
 
 
-def test_an_at_sign_in_a_key_is_none_of_them() -> None:
+def test_an_at_sign_in_a_key_is_no_credential() -> None:
     assert normalize_uri("s3://bucket/mail/ann@example.org") == "s3://bucket/mail/ann@example.org"
 
 
@@ -124,7 +124,7 @@ def test_hostile_keys_on_s3(model: str, s3: S3Server, s3_bucket: str, prefect_se
 
 
 def planted() -> dict[str, str]:
-    """Make environment variables whose values must not be found anywhere."""
+    """Return environment variables whose values must not appear anywhere."""
     kinds = (
         "AWS_SESSION_{}_TOKEN",
         "SERVICE_{}_PASSWORD",
@@ -136,7 +136,7 @@ def planted() -> dict[str, str]:
 
 
 def everything(*folders: Path) -> Iterator[tuple[str, str]]:
-    """Give the content of all files as text, Parquet and SQLite in plain form."""
+    """Return the path and content of each file as text; Parquet and SQLite are decoded."""
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if not path.is_file():
@@ -152,7 +152,7 @@ def everything(*folders: Path) -> Iterator[tuple[str, str]]:
 
 
 def spellings(secret: str) -> list[str]:
-    """Give a secret as it is, and as it may hide."""
+    """Return a secret in plain form and in the encodings that could hide it."""
     return [
         secret,
         urllib.parse.quote(secret, safe=""),
@@ -164,7 +164,7 @@ def spellings(secret: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.s3
 def test_planted_credentials_are_nowhere(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str) -> None:
-    """Runs that succeed and runs that fail, in processes of their own; then everything they left is searched."""
+    """Run commands that succeed and commands that fail, then search everything that they left."""
     client = s3.filesystem()
     lines = [json.dumps({"id": str(n), "text": text}) for n, text in enumerate(hostile_texts(60))]
     client.pipe_file(f"{s3_bucket}/raw/a.jsonl", "\n".join(lines).encode())

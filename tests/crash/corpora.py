@@ -1,4 +1,4 @@
-"""A small corpus in two states, and what a table holds, for comparing tables."""
+"""A small corpus in two states, and helpers to compare tables."""
 
 import json
 from collections.abc import Iterable
@@ -19,19 +19,19 @@ SETTINGS: dict[str, Any] = {
     "source": {"keep_columns": ["kind"]},
     "guard": {"max_drop_share": 1},
 }
-"""Packs, whole objects and slices, several blocks a split, several shards a split."""
+"""Settings with packs, whole objects and slices, several blocks per split and several shards per split."""
 VECTOR_TOLERANCE = 1e-5
 
 Objects = dict[str, list[dict[str, Any]]]
 
 
 def text(number: int) -> str:
-    """A text of its own for each number."""
+    """Return a different text for each number."""
     return " ".join(WORDS[(number * 7 + at * at) % len(WORDS)] for at in range(3 + number % 9)) + f" {number}"
 
 
 def rows(first: int, count: int) -> list[dict[str, Any]]:
-    """Rows with texts `first` and on."""
+    """Return `count` rows; their texts are those of the numbers from `first`."""
     return [
         {"id": f"row {n}", "text": text(n), "kind": "even" if n % 2 == 0 else "odd"}
         for n in range(first, first + count)
@@ -39,7 +39,7 @@ def rows(first: int, count: int) -> list[dict[str, Any]]:
 
 
 def first_state() -> Objects:
-    """Five objects of the usual size, a large one that is read in slices, and four tiny ones that share a pack."""
+    """Return five objects of usual size, a large one that is read in slices, and four tiny ones that share a pack."""
     objects = {f"day-{day}.jsonl": rows(30 * day, 30) for day in range(5)}
     objects["large.jsonl"] = rows(500, 120)
     objects |= {f"tiny-{number}.jsonl": rows(200 + 4 * number, 4) for number in range(4)}
@@ -49,7 +49,7 @@ def first_state() -> Objects:
 
 
 def second_state() -> Objects:
-    """Changed, deleted, new and renamed objects."""
+    """Return the corpus with changed, deleted, new and renamed objects."""
     objects = first_state()
     objects["day-0.jsonl"][3]["text"] = "a new text for an old row"
     objects["day-1.jsonl"] = rows(700, 25) + rows(30, 5)
@@ -62,7 +62,7 @@ def second_state() -> Objects:
 
 
 def write_objects(raw_uri: str, objects: Objects) -> None:
-    """Make a folder hold these objects and no others; what does not change is not touched."""
+    """Make a folder contain exactly these objects; objects that do not change are not written."""
     fs = filesystem(raw_uri)
     there = list_names(raw_uri)
     delete(join(raw_uri, name) for name in there if name not in objects)
@@ -74,7 +74,7 @@ def write_objects(raw_uri: str, objects: Objects) -> None:
 
 
 def copy_folder(from_uri: str, to_uri: str) -> None:
-    """Copy a table as it is on storage."""
+    """Copy all files of a table."""
     fs = filesystem(from_uri)
     source, target = strip_protocol(from_uri), strip_protocol(to_uri)
     for path in fs.find(source):
@@ -84,7 +84,7 @@ def copy_folder(from_uri: str, to_uri: str) -> None:
 
 
 def contents(table_uri: str, version: int | None = None) -> pl.DataFrame:
-    """Give the rows of a table in a fixed order."""
+    """Return the rows of a table, ordered by key."""
     return Table.open(table_uri, version).scan().collect().sort("source", "id")
 
 
@@ -97,13 +97,13 @@ def assert_same(table: pl.DataFrame, expected: pl.DataFrame, tolerance: float = 
 
 
 def matrix(table: pl.DataFrame) -> np.ndarray:
-    """Give the vectors as a matrix; quantized ones as what they stand for."""
+    """Return the vectors as a float32 matrix; quantized vectors are scaled back."""
     values = np.array(table["embedding"].to_list(), dtype=np.float32)
     return values * table["scale"].to_numpy()[:, None] if "scale" in table.columns else values
 
 
 def records(table_uri: str) -> set[str]:
-    """Give the fingerprints of the splits that have a completion record, read without the library."""
+    """Return the fingerprints of the splits with a completion record, read without the library."""
     return {
         name.removesuffix(".json")
         for name in list_names(join(table_uri, SPLITS_FOLDER))
@@ -112,7 +112,7 @@ def records(table_uri: str) -> set[str]:
 
 
 def texts_of_splits(table_uri: str) -> dict[str, set[bytes]]:
-    """Give the hashes of the texts of each split of a table."""
+    """Return the hashes of the texts of each split of a table."""
     table = Table.open(table_uri)
     found: dict[str, set[bytes]] = {}
     for shard in table.shards():
@@ -123,5 +123,5 @@ def texts_of_splits(table_uri: str) -> dict[str, set[bytes]]:
 
 
 def union(sets: Iterable[set[bytes]]) -> set[bytes]:
-    """Give what is in any of the sets."""
+    """Return the union of the sets."""
     return set().union(*sets)

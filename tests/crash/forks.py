@@ -1,7 +1,7 @@
-"""Refreshes in processes of their own that start in milliseconds: a parent that has imported everything forks each.
+"""Run refreshes in their own processes that start in milliseconds: a parent has imported everything and forks.
 
-``with Forks(folder) as forks: run = forks.start(raw=…, table=…)`` gives a real process to kill; `Run.wait` tells how it
-ended. The parent computes nothing before it forks, so no thread pool is torn in two.
+``with Forks(folder) as forks: run = forks.start(raw=…, table=…)`` starts a real process that can be killed. `Run.wait` returns how it
+ended. The parent computes nothing before it forks, so no thread pool is copied half-way through its work.
 """
 
 import json
@@ -31,14 +31,14 @@ class Run:
     _status: int | None = None
 
     def kill(self) -> None:
-        """Kill the process, if it is still there (until it is waited for its number is not given away)."""
+        """Kill the process. Its pid is not reused before `wait`, so this never strikes another process."""
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> bool:
-        """Wait for the end; tell whether the process was killed.
+        """Wait for the end and return whether the process was killed.
 
         Raises:
-            AssertionError: when the refresh failed by itself, with its traceback.
+            AssertionError: when the refresh failed by itself; the message is its traceback.
         """
         if self._status is None:
             self._status = int(self._forks.ask({"wait": self.pid})["status"])
@@ -49,16 +49,16 @@ class Run:
         return False
 
     def outcome(self) -> Outcome:
-        """Give what a refresh that was not killed did."""
+        """Return the outcome of a refresh that was not killed."""
         assert not self.wait()
         return Outcome(**self._read()["outcome"])
 
     def points(self) -> list[str]:
-        """Give the names of the points that it passed."""
+        """Return the names of the points that it passed."""
         return list(self._read()["points"])
 
     def seconds(self) -> float:
-        """Give how long it took."""
+        """Return the seconds that it took."""
         return float(self._read()["seconds"])
 
     def _read(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Forks:
         self._process.stdout.close()
 
     def start(self, *, strike: Strike | None = None, **refresh: Any) -> Run:
-        """Begin a refresh (arguments of `tests.support.refreshing.refresh`)."""
+        """Start a refresh (arguments of `tests.support.refreshing.refresh`)."""
         result = self._folder / f"{uuid.uuid4().hex}.json"
         request = {"refresh": refresh, "strike": asdict(strike) if strike else None, "result": str(result)}
         return Run(int(self.ask(request)["pid"]), time.monotonic(), self, result)
@@ -102,7 +102,7 @@ class Forks:
         return self.start(**refresh).outcome()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send one request to the parent and give its answer."""
+        """Send one request to the parent and return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")

@@ -1,7 +1,7 @@
-"""Places where a run writes to storage, and a way to be struck down at one of them.
+"""Count the calls of a run that write to storage, and kill the run at one of them.
 
-Every call that changes storage, by the library, by s3fs or by delta-rs, counts as a point; ``Strike(number, when)``
-acts at the point of that number: before the call, after it, or while it runs.
+Every call that changes storage, by the library, by s3fs or by delta-rs, is a point. ``Strike(number, when)`` acts at the
+point of that number: before the call, after it, or while it runs.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ S3_WRITES = frozenset(
 
 @dataclass(frozen=True)
 class Strike:
-    """When something happens: at the point of `number` (counted from 0); ``during`` acts `delay` seconds into it."""
+    """When to act: at the point `number` (counted from 0); ``during`` acts `delay` seconds after the call began."""
 
     number: int
     when: Literal["before", "after", "during"] = "before"
@@ -35,12 +35,12 @@ class Strike:
 
 
 def kill_this_process() -> None:
-    """What a power cut, an evicted pod or the kernel's memory killer does."""
+    """Kill this process at once, as a power cut, an evicted pod or the out-of-memory killer does."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Points:
-    """Counts the points that a run passes."""
+    """Count the points that a run passes."""
 
     def __init__(self, strike: Strike | None, act: Callable[[], None]) -> None:
         self.names: list[str] = []
@@ -49,20 +49,20 @@ class Points:
         self._lock = threading.Lock()
 
     def before(self, name: str) -> bool:
-        """Note a point; tell whether to act after it."""
+        """Record a point and return whether to act after it."""
         with self._lock:
             number = len(self.names)
             self.names.append(name)
         if self._strike is None or number < self._strike.number:
             return False
         if self._strike.when == "before" or number > self._strike.number:
-            self._act()  # what is dead writes nothing more
+            self._act()  # a dead process writes nothing more
         if self._strike.when == "during":
             threading.Thread(target=self._later, daemon=True).start()
         return self._strike.when == "after"
 
     def act(self) -> None:
-        """Do what was asked for."""
+        """Act now."""
         self._act()
 
     def _later(self) -> None:
@@ -73,7 +73,7 @@ class Points:
 
 @contextlib.contextmanager
 def watched(strike: Strike | None = None, act: Callable[[], None] = kill_this_process) -> Iterator[Points]:
-    """Count the points passed inside the block, and act at one of them."""
+    """Count the points that the block passes, and act at one of them."""
     points = Points(strike, act)
     with contextlib.ExitStack() as stack:
         for owner, name in (

@@ -1,4 +1,4 @@
-"""Object storage with faults: the same table at 5 % of the requests, a clear error in time at 100 %."""
+"""Object storage with faults: with faults in 5 % of the requests the table is the same, in 100 % a clear error comes in time."""
 
 import time
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_run_among_faults_makes_the_same_table(
 def test_every_kind_of_fault_is_survived(
     s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Large files in several parts, small files, ranges and listings, with a fault in every third request."""
+    """Write, read and list large and small objects with a fault in every third request."""
     monkeypatch.setattr(storage, "S3_PART_BYTES", 5 * 2**20)
     content = bytes(range(256)) * (11 * 2**20 // 256) + b"the end"
     with fault_proxy(s3, 0.33, (kind,)) as proxy:
@@ -78,7 +78,7 @@ def test_every_kind_of_fault_is_survived(
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind != "slow down" else []) for kind in FAULTS]
 )
-def test_nothing_but_faults_ends_in_time_and_names_the_endpoint(
+def test_with_faults_in_all_requests_an_error_names_the_endpoint_in_time(
     tmp_path: Path, s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     model = save_tiny(tmp_path / "model")
@@ -97,5 +97,5 @@ def test_nothing_but_faults_ends_in_time_and_names_the_endpoint(
             with pytest.raises(StorageError, match=proxy.address.endpoint) as caught:
                 attempt()
             assert caught.value.transient
-            # A request begun within the time may end after it; delta-rs asks for two things, one after the other.
+            # A request that begins within the time may end after it. delta-rs makes two requests, one after the other.
             assert time.monotonic() - began < 5 * seconds

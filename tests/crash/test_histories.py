@@ -1,7 +1,7 @@
-"""Random histories of a table: whatever happens, it equals one built from scratch, and nothing known is encoded.
+"""Random histories of a table: it always equals a table built from scratch, and no known text is encoded again.
 
-The machine keeps a model of the design: which splits the table shows, which are finished, which texts are therefore
-known. Objects are changed, renamed and deleted, settings and encoders switched, runs killed, versions brought back.
+The state machine keeps a model of the design: the splits of the table, the finished splits, and so the texts whose vectors are known.
+Its steps change, rename and delete objects, switch settings and encoders, kill runs, and roll back, compact and vacuum the table.
 """
 
 import json
@@ -45,34 +45,34 @@ from tests.support.tiny_models import save_tiny
 
 NAMES = tuple(f"{letter}.jsonl" for letter in "abcdef")
 TOLERANCES = {"float32": 1e-5, "int8": 8e-3}
-"""int8: a step of the scale, which is at most 1/127."""
+"""For int8, one step of the scale, which is at most 1/127."""
 
 Texts = st.lists(st.integers(0, 40), min_size=1, max_size=12)
 Kinds = st.sampled_from(["write", "write", "edit", "edit", "delete", "rename", "model", "cleaning", "columns"])
 Changes = st.lists(st.tuples(Kinds, st.integers(0, 20), Texts), max_size=4)
 POINTS_PER_SPLIT = 20
-"""About as many writes does a small split take."""
+"""Approximate number of writes for a small split."""
 
 
 class Killed(BaseException):
-    """The process is gone, as far as storage can tell."""
+    """Stands for the death of the process: nothing is written after it."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """What decides the rows of a split (every object is one here): name, version, columns, cleaning, encoder."""
+    """What decides the rows of a split: name, version, columns, cleaning, encoder. Every object is a split here."""
 
     name: str
     version: int
     masks: bool
     keeps: bool
     model: int
-    """Which encoder, and from 2 up stored as int8."""
+    """Number of the encoder modulo 2; numbers from 2 store int8."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """What a version of the table shows."""
+    """The splits, columns and encoder of one version of the table."""
 
     splits: frozenset[Split] = frozenset()
     keeps: bool = False
@@ -81,14 +81,14 @@ class Version:
 
 @dataclass
 class World:
-    """Folders and encoders, made once for all histories."""
+    """Encoders and their vectors, made once for all histories."""
 
     models: tuple[str, str]
     encoders: tuple[SentenceEncoder, SentenceEncoder]
     vectors: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
 
     def vector(self, model: int, text: str) -> np.ndarray:
-        """Give a text's vector, computed alone, as float32."""
+        """Return the float32 vector of a text, computed alone."""
         model %= 2
         if (model, text) not in self.vectors:
             self.vectors[model, text] = self.encoders[model].encode([text])[0]
@@ -108,7 +108,7 @@ def world() -> World:
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Stages run in turn, so that a history can be repeated exactly; models go when the test is over."""
+    """Run the stages one after the other, so that a history can be repeated exactly; remove the models at the end."""
     monkeypatch.setattr("sbert.refresh.stream.prefetch", lambda items, _: (item for item in items))
     caplog.set_level("ERROR", logger="sbert")
     yield
@@ -142,7 +142,7 @@ class Histories(RuleBasedStateMachine):
             )
         shutil.rmtree(self.folder)
 
-    # What happens to the source, and what people change: any of it before a night.
+    # Changes of the source and of settings, before a night.
 
     @initialize(objects=st.lists(Texts, min_size=2, max_size=4))
     def begin(self, objects: list[list[int]]) -> None:
@@ -172,7 +172,7 @@ class Histories(RuleBasedStateMachine):
             case "columns":
                 self.keeps = not self.keeps
 
-    # What happens to the table.
+    # Steps that change the table.
 
     @rule(changes=Changes)
     def night(self, changes: list[tuple[str, int, list[int]]]) -> None:
@@ -234,7 +234,7 @@ class Histories(RuleBasedStateMachine):
     def vacuum(self) -> None:
         vacuum_table(str(self.table), retention_hours=0, apply=True)
 
-    # What must hold.
+    # Invariants.
 
     @invariant()
     def table_equals_what_it_should(self) -> None:
@@ -257,7 +257,7 @@ class Histories(RuleBasedStateMachine):
         assert ("scale" in found.columns) == (precision == "int8")
         np.testing.assert_allclose(corpora.matrix(found), vectors, atol=TOLERANCES[precision], rtol=0)
 
-    # The model.
+    # The model of the design.
 
     def write(self, name: str, numbers: list[int]) -> None:
         self.clock += 1
@@ -284,7 +284,7 @@ class Histories(RuleBasedStateMachine):
         return all((self.table / shard["name"]).exists() for shard in found["shards"])
 
     def num_unknown(self) -> int:
-        """Give how many texts a refresh has to encode, by the design."""
+        """Return how many texts a refresh must encode according to the design."""
         now = self.versions[-1] if self.versions else Version()
         resumed = (self.wanted() - now.splits) & self.finished() if self.table.exists() else set()
         known = self.texts_of(resumed) | (self.texts_of(now.splits) if now.model == self.model else set())
@@ -315,7 +315,7 @@ class Histories(RuleBasedStateMachine):
         return refresh(str(self.raw), str(table), world().models[self.model % 2], chosen, concurrency=1)
 
     def note_records(self) -> None:
-        """Learn which splits the run that just ended has finished."""
+        """Record the splits that the last run finished."""
         by_uri = {str(self.raw / split.name): split for split in self.wanted()}
         for name in corpora.records(str(self.table)) - self.splits_by_record.keys() if self.table.exists() else ():
             found = json.loads((self.table / SPLITS_FOLDER / f"{name}.json").read_text())
@@ -334,7 +334,7 @@ def precision_of(model: int) -> str:
 
 
 def text_of(number: int) -> str:
-    """Texts that differ before cleaning and, where they name an address, not always after it."""
+    """Return a text; texts with an e-mail address can become equal when cleaning masks the address."""
     return f"mail {number}@example.org {corpora.text(number // 4)}" if number % 4 == 0 else corpora.text(number)
 
 
@@ -349,13 +349,13 @@ def hypothesis_profile(examples: int, steps: int) -> Iterator[Any]:
     )
 
 
-def test_short_histories() -> None:
+def test_a_table_with_a_short_random_history_equals_a_rebuild() -> None:
     with hypothesis_profile(examples=6, steps=12) as profile:
         run_state_machine_as_test(Histories, settings=profile)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_long_histories() -> None:
+def test_a_table_with_a_long_random_history_equals_a_rebuild() -> None:
     with hypothesis_profile(examples=60, steps=30) as profile:
         run_state_machine_as_test(Histories, settings=profile)

@@ -1,6 +1,6 @@
-"""SIGKILL at any moment: the table is the one before or the one after, and the next run finishes the work.
+"""SIGKILL at any moment: the table is the version before or the version after, and the next run finishes the work.
 
-Real processes are killed, at moments uniform over the run time and at every kind of write to storage.
+Real processes are killed, at random moments of the run and at every kind of write to storage.
 """
 
 import json
@@ -37,16 +37,16 @@ FLOW_KILLS = 3
 
 @dataclass(frozen=True)
 class Scenario:
-    """A refresh to be killed, what there was before, and what an undisturbed run makes of it."""
+    """A refresh to be killed, the table before it, and the result of an undisturbed run."""
 
     folder: str
     base: str | None
     refresh: dict[str, Any]
     expected: pl.DataFrame
     wanted: dict[str, set[bytes]]
-    """Hashes of the texts of each split that the table shows in the end."""
+    """Hashes of the texts of each split of the final table."""
     known: set[bytes]
-    """Hashes of the texts whose vectors the table had before."""
+    """Hashes of the texts whose vectors the table had before the refresh."""
     version: int
     points: list[str]
     seconds: float
@@ -94,7 +94,7 @@ def prepare(name: str, folder: str, models: tuple[str, str], forks: Forks) -> Sc
 
 
 def killed(scenario: Scenario, table: str, forks: Forks, chance: random.Random) -> str | None:
-    """Run and kill; say where the kill hit, or None when the run was faster."""
+    """Start a run and kill it; return where the kill struck, or None when the run ended first."""
     if chance.random() < 0.5:
         delay = chance.uniform(0, scenario.seconds)
         run = forks.start(table=table, **scenario.refresh)
@@ -109,7 +109,7 @@ def killed(scenario: Scenario, table: str, forks: Forks, chance: random.Random) 
 
 
 def random_strike(points: list[str], chance: random.Random) -> Strike:
-    """Choose a point, each kind of write being as likely, however often it occurs."""
+    """Choose a point; every kind of write is equally likely, however often it occurs."""
     kind = chance.choice(sorted(set(points)))
     number = chance.choice([number for number, name in enumerate(points) if name == kind])
     when = chance.choice(("before", "during", "after"))
@@ -136,7 +136,7 @@ def check_before_or_after(scenario: Scenario, table: str) -> None:
 
 
 def check_finishes(scenario: Scenario, table: str, run: Run, records: set[str], *, done: bool) -> None:
-    """Check the run after the kill: same table, and nothing encoded that a finished split had."""
+    """Check the run after the kill: it makes the same table and encodes no text of a finished split."""
     outcome = run.outcome()
     assert_same(contents(table), scenario.expected)
     assert outcome.version == scenario.version
@@ -144,14 +144,14 @@ def check_finishes(scenario: Scenario, table: str, run: Run, records: set[str], 
 
 
 def num_left(scenario: Scenario, records: set[str], *, done: bool) -> int:
-    """Give how many texts are left to encode when the splits of `records` are finished."""
+    """Return how many texts are left to encode when the splits of `records` are finished."""
     finished = corpora.union(texts for name, texts in scenario.wanted.items() if name in records)
     left = corpora.union(texts for name, texts in scenario.wanted.items() if name not in records)
     return 0 if done else len(left - finished - scenario.known)
 
 
 def one_kill(scenario: Scenario, table: str, forks: Forks, chance: random.Random) -> str:
-    """Kill a run at least once, sometimes the next ones too, and let one finish."""
+    """Kill a run once, sometimes the next two as well, then let a run finish; return where the kills struck."""
     first, attempt = None, 0
     while first is None:
         table_now = f"{table}-{attempt}"
@@ -173,7 +173,9 @@ def one_kill(scenario: Scenario, table: str, forks: Forks, chance: random.Random
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_few_kills(tmp_path: Path, models: tuple[str, str], forks: Forks, name: str) -> None:
+def test_after_a_kill_the_table_is_the_version_before_or_after_and_the_next_run_finishes(
+    tmp_path: Path, models: tuple[str, str], forks: Forks, name: str
+) -> None:
     scenario = prepare(name, str(tmp_path), models, forks)
     chance = random.Random(name)
     for number in range(SAMPLE_KILLS):
@@ -183,7 +185,7 @@ def test_a_few_kills(tmp_path: Path, models: tuple[str, str], forks: Forks, name
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_hundred_kills(tmp_path: Path, models: tuple[str, str], forks: Forks, name: str) -> None:
+def test_a_hundred_kills_on_local_files(tmp_path: Path, models: tuple[str, str], forks: Forks, name: str) -> None:
     scenario = prepare(name, str(tmp_path), models, forks)
     chance = random.Random(f"{name} on disk")
     for number in range(KILLS[name]):
@@ -209,8 +211,9 @@ def test_a_hundred_kills_on_s3(
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_the_real_flow_killed(tmp_path: Path, models: tuple[str, str], forks: Forks, name: str) -> None:
-    """The command line with Prefect: the same promises, a few times."""
+def test_the_sbert_command_keeps_the_same_promises_when_killed(
+    tmp_path: Path, models: tuple[str, str], forks: Forks, name: str
+) -> None:
     scenario = prepare(name, str(tmp_path), models, forks)
     chance = random.Random(f"{name} with Prefect")
     warm_up = time.monotonic()
@@ -221,7 +224,7 @@ def test_the_real_flow_killed(tmp_path: Path, models: tuple[str, str], forks: Fo
         if scenario.base is not None:
             copy_folder(scenario.base, table)
         process = start_flow(scenario, table)
-        time.sleep(chance.uniform(0.3, 1.0) * seconds)  # the first third is Python's imports
+        time.sleep(chance.uniform(0.3, 1.0) * seconds)  # the first third is spent on imports
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         check_before_or_after(scenario, table)

@@ -1,4 +1,4 @@
-"""A full disk, lost permissions, two refreshes at once: a clear error or one correct table, and nothing is lost."""
+"""A full disk, denied access, two refreshes at once: a clear error or one correct table, and nothing is lost."""
 
 import errno
 import random
@@ -36,7 +36,9 @@ def raising(error: OSError) -> Callable[[], None]:
 
 @pytest.mark.parametrize("message", REFUSALS)
 @pytest.mark.parametrize("num_places", [3, pytest.param(40, marks=pytest.mark.slow)])
-def test_a_disk_that_refuses_midway(tmp_path: Path, model: str, message: str, num_places: int) -> None:
+def test_when_the_disk_refuses_a_write_the_version_before_stays_and_the_next_run_heals(
+    tmp_path: Path, model: str, message: str, num_places: int
+) -> None:
     raw, base, undisturbed = (str(tmp_path / name) for name in ("raw", "base", "undisturbed"))
     corpora.write_objects(raw, corpora.first_state())
     refresh(raw, base, model, SETTINGS)
@@ -62,8 +64,7 @@ def test_a_disk_that_refuses_midway(tmp_path: Path, model: str, message: str, nu
 
 
 @pytest.mark.slow
-def test_a_small_disk(tmp_path: Path, model: str) -> None:
-    """A real file system that runs out of space."""
+def test_a_file_system_that_runs_out_of_space_keeps_the_version_before(tmp_path: Path, model: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
@@ -71,7 +72,7 @@ def test_a_small_disk(tmp_path: Path, model: str) -> None:
     if mounted.returncode:
         pytest.skip(
             f"mounting a file system of a fixed size needs Linux and root ({mounted.stderr.strip()}); what the pipeline does "
-            "when writes are refused is tested by test_a_disk_that_refuses_midway without"
+            "when writes are refused is tested by test_when_the_disk_refuses_a_write_the_version_before_stays_and_the_next_run_heals without"
         )
     raw, table = str(tmp_path / "raw"), str(disk / "table")
     try:
@@ -89,7 +90,9 @@ def test_a_small_disk(tmp_path: Path, model: str) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_temporary_folder_without_space(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_temporary_folder_is_named_in_the_error(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpora.write_objects(str(tmp_path / "raw"), {"a.jsonl": corpora.rows(0, 60)})
 
     class Full:
@@ -105,7 +108,7 @@ def test_a_temporary_folder_without_space(tmp_path: Path, model: str, monkeypatc
 
 
 @pytest.mark.s3
-def test_keys_that_expire_midway(
+def test_when_keys_expire_the_version_before_stays_and_new_keys_heal(
     tmp_path: Path, model: str, s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw, table = f"{s3_bucket}/raw", f"{s3_bucket}/table"
@@ -135,7 +138,7 @@ def test_keys_that_expire_midway(
     ],
 )
 @pytest.mark.timeout(1800)
-def test_two_refreshes_at_once(
+def test_two_refreshes_at_once_make_one_correct_table(
     tmp_path: Path, model: str, where: str, rounds: int, request: pytest.FixtureRequest
 ) -> None:
     folder = str(tmp_path) if where == "disk" else request.getfixturevalue("s3_bucket")

@@ -1,10 +1,10 @@
-"""The backfill's form in a real browser: filled in, started, watched until it is done, its artifacts opened.
+"""Try the backfill form in a real browser: fill it in, start it, wait for its end, open its artifacts.
 
     pip install playwright            # and a Chromium, for example your distribution's
     python tests/support/browser.py [--chromium /usr/bin/chromium] [--pictures FOLDER]
 
-Starts everything that `make serve` starts, in a folder of its own, and clicks as a person does. Not part of the test suite: a
-browser is a large thing to ask for. Pictures are for looking at.
+It starts everything that `make serve` starts, in its own folder, and clicks as a person does. It is not part of the test suite,
+because it needs a browser. It saves screenshots for a person to look at.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def choose(page: Page, title: str, kind: str) -> None:
 
 
 def next_area(page: Page, title: str) -> int:
-    """Give the number of the first text area below the field `title`."""
+    """Return the number of the first text area below the field `title`."""
     field = page.locator(f"text={title} (Optional)").first.bounding_box()
     assert field is not None
     areas = page.locator("textarea")
@@ -51,7 +51,7 @@ def next_area(page: Page, title: str) -> int:
 
 
 def fill_and_start(page: Page, served: Stack, model: str, pictures: Path) -> str:
-    """Fill the form and give the id of the run that it starts."""
+    """Fill in the form, submit it, and return the id of the run."""
     identity = served.deployments()["backfill"]["id"]
     page.goto(f"{served.api.removesuffix('/api')}/deployments/deployment/{identity}/run", wait_until="domcontentloaded")
     page.wait_for_selector("text=Globs of object names to work on")
@@ -69,7 +69,7 @@ def fill_and_start(page: Page, served: Stack, model: str, pictures: Path) -> str
 
 
 def look(served: Stack, model: str, chromium: str, pictures: Path) -> None:
-    """Do it all and check what came of it."""
+    """Run the whole session and check the table that it made."""
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})

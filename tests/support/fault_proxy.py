@@ -1,8 +1,8 @@
-"""A proxy that misbehaves, between S3 clients and a real S3 server.
+"""A proxy between S3 clients and a real S3 server that injects faults.
 
-Requests pass through as they are, so that signatures (which cover the Host header, that is the proxy's address) stay
-valid. A share of them, drawn at random, meets a fault: a reset before or after the server has acted, 503 SlowDown, no
-answer at all, or an answer whose body is cut off.
+The proxy passes requests on unchanged, so that their signatures stay valid (they cover the Host header, which is the address of the
+proxy). It injects a fault into a random share of the requests: a reset before or after the server has acted, 503 SlowDown,
+no answer, or an answer with a truncated body.
 """
 
 import asyncio
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 FAULTS = ("reset", "lost answer", "slow down", "no answer", "cut off")
 DENIED = "denied"
-"""Not among `FAULTS`: what does not pass by itself."""
+"""Access denied. It is not among `FAULTS`, because it is permanent."""
 ERRORS = {"slow down": ("503 Slow Down", "SlowDown"), DENIED: ("403 Forbidden", "AccessDenied")}
 RST = struct.pack("ii", 1, 0)
 
 
 @dataclass
 class Proxy:
-    """What the proxy does, in its process."""
+    """The proxy, in its own process."""
 
     endpoint: str
     """The real server."""
     share: float
-    """Share of the requests that meet a fault."""
+    """Share of the requests that get a fault, 0 to 1."""
     kinds: tuple[str, ...]
     calm_requests: int
-    """Requests that pass before there are faults."""
+    """Number of first requests that pass without a fault."""
     faults: Counter[str] = field(default_factory=Counter)
-    """How often each fault was met."""
+    """Number of faults of each kind."""
     num_requests: int = 0
     chance: random.Random = field(default_factory=lambda: random.Random(4))
 
@@ -55,7 +55,7 @@ class Proxy:
             writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Pass on one request; tell whether the connection can be used again."""
+        """Pass on one request; return whether the connection can be used again."""
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")[:-2]
         if any(line.lower().startswith("expect:") for line in lines):
@@ -124,7 +124,7 @@ def _reset(writer: asyncio.StreamWriter) -> bool:
 
 
 async def _serve(proxy: Proxy) -> None:
-    """Serve until standard input ends, then tell what happened."""
+    """Serve until standard input ends, then print the counts."""
     listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     print(listening.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
@@ -133,10 +133,10 @@ async def _serve(proxy: Proxy) -> None:
 
 @dataclass
 class FaultProxy:
-    """A running proxy; its counts are known when it has ended."""
+    """A running proxy; its counts are set when it has ended."""
 
     address: "S3Server"
-    """The server as clients of the proxy see it."""
+    """The server, as clients reach it through the proxy."""
     faults: Counter[str] = field(default_factory=Counter)
     num_requests: int = 0
 
@@ -145,7 +145,7 @@ class FaultProxy:
 def fault_proxy(
     server: "S3Server", share: float, kinds: tuple[str, ...] = FAULTS, calm_requests: int = 0
 ) -> Iterator[FaultProxy]:
-    """Run a proxy in front of `server`; the first `calm_requests` meet no fault."""
+    """Run a proxy in front of `server`; the first `calm_requests` requests get no fault."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.support.fault_proxy", server.endpoint, str(share), str(calm_requests), *kinds],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Runs of the flow that several tests make, and what they look at afterwards."""
+"""Run the refresh flow, and read what it left, for several tests."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def refresh(raw: object, table: object, **options: object) -> RefreshReport:
 
 
 def incomplete(raw: Path, table: Path, **options: object) -> RefreshReport:
-    """Refresh with objects that cannot be read; give the report of what was done all the same."""
+    """Refresh a source with unreadable objects and return the report of the rest."""
     with pytest.raises(IncompleteError) as caught:
         refresh(raw, table, **options)
     assert isinstance(caught.value.report, RefreshReport)
@@ -27,11 +27,11 @@ def incomplete(raw: Path, table: Path, **options: object) -> RefreshReport:
 
 
 def ids_of(table: Path) -> set[str]:
-    """Give the ids of all rows."""
+    """Return the ids of all rows."""
     return set(read(table)["id"])
 
 
 def rejects_of(table_uri: str) -> pl.DataFrame:
-    """Give the rejected rows of the newest version."""
+    """Return the rejected rows of the newest version."""
     found = completed_splits(table_uri, [shard.fingerprint for shard in Table.open(table_uri).shards()])
     return read_rejects(table_uri, list(found.values()))

@@ -1,4 +1,4 @@
-"""Everything that `make serve` starts, in a folder and on a port of its own, and a client to look at it."""
+"""Start everything that `make serve` starts, in its own folder and on its own port, with a client for its API."""
 
 import contextlib
 import os
@@ -33,10 +33,10 @@ class Stack:
     folder: Path
     api: str
     lines: list[str] = field(default_factory=list)
-    """What it has printed."""
+    """Lines that it has printed."""
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask the server; again when it is too busy, as Prefect's own client does."""
+        """Call the API; retry while the server is busy, as Prefect's client does."""
         for attempt in range(1, CALL_ATTEMPTS + 1):
             try:
                 answer = httpx.request(method, f"{self.api}{path}", json=body, timeout=60)
@@ -54,7 +54,7 @@ class Stack:
         return {item["name"]: item for item in self.call("POST", "/deployments/filter", {})}
 
     def start(self, deployment: str, **parameters: Any) -> str:
-        """Start a run as the form does, and give its id."""
+        """Start a run as the form does and return its id."""
         identity = self.deployments()[deployment]["id"]
         run = self.call("POST", f"/deployments/{identity}/create_flow_run", {"parameters": parameters})
         return str(run["id"])
@@ -66,7 +66,7 @@ class Stack:
         return list(self.call("POST", "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 200, **conditions}))
 
     def wait_for(self, run_id: str, *states: str, seconds: float = 300) -> dict[str, Any]:
-        """Wait until a run is in one of the states."""
+        """Wait until a run has one of the states and return the run."""
 
         def arrived() -> dict[str, Any] | None:
             run = self.run(run_id)
@@ -78,7 +78,7 @@ class Stack:
             raise TimeoutError(f"{self.run(run_id)['state']}\n{self.logs(run_id)[-20:]}") from error
 
     def artifacts(self, run_id: str) -> dict[str, str]:
-        """Give the Markdown of a run's artifacts by key."""
+        """Return the Markdown of a run's artifacts by key."""
         found = self.call("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
         return {item["key"] or item["type"]: str(item["data"]) for item in found}
 
@@ -89,7 +89,7 @@ class Stack:
         return list(self.call("POST", "/events/filter", {"filter": {"event": {"name": [name]}}})["events"])
 
     def process_of(self, run_id: str) -> psutil.Process:
-        """Find the process of a running flow."""
+        """Return the process of a running flow."""
 
         def found() -> psutil.Process | None:
             for process in psutil.process_iter(["cmdline", "environ"]):
@@ -102,7 +102,7 @@ class Stack:
 
 
 def until(look: Callable[[], T | None], seconds: float) -> T:
-    """Give what `look` finds, once it finds something."""
+    """Call `look` until it returns something other than None, and return that."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = look()

@@ -1,4 +1,4 @@
-"""Real services that tests start on free ports of 127.0.0.1 and stop again, also after a failure."""
+"""Start a real S3 server on free ports of 127.0.0.1 and stop it again, also after a failure."""
 
 import contextlib
 import os
@@ -23,14 +23,14 @@ GRPC_OFFSET = 10_000
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where a test S3 server listens, and its keys."""
+    """Address and keys of a test S3 server."""
 
     endpoint: str
     access_key: str
     secret_key: str
 
     def environment(self) -> dict[str, str]:
-        """Give the standard AWS variables, the only way this project learns of an endpoint."""
+        """Return the standard AWS variables, the only way in which this project gets an endpoint."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -39,7 +39,7 @@ class S3Server:
         }
 
     def filesystem(self) -> s3fs.S3FileSystem:
-        """Give a client for arranging and checking, independent of the code under test."""
+        """Return a client to prepare and check objects, independent of the code under test."""
         return s3fs.S3FileSystem(
             key=self.access_key,
             secret=self.secret_key,
@@ -50,7 +50,7 @@ class S3Server:
 
 
 def weed_binary() -> str | None:
-    """Give SeaweedFS's program, installed beside this Python by the dev extra; None where there is none."""
+    """Return the path of SeaweedFS's program, which the dev extra installs beside this Python; None if there is none."""
     beside = Path(sys.executable).with_name("weed")
     return str(beside) if beside.is_file() else shutil.which("weed")
 
@@ -62,7 +62,7 @@ def _is_free(port: int) -> bool:
 
 
 def _free_base() -> int:
-    """Find neighbouring free ports, with their gRPC twins."""
+    """Return the first of five neighbouring free ports whose gRPC ports are free too."""
     for _ in range(100):
         with contextlib.closing(socket.socket()) as probe:
             probe.bind(("127.0.0.1", 0))

@@ -24,7 +24,7 @@ Rows = list[dict[str, object]]
 
 
 def texts(first: int, count: int) -> list[str]:
-    """Texts that differ: as many words as needed, chosen by the number."""
+    """Return `count` different texts; the words of a text follow from its number."""
     return [
         " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] for place in range(3 + number % 9)) + f" {number}"
         for number in range(first, first + count)
@@ -32,7 +32,7 @@ def texts(first: int, count: int) -> list[str]:
 
 
 def rows(first: int, count: int) -> Rows:
-    """Rows with id, text and kind."""
+    """Return `count` rows with id, text and kind."""
     return [
         {"id": str(first + at), "text": text, "kind": "even" if at % 2 == 0 else "odd"}
         for at, text in enumerate(texts(first, count))
@@ -47,12 +47,12 @@ def write(path: Path, lines: Rows) -> Path:
 
 
 def read(table_uri: object, version: int | None = None) -> pl.DataFrame:
-    """Give the table's rows, ordered by key."""
+    """Return the table's rows, ordered by key."""
     return Table.open(str(table_uri), version).scan().collect().sort("source", "id")
 
 
 def objects_apart(**other: object) -> RefreshSettings:
-    """Settings under which every object is a split of its own."""
+    """Return settings under which every object is its own split."""
     return RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}, **other})
 
 
@@ -76,7 +76,7 @@ def update(raw: object, table: object, **options: object) -> tuple[Plan, Changes
 
 @contextlib.contextmanager
 def killed_after(monkeypatch: pytest.MonkeyPatch, num_splits: int) -> Iterator[None]:
-    """Interrupt whoever builds more than so many splits."""
+    """Raise KeyboardInterrupt when more than `num_splits` splits are built."""
     real, built = SplitBuilder.build, []
 
     def build(self: SplitBuilder, *args: object) -> object:

@@ -1,4 +1,4 @@
-"""Small random encoders in sentence-transformers' format, made by the tests, the same at each call."""
+"""Make small random encoders in the format of sentence-transformers; the same arguments make the same weights."""
 
 import string
 from pathlib import Path
@@ -21,7 +21,7 @@ ARCHITECTURES = ("bert", "roberta", "mpnet", "distilbert", "modernbert")
 
 
 def tiny_tokenizer(kind: str = "bert") -> transformers.PreTrainedTokenizerFast:
-    """Make a WordPiece tokenizer of letters and a few words; special tokens as the architecture has them."""
+    """Make a WordPiece tokenizer of letters and a few words, with the special tokens of an architecture."""
     bos, eos = ("<s>", "</s>") if kind in {"roberta", "mpnet"} else ("[CLS]", "[SEP]")
     pad, unk, mask = "[PAD]", "[UNK]", "[MASK]"
     specials = [bos, pad, eos, unk, mask]  # padding has id 1, as RoBERTa's position numbers expect
@@ -43,7 +43,7 @@ def tiny_tokenizer(kind: str = "bert") -> transformers.PreTrainedTokenizerFast:
 
 
 def tiny_transformer(kind: str, vocab_size: int, seed: int = 0) -> transformers.PreTrainedModel:
-    """Make a random transformer of one architecture with two layers."""
+    """Make a random transformer with two layers of one architecture."""
     torch.manual_seed(seed)
     common = {"vocab_size": vocab_size, "pad_token_id": 1}
     usual = {
@@ -97,6 +97,6 @@ def prompted_encoder(kind: str = "bert", seed: int = 0, *, include_prompt: bool 
 
 
 def save_tiny(folder: Path, kind: str = "bert", seed: int = 0) -> str:
-    """Write a small random encoder's folder and give its path."""
+    """Write the folder of a small random encoder and return its path."""
     tiny_encoder(kind, seed).save_pretrained(folder)
     return str(folder)

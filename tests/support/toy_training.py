@@ -1,4 +1,4 @@
-"""Small labels of every kind, made from a few words that the tiny tokenizer knows."""
+"""Make small labels of every kind from words that the tiny tokenizer knows."""
 
 import random
 from pathlib import Path
@@ -15,7 +15,7 @@ from sbert.labels.settings import LabelSettings
 from tests.support.tiny_models import WORDS
 
 FAST: dict[str, Any] = {"batch_size": 16, "learning_rate": 2e-3, "bf16": False}
-"""Settings of a training on a tiny encoder."""
+"""Settings for the training of a tiny encoder."""
 TEXTS = ["how do i reset my password", "the cat sat on mat", "a train to hamburg is late"]
 TOPICS = [WORDS[number : number + 6] for number in range(0, 60, 6)]
 
@@ -25,7 +25,7 @@ def sentence(rng: random.Random, topic: int, length: int = 5) -> str:
 
 
 def toy_rows(kind: LabelKind, num_rows: int = 120, seed: int = 0) -> pl.DataFrame:
-    """Texts of one topic belong together."""
+    """Return labelled rows; texts of one topic belong together."""
     rng = random.Random(seed)
     rows: list[tuple[object, ...]] = []
     for number in range(num_rows):
