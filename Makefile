@@ -1,4 +1,4 @@
-# make run: everything from nothing to a searchable table. make test: the tests. make help: the rest.
+# make run: set up, embed the sample corpus, search it. make test: run the tests. make help: list the rest.
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
@@ -14,11 +14,11 @@ export DO_NOT_TRACK := 1
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## Make .venv with everything that is needed
+setup: $(STAMP) ## Create .venv with everything that is needed
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1): make setup PYTHON=python3.12"; exit 1; }
+		{ echo "Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another one: make setup PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
@@ -29,7 +29,7 @@ run: setup ## Embed the sample corpus and search it
 	@$(BIN)/sbert sample data/raw
 	@$(BIN)/sbert refresh data/raw data/table --keep-columns kind,text
 	@$(BIN)/sbert search data/table "how do I parse a date from a string" -k 3
-	@echo "Look at the run: make ui, then open the address above. Run again: nothing is embedded twice."
+	@echo "Run it again: no text is embedded twice. See the run in the Prefect UI: make ui, then http://127.0.0.1:4200"
 
 ui: setup ## Start the Prefect UI on http://127.0.0.1:4200
 	@PREFECT_SERVER_API_PORT=4200 $(BIN)/prefect server start --host 127.0.0.1
@@ -37,27 +37,27 @@ ui: setup ## Start the Prefect UI on http://127.0.0.1:4200
 serve: setup ## Start a Prefect server, a worker and all deployments; Ctrl-C stops them
 	@$(BIN)/python deployments/serve.py
 
-test: setup ## Run the tests
+test: setup ## Run the tests, without the slow ones
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test-slow: setup ## Run the tests that take minutes
+test-slow: setup ## Run the slow tests (minutes each)
 	@$(BIN)/python -m pytest -q -m slow
 
-test-crash: setup ## Kill, fault and history tests in full (about half an hour)
+test-crash: setup ## Run all kill, fault and history tests (about half an hour)
 	@$(BIN)/python -m pytest -q tests/crash -m "slow or not slow"
 
-check: setup ## Lint, format check, type check
+check: setup ## Check lint, formatting and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: setup ## Format and fix what can be fixed
+format: setup ## Format the code and apply automatic fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 bench: setup ## List the benchmarks
-	@echo "what each measures; --help tells its options:"
-	@for file in $$(grep -l __main__ tests/benchmarks/*.py); do \
+	@echo "Run one of these; --help shows its options:"
+	@for file in $$(grep -l argparse tests/benchmarks/*.py); do \
 		echo "  $(BIN)/python -m tests.benchmarks.$$(basename $$file .py)"; \
 		sed -n '1s/^"""/      /p' $$file; \
 	done

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 import typer
+import yaml
 from prefect.settings import Settings as PrefectSettings
 from pydantic import AliasChoices, BaseModel
 
@@ -25,6 +26,7 @@ from sbert.retrain.settings import RetrainSettings
 from sbert.settings import read_settings
 from sbert.suggest.settings import SuggestSettings
 from tests.support.documents import Document
+from tests.test_layers import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 IGNORED_FOLDERS = {"data", "shared", "node_modules", "build", "dist"}
@@ -286,3 +288,22 @@ def test_python_examples_compile_and_import_what_exists(document: Document) -> N
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"sbert", "flows", "tasks"}:
                 module = importlib.import_module(str(node.module))
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_the_architecture_guide_lists_the_packages_in_their_order() -> None:
+    table = DOCUMENTS["sbert/README.md"].text.split("\n| package | offers |\n", 1)[1].split("\n\n", 1)[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == PACKAGES
+
+
+def test_the_readme_names_every_deployment_and_no_other() -> None:
+    deployed = yaml.safe_load((ROOT / "deployments/prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    table = DOCUMENTS["README.md"].text.split("\n| job | command | deployment |\n", 1)[1].split("\n\n", 1)[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`([a-z-]+)`", row.split("|")[3])}
+    assert named == {deployment["name"] for deployment in deployed}
+
+
+def test_the_readme_shows_as_many_hits_as_make_run_prints() -> None:
+    asked = re.search(r"sbert search .* -k (\d+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert asked is not None
+    hits = re.findall(r"^ 0\.\d{3}  ", DOCUMENTS["README.md"].text, flags=re.MULTILINE)
+    assert len(hits) == int(asked[1])
