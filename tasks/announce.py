@@ -53,7 +53,7 @@ def report_retrain(report: RetrainReport, result: TrainingResult | None, margin:
 def report_markdown(report: RetrainReport, result: TrainingResult | None, margin: float) -> str:
     """Give a report as Markdown; texts that come from outside are escaped, pictures are inlined."""
     decision = report.decision
-    compared = [decision.primary, *decision.guards]
+    compared = [decision.primary, *decision.regression_sets]
     rows = [
         (
             f"{escaped(item.set_name)}: {escaped(item.metric)}",

@@ -1,45 +1,49 @@
-"""Retrain: prepare, train, judge, finish."""
+"""The steps of a retraining as Prefect tasks."""
 
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sbert.retrain.finish import earlier_decision, finish, remember
-from sbert.retrain.judge import Judgement, judge, train
-from sbert.retrain.retrain_inputs import Prepared, prepare
+from sbert.retrain.judge import Judgement, judge_candidate, train_candidate
+from sbert.retrain.promotion import promote_stored, store_and_promote
+from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
 from sbert.retrain.retrain_report import RetrainReport
+from sbert.retrain.run import RetrainSteps
+from sbert.retrain.run_records import find_decision, record_run, remember_decision, remove_stale_checkpoints
 from sbert.retrain.settings import RetrainJob
 from sbert.training.result import TrainingProgress, TrainingResult
+from tasks.announce import announce_decision, report_retrain
 from tasks.report import open_progress, show_progress
 from tasks.retries import RETRIED
 
-__all__ = [
-    "find_decision",
-    "finish_retrain",
-    "judge_candidate",
-    "prepare_retrain",
-    "remember_decision",
-    "train_candidate",
-]
+__all__ = ["PREFECT_STEPS"]
 
 
-@task(name="prepare retrain", **RETRIED)
-def prepare_retrain(job: RetrainJob, run_id: str) -> Prepared:
-    """Read the labels, find production, find what an earlier run left."""
-    return prepare(job, run_id)
+@task(name="find inputs", **RETRIED)
+def _find_inputs(job: RetrainJob, run_id: str) -> RetrainInputs:
+    return find_inputs(job, run_id)
+
+
+@task(name="remove stale checkpoints", **RETRIED)
+def _remove_stale_checkpoints(job: RetrainJob, inputs: RetrainInputs) -> list[str]:
+    return remove_stale_checkpoints(job, inputs)
 
 
 @task(name="find decision", **RETRIED)
-def find_decision(prepared: Prepared) -> RetrainReport | None:
-    """Give the decision of an earlier run on the same labels and settings."""
-    return earlier_decision(prepared)
+def _find_decision(inputs: RetrainInputs) -> RetrainReport | None:
+    return find_decision(inputs)
+
+
+@task(name="record run", **RETRIED)
+def _record_run(inputs: RetrainInputs) -> None:
+    record_run(inputs)
 
 
 @task(name="train candidate", tags={"sbert-train"}, **RETRIED)
-def train_candidate(job: RetrainJob, prepared: Prepared, folder: Path) -> TrainingResult:
-    """Fine-tune; a retry goes on from the last checkpoint."""
-    artifact = open_progress("training: preparing")
+def _train(job: RetrainJob, inputs: RetrainInputs, folder: Path) -> TrainingResult:
+    """Fine-tune; a retry continues from the last checkpoint."""
+    artifact = open_progress("training: loading labels and encoder")
 
     def show(progress: TrainingProgress) -> None:
         loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
@@ -47,27 +51,46 @@ def train_candidate(job: RetrainJob, prepared: Prepared, folder: Path) -> Traini
         share = progress.step / max(progress.num_steps, 1)
         show_progress(artifact, share, f"training: step {progress.step:,} of {progress.num_steps:,}{loss}{dev}")
 
-    return train(job, prepared, folder, show)
+    return train_candidate(job, inputs, folder, show)
 
 
 @task(name="judge candidate", **RETRIED)
-def judge_candidate(job: RetrainJob, prepared: Prepared, result: TrainingResult) -> Judgement:
-    """Measure production and candidate on the same frozen rows, and decide."""
-    return judge(job, prepared, result)
+def _judge(job: RetrainJob, inputs: RetrainInputs, result: TrainingResult) -> Judgement:
+    return judge_candidate(job, inputs, result)
 
 
-@task(name="finish retrain", cache_policy=NO_CACHE)
-def finish_retrain(
-    job: RetrainJob,
-    prepared: Prepared,
-    result: TrainingResult | None = None,
-    judgement: Judgement | None = None,
+@task(name="store and promote", cache_policy=NO_CACHE)
+def _store_and_promote(
+    job: RetrainJob, inputs: RetrainInputs, result: TrainingResult, judgement: Judgement
 ) -> RetrainReport:
-    """Store the candidate and promote it if it passed."""
-    return finish(job, prepared, result, judgement)
+    return store_and_promote(job, inputs, result, judgement)
+
+
+@task(name="promote stored version", cache_policy=NO_CACHE)
+def _promote_stored(inputs: RetrainInputs) -> RetrainReport:
+    return promote_stored(inputs)
 
 
 @task(name="remember decision", **RETRIED)
-def remember_decision(job: RetrainJob, prepared: Prepared, report: RetrainReport) -> None:
-    """Keep the decision, after it was announced, so that it is not made again; drop what it needs no longer."""
-    remember(job, prepared, report)
+def _remember(job: RetrainJob, inputs: RetrainInputs, report: RetrainReport) -> None:
+    remember_decision(job, inputs, report)
+
+
+def _show(job: RetrainJob, report: RetrainReport, result: TrainingResult | None) -> None:
+    report_retrain(report, result, job.settings.gate.margin)
+
+
+PREFECT_STEPS = RetrainSteps(
+    find_inputs=_find_inputs,
+    remove_stale_checkpoints=_remove_stale_checkpoints,
+    find_decision=_find_decision,
+    record_run=_record_run,
+    train=_train,
+    judge=_judge,
+    store_and_promote=_store_and_promote,
+    promote_stored=_promote_stored,
+    announce=announce_decision,
+    remember=_remember,
+    show=_show,
+)
+"""What the flow passes to `sbert.retrain.run.retrain`."""

@@ -53,7 +53,7 @@ def _show_retrain(report: dict[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column()
     primary = report["decision"]["primary"]
-    guards = report["decision"]["guards"]
+    regression_sets = report["decision"]["regression_sets"]
     for name, value in (
         ("reason", report["reason"]),
         ("production", f"{report['previous']} → {report['version']}"),
@@ -64,10 +64,10 @@ def _show_retrain(report: dict[str, Any]) -> None:
         ),
         *(
             (
-                f"guard {guard['set_name']}",
-                f"{guard['metric']} {guard['before']:.4f} → {guard['after']:.4f}, accepted drop {guard['tolerance']:g}",
+                f"regression set {item['set_name']}",
+                f"{item['metric']} {item['before']:.4f} → {item['after']:.4f}, accepted drop {item['tolerance']:g}",
             )
-            for guard in guards
+            for item in regression_sets
         ),
         ("labels", ", ".join(f"{count:,} {kind}" for kind, count in report["labels"]["counts"].items())),
         ("training", f"{report['stop_reason']} after {report['num_steps']:,} steps"),

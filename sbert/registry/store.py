@@ -74,7 +74,7 @@ class LabelsRecord(BaseModel):
     objects: list[str] = Field(default_factory=list, description="Source objects with their versions.")
     leakage: list[LeakageRecord] = Field(
         default_factory=list,
-        description="What given splits, the held-out set and the guards share with the train rows.",
+        description="What given splits, the held-out set and the regression sets share with the train rows.",
     )
 
 

@@ -1,15 +1,16 @@
-"""The promotion gate: is the candidate better than production, beyond chance and without harm?
+"""The promotion gate: decide whether the candidate is better than production, beyond chance and without harm.
 
-A candidate passes when all of this holds, on rows and by code that are the same for both:
+Candidate and production are measured on the same rows with the same code. The candidate passes when all of this holds:
 
-1. its space has not collapsed (mean cosine of random pairs, effective rank), whatever its score;
-2. the lower end of the paired bootstrap interval of ``after - before`` of the primary metric is above the margin;
-3. no guard metric drops by more than its tolerance.
+1. Its space has not collapsed (mean cosine of random pairs, effective rank), whatever its score.
+2. The lower end of the paired bootstrap interval of ``after - before`` of the primary metric is above the margin.
+3. On no regression set the metric drops by more than its tolerance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from sbert.errors import EvaluationError
 from sbert.evaluation.evaluate import Evaluated
@@ -25,7 +26,7 @@ __all__ = ["Comparison", "Decision", "GateSettings", "decide"]
 class GateSettings(BaseModel):
     """What a candidate has to prove."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     margin: float = Field(
         default=0.0,
@@ -34,10 +35,10 @@ class GateSettings(BaseModel):
         description="How far above zero the lower end of the interval of the gain must be (units of the metric).",
     )
     tolerance: float = Field(
-        default=0.005, ge=0, lt=1, description="Drop of a guard metric that is accepted (units of the metric)."
+        default=0.005, ge=0, lt=1, description="Drop of the metric that is accepted on a regression set (units of the metric)."
     )
-    tolerances: dict[str, float] = Field(
-        default_factory=dict, description="The same for single guard sets, by name: {'sts': 0.01}."
+    tolerances: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default_factory=dict, description="The same for single regression sets, by name: {'sts': 0.01}."
     )
     max_mean_cosine: float = Field(
         default=0.9, gt=0, le=1, description="Mean cosine of random pairs above which a space has collapsed (-1 to 1)."
@@ -59,12 +60,12 @@ class Comparison(BaseModel):
     metric: str
     before: float
     after: float
-    gain: float = Field(description="after - before, turned so that more is better.")
+    gain: float = Field(description="after - before; before - after where lower is better.")
     low: float = Field(description="Lower end of the paired bootstrap interval of the gain.")
     high: float = Field(description="Upper end.")
     num_rows: int
     rows_fingerprint: str = Field(description="Hash of the frozen rows.")
-    tolerance: float | None = Field(default=None, description="Accepted drop, for guards.")
+    tolerance: float | None = Field(default=None, description="Accepted drop, for regression sets.")
 
 
 class Decision(BaseModel):
@@ -73,9 +74,12 @@ class Decision(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     promoted: bool
-    reasons: list[str] = Field(description="What speaks against it; or, when promoted, for it.")
+    reasons: list[str] = Field(description="Reasons against the candidate; when it was promoted, the reason for it.")
     primary: Comparison = Field(description="The metric that decides.")
-    guards: list[Comparison] = Field(description="The metrics that may not drop.")
+    regression_sets: list[Comparison] = Field(
+        validation_alias=AliasChoices("regression_sets", "guards"),  # guards: the name in records of earlier releases
+        description="The metrics that may not drop.",
+    )
     geometry_before: Geometry
     geometry_after: Geometry
     production_fingerprint: str = Field(description="Fingerprint of the encoder measured as production.")
@@ -93,44 +97,44 @@ def decide(
     gate: GateSettings,
     evaluation: EvaluationSettings,
     *,
-    also_against: Sequence[str] = (),
+    objections: Sequence[str] = (),
 ) -> Decision:
-    """Decide whether `after`, the candidate, takes the place of `before`, production.
+    """Decide whether the candidate replaces production.
 
     Args:
         before: production's evaluation.
-        after: the candidate's, on the same sets.
-        gate: what has to be proven.
+        after: the candidate's evaluation, on the same sets.
+        gate: what the candidate has to prove.
         evaluation: resamples and confidence.
-        also_against: what speaks against the candidate beside its numbers, such as a training that went wrong.
+        objections: reasons against the candidate from elsewhere, such as a training that diverged.
 
     Raises:
-        EvaluationError: when the two were not measured on the same rows, or a tolerance names a set there is not.
+        EvaluationError: when the two were not measured on the same rows, or a tolerance names an unknown set.
     """
     unknown = sorted(set(gate.tolerances) - set(after.metrics))
     if unknown:
         raise EvaluationError(f"gate.tolerances names {unknown}, the sets are {', '.join(after.metrics)}")
-    compared = {name: compare(before, after, name, evaluation) for name in after.metrics}
-    primary = compared.pop(HELD_OUT)
-    guards = [
+    comparisons = {name: compare(before, after, name, evaluation) for name in after.metrics}
+    primary = comparisons.pop(HELD_OUT)
+    regression_sets = [
         item.model_copy(update={"tolerance": gate.tolerances.get(name, gate.tolerance)})
-        for name, item in compared.items()
+        for name, item in comparisons.items()
     ]
-    against = [
-        *also_against,
+    reasons_against = [
+        *objections,
         *_collapse(before.summary.geometry, after.summary.geometry, gate),
         *_no_gain(primary, gate, evaluation),
-        *(reason for guard in guards for reason in _harm(guard)),
+        *(reason for item in regression_sets for reason in _regression(item)),
     ]
-    passed = (
+    reason_for = (
         f"{primary.metric} {primary.before:.4f} → {primary.after:.4f} on {primary.num_rows} held-out rows, gain "
         f"{primary.gain:+.4f} [{primary.low:+.4f}, {primary.high:+.4f}]"
     )
     return Decision(
-        promoted=not against,
-        reasons=against or [passed],
+        promoted=not reasons_against,
+        reasons=reasons_against or [reason_for],
         primary=primary,
-        guards=guards,
+        regression_sets=regression_sets,
         geometry_before=before.summary.geometry,
         geometry_after=after.summary.geometry,
         production_fingerprint=before.summary.fingerprint,
@@ -139,14 +143,14 @@ def decide(
 
 
 def compare(before: Evaluated, after: Evaluated, name: str, evaluation: EvaluationSettings) -> Comparison:
-    """Compare the deciding metric of one set.
+    """Compare the primary metric of one set.
 
     Raises:
         EvaluationError: when the two were measured on different rows.
     """
     _check_same_rows(before, after, name)
-    chosen = after.summary.sets[name]
-    metric = chosen.primary_metric
+    measured = after.summary.sets[name]
+    metric = measured.primary_metric
     new, old = after.metrics[name][metric], before.metrics[name][metric]
     if metric in LOWER_IS_BETTER:
         new, old = old, new
@@ -166,51 +170,60 @@ def compare(before: Evaluated, after: Evaluated, name: str, evaluation: Evaluati
         low=gain.low,
         high=gain.high,
         num_rows=new.num_rows,
-        rows_fingerprint=chosen.fingerprint,
+        rows_fingerprint=measured.fingerprint,
     )
 
 
 def _check_same_rows(before: Evaluated, after: Evaluated, name: str) -> None:
-    ours: Mapping[str, object] = {key: item.fingerprint for key, item in after.summary.sets.items()}
-    theirs: Mapping[str, object] = {key: item.fingerprint for key, item in before.summary.sets.items()}
-    if ours.get(name) != theirs.get(name):
+    rows_before, rows_after = (
+        item.summary.sets[name].fingerprint if name in item.summary.sets else "none" for item in (before, after)
+    )
+    if rows_before != rows_after:
         raise EvaluationError(
-            f"{name}: production was measured on rows {theirs.get(name)}, the candidate on {ours.get(name)}: both must be "
-            "measured on the same frozen rows"
+            f"{name}: production was measured on rows {rows_before}, the candidate on {rows_after}: both must be measured "
+            "on the same frozen rows"
         )
 
 
 def _collapse(before: Geometry, after: Geometry, gate: GateSettings) -> list[str]:
-    found = []
+    reasons = []
     if after.mean_cosine > gate.max_mean_cosine:
-        found.append(
+        reasons.append(
             f"the space has collapsed: random pairs have a mean cosine of {after.mean_cosine:.3f}, above "
             f"{gate.max_mean_cosine:g} (production {before.mean_cosine:.3f})"
         )
     least = gate.min_effective_rank_share * before.effective_rank
     if after.effective_rank < least:
-        found.append(
+        reasons.append(
             f"the space has collapsed: its effective rank is {after.effective_rank:.1f}, below {least:.1f} "
             f"({gate.min_effective_rank_share:g} of production's {before.effective_rank:.1f})"
         )
-    return found
+    return reasons
 
 
 def _no_gain(primary: Comparison, gate: GateSettings, evaluation: EvaluationSettings) -> list[str]:
     if primary.low > gate.margin:
         return []
-    return [
-        f"{primary.metric} {primary.before:.4f} → {primary.after:.4f} on {primary.num_rows} held-out rows is no proven "
-        f"gain: the {evaluation.confidence:.0%} interval of the difference is [{primary.low:+.4f}, {primary.high:+.4f}], "
-        f"its lower end must be above {gate.margin:g}"
-    ]
+    values = f"{primary.metric} {primary.before:.4f} → {primary.after:.4f}"
+    rows = f"{primary.num_rows:,} test rows"
+    interval = (
+        f"the {evaluation.confidence:.0%} interval of the gain is [{primary.low:+.4f}, {primary.high:+.4f}] and must lie "
+        f"above {gate.margin:g}"
+    )
+    if primary.gain == 0:
+        return [f"{values}: no gain ({rows})"]
+    if primary.gain < 0:
+        return [f"{values}: {primary.gain:+.4f} is a loss ({rows})"]
+    if primary.low > 0:
+        return [f"{values}: {primary.gain:+.4f} is less than gate.margin asks for ({rows}); {interval}"]
+    return [f"{values}: {primary.gain:+.4f} could be chance ({rows}); more labels would help; {interval}"]
 
 
-def _harm(guard: Comparison) -> list[str]:
-    assert guard.tolerance is not None
-    if guard.gain >= -guard.tolerance:
+def _regression(item: Comparison) -> list[str]:
+    assert item.tolerance is not None
+    if item.gain >= -item.tolerance:
         return []
     return [
-        f"guard {guard.set_name}: {guard.metric} drops by {-guard.gain:.4f} ({guard.before:.4f} → {guard.after:.4f}), "
-        f"accepted is {guard.tolerance:g}"
+        f"regression set {item.set_name}: {item.metric} drops by {-item.gain:.4f} ({item.before:.4f} → {item.after:.4f}), "
+        f"accepted is {item.tolerance:g}"
     ]

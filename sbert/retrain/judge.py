@@ -9,23 +9,14 @@ from pydantic import BaseModel, ConfigDict
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.evaluation.evaluate import EncoderEvaluation, TextVectors, evaluate, primary_metric
 from sbert.evaluation.label_metrics import LOWER_IS_BETTER, measure_one
-from sbert.labels.label_set import LabelSet
 from sbert.retrain.gate import Decision, decide
-from sbert.retrain.label_rows import (
-    deciding_labels,
-    dev_set,
-    evaluation_sets,
-    label_settings,
-    load_measured,
-    load_unchanged,
-)
-from sbert.retrain.retrain_inputs import Prepared
+from sbert.retrain.label_rows import RetrainRows, load_measured, unchanged_rows
+from sbert.retrain.retrain_inputs import RetrainInputs
 from sbert.retrain.settings import RetrainJob
-from sbert.storage.files import join
 from sbert.training.result import StopReason, TrainingProgress, TrainingResult
 from sbert.training.train import train_encoder
 
-__all__ = ["Judgement", "dev_score", "judge", "train"]
+__all__ = ["Judgement", "dev_score", "judge_candidate", "train_candidate"]
 
 
 class Judgement(BaseModel):
@@ -38,85 +29,80 @@ class Judgement(BaseModel):
     after: EncoderEvaluation
 
 
-def train(
+def train_candidate(
     job: RetrainJob,
-    prepared: Prepared,
+    inputs: RetrainInputs,
     folder: Path,
     on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> TrainingResult:
-    """Fine-tune the base on the labels into `folder`; a killed run of the same key goes on from its last checkpoint.
+    """Fine-tune the base on the labels into `folder`. A killed run with the same key continues from its last checkpoint.
 
     Raises:
-        LabelError: when the labels are no longer those that were prepared.
+        LabelError: when the labels changed since `find_inputs`.
         TrainingError: when training cannot be done; nothing is stored.
     """
-    labels = load_unchanged(job.labels_uri, label_settings(job), prepared.labels.fingerprint)
+    rows = unchanged_rows(job, inputs.row_fingerprints)
     return train_encoder(
-        prepared.base,
-        labels,
-        job.settings.training_for(labels.kind),
+        inputs.base,
+        rows.labels,
+        job.settings.training_for(rows.labels.kind),
         folder,
-        evaluate_dev=dev_score(job, labels),
-        checkpoints_uri=join(prepared.run_uri, prepared.base_fingerprint[:12]),
-        known_objects=frozenset() if job.force else prepared.known_objects,
+        evaluate_dev=dev_score(job, rows),
+        checkpoints_uri=inputs.checkpoints_uri,
+        known_objects=frozenset() if job.force else inputs.known_objects,
         on_progress=on_progress,
     )
 
 
-def dev_score(job: RetrainJob, labels: LabelSet) -> Callable[[SentenceEncoder], float] | None:
-    """Give the function that checkpoints are compared by: the primary metric, on dev rows instead of test rows.
+def dev_score(job: RetrainJob, rows: RetrainRows) -> Callable[[SentenceEncoder], float] | None:
+    """Return the function that compares checkpoints: the primary metric, measured on dev rows instead of test rows.
 
-    A metric of which less is better has its sign turned. None when there are no dev rows, as with a few labels a class
-    that all train: then the last checkpoint is the candidate.
-
-    Raises:
-        EvaluationError, SettingsError: as `dev_set`.
+    The sign of a metric is inverted when lower is better. None when there are no dev rows, as when all of a few labels a
+    class are trained on: then the last checkpoint is the candidate.
     """
-    rows = dev_set(job, deciding_labels(job, labels))
-    if rows is None:
+    if rows.dev is None:
         return None
-    settings = job.settings.evaluation
-    metric = primary_metric(rows, settings)
+    dev, settings = rows.dev, job.settings.evaluation
+    metric = primary_metric(dev, settings)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    return lambda encoder: sign * measure_one(rows, TextVectors(encoder), settings, metric).value
+    return lambda encoder: sign * measure_one(dev, TextVectors(encoder), settings, metric).value
 
 
-def judge(job: RetrainJob, prepared: Prepared, result: TrainingResult) -> Judgement:
-    """Measure production and candidate, by the same code on the same frozen rows, and decide.
+def judge_candidate(job: RetrainJob, inputs: RetrainInputs, result: TrainingResult) -> Judgement:
+    """Measure production and candidate with the same code on the same frozen rows, and decide.
 
     The candidate is loaded from the folder that would be stored.
 
     Raises:
-        LabelError: when the labels are no longer those that were prepared.
+        LabelError: when the labels, or a set that is measured on, changed since `find_inputs`.
     """
-    labels = load_unchanged(job.labels_uri, label_settings(job), prepared.labels.fingerprint)
-    sets = evaluation_sets(job, deciding_labels(job, labels))
-    production = load_measured(prepared.production_uri)
+    rows = unchanged_rows(job, inputs.row_fingerprints)
+    settings = job.settings
+    production = load_measured(inputs.production_uri)
     candidate = load_measured(result.folder)
-    before = evaluate(production, sets, job.settings.evaluation)
-    same = candidate.fingerprint == production.fingerprint
-    after = before if same else evaluate(candidate, sets, job.settings.evaluation)
-    decision = decide(
-        before, after, job.settings.gate, job.settings.evaluation, also_against=_objections(job, result, prepared)
-    )
+    before = evaluate(production, rows.sets, settings.evaluation)
+    is_production = candidate.fingerprint == production.fingerprint
+    after = before if is_production else evaluate(candidate, rows.sets, settings.evaluation)
+    objections = _training_objections(job, inputs, result)
+    decision = decide(before, after, settings.gate, settings.evaluation, objections=objections)
     return Judgement(decision=decision, before=before.summary, after=after.summary)
 
 
-def _objections(job: RetrainJob, result: TrainingResult, prepared: Prepared) -> list[str]:
-    """Give what speaks against a candidate before it is measured."""
-    training = job.settings.training_for(prepared.labels.kind)
-    found = []
+def _training_objections(job: RetrainJob, inputs: RetrainInputs, result: TrainingResult) -> list[str]:
+    """Return reasons from training against a candidate: it diverged, or no checkpoint was better on dev."""
+    training = job.settings.training_for(inputs.labels.kind)
+    objections = []
     if result.stop_reason is StopReason.NAN_LOSS:
-        found.append(
+        objections.append(
             f"training diverged: {result.stop_detail}; the best checkpoint before is kept and not promoted; lower "
             f"training.learning_rate ({training.learning_rate:g})"
         )
     if not result.improved:
         best = max((point.values["dev"] for point in result.history if "dev" in point.values), default=math.nan)
-        found.append(
+        objections.append(
             f"no checkpoint was better on dev than the encoder that training began with: {best:.4f} at best, "
             f"{result.dev_before:.4f} before (training.min_improvement {training.min_improvement:g}): "
-            f"{prepared.production.version} stays; label more, or change training.learning_rate "
+            f"{inputs.production.version} stays; label more, or change training.learning_rate "
             f"({training.learning_rate:g}) or training.epochs ({training.epochs:g})"
         )
-    return found
+    return objections

@@ -1,6 +1,7 @@
-"""The rows of a retraining: labels to learn from, frozen rows to judge by."""
+"""The rows of a retraining: labels to learn from, and frozen rows to measure encoders on."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from sbert.encoder.engine.dtype import ComputeDtype
@@ -15,83 +16,134 @@ from sbert.labels.overlap import find_overlap
 from sbert.labels.settings import LabelSettings
 from sbert.retrain.settings import RetrainJob
 
-__all__ = [
-    "check_leakage",
-    "deciding_labels",
-    "dev_set",
-    "evaluation_sets",
-    "label_settings",
-    "load_measured",
-    "load_unchanged",
-]
+__all__ = ["RetrainRows", "load_measured", "read_rows", "unchanged_rows"]
+
+
+@dataclass(frozen=True)
+class RetrainRows:
+    """All rows that a retraining reads. They are read once; every step of the run uses them."""
+
+    labels: LabelSet
+    """What is learned from."""
+    sets: tuple[EvaluationSet, ...]
+    """What encoders are measured on: the rows that decide, then the regression sets."""
+    dev: EvaluationSet | None
+    """What checkpoints are compared on; None when there are no dev rows."""
+    leakage: tuple[LeakageReport, ...]
+    """What the measured rows share with the train rows."""
+    fingerprints: tuple[str, ...]
+    """Of the labels, of the label set that decides, and of each regression set."""
 
 
 def load_measured(model: str) -> SentenceEncoder:
-    """Load an encoder as it is measured and known by: in float32 on every machine, so that its fingerprint is one."""
+    """Load an encoder for measuring: in float32 on every machine, so that it has the same fingerprint everywhere."""
     return SentenceEncoder.from_pretrained(model, compute_dtype=ComputeDtype.FLOAT32)
 
 
-def label_settings(job: RetrainJob) -> LabelSettings:
-    """Give how the labels are read: where they decide, with the columns that their rows are sliced by."""
+def read_rows(job: RetrainJob) -> RetrainRows:
+    """Read and check all rows of a retraining, and keep them in memory for the later steps of the run.
+
+    Raises:
+        LabelError: when the labels cannot be learned from, or leak into the rows that are measured on.
+        EvaluationError: when there are too few rows to measure on, or they cannot tell two encoders apart.
+        SettingsError: when nothing can decide, or the rows do not have the primary metric.
+    """
+    _read_rows.cache_clear()
+    return _read_rows(job.model_dump_json())
+
+
+def unchanged_rows(job: RetrainJob, fingerprints: tuple[str, ...]) -> RetrainRows:
+    """Return the rows of a run, provided that they still are those with these fingerprints.
+
+    A step in the process that called `read_rows` gets them from memory; a step in another process reads them.
+
+    Raises:
+        LabelError: when the rows changed since `read_rows`.
+    """
+    rows = _read_rows(job.model_dump_json())
+    if rows.fingerprints != fingerprints:
+        before, now = (" ".join(each[:12] for each in parts) for parts in (fingerprints, rows.fingerprints))
+        raise LabelError(
+            f"{job.labels_uri}: the labels, or a set that is measured on, changed during the run (fingerprints {before} "
+            f"before, {now} now): run again"
+        )
+    return rows
+
+
+@lru_cache(maxsize=1)
+def _read_rows(job_json: str) -> RetrainRows:
+    job = RetrainJob.model_validate_json(job_json)
+    labels = load_labels(job.labels_uri, _label_settings(job))
+    job.settings.training_for(labels.kind)  # settings that do not fit together are refused now
+    deciding = deciding_labels(job, labels)
+    sets = evaluation_sets(job, deciding)
+    return RetrainRows(
+        labels=labels,
+        sets=tuple(sets),
+        dev=dev_set(job, deciding),
+        leakage=tuple(check_leakage(job, labels, sets)),
+        fingerprints=(labels.fingerprint, deciding.fingerprint, *(item.fingerprint for item in sets[1:])),
+    )
+
+
+def _label_settings(job: RetrainJob) -> LabelSettings:
+    """Return how the labels are read. When they decide, their rows keep the columns that results are sliced by."""
     labels = job.settings.labels
-    return _sliced(job, labels) if job.settings.held_out is None else labels
+    return _with_slice_columns(job, labels) if job.settings.held_out is None else labels
 
 
-def _sliced(job: RetrainJob, labels: LabelSettings) -> LabelSettings:
+def _with_slice_columns(job: RetrainJob, labels: LabelSettings) -> LabelSettings:
     kept = (*labels.keep_columns, *job.settings.evaluation.slice_columns)
     return labels.model_copy(update={"keep_columns": kept})
 
 
-def load_unchanged(uri: str, settings: LabelSettings, fingerprint: str) -> LabelSet:
-    """Load the labels of a run, once per process, provided that they still are those with `fingerprint`.
+def deciding_labels(job: RetrainJob, labels: LabelSet) -> LabelSet:
+    """Return the labels whose held-out rows decide: those of `held_out`, else the labels themselves.
 
     Raises:
-        LabelError: when they changed.
+        SettingsError: when the labels are plain texts and no `held_out` is named.
     """
-    return _load_unchanged(uri, settings.model_dump_json(), fingerprint)
-
-
-@lru_cache(maxsize=2)
-def _load_unchanged(uri: str, settings: str, fingerprint: str) -> LabelSet:
-    labels = load_labels(uri, LabelSettings.model_validate_json(settings))
-    if labels.fingerprint != fingerprint:
-        raise LabelError(
-            f"{uri}: the labels changed during the run (fingerprint {fingerprint[:12]} before, {labels.fingerprint[:12]} "
-            "now): run again"
+    held_out = job.settings.held_out
+    if held_out is not None:
+        return load_labels(held_out.uri, _with_slice_columns(job, held_out.labels), to_train=False)
+    if labels.kind is LabelKind.TEXTS:
+        raise SettingsError(
+            f"{job.labels_uri}: plain texts do not say which of two encoders is better: name a labelled set as "
+            'held_out, such as {"held_out": {"name": "sts", "uri": "…"}}'
         )
     return labels
 
 
 def evaluation_sets(job: RetrainJob, deciding: LabelSet) -> list[EvaluationSet]:
-    """Freeze the rows that decide, of `deciding_labels`, and those of the guards.
+    """Freeze the rows that decide, and the rows of each regression set.
 
     Raises:
-        EvaluationError: when there are too few rows, or rows that say nothing about what is right (plain texts).
+        EvaluationError: when there are too few rows, or they cannot tell two encoders apart.
         SettingsError: when the rows that decide do not have the primary metric.
     """
     settings = job.settings
     split = settings.held_out.split if settings.held_out else "test"
-    guards = [
+    regression_sets = [
         frozen_set(
-            load_labels(guard.uri, guard.labels, to_train=False),
+            load_labels(item.uri, item.labels, to_train=False),
             settings.evaluation.model_copy(update={"slice_columns": ()}),
-            name=guard.name,
-            split=guard.split,
+            name=item.name,
+            split=item.split,
         )
-        for guard in settings.guards
+        for item in settings.regression_sets
     ]
-    sets = [frozen_set(deciding, settings.evaluation, split=split), *guards]
+    sets = [frozen_set(deciding, settings.evaluation, split=split), *regression_sets]
     primary_metric(sets[0], settings.evaluation)
-    for guard in guards:
-        primary_metric(guard, settings.evaluation.model_copy(update={"primary_metric": None}))
+    for item in regression_sets:
+        primary_metric(item, settings.evaluation.model_copy(update={"primary_metric": None}))
     return sets
 
 
 def dev_set(job: RetrainJob, deciding: LabelSet) -> EvaluationSet | None:
-    """Freeze the rows that checkpoints are compared on: dev rows of `deciding_labels`; None when there are none.
+    """Freeze the dev rows of the labels that decide; checkpoints are compared on them. None when there are none.
 
     Raises:
-        EvaluationError: when there is one dev row only.
+        EvaluationError: when there is one dev row only, or the rows cannot tell two encoders apart.
         SettingsError: when the rows do not have the primary metric.
     """
     if deciding.dev.is_empty():
@@ -102,36 +154,18 @@ def dev_set(job: RetrainJob, deciding: LabelSet) -> EvaluationSet | None:
     return rows
 
 
-def deciding_labels(job: RetrainJob, labels: LabelSet) -> LabelSet:
-    """Give the labels whose held-out rows decide: those of `held_out`, else the labels themselves.
-
-    Raises:
-        SettingsError: when the labels have nothing to decide by and no set that does is named.
-    """
-    held_out = job.settings.held_out
-    if held_out is not None:
-        return load_labels(held_out.uri, _sliced(job, held_out.labels), to_train=False)
-    if labels.kind is LabelKind.TEXTS:
-        raise SettingsError(
-            f"{job.labels_uri}: plain texts do not say which of two encoders is better: name a labelled set as "
-            'held_out, such as {"held_out": {"name": "sts", "uri": "…"}}'
-        )
-    return labels
-
-
 def check_leakage(job: RetrainJob, labels: LabelSet, sets: Sequence[EvaluationSet]) -> list[LeakageReport]:
-    """Give what the measured rows share with the train rows: splits of the labels, `held_out`, guards.
+    """Find rows of `held_out` and of the regression sets that also occur among the train rows.
 
-    Given splits of the labels were checked when they were read, and what they shared was taken out of train. Plain texts
-    may be among the train rows: they give no label away.
+    Splits that the source gives were checked when the labels were read. Plain texts may overlap: they contain no labels.
 
     Raises:
-        LeakageError: when a named set shares more than the `max_leakage` of its own settings.
+        LeakageError: when a set shares more of its rows than the `max_leakage` of its own settings.
     """
-    named = {guard.name: guard for guard in job.settings.guards}
+    named = {item.name: item for item in job.settings.regression_sets}
     if job.settings.held_out is not None:
         named[HELD_OUT] = job.settings.held_out
-    found = [labels.leakage] if labels.splits_given else []
+    reports = [labels.leakage] if labels.splits_given else []
     for item in sets:
         if item.name not in named:
             continue
@@ -139,7 +173,7 @@ def check_leakage(job: RetrainJob, labels: LabelSet, sets: Sequence[EvaluationSe
         report = find_overlap(
             item.name, item.rows, item.kind, labels.train, labels.kind, settings.near_duplicate_similarity
         )
-        found.append(report)
+        reports.append(report)
         if report.share > settings.max_leakage and labels.kind is not LabelKind.TEXTS:
             examples = "; ".join(f"{ours!r} = {theirs!r}" for ours, theirs in report.examples[:2])
             raise LeakageError(
@@ -147,4 +181,4 @@ def check_leakage(job: RetrainJob, labels: LabelSet, sets: Sequence[EvaluationSe
                 f"among the train rows of {job.labels_uri}, allowed are {settings.max_leakage:.1%} (max_leakage of its "
                 f"labels): {examples}. Remove these rows from train, or name another set"
             )
-    return found
+    return reports

@@ -20,7 +20,7 @@ def report_html(record: VersionRecord, judgement: Judgement, training: TrainingR
     """Give the report as HTML."""
     assert record.labels is not None
     decision = judgement.decision
-    compared = [decision.primary, *decision.guards]
+    compared = [decision.primary, *decision.regression_sets]
     template = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template).render(

@@ -1,10 +1,11 @@
-"""Prepare a retraining: what there is to learn from, what production is, what an earlier run left.
+"""The inputs of a retraining: labels, production, base, and what an earlier, killed run left.
 
-The one idea: like a refresh, a retraining is known by what goes in. The *run key* hashes labels, settings, base and what
-it is measured on.
-What was decided once is not decided again (so a rollback stays until there are new labels), a run that was killed while
-training goes on from its last checkpoint in ``_runs/``, one that was killed after storing a version that passed only
-promotes and announces it.
+The one idea: like a refresh, a retraining is identified by its inputs. The *run key* hashes the labels, the settings, the
+base and the rows that are measured on. Three things follow:
+
+- Labels and settings that a run has decided on are not decided on again. A rollback lasts until there are new labels.
+- A run that was killed while training continues from its last checkpoint in ``_runs/``.
+- A run that was killed after it had stored an accepted version only promotes and announces this version.
 """
 
 import hashlib
@@ -19,45 +20,40 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.encoder.sentence_encoder import DEFAULT_MODEL
 from sbert.errors import TooFewLabelsError
 from sbert.labels.label_set import LabelSet
-from sbert.labels.load import load_labels
 from sbert.registry.card import model_card
 from sbert.registry.pointer import Action, Pointer, resolve_model
 from sbert.registry.store import LabelsRecord, LeakageRecord, Registry, VersionRecord
-from sbert.retrain.label_rows import (
-    check_leakage,
-    deciding_labels,
-    dev_set,
-    evaluation_sets,
-    label_settings,
-    load_measured,
-)
+from sbert.retrain.label_rows import RetrainRows, load_measured, read_rows
 from sbert.retrain.settings import RetrainJob
 from sbert.storage.files import join, normalize_uri
 from sbert.training.continual import mix_rows
 from sbert.training.settings import TrainingSettings
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["RUNS_FOLDER", "RetrainInputs", "find_inputs"]
 
 FORMAT = 1
-"""Raised when the same settings would train or judge otherwise than before."""
+"""Raised when equal inputs would be trained or judged differently than before."""
 RUNS_FOLDER = "_runs"
+NOT_IN_KEY = frozenset({"recipe", "training", "keep_refused", "keep_checkpoints_days"})
+"""Settings that do not decide the outcome; the recipe and its changes enter the key as complete training settings."""
 
 
-class Prepared(BaseModel):
-    """What a run starts from; small enough to travel to any worker."""
+class RetrainInputs(BaseModel):
+    """The inputs of one run; small enough to send to any worker."""
 
     model_config = ConfigDict(frozen=True)
 
     models_uri: str
     run_id: str
-    run_key: str = Field(description="Hash of labels, settings, base, held-out set and guards.")
+    run_key: str = Field(description="Hash of labels, settings, base, held-out set and regression sets.")
     labels: LabelsRecord
+    row_fingerprints: tuple[str, ...] = Field(description="`RetrainRows.fingerprints`: the rows must stay what they are.")
     known_objects: frozenset[str] = Field(description="Source objects of labels that the base learned from.")
     production: Pointer
     base: str = Field(description="Model that training begins with.")
     base_fingerprint: str
     stored: str | None = Field(
-        description="A version that passed the gate in a run that was killed then, to be promoted."
+        description="Accepted version that a killed run stored and did not promote; it is promoted without training."
     )
 
     @property
@@ -67,38 +63,76 @@ class Prepared(BaseModel):
 
     @property
     def run_uri(self) -> str:
-        """Folder of what runs of this key leave: checkpoints, the decision."""
+        """Folder of the files of all runs with this key: checkpoints, the report of a refusal, the decision."""
         return join(self.models_uri, RUNS_FOLDER, self.run_key)
 
+    @property
+    def checkpoints_uri(self) -> str:
+        """Folder of the checkpoints that began with this base."""
+        return join(self.run_uri, self.base_fingerprint[:12])
 
-def prepare(job: RetrainJob, run_id: str) -> Prepared:
-    """Read the labels and find out what production is; an empty registry gets its first version.
+
+def find_inputs(job: RetrainJob, run_id: str) -> RetrainInputs:
+    """Read the labels and the registry. An empty registry gets its first version.
 
     Raises:
         LabelError, EvaluationError: when the labels cannot be learned from or judged by, or leak into what judges.
         SettingsError: when nothing can decide, the primary metric is unknown, or the training settings do not fit together.
         ModelError: when the base cannot be loaded.
     """
-    models_uri = normalize_uri(job.models_uri)
-    labels = load_labels(job.labels_uri, label_settings(job))
+    rows = read_rows(job)  # labels that cannot be judged by are refused before anything is written or trained
+    labels = rows.labels
     training = job.settings.training_for(labels.kind)
-    deciding = deciding_labels(job, labels)
-    sets = evaluation_sets(job, deciding)  # what cannot be judged need not be trained
-    dev_set(job, deciding)
-    leakage = check_leakage(job, labels, sets)
-    registry = Registry(models_uri)
-    named = _resolved(job.base) if job.base else None
-    production = registry.production() or _first_version(registry, named, run_id)
+    registry = Registry(job.models_uri)
+    named_base = _resolved(job.base) if job.base else None
+    production = registry.production() or _first_version(registry, named_base, run_id)
     versions = registry.versions()
-    base = named or registry.model_uri(production.version)
-    fingerprint = load_measured(base).fingerprint if named else production.encoder_fingerprint
-    known = _learned_objects(registry, versions, base)
+    base = named_base or registry.model_uri(production.version)
+    fingerprint = load_measured(base).fingerprint if named_base else production.encoder_fingerprint
+    known_objects = _learned_objects(registry, versions, base)
     if not job.force:
-        _check_enough(labels, known, training, job.settings.labels.min_train_rows)
-    others = job.settings.model_dump(mode="json", exclude={"recipe", "training", "keep_refused"})
-    measured_on = [deciding.fingerprint, *(item.fingerprint for item in sets[1:])]
-    facts = [FORMAT, labels.fingerprint, others, training.model_dump(mode="json"), named and fingerprint, measured_on]
-    run_key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        _check_enough(labels, known_objects, training, job.settings.labels.min_train_rows)
+    run_key = _run_key(job, rows, training, fingerprint if named_base else None)
+    return RetrainInputs(
+        models_uri=registry.uri,
+        run_id=run_id,
+        run_key=run_key,
+        labels=_labels_record(job, rows),
+        row_fingerprints=rows.fingerprints,
+        known_objects=known_objects,
+        production=production,
+        base=base,
+        base_fingerprint=fingerprint,
+        stored=None if job.force else _stored_by_killed_run(versions, run_key, production),
+    )
+
+
+def _run_key(job: RetrainJob, rows: RetrainRows, training: TrainingSettings, named_base: str | None) -> str:
+    """Return 32 hex digits of everything that decides the outcome of a run; ``named_base`` is a fingerprint."""
+    settings = job.settings.model_dump(mode="json", exclude=set(NOT_IN_KEY))
+    settings["guards"] = settings.pop("regression_sets")  # the name of this setting when the first keys were made
+    labels, *measured_on = rows.fingerprints
+    parts = [FORMAT, labels, settings, training.model_dump(mode="json"), named_base, measured_on]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _labels_record(job: RetrainJob, rows: RetrainRows) -> LabelsRecord:
+    return LabelsRecord(
+        uri=normalize_uri(job.labels_uri),
+        kind=rows.labels.kind.value,
+        fingerprint=rows.labels.fingerprint,
+        counts=rows.labels.counts(),
+        objects=sorted(rows.labels.object_keys),
+        leakage=[
+            LeakageRecord(name=name, num_rows=num_rows, num_leaking=report.num_leaking.get(name, 0))
+            for report in rows.leakage
+            for name, num_rows in report.num_rows.items()
+        ],
+    )
+
+
+def _stored_by_killed_run(versions: Sequence[VersionRecord], run_key: str, production: Pointer) -> str | None:
+    """Return the newest accepted version of the same inputs that was compared with the present production."""
     stored = [
         record.version
         for record in versions
@@ -110,55 +144,34 @@ def prepare(job: RetrainJob, run_id: str) -> Prepared:
             or record.decision["production_fingerprint"] == production.encoder_fingerprint
         )
     ]
-    return Prepared(
-        models_uri=models_uri,
-        run_id=run_id,
-        run_key=run_key,
-        labels=LabelsRecord(
-            uri=normalize_uri(job.labels_uri),
-            kind=labels.kind.value,
-            fingerprint=labels.fingerprint,
-            counts=labels.counts(),
-            objects=sorted(labels.object_keys),
-            leakage=[
-                LeakageRecord(name=name, num_rows=num_rows, num_leaking=report.num_leaking.get(name, 0))
-                for report in leakage
-                for name, num_rows in report.num_rows.items()
-            ],
-        ),
-        known_objects=known,
-        production=production,
-        base=base,
-        base_fingerprint=fingerprint,
-        stored=stored[-1] if stored and not job.force else None,
-    )
+    return stored[-1] if stored else None
 
 
 def _resolved(base: str) -> str:
-    """Give the one spelling of a named base; a registry means the version that is production now, in records as well."""
+    """Return the location of a named base in one spelling. A registry means its present production version."""
     return resolve_model(normalize_uri(base)) if "://" in base or Path(base).is_dir() else base
 
 
 def _learned_objects(registry: Registry, versions: Sequence[VersionRecord], base: str) -> frozenset[str]:
-    """Give the label objects that a model learned from: its own, its base's, and so on; none for one from elsewhere."""
+    """Return the label objects that a model and its bases learned from; none for a model from outside the registry."""
     records = {registry.model_uri(record.version): record for record in versions}
-    found: set[str] = set()
+    objects: set[str] = set()
     while (record := records.pop(base, None)) is not None:
-        found.update(record.labels.objects if record.labels else ())
+        objects.update(record.labels.objects if record.labels else ())
         base = record.base
-    return frozenset(found)
+    return frozenset(objects)
 
 
-def _check_enough(labels: LabelSet, known: frozenset[str], training: TrainingSettings, least: int) -> None:
-    """Check that the new rows, with those that are replayed, are enough to train on.
+def _check_enough(labels: LabelSet, known_objects: frozenset[str], training: TrainingSettings, least: int) -> None:
+    """Check that the new rows and the replayed rows are enough to train on.
 
     Raises:
         TooFewLabelsError: when they are not.
     """
     share = training.continual.replay_share
-    num_rows = mix_rows(labels, known, share, training.seed).height
+    num_rows = mix_rows(labels, known_objects, share, training.seed).height
     if num_rows < least:
-        num_new = labels.new_rows(known).height
+        num_new = labels.new_rows(known_objects).height
         needed = math.ceil(10_000 * (least - num_new) / least) / 10_000
         raise TooFewLabelsError(
             f"{num_rows} rows to train on, {num_new} of {labels.train.height} train rows are new to the base and "
@@ -169,7 +182,7 @@ def _check_enough(labels: LabelSet, known: frozenset[str], training: TrainingSet
 
 
 def _first_version(registry: Registry, base: str | None, run_id: str) -> Pointer:
-    """Import the base, or the packaged default, as the first production version."""
+    """Import the base, or the packaged default model, as the first production version."""
     model = base or DEFAULT_MODEL
     encoder = load_measured(model)
     with tempfile.TemporaryDirectory(prefix="sbert-import-") as folder:

@@ -29,6 +29,9 @@ class RetrainReport(BaseModel):
     dev_before: float | None = Field(default=None, description="The dev metric of the model that training began with.")
     dev_best: float | None = Field(default=None, description="The dev metric of the best checkpoint.")
     num_steps: int = 0
+    training_notes: tuple[str, ...] = Field(
+        default=(), description="Findings about the train rows that weaken training, such as classes of one text."
+    )
     decided_before: bool = Field(
         default=False, description="Nothing was trained: these labels and settings were decided on in an earlier run."
     )

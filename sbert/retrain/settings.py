@@ -1,5 +1,6 @@
-"""What a person asks for: one retraining, as settings that are also the flow's parameters and the record of a run."""
+"""The settings of a retraining; they are also the parameters of the flow and part of the record of a run."""
 
+import logging
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
@@ -14,6 +15,8 @@ from sbert.training.settings import TrainingFields, TrainingSettings
 
 __all__ = ["LabelledSet", "RetrainJob", "RetrainSettings"]
 
+log = logging.getLogger(__name__)
+
 
 class LabelledSet(BaseModel):
     """Labels that encoders are measured on and never trained on."""
@@ -22,12 +25,12 @@ class LabelledSet(BaseModel):
 
     name: str = Field(min_length=1, pattern=r"^[\w.@-]+$", description="What reports call the set.")
     uri: str = Field(min_length=1, description="File, folder or glob of labels, local or s3://.")
-    labels: LabelSettings = Field(default_factory=LabelSettings, description="How they are read and split.")
-    split: Literal["test", "dev"] = Field(default="test", description="Which of its rows are measured on.")
+    labels: LabelSettings = Field(default_factory=LabelSettings, description="How these labels are read and split.")
+    split: Literal["test", "dev"] = Field(default="test", description="Rows of the set that are measured on.")
 
 
 class RetrainSettings(BaseModel):
-    """Everything about a retraining beyond where the labels and the models are."""
+    """All settings of a retraining except the locations of labels and models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,23 +40,41 @@ class RetrainSettings(BaseModel):
         description=f"How the encoder learns: {', '.join(RECIPES)}; empty for the recipe of the labels' kind.",
     )
     training: TrainingFields | None = Field(
-        default=None, description="Changes of the recipe; fields that are not named, nested ones too, stay its own."
+        default=None, description="Changes to the recipe. Fields that are not named keep the recipe's values, nested fields too."
     )
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="What is measured.")
     gate: GateSettings = Field(default_factory=GateSettings, description="What a candidate has to prove.")
-    guards: tuple[LabelledSet, ...] = Field(
-        default=(), description="Skills that must not be lost: labelled sets whose metric may not drop."
+    regression_sets: tuple[LabelledSet, ...] = Field(
+        default=(), max_length=100, description="Skills that must not be lost: labelled sets whose metric may not drop."
     )
     held_out: LabelledSet | None = Field(
         default=None,
-        description="Labelled set that decides, for labels that cannot (plain texts); else their test rows.",
+        description="Labelled set that decides; needed for plain texts. Empty: the test rows of the labels decide.",
     )
 
     keep_refused: int = Field(
         default=3,
         ge=0,
+        le=10_000,
         description="Refused versions that keep their weights, newest first; records and reports of all stay (versions).",
     )
+    keep_checkpoints_days: float = Field(
+        default=14.0,
+        ge=0,
+        le=3_650,
+        description="Days after which checkpoints of a killed run are removed; sooner when its labels changed (days).",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_guards(cls, values: Any) -> Any:
+        """Read `guards`, the name of `regression_sets` in earlier releases."""
+        if not isinstance(values, dict) or "guards" not in values:
+            return values
+        if "regression_sets" in values:
+            raise SettingsError("regression_sets and its old name guards are both given: remove guards")
+        log.warning("the setting guards is now called regression_sets; the old name will be removed")
+        return {"regression_sets" if name == "guards" else name: value for name, value in values.items()}
 
     @field_validator("recipe")
     @classmethod
@@ -64,24 +85,24 @@ class RetrainSettings(BaseModel):
 
     @field_serializer("training")
     def _only_changes(self, training: TrainingFields | None) -> dict[str, Any] | None:
-        """Leave out what was not named, so that settings written and read again mean the same."""
+        """Leave out fields that were not named, so that settings that are written and read again mean the same."""
         return None if training is None else training.model_dump(mode="json", exclude_unset=True)
 
     @model_validator(mode="after")
     def _check(self) -> "RetrainSettings":
-        names = [guard.name for guard in self.guards]
+        names = [item.name for item in self.regression_sets]
         twice = sorted({name for name in names if names.count(name) > 1 or name == HELD_OUT})
         if twice:
-            raise SettingsError(f"guards: the names {twice} are taken: give each set a name of its own")
+            raise SettingsError(f"regression_sets: the names {twice} are taken: give each set a name of its own")
         unknown = sorted(set(self.gate.tolerances) - set(names))
         if unknown:
-            raise SettingsError(f"gate.tolerances names {unknown}, the guards are {', '.join(names) or 'none'}")
+            raise SettingsError(f"gate.tolerances names {unknown}, the regression sets are {', '.join(names) or 'none'}")
         if self.recipe is not None:
-            self.training_for("")  # whether the two fit together is known now
+            self.training_for("")  # changes that do not fit a named recipe are refused now
         return self
 
     def training_for(self, kind: str) -> TrainingSettings:
-        """Give how the encoder learns from a kind of labels: the recipe, with the changes that were asked for.
+        """Return the training settings for a kind of labels: its recipe with the changes of `training`.
 
         Raises:
             SettingsError: when the changes do not fit the recipe.
@@ -91,7 +112,7 @@ class RetrainSettings(BaseModel):
 
 
 class RetrainJob(BaseModel):
-    """One retraining: learn from the labels, and promote what is better."""
+    """One retraining: labels, registry, and how to train and judge."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -105,4 +126,4 @@ class RetrainJob(BaseModel):
         default=False,
         description="Train again, on all train rows, although these labels and settings were decided on before.",
     )
-    settings: RetrainSettings = Field(default_factory=RetrainSettings, description="Everything else.")
+    settings: RetrainSettings = Field(default_factory=RetrainSettings, description="All other settings.")

@@ -64,7 +64,9 @@ class TrainingResult:
     stop_detail: str = ""
     """For `StopReason.NAN_LOSS` what was no longer a number, with step and learning rate."""
     checkpoints_uri: str | None = None
-    """Where this run's checkpoints lie in object storage."""
+    """Folder of this run's checkpoints in object storage."""
+    notes: tuple[str, ...] = ()
+    """Findings about the train rows that weaken training, such as classes of one text."""
 
     @property
     def improved(self) -> bool:

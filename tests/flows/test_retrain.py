@@ -25,8 +25,9 @@ from sbert.index.exact_search import search_table
 from sbert.labels.label_kinds import LabelKind
 from sbert.refresh.job import RefreshSettings
 from sbert.registry.store import Registry, VersionRecord
+from sbert.retrain import promotion
 from sbert.retrain.label_rows import load_measured
-from sbert.retrain.retrain_inputs import prepare
+from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.table.delta import Table
@@ -158,7 +159,7 @@ def test_a_bad_candidate_is_refused(tmp_path: Path, base: str, emitted: Callable
     report = retrain(labels(tmp_path / "labels", shuffled=True), tmp_path / "models", base=base)
     assert not report.promoted
     assert (report.version, report.previous) == ("v0001", "v0001")
-    assert "no proven gain" in report.reason
+    assert "is a loss (80 test rows)" in report.reason or "could be chance" in report.reason
     assert load_measured(str(tmp_path / "models")).fingerprint == (report.decision.production_fingerprint)
     [event] = emitted()
     assert event.event == "sbert.model.rejected"
@@ -174,7 +175,7 @@ def test_promotion_is_announced_and_the_table_follows(
     models, table, raw = str(tmp_path / "models"), str(tmp_path / "table"), tmp_path / "raw"
     write_split(raw, pl.DataFrame({"id": ["a", "b"], "text": ["the cat sat on mat", "a train is late"]}), "texts")
     job = RetrainJob(labels_uri=labels(tmp_path / "labels"), models_uri=models, base=base, settings=settings())
-    assert prepare(job, "first").production.version == "v0001"  # an empty registry gets its first version
+    assert find_inputs(job, "first").production.version == "v0001"  # an empty registry gets its first version
     in_float32 = RefreshSettings.model_validate({"encoding": {"compute_dtype": "float32"}})
     refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models, settings=in_float32)
     assert Table.open(table).encoder.model == f"{models}/v0001/model"
@@ -195,16 +196,17 @@ def test_promotion_is_announced_and_the_table_follows(
     assert encoder.model_fingerprint == report.decision.candidate_fingerprint == payload["candidate_fingerprint"]
 
 
-def test_a_guard_that_would_suffer_keeps_production(tmp_path: Path, base: str) -> None:
-    """The guard holds the skill that the labels teach away: there, what the labels call alike is called unlike."""
-    guard = toy_rows(LabelKind.SCORED_PAIRS, 120, seed=9).with_columns(score=1.0 - pl.col("score"))
-    write_split(tmp_path / "guard", guard, "test")
-    write_split(tmp_path / "guard", guard.head(20).with_columns(pl.col("sentence1") + " x"), "train")
-    guards = [{"name": "old-skill", "uri": str(tmp_path / "guard"), "labels": {"near_duplicate_similarity": 1.0}}]
-    report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base, settings=settings(guards=guards))
+def test_a_candidate_that_loses_a_skill_is_refused(tmp_path: Path, base: str) -> None:
+    """The regression set contradicts the labels: pairs that the labels call alike are unlike in it."""
+    skill = toy_rows(LabelKind.SCORED_PAIRS, 120, seed=9).with_columns(score=1.0 - pl.col("score"))
+    write_split(tmp_path / "skill", skill, "test")
+    write_split(tmp_path / "skill", skill.head(20).with_columns(pl.col("sentence1") + " x"), "train")
+    sets = [{"name": "old-skill", "uri": str(tmp_path / "skill"), "labels": {"near_duplicate_similarity": 1.0}}]
+    asked = settings(regression_sets=sets)
+    report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base, settings=asked)
     assert not report.promoted
     assert report.decision.primary.low > 0
-    assert "guard old-skill: spearman drops by" in report.reason
+    assert "regression set old-skill: spearman drops by" in report.reason
     assert Registry(str(tmp_path / "models")).version("v0002").was_accepted is False
 
 
@@ -299,10 +301,8 @@ def test_a_promotion_that_came_second_is_an_error_and_keeps_the_version(
 ) -> None:
     registry = Registry(str(tmp_path / "models"))
     job = RetrainJob(labels_uri=labels(tmp_path / "labels"), models_uri=registry.uri, base=base, settings=settings())
-    first = prepare(job, "first")
-    from sbert.retrain import finish as library
-
-    real = library.finish
+    first = find_inputs(job, "first")
+    real = promotion.store_and_promote
 
     def overtaken(*args: Any) -> RetrainReport:
         other = registry.add(
@@ -316,7 +316,7 @@ def test_a_promotion_that_came_second_is_an_error_and_keeps_the_version(
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.retrain.finish", overtaken)
+        patch.setattr("tasks.retrain.store_and_promote", overtaken)
         with pytest.raises(
             PromotionConflictError, match=r"another promotion made v0002 production first \(run other run\)"
         ):

@@ -20,8 +20,8 @@ from sbert.settings import read_settings
         ),
         (
             RetrainSettings,
-            '{"guards": [{"name": "sts", "uri": "x", "labels": {"scoremax": 5}}]}',
-            "guards.0.labels.scoremax: no such setting, did you mean score_max or score_min?",
+            '{"regression_sets": [{"name": "sts", "uri": "x", "labels": {"scoremax": 5}}]}',
+            "regression_sets.0.labels.scoremax: no such setting, did you mean score_max or score_min?",
         ),
         (RetrainSettings, '{"gate": {"zzz": 1}}', "gate.zzz: no such setting, gate has margin, tolerance, tolerances"),
         (RetrainSettings, '{"zzz": 1}', "zzz: no such setting, there are labels, recipe, training"),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from sbert.errors import EvaluationError
 from sbert.evaluation import statistics
@@ -11,7 +12,7 @@ from sbert.evaluation.evaluate import EncoderEvaluation, Evaluated, MetricValue,
 from sbert.evaluation.geometry import Geometry
 from sbert.evaluation.metric import Metric
 from sbert.evaluation.settings import EvaluationSettings
-from sbert.retrain.gate import GateSettings, decide
+from sbert.retrain.gate import Decision, GateSettings, decide
 
 EVALUATION = EvaluationSettings(num_resamples=500)
 NUM_ROWS = 400
@@ -59,13 +60,20 @@ def test_a_proven_gain_is_promoted_and_both_fingerprints_are_named() -> None:
     assert "accuracy 0.8000 → 0.8500 on 400 held-out rows" in decision.reason
 
 
-@pytest.mark.parametrize("after", [0.8, 0.79, 0.8025])
-def test_what_is_not_better_beyond_chance_is_refused(after: float) -> None:
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        (0.8, "accuracy 0.8000 → 0.8000: no gain (400 test rows)"),
+        (0.79, "accuracy 0.8000 → 0.7900: -0.0100 is a loss (400 test rows)"),
+        (0.8025, "accuracy 0.8000 → 0.8025: +0.0025 could be chance (400 test rows); more labels would help; the 95% "),
+    ],
+)
+def test_a_refusal_explains_itself(after: float, why: str) -> None:
     decision = decide(
         evaluated("old", {"held-out": 0.8}), evaluated("new", {"held-out": after}), GateSettings(), EVALUATION
     )
     assert not decision.promoted
-    assert "no proven gain: the 95% interval of the difference is [" in decision.reason
+    assert decision.reason.startswith(why)
 
 
 def test_the_margin_counts_from_the_lower_end() -> None:
@@ -74,17 +82,18 @@ def test_the_margin_counts_from_the_lower_end() -> None:
     assert decide(before, after, GateSettings(margin=low - 0.001), EVALUATION).promoted
     refused = decide(before, after, GateSettings(margin=low), EVALUATION)
     assert not refused.promoted
-    assert f"must be above {low:g}" in refused.reason
+    assert "+0.0500 is less than gate.margin asks for (400 test rows)" in refused.reason
+    assert f"must lie above {low:g}" in refused.reason
 
 
-def test_a_guard_that_drops_too_far_refuses() -> None:
+def test_a_regression_set_whose_metric_drops_too_far_refuses() -> None:
     before = evaluated("old", {"held-out": 0.8, "sts": 0.9})
     after = evaluated("new", {"held-out": 0.9, "sts": 0.88})
     refused = decide(before, after, GateSettings(), EVALUATION)
-    assert refused.reasons == ["guard sts: accuracy drops by 0.0200 (0.9000 → 0.8800), accepted is 0.005"]
+    assert refused.reasons == ["regression set sts: accuracy drops by 0.0200 (0.9000 → 0.8800), accepted is 0.005"]
     assert decide(before, after, GateSettings(tolerance=0.021), EVALUATION).promoted
     assert decide(before, after, GateSettings(tolerances={"sts": 0.021}), EVALUATION).promoted
-    assert [guard.set_name for guard in refused.guards] == ["sts"]
+    assert [item.set_name for item in refused.regression_sets] == ["sts"]
 
 
 @pytest.mark.parametrize(
@@ -102,30 +111,30 @@ def test_a_collapsed_candidate_is_refused_whatever_its_score(shape: dict[str, fl
     assert f"the space has collapsed: {reason}" in decision.reason
 
 
-def test_what_went_wrong_before_measuring_refuses_too() -> None:
+def test_an_objection_from_training_refuses_too() -> None:
     decision = decide(
         evaluated("old", {"held-out": 0.5}),
         evaluated("new", {"held-out": 1.0}),
         GateSettings(),
         EVALUATION,
-        also_against=["the loss became NaN"],
+        objections=["the loss became NaN"],
     )
     assert (decision.promoted, decision.reason) == (False, "the loss became NaN")
 
 
-def test_other_rows_are_not_compared() -> None:
+def test_encoders_measured_on_different_rows_are_not_compared() -> None:
     after = evaluated("new", {"held-out": 0.9}, rows_fingerprint="others")
     with pytest.raises(EvaluationError, match="measured on rows rows, the candidate on others"):
         decide(evaluated("old", {"held-out": 0.8}), after, GateSettings(), EVALUATION)
 
 
-def test_a_tolerance_for_a_set_there_is_not() -> None:
+def test_a_tolerance_for_an_unknown_set_is_refused() -> None:
     one = evaluated("old", {"held-out": 0.8})
     with pytest.raises(EvaluationError, match=r"names \['stss'\], the sets are held-out"):
         decide(one, one, GateSettings(tolerances={"stss": 0.1}), EVALUATION)
 
 
-def test_a_metric_of_which_less_is_better() -> None:
+def test_for_a_metric_where_lower_is_better_a_lower_value_is_a_gain() -> None:
     def aligned(fingerprint: str, distance: float) -> Evaluated:
         found = evaluated(fingerprint, {"held-out": 0.5})
         values = np.full(50, distance) + np.linspace(0, 0.01, 50)
@@ -136,3 +145,16 @@ def test_a_metric_of_which_less_is_better() -> None:
     assert decide(aligned("old", 0.5), aligned("new", 0.4), GateSettings(), EVALUATION).promoted
     worse = decide(aligned("old", 0.4), aligned("new", 0.5), GateSettings(), EVALUATION)
     assert (worse.promoted, round(worse.primary.gain, 3)) == (False, -0.1)
+
+
+def test_a_decision_recorded_by_an_earlier_release_is_read() -> None:
+    both = {"held-out": 0.8, "sts": 0.9}
+    record = decide(evaluated("old", both), evaluated("new", both), GateSettings(), EVALUATION).model_dump()
+    record["guards"] = record.pop("regression_sets")
+    assert [item.set_name for item in Decision.model_validate(record).regression_sets] == ["sts"]
+
+
+def test_tolerances_have_the_bounds_of_the_tolerance() -> None:
+    for wrong in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValidationError):
+            GateSettings(tolerances={"sts": wrong})

@@ -1,4 +1,4 @@
-"""The rows of a retraining: what decides, what guards, and that they stay what they were."""
+"""The rows of a retraining: which decide, which are regression sets, and that they do not change during a run."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -9,11 +9,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from sbert.errors import LabelError
 from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
 from sbert.labels.load import load_labels
 from sbert.labels.settings import LabelSettings
-from sbert.retrain.judge import dev_score, judge
-from sbert.retrain.label_rows import deciding_labels, evaluation_sets, load_unchanged
-from sbert.retrain.retrain_inputs import prepare
+from sbert.retrain.judge import dev_score, judge_candidate
+from sbert.retrain.label_rows import deciding_labels, evaluation_sets, read_rows, unchanged_rows
+from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.settings import LabelledSet, RetrainJob, RetrainSettings
 from sbert.suggest.settings import SuggestSettings
 from sbert.training.recipes import RECIPES
@@ -39,10 +40,10 @@ def test_plain_texts_are_decided_by_a_labelled_set(tmp_path: Path) -> None:
     sts = LabelledSet(name="sts", uri=write(tmp_path / "sts.jsonl", LabelKind.SCORED_PAIRS), labels=LOOSE)
     texts = write(tmp_path / "texts.jsonl", LabelKind.TEXTS)
     asked = job(texts, held_out=sts)
-    labels = load_labels(texts, LOOSE)
-    [deciding] = evaluation_sets(asked, deciding_labels(asked, labels))
+    rows = read_rows(asked)
+    [deciding] = rows.sets
     assert (deciding.name, deciding.kind) == ("held-out", LabelKind.SCORED_PAIRS)
-    score = dev_score(asked, labels)
+    score = dev_score(asked, rows)
     assert score is not None
     assert -1 <= score(tiny_encoder()) <= 1
 
@@ -51,7 +52,7 @@ def test_without_dev_rows_the_last_checkpoint_is_the_candidate(tmp_path: Path) -
     few = LOOSE.model_copy(update={"dev_share": 0.0})
     uri = write(tmp_path / "few.jsonl", LabelKind.CLASSES)
     asked = job(uri, labels=few)
-    assert dev_score(asked, load_labels(uri, few)) is None
+    assert dev_score(asked, read_rows(asked)) is None
 
 
 def test_a_kind_of_labels_has_its_recipe() -> None:
@@ -79,10 +80,10 @@ def test_a_field_set_to_its_default_changes_the_recipe() -> None:
     assert asked.training_for(LabelKind.CLASSES).freeze == TrainingSettings().freeze
 
 
-def test_guards_are_measured_beside_what_decides(tmp_path: Path) -> None:
-    guard = LabelledSet(name="topics", uri=write(tmp_path / "topics.jsonl", LabelKind.CLASSES), labels=LOOSE)
+def test_regression_sets_are_measured_beside_the_deciding_rows(tmp_path: Path) -> None:
+    skill = LabelledSet(name="topics", uri=write(tmp_path / "topics.jsonl", LabelKind.CLASSES), labels=LOOSE)
     pairs = write(tmp_path / "pairs.jsonl", LabelKind.PAIRS)
-    asked = job(pairs, guards=[guard], evaluation={"slice_columns": ["object"]})
+    asked = job(pairs, regression_sets=[skill], evaluation={"slice_columns": ["object"]})
     found = evaluation_sets(asked, load_labels(pairs, LOOSE))
     assert [(item.name, item.kind) for item in found] == [
         ("held-out", LabelKind.PAIRS),
@@ -97,9 +98,9 @@ def test_labels_keep_the_columns_that_are_sliced_by(tmp_path: Path) -> None:
     measured = {"slice_columns": ["lang"], "min_slice_rows": 2, "num_resamples": 100, "bias": False, "speed_texts": 0}
     asked = job(str(tmp_path / "labels.jsonl"), evaluation=measured)
     asked = asked.model_copy(update={"models_uri": str(tmp_path / "models"), "base": save_tiny(tmp_path)})
-    prepared = prepare(asked, "run")
-    result = TrainingResult(prepared.production_uri, StopReason.COMPLETED, 0.1, 0.2, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0)
-    slices = judge(asked, prepared, result).after.sets["held-out"].slices
+    inputs = find_inputs(asked, "run")
+    result = TrainingResult(inputs.production_uri, StopReason.COMPLETED, 0.1, 0.2, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0)
+    slices = judge_candidate(asked, inputs, result).after.sets["held-out"].slices
     assert {"lang: de", "lang: en", "lang: fr"} < set(slices)
     (tmp_path / "sts").mkdir()
     rows.write_ndjson(tmp_path / "sts/test.jsonl")
@@ -113,18 +114,47 @@ def test_labels_keep_the_columns_that_are_sliced_by(tmp_path: Path) -> None:
 
 def test_labels_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
     uri = write(tmp_path / "labels.jsonl", LabelKind.PAIRS)
-    fingerprint = load_labels(uri, LOOSE).fingerprint
-    assert load_unchanged(uri, LOOSE, fingerprint).fingerprint == fingerprint
-    with pytest.raises(LabelError, match="the labels changed during the run"):
-        load_unchanged(uri, LOOSE, "another fingerprint")
+    asked = job(uri)
+    rows = read_rows(asked)
+    assert unchanged_rows(asked, rows.fingerprints).labels.fingerprint == rows.labels.fingerprint
+    with pytest.raises(LabelError, match="changed during the run"):
+        unchanged_rows(asked, ("another fingerprint", *rows.fingerprints[1:]))
 
 
-def test_settings_that_cannot_be_meant() -> None:
-    guard = {"name": "sts", "uri": "x"}
+def test_rows_are_read_once_in_a_process_and_anew_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+
+    def counting(uri: str, settings: LabelSettings | None = None, *, to_train: bool = True) -> LabelSet:
+        reads.append(Path(uri).stem)
+        return load_labels(uri, settings, to_train=to_train)
+
+    monkeypatch.setattr("sbert.retrain.label_rows.load_labels", counting)
+    skill = LabelledSet(name="topics", uri=write(tmp_path / "topics.jsonl", LabelKind.CLASSES), labels=LOOSE)
+    asked = job(write(tmp_path / "pairs.jsonl", LabelKind.PAIRS), regression_sets=[skill])
+    rows = read_rows(asked)
+    for _ in ("train", "judge"):
+        unchanged_rows(asked, rows.fingerprints)
+    assert sorted(reads) == ["pairs", "topics"]
+    read_rows(asked)
+    assert len(reads) == 4
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    sts = {"name": "sts", "uri": "x"}
     with pytest.raises(ValidationError, match=r"names \['sts'\] are taken"):
-        RetrainSettings.model_validate({"guards": [guard, guard]})
-    with pytest.raises(ValidationError, match=r"gate.tolerances names \['stss'\], the guards are sts"):
-        RetrainSettings.model_validate({"guards": [guard], "gate": {"tolerances": {"stss": 0.1}}})
+        RetrainSettings.model_validate({"regression_sets": [sts, sts]})
+    with pytest.raises(ValidationError, match=r"gate.tolerances names \['stss'\], the regression sets are sts"):
+        RetrainSettings.model_validate({"regression_sets": [sts], "gate": {"tolerances": {"stss": 0.1}}})
+    with pytest.raises(ValidationError, match="both given"):
+        RetrainSettings.model_validate({"regression_sets": [sts], "guards": [sts]})
+
+
+def test_the_old_name_of_regression_sets_is_read_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    old = RetrainSettings.model_validate_json('{"guards": [{"name": "sts", "uri": "x"}]}')
+    assert [item.name for item in old.regression_sets] == ["sts"]
+    assert "the setting guards is now called regression_sets" in caplog.text
 
 
 def undescribed(model: type[BaseModel]) -> list[str]:

@@ -11,7 +11,7 @@ from sbert.labels.load import load_labels
 from sbert.labels.overlap import find_overlap
 from sbert.labels.settings import LabelSettings
 from sbert.retrain.label_rows import check_leakage, deciding_labels, evaluation_sets
-from sbert.retrain.retrain_inputs import prepare
+from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.settings import LabelledSet, RetrainJob, RetrainSettings
 from tests.support.tiny_models import save_tiny
 from tests.support.toy_training import toy_rows
@@ -49,8 +49,8 @@ def test_of_another_kind_a_row_is_shared_when_its_texts_are() -> None:
     assert found.examples == (("the train is delayed", "the train is delayed"),)
 
 
-def guarded(folder: Path, num_shared: int, kind: LabelKind = LabelKind.SCORED_PAIRS) -> RetrainJob:
-    """Labels, and a guard of 100 test rows of which so many are train rows."""
+def with_regression_set(folder: Path, num_shared: int, kind: LabelKind = LabelKind.SCORED_PAIRS) -> RetrainJob:
+    """Labels, and a regression set of 100 test rows; the first `num_shared` of them are train rows."""
     uri = str(folder / "labels.jsonl")
     toy_rows(kind, 200).write_ndjson(uri)
     train = load_labels(uri, LOOSE).train
@@ -59,30 +59,30 @@ def guarded(folder: Path, num_shared: int, kind: LabelKind = LabelKind.SCORED_PA
     test = pl.concat([train.select(names).head(num_shared), strange.select(names).cast(train.select(names).schema)])
     if kind is LabelKind.TEXTS:
         test = test.with_columns(pl.Series("label", [str(number % 2) for number in range(100)]))
-    (folder / "guard").mkdir()
-    test.write_ndjson(folder / "guard/test.jsonl")
+    (folder / "skill").mkdir()
+    test.write_ndjson(folder / "skill/test.jsonl")
     if kind is LabelKind.TEXTS:  # of classes, a classifier is fitted
-        toy_rows(LabelKind.CLASSES, 30, seed=6).write_ndjson(folder / "guard/train.jsonl")
-    guard = LabelledSet(name="old", uri=str(folder / "guard"), labels=WHOLE)
-    held_out = guard.model_copy(update={"name": "sts"}) if kind is LabelKind.TEXTS else None
-    settings = RetrainSettings(labels=LOOSE, guards=(guard,), held_out=held_out)
+        toy_rows(LabelKind.CLASSES, 30, seed=6).write_ndjson(folder / "skill/train.jsonl")
+    skill = LabelledSet(name="old", uri=str(folder / "skill"), labels=WHOLE)
+    held_out = skill.model_copy(update={"name": "sts"}) if kind is LabelKind.TEXTS else None
+    settings = RetrainSettings(labels=LOOSE, regression_sets=(skill,), held_out=held_out)
     return RetrainJob(labels_uri=uri, models_uri=str(folder / "models"), base=save_tiny(folder), settings=settings)
 
 
-def test_a_guard_that_is_trained_on_is_refused(tmp_path: Path) -> None:
+def test_a_regression_set_that_is_trained_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LeakageError, match=r"old: 11 of 100 rows \(11\.0%\) are also among the train rows .* 10\.0%"):
-        prepare(guarded(tmp_path, 11), "run")
+        find_inputs(with_regression_set(tmp_path, 11), "run")
     assert not (tmp_path / "models").exists()
 
 
 def test_a_little_of_it_is_reported(tmp_path: Path) -> None:
-    [record] = prepare(guarded(tmp_path, 10), "run").labels.leakage
+    [record] = find_inputs(with_regression_set(tmp_path, 10), "run").labels.leakage
     assert (record.name, record.num_leaking, record.num_rows) == ("old", 10, 100)
 
 
 def test_plain_texts_give_no_label_away(tmp_path: Path) -> None:
-    job = guarded(tmp_path, 50, LabelKind.TEXTS)
+    job = with_regression_set(tmp_path, 50, LabelKind.TEXTS)
     labels = load_labels(job.labels_uri, LOOSE)
     sets = evaluation_sets(job, deciding_labels(job, labels))
     shares = [report.share for report in check_leakage(job, labels, sets)]
-    assert shares == [0.5, 0.5]  # the held-out set and the guard
+    assert shares == [0.5, 0.5]  # the held-out set and the regression set

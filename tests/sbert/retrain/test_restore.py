@@ -13,10 +13,10 @@ from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.settings import LabelSettings
 from sbert.registry.store import Registry
-from sbert.retrain.finish import finish
-from sbert.retrain.judge import judge, train
+from sbert.retrain.judge import judge_candidate, train_candidate
 from sbert.retrain.label_rows import load_measured
-from sbert.retrain.retrain_inputs import prepare
+from sbert.retrain.promotion import store_and_promote
+from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.training.settings import Objective, TrainingSettings
 from tests.support.tiny_models import HIDDEN, tiny_tokenizer, tiny_transformer
@@ -58,11 +58,11 @@ def test_storing_and_loading_the_best_checkpoint_restores_every_module(tmp_path:
             }
         ),
     )
-    prepared = prepare(job, "run")
-    result = train(job, prepared, tmp_path / "work")
+    inputs = find_inputs(job, "run")
+    result = train_candidate(job, inputs, tmp_path / "work")
     assert result.improved
     trained = load_measured(result.folder)
-    report = finish(job, prepared, result, judge(job, prepared, result))
+    report = store_and_promote(job, inputs, result, judge_candidate(job, inputs, result))
     assert report.candidate == "v0002"
     stored = Registry(str(tmp_path / "models")).model_uri("v0002")
     loaded = load_measured(stored)

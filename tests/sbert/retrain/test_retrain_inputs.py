@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from sbert.errors import EvaluationError, SettingsError, TooFewLabelsError
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
-from sbert.labels.load import load_labels
 from sbert.registry.store import Registry, VersionRecord
-from sbert.retrain.judge import dev_score, train
-from sbert.retrain.retrain_inputs import Prepared, prepare
+from sbert.retrain.judge import dev_score, train_candidate
+from sbert.retrain.label_rows import read_rows
+from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.training.continual import mix_rows
 from sbert.training.recipes import RECIPES
@@ -51,18 +51,18 @@ def job(folder: Path, *, base: str | None = None, force: bool = False, **setting
 def learned(tmp_path: Path, base: str) -> tuple[Path, Registry]:
     """A registry whose production, v0002, learned the labels there are."""
     labels(tmp_path / "labels")
-    first = prepare(job(tmp_path, base=base), "first")
+    first = find_inputs(job(tmp_path, base=base), "first")
     registry = Registry(first.models_uri)
     add_trained(registry, first, base)
     return tmp_path, registry
 
 
-def add_trained(registry: Registry, prepared: Prepared, folder: str, base: str = "") -> str:
-    """Store a version that was trained as prepared, and make it production."""
+def add_trained(registry: Registry, inputs: RetrainInputs, folder: str, base: str = "") -> str:
+    """Store a version that was trained on these inputs, and make it production."""
     stored = registry.add(
         VersionRecord(
-            version="", encoder_fingerprint=f"trained {len(registry.names())}", dim=32, base=base or prepared.base,
-            run_id="run", labels=prepared.labels, decision={"promoted": True},
+            version="", encoder_fingerprint=f"trained {len(registry.names())}", dim=32, base=base or inputs.base,
+            run_id="run", labels=inputs.labels, decision={"promoted": True},
         ),
         Path(folder),
     )  # fmt: skip
@@ -72,14 +72,14 @@ def add_trained(registry: Registry, prepared: Prepared, folder: str, base: str =
 
 def trained_objects(asked: RetrainJob, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Give the number of rows of each label object that a run trains on."""
-    prepared, seen = prepare(asked, "run"), []
+    inputs, seen = find_inputs(asked, "run"), []
 
     def choose(_base: str, found: LabelSet, training: TrainingSettings, *_: object, **options: Any) -> None:
         seen.append(mix_rows(found, options["known_objects"], training.continual.replay_share, training.seed))
 
     with monkeypatch.context() as patch:
         patch.setattr("sbert.retrain.judge.train_encoder", choose)
-        train(asked, prepared, Path("unused"))
+        train_candidate(asked, inputs, Path("unused"))
     names = seen[0].select(pl.col("object").str.extract(r"([\w-]+)\.jsonl"))
     return dict(names.group_by("object").len().iter_rows())
 
@@ -96,7 +96,7 @@ def test_with_nothing_new_all_rows_are_trained_on(
         asked = job(folder, force=True, base=base)
     elif case == "lost race":  # another run on the same labels was first: what passed against v0001 waits as v0003
         passed = registry.add(registry.version("v0002"), Path(base))
-        assert (passed.version, prepare(job(folder), "run").stored) == ("v0003", None)
+        assert (passed.version, find_inputs(job(folder), "run").stored) == ("v0003", None)
         asked = job(folder)
     elif case == "rollback":
         registry.rollback("v0001")
@@ -109,7 +109,7 @@ def test_rows_that_the_base_never_saw_are_trained_on(
     folder, registry = learned
     write(folder / "labels", "train-new", 12, 7)
     assert trained_objects(job(folder), monkeypatch) == {"train-new": 12}
-    version = add_trained(registry, prepare(job(folder), "run"), str(registry.model_uri("v0001")))
+    version = add_trained(registry, find_inputs(job(folder), "run"), str(registry.model_uri("v0001")))
     write(folder / "labels", "train-newest", 9, 8)
     assert trained_objects(job(folder), monkeypatch) == {"train-newest": 9}
     both = {"train": 60, "train-new": 12, "train-newest": 9}
@@ -119,7 +119,7 @@ def test_rows_that_the_base_never_saw_are_trained_on(
     registry.rollback("v0001")
     assert trained_objects(job(folder), monkeypatch) == both
     assert trained_objects(job(folder, base=f"{registry.uri}/{version}"), monkeypatch) == {"train-newest": 9}
-    assert prepare(job(folder, base=registry.uri), "run").base == registry.model_uri("v0001")
+    assert find_inputs(job(folder, base=registry.uri), "run").base == registry.model_uri("v0001")
 
 
 def test_a_handful_of_new_rows_does_not_train_alone(
@@ -132,9 +132,9 @@ def test_a_handful_of_new_rows_does_not_train_alone(
         r"training.continual.replay_share \(0\) to 0.625 or more .* \(--force\)"
     )
     with pytest.raises(TooFewLabelsError, match=message):
-        prepare(job(folder), "run")
+        find_inputs(job(folder), "run")
     with pytest.raises(TooFewLabelsError, match=r"7 rows to train on, 3 of 63 .* 4 replayed"):
-        prepare(job(folder, training={"continual": {"replay_share": 0.6}}), "run")
+        find_inputs(job(folder, training={"continual": {"replay_share": 0.6}}), "run")
     replayed = job(folder, training={"continual": {"replay_share": 0.625}})
     assert trained_objects(replayed, monkeypatch) == {"train": 5, "train-new": 3}
     assert trained_objects(job(folder, force=True), monkeypatch) == {"train": 60, "train-new": 3}
@@ -153,43 +153,43 @@ def test_a_metric_there_is_not_is_refused_before_training(tmp_path: Path, base: 
     with pytest.raises(
         SettingsError, match=r"held-out: evaluation.primary_metric is 'bleu', scored_pairs have spearman"
     ):
-        prepare(job(tmp_path, base=base, evaluation=bleu), "run")
+        find_inputs(job(tmp_path, base=base, evaluation=bleu), "run")
     graded = toy_rows(LabelKind.SCORED_PAIRS, 20, 1).with_columns(score=pl.col("score") * 0.5)
     graded.write_ndjson(tmp_path / "labels/dev.jsonl")
     with pytest.raises(
         SettingsError, match=r"dev: evaluation.primary_metric is 'f1', scored_pairs have spearman, pearson"
     ):
-        prepare(job(tmp_path, base=base, evaluation={"primary_metric": "f1"}), "run")
-    guard = {"name": "texts", "uri": write(tmp_path / "guard", "all", 300, 5, LabelKind.TEXTS), "labels": LOOSE}
+        find_inputs(job(tmp_path, base=base, evaluation={"primary_metric": "f1"}), "run")
+    plain = {"name": "texts", "uri": write(tmp_path / "plain", "all", 300, 5, LabelKind.TEXTS), "labels": LOOSE}
     with pytest.raises(EvaluationError, match="texts: texts have no labels to measure on"):
-        prepare(job(tmp_path, base=base, guards=[guard]), "run")
+        find_inputs(job(tmp_path, base=base, regression_sets=[plain]), "run")
     assert not (tmp_path / "models").exists()
 
 
 def test_of_checkpoints_the_one_with_the_lower_alignment_is_better(tmp_path: Path) -> None:
     write(tmp_path / "labels", "pairs", 300, 0, LabelKind.PAIRS)
     asked = job(tmp_path, evaluation={"primary_metric": "alignment"})
-    found = load_labels(asked.labels_uri, asked.settings.labels)
-    score = dev_score(asked, found)
+    rows = read_rows(asked)
+    score = dev_score(asked, rows)
     assert score is not None
     encoder = tiny_encoder()
-    anchors, positives = (encoder.encode(found.dev[name]) for name in ("anchor", "positive"))
+    anchors, positives = (encoder.encode(rows.labels.dev[name]) for name in ("anchor", "positive"))
     assert score(encoder) == pytest.approx(-((anchors - positives) ** 2).sum(axis=1).mean(), rel=1e-4)
 
 
 def test_other_rows_to_measure_on_make_another_run(tmp_path: Path, base: str) -> None:
     labels(tmp_path / "labels")
-    for name in ("guard", "held"):
+    for name in ("skill", "held"):
         write(tmp_path / name, "test", 40, 11)
         write(tmp_path / name, "train", 20, 12)
-    guard, held = ({"name": name, "uri": str(tmp_path / name), "labels": LOOSE} for name in ("guard", "held"))
-    asked = job(tmp_path, base=base, guards=[guard], held_out=held)
-    keys = [prepare(asked, "run").run_key]
-    for name in ("guard", "held"):
+    skill, held = ({"name": name, "uri": str(tmp_path / name), "labels": LOOSE} for name in ("skill", "held"))
+    asked = job(tmp_path, base=base, regression_sets=[skill], held_out=held)
+    keys = [find_inputs(asked, "run").run_key]
+    for name in ("skill", "held"):
         write(tmp_path / name, "test", 40, 11)  # the same rows, written anew
-        assert prepare(asked, "run").run_key == keys[-1]
+        assert find_inputs(asked, "run").run_key == keys[-1]
         write(tmp_path / name, "test", 41, 11)
-        keys.append(prepare(asked, "run").run_key)
+        keys.append(find_inputs(asked, "run").run_key)
     assert len(set(keys)) == 3
 
 

@@ -40,9 +40,9 @@ def decision() -> Decision:
         set_name=EVIL, metric="accuracy", before=0.5, after=0.6, gain=0.1, low=0.05, high=0.15, num_rows=30,
         rows_fingerprint="rows",
     )  # fmt: skip
-    guard = comparison.model_copy(update={"tolerance": 0.005, "set_name": "sts"})
+    regression = comparison.model_copy(update={"tolerance": 0.005, "set_name": "sts"})
     return Decision(
-        promoted=True, reasons=[EVIL], primary=comparison, guards=[guard], geometry_before=GEOMETRY,
+        promoted=True, reasons=[EVIL], primary=comparison, regression_sets=[regression], geometry_before=GEOMETRY,
         geometry_after=GEOMETRY, production_fingerprint="p" * 64, candidate_fingerprint="c" * 64,
     )  # fmt: skip
 
