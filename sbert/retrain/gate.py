@@ -35,7 +35,10 @@ class GateSettings(BaseModel):
         description="How far above zero the lower end of the interval of the gain must be (units of the metric).",
     )
     tolerance: float = Field(
-        default=0.005, ge=0, lt=1, description="Drop of the metric that is accepted on a regression set (units of the metric)."
+        default=0.005,
+        ge=0,
+        lt=1,
+        description="Accepted drop of a regression set's metric (units of the metric).",
     )
     tolerances: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default_factory=dict, description="The same for single regression sets, by name: {'sts': 0.01}."

@@ -47,7 +47,9 @@ class RetrainInputs(BaseModel):
     run_id: str
     run_key: str = Field(description="Hash of labels, settings, base, held-out set and regression sets.")
     labels: LabelsRecord
-    row_fingerprints: tuple[str, ...] = Field(description="`RetrainRows.fingerprints`: the rows must stay what they are.")
+    row_fingerprints: tuple[str, ...] = Field(
+        description="`RetrainRows.fingerprints`: the rows must stay what they are."
+    )
     known_objects: frozenset[str] = Field(description="Source objects of labels that the base learned from.")
     production: Pointer
     base: str = Field(description="Model that training begins with.")

@@ -1,9 +1,9 @@
 """The files that runs leave in ``MODELS_URI/_runs/RUN_KEY/``: what they train on, checkpoints, and the decision.
 
-    run.json                  the labels that the run trains on, written before the first checkpoint
-    BASE/RUN/checkpoint-N/    checkpoints; removed when the run has decided, or when nothing can resume them any more
-    report.html               the report, when the candidate was production itself and no version was stored
-    decision.json             the decision, written last
+run.json                  the labels that the run trains on, written before the first checkpoint
+BASE/RUN/checkpoint-N/    checkpoints; removed when the run has decided, or when nothing can resume them any more
+report.html               the report, when the candidate was production itself and no version was stored
+decision.json             the decision, written last
 """
 
 import contextlib

@@ -40,7 +40,8 @@ class RetrainSettings(BaseModel):
         description=f"How the encoder learns: {', '.join(RECIPES)}; empty for the recipe of the labels' kind.",
     )
     training: TrainingFields | None = Field(
-        default=None, description="Changes to the recipe. Fields that are not named keep the recipe's values, nested fields too."
+        default=None,
+        description="Changes to the recipe; fields that are not named keep its values, nested fields too.",
     )
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="What is measured.")
     gate: GateSettings = Field(default_factory=GateSettings, description="What a candidate has to prove.")
@@ -96,7 +97,9 @@ class RetrainSettings(BaseModel):
             raise SettingsError(f"regression_sets: the names {twice} are taken: give each set a name of its own")
         unknown = sorted(set(self.gate.tolerances) - set(names))
         if unknown:
-            raise SettingsError(f"gate.tolerances names {unknown}, the regression sets are {', '.join(names) or 'none'}")
+            raise SettingsError(
+                f"gate.tolerances names {unknown}, the regression sets are {', '.join(names) or 'none'}"
+            )
         if self.recipe is not None:
             self.training_for("")  # changes that do not fit a named recipe are refused now
         return self

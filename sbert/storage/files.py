@@ -313,7 +313,7 @@ def list_names(uri: str) -> dict[str, int]:
     path = strip_protocol(uri)
     entries = try_again(uri, lambda: _entries(uri, path))
     return {
-        posixpath.basename(entry["name"].rstrip("/")): entry["size"] or 0
+        posixpath.basename(entry["name"].rstrip("/")): 0 if entry["type"] == "directory" else entry["size"] or 0
         for entry in entries
         if entry["name"].rstrip("/") != path.rstrip("/")
     }

@@ -30,7 +30,7 @@ from sbert.training.distributed import wait_for_all
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import TrainingSettings
 from sbert.training.trainer import EncoderTrainer, NanLossError, RunCallback, load_trained
-from sbert.training.training_run import PreparedRun, prepare_run
+from sbert.training.training_run import TrainingRun, assemble_run
 
 __all__ = ["train_encoder"]
 
@@ -78,7 +78,7 @@ def train_encoder(
             rows, before there was any.
     """
     place = Path(output_folder)
-    run = prepare_run(base, labels, settings, place, evaluate_dev=evaluate_dev, known_objects=known_objects)
+    run = assemble_run(base, labels, settings, place, evaluate_dev=evaluate_dev, known_objects=known_objects)
     store = None
     if checkpoints_uri is not None:
         store = CheckpointStore(join(checkpoints_uri, run.fingerprint))
@@ -109,7 +109,7 @@ def train_encoder(
 
 
 def _trainer(
-    run: PreparedRun,
+    run: TrainingRun,
     settings: TrainingSettings,
     place: Path,
     store: CheckpointStore | None,
@@ -147,7 +147,7 @@ def _trainer(
 
 
 def _fit(
-    trainer: EncoderTrainer, run: PreparedRun, store: CheckpointStore | None, place: Path
+    trainer: EncoderTrainer, run: TrainingRun, store: CheckpointStore | None, place: Path
 ) -> tuple[StopReason, str]:
     folder = place / "checkpoints"
     with run.arguments.main_process_first():
@@ -172,7 +172,7 @@ def _fit(
 def _finish(
     base: str,
     trainer: EncoderTrainer,
-    run: PreparedRun,
+    run: TrainingRun,
     settings: TrainingSettings,
     place: Path,
     diverged: str,

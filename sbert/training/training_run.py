@@ -28,7 +28,7 @@ from sbert.training.prompt_tuning import add_virtual_tokens
 from sbert.training.settings import AdapterKind, Objective, TrainingSettings
 from sbert.training.training_data import TrainingData, choose_objective, make_training_data, with_class_names
 
-__all__ = ["PreparedRun", "prepare_run"]
+__all__ = ["TrainingRun", "assemble_run"]
 
 CPU_TOKEN_BUDGET = 1_024
 GPU_TOKEN_BUDGET = 65_536
@@ -36,7 +36,7 @@ GPU_TOKEN_BUDGET = 65_536
 
 
 @dataclass(frozen=True)
-class PreparedRun:
+class TrainingRun:
     """What one training works on."""
 
     module: TrainingModule
@@ -52,7 +52,7 @@ class PreparedRun:
     steps_per_epoch: int
 
 
-def prepare_run(
+def assemble_run(
     base: str,
     labels: LabelSet,
     settings: TrainingSettings,
@@ -60,8 +60,8 @@ def prepare_run(
     *,
     evaluate_dev: Callable[[SentenceEncoder], float] | None,
     known_objects: frozenset[str],
-) -> PreparedRun:
-    """Prepare a training; arguments and errors are those of `sbert.training.train_encoder`."""
+) -> TrainingRun:
+    """Assemble a training; arguments and errors are those of `sbert.training.train.train_encoder`."""
     objective = choose_objective(labels.kind, settings.objective)
     has_dev = evaluate_dev is not None or labels.dev.height > 0
     arguments = trainer_arguments(settings, place, has_dev=has_dev)
@@ -126,7 +126,7 @@ def prepare_run(
         if objective is Objective.TSDAE
         else None,
     )
-    return PreparedRun(
+    return TrainingRun(
         module=module,
         data=data,
         plan=plan,

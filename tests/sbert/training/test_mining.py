@@ -17,7 +17,7 @@ from sbert.labels.load import make_label_set
 from sbert.labels.settings import LabelSettings
 from sbert.table.delta import Table
 from sbert.training import mining
-from sbert.training import training_run as preparing
+from sbert.training import training_run
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.continual import average_with, mix_rows
 from sbert.training.mining import Corpus, add_negatives, mine_negatives, open_table, read_corpus
@@ -96,13 +96,13 @@ def test_training_mines_in_the_table_that_is_named(
     pl.DataFrame({"body": TEXTS}).write_ndjson(raw)
     refresh_embeddings(str(raw), table, model=model, text_column="body", keep_columns=["body"])
     seen: list[pl.DataFrame] = []
-    real = preparing.make_training_data
+    real = training_run.make_training_data
 
     def spy(rows: pl.DataFrame, *arguments: Any, **options: Any) -> Any:
         seen.append(rows)
         return real(rows, *arguments, **options)
 
-    monkeypatch.setattr(preparing, "make_training_data", spy)
+    monkeypatch.setattr(training_run, "make_training_data", spy)
     negatives = NegativesSettings(per_anchor=2, relative_margin=0, table_uri=table, text_column="body")
     settings = TrainingSettings(max_steps=1, negatives=negatives, **FAST)
     first = train_encoder(model, pair_labels(), settings, tmp_path / "1", checkpoints_uri=str(tmp_path / "store"))

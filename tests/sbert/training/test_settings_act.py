@@ -15,7 +15,7 @@ from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.training import train as training
-from sbert.training import training_run as preparing
+from sbert.training import training_run
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.result import TrainingResult
 from sbert.training.settings import ContinualSettings, Objective, TrackerKind, TrainingSettings
@@ -231,7 +231,7 @@ def test_the_transformer_computes_in_bfloat16_where_the_device_has_units_for_it_
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(preparing, "has_fast_bfloat16", lambda device: has_units)
+    monkeypatch.setattr(training_run, "has_fast_bfloat16", lambda device: has_units)
     train_encoder(base, pairs, TrainingSettings(**{**PLAIN, "max_steps": 1, "bf16": asked}), tmp_path)
     [trainer] = trainers
     module, seen = trainer._module, []

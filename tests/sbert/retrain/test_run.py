@@ -1,0 +1,66 @@
+"""A whole retraining by one call of the library, without Prefect."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sbert.labels.label_kinds import LabelKind
+from sbert.registry.store import Registry
+from sbert.retrain.judge import train_candidate
+from sbert.retrain.retrain_report import RetrainReport
+from sbert.retrain.run import RetrainSteps, retrain
+from sbert.retrain.settings import RetrainJob, RetrainSettings
+from sbert.training.result import TrainingResult
+from tests.support.tiny_models import save_tiny
+from tests.support.toy_training import toy_rows
+
+QUICK: dict[str, Any] = {
+    "labels": {"near_duplicate_similarity": 1.0, "test_share": 0.3},
+    "training": {"objective": "cosine", "epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "bf16": False},
+    "evaluation": {"num_resamples": 200, "bias": False, "speed_texts": 0, "perturbations": []},
+}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> RetrainJob:
+    toy_rows(LabelKind.SCORED_PAIRS, 240).write_ndjson(tmp_path / "labels.jsonl")
+    return RetrainJob(
+        labels_uri=str(tmp_path / "labels.jsonl"),
+        models_uri=str(tmp_path / "models"),
+        base=save_tiny(tmp_path / "base"),
+        settings=RetrainSettings.model_validate(QUICK),
+    )
+
+
+def test_one_call_trains_judges_and_promotes_and_the_next_has_nothing_to_do(job: RetrainJob) -> None:
+    first = retrain(job)
+    assert first.promoted, first.reason
+    assert first.seconds > 0
+    production = Registry(job.models_uri).production()
+    assert production is not None
+    assert production.version == first.version == "v0002"
+    again = retrain(job)
+    assert again.decided_before
+    assert again.version == "v0002"
+
+
+def test_steps_replace_the_librarys_own_and_hear_of_the_decision(job: RetrainJob) -> None:
+    calls: list[str] = []
+
+    def train(*arguments: Any) -> TrainingResult:
+        calls.append("train")
+        return train_candidate(*arguments)
+
+    def announce(models_uri: str, report: RetrainReport) -> None:
+        calls.append(f"announce {Path(models_uri).name} {report.version}")
+
+    def show(_: RetrainJob, report: RetrainReport, result: TrainingResult | None) -> None:
+        calls.append(f"show {report.version} {'with' if result else 'without'} training")
+
+    steps = RetrainSteps(train=train, announce=announce, show=show)
+    retrain(job, steps)
+    assert calls == ["train", "announce models v0002", "show v0002 with training"]
+    calls.clear()
+    retrain(job, steps)
+    assert calls == ["show v0002 without training"]  # what was announced is not announced again
