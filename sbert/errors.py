@@ -14,6 +14,7 @@
     │   └── TooFewLabelsError     too few rows or classes
     ├── TrainingError             training cannot go on, or cannot be done as asked
     │   └── DivergedError         the loss is no longer a number, before there was a checkpoint worth keeping
+    ├── ServerError               no Prefect server answers at the configured address
     ├── EventError                the Prefect server did not take an event over
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
     ├── EvaluationError           rows that two encoders cannot be compared on
@@ -53,6 +54,7 @@ __all__ = [
     "QualityError",
     "RegistryError",
     "SbertError",
+    "ServerError",
     "SettingsError",
     "SourceError",
     "StorageError",
@@ -148,6 +150,10 @@ class TrainingError(SbertError):
 
 class DivergedError(TrainingError):
     """The loss is no longer a number, and no checkpoint is better than the encoder that training began with."""
+
+
+class ServerError(SbertError):
+    """No Prefect server answers at the configured address."""
 
 
 class EventError(SbertError):

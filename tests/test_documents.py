@@ -18,7 +18,7 @@ import yaml
 from prefect.settings import Settings as PrefectSettings
 from pydantic import AliasChoices, BaseModel
 
-from flows.cli import app
+from flows.cli.commands import app
 from flows.engines import EngineSettings
 from sbert.errors import SettingsError
 from sbert.refresh.job import RefreshSettings

@@ -5,42 +5,66 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.building import (
+from flows.cli.app import Panel, app, example
+from flows.cli.options import (
     AllowDrop,
     Concurrency,
     DryRun,
+    EngineOption,
     IdColumn,
+    Json,
     KeepColumns,
-    Settings,
+    Model,
+    RawUri,
+    SettingsJson,
+    TableUri,
     TextColumn,
-    print_report,
-    read_job_settings,
+    parse_engine,
 )
-from flows.cli.common import EngineOption, Json, RawUri, TableUri, app, errors, parse_engine
-from flows.cli.server import begin_server
+from flows.cli.output import answering
+from flows.cli.prefect_server import begin_server
+from flows.cli.refresh_answer import print_report, read_job_settings
 
 
-@app.command()
+@app.command(
+    rich_help_panel=Panel.JOBS,
+    epilog=example("sbert backfill s3://bucket/raw s3://bucket/table --include 'tickets/2025-*' --force"),
+)
 def backfill(
     raw_uri: RawUri,
     table_uri: TableUri,
     include: Annotated[
-        list[str] | None, typer.Option(help="Glob of object names to work on. [all; repeatable]")
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Names of the objects to work on; repeatable.", show_default="all"),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Glob of object names to leave out. [repeatable]")] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Names of objects to leave out; repeatable.", show_default="none"),
+    ] = None,
     since: Annotated[
-        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Objects modified on this day or later (UTC).")
+        dt.datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Only objects modified on this day or later (UTC)."
+        ),
     ] = None,
     until: Annotated[
-        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Objects modified on this day or earlier (UTC).")
+        dt.datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Only objects modified on this day or earlier (UTC)."
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Compute every chosen vector anew.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows, this many; for a new table.")] = None,
-    model: Annotated[str | None, typer.Option(help="Encoder of a new table: folder, s3:// URI or hub id.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Encode every chosen text again.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="ROWS", help="Only this many rows, to try things on a new table.", show_default="all"
+        ),
+    ] = None,
+    model: Model = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     keep_columns: KeepColumns = None,
-    settings: Settings = None,
+    settings: SettingsJson = None,
     concurrency: Concurrency = 2,
     allow_drop: AllowDrop = False,
     dry_run: DryRun = False,
@@ -48,11 +72,12 @@ def backfill(
     as_json: Json = False,
 ) -> None:
     """Build chosen objects of RAW into TABLE; every other object keeps the rows it has."""
-    with errors(as_json):
+    with answering(as_json=as_json) as answer:
         wait_for_server = begin_server()
         from flows.backfill import backfill_embeddings
 
         parsed = read_job_settings(settings, text_column, id_column, keep_columns)
+        workers = parse_engine(engine)
         wait_for_server()
         print_report(
             lambda: backfill_embeddings(
@@ -68,8 +93,8 @@ def backfill(
                 concurrency=concurrency,
                 allow_drop=allow_drop,
                 dry_run=dry_run,
-                engine=parse_engine(engine),
+                engine=workers,
                 settings=parsed,
             ),
-            as_json,
+            answer,
         )

@@ -4,23 +4,38 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, TableUri, app, errors, out, print_result
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, TableUri
+from flows.cli.output import answering, out
 
 
-@app.command()
+@app.command(
+    rich_help_panel=Panel.LOOK, epilog=example("sbert changes s3://bucket/table --from 3 --output changes.parquet")
+)
 def changes(
     table_uri: TableUri,
-    from_version: Annotated[int, typer.Option("--from", min=0, help="Version that the copy or index shows.")],
-    to_version: Annotated[int | None, typer.Option("--to", min=0, help="Version it is to show. [newest]")] = None,
-    output: Annotated[str | None, typer.Option(help="File to write: .parquet or .jsonl, local or s3://.")] = None,
+    from_version: Annotated[
+        int, typer.Option("--from", min=0, metavar="VERSION", help="Version that the copy or index has now.")
+    ],
+    to_version: Annotated[
+        int | None,
+        typer.Option("--to", min=0, metavar="VERSION", help="Version that it should have.", show_default="newest"),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="File to write: .parquet or .jsonl, local or s3://; without it the changes are counted.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write what a vector index must upsert and delete to follow TABLE; without --output only count."""
-    from sbert.sync.change_feed import write_changes
+    """Write the upserts and deletes that bring a copy or index of TABLE from one version to another."""
+    with answering(as_json=as_json) as answer:
+        from sbert.sync.change_feed import write_changes
 
-    with errors(as_json):
         summary = write_changes(table_uri, from_version, to_version, output)
-        print_result(summary.model_dump(mode="json"), as_json, _show_changes)
+        answer.print(summary.model_dump(mode="json"), _show_changes)
 
 
 def _show_changes(summary: dict[str, Any]) -> None:

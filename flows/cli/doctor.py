@@ -5,22 +5,33 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.common import Json, app, cell, errors, out, print_result
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, finite
+from flows.cli.output import answering, cell, out
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MODELS, epilog=example("sbert doctor --model s3://bucket/models"))
 def doctor(
-    model: Annotated[str | None, typer.Option(help="Encoder: folder, s3:// URI or hub id. [the packaged one]")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to measure for (seconds).")] = 10.0,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Encoder: folder, model registry, s3:// URI or Hugging Face id.",
+            show_default="the packaged one",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=600, metavar="SECONDS", callback=finite, help="Time to measure for.")
+    ] = 10.0,
     as_json: Json = False,
 ) -> None:
     """Print how an encoder will compute on this machine, why, and how fast each way is."""
-    with errors(as_json):
+    with answering(as_json=as_json) as answer:
         from sbert.encoder.doctor import diagnose
         from sbert.encoder.sentence_encoder import DEFAULT_MODEL
 
         found = diagnose(model or DEFAULT_MODEL, seconds=seconds)
-        print_result({**found.model_dump(mode="json"), "advice": found.advice}, as_json, _show_doctor)
+        answer.print({**found.model_dump(mode="json"), "advice": found.advice}, _show_doctor)
 
 
 def _show_doctor(found: dict[str, Any]) -> None:

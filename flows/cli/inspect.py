@@ -6,17 +6,19 @@ from typing import Any
 from rich import box
 from rich.table import Table as TextTable
 
-from flows.cli.common import Json, TableUri, app, cell, errors, out, print_result
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, TableUri
+from flows.cli.output import answering, cell, out
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.LOOK, epilog=example("sbert inspect s3://bucket/table"))
 def inspect(table_uri: TableUri, as_json: Json = False) -> None:
     """Print the versions, encoder, rows, shards and last run's counts of TABLE."""
-    from sbert.table.delta import Table, recorded_in
-    from sbert.table.lease import active_leases
-    from sbert.table.quantization_recall import newest_reduction
+    with answering(as_json=as_json) as answer:
+        from sbert.table.delta import Table, recorded_in
+        from sbert.table.lease import active_leases
+        from sbert.table.quantization_recall import newest_reduction
 
-    with errors(as_json):
         table = Table.open(table_uri)
         shards = table.shards()
         reduction = newest_reduction(table) if table.encoder.is_reduced else None
@@ -38,7 +40,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
                 for entry in table.history()
             ],
         }
-        print_result(found, as_json, _show_inspect)
+        answer.print(found, _show_inspect)
 
 
 def _show_inspect(found: dict[str, Any]) -> None:

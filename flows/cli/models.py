@@ -1,46 +1,60 @@
-"""``sbert models``: what is in a registry, how versions compare, and the way back."""
+"""``sbert models``: list the versions of a registry, compare two, go back to an earlier one."""
 
-from typing import Annotated, Any, Literal
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.common import Json, ModelsUri, app, cell, errors, out, print_result
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, ModelsUri
+from flows.cli.output import answering, cell, out
 from sbert.errors import SettingsError
 from sbert.registry.store import Registry, VersionRecord
 
 
-@app.command()
+class Action(StrEnum):
+    """What to do with the registry."""
+
+    LIST = "list"
+    COMPARE = "compare"
+    ROLLBACK = "rollback"
+
+
+@app.command(rich_help_panel=Panel.MODELS, epilog=example("sbert models s3://bucket/models compare v0001 v0002"))
 def models(
     models_uri: ModelsUri,
-    action: Annotated[Literal["list", "compare", "rollback"], typer.Argument(help="What to do.")] = "list",
+    action: Annotated[Action, typer.Argument(help="What to do.")] = Action.LIST,
     versions: Annotated[
-        list[str] | None, typer.Argument(help="compare: two versions; rollback: the version, else the one before.")
+        list[str] | None,
+        typer.Argument(metavar="VERSION...", help="compare: two versions. rollback: the version to go back to."),
     ] = None,
-    version: Annotated[str | None, typer.Option(help="rollback: the version to go back to. [the one before]")] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="rollback: the version to go back to.", show_default="the one before"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the versions of a model registry, compare two of them, or make an earlier one production again."""
-    with errors(as_json):
+    with answering(as_json=as_json) as answer:
         registry, named = Registry(models_uri), versions or []
-        if action == "compare":
+        if action is Action.COMPARE:
             if len(named) != 2:
                 raise SettingsError(f"compare needs two versions, {len(named)} given: compare v0001 v0002")
-            found = compare_versions(registry.version(named[0]), registry.version(named[1]))
-            print_result({"models_uri": registry.uri, **found}, as_json, _show_comparison)
-        elif action == "rollback":
+            compared = compare_versions(registry.version(named[0]), registry.version(named[1]))
+            answer.print({"models_uri": registry.uri, **compared}, _show_comparison)
+        elif action is Action.ROLLBACK:
             if len(named) > 1 or (named and version):
                 raise SettingsError("rollback goes back to one version: name it once")
             pointer = registry.rollback(version or (named[0] if named else None))
-            print_result(
+            answer.print(
                 {"models_uri": registry.uri, **pointer.model_dump(mode="json")},
-                as_json,
                 lambda moved: out.print(f"production: {moved['previous']} → {moved['version']}", markup=False),
             )
         else:
             if named:
                 raise SettingsError(f"list takes no versions, given are {', '.join(named)}")
-            print_result(_listing(registry), as_json, _show_listing)
+            answer.print(_listing(registry), _show_listing)
 
 
 def _listing(registry: Registry) -> dict[str, Any]:
@@ -94,24 +108,27 @@ def _sets(record: VersionRecord) -> dict[str, Any]:
 
 
 def _show_listing(found: dict[str, Any]) -> None:
-    table = TextTable(title=found["models_uri"], title_justify="left")
-    for name in ("version", "", "made (UTC)", "metric", "before", "after", "encoder", "why"):
-        table.add_column(name, justify="right" if name in {"before", "after"} else "left", overflow="fold")
+    out.print(found["models_uri"], style="italic", markup=False)
+    if not found["versions"]:
+        out.print("no versions yet: the first retraining makes one")
+    table = TextTable.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
     for line in found["versions"]:
-        mark = "production" if line["production"] else "" if line["accepted"] else "refused"
-        mark += "" if line["weights"] else ", no weights"
-        values = [f"{line[name]:.4f}" if line[name] is not None else "" for name in ("before", "after")]
-        made = line["created_at"][:16].replace("T", " ")
-        fingerprint = line["encoder_fingerprint"][:12]
-        row = (line["version"], mark, made, line["metric"] or "", *values, fingerprint, line["reason"])
-        table.add_row(*(cell(value) for value in row))
+        state = "production" if line["production"] else "accepted" if line["accepted"] else "refused"
+        facts = [state if line["weights"] else f"{state}, no weights", line["created_at"][:16].replace("T", " ")]
+        if line["metric"] is not None:
+            facts.append(f"{line['metric']} {line['before']:.4f} → {line['after']:.4f}")
+        facts.append(line["encoder_fingerprint"][:12])
+        table.add_row(cell(line["version"]), cell(" · ".join(facts)))
+        table.add_row("", cell(line["reason"]), style="dim")
     out.print(table)
 
 
 def _show_comparison(found: dict[str, Any]) -> None:
     table = TextTable(title=f"{found['left']} and {found['right']}", title_justify="left")
     for name in ("set", "metric", found["left"], found["right"], "same rows"):
-        table.add_column(name, justify="left" if name in {"set", "metric"} else "right")
+        table.add_column(name, justify="left" if name in {"set", "metric"} else "right", overflow="fold")
     for line in found["metrics"]:
         values = ["" if line[side] is None else f"{line[side]:.4f}" for side in ("left", "right")]
         table.add_row(cell(line["set"]), cell(line["metric"]), *values, "yes" if line["same_rows"] else "no")

@@ -1,45 +1,51 @@
 """``sbert refresh``."""
 
-from typing import Annotated
-
-import typer
-
-from flows.cli.building import (
+from flows.cli.app import Panel, app, example
+from flows.cli.options import (
     AllowDrop,
     Concurrency,
     DryRun,
+    EngineOption,
     IdColumn,
+    Json,
     KeepColumns,
-    Settings,
+    Model,
+    RawUri,
+    SettingsJson,
+    TableUri,
     TextColumn,
-    print_report,
-    read_job_settings,
+    parse_engine,
 )
-from flows.cli.common import EngineOption, Json, RawUri, TableUri, app, errors, parse_engine
-from flows.cli.server import begin_server
+from flows.cli.output import answering
+from flows.cli.prefect_server import begin_server
+from flows.cli.refresh_answer import print_report, read_job_settings
 
 
-@app.command()
+@app.command(
+    rich_help_panel=Panel.JOBS,
+    epilog=example("sbert refresh s3://bucket/raw s3://bucket/table --text-column body --keep-columns title,body"),
+)
 def refresh(
     raw_uri: RawUri,
     table_uri: TableUri,
-    model: Annotated[str | None, typer.Option(help="Encoder: folder, s3:// URI or hub id. [table's own]")] = None,
+    model: Model = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     keep_columns: KeepColumns = None,
-    settings: Settings = None,
+    settings: SettingsJson = None,
     concurrency: Concurrency = 2,
     allow_drop: AllowDrop = False,
     dry_run: DryRun = False,
     engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
-    """Bring TABLE up to date with RAW: embed what changed, publish it in one commit."""
-    with errors(as_json):
+    """Bring TABLE up to date with RAW: embed what changed and publish it in one commit."""
+    with answering(as_json=as_json) as answer:
         wait_for_server = begin_server()
         from flows.refresh import refresh_embeddings
 
         parsed = read_job_settings(settings, text_column, id_column, keep_columns)
+        workers = parse_engine(engine)
         wait_for_server()
         print_report(
             lambda: refresh_embeddings(
@@ -49,8 +55,8 @@ def refresh(
                 concurrency=concurrency,
                 allow_drop=allow_drop,
                 dry_run=dry_run,
-                engine=parse_engine(engine),
+                engine=workers,
                 settings=parsed,
             ),
-            as_json,
+            answer,
         )

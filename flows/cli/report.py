@@ -4,27 +4,39 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, TableUri, app, errors, out, print_result
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, TableUri, finite
+from flows.cli.output import answering, out
 
 
-@app.command()
+@app.command(
+    rich_help_panel=Panel.LOOK,
+    epilog=example("sbert report s3://bucket/table --output report.html --price-per-hour 1.20"),
+)
 def report(
     table_uri: TableUri,
-    output: Annotated[str, typer.Option(help="HTML file to write, local or s3://.")] = "report.html",
+    output: Annotated[str, typer.Option(metavar="FILE", help="HTML file to write, local or s3://.")] = "report.html",
     price_per_hour: Annotated[
-        float | None, typer.Option(min=0, help="What the machine costs per hour, to show cost in money.")
+        float | None,
+        typer.Option(
+            min=0.0001,
+            max=1_000_000,
+            metavar="PRICE",
+            callback=finite,
+            help="Price of the machine per hour, in any currency; adds cost to the page.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the trend of TABLE over its runs: volume, rates, rejects, token lengths, drift, cost."""
-    with errors(as_json):
+    """Write a page with the history of TABLE: volume, rates, rejects, token lengths, drift, cost."""
+    with answering(as_json=as_json) as answer:
         from sbert.refresh.history_page import trend_report
         from sbert.storage.files import normalize_uri, write_bytes
 
         page = trend_report(table_uri, price_per_hour=price_per_hour)
         target = normalize_uri(output)
         write_bytes(target, page.encode())
-        print_result({"table_uri": table_uri, "output": target, "num_bytes": len(page)}, as_json, _show_report)
+        answer.print({"table_uri": table_uri, "output": target, "num_bytes": len(page)}, _show_report)
 
 
 def _show_report(result: dict[str, Any]) -> None:

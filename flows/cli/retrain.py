@@ -5,36 +5,42 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.common import Json, ModelsUri, app, cell, errors, out, print_result, read_settings
-from flows.cli.server import begin_server
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, LabelsUri, ModelsUri, SettingsJson
+from flows.cli.output import answering, cell, out
+from flows.cli.prefect_server import begin_server
+from flows.cli.settings_json import load_settings
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MODELS, epilog=example("sbert retrain s3://bucket/labels s3://bucket/models"))
 def retrain(
-    labels_uri: Annotated[
-        str, typer.Argument(metavar="LABELS_URI", help="File, folder or glob of labels, local or s3://.")
-    ],
+    labels_uri: LabelsUri,
     models_uri: ModelsUri,
     base: Annotated[
-        str | None, typer.Option(help="Model to begin with: folder, s3:// URI or hub id. [production]")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Model to begin with: folder, s3:// URI or Hugging Face id.",
+            show_default="production, in an empty registry the packaged one",
+        ),
     ] = None,
-    settings: Annotated[str | None, typer.Option(help="All other settings, as a JSON object or @file.json.")] = None,
+    settings: SettingsJson = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Train again, on all train rows, although these labels were decided on before."),
+        typer.Option("--force", help="Train on all train rows, also when these labels were decided on before."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune the encoder on LABELS, compare it with production in MODELS, promote it only if it is better.
+    """Fine-tune the encoder on LABELS, compare it with production in MODELS, and promote it only if it is better.
 
-    Exit status is 0 when the candidate was promoted or refused, 1 when that could not be decided.
+    Exit status is 0 when the candidate was promoted or refused, 1 when no decision was possible.
     """
-    with errors(as_json):
+    with answering(as_json=as_json) as answer:
         wait_for_server = begin_server()
         from flows.retrain import retrain_encoder
         from sbert.retrain.settings import RetrainSettings
 
-        parsed = read_settings(settings, RetrainSettings)
+        parsed = load_settings(settings, RetrainSettings)
         wait_for_server()
         report = retrain_encoder(
             labels_uri=labels_uri,
@@ -43,7 +49,7 @@ def retrain(
             force=force,
             settings=parsed,
         )
-        print_result(report.model_dump(mode="json"), as_json, _show_retrain)
+        answer.print(report.model_dump(mode="json"), _show_retrain)
 
 
 def _show_retrain(report: dict[str, Any]) -> None:

@@ -4,20 +4,24 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, TableUri, app, errors, out, print_result
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, TableUri
+from flows.cli.output import answering, out
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.UPKEEP, epilog=example("sbert rollback s3://bucket/table --version 12"))
 def rollback(
     table_uri: TableUri,
-    version: Annotated[int | None, typer.Option(help="Version to restore. [the one before]")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=0, metavar="VERSION", help="Version to restore.", show_default="the one before")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Restore an earlier version of TABLE by a new commit; readers switch in one step."""
-    from sbert.table.rollback import roll_back
+    """Restore an earlier version of TABLE with a new commit; readers switch in one step."""
+    with answering(as_json=as_json) as answer:
+        from sbert.table.rollback import roll_back
 
-    with errors(as_json):
-        print_result(roll_back(table_uri, version).model_dump(mode="json"), as_json, _show_rollback)
+        answer.print(roll_back(table_uri, version).model_dump(mode="json"), _show_rollback)
 
 
 def _show_rollback(done: dict[str, Any]) -> None:

@@ -4,20 +4,29 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, app, errors, out, print_result
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, without_credentials
+from flows.cli.output import answering, out
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.JOBS, epilog=example("sbert sample data/raw"))
 def sample(
-    raw_uri: Annotated[str, typer.Argument(metavar="RAW_URI", help="Folder or .jsonl file to write, local or s3://.")],
+    raw_uri: Annotated[
+        str,
+        typer.Argument(
+            metavar="RAW_URI",
+            help="Folder or .jsonl file to write, local or s3://.",
+            callback=without_credentials,
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Write the sample corpus: the documentation of Python's own standard library."""
-    from sbert.source.sample import write_sample
+    with answering(as_json=as_json) as answer:
+        from sbert.source.sample import write_sample
 
-    with errors(as_json):
         num_documents = write_sample(raw_uri)
-        print_result({"raw_uri": raw_uri, "num_documents": num_documents}, as_json, _show_sample)
+        answer.print({"raw_uri": raw_uri, "num_documents": num_documents}, _show_sample)
 
 
 def _show_sample(result: dict[str, Any]) -> None:

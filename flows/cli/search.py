@@ -6,52 +6,80 @@ import typer
 from rich import box
 from rich.table import Table as TextTable
 
-from flows.cli.common import Json, TableUri, app, cell, errors, out, print_result
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, TableUri
+from flows.cli.output import answering, cell, out
 
-MAX_SHORT = 10
-"""Values up to this length are never cut."""
-MAX_RATIO = 40
-"""Columns share the width by their longest value, at most this much: one long text does not squeeze out the ids."""
+MAX_COLUMN = 40
+"""Longest value that a column of the table shows whole; a window too narrow for such columns gets a list of hits."""
+MAX_TEXT_LINES = 2
+"""Lines of a long value in the list of hits."""
+INDENT = 7
 
 
-@app.command()
+@app.command(
+    rich_help_panel=Panel.JOBS, epilog=example('sbert search s3://bucket/table "how do I reset my password" -k 5')
+)
 def search(
     table_uri: TableUri,
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many rows.")] = 10,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Text to search for.")],
+    k: Annotated[int, typer.Option("-k", "--num", min=1, metavar="N", help="Rows to print.")] = 10,
     as_json: Json = False,
 ) -> None:
     """Print the rows of TABLE nearest to a query."""
-    from sbert.index.exact_search import search_table
-    from sbert.table.delta import Table
+    with answering(as_json=as_json) as answer:
+        from sbert.index.exact_search import search_table
+        from sbert.table.delta import Table
 
-    with errors(as_json):
         hits = search_table(Table.open(table_uri), query, k)
         results = [{"id": hit.id, "source": hit.source, "score": round(hit.score, 6), **hit.kept} for hit in hits]
-        print_result({"table_uri": table_uri, "query": query, "results": results}, as_json, _show_search)
+        answer.print({"table_uri": table_uri, "query": query, "results": results}, _show_search)
 
 
 def _show_search(result: dict[str, Any]) -> None:
-    kept = [name for hit in result["results"][:1] for name in hit if name not in {"id", "source", "score"}]
-    table = TextTable(
-        title=f"nearest to: {cell(result['query'])}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        expand=True,
-    )
+    hits = result["results"]
+    kept = [name for hit in hits[:1] for name in hit if name not in {"id", "source", "score"}]
+    names = ["id", *kept, "source"]
+    longest = {name: max([len(name), *(len(_one_line(hit, name)) for hit in hits)]) for name in names}
+    title = f"nearest to: {cell(result['query'])}"
+    least_width = INDENT + sum(min(length, MAX_COLUMN) + 2 for length in longest.values())
+    if least_width <= out.width:
+        out.print(_as_table(title, names, longest, hits))
+    else:
+        out.print(title, style="italic")
+        for hit in hits:
+            _print_hit(hit, kept)
+
+
+def _as_table(title: str, names: list[str], longest: dict[str, int], hits: list[dict[str, Any]]) -> TextTable:
+    table = TextTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, expand=True)
     table.add_column("score", justify="right", min_width=5)
-    for name in ("id", *kept, "source"):
-        longest = max((len(_shown(hit, name)) for hit in result["results"]), default=0)
-        is_short = longest <= MAX_SHORT
-        least, ratio = (max(longest, len(name)), None) if is_short else (MAX_SHORT, min(longest, MAX_RATIO))
-        table.add_column(name, overflow="ellipsis", no_wrap=True, min_width=least, ratio=ratio)
-    for hit in result["results"]:
-        table.add_row(f"{hit['score']:.3f}", *(cell(_shown(hit, name)) for name in ("id", *kept, "source")))
-    out.print(table)
+    for name in names:
+        least = min(longest[name], MAX_COLUMN)
+        table.add_column(name, overflow="ellipsis", no_wrap=True, min_width=least, ratio=least)
+    for hit in hits:
+        table.add_row(f"{hit['score']:.3f}", *(cell(_one_line(hit, name)) for name in names))
+    return table
 
 
-def _shown(hit: dict[str, Any], name: str) -> str:
-    """Give a value as one line; of the source only the object's name."""
+def _print_hit(hit: dict[str, Any], kept: list[str]) -> None:
+    """Print a hit below the one before: score and id, short values on one line, long values on lines of their own."""
+    values = {name: _one_line(hit, name) for name in ("id", *kept, "source")}
+    short = [f"{name} {values[name]}" for name in (*kept, "source") if values[name] and len(values[name]) <= MAX_COLUMN]
+    long = [values[name] for name in (*kept, "source") if len(values[name]) > MAX_COLUMN]
+    block = TextTable.grid(padding=(0, 2, 0, 0))
+    block.add_column(justify="right", width=INDENT - 2)
+    block.add_column(overflow="fold")
+    block.add_row(f"{hit['score']:.3f}", f"[bold]{cell(values['id'])}[/bold]")
+    if short:
+        block.add_row("", cell(" · ".join(short)), style="dim")
+    room = max(10, (out.width - INDENT) * MAX_TEXT_LINES - 1)
+    for value in long:
+        block.add_row("", cell(value if len(value) <= room else value[: room - 1] + "…"))
+    out.print(block)
+
+
+def _one_line(hit: dict[str, Any], name: str) -> str:
+    """Return a value as one line; of the source only the object's name."""
     value = "" if hit.get(name) is None else str(hit[name])
     return " ".join((value.rsplit("/", 1)[-1] if name == "source" else value).split())

@@ -5,37 +5,59 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.common import Json, TableUri, app, cell, errors, out, print_result, read_settings
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, SettingsJson, TableUri, TextColumn, without_credentials
+from flows.cli.output import answering, cell, out
+from flows.cli.settings_json import load_settings
 from sbert.suggest.suggestion_kinds import SuggestionKind
 
 
-@app.command()
+@app.command(
+    rich_help_panel=Panel.MODELS,
+    epilog=example("sbert suggest s3://bucket/table labels.jsonl -n 200 --labels s3://bucket/labels"),
+)
 def suggest(
     table_uri: TableUri,
     labels_out: Annotated[
-        str, typer.Argument(metavar="LABELS_OUT", help="File to write, .jsonl, .csv or .parquet, local or s3://.")
+        str,
+        typer.Argument(
+            metavar="LABELS_OUT",
+            callback=without_credentials,
+            help="File to write: .jsonl, .csv or .parquet, local or s3://.",
+        ),
     ],
-    num: Annotated[int, typer.Option("-n", min=1, help="How many texts or pairs.")] = 100,
-    kind: Annotated[SuggestionKind, typer.Option(help="What is to be labelled.")] = SuggestionKind.CLASSES,
+    num: Annotated[int, typer.Option("-n", "--num", min=1, metavar="N", help="Texts or pairs to suggest.")] = 100,
+    kind: Annotated[SuggestionKind, typer.Option(help="Kind of labels to collect.")] = SuggestionKind.CLASSES,
     models_uri: Annotated[
-        str | None, typer.Option("--models", help="Model registry: its candidate is asked for disagreement.")
+        str | None,
+        typer.Option(
+            "--models",
+            metavar="MODELS_URI",
+            callback=without_credentials,
+            help="Model registry: texts on which its candidate and production disagree come first.",
+        ),
     ] = None,
     candidate: Annotated[
-        str | None, typer.Option(help="Version to compare with production. [newest that is not production]")
+        str | None,
+        typer.Option(
+            metavar="VERSION", help="Version to compare with production.", show_default="newest that is not production"
+        ),
     ] = None,
     labels_uri: Annotated[
         str | None,
         typer.Option(
             "--labels",
-            help="Labels there are: what is uncertain, what need not be asked; how they are read is `labels` in --settings.",
+            metavar="LABELS_URI",
+            callback=without_credentials,
+            help="Labels that exist: labelled texts are left out, uncertain ones come first.",
         ),
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of TABLE that keeps the text. [text]")] = None,
-    settings: Annotated[str | None, typer.Option(help="All other settings, as a JSON object or @file.json.")] = None,
+    text_column: TextColumn = None,
+    settings: SettingsJson = None,
     as_json: Json = False,
 ) -> None:
-    """Write the texts or pairs of TABLE whose labels would teach most, as labels to be filled in."""
-    with errors(as_json):
+    """Write the texts or pairs of TABLE that are worth labelling next, as a file to fill in."""
+    with answering(as_json=as_json) as answer:
         from sbert.encoder.sentence_encoder import SentenceEncoder
         from sbert.index.exact_search import load_table_encoder
         from sbert.suggest.settings import SuggestSettings
@@ -44,7 +66,7 @@ def suggest(
         from sbert.table.delta import Table
 
         check_target(labels_out)
-        chosen = read_settings(settings, SuggestSettings).model_copy(update={"kind": kind})
+        chosen = load_settings(settings, SuggestSettings).model_copy(update={"kind": kind})
         if text_column is not None:
             chosen = chosen.model_copy(update={"text_column": text_column})
         table = Table.open(table_uri)
@@ -69,7 +91,7 @@ def suggest(
             "candidate": other,
             "rows": found.rows.head(10).to_dicts(),
         }
-        print_result(result, as_json, _show_suggestions)
+        answer.print(result, _show_suggestions)
 
 
 def _show_suggestions(result: dict[str, Any]) -> None:

@@ -4,21 +4,25 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, TableUri, app, errors, out, print_result
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, TableUri
+from flows.cli.output import answering, out
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.UPKEEP, epilog=example("sbert verify s3://bucket/table"))
 def verify(
     table_uri: TableUri,
-    version: Annotated[int | None, typer.Option(min=0, help="Version to check. [newest]")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=0, metavar="VERSION", help="Version to check.", show_default="newest")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read and check every row of TABLE; exit status 1 and a list of findings when something is wrong."""
-    from sbert.table.verify import verify_table
+    """Read and check every row of TABLE. Exit status is 1 when something is wrong."""
+    with answering(as_json=as_json) as answer:
+        from sbert.table.verify import verify_table
 
-    with errors(as_json):
         found = verify_table(table_uri, version)
-        print_result(found.model_dump(mode="json"), as_json, _show_verification)
+        answer.print(found.model_dump(mode="json"), _show_verification)
         if found.findings:
             raise typer.Exit(1)
 

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import flows.cli.common  # noqa: F401  (first: it sets Prefect's environment)
+import flows.cli.app  # noqa: F401  (first: it sets Prefect's environment)
 from flows.engines import EngineSettings
 from flows.refresh import refresh_embeddings
 from sbert.refresh.build import BuildContext, BuildResult, SplitBuilder, build_context, builder_for, close_builder

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.backfill import backfill_embeddings
-from flows.cli import app
+from flows.cli.commands import app
 from flows.refresh import refresh_embeddings
 from sbert.table.delta import Table
 from tests.support.tables import read, rows, write

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.commands import app
 from flows.refresh import refresh_embeddings
 from sbert.table.delta import Table
 from tasks.report import report_markdown

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.commands import app
 from sbert.registry.pointer import Action
 from sbert.registry.store import Registry, VersionRecord
 from tests.support.tiny_models import save_tiny

@@ -8,8 +8,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.cli.common import parse_engine
+from flows.cli.commands import app
+from flows.cli.options import parse_engine
 from flows.engines import EngineSettings
 from flows.refresh import refresh_embeddings
 from sbert.errors import MissingError

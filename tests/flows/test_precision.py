@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.commands import app
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from tests.support.tables import rows, texts, write
 from tests.support.tiny_models import HIDDEN, save_tiny

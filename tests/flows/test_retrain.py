@@ -16,7 +16,7 @@ from prefect.events.clients import AssertingEventsClient
 from prefect.events.worker import EventsWorker
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.commands import app
 from flows.refresh import refresh_embeddings
 from flows.retrain import retrain_encoder
 from sbert.encoder.sentence_encoder import SentenceEncoder

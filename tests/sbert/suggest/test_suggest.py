@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.commands import app
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ColumnError, LabelError, RegistryError, SettingsError
 from sbert.labels.label_kinds import LabelKind

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.commands import app
 from sbert.errors import SettingsError, TableError
 from sbert.storage.files import write_bytes
 from sbert.sync import change_feed as library

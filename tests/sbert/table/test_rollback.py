@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.commands import app
 from sbert.errors import CommitConflictError, NotATableError, SettingsError, TableError
 from sbert.index.exact_search import search_table
 from sbert.refresh.job import RefreshSettings

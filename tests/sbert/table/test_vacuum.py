@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.commands import app
 from sbert.table import vacuum as library
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.commands import app
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.shards import embedding_column

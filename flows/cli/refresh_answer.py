@@ -1,52 +1,36 @@
-"""What the commands that build a table share: options, and the report that they print."""
+"""Settings of the commands that build a table, and the report that they print."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.common import err, out, parse_settings, print_result
+from flows.cli.output import Output, cell, err, out
+from flows.cli.settings_json import load_settings
 from sbert.errors import IncompleteError, MassDeletionError
 
 if TYPE_CHECKING:
     from sbert.refresh.job import RefreshSettings
     from sbert.refresh.refresh_report import RefreshReport
 
-__all__ = [
-    "AllowDrop",
-    "Concurrency",
-    "DryRun",
-    "IdColumn",
-    "KeepColumns",
-    "Settings",
-    "TextColumn",
-    "print_report",
-    "read_job_settings",
-]
-
-TextColumn = Annotated[str | None, typer.Option(help="Column that holds the text. [text]")]
-IdColumn = Annotated[str | None, typer.Option(help="Column that holds the id. [id, else derived]")]
-KeepColumns = Annotated[str | None, typer.Option(help="Source columns to keep, separated by commas.")]
-Settings = Annotated[str | None, typer.Option(help="All other settings, as a JSON object or @file.json.")]
-Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Splits that are worked on at once.")]
-AllowDrop = Annotated[
-    bool, typer.Option("--allow-drop", help="Accept that more than guard.max_drop_share (20 %) disappears.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")]
+__all__ = ["print_report", "read_job_settings"]
 
 
 def read_job_settings(
     settings: str | None, text_column: str | None, id_column: str | None, keep_columns: str | None
 ) -> "RefreshSettings":
-    """Read settings given as a JSON object or @file.json, with the columns that were named."""
+    """Return the settings of ``--settings`` with the columns that other options name."""
+    from sbert.refresh.job import RefreshSettings
+
     kept = [name.strip() for name in keep_columns.split(",") if name.strip()] if keep_columns else None
-    parsed: RefreshSettings = parse_settings(settings)
-    return parsed.with_source(text_column=text_column, id_column=id_column, keep_columns=kept)
+    return load_settings(settings, RefreshSettings).with_source(
+        text_column=text_column, id_column=id_column, keep_columns=kept
+    )
 
 
-def print_report(run: Callable[[], "RefreshReport"], as_json: bool) -> None:
-    """Run a flow and print its report, also when some objects could not be read or the guard stopped it."""
+def print_report(run: Callable[[], "RefreshReport"], answer: Output) -> None:
+    """Run a flow and print its report, also when objects could not be read or the deletion limit stopped the run."""
     stopped: IncompleteError | MassDeletionError | None = None
     try:
         report: Any = run()
@@ -55,7 +39,7 @@ def print_report(run: Callable[[], "RefreshReport"], as_json: bool) -> None:
     result = report.model_dump(mode="json")
     if isinstance(stopped, MassDeletionError):
         result = {"error": {"kind": type(stopped).__name__, "message": str(stopped)}, "plan": result}
-    print_result(result, as_json, lambda shown: _show_refresh(shown.get("plan", shown), report))
+    answer.print(result, lambda shown: _show_refresh(shown.get("plan", shown), report))
     if stopped is not None:
         err.print(f"error: {stopped}", style="red", markup=False)
         raise typer.Exit(1)
@@ -63,7 +47,7 @@ def print_report(run: Callable[[], "RefreshReport"], as_json: bool) -> None:
 
 def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
     title = "plan" if report["dry_run"] else f"version {report['version']}"
-    table = TextTable(title=f"{report['table_uri']} · {title}", title_justify="left", show_header=False)
+    table = TextTable(title=f"{cell(report['table_uri'])} · {title}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     rate = report["num_rows_read"] / report["seconds"] if report["seconds"] else 0
@@ -93,13 +77,10 @@ def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
         ]
     rows += _estimate_rows(whole)
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, cell(value))
     out.print(table)
     if report["run_url"]:
-        from prefect.settings import PREFECT_API_URL
-
-        hint = "" if PREFECT_API_URL.value() else " (seen once `make ui` or `prefect server start` runs)"
-        out.print(f"Prefect run: {report['run_url']}{hint}", markup=False)
+        out.print(f"Prefect run: {report['run_url']}", markup=False)
 
 
 def _estimate_rows(report: "RefreshReport") -> list[tuple[str, str]]:

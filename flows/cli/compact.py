@@ -1,0 +1,34 @@
+"""``sbert compact``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, TableUri
+from flows.cli.output import answering, out
+
+
+@app.command(rich_help_panel=Panel.UPKEEP, epilog=example("sbert compact s3://bucket/table"))
+def compact(
+    table_uri: TableUri,
+    shard_rows: Annotated[
+        int, typer.Option(min=2, metavar="ROWS", help="Rows that a merged shard holds at most.")
+    ] = 131_072,
+    as_json: Json = False,
+) -> None:
+    """Merge small shards of TABLE into larger ones; nothing is encoded and rows stay as they are."""
+    with answering(as_json=as_json) as answer:
+        from sbert.table.compaction import compact_table
+        from sbert.table.shards import ShardSettings
+
+        done = compact_table(table_uri, ShardSettings(shard_rows=shard_rows))
+        answer.print(done.model_dump(mode="json"), _show_compaction)
+
+
+def _show_compaction(done: dict[str, Any]) -> None:
+    out.print(
+        f"{done['table_uri']} version {done['version']}: {done['num_shards_before']:,} shards became "
+        f"{done['num_shards']:,} ({done['num_shards_merged']:,} merged, {done['num_rows_moved']:,} rows moved)",
+        markup=False,
+    )

@@ -1,0 +1,139 @@
+"""Arguments and options that several commands share: one name, one meaning, one help text."""
+
+import math
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sbert.errors import SbertError
+
+if TYPE_CHECKING:
+    from flows.engines import EngineSettings
+
+__all__ = [
+    "AllowDrop",
+    "Concurrency",
+    "DryRun",
+    "EngineOption",
+    "IdColumn",
+    "Json",
+    "KeepColumns",
+    "LabelsUri",
+    "Model",
+    "ModelsUri",
+    "RawUri",
+    "SettingsJson",
+    "TableUri",
+    "TextColumn",
+    "finite",
+    "parse_engine",
+    "without_credentials",
+]
+
+
+def without_credentials(uri: str | None) -> str | None:
+    """Refuse credentials before a run is made: Prefect stores the parameters of a flow."""
+    from sbert.storage.files import check_no_credentials
+
+    try:
+        if uri is not None:
+            check_no_credentials(uri)
+    except SbertError as error:
+        raise typer.BadParameter(str(error)) from error
+    return uri
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN and infinity, which pass every bound."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a number that can be used")
+    return value
+
+
+class EngineName(StrEnum):
+    """Engines by name; the same words as `flows.engines.EngineKind`, which takes seconds to import."""
+
+    LOCAL = "local"
+    RAY = "ray"
+    DASK = "dask"
+
+
+RawUri = Annotated[
+    str,
+    typer.Argument(
+        metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.", callback=without_credentials
+    ),
+]
+TableUri = Annotated[
+    str,
+    typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.", callback=without_credentials),
+]
+ModelsUri = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODELS_URI", help="Folder of the model registry, local or s3://.", callback=without_credentials
+    ),
+]
+LabelsUri = Annotated[
+    str,
+    typer.Argument(
+        metavar="LABELS_URI", help="File, folder or glob of labels, local or s3://.", callback=without_credentials
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Encoder: folder, model registry, s3:// URI or Hugging Face id.",
+        show_default="the table's own, for a new table the packaged one",
+    ),
+]
+TextColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column that holds the text.", show_default="text")
+]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="Column that holds the row's id.", show_default="id where there is one, else derived"
+    ),
+]
+KeepColumns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B", help="Source columns to keep in the table, separated by commas.", show_default="the table's own"
+    ),
+]
+SettingsJson = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON|@FILE",
+        help="Further settings: a JSON object, or a file or s3:// URI that holds one. `sbert settings` lists them.",
+    ),
+]
+Concurrency = Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Splits to build at the same time.")]
+AllowDrop = Annotated[
+    bool, typer.Option("--allow-drop", help="Allow the run to remove more than 20 % of the rows or objects.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar=f"[{'|'.join(EngineName)}|JSON]",
+        help="Where splits are built: a name, or a JSON object of the engine's settings.",
+    ),
+]
+
+
+def parse_engine(text: str) -> "EngineSettings":
+    """Read an engine given by its name or as a JSON object.
+
+    Raises:
+        SettingsError, ValidationError: an unknown name, or settings that cannot work.
+    """
+    from flows.engines import EngineSettings
+    from sbert.settings import read_settings
+
+    return read_settings(EngineSettings, text) if text.startswith("{") else EngineSettings.model_validate(text)

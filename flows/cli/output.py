@@ -1,0 +1,129 @@
+"""Answers of commands: tables or one JSON object on standard output, failures as one line and an exit status.
+
+While a command runs with ``--json``, standard output belongs to the JSON object alone. Whatever libraries and worker
+processes print goes to standard error.
+"""
+
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TextIO
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from typer.exceptions import TyperException
+
+from sbert.errors import SbertError
+
+__all__ = ["Output", "answering", "cell", "err", "out"]
+
+PIPE_WIDTH = 120
+"""Columns of what is printed into a file or a pipe, when COLUMNS does not say otherwise."""
+INTERRUPTED = 130
+TRACEBACK_VARIABLE = "SBERT_TRACEBACK"
+
+out = Console(
+    soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class Output:
+    """Where a command answers."""
+
+    def __init__(self, *, as_json: bool, stream: TextIO) -> None:
+        """Answer on `stream`: one JSON object, or text for people."""
+        self.as_json = as_json
+        self._stream = stream
+
+    def print(self, result: dict[str, Any], show: Callable[[dict[str, Any]], None]) -> None:
+        """Print a result as JSON, or let `show` print it for people."""
+        if self.as_json:
+            self._print_json(result)
+        else:
+            show(result)
+            sys.stdout.flush()
+
+    def fail(self, message: str, kind: str, status: int = 1) -> NoReturn:
+        """Print one line, with ``--json`` also one object, and end the command with an exit status."""
+        line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+        if self.as_json:
+            self._print_json({"error": {"kind": kind, "message": line}})
+        err.print(f"error: {line}", style="red", markup=False)
+        raise typer.Exit(status)
+
+    def _print_json(self, value: dict[str, Any]) -> None:
+        print(json.dumps(value, ensure_ascii=False, default=str), file=self._stream, flush=True)
+
+
+@contextmanager
+def answering(*, as_json: bool) -> Iterator[Output]:
+    """Give a command the place to answer, and turn every error into one line and an exit status."""
+    with _kept_for_json(as_json) as stream:
+        output = Output(as_json=as_json, stream=stream)
+        try:
+            yield output
+        except (typer.Exit, TyperException, BrokenPipeError):
+            raise  # Typer ends the command
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the clean-up that follows takes a moment
+            output.fail(
+                "stopped on request; finished work is kept, run again to go on", "KeyboardInterrupt", INTERRUPTED
+            )
+        except ValidationError as error:
+            output.fail(_problems(error), "SettingsError")
+        except (SbertError, OSError) as error:
+            output.fail(str(error), type(error).__name__)
+        except Exception as error:
+            if os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            output.fail(
+                f"unexpected {type(error).__name__}: {error} ({TRACEBACK_VARIABLE}=1 shows where; please report it)",
+                type(error).__name__,
+            )
+
+
+def cell(value: Any) -> str:
+    """Return a value as one line, safe inside a Rich table."""
+    return escape(" ".join(str(value).split()))
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors(include_url=False)
+    )
+
+
+@contextmanager
+def _kept_for_json(as_json: bool) -> Iterator[TextIO]:
+    """Give standard output to JSON alone; send what others print to standard error, also from C and child processes."""
+    before = sys.stdout
+    if not as_json:
+        yield before
+        return
+    try:
+        number = before.fileno()
+    except (io.UnsupportedOperation, ValueError):
+        number = None  # a stream in memory, as in tests
+    before.flush()
+    kept = os.dup(number) if number is not None else None
+    stream = os.fdopen(kept, "w", encoding="utf-8") if kept is not None else before
+    sys.stdout = sys.stderr
+    if number is not None:
+        os.dup2(sys.stderr.fileno(), number)
+    try:
+        yield stream
+    finally:
+        sys.stdout = before
+        if number is not None and kept is not None:
+            before.flush()
+            stream.flush()
+            os.dup2(kept, number)
+            stream.close()

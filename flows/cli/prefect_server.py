@@ -1,0 +1,113 @@
+"""Have a Prefect server ready when a flow begins: check the configured one, or start Prefect's temporary one.
+
+Both happen while the libraries load, because each takes seconds.
+"""
+
+import contextlib
+import functools
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from sbert.errors import ServerError
+
+__all__ = ["begin_server"]
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+START_ATTEMPTS = 3
+
+
+def begin_server() -> Callable[[], None]:
+    """Begin to reach or start the server, and return the function that waits until it answers.
+
+    Call this before importing a flow, and the returned function before running one. The returned function raises
+    `ServerError` when PREFECT_API_URL is set and nothing answers there.
+    """
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    _stop_on_hangup()
+    if settings.api.url:
+        return _check_in_background(settings.api.url)
+    if settings.server.ephemeral.enabled:
+        return _start_in_background()
+    return lambda: None
+
+
+def _stop_on_hangup() -> None:
+    """Treat a closed terminal like Ctrl-C; a process started with nohup keeps ignoring it."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+
+def _check_in_background(api_url: str) -> Callable[[], None]:
+    failures: list[ServerError] = []
+
+    def check() -> None:
+        import httpx
+
+        try:  # any answer will do: Prefect's client knows what to make of it
+            httpx.get(f"{api_url.rstrip('/')}/health", timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            detail = str(error) or type(error).__name__
+            failures.append(
+                ServerError(
+                    f"PREFECT_API_URL is {api_url}, but no Prefect server answers there ({detail}). Start the server, "
+                    "correct the address, or unset it to run with a temporary server"
+                )
+            )
+
+    checking = threading.Thread(target=check, name="prefect-server", daemon=True)
+    checking.start()
+
+    def wait() -> None:
+        checking.join()
+        if failures:
+            raise failures[0]
+
+    return wait
+
+
+def _start_in_background() -> Callable[[], None]:
+    import httpx
+    from prefect.server.api import server as prefect_server
+
+    own_group = SimpleNamespace(Popen=functools.partial(subprocess.Popen, process_group=0))
+
+    class Server(prefect_server.SubprocessASGIServer):
+        """A server that a Ctrl-C in the terminal does not reach: it must live to record how the run ended."""
+
+        def _run_uvicorn_command(self) -> "subprocess.Popen[Any]":
+            with mock.patch.object(prefect_server, "subprocess", own_group):
+                return super()._run_uvicorn_command()
+
+    server = Server()  # one a process: the flow's client takes this one
+
+    def start() -> None:
+        for _ in range(START_ATTEMPTS):
+            try:
+                server.start()
+            except httpx.TimeoutException:
+                server.stop()  # alive, but too busy to answer: a second start would leave this process behind
+            else:
+                return
+
+    def try_to_start() -> None:
+        with contextlib.suppress(Exception):  # the flow's client starts it again and says what is wrong
+            start()
+
+    starting = threading.Thread(target=try_to_start, name="prefect-server", daemon=True)
+    starting.start()
+
+    def wait() -> None:
+        from sbert.encoder.transformer import import_libraries
+
+        import_libraries()
+        starting.join()
+
+    return wait

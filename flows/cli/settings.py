@@ -1,0 +1,126 @@
+"""``sbert settings``: every setting that ``--settings`` and ``--engine`` of a command take."""
+
+from collections.abc import Iterator
+from enum import Enum, StrEnum
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from rich.table import Table as TextTable
+
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json
+from flows.cli.output import answering, cell, out
+
+
+class Settable(StrEnum):
+    """Commands with settings, and the engine."""
+
+    REFRESH = "refresh"
+    BACKFILL = "backfill"
+    RETRAIN = "retrain"
+    SUGGEST = "suggest"
+    ENGINE = "engine"
+
+
+@app.command(rich_help_panel=Panel.LOOK, epilog=example("sbert settings refresh"))
+def settings(
+    command: Annotated[Settable, typer.Argument(help="Command whose settings are listed.")] = Settable.REFRESH,
+    as_json: Json = False,
+) -> None:
+    """List the settings of a command: name, type, default, meaning."""
+    with answering(as_json=as_json) as answer:
+        listed = [
+            {"name": name, "type": _type_name(field.annotation), "default": _default(field), "meaning": _meaning(field)}
+            for name, field in _fields(_model_of(command))
+        ]
+        answer.print({"command": command.value, "settings": listed}, _show_settings)
+
+
+def _model_of(command: Settable) -> type[BaseModel]:
+    if command is Settable.ENGINE:
+        from flows.engines import EngineSettings
+
+        return EngineSettings
+    if command is Settable.RETRAIN:
+        from sbert.retrain.settings import RetrainSettings
+
+        return RetrainSettings
+    if command is Settable.SUGGEST:
+        from sbert.suggest.settings import SuggestSettings
+
+        return SuggestSettings
+    from sbert.refresh.job import RefreshSettings
+
+    return RefreshSettings
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the fields of nested settings under their full names."""
+    for name, field in model.model_fields.items():
+        inner = next((kind for kind in _kinds(field.annotation) if _is_model(kind)), None)
+        if inner is None:
+            yield f"{prefix}{name}", field
+        else:
+            is_list = get_origin(field.annotation) in {list, tuple}
+            yield from _fields(inner, f"{prefix}{name}{'[]' if is_list else ''}.")
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _type_name(annotation: Any) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(inner[0])
+    if origin in {Union, UnionType}:
+        return " or ".join(_type_name(kind) for kind in inner)
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in {dict, list, tuple, set, frozenset}:
+        parts = [_type_name(kind) for kind in inner if kind is not Ellipsis]
+        return "object" if origin is dict else f"list of {' or '.join(dict.fromkeys(parts)) or 'values'}"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " or ".join(str(choice.value) for choice in annotation)
+    names = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _default(field: FieldInfo) -> Any:
+    if field.is_required():
+        return "(required)"
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(default, Enum):
+        return default.value
+    return list(default) if isinstance(default, tuple | set | frozenset) else default
+
+
+def _meaning(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split())
+
+
+def _show_settings(result: dict[str, Any]) -> None:
+    table = TextTable.grid(padding=(0, 2, 0, 0))
+    table.add_column()
+    for item in result["settings"]:
+        default = "null" if item["default"] is None else item["default"]
+        table.add_row(f"[bold]{cell(item['name'])}[/bold] [dim]{cell(item['type'])}, default {cell(default)}[/dim]")
+        table.add_row(f"  {cell(item['meaning'])}")
+    out.print(table)
+    option = "--engine" if result["command"] == Settable.ENGINE else "--settings"
+    out.print(
+        "A name with dots is a nested object: source.text_column is "
+        f'{option} \'{{"source": {{"text_column": "body"}}}}\'.'
+        if option == "--settings"
+        else f'Give them as {option} \'{{"kind": "ray"}}\'.',
+        markup=False,
+    )

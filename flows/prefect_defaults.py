@@ -1,0 +1,37 @@
+"""Defaults for Prefect's own settings; a variable that the user has set wins.
+
+Import this module before Prefect where the import order allows it. Where Prefect is loaded already, as in a script that
+begins with ``from prefect import ...``, Prefect is told to read its environment again.
+"""
+
+import os
+import sys
+
+__all__ = ["SERVER_START_SECONDS", "set_defaults"]
+
+SERVER_START_SECONDS = 90
+"""Wait this long for Prefect's temporary server. Its own 20 seconds are too short on a busy machine."""
+
+EVERYWHERE = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(SERVER_START_SECONDS)}
+COMMAND_LINE = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    # The UI gets every log line. The terminal gets the progress bar and this project's warnings.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "sbert,flows,tasks",
+}
+"""What the ``sbert`` command sets on top: a script may want Prefect's log in its terminal."""
+
+
+def set_defaults(*, is_command_line: bool = False) -> None:
+    """Set environment variables that are not set yet, and make a loaded Prefect read them."""
+    missing = {
+        name: value
+        for name, value in (EVERYWHERE | (COMMAND_LINE if is_command_line else {})).items()
+        if name not in os.environ
+    }
+    os.environ.update(missing)
+    if missing and "prefect.context" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
