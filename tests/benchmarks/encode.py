@@ -10,18 +10,24 @@ way, through the environment.
 """
 
 import argparse
+import contextlib
+import csv
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
+from scipy.stats import spearmanr
 
 from sbert.encoder.model_folder import DEFAULT_MODEL, locate_model
+from sbert.runtime.hardware import has_fast_bfloat16
 from tests.benchmarks.harness import print_table, texts_under
 
 BACKEND_PACKAGES = ["sentence-transformers[openvino,onnx]", "datasets"]
@@ -38,6 +44,9 @@ BATCH_SIZES = {
     "onnx": {"short": 32, "mixed": 8, "long": 8},
 }
 """For float32 the default; otherwise the fastest of 8 to 256 on a 2-core machine with AMX."""
+
+Ways = dict[str, tuple[str, str]]
+"""Python interpreter and model folder of each way."""
 
 
 class Peer:
@@ -137,6 +146,60 @@ def overlap_at_10(vectors: np.ndarray, reference: np.ndarray) -> float:
     return float(np.mean([len(set(ours) & set(theirs)) / 10 for ours, theirs in zip(*nearest, strict=True)]))
 
 
+def rates_of(case: str, ways: Ways, texts: Path, num_texts: int, rounds: int, environment: dict[str, str]) -> None:
+    """Measure all ways in turns on the texts of one case and print their rates."""
+    counts = {way: max(16, num_texts // SLOWER.get(way, 1)) for way in ways}
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    with contextlib.ExitStack() as stack:
+        peers = {
+            way: stack.enter_context(
+                Peer(way, python, model, str(texts), BATCH_SIZES.get(way, {}).get(case, 32), environment)
+            )
+            for way, (python, model) in ways.items()
+        }
+        for way, peer in peers.items():  # a first pass as warm-up
+            print(f"{case}, {way}: first pass {counts[way] / peer.rate(case, counts[way]):.1f} s", flush=True)
+        for _ in range(rounds):
+            for way, peer in peers.items():
+                rates[way].append(peer.rate(case, counts[way]))
+    rows = [
+        [way, statistics.median(own), statistics.median(a / b for a, b in zip(rates["ours"], own, strict=True))]
+        for way, own in rates.items()
+    ]
+    print_table(f"{case}: medians of {rounds} rounds", ["way", "texts/s", "ours is … times as fast"], rows)
+
+
+def quality_of(
+    ways: Ways, texts: Path, cases: Sequence[str], gold: Sequence[float], environment: dict[str, str]
+) -> None:
+    """Compare the vectors of all ways with those of sentence-transformers in float32 and print the table."""
+    reference: dict[str, np.ndarray] = {}
+    rows = []
+    for way in ["st-float32", *(way for way in ways if way != "st-float32")]:
+        python, model = ways[way]
+        with Peer(way, python, model, str(texts), 32, environment) as peer:
+            found = {case: peer.vectors(case, None, texts.with_name("vectors.npy")) for case in cases}
+        reference = reference or found
+        row = [
+            way,
+            f"{(found['quality'] * reference['quality']).sum(axis=1).min():.5f}",
+            f"{overlap_at_10(found['quality'], reference['quality']):.4f}",
+        ]
+        if gold:
+            first, second = np.split(found["sts"], 2)
+            row.append(f"{100 * spearmanr((first * second).sum(axis=1), gold).statistic:.2f}")
+        rows.append(row)
+    print_table("quality", ["way", "least cosine", "overlap@10", *(["STS Spearman"] if gold else [])], rows)
+
+
+def own_ways(model: str, *, compiled: bool) -> Ways:
+    """Return our ways and those of sentence-transformers; bfloat16 only where the processor has units for it."""
+    ways = ["ours", "ours-float32", "st-float32"]
+    if has_fast_bfloat16(torch.device("cpu")):
+        ways += ["st-bfloat16", *(["st-compiled"] if compiled else [])]
+    return dict.fromkeys(ways, (sys.executable, model))
+
+
 def main() -> None:
     """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,69 +219,24 @@ def main() -> None:
     os.environ.update(environment)
     cases = make_cases(arguments.texts)
     quality = {"quality": cases["mixed"][:300] + cases["short"][:300]}
+    gold: list[float] = []
     if arguments.sts is not None:
-        import csv
-
         pairs = list(csv.reader(arguments.sts.open(encoding="utf-8")))
         quality["sts"] = [row[0] for row in pairs] + [row[1] for row in pairs]
         gold = [float(row[2]) for row in pairs]
     model = str(locate_model(arguments.model))
-    ways: dict[str, tuple[str, str]] = dict.fromkeys(
-        ("ours", "ours-float32", "st-float32", "st-bfloat16", *(["st-compiled"] if arguments.compiled else [])),
-        (sys.executable, model),
-    )
+    ways = own_ways(model, compiled=arguments.compiled)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if arguments.backends or arguments.backends_python:
             made = make_backends(folder, model, cases["mixed"][:300], arguments.backends_python)
-            ways |= dict.fromkeys(("openvino-float32", "openvino-bfloat16", "openvino-int8", "onnx"), made)
+            backends = ["openvino-float32", "openvino-int8", "onnx"]
+            ways |= dict.fromkeys(backends + (["openvino-bfloat16"] if "st-bfloat16" in ways else []), made)
         texts = folder / "texts.json"
         texts.write_text(json.dumps({**cases, **quality}), encoding="utf-8")
         for case in arguments.cases:
-            rates: dict[str, list[float]] = {way: [] for way in ways}
-            peers = {
-                way: Peer(way, python, place, str(texts), BATCH_SIZES.get(way, {}).get(case, 32), environment)
-                for way, (python, place) in ways.items()
-            }
-            counts = {way: max(16, len(cases[case]) // SLOWER.get(way, 1)) for way in ways}
-            for way, peer in peers.items():
-                first = counts[way] / peer.rate(case, counts[way])  # warm
-                print(f"{case}, {way}: first pass {first:.1f} s", flush=True)
-            for _ in range(arguments.rounds):
-                for way, peer in peers.items():
-                    rates[way].append(peer.rate(case, counts[way]))
-            middle = {way: statistics.median(values) for way, values in rates.items()}
-            rows = [
-                [way, middle[way], statistics.median(a / b for a, b in zip(rates["ours"], rates[way], strict=True))]
-                for way in ways
-            ]
-            print_table(
-                f"{case}: medians of {arguments.rounds} rounds", ["way", "texts/s", "ours is … times as fast"], rows
-            )
-            for peer in peers.values():
-                peer.__exit__()
-        reference, rows = {}, []
-        for way in ["st-float32", *(way for way in ways if way != "st-float32")]:
-            python, place = ways[way]
-            with Peer(way, python, place, str(texts), 32, environment) as peer:
-                found = {case: peer.vectors(case, None, folder / "vectors.npy") for case in quality}
-            reference = reference or found
-            row: list[object] = [
-                way,
-                f"{(found['quality'] * reference['quality']).sum(axis=1).min():.5f}",
-                f"{overlap_at_10(found['quality'], reference['quality']):.4f}",
-            ]
-            if arguments.sts is not None:
-                from scipy.stats import spearmanr
-
-                half = len(gold)
-                row.append(
-                    f"{100 * spearmanr((found['sts'][:half] * found['sts'][half:]).sum(axis=1), gold).statistic:.2f}"
-                )
-            rows.append(row)
-        print_table(
-            "quality", ["way", "least cosine", "overlap@10", *(["STS Spearman"] if arguments.sts else [])], rows
-        )
+            rates_of(case, ways, texts, len(cases[case]), arguments.rounds, environment)
+        quality_of(ways, texts, list(quality), gold, environment)
 
 
 if __name__ == "__main__":
