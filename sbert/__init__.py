@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sbert.labels.settings import LabelSettings
     from sbert.refresh.job import EncodingSettings, RefreshJob, RefreshSettings, TruncationPolicy
     from sbert.refresh.plan import make_plan
+    from sbert.refresh.run import refresh as refresh_table
     from sbert.table.delta import Table
     from sbert.training.train import train_encoder
 
@@ -33,23 +34,25 @@ __all__ = [
     "TruncationPolicy",
     "load_labels",
     "make_plan",
+    "refresh_table",
     "search_table",
     "train_encoder",
 ]
 
 _HOMES = {
-    "ComputeDtype": "encoder.engine.dtype",
-    "EncodingSettings": "refresh.job",
-    "LabelSettings": "labels.settings",
-    "RefreshJob": "refresh.job",
-    "RefreshSettings": "refresh.job",
-    "SentenceEncoder": "encoder.sentence_encoder",
-    "Table": "table.delta",
-    "TruncationPolicy": "refresh.job",
-    "load_labels": "labels.load",
-    "make_plan": "refresh.plan",
-    "search_table": "index.exact_search",
-    "train_encoder": "training.train",
+    "ComputeDtype": "encoder.engine.dtype:ComputeDtype",
+    "EncodingSettings": "refresh.job:EncodingSettings",
+    "LabelSettings": "labels.settings:LabelSettings",
+    "RefreshJob": "refresh.job:RefreshJob",
+    "RefreshSettings": "refresh.job:RefreshSettings",
+    "SentenceEncoder": "encoder.sentence_encoder:SentenceEncoder",
+    "Table": "table.delta:Table",
+    "TruncationPolicy": "refresh.job:TruncationPolicy",
+    "load_labels": "labels.load:load_labels",
+    "make_plan": "refresh.plan:make_plan",
+    "refresh_table": "refresh.run:refresh",  # `sbert.refresh` is the package
+    "search_table": "index.exact_search:search_table",
+    "train_encoder": "training.train:train_encoder",
 }
 
 
@@ -59,4 +62,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'sbert' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"sbert.{_HOMES[name]}"), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(f"sbert.{module}"), attribute)

@@ -1,13 +1,14 @@
 """Embed a group of splits of the source.
 
-The task has no tags: before a task with tags begins, Prefect asks the server for a free place of each, which made of a
-thousand small splits a queue at the server.
+The task has no tags on purpose. Prefect requests a concurrency slot per tag from the server; with thousands of splits
+these requests queue up.
 """
 
 from prefect import task
 from prefect.runtime import task_run
 
-from sbert.refresh.build import BuildContext, BuildResult, builder_for
+from sbert.refresh.build import BuildContext, builder_for
+from sbert.refresh.build_result import BuildResult
 from sbert.refresh.scheduling import SplitGroup
 from tasks.retries import MAX_RETRIES, RETRIED
 
@@ -17,8 +18,8 @@ __all__ = ["Assignment", "embed_splits"]
 class Assignment:
     """A group of splits and what is needed to build them, for one worker.
 
-    A plain class on purpose: Prefect looks for futures inside models, at every hand-over, and `quote`, which tells it not
-    to, does not survive the way to another process.
+    A plain class on purpose. Prefect looks for futures inside the models that a task is given. Prefect's `quote`, which
+    turns this search off, does not survive the way to another process.
     """
 
     def __init__(self, group: SplitGroup, context: BuildContext) -> None:

@@ -1,22 +1,22 @@
-"""Settle and publish what was built.
+"""Compare what was built with the table, and publish it.
 
-Plans and results travel in a plain class: Prefect looks for futures in every model and dataclass of a task's parameters,
-which takes longer than settling when there are many splits.
+Plans and results travel in a plain class. Prefect looks for futures in every model and dataclass among the parameters of a
+task, and with many splits this search takes longer than the comparison itself.
 """
 
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from prefect import task
 
-from sbert.refresh.build import BuildResult
-from sbert.refresh.job import RefreshSettings
+from sbert.refresh.build_result import BuildResult
 from sbert.refresh.plan import Plan
 from sbert.refresh.publish import publish
-from sbert.refresh.table_diff import Changes, settle
+from sbert.refresh.table_diff import TableDiff, diff_table
 from sbert.rows.counts import RowCounts
 from tasks.retries import RETRIED
 
-__all__ = ["Opaque", "publish_table", "settle_splits"]
+__all__ = ["Opaque", "diff_splits", "publish_table"]
 
 T = TypeVar("T")
 
@@ -29,19 +29,13 @@ class Opaque(Generic[T]):
         self.value = value
 
 
-@task(name="settle splits", **RETRIED)
-def settle_splits(plan: Opaque[Plan], results: Opaque[list[BuildResult]], run_id: str) -> Opaque[Changes]:
+@task(name="compare with table", **RETRIED)
+def diff_splits(plan: Opaque[Plan], results: Opaque[Sequence[BuildResult]], run_id: str) -> Opaque[TableDiff]:
     """Decide what joins and what leaves the table."""
-    return Opaque(settle(plan.value, results.value, run_id))
+    return Opaque(diff_table(plan.value, results.value, run_id))
 
 
 @task(name="publish table", **RETRIED)
-def publish_table(
-    plan: Opaque[Plan],
-    changes: Opaque[Changes],
-    settings: RefreshSettings,
-    counts: RowCounts,
-    metadata: dict[str, Any],
-) -> int:
-    """Commit and give the table's version."""
-    return publish(plan.value, changes.value, settings, counts, metadata)
+def publish_table(plan: Opaque[Plan], diff: Opaque[TableDiff], counts: RowCounts, metadata: dict[str, Any]) -> int:
+    """Check and commit; return the table's version."""
+    return publish(plan.value, diff.value, counts, metadata)

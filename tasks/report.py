@@ -63,12 +63,12 @@ def announce_plan(plan: Plan, verb: str) -> None:
 
 def plan_markdown(plan: Plan, name: str) -> str:
     """Give a plan as Markdown tables; text from the source is escaped."""
-    num_bytes = sum(item.split.num_bytes for item in plan.build)
+    num_bytes = plan.num_bytes_to_read
     rows = [
         ("to build", f"{len(plan.build):,} ({num_bytes / 2**20:,.1f} MiB of raw text)"),
         ("finished by an earlier run, to publish", f"{len(plan.resume):,}"),
         ("to keep", f"{len(plan.keep):,}"),
-        ("to drop", f"{plan.num_splits_dropped:,}"),
+        ("to drop", f"{len(plan.leaving):,}"),
     ]
     shown = [(f"`{escaped(item.split.name)}`", f"{item.split.num_bytes:,}") for item in plan.build[:PLAN_SPLITS]]
     more = len(plan.build) - len(shown)

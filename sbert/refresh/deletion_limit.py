@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import MassDeletionError
 from sbert.refresh.job import GuardSettings
-from sbert.refresh.split_selection import Choice
+from sbert.refresh.split_selection import SplitSelection
 from sbert.source.objects import SourceObject
 from sbert.table.delta import TableShard
 from sbert.table.shard_layout import read_split
-from sbert.table.split_records import read_records
 
 __all__ = ["Losses", "check_losses", "foresee_losses"]
 
@@ -36,7 +35,7 @@ class Losses(BaseModel):
 
 
 def foresee_losses(
-    table_uri: str, shards: Sequence[TableShard], choice: Choice, objects: Sequence[SourceObject]
+    table_uri: str, shards: Sequence[TableShard], selection: SplitSelection, objects: Sequence[SourceObject]
 ) -> Losses:
     """Find the table's objects that are no longer in the source, and their rows.
 
@@ -48,13 +47,13 @@ def foresee_losses(
     for shard in shards:
         for rows in shard.splits:
             num_rows_of[rows.fingerprint] = num_rows_of.get(rows.fingerprint, 0) + rows.num_rows
-    before = {span.object.uri for planned in choice.keep for span in planned.split.spans}
+    before = {span.object.uri for planned in selection.keep for span in planned.split.spans}
     versions: dict[str, str] = {}
     objects_of: dict[str, set[str]] = {}
-    for fingerprint, record in read_records(table_uri, choice.gone).items():
+    for fingerprint, record in selection.records.items():
         versions |= {span.uri: span.version for span in record.spans}
         objects_of[fingerprint] = {span.uri for span in record.spans}
-    for fingerprint in choice.gone - objects_of.keys():  # its record is gone: the rows themselves tell
+    for fingerprint in selection.leaving - objects_of.keys():  # its record is gone: the rows themselves tell
         objects_of[fingerprint] = set(_count_by_object(table_uri, shards, fingerprint))
     all_before = before.union(*objects_of.values())
     appeared = {version for uri, version in listed.items() if uri not in all_before}

@@ -33,7 +33,7 @@ class Estimate(BaseModel):
 def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
     """Estimate the work of a plan that took `plan_seconds` to make."""
     objects = {span.object.uri for planned in plan.build for span in planned.split.spans}
-    num_bytes = sum(planned.split.num_bytes for planned in plan.build)
+    num_bytes = plan.num_bytes_to_read
     known = Estimate(num_objects=len(objects), num_bytes=num_bytes, seconds={"plan": round(plan_seconds, 3)})
     if plan.base_version is None or not plan.build:
         return known

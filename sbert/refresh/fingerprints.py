@@ -1,6 +1,6 @@
-"""The names rows go by: a split's fingerprint hashes everything that decides its rows.
+"""The names that rows go by: the fingerprint of a split hashes everything that decides its rows.
 
-Planning, building and settling only ever compare these names.
+Planning, building and publishing compare only these names.
 """
 
 import hashlib
@@ -11,14 +11,16 @@ from pydantic import BaseModel, ConfigDict
 
 from sbert.refresh.job import RefreshSettings, TruncationPolicy
 from sbert.source.splits import Split
+from sbert.table.split_records import RecordedSpan
 
 __all__ = [
     "FORMAT",
     "PlannedSplit",
     "hash_json",
     "identity_fingerprint",
+    "plan_split",
+    "recorded_fingerprint",
     "rows_fingerprint",
-    "split_fingerprint",
     "without_objects",
 ]
 
@@ -28,22 +30,27 @@ FINGERPRINT_CHARACTERS = 32
 
 
 class PlannedSplit(BaseModel):
-    """A split of the source with the name its rows go by."""
+    """A split of the source with the name that its rows go by."""
 
     model_config = ConfigDict(frozen=True)
 
     split: Split
     fingerprint: str
 
+    @property
+    def object_uris(self) -> set[str]:
+        """Source objects of the split."""
+        return {span.object.uri for span in self.split.spans}
+
 
 def hash_json(value: object) -> str:
-    """Give the SHA-256 of a value in canonical JSON."""
+    """Return the SHA-256 of a value in canonical JSON."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def rows_fingerprint(encoder_fingerprint: str, settings: RefreshSettings) -> str:
-    """Give the hash of everything but the source objects that decides the rows of a split."""
+    """Return the hash of everything but the source objects that decides the rows of a split."""
     return hash_json(
         [
             FORMAT,
@@ -55,20 +62,24 @@ def rows_fingerprint(encoder_fingerprint: str, settings: RefreshSettings) -> str
     )
 
 
-def split_fingerprint(split: Split, rows: str) -> str:
-    """Give the name that the rows of a split go by: 32 hex digits."""
-    return identity_fingerprint(split.identity(), rows)
+def plan_split(split: Split, rows: str) -> PlannedSplit:
+    """Name a split, where `rows` is the rows fingerprint of the run."""
+    return PlannedSplit(split=split, fingerprint=identity_fingerprint(split.identity(), rows))
 
 
 def identity_fingerprint(identity: Sequence[Sequence[str | int | None]], rows: str) -> str:
-    """Give the name of rows made of the spans of `identity`: (uri, version, start, stop) each, as `Span.identity`."""
+    """Return the name of rows made of the spans of `identity`: (uri, version, start, stop) each; 32 hex digits."""
     return hash_json([rows, identity])[:FINGERPRINT_CHARACTERS]
 
 
+def recorded_fingerprint(spans: Sequence[RecordedSpan], rows: str) -> str:
+    """Return the name that the rows of recorded spans have under the rows fingerprint `rows`."""
+    return identity_fingerprint([span.identity() for span in spans], rows)
+
+
 def without_objects(planned: PlannedSplit, uris: set[str], rows: str) -> PlannedSplit | None:
-    """Give a split without the objects of `uris`, named by what is left; None when nothing is."""
+    """Return a split without the objects of `uris`, named by the objects left; None when no object is left."""
     spans = tuple(span for span in planned.split.spans if span.object.uri not in uris)
     if not spans:
         return None
-    split = Split(spans=spans, name=planned.split.name)
-    return PlannedSplit(split=split, fingerprint=split_fingerprint(split, rows))
+    return plan_split(Split(spans=spans, name=planned.split.name), rows)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.tokenization.window_settings import WindowSettings
@@ -11,6 +11,7 @@ from sbert.errors import SettingsError
 from sbert.refresh.backfill_selection import Selection
 from sbert.rows.cleaning import CleaningSettings
 from sbert.source.settings import ReadSettings, SourceSettings, SplitSettings
+from sbert.storage.files import normalize_uri
 from sbert.table.shards import RESERVED_COLUMNS, ShardSettings
 from sbert.vectors.precision import MIN_RECALL, Precision
 from sbert.vectors.quality import COLLAPSE_COSINE
@@ -159,7 +160,8 @@ class RefreshSettings(BaseModel):
 class RefreshJob(BaseModel):
     """One refresh, or with a selection one backfill: bring the table up to date with the raw text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A location may hold credentials: it is then refused, and the error must not repeat it.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     raw_uri: str = Field(min_length=1, description="File, folder or glob of raw text, local or s3://.")
     table_uri: str = Field(min_length=1, description="Folder of the table, local or s3://.")
@@ -172,6 +174,17 @@ class RefreshJob(BaseModel):
         description="Objects to work on, all others keep their rows; empty for all, dropping what is gone.",
     )
     force: bool = Field(default=False, description="Whether to compute every vector anew.")
+
+    @field_validator("raw_uri", "table_uri")
+    @classmethod
+    def _normalize(cls, uri: str) -> str:
+        """Bring a location into its one spelling, so that nothing later depends on how it was typed."""
+        return normalize_uri(uri)
+
+    @property
+    def operation(self) -> str:
+        """What people call the job: refresh, or backfill when it has a selection."""
+        return "refresh" if self.selection is None else "backfill"
 
     @model_validator(mode="after")
     def _check(self) -> "RefreshJob":

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from sbert.errors import TruncationError
 from sbert.refresh.deletion_limit import Losses, check_losses
-from sbert.refresh.fingerprints import identity_fingerprint
-from sbert.refresh.job import RefreshSettings, TruncationPolicy
+from sbert.refresh.fingerprints import recorded_fingerprint
+from sbert.refresh.job import TruncationPolicy
 from sbert.refresh.plan import Plan
-from sbert.refresh.table_diff import Changes
+from sbert.refresh.table_diff import TableDiff
 from sbert.rows.counts import RowCounts
 from sbert.storage.files import join, open_input
 from sbert.table.commit import commit
@@ -38,13 +38,13 @@ PROBE_SHARDS = 8
 PROBE_ROWS = 64
 
 
-def duplicate_ids_across_splits(plan: Plan, changes: Changes) -> dict[str, frozenset[str]]:
+def duplicate_ids_across_splits(plan: Plan, diff: TableDiff) -> dict[str, frozenset[str]]:
     """Find ids that several slices of one large object have; give those to exclude, by fingerprint of the split.
 
     The latest slice keeps the id. Only the ``id`` columns of objects that were read in slices are looked at.
     """
     slices: dict[str, list[SplitRecord]] = defaultdict(list)
-    for record in changes.add:
+    for record in diff.add:
         if len(record.spans) == 1 and record.spans[0].start is not None:
             slices[record.spans[0].uri].append(record)
     excluded: dict[str, frozenset[str]] = {}
@@ -85,16 +85,17 @@ def _ids_of(table_uri: str, record: SplitRecord) -> Iterable[pl.DataFrame]:
                 yield frame
 
 
-def check_before_commit(plan: Plan, changes: Changes, settings: RefreshSettings) -> None:
+def check_before_commit(plan: Plan, diff: TableDiff) -> None:
     """Check what was made in this run as a whole.
 
     Raises:
         TruncationError: under policy ``fail``, when too large a share of the rows was truncated.
         QualityError: when random pairs of new vectors are all alike.
     """
+    settings = plan.job.settings
     encoding = settings.encoding
-    num_rows = sum(record.counts.num_rows_written for record in changes.add)
-    num_truncated = sum(record.counts.num_rows_truncated for record in changes.add)
+    num_rows = sum(record.counts.num_rows_written for record in diff.add)
+    num_truncated = sum(record.counts.num_rows_truncated for record in diff.add)
     if encoding.truncation is TruncationPolicy.FAIL and num_truncated > encoding.max_truncated_share * num_rows:
         raise TruncationError(
             f"{num_truncated} of {num_rows} rows ({num_truncated / num_rows:.2%}) have more than "
@@ -102,33 +103,33 @@ def check_before_commit(plan: Plan, changes: Changes, settings: RefreshSettings)
             "published; choose truncation window, reject or truncate, or raise max_truncated_share"
         )
     check_not_collapsed(
-        _sample_vectors(plan, changes),
+        _sample_vectors(plan, diff),
         what=plan.raw_uri,
         min_texts=MIN_OWN_TEXTS,
         max_mean_cosine=settings.guard.max_mean_cosine,
     )
-    check_losses(plan.table_uri, losses_of(plan, changes), settings.guard)
+    check_losses(plan.table_uri, losses_of(plan, diff), settings.guard)
 
 
-def losses_of(plan: Plan, changes: Changes) -> Losses:
+def losses_of(plan: Plan, diff: TableDiff) -> Losses:
     """Give what disappears: the objects no longer listed, and rows that splits lost without a change of settings."""
-    dropped = sum(shard.num_rows for shard in changes.drop)
-    if dropped <= changes.num_rows_added:
+    dropped = sum(shard.num_rows for shard in diff.drop)
+    if dropped <= diff.num_rows_added:
         return plan.losses
     replaced = sum(
-        record.fingerprint != identity_fingerprint([span.identity() for span in record.spans], plan.rows_fingerprint)
-        for record in read_records(plan.table_uri, changes.gone).values()
+        record.fingerprint != recorded_fingerprint(record.spans, plan.spec.rows_fingerprint)
+        for record in read_records(plan.table_uri, diff.leaving).values()
     )
     if replaced:  # rows of other settings or another encoder: fewer of them may be just what was asked for
         return plan.losses
     num_rows = sum(shard.num_rows for shard in plan.shards)
-    lost = max(plan.losses.num_rows_lost, dropped - changes.num_rows_added)
+    lost = max(plan.losses.num_rows_lost, dropped - diff.num_rows_added)
     return plan.losses.model_copy(update={"num_rows": num_rows, "num_rows_lost": lost})
 
 
-def _sample_vectors(plan: Plan, changes: Changes) -> np.ndarray:
+def _sample_vectors(plan: Plan, diff: TableDiff) -> np.ndarray:
     """Give up to `PROBE_ROWS` vectors of different texts from each of a few new shards."""
-    shards = [shard for record in changes.add for shard in record.shards if shard.num_rows]
+    shards = [shard for record in diff.add for shard in record.shards if shard.num_rows]
     step = max(1, len(shards) // PROBE_SHARDS)
     samples: dict[bytes, np.ndarray] = {}
     columns = ["text_hash", *vector_names(plan.encoder.precision)]
@@ -141,35 +142,33 @@ def _sample_vectors(plan: Plan, changes: Changes) -> np.ndarray:
     return np.stack(list(samples.values())) if samples else np.zeros((0, plan.encoder.dim), dtype=np.float32)
 
 
-def publish(
-    plan: Plan, changes: Changes, settings: RefreshSettings, counts: RowCounts, metadata: dict[str, Any]
-) -> int:
-    """Commit, and give the table's version; without changes the version there is.
+def publish(plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, Any]) -> int:
+    """Check what was built, commit, and return the table's version; without a difference, the version there is.
 
     Raises:
         CommitConflictError: when another run committed since the plan was made.
         QualityError, TruncationError: when the new vectors must not be published, or smaller ones find too little.
         StorageError: when storage refuses.
     """
-    if changes.is_empty and plan.base_version is not None:
+    if diff.is_empty and plan.base_version is not None:
         return plan.base_version
     began = time.monotonic()
-    check_before_commit(plan, changes, settings)
+    check_before_commit(plan, diff)
     table = Table.open(plan.table_uri, plan.base_version) if plan.base_version is not None else None
     reduction: dict[str, Any] = {}
     if plan.encoder.is_reduced:
         is_same = table is not None and table.encoder.fingerprint == plan.encoder.fingerprint
         before = newest_reduction(table) if table is not None and is_same else None
-        reduction[RECORD_KEY] = measure(plan.table_uri, plan.encoder, changes.add, before).model_dump(mode="json")
+        reduction[RECORD_KEY] = measure(plan.table_uri, plan.encoder, diff.add, before).model_dump(mode="json")
     stages = {**metadata.get("stages", {}), "publish": round(time.monotonic() - began, 3)}
     version = commit(
         plan.table_uri,
         table,
-        add=[*(shard for record in changes.add for shard in record.shards), *changes.moved],
-        drop=changes.drop,
+        add=[*(shard for record in diff.add for shard in record.shards), *diff.moved],
+        drop=diff.drop,
         encoder=plan.encoder,
-        kept_schema=plan.kept_schema,
+        kept_schema=plan.spec.kept_schema,
         metadata={**metadata, **counts.model_dump(), **reduction, "stages": stages},
     )
-    remove_samples(plan.table_uri, changes.add)
+    remove_samples(plan.table_uri, diff.add)
     return version

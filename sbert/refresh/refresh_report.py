@@ -1,15 +1,30 @@
 """What a refresh did, in numbers; the keys are a contract with scripts."""
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from sbert.refresh.backfill_selection import Selection
+from sbert.refresh.build_reasons import BuildReason
 from sbert.refresh.estimate import Estimate
 from sbert.refresh.plan import Plan
-from sbert.refresh.table_diff import Changes
-from sbert.rows.counts import RowCounts
+from sbert.refresh.stage_seconds import StageSeconds
+from sbert.refresh.table_diff import TableDiff
+from sbert.refresh.tally import BuildTally
+from sbert.table.delta import Table
 from sbert.table.quantization_recall import Reduction
 from sbert.vectors.precision import Precision
 
-__all__ = ["RefreshReport"]
+__all__ = ["Figure", "RefreshReport"]
+
+
+class Figure(NamedTuple):
+    """A number that was estimated before the run, beside the number that it turned out to be."""
+
+    name: str
+    expected: float | None
+    """None when no earlier run measured any."""
+    actual: float
 
 
 class RefreshReport(BaseModel):
@@ -17,8 +32,11 @@ class RefreshReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    operation: str = Field(default="refresh", description="refresh or backfill.")
     raw_uri: str
     table_uri: str
+    selection: Selection | None = Field(default=None, description="What a backfill chose; empty for a refresh.")
+    force: bool = Field(default=False, description="Whether every vector was computed anew.")
     version: int | None = Field(description="The table's version now; empty when there is no table yet.")
     encoder: str = Field(description="Model that makes the table's vectors.")
     encoder_fingerprint: str
@@ -30,6 +48,7 @@ class RefreshReport(BaseModel):
     recall_note: str = Field(default="", description="The same in words; empty for whole float32 vectors.")
     dry_run: bool = False
     num_objects: int = Field(description="Objects in the source.")
+    num_objects_chosen: int = Field(default=0, description="Objects that the job works on: for a refresh all of them.")
     num_rows: int | None = Field(default=None, description="Rows in the table now.")
     num_rows_read: int = 0
     num_rows_encoded: int = 0
@@ -39,16 +58,22 @@ class RefreshReport(BaseModel):
     num_rows_rejected: int = 0
     num_rows_truncated: int = 0
     rejects_by_reason: dict[str, int] = Field(default_factory=dict)
-    num_splits_built: int = 0
+    num_splits_built: int = Field(default=0, description="Splits that this run built, each counted once.")
     num_splits_resumed: int = Field(default=0, description="Finished by an earlier, interrupted run; published now.")
-    num_splits_kept: int = 0
-    num_splits_dropped: int = 0
+    num_splits_kept: int = Field(default=0, description="Splits whose rows the table had already.")
+    num_splits_copied: int = Field(
+        default=0, description="Splits taken apart: rows that stay were copied, not computed."
+    )
+    num_splits_dropped: int = Field(default=0, description="Splits that left the table.")
+    splits_by_reason: dict[BuildReason, int] = Field(
+        default_factory=dict, description="Why splits were built, and how many for each reason."
+    )
     num_objects_lost: int = Field(default=0, description="Objects of the table that are no longer in the source.")
     num_rows_lost: int = Field(default=0, description="Rows of those objects.")
     broken_objects: dict[str, str] = Field(default_factory=dict, description="Objects that could not be read, and why.")
     estimate: Estimate | None = Field(default=None, description="What the plan was estimated to take.")
     num_bytes_read: int = Field(default=0, description="Bytes of the splits that were built.")
-    stage_seconds: dict[str, float] = Field(default_factory=dict, description="Time by stage, as it was (seconds).")
+    stage_seconds: StageSeconds = Field(default=StageSeconds(), description="Time by stage, as it was (seconds).")
     seconds: float = 0.0
     run_url: str | None = None
 
@@ -58,69 +83,88 @@ class RefreshReport(BaseModel):
         """Whether everything asked for was done."""
         return not self.broken_objects
 
+    @property
+    def texts_per_second(self) -> float | None:
+        """Distinct texts encoded a second of building; None when none was encoded."""
+        return self._per_second(self.num_texts_encoded)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens encoded a second of building; None when none was encoded."""
+        return self._per_second(self.num_tokens_encoded)
+
+    def _per_second(self, number: int) -> float | None:
+        return number / self.stage_seconds.build if number and self.stage_seconds.build > 0 else None
+
     @classmethod
     def of_plan(cls, plan: Plan) -> "RefreshReport":
         """Report what a plan would do."""
         return cls(
+            operation=plan.job.operation,
             raw_uri=plan.raw_uri,
             table_uri=plan.table_uri,
+            selection=plan.job.selection,
+            force=plan.job.force,
             version=plan.base_version,
             encoder=plan.encoder.model,
             encoder_fingerprint=plan.encoder.fingerprint,
             dim=plan.encoder.dim,
             precision=plan.encoder.precision,
             num_objects=plan.num_objects,
+            num_objects_chosen=plan.num_objects if plan.scope.is_everything else len(plan.scope.uris),
             dry_run=True,
             num_splits_built=len(plan.build),
             num_splits_resumed=len(plan.resume),
             num_splits_kept=len(plan.keep),
-            num_splits_dropped=plan.num_splits_dropped,
+            num_splits_dropped=len(plan.leaving),
+            splits_by_reason=plan.splits_by_reason,
             num_objects_lost=plan.losses.num_objects_lost,
             num_rows_lost=plan.losses.num_rows_lost,
         )
 
     @classmethod
     def of_run(
-        cls,
-        plan: Plan,
-        changes: Changes,
-        counts: RowCounts,
-        *,
-        run_id: str,
-        version: int,
-        num_rows: int,
-        reduction: Reduction | None = None,
+        cls, plan: Plan, diff: TableDiff, built: BuildTally, *, table: Table, reduction: Reduction | None
     ) -> "RefreshReport":
-        """Report what a run did."""
-        num_built = sum(record.run_id == run_id for record in changes.add)
+        """Report what a run did.
+
+        Args:
+            plan: the plan that was published.
+            diff: what joined and left the table.
+            built: the splits that the run built, over all its attempts to commit.
+            table: the version that the run left.
+            reduction: what the run found out about smaller vectors.
+        """
         return cls.of_plan(plan).model_copy(
             update={
-                **counts.model_dump(),
+                **built.counts.model_dump(),
                 "dry_run": False,
-                "version": version,
-                "num_rows": num_rows,
-                "num_splits_built": num_built,
-                "num_splits_resumed": len(changes.add) - num_built,
-                "num_splits_kept": len(plan.keep) + changes.num_stayed,
-                "num_splits_dropped": len(changes.gone),
-                "broken_objects": changes.broken,
+                "version": table.version,
+                "num_rows": table.num_rows,
+                "num_splits_built": built.num_splits,
+                "num_splits_resumed": len(diff.resumed),
+                "num_splits_kept": len(plan.keep) + diff.num_splits_stayed,
+                "num_splits_copied": len(diff.copied),
+                "num_splits_dropped": len(diff.leaving),
+                "splits_by_reason": built.splits_by_reason,
+                "broken_objects": diff.broken,
                 "recall_at_10": reduction.recall_at_10 if reduction is not None else None,
                 "recall_note": reduction.describe() if reduction is not None else "",
             }
         )
 
-    def estimate_and_truth(self) -> list[tuple[str, float | None, float]]:
-        """Give name, estimate and truth of each figure: in a dry run all (None: not known yet), then those known before."""
+    def estimate_and_truth(self) -> list[Figure]:
+        """Return what was estimated beside what it was: in a dry run all figures, after a run those known before it."""
         if self.estimate is None or not (self.num_splits_built if self.dry_run else self.num_bytes_read):
             return []
-        stages = ("plan", "build", "publish") if self.dry_run else ("build", "publish")
+        estimate, actual = self.estimate, self.stage_seconds
         figures = [
-            ("MiB to read", self.estimate.num_bytes / 2**20, self.num_bytes_read / 2**20),
-            ("rows to read", self.estimate.num_rows, self.num_rows_read),
-            ("tokens to encode, at most", self.estimate.num_tokens, self.num_tokens_encoded),
-            *(
-                (f"seconds to {stage}", self.estimate.seconds.get(stage), self.stage_seconds.get(stage, 0.0))
-                for stage in stages
-            ),
+            Figure("MiB to read", estimate.num_bytes / 2**20, self.num_bytes_read / 2**20),
+            Figure("rows to read", estimate.num_rows, self.num_rows_read),
+            Figure("tokens to encode, at most", estimate.num_tokens, self.num_tokens_encoded),
+            Figure("seconds to build", estimate.seconds.get("build"), actual.build),
+            Figure("seconds to publish", estimate.seconds.get("publish"), actual.publish),
         ]
-        return figures if self.dry_run else [figure for figure in figures if figure[1] is not None]
+        if self.dry_run:
+            return [*figures[:3], Figure("seconds to plan", estimate.seconds.get("plan"), actual.plan), *figures[3:]]
+        return [figure for figure in figures if figure.expected is not None]

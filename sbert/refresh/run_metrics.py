@@ -33,7 +33,7 @@ SAMPLE_ROWS = 64
 """Rows of each sampled shard."""
 NUM_DIRECTIONS = 8
 DIRECTIONS_SEED = 1908_10084  # arXiv number of the Sentence-BERT paper
-NESTED = {"rejects_by_reason", "broken_objects", "estimate", "stage_seconds"}
+NESTED = {"rejects_by_reason", "broken_objects", "estimate", "stage_seconds", "selection", "splits_by_reason"}
 TOKEN_QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)
 
 
@@ -64,7 +64,7 @@ def record_run(report: RefreshReport, started: dt.datetime, run_id: str, **more:
         "run_id": run_id,
         "started": started,
         "finished": dt.datetime.now(dt.UTC),
-        **{f"seconds_{stage}": seconds for stage, seconds in report.stage_seconds.items()},
+        **{f"seconds_{stage}": seconds for stage, seconds in report.stage_seconds.model_dump().items()},
         "num_objects_broken": len(report.broken_objects),
         "rejects_by_reason": [{"reason": why, "num_rows": rows} for why, rows in report.rejects_by_reason.items()],
         **more,

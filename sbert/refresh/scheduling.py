@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.refresh.plan import PlannedSplit
+from sbert.refresh.fingerprints import PlannedSplit
 
 __all__ = ["SplitGroup", "group_splits"]
 

@@ -1,128 +1,190 @@
-"""Which splits a job works on and which of the table's splits leave it.
+"""Which splits a job builds, which it keeps, and which splits of the table leave it.
 
-The one idea: a refresh wants exactly the splits of the source, whatever the table has besides goes. A backfill wants
-the chosen objects only: everything else stays, also what is no longer in the source.
+A refresh wants exactly the splits of the source: all other splits of the table leave it. A backfill wants the chosen
+objects only: everything else stays, also rows of objects that are no longer in the source.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError, TableError
 from sbert.refresh.backfill_selection import Selection, choose_objects, cut_to_rows
-from sbert.refresh.fingerprints import PlannedSplit, split_fingerprint, without_objects
+from sbert.refresh.fingerprints import PlannedSplit, plan_split, without_objects
 from sbert.refresh.job import RefreshJob
 from sbert.source.objects import SourceObject
-from sbert.source.splits import make_splits
-from sbert.storage.files import normalize_uri
-from sbert.table.split_records import read_records
+from sbert.source.splits import Span, make_splits
+from sbert.table.split_records import SplitRecord, read_records
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Scope", "SplitSelection", "scope_of", "select_splits"]
+
+SLICES_LEFT_OUT = 0
+"""Instead of a number of rows: an object of which whole slices are left out."""
 
 
-class Choice(BaseModel):
-    """Splits by what is to become of them."""
+class Scope(BaseModel):
+    """The source objects whose rows a job may change."""
 
     model_config = ConfigDict(frozen=True)
 
+    is_everything: bool = True
+    uris: frozenset[str] = Field(default=frozenset(), description="Objects, where it is not everything.")
+
+    def includes(self, uri: str) -> bool:
+        """Tell whether the rows of an object may change."""
+        return self.is_everything or uri in self.uris
+
+
+class SplitSelection(BaseModel):
+    """Splits by what the job does with them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scope: Scope = Field(default=Scope(), description="Objects whose rows may change; all others keep their rows.")
     missing: list[PlannedSplit] = Field(description="Splits that are wanted and not in the table, or forced.")
     keep: list[PlannedSplit] = Field(description="Splits whose rows the table has.")
-    gone: frozenset[str] = Field(description="Splits of the table that leave it, by fingerprint.")
-    chosen: frozenset[str] | None = Field(
-        default=None, description="Objects that a backfill works on, by URI; all others keep their rows. None: all."
-    )
-    stays: bool = Field(default=False, description="Whether rows of other objects stay that may be of other columns.")
+    leaving: frozenset[str] = Field(description="Splits of the table that leave it, by fingerprint.")
+    records: dict[str, SplitRecord] = Field(description="Completion records of the leaving splits that have one.")
+    keeps_other_rows: bool = Field(default=False, description="Whether rows of objects outside the scope stay.")
 
 
-def choose(job: RefreshJob, objects: Sequence[SourceObject], have: frozenset[str], rows: str) -> Choice:
-    """Compare the splits of the source with those of the table.
+class Candidate(BaseModel):
+    """A split that a backfill may build."""
+
+    model_config = ConfigDict(frozen=True)
+
+    whole: PlannedSplit = Field(description="As a refresh would build it, with objects that were not chosen.")
+    part: PlannedSplit = Field(description="The chosen objects only, or the rows that a limit leaves of them.")
+
+
+def scope_of(job: RefreshJob, objects: Sequence[SourceObject]) -> Scope:
+    """Return the objects that a job works on, before a limit of rows cuts them.
+
+    Raises:
+        EmptySourceError: when the job chooses none.
+    """
+    if job.selection is None:
+        return Scope()
+    chosen = choose_objects(objects, job.selection, job.raw_uri)
+    return Scope(is_everything=False, uris=frozenset(item.uri for item in chosen))
+
+
+def select_splits(
+    job: RefreshJob, objects: Sequence[SourceObject], scope: Scope, have: frozenset[str], rows: str
+) -> SplitSelection:
+    """Compare the splits of the source with the splits of the table.
 
     Args:
-        job: what is asked for.
+        job: the job.
         objects: the source.
+        scope: the objects that the job works on.
         have: fingerprints of the table's splits.
         rows: fingerprint of everything but the objects that decides the rows.
+
+    Raises:
+        SettingsError: when a limit would cut rows that the table has.
+        TableError: when completion records are gone without which a backfill cannot tell whose rows to keep.
     """
-    splits = make_splits(objects, job.settings.splits)
-    wanted = [PlannedSplit(split=split, fingerprint=split_fingerprint(split, rows)) for split in splits]
-    if job.selection is not None:
-        return _choose_some(job, job.selection, objects, wanted, have, rows)
-    return Choice(
-        missing=[planned for planned in wanted if planned.fingerprint not in have],
-        keep=[planned for planned in wanted if planned.fingerprint in have],
-        gone=have - {planned.fingerprint for planned in wanted},
-    )
+    wanted = [plan_split(split, rows) for split in make_splits(objects, job.settings.splits)]
+    if job.selection is None:
+        leaving = have - {planned.fingerprint for planned in wanted}
+        return SplitSelection(
+            scope=scope,
+            missing=[planned for planned in wanted if planned.fingerprint not in have],
+            keep=[planned for planned in wanted if planned.fingerprint in have],
+            leaving=leaving,
+            records=read_records(job.table_uri, leaving),
+        )
+    not_chosen = {item.uri for item in objects if not scope.includes(item.uri)}
+    candidates = [
+        Candidate(whole=whole, part=part)
+        for whole in wanted
+        if (part := without_objects(whole, not_chosen, rows)) is not None
+    ]
+    row_limits: Mapping[str, int] = {}
+    if job.selection.limit is not None:
+        candidates, row_limits = _cut_to_limit(job, job.selection.limit, candidates, rows)
+        uris = frozenset(uri for candidate in candidates for uri in candidate.part.object_uris)
+        scope = Scope(is_everything=False, uris=uris)
+    return _select_within(job, job.selection, scope, candidates, row_limits, have)
 
 
-def _choose_some(
+def _select_within(
     job: RefreshJob,
     selection: Selection,
-    objects: Sequence[SourceObject],
-    wanted: Sequence[PlannedSplit],
+    scope: Scope,
+    candidates: Sequence[Candidate],
+    row_limits: Mapping[str, int],
     have: frozenset[str],
-    rows: str,
-) -> Choice:
-    chosen = {item.uri for item in choose_objects(objects, selection, job.raw_uri)}
-    others = {item.uri for item in objects} - chosen
-    pairs = [(whole, part) for whole in wanted if (part := without_objects(whole, others, rows)) is not None]
-    cut: Mapping[str, int | None] = {}
-    if selection.limit is not None:
-        pairs, cut = _cut(job, selection.limit, pairs, rows)
-        chosen = {span.object.uri for _, part in pairs for span in part.split.spans}
-    missing, keep = [], []
-    for whole, part in pairs:
-        present = next((planned for planned in (whole, part) if planned.fingerprint in have), None)
-        if present is None or job.force:
-            missing.append(part)
+) -> SplitSelection:
+    """Compare the candidates of a backfill with the table."""
+    missing: list[PlannedSplit] = []
+    keep: list[PlannedSplit] = []
+    for candidate in candidates:
+        in_table = [planned for planned in (candidate.whole, candidate.part) if planned.fingerprint in have]
+        if in_table and not job.force:
+            keep.append(in_table[0])
         else:
-            keep.append(present)
-    kept = {planned.fingerprint for planned in keep}
-    gone: set[str] = set()
-    stays = False
-    records = read_records(normalize_uri(job.table_uri), have - kept)
-    if lost := have - kept - records.keys():
+            missing.append(candidate.part)
+    others = have - {planned.fingerprint for planned in keep}
+    records = read_records(job.table_uri, others)
+    if lost := others - records.keys():
         raise TableError(
-            f"{job.table_uri}: the records of {len(lost)} splits are gone ({min(lost)}), cannot tell whose rows they "
-            "have: run `sbert refresh`, which builds the whole source"
+            f"{job.table_uri}: the completion records of {len(lost)} splits are gone ({min(lost)}), so a backfill cannot "
+            "tell whose rows they hold: run `sbert refresh`, which builds the whole source"
         )
+    leaving: set[str] = set()
+    keeps_other_rows = False
     for fingerprint, record in records.items():
-        touched = [span for span in record.spans if span.uri in chosen]
-        for span in touched:
-            limit = cut.get(span.uri, 0)
-            if span.uri in cut and not (limit is not None and span.max_rows is not None and span.max_rows <= limit):
+        in_scope = [span for span in record.spans if scope.includes(span.uri)]
+        for span in in_scope:
+            limit = row_limits.get(span.uri)
+            if limit is not None and (span.max_rows is None or span.max_rows > limit):
                 raise SettingsError(
                     f"limit {selection.limit} would cut {span.uri}, of which the table has "
                     f"{'more' if span.max_rows is None else f'{span.max_rows:,}'} rows: name a new table, leave the "
                     "object out with exclude, or raise the limit"
                 )
-        stays |= len(touched) < len(record.spans)
-        if touched:
-            gone.add(fingerprint)
-    return Choice(missing=missing, keep=keep, gone=frozenset(gone), chosen=frozenset(chosen), stays=stays)
+        keeps_other_rows |= len(in_scope) < len(record.spans)
+        if in_scope:
+            leaving.add(fingerprint)
+    return SplitSelection(
+        scope=scope,
+        missing=missing,
+        keep=keep,
+        leaving=frozenset(leaving),
+        records={fingerprint: records[fingerprint] for fingerprint in leaving},
+        keeps_other_rows=keeps_other_rows,
+    )
 
 
-def _cut(
-    job: RefreshJob, limit: int, pairs: Sequence[tuple[PlannedSplit, PlannedSplit]], rows: str
-) -> tuple[list[tuple[PlannedSplit, PlannedSplit]], Mapping[str, int | None]]:
-    """Keep the first rows; give for each object that is not wholly kept the rows it is cut to, None if in slices."""
-    parts = [part.split for _, part in pairs]
-    kept = cut_to_rows(parts, limit, job.settings.source, job.settings.reading)
-    named = [PlannedSplit(split=split, fingerprint=split_fingerprint(split, rows)) for split in kept]
-    num_spans: dict[str, int] = defaultdict(int)
-    for split in parts:
-        for span in split.spans:
-            num_spans[span.object.uri] += 1
-    cut: dict[str, int | None] = {}
-    num_kept: dict[str, int] = defaultdict(int)
-    for split in kept:
-        for span in split.spans:
-            num_kept[span.object.uri] += 1
-            if span.max_rows is not None:
-                cut[span.object.uri] = span.max_rows if num_spans[span.object.uri] == 1 else None
-    cut |= {uri: None for uri, number in num_kept.items() if number < num_spans[uri]}
-    same = [
-        (whole if part.fingerprint == planned.fingerprint else planned, planned)
-        for (whole, part), planned in zip(pairs, named, strict=False)
-    ]
-    return same, cut
+def _cut_to_limit(
+    job: RefreshJob, limit: int, candidates: Sequence[Candidate], rows: str
+) -> tuple[list[Candidate], Mapping[str, int]]:
+    """Keep the first `limit` rows of the candidates.
+
+    Returns:
+        The candidates that are left, and for each object that is not wholly kept the number of its rows that are.
+    """
+    parts = [candidate.part.split for candidate in candidates]
+    cut = cut_to_rows(parts, limit, job.settings.source, job.settings.reading)
+    left: list[Candidate] = []
+    for candidate, split in zip(candidates[: len(cut)], cut, strict=True):
+        planned = plan_split(split, rows)
+        is_uncut = planned.fingerprint == candidate.part.fingerprint
+        left.append(Candidate(whole=candidate.whole if is_uncut else planned, part=planned))
+    spans = [span for split in cut for span in split.spans]
+    return left, _row_limits([span for split in parts for span in split.spans], spans)
+
+
+def _row_limits(before: Sequence[Span], after: Sequence[Span]) -> Mapping[str, int]:
+    """Return the rows to which each object is cut, `SLICES_LEFT_OUT` where slices are missing or cut."""
+    num_before = Counter(span.object.uri for span in before)
+    num_after = Counter(span.object.uri for span in after)
+    limits = {uri: SLICES_LEFT_OUT for uri, number in num_after.items() if number < num_before[uri]}
+    for span in after:
+        uri = span.object.uri
+        if span.max_rows is not None and uri not in limits:
+            limits[uri] = span.max_rows if num_before[uri] == 1 else SLICES_LEFT_OUT
+    return limits

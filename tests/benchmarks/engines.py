@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import flows.cli.app  # noqa: F401  (first: it sets Prefect's environment)
 from flows.engines import EngineSettings
 from flows.refresh import refresh_embeddings
-from sbert.refresh.build import BuildContext, BuildResult, SplitBuilder, build_context, builder_for, close_builder
+from sbert.refresh.build import SplitBuilder
+from sbert.refresh.build_result import BuildResult
+from sbert.refresh.fingerprints import PlannedSplit
 from sbert.refresh.job import RefreshJob, RefreshSettings
-from sbert.refresh.plan import PlannedSplit, make_plan
-from sbert.refresh.publish import publish
-from sbert.refresh.table_diff import settle
+from sbert.refresh.run import refresh
+from sbert.refresh.stream import StreamResult
 from sbert.rows.counts import RowCounts
 from sbert.source.sample import write_sample
 from sbert.table.split_records import write_record
@@ -48,8 +48,8 @@ def overhead(num_splits: int, seconds: float, concurrency: int) -> dict[str, Any
 
     def simulated(self: SplitBuilder, planned: PlannedSplit, excluded: frozenset[str] = frozenset()) -> BuildResult:
         time.sleep(simulated_seconds)
-        record = self._record(planned, [], RowCounts(), None, has_sample=False)
-        write_record(self.context.table_uri, record)
+        record = self._record(planned, StreamResult(), RowCounts(), has_sample=False)
+        write_record(self.context.spec.table_uri, record)
         return BuildResult(planned=planned, built=planned, record=record)
 
     measured: dict[str, Any] = {"splits": num_splits, "concurrency": concurrency}
@@ -67,7 +67,7 @@ def overhead(num_splits: int, seconds: float, concurrency: int) -> dict[str, Any
                     raw_uri=str(raw), table_uri=f"{folder}/plain-{label}", model=model, settings=EVERY_OBJECT
                 )
                 began = time.monotonic()
-                plain(job, concurrency)
+                refresh(job, concurrency=concurrency)
                 between = time.monotonic()
                 refresh_embeddings(
                     str(raw), f"{folder}/{label}", model=model, concurrency=concurrency, settings=EVERY_OBJECT
@@ -79,21 +79,6 @@ def overhead(num_splits: int, seconds: float, concurrency: int) -> dict[str, Any
             SplitBuilder.build = real  # type: ignore[method-assign]
     measured["overhead_share"] = round(measured["working_flow_seconds"] / measured["working_plain_seconds"] - 1, 4)
     return measured
-
-
-def plain(job: RefreshJob, concurrency: int) -> None:
-    """Do the same work without Prefect."""
-    plan = make_plan(job)
-    context: BuildContext = build_context(plan, job.settings, "plain")
-    builder = builder_for(context)
-    with ThreadPoolExecutor(concurrency) as pool:
-        results = list(pool.map(builder.build, plan.build))
-    close_builder("plain")
-    changes = settle(plan, results, "plain")
-    publish(
-        plan, changes, job.settings, RowCounts.total(result.record.counts for result in results if result.record), {}
-    )
-    assert len(results) == len(plan.build)
 
 
 @contextlib.contextmanager

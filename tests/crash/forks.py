@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sbert.refresh.refresh_report import RefreshReport
 from tests.crash.points import Strike, watched
-from tests.support.refreshing import Outcome, refresh
+from tests.support.refreshing import refresh_table
 
 
 @dataclass
@@ -48,10 +49,10 @@ class Run:
         assert os.WEXITSTATUS(self._status) == 0, self._result.with_suffix(".log").read_text()
         return False
 
-    def outcome(self) -> Outcome:
-        """Return the outcome of a refresh that was not killed."""
+    def report(self) -> RefreshReport:
+        """Return the report of a refresh that was not killed."""
         assert not self.wait()
-        return Outcome(**self._read()["outcome"])
+        return RefreshReport.model_validate(self._read()["report"])
 
     def points(self) -> list[str]:
         """Return the names of the points that it passed."""
@@ -92,14 +93,14 @@ class Forks:
         self._process.stdout.close()
 
     def start(self, *, strike: Strike | None = None, **refresh: Any) -> Run:
-        """Start a refresh (arguments of `tests.support.refreshing.refresh`)."""
+        """Start a refresh (arguments of `tests.support.refreshing.refresh_table`)."""
         result = self._folder / f"{uuid.uuid4().hex}.json"
         request = {"refresh": refresh, "strike": asdict(strike) if strike else None, "result": str(result)}
         return Run(int(self.ask(request)["pid"]), time.monotonic(), self, result)
 
-    def run(self, **refresh: Any) -> Outcome:
+    def run(self, **refresh: Any) -> RefreshReport:
         """Refresh to the end."""
-        return self.start(**refresh).outcome()
+        return self.start(**refresh).report()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request to the parent and return its answer."""
@@ -139,8 +140,8 @@ def _work(request: dict[str, Any]) -> None:
     try:
         began = time.monotonic()
         with watched(Strike(**request["strike"]) if request["strike"] else None) as points:
-            outcome = refresh(**request["refresh"])
-        found = {"outcome": asdict(outcome), "points": points.names, "seconds": time.monotonic() - began}
+            report = refresh_table(**request["refresh"], concurrency=2).report
+        found = {"report": report.model_dump(mode="json"), "points": points.names, "seconds": time.monotonic() - began}
         result.write_text(json.dumps(found))
         status = 0
     except BaseException:

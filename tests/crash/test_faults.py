@@ -14,7 +14,7 @@ from sbert.table.delta import Table
 from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents
 from tests.support.fault_proxy import FAULTS, fault_proxy
-from tests.support.refreshing import refresh
+from tests.support.refreshing import refresh_table
 from tests.support.services import S3Server
 from tests.support.tiny_models import save_tiny
 
@@ -36,11 +36,11 @@ def test_a_run_among_faults_makes_the_same_table(
         for state in (corpora.first_state(), corpora.second_state()):
             use(s3, monkeypatch, 60)
             corpora.write_objects(raw, state)
-            expected = refresh(raw, calm, model, SETTINGS)
+            expected = refresh_table(raw, calm, model, SETTINGS, concurrency=2).report
             use(proxy.address, monkeypatch, 8)
-            found = refresh(raw, stormy, model, SETTINGS)
+            found = refresh_table(raw, stormy, model, SETTINGS, concurrency=2).report
             assert (found.version, found.num_texts_encoded) == (expected.version, expected.num_texts_encoded)
-        again = refresh(raw, stormy, model, SETTINGS)
+        again = refresh_table(raw, stormy, model, SETTINGS, concurrency=2).report
         assert (again.num_splits_built, again.version) == (0, 1)
     use(s3, monkeypatch, 60)
     assert_same(contents(stormy), contents(calm))
@@ -83,7 +83,7 @@ def test_with_faults_in_all_requests_an_error_names_the_endpoint_in_time(
 ) -> None:
     model = save_tiny(tmp_path / "model")
     corpora.write_objects(f"{s3_bucket}/raw", {"a.jsonl": corpora.rows(0, 3)})
-    refresh(f"{s3_bucket}/raw", f"{s3_bucket}/table", model)
+    refresh_table(f"{s3_bucket}/raw", f"{s3_bucket}/table", model)
     seconds = 1.0
     with fault_proxy(s3, 1.0, (kind,)) as proxy:
         use(proxy.address, monkeypatch, seconds)

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import SettingsError, TableError
+from sbert.refresh.refresh_report import RefreshReport
 from sbert.rows.cleaning import CleaningSettings, clean_texts, hash_texts
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
@@ -40,7 +41,7 @@ from sbert.table.vacuum import vacuum_table
 from sbert.table.verify import verify_table
 from tests.crash import corpora
 from tests.crash.points import Strike, watched
-from tests.support.refreshing import refresh
+from tests.support.refreshing import refresh_table
 from tests.support.tiny_models import save_tiny
 
 NAMES = tuple(f"{letter}.jsonl" for letter in "abcdef")
@@ -179,9 +180,9 @@ class Histories(RuleBasedStateMachine):
         for change in changes:
             self.change(*change)
         expected = self.num_unknown()
-        outcome = self.refresh(self.table)
-        assert outcome.num_texts_encoded == expected
-        self.published(outcome.version)
+        report = self.refresh(self.table)
+        assert report.num_texts_encoded == expected
+        self.published(report.version)
 
     @rule(changes=Changes, moment=st.floats(0, 1), after=st.booleans())
     def night_with_a_kill(self, changes: list[tuple[str, int, list[int]]], moment: float, after: bool) -> None:
@@ -196,14 +197,14 @@ class Histories(RuleBasedStateMachine):
 
         try:
             with watched(Strike(point, "after" if after else "before"), die):
-                outcome = self.refresh(self.table)
+                report = self.refresh(self.table)
         except Killed:
             self.note_records()
             if (self.table / "_delta_log").exists() and Table.open(str(self.table)).version >= before:
                 self.published(before)
         else:
-            assert outcome.num_texts_encoded == expected
-            self.published(outcome.version)
+            assert report.num_texts_encoded == expected
+            self.published(report.version)
 
     @precondition(lambda self: len(self.versions) > 1)
     @rule(data=st.data())
@@ -302,7 +303,7 @@ class Histories(RuleBasedStateMachine):
         ]
         return [{**row, "kind": line["kind"]} if split.keeps else row for row, line in zip(rows, lines, strict=True)]
 
-    def refresh(self, table: Path) -> Any:
+    def refresh(self, table: Path) -> RefreshReport:
         chosen = {
             "splits": {"pack_below_bytes": 0},
             "reading": {"block_rows": 5},
@@ -312,7 +313,7 @@ class Histories(RuleBasedStateMachine):
             "guard": {"max_drop_share": 1},
             "encoding": {"precision": precision_of(self.model), "min_recall": 0},
         }
-        return refresh(str(self.raw), str(table), world().models[self.model % 2], chosen, concurrency=1)
+        return refresh_table(self.raw, table, world().models[self.model % 2], chosen).report
 
     def note_records(self) -> None:
         """Record the splits that the last run finished."""

@@ -79,7 +79,7 @@ def prepare(name: str, folder: str, models: tuple[str, str], forks: Forks) -> Sc
         refresh["model"] = models[1]
     run = forks.start(table=undisturbed, **refresh)
     wanted = corpora.texts_of_splits(undisturbed) if not run.wait() else {}
-    assert run.outcome().num_texts_encoded == len(corpora.union(wanted.values()) - known)
+    assert run.report().num_texts_encoded == len(corpora.union(wanted.values()) - known)
     return Scenario(
         folder=folder,
         base=base if name != "full" else None,
@@ -87,7 +87,7 @@ def prepare(name: str, folder: str, models: tuple[str, str], forks: Forks) -> Sc
         expected=contents(undisturbed),
         wanted=wanted,
         known=known,
-        version=run.outcome().version,
+        version=run.report().version,
         points=run.points(),
         seconds=run.seconds(),
     )
@@ -137,10 +137,10 @@ def check_before_or_after(scenario: Scenario, table: str) -> None:
 
 def check_finishes(scenario: Scenario, table: str, run: Run, records: set[str], *, done: bool) -> None:
     """Check the run after the kill: it makes the same table and encodes no text of a finished split."""
-    outcome = run.outcome()
+    report = run.report()
     assert_same(contents(table), scenario.expected)
-    assert outcome.version == scenario.version
-    assert outcome.num_texts_encoded == num_left(scenario, records, done=done)
+    assert report.version == scenario.version
+    assert report.num_texts_encoded == num_left(scenario, records, done=done)
 
 
 def num_left(scenario: Scenario, records: set[str], *, done: bool) -> int:

@@ -18,7 +18,7 @@ from tests.crash.forks import Forks
 from tests.crash.points import Strike, watched
 from tests.crash.test_faults import use
 from tests.support.fault_proxy import DENIED, fault_proxy
-from tests.support.refreshing import refresh
+from tests.support.refreshing import refresh_table
 from tests.support.services import S3Server
 
 REFUSALS = {
@@ -41,11 +41,11 @@ def test_when_the_disk_refuses_a_write_the_version_before_stays_and_the_next_run
 ) -> None:
     raw, base, undisturbed = (str(tmp_path / name) for name in ("raw", "base", "undisturbed"))
     corpora.write_objects(raw, corpora.first_state())
-    refresh(raw, base, model, SETTINGS)
+    refresh_table(raw, base, model, SETTINGS)
     corpora.write_objects(raw, corpora.second_state())
     copy_folder(base, undisturbed)
     with watched() as points:
-        refresh(raw, undisturbed, model, SETTINGS)
+        refresh_table(raw, undisturbed, model, SETTINGS)
     before, after = contents(base), contents(undisturbed)
     chance = random.Random(message)
     for number in range(num_places):
@@ -56,10 +56,10 @@ def test_when_the_disk_refuses_a_write_the_version_before_stays_and_the_next_run
             watched(strike, raising(REFUSALS[message])),
             pytest.raises(StorageError, match=f"{table}.*{message}") as caught,
         ):
-            refresh(raw, table, model, SETTINGS)
+            refresh_table(raw, table, model, SETTINGS)
         assert not caught.value.transient
         assert_same(contents(table), before, tolerance=0)
-        refresh(raw, table, model, SETTINGS)
+        refresh_table(raw, table, model, SETTINGS)
         assert_same(contents(table), after)
 
 
@@ -77,14 +77,14 @@ def test_a_file_system_that_runs_out_of_space_keeps_the_version_before(tmp_path:
     raw, table = str(tmp_path / "raw"), str(disk / "table")
     try:
         corpora.write_objects(raw, {"a.jsonl": corpora.rows(0, 60)})
-        refresh(raw, table, model, SETTINGS)
+        refresh_table(raw, table, model, SETTINGS)
         before = contents(table)
         corpora.write_objects(raw, {f"{letter}.jsonl": corpora.rows(0, 600) for letter in "abcdef"})
         with pytest.raises(StorageError, match="the disk is full"):
-            refresh(raw, table, model, SETTINGS)
+            refresh_table(raw, table, model, SETTINGS)
         assert_same(contents(table), before, tolerance=0)
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-        refresh(raw, table, model, SETTINGS)
+        refresh_table(raw, table, model, SETTINGS)
         assert Table.open(table).num_rows == 3600
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -104,7 +104,7 @@ def test_a_full_temporary_folder_is_named_in_the_error(
 
     monkeypatch.setattr("sbert.table.duplicate_keys.tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(StorageError, match=f"{tempfile.gettempdir()}.*the disk is full"):
-        refresh(str(tmp_path / "raw"), str(tmp_path / "table"), model, SETTINGS)
+        refresh_table(str(tmp_path / "raw"), str(tmp_path / "table"), model, SETTINGS)
 
 
 @pytest.mark.s3
@@ -113,19 +113,19 @@ def test_when_keys_expire_the_version_before_stays_and_new_keys_heal(
 ) -> None:
     raw, table = f"{s3_bucket}/raw", f"{s3_bucket}/table"
     corpora.write_objects(raw, corpora.first_state())
-    refresh(raw, table, model, SETTINGS)
+    refresh_table(raw, table, model, SETTINGS)
     before = contents(table)
     corpora.write_objects(raw, corpora.second_state())
     for calm_requests in (0, 7, 25, 60):
         with fault_proxy(s3, 1.0, (DENIED,), calm_requests) as proxy:
             use(proxy.address, monkeypatch, 60)
             with pytest.raises(StorageError, match=f"{proxy.address.endpoint}.*access denied") as caught:
-                refresh(raw, table, model, SETTINGS)
+                refresh_table(raw, table, model, SETTINGS)
             assert not caught.value.transient
         use(s3, monkeypatch, 60)
         assert_same(contents(table), before, tolerance=0)
-    refresh(raw, table, model, SETTINGS)
-    refresh(raw, f"{s3_bucket}/other", model, SETTINGS)
+    refresh_table(raw, table, model, SETTINGS)
+    refresh_table(raw, f"{s3_bucket}/other", model, SETTINGS)
     assert_same(contents(table), contents(f"{s3_bucket}/other"))
 
 
@@ -152,7 +152,7 @@ def test_two_refreshes_at_once_make_one_correct_table(
             if len(state) == len(corpora.second_state()):
                 copy_folder(base, expected_table)
             alone = forks.start(table=expected_table, **job)
-            version = alone.outcome().version
+            version = alone.report().version
             expected = contents(expected_table)
             for number in range(rounds):
                 table = f"{folder}/table-{len(state)}-{number}"
@@ -161,8 +161,8 @@ def test_two_refreshes_at_once_make_one_correct_table(
                 first = forks.start(table=table, **job)
                 time.sleep(chance.uniform(0, alone.seconds()) if number % 2 else 0)
                 second = forks.start(table=table, **job)
-                outcomes = [first.outcome(), second.outcome()]
-                assert [outcome.version for outcome in outcomes] == [version, version]
+                reports = [first.report(), second.report()]
+                assert [report.version for report in reports] == [version, version]
                 assert Table.open(table).version == version
                 assert_same(contents(table), expected)
             base = expected_table

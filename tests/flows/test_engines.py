@@ -91,10 +91,10 @@ def test_splits_travel_in_groups_and_progress_counts_splits(
 
     monkeypatch.setattr(SplitBuilder, "build_group", build_group)
     shown: list[str] = []
-    monkeypatch.setattr("flows.building.show_progress", lambda _, share, text: shown.append(text))
+    monkeypatch.setattr("flows.progress_display.show_progress", lambda _, share, text: shown.append(text))
     refresh(raw, tmp_path / "table", model, "local", concurrency=1)
     assert (sum(sizes), len(sizes)) == (NUM_OBJECTS, 4)
-    assert shown[-1].startswith("12 of 12 splits embedded, 120 rows")
+    assert "120 rows, 12 of 12 splits" in shown[-1]
     assert_same(tmp_path / "table", expected)
 
 
@@ -109,8 +109,8 @@ def test_progress_that_cannot_be_shown_stops_nothing(
     def show_progress(*_: object) -> None:
         raise ConnectionError("the server is away")
 
-    monkeypatch.setattr("flows.building.show_progress", show_progress)
-    monkeypatch.setattr("flows.building.ARTIFACT_SECONDS", 0.0)
+    monkeypatch.setattr("flows.progress_display.show_progress", show_progress)
+    monkeypatch.setattr("flows.progress_display.ARTIFACT_SECONDS", 0.0)
     refresh(raw, tmp_path / "table", model, "local", concurrency=1)
     assert_same(tmp_path / "table", expected)
     assert "progress cannot be shown in the UI: the server is away" in caplog.text

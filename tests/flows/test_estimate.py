@@ -24,7 +24,7 @@ def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
     size = sum(path.stat().st_size for path in (tmp_path / "raw").iterdir())
     assert (first.estimate.num_objects, first.estimate.num_bytes, first.num_bytes_read) == (2, size, size)
     assert (first.estimate.num_rows, first.estimate.measured_in) == (None, None)  # no run before
-    assert set(first.stage_seconds) == {"plan", "build", "publish"}
+    assert min(first.stage_seconds.model_dump().values()) > 0
     recorded = Table.open(table).last_commit()
     assert recorded["num_bytes_read"] == size
     assert set(recorded["stages"]) == {"plan", "build", "publish"}

@@ -2,22 +2,20 @@
 
 import contextlib
 import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
 
-from sbert.encoder.process_cache import load_encoder
-from sbert.refresh.build import SplitBuilder, build_context
-from sbert.refresh.deletion_limit import check_losses
-from sbert.refresh.job import RefreshJob, RefreshSettings
-from sbert.refresh.plan import Plan, make_plan
-from sbert.refresh.publish import publish
-from sbert.refresh.table_diff import Changes, settle
-from sbert.rows.counts import RowCounts
+from sbert.refresh.build import SplitBuilder
+from sbert.refresh.job import RefreshSettings
+from sbert.refresh.plan import Plan
+from sbert.refresh.refresh_report import RefreshReport
+from sbert.refresh.table_diff import TableDiff
 from sbert.table.delta import Table
+from tests.support.refreshing import refresh_table
 from tests.support.tiny_models import WORDS
 
 Rows = list[dict[str, object]]
@@ -56,22 +54,19 @@ def objects_apart(**other: object) -> RefreshSettings:
     return RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}, **other})
 
 
-def update(raw: object, table: object, **options: object) -> tuple[Plan, Changes, int, RowCounts]:
-    """Do one job as the flow does, in this thread; give the plan, the changes, the version and the counts."""
-    job = RefreshJob(raw_uri=str(raw), table_uri=str(table), **options)  # type: ignore[arg-type]
-    run_id = uuid.uuid4().hex
-    plan = make_plan(job)
-    check_losses(plan.table_uri, plan.losses, job.settings.guard)
-    context = build_context(plan, job.settings, run_id)
-    builder = SplitBuilder(context, load_encoder(context.encoder_spec))
-    try:
-        results = [builder.build(planned) for planned in plan.build]
-    finally:
-        builder.close()
-    changes = settle(plan, results, run_id)
-    counts = RowCounts.total(record.counts for record in changes.add if record.run_id == run_id)
-    version = publish(plan, changes, job.settings, counts, {"run_id": run_id})
-    return plan, changes, version, counts
+class Done(NamedTuple):
+    """What a refresh did."""
+
+    plan: Plan
+    diff: TableDiff
+    version: int
+    report: RefreshReport
+
+
+def update(raw: object, table: object, **options: Any) -> Done:
+    """Refresh by the library, and return plan, difference, version and report."""
+    outcome = refresh_table(raw, table, **options)
+    return Done(outcome.plan, outcome.diff, outcome.version, outcome.report)
 
 
 @contextlib.contextmanager

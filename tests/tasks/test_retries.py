@@ -11,7 +11,7 @@ from sbert.errors import BrokenObjectError, IncompleteError, ModelError, Quality
 from sbert.storage.files import is_transient
 from tasks.embed import embed_splits
 from tasks.plan import plan_refresh
-from tasks.publish import publish_table, settle_splits
+from tasks.publish import diff_splits, publish_table
 from tasks.retries import JITTER, MAX_RETRIES, failed_transiently
 from tests.support.tiny_models import save_tiny
 
@@ -36,7 +36,7 @@ def test_only_transient_errors(error: BaseException, again: bool) -> None:
 
 
 def test_every_task_that_touches_storage_retries_with_jitter() -> None:
-    for task in (embed_splits, plan_refresh, publish_table, settle_splits):
+    for task in (embed_splits, plan_refresh, diff_splits, publish_table):
         assert (task.retries, task.retry_jitter_factor) == (MAX_RETRIES, JITTER), task.name
         assert task.retry_condition_fn is failed_transiently, task.name
 

@@ -20,7 +20,7 @@ def test_a_worker_keeps_to_its_threads(tmp_path: Path, model: str, monkeypatch: 
     )
     before = torch.get_num_threads()
     process_cache._loaded.clear()  # so that the worker loads it
-    context = build_context(make_plan(job), job.settings, "run")
+    context = build_context(make_plan(job), "run")
     process_cache._loaded.clear()
     try:
         builder_for(context.model_copy(update={"worker_threads": 2}))

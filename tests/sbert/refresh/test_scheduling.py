@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbert.refresh.plan import PlannedSplit
+from sbert.refresh.fingerprints import PlannedSplit
 from sbert.refresh.scheduling import SplitGroup, group_splits
 from sbert.source.objects import ObjectFormat, SourceObject
 from sbert.source.splits import Span, Split

@@ -79,7 +79,7 @@ def test_an_interrupted_forced_backfill_goes_on_and_a_finished_one_begins_anew(
     table, settings = tmp_path / "table", objects_apart()
     update(raw, table, model=model, settings=settings)
     with monkeypatch.context() as patch:
-        patch.setattr("tests.support.tables.publish", lambda *_: 1 / 0)
+        patch.setattr("sbert.refresh.steps.publish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             update(raw, table, settings=settings, selection=Selection(), force=True)
     plan, _, version, counts = update(raw, table, settings=settings, selection=Selection(), force=True)

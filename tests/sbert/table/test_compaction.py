@@ -50,9 +50,9 @@ def test_one_split_of_a_compacted_shard_changes_and_one_goes(tmp_path: Path, tab
     write(tmp_path / "raw/2.jsonl", changed)
     (tmp_path / "raw/4.jsonl").unlink()
     for _ in range(times):
-        plan, changes, version, counts = update(tmp_path / "raw", table, settings=APART)
-        if version == 2 and changes.gone:
-            assert (len(plan.build), len(changes.gone)) == (1, 2)
+        plan, diff, version, counts = update(tmp_path / "raw", table, settings=APART)
+        if version == 2 and diff.leaving:
+            assert (len(plan.build), len(diff.leaving)) == (1, 2)
             assert (counts.num_rows_carried, counts.num_texts_encoded) == (9, 1)
     assert sorted(read(table)["id"]) == sorted([*map(str, [*range(29), *range(30, 40), *range(50, 60)]), "new"])
     assert verify_table(table).findings == []

@@ -16,8 +16,7 @@ from sbert.labels.label_set import LabelSet
 from sbert.labels.load import make_label_set
 from sbert.labels.settings import LabelSettings
 from sbert.table.delta import Table
-from sbert.training import mining
-from sbert.training import training_run
+from sbert.training import mining, training_run
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.continual import average_with, mix_rows
 from sbert.training.mining import Corpus, add_negatives, mine_negatives, open_table, read_corpus

@@ -1,0 +1,246 @@
+"""Refresh a table: plan, build the missing splits, diff, publish, report.
+
+>>> from sbert import RefreshJob, refresh_table
+>>> report = refresh_table(RefreshJob(raw_uri="raw", table_uri="table"))  # doctest: +SKIP
+
+A job with a selection is a backfill. When another run commits first, the run plans again; splits that it built are taken
+up. A run that is killed anywhere is resumed by running again.
+"""
+
+import datetime as dt
+import logging
+import time
+import uuid
+from contextlib import nullcontext
+from typing import Any
+
+from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
+from sbert.refresh.build import build_context
+from sbert.refresh.build_result import BuildResult
+from sbert.refresh.deletion_limit import check_losses
+from sbert.refresh.estimate import Estimate, estimate_plan
+from sbert.refresh.fingerprints import PlannedSplit
+from sbert.refresh.job import RefreshJob
+from sbert.refresh.plan import Plan, is_stale, with_row_numbers
+from sbert.refresh.progress import OnProgress, Progress, ProgressMeter, ignore_progress
+from sbert.refresh.publish import duplicate_ids_across_splits
+from sbert.refresh.refresh_report import RefreshReport
+from sbert.refresh.stage_seconds import StageSeconds
+from sbert.refresh.stages import Stage
+from sbert.refresh.steps import RefreshSteps
+from sbert.refresh.table_diff import TableDiff
+from sbert.refresh.tally import BuildTally
+from sbert.table.delta import Table
+from sbert.table.lease import hold_lease
+from sbert.table.quantization_recall import reduction_of_run
+
+__all__ = ["MAX_ATTEMPTS", "refresh"]
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 5
+"""Times that a run plans because another run committed first."""
+NAMED_OBJECTS = 3
+"""Unreadable objects that the error names; the report has all."""
+
+
+def refresh(
+    job: RefreshJob,
+    *,
+    steps: RefreshSteps | None = None,
+    concurrency: int = 2,
+    dry_run: bool = False,
+    run_id: str | None = None,
+    run_url: str | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> RefreshReport:
+    """Bring a table up to date with its raw text, or with `dry_run` only plan to.
+
+    Args:
+        job: what is read, what is written, and how.
+        steps: how the parts are done; by default in this process, on `concurrency` threads.
+        concurrency: splits that are built at the same time, where no steps are given.
+        dry_run: whether to stop after planning; nothing is written then.
+        run_id: name of the run in the table's history; by default a new one.
+        run_url: where people can look at the run; goes into the report.
+        on_progress: called when a stage begins, and about twice a second while splits are built.
+
+    Returns:
+        What was done, in numbers.
+
+    Raises:
+        IncompleteError: when objects could not be read; everything else was published, and the error has the report.
+        MassDeletionError: when too much would disappear; the error has the report of the plan.
+        SettingsError, SourceError, EncoderMismatchError, …: as `make_plan` and `publish`; the table is as it was.
+    """
+    began, started = time.monotonic(), dt.datetime.now(dt.UTC)
+    run = _Run(job, steps or RefreshSteps(concurrency), run_id or str(uuid.uuid4()), on_progress)
+    try:
+        report = run.plan_only() if dry_run else run.carry_out()
+    finally:
+        run.steps.close(run.run_id)
+    seconds = round(time.monotonic() - began, 3)
+    report = report.model_copy(update={"seconds": seconds, "run_url": run_url, "estimate": run.estimate})
+    run.steps.report(report)
+    if not dry_run:
+        run.steps.record(report, started, run.run_id)
+    if report.broken_objects:
+        raise IncompleteError(
+            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, rows that the table had of "
+            f"them stay; everything else is in version {report.version}: {_name_some(report.broken_objects)}",
+            report,
+        )
+    return report
+
+
+def _name_some(broken: dict[str, str]) -> str:
+    """Return the first objects with what is wrong with each, and how many more there are."""
+    first = "; ".join(f"{uri}: {why}" for uri, why in list(broken.items())[:NAMED_OBJECTS])
+    others = len(broken) - NAMED_OBJECTS
+    return first if others <= 0 else f"{first}; and {others} more"
+
+
+class _Run:
+    """A refresh under way: what it has measured and built, over all its attempts to commit."""
+
+    def __init__(self, job: RefreshJob, steps: RefreshSteps, run_id: str, on_progress: OnProgress) -> None:
+        self.steps = steps
+        self.run_id = run_id
+        self.estimate: Estimate | None = None
+        self._job = job
+        self._on_progress = on_progress
+        self._seconds = StageSeconds()
+        self._num_bytes_read = 0
+        self._tally = BuildTally()
+
+    def plan_only(self) -> RefreshReport:
+        """Plan, and report what a run would do."""
+        return RefreshReport.of_plan(self._plan()).model_copy(update={"stage_seconds": self._seconds})
+
+    def carry_out(self) -> RefreshReport:
+        """Plan, build and publish; when another run commits first, plan again."""
+        plan = self._plan()
+        _check_losses(plan)
+        with nullcontext() if plan.is_empty else hold_lease(plan.table_uri, self.run_id, self._job.operation):
+            for attempt in range(1, MAX_ATTEMPTS + 1):
+                if attempt > 1 or is_stale(plan):
+                    plan = self._plan()
+                    _check_losses(plan)
+                diff = self._build(plan, attempt)
+                try:
+                    return self._publish(plan, diff)
+                except CommitConflictError:
+                    if attempt == MAX_ATTEMPTS:
+                        raise
+                    log.warning(
+                        "another run committed first; planning again (attempt %d of %d)", attempt + 1, MAX_ATTEMPTS
+                    )
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _plan(self) -> Plan:
+        began = time.monotonic()
+        plan = self.steps.plan(self._job, self._show_stage)
+        seconds = time.monotonic() - began
+        self._took(plan=seconds)
+        if self.estimate is None:
+            self.estimate = estimate_plan(plan, seconds)
+        log.info(
+            "planned: %d splits to build (%s), %d to resume, %d to keep, %d to drop",
+            len(plan.build),
+            ", ".join(f"{number} {reason}" for reason, number in plan.splits_by_reason.items()) or "nothing new",
+            len(plan.resume),
+            len(plan.keep),
+            len(plan.leaving),
+        )
+        self.steps.announce(plan, self.estimate)
+        return plan
+
+    def _build(self, plan: Plan, attempt: int) -> TableDiff:
+        """Build the missing splits, then once more the slices that have an id of a later slice of their object."""
+        began = time.monotonic()
+        context = build_context(plan, self.run_id, attempt)
+
+        def build(
+            stage: Stage, splits: list[PlannedSplit], excluded_ids: dict[str, frozenset[str]]
+        ) -> list[BuildResult]:
+            if not splits:
+                return []
+            num_rows = self.estimate.num_rows if self.estimate is not None and stage is Stage.ENCODING else None
+            meter = ProgressMeter(stage, splits, num_rows, self._on_progress)
+            return self.steps.build(splits, context, excluded_ids, meter)
+
+        results = [*plan.resume, *build(Stage.ENCODING, plan.build, {})]
+        self._note(plan, results)
+        diff = self.steps.diff(plan, results, self.run_id)
+        excluded_ids = duplicate_ids_across_splits(plan, diff)
+        if excluded_ids:
+            others = [result for result in results if result.planned.fingerprint not in excluded_ids]
+            again = [result.planned for result in results if result.planned.fingerprint in excluded_ids]
+            rebuilt = build(Stage.REBUILDING, with_row_numbers(again), excluded_ids)
+            self._note(plan, rebuilt)
+            diff = self.steps.diff(plan, [*others, *rebuilt], self.run_id)
+        self._num_bytes_read += plan.num_bytes_to_read
+        self._took(build=time.monotonic() - began)
+        return diff
+
+    def _note(self, plan: Plan, results: list[BuildResult]) -> None:
+        """Count the splits that this run built; those that an earlier run built are not its work."""
+        for result in results:
+            if result.record is not None and result.record.run_id == self.run_id:
+                self._tally.add(result.record, plan.reasons[result.planned.fingerprint])
+
+    def _publish(self, plan: Plan, diff: TableDiff) -> RefreshReport:
+        began = time.monotonic()
+        self._show_stage(Stage.COMMITTING)
+        counts = self._tally.counts.check(f"run {self.run_id}")
+        try:
+            version = self.steps.publish(plan, diff, counts, self._commit_metadata(plan))
+        except MassDeletionError as error:
+            raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error
+        self._took(publish=time.monotonic() - began)
+        table = Table.open(plan.table_uri, version)
+        log.info(
+            "version %d: %d rows, %d rows encoded, %d carried over, %d rejected",
+            version,
+            table.num_rows,
+            counts.num_rows_encoded,
+            counts.num_rows_carried,
+            counts.num_rows_rejected,
+        )
+        report = RefreshReport.of_run(
+            plan,
+            diff,
+            self._tally,
+            table=table,
+            reduction=reduction_of_run(table, self.run_id),
+        )
+        return report.model_copy(update={"stage_seconds": self._seconds, "num_bytes_read": self._num_bytes_read})
+
+    def _commit_metadata(self, plan: Plan) -> dict[str, Any]:
+        """Return what the commit records of the run, beside its counts."""
+        return {
+            "operation": self._job.operation,
+            "run_id": self.run_id,
+            "encoder": plan.encoder.model,
+            "stages": {"plan": self._seconds.plan, "build": self._seconds.build},
+            "num_bytes_read": self._num_bytes_read,
+        }
+
+    def _took(self, *, plan: float = 0.0, build: float = 0.0, publish: float = 0.0) -> None:
+        """Add to the time of the stages."""
+        self._seconds = StageSeconds(
+            plan=round(self._seconds.plan + plan, 3),
+            build=round(self._seconds.build + build, 3),
+            publish=round(self._seconds.publish + publish, 3),
+        )
+
+    def _show_stage(self, stage: Stage) -> None:
+        self._on_progress(Progress(stage=stage))
+
+
+def _check_losses(plan: Plan) -> None:
+    """Stop before anything is built when too much would disappear."""
+    try:
+        check_losses(plan.table_uri, plan.losses, plan.job.settings.guard)
+    except MassDeletionError as error:
+        raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error

@@ -1,0 +1,51 @@
+"""What a run has built so far, over all its attempts to commit; each split counts once."""
+
+from collections import Counter
+
+from sbert.refresh.build_reasons import BuildReason
+from sbert.rows.counts import RowCounts
+from sbert.table.split_records import SplitRecord
+
+__all__ = ["BuildTally"]
+
+
+class BuildTally:
+    """Adds up the completion records that a run wrote."""
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self._records: dict[str, SplitRecord] = {}
+        self._reasons: dict[str, BuildReason] = {}
+        self._encoded_before: dict[str, RowCounts] = {}
+
+    def add(self, record: SplitRecord, reason: BuildReason) -> None:
+        """Count a split that was built for `reason`.
+
+        A split that is built again replaces its rows. Texts that the encoder computed the first time still count.
+        """
+        earlier = self._records.get(record.fingerprint)
+        if earlier == record:  # found again by a later plan of the run
+            return
+        if earlier is not None:
+            before = self._encoded_before.get(record.fingerprint, RowCounts())
+            self._encoded_before[record.fingerprint] = RowCounts(
+                num_texts_encoded=before.num_texts_encoded + earlier.counts.num_texts_encoded,
+                num_tokens_encoded=before.num_tokens_encoded + earlier.counts.num_tokens_encoded,
+            )
+        self._records[record.fingerprint] = record
+        self._reasons.setdefault(record.fingerprint, reason)
+
+    @property
+    def num_splits(self) -> int:
+        """Splits that the run built."""
+        return len(self._records)
+
+    @property
+    def counts(self) -> RowCounts:
+        """What became of their rows."""
+        return RowCounts.total([*(record.counts for record in self._records.values()), *self._encoded_before.values()])
+
+    @property
+    def splits_by_reason(self) -> dict[BuildReason, int]:
+        """Why they were built, the most frequent reason first."""
+        return dict(Counter(self._reasons.values()).most_common())

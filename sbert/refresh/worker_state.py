@@ -1,0 +1,40 @@
+"""What one process holds while it builds splits of a run: the encoder, the known vectors, counters and a stop signal."""
+
+import threading
+
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.refresh.build_spec import BuildSpec
+from sbert.refresh.progress import WorkCounter
+from sbert.runtime.memory import FreedMemory
+from sbert.table.quantization_recall import FirstLook
+from sbert.table.vector_cache import KnownVectors
+
+__all__ = ["WorkerState"]
+
+
+class WorkerState:
+    """Shared by all splits that a process builds for a run; threads may use it at the same time."""
+
+    def __init__(self, spec: BuildSpec, encoder: SentenceEncoder) -> None:
+        """Start with no known vectors."""
+        self.encoder = encoder
+        self.known = KnownVectors(spec.encoder.dim, spec.encoder.precision, run_file_bytes=spec.settings.run_file_bytes)
+        """Vectors of the table and of this run; hold `encode_lock` to use it."""
+        self.first_look = FirstLook(spec.encoder)
+        self.encode_lock = threading.Lock()
+        self.freed_memory = FreedMemory()
+        self.stop = threading.Event()
+        self.work = WorkCounter()
+
+    def check_running(self) -> None:
+        """Stop the work when it was asked to stop.
+
+        Raises:
+            InterruptedError: when `stop` is set.
+        """
+        if self.stop.is_set():
+            raise InterruptedError("stopped on request; run again to go on")
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        self.known.close()
