@@ -1,70 +1,99 @@
-"""What a run that did not end well leaves behind: an artifact that says what happened and what to do.
+"""Record how a run ended that did not complete: an artifact that says what happened and what to do next.
 
-Prefect calls a hook with exactly (flow, flow_run, state): in the flow's process when it fails, in the worker's when it
-crashed or was cancelled.
+Prefect calls a hook with exactly (flow, flow_run, state): in the flow's process when the flow fails or is interrupted, in
+the worker's process when the flow's process died or was cancelled.
 """
 
+from enum import StrEnum
 from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Cancelled
 
+from flows.prefect_defaults import set_defaults
 from sbert.storage.redaction import redact
 from tasks.markdown import escaped
 
 __all__ = ["HOOKS", "leave_trace"]
 
-OF_TABLES = {
-    StateType.FAILED: "Nothing half-done is in the table: it is as the message says, else as it was before. Remedy what the "
-    "message says; the next run goes on from the splits that are finished.",
-    StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). The table is as it was before; "
-    "the next run goes on from the splits that are finished.",
-    StateType.CANCELLING: "Stopped by a person. The table is as it was before; the next run goes on from the splits "
-    "that are finished.",
+set_defaults()  # every flow imports this module, so a script that calls a flow has the defaults, too
+
+
+class Ending(StrEnum):
+    """How a run ended, as the artifact's title says it."""
+
+    FAILED = "Failed"
+    CRASHED = "Crashed"
+    CANCELLED = "Cancelled"
+    INTERRUPTED = "Stopped by Ctrl-C"
+    TERMINATED = "Stopped by a termination signal"
+
+
+REASONS = {
+    Ending.FAILED: "Solve the problem that the message names.",
+    Ending.CRASHED: "The process died: it was killed, ran out of memory, or its machine stopped.",
+    Ending.CANCELLED: "A person or an automation cancelled the run.",
+    Ending.INTERRUPTED: "A person stopped the run in its terminal.",
+    Ending.TERMINATED: "Someone, or the machine shutting down, told the process to stop.",
 }
-"""Cancelled runs have their hook called while they are still being cancelled."""
-OF_RETRAINING = {
-    StateType.FAILED: "Production is as the message says, else as it was before. Remedy what the message says; the next run "
-    "goes on from the last checkpoint.",
-    StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). Production is as it was "
-    "before, or a candidate that had passed; the next run goes on from the last checkpoint.",
-    StateType.CANCELLING: "Stopped by a person. Production is as it was before, or a candidate that had passed; the next "
+"""What lies behind an ending."""
+NEXT_STEPS = {
+    "retrain-encoder": "Production is as the message says, else as it was before, or a candidate that had passed. The next "
     "run goes on from the last checkpoint.",
+    "watch-labels": "The next run finds new labels that were not handed over again.",
+    "upkeep-table": "Readers see no half-done step. The next run does the steps that are missing.",
 }
-OF_WATCHING = {
-    StateType.FAILED: "New labels that were not handed over are found again by the next run. Remedy what the message says.",
-    StateType.CRASHED: "The process is gone (killed, out of memory, or its machine stopped). New labels that were not "
-    "handed over are found again by the next run.",
-    StateType.CANCELLING: "Stopped by a person. New labels that were not handed over are found again by the next run.",
-}
-ADVICE = {"retrain-encoder": OF_RETRAINING, "watch-labels": OF_WATCHING}
-"""By flow; all others work on tables."""
+"""State of the data by flow, and what the next run does."""
+NEXT_STEPS_OF_TABLES = (
+    "Nothing half-done is in the table: it is as the message says, else as it was before. The next run goes on from the "
+    "splits that are finished."
+)
+INTERRUPT_MESSAGE = "interrupt signal"
+TERMINATION_MESSAGE = "termination signal"
+"""Words of Prefect's own state messages; the state carries nothing else that tells these endings apart."""
 
 
 def leave_trace(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
-    """Leave a Markdown artifact at the run."""
+    """Leave a Markdown artifact at the run; a run that was stopped by Ctrl-C becomes Cancelled instead of Crashed."""
+    ending = ending_of(state)
     with get_client(sync_client=True) as client:
         run_name = str(client.read_flow_run(flow_run.id).name)  # a worker knows the name that the run began with
-        markdown = failure_markdown(str(flow.name), run_name, state)
         client.create_artifact(
             ArtifactCreate(
                 key="what-happened",
                 type="markdown",
-                description=f"{run_name}: {state.name}",
-                data=markdown,
+                description=f"{run_name}: {ending}",
+                data=ending_markdown(str(flow.name), run_name, state),
                 flow_run_id=flow_run.id,
             )
         )
+        if ending is Ending.INTERRUPTED:
+            client.set_flow_run_state(flow_run.id, Cancelled(message="Stopped by Ctrl-C."), force=True)
 
 
-def failure_markdown(flow_name: str, run_name: str, state: State[Any]) -> str:
-    """Give the text of the artifact; whatever comes from data is escaped, credentials are taken out."""
+def ending_of(state: State[Any]) -> Ending:
+    """Return how a run ended; a run that is being cancelled has its hook called before it is cancelled."""
+    message = state.message or ""
+    if state.type in {StateType.CANCELLING, StateType.CANCELLED}:
+        return Ending.CANCELLED
+    if state.type is StateType.FAILED:
+        return Ending.FAILED
+    if INTERRUPT_MESSAGE in message:
+        return Ending.INTERRUPTED
+    return Ending.TERMINATED if TERMINATION_MESSAGE in message else Ending.CRASHED
+
+
+def ending_markdown(flow_name: str, run_name: str, state: State[Any]) -> str:
+    """Return the artifact's text; text from data is escaped and credentials are taken out."""
+    ending = ending_of(state)
     message = escaped(redact(state.message or "no message"))
-    advice = ADVICE.get(flow_name, OF_TABLES).get(state.type, "")
+    next_steps = NEXT_STEPS.get(flow_name, NEXT_STEPS_OF_TABLES)
     return (
-        f"# {escaped(run_name)}: {escaped(state.name or state.type.value)}\n\n"
-        f"**{escaped(flow_name)}** ended at {state.timestamp:%Y-%m-%d %H:%M:%S} UTC:\n\n> {message}\n\n{advice}\n"
+        f"# {escaped(run_name)}: {ending}\n\n"
+        f"**{escaped(flow_name)}** ended at {state.timestamp:%Y-%m-%d %H:%M:%S} UTC:\n\n> {message}\n\n"
+        f"{REASONS[ending]} {next_steps}\n"
     )
 
 

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 from prefect.client.schemas.objects import State, StateType
 
-from flows.hooks import failure_markdown
+from flows.hooks import ending_markdown
 from flows.refresh import refresh_embeddings
 from sbert.errors import SettingsError
 from sbert.refresh.job import RefreshSettings
@@ -65,12 +65,12 @@ def test_the_trace_of_a_failure_is_escaped_and_redacted(monkeypatch: pytest.Monk
         type=StateType.FAILED, name="Failed", timestamp=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),  # type: ignore[arg-type]
         message="<script>alert(1)</script> | planted-secret\n# heading",
     )  # fmt: skip
-    shown = failure_markdown("refresh-embeddings", "refresh <b>", state)
+    shown = ending_markdown("refresh-embeddings", "refresh <b>", state)
     assert "> &lt;script&gt;alert(1)&lt;/script&gt; &#124; *** # heading" in shown
     assert "# refresh &lt;b&gt;: Failed" in shown
     assert "Nothing half-done is in the table" in shown
     for flow, of in (("retrain-encoder", "Production is as"), ("watch-labels", "labels that were not handed over")):
-        shown = failure_markdown(flow, "run", state)
+        shown = ending_markdown(flow, "run", state)
         assert of in shown
         assert "table" not in shown
         assert "splits" not in shown

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table as TextTable
 
 from flows.cli.app import Panel, app, example
-from flows.cli.options import Json, finite
+from flows.cli.options import Json
 from flows.cli.output import answering, cell, out
 
 
@@ -20,9 +20,7 @@ def doctor(
             show_default="the packaged one",
         ),
     ] = None,
-    seconds: Annotated[
-        float, typer.Option(min=0.1, max=600, metavar="SECONDS", callback=finite, help="Time to measure for.")
-    ] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, metavar="SECONDS", help="Time to measure for.")] = 10.0,
     as_json: Json = False,
 ) -> None:
     """Print how an encoder will compute on this machine, why, and how fast each way is."""

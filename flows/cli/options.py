@@ -1,6 +1,5 @@
 """Arguments and options that several commands share: one name, one meaning, one help text."""
 
-import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,29 +25,23 @@ __all__ = [
     "SettingsJson",
     "TableUri",
     "TextColumn",
-    "finite",
+    "check_location",
     "parse_engine",
-    "without_credentials",
 ]
 
 
-def without_credentials(uri: str | None) -> str | None:
-    """Refuse credentials before a run is made: Prefect stores the parameters of a flow."""
+def check_location(uri: str | None) -> str | None:
+    """Refuse an empty location, and credentials in one: Prefect stores the parameters of a flow."""
     from sbert.storage.files import check_no_credentials
 
     try:
         if uri is not None:
+            if not uri.strip():
+                raise typer.BadParameter("the location is empty")
             check_no_credentials(uri)
     except SbertError as error:
         raise typer.BadParameter(str(error)) from error
     return uri
-
-
-def finite(value: float | None) -> float | None:
-    """Refuse NaN and infinity, which pass every bound."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is not a number that can be used")
-    return value
 
 
 class EngineName(StrEnum):
@@ -62,23 +55,21 @@ class EngineName(StrEnum):
 RawUri = Annotated[
     str,
     typer.Argument(
-        metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.", callback=without_credentials
+        metavar="RAW_URI", help="File, folder or glob of raw text, local or s3://.", callback=check_location
     ),
 ]
 TableUri = Annotated[
     str,
-    typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.", callback=without_credentials),
+    typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.", callback=check_location),
 ]
 ModelsUri = Annotated[
     str,
-    typer.Argument(
-        metavar="MODELS_URI", help="Folder of the model registry, local or s3://.", callback=without_credentials
-    ),
+    typer.Argument(metavar="MODELS_URI", help="Folder of the model registry, local or s3://.", callback=check_location),
 ]
 LabelsUri = Annotated[
     str,
     typer.Argument(
-        metavar="LABELS_URI", help="File, folder or glob of labels, local or s3://.", callback=without_credentials
+        metavar="LABELS_URI", help="File, folder or glob of labels, local or s3://.", callback=check_location
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

@@ -15,11 +15,13 @@ from unittest import mock
 
 from sbert.errors import ServerError
 
-__all__ = ["begin_server"]
+__all__ = ["begin_server", "check_server"]
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 START_ATTEMPTS = 3
+CLOUD_HOST = "prefect.cloud"
+"""Has no health check at the address of a workspace."""
 
 
 def begin_server() -> Callable[[], None]:
@@ -49,18 +51,10 @@ def _check_in_background(api_url: str) -> Callable[[], None]:
     failures: list[ServerError] = []
 
     def check() -> None:
-        import httpx
-
-        try:  # any answer will do: Prefect's client knows what to make of it
-            httpx.get(f"{api_url.rstrip('/')}/health", timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            detail = str(error) or type(error).__name__
-            failures.append(
-                ServerError(
-                    f"PREFECT_API_URL is {api_url}, but no Prefect server answers there ({detail}). Start the server, "
-                    "correct the address, or unset it to run with a temporary server"
-                )
-            )
+        try:
+            check_server(api_url)
+        except ServerError as error:
+            failures.append(error)
 
     checking = threading.Thread(target=check, name="prefect-server", daemon=True)
     checking.start()
@@ -71,6 +65,31 @@ def _check_in_background(api_url: str) -> Callable[[], None]:
             raise failures[0]
 
     return wait
+
+
+def check_server(api_url: str) -> None:
+    """Check that a Prefect server answers at an address.
+
+    Raises:
+        ServerError: nothing answers there, or something else.
+    """
+    import httpx
+
+    remedy = "Start the server, correct the address, or unset PREFECT_API_URL to run with a temporary server"
+    try:
+        answer = httpx.get(
+            f"{api_url.rstrip('/')}/health", timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        detail = str(error) or type(error).__name__
+        raise ServerError(
+            f"PREFECT_API_URL is {api_url}, but no Prefect server answers there ({detail}). {remedy}"
+        ) from error
+    if answer.status_code == httpx.codes.NOT_FOUND and CLOUD_HOST not in api_url:
+        raise ServerError(
+            f"PREFECT_API_URL is {api_url}, but no Prefect server answers there (status {answer.status_code}; the address "
+            f"of a server ends in /api). {remedy}"
+        )
 
 
 def _start_in_background() -> Callable[[], None]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.app import Panel, app, example
-from flows.cli.options import Json, TableUri, finite
+from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
 
 
@@ -22,7 +22,6 @@ def report(
             min=0.0001,
             max=1_000_000,
             metavar="PRICE",
-            callback=finite,
             help="Price of the machine per hour, in any currency; adds cost to the page.",
         ),
     ] = None,

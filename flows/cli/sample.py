@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.app import Panel, app, example
-from flows.cli.options import Json, without_credentials
+from flows.cli.options import Json, check_location
 from flows.cli.output import answering, out
 
 
@@ -16,7 +16,7 @@ def sample(
         typer.Argument(
             metavar="RAW_URI",
             help="Folder or .jsonl file to write, local or s3://.",
-            callback=without_credentials,
+            callback=check_location,
         ),
     ],
     as_json: Json = False,

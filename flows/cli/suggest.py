@@ -6,7 +6,7 @@ import typer
 from rich.table import Table as TextTable
 
 from flows.cli.app import Panel, app, example
-from flows.cli.options import Json, SettingsJson, TableUri, TextColumn, without_credentials
+from flows.cli.options import Json, SettingsJson, TableUri, TextColumn, check_location
 from flows.cli.output import answering, cell, out
 from flows.cli.settings_json import load_settings
 from sbert.suggest.suggestion_kinds import SuggestionKind
@@ -22,7 +22,7 @@ def suggest(
         str,
         typer.Argument(
             metavar="LABELS_OUT",
-            callback=without_credentials,
+            callback=check_location,
             help="File to write: .jsonl, .csv or .parquet, local or s3://.",
         ),
     ],
@@ -33,7 +33,7 @@ def suggest(
         typer.Option(
             "--models",
             metavar="MODELS_URI",
-            callback=without_credentials,
+            callback=check_location,
             help="Model registry: texts on which its candidate and production disagree come first.",
         ),
     ] = None,
@@ -48,7 +48,7 @@ def suggest(
         typer.Option(
             "--labels",
             metavar="LABELS_URI",
-            callback=without_credentials,
+            callback=check_location,
             help="Labels that exist: labelled texts are left out, uncertain ones come first.",
         ),
     ] = None,

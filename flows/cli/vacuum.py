@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.app import Panel, app, example
-from flows.cli.options import Json, TableUri, finite
+from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
 
 MAX_SHOWN = 20
@@ -22,7 +22,6 @@ def vacuum(
             min=0,
             max=876_000,
             metavar="HOURS",
-            callback=finite,
             help="Versions that were the newest within this time stay readable.",
         ),
     ] = 168.0,

@@ -1,8 +1,10 @@
 """The command line as its users run it: real processes, their output, exit status and signals."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -143,7 +145,17 @@ def test_what_could_not_be_read_makes_the_status_1(place: Path) -> None:
     assert (report["num_rows_encoded"], list(report["broken_objects"])) == (5, [str(place / "some/b.jsonl.gz")])
 
 
-def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(place: Path) -> None:
+def newest_run(place: Path) -> tuple[str, str]:
+    """Return the state of the newest flow run and the text of its last artifact, from Prefect's own database."""
+    with contextlib.closing(sqlite3.connect(place / "prefect/prefect.db")) as database:
+        run_id, state = database.execute("SELECT id, state_name FROM flow_run ORDER BY created DESC").fetchone()
+        [text] = database.execute(
+            "SELECT data FROM artifact WHERE flow_run_id = ? AND key = 'what-happened' ORDER BY created DESC", (run_id,)
+        ).fetchone()
+    return str(state), json.loads(text)
+
+
+def test_ctrl_c_stops_cleanly_is_recorded_as_such_and_the_next_run_goes_on(place: Path) -> None:
     raw, table = place / "many", place / "many-table"
     for number in range(40):
         write_rows(raw / f"{number:02d}.jsonl", 2_000)
@@ -157,11 +169,15 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(place: Path) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process that the command started
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert json.loads(out)["error"]["kind"] == "KeyboardInterrupt"
-    assert "run again to go on" in err
+    assert err == "error: stopped on request; finished work is kept, run again to go on\n"
+    state, told = newest_run(place)
+    assert state == "Cancelled"
+    assert "Stopped by Ctrl-C" in told.splitlines()[0]
+    assert "The process died" not in told
     finished = len(list(table.glob("_splits/*.json")))
     assert 0 < finished < 40
     assert not (table / "_delta_log").exists()

@@ -1,0 +1,41 @@
+"""The application: groups of commands, an example for each, the version."""
+
+import re
+from importlib.metadata import version
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.app import Panel
+from flows.cli.commands import COMMANDS, app
+
+
+def help_of(*words: str, width: str = "100") -> str:
+    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": width, "TERMINAL_WIDTH": width})
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_help_shows_the_commands_in_groups_main_jobs_first() -> None:
+    shown = help_of()
+    places = [shown.index(title) for title in Panel]
+    assert places == sorted(places)
+    names = re.findall(r"^│ ([a-z]+) {2,}", shown, re.MULTILINE)
+    assert tuple(names) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_an_example_that_its_parser_takes(command: str) -> None:
+    shown = " ".join(help_of(command, width="200").split())
+    assert f"Example: sbert {command} " in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_is_called_a_string_and_no_default_is_lost(command: str) -> None:
+    options = help_of(command, width="120").split("Options", 1)[1]
+    assert "<str>" not in options
+    assert "[]" not in options
+
+
+def test_the_version_is_the_packages() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"sbert {version('sbert-prefect')}\n"

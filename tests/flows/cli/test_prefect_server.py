@@ -1,0 +1,89 @@
+"""The Prefect server that a command needs: the configured one answers, or one line says that it does not."""
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.cli.prefect_server import check_server
+from sbert.errors import ServerError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def web_server() -> Iterator[str]:
+    """Something that answers, but is no Prefect server."""
+
+    class Silent(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://no-such-host.invalid/api", "nonsense"])
+def test_an_address_where_nothing_answers_is_named(url: str) -> None:
+    with pytest.raises(ServerError, match=rf"PREFECT_API_URL is {url}, but no Prefect server answers there"):
+        check_server(url)
+
+
+def test_an_address_of_something_else_is_named(web_server: str) -> None:
+    with pytest.raises(ServerError, match=r"status 404; the address of a server ends in /api"):
+        check_server(web_server)
+
+
+@pytest.mark.parametrize("command", [("refresh", "raw", "table"), ("backfill", "raw", "table"), ("retrain", "l", "m")])
+def test_a_server_that_is_away_is_one_line_and_nothing_before_it(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *command],
+        cwd=tmp_path,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            "PYTHONPATH": str(ROOT),
+            "PREFECT_HOME": str(tmp_path / "prefect"),
+            "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: PREFECT_API_URL is http://127.0.0.1:9/api, but no Prefect server answers there (")
+
+
+def test_a_script_that_calls_a_flow_waits_longer_for_the_temporary_server(tmp_path: Path) -> None:
+    """Prefect's own 20 seconds are too short on a busy machine; the script has Prefect loaded before our flow."""
+    script = (
+        "from prefect import flow\n"
+        "from flows.refresh import refresh_embeddings\n"
+        "from prefect.settings import get_current_settings\n"
+        "print(get_current_settings().server.ephemeral.startup_timeout_seconds)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    for given, expected in ({}, "90"), ({"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "33"}, "33"):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**environment, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path), **given},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        assert done.stdout.strip() == expected

@@ -1,0 +1,48 @@
+"""``sbert settings`` lists what ``--settings`` takes."""
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.commands import app
+from sbert.refresh.job import RefreshSettings
+
+
+def listed(command: str) -> dict[str, dict[str, Any]]:
+    result = CliRunner().invoke(app, ["settings", command, "--json"])
+    assert result.exit_code == 0, result.output
+    return {item["name"]: item for item in json.loads(result.stdout)["settings"]}
+
+
+def test_nested_settings_have_their_full_name_type_default_and_meaning() -> None:
+    assert listed("refresh")["source.text_column"] == {
+        "name": "source.text_column",
+        "type": "text",
+        "default": "text",
+        "meaning": "Column that holds the text.",
+    }
+
+
+@pytest.mark.parametrize("command", ["refresh", "backfill", "retrain", "suggest", "engine"])
+def test_every_setting_has_a_meaning(command: str) -> None:
+    found = listed(command)
+    assert len(found) >= 5
+    assert [name for name, item in found.items() if not item["meaning"]] == []
+
+
+def test_every_listed_name_can_be_set() -> None:
+    for name, item in listed("refresh").items():
+        if item["default"] == "(required)" or "[]" in name:
+            continue
+        value = item["default"]
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        RefreshSettings.model_validate_json(json.dumps(value))
+
+
+def test_people_see_name_and_default_at_any_width() -> None:
+    for width in (60, 80):
+        result = CliRunner().invoke(app, ["settings", "engine"], env={"COLUMNS": str(width)})
+        assert "kind local or ray or dask, default local" in " ".join(result.stdout.split())
