@@ -26,7 +26,7 @@ def doctor(
     """Print how an encoder will compute on this machine, why, and how fast each way is."""
     with answering(as_json=as_json) as answer:
         from sbert.encoder.doctor import diagnose
-        from sbert.encoder.sentence_encoder import DEFAULT_MODEL
+        from sbert.encoder.model_location import DEFAULT_MODEL
 
         found = diagnose(model or DEFAULT_MODEL, seconds=seconds)
         answer.print({**found.model_dump(mode="json"), "advice": found.advice}, _show_doctor)

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.engine.budget import TokenBudget, usual_tokens
 from sbert.encoder.engine.compiled import load_kernels
-from sbert.encoder.engine.dtype import DTYPE_VARIABLE, why_dtype
-from sbert.encoder.engine.runner_choice import MIN_PROBE_COSINE, PROBE, Runner, least_cosine, run_all
+from sbert.encoder.engine.dtype import DTYPE_VARIABLE, ComputeDtype, why_dtype
+from sbert.encoder.engine.runner_selection import MIN_PROBE_COSINE, PROBE, Runner, least_cosine, run_all
 from sbert.encoder.engine.workers import num_workers
-from sbert.encoder.sentence_encoder import DEFAULT_MODEL, ComputeDtype, SentenceEncoder
+from sbert.encoder.model_location import DEFAULT_MODEL
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.runtime.cpus import available_cpus
 from sbert.runtime.hardware import cpu_features, has_fast_bfloat16, use_available_cpus
@@ -116,7 +117,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
     tokens = chosen.tokenize(PROBE * math.ceil(BATCHES * workers * token_budget / int(probe.lengths.sum())))
     ways = [_Way("padded", encoder, encoder.plain_runner(), tokens) for encoder in encoders]
     for encoder in encoders:
-        found = encoder.chosen_runner
+        found = encoder.selected_runner
         packed = found.runner if found.name == "packed" else encoder.packed_runner() if found.name == "native" else None
         ways += [_Way("packed", encoder, packed, tokens)] if packed is not None else []
         ways += [_Way("native", encoder, found.runner, tokens)] if found.name == "native" else []
@@ -136,12 +137,12 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         features=cpu_features(),
         num_cpus=available_cpus(),
         num_threads=torch.get_num_threads(),
-        num_batches_at_once=workers if chosen.chosen_runner.runner.side_by_side else 1,
+        num_batches_at_once=workers if chosen.selected_runner.runner.side_by_side else 1,
         token_budget=token_budget,
         compute_dtype=chosen.compute_dtype,
         dtype_reason=why_dtype(chosen.device, chosen.compute_dtype),
-        path=chosen.chosen_runner.name,
-        reason=chosen.chosen_runner.reason,
+        path=chosen.selected_runner.name,
+        reason=chosen.selected_runner.reason,
         kernels=load_kernels().reason,
         measured=[
             Measured(
@@ -149,7 +150,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
                 compute_dtype=way.encoder.compute_dtype,
                 tokens_per_second=round(statistics.median(way.rates), 1),
                 least_cosine=least_cosine(run_all(way.runner, probe, chosen.dim, token_budget), reference_SD),
-                chosen=way.encoder is chosen and way.path == chosen.chosen_runner.name,
+                chosen=way.encoder is chosen and way.path == chosen.selected_runner.name,
             )
             for way in ways
         ],

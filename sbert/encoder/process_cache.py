@@ -52,7 +52,7 @@ def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
             check_not_collapsed(probe, what=spec.model)
             _loaded.clear()
             _loaded[spec] = _loaded[spec.model_copy(update={"compute_dtype": encoder.compute_dtype})] = encoder
-            log.info("%s: %s, %s", spec.model, encoder.compute_dtype, encoder.chosen_runner.reason)
+            log.info("%s: %s, %s", spec.model, encoder.compute_dtype, encoder.selected_runner.reason)
             _warn_of_idle_gpus(encoder.device)
         return _loaded[spec]
 

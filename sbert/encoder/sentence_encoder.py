@@ -1,8 +1,8 @@
 """Sentence-BERT: texts in, vectors out.
 
-The one idea: an encoder is a transformer, a pooling and a few layers; around it, texts are tokenized a block at a time,
-arranged by length, cut into batches by a token budget, computed by the fastest path that is proven right
-(`sbert.encoder.engine`), and put back in order.
+An encoder is a transformer, a pooling and a few layers. Texts are tokenized a block at a time, sorted by length and cut into
+batches by a token budget. The fastest runner that is proven to give the right vectors computes the batches
+(`sbert.encoder.engine`). The vectors are then put back in the order of the texts.
 
     from sbert import SentenceEncoder
     encoder = SentenceEncoder.from_pretrained()
@@ -13,9 +13,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,46 +24,51 @@ import torch
 from torch import Tensor, nn
 
 from sbert.encoder.engine.budget import TokenBudget
-from sbert.encoder.engine.dtype import BATCH_TOLERANCE, ComputeDtype, fastest_dtype
+from sbert.encoder.engine.dtype import ComputeDtype, fastest_dtype
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
-from sbert.encoder.engine.runner_choice import MIN_PROBE_COSINE, PROBE, ChosenRunner, choose_runner, run_all
+from sbert.encoder.engine.runner_selection import (
+    MIN_PROBE_COSINE,
+    PROBE,
+    SelectedRunner,
+    run_all,
+    select_runner,
+)
 from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.fingerprint import hash_encoder
-from sbert.encoder.model_folder import DEFAULT_MODEL, locate_model, read_folder, write_modules
+from sbert.encoder.model_location import DEFAULT_MODEL
+from sbert.encoder.module_files import write_modules
 from sbert.encoder.modules import Dense, Normalize
-from sbert.encoder.pooling import Pooling, PoolingMode
+from sbert.encoder.pooling import Pooling
+from sbert.encoder.pretrained import load_parts, output_dim
 from sbert.encoder.side import Side
 from sbert.encoder.tokenization.pool import TokenizerPool, num_tokenizer_processes
+from sbert.encoder.tokenization.texts import Texts, as_list, check_text
 from sbert.encoder.tokenization.token_ids import (
-    Texts,
     TokenizedTexts,
-    as_list,
     count_prompt_tokens,
     special_token_counts,
     tokenize_block,
+    with_lower_case,
 )
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.encoder.tokenization.windows import join_windows
-from sbert.encoder.transformer import load_transformer, position_limit
+from sbert.encoder.transformer import check_vocabulary
 from sbert.errors import SettingsError
 from sbert.runtime.hardware import default_device, limit_threads
 from sbert.runtime.prefetch import prefetch
 
-__all__ = ["BATCH_TOLERANCE", "DEFAULT_MODEL", "ComputeDtype", "SentenceEncoder"]
+__all__ = ["SentenceEncoder"]
 
 log = logging.getLogger(__name__)
 
 PROBE_TOKEN_BUDGET = 1_024
 TEXTS_PER_BLOCK = 16_384
-"""Texts that are tokenized and packed together by `encode`."""
-MAX_LENGTH_WITHOUT_LIMIT = 512
-UNLIMITED = 1_000_000
-"""Tokenizers write a huge number when they have no limit."""
+"""Texts that `encode` tokenizes and packs together."""
 
 
 class SentenceEncoder(nn.Module):
-    """A Sentence-BERT encoder (Reimers and Gurevych 2019); threads may share one."""
+    """A Sentence-BERT encoder (Reimers and Gurevych 2019). Threads may share one."""
 
     def __init__(
         self,
@@ -76,24 +81,30 @@ class SentenceEncoder(nn.Module):
         model_id: str = "",
         prompts: dict[str, str] | None = None,
         default_prompt_name: str | None = None,
+        similarity: str | None = None,
         do_lower_case: bool = False,
         compute_dtype: ComputeDtype = ComputeDtype.FLOAT32,
         device: str | torch.device | None = None,
     ) -> None:
-        """Put an encoder together from its parts; `from_pretrained` is the usual way.
+        """Put an encoder together from its parts. `from_pretrained` is the usual way.
 
         Args:
-            transformer: a Hugging Face encoder: takes input_ids and attention_mask, gives last_hidden_state.
+            transformer: a Hugging Face encoder in float32: takes input_ids and attention_mask, returns last_hidden_state.
             tokenizer: its fast tokenizer (``PreTrainedTokenizerFast``).
-            pooling: token vectors to one vector.
-            layers: Dense and Normalize modules, applied in order.
+            pooling: turns token vectors into one vector.
+            layers: modules of `sbert.encoder.modules`, applied in order.
             max_seq_length: tokens after which a text is truncated, special tokens included.
-            model_id: what readers are told the encoder is called.
+            model_id: the name of the encoder that readers of a table see.
             prompts: texts put before others, by name (``query``, ``document``).
-            default_prompt_name: the prompt used when none is asked for.
+            default_prompt_name: the prompt that `encode` uses when it is called without one.
+            similarity: the model's own name for how vectors are compared, kept for `save_pretrained`.
             do_lower_case: lower-case texts before tokenizing.
             compute_dtype: type the transformer computes in.
             device: where it computes; by default CUDA, else MPS, else CPU.
+
+        Raises:
+            ModelError: when the tokenizer has more tokens than the transformer has embeddings.
+            SettingsError: when `max_seq_length` leaves no room for a token.
         """
         super().__init__()
         self.model_id = model_id
@@ -101,32 +112,33 @@ class SentenceEncoder(nn.Module):
         self.max_seq_length = max_seq_length
         self.prompts = dict(prompts or {})
         self.default_prompt_name = default_prompt_name
+        self.similarity = similarity
         self.do_lower_case = do_lower_case
         self.hf_tokenizer = tokenizer
-        self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._pad_id = int(tokenizer.pad_token_id or 0)
         self.pooling = pooling
         self.layers = nn.ModuleList(layers)
         self.transformer = transformer
+        self._tokenizer = _plain_tokenizer(tokenizer, do_lower_case=do_lower_case)
+        self._pad_id = int(tokenizer.pad_token_id or 0)
+        check_vocabulary(self._tokenizer, transformer, model_id)
         shortest = sum(special_token_counts(self._tokenizer)) + 1
         if max_seq_length < shortest:
             raise SettingsError(f"max_seq_length is {max_seq_length}, the model needs at least {shortest} tokens")
+        self.eval()
+        # The fingerprint is of the weights as they are stored, before they are converted to the compute dtype.
+        self.fingerprint = self._hash()
+        """Hash of everything that decides a text's vector; 64 hex digits, the same wherever the model lies."""
+        target = torch.device(device) if device is not None else default_device()
+        num_processes = num_tokenizer_processes(target.type, torch.get_num_threads())
+        self._tokenizer_pool = TokenizerPool(self._tokenizer, num_processes)
+        is_reduced = self.compute_dtype is not ComputeDtype.FLOAT32
+        self._reference_SD = self._plain_probe_vectors() if is_reduced else None
+        self.to(target)
+        self.transformer.to(dtype=getattr(torch, self.compute_dtype.value))
         self._lock = threading.Lock()
         self._token_budget = TokenBudget()
-        self.eval()
-        self.fingerprint  # noqa: B018  (hash the weights as stored, before they change type)
-        place = torch.device(device) if device is not None else default_device()
-        self._tokenizer_pool = TokenizerPool(
-            self._tokenizer, num_tokenizer_processes(place.type, torch.get_num_threads())
-        )
-        reduced = self.compute_dtype is not ComputeDtype.FLOAT32
-        self._reference_SD = self._plain_probe() if reduced else None
-        self.to(place)
-        self.transformer.to(dtype=getattr(torch, self.compute_dtype.value))
-        self._chosen: ChosenRunner | None = None
-        self._chosen_for = self._weights_key()
+        self._selected_runner: SelectedRunner | None = None
+        self._weights_at_selection = self._weights_version()
 
     @classmethod
     def from_pretrained(
@@ -145,55 +157,60 @@ class SentenceEncoder(nn.Module):
         Args:
             model: local folder, URI of a folder in object storage, hub id, or the packaged default.
             device: where it computes; by default CUDA, else MPS, else CPU.
-            compute_dtype: type the transformer computes in; None for the fastest that this machine has units for and that
-                gives the vectors of float32 (cosine of at least 0.999 on a probe). Train in float32.
+            compute_dtype: type the transformer computes in. None for the fastest type that this machine has units for, if
+                its vectors are those of float32 (cosine of at least 0.999 on a probe). Train in float32.
             max_seq_length: tokens after which a text is truncated; by default the model's own limit.
             normalize: True or False to give vectors unit length or not; None for what the model says.
 
         Raises:
-            ModelError: when the model cannot be found or loaded whole and safely.
+            ModelError: when the model cannot be found, or cannot be loaded whole and safely.
             SettingsError: when `max_seq_length` is out of the model's range.
         """
         limit_threads()
-        folder = read_folder(locate_model(model))
-        transformer, tokenizer = load_transformer(folder.transformer)
-        limit = position_limit(transformer.config)
-        own = folder.max_seq_length or tokenizer.model_max_length
-        if own > UNLIMITED:
-            own = limit or MAX_LENGTH_WITHOUT_LIMIT
-        chosen = max_seq_length or min(own, limit or own)
-        if limit is not None and chosen > limit:
-            raise SettingsError(f"max_seq_length is {chosen}, {os.fspath(model)} has positions for {limit} tokens")
-        pooling = folder.pooling or Pooling(int(cast("Any", transformer.config).hidden_size), (PoolingMode.MEAN,))
-        layers = list(folder.layers)
-        if normalize is not None:
-            layers = [layer for layer in layers if not isinstance(layer, Normalize)] if not normalize else layers
-            if normalize and not any(isinstance(layer, Normalize) for layer in layers):
-                layers.append(Normalize())
-        place = torch.device(device) if device is not None else default_device()
-        encoder = cls(
-            transformer,
-            tokenizer,
-            pooling,
-            layers,
-            max_seq_length=chosen,
-            model_id=os.fspath(model),
-            prompts=folder.prompts,
-            default_prompt_name=folder.default_prompt_name,
-            do_lower_case=folder.do_lower_case,
-            compute_dtype=compute_dtype or fastest_dtype(place),
-            device=place,
+        target = torch.device(device) if device is not None else default_device()
+
+        load = partial(cls._load, os.fspath(model), target, max_seq_length=max_seq_length, normalize=normalize)
+        encoder = load(compute_dtype or fastest_dtype(target))
+        if encoder.compute_dtype is ComputeDtype.FLOAT32:
+            return encoder
+        cosine = encoder.selected_runner.probe_cosine
+        if cosine >= MIN_PROBE_COSINE:
+            return encoder
+        log.warning(
+            "%s computes other vectors in %s than in float32 (lowest cosine %.5f on a probe, %s is needed): %s",
+            os.fspath(model),
+            encoder.compute_dtype,
+            cosine,
+            MIN_PROBE_COSINE,
+            "float32 is used" if compute_dtype is None else f"{compute_dtype} is used because it was asked for",
         )
-        if encoder.compute_dtype is ComputeDtype.FLOAT32 or encoder.chosen_runner.probe_cosine >= MIN_PROBE_COSINE:
-            return encoder
-        what = f"{os.fspath(model)} computes other vectors in {encoder.compute_dtype} than in float32 (least cosine "
-        what += f"{encoder.chosen_runner.probe_cosine:.5f} on a probe, {MIN_PROBE_COSINE} is needed)"
-        if compute_dtype is not None:
-            log.warning("%s: used since it was asked for", what)
-            return encoder
-        log.warning("%s: float32 is used", what)
-        return cls.from_pretrained(
-            model, device=device, compute_dtype=ComputeDtype.FLOAT32, max_seq_length=max_seq_length, normalize=normalize
+        return load(ComputeDtype.FLOAT32) if compute_dtype is None else encoder
+
+    @classmethod
+    def _load(
+        cls,
+        model: str,
+        device: torch.device,
+        dtype: ComputeDtype,
+        *,
+        max_seq_length: int | None,
+        normalize: bool | None,
+    ) -> Self:
+        """Load an encoder that computes in one type."""
+        parts = load_parts(model, max_seq_length=max_seq_length, normalize=normalize)
+        return cls(
+            parts.transformer,
+            parts.tokenizer,
+            parts.pooling,
+            parts.layers,
+            max_seq_length=parts.max_seq_length,
+            model_id=model,
+            prompts=parts.settings.prompts,
+            default_prompt_name=parts.settings.default_prompt_name,
+            similarity=parts.settings.similarity_fn_name,
+            do_lower_case=parts.do_lower_case,
+            compute_dtype=dtype,
+            device=device,
         )
 
     @property
@@ -204,8 +221,7 @@ class SentenceEncoder(nn.Module):
     @property
     def dim(self) -> int:
         """Values in one vector."""
-        sizes = [layer.out_features for layer in self.layers if isinstance(layer, Dense)]
-        return sizes[-1] if sizes else self.pooling.dim
+        return output_dim(self.pooling, list(self.layers))
 
     @property
     def pooling_name(self) -> str:
@@ -217,41 +233,30 @@ class SentenceEncoder(nn.Module):
         """Whether vectors have unit length."""
         return len(self.layers) > 0 and isinstance(self.layers[-1], Normalize)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of everything that decides a text's vector; 64 hex digits, the same wherever the model lies."""
-        tensors = {name: tensor for name, tensor in self.state_dict().items() if ".pooler." not in name}
-        facts = {
-            "tokenizer": self._tokenizer.to_str(),
-            "do_lower_case": self.do_lower_case,
-            "pooling": [self.pooling_name, self.pooling.include_prompt],
-            "layers": [[type(layer).__name__, getattr(layer, "activation_name", None)] for layer in self.layers],
-            "max_seq_length": self.max_seq_length,
-            "dim": self.dim,
-            "precision": "float32",
-            "compute_dtype": self.compute_dtype.value,
-        }
-        return hash_encoder(tensors, facts)
-
     def prompt_for(self, side: Side) -> str:
         """Return the prompt for one side, by the rule of sentence-transformers; an empty string if there is none.
 
         A query has the prompt ``query``. A document has the first of the prompts ``document``, ``passage`` and ``corpus``.
         """
-        names = ("query",) if side is Side.QUERY else ("document", "passage", "corpus")
+        names = ("query",) if Side(side) is Side.QUERY else ("document", "passage", "corpus")
         return next((self.prompts[name] for name in names if name in self.prompts), "")
 
     def num_prompt_tokens(self, prompt: str) -> int:
         """Return the number of tokens that a prompt puts at the beginning of a text, the leading special token included."""
-        return count_prompt_tokens(self._tokenizer, prompt.lower() if self.do_lower_case else prompt)
+        return count_prompt_tokens(self._tokenizer, prompt)
 
     def tokenize(self, texts: Texts, *, prompt: str = "", windows: WindowSettings | None = None) -> TokenizedTexts:
-        """Tokenize texts; longer ones are truncated at `max_seq_length`, or cut into `windows`."""
-        listed = as_list(texts)
-        if self.do_lower_case:
-            listed, prompt = [text.lower() for text in listed], prompt.lower()
+        """Tokenize texts, each after `prompt`. Longer texts are truncated at `max_seq_length`, or cut into `windows`.
+
+        Raises:
+            SettingsError: when one of the texts is no text, or the windows leave no room for a text.
+        """
+        check_text(prompt, "prompt")
+        return self._tokenize(as_list(texts), prompt, windows)
+
+    def _tokenize(self, texts: list[str], prompt: str, windows: WindowSettings | None) -> TokenizedTexts:
         return tokenize_block(
-            self._tokenizer_pool, listed, max_seq_length=self.max_seq_length, prompt=prompt, windows=windows
+            self._tokenizer_pool, texts, max_seq_length=self.max_seq_length, prompt=prompt, windows=windows
         )
 
     def encode(
@@ -274,22 +279,23 @@ class SentenceEncoder(nn.Module):
             side: encode the texts as queries or as documents, with the model's own prompt for that side.
             prompt_name: name of the model's prompt to put before each text.
             prompt: the prompt itself.
-            windows: cut longer texts into windows and average these, in place of truncation.
+            windows: cut longer texts into windows and average their vectors, instead of truncating the texts.
             token_budget: padded tokens of a batch; chosen by device when not given.
 
         Raises:
-            SettingsError: when the model has no prompt of that name, or several prompts are named.
+            SettingsError: when one of the texts is no text (the message names its place), the model has no prompt of that
+                name, or several prompts are named.
         """
-        chosen = self._prompt(side, prompt_name, prompt)
+        chosen_prompt = self._choose_prompt(side, prompt_name, prompt)
         listed = as_list(texts)
         distinct = list(dict.fromkeys(listed))
         vectors_UD = np.empty((len(distinct), self.dim), dtype=np.float32)
 
-        def tokenized() -> Iterator[TokenizedTexts]:
+        def tokenized_blocks() -> Iterator[TokenizedTexts]:
             for first in range(0, len(distinct), TEXTS_PER_BLOCK):
-                yield self.tokenize(distinct[first : first + TEXTS_PER_BLOCK], prompt=chosen, windows=windows)
+                yield self._tokenize(distinct[first : first + TEXTS_PER_BLOCK], chosen_prompt, windows)
 
-        blocks = tokenized() if len(distinct) <= TEXTS_PER_BLOCK else prefetch(tokenized(), 1)
+        blocks = tokenized_blocks() if len(distinct) <= TEXTS_PER_BLOCK else prefetch(tokenized_blocks(), 1)
         for number, tokens in enumerate(blocks):
             first = number * TEXTS_PER_BLOCK
             vectors_UD[first : first + len(tokens)] = self.encode_tokens(tokens, token_budget=token_budget)
@@ -299,12 +305,15 @@ class SentenceEncoder(nn.Module):
         vectors_ND: npt.NDArray[np.float32] = vectors_UD[[place_of[text] for text in listed]]
         return vectors_ND
 
-    def _prompt(self, side: str | None, name: str | None, prompt: str | None) -> str:
+    def _choose_prompt(self, side: str | None, name: str | None, prompt: str | None) -> str:
         if sum(choice is not None for choice in (side, name, prompt)) > 1:
             raise SettingsError(f"side is {side!r}, prompt_name {name!r} and prompt {prompt!r}: name only one of them")
         if side is not None:
+            if side not in set(Side):
+                raise SettingsError(f"side is {side!r}, known are {', '.join(Side)}")
             return self.prompt_for(Side(side))
         if prompt is not None:
+            check_text(prompt, "prompt")
             return prompt
         name = name or self.default_prompt_name
         if name is None:
@@ -320,17 +329,17 @@ class SentenceEncoder(nn.Module):
         token_budget: int | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Encode N tokenized texts; give float32 vectors of shape (N, dim), in order.
+        """Encode N tokenized texts. Return float32 vectors of shape (N, dim), in order.
 
-        When the device runs out of memory the token budget is halved, for good, and the batch is tried again.
+        When the device runs out of memory, the token budget is halved for good and the batch is tried again.
 
         Raises:
-            InterruptedError: when `should_stop` said so between two batches.
+            InterruptedError: when `should_stop` returned True between two batches.
             MemoryError: when a single sequence does not fit.
         """
         with self._lock, torch.inference_mode():
             vectors_SD = self._token_budget.compute(
-                self.chosen_runner.runner,
+                self.selected_runner.runner,
                 tokens,
                 dim=self.dim,
                 device=self.device,
@@ -340,13 +349,13 @@ class SentenceEncoder(nn.Module):
         return join_windows(tokens, vectors_SD, normalize=self.normalizes)
 
     @property
-    def chosen_runner(self) -> ChosenRunner:
-        """How this encoder computes; chosen and proven at first use, and again when the weights have changed."""
-        key = self._weights_key()
-        if self._chosen is None or key != self._chosen_for:
-            if key != self._chosen_for:
-                self._reference_SD = None  # of other weights
-            self._chosen = choose_runner(
+    def selected_runner(self) -> SelectedRunner:
+        """How this encoder computes. It is selected and proven at first use, and again after the weights have changed."""
+        weights = self._weights_version()
+        if self._selected_runner is None or weights != self._weights_at_selection:
+            if weights != self._weights_at_selection:
+                self._reference_SD = None  # it was computed from other weights
+            self._selected_runner = select_runner(
                 self.forward,
                 self.transformer,
                 self.pooling,
@@ -357,32 +366,47 @@ class SentenceEncoder(nn.Module):
                 reference_SD=self._reference_SD,
                 token_budget=PROBE_TOKEN_BUDGET,
             )
-            self._chosen_for = key
-        return self._chosen
+            self._weights_at_selection = weights
+        return self._selected_runner
 
-    def _plain_probe(self) -> npt.NDArray[np.float32]:
-        """Give the vectors of the probe by the plain forward pass; called while the weights are float32."""
+    def _plain_probe_vectors(self) -> npt.NDArray[np.float32]:
+        """Return the probe's vectors from the plain forward pass. Call it while the weights are still float32."""
         return run_all(self.plain_runner(), self.tokenize(PROBE), self.dim, PROBE_TOKEN_BUDGET)
 
     def plain_runner(self) -> PaddedRunner:
-        """Give the way of computing that changes nothing: the model's own forward pass on padded batches."""
+        """Return the runner that changes nothing: the model's own forward pass on padded batches."""
         return PaddedRunner(self.forward, pad_id=self._pad_id, device=self.device)
 
     def packed_runner(self) -> PackedRunner | None:
-        """Give the way of computing that needs nothing but torch; None when the encoder is not of the BERT family."""
+        """Return the runner for packed tokens, which needs only torch; None when the encoder is not of the BERT family."""
         weights = read_weights(self.transformer)
         if weights is None:
             return None
         return PackedRunner(weights, self.pooling, self.layers, pad_id=self._pad_id, device=self.device)
 
-    def _weights_key(self) -> tuple[tuple[int, int], ...]:
-        """Give what changes when training, or a move to another device, has changed the weights."""
+    def _weights_version(self) -> tuple[tuple[int, int], ...]:
+        """Return a key that changes when training, or a move to another device, changes the weights."""
         return tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
+
+    def _hash(self) -> str:
+        """Return the hash of the weights and of all settings that decide vectors."""
+        tensors = {name: tensor for name, tensor in self.state_dict().items() if ".pooler." not in name}
+        settings = {
+            "tokenizer": self._tokenizer.to_str(),
+            "do_lower_case": self.do_lower_case,
+            "pooling": [self.pooling_name, self.pooling.include_prompt],
+            "layers": [_describe(layer) for layer in self.layers],
+            "max_seq_length": self.max_seq_length,
+            "dim": self.dim,
+            "precision": "float32",
+            "compute_dtype": self.compute_dtype.value,
+        }
+        return hash_encoder(tensors, settings)
 
     def forward(
         self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, num_prompt_tokens: int | Tensor = 0
     ) -> Tensor:
-        """Give vectors of shape (B, dim), differentiable.
+        """Return vectors of shape (B, dim), differentiable.
 
         Args:
             input_ids_BL: token ids, shape (B, L).
@@ -400,17 +424,36 @@ class SentenceEncoder(nn.Module):
         return vectors_BD  # type: ignore[no-any-return]
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `from_pretrained` and ``SentenceTransformer(folder)`` load with equal vectors."""
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        self.transformer.save_pretrained(place)  # type: ignore[operator]
+        """Write a folder that `from_pretrained` and ``SentenceTransformer(folder)`` load with equal vectors.
+
+        Raises:
+            ModelError: when the format cannot express the model.
+        """
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        self.transformer.save_pretrained(target)  # type: ignore[operator]
         self.hf_tokenizer.model_max_length = self.max_seq_length
-        self.hf_tokenizer.save_pretrained(place)
+        self.hf_tokenizer.save_pretrained(target)
         write_modules(
-            place,
+            target,
             [self.pooling, *self.layers],
             max_seq_length=self.max_seq_length,
             do_lower_case=self.do_lower_case,
             prompts=self.prompts,
             default_prompt=self.default_prompt_name,
+            similarity=self.similarity,
         )
+
+
+def _plain_tokenizer(tokenizer: Any, *, do_lower_case: bool) -> tokenizers.Tokenizer:
+    """Return a copy of a fast tokenizer that neither truncates nor pads."""
+    plain = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    return with_lower_case(plain) if do_lower_case else plain
+
+
+def _describe(layer: nn.Module) -> list[str | None]:
+    """Return what the fingerprint says about a layer, beside its weights."""
+    described = [type(layer).__name__, getattr(layer, "activation_name", None)]
+    return [*described, "residual"] if isinstance(layer, Dense) and layer.use_residual else described

@@ -4,8 +4,9 @@ import logging
 from pathlib import Path
 
 from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.process_cache import EncoderSpec
-from sbert.encoder.sentence_encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.errors import EncoderMismatchError, SettingsError
 from sbert.refresh.fingerprints import FORMAT, hash_json

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder.sentence_encoder import DEFAULT_MODEL
+from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.errors import TooFewLabelsError
 from sbert.labels.label_set import LabelSet
 from sbert.registry.card import model_card

@@ -20,7 +20,7 @@ from torch import nn
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
-from sbert.encoder.tokenization.token_ids import Texts
+from sbert.encoder.tokenization.texts import Texts
 from sbert.errors import ModelError, TooFewLabelsError
 from sbert.training.losses import CrossEntropyLoss
 

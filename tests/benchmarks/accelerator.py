@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbert.encoder.model_folder import locate_model
+from sbert.encoder.model_location import DEFAULT_MODEL, locate_model
 from sbert.encoder.pooling import Pooling, PoolingMode
-from sbert.encoder.sentence_encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.runtime.hardware import default_device
 from tests.benchmarks.harness import alternate, print_table, texts_under
 
@@ -120,7 +120,7 @@ def main() -> None:
             ours.encode(texts)
             seconds = alternate(
                 {
-                    f"encode, {ours.compute_dtype}, {ours.chosen_runner.name}": lambda ours=ours: void(
+                    f"encode, {ours.compute_dtype}, {ours.selected_runner.name}": lambda ours=ours: void(
                         ours.encode(texts)
                     ),
                     "encode, tokens given": lambda ours=ours, tokens=tokens: void(ours.encode_tokens(tokens)),

@@ -18,7 +18,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from sbert.encoder.model_folder import DEFAULT_MODEL, locate_model
+from sbert.encoder.model_location import DEFAULT_MODEL, locate_model
 from tests.benchmarks.harness import alternate, made_up_texts, print_table
 
 PEER = """

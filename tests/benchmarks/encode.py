@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from sbert.encoder.model_folder import DEFAULT_MODEL, locate_model
+from sbert.encoder.model_location import DEFAULT_MODEL, locate_model
 from sbert.runtime.hardware import has_fast_bfloat16
 from tests.benchmarks.harness import print_table, texts_under
 

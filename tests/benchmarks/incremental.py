@@ -254,7 +254,7 @@ def main() -> None:
         if arguments.model == "tiny":
             model = tiny_model(folder / "model")
         elif arguments.model == "default":
-            from sbert.encoder.sentence_encoder import DEFAULT_MODEL as model
+            from sbert.encoder.model_location import DEFAULT_MODEL as model
         else:
             model = arguments.model
         texts = base_texts(arguments.corpus)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sbert.encoder.model_folder import DEFAULT_MODEL
+from sbert.encoder.model_location import DEFAULT_MODEL
 from tests.benchmarks.harness import alternate, made_up_texts, print_table, tiny_model
 
 CHILD = "--child"

@@ -9,7 +9,8 @@ import argparse
 import random
 import tempfile
 
-from sbert.encoder.sentence_encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.encoder.model_location import DEFAULT_MODEL
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.source.sample import write_sample
 from sbert.vectors.precision import Precision, recall_at_10, reduce_vectors, restore, stored_dtype
 from tests.benchmarks.harness import print_table, texts_under

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from scipy.stats import spearmanr
 
-from sbert.encoder.model_folder import locate_model
-from sbert.encoder.sentence_encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.encoder.model_location import DEFAULT_MODEL, locate_model
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from tests.benchmarks.harness import alternate, print_table
 
 

@@ -27,7 +27,8 @@ from scipy.stats import spearmanr
 from sklearn.neighbors import KNeighborsClassifier
 from transformers import TrainerCallback
 
-from sbert.encoder.sentence_encoder import DEFAULT_MODEL, SentenceEncoder
+from sbert.encoder.model_location import DEFAULT_MODEL
+from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.evaluation.retrieval import RetrievalTask, pairs_as_retrieval, rank_scores
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
@@ -160,7 +161,7 @@ def _theirs(rows: pl.DataFrame, steps: int, clock: Clock) -> None:
     )
     from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
-    from sbert.encoder.model_folder import locate_model
+    from sbert.encoder.model_location import locate_model
 
     model = SentenceTransformer(str(locate_model(DEFAULT_MODEL)), device="cpu")
     with tempfile.TemporaryDirectory() as folder:

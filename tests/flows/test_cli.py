@@ -79,7 +79,7 @@ def test_the_doctor_says_what_an_encoder_does(place: Path) -> None:
     encoder = SentenceEncoder.from_pretrained(place / "model")
     found = run_json(place, "doctor", "--model", place / "model", "--seconds", 0.1)
     assert found["compute_dtype"] == encoder.compute_dtype == "float32"
-    assert (found["path"], found["reason"]) == (encoder.chosen_runner.name, encoder.chosen_runner.reason)
+    assert (found["path"], found["reason"]) == (encoder.selected_runner.name, encoder.selected_runner.reason)
     assert found["num_threads"] == torch.get_num_threads()
     assert found["token_budget"] == CPU_TOKENS
     assert [way["path"] for way in found["measured"] if way["chosen"]] == [found["path"]]

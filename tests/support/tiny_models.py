@@ -17,7 +17,7 @@ WORDS = (
     "error connection refused port short long text number one two three four five six seven eight nine ten"
 ).split()
 HIDDEN = 32
-ARCHITECTURES = ("bert", "roberta", "mpnet", "distilbert", "modernbert")
+ARCHITECTURES = ("bert", "roberta", "mpnet", "distilbert", "modernbert", "t5")
 
 
 def tiny_tokenizer(kind: str = "bert") -> transformers.PreTrainedTokenizerFast:
@@ -42,6 +42,24 @@ def tiny_tokenizer(kind: str = "bert") -> transformers.PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
+T5_FAMILY = {
+    "t5": transformers.T5EncoderModel, "mt5": transformers.MT5EncoderModel, "umt5": transformers.UMT5EncoderModel,
+    "longt5": transformers.LongT5EncoderModel, "switch_transformers": transformers.SwitchTransformersEncoderModel,
+}  # fmt: skip
+
+
+def t5_config(kind: str, vocab_size: int) -> transformers.PretrainedConfig:
+    """Return the configuration of a small encoder-decoder of the T5 family."""
+    make = {
+        "t5": transformers.T5Config, "mt5": transformers.MT5Config, "umt5": transformers.UMT5Config,
+        "longt5": transformers.LongT5Config, "switch_transformers": transformers.SwitchTransformersConfig,
+    }[kind]  # fmt: skip
+    return make(
+        vocab_size=vocab_size, d_model=HIDDEN, d_kv=8, d_ff=64, num_layers=2, num_heads=4, pad_token_id=1,
+        decoder_start_token_id=1, initializer_factor=3.0,
+    )  # fmt: skip
+
+
 def tiny_transformer(kind: str, vocab_size: int, seed: int = 0) -> transformers.PreTrainedModel:
     """Make a random transformer with two layers of one architecture."""
     torch.manual_seed(seed)
@@ -63,6 +81,8 @@ def tiny_transformer(kind: str, vocab_size: int, seed: int = 0) -> transformers.
                 initializer_range=0.3,
             )
         )  # fmt: skip
+    if kind in T5_FAMILY:
+        return T5_FAMILY[kind](t5_config(kind, vocab_size))
     return transformers.ModernBertModel(
         transformers.ModernBertConfig(
             **common, **usual, local_attention=16, global_attn_every_n_layers=2, bos_token_id=0, eos_token_id=2,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sbert.encoder.engine.runner_choice import Runner
+from sbert.encoder.engine.runner_selection import Runner
 from sbert.encoder.engine.workers import compute_batches, num_workers
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 

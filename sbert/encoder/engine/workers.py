@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sbert.encoder.engine.runner_choice import Runner
+from sbert.encoder.engine.runner_selection import Runner
 from sbert.encoder.engine.transfer import send_home
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.runtime.memory import keep_freed_memory

@@ -4,31 +4,29 @@ The one idea: ids travel as one array of values and one of offsets (the layout o
 truncating, windowing, sorting and padding are array operations whatever the number of texts.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from tokenizers import Tokenizer, normalizers
 
 from sbert.encoder.tokenization.pool import TokenizerPool
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.errors import SettingsError
 
 __all__ = [
-    "Texts",
     "TokenizedTexts",
-    "as_list",
     "count_prompt_tokens",
     "gather_ranges",
     "special_token_counts",
     "tokenize_block",
+    "with_lower_case",
 ]
 
 Ints = npt.NDArray[np.int64]
-Texts: TypeAlias = pl.Series | pa.Array | pa.ChunkedArray | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -112,21 +110,6 @@ def tokenize_block(
     return _window(values, offsets, num_tokens, max_seq_length, (num_prefix, num_suffix, num_prompt), windows.stride)
 
 
-def as_list(texts: Texts) -> list[str]:
-    """Give texts, however they come, as a list.
-
-    Raises:
-        SettingsError: when it is one string.
-    """
-    if isinstance(texts, str):
-        raise SettingsError("texts is one string, expected a list of strings: wrap it in [ ]")
-    if isinstance(texts, pl.Series):
-        return texts.to_list()
-    if isinstance(texts, pa.Array | pa.ChunkedArray):
-        return texts.to_pylist()  # type: ignore[no-any-return]
-    return list(texts)
-
-
 def special_token_counts(tokenizer: Any) -> tuple[int, int]:
     """Give how many special tokens the tokenizer puts before and after a text."""
     probe = tokenizer.encode("a")
@@ -135,6 +118,24 @@ def special_token_counts(tokenizer: Any) -> tuple[int, int]:
         return int(mask.size), 0
     first = int(np.argmin(mask))
     return first, int(mask.size - first - (~mask).sum())
+
+
+def with_lower_case(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a tokenizer that lower-cases texts first, as sentence-transformers does for models with do_lower_case.
+
+    The names of special tokens in a text are not lower-cased.
+    """
+    normalizer = tokenizer.normalizer
+    known = (
+        list(cast("Any", normalizer))
+        if isinstance(normalizer, normalizers.Sequence)
+        else [normalizer]
+        if normalizer
+        else []
+    )
+    if not any(isinstance(each, normalizers.Lowercase) for each in known):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *known])
+    return tokenizer
 
 
 def count_prompt_tokens(tokenizer: Any, prompt: str) -> int:

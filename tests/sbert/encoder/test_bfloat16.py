@@ -14,7 +14,7 @@ with warnings.catch_warnings():
 from sbert.encoder.engine.compiled import NATIVE_VARIABLE
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.packed import PackedRunner
-from sbert.encoder.model_folder import locate_model
+from sbert.encoder.model_location import locate_model
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.source.sample import write_sample
 from tests.benchmarks.encode import overlap_at_10
@@ -35,8 +35,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_packed_bfloat16_keeps_vectors_and_neighbours(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NATIVE_VARIABLE, "0")
     encoder = SentenceEncoder.from_pretrained(device="cpu", compute_dtype=ComputeDtype.BFLOAT16)
-    assert encoder.chosen_runner.name == "packed"
-    runner = encoder.chosen_runner.runner
+    assert encoder.selected_runner.name == "packed"
+    runner = encoder.selected_runner.runner
     assert isinstance(runner, PackedRunner)
     assert next(encoder.transformer.parameters()).dtype is torch.bfloat16
     vectors = encoder.encode(texts)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from sbert.encoder.doctor import Diagnosis, Measured, diagnose
-from sbert.encoder.engine.dtype import DTYPE_VARIABLE
+from sbert.encoder.engine.dtype import DTYPE_VARIABLE, ComputeDtype
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.workers import num_workers
-from sbert.encoder.sentence_encoder import PROBE_TOKEN_BUDGET, ComputeDtype, SentenceEncoder
+from sbert.encoder.sentence_encoder import PROBE_TOKEN_BUDGET, SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from tests.support.tiny_models import WORDS
 
@@ -30,7 +30,7 @@ def test_it_says_and_measures_what_an_encoder_does(
 
     monkeypatch.setattr(PackedRunner, "cut", record)
     encoder = SentenceEncoder.from_pretrained(model)
-    assert encoder.chosen_runner.name == "packed"
+    assert encoder.selected_runner.name == "packed"
     budgets.clear()
     rng = np.random.default_rng(0)
     encoder.encode([" ".join(rng.choice(WORDS, 40)) for _ in range(100 * num_workers(encoder.device))])
@@ -44,7 +44,7 @@ def test_it_says_and_measures_what_an_encoder_does(
     }  # the choice is proven with the first, and measured with the second
     assert found.token_budget == budget
     assert (found.compute_dtype, found.path) == (encoder.compute_dtype, "packed") == (dtype, "packed")
-    assert found.reason == encoder.chosen_runner.reason
+    assert found.reason == encoder.selected_runner.reason
     assert found.dtype_reason == "SBERT_COMPUTE_DTYPE says so"
     assert (found.num_threads, found.num_batches_at_once) == (torch.get_num_threads(), num_workers(encoder.device))
     (chosen,) = (way for way in found.measured if way.chosen)

@@ -15,10 +15,12 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from sentence_transformers import SentenceTransformer
 
-from sbert.encoder.model_folder import locate_model
+from sbert.encoder.engine.dtype import BATCH_TOLERANCE, ComputeDtype
+from sbert.encoder.model_location import locate_model
 from sbert.encoder.modules import Dense, Normalize
 from sbert.encoder.pooling import Pooling, PoolingMode
-from sbert.encoder.sentence_encoder import BATCH_TOLERANCE, ComputeDtype, SentenceEncoder
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.errors import ModelError, SettingsError
@@ -97,7 +99,7 @@ def test_pooling_dense_and_prompts(tmp_path: Path, modes: tuple[PoolingMode, ...
     with_prompt = encoder.encode(TEXTS, prompt_name="query")
     np.testing.assert_allclose(with_prompt, reference(str(tmp_path), prompt_name="query"), atol=1e-5)
     assert np.abs(with_prompt - encoder.encode(TEXTS)).max() > 1e-3
-    assert (encoder.prompt_for("query"), encoder.prompt_for("document")) == ("how do i ", "")
+    assert (encoder.prompt_for(Side.QUERY), encoder.prompt_for(Side.DOCUMENT)) == ("how do i ", "")
     with pytest.raises(SettingsError, match=r"no prompt 'title', it has \['document', 'query'\]"):
         encoder.encode(["x"], prompt_name="title")
 
@@ -186,15 +188,15 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
 ) -> None:
     encoder = tiny_encoder(kind)
     expected = encoder.encode(TEXTS)
-    assert encoder.chosen_runner.name == path
-    run, limit = encoder.chosen_runner.runner.run, 130
+    assert encoder.selected_runner.name == path
+    run, limit = encoder.selected_runner.runner.run, 130
 
     def small_memory(tokens: TokenizedTexts, batch: Any) -> torch.Tensor:
         if tokens.lengths[batch.sequences].sum() > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return run(tokens, batch)
 
-    monkeypatch.setattr(encoder.chosen_runner.runner, "run", small_memory)
+    monkeypatch.setattr(encoder.selected_runner.runner, "run", small_memory)
     with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.budget"):
         np.testing.assert_allclose(encoder.encode(TEXTS, token_budget=4096), expected, atol=1e-5)
     assert any("out of memory" in message for message in caplog.messages)

@@ -197,7 +197,7 @@ def test_what_is_out_of_range_is_refused(library: ctypes.CDLL) -> None:
 def test_encode_takes_the_kernels_and_gives_the_vectors_of_float32(library: ctypes.CDLL) -> None:
     texts = ["", "red", "the cat sat on the mat " * 30, *(f"train {number} to hamburg" for number in range(100)), " "]
     native = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu")
-    assert native.chosen_runner.name == "native"
+    assert native.selected_runner.name == "native"
     exact = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.FLOAT32, device="cpu").encode(texts)
     vectors = native.encode(texts)
     assert (vectors * exact).sum(axis=1).min() > 0.999
@@ -222,14 +222,14 @@ def test_every_pooling_and_prompts_left_out(library: ctypes.CDLL, modes: tuple[P
         make_model(SIZES[0]), tiny_tokenizer(), Pooling(32, modes, include_prompt=False), max_seq_length=60,
         compute_dtype=ComputeDtype.BFLOAT16, device="cpu",
     )  # fmt: skip
-    assert encoder.chosen_runner.name == "native"
+    assert encoder.selected_runner.name == "native"
     packed = encoder.packed_runner()
     assert packed is not None
     tokens = encoder.tokenize(["red", "", "green blue " * 40, "one two three"], prompt="train: ")
     sequences = np.arange(4)
     found = []
     with torch.inference_mode():
-        for runner in (packed, encoder.chosen_runner.runner):
+        for runner in (packed, encoder.selected_runner.runner):
             (batch,) = runner.cut(tokens, sequences, 1_000)
             found.append(runner.run(tokens, batch)[torch.from_numpy(np.argsort(batch.sequences))])
     torch.testing.assert_close(*found, atol=0.1, rtol=0.05)
@@ -240,8 +240,8 @@ def test_wrong_kernels_are_not_used(
 ) -> None:
     run = NativeRunner.run
     monkeypatch.setattr(NativeRunner, "run", lambda self, tokens, batch: run(self, tokens, batch).roll(1, dims=1))
-    with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_choice"):
-        chosen = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu").chosen_runner
+    with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_selection"):
+        chosen = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu").selected_runner
     assert chosen.name == "packed"
     assert "the native path gives other vectors" in caplog.text
     assert "not native (it failed the probe" in chosen.reason
@@ -249,7 +249,7 @@ def test_wrong_kernels_are_not_used(
 
 def test_kernels_are_not_used_when_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NATIVE_VARIABLE, "0")
-    chosen = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu").chosen_runner
+    chosen = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu").selected_runner
     assert (chosen.name, load_kernels().library) == ("packed", None)
     assert "not native (turned off by SBERT_NATIVE=0)" in chosen.reason
 

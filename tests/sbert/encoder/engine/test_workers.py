@@ -70,7 +70,7 @@ def test_what_did_not_fit_gives_its_memory_back(num_texts: int, monkeypatch: pyt
     texts = ["red blue cat"] * num_texts  # 5 tokens each
     expected = encoder.encode(texts)
     monkeypatch.setattr(budget, "num_workers", lambda device: 1)
-    run = encoder.chosen_runner.runner.run
+    run = encoder.selected_runner.runner.run
     held: list[weakref.ref[Any]] = []
 
     class Room:
@@ -85,7 +85,7 @@ def test_what_did_not_fit_gives_its_memory_back(num_texts: int, monkeypatch: pyt
             held.append(weakref.ref(taken[-1]))
         return run(tokens, batch)
 
-    monkeypatch.setattr(encoder.chosen_runner.runner, "run", with_little_memory)
+    monkeypatch.setattr(encoder.selected_runner.runner, "run", with_little_memory)
     tokens = encoder.tokenize(texts)
     vectors = encoder.encode_tokens(tokens, token_budget=256)
     torch.testing.assert_close(torch.from_numpy(vectors), torch.from_numpy(expected))
@@ -104,7 +104,7 @@ def test_which_errors_are_of_memory(message: str, *, expected: bool) -> None:
 def test_a_small_job_is_divided_among_workers_only(num_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = tiny_encoder("modernbert")
     monkeypatch.setattr(budget, "num_workers", lambda device: num_workers)
-    runner = encoder.chosen_runner.runner
+    runner = encoder.selected_runner.runner
     monkeypatch.setattr(type(runner), "side_by_side", True)
     sizes: list[int] = []
     run = runner.run

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sbert.encoder.engine import dtype
-from sbert.encoder.engine import runner_choice as choice
+from sbert.encoder.engine import runner_selection as choice
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.linear import PlainLinear, PrepackedLinear, can_prepack
 from sbert.encoder.engine.packed import PackedRunner
@@ -44,8 +44,8 @@ def test_each_architecture_takes_its_path_and_gives_the_vectors_of_the_plain_one
     kind: str, name: str, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = tiny_encoder(kind)
-    assert encoder.chosen_runner.name == name
-    assert encoder.chosen_runner.probe_cosine == pytest.approx(1, abs=1e-6)
+    assert encoder.selected_runner.name == name
+    assert encoder.selected_runner.probe_cosine == pytest.approx(1, abs=1e-6)
     monkeypatch.setattr("sbert.encoder.engine.budget.num_workers", lambda device: workers)
     np.testing.assert_allclose(encoder.encode(TEXTS, token_budget=256), plain_vectors(encoder), atol=1e-5)
 
@@ -54,8 +54,8 @@ def test_a_wrong_path_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     run = PackedRunner.run
     monkeypatch.setattr(PackedRunner, "run", lambda self, tokens, batch: run(self, tokens, batch).roll(1, dims=1))
     encoder = tiny_encoder()
-    with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_choice"):
-        assert encoder.chosen_runner.name == "padded"
+    with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_selection"):
+        assert encoder.selected_runner.name == "padded"
     assert "the packed path gives other vectors" in caplog.text
     np.testing.assert_allclose(encoder.encode(TEXTS), plain_vectors(encoder), atol=1e-5)
 
@@ -65,8 +65,8 @@ def test_a_path_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: 
         raise RuntimeError("could not create a primitive\nwith details")
 
     monkeypatch.setattr(PackedRunner, "run", fail)
-    with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_choice"):
-        assert tiny_encoder().chosen_runner.name == "padded"
+    with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_selection"):
+        assert tiny_encoder().selected_runner.name == "padded"
     assert "could not create a primitive" in caplog.text
 
 
@@ -94,7 +94,7 @@ def test_a_type_that_gives_other_vectors_is_not_chosen(
     assert chosen.compute_dtype is ComputeDtype.FLOAT32
     assert asked.compute_dtype is ComputeDtype.BFLOAT16
     assert "float32 is used" in caplog.text
-    assert "used since it was asked for" in caplog.text
+    assert "bfloat16 is used because it was asked for" in caplog.text
 
 
 def test_the_type_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from sbert.encoder.pooling import Pooling
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.vectors.quality import PROBE_TEXTS
 
-__all__ = ["MIN_PROBE_COSINE", "PROBE", "ChosenRunner", "Runner", "choose_runner", "run_all"]
+__all__ = ["MIN_PROBE_COSINE", "PROBE", "Runner", "SelectedRunner", "run_all", "select_runner"]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True)
-class ChosenRunner:
+class SelectedRunner:
     """A runner, and what is known of it."""
 
     runner: Runner
@@ -71,7 +71,7 @@ def run_all(runner: Runner, tokens: TokenizedTexts, dim: int, token_budget: int)
     return vectors_SD
 
 
-def choose_runner(
+def select_runner(
     forward: Callable[[Tensor, Tensor | None, int], Tensor],
     transformer: nn.Module,
     pooling: Pooling,
@@ -82,7 +82,7 @@ def choose_runner(
     probe: TokenizedTexts,
     reference_SD: npt.NDArray[np.float32] | None,
     token_budget: int,
-) -> ChosenRunner:
+) -> SelectedRunner:
     """Give the fastest runner that gives the right vectors.
 
     Args:
@@ -104,7 +104,7 @@ def choose_runner(
     weights = read_weights(transformer)
     if weights is None:
         kind = getattr(transformer.config, "model_type", type(transformer).__name__)
-        return ChosenRunner(padded, "padded", plain_cosine, f"{kind} is not of the BERT family")
+        return SelectedRunner(padded, "padded", plain_cosine, f"{kind} is not of the BERT family")
     reason = "BERT family"
     for name in ("native", "packed"):
         why_not = why_no_native(weights) if name == "native" else None
@@ -123,9 +123,9 @@ def choose_runner(
             log.warning(text, name, cosine, MIN_PROBE_COSINE)
             why_not = f"it failed the probe (cosine {cosine:.5f})"
         if why_not is None:
-            return ChosenRunner(runner, name, cosine, f"{reason}: {DESCRIPTIONS[name]}")
+            return SelectedRunner(runner, name, cosine, f"{reason}: {DESCRIPTIONS[name]}")
         reason += f", not {name} ({why_not})"
-    return ChosenRunner(padded, "padded", plain_cosine, reason)
+    return SelectedRunner(padded, "padded", plain_cosine, reason)
 
 
 def why_no_native(weights: EncoderWeights) -> str | None:
