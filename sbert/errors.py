@@ -15,6 +15,8 @@
     ├── TrainingError             training cannot go on, or cannot be done as asked
     │   └── DivergedError         the loss is no longer a number, before there was a checkpoint worth keeping
     ├── ServerError               no Prefect server answers at the configured address
+    ├── DestinationError          a vector store does not answer, refuses rows, or holds something foreign
+    │   └── NotEqualError         a destination differs from its table
     ├── EventError                the Prefect server did not take an event over
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
     ├── EvaluationError           rows that two encoders cannot be compared on
@@ -38,6 +40,7 @@ __all__ = [
     "BrokenObjectError",
     "ColumnError",
     "CommitConflictError",
+    "DestinationError",
     "DivergedError",
     "EmptySourceError",
     "EncoderMismatchError",
@@ -50,6 +53,7 @@ __all__ = [
     "MissingError",
     "ModelError",
     "NotATableError",
+    "NotEqualError",
     "PromotionConflictError",
     "QualityError",
     "RegistryError",
@@ -154,6 +158,14 @@ class DivergedError(TrainingError):
 
 class ServerError(SbertError):
     """No Prefect server answers at the configured address."""
+
+
+class DestinationError(SbertError):
+    """A vector store does not answer, refuses rows, or holds something foreign under the destination's name."""
+
+
+class NotEqualError(DestinationError):
+    """A destination differs from its table."""
 
 
 class EventError(SbertError):

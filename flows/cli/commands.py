@@ -9,10 +9,10 @@ from flows.cli.output import err
 __all__ = ["app", "show_warnings"]
 
 COMMANDS = (
-    *("sample", "refresh", "backfill", "search"),
+    *("sample", "refresh", "backfill", "search", "sync"),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "report", "changes", "settings"),
-    *("compact", "vacuum", "verify", "rollback"),
+    *("compact", "vacuum", "verify", "reconcile", "rollback"),
 )
 """Modules of the commands; each adds its command to the application, in the order of the help."""
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AllowDrop",
     "Concurrency",
+    "DestinationLocation",
     "DryRun",
     "EngineOption",
     "IdColumn",
@@ -44,6 +45,17 @@ def check_location(uri: str | None) -> str | None:
     return uri
 
 
+def without_secret(location: str) -> str:
+    """Refuse a destination that holds a password."""
+    from sbert.sync.destinations.locate import check_no_secret
+
+    try:
+        check_no_secret(location)
+    except SbertError as error:
+        raise typer.BadParameter(str(error)) from error
+    return location
+
+
 class EngineName(StrEnum):
     """Engines by name; the same words as `flows.engines.EngineKind`, which takes seconds to import."""
 
@@ -65,6 +77,15 @@ TableUri = Annotated[
 ModelsUri = Annotated[
     str,
     typer.Argument(metavar="MODELS_URI", help="Folder of the model registry, local or s3://.", callback=check_location),
+]
+DestinationLocation = Annotated[
+    str,
+    typer.Argument(
+        metavar="DESTINATION",
+        help="Where the vectors go, and under which name: postgresql://host/database#schema.name, lancedb:FOLDER#name, "
+        "qdrant:URL#name, milvus:URL#name. Passwords and keys come from the environment.",
+        callback=without_secret,
+    ),
 ]
 LabelsUri = Annotated[
     str,

@@ -5,6 +5,7 @@ sorted, and rows with one key stand beside each other.
 """
 
 import tempfile
+import threading
 from dataclasses import dataclass
 from typing import Self
 
@@ -40,11 +41,15 @@ class RowDifferences:
 
 
 class RowComparison:
-    """Collects the rows of a table and of a copy of it; then tells where they differ."""
+    """Collects the rows of a table and of a copy of it; then tells where they differ.
+
+    One thread may add rows of the table while another adds rows of the copy.
+    """
 
     def __init__(self) -> None:
         """Open the temporary file."""
         self._file = tempfile.TemporaryFile(prefix="sbert-compare-")  # noqa: SIM115  (closed by __exit__)
+        self._lock = threading.Lock()
         self.num_table_rows = 0
         self.num_copy_rows = 0
 
@@ -74,7 +79,7 @@ class RowComparison:
     def _add(self, keys: Keys, content: Keys, rows: Places) -> None:
         records = np.empty(len(keys), dtype=RECORD)
         records["key"], records["content"], records["row"] = keys, content, rows
-        with translate_errors(tempfile.gettempdir()):
+        with self._lock, translate_errors(tempfile.gettempdir()):
             self._file.write(records.tobytes())
 
     def _slice(self, number: int, num_slices: int) -> npt.NDArray[np.void]:

@@ -1,0 +1,42 @@
+"""Prove that a vector store holds what a table holds.
+
+Run it with ``sbert reconcile TABLE DESTINATION``, or as a deployment at night.
+"""
+
+from typing import Annotated
+
+from prefect import flow
+
+from flows.hooks import HOOKS
+from flows.parameters import TableUri, form
+from flows.sync_parameters import Credentials, Destination
+from sbert.errors import NotEqualError
+from sbert.sync.reconcile import ReconcileReport
+from tasks.sync import compare_rows, report_comparison
+
+__all__ = ["reconcile_destination"]
+
+
+@flow(name="reconcile-destination", flow_run_name="reconcile {destination}", persist_result=False, **HOOKS)
+def reconcile_destination(
+    table_uri: TableUri,
+    destination: Destination,
+    credentials: Credentials = "",
+    repair: Annotated[bool, form(title="Repair", description="Mend what differs, and nothing else.")] = False,
+) -> ReconcileReport:
+    """Compare every row of a vector store with the table version that it says to hold.
+
+    Returns:
+        What was found, in numbers and names.
+
+    Raises:
+        NotEqualError: when both sides differ and were not mended; the run's artifact names the rows.
+    """
+    report = compare_rows(table_uri, destination, credentials or None, repair=repair)
+    report_comparison(report)
+    if not report.is_equal:
+        raise NotEqualError(
+            f"{report.destination}: {report.num_missing:,} rows are missing, {report.num_stale:,} stale and "
+            f"{report.num_extra:,} extra: run it again with Repair"
+        )
+    return report

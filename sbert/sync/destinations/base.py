@@ -1,0 +1,218 @@
+"""What a vector store must offer to follow a table.
+
+A destination is one name in a store, such as ``docs``, under which readers find the newest complete version of a table.
+Behind the name there is one *collection* for each encoder and set of columns. A new encoder fills a new collection beside
+the old one; `Destination.switch` then points the name to it in one step. The watermark of each collection is kept in the
+store, and is moved only after everything of a version is there.
+
+To add a store, write a class with these methods and register it under the entry point group ``sbert.destinations``.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import ClassVar, Protocol, Self
+
+import polars as pl
+import pyarrow as pa
+
+from sbert.sync.watermark import Watermark
+from sbert.table.delta import Table
+from sbert.table.duplicate_keys import Keys, row_keys
+from sbert.table.shards import vector_matrix
+from sbert.vectors.precision import Precision
+
+__all__ = ["KEY_COLUMNS", "Collection", "Destination", "Load", "StoredRows", "content_keys", "restored_rows"]
+
+KEY_COLUMNS = ("source", "id")
+"""The key of a row, in the table and in every destination."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The rows of a table as a store holds them: columns, and what their vectors are."""
+
+    name: str
+    """Name of the collection in the store: the destination's name and a hash of encoder and columns."""
+    schema: pa.Schema
+    """Columns and Arrow types of the rows: ``source``, ``id``, ``text_hash``, ``embedding`` (list of float32), …"""
+    dim: int
+    is_normalized: bool
+    encoder_fingerprint: str
+    kept_columns: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of_table(cls, destination_name: str, table: Table) -> Self:
+        """Return the collection that holds the rows of a version of a table."""
+        base = {"id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated"}
+        fields = [item for item in table.arrow_schema if item.name != "scale"]
+        schema = pa.schema(
+            [pa.field("embedding", pa.list_(pa.float32())) if item.name == "embedding" else item for item in fields]
+        )
+        digest = hashlib.sha256(f"{table.encoder.fingerprint}|{schema.to_string()}".encode()).hexdigest()
+        return cls(
+            name=f"{destination_name}__{digest[:12]}",
+            schema=schema,
+            dim=table.encoder.dim,
+            is_normalized=table.encoder.normalized,
+            encoder_fingerprint=table.encoder.fingerprint,
+            kept_columns=tuple(item.name for item in schema if item.name not in base),
+        )
+
+
+def restored_rows(rows: pa.Table, table: Table) -> pa.Table:
+    """Return rows of a table with float32 vectors, whatever precision the table stores, and without ``scale``."""
+    if table.encoder.precision is Precision.FLOAT32:
+        return rows
+    vectors_ND = vector_matrix(rows, table.encoder.dim, table.encoder.precision)
+    offsets = pa.array(range(0, (len(vectors_ND) + 1) * table.encoder.dim, table.encoder.dim), pa.int32())
+    column = pa.ListArray.from_arrays(offsets, pa.array(vectors_ND.reshape(-1)))
+    place = rows.schema.get_field_index("embedding")
+    return rows.set_column(place, "embedding", column).drop_columns(["scale"])
+
+
+def content_keys(rows: pa.Table) -> Keys:
+    """Return a 128-bit hash of each row's values without its key, shape (rows, 2); comparable within this process only.
+
+    Vectors are compared by their bytes, nested columns by their JSON.
+    """
+    names = [name for name in rows.schema.names if name not in KEY_COLUMNS]
+    vectors = rows["embedding"].combine_chunks()
+    vectors = vectors.chunk(0) if isinstance(vectors, pa.ChunkedArray) else vectors
+    flat = vectors.flatten()
+    width = flat.type.bit_width // 8 * (len(flat) // len(rows) if len(rows) else 0)
+    frame = pl.from_arrow(rows.select(names).drop_columns(["embedding"]))
+    assert isinstance(frame, pl.DataFrame)
+    if len(rows):
+        content = flat.buffers()[1].slice(flat.offset * (flat.type.bit_width // 8), width * len(rows))
+        packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(rows), [None, content])
+        frame = frame.with_columns(pl.Series("embedding", packed.cast(pa.binary())))
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+    frame = frame.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested)
+    return row_keys(frame, *sorted(frame.columns))
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """A block of rows that a store holds: their keys, and a hash of all that is compared."""
+
+    keys: pa.Table
+    """Columns ``source`` and ``id``; also ``handle``, the store's own name of the row, where it has one."""
+    content: Keys
+    """128 bits a row, shape (rows, 2): equal where the row equals the table's."""
+
+
+class Load(Protocol):
+    """One version on its way into a collection."""
+
+    def upsert(self, blocks: Iterator[pa.Table]) -> int:
+        """Insert rows, or replace those with the same key; return the number of rows.
+
+        Args:
+            blocks: rows with the columns of `Collection.schema`, a few thousand a block.
+
+        Raises:
+            DestinationError: when the store does not take every row.
+        """
+
+    def delete(self, blocks: Iterator[pa.Table]) -> int:
+        """Remove rows by key and return the number of keys; a key that is not there is no error.
+
+        Args:
+            blocks: keys, columns ``source`` and ``id``, and ``handle`` where `Destination.keys` returned it.
+        """
+
+    def finish(self, watermark: Watermark) -> None:
+        """Make everything of this load visible together with its watermark."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Destination(ABC):
+    """One name in a vector store. Use as a context manager: it holds a connection."""
+
+    scheme: ClassVar[str]
+    """What a location begins with, such as ``postgresql``."""
+    is_transactional: ClassVar[bool] = False
+    """Whether a load that dies leaves nothing behind."""
+
+    def __init__(self, location: str, name: str) -> None:
+        """Refer to `name` at `location`; neither holds a secret."""
+        self.location = location
+        self.name = name
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Connect, and check that nothing foreign has the destination's name.
+
+        Raises:
+            DestinationError: when the store does not answer, refuses the credentials, or holds something foreign.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection."""
+
+    @abstractmethod
+    def watermarks(self) -> dict[str, Watermark]:
+        """Return the watermark of every collection of this destination, by the collection's name."""
+
+    @abstractmethod
+    def set_watermark(self, collection: str, watermark: Watermark) -> None:
+        """Replace the watermark of a collection."""
+
+    @abstractmethod
+    def begin(self, collection: Collection, watermark: Watermark) -> AbstractContextManager[Load]:
+        """Begin to bring a collection to a version; make the collection if there is none.
+
+        Args:
+            collection: where rows go.
+            watermark: the version that the load brings, not complete yet. A store without transactions keeps it at
+                once, so that a load that dies is known.
+        """
+
+    @abstractmethod
+    def count(self, collection: str) -> int:
+        """Return the number of rows of a collection."""
+
+    @abstractmethod
+    def keys(self, collection: Collection) -> Iterator[StoredRows]:
+        """Read the keys, and a hash of the content, of all rows of a collection, in blocks."""
+
+    @abstractmethod
+    def content(self, rows: pa.Table, collection: Collection) -> Keys:
+        """Return the content hashes that `keys` would return if the store held `rows` unchanged."""
+
+    def portable(self, rows: pa.Table) -> pa.Table:
+        """Return rows with values that the store can hold; stores that hold every value return `rows`."""
+        return rows
+
+    @abstractmethod
+    def build_index(self, collection: Collection) -> None:
+        """Make nearest-neighbour search in a collection fast, if the store does not do so by itself."""
+
+    @abstractmethod
+    def visible(self) -> str | None:
+        """Return the name of the collection that readers see under the destination's name; None before the first."""
+
+    @abstractmethod
+    def switch(self, collection: Collection) -> None:
+        """Point the destination's name to a collection, in one step."""
+
+    @abstractmethod
+    def drop(self, collection: str) -> None:
+        """Remove a collection and its watermark. The collection that readers see is never dropped."""

@@ -1,0 +1,88 @@
+"""From a location that a person writes to the class of its store."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from sbert.errors import DestinationError, SettingsError
+from sbert.storage.files import check_no_credentials, normalize_uri
+from sbert.sync.destinations.base import Destination
+
+__all__ = ["EXTRAS", "check_no_secret", "open_destination"]
+
+ENTRY_POINTS = "sbert.destinations"
+"""Group of entry points: the name is the scheme, the value a `Destination` class."""
+EXTRAS: Mapping[str, tuple[str, str]] = {
+    "postgresql": ("sbert.sync.destinations.postgres:PostgresDestination", "postgres"),
+    "lancedb": ("sbert.sync.destinations.lance:LanceDestination", "lancedb"),
+    "qdrant": ("sbert.sync.destinations.qdrant:QdrantDestination", "qdrant"),
+    "milvus": ("sbert.sync.destinations.milvus:MilvusDestination", "milvus"),
+}
+"""The stores of this library by scheme: where the class is, and the extra that installs its client."""
+WHOLE_URI = frozenset({"postgresql"})
+"""Schemes whose client takes the location with its scheme."""
+
+
+def open_destination(location: str, secret: str | None = None) -> Destination:
+    """Return the destination that a location names; use it as a context manager.
+
+    Args:
+        location: ``scheme:where#name``, such as ``postgresql://host/database#public.docs`` or ``lancedb:/data#docs``.
+        secret: password, token or API key, where the environment does not hold it.
+
+    Raises:
+        SettingsError: the location has no known scheme, no name, or holds credentials.
+        DestinationError: the store's client is not installed.
+    """
+    check_no_secret(location)
+    scheme, separator, rest = location.partition(":")
+    where, _, name = rest.rpartition("#")
+    known = sorted({*EXTRAS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    if not separator or scheme not in known:
+        raise SettingsError(f"{location}: no store is known by {scheme!r}: begin with one of {', '.join(known)}")
+    if not where or not name:
+        raise SettingsError(
+            f"{location}: a destination needs a name in the store: write {scheme}:{rest.rstrip('#')}#NAME"
+        )
+    place = f"{scheme}:{where}" if scheme in WHOLE_URI else where
+    if scheme == "lancedb":
+        place = normalize_uri(place)
+    kind = _class_of(scheme)
+    destination = kind(place, name, secret)  # type: ignore[call-arg]
+    assert isinstance(destination, Destination)
+    return destination
+
+
+def check_no_secret(location: str) -> None:
+    """Refuse a location that holds a password; a user's name before the ``@`` is none.
+
+    Raises:
+        SettingsError: without repeating the location.
+    """
+    scheme, _, rest = location.partition("://")
+    authority, _, tail = rest.partition("/")
+    user, at, _ = authority.rpartition("@")
+    if scheme not in WHOLE_URI:
+        check_no_credentials(location.partition(":")[2])
+    elif (at and ":" in user) or "password=" in tail:
+        raise SettingsError(
+            f"{scheme}: a password does not belong in a location, which is shown and stored: set PGPASSWORD or a "
+            "password file"
+        )
+
+
+def _class_of(scheme: str) -> type[Destination]:
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == scheme:
+            loaded: type[Destination] = point.load()
+            return loaded
+    path, extra = EXTRAS[scheme]
+    module, _, name = path.partition(":")
+    try:
+        found: type[Destination] = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise DestinationError(
+            f"{scheme}: the client library is not installed ({error.name} is missing): "
+            f"run pip install 'sbert-prefect[{extra}]'"
+        ) from error
+    return found

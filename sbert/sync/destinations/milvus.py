@@ -1,0 +1,268 @@
+"""Milvus: entities keyed by a hash of (source, id), an alias that switches between encoders.
+
+A location is ``milvus:http://host:19530#name``; ``milvus:/folder/file.db#name`` is Milvus Lite, the engine inside this
+process. The token comes from ``MILVUS_TOKEN``. Readers search the alias ``name``. Kept columns are dynamic fields, which
+filters name as they are.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+from grpc import RpcError
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from sbert.errors import DestinationError, SbertError
+from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
+from sbert.sync.destinations.payload import key_digest, payload_content, payloads, vectors_of
+from sbert.sync.watermark import Watermark
+from sbert.table.duplicate_keys import Keys
+
+__all__ = ["MilvusDestination"]
+
+MAX_TEXT_BYTES = 65_535
+"""Bytes of one VARCHAR."""
+MAX_FIELDS_BYTES = 65_536
+"""Bytes of one entity's dynamic fields."""
+ROWS_PER_REQUEST = 512
+ROWS_PER_READ = 1_024
+TIMEOUT_SECONDS = 60
+STRONG = "Strong"
+"""Every read sees every write before it."""
+
+
+class MilvusDestination(Destination):
+    """An alias in Milvus over the collection of the current encoder."""
+
+    scheme: ClassVar[str] = "milvus"
+
+    def __init__(self, location: str, name: str, secret: str | None = None) -> None:
+        """Refer to the alias `name` of the server or file at `location`; `secret` is the token."""
+        super().__init__(location, name)
+        self._secret = secret or os.environ.get("MILVUS_TOKEN")
+        self._client: Any = None
+        self._watermarks_name = f"{name}__watermarks"
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise DestinationError(
+                f"{self}: Milvus takes names of letters, digits and underscores: choose another name after the #"
+            )
+
+    def connect(self) -> None:
+        """Connect, and check that no foreign collection has the alias' name."""
+        with self._translated():
+            self._client = MilvusClient(self.location, token=self._secret or "", timeout=TIMEOUT_SECONDS)
+            names = self._client.list_collections()
+        if self.name in names:
+            raise DestinationError(
+                f"{self}: a collection of this name exists that sbert did not make: choose another name"
+            )
+
+    def close(self) -> None:
+        """Close the client."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def watermarks(self) -> dict[str, Watermark]:
+        """Return the watermarks by collection."""
+        with self._translated():
+            if not self._client.has_collection(self._watermarks_name):
+                return {}
+            rows = self._client.query(
+                self._watermarks_name, filter='key != ""', output_fields=["watermark"], consistency_level=STRONG
+            )
+        return {row["key"]: Watermark.model_validate_json(row["watermark"]) for row in rows}
+
+    def set_watermark(self, collection: str, watermark: Watermark) -> None:
+        """Replace a collection's watermark."""
+        with self._translated():
+            if not self._client.has_collection(self._watermarks_name):
+                schema = MilvusClient.create_schema(auto_id=False)
+                schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=256)
+                schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)  # a collection must have a vector
+                schema.add_field("watermark", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
+                self._create(self._watermarks_name, schema, "vector", "L2")
+            row = {"key": collection, "vector": [0.0, 0.0], "watermark": watermark.model_dump_json()}
+            self._client.upsert(self._watermarks_name, [row])
+
+    @contextmanager
+    def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:
+        """Make the collection if there is none, note that a load begins, and load."""
+        with self._translated():
+            if not self._client.has_collection(collection.name):
+                schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
+                schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=64)
+                schema.add_field("source", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
+                schema.add_field("id", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
+                schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=collection.dim)
+                metric = "IP" if collection.is_normalized else "COSINE"
+                self._create(collection.name, schema, "embedding", metric)
+        self.set_watermark(collection.name, watermark)
+        with MilvusLoad(self, collection) as load:
+            yield load
+
+    def count(self, collection: str) -> int:
+        """Count the entities."""
+        with self._translated():
+            rows = self._client.query(collection, filter="", output_fields=["count(*)"], consistency_level=STRONG)
+        return int(rows[0]["count(*)"])
+
+    def keys(self, collection: Collection) -> Iterator[StoredRows]:
+        """Read all entities and hash them here."""
+        with self._translated():
+            iterator = self._client.query_iterator(
+                collection.name, batch_size=ROWS_PER_READ, output_fields=["*"], consistency_level=STRONG
+            )
+        try:
+            while True:
+                with self._translated():
+                    rows = iterator.next()
+                if not rows:
+                    return
+                items = [
+                    {name: value for name, value in row.items() if name not in {"key", "embedding"}} for row in rows
+                ]
+                keys = pa.table(
+                    {
+                        "source": pa.array([row["source"] for row in rows], pa.string()),
+                        "id": pa.array([row["id"] for row in rows], pa.string()),
+                        "handle": pa.array([row["key"] for row in rows], pa.string()),
+                    }
+                )
+                vectors = np.array([row["embedding"] for row in rows], np.float32)
+                yield StoredRows(keys, payload_content(items, vectors))
+        finally:
+            iterator.close()
+
+    def content(self, rows: pa.Table, collection: Collection) -> Keys:
+        """Hash rows as `keys` hashes entities."""
+        return payload_content(payloads(rows), vectors_of(rows, collection))
+
+    def build_index(self, collection: Collection) -> None:
+        """Leave it to Milvus, which indexes by the AUTOINDEX that the collection was made with."""
+
+    def visible(self) -> str | None:
+        """Return the collection behind the alias."""
+        with self._translated():
+            for name in self._client.list_collections():
+                if self.name in self._client.list_aliases(name).get("aliases", ()):
+                    return str(name)
+        return None
+
+    def switch(self, collection: Collection) -> None:
+        """Create the alias, or point it elsewhere by one request."""
+        with self._translated():
+            if self.visible() is None:
+                self._client.create_alias(collection.name, self.name)
+            else:
+                self._client.alter_alias(collection.name, self.name)
+
+    def drop(self, collection: str) -> None:
+        """Remove the collection, then its watermark."""
+        with self._translated():
+            if self._client.has_collection(collection):
+                self._client.drop_collection(collection)
+            if self._client.has_collection(self._watermarks_name):
+                self._client.delete(self._watermarks_name, ids=[collection])
+
+    def __str__(self) -> str:
+        return f"milvus:{self.location}#{self.name}"
+
+    def _create(self, name: str, schema: Any, vector_field: str, metric: str) -> None:
+        index = self._client.prepare_index_params()
+        index.add_index(vector_field, index_type="AUTOINDEX", metric_type=metric)
+        self._client.create_collection(name, schema=schema, index_params=index, consistency_level=STRONG)
+        self._client.load_collection(name)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn the client's errors into ours."""
+        try:
+            yield
+        except (MilvusException, RpcError, ValueError, OSError) as error:
+            if isinstance(error, SbertError):
+                raise
+            raise DestinationError(f"{self}: {' '.join(str(error).split())}") from error
+
+
+class MilvusLoad:
+    """Sends entities in batches."""
+
+    def __init__(self, destination: MilvusDestination, collection: Collection) -> None:
+        """Load into `collection`."""
+        self._destination = destination
+        self._collection = collection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def upsert(self, blocks: Iterator[pa.Table]) -> int:
+        """Insert or replace entities."""
+        num_rows = 0
+        for block in blocks:
+            for first in range(0, len(block), ROWS_PER_REQUEST):
+                rows = block.slice(first, ROWS_PER_REQUEST)
+                vectors = vectors_of(rows, self._collection).tolist()
+                entities = [
+                    {**item, "key": entity_key(item["source"], item["id"]), "embedding": vector}
+                    for item, vector in zip(payloads(rows), vectors, strict=True)
+                ]
+                for entity in entities:
+                    self._check(entity)
+                with self._destination._translated():
+                    done = self._destination._client.upsert(self._collection.name, entities)
+                if done["upsert_count"] != len(entities):
+                    raise DestinationError(
+                        f"{self._destination}: the store took {done['upsert_count']} of {len(entities)} rows: "
+                        "run the sync again"
+                    )
+                num_rows += len(rows)
+        return num_rows
+
+    def delete(self, blocks: Iterator[pa.Table]) -> int:
+        """Remove entities by the hash of their key."""
+        num_rows = 0
+        for keys in blocks:
+            if "handle" in keys.schema.names:
+                handles = keys["handle"].to_pylist()
+            else:
+                pairs = zip(keys["source"].to_pylist(), keys["id"].to_pylist(), strict=True)
+                handles = [entity_key(source, row_id) for source, row_id in pairs]
+            for first in range(0, len(handles), ROWS_PER_REQUEST):
+                with self._destination._translated():
+                    self._destination._client.delete(
+                        self._collection.name, ids=handles[first : first + ROWS_PER_REQUEST]
+                    )
+            num_rows += len(keys)
+        return num_rows
+
+    def finish(self, watermark: Watermark) -> None:
+        """Write everything to storage, then set the watermark."""
+        with self._destination._translated():
+            self._destination._client.flush(self._collection.name)
+        self._destination.set_watermark(self._collection.name, watermark)
+
+    def _check(self, entity: dict[str, Any]) -> None:
+        """Refuse a row that Milvus cannot hold, by its key and size."""
+        fields = {name: value for name, value in entity.items() if name not in {"key", "embedding"}}
+        size = len(json.dumps(fields, ensure_ascii=False).encode())
+        if size > MAX_FIELDS_BYTES:
+            raise DestinationError(
+                f"{self._destination}: row {entity['id']!r} of {entity['source']} has {size:,} bytes beside its vector, "
+                f"Milvus takes {MAX_FIELDS_BYTES:,}: keep fewer or shorter columns in the table"
+            )
+
+
+def entity_key(source: str, row_id: str) -> str:
+    """Return the primary key of a row's entity: 32 hexadecimal digits."""
+    return key_digest(source, row_id).hex()

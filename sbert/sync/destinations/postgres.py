@@ -1,0 +1,380 @@
+"""PostgreSQL with pgvector: one transaction a version, a view that switches between encoders.
+
+A location is ``postgresql://host:port/database#schema.name``. User and password come from the standard environment
+(``PGUSER``, ``PGPASSWORD``, ``PGPASSFILE``, ``PGSERVICE``). Readers query the view ``schema.name``.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, ClassVar, LiteralString, Self
+
+import numpy as np
+import psycopg
+import psycopg.conninfo
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg import sql
+
+from sbert.errors import DestinationError
+from sbert.runtime.prefetch import prefetch
+from sbert.sync.destinations.base import KEY_COLUMNS, Collection, Destination, Load, StoredRows
+from sbert.sync.destinations.postgres_binary import (
+    HEADER,
+    TRAILER,
+    ColumnType,
+    column_type,
+    copy_content,
+    row_hashes,
+)
+from sbert.sync.watermark import Watermark
+from sbert.table.duplicate_keys import Keys
+
+__all__ = ["PostgresDestination"]
+
+log = logging.getLogger(__name__)
+
+Query = LiteralString | sql.SQL | sql.Composed
+
+MAX_NAME_BYTES = 48
+"""PostgreSQL cuts identifiers at 63 bytes; a collection's name adds 14."""
+MAX_INDEXED_DIM = 2_000
+"""pgvector indexes ``vector`` columns up to this dim, and ``halfvec`` up to twice as many."""
+MAX_INDEXED_HALF_DIM = 4_000
+WATERMARKS = "sbert_watermarks"
+ROWS_PER_READ = 16_384
+CONNECT_SECONDS = 15
+"""Wait for a server that does not answer (seconds)."""
+STAGING = sql.Identifier("sbert_staging")
+
+
+class PostgresDestination(Destination):
+    """A view in PostgreSQL over the table of the current encoder."""
+
+    scheme: ClassVar[str] = "postgresql"
+    is_transactional: ClassVar[bool] = True
+
+    def __init__(self, location: str, name: str, secret: str | None = None) -> None:
+        """Refer to the view `name` (``schema.view``, or ``view`` in schema ``public``); `secret` is the password."""
+        schema, _, view = name.rpartition(".")
+        super().__init__(location, view)
+        self._schema = schema or "public"
+        self._secret = secret
+        self._connection: psycopg.Connection[Any] | None = None
+        if not view or len(view.encode()) > MAX_NAME_BYTES:
+            raise DestinationError(
+                f"{location}#{name}: the name has {len(view.encode())} bytes, 1 to {MAX_NAME_BYTES} are possible: "
+                "choose another name after the #"
+            )
+
+    def connect(self) -> None:
+        """Connect, create what is needed, and take the lock that keeps a second sync out."""
+        with self._translated():
+            self._connection = psycopg.connect(
+                psycopg.conninfo.make_conninfo(self.location, **{"password": self._secret} if self._secret else {}),
+                autocommit=True,
+                connect_timeout=CONNECT_SECONDS,
+                application_name="sbert",
+            )
+            self._ensure_extension()
+            self._execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._schema)))
+            self._execute(
+                sql.SQL(
+                    "CREATE TABLE IF NOT EXISTS {} (name text, collection text, watermark jsonb NOT NULL, "
+                    "PRIMARY KEY (name, collection))"
+                ).format(self._table(WATERMARKS))
+            )
+            key = int.from_bytes(
+                hashlib.sha256(f"{self._schema}.{self.name}".encode()).digest()[:8], "big", signed=True
+            )
+            (is_ours,) = self._fetch_one("SELECT pg_try_advisory_lock(%s)", key)
+        if not is_ours:
+            self.close()
+            raise DestinationError(f"{self}: another sync or reconcile is at work on it: wait until it has ended")
+        kind = self._kind(self.name)
+        if kind is not None and kind != "v":
+            self.close()
+            raise DestinationError(f"{self}: a table of this name exists that sbert did not make: choose another name")
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+    def watermarks(self) -> dict[str, Watermark]:
+        """Return the watermarks by collection."""
+        query = sql.SQL("SELECT collection, watermark::text FROM {} WHERE name = %s").format(self._table(WATERMARKS))
+        return {name: Watermark.model_validate_json(text) for name, text in self._fetch_all(query, self.name)}
+
+    def set_watermark(self, collection: str, watermark: Watermark) -> None:
+        """Insert or replace a watermark."""
+        self._execute(
+            sql.SQL(
+                "INSERT INTO {} VALUES (%s, %s, %s::jsonb) "
+                "ON CONFLICT (name, collection) DO UPDATE SET watermark = EXCLUDED.watermark"
+            ).format(self._table(WATERMARKS)),
+            self.name,
+            collection,
+            watermark.model_dump_json(),
+        )
+
+    @contextmanager
+    def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:  # noqa: ARG002  (one transaction)
+        """Open the transaction of a version."""
+        with self._translated(), self._open.transaction():
+            is_new = self._kind(collection.name) is None
+            if is_new:
+                self._create(collection)
+            with PostgresLoad(self, collection, is_new=is_new) as load:
+                yield load
+
+    def count(self, collection: str) -> int:
+        """Count the rows."""
+        (number,) = self._fetch_one(sql.SQL("SELECT count(*) FROM {}").format(self._table(collection)))
+        return int(number)
+
+    def keys(self, collection: Collection) -> Iterator[StoredRows]:
+        """Read keys and hashes; the server hashes, so vectors do not travel."""
+        query = sql.SQL("COPY (SELECT source, id, {} FROM {}) TO STDOUT (FORMAT binary)").format(
+            hash_expression(collection), self._table(collection.name)
+        )
+        sources: list[str] = []
+        ids: list[str] = []
+        hashes: list[bytes] = []
+        with self._translated(), self._open.cursor() as cursor, cursor.copy(query) as copy:
+            copy.set_types(["text", "text", "bytea"])
+            for source, row_id, digest in copy.rows():
+                sources.append(source)
+                ids.append(row_id)
+                hashes.append(digest)
+                if len(ids) == ROWS_PER_READ:
+                    yield _stored(sources, ids, hashes)
+                    sources, ids, hashes = [], [], []
+        if ids:
+            yield _stored(sources, ids, hashes)
+
+    def content(self, rows: pa.Table, collection: Collection) -> Keys:
+        """Hash rows as the server hashes them."""
+        types = collection_types(collection)
+        vector = next(item for item in types if item[0] == "embedding")
+        return row_hashes(rows, vector, hashed_types(collection))
+
+    def portable(self, rows: pa.Table) -> pa.Table:
+        """Replace U+0000, which PostgreSQL cannot store in text, by U+FFFD."""
+        for place, item in enumerate(rows.schema):
+            if pa.types.is_string(item.type) and pc.any(pc.match_substring(rows[item.name], "\0")).as_py():
+                log.warning("%s: PostgreSQL cannot store the character U+0000: column %r has U+FFFD in its place",
+                            self, item.name)  # fmt: skip
+                rows = rows.set_column(place, item, pc.replace_substring(rows[item.name], "\0", "\ufffd"))
+        return rows
+
+    def build_index(self, collection: Collection) -> None:
+        """Build an HNSW index for the inner product of unit vectors, else for the cosine."""
+        if collection.dim > MAX_INDEXED_HALF_DIM:
+            log.warning("%s: pgvector indexes up to %d values, vectors have %d: search is exact, without an index",
+                        self, MAX_INDEXED_HALF_DIM, collection.dim)  # fmt: skip
+            return
+        is_half = collection.dim > MAX_INDEXED_DIM
+        kind = "halfvec" if is_half else "vector"
+        column = f"(embedding::halfvec({collection.dim}))" if is_half else "embedding"
+        distance = "ip" if collection.is_normalized else "cosine"
+        self._execute(
+            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw ({} {})").format(
+                sql.Identifier(f"{collection.name}_i"),
+                self._table(collection.name),
+                sql.SQL(column),
+                sql.SQL(f"{kind}_{distance}_ops"),
+            )
+        )
+
+    def visible(self) -> str | None:
+        """Return the table that the view reads."""
+        rows = self._fetch_all(
+            "SELECT DISTINCT source.relname FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid "
+            "JOIN pg_class view ON view.oid = r.ev_class JOIN pg_namespace n ON n.oid = view.relnamespace "
+            "JOIN pg_class source ON source.oid = d.refobjid "
+            "WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass "
+            "AND n.nspname = %s AND view.relname = %s AND source.oid <> view.oid",
+            self._schema,
+            self.name,
+        )
+        return str(rows[0][0]) if rows else None
+
+    def switch(self, collection: Collection) -> None:
+        """Replace the view in one transaction; readers wait for its end and see the new table."""
+        view = self._table(self.name)
+        with self._translated(), self._open.transaction():
+            self._execute(sql.SQL("DROP VIEW IF EXISTS {}").format(view))
+            self._execute(sql.SQL("CREATE VIEW {} AS SELECT * FROM {}").format(view, self._table(collection.name)))
+
+    def drop(self, collection: str) -> None:
+        """Drop a table and its watermark in one transaction."""
+        with self._translated(), self._open.transaction():
+            self._execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self._table(collection)))
+            self._execute(
+                sql.SQL("DELETE FROM {} WHERE name = %s AND collection = %s").format(self._table(WATERMARKS)),
+                self.name,
+                collection,
+            )
+
+    def __str__(self) -> str:
+        return f"{self.location}#{self._schema}.{self.name}"
+
+    @property
+    def _open(self) -> psycopg.Connection[Any]:
+        assert self._connection is not None, "use the destination as a context manager"
+        return self._connection
+
+    def _table(self, name: str) -> sql.Identifier:
+        return sql.Identifier(self._schema, name)
+
+    def _create(self, collection: Collection) -> None:
+        columns = [
+            sql.SQL("{} {}").format(
+                sql.Identifier(name),
+                sql.SQL(kind.name + (" NOT NULL" if name in {*KEY_COLUMNS, "text_hash", "embedding"} else "")),
+            )
+            for name, kind in collection_types(collection)
+        ]
+        self._execute(sql.SQL("CREATE TABLE {} ({})").format(self._table(collection.name), sql.SQL(", ").join(columns)))
+
+    def _ensure_extension(self) -> None:
+        if not self._fetch_all("SELECT 1 FROM pg_extension WHERE extname = 'vector'"):
+            self._execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"))
+
+    def _kind(self, name: str) -> str | None:
+        rows = self._fetch_all(
+            "SELECT c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = %s AND c.relname = %s",
+            self._schema,
+            name,
+        )
+        kind = rows[0][0] if rows else None
+        return kind.decode() if isinstance(kind, bytes) else kind
+
+    def _execute(self, query: Query, *values: object) -> None:
+        with self._translated():
+            self._open.execute(query, values or None)
+
+    def _fetch_all(self, query: Query, *values: object) -> list[tuple[Any, ...]]:
+        with self._translated():
+            return self._open.execute(query, values or None).fetchall()
+
+    def _fetch_one(self, query: Query, *values: object) -> tuple[Any, ...]:
+        return self._fetch_all(query, *values)[0]
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn the client's errors into ours."""
+        try:
+            yield
+        except psycopg.Error as error:
+            text = " ".join(str(error).split())
+            raise DestinationError(f"{self}: {text or type(error).__name__}") from error
+
+
+class PostgresLoad:
+    """One transaction: COPY straight into a new table, or into a staging table and from there by key."""
+
+    def __init__(self, destination: PostgresDestination, collection: Collection, *, is_new: bool) -> None:
+        """Load into `collection`; `is_new` says that this transaction made it."""
+        self._destination = destination
+        self._collection = collection
+        self._is_new = is_new
+        self._types = collection_types(collection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def upsert(self, blocks: Iterator[pa.Table]) -> int:
+        """Insert or replace rows."""
+        target = self._destination._table(self._collection.name)
+        if self._is_new:
+            return self._copy_in(target, blocks)
+        names = [sql.Identifier(name) for name, _ in self._types]
+        self._destination._execute(sql.SQL("CREATE TEMP TABLE {} (LIKE {}) ON COMMIT DROP").format(STAGING, target))
+        num_rows = self._copy_in(STAGING, blocks)
+        self._destination._execute(
+            sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT (source, id) DO UPDATE SET ({}) = ROW({})").format(
+                target,
+                STAGING,
+                sql.SQL(", ").join(names),
+                sql.SQL(", ").join(sql.SQL("EXCLUDED.{}").format(name) for name in names),
+            )
+        )
+        self._destination._execute(sql.SQL("DROP TABLE {}").format(STAGING))
+        return num_rows
+
+    def _copy_in(self, target: sql.Composable, blocks: Iterator[pa.Table]) -> int:
+        """Send blocks by one binary COPY; return the number of rows."""
+        names = sql.SQL(", ").join(sql.Identifier(name) for name, _ in self._types)
+        num_rows = 0
+        encoded = prefetch(((len(rows), copy_content(rows, self._types)) for rows in blocks), 2)
+        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, names)
+        with self._destination._open.cursor() as cursor, cursor.copy(query) as copy:
+            copy.write(HEADER)
+            for count, content in encoded:
+                copy.write(content)
+                num_rows += count
+            copy.write(TRAILER)
+        return num_rows
+
+    def delete(self, blocks: Iterator[pa.Table]) -> int:
+        """Remove rows by key."""
+        query = sql.SQL(
+            "DELETE FROM {} t USING unnest(%s::text[], %s::text[]) AS k(source, id) "
+            "WHERE t.source = k.source AND t.id = k.id"
+        ).format(self._destination._table(self._collection.name))
+        num_rows = 0
+        for keys in blocks:
+            self._destination._execute(query, keys["source"].to_pylist(), keys["id"].to_pylist())
+            num_rows += len(keys)
+        return num_rows
+
+    def finish(self, watermark: Watermark) -> None:
+        """Add the key of a new table and set the watermark: both become visible with the transaction's commit."""
+        if self._is_new:
+            self._destination._execute(
+                sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (source, id)").format(
+                    self._destination._table(self._collection.name)
+                )
+            )
+        self._destination.set_watermark(self._collection.name, watermark)
+
+
+def collection_types(collection: Collection) -> list[tuple[str, ColumnType]]:
+    """Return the PostgreSQL type of every column."""
+    return [
+        (item.name, column_type(item.type, vector_dim=collection.dim if item.name == "embedding" else None))
+        for item in collection.schema
+    ]
+
+
+def hashed_types(collection: Collection) -> list[tuple[str, ColumnType]]:
+    """Return the types of the columns that are hashed beside the vector: all but the key."""
+    return [item for item in collection_types(collection) if item[0] not in {*KEY_COLUMNS, "embedding"}]
+
+
+def hash_expression(collection: Collection) -> sql.Composed:
+    """Return the SQL that hashes a stored row as `row_hashes` hashes a row of the table."""
+    parts: list[sql.Composable] = [sql.SQL("decode(md5(vector_send(embedding)), 'hex')")]
+    parts += [
+        sql.SQL("coalesce(int4send(octet_length({send}({column}))) || {send}({column}), '\\xffffffff'::bytea)").format(
+            send=sql.SQL(kind.send), column=sql.Identifier(name)
+        )
+        for name, kind in hashed_types(collection)
+    ]
+    return sql.SQL("decode(md5({}), 'hex')").format(sql.SQL(" || ").join(parts))
+
+
+def _stored(sources: list[str], ids: list[str], hashes: list[bytes]) -> StoredRows:
+    keys = pa.table({"source": pa.array(sources, pa.string()), "id": pa.array(ids, pa.string())})
+    return StoredRows(keys, np.frombuffer(b"".join(hashes), np.uint64).reshape(len(ids), 2))

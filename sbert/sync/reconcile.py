@@ -1,0 +1,244 @@
+"""Prove that a destination holds what its table holds, row by row, and mend what it does not.
+
+Every key and every content of both sides is compared: text hash, vector and kept columns. The proof is exact but for a
+collision of 128-bit hashes.
+"""
+
+import datetime as dt
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.errors import DestinationError
+from sbert.sync.destinations.base import Collection, Destination
+from sbert.sync.destinations.locate import open_destination
+from sbert.sync.row_comparison import RowComparison, RowDifferences
+from sbert.sync.table_rows import keys_of, read_rows, rows_at
+from sbert.sync.watermark import Watermark
+from sbert.table.delta import Table
+
+__all__ = ["Comparison", "ReconcileReport", "compare", "reconcile", "repair", "watermark_of"]
+
+NAMED_KEYS = 20
+"""Keys of each kind that a report names; the counts are of all."""
+
+
+class RowKey(BaseModel):
+    """A row's key."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    id: str
+
+
+class ReconcileReport(BaseModel):
+    """What a comparison of a destination with its table found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table_uri: str
+    destination: str
+    collection: str = Field(description="The collection that was compared.")
+    version: int = Field(description="The table version that the destination says to hold, and was compared with.")
+    newest_version: int = Field(description="The newest version of the table.")
+    encoder_fingerprint: str
+    is_equal: bool = Field(description="Whether both sides are equal now.")
+    was_equal: bool = Field(description="Whether both sides were equal before a repair.")
+    num_rows: int = Field(description="Rows of the table version.")
+    num_missing: int = Field(description="Rows that the destination lacked.")
+    num_extra: int = Field(description="Rows that only the destination had.")
+    num_stale: int = Field(description="Rows that the destination had with other content.")
+    missing: list[RowKey] = Field(description=f"The first {NAMED_KEYS} missing rows.")
+    extra: list[RowKey] = Field(description=f"The first {NAMED_KEYS} extra rows.")
+    stale: list[RowKey] = Field(description=f"The first {NAMED_KEYS} stale rows.")
+    is_repaired: bool = Field(default=False, description="Whether this run mended the differences.")
+    seconds: float = 0.0
+
+
+class Comparison:
+    """The differences between a table version and a collection, and the rows that mend them."""
+
+    def __init__(self, table: Table, destination: Destination, collection: Collection) -> None:
+        """Compare on entering; hold the keys of the collection in a temporary file until the exit."""
+        self._table = table
+        self._destination = destination
+        self._collection = collection
+        self._keys_file: IO[bytes] = tempfile.TemporaryFile(prefix="sbert-copy-keys-")  # noqa: SIM115
+        self.differences: RowDifferences
+        self.num_table_rows = 0
+
+    def __enter__(self) -> Self:
+        with RowComparison() as rows, ThreadPoolExecutor(1, thread_name_prefix="copy") as pool:
+            copy_side = pool.submit(self._read_copy, rows)
+            for block in read_rows(self._table, self._destination):
+                rows.add_table_rows(keys_of(block), self._destination.content(block, self._collection))
+                if copy_side.done() and copy_side.exception() is not None:
+                    break
+            copy_side.result()
+            self.differences = rows.differences()
+            self.num_table_rows = rows.num_table_rows
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._keys_file.close()
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether nothing differs."""
+        found = self.differences
+        return not (len(found.missing) or len(found.stale) or len(found.extra))
+
+    def upserts(self) -> Iterator[pa.Table]:
+        """Read the table's rows that are missing or stale."""
+        places = np.union1d(self.differences.missing, self.differences.stale)
+        return rows_at(read_rows(self._table, self._destination), places) if len(places) else iter(())
+
+    def deletes(self) -> Iterator[pa.Table]:
+        """Read the keys that only the collection has."""
+        return rows_at(self._copy_keys(), self.differences.extra) if len(self.differences.extra) else iter(())
+
+    def repeated(self) -> Iterator[pa.Table]:
+        """Read the keys that the collection has more than once."""
+        return rows_at(self._copy_keys(), self.differences.repeated) if len(self.differences.repeated) else iter(())
+
+    def named(self, kind: str) -> list[RowKey]:
+        """Return the first keys of the missing, stale or extra rows."""
+        places = getattr(self.differences, kind)[:NAMED_KEYS]
+        blocks = self._copy_keys() if kind == "extra" else read_rows(self._table, self._destination)
+        tables = rows_at(blocks, places) if len(places) else iter(())
+        return [
+            RowKey(source=source, id=row_id)
+            for keys in tables
+            for source, row_id in zip(keys["source"].to_pylist(), keys["id"].to_pylist(), strict=True)
+        ]
+
+    def _read_copy(self, rows: RowComparison) -> None:
+        """Add the collection's rows, and write their keys to the temporary file."""
+        writer: pa.RecordBatchStreamWriter | None = None
+        for stored in self._destination.keys(self._collection):
+            if writer is None:
+                writer = pa.ipc.new_stream(self._keys_file, stored.keys.schema)
+            writer.write_table(stored.keys)
+            rows.add_copy_rows(keys_of(stored.keys), stored.content)
+        if writer is not None:
+            writer.close()
+
+    def _copy_keys(self) -> Iterator[pa.Table]:
+        self._keys_file.seek(0)
+        with pa.ipc.open_stream(self._keys_file) as reader:
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
+
+
+def compare(table: Table, destination: Destination, collection: Collection) -> Comparison:
+    """Compare every row of a table version with a collection; use the result as a context manager."""
+    return Comparison(table, destination, collection)
+
+
+def repair(table: Table, destination: Destination, collection: Collection, found: Comparison) -> tuple[int, int]:
+    """Upsert what is missing or stale, then delete what is extra; return both numbers of rows."""
+    with destination.begin(collection, watermark_of(table, is_complete=False)) as load:
+        load.delete(found.repeated())
+        num_upserts = load.upsert(found.upserts())
+        num_deletes = load.delete(found.deletes())
+        load.finish(watermark_of(table, is_complete=True))
+    return num_upserts, num_deletes
+
+
+def reconcile(
+    table_uri: str, location: str, *, repair_differences: bool = False, secret: str | None = None
+) -> ReconcileReport:
+    """Compare a destination with the table version that its watermark names; optionally mend just the differences.
+
+    Args:
+        table_uri: the table.
+        location: the destination, see `open_destination`.
+        repair_differences: mend what differs, then prove again.
+        secret: password, token or API key, where the environment does not hold it.
+
+    Raises:
+        DestinationError: the destination holds nothing yet, or rows of another table.
+    """
+    began = time.monotonic()
+    newest = Table.open(table_uri)
+    with open_destination(location, secret) as destination:
+        marks = destination.watermarks()
+        visible = destination.visible()
+        if visible is None or visible not in marks:
+            raise DestinationError(f"{destination}: nothing was synced here yet: run `sbert sync` first")
+        mark = marks[visible]
+        check_same_table(newest, mark, destination)
+        table = Table.open(table_uri, mark.version)
+        collection = Collection.of_table(destination.name, table)
+        if collection.name != visible:
+            raise DestinationError(
+                f"{destination}: readers see the collection {visible}, version {mark.version} of {table.uri} belongs "
+                f"into {collection.name}: run `sbert sync`"
+            )
+        with compare(table, destination, collection) as found:
+            was_equal = found.is_equal and mark.is_complete
+            report = ReconcileReport(
+                table_uri=table.uri,
+                destination=str(destination),
+                collection=collection.name,
+                version=table.version,
+                newest_version=newest.version,
+                encoder_fingerprint=mark.encoder_fingerprint,
+                is_equal=was_equal,
+                was_equal=was_equal,
+                num_rows=found.num_table_rows,
+                num_missing=len(found.differences.missing),
+                num_extra=len(found.differences.extra),
+                num_stale=len(found.differences.stale),
+                missing=found.named("missing"),
+                extra=found.named("extra"),
+                stale=found.named("stale"),
+            )
+            if repair_differences and not was_equal:
+                repair(table, destination, collection, found)
+        if report.is_equal:
+            destination.set_watermark(visible, proven(mark))
+        elif repair_differences:
+            with compare(table, destination, collection) as again:
+                is_equal = again.is_equal
+            if is_equal:
+                destination.set_watermark(visible, proven(watermark_of(table, is_complete=True)))
+            report = report.model_copy(update={"is_equal": is_equal, "is_repaired": is_equal})
+        return report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
+
+
+def watermark_of(table: Table, *, is_complete: bool) -> Watermark:
+    """Return the watermark of a table version."""
+    return Watermark(
+        table_uri=table.uri,
+        table_id=table.table_id,
+        version=table.version,
+        is_complete=is_complete,
+        encoder=table.encoder.model,
+        encoder_fingerprint=table.encoder.fingerprint,
+        dim=table.encoder.dim,
+        num_rows=table.num_rows,
+        synced_at=dt.datetime.now(dt.UTC),
+    )
+
+
+def proven(mark: Watermark) -> Watermark:
+    """Return a watermark that says that its version was found equal now."""
+    return mark.model_copy(update={"proven_version": mark.version, "proven_at": dt.datetime.now(dt.UTC)})
+
+
+def check_same_table(table: Table, mark: Watermark, destination: Destination) -> None:
+    """Raise `DestinationError` when a destination follows another table."""
+    if mark.table_id != table.table_id:
+        raise DestinationError(
+            f"{destination}: it follows the table {mark.table_uri} (id {mark.table_id}), {table.uri} has id "
+            f"{table.table_id}: choose another name after the #, or sync with --replace"
+        )

@@ -1,0 +1,47 @@
+"""Rows of a table as a destination takes them, in blocks."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sbert.storage.files import open_input, translate_errors
+from sbert.sync.destinations.base import KEY_COLUMNS, Destination, restored_rows
+from sbert.table.delta import Table, TableShard
+from sbert.table.duplicate_keys import Keys, row_keys
+
+__all__ = ["keys_of", "read_rows", "rows_at"]
+
+ROWS_PER_READ = 8_192
+
+
+def read_rows(table: Table, destination: Destination, shards: Sequence[TableShard] | None = None) -> Iterator[pa.Table]:
+    """Read the rows of `shards`, by default of the whole version, with float32 vectors, as `destination` can hold them."""
+    for shard in table.shards() if shards is None else shards:
+        uri = table.shard_uri(shard.name)
+        with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=table.arrow_schema.names):
+                rows = pa.Table.from_batches([batch]).cast(table.arrow_schema)
+                yield destination.portable(restored_rows(rows, table))
+
+
+def rows_at(blocks: Iterator[pa.Table], places: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Return the rows of a stream at `places`, which ascend."""
+    first = 0
+    for rows in blocks:
+        low, high = np.searchsorted(places, [first, first + len(rows)])
+        if low < high:
+            yield rows.take(pa.array(places[low:high] - first))
+        first += len(rows)
+        if high == len(places):
+            return
+
+
+def keys_of(rows: pa.Table) -> Keys:
+    """Return a 128-bit hash of each row's key, shape (rows, 2); comparable within this process only."""
+    frame = pl.from_arrow(rows.select(KEY_COLUMNS))
+    assert isinstance(frame, pl.DataFrame)
+    return row_keys(frame, *KEY_COLUMNS)

@@ -1,0 +1,148 @@
+"""Cost of following a table: first load, one percent changed, reconcile; against a plain COPY of the same bytes.
+
+    python -m tests.benchmarks.sync --rows 1000000
+
+The table is made by the library without an encoder: random unit vectors of 384 values, one text of 60 characters a row.
+PostgreSQL runs on this machine. The peer is ``COPY … FROM STDIN (FORMAT binary)`` by psycopg, of a file with the same bytes,
+into a table of the same columns without key and index. Peak memory is that of the process of this benchmark.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import psycopg
+import pyarrow as pa
+
+from sbert.sync.destinations.base import Collection
+from sbert.sync.destinations.locate import open_destination
+from sbert.sync.destinations.postgres import PostgresDestination, collection_types
+from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, copy_content
+from sbert.sync.follow import bring_to_version
+from sbert.sync.reconcile import reconcile
+from sbert.sync.table_rows import read_rows
+from sbert.table.commit import commit
+from sbert.table.delta import EncoderInfo, Table
+from sbert.table.shards import ShardSettings, ShardWriter, embedding_column, table_schema
+from tests.benchmarks.harness import print_table
+from tests.support.postgres import PostgresServer, postgres_server
+
+DIM = 384
+KEPT: dict[str, pl.DataType] = {"text": pl.String()}
+ROWS_PER_OBJECT = 10_000
+
+
+def write_object(folder: str, number: int, seed: int) -> object:
+    """Write one object's shard."""
+    source = np.random.default_rng(seed)
+    vectors = source.standard_normal((ROWS_PER_OBJECT, DIM), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    schema = table_schema(KEPT)
+    rows = pa.table(
+        [
+            pa.array([f"row-{number}-{row}" for row in range(ROWS_PER_OBJECT)]),
+            pa.array([f"s3://bucket/raw/part-{number:05d}.jsonl"] * ROWS_PER_OBJECT),
+            pa.array([source.bytes(16) for _ in range(ROWS_PER_OBJECT)]),
+            embedding_column(vectors),
+            pa.array(np.full(ROWS_PER_OBJECT, 14, np.int32)),
+            pa.array(np.zeros(ROWS_PER_OBJECT, np.bool_)),
+            pa.array(
+                [f"some text of about sixty characters, as people write it: {row}" for row in range(ROWS_PER_OBJECT)]
+            ),
+        ],
+        schema=schema,
+    )
+    with ShardWriter(folder, f"{seed:032x}", schema, ShardSettings()) as writer:
+        writer.write(rows)
+        return writer.close()[0]
+
+
+def make_table(folder: str, num_objects: int) -> None:
+    """Make version 0 with all objects, version 1 with one percent of them replaced."""
+    info = EncoderInfo(
+        model="made up", fingerprint="0" * 64, model_fingerprint="0", dim=DIM, pooling="mean", normalized=True,
+        max_seq_length=256,
+    )  # fmt: skip
+    records = [write_object(folder, number, number) for number in range(num_objects)]
+    commit(folder, None, add=records, drop=[], encoder=info, kept_schema=KEPT, metadata={})
+    table = Table.open(folder)
+    num_changed = max(1, num_objects // 100)
+    changed = [shard for shard in table.shards() if int(shard.fingerprint, 16) < num_changed]
+    new = [write_object(folder, number, num_objects + number) for number in range(num_changed)]
+    commit(folder, table, add=new, drop=changed, encoder=info, kept_schema=KEPT, metadata={})
+
+
+def copy_of_file(server: PostgresServer, table: Table, collection: Collection, folder: Path) -> float:
+    """Return the seconds of a COPY of the same bytes from a file."""
+    types = collection_types(collection)
+    file = folder / "rows.copy"
+    with PostgresDestination(server.location, "peer") as destination, file.open("wb") as out:
+        out.write(HEADER)
+        for rows in read_rows(table, destination):
+            out.write(copy_content(rows, types))
+        out.write(TRAILER)
+    columns = ", ".join(f'"{name}" {kind.name}' for name, kind in types)
+    server.execute(f"CREATE TABLE peer_rows ({columns})")
+    began = time.perf_counter()
+    with psycopg.connect(server.location) as connection, file.open("rb") as source:
+        with connection.cursor() as cursor, cursor.copy("COPY peer_rows FROM STDIN (FORMAT binary)") as copy:
+            while block := source.read(1 << 20):
+                copy.write(block)
+        connection.commit()
+    seconds = time.perf_counter() - began
+    server.execute("DROP TABLE peer_rows")
+    file.unlink()
+    return seconds
+
+
+def timed(step: Callable[[], object]) -> float:
+    """Return the seconds of a step."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table, in objects of 10,000")
+    rows = parser.parse_args().rows
+    with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name, postgres_server() as server:
+        folder = str(Path(name) / "table")
+        make_table(folder, max(1, rows // ROWS_PER_OBJECT))
+        first, second = Table.open(folder, 0), Table.open(folder, 1)
+        location = f"{server.location}#public.docs"
+        collection = Collection.of_table("docs", first)
+        peer = copy_of_file(server, first, collection, Path(name))
+        with open_destination(location) as destination:
+            load = timed(lambda: bring_to_version(first, destination, collection, None))
+            destination.switch(collection)
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        prove = timed(lambda: reconcile(folder, location))
+        with open_destination(location) as destination:
+            mark = destination.watermarks()[collection.name]
+            change = timed(lambda: bring_to_version(second, destination, collection, mark))
+            again = timed(
+                lambda: bring_to_version(second, destination, collection, destination.watermarks()[collection.name])
+            )
+        assert reconcile(folder, location).is_equal
+        print_table(
+            f"{first.num_rows:,} rows of {DIM} values into PostgreSQL, peak {memory:,.0f} MiB",
+            ("step", "seconds", "of the first load"),
+            [
+                ("COPY of the same bytes from a file", f"{peer:.1f}", f"{peer / load:.2f}"),
+                ("first load, with its key, without index", f"{load:.1f}", "1"),
+                ("1 % changed", f"{change:.2f}", f"{change / load:.1%}"),
+                ("nothing changed", f"{again:.3f}", f"{again / load:.1%}"),
+                ("reconcile", f"{prove:.1f}", f"{prove / load:.1%}"),
+            ],
+        )
+
+
+if __name__ == "__main__":
+    main()

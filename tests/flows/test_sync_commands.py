@@ -1,0 +1,72 @@
+"""`sbert sync` and `sbert reconcile` as a person uses them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.commands import app
+from sbert.sync.destinations.locate import open_destination
+from tests.support.made_tables import make_version
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    folder = str(tmp_path / "table")
+    make_version(folder, {"s3://raw/a.jsonl": {str(number): number for number in range(30)}})
+    return folder
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> str:
+    return f"qdrant:{tmp_path / 'qdrant'}#docs"
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, list(arguments))
+    return done.exit_code, done.stdout
+
+
+def test_sync_and_reconcile_print_the_keys_that_scripts_rely_on(table: str, location: str) -> None:
+    status, printed = run("sync", table, location, "--json")
+    report = json.loads(printed)
+    assert status == 0
+    assert (report["from_version"], report["to_version"]) == (None, 0)
+    assert (report["num_upserts"], report["num_deletes"]) == (30, 0)
+    status, printed = run("reconcile", table, location, "--json")
+    report = json.loads(printed)
+    assert status == 0
+    assert report["is_equal"] is True
+    assert (report["num_missing"], report["num_extra"], report["num_stale"]) == (0, 0, 0)
+
+
+def test_reconcile_ends_with_status_1_and_names_the_rows_that_differ(table: str, location: str) -> None:
+    from qdrant_client import QdrantClient, models
+
+    from sbert.sync.destinations.qdrant import point_id
+
+    run("sync", table, location)
+    with open_destination(location) as destination:
+        name = str(destination.visible())
+    client = QdrantClient(path=location.removeprefix("qdrant:").removesuffix("#docs"))
+    client.delete(name, models.PointIdsList(points=[point_id("s3://raw/a.jsonl", "7")]))
+    client.close()
+    status, printed = run("reconcile", table, location)
+    assert status == 1
+    assert "1 rows the store lacks: '7' of s3://raw/a.jsonl" in printed
+    status, printed = run("reconcile", table, location, "--repair")
+    assert status == 0
+    assert "the differences were mended; both sides are equal now" in printed
+
+
+def test_a_failure_is_one_json_object(table: str, tmp_path: Path) -> None:
+    status, printed = run("reconcile", table, f"qdrant:{tmp_path / 'empty'}#docs", "--json")
+    assert status == 1
+    assert json.loads(printed)["error"]["kind"] == "DestinationError"
+
+
+def test_a_password_in_the_destination_is_refused_without_repeating_it(table: str) -> None:
+    done = CliRunner().invoke(app, ["sync", table, "postgresql://user:hunter2@host/db#docs"])
+    assert done.exit_code == 2
+    assert "hunter2" not in done.output
