@@ -1,4 +1,4 @@
-"""Cost of following a table: first load, one percent changed, reconcile; against a plain COPY of the same bytes.
+"""Measure the cost of following a table in PostgreSQL: first load, 1 % changed, reconcile; compared with a plain COPY.
 
     python -m tests.benchmarks.sync --rows 1000000
 
