@@ -56,7 +56,7 @@ def test_progress_report_and_one_load_of_the_encoder(tmp_path: Path, monkeypatch
     assert report.run_url is not None
     found = {artifact.key or artifact.type: artifact for artifact in artifacts_of(report.run_url.rsplit("/", 1)[-1])}
     assert found["progress"].data == 100.0
-    assert "4 of 4 splits embedded" in found["progress"].description
+    assert "4 of 4 splits" in found["progress"].description
     markdown = found["refresh-report"].data
     for line in (
         "| read | 8 |",
