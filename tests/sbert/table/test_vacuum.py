@@ -101,7 +101,7 @@ def test_a_running_build_keeps_what_it_might_take_up(
     update(tmp_path / "raw", table, model=model, settings=APART)
     write(tmp_path / "raw/1.jsonl", rows(5, 5))
     with monkeypatch.context() as patch:  # killed before its commit: a finished split that no version has
-        patch.setattr("tests.support.tables.publish", lambda *_: 1 / 0)
+        patch.setattr("sbert.refresh.steps.publish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             update(tmp_path / "raw", table, settings=APART)
     (Path(table) / f"part-{'0' * 32}-{'a' * 8}-0000.parquet").write_bytes(b"no record, no use")
