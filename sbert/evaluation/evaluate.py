@@ -16,7 +16,7 @@ from sbert.encoder.side import Side
 from sbert.evaluation.bias import Association, measure_bias
 from sbert.evaluation.frozen_sets import EvaluationSet
 from sbert.evaluation.geometry import Geometry, Vectors, measure_geometry
-from sbert.evaluation.label_metrics import PRIMARY_METRICS, check_metric, measure, measure_one
+from sbert.evaluation.label_metrics import PRIMARY_METRICS, check_contrast, check_metric, measure, measure_one
 from sbert.evaluation.metric import Metric, interval
 from sbert.evaluation.perturb import perturb
 from sbert.evaluation.settings import EvaluationSettings
@@ -118,14 +118,15 @@ class TextVectors:
 
 
 def primary_metric(chosen: EvaluationSet, settings: EvaluationSettings) -> str:
-    """Give the metric that decides on a set: the one in the settings, else its kind's default.
+    """Return the metric that decides on a set: the one in the settings, else the default of its kind of labels.
 
     Raises:
-        EvaluationError: when rows of this kind have no metric (plain texts).
+        EvaluationError: when rows of this kind have no metric (plain texts), or every encoder has the same value.
         SettingsError: when the set does not have the metric in the settings.
     """
     name = settings.primary_metric or PRIMARY_METRICS.get(chosen.kind, "")
     check_metric(chosen, settings, name)
+    check_contrast(chosen, name)
     return name
 
 

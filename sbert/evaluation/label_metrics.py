@@ -34,7 +34,15 @@ from sbert.evaluation.retrieval import pairs_as_retrieval, rank_scores
 from sbert.evaluation.settings import EvaluationSettings
 from sbert.labels.label_kinds import LabelKind, side_of
 
-__all__ = ["LOWER_IS_BETTER", "PRIMARY_METRICS", "check_metric", "measure", "measure_one", "metric_names"]
+__all__ = [
+    "LOWER_IS_BETTER",
+    "PRIMARY_METRICS",
+    "check_contrast",
+    "check_metric",
+    "measure",
+    "measure_one",
+    "metric_names",
+]
 
 Encode = Callable[[Sequence[str], Side], Vectors]
 """Returns the vectors of texts that are all on one side: the side decides the prompt."""
@@ -108,6 +116,34 @@ def check_metric(chosen: EvaluationSet, settings: EvaluationSettings, name: str)
     if name not in names:
         raise SettingsError(
             f"{chosen.name}: evaluation.primary_metric is {name!r}, {chosen.kind.value} have {', '.join(names)}"
+        )
+
+
+def check_contrast(chosen: EvaluationSet, name: str) -> None:
+    """Check that a metric can tell one encoder from another on frozen rows.
+
+    Raises:
+        EvaluationError: when every encoder has the same value, such as the rank correlation with scores that are all equal.
+    """
+    rows, why = chosen.rows, ""
+    if chosen.kind is LabelKind.SCORED_PAIRS and rows["score"].n_unique() < 2:
+        why = f"have the score {rows['score'][0]:g}"
+    elif chosen.kind is LabelKind.NLI and name in {"average_precision", "f1"}:
+        entailed = int((rows["label"] == POSITIVE_NLI).sum())
+        if entailed in {0, rows.height}:
+            why = f"are {POSITIVE_NLI}" if entailed else f"are not {POSITIVE_NLI}"
+    elif chosen.kind is LabelKind.CLASSES and not set(rows["label"]) & set(chosen.train["label"]):
+        why = "are of classes that no train row has"
+    elif chosen.kind in {LabelKind.PAIRS, LabelKind.TRIPLETS} and "@" in name:
+        columns = [rows[column] for column in ("positive", "negative") if column in rows.columns]
+        num_answers = pl.concat(columns).n_unique()
+        depth = int(name.split("@")[1]) if name.startswith("recall@") else 1
+        if num_answers <= depth:
+            why = f"search the same {num_answers:,} texts"
+    if why:
+        raise EvaluationError(
+            f"{chosen.name}: all {rows.height:,} rows {why}, so that every encoder has the same {name}: add other rows, or "
+            "choose another evaluation.primary_metric"
         )
 
 

@@ -54,7 +54,7 @@ def rank_scores(
     """
     queries, corpus = unit(queries_QD).astype(np.float32), unit(corpus_CD).astype(np.float32)
     place = {text: number for number, text in enumerate(task.corpus)}
-    depth = min(max(DEPTH, *ks), len(task.corpus))
+    depth = min(max([DEPTH, *ks]), len(task.corpus))
     found = {name: np.zeros(len(queries)) for name in ("ndcg@10", "mrr@10", *(f"recall@{k}" for k in ks))}
     discounts = 1.0 / np.log2(np.arange(2, 12))
     for first in range(0, len(queries), QUERIES_PER_CHUNK):

@@ -93,6 +93,8 @@ class Collator:
             texts_S = np.arange(len(left))
         elif data.labels_N is not None:
             batch["labels"] = torch.from_numpy(data.labels_N[rows_B])
+        elif data.known_pairs is not None:
+            batch["labels"] = torch.from_numpy(data.content_ids_NC[rows_B])
         if data.teacher_TD is not None:
             teachers = data.teacher_TD[data.text_ids_NC[rows_B].T]
             batch["teachers"] = torch.from_numpy(teachers)

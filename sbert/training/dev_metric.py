@@ -1,14 +1,15 @@
-"""The metric that checkpoints are compared by: one number an encoder, higher is better."""
+"""The default metric that compares checkpoints: one number for each encoder, higher is better."""
 
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.stats import spearmanr
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
+from sbert.errors import TooFewLabelsError
+from sbert.evaluation.statistics import spearman
 from sbert.labels.label_kinds import LabelKind, side_of
 from sbert.labels.label_set import LabelSet
 from sbert.training.training_data import NLI_SCORES
@@ -17,19 +18,26 @@ __all__ = ["default_dev_metric"]
 
 MAX_ROWS = 2_000
 TEXTS_PER_CLASS = 32
+SAME_COSINE = 1e-6
+"""Cosines that differ by less are equal: float32 rounds them."""
+HALVES = {"first": pl.String, "second": pl.String}
 
 Vectors = npt.NDArray[np.float32]
 
 
 def default_dev_metric(labels: LabelSet) -> Callable[[SentenceEncoder], float]:
-    """Give the function that scores an encoder on ``labels.dev``.
+    """Return the function that scores an encoder on ``labels.dev``.
 
     Scored pairs: Spearman's rank correlation of cosine and score. NLI: the same, with 1, 0.5, 0 for entailment, neutral,
     contradiction. Triplets: share of anchors nearer to the positive. Pairs: mean reciprocal rank of the positive among all
     dev positives. Classes: accuracy of the nearest class centre of train texts. Texts: mean reciprocal rank of a text's
-    second half among all second halves, asked by the first.
+    second half among all second halves, with the first half as the query. Texts of equal cosine rank before the right one.
+
+    Raises:
+        TooFewLabelsError: when the dev rows give every encoder the same score.
     """
     dev = labels.dev.sort("row_id").head(MAX_ROWS)
+    _check_contrast(labels, dev)
     if labels.kind is LabelKind.SCORED_PAIRS:
         return lambda encoder: _rank_correlation(encoder, dev["sentence1"], dev["sentence2"], dev["score"].to_numpy())
     if labels.kind is LabelKind.NLI:
@@ -42,11 +50,43 @@ def default_dev_metric(labels: LabelSet) -> Callable[[SentenceEncoder], float]:
     if labels.kind is LabelKind.CLASSES:
         train = labels.train.sort("row_id").group_by("label", maintain_order=True).head(TEXTS_PER_CLASS)
         return lambda encoder: _centre_accuracy(encoder, train, dev)
-    halves = [text.split() for text in dev["text"]]
-    first = pl.Series([" ".join(words[: (len(words) + 1) // 2]) for words in halves], dtype=pl.String)
-    second = pl.Series([" ".join(words[(len(words) + 1) // 2 :]) for words in halves], dtype=pl.String)
-    long = second != ""
-    return lambda encoder: _reciprocal_rank(encoder, first.filter(long), second.filter(long), asked_by=Side.DOCUMENT)
+    halves = _halves(dev["text"])
+    return lambda encoder: _reciprocal_rank(encoder, halves["first"], halves["second"], asked_by=Side.DOCUMENT)
+
+
+def _check_contrast(labels: LabelSet, dev: pl.DataFrame) -> None:
+    """Check that the dev rows can tell one encoder from another.
+
+    Raises:
+        TooFewLabelsError: when every encoder would have the same score on them.
+    """
+    kind = labels.kind
+    if kind in {LabelKind.SCORED_PAIRS, LabelKind.NLI}:
+        column = "score" if kind is LabelKind.SCORED_PAIRS else "label"
+        differing, what = dev[column].n_unique(), f"different {column}s"
+    elif kind is LabelKind.PAIRS:
+        differing, what = dev["positive"].n_unique(), "different positives"
+    elif kind is LabelKind.TEXTS:
+        differing, what = _halves(dev["text"])["second"].n_unique(), "different texts of two words or more"
+    elif kind is LabelKind.CLASSES:
+        shared = set(dev["label"]) & set(labels.train["label"])
+        differing, what = (2 if shared else 0), "classes that occur in train"
+    else:
+        return
+    if differing < 2:
+        raise TooFewLabelsError(
+            f"the {dev.height:,} dev rows have {differing} {what}, so that every encoder has the same dev metric: add dev "
+            "rows, or leave dev out (dev_share=0) to keep the last checkpoint"
+        )
+
+
+def _halves(texts: pl.Series) -> pl.DataFrame:
+    """Return the first and the second half of each text of two words or more."""
+    words = [text.split() for text in texts]
+    cut = [(len(each) + 1) // 2 for each in words]
+    first = [" ".join(each[:middle]) for each, middle in zip(words, cut, strict=True)]
+    second = [" ".join(each[middle:]) for each, middle in zip(words, cut, strict=True)]
+    return pl.DataFrame({"first": first, "second": second}, schema_overrides=HALVES).filter(pl.col("second") != "")
 
 
 def _unit(encoder: SentenceEncoder, texts: pl.Series, side: Side) -> Vectors:
@@ -58,7 +98,7 @@ def _rank_correlation(
     encoder: SentenceEncoder, first: pl.Series, second: pl.Series, scores: npt.NDArray[np.floating]
 ) -> float:
     cosines = (_unit(encoder, first, Side.DOCUMENT) * _unit(encoder, second, Side.DOCUMENT)).sum(axis=1)
-    return float(spearmanr(cosines, scores).statistic)
+    return float(spearman(cosines, scores))
 
 
 def _triplet_accuracy(encoder: SentenceEncoder, dev: pl.DataFrame) -> float:
@@ -75,7 +115,8 @@ def _reciprocal_rank(encoder: SentenceEncoder, queries: pl.Series, answers: pl.S
     )["number"]
     scores = _unit(encoder, queries, asked_by) @ _unit(encoder, distinct, Side.DOCUMENT).T
     of_own = scores[np.arange(len(scores)), own.to_numpy()]
-    return float((1.0 / (1 + (scores > of_own[:, None]).sum(axis=1))).mean())
+    ranks = (scores >= of_own[:, None] - SAME_COSINE).sum(axis=1)  # the answer itself is one of them
+    return float((1.0 / ranks).mean())
 
 
 def _centre_accuracy(encoder: SentenceEncoder, train: pl.DataFrame, dev: pl.DataFrame) -> float:

@@ -75,7 +75,7 @@ class TrainingModule(nn.Module):
             attention_mask: their masks; None where nothing is padded.
             places: where each sequence, column after column, is found among those of all parts, shape (S,).
             num_columns: C.
-            labels: scores or class numbers, shape (B,), or TSDAE's target ids, shape (B, L).
+            labels: scores or class numbers, shape (B,); for ranking text numbers, shape (B, C); for TSDAE target ids (B, L).
             teachers: a teacher's vectors, shape (C, B, D).
             num_prompt_tokens: tokens of each text that belong to its prompt, shape (texts of the part,) for each part; None
                 when no text has a prompt.

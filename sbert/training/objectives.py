@@ -1,4 +1,4 @@
-"""The objective that settings name, built for an encoder and its labels."""
+"""Build the loss module of the objective that the settings name."""
 
 from torch import nn
 
@@ -7,19 +7,20 @@ from sbert.errors import TrainingError
 from sbert.training import losses
 from sbert.training.batches import Grouping
 from sbert.training.settings import Objective, TrainingSettings
+from sbert.training.training_data import TrainingData
 
 __all__ = ["build_loss", "grouping_of"]
 
 
 def build_loss(
-    objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder, num_classes: int
+    objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder, data: TrainingData
 ) -> nn.Module:
-    """Give the loss module, wrapped in Matryoshka where dims are named.
+    """Return the loss module for these rows; a Matryoshka loss around it when the settings name dims.
 
     Raises:
         TrainingError: when encoder, objective and dims do not fit together.
     """
-    loss = _plain_loss(objective, settings, encoder, num_classes)
+    loss = _plain_loss(objective, settings, encoder, data)
     if settings.matryoshka_dims:
         if objective is Objective.ANGLE and any(dim % 2 for dim in settings.matryoshka_dims):
             raise TrainingError(
@@ -31,11 +32,11 @@ def build_loss(
 
 
 def _plain_loss(  # noqa: C901, PLR0911  (one line an objective)
-    objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder, num_classes: int
+    objective: Objective, settings: TrainingSettings, encoder: SentenceEncoder, data: TrainingData
 ) -> nn.Module:
     match objective:
         case Objective.SOFTMAX:
-            return losses.SoftmaxLoss(encoder.dim, num_classes)
+            return losses.SoftmaxLoss(encoder.dim, len(data.classes))
         case Objective.COSINE:
             return losses.CosineLoss()
         case Objective.TRIPLET:
@@ -45,7 +46,9 @@ def _plain_loss(  # noqa: C901, PLR0911  (one line an objective)
         case Objective.ANGLE:
             return losses.AngleLoss(settings.temperature or 0.05)
         case Objective.RANKING:
-            return losses.RankingLoss(settings.temperature or 0.05, symmetric=settings.symmetric)
+            return losses.RankingLoss(
+                settings.temperature or 0.05, symmetric=settings.symmetric, known_pairs=data.known_pairs
+            )
         case Objective.SIMCSE:
             return losses.RankingLoss(settings.temperature or 0.05, symmetric=False)
         case Objective.BATCH_HARD_TRIPLET:
@@ -53,7 +56,7 @@ def _plain_loss(  # noqa: C901, PLR0911  (one line an objective)
         case Objective.SUPERVISED_CONTRASTIVE:
             return losses.SupervisedContrastiveLoss(settings.temperature or 0.1)
         case Objective.CROSS_ENTROPY:
-            return losses.CrossEntropyLoss(encoder.dim, num_classes)
+            return losses.CrossEntropyLoss(encoder.dim, len(data.classes))
         case Objective.TSDAE:
             return losses.TsdaeLoss(encoder)
         case Objective.DISTILLATION:
@@ -61,7 +64,7 @@ def _plain_loss(  # noqa: C901, PLR0911  (one line an objective)
 
 
 def grouping_of(objective: Objective) -> Grouping:
-    """Give what the rows of a batch must have in common for an objective."""
+    """Return how an objective needs the rows of a batch to be chosen."""
     if objective in {Objective.RANKING, Objective.SIMCSE}:
         return Grouping.DISTINCT_TEXTS
     if objective in {Objective.BATCH_HARD_TRIPLET, Objective.SUPERVISED_CONTRASTIVE}:

@@ -29,7 +29,7 @@ from sbert.training.continual import average_with
 from sbert.training.distributed import wait_for_all
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import TrainingSettings
-from sbert.training.trainer import EncoderTrainer, NanLossError, RunCallback, load_trained
+from sbert.training.trainer import EarlyStopping, EncoderTrainer, NanLossError, RunCallback, load_trained
 from sbert.training.training_run import TrainingRun, assemble_run
 
 __all__ = ["train_encoder"]
@@ -105,6 +105,7 @@ def train_encoder(
         tokens_per_second=run.collator.num_tokens * run.arguments.world_size / seconds,
         history=_history(trainer.state.log_history),
         checkpoints_uri=None if store is None else store.uri,
+        notes=run.notes,
     )
 
 
@@ -131,7 +132,7 @@ def _trainer(
     if run.arguments.process_index == 0:
         callbacks.append(TensorBoardCallback(SummaryWriter(str(place / "runs"))))  # type: ignore[no-untyped-call]
     if settings.early_stopping_patience is not None and run.score is not None:
-        callbacks.append(transformers.EarlyStoppingCallback(settings.early_stopping_patience, settings.min_improvement))
+        callbacks.append(EarlyStopping(settings.early_stopping_patience, settings.min_improvement))
     trainer = EncoderTrainer(
         run.module,
         run.arguments,

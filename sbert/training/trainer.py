@@ -1,5 +1,6 @@
 """`transformers.Trainer` with our batches, dev metric, checkpoints and stops."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -23,7 +24,9 @@ from sbert.training.module import TrainingModule
 from sbert.training.result import TrainingProgress
 from sbert.training.settings import TrainingSettings
 
-__all__ = ["EncoderTrainer", "NanLossError", "RunCallback"]
+__all__ = ["EarlyStopping", "EncoderTrainer", "NanLossError", "RunCallback"]
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 
@@ -168,6 +171,10 @@ class EncoderTrainer(transformers.Trainer):
             value = value.to(self.args.device)
             dist.broadcast(value, 0)
         score = float(value[0])
+        if not math.isfinite(score):
+            log.warning(
+                "step %d: the dev metric is %s, the checkpoint counts as the worst", self.state.global_step, score
+            )
         metrics = {"eval_dev": score if math.isfinite(score) else -1e9}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -218,6 +225,39 @@ def load_trained(module: nn.Module, folder: Path) -> None:
     with torch.no_grad():
         for name, tensor in load_file(folder / WEIGHTS).items():
             own[name].copy_(tensor)
+
+
+class EarlyStopping(transformers.EarlyStoppingCallback):
+    """Stop when the dev metric has not improved enough for a number of evaluations.
+
+    transformers compares with the best value so far, which small steps raise again and again: a metric that rises slowly
+    never counts as improved. Here it is compared with the last value that counted as an improvement.
+    """
+
+    def __init__(
+        self,
+        early_stopping_patience: int = 1,
+        early_stopping_threshold: float | None = 0.0,
+        last_counted: float | None = None,
+    ) -> None:
+        """Name the evaluations to wait and the least improvement; a resumed run passes the last value that counted."""
+        super().__init__(early_stopping_patience, early_stopping_threshold)
+        self.last_counted = last_counted
+
+    def check_metric_value(self, args: Any, state: TrainerState, control: TrainerControl, metric_value: float) -> None:
+        """Count the evaluations since the last improvement."""
+        del args, state, control
+        if self.last_counted is None or metric_value > self.last_counted + (self.early_stopping_threshold or 0.0):
+            self.last_counted = metric_value
+            self.early_stopping_patience_counter = 0
+        else:
+            self.early_stopping_patience_counter += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint stores; transformers restores it by class name."""
+        stored: dict[str, Any] = super().state()
+        stored["attributes"]["last_counted"] = self.last_counted
+        return stored
 
 
 class RunCallback(transformers.TrainerCallback):

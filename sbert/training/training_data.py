@@ -14,6 +14,7 @@ from sbert.encoder.side import Side
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.errors import TrainingError
 from sbert.labels.label_kinds import NLI_LABELS, TEXT_COLUMNS, LabelKind, side_of
+from sbert.training.losses.ranking import KnownPairs
 from sbert.training.settings import Objective
 
 __all__ = ["DEFAULT_OBJECTIVES", "TrainingData", "choose_objective", "make_training_data", "with_class_names"]
@@ -62,7 +63,9 @@ class TrainingData:
     """Scores or class numbers; None where the texts say it all."""
     classes: tuple[str, ...] = ()
     teacher_TD: npt.NDArray[np.float32] | None = None
-    """What a teacher makes of each distinct text."""
+    """A teacher's vector of each distinct text."""
+    known_pairs: KnownPairs | None = None
+    """For objectives with in-batch negatives: the pairs that must not be negatives."""
 
     @property
     def class_numbers(self) -> Ints | None:
@@ -164,6 +167,7 @@ def make_training_data(
         labels_N=labels,
         classes=classes,
         teacher_TD=None if teacher is None else _teach(teacher, distinct),
+        known_pairs=KnownPairs.of(content_ids_NC) if objective is Objective.RANKING else None,
     )
 
 

@@ -9,7 +9,7 @@ import transformers
 
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.errors import SettingsError
+from sbert.errors import SettingsError, TrainingError
 from sbert.labels.label_set import LabelSet
 from sbert.runtime.hardware import has_fast_bfloat16
 from sbert.training.adapters import adapt
@@ -25,6 +25,7 @@ from sbert.training.mining import add_negatives, open_table
 from sbert.training.module import TrainingModule
 from sbert.training.objectives import build_loss, grouping_of
 from sbert.training.prompt_tuning import add_virtual_tokens
+from sbert.training.row_checks import check_rows
 from sbert.training.settings import AdapterKind, Objective, TrainingSettings
 from sbert.training.training_data import TrainingData, choose_objective, make_training_data, with_class_names
 
@@ -50,6 +51,8 @@ class TrainingRun:
     fingerprint: str
     """Of everything that decides the weights."""
     steps_per_epoch: int
+    notes: tuple[str, ...]
+    """Findings about rows that weaken training."""
 
 
 def assemble_run(
@@ -69,6 +72,11 @@ def assemble_run(
     encoder = SentenceEncoder.from_pretrained(base, device=arguments.device, compute_dtype=ComputeDtype.FLOAT32)
     metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
     dev_before = metric(encoder) if metric is not None else math.nan
+    if metric is not None and not math.isfinite(dev_before):
+        raise TrainingError(
+            f"{base}: the dev metric of the encoder that training begins with is {dev_before}, so that no checkpoint can be "
+            "compared with it: correct the metric, or leave out the dev rows to keep the last checkpoint"
+        )
     teacher = _teacher(base, objective, settings, encoder)
     rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
     table = open_table(settings.negatives)
@@ -97,11 +105,12 @@ def assemble_run(
         process=arguments.process_index,
         num_processes=arguments.world_size,
     )
+    notes = check_rows(objective, data, plan)
     prepare_encoder(encoder, settings)
     steps_per_epoch = math.ceil(len(plan) / settings.gradient_accumulation)
     num_steps = settings.max_steps or math.ceil(settings.epochs * steps_per_epoch)
     adapt(encoder, settings.adapter, num_steps)
-    loss = build_loss(objective, settings, encoder, len(data.classes)).to(arguments.device)
+    loss = build_loss(objective, settings, encoder, data).to(arguments.device)
     if count_parameters(encoder)[0] + count_parameters(loss)[0] == 0:
         raise SettingsError(
             f"freeze {settings.freeze!r} leaves nothing to train: objective {objective} has no weights of its own, and the "
@@ -137,6 +146,7 @@ def assemble_run(
         num_parameters=count_parameters(encoder),
         fingerprint=fingerprint,
         steps_per_epoch=steps_per_epoch,
+        notes=notes,
     )
 
 

@@ -8,7 +8,7 @@ from sbert.training.losses.classes import CrossEntropyLoss, SupervisedContrastiv
 from sbert.training.losses.distillation import DistillationLoss
 from sbert.training.losses.matryoshka import MatryoshkaLoss
 from sbert.training.losses.pairs import AngleLoss, CosentLoss, CosineLoss, SoftmaxLoss
-from sbert.training.losses.ranking import RankingLoss
+from sbert.training.losses.ranking import KnownPairs, RankingLoss
 from sbert.training.losses.triplets import BatchHardTripletLoss, TripletLoss
 from sbert.training.losses.tsdae import TsdaeLoss
 
@@ -19,6 +19,7 @@ __all__ = [
     "CosineLoss",
     "CrossEntropyLoss",
     "DistillationLoss",
+    "KnownPairs",
     "MatryoshkaLoss",
     "RankingLoss",
     "SoftmaxLoss",

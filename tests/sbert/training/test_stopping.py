@@ -21,6 +21,7 @@ from sbert.training.losses import CosentLoss, SupervisedContrastiveLoss
 from sbert.training.result import StopReason, TrainingProgress
 from sbert.training.settings import TrainingSettings
 from sbert.training.train import train_encoder
+from sbert.training.trainer import EarlyStopping
 from tests.support.toy_training import FAST, toy_labels, toy_rows, weights
 
 
@@ -215,3 +216,25 @@ def test_other_known_objects_are_another_run(base: str, tmp_path: Path) -> None:
     assert first.checkpoints_uri == again.checkpoints_uri != second.checkpoints_uri
     one, two = weights(first.folder), weights(second.folder)
     assert not all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_small_steps_that_add_up_to_an_improvement_do_not_stop_training(
+    base: str, pairs: LabelSet, tmp_path: Path
+) -> None:
+    """Each step is below `min_improvement`; two of them together are above it."""
+    scores = iter([0.1, 0.50, 0.56, 0.62, 0.68, 0.74, 0.80, 0.80, 0.80])
+    settings = TrainingSettings(epochs=8, early_stopping_patience=2, min_improvement=0.1, **FAST)
+    result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
+    assert result.dev_best == 0.80
+    assert result.stop_reason is StopReason.COMPLETED or result.num_steps >= 7 * (pairs.train.height // 16)
+
+
+def test_a_resumed_run_knows_the_last_improvement_that_counted() -> None:
+    first = EarlyStopping(3, 0.1)
+    arguments: Any = (None, None, None)
+    for value in (0.5, 0.55):
+        first.check_metric_value(*arguments, value)
+    resumed = EarlyStopping.from_state(first.state())
+    assert (resumed.last_counted, resumed.early_stopping_patience_counter) == (0.5, 1)
+    resumed.check_metric_value(*arguments, 0.61)
+    assert (resumed.last_counted, resumed.early_stopping_patience_counter) == (0.61, 0)
