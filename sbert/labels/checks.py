@@ -9,7 +9,7 @@ from sbert.labels.label_kinds import COLUMNS, KEY_COLUMNS, NLI_LABELS, TEXT_COLU
 from sbert.labels.label_set import LabelSet
 from sbert.labels.settings import LabelSettings
 
-__all__ = ["check_enough", "clean_rows", "drop_repeated"]
+__all__ = ["check_enough", "clean_rows", "drop_repeated", "fold_texts"]
 
 SYMMETRIC = frozenset({LabelKind.SCORED_PAIRS})
 FINAL_PUNCTUATION = r"[\s\p{Terminal_Punctuation}…]+$"
@@ -82,7 +82,7 @@ def drop_repeated(
     Raises:
         LabelError: when a larger share than `max_contradictions` does.
     """
-    keys = [_fold(rows[name]).alias(f"key:{name}") for name in TEXT_COLUMNS[kind]]
+    keys = [fold_texts(rows[name]).alias(f"key:{name}") for name in TEXT_COLUMNS[kind]]
     keyed = rows.with_columns(keys)
     names = [key.name for key in keys]
     if kind in SYMMETRIC:
@@ -112,10 +112,13 @@ def drop_repeated(
     return kept.select(rows.columns), {reason: count for reason, count in rejected.items() if count}
 
 
-def _fold(texts: pl.Series) -> pl.Series:
-    """Give texts without differences of case, white space and final punctuation; texts of nothing else as they are."""
+def fold_texts(texts: pl.Series) -> pl.Series:
+    """Return texts by which repeated labels are recognised: without case, extra white space and final punctuation.
+
+    A text of nothing but white space and punctuation stays as it is.
+    """
     folded = texts.str.normalize("NFC").str.to_lowercase().str.replace(FINAL_PUNCTUATION, "")
-    folded = folded.str.replace_all(r"\s+", " ")
+    folded = folded.str.replace_all(r"\s+", " ").str.strip_chars(" ")
     return folded.set(folded == "", None).fill_null(texts)
 
 

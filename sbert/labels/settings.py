@@ -1,5 +1,7 @@
 """Settings of labels: columns, ranges, and how rows become train, dev and test."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbert.errors import SettingsError
@@ -7,27 +9,29 @@ from sbert.labels.label_kinds import LabelKind
 
 __all__ = ["LabelSettings"]
 
+ColumnName = Annotated[str, Field(min_length=1)]
+
 
 class LabelSettings(BaseModel):
     """How labels are read and split."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: LabelKind | None = Field(
         default=None, description="Kind of the labels; empty to recognise it from the columns."
     )
-    columns: dict[str, str] = Field(
+    columns: dict[str, ColumnName] = Field(
         default_factory=dict,
-        description="Names that columns have in the source, by our name: {'label': 'category'}.",
+        description="Names of columns in the source, by the name that is used here: {'label': 'category'}.",
     )
-    csv_columns: tuple[str, ...] = Field(
+    csv_columns: tuple[ColumnName, ...] = Field(
         default=(), description="Names of the columns of CSV objects without a header, in order; empty: a header."
     )
     score_min: float = Field(default=0.0, description="Lowest score there can be (unit of the labels).")
     score_max: float = Field(default=1.0, description="Highest score there can be (unit of the labels).")
-    keep_columns: tuple[str, ...] = Field(
+    keep_columns: tuple[ColumnName, ...] = Field(
         default=(),
-        description="Further columns of the source that rows keep, by the source's names: what evaluations slice by.",
+        description="Further columns of the source that rows keep, such as those that evaluations slice by.",
     )
     split_column: str | None = Field(
         default=None,
@@ -43,7 +47,7 @@ class LabelSettings(BaseModel):
     test_share: float = Field(
         default=0.1, ge=0, lt=1, description="Share of rows for test where none is given (0 to 1)."
     )
-    split_seed: int = Field(default=0, ge=0, description="Seed of the hash that splits rows.")
+    split_seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the hash that splits rows.")
     near_duplicate_similarity: float = Field(
         default=0.85,
         gt=0.3,
@@ -62,12 +66,15 @@ class LabelSettings(BaseModel):
         le=1,
         description="Share of rows that may contradict another row of the same texts; such rows are dropped (0 to 1).",
     )
-    min_train_rows: int = Field(default=8, ge=1, description="Fewest rows to train on (rows).")
+    min_train_rows: int = Field(default=8, ge=1, le=1_000_000_000, description="Fewest rows to train on (rows).")
 
     @model_validator(mode="after")
     def _check(self) -> "LabelSettings":
         if self.score_min >= self.score_max:
             raise SettingsError(f"score_min {self.score_min} is not below score_max {self.score_max}")
+        repeated = sorted({name for name in self.csv_columns if self.csv_columns.count(name) > 1})
+        if repeated:
+            raise SettingsError(f"csv_columns names {repeated} twice: give each column a name of its own")
         if self.dev_share + self.test_share >= 1:
             raise SettingsError(
                 f"dev_share {self.dev_share} and test_share {self.test_share} leave nothing to train on: lower them"

@@ -5,6 +5,10 @@ MODELS_URI/v0002/model/         sentence-transformers folder with a Hugging Face
 MODELS_URI/v0002/report.html    the decision, for people
 MODELS_URI/v0002/version.json   the same for programs, written last: a folder without it is no version
 MODELS_URI/v0002/dropped.json   of a refused version whose weights were dropped; all else of it stays
+MODELS_URI/_names/v0002.json    the name was given; it stays when the version's folder is deleted
+MODELS_URI/production/          the production log (`sbert.registry.pointer`)
+MODELS_URI/_runs/               what retrainings leave (`sbert.retrain.run_records`)
+MODELS_URI/_watched/            which labels were announced (`sbert.labels.watch`)
 """
 
 import contextlib
@@ -48,6 +52,7 @@ log = logging.getLogger(__name__)
 
 VERSION_NAME = re.compile(r"v(\d{4,})")
 CLAIM_NAME = "claim.json"
+NAMES_FOLDER = "_names"
 MAX_CLAIMS = 100
 WEIGHTS_ENDING = ".safetensors"
 
@@ -231,15 +236,21 @@ class Registry:
         return record
 
     def _claim(self, run_id: str) -> str:
-        """Take the next free name; names of versions that were never finished are not used again."""
-        taken = self.names()
-        number = int(taken[-1][1:]) + 1 if taken else 1
+        """Take the next free name. A name is used once, also when its version was never finished, or was deleted."""
+        number = 1 + max((int(name[1:]) for name in self._used_names()), default=0)
         content = json.dumps({"run_id": run_id, "token": uuid.uuid4().hex}).encode()
         for candidate in range(number, number + MAX_CLAIMS):
             name = f"v{candidate:04}"
             if create_bytes(self.file_uri(name, CLAIM_NAME), content):
+                create_bytes(join(self.uri, NAMES_FOLDER, f"{name}.json"), content)
                 return name
         raise RegistryError(f"{self.uri}: {MAX_CLAIMS} other runs took the names from v{number:04} on")
+
+    def _used_names(self) -> set[str]:
+        """Return every name that a version has or had: folders, claimed names, and all that the production log names."""
+        claimed = {name.removesuffix(".json") for name in list_names(join(self.uri, NAMES_FOLDER))}
+        logged = {name for pointer in self.history() for name in (pointer.version, pointer.previous) if name}
+        return {name for name in {*self.names(), *claimed, *logged} if VERSION_NAME.fullmatch(name)}
 
     def _put(self, path: Path, uri: str) -> None:
         with translate_errors(uri):

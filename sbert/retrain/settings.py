@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class LabelledSet(BaseModel):
     """Labels that encoders are measured on and never trained on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1, pattern=r"^[\w.@-]+$", description="What reports call the set.")
     uri: str = Field(min_length=1, description="File, folder or glob of labels, local or s3://.")
@@ -32,7 +32,7 @@ class LabelledSet(BaseModel):
 class RetrainSettings(BaseModel):
     """All settings of a retraining except the locations of labels and models."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     labels: LabelSettings = Field(default_factory=LabelSettings, description="How labels are read and split.")
     recipe: str | None = Field(
@@ -117,7 +117,7 @@ class RetrainSettings(BaseModel):
 class RetrainJob(BaseModel):
     """One retraining: labels, registry, and how to train and judge."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     labels_uri: str = Field(min_length=1, description="File, folder or glob of labels, local or s3://.")
     models_uri: str = Field(min_length=1, description="Folder of the model registry, local or s3://.")

@@ -15,17 +15,20 @@ class SuggestSettings(BaseModel):
     Each criterion ranks the pool from 0 to 1; the weighted sum picks a shortlist, of which the most diverse are taken.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: SuggestionKind = Field(default=SuggestionKind.CLASSES, description="What is to be labelled.")
-    text_column: str = Field(default="text", description="Column of the table that keeps the text.")
+    text_column: str = Field(default="text", min_length=1, description="Column of the table that keeps the text.")
     uncertainty: float = Field(
-        default=1.0, ge=0, description="Weight of not knowing: close classes, or a pair near the decision threshold."
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="Weight of not knowing: close classes, or a pair near the decision threshold.",
     )
     disagreement: float = Field(
-        default=1.0, ge=0, description="Weight of production and candidate seeing it differently."
+        default=1.0, ge=0, le=1e6, description="Weight of production and candidate seeing it differently."
     )
-    density: float = Field(default=0.5, ge=0, description="Weight of standing for many similar texts.")
+    density: float = Field(default=0.5, ge=0, le=1e6, description="Weight of having many similar texts nearby.")
     shortlist_factor: int = Field(
         default=5, ge=1, le=1_000, description="Size of the shortlist, as a multiple of what is asked for."
     )

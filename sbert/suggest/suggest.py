@@ -19,6 +19,7 @@ from sbert.encoder.side import Side
 from sbert.errors import ColumnError, EncoderMismatchError, LabelError, SettingsError
 from sbert.evaluation.geometry import Vectors, unit
 from sbert.evaluation.label_metrics import best_threshold, cosines
+from sbert.labels.checks import fold_texts
 from sbert.labels.label_files import read_labels
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
@@ -109,8 +110,12 @@ def suggest(
         theirs_ND = candidate.encode(pool["text"], prompt=_candidate_prompt(table, encoder, candidate))
     if settings.kind is SuggestionKind.CLASSES:
         return _texts(pool, vectors_ND, theirs_ND, num, encode, labels, settings)
-    known = {frozenset(pair) for frame in frames for pair in zip(frame["sentence1"], frame["sentence2"], strict=True)}
-    return _pairs(pool, vectors_ND, theirs_ND, num, encode, labels, known, settings)
+    labelled_pairs = {
+        frozenset(pair)
+        for frame in frames
+        for pair in zip(fold_texts(frame["sentence1"]), fold_texts(frame["sentence2"]), strict=True)
+    }
+    return _pairs(pool, vectors_ND, theirs_ND, num, encode, labels, labelled_pairs, settings)
 
 
 def _candidate_prompt(table: Table, encoder: SentenceEncoder, candidate: SentenceEncoder) -> str:
@@ -158,9 +163,11 @@ def _pool(table: Table, labelled: Sequence[pl.DataFrame], settings: SuggestSetti
         .sort("text_hash", "source", "id")
         .unique("text_hash", keep="first", maintain_order=True)
     )
+    # Labels are read without white space around texts, and repeats of a text count once: the same is asked once.
+    pool = pool.with_columns(key=fold_texts(pool["text"])).unique("key", keep="first", maintain_order=True)
     if labelled and settings.kind is SuggestionKind.CLASSES:  # a text of one pair may well be in another
-        known = pl.concat([frame["text"] for frame in labelled]).unique()
-        pool = pool.filter(~pl.col("text").is_in(known.implode()))
+        asked_before = fold_texts(pl.concat([frame["text"] for frame in labelled])).unique()
+        pool = pool.filter(~pl.col("key").is_in(asked_before.implode()))
     if pool.height < 2:
         raise LabelError(f"{table.uri}: {pool.height} texts are not labelled yet, at least 2 are needed to choose from")
     return pool
@@ -196,7 +203,7 @@ def _pairs(
     num: int,
     encode: Callable[[pl.Series], Vectors],
     labels: LabelSet | None,
-    known: set[frozenset[str]],
+    labelled_pairs: set[frozenset[str]],
     settings: SuggestSettings,
 ) -> Suggestions:
     """Pair each text with its neighbours: pairs at random are nearly all unlike, and teach nothing."""
@@ -206,9 +213,9 @@ def _pairs(
     pairs = np.unique(np.sort(np.stack([left, right], axis=1), axis=1), axis=0)
     ours = cosines(vectors_ND[pairs[:, 0]], vectors_ND[pairs[:, 1]])
     fresh = ours <= settings.max_cosine
-    if known:
-        texts = pool["text"].to_list()
-        fresh &= np.array([frozenset((texts[a], texts[b])) not in known for a, b in pairs.tolist()], dtype=bool)
+    if labelled_pairs:
+        keys = pool["key"].to_list()
+        fresh &= np.array([frozenset((keys[a], keys[b])) not in labelled_pairs for a, b in pairs.tolist()], dtype=bool)
     pairs, ours = pairs[fresh], ours[fresh]
     if not len(pairs):
         raise LabelError(

@@ -1,7 +1,7 @@
 """Settings of training: the objective, the optimizer, what is trained, and what must not be forgotten."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -58,14 +58,18 @@ class TrackerKind(StrEnum):
 class AdapterSettings(BaseModel):
     """Parameter-efficient training."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: AdapterKind = Field(default=AdapterKind.NONE, description="Which adapter is trained in place of all weights.")
     rank: int = Field(default=16, ge=1, le=512, description="Rank of LoRA; average rank that AdaLoRA ends with.")
-    alpha: float = Field(default=32.0, gt=0, description="LoRA's scale: updates are multiplied by alpha / rank.")
+    alpha: float = Field(
+        default=32.0, gt=0, le=1e6, description="LoRA's scale: updates are multiplied by alpha / rank."
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout before LoRA's first matrix (0 to 1).")
-    target_modules: tuple[str, ...] = Field(
-        default=(), description="Endings of the names of adapted linear layers; empty: all of the transformer's."
+    target_modules: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        max_length=1_000,
+        description="Endings of the names of adapted linear layers; empty: all of the transformer's.",
     )
     num_virtual_tokens: int = Field(
         default=16, ge=1, le=512, description="Virtual tokens of prefix and prompt tuning (tokens)."
@@ -75,7 +79,7 @@ class AdapterSettings(BaseModel):
 class NegativesSettings(BaseModel):
     """Hard negatives, mined with the base encoder before training."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     per_anchor: int = Field(default=0, ge=0, le=50, description="Negatives mined for each anchor; 0 for none.")
     table_uri: str | None = Field(
@@ -85,7 +89,10 @@ class NegativesSettings(BaseModel):
     )
     text_column: str = Field(default="text", min_length=1, description="Column of the table that keeps the texts.")
     skip_nearest: int = Field(
-        default=0, ge=0, description="Nearest texts that are passed over, as they may be unlabelled positives."
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Nearest texts that are passed over, as they may be unlabelled positives.",
     )
     search_depth: int = Field(default=50, ge=1, le=10_000, description="Nearest texts that negatives are taken from.")
     max_score: float | None = Field(
@@ -102,7 +109,7 @@ class NegativesSettings(BaseModel):
 class ContinualSettings(BaseModel):
     """What keeps new labels from erasing old skills."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     replay_share: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each epoch's rows drawn from labels of earlier runs (0 to 1)."
@@ -110,6 +117,7 @@ class ContinualSettings(BaseModel):
     distill_weight: float = Field(
         default=0.0,
         ge=0,
+        le=1e6,
         description="Weight of the distance to the base encoder's vectors, added to the objective; 0 for none.",
     )
     average_weight: float = Field(
@@ -123,35 +131,41 @@ class ContinualSettings(BaseModel):
 class TrainingFields(BaseModel):
     """The settings of a training one by one: whether they fit together is only known when they are complete."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: Objective | None = Field(
         default=None, description="What is minimised; empty to choose by kind of label."
     )
     temperature: float | None = Field(
-        default=None, gt=0, description="Temperature of contrastive objectives; empty for the objective's own."
+        default=None, gt=0, le=1e6, description="Temperature of contrastive objectives; empty for the objective's own."
     )
-    margin: float = Field(default=1.0, gt=0, description="Margin of triplet objectives (distance).")
+    margin: float = Field(default=1.0, gt=0, le=1e6, description="Margin of triplet objectives (distance).")
     symmetric: bool = Field(default=True, description="Ranking: whether positives also look for their anchors.")
     teacher: str | None = Field(
         default=None,
+        min_length=1,
         description="Distillation: encoder to learn from: folder, URI or hub id; empty for the base itself.",
     )
-    matryoshka_dims: tuple[int, ...] = Field(
-        default=(), description="Dims at which the objective is also applied to shortened vectors; empty for none."
+    matryoshka_dims: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="Dims at which the objective is also applied to shortened vectors; empty for none.",
     )
     deletion_ratio: float = Field(default=0.6, gt=0, lt=1, description="TSDAE: share of words deleted (0 to 1).")
 
     epochs: float = Field(default=4.0, gt=0, le=1_000, description="Passes over the train rows.")
-    max_steps: int | None = Field(default=None, ge=1, description="Stop after so many steps; empty for all epochs.")
+    max_steps: int | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="Stop after so many steps; empty for all epochs."
+    )
     batch_size: int = Field(default=32, ge=2, le=65_536, description="Rows of one step, over all processes (rows).")
     mini_batch_size: int | None = Field(
         default=None,
         ge=1,
+        le=65_536,
         description="Gradient caching: texts whose activations are in memory at once; empty for no caching (texts).",
     )
     classes_per_batch: int = Field(
-        default=16, ge=2, description="Batch-hard and supervised contrastive: classes in a batch."
+        default=16, ge=2, le=65_536, description="Batch-hard and supervised contrastive: classes in a batch."
     )
     class_names: bool = Field(
         default=False,
@@ -165,7 +179,7 @@ class TrainingFields(BaseModel):
     )
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="Optimizer.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of SGD.")
-    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay, on all but biases and norms.")
+    weight_decay: float = Field(default=0.01, ge=0, le=10, description="Weight decay, on all but biases and norms.")
     warmup_ratio: float = Field(
         default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises (0 to 1)."
     )
@@ -173,7 +187,7 @@ class TrainingFields(BaseModel):
         default="linear", description="How the learning rate falls after warmup."
     )
     max_grad_norm: float = Field(
-        default=1.0, ge=0, description="Gradients are clipped at this norm; 0 for no clipping."
+        default=1.0, ge=0, le=1e6, description="Gradients are clipped at this norm; 0 for no clipping."
     )
     dropout: float | None = Field(
         default=None, ge=0, lt=1, description="Dropout in the transformer; empty for the model's own (0 to 1)."
@@ -182,7 +196,9 @@ class TrainingFields(BaseModel):
         default="nothing",
         description="What is not trained; 'layers': the embeddings and the first freeze_layers layers.",
     )
-    freeze_layers: int = Field(default=0, ge=0, description="Layers that are not trained, from the first (layers).")
+    freeze_layers: int = Field(
+        default=0, ge=0, le=1_000, description="Layers that are not trained, from the first (layers)."
+    )
     adapter: AdapterSettings = Field(default_factory=AdapterSettings, description="Parameter-efficient training.")
     negatives: NegativesSettings = Field(default_factory=NegativesSettings, description="Hard negatives.")
     continual: ContinualSettings = Field(default_factory=ContinualSettings, description="Against forgetting.")
@@ -194,10 +210,15 @@ class TrainingFields(BaseModel):
         default=1, ge=1, le=1_000, description="Dev evaluations, and checkpoints, an epoch."
     )
     early_stopping_patience: int | None = Field(
-        default=3, ge=1, description="Evaluations without improvement before stopping; empty to never stop early."
+        default=3,
+        ge=1,
+        le=1_000_000,
+        description="Evaluations without improvement before stopping; empty to never stop early.",
     )
-    min_improvement: float = Field(default=0.0, ge=0, description="Least gain of the dev metric that counts.")
-    seed: int = Field(default=0, ge=0, description="Seed of the order of rows, dropout and new weights.")
+    min_improvement: float = Field(
+        default=0.0, ge=0, le=10, description="Least gain of the dev metric that counts (units of the metric)."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the order of rows, dropout and new weights.")
     trackers: tuple[TrackerKind, ...] = Field(
         default=(),
         description="Where curves are sent besides TensorBoard; configured by their own environment variables.",

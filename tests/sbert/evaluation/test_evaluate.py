@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EvaluationError, SettingsError
-from sbert.evaluation.evaluate import TextVectors, evaluate
+from sbert.evaluation.evaluate import TextVectors, evaluate, primary_metric
 from sbert.evaluation.frozen_sets import frozen_set
 from sbert.evaluation.label_metrics import PRIMARY_METRICS, measure_one, metric_names
 from sbert.evaluation.settings import EvaluationSettings
@@ -234,3 +234,30 @@ def test_geometry_tells_encoders_apart(encoder: SentenceEncoder) -> None:
     assert -1 < found.geometry.mean_cosine < 1
     assert 1 < found.geometry.effective_rank <= vectors.shape[1]
     assert np.isfinite(found.geometry.uniformity)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "metric", "why"),
+    [
+        (LabelKind.SCORED_PAIRS, {"score": 0.5}, "spearman", "rows have the score 0.5"),
+        (LabelKind.PAIRS, {"positive": "one answer"}, "ndcg@10", "rows search the same 1 texts"),
+        (LabelKind.PAIRS, {}, "recall@100", "rows search the same 20 texts"),
+        (LabelKind.CLASSES, {"label": "strange"}, "accuracy", "rows are of classes that no train row has"),
+        (LabelKind.NLI, {"label": "entailment"}, "average_precision", "rows are entailment"),
+        (LabelKind.NLI, {"label": "neutral"}, "average_precision", "rows are not entailment"),
+    ],
+)
+def test_rows_that_give_every_encoder_the_same_value_are_refused(
+    kind: LabelKind, change: dict[str, object], metric: str, why: str
+) -> None:
+    rows = frozen_set(toy_labels(kind, 300), QUICK)
+    changed = replace(rows, rows=rows.rows.head(20).with_columns(**{name: pl.lit(x) for name, x in change.items()}))
+    with pytest.raises(EvaluationError, match=rf"all 20 {why}, so that every encoder has the same {metric}"):
+        primary_metric(changed, QUICK.model_copy(update={"primary_metric": metric}))
+
+
+def test_without_depths_there_is_no_recall(encoder: SentenceEncoder) -> None:
+    settings = QUICK.model_copy(update={"recall_at": ()})
+    rows = frozen_set(toy_labels(LabelKind.PAIRS, 200), settings)
+    metrics = evaluate(encoder, [rows], settings).summary.sets["held-out"].metrics
+    assert set(metrics) == {"ndcg@10", "mrr@10", "alignment"}

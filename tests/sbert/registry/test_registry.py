@@ -1,5 +1,6 @@
 """The registry: immutable versions, a pointer that moves in one step, the way back."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -208,3 +209,21 @@ def test_weights_of_old_refusals_are_dropped_and_nothing_else(tmp_path: Path, fo
         registry.rollback(refusals[1])
     for kept in ("v0001", refusals[0], refusals[3]):
         SentenceEncoder.from_pretrained(f"{uri}/{kept}")
+
+
+def test_the_name_of_a_deleted_version_is_never_given_again(tmp_path: Path, folders: list[Path]) -> None:
+    registry = filled(str(tmp_path / "models"), folders[:2])
+    refused = registry.add(record(2), folders[2])
+    assert refused.version == "v0003"
+    shutil.rmtree(tmp_path / "models/v0003")
+    assert registry.add(record(3), folders[2]).version == "v0004"
+    for name in ("v0002", "v0004"):
+        shutil.rmtree(tmp_path / "models" / name)
+    assert registry.add(record(4), folders[2]).version == "v0005"
+
+
+def test_names_in_the_production_log_of_an_earlier_release_are_taken(tmp_path: Path, folders: list[Path]) -> None:
+    registry = filled(str(tmp_path / "models"), folders[:2])
+    shutil.rmtree(tmp_path / "models/_names")  # earlier releases did not keep names
+    shutil.rmtree(tmp_path / "models/v0002")
+    assert registry.add(record(2), folders[2]).version == "v0003"

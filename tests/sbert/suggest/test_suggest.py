@@ -153,12 +153,15 @@ def test_labelled_rows_that_training_leaves_out_are_not_asked_for_again(
     table: Table, model: str, tmp_path: Path
 ) -> None:
     texts = table.scan().select("text").collect()["text"].unique().sort().to_list()
-    repeated, twin, empty = texts[:3]
+    repeated, twin, empty, contradicted = texts[:4]
     rows = toy_rows(LabelKind.CLASSES, 60, seed=9)
     more = [(f"{repeated}!", "a"), (f" {repeated} ", "a"), (f"{twin} red", "b"), (twin, "b"), (empty, None)]
+    more += [(contradicted, "a"), (contradicted, "b")]
     uri = str(tmp_path / "labels.jsonl")
     pl.concat([rows, pl.DataFrame(more, schema=rows.schema, orient="row")]).write_ndjson(uri)
-    settings = SuggestSettings(labels=LabelSettings(near_duplicate_similarity=0.4, split_seed=3))
+    settings = SuggestSettings(
+        labels=LabelSettings(near_duplicate_similarity=0.4, split_seed=3, max_contradictions=0.5)
+    )
     labels, labelled = load_labelled(uri, settings)
     left_in = pl.concat([labels.train, labels.dev, labels.test])["text"]
     assert repeated not in left_in  # a repeat, left out
@@ -166,9 +169,30 @@ def test_labelled_rows_that_training_leaves_out_are_not_asked_for_again(
     everything = suggest(table, 1_000, encoder=encoder, labels=labels, labelled=labelled, settings=settings).rows[
         "text"
     ]
-    assert not {repeated, twin} & set(everything)
+    assert not {repeated, twin, contradicted} & set(everything)
     assert empty in everything
-    assert repeated in suggest(table, 1_000, encoder=encoder, labels=labels, settings=settings).rows["text"]
+    without = suggest(table, 1_000, encoder=encoder, labels=labels, settings=settings).rows["text"]
+    assert repeated not in without  # the row that was kept is the same text with another ending
+    assert contradicted in without  # only `labelled` knows the rows that were left out
+
+
+@pytest.mark.parametrize("spelling", ["  {} ", "{}\n", "{}.", "two  spaces: {}"])
+def test_a_labelled_text_with_other_white_space_is_not_asked_for_again(
+    tmp_path: Path, model: str, spelling: str
+) -> None:
+    """The table keeps the text as the source has it; labels are read without white space around texts."""
+    texts = toy_rows(LabelKind.TEXTS, 60, seed=5)["text"].unique(maintain_order=True).to_list()
+    written = [spelling.format(texts[0]), *texts[1:]]
+    (tmp_path / "raw.jsonl").write_text(
+        "".join(json.dumps({"id": str(number), "text": text}) + "\n" for number, text in enumerate(written))
+    )
+    uri = str(tmp_path / "table")
+    refresh(str(tmp_path / "raw.jsonl"), uri, model, {"source": {"keep_columns": ["text"]}})
+    labelled = pl.DataFrame({"text": [" ".join(written[0].split())]})
+    encoder = SentenceEncoder.from_pretrained(model)
+    asked = set(suggest(Table.open(uri), 1_000, encoder=encoder, labelled=labelled).rows["text"])
+    assert len(asked) > 20
+    assert not {written[0], written[0].strip()} & asked
 
 
 def test_pairs_that_training_leaves_out_are_not_asked_for_again(table: Table, model: str, tmp_path: Path) -> None:
