@@ -6,7 +6,7 @@
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -307,3 +307,31 @@ def test_the_readme_shows_as_many_hits_as_make_run_prints() -> None:
     assert asked is not None
     hits = re.findall(r"^ 0\.\d{3}  ", DOCUMENTS["README.md"].text, flags=re.MULTILINE)
     assert len(hits) == int(asked[1])
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        (test_every_relative_link_and_anchor_leads_somewhere, "[a](nothing.md)"),
+        (test_every_relative_link_and_anchor_leads_somewhere, "# Title\n[a](#another-title)"),
+        (test_every_sbert_command_exists_with_its_options, "`sbert refesh RAW TABLE`"),
+        (test_every_sbert_command_exists_with_its_options, "```\n.venv/bin/sbert refresh RAW TABLE \\\n --kep-columns a\n```"),
+        (test_every_option_that_stands_alone_is_one_of_a_command, "`--kep-columns`"),
+        (test_settings_of_commands_are_accepted, """```\nsbert retrain L M --settings '{"traning":\n {}}'\n```"""),
+        (test_every_make_target_exists, "`make everything`"),
+        (test_every_python_command_names_a_module_or_a_file_with_its_options, "`python -m tests.benchmarks.flw`"),
+        (test_every_python_command_names_a_module_or_a_file_with_its_options, "`python -m tests.benchmarks.flow --rws 1`"),
+        (test_every_dotted_name_is_a_setting_a_module_or_a_word_of_the_code, "`guard.max_dropped_share`"),
+        (test_every_name_with_an_underscore_occurs_in_the_code, "`max_dropped_share`"),
+        (test_every_variable_of_ours_and_of_prefect_is_read_by_someone, "`SBERT_STORAGE_SECNDS`"),
+        (test_every_variable_of_ours_and_of_prefect_is_read_by_someone, "`PREFECT_SERVER_API_PRT`"),
+        (test_every_file_and_folder_exists, "`sbert/refresh/plans.py`"),
+        (test_every_file_and_folder_exists, "`_spltis/`"),
+        (test_python_examples_compile_and_import_what_exists, "```python\nfrom sbert.labels.load import load_label\n```"),
+    ],
+)  # fmt: skip
+def test_each_check_fails_on_a_misspelt_name(check: Callable[[Document], None], text: str, tmp_path: Path) -> None:
+    path = tmp_path / "guide.md"
+    path.write_text(text)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check(Document(path))
