@@ -2,11 +2,13 @@
 
 import contextlib
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import psycopg
 
 __all__ = ["PostgresServer", "postgres_server"]
@@ -22,6 +24,21 @@ class PostgresServer:
     def location(self) -> str:
         """Where it is, for `sbert sync`, without a name."""
         return f"postgresql:///postgres?host={self.handle.pgdata}&user=postgres"
+
+    def restart(self) -> None:
+        """Start the server again on its data, after it was killed."""
+        end = time.monotonic() + 30
+        while psutil.pid_exists(self.handle.get_pid()):
+            assert time.monotonic() < end, "PostgreSQL does not die"
+            time.sleep(0.05)
+        for process in psutil.process_iter(["name", "cmdline"]):  # its children end by themselves a moment later
+            is_child = process.info["name"] == "postgres" and str(self.handle.pgdata) in " ".join(
+                process.info["cmdline"]
+            )
+            while is_child and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < end, "a child of PostgreSQL does not die"
+                time.sleep(0.05)
+        self.handle.ensure_postgres_running()
 
     def execute(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement, as a reader or as a person who changes rows by hand."""
