@@ -34,5 +34,11 @@ def _show_verification(found: dict[str, Any]) -> None:
         f"checked, {verdict}",
         markup=False,
     )
+    if found["num_shards_without_checksum"]:
+        out.print(
+            f"  {found['num_shards_without_checksum']:,} shards were written by an earlier version, without a checksum: "
+            "not every flipped bit is found in them",
+            markup=False,
+        )
     for finding in found["findings"]:
         out.print(f"  {finding}", markup=False, style="red")

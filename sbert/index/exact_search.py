@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.process_cache import EncoderSpec, load_encoder
@@ -18,8 +17,8 @@ from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.errors import SettingsError
 from sbert.rows.cleaning import CleaningSettings, clean_texts
-from sbert.storage.files import open_input
 from sbert.table.delta import Table
+from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.vectors.precision import truncate
 
@@ -88,7 +87,7 @@ def _best_rows(table: Table, query_D: np.ndarray, k: int) -> list[tuple[float, s
     for shard in table.shards():
         uri = table.shard_uri(shard.name)
         first = 0
-        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
+        with open_shard(uri) as parquet:
             for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=vector_names(info.precision)):
                 scores = vector_matrix(batch, info.dim, info.precision) @ query_D
                 top = np.argpartition(-scores, k - 1)[:k] if len(scores) > k else np.arange(len(scores))
@@ -105,7 +104,7 @@ def _fetch(table: Table, best: list[tuple[float, str, int]]) -> dict[int, Hit]:
     for name in {shard for _, shard, _ in best}:
         uri = table.shard_uri(name)
         ranks = [rank for rank, found in enumerate(best) if found[1] == name]
-        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
+        with open_shard(uri) as parquet:
             sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
             begins = np.concatenate([[0], np.cumsum(sizes)])
             for rank in ranks:

@@ -68,7 +68,7 @@ def build_context(plan: Plan, run_id: str, attempt: int = 1) -> BuildContext:
     if plan.base_version is not None and plan.build and not plan.job.force:
         table = Table.open(plan.table_uri, plan.base_version)
         if table.encoder.fingerprint == plan.encoder.fingerprint:
-            known += [shard.name for shard in plan.shards]
+            known += [shard.name for shard in plan.shards if not shard.is_lost]
     return BuildContext(
         run_id=run_id,
         attempt=attempt,

@@ -30,7 +30,7 @@ from sbert.source.schema import infer_kept_schema
 from sbert.source.splits import with_first_rows
 from sbert.storage.files import join
 from sbert.table.delta import EncoderInfo, Table, TableShard, find_table, recorded_in
-from sbert.table.shard_layout import locate_splits
+from sbert.table.shard_layout import locate_splits, mark_lost_shards
 from sbert.table.split_records import SplitRecord, completed_splits, kept_types
 
 __all__ = ["Plan", "is_stale", "make_plan", "resolve_against_table", "with_row_numbers"]
@@ -87,7 +87,8 @@ class Plan(BaseModel):
     @property
     def is_empty(self) -> bool:
         """Whether the table already shows the source."""
-        return not (self.build or self.resume or self.leaving) and self.base_version is not None
+        has_lost_shards = any(shard.is_lost for shard in self.shards)
+        return not (self.build or self.resume or self.leaving or has_lost_shards) and self.base_version is not None
 
     @property
     def num_bytes_to_read(self) -> int:
@@ -121,7 +122,7 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     on_stage(Stage.LOADING_ENCODER)
     spec = _build_spec(job, table, kept_schema)
     on_stage(Stage.COMPARING)
-    shards = locate_splits(job.table_uri, table.shards()) if table is not None else []
+    shards = locate_splits(job.table_uri, mark_lost_shards(job.table_uri, table.shards())) if table is not None else []
     have = frozenset(fingerprint for shard in shards for fingerprint in shard.fingerprints)
     selection = select_splits(job, objects, scope, have, spec.rows_fingerprint)
     _check_kept_columns(job, table, selection)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from sbert.errors import TruncationError
 from sbert.refresh.deletion_limit import Losses, check_losses
@@ -21,11 +20,12 @@ from sbert.refresh.job import TruncationPolicy
 from sbert.refresh.plan import Plan
 from sbert.refresh.table_diff import TableDiff
 from sbert.rows.counts import RowCounts
-from sbert.storage.files import join, open_input
-from sbert.table.commit import commit
+from sbert.storage.files import join
+from sbert.table.commit import commit, mend_statistics
 from sbert.table.delta import Table
 from sbert.table.duplicate_keys import KeyLedger, row_keys
 from sbert.table.quantization_recall import RECORD_KEY, measure, newest_reduction, remove_samples
+from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.table.split_records import SplitRecord, read_records
 from sbert.vectors.quality import MIN_OWN_TEXTS, check_not_collapsed
@@ -78,7 +78,7 @@ def _duplicates_among(table_uri: str, records: list[SplitRecord]) -> dict[str, f
 def _ids_of(table_uri: str, record: SplitRecord) -> Iterable[pl.DataFrame]:
     for shard in record.shards:
         uri = join(table_uri, shard.name)
-        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
+        with open_shard(uri) as parquet:
             for batch in parquet.iter_batches(batch_size=65_536, columns=["id"]):
                 frame = pl.from_arrow(batch)
                 assert isinstance(frame, pl.DataFrame)
@@ -135,7 +135,7 @@ def _sample_vectors(plan: Plan, diff: TableDiff) -> np.ndarray:
     columns = ["text_hash", *vector_names(plan.encoder.precision)]
     for shard in shards[::step][:PROBE_SHARDS]:
         uri = join(plan.table_uri, shard.name)
-        with open_input(uri, in_order=False) as file, pq.ParquetFile(file) as parquet:
+        with open_shard(uri) as parquet:
             batch = next(parquet.iter_batches(batch_size=PROBE_ROWS, columns=columns))
             vectors = vector_matrix(batch, plan.encoder.dim, plan.encoder.precision)
             samples.update(zip(batch.column("text_hash").to_pylist(), vectors, strict=True))
@@ -151,7 +151,7 @@ def publish(plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, 
         StorageError: when storage refuses.
     """
     if diff.is_empty and plan.base_version is not None:
-        return plan.base_version
+        return mend_statistics(Table.open(plan.table_uri, plan.base_version), metadata["run_id"])
     began = time.monotonic()
     check_before_commit(plan, diff)
     table = Table.open(plan.table_uri, plan.base_version) if plan.base_version is not None else None

@@ -88,7 +88,7 @@ def diff_table(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Table
         copied, staying = _keep_rows(plan, leaving, broken, run_id)
         leaving -= staying
         num_splits_stayed += len(staying)
-    drop = [shard for shard in plan.shards if shard.fingerprints & leaving]
+    drop = [shard for shard in plan.shards if shard.is_lost or shard.fingerprints & leaving]
     return TableDiff(
         built=[record for record in finished if record.run_id == run_id],
         resumed=[record for record in finished if record.run_id != run_id],

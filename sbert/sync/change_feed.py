@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError, TableError
-from sbert.storage.files import OutputFile, list_names, open_input, open_output, translate_errors
+from sbert.storage.files import OutputFile, list_names, open_output, translate_errors
 from sbert.sync.row_comparison import Places, RowComparison, RowDifferences
 from sbert.table.delta import Table, TableShard
 from sbert.table.duplicate_keys import Keys, row_keys
+from sbert.table.shard_file import open_shard
 from sbert.table.shards import discard_parquet, embedding_matrix
 
 __all__ = ["Changes", "FeedSummary", "write_changes"]
@@ -275,7 +276,7 @@ def _comparable(batch: pa.RecordBatch, dim: int) -> pl.DataFrame:
 def _batches(table: Table, shards: Sequence[TableShard], columns: list[str]) -> Iterator[pa.RecordBatch]:
     for shard in shards:
         uri = table.shard_uri(shard.name)
-        with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+        with open_shard(uri) as parquet:
             yield from parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns)
 
 

@@ -1,10 +1,11 @@
-"""Publish: the one step that makes a new version of a table.
+"""Commit: the one step that makes a new version of a table.
 
-The one idea: a commit is tried once, against the version that the change was planned for; when another writer was faster
-it fails, and nothing of the change is published.
+The one idea: a commit is tried once, against the version that the change was planned for. If another writer committed first,
+the commit fails and nothing of the change is published.
 """
 
 import json
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +21,10 @@ from sbert.storage.files import delta_retry_options, delta_storage_options, norm
 from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
 from sbert.table.shards import ShardRecord, table_schema
 
-__all__ = ["commit"]
+__all__ = ["commit", "mend_statistics"]
+
+
+log = logging.getLogger(__name__)
 
 
 def _field_schema(schema: pa.Schema, encoder: EncoderInfo) -> pa.Schema:
@@ -40,7 +44,9 @@ def commit(
     metadata: dict[str, Any],
     data_change: bool = True,
 ) -> int:
-    """Publish shards and retire others in one atomic step; give the new version.
+    """Publish shards and retire others in one atomic step; return the new version.
+
+    Shards that stay and have column bounds in the log are added again without them (see `ShardRecord.stats_json`).
 
     Args:
         uri: the table's location.
@@ -59,6 +65,11 @@ def commit(
     uri = normalize_uri(uri)
     adds = [_add_action(record, data_change) for record in add]
     removes = list(drop)
+    if table is not None:
+        leaving = {shard.name for shard in removes} | {action.path for action in adds}
+        adds += [
+            _add_action(shard.record(), False) for shard in table.shards_with_bounds() if shard.name not in leaving
+        ]
     schema = _field_schema(table_schema(kept_schema, encoder.precision), encoder)
     # No retries inside delta-rs: it would put the same change on top of a version it was not planned for.
     properties = CommitProperties(custom_metadata={METADATA_KEY: json.dumps(metadata)}, max_commit_retries=0)
@@ -97,6 +108,34 @@ def commit(
         if "already exists" in str(error):
             raise CommitConflictError(f"{uri}: another writer made the table first") from error
         raise TableError(f"{uri}: the commit failed: {error}") from error
+
+
+def mend_statistics(table: Table, run_id: str) -> int:
+    """Remove column bounds, by which filters go wrong, from the log; return the version, the same if there were none.
+
+    Earlier versions of this library wrote bounds of ``id`` and ``source`` only (see `ShardRecord.stats_json`).
+
+    Raises:
+        CommitConflictError: when another run committed meanwhile.
+    """
+    num_shards = len(table.shards_with_bounds())
+    if not num_shards:
+        return table.version
+    log.info(
+        "%s: the log's statistics of %d shards are replaced: with them, readers found too few rows under filters",
+        table.uri,
+        num_shards,
+    )
+    return commit(
+        table.uri,
+        table,
+        add=[],
+        drop=[],
+        encoder=table.encoder,
+        kept_schema=table.kept_schema,
+        metadata={"operation": "mend statistics", "run_id": run_id, "encoder": table.encoder.model},
+        data_change=False,
+    )
 
 
 def _differs(table: Table, schema: pa.Schema, encoder: EncoderInfo) -> bool:

@@ -1,30 +1,34 @@
-"""Small-shard compaction: fewer, larger files with the same rows; nothing is encoded.
+"""Merge small shards into fewer, larger ones with the same rows; nothing is encoded.
 
-The one idea: a compacted shard names the splits whose rows it holds (`sbert.table.shard_layout`), so the next refresh finds
-every split it wants and has nothing to do; when one of them leaves later, the others are moved on.
+The one idea: a compacted shard names the splits whose rows it holds (`sbert.table.shard_layout`). So the next refresh finds
+every split that it wants and has nothing to do. When one of the splits leaves later, the rows of the others are copied to a
+new shard.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import CommitConflictError, SettingsError
 from sbert.storage.files import delete
-from sbert.table.commit import commit
+from sbert.table.commit import commit, mend_statistics
 from sbert.table.delta import Table, TableShard
 from sbert.table.lease import hold_lease
-from sbert.table.shard_layout import locate_splits, write_compacted
+from sbert.table.shard_file import open_shard
+from sbert.table.shard_layout import locate_splits, mark_lost_shards, write_compacted
 from sbert.table.shards import ShardRecord, ShardSettings, table_schema
 
 __all__ = ["Compaction", "compact_table", "group_shards"]
 
 MAX_ATTEMPTS = 5
-"""Times that a compaction begins anew because another run committed first."""
+"""Attempts of a compaction; another run that commits first costs one."""
+MAX_THREADS = 16
 
 
 class Compaction(BaseModel):
-    """What a compaction did."""
+    """The outcome of a compaction."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,14 +41,21 @@ class Compaction(BaseModel):
     num_rows: int
 
 
-def group_shards(shards: Sequence[TableShard], shard_rows: int) -> list[list[TableShard]]:
-    """Give the groups of shards worth merging: those below half of `shard_rows`, neighbours by source.
+def group_shards(
+    shards: Sequence[TableShard], shard_rows: int, first_source: Mapping[str, str]
+) -> list[list[TableShard]]:
+    """Return the groups of shards worth merging: those below half of `shard_rows`, neighbours by source.
 
     A group holds at most `shard_rows` rows and at least two shards, so that a second compaction finds nothing.
+
+    Args:
+        shards: the shards of the table.
+        shard_rows: the most rows of one shard.
+        first_source: the least ``source`` of each small shard, by the shard's name.
     """
     small = sorted(
-        (shard for shard in shards if 2 * shard.num_rows < shard_rows),
-        key=lambda shard: (shard.bounds.get("source", ("", ""))[0], shard.name),
+        _small(shards, shard_rows),
+        key=lambda shard: (first_source.get(shard.name, ""), shard.name),
     )
     groups: list[list[TableShard]] = []
     num_rows = 0
@@ -57,17 +68,38 @@ def group_shards(shards: Sequence[TableShard], shard_rows: int) -> list[list[Tab
     return [group for group in groups if len(group) > 1]
 
 
+def _small(shards: Sequence[TableShard], shard_rows: int) -> list[TableShard]:
+    return [shard for shard in shards if 2 * shard.num_rows < shard_rows and not shard.is_lost]
+
+
+def _first_sources(table: Table, shards: Sequence[TableShard]) -> dict[str, str]:
+    """Return the least ``source`` of each shard that has rows, by the shard's name, from the Parquet footers."""
+
+    def first(shard: TableShard) -> str:
+        with open_shard(table.shard_uri(shard.name)) as parquet:
+            column = parquet.schema_arrow.get_field_index("source")
+            groups = (parquet.metadata.row_group(number) for number in range(parquet.num_row_groups))
+            statistics = [group.column(column).statistics for group in groups if group.num_rows]
+        return min((found.min for found in statistics if found is not None and found.has_min_max), default="")
+
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        return dict(zip([shard.name for shard in shards], pool.map(first, shards), strict=True))
+
+
 def compact_table(table_uri: str, settings: ShardSettings | None = None) -> Compaction:
-    """Merge small shards by one commit; readers of earlier versions keep theirs until vacuum.
+    """Merge small shards by one commit; readers of earlier versions keep their files until vacuum.
+
+    Shards that are gone or torn are left as they are; `sbert refresh` builds their rows again.
 
     Raises:
-        CommitConflictError: when other runs committed first, time and again.
+        CommitConflictError: other runs committed first at every attempt.
     """
     settings = settings or ShardSettings()
     if settings.shard_rows < 2:
         raise SettingsError(f"shard_rows is {settings.shard_rows}: shards of one row cannot be merged")
     run_id = str(uuid.uuid4())
-    if not group_shards(Table.open(table_uri).shards(), settings.shard_rows):
+    shards = Table.open(table_uri).shards()
+    if len(_small(shards, settings.shard_rows)) < 2 and not any(shard.has_bounds for shard in shards):
         return _compact_once(table_uri, settings, run_id)
     with hold_lease(table_uri, run_id, "compact"):
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -81,8 +113,9 @@ def compact_table(table_uri: str, settings: ShardSettings | None = None) -> Comp
 
 def _compact_once(table_uri: str, settings: ShardSettings, run_id: str) -> Compaction:
     table = Table.open(table_uri)
-    shards = table.shards()
-    groups = [locate_splits(table.uri, group) for group in group_shards(shards, settings.shard_rows)]
+    shards = mark_lost_shards(table.uri, table.shards())
+    first_source = _first_sources(table, _small(shards, settings.shard_rows))
+    groups = [locate_splits(table.uri, group) for group in group_shards(shards, settings.shard_rows, first_source)]
     merged = [shard for group in groups for shard in group]
     version = table.version
     written: list[ShardRecord] = []
@@ -99,6 +132,8 @@ def _compact_once(table_uri: str, settings: ShardSettings, run_id: str) -> Compa
                 metadata={"operation": "compact", "run_id": run_id, "encoder": table.encoder.model},
                 data_change=False,
             )
+        else:
+            version = mend_statistics(table, run_id)
     except CommitConflictError:
         delete(table.shard_uri(record.name) for record in written)
         raise

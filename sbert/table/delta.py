@@ -19,7 +19,7 @@ from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EncoderMismatchError, MissingError, NotATableError
 from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri
 from sbert.storage.retry import try_again
-from sbert.table.shards import STAT_COLUMNS, ShardRecord, fingerprint_of_shard
+from sbert.table.shards import ShardRecord, fingerprint_of_shard
 from sbert.vectors.precision import MIN_RECALL, Precision
 
 __all__ = ["METADATA_KEY", "EncoderInfo", "SplitRows", "Table", "TableShard", "find_table", "recorded_in"]
@@ -85,7 +85,11 @@ class TableShard(BaseModel):
     splits: tuple[SplitRows, ...] = Field(
         default=(), description="Splits whose rows it holds; of a compacted shard known after reading its footer."
     )
-    bounds: dict[str, tuple[str, str]] = Field(default_factory=dict, description="Least and greatest value by column.")
+    has_bounds: bool = Field(
+        default=False,
+        description="Whether the log has bounds of some columns, as earlier versions wrote them; filters go wrong by them.",
+    )
+    is_lost: bool = Field(default=False, description="Whether the file is gone or torn; its rows must be built again.")
 
     @property
     def fingerprints(self) -> frozenset[str]:
@@ -93,14 +97,8 @@ class TableShard(BaseModel):
         return frozenset(rows.fingerprint for rows in self.splits)
 
     def record(self) -> ShardRecord:
-        """Give what the log needs to take the shard in again."""
-        return ShardRecord(
-            name=self.name,
-            num_rows=self.num_rows,
-            num_bytes=self.num_bytes,
-            min_values={name: low for name, (low, _) in self.bounds.items()},
-            max_values={name: high for name, (_, high) in self.bounds.items()},
-        )
+        """Return what the log needs to add the shard again."""
+        return ShardRecord(name=self.name, num_rows=self.num_rows, num_bytes=self.num_bytes)
 
 
 class Table:
@@ -161,12 +159,16 @@ class Table:
     def shards(self) -> list[TableShard]:
         """Give the shards of this version, ordered by name, from the log alone."""
         actions = pl.DataFrame(self._delta.get_add_actions(flatten=True))  # pyarrow would import pandas for this
-        bounded = [name for name in STAT_COLUMNS if {f"min.{name}", f"max.{name}"} <= set(actions.columns)]
-        extremes = [f"{side}.{name}" for name in bounded for side in ("min", "max")]
+        bounds = [name for name in actions.columns if name.startswith(("min.", "max.", "null_count."))]
+        has_bounds = pl.any_horizontal(pl.lit(False), *(pl.col(name).is_not_null() for name in bounds))
         return sorted(
-            (_shard_of(action, bounded) for action in actions.select([*ACTION_COLUMNS, *extremes]).to_dicts()),
+            (_shard_of(action) for action in actions.select(*ACTION_COLUMNS, has_bounds=has_bounds).to_dicts()),
             key=lambda shard: shard.name,
         )
+
+    def shards_with_bounds(self) -> list[TableShard]:
+        """Return the shards whose statistics in the log make filters go wrong; the next commit mends them."""
+        return [shard for shard in self.shards() if shard.has_bounds]
 
     def shard_uri(self, name: str) -> str:
         """Give the location of a shard."""
@@ -240,17 +242,16 @@ def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(recorded)) if recorded else {}
 
 
-def _shard_of(action: dict[str, Any], bounded: list[str]) -> TableShard:
+def _shard_of(action: dict[str, Any]) -> TableShard:
     name, num_rows = action["path"], action["num_records"] or 0
     fingerprint = fingerprint_of_shard(name)
-    pairs = {column: (action[f"min.{column}"], action[f"max.{column}"]) for column in bounded}
     return TableShard(
         name=name,
         fingerprint=fingerprint,
         num_rows=num_rows,
         num_bytes=action["size_bytes"],
         splits=(SplitRows(fingerprint=fingerprint, first_row=0, num_rows=num_rows),),
-        bounds={column: pair for column, pair in pairs.items() if None not in pair},
+        has_bounds=action["has_bounds"],
     )
 
 

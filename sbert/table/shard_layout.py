@@ -1,23 +1,27 @@
 """Shards that hold the rows of several splits, and where in a shard a split's rows are.
 
 The one idea: a compacted shard names its splits itself, in its Parquet footer, in the order of their rows. So planning
-stays a set difference of fingerprints, with one footer read for each compacted shard and nothing to keep in step.
+stays a set difference of fingerprints. It reads one footer for each compacted shard, and there is no other record that could
+disagree with the shard.
 """
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sbert.errors import TableError
-from sbert.storage.files import join, open_input, translate_errors
+from sbert.storage.files import join, list_names
 from sbert.table.delta import SplitRows, TableShard
+from sbert.table.shard_file import open_shard
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
 
-__all__ = ["is_compacted", "locate_splits", "read_split", "write_compacted"]
+__all__ = ["is_compacted", "locate_splits", "mark_lost_shards", "read_split", "write_compacted"]
+
+log = logging.getLogger(__name__)
 
 PREFIX = "compacted"
 """Begins the name of a compacted shard's fingerprint; those of splits are hexadecimal."""
@@ -27,15 +31,21 @@ ROWS_PER_READ = 16_384
 
 
 def is_compacted(fingerprint: str) -> bool:
-    """Tell whether a shard's fingerprint stands for several splits."""
+    """Return whether a shard's fingerprint stands for several splits."""
     return fingerprint.startswith(PREFIX)
 
 
 def locate_splits(table_uri: str, shards: Sequence[TableShard]) -> list[TableShard]:
-    """Give shards with the splits whose rows they hold filled in; the footers of compacted ones are read."""
+    """Return the shards with their splits filled in, from the footers of compacted shards.
+
+    Lost shards (see `mark_lost_shards`) hold no splits.
+
+    Raises:
+        MissingError, TableError: a compacted shard is gone, or does not name its splits.
+    """
 
     def located(shard: TableShard) -> TableShard:
-        if not is_compacted(shard.fingerprint):
+        if shard.is_lost or not is_compacted(shard.fingerprint):
             return shard
         return shard.model_copy(update={"splits": _splits_of(join(table_uri, shard.name))})
 
@@ -43,8 +53,29 @@ def locate_splits(table_uri: str, shards: Sequence[TableShard]) -> list[TableSha
         return list(pool.map(located, shards))
 
 
+def mark_lost_shards(table_uri: str, shards: Sequence[TableShard]) -> list[TableShard]:
+    """Return the shards, with those marked as lost whose file is gone or has another size than the log says.
+
+    A lost shard holds no splits, so that a plan builds the splits again and drops the shard. One listing is made.
+    """
+    files = list_names(table_uri) if shards else {}
+    lost = [shard.name for shard in shards if files.get(shard.name) != shard.num_bytes]
+    if lost:
+        log.warning(
+            "%s: %d of the table's %d shards are gone or torn (first: %s); `sbert refresh` builds their rows again",
+            table_uri,
+            len(lost),
+            len(shards),
+            lost[0],
+        )
+    missing = set(lost)
+    return [
+        shard.model_copy(update={"is_lost": True, "splits": ()}) if shard.name in missing else shard for shard in shards
+    ]
+
+
 def _splits_of(uri: str) -> tuple[SplitRows, ...]:
-    with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+    with open_shard(uri) as parquet:
         metadata = parquet.schema_arrow.metadata or {}
     if SPLITS_KEY not in metadata:
         raise TableError(f"{uri}: this shard was made by compaction but does not name its splits: run `sbert verify`")
@@ -58,7 +89,7 @@ def _splits_of(uri: str) -> tuple[SplitRows, ...]:
 def read_split(
     table_uri: str, shards: Iterable[TableShard], fingerprint: str, columns: list[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Give the rows of a split from those of `shards` that hold some, in blocks, in their order."""
+    """Yield the rows of a split from the `shards` that hold some, in blocks, in their order."""
     for shard in shards:
         for rows in shard.splits:
             if rows.fingerprint == fingerprint:
@@ -67,7 +98,7 @@ def read_split(
 
 def _read_rows(uri: str, rows: SplitRows, columns: list[str] | None) -> Iterator[pa.Table]:
     stop = rows.first_row + rows.num_rows
-    with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+    with open_shard(uri) as parquet:
         begin = 0
         for group in range(parquet.num_row_groups):
             end = begin + parquet.metadata.row_group(group).num_rows
@@ -93,11 +124,11 @@ def write_compacted(
 
     Args:
         table_uri: the table.
-        sources: fingerprint and rows of each split, in the order they get.
-        shards: where the rows are now, with their splits filled in.
+        sources: fingerprint and number of rows of each split, in the order in which they are written.
+        shards: the shards that hold the rows now, with their splits filled in.
         schema: columns of the table.
-        metadata: what every shard's footer says.
-        settings: sizes; the shard is not cut, however many rows it gets.
+        metadata: entries of the footer that every shard has.
+        settings: row group size and compression; the shard is not cut, however many rows it gets.
     """
     named = json.dumps([[fingerprint, num_rows] for fingerprint, num_rows in sources])
     name = PREFIX + hashlib.sha256(named.encode()).hexdigest()[: 32 - len(PREFIX)]

@@ -1,8 +1,7 @@
 """Parquet shards: the table's schema, and a writer that rolls from one shard to the next.
 
-The one idea: a shard is written through an fsspec stream and becomes visible whole or not at all; its statistics
-(rows, smallest and largest ``source`` and ``id``) are gathered while writing, so that the log can prune by them without
-reading anything back.
+A shard is written through an fsspec stream and becomes visible whole or not at all. Its footer carries, for each row group,
+the smallest and largest ``id``, ``source``, ``num_tokens`` and ``truncated``; readers prune by them.
 """
 
 import contextlib
@@ -14,17 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError
-from sbert.storage.files import OutputFile, delete, join, open_output, translate_errors
+from sbert.storage.files import OutputFile, delete, join, translate_errors
+from sbert.table.shard_file import ShardOutput
 from sbert.vectors.precision import Float32, Precision, StoredVectors, restore, stored_dtype
 
 __all__ = [
     "RESERVED_COLUMNS",
-    "STAT_COLUMNS",
     "ShardRecord",
     "ShardSettings",
     "ShardWriter",
@@ -39,10 +37,7 @@ __all__ = [
 ]
 
 RESERVED_COLUMNS = ("id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated")
-STAT_COLUMNS = ("source", "id")
 VALUES_PATH = "embedding.list.element"
-STAT_CHARACTERS = 1024
-"""Longer bounds are left out of the log: readers then simply cannot prune on them."""
 
 
 class ShardSettings(BaseModel):
@@ -75,19 +70,17 @@ class ShardRecord(BaseModel):
     name: str
     num_rows: int
     num_bytes: int
-    min_values: dict[str, str] = Field(default_factory=dict)
-    max_values: dict[str, str] = Field(default_factory=dict)
+    min_values: dict[str, str] = Field(default={}, description="Only in records of earlier versions; not used.")
+    max_values: dict[str, str] = Field(default={}, description="Only in records of earlier versions; not used.")
 
     def stats_json(self) -> str:
-        """Give the statistics in the form of the Delta protocol (per-file statistics)."""
-        return json.dumps(
-            {
-                "numRecords": self.num_rows,
-                "minValues": self.min_values,
-                "maxValues": self.max_values,
-                "nullCount": dict.fromkeys(self.min_values, 0),
-            }
-        )
+        """Return the shard's statistics in the form of the Delta protocol: the number of rows, and nothing else.
+
+        With bounds for some columns, readers that go through ``to_pyarrow_dataset`` (DuckDB, pandas, pyarrow) take every
+        other column for null and find no rows. Bounds for all columns are impossible: nested columns and columns of
+        nulls have none. Readers prune by the bounds in the Parquet footers instead.
+        """
+        return json.dumps({"numRecords": self.num_rows})
 
 
 def table_schema(kept_schema: dict[str, pl.DataType], precision: Precision = Precision.FLOAT32) -> pa.Schema:
@@ -201,8 +194,8 @@ def fingerprint_of_shard(name: str) -> str:
     return name.rsplit("/", 1)[-1].split("-")[1]
 
 
-def discard_parquet(writer: pq.ParquetWriter | None, output: OutputFile | None) -> None:
-    """Give up a Parquet file that is being written; nothing of it stays."""
+def discard_parquet(writer: pq.ParquetWriter | None, output: OutputFile | ShardOutput | None) -> None:
+    """Abandon a Parquet file that is being written; nothing of it stays."""
     if writer is not None:
         with contextlib.suppress(Exception):
             writer.close()
@@ -237,9 +230,8 @@ class ShardWriter:
         self._pending: list[pa.Table] = []
         self._num_pending = 0
         self._writer: pq.ParquetWriter | None = None
-        self._output: OutputFile | None = None
+        self._output: ShardOutput | None = None
         self._num_rows = 0
-        self._bounds: dict[str, tuple[str, str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -285,7 +277,7 @@ class ShardWriter:
 
     def _open(self) -> pq.ParquetWriter:
         if self._writer is None:
-            self._output = open_output(self._uri)
+            self._output = ShardOutput(self._uri)
             columns = [name for name in self._schema.names if name not in {"embedding", "text_hash", "id", "scale"}]
             quantized = "scale" in self._schema.names
             self._writer = pq.ParquetWriter(
@@ -297,6 +289,7 @@ class ShardWriter:
                 use_dictionary=[*columns, VALUES_PATH] if quantized else columns,
                 use_byte_stream_split=["scale" if quantized else VALUES_PATH],
                 write_statistics=["id", "source", "num_tokens", "truncated"],
+                write_page_checksum=True,
                 store_schema=True,
             )
         return self._writer
@@ -310,37 +303,19 @@ class ShardWriter:
             size = self._settings.row_group_rows
             num_now = rows.num_rows if everything else rows.num_rows - rows.num_rows % size
             writer.write_table(rows.slice(0, num_now), row_group_size=size)
-        self._update_bounds(rows.slice(0, num_now))
         self._num_rows += num_now
         rest = rows.slice(num_now)
         self._pending = [rest] if rest.num_rows else []
         self._num_pending = rest.num_rows
-
-    def _update_bounds(self, rows: pa.Table) -> None:
-        for name in STAT_COLUMNS:
-            extremes = pc.min_max(rows[name]).as_py()
-            low, high = extremes["min"], extremes["max"]
-            if low is not None:
-                before = self._bounds.get(name, (low, high))
-                self._bounds[name] = (min(low, before[0]), max(high, before[1]))
 
     def _finish_shard(self) -> None:
         uri = self._uri
         with translate_errors(uri):
             assert self._writer is not None
             assert self._output is not None
+            self._output.begin_footer(self._writer)
             self._writer.close()
-            num_bytes = self._output.tell()
-            self._output.close()
-        bounds = {name: pair for name, pair in self._bounds.items() if max(map(len, pair)) <= STAT_CHARACTERS}
-        self._records.append(
-            ShardRecord(
-                name=uri.rsplit("/", 1)[-1],
-                num_rows=self._num_rows,
-                num_bytes=num_bytes,
-                min_values={name: pair[0] for name, pair in bounds.items()},
-                max_values={name: pair[1] for name, pair in bounds.items()},
-            )
-        )
+            num_bytes = self._output.finish()
+        self._records.append(ShardRecord(name=uri.rsplit("/", 1)[-1], num_rows=self._num_rows, num_bytes=num_bytes))
         self._writer = self._output = None
-        self._num_rows, self._bounds = 0, {}
+        self._num_rows = 0

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from sbert.storage.files import open_input, translate_errors
+from sbert.table.shard_file import damage_as_table_error, open_shard, open_shard_file
 from sbert.table.shards import stored_vectors, vector_names
 from sbert.table.text_index import HASH_BYTES, Hashes, HashIndex, TableIndex, hash_matrix, prefixes
 from sbert.vectors.precision import Precision, StoredVectors, stored_dtype
@@ -205,7 +205,7 @@ class KnownVectors:
         if (number, group) in self._groups:
             self._groups.move_to_end((number, group))
             return self._groups[number, group]
-        with translate_errors(self._shards[number]):
+        with damage_as_table_error(self._shards[number]):
             part = self._shard(number).read_row_group(
                 group,
                 columns=["text_hash", *vector_names(self._precision), "num_tokens", "truncated"],
@@ -227,9 +227,7 @@ class KnownVectors:
         if number in self._open_shards:
             self._open_shards.move_to_end(number)
             return self._open_shards[number]
-        uri = self._shards[number]
-        with translate_errors(uri):
-            shard = self._open_shards[number] = _open(uri)
+        shard = self._open_shards[number] = open_shard_file(self._shards[number])
         if len(self._open_shards) > MAX_OPEN_SHARDS:
             self._open_shards.popitem(last=False)[1].close(force=True)
         return shard
@@ -270,15 +268,7 @@ def _copy_rows(
         target[place : place + end - begin] = source[row : row + end - begin]
 
 
-def _open(uri: str) -> pq.ParquetFile:
-    """Open a shard. In object storage its columns are fetched at once; locally that would only cost threads and copies."""
-    return pq.ParquetFile(open_input(uri, in_order=False), pre_buffer="://" in uri)
-
-
 def _keys_of(uri: str) -> npt.NDArray[np.uint64]:
-    """Read the first halves of a shard's text hashes."""
-    shard = _open(uri)
-    try:
+    """Read the first half of each of a shard's text hashes."""
+    with open_shard(uri) as shard:
         return prefixes(hash_matrix(shard.read(columns=["text_hash"], use_threads=False)["text_hash"])).copy()
-    finally:
-        shard.close(force=True)

@@ -1,21 +1,22 @@
 """Check a whole table: everything a reader relies on, shard by shard.
 
-The one idea: nothing is assumed of the files but what the log and the table's metadata say; whatever differs becomes a
-finding, and the check goes on. Memory holds a block of rows, whatever the table's size.
+The one idea: the check compares the files with the log and with the table's metadata, and assumes nothing else. Every
+difference becomes a finding, and the check goes on. Memory holds a block of rows, whatever the table's size.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import QualityError, StorageError, TableError
-from sbert.storage.files import open_input
 from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
-from sbert.table.duplicate_keys import KeyLedger, row_keys
+from sbert.table.duplicate_keys import KeyLedger, Keys, row_keys
+from sbert.table.shard_file import file_checksum_problem, open_shard
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import stored_vectors, vector_names
 from sbert.table.text_index import HASH_BYTES
@@ -29,7 +30,7 @@ ROWS_PER_READ = 65_536
 
 
 class Verification(BaseModel):
-    """What a check of a table found."""
+    """The outcome of a check of a table."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,85 +38,107 @@ class Verification(BaseModel):
     version: int
     num_shards: int
     num_rows: int = Field(description="Rows that could be read.")
+    num_shards_without_checksum: int = Field(
+        default=0, description="Shards of earlier versions of this library; not every flipped bit is found in them."
+    )
     findings: list[str] = Field(description="What is wrong, one sentence each; empty when all is well.")
 
 
 def verify_table(table_uri: str, version: int | None = None) -> Verification:
-    """Read every row of a version and check it.
+    """Read every byte and every row of a version and check it.
 
-    Checked are: every shard can be read and has the log's size and number of rows, the table's columns and encoder;
-    keys and hashes are there and 16 bytes long; vectors have the table's dim, are finite and of the right norm; no
-    ``(source, id)`` occurs twice; compacted shards name splits that add up to their rows.
+    The check covers, for each shard: its size, checksum, number of rows, columns and encoder; the log's statistics; keys
+    and hashes that are null or of the wrong length; vectors of the wrong dim or norm, or with NaN; rows that share a
+    ``(source, id)``; and, for compacted shards, whether the splits they name add up to their rows.
     """
     table = Table.open(table_uri, version)
     shards = table.shards()
-    findings: list[str] = []
-    num_rows = 0
+    findings = _check_statistics(shards)
+    num_rows = num_without_checksum = 0
     with KeyLedger(keep="first") as ledger:
         starts: list[int] = []
         for shard in shards:
             starts.append(num_rows)
             try:
+                problem, has_checksum = file_checksum_problem(table.shard_uri(shard.name), shard.num_bytes)
+                findings += [f"{shard.name}: {problem}"] if problem else []
+                num_without_checksum += not has_checksum
                 for batch in _checked(table, shard, findings):
                     keys = _keys(batch)
                     ledger.add(keys, np.arange(num_rows, num_rows + len(keys), dtype=np.int64))
                     num_rows += len(keys)
-            except (StorageError, pa.ArrowException, OSError, ValueError) as error:
+            except (StorageError, TableError, pa.ArrowException, OSError, ValueError) as error:
                 findings.append(f"{shard.name}: cannot be read to its end: {' '.join(str(error).split())}")
         findings += _describe_duplicates(table, shards, starts, ledger)
     return Verification(
-        table_uri=table.uri, version=table.version, num_shards=len(shards), num_rows=num_rows, findings=findings
+        table_uri=table.uri,
+        version=table.version,
+        num_shards=len(shards),
+        num_rows=num_rows,
+        num_shards_without_checksum=num_without_checksum,
+        findings=findings,
     )
 
 
+def _check_statistics(shards: list[TableShard]) -> list[str]:
+    """Find statistics in the log by which readers pass over rows that a filter asks for."""
+    with_bounds = [shard.name for shard in shards if shard.has_bounds]
+    if not with_bounds:
+        return []
+    return [
+        f"the log has bounds of some columns for {len(with_bounds)} of {len(shards)} shards (first: {with_bounds[0]}): "
+        "readers find too few rows under filters; run `sbert refresh` or `sbert compact`, which replace them"
+    ]
+
+
 def _checked(table: Table, shard: TableShard, findings: list[str]) -> Iterator[pa.RecordBatch]:
-    """Give the blocks of a shard, noting what is wrong with them."""
-    with open_input(table.shard_uri(shard.name), in_order=False) as file, pq.ParquetFile(file) as parquet:
+    """Yield the blocks of a shard, and note what is wrong with them."""
+    with open_shard(table.shard_uri(shard.name)) as parquet:
         findings += _check_footer(table, shard, parquet)
         if parquet.schema_arrow.remove_metadata() != table.arrow_schema:
             return
         num_rows = 0
-        found: dict[str, int] = {}
+        first_row_of: dict[str, int] = {}
         for batch in parquet.iter_batches(batch_size=ROWS_PER_READ):
             for problem in _check_rows(table, batch):
-                found.setdefault(problem, num_rows)
+                first_row_of.setdefault(problem, num_rows)
             num_rows += batch.num_rows
             yield batch.select(["source", "id"])
-        findings += [f"{shard.name}: {problem} (in the block at row {row})" for problem, row in found.items()]
+        findings += [f"{shard.name}: {problem} (in the block at row {row})" for problem, row in first_row_of.items()]
 
 
 def _check_footer(table: Table, shard: TableShard, parquet: pq.ParquetFile) -> list[str]:
-    found = []
-    size = parquet.metadata.num_rows
-    if size != shard.num_rows:
-        found.append(f"{shard.name}: has {size} rows, the log says {shard.num_rows}")
+    findings = []
+    num_rows = parquet.metadata.num_rows
+    if num_rows != shard.num_rows:
+        findings.append(f"{shard.name}: has {num_rows} rows, the log says {shard.num_rows}")
     schema = parquet.schema_arrow
     if schema.remove_metadata() != table.arrow_schema:
-        found.append(
+        findings.append(
             f"{shard.name}: has the columns {_columns(schema)}, the table {_columns(table.arrow_schema)}; its rows were "
             "not checked"
         )
-    written = (schema.metadata or {}).get(METADATA_KEY.encode())
+    encoder_json = (schema.metadata or {}).get(METADATA_KEY.encode())
     try:
-        made_by = EncoderInfo.model_validate_json(written) if written else None
+        encoder = EncoderInfo.model_validate_json(encoder_json) if encoder_json else None
     except ValidationError:
-        made_by = None
-    if made_by is None:
-        found.append(f"{shard.name}: its footer names no encoder")
-    elif made_by.fingerprint != table.encoder.fingerprint:
-        found.append(
-            f"{shard.name}: made by {made_by.model} ({made_by.fingerprint[:12]}), the table's encoder is "
+        encoder = None
+    if encoder is None:
+        findings.append(f"{shard.name}: its footer names no encoder")
+    elif encoder.fingerprint != table.encoder.fingerprint:
+        findings.append(
+            f"{shard.name}: made by {encoder.model} ({encoder.fingerprint[:12]}), the table's encoder is "
             f"{table.encoder.model} ({table.encoder.fingerprint[:12]})"
         )
     if is_compacted(shard.fingerprint):
         try:
-            named = sum(rows.num_rows for rows in locate_splits(table.uri, [shard])[0].splits)
+            num_named = sum(rows.num_rows for rows in locate_splits(table.uri, [shard])[0].splits)
         except TableError as error:
-            found.append(str(error))
+            findings.append(str(error))
         else:
-            if named != size:
-                found.append(f"{shard.name}: names splits of {named} rows and has {size}")
-    return found
+            if num_named != num_rows:
+                findings.append(f"{shard.name}: names splits of {num_named} rows and has {num_rows}")
+    return findings
 
 
 def _columns(schema: pa.Schema) -> str:
@@ -124,15 +147,15 @@ def _columns(schema: pa.Schema) -> str:
 
 def _check_rows(table: Table, batch: pa.RecordBatch) -> list[str]:
     info = table.encoder
-    found = [
+    findings = [
         f"{batch.column(name).null_count} rows have no {name}"
         for name in ("id", "source", "text_hash", *vector_names(info.precision), "num_tokens", "truncated")
         if batch.column(name).null_count
     ]
-    if not found:
+    if not findings:
         lengths = pc.binary_length(batch.column("text_hash")).to_numpy(zero_copy_only=False)
         if (lengths != HASH_BYTES).any():
-            found.append(f"{int((lengths != HASH_BYTES).sum())} text hashes are not {HASH_BYTES} bytes long")
+            findings.append(f"{int((lengths != HASH_BYTES).sum())} text hashes are not {HASH_BYTES} bytes long")
         try:
             stored = stored_vectors(batch, info.dim, info.precision)
             check_vectors(
@@ -143,13 +166,11 @@ def _check_rows(table: Table, batch: pa.RecordBatch) -> list[str]:
                 tolerance=norm_tolerance(stored),
             )
         except (QualityError, ValueError) as error:
-            found.append(str(error))
-    return found
+            findings.append(str(error))
+    return findings
 
 
-def _keys(batch: pa.RecordBatch) -> np.ndarray:
-    import polars as pl
-
+def _keys(batch: pa.RecordBatch) -> Keys:
     frame = pl.from_arrow(batch)
     assert isinstance(frame, pl.DataFrame)
     return row_keys(frame, "source", "id")
@@ -163,7 +184,7 @@ def _describe_duplicates(table: Table, shards: list[TableShard], starts: list[in
     for position in repeated[:MAX_NAMED].tolist():
         number = int(np.searchsorted(starts, position, side="right")) - 1
         row = position - starts[number]
-        with open_input(table.shard_uri(shards[number].name), in_order=False) as file, pq.ParquetFile(file) as parquet:
+        with open_shard(table.shard_uri(shards[number].name)) as parquet:
             for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id"]):
                 if row < batch.num_rows:
                     named.append(f"{tuple(batch.slice(row, 1).to_pylist()[0].values())} in {shards[number].name}")

@@ -14,15 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.errors import ColumnError, SettingsError
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.near_duplicates import normalize_texts
-from sbert.storage.files import open_input
 from sbert.table.delta import Table
+from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.training.settings import NegativesSettings
 from sbert.vectors.precision import Precision
@@ -74,7 +73,7 @@ def read_corpus(table: Table, text_column: str = "text", *, max_rows: int = 1_00
 def _batches(table: Table, text_column: str) -> Iterator[Any]:
     columns = [*vector_names(Precision(table.encoder.precision)), text_column]
     for shard in table.shards():
-        with open_input(table.shard_uri(shard.name)) as file, pq.ParquetFile(file) as parquet:
+        with open_shard(table.shard_uri(shard.name)) as parquet:
             for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns):
                 yield pa.Table.from_batches([batch]).combine_chunks().to_batches()[0]
 

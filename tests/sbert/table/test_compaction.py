@@ -134,7 +134,7 @@ def test_groups_are_within_the_size_and_a_second_grouping_merges_no_more(sizes: 
         TableShard(name=f"part-{at:032x}-0-0", fingerprint=f"{at:032x}", num_rows=size, num_bytes=1)
         for at, size in enumerate(sizes)
     ]
-    groups = group_shards(shards, shard_rows)
+    groups = group_shards(shards, shard_rows, {})
     grouped = [shard.name for group in groups for shard in group]
     assert len(set(grouped)) == len(grouped)
     for group in groups:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbert.errors import SettingsError
+from sbert.table.shard_file import file_checksum_problem
 from sbert.table.shards import (
     ShardSettings,
     ShardWriter,
@@ -79,16 +80,16 @@ def test_write_then_read_is_identity(
         assert all(rows == row_group_rows for rows in groups[:-1])
 
 
-def test_statistics_and_encodings(tmp_path: Path) -> None:
+def test_a_shard_has_bounds_and_checksum_in_its_footer_and_only_its_number_of_rows_in_the_log(tmp_path: Path) -> None:
     with ShardWriter(str(tmp_path), FINGERPRINT, table_schema({}), ShardSettings(), {"sbert": "facts"}) as writer:
         writer.write(rows_of(5, 3))
         record = writer.close()[0]
     assert fingerprint_of_shard(record.name) == FINGERPRINT
-    stats = json.loads(record.stats_json())
-    assert stats["numRecords"] == 3
-    assert stats["minValues"] == {"source": "s3://bucket/a.jsonl", "id": "00005"}
-    assert stats["maxValues"] == {"source": "s3://bucket/a.jsonl", "id": "00007"}
+    assert json.loads(record.stats_json()) == {"numRecords": 3}
     file = pq.ParquetFile(tmp_path / record.name)
+    bounds = file.metadata.row_group(0).column(file.schema_arrow.get_field_index("id")).statistics
+    assert (bounds.min, bounds.max) == ("00005", "00007")
+    assert file_checksum_problem(str(tmp_path / record.name), record.num_bytes) == (None, True)
     assert file.schema_arrow.metadata[b"sbert"] == b"facts"
     column = file.metadata.row_group(0).column(file.schema_arrow.get_field_index("embedding"))
     assert column.compression == "ZSTD"

@@ -11,8 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
+from sbert.errors import TableError
+from sbert.index.exact_search import search_table
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
+from sbert.table.shard_file import file_checksum_problem
 from sbert.table.shards import embedding_column
 from sbert.table.verify import verify_table
 from tests.support.tables import objects_apart, rows, update, write
@@ -91,8 +94,9 @@ def test_missing_and_torn_shards_do_not_stop_the_check(table: Path) -> None:
     whole = (table / second.name).read_bytes()
     (table / second.name).write_bytes(whole[: len(whole) // 2])
     findings = verify_table(str(table)).findings
-    assert len(findings) == 2
-    assert all("cannot be read to its end" in finding for finding in findings)
+    assert [name in findings[0] for name in (first.name, "cannot be read to its end")] == [True, True]
+    assert f"{second.name}: is {len(whole) // 2:,} bytes long, the log says {len(whole):,}" in findings
+    assert f"{second.name}: cannot be read to its end" in findings[2]
 
 
 def test_a_compacted_shard_must_name_its_splits(table: Path) -> None:
@@ -116,5 +120,62 @@ def test_the_exit_status_tells(table: Path) -> None:
     assert (done.exit_code, json.loads(done.stdout)["findings"]) == (0, [])
     rewrite(table, lambda rows_there: rows_there.slice(0, 4))
     done = CliRunner().invoke(app, ["verify", str(table), "--json"])
-    assert (done.exit_code, len(json.loads(done.stdout)["findings"])) == (1, 1)
+    assert done.exit_code == 1
+    assert any("has 4 rows, the log says 5" in finding for finding in json.loads(done.stdout)["findings"])
     assert CliRunner().invoke(app, ["verify", str(table), "--version", "7", "--json"]).exit_code == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_every_flipped_bit_of_a_shard_is_found(tmp_path: Path, model: str, precision: str) -> None:
+    write(tmp_path / "raw/0.jsonl", rows(0, 40))
+    encoding = {"precision": precision, "min_recall": 0.0}
+    update(tmp_path / "raw", tmp_path / "table", model=model, settings=objects_apart(encoding=encoding))
+    (shard,) = Table.open(str(tmp_path / "table")).shards()
+    path = tmp_path / "table" / shard.name
+    whole = path.read_bytes()
+    assert file_checksum_problem(str(path), shard.num_bytes) == (None, True)
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    places = {*np.random.default_rng(0).integers(0, len(whole), 150).tolist(), *range(footer, len(whole)), 0, 1, 2, 3}
+    unnoticed = []
+    for place in sorted(places):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        if file_checksum_problem(str(path), shard.num_bytes)[0] is None:
+            unnoticed.append(place)
+    assert unnoticed == []
+    assert len(verify_table(str(tmp_path / "table")).findings) > 0
+
+
+def test_readers_refuse_a_damaged_page_and_name_the_remedy(table: Path) -> None:
+    shard = Table.open(str(table)).shards()[0]
+    path = table / shard.name
+    column = pq.ParquetFile(path).metadata.row_group(0).column(3)
+    assert column.path_in_schema.startswith("embedding")
+    damaged = bytearray(path.read_bytes())
+    damaged[column.data_page_offset + column.total_compressed_size - 3] ^= 4
+    path.write_bytes(damaged)
+    with pytest.raises(TableError, match=r"the shard is damaged .* `sbert backfill --force`"):
+        search_table(Table.open(str(table)), "a text")
+
+
+def test_a_wrong_size_in_the_log_is_found(table: Path) -> None:
+    log = table / "_delta_log/00000000000000000000.json"
+    shard = Table.open(str(table)).shards()[0]
+    log.write_text(log.read_text().replace(f'"size":{shard.num_bytes}', f'"size":{shard.num_bytes + 7}'))
+    (finding,) = verify_table(str(table)).findings
+    assert finding == f"{shard.name}: is {shard.num_bytes:,} bytes long, the log says {shard.num_bytes + 7:,}"
+
+
+def test_wrong_bounds_in_the_log_are_found(table: Path) -> None:
+    log = table / "_delta_log/00000000000000000000.json"
+    bounds = r"{\"numRecords\":5,\"minValues\":{\"id\":\"zzz\"},\"maxValues\":{\"id\":\"zzz\"}}"
+    log.write_text(log.read_text().replace(r"{\"numRecords\": 5}", bounds, 1))
+    (finding,) = verify_table(str(table)).findings
+    assert "the log has bounds of some columns for 1 of 2 shards" in finding
+
+
+def test_shards_without_a_checksum_are_counted(table: Path) -> None:
+    assert verify_table(str(table)).num_shards_without_checksum == 0
+    rewrite(table, lambda there: there.replace_schema_metadata({b"sbert": there.schema.metadata[b"sbert"]}))
+    assert verify_table(str(table)).num_shards_without_checksum == 1
