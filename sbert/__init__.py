@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sbert.refresh.job import EncodingSettings, RefreshJob, RefreshSettings, TruncationPolicy
     from sbert.refresh.plan import make_plan
     from sbert.refresh.run import refresh as refresh_table
+    from sbert.retrain.run import retrain as retrain_encoder
+    from sbert.retrain.settings import RetrainJob, RetrainSettings
     from sbert.table.delta import Table
     from sbert.training.train import train_encoder
 
@@ -29,12 +31,15 @@ __all__ = [
     "LabelSettings",
     "RefreshJob",
     "RefreshSettings",
+    "RetrainJob",
+    "RetrainSettings",
     "SentenceEncoder",
     "Table",
     "TruncationPolicy",
     "load_labels",
     "make_plan",
     "refresh_table",
+    "retrain_encoder",
     "search_table",
     "train_encoder",
 ]
@@ -45,12 +50,15 @@ _HOMES = {
     "LabelSettings": "labels.settings:LabelSettings",
     "RefreshJob": "refresh.job:RefreshJob",
     "RefreshSettings": "refresh.job:RefreshSettings",
+    "RetrainJob": "retrain.settings:RetrainJob",
+    "RetrainSettings": "retrain.settings:RetrainSettings",
     "SentenceEncoder": "encoder.sentence_encoder:SentenceEncoder",
     "Table": "table.delta:Table",
     "TruncationPolicy": "refresh.job:TruncationPolicy",
     "load_labels": "labels.load:load_labels",
     "make_plan": "refresh.plan:make_plan",
     "refresh_table": "refresh.run:refresh",  # `sbert.refresh` is the package
+    "retrain_encoder": "retrain.run:retrain",  # `sbert.retrain` is the package
     "search_table": "index.exact_search:search_table",
     "train_encoder": "training.train:train_encoder",
 }
