@@ -23,6 +23,7 @@ from sbert.refresh.stages import OnStage
 from sbert.refresh.steps import RefreshSteps
 from sbert.refresh.table_diff import TableDiff
 from sbert.rows.counts import RowCounts
+from tasks.announce_table import announce_version
 from tasks.plan import plan_refresh
 from tasks.publish import Opaque, diff_splits, publish_table
 from tasks.report import announce_plan, record_metrics, report_refresh, run_url
@@ -52,6 +53,7 @@ class PrefectSteps(RefreshSteps):
         """Build splits on `workers`."""
         super().__init__(workers.concurrency)
         self._workers = workers
+        self._has_published = False
 
     @property
     def engine(self) -> str:
@@ -82,11 +84,15 @@ class PrefectSteps(RefreshSteps):
 
     def publish(self, plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, Any]) -> int:
         """Check and commit."""
-        return publish_table(Opaque(plan), Opaque(diff), counts, metadata)
+        version = publish_table(Opaque(plan), Opaque(diff), counts, metadata)
+        self._has_published = version != plan.base_version
+        return version
 
     def report(self, report: RefreshReport) -> None:
-        """Leave the report as an artifact."""
+        """Leave the report as an artifact; tell followers of the table that there is a new version."""
         report_refresh(report)
+        if self._has_published:
+            announce_version(report)
 
     def record(self, report: RefreshReport, started: dt.datetime, run_id: str) -> None:
         """Keep the run's metrics beside the table."""
