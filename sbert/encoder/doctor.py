@@ -1,7 +1,7 @@
-"""What an encoder will do on this machine, why, and how fast it is: measured, not assumed.
+"""Measure how an encoder computes on this machine, how fast each way is, and why one was selected.
 
-The one idea: the ways of computing that this machine has are run in turn over the same texts for a few seconds each, and
-each is compared with plain float32. What is chosen should be the fastest of those that give the same vectors.
+Every way of computing runs in turn over the same texts for a few seconds, and its vectors are compared with those of plain
+float32. The selected way should be the fastest of those that give the same vectors.
 """
 
 import math
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.encoder.engine.budget import TokenBudget, usual_tokens
 from sbert.encoder.engine.compiled import load_kernels
 from sbert.encoder.engine.dtype import DTYPE_VARIABLE, ComputeDtype, why_dtype
-from sbert.encoder.engine.runner_selection import MIN_PROBE_COSINE, PROBE, Runner, least_cosine, run_all
+from sbert.encoder.engine.runner_selection import MIN_PROBE_COSINE, PROBE, Runner, lowest_cosine, run_all
 from sbert.encoder.engine.workers import num_workers
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
@@ -27,49 +27,49 @@ from sbert.runtime.hardware import cpu_features, has_fast_bfloat16, use_availabl
 __all__ = ["Diagnosis", "Measured", "diagnose"]
 
 BATCHES = 2
-"""Batches that each core gets: of PROBE again and again, texts of 3 to a few hundred tokens."""
+"""Batches for each core. They hold the texts of PROBE several times: 3 to a few hundred tokens each."""
 
 
 class Measured(BaseModel):
-    """One way of computing, tried."""
+    """One way of computing, measured."""
 
     model_config = ConfigDict(frozen=True)
 
     path: str = Field(description="native, packed or padded.")
     compute_dtype: ComputeDtype
     tokens_per_second: float = Field(description="Median over the rounds, without tokenizing.")
-    least_cosine: float = Field(description="To plain float32, over the probe texts.")
-    chosen: bool
+    least_cosine: float = Field(description="Lowest cosine to plain float32 over the probe texts.")
+    chosen: bool = Field(description="Whether this is the way that the encoder computes.")
 
     @property
     def passes(self) -> bool:
-        """Whether its vectors are those of float32."""
+        """Whether the vectors are close enough to those of float32."""
         return self.least_cosine >= MIN_PROBE_COSINE
 
 
 class Diagnosis(BaseModel):
-    """What was found and what was chosen."""
+    """How an encoder computes on this machine, and the measurements behind it."""
 
     model_config = ConfigDict(frozen=True)
 
     model: str
     device: str
     processor: str
-    features: dict[str, bool] = Field(description="Units for matrix products that the processor has.")
-    num_cpus: int = Field(description="Processors that the container and the affinity mask allow.")
+    features: dict[str, bool] = Field(description="Whether the processor has each of these units for matrix products.")
+    num_cpus: int = Field(description="Processors that the container and the affinity mask let this process use.")
     num_threads: int
     num_batches_at_once: int
-    token_budget: int = Field(description="Tokens of a batch, padding included, when there are enough texts (tokens).")
+    token_budget: int = Field(description="Tokens of a batch, padding included, when there are enough texts.")
     compute_dtype: ComputeDtype
-    dtype_reason: str = Field(description="Why this type.")
+    dtype_reason: str = Field(description="Why the encoder computes in this type.")
     path: str
-    reason: str = Field(description="Why this path.")
-    kernels: str = Field(description="How the compiled kernels came about, or why there are none.")
+    reason: str = Field(description="Why this way of computing was selected.")
+    kernels: str = Field(description="Whether the compiled kernels are there, or why not.")
     measured: list[Measured]
 
     @property
     def advice(self) -> str | None:
-        """Tell when something else than the choice was clearly faster and as good; None when all is well."""
+        """Return a sentence if another way was clearly faster and as accurate as the selected one, else None."""
         chosen = next((way for way in self.measured if way.chosen), None)
         good = [way for way in self.measured if way.passes]
         if chosen is None or not good:
@@ -79,7 +79,7 @@ class Diagnosis(BaseModel):
             return None
         return (
             f"{best.compute_dtype} ({best.path}) was {best.tokens_per_second / chosen.tokens_per_second:.2f} times as fast "
-            f"as the choice: set {DTYPE_VARIABLE}={best.compute_dtype} for new tables"
+            f"as the selected way: set {DTYPE_VARIABLE}={best.compute_dtype} for new tables"
         )
 
 
@@ -92,14 +92,14 @@ class _Way:
     rates: list[float] = field(default_factory=list)
 
     def run_once(self) -> None:
-        """Encode the texts, and note the rate."""
+        """Encode the texts and record the rate."""
         began = time.perf_counter()
         TokenBudget().compute(self.runner, self.tokens, dim=self.encoder.dim, device=self.encoder.device)
         self.rates.append(int(self.tokens.lengths.sum()) / (time.perf_counter() - began))
 
 
 def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
-    """Load a model as a refresh would, and measure the ways of computing it for about `seconds` in all.
+    """Load a model as a refresh would, and measure the ways of computing it for about `seconds` seconds in all.
 
     Raises:
         ModelError: when the model cannot be loaded.
@@ -117,13 +117,15 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
     tokens = chosen.tokenize(PROBE * math.ceil(BATCHES * workers * token_budget / int(probe.lengths.sum())))
     ways = [_Way("padded", encoder, encoder.plain_runner(), tokens) for encoder in encoders]
     for encoder in encoders:
-        found = encoder.selected_runner
-        packed = found.runner if found.name == "packed" else encoder.packed_runner() if found.name == "native" else None
+        selected = encoder.selected_runner
+        packed: Runner | None = selected.runner if selected.name == "packed" else None
+        if selected.name == "native":
+            packed = encoder.packed_runner()
         ways += [_Way("packed", encoder, packed, tokens)] if packed is not None else []
-        ways += [_Way("native", encoder, found.runner, tokens)] if found.name == "native" else []
+        ways += [_Way("native", encoder, selected.runner, tokens)] if selected.name == "native" else []
     for way in ways:
         way.run_once()
-        way.rates.clear()  # the first round warms up
+        way.rates.clear()  # the first round only warms up
     stop = time.monotonic() + seconds
     while not ways[-1].rates or time.monotonic() < stop:
         for way in ways:
@@ -149,7 +151,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
                 path=way.path,
                 compute_dtype=way.encoder.compute_dtype,
                 tokens_per_second=round(statistics.median(way.rates), 1),
-                least_cosine=least_cosine(run_all(way.runner, probe, chosen.dim, token_budget), reference_SD),
+                least_cosine=lowest_cosine(run_all(way.runner, probe, chosen.dim, token_budget), reference_SD),
                 chosen=way.encoder is chosen and way.path == chosen.selected_runner.name,
             )
             for way in ways

@@ -1,4 +1,4 @@
-"""Hash of everything that decides an encoder's vectors."""
+"""The hash of everything that decides an encoder's vectors."""
 
 import hashlib
 import json
@@ -10,17 +10,17 @@ import torch
 __all__ = ["hash_encoder"]
 
 FORMAT = 1
-"""Raised when this library would compute other vectors from the same model than before."""
+"""To be increased when a change of this library changes the vectors of the same model."""
 
 
-def hash_encoder(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
-    """Give 64 hex digits that change when a weight or a fact does, and with nothing else (SHA-256).
+def hash_encoder(tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> str:
+    """Return 64 hex digits that change when a weight or a setting changes, and only then (SHA-256).
 
     Args:
         tensors: the weights by name, as stored (before any conversion to the compute dtype).
-        facts: JSON-able settings: tokenizer, pooling, lengths, dtype.
+        settings: tokenizer, pooling, lengths and dtype, as JSON-able values.
     """
-    digest = hashlib.sha256(json.dumps([FORMAT, facts], sort_keys=True, ensure_ascii=True).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True, ensure_ascii=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sbert.errors import ModelError
 
-__all__ = ["Dense", "LayerNorm", "Normalize", "Truncate"]
+__all__ = ["Dense", "LayerNorm", "Normalize", "Truncate", "describe_layer"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "torch.nn.modules.activation.Tanh": nn.Tanh,
@@ -89,3 +89,9 @@ class Truncate(nn.Module):
     def forward(self, vectors_BD: Tensor) -> Tensor:
         """Return vectors of shape (B, dimension)."""
         return vectors_BD[:, : self.dimension]
+
+
+def describe_layer(layer: nn.Module) -> list[str | None]:
+    """Return what an encoder's fingerprint says about a layer, beside its weights and its size."""
+    description = [type(layer).__name__, getattr(layer, "activation_name", None)]
+    return [*description, "residual"] if isinstance(layer, Dense) and layer.use_residual else description

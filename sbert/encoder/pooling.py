@@ -1,6 +1,6 @@
-"""From token vectors to one vector a text.
+"""Pooling: one vector for each text from the vectors of its tokens.
 
-Legend of shapes: B texts in a batch, L tokens, H hidden size. All pooling is done in float32.
+Legend of shapes: B texts in a batch, L tokens, H hidden size, T tokens of a batch. All pooling is done in float32.
 """
 
 from enum import StrEnum
@@ -14,29 +14,34 @@ __all__ = ["Pooling", "PoolingMode"]
 
 
 class PoolingMode(StrEnum):
-    """Ways of pooling; the values are sentence-transformers' names where it has one."""
+    """Ways of pooling. The values are sentence-transformers' names, except for attention, which it does not have."""
 
     CLS = "cls"
     """The first token's vector (BERT; Devlin et al. 2019)."""
     LAST = "lasttoken"
     """The last token's vector."""
     MAX = "max"
-    """Largest value of each dimension over the tokens (Reimers and Gurevych 2019, section 3)."""
+    """The largest value of each dimension over the tokens (Reimers and Gurevych 2019, section 3)."""
     MEAN = "mean"
-    """Mean over the tokens (Reimers and Gurevych 2019, section 3)."""
+    """The mean over the tokens (Reimers and Gurevych 2019, section 3)."""
     MEAN_SQRT_LEN = "mean_sqrt_len_tokens"
-    """Sum over the tokens, divided by the square root of their number."""
+    """The sum over the tokens, divided by the square root of their number."""
     WEIGHTED_MEAN = "weightedmean"
-    """Mean weighted by position 1..L (SGPT; Muennighoff 2022, section 3.1)."""
+    """The mean weighted by position 1..L (SGPT; Muennighoff 2022, section 3.1)."""
     ATTENTION = "attention"
     """Learned weights: s = sum of w_i v_i, w = softmax over the tokens of q . v_i (Lin et al. 2017, one hop)."""
 
 
 class Pooling(nn.Module):
-    """Pool token vectors in one or several ways; several are concatenated."""
+    """Pool token vectors in one way, or in several whose results are concatenated."""
 
     def __init__(self, hidden_size: int, modes: tuple[PoolingMode, ...], *, include_prompt: bool = True) -> None:
-        """Prepare; `include_prompt` says whether the prompt's tokens take part.
+        """Create the module for token vectors of `hidden_size` values.
+
+        Args:
+            hidden_size: values of a token vector.
+            modes: ways of pooling, in the order of concatenation.
+            include_prompt: whether the prompt's tokens are pooled.
 
         Raises:
             ModelError: when no mode is given.
@@ -55,7 +60,7 @@ class Pooling(nn.Module):
         return self.hidden_size * len(self.modes)
 
     def forward(self, hidden_BLH: Tensor, mask_BL: Tensor) -> Tensor:
-        """Give pooled vectors of shape (B, H x number of modes); `mask_BL` is 1 for tokens that take part."""
+        """Return pooled vectors of shape (B, H x number of modes). `mask_BL` is 1 for the tokens to pool."""
         num, length = mask_BL.shape
         owner_BL = torch.arange(num, device=mask_BL.device)[:, None].expand(num, length)
         positions_BL = torch.arange(length, device=mask_BL.device).expand(num, length)
@@ -67,13 +72,13 @@ class Pooling(nn.Module):
         )
 
     def pool_tokens(self, hidden_TH: Tensor, owner_T: Tensor, positions_T: Tensor, num: int) -> Tensor:
-        """Give pooled vectors of T tokens of B texts, shape (B, H x number of modes).
+        """Pool T tokens of B texts. Return vectors of shape (B, H x number of modes).
 
         Args:
-            hidden_TH: token vectors, those of one text in order.
-            owner_T: the text of each token, B for tokens that take no part.
+            hidden_TH: token vectors; those of one text are in order.
+            owner_T: the text of each token; B for tokens that are not pooled.
             positions_T: place of each token in its text, from 0.
-            num: B.
+            num: the number of texts, B.
         """
         hidden_TH = hidden_TH.float()
         pooled = [self._pool(mode, hidden_TH, owner_T, positions_T, num) for mode in self.modes]
@@ -98,10 +103,12 @@ class Pooling(nn.Module):
             highest_B = scores_T.new_full((num + 1,), float("-inf")).scatter_reduce(0, owner_T, scores_T, "amax")
             weights_T = torch.exp(scores_T - highest_B.detach()[owner_T])
         summed_BH = self._summed(hidden_TH * weights_T[:, None], owner_T, num)
-        total_B1 = self._summed(weights_T[:, None], owner_T, num).clamp(min=1e-9)  # no token at all would divide by 0
+        total_B1 = self._summed(weights_T[:, None], owner_T, num).clamp(
+            min=1e-9
+        )  # a text without tokens would divide by 0
         return summed_BH / (total_B1.sqrt() if mode is PoolingMode.MEAN_SQRT_LEN else total_B1)
 
     @staticmethod
     def _summed(values_TH: Tensor, owner_T: Tensor, num: int) -> Tensor:
-        """Add up the tokens of each text; what is left over, in bin B, is dropped."""
+        """Add up the tokens of each text. Tokens that are not pooled are in bin B, which is dropped."""
         return values_TH.new_zeros(num + 1, values_TH.shape[1]).index_add(0, owner_T, values_TH)[:num]

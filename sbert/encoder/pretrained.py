@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from sbert.encoder.folder_settings import FolderSettings
 from sbert.encoder.model_folder import read_folder
 from sbert.encoder.model_location import locate_model
 from sbert.encoder.modules import Dense, LayerNorm, Normalize, Truncate
@@ -25,7 +24,7 @@ UNLIMITED = 1_000_000
 
 @dataclass(frozen=True)
 class EncoderParts:
-    """The arguments of `SentenceEncoder` that a model folder decides."""
+    """The arguments of `SentenceEncoder` that a model folder decides, under the same names."""
 
     transformer: nn.Module
     tokenizer: Any
@@ -33,7 +32,9 @@ class EncoderParts:
     layers: list[nn.Module]
     max_seq_length: int
     do_lower_case: bool
-    settings: FolderSettings
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    similarity: str | None
 
 
 def load_parts(model: str | os.PathLike[str], *, max_seq_length: int | None, normalize: bool | None) -> EncoderParts:
@@ -63,7 +64,9 @@ def load_parts(model: str | os.PathLike[str], *, max_seq_length: int | None, nor
         layers=_fit_layers(name, pooling.dim, folder.layers, normalize),
         max_seq_length=_length_limit(name, folder.text.max_seq_length, max_seq_length, tokenizer, config),
         do_lower_case=folder.text.do_lower_case,
-        settings=folder.settings,
+        prompts=folder.settings.prompts,
+        default_prompt_name=folder.settings.default_prompt_name,
+        similarity=folder.settings.similarity_fn_name,
     )
 
 

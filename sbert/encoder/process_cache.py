@@ -1,4 +1,4 @@
-"""The encoder of this process: loaded once, shared by every thread that builds splits."""
+"""The encoder of this process. It is loaded once, and all threads that build splits share it."""
 
 import logging
 import threading
@@ -21,7 +21,7 @@ _loaded: dict["EncoderSpec", SentenceEncoder] = {}
 
 
 class EncoderSpec(BaseModel):
-    """Which encoder, and how it computes; small enough to travel to any worker."""
+    """The name of an encoder and how it computes. It is small enough to be sent to any worker."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,11 +32,11 @@ class EncoderSpec(BaseModel):
 
 
 def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
-    """Give the encoder of `spec`; one is kept per process, and it has passed the probe.
+    """Return the encoder of `spec`, checked on a dozen texts. One encoder is kept in each process.
 
     Raises:
         ModelError: when the model cannot be loaded.
-        QualityError: when its vectors for a dozen very different texts are broken or all alike.
+        QualityError: when its vectors for a dozen very different texts are not finite, or nearly equal.
     """
     with _lock:
         if spec not in _loaded:
@@ -61,7 +61,7 @@ def _warn_of_idle_gpus(device: torch.device) -> None:
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     if num_gpus > 1:
         log.warning(
-            "this process computes on one of %d GPUs: engine ray with gpus_per_worker 1 uses all of them, or a worker for "
-            "each with its CUDA_VISIBLE_DEVICES",
+            "this process computes on one of %d GPUs: to use all of them, choose engine ray with gpus_per_worker 1, or "
+            "start a worker for each GPU with its own CUDA_VISIBLE_DEVICES",
             num_gpus,
         )

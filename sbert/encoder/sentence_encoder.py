@@ -1,8 +1,7 @@
 """Sentence-BERT: texts in, vectors out.
 
-An encoder is a transformer, a pooling and a few layers. Texts are tokenized a block at a time, sorted by length and cut into
-batches by a token budget. The fastest runner that is proven to give the right vectors computes the batches
-(`sbert.encoder.engine`). The vectors are then put back in the order of the texts.
+An encoder is a transformer, a pooling and a few layers. Texts are tokenized in blocks and cut into batches of like length.
+The fastest runner that is proven to give the right vectors computes them (`sbert.encoder.engine`).
 
     from sbert import SentenceEncoder
     encoder = SentenceEncoder.from_pretrained()
@@ -12,14 +11,13 @@ batches by a token budget. The fastest runner that is proven to give the right v
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import tokenizers
 import torch
 from torch import Tensor, nn
 
@@ -27,29 +25,24 @@ from sbert.encoder.engine.budget import TokenBudget
 from sbert.encoder.engine.dtype import ComputeDtype, fastest_dtype
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
-from sbert.encoder.engine.runner_selection import (
-    MIN_PROBE_COSINE,
-    PROBE,
-    SelectedRunner,
-    run_all,
-    select_runner,
-)
+from sbert.encoder.engine.runner_selection import MIN_PROBE_COSINE, PROBE, SelectedRunner, run_all, select_runner
 from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.fingerprint import hash_encoder
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.module_files import write_modules
-from sbert.encoder.modules import Dense, Normalize
+from sbert.encoder.modules import Normalize, describe_layer
 from sbert.encoder.pooling import Pooling
 from sbert.encoder.pretrained import load_parts, output_dim
+from sbert.encoder.prompts import choose_prompt, prompt_of_side
 from sbert.encoder.side import Side
 from sbert.encoder.tokenization.pool import TokenizerPool, num_tokenizer_processes
 from sbert.encoder.tokenization.texts import Texts, as_list, check_text
 from sbert.encoder.tokenization.token_ids import (
     TokenizedTexts,
     count_prompt_tokens,
+    plain_tokenizer,
     special_token_counts,
     tokenize_block,
-    with_lower_case,
 )
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.encoder.tokenization.windows import join_windows
@@ -118,7 +111,7 @@ class SentenceEncoder(nn.Module):
         self.pooling = pooling
         self.layers = nn.ModuleList(layers)
         self.transformer = transformer
-        self._tokenizer = _plain_tokenizer(tokenizer, do_lower_case=do_lower_case)
+        self._tokenizer = plain_tokenizer(tokenizer, do_lower_case=do_lower_case)
         self._pad_id = int(tokenizer.pad_token_id or 0)
         check_vocabulary(self._tokenizer, transformer, model_id)
         shortest = sum(special_token_counts(self._tokenizer)) + 1
@@ -169,7 +162,7 @@ class SentenceEncoder(nn.Module):
         limit_threads()
         target = torch.device(device) if device is not None else default_device()
 
-        load = partial(cls._load, os.fspath(model), target, max_seq_length=max_seq_length, normalize=normalize)
+        load = partial(cls._load, os.fspath(model), target, max_seq_length, normalize)
         encoder = load(compute_dtype or fastest_dtype(target))
         if encoder.compute_dtype is ComputeDtype.FLOAT32:
             return encoder
@@ -191,27 +184,13 @@ class SentenceEncoder(nn.Module):
         cls,
         model: str,
         device: torch.device,
-        dtype: ComputeDtype,
-        *,
         max_seq_length: int | None,
         normalize: bool | None,
+        dtype: ComputeDtype,
     ) -> Self:
         """Load an encoder that computes in one type."""
         parts = load_parts(model, max_seq_length=max_seq_length, normalize=normalize)
-        return cls(
-            parts.transformer,
-            parts.tokenizer,
-            parts.pooling,
-            parts.layers,
-            max_seq_length=parts.max_seq_length,
-            model_id=model,
-            prompts=parts.settings.prompts,
-            default_prompt_name=parts.settings.default_prompt_name,
-            similarity=parts.settings.similarity_fn_name,
-            do_lower_case=parts.do_lower_case,
-            compute_dtype=dtype,
-            device=device,
-        )
+        return cls(**vars(parts), model_id=model, compute_dtype=dtype, device=device)
 
     @property
     def device(self) -> torch.device:
@@ -234,12 +213,8 @@ class SentenceEncoder(nn.Module):
         return len(self.layers) > 0 and isinstance(self.layers[-1], Normalize)
 
     def prompt_for(self, side: Side) -> str:
-        """Return the prompt for one side, by the rule of sentence-transformers; an empty string if there is none.
-
-        A query has the prompt ``query``. A document has the first of the prompts ``document``, ``passage`` and ``corpus``.
-        """
-        names = ("query",) if Side(side) is Side.QUERY else ("document", "passage", "corpus")
-        return next((self.prompts[name] for name in names if name in self.prompts), "")
+        """Return the prompt for one side, by the rule of sentence-transformers; an empty string if there is none."""
+        return prompt_of_side(self.prompts, side)
 
     def num_prompt_tokens(self, prompt: str) -> int:
         """Return the number of tokens that a prompt puts at the beginning of a text, the leading special token included."""
@@ -286,41 +261,21 @@ class SentenceEncoder(nn.Module):
             SettingsError: when one of the texts is no text (the message names its place), the model has no prompt of that
                 name, or several prompts are named.
         """
-        chosen_prompt = self._choose_prompt(side, prompt_name, prompt)
-        listed = as_list(texts)
-        distinct = list(dict.fromkeys(listed))
+        chosen_prompt = choose_prompt(
+            self.prompts, self.default_prompt_name, side=side, name=prompt_name, prompt=prompt
+        )
+        distinct = list(dict.fromkeys(listed := as_list(texts)))
         vectors_UD = np.empty((len(distinct), self.dim), dtype=np.float32)
 
-        def tokenized_blocks() -> Iterator[TokenizedTexts]:
-            for first in range(0, len(distinct), TEXTS_PER_BLOCK):
-                yield self._tokenize(distinct[first : first + TEXTS_PER_BLOCK], chosen_prompt, windows)
-
-        blocks = tokenized_blocks() if len(distinct) <= TEXTS_PER_BLOCK else prefetch(tokenized_blocks(), 1)
-        for number, tokens in enumerate(blocks):
-            first = number * TEXTS_PER_BLOCK
+        firsts = range(0, len(distinct), TEXTS_PER_BLOCK)
+        blocks = (self._tokenize(distinct[at : at + TEXTS_PER_BLOCK], chosen_prompt, windows) for at in firsts)
+        for first, tokens in zip(firsts, prefetch(blocks, 1) if len(firsts) > 1 else blocks, strict=True):
             vectors_UD[first : first + len(tokens)] = self.encode_tokens(tokens, token_budget=token_budget)
         if len(distinct) == len(listed):
             return vectors_UD
-        place_of = dict(zip(distinct, range(len(distinct)), strict=True))
+        place_of = {text: place for place, text in enumerate(distinct)}
         vectors_ND: npt.NDArray[np.float32] = vectors_UD[[place_of[text] for text in listed]]
         return vectors_ND
-
-    def _choose_prompt(self, side: str | None, name: str | None, prompt: str | None) -> str:
-        if sum(choice is not None for choice in (side, name, prompt)) > 1:
-            raise SettingsError(f"side is {side!r}, prompt_name {name!r} and prompt {prompt!r}: name only one of them")
-        if side is not None:
-            if side not in set(Side):
-                raise SettingsError(f"side is {side!r}, known are {', '.join(Side)}")
-            return self.prompt_for(Side(side))
-        if prompt is not None:
-            check_text(prompt, "prompt")
-            return prompt
-        name = name or self.default_prompt_name
-        if name is None:
-            return ""
-        if name not in self.prompts:
-            raise SettingsError(f"the model has no prompt {name!r}, it has {sorted(self.prompts)}")
-        return self.prompts[name]
 
     def encode_tokens(
         self,
@@ -385,7 +340,7 @@ class SentenceEncoder(nn.Module):
         return PackedRunner(weights, self.pooling, self.layers, pad_id=self._pad_id, device=self.device)
 
     def _weights_version(self) -> tuple[tuple[int, int], ...]:
-        """Return a key that changes when training, or a move to another device, changes the weights."""
+        """Return a key that changes with the weights, by training or by a move to another device."""
         return tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
 
     def _hash(self) -> str:
@@ -395,7 +350,7 @@ class SentenceEncoder(nn.Module):
             "tokenizer": self._tokenizer.to_str(),
             "do_lower_case": self.do_lower_case,
             "pooling": [self.pooling_name, self.pooling.include_prompt],
-            "layers": [_describe(layer) for layer in self.layers],
+            "layers": [describe_layer(layer) for layer in self.layers],
             "max_seq_length": self.max_seq_length,
             "dim": self.dim,
             "precision": "float32",
@@ -443,17 +398,3 @@ class SentenceEncoder(nn.Module):
             default_prompt=self.default_prompt_name,
             similarity=self.similarity,
         )
-
-
-def _plain_tokenizer(tokenizer: Any, *, do_lower_case: bool) -> tokenizers.Tokenizer:
-    """Return a copy of a fast tokenizer that neither truncates nor pads."""
-    plain = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    plain.no_truncation()
-    plain.no_padding()
-    return with_lower_case(plain) if do_lower_case else plain
-
-
-def _describe(layer: nn.Module) -> list[str | None]:
-    """Return what the fingerprint says about a layer, beside its weights."""
-    described = [type(layer).__name__, getattr(layer, "activation_name", None)]
-    return [*described, "residual"] if isinstance(layer, Dense) and layer.use_residual else described

@@ -1,7 +1,7 @@
 """Length-sorted batches that fill a token budget.
 
-The one idea: sorted by length, neighbours need almost no padding; a budget of padded tokens instead of a number
-of texts bounds the work of every batch, from many short texts to one long.
+Sequences of similar length need almost no padding. A budget of padded tokens, instead of a number of texts, bounds the work
+of every batch, whether it holds many short texts or one long text.
 """
 
 from collections.abc import Iterator
@@ -15,31 +15,33 @@ __all__ = ["cut_batches", "pad_batch"]
 Ints = npt.NDArray[np.int64]
 
 MAX_PADDING = 0.02
-"""Most padding, as a share of padded tokens."""
+"""Largest share of padding among the padded tokens."""
 SMALLEST_SHARE = 32
-"""A batch of this share of the budget is large enough not to be filled with padding."""
+"""A batch is large enough from this fraction of the budget on (1/32): it is not filled with padding."""
 MIN_SMALLEST_TOKENS = 256
 
 
 def cut_batches(lengths_S: Ints, token_budget: int, *, smallest_tokens: int | None = None) -> Iterator[Ints]:
-    """Give the sequences of each batch, longest first, so that a too large budget shows at once.
+    """Yield the sequences of each batch, longest first, so that a budget that is too large fails at once.
 
-    A batch is the largest within the budget that keeps the padding of the batches of shorter sequences and its own within
-    2 % of their padded tokens. Up to `smallest_tokens` it may have any padding, and the batches of longer sequences then
-    make up for it as far as they can: padding is below 2 % in all, but for a few hundred sequences of many lengths.
+    A batch is the largest within the budget for which padding is at most 2 % of the padded tokens: its own and those of all
+    batches of shorter sequences, taken together. A batch of up to `smallest_tokens` may have any padding; the batches of
+    longer sequences then make up for it as far as they can. So padding is below 2 % in all, except for a few hundred
+    sequences of many lengths.
 
     Args:
         lengths_S: tokens of each sequence, shape (S,).
-        token_budget: most padded tokens (sequences times the longest) of a batch; one sequence is always allowed.
-        smallest_tokens: padded tokens that a batch may have whatever its padding; by default a 32nd of the budget, at
-            least 256: a batch below computes no faster.
+        token_budget: largest number of padded tokens in a batch (sequences times the longest); one sequence is always
+            allowed.
+        smallest_tokens: padded tokens that a batch may have with any padding; by default a 32nd of the budget, and at least
+            256, because a smaller batch computes no faster.
     """
     if smallest_tokens is None:
         smallest_tokens = max(MIN_SMALLEST_TOKENS, token_budget // SMALLEST_SHARE)
     order_S = np.argsort(lengths_S, kind="stable")
     sizes_S = np.maximum(lengths_S[order_S], 1)
     ends_S = np.cumsum(sizes_S)
-    # From the shortest on: short sequences cannot be batched without padding, long ones can make up for it.
+    # Begin with the shortest: short sequences cannot be batched without padding, and long ones can make up for it.
     cuts, num_padded = [0], 0
     while cuts[-1] < len(order_S):
         first = cuts[-1]
@@ -57,9 +59,9 @@ def cut_batches(lengths_S: Ints, token_budget: int, *, smallest_tokens: int | No
 def pad_batch(
     values: npt.NDArray[np.int32], offsets: Ints, chosen_B: Ints, pad_id: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
-    """Give ids and attention mask of a batch, shape (B, L) each; the mask is None when nothing is padded.
+    """Return ids and attention mask of a batch, shape (B, L) each. The mask is None when nothing is padded.
 
-    L is the longest length, at least 1: a sequence of no tokens becomes a row of padding.
+    L is the longest length, and at least 1: a sequence without tokens becomes a row of padding.
 
     Args:
         values: ids of all sequences, one sequence after the other.

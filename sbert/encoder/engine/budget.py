@@ -1,7 +1,7 @@
-"""Compute all sequences of a block within the memory there is.
+"""Compute all sequences of a block within the memory of the device.
 
-The one idea: how many tokens fit is known only when they do not. What was too much is halved, for good, and only what did
-not fit is cut anew.
+Only an error shows that a batch was too large. The budget is then halved for good, and the sequences without vectors are cut
+into smaller batches.
 """
 
 import logging
@@ -21,24 +21,24 @@ __all__ = ["TokenBudget", "usual_tokens"]
 log = logging.getLogger(__name__)
 
 CPU_TOKENS = 2_048
-"""Tokens of a batch on a CPU, where each core computes one: activations then stay in its cache."""
+"""Tokens of a batch on a CPU. Each core computes one batch, and its activations stay in the core's cache."""
 SMALLEST_TOKENS = 256
-"""Tokens of a batch when there are too few for all cores."""
+"""Least tokens of a batch when there are too few for all cores."""
 GPU_TOKENS = 131_072
-"""Tokens of a batch on an accelerator: enough to fill it, and to hide what starting a batch costs."""
+"""Tokens of a batch on an accelerator: enough to use all its units, and to hide the time to start a batch."""
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
 
 
 def usual_tokens(device: torch.device) -> int:
-    """Give how many tokens a batch has on a device when there are enough texts, and memory."""
+    """Return the tokens of a batch on a device, if there are enough texts and enough memory."""
     return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
 
 
 class TokenBudget:
-    """How many tokens a batch may have on a device; not thread-safe, callers hold a lock."""
+    """The number of tokens that a batch may have on a device. Not thread-safe: callers hold a lock."""
 
     def __init__(self) -> None:
-        """Begin with what is usual for the device."""
+        """Begin with the usual budget of the device."""
         self._lowered: int | None = None
 
     def compute(
@@ -51,10 +51,10 @@ class TokenBudget:
         token_budget: int | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Give the vectors of all sequences, shape (S, dim).
+        """Return the vectors of all sequences, shape (S, dim).
 
         Raises:
-            InterruptedError: when `should_stop` said so between two batches.
+            InterruptedError: when `should_stop` returned True between two batches.
             MemoryError: when a single sequence does not fit.
         """
         workers = num_workers(device) if runner.side_by_side else 1
@@ -63,7 +63,7 @@ class TokenBudget:
         computed_S = np.zeros(len(vectors_SD), dtype=np.bool_)
         while not computed_S.all():
             waiting = np.flatnonzero(~computed_S)
-            if workers > 1:  # something for each
+            if workers > 1:  # a batch for each worker
                 budget = min(budget, max(SMALLEST_TOKENS, int(tokens.lengths[waiting].sum()) // workers))
             batches = runner.cut(tokens, waiting, budget)
             with closing(compute_batches(runner, tokens, batches, workers, should_stop)) as outcomes:
@@ -71,7 +71,7 @@ class TokenBudget:
                 for batch, outcome in outcomes:
                     if isinstance(outcome, RuntimeError):
                         failed = (batch.sequences, outcome)
-                        break  # what was started meanwhile is computed again
+                        break  # batches that were started meanwhile are computed again
                     vectors_SD[batch.sequences] = outcome.numpy()
                     computed_S[batch.sequences] = True
             if failed is not None:
@@ -83,10 +83,10 @@ class TokenBudget:
     def _lower(
         self, tokens: TokenizedTexts, device: torch.device, sequences: npt.NDArray[np.int64], error: RuntimeError
     ) -> int:
-        """Halve what was too much; give the new budget.
+        """Set the budget to half the tokens of the batch that failed. Return the new budget.
 
         Raises:
-            MemoryError: when it was a single sequence.
+            MemoryError: when the batch was a single sequence.
         """
         longest = int(tokens.lengths[sequences].max())
         if len(sequences) == 1:

@@ -1,10 +1,10 @@
-"""Compile `kernels/` with the machine's C++ compiler, once, and load it.
+"""Compile `kernels/` once with the machine's C++ compiler, and load the result.
 
-The one idea: what is compiled is named by all that decides it (source, options, compiler), so that the cache is never stale
-and processes may race: each writes a file of its own and renames it. A machine without compiler or without AMX is no error:
-there is a reason, and the engine goes on without.
+The name of the compiled file is a hash of source, options and compiler, so the cache is never stale. Processes may compile
+at the same time: each writes its own file and renames it. A machine without a compiler or without AMX is no error: the
+reason is recorded, and the engine works without the kernels.
 
-    python -m sbert.encoder.engine.compiled     # compile into the cache, for an image whose machines have no compiler
+    python -m sbert.encoder.engine.compiled     # compile into the cache of an image that runs on machines without a compiler
 """
 
 import ctypes
@@ -30,12 +30,12 @@ __all__ = ["NATIVE_VARIABLE", "Kernels", "cache_folder", "load_kernels"]
 log = logging.getLogger(__name__)
 
 NATIVE_VARIABLE = "SBERT_NATIVE"
-"""Environment variable: 0 keeps the compiled kernels from being used."""
+"""Environment variable: with 0 the compiled kernels are not used."""
 COMPILERS = ("c++", "g++", "clang++")
-"""Looked for in this order, unless CXX names one."""
+"""Compilers to look for, in this order, unless CXX names one."""
 UNITS = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
 OPTIONS = ("-O3", "-std=c++17", *UNITS, "-shared", "-fPIC", "-w")
-"""The same on every machine, so that a cache may be shared by machines; which ones can run it is asked at run time."""
+"""The same on every machine, so that machines may share a cache. Each checks at run time whether it can run the kernels."""
 COMPILE_SECONDS = 120
 MAIN_SOURCE = "encoder.cpp"
 
@@ -48,11 +48,11 @@ class Kernels:
 
     library: ctypes.CDLL | None
     reason: str
-    """For people: how they came about, or why there are none."""
+    """Where they come from, or why there are none, for people."""
 
 
 def load_kernels() -> Kernels:
-    """Give the kernels; the first call on a machine compiles them, for a second or two."""
+    """Return the kernels. The first call on a machine compiles them, which takes a second or two."""
     if os.environ.get(NATIVE_VARIABLE) == "0":
         return Kernels(None, f"turned off by {NATIVE_VARIABLE}=0")
     if not sys.platform.startswith("linux"):
@@ -64,13 +64,13 @@ def load_kernels() -> Kernels:
 
 
 def cache_folder() -> Path:
-    """Give the folder of compiled kernels, in the user's cache (XDG_CACHE_HOME)."""
+    """Return the folder of compiled kernels, in the user's cache (XDG_CACHE_HOME)."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "sbert-prefect"
 
 
 def read_sources() -> dict[str, str]:
-    """Give the source files by name."""
+    """Return the source files by name."""
     files = sorted(resources.files("sbert.encoder.engine").joinpath("kernels").iterdir(), key=lambda file: file.name)
     return {file.name: file.read_text(encoding="utf-8") for file in files if file.name.endswith((".h", ".cpp"))}
 
@@ -92,7 +92,7 @@ def _load() -> Kernels:
         refused = library.sbert_start()
     except (OSError, RuntimeError, subprocess.SubprocessError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        log.warning("the kernels are not compiled, the engine goes on without: %s", reason)
+        log.warning("the kernels could not be compiled and are not used: %s", reason)
         return Kernels(None, reason)
     if refused:
         return Kernels(None, f"the system does not let this process use AMX (answer {refused})")
@@ -104,10 +104,10 @@ def _load() -> Kernels:
 
 
 def _file() -> tuple[Path, bool]:
-    """Give the compiled file, and whether it was made just now.
+    """Return the compiled file, and whether it was compiled just now.
 
     Raises:
-        RuntimeError: when there is none and none can be made.
+        RuntimeError: when there is none and it cannot be compiled.
     """
     sources, folder = read_sources(), cache_folder()
     name = f"kernels-{_hash([*sources, *sources.values(), *OPTIONS])}"
@@ -116,8 +116,8 @@ def _file() -> tuple[Path, bool]:
         made = sorted(folder.glob(f"{name}-*.so"), key=lambda file: file.stat().st_mtime)
         if not made:
             raise RuntimeError(f"there is no C++ compiler ({os.environ.get('CXX') or ', '.join(COMPILERS)})")
-        return made[-1], False  # of a compiler that was here when an image was made
-    # A compiler is known by its file: asking its version takes longer than all the rest.
+        return made[-1], False  # compiled when the image was built
+    # The compiler is identified by its file, because asking for its version takes longer than everything else.
     program = Path(compiler[0]).resolve()
     state = program.stat()
     file = folder / f"{name}-{_hash([*compiler, str(program), str(state.st_size), str(state.st_mtime_ns)])}.so"
@@ -127,12 +127,12 @@ def _file() -> tuple[Path, bool]:
     return file, True
 
 
-def _hash(facts: list[str]) -> str:
-    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+def _hash(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _find_compiler() -> list[str] | None:
-    """Give the compiler as a command, or None when there is none."""
+    """Return the compiler as a command, or None when there is none."""
     chosen = os.environ.get("CXX")
     for command in [shlex.split(chosen)] if chosen else [[name] for name in COMPILERS]:
         program = shutil.which(command[0]) if command else None
@@ -142,7 +142,7 @@ def _find_compiler() -> list[str] | None:
 
 
 def _compile(sources: dict[str, str], compiler: list[str], file: Path) -> None:
-    """Write the compiled kernels, whole or not at all.
+    """Compile the kernels into a file, which is written whole or not at all.
 
     Raises:
         RuntimeError: when the compiler does not accept the source.
@@ -161,7 +161,7 @@ def _compile(sources: dict[str, str], compiler: list[str], file: Path) -> None:
 
 
 def main() -> None:
-    """Compile, whatever this machine's processor is; that it cannot be done is a message, no error."""
+    """Compile the kernels on a machine with any processor. A failure is a message, not an error."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         log.info("%s", _file()[0])

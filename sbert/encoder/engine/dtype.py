@@ -1,4 +1,4 @@
-"""The type an encoder computes in, and which one suits a machine."""
+"""The type that an encoder computes in, and the choice of one for a machine."""
 
 import os
 from enum import StrEnum
@@ -11,11 +11,11 @@ from sbert.runtime.hardware import has_fast_bfloat16
 __all__ = ["BATCH_TOLERANCE", "DTYPE_VARIABLE", "ComputeDtype", "fastest_dtype", "why_dtype"]
 
 DTYPE_VARIABLE = "SBERT_COMPUTE_DTYPE"
-"""Environment variable that decides the type where neither a setting nor the table does."""
+"""Environment variable for the type. A setting and a table's own type come before it."""
 
 
 class ComputeDtype(StrEnum):
-    """The type the transformer computes in; pooling and normalization are always float32."""
+    """The type that the transformer computes in. Pooling and normalization are always float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -27,14 +27,14 @@ BATCH_TOLERANCE: dict[ComputeDtype, float] = {
     ComputeDtype.BFLOAT16: 3e-2,
     ComputeDtype.FLOAT16: 5e-3,
 }
-"""Largest difference of any value of a unit vector that batch mates and batch order can make."""
+"""Largest change of a value of a unit vector by other texts in its batch."""
 
 
 def fastest_dtype(device: torch.device) -> ComputeDtype:
-    """Give bfloat16 where the device has units for it, float16 on older CUDA devices, else float32.
+    """Return bfloat16 if the device has units for it, float16 for older CUDA devices, else float32.
 
     Raises:
-        SettingsError: when `DTYPE_VARIABLE` is set to something else than a type.
+        SettingsError: when `DTYPE_VARIABLE` is set to something that is not a type.
     """
     wanted = os.environ.get(DTYPE_VARIABLE)
     if wanted:
@@ -47,7 +47,7 @@ def fastest_dtype(device: torch.device) -> ComputeDtype:
 
 
 def why_dtype(device: torch.device, dtype: ComputeDtype) -> str:
-    """Tell people why an encoder for which no type was asked computes in this one."""
+    """Return, for people, why an encoder computes in a type that nobody asked for."""
     wanted = fastest_dtype(device)
     if dtype is not wanted:
         return f"{wanted} gives other vectors than float32 on the probe"

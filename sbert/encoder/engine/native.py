@@ -1,4 +1,4 @@
-"""The BERT family through our own compiled kernels (`kernels/`): one call computes a batch's token vectors.
+"""Run the BERT family through our own compiled kernels (`kernels/`): one call computes a batch's token vectors.
 
 Legend of shapes: T tokens of a batch, H hidden size, B sequences; O outputs and I inputs of a linear layer.
 """
@@ -17,12 +17,12 @@ from sbert.encoder.engine.weights import EncoderWeights
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 
-__all__ = ["NativeRunner", "why_not_native"]
+__all__ = ["NativeRunner", "why_kernels_cannot"]
 
 Ints = npt.NDArray[np.int64]
 
 GROUP_TOKENS = 512
-"""Tokens that go through all layers together: their activations stay in the core's cache."""
+"""Tokens that go through all layers together, so that their activations stay in the core's cache."""
 BLOCK = 32
 HEAD_SIZES = (32, 64)
 ERRORS = {2: "a sequence is longer than the encoder has positions for", 3: "a token id is not in the vocabulary"}
@@ -50,8 +50,8 @@ class _Model(ctypes.Structure):
     ]
 
 
-def why_not_native(weights: EncoderWeights) -> str | None:
-    """Give the reason why an encoder cannot be computed by the kernels; None when it can."""
+def why_kernels_cannot(weights: EncoderWeights) -> str | None:
+    """Return why the kernels cannot compute an encoder; None when they can."""
     hidden, dtype, device = weights.words.shape[1], weights.words.dtype, weights.words.device.type
     head = hidden // weights.num_heads
     inner = {layer.up[0].shape[0] for layer in weights.layers}
@@ -72,23 +72,23 @@ class NativeRunner:
     side_by_side = True
 
     def __init__(self, library: ctypes.CDLL, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList) -> None:
-        """Lay the weights out; later changes of the model are not seen."""
+        """Copy the weights into the layout of the kernels. Later changes of the model have no effect here."""
         self._encode = library.sbert_encode
         self._hidden = weights.words.shape[1]
         self._pooling, self._modules = pooling, layers
-        self._kept: list[Any] = []  # what the pointers point to
+        self._kept: list[Any] = []  # the tensors that the pointers point to
         self._model = self._describe(weights)
 
     def cut(self, tokens: TokenizedTexts, sequences: Ints, token_budget: int) -> Iterator[PackedBatch]:
-        """Give the batches of the chosen sequences, longest first."""
+        """Yield the batches of the given sequences, longest first."""
         yield from lay_end_to_end(tokens.offsets[sequences], tokens.lengths[sequences], sequences, token_budget)
 
     def run(self, tokens: TokenizedTexts, batch: PackedBatch) -> Tensor:
-        """Give the vectors of a batch, shape (B, dim), float32.
+        """Return the vectors of a batch, shape (B, dim), float32.
 
         Raises:
-            IndexError: when an id or a length is beyond the encoder's.
-            RuntimeError: when there is no memory.
+            IndexError: when an id is not in the vocabulary, or a sequence is longer than the encoder's positions.
+            RuntimeError: when memory cannot be allocated.
         """
         ids_T, lengths_B = tokens.input_ids[batch.tokens], tokens.lengths[batch.sequences]
         skipped = 0 if self._pooling.include_prompt else tokens.num_prompt_tokens
@@ -104,13 +104,13 @@ class NativeRunner:
         return vectors_BD
 
     def token_vectors(self, ids_T: npt.NDArray[np.integer], lengths_B: Ints) -> Tensor:
-        """Give the last layer's vectors of sequences that lie end to end, shape (T, H), bfloat16."""
+        """Return the last layer's vectors of sequences that lie end to end, shape (T, H), bfloat16."""
         vectors_TH = torch.empty(len(ids_T), self._hidden, dtype=torch.bfloat16)
         self._call(ids_T, lengths_B, 0, vectors_TH.data_ptr(), None)
         return vectors_TH
 
     def means(self, ids_T: npt.NDArray[np.integer], lengths_B: Ints, skipped: int = 0) -> Tensor:
-        """Give the mean of these vectors for each sequence, without its first `skipped` tokens, shape (B, H), float32."""
+        """Return the mean of each sequence's token vectors from token `skipped` on, shape (B, H), float32."""
         means_BH = torch.empty(len(lengths_B), self._hidden)
         self._call(ids_T, lengths_B, skipped, None, means_BH.data_ptr())
         return means_BH
@@ -173,7 +173,7 @@ class NativeRunner:
 
 
 def lay_out(weight_OI: Tensor) -> Tensor:
-    """Give a weight as AMX wants it: tiles of 16 pairs of inputs times 16 outputs, two beside each other."""
+    """Return a weight in the layout of AMX: tiles of 16 pairs of inputs times 16 outputs, two tiles beside each other."""
     num_outputs, num_inputs = weight_OI.shape
     tiles = weight_OI.reshape(num_outputs // 32, 2, 16, num_inputs // 32, 16, 2)
     return tiles.permute(0, 3, 1, 4, 2, 5).contiguous()

@@ -1,4 +1,4 @@
-"""The BERT family on packed tokens: no padding, fused operations, attention row by row.
+"""Run the BERT family on packed tokens: no padding, fused operations, attention row by row.
 
 Legend of shapes: T tokens of a batch, H hidden size, R rows of width W, N heads, D values a head, B sequences.
 """
@@ -42,7 +42,7 @@ class _Layer:
         return functional.layer_norm(linear.added(input_TI, residual_TH), residual_TH.shape[1:], *norm, self._eps)
 
     def _attend(self, qkv_TG: Tensor, groups: list[tuple[int, int, Tensor]]) -> Tensor:
-        """Attend within rows; each group is (rows, width, mask)."""
+        """Attend within rows. Each group is (rows, width, mask)."""
         parts: list[Tensor] = []
         hidden = qkv_TG.shape[1] // 3
         first = 0
@@ -63,7 +63,7 @@ class PackedRunner:
     def __init__(
         self, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList, *, pad_id: int, device: torch.device
     ) -> None:
-        """Lay the weights out; later changes of the model are not seen."""
+        """Copy the weights into the layout of the operations. Later changes of the model have no effect here."""
         self._weights = weights
         self._layers = [
             _Layer(layer, weights.num_heads, weights.norm_eps, weights.activation) for layer in weights.layers
@@ -72,15 +72,15 @@ class PackedRunner:
         self._pad_id, self._device = pad_id, device
 
     def cut(self, tokens: TokenizedTexts, sequences: Ints, token_budget: int) -> Iterator[PackedBatch]:
-        """Give the batches of the chosen sequences, widest rows first."""
+        """Yield the batches of the given sequences, widest rows first."""
         begins, lengths = tokens.offsets[sequences], tokens.lengths[sequences]
-        # On a CPU oneDNN compiles code for each number of tokens, 2.3 MiB for MiniLM.
+        # On a CPU oneDNN compiles code for each number of tokens: 2.3 MiB for MiniLM. So batches have few sizes.
         few_sizes = self._device.type == "cpu"
         for batch in pack_rows(lengths, token_budget).batches(begins, lengths, token_budget, few_sizes=few_sizes):
             yield replace(batch, sequences=sequences[batch.sequences])
 
     def run(self, tokens: TokenizedTexts, batch: PackedBatch) -> Tensor:
-        """Give the vectors of a batch, shape (B, dim), float32, on the device."""
+        """Return the vectors of a batch, shape (B, dim), float32, on the device."""
         weights = self._weights
         ids_T = np.where(batch.tokens < 0, self._pad_id, tokens.input_ids[batch.tokens])
         positions_T, owner_T = to_device(batch.positions, self._device), to_device(batch.owner, self._device)
@@ -99,7 +99,7 @@ class PackedRunner:
         return vectors_BD
 
     def _masked_groups(self, owner_T: Tensor, batch: PackedBatch) -> list[tuple[int, int, Tensor]]:
-        """Give rows, width and what is added to attention scores: 0 within a sequence, -inf between two."""
+        """Return rows, width and the values to add to attention scores: 0 within a sequence, -inf between two."""
         groups: list[tuple[int, int, Tensor]] = []
         first = 0
         for rows, width in batch.groups:

@@ -1,8 +1,8 @@
-"""Lay sequences end to end in rows, so that nothing is padded but the few tokens that no sequence fits.
+"""Pack sequences into rows, so that almost nothing is padded.
 
-The one idea: linear layers do not care where a sequence ends, only attention does. So tokens of a batch are one long
-array; attention looks at it as rows of equal width, each holding several whole sequences, with a mask that keeps these
-apart. Which lengths share a row is decided on the histogram of lengths, never sequence by sequence.
+The one idea: linear layers do not depend on where a sequence ends; only attention does. So the tokens of a batch are one
+long array. Attention treats it as rows of equal width. A row holds several whole sequences, and a mask keeps them apart. The
+lengths that share a row are chosen from the histogram of lengths, without a loop over sequences.
 """
 
 from collections.abc import Iterator
@@ -18,41 +18,41 @@ __all__ = ["WIDTH_STEP", "PackedBatch", "Rows", "lay_end_to_end", "pack_rows"]
 Ints = npt.NDArray[np.int64]
 
 SIZE_STEPS = ((512, 128), (256, 64))
-"""Batches of few sizes: above so many tokens, a multiple of so many."""
+"""For batches of few sizes: (a, b) rounds a batch of more than a tokens up to a multiple of b."""
 WIDTH_STEP = 32
-"""Rows are multiples of this wide: attention over other widths costs twice as much a token."""
+"""Row widths are multiples of this: attention over other widths costs twice as much for each token."""
 GOOD_FILL = 0.97
-"""A row that is this full is taken without looking for a better width."""
+"""A row with this share of tokens is accepted without a search for a better width."""
 MAX_WIDER = 8
-"""Steps that a row may be wider than its longest sequence needs."""
+"""Number of `WIDTH_STEP` by which a row may be wider than its longest sequence."""
 LINEAR_COST, ATTENTION_COST, ATTENTION_COST_OF_WIDTH = 3_600.0, 850.0, 5.8
-"""Nanoseconds a token and layer, measured for 384 hidden values on one core: what width is worth which padding."""
+"""Nanoseconds for each token and layer, measured for 384 hidden values on one core. They weigh width against padding."""
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """T tokens of B sequences, laid out in rows; the rows of one width follow each other."""
+    """T tokens of B sequences in rows. Rows of one width follow each other."""
 
     sequences: Ints
-    """Number of each sequence in the list that was packed, shape (B,)."""
+    """The number of each sequence in the list that was packed, shape (B,)."""
     tokens: Ints
-    """Where each token comes from in the ids of all sequences, -1 for padding, shape (T,)."""
+    """The index of each token in the ids of all sequences, -1 for padding, shape (T,)."""
     positions: Ints
-    """Place of each token in its sequence, 0 for padding, shape (T,)."""
+    """The place of each token in its sequence, 0 for padding, shape (T,)."""
     owner: Ints
-    """The token's sequence, 0 to B - 1, and B for padding; shape (T,)."""
+    """The sequence of each token, 0 to B - 1, and B for padding, shape (T,)."""
     groups: tuple[tuple[int, int], ...]
-    """Number and width of rows: ((rows, width), …); together they are the T tokens in order."""
+    """The number and width of rows, ((rows, width), …). In order they hold the T tokens."""
 
     @property
     def num_padding(self) -> int:
-        """Tokens that are padding."""
+        """The number of tokens that are padding."""
         return int((self.tokens < 0).sum())
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows for S sequences, widest first; `batches` cuts them."""
+    """Rows for S sequences, widest first. `batches` cuts them into batches."""
 
     widths: Ints
     """Tokens of each row, padding included, descending, shape (R,)."""
@@ -61,19 +61,19 @@ class Rows:
     row_of: Ints
     """The row of each of `sequences`, ascending, shape (S,)."""
     start_of: Ints
-    """Where in its row each of `sequences` begins, shape (S,)."""
+    """The place in its row where each of `sequences` begins, shape (S,)."""
 
     def batches(
         self, begins_S: Ints, lengths_S: Ints, token_budget: int, *, few_sizes: bool = False
     ) -> Iterator[PackedBatch]:
-        """Cut the rows into batches of up to `token_budget` tokens, padding included; one row is always allowed.
+        """Cut the rows into batches of at most `token_budget` tokens, padding included. One row is always allowed.
 
         Args:
-            begins_S: where each packed sequence begins in the ids, shape (S,).
-            lengths_S: its tokens, shape (S,).
-            token_budget: most tokens of a batch, before it is filled up.
-            few_sizes: fill each batch up, with rows of padding, to a multiple of 32 tokens up to 256, of 64 up to 512, of
-                128 above: one text stays small, and up to 2,048 tokens there are 24 sizes.
+            begins_S: index in the ids at which each packed sequence begins, shape (S,).
+            lengths_S: number of its tokens, shape (S,).
+            token_budget: largest number of tokens in a batch, before it is filled up.
+            few_sizes: fill each batch up with rows of padding: to a multiple of 32 tokens up to 256, of 64 up to 512, of 128
+                above. A single text stays small, and up to 2,048 tokens there are 24 sizes.
         """
         if few_sizes:
             token_budget -= token_budget % _size_step(token_budget)
@@ -111,14 +111,14 @@ class Rows:
 
 
 def pack_rows(lengths_S: Ints, max_width: int) -> Rows:
-    """Lay S sequences out in rows of 32, 64, 96, … tokens, as full as their lengths allow.
+    """Pack S sequences into rows of 32, 64, 96, … tokens, as full as their lengths allow.
 
-    Longest first; what room is left beside a sequence goes to the longest that fits there (best fit decreasing), for
-    all rows of the same make at once. A sequence of no tokens takes one token of padding.
+    The longest sequence comes first. The room that is left in its row goes to the longest sequence that fits (best fit
+    decreasing). All rows with the same lengths are made at once. A sequence without tokens takes one token of padding.
 
     Args:
         lengths_S: tokens of each sequence, shape (S,).
-        max_width: most tokens of a row; only a longer sequence gets a wider one, and to itself.
+        max_width: largest width of a row; a longer sequence gets a wider row of its own.
     """
     sizes_S = np.maximum(lengths_S, 1)
     by_length = np.argsort(sizes_S, kind="stable")
@@ -140,13 +140,13 @@ def pack_rows(lengths_S: Ints, max_width: int) -> Rows:
 
 
 def lay_end_to_end(begins_S: Ints, lengths_S: Ints, sequences_S: Ints, token_budget: int) -> Iterator[PackedBatch]:
-    """Cut S sequences into batches of up to `token_budget` tokens, longest first, without rows and padding.
+    """Cut S sequences into batches of at most `token_budget` tokens, longest first, without rows and padding.
 
     Args:
-        begins_S: where each sequence begins in the ids.
-        lengths_S: its tokens; none at all is allowed.
-        sequences_S: its number.
-        token_budget: most tokens of a batch; one sequence is always allowed.
+        begins_S: index in the ids at which each sequence begins.
+        lengths_S: number of its tokens, which may be 0.
+        sequences_S: number of the sequence.
+        token_budget: largest number of tokens in a batch; one sequence is always allowed.
     """
     order = np.argsort(-lengths_S, kind="stable")
     ends = np.cumsum(lengths_S[order])
@@ -171,7 +171,7 @@ def _size_step(num_tokens: int) -> int:
 
 
 def _best_row(counts: Ints, length: int, max_width: int) -> tuple[int, list[int]]:
-    """Give width and lengths of the row for a sequence of `length` that costs least a token that is not padding."""
+    """Return width and lengths of the row for a sequence of `length` that costs least for each real token."""
     narrowest = -(-length // WIDTH_STEP) * WIDTH_STEP
     best, best_cost = (narrowest, [length]), np.inf
     for width in range(narrowest, min(max_width, narrowest + MAX_WIDER * WIDTH_STEP) + 1, WIDTH_STEP):
@@ -186,7 +186,7 @@ def _best_row(counts: Ints, length: int, max_width: int) -> tuple[int, list[int]
 
 
 def _pattern(counts: Ints, length: int, width: int) -> list[int]:
-    """Give the lengths of a row that begins with `length`: the longest that fits, again and again."""
+    """Return the lengths of a row that begins with `length`; each next length is the longest that fits."""
     left = counts[: width + 1].copy()
     pattern, room = [length], width - length
     left[length] -= 1
@@ -203,7 +203,7 @@ def _pattern(counts: Ints, length: int, width: int) -> list[int]:
 
 
 def _arrange(made: list[tuple[int, list[int], Ints]]) -> Rows:
-    """Put rows in order, widest first."""
+    """Order the rows, widest first."""
     made = sorted(made, key=lambda item: -item[0])
     starts = [np.cumsum([0, *pattern[:-1]]) for _, pattern, _ in made]
     num_rows = np.array([len(members) for _, _, members in made], dtype=np.int64)

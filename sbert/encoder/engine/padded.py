@@ -1,4 +1,4 @@
-"""Any Hugging Face encoder, as it is: batches of texts of like length, padded to the longest."""
+"""Run any Hugging Face encoder as it is, on batches of texts of similar length, padded to the longest."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,28 +22,28 @@ class PaddedBatch:
     """Sequences that are computed together."""
 
     sequences: Ints
-    """Their numbers, shape (B,)."""
+    """The numbers of the sequences, shape (B,)."""
 
 
 class PaddedRunner:
     """Runs an encoder's own forward pass."""
 
     side_by_side = False
-    """Nothing promises that what transformers wraps around a forward pass is safe in several threads."""
+    """transformers does not promise that its forward pass is safe in several threads."""
 
     def __init__(
         self, forward: Callable[[Tensor, Tensor | None, int], Tensor], *, pad_id: int, device: torch.device
     ) -> None:
-        """Take the forward pass: ids (B, L), mask (B, L) or None, number of prompt tokens → vectors (B, dim)."""
+        """Create a runner for a forward pass: ids (B, L), mask (B, L) or None, prompt tokens → vectors (B, dim)."""
         self._forward, self._pad_id, self._device = forward, pad_id, device
 
     def cut(self, tokens: TokenizedTexts, sequences: Ints, token_budget: int) -> Iterator[PaddedBatch]:
-        """Give the batches of the chosen sequences, longest first."""
+        """Yield the batches of the given sequences, longest first."""
         for batch in cut_batches(tokens.lengths[sequences], token_budget):
             yield PaddedBatch(sequences[batch])
 
     def run(self, tokens: TokenizedTexts, batch: PaddedBatch) -> Tensor:
-        """Give the vectors of a batch, shape (B, dim), float32, on the device."""
+        """Return the vectors of a batch, shape (B, dim), float32, on the device."""
         ids_BL, mask_BL = pad_batch(tokens.input_ids, tokens.offsets, batch.sequences, self._pad_id)
         vectors_BD = self._forward(
             to_device(ids_BL, self._device),

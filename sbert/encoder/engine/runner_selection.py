@@ -1,7 +1,7 @@
-"""Choose how an encoder computes, and prove the choice before it is used.
+"""Select the runner of an encoder, and prove it before it is used.
 
-The one idea: no path is trusted by its name. A probe of very different texts is encoded by the path and by plain float32;
-a path whose vectors point elsewhere is not used, and the log says so.
+The one idea: a runner must prove itself. It encodes a probe of very different texts, and the vectors are compared with those
+of plain float32. A runner with other vectors is not used, and the log says so.
 """
 
 import logging
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sbert.encoder.engine.compiled import load_kernels
-from sbert.encoder.engine.native import NativeRunner, why_not_native
+from sbert.encoder.engine.native import NativeRunner, why_kernels_cannot
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
 from sbert.encoder.engine.weights import EncoderWeights, read_weights
@@ -28,42 +28,42 @@ __all__ = ["MIN_PROBE_COSINE", "PROBE", "Runner", "SelectedRunner", "run_all", "
 log = logging.getLogger(__name__)
 
 MIN_PROBE_COSINE = 0.999
-"""Least cosine between a path's vector of a probe text and the plain float32 vector of the same text."""
+"""Lowest accepted cosine between a runner's vector of a probe text and the plain float32 vector of that text."""
 PROBE = (*PROBE_TEXTS, " ".join(PROBE_TEXTS), " ".join(reversed(PROBE_TEXTS * 4)))
-"""Short texts and long ones, so that rows of several widths are tried."""
+"""Short and long texts, so that rows of several widths are tried."""
 DESCRIPTIONS = {"native": "compiled kernels for AMX", "packed": "packed tokens, fused operations"}
 
 
 class Runner(Protocol):
-    """Cuts tokenized texts into batches, and computes one batch."""
+    """Cuts tokenized texts into batches, and computes a batch."""
 
     side_by_side: bool
     """Whether several threads may compute batches at once."""
 
     def cut(self, tokens: TokenizedTexts, sequences: npt.NDArray[np.int64], token_budget: int) -> Iterator[Any]:
-        """Give batches, each with the numbers of its ``sequences``."""
+        """Yield batches, each with the numbers of its ``sequences``."""
         ...
 
     def run(self, tokens: TokenizedTexts, batch: Any) -> Tensor:
-        """Give the vectors of a batch in the order of its ``sequences``, shape (B, dim), float32, on the device."""
+        """Return the vectors of a batch in the order of its ``sequences``, shape (B, dim), float32, on the device."""
         ...
 
 
 @dataclass(frozen=True)
 class SelectedRunner:
-    """A runner, and what is known of it."""
+    """The runner of an encoder, with the outcome of its proof."""
 
     runner: Runner
     name: str
     """``native``, ``packed`` or ``padded``."""
     probe_cosine: float
-    """Least cosine to plain float32 over the probe texts."""
+    """Lowest cosine to plain float32 over the probe texts."""
     reason: str
-    """Why it was chosen, for people."""
+    """Why it was selected, for people."""
 
 
 def run_all(runner: Runner, tokens: TokenizedTexts, dim: int, token_budget: int) -> npt.NDArray[np.float32]:
-    """Give the vectors of all sequences, shape (S, dim)."""
+    """Return the vectors of all sequences, shape (S, dim)."""
     vectors_SD = np.empty((len(tokens.lengths), dim), dtype=np.float32)
     with torch.inference_mode():
         for batch in runner.cut(tokens, np.arange(len(vectors_SD)), token_budget):
@@ -83,43 +83,43 @@ def select_runner(
     reference_SD: npt.NDArray[np.float32] | None,
     token_budget: int,
 ) -> SelectedRunner:
-    """Give the fastest runner that gives the right vectors.
+    """Return the fastest runner that gives the right vectors.
 
     Args:
         forward: the encoder's own forward pass.
         transformer: the Hugging Face encoder, on its device and in its type.
-        pooling: token vectors to one.
-        layers: what follows pooling.
+        pooling: turns token vectors into one vector.
+        layers: the modules after pooling.
         pad_id: the padding token.
         dim: values of a vector.
         probe: `PROBE`, tokenized.
-        reference_SD: its plain float32 vectors; None to compare with the encoder's own forward pass.
+        reference_SD: plain float32 vectors of the probe; None to compare with the encoder's own forward pass.
         token_budget: tokens of a batch.
     """
     parameter = next(transformer.parameters())
     padded = PaddedRunner(forward, pad_id=pad_id, device=parameter.device)
     plain_SD = run_all(padded, probe, dim, token_budget)
     reference_SD = plain_SD if reference_SD is None else reference_SD
-    plain_cosine = least_cosine(plain_SD, reference_SD)
+    plain_cosine = lowest_cosine(plain_SD, reference_SD)
     weights = read_weights(transformer)
     if weights is None:
         kind = getattr(transformer.config, "model_type", type(transformer).__name__)
         return SelectedRunner(padded, "padded", plain_cosine, f"{kind} is not of the BERT family")
     reason = "BERT family"
     for name in ("native", "packed"):
-        why_not = why_no_native(weights) if name == "native" else None
+        why_not = why_no_kernels(weights) if name == "native" else None
         cosine = 0.0
         if why_not is None:
             runner = make_runner(name, weights, pooling, layers, pad_id)
             try:
-                cosine = least_cosine(run_all(runner, probe, dim, token_budget), reference_SD)
+                cosine = lowest_cosine(run_all(runner, probe, dim, token_budget), reference_SD)
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
-                log.warning("the %s path does not run here and is not used: %s", name, str(error).splitlines()[0])
+                log.warning("the %s runner does not work here and is not used: %s", name, str(error).splitlines()[0])
                 why_not = "it failed on the probe"
         if why_not is None and cosine < MIN_PROBE_COSINE:
-            text = "the %s path gives other vectors (least cosine %.5f on the probe, %.3f is needed) and is not used"
+            text = "the %s runner gives other vectors (lowest cosine %.5f on the probe, %.3f is needed) and is not used"
             log.warning(text, name, cosine, MIN_PROBE_COSINE)
             why_not = f"it failed the probe (cosine {cosine:.5f})"
         if why_not is None:
@@ -128,11 +128,11 @@ def select_runner(
     return SelectedRunner(padded, "padded", plain_cosine, reason)
 
 
-def why_no_native(weights: EncoderWeights) -> str | None:
-    """Give the reason why an encoder is not computed by compiled kernels on this machine; None when it can be."""
-    why_not = why_not_native(weights)
+def why_no_kernels(weights: EncoderWeights) -> str | None:
+    """Return why compiled kernels cannot compute an encoder on this machine; None when they can."""
+    why_not = why_kernels_cannot(weights)
     if why_not is not None:
-        return why_not  # nothing is compiled for an encoder that has no use for it
+        return why_not  # do not compile kernels that the encoder cannot use
     kernels = load_kernels()
     return None if kernels.library is not None else kernels.reason
 
@@ -140,7 +140,7 @@ def why_no_native(weights: EncoderWeights) -> str | None:
 def make_runner(
     name: str, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList, pad_id: int
 ) -> NativeRunner | PackedRunner:
-    """Give the ``native`` or ``packed`` runner of an encoder of the BERT family."""
+    """Return the ``native`` or ``packed`` runner of an encoder of the BERT family."""
     if name == "packed":
         return PackedRunner(weights, pooling, layers, pad_id=pad_id, device=weights.words.device)
     library = load_kernels().library
@@ -148,12 +148,12 @@ def make_runner(
     return NativeRunner(library, weights, pooling, layers)
 
 
-def least_cosine(vectors_SD: npt.NDArray[np.float32], reference_SD: npt.NDArray[np.float32]) -> float:
-    """Give the least cosine between vectors and their references; 1 where a reference is zero or not finite."""
+def lowest_cosine(vectors_SD: npt.NDArray[np.float32], reference_SD: npt.NDArray[np.float32]) -> float:
+    """Return the lowest cosine between vectors and their references; references that are zero or not finite count as 1."""
     left, right = vectors_SD.astype(np.float64), reference_SD.astype(np.float64)
     product = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     comparable = np.isfinite(right).all(axis=1) & (np.linalg.norm(right, axis=1) > 0)
     if not comparable.any():
-        return 1.0  # nothing to compare with: such an encoder is refused elsewhere
+        return 1.0  # nothing to compare with; load_encoder refuses such an encoder
     cosines = np.nan_to_num((left * right).sum(axis=1)[comparable] / np.maximum(product[comparable], 1e-12), nan=-1.0)
     return float(cosines.min())

@@ -1,7 +1,7 @@
-"""The weights of the BERT family, by role: BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT and MPNet alike.
+"""Read the weights of the BERT family by role: BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT and MPNet.
 
-The architectures differ in the names of their tensors, in where positions begin, and in MPNet's relative positions;
-the computation is one (Devlin et al. 2019; post-layer-norm transformer encoder).
+The architectures differ in the names of their tensors, in the first position, and in MPNet's relative positions. The
+computation is the same (Devlin et al. 2019; post-layer-norm transformer encoder).
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ Norm = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One layer; weights are (out, in)."""
+    """The weights of one layer, of shape (out, in)."""
 
     qkv: tuple[Tensor, Tensor]
-    """Query, key and value as one layer of 3 H outputs."""
+    """Query, key and value, as one linear layer of 3 H outputs."""
     out: tuple[Tensor, Tensor]
     attention_norm: Norm
     up: tuple[Tensor, Tensor]
@@ -35,24 +35,24 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class EncoderWeights:
-    """A whole encoder."""
+    """The weights of a whole encoder."""
 
     words: Tensor
     """Word embeddings, shape (vocabulary, H)."""
     positions: Tensor
-    """What is added for place 0, 1, … of a sequence: position and (first) token type, shape (places, H)."""
+    """The vectors to add at place 0, 1, … of a sequence: position plus first token type, shape (places, H)."""
     embedding_norm: Norm
     layers: list[LayerWeights]
     num_heads: int
     norm_eps: float
     activation: str
     relative_bias: Callable[[int], Tensor] | None
-    """MPNet: what is added to attention scores in a row of some width; gives shape (1, heads, width, width)."""
+    """MPNet: returns the values to add to attention scores in a row of a given width, shape (1, heads, width, width)."""
 
 
 @dataclass(frozen=True)
 class _Names:
-    """What an architecture calls the parts of a layer."""
+    """The names that an architecture has for the parts of a layer."""
 
     layer: str
     qkv: tuple[str, str, str]
@@ -93,7 +93,7 @@ NAMES = {
 
 
 def read_weights(transformer: nn.Module) -> EncoderWeights | None:
-    """Give the weights of an encoder by role, or None when its architecture is not of the family."""
+    """Return the weights of an encoder by role, or None when its architecture is not of the family."""
     config: Any = transformer.config
     kind = str(config.model_type)
     activation = str(getattr(config, "hidden_act", None) or getattr(config, "activation", ""))
@@ -108,14 +108,14 @@ def read_weights(transformer: nn.Module) -> EncoderWeights | None:
     try:
         return _read(transformer, state, kind, activation)
     except KeyError:
-        return None  # a derivative with other tensors than its model_type says
+        return None  # a variant whose tensors are not those of its model_type
 
 
 def _read(transformer: nn.Module, state: dict[str, Tensor], kind: str, activation: str) -> EncoderWeights:
     config: Any = transformer.config
     positions = state["embeddings.position_embeddings.weight"]
     if kind not in {"bert", "distilbert"}:
-        # RoBERTa's kin count places from the padding id on.
+        # These architectures number positions from the padding id on.
         first = int(config.pad_token_id if kind != "mpnet" else 1) + 1
         positions = positions[first:]
     if "embeddings.token_type_embeddings.weight" in state:

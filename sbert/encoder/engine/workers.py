@@ -1,8 +1,7 @@
-"""Compute batches side by side on a CPU: one batch a core instead of all cores on one batch.
+"""Compute batches side by side on a CPU: one batch for each core, instead of all cores on one batch.
 
-The one idea: a batch that one core computes alone stays in that core's cache, and no core waits for another between two
-operations. Memory that a batch gives back is kept for the next one: asking the system for it again costs a tenth
-of the time.
+A batch that one core computes alone stays in that core's cache, and no core waits for another between two operations. The
+process keeps the memory that a batch frees, because requesting it from the system again would take a tenth of the time.
 """
 
 import threading
@@ -15,23 +14,23 @@ import torch
 from torch import Tensor
 
 from sbert.encoder.engine.runner_selection import Runner
-from sbert.encoder.engine.transfer import send_home
+from sbert.encoder.engine.transfer import copy_to_cpu
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.runtime.memory import keep_freed_memory
 
 __all__ = ["compute_batches", "num_workers"]
 
 MAX_WORKERS = 16
-"""With more, Python itself would be what they wait for; each then has several cores."""
+"""With more threads they would wait for Python's global lock. On more cores each thread has several."""
 BATCHES_IN_FLIGHT = 4
-"""Batches that an accelerator is given before the vectors of the first are waited for: the next are laid out meanwhile."""
+"""Batches that are started on an accelerator before the first is waited for. Later ones are laid out meanwhile."""
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def num_workers(device: torch.device) -> int:
-    """Give how many batches are computed at once: one a core on a CPU, one on an accelerator."""
+    """Return the number of batches that are computed at once: one for each core of a CPU, one on an accelerator."""
     return min(torch.get_num_threads(), MAX_WORKERS) if device.type == "cpu" else 1
 
 
@@ -42,23 +41,23 @@ def compute_batches(
     workers: int,
     should_stop: Callable[[], bool] | None = None,
 ) -> Generator[tuple[Any, Tensor | RuntimeError], None, None]:
-    """Compute batches; give each with its vectors, on the CPU, or with the error that it ended in, in order.
+    """Compute batches. Yield each, in order, with its vectors on the CPU, or with the error in which it ended.
 
     Raises:
-        InterruptedError: when `should_stop` said so before a batch.
+        InterruptedError: when `should_stop` returned True before a batch.
     """
     if workers == 1:
         yield from _in_turn(runner, tokens, batches, should_stop)
         return
     listed = list(batches)
     if len(listed) == 1:
-        yield listed[0], _home(_compute(runner, tokens, listed[0], should_stop))
+        yield listed[0], _await(_compute(runner, tokens, listed[0], should_stop))
         return
     pool = _pool(workers)
     futures = [pool.submit(_compute, runner, tokens, batch, should_stop) for batch in listed]
     try:
         for batch, future in zip(listed, futures, strict=True):
-            yield batch, _home(future.result())
+            yield batch, _await(future.result())
     finally:
         for future in futures:
             future.cancel()
@@ -68,37 +67,37 @@ def compute_batches(
 def _in_turn(
     runner: Runner, tokens: TokenizedTexts, batches: Iterable[Any], should_stop: Callable[[], bool] | None
 ) -> Iterator[tuple[Any, Tensor | RuntimeError]]:
-    """Start batches one after the other; an accelerator has the next ones before the vectors of the first are waited for."""
+    """Start batches one after the other. An accelerator gets the next batches before the first is waited for."""
     started: deque[tuple[Any, Callable[[], Tensor] | RuntimeError]] = deque()
     for batch in batches:
         started.append((batch, _compute(runner, tokens, batch, should_stop)))
         if len(started) == BATCHES_IN_FLIGHT:
             first, outcome = started.popleft()
-            yield first, _home(outcome)
+            yield first, _await(outcome)
     for batch, outcome in started:
-        yield batch, _home(outcome)
+        yield batch, _await(outcome)
 
 
-def _home(outcome: Callable[[], Tensor] | RuntimeError) -> Tensor | RuntimeError:
+def _await(outcome: Callable[[], Tensor] | RuntimeError) -> Tensor | RuntimeError:
     return outcome if isinstance(outcome, RuntimeError) else outcome()
 
 
 def _compute(
     runner: Runner, tokens: TokenizedTexts, batch: Any, should_stop: Callable[[], bool] | None
 ) -> Callable[[], Tensor] | RuntimeError:
-    """Start a batch; give what waits for its vectors, or the error that it ended in."""
+    """Start a batch. Return a function that waits for its vectors, or the error in which it ended."""
     if should_stop is not None and should_stop():
         raise InterruptedError("encoding was stopped on request")
     try:
         with torch.inference_mode():
-            return send_home(runner.run(tokens, batch))
+            return copy_to_cpu(runner.run(tokens, batch))
     except RuntimeError as error:
         error.__context__ = None
-        return error.with_traceback(None)  # whose frames would keep what the batch had allocated
+        return error.with_traceback(None)  # its frames would keep the memory that the batch allocated
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:
-    """Give this process's threads; each computes with its share of the cores."""
+    """Return this process's threads. Each computes with its share of the cores."""
     with _lock:
         if workers not in _pools:
             keep_freed_memory()
@@ -106,7 +105,7 @@ def _pool(workers: int) -> ThreadPoolExecutor:
             ready = threading.Barrier(workers + 1)
 
             def start() -> None:
-                torch.get_num_threads()  # else the thread takes the process' number again at its first operation
+                torch.get_num_threads()  # otherwise the first operation resets the number to that of the process
                 torch.set_num_threads(share)
                 ready.wait()
 
@@ -115,6 +114,8 @@ def _pool(workers: int) -> ThreadPoolExecutor:
             for _ in range(workers):
                 pool.submit(start)
             ready.wait()
-            torch.set_num_threads(before)  # the number is kept a thread, but new threads start with the last one set
+            torch.set_num_threads(
+                before
+            )  # torch keeps a number for each thread; a new thread starts with the last one set
             _pools[workers] = pool
         return _pools[workers]

@@ -1,1 +1,1 @@
-"""Texts to token ids, a block at a time."""
+"""Turn texts into token ids, a block of texts at a time."""

@@ -1,7 +1,7 @@
-"""Token ids of texts, made by processes where one thread of Python would be what an accelerator waits for.
+"""Tokenize large blocks of texts in other processes, so that Python does not slow an accelerator down.
 
-The one idea: the Rust tokenizer hands ids out as Python lists, and walking them needs Python's lock. A process of its own
-walks its share of the texts and sends back two arrays, which cost the process that feeds the accelerator next to nothing.
+The Rust tokenizer returns ids as Python lists, and a loop over lists holds Python's global lock. Each process converts the
+ids of its share of the texts into two arrays. Reading arrays costs the process that feeds the accelerator very little.
 """
 
 import contextlib
@@ -25,25 +25,26 @@ __all__ = ["PROCESSES_VARIABLE", "TokenizerPool", "num_tokenizer_processes"]
 log = logging.getLogger(__name__)
 
 PROCESSES_VARIABLE = "SBERT_TOKENIZER_PROCESSES"
-"""Environment variable: how many processes tokenize; 0 for none, then threads of the tokenizer do."""
+"""Environment variable: number of processes that tokenize. With 0, the tokenizer's threads in this process do."""
 MAX_PROCESSES = 16
 FEWEST_TEXTS = 4_096
-"""Fewer texts are tokenized where they are: starting processes takes a second."""
+"""Smaller blocks are tokenized in this process, because starting the others takes a second."""
 
 Worker = subprocess.Popen[bytes]
 
 
 def num_tokenizer_processes(device_type: str, num_threads: int) -> int:
-    """Give how many processes tokenize for a device: one a thread (16 at most) for an accelerator, none for a CPU.
+    """Return the number of processes that tokenize for a device.
 
-    A CPU is busy with computing; there the tokenizer's threads take what time is left.
+    For an accelerator it is one process for each thread, at most 16. For a CPU it is none: all cores compute, and the
+    tokenizer's threads share them.
 
     Args:
-        device_type: where the encoder computes: ``cpu``, ``cuda`` …
+        device_type: device on which the encoder computes: ``cpu``, ``cuda``, …
         num_threads: threads that this process may use.
 
     Raises:
-        SettingsError: when the environment says something that is no number.
+        SettingsError: when the environment variable is not a number.
     """
     wanted = os.environ.get(PROCESSES_VARIABLE, "")
     if wanted:
@@ -54,15 +55,15 @@ def num_tokenizer_processes(device_type: str, num_threads: int) -> int:
 
 
 class TokenizerPool:
-    """Tokenizes with so many processes; without them when there are none, few texts, or one of them died.
+    """Tokenize with other processes; in this process for small blocks, with no processes, or after one of them died.
 
-    Threads may share one: their blocks take turns.
+    Threads may share a pool. It tokenizes one block at a time.
     """
 
     def __init__(self, tokenizer: Any, num_processes: int) -> None:
-        """Take a tokenizer without truncation and padding; processes start with the first large block."""
+        """Create a pool for a tokenizer that neither truncates nor pads. Processes start with the first large block."""
         self.tokenizer = tokenizer
-        """The tokenizer of this process."""
+        """The tokenizer, for use in this process."""
         self._num = num_processes
         self._lock = threading.Lock()
         self._workers: list[Worker] = []
@@ -70,8 +71,8 @@ class TokenizerPool:
         weakref.finalize(self, _end, self._workers, self._process_id)
 
     def token_ids(self, texts: list[str]) -> TokenIds:
-        """Give the ids of N texts, in order."""
-        # A process that was forked off must not talk to the workers of the one it came from.
+        """Return the ids of N texts, in order."""
+        # A forked process must not talk to the workers of its parent.
         if self._num and len(texts) >= FEWEST_TEXTS and os.getpid() == self._process_id:
             with self._lock:
                 if self._num:
@@ -79,30 +80,30 @@ class TokenizerPool:
                         return self._ask(texts)
                     except (OSError, EOFError, pickle.UnpicklingError) as error:
                         log.warning(
-                            "a process that tokenizes ended (%s): it goes on without", error or type(error).__name__
+                            "a tokenizer process ended (%s): this process tokenizes from now on",
+                            error or type(error).__name__,
                         )
                         self._num = 0
                         _end(self._workers, self._process_id)
                     except BaseException:
-                        _end(
-                            self._workers, self._process_id
-                        )  # else their answers would be taken for those of the next block
+                        # The answers to this block would otherwise be read as those to the next block.
+                        _end(self._workers, self._process_id)
                         raise
         return token_ids(self.tokenizer, texts)
 
     def _ask(self, texts: list[str]) -> TokenIds:
-        """Hand each worker its share, and collect the answers."""
+        """Send each worker its share of the texts and collect the answers."""
         while len(self._workers) < self._num:
             self._workers.append(self._start())
         size = math.ceil(len(texts) / self._num)
         shares = [texts[first : first + size] for first in range(0, len(texts), size)]
-        asked = self._workers[: len(shares)]
-        for worker, share in zip(asked, shares, strict=True):
+        busy = self._workers[: len(shares)]
+        for worker, share in zip(busy, shares, strict=True):
             _send(worker, share)
         answers = []
-        for worker in asked:
+        for worker in busy:
             assert worker.stdout is not None
-            answers.append(pickle.load(worker.stdout))  # noqa: S301  (from a process of our own)
+            answers.append(pickle.load(worker.stdout))  # noqa: S301  (from a process that this one started)
         values, lengths = zip(*answers, strict=True)
         return np.concatenate(values), np.concatenate(lengths)
 
@@ -128,14 +129,14 @@ def _send(worker: Worker, message: object) -> None:
 
 
 def _end(workers: list[Worker], process_id: int) -> None:
-    """End workers, whatever they are at; only for the process that started them."""
+    """Kill the workers and wait for their end. A process that did not start them does nothing."""
     if os.getpid() != process_id:
         return
     for worker in workers:
         worker.kill()
         for pipe in (worker.stdin, worker.stdout):
             assert pipe is not None
-            with contextlib.suppress(OSError):  # what was never sent
+            with contextlib.suppress(OSError):  # texts that were never sent
                 pipe.close()
         worker.wait()
     workers.clear()

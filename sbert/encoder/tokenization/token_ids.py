@@ -1,7 +1,7 @@
-"""Texts to token ids, for a whole block at once.
+"""Token ids of a block of texts, as arrays.
 
-The one idea: ids travel as one array of values and one of offsets (the layout of an Arrow list column), so that
-truncating, windowing, sorting and padding are array operations whatever the number of texts.
+The ids of all texts are one array of values and one array of offsets, like a list column of Arrow. So truncating, cutting
+into windows, sorting and padding are array operations, without a loop over texts.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ __all__ = [
     "TokenizedTexts",
     "count_prompt_tokens",
     "gather_ranges",
+    "plain_tokenizer",
     "special_token_counts",
     "tokenize_block",
-    "with_lower_case",
 ]
 
 Ints = npt.NDArray[np.int64]
@@ -31,20 +31,20 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """Token sequences of N texts; S sequences, more than N where long texts became several windows."""
+    """Token sequences of N texts. There are S sequences: more than N if long texts were cut into windows."""
 
     input_ids: npt.NDArray[np.int32]
-    """Ids of all sequences, one after the other, special tokens included."""
+    """The ids of all sequences, one sequence after the other, special tokens included."""
     offsets: Ints
     """Where each sequence begins and ends, shape (S + 1,)."""
     text_index: Ints
-    """The text each sequence belongs to, ascending, shape (S,)."""
+    """The text that each sequence belongs to, ascending, shape (S,)."""
     num_tokens: npt.NDArray[np.int32]
     """Tokens of each text before truncation, special tokens included, shape (N,)."""
     truncated: npt.NDArray[np.bool_]
     """Whether tokens of the text were dropped, shape (N,)."""
     num_prompt_tokens: int = 0
-    """Tokens at the beginning of every sequence that belong to the prompt (the leading special token included)."""
+    """Tokens at the beginning of every sequence that belong to the prompt, the leading special token included."""
 
     def __len__(self) -> int:
         return len(self.num_tokens)
@@ -56,7 +56,7 @@ class TokenizedTexts:
         return lengths
 
     def to_frame(self) -> pl.DataFrame:
-        """Give the sequences as a frame: text number and ids as a list column."""
+        """Return the sequences as a frame: the number of the text, and the ids as a list column."""
         ids = pa.LargeListArray.from_arrays(pa.array(self.offsets), pa.array(self.input_ids))
         frame = pl.from_arrow(pa.table({"text": self.text_index, "input_ids": ids}))
         assert isinstance(frame, pl.DataFrame)
@@ -64,7 +64,7 @@ class TokenizedTexts:
 
 
 def gather_ranges(begins: Ints, lengths: Ints) -> Ints:
-    """Give the numbers begin, begin + 1, … of every range, one range after the other.
+    """Return the numbers begin, begin + 1, … of every range, one range after the other.
 
     >>> gather_ranges(np.array([5, 20]), np.array([3, 2])).tolist()
     [5, 6, 7, 20, 21]
@@ -83,17 +83,17 @@ def tokenize_block(
     prompt: str = "",
     windows: WindowSettings | None = None,
 ) -> TokenizedTexts:
-    """Tokenize texts.
+    """Tokenize a block of texts.
 
     Args:
-        pool: the model's tokenizer, without truncation and padding.
+        pool: tokenizes with the model's tokenizer, without truncation and padding.
         texts: N texts.
         max_seq_length: most tokens of a sequence, special tokens included.
         prompt: put before every text.
         windows: cut longer texts into overlapping windows; None truncates them.
 
     Raises:
-        SettingsError: when prompt and window stride leave no room for the text.
+        SettingsError: when the prompt and the stride of the windows leave no room for the text.
     """
     values, lengths = pool.token_ids([prompt + text for text in texts] if prompt else texts)
     tokenizer = pool.tokenizer
@@ -111,7 +111,7 @@ def tokenize_block(
 
 
 def special_token_counts(tokenizer: Any) -> tuple[int, int]:
-    """Give how many special tokens the tokenizer puts before and after a text."""
+    """Return the numbers of special tokens that the tokenizer puts before and after a text."""
     probe = tokenizer.encode("a")
     mask = np.array(probe.special_tokens_mask, dtype=np.bool_)
     if mask.all():
@@ -120,11 +120,18 @@ def special_token_counts(tokenizer: Any) -> tuple[int, int]:
     return first, int(mask.size - first - (~mask).sum())
 
 
-def with_lower_case(tokenizer: Tokenizer) -> Tokenizer:
-    """Return a tokenizer that lower-cases texts first, as sentence-transformers does for models with do_lower_case.
+def plain_tokenizer(tokenizer: Any, *, do_lower_case: bool) -> Tokenizer:
+    """Return a copy of a fast tokenizer's backend that neither truncates nor pads.
 
-    The names of special tokens in a text are not lower-cased.
+    With `do_lower_case` it lower-cases texts first, as sentence-transformers does. It keeps the names of special tokens.
     """
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    return _with_lower_case(plain) if do_lower_case else plain
+
+
+def _with_lower_case(tokenizer: Tokenizer) -> Tokenizer:
     normalizer = tokenizer.normalizer
     known = (
         list(cast("Any", normalizer))
@@ -151,7 +158,7 @@ def _truncate(
     num_suffix: int,
     num_prompt: int,
 ) -> TokenizedTexts:
-    """Keep the first tokens of each text and the special tokens at its end."""
+    """Keep the first tokens of each text, and the special tokens at its end."""
     lengths = np.diff(offsets)
     truncated = lengths > limit
     kept = np.minimum(lengths, limit)
@@ -171,7 +178,7 @@ def _window(
     specials: tuple[int, int, int],
     stride: int,
 ) -> TokenizedTexts:
-    """Cut the tokens between the special ones into windows that overlap by `stride`; a prompt is repeated in each."""
+    """Cut the tokens between the special tokens into windows that overlap by `stride`. Each window repeats the prompt."""
     num_prefix, num_suffix, num_prompt = specials
     head = max(num_prefix, num_prompt)
     room = limit - head - num_suffix
@@ -179,7 +186,7 @@ def _window(
     if step < 1:
         raise SettingsError(
             f"windows of {limit} tokens with {head + num_suffix} special or prompt tokens and a stride of {stride} leave "
-            f"{step} new tokens a window: choose a smaller stride or a larger max_seq_length"
+            f"{step} new tokens for each window: choose a smaller stride or a larger max_seq_length"
         )
     lengths = np.diff(offsets)
     body = lengths - head - num_suffix
@@ -190,7 +197,7 @@ def _window(
     size = np.where(num_windows[index] > 1, np.minimum(room, body[index] - begin), body[index])
     total = size + head + num_suffix
     new_offsets = np.concatenate([[0], np.cumsum(total)])
-    # Every window is its text's head, its own part of the body, its text's tail: shift the ids of the last two.
+    # A window is the head of its text, its own part of the body, and the tail of its text. The last two are shifted.
     source = gather_ranges(offsets[:-1][index], total)
     place = gather_ranges(np.zeros(len(total), dtype=np.int64), total)
     owner = np.repeat(np.arange(len(total)), total)

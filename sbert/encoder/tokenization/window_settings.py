@@ -1,4 +1,4 @@
-"""How a text that is too long for an encoder is cut into overlapping windows."""
+"""Settings for cutting a text that is too long for an encoder into overlapping windows."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -6,7 +6,7 @@ __all__ = ["WindowSettings"]
 
 
 class WindowSettings(BaseModel):
-    """How the windows of a long text overlap."""
+    """How much the windows of a long text overlap."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

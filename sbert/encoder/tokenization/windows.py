@@ -1,4 +1,4 @@
-"""The vector of a long text from the vectors of its windows."""
+"""Join the vectors of a long text's windows into one vector."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,12 @@ __all__ = ["join_windows"]
 def join_windows(
     tokens: TokenizedTexts, vectors_SD: npt.NDArray[np.float32], *, normalize: bool
 ) -> npt.NDArray[np.float32]:
-    """Average the windows of each of N texts, weighted by their tokens; texts of one window stay as they are.
+    """Average the windows of each of N texts, weighted by their numbers of tokens. A text of one window stays as it is.
 
     Args:
         tokens: the texts, cut into S windows.
         vectors_SD: the windows' vectors, shape (S, dim).
-        normalize: whether the means get unit length.
+        normalize: whether to scale the averages to unit length.
     """
     num_texts = len(tokens)
     if len(vectors_SD) == num_texts:

@@ -1,7 +1,7 @@
-"""A process that tokenizes for another one, and ends with it: reads a tokenizer, then texts, and answers with arrays of ids.
+"""A process that tokenizes for another process: it reads a tokenizer, then texts, and answers with arrays of ids.
 
-Started by `sbert.encoder.tokenization.pool`. Its input ends when the other process does, however that ended, and then so
-does this one.
+`sbert.encoder.tokenization.pool` starts it. When the other process ends, for whatever reason, the input of this one ends,
+and then this process ends too.
 """
 
 import os
@@ -18,20 +18,20 @@ import tokenizers
 __all__ = ["TokenIds", "token_ids"]
 
 TokenIds = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
-"""Ids of all texts, one text after the other, and the number of ids of each text."""
+"""The ids of all texts, one text after the other, and the number of ids of each text."""
 
 
 def token_ids(tokenizer: Any, texts: list[str]) -> TokenIds:
-    """Give the ids of N texts with a Rust tokenizer (``tokenizers.Tokenizer``), special tokens included."""
+    """Return the ids of N texts from a Rust tokenizer (``tokenizers.Tokenizer``), special tokens included."""
     encodings = tokenizer.encode_batch_fast(texts)
-    # The tokenizer hands out ids as one Python list a text and in no other way: this is the one place that walks them.
+    # The tokenizer returns ids only as one Python list for each text. This is the only loop over them.
     id_lists = [encoding.ids for encoding in encodings]
     lengths = np.fromiter(map(len, id_lists), dtype=np.int64, count=len(id_lists))
     return np.fromiter(chain.from_iterable(id_lists), dtype=np.int32, count=int(lengths.sum())), lengths
 
 
 def serve(questions: BinaryIO, answers: BinaryIO) -> None:
-    """Answer until the questions end."""
+    """Answer each block of texts until the input ends."""
     try:
         tokenizer = tokenizers.Tokenizer.from_str(pickle.load(questions))  # noqa: S301  (from the process that started it)
         while True:
@@ -43,10 +43,10 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 
 
 def main() -> None:
-    """Serve standard input, on standard output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    """Answer the texts on standard input, on standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the process that sends texts
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
+    os.dup2(2, 1)  # output that a library prints must not be read as an answer
     serve(sys.stdin.buffer, answers)
 
 

@@ -78,7 +78,7 @@ def test_it_advises_what_was_clearly_faster_and_as_good() -> None:
     advice = diagnosis(float32, ("bfloat16", 150.0, 0.9995, False)).advice
     assert (
         advice
-        == "bfloat16 (packed) was 1.50 times as fast as the choice: set SBERT_COMPUTE_DTYPE=bfloat16 for new tables"
+        == "bfloat16 (packed) was 1.50 times as fast as the selected way: set SBERT_COMPUTE_DTYPE=bfloat16 for new tables"
     )
     assert diagnosis(float32, ("bfloat16", 110.0, 0.9995, False)).advice is None
     assert diagnosis(float32, ("bfloat16", 150.0, 0.99, False)).advice is None

@@ -1,4 +1,4 @@
-"""The encoder of a process: what is said when some of the machine's GPUs stay idle."""
+"""The encoder of a process: a warning when some of the machine's GPUs stay idle."""
 
 import pytest
 import torch
@@ -12,4 +12,4 @@ def test_idle_gpus_are_mentioned(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
     process_cache._warn_of_idle_gpus(torch.device(device))
-    assert ("one of 4 GPUs: engine ray with gpus_per_worker 1" in caplog.text) is warned
+    assert ("one of 4 GPUs: to use all of them, choose engine ray with gpus_per_worker 1" in caplog.text) is warned

@@ -17,7 +17,7 @@ from torch import nn
 from sbert.encoder.engine import compiled
 from sbert.encoder.engine.compiled import NATIVE_VARIABLE, Kernels, load_kernels
 from sbert.encoder.engine.dtype import ComputeDtype
-from sbert.encoder.engine.native import NativeRunner, lay_out, why_not_native
+from sbert.encoder.engine.native import NativeRunner, lay_out, why_kernels_cannot
 from sbert.encoder.engine.packing import lay_end_to_end
 from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.pooling import Pooling, PoolingMode
@@ -122,7 +122,7 @@ def make_model(
 def make_runner(library: ctypes.CDLL, model: transformers.BertModel) -> NativeRunner:
     weights = read_weights(model.bfloat16())
     assert weights is not None
-    assert why_not_native(weights) is None
+    assert why_kernels_cannot(weights) is None
     return NativeRunner(library, weights, Pooling(model.config.hidden_size, (PoolingMode.MEAN,)), nn.ModuleList())
 
 
@@ -243,7 +243,7 @@ def test_wrong_kernels_are_not_used(
     with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_selection"):
         chosen = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu").selected_runner
     assert chosen.name == "packed"
-    assert "the native path gives other vectors" in caplog.text
+    assert "the native runner gives other vectors" in caplog.text
     assert "not native (it failed the probe" in chosen.reason
 
 
@@ -265,7 +265,7 @@ def test_kernels_are_not_used_when_turned_off(monkeypatch: pytest.MonkeyPatch) -
 def test_other_encoders_are_left_to_torch(kind: str, dtype: torch.dtype, reason: str) -> None:
     weights = read_weights(tiny_encoder(kind).transformer.to(dtype))
     assert weights is not None
-    assert why_not_native(weights) == reason
+    assert why_kernels_cannot(weights) == reason
 
 
 def test_layout_of_weights_by_hand() -> None:

@@ -56,7 +56,7 @@ def test_a_wrong_path_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     encoder = tiny_encoder()
     with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_selection"):
         assert encoder.selected_runner.name == "padded"
-    assert "the packed path gives other vectors" in caplog.text
+    assert "the packed runner gives other vectors" in caplog.text
     np.testing.assert_allclose(encoder.encode(TEXTS), plain_vectors(encoder), atol=1e-5)
 
 
@@ -126,9 +126,9 @@ def test_prepacked_layers_equal_plain_ones(activation: str) -> None:
 def test_least_cosine_by_hand() -> None:
     left = np.array([[1, 0], [1, 1], [0, 2]], dtype=np.float32)
     right = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
-    assert choice.least_cosine(left, right) == pytest.approx(2**-0.5)  # the second pair, at 45 degrees
-    assert choice.least_cosine(np.full((1, 2), np.nan, np.float32), right[:1]) == -1
-    assert choice.least_cosine(left[:1], np.zeros((1, 2), np.float32)) == 1
+    assert choice.lowest_cosine(left, right) == pytest.approx(2**-0.5)  # the second pair, at 45 degrees
+    assert choice.lowest_cosine(np.full((1, 2), np.nan, np.float32), right[:1]) == -1
+    assert choice.lowest_cosine(left[:1], np.zeros((1, 2), np.float32)) == 1
 
 
 def test_workers_keep_order_hand_errors_on_and_stop() -> None:

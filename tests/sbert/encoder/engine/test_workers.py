@@ -48,10 +48,10 @@ def test_batches_in_turn_are_laid_out_and_started_before_earlier_vectors_are_wai
             events.append(f"started {batch}")
             return torch.tensor([batch])
 
-    def send_home(values: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def copy_to_cpu(values: torch.Tensor) -> Callable[[], torch.Tensor]:
         return lambda: events.append(f"waited for {int(values)}") or values  # type: ignore[func-returns-value]
 
-    monkeypatch.setattr(workers, "send_home", send_home)
+    monkeypatch.setattr(workers, "copy_to_cpu", copy_to_cpu)
     found = compute_batches(Runner(), tiny_encoder().tokenize(["red"]), batches(), 1)
     last = BATCHES_IN_FLIGHT + 1
     assert [batch for batch, _ in found] == list(range(last + 1))
