@@ -1,4 +1,4 @@
-"""Upkeep of a table: compact, vacuum, verify, and a report of it."""
+"""The steps of an upkeep as Prefect tasks."""
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -6,34 +6,40 @@ from prefect.cache_policies import NO_CACHE
 
 from sbert.table.compaction import Compaction, compact_table
 from sbert.table.shards import ShardSettings
+from sbert.table.upkeep import UpkeepReport, UpkeepSteps
 from sbert.table.vacuum import Vacuum, vacuum_table
 from sbert.table.verify import Verification, verify_table
+from tasks.markdown import escaped, markdown_table
 from tasks.retries import RETRIED
 
-__all__ = ["compact_shards", "report_upkeep", "vacuum_files", "verify_rows"]
+__all__ = ["PREFECT_STEPS"]
 
 
 @task(name="compact shards", **RETRIED)
-def compact_shards(table_uri: str, settings: ShardSettings) -> Compaction:
+def _compact(table_uri: str, settings: ShardSettings) -> Compaction:
     """Merge small shards."""
     return compact_table(table_uri, settings)
 
 
 @task(name="vacuum files", **RETRIED)
-def vacuum_files(table_uri: str, retention_hours: float) -> Vacuum:
+def _vacuum(table_uri: str, retention_hours: float) -> Vacuum:
     """Remove what no version within the retention needs."""
     return vacuum_table(table_uri, retention_hours=retention_hours, apply=True)
 
 
 @task(name="verify rows", **RETRIED)
-def verify_rows(table_uri: str) -> Verification:
+def _verify(table_uri: str) -> Verification:
     """Check every row."""
     return verify_table(table_uri)
 
 
 @task(name="report upkeep", cache_policy=NO_CACHE)
-def report_upkeep(lines: dict[str, str], table_uri: str) -> None:
-    """Leave what was done as a Markdown artifact."""
-    rows = [f"| {name} | {value.replace('|', '&#124;')} |" for name, value in lines.items()]
-    markdown = "\n".join([f"# Upkeep of `{table_uri}`", "", "| step | result |", "| --- | --- |", *rows])
-    create_markdown_artifact(key="upkeep-report", markdown=markdown, description=table_uri)
+def _show(report: UpkeepReport) -> None:
+    """Leave the report as a Markdown artifact."""
+    lines = [(name, escaped(text)) for name, text in report.describe().items()]
+    markdown = f"# Upkeep of `{escaped(report.table_uri)}`\n\n{markdown_table(('step', 'result'), lines)}"
+    create_markdown_artifact(key="upkeep-report", markdown=markdown, description=report.table_uri)
+
+
+PREFECT_STEPS = UpkeepSteps(compact=_compact, vacuum=_vacuum, verify=_verify, show=_show)
+"""What the flow passes to `sbert.table.upkeep.upkeep`."""

@@ -27,7 +27,7 @@ def test_compact_vacuum_and_verify(tmp_path: Path) -> None:
     (tmp_path / "table" / shard.name).write_bytes(b"torn")
     only = upkeep_table(table, compact=False, vacuum=False, verify=False)
     assert (only.compaction, only.vacuum, only.verification) == (None, None, None)
-    with pytest.raises(VerificationError, match=r"1 findings: part-compacted.*cannot be read to its end"):
+    with pytest.raises(VerificationError, match=r"2 findings: part-compacted.*cannot be read to its end"):
         upkeep_table(table, compact=False, vacuum=False)
 
 
