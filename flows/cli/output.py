@@ -5,7 +5,6 @@ processes print goes to standard error.
 """
 
 import io
-import json
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from rich.markup import escape
 from typer.exceptions import TyperException
 
 from sbert.errors import SbertError
+from sbert.storage.json_text import json_text
 
 __all__ = ["Output", "answering", "cell", "err", "out"]
 
@@ -59,7 +59,7 @@ class Output:
         raise typer.Exit(status)
 
     def _print_json(self, value: dict[str, Any]) -> None:
-        print(json.dumps(value, ensure_ascii=False, default=str), file=self._stream, flush=True)
+        print(json_text(value), file=self._stream, flush=True)
 
 
 @contextmanager

@@ -29,10 +29,10 @@ def report(
 ) -> None:
     """Write a page with the history of TABLE: volume, rates, rejects, token lengths, drift, cost."""
     with answering(as_json=as_json) as answer:
-        from sbert.refresh.history_page import trend_report
+        from sbert.refresh.history_page import history_page
         from sbert.storage.files import normalize_uri, write_bytes
 
-        page = trend_report(table_uri, price_per_hour=price_per_hour)
+        page = history_page(table_uri, price_per_hour=price_per_hour)
         target = normalize_uri(output)
         write_bytes(target, page.encode())
         answer.print({"table_uri": table_uri, "output": target, "num_bytes": len(page)}, _show_report)

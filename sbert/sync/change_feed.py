@@ -5,7 +5,6 @@ rows by hash (`row_comparison`), a second pass reads the rows that changed. Memo
 rewritten into another shard are no changes.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError, TableError
 from sbert.storage.files import OutputFile, list_names, open_output, translate_errors
+from sbert.storage.json_text import json_text
 from sbert.sync.row_comparison import Places, RowComparison, RowDifferences
 from sbert.table.delta import Table, TableShard
 from sbert.table.duplicate_keys import Keys, row_keys
@@ -86,7 +86,7 @@ class ParquetFeed:
 
 
 class JsonLinesFeed:
-    """Changes as JSON Lines: an upsert has all columns, a delete the key; hashes are hexadecimal."""
+    """Changes as JSON Lines: an upsert has all columns, a delete the key. Hashes are hexadecimal, NaN is null."""
 
     def __init__(self, uri: str) -> None:
         """Begin a file at `uri`."""
@@ -98,7 +98,7 @@ class JsonLinesFeed:
         for row in changes.to_pylist():
             if row["change"] == "delete":
                 row = {name: row[name] for name in ("change", "source", "id")}  # noqa: PLW2901
-            lines.append(json.dumps(row, ensure_ascii=False, default=_plain_json))
+            lines.append(json_text(row))
         self._output.write(("\n".join(lines) + "\n").encode() if lines else b"")
 
     def __enter__(self) -> Self:
@@ -125,10 +125,6 @@ class CountOnly:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def _plain_json(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 class Changes:

@@ -1,119 +1,122 @@
-"""Metrics of runs beside the table, and the page drawn from them."""
+"""The page of a table's history: complete, escaped, and free of what a reader could mistake."""
 
+import base64
 import datetime as dt
 import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from sbert.errors import MissingError
-from sbert.refresh import run_metrics as metrics
-from sbert.refresh.history_page import drift_of, trend_report
-from sbert.refresh.refresh_report import RefreshReport
-from sbert.refresh.run_metrics import directions, read_runs, record_run
+from sbert.refresh.history_page import history_page
+from sbert.refresh.history_plots import Drift, compact_number, drift_of
+from sbert.refresh.run_metrics import SAMPLE_BY_HASH
 
 HOSTILE = "<script>alert(1)</script> & $\\frac{1}{0}$"
 
 
-def report(table: Path, **fields: object) -> RefreshReport:
-    defaults = {
-        "raw_uri": f"/raw/{HOSTILE}", "table_uri": str(table), "version": 0, "encoder": HOSTILE, "encoder_fingerprint": "a" * 64,
-        "dim": 4, "num_objects": 3, "num_rows": 100, "num_rows_read": 100, "num_rows_encoded": 90, "num_rows_rejected": 10,
-        "num_texts_encoded": 80, "rejects_by_reason": {HOSTILE: 10}, "seconds": 2.0,
+def run(number: int, shift: float = 0.0, **fields: object) -> dict[str, Any]:
+    vectors = np.random.default_rng(0).standard_normal((200, 8)) + shift
+    return {
+        "run_id": f"run-{number}", "operation": "refresh", "started": dt.datetime(2026, 1, 1 + number, tzinfo=dt.UTC),
+        "raw_uri": f"/raw/{HOSTILE}", "encoder": HOSTILE, "encoder_fingerprint": "a" * 64, "dim": 8, "version": number,
+        "num_rows": 100, "num_rows_read": 100, "num_rows_encoded": 90, "num_rows_carried": 0, "num_rows_rejected": 10,
+        "num_texts_encoded": 80, "rejects_by_reason": [{"reason": HOSTILE, "num_rows": 10}], "seconds": 2.0,
+        "sampled_by": SAMPLE_BY_HASH, "mean_vector": vectors.mean(axis=0).tolist(), "seen_along": vectors.T.tolist(),
+        "tokens_p10": 3.0, "tokens_p50": 9.0, "tokens_p90": 30.0, "tokens_p99": 60.0, "tokens_p100": 400.0,
+        "max_seq_length": 128,
+        **fields,
     }  # fmt: skip
-    return RefreshReport.model_validate({**defaults, **fields})
 
 
-class SampledTable:
-    """Stands in for a table whose vectors move by `shift`."""
-
-    shift = 0.0
-
-    @classmethod
-    def open(cls, uri: str, version: int) -> "SampledTable":
-        return cls()
+def page_of(folder: Path, runs: list[dict[str, Any]], **options: Any) -> str:
+    (folder / "_runs").mkdir()
+    for number, record in enumerate(runs):
+        pl.DataFrame([record], infer_schema_length=None).write_parquet(folder / f"_runs/{number:03d}.parquet")
+    return history_page(str(folder), **options)
 
 
-@pytest.fixture
-def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    def sample(_: object) -> metrics.TableSample:
-        embeddings = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32) + SampledTable.shift
-        return metrics.TableSample(embeddings, np.arange(1, 201, dtype=np.int32), np.arange(200) < 20)
-
-    monkeypatch.setattr(metrics, "Table", SampledTable)
-    monkeypatch.setattr(metrics, "sample_table", sample)
-    return tmp_path / "table"
+def pictures(page: str) -> list[str]:
+    return [base64.b64decode(found).decode() for found in re.findall(r"svg\+xml;base64,([^\"]+)", page)]
 
 
-def record(table: Path, number: int, **fields: object) -> None:
-    record_run(
-        report(table, **fields), dt.datetime(2026, 1, 1 + number, tzinfo=dt.UTC), f"run-{number}", engine="local"
-    )
-
-
-def test_a_run_is_remembered(table: Path) -> None:
-    record(table, 0)
-    run = read_runs(str(table)).to_dicts()[0]
-    assert (run["run_id"], run["num_rows_read"], run["engine"]) == ("run-0", 100, "local")
-    assert run["rejects_by_reason"] == [{"reason": HOSTILE, "num_rows": 10}]
-    assert (run["tokens_p50"], run["tokens_p100"], run["share_truncated"]) == (100.5, 200.0, pytest.approx(0.1))
-    assert (len(run["mean_vector"]), len(run["seen_along"]), len(run["seen_along"][0])) == (4, 8, 200)
-    files = list((table / "_runs").iterdir())
-    assert [path.name for path in files] == ["20260101T000000-run-0.parquet"]
-    assert files[0].stat().st_size < 50_000
-
-
-def test_directions_are_unit_vectors_and_never_change() -> None:
-    np.testing.assert_allclose(np.linalg.norm(directions(384), axis=1), 1, rtol=1e-6)
-    np.testing.assert_array_equal(directions(384), directions(384))
-
-
-def test_drift_is_measured_between_runs_with_one_encoder(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record(table, 0)
-    record(table, 1)
-    monkeypatch.setattr(SampledTable, "shift", 3.0)
-    record(table, 2)
-    record(table, 3, encoder_fingerprint="b" * 64)
-    first, same, moved, other = drift_of(read_runs(str(table)).to_dicts())
-    assert first is None
-    assert other is None
-    assert same is not None
-    assert moved is not None
-    assert same["stability"] == pytest.approx(0)
-    assert same["cosine"] == pytest.approx(1)
-    assert moved["stability"] > 0.25
-    assert moved["cosine"] < same["cosine"]
-    assert moved["energy"] > same["energy"]
-
-
-def test_the_page_has_every_plot_and_runs_nothing_that_came_from_data(table: Path) -> None:
-    for number in range(3):
-        record(table, number, num_rows_read=0 if number == 1 else 100)
-    page = trend_report(str(table), price_per_hour=2.5)
-    assert len(re.findall(r'<img alt="[^"]+" src="data:image/svg\+xml;base64,', page)) == 6
+def test_the_page_has_every_plot_and_runs_nothing_that_came_from_data(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [run(number) for number in range(3)], price_per_hour=2.5)
+    assert len(pictures(page)) == 15
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "default-src 'none'" in page
     assert "2026-01-03 00:00:00" in page
-    assert "money, at 2.5 per hour" in page
+    assert "Cost of a run, money, at 2.5 per machine hour ↓" in page
 
 
-def test_runs_of_other_versions_of_this_program_are_read_too(table: Path) -> None:
-    record(table, 0)
-    earlier = {
+@pytest.mark.parametrize("price", [0.0, None])
+def test_a_price_of_zero_and_runs_that_did_nothing_draw_without_a_warning(tmp_path: Path, price: float | None) -> None:
+    nothing = run(1, num_rows_read=0, num_rows_encoded=0, num_texts_encoded=0, rejects_by_reason=[], seconds=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(pictures(page_of(tmp_path, [run(0), nothing], price_per_hour=price))) == 15
+
+
+def test_backfills_are_marked_in_the_table_of_runs_and_counted(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [run(0), run(1, operation="backfill")])
+    assert page.count('<td data-name="kind" class=backfill>backfill</td>') == 1
+    assert "2 from 1 Jan 2026 00:00 to 2 Jan 2026 00:00 UTC, 1 of them backfill" in page
+
+
+def test_every_cell_names_its_column_so_that_a_narrow_screen_can_stack_them(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [run(0)])
+    assert len(re.findall(r"<td data-name=\"[^\"]+\"", page)) == page.count("<td") == page.count("<th>")
+    assert "width=device-width" in page
+
+
+def test_only_the_newest_runs_are_listed(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [run(0, started=dt.datetime(2026, 1, 1, 0, at, tzinfo=dt.UTC)) for at in range(53)])
+    assert "The newest 50 of 53 runs." in page
+
+
+def test_records_without_a_sample_or_a_kind_are_drawn_too(tmp_path: Path) -> None:
+    early = {
         "run_id": "old",
-        "started": [dt.datetime(2025, 1, 1, tzinfo=dt.UTC)],
-        "num_rows_read": 5,
+        "started": dt.datetime(2025, 1, 1, tzinfo=dt.UTC),
         "encoder_fingerprint": "c",
+        "num_rows_read": 5,
     }
-    pl.DataFrame(earlier).write_parquet(table / "_runs/20250101T000000-old.parquet")
-    (table / "_runs/20250102T000000-broken.parquet").write_bytes(b"half a file")
-    assert read_runs(str(table))["run_id"].to_list() == ["old", "run-0"]
-    assert "2025-01-01" in trend_report(str(table))
+    page = page_of(tmp_path, [early, run(0)])
+    assert "2025-01-01" in page
+
+
+def test_drift_is_measured_between_runs_with_one_encoder_and_one_way_of_sampling() -> None:
+    runs = [run(0, sampled_by=None), run(1), run(2), run(3, shift=3.0), run(4, encoder_fingerprint="b" * 64)]
+    other_sample, first, same, moved, other_encoder = drift_of(runs)
+    assert [other_sample, first, other_encoder] == [None, None, None]
+    assert same == Drift(cosine=pytest.approx(1), stability=0.0, energy=0.0)
+    assert moved is not None
+    assert moved.stability > 0.25
+    assert moved.energy > 1
+
+
+def test_numbers_on_axes_are_short() -> None:
+    assert [compact_number(value) for value in (0, 0.25, 950, 1_200, 12_500, 3e6, 2e9)] == [
+        "0", "0.25", "950", "1,200", "12.5k", "3M", "2G",
+    ]  # fmt: skip
+
+
+def test_dates_say_the_year_or_the_time_only_where_they_differ() -> None:
+    from sbert.refresh.history_plots import _date_labels
+
+    days = [run(number) for number in range(3)]
+    assert list(_date_labels(days).values()) == ["1 Jan", "2 Jan", "3 Jan"]
+    hours = [run(0, started=dt.datetime(2026, 1, 1, hour, tzinfo=dt.UTC)) for hour in (1, 2)]
+    assert list(_date_labels(hours).values()) == ["1 Jan\n01:00", "1 Jan\n02:00"]
+    years = [run(0, started=dt.datetime(year, 1, 1, tzinfo=dt.UTC)) for year in (2025, 2026)]
+    assert list(_date_labels(years).values()) == ["1 Jan 2025", "1 Jan 2026"]
 
 
 def test_a_table_without_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no run has left metrics in _runs/ yet"):
-        trend_report(str(tmp_path))
+        history_page(str(tmp_path))

@@ -1,0 +1,165 @@
+"""A sample of a table's rows that depends on the texts alone, not on how they lie in files.
+
+The one idea: the sample holds the texts with the least hashes. So it is random, it is the same after a compaction, a
+backfill or the renaming of an object, and it changes by as much as the texts change. Finding it costs a read of the
+``text_hash`` columns (16 bytes a row). Vectors are read only for rows whose shard was not sampled before.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sbert.table.delta import Table
+from sbert.table.shard_file import open_shard
+from sbert.table.shards import embedding_column, embedding_matrix, vector_matrix, vector_names
+from sbert.table.text_index import HASH_BYTES, Hashes, hash_matrix
+
+__all__ = ["SAMPLE_ROWS", "RowSample", "sample_rows"]
+
+SAMPLE_ROWS = 512
+SHARDS_AT_ONCE = 8
+"""Shards whose hashes are read at the same time: on object storage nearly all of the time is waiting."""
+FACTS_KEY = b"sbert_sample"
+
+
+@dataclass(frozen=True)
+class RowSample:
+    """N rows of a version of a table, ordered by text hash; one row for each text."""
+
+    encoder_fingerprint: str
+    version: int
+    hashes: Hashes
+    """Shape (N, 16)."""
+    shards: tuple[str, ...]
+    """Name of the shard that each row was read from."""
+    embeddings: npt.NDArray[np.float32]
+    """Shape (N, dim)."""
+    num_tokens: npt.NDArray[np.int32]
+    """Shape (N,)."""
+    truncated: npt.NDArray[np.bool_]
+    """Shape (N,)."""
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def to_bytes(self) -> bytes:
+        """Return the sample as an Arrow file."""
+        facts = f"{self.version} {self.encoder_fingerprint}".encode()
+        rows = pa.table(
+            {
+                "text_hash": pa.array([row.tobytes() for row in self.hashes], pa.binary()),
+                "shard": pa.array(self.shards, pa.string()),
+                "embedding": embedding_column(self.embeddings),
+                "num_tokens": pa.array(self.num_tokens),
+                "truncated": pa.array(self.truncated),
+            }
+        ).replace_schema_metadata({FACTS_KEY: facts})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, rows.schema) as writer:
+            writer.write_table(rows)
+        return bytes(sink.getvalue())
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self | None:
+        """Read a sample back; None when the bytes are not one."""
+        try:
+            rows = pa.ipc.open_file(content).read_all()
+            version, fingerprint = rows.schema.metadata[FACTS_KEY].decode().split(" ", 1)
+            dim = len(rows["embedding"][0]) if rows.num_rows else 0
+            return cls(
+                encoder_fingerprint=fingerprint,
+                version=int(version),
+                hashes=hash_matrix(rows["text_hash"]),
+                shards=tuple(rows["shard"].to_pylist()),
+                embeddings=embedding_matrix(rows["embedding"], dim),
+                num_tokens=rows["num_tokens"].to_numpy(),
+                truncated=rows["truncated"].to_numpy(),
+            )
+        except (pa.ArrowException, KeyError, TypeError, ValueError):
+            return None
+
+
+def sample_rows(table: Table, earlier: RowSample | None = None) -> RowSample:
+    """Return up to `SAMPLE_ROWS` rows of a table; `earlier` saves reading rows whose shard is unchanged."""
+    if earlier is not None and earlier.encoder_fingerprint != table.encoder.fingerprint:
+        earlier = None
+    if earlier is not None and earlier.version == table.version:
+        return earlier
+    names = [shard.name for shard in table.shards() if shard.num_rows]
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+        parts = list(pool.map(lambda name: _least_hashes(table, name), names))
+    hashes = np.concatenate([np.zeros((0, HASH_BYTES), np.uint8), *(part[0] for part in parts)])
+    rows = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
+    numbers = np.repeat(np.arange(len(parts)), [len(part[1]) for part in parts])
+    chosen = _least(hashes)
+    return _read_rows(table, hashes[chosen], [names[number] for number in numbers[chosen]], rows[chosen], earlier)
+
+
+def _least(hashes: Hashes) -> npt.NDArray[np.int64]:
+    """Return the first position of each of the least `SAMPLE_ROWS` distinct hashes."""
+    if not len(hashes):
+        return np.zeros(0, np.int64)
+    _, first = np.unique(np.ascontiguousarray(hashes).view(f"V{HASH_BYTES}")[:, 0], return_index=True)
+    return first[:SAMPLE_ROWS]  # np.unique sorts
+
+
+def _least_hashes(table: Table, name: str) -> tuple[Hashes, npt.NDArray[np.int64]]:
+    """Return the least hashes of a shard and the rows that have them."""
+    with open_shard(table.shard_uri(name)) as parquet:
+        hashes = hash_matrix(parquet.read(columns=["text_hash"], use_threads=False)["text_hash"])
+    if len(hashes) > 8 * SAMPLE_ROWS:  # sorting all hashes takes longer than reading them
+        limit = np.partition(hashes[:, 0], 8 * SAMPLE_ROWS)[8 * SAMPLE_ROWS]
+        near = np.flatnonzero(hashes[:, 0] <= limit)
+        if len(_least(hashes[near])) == SAMPLE_ROWS:
+            rows = near[_least(hashes[near])]
+            return hashes[rows].copy(), rows
+    rows = _least(hashes)
+    return hashes[rows].copy(), rows
+
+
+def _read_rows(
+    table: Table, hashes: Hashes, shards: Sequence[str], rows: npt.NDArray[np.int64], earlier: RowSample | None
+) -> RowSample:
+    info = table.encoder
+    embeddings = np.zeros((len(hashes), info.dim), np.float32)
+    num_tokens, truncated = np.zeros(len(hashes), np.int32), np.zeros(len(hashes), np.bool_)
+    known = {}
+    if earlier is not None:
+        known = {
+            (row.tobytes(), name): at for at, (row, name) in enumerate(zip(earlier.hashes, earlier.shards, strict=True))
+        }
+    to_read: dict[str, list[int]] = {}
+    for place, (row, name) in enumerate(zip(hashes, shards, strict=True)):
+        at = known.get((row.tobytes(), name))
+        if at is None or earlier is None:
+            to_read.setdefault(name, []).append(place)
+        else:
+            embeddings[place], num_tokens[place], truncated[place] = (
+                earlier.embeddings[at], earlier.num_tokens[at], earlier.truncated[at]
+            )  # fmt: skip
+    columns = [*vector_names(info.precision), "num_tokens", "truncated"]
+    for name, places in to_read.items():
+        with open_shard(table.shard_uri(name)) as parquet:
+            sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+            begins = np.concatenate([[0], np.cumsum(sizes)])
+            groups = np.searchsorted(begins, rows[places], side="right") - 1
+            for group in np.unique(groups).tolist():
+                wanted = np.asarray(places)[groups == group]
+                there = parquet.read_row_group(group, columns=columns).take(pa.array(rows[wanted] - begins[group]))
+                embeddings[wanted] = vector_matrix(there, info.dim, info.precision)
+                num_tokens[wanted] = there["num_tokens"].to_numpy()
+                truncated[wanted] = there["truncated"].to_numpy()
+    return RowSample(
+        encoder_fingerprint=info.fingerprint,
+        version=table.version,
+        hashes=hashes,
+        shards=tuple(shards),
+        embeddings=embeddings,
+        num_tokens=num_tokens,
+        truncated=truncated,
+    )

@@ -1,0 +1,146 @@
+"""A run is recorded beside the table, with a sample that depends on the texts alone."""
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sbert.refresh.backfill_selection import Selection
+from sbert.refresh.history_plots import drift_of
+from sbert.refresh.refresh_report import RefreshReport
+from sbert.refresh.run_metrics import SAMPLE_NAME, directions, read_runs, record_run
+from sbert.table.compaction import compact_table
+from sbert.table.delta import Table
+from sbert.table.row_sample import SAMPLE_ROWS, RowSample, sample_rows
+from tests.support.tables import objects_apart, rows, update, write
+
+APART = objects_apart().allowing_drops(True)
+
+
+@pytest.fixture
+def table(tmp_path: Path, model: str) -> Path:
+    for number in range(4):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 30, 30))
+    update(tmp_path / "raw", tmp_path / "table", model=model, settings=APART)
+    return tmp_path / "table"
+
+
+def remember(table: Path, number: int) -> None:
+    """Record a run that left the table as it is now."""
+    now = Table.open(str(table))
+    report = RefreshReport(
+        raw_uri="raw", table_uri=str(table), version=now.version, encoder="m", dim=32, num_objects=1,
+        encoder_fingerprint=now.encoder.fingerprint, rejects_by_reason={"empty": 10},
+    )  # fmt: skip
+    record_run(report, dt.datetime(2027, 1, 1 + number, tzinfo=dt.UTC), f"run-{number}", engine="local")
+
+
+def last_drift(table: Path) -> tuple[float, float, float]:
+    drift = drift_of(read_runs(str(table)).to_dicts())[-1]
+    assert drift is not None
+    return drift.stability, drift.energy, drift.cosine
+
+
+def test_a_run_is_recorded_with_its_counts_and_a_summary_of_the_table(table: Path) -> None:
+    remember(table, 0)
+    run = read_runs(str(table)).to_dicts()[-1]
+    assert (run["run_id"], run["engine"]) == ("run-0", "local")
+    assert run["rejects_by_reason"] == [{"reason": "empty", "num_rows": 10}]
+    tokens = Table.open(str(table)).scan().select("num_tokens").collect()["num_tokens"]
+    assert run["num_rows_sampled"] == 120
+    assert (run["tokens_p50"], run["tokens_p100"]) == (tokens.median(), tokens.max())
+    assert (len(run["mean_vector"]), len(run["seen_along"]), len(run["seen_along"][0])) == (32, 8, 120)
+    assert (table / "_runs/20270101T000000-run-0.parquet").stat().st_size < 50_000
+
+
+def test_drift_is_flat_after_a_forced_backfill_of_half_the_table(tmp_path: Path, table: Path) -> None:
+    remember(table, 0)
+    update(tmp_path / "raw", table, settings=APART, selection=Selection(include=("[01].jsonl",)), force=True)
+    remember(table, 1)
+    stability, energy, cosine = last_drift(table)
+    assert stability == 0
+    assert energy == pytest.approx(0, abs=1e-4)
+    assert cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_drift_is_flat_after_compaction_and_after_renaming_objects(tmp_path: Path, table: Path) -> None:
+    remember(table, 0)
+    compact_table(str(table))
+    remember(table, 1)
+    assert last_drift(table) == (0, 0, pytest.approx(1))
+    for number in range(4):
+        (tmp_path / f"raw/{number}.jsonl").rename(tmp_path / f"raw/renamed-{number}.jsonl")
+    assert update(tmp_path / "raw", table, settings=APART).report.num_texts_encoded == 0
+    remember(table, 2)
+    assert last_drift(table) == (0, 0, pytest.approx(1))
+
+
+def test_drift_shows_when_half_of_the_texts_are_others(tmp_path: Path, table: Path) -> None:
+    remember(table, 0)
+    for number in (0, 1):
+        write(tmp_path / f"raw/{number}.jsonl", [{"id": str(at), "text": f"cat {at}"} for at in range(30)])
+    update(tmp_path / "raw", table, settings=APART)
+    remember(table, 1)
+    stability, energy, _ = last_drift(table)
+    assert stability > 0.1
+    assert energy > 0.01
+
+
+def test_the_sample_is_the_texts_with_the_least_hashes_in_any_layout(table: Path) -> None:
+    sample = sample_rows(Table.open(str(table)))
+    hashes = sorted(Table.open(str(table)).scan().select("text_hash").unique().collect()["text_hash"])
+    assert [row.tobytes() for row in sample.hashes] == hashes[:SAMPLE_ROWS]
+    compact_table(str(table))
+    after = sample_rows(Table.open(str(table)))
+    np.testing.assert_array_equal(after.hashes, sample.hashes)
+    np.testing.assert_array_equal(after.embeddings, sample.embeddings)
+    np.testing.assert_array_equal(after.num_tokens, sample.num_tokens)
+
+
+def test_an_earlier_sample_gives_the_same_rows_and_reads_changed_shards_only(tmp_path: Path, table: Path) -> None:
+    earlier = sample_rows(Table.open(str(table)))
+    assert sample_rows(Table.open(str(table)), earlier) is earlier
+    write(tmp_path / "raw/1.jsonl", rows(200, 30))
+    update(tmp_path / "raw", table, settings=APART)
+    marked = RowSample(**{**vars(earlier), "num_tokens": earlier.num_tokens + 1000})
+    anew, reused = sample_rows(Table.open(str(table))), sample_rows(Table.open(str(table)), marked)
+    np.testing.assert_array_equal(reused.hashes, anew.hashes)
+    np.testing.assert_array_equal(reused.embeddings, anew.embeddings)
+    assert np.count_nonzero(reused.num_tokens > 1000) == 90
+
+
+def test_a_sample_survives_writing_and_other_files_are_no_samples(table: Path) -> None:
+    sample = sample_rows(Table.open(str(table)))
+    back = RowSample.from_bytes(sample.to_bytes())
+    assert back is not None
+    assert (back.version, back.encoder_fingerprint, back.shards) == (0, sample.encoder_fingerprint, sample.shards)
+    np.testing.assert_array_equal(back.embeddings, sample.embeddings)
+    assert RowSample.from_bytes(b"something else") is None
+    (table / "_runs").mkdir(exist_ok=True)
+    (table / "_runs" / SAMPLE_NAME).write_bytes(b"half a file")
+    remember(table, 0)
+    assert read_runs(str(table))["num_rows_sampled"].to_list()[-1] == 120
+
+
+def test_a_table_that_cannot_be_read_costs_the_summary_and_not_the_record(table: Path) -> None:
+    for shard in table.glob("part-*.parquet"):
+        shard.write_bytes(b"damaged")
+    (table / "_runs" / SAMPLE_NAME).unlink(missing_ok=True)
+    remember(table, 0)
+    assert "run-0" in read_runs(str(table))["run_id"].to_list()
+
+
+def test_directions_are_unit_vectors_and_never_change() -> None:
+    np.testing.assert_allclose(np.linalg.norm(directions(384), axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(directions(384), directions(384))
+
+
+def test_records_of_other_versions_of_this_program_are_read_too(table: Path) -> None:
+    remember(table, 0)
+    earlier = {"run_id": "old", "started": [dt.datetime(2025, 1, 1, tzinfo=dt.UTC)], "encoder_fingerprint": "c"}
+    pl.DataFrame(earlier).write_parquet(table / "_runs/20250101T000000-old.parquet")
+    (table / "_runs/20250102T000000-broken.parquet").write_bytes(b"half a file")
+    names = read_runs(str(table))["run_id"].to_list()
+    assert (names[0], names[-1]) == ("old", "run-0")
