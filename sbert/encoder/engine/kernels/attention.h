@@ -1,6 +1,6 @@
 // Attention of whole sequences, without masks and padding.
 //
-// It is computed transposed (keys down, queries across): what softmax adds up are then whole registers.
+// Scores are computed transposed: keys are rows, queries are columns. So softmax adds up whole registers.
 #pragma once
 
 #include "registers.h"
@@ -9,18 +9,18 @@ namespace {
 
 
 constexpr int64_t MAX_HEAD_BLOCKS = 2;
-constexpr int64_t KEYS = 64;  // looked at together
+constexpr int64_t KEYS = 64;  // keys of a chunk
 
-// 16 queries of one head on their way: scores, then shares of 1, then sums of values.
+// State of 16 queries of one head, while scores become shares (which add up to 1) and then weighted sums of values.
 struct Queries {
     alignas(64) bf16 transposed[MAX_HEAD_BLOCKS][TILE_VALUES];
-    const bf16 *keys, *values;  // values: [32 keys][head block][2][16 values][32 keys], of the head
+    const bf16 *keys, *values;  // values of the head: [32 keys][head block][2][16 values][32 keys]
     bf16* to;
     int64_t num;
-    __m512 most, total[2];  // a value a query: what shares are relative to, and what they add up to
+    __m512 most, total[2];  // for each query: the score that shares are relative to, and the sum of shares
 };
 
-// What is written while another is read. They do not lie 4 KiB apart, a load would wait for the store.
+// One chunk is written while the other is read. Their distance is not a multiple of 4 KiB, else a load would wait for a store.
 struct alignas(64) Chunk {
     float scores[KEYS * 16];   // [keys][16 queries]
     bf16 shares[KEYS * 16];    // [pairs of keys][16 queries][2]
@@ -29,7 +29,7 @@ struct alignas(64) Chunk {
 
 constexpr int64_t values_of(int64_t length, int64_t head_blocks) { return (length + 31) / 32 * 2 * TILE_VALUES * head_blocks; }
 
-// The values of one head and sequence, transposed; zero past the end.
+// Transposes the values of one head and sequence; writes zeros past the end.
 void transpose_values(const bf16* value, int64_t step, int64_t length, int64_t head_blocks, bf16* to) {
     alignas(64) uint16_t order[2][32];
     for (int i = 0; i < 32; i++) {
@@ -57,7 +57,7 @@ void transpose_values(const bf16* value, int64_t step, int64_t length, int64_t h
         }
 }
 
-// Scores of `num` keys from `first` on, and of what follows up to a multiple of 16.
+// Computes the scores of `num` keys from `first` on, rounded up to a multiple of 16 keys.
 inline void score(const Queries& of, int64_t step, int64_t head_blocks, int64_t first, int64_t num, float* scores) {
     LOAD_TILE(2, of.transposed[0], 64);
     if (head_blocks > 1) LOAD_TILE(7, of.transposed[1], 64);
@@ -82,7 +82,7 @@ inline void zero_sums(int64_t head_blocks) {
     }
 }
 
-// Adds the values of `num` keys from `first` on.
+// Adds the weighted values of `num` keys from `first` on to the sums.
 inline void add_values(const Queries& of, int64_t head_blocks, int64_t first, int64_t num, const bf16* shares) {
     const bf16* values = of.values + first * head_blocks * BLOCK;
     for (int64_t k = 0; k < num; k += 32, shares += TILE_VALUES, values += head_blocks * 2 * TILE_VALUES) {
@@ -109,8 +109,8 @@ inline void store_sums(float* sums, int64_t head_blocks) {
     }
 }
 
-// A key scores much higher than those before (rare): what was added up so far becomes relative to it. Only for the queries
-// that it concerns, so that no query's result depends on the others, of which some may be another sequence's.
+// Makes the sums relative to a new highest score. This is needed when a key scores much higher than those before, which is rare.
+// It changes only the queries `concerned`, so that no query's result depends on other queries, which may be of another sequence.
 [[gnu::noinline]] void raise(Queries& of, int64_t head_blocks, __mmask16 concerned, __m512 most) {
     alignas(64) float sums[MAX_HEAD_BLOCKS * TILE_VALUES];
     most = _mm512_mask_mov_ps(of.most, concerned, most);
@@ -128,7 +128,7 @@ inline void store_sums(float* sums, int64_t head_blocks) {
     }
 }
 
-// Writes the sums, divided and turned: a row a query.
+// Divides the sums by the sum of shares, transposes them and writes one row for each query.
 inline void write_sums(const Queries& of, int64_t step, int64_t head_blocks) {
     alignas(64) float sums[MAX_HEAD_BLOCKS * TILE_VALUES];
     store_sums(sums, head_blocks);
@@ -153,7 +153,7 @@ inline __m512 highest(const float* scores, int64_t length) {
     return _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
 }
 
-// Shares of `num` keys (2^(score - most)), zero up to a multiple of 32; adds them up.
+// Computes the shares of `num` keys, 2^(score - most), and adds them to the totals. Writes zeros up to a multiple of 32 keys.
 inline void share(Queries& of, const float* scores, int64_t num, __m512 scale, bf16* shares) {
     const __m512 most = of.most;
     __m512 total0 = of.total[0], total1 = of.total[1];
@@ -176,9 +176,10 @@ inline void share(Queries& of, const float* scores, int64_t num, __m512 scale, b
     of.total[1] = total1;
 }
 
-// Attention of one sequence (Vaswani et al. 2017, section 3.2.1): 16 queries of a head after the other, 64 keys after the
-// other, with sums as in Milakov and Gimelshein 2018 but raised only when a score is 2^8 times over what is known. While the
-// shares of some are computed, the units for products make the next scores and the last sums.
+// Computes the attention of one sequence (Vaswani et al. 2017, section 3.2.1), 16 queries of a head at a time and 64 keys at a
+// time. Sums are updated as in Milakov and Gimelshein 2018, but made relative to a new highest score only when its share would
+// be more than 2^8. While the vector units compute the shares of one chunk, the matrix units compute the scores of the next
+// chunk and the sums of the last.
 void attend(const bf16* qkv, int64_t step, int64_t length, int64_t num_heads, int64_t head_blocks, bf16* memory, bf16* to) {
     const __m512 scale = _mm512_set1_ps(1.4426950408889634f / std::sqrt((float)(head_blocks * BLOCK)));
     const __m512 slack = _mm512_set1_ps(8.0f);
@@ -211,7 +212,7 @@ void attend(const bf16* qkv, int64_t step, int64_t length, int64_t num_heads, in
     const auto keys_of = [&](const Place& place) { return std::min(KEYS, length - place.chunk * KEYS); };
     const int64_t num = num_heads * per_head;
     for (int64_t turn = 0; last.item < num; turn ^= 1) {
-        // In the first round there is nothing but a first score, in the second no sum yet.
+        // The first round only computes scores; the second has no sums yet.
         const bool has_now = next.item > 0 || next.chunk > 0;
         const bool has_last = now.item > 0 || now.chunk > 0;
         Chunk &mine = turns[turn], &other = turns[turn ^ 1];

@@ -1,13 +1,14 @@
 // A BERT encoder's layers on one core with AMX: bfloat16 products, float32 sums, softmax, GELU and layer norms.
 //
-// The one idea: nothing but token vectors leaves the cache. A group of some hundred tokens goes through all layers; what a
-// product gives is finished (bias, GELU, residual, norm) while it is in the first-level cache; attention looks at each
-// sequence by itself, so there is no mask and no padding but to the next 16 tokens.
+// The one idea: only token vectors leave the cache. A group of a few hundred tokens goes through all layers. The result of a
+// product is finished (bias, GELU, residual, norm) while it is in the first-level cache. Each sequence attends to itself, so there
+// is no mask, and padding only to the next 16 tokens.
 //
-// Layout: an array of T tokens with H values is stored as H/32 blocks of T rows of 32 values: a row is a cache line, 16 rows are
-// an AMX tile. Weights (out, in) come as [out/32][in/32][2][16 pairs of in][16 of out][2], `native.py` lays them out.
+// Layout: an array of T tokens with H values is stored as H/32 blocks of T rows of 32 values. A row is a cache line, and 16 rows
+// are an AMX tile. Weights (out, in) have the layout [out/32][in/32][2][16 pairs of in][16 of out][2]; `native.py` makes it.
 //
-// Plain C interface, no state but the caller's; any number of threads may call. Lengths and ids are checked, sizes are the caller's.
+// The interface is plain C, and all state is the caller's, so any number of threads may call. Lengths and ids are checked; the
+// caller is responsible for sizes.
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,7 +18,7 @@
 
 namespace {
 
-constexpr int64_t INNER_BLOCKS = 12;  // of the intermediate layer at a time: they and their weights stay in the cache
+constexpr int64_t INNER_BLOCKS = 12;  // blocks of the intermediate layer at a time: they and their weights stay in the cache
 
 struct Layer {
     Linear qkv, out, up, down;
@@ -38,7 +39,7 @@ struct Free {
 template <class T>
 using Buffer = std::unique_ptr<T[], Free>;
 
-// Zeros: rows past the last token are multiplied too.
+// Returns memory filled with zeros, because rows past the last token are multiplied too.
 template <class T>
 Buffer<T> allocate(int64_t num) {
     const size_t bytes = ((size_t)num * sizeof(T) + 63) / 64 * 64;
@@ -49,7 +50,7 @@ Buffer<T> allocate(int64_t num) {
 
 // Memory for a group of up to `tokens` tokens.
 struct Scratch {
-    const int64_t num_pairs, step;  // of tiles; from a block to the next, in values
+    const int64_t num_pairs, step;  // pairs of tiles; distance from one block to the next, in values
     const Buffer<bf16> x, qkv, attended, inner, values;
     const Buffer<float> sums, row;
 
@@ -109,14 +110,14 @@ void embed(const Model& model, const int32_t* ids, const int64_t* lengths, int64
         }
 }
 
-// Token vectors as rows of `hidden` values.
+// Writes token vectors as rows of `hidden` values.
 void write_tokens(const Model& model, int64_t tokens, const Scratch& on, bf16* to) {
     for (int64_t t = 0; t < tokens; t++, to += model.hidden)
         for (int64_t n = 0; n < model.hidden / BLOCK; n++)
             std::memcpy(to + n * BLOCK, on.x.get() + n * on.step + t * BLOCK, 64);
 }
 
-// The mean of each sequence's token vectors from token `skipped` on; zero where there is none.
+// Writes the mean of each sequence's token vectors from token `skipped` on; zeros if there are none.
 void write_means(const Model& model, const int64_t* lengths, int64_t num, int64_t skipped, const Scratch& on, float* to) {
     int64_t first = 0;
     for (int64_t b = 0; b < num; first += lengths[b++], to += model.hidden) {
@@ -138,14 +139,14 @@ void write_means(const Model& model, const int64_t* lengths, int64_t num, int64_
 
 enum Outcome { DONE = 0, NO_MEMORY = 1, BAD_LENGTH = 2, BAD_ID = 3 };
 
-// Ask Linux for the right to use AMX; gives 0, or what the system call gave.
+// Asks Linux for permission to use AMX. Returns 0, or the error of the system call.
 extern "C" int32_t sbert_start() {
     constexpr long request = 0x1023, tile_data = 18;
     return (int32_t)syscall(SYS_arch_prctl, request, tile_data);
 }
 
-// Computes B sequences that lie end to end, in groups of up to `group` tokens. What is asked for, and not null, is written:
-// vectors of the T tokens, (T, hidden), and means over each sequence's tokens from `skipped` on, (B, hidden).
+// Computes B sequences that lie end to end, in groups of at most `group` tokens. Writes the vectors of the T tokens, (T, hidden),
+// and the means of each sequence's tokens from `skipped` on, (B, hidden), each only if its pointer is not null.
 extern "C" int32_t sbert_encode(const Model* model, const int32_t* ids, const int64_t* lengths, int64_t num, int64_t group,
                                 int64_t skipped, bf16* vectors, float* means) {
     int64_t longest = 0, total = 0;
@@ -156,7 +157,7 @@ extern "C" int32_t sbert_encode(const Model* model, const int32_t* ids, const in
     }
     for (int64_t t = 0; t < total; t++)
         if (ids[t] < 0 || ids[t] >= model->vocabulary) return BAD_ID;
-    if (means) std::fill_n(means, num * model->hidden, 0.0f);  // empty sequences at the end are not reached
+    if (means) std::fill_n(means, num * model->hidden, 0.0f);  // empty sequences at the end are not reached below
     if (total == 0) return DONE;
     const Scratch on(*model, std::max(std::min(group, total), longest), longest);
     if (!on.is_there()) return NO_MEMORY;
@@ -164,7 +165,7 @@ extern "C" int32_t sbert_encode(const Model* model, const int32_t* ids, const in
     for (int64_t first = 0; first < num;) {
         int64_t stop = first, tokens = 0;
         while (stop < num && (tokens == 0 || tokens + lengths[stop] <= group)) tokens += lengths[stop++];
-        if (tokens == 0) break;  // only empty ones are left
+        if (tokens == 0) break;  // only empty sequences are left
         embed(*model, ids, lengths + first, stop - first, on);
         for (int64_t i = 0; i < model->num_layers; i++)
             run_layer(*model, model->layers[i], lengths + first, stop - first, tokens, on);

@@ -1,4 +1,4 @@
-// Products of tokens and weights, and what follows them: bias, activation, residual, layer norm.
+// Products of tokens and weights, and the operations that follow: bias, activation, residual, layer norm.
 #pragma once
 
 #include "registers.h"
@@ -6,7 +6,7 @@
 namespace {
 
 
-// 32 (or 16) tokens times 32 outputs over `steps` blocks of inputs, into a square of sums; `between` is other work for the core.
+// Multiplies 32 (or 16) tokens by 32 outputs over `steps` blocks of inputs. `between` is other work, done after each step.
 template <bool BOTH, class Between>
 inline void multiply(const bf16* x, int64_t x_step, const bf16* weight, int64_t steps, float* sums, bool go_on, Between between) {
     if (go_on) {
@@ -52,10 +52,10 @@ inline void multiply(bool both, const bf16* x, int64_t x_step, const bf16* weigh
          : multiply<false>(x, x_step, weight, steps, sums, go_on, between);
 }
 
-// Fetches the weights of the next block of outputs from far memory while those of this one are used.
+// Prefetches the weights of the next block of outputs while those of this block are used.
 struct Ahead {
     const char *next, *end;
-    int64_t bytes;  // a step
+    int64_t bytes;  // to fetch in each step
 
     Ahead(const bf16* weight, int64_t steps, int64_t num_tiles)
         : next((const char*)weight), end(next + steps * 4 * TILE_VALUES), bytes((2048 / ((num_tiles + 1) / 2) + 63) / 64 * 64) {}
@@ -75,7 +75,7 @@ struct Relu {
     __m512 operator()(__m512 x) const { return _mm512_max_ps(x, _mm512_setzero_ps()); }
 };
 
-// What is left to do with a square of sums: bias, function, rounding. It is done while the next square is multiplied.
+// Finishes a square of sums while the next square is multiplied: adds the bias, applies the function, rounds.
 template <class Function>
 struct Unfinished {
     const float *sums = nullptr, *bias = nullptr;
@@ -91,7 +91,7 @@ struct Unfinished {
     }
 };
 
-// y = f(x W' + b) for `blocks` blocks of outputs.
+// Computes y = f(x W' + b) for `blocks` blocks of outputs.
 template <class Function>
 void linear(const bf16* x, int64_t step, int64_t num_tiles, Linear by, int64_t in_blocks, int64_t blocks, bf16* y, Function f) {
     alignas(64) float squares[2][SUMS];

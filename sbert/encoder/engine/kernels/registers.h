@@ -1,4 +1,4 @@
-// AMX tiles and float32 registers of AVX-512: what the kernels are made of.
+// The building blocks of the kernels: AMX tiles, and float32 registers of AVX-512.
 #pragma once
 
 #include <immintrin.h>
@@ -17,8 +17,8 @@ using bf16 = uint16_t;
 constexpr int64_t BLOCK = 32;         // values of a row of a block
 constexpr int64_t TILE = 16;          // rows of an AMX tile
 constexpr int64_t TILE_VALUES = 512;  // of 2 bytes
-constexpr int64_t SUMS = 1024 + 32;   // a square of float32 sums; the rest keeps squares out of each other's cache sets
-constexpr int64_t SPARE_ROWS = 17;    // tiles read past a sequence's end; odd, for the same reason
+constexpr int64_t SUMS = 1024 + 32;   // a square of float32 sums, with a gap that puts neighbouring squares into other cache sets
+constexpr int64_t SPARE_ROWS = 17;    // room past the end, because tiles read beyond a sequence; odd, for the same reason
 
 struct Norm {
     const float *scale, *shift;
@@ -37,13 +37,13 @@ struct alignas(64) TileConfig {
 
 struct Tiles {
     Tiles() {
-        static constexpr TileConfig config;  // no store that GCC could think unread
+        static constexpr TileConfig config;  // static, so that GCC does not drop the stores as unread
         _tile_loadconfig(&config);
     }
     ~Tiles() { _tile_release(); }
 };
 
-// GCC does not know that loading a tile reads memory: what was stored must be there by then.
+// GCC does not know that loading a tile reads memory. The barrier makes sure that earlier stores are done.
 #define LOAD_TILE(tile, from, step)    \
     do {                               \
         asm volatile("" ::: "memory"); \
@@ -56,7 +56,7 @@ inline __m512 high(const bf16* row) { return widen(_mm256_load_si256((const __m2
 inline __m512i narrow(__m512 first, __m512 second) { return (__m512i)_mm512_cvtne2ps_pbh(second, first); }
 inline void store_row(bf16* row, __m512 first, __m512 second) { _mm512_store_si512(row, narrow(first, second)); }
 
-// x Phi(x), Phi by an odd polynomial on [-4.25, 4.25]: within 6e-5 of erf's, bfloat16 rounds by 4e-3.
+// Returns x Phi(x). Phi is an odd polynomial on [-4.25, 4.25], within 6e-5 of the exact one; bfloat16 rounds by 4e-3.
 inline __m512 gelu(__m512 x) {
     const __m512 limit = _mm512_set1_ps(4.25f);
     const __m512 inside = _mm512_max_ps(_mm512_min_ps(x, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit));
@@ -69,7 +69,7 @@ inline __m512 gelu(__m512 x) {
     return _mm512_mul_ps(x, _mm512_fmadd_ps(sum, inside, _mm512_set1_ps(0.5f)));
 }
 
-// 2^x, within 3e-06 of its value.
+// Returns 2^x, with a relative error of at most 3e-06.
 inline __m512 exp2(__m512 x) {
     const __m512 part = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
     __m512 sum = _mm512_set1_ps(1.352461553e-02f);
@@ -78,7 +78,7 @@ inline __m512 exp2(__m512 x) {
     return _mm512_scalef_ps(sum, x);
 }
 
-// Two rows as pairs: word 2n is the first row's n-th, word 2n + 1 the second's.
+// Interleaves two rows: word 2n is value n of the first row, word 2n + 1 value n of the second.
 inline __m512i pairs(__m512 first, __m512 second) {
     alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
