@@ -15,6 +15,7 @@ from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.process_cache import EncoderSpec, load_encoder
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
+from sbert.encoder.tokenization.texts import check_text
 from sbert.errors import SettingsError
 from sbert.rows.cleaning import CleaningSettings, clean_texts
 from sbert.table.delta import Table
@@ -45,12 +46,13 @@ def search_table(table: Table, query: str, k: int = 10, *, cleaning: CleaningSet
     The query is cleaned and encoded as the table's texts were, with the encoder's query prompt.
 
     Raises:
-        SettingsError: when `k` is below 1 or nothing is left of the query after cleaning.
+        SettingsError: when `k` is below 1, the query is not valid Unicode, or nothing is left of it after cleaning.
         ModelError: when the table's encoder cannot be loaded.
         EncoderMismatchError: when what is loaded under its name is no longer the same encoder.
     """
     if k < 1:
         raise SettingsError(f"k is {k}, at least 1 row must be asked for")
+    check_text(query, "the query")
     cleaned = clean_texts(pl.Series([query]), cleaning or CleaningSettings())
     if not cleaned[0]:
         raise SettingsError("the query is empty after cleaning: ask for something")

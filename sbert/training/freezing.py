@@ -10,6 +10,8 @@ from sbert.training.settings import TrainingSettings
 
 __all__ = ["count_parameters", "prepare_encoder"]
 
+EMBEDDINGS = re.compile(r"embeddings|embed_tokens|^shared\.")
+"""Names of token embeddings; T5 calls them ``shared``."""
 LAYER = re.compile(r"(?:^|\.)(?:layers?|h|block)\.(\d+)\.")
 
 
@@ -30,7 +32,7 @@ def prepare_encoder(encoder: SentenceEncoder, settings: TrainingSettings) -> Non
     for name, parameter in names.items():
         layer = LAYER.search(name)
         frozen = name.startswith("pooler.") or settings.freeze == "all_but_head"
-        if settings.freeze in {"embeddings", "layers"} and "embeddings" in name:
+        if settings.freeze in {"embeddings", "layers"} and EMBEDDINGS.search(name):
             frozen = True
         if settings.freeze == "layers" and layer is not None and int(layer[1]) < settings.freeze_layers:
             frozen = True
