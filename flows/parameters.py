@@ -67,7 +67,7 @@ AllowDrop = Annotated[
     bool,
     form(
         title="Allow drop",
-        description="Whether the run may drop more of the table's rows or objects than guard.max_drop_share accepts.",
+        description="Allow the run to remove any number of rows and source objects, and kept columns of the table.",
     ),
 ]
 EngineChoice = Annotated[

@@ -1,6 +1,7 @@
 """Show a run in the Prefect UI: progress while it goes, tables when it is done."""
 
 import datetime as dt
+from collections.abc import Sequence
 from uuid import UUID
 
 from prefect import task
@@ -13,6 +14,7 @@ from prefect.settings import PREFECT_UI_URL
 from sbert.refresh.plan import Plan
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.run_metrics import record_run
+from sbert.refresh.table_settings import SettingChange
 from sbert.storage.files import base_name
 from tasks.markdown import escaped, markdown_table
 from tasks.retries import RETRIED
@@ -61,6 +63,16 @@ def announce_plan(plan: Plan, verb: str) -> None:
     create_markdown_artifact(key="plan", markdown=plan_markdown(plan, name), description=changed)
 
 
+def changes_section(changes: Sequence[SettingChange]) -> list[str]:
+    """Return what a run changes about the table itself as Markdown; nothing when it changes nothing."""
+    if not changes:
+        return []
+    rows = [
+        (f"`{escaped(item.name)}`", f"{escaped(item.shown_before)} → {escaped(item.shown_after)}") for item in changes
+    ]
+    return ["## Changes of the table", markdown_table(("setting", "before → after"), rows)]
+
+
 def plan_markdown(plan: Plan, name: str) -> str:
     """Give a plan as Markdown tables; text from the source is escaped."""
     num_bytes = plan.num_bytes_to_read
@@ -78,6 +90,7 @@ def plan_markdown(plan: Plan, name: str) -> str:
         f"{'a new table' if plan.base_version is None else f'version {plan.base_version}'}, "
         f"encoder `{escaped(plan.encoder.model)}`",
         markdown_table(("splits", "count"), rows),
+        *changes_section(plan.changes),
     ]
     if shown:
         sections += ["## To build", markdown_table(("split", "bytes"), shown), f"… and {more:,} more" if more else ""]
@@ -139,6 +152,7 @@ def report_markdown(report: RefreshReport) -> str:
             ],
         ),
     ]
+    sections += changes_section(report.changes)
     if estimates := _estimate_rows(report):
         sections += ["## Estimate and truth", markdown_table(("estimate", "truth"), estimates)]
     if report.rejects_by_reason:

@@ -121,7 +121,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def is_setting(root: type[BaseModel], path: list[str]) -> bool:
-    """Return whether settings have a field at a path such as ``["guard", "max_drop_share"]``."""
+    """Return whether settings have a field at a path such as ``["deletion_limit", "max_drop_share"]``."""
     field = root.model_fields.get(path[0])
     if field is None:
         return False

@@ -14,6 +14,7 @@ from flows.cli.options import (
     IdColumn,
     Json,
     KeepColumns,
+    KeepNoColumns,
     Model,
     RawUri,
     SettingsJson,
@@ -64,6 +65,7 @@ def backfill(
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     keep_columns: KeepColumns = None,
+    keep_no_columns: KeepNoColumns = False,
     settings: SettingsJson = None,
     concurrency: Concurrency = 2,
     allow_drop: AllowDrop = False,
@@ -76,7 +78,7 @@ def backfill(
         wait_for_server = begin_server()
         from flows.backfill import backfill_embeddings
 
-        parsed = read_job_settings(settings, text_column, id_column, keep_columns)
+        parsed = read_job_settings(settings, text_column, id_column, keep_columns, keep_no_columns)
         workers = parse_engine(engine)
         wait_for_server()
         print_report(

@@ -19,6 +19,7 @@ __all__ = [
     "IdColumn",
     "Json",
     "KeepColumns",
+    "KeepNoColumns",
     "LabelsUri",
     "Model",
     "ModelsUri",
@@ -103,18 +104,29 @@ Model = Annotated[
     ),
 ]
 TextColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Column that holds the text.", show_default="text")
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="Column that holds the text.", show_default="the table's own, for a new table text"
+    ),
 ]
 IdColumn = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMN", help="Column that holds the row's id.", show_default="id where there is one, else derived"
+        metavar="COLUMN",
+        help="Column that holds the row's id.",
+        show_default="the table's own, for a new table id where there is one, else derived",
     ),
 ]
 KeepColumns = Annotated[
     str | None,
     typer.Option(
         metavar="A,B", help="Source columns to keep in the table, separated by commas.", show_default="the table's own"
+    ),
+]
+KeepNoColumns = Annotated[
+    bool,
+    typer.Option(
+        "--keep-no-columns", help="Keep no source column. A table that keeps some loses them: add --allow-drop."
     ),
 ]
 SettingsJson = Annotated[
@@ -126,7 +138,11 @@ SettingsJson = Annotated[
 ]
 Concurrency = Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Splits to build at the same time.")]
 AllowDrop = Annotated[
-    bool, typer.Option("--allow-drop", help="Allow the run to remove more than 20 % of the rows or objects.")
+    bool,
+    typer.Option(
+        "--allow-drop",
+        help="Allow the run to remove any number of rows, objects and kept columns; other settings stay.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")]
 EngineOption = Annotated[

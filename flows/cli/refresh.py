@@ -9,6 +9,7 @@ from flows.cli.options import (
     IdColumn,
     Json,
     KeepColumns,
+    KeepNoColumns,
     Model,
     RawUri,
     SettingsJson,
@@ -32,6 +33,7 @@ def refresh(
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     keep_columns: KeepColumns = None,
+    keep_no_columns: KeepNoColumns = False,
     settings: SettingsJson = None,
     concurrency: Concurrency = 2,
     allow_drop: AllowDrop = False,
@@ -44,7 +46,7 @@ def refresh(
         wait_for_server = begin_server()
         from flows.refresh import refresh_embeddings
 
-        parsed = read_job_settings(settings, text_column, id_column, keep_columns)
+        parsed = read_job_settings(settings, text_column, id_column, keep_columns, keep_no_columns)
         workers = parse_engine(engine)
         wait_for_server()
         print_report(

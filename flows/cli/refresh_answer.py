@@ -18,15 +18,22 @@ __all__ = ["print_report", "read_job_settings"]
 
 
 def read_job_settings(
-    settings: str | None, text_column: str | None, id_column: str | None, keep_columns: str | None
+    settings: str | None,
+    text_column: str | None,
+    id_column: str | None,
+    keep_columns: str | None,
+    keep_no_columns: bool,
 ) -> "RefreshSettings":
     """Return the settings of ``--settings`` with the columns that other options name."""
     from sbert.refresh.job import RefreshSettings
 
     kept = [name.strip() for name in keep_columns.split(",") if name.strip()] if keep_columns else None
-    return load_settings(settings, RefreshSettings).with_source(
+    named = load_settings(settings, RefreshSettings).with_source(
         text_column=text_column, id_column=id_column, keep_columns=kept
     )
+    if not keep_no_columns:
+        return named
+    return RefreshSettings.model_validate({**named.model_dump(exclude_unset=True), "keep_no_columns": True})
 
 
 def print_report(run: Callable[[], "RefreshReport"], answer: Output) -> None:
@@ -62,6 +69,7 @@ def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
     if report["num_objects_lost"]:
         lost = f"{report['num_objects_lost']:,} with {report['num_rows_lost']:,} rows"
         rows.append(("objects no longer there", lost))
+    rows += [(f"changes {item.name}", f"{item.shown_before} → {item.shown_after}") for item in whole.changes]
     if not report["dry_run"]:
         rows += [
             ("rows read", f"{report['num_rows_read']:,}"),

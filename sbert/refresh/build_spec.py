@@ -20,6 +20,7 @@ class BuildSpec(BaseModel):
     encoder: EncoderInfo = Field(description="The encoder as the table's readers need it.")
     rows_fingerprint: str = Field(description="Hash of everything but the source objects that decides the rows.")
     kept_schema: dict[str, pl.DataType] = Field(description="Types of the kept columns, in their order.")
+    model_prompt: str = Field(default="", description="The model's own document prompt.")
 
     @property
     def table_uri(self) -> str:

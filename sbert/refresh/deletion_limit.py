@@ -1,8 +1,9 @@
-"""Guard against mass deletion: a listing that shrank by mistake must not empty the table.
+"""The deletion limit: a listing that shrank by mistake must not empty the table, and a job must not lose a column.
 
-The one idea: what disappears is a source object of the table that is no longer listed, with its rows; a changed object,
-another encoder or another setting replaces rows and takes none away. A renamed object has the version of one that
-appeared and is no loss either. Rows that vanish inside objects (every object turned empty) are counted before the commit.
+A loss is a source object of the table that is no longer listed, with its rows. A changed object, another encoder or
+another setting replaces rows and is no loss. A renamed object is no loss either: its version appeared under another name.
+Rows that vanish inside objects, for example when every object turned empty, are counted before the commit. A kept column
+that the job no longer keeps is a loss of every row's value.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import MassDeletionError
-from sbert.refresh.job import GuardSettings
+from sbert.refresh.job import DeletionLimitSettings
 from sbert.refresh.split_selection import SplitSelection
 from sbert.source.objects import SourceObject
 from sbert.table.delta import TableShard
@@ -28,9 +29,10 @@ class Losses(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     num_objects: int = Field(default=0, description="Source objects of the table before.")
-    num_objects_lost: int = Field(default=0, description="Those that are no longer in the source.")
+    num_objects_lost: int = Field(default=0, description="Objects of the table that are no longer in the source.")
     num_rows: int = Field(default=0, description="Rows of the table before.")
     num_rows_lost: int = Field(default=0, description="Rows that disappear.")
+    columns_lost: tuple[str, ...] = Field(default=(), description="Columns that the table keeps and the run does not.")
     examples: list[str] = Field(default_factory=list, description="Some of the objects lost.")
 
 
@@ -82,12 +84,18 @@ def _count_by_object(table_uri: str, shards: Sequence[TableShard], fingerprint: 
     return counts
 
 
-def check_losses(table_uri: str, losses: Losses, settings: GuardSettings) -> None:
-    """Stop a run that would take away too much.
+def check_losses(table_uri: str, losses: Losses, settings: DeletionLimitSettings) -> None:
+    """Stop a run that would remove too much.
 
     Raises:
         MassDeletionError: naming what would disappear, the share that is accepted and what allows more.
     """
+    if losses.columns_lost and settings.max_drop_share < 1:
+        raise MassDeletionError(
+            f"{table_uri}: the run would drop the kept columns {', '.join(losses.columns_lost)} from every row, nothing was "
+            "published: leave keep_columns empty to keep the table's own, or run again with --allow-drop (allow_drop in "
+            "the form)"
+        )
     share_rows = losses.num_rows_lost / losses.num_rows if losses.num_rows else 0.0
     share_objects = losses.num_objects_lost / losses.num_objects if losses.num_objects else 0.0
     if max(share_rows, share_objects) <= settings.max_drop_share:
@@ -98,5 +106,5 @@ def check_losses(table_uri: str, losses: Losses, settings: GuardSettings) -> Non
         f"({share_objects:.1%}) and {losses.num_rows_lost:,} of {losses.num_rows:,} rows ({share_rows:.1%}), accepted is "
         f"{settings.max_drop_share:.1%} of either: nothing was published; check the raw URI, the keys and the producer"
         f"{f' (no longer listed: {examples})' if examples else ''}; if they are to go, run again with --allow-drop "
-        "(allow_drop in the form, or a higher guard.max_drop_share in the settings)"
+        "(allow_drop in the form, or a higher deletion_limit.max_drop_share in the settings)"
     )

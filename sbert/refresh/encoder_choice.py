@@ -16,7 +16,13 @@ from sbert.storage.files import normalize_uri
 from sbert.table.delta import EncoderInfo, Table
 from sbert.vectors.precision import MIN_RECALL, Precision
 
-__all__ = ["check_same_encoder", "describe_encoder", "encoder_spec", "encoding_fingerprint"]
+__all__ = [
+    "check_same_encoder",
+    "describe_encoder",
+    "encoder_spec",
+    "encoding_fingerprint",
+    "vector_fingerprint",
+]
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +99,16 @@ def with_table_form(encoding: EncodingSettings, table: Table | None, encoder: Se
 
 def encoding_fingerprint(encoder: SentenceEncoder, encoding: EncodingSettings) -> str:
     """Return the hash of everything that decides the stored vector of a cleaned text: encoder, prompt, windows, form."""
+    return vector_fingerprint(encoder.fingerprint, encoder.dim, document_prompt(encoder, encoding), encoding)
+
+
+def vector_fingerprint(model_fingerprint: str, model_dim: int, prompt: str, encoding: EncodingSettings) -> str:
+    """Return the same hash for a model that is known by its fingerprint and the values of its vectors."""
     windows = encoding.windows.model_dump(mode="json") if encoding.truncation is TruncationPolicy.WINDOW else None
-    precision, dim = encoding.precision or Precision.FLOAT32, encoding.output_dim or encoder.dim
-    is_whole = (precision, dim) == (Precision.FLOAT32, encoder.dim)
+    precision, dim = encoding.precision or Precision.FLOAT32, encoding.output_dim or model_dim
+    is_whole = (precision, dim) == (Precision.FLOAT32, model_dim)
     form = [] if is_whole else [precision.value, dim]
-    return hash_json([FORMAT, encoder.fingerprint, document_prompt(encoder, encoding), windows, *form])
+    return hash_json([FORMAT, model_fingerprint, prompt, windows, *form])
 
 
 def document_prompt(encoder: SentenceEncoder, encoding: EncodingSettings) -> str:

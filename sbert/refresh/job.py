@@ -1,7 +1,14 @@
-"""What a person asks for: one refresh, as settings that are also the flow's parameters and the record of a run."""
+"""What a person asks for: one refresh, as settings that are also the flow's parameters and the record of a run.
 
+The settings of `source`, `cleaning` and `encoding` belong to the table. A job names only those that it wants to change;
+`sbert.refresh.table_settings` fills in the others. So "not named" must stay distinguishable from "named with the default's
+value": copies of settings are made from the fields that were set.
+"""
+
+import logging
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,7 +23,19 @@ from sbert.table.shards import RESERVED_COLUMNS, ShardSettings
 from sbert.vectors.precision import MIN_RECALL, Precision
 from sbert.vectors.quality import COLLAPSE_COSINE
 
-__all__ = ["EncodingSettings", "GuardSettings", "RefreshJob", "RefreshSettings", "TruncationPolicy"]
+__all__ = [
+    "DeletionLimitSettings",
+    "EncodingSettings",
+    "QualitySettings",
+    "RefreshJob",
+    "RefreshSettings",
+    "TruncationPolicy",
+]
+
+log = logging.getLogger(__name__)
+
+GUARD = "guard"
+"""Name that `deletion_limit` and `quality` had together in earlier releases."""
 
 
 class TruncationPolicy(StrEnum):
@@ -95,8 +114,8 @@ class EncodingSettings(BaseModel):
     )
 
 
-class GuardSettings(BaseModel):
-    """What a run must not publish."""
+class DeletionLimitSettings(BaseModel):
+    """How much of a table one run may remove."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -104,14 +123,22 @@ class GuardSettings(BaseModel):
         default=0.2,
         ge=0,
         le=1,
-        description="Share of the table's rows, and of its source objects, that one run may drop (0 to 1).",
+        description="Share of the table's rows, and of its source objects, that one run may remove. Losing a kept column "
+        "counts as 1, because every row loses its value (0 to 1).",
     )
+
+
+class QualitySettings(BaseModel):
+    """When new vectors must not be published."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     max_mean_cosine: float = Field(
         default=COLLAPSE_COSINE,
         gt=0,
         le=1,
-        description="Mean cosine between new vectors of different texts, above which the encoder counts as collapsed "
-        "(above 0, to 1, which accepts any).",
+        description="Mean cosine between new vectors of different texts, above which the encoder counts as collapsed; 1 "
+        "accepts every encoder (above 0, to 1).",
     )
 
 
@@ -120,18 +147,48 @@ class RefreshSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: SourceSettings = Field(default_factory=SourceSettings, description="Which columns are read.")
+    source: SourceSettings = Field(default_factory=SourceSettings, description="Columns that are read.")
     cleaning: CleaningSettings = Field(default_factory=CleaningSettings, description="How texts are cleaned.")
     encoding: EncodingSettings = Field(default_factory=EncodingSettings, description="How texts become vectors.")
+    keep_no_columns: bool = Field(
+        default=False,
+        description="Keep no source column. The table loses the columns that it keeps, so the deletion limit must allow "
+        "it. An empty keep_columns means the table's own columns.",
+    )
     reading: ReadSettings = Field(default_factory=ReadSettings, description="Sizes of the blocks that are read.")
     splits: SplitSettings = Field(default_factory=SplitSettings, description="Sizes of the units of work.")
     shards: ShardSettings = Field(default_factory=ShardSettings, description="Sizes of the files that are written.")
-    guard: GuardSettings = Field(default_factory=GuardSettings, description="What a run must not publish.")
+    deletion_limit: DeletionLimitSettings = Field(
+        default_factory=DeletionLimitSettings, description="How much of a table one run may remove."
+    )
+    quality: QualitySettings = Field(
+        default_factory=QualitySettings, description="When new vectors must not be published."
+    )
     run_file_bytes: int = Field(
         default=4 * 2**30,
         ge=0,
         description="Local disk that may hold this run's vectors, so that equal texts are encoded once (bytes).",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_guard(cls, values: Any) -> Any:
+        """Read `guard`, the name of `deletion_limit` and `quality` in earlier releases."""
+        if not isinstance(values, dict) or GUARD not in values:
+            return values
+        if {"deletion_limit", "quality"} & values.keys():
+            raise SettingsError(f"{GUARD} and its new names deletion_limit and quality are both given: remove {GUARD}")
+        guard = values[GUARD]
+        if not isinstance(guard, dict):
+            raise SettingsError(f"{GUARD} is {guard!r}: write deletion_limit: {{max_drop_share: …}} instead")
+        log.warning(
+            "the setting guard is now called deletion_limit (max_drop_share) and quality (max_mean_cosine); the old name "
+            "will be removed"
+        )
+        others = {name: value for name, value in values.items() if name != GUARD}
+        limit = {name: value for name, value in guard.items() if name != "max_mean_cosine"}
+        quality = {name: value for name, value in guard.items() if name == "max_mean_cosine"}
+        return others | ({"deletion_limit": limit} if limit else {}) | ({"quality": quality} if quality else {})
 
     @model_validator(mode="after")
     def _check(self) -> "RefreshSettings":
@@ -145,16 +202,26 @@ class RefreshSettings(BaseModel):
             raise SettingsError(
                 f"keep_columns names a column twice ({', '.join(self.source.keep_columns)}): name it once"
             )
+        if self.keep_no_columns and self.source.keep_columns:
+            raise SettingsError(
+                f"keep_columns names {', '.join(self.source.keep_columns)}, and keep_no_columns is on: leave one out"
+            )
         return self
 
     def with_source(self, **columns: str | Sequence[str] | None) -> "RefreshSettings":
-        """Give settings with those fields of ``source`` replaced that are not None, checked anew."""
+        """Return settings in which `columns` replace fields of ``source``; None leaves a field as it is."""
         chosen = {name: value for name, value in columns.items() if value is not None}
-        return RefreshSettings.model_validate({**self.model_dump(), "source": {**self.source.model_dump(), **chosen}})
+        if not chosen:
+            return self
+        named = self.model_dump(exclude_unset=True)
+        return RefreshSettings.model_validate({**named, "source": {**named.get("source", {}), **chosen}})
 
     def allowing_drops(self, allowed: bool) -> "RefreshSettings":
-        """Give settings under which a run may drop everything, if `allowed`."""
-        return self.model_copy(update={"guard": GuardSettings(max_drop_share=1)}) if allowed else self
+        """Return settings under which a run may remove everything, if `allowed`; nothing else changes."""
+        if not allowed:
+            return self
+        limit = self.deletion_limit.model_copy(update={"max_drop_share": 1.0})
+        return self.model_copy(update={"deletion_limit": limit})
 
 
 class RefreshJob(BaseModel):

@@ -14,6 +14,7 @@ from fsspec.utils import glob_translate
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.process_cache import load_encoder
+from sbert.encoder.side import Side
 from sbert.errors import SettingsError
 from sbert.refresh.build_reasons import BuildReason, ReasonFinder
 from sbert.refresh.build_result import BuildResult
@@ -24,6 +25,7 @@ from sbert.refresh.fingerprints import PlannedSplit, rows_fingerprint
 from sbert.refresh.job import RefreshJob
 from sbert.refresh.split_selection import Scope, SplitSelection, scope_of, select_splits
 from sbert.refresh.stages import OnStage, Stage, ignore_stage
+from sbert.refresh.table_settings import SettingChange, check_backfill_changes, encoder_changes, resolve_job
 from sbert.runtime.memory import share_heaps
 from sbert.source.objects import SourceObject, list_objects
 from sbert.source.schema import infer_kept_schema
@@ -33,7 +35,7 @@ from sbert.table.delta import EncoderInfo, Table, TableShard, find_table, record
 from sbert.table.shard_layout import locate_splits, mark_lost_shards
 from sbert.table.split_records import SplitRecord, completed_splits, kept_types
 
-__all__ = ["Plan", "is_stale", "make_plan", "resolve_against_table", "with_row_numbers"]
+__all__ = ["Plan", "is_stale", "make_plan", "with_row_numbers"]
 
 
 class Plan(BaseModel):
@@ -57,7 +59,8 @@ class Plan(BaseModel):
     )
     keep: list[PlannedSplit] = Field(description="Splits whose rows the table has.")
     leaving: frozenset[str] = Field(description="Splits that leave the table, by fingerprint.")
-    losses: Losses = Field(description="Rows and objects that disappear.")
+    losses: Losses = Field(description="Rows, objects and columns that disappear.")
+    changes: tuple[SettingChange, ...] = Field(default=(), description="What the run changes about the table itself.")
 
     @property
     def job(self) -> RefreshJob:
@@ -115,7 +118,8 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     on_stage(Stage.LISTING)
     check_apart(job.raw_uri, job.table_uri)
     table = find_table(job.table_uri)
-    job = resolve_against_table(job, table)
+    resolved = resolve_job(job, table)
+    job = resolved.job
     objects = list_objects(job.raw_uri)
     scope = scope_of(job, objects)
     kept_schema = _kept_schema(job, table, objects)
@@ -125,7 +129,9 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     shards = locate_splits(job.table_uri, mark_lost_shards(job.table_uri, table.shards())) if table is not None else []
     have = frozenset(fingerprint for shard in shards for fingerprint in shard.fingerprints)
     selection = select_splits(job, objects, scope, have, spec.rows_fingerprint)
-    _check_kept_columns(job, table, selection)
+    changes = (*resolved.changes, *encoder_changes(table, spec.encoder))
+    if selection.keeps_other_rows:
+        check_backfill_changes(job, changes)
     completed = _completed(job, table, selection.missing, shards)
     resume = [
         BuildResult(planned=planned, built=planned, record=record)
@@ -147,13 +153,9 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
         retype=[] if job.force else [record for name, record in completed.items() if name not in resumed],
         keep=selection.keep,
         leaving=selection.leaving,
-        losses=_losses(job, shards, selection, objects),
+        losses=_losses(job, shards, selection, objects).model_copy(update={"columns_lost": resolved.columns_lost}),
+        changes=changes,
     )
-
-
-def resolve_against_table(job: RefreshJob, table: Table | None) -> RefreshJob:  # noqa: ARG001
-    """Fill in what the job leaves open and the table decides, before anything is listed."""
-    return job
 
 
 def _build_spec(job: RefreshJob, table: Table | None, kept_schema: dict[str, pl.DataType]) -> BuildSpec:
@@ -171,6 +173,7 @@ def _build_spec(job: RefreshJob, table: Table | None, kept_schema: dict[str, pl.
         encoder=info,
         rows_fingerprint=rows_fingerprint(info.fingerprint, job.settings),
         kept_schema=kept_schema,
+        model_prompt=encoder.prompt_for(Side.DOCUMENT),
     )
 
 
@@ -265,18 +268,3 @@ def check_apart(raw_uri: str, table_uri: str) -> None:
         raise SettingsError(
             f"{raw_uri}: the raw text lies within the table {table_uri}: keep it in a folder of its own"
         )
-
-
-def _check_kept_columns(job: RefreshJob, table: Table | None, selection: SplitSelection) -> None:
-    """Refuse a backfill that would put rows with other kept columns beside the rows that stay.
-
-    Raises:
-        SettingsError: naming both lists.
-    """
-    asked = list(job.settings.source.keep_columns)
-    if table is None or job.selection is None or not selection.keeps_other_rows or set(asked) == set(table.kept_schema):
-        return
-    raise SettingsError(
-        f"{table.uri}: the table keeps the columns {list(table.kept_schema)}, the backfill asks for {asked}: rows outside "
-        "the choice cannot stay beside rows of other columns; give the same keep_columns, or run `sbert refresh`"
-    )

@@ -19,6 +19,7 @@ from sbert.refresh.fingerprints import recorded_fingerprint
 from sbert.refresh.job import TruncationPolicy
 from sbert.refresh.plan import Plan
 from sbert.refresh.table_diff import TableDiff
+from sbert.refresh.table_settings import settings_record
 from sbert.rows.counts import RowCounts
 from sbert.storage.files import join
 from sbert.table.commit import commit, mend_statistics
@@ -106,9 +107,9 @@ def check_before_commit(plan: Plan, diff: TableDiff) -> None:
         _sample_vectors(plan, diff),
         what=plan.raw_uri,
         min_texts=MIN_OWN_TEXTS,
-        max_mean_cosine=settings.guard.max_mean_cosine,
+        max_mean_cosine=settings.quality.max_mean_cosine,
     )
-    check_losses(plan.table_uri, losses_of(plan, diff), settings.guard)
+    check_losses(plan.table_uri, losses_of(plan, diff), settings.deletion_limit)
 
 
 def losses_of(plan: Plan, diff: TableDiff) -> Losses:
@@ -150,7 +151,7 @@ def publish(plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, 
         QualityError, TruncationError: when the new vectors must not be published, or smaller ones find too little.
         StorageError: when storage refuses.
     """
-    if diff.is_empty and plan.base_version is not None:
+    if diff.is_empty and plan.base_version is not None and not plan.changes:
         return mend_statistics(Table.open(plan.table_uri, plan.base_version), metadata["run_id"])
     began = time.monotonic()
     check_before_commit(plan, diff)
@@ -169,6 +170,7 @@ def publish(plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, 
         encoder=plan.encoder,
         kept_schema=plan.spec.kept_schema,
         metadata={**metadata, **counts.model_dump(), **reduction, "stages": stages},
+        settings=settings_record(plan.job.settings, plan.encoder, plan.spec.model_prompt),
     )
     remove_samples(plan.table_uri, diff.add)
     return version

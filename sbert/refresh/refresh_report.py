@@ -10,6 +10,7 @@ from sbert.refresh.estimate import Estimate
 from sbert.refresh.plan import Plan
 from sbert.refresh.stage_seconds import StageSeconds
 from sbert.refresh.table_diff import TableDiff
+from sbert.refresh.table_settings import SettingChange
 from sbert.refresh.tally import BuildTally
 from sbert.table.delta import Table
 from sbert.table.quantization_recall import Reduction
@@ -70,6 +71,8 @@ class RefreshReport(BaseModel):
     )
     num_objects_lost: int = Field(default=0, description="Objects of the table that are no longer in the source.")
     num_rows_lost: int = Field(default=0, description="Rows of those objects.")
+    columns_lost: tuple[str, ...] = Field(default=(), description="Kept columns that the table loses.")
+    changes: tuple[SettingChange, ...] = Field(default=(), description="What the run changes about the table itself.")
     broken_objects: dict[str, str] = Field(default_factory=dict, description="Objects that could not be read, and why.")
     estimate: Estimate | None = Field(default=None, description="What the plan was estimated to take.")
     num_bytes_read: int = Field(default=0, description="Bytes of the splits that were built.")
@@ -120,6 +123,8 @@ class RefreshReport(BaseModel):
             splits_by_reason=plan.splits_by_reason,
             num_objects_lost=plan.losses.num_objects_lost,
             num_rows_lost=plan.losses.num_rows_lost,
+            columns_lost=plan.losses.columns_lost,
+            changes=plan.changes,
         )
 
     @classmethod

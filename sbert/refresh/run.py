@@ -152,6 +152,8 @@ class _Run:
             len(plan.keep),
             len(plan.leaving),
         )
+        for change in plan.changes:
+            log.warning("this run changes the table: %s", change.describe())
         self.steps.announce(plan, self.estimate)
         return plan
 
@@ -241,6 +243,6 @@ class _Run:
 def _check_losses(plan: Plan) -> None:
     """Stop before anything is built when too much would disappear."""
     try:
-        check_losses(plan.table_uri, plan.losses, plan.job.settings.guard)
+        check_losses(plan.table_uri, plan.losses, plan.job.settings.deletion_limit)
     except MassDeletionError as error:
         raise MassDeletionError(str(error), RefreshReport.of_plan(plan)) from error

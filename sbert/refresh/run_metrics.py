@@ -32,7 +32,16 @@ SAMPLE_BY_HASH = "text_hash"
 """How a run drew its sample. Earlier versions took the first rows of some shards; such runs are not compared."""
 NUM_DIRECTIONS = 8
 DIRECTIONS_SEED = 1908_10084  # arXiv number of the Sentence-BERT paper
-NESTED = {"rejects_by_reason", "broken_objects", "estimate", "stage_seconds", "selection", "splits_by_reason"}
+NESTED = {
+    "broken_objects",
+    "changes",
+    "columns_lost",
+    "estimate",
+    "rejects_by_reason",
+    "selection",
+    "splits_by_reason",
+    "stage_seconds",
+}
 TOKEN_QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)
 
 
@@ -54,6 +63,7 @@ def record_run(report: RefreshReport, started: dt.datetime, run_id: str, **more:
         **{f"seconds_{stage}": seconds for stage, seconds in report.stage_seconds.model_dump().items()},
         "num_objects_broken": len(report.broken_objects),
         "rejects_by_reason": [{"reason": why, "num_rows": rows} for why, rows in report.rejects_by_reason.items()],
+        "changes": "; ".join(change.describe() for change in report.changes),
         **more,
     }
     if report.version is not None:

@@ -18,7 +18,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 
 from sbert.errors import CommitConflictError, TableError
 from sbert.storage.files import delta_retry_options, delta_storage_options, normalize_uri, translate_errors
-from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
+from sbert.table.delta import METADATA_KEY, RECORDED_SETTINGS, SETTINGS_KEY, EncoderInfo, Table, TableShard
 from sbert.table.shards import ShardRecord, table_schema
 
 __all__ = ["commit", "mend_statistics"]
@@ -27,9 +27,10 @@ __all__ = ["commit", "mend_statistics"]
 log = logging.getLogger(__name__)
 
 
-def _field_schema(schema: pa.Schema, encoder: EncoderInfo) -> pa.Schema:
+def _field_schema(schema: pa.Schema, encoder: EncoderInfo, settings: dict[str, Any] | None) -> pa.Schema:
     at = schema.get_field_index("embedding")
-    field = schema.field(at).with_metadata({METADATA_KEY: encoder.model_dump_json()})
+    recorded = {} if settings is None else {SETTINGS_KEY: json.dumps(settings)}
+    field = schema.field(at).with_metadata({METADATA_KEY: encoder.model_dump_json(), **recorded})
     return schema.set(at, field)
 
 
@@ -42,6 +43,7 @@ def commit(
     encoder: EncoderInfo,
     kept_schema: dict[str, pl.DataType],
     metadata: dict[str, Any],
+    settings: dict[str, Any] | None = None,
     data_change: bool = True,
 ) -> int:
     """Publish shards and retire others in one atomic step; return the new version.
@@ -56,6 +58,7 @@ def commit(
         encoder: the encoder of all rows after the commit.
         kept_schema: the source columns of all rows after the commit.
         metadata: run id and counts, kept in the commit.
+        settings: the settings that decide all rows after the commit; None when they are not known.
         data_change: whether rows change; False tells streaming readers that rows were only moved.
 
     Raises:
@@ -70,7 +73,8 @@ def commit(
         adds += [
             _add_action(shard.record(), False) for shard in table.shards_with_bounds() if shard.name not in leaving
         ]
-    schema = _field_schema(table_schema(kept_schema, encoder.precision), encoder)
+    schema = _field_schema(table_schema(kept_schema, encoder.precision), encoder, settings)
+    metadata = {**metadata, RECORDED_SETTINGS: settings}
     # No retries inside delta-rs: it would put the same change on top of a version it was not planned for.
     properties = CommitProperties(custom_metadata={METADATA_KEY: json.dumps(metadata)}, max_commit_retries=0)
     try:
@@ -90,7 +94,7 @@ def commit(
             everything = {shard.name for shard in table.shards()} == {shard.name for shard in removes}
             if table.encoder.fingerprint != encoder.fingerprint and not everything:
                 table.check_encoder(encoder.fingerprint, encoder.dim)
-            if everything and table.num_rows + len(adds) > 0 and _differs(table, schema, encoder):
+            if everything and table.num_rows + len(adds) > 0 and _differs(table, schema, encoder, settings):
                 delta.create_write_transaction([*adds], mode="overwrite", schema=schema, commit_properties=properties)
             else:
                 delta.create_write_transaction(
@@ -134,12 +138,14 @@ def mend_statistics(table: Table, run_id: str) -> int:
         encoder=table.encoder,
         kept_schema=table.kept_schema,
         metadata={"operation": "mend statistics", "run_id": run_id, "encoder": table.encoder.model},
+        settings=table.recorded_settings,
         data_change=False,
     )
 
 
-def _differs(table: Table, schema: pa.Schema, encoder: EncoderInfo) -> bool:
-    return table.encoder != encoder or table.arrow_schema != schema.remove_metadata()
+def _differs(table: Table, schema: pa.Schema, encoder: EncoderInfo, settings: dict[str, Any] | None) -> bool:
+    is_same_schema = table.encoder == encoder and table.arrow_schema == schema.remove_metadata()
+    return not is_same_schema or table.recorded_settings != settings
 
 
 def _add_action(record: ShardRecord, data_change: bool) -> AddAction:

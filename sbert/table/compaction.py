@@ -130,6 +130,7 @@ def _compact_once(table_uri: str, settings: ShardSettings, run_id: str) -> Compa
                 encoder=table.encoder,
                 kept_schema=table.kept_schema,
                 metadata={"operation": "compact", "run_id": run_id, "encoder": table.encoder.model},
+                settings=table.recorded_settings,
                 data_change=False,
             )
         else:

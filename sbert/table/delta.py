@@ -17,14 +17,30 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EncoderMismatchError, MissingError, NotATableError
-from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri
+from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri, read_bytes
 from sbert.storage.retry import try_again
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
 from sbert.vectors.precision import MIN_RECALL, Precision
 
-__all__ = ["METADATA_KEY", "EncoderInfo", "SplitRows", "Table", "TableShard", "find_table", "recorded_in"]
+__all__ = [
+    "METADATA_KEY",
+    "RECORDED_SETTINGS",
+    "SETTINGS_KEY",
+    "EncoderInfo",
+    "SplitRows",
+    "Table",
+    "TableShard",
+    "find_table",
+    "recorded_in",
+]
 
 METADATA_KEY = "sbert"
+SETTINGS_KEY = "sbert_settings"
+"""Metadata of the ``embedding`` column: the table's settings when its schema was last written."""
+RECORDED_SETTINGS = "settings"
+"""Entry of what a commit records: the table's settings after it."""
+SETTINGS_COMMITS = 100
+"""Newest commits among which one of this library is looked for."""
 ACTION_COLUMNS = ("path", "size_bytes", "num_records")
 BASE_COLUMNS = frozenset({"id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated"})
 
@@ -156,6 +172,31 @@ class Table:
         """The columns and their Arrow types."""
         return pa.schema([_plain(field) for field in pa.schema(self._delta.schema().to_arrow())])
 
+    @property
+    def recorded_settings(self) -> dict[str, Any] | None:
+        """Settings that decide the table's rows, as its newest commit recorded them; None when it recorded none.
+
+        Releases before 2026-12 recorded none. Commits of other writers are passed over. The commits are read one by one,
+        because delta-rs numbers the history of an older version wrongly.
+        """
+        for version in range(self.version, max(self.version - SETTINGS_COMMITS, -1), -1):
+            info = self._commit_info(version)
+            if info is None:
+                break  # the log was cleaned up to here
+            if METADATA_KEY in info:
+                return recorded_in(info).get(RECORDED_SETTINGS)
+        written = _embedding_metadata(self._delta).get(SETTINGS_KEY)
+        return None if written is None else dict(json.loads(written))
+
+    def _commit_info(self, version: int) -> dict[str, Any] | None:
+        """Return what a commit says about itself; None when the log no longer has the commit."""
+        try:
+            lines = read_bytes(join(self.uri, "_delta_log", f"{version:020}.json")).splitlines()
+        except MissingError:
+            return None
+        infos = (json.loads(line).get("commitInfo") for line in lines if b'"commitInfo"' in line)
+        return next((dict(info) for info in infos if info), {})
+
     def shards(self) -> list[TableShard]:
         """Give the shards of this version, ordered by name, from the log alone."""
         actions = pl.DataFrame(self._delta.get_add_actions(flatten=True))  # pyarrow would import pandas for this
@@ -266,12 +307,18 @@ def _plain(field: pa.Field) -> pa.Field:
 
 
 def _encoder_of(uri: str, delta: DeltaTable) -> EncoderInfo:
-    for field in delta.schema().fields:
-        if field.name == "embedding" and METADATA_KEY in field.metadata:
-            return EncoderInfo.model_validate_json(str(field.metadata[METADATA_KEY]))
+    written = _embedding_metadata(delta).get(METADATA_KEY)
+    if written is not None:
+        return EncoderInfo.model_validate_json(written)
     raise NotATableError(
         f"{uri}: this Delta table was not made by sbert (its `embedding` column names no encoder): choose a new folder"
     )
+
+
+def _embedding_metadata(delta: DeltaTable) -> dict[str, str]:
+    """Return the metadata of the ``embedding`` column; empty when the table has no such column."""
+    fields = (field for field in delta.schema().fields if field.name == "embedding")
+    return {key: str(value) for field in fields for key, value in field.metadata.items()}
 
 
 def _check_not_a_file(uri: str) -> None:

@@ -83,6 +83,7 @@ def _restore(now: Table, wanted: int, run_id: str) -> Rollback:
             "encoder": then.encoder.model,
             "run_id": run_id,
         },
+        settings=then.recorded_settings,
     )
     return Rollback(
         table_uri=now.uri,

@@ -107,5 +107,5 @@ def check_not_collapsed(
             f"{what}: {len(embeddings_ND)} different texts have a mean cosine of {cosine:.4f}, above "
             f"{max_mean_cosine}: the encoder has collapsed or was loaded wrongly, nothing was published; "
             "check the model folder (weights, pooling) or use another model; when the texts are that much alike, raise "
-            "guard.max_mean_cosine"
+            "quality.max_mean_cosine"
         )

@@ -17,7 +17,7 @@ SETTINGS: dict[str, Any] = {
     "reading": {"block_rows": 16},
     "shards": {"shard_rows": 40, "row_group_rows": 8},
     "source": {"keep_columns": ["kind"]},
-    "guard": {"max_drop_share": 1},
+    "deletion_limit": {"max_drop_share": 1},
 }
 """Settings with packs, whole objects and slices, several blocks per split and several shards per split."""
 VECTOR_TOLERANCE = 1e-5

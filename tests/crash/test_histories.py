@@ -309,8 +309,9 @@ class Histories(RuleBasedStateMachine):
             "reading": {"block_rows": 5},
             "shards": {"shard_rows": 6, "row_group_rows": 4},
             "cleaning": {"mask_emails": self.masks},
-            "source": {"keep_columns": ["kind"] if self.keeps else []},
-            "guard": {"max_drop_share": 1},
+            "source": {"keep_columns": ["kind"]} if self.keeps else {},
+            "keep_no_columns": not self.keeps,
+            "deletion_limit": {"max_drop_share": 1},
             "encoding": {"precision": precision_of(self.model), "min_recall": 0},
         }
         return refresh_table(self.raw, table, world().models[self.model % 2], chosen).report

@@ -153,7 +153,7 @@ def test_combinations_that_cannot_work_are_refused(tmp_path: Path, raw: Path, mo
         (
             {"selection": Selection(include=("1*",)), "settings": RefreshSettings().with_source(keep_columns=["kind"])},
             SettingsError,
-            r"keeps the columns \[\], the backfill asks for \['kind'\]",
+            r"source\.keep_columns: none → kind",
         ),
     ):
         with pytest.raises(error, match=message):
@@ -169,13 +169,17 @@ def test_a_model_override_makes_a_new_table(tmp_path: Path, raw: Path, model: st
     assert ids(tmp_path / "trial") == list(range(20, 30))
 
 
-def test_other_cleaning_for_a_part_only(tmp_path: Path, raw: Path, model: str) -> None:
+def test_other_cleaning_for_a_part_is_refused_and_for_the_whole_is_the_tables_own(
+    tmp_path: Path, raw: Path, model: str
+) -> None:
     write(raw / "1.jsonl", [{"id": str(n), "text": f"mail me at a{n}@example.org"} for n in range(10, 20)])
     update(raw, tmp_path / "table", model=model)
     masked = RefreshSettings.model_validate({"cleaning": {"mask_emails": True}})
-    _, _, _, counts = update(raw, tmp_path / "table", settings=masked, selection=Selection(include=("1.jsonl",)))
-    assert (counts.num_rows_read, counts.num_texts_encoded) == (10, 1)
-    assert read(tmp_path / "table").group_by("source").agg(pl.len())["len"].to_list() == [10] * 4
+    with pytest.raises(SettingsError, match=r"cleaning\.mask_emails: off → on"):
+        update(raw, tmp_path / "table", settings=masked, selection=Selection(include=("1.jsonl",)))
+    report = update(raw, tmp_path / "table", settings=masked, selection=Selection()).report
+    assert report.num_texts_encoded == 1
+    assert update(raw, tmp_path / "table").plan.is_empty
 
 
 def test_without_the_record_of_a_split_nothing_is_guessed(tmp_path: Path, raw: Path, model: str) -> None:
