@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from pydantic import ValidationError
 
