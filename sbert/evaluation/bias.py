@@ -1,9 +1,9 @@
-"""Word-association tests: does the encoder tie groups of people to attributes they do not choose?
+"""Word-association tests: measure whether the encoder associates groups of people with attributes.
 
 WEAT (Caliskan, Bryson and Narayanan 2017, "Semantics derived automatically from language corpora contain human-like
 biases", Science 356), with words put into neutral sentences as in SEAT (May et al. 2019, "On Measuring Social Biases in
-Sentence Encoders"). The word sets are those of Caliskan et al., supplementary material; tests 1, 6, 7 and 8. Test 1
-(flowers and insects) is about no people: it shows that the method finds associations where everyone has them.
+Sentence Encoders"). The word sets are those of Caliskan et al., supplementary material, tests 1, 6, 7 and 8. Test 1
+(flowers and insects) is not about people. It shows that the method finds an association that everyone has.
 """
 
 from collections.abc import Callable, Sequence
@@ -107,7 +107,7 @@ TESTS = (
 def association_effect(
     targets: tuple[Vectors, Vectors], attributes: tuple[Vectors, Vectors], *, num_permutations: int, seed: int
 ) -> tuple[float, float]:
-    """Give effect size and one-sided p-value of one test (Caliskan et al. 2017, Methods).
+    """Return effect size and one-sided p-value of one test (Caliskan et al. 2017, Methods).
 
     A word's association is ``s(w) = mean_a cos(w, a) - mean_b cos(w, b)``; the effect size is
     ``(mean_x s(x) - mean_y s(y)) / std_w s(w)`` over both targets, with the sample's standard deviation.
@@ -129,7 +129,7 @@ def association_effect(
 
 def measure_bias(encode: Callable[[Sequence[str]], Vectors], *, num_permutations: int, seed: int) -> list[Association]:
     """Run every test with an encoder's vectors of the words in neutral sentences."""
-    found = []
+    associations = []
     for test in TESTS:
         vectors: list[npt.NDArray[np.float32]] = [
             encode([TEMPLATE.format(word) for word in words]) for words in (*test.targets, *test.attributes)
@@ -137,5 +137,5 @@ def measure_bias(encode: Callable[[Sequence[str]], Vectors], *, num_permutations
         effect, p_value = association_effect(
             (vectors[0], vectors[1]), (vectors[2], vectors[3]), num_permutations=num_permutations, seed=seed
         )
-        found.append(Association(name=test.name, effect_size=effect, p_value=p_value))
-    return found
+        associations.append(Association(name=test.name, effect_size=effect, p_value=p_value))
+    return associations

@@ -1,6 +1,6 @@
 """Evaluate one encoder: every metric on every frozen set, slices, robustness, bias, speed, and the shape of its space.
 
-Production and candidate both go through `evaluate`, on the same sets; what differs afterwards is the encoder.
+Production and candidate are both measured by `evaluate` on the same sets, so that only the encoder differs.
 """
 
 import time
@@ -26,15 +26,15 @@ from sbert.vectors.quality import PROBE_TEXTS
 __all__ = ["EncoderEvaluation", "Evaluated", "MetricValue", "SetEvaluation", "Speed", "evaluate", "primary_metric"]
 
 ROBUSTNESS_ROWS = 1_000
-"""Rows that are perturbed; the clean value beside is over the same rows."""
+"""Rows that are perturbed. The clean value is measured on the same rows."""
 LENGTH_SLICES = 3
 SPEED_REPEATS = 3
 PERTURBED_COLUMN = {
     "scored_pairs": "sentence1", "pairs": "anchor", "triplets": "anchor", "nli": "premise", "classes": "text",
 }  # fmt: skip
-"""Where texts change: the side that users type."""
+"""Column whose texts are perturbed: the text that users type."""
 RETRIEVED = frozenset({LabelKind.PAIRS, LabelKind.TRIPLETS})
-"""Kinds with metrics over queries and a corpus, which depend on all rows together."""
+"""Kinds whose metrics search a corpus, so that the value of a row depends on all rows."""
 
 
 class MetricValue(BaseModel):
@@ -66,7 +66,7 @@ class SetEvaluation(BaseModel):
 
 
 class Speed(BaseModel):
-    """How fast the encoder is here and now."""
+    """How fast the encoder is on this machine."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -90,11 +90,11 @@ class EncoderEvaluation(BaseModel):
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation, and the rows behind its numbers, which a paired comparison needs."""
+    """An evaluation, and the values of each row, which a paired comparison needs."""
 
     summary: EncoderEvaluation
     metrics: dict[str, dict[str, Metric]]
-    """By set and name."""
+    """By name of the set and name of the metric."""
 
 
 class TextVectors:
@@ -117,16 +117,16 @@ class TextVectors:
         return np.asarray(self._vectors_ND[[self._number[prompt, text] for text in texts]])
 
 
-def primary_metric(chosen: EvaluationSet, settings: EvaluationSettings) -> str:
+def primary_metric(frozen: EvaluationSet, settings: EvaluationSettings) -> str:
     """Return the metric that decides on a set: the one in the settings, else the default of its kind of labels.
 
     Raises:
         EvaluationError: when rows of this kind have no metric (plain texts), or every encoder has the same value.
         SettingsError: when the set does not have the metric in the settings.
     """
-    name = settings.primary_metric or PRIMARY_METRICS.get(chosen.kind, "")
-    check_metric(chosen, settings, name)
-    check_contrast(chosen, name)
+    name = settings.primary_metric or PRIMARY_METRICS.get(frozen.kind, "")
+    check_metric(frozen, settings, name)
+    check_contrast(frozen, name)
     return name
 
 
@@ -141,21 +141,21 @@ def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: 
     metrics: dict[str, dict[str, Metric]] = {}
     summaries: dict[str, SetEvaluation] = {}
     texts: set[str] = set()
-    for chosen in sets:
-        found = measure(chosen, encode, settings)
-        primary = PRIMARY_METRICS[chosen.kind] if summaries else primary_metric(chosen, settings)
-        metrics[chosen.name] = found
-        summaries[chosen.name] = SetEvaluation(
-            name=chosen.name,
-            kind=chosen.kind.value,
-            fingerprint=chosen.fingerprint,
-            num_rows=chosen.rows.height,
+    for frozen in sets:
+        measured = measure(frozen, encode, settings)
+        primary = PRIMARY_METRICS[frozen.kind] if summaries else primary_metric(frozen, settings)
+        metrics[frozen.name] = measured
+        summaries[frozen.name] = SetEvaluation(
+            name=frozen.name,
+            kind=frozen.kind.value,
+            fingerprint=frozen.fingerprint,
+            num_rows=frozen.rows.height,
             primary_metric=primary,
-            metrics={name: _with_interval(metric, settings) for name, metric in found.items()},
-            slices=_slices(chosen, found[primary], settings),
-            robustness=_robustness(chosen, primary, encode, settings),
+            metrics={name: _with_interval(metric, settings) for name, metric in measured.items()},
+            slices=_slices(frozen, measured[primary], settings),
+            robustness=_robustness(frozen, primary, encode, settings),
         )
-        texts.update(chosen.texts())
+        texts.update(frozen.texts())
 
     # A table holds documents: its space, its bias and its speed are those of documents.
     def as_documents(texts: Sequence[str]) -> Vectors:
@@ -179,20 +179,20 @@ def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: 
 
 
 def _with_interval(metric: Metric, settings: EvaluationSettings) -> MetricValue:
-    found = interval(metric, num_resamples=settings.num_resamples, confidence=settings.confidence, seed=settings.seed)
-    return MetricValue(value=found.value, low=found.low, high=found.high, num_rows=metric.num_rows)
+    bounds = interval(metric, num_resamples=settings.num_resamples, confidence=settings.confidence, seed=settings.seed)
+    return MetricValue(value=bounds.value, low=bounds.low, high=bounds.high, num_rows=metric.num_rows)
 
 
-def _slices(chosen: EvaluationSet, metric: Metric, settings: EvaluationSettings) -> dict[str, MetricValue]:
+def _slices(frozen: EvaluationSet, metric: Metric, settings: EvaluationSettings) -> dict[str, MetricValue]:
     """Measure on thirds by length and on the values of the slice columns.
 
-    Of a metric over queries, which may have several rows, a query's first row says which slices it is in.
+    Some metrics are over queries, and a query may have several rows. Its first row decides which slices it is in.
     """
-    rows = chosen.rows
+    rows = frozen.rows
     if metric.num_rows != rows.height:
         rows = rows.unique("anchor", keep="first", maintain_order=True)
     assert metric.num_rows == rows.height
-    lengths = rows.select(pl.sum_horizontal(pl.col(name).str.len_chars() for name in TEXT_COLUMNS[chosen.kind]))
+    lengths = rows.select(pl.sum_horizontal(pl.col(name).str.len_chars() for name in TEXT_COLUMNS[frozen.kind]))
     order = np.argsort(lengths.to_series().to_numpy(), kind="stable")
     parts = {
         f"length: {name}": part
@@ -209,26 +209,26 @@ def _slices(chosen: EvaluationSet, metric: Metric, settings: EvaluationSettings)
 
 
 def _robustness(
-    chosen: EvaluationSet, primary: str, encode: TextVectors, settings: EvaluationSettings
+    frozen: EvaluationSet, primary: str, encode: TextVectors, settings: EvaluationSettings
 ) -> dict[str, MetricValue]:
     if not settings.perturbations:
         return {}
-    column = PERTURBED_COLUMN[chosen.kind.value]
-    clean = replace(chosen, rows=chosen.rows.head(ROBUSTNESS_ROWS))
+    column = PERTURBED_COLUMN[frozen.kind.value]
+    clean = replace(frozen, rows=frozen.rows.head(ROBUSTNESS_ROWS))
     texts = clean.rows[column].to_list()
     variants = {"clean": clean} | {
         kind.value: clean.changed(column, perturb(texts, kind, seed=settings.seed)) for kind in settings.perturbations
     }
-    # Where each row has its own value all variants are measured at once: a probe is fitted once.
-    stacked = replace(chosen, rows=pl.concat([variant.rows for variant in variants.values()]))
-    if chosen.kind in RETRIEVED:
-        found = {name: measure_one(variant, encode, settings, primary) for name, variant in variants.items()}
+    # When each row has its own value, all variants are measured together, so that a probe is fitted once.
+    stacked = replace(frozen, rows=pl.concat([variant.rows for variant in variants.values()]))
+    if frozen.kind in RETRIEVED:
+        by_variant = {name: measure_one(variant, encode, settings, primary) for name, variant in variants.items()}
     else:
         together = measure_one(stacked, encode, settings, primary)
-        found = {
+        by_variant = {
             name: together.on(np.arange(at * len(texts), (at + 1) * len(texts))) for at, name in enumerate(variants)
         }
-    return {name: _with_interval(metric, settings) for name, metric in found.items()}
+    return {name: _with_interval(metric, settings) for name, metric in by_variant.items()}
 
 
 def _speed(encoder: SentenceEncoder, texts: list[str]) -> Speed:

@@ -1,7 +1,7 @@
-"""Frozen rows: what both encoders are measured on.
+"""Frozen rows: the rows that both encoders are measured on.
 
-Rows are chosen once, by content and never by chance of reading order, and named by one fingerprint; a report that names
-the same fingerprint twice compares like with like.
+Rows are chosen by content, so that the order of reading does not matter, and are named by one fingerprint. Two results with
+the same fingerprint are over the same rows.
 """
 
 import hashlib
@@ -19,28 +19,28 @@ from sbert.labels.label_set import LabelSet
 __all__ = ["HELD_OUT", "EvaluationSet", "frozen_set"]
 
 HELD_OUT = "held-out"
-"""Name of the set that decides: the test rows of the labels a candidate was trained on."""
+"""Name of the set that decides: the test rows of the labels that the candidate was trained on, or of ``held_out``."""
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Rows of one kind of labels that encoders are measured on, and what probes may learn from."""
+    """Rows of one kind of labels that encoders are measured on, and rows that probes are fitted on."""
 
     name: str
     kind: LabelKind
     rows: pl.DataFrame
     """The frozen rows."""
     train: pl.DataFrame
-    """Rows that the logistic probe, the neighbours and thresholds are fitted on; for both encoders alike."""
+    """Rows that the logistic probe, the neighbours and thresholds are fitted on, the same for both encoders."""
     fingerprint: str
     """Hash of both frames (64 hex digits)."""
 
     def texts(self) -> list[str]:
-        """Give the different texts of the frozen rows, sorted."""
+        """Return the different texts of the frozen rows, sorted."""
         return sorted({text for name in TEXT_COLUMNS[self.kind] for text in self.rows[name].to_list()})
 
     def changed(self, column: str, texts: Sequence[str]) -> "EvaluationSet":
-        """Give the same rows with other texts in one column."""
+        """Return the same rows with other texts in one column."""
         return replace(self, rows=self.rows.with_columns(pl.Series(column, texts, dtype=pl.String)))
 
 
@@ -70,9 +70,8 @@ def frozen_set(
     train = _sample(labels.train.select(*columns), settings.max_probe_rows)
     if rows.is_empty():
         raise EvaluationError(
-            f"{name}: no {split} rows, at least {settings.min_test_rows} are needed to compare two encoders; rows that the "
-            f"source names train, dev or test stay there: name {split} rows as well, or have all rows hashed "
-            f"(use_given_splits=false, no split_column, {split}_share above 0)"
+            f"{name}: no {split} rows, at least {settings.min_test_rows} are needed to compare two encoders: add {split} "
+            f"rows to the source, or split all rows by hash (use_given_splits=false, no split_column, {split}_share above 0)"
         )
     if rows.height < settings.min_test_rows:
         more = (

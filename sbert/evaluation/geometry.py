@@ -1,4 +1,4 @@
-"""The shape of an embedding space: is it spread out, or has it collapsed?"""
+"""The shape of an embedding space: measure whether it is spread out or has collapsed."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ UNIFORMITY_T = 2.0
 
 
 class Geometry(BaseModel):
-    """Facts about the vectors of different texts."""
+    """Measures of the vectors of different texts."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,13 +24,13 @@ class Geometry(BaseModel):
 
 
 def unit(vectors_ND: Vectors) -> npt.NDArray[np.float64]:
-    """Give vectors of length 1 in double precision; zero vectors stay."""
+    """Return vectors of length 1 in double precision; zero vectors stay."""
     vectors = vectors_ND.astype(np.float64)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
 
 
 def alignment(left_ND: Vectors, right_ND: Vectors) -> npt.NDArray[np.float64]:
-    """Give the squared distance of each positive pair on the unit sphere; its mean is the alignment.
+    """Return the squared distance of each positive pair on the unit sphere; its mean is the alignment.
 
     ``E ||f(x) - f(y)||^2`` of Wang and Isola 2020, "Understanding Contrastive Representation Learning through
     Alignment and Uniformity on the Hypersphere", section 4.1 (alpha = 2); lower is better.
@@ -39,9 +39,10 @@ def alignment(left_ND: Vectors, right_ND: Vectors) -> npt.NDArray[np.float64]:
 
 
 def uniformity(vectors_ND: Vectors) -> float:
-    """Give ``log E exp(-2 ||f(x) - f(y)||^2)`` over all pairs of different rows (Wang and Isola 2020, section 4.1).
+    """Return ``log E exp(-2 ||f(x) - f(y)||^2)`` over all pairs of different rows (Wang and Isola 2020, section 4.1).
 
-    Between -4 (pairs orthogonal on average, or better) and 0 (all in one point); lower is more uniform.
+    The value lies between -4 (pairs are orthogonal on average, or better) and 0 (all vectors are equal). Lower is more
+    uniform.
     """
     unit_ND = unit(vectors_ND)
     cosines = unit_ND @ unit_ND.T
@@ -51,10 +52,10 @@ def uniformity(vectors_ND: Vectors) -> float:
 
 
 def effective_rank(vectors_ND: Vectors) -> float:
-    """Give ``exp(H(p))``, the entropy H of the singular values divided by their sum.
+    """Return ``exp(H(p))``, the entropy H of the singular values divided by their sum.
 
-    Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", definition 1. The vectors are
-    not centred: an encoder that says nearly the same of every text has rank 1, not that of its noise.
+    Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", definition 1. The vectors are not
+    centred: an encoder that gives nearly the same vector to every text has rank 1, not the rank of its noise.
     """
     values = np.linalg.svd(unit(vectors_ND), compute_uv=False)
     shares = values / max(values.sum(), 1e-300)

@@ -1,4 +1,4 @@
-"""Which metrics a kind of labels has, and how each is measured from an encoder's vectors.
+"""The metrics of each kind of labels, and how each is measured from an encoder's vectors.
 
 ================ ========================================================== ================
 kind             metrics (the first decides)                                rows
@@ -60,81 +60,81 @@ MAX_THRESHOLD_ROWS = 2_000
 """Train rows of pairs and triplets that a threshold is fitted on."""
 
 
-def measure(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> dict[str, Metric]:
-    """Measure an encoder on frozen rows; give its metrics by name, the kind's primary metric first.
+def measure(frozen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> dict[str, Metric]:
+    """Measure an encoder on frozen rows; return its metrics by name, with the primary metric of the kind first.
 
     Raises:
-        EvaluationError: when rows of this kind say nothing about what is right (plain texts).
+        EvaluationError: when rows of this kind have no labels to measure on (plain texts).
     """
-    metric_names(chosen, settings)
-    return {metric.name: metric for metric in MEASURES[chosen.kind](chosen, encode, settings)}
+    metric_names(frozen, settings)
+    return {metric.name: metric for metric in MEASURES[frozen.kind](frozen, encode, settings)}
 
 
-def measure_one(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings, name: str) -> Metric:
-    """Measure one metric, and no more than it takes to get there.
+def measure_one(frozen: EvaluationSet, encode: Encode, settings: EvaluationSettings, name: str) -> Metric:
+    """Measure one metric, without the metrics that come after it.
 
     Raises:
         EvaluationError: as `measure`.
         SettingsError: when the rows do not have this metric.
     """
-    check_metric(chosen, settings, name)
-    return next(metric for metric in MEASURES[chosen.kind](chosen, encode, settings) if metric.name == name)
+    check_metric(frozen, settings, name)
+    return next(metric for metric in MEASURES[frozen.kind](frozen, encode, settings) if metric.name == name)
 
 
-def metric_names(chosen: EvaluationSet, settings: EvaluationSettings) -> tuple[str, ...]:
-    """Give the names of the metrics that frozen rows have, without measuring.
+def metric_names(frozen: EvaluationSet, settings: EvaluationSettings) -> tuple[str, ...]:
+    """Return the names of the metrics that frozen rows have, without measuring.
 
     Raises:
-        EvaluationError: when rows of this kind say nothing about what is right (plain texts).
+        EvaluationError: when rows of this kind have no labels to measure on (plain texts).
     """
-    if chosen.kind not in MEASURES:
+    if frozen.kind not in MEASURES:
         raise EvaluationError(
-            f"{chosen.name}: {chosen.kind.value} have no labels to measure on: name a labelled set as evaluation set"
+            f"{frozen.name}: {frozen.kind.value} have no labels to measure on: name a labelled set as evaluation set"
         )
     retrieval = ("ndcg@10", "mrr@10", *(f"recall@{k}" for k in settings.recall_at))
-    if chosen.kind is LabelKind.SCORED_PAIRS:
-        return ("spearman", "pearson", *(("average_precision", "f1") if _is_binary(chosen) else ()))
-    if chosen.kind is LabelKind.PAIRS:
+    if frozen.kind is LabelKind.SCORED_PAIRS:
+        return ("spearman", "pearson", *(("average_precision", "f1") if _is_binary(frozen) else ()))
+    if frozen.kind is LabelKind.PAIRS:
         return (*retrieval, "alignment")
-    fitted = chosen.train.height > 0
-    if chosen.kind is LabelKind.TRIPLETS:
-        known = ("average_precision", "triplet_accuracy", *retrieval, "alignment")
-        return (*known, "f1") if fitted else known
-    if chosen.kind is LabelKind.NLI:
+    fitted = frozen.train.height > 0
+    if frozen.kind is LabelKind.TRIPLETS:
+        names = ("average_precision", "triplet_accuracy", *retrieval, "alignment")
+        return (*names, "f1") if fitted else names
+    if frozen.kind is LabelKind.NLI:
         return ("average_precision", "f1", "accuracy") if fitted else ("average_precision",)
     return ("accuracy", "macro_f1", "knn_accuracy", "knn_macro_f1")
 
 
-def check_metric(chosen: EvaluationSet, settings: EvaluationSettings, name: str) -> None:
+def check_metric(frozen: EvaluationSet, settings: EvaluationSettings, name: str) -> None:
     """Check that frozen rows have a metric.
 
     Raises:
         EvaluationError: as `metric_names`.
-        SettingsError: when they do not; the message lists those they have.
+        SettingsError: when the rows do not have this metric; the message lists the metrics they have.
     """
-    names = metric_names(chosen, settings)
+    names = metric_names(frozen, settings)
     if name not in names:
         raise SettingsError(
-            f"{chosen.name}: evaluation.primary_metric is {name!r}, {chosen.kind.value} have {', '.join(names)}"
+            f"{frozen.name}: evaluation.primary_metric is {name!r}, {frozen.kind.value} have {', '.join(names)}"
         )
 
 
-def check_contrast(chosen: EvaluationSet, name: str) -> None:
+def check_contrast(frozen: EvaluationSet, name: str) -> None:
     """Check that a metric can tell one encoder from another on frozen rows.
 
     Raises:
         EvaluationError: when every encoder has the same value, such as the rank correlation with scores that are all equal.
     """
-    rows, why = chosen.rows, ""
-    if chosen.kind is LabelKind.SCORED_PAIRS and rows["score"].n_unique() < 2:
+    rows, why = frozen.rows, ""
+    if frozen.kind is LabelKind.SCORED_PAIRS and rows["score"].n_unique() < 2:
         why = f"have the score {rows['score'][0]:g}"
-    elif chosen.kind is LabelKind.NLI and name in {"average_precision", "f1"}:
+    elif frozen.kind is LabelKind.NLI and name in {"average_precision", "f1"}:
         entailed = int((rows["label"] == POSITIVE_NLI).sum())
         if entailed in {0, rows.height}:
             why = f"are {POSITIVE_NLI}" if entailed else f"are not {POSITIVE_NLI}"
-    elif chosen.kind is LabelKind.CLASSES and not set(rows["label"]) & set(chosen.train["label"]):
+    elif frozen.kind is LabelKind.CLASSES and not set(rows["label"]) & set(frozen.train["label"]):
         why = "are of classes that no train row has"
-    elif chosen.kind in {LabelKind.PAIRS, LabelKind.TRIPLETS} and "@" in name:
+    elif frozen.kind in {LabelKind.PAIRS, LabelKind.TRIPLETS} and "@" in name:
         columns = [rows[column] for column in ("positive", "negative") if column in rows.columns]
         num_answers = pl.concat(columns).n_unique()
         depth = int(name.split("@")[1]) if name.startswith("recall@") else 1
@@ -142,18 +142,18 @@ def check_contrast(chosen: EvaluationSet, name: str) -> None:
             why = f"search the same {num_answers:,} texts"
     if why:
         raise EvaluationError(
-            f"{chosen.name}: all {rows.height:,} rows {why}, so that every encoder has the same {name}: add other rows, or "
+            f"{frozen.name}: all {rows.height:,} rows {why}, so that every encoder has the same {name}: add other rows, or "
             "choose another evaluation.primary_metric"
         )
 
 
-def _is_binary(chosen: EvaluationSet) -> bool:
-    """Whether the scores say yes or no: of the frozen rows, and of those that a threshold is fitted on."""
-    return all(set(frame["score"].unique().to_list()) == {0.0, 1.0} for frame in (chosen.rows, chosen.train))
+def _is_binary(frozen: EvaluationSet) -> bool:
+    """Return whether all scores are 0 or 1, in the frozen rows and in the rows that a threshold is fitted on."""
+    return all(set(frame["score"].unique().to_list()) == {0.0, 1.0} for frame in (frozen.rows, frozen.train))
 
 
 def cosines(left_ND: Vectors, right_ND: Vectors) -> npt.NDArray[np.float64]:
-    """Give the cosine of each pair of rows."""
+    """Return the cosine of each pair of rows."""
     return np.asarray((unit(left_ND) * unit(right_ND)).sum(axis=1))
 
 
@@ -166,53 +166,55 @@ def _between(frame: pl.DataFrame, encode: Encode, left: str, right: str) -> npt.
 
 
 def _scored_pairs(
-    chosen: EvaluationSet,
+    frozen: EvaluationSet,
     encode: Encode,
     settings: EvaluationSettings,  # noqa: ARG001  (same signature as the others)
 ) -> Iterator[Metric]:
-    found = _between(chosen.rows, encode, "sentence1", "sentence2")
-    truth = chosen.rows["score"].to_numpy().astype(np.float64)
-    yield Metric("spearman", (truth, found), statistics.spearman)
-    yield Metric("pearson", (truth, found), statistics.pearson)
-    if _is_binary(chosen):
-        yield Metric("average_precision", (truth, found), statistics.average_precision)
-        train = chosen.train.head(MAX_THRESHOLD_ROWS)
+    similarities = _between(frozen.rows, encode, "sentence1", "sentence2")
+    truth = frozen.rows["score"].to_numpy().astype(np.float64)
+    yield Metric("spearman", (truth, similarities), statistics.spearman)
+    yield Metric("pearson", (truth, similarities), statistics.pearson)
+    if _is_binary(frozen):
+        yield Metric("average_precision", (truth, similarities), statistics.average_precision)
+        train = frozen.train.head(MAX_THRESHOLD_ROWS)
         threshold = best_threshold(
             (train["score"] == 1.0).to_numpy(), _between(train, encode, "sentence1", "sentence2")
         )
-        yield Metric("f1", (truth, found >= threshold), statistics.f1)
+        yield Metric("f1", (truth, similarities >= threshold), statistics.f1)
 
 
 def _retrieval(frame: pl.DataFrame, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     others = frame["negative"].to_list() if "negative" in frame.columns else []
     task = pairs_as_retrieval(frame["anchor"].to_list(), frame["positive"].to_list(), others)
-    found = rank_scores(task, encode(task.queries, Side.QUERY), encode(task.corpus, Side.DOCUMENT), settings.recall_at)
-    yield from (Metric(name, (values,), statistics.mean) for name, values in found.items())
+    values_by_name = rank_scores(
+        task, encode(task.queries, Side.QUERY), encode(task.corpus, Side.DOCUMENT), settings.recall_at
+    )
+    yield from (Metric(name, (values,), statistics.mean) for name, values in values_by_name.items())
 
 
-def _pairs(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
-    rows = chosen.rows
+def _pairs(frozen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
+    rows = frozen.rows
     yield from _retrieval(rows, encode, settings)
     distances = alignment(_vectors(rows, encode, "anchor"), _vectors(rows, encode, "positive"))
     yield Metric("alignment", (distances,), statistics.mean)
 
 
-def _triplets(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
-    rows = chosen.rows
+def _triplets(frozen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
+    rows = frozen.rows
     truth, scores = _two_pairs(rows, encode)
     yield Metric("average_precision", (truth, scores), _paired_average_precision)
     yield Metric("triplet_accuracy", ((scores[:, 0] > scores[:, 1]).astype(np.float64),), statistics.mean)
     yield from _retrieval(rows, encode, settings)
     distances = alignment(_vectors(rows, encode, "anchor"), _vectors(rows, encode, "positive"))
     yield Metric("alignment", (distances,), statistics.mean)
-    if chosen.train.height:
-        train_truth, train_scores = _two_pairs(chosen.train.head(MAX_THRESHOLD_ROWS), encode)
+    if frozen.train.height:
+        train_truth, train_scores = _two_pairs(frozen.train.head(MAX_THRESHOLD_ROWS), encode)
         threshold = best_threshold(train_truth.reshape(-1) == 1, train_scores.reshape(-1))
         yield Metric("f1", (truth, scores >= threshold), _paired_f1)
 
 
 def _two_pairs(frame: pl.DataFrame, encode: Encode) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Give truth and cosines of triplets as two pairs each, shapes (N, 2): a resample takes or leaves both."""
+    """Return truth and cosines of triplets as two pairs each, shapes (N, 2). A resample takes both pairs or none."""
     near, far = (_between(frame, encode, "anchor", name) for name in ("positive", "negative"))
     return np.tile([1, 0], (frame.height, 1)), np.stack([near, far], axis=1)
 
@@ -229,33 +231,33 @@ def _paired_f1(truth: npt.NDArray[np.generic], predicted: npt.NDArray[np.generic
     return statistics.f1(truth.reshape(flat), predicted.reshape(flat))
 
 
-def _nli(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
+def _nli(frozen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
     def pair(frame: pl.DataFrame) -> tuple[Vectors, Vectors]:
         return _vectors(frame, encode, "premise"), _vectors(frame, encode, "hypothesis")
 
     def features(u_ND: Vectors, v_ND: Vectors) -> Vectors:
         return np.concatenate([u_ND, v_ND, np.abs(u_ND - v_ND)], axis=1)  # Reimers and Gurevych 2019, section 3
 
-    rows = pair(chosen.rows)
-    truth = (chosen.rows["label"] == POSITIVE_NLI).to_numpy()
+    rows = pair(frozen.rows)
+    truth = (frozen.rows["label"] == POSITIVE_NLI).to_numpy()
     scores = cosines(*rows)
     yield Metric("average_precision", (truth, scores), statistics.average_precision)
-    if chosen.train.is_empty():
+    if frozen.train.is_empty():
         return  # the others are fitted on train rows
-    train = pair(chosen.train)
-    threshold = best_threshold((chosen.train["label"] == POSITIVE_NLI).to_numpy(), cosines(*train))
+    train = pair(frozen.train)
+    threshold = best_threshold((frozen.train["label"] == POSITIVE_NLI).to_numpy(), cosines(*train))
     yield Metric("f1", (truth, scores >= threshold), statistics.f1)
-    predicted = probe(features(*train), chosen.train["label"].to_list(), features(*rows), settings)
-    right = (predicted == np.asarray(chosen.rows["label"].to_list(), dtype=object)).astype(np.float64)
+    predicted = probe(features(*train), frozen.train["label"].to_list(), features(*rows), settings)
+    right = (predicted == np.asarray(frozen.rows["label"].to_list(), dtype=object)).astype(np.float64)
     yield Metric("accuracy", (right,), statistics.mean)
 
 
-def _classes(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
-    train_ND, rows_ND = _vectors(chosen.train, encode, "text"), _vectors(chosen.rows, encode, "text")
-    labels = chosen.train["label"].to_list()
-    names = sorted({*labels, *chosen.rows["label"].to_list()})
+def _classes(frozen: EvaluationSet, encode: Encode, settings: EvaluationSettings) -> Iterator[Metric]:
+    train_ND, rows_ND = _vectors(frozen.train, encode, "text"), _vectors(frozen.rows, encode, "text")
+    labels = frozen.train["label"].to_list()
+    names = sorted({*labels, *frozen.rows["label"].to_list()})
     number = {name: at for at, name in enumerate(names)}
-    truth = np.array([number[name] for name in chosen.rows["label"].to_list()])
+    truth = np.array([number[name] for name in frozen.rows["label"].to_list()])
     by_probe = np.array([number[name] for name in probe(train_ND, labels, rows_ND, settings)])
     yield Metric("accuracy", ((by_probe == truth).astype(np.float64),), statistics.mean)
     yield Metric("macro_f1", (truth, by_probe), statistics.macro_f1)
@@ -268,10 +270,10 @@ def _classes(chosen: EvaluationSet, encode: Encode, settings: EvaluationSettings
 def probe(
     train_ND: Vectors, labels: Sequence[str], rows_ND: Vectors, settings: EvaluationSettings
 ) -> npt.NDArray[np.object_]:
-    """Fit a logistic regression on frozen vectors and give its classes for other vectors.
+    """Fit a logistic regression on frozen vectors and return its classes for other vectors.
 
-    Vectors are centred and scaled by one factor, so that the penalty weighs alike for encoders whose vectors are
-    longer or shorter. With a single class in `labels` that class is the answer.
+    Vectors are centred and scaled by one factor, so that the penalty has the same weight for encoders with longer or
+    shorter vectors. When `labels` has a single class, this class is the answer.
     """
     if len(set(labels)) < 2:
         return np.full(len(rows_ND), labels[0] if labels else "", dtype=object)
@@ -283,7 +285,7 @@ def probe(
 
 
 def best_threshold(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float:
-    """Give the score from which calling a row positive has the best F1, on rows other than those it is used on."""
+    """Return the threshold with the best F1. It is fitted on other rows than the rows it is used on."""
     if not truth.any():
         return float("inf")
     precision, recall, thresholds = precision_recall_curve(truth, scores)

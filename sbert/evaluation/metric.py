@@ -1,8 +1,7 @@
-"""One metric of one encoder: what it did on each frozen row, and the statistic over any choice of these rows.
+"""One metric of one encoder: a value for each frozen row, and the statistic over any choice of these rows.
 
-The one idea: a metric is kept as arrays with an entry per row, not as a number. Then the number, its bootstrap
-interval, its value on a slice and the interval of the difference between two encoders on the same rows are all one
-function of an index.
+The one idea: a metric is kept as arrays with an entry per row, not as one number. Then the number, its bootstrap interval,
+its value on a slice, and the interval of the difference between two encoders are all one function of an index.
 
 Every statistic works along the last axis, so that thousands of resamples are one call.
 """
@@ -27,7 +26,7 @@ BATCH_VALUES = 4_000_000
 
 @dataclass(frozen=True)
 class Metric:
-    """What one encoder did on N frozen rows, for one metric."""
+    """The values of one encoder on N frozen rows, for one metric."""
 
     name: str
     rows: tuple[npt.NDArray[np.generic], ...]
@@ -45,7 +44,7 @@ class Metric:
         return float(self.statistic(*self.rows))
 
     def on(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Metric":
-        """Give the same metric on some of the rows."""
+        """Return the same metric on some of the rows."""
         return Metric(self.name, tuple(column[index] for column in self.rows), self.statistic)
 
 
@@ -59,7 +58,7 @@ class Interval:
 
 
 def interval(metric: Metric, *, num_resamples: int, confidence: float, seed: int) -> Interval:
-    """Give a metric's value with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
+    """Return a metric's value with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
 
     Args:
         metric: the metric.
@@ -71,10 +70,10 @@ def interval(metric: Metric, *, num_resamples: int, confidence: float, seed: int
 
 
 def difference_interval(after: Metric, before: Metric, *, num_resamples: int, confidence: float, seed: int) -> Interval:
-    """Give the difference of two encoders on the same rows with its *paired* bootstrap interval.
+    """Return the difference of two encoders on the same rows with its *paired* bootstrap interval.
 
-    Each resample takes the same rows for both (Koehn 2004, "Statistical Significance Tests for Machine Translation
-    Evaluation", section 4), so what makes a row easy or hard for both does not widen the interval.
+    Each resample takes the same rows for both encoders (Koehn 2004, "Statistical Significance Tests for Machine Translation
+    Evaluation", section 4). So rows that are easy or hard for both do not widen the interval.
 
     Raises:
         EvaluationError: when the two were not measured on the same number of rows.
@@ -97,8 +96,8 @@ def _bootstrap(
     value = float(statistic(*rows))
     num_rows = len(rows[0])
     if num_rows < 2:
-        return Interval(value, float("-inf"), float("inf"))  # one row says nothing about others
-    found = scipy.stats.bootstrap(
+        return Interval(value, float("-inf"), float("inf"))  # one row does not allow an interval
+    result = scipy.stats.bootstrap(
         (np.arange(num_rows),),
         lambda index, axis: statistic(*(column[index] for column in rows)),  # noqa: ARG005  (always the last)
         n_resamples=num_resamples,
@@ -108,4 +107,4 @@ def _bootstrap(
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    return Interval(value, float(found.confidence_interval.low), float(found.confidence_interval.high))
+    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high))

@@ -1,4 +1,4 @@
-"""Texts as people really type them: the perturbations under which robustness is measured."""
+"""Change texts as people change them when they type: typos, case, truncation, word order."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ TYPO_SHARE = 0.05
 
 
 def perturb(texts: Sequence[str], kind: Perturbation, *, seed: int) -> list[str]:
-    """Give each text changed in one way; the same text is always changed alike, whatever stands around it."""
+    """Return each text changed in one way. The change depends only on the text and the seed."""
     change = CHANGES[kind]
     return [change(text, random.Random(f"{seed}|{text}")) for text in texts]  # noqa: S311  (no secret)
 
@@ -20,8 +20,8 @@ def perturb(texts: Sequence[str], kind: Perturbation, *, seed: int) -> list[str]
 def _typos(text: str, chance: random.Random) -> str:
     letters = list(text)
     places = [at for at, letter in enumerate(letters) if letter.isalpha()]
-    chosen = chance.sample(places, max(1, round(TYPO_SHARE * len(places)))) if places else []
-    for at in sorted(chosen, reverse=True):
+    typos = chance.sample(places, max(1, round(TYPO_SHARE * len(places)))) if places else []
+    for at in sorted(typos, reverse=True):
         kind = chance.randrange(3)
         if kind == 0 and at + 1 < len(letters):
             letters[at], letters[at + 1] = letters[at + 1], letters[at]

@@ -11,7 +11,7 @@ __all__ = ["EvaluationSettings", "Perturbation"]
 
 
 class Perturbation(StrEnum):
-    """A way in which texts in the field differ from texts in the test set."""
+    """A way in which the texts of users differ from the texts of a test set."""
 
     TYPOS = "typos"
     """One in twenty letters is swapped with its neighbour, dropped or doubled."""

@@ -1,7 +1,7 @@
-"""Statistics over rows, each along the last axis: what the metrics of this package have in common.
+"""Statistics over rows, each along the last axis.
 
-Each equals SciPy's or scikit-learn's function of the same name on one sample (the tests hold them to it); those
-functions take one sample at a time, and a bootstrap needs thousands.
+Each gives the same value as the function of SciPy or scikit-learn of the same name; tests compare them. Those functions take
+one sample at a time, and a bootstrap needs thousands.
 """
 
 import warnings
@@ -17,33 +17,33 @@ Array = npt.NDArray[np.generic]
 
 
 def mean(values: Array) -> Values:
-    """Mean of per-row values: accuracy, reciprocal rank, nDCG, recall."""
+    """Return the mean of values per row: accuracy, reciprocal rank, nDCG, recall."""
     return np.asarray(np.mean(values.astype(np.float64), axis=-1), dtype=np.float64)
 
 
 def pearson(left: Array, right: Array) -> Values:
-    """Pearson's correlation; 0 where either side is constant (a collapsed encoder has learnt nothing)."""
+    """Return Pearson's correlation; 0 where either side is constant, as with a collapsed encoder."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
         warnings.simplefilter("ignore", scipy.stats.NearConstantInputWarning)
-        found = scipy.stats.pearsonr(left.astype(np.float64), right.astype(np.float64), axis=-1).statistic
-    return np.asarray(np.nan_to_num(found), dtype=np.float64)
+        correlation = scipy.stats.pearsonr(left.astype(np.float64), right.astype(np.float64), axis=-1).statistic
+    return np.asarray(np.nan_to_num(correlation), dtype=np.float64)
 
 
 def spearman(left: Array, right: Array) -> Values:
-    """Spearman's rank correlation: Pearson's over average ranks; 0 where either side is constant."""
+    """Return Spearman's rank correlation: Pearson's over average ranks; 0 where either side is constant."""
     return pearson(scipy.stats.rankdata(left, axis=-1), scipy.stats.rankdata(right, axis=-1))
 
 
 def f1(truth: Array, predicted: Array) -> Values:
-    """F1 of the positive class: 2 TP / (2 TP + FP + FN), 0 where there is neither."""
+    """Return F1 of the positive class, 2 TP / (2 TP + FP + FN); 0 when no row is positive or called positive."""
     hits = np.sum(truth.astype(bool) & predicted.astype(bool), axis=-1, dtype=np.float64)
     named = np.sum(truth, axis=-1, dtype=np.float64) + np.sum(predicted, axis=-1, dtype=np.float64)
     return np.asarray(np.divide(2 * hits, named, out=np.zeros_like(hits), where=named > 0))
 
 
 def macro_f1(truth: Array, predicted: Array) -> Values:
-    """Mean F1 over the classes that occur, in truth or prediction (scikit-learn's ``average="macro"``)."""
+    """Return the mean F1 over the classes that occur in truth or prediction (scikit-learn's ``average="macro"``)."""
     classes = np.union1d(truth, predicted)
     total = np.zeros(truth.shape[:-1])
     num_classes = np.zeros(truth.shape[:-1])
@@ -55,7 +55,7 @@ def macro_f1(truth: Array, predicted: Array) -> Values:
 
 
 def average_precision(truth: Array, scores: Array) -> Values:
-    """Area under precision and recall, in steps: sum of (R_n - R_n-1) P_n over distinct thresholds.
+    """Return average precision: the sum of (R_n - R_n-1) P_n over distinct thresholds.
 
     Rows of equal score share one threshold, as in scikit-learn's ``average_precision_score``; 0 without positives.
     """

@@ -1,4 +1,4 @@
-"""What rows of labels must satisfy, whatever their split."""
+"""Check rows of labels: usable values, no repeats, no contradictions, enough to train on."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ __all__ = ["check_enough", "clean_rows", "drop_repeated", "fold_texts"]
 
 SYMMETRIC = frozenset({LabelKind.SCORED_PAIRS})
 FINAL_PUNCTUATION = r"[\s\p{Terminal_Punctuation}…]+$"
-"""Signs that say nothing where a text ends; all others stay: C++ is not C#, -5 is not 5."""
+"""Signs at the end of a text that do not change what it says. All other signs stay: C++ is not C#, -5 is not 5."""
 SCORE_TOLERANCE = 0.2
-"""Scores (scaled to 0 … 1) of one pair that differ by more contradict each other."""
+"""Two scores of one pair (scaled to 0 … 1) contradict each other when they differ by more than this."""
 
 
 def clean_rows(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Bring labels to their types; give the usable rows and how many others there are, by reason.
+    """Convert labels to their types; return the usable rows, and the number of other rows by reason.
 
     Raises:
-        LabelError: when a score is outside the declared range or no number, or an NLI label is unknown.
+        LabelError: when a score is not a number or outside the declared range, or an NLI label is unknown.
     """
     texts = [pl.col(name).str.strip_chars() for name in TEXT_COLUMNS[kind]]
     rows = rows.with_columns(texts)
@@ -34,7 +34,7 @@ def clean_rows(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> 
         column = COLUMNS[kind][-1]
         missing = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
         if kind is LabelKind.NLI:
-            missing = missing | (pl.col(column) == "-")  # SNLI marks pairs without a majority so
+            missing = missing | (pl.col(column) == "-")  # SNLI writes this for pairs without a majority
     rejected["no_label"] = rows.filter(missing).height
     rows = rows.filter(~missing)
     if kind is LabelKind.SCORED_PAIRS:
@@ -55,15 +55,15 @@ def _scale_scores(rows: pl.DataFrame, settings: LabelSettings) -> pl.DataFrame:
         raise LabelError(
             f"{int(bad.sum())} of {rows.height} scores are not numbers from {low:g} to {high:g}, the first is "
             f"{first['score']!r} ({first['sentence1'][:60]!r} / {first['sentence2'][:60]!r}, {first['object']}): set "
-            "score_min and score_max to the labels' range, or mend the labels"
+            "score_min and score_max to the labels' range, or correct the labels"
         )
     return rows.with_columns(((scores - low) / (high - low)).alias("score"))
 
 
 def _name_nli(rows: pl.DataFrame) -> pl.DataFrame:
-    known = {str(number): name for number, name in enumerate(NLI_LABELS)} | {name: name for name in NLI_LABELS}
+    names = {str(number): name for number, name in enumerate(NLI_LABELS)} | {name: name for name in NLI_LABELS}
     named = (
-        rows["label"].str.strip_chars().str.to_lowercase().replace_strict(known, default=None, return_dtype=pl.String)
+        rows["label"].str.strip_chars().str.to_lowercase().replace_strict(names, default=None, return_dtype=pl.String)
     )
     if named.has_nulls():
         odd = rows.filter(named.is_null())["label"][0]
@@ -77,10 +77,10 @@ def _name_nli(rows: pl.DataFrame) -> pl.DataFrame:
 def drop_repeated(
     rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings, split: str
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Drop rows that repeat an earlier one, and all rows of texts whose labels contradict each other.
+    """Drop rows that repeat an earlier row, and all rows of texts whose labels contradict each other.
 
     Raises:
-        LabelError: when a larger share than `max_contradictions` does.
+        LabelError: when the share of contradicting rows is above `max_contradictions`.
     """
     keys = [fold_texts(rows[name]).alias(f"key:{name}") for name in TEXT_COLUMNS[kind]]
     keyed = rows.with_columns(keys)
@@ -105,7 +105,7 @@ def drop_repeated(
             f"{against.height} of {keyed.height} {split} rows contradict another row of the same texts "
             f"({against.height / keyed.height:.2%}, allowed are {settings.max_contradictions:.2%}), the first: "
             f"{' / '.join(first[name][:60] for name in TEXT_COLUMNS[kind])!r} is {first[label]!r} and {second[label]!r}: "
-            "mend the labels, or raise max_contradictions to have such rows dropped"
+            "correct the labels, or raise max_contradictions to have such rows dropped"
         )
     kept = keyed.filter(~pl.col("contradicts")).unique("key", keep="first", maintain_order=True)
     rejected = {"contradiction": against.height, "repeated": keyed.height - against.height - kept.height}
@@ -123,10 +123,10 @@ def fold_texts(texts: pl.Series) -> pl.Series:
 
 
 def check_enough(labels: LabelSet, settings: LabelSettings) -> None:
-    """Refuse what nothing can be learned from.
+    """Check that there is enough to learn from.
 
     Raises:
-        TooFewLabelsError: too few rows, or one class only.
+        TooFewLabelsError: when there are too few rows, or only one class or one score.
     """
     train, kind = labels.train, labels.kind
     if train.height < settings.min_train_rows:
@@ -136,12 +136,11 @@ def check_enough(labels: LabelSet, settings: LabelSettings) -> None:
         )
     if kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
         raise TooFewLabelsError(
-            f"all {train.height} train rows are of one class, {train['label'][0]!r}: nothing tells classes apart; label "
-            "texts of at least 2 classes"
+            f"all {train.height} train rows are of one class, {train['label'][0]!r}: label texts of at least 2 classes"
         )
     if kind is LabelKind.SCORED_PAIRS and train["score"].n_unique() < 2:
         raise TooFewLabelsError(
-            f"all {train.height} train rows have the score {train['score'][0]:g} (scaled to 0 … 1): nothing tells pairs "
-            "apart; label pairs with different scores"
+            f"all {train.height} train rows have the score {train['score'][0]:g} (scaled to 0 … 1): label pairs with "
+            "different scores"
         )
     assert set(KEY_COLUMNS[kind]) <= set(train.columns)

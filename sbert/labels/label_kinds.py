@@ -1,4 +1,4 @@
-"""Kinds of labels, and the columns each has."""
+"""The kinds of labels and the columns of each kind."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ __all__ = ["ALIASES", "COLUMNS", "KEY_COLUMNS", "NLI_LABELS", "TEXT_COLUMNS", "L
 
 
 class LabelKind(StrEnum):
-    """What a row of labels says."""
+    """What one row of labels says."""
 
     SCORED_PAIRS = "scored_pairs"
     """Two sentences and how alike they are."""
@@ -32,7 +32,7 @@ COLUMNS: dict[LabelKind, tuple[str, ...]] = {
     LabelKind.CLASSES: ("text", "label"),
     LabelKind.TEXTS: ("text",),
 }
-"""Columns of each kind, in the order in which kinds are tried: a kind comes before those whose columns it has too."""
+"""Columns of each kind, in the order in which kinds are tried. A kind comes before kinds that have fewer of its columns."""
 
 TEXT_COLUMNS: dict[LabelKind, tuple[str, ...]] = {
     kind: tuple(name for name in names if name not in {"score", "label"}) for kind, names in COLUMNS.items()
@@ -40,13 +40,13 @@ TEXT_COLUMNS: dict[LabelKind, tuple[str, ...]] = {
 KEY_COLUMNS: dict[LabelKind, tuple[str, ...]] = {
     kind: tuple(name for name in names if name != "negative") for kind, names in TEXT_COLUMNS.items()
 }
-"""Texts that a split is judged by; negatives are often mined and shared by many rows."""
+"""Text columns that decide the split of a row. Negatives do not: they are often mined and shared by many rows."""
 
 QUERY_COLUMNS = frozenset({"anchor"})
 """Columns of texts that someone searches with. All other columns hold texts as a table holds them."""
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
-"""In the order of the numbers 0, 1, 2 that SNLI and MultiNLI use."""
+"""In the order of the numbers 0, 1, 2 of SNLI and MultiNLI."""
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "sentence1": ("sentence_1", "sentence_a", "sentence1_text", "text1"),
@@ -58,7 +58,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "label": ("category", "intent", "class", "gold_label"),
     "text": ("sentence", "utterance"),
 }
-"""Other names that are understood when the column itself is missing."""
+"""Other names of a column, used when the column itself is missing."""
 
 
 def side_of(column: str) -> Side:

@@ -1,4 +1,4 @@
-"""Labels in memory: three frames, and what is known about them."""
+"""Labels in memory: the rows of train, dev and test, and where they came from."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,7 +18,7 @@ REASONS = {
     "repeated": "that repeat another row",
     "twin_held_out": "nearly the same as a held-out row",
 }
-"""Why rows are left out, in words."""
+"""Reasons why rows are left out, in words."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class LabelObject:
 
     @property
     def key(self) -> str:
-        """What a later run knows it by: a changed object has another key."""
+        """Location and version. A later run recognises the object by it; a changed object has another key."""
         return f"{self.uri}@{self.version}"
 
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """Rows of dev and test that are, or nearly are, rows of train (of dev and train, for test)."""
+    """Held-out rows that also occur, exactly or nearly, in a split they must not be in: dev in train, test in both."""
 
     num_rows: dict[str, int] = field(default_factory=dict)
-    """Rows checked, by split; where the source names held-out splits, of those only."""
+    """Rows that were checked, by split. Where the source names held-out splits, only these are counted."""
     num_leaking: dict[str, int] = field(default_factory=dict)
-    """Rows found in a split they must not be in, by split."""
+    """Rows that also occur in another split, by split."""
     examples: tuple[tuple[str, str], ...] = ()
-    """Some of them: text of the held-out row, text of its twin."""
+    """Examples: the text of a held-out row, and the text of its twin."""
 
     @property
     def share(self) -> float:
@@ -70,10 +70,10 @@ class LabelSet:
     objects: tuple[LabelObject, ...] = ()
     num_rows_read: int = 0
     num_rejected: dict[str, int] = field(default_factory=dict)
-    """Rows that were left out, by reason; with the rows of the three frames they add up to `num_rows_read`."""
+    """Rows that were left out, by reason. Together with the rows of the three frames they add up to `num_rows_read`."""
     leakage: LeakageReport = field(default_factory=LeakageReport)
     splits_given: frozenset[str] = frozenset()
-    """Held-out splits, dev and test, that the source named; the others are hashed, or missing."""
+    """Held-out splits (dev, test) that the source names. The others are hashed, or missing."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -92,11 +92,11 @@ class LabelSet:
 
     @property
     def object_keys(self) -> frozenset[str]:
-        """What a later run needs to know which objects are new."""
+        """Keys of all objects. A later run compares them with its own to find new objects."""
         return frozenset(item.key for item in self.objects)
 
     def counts(self) -> dict[str, int]:
-        """Give the number of rows of each split, and of rows left out."""
+        """Return the number of rows of each split, and of rows left out."""
         return {
             "train": self.train.height,
             "dev": self.dev.height,
@@ -105,7 +105,7 @@ class LabelSet:
         }
 
     def account(self) -> str:
-        """Say where the rows went, such as ``30 rows read: 20 train, 4 dev, 4 test, 2 left out (2 without a label)``."""
+        """Return the counts as text, such as ``30 rows read: 20 train, 4 dev, 4 test, 2 left out (2 without a label)``."""
         reasons = ", ".join(f"{count:,} {REASONS[reason]}" for reason, count in self.num_rejected.items())
         counts = self.counts()
         return (
@@ -113,6 +113,6 @@ class LabelSet:
             f"{counts['rejected']:,} left out{f' ({reasons})' if reasons else ''}"
         )
 
-    def new_rows(self, known: frozenset[str]) -> pl.DataFrame:
-        """Give the train rows of objects that are not in `known`: wanted - have."""
-        return self.train.filter(~pl.col("object").is_in(sorted(known)))
+    def new_rows(self, known_objects: frozenset[str]) -> pl.DataFrame:
+        """Return the train rows of objects that are not in `known_objects`."""
+        return self.train.filter(~pl.col("object").is_in(sorted(known_objects)))

@@ -1,4 +1,4 @@
-"""From a folder of labels to a `LabelSet`."""
+"""Read a folder of labels into a `LabelSet`."""
 
 import hashlib
 import logging
@@ -23,11 +23,11 @@ __all__ = ["list_label_objects", "load_labels", "make_label_set", "new_label_obj
 log = logging.getLogger(__name__)
 
 DEFECTS = frozenset({"empty_text", "no_label", "contradiction"})
-"""Reasons to leave rows out that whoever labelled them should hear of."""
+"""Reasons that are logged as a warning: the people who label should know of these rows."""
 
 
 def list_label_objects(uri: str) -> list[SourceObject]:
-    """Give the objects of labels under a file, folder or glob, ordered by URI.
+    """Return the objects of labels under a file, folder or glob, ordered by URI.
 
     Raises:
         MissingError, EmptySourceError, StorageError: as `list_objects`.
@@ -35,23 +35,23 @@ def list_label_objects(uri: str) -> list[SourceObject]:
     return list_objects(uri)
 
 
-def new_label_objects(objects: Iterable[SourceObject], known: frozenset[str]) -> list[SourceObject]:
-    """Give the objects that are not in `known` (`LabelSet.object_keys` of an earlier run): wanted - have."""
-    return [item for item in objects if LabelObject(item.uri, item.version, 0).key not in known]
+def new_label_objects(objects: Iterable[SourceObject], known_objects: frozenset[str]) -> list[SourceObject]:
+    """Return the objects that are not in `known_objects` (`LabelSet.object_keys` of an earlier run)."""
+    return [item for item in objects if LabelObject(item.uri, item.version, 0).key not in known_objects]
 
 
 def load_labels(uri: str, settings: LabelSettings | None = None, *, to_train: bool = True) -> LabelSet:
     """Read, check and split the labels under a file, folder or glob.
 
     Args:
-        uri: where they are, local or s3://.
-        settings: how they are read and split.
-        to_train: whether they must be enough to train on; labels that are only measured on need no train rows.
+        uri: location of the labels, local or s3://.
+        settings: how the labels are read and split.
+        to_train: check that there are enough train rows. Labels that are only measured on need none.
 
     Raises:
-        MissingError, EmptySourceError, StorageError: nothing there, or storage refused.
-        ColumnError, BrokenObjectError: an object cannot be read as labels.
-        LabelError: the labels are wrong (its subclasses: they leak, or are too few).
+        MissingError, EmptySourceError, StorageError: when there is nothing, or storage refuses.
+        ColumnError, BrokenObjectError: when an object cannot be read as labels.
+        LabelError: when labels are wrong. `LeakageError` and `TooFewLabelsError` are two kinds of it.
     """
     settings = settings or LabelSettings()
     kind, rows, objects = read_labels(list_label_objects(uri), settings)
@@ -69,13 +69,14 @@ def make_label_set(
     objects: tuple[LabelObject, ...] = (),
     to_train: bool = True,
 ) -> LabelSet:
-    """Check and split rows with the columns of `kind`, those to keep, and ``split`` and ``object`` where known.
+    """Check and split rows of labels in a frame.
 
-    Values may be text. `to_train` as in `load_labels`.
+    The frame has the columns of `kind`, the columns to keep, and ``split`` and ``object`` where they are known. Values may
+    be text. `to_train` is that of `load_labels`.
 
     Raises:
         SettingsError: when a column is missing.
-        LabelError: the labels are wrong (its subclasses: they leak, or are too few).
+        LabelError: when labels are wrong. `LeakageError` and `TooFewLabelsError` are two kinds of it.
     """
     settings = settings or LabelSettings()
     columns = [*COLUMNS[kind], *kept_columns(kind, settings)]
@@ -92,16 +93,16 @@ def make_label_set(
         raise LabelError(f"column 'split' {error}") from error
     num_rows_read = rows.height
     rejected: Counter[str] = Counter()
-    rows, found = clean_rows(rows, kind, settings)
-    rejected.update(found)
+    rows, left_out = clean_rows(rows, kind, settings)
+    rejected.update(left_out)
     given = frozenset({"dev", "test"} & set(rows["split"]))
     rows = assign_splits(rows, kind, settings)
     parts = []
     for split in ("train", "dev", "test"):
         part = rows.filter(pl.col("split") == split)
-        if part.height and not (split == "test" and "test" in given):  # a given test set is scored as it is
-            part, found = drop_repeated(part, kind, settings, split)
-            rejected.update(found)
+        if part.height and not (split == "test" and "test" in given):  # a given test set stays as it is
+            part, left_out = drop_repeated(part, kind, settings, split)
+            rejected.update(left_out)
         parts.append(part)
     rows, leakage = leave_out_twins(pl.concat(parts), kind, settings, given=given)
     rejected["twin_held_out"] += sum(part.height for part in parts) - rows.height

@@ -1,8 +1,8 @@
-"""Texts that are nearly the same, found by MinHash.
+"""Find texts that are nearly the same, by MinHash.
 
-The one idea: the share of equal minima of two texts under random hash functions estimates the Jaccard similarity of their
-shingle sets (Broder 1997); texts that share a band of minima are candidates (Leskovec et al., Mining of Massive Datasets,
-section 3.4), and candidates are compared exactly. Everything is array arithmetic over all texts.
+Two texts have equal minima under a random hash function with a probability that equals the Jaccard similarity of their
+shingle sets (Broder 1997). Texts that share a band of minima are candidates (Leskovec et al., Mining of Massive Datasets,
+section 3.4). Candidates are compared exactly. Everything is array arithmetic over all texts.
 """
 
 import numpy as np
@@ -17,14 +17,17 @@ SHINGLE = 3
 NUM_BANDS, ROWS_PER_BAND = 21, 6
 """A pair of similarity 0.85 is a candidate with probability 0.99995, one of 0.4 with 0.08."""
 MAX_GROUP = 40
-"""In larger groups of candidates each text is compared with its neighbours in the group only."""
+"""In a larger group of candidates each text is compared only with its neighbours in the group."""
 PAIRS_AT_ONCE = 200_000
 
 Ints = npt.NDArray[np.int64]
 
 
 def normalize_texts(texts: pl.Series) -> pl.Series:
-    """Give texts in lower case with letters and digits only, single spaces between words; texts without any as they are."""
+    """Return texts in lower case, with letters and digits only and single spaces between words.
+
+    A text without letters and digits stays as it is.
+    """
     words = (
         texts.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ").str.strip_chars(" ")
     )
@@ -32,9 +35,10 @@ def normalize_texts(texts: pl.Series) -> pl.Series:
 
 
 def text_clusters(texts: pl.Series, similarity: float) -> Ints:
-    """Give each of N distinct normalized texts the number of its cluster, shape (N,).
+    """Return the number of the cluster of each of N distinct normalized texts, shape (N,).
 
-    Texts whose shingle sets have at least this Jaccard similarity are in one cluster, and so are those linked by others.
+    Two texts are in one cluster when their shingle sets have at least this Jaccard similarity, or when a chain of such
+    texts links them.
     """
     num_texts = len(texts)
     if num_texts == 0 or similarity >= 1:
@@ -49,7 +53,7 @@ def text_clusters(texts: pl.Series, similarity: float) -> Ints:
 
 
 def _shingles(texts: pl.Series) -> tuple[npt.NDArray[np.uint64], Ints]:
-    """Give the hashes of each text's distinct shingles, one text after the other, and where each text's begin."""
+    """Return the hashes of the distinct shingles of all texts in one array, and where those of each text begin."""
     padded = [f"  {text} " for text in texts]
     points = np.frombuffer("".join(padded).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
     lengths = np.fromiter(map(len, padded), dtype=np.int64, count=len(padded))
@@ -67,7 +71,7 @@ def _shingles(texts: pl.Series) -> tuple[npt.NDArray[np.uint64], Ints]:
 
 
 def _signatures(shingles: npt.NDArray[np.uint64], begins: Ints) -> npt.NDArray[np.uint64]:
-    """Give the minima of each text, shape (texts, bands x rows)."""
+    """Return the minima of each text, shape (texts, bands x rows)."""
     rng = np.random.default_rng(0)
     size = NUM_BANDS * ROWS_PER_BAND
     odd = rng.integers(1, 2**63, size=size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -80,7 +84,7 @@ def _signatures(shingles: npt.NDArray[np.uint64], begins: Ints) -> npt.NDArray[n
 
 
 def _candidates(minima: npt.NDArray[np.uint64]) -> tuple[Ints, Ints]:
-    """Give the pairs of texts that share a band."""
+    """Return the pairs of texts that share a band."""
     pairs: list[Ints] = []
     for band in range(NUM_BANDS):
         rows = minima[:, band * ROWS_PER_BAND : (band + 1) * ROWS_PER_BAND]
@@ -95,8 +99,8 @@ def _candidates(minima: npt.NDArray[np.uint64]) -> tuple[Ints, Ints]:
     if not pairs:
         nothing = np.zeros(0, dtype=np.int64)
         return nothing, nothing
-    found = np.unique(np.sort(np.concatenate(pairs, axis=1), axis=0), axis=1)
-    return found[0], found[1]
+    distinct = np.unique(np.sort(np.concatenate(pairs, axis=1), axis=0), axis=1)
+    return distinct[0], distinct[1]
 
 
 def _jaccard(shingles: npt.NDArray[np.uint64], begins: Ints, firsts: Ints, seconds: Ints) -> npt.NDArray[np.float64]:

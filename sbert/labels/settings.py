@@ -1,4 +1,4 @@
-"""Settings of labels: columns, ranges, and how rows become train, dev and test."""
+"""Settings of labels: columns, ranges, and how rows are split into train, dev and test."""
 
 from typing import Annotated
 
@@ -58,13 +58,13 @@ class LabelSettings(BaseModel):
         default=0.05,
         ge=0,
         le=1,
-        description="Share of given dev or test rows that may also be in train before the labels are refused (0 to 1).",
+        description="Labels are refused when a larger share of given dev or test rows is also in train (0 to 1).",
     )
     max_contradictions: float = Field(
         default=0.01,
         ge=0,
         le=1,
-        description="Share of rows that may contradict another row of the same texts; such rows are dropped (0 to 1).",
+        description="Labels are refused when a larger share of rows contradicts another row of the same texts (0 to 1).",
     )
     min_train_rows: int = Field(default=8, ge=1, le=1_000_000_000, description="Fewest rows to train on (rows).")
 

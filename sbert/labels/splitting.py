@@ -1,8 +1,8 @@
-"""Train, dev and test: rows that never move, and texts that never straddle.
+"""Split rows into train, dev and test so that rows never move and no text is in two splits.
 
-The one idea: where a row belongs depends on nothing but the hash of its first text, so that it stays there for ever,
-whatever labels join it. A row whose text is nearly the same as one of a split that ranks higher (test, then dev, then
-train) is left out, not moved. A hash cuts every class, and every range of scores, at the same shares, in expectation.
+The one idea: the hash of its first text alone decides where a row belongs. So a row stays in its split for ever, whatever
+labels join it. Splits have a rank: test, then dev, then train. A row whose text is nearly the same as a text of a split of
+higher rank is left out, not moved. In expectation the hash gives every class and every range of scores the same shares.
 """
 
 import numpy as np
@@ -22,10 +22,10 @@ NUM_EXAMPLES = 5
 
 
 def assign_splits(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> pl.DataFrame:
-    """Fill ``split`` where the source does not say it.
+    """Fill ``split`` where the source does not name it.
 
-    When the source gives a test split, but no dev split, dev is hashed out of train; when it gives none, both are. When it
-    gives a dev split, but no test split, train stays as it is.
+    When the source names a test split and no dev split, dev is hashed out of train. When it names neither, both are hashed
+    out. When it names a dev split and no test split, train stays as it is.
     """
     given = set(rows["split"].drop_nulls().unique().to_list())
     test_share = 0.0 if "test" in given else settings.test_share
@@ -45,7 +45,7 @@ def assign_splits(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) 
 
 
 def _places(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> np.ndarray:
-    """Give each row a number in [0, 1) that its first text decides; of the two of a scored pair, the lower."""
+    """Return a number in [0, 1) for each row, from the hash of its first text; for a scored pair the lower of two."""
     names = KEY_COLUMNS[kind] if kind is LabelKind.SCORED_PAIRS else KEY_COLUMNS[kind][:1]
     columns = []
     for name in names:
@@ -56,21 +56,21 @@ def _places(rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings) -> np.
 
 
 def _spread(lowest: np.ndarray) -> np.ndarray:
-    """Give the lower of two uniform numbers a uniform distribution again."""
+    """Make the lower of two uniform numbers uniform again."""
     return 1.0 - (1.0 - lowest) ** 2
 
 
 def leave_out_twins(
     rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings, *, given: frozenset[str]
 ) -> tuple[pl.DataFrame, LeakageReport]:
-    """Drop the rows that have a near-identical twin in a split of higher rank; report them.
+    """Drop the rows that have a nearly identical twin in a split of higher rank, and report them.
 
-    Of a hashed split, one shared text is enough to make a twin (two equal positives alone are not: many questions have
-    one answer). Of a `given` split, dev or test that the source names, all texts of the row must be shared: it may be
-    cut so.
+    In a hashed split one shared text makes two rows twins. Two equal positives alone do not: many questions have one
+    answer. In a `given` split (dev or test that the source names) all texts must be shared, because the source may have
+    split rows that share one text on purpose.
 
     Raises:
-        LeakageError: when more than `max_leakage` of the rows of a given split are in a split of lower rank as well.
+        LeakageError: when more than `max_leakage` of the rows of a given split are also in a split of lower rank.
     """
     names = KEY_COLUMNS[kind]
     clusters = _clusters(rows, names, settings.near_duplicate_similarity)
@@ -107,7 +107,7 @@ def _clusters(rows: pl.DataFrame, names: tuple[str, ...], similarity: float) -> 
 
 
 def _whole_twins(marked: pl.DataFrame) -> pl.DataFrame:
-    """Give (number of the lower row, number of its twin in a given split of higher rank): all texts shared, in any order."""
+    """Return pairs of rows that share all texts, in any order, of which the second is in a given split of higher rank."""
     keyed = marked.select("number", "rank", "given", "key")
     best = keyed.filter("given").sort("rank", "number", descending=[True, False])
     best = best.unique("key", keep="first", maintain_order=True).drop("given")
@@ -116,7 +116,7 @@ def _whole_twins(marked: pl.DataFrame) -> pl.DataFrame:
 
 
 def _text_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
-    """Give (number of the lower row, number of its twin in a hashed split of higher rank): any text shared."""
+    """Return pairs of rows that share any text, of which the second is in a hashed split of higher rank."""
     long = pl.concat(
         [
             marked.select(
@@ -129,7 +129,7 @@ def _text_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
             for name in names
         ]
     )
-    found = []
+    twins = []
     for ours in (False, True):
         others = long.filter(~pl.col("given"))
         others = others.filter(~pl.col("is_answer")) if ours else others
@@ -139,14 +139,14 @@ def _text_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
         joined = long.filter(pl.col("is_answer") == ours).join(
             best.select("cluster", pl.col("number").alias("twin"), pl.col("rank").alias("twin_rank")), on="cluster"
         )
-        found.append(joined.filter(pl.col("rank") < pl.col("twin_rank")).select("number", "twin"))
-    return pl.concat(found)
+        twins.append(joined.filter(pl.col("rank") < pl.col("twin_rank")).select("number", "twin"))
+    return pl.concat(twins)
 
 
 def _report(
     marked: pl.DataFrame, twins: pl.DataFrame, names: tuple[str, ...], *, given: frozenset[str]
 ) -> LeakageReport:
-    """Count rows that have a twin: of given splits the held-out rows themselves, of hashed ones those left out."""
+    """Count rows that have a twin. In given splits the held-out rows are counted, in hashed splits the rows left out."""
     text = pl.concat_str(list(names), separator=" / ").alias("text")
     described = marked.select("number", "split", text)
     pairs = twins.join(described, on="number").join(described.rename({"number": "twin"}), on="twin", suffix="_twin")

@@ -1,7 +1,7 @@
-"""Have labels arrived? A set difference between the objects there are and those already handed over.
+"""Find labels that arrived since the last look: the objects there are, without the objects that were announced.
 
-The one idea: what was handed over is recorded only afterwards. Whatever dies in between, the next look finds the same
-labels new again and hands them over under the same id; nothing is missed, and receivers can tell a repetition.
+The one idea: an announcement is recorded only after it was made. When a process dies in between, the next look finds the
+same labels and announces them under the same id. So nothing is missed, and receivers recognise a repetition.
 """
 
 import csv
@@ -29,7 +29,7 @@ WATCHED_FOLDER = "_watched"
 
 
 class LabelNews(BaseModel):
-    """Labels that no one has been told of."""
+    """Labels that were not announced yet."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,7 +43,7 @@ class LabelNews(BaseModel):
 
     @property
     def event_id(self) -> uuid.UUID:
-        """The same for the same set of objects, however often it is looked at."""
+        """Id of the announcement: equal for equal sets of objects."""
         digest = hashlib.sha256(
             "\n".join([self.labels_uri, *self.object_keys]).encode("utf-8", "surrogateescape")
         ).digest()
@@ -51,7 +51,7 @@ class LabelNews(BaseModel):
 
 
 class HandedOver(BaseModel):
-    """What is remembered between two looks."""
+    """The record between two looks."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,7 +60,7 @@ class HandedOver(BaseModel):
 
 
 def find_news(labels_uri: str, models_uri: str) -> LabelNews:
-    """Compare the labels with those handed over; an empty or missing folder has no news.
+    """Compare the labels with the labels that were announced. An empty or missing folder has no news.
 
     Raises:
         StorageError: when storage refuses.
@@ -71,8 +71,8 @@ def find_news(labels_uri: str, models_uri: str) -> LabelNews:
     except (MissingError, EmptySourceError) as error:
         log.info("no labels: %s", error)
         objects = []
-    known = frozenset(_handed_over(uri, models_uri).object_keys)
-    new = new_label_objects(objects, known)
+    announced = frozenset(_handed_over(uri, models_uri).object_keys)
+    new = new_label_objects(objects, announced)
     return LabelNews(
         labels_uri=uri,
         num_objects=len(objects),
@@ -83,13 +83,13 @@ def find_news(labels_uri: str, models_uri: str) -> LabelNews:
 
 
 def record_handed_over(news: LabelNews, models_uri: str) -> None:
-    """Remember that these labels are known to those who need to know."""
+    """Record that these labels were announced."""
     record = HandedOver(labels_uri=news.labels_uri, object_keys=news.object_keys)
     write_bytes(_record_uri(news.labels_uri, models_uri), record.model_dump_json(indent=1).encode())
 
 
 def count_rows(item: SourceObject) -> int:
-    """Count an object's rows without interpreting them; one that cannot be read has news to tell, and counts as one."""
+    """Count an object's rows without interpreting them. An object that cannot be read counts as one row, to be announced."""
     try:
         with broken_data(item.uri):
             return _count_rows(item)

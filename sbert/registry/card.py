@@ -1,4 +1,4 @@
-"""A version's model card, in the Hugging Face format: facts for programs on top, prose for people below."""
+"""The model card of a version, in the Hugging Face format: metadata for programs, then text for people."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ __all__ = ["model_card"]
 
 
 def model_card(record: VersionRecord) -> str:
-    """Give the text of ``README.md``."""
+    """Return the text of ``README.md``."""
     labels = record.labels
     data = ModelCardData(
         model_name=record.version,
@@ -59,12 +59,12 @@ def _results(after: dict[str, Any]) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="sentence-similarity",
-            dataset_type=found["kind"],
-            dataset_name=found["name"],
-            dataset_revision=found["fingerprint"][:12],
+            dataset_type=evaluation_set["kind"],
+            dataset_name=evaluation_set["name"],
+            dataset_revision=evaluation_set["fingerprint"][:12],
             metric_type=name,
             metric_value=round(value["value"], 6),
         )
-        for found in after.get("sets", {}).values()
-        for name, value in found["metrics"].items()
+        for evaluation_set in after.get("sets", {}).values()
+        for name, value in evaluation_set["metrics"].items()
     ]

@@ -1,7 +1,7 @@
-"""Which version of a registry is production: a log of pointers, of which the last one counts.
+"""The production log of a registry: a list of pointers to versions. The last pointer is production.
 
-The one idea: pointer N + 1 is created, exclusively, by a promotion that knew pointer N. Of two promotions at once one
-creates the file and the other is told so; nothing is ever overwritten, so the log is also the history of production.
+The one idea: a promotion that read pointer N creates pointer N + 1, and a file can be created only once. If two promotions
+run at the same time, one creates the file and the other fails. Nothing is overwritten, so the log is also the history.
 
     MODELS_URI/production/000001.json   {"version": "v0001", "action": "first", …}
     MODELS_URI/production/000002.json   {"version": "v0002", "action": "promotion", …}
@@ -64,7 +64,7 @@ class Pointer(BaseModel):
 
 
 def production_log(models_uri: str) -> list[str]:
-    """Give the URIs of the log's entries, oldest first."""
+    """Return the URIs of the log's entries, oldest first."""
     names = [name for name in list_names(join(models_uri, PRODUCTION_FOLDER)) if POINTER_NAME.fullmatch(name)]
     return [join(models_uri, PRODUCTION_FOLDER, name) for name in sorted(names, key=lambda name: int(name[:-5]))]
 
@@ -112,17 +112,17 @@ def append_pointer(
     if not create_bytes(uri, pointer.model_dump_json(indent=1).encode()):
         winner = read_pointer(uri)
         raise PromotionConflictError(
-            f"{models_uri}: another {winner.action} made {winner.version} production first (run {winner.run_id}); "
-            f"{version} was compared with {pointer.previous or 'nothing'} and is not promoted: run again to compare it "
-            f"with {winner.version}"
+            f"{models_uri}: another {winner.action} made {winner.version} production first (run {winner.run_id}), so "
+            f"{version} is not promoted: run again to compare with {winner.version} instead of "
+            f"{pointer.previous or 'nothing'}"
         )
     return pointer
 
 
 def resolve_model(model: str) -> str:
-    """Give the model folder that a location means: a registry means its production version, a version its model.
+    """Return the model folder of a location: of a registry that of its production version, of a version its model.
 
-    Anything else is given back as it is: a model folder, a hub id, a location with nothing there.
+    Any other location is returned as it is: a model folder, a hub id, a location with nothing there.
 
     Raises:
         ModelError: when the location is a registry without a production version, or a version without weights.
@@ -134,7 +134,7 @@ def resolve_model(model: str) -> str:
         return model
     if RECORD_NAME in names and DROPPED_NAME in names:
         raise ModelError(
-            f"{model}: this version was refused and its weights were dropped (keep_refused): name another version, or "
+            f"{model}: this version was refused and its weights were removed (keep_refused): name another version, or "
             "retrain with --force"
         )
     if RECORD_NAME in names and MODEL_FOLDER in names:

@@ -1,10 +1,10 @@
-"""Versions of a model: a folder each, written once.
+"""The versions of a model. Each is a folder that is written once.
 
 MODELS_URI/v0002/claim.json     whose folder this is, created first and exclusively
 MODELS_URI/v0002/model/         sentence-transformers folder with a Hugging Face model card (README.md)
 MODELS_URI/v0002/report.html    the decision, for people
 MODELS_URI/v0002/version.json   the same for programs, written last: a folder without it is no version
-MODELS_URI/v0002/dropped.json   of a refused version whose weights were dropped; all else of it stays
+MODELS_URI/v0002/dropped.json   of a refused version: its weights were removed, all other files stay
 MODELS_URI/_names/v0002.json    the name was given; it stays when the version's folder is deleted
 MODELS_URI/production/          the production log (`sbert.registry.pointer`)
 MODELS_URI/_runs/               what retrainings leave (`sbert.retrain.run_records`)
@@ -58,7 +58,7 @@ WEIGHTS_ENDING = ".safetensors"
 
 
 class LeakageRecord(BaseModel):
-    """Rows of a measured set that are, or nearly are, train rows; of given splits, those that were taken out of train."""
+    """Rows of an evaluation set that also occur in the train rows. Of given splits these were removed from train."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,7 +68,7 @@ class LeakageRecord(BaseModel):
 
 
 class LabelsRecord(BaseModel):
-    """The labels a version was trained on, so that a later run knows what is new."""
+    """The labels that a version was trained on. A later run finds new labels by comparing with them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,7 +84,7 @@ class LabelsRecord(BaseModel):
 
 
 class VersionRecord(BaseModel):
-    """What a version is, where it came from and how good it was found to be."""
+    """The record of a version: its base, labels, settings, evaluation and the decision on it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -106,43 +106,43 @@ class VersionRecord(BaseModel):
 
     @property
     def was_accepted(self) -> bool:
-        """Whether the gate let this version pass."""
+        """Whether the gate accepted this version."""
         return self.decision is None or bool(self.decision.get("promoted"))
 
 
 class Registry:
-    """A folder of versions and the log of which one is production."""
+    """A folder of versions, and the production log."""
 
     def __init__(self, uri: str) -> None:
-        """Name the folder; nothing is read or written yet."""
+        """Name the folder. Nothing is read or written yet."""
         self.uri = normalize_uri(uri)
 
     def names(self) -> list[str]:
-        """Give the names of finished and unfinished versions, oldest first."""
-        found = [name for name in list_names(self.uri) if VERSION_NAME.fullmatch(name)]
-        return sorted(found, key=lambda name: int(name[1:]))
+        """Return the names of finished and unfinished versions, oldest first."""
+        names = [name for name in list_names(self.uri) if VERSION_NAME.fullmatch(name)]
+        return sorted(names, key=lambda name: int(name[1:]))
 
     def versions(self) -> list[VersionRecord]:
-        """Give the finished versions, oldest first."""
-        found = []
+        """Return the finished versions, oldest first."""
+        records = []
         for name in self.names():
             with contextlib.suppress(MissingError):
-                found.append(self._read(name))
-        return found
+                records.append(self._read(name))
+        return records
 
     def version(self, name: str) -> VersionRecord:
-        """Give one version.
+        """Return one version.
 
         Raises:
-            RegistryError: when there is no such version; the message lists those there are.
+            RegistryError: when there is no such version; the message lists the versions there are.
         """
         try:
             if not VERSION_NAME.fullmatch(name):
                 raise MissingError(name)
             return self._read(name)
         except MissingError as error:
-            known = ", ".join(record.version for record in self.versions()) or "none"
-            raise RegistryError(f"{self.uri}: no version {name}, there are: {known}") from error
+            names = ", ".join(record.version for record in self.versions()) or "none"
+            raise RegistryError(f"{self.uri}: no version {name}, there are: {names}") from error
 
     def _read(self, name: str) -> VersionRecord:
         uri = join(self.uri, name, RECORD_NAME)
@@ -152,21 +152,21 @@ class Registry:
             raise RegistryError(f"{uri}: not a version's record: {error.errors()[0]['msg']}") from error
 
     def model_uri(self, version: str) -> str:
-        """Give the location of a version's model folder."""
+        """Return the location of a version's model folder."""
         return join(self.uri, version, MODEL_FOLDER)
 
     def file_uri(self, version: str, name: str) -> str:
-        """Give the location of a file beside a version's model."""
+        """Return the location of a file beside a version's model."""
         return join(self.uri, version, name)
 
     def has_weights(self, version: str) -> bool:
-        """Whether a version can still be loaded: weights of refused ones are dropped in time (`drop_refused`)."""
+        """Return whether a version can be loaded; `drop_refused` removes the weights of old refused versions."""
         return DROPPED_NAME not in list_names(join(self.uri, version))
 
     def drop_refused(self, keep: int) -> list[str]:
-        """Drop the weights of refused versions but the newest `keep`; give the names of those dropped now.
+        """Remove the weights of all refused versions but the newest `keep`; return the names of these versions.
 
-        Records, reports and cards stay. A version that ever was production keeps its weights.
+        Records, reports and cards stay. A version that was production at any time keeps its weights.
         """
         were_production = {pointer.version for pointer in self.history()}
         refused = [
@@ -183,7 +183,7 @@ class Registry:
                 if name.endswith(WEIGHTS_ENDING)
             ]
             if weights:
-                # The mark comes first: a version without weights must never look as if it could be loaded.
+                # Write the mark first: a version without weights must never look as if it could be loaded.
                 create_bytes(self.file_uri(version, DROPPED_NAME), json.dumps({"kept_refused": keep}).encode())
                 delete(weights)
                 dropped.append(version)
@@ -194,12 +194,12 @@ class Registry:
         return [folder, *(join(folder, name) for name, size in list_names(folder).items() if not size)]
 
     def production(self) -> Pointer | None:
-        """Give the newest entry of the production log; None for a registry without one."""
+        """Return the newest entry of the production log; None for a registry without one."""
         entries = production_log(self.uri)
         return read_pointer(entries[-1]) if entries else None
 
     def history(self) -> list[Pointer]:
-        """Give the production log, oldest first."""
+        """Return the production log, oldest first."""
         return [read_pointer(uri) for uri in production_log(self.uri)]
 
     def add(
@@ -208,12 +208,12 @@ class Registry:
         folder: Path,
         attachments: Callable[[VersionRecord], Mapping[str, bytes]] = lambda _: {},
     ) -> VersionRecord:
-        """Store a model as the next version; nothing of an earlier version changes, and production stays.
+        """Store a model as the next version. Earlier versions and production stay as they are.
 
         Args:
-            record: the facts; ``version`` and ``created_at`` are filled in here.
-            folder: the model, in sentence-transformers' format.
-            attachments: files to put beside or into the model, made when the version has its name.
+            record: the record; ``version`` and ``created_at`` are filled in here.
+            folder: the model, in the format of sentence-transformers.
+            attachments: returns files to put beside or into the model, given the record with its name.
 
         Raises:
             StorageError: when storage refuses.
@@ -228,10 +228,10 @@ class Registry:
         for relative, content in attachments(record).items():
             uri = self.file_uri(name, relative)
             if not create_bytes(uri, content):
-                raise RegistryError(f"{uri}: is there already, versions are written once")
+                raise RegistryError(f"{uri}: the file exists already, and a version is written once")
         content = record.model_dump_json(indent=1).encode()
         if not create_bytes(self.file_uri(name, RECORD_NAME), content):
-            raise RegistryError(f"{self.uri}: version {name} is there already, versions are written once")
+            raise RegistryError(f"{self.uri}: version {name} exists already, and a version is written once")
         log.info("%s: stored %s", self.uri, name)
         return record
 
@@ -244,7 +244,7 @@ class Registry:
             if create_bytes(self.file_uri(name, CLAIM_NAME), content):
                 create_bytes(join(self.uri, NAMES_FOLDER, f"{name}.json"), content)
                 return name
-        raise RegistryError(f"{self.uri}: {MAX_CLAIMS} other runs took the names from v{number:04} on")
+        raise RegistryError(f"{self.uri}: {MAX_CLAIMS} other runs took the names from v{number:04} on: run again")
 
     def _used_names(self) -> set[str]:
         """Return every name that a version has or had: folders, claimed names, and all that the production log names."""
@@ -265,15 +265,15 @@ class Registry:
         run_id: str,
         action: Action = Action.PROMOTION,
     ) -> Pointer:
-        """Make a finished version production, provided that `current` still is.
+        """Make a finished version production, provided that `current` is still production.
 
         Raises:
-            RegistryError: when there is no such version, or its weights were dropped.
+            RegistryError: when there is no such version, or its weights were removed.
             PromotionConflictError: when production has changed since `current` was read.
         """
         if not self.has_weights(version):
             raise RegistryError(
-                f"{self.uri}: {version} was refused and its weights were dropped (keep_refused): retrain with --force"
+                f"{self.uri}: {version} was refused and its weights were removed (keep_refused): retrain with --force"
             )
         return append_pointer(
             self.uri,
@@ -306,10 +306,10 @@ class Registry:
         )
 
     def _before(self, current: Pointer) -> str:
-        """Give the version that production had before the present one got there; rollbacks go further back each time."""
+        """Return the version that was production before the present one. Each rollback goes one version further back."""
         entries = self.history()
         arrived = current
-        while arrived.action is Action.ROLLBACK:  # look at when that version was promoted, not at the way back to it
+        while arrived.action is Action.ROLLBACK:  # find when that version was promoted, not when it was rolled back to
             earlier = [
                 pointer for pointer in entries if pointer.number < arrived.number and pointer.version == arrived.version
             ]

@@ -17,7 +17,7 @@ TEMPLATE = "report.html.j2"
 
 
 def report_html(record: VersionRecord, judgement: Judgement, training: TrainingResult) -> str:
-    """Give the report as HTML."""
+    """Return the report as HTML."""
     assert record.labels is not None
     decision = judgement.decision
     compared = [decision.primary, *decision.regression_sets]

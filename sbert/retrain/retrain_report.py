@@ -1,4 +1,4 @@
-"""What a retraining did and decided; the keys are a contract with scripts."""
+"""The report of a retraining. Scripts rely on its keys."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,13 +13,15 @@ class RetrainReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    promoted: bool = Field(description="Whether production is the candidate now.")
+    promoted: bool = Field(description="Whether the candidate is production now.")
     version: str = Field(description="The version that is production after the run.")
     primary_metric: str = Field(description="The metric that decided.")
     before: float = Field(description="Production's value on the held-out rows.")
     after: float = Field(description="The candidate's value on the same rows.")
-    reason: str = Field(description="Why it was promoted, or why not.")
-    candidate: str | None = Field(description="The candidate's version; empty when it was production itself.")
+    reason: str = Field(description="Why the candidate was promoted, or why not.")
+    candidate: str | None = Field(
+        description="The candidate's version; empty when the candidate was production itself."
+    )
     previous: str = Field(description="The version that was production before the run.")
     model_uri: str = Field(description="Model folder of the version that is production after the run.")
     decision: Decision
@@ -33,7 +35,7 @@ class RetrainReport(BaseModel):
         default=(), description="Findings about the train rows that weaken training, such as classes of one text."
     )
     decided_before: bool = Field(
-        default=False, description="Nothing was trained: these labels and settings were decided on in an earlier run."
+        default=False, description="Nothing was trained, because an earlier run decided on these labels and settings."
     )
     report_uri: str | None = Field(default=None, description="The report for people, an HTML file.")
     run_id: str = ""

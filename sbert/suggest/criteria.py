@@ -1,4 +1,4 @@
-"""What makes a text worth labelling: uncertainty, disagreement, density, and diversity of the choice."""
+"""Criteria by which texts are chosen for labelling: uncertainty, disagreement, density, and diversity."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,11 @@ ROWS_PER_CHUNK = 1_024
 
 
 def nearest(vectors_ND: Vectors, num_neighbors: int) -> tuple[npt.NDArray[np.int64], Values]:
-    """Give the K nearest other rows of each row, and their cosines, nearest first: shapes (N, K)."""
+    """Return the K nearest other rows of each row, and their cosines, nearest first: shapes (N, K)."""
     unit_ND = unit(vectors_ND).astype(np.float32)
     num_rows = len(unit_ND)
     kept = min(num_neighbors, num_rows - 1)
-    found = np.empty((num_rows, kept), dtype=np.int64)
+    neighbors = np.empty((num_rows, kept), dtype=np.int64)
     cosines = np.empty((num_rows, kept))
     for first in range(0, num_rows, ROWS_PER_CHUNK):
         scores = unit_ND[first : first + ROWS_PER_CHUNK] @ unit_ND.T
@@ -26,30 +26,30 @@ def nearest(vectors_ND: Vectors, num_neighbors: int) -> tuple[npt.NDArray[np.int
         best = np.argpartition(-scores, kept - 1, axis=1)[:, :kept]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         best = np.take_along_axis(best, order, axis=1)
-        found[first : first + len(scores)] = best
+        neighbors[first : first + len(scores)] = best
         cosines[first : first + len(scores)] = np.take_along_axis(scores, best, axis=1)
-    return found, cosines
+    return neighbors, cosines
 
 
 def density(cosines_NK: Values) -> Values:
-    """Give each row's mean cosine to its neighbours (Settles and Craven 2008, information density)."""
+    """Return each row's mean cosine to its neighbours (Settles and Craven 2008, information density)."""
     return np.asarray(cosines_NK.mean(axis=1))
 
 
 def neighbor_disagreement(ours_NK: npt.NDArray[np.int64], theirs_NK: npt.NDArray[np.int64]) -> Values:
-    """Give ``1 - |A & B| / |A | B|`` of each row's neighbours in two spaces: 0 the same, 1 none in common."""
+    """Return ``1 - |A & B| / |A | B|`` of each row's neighbours in two spaces: 0 the same, 1 none in common."""
     shared = np.array([len(set(a) & set(b)) for a, b in zip(ours_NK.tolist(), theirs_NK.tolist(), strict=True)])
     return np.asarray(1.0 - shared / (2 * ours_NK.shape[1] - shared))
 
 
 def margin_uncertainty(probabilities_NC: Values) -> Values:
-    """Give one minus the margin between the two likeliest classes (Scheffer, Decomain and Wrobel 2001)."""
+    """Return one minus the margin between the two likeliest classes (Scheffer, Decomain and Wrobel 2001)."""
     best = np.sort(probabilities_NC, axis=1)[:, ::-1]
     return np.asarray(1.0 - (best[:, 0] - best[:, 1]))
 
 
 def ranked(values: Values) -> Values:
-    """Bring a criterion to 0 … 1 by rank, so that criteria of other scales can be added; equal values stay equal."""
+    """Scale a criterion to 0 … 1 by rank, so that criteria of different scales can be added. Equal values stay equal."""
     if len(values) < 2:
         return np.ones(len(values))
     return np.asarray((scipy.stats.rankdata(values) - 1.0) / (len(values) - 1.0))

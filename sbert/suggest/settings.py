@@ -1,4 +1,4 @@
-"""How texts are chosen for labelling."""
+"""Settings of the choice of texts for labelling."""
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,9 +10,9 @@ __all__ = ["SuggestSettings"]
 
 
 class SuggestSettings(BaseModel):
-    """What makes a text or pair worth labelling.
+    """Weights of the criteria and sizes of the pool and the shortlist.
 
-    Each criterion ranks the pool from 0 to 1; the weighted sum picks a shortlist, of which the most diverse are taken.
+    Each criterion ranks the pool from 0 to 1. The weighted sum makes a shortlist, and a diverse choice is taken from it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -23,10 +23,10 @@ class SuggestSettings(BaseModel):
         default=1.0,
         ge=0,
         le=1e6,
-        description="Weight of not knowing: close classes, or a pair near the decision threshold.",
+        description="Weight of uncertainty: two classes are close, or a pair is near the threshold.",
     )
     disagreement: float = Field(
-        default=1.0, ge=0, le=1e6, description="Weight of production and candidate seeing it differently."
+        default=1.0, ge=0, le=1e6, description="Weight of disagreement between production and candidate."
     )
     density: float = Field(default=0.5, ge=0, le=1e6, description="Weight of having many similar texts nearby.")
     shortlist_factor: int = Field(
@@ -36,15 +36,20 @@ class SuggestSettings(BaseModel):
         default=20_000,
         ge=10,
         le=200_000,
-        description="Different texts that are looked at, a fixed sample of the table.",
+        description="Different texts to choose from, a fixed sample of the table.",
     )
-    num_neighbors: int = Field(default=10, ge=1, le=100, description="Neighbours that make up a text's surroundings.")
+    num_neighbors: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        description="Nearest texts that density and disagreement are computed from.",
+    )
     max_cosine: float = Field(
-        default=0.999, gt=0, le=1, description="Pairs more alike than this are the same text and not worth a label."
+        default=0.999, gt=0, le=1, description="Pairs with a higher cosine are the same text and are not suggested."
     )
 
     labels: LabelSettings = Field(
-        default_factory=LabelSettings, description="How the labels there are already are read; their kind is `kind`."
+        default_factory=LabelSettings, description="How the existing labels are read; their kind is `kind`."
     )
 
     @model_validator(mode="after")

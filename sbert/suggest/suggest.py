@@ -1,8 +1,8 @@
 """Choose the texts, or pairs of texts, of a table whose labels would teach most.
 
-The one idea: each criterion ranks the same pool; the weighted sum of ranks makes a shortlist, and greedy k-center takes
-from it what is spread out. What comes out is in the label format, with the label left empty: fill it in, put the file
-with the other labels, retrain (rows without a label are passed over).
+Each criterion ranks the same pool of texts. The weighted sum of ranks makes a shortlist, and greedy k-center takes a diverse
+choice from it. The result is in the label format with an empty label: fill in the labels, put the file beside the others,
+and retrain. Rows without a label are skipped.
 """
 
 import io
@@ -49,12 +49,12 @@ FORMATS = (".jsonl", ".csv", ".parquet")
 
 @dataclass(frozen=True)
 class Suggestions:
-    """What to label."""
+    """Texts or pairs to label."""
 
     rows: pl.DataFrame
-    """The label columns (the label empty), where each text is from, and the criteria, best first."""
+    """The label columns with an empty label, the origin of each text, and the criteria; the best row comes first."""
     num_pool: int
-    """Texts that were looked at."""
+    """Texts to choose from."""
     criteria: tuple[str, ...]
     """Criteria that could be used."""
 
@@ -73,12 +73,13 @@ def suggest(
 
     Args:
         table: where texts are taken from.
-        num: how many; fewer come out when the table has not as many.
+        num: how many; fewer are returned when the table has fewer.
         encoder: the encoder of the table, for the texts of `labels`.
         candidate: another encoder, for disagreement; None leaves that out.
-        labels: what is labelled already: it is not suggested again, and says what is uncertain; None leaves that out.
-        labelled: texts of all labelled rows (`load_labelled`), also of those that `labels` leaves out, such as repeats: they
-            are not suggested again either.
+        labels: existing labels. Their texts are not suggested again, and uncertainty is measured with them; None for no
+            uncertainty.
+        labelled: texts of all labelled rows (`load_labelled`), also of rows that `labels` leaves out, such as repeats. They
+            are not suggested again.
         settings: weights and sizes.
 
     Raises:
@@ -128,7 +129,7 @@ def _candidate_prompt(table: Table, encoder: SentenceEncoder, candidate: Sentenc
 
 
 def load_labelled(uri: str, settings: SuggestSettings) -> tuple[LabelSet, pl.DataFrame]:
-    """Read what is labelled already: the labels that can be learned from, and the texts of every row with a label.
+    """Read the existing labels; return the labels that can be learned from, and the texts of every row with a label.
 
     Raises:
         LabelError, SourceError, StorageError: as `load_labels`.
@@ -147,7 +148,7 @@ def _pool(table: Table, labelled: Sequence[pl.DataFrame], settings: SuggestSetti
     if column not in table.kept_schema:
         kept = ", ".join(table.kept_schema) or "none"
         raise ColumnError(
-            f"{table.uri}: the table keeps no column {column!r} (kept: {kept}): its texts are not in it; refresh it with "
+            f"{table.uri}: the table keeps no column {column!r} (kept: {kept}), so that it has no texts: refresh it with "
             f"--keep-columns {column}, or name the column that holds the text"
         )
     vectors = vector_names(Precision(table.encoder.precision))
@@ -206,7 +207,7 @@ def _pairs(
     labelled_pairs: set[frozenset[str]],
     settings: SuggestSettings,
 ) -> Suggestions:
-    """Pair each text with its neighbours: pairs at random are nearly all unlike, and teach nothing."""
+    """Pair each text with its neighbours. Random pairs would nearly all be unlike, and teach nothing."""
     neighbors, near = nearest(vectors_ND, settings.num_neighbors)
     left = np.repeat(np.arange(pool.height), neighbors.shape[1])
     right = neighbors.reshape(-1)
@@ -219,7 +220,7 @@ def _pairs(
     pairs, ours = pairs[fresh], ours[fresh]
     if not len(pairs):
         raise LabelError(
-            "every pair of neighbours is labelled already, or the same text twice: there is nothing to ask"
+            "every pair of neighbours is labelled already, or is the same text twice: there is nothing to suggest"
         )
     surroundings = density(near)
     criteria: dict[str, Values] = {
@@ -247,12 +248,12 @@ def _pairs(
 
 
 def _pair_threshold(ours: Values, encode: Callable[[pl.Series], Vectors], labels: LabelSet | None) -> float:
-    """Give the cosine at which alike turns into unlike: from the labels, else the middle of the pairs at hand."""
+    """Return the cosine that separates alike from unlike pairs: from the labels, else the median of these pairs."""
     if labels is None:
         return float(np.median(ours))
     frame = labels.train
-    found = cosines(encode(frame["sentence1"]), encode(frame["sentence2"]))
-    threshold = best_threshold((frame["score"] > frame["score"].median()).to_numpy(), found)
+    similarities = cosines(encode(frame["sentence1"]), encode(frame["sentence2"]))
+    threshold = best_threshold((frame["score"] > frame["score"].median()).to_numpy(), similarities)
     return threshold if np.isfinite(threshold) else float(np.median(ours))
 
 
@@ -266,8 +267,8 @@ def _choose(
     weights = {name: float(getattr(settings, name)) for name in criteria}
     if not any(weights.values()):
         raise SettingsError(
-            f"the criteria at hand, {', '.join(criteria)}, have weight 0: give one a weight, or name labels (uncertainty) "
-            "or a candidate (disagreement)"
+            f"the criteria that can be used, {', '.join(criteria)}, have weight 0: set the weight of one, or name labels "
+            "(uncertainty) or a candidate (disagreement)"
         )
     total = np.sum([weight * ranked(criteria[name]) for name, weight in weights.items()], axis=0)
     shortlist = np.argsort(-total, kind="stable")[: num * settings.shortlist_factor]
@@ -281,7 +282,7 @@ def _with_criteria(rows: pl.DataFrame, criteria: dict[str, Values], order: list[
 
 
 def candidate_model(models_uri: str | None, version: str | None) -> str | None:
-    """Give the model folder to compare the table's encoder with: `version`, else the newest that is not production.
+    """Return the model folder to compare the table's encoder with: `version`, else the newest that is not production.
 
     Raises:
         SettingsError: when a version is named without a registry.
@@ -314,10 +315,10 @@ def check_target(uri: str) -> None:
 
 
 def write_suggestions(rows: pl.DataFrame, uri: str) -> None:
-    """Write suggestions as labels to be filled in; an existing file is never overwritten.
+    """Write suggestions as labels to be filled in. An existing file is never overwritten.
 
     Raises:
-        SettingsError: when there is such a file, or its ending names no format of labels.
+        SettingsError: when the file exists, or its ending names no format of labels.
     """
     check_target(uri)
     buffer = io.BytesIO()
@@ -329,4 +330,4 @@ def write_suggestions(rows: pl.DataFrame, uri: str) -> None:
     else:
         rows.write_parquet(buffer)
     if not create_bytes(normalize_uri(uri), buffer.getvalue()):
-        raise SettingsError(f"{uri}: there is such a file, and it may hold labels: name a new one")
+        raise SettingsError(f"{uri}: the file exists and may hold labels: name a new file")

@@ -1,4 +1,4 @@
-"""What a person can be asked to label. Imports nothing large: the command line offers it as a choice."""
+"""The kinds of labels that a person can be asked for. The module is small: the command line imports it at each start."""
 
 from enum import StrEnum
 
@@ -6,9 +6,9 @@ __all__ = ["SuggestionKind"]
 
 
 class SuggestionKind(StrEnum):
-    """What is to be labelled; the kinds of labels that a person can be asked for."""
+    """A kind of labels that a person can be asked for."""
 
     CLASSES = "classes"
-    """A text, to be given a class."""
+    """A text that needs a class."""
     SCORED_PAIRS = "scored_pairs"
-    """Two texts, to be given a score."""
+    """Two texts that need a score."""

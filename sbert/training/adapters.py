@@ -1,9 +1,9 @@
 """Parameter-efficient training through peft, merged into the weights before anything is saved.
 
-LoRA and AdaLoRA add low-rank updates to linear layers, and merge exactly. Prefix tuning puts learned keys and values before
-every layer's, which no weight can hold: a sentence-transformers folder could not reproduce its vectors, so it is refused.
-Prompt tuning puts learned vectors before every text; they become rows of the vocabulary that the tokenizer puts there
-(`sbert.training.prompt_tuning`).
+LoRA and AdaLoRA add low-rank updates to linear layers. They are merged into the weights exactly. Prefix tuning adds learned
+keys and values to every layer. No weight can hold them, and a sentence-transformers folder could not reproduce the vectors,
+so it is refused. Prompt tuning puts learned vectors before every text. They become words of the vocabulary, and the
+tokenizer puts these words before every text (`sbert.training.prompt_tuning`).
 """
 
 import warnings
@@ -23,7 +23,7 @@ ORTHOGONALITY_WEIGHT = 0.5
 
 
 def adapt(encoder: SentenceEncoder, settings: AdapterSettings, num_steps: int) -> None:
-    """Put adapters into the transformer and freeze the rest; changes the encoder.
+    """Put adapters into the transformer and freeze the rest. The encoder is changed in place.
 
     Raises:
         TrainingError: for prefix tuning, or when no layer has a name that `target_modules` gives.
@@ -32,8 +32,8 @@ def adapt(encoder: SentenceEncoder, settings: AdapterSettings, num_steps: int) -
         return
     if settings.kind is AdapterKind.PREFIX:
         raise TrainingError(
-            "prefix tuning learns keys and values that no weight of the encoder can hold, so that the saved model could not "
-            "give its vectors: use adapter lora, adalora or prompt"
+            "prefix tuning learns keys and values that no weight of the encoder can hold, so the saved model would give "
+            "other vectors: use adapter lora, adalora or prompt"
         )
     import peft
 
@@ -70,7 +70,7 @@ def adapt(encoder: SentenceEncoder, settings: AdapterSettings, num_steps: int) -
 
 
 def merge_adapter(encoder: SentenceEncoder) -> None:
-    """Add what an adapter learned to the weights and take the adapters out; changes the encoder."""
+    """Add the updates of the adapters to the weights and remove the adapters. The encoder is changed in place."""
     import peft
 
     if isinstance(encoder.transformer, peft.PeftModel):
@@ -79,7 +79,7 @@ def merge_adapter(encoder: SentenceEncoder) -> None:
 
 
 def update_ranks(encoder: SentenceEncoder, step: int) -> None:
-    """Let AdaLoRA move ranks to where they matter; to be called between an optimizer step and clearing the gradients."""
+    """Let AdaLoRA redistribute ranks. Call it between an optimizer step and the clearing of the gradients."""
     import peft
 
     if isinstance(encoder.transformer, peft.PeftModel) and encoder.transformer.peft_type is peft.PeftType.ADALORA:
@@ -88,7 +88,7 @@ def update_ranks(encoder: SentenceEncoder, step: int) -> None:
 
 
 def orthogonality(encoder: SentenceEncoder) -> Tensor | None:
-    """Give AdaLoRA's penalty: mean over its matrices of |P Pᵀ - I| (Zhang et al. 2023, AdaLoRA, equation 4); else None."""
+    """Return AdaLoRA's penalty: mean over its matrices of |P Pᵀ - I| (Zhang et al. 2023, AdaLoRA, equation 4); else None."""
     import peft
 
     if (

@@ -1,4 +1,4 @@
-"""What `transformers.Trainer` is told: its arguments, from the settings and what the machine has."""
+"""The arguments of `transformers.Trainer`, from the settings and the hardware of the machine."""
 
 import importlib.util
 import os
@@ -14,11 +14,11 @@ from sbert.training.settings import TrainingSettings
 __all__ = ["trainer_arguments"]
 
 NEVER = 10**9
-"""Steps between evaluations and saves that Trainer would make of its own; `RunCallback` says when."""
+"""Steps between Trainer's own evaluations and saves: never, because `RunCallback` decides when."""
 
 
 def trainer_arguments(settings: TrainingSettings, place: Path, *, has_dev: bool) -> transformers.TrainingArguments:
-    """Give the arguments of one training, whose checkpoints lie under `place`.
+    """Return the arguments of one training. Its checkpoints lie under `place`.
 
     Raises:
         SettingsError: when a tracker is not installed.
@@ -56,7 +56,7 @@ def trainer_arguments(settings: TrainingSettings, place: Path, *, has_dev: bool)
         use_cpu=use_cpu,
         seed=settings.seed,
     )
-    if arguments.n_gpu > 1:  # Trainer would scatter the parts of a batch over all of them, as if they were rows
+    if arguments.n_gpu > 1:  # Trainer would distribute the parts of a batch over all GPUs, as if they were rows
         arguments._n_gpu = 1
     return arguments
 

@@ -1,7 +1,7 @@
-"""Which rows make a batch.
+"""Choose the rows of each batch.
 
-The one idea: the batches of an epoch follow from the seed and the number of the epoch alone, so that a resumed run goes on
-with the very batch that the killed run would have taken, and every process cuts its own slice out of the same batch.
+The one idea: the seed and the number of the epoch alone decide the batches. So a resumed run continues with the same batch
+that the killed run would have taken, and every process takes its own slice of the same batch.
 """
 
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ Ints = npt.NDArray[np.int64]
 
 
 class Grouping(Enum):
-    """What rows of one batch have in common."""
+    """How the rows of a batch are chosen."""
 
     RANDOM = auto()
     DISTINCT_TEXTS = auto()
-    """No text twice in a batch: it would be its own negative."""
+    """No text occurs twice in a batch, where that is possible: it would be its own negative."""
     CLASSES = auto()
     """Several rows of each of a few classes."""
 
 
 class BatchPlan:
-    """The batches of each epoch, cut to this process's slice; a batch sampler for torch's DataLoader."""
+    """The batches of each epoch, cut to the slice of this process: a batch sampler for torch's DataLoader."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class BatchPlan:
         process: int = 0,
         num_processes: int = 1,
     ) -> None:
-        """Prepare.
+        """Name the rows and how they are grouped.
 
         Raises:
-            TooFewLabelsError: when the rows do not fill one row for each process.
+            TooFewLabelsError: when there are fewer rows than processes, or only one row.
         """
         self.batch_size = min(batch_size, len(text_ids_NC)) // num_processes * num_processes
         if self.batch_size < max(2, num_processes):
@@ -60,21 +60,21 @@ class BatchPlan:
         self._made: tuple[int, list[Ints]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Turn to an epoch, from 0."""
+        """Choose the epoch, from 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Give the number of batches of an epoch, the same for all epochs."""
+        """Return the number of batches of an epoch. It is the same for all epochs."""
         return max(1, len(self._text_ids_NC) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Give this process's rows of each batch of the epoch."""
+        """Yield this process's rows of each batch of the epoch."""
         size = self.batch_size // self._num_processes
         for batch in self.batches(self.epoch):
             yield batch[self._process * size : (self._process + 1) * size].tolist()
 
     def batches(self, epoch: int) -> list[Ints]:
-        """Give all batches of an epoch, of the same size each; rows that fill no batch wait for another epoch's order."""
+        """Return all batches of an epoch, of equal size. Rows that fill no batch are left out of this epoch."""
         if self._made is None or self._made[0] != epoch:
             rng = np.random.default_rng([self._seed, epoch])
             if self._grouping is Grouping.CLASSES:
@@ -88,7 +88,7 @@ class BatchPlan:
         return self._made[1]
 
     def _distinct(self, order: Ints) -> Ints:
-        """Reorder rows so that no batch holds a text twice; rows that fit nowhere go last and may break this."""
+        """Reorder rows so that no batch holds a text twice. Rows that fit nowhere come last, and may break this rule."""
         batches: list[list[int]] = []
         seen: list[set[int]] = []
         first_open = 0
@@ -113,7 +113,7 @@ class BatchPlan:
         return np.array(full + rest + leftover, dtype=np.int64)
 
     def _by_class(self, rng: np.random.Generator) -> list[Ints]:
-        """Give batches of `classes_per_batch` classes with equally many rows each, all classes equally often."""
+        """Return batches of `classes_per_batch` classes with equally many rows each. All classes occur equally often."""
         assert self._labels_N is not None
         members = [np.flatnonzero(self._labels_N == label) for label in np.unique(self._labels_N)]
         num_classes = min(self._classes_per_batch, len(members), self.batch_size // 2)
@@ -128,15 +128,15 @@ class BatchPlan:
                 class_order += [number for number in again if number not in class_order] + [
                     number for number in again if number in class_order
                 ]
-            chosen, class_order = class_order[:num_classes], class_order[num_classes:]
+            classes, class_order = class_order[:num_classes], class_order[num_classes:]
             batch: list[int] = []
-            for number in dict.fromkeys(chosen):
+            for number in dict.fromkeys(classes):
                 for _ in range(min(each, len(members[number]))):
                     if taken[number] == len(queues[number]):
                         queues[number], taken[number] = rng.permutation(members[number]), 0
                     batch.append(int(queues[number][taken[number]]))
                     taken[number] += 1
-            if len(batch) < self.batch_size:  # small classes: fill up with others
+            if len(batch) < self.batch_size:  # the classes are small: fill the batch with other rows
                 others = np.setdiff1d(np.arange(len(self._labels_N)), batch)
                 batch += rng.choice(others, self.batch_size - len(batch), replace=False).tolist()
             batches.append(np.array(batch[: self.batch_size], dtype=np.int64))

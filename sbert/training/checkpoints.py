@@ -1,7 +1,8 @@
-"""Checkpoints in object storage: what a killed run goes on from.
+"""Checkpoints in object storage, from which a killed run continues.
 
-The one idea: a checkpoint counts once its completion record is there, which is written last and lists its files. All lie
-under the fingerprint of what decides the result (base, rows, settings), so that a run finds its own and no other's.
+The one idea: a checkpoint counts only when its completion record exists. The record is written last and lists the files of
+the checkpoint. Checkpoints lie under the fingerprint of everything that decides the result (base, rows, settings), so that a
+run finds only its own.
 """
 
 import contextlib
@@ -43,27 +44,27 @@ def run_fingerprint(
     num_processes: int,
     prompts: Mapping[str, str],
 ) -> str:
-    """Return 32 hex digits of everything that decides the weights of a run; `row_ids` are those trained on, in order."""
-    facts: list[object] = [base, labels, row_ids, settings, table_version, num_processes]
+    """Return 32 hex digits of everything that decides the weights of a run; `row_ids` are the train rows, in order."""
+    parts: list[object] = [base, labels, row_ids, settings, table_version, num_processes]
     if any(prompts.values()):  # encoders without prompts keep the fingerprints, and so the checkpoints, that they have
-        facts.append(dict(sorted(prompts.items())))
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+        parts.append(dict(sorted(prompts.items())))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 class CheckpointStore:
     """The checkpoints of one run, in a folder in object storage."""
 
     def __init__(self, uri: str) -> None:
-        """Name the folder; nothing is read."""
+        """Name the folder. Nothing is read."""
         self.uri = uri
 
     def steps(self) -> list[int]:
-        """Give the steps of whole checkpoints, ascending."""
-        found = [int(match[1]) for name in list_names(self.uri) if (match := CHECKPOINT.match(name))]
-        return sorted(step for step in found if RECORD in list_names(self._folder(step)))
+        """Return the steps of complete checkpoints, ascending."""
+        steps = [int(match[1]) for name in list_names(self.uri) if (match := CHECKPOINT.match(name))]
+        return sorted(step for step in steps if RECORD in list_names(self._folder(step)))
 
     def upload(self, folder: Path, step: int) -> None:
-        """Copy a checkpoint; it counts when all of it is there."""
+        """Copy a checkpoint to storage, and its completion record last."""
         place = self._folder(step)
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         fs = filesystem(place)
@@ -83,7 +84,10 @@ class CheckpointStore:
         self.keep_only(set())
 
     def download(self, folder: Path) -> Path | None:
-        """Copy the last checkpoint, and the best one it names, into a local folder; give the last one's path, if any.
+        """Copy the last checkpoint, and the best one that it names, into a local folder.
+
+        Returns:
+            The local folder of the last checkpoint; None when there is no checkpoint.
 
         Raises:
             TrainingError: when a file of a checkpoint that its record names is missing.
@@ -96,7 +100,7 @@ class CheckpointStore:
         state = json.loads(state_file.read_text())
         best = state.get("best_model_checkpoint")
         if best:
-            # The killed run may have worked in another folder.
+            # The killed run may have used another local folder.
             number = int(Path(best).name.split("-")[1])
             state["best_model_checkpoint"] = str(self._fetch(number, folder) if number != steps[-1] else last)
             state_file.write_text(json.dumps(state))
@@ -118,7 +122,7 @@ class CheckpointStore:
                     fs.get_file(strip_protocol(join(place, name)), str(target / name))
             except MissingError as error:
                 raise TrainingError(
-                    f"{place}: {name} is missing although the checkpoint was whole: remove the folder to start over"
+                    f"{place}: {name} is missing although the checkpoint was complete: remove the folder to start over"
                 ) from error
         return target
 

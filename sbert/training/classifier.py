@@ -1,4 +1,4 @@
-"""A sentence classifier: a linear head on an encoder's vectors, trained apart or end to end.
+"""A sentence classifier: a linear head on an encoder's vectors, trained separately or end to end.
 
 classifier = SentenceClassifier.fit(encoder, texts, labels)      # logistic regression on frozen vectors
 classifier = SentenceClassifier.load("output/model")             # after objective cross_entropy
@@ -26,7 +26,7 @@ from sbert.training.losses import CrossEntropyLoss
 
 __all__ = ["SentenceClassifier", "head_accuracy", "save_head"]
 
-WEIGHTS, FACTS = "classifier.safetensors", "classifier.json"
+WEIGHTS, NAMES_FILE = "classifier.safetensors", "classifier.json"
 
 Floats = npt.NDArray[np.float32]
 
@@ -49,10 +49,10 @@ class SentenceClassifier:
     def fit(
         cls, encoder: SentenceEncoder, texts: Texts, labels: Sequence[str], *, inverse_penalty: float = 10.0
     ) -> Self:
-        """Fit multinomial logistic regression on the vectors of `texts`; the encoder stays as it is.
+        """Fit multinomial logistic regression on the vectors of `texts`. The encoder stays as it is.
 
         Args:
-            encoder: gives the vectors.
+            encoder: encodes the texts.
             texts: N texts.
             labels: their classes.
             inverse_penalty: scikit-learn's C; larger fits closer.
@@ -70,7 +70,7 @@ class SentenceClassifier:
         model = LogisticRegression(C=inverse_penalty, max_iter=1_000)
         model.fit(encoder.encode(texts, side=Side.DOCUMENT), numbers)
         weight, bias = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
-        if len(classes) == 2:  # scikit-learn gives the log-odds of the second class alone
+        if len(classes) == 2:  # scikit-learn returns only the log-odds of the second class
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         return cls(encoder, tuple(classes.tolist()), weight, bias)
 
@@ -82,39 +82,39 @@ class SentenceClassifier:
             ModelError: when there is no head in the folder.
         """
         place = Path(folder)
-        if not (place / FACTS).is_file():
+        if not (place / NAMES_FILE).is_file():
             raise ModelError(
-                f"{place}: no classifier here ({FACTS}): train with objective cross_entropy, or fit and save one"
+                f"{place}: no classifier here ({NAMES_FILE}): train with objective cross_entropy, or fit and save one"
             )
         tensors = load_file(place / WEIGHTS)
-        classes = json.loads((place / FACTS).read_text(encoding="utf-8"))["classes"]
+        classes = json.loads((place / NAMES_FILE).read_text(encoding="utf-8"))["classes"]
         return cls(SentenceEncoder.from_pretrained(place), tuple(classes), tensors["weight"], tensors["bias"])
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write encoder and head; the folder stays one that sentence-transformers loads."""
+        """Write encoder and head. sentence-transformers can load the encoder from the folder."""
         self.encoder.save_pretrained(folder)
         _write(Path(folder), self.classes, self.weight_CD, self.bias_C)
 
     def probabilities(self, texts: Texts) -> Floats:
-        """Give each text's probability of each class, shape (N, C)."""
+        """Return each text's probability of each class, shape (N, C)."""
         logits_NC = self.encoder.encode(texts, side=Side.DOCUMENT) @ self.weight_CD.T + self.bias_C
         logits_NC -= logits_NC.max(axis=1, keepdims=True)
         shares_NC = np.exp(logits_NC)
         return shares_NC / shares_NC.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
     def predict(self, texts: Texts) -> list[str]:
-        """Give each text's most probable class."""
+        """Return each text's most probable class."""
         return [self.classes[number] for number in self.probabilities(texts).argmax(axis=1)]
 
 
 def head_accuracy(loss: nn.Module, classes: tuple[str, ...], dev: pl.DataFrame) -> Callable[[SentenceEncoder], float]:
-    """Give the function that scores an encoder with the head of a cross-entropy training, as it is at that time."""
+    """Return the function that measures the accuracy of an encoder with the present head of a cross-entropy training."""
     assert isinstance(loss, CrossEntropyLoss)
     truth = dev["label"].to_list()
 
     def score(encoder: SentenceEncoder) -> float:
-        found = SentenceClassifier(encoder, classes, *_head(loss)).predict(dev["text"])
-        return float(np.mean([ours == true for ours, true in zip(found, truth, strict=True)]))
+        predicted = SentenceClassifier(encoder, classes, *_head(loss)).predict(dev["text"])
+        return float(np.mean([ours == true for ours, true in zip(predicted, truth, strict=True)]))
 
     return score
 
@@ -125,11 +125,11 @@ def _head(loss: CrossEntropyLoss) -> tuple[Floats, Floats]:
 
 
 def save_head(loss: nn.Module, classes: tuple[str, ...], folder: Path) -> None:
-    """Write the classifier of a cross-entropy training beside its encoder; does nothing for other objectives."""
+    """Write the classifier of a cross-entropy training beside its encoder. Other objectives have none."""
     if isinstance(loss, CrossEntropyLoss):
         _write(folder, classes, *_head(loss))
 
 
 def _write(folder: Path, classes: tuple[str, ...], weight_CD: Floats, bias_C: Floats) -> None:
     save_file({"weight": np.ascontiguousarray(weight_CD), "bias": np.ascontiguousarray(bias_C)}, folder / WEIGHTS)
-    (folder / FACTS).write_text(json.dumps({"classes": list(classes)}, ensure_ascii=False), encoding="utf-8")
+    (folder / NAMES_FILE).write_text(json.dumps({"classes": list(classes)}, ensure_ascii=False), encoding="utf-8")

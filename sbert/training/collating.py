@@ -1,4 +1,4 @@
-"""Rows to tensors: gather token ids, sort by length, pad within parts of like length.
+"""Make tensors of rows: collect token ids, sort them by length, and pad within parts of similar length.
 
 Legend of shapes: B rows of a batch, C columns of texts, S = B x C sequences, L tokens.
 """
@@ -20,10 +20,10 @@ Ints = npt.NDArray[np.int64]
 
 
 class WordDeletion:
-    """Deletes words from token sequences at random (Wang et al. 2021, TSDAE, section 3); at least one word stays."""
+    """Delete words from token sequences at random (Wang et al. 2021, TSDAE, section 3). At least one word stays."""
 
     def __init__(self, tokenizer: Any, ratio: float, seed: int) -> None:
-        """Learn from the vocabulary which tokens begin a word and which are special."""
+        """Find in the vocabulary which tokens begin a word and which are special."""
         self._ratio, self._seed = ratio, seed
         vocabulary = tokenizer.get_vocab()
         size = max(vocabulary.values()) + 1
@@ -35,7 +35,7 @@ class WordDeletion:
         self._special[np.array(tokenizer.all_special_ids)] = True
 
     def __call__(self, ids: npt.NDArray[np.int32], epoch: int, text: int) -> npt.NDArray[np.int32]:
-        """Give what is left of one sequence; the same for the same text in the same epoch."""
+        """Return the tokens that are left of one sequence. They are the same for the same text in the same epoch."""
         rng = np.random.default_rng([self._seed, epoch, text])
         special = self._special[ids]
         words: Ints = np.cumsum(self._begins[ids] | special, dtype=np.int64)
@@ -49,7 +49,7 @@ class WordDeletion:
 
 
 class Collator:
-    """Makes one batch of rows; counts the tokens that pass."""
+    """Make the tensors of one batch of rows, and count the tokens."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Collator:
         max_texts: int | None = None,
         deletion: WordDeletion | None = None,
     ) -> None:
-        """Prepare.
+        """Name the rows and the size of a part.
 
         Args:
             data: all rows.
@@ -78,7 +78,7 @@ class Collator:
         self.num_rows = 0
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Any]:
-        """Give the arguments of `TrainingModule.forward` for B rows."""
+        """Return the arguments of `TrainingModule.forward` for B rows."""
         data = self._data
         rows_B = np.asarray(rows, dtype=np.int64)
         texts_S = data.text_ids_NC[rows_B].T.reshape(-1)  # column after column
@@ -118,7 +118,7 @@ class Collator:
         return np.concatenate([ids[:num_prompt], self._deletion(ids[num_prompt:], self._plan.epoch, text)])
 
     def _parts(self, lengths_S: Ints) -> list[Ints]:
-        # As few parts as fit: each is a pass of its own, forward and backward.
+        # As few parts as possible: each part is a forward and a backward pass of its own.
         parts = list(cut_batches(lengths_S, self._token_budget, smallest_tokens=self._token_budget))
         if self._max_texts is None:
             return parts

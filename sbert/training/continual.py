@@ -1,4 +1,4 @@
-"""Learning new labels without losing old skills: replay and weight averaging (distillation is part of the objective)."""
+"""Learn new labels without losing old skills, by replay and weight averaging. Distillation is part of the objective."""
 
 import numpy as np
 import polars as pl
@@ -12,17 +12,17 @@ __all__ = ["average_with", "mix_rows"]
 
 
 def mix_rows(labels: LabelSet, known_objects: frozenset[str], replay_share: float, seed: int) -> pl.DataFrame:
-    """Give the new train rows, with so many earlier ones that they make `replay_share` of all (Rolnick et al. 2019).
+    """Return the new train rows and a sample of earlier rows, which make `replay_share` of all (Rolnick et al. 2019).
 
-    Without replay earlier rows are left out. Where no row is new, all train rows are given: learned again.
+    With a share of 0 there are no earlier rows. When no row is new, all train rows are returned.
     """
     new = labels.new_rows(known_objects)
     if new.height in {0, labels.train.height}:
         return labels.train
     earlier = labels.train.filter(pl.col("object").is_in(sorted(known_objects)))
     wanted = min(earlier.height, round(new.height * replay_share / (1 - replay_share)))
-    chosen = np.random.default_rng(seed).permutation(earlier.height)[:wanted]
-    return pl.concat([new, earlier[np.sort(chosen)]])
+    replayed = np.random.default_rng(seed).permutation(earlier.height)[:wanted]
+    return pl.concat([new, earlier[np.sort(replayed)]])
 
 
 def average_with(base: str, encoder: SentenceEncoder, weight: float) -> None:

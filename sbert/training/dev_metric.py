@@ -125,5 +125,5 @@ def _centre_accuracy(encoder: SentenceEncoder, train: pl.DataFrame, dev: pl.Data
     sums = np.zeros((len(classes), vectors.shape[1]), dtype=np.float32)
     np.add.at(sums, numbers, vectors)
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    found = classes[(_unit(encoder, dev["text"], Side.DOCUMENT) @ sums.T).argmax(axis=1)]
-    return float((found == dev["label"].to_numpy()).mean())
+    predicted = classes[(_unit(encoder, dev["text"], Side.DOCUMENT) @ sums.T).argmax(axis=1)]
+    return float((predicted == dev["label"].to_numpy()).mean())

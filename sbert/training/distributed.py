@@ -1,4 +1,4 @@
-"""Vectors of all processes, so that every text of the global batch is a negative for every other."""
+"""Collect the vectors of all processes, so that every text of the global batch is a negative for every other text."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ __all__ = ["gather", "gather_with_gradient", "is_distributed", "wait_for_all"]
 
 
 def is_distributed() -> bool:
-    """Tell whether this is one of several training processes."""
+    """Return whether this is one of several training processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def wait_for_all() -> None:
-    """Wait until every process is here; at the end of its work each process must.
+    """Wait until every process is here. Every process must call this at the end of its work.
 
-    One that left at once after its last collective operation could abort: gloo's threads drop the tensors of an operation
-    after its result is known and need Python's lock for it, which a closing interpreter does not give. In this wait they
-    have it.
+    A process that exits right after its last collective operation can abort. gloo's threads release the tensors of an
+    operation after its result is known, and they need Python's lock for that; an interpreter that shuts down does not give
+    it. During this wait they get it.
     """
     if is_distributed():
         dist.barrier()
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """Give the tensors of all processes, one after the other along the first axis; all must have the same shape."""
+    """Concatenate the tensors of all processes along the first axis. All must have the same shape."""
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
@@ -50,5 +50,5 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_with_gradient(tensor: Tensor) -> Tensor:
-    """Give the vectors of all processes; gradients flow back to the process that each came from."""
+    """Concatenate the vectors of all processes. Gradients flow back to the process that each vector came from."""
     return _Gather.apply(tensor)  # type: ignore[no-any-return,no-untyped-call]

@@ -1,4 +1,4 @@
-"""What of an encoder is trained, and its dropout."""
+"""Freeze the parts of an encoder that are not trained, and set its dropout."""
 
 import re
 
@@ -16,17 +16,17 @@ LAYER = re.compile(r"(?:^|\.)(?:layers?|h|block)\.(\d+)\.")
 
 
 def prepare_encoder(encoder: SentenceEncoder, settings: TrainingSettings) -> None:
-    """Set dropout and freeze what is not to be trained; poolers that vectors do not pass through never are.
+    """Set dropout and freeze the weights that are not trained. A pooler that vectors do not pass through is always frozen.
 
     Raises:
-        TrainingError: when there are fewer layers than are to be frozen.
+        TrainingError: when the transformer has fewer layers than `freeze_layers`.
     """
     if settings.dropout is not None:
         _set_dropout(encoder.transformer, settings.dropout)
     for parameter in encoder.parameters():
         parameter.requires_grad_(True)
     names = dict(encoder.transformer.named_parameters())
-    num_layers = 1 + max((int(found[1]) for name in names if (found := LAYER.search(name))), default=-1)
+    num_layers = 1 + max((int(match[1]) for name in names if (match := LAYER.search(name))), default=-1)
     if settings.freeze == "layers" and settings.freeze_layers > num_layers:
         raise TrainingError(f"freeze_layers is {settings.freeze_layers}, the transformer has {num_layers} layers")
     for name, parameter in names.items():
@@ -44,12 +44,12 @@ def _set_dropout(transformer: nn.Module, rate: float) -> None:
     for module in transformer.modules():
         if isinstance(module, nn.Dropout):
             module.p = rate
-        for name in ("attention_dropout", "dropout_prob"):  # fused attention keeps its rate as a number
+        for name in ("attention_dropout", "dropout_prob"):  # fused attention stores its rate as a number
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, rate)
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """Give the number of trained values, and of all."""
+    """Return the number of trained values, and the number of all values."""
     parameters = list(module.parameters())
     return sum(each.numel() for each in parameters if each.requires_grad), sum(each.numel() for each in parameters)

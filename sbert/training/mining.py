@@ -1,8 +1,8 @@
-"""Hard negatives: texts near an anchor that are not its positive.
+"""Mine hard negatives: texts near an anchor that are not its positive.
 
-The one idea: exact search over vectors that exist already, those of the current table or of the labels' own positives; what
-is nearest may be an unlabelled positive, so ranks and scores that are too near are passed over (Xiong et al. 2021, ANCE,
-section 3; Moreira et al. 2024, NV-Retriever, section 3, for the margin relative to the positive).
+The search is exact, over the vectors of a table or of the labels' own positives. The nearest texts may be positives that
+nobody labelled, so texts that are too near, by rank or by cosine, are skipped (Xiong et al. 2021, ANCE, section 3; Moreira
+et al. 2024, NV-Retriever, section 3, for the margin relative to the positive).
 """
 
 import logging
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 ROWS_PER_READ = 65_536
 SCORES_AT_ONCE = 2**25
-"""Anchors x texts whose cosines are in memory at once (128 MiB, and as much again twice for ranking them)."""
+"""Anchors x texts whose cosines are in memory at once (128 MiB, and twice as much for ranking them)."""
 
 Vectors = npt.NDArray[np.float32]
 
@@ -81,7 +81,7 @@ def _batches(table: Table, text_column: str) -> Iterator[Any]:
 def mine_negatives(
     pairs: pl.DataFrame, corpus: Corpus, encoder: SentenceEncoder, settings: NegativesSettings
 ) -> pl.DataFrame:
-    """Give the pairs with columns ``negative``, ``negative_2``, …; pairs with too few fitting texts are left out.
+    """Return the pairs with columns ``negative``, ``negative_2``, …. Pairs with too few negatives are left out.
 
     A negative ranks below `skip_nearest`, within `search_depth`; its cosine is at most `max_score` and at most
     (1 - `relative_margin`) times that of anchor and positive; it is no positive of the same anchor.
@@ -90,7 +90,7 @@ def mine_negatives(
         pairs: columns anchor and positive, and any others.
         corpus: where negatives are looked for, with vectors of the same encoder.
         encoder: encodes anchors and positives.
-        settings: how many, and how near.
+        settings: how many negatives, and how near they may be.
     """
     if settings.per_anchor == 0 or pairs.height == 0:
         return pairs
@@ -122,7 +122,7 @@ def mine_negatives(
 
 
 def _own_texts(pairs: pl.DataFrame, texts: pl.Series) -> list[frozenset[int]]:
-    """Give, for each pair, the texts of the corpus that are its anchor or any positive of its anchor."""
+    """Return for each pair the texts of the corpus that are its anchor or a positive of its anchor."""
     places: dict[str, list[int]] = {}
     for number, text in enumerate(normalize_texts(texts)):
         places.setdefault(text, []).append(number)
@@ -150,9 +150,12 @@ def add_negatives(
     settings: NegativesSettings,
     table: Table | None = None,
 ) -> tuple[LabelKind, pl.DataFrame]:
-    """Mine negatives for pairs, in a table or among the labels' own positives; give the kind and rows that come of it.
+    """Mine negatives for pairs, in a table or among the labels' own positives.
 
-    The table's vectors are used where they are the encoder's, else its texts are encoded.
+    The vectors of the table are used when the same encoder made them; else its texts are encoded.
+
+    Returns:
+        The kind of labels and the rows with negatives: triplets. Without mining both are unchanged.
 
     Raises:
         SettingsError: when the labels are not pairs, the table has too many rows, or fewer than two pairs have negatives.
@@ -170,7 +173,7 @@ def add_negatives(
         corpus = read_corpus(table, settings.text_column)
         made = table.encoder
         if (made.model_fingerprint, made.prompt, made.dim) != (encoder.fingerprint, prompt, encoder.dim):
-            log.info("%s: made by another encoder, its %d texts are encoded anew", table.uri, len(corpus.texts))
+            log.info("%s: another encoder made its vectors, its %d texts are encoded", table.uri, len(corpus.texts))
             corpus = Corpus(corpus.texts, encoder.encode(corpus.texts, side=Side.DOCUMENT))
     mined = mine_negatives(rows, corpus, encoder, settings)
     place = "the labels' positives" if table is None else f"{table.uri} at version {table.version}"

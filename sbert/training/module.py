@@ -19,17 +19,17 @@ from sbert.training.losses import DistillationLoss, MatryoshkaLoss, TsdaeLoss
 __all__ = ["TrainingModule"]
 
 FUSED_ATTENTION_FROM = 192
-"""Tokens of a sequence from which fused attention trains faster on a CPU in bfloat16: its backward pass is slow there, at
-1,024 tokens of 16, 64, 128 and 256 each 49, 27, 29 and 20 ms against 5, 9, 15 and 27 ms."""
+"""Least tokens of a sequence at which fused attention trains faster on a CPU in bfloat16. Its backward pass is slow there:
+for 1,024 tokens in sequences of 16, 64, 128 and 256 it takes 49, 27, 29 and 20 ms, plain attention 5, 9, 15 and 27 ms."""
 
 
 class TrainingModule(nn.Module):
-    """Gives the loss of a batch.
+    """Compute the loss of a batch.
 
     Gradient caching (Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size, section 3) computes all vectors of a
-    batch part by part without keeping activations, then the loss, then goes through the parts again to pass the vectors'
-    gradients on. That is what activation checkpointing of each part does in autograd's own order, dropout's random numbers
-    included: memory holds the activations of one part, gradients are those of the whole batch.
+    batch part by part without keeping activations, then the loss, and then goes through the parts again to pass on the
+    gradients of the vectors. Activation checkpointing of each part does the same within autograd, with the same random
+    numbers of dropout. Memory holds the activations of one part, and the gradients are those of the whole batch.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class TrainingModule(nn.Module):
         cache_gradients: bool = False,
         distill_weight: float = 0.0,
     ) -> None:
-        """Prepare.
+        """Set up.
 
         Args:
-            encoder: what is trained.
+            encoder: the encoder that is trained.
             loss: one of `sbert.training.losses`.
             bf16: compute the transformer in bfloat16; weights, pooling and loss stay float32.
-            cache_gradients: keep the activations of one part of the batch only.
-            distill_weight: weight of the distance to the teachers' vectors, beside the objective.
+            cache_gradients: keep only the activations of one part of the batch.
+            distill_weight: weight of the distance to the teachers' vectors, which is added to the objective.
         """
         super().__init__()
         self.encoder = encoder
@@ -68,7 +68,7 @@ class TrainingModule(nn.Module):
         teachers: Tensor | None = None,
         num_prompt_tokens: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Give the loss of B rows.
+        """Return the loss of B rows.
 
         Args:
             input_ids: token ids of the parts of the batch, shape (texts of the part, L) each.

@@ -1,7 +1,7 @@
 """Prompt tuning that can be saved: learned vectors before every text, as words of the vocabulary.
 
-The one idea: a virtual token is a row of the word table that nothing but the tokenizer's template ever names. peft trains
-just these rows; merged, the folder is an ordinary one, whose tokenizer puts the learned tokens before every text.
+The one idea: a virtual token is a row of the word table that only the tokenizer's template names. peft trains only these
+rows. After merging the folder is an ordinary one, and its tokenizer puts the learned tokens before every text.
 Source: Lester et al. 2021, The Power of Scale for Parameter-Efficient Prompt Tuning, section 2; rows begin as those of words
 drawn from the vocabulary (section 3.2).
 """
@@ -22,7 +22,7 @@ NAME = "[virtual-{}]"
 
 
 def virtual_token_ids(tokenizer: Any) -> list[int]:
-    """Give the ids of the virtual tokens of a tokenizer, in the order in which they precede a text."""
+    """Return the ids of the virtual tokens of a tokenizer, in the order in which they precede a text."""
     vocabulary = tokenizer.get_vocab()
     ids: list[int] = []
     while (name := NAME.format(len(ids))) in vocabulary:
@@ -31,7 +31,7 @@ def virtual_token_ids(tokenizer: Any) -> list[int]:
 
 
 def add_virtual_tokens(encoder: SentenceEncoder, count: int, seed: int) -> SentenceEncoder:
-    """Give an encoder that puts `count` new tokens before every text; the weights are shared, the word table grows.
+    """Return an encoder that puts `count` new tokens before every text. It shares the weights, and the word table grows.
 
     Raises:
         TrainingError: when the encoder has virtual tokens already, or no room for more.
@@ -58,7 +58,7 @@ def add_virtual_tokens(encoder: SentenceEncoder, count: int, seed: int) -> Sente
         single=" ".join(template),
         special_tokens=[(name, backend.token_to_id(name)) for name in dict.fromkeys([*specials, *names])],
     )
-    # A class of its own would put its own template back when it is loaded.
+    # The model's own tokenizer class would restore its own template when it is loaded.
     make: Any = transformers.PreTrainedTokenizerFast
     tokenizer = make(tokenizer_object=backend, model_max_length=old.model_max_length, **old.special_tokens_map)
     transformer: Any = encoder.transformer

@@ -1,4 +1,4 @@
-"""Settings to begin with, by name; the README says which of them are measured, and what they reach.
+"""Recipes: settings to begin with, by name. `tests/benchmarks/README.md` says which are measured, and what they reach.
 
 train_encoder(base, labels, RECIPES["scored_pairs"], "output")
 train_encoder(base, labels, with_changes(RECIPES["scored_pairs"], TrainingSettings(epochs=1)), "output")
@@ -34,8 +34,8 @@ RECIPES: dict[str, TrainingSettings] = {
         dropout=0.0,
         adapter=AdapterSettings(kind=AdapterKind.LORA, rank=8, alpha=16),
     ),
-    # A few labels a class: all of them train, none is left for dev, the last checkpoint is taken. Every class is in every
-    # batch of up to 77 classes; what is trained is half the layers, and then averaged with the base: the rest overfits.
+    # For a few labels a class: all of them train, none is left for dev, and the last checkpoint is taken. Every class is in
+    # every batch of up to 77 classes. Half of the layers are trained, and averaged with the base: anything more overfits.
     "few_per_class": TrainingSettings(
         objective=Objective.SUPERVISED_CONTRASTIVE,
         epochs=10,
@@ -48,7 +48,7 @@ RECIPES: dict[str, TrainingSettings] = {
         freeze_layers=3,
         continual=ContinualSettings(average_weight=0.6),
     ),
-    # With many labels a class a head trained end to end teaches the vectors more than contrasts between them.
+    # With many labels a class, a head that is trained end to end teaches the vectors more than contrasts between texts.
     "classes": TrainingSettings(
         objective=Objective.CROSS_ENTROPY,
         epochs=8,
@@ -72,7 +72,7 @@ RECIPES: dict[str, TrainingSettings] = {
 
 
 def with_changes(recipe: TrainingSettings, changes: TrainingFields) -> TrainingSettings:
-    """Give the recipe with the fields that `changes` names, nested ones too; what was left at its default stays.
+    """Return the recipe with the fields that `changes` names, nested fields too. Other fields keep the recipe's values.
 
     Raises:
         SettingsError: when the two do not fit together.

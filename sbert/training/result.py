@@ -1,4 +1,4 @@
-"""What comes out of a training."""
+"""The result of a training."""
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -15,7 +15,7 @@ class StopReason(StrEnum):
     EARLY_STOPPING = "early_stopping"
     """The dev metric did not improve for `early_stopping_patience` evaluations."""
     NAN_LOSS = "nan_loss"
-    """Loss, gradient or weights were no longer numbers; the best checkpoint before (without dev rows the last) is kept and
+    """Loss, gradient or weights became NaN or infinite. The best checkpoint before (without dev rows the last) is kept, and
     the candidate should be refused."""
 
 
@@ -30,7 +30,7 @@ class HistoryPoint:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where training is."""
+    """How far training is."""
 
     step: int
     num_steps: int
@@ -40,7 +40,7 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The best checkpoint and how it came about."""
+    """The best checkpoint, and how training went."""
 
     folder: str
     """A sentence-transformers folder: the best checkpoint (the base, when nothing was ever better)."""
@@ -62,7 +62,7 @@ class TrainingResult:
     tokens_per_second: float
     history: tuple[HistoryPoint, ...] = field(default_factory=tuple)
     stop_detail: str = ""
-    """For `StopReason.NAN_LOSS` what was no longer a number, with step and learning rate."""
+    """For `StopReason.NAN_LOSS` the value that was not a number, with step and learning rate."""
     checkpoints_uri: str | None = None
     """Folder of this run's checkpoints in object storage."""
     notes: tuple[str, ...] = ()
@@ -74,5 +74,5 @@ class TrainingResult:
         return self.best_step > 0
 
     def to_record(self) -> dict[str, Any]:
-        """Give everything as JSON-able values."""
+        """Return all values in types that JSON has."""
         return asdict(self)

@@ -66,9 +66,9 @@ def _classes_of_one_text(objective: Objective, data: TrainingData) -> tuple[str,
     if not len(alone):
         return ()
     named = ", ".join(repr(data.classes[number]) for number in alone[:3])
-    found = f"{len(alone):,} of {len(sizes):,} classes have one train text, such as {named}"
+    finding = f"{len(alone):,} of {len(sizes):,} classes have one train text, such as {named}"
     if len(alone) == len(sizes) and objective is Objective.SUPERVISED_CONTRASTIVE:
         raise TooFewLabelsError(
-            f"{found}: no text has another text of its class; label at least 2 texts a class, or set training.class_names"
+            f"{finding}: no text has another text of its class; label at least 2 texts a class, or set training.class_names"
         )
-    return (f"{found}: these texts have no positive and only serve as negatives; label more texts of these classes",)
+    return (f"{finding}: these texts have no positive and only serve as negatives; label more texts of these classes",)

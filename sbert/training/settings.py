@@ -20,7 +20,7 @@ __all__ = [
 
 
 class Objective(StrEnum):
-    """What is minimised; formula and source stand in `sbert.training.losses`."""
+    """The objective that is minimised. Formulas and sources are in `sbert.training.losses`."""
 
     SOFTMAX = "softmax"
     COSINE = "cosine"
@@ -39,7 +39,7 @@ class Objective(StrEnum):
 
 
 class AdapterKind(StrEnum):
-    """Parameter-efficient ways of training."""
+    """Methods of parameter-efficient training."""
 
     NONE = "none"
     LORA = "lora"
@@ -107,12 +107,15 @@ class NegativesSettings(BaseModel):
 
 
 class ContinualSettings(BaseModel):
-    """What keeps new labels from erasing old skills."""
+    """How training on new labels keeps old skills."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     replay_share: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of each epoch's rows drawn from labels of earlier runs (0 to 1)."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the train rows that is drawn from labels of earlier runs (0 to 1).",
     )
     distill_weight: float = Field(
         default=0.0,
@@ -129,7 +132,7 @@ class ContinualSettings(BaseModel):
 
 
 class TrainingFields(BaseModel):
-    """The settings of a training one by one: whether they fit together is only known when they are complete."""
+    """The settings of a training, not yet checked together: changes to a recipe name only some of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -140,7 +143,10 @@ class TrainingFields(BaseModel):
         default=None, gt=0, le=1e6, description="Temperature of contrastive objectives; empty for the objective's own."
     )
     margin: float = Field(default=1.0, gt=0, le=1e6, description="Margin of triplet objectives (distance).")
-    symmetric: bool = Field(default=True, description="Ranking: whether positives also look for their anchors.")
+    symmetric: bool = Field(
+        default=True,
+        description="Ranking: average with the loss of positives that look for their anchors.",
+    )
     teacher: str | None = Field(
         default=None,
         min_length=1,
@@ -226,20 +232,20 @@ class TrainingFields(BaseModel):
 
 
 class TrainingSettings(TrainingFields):
-    """Everything about one training; with the labels' and the base's fingerprints it decides the result."""
+    """The complete settings of a training. With the fingerprints of labels and base they decide the result."""
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingSettings":
         if self.freeze == "layers" and self.freeze_layers == 0:
-            raise SettingsError("freeze is 'layers' and freeze_layers is 0: say how many, or freeze 'embeddings'")
+            raise SettingsError("freeze is 'layers' and freeze_layers is 0: set freeze_layers, or freeze 'embeddings'")
         if self.adapter.kind is AdapterKind.PROMPT and self.continual.average_weight < 1:
             raise SettingsError(
-                "adapter prompt trains tokens that the base encoder has not, so there is nothing to average them with: set "
+                "adapter prompt trains tokens that the base encoder does not have, so they cannot be averaged with it: set "
                 f"continual.average_weight to 1 (it is {self.continual.average_weight:g}), or use adapter lora"
             )
         if self.negatives.table_uri is not None and self.negatives.per_anchor == 0:
             raise SettingsError(
-                "negatives.table_uri is named and negatives.per_anchor is 0: say how many for each anchor"
+                "negatives.table_uri is named and negatives.per_anchor is 0: set the number of negatives for each anchor"
             )
         if self.objective is Objective.TSDAE and self.mini_batch_size is not None:
             raise SettingsError("gradient caching (mini_batch_size) has nothing to cache for TSDAE: leave it empty")

@@ -1,7 +1,7 @@
 """Fine-tune an encoder on labels.
 
-The one idea: prepare arrays, hand them to `transformers.Trainer`, then write the best checkpoint as a plain
-sentence-transformers folder, whatever was trained how.
+`train_encoder` makes arrays of the labels, runs `transformers.Trainer` on them, and writes the best checkpoint as a plain
+sentence-transformers folder, whichever objective and adapter were used.
 """
 
 import logging
@@ -52,30 +52,29 @@ def train_encoder(
 ) -> TrainingResult:
     """Fine-tune `base` on ``labels.train`` and write the best checkpoint as a sentence-transformers folder.
 
-    Under torchrun every process calls this with the same arguments and gets the same result; process 0 writes.
+    Under torchrun every process calls this with the same arguments and gets the same result. Process 0 writes.
 
     Args:
         base: the encoder to begin with: folder, URI, hub id or the packaged default.
-        labels: what to learn from; checkpoints are compared on ``labels.dev``, the last is taken when it is empty.
-        settings: everything else.
+        labels: labels to learn from. Checkpoints are compared on ``labels.dev``; when it is empty, the last one is kept.
+        settings: all other settings.
         output_folder: local folder; gets ``model/`` (the best checkpoint), ``runs/`` (TensorBoard) and ``checkpoints/``.
-        evaluate_dev: gives the dev metric of an encoder, higher is better; by default one that fits the kind of label
-            (`default_dev_metric`), for cross-entropy the accuracy of the head.
-        checkpoints_uri: folder in object storage that a killed run is resumed from; None for no resuming. The checkpoints
-            stay (``CheckpointStore(result.checkpoints_uri).clear()`` removes them), so that a caller killed later loses
-            nothing.
-        known_objects: keys of label objects that earlier runs learned from (`LabelSet.object_keys`); their rows are what
-            ``continual.replay_share`` draws from. Empty: all rows are new.
-        on_progress: told after every logged step.
+        evaluate_dev: returns the dev metric of an encoder, higher is better. The default fits the kind of labels
+            (`default_dev_metric`); for cross-entropy it is the accuracy of the head.
+        checkpoints_uri: folder in object storage from which a killed run is resumed; None for no resuming. The checkpoints
+            stay there, so that a caller that is killed later loses nothing. `CheckpointStore.clear` removes them.
+        known_objects: keys of label objects that earlier runs learned from (`LabelSet.object_keys`). Rows for
+            ``continual.replay_share`` are drawn from them. Empty: all rows are new.
+        on_progress: called after every logged step.
 
     Raises:
-        TooFewLabelsError: when the rows cannot fill a batch.
-        TrainingError: when objective, adapter and labels do not fit together.
-        SettingsError: when a tracker is not installed, nothing is left to train, negatives are asked for labels that are not
-            pairs, or too few texts fit as negatives.
-        TableError, ColumnError: when negatives cannot be read from the table that is named.
-        DivergedError: when the loss is no longer a number before any checkpoint was better than the base, or, without dev
-            rows, before there was any.
+        TooFewLabelsError: when the rows cannot fill a batch, give no row a negative, or cannot compare checkpoints.
+        TrainingError: when objective, adapter and labels do not fit together, or the dev metric of the base is NaN.
+        SettingsError: when a tracker is not installed, everything is frozen, the labels are not pairs and negatives are to
+            be mined, or too few negatives are found.
+        TableError, ColumnError: when the table of negatives cannot be read.
+        DivergedError: when the loss becomes NaN before any checkpoint was better than the base, or, without dev rows,
+            before the first checkpoint.
     """
     place = Path(output_folder)
     run = assemble_run(base, labels, settings, place, evaluate_dev=evaluate_dev, known_objects=known_objects)
@@ -87,7 +86,7 @@ def train_encoder(
     stop, detail = _fit(trainer, run, store, place)
     seconds = max(1e-9, time.monotonic() - began - trainer.seconds_aside)
     dev_best, best_step = _finish(base, trainer, run, settings, place, detail)
-    wait_for_all()  # process 0 has written what the result names
+    wait_for_all()  # until process 0 has written the folder
     trainable, total = run.num_parameters
     return TrainingResult(
         folder=str(place / "model"),
@@ -143,7 +142,7 @@ def _trainer(
         evaluate_dev=run.score,
         callbacks=callbacks,
     )
-    trainer.remove_callback(transformers.PrinterCallback)  # writes to standard output, which belongs to the caller
+    trainer.remove_callback(transformers.PrinterCallback)  # standard output belongs to the caller
     return trainer
 
 
@@ -153,11 +152,11 @@ def _fit(
     folder = place / "checkpoints"
     with run.arguments.main_process_first():
         if run.arguments.local_process_index == 0:
-            shutil.rmtree(folder, ignore_errors=True)  # of another run, with other settings
+            shutil.rmtree(folder, ignore_errors=True)  # another run with other settings may have left it
             resume = None if store is None else store.download(folder)
         else:
-            found = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
-            resume = None if found is None else Path(found)
+            last = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
+            resume = None if last is None else Path(last)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
@@ -178,7 +177,7 @@ def _finish(
     place: Path,
     diverged: str,
 ) -> tuple[float, int]:
-    """Write the best checkpoint's folder, without dev rows the last one's; give its dev metric and step."""
+    """Write the folder of the best checkpoint, without dev rows of the last one; return its dev metric and step."""
     encoder = run.module.encoder
     best_step = trainer.state.best_global_step or 0
     best = trainer.state.best_metric

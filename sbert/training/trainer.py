@@ -32,11 +32,11 @@ WEIGHTS = "model.safetensors"
 
 
 class NanLossError(Exception):
-    """Loss, gradient or weights are no longer numbers; caught where training was started."""
+    """Loss, gradient or weights became NaN or infinite. `train_encoder` catches it."""
 
 
 class _Rows(torch.utils.data.Dataset[int]):
-    """Rows are their own numbers; the collator knows the texts."""
+    """A row is only its number; the collator knows the texts."""
 
     def __init__(self, num_rows: int) -> None:
         self._num_rows = num_rows
@@ -49,7 +49,7 @@ class _Rows(torch.utils.data.Dataset[int]):
 
 
 class _PlannedLoader(DataLoader[Any]):
-    """Tells the plan which epoch it is, as Trainer tells the loader."""
+    """Passes the number of the epoch from Trainer to the plan."""
 
     def set_epoch(self, epoch: int) -> None:
         self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
@@ -70,7 +70,7 @@ class EncoderTrainer(transformers.Trainer):
         evaluate_dev: Callable[[], float] | None,
         callbacks: list[Any],
     ) -> None:
-        """Prepare; `evaluate_dev` scores the module's encoder as it is now."""
+        """Set up; `evaluate_dev` returns the dev metric of the module's encoder with its present weights."""
         self._settings, self._plan = settings, plan
         self._evaluate_dev = evaluate_dev
         self.seconds_aside = 0.0
@@ -88,34 +88,34 @@ class EncoderTrainer(transformers.Trainer):
         )
 
     def get_train_dataloader(self) -> Any:
-        """Give the loader of planned batches; they are cut to this process's slice already."""
+        """Return the loader of planned batches. The plan has cut them to the slice of this process."""
         return _PlannedLoader(self._rows, batch_sampler=self._plan, collate_fn=self.data_collator)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer: no decay on biases and norms, another rate for heads that start random."""
+        """Make the optimizer: no weight decay on biases and norms, and another learning rate for heads that start random."""
         del model
         if self.optimizer is None:
-            chosen = self._settings
+            settings = self._settings
             groups: dict[tuple[float, float], list[nn.Parameter]] = {}
             for name, parameter in self._module.named_parameters():
                 if not parameter.requires_grad:
                     continue
-                decay = 0.0 if parameter.ndim < 2 else chosen.weight_decay
+                decay = 0.0 if parameter.ndim < 2 else settings.weight_decay
                 fresh = name.startswith("loss.classifier.")
-                rate = chosen.head_learning_rate if fresh else chosen.learning_rate
+                rate = settings.head_learning_rate if fresh else settings.learning_rate
                 groups.setdefault((decay, rate), []).append(parameter)
             listed = [{"params": each, "weight_decay": decay, "lr": rate} for (decay, rate), each in groups.items()]
-            if chosen.optimizer == "sgd":
-                self.optimizer = torch.optim.SGD(listed, lr=chosen.learning_rate, momentum=chosen.momentum)
+            if settings.optimizer == "sgd":
+                self.optimizer = torch.optim.SGD(listed, lr=settings.learning_rate, momentum=settings.momentum)
             else:
-                self.optimizer = torch.optim.AdamW(listed, lr=chosen.learning_rate, fused=True)
+                self.optimizer = torch.optim.AdamW(listed, lr=settings.learning_rate, fused=True)
         return self.optimizer
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
-        """Give the loss of a batch.
+        """Return the loss of a batch.
 
         Raises:
-            NanLossError: when it is not a number, on any process.
+            NanLossError: when the loss of any process is not a number.
         """
         loss = model(**inputs)
         self._batch = inputs
@@ -123,7 +123,7 @@ class EncoderTrainer(transformers.Trainer):
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """Give the norm of the gradient, before the weights are changed by it.
+        """Return the norm of the gradient, before the optimizer changes the weights.
 
         Raises:
             NanLossError: when it is not a number.
@@ -133,10 +133,10 @@ class EncoderTrainer(transformers.Trainer):
         return norm
 
     def _check_weights(self) -> None:
-        """Check that the weights, as they are now, are numbers and give one for the last batch.
+        """Check that the present weights, and their loss on the last batch, are numbers.
 
         Raises:
-            NanLossError: when they do not.
+            NanLossError: when they are not.
         """
         self._module.eval()
         with torch.no_grad():
@@ -155,10 +155,10 @@ class EncoderTrainer(transformers.Trainer):
             raise NanLossError(f"the {what} step {step} is {value.item()}, at learning rate {rate:.3g}")
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the encoder on the dev rows; on one process, which tells the others.
+        """Measure the encoder on the dev rows. Process 0 does it and sends the result to the others.
 
         Raises:
-            NanLossError: when its weights are no longer numbers.
+            NanLossError: when the weights are not numbers.
         """
         assert self._evaluate_dev is not None
         began = time.monotonic()
@@ -190,7 +190,7 @@ class EncoderTrainer(transformers.Trainer):
         self.seconds_aside += time.monotonic() - began
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Save what is trained; the rest is in the base encoder."""
+        """Save the trained weights. The base encoder has the others."""
         del state_dict
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,9 +209,9 @@ class EncoderTrainer(transformers.Trainer):
 
 
 def mark_changed(module: nn.Module) -> None:
-    """Let the encoder see that its weights changed: the fused AdamW changes them without raising their version.
+    """Raise the version of the trained weights, because the fused AdamW changes weights without raising it.
 
-    An encoder prepares its weights for fast encoding and does so again only when it sees a new version.
+    An encoder prepares its weights for fast encoding, and prepares them again only when their version changed.
     """
     with torch.no_grad():
         for parameter in module.parameters():
@@ -220,7 +220,7 @@ def mark_changed(module: nn.Module) -> None:
 
 
 def load_trained(module: nn.Module, folder: Path) -> None:
-    """Put the trained weights of a checkpoint into the module."""
+    """Load the trained weights of a checkpoint into the module."""
     own = dict(module.named_parameters())
     with torch.no_grad():
         for name, tensor in load_file(folder / WEIGHTS).items():
@@ -261,7 +261,7 @@ class EarlyStopping(transformers.EarlyStoppingCallback):
 
 
 class RunCallback(transformers.TrainerCallback):
-    """Says when to evaluate and save, carries checkpoints to object storage, reports progress."""
+    """Decide when to evaluate and save, copy checkpoints to object storage, and report progress."""
 
     def __init__(
         self,
@@ -272,13 +272,13 @@ class RunCallback(transformers.TrainerCallback):
         store: CheckpointStore | None,
         on_progress: Callable[[TrainingProgress], None] | None,
     ) -> None:
-        """Prepare."""
+        """Set up."""
         self._module = module
         self._steps_between, self._has_dev = steps_between, has_dev
         self._store, self._on_progress = store, on_progress
 
     def on_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Let AdaLoRA move its ranks."""
+        """Let AdaLoRA redistribute its ranks."""
         del args, control
         update_ranks(self._module.encoder, state.global_step)
 
@@ -290,7 +290,7 @@ class RunCallback(transformers.TrainerCallback):
         control.should_evaluate = due and self._has_dev
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Carry the checkpoint to object storage."""
+        """Copy the checkpoint to object storage."""
         del control
         if self._store is None:
             return

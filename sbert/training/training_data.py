@@ -1,4 +1,4 @@
-"""Labels as arrays: every distinct text tokenized once, rows as numbers of texts.
+"""Labels as arrays: every distinct text is tokenized once, and a row is the numbers of its texts.
 
 Legend of shapes: N rows, C columns of texts, T distinct texts, D values in a vector.
 """
@@ -60,7 +60,7 @@ class TrainingData:
     num_prompt_tokens_T: Ints
     """Tokens at the beginning of each text that belong to its prompt; 0 without a prompt."""
     labels_N: npt.NDArray[np.float32] | Ints | None
-    """Scores or class numbers; None where the texts say it all."""
+    """Scores or class numbers; None when the objective needs only the texts."""
     classes: tuple[str, ...] = ()
     teacher_TD: npt.NDArray[np.float32] | None = None
     """A teacher's vector of each distinct text."""
@@ -75,17 +75,17 @@ class TrainingData:
 
     @property
     def num_rows(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return len(self.text_ids_NC)
 
     @property
     def num_columns(self) -> int:
-        """Columns of texts."""
+        """Number of columns of texts."""
         return int(self.text_ids_NC.shape[1])
 
 
 def choose_objective(kind: LabelKind, objective: Objective | None) -> Objective:
-    """Give the objective to use for a kind of labels.
+    """Return the objective to use for a kind of labels.
 
     Raises:
         TrainingError: when the objective cannot learn from this kind.
@@ -102,9 +102,9 @@ def choose_objective(kind: LabelKind, objective: Objective | None) -> Objective:
 
 
 def with_class_names(rows: pl.DataFrame, kind: LabelKind) -> pl.DataFrame:
-    """Add the name of each class as a text of it, ``card_arrival`` as ``card arrival``; rows of other kinds stay.
+    """Add the name of each class as a text of the class, ``card_arrival`` as ``card arrival``.
 
-    A name is what people who label know of a class before they see a text, and with a few texts a class it is one more.
+    The name describes the class, and when a class has only a few texts it is one more. Rows of other kinds are unchanged.
     """
     if kind is not LabelKind.CLASSES:
         return rows
@@ -131,7 +131,7 @@ def make_training_data(
     Args:
         rows: label rows (`LabelSet.train`); columns ``negative_2``, ``negative_3``, … may hold further negatives.
         kind: their kind.
-        objective: what they are for; unsupervised objectives take every text as a row.
+        objective: the objective; unsupervised objectives take every text as a row.
         encoder: whose tokenizer is used.
         teacher: encodes the texts for distillation.
     """
@@ -147,12 +147,12 @@ def make_training_data(
     if objective in {Objective.SIMCSE, Objective.TSDAE, Objective.DISTILLATION}:
         texts, num_columns = distinct, 1
     text_ids_NC, content_ids_NC = (
-        texts.join(known.with_row_index("number"), on=known.columns, how="left", maintain_order="left")["number"]
+        texts.join(numbered.with_row_index("number"), on=numbered.columns, how="left", maintain_order="left")["number"]
         .to_numpy()
         .astype(np.int64)
         .reshape(num_columns, -1)
         .T
-        for known in (distinct, distinct.select("text").unique(maintain_order=True))
+        for numbered in (distinct, distinct.select("text").unique(maintain_order=True))
     )
     if objective is Objective.SIMCSE:
         # Each row holds a text twice; dropout alone makes the two vectors differ.
@@ -204,9 +204,9 @@ def _labels(
 
 
 def nli_triplets(rows: pl.DataFrame) -> pl.DataFrame:
-    """Give entailed pairs with a contradiction of the same premise as negative (Gao et al. 2021, SimCSE, section 4).
+    """Return entailed pairs with a contradiction of the same premise as negative (Gao et al. 2021, SimCSE, section 4).
 
-    When no premise has both, the pairs alone.
+    When no premise has both, return the entailed pairs without negatives.
 
     Raises:
         TrainingError: when nothing is entailed.

@@ -1,4 +1,4 @@
-"""Everything that one training works on, from labels and settings: rows, batches, the module, and the run's fingerprint."""
+"""Assemble one training from labels and settings: rows, batches, module, arguments, and the fingerprint of the run."""
 
 import math
 from collections.abc import Callable
@@ -33,12 +33,12 @@ __all__ = ["TrainingRun", "assemble_run"]
 
 CPU_TOKEN_BUDGET = 1_024
 GPU_TOKEN_BUDGET = 65_536
-"""Padded tokens of one part of a batch: enough to fill the device, few enough that a part holds texts of like length."""
+"""Padded tokens of one part of a batch: enough to use the device fully, few enough that its texts have similar lengths."""
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What one training works on."""
+    """Everything that one training works on."""
 
     module: TrainingModule
     data: TrainingData
@@ -49,7 +49,7 @@ class TrainingRun:
     dev_before: float
     num_parameters: tuple[int, int]
     fingerprint: str
-    """Of everything that decides the weights."""
+    """Hash of everything that decides the weights."""
     steps_per_epoch: int
     notes: tuple[str, ...]
     """Findings about rows that weaken training."""

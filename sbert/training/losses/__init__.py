@@ -1,7 +1,7 @@
-"""Objectives: formula and source in each docstring.
+"""Objectives. Each docstring has the formula and its source.
 
-Every objective takes a list of vectors, one tensor of shape (B, D) for each column of texts, and the labels of the B rows,
-and gives one number.
+Every objective takes a list of vectors (one tensor of shape (B, D) for each column of texts) and the labels of the B rows,
+and returns one number.
 """
 
 from sbert.training.losses.classes import CrossEntropyLoss, SupervisedContrastiveLoss

@@ -13,17 +13,17 @@ __all__ = ["CrossEntropyLoss", "SupervisedContrastiveLoss"]
 class SupervisedContrastiveLoss(nn.Module):
     """L = mean over i of -1/|P(i)| · sum over p in P(i) of log(exp(s_ip / t) / sum over a ≠ i of exp(s_ia / t)).
 
-    P(i) are the other texts of i's class in the batch, s the cosine, t the temperature; texts alone in their class count in
-    the denominators only. Source: Khosla et al. 2020, Supervised Contrastive Learning, section 3.2.2, equation 2.
+    P(i) are the other texts of i's class in the batch, s the cosine, t the temperature. A text that is alone in its class
+    counts in the denominators only. Source: Khosla et al. 2020, Supervised Contrastive Learning, section 3.2.2, equation 2.
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
-        """Prepare."""
+        """Name the temperature."""
         super().__init__()
         self.temperature = temperature
 
     def forward(self, vectors: list[Tensor], labels_B: Tensor) -> Tensor:
-        """Give the loss of B texts; `labels_B` holds class numbers."""
+        """Return the loss of B texts; `labels_B` holds class numbers."""
         unit_BD = functional.normalize(vectors[0], dim=1)
         scores_BB = unit_BD @ unit_BD.T / self.temperature
         itself_BB = torch.eye(len(labels_B), dtype=torch.bool, device=labels_B.device)
@@ -43,11 +43,11 @@ class CrossEntropyLoss(nn.Module):
     """
 
     def __init__(self, dim: int, num_classes: int, scale: float = 16.0) -> None:
-        """Prepare a classifier for vectors of `dim` values."""
+        """Make a classifier for vectors of `dim` values."""
         super().__init__()
         self.scale = scale
         self.classifier = nn.Linear(dim, num_classes)
 
     def forward(self, vectors: list[Tensor], labels_B: Tensor) -> Tensor:
-        """Give the loss of B texts; `labels_B` holds class numbers."""
+        """Return the loss of B texts; `labels_B` holds class numbers."""
         return functional.cross_entropy(self.classifier(self.scale * vectors[0]), labels_B)

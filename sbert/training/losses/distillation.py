@@ -1,4 +1,4 @@
-"""Objectives that keep a student's vectors near a teacher's.
+"""The objective that keeps a student's vectors near a teacher's vectors.
 
 Legend of shapes: B texts in a batch, D values in a vector.
 """
@@ -13,13 +13,14 @@ __all__ = ["DistillationLoss"]
 class DistillationLoss(nn.Module):
     """L = mean of (student - teacher)² over values + mean of (cosine of students - cosine of teachers)² over pairs.
 
-    The first term copies vectors, and is left out when the dims differ; the second copies what is near what in the batch.
+    The first term copies vectors; it is left out when the dims differ. The second copies which texts of the batch are near
+    each other.
     Sources: Reimers and Gurevych 2020, Making Monolingual Sentence Embeddings Multilingual, section 2, equation 1; Tung and
     Mori 2019, Similarity-Preserving Knowledge Distillation, section 3.2 (there with inner products scaled by rows).
     """
 
     def forward(self, vectors: list[Tensor], teachers: list[Tensor]) -> Tensor:
-        """Give the mean loss of all columns of texts: student's and teacher's vectors, shape (B, D) each."""
+        """Return the mean loss of all columns of texts: student's and teacher's vectors, shape (B, D) each."""
         return torch.stack([self._column(*pair) for pair in zip(vectors, teachers, strict=True)]).mean()
 
     def _column(self, student_BD: Tensor, teacher_BD: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Any objective at several dims at once."""
+"""An objective applied to several dims at once."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,10 +15,10 @@ class MatryoshkaLoss(nn.Module):
     """
 
     def __init__(self, inner: nn.Module, dims: tuple[int, ...], dim: int) -> None:
-        """Wrap `inner`; `dims` should name the full `dim` too, which else is not trained.
+        """Wrap `inner`. `dims` should contain the full `dim`, which is not trained otherwise.
 
         Raises:
-            TrainingError: when a dim is larger than the vectors, or `inner` has weights for one dim only.
+            TrainingError: when a dim is larger than the vectors, or `inner` has a classifier for vectors of one dim.
         """
         super().__init__()
         if not dims or max(dims) > dim or min(dims) < 1:
@@ -34,8 +34,8 @@ class MatryoshkaLoss(nn.Module):
         self.dims = tuple(sorted(set(dims), reverse=True))
 
     def forward(self, vectors: list[Tensor], labels: Tensor | list[Tensor] | None = None) -> Tensor:
-        """Give the sum of the objective over all dims; in distillation `labels` are a teacher's whole vectors."""
-        if isinstance(labels, list):  # as the vectors are, of unit length
+        """Return the sum of the objective over all dims. In distillation `labels` are a teacher's whole vectors."""
+        if isinstance(labels, list):  # unit length, like the vectors
             labels = [functional.normalize(part, dim=1) for part in labels]
         losses = [
             self.inner([functional.normalize(part[:, :size], dim=1) for part in vectors], labels) for size in self.dims

@@ -18,12 +18,12 @@ class SoftmaxLoss(nn.Module):
     """
 
     def __init__(self, dim: int, num_labels: int) -> None:
-        """Prepare a classifier for vectors of `dim` values."""
+        """Make a classifier for vectors of `dim` values."""
         super().__init__()
         self.classifier = nn.Linear(3 * dim, num_labels)
 
     def forward(self, vectors: list[Tensor], labels_B: Tensor) -> Tensor:
-        """Give the loss of B pairs; `labels_B` holds class numbers."""
+        """Return the loss of B pairs; `labels_B` holds class numbers."""
         u_BD, v_BD = vectors
         logits_BC = self.classifier(torch.cat([u_BD, v_BD, (u_BD - v_BD).abs()], dim=1))
         return functional.cross_entropy(logits_BC, labels_B)
@@ -36,7 +36,7 @@ class CosineLoss(nn.Module):
     """
 
     def forward(self, vectors: list[Tensor], scores_B: Tensor) -> Tensor:
-        """Give the loss of B pairs; `scores_B` lies in 0 … 1."""
+        """Return the loss of B pairs; `scores_B` lies in 0 … 1."""
         return functional.mse_loss(functional.cosine_similarity(vectors[0], vectors[1]), scores_B)
 
 
@@ -47,16 +47,16 @@ class CosentLoss(nn.Module):
     """
 
     def __init__(self, temperature: float = 0.05) -> None:
-        """Prepare."""
+        """Name the temperature."""
         super().__init__()
         self.temperature = temperature
 
     def similarity(self, u_BD: Tensor, v_BD: Tensor) -> Tensor:
-        """Give s of each pair, shape (B,)."""
+        """Return s of each pair, shape (B,)."""
         return functional.cosine_similarity(u_BD, v_BD)
 
     def forward(self, vectors: list[Tensor], scores_B: Tensor) -> Tensor:
-        """Give the loss of B pairs."""
+        """Return the loss of B pairs."""
         scaled_B = self.similarity(vectors[0], vectors[1]) / self.temperature
         differences_BB = scaled_B[None, :] - scaled_B[:, None]  # s_j - s_i
         wanted_BB = scores_B[:, None] > scores_B[None, :]
@@ -65,14 +65,14 @@ class CosentLoss(nn.Module):
 
 
 class AngleLoss(CosentLoss):
-    """CoSENT with the angle of vectors taken as complex numbers in place of the cosine, which saturates near ±1.
+    """CoSENT with an angle instead of the cosine, which saturates near ±1. Vectors are taken as complex numbers.
 
     u = a + bi and v = c + di with a, b and c, d the halves of the vectors; s = |sum of Re and Im of (u / v) · |v| / |u||.
     Source: Li and Li 2024, AoE: Angle-optimized Embeddings, section 3.3.
     """
 
     def similarity(self, u_BD: Tensor, v_BD: Tensor) -> Tensor:
-        """Give s of each pair, shape (B,)."""
+        """Return s of each pair, shape (B,)."""
         a, b = u_BD.chunk(2, dim=1)
         c, d = v_BD.chunk(2, dim=1)
         squared_v_B1 = (c**2 + d**2).sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Objectives that tell a text's partner from the partners of others in the batch.
+"""The objective that finds the partner of a text among the partners of other texts in the batch.
 
 Legend of shapes: B anchors in a batch, D values in a vector, N candidates.
 """
@@ -32,7 +32,7 @@ class KnownPairs:
         return cls(torch.from_numpy(np.unique(text_ids_NC[:, 0] * num_texts + text_ids_NC[:, 1])), num_texts)
 
     def not_negative(self, text_ids_BC: Tensor) -> Tensor:
-        """Return which candidates are no negatives of which anchor, shape (B, candidates).
+        """Return where a candidate is not a negative of an anchor, shape (B, candidates).
 
         Candidates are the texts of all columns but the first, column after column. A row's own positive is not marked.
         """
@@ -57,13 +57,13 @@ class KnownPairs:
 class RankingLoss(nn.Module):
     """Multiple negatives ranking: L = mean over i of -log(exp(s_ii / t) / sum over j of exp(s_ij / t)).
 
-    s_ij is the cosine of anchor i and candidate j; candidates are all positives of the batch, then all given negatives; t is
-    the temperature. When symmetric, the same loss of positives looking for their anchors is averaged in. With the same text
-    twice as anchor and positive, dropout alone making the difference, it is unsupervised SimCSE (Gao et al. 2021, SimCSE,
+    s_ij is the cosine of anchor i and candidate j, t the temperature. Candidates are all positives of the batch, then all
+    given negatives. When symmetric, the loss is averaged with the loss of positives that look for their anchors. When anchor
+    and positive are the same text and only dropout makes them differ, this is unsupervised SimCSE (Gao et al. 2021, SimCSE,
     section 3, equation 4, t = 0.05).
 
-    A candidate that is not a negative is left out of the sum: another copy of the anchor, or of a positive of the anchor in
-    any train row. With few answers to many questions nearly every batch holds such candidates.
+    A candidate that is no negative of the anchor is left out of the sum: the anchor's own text, or a positive of the anchor
+    in any train row. With few answers to many questions nearly every batch holds such candidates.
 
     Source: Henderson et al. 2017, Efficient Natural Language Response Suggestion, section 4.4; both directions: Günther et
     al. 2024, Jina Embeddings 2, section 5.1.

@@ -1,4 +1,4 @@
-"""TSDAE: learn vectors from which a text with most of its words deleted can be written anew.
+"""TSDAE: learn vectors from which a decoder can restore a text after most of its words were deleted.
 
 Legend of shapes: B texts in a batch, L tokens, H hidden size, V vocabulary.
 """
@@ -20,8 +20,8 @@ __all__ = ["TsdaeLoss"]
 class TsdaeLoss(nn.Module):
     """L = - sum over tokens t of log P(x_t | x_<t, vector of the damaged text), mean over the batch's tokens.
 
-    A decoder sees nothing of the text but its vector, through cross-attention to this one key. Its weights are the
-    encoder's own, but for the cross-attention and the output layer. Source: Wang et al. 2021, TSDAE, section 3, equation 1
+    The decoder sees only the vector of the text, through cross-attention to this one key. It shares the encoder's weights,
+    except for the cross-attention and the output layer. Source: Wang et al. 2021, TSDAE, section 3, equation 1
     and "deletion, ratio 0.6".
     """
 
@@ -29,13 +29,13 @@ class TsdaeLoss(nn.Module):
         """Build the decoder for an encoder.
 
         Raises:
-            TrainingError: when the encoder's architecture has no decoder, or pools to another size than its hidden size.
+            TrainingError: when the encoder's architecture has no decoder, or its vectors do not have the hidden size.
         """
         super().__init__()
         config: Any = copy.deepcopy(encoder.transformer.config)
         if encoder.dim != config.hidden_size:
             raise TrainingError(
-                f"TSDAE needs vectors of the transformer's hidden size {config.hidden_size}, the encoder gives "
+                f"TSDAE needs vectors of the transformer's hidden size {config.hidden_size}, the encoder has vectors of "
                 f"{encoder.dim}: use an encoder without dense layers and with one pooling"
             )
         self.pad_id = int(config.pad_token_id or 0)
@@ -45,7 +45,7 @@ class TsdaeLoss(nn.Module):
         logging.getLogger(__name__).info("TSDAE: %d decoder weights start random (cross-attention, output)", missing)
 
     def forward(self, vectors: list[Tensor], target_ids_BL: Tensor) -> Tensor:
-        """Give the loss of B damaged texts' vectors; `target_ids_BL` are the whole texts, padded."""
+        """Return the loss of the vectors of B damaged texts; `target_ids_BL` are the whole texts, padded."""
         logits_BLV = self.decoder(
             input_ids=target_ids_BL[:, :-1],
             encoder_hidden_states=vectors[0][:, None],
@@ -69,7 +69,7 @@ def _decoder(config: Any) -> Any:
 
 
 def _tie(encoder: nn.Module, decoder: nn.Module) -> int:
-    """Give the decoder the encoder's parameters where both have one of that name; count the others."""
+    """Share the encoder's parameters with the decoder where both have one of the same name; return the number of others."""
     own = dict(encoder.named_parameters())
     missing = 0
     for name, parameter in list(decoder.named_parameters()):

@@ -99,7 +99,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(tmp_path: Path
     assert production is not None
     assert production.version == winner
     assert f"another promotion made {winner} production first (run run of {winner})" in str(outcomes[loser])
-    assert f"{loser} was compared with v0001" in str(outcomes[loser])
+    assert f"{loser} is not promoted: run again to compare with {winner} instead of v0001" in str(outcomes[loser])
     assert len(registry.history()) == 2
 
 
@@ -203,9 +203,9 @@ def test_weights_of_old_refusals_are_dropped_and_nothing_else(tmp_path: Path, fo
     assert [registry.has_weights(version) for version in refusals] == [True, False, False, True]
     assert len(registry.versions()) == 5
     assert (tmp_path / "models" / refusals[1] / "model/config.json").exists()
-    with pytest.raises(ModelError, match=r"v0003: this version was refused and its weights were dropped"):
+    with pytest.raises(ModelError, match=r"v0003: this version was refused and its weights were removed"):
         SentenceEncoder.from_pretrained(f"{uri}/{refusals[1]}")
-    with pytest.raises(RegistryError, match=r"v0003 was refused and its weights were dropped"):
+    with pytest.raises(RegistryError, match=r"v0003 was refused and its weights were removed"):
         registry.rollback(refusals[1])
     for kept in ("v0001", refusals[0], refusals[3]):
         SentenceEncoder.from_pretrained(f"{uri}/{kept}")

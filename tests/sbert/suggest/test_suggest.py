@@ -124,7 +124,7 @@ def test_the_file_is_labels_once_it_is_filled_in(tmp_path: Path, ending: str) ->
     write_suggestions(rows, uri)
     read = {"jsonl": pl.read_ndjson, "csv": pl.read_csv, "parquet": pl.read_parquet}[ending](uri)
     assert read["text"].to_list() == texts
-    with pytest.raises(SettingsError, match="there is such a file, and it may hold labels"):
+    with pytest.raises(SettingsError, match="the file exists and may hold labels"):
         write_suggestions(rows, uri)
     filled = read.with_columns(label=pl.Series(["a", "b"] * 5 + [None, None]))
     Path(uri).unlink()

@@ -255,7 +255,7 @@ def test_settings_that_cannot_go_together() -> None:
     prompt = AdapterSettings(kind=AdapterKind.PROMPT)
     with pytest.raises(ValidationError, match=r"set continual.average_weight to 1 \(it is 0.5\), or use adapter lora"):
         TrainingSettings(adapter=prompt, continual=ContinualSettings(average_weight=0.5))
-    with pytest.raises(ValidationError, match=r"negatives.per_anchor is 0: say how many"):
+    with pytest.raises(ValidationError, match=r"negatives.per_anchor is 0: set the number"):
         TrainingSettings(negatives=NegativesSettings(table_uri="table"))
 
 
