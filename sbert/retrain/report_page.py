@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from sbert.evaluation.label_metrics import LOWER_IS_BETTER
 from sbert.registry.store import VersionRecord
 from sbert.retrain.judge import Judgement
 from sbert.retrain.plots import curves_picture, gains_picture
@@ -36,6 +37,7 @@ def report_html(record: VersionRecord, judgement: Judgement, training: TrainingR
         settings=json.dumps(record.settings, indent=1, ensure_ascii=False),
         gains=gains_picture(compared, record.settings["gate"]["margin"]),
         curves=curves_picture(training.history, training.dev_before, training.best_step),
+        arrow=lambda metric: "↓" if metric in LOWER_IS_BETTER else "↑",
         f=_number,
         signed=_signed,
     )

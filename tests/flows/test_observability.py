@@ -51,7 +51,7 @@ def test_a_run_says_what_it_does_and_remembers_what_it_did(tmp_path: Path, model
     output = tmp_path / "trend.html"
     done = CliRunner().invoke(app, ["report", str(table), "--output", str(output), "--json"])
     assert json.loads(done.stdout)["output"] == str(output)
-    assert output.read_text().count("data:image/svg+xml") == 6
+    assert output.read_text().count("data:image/svg+xml") == 15
 
 
 def test_a_dry_run_is_named_and_leaves_no_metrics(tmp_path: Path, model: str) -> None:

@@ -59,11 +59,15 @@ def training() -> TrainingResult:
 LABELS = LabelsRecord(uri=EVIL, kind="classes", fingerprint="l" * 64, counts={"train": 9})
 
 
-def test_html_is_escaped_and_complete() -> None:
-    stored = VersionRecord(
+def record() -> VersionRecord:
+    return VersionRecord(
         version="v0002", encoder_fingerprint="c" * 64, dim=8, base=EVIL, run_id=EVIL, labels=LABELS,
         settings=RetrainSettings().model_dump(mode="json"), decision=decision().model_dump(mode="json"),
     )  # fmt: skip
+
+
+def test_html_is_escaped_and_complete() -> None:
+    stored = record()
     judgement = Judgement(decision=decision(), before=evaluation(), after=evaluation())
     html = report_html(stored, judgement, training())
     assert "<script" not in html
@@ -72,7 +76,23 @@ def test_html_is_escaped_and_complete() -> None:
     for expected in ("f" * 64, "0.6000", "+0.0500", "flowers", "v0002", "num_resamples"):
         assert expected in html
     assert 'src="http' not in html  # it needs nothing else
-    assert '<td class="n">0.3100</td><td>[0.2900, 0.6000]</td>' in html  # robustness with its interval
+    robustness = (
+        '<td class="n" data-name="candidate">0.3100</td><td class="n" data-name="its interval">[0.2900, 0.6000]</td>'
+    )
+    assert robustness in html
+
+
+def test_metrics_say_which_way_is_better_and_settings_are_folded_away() -> None:
+    html = report_html(record(), Judgement(decision=decision(), before=evaluation(), after=evaluation()), training())
+    assert "accuracy ↑</td>" in html
+    assert "mean cosine of random pairs ↓</td>" in html
+    assert "<details><summary>Settings</summary><pre>" in html
+
+
+def test_every_cell_but_the_first_names_its_column_so_that_a_narrow_screen_can_stack_them() -> None:
+    html = report_html(record(), Judgement(decision=decision(), before=evaluation(), after=evaluation()), training())
+    assert html.count("<tr><td>") == html.count("<tr>") - html.count("<thead><tr>")
+    assert html.count("<td>") == html.count("<tr><td>")
 
 
 def test_without_dev_rows_the_report_says_so() -> None:
