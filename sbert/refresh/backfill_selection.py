@@ -1,6 +1,6 @@
-"""Which part of the source a backfill works on: names by glob, objects by date, rows by number.
+"""The part of the source that a backfill works on: objects by name and date, rows by number.
 
-The one idea: an object that is not chosen is treated as one that cannot be read: it keeps the rows it has.
+An object that is not chosen is treated like an object that cannot be read: it keeps the rows that it has.
 """
 
 import datetime as dt
@@ -28,11 +28,11 @@ class Selection(BaseModel):
 
     include: tuple[str, ...] = Field(
         default=(),
-        description="Globs of object names to work on (the path below RAW, the file name or the whole URI; * crosses "
-        "folders); empty for all.",
+        description="Names or globs of the objects to work on (the path below RAW, the file name or the whole URI; * "
+        "crosses folders); empty for all.",
     )
     exclude: tuple[str, ...] = Field(
-        default=(), description="Globs of object names to leave out; stronger than include."
+        default=(), description="Globs of object names to leave out; they win over include."
     )
     since: dt.date | None = Field(default=None, description="Only objects modified on this day or later (UTC).")
     until: dt.date | None = Field(default=None, description="Only objects modified on this day or earlier (UTC).")
@@ -58,11 +58,11 @@ class Selection(BaseModel):
 
 
 def choose_objects(objects: Sequence[SourceObject], selection: Selection, raw_uri: str) -> list[SourceObject]:
-    """Give the objects that are chosen.
+    """Return the objects that a selection chooses.
 
     Raises:
-        EmptySourceError: when none is; the message names an object there is.
-        SettingsError: when a date range is asked for and the store tells no modification times.
+        EmptySourceError: when it chooses none; the message names an object of the source.
+        SettingsError: when it has dates, and the store has no modification times.
     """
     root = normalize_uri(raw_uri)
     chosen = [item for item in objects if _is_named(item.uri, root, selection) and _is_dated(item, selection)]
@@ -70,8 +70,8 @@ def choose_objects(objects: Sequence[SourceObject], selection: Selection, raw_ur
         asked = selection.model_dump(mode="json", exclude_defaults=True)
         first = objects[0]
         raise EmptySourceError(
-            f"{raw_uri}: none of {len(objects)} objects is chosen by {asked}; the first there is {first.uri}, modified "
-            f"{first.modified or 'at an unknown time'}"
+            f"{raw_uri}: the selection {asked} chooses none of {len(objects)} objects; the first object is {first.uri}, "
+            f"modified {first.modified or 'at an unknown time'}"
         )
     return chosen
 
@@ -80,7 +80,7 @@ def _is_named(uri: str, root: str, selection: Selection) -> bool:
     names = {uri, base_name(uri), uri.removeprefix(root).lstrip("/")}
 
     def matches(globs: Iterable[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in names)
+        return any(name == glob or fnmatch.fnmatchcase(name, glob) for glob in globs for name in names)
 
     return (not selection.include or matches(selection.include)) and not matches(selection.exclude)
 
@@ -89,15 +89,17 @@ def _is_dated(item: SourceObject, selection: Selection) -> bool:
     if selection.since is None and selection.until is None:
         return True
     if item.modified is None:
-        raise SettingsError(f"{item.uri}: the store tells no modification time: choose by include and exclude instead")
+        raise SettingsError(
+            f"{item.uri}: the store has no modification time for it: choose by include and exclude instead of dates"
+        )
     day = item.modified.astimezone(dt.UTC).date()
     return (selection.since is None or day >= selection.since) and (selection.until is None or day <= selection.until)
 
 
 def cut_to_rows(splits: Sequence[Split], limit: int, source: SourceSettings, reading: ReadSettings) -> list[Split]:
-    """Give the splits that hold the first `limit` rows; the last object of the last one may be cut.
+    """Return the splits that hold the first `limit` rows; the last object of the last split may be cut.
 
-    Rows are counted by reading, up to the limit and no further; rejected rows count.
+    Rows are counted by reading up to the limit. Rejected rows count.
     """
     left, kept = limit, []
     for split in splits:
@@ -114,7 +116,7 @@ def cut_to_rows(splits: Sequence[Split], limit: int, source: SourceSettings, rea
 
 
 def _count_rows(span: Span, limit: int, source: SourceSettings, reading: ReadSettings) -> int | None:
-    """Give the rows of a span, None when there are more than `limit`."""
+    """Return the number of rows of a span, None when there are more than `limit`."""
     only_text = source.model_copy(update={"keep_columns": ()})
     kept: dict[str, pl.DataType] = {}
     num_rows = 0

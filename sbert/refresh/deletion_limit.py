@@ -24,7 +24,7 @@ MAX_NAMED = 3
 
 
 class Losses(BaseModel):
-    """What disappears from the table with a commit."""
+    """Objects and rows that a commit would remove from the table."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,7 +55,7 @@ def foresee_losses(
     for fingerprint, record in selection.records.items():
         versions |= {span.uri: span.version for span in record.spans}
         objects_of[fingerprint] = {span.uri for span in record.spans}
-    for fingerprint in selection.leaving - objects_of.keys():  # its record is gone: the rows themselves tell
+    for fingerprint in selection.leaving - objects_of.keys():  # without its record, the rows name the objects
         objects_of[fingerprint] = set(_count_by_object(table_uri, shards, fingerprint))
     all_before = before.union(*objects_of.values())
     appeared = {version for uri, version in listed.items() if uri not in all_before}
@@ -88,7 +88,7 @@ def check_losses(table_uri: str, losses: Losses, settings: DeletionLimitSettings
     """Stop a run that would remove too much.
 
     Raises:
-        MassDeletionError: naming what would disappear, the share that is accepted and what allows more.
+        MassDeletionError: naming the losses, the accepted share and the option that allows more.
     """
     if losses.columns_lost and settings.max_drop_share < 1:
         raise MassDeletionError(

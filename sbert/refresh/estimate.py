@@ -1,7 +1,7 @@
-"""What a plan will take, by the rates of the newest run that measured some.
+"""Estimate rows, tokens and seconds of a plan, from the rates that an earlier run measured.
 
-The one idea: before bodies are read only their bytes are known. Rows and tokens a byte, and bytes a second, come from the
-commit of an earlier run; which texts are known already shows only in reading, so tokens are an upper bound.
+Before objects are read, only their sizes are known. Rows and tokens per byte, and bytes per second, come from the commit of
+the newest run that encoded something. Texts that the table has show only in reading, so tokens are an upper bound.
 """
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,11 +12,11 @@ from sbert.table.delta import Table, recorded_in
 __all__ = ["Estimate", "estimate_plan"]
 
 MAX_COMMITS = 30
-"""Commits that are looked at for rates, from the newest back."""
+"""Commits that are searched for rates, from the newest back."""
 
 
 class Estimate(BaseModel):
-    """What a plan will take; rows, tokens and seconds are empty where no earlier run measured any."""
+    """Work that a plan will take; rows, tokens and seconds are empty where no earlier run measured any."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,7 +41,7 @@ def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
         past = recorded_in(entry)
         stages, read = past.get("stages") or {}, past.get("num_bytes_read") or 0
         if not (read and past.get("num_texts_encoded") and stages.get("build")):
-            continue  # a run that encoded nothing tells nothing of encoding
+            continue  # a run that encoded nothing has no rate of encoding
         num_rows = round(num_bytes * past["num_rows_read"] / read)
         tokens_per_row = past["num_tokens_encoded"] / past["num_texts_encoded"]
         seconds = {"build": stages["build"] * num_bytes / read, "publish": stages.get("publish", 0.0)}

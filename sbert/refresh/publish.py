@@ -1,7 +1,7 @@
-"""Publish what was built: check what was made and what would disappear, commit once.
+"""Publish the splits that were built: check them as a whole, check what would disappear, commit once.
 
-The one idea: everything before the commit only adds files that no reader sees; the commit itself is one atomic step
-against the version that the plan was made for, and fails cleanly when another run was faster.
+The one idea: everything before the commit only adds files that no reader sees. The commit is one atomic step against the
+version that the plan was made for. It fails cleanly when another run was faster.
 """
 
 import logging
@@ -36,13 +36,15 @@ __all__ = ["duplicate_ids_across_splits", "publish"]
 log = logging.getLogger(__name__)
 
 PROBE_SHARDS = 8
+"""New shards from which vectors are taken for the check against a collapse."""
 PROBE_ROWS = 64
+"""Rows that are taken from each of them."""
 
 
 def duplicate_ids_across_splits(plan: Plan, diff: TableDiff) -> dict[str, frozenset[str]]:
-    """Find ids that several slices of one large object have; give those to exclude, by fingerprint of the split.
+    """Find ids that several slices of one large object share; return the ids to exclude, by fingerprint of the split.
 
-    The latest slice keeps the id. Only the ``id`` columns of objects that were read in slices are looked at.
+    The latest slice keeps the id. Only the ``id`` columns of objects that were read in slices are read.
     """
     slices: dict[str, list[SplitRecord]] = defaultdict(list)
     for record in diff.add:
@@ -87,7 +89,7 @@ def _ids_of(table_uri: str, record: SplitRecord) -> Iterable[pl.DataFrame]:
 
 
 def check_before_commit(plan: Plan, diff: TableDiff) -> None:
-    """Check what was made in this run as a whole.
+    """Check the splits that join the table as a whole.
 
     Raises:
         TruncationError: under policy ``fail``, when too large a share of the rows was truncated.
@@ -113,7 +115,7 @@ def check_before_commit(plan: Plan, diff: TableDiff) -> None:
 
 
 def losses_of(plan: Plan, diff: TableDiff) -> Losses:
-    """Give what disappears: the objects no longer listed, and rows that splits lost without a change of settings."""
+    """Return the objects that are no longer listed, and the rows that splits lost without a change of settings."""
     dropped = sum(shard.num_rows for shard in diff.drop)
     if dropped <= diff.num_rows_added:
         return plan.losses
@@ -121,7 +123,7 @@ def losses_of(plan: Plan, diff: TableDiff) -> Losses:
         record.fingerprint != recorded_fingerprint(record.spans, plan.spec.rows_fingerprint)
         for record in read_records(plan.table_uri, diff.leaving).values()
     )
-    if replaced:  # rows of other settings or another encoder: fewer of them may be just what was asked for
+    if replaced:  # rows of other settings or another encoder: the caller may have asked for fewer rows
         return plan.losses
     num_rows = sum(shard.num_rows for shard in plan.shards)
     lost = max(plan.losses.num_rows_lost, dropped - diff.num_rows_added)
@@ -129,7 +131,7 @@ def losses_of(plan: Plan, diff: TableDiff) -> Losses:
 
 
 def _sample_vectors(plan: Plan, diff: TableDiff) -> np.ndarray:
-    """Give up to `PROBE_ROWS` vectors of different texts from each of a few new shards."""
+    """Return up to `PROBE_ROWS` vectors of different texts from each of a few new shards."""
     shards = [shard for record in diff.add for shard in record.shards if shard.num_rows]
     step = max(1, len(shards) // PROBE_SHARDS)
     samples: dict[bytes, np.ndarray] = {}

@@ -12,7 +12,7 @@ __all__ = ["RejectWriter"]
 
 
 class RejectWriter:
-    """A Parquet file of rejected rows that comes into being with the first row, and is whole or not there."""
+    """A Parquet file of rejected rows. It is created with the first row, and it is complete or not there."""
 
     def __init__(self, uri: str) -> None:
         """Prepare to write to `uri`."""
@@ -48,6 +48,6 @@ class RejectWriter:
             self._writer = self._output = None
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Remove what was written."""
         discard_parquet(self._writer, self._output)
         self._writer = self._output = None

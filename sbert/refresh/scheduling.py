@@ -1,8 +1,8 @@
-"""Groups of splits: what one worker is handed at a time.
+"""Scheduling: group splits, so that a worker gets several at a time.
 
-The one idea: a hand-over costs milliseconds and a connection, whatever is handed over, so a hundred thousand splits travel
-in some thousand groups. Groups shrink as the end comes near, so that no worker waits long for the last.
-Each split keeps its own completion record: a worker that dies costs the splits of its group that were not finished.
+The one idea: handing over a task costs milliseconds and a connection, whatever its size. So a hundred thousand splits
+travel in some thousand groups. Groups shrink towards the end, so that no worker waits long for the last one.
+Each split keeps its own completion record. A worker that dies costs only the unfinished splits of its group.
 """
 
 import math
@@ -15,12 +15,12 @@ from sbert.refresh.fingerprints import PlannedSplit
 __all__ = ["SplitGroup", "group_splits"]
 
 SHARES = 2
-"""A group is this part of a worker's fair share of what is left: large groups first, single splits last (guided
-self-scheduling, Polychronopoulos and Kuck 1987), so that workers end together."""
+"""A group is one part in `SHARES` of a worker's fair share of the remaining splits: large groups first, single splits last
+(guided self-scheduling, Polychronopoulos and Kuck 1987). So workers finish at about the same time."""
 
 
 class SplitGroup(BaseModel):
-    """Splits that are handed to a worker together."""
+    """Splits that a worker gets together."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,13 +31,13 @@ class SplitGroup(BaseModel):
 
     @property
     def name(self) -> str:
-        """The first split's name and how many more there are, for people."""
+        """Name of the first split, and the number of the others, for people."""
         first = self.splits[0].split.name
         return first if len(self.splits) == 1 else f"{first} and {len(self.splits) - 1} more"
 
     @property
     def object_uris(self) -> set[str]:
-        """The source objects of all splits."""
+        """Source objects of all splits."""
         return {span.object.uri for planned in self.splits for span in planned.split.spans}
 
 
@@ -54,8 +54,8 @@ def group_splits(
     Args:
         planned: the splits, in order.
         excluded_ids: ids to leave out, by fingerprint.
-        num_workers: how many groups are worked on at once.
-        max_splits: most splits of a group.
+        num_workers: groups that are built at the same time.
+        max_splits: maximum number of splits in a group.
         max_bytes: raw bytes after which a group is full; a larger split is a group of its own.
     """
     groups: list[list[PlannedSplit]] = []
