@@ -190,7 +190,8 @@ def test_a_missing_test_split_is_said() -> None:
     named = toy_rows(LabelKind.PAIRS, 100).with_columns(pl.Series("split", ["train"] * 60 + ["dev"] * 40))
     exact = LabelSettings(near_duplicate_similarity=1.0, max_leakage=1)
     with pytest.raises(
-        EvaluationError, match=r"held-out: no test rows, at least 4 .*: add test rows to the source, or split all rows by hash"
+        EvaluationError,
+        match=r"held-out: no test rows, at least 4 .*: add test rows to the source, or split all rows by hash",
     ):
         frozen_set(make_label_set(named, LabelKind.PAIRS, exact), QUICK)
     few = named.with_columns(pl.Series("split", ["train"] * 98 + ["test"] * 2))
