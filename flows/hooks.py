@@ -14,7 +14,7 @@ from prefect.states import Cancelled
 
 from flows.prefect_defaults import set_defaults
 from sbert.storage.redaction import redact
-from tasks.markdown import escaped
+from tasks.markdown import render
 
 __all__ = ["HOOKS", "leave_trace"]
 
@@ -88,12 +88,15 @@ def ending_of(state: State[Any]) -> Ending:
 def ending_markdown(flow_name: str, run_name: str, state: State[Any]) -> str:
     """Return the artifact's text; text from data is escaped and credentials are taken out."""
     ending = ending_of(state)
-    message = escaped(redact(state.message or "no message"))
-    next_steps = NEXT_STEPS.get(flow_name, NEXT_STEPS_OF_TABLES)
-    return (
-        f"# {escaped(run_name)}: {ending}\n\n"
-        f"**{escaped(flow_name)}** ended at {state.timestamp:%Y-%m-%d %H:%M:%S} UTC:\n\n> {message}\n\n"
-        f"{REASONS[ending]} {next_steps}\n"
+    return render(
+        "ending.md.j2",
+        run_name=run_name,
+        flow_name=flow_name,
+        ending=ending,
+        ended=f"{state.timestamp:%Y-%m-%d %H:%M:%S}",
+        message=redact(state.message or "no message"),
+        reason=REASONS[ending],
+        next_steps=NEXT_STEPS.get(flow_name, NEXT_STEPS_OF_TABLES),
     )
 
 

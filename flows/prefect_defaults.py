@@ -4,6 +4,7 @@ Import this module before Prefect where the import order allows it. Where Prefec
 begins with ``from prefect import ...``, Prefect is told to read its environment again.
 """
 
+import logging
 import os
 import sys
 
@@ -23,6 +24,16 @@ COMMAND_LINE = {
 """What the ``sbert`` command sets on top: a script may want Prefect's log in its terminal."""
 
 
+class _WithoutCompletions(logging.Filter):
+    """Drop Prefect's line about each completed task: a run logs what it did, once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Finished in state Completed(")
+
+
+_without_completions = _WithoutCompletions()
+
+
 def set_defaults(*, is_command_line: bool = False) -> None:
     """Set environment variables that are not set yet, and make a loaded Prefect read them."""
     missing = {
@@ -35,3 +46,4 @@ def set_defaults(*, is_command_line: bool = False) -> None:
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
+    logging.getLogger("prefect.task_runs").addFilter(_without_completions)  # the same one again adds nothing

@@ -1,21 +1,19 @@
-"""Show the progress of a refresh: a bar in the terminal, an artifact in the UI, a line a minute in the log."""
+"""Show the progress of a refresh: a line in the terminal, an artifact in the UI, a line a minute in the log."""
 
 import contextvars
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Self
 from uuid import UUID
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-
-from sbert.refresh.progress import Progress
+from sbert.refresh.progress import Progress, describe_seconds
 from sbert.refresh.stages import Stage
-from tasks.report import open_progress, show_progress
+from tasks.progress import open_progress, show_progress
+from tasks.terminal import terminal
 
-__all__ = ["ProgressDisplay"]
+__all__ = ["ProgressDisplay", "describe_parts"]
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +33,14 @@ class ProgressDisplay:
         self._artifact_shown = self._logged = 0.0
         self._uploads = ThreadPoolExecutor(1, thread_name_prefix="progress")
         self._upload: Future[None] | None = None
-        self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
-        )
-        self._bar_task = self._bar.add_task("planning", total=None)
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._bar.console.is_terminal:
-            self._bar.start()
+        self._stack.enter_context(terminal.shown())
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar.console.is_terminal:
-            self._bar.stop()
+        self._stack.close()
         self._uploads.shutdown(cancel_futures=False)
 
     def show(self, progress: Progress) -> None:
@@ -55,7 +48,7 @@ class ProgressDisplay:
         now = time.monotonic()
         text = progress.describe()
         share = progress.share
-        self._bar.update(self._bar_task, description=text, total=None if share is None else 1.0, completed=share or 0.0)
+        terminal.update(describe_parts(progress), share)
         is_at_end = bool(progress.num_splits) and progress.num_splits_done == progress.num_splits
         if progress.stage is not self._stage or is_at_end or now - self._logged >= LOG_SECONDS:
             self._stage, self._logged = progress.stage, now
@@ -72,3 +65,21 @@ class ProgressDisplay:
             log.warning("progress cannot be shown in the UI: %s", self._upload.exception())
         self._artifact_shown = time.monotonic()
         self._upload = self._uploads.submit(contextvars.copy_context().run, show_progress, self._artifact, share, text)
+
+
+def describe_parts(progress: Progress) -> list[str]:
+    """Return the progress for a terminal, the most important part first: a narrow window shows the first ones."""
+    if not progress.num_splits:
+        return [progress.stage.value]
+    rows = f"{progress.num_rows_done:,}"
+    if progress.num_rows_expected:
+        rows += f" of about {max(progress.num_rows_expected, progress.num_rows_done):,}"
+    parts = [f"{progress.stage.value} {rows} rows"]
+    if progress.seconds_left is not None and progress.num_splits_done < progress.num_splits:
+        parts.append(f"{describe_seconds(progress.seconds_left)} left")
+    parts.append(f"{progress.rows_per_second:,.0f} rows/s")
+    if progress.num_splits > 1:
+        parts.append(f"{progress.num_splits_done:,} of {progress.num_splits:,} splits")
+    if progress.num_tokens_done:
+        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    return parts

@@ -14,8 +14,8 @@ from flows.hooks import HOOKS
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import retrain
 from sbert.retrain.settings import RetrainJob, RetrainSettings
-from tasks.report import run_url
 from tasks.retrain import PREFECT_STEPS
+from tasks.run_link import run_url
 
 __all__ = ["retrain_encoder"]
 

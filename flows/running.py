@@ -26,7 +26,8 @@ from sbert.rows.counts import RowCounts
 from tasks.announce_table import announce_version
 from tasks.plan import plan_refresh
 from tasks.publish import Opaque, diff_splits, publish_table
-from tasks.report import announce_plan, record_metrics, report_refresh, run_url
+from tasks.refresh_artifacts import announce_plan, record_metrics, report_refresh
+from tasks.run_link import run_url
 
 __all__ = ["run_job"]
 
@@ -66,7 +67,7 @@ class PrefectSteps(RefreshSteps):
 
     def announce(self, plan: Plan, estimate: Estimate) -> None:  # noqa: ARG002
         """Name the flow run after what it has to do, and leave the plan as an artifact."""
-        announce_plan(plan, plan.job.operation)
+        announce_plan(plan)
 
     def build(
         self,

@@ -1,5 +1,6 @@
 """Tell others what a retraining decided: an event for automations, an artifact for people."""
 
+from markupsafe import Markup
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -8,7 +9,7 @@ from prefect.events import emit_event
 from sbert.retrain.plots import curves_picture, gains_picture
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.training.result import TrainingResult
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import render
 
 __all__ = ["MODEL_PROMOTED", "MODEL_REJECTED", "announce_decision", "report_retrain"]
 
@@ -51,51 +52,20 @@ def report_retrain(report: RetrainReport, result: TrainingResult | None, margin:
 
 
 def report_markdown(report: RetrainReport, result: TrainingResult | None, margin: float) -> str:
-    """Give a report as Markdown; texts that come from outside are escaped, pictures are inlined."""
-    decision = report.decision
-    compared = [decision.primary, *decision.regression_sets]
-    rows = [
-        (
-            f"{escaped(item.set_name)}: {escaped(item.metric)}",
-            f"{item.before:.4f} → {item.after:.4f}, gain {item.gain:+.4f} [{item.low:+.4f}, {item.high:+.4f}]"
-            + ("" if item.tolerance is None else f", accepted drop {item.tolerance:g}")
-            + f" ({item.num_rows:,} rows `{item.rows_fingerprint[:12]}`)",
-        )
-        for item in compared
-    ]
-    sections = [
-        f"# {_verdict(report)}",
-        escaped(report.reason),
-        markdown_table(
-            ("", ""),
-            [
-                ("production before", escaped(report.previous)),
-                ("production now", escaped(report.version)),
-                ("production's fingerprint", f"`{decision.production_fingerprint[:16]}`"),
-                ("candidate's fingerprint", f"`{decision.candidate_fingerprint[:16]}`"),
-                (
-                    "labels",
-                    f"`{escaped(report.labels.uri)}` ({escaped(report.labels.kind)}, {report.labels.fingerprint[:12]})",
-                ),
-                *(
-                    (f"{escaped(item.name)} rows found in train", f"{item.num_leaking:,} of {item.num_rows:,}")
-                    for item in report.labels.leakage
-                ),
-                ("training", f"{report.stop_reason} after {report.num_steps:,} steps"),
-                ("report", f"`{escaped(report.report_uri or '')}`"),
-            ],
-        ),
-        "## What decided",
-        markdown_table(("metric", "production → candidate"), rows),
-        f"![gains with intervals]({gains_picture(compared, margin)})",
-    ]
-    if result is not None:
-        picture = curves_picture(result.history, result.dev_before, result.best_step)
-        sections += ["## Training", f"![loss and dev metric]({picture})"]
-    return "\n\n".join(sections)
+    """Return a report as Markdown with pictures inlined."""
+    compared = [report.decision.primary, *report.decision.regression_sets]
+    curves = None if result is None else curves_picture(result.history, result.dev_before, result.best_step)
+    return render(
+        "retrain.md.j2",
+        report=report,
+        verdict=_verdict(report),
+        compared=compared,
+        gains=Markup(gains_picture(compared, margin)),  # noqa: S704  (our own picture, as a data: address)
+        curves=None if curves is None else Markup(curves),  # noqa: S704
+    )
 
 
 def _verdict(report: RetrainReport) -> str:
     if report.decided_before:
-        return f"Nothing new: {escaped(report.version)} stays"
-    return f"{'Promoted' if report.promoted else 'Refused'}: {escaped(report.candidate or 'no new model')}"
+        return f"Nothing new: {report.version} stays"
+    return f"{'Promoted' if report.promoted else 'Refused'}: {report.candidate or 'no new model'}"

@@ -1,27 +1,52 @@
-"""Markdown that is safe to show: tables, and text from outside escaped."""
+"""Markdown for artifacts, from the templates beside this file. Every value that a template shows is escaped."""
 
-__all__ = ["escaped", "markdown_table"]
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+__all__ = ["escaped", "render"]
+
+SPECIAL = str.maketrans(
+    {
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        "|": "&#124;",
+        "`": "&#96;",
+        "[": "&#91;",
+        "]": "&#93;",
+    }
+)
+"""Characters that would end a table's cell, or begin HTML, code or a link."""
 
 
-def markdown_table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    """Give a table of two columns, the second to the right."""
-    lines = [
-        f"| {header[0]} | {header[1]} |",
-        "| --- | ---: |",
-        *(f"| {left} | {right} |" for left, right in rows),
-    ]
-    return "\n".join(lines)
+def render(template: str, **values: Any) -> str:
+    """Return a template filled in; an undefined value is an error."""
+    return _environment().get_template(template).render(**values).strip() + "\n"
 
 
 def escaped(text: str) -> str:
-    """Make text safe inside a Markdown table and inside HTML."""
-    text = " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()
-    for raw, safe in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("|", "&#124;"),
-        ("`", "&#96;"),
-    ):
-        text = text.replace(raw, safe)
-    return text
+    """Return text as one line that is safe inside a Markdown table and inside HTML."""
+    one_line = " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()
+    return one_line.translate(SPECIAL)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tasks"),
+        undefined=StrictUndefined,
+        finalize=_safe,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701  (`finalize` escapes for Markdown as well as for HTML)
+    )
+    environment.filters["count"] = lambda number: "" if number is None else f"{number:,}"
+    environment.filters["mebibytes"] = lambda number: f"{number / 2**20:,.1f} MiB"
+    return environment
+
+
+def _safe(value: Any) -> str:
+    return str(value) if isinstance(value, Markup) else escaped(str(value))

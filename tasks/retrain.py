@@ -14,7 +14,7 @@ from sbert.retrain.run_records import find_decision, record_run, remember_decisi
 from sbert.retrain.settings import RetrainJob
 from sbert.training.result import TrainingProgress, TrainingResult
 from tasks.announce import announce_decision, report_retrain
-from tasks.report import open_progress, show_progress
+from tasks.progress import open_progress, show_progress
 from tasks.retries import RETRIED
 
 __all__ = ["PREFECT_STEPS"]

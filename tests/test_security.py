@@ -94,7 +94,9 @@ def test_hostile_names_and_texts_are_rows_like_others(
     hostile_raw: Path, model: str, tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
-    monkeypatch.setattr("tasks.report.create_markdown_artifact", lambda **artifact: shown.append(artifact["markdown"]))
+    monkeypatch.setattr(
+        "tasks.refresh_artifacts.create_markdown_artifact", lambda **artifact: shown.append(artifact["markdown"])
+    )
     before = set(tmp_path.rglob("*")) | set(Path.cwd().iterdir())
     report = refresh_embeddings(
         raw_uri=str(hostile_raw), table_uri=str(tmp_path / "table"), model=model, keep_columns=["kept"],

@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from sbert.errors import SbertError
 from sbert.storage.json_text import json_text
+from tasks.terminal import terminal
 
 __all__ = ["Output", "answering", "cell", "err", "out"]
 
@@ -44,6 +45,7 @@ class Output:
 
     def print(self, result: dict[str, Any], show: Callable[[dict[str, Any]], None]) -> None:
         """Print a result as JSON, or let `show` print it for people."""
+        terminal.hide()
         if self.as_json:
             self._print_json(result)
         else:
@@ -52,6 +54,7 @@ class Output:
 
     def fail(self, message: str, kind: str, status: int = 1) -> NoReturn:
         """Print one line, with ``--json`` also one object, and end the command with an exit status."""
+        terminal.hide()
         line = " ".join(part.strip() for part in message.splitlines() if part.strip())
         if self.as_json:
             self._print_json({"error": {"kind": kind, "message": line}})
@@ -68,7 +71,8 @@ def answering(*, as_json: bool) -> Iterator[Output]:
     with _kept_for_json(as_json) as stream:
         output = Output(as_json=as_json, stream=stream)
         try:
-            yield output
+            with terminal.shown("starting"):
+                yield output
         except (typer.Exit, TyperException, BrokenPipeError):
             raise  # Typer ends the command
         except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 from sbert.errors import ServerError
+from tasks.terminal import terminal
 
 __all__ = ["begin_server", "check_server"]
 
@@ -30,6 +31,7 @@ def begin_server() -> Callable[[], None]:
     Call this before importing a flow, and the returned function before running one. The returned function raises
     `ServerError` when PREFECT_API_URL is set and nothing answers there.
     """
+    terminal.update(["loading libraries and reaching the Prefect server"])
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()

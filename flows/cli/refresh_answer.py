@@ -53,42 +53,53 @@ def print_report(run: Callable[[], "RefreshReport"], answer: Output) -> None:
 
 
 def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
-    title = "plan" if report["dry_run"] else f"version {report['version']}"
-    table = TextTable(title=f"{cell(report['table_uri'])} · {title}", title_justify="left", show_header=False)
+    title = "plan" if whole.dry_run else f"version {whole.version}"
+    table = TextTable(title=f"{cell(whole.table_uri)} · {title}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    rate = report["num_rows_read"] / report["seconds"] if report["seconds"] else 0
     rows: list[tuple[str, str]] = [
-        ("encoder", f"{report['encoder']} (dim {report['dim']}, {report['precision']})"),
-        ("source objects", f"{report['num_objects']:,}"),
-        ("splits to build" if report["dry_run"] else "splits built", f"{report['num_splits_built']:,}"),
-        ("splits resumed", f"{report['num_splits_resumed']:,}"),
-        ("splits kept", f"{report['num_splits_kept']:,}"),
-        ("splits dropped", f"{report['num_splits_dropped']:,}"),
+        ("encoder", f"{whole.encoder} (dim {whole.dim}, {whole.precision.value})"),
+        ("source objects", f"{whole.num_objects:,}"),
     ]
-    if report["num_objects_lost"]:
-        lost = f"{report['num_objects_lost']:,} with {report['num_rows_lost']:,} rows"
-        rows.append(("objects no longer there", lost))
+    if whole.selection is not None:
+        rows.append(("objects chosen", f"{whole.num_objects_chosen:,}"))
+    rows += [
+        ("splits to build" if whole.dry_run else "splits built", f"{whole.num_splits_built:,}"),
+        *((f"  {reason.value}", f"{number:,}") for reason, number in whole.splits_by_reason.items()),
+        ("splits resumed", f"{whole.num_splits_resumed:,}"),
+        ("splits kept", f"{whole.num_splits_kept:,}"),
+        ("splits dropped", f"{whole.num_splits_dropped:,}"),
+    ]
+    if whole.num_objects_lost:
+        rows.append(("objects no longer there", f"{whole.num_objects_lost:,} with {whole.num_rows_lost:,} rows"))
     rows += [(f"changes {item.name}", f"{item.shown_before} → {item.shown_after}") for item in whole.changes]
-    if not report["dry_run"]:
-        rows += [
-            ("rows read", f"{report['num_rows_read']:,}"),
-            ("rows encoded", f"{report['num_rows_encoded']:,}"),
-            ("distinct texts encoded", f"{report['num_texts_encoded']:,}"),
-            ("rows carried over", f"{report['num_rows_carried']:,}"),
-            ("rows truncated", f"{report['num_rows_truncated']:,}"),
-            ("rows rejected", f"{report['num_rows_rejected']:,}"),
-            *((f"  {reason}", f"{count:,}") for reason, count in report["rejects_by_reason"].items()),
-            *([("recall@10 against float32", report["recall_note"])] if report["recall_note"] else []),
-            ("rows in the table", f"{report['num_rows']:,}"),
-            ("seconds", f"{report['seconds']:,.1f} ({rate:,.0f} rows/s)"),
-        ]
+    if not whole.dry_run:
+        rows += _row_counts(whole)
     rows += _estimate_rows(whole)
     for name, value in rows:
         table.add_row(name, cell(value))
     out.print(table)
     if report["run_url"]:
         out.print(f"Prefect run: {report['run_url']}", markup=False)
+
+
+def _row_counts(report: "RefreshReport") -> list[tuple[str, str]]:
+    rows = [
+        ("rows read", f"{report.num_rows_read:,}"),
+        ("rows encoded", f"{report.num_rows_encoded:,}"),
+        ("distinct texts encoded", f"{report.num_texts_encoded:,}"),
+        ("rows carried over", f"{report.num_rows_carried:,}"),
+        ("rows truncated", f"{report.num_rows_truncated:,}"),
+        ("rows rejected", f"{report.num_rows_rejected:,}"),
+        *((f"  {reason}", f"{count:,}") for reason, count in report.rejects_by_reason.items()),
+    ]
+    if report.recall_note:
+        rows.append(("recall@10 against float32", report.recall_note))
+    rows += [("rows in the table", f"{report.num_rows:,}"), ("seconds", f"{report.seconds:,.1f}")]
+    if report.texts_per_second and report.tokens_per_second:
+        speed = f"{report.texts_per_second:,.0f} texts/s, {report.tokens_per_second:,.0f} tokens/s"
+        rows.append(("encoding", speed))
+    return rows
 
 
 def _estimate_rows(report: "RefreshReport") -> list[tuple[str, str]]:

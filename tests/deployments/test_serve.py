@@ -74,7 +74,7 @@ def test_a_run_names_itself_logs_and_leaves_its_artifacts(served: Stack, model: 
     write(raw / "a.jsonl", [*rows(0, 20), {"id": "x", "text": " "}])
     (raw / "notes.docx").write_bytes(b"passed over, with a warning")
     run = served.wait_for(served.start("backfill", model=model), "Completed")
-    assert run["name"] == "backfill table · 1 of 1 splits changed"
+    assert run["name"] == "backfill table · 1 of 1 splits (new object)"
     artifacts = served.artifacts(run["id"])
     assert set(artifacts) == {"plan", "progress", "refresh-report"}
     assert "raw/ pack 1" in artifacts["plan"] or "a.jsonl" in artifacts["plan"]
@@ -83,7 +83,7 @@ def test_a_run_names_itself_logs_and_leaves_its_artifacts(served: Stack, model: 
     assert any("passed over by their ending or name" in item["message"] for item in logged)
     assert Table.open(str(table)).num_rows == 20
     again = served.wait_for(served.start("nightly-refresh"), "Completed")
-    assert again["name"] == "refresh table · 0 of 1 splits changed"
+    assert again["name"] == "refresh table · 0 of 1 splits (nothing to build)"
     assert len(list((table / "_runs").glob("*.parquet"))) == 2
 
 
@@ -152,7 +152,7 @@ def test_cancelling_stops_within_seconds_and_can_be_resumed(served: Stack, long_
     served.call("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
     served.wait_for(run_id, "Cancelled", seconds=120)
     print(f"cancelled after {time.monotonic() - began:.0f} s")
-    assert "Stopped by a person" in until(lambda: served.artifacts(run_id).get("what-happened"), 60)
+    assert "cancelled the run" in until(lambda: served.artifacts(run_id).get("what-happened"), 60)
     finish(served, long_raw, table, len(list((table / "_splits").glob("*.json"))))
 
 
@@ -161,7 +161,7 @@ def test_a_killed_run_is_crashed_at_once_and_healed_by_the_next(served: Stack, l
     run_id = start_long(served, long_raw, table)
     os.kill(served.process_of(run_id).pid, signal.SIGKILL)
     served.wait_for(run_id, "Crashed", seconds=120)
-    assert "The process is gone" in until(lambda: served.artifacts(run_id).get("what-happened"), 60)
+    assert "The process died" in until(lambda: served.artifacts(run_id).get("what-happened"), 60)
     finish(served, long_raw, table, 2)
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from flows.cli.commands import app
 from flows.refresh import refresh_embeddings
 from sbert.table.delta import Table
-from tasks.report import report_markdown
+from tasks.refresh_artifacts import report_markdown
 from tests.support.tables import objects_apart, rows, write
 from tests.support.tiny_models import save_tiny
 
@@ -45,6 +45,6 @@ def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
     second = refresh_embeddings(raw, table, settings=objects_apart())
     assert second.estimate is not None
     assert abs(second.estimate.num_rows - second.num_rows_read) <= 2  # type: ignore[operator]
-    assert f"| rows to read: {second.estimate.num_rows} | 50 |" in report_markdown(second)
+    assert f"| rows to read | {second.estimate.num_rows} | 50 |" in report_markdown(second)
     nothing = refresh_embeddings(raw, table, settings=objects_apart(), dry_run=True)
     assert nothing.estimate_and_truth() == []

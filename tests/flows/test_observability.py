@@ -1,31 +1,26 @@
 """What a run leaves for people: its name, its artifacts, its metrics, the trend report."""
 
+import datetime as dt
 import json
+import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
 from typer.testing import CliRunner
 
+from flows.backfill import backfill_embeddings
 from flows.cli.commands import app
 from flows.cli.options import parse_engine
 from flows.engines import EngineSettings
 from flows.refresh import refresh_embeddings
 from sbert.errors import MissingError
+from sbert.refresh.job import RefreshSettings
 from sbert.refresh.run_metrics import read_runs
+from tests.support.flow_runs import newest_run
 from tests.support.tables import rows, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def run_of(run_id: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Give a flow run and its artifacts by key."""
-    with get_client(sync_client=True) as client:
-        run = client.request("GET", f"/flow_runs/{run_id}").json()
-        asked = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
-        found = client.request("POST", "/artifacts/filter", json=asked).json()
-    return run, {item["key"] or item["type"]: item for item in found}
 
 
 def test_a_run_says_what_it_does_and_remembers_what_it_did(tmp_path: Path, model: str) -> None:
@@ -41,12 +36,11 @@ def test_a_run_says_what_it_does_and_remembers_what_it_did(tmp_path: Path, model
     assert runs[0]["rejects_by_reason"] == [{"reason": "empty_text", "num_rows": 3}]
     assert runs[1]["num_rows_sampled"] == 55
     assert (runs[0]["engine"], runs[0]["concurrency"]) == ("local", 2)
-    assert first.run_url is not None
-    assert first.run_url.endswith(runs[0]["run_id"])
-    assert second.run_url is not None
-    run, artifacts = run_of(second.run_url.rsplit("/", 1)[-1])
-    assert run["name"] == "refresh tickets · 1 of 3 splits changed"
-    assert "| `part-1.jsonl` |" in artifacts["plan"]["data"]
+    run, artifacts = newest_run()
+    assert run["id"] == runs[1]["run_id"]
+    assert run["name"] == "refresh tickets · 1 of 3 splits (changed object)"
+    assert (first.run_url, second.run_url) == (None, None)  # the server of the tests has no UI
+    assert "| part-1.jsonl | changed object |" in artifacts["plan"]["data"]
     assert "| encoded | 15 (15 distinct texts) |" in artifacts["refresh-report"]["data"]
     output = tmp_path / "trend.html"
     done = CliRunner().invoke(app, ["report", str(table), "--output", str(output), "--json"])
@@ -57,11 +51,62 @@ def test_a_run_says_what_it_does_and_remembers_what_it_did(tmp_path: Path, model
 def test_a_dry_run_is_named_and_leaves_no_metrics(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 5))
     report = refresh_embeddings(str(tmp_path / "raw"), str(tmp_path / "table"), model=model, dry_run=True)
-    assert report.run_url is not None
-    run, artifacts = run_of(report.run_url.rsplit("/", 1)[-1])
-    assert run["name"] == "refresh table · 1 of 1 splits changed"
+    run, artifacts = newest_run()
+    assert run["name"] == "refresh table · 1 of 1 splits (new object)"
+    assert artifacts["refresh-report"]["data"].startswith(f"# Plan of a refresh of {report.table_uri}\n")
     assert "plan" in artifacts
     assert not (tmp_path / "table").exists()
+
+
+def test_artifacts_of_a_backfill_say_what_was_chosen_and_agree_with_each_other(tmp_path: Path, model: str) -> None:
+    raw, table = tmp_path / "raw", tmp_path / "table"
+    for number in range(3):
+        write(raw / f"part-{number}.jsonl", rows(number * 10, 10))
+    settings = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0}})
+    refresh_embeddings(str(raw), str(table), model=model, settings=settings)
+    report = backfill_embeddings(
+        str(raw), str(table), include=["part-[01].jsonl"], since=dt.date(2020, 1, 1), force=True, settings=settings
+    )
+    run, artifacts = newest_run()
+    assert report.num_splits_built == 2
+    assert run["name"] == "backfill table · 2 of 2 splits (forced)"
+    chosen = "include part-&#91;01&#93;.jsonl, modified since 2020-01-01, every vector computed anew (force)"
+    plan, told = artifacts["plan"]["data"], artifacts["refresh-report"]["data"]
+    assert f"Chosen: {chosen}" in plan
+    assert "| to build | 2 (" in plan
+    assert "| part-0.jsonl | forced |" in plan
+    assert told.startswith(f"# Backfill of {table}\n")
+    assert f"| chosen | {chosen} (2 objects) |" in told
+    assert "| built | 2 |" in told
+    assert "| — forced | 2 |" in told
+    assert "2 of 2 splits" in artifacts["progress"]["description"]
+
+
+def test_a_run_that_encodes_nothing_shows_no_rate_of_encoding(tmp_path: Path, model: str) -> None:
+    raw, table = tmp_path / "raw", tmp_path / "table"
+    write(raw / "a.jsonl", rows(0, 10))
+    refresh_embeddings(str(raw), str(table), model=model)
+    _, artifacts = newest_run()
+    assert "| encoded per second of building |" in artifacts["refresh-report"]["data"]
+    write(raw / "a.jsonl", rows(0, 9))
+    report = refresh_embeddings(str(raw), str(table), allow_drop=True)
+    _, artifacts = newest_run()
+    assert (report.num_texts_encoded, report.num_rows_carried) == (0, 9)
+    assert "per second" not in artifacts["refresh-report"]["data"]
+    assert "tokens/s" not in artifacts["progress"]["description"]
+
+
+def test_the_log_of_a_successful_run_says_what_it_did_once(
+    tmp_path: Path, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 10))
+    with caplog.at_level(logging.INFO):
+        refresh_embeddings(str(tmp_path / "raw"), str(tmp_path / "table"), model=model)
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith(("sbert", "flows", "tasks"))]
+    for part in ("loading encoder", "planned: 1 splits to build (1 new object)", "encoding: ", "version 0: 10 rows"):
+        assert any(part in line for line in ours), part
+    completed = [record.name for record in caplog.records if "Finished in state Completed(" in record.getMessage()]
+    assert completed == ["prefect.flow_runs"]
 
 
 def test_a_failed_run_leaves_what_happened(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def look(served: Stack, model: str, chromium: str, pictures: Path) -> None:
         base = served.api.removesuffix("/api")
         page.goto(f"{base}/runs/flow-run/{run_id}", wait_until="domcontentloaded")
         page.get_by_text("Completed", exact=True).first.wait_for(timeout=120_000)
-        page.get_by_text("backfill table · 1 of 1 splits changed").first.wait_for(timeout=10_000)
+        page.get_by_text("backfill table · 1 of 1 splits (new object)").first.wait_for(timeout=10_000)
         page.screenshot(path=pictures / "run.png")
         page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
         page.wait_for_timeout(2_000)

@@ -1,9 +1,11 @@
 """Run the refresh flow, and read what it left, for several tests."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from prefect.client.orchestration import get_client
 
 from flows.refresh import refresh_embeddings
 from sbert.errors import IncompleteError
@@ -35,3 +37,13 @@ def rejects_of(table_uri: str) -> pl.DataFrame:
     """Return the rejected rows of the newest version."""
     found = completed_splits(table_uri, [shard.fingerprint for shard in Table.open(table_uri).shards()])
     return read_rejects(table_uri, list(found.values()))
+
+
+def newest_run() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the flow run that began last, and its artifacts by key, or by type where they have no key."""
+    with get_client(sync_client=True) as client:
+        asked: dict[str, Any] = {"sort": "START_TIME_DESC", "limit": 1}
+        [run] = client.request("POST", "/flow_runs/filter", json=asked).json()
+        asked = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
+        artifacts = client.request("POST", "/artifacts/filter", json=asked).json()
+    return run, {item["key"] or item["type"]: item for item in artifacts}

@@ -121,7 +121,7 @@ def test_markdown_is_escaped_and_has_pictures() -> None:
     assert "<script" not in markdown
     assert "&lt;script&gt;" in markdown
     assert markdown.count("](data:image/png;base64,") == 2
-    assert "0.5000 → 0.6000, gain +0.1000 [+0.0500, +0.1500]" in markdown
+    assert "0.5000 → 0.6000 | +0.1000, +0.0500 to +0.1500 |" in markdown
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,17 +10,10 @@ from sbert.encoder.process_cache import _loaded
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import IncompleteError
 from sbert.refresh.refresh_report import RefreshReport
+from tests.support.flow_runs import newest_run
 from tests.support.tiny_models import save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def artifacts_of(run_id: str) -> list[Any]:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-
-    with get_client(sync_client=True) as client:
-        return client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id])))
 
 
 def write(path: Path, texts: list[str]) -> None:
@@ -51,20 +43,18 @@ def test_progress_report_and_one_load_of_the_encoder(tmp_path: Path, monkeypatch
             settings={"splits": {"pack_below_bytes": 0}},  # type: ignore[arg-type]
         )
     assert len(loads) == 1
-    report = caught.value.report
-    assert isinstance(report, RefreshReport)
-    assert report.run_url is not None
-    found = {artifact.key or artifact.type: artifact for artifact in artifacts_of(report.run_url.rsplit("/", 1)[-1])}
-    assert found["progress"].data == 100.0
-    assert "4 of 4 splits" in found["progress"].description
-    markdown = found["refresh-report"].data
+    assert isinstance(caught.value.report, RefreshReport)
+    _, artifacts = newest_run()
+    assert artifacts["progress"]["data"] == 100.0
+    assert "4 of 4 splits" in artifacts["progress"]["description"]
+    markdown = artifacts["refresh-report"]["data"]
     for line in (
         "| read | 8 |",
         "| encoded | 7 (7 distinct texts) |",
         "| rejected | 1 |",
         "| built | 3 |",
         "| empty_text | 1 |",
-        "| rows per second |",
+        "| encoded per second of building |",
     ):
         assert line in markdown
     assert "e&#124;&lt;b&gt;.jsonl.gz" in markdown  # names from the source cannot break the table or be HTML

@@ -1,0 +1,27 @@
+"""Artifacts' Markdown: what comes from outside cannot break a table, be HTML or be a link."""
+
+import pytest
+
+from tasks.markdown import escaped, render
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a|b", "a&#124;b"),
+        ("<b>", "&lt;b&gt;"),
+        ("[x](javascript:y)", "&#91;x&#93;(javascript:y)"),
+        ("`code`", "&#96;code&#96;"),
+        ("two\nlines", "two lines"),
+        ("empty_text", "empty_text"),
+    ],
+)
+def test_text_is_one_safe_line(text: str, expected: str) -> None:
+    assert escaped(text) == expected
+
+
+def test_every_value_of_a_template_is_escaped() -> None:
+    names = ("run_name", "flow_name", "ending", "ended", "message", "reason", "next_steps")
+    shown = render("ending.md.j2", **{name: f"<{name}>" for name in names})
+    assert "<" not in shown
+    assert all(f"&lt;{name}&gt;" in shown for name in names)
