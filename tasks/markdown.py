@@ -1,12 +1,13 @@
 """Markdown for artifacts, from the templates beside this file. Every value that a template shows is escaped."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["escaped", "render"]
+__all__ = ["escaped", "markdown_table", "render"]
 
 SPECIAL = str.maketrans(
     {
@@ -31,6 +32,12 @@ def escaped(text: str) -> str:
     """Return text as one line that is safe inside a Markdown table and inside HTML."""
     one_line = " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()
     return one_line.translate(SPECIAL)
+
+
+def markdown_table(header: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
+    """Return a table of two columns, the second to the right; the caller escapes what comes from outside."""
+    lines = [f"| {left} | {right} |" for left, right in rows]
+    return "\n".join([f"| {header[0]} | {header[1]} |", "| --- | ---: |", *lines])
 
 
 @cache
