@@ -64,7 +64,7 @@ def gains_picture(comparisons: Sequence[Comparison], margin: float) -> str:
     names = [f"{item.set_name}: {item.metric}".replace("$", r"\$") for item in comparisons]
     axes.set_yticks(list(places), [name if len(name) <= 40 else f"{name[:39]}…" for name in names], fontsize=9)
     axes.set_ylim(0.4, len(comparisons) + 0.6)
-    figure.supxlabel("gain of the candidate over production ↑, with its interval", fontsize=9)
+    figure.suptitle("gain of the candidate over production ↑, with its interval", fontsize=9.5)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.tick_params(axis="x", labelsize=9)
     axes.grid(visible=True, axis="x", alpha=0.3)
