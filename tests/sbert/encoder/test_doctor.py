@@ -1,4 +1,4 @@
-"""What the doctor says is what an encoder does."""
+"""The doctor's diagnosis is what an encoder does."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support.tiny_models import WORDS
 
 
 @pytest.mark.parametrize("dtype", [ComputeDtype.FLOAT32, ComputeDtype.BFLOAT16])
-def test_it_says_and_measures_what_an_encoder_does(
+def test_the_diagnosis_is_what_an_encoder_does(
     model: str, dtype: ComputeDtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(DTYPE_VARIABLE, dtype.value)
@@ -43,12 +43,15 @@ def test_it_says_and_measures_what_an_encoder_does(
         budget,
     }  # the choice is proven with the first, and measured with the second
     assert found.token_budget == budget
-    assert (found.compute_dtype, found.path) == (encoder.compute_dtype, "packed") == (dtype, "packed")
+    assert found.compute_dtype is encoder.compute_dtype is dtype
+    assert found.path == "packed"
     assert found.reason == encoder.selected_runner.reason
     assert found.dtype_reason == "SBERT_COMPUTE_DTYPE says so"
-    assert (found.num_threads, found.num_batches_at_once) == (torch.get_num_threads(), num_workers(encoder.device))
+    assert found.num_threads == torch.get_num_threads()
+    assert found.num_batches_at_once == num_workers(encoder.device)
     (chosen,) = (way for way in found.measured if way.chosen)
-    assert (chosen.path, chosen.compute_dtype) == ("packed", dtype)
+    assert chosen.path == "packed"
+    assert chosen.compute_dtype is dtype
     assert all(way.passes and way.tokens_per_second > 0 for way in found.measured)
     assert {("padded", ComputeDtype.FLOAT32), ("packed", dtype)} <= {
         (way.path, way.compute_dtype) for way in found.measured
@@ -63,7 +66,7 @@ def test_a_type_that_failed_the_probe_is_named(model: str, monkeypatch: pytest.M
     assert found.dtype_reason == "bfloat16 gives other vectors than float32 on the probe"
 
 
-def test_it_advises_what_was_clearly_faster_and_as_good() -> None:
+def test_advice_names_a_clearly_faster_way_that_is_as_accurate() -> None:
     def diagnosis(*ways: tuple[str, float, float, bool]) -> Diagnosis:
         return Diagnosis(
             model="m", device="cpu", processor="x86_64", features={}, num_cpus=2, num_threads=2, num_batches_at_once=2,

@@ -435,3 +435,29 @@ def test_a_folder_of_version_2_reads_as_before(folder: Path) -> None:
     edit("1_Pooling/config.json", word_embedding_dimension=HIDDEN, pooling_mode_mean_tokens=True, **flags)(folder)
     change_modules(TRANSFORMER, POOLING, NORMALIZE)(folder)
     assert_equal_vectors(folder)
+
+
+@pytest.mark.parametrize(
+    ("arrange", "message"),
+    [
+        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+            "pickled .pytorch_model.bin.",
+        ),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
+        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+    ],
+)
+def test_folders_with_missing_or_unsafe_files_are_refused(folder: Path, arrange: Change, message: str) -> None:
+    arrange(folder)
+    with pytest.raises(ModelError, match=message):
+        ours(folder)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "a", "bert")
+    save_tiny(tmp_path / "b", "distilbert")
+    (tmp_path / "a/model.safetensors").write_bytes((tmp_path / "b/model.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="would be random"):
+        ours(tmp_path / "a")

@@ -23,7 +23,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("mode", EXPECTED)
-def test_one_mode(mode: PoolingMode) -> None:
+def test_each_mode_pools_as_computed_by_hand(mode: PoolingMode) -> None:
     pooled = Pooling(2, (mode,))(HIDDEN, MASK)
     torch.testing.assert_close(pooled, torch.tensor([EXPECTED[mode]]))
 
@@ -49,6 +49,6 @@ def test_padding_alone_gives_finite_values(mode: PoolingMode) -> None:
     assert torch.isfinite(Pooling(2, (mode,))(HIDDEN, torch.zeros_like(MASK))).all()
 
 
-def test_no_mode_is_an_error() -> None:
+def test_pooling_without_a_mode_is_refused() -> None:
     with pytest.raises(ModelError, match="at least one of cls"):
         Pooling(2, ())

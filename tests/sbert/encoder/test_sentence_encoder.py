@@ -22,8 +22,7 @@ from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
-from sbert.encoder.tokenization.window_settings import WindowSettings
-from sbert.errors import ModelError, SettingsError
+from sbert.errors import SettingsError
 from tests.support.tiny_models import (
     ARCHITECTURES,
     HIDDEN,
@@ -56,13 +55,16 @@ def real() -> SentenceEncoder:
 
 
 def test_the_packaged_model_equals_sentence_transformers(real: SentenceEncoder) -> None:
-    assert (real.dim, real.max_seq_length, real.pooling_name, real.normalizes) == (384, 256, "mean", True)
+    assert real.dim == 384
+    assert real.max_seq_length == 256
+    assert real.pooling_name == "mean"
+    assert real.normalizes
     expected = reference(str(locate_model(real.model_id)))
     np.testing.assert_allclose(real.encode(TEXTS), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_saved_by_us_loaded_by_sentence_transformers(tmp_path: Path, kind: str) -> None:
+def test_sentence_transformers_loads_what_we_save_with_equal_vectors(tmp_path: Path, kind: str) -> None:
     encoder = tiny_encoder(kind)
     encoder.save_pretrained(tmp_path)
     vectors = encoder.encode(TEXTS)
@@ -73,7 +75,7 @@ def test_saved_by_us_loaded_by_sentence_transformers(tmp_path: Path, kind: str) 
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_saved_by_sentence_transformers_loaded_by_us(tmp_path: Path, kind: str) -> None:
+def test_we_load_what_sentence_transformers_saves_with_equal_vectors(tmp_path: Path, kind: str) -> None:
     save_tiny(tmp_path / "ours", kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -85,7 +87,9 @@ def test_saved_by_sentence_transformers_loaded_by_us(tmp_path: Path, kind: str) 
 @pytest.mark.parametrize(
     "modes", [(PoolingMode.CLS, PoolingMode.MAX), (PoolingMode.WEIGHTED_MEAN,), (PoolingMode.MEAN_SQRT_LEN,)]
 )
-def test_pooling_dense_and_prompts(tmp_path: Path, modes: tuple[PoolingMode, ...]) -> None:
+def test_pooling_dense_and_prompts_equal_those_of_sentence_transformers(
+    tmp_path: Path, modes: tuple[PoolingMode, ...]
+) -> None:
     tokenizer = tiny_tokenizer()
     pooling = Pooling(HIDDEN, modes)
     torch.manual_seed(3)
@@ -99,7 +103,8 @@ def test_pooling_dense_and_prompts(tmp_path: Path, modes: tuple[PoolingMode, ...
     with_prompt = encoder.encode(TEXTS, prompt_name="query")
     np.testing.assert_allclose(with_prompt, reference(str(tmp_path), prompt_name="query"), atol=1e-5)
     assert np.abs(with_prompt - encoder.encode(TEXTS)).max() > 1e-3
-    assert (encoder.prompt_for(Side.QUERY), encoder.prompt_for(Side.DOCUMENT)) == ("how do i ", "")
+    assert encoder.prompt_for(Side.QUERY) == "how do i "
+    assert encoder.prompt_for(Side.DOCUMENT) == ""
     with pytest.raises(SettingsError, match=r"no prompt 'title', it has \['document', 'query'\]"):
         encoder.encode(["x"], prompt_name="title")
 
@@ -121,7 +126,8 @@ def test_a_plain_encoder_folder_is_pooled_by_mean(tmp_path: Path) -> None:
     tiny_transformer("bert", len(tokenizer)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     encoder = SentenceEncoder.from_pretrained(tmp_path, device="cpu")
-    assert (encoder.pooling_name, encoder.normalizes) == ("mean", False)
+    assert encoder.pooling_name == "mean"
+    assert not encoder.normalizes
     normalized = SentenceEncoder.from_pretrained(tmp_path, device="cpu", normalize=True)
     vectors = encoder.encode(TEXTS)
     np.testing.assert_allclose(
@@ -144,7 +150,7 @@ def test_the_fingerprint_changes_with_what_decides_vectors(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("dtype", list(ComputeDtype))
-def test_batch_mates_do_not_matter(tmp_path: Path, dtype: ComputeDtype) -> None:
+def test_a_vector_does_not_depend_on_its_batch_mates(tmp_path: Path, dtype: ComputeDtype) -> None:
     encoder = SentenceEncoder.from_pretrained(save_tiny(tmp_path), compute_dtype=dtype, device="cpu")
     alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
 
@@ -155,31 +161,6 @@ def test_batch_mates_do_not_matter(tmp_path: Path, dtype: ComputeDtype) -> None:
         np.testing.assert_allclose(together, alone[order], atol=BATCH_TOLERANCE[dtype])
 
     check()
-
-
-def test_windows_average_long_texts_and_leave_short_ones(tmp_path: Path) -> None:
-    encoder = SentenceEncoder.from_pretrained(save_tiny(tmp_path), max_seq_length=12, device="cpu")
-    long = " ".join(WORDS[:30])
-    windows = WindowSettings(stride=2)
-    tokens = encoder.tokenize(["red", long, "blue cat"], windows=windows)
-    assert not tokens.truncated.any()
-    assert tokens.lengths.max() <= 12
-    vectors = encoder.encode(["red", long, "blue cat"], windows=windows)
-    np.testing.assert_allclose(vectors[[0, 2]], encoder.encode(["red", "blue cat"]), atol=1e-6)
-    # By hand: ids without [CLS] and [SEP], windows of 10 that advance by 8.
-    body = encoder._tokenizer.encode(long).ids[1:-1]
-    parts = [body[first : first + 10] for first in range(0, max(len(body) - 2, 1), 8)]
-    cls, sep = encoder._tokenizer.encode("").ids
-    with torch.inference_mode():
-        means = [encoder(torch.tensor([[cls, *part, sep]]))[0].numpy() for part in parts]
-    expected = np.average(means, axis=0, weights=[len(part) + 2 for part in parts])
-    np.testing.assert_allclose(vectors[1], expected / np.linalg.norm(expected), atol=1e-5)
-
-
-def test_a_stride_without_room_is_refused(tmp_path: Path) -> None:
-    encoder = SentenceEncoder.from_pretrained(save_tiny(tmp_path), max_seq_length=8)
-    with pytest.raises(SettingsError, match=r"windows of 8 tokens .* stride of 6 leave 0 new tokens"):
-        encoder.encode([" ".join(WORDS)], windows=WindowSettings(stride=6))
 
 
 @pytest.mark.parametrize(("kind", "path"), [("bert", "packed"), ("modernbert", "padded")])
@@ -205,7 +186,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
         encoder.encode(["word " * 100, "red"])
 
 
-def test_equal_texts_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_texts_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = tiny_encoder()
     expected = encoder.encode(TEXTS)
     computed: list[int] = []
@@ -235,46 +216,7 @@ def test_an_encoder_keeps_to_the_containers_processors(model: str, monkeypatch: 
         torch.set_num_threads(before)
 
 
-def test_stopping_between_batches() -> None:
+def test_encoding_stops_between_batches_on_request() -> None:
     encoder = tiny_encoder()
     with pytest.raises(InterruptedError, match="stopped on request"):
         encoder.encode_tokens(encoder.tokenize(TEXTS), should_stop=lambda: True)
-
-
-@pytest.mark.parametrize(
-    ("arrange", "message"),
-    [
-        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
-        (
-            lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
-            "pickled .pytorch_model.bin.",
-        ),
-        (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
-        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
-    ],
-)
-def test_folders_that_cannot_be_used(tmp_path: Path, arrange: object, message: str) -> None:
-    save_tiny(tmp_path / "model")
-    arrange(tmp_path / "model")  # type: ignore[operator]
-    with pytest.raises(ModelError, match=message):
-        SentenceEncoder.from_pretrained(tmp_path / "model")
-
-
-def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
-    save_tiny(tmp_path / "a", "bert")
-    save_tiny(tmp_path / "b", "distilbert")
-    (tmp_path / "a/model.safetensors").write_bytes((tmp_path / "b/model.safetensors").read_bytes())
-    with pytest.raises(ModelError, match="would be random"):
-        SentenceEncoder.from_pretrained(tmp_path / "a")
-
-
-def test_a_name_that_is_nowhere() -> None:
-    with pytest.raises(ModelError, match="neither a folder here nor a model that the hub gave"):
-        SentenceEncoder.from_pretrained("nobody/no-such-model")
-    with pytest.raises(ModelError, match="no such model folder"):
-        SentenceEncoder.from_pretrained("/no/such/folder")
-
-
-def test_one_string_is_not_a_list() -> None:
-    with pytest.raises(SettingsError, match="wrap it in"):
-        tiny_encoder().encode("text")

@@ -52,7 +52,7 @@ def left_in_cache() -> list[str]:
     return sorted(path.name for path in compiled.cache_folder().rglob("*"))
 
 
-def test_compiled_once_and_anew_for_another_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_compiled_once_for_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", f"{make_compiler(tmp_path, WORKS)} -one-option")
     assert load_kernels().reason.startswith("compiled in ")
     assert "-one-option -O3 " in (tmp_path / "calls").read_text(encoding="utf-8")
@@ -75,7 +75,7 @@ def test_compiled_once_and_anew_for_another_source(tmp_path: Path, monkeypatch: 
         ("echo rubbish > $made", "invalid ELF header"),
     ],
 )
-def test_a_failing_compiler_is_a_reason(
+def test_kernels_are_not_used_when_the_compiler_fails(
     script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CXX", str(make_compiler(tmp_path, script)))
@@ -88,7 +88,7 @@ def test_a_failing_compiler_is_a_reason(
     assert load_kernels() is kernels  # it is not tried again and again
 
 
-def test_a_spoilt_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_cache_file_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
     load_kernels()
     (file,) = compiled.cache_folder().iterdir()
@@ -98,7 +98,7 @@ def test_a_spoilt_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert num_calls(tmp_path) == 2
 
 
-def test_no_compiler_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_not_used_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     assert load_kernels().reason == f"there is no C++ compiler ({tmp_path / 'none'})"
     compiled._load.cache_clear()
@@ -107,7 +107,7 @@ def test_no_compiler_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert load_kernels().reason == "there is no C++ compiler (c++, g++, clang++)"
 
 
-def test_what_an_image_was_made_with_is_used_without_a_compiler(
+def test_kernels_of_an_image_are_used_without_a_compiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
@@ -121,7 +121,9 @@ def test_what_an_image_was_made_with_is_used_without_a_compiler(
     assert caplog.messages[1].startswith("the kernels are not compiled: there is no C++ compiler")
 
 
-def test_a_cache_that_cannot_be_written_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_not_used_when_their_cache_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "compiler"))  # a file
     assert "Not a directory" in load_kernels().reason
@@ -137,7 +139,9 @@ def test_processes_that_race_leave_one_whole_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["calls", "compiler", "kernels.so"]
 
 
-def test_machines_that_cannot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_kernels_are_not_loaded_on_machines_that_cannot_run_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
     monkeypatch.setattr(ctypes, "CDLL", lambda file: fake_library(file, answer=-1))
     assert load_kernels().reason == "the system does not let this process use AMX (answer -1)"

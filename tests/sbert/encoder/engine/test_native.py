@@ -164,7 +164,7 @@ def test_attention_to_single_tokens(library: ctypes.CDLL, sharpness: float, acti
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 8.0])
-def test_batch_mates_change_nothing_at_all(library: ctypes.CDLL, sharpness: float) -> None:
+def test_kernels_give_the_same_bits_whatever_the_batch_mates(library: ctypes.CDLL, sharpness: float) -> None:
     lengths = [1, 17, 200, 64, 5, 90, 33, 500, 8]
     ids_T = random_ids(lengths)
     runner = make_runner(library, make_model(SIZES[2], sharpness=sharpness))
@@ -183,7 +183,7 @@ def test_threads_do_not_disturb_each_other(library: ctypes.CDLL) -> None:
     assert all(torch.equal(left, right) for left, right in zip(alone, together, strict=True))
 
 
-def test_what_is_out_of_range_is_refused(library: ctypes.CDLL) -> None:
+def test_ids_and_lengths_out_of_range_are_refused(library: ctypes.CDLL) -> None:
     runner = make_runner(library, make_model(SIZES[0]))
     for wrong in (VOCABULARY, -1):
         with pytest.raises(IndexError, match="not in the vocabulary"):

@@ -37,7 +37,7 @@ PADDED = {"modernbert", "t5"}
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", [kind for kind in ARCHITECTURES if kind not in PADDED])
 @pytest.mark.parametrize("mode", PoolingMode)
-def test_nothing_is_left_on_the_cpu_and_nothing_waits(kind: str, mode: PoolingMode, dtype: torch.dtype) -> None:
+def test_packed_tokens_stay_on_the_device_and_nothing_waits(kind: str, mode: PoolingMode, dtype: torch.dtype) -> None:
     encoder = tiny_encoder(kind)
     tokens = encoder.tokenize(["red blue", "green " * 9, "cat"], prompt="the ")
     encoder.to(META)

@@ -1,4 +1,4 @@
-"""No path is trusted by its name: a wrong one is found out and not used."""
+"""A runner that gives other vectors than plain float32, or fails, is found on the probe and not used."""
 
 import logging
 from pathlib import Path
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbert.encoder.engine import dtype
-from sbert.encoder.engine import runner_selection as choice
+from sbert.encoder.engine import dtype, runner_selection
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.linear import PlainLinear, PrepackedLinear, can_prepack
 from sbert.encoder.engine.packed import PackedRunner
@@ -40,7 +39,7 @@ def plain_vectors(encoder: SentenceEncoder, num_texts: int = len(TEXTS)) -> np.n
     ],
 )
 @pytest.mark.parametrize("workers", [1, 3])
-def test_each_architecture_takes_its_path_and_gives_the_vectors_of_the_plain_one(
+def test_each_architecture_has_its_runner_and_the_vectors_of_the_plain_one(
     kind: str, name: str, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = tiny_encoder(kind)
@@ -50,7 +49,9 @@ def test_each_architecture_takes_its_path_and_gives_the_vectors_of_the_plain_one
     np.testing.assert_allclose(encoder.encode(TEXTS, token_budget=256), plain_vectors(encoder), atol=1e-5)
 
 
-def test_a_wrong_path_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_runner_with_other_vectors_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     run = PackedRunner.run
     monkeypatch.setattr(PackedRunner, "run", lambda self, tokens, batch: run(self, tokens, batch).roll(1, dims=1))
     encoder = tiny_encoder()
@@ -60,7 +61,7 @@ def test_a_wrong_path_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     np.testing.assert_allclose(encoder.encode(TEXTS), plain_vectors(encoder), atol=1e-5)
 
 
-def test_a_path_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_runner_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def fail(self: PackedRunner, tokens: TokenizedTexts, batch: object) -> torch.Tensor:
         raise RuntimeError("could not create a primitive\nwith details")
 
@@ -70,7 +71,7 @@ def test_a_path_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert "could not create a primitive" in caplog.text
 
 
-def test_training_is_seen() -> None:
+def test_the_runner_is_selected_again_after_training() -> None:
     encoder = tiny_encoder()
     before = encoder.encode(TEXTS[:5])
     with torch.no_grad():
@@ -123,12 +124,12 @@ def test_prepacked_layers_equal_plain_ones(activation: str) -> None:
         torch.testing.assert_close(packed.added(x, residual), plain.added(x, residual), atol=1e-4, rtol=1e-4)
 
 
-def test_least_cosine_by_hand() -> None:
+def test_lowest_cosine_by_hand() -> None:
     left = np.array([[1, 0], [1, 1], [0, 2]], dtype=np.float32)
     right = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
-    assert choice.lowest_cosine(left, right) == pytest.approx(2**-0.5)  # the second pair, at 45 degrees
-    assert choice.lowest_cosine(np.full((1, 2), np.nan, np.float32), right[:1]) == -1
-    assert choice.lowest_cosine(left[:1], np.zeros((1, 2), np.float32)) == 1
+    assert runner_selection.lowest_cosine(left, right) == pytest.approx(2**-0.5)  # the second pair, at 45 degrees
+    assert runner_selection.lowest_cosine(np.full((1, 2), np.nan, np.float32), right[:1]) == -1
+    assert runner_selection.lowest_cosine(left[:1], np.zeros((1, 2), np.float32)) == 1
 
 
 def test_workers_keep_order_hand_errors_on_and_stop() -> None:

@@ -64,7 +64,7 @@ def test_batches_in_turn_are_laid_out_and_started_before_earlier_vectors_are_wai
 
 
 @pytest.mark.parametrize("num_texts", [48, 97, 147])
-def test_what_did_not_fit_gives_its_memory_back(num_texts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_batch_frees_its_memory(num_texts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device with room for 200 tokens, taken 20 at a time: what failed must not take the room of what comes after."""
     encoder = tiny_encoder()
     texts = ["red blue cat"] * num_texts  # 5 tokens each
@@ -96,7 +96,7 @@ def test_what_did_not_fit_gives_its_memory_back(num_texts: int, monkeypatch: pyt
     ("message", "expected"),
     [("CUDA out of memory", True), ("CUBLAS_STATUS_ALLOC_FAILED when calling", True), ("shape mismatch", False)],
 )
-def test_which_errors_are_of_memory(message: str, *, expected: bool) -> None:
+def test_out_of_memory_errors_are_recognised(message: str, *, expected: bool) -> None:
     assert budget._is_out_of_memory(RuntimeError(message)) is expected
 
 

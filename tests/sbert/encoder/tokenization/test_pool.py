@@ -67,7 +67,7 @@ def test_few_texts_start_no_process(encoder: SentenceEncoder) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_killed_processes_cost_a_warning_and_no_text(
+def test_killed_tokenizer_processes_cost_a_warning_and_no_text(
     encoder: SentenceEncoder, caplog: pytest.LogCaptureFixture, *, busy: bool
 ) -> None:
     texts, before = make_texts(), children()
@@ -89,7 +89,7 @@ def test_killed_processes_cost_a_warning_and_no_text(
     assert not children() - before
 
 
-def test_threads_take_turns(encoder: SentenceEncoder) -> None:
+def test_threads_that_share_a_pool_take_turns(encoder: SentenceEncoder) -> None:
     pool, before = encoder._tokenizer_pool, children()
     blocks = [make_texts(NUM_TEXTS + extra) for extra in range(4)]
     with ThreadPoolExecutor(4) as threads:
@@ -116,7 +116,7 @@ def test_an_interrupted_block_is_not_answered_to_the_next(
     np.testing.assert_array_equal(pool.token_ids(other)[0], expected)
 
 
-def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_tokenizer_processes_follows_device_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PROCESSES_VARIABLE, raising=False)
     assert num_tokenizer_processes("cpu", 8) == 0
     for threads, expected in ((1, 0), (6, 6), (200, tokenizer_pool.MAX_PROCESSES)):
