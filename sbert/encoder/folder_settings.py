@@ -149,7 +149,9 @@ def read_folder_settings(folder: Path) -> FolderSettings:
     path = folder / FOLDER_SETTINGS_FILE
     values = read_json(path)
     if values.get("model_type", "SentenceTransformer") != "SentenceTransformer":
-        raise refuse(path, "model_type", values["model_type"], "only a SentenceTransformer gives one vector a text")
+        raise refuse(
+            path, "model_type", values["model_type"], "only a SentenceTransformer gives one vector for each text"
+        )
     _check_requirements(path, values.get("requirements"))
     prompts = {str(name): text if text is not None else "" for name, text in (values.get("prompts") or {}).items()}
     for name, text in prompts.items():
@@ -167,7 +169,7 @@ def read_folder_settings(folder: Path) -> FolderSettings:
 
 
 def _check_requirements(path: Path, requirements: object) -> None:
-    """Check the versions of packages that the author of a model asks for; what cannot be read is passed over."""
+    """Check the versions of packages that the author of a model asks for. Unreadable versions are ignored."""
     for name, requirement in (requirements if isinstance(requirements, dict) else {}).items():
         asked = requirement.get("specifier", "") if isinstance(requirement, dict) else requirement
         package = "torch" if name == "pytorch" else str(name)

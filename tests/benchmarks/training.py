@@ -29,6 +29,7 @@ from transformers import TrainerCallback
 
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.evaluation.retrieval import RetrievalTask, pairs_as_retrieval, rank_scores
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
@@ -53,7 +54,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def sts_score(encoder: SentenceEncoder, rows: pl.DataFrame) -> float:
-    first, second = (unit(encoder.encode(rows[name])) for name in ("sentence1", "sentence2"))
+    first, second = (unit(encoder.encode(rows[name], side=Side.DOCUMENT)) for name in ("sentence1", "sentence2"))
     return 100 * float(spearmanr((first * second).sum(1), rows["score"].to_numpy()).statistic)
 
 
@@ -236,8 +237,8 @@ def probe_accuracy(encoder: SentenceEncoder, known: pl.DataFrame, scored: pl.Dat
 def neighbors_accuracy(encoder: SentenceEncoder, known: pl.DataFrame, scored: pl.DataFrame) -> float:
     """Return the accuracy of the majority class of the ten nearest texts."""
     nearest = KNeighborsClassifier(n_neighbors=10, metric="cosine", weights="distance")
-    nearest.fit(encoder.encode(known["text"]), known["label"].to_list())
-    return 100 * float(nearest.score(encoder.encode(scored["text"]), scored["label"].to_list()))
+    nearest.fit(encoder.encode(known["text"], side=Side.DOCUMENT), known["label"].to_list())
+    return 100 * float(nearest.score(encoder.encode(scored["text"], side=Side.DOCUMENT), scored["label"].to_list()))
 
 
 def continual(arguments: argparse.Namespace) -> None:
@@ -268,7 +269,9 @@ def continual(arguments: argparse.Namespace) -> None:
 
 def domain_accuracy(encoder: SentenceEncoder, labels: LabelSet) -> float:
     """Return the accuracy of the nearest train text's class: what the vectors alone know of the classes."""
-    train_vectors, test_vectors = unit(encoder.encode(labels.train["text"])), unit(encoder.encode(labels.test["text"]))
+    train_vectors, test_vectors = (
+        unit(encoder.encode(part["text"], side=Side.DOCUMENT)) for part in (labels.train, labels.test)
+    )
     nearest = (test_vectors @ train_vectors.T).argmax(axis=1)
     return 100 * float((labels.train["label"].to_numpy()[nearest] == labels.test["label"].to_numpy()).mean())
 
@@ -295,7 +298,9 @@ def covid_faq(folder: Path) -> RetrievalTask:
 
 
 def ndcg_by_query(encoder: SentenceEncoder, task: RetrievalTask) -> np.ndarray:
-    return rank_scores(task, encoder.encode(task.queries), encoder.encode(task.corpus))["ndcg@10"]
+    return rank_scores(
+        task, encoder.encode(task.queries, side=Side.QUERY), encoder.encode(task.corpus, side=Side.DOCUMENT)
+    )["ndcg@10"]
 
 
 def domain(arguments: argparse.Namespace) -> None:
