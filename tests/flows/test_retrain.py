@@ -101,7 +101,9 @@ def promoted(tmp_path_factory: pytest.TempPathFactory, base: str, prefect_server
 def test_a_good_candidate_is_promoted(promoted: tuple[Path, RetrainReport], base: str) -> None:
     folder, report = promoted
     assert report.promoted, report.reason
-    assert (report.version, report.previous, report.candidate) == ("v0002", "v0001", "v0002")
+    assert report.version == "v0002"
+    assert report.previous == "v0001"
+    assert report.candidate == "v0002"
     assert report.primary_metric == "spearman"
     assert report.after > report.before + 0.1
     assert report.decision.primary.low > 0
@@ -138,7 +140,9 @@ def test_what_was_decided_is_not_decided_again_until_there_are_new_labels(
 ) -> None:
     folder, first = promoted
     again = retrain(folder / "labels", folder / "models", base=base)
-    assert (again.promoted, again.decided_before, again.version) == (False, True, "v0002")
+    assert not again.promoted
+    assert again.decided_before
+    assert again.version == "v0002"
     assert again.reason.startswith(f"nothing new: these labels and settings were decided on in run {first.run_id}")
     assert [found.version for found in Registry(str(folder / "models")).versions()] == ["v0001", "v0002"]
 
@@ -152,21 +156,23 @@ def test_what_production_learned_is_learned_again_when_asked(
     longer = retrain(folder / "labels", models, settings=settings(training={"epochs": 5}))
     assert forced.num_steps == 128 / 16 * 4  # all 128 train rows
     assert longer.num_steps == 128 / 16 * 5
-    assert (forced.previous, forced.num_new_objects) == ("v0002", 0)
+    assert forced.previous == "v0002"
+    assert forced.num_new_objects == 0
 
 
 def test_a_bad_candidate_is_refused(tmp_path: Path, base: str, emitted: Callable[[], list[Any]]) -> None:
     report = retrain(labels(tmp_path / "labels", shuffled=True), tmp_path / "models", base=base)
     assert not report.promoted
-    assert (report.version, report.previous) == ("v0001", "v0001")
+    assert report.version == "v0001"
+    assert report.previous == "v0001"
     assert "is a loss (80 test rows)" in report.reason or "could be chance" in report.reason
     assert load_measured(str(tmp_path / "models")).fingerprint == (report.decision.production_fingerprint)
     [event] = emitted()
     assert event.event == "sbert.model.rejected"
     assert event.resource.id == f"sbert.registry.{tmp_path / 'models'}"
-    assert (event.payload["promoted"], event.payload["version"], event.payload["reason"]) == (
-        False, "v0001", report.reason,
-    )  # fmt: skip
+    assert not event.payload["promoted"]
+    assert event.payload["version"] == "v0001"
+    assert event.payload["reason"] == report.reason
 
 
 def test_promotion_is_announced_and_the_table_follows(
@@ -185,12 +191,17 @@ def test_promotion_is_announced_and_the_table_follows(
     assert event.event == "sbert.model.promoted"
     payload = event.payload
     assert payload["model_uri"] == f"{models}/v0002/model"
-    assert (payload["promoted"], payload["version"], payload["after"]) == (True, "v0002", report.after)
+    assert payload["promoted"]
+    assert payload["version"] == "v0002"
+    assert payload["after"] == report.after
     kept = refresh_embeddings(raw_uri=str(raw), table_uri=table)  # without --model a table keeps its encoder
-    assert (kept.version, kept.num_rows_read) == (0, 0)
+    assert kept.version == 0
+    assert kept.num_rows_read == 0
     assert search_table(Table.open(table), "the cat sat on mat", 1)[0].id == "a"  # and its readers theirs
     refreshed = refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models, settings=in_float32)
-    assert (refreshed.version, refreshed.num_rows_encoded, refreshed.num_rows_carried) == (1, 2, 0)
+    assert refreshed.version == 1
+    assert refreshed.num_rows_encoded == 2
+    assert refreshed.num_rows_carried == 0
     encoder = Table.open(table).encoder
     assert encoder.model == payload["model_uri"]
     assert encoder.model_fingerprint == report.decision.candidate_fingerprint == payload["candidate_fingerprint"]
@@ -213,7 +224,9 @@ def test_a_candidate_that_loses_a_skill_is_refused(tmp_path: Path, base: str) ->
 def test_no_dev_improvement_keeps_production_and_says_so(tmp_path: Path, base: str) -> None:
     still = settings(training={"learning_rate": 1e-12, "epochs": 1})
     report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base, settings=still)
-    assert (report.promoted, report.version, report.candidate) == (False, "v0001", None)
+    assert not report.promoted
+    assert report.version == "v0001"
+    assert report.candidate is None
     assert "no checkpoint was better on dev than the encoder that training began with" in report.reason
     assert "v0001 stays" in report.reason
     assert report.before == report.after
@@ -228,7 +241,8 @@ def test_no_dev_improvement_keeps_production_and_says_so(tmp_path: Path, base: s
     assert "<h1>no new model: refused</h1>" in html
     assert report.decision.production_fingerprint in html
     again = retrain(tmp_path / "labels", tmp_path / "models", base=base, settings=still)
-    assert (again.decided_before, again.report_uri) == (True, report.report_uri)
+    assert again.decided_before
+    assert again.report_uri == report.report_uri
     assert Path(report.report_uri).exists()
 
 
@@ -243,7 +257,9 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint_and_production(
 
     monkeypatch.setattr(CosineLoss, "forward", diverging)
     report = retrain(labels(tmp_path / "labels"), tmp_path / "models", base=base)
-    assert (report.promoted, report.version, report.stop_reason) == (False, "v0001", "nan_loss")
+    assert not report.promoted
+    assert report.version == "v0001"
+    assert report.stop_reason == "nan_loss"
     assert report.reason.startswith(
         f"training diverged: the loss of step {report.num_steps + 1} is nan, at learning rate 0.00"
     )
@@ -283,7 +299,8 @@ def test_a_run_killed_before_promotion_is_finished_without_training(
     with monkeypatch.context() as patch:
         patch.setattr("sbert.retrain.judge.train_encoder", killed)  # not called again
         report = retrain(tmp_path / "labels", models, base=base)
-    assert (report.promoted, report.version) == (True, "v0002")
+    assert report.promoted
+    assert report.version == "v0002"
 
 
 def killed_after_first(killed: Callable[..., None]) -> Callable[..., Any]:
@@ -326,7 +343,9 @@ def test_a_promotion_that_came_second_is_an_error_and_keeps_the_version(
     assert production.version == "v0002"
     assert registry.version("v0003").was_accepted
     again = retrain(job.labels_uri, registry.uri)  # as the message says; the winner knew all labels
-    assert (again.previous, again.decided_before, again.num_steps) == ("v0002", False, 32)
+    assert again.previous == "v0002"
+    assert not again.decided_before
+    assert again.num_steps == 32
 
 
 def test_what_cannot_be_decided_is_refused_before_training(tmp_path: Path, base: str) -> None:
@@ -349,7 +368,9 @@ def test_what_cannot_be_decided_is_refused_before_training(tmp_path: Path, base:
 
 
 @pytest.mark.s3
-def test_the_same_on_s3_by_the_command_line(tmp_path: Path, base: str, s3: S3Server, s3_bucket: str) -> None:
+def test_a_retraining_on_s3_by_the_command_line_promotes_and_reports(
+    tmp_path: Path, base: str, s3: S3Server, s3_bucket: str
+) -> None:
     client = s3.filesystem()
     client.put(labels(tmp_path / "labels"), f"{s3_bucket}/labels", recursive=True)
     options = json.dumps(QUICK)
@@ -358,12 +379,16 @@ def test_the_same_on_s3_by_the_command_line(tmp_path: Path, base: str, s3: S3Ser
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert {"promoted", "version", "primary_metric", "before", "after", "reason"} <= set(report)
-    assert (report["promoted"], report["version"], report["primary_metric"]) == (True, "v0002", "spearman")
+    assert report["promoted"]
+    assert report["version"] == "v0002"
+    assert report["primary_metric"] == "spearman"
     assert client.exists(f"{s3_bucket}/models/{report['candidate']}/report.html")
     listing = json.loads(CliRunner().invoke(app, ["models", f"{s3_bucket}/models", "--json"]).stdout)
-    assert (listing["production"], len(listing["versions"])) == (report["version"], 2)
+    assert listing["production"] == report["version"]
+    assert len(listing["versions"]) == 2
     again = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
-    assert (again["decided_before"], again["version"]) == (True, report["version"])
+    assert again["decided_before"]
+    assert again["version"] == report["version"]
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0
     assert "not promoted" in shown.stdout

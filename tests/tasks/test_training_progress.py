@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.runtime import flow_run
 
 import tasks.retrain
 from sbert.training.result import TrainingProgress
-from tests.support.flow_runs import newest_run
+from tests.tasks.test_report import artifacts_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -20,15 +21,15 @@ def test_training_shows_its_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     def train(_: Any, __: Any, ___: Path, show: Callable[[TrainingProgress], None]) -> None:
         for told in (TrainingProgress(1_500, 6_000, loss=0.25), TrainingProgress(3_000, 6_000, dev=0.875)):
             show(told)
-            progress = newest_run()[1]["progress"]
-            shown.append((progress["data"], progress["description"]))
+            [artifact] = [each for each in artifacts_of(str(flow_run.get_id())) if each.type == "progress"]
+            shown.append((artifact.data, artifact.description))
 
     monkeypatch.setattr(tasks.retrain, "train_candidate", train)
 
     @flow(name="train only")
     def train_only() -> None:
         job: Any = None
-        tasks.retrain._train(job, job, tmp_path)
+        tasks.retrain.PREFECT_STEPS.train(job, job, tmp_path)
 
     train_only()
     assert shown == [

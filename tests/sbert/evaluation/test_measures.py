@@ -13,11 +13,12 @@ from sbert.evaluation.settings import Perturbation
 
 def test_pairs_become_queries_and_a_corpus() -> None:
     task = pairs_as_retrieval(["a", "b", "a"], ["x", "y", "z"], ["x", "w"])
-    assert (task.queries, task.corpus) == (["a", "b"], ["x", "y", "z", "w"])
+    assert task.queries == ["a", "b"]
+    assert task.corpus == ["x", "y", "z", "w"]
     assert task.relevant == [frozenset({0, 2}), frozenset({1})]
 
 
-def test_retrieval_by_hand() -> None:
+def test_retrieval_metrics_are_those_worked_by_hand() -> None:
     # One query; cosines with the corpus fall with the number, so ranks are 1, 2, 3, 4; relevant are ranks 2 and 4.
     angles = np.array([0.1, 0.2, 0.3, 0.4])
     corpus = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
@@ -29,7 +30,7 @@ def test_retrieval_by_hand() -> None:
     assert [found[f"recall@{k}"][0] for k in (1, 2, 10)] == [0.0, 0.5, 1.0]
 
 
-def test_ndcg_against_scikit_learn() -> None:
+def test_ndcg_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     queries, corpus = rng.normal(size=(7, 8)).astype(np.float32), rng.normal(size=(150, 8)).astype(np.float32)
     relevant = [frozenset(rng.choice(150, size=5, replace=False).tolist()) for _ in range(7)]
@@ -51,7 +52,7 @@ def test_a_query_is_not_its_own_answer() -> None:
     assert rank_scores(itself, query, vectors)["mrr@10"][0] == 1.0
 
 
-def test_alignment_and_uniformity_by_hand() -> None:
+def test_alignment_and_uniformity_are_those_worked_by_hand() -> None:
     left = np.array([[1.0, 0.0], [2.0, 0.0]], dtype=np.float32)
     right = np.array([[0.0, 3.0], [1.0, 0.0]], dtype=np.float32)
     assert alignment(left, right) == pytest.approx([2.0, 0.0])  # orthogonal units are sqrt(2) apart
@@ -60,7 +61,7 @@ def test_alignment_and_uniformity_by_hand() -> None:
     assert uniformity(np.ones((3, 2), dtype=np.float32)) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_effective_rank() -> None:
+def test_effective_rank_is_the_number_of_dimensions_in_use() -> None:
     assert effective_rank(np.eye(5, dtype=np.float32)) == pytest.approx(5.0)
     assert effective_rank(np.ones((9, 4), dtype=np.float32)) == pytest.approx(1.0)
     # Singular values of three copies of e1 and one of e2: sqrt(3) and 1; p = 0.634, 0.366; exp(entropy) = 1.928
@@ -78,7 +79,7 @@ def test_a_collapsed_space_shows() -> None:
     assert good.uniformity < bad.uniformity
 
 
-def test_association_by_hand() -> None:
+def test_the_association_effect_is_that_worked_by_hand() -> None:
     x, y = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     first, second = np.stack([x, x]).astype(np.float32), np.stack([y, y]).astype(np.float32)
     effect, p_value = association_effect((first, second), (first, second), num_permutations=2_000, seed=0)
@@ -86,7 +87,8 @@ def test_association_by_hand() -> None:
     assert effect == pytest.approx(2 / np.sqrt(4 / 3))
     assert p_value == pytest.approx(1 / 6, abs=0.03)  # one of the six splits of four words is as far apart
     none, p_value = association_effect((first, first), (first, second), num_permutations=200, seed=0)
-    assert (none, p_value) == (0.0, 1.0)
+    assert none == 0.0
+    assert p_value == 1.0
 
 
 def test_word_sets_are_balanced() -> None:
@@ -104,7 +106,7 @@ def test_word_sets_are_balanced() -> None:
         (Perturbation.TRUNCATION, "How do I"),
     ],
 )
-def test_perturbations(kind: Perturbation, expected: str) -> None:
+def test_a_perturbation_changes_a_text_as_it_says(kind: Perturbation, expected: str) -> None:
     assert perturb(["How do I reset my password"], kind, seed=0) == [expected]
 
 

@@ -13,7 +13,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-def test_correlations(rng: np.random.Generator) -> None:
+def test_correlations_are_those_of_scipy(rng: np.random.Generator) -> None:
     left = rng.integers(0, 6, size=(5, 40)) / 5  # scores have ties
     right = left + rng.normal(size=(5, 40))
     for row in range(5):
@@ -32,7 +32,7 @@ def test_a_constant_side_has_no_correlation() -> None:
     assert statistics.pearson(np.ones(3), np.array([1.0, 2.0, 3.0])) == 0
 
 
-def test_f1_and_macro_f1(rng: np.random.Generator) -> None:
+def test_f1_and_macro_f1_are_those_of_scikit_learn(rng: np.random.Generator) -> None:
     truth, predicted = rng.integers(0, 2, size=(2, 4, 30))
     for row in range(4):
         assert statistics.f1(truth, predicted)[row] == pytest.approx(
@@ -47,7 +47,7 @@ def test_f1_and_macro_f1(rng: np.random.Generator) -> None:
     assert statistics.f1(np.zeros(3, dtype=int), np.zeros(3, dtype=int)) == 0
 
 
-def test_average_precision_with_ties(rng: np.random.Generator) -> None:
+def test_average_precision_with_ties_is_that_of_scikit_learn(rng: np.random.Generator) -> None:
     truth = rng.integers(0, 2, size=(8, 50))
     scores = rng.integers(0, 9, size=(8, 50)) / 8
     expected = [sklearn.metrics.average_precision_score(a, b) for a, b in zip(truth, scores, strict=True)]

@@ -44,7 +44,7 @@ def test_kind_is_recognised_and_rows_are_kept(kind: LabelKind, ending: str, tmp_
     assert sorted(labels.train.select(rows.columns).rows()) == sorted(set(rows.rows()))
 
 
-def test_headerless_csv_with_its_own_range(tmp_path: Path) -> None:
+def test_a_csv_without_a_header_is_read_with_named_columns_and_its_own_range(tmp_path: Path) -> None:
     lines = [f"the cat number {number},a dog number {number},{number % 6}.0" for number in range(12)]
     Path(tmp_path, "sts.csv").write_text("\n".join(lines))
     settings = LabelSettings(csv_columns=("sentence1", "sentence2", "score"), score_max=5, dev_share=0, test_share=0)
@@ -53,7 +53,7 @@ def test_headerless_csv_with_its_own_range(tmp_path: Path) -> None:
     assert sorted(labels.train["score"].unique()) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
 
 
-def test_other_names_and_named_columns(tmp_path: Path) -> None:
+def test_usual_other_names_and_named_columns_are_understood(tmp_path: Path) -> None:
     pl.DataFrame({"utterance": [f"text {n}" for n in range(10)], "category": list("ab" * 5)}).write_csv(
         tmp_path / "labels.csv"
     )
@@ -95,7 +95,7 @@ def test_fingerprint_does_not_depend_on_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.s3
-def test_labels_in_object_storage(s3_bucket: str) -> None:
+def test_labels_are_read_from_object_storage(s3_bucket: str) -> None:
     import fsspec
 
     rows = toy_rows(LabelKind.PAIRS, 30)
@@ -115,7 +115,7 @@ def classes(texts: list[str], labels: list[str]) -> pl.DataFrame:
 TWENTY = [f"text number {word}" for word in "one two three four five six seven eight nine ten cat dog tin red mat go up at by of".split()]  # fmt: skip
 
 
-def test_one_class_only(tmp_path: Path) -> None:
+def test_labels_of_one_class_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TooFewLabelsError, match=r"^all 20 train rows are of one class, 'a'"):
         make_label_set(classes(TWENTY, ["a"] * 20), LabelKind.CLASSES, ALL)
     classes(TWENTY, ["a"] * 20).write_csv(tmp_path / "labels.csv")
@@ -123,7 +123,7 @@ def test_one_class_only(tmp_path: Path) -> None:
         load_labels(str(tmp_path), ALL)
 
 
-def test_three_labels() -> None:
+def test_three_rows_are_too_few() -> None:
     with pytest.raises(TooFewLabelsError, match=r"3 rows to train on, at least 8 are needed \(min_train_rows\)"):
         make_label_set(classes(TWENTY[:3], ["a", "b", "a"]), LabelKind.CLASSES, ALL)
 
@@ -164,7 +164,7 @@ def test_case_white_space_and_final_signs_make_a_repeat() -> None:
         make_label_set(against, LabelKind.CLASSES, ALL)
 
 
-def test_scores_outside_the_declared_range() -> None:
+def test_scores_outside_the_declared_range_are_refused() -> None:
     rows = pl.DataFrame({"sentence1": TWENTY, "sentence2": TWENTY[::-1], "score": [0.5] * 19 + [4.2]})
     with pytest.raises(LabelError, match=r"1 of 20 scores are not numbers from 0 to 1, the first is '4.2'.*score_max"):
         make_label_set(rows, LabelKind.SCORED_PAIRS, ALL)
@@ -172,7 +172,7 @@ def test_scores_outside_the_declared_range() -> None:
         make_label_set(rows.with_columns(score=pl.Series(["0.5"] * 19 + ["high"])), LabelKind.SCORED_PAIRS, ALL)
 
 
-def test_unknown_nli_label() -> None:
+def test_an_unknown_nli_label_is_refused() -> None:
     rows = pl.DataFrame({"premise": TWENTY, "hypothesis": TWENTY[::-1], "label": ["0", "maybe"] * 10})
     with pytest.raises(LabelError, match="10 of 20 NLI labels are unknown, the first is 'maybe'"):
         make_label_set(rows, LabelKind.NLI, ALL)
@@ -202,7 +202,9 @@ def test_too_few_rows_say_where_the_others_went() -> None:
 def test_labels_that_are_only_measured_on_need_no_train_rows(tmp_path: Path) -> None:
     toy_rows(LabelKind.SCORED_PAIRS, 40).write_ndjson(tmp_path / "test.jsonl")
     labels = load_labels(str(tmp_path), to_train=False)
-    assert (labels.train.height, labels.dev.height, labels.test.height) == (0, 0, 40)
+    assert labels.train.height == 0
+    assert labels.dev.height == 0
+    assert labels.test.height == 40
     with pytest.raises(TooFewLabelsError, match=r"0 rows to train on.* of 40 rows read: 0 train, 0 dev, 40 test"):
         load_labels(str(tmp_path))
 
@@ -234,7 +236,7 @@ def test_columns_to_keep_stay_with_their_rows(tmp_path: Path) -> None:
         ([b"\xff"] * 9, "parquet", "Binary"),
     ],
 )
-def test_columns_that_hold_no_texts(values: list[object], ending: str, held: str, tmp_path: Path) -> None:
+def test_columns_without_texts_are_refused(values: list[object], ending: str, held: str, tmp_path: Path) -> None:
     rows = pl.DataFrame({"text": values, "label": ["a"] * 9})
     path = tmp_path / f"labels.{ending}"
     rows.write_ndjson(path) if ending == "jsonl" else rows.write_parquet(path)
@@ -244,7 +246,7 @@ def test_columns_that_hold_no_texts(values: list[object], ending: str, held: str
         make_label_set(rows, LabelKind.CLASSES)
 
 
-def test_unknown_columns(tmp_path: Path) -> None:
+def test_unknown_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     pl.DataFrame({"foo": ["a"], "bar": ["b"]}).write_csv(path)
     with pytest.raises(ColumnError, match=r"the columns foo, bar are of no kind of labels .*csv_columns"):
@@ -268,7 +270,7 @@ def test_broken_objects_are_named(tmp_path: Path) -> None:
         load_labels(str(tmp_path))
 
 
-def test_objects_of_two_kinds(tmp_path: Path) -> None:
+def test_objects_of_two_kinds_are_refused(tmp_path: Path) -> None:
     toy_rows(LabelKind.CLASSES, 20).write_csv(tmp_path / "a.csv")
     toy_rows(LabelKind.PAIRS, 20).write_csv(tmp_path / "b.csv")
     with pytest.raises(LabelError, match=r"b.csv: holds pairs, other objects hold classes"):
@@ -292,7 +294,7 @@ def test_leakage_between_given_splits_is_reported_and_refused(tmp_path: Path) ->
     assert labels.num_rejected == {"twin_held_out": 2}
 
 
-def test_settings_that_cannot_work() -> None:
+def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"score_min 1.0 is not below score_max 1.0"):
         LabelSettings(score_min=1)
     with pytest.raises(ValidationError, match="leave nothing to train on"):

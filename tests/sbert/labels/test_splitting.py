@@ -123,7 +123,9 @@ def test_a_given_dev_split_is_held_apart_although_no_test_split_is_given() -> No
     labels = make_label_set(pl.concat([apart, shared]), LabelKind.CLASSES, exact.model_copy(update={"max_leakage": 1}))
     assert labels.splits_given == {"dev"}
     assert labels.leakage.num_leaking == {"dev": 20}
-    assert (labels.train.height, labels.dev.height, labels.test.height) == (80, 50, 0)
+    assert labels.train.height == 80
+    assert labels.dev.height == 50
+    assert labels.test.height == 0
 
 
 def test_held_out_rows_that_repeat_each_other_leak_each() -> None:

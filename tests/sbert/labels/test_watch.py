@@ -21,13 +21,16 @@ def test_new_until_handed_over_and_only_once(tmp_path: Path) -> None:
     assert find_news(str(labels), models).num_new_rows == 0
     write(labels / "a.jsonl", 5)
     first, again = find_news(str(labels), models), find_news(f"{labels}/", models)
-    assert (first.num_new_objects, first.num_new_rows) == (1, 5)
+    assert first.num_new_objects == 1
+    assert first.num_new_rows == 5
     assert first.event_id == again.event_id  # a repetition after a crash can be told
     record_handed_over(first, models)
     assert find_news(str(labels), models).num_new_rows == 0
     write(labels / "b.jsonl", 3)
     second = find_news(str(labels), models)
-    assert (second.num_objects, second.num_new_objects, second.num_new_rows) == (2, 1, 3)
+    assert second.num_objects == 2
+    assert second.num_new_objects == 1
+    assert second.num_new_rows == 3
     assert second.event_id != first.event_id
 
 

@@ -52,7 +52,9 @@ def test_versions_are_numbered_and_kept(tmp_path: Path, folders: list[Path]) -> 
     assert [pointer.version for pointer in registry.history()] == ["v0001", "v0002", "v0003"]
     production = registry.production()
     assert production is not None
-    assert (production.version, production.previous, production.number) == ("v0003", "v0002", 3)
+    assert production.version == "v0003"
+    assert production.previous == "v0002"
+    assert production.number == 3
     assert production.encoder_fingerprint == fingerprint(folders[2])
 
 
@@ -104,7 +106,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(tmp_path: Path
 
 
 @pytest.mark.s3
-def test_the_same_on_s3(s3_bucket: str, folders: list[Path]) -> None:
+def test_versions_and_the_production_log_work_on_s3(s3_bucket: str, folders: list[Path]) -> None:
     uri = f"{s3_bucket}/models"
     registry = filled(uri, folders[:2])
     assert resolve_model(uri) == f"{uri}/v0002/model"
@@ -168,7 +170,7 @@ def test_rollback_goes_further_back_each_time(tmp_path: Path, folders: list[Path
     ]  # fmt: skip
 
 
-def test_rollback_of_an_empty_registry(tmp_path: Path) -> None:
+def test_an_empty_registry_cannot_be_rolled_back(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="no production version"):
         Registry(str(tmp_path / "models")).rollback()
 
@@ -186,7 +188,8 @@ def test_the_model_card_is_in_the_hugging_face_format() -> None:
     assert card.data.library_name == "sentence-transformers"
     assert card.data.model_name == "v0007"
     [result] = card.data.eval_results or []
-    assert (result.metric_type, result.metric_value) == ("spearman", 0.812346)
+    assert result.metric_type == "spearman"
+    assert result.metric_value == 0.812346
     assert "**promoted**" in card.text
     assert "fine-tuned from" in card.text
     assert "s3://bucket/labels" in card.text

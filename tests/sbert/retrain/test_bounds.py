@@ -54,7 +54,8 @@ def test_the_settings_were_found() -> None:
 def test_a_number_has_a_lower_and_an_upper_bound(model: type[BaseModel], name: str, field: FieldInfo) -> None:
     lower = [item for item in field.metadata if isinstance(item, annotated_types.Ge | annotated_types.Gt)]
     upper = [item for item in field.metadata if isinstance(item, annotated_types.Le | annotated_types.Lt)]
-    assert (len(lower), len(upper)) == (1, 1), f"{model.__name__}.{name}"
+    assert len(lower) == 1
+    assert len(upper) == 1
     least = lower[0].ge if isinstance(lower[0], annotated_types.Ge) else lower[0].gt
     most = upper[0].le if isinstance(upper[0], annotated_types.Le) else upper[0].lt
     for wrong in (least - 1, most + 1, math.nan, math.inf):  # type: ignore[operator]

@@ -54,7 +54,8 @@ def test_a_proven_gain_is_promoted_and_both_fingerprints_are_named() -> None:
         evaluated("old", {"held-out": 0.8}), evaluated("new", {"held-out": 0.85}), GateSettings(), EVALUATION
     )
     assert decision.promoted
-    assert (decision.production_fingerprint, decision.candidate_fingerprint) == ("old", "new")
+    assert decision.production_fingerprint == "old"
+    assert decision.candidate_fingerprint == "new"
     assert decision.primary.low > 0
     assert decision.primary.gain == pytest.approx(0.05)
     assert "accuracy 0.8000 → 0.8500 on 400 held-out rows" in decision.reason
@@ -119,7 +120,8 @@ def test_an_objection_from_training_refuses_too() -> None:
         EVALUATION,
         objections=["the loss became NaN"],
     )
-    assert (decision.promoted, decision.reason) == (False, "the loss became NaN")
+    assert not decision.promoted
+    assert decision.reason == "the loss became NaN"
 
 
 def test_encoders_measured_on_different_rows_are_not_compared() -> None:
@@ -144,7 +146,8 @@ def test_for_a_metric_where_lower_is_better_a_lower_value_is_a_gain() -> None:
 
     assert decide(aligned("old", 0.5), aligned("new", 0.4), GateSettings(), EVALUATION).promoted
     worse = decide(aligned("old", 0.4), aligned("new", 0.5), GateSettings(), EVALUATION)
-    assert (worse.promoted, round(worse.primary.gain, 3)) == (False, -0.1)
+    assert not worse.promoted
+    assert round(worse.primary.gain, 3) == -0.1
 
 
 def test_a_decision_recorded_by_an_earlier_release_is_read() -> None:

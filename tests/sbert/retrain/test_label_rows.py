@@ -42,7 +42,8 @@ def test_plain_texts_are_decided_by_a_labelled_set(tmp_path: Path) -> None:
     asked = job(texts, held_out=sts)
     rows = read_rows(asked)
     [deciding] = rows.sets
-    assert (deciding.name, deciding.kind) == ("held-out", LabelKind.SCORED_PAIRS)
+    assert deciding.name == "held-out"
+    assert deciding.kind == LabelKind.SCORED_PAIRS
     score = dev_score(asked, rows)
     assert score is not None
     assert -1 <= score(tiny_encoder()) <= 1

@@ -96,7 +96,8 @@ def test_with_nothing_new_all_rows_are_trained_on(
         asked = job(folder, force=True, base=base)
     elif case == "lost race":  # another run on the same labels was first: what passed against v0001 waits as v0003
         passed = registry.add(registry.version("v0002"), Path(base))
-        assert (passed.version, find_inputs(job(folder), "run").stored) == ("v0003", None)
+        assert passed.version == "v0003"
+        assert find_inputs(job(folder), "run").stored is None
         asked = job(folder)
     elif case == "rollback":
         registry.rollback("v0001")

@@ -69,7 +69,7 @@ def table(tmp_path_factory: pytest.TempPathFactory, model: str, prefect_server: 
     return Table.open(uri)
 
 
-def test_texts_to_classify(table: Table, model: str) -> None:
+def test_texts_to_classify_are_unlabelled_texts_of_the_table(table: Table, model: str) -> None:
     encoder = SentenceEncoder.from_pretrained(model)
     candidate = SentenceEncoder.from_pretrained(model)
     labels = toy_labels(LabelKind.CLASSES, 120)
@@ -93,7 +93,7 @@ def test_uncertain_texts_come_first(table: Table, model: str) -> None:
     assert chosen.min() >= everything.sort(descending=True)[9] - 1e-9  # type: ignore[operator]
 
 
-def test_pairs_to_score(table: Table, model: str) -> None:
+def test_pairs_to_score_are_pairs_of_different_texts(table: Table, model: str) -> None:
     encoder = SentenceEncoder.from_pretrained(model)
     settings = SuggestSettings(kind=SuggestionKind.SCORED_PAIRS)
     found = suggest(table, 10, encoder=encoder, labels=toy_labels(LabelKind.SCORED_PAIRS), settings=settings).rows
@@ -102,7 +102,7 @@ def test_pairs_to_score(table: Table, model: str) -> None:
     assert not (found["sentence1"] == found["sentence2"]).any()
 
 
-def test_what_cannot_be_suggested(table: Table, model: str) -> None:
+def test_suggestions_that_cannot_be_made_are_refused(table: Table, model: str) -> None:
     encoder = SentenceEncoder.from_pretrained(model)
     with pytest.raises(ColumnError, match=r"keeps no column 'body' \(kept: text\).*--keep-columns body"):
         suggest(table, 5, encoder=encoder, settings=SuggestSettings(text_column="body"))
@@ -130,20 +130,24 @@ def test_the_file_is_labels_once_it_is_filled_in(tmp_path: Path, ending: str) ->
     Path(uri).unlink()
     write_suggestions(filled, uri)
     labels = load_labels(uri, LabelSettings(near_duplicate_similarity=1.0, dev_share=0, test_share=0))
-    assert (labels.kind, labels.train.height, labels.num_rejected) == (LabelKind.CLASSES, 10, {"no_label": 2})
+    assert labels.kind == LabelKind.CLASSES
+    assert labels.train.height == 10
+    assert labels.num_rejected == {"no_label": 2}
 
 
-def test_an_ending_that_is_no_format(tmp_path: Path) -> None:
+def test_an_ending_that_is_no_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"must end in .jsonl, .csv, .parquet"):
         write_suggestions(pl.DataFrame({"text": ["a"]}), str(tmp_path / "out.xlsx"))
 
 
-def test_by_the_command_line(table: Table, tmp_path: Path) -> None:
+def test_the_command_line_writes_suggestions(table: Table, tmp_path: Path) -> None:
     target = tmp_path / "todo.jsonl"
     result = CliRunner().invoke(app, ["suggest", table.uri, str(target), "-n", "7", "--json"])
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert (told["num_rows"], told["criteria"], told["num_pool"]) == (7, ["density"], 150)
+    assert told["num_rows"] == 7
+    assert told["criteria"] == ["density"]
+    assert told["num_pool"] == 150
     assert pl.read_ndjson(target)["text"].n_unique() == 7
     shown = CliRunner().invoke(app, ["suggest", table.uri, str(tmp_path / "again.csv"), "-n", "3"])
     assert "3 from 150 texts" in " ".join(shown.stdout.split())
@@ -244,12 +248,14 @@ def test_models_candidate_labels_and_kind_on_the_command_line(table: Table, mode
         return told
 
     told = asked("a.jsonl", "--models", models.uri)
-    assert (told["candidate"], told["criteria"]) == (models.model_uri("v0003"), ["density", "disagreement"])
+    assert told["candidate"] == models.model_uri("v0003")
+    assert told["criteria"] == ["density", "disagreement"]
     assert asked("b.jsonl", "--models", models.uri, "--candidate", "v0002")["candidate"] == models.model_uri("v0002")
     pairs = ("--kind", "scored_pairs", "--labels", str(tmp_path / "sts.jsonl"))
     assert "set score_min and score_max" in asked("c.jsonl", *pairs)["error"]["message"]
     told = asked("d.jsonl", *pairs, "--settings", '{"labels": {"score_max": 5}}')
-    assert (told["num_rows"], told["criteria"]) == (4, ["density", "uncertainty"])
+    assert told["num_rows"] == 4
+    assert told["criteria"] == ["density", "uncertainty"]
     assert pl.read_ndjson(tmp_path / "d.jsonl").columns[:3] == ["sentence1", "sentence2", "score"]
     told = asked("e.jsonl", "--labels", str(tmp_path / "sts.jsonl"))
     assert "classes need a column 'text'" in told["error"]["message"]

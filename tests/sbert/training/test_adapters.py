@@ -79,6 +79,6 @@ def test_frozen_layers_stay_as_they_are(base: str, pairs: LabelSet, tmp_path: Pa
     assert all(name.startswith("encoder.layer.1.") for name in changed)
 
 
-def test_more_frozen_layers_than_there_are(base: str, pairs: LabelSet, tmp_path: Path) -> None:
+def test_freezing_more_layers_than_there_are_is_refused(base: str, pairs: LabelSet, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="freeze_layers is 5, the transformer has 2 layers"):
         train_encoder(base, pairs, TrainingSettings(freeze="layers", freeze_layers=5), tmp_path)

@@ -45,7 +45,7 @@ def test_processes_share_out_the_batch_of_one() -> None:
         assert batch == first + second
 
 
-def test_no_text_twice_in_a_batch() -> None:
+def test_no_text_is_twice_in_a_batch() -> None:
     for batch in plan(Grouping.DISTINCT_TEXTS).batches(0):
         texts = TEXTS[batch].ravel()
         assert len(set(texts.tolist())) == len(texts)
@@ -59,7 +59,7 @@ def test_batches_of_classes_hold_several_of_each() -> None:
         assert counts[0] <= 3
 
 
-def test_too_few_rows_for_the_processes() -> None:
+def test_fewer_rows_than_processes_are_refused() -> None:
     with pytest.raises(TooFewLabelsError, match="1 rows make no batch for 2 processes"):
         BatchPlan(TEXTS[:1], None, grouping=Grouping.RANDOM, batch_size=4, seed=0, num_processes=2)
 

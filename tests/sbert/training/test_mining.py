@@ -166,7 +166,7 @@ def test_logistic_regression_is_scikit_learn_and_survives_saving(tmp_path: Path)
     assert again.predict(rows["text"]) == reference.predict(encoder.encode(rows["text"])).tolist()
 
 
-def test_two_classes_as_scikit_learn() -> None:
+def test_two_classes_have_the_probabilities_of_scikit_learn() -> None:
     from sklearn.linear_model import LogisticRegression
 
     rows, encoder = toy_rows(LabelKind.CLASSES, 100).filter(pl.col("label") < "topic 2"), tiny_encoder()

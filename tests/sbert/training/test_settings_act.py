@@ -70,7 +70,7 @@ def rates(result: TrainingResult) -> list[float]:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_groups_of_the_optimizer(
+def test_the_optimizer_has_groups_for_decay_and_for_fresh_heads(
     optimizer: str, base: str, classes: LabelSet, tmp_path: Path, trainers: list[EncoderTrainer]
 ) -> None:
     settings = TrainingSettings(
@@ -96,7 +96,7 @@ def test_groups_of_the_optimizer(
     assert {"loss.classifier.weight", "encoder.transformer.encoder.layer.0.attention.self.query.weight"} <= found.keys()
 
 
-def test_weights_decay(base: str, pairs: LabelSet, tmp_path: Path) -> None:
+def test_weight_decay_shrinks_weights(base: str, pairs: LabelSet, tmp_path: Path) -> None:
     settings = TrainingSettings(max_steps=1, **PLAIN)
     without = weights(train_encoder(base, pairs, settings, tmp_path / "0").folder)
     decaying = settings.model_copy(update={"weight_decay": 0.5})

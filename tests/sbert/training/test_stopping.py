@@ -37,8 +37,10 @@ def test_early_stopping_keeps_the_best_checkpoint(base: str, pairs: LabelSet, tm
     result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=metric)
     per_epoch = pairs.train.height // 16
     assert result.stop_reason is StopReason.EARLY_STOPPING
-    assert (result.dev_before, result.dev_best) == (0.1, 0.9)
-    assert (result.best_step, result.num_steps) == (2 * per_epoch, 4 * per_epoch)
+    assert result.dev_before == 0.1
+    assert result.dev_best == 0.9
+    assert result.best_step == 2 * per_epoch
+    assert result.num_steps == 4 * per_epoch
     saved = weights(result.folder)
     best = seen[2]  # after the evaluation of the base, and of the first epoch
     assert all(torch.equal(saved[name], best[name]) for name in saved)
@@ -76,7 +78,8 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(
     settings = TrainingSettings(epochs=5, **FAST)
     result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
     assert result.stop_reason is StopReason.NAN_LOSS
-    assert (result.best_step, result.dev_best) == (per_epoch, 0.6)
+    assert result.best_step == per_epoch
+    assert result.dev_best == 0.6
     assert all(torch.isfinite(each).all() for each in weights(result.folder).values())
 
 
@@ -116,7 +119,9 @@ def test_a_gradient_that_is_nan_before_an_evaluation_stops_and_keeps_the_last_go
         base, labels, TrainingSettings(epochs=3, **FAST), tmp_path, evaluate_dev=lambda _: next(scores)
     )
     assert result.stop_reason is StopReason.NAN_LOSS
-    assert (result.best_step, result.dev_best, result.num_steps) == (per_epoch, 0.6, 2 * per_epoch - 1)
+    assert result.best_step == per_epoch
+    assert result.dev_best == 0.6
+    assert result.num_steps == 2 * per_epoch - 1
     assert re.fullmatch(
         rf"the gradient norm of step {2 * per_epoch} is nan, at learning rate 0\.00\d+", result.stop_detail
     )
@@ -141,9 +146,9 @@ def test_without_dev_rows_the_last_checkpoint_before_the_nan_is_kept(
     two = train_encoder(base, pairs, settings.model_copy(update={"epochs": 2}), tmp_path / "two")
     monkeypatch.setattr(CosentLoss, "forward", BreaksAt(2 * per_epoch + 1, CosentLoss.forward))
     result = train_encoder(base, pairs, settings, tmp_path / "three")
-    assert (result.stop_reason, result.best_step, result.num_steps) == (
-        StopReason.NAN_LOSS, 2 * per_epoch, 2 * per_epoch + 1,
-    )  # fmt: skip
+    assert result.stop_reason == StopReason.NAN_LOSS
+    assert result.best_step == 2 * per_epoch
+    assert result.num_steps == 2 * per_epoch + 1
     assert result.improved
     assert math.isnan(result.dev_best)
     kept, expected = weights(result.folder), weights(two.folder)
@@ -164,7 +169,8 @@ def test_gains_below_the_least_improvement_do_not_count(base: str, pairs: LabelS
     result = train_encoder(base, pairs, settings, tmp_path, evaluate_dev=lambda _: next(scores))
     assert result.stop_reason is StopReason.EARLY_STOPPING
     assert result.num_steps == 3 * (pairs.train.height // 16)
-    assert (result.improved, result.dev_best) == (False, 0.1)
+    assert not result.improved
+    assert result.dev_best == 0.1
 
 
 def killed_in(step: int) -> Callable[[TrainingProgress], None]:
@@ -196,7 +202,9 @@ def test_a_resumed_run_knows_the_best_checkpoint_and_for_how_long_nothing_was_be
     )
     for result in (whole, resumed):
         assert result.stop_reason is StopReason.EARLY_STOPPING
-        assert (result.dev_best, result.best_step, result.num_steps) == (0.9, 2 * per_epoch, 5 * per_epoch)
+        assert result.dev_best == 0.9
+        assert result.best_step == 2 * per_epoch
+        assert result.num_steps == 5 * per_epoch
     expected, found = weights(whole.folder), weights(resumed.folder)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -235,6 +243,8 @@ def test_a_resumed_run_knows_the_last_improvement_that_counted() -> None:
     for value in (0.5, 0.55):
         first.check_metric_value(*arguments, value)
     resumed = EarlyStopping.from_state(first.state())
-    assert (resumed.last_counted, resumed.early_stopping_patience_counter) == (0.5, 1)
+    assert resumed.last_counted == 0.5
+    assert resumed.early_stopping_patience_counter == 1
     resumed.check_metric_value(*arguments, 0.61)
-    assert (resumed.last_counted, resumed.early_stopping_patience_counter) == (0.61, 0)
+    assert resumed.last_counted == 0.61
+    assert resumed.early_stopping_patience_counter == 0

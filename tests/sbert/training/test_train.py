@@ -251,7 +251,7 @@ def test_what_cannot_train_is_refused_with_the_remedy(
         train_encoder(base, toy_labels(kind), TrainingSettings(**settings), tmp_path)
 
 
-def test_settings_that_cannot_go_together() -> None:
+def test_training_settings_that_contradict_each_other_are_refused() -> None:
     prompt = AdapterSettings(kind=AdapterKind.PROMPT)
     with pytest.raises(ValidationError, match=r"set continual.average_weight to 1 \(it is 0.5\), or use adapter lora"):
         TrainingSettings(adapter=prompt, continual=ContinualSettings(average_weight=0.5))
