@@ -1,10 +1,11 @@
 """Where splits are built: threads of this process, a Ray cluster, or a Dask cluster.
 
-The one idea: an engine is one of Prefect's task runners with what a run asks of it checked beforehand. The flow submits
-the same task to each; only where it runs, and how it is stopped, differ.
+An engine is one of Prefect's task runners; the demands of a run are checked before it starts. The flow submits the same
+task to each engine. Only the place where it runs, and the way to stop it, differ.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import StrEnum
@@ -25,6 +26,10 @@ __all__ = ["Engine", "EngineKind", "EngineSettings"]
 MIB = 2**20
 RAY_OBJECT_STORE_BYTES = 128 * MIB
 """Shared memory of a Ray cluster on this machine: only settings and records pass through it."""
+WORKER_DEATHS = re.compile(
+    r"\b(KilledWorker|WorkerCrashedError|OutOfMemoryError|NodeDiedError|RayActorError|ActorDiedError|LocalRayletDiedError)\b"
+)
+"""Errors of Ray and Dask by name: they are installed only where they are used, and Prefect passes some on as text."""
 
 
 class EngineKind(StrEnum):
@@ -74,7 +79,7 @@ class EngineSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _kind_alone(cls, value: Any) -> Any:
-        """Take ``"ray"`` for ``{"kind": "ray"}``."""
+        """Accept ``"ray"`` in place of ``{"kind": "ray"}``."""
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -90,7 +95,7 @@ class EngineSettings(BaseModel):
 
 
 class Engine:
-    """Builds splits for one run; a cluster is started, or connected to, when the first task is submitted."""
+    """Builds splits for one run; the first submitted task starts a cluster or connects to one."""
 
     def __init__(self, settings: EngineSettings, concurrency: int) -> None:
         """Prepare `concurrency` workers; nothing is started."""
@@ -107,7 +112,7 @@ class Engine:
 
     @property
     def most_submitted(self) -> int:
-        """Tasks that may be submitted at once: as many again as workers wait their turn, where no one else needs them."""
+        """Tasks that may be submitted at once: on a private cluster up to twice as many as there are workers."""
         return self.concurrency if self.settings.address is not None else 2 * self.concurrency
 
     def submit(self, task: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:
@@ -122,6 +127,16 @@ class Engine:
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         return future
+
+    def is_worker_death(self, error: BaseException) -> bool:
+        """Tell whether an error means that worker processes died, as often as the cluster is willing to replace them."""
+        seen: BaseException | None = error
+        while seen is not None:
+            comes_from_cluster = type(seen).__module__.partition(".")[0] in {"ray", "distributed", "prefect"}
+            if comes_from_cluster and WORKER_DEATHS.search(f"{type(seen).__name__} {seen}"):
+                return True
+            seen = seen.__cause__ or seen.__context__
+        return False
 
     def stop(self, run_id: str) -> None:
         """Stop what is being built: threads between two batches, workers at once."""
@@ -157,7 +172,7 @@ class Engine:
 
 @contextmanager
 def _server_for_workers() -> Iterator[None]:
-    """Let workers report to the server of this run, also when that is the one that lives as long as this process."""
+    """Let workers report to the server of this run, also when it is the temporary server of this process."""
     with get_client(sync_client=True) as client, temporary_settings({PREFECT_API_URL: str(client.api_url)}):
         yield
 
@@ -189,7 +204,7 @@ def _ray(settings: EngineSettings, concurrency: int) -> Iterator[TaskRunner[Any]
 
 
 def _check_ray_nodes(settings: EngineSettings, nodes: list[dict[str, float]]) -> None:
-    """Refuse what no machine of the cluster can give: Ray would wait for it for ever."""
+    """Refuse a demand that no machine of the cluster can meet: Ray would wait for ever."""
     wanted = {"CPU": float(settings.cpus_per_worker), "GPU": settings.gpus_per_worker}
     if any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
         return

@@ -17,6 +17,7 @@
     ├── ServerError               no Prefect server answers at the configured address
     ├── DestinationError          a vector store does not answer, refuses rows, or holds something foreign
     │   └── NotEqualError         a destination differs from its table
+    ├── WorkerError               worker processes of a cluster die again and again
     ├── EventError                the Prefect server did not take an event over
     ├── ModelError                the model folder cannot be loaded as a sentence encoder
     ├── EvaluationError           rows that two encoders cannot be compared on
@@ -67,6 +68,7 @@ __all__ = [
     "TrainingError",
     "TruncationError",
     "VerificationError",
+    "WorkerError",
 ]
 
 
@@ -166,6 +168,10 @@ class DestinationError(SbertError):
 
 class NotEqualError(DestinationError):
     """A destination differs from its table."""
+
+
+class WorkerError(SbertError):
+    """Worker processes of a cluster die again and again; the message names the splits they were building."""
 
 
 class EventError(SbertError):
