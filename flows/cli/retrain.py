@@ -77,6 +77,7 @@ def _show_retrain(report: dict[str, Any]) -> None:
         ),
         ("labels", ", ".join(f"{count:,} {kind}" for kind, count in report["labels"]["counts"].items())),
         ("training", f"{report['stop_reason']} after {report['num_steps']:,} steps"),
+        *(("note", note) for note in report["training_notes"]),
         ("report", report["report_uri"] or ""),
         ("seconds", f"{report['seconds']:,.1f}"),
     ):

@@ -18,14 +18,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.model_location import DEFAULT_MODEL
-from sbert.errors import TooFewLabelsError
+from sbert.errors import MissingError, TooFewLabelsError
 from sbert.labels.label_set import LabelSet
 from sbert.registry.card import model_card
 from sbert.registry.pointer import Action, Pointer, resolve_model
 from sbert.registry.store import LabelsRecord, LeakageRecord, Registry, VersionRecord
 from sbert.retrain.label_rows import RetrainRows, load_measured, read_rows
 from sbert.retrain.settings import RetrainJob
-from sbert.storage.files import join, normalize_uri
+from sbert.storage.files import join, normalize_uri, read_bytes
 from sbert.training.continual import mix_rows
 from sbert.training.settings import TrainingSettings
 
@@ -34,6 +34,7 @@ __all__ = ["RUNS_FOLDER", "RetrainInputs", "find_inputs"]
 FORMAT = 1
 """Raised when equal inputs would be trained or judged differently than before."""
 RUNS_FOLDER = "_runs"
+PROMPTS_FILE = "config_sentence_transformers.json"
 NOT_IN_KEY = frozenset({"recipe", "training", "keep_refused", "keep_checkpoints_days"})
 """Settings that do not decide the outcome; the recipe and its changes enter the key as complete training settings."""
 
@@ -94,7 +95,8 @@ def find_inputs(job: RetrainJob, run_id: str) -> RetrainInputs:
     known_objects = _learned_objects(registry, versions, base)
     if not job.force:
         _check_enough(labels, known_objects, training, job.settings.labels.min_train_rows)
-    run_key = _run_key(job, rows, training, fingerprint if named_base else None)
+    prompts = _prompts(base) | _prompts(registry.model_uri(production.version))
+    run_key = _run_key(job, rows, training, fingerprint if named_base else None, prompts)
     return RetrainInputs(
         models_uri=registry.uri,
         run_id=run_id,
@@ -109,13 +111,30 @@ def find_inputs(job: RetrainJob, run_id: str) -> RetrainInputs:
     )
 
 
-def _run_key(job: RetrainJob, rows: RetrainRows, training: TrainingSettings, named_base: str | None) -> str:
-    """Return 32 hex digits of everything that decides the outcome of a run; ``named_base`` is a fingerprint."""
+def _run_key(
+    job: RetrainJob, rows: RetrainRows, training: TrainingSettings, named_base: str | None, prompts: dict[str, str]
+) -> str:
+    """Return 32 hex digits of everything that decides the outcome of a run; ``named_base`` is a fingerprint.
+
+    Prompts enter the key only when there are any: runs of earlier releases, which measured without them, keep their keys
+    and decisions when the encoders have none.
+    """
     settings = job.settings.model_dump(mode="json", exclude=set(NOT_IN_KEY))
     settings["guards"] = settings.pop("regression_sets")  # the name of this setting when the first keys were made
     labels, *measured_on = rows.fingerprints
-    parts = [FORMAT, labels, settings, training.model_dump(mode="json"), named_base, measured_on]
+    parts: list[object] = [FORMAT, labels, settings, training.model_dump(mode="json"), named_base, measured_on]
+    if prompts:
+        parts.append(prompts)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _prompts(model_uri: str) -> dict[str, str]:
+    """Return the prompts of a model folder that are not empty; none for a hub id, whose folder is not read here."""
+    try:
+        config = json.loads(read_bytes(join(model_uri, PROMPTS_FILE)))
+    except (MissingError, ValueError):
+        return {}
+    return {name: prompt for name, prompt in config.get("prompts", {}).items() if prompt}
 
 
 def _labels_record(job: RetrainJob, rows: RetrainRows) -> LabelsRecord:

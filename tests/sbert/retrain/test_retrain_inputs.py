@@ -1,5 +1,6 @@
 """What a retraining starts from: what the base knows already, what is refused before training, what makes a run another."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.registry.store import Registry, VersionRecord
 from sbert.retrain.judge import dev_score, train_candidate
-from sbert.retrain.label_rows import read_rows
-from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
+from sbert.retrain.label_rows import RetrainRows, read_rows
+from sbert.retrain.retrain_inputs import RetrainInputs, _prompts, _run_key, find_inputs
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.training.continual import mix_rows
 from sbert.training.recipes import RECIPES
 from sbert.training.settings import TrainingSettings
-from tests.support.tiny_models import save_tiny, tiny_encoder
+from tests.support.tiny_models import prompted_encoder, save_tiny, tiny_encoder
 from tests.support.toy_training import toy_rows
 
 LOOSE = {"near_duplicate_similarity": 1.0}
@@ -208,3 +209,28 @@ def test_changes_are_judged_together_with_their_recipe() -> None:
         by_kind.training_for("scored_pairs")
     with pytest.raises(ValidationError, match="less than or equal to 1000"):
         RetrainSettings.model_validate({"training": {"epochs": 5_000}})
+
+
+def test_the_run_key_of_an_earlier_release_is_the_same() -> None:
+    """A registry made before must not be decided on again, whatever settings were added since.
+
+    The key was computed by the release that called regression sets guards, from the same fingerprints and settings.
+    """
+    rows = RetrainRows(labels=None, sets=(), dev=None, leakage=(), fingerprints=("labels", "labels"))  # type: ignore[arg-type]
+    default = RetrainJob(labels_uri="labels", models_uri="models")
+    key = _run_key(default, rows, RECIPES["scored_pairs"], None, {})
+    assert key == "89ddfaca39b6ac9424415dcfbc239e1d"
+    assert _run_key(default, rows, RECIPES["scored_pairs"], None, {"query": "ask: "}) != key
+
+
+def test_prompts_of_production_enter_the_run_key(tmp_path: Path) -> None:
+    """Runs of earlier releases measured encoders with prompts without them: they are decided on again."""
+    labels(tmp_path / "labels")
+    prompted_encoder().save_pretrained(tmp_path / "base")
+    inputs = find_inputs(job(tmp_path, base=str(tmp_path / "base")), "run")
+    config = tmp_path / "models/v0001/model/config_sentence_transformers.json"
+    assert _prompts(inputs.production_uri) == {"query": "select name from ", "document": "green blue red "}
+    config.write_text(json.dumps({"prompts": {"query": ""}}))
+    (tmp_path / "base/config_sentence_transformers.json").write_text(json.dumps({"prompts": {}}))
+    assert _prompts(inputs.production_uri) == {}
+    assert find_inputs(job(tmp_path, base=str(tmp_path / "base")), "run").run_key != inputs.run_key
