@@ -1,6 +1,6 @@
 """Why a split is built: what differs between the source now and the rows that the table has."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from sbert.refresh.fingerprints import PlannedSplit, recorded_fingerprint
@@ -14,6 +14,8 @@ class BuildReason(StrEnum):
 
     FORCED = "forced"
     """The caller asked for every vector to be computed anew."""
+    LOST_SHARD = "lost shard"
+    """A shard with rows of the split is gone or torn."""
     NEW_OBJECT = "new object"
     """The table has no rows of the split's objects."""
     ENCODER = "other encoder"
@@ -42,6 +44,7 @@ class ReasonFinder:
         keeps_same_columns: bool,
         is_forced: bool,
         has_lost_records: bool,
+        lost_splits: Collection[str] = (),
     ) -> None:
         """Index the objects of `records`.
 
@@ -52,6 +55,7 @@ class ReasonFinder:
             keeps_same_columns: whether the table keeps the columns that this run keeps.
             is_forced: whether the caller asked for every vector anew.
             has_lost_records: whether records of some splits are gone.
+            lost_splits: splits whose shards are gone or torn, by fingerprint.
         """
         self._record_of: Mapping[str, SplitRecord] = {span.uri: record for record in records for span in record.spans}
         self._rows_fingerprint = rows_fingerprint
@@ -59,15 +63,22 @@ class ReasonFinder:
         self._keeps_same_columns = keeps_same_columns
         self._is_forced = is_forced
         self._has_lost_records = has_lost_records
+        self._lost_splits = frozenset(lost_splits)
 
     def reason_for(self, planned: PlannedSplit) -> BuildReason:
         """Return why a split that the table does not have is built."""
         if self._is_forced:
             return BuildReason.FORCED
-        versions = {span.object.uri: span.object.version for span in planned.split.spans}
-        earlier = {uri: self._record_of[uri] for uri in versions if uri in self._record_of}
+        if planned.fingerprint in self._lost_splits:
+            return BuildReason.LOST_SHARD
+        earlier = {uri: self._record_of[uri] for uri in planned.object_uris if uri in self._record_of}
         if not earlier:
             return BuildReason.LOST_RECORD if self._has_lost_records else BuildReason.NEW_OBJECT
+        return self._difference(planned, earlier)
+
+    def _difference(self, planned: PlannedSplit, earlier: Mapping[str, SplitRecord]) -> BuildReason:
+        """Return what differs between a split and the earlier rows of its objects."""
+        versions = {span.object.uri: span.object.version for span in planned.split.spans}
         record = next(iter(earlier.values()))
         if record.encoder_fingerprint != self._encoder_fingerprint:
             return BuildReason.ENCODER

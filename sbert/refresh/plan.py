@@ -33,7 +33,7 @@ from sbert.source.splits import with_first_rows
 from sbert.storage.files import join
 from sbert.table.delta import EncoderInfo, Table, TableShard, find_table, recorded_in
 from sbert.table.shard_layout import locate_splits, mark_lost_shards
-from sbert.table.split_records import SplitRecord, completed_splits, kept_types
+from sbert.table.split_records import SplitRecord, completed_splits, find_record, kept_types
 
 __all__ = ["Plan", "is_stale", "make_plan", "with_row_numbers"]
 
@@ -148,7 +148,7 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
         num_objects=len(objects),
         scope=selection.scope,
         build=build,
-        reasons=_reasons(spec, table, selection),
+        reasons=_reasons(spec, table, selection, shards),
         resume=resume,
         retype=[] if job.force else [record for name, record in completed.items() if name not in resumed],
         keep=selection.keep,
@@ -217,7 +217,14 @@ def with_row_numbers(build: Sequence[PlannedSplit]) -> list[PlannedSplit]:
     return [planned.model_copy(update={"split": split}) for split, planned in zip(numbered, build, strict=True)]
 
 
-def _reasons(spec: BuildSpec, table: Table | None, selection: SplitSelection) -> dict[str, BuildReason]:
+def _reasons(
+    spec: BuildSpec, table: Table | None, selection: SplitSelection, shards: Sequence[TableShard]
+) -> dict[str, BuildReason]:
+    """Tell why each missing split is built."""
+    wanted = [planned.fingerprint for planned in selection.missing]
+    # A wanted split that was finished once, and that the table does not show, lies in a shard that is gone or torn.
+    has_lost_shards = any(shard.is_lost for shard in shards)
+    lost = [name for name in wanted if find_record(spec.table_uri, name) is not None] if has_lost_shards else []
     finder = ReasonFinder(
         selection.records.values(),
         rows_fingerprint=spec.rows_fingerprint,
@@ -225,6 +232,7 @@ def _reasons(spec: BuildSpec, table: Table | None, selection: SplitSelection) ->
         keeps_same_columns=table is None or set(table.kept_schema) == set(spec.kept_schema),
         is_forced=spec.job.force,
         has_lost_records=len(selection.records) < len(selection.leaving),
+        lost_splits=lost,
     )
     return {planned.fingerprint: finder.reason_for(planned) for planned in selection.missing}
 

@@ -9,6 +9,8 @@ from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.build_reasons import BuildReason
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import Plan, make_plan
+from sbert.table.compaction import compact_table
+from sbert.table.delta import Table
 from tests.support.refreshing import refresh_table
 from tests.support.tables import objects_apart, rows, write
 from tests.support.tiny_models import save_tiny
@@ -79,3 +81,17 @@ def test_without_the_record_of_earlier_rows_the_reason_is_not_guessed(tmp_path: 
         record.unlink()
     write(raw / "1.jsonl", rows(50, 10))
     assert reasons(plan(raw, tmp_path / "table")) == {"1.jsonl": BuildReason.LOST_RECORD}
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_a_split_whose_shard_is_gone_says_so(tmp_path: Path, raw: Path, model: str, is_compacted: bool) -> None:
+    table = str(tmp_path / "table")
+    refresh_table(raw, table, model, APART)
+    if is_compacted:
+        earlier = [shard.name for shard in Table.open(table).shards()]
+        compact_table(table)
+        for name in earlier:
+            Path(table, name).unlink()
+    Path(table, Table.open(table).shards()[0].name).unlink()
+    made = plan(raw, tmp_path / "table")
+    assert made.splits_by_reason == {BuildReason.LOST_SHARD: 3 if is_compacted else 1}
