@@ -20,7 +20,8 @@ from sbert.storage.files import OutputFile, list_names, open_output, translate_e
 from sbert.storage.json_text import json_text
 from sbert.sync.row_comparison import Places, RowComparison, RowDifferences
 from sbert.table.delta import Table, TableShard
-from sbert.table.duplicate_keys import Keys, row_keys
+from sbert.table.duplicate_keys import row_keys
+from sbert.table.record_file import Keys
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import discard_parquet, embedding_matrix
 

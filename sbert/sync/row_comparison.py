@@ -1,10 +1,5 @@
-"""Compare two streams of rows by key and content, with memory bounded by a slice of the key space.
+"""Compare two streams of rows by key and content: forty bytes a row (key, content, place) go to a temporary file."""
 
-Forty bytes a row (key, content, place) go to a temporary file. At the end the file is read once per slice of the keys,
-sorted, and rows with one key stand beside each other.
-"""
-
-import tempfile
 import threading
 from dataclasses import dataclass
 from typing import Self
@@ -12,13 +7,11 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from sbert.storage.files import translate_errors
-from sbert.table.duplicate_keys import Keys
+from sbert.table.record_file import Keys, RecordFile
 
 __all__ = ["RowComparison", "RowDifferences"]
 
 ROWS_PER_SLICE = 1_000_000
-RECORDS_PER_READ = 262_144
 RECORD = np.dtype([("key", "u8", 2), ("content", "u8", 2), ("row", "i8")])
 """Rows of the table have places from 0 up, rows of the copy from -1 down."""
 
@@ -48,7 +41,7 @@ class RowComparison:
 
     def __init__(self) -> None:
         """Open the temporary file."""
-        self._file = tempfile.TemporaryFile(prefix="sbert-compare-")  # noqa: SIM115  (closed by __exit__)
+        self._records = RecordFile(RECORD, ROWS_PER_SLICE)
         self._lock = threading.Lock()
         self.num_table_rows = 0
         self.num_copy_rows = 0
@@ -57,7 +50,7 @@ class RowComparison:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._records.close()
 
     def add_table_rows(self, keys: Keys, content: Keys) -> None:
         """Add the next rows of the table."""
@@ -71,33 +64,19 @@ class RowComparison:
 
     def differences(self) -> RowDifferences:
         """Compare all rows that were added."""
-        num_rows = self.num_table_rows + self.num_copy_rows
-        num_slices = max(1, -(-num_rows // ROWS_PER_SLICE))
-        parts = [_compare(self._slice(number, num_slices)) for number in range(num_slices)]
+        parts = [_compare(records) for records in self._records.sorted_slices()]
         return RowDifferences(*(np.sort(np.concatenate(places)) for places in zip(*parts, strict=True)))
 
     def _add(self, keys: Keys, content: Keys, rows: Places) -> None:
-        records = np.empty(len(keys), dtype=RECORD)
-        records["key"], records["content"], records["row"] = keys, content, rows
-        with self._lock, translate_errors(tempfile.gettempdir()):
-            self._file.write(records.tobytes())
-
-    def _slice(self, number: int, num_slices: int) -> npt.NDArray[np.void]:
-        self._file.seek(0)
-        parts = [np.empty(0, dtype=RECORD)]
-        while chunk := self._file.read(RECORDS_PER_READ * RECORD.itemsize):
-            records = np.frombuffer(chunk, dtype=RECORD)
-            parts.append(records[records["key"][:, 0] % num_slices == number])
-        return np.concatenate(parts)
+        with self._lock:
+            self._records.add(key=keys, content=content, row=rows)
 
 
 def _compare(records: npt.NDArray[np.void]) -> tuple[Places, Places, Places, Places]:
-    """Return missing, stale, extra and repeated of the rows of a slice."""
+    """Return missing, stale, extra and repeated rows of a sorted slice: of one key, the copy's rows come first."""
     if not len(records):
         none = np.empty(0, np.int64)
         return none, none, none, none
-    order = np.lexsort((records["row"], records["key"][:, 1], records["key"][:, 0]))
-    records = records[order]  # rows of one key stand together, the copy's before the table's
     starts = np.append(True, (records["key"][1:] != records["key"][:-1]).any(axis=1))
     group = np.cumsum(starts) - 1
     is_copy = records["row"] < 0

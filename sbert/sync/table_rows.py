@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from sbert.storage.files import open_input, translate_errors
 from sbert.sync.destinations.base import KEY_COLUMNS, Destination, restored_rows
 from sbert.table.delta import Table, TableShard
-from sbert.table.duplicate_keys import Keys, row_keys
+from sbert.table.duplicate_keys import row_keys
+from sbert.table.record_file import Keys
 
 __all__ = ["keys_of", "read_rows", "rows_at"]
 

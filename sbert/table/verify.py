@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import QualityError, StorageError, TableError
 from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
-from sbert.table.duplicate_keys import KeyLedger, Keys, row_keys
+from sbert.table.duplicate_keys import KeyLedger, row_keys
+from sbert.table.record_file import Keys
 from sbert.table.shard_file import file_checksum_problem, open_shard
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import stored_vectors, vector_names

@@ -21,7 +21,8 @@ import pyarrow as pa
 
 from sbert.sync.watermark import Watermark
 from sbert.table.delta import Table
-from sbert.table.duplicate_keys import Keys, row_keys
+from sbert.table.duplicate_keys import row_keys
+from sbert.table.record_file import Keys
 from sbert.table.shards import vector_matrix
 from sbert.vectors.precision import Precision
 

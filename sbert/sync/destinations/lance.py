@@ -18,7 +18,7 @@ from sbert.errors import DestinationError, SbertError
 from sbert.storage.files import delta_storage_options
 from sbert.sync.destinations.base import KEY_COLUMNS, Collection, Destination, Load, StoredRows, content_keys
 from sbert.sync.watermark import Watermark
-from sbert.table.duplicate_keys import Keys
+from sbert.table.record_file import Keys
 
 __all__ = ["LanceDestination", "open_collection"]
 

@@ -22,7 +22,7 @@ from sbert.errors import DestinationError, SbertError
 from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
 from sbert.sync.destinations.payload import key_digest, payload_content, payloads, vectors_of
 from sbert.sync.watermark import Watermark
-from sbert.table.duplicate_keys import Keys
+from sbert.table.record_file import Keys
 
 __all__ = ["MilvusDestination"]
 

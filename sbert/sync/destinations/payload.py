@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sbert.sync.destinations.base import Collection
-from sbert.table.duplicate_keys import Keys
+from sbert.table.record_file import Keys
 
 __all__ = ["key_digest", "payload_content", "payloads", "vectors_of"]
 

@@ -30,7 +30,7 @@ from sbert.sync.destinations.postgres_binary import (
     row_hashes,
 )
 from sbert.sync.watermark import Watermark
-from sbert.table.duplicate_keys import Keys
+from sbert.table.record_file import Keys
 
 __all__ = ["PostgresDestination"]
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg.types.numeric import DecimalBinaryDumper
 
-from sbert.table.duplicate_keys import Keys
+from sbert.table.record_file import Keys
 
 __all__ = ["HEADER", "TRAILER", "ColumnType", "column_type", "copy_content", "row_hashes"]
 

@@ -18,6 +18,7 @@ from sbert.storage.files import write_bytes
 from sbert.sync import change_feed as library
 from sbert.sync import row_comparison
 from sbert.sync.change_feed import write_changes
+from sbert.table import record_file
 from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
@@ -116,7 +117,7 @@ def test_applying_the_changes_gives_the_other_version(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_comparison, "ROWS_PER_SLICE", slice_rows)
         patch.setattr(library, "ROWS_PER_READ", 3)
-        patch.setattr(row_comparison, "RECORDS_PER_READ", 5)
+        patch.setattr(record_file, "RECORDS_PER_READ", 5)
         summary = write_changes(folder, low, high, f"{folder}/feed.parquet")
     feed = pl.read_parquet(f"{folder}/feed.parquet")
     before, after = (

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbert.table import duplicate_keys as duplicates
+from sbert.table import record_file
 from sbert.table.duplicate_keys import KeyLedger, row_keys
 
 
@@ -26,7 +27,7 @@ def test_keep_first_gives_the_later_rows() -> None:
     assert superseded(["a", "b", "a", "c", "a", "b"], "first") == [2, 4, 5]
 
 
-def test_no_rows() -> None:
+def test_a_stream_without_rows_has_nothing_superseded() -> None:
     assert superseded([], "last") == []
 
 
@@ -43,6 +44,6 @@ def test_keys_depend_on_every_column() -> None:
 def test_slicing_the_key_space_changes_nothing(ids: list[str], slice_rows: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "ROWS_PER_SLICE", slice_rows)
-        patch.setattr(duplicates, "ROWS_PER_READ", 7)
+        patch.setattr(record_file, "RECORDS_PER_READ", 7)
         expected = [at for at, value in enumerate(ids) if value in ids[at + 1 :]]
         assert superseded(ids, "last") == expected
