@@ -77,7 +77,8 @@ def describe_parts(progress: Progress) -> list[str]:
     parts = [f"{progress.stage.value} {rows} rows"]
     if progress.seconds_left is not None and progress.num_splits_done < progress.num_splits:
         parts.append(f"{describe_seconds(progress.seconds_left)} left")
-    parts.append(f"{progress.rows_per_second:,.0f} rows/s")
+    if progress.num_rows_done:
+        parts.append(f"{progress.rows_per_second:,.0f} rows/s")
     if progress.num_splits > 1:
         parts.append(f"{progress.num_splits_done:,} of {progress.num_splits:,} splits")
     if progress.num_tokens_done:

@@ -29,10 +29,13 @@ PIPE_WIDTH = 120
 INTERRUPTED = 130
 TRACEBACK_VARIABLE = "SBERT_TRACEBACK"
 
+# In a terminal lines break between words; in a file or a pipe a line stays one line.
 out = Console(
-    soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    soft_wrap=not sys.stdout.isatty(),
+    highlight=False,
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH,
 )
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
 
 
 class Output:

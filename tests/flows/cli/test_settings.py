@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
+from flows.cli.output import out
 from sbert.refresh.job import RefreshSettings
 
 
@@ -42,7 +43,9 @@ def test_every_listed_name_can_be_set() -> None:
         RefreshSettings.model_validate_json(json.dumps(value))
 
 
-def test_people_see_name_and_default_at_any_width() -> None:
-    for width in (60, 80):
-        result = CliRunner().invoke(app, ["settings", "engine"], env={"COLUMNS": str(width)})
-        assert "kind local or ray or dask, default local" in " ".join(result.stdout.split())
+@pytest.mark.parametrize("width", [60, 80])
+def test_people_see_name_and_default_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(out, "width", width)
+    shown = CliRunner().invoke(app, ["settings", "engine"]).stdout
+    assert "kind local or ray or dask, default local" in " ".join(shown.split())
+    assert max(len(line.rstrip()) for line in shown.splitlines()[:-1]) <= width

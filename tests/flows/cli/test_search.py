@@ -1,0 +1,52 @@
+"""``sbert search`` for people: a table where it fits, else a block a hit; nothing is wider than the window."""
+
+from typing import Any
+
+import pytest
+
+from flows.cli.output import out
+from flows.cli.search import _show_search
+
+TEXT = "Return a date from a string in ISO 8601 format, such as 2026-11-28, or raise an error that names the string."
+
+
+def hits(*, text: str = TEXT) -> dict[str, Any]:
+    names = ["datetime.date.fromisoformat", "datetime.datetime.strptime", "[bold]", "二" * 30]
+    return {
+        "query": "how do I parse a date",
+        "results": [
+            {"id": name, "source": "s3://bucket/raw/python-method.jsonl", "score": 0.9, "kind": "method", "text": text}
+            for name in names
+        ],
+    }
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 160])
+def test_every_hit_is_readable_at_any_width(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(out, "width", width)
+    _show_search(hits())
+    lines = shown(capsys)
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    for part in ("0.900", "datetime.date.fromisoformat", "[bold]", "method", "python-method.jsonl", "Return a date"):
+        assert part in text
+
+
+def test_a_window_that_is_wide_enough_gets_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(out, "width", 160)
+    _show_search(hits())
+    header = next(line for line in shown(capsys) if "score" in line)
+    assert header.split() == ["score", "id", "kind", "text", "source"]
+
+
+def test_no_hits_are_a_title(capsys: pytest.CaptureFixture[str]) -> None:
+    _show_search({"query": "anything", "results": []})
+    assert "nearest to: anything" in capsys.readouterr().out
