@@ -5,8 +5,8 @@
 (1, 384)
 
 The packages, from the ground up; each imports only from those before it:
-storage, runtime, rows, source, vectors, registry, encoder, table, index, refresh, labels, evaluation, training, retrain,
-suggest, sync.
+storage, runtime, rows, source, vectors, registry, encoder, table, index, refresh, derived, labels, evaluation, training,
+retrain, suggest, sync, apply.
 """
 
 from typing import TYPE_CHECKING, Any

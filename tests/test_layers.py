@@ -23,12 +23,14 @@ PACKAGES = (
     "table",
     "index",
     "refresh",
+    "derived",
     "labels",
     "evaluation",
     "training",
     "retrain",
     "suggest",
     "sync",
+    "apply",
 )
 """The packages of `sbert`, from the ground up. A package may import itself and the packages before it."""
 GROUND = {"sbert.errors", "sbert.settings"}

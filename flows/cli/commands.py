@@ -9,7 +9,7 @@ from flows.cli.output import err
 __all__ = ["app", "show_warnings"]
 
 COMMANDS = (
-    *("sample", "refresh", "backfill", "search", "sync"),
+    *("sample", "refresh", "backfill", "search", "sync", "neighbours"),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback"),

@@ -23,6 +23,7 @@ __all__ = [
     "LabelsUri",
     "Model",
     "ModelsUri",
+    "OutUri",
     "RawUri",
     "SettingsJson",
     "TableUri",
@@ -74,6 +75,10 @@ RawUri = Annotated[
 TableUri = Annotated[
     str,
     typer.Argument(metavar="TABLE_URI", help="Folder of the table, local or s3://.", callback=check_location),
+]
+OutUri = Annotated[
+    str,
+    typer.Argument(metavar="OUT_URI", help="Folder of the derived table, local or s3://.", callback=check_location),
 ]
 ModelsUri = Annotated[
     str,

@@ -7,7 +7,8 @@ the commit fails and nothing of the change is published.
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
@@ -21,7 +22,7 @@ from sbert.storage.files import delta_retry_options, delta_storage_options, norm
 from sbert.table.delta import METADATA_KEY, RECORDED_SETTINGS, SETTINGS_KEY, EncoderInfo, Table, TableShard
 from sbert.table.shards import ShardRecord, table_schema
 
-__all__ = ["commit", "mend_statistics"]
+__all__ = ["add_action", "commit", "commit_errors", "mend_statistics", "remove_action"]
 
 
 log = logging.getLogger(__name__)
@@ -66,44 +67,54 @@ def commit(
         EncoderMismatchError: when `encoder` is another one than the table's and shards of the old one would remain.
     """
     uri = normalize_uri(uri)
-    adds = [_add_action(record, data_change) for record in add]
+    adds = [add_action(record, data_change) for record in add]
     removes = list(drop)
     if table is not None:
         leaving = {shard.name for shard in removes} | {action.path for action in adds}
-        adds += [
-            _add_action(shard.record(), False) for shard in table.shards_with_bounds() if shard.name not in leaving
-        ]
+        adds += [add_action(shard.record(), False) for shard in table.shards_with_bounds() if shard.name not in leaving]
     schema = _field_schema(table_schema(kept_schema, encoder.precision), encoder, settings)
     metadata = {**metadata, RECORDED_SETTINGS: settings}
     # No retries inside delta-rs: it would put the same change on top of a version it was not planned for.
     properties = CommitProperties(custom_metadata={METADATA_KEY: json.dumps(metadata)}, max_commit_retries=0)
+    with commit_errors(uri):
+        if table is None:
+            create_table_with_add_actions(
+                uri,
+                Schema.from_arrow(schema),
+                adds,
+                mode="error",
+                name="sbert embeddings",
+                storage_options=delta_storage_options(uri) | delta_retry_options(uri),
+                commit_properties=properties,
+            )
+            return 0
+        delta = table._delta
+        everything = {shard.name for shard in table.shards()} == {shard.name for shard in removes}
+        if table.encoder.fingerprint != encoder.fingerprint and not everything:
+            table.check_encoder(encoder.fingerprint, encoder.dim)
+        if everything and table.num_rows + len(adds) > 0 and _differs(table, schema, encoder, settings):
+            delta.create_write_transaction([*adds], mode="overwrite", schema=schema, commit_properties=properties)
+        else:
+            delta.create_write_transaction(
+                [*adds, *(remove_action(shard, data_change) for shard in removes)],
+                mode="append",
+                schema=schema,
+                commit_properties=properties,
+            )
+        return table.version + 1
+
+
+@contextmanager
+def commit_errors(uri: str) -> Iterator[None]:
+    """Turn errors of a commit to the table at `uri` into ours.
+
+    Raises:
+        CommitConflictError: another writer committed first.
+        TableError: the commit failed otherwise.
+    """
     try:
         with translate_errors(uri):
-            if table is None:
-                create_table_with_add_actions(
-                    uri,
-                    Schema.from_arrow(schema),
-                    adds,
-                    mode="error",
-                    name="sbert embeddings",
-                    storage_options=delta_storage_options(uri) | delta_retry_options(uri),
-                    commit_properties=properties,
-                )
-                return 0
-            delta = table._delta
-            everything = {shard.name for shard in table.shards()} == {shard.name for shard in removes}
-            if table.encoder.fingerprint != encoder.fingerprint and not everything:
-                table.check_encoder(encoder.fingerprint, encoder.dim)
-            if everything and table.num_rows + len(adds) > 0 and _differs(table, schema, encoder, settings):
-                delta.create_write_transaction([*adds], mode="overwrite", schema=schema, commit_properties=properties)
-            else:
-                delta.create_write_transaction(
-                    [*adds, *(_remove_action(shard, data_change) for shard in removes)],
-                    mode="append",
-                    schema=schema,
-                    commit_properties=properties,
-                )
-            return table.version + 1
+            yield
     except CommitFailedError as error:
         raise CommitConflictError(
             f"{uri}: another writer committed first; nothing of this run was published"
@@ -148,7 +159,8 @@ def _differs(table: Table, schema: pa.Schema, encoder: EncoderInfo, settings: di
     return not is_same_schema or table.recorded_settings != settings
 
 
-def _add_action(record: ShardRecord, data_change: bool) -> AddAction:
+def add_action(record: ShardRecord, data_change: bool) -> AddAction:
+    """Return the log's entry for a shard that joins."""
     return AddAction(
         path=record.name,
         size=record.num_bytes,
@@ -159,7 +171,8 @@ def _add_action(record: ShardRecord, data_change: bool) -> AddAction:
     )
 
 
-def _remove_action(shard: TableShard, data_change: bool) -> RemoveAction:
+def remove_action(shard: TableShard, data_change: bool) -> RemoveAction:
+    """Return the log's entry for a shard that leaves."""
     return RemoveAction(
         path=shard.name,
         data_change=data_change,

@@ -31,6 +31,7 @@ __all__ = [
     "Table",
     "TableShard",
     "find_table",
+    "recorded_at",
     "recorded_in",
 ]
 
@@ -222,7 +223,7 @@ class Table:
 
     def last_commit(self) -> dict[str, Any]:
         """Give the run id and counts that the newest commit recorded; empty when it was not made by this library."""
-        return recorded_in(next(iter(self._delta.history(1)), {}))
+        return recorded_at(self.uri, self.version)
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Give the commits, newest first: version, timestamp (ms), operation and what this library recorded."""
@@ -275,6 +276,22 @@ def _open_delta(uri: str, version: int | None) -> DeltaTable:
     if not DeltaTable.is_deltatable(uri, options):
         raise TableNotFoundError(uri)
     return DeltaTable(uri, version=version, storage_options=options)
+
+
+def recorded_at(uri: str, version: int) -> dict[str, Any]:
+    """Return what this library recorded in the commit of a version; empty when its log entry is gone.
+
+    The log is read directly: delta-rs numbers the history of a table that was opened at an earlier version wrongly.
+    """
+    try:
+        content = read_bytes(join(uri, "_delta_log", f"{version:020}.json"))
+    except MissingError:
+        return {}
+    for line in content.splitlines():
+        action = json.loads(line)
+        if "commitInfo" in action:
+            return recorded_in(action["commitInfo"])
+    return {}
 
 
 def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:

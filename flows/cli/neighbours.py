@@ -1,0 +1,42 @@
+"""``sbert neighbours``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, OutUri, TableUri
+from flows.cli.output import answering, out
+
+
+@app.command(
+    rich_help_panel=Panel.JOBS, epilog=example("sbert neighbours s3://bucket/table s3://bucket/neighbours -k 10")
+)
+def neighbours(
+    table_uri: TableUri,
+    out_uri: OutUri,
+    k: Annotated[int, typer.Option("-k", min=1, max=1_000, metavar="ROWS", help="Nearest rows of each row.")] = 10,
+    concurrency: Annotated[
+        int, typer.Option(min=1, metavar="SPLITS", help="Splits that are worked on at the same time.")
+    ] = 1,
+    as_json: Json = False,
+) -> None:
+    """Write the nearest rows of every row of TABLE to the table OUT; a later run computes only what changed."""
+    with answering(as_json=as_json) as answer:
+        from sbert.apply.neighbours.job import NeighboursJob
+        from sbert.derived.run import derive
+
+        report = derive(NeighboursJob(k=k), table_uri, out_uri, concurrency=concurrency)
+        answer.print(report.model_dump(mode="json"), show_derived)
+
+
+def show_derived(report: dict[str, Any]) -> None:
+    """Print what a job on a derived table did."""
+    resumed = f", {report['num_shards_resumed']:,} taken over" if report["num_shards_resumed"] else ""
+    out.print(
+        f"{report['out_uri']} version {report['version']}: {report['num_rows']:,} rows, of version "
+        f"{report['table_version']} of {report['table_uri']}\n"
+        f"  {report['num_shards_built']:,} shards built ({report['num_rows_built']:,} rows){resumed}, "
+        f"{report['num_shards_kept']:,} kept, {report['num_shards_dropped']:,} dropped, {report['seconds']:,.1f} s",
+        markup=False,
+    )

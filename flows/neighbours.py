@@ -1,0 +1,46 @@
+"""Keep the nearest rows of every row of a table up to date.
+
+Run it with ``sbert neighbours TABLE OUT``, or as a deployment that follows each published version.
+"""
+
+import uuid
+from typing import Annotated
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.hooks import HOOKS
+from flows.parameters import Concurrency, TableUri, form
+from sbert.apply.neighbours.job import NeighboursJob
+from sbert.derived.run import DerivedReport
+from tasks.derive import derive_table, report_derived
+
+__all__ = ["find_neighbours"]
+
+OutUri = Annotated[
+    str,
+    form(
+        title="Output",
+        min_length=1,
+        pattern="^(?!.*://[^/]*@)",
+        description="Folder of the derived table, local or s3:// (made if it is not there).",
+    ),
+]
+
+
+@flow(name="find-neighbours", flow_run_name="neighbours {table_uri}", persist_result=False, **HOOKS)
+def find_neighbours(
+    table_uri: TableUri,
+    out_uri: OutUri,
+    k: Annotated[int, form(title="Neighbours", ge=1, le=1_000, description="Nearest rows of each row (rows).")] = 10,
+    concurrency: Concurrency = 1,
+) -> DerivedReport:
+    """Write the nearest rows of every row to a derived table; compute only what changed since the last run.
+
+    Returns:
+        What was done, in numbers.
+    """
+    run_id = str(flow_run.get_id() or uuid.uuid4())
+    report = derive_table(NeighboursJob(k=k), table_uri, out_uri, concurrency, run_id)
+    report_derived(report)
+    return report

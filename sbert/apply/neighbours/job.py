@@ -1,0 +1,200 @@
+"""`NeighboursJob`: the k nearest rows of every row, exact, by blocks of matrix products.
+
+The output of a split depends on every row of the table, so the job's fingerprint hashes all splits. A night still costs
+what changed. For a row whose split stayed, the list of the night before is true but for rows that left, and only rows that
+joined can enter it. So it is merged with the best of the joined rows. The merged list is exact when at least as many joined
+rows are nearer than the last of the old list as old neighbours left: every row that was not in the old list is at most as
+near as its last. Other rows are compared with the whole table.
+
+Of rows with the same score any may be named.
+"""
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from sbert.apply.neighbours.nearest import Candidates, nearest_in_blocks
+from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput, derived_fingerprint
+from sbert.errors import NotATableError, StorageError, TableError
+from sbert.storage.files import open_input, translate_errors
+from sbert.table.delta import Table, TableShard
+from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.shards import vector_matrix, vector_names
+
+__all__ = ["NeighboursJob"]
+
+log = logging.getLogger(__name__)
+
+QUERIES_PER_BLOCK = 8_192
+ROWS_PER_READ = 16_384
+NEIGHBOUR = pa.struct([("source", pa.string()), ("id", pa.string()), ("score", pa.float32())])
+
+Key = tuple[str, str]
+Float32 = npt.NDArray[np.float32]
+
+
+class NeighboursJob(DerivedJob):
+    """The nearest rows of each row by cosine, without the row itself."""
+
+    name: ClassVar[str] = "neighbours"
+
+    k: int = Field(default=10, ge=1, le=1_000, description="Nearest rows of each row (rows).")
+
+    def columns(self, table: Table) -> pa.Schema:  # noqa: ARG002
+        """Return one column: up to k neighbours, nearest first."""
+        return pa.schema([pa.field("neighbours", pa.list_(NEIGHBOUR))])
+
+    def fingerprint(self, table: Table) -> str:
+        """Add every split of the table: any of them can hold a neighbour of any row."""
+        splits = sorted(_split_rows(locate_splits(table.uri, table.shards())).items())
+        return hashlib.sha256(f"{super().fingerprint(table)}|{splits}".encode()).hexdigest()
+
+    def open(self, table: Table, out_uri: str) -> SplitFunction:
+        """Find out what joined and what left since the output that is there."""
+        return _Neighbours(self, table, out_uri).derive
+
+
+class _Neighbours:
+    """Derives splits of one version."""
+
+    def __init__(self, job: NeighboursJob, table: Table, out_uri: str) -> None:
+        self._k = job.k
+        self._table = table
+        self._shards = locate_splits(table.uri, table.shards())
+        self._splits = _split_rows(self._shards)
+        self._before = self._usable_output(job, out_uri)
+        self._joined: list[str] = []
+        self._left_keys: set[Key] = set()
+        if self._before is not None:
+            self._compare_versions(self._before)
+
+    def derive(self, split: SplitInput) -> Iterator[pa.Table]:
+        """Return the neighbours of a split's rows."""
+        columns = [*KEY_COLUMNS, *vector_names(self._table.encoder.precision)]
+        with closing(self._old_lists(split)) as old_lists:
+            for rows in split.rows(columns):
+                old = list(itertools.islice(old_lists, len(rows)))
+                for first in range(0, len(rows), QUERIES_PER_BLOCK):
+                    block = rows.slice(first, QUERIES_PER_BLOCK)
+                    yield self._derive_block(block, old[first : first + QUERIES_PER_BLOCK])
+
+    def _derive_block(self, rows: pa.Table, old: list[tuple[Key, Candidates]]) -> pa.Table:
+        keys = _keys_of(rows)
+        vectors_ND = self._unit_vectors(rows)
+        known = [candidates if old_key == key else None for key, (old_key, candidates) in zip(keys, old, strict=False)]
+        known += [None] * (len(keys) - len(known))
+        lists = self._updated(keys, vectors_ND, known)
+        unknown = [place for place, found in enumerate(lists) if found is None]
+        if unknown:
+            every = nearest_in_blocks(vectors_ND[unknown], self._k + 1, self._blocks(list(self._splits)))
+            for place, candidates in zip(unknown, every, strict=True):
+                lists[place] = _best(candidates, keys[place], self._k)
+        neighbours = pa.array(
+            [[{"source": key[0], "id": key[1], "score": score} for key, score in found or ()] for found in lists],
+            pa.list_(NEIGHBOUR),
+        )
+        columns = [*(rows[name] for name in KEY_COLUMNS), neighbours]
+        return pa.Table.from_arrays(columns, names=[*KEY_COLUMNS, "neighbours"])
+
+    def _updated(self, keys: list[Key], vectors_ND: Float32, known: list[Candidates | None]) -> list[Candidates | None]:
+        """Return the lists that follow from the output before and the rows that joined; None for all other rows."""
+        places = [place for place, candidates in enumerate(known) if candidates is not None]
+        lists: list[Candidates | None] = [None] * len(keys)
+        if not places:
+            return lists
+        joined = nearest_in_blocks(vectors_ND[places], self._k + 1, self._blocks(self._joined))
+        for place, new in zip(places, joined, strict=True):
+            before = known[place] or []
+            stayed = [(key, score) for key, score in before if key not in self._left_keys]
+            entering = [(key, score) for key, score in new if key != keys[place]]
+            num_nearer = sum(score >= before[-1][1] for _, score in entering) if before else 0
+            if len(before) == self._k and num_nearer < len(before) - len(stayed):
+                continue  # a row that the old list did not name may be among the nearest now
+            lists[place] = _best([*stayed, *entering], keys[place], self._k)
+        return lists
+
+    def _old_lists(self, split: SplitInput) -> Generator[tuple[Key, Candidates], None, None]:
+        """Read the output before of a split that stayed, row by row in the order of its rows."""
+        if self._before is None:
+            return
+        name = derived_fingerprint(split.fingerprint, split.num_rows, self._before.info.job_fingerprint)
+        for shard in self._before.shards():
+            if shard.fingerprint != name:
+                continue
+            uri = self._before.shard_uri(shard.name)
+            with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id", "neighbours"]):
+                    for key, found in zip(_keys_of(batch), batch.column("neighbours").to_pylist(), strict=True):
+                        yield key, [((item["source"], item["id"]), item["score"]) for item in found]
+
+    def _blocks(self, splits: list[str]) -> Iterator[tuple[list[Key], Float32]]:
+        """Read the rows of splits: keys and unit vectors."""
+        columns = ["source", "id", *vector_names(self._table.encoder.precision)]
+        for name in splits:
+            for rows in read_split(self._table.uri, self._shards, name, columns):
+                yield _keys_of(rows), self._unit_vectors(rows)
+
+    def _unit_vectors(self, rows: pa.Table) -> Float32:
+        """Return vectors of length 1; a vector of zeros stays."""
+        vectors_ND = vector_matrix(rows, self._table.encoder.dim, self._table.encoder.precision)
+        norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+        unit: Float32 = vectors_ND / np.maximum(norms, np.float32(1e-12))
+        return unit
+
+    def _usable_output(self, job: NeighboursJob, out_uri: str) -> DerivedTable | None:
+        """Return the output that is there if it is of the same encoder and settings."""
+        before = find_derived(out_uri)
+        if before is None:
+            return None
+        info = before.info
+        is_usable = (
+            info.settings == job.model_dump(mode="json")
+            and info.encoder_fingerprint == self._table.encoder.fingerprint
+            and info.table_id == self._table.table_id
+        )
+        return before if is_usable else None
+
+    def _compare_versions(self, before: DerivedTable) -> None:
+        """Note the splits that joined and the keys of rows that left; without the old version everything is new."""
+        try:
+            old_table = Table.open(self._table.uri, before.info.table_version)
+            old_shards = locate_splits(old_table.uri, old_table.shards())
+            old_splits = _split_rows(old_shards)
+            left = [name for name, rows in old_splits.items() if self._splits.get(name) != rows]
+            for name in left:
+                for rows in read_split(old_table.uri, old_shards, name, ["source", "id"]):
+                    self._left_keys.update(_keys_of(rows))
+        except (NotATableError, StorageError, TableError) as error:
+            log.info("every row is compared with every other: version %d is gone: %s", before.info.table_version, error)
+            self._before = None
+            return
+        self._joined = [name for name, rows in self._splits.items() if old_splits.get(name) != rows]
+
+
+def _split_rows(shards: list[TableShard]) -> dict[str, int]:
+    """Return the number of rows of each split."""
+    rows: dict[str, int] = {}
+    for shard in shards:
+        for split in shard.splits:
+            rows[split.fingerprint] = rows.get(split.fingerprint, 0) + split.num_rows
+    return rows
+
+
+def _keys_of(rows: pa.Table | pa.RecordBatch) -> list[Key]:
+    return list(zip(rows.column("source").to_pylist(), rows.column("id").to_pylist(), strict=True))
+
+
+def _best(candidates: Candidates, own: Key, k: int) -> Candidates:
+    """Return the k nearest, nearest first, without the row itself; of equal scores the smaller key comes first."""
+    others = [(key, score) for key, score in candidates if key != own]
+    return sorted(others, key=lambda item: (-item[1], item[0]))[:k]

@@ -1,0 +1,1 @@
+"""Tables that say something about each row of an embeddings table, and stay in step with it split by split."""

@@ -1,0 +1,197 @@
+"""A derived table: shards behind a Delta log, each named after a split of the embeddings table and the job.
+
+The metadata of every commit names the version and the encoder of the embeddings table, so a reader knows what the output
+is of. Vacuum is delta-rs' own: names that begin with ``_`` are left alone.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Self
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import create_table_with_add_actions
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.errors import MissingError, NotATableError
+from sbert.storage.files import (
+    delta_retry_options,
+    delta_storage_options,
+    join,
+    list_names,
+    normalize_uri,
+)
+from sbert.storage.retry import try_again
+from sbert.table.commit import add_action, commit_errors, remove_action
+from sbert.table.delta import METADATA_KEY, TableShard, recorded_at
+from sbert.table.shards import ShardRecord, fingerprint_of_shard
+
+__all__ = ["DerivedInfo", "DerivedTable", "commit_derived", "find_derived"]
+
+
+class DerivedInfo(BaseModel):
+    """What the output of a version is of."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job: str = Field(description="Name of the job.")
+    job_fingerprint: str = Field(description="Hash of everything that decides the output beside a split's rows.")
+    settings: dict[str, Any] = Field(description="Settings of the job.")
+    table_uri: str = Field(description="The embeddings table.")
+    table_id: str = Field(description="The id in its Delta log.")
+    table_version: int = Field(description="Its version that the output is of.")
+    encoder: str = Field(description="Name of the encoder of that version.")
+    encoder_fingerprint: str = Field(description="Fingerprint of the encoder of that version.")
+    run_id: str = Field(default="", description="The run that committed.")
+
+
+class DerivedTable:
+    """One version of a derived table, for reading."""
+
+    def __init__(self, uri: str, delta: DeltaTable, info: DerivedInfo) -> None:
+        """Use `DerivedTable.open`."""
+        self.uri = uri
+        self.info = info
+        self._delta = delta
+
+    @classmethod
+    def open(cls, uri: str, version: int | None = None) -> Self:
+        """Open the newest version, or version `version`.
+
+        Raises:
+            NotATableError: there is no derived table at `uri`, or no such version.
+            StorageError: storage refuses.
+        """
+        uri = normalize_uri(uri)
+        options = delta_storage_options(uri) | delta_retry_options(uri)
+        try:
+            delta = try_again(uri, lambda: DeltaTable(uri, version=version, storage_options=options))
+        except (TableNotFoundError, MissingError) as error:
+            list_names(uri)  # storage that refuses, or has no such bucket, is another matter
+            raise NotATableError(f"{uri}: there is no table here (no _delta_log): run the job that makes it") from error
+        except DeltaError as error:
+            raise NotATableError(f"{uri}: the table cannot be opened: {error}") from error
+        for earlier in range(delta.version(), -1, -1):  # other writers, such as an optimizer, may have committed last
+            recorded = recorded_at(uri, earlier)
+            if "job_fingerprint" in recorded:
+                return cls(uri, delta, DerivedInfo.model_validate(recorded))
+        raise NotATableError(f"{uri}: this Delta table was not derived by sbert: choose a new folder")
+
+    @property
+    def version(self) -> int:
+        """The Delta version that this object shows."""
+        return int(self._delta.version())
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their Arrow types, without metadata."""
+        return pa.schema(self._delta.schema().to_arrow()).remove_metadata()
+
+    def shards(self) -> list[TableShard]:
+        """Return the shards of this version, ordered by name, from the log alone."""
+        actions = pl.DataFrame(self._delta.get_add_actions(flatten=True))
+        return sorted(
+            (
+                TableShard(
+                    name=action["path"],
+                    fingerprint=fingerprint_of_shard(action["path"]),
+                    num_rows=action["num_records"] or 0,
+                    num_bytes=action["size_bytes"],
+                )
+                for action in actions.select("path", "size_bytes", "num_records").to_dicts()
+            ),
+            key=lambda shard: shard.name,
+        )
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of this version, from the log alone."""
+        return sum(shard.num_rows for shard in self.shards())
+
+    def shard_uri(self, name: str) -> str:
+        """Return the location of a shard."""
+        return join(self.uri, name)
+
+    def scan(self) -> pl.LazyFrame:
+        """Return this version as a lazy Polars frame."""
+        shards = [self.shard_uri(shard.name) for shard in self.shards() if shard.num_rows]
+        if not shards:
+            empty = pl.from_arrow(pa.schema(self._delta.schema().to_arrow()).empty_table())
+            assert isinstance(empty, pl.DataFrame)
+            return empty.lazy()
+        return pl.scan_parquet(shards, glob=False, storage_options=delta_storage_options(self.uri) or None)
+
+    def vacuum(self, retention_hours: float) -> list[str]:
+        """Remove shards that no version within the retention needs; return their names."""
+        with commit_errors(self.uri):
+            return list(
+                self._delta.vacuum(
+                    retention_hours=int(retention_hours), dry_run=False, enforce_retention_duration=False
+                )
+            )
+
+
+def find_derived(uri: str) -> DerivedTable | None:
+    """Open the derived table at `uri`, or return None where one can be made.
+
+    Raises:
+        NotATableError: the folder holds other things than a derived table, or than the beginnings of one.
+    """
+    try:
+        return DerivedTable.open(uri)
+    except NotATableError:
+        names = list_names(normalize_uri(uri))
+        strangers = sorted(
+            name for name in names if name.startswith("_delta_log") or not name.startswith(("part-", "_", "."))
+        )
+        if strangers:
+            raise NotATableError(
+                f"{uri}: this folder is not a derived table and is not empty ({len(strangers)} entries, first: "
+                f"{strangers[0]}): name an empty or new folder"
+            ) from None
+        return None
+
+
+def commit_derived(
+    uri: str,
+    before: DerivedTable | None,
+    *,
+    schema: pa.Schema,
+    add: Iterable[ShardRecord],
+    drop: Iterable[TableShard],
+    info: DerivedInfo,
+    counts: dict[str, Any],
+) -> int:
+    """Publish shards and retire others in one atomic step; return the new version.
+
+    Raises:
+        CommitConflictError: the table is no longer at the version of `before`; nothing was published.
+    """
+    uri = normalize_uri(uri)
+    metadata = json.dumps({**counts, **info.model_dump(mode="json")})
+    properties = CommitProperties(custom_metadata={METADATA_KEY: metadata}, max_commit_retries=0)
+    adds = [add_action(record, data_change=True) for record in add]
+    with commit_errors(uri):
+        if before is None:
+            create_table_with_add_actions(
+                uri,
+                Schema.from_arrow(schema),
+                adds,
+                mode="error",
+                name=f"sbert {info.job}",
+                storage_options=delta_storage_options(uri) | delta_retry_options(uri),
+                commit_properties=properties,
+            )
+            return 0
+        if before.schema != schema.remove_metadata():  # other columns: every shard is new
+            before._delta.create_write_transaction(
+                [*adds], mode="overwrite", schema=schema, commit_properties=properties
+            )
+        else:
+            removes = [remove_action(shard, data_change=True) for shard in drop]
+            before._delta.create_write_transaction(
+                [*adds, *removes], mode="append", schema=schema, commit_properties=properties
+            )
+    return before.version + 1

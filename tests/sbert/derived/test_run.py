@@ -1,0 +1,229 @@
+"""A derived table stays in step with its embeddings table split by split."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from sbert.derived.derived_table import DerivedTable
+from sbert.derived.job import RowJob
+from sbert.derived.run import DerivedReport, derive
+from sbert.errors import CommitConflictError, NotATableError, SettingsError, TableError
+from sbert.table.compaction import compact_table
+from sbert.table.delta import Table
+from sbert.table.rollback import roll_back
+from sbert.table.shards import ShardSettings
+from tests.support.made_tables import State, make_version
+
+
+class LengthJob(RowJob):
+    """Says how long a row's kept text is."""
+
+    name: ClassVar[str] = "length"
+    factor: int = 1
+
+    def columns(self, table: Table) -> pa.Schema:
+        return pa.schema([pa.field("length", pa.int64())])
+
+    def input_columns(self, table: Table) -> list[str]:
+        return ["kind"]
+
+    def function(self, table: Table) -> Callable[[pa.Table], pa.Table]:
+        def lengths(rows: pa.Table) -> pa.Table:
+            values = pc.multiply(pc.cast(pc.utf8_length(rows["kind"]), pa.int64()), self.factor)
+            return pa.table({"length": pa.chunked_array(values)})
+
+        return lengths
+
+
+class DyingJob(LengthJob):
+    """Dies after some splits."""
+
+    name: ClassVar[str] = "length"
+    num_splits: int = 0
+
+    def fingerprint(self, table: Table) -> str:
+        return LengthJob(factor=self.factor).fingerprint(table)
+
+    def open(self, table: Table, out_uri: str) -> Any:
+        real, lock, left = super().open(table, out_uri), threading.Lock(), [self.num_splits]
+
+        def function(split: Any) -> Any:
+            with lock:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+            return real(split)
+
+        return function
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[str, str]:
+    return str(tmp_path / "table"), str(tmp_path / "out")
+
+
+def state(**sizes: int) -> State:
+    return {f"s3://raw/{name}.jsonl": {str(row): row for row in range(size)} for name, size in sizes.items()}
+
+
+def output(out: str) -> dict[tuple[str, str], Any]:
+    rows = DerivedTable.open(out).scan().collect()
+    return {(row["source"], row["id"]): row["length"] for row in rows.to_dicts()}
+
+
+def expected(table: str, factor: int = 1) -> dict[tuple[str, str], Any]:
+    rows = Table.open(table).scan().collect().with_columns(length=pl.col("kind").str.len_chars() * factor)
+    return {(row["source"], row["id"]): row["length"] for row in rows.to_dicts()}
+
+
+def counts(report: DerivedReport) -> dict[str, int]:
+    return {
+        "built": report.num_shards_built, "kept": report.num_shards_kept, "dropped": report.num_shards_dropped,
+        "resumed": report.num_shards_resumed,
+    }  # fmt: skip
+
+
+def test_a_first_run_says_something_about_every_row(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20, b=5))
+    report = derive(LengthJob(), table, out)
+    assert counts(report) == {"built": 2, "kept": 0, "dropped": 0, "resumed": 0}
+    assert (report.version, report.table_version, report.num_rows, report.num_rows_built) == (0, 0, 25, 25)
+    assert output(out) == expected(table)
+    info = DerivedTable.open(out).info
+    assert (info.table_version, info.encoder, info.encoder_fingerprint) == (0, "model 0", f"{0:064d}")
+
+
+def test_a_second_run_does_nothing(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20))
+    derive(LengthJob(), table, out)
+    report = derive(LengthJob(), table, out)
+    assert counts(report) == {"built": 0, "kept": 1, "dropped": 0, "resumed": 0}
+    assert report.version == 0
+
+
+def test_only_splits_that_changed_are_derived_again(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20, b=5, c=4))
+    derive(LengthJob(), table, out)
+    make_version(table, state(a=20, b=6, d=1))
+    report = derive(LengthJob(), table, out)
+    assert counts(report) == {"built": 2, "kept": 1, "dropped": 2, "resumed": 0}
+    assert report.num_rows_built == 7
+    assert output(out) == expected(table)
+
+
+def test_compaction_is_no_change(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20, b=5, c=4))
+    derive(LengthJob(), table, out)
+    compact_table(table, ShardSettings(shard_rows=100))
+    assert len(Table.open(table).shards()) == 1
+    assert counts(derive(LengthJob(), table, out)) == {"built": 0, "kept": 3, "dropped": 0, "resumed": 0}
+    make_version(table, state(a=20, b=5, c=4, d=3))
+    assert output(out) | {} == output(out)
+    derive(LengthJob(), table, out)
+    assert output(out) == expected(table)
+
+
+def test_other_settings_and_another_encoder_replace_everything_in_one_commit(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20, b=5))
+    derive(LengthJob(), table, out)
+    report = derive(LengthJob(factor=2), table, out)
+    assert counts(report) == {"built": 2, "kept": 0, "dropped": 2, "resumed": 0}
+    assert report.version == 1
+    assert output(out) == expected(table, factor=2)
+    make_version(table, state(a=20, b=5), encoder_number=1)
+    report = derive(LengthJob(factor=2), table, out)
+    assert report.num_shards_built == 2
+    assert DerivedTable.open(out).info.encoder == "model 1"
+    assert DerivedTable.open(out, 1).info.encoder == "model 0"
+
+
+def test_a_run_that_dies_is_resumed_from_its_finished_splits(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20, b=5, c=4))
+    with pytest.raises(KeyboardInterrupt):
+        derive(DyingJob(num_splits=2), table, out)
+    with pytest.raises(NotATableError):
+        DerivedTable.open(out)
+    report = derive(LengthJob(), table, out)
+    assert counts(report) == {"built": 1, "kept": 0, "dropped": 0, "resumed": 2}
+    assert output(out) == expected(table)
+
+
+def test_a_rollback_of_the_embeddings_table_is_followed(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20, b=5))
+    derive(LengthJob(), table, out)
+    make_version(table, state(a=20, b=9))
+    derive(LengthJob(), table, out)
+    roll_back(table)
+    derive(LengthJob(), table, out)
+    assert output(out) == expected(table)
+    assert len(output(out)) == 25
+
+
+def test_a_run_that_loses_the_race_plans_again(places: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from sbert.derived import run as library
+
+    table, out = places
+    make_version(table, state(a=20, b=5))
+    real, lost = library.commit_derived, []
+
+    def commit(*args: Any, **kwargs: Any) -> int:
+        if not lost:
+            lost.append(1)
+            raise CommitConflictError("another writer committed first")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(library, "commit_derived", commit)
+    report = derive(LengthJob(), table, out)
+    assert report.num_rows_built == 25  # the second attempt takes over what the first one built
+    assert output(out) == expected(table)
+
+
+def test_a_function_that_loses_rows_publishes_nothing(places: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    table, out = places
+    make_version(table, state(a=20))
+    real = LengthJob.open
+    monkeypatch.setattr(
+        LengthJob, "open", lambda self, *args: lambda split: (rows.slice(1) for rows in real(self, *args)(split))
+    )
+    with pytest.raises(TableError, match="made 19 rows for a split of 20"):
+        derive(LengthJob(), table, out)
+    with pytest.raises(NotATableError):
+        DerivedTable.open(out)
+
+
+def test_a_folder_that_belongs_to_something_else_is_refused(places: tuple[str, str], tmp_path: Path) -> None:
+    table, out = places
+    make_version(table, state(a=20))
+    with pytest.raises(SettingsError, match="needs a folder of its own"):
+        derive(LengthJob(), table, table)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(NotATableError, match=r"not empty \(1 entries, first: notes.txt\)"):
+        derive(LengthJob(), table, str(other))
+    derive(LengthJob(), table, out)
+    monkey = type("OtherJob", (LengthJob,), {"name": "other", "__annotations__": {"name": ClassVar[str]}})
+    with pytest.raises(TableError, match="belongs to the job length, not to other"):
+        derive(monkey(), table, out)
+
+
+def test_vacuum_removes_shards_that_no_version_needs(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20, b=5))
+    derive(LengthJob(), table, out)
+    derive(LengthJob(factor=2), table, out)
+    assert len(DerivedTable.open(out).vacuum(retention_hours=0)) == 2
+    assert output(out) == expected(table, factor=2)
