@@ -25,6 +25,7 @@ from sbert.refresh.plan import Plan, is_stale, with_row_numbers
 from sbert.refresh.progress import OnProgress, Progress, ProgressMeter, ignore_progress
 from sbert.refresh.publish import duplicate_ids_across_splits
 from sbert.refresh.refresh_report import RefreshReport
+from sbert.refresh.row_sampling import sample_num_rows
 from sbert.refresh.stage_seconds import StageSeconds
 from sbert.refresh.stages import Stage
 from sbert.refresh.steps import RefreshSteps
@@ -167,7 +168,8 @@ class _Run:
         ) -> list[BuildResult]:
             if not splits:
                 return []
-            num_rows = self.estimate.num_rows if self.estimate is not None and stage is Stage.ENCODING else None
+            known = self.estimate.num_rows if self.estimate is not None and stage is Stage.ENCODING else None
+            num_rows = sample_num_rows(splits) if known is None else known
             meter = ProgressMeter(stage, splits, num_rows, self._on_progress)
             return self.steps.build(splits, context, excluded_ids, meter)
 

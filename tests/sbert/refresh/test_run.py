@@ -273,6 +273,7 @@ def test_stages_and_rows_are_shown_while_one_large_split_is_built(tmp_path: Path
     )
     stages = list(dict.fromkeys(progress.stage for progress in shown))
     assert stages == [Stage.LISTING, Stage.LOADING_ENCODER, Stage.COMPARING, Stage.ENCODING, Stage.COMMITTING]
+    assert next(progress for progress in shown if progress.stage is Stage.ENCODING).num_rows_expected == 400
     inside = [progress for progress in shown if progress.stage is Stage.ENCODING and not progress.num_splits_done]
     assert len({progress.num_rows_done for progress in inside}) > 20
     assert max(progress.num_tokens_done for progress in inside) > 400
