@@ -92,6 +92,7 @@ def _row_counts(report: "RefreshReport") -> list[tuple[str, str]]:
         ("rows truncated", f"{report.num_rows_truncated:,}"),
         ("rows rejected", f"{report.num_rows_rejected:,}"),
         *((f"  {reason}", f"{count:,}") for reason, count in report.rejects_by_reason.items()),
+        *((f"null, value does not fit {name}", f"{count:,}") for name, count in report.misfits_by_column.items()),
     ]
     if report.recall_note:
         rows.append(("recall@10 against float32", report.recall_note))

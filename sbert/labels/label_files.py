@@ -1,20 +1,18 @@
 """Label objects into one frame with the columns of their kind."""
 
-import io
 from collections.abc import Sequence
 
 import polars as pl
-import pyarrow.parquet as pq
 
-from sbert.errors import BrokenObjectError, ColumnError, LabelError, SettingsError
+from sbert.errors import ColumnError, LabelError, SettingsError
 from sbert.labels.given_splits import column_split, named_split
 from sbert.labels.label_kinds import ALIASES, COLUMNS, LabelKind
+from sbert.labels.label_records import read_label_object
 from sbert.labels.label_set import LabelObject
+from sbert.labels.label_values import one_spelling
 from sbert.labels.settings import LabelSettings
-from sbert.source.lines import broken_data, open_stream
-from sbert.source.objects import ObjectFormat, SourceObject
-from sbert.source.splits import Span
-from sbert.storage.files import open_input
+from sbert.source.objects import SourceObject
+from sbert.source.values import as_text
 
 __all__ = ["as_texts", "kept_columns", "read_labels"]
 
@@ -22,14 +20,14 @@ __all__ = ["as_texts", "kept_columns", "read_labels"]
 def read_labels(
     objects: Sequence[SourceObject], settings: LabelSettings
 ) -> tuple[LabelKind, pl.DataFrame, list[LabelObject]]:
-    """Read label objects whole; give their kind, their rows, and what a later run needs to know of each object.
+    """Read label objects whole; return their kind, their rows, and one record of each object for later runs.
 
     The frame has the columns of the kind, those to keep (null where an object does not have one), ``split`` (null where
     the source does not say) and ``object``.
 
     Raises:
         ColumnError: when a column is not there, with those that are.
-        BrokenObjectError: when an object cannot be read to its end.
+        BrokenObjectError: when an object cannot be read to its end, or a row is broken.
         LabelError: when objects are of different kinds, or a column holds no texts.
     """
     kind = settings.kind
@@ -37,7 +35,7 @@ def read_labels(
     read: list[LabelObject] = []
     columns: dict[str, None] = {}
     for item in objects:
-        raw = _read_object(item, settings)
+        raw = read_label_object(item, settings)
         known = LabelObject(item.uri, item.version, raw.height)
         read.append(known)
         if raw.height == 0:
@@ -64,73 +62,39 @@ def read_labels(
             f"{objects[0].uri}: no column {missing[0]!r} to keep (keep_columns, slice_columns) in any of {len(objects)} "
             f"objects, the columns are: {', '.join(columns)}"
         )
-    names = (*COLUMNS[kind], *kept_columns(kind, settings), "split", "object")
-    return (
-        kind,
-        pl.concat(frames, how="vertical") if frames else pl.DataFrame(schema=dict.fromkeys(names, pl.String())),
-        read,
-    )
+    kept_names = kept_columns(kind, settings)
+    names = (*COLUMNS[kind], *kept_names, "split", "object")
+    if not frames:
+        return kind, pl.DataFrame(schema=dict.fromkeys(names, pl.String())), read
+    rows = pl.concat(frames, how="vertical")
+    values = [name for name in COLUMNS[kind] if name == "label"] + kept_names
+    is_nli = kind is LabelKind.NLI  # its labels may be the numbers 0, 1, 2
+    spelled = [one_spelling(rows[name], objects[0].uri, always=is_nli and name == "label") for name in values]
+    return kind, rows.with_columns(spelled), read
 
 
 def kept_columns(kind: LabelKind, settings: LabelSettings) -> list[str]:
-    """Give the columns that rows keep beside those they have in any case."""
+    """Return the columns that rows keep beside those they have in any case."""
     ours = {*COLUMNS[kind], "split", "object", "row_id"}
     return [name for name in dict.fromkeys(settings.keep_columns) if name not in ours]
 
 
 def as_texts(frame: pl.DataFrame, name: str, source: str) -> pl.Series:
-    """Give a column as texts; numbers are written out.
+    """Return a column as texts; numbers are written out.
 
     Raises:
         LabelError: when it holds lists, objects, or bytes that are not UTF-8.
     """
     column = frame[name]
-    try:
-        if not column.dtype.is_nested():
-            return column.cast(pl.String)
-    except pl.exceptions.PolarsError:
-        pass  # bytes
+    if not column.dtype.is_nested():
+        texts = as_text(column)
+        if column.dtype != pl.Binary or texts.null_count() == column.null_count():
+            return texts
     raise LabelError(f"{source}: column {name!r} holds {column.dtype}, not one text a row: write each value as text")
 
 
-def _read_object(item: SourceObject, settings: LabelSettings) -> pl.DataFrame:
-    if item.num_bytes == 0:
-        return pl.DataFrame()
-    if item.format is ObjectFormat.PARQUET:
-        with broken_data(item.uri), open_input(item.uri) as file:
-            table = pl.from_arrow(pq.read_table(file))
-        assert isinstance(table, pl.DataFrame)
-        return table
-    with broken_data(item.uri), open_stream(Span(object=item)) as stream:
-        content = stream.read()
-    try:
-        text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BrokenObjectError(item.uri, f"byte {error.start} is not UTF-8: save the labels as UTF-8") from error
-    if item.format is ObjectFormat.TEXT:
-        return pl.DataFrame({"text": text.splitlines()})
-    try:
-        if item.format is ObjectFormat.JSONL:
-            return pl.read_ndjson(io.BytesIO(text.encode()), infer_schema_length=None)
-        return _read_csv(text, item, settings)
-    except pl.exceptions.PolarsError as error:
-        detail = str(error).strip().splitlines()[0]
-        raise BrokenObjectError(item.uri, f"not readable as {item.format}: {detail}") from error
-
-
-def _read_csv(text: str, item: SourceObject, settings: LabelSettings) -> pl.DataFrame:
-    """Read all values as text: what a column holds is known from the kind."""
-    named = list(settings.csv_columns)
-    frame = pl.read_csv(io.BytesIO(text.encode()), has_header=not named, infer_schema=False)
-    if not named:
-        return frame
-    if frame.width != len(named):
-        raise ColumnError(f"{item.uri}: has {frame.width} columns, csv_columns names {len(named)}: {', '.join(named)}")
-    return frame.rename(dict(zip(frame.columns, named, strict=True)))
-
-
 def _rename(frame: pl.DataFrame, item: SourceObject, settings: LabelSettings) -> pl.DataFrame:
-    """Give columns our names: those in the settings, then well-known others for what is missing."""
+    """Rename columns to our names: as the settings say, then well-known other names of missing columns."""
     for ours, theirs in settings.columns.items():
         if ours not in ALIASES and ours not in {"premise", "hypothesis"}:
             raise SettingsError(

@@ -16,7 +16,8 @@ from sbert.labels.label_set import LabelObject, LabelSet
 from sbert.labels.settings import LabelSettings
 from sbert.labels.splitting import assign_splits, leave_out_twins
 from sbert.rows.cleaning import hash_texts
-from sbert.source.objects import SourceObject, list_objects
+from sbert.source.listing import list_objects
+from sbert.source.objects import SourceObject
 
 __all__ = ["list_label_objects", "load_labels", "make_label_set", "new_label_objects"]
 

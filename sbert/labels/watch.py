@@ -4,22 +4,19 @@ The one idea: an announcement is recorded only after it was made. When a process
 same labels and announces them under the same id. So nothing is missed, and receivers recognise a repetition.
 """
 
-import csv
 import hashlib
-import io
 import logging
 import uuid
 
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import EmptySourceError, MissingError
 from sbert.labels.label_set import LabelObject
 from sbert.labels.load import list_label_objects, new_label_objects
-from sbert.source.lines import broken_data, open_stream
-from sbert.source.objects import ObjectFormat, SourceObject
-from sbert.source.splits import Span
-from sbert.storage.files import join, normalize_uri, open_input, read_bytes, write_bytes
+from sbert.source.formats.registry import format_of
+from sbert.source.objects import SourceObject
+from sbert.source.settings import ReadSettings
+from sbert.storage.files import join, normalize_uri, read_bytes, write_bytes
 
 __all__ = ["LabelNews", "find_news", "record_handed_over"]
 
@@ -90,26 +87,15 @@ def record_handed_over(news: LabelNews, models_uri: str) -> None:
 
 def count_rows(item: SourceObject) -> int:
     """Count an object's rows without interpreting them. An object that cannot be read counts as one row, to be announced."""
-    try:
-        with broken_data(item.uri):
-            return _count_rows(item)
-    except MissingError:
+    if item.num_bytes == 0 and not item.unreadable:
         return 0
+    try:
+        return format_of(item.format).count(item, ReadSettings())
+    except MissingError:
+        return 1 if item.unreadable else 0
     except Exception as error:  # noqa: BLE001  (whatever is wrong with the content, retraining will name it)
         log.warning("%s: rows cannot be counted: %s", item.uri, error)
         return 1
-
-
-def _count_rows(item: SourceObject) -> int:
-    if item.format is ObjectFormat.PARQUET:
-        with open_input(item.uri) as file:
-            return int(pq.ParquetFile(file).metadata.num_rows)
-    with open_stream(Span(object=item)) as stream:
-        content = stream.read()
-    if item.format is ObjectFormat.CSV:
-        records = csv.reader(io.StringIO(content.decode("utf-8", "replace")))
-        return max(0, sum(1 for record in records if record) - 1)
-    return sum(1 for line in content.splitlines() if line.strip())
 
 
 def _handed_over(labels_uri: str, models_uri: str) -> HandedOver:

@@ -12,10 +12,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbert.errors import EmptySourceError, SettingsError
-from sbert.source.objects import SourceObject
+from sbert.source.objects import SourceObject, Span
 from sbert.source.reading import read_span
 from sbert.source.settings import ReadSettings, SourceSettings
-from sbert.source.splits import Span, Split
+from sbert.source.splits import Split
 from sbert.storage.files import base_name, normalize_uri
 
 __all__ = ["Selection", "choose_objects", "cut_to_rows"]

@@ -26,7 +26,7 @@ from sbert.runtime.memory import share_heaps
 from sbert.storage.files import join
 from sbert.table.delta import Table
 from sbert.table.quantization_recall import VectorSample, rows_to_sample, write_sample
-from sbert.table.split_records import RecordedSpan, SplitRecord, find_record, kept_types, rejects_name, write_record
+from sbert.table.split_records import RecordedSpan, SplitRecord, find_record, kept_types, misfits_name, rejects_name, write_record
 
 __all__ = [
     "BuildContext",
@@ -192,6 +192,7 @@ class SplitBuilder:
             ],
             shards=streamed.shards,
             rejects=rejects_name(planned.fingerprint) if counts.num_rows_rejected else None,
+            misfits=misfits_name(planned.fingerprint) if counts.misfits_by_column else None,
             counts=counts,
             kept_types=kept_types(spec.kept_schema),
             run_id=self.context.run_id,
@@ -202,6 +203,10 @@ class SplitBuilder:
         )
 
     def _log_built(self, record: SplitRecord) -> None:
+        for column, num_rows in record.counts.misfits_by_column.items():
+            kind = record.kept_types.get(column, "its type")
+            message = "%s: %d values of column %r do not fit %s: null there, the originals are in %s"
+            log.warning(message, record.name, num_rows, column, kind, record.misfits)
         level = logging.INFO if self.context.num_splits <= MAX_LOGGED_SPLITS else logging.DEBUG
         counts = record.counts
         log.log(

@@ -27,7 +27,8 @@ from sbert.refresh.split_selection import Scope, SplitSelection, scope_of, selec
 from sbert.refresh.stages import OnStage, Stage, ignore_stage
 from sbert.refresh.table_settings import SettingChange, check_backfill_changes, encoder_changes, resolve_job
 from sbert.runtime.memory import share_heaps
-from sbert.source.objects import SourceObject, list_objects
+from sbert.source.listing import list_objects
+from sbert.source.objects import SourceObject
 from sbert.source.schema import infer_kept_schema
 from sbert.source.splits import with_first_rows
 from sbert.storage.files import join

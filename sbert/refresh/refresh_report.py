@@ -59,6 +59,9 @@ class RefreshReport(BaseModel):
     num_rows_rejected: int = 0
     num_rows_truncated: int = 0
     rejects_by_reason: dict[str, int] = Field(default_factory=dict)
+    misfits_by_column: dict[str, int] = Field(
+        default_factory=dict, description="Rows whose value does not fit a kept column and is null there."
+    )
     num_splits_built: int = Field(default=0, description="Splits that this run built, each counted once.")
     num_splits_resumed: int = Field(default=0, description="Finished by an earlier, interrupted run; published now.")
     num_splits_kept: int = Field(default=0, description="Splits whose rows the table had already.")

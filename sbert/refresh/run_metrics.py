@@ -37,6 +37,7 @@ NESTED = {
     "changes",
     "columns_lost",
     "estimate",
+    "misfits_by_column",
     "rejects_by_reason",
     "selection",
     "splits_by_reason",
@@ -63,6 +64,7 @@ def record_run(report: RefreshReport, started: dt.datetime, run_id: str, **more:
         **{f"seconds_{stage}": seconds for stage, seconds in report.stage_seconds.model_dump().items()},
         "num_objects_broken": len(report.broken_objects),
         "rejects_by_reason": [{"reason": why, "num_rows": rows} for why, rows in report.rejects_by_reason.items()],
+        "misfits_by_column": [{"column": name, "num_rows": rows} for name, rows in report.misfits_by_column.items()],
         "changes": "; ".join(change.describe() for change in report.changes),
         **more,
     }

@@ -62,10 +62,12 @@ class SplitReader:
 
 
 def _cut(block: RowBlock, block_rows: int) -> Iterator[RowBlock]:
-    """Cut a block that is too large; its rejects go with the first part."""
-    rejects = block.rejects
+    """Cut a block that is too large; its rejects go with the first part, misfits with their rows."""
+    rejects, misfits = block.rejects, block.misfits
     for first in range(0, max(block.rows.height, 1), block_rows):
-        yield RowBlock(block.rows.slice(first, block_rows), rejects)
+        rows = block.rows.slice(first, block_rows)
+        of_rows = misfits.filter(pl.col("row").is_in(rows["row"].implode())) if misfits.height else misfits
+        yield RowBlock(rows, rejects, of_rows)
         rejects = rejects.clear()
 
 
@@ -76,4 +78,5 @@ def _concatenate(blocks: list[RowBlock]) -> RowBlock:
         blocks[0],
         rows=pl.concat([block.rows for block in blocks]),
         rejects=pl.concat([block.rejects for block in blocks]),
+        misfits=pl.concat([block.misfits for block in blocks]),
     )

@@ -13,8 +13,8 @@ from sbert.errors import SettingsError, TableError
 from sbert.refresh.backfill_selection import Selection, choose_objects, cut_to_rows
 from sbert.refresh.fingerprints import PlannedSplit, plan_split, without_objects
 from sbert.refresh.job import RefreshJob
-from sbert.source.objects import SourceObject
-from sbert.source.splits import Span, make_splits
+from sbert.source.objects import SourceObject, Span
+from sbert.source.splits import make_splits
 from sbert.table.split_records import SplitRecord, read_records
 
 __all__ = ["Scope", "SplitSelection", "scope_of", "select_splits"]

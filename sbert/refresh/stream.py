@@ -32,7 +32,7 @@ from sbert.storage.files import join
 from sbert.table.duplicate_keys import KeyLedger, row_keys
 from sbert.table.quantization_recall import VectorSample
 from sbert.table.shards import ShardRecord, ShardWriter, table_schema, vector_columns
-from sbert.table.split_records import rejects_name
+from sbert.table.split_records import misfits_name, rejects_name
 from sbert.table.text_index import distinct_rows, hash_matrix
 from sbert.vectors.precision import Calibration, StoredVectors, norm_tolerance, reduce_vectors, restore
 from sbert.vectors.quality import check_vectors
@@ -57,6 +57,8 @@ class CleanBlock:
     num_rows_read: int
     rows: pl.DataFrame
     rejects: pl.DataFrame
+    misfits: pl.DataFrame
+    """Kept values that do not fit their column, of these rows and of rejected ones."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class EncodedBlock:
 
     table: pa.Table
     rejects: pl.DataFrame
+    misfits: pl.DataFrame
     counts: RowCounts
     calibration: Calibration | None
 
@@ -171,12 +174,14 @@ class _SplitStream:
             KeyLedger(keep="first") as texts,
             ShardWriter(spec.table_uri, fingerprint, schema, self._settings.shards, metadata) as shards,
             RejectWriter(join(spec.table_uri, rejects_name(fingerprint))) as rejects,
+            RejectWriter(join(spec.table_uri, misfits_name(fingerprint))) as misfits,
             closing(prefetch(self._tokenize(self._clean(source.blocks(), ids, texts)), PREFETCH_BLOCKS)) as tokenized,
             closing(prefetch(self._encode(tokenized), PREFETCH_BLOCKS)) as encoded,
         ):
             for block in encoded:
                 shards.write(block.table)
                 rejects.write(block.rejects)
+                misfits.write(block.misfits)
                 counts = RowCounts.total([counts, block.counts])
                 if block.calibration is not None:
                     calibration = block.calibration.merged(calibration)
@@ -184,8 +189,10 @@ class _SplitStream:
             if source.broken or self._note_superseded(ids, texts):
                 shards.discard()
                 rejects.discard()
+                misfits.discard()
                 return StreamResult(broken=source.broken) if source.broken else None
             rejects.close()
+            misfits.close()
             return StreamResult(shards=shards.close(), counts=counts, calibration=calibration)
 
     def _note_superseded(self, ids: KeyLedger, texts: KeyLedger) -> bool:
@@ -223,7 +230,7 @@ class _SplitStream:
             ids.add(row_keys(rows, "source", "id"), positions)
             if self._settings.cleaning.drop_duplicate_texts:
                 texts.add(row_keys(rows, "source", "text_hash"), positions)
-            yield CleanBlock(block.num_rows_read, rows, pl.concat(rejects))
+            yield CleanBlock(block.num_rows_read, rows, pl.concat(rejects), block.misfits)
 
     def _tokenize(self, blocks: Iterable[CleanBlock]) -> Iterator[TokenizedBlock]:
         """Find the distinct texts of each block and tokenize those whose vector is not known."""
@@ -335,6 +342,9 @@ class _SplitStream:
                 **{name: kept[name].to_arrow() for name in kept.columns},
             }
         )
+        misfits = block.misfits
+        if misfits.height:  # of rows that are not rejected
+            misfits = misfits.join(rows.select("source", "row"), on=["source", "row"], how="semi")
         num_carried = int(in_table[of_row].sum())
         counts = RowCounts(
             num_rows_read=block.num_rows_read,
@@ -343,8 +353,9 @@ class _SplitStream:
             num_rows_rejected=rejects.height,
             num_rows_truncated=int(truncated[of_row].sum()),
             rejects_by_reason=dict(Counter(rejects["reason"].to_list())),
+            misfits_by_column=dict(Counter(misfits["column"].to_list())),
         )
-        return EncodedBlock(table, rejects, counts, Calibration.of(stored))
+        return EncodedBlock(table, rejects, misfits, counts, Calibration.of(stored))
 
     def _reject(
         self, rows: pl.DataFrame, out: pl.Series, reason: RejectReason, detail: pl.Series | None = None

@@ -24,6 +24,10 @@ class RowCounts(BaseModel):
     num_rows_rejected: int = Field(default=0, description="Rows kept out of the table, each with a reason.")
     num_rows_truncated: int = Field(default=0, description="Rows in the table that lost tokens to max_seq_length.")
     rejects_by_reason: dict[str, int] = Field(default_factory=dict, description="Rejected rows for each reason.")
+    misfits_by_column: dict[str, int] = Field(
+        default_factory=dict,
+        description="Rows in the table whose value does not fit a kept column and is null there, for each column.",
+    )
 
     @property
     def num_rows_written(self) -> int:
@@ -31,7 +35,7 @@ class RowCounts(BaseModel):
         return self.num_rows_encoded + self.num_rows_carried
 
     def check(self, what: str) -> Self:
-        """Give the counts back if they add up.
+        """Return the counts if they add up.
 
         Raises:
             AccountingError: when a row is unaccounted for; `what` names the split or run.
@@ -53,8 +57,14 @@ class RowCounts(BaseModel):
         """Add counts up."""
         sums: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
+        misfits: Counter[str] = Counter()
         for part in parts:
             values = part.model_dump()
             reasons.update(values.pop("rejects_by_reason"))
+            misfits.update(values.pop("misfits_by_column"))
             sums.update(values)
-        return cls(**sums, rejects_by_reason=dict(sorted(reasons.items())))
+        return cls(
+            **sums,
+            rejects_by_reason=dict(sorted(reasons.items())),
+            misfits_by_column=dict(sorted(misfits.items())),
+        )

@@ -1,33 +1,37 @@
-"""Blocks of rows, with the rows that could not become one."""
+"""Blocks of rows: records with their id, text and kept columns, beside those that could not become a row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
+from sbert.rows.misfits import MISFIT_SCHEMA, empty_misfits
 from sbert.rows.rejects import REJECT_SCHEMA, RejectReason, empty_rejects, original_of
+from sbert.source.formats.base import BadRecord, RecordBlock
+from sbert.source.objects import Span
 from sbert.source.settings import SourceSettings
-from sbert.source.splits import Span
+from sbert.source.values import convert
 from sbert.storage.files import base_name
 
-__all__ = ["KEPT_PREFIX", "RowBlock", "convert_kept", "decode_utf8", "finish_block", "rejected_lines"]
+__all__ = ["KEPT_PREFIX", "RowBlock", "make_rows"]
 
 KEPT_PREFIX = "kept:"
 """Kept columns carry this prefix until they are written, so that none can collide with a column of the pipeline."""
 MAX_ORIGINAL_BYTES = 64 * 1024
-"""Of a raw line that is rejected at most this much is kept."""
+"""At most this much of a rejected line or of a misfit is kept."""
 
 
 @dataclass(frozen=True)
 class RowBlock:
     """Some rows of an object.
 
-    ``rows`` has the columns source, row, id, text (not null) and ``kept:<name>`` for every kept column; ``rejects`` those
-    of `REJECT_SCHEMA`.
+    ``rows`` has the columns source, row, id, text (not null) and ``kept:<name>`` for every kept column; ``rejects`` has
+    those of `REJECT_SCHEMA`; ``misfits`` those of `MISFIT_SCHEMA`, one line for each kept value that does not fit.
     """
 
     rows: pl.DataFrame
     rejects: pl.DataFrame
+    misfits: pl.DataFrame = field(default_factory=empty_misfits)
 
     @property
     def num_rows_read(self) -> int:
@@ -35,105 +39,97 @@ class RowBlock:
         return self.rows.height + self.rejects.height
 
 
-def rejected_lines(span: Span, found: list[tuple[int, RejectReason, str, bytes]]) -> pl.DataFrame:
-    """Describe raw lines that are not rows: (row number, reason, detail, bytes of the line) each."""
-    if not found:
+def make_rows(
+    span: Span,
+    source: SourceSettings,
+    records: RecordBlock,
+    kept_schema: dict[str, pl.DataType],
+    *,
+    null_is_empty: bool,
+) -> RowBlock:
+    """Make rows of records.
+
+    Records without text, or without an id where an id column was named, are rejected. Other missing ids are derived from
+    the object's name and the row's number. A kept value that does not fit its column is null and becomes a misfit.
+    """
+    kept, misfits = _kept_columns(span, source, records, kept_schema)
+    identity = records.values[source.id_column or "id"]
+    if null_is_empty:
+        identity = identity.set((identity == "").fill_null(value=False), None)
+    if source.id_column is None:
+        derived = pl.format("{}:{}", pl.lit(base_name(span.object.uri)), pl.col("row"))
+        id_or_derived = pl.coalesce("id", derived)
+    else:
+        id_or_derived = pl.col("id")
+    columns = [records.row_numbers.alias("row"), identity.alias("id"), records.values[source.text_column].alias("text")]
+    rows = pl.DataFrame([*columns, *kept]).select(
+        pl.lit(span.object.uri).alias("source"), "row", "id", "text", *(series.name for series in kept)
+    )
+    rejects = _rejected_records(span, records.bad)
+    reason: Any = pl.when(pl.col("text").is_null()).then(pl.lit(RejectReason.NULL_TEXT.value))
+    if source.id_column is not None:
+        reason = reason.when(pl.col("id").is_null()).then(pl.lit(RejectReason.NULL_ID.value))
+    reasons = rows.select(reason.otherwise(None).alias("reason")).to_series()
+    is_bad = reasons.is_not_null()
+    if is_bad.any():
+        rejects = pl.concat([rejects, _rejected_rows(rows.filter(is_bad), reasons.filter(is_bad), source)])
+        rows = rows.filter(~is_bad)
+        misfits = misfits.filter(~pl.col("row").is_in(records.row_numbers.filter(is_bad).implode()))
+    return RowBlock(rows.with_columns(id_or_derived.alias("id")), rejects, misfits)
+
+
+def _kept_columns(
+    span: Span, source: SourceSettings, records: RecordBlock, kept_schema: dict[str, pl.DataType]
+) -> tuple[list[pl.Series], pl.DataFrame]:
+    """Bring kept columns to their types."""
+    kept: list[pl.Series] = []
+    misfits = [empty_misfits()]
+    for name, kind in kept_schema.items():
+        raw = records.values[name]
+        converted, misfit = convert(raw, kind)
+        kept.append(converted.alias(KEPT_PREFIX + name))
+        if misfit.any():
+            originals = convert(raw.filter(misfit), pl.String())[0].str.head(MAX_ORIGINAL_BYTES)
+            misfits.append(
+                pl.DataFrame(
+                    [
+                        records.row_numbers.filter(misfit).alias("row"),
+                        records.values[source.id_column or "id"].filter(misfit).alias("id"),
+                        originals.alias("original"),
+                    ]
+                )
+                .with_columns(source=pl.lit(span.object.uri), column=pl.lit(name), type=pl.lit(str(kind)))
+                .select(MISFIT_SCHEMA.names())
+            )
+    return kept, pl.concat(misfits)
+
+
+def _rejected_records(span: Span, bad: list[BadRecord]) -> pl.DataFrame:
+    if not bad:
         return empty_rejects()
     return pl.DataFrame(
         {
-            "source": [span.object.uri] * len(found),
-            "row": [row for row, *_ in found],
-            "id": [None] * len(found),
-            "reason": [reason.value for _, reason, _, _ in found],
-            "detail": [detail for _, _, detail, _ in found],
-            "original": [line[:MAX_ORIGINAL_BYTES] for *_, line in found],
+            "source": [span.object.uri] * len(bad),
+            "row": [record.row for record in bad],
+            "id": [None] * len(bad),
+            "reason": [record.reason.value for record in bad],
+            "detail": [record.detail for record in bad],
+            "original": [record.original[:MAX_ORIGINAL_BYTES] for record in bad],
         },
         schema=REJECT_SCHEMA,
     )
 
 
-def decode_utf8(raw: pl.Series) -> pl.Series:
-    """Give bytes as text, null where they are not UTF-8."""
-    try:
-        return raw.cast(pl.String)
-    except pl.exceptions.PolarsError:  # some value is not: look at each
-        return pl.Series(raw.name, [_decoded(value) for value in raw], dtype=pl.String)
-
-
-def _decoded(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-
-
-def convert_kept(
-    parsed: pl.DataFrame, kept_schema: dict[str, pl.DataType]
-) -> tuple[pl.DataFrame, list[tuple[int, RejectReason, str, bytes]]]:
-    """Bring kept columns to their types; give the rows that fit, and what is wrong with the others."""
-    found: list[tuple[int, RejectReason, str, bytes]] = []
-    for name, kind in kept_schema.items():
-        column = KEPT_PREFIX + name
-        raw = parsed[column]
-        if raw.dtype == kind:
-            continue
-        if kind == pl.Boolean() and raw.dtype == pl.String():
-            converted = raw.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None)
-        elif kind == pl.String() and raw.dtype.is_nested():
-            converted = parsed.select(pl.struct(column).struct.json_encode()).to_series()
-        else:
-            converted = raw.cast(kind, strict=False)
-        misfit = converted.is_null() & raw.is_not_null()
-        if raw.dtype.is_float() and kind.is_integer():  # a cast would cut the fraction off
-            misfit |= (raw != raw.floor()).fill_null(value=False)
-        for row, value in parsed.filter(misfit).select("row", column).rows():
-            detail = f"column {name!r} holds {str(value)[:80]!r}, which is no {kind}"
-            found.append((row, RejectReason.BAD_VALUE, detail, str(value).encode()))
-        parsed = parsed.with_columns(converted.alias(column)).filter(~misfit)
-    return parsed, found
-
-
-def finish_block(
-    span: Span,
-    source: SourceSettings,
-    parsed: pl.DataFrame,
-    kept_schema: dict[str, pl.DataType],
-    rejects: pl.DataFrame,
-) -> RowBlock:
-    """Check parsed rows (columns row, id, text and kept ones, null where missing) and give the block.
-
-    Rows without text, or without an id where one was asked for, are rejected; other ids are derived from the object's
-    name and the row's number.
-    """
-    derived = pl.format("{}:{}", pl.lit(base_name(span.object.uri)), pl.col("row"))
-    kept = [pl.col(KEPT_PREFIX + name).cast(kind) for name, kind in kept_schema.items()]
-    rows = parsed.select(
-        pl.lit(span.object.uri).alias("source"),
-        pl.col("row").cast(pl.Int64),
-        pl.col("id").cast(pl.String),
-        "text",
-        *kept,
+def _rejected_rows(rows: pl.DataFrame, reasons: pl.Series, source: SourceSettings) -> pl.DataFrame:
+    described = rows.select(
+        "source",
+        "row",
+        "id",
+        reasons.alias("reason"),
+        pl.when(reasons == RejectReason.NULL_TEXT.value)
+        .then(pl.lit(f"column {source.text_column!r} is missing or null"))
+        .otherwise(pl.lit(f"column {source.id_column!r} is missing or null"))
+        .alias("detail"),
+        original_of(rows).alias("original"),
     )
-    reason: Any = pl.when(pl.col("text").is_null()).then(pl.lit(RejectReason.NULL_TEXT.value))
-    if source.id_column is not None:
-        reason = reason.when(pl.col("id").is_null()).then(pl.lit(RejectReason.NULL_ID.value))
-    rows = rows.with_columns(reason.otherwise(None).alias("reason"))
-    bad = rows.filter(pl.col("reason").is_not_null())
-    if bad.height:
-        described = bad.select(
-            "source",
-            "row",
-            "id",
-            "reason",
-            pl.when(pl.col("reason") == RejectReason.NULL_TEXT.value)
-            .then(pl.lit(f"column {source.text_column!r} is missing or null"))
-            .otherwise(pl.lit(f"column {source.id_column!r} is missing or null"))
-            .alias("detail"),
-            original_of(bad.drop("reason")).alias("original"),
-        )
-        rejects = pl.concat([rejects, described.cast(REJECT_SCHEMA)])
-        rows = rows.filter(pl.col("reason").is_null())
-    rows = rows.drop("reason")
-    if source.id_column is None:
-        rows = rows.with_columns(pl.coalesce("id", derived).alias("id"))
-    return RowBlock(rows, rejects)
+    return described.cast(REJECT_SCHEMA)

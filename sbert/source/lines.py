@@ -1,21 +1,21 @@
 """Lines of an object as a stream of chunks that end where lines end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
 import pyarrow as pa
 
-from sbert.errors import BrokenObjectError
-from sbert.source.objects import Compression
+from sbert.errors import BrokenObjectError, SbertError
+from sbert.source.objects import Compression, SourceObject, Span
 from sbert.source.settings import ReadSettings
-from sbert.source.splits import Span
 from sbert.storage.files import open_input
 
-__all__ = ["LineChunk", "broken_data", "open_stream", "read_lines"]
+__all__ = ["LineChunk", "broken_data", "count_lines", "first_lines", "open_stream", "read_lines"]
 
 BOM = b"\xef\xbb\xbf"
+COUNT_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,7 @@ class LineChunk:
 
 @contextmanager
 def broken_data(uri: str) -> Iterator[None]:
-    """Turn errors of decoders into `BrokenObjectError`; those of storage are already `StorageError` and pass."""
-    from sbert.errors import SbertError
-
+    """Raise errors of decoders as `BrokenObjectError`; errors of storage are `StorageError` already and pass."""
     try:
         yield
     except SbertError:
@@ -54,7 +52,7 @@ def open_stream(span: Span) -> Iterator[Any]:
 
 
 def read_lines(span: Span, read: ReadSettings) -> Iterator[LineChunk]:  # noqa: C901, PLR0912  (one state machine)
-    """Give the lines of a span in chunks of about `block_bytes`.
+    """Stream the lines of a span in chunks of about `block_bytes`.
 
     A line belongs to the slice in which its first byte lies: a slice skips the line that began before it, and finishes
     the line that ends after it.
@@ -108,7 +106,7 @@ def read_lines(span: Span, read: ReadSettings) -> Iterator[LineChunk]:  # noqa: 
 
 
 def _skip_to_line(stream: IO[bytes], start: int, block_bytes: int) -> int:
-    """Move to the first line that begins at `start` or after; give its position."""
+    """Move to the first line that begins at `start` or after, and return its position."""
     stream.seek(start - 1)
     position = start - 1
     while data := stream.read(block_bytes):
@@ -119,3 +117,31 @@ def _skip_to_line(stream: IO[bytes], start: int, block_bytes: int) -> int:
             return position
         position += len(data)
     return position
+
+
+def count_lines(item: SourceObject, read: ReadSettings, *, blank_lines: bool) -> int:
+    """Count the lines of an object; with `blank_lines`, also those that hold nothing but white space."""
+    num_lines = 0
+    for chunk in read_lines(Span(object=item), read):
+        lines = [chunk.data] if chunk.too_long_bytes else chunk.data.removesuffix(b"\n").split(b"\n")
+        num_lines += len(lines) if blank_lines else sum(1 for line in lines if line.strip())
+    return num_lines
+
+
+def first_lines(item: SourceObject, starts: Sequence[int]) -> dict[int, int]:
+    """Return the number of the first line of the slices that begin at the bytes `starts` (ascending)."""
+    numbers: dict[int, int] = {}
+    num_lines, position = 0, 0
+    last = b"\n"
+    with open_input(item.uri) as file:
+        for start in starts:
+            while position < start:
+                chunk = file.read(min(COUNT_BYTES, start - position))
+                if not chunk:
+                    break
+                num_lines += chunk.count(b"\n")
+                position += len(chunk)
+                last = chunk[-1:]
+            # A line that begins before `start` and ends after it belongs to the slice before.
+            numbers[start] = num_lines + 1 if last == b"\n" else num_lines + 2
+    return numbers

@@ -4,49 +4,60 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from sbert.source.blocks import RowBlock
-from sbert.source.csv_reader import read_csv
-from sbert.source.jsonl import read_jsonl
-from sbert.source.objects import ObjectFormat
-from sbert.source.parquet_reader import read_parquet
+from sbert.errors import BrokenObjectError, StorageError
+from sbert.source.blocks import RowBlock, make_rows
+from sbert.source.formats.base import ColumnRequest
+from sbert.source.formats.registry import format_of
+from sbert.source.objects import Span
 from sbert.source.settings import ReadSettings, SourceSettings
-from sbert.source.splits import Span
-from sbert.source.text_reader import read_text
 
 __all__ = ["read_span"]
-
-READERS = {
-    ObjectFormat.JSONL: read_jsonl,
-    ObjectFormat.CSV: read_csv,
-    ObjectFormat.PARQUET: read_parquet,
-    ObjectFormat.TEXT: read_text,
-}
 
 
 def read_span(
     span: Span, source: SourceSettings, read: ReadSettings, kept_schema: dict[str, pl.DataType]
 ) -> Iterator[RowBlock]:
-    """Give the rows of a whole object or of a slice, block by block; memory depends on the block, not on the object.
+    """Stream the rows of a whole object or of a slice; memory depends on the block, not on the object.
 
     Raises:
-        BrokenObjectError: when the object cannot be read to its end.
-        ColumnError: when a column is not there.
-        StorageError: when storage refuses.
+        BrokenObjectError: when the object cannot be opened or read to its end.
+        ColumnError: when the text column, or a named id column, is not there.
+        StorageError: when storage fails and trying again can help.
     """
-    if span.object.num_bytes == 0:
-        return iter(())
-    blocks = READERS[span.object.format](span, source, read, kept_schema)
-    return blocks if span.max_rows is None else _first_rows(blocks, span.max_rows)
+    if span.object.unreadable:
+        raise BrokenObjectError(span.object.uri, span.object.unreadable)
+    blocks = iter(()) if span.object.num_bytes == 0 else _read(span, source, read, kept_schema)
+    yield from blocks if span.max_rows is None else _first_rows(blocks, span.max_rows)
+
+
+def _read(
+    span: Span, source: SourceSettings, read: ReadSettings, kept_schema: dict[str, pl.DataType]
+) -> Iterator[RowBlock]:
+    source_format = format_of(span.object.format)
+    request = ColumnRequest(
+        texts=(source.text_column, source.id_column or "id"),
+        kept=tuple(kept_schema),
+        required=frozenset({source.text_column, *([source.id_column] if source.id_column else [])}),
+        text_documents=source.text_documents,
+    )
+    try:
+        for records in source_format.read(span, request, read):
+            yield make_rows(span, source, records, kept_schema, null_is_empty=source_format.null_is_empty)
+    except StorageError as error:
+        if error.transient:
+            raise
+        # A refusal that lasts concerns this object; others of the same split can be read.
+        raise BrokenObjectError(span.object.uri, f"cannot be opened: {error}") from error
 
 
 def _first_rows(blocks: Iterator[RowBlock], max_rows: int) -> Iterator[RowBlock]:
-    """Give the first rows of a span, rejected ones included, and read no further."""
+    """Return the first rows of a span, rejected ones included, and read no further."""
     left = max_rows
     for block in blocks:
         if block.num_rows_read >= left:
-            numbers = pl.concat([block.rows["row"].cast(pl.Int64), block.rejects["row"]]).sort()
+            numbers = pl.concat([block.rows["row"], block.rejects["row"]]).sort()
             is_first = pl.col("row") <= numbers[left - 1]
-            yield RowBlock(block.rows.filter(is_first), block.rejects.filter(is_first))
+            yield RowBlock(*(part.filter(is_first) for part in (block.rows, block.rejects, block.misfits)))
             return
         left -= block.num_rows_read
         yield block

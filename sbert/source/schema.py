@@ -1,124 +1,87 @@
-"""Types of kept columns, and whether the named columns are there, from the first bytes of the source."""
+"""Types of kept columns, and whether the named columns are there, from the heads of the source's objects."""
 
-import io
-import json
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
-import pyarrow.parquet as pq
 
-from sbert.errors import BrokenObjectError, ColumnError
-from sbert.source.lines import broken_data, open_stream
-from sbert.source.objects import ObjectFormat, SourceObject
+from sbert.errors import BrokenObjectError, ColumnError, StorageError
+from sbert.source.formats.base import missing_column
+from sbert.source.formats.registry import format_of
+from sbert.source.objects import SourceObject
 from sbert.source.settings import SourceSettings
-from sbert.source.splits import Span
-from sbert.storage.files import open_input
+from sbert.source.types import merged_type, storable_type
 
 __all__ = ["infer_kept_schema"]
 
-HEAD_BYTES = 1 << 20
-MAX_OBJECTS = 5
-"""Objects looked at in search of one that is readable and not empty."""
+MAX_OBJECTS = 512
+"""Most objects that are looked at; of more, as many are taken at even distances in the order of their names."""
+MAX_HEAD_BYTES = 1 << 20
+MIN_HEAD_BYTES = 1 << 16
+ALL_HEADS_BYTES = 32 << 20
+"""What is read of text objects altogether; each gives an equal share between the two bounds above."""
+MAX_THREADS = 16
 
 
 def infer_kept_schema(objects: Sequence[SourceObject], source: SourceSettings) -> dict[str, pl.DataType]:
-    """Give the types of `keep_columns`, as the first readable object of the source has them.
+    """Return the types of `keep_columns`, which do not depend on the order of the objects.
 
-    Parquet keeps its types; for JSON Lines and CSV whole numbers become Int64, others Float64, nested values text that
-    holds JSON; a column of nulls becomes text.
+    All objects are looked at, up to `MAX_OBJECTS`: the schema of Parquet, the head of text formats. A column that only
+    some objects have is null in the others. `sbert.source.types` has the rules for types.
 
     Raises:
-        ColumnError: when a named column is not there; the message lists those there are.
+        ColumnError: when no object has a named column, or when a table can hold its values in no type.
     """
-    looked_at = 0
-    for item in objects:
-        if item.num_bytes == 0 or looked_at >= MAX_OBJECTS:
-            continue
-        looked_at += 1
-        try:
-            columns = _columns_of(item)
-        except BrokenObjectError:
-            continue  # reported when it is read
-        if columns is None:
-            continue
-        wanted = [source.text_column, *([source.id_column] if source.id_column else []), *source.keep_columns]
-        for name in wanted:
-            if name not in columns:
-                raise ColumnError(f"{item.uri}: no column {name!r}, the columns are: {', '.join(columns) or '(none)'}")
-        return {name: columns[name] for name in source.keep_columns}
-    if source.keep_columns and all(item.format is ObjectFormat.TEXT for item in objects):
+    columns = _columns_of_all(objects, only_first=not source.keep_columns)
+    wanted = [source.text_column, *([source.id_column] if source.id_column else []), *source.keep_columns]
+    if not source.keep_columns and columns and not set(wanted) <= columns[0][1].keys():
+        columns = _columns_of_all(objects)
+    for name in wanted if columns else ():
+        if not any(name in types for _, types in columns):
+            item, types = columns[0]
+            others = f" (nor in {len(columns) - 1} other objects)" if len(columns) > 1 else ""
+            raise ColumnError(f"{missing_column(item.uri, name, list(types))}{others}")
+    if not columns and source.keep_columns and all(not format_of(item.format).has_columns for item in objects):
         raise ColumnError(f"plain text has no columns to keep, asked for were {', '.join(source.keep_columns)}")
-    return dict.fromkeys(source.keep_columns, pl.String())
+    kept: dict[str, pl.DataType] = {}
+    for name in source.keep_columns:
+        kind: pl.DataType = pl.Null()
+        for item, types in columns:
+            try:
+                storable = storable_type(name, types[name]) if types.get(name, pl.Null()) != pl.Null() else pl.Null()
+            except ColumnError as error:
+                raise ColumnError(f"{item.uri}: {error}") from error
+            kind = merged_type(kind, storable)
+        kept[name] = storable_type(name, kind)
+    return kept
 
 
-def _columns_of(item: SourceObject) -> dict[str, pl.DataType] | None:
-    """Give an object's columns and types; None when it has no rows or no columns."""
-    if item.format is ObjectFormat.TEXT:
-        return None
-    if item.format is ObjectFormat.PARQUET:
-        with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
-            frame = pl.from_arrow(pq.ParquetFile(file).schema_arrow.empty_table())
-        assert isinstance(frame, pl.DataFrame)
-        return {name: _flat(kind) for name, kind in frame.schema.items()}
-    with broken_data(item.uri), open_stream(Span(object=item)) as stream:
-        head = stream.read(HEAD_BYTES)
-    if item.format is ObjectFormat.CSV:
-        return _csv_columns(head)
-    return _json_columns(head[: head.rfind(b"\n") + 1] or head)
+def _columns_of_all(
+    objects: Sequence[SourceObject], *, only_first: bool = False
+) -> list[tuple[SourceObject, dict[str, pl.DataType]]]:
+    """Return the columns of the objects that show some, in the order of their names; on request of the first only."""
+    readable = [
+        item
+        for item in sorted(objects, key=lambda item: item.uri)
+        if item.num_bytes and not item.unreadable and format_of(item.format).has_columns
+    ]
+    step = max(1, -(-len(readable) // MAX_OBJECTS))
+    looked_at = readable[::step]
+    head_bytes = min(MAX_HEAD_BYTES, max(MIN_HEAD_BYTES, ALL_HEADS_BYTES // max(1, len(looked_at))))
 
-
-def _csv_columns(head: bytes) -> dict[str, pl.DataType] | None:
-    whole = head[: head.rfind(b"\n") + 1] or head
-    try:
-        frame = pl.read_csv(
-            io.BytesIO(whole),
-            encoding="utf8-lossy",
-            infer_schema_length=None,
-            truncate_ragged_lines=True,
-            ignore_errors=True,
-        )
-    except pl.exceptions.PolarsError:
-        return None
-    return {name.removeprefix("\ufeff"): _flat(kind) for name, kind in frame.schema.items()} or None
-
-
-def _json_columns(head: bytes) -> dict[str, pl.DataType] | None:
-    columns: dict[str, list[object]] = {}
-    for record in _records(head):
-        for name, value in record.items():
-            columns.setdefault(name, []).append(value)
-    return {name: _json_type(values) for name, values in columns.items()} or None
-
-
-def _records(head: bytes) -> Iterable[dict[str, object]]:
-    for line in head.removeprefix(b"\xef\xbb\xbf").splitlines():
+    def columns_of(item: SourceObject) -> dict[str, pl.DataType] | None:
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # rejected when it is read
-        if isinstance(record, dict):
-            yield record
+            return format_of(item.format).columns(item, head_bytes)
+        except BrokenObjectError:
+            return None  # reported when it is read
+        except StorageError as error:
+            if error.transient:
+                raise
+            return None  # likewise
 
-
-def _json_type(values: list[object]) -> pl.DataType:
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {bool}:
-        return pl.Boolean()
-    if kinds == {int}:  # larger numbers would lose digits as Float64
-        return (
-            pl.Int64() if all(-(2**63) <= value < 2**63 for value in values if isinstance(value, int)) else pl.String()
-        )
-    if kinds and kinds <= {int, float}:
-        return pl.Float64()
-    return pl.String()
-
-
-def _flat(kind: pl.DataType) -> pl.DataType:
-    """Replace types that the table does not keep by the nearest that it does."""
-    if kind == pl.Null() or isinstance(kind, pl.Categorical | pl.Enum) or kind.is_nested():
-        return pl.String()
-    if kind.is_unsigned_integer():
-        return pl.Int64()
-    if isinstance(kind, pl.Datetime):
-        return pl.Datetime("us", "UTC" if kind.time_zone else None)
-    return kind
+    if only_first:
+        return list(itertools.islice(((item, types) for item in looked_at if (types := columns_of(item))), 1))
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        found = list(pool.map(columns_of, looked_at))
+    return [(item, types) for item, types in zip(looked_at, found, strict=True) if types]

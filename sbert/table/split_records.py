@@ -14,12 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import MissingError
 from sbert.rows.counts import RowCounts
+from sbert.rows.misfits import empty_misfits
 from sbert.rows.rejects import empty_rejects
 from sbert.storage.files import join, list_names, read_bytes, write_bytes
 from sbert.table.shards import ShardRecord
 from sbert.vectors.precision import Calibration
 
 __all__ = [
+    "MISFITS_FOLDER",
     "REJECTED_FOLDER",
     "SPLITS_FOLDER",
     "RecordedSpan",
@@ -27,6 +29,8 @@ __all__ = [
     "completed_splits",
     "find_record",
     "kept_types",
+    "misfits_name",
+    "read_misfits",
     "read_record",
     "read_records",
     "read_rejects",
@@ -37,6 +41,7 @@ log = logging.getLogger(__name__)
 
 SPLITS_FOLDER = "_splits"
 REJECTED_FOLDER = "_rejected"
+MISFITS_FOLDER = "_misfits"
 SUFFIX = ".json"
 MAX_THREADS = 16
 
@@ -69,6 +74,10 @@ class SplitRecord(BaseModel):
     spans: list[RecordedSpan]
     shards: list[ShardRecord]
     rejects: str | None = Field(description="File of rejected rows, relative to the table; empty when there are none.")
+    misfits: str | None = Field(
+        default=None,
+        description="File of kept values that do not fit their column, relative to the table; empty when there are none.",
+    )
     counts: RowCounts
     kept_types: dict[str, str] = Field(default={}, description="Types of the source columns in its shards, by name.")
     run_id: str
@@ -141,6 +150,17 @@ def read_records(table_uri: str, fingerprints: Iterable[str]) -> dict[str, Split
 def rejects_name(fingerprint: str) -> str:
     """Give the file of a split's rejected rows, relative to the table."""
     return f"{REJECTED_FOLDER}/{fingerprint}.parquet"
+
+
+def misfits_name(fingerprint: str) -> str:
+    """Return the file of a split's kept values that do not fit their column, relative to the table."""
+    return f"{MISFITS_FOLDER}/{fingerprint}.parquet"
+
+
+def read_misfits(table_uri: str, records: list[SplitRecord]) -> pl.DataFrame:
+    """Return the kept values of splits that do not fit their column, with the original of each."""
+    files = [join(table_uri, record.misfits) for record in records if record.misfits is not None]
+    return pl.concat([empty_misfits(), *(pl.read_parquet(read_bytes(uri)) for uri in files)])
 
 
 def read_rejects(table_uri: str, records: list[SplitRecord]) -> pl.DataFrame:

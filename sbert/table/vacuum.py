@@ -18,7 +18,7 @@ from sbert.table.delta import Table, TableShard
 from sbert.table.lease import LEASES_FOLDER, active_leases
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import fingerprint_of_shard
-from sbert.table.split_records import REJECTED_FOLDER, SPLITS_FOLDER
+from sbert.table.split_records import MISFITS_FOLDER, REJECTED_FOLDER, SPLITS_FOLDER
 
 __all__ = ["Vacuum", "vacuum_table"]
 
@@ -101,8 +101,8 @@ def _is_unneeded(name: str, shards: set[str], splits: set[str]) -> bool:
         return name not in shards
     folder, _, base = name.rpartition("/")
     if TEMPORARY_NAME.fullmatch(base):
-        return folder in {"", SPLITS_FOLDER, REJECTED_FOLDER, LEASES_FOLDER}
-    if folder in {SPLITS_FOLDER, REJECTED_FOLDER}:
+        return folder in {"", SPLITS_FOLDER, REJECTED_FOLDER, MISFITS_FOLDER, LEASES_FOLDER}
+    if folder in {SPLITS_FOLDER, REJECTED_FOLDER, MISFITS_FOLDER}:
         return base.split(".")[0] not in splits
     return folder == LEASES_FOLDER  # older than the retention: of a run that died
 
@@ -111,7 +111,7 @@ def _might_be_taken_up(name: str, recorded: set[str]) -> bool:
     """Tell whether a run that is planned now may resume the split that a file belongs to."""
     if SHARD_NAME.fullmatch(name):
         return f"{SPLITS_FOLDER}/{fingerprint_of_shard(name)}.json" in recorded
-    return name.startswith((f"{SPLITS_FOLDER}/", f"{REJECTED_FOLDER}/"))
+    return name.startswith((f"{SPLITS_FOLDER}/", f"{REJECTED_FOLDER}/", f"{MISFITS_FOLDER}/"))
 
 
 def _retired_since(table_uri: str, cutoff: dt.datetime) -> set[str]:

@@ -27,10 +27,10 @@ def texts_under(raw_uri: str | None, count: int) -> list[str]:
     """Return up to `count` texts of a corpus (any raw URI with a column ``text``); without a URI, generated texts."""
     if raw_uri is None:
         return list(made_up_texts(count))
-    from sbert.source.objects import list_objects
+    from sbert.source.listing import list_objects
+    from sbert.source.objects import Span
     from sbert.source.reading import read_span
     from sbert.source.settings import ReadSettings, SourceSettings
-    from sbert.source.splits import Span
 
     found: list[str] = []
     for item in list_objects(raw_uri):

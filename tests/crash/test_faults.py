@@ -7,7 +7,7 @@ import fsspec
 import pytest
 
 from sbert.errors import StorageError
-from sbert.source.objects import list_objects
+from sbert.source.listing import list_objects
 from sbert.storage import files as storage
 from sbert.storage.files import filesystem, open_input, open_output, read_bytes, strip_protocol, write_bytes
 from sbert.table.delta import Table

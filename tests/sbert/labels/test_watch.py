@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from sbert.labels.watch import count_rows, find_news, record_handed_over
-from sbert.source.objects import list_objects
+from sbert.source.listing import list_objects
 
 
 def write(path: Path, num_rows: int) -> None:

@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from sbert.refresh.fingerprints import PlannedSplit
 from sbert.refresh.scheduling import SplitGroup, group_splits
-from sbert.source.objects import ObjectFormat, SourceObject
-from sbert.source.splits import Span, Split
+from sbert.source.objects import SourceObject, Span
+from sbert.source.splits import Split
 
 
 def planned(*sizes: int) -> list[PlannedSplit]:
     objects = [
-        SourceObject(uri=f"/raw/{number}.jsonl", version="1", num_bytes=size, format=ObjectFormat.JSONL)
+        SourceObject(uri=f"/raw/{number}.jsonl", version="1", num_bytes=size, format="jsonl")
         for number, size in enumerate(sizes)
     ]
     return [

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sbert.errors import EmptySourceError, MissingError
-from sbert.source.objects import ObjectFormat, SourceObject, list_objects
+from sbert.source.listing import list_objects
+from sbert.source.objects import SourceObject
 from sbert.source.settings import SplitSettings
 from sbert.source.splits import make_splits
 from tests.support.services import S3Server
@@ -73,7 +74,7 @@ def test_nothing_there_and_nothing_readable(tmp_path: Path) -> None:
 
 def objects(*sizes: int, prefix: str = "s3://b/f/o") -> list[SourceObject]:
     return [
-        SourceObject(uri=f"{prefix}{number:05d}.jsonl", version="1", num_bytes=size, format=ObjectFormat.JSONL)
+        SourceObject(uri=f"{prefix}{number:05d}.jsonl", version="1", num_bytes=size, format="jsonl")
         for number, size in enumerate(sizes)
     ]
 

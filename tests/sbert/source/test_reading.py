@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sbert.errors import BrokenObjectError, ColumnError, StorageError
 from sbert.source.blocks import RowBlock
-from sbert.source.objects import list_objects
+from sbert.source.listing import list_objects
 from sbert.source.reading import read_span
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import ReadSettings, SourceSettings, SplitSettings

@@ -1,0 +1,84 @@
+"""Read one object of labels whole, as texts, through the formats that raw text is read by."""
+
+import polars as pl
+
+from sbert.errors import BrokenObjectError, LabelError, StorageError
+from sbert.labels.settings import LabelSettings
+from sbert.rows.rejects import RejectReason
+from sbert.source.formats.base import BadRecord, ColumnRequest
+from sbert.source.formats.registry import format_of
+from sbert.source.objects import SourceObject, Span
+from sbert.source.settings import ReadSettings
+
+__all__ = ["read_label_object"]
+
+TEXT = "text"
+"""Name of the only column of plain text."""
+COMPLAINTS = {
+    RejectReason.INVALID_UTF8: "save the labels as UTF-8",
+    RejectReason.BROKEN_ROW: "mend the row or remove it",
+    RejectReason.TOO_LONG: "shorten the row or remove it",
+}
+
+
+def read_label_object(item: SourceObject, settings: LabelSettings) -> pl.DataFrame:
+    """Return all columns of an object as texts; a frame without rows and columns for an empty object.
+
+    Raises:
+        BrokenObjectError: when the object cannot be read to its end, or a row is broken; the message has its number.
+        ColumnError: when ``csv_columns`` does not fit a CSV object.
+        LabelError: when a column holds lists or objects.
+    """
+    if item.unreadable:
+        raise BrokenObjectError(item.uri, item.unreadable)
+    if item.num_bytes == 0:
+        return pl.DataFrame()
+    source_format = format_of(item.format)
+    header = settings.csv_columns if source_format.name == "csv" else ()
+    try:
+        names = _column_names(item, header)
+        if not names:
+            _raise_first_bad(item, header)
+            return pl.DataFrame()
+        request = ColumnRequest(texts=tuple(names), required=frozenset(names), csv_header=header)
+        frames = []
+        for block in source_format.read(Span(object=item), request, ReadSettings()):
+            if block.bad:
+                _raise_bad(item, min(block.bad))
+            frames.append(block.values)
+    except StorageError as error:
+        if error.transient:
+            raise
+        raise BrokenObjectError(item.uri, f"cannot be opened: {error}") from error
+    rows = pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(names, pl.String()))
+    if source_format.null_is_empty:
+        rows = rows.with_columns(pl.all().replace("", None))
+    return rows
+
+
+def _column_names(item: SourceObject, header: tuple[str, ...]) -> list[str]:
+    source_format = format_of(item.format)
+    if not source_format.has_columns:
+        return [TEXT]
+    if header:
+        return list(header)
+    columns = source_format.columns(item, head_bytes=0) or {}
+    for name, kind in columns.items():
+        if kind.is_nested():
+            raise LabelError(f"{item.uri}: column {name!r} holds {kind}, not one text a row: write each value as text")
+    return list(columns)
+
+
+def _raise_first_bad(item: SourceObject, header: tuple[str, ...]) -> None:
+    """Raise what is wrong with an object that shows no columns, if anything is."""
+    request = ColumnRequest(texts=(TEXT,), csv_header=header)
+    for block in format_of(item.format).read(Span(object=item), request, ReadSettings()):
+        if block.bad:
+            _raise_bad(item, min(block.bad))
+
+
+def _raise_bad(item: SourceObject, bad: BadRecord) -> None:
+    if bad.reason is RejectReason.BAD_VALUE:
+        raise LabelError(f"{item.uri}: row {bad.row}: {bad.detail}: write each value as text")
+    remedy = COMPLAINTS.get(bad.reason, "mend the row")
+    raise BrokenObjectError(item.uri, f"row {bad.row}: {bad.detail}: {remedy}")

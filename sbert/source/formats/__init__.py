@@ -1,0 +1,1 @@
+"""One class a format: its endings, its columns and their types, how it is cut, counted and read."""

@@ -1,0 +1,121 @@
+"""The interface of a format: everything that the pipeline, the labels and the label watcher ask of one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
+
+import polars as pl
+
+from sbert.errors import ColumnError
+from sbert.rows.rejects import RejectReason
+from sbert.source.objects import SourceObject, Span
+from sbert.source.settings import ReadSettings
+
+__all__ = ["BadRecord", "ColumnRequest", "RecordBlock", "SourceFormat", "missing_column"]
+
+
+@dataclass(frozen=True)
+class ColumnRequest:
+    """The columns that a reader asks for, by the source's names."""
+
+    texts: tuple[str, ...]
+    """Columns that hold one text a row; an array or an object there makes a bad record."""
+    kept: tuple[str, ...] = ()
+    """Columns whose values are kept as they are."""
+    required: frozenset[str] = frozenset()
+    """Columns that every object must have; any other column is null in an object that lacks it."""
+    text_documents: Literal["line", "file"] = "line"
+    """Whether each line of plain text is a document, or the whole object."""
+    csv_header: tuple[str, ...] = ()
+    """Names of the columns of CSV objects without a header; empty when the first record is the header."""
+
+    @property
+    def columns(self) -> list[str]:
+        """All names, each once."""
+        return list(dict.fromkeys([*self.texts, *self.kept]))
+
+
+class BadRecord(NamedTuple):
+    """A record that is not a row."""
+
+    row: int
+    """Its number within the object, counted from 1."""
+    reason: RejectReason
+    detail: str
+    original: bytes
+    """Its bytes as they are in the object, where there are such."""
+
+
+@dataclass(frozen=True)
+class RecordBlock:
+    """Some records of an object as the format reads them."""
+
+    row_numbers: pl.Series
+    """Number of each record within the object, counted from 1 (Int64)."""
+    values: pl.DataFrame
+    """A column for each name asked for. Columns of `texts` are String; the others have the format's own type, which
+    is String in formats without types."""
+    bad: list[BadRecord] = field(default_factory=list)
+
+
+class SourceFormat(ABC):
+    """What a format must provide. To add one, write a subclass and name it in `sbert.source.formats.registry`."""
+
+    name: ClassVar[str]
+    """Its name in settings, records and messages."""
+    endings: ClassVar[tuple[str, ...]]
+    """Endings of the names of its objects, in lower case, with the dot."""
+    may_be_compressed: ClassVar[bool] = True
+    """Whether objects may be compressed as a whole (``.gz``, ``.zst``)."""
+    has_columns: ClassVar[bool] = True
+    """Whether records have named columns."""
+    null_is_empty: ClassVar[bool] = False
+    """Whether the format has no null, so that an empty value stands for one."""
+    slices_are_bytes: ClassVar[bool] = False
+    """Whether the bounds of slices count bytes."""
+
+    @abstractmethod
+    def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:
+        """Return the names and types of an object's columns; None when it shows none.
+
+        A format without types looks at the first `head_bytes` (decompressed), or at the whole object when this is 0. A
+        column that shows only nulls there has the type Null.
+
+        Raises:
+            BrokenObjectError: when the object cannot be read.
+        """
+
+    @abstractmethod
+    def count(self, item: SourceObject, read: ReadSettings) -> int:
+        """Return the number of an object's records, bad ones included, without interpreting them.
+
+        Raises:
+            BrokenObjectError: when the object cannot be read to its end.
+        """
+
+    @abstractmethod
+    def read(self, span: Span, request: ColumnRequest, read: ReadSettings) -> Iterator[RecordBlock]:
+        """Stream the records of a span; memory depends on `read`, not on the size of the object.
+
+        Raises:
+            ColumnError: when a required column is not there.
+            BrokenObjectError: when the object cannot be read to its end.
+            StorageError: when storage refuses.
+        """
+
+    def slices(self, item: SourceObject, split_bytes: int) -> list[tuple[int, int]]:  # noqa: ARG002
+        """Return the bounds of slices of about `split_bytes`; empty when the object is read as a whole.
+
+        Bounds must depend on nothing but the object: they are part of a split's fingerprint.
+        """
+        return []
+
+    def first_rows(self, item: SourceObject, starts: Sequence[int]) -> dict[int, int]:
+        """Return the number of the first record of the slices that begin at `starts` (ascending)."""
+        raise NotImplementedError(f"{self.name} objects are not cut into slices ({item.uri}, {starts})")
+
+
+def missing_column(uri: str, name: str, columns: Sequence[str]) -> ColumnError:
+    """Return the error for a column that an object lacks."""
+    return ColumnError(f"{uri}: no column {name!r}, the columns are: {', '.join(columns) or '(none)'}")

@@ -1,0 +1,143 @@
+"""JSON Lines: a block is parsed by one call; only a block with a bad line is looked at line by line."""
+
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from sbert.rows.rejects import RejectReason
+from sbert.source.formats.base import BadRecord, ColumnRequest, RecordBlock, SourceFormat
+from sbert.source.lines import LineChunk, broken_data, count_lines, first_lines, open_stream, read_lines
+from sbert.source.objects import SourceObject, Span
+from sbert.source.settings import ReadSettings
+from sbert.source.types import json_type, merged_type
+
+__all__ = ["JsonLinesFormat"]
+
+
+class JsonLinesFormat(SourceFormat):
+    """One JSON object a line. Blank lines count as lines and are no rows. Objects are cut at multiples of a size."""
+
+    name = "jsonl"
+    endings = (".jsonl", ".ndjson")
+    slices_are_bytes = True
+
+    def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:
+        """Return the keys of the lines in the head of the object, with the types of their values."""
+        with broken_data(item.uri), open_stream(Span(object=item)) as stream:
+            head = stream.read(head_bytes) if head_bytes else stream.read()
+        if head_bytes and len(head) >= head_bytes:
+            head = head[: head.rfind(b"\n") + 1] or head  # the last line may be cut
+        types: dict[str, pl.DataType] = {}
+        for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+            try:
+                record = json.loads(line, parse_constant=_null)
+            except (ValueError, RecursionError):
+                continue  # rejected when it is read
+            if isinstance(record, dict):
+                for name, value in record.items():
+                    types[name] = merged_type(types.get(name, pl.Null()), json_type(value))
+        return types or None
+
+    def count(self, item: SourceObject, read: ReadSettings) -> int:
+        """Return the number of lines that are not blank."""
+        return count_lines(item, read, blank_lines=False)
+
+    def slices(self, item: SourceObject, split_bytes: int) -> list[tuple[int, int]]:
+        """Return slices at fixed multiples of `split_bytes`."""
+        starts = range(0, item.num_bytes, split_bytes)
+        return [(start, min(start + split_bytes, item.num_bytes)) for start in starts]
+
+    def first_rows(self, item: SourceObject, starts: Sequence[int]) -> dict[int, int]:
+        """Return the number of the first line of slices; the object is read up to the last of them."""
+        return first_lines(item, starts)
+
+    def read(self, span: Span, request: ColumnRequest, read: ReadSettings) -> Iterator[RecordBlock]:
+        """Stream the rows of a span; a key that a line lacks is null."""
+        for chunk in read_lines(span, read):
+            block = None if chunk.too_long_bytes else _parse_at_once(chunk, request)
+            yield _parse_by_line(chunk, request, read.max_row_bytes) if block is None else block
+
+
+def _parse_at_once(chunk: LineChunk, request: ColumnRequest) -> RecordBlock | None:
+    """Parse a chunk in one call; None when it holds anything that needs a closer look."""
+    num_lines = chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n"))
+    if any(re.search(_nested(name), chunk.data) for name in request.texts):
+        return None
+    try:
+        # Polars reads 3.5 as the Int64 3, so every value is read as text first.
+        parsed = pl.read_ndjson(io.BytesIO(chunk.data), schema=dict.fromkeys(request.columns, pl.String()))
+    except (pl.exceptions.PolarsError, ValueError):
+        return None
+    if parsed.height != num_lines:  # blank lines
+        return None
+    rows = pl.Series(range(chunk.first_row, chunk.first_row + num_lines), dtype=pl.Int64)
+    return RecordBlock(rows, parsed)
+
+
+def _nested(key: str) -> bytes:
+    """Return a pattern of a key whose value is an array or an object; inside a string its quotes are escaped."""
+    return re.escape(json.dumps(key, ensure_ascii=False).encode()) + rb"\s*:\s*[\[{]"
+
+
+def _parse_by_line(chunk: LineChunk, request: ColumnRequest, max_row_bytes: int) -> RecordBlock:
+    """Parse a chunk that has a bad line, one line after the other."""
+    rows: list[int] = []
+    columns: dict[str, list[str | None]] = {name: [] for name in request.columns}
+    bad: list[BadRecord] = []
+    if chunk.too_long_bytes:
+        detail = f"{chunk.too_long_bytes} bytes, at most {max_row_bytes} are read"
+        bad.append(BadRecord(chunk.first_row, RejectReason.TOO_LONG, detail, chunk.data))
+    lines = [] if chunk.too_long_bytes else chunk.data.removesuffix(b"\n").split(b"\n")
+    for row, line in enumerate(lines, start=chunk.first_row):
+        if not line.strip():
+            continue
+        values = _parse_line(row, line, request)
+        if isinstance(values, BadRecord):
+            bad.append(values)
+            continue
+        rows.append(row)
+        for name, value in values.items():
+            columns[name].append(value)
+    values_of = pl.DataFrame(columns, schema=dict.fromkeys(request.columns, pl.String()))
+    return RecordBlock(pl.Series(rows, dtype=pl.Int64), values_of, bad)
+
+
+def _parse_line(row: int, line: bytes, request: ColumnRequest) -> dict[str, str | None] | BadRecord:
+    """Return the values of a line as text, or why it is no row."""
+    try:
+        record = json.loads(line.decode("utf-8"), parse_constant=_null)
+    except UnicodeDecodeError as error:
+        return BadRecord(row, RejectReason.INVALID_UTF8, f"byte {error.start} of the line is not UTF-8", line)
+    except (ValueError, RecursionError) as error:
+        return BadRecord(row, RejectReason.BROKEN_ROW, f"not JSON: {error}", line)
+    if not isinstance(record, dict):
+        kind = type(record).__name__
+        return BadRecord(row, RejectReason.BROKEN_ROW, f"the line is a JSON {kind}, expected an object", line)
+    for name in request.texts:
+        value = record.get(name)
+        if isinstance(value, dict | list):
+            kind = "object" if isinstance(value, dict) else "array"
+            detail = f"column {name!r} holds a JSON {kind}, expected one text"
+            return BadRecord(row, RejectReason.BAD_VALUE, detail, line)
+    return {name: _text_of(record.get(name)) for name in request.columns}
+
+
+def _null(_: str) -> None:
+    """Read NaN, Infinity and -Infinity, which some programs write into JSON, as null."""
+
+
+def _text_of(value: Any) -> str | None:
+    """Write a value as Polars does when it reads JSON as text, so that a row never depends on its neighbours."""
+    if value is None:
+        return None
+    if isinstance(value, float):
+        if not np.isfinite(value):  # such as 1e999
+            return None
+        return str(np.format_float_positional(value, trim="-"))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode()  # lone surrogates are not Unicode text

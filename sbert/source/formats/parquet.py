@@ -1,0 +1,129 @@
+"""Parquet: batches of row groups, only the columns that are needed."""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sbert.errors import ColumnError, StorageError
+from sbert.rows.rejects import RejectReason
+from sbert.source.formats.base import BadRecord, ColumnRequest, RecordBlock, SourceFormat, missing_column
+from sbert.source.lines import broken_data
+from sbert.source.objects import SourceObject, Span
+from sbert.source.settings import ReadSettings
+from sbert.source.values import as_text
+from sbert.storage.files import open_input
+
+__all__ = ["ParquetFormat"]
+
+log = logging.getLogger(__name__)
+
+
+class ParquetFormat(SourceFormat):
+    """Typed columns, cut at row groups."""
+
+    name = "parquet"
+    endings = (".parquet",)
+    may_be_compressed = False
+
+    def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:  # noqa: ARG002
+        """Return the columns of the footer's schema."""
+        with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
+            return _types(pq.ParquetFile(file).schema_arrow)
+
+    def count(self, item: SourceObject, read: ReadSettings) -> int:  # noqa: ARG002
+        """Return the number of rows in the footer."""
+        with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
+            return int(pq.ParquetFile(file).metadata.num_rows)
+
+    def slices(self, item: SourceObject, split_bytes: int) -> list[tuple[int, int]]:
+        """Return groups of neighbouring row groups; none for an unreadable footer, which reading will report."""
+        try:
+            with open_input(item.uri, in_order=False) as file:
+                metadata = pq.ParquetFile(file).metadata
+        except StorageError:
+            raise
+        except (OSError, ValueError) as error:  # pyarrow's errors for broken files
+            log.warning("%s: cannot be cut by row groups: %s", item.uri, error)
+            return []
+        bounds: list[tuple[int, int]] = []
+        first, size = 0, 0
+        for group in range(metadata.num_row_groups):
+            group_bytes = metadata.row_group(group).total_byte_size
+            if size and size + group_bytes > split_bytes:
+                bounds.append((first, group))
+                first, size = group, 0
+            size += group_bytes
+        bounds.append((first, metadata.num_row_groups))
+        return bounds
+
+    def first_rows(self, item: SourceObject, starts: Sequence[int]) -> dict[int, int]:
+        """Return the number of the first row of slices, from the footer."""
+        with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
+            metadata = pq.ParquetFile(file).metadata
+            sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        return {start: 1 + sum(sizes[:start]) for start in starts}
+
+    def read(self, span: Span, request: ColumnRequest, read: ReadSettings) -> Iterator[RecordBlock]:
+        """Stream the rows of a span.
+
+        Raises:
+            ColumnError: when a required column is not there, or a text column holds lists or structs.
+        """
+        uri = span.object.uri
+        with (
+            broken_data(uri),
+            open_input(uri, in_order=False) as file,
+            pq.ParquetFile(file, pre_buffer=False) as parquet,
+        ):
+            names = parquet.schema_arrow.names
+            for name in request.columns:
+                if name in request.required and name not in names:
+                    raise missing_column(uri, name, names)
+            present = [name for name in request.columns if name in names]
+            stop = parquet.num_row_groups if span.stop is None else span.stop
+            groups = list(range(span.start or 0, stop))
+            row = span.first_row
+            for batch in parquet.iter_batches(batch_size=read.block_rows, row_groups=groups, columns=present):
+                frame = pl.from_arrow(pa.Table.from_batches([batch]))
+                assert isinstance(frame, pl.DataFrame)
+                yield _block(uri, frame, request, row, batch.num_rows)
+                row += batch.num_rows
+
+
+def _types(schema: pa.Schema) -> dict[str, pl.DataType]:
+    types: dict[str, pl.DataType] = {}
+    for field in schema:
+        try:
+            frame = pl.from_arrow(pa.schema([field]).empty_table())
+        except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            types[field.name] = pl.Unknown()  # refused by name if it is to be kept
+            continue
+        assert isinstance(frame, pl.DataFrame)
+        types[field.name] = frame.dtypes[0]
+    return types
+
+
+def _block(uri: str, frame: pl.DataFrame, request: ColumnRequest, first_row: int, num_rows: int) -> RecordBlock:
+    nothing = pl.Series([None], dtype=pl.String).new_from_index(0, num_rows)
+    rows = pl.Series(range(first_row, first_row + num_rows), dtype=pl.Int64)
+    values: dict[str, pl.Series] = {}
+    good = pl.Series([True]).new_from_index(0, num_rows)
+    bad: list[BadRecord] = []
+    for name in request.columns:
+        raw = frame[name] if name in frame.columns else nothing
+        if name not in request.texts:
+            values[name] = raw
+            continue
+        if raw.dtype.is_nested():
+            raise ColumnError(f"{uri}: column {name!r} holds {raw.dtype}, expected text")
+        values[name] = as_text(raw)
+        if raw.dtype == pl.Binary and name in request.required:
+            for place in (values[name].is_null() & raw.is_not_null() & good).arg_true():
+                detail = f"column {name!r} is not UTF-8"
+                bad.append(BadRecord(rows[place], RejectReason.INVALID_UTF8, detail, raw[place]))
+                good[place] = False
+    block = pl.DataFrame(values)
+    return RecordBlock(rows, block) if not bad else RecordBlock(rows.filter(good), block.filter(good), bad)

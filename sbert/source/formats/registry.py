@@ -1,0 +1,38 @@
+"""All formats, and the format of a name by its ending."""
+
+from sbert.source.formats.base import SourceFormat
+from sbert.source.formats.csv_records import CsvFormat
+from sbert.source.formats.json_lines import JsonLinesFormat
+from sbert.source.formats.parquet import ParquetFormat
+from sbert.source.formats.plain_text import PlainTextFormat
+from sbert.source.objects import Compression
+
+__all__ = ["FORMATS", "READ_ENDINGS", "format_of", "format_of_name"]
+
+FORMATS: dict[str, SourceFormat] = {
+    known.name: known for known in (JsonLinesFormat(), CsvFormat(), ParquetFormat(), PlainTextFormat())
+}
+"""Every format by its name. A new format is added here."""
+BY_ENDING = {ending: known for known in FORMATS.values() for ending in known.endings}
+COMPRESSIONS = {".gz": Compression.GZIP, ".zst": Compression.ZSTD}
+READ_ENDINGS = f"{', '.join(BY_ENDING)}, plain or with {' or '.join(COMPRESSIONS)}"
+"""The endings that are read, for messages."""
+
+
+def format_of(name: str) -> SourceFormat:
+    """Return the format with this name."""
+    return FORMATS[name]
+
+
+def format_of_name(uri: str) -> tuple[SourceFormat, Compression] | None:
+    """Return format and compression by the ending of an object's name; None when it is not one that is read."""
+    name = uri.rsplit("/", 1)[-1].lower()
+    compression = Compression.NONE
+    for ending, kind in COMPRESSIONS.items():
+        if name.endswith(ending):
+            name, compression = name.removesuffix(ending), kind
+    for ending, known in BY_ENDING.items():
+        if name.endswith(ending):
+            is_readable = known.may_be_compressed or compression is Compression.NONE
+            return (known, compression) if is_readable else None
+    return None
