@@ -1,7 +1,7 @@
 """Give one value one spelling, whichever format a label file has.
 
-A class that is 1 in JSON Lines is ``1.0`` in a Parquet file whose column pandas made a float, and ``True`` in CSV is ``true``
-in JSON. Read as text, one class would become two.
+A class that is 1 in JSON Lines is ``1.0`` in a Parquet file whose column pandas made a float. ``True`` in CSV is ``true`` in
+JSON. Read as text, one class would become two.
 """
 
 import logging

@@ -26,7 +26,15 @@ from sbert.runtime.memory import share_heaps
 from sbert.storage.files import join
 from sbert.table.delta import Table
 from sbert.table.quantization_recall import VectorSample, rows_to_sample, write_sample
-from sbert.table.split_records import RecordedSpan, SplitRecord, find_record, kept_types, misfits_name, rejects_name, write_record
+from sbert.table.split_records import (
+    RecordedSpan,
+    SplitRecord,
+    find_record,
+    kept_types,
+    misfits_name,
+    rejects_name,
+    write_record,
+)
 
 __all__ = [
     "BuildContext",

@@ -8,6 +8,7 @@ __all__ = ["as_text", "convert", "decode_utf8"]
 
 NOT_A_NUMBER = r"(?i)^[+-]?(nan|inf|infinity)$"
 """Words that programs write where there is no number."""
+ISO_TIME = "%Y-%m-%dT%H:%M:%S%.f"
 LEADING_ZERO = r"^[+-]?0[0-9]"
 """A code such as a postal code: as a number it would lose its zeros."""
 
@@ -101,7 +102,19 @@ def _parsed(texts: pl.Series, kind: pl.DataType) -> pl.Series:
     if kind == pl.Boolean():
         return texts.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None)
     if kind == pl.Date():
-        return texts.str.to_date(strict=False)
+        return texts.str.to_date("%Y-%m-%d", strict=False)
     if isinstance(kind, pl.Datetime):
-        return texts.str.to_datetime(time_unit=kind.time_unit, time_zone=kind.time_zone, strict=False)
+        return _times(texts, kind)
     return texts.cast(kind, strict=False)
+
+
+def _times(texts: pl.Series, kind: pl.Datetime) -> pl.Series:
+    """Parse times of ISO 8601; a time without an offset is taken as UTC where the column has a time zone."""
+    iso = texts.str.replace(" ", "T", literal=True)
+    times = iso.str.to_datetime(ISO_TIME, time_unit=kind.time_unit, time_zone=kind.time_zone, strict=False)
+    if kind.time_zone is None:
+        return times
+    with_offset = iso.str.replace("Z$", "+00:00").str.to_datetime(
+        f"{ISO_TIME}%:z", time_unit=kind.time_unit, time_zone=kind.time_zone, strict=False
+    )
+    return times.to_frame("a").select(pl.coalesce("a", with_offset)).to_series().alias(texts.name)

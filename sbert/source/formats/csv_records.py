@@ -79,20 +79,10 @@ class CsvFormat(SourceFormat):
             waiting: list[list[str]] = []
             rows: list[int] = []
             bad: list[BadRecord] = []
-            size, row = 0, 0
-            while True:
-                row += 1
-                try:
-                    record = next(records, None)
-                except csv.Error as error:
-                    if "unexpected end of data" in str(error) or "field larger" in str(error):
-                        raise BrokenObjectError(uri, f"record {row} (line {records.line_num}): {error}") from error
-                    bad.append(BadRecord(row, RejectReason.BROKEN_ROW, f"line {records.line_num}: {error}", b""))
-                    continue
-                if record is None:
-                    break
-                if not record:  # a blank line is no record
-                    row -= 1
+            size = 0
+            for row, record in _numbered(uri, records):
+                if isinstance(record, BadRecord):
+                    bad.append(record)
                     continue
                 if len(record) != len(header):
                     if request.csv_header and row == 1:
@@ -108,6 +98,25 @@ class CsvFormat(SourceFormat):
                     waiting, rows, bad, size = [], [], [], 0
             if waiting or bad:
                 yield _block(request, names, rows, waiting, bad)
+
+
+def _numbered(uri: str, records: Any) -> Iterator[tuple[int, list[str] | BadRecord]]:
+    """Number the records from 1; a blank line is no record."""
+    row = 0
+    while True:
+        try:
+            record = next(records, None)
+        except csv.Error as error:
+            row += 1
+            if "unexpected end of data" in str(error) or "field larger" in str(error):
+                raise BrokenObjectError(uri, f"record {row} (line {records.line_num}): {error}") from error
+            yield row, BadRecord(row, RejectReason.BROKEN_ROW, f"line {records.line_num}: {error}", b"")
+            continue
+        if record is None:
+            return
+        if record:
+            row += 1
+            yield row, record
 
 
 class _ReadOnly(io.RawIOBase):

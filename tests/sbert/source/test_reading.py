@@ -28,16 +28,22 @@ def read_all(
     source: SourceSettings = TEXT_AND_ID,
     read: ReadSettings = ReadSettings(),  # noqa: B008
     split: SplitSettings = SplitSettings(),  # noqa: B008
+    *,
+    kept_schema: dict[str, pl.DataType] | None = None,
 ) -> RowBlock:
     objects = list_objects(str(raw))
-    kept = infer_kept_schema(objects, source)
+    kept = infer_kept_schema(objects, source) if kept_schema is None else kept_schema
     blocks = [
         block
         for item in with_first_rows(make_splits(objects, split))
         for span in item.spans
         for block in read_span(span, source, read, kept)
     ]
-    return RowBlock(pl.concat([block.rows for block in blocks]), pl.concat([block.rejects for block in blocks]))
+    return RowBlock(
+        rows=pl.concat([block.rows for block in blocks]),
+        rejects=pl.concat([block.rejects for block in blocks]),
+        misfits=pl.concat([block.misfits for block in blocks]),
+    )
 
 
 def compress(data: bytes, ending: str) -> bytes:
@@ -116,12 +122,12 @@ def test_bad_json_lines_keep_their_number_and_bytes(tmp_path: Path) -> None:
     good[4] = b'{"id": "4", "text": "caf\xe9", "n": 4}'
     good[5] = b'{"id": "5", "text": {"a": 1}, "n": 5}'
     good[8] = b'{"id": "8", "text": "t8", "n": "many"}'
-    (tmp_path / "a.jsonl").write_text('{"id": "first", "text": "t", "n": 1}')  # decides that n is a number
     (tmp_path / "b.jsonl").write_bytes(b"\n".join([*good, b"   ", b'{"id": "x", "n": 1}']))
-    block = read_all(tmp_path, SourceSettings(keep_columns=("n",)))
-    assert block.rows["id"].to_list() == ["first", "0", "1", "3", "7", "9"]
+    block = read_all(tmp_path, SourceSettings(keep_columns=("n",)), kept_schema={"n": pl.Int64()})
+    assert block.rows["id"].to_list() == ["0", "1", "3", "7", "8", "9"]
+    assert block.misfits.select("row", "id", "original").rows() == [(9, "8", "many")]
     assert sorted(block.rejects.select("row", "reason").rows()) == [
-        (3, "broken_row"), (5, "invalid_utf8"), (6, "bad_value"), (7, "broken_row"), (9, "bad_value"), (12, "null_text"),
+        (3, "broken_row"), (5, "invalid_utf8"), (6, "bad_value"), (7, "broken_row"), (12, "null_text"),
     ]  # fmt: skip
     assert block.rejects.filter(pl.col("row") == 7)["original"][0] == b"{broken"
 

@@ -1,5 +1,6 @@
 """Values that do not fit: never changed or lost in silence, and never decided by the row's neighbours."""
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -14,11 +15,18 @@ BROKEN = "{broken"
 """A line that sends its whole block through the reader that looks at each line."""
 
 
-def read(folder: Path, lines: list[dict[str, object]], *, by_line: bool, keep: tuple[str, ...] = ()) -> RowBlock:
+def read(
+    folder: Path,
+    lines: list[dict[str, object]],
+    *,
+    by_line: bool,
+    keep: tuple[str, ...] = (),
+    kept_schema: dict[str, pl.DataType] | None = None,
+) -> RowBlock:
     text = "".join(json.dumps(line) + "\n" for line in lines) + (BROKEN if by_line else "")
     (folder / "b.jsonl").write_text(text)
-    block = read_all(folder, SourceSettings(keep_columns=keep))
-    return RowBlock(block.rows, block.rejects.filter(pl.col("reason") != "broken_row"))
+    block = read_all(folder, SourceSettings(keep_columns=tuple(kept_schema or keep)), kept_schema=kept_schema)
+    return RowBlock(block.rows, block.rejects.filter(pl.col("reason") != "broken_row"), block.misfits)
 
 
 @pytest.mark.parametrize("by_line", [False, True])
@@ -40,35 +48,72 @@ def test_nested_text_is_rejected_alone(tmp_path: Path, value: object, by_line: b
 
 @pytest.mark.parametrize("by_line", [False, True])
 @pytest.mark.parametrize(
-    ("first", "bad"),
+    ("kind", "bad"),
     [
-        (1, 3.5),
-        (1, "x"),
-        (1, 2**63),
-        (1, -(10**40)),
-        (1, True),
-        (1, [1]),
-        (1, {"a": 1}),
-        (1.5, "x"),
-        (True, 1),
-        (True, "x"),
+        (pl.Int64(), 3.5),
+        (pl.Int64(), "x"),
+        (pl.Int64(), "02139"),
+        (pl.Int64(), 2**63),
+        (pl.Int64(), -(10**40)),
+        (pl.Int64(), True),
+        (pl.Int64(), [1]),
+        (pl.Int64(), {"a": 1}),
+        (pl.Float64(), "x"),
+        (pl.Float64(), "007.5"),
+        (pl.Boolean(), 1),
+        (pl.Boolean(), "x"),
+        (pl.Date(), "31.12.2026"),
+        (pl.Datetime("us", "UTC"), "yesterday"),
+        (pl.Decimal(20, 0), "x"),
     ],
 )
-def test_a_kept_value_that_does_not_fit_its_column(tmp_path: Path, first: object, bad: object, by_line: bool) -> None:
-    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "decides the type", "n": first}) + "\n")
+def test_a_kept_value_that_does_not_fit_its_column_is_null_and_the_row_stays(
+    tmp_path: Path, kind: pl.DataType, bad: object, by_line: bool
+) -> None:
     lines: list[dict[str, object]] = [{"text": "bad", "n": bad}, {"text": "good", "n": None}]
-    block = read(tmp_path, lines, by_line=by_line, keep=("n",))
-    assert block.rows["text"].to_list() == ["decides the type", "good"]
-    assert block.rows["kept:n"].to_list() == [first, None]
-    assert block.rejects.select("row", "reason").rows() == [(1, "bad_value")]
-    assert json.loads(block.rejects["original"][0]) == {"text": "bad", "n": bad}
+    block = read(tmp_path, lines, by_line=by_line, kept_schema={"n": kind})
+    assert block.rows["text"].to_list() == ["bad", "good"]
+    assert block.rows["kept:n"].to_list() == [None, None]
+    assert block.rejects.height == 0
+    (misfit,) = block.misfits.rows(named=True)
+    assert misfit["source"] == str(tmp_path / "b.jsonl")
+    assert misfit["row"] == 1
+    assert misfit["column"] == "n"
+    assert misfit["type"] == str(kind)
+    assert misfit["original"] == (bad if isinstance(bad, str) else json.dumps(bad))
 
 
 @pytest.mark.parametrize("by_line", [False, True])
-def test_kept_values_that_fit_though_written_otherwise(tmp_path: Path, by_line: bool) -> None:
-    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "types", "n": 1, "f": 0.5, "b": True}) + "\n")
-    block = read(tmp_path, [{"text": "x", "n": "7", "f": 10**40, "b": "FALSE"}], by_line=by_line, keep=("n", "f", "b"))
-    assert block.rows.select("kept:n", "kept:f", "kept:b").rows() == [(1, 0.5, True), (7, 1e40, False)]
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (pl.Int64(), "7", 7),
+        (pl.Int64(), 4.0, 4),
+        (pl.Int64(), "", None),
+        (pl.Float64(), 10**40, 1e40),
+        (pl.Float64(), "1.50", 1.5),
+        (pl.Float64(), "NaN", None),
+        (pl.Boolean(), "FALSE", False),
+        (pl.Date(), "2026-12-31", dt.date(2026, 12, 31)),
+        (pl.Datetime("us"), "2026-12-31 23:59:00.5", dt.datetime(2026, 12, 31, 23, 59, 0, 500_000)),  # noqa: DTZ001
+        (pl.Datetime("us", "UTC"), "2026-12-31T23:59:00", dt.datetime(2026, 12, 31, 23, 59, tzinfo=dt.UTC)),
+        (pl.Datetime("us", "UTC"), "2026-12-31T23:59:00Z", dt.datetime(2026, 12, 31, 23, 59, tzinfo=dt.UTC)),
+        (pl.Datetime("us", "UTC"), "2026-12-31T23:59:00+01:00", dt.datetime(2026, 12, 31, 22, 59, tzinfo=dt.UTC)),
+        (pl.String(), [1, "x"], '[1, "x"]'),
+    ],
+)
+def test_a_kept_value_that_fits_though_written_otherwise(
+    tmp_path: Path, kind: pl.DataType, value: object, expected: object, by_line: bool
+) -> None:
+    block = read(tmp_path, [{"text": "x", "n": value}], by_line=by_line, kept_schema={"n": kind})
+    assert block.rows["kept:n"].to_list() == [expected]
+    assert block.misfits.height == 0
+
+
+def test_misfits_of_rejected_rows_are_not_counted(tmp_path: Path) -> None:
+    block = read(tmp_path, [{"text": None, "n": "x"}], by_line=False, kept_schema={"n": pl.Int64()})
+    assert block.rejects["reason"].to_list() == ["null_text"]
+    assert block.misfits.height == 0
 
 
 def test_whole_numbers_too_large_for_64_bits_are_kept_digit_by_digit(tmp_path: Path) -> None:
@@ -79,9 +124,12 @@ def test_whole_numbers_too_large_for_64_bits_are_kept_digit_by_digit(tmp_path: P
 def test_a_fraction_is_not_cut_off_in_parquet(tmp_path: Path) -> None:
     pl.DataFrame({"text": ["a"], "n": [1]}).write_parquet(tmp_path / "a.parquet")
     pl.DataFrame({"text": ["b", "c"], "n": [3.5, 4.0]}).write_parquet(tmp_path / "b.parquet")
-    block = read_all(tmp_path, SourceSettings(keep_columns=("n",)))
-    assert block.rows["kept:n"].to_list() == [1, 4]
-    assert block.rejects.select("row", "reason").rows() == [(1, "bad_value")]
+    keep_n = SourceSettings(keep_columns=("n",))
+    of_table = read_all(tmp_path, keep_n, kept_schema={"n": pl.Int64()})
+    assert of_table.rows["kept:n"].to_list() == [1, None, 4]
+    assert of_table.misfits.select("row", "column", "original").rows() == [(1, "n", "3.5")]
+    new = read_all(tmp_path, keep_n)
+    assert new.rows["kept:n"].to_list() == [1, 3.5, 4]
 
 
 @pytest.mark.parametrize("folder", ["with [brackets]", "what?", "st*r"])
