@@ -4,20 +4,37 @@ Run it with ``sbert backfill RAW_URI TABLE_URI --include 'tickets/2025-*' --forc
 `flows.running` is what it does.
 """
 
-import datetime as dt
 from typing import Annotated
 
 from prefect import flow
+from pydantic import Field, WithJsonSchema
 
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
-from flows.parameters import AllowDrop, Concurrency, DryRun, EngineChoice, RawUri, TableUri, form
+from flows.parameters import (
+    AllowDrop,
+    Concurrency,
+    Day,
+    DryRun,
+    EngineChoice,
+    Names,
+    RawUri,
+    RefreshSettingsField,
+    TableUri,
+    Text,
+    completed,
+    form,
+    hide_from_form,
+    split_advanced,
+)
 from flows.running import run_job
 from sbert.refresh.backfill_selection import Selection
-from sbert.refresh.job import RefreshJob, RefreshSettings
+from sbert.refresh.job import RefreshJob
 from sbert.refresh.refresh_report import RefreshReport
 
 __all__ = ["backfill_embeddings"]
+
+MAX_ROWS = 1_000_000_000_000
 
 
 @flow(name="backfill-embeddings", flow_run_name="backfill {table_uri}", persist_result=False, **HOOKS)
@@ -25,55 +42,47 @@ def backfill_embeddings(
     raw_uri: RawUri,
     table_uri: TableUri,
     include: Annotated[
-        list[str] | None,
+        Names,
         form(
             title="Include",
             description="Globs of object names to work on: the path below the raw folder, the file name or the whole URI "
-            "(* crosses folders); empty for all.",
+            "(* crosses folders). Empty: all objects. Example: tickets/2025-*",
         ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        form(title="Exclude", description="Globs of object names to leave out; stronger than include."),
     ] = None,
     since: Annotated[
-        dt.date | None,
-        form(title="Since", description="Only objects modified on this day or later (UTC); empty for no bound."),
+        Day, form(title="Since", description="Only objects modified on this day or later (UTC). Empty: no bound.")
     ] = None,
     until: Annotated[
-        dt.date | None,
-        form(title="Until", description="Only objects modified on this day or earlier (UTC); empty for no bound."),
+        Day, form(title="Until", description="Only objects modified on this day or earlier (UTC). Empty: no bound.")
     ] = None,
-    force: Annotated[
-        bool,
-        form(title="Force", description="Compute every vector of the chosen objects anew, carry none over."),
-    ] = False,
     limit: Annotated[
-        int | None,
+        Annotated[int, Field(ge=1, le=MAX_ROWS)] | None,
+        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_ROWS}),
         form(
             title="Limit",
-            ge=1,
-            le=1_000_000_000_000,
-            description="Only this many rows, the first of the chosen objects in the order of their names; for trying "
-            "things on a new table. Empty for all (rows).",
+            description="Only this many rows, the first of the chosen objects in order of their names, to try things on a "
+            "new table. Empty: all rows.",
         ),
     ] = None,
+    force: Annotated[
+        bool, form(title="Force", description="Compute every vector of the chosen objects anew; reuse none.")
+    ] = False,
+    allow_drop: AllowDrop = False,
+    dry_run: DryRun = False,
+    settings: RefreshSettingsField = None,
+    exclude: Annotated[
+        Names, form(title="Exclude", description="Globs of object names to leave out; stronger than include.")
+    ] = None,
     model: Annotated[
-        str | None,
+        Text,
         form(
             title="Model",
-            description="Sentence encoder of a new table: folder, s3:// URI or hub id; empty for the table's own. A "
-            "table that is there keeps its encoder.",
+            description="Sentence encoder of a new table: folder, s3:// URI or hub id. A table that is there keeps its "
+            "encoder.",
         ),
     ] = None,
     concurrency: Concurrency = 2,
-    allow_drop: AllowDrop = False,
-    dry_run: DryRun = False,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
-    settings: Annotated[
-        RefreshSettings,
-        form(title="Settings", description="Columns, cleaning, encoding, sizes: as in the table's refresh."),
-    ] = RefreshSettings(),  # noqa: B008  (frozen)
 ) -> RefreshReport:
     """Build the chosen objects of the raw text; every other object keeps the rows it has in the table.
 
@@ -85,15 +94,26 @@ def backfill_embeddings(
         EmptySourceError: nothing is chosen.
         IncompleteError: when objects could not be read; everything else was published, and the error has the report.
     """
-    chosen = Selection(
-        include=tuple(include or ()), exclude=tuple(exclude or ()), since=since, until=until, limit=limit
+    advanced = split_advanced(settings)
+    selection = Selection(
+        include=tuple(include or ()),
+        exclude=tuple(exclude or advanced.exclude or ()),
+        since=since,
+        until=until,
+        limit=limit,
     )
     job = RefreshJob(
         raw_uri=raw_uri,
         table_uri=table_uri,
-        model=model,
-        settings=settings.allowing_drops(allow_drop),
-        selection=chosen,
+        model=model or advanced.model,
+        settings=advanced.refresh_settings().allowing_drops(allow_drop),
+        selection=selection,
         force=force,
     )
-    return run_job(job, concurrency=concurrency, dry_run=dry_run, engine=engine)
+    report = run_job(
+        job, concurrency=advanced.concurrency or concurrency, dry_run=dry_run, engine=advanced.engine or engine
+    )
+    return completed(report, report.summary())
+
+
+hide_from_form(backfill_embeddings, "exclude", "model", "concurrency", "engine")

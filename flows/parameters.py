@@ -1,26 +1,49 @@
-"""Parameters that several flows have; title, description and bounds make the form in the Prefect UI."""
+"""Parameters that several flows have; title, description and bounds make the form in the Prefect UI.
 
-from typing import Annotated, Any
+A form has at most ten fields. The other parameters of a flow are in one field, `settings`: a JSON object, or the location of
+a file that holds one. Callers in Python, deployments and the API may still pass each of these parameters by its name.
+"""
 
-from pydantic import Field
+import datetime as dt
+from typing import Annotated, Any, Generic, TypeVar, cast
+
+from prefect import Flow
+from prefect.states import Completed
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from flows.engines import EngineSettings
+from sbert.errors import SbertError, SettingsError
+from sbert.refresh.job import RefreshSettings
+from sbert.retrain.settings import RetrainSettings
+from sbert.settings import read_settings
+from sbert.storage.files import normalize_uri, read_bytes
 
 __all__ = [
     "NO_CREDENTIALS",
+    "AdvancedSettings",
     "AllowDrop",
     "Concurrency",
+    "Day",
     "DryRun",
     "EngineChoice",
     "Model",
+    "Names",
     "RawUri",
+    "RefreshSettingsField",
+    "RetrainSettingsField",
     "TableUri",
+    "Text",
+    "completed",
     "form",
+    "hide_from_form",
+    "split_advanced",
 ]
-
 
 NO_CREDENTIALS = "^(?!.*://[^/]*@)"
 """Pattern of a location without ``key:secret@``: the form refuses one before it is stored."""
+
+R = TypeVar("R")
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def form(*, title: str, description: str, pattern: str | None = None, **bounds: Any) -> Any:
@@ -34,13 +57,105 @@ def form(*, title: str, description: str, pattern: str | None = None, **bounds: 
     return Field(json_schema_extra=extra, **bounds)
 
 
+def hide_from_form(flow: Flow[..., Any], *names: str) -> None:
+    """Leave parameters out of a flow's form; callers can still pass them."""
+    for name in names:
+        del flow.parameters.properties[name]
+
+
+class AdvancedSettings(RefreshSettings):
+    """Everything that the form of a refresh or backfill has no field for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = Field(default=None, description="Encoder of a new table: folder, s3:// URI or hub id.")
+    exclude: tuple[str, ...] | None = Field(
+        default=None, description="Globs of object names that a backfill leaves out."
+    )
+    concurrency: int | None = Field(
+        default=None, ge=1, le=256, description="Splits to build at the same time (splits)."
+    )
+    engine: EngineSettings | None = Field(default=None, description="Where splits are built.")
+
+    def refresh_settings(self) -> RefreshSettings:
+        """Return the settings of the refresh itself, with the fields set that were set here."""
+        own = {*AdvancedSettings.model_fields} - {*RefreshSettings.model_fields}
+        return RefreshSettings.model_validate(self.model_dump(exclude_unset=True, exclude=own))
+
+
+def split_advanced(settings: RefreshSettings | None) -> AdvancedSettings:
+    """Return what the form's field named, as one type."""
+    if isinstance(settings, AdvancedSettings):
+        return settings
+    return AdvancedSettings.model_validate({} if settings is None else settings.model_dump(exclude_unset=True))
+
+
+class _Reader(Generic[Settings]):
+    """Reads settings from what a form sends: a JSON object as text or parsed, or the location of a file."""
+
+    def __init__(self, kind: type[Settings]) -> None:
+        self._kind = kind
+
+    def __call__(self, value: Any) -> Any:
+        """Return settings; None for an empty field."""
+        if value is None or value == "":
+            return None
+        if isinstance(value, dict):
+            return self._kind.model_validate(value)
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        if not text:
+            return None
+        return read_settings(self._kind, text if text.startswith("{") else _read_file(text.removeprefix("@")))
+
+
+def _read_file(uri: str) -> bytes:
+    """Read a settings file.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        return read_bytes(normalize_uri(uri))
+    except SbertError as error:
+        raise SettingsError(
+            f"settings {uri!r}: neither a JSON object nor a file that can be read ({error}): write {{...}} or a location"
+        ) from error
+
+
+ANY_JSON = WithJsonSchema({})
+"""A JSON editor in the form. A schema with fields would show each setting as a field of its own."""
+RefreshSettingsField = Annotated[
+    RefreshSettings | None,
+    BeforeValidator(_Reader(AdvancedSettings)),
+    ANY_JSON,
+    form(
+        title="Advanced settings",
+        description="A JSON object, or the location of a file that holds one, in quotes. The table keeps settings that are "
+        'not named. Example: {"cleaning": {"mask_emails": true}, "concurrency": 4}. `sbert settings refresh` lists them; '
+        "model, engine and exclude can be given here, too.",
+    ),
+]
+RetrainSettingsField = Annotated[
+    RetrainSettings | None,
+    BeforeValidator(_Reader(RetrainSettings)),
+    ANY_JSON,
+    form(
+        title="Advanced settings",
+        description="A JSON object, or the location of a file that holds one, in quotes. Empty: the defaults. Example: "
+        '{"training": {"epochs": 2}, "gate": {"margin": 0.01}}. `sbert settings retrain` lists them.',
+    ),
+]
+
 RawUri = Annotated[
     str,
     form(
         title="Raw text",
         min_length=1,
         pattern=NO_CREDENTIALS,
-        description="File, folder or glob of raw text, local or s3:// (.jsonl, .csv, .parquet, .txt, plain, .gz or .zst).",
+        description="File, folder or glob of raw text, local or s3:// (.jsonl, .csv, .parquet, .txt, plain, .gz or .zst). "
+        "Example: s3://company-raw/tickets",
     ),
 ]
 TableUri = Annotated[
@@ -49,20 +164,33 @@ TableUri = Annotated[
         title="Table",
         min_length=1,
         pattern=NO_CREDENTIALS,
-        description="Folder of the table, local or s3:// (made if it is not there).",
+        description="Folder of the table, local or s3://; made if it is not there. Example: s3://company-embeddings/tickets",
     ),
 ]
+Text = Annotated[str | None, BeforeValidator(lambda value: value or None), WithJsonSchema({"type": "string"})]
+"""Text that may be empty: one field of the form, without a choice between text and nothing."""
+Names = Annotated[
+    list[str] | None,
+    BeforeValidator(lambda value: value or None),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
+]
+"""Names, or none."""
+Day = Annotated[
+    dt.date | None, BeforeValidator(lambda value: value or None), WithJsonSchema({"type": "string", "format": "date"})
+]
+"""A day, or none."""
 Model = Annotated[
-    str | None,
+    Text,
     form(
         title="Model",
-        description="Sentence encoder: folder, s3:// URI or hub id; empty for the table's own, or the packaged default.",
+        description="Sentence encoder: folder, model registry, s3:// URI or hub id. Empty: the table's own; for a new table "
+        "the packaged one. Another model re-embeds every row.",
     ),
 ]
 Concurrency = Annotated[
-    int, form(title="Concurrency", ge=1, le=256, description="Splits that are worked on at once (splits).")
+    int, form(title="Concurrency", ge=1, le=256, description="Splits to build at the same time (splits).")
 ]
-DryRun = Annotated[bool, form(title="Dry run", description="Only plan: report what would be done, write nothing.")]
+DryRun = Annotated[bool, form(title="Dry run", description="Only plan: report what would be done, and write nothing.")]
 AllowDrop = Annotated[
     bool,
     form(
@@ -74,3 +202,11 @@ EngineChoice = Annotated[
     EngineSettings,
     form(title="Engine", description="Where splits are built: threads of this process, a Ray or a Dask cluster."),
 ]
+
+
+def completed(result: R, message: str) -> R:
+    """Return the result of a flow as a Completed state with a message.
+
+    Prefect takes the state apart: whoever calls the flow gets the result.
+    """
+    return cast("R", Completed(message=message, data=result))

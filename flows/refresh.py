@@ -9,9 +9,24 @@ from prefect import flow
 
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
-from flows.parameters import AllowDrop, Concurrency, DryRun, EngineChoice, Model, RawUri, TableUri, form
+from flows.parameters import (
+    AllowDrop,
+    Concurrency,
+    DryRun,
+    EngineChoice,
+    Model,
+    Names,
+    RawUri,
+    RefreshSettingsField,
+    TableUri,
+    Text,
+    completed,
+    form,
+    hide_from_form,
+    split_advanced,
+)
 from flows.running import run_job
-from sbert.refresh.job import RefreshJob, RefreshSettings
+from sbert.refresh.job import RefreshJob
 from sbert.refresh.refresh_report import RefreshReport
 
 __all__ = ["refresh_embeddings"]
@@ -23,30 +38,32 @@ def refresh_embeddings(
     table_uri: TableUri,
     model: Model = None,
     text_column: Annotated[
-        str | None,
-        form(title="Text column", description="Column that holds the text; empty for what the settings say (text)."),
+        Text,
+        form(
+            title="Text column",
+            description="Column that holds the text. Empty: the table's own; for a new table the column text.",
+        ),
     ] = None,
     id_column: Annotated[
-        str | None,
+        Text,
         form(
             title="Id column",
-            description="Column that holds the row's id; empty for the column id where there is one, else derived.",
+            description="Column that holds the row's id. Empty: the table's own; for a new table the column id if there is "
+            "one, else derived from object and row number.",
         ),
     ] = None,
     keep_columns: Annotated[
-        list[str] | None,
+        Names,
         form(
             title="Kept columns",
-            description="Source columns to keep in the table; empty for what the settings say (none).",
+            description="Source columns to keep in the table. Empty: the table's own; for a new table none.",
         ),
     ] = None,
-    concurrency: Concurrency = 2,
     allow_drop: AllowDrop = False,
     dry_run: DryRun = False,
+    settings: RefreshSettingsField = None,
+    concurrency: Concurrency = 2,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
-    settings: Annotated[
-        RefreshSettings, form(title="Settings", description="Cleaning, encoding, sizes.")
-    ] = RefreshSettings(),  # noqa: B008  (frozen)
 ) -> RefreshReport:
     """Bring a table of embeddings up to date with the raw text in object storage.
 
@@ -57,11 +74,18 @@ def refresh_embeddings(
         IncompleteError: when objects could not be read; everything else was published, and the error has the report.
         MassDeletionError: when too much would disappear; the error has the plan.
     """
+    advanced = split_advanced(settings)
     columns = {"text_column": text_column, "id_column": id_column, "keep_columns": keep_columns}
     job = RefreshJob(
         raw_uri=raw_uri,
         table_uri=table_uri,
-        model=model,
-        settings=settings.with_source(**columns).allowing_drops(allow_drop),
+        model=model or advanced.model,
+        settings=advanced.refresh_settings().with_source(**columns).allowing_drops(allow_drop),
     )
-    return run_job(job, concurrency=concurrency, dry_run=dry_run, engine=engine)
+    report = run_job(
+        job, concurrency=advanced.concurrency or concurrency, dry_run=dry_run, engine=advanced.engine or engine
+    )
+    return completed(report, report.summary())
+
+
+hide_from_form(refresh_embeddings, "concurrency", "engine")

@@ -6,11 +6,13 @@ settings were decided on before trains nothing.
 """
 
 import uuid
+from typing import Annotated
 
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.hooks import HOOKS
+from flows.parameters import NO_CREDENTIALS, RetrainSettingsField, Text, completed, form
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import retrain
 from sbert.retrain.settings import RetrainJob, RetrainSettings
@@ -22,20 +24,43 @@ __all__ = ["retrain_encoder"]
 
 @flow(name="retrain-encoder", flow_run_name="retrain {models_uri}", persist_result=False, **HOOKS)
 def retrain_encoder(
-    labels_uri: str,
-    models_uri: str,
-    base: str | None = None,
-    force: bool = False,
-    settings: RetrainSettings = RetrainSettings(),  # noqa: B008  (frozen)
+    labels_uri: Annotated[
+        str,
+        form(
+            title="Labels",
+            min_length=1,
+            pattern=NO_CREDENTIALS,
+            description="File, folder or glob of labels, local or s3:// (.jsonl, .csv, .parquet, plain, .gz or .zst). "
+            "Example: s3://company-labels/tickets",
+        ),
+    ],
+    models_uri: Annotated[
+        str,
+        form(
+            title="Models",
+            min_length=1,
+            pattern=NO_CREDENTIALS,
+            description="Folder of the model registry, local or s3://; an empty one gets its first version. "
+            "Example: s3://company-embeddings/models",
+        ),
+    ],
+    base: Annotated[
+        Text,
+        form(
+            title="Base model",
+            description="Model to begin with: folder, s3:// URI or hub id. Empty: production, or the packaged model.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        form(
+            title="Force",
+            description="Train again, on all train rows, although these labels and settings were decided on before.",
+        ),
+    ] = False,
+    settings: RetrainSettingsField = None,
 ) -> RetrainReport:
     """Fine-tune the encoder on labels, compare it with production, promote it only if it is better.
-
-    Args:
-        labels_uri: File, folder or glob of labels, local or s3:// (.jsonl, .csv, .parquet, plain, .gz or .zst).
-        models_uri: Folder of the model registry, local or s3://; an empty one gets its first version.
-        base: Model to begin with: folder, s3:// URI or hub id; empty for production, or the packaged default.
-        force: Train again, on all train rows, although these labels and settings were decided on before.
-        settings: Labels, training, evaluation, regression sets, gate.
 
     Returns:
         The decision, and the numbers behind it. A refusal is a success of the run.
@@ -45,7 +70,10 @@ def retrain_encoder(
         TrainingError: when training failed; production stays.
         PromotionConflictError: when another run promoted a version meanwhile; the candidate is stored, not promoted.
     """
-    job = RetrainJob(labels_uri=labels_uri, models_uri=models_uri, base=base, force=force, settings=settings)
+    job = RetrainJob(
+        labels_uri=labels_uri, models_uri=models_uri, base=base, force=force, settings=settings or RetrainSettings()
+    )
     run_id = str(flow_run.get_id() or uuid.uuid4())
     report = retrain(job, PREFECT_STEPS, run_id=run_id)
-    return report.model_copy(update={"run_url": run_url(run_id)})
+    report = report.model_copy(update={"run_url": run_url(run_id)})
+    return completed(report, report.summary())

@@ -161,6 +161,18 @@ class RefreshReport(BaseModel):
             }
         )
 
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        if self.dry_run:
+            return (
+                f"Planned only: {self.num_splits_built:,} splits to build, {self.num_splits_resumed:,} to resume, "
+                f"{self.num_splits_kept:,} to keep, {self.num_splits_dropped:,} to drop"
+            )
+        return (
+            f"Version {self.version}: {self.num_rows or 0:,} rows, {self.num_rows_encoded:,} encoded, "
+            f"{self.num_rows_carried:,} carried over, {self.num_rows_rejected:,} rejected"
+        )
+
     def estimate_and_truth(self) -> list[Figure]:
         """Return what was estimated beside what it was: in a dry run all figures, after a run those known before it."""
         if self.estimate is None or not (self.num_splits_built if self.dry_run else self.num_bytes_read):

@@ -41,3 +41,10 @@ class RetrainReport(BaseModel):
     run_id: str = ""
     run_url: str | None = None
     seconds: float = 0.0
+
+    def summary(self) -> str:
+        """Return the decision and its reason in one line."""
+        gain = f"{self.primary_metric} {self.before:.4f} → {self.after:.4f}"
+        if self.promoted:
+            return f"Promoted {self.version} ({gain}): {self.reason}"
+        return f"Refused {self.candidate or 'the candidate'}, {self.version} stays ({gain}): {self.reason}"
