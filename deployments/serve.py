@@ -2,9 +2,10 @@
 
     python deployments/serve.py          # what `make serve` runs
 
-Says the UI's address when it can be used and stops all of it on Ctrl-C. The server listens on 127.0.0.1 only.
-PREFECT_SERVER_API_PORT chooses the port (4200); SBERT_RAW_URI, SBERT_TABLE_URI, SBERT_LABELS_URI and SBERT_MODELS_URI say
-where things are (by default in data/).
+The program prints the UI's address when it can be used, and stops everything on Ctrl-C. The server listens on 127.0.0.1
+only. PREFECT_SERVER_API_PORT chooses the port (4200). SBERT_TABLES names another file than tables.yaml. For the table of
+the file here, SBERT_RAW_URI, SBERT_TABLE_URI, SBERT_LABELS_URI and SBERT_MODELS_URI say where everything is (by default in
+data/).
 """
 
 import json
@@ -13,12 +14,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 HERE = Path(__file__).resolve().parent
@@ -43,11 +46,12 @@ def main() -> int:
         _refuse_taken_port(environment)
         running.append(("server", _start(["server", "start", "--host", "127.0.0.1"], environment, quiet=True)))
         _wait_for(running, f"{api}/health")
+        _end_orphans(api)  # before the worker starts: a run that waits for a dead one may begin at once
         worker = ["worker", "start", "--pool", POOL, "--type", "process", "--name", "serve"]  # makes the pool, too
         running.append(("worker", _start(worker, environment)))
-        _replace_automations(api)
+        _install_automations(api)
         _wait_for(running, f"{api}/work_pools/{POOL}")
-        _run(["--no-prompt", "deploy", "--all"], environment)
+        _deploy(environment)
         print(
             f"ready after {time.monotonic() - began:.0f} s: {api.removesuffix('/api')}  (Ctrl-C stops everything)",
             flush=True,
@@ -110,9 +114,9 @@ def _start(arguments: list[str], environment: dict[str, str], *, quiet: bool = F
     )
 
 
-def _run(arguments: list[str], environment: dict[str, str]) -> None:
+def _run(arguments: list[str], environment: dict[str, str], *, prefect: bool = True) -> None:
     done = subprocess.run(
-        _prefect(arguments),
+        _prefect(arguments) if prefect else [sys.executable, *arguments],
         cwd=HERE,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -121,20 +125,83 @@ def _run(arguments: list[str], environment: dict[str, str]) -> None:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"prefect {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"{' '.join(arguments)}:\n{done.stdout}{done.stderr}")
 
 
-def _replace_automations(api: str) -> None:
-    """Install what automations.yaml says, in place of what has the same name."""
+def _deploy(environment: dict[str, str]) -> None:
+    """Make Prefect's file from the tables, and deploy what it says."""
+    tables = Path(os.environ.get("SBERT_TABLES", HERE / "tables.yaml")).resolve()
+    with tempfile.TemporaryDirectory(prefix="sbert-deploy-") as folder:
+        file = Path(folder) / "prefect.yaml"
+        _run(
+            [str(HERE / "table_deployments.py"), "--tables", str(tables), "--output", str(file)],
+            environment,
+            prefect=False,
+        )
+        _run(["--no-prompt", "deploy", "--all", "--prefect-file", str(file)], environment)
+
+
+def _install_automations(api: str) -> None:
+    """Install what automations.yaml says.
+
+    An automation that is there already keeps its id: with it go the heartbeats that it is waiting for, among them those of
+    runs that died with the machine.
+    """
     for automation in yaml.safe_load((HERE / "automations.yaml").read_text(encoding="utf-8"))["automations"]:
         same_name = {"automations": {"name": {"any_": [automation["name"]]}}}
-        for earlier in _call(f"{api}/automations/filter", same_name):
-            _call(f"{api}/automations/{earlier['id']}", method="DELETE")
-        _call(f"{api}/automations/", automation)
+        there = _call(f"{api}/automations/filter", same_name)
+        if not there:
+            _call(f"{api}/automations/", automation)
+        elif not _agrees(automation, there[0]):
+            _call(f"{api}/automations/{there[0]['id']}", automation, method="PUT")
+        for copy in there[1:]:
+            _call(f"{api}/automations/{copy['id']}", method="DELETE")
+
+
+def _agrees(wanted: Any, there: Any) -> bool:
+    """Tell whether the server has what a file says; the server adds fields, and orders lists of events as it likes."""
+    if isinstance(wanted, dict):
+        return isinstance(there, dict) and all(_agrees(value, there.get(name)) for name, value in wanted.items())
+    if isinstance(wanted, list):
+        if all(isinstance(item, str) for item in wanted):
+            return sorted(wanted) == sorted(map(str, there or []))
+        return len(wanted) == len(there or []) and all(map(_agrees, wanted, there))
+    return bool(wanted == there)
+
+
+def _end_orphans(api: str) -> None:
+    """Set runs to Crashed whose processes died with the machine, so that the next run does not wait behind them.
+
+    A process worker notes host and process of each run. Only runs of this host are looked at, and only those whose process
+    is gone.
+    """
+    here = socket.gethostname()
+    begun = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}, "limit": 200}
+    for run in _call(f"{api}/flow_runs/filter", begun):
+        host, _, number = (run.get("infrastructure_pid") or "").rpartition(":")
+        if host != here or not number.isdigit() or _runs_flow(int(number), run["id"]):
+            continue
+        message = (
+            "The machine or the worker stopped while the run was going on. The next run goes on where this one ended."
+        )
+        state = {"type": "CRASHED", "name": "Crashed", "message": message}
+        _call(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        print(f"the run {run['name']!r} ended with its machine: Crashed", flush=True)
+
+
+def _runs_flow(number: int, run_id: str) -> bool:
+    """Tell whether a process of this machine runs a flow run; process numbers are given again after a restart."""
+    try:
+        environment = psutil.Process(number).environ()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+    return environment.get("PREFECT__FLOW_RUN_ID", "").replace("-", "") == run_id.replace("-", "")
 
 
 def _call(url: str, body: Any = None, method: str | None = None) -> Any:
-    """Ask the server; again when it says that it is busy."""
+    """Call the server; retry while it says that it is busy."""
     content = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, content, {"Content-Type": "application/json"}, method=method)
     for attempt in range(1, CALL_ATTEMPTS + 1):

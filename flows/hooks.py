@@ -10,13 +10,16 @@ from typing import Any
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.events import emit_event
 from prefect.states import Cancelled
 
 from flows.prefect_defaults import set_defaults
 from sbert.storage.redaction import redact
 from tasks.markdown import render
 
-__all__ = ["HOOKS", "leave_trace"]
+__all__ = ["FLOW_RUN_ENDED", "HOOKS", "leave_trace", "tell_end"]
+
+FLOW_RUN_ENDED = "sbert.flow-run.ended"
 
 set_defaults()  # every flow imports this module, so a script that calls a flow has the defaults, too
 
@@ -73,6 +76,15 @@ def leave_trace(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
             client.set_flow_run_state(flow_run.id, Cancelled(message="Stopped by Ctrl-C."), force=True)
 
 
+def tell_end(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """Emit `sbert.flow-run.ended`, which the server gets after the run's last heartbeat.
+
+    Both go over one connection in order. Without it, a heartbeat that arrives after the end would start the wait for the
+    next heartbeat, and the automation of `deployments/automations.yaml` would try to crash a finished run.
+    """
+    emit_event(FLOW_RUN_ENDED, resource={"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"})
+
+
 def ending_of(state: State[Any]) -> Ending:
     """Return how a run ended; a run that is being cancelled has its hook called before it is cancelled."""
     message = state.message or ""
@@ -101,8 +113,9 @@ def ending_markdown(flow_name: str, run_name: str, state: State[Any]) -> str:
 
 
 HOOKS: dict[str, Any] = {
-    "on_failure": [leave_trace],
-    "on_crashed": [leave_trace],
-    "on_cancellation": [leave_trace],
+    "on_completion": [tell_end],
+    "on_failure": [leave_trace, tell_end],
+    "on_crashed": [leave_trace, tell_end],
+    "on_cancellation": [leave_trace, tell_end],
 }
 """For the decorator of every flow: ``@flow(..., **HOOKS)``."""

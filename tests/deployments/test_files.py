@@ -52,7 +52,7 @@ def test_one_at_a_time_and_the_second_waits(deployment: dict[str, Any]) -> None:
 def test_a_run_that_does_not_end_well_leaves_a_trace(deployment: dict[str, Any]) -> None:
     flow = flow_of(deployment)
     for hooks in (flow.on_failure_hooks, flow.on_crashed_hooks, flow.on_cancellation_hooks):
-        assert [hook.__name__ for hook in hooks] == ["leave_trace"]
+        assert [hook.__name__ for hook in hooks] == ["leave_trace", "tell_end"]
 
 
 def test_events_that_are_waited_for_are_those_that_are_sent() -> None:

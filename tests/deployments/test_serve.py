@@ -65,8 +65,8 @@ def test_the_backfill_form_speaks(served: Stack) -> None:
     for name, field in properties.items():
         assert field.get("title"), name
         assert field.get("description"), name
-    assert properties["since"]["anyOf"][0]["format"] == "date"
-    assert (properties["concurrency"]["minimum"], properties["concurrency"]["maximum"]) == (1, 256)
+    assert len(properties) <= 10
+    assert properties["since"]["format"] == "date"
 
 
 def test_a_run_names_itself_logs_and_leaves_its_artifacts(served: Stack, model: str) -> None:

@@ -12,24 +12,33 @@ from sbert.table.delta import Table
 from tests.support.tables import read, rows, write
 
 
-@pytest.mark.parametrize("flow", [refresh_embeddings, backfill_embeddings])
-def test_every_parameter_has_title_description_and_default(flow: object) -> None:
-    schema = flow.parameters.model_dump()  # type: ignore[attr-defined]
-    assert schema["required"] == ["raw_uri", "table_uri"]
-    for name, item in schema["properties"].items():
-        assert item.get("title"), name
-        assert len(item.get("description", "")) > 10, name
-        assert "default" in item or name in schema["required"], name
-    assert schema["properties"]["concurrency"]["maximum"] == 256
-
-
 def test_the_form_of_the_backfill_has_dates_lists_and_bounds() -> None:
-    schema = backfill_embeddings.parameters.model_dump()
-    fields = schema["properties"]
-    assert {"type": "string", "format": "date"} in fields["since"]["anyOf"]
-    assert {"type": "array", "items": {"type": "string"}} in fields["include"]["anyOf"]
-    assert fields["limit"]["anyOf"][0]["minimum"] == 1
+    fields = backfill_embeddings.parameters.model_dump()["properties"]
+    assert fields["since"]["format"] == "date"
+    assert fields["include"]["items"] == {"type": "string"}
+    assert fields["limit"]["minimum"] == 1
     assert fields["force"]["type"] == "boolean"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_backfill_with_the_empty_fields_of_its_form_keeps_the_tables_columns(tmp_path: Path, model: str) -> None:
+    for number in range(3):
+        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    raw, table = str(tmp_path / "raw"), str(tmp_path / "table")
+    refresh_embeddings(raw, table, model=model, keep_columns=["kind", "text"])
+    before = read(table)
+    report = backfill_embeddings(
+        raw,
+        table,
+        include=["1.jsonl"],
+        force=True,
+        settings={"source": {"keep_columns": []}},  # type: ignore[arg-type]
+    )
+    assert report.num_rows_encoded == 10
+    assert read(table).columns == before.columns
+    nightly = refresh_embeddings(raw, table)
+    assert nightly.num_texts_encoded == 0
+    assert read(table).equals(before)
 
 
 @pytest.mark.usefixtures("prefect_server")

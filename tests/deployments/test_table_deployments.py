@@ -1,0 +1,104 @@
+"""`tables.yaml` becomes Prefect's deployment file: one set of deployments a table, none in another's way."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.table_deployments import HERE, prefect_file, read_tables
+from sbert.errors import SettingsError
+
+TWO = """
+tables:
+  tickets:
+    raw: /data/tickets/raw/
+    table: /data/tickets/table
+    labels: /data/tickets/labels
+    models: /data/models
+    text_column: body
+    keep_columns: [kind, body]
+    settings: {cleaning: {mask_emails: true}}
+    nightly: {cron: "30 1 * * *", timezone: UTC}
+    upkeep: null
+  articles:
+    raw: /data/articles/raw
+    table: /data/articles/table
+    models: /data/models
+"""
+
+
+def made(folder: Path, text: str) -> dict[str, dict[str, Any]]:
+    """Return the deployments of a tables file, by name."""
+    (folder / "tables.yaml").write_text(text)
+    return {item["name"]: item for item in prefect_file(read_tables(folder / "tables.yaml"))["deployments"]}
+
+
+def test_the_file_in_the_repository_is_the_one_made_from_the_tables() -> None:
+    written = yaml.safe_load((HERE / "prefect.yaml").read_text())
+    assert written == prefect_file(read_tables(HERE / "tables.yaml")), "run python deployments/table_deployments.py"
+
+
+def test_two_tables_live_side_by_side(tmp_path: Path) -> None:
+    found = made(tmp_path, TWO)
+    assert set(found) == {
+        "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "reembed-on-promotion-tickets",
+        "watch-labels-tickets", "retrain-on-labels-tickets",
+        "nightly-refresh-articles", "backfill-articles", "upkeep-articles", "reembed-on-promotion-articles",
+    }  # fmt: skip
+    assert all(item["concurrency_limit"]["limit"] == 1 for item in found.values())
+    assert found["nightly-refresh-tickets"]["schedules"] == [
+        {"cron": "30 1 * * *", "timezone": "UTC", "slug": "nightly"}
+    ]
+    assert "schedules" not in found["upkeep-tickets"]
+
+
+def test_columns_and_settings_of_a_table_go_to_every_job_that_builds_its_rows(tmp_path: Path) -> None:
+    found = made(tmp_path, TWO)
+    for job in ("nightly-refresh", "backfill", "reembed-on-promotion"):
+        assert found[f"{job}-tickets"]["parameters"]["settings"] == {
+            "cleaning": {"mask_emails": True},
+            "source": {"text_column": "body", "keep_columns": ["kind", "body"]},
+        }
+        assert "settings" not in found[f"{job}-articles"]["parameters"]
+    assert found["backfill-tickets"]["parameters"]["raw_uri"] == "/data/tickets/raw"
+
+
+def test_an_event_starts_the_jobs_of_its_own_table_only(tmp_path: Path) -> None:
+    found = made(tmp_path, TWO)
+    match = {
+        name: item["triggers"][0]["match"]["prefect.resource.id"] for name, item in found.items() if "triggers" in item
+    }
+    assert match == {
+        "retrain-on-labels-tickets": "sbert.labels./data/tickets/labels",
+        "reembed-on-promotion-tickets": "sbert.registry./data/models",
+        "reembed-on-promotion-articles": "sbert.registry./data/models",  # both follow one registry
+    }
+
+
+ONE = "raw: a, table: b"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tables: {}", "at least 1 item"),
+        ("tables: {t: {raw: a}}", "tables.t.table: Field required"),
+        (f"tables: {{t: {{{ONE}, keep_colums: [x]}}}}", "did you mean keep_columns"),
+        (f"tables: {{t: {{{ONE}, labels: c}}}}", "labels are given without models"),
+        (f"tables: {{t: {{{ONE}, settings: {{cleaning: {{min_char: 1}}}}}}}}", "cleaning.min_char: no such setting"),
+        (f"tables: {{t: {{{ONE}, models: m, settings: {{model: x}}}}}}", "every night would undo the promotions"),
+        (f"tables: {{t: {{{ONE}}}, u: {{raw: c, table: b/}}}}", "t and u have the same table"),
+        (f"tables: {{'a b': {{{ONE}}}}}", "no name of a table"),
+        ("tables: [", "tables.yaml"),
+        (f"tables: {{t: {{{ONE}, raw2: 's3://k:s@b'}}}}", "no such setting"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named_by_table_and_field(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        made(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml"):
+        read_tables(tmp_path / "nowhere.yaml")
