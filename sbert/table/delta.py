@@ -30,6 +30,7 @@ __all__ = [
     "SplitRows",
     "Table",
     "TableShard",
+    "commit_info",
     "find_table",
     "recorded_at",
     "recorded_in",
@@ -177,26 +178,16 @@ class Table:
     def recorded_settings(self) -> dict[str, Any] | None:
         """Settings that decide the table's rows, as its newest commit recorded them; None when it recorded none.
 
-        Releases before 2026-12 recorded none. Commits of other writers are passed over. The commits are read one by one,
-        because delta-rs numbers the history of an older version wrongly.
+        Releases before 2026-12 recorded none. Commits of other writers are passed over.
         """
         for version in range(self.version, max(self.version - SETTINGS_COMMITS, -1), -1):
-            info = self._commit_info(version)
+            info = commit_info(self.uri, version)
             if info is None:
                 break  # the log was cleaned up to here
             if METADATA_KEY in info:
                 return recorded_in(info).get(RECORDED_SETTINGS)
         written = _embedding_metadata(self._delta).get(SETTINGS_KEY)
         return None if written is None else dict(json.loads(written))
-
-    def _commit_info(self, version: int) -> dict[str, Any] | None:
-        """Return what a commit says about itself; None when the log no longer has the commit."""
-        try:
-            lines = read_bytes(join(self.uri, "_delta_log", f"{version:020}.json")).splitlines()
-        except MissingError:
-            return None
-        infos = (json.loads(line).get("commitInfo") for line in lines if b'"commitInfo"' in line)
-        return next((dict(info) for info in infos if info), {})
 
     def shards(self) -> list[TableShard]:
         """Give the shards of this version, ordered by name, from the log alone."""
@@ -278,20 +269,22 @@ def _open_delta(uri: str, version: int | None) -> DeltaTable:
     return DeltaTable(uri, version=version, storage_options=options)
 
 
-def recorded_at(uri: str, version: int) -> dict[str, Any]:
-    """Return what this library recorded in the commit of a version; empty when its log entry is gone.
+def commit_info(uri: str, version: int) -> dict[str, Any] | None:
+    """Return what the commit of a version says about itself; None when the log no longer has the commit.
 
     The log is read directly: delta-rs numbers the history of a table that was opened at an earlier version wrongly.
     """
     try:
-        content = read_bytes(join(uri, "_delta_log", f"{version:020}.json"))
+        lines = read_bytes(join(uri, "_delta_log", f"{version:020}.json")).splitlines()
     except MissingError:
-        return {}
-    for line in content.splitlines():
-        action = json.loads(line)
-        if "commitInfo" in action:
-            return recorded_in(action["commitInfo"])
-    return {}
+        return None
+    infos = (json.loads(line).get("commitInfo") for line in lines if b'"commitInfo"' in line)
+    return next((dict(info) for info in infos if info), {})
+
+
+def recorded_at(uri: str, version: int) -> dict[str, Any]:
+    """Return what this library recorded in the commit of a version; empty when another writer made it, or it is gone."""
+    return recorded_in(commit_info(uri, version) or {})
 
 
 def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
