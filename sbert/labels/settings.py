@@ -25,7 +25,8 @@ class LabelSettings(BaseModel):
         description="Names of columns in the source, by the name that is used here: {'label': 'category'}.",
     )
     csv_columns: tuple[ColumnName, ...] = Field(
-        default=(), description="Names of the columns of CSV objects without a header, in order; empty: a header."
+        default=(),
+        description="Names of the columns of CSV objects without a header, in order; empty when they have one.",
     )
     score_min: float = Field(default=0.0, description="Lowest score there can be (unit of the labels).")
     score_max: float = Field(default=1.0, description="Highest score there can be (unit of the labels).")
@@ -43,16 +44,18 @@ class LabelSettings(BaseModel):
         description="Take the split of rows from a column called split, or from train, dev, validation or test in an "
         "object's name.",
     )
-    dev_share: float = Field(default=0.1, ge=0, lt=1, description="Share of rows for dev where none is given (0 to 1).")
+    dev_share: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of rows for dev when the source names no dev rows (0 to 1)."
+    )
     test_share: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of rows for test where none is given (0 to 1)."
+        default=0.1, ge=0, lt=1, description="Share of rows for test when the source names no test rows (0 to 1)."
     )
     split_seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the hash that splits rows.")
     near_duplicate_similarity: float = Field(
         default=0.85,
         gt=0.3,
         le=1,
-        description="Jaccard similarity of 3-character shingles from which two texts count as the same (0 to 1).",
+        description="Jaccard similarity of 3-character shingles at which two texts count as the same (0 to 1).",
     )
     max_leakage: float = Field(
         default=0.05,

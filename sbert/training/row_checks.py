@@ -1,4 +1,4 @@
-"""Find train rows that an objective learns nothing from: positives met as negatives, classes of one text."""
+"""Find train rows that weaken an objective: positives that are candidates as negatives, and classes of one text."""
 
 import logging
 

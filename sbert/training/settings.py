@@ -1,4 +1,4 @@
-"""Settings of training: the objective, the optimizer, what is trained, and what must not be forgotten."""
+"""Settings of training: objective, optimizer, trained weights, hard negatives, and how old skills are kept."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -60,7 +60,7 @@ class AdapterSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: AdapterKind = Field(default=AdapterKind.NONE, description="Which adapter is trained in place of all weights.")
+    kind: AdapterKind = Field(default=AdapterKind.NONE, description="Adapter that is trained instead of all weights.")
     rank: int = Field(default=16, ge=1, le=512, description="Rank of LoRA; average rank that AdaLoRA ends with.")
     alpha: float = Field(
         default=32.0, gt=0, le=1e6, description="LoRA's scale: updates are multiplied by alpha / rank."
@@ -85,14 +85,14 @@ class NegativesSettings(BaseModel):
     table_uri: str | None = Field(
         default=None,
         min_length=1,
-        description="Published table whose newest version gives the texts; empty for the labels' own positives.",
+        description="Published table to take texts from, at its newest version; empty for the labels' own positives.",
     )
     text_column: str = Field(default="text", min_length=1, description="Column of the table that keeps the texts.")
     skip_nearest: int = Field(
         default=0,
         ge=0,
         le=10_000,
-        description="Nearest texts that are passed over, as they may be unlabelled positives.",
+        description="Nearest texts that are skipped, because they may be unlabelled positives.",
     )
     search_depth: int = Field(default=50, ge=1, le=10_000, description="Nearest texts that negatives are taken from.")
     max_score: float | None = Field(
@@ -137,7 +137,7 @@ class TrainingFields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: Objective | None = Field(
-        default=None, description="What is minimised; empty to choose by kind of label."
+        default=None, description="Objective that is minimised; empty for the default of the kind of labels."
     )
     temperature: float | None = Field(
         default=None, gt=0, le=1e6, description="Temperature of contrastive objectives; empty for the objective's own."
@@ -161,7 +161,7 @@ class TrainingFields(BaseModel):
 
     epochs: float = Field(default=4.0, gt=0, le=1_000, description="Passes over the train rows.")
     max_steps: int | None = Field(
-        default=None, ge=1, le=1_000_000_000, description="Stop after so many steps; empty for all epochs."
+        default=None, ge=1, le=1_000_000_000, description="Steps after which training stops; empty for all epochs."
     )
     batch_size: int = Field(default=32, ge=2, le=65_536, description="Rows of one step, over all processes (rows).")
     mini_batch_size: int | None = Field(
@@ -175,7 +175,7 @@ class TrainingFields(BaseModel):
     )
     class_names: bool = Field(
         default=False,
-        description="Classes: whether each class's name, underscores as spaces, is a text of the class as well.",
+        description="Classes: use the name of each class, with spaces for underscores, as one more text of the class.",
     )
     gradient_accumulation: int = Field(default=1, ge=1, le=1_024, description="Batches of one step.")
 
@@ -200,20 +200,20 @@ class TrainingFields(BaseModel):
     )
     freeze: Literal["nothing", "embeddings", "layers", "all_but_head"] = Field(
         default="nothing",
-        description="What is not trained; 'layers': the embeddings and the first freeze_layers layers.",
+        description="Weights that are not trained; 'layers': the embeddings and the first freeze_layers layers.",
     )
     freeze_layers: int = Field(
         default=0, ge=0, le=1_000, description="Layers that are not trained, from the first (layers)."
     )
     adapter: AdapterSettings = Field(default_factory=AdapterSettings, description="Parameter-efficient training.")
     negatives: NegativesSettings = Field(default_factory=NegativesSettings, description="Hard negatives.")
-    continual: ContinualSettings = Field(default_factory=ContinualSettings, description="Against forgetting.")
+    continual: ContinualSettings = Field(default_factory=ContinualSettings, description="How old skills are kept.")
 
     bf16: bool | None = Field(
-        default=None, description="Compute in bfloat16 where it is safe; empty: where the device has units for it."
+        default=None, description="Compute the transformer in bfloat16; empty: only where the device has units for it."
     )
     evaluations_per_epoch: int = Field(
-        default=1, ge=1, le=1_000, description="Dev evaluations, and checkpoints, an epoch."
+        default=1, ge=1, le=1_000, description="Dev evaluations and checkpoints in each epoch."
     )
     early_stopping_patience: int | None = Field(
         default=3,

@@ -52,7 +52,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def emitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Any]]]:
-    """Capture the events that flows emit on their way out; the function gives ours, in order."""
+    """Capture the events that flows emit; the function returns those on models, in order."""
     AssertingEventsClient.reset()
     worker = EventsWorker.instance(AssertingEventsClient)
     monkeypatch.setattr(EventsWorker, "instance", lambda *_: worker)
@@ -60,7 +60,7 @@ def emitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Any]]
     def ours() -> list[Any]:
         worker.drain()
         events = [event for client in AssertingEventsClient.all for event in client.events]
-        return [event for event in events if event.event.startswith("sbert.")]
+        return [event for event in events if event.event.startswith("sbert.model.")]
 
     yield ours
     worker.drain()

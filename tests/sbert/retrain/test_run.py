@@ -7,7 +7,7 @@ import pytest
 
 from sbert.labels.label_kinds import LabelKind
 from sbert.registry.store import Registry
-from sbert.retrain.judge import train_candidate
+from sbert.retrain.judge import Judgement, train_candidate
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import RetrainSteps, retrain
 from sbert.retrain.settings import RetrainJob, RetrainSettings
@@ -64,3 +64,22 @@ def test_steps_replace_the_librarys_own_and_hear_of_the_decision(job: RetrainJob
     calls.clear()
     retrain(job, steps)
     assert calls == ["show v0002 without training"]  # what was announced is not announced again
+
+
+def test_a_killed_run_leaves_checkpoints_until_it_is_resumed_or_the_labels_change(job: RetrainJob) -> None:
+    def killed(*_: object) -> Judgement:
+        raise KeyboardInterrupt
+
+    runs = Path(job.models_uri, "_runs")
+    with pytest.raises(KeyboardInterrupt):
+        retrain(job, RetrainSteps(judge=killed))
+    [run] = runs.iterdir()
+    assert list(run.rglob("*.safetensors"))
+    toy_rows(LabelKind.SCORED_PAIRS, 260).write_ndjson(Path(job.labels_uri))
+    with pytest.raises(KeyboardInterrupt):
+        retrain(job, RetrainSteps(judge=killed))
+    assert not list(run.rglob("*.safetensors"))
+    [resumable] = [other for other in runs.iterdir() if other != run]
+    assert list(resumable.rglob("*.safetensors"))
+    assert retrain(job).promoted
+    assert not list(runs.rglob("*.safetensors"))
