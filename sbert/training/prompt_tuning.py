@@ -77,6 +77,7 @@ def add_virtual_tokens(encoder: SentenceEncoder, count: int, seed: int) -> Sente
         model_id=encoder.model_id,
         prompts=encoder.prompts,
         default_prompt_name=encoder.default_prompt_name,
+        similarity=encoder.similarity,
         do_lower_case=encoder.do_lower_case,
         device=encoder.device,
     )
