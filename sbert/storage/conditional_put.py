@@ -5,12 +5,10 @@ On S3 this is a conditional put (``If-None-Match: *``), on disk a hard link made
 
 import contextlib
 import errno
-import os
-import uuid
-from pathlib import Path
 
 from sbert.errors import MissingError, StorageError
 from sbert.storage.files import filesystem, read_bytes, strip_protocol, translate_errors
+from sbert.storage.local_write import LocalWrite
 
 __all__ = ["create_bytes"]
 
@@ -27,22 +25,13 @@ def create_bytes(uri: str, content: bytes) -> bool:
     """
     if "://" in uri:
         return _create_object(uri, content)
-    target = Path(uri)
     with translate_errors(uri):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        local = LocalWrite(uri)
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            return True
+            local.file.write(content)
+            return local.create()
         finally:
-            temporary.unlink(missing_ok=True)
+            local.discard()
 
 
 def _create_object(uri: str, content: bytes) -> bool:

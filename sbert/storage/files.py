@@ -11,9 +11,7 @@ import functools
 import io
 import os
 import posixpath
-import uuid
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -21,6 +19,7 @@ from fsspec import AbstractFileSystem
 
 from sbert.errors import MissingError, SettingsError, StorageError
 from sbert.storage.errors import is_transient, s3_endpoint, translate_errors
+from sbert.storage.local_write import LocalWrite
 from sbert.storage.redaction import redact
 from sbert.storage.retry import storage_seconds, try_again
 
@@ -199,24 +198,19 @@ def write_bytes(uri: str, content: bytes) -> None:
         try_again(uri, lambda: fs.pipe_file(path, content))  # an object store shows an object only once it is whole
         return
     with translate_errors(uri):
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        local = LocalWrite(path)
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
+            local.file.write(content)
+            local.replace()
         finally:
-            temporary.unlink(missing_ok=True)
+            local.discard()
 
 
 class OutputFile(io.RawIOBase):
     """A file being written that appears under its name only when it is closed without an error.
 
-    Local files are written under a temporary name beside the target and renamed; object stores show an object only
-    once its upload is complete.
+    Local files are written under a temporary name beside the target and renamed. Object stores show an object only
+    when its upload is complete.
     """
 
     def __init__(self, uri: str) -> None:
@@ -225,10 +219,10 @@ class OutputFile(io.RawIOBase):
         self._uri = uri
         self._path = strip_protocol(uri)
         self._fs = filesystem(uri)
-        self._is_local = "://" not in uri
-        target = f"{self._path}.{uuid.uuid4().hex}.tmp" if self._is_local else self._path
-        self._temporary = posixpath.join(posixpath.dirname(target), "." + posixpath.basename(target))
-        self._file = try_again(uri, lambda: self._fs.open(self._temporary if self._is_local else self._path, "wb"))
+        self._local = try_again(uri, lambda: LocalWrite(self._path)) if "://" not in uri else None
+        self._file: Any = (
+            self._local.file if self._local is not None else try_again(uri, lambda: self._fs.open(self._path, "wb"))
+        )
         if hasattr(self._file, "_call_s3"):
             request = self._file._call_s3  # each part of an upload is tried again by itself
             self._file._call_s3 = lambda *args, **kwargs: try_again(uri, lambda: request(*args, **kwargs))
@@ -254,14 +248,11 @@ class OutputFile(io.RawIOBase):
         if self.closed:
             return
         super().close()
-        if not self._is_local:
+        if self._local is None:
             self._finish_upload()
             return
         with translate_errors(self._uri):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._temporary, self._path)  # noqa: PTH105
+            self._local.replace()
 
     def _finish_upload(self) -> None:
         num_bytes = self._file.tell()
@@ -283,9 +274,8 @@ class OutputFile(io.RawIOBase):
             return
         super().close()
         with contextlib.suppress(Exception):
-            if self._is_local:
-                self._file.close()
-                os.unlink(self._temporary)  # noqa: PTH108
+            if self._local is not None:
+                self._local.discard()
             else:
                 self._file.discard()  # aborts the multipart upload
                 self._file.closed = True

@@ -1,0 +1,56 @@
+"""Write a local file so that a reader sees all of it or nothing, also after a kill at any moment.
+
+The one idea: the bytes go to a temporary file beside the target. Once they are on disk, the file gets its name in one step.
+"""
+
+import os
+import posixpath
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+__all__ = ["LocalWrite"]
+
+
+class LocalWrite:
+    """A local file being written; call `replace`, `create` or `discard` once."""
+
+    def __init__(self, path: str) -> None:
+        """Open a temporary file beside `path`, and make the folder where there is none."""
+        self._path = path
+        folder, name = posixpath.split(path)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._temporary = posixpath.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+        self.file: IO[bytes] = open(self._temporary, "wb")  # noqa: PTH123, SIM115  (closed below)
+
+    def replace(self) -> None:
+        """Give the file its name; a file that has it already is replaced."""
+        try:
+            self._finish()
+            os.replace(self._temporary, self._path)  # noqa: PTH105
+        finally:
+            self.discard()
+
+    def create(self) -> bool:
+        """Give the file its name unless the name is taken; return whether it was free."""
+        try:
+            self._finish()
+            os.link(self._temporary, self._path)
+        except FileExistsError:
+            return False
+        finally:
+            self.discard()
+        return True
+
+    def discard(self) -> None:
+        """Remove the temporary file."""
+        with suppress(OSError):
+            self.file.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._temporary)  # noqa: PTH108
+
+    def _finish(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
