@@ -1,7 +1,6 @@
-"""Exact nearest-neighbour search over a table, shard by shard.
+"""Search the nearest rows of a table exactly, shard by shard.
 
-For looking at a table and for tests, not for serving: every vector is read. Memory holds one row group and the best
-hits so far.
+Every vector is read, so this serves people and tests, not applications. Memory holds one row group and the best hits so far.
 """
 
 from dataclasses import dataclass
@@ -41,21 +40,21 @@ class Hit:
 
 
 def search_table(table: Table, query: str, k: int = 10, *, cleaning: CleaningSettings | None = None) -> list[Hit]:
-    """Give the `k` rows nearest to `query`, best first.
+    """Return the `k` rows nearest to `query`, best first.
 
     The query is cleaned and encoded as the table's texts were, with the encoder's query prompt.
 
     Raises:
         SettingsError: when `k` is below 1, the query is not valid Unicode, or nothing is left of it after cleaning.
         ModelError: when the table's encoder cannot be loaded.
-        EncoderMismatchError: when what is loaded under its name is no longer the same encoder.
+        EncoderMismatchError: when the model of that name is no longer the same encoder.
     """
     if k < 1:
-        raise SettingsError(f"k is {k}, at least 1 row must be asked for")
+        raise SettingsError(f"k is {k}: ask for at least 1 row")
     check_text(query, "the query")
     cleaned = clean_texts(pl.Series([query]), cleaning or CleaningSettings())
     if not cleaned[0]:
-        raise SettingsError("the query is empty after cleaning: ask for something")
+        raise SettingsError("the query is empty after cleaning: give a text")
     encoder = load_table_encoder(table)
     whole_1D = encoder.encode(cleaned, side=Side.QUERY)
     query_D = truncate(whole_1D, table.encoder.dim, normalize=table.encoder.normalized)[0]
@@ -68,7 +67,7 @@ def load_table_encoder(table: Table) -> SentenceEncoder:
 
     Raises:
         ModelError: when it cannot be loaded.
-        EncoderMismatchError: when what is loaded under its name is no longer the same encoder.
+        EncoderMismatchError: when the model of that name is no longer the same encoder.
     """
     encoder = load_encoder(
         EncoderSpec(
@@ -83,7 +82,7 @@ def load_table_encoder(table: Table) -> SentenceEncoder:
 
 
 def _best_rows(table: Table, query_D: np.ndarray, k: int) -> list[tuple[float, str, int]]:
-    """Give score, shard and row number of the best rows, best first."""
+    """Return score, shard and row number of the best rows, best first."""
     best: list[tuple[float, str, int]] = []
     info = table.encoder
     for shard in table.shards():

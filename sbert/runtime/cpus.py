@@ -12,7 +12,7 @@ CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
 
 def available_cpus() -> int:
-    """Give the processors this process may use: the container's quota and the affinity mask, not the host's count."""
+    """Return the processors this process may use: the container's quota and the affinity mask, not the host's count."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cpu_quota()
     return max(1, min(allowed, math.ceil(quota))) if quota is not None else allowed

@@ -23,7 +23,7 @@ def limit_threads() -> None:
 
 
 def cpu_features() -> dict[str, bool]:
-    """Give which units for matrix products this processor has."""
+    """Return the units for matrix products that this processor has."""
     cpu = torch.cpu
     return {
         "amx_bf16": bool(cpu._is_amx_tile_supported()),
@@ -34,14 +34,14 @@ def cpu_features() -> dict[str, bool]:
 
 
 def default_device() -> torch.device:
-    """Give CUDA, else MPS, else the CPU."""
+    """Return CUDA, else MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tell whether matrix products in bfloat16 have units of their own: AMX, AVX512-BF16, CUDA from Ampere on."""
+    """Return whether the device has units for matrix products in bfloat16: AMX, AVX512-BF16, or CUDA from Ampere on."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -53,12 +53,12 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def has_amx() -> bool:
-    """Tell whether the processor multiplies tiles of bfloat16 (AMX) and oneDNN's limit, which is heeded here, allows it."""
+    """Return whether the processor has AMX tiles for bfloat16 and the limit set for oneDNN allows them."""
     features = cpu_features()
     return features["amx_bf16"] and features["avx512_bf16"] and _is_allowed("AMX")
 
 
 def _is_allowed(*words: str) -> bool:
-    """Tell whether oneDNN's limit on instructions (in the environment) is none, or above one of the words."""
+    """Return whether the environment sets no limit on oneDNN's instructions, or one that allows any of the words."""
     limit = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
     return not limit or any(word in limit for word in (*words, "AVX10", "DEFAULT", "ALL"))

@@ -56,7 +56,7 @@ class FreedMemory:
         self._lock = threading.Lock()
 
     def give_back(self) -> None:
-        """Give back what the heaps and Arrow hold for later, if it is time."""
+        """Return free memory of the heaps and of Arrow to the operating system, if it is time."""
         if time.monotonic() - self._given_back < SECONDS or not self._lock.acquire(blocking=False):
             return
         import pyarrow as pa  # here: the command line shares heaps before it loads anything

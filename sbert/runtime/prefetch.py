@@ -21,7 +21,7 @@ class _End:
 
 
 def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:  # noqa: C901  (two closures)
-    """Give the items of `items`, made up to `depth` ahead by a thread.
+    """Yield the items of `items`; a thread makes up to `depth` of them ahead.
 
     An error of the producer is raised here, in its place. When the consumer stops early the producer stops too, after
     the item it is at. Memory holds at most `depth` + 2 items: waiting, being made, being used.

@@ -1,4 +1,4 @@
-"""Create a small file only if there is none of that name: of any number of writers exactly one succeeds.
+"""Create a small file only if there is none of that name; of any number of writers exactly one succeeds.
 
 On S3 this is a conditional put (``If-None-Match: *``), on disk a hard link made from a whole file.
 """
@@ -14,11 +14,10 @@ __all__ = ["create_bytes"]
 
 
 def create_bytes(uri: str, content: bytes) -> bool:
-    """Write `content` to `uri` unless the name is taken; tell whether this call made the file.
+    """Write `content` to `uri` unless the name is taken; return whether this call made the file.
 
-    A reader sees all of the content or nothing. `content` should be this writer's own (hold a run id or random token):
-    when an answer of storage is lost and the client asks again, the name is taken by this writer itself, which is
-    recognised by content.
+    A reader sees all of the content or nothing. Put a run id or a random token into `content`: when the answer of storage
+    is lost, the client repeats the request, finds the name taken, and recognises its own file by the content.
 
     Raises:
         StorageError: when storage refuses for another reason.
@@ -39,7 +38,7 @@ def _create_object(uri: str, content: bytes) -> bool:
         filesystem(uri).pipe_file(strip_protocol(uri), content, mode="create")
     except Exception as error:
         taken = isinstance(error, FileExistsError) or getattr(error, "errno", None) in {errno.EEXIST, errno.EINVAL}
-        # Servers answer a lost race in several ways: what counts is what lies there now.
+        # Servers answer a lost race in several ways. The content that is there now decides.
         with contextlib.suppress(MissingError):
             found = read_bytes(uri)
             return found == content

@@ -1,6 +1,6 @@
-"""What storage clients raise, as `StorageError`: which location, what is wrong, whether trying again can help.
+"""Translate the exceptions of storage clients to `StorageError`: location, cause, and whether a retry can help.
 
-The one idea: fsspec, botocore, aiohttp and delta-rs each have their own exceptions for one refusal; they meet here.
+The clients (fsspec, botocore, aiohttp, delta-rs) each raise exceptions of their own for the same refusal.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same call may succeed when made again: time-outs, resets, throttling, server faults."""
+    """Return whether a retry of the same call may succeed: after timeouts, resets, throttling and server faults."""
     if isinstance(error, StorageError):
         return error.transient
     if isinstance(error, SbertError | FileNotFoundError | PermissionError | FileExistsError | IsADirectoryError):
@@ -70,11 +70,11 @@ def is_transient(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def translate_errors(uri: str) -> Iterator[None]:
-    """Turn what storage clients raise inside the block into `StorageError` naming `uri`, cause and remedy.
+    """Turn exceptions of storage clients inside the block into `StorageError` with location, cause and remedy.
 
     Raises:
         MissingError: no such file, bucket or prefix.
-        StorageError: any other refusal; `transient` says whether trying again can help.
+        StorageError: any other refusal; `transient` says whether a retry can help.
     """
     try:
         yield
@@ -88,7 +88,7 @@ def translate_errors(uri: str) -> Iterator[None]:
 
 
 def s3_endpoint() -> str | None:
-    """Give the S3 endpoint that the environment names; None for AWS itself."""
+    """Return the S3 endpoint that the environment names; None for AWS itself."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
@@ -121,5 +121,5 @@ def _translate(uri: str, error: Exception) -> StorageError | None:
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return StorageError(f"{where}: the disk is full ({detail}); free space and run again", uri=uri)
     transient = is_transient(error)
-    advice = "storage did not answer as it should; the run can be repeated" if transient else "storage refused"
+    advice = "storage failed temporarily; run again" if transient else "storage refused"
     return StorageError(f"{where}: {advice} ({detail})", uri=uri, transient=transient)

@@ -1,9 +1,9 @@
 """Files behind URIs: local folders and object storage through one interface.
 
 The one idea: a location is a string (``/data/raw``, ``file:///data/raw``, ``s3://bucket/prefix``) and every module
-reaches it through fsspec; pyarrow gets the fsspec filesystem too, because its own S3 client ignores
+reaches it through fsspec. pyarrow gets the fsspec filesystem too, because its own S3 client ignores
 ``AWS_ENDPOINT_URL``. Credentials and endpoint come from the standard AWS environment variables, never from arguments.
-Errors of every client leave this module as `StorageError`, which says whether trying again can help.
+Errors of every client leave this module as `StorageError`, which says whether a retry can help.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ S3_PART_BYTES = 16 * 2**20
 
 
 def normalize_uri(uri: str | os.PathLike[str]) -> str:
-    """Give the one spelling of a location: an absolute local path or a URI, without a trailing slash.
+    """Return the canonical spelling of a location: an absolute local path or a URI, without a trailing slash.
 
     ``data/raw/``, ``file:///here/data/raw`` and ``/here/data/raw`` are one location and get one spelling, so that
     fingerprints and the ``source`` column do not depend on how a command was typed.
@@ -76,13 +76,13 @@ def check_no_credentials(uri: str) -> None:
     """
     if "@" in uri.partition("://")[2].split("/", 1)[0]:
         raise SettingsError(
-            f"{redact(uri)}: credentials do not belong in a location, it is shown and stored: put them into the "
+            f"{redact(uri)}: credentials do not belong in a location, because it is shown and stored: put them into the "
             "environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …)"
         )
 
 
 def strip_protocol(uri: str) -> str:
-    """Give the path that the filesystem of `uri` uses: ``s3://bucket/key`` becomes ``bucket/key``."""
+    """Return the path that the filesystem of `uri` uses: ``s3://bucket/key`` becomes ``bucket/key``."""
     return uri.split("://", 1)[1] if "://" in uri else uri
 
 
@@ -92,12 +92,12 @@ def join(uri: str, *parts: str) -> str:
 
 
 def base_name(uri: str) -> str:
-    """Give the last path part of a location."""
+    """Return the last path part of a location."""
     return posixpath.basename(uri.rstrip("/"))
 
 
 def filesystem(uri: str) -> AbstractFileSystem:
-    """Open the filesystem that holds `uri`, without listing caches: what it says is true now.
+    """Open the filesystem that holds `uri`, without listing caches, so that listings are current.
 
     Raises:
         StorageError: when the protocol is unknown or its package is not installed.
@@ -108,7 +108,7 @@ def filesystem(uri: str) -> AbstractFileSystem:
         options = {
             "use_listings_cache": False,
             "default_block_size": S3_PART_BYTES,
-            # One attempt for botocore, one for s3fs: their loops multiply, and neither reads a cut-off body again.
+            # One attempt for botocore, one for s3fs: their retries multiply, and neither retries a body that was cut off.
             "config_kwargs": {
                 "connect_timeout": min(S3_CONNECT_TIMEOUT_SECONDS, _request_seconds()),
                 "read_timeout": _request_seconds(),
@@ -127,12 +127,12 @@ def filesystem(uri: str) -> AbstractFileSystem:
 
 
 def _request_seconds() -> float:
-    """Give the time after which one request counts as lost, so that there is room for others."""
+    """Return the timeout of one request: a quarter of the time of an operation, so that there is time for retries."""
     return storage_seconds() / 4
 
 
 class InputFile(io.RawIOBase):
-    """A seekable file being read; what storage raises becomes `StorageError`, also inside pyarrow's readers."""
+    """A seekable file being read; errors of storage become `StorageError`, also inside pyarrow's readers."""
 
     def __init__(self, uri: str, *, in_order: bool) -> None:
         """Open for reading."""
@@ -142,11 +142,11 @@ class InputFile(io.RawIOBase):
         self._file = try_again(uri, lambda: filesystem(uri).open(strip_protocol(uri), "rb", **options))
 
     def readable(self) -> bool:
-        """Always true."""
+        """Return true."""
         return True
 
     def seekable(self) -> bool:
-        """Always true."""
+        """Return true."""
         return True
 
     def read(self, size: int | None = -1) -> bytes:
@@ -161,12 +161,12 @@ class InputFile(io.RawIOBase):
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move to a place."""
+        """Move to a position in the file."""
         with translate_errors(self._uri):
             return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        """Give the place."""
+        """Return the position in the file."""
         return int(self._file.tell())
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class InputFile(io.RawIOBase):
 
 
 def open_input(uri: str, *, in_order: bool = True) -> InputFile:
-    """Open a location for reading bytes, seekable; `in_order` reads ahead, else just the ranges asked for are fetched.
+    """Open a location for reading bytes, seekable. With `in_order` it reads ahead, else it fetches requested ranges only.
 
     Raises:
         MissingError, StorageError: here, and from every read.
@@ -228,7 +228,7 @@ class OutputFile(io.RawIOBase):
             self._file._call_s3 = lambda *args, **kwargs: try_again(uri, lambda: request(*args, **kwargs))
 
     def writable(self) -> bool:
-        """Always true."""
+        """Return true."""
         return True
 
     def write(self, data: Any) -> int:
@@ -237,7 +237,7 @@ class OutputFile(io.RawIOBase):
             return int(self._file.write(data))
 
     def tell(self) -> int:
-        """Give the number of bytes written."""
+        """Return the number of bytes written."""
         return int(self._file.tell())
 
     def flush(self) -> None:
@@ -260,7 +260,7 @@ class OutputFile(io.RawIOBase):
             with translate_errors(self._uri):
                 self._file.close()
         except StorageError:
-            # The answer to a finished upload may be lost; the upload itself is then unknown, and the object is there.
+            # The answer to a finished upload may be lost. Then the upload is unknown to the server, but the object is there.
             with contextlib.suppress(Exception):
                 self._file.closed = True
             found = try_again(self._uri, lambda: self._fs.info(self._path) if self._fs.exists(self._path) else {})
@@ -294,7 +294,7 @@ def delete(uris: Iterable[str]) -> None:
 
 
 def list_names(uri: str) -> dict[str, int]:
-    """Give the names directly under a folder and their sizes in bytes (0 for folders); empty when there is none.
+    """Return the names directly under a folder and their sizes in bytes (0 for folders); empty when there is none.
 
     Raises:
         MissingError: no such bucket.
@@ -319,7 +319,7 @@ def _entries(uri: str, path: str) -> list[dict[str, Any]]:
 
 
 def delta_storage_options(uri: str) -> dict[str, str]:
-    """Give delta-rs what it needs beyond the AWS environment variables: plain http if asked for, and a region."""
+    """Return the options that delta-rs needs beyond the AWS environment variables: a region, and plain http if used."""
     if not uri.startswith(("s3://", "s3a://")):
         return {}
     options: dict[str, str] = {}
@@ -334,7 +334,7 @@ def delta_storage_options(uri: str) -> dict[str, str]:
 
 
 def delta_retry_options(uri: str) -> dict[str, str]:
-    """Give delta-rs the time that one request, and one operation with its repetitions, may take."""
+    """Return the timeouts of delta-rs, for one request and for one operation with its retries."""
     if not uri.startswith(("s3://", "s3a://")):
         return {}
     return {

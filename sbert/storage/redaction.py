@@ -20,7 +20,7 @@ HIDDEN = "***"
 
 
 def redact(text: str) -> str:
-    """Give `text` without the credentials in this process's environment, and without those inside URIs."""
+    """Return `text` without the credentials of this process's environment and without credentials in URIs."""
     values = {
         value
         for name, value in os.environ.items()

@@ -1,7 +1,7 @@
-"""Try storage again: throttling, resets, time-outs and cut-off answers are the weather of object stores.
+"""Retry storage operations: object stores throttle, reset connections, time out and cut answers off.
 
-The one idea: one loop for every client, around operations that can be repeated, with a limit in time and not in attempts.
-It lies below the retries of whole tasks, so that a split of thousands of requests gets through when some of them fail.
+The one idea: all clients share one retry loop around operations that can be repeated. Its limit is a time, not a number of
+attempts. It works below the retries of whole tasks, so a split with thousands of requests survives some failures.
 """
 
 import logging
@@ -27,7 +27,7 @@ LONGEST_WAIT_SECONDS = 5.0
 
 
 def storage_seconds() -> float:
-    """Give the time in which one operation on storage must succeed, repetitions included.
+    """Return the time in which one operation on storage must succeed, retries included.
 
     Raises:
         SettingsError: when the environment variable is not a number above 0.
@@ -43,10 +43,10 @@ def storage_seconds() -> float:
 
 
 def try_again(uri: str, operation: Callable[[], Result]) -> Result:
-    """Do something that can be repeated, again and again while storage fails in passing.
+    """Run an operation and retry it while storage fails temporarily.
 
     Raises:
-        StorageError: at once when trying again cannot help, else when `storage_seconds` have passed; names `uri`.
+        StorageError: at once when a retry cannot help, else after `storage_seconds`; the error names `uri`.
     """
     deadline = time.monotonic() + storage_seconds()
     wait = FIRST_WAIT_SECONDS
@@ -58,6 +58,6 @@ def try_again(uri: str, operation: Callable[[], Result]) -> Result:
             pause = wait * random.uniform(0.5, 1.5)  # noqa: S311  (spreads clients, hides nothing)
             if not error.transient or time.monotonic() + pause > deadline:
                 raise
-            log.debug("trying again in %.2f s: %s", pause, error)
+            log.debug("retrying in %.2f s: %s", pause, error)
         time.sleep(pause)
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)

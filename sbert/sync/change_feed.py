@@ -258,7 +258,7 @@ def _hashed_rows(table: Table, shards: Sequence[TableShard]) -> Iterator[tuple[K
 
 
 def _comparable(batch: pa.RecordBatch, dim: int) -> pl.DataFrame:
-    """Give rows with the vector as its bytes and nested kept columns as JSON, which have hashes."""
+    """Return rows in a form that can be hashed: vectors as bytes, nested kept columns as JSON."""
     vectors = embedding_matrix(batch.column("embedding"), dim)
     packed = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(vectors.itemsize * dim), len(vectors), [None, pa.py_buffer(np.ascontiguousarray(vectors))]
@@ -290,7 +290,7 @@ def _rows_at(table: Table, shards: Sequence[TableShard], places: Places, columns
 
 
 def _as_changes(rows: pa.Table, change: Literal["upsert", "delete"], schema: pa.Schema) -> pa.Table:
-    """Give rows the feed's columns; those a delete does not have are null."""
+    """Return rows with the feed's columns; columns that a delete does not have are null."""
     columns = {
         field.name: rows[field.name].cast(field.type)
         if field.name in rows.schema.names

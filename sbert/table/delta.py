@@ -190,7 +190,7 @@ class Table:
         return None if written is None else dict(json.loads(written))
 
     def shards(self) -> list[TableShard]:
-        """Give the shards of this version, ordered by name, from the log alone."""
+        """Return the shards of this version, ordered by name, from the log alone."""
         actions = pl.DataFrame(self._delta.get_add_actions(flatten=True))  # pyarrow would import pandas for this
         bounds = [name for name in actions.columns if name.startswith(("min.", "max.", "null_count."))]
         has_bounds = pl.any_horizontal(pl.lit(False), *(pl.col(name).is_not_null() for name in bounds))
@@ -204,7 +204,7 @@ class Table:
         return [shard for shard in self.shards() if shard.has_bounds]
 
     def shard_uri(self, name: str) -> str:
-        """Give the location of a shard."""
+        """Return the location of a shard."""
         return join(self.uri, name)
 
     @property
@@ -213,15 +213,15 @@ class Table:
         return sum(shard.num_rows for shard in self.shards())
 
     def last_commit(self) -> dict[str, Any]:
-        """Give the run id and counts that the newest commit recorded; empty when it was not made by this library."""
+        """Return the run id and counts that the newest commit recorded; empty when it was not made by this library."""
         return recorded_at(self.uri, self.version)
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Give the commits, newest first: version, timestamp (ms), operation and what this library recorded."""
+        """Return the commits, newest first: version, timestamp (ms), operation and what this library recorded."""
         return [dict(entry) for entry in self._delta.history(limit)]
 
     def scan(self) -> pl.LazyFrame:
-        """Give this version as a lazy Polars frame; ``embedding`` is ``list[f32]``, or ``list[i8]`` beside ``scale``."""
+        """Return this version as a lazy Polars frame; ``embedding`` is ``list[f32]``, or ``list[i8]`` beside ``scale``."""
         shards = [self.shard_uri(shard.name) for shard in self.shards()]
         if not shards:
             empty = pl.from_arrow(self.arrow_schema.empty_table())
@@ -288,7 +288,7 @@ def recorded_at(uri: str, version: int) -> dict[str, Any]:
 
 
 def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
-    """Give what this library recorded in a commit: run id, encoder and counts; empty for other writers' commits."""
+    """Return what this library recorded in a commit: run id, encoder and counts; empty for other writers' commits."""
     recorded = commit_info.get(METADATA_KEY)
     return dict(json.loads(recorded)) if recorded else {}
 

@@ -1,7 +1,7 @@
-"""Who is working on a table: a small file that says so while a run lasts.
+"""Leases: a small file that says who works on a table, while the run lasts.
 
 The one idea: a lease is advice, for people and for `sbert vacuum`. It locks nothing: the log's commit decides between
-two runs. It is renewed by a thread, removed at the end, and one whose run died expires by itself.
+two runs. A thread renews the lease, the run removes it at its end, and the lease of a run that died expires by itself.
 """
 
 import datetime as dt
@@ -40,10 +40,10 @@ class Lease(BaseModel):
     user: str
     started: dt.datetime
     heartbeat: dt.datetime = Field(description="When the run last showed that it lives.")
-    expires: dt.datetime = Field(description="When it counts as dead unless it shows so again.")
+    expires: dt.datetime = Field(description="When it counts as dead, unless it renews the lease.")
 
     def describe(self) -> str:
-        """Say who it is."""
+        """Return who works on the table, where and since when, in words."""
         return (
             f"{self.operation} {self.run_id} by {self.user} on {self.host} (process {self.pid}), begun "
             f"{self.started:%Y-%m-%d %H:%M:%S} UTC, last seen {self.heartbeat:%H:%M:%S}"
@@ -55,7 +55,7 @@ def _now() -> dt.datetime:
 
 
 def active_leases(table_uri: str, *, but: str | None = None) -> list[Lease]:
-    """Give the leases of a table that have not expired, the oldest first, without that of run `but`."""
+    """Return the leases of a table that have not expired, the oldest first, without the lease of run `but`."""
     folder = join(normalize_uri(table_uri), LEASES_FOLDER)
     leases = []
     for name in list_names(folder):
@@ -70,15 +70,15 @@ def active_leases(table_uri: str, *, but: str | None = None) -> list[Lease]:
 
 @contextmanager
 def hold_lease(table_uri: str, run_id: str, operation: str) -> Iterator[list[Lease]]:
-    """Show that a run works on a table while the block lasts; gives the leases that others hold.
+    """Show that a run works on a table while the block lasts; yields the leases of other runs.
 
     Raises:
-        StorageError: when the first lease cannot be written: then the table's shards cannot either.
+        StorageError: when the first lease cannot be written; then the shards cannot be written either.
     """
     uri = join(normalize_uri(table_uri), LEASES_FOLDER, f"{run_id}.json")
     others = active_leases(table_uri, but=run_id)
     for other in others:
-        log.warning("%s: another run is at work: %s; both go on, the commit decides", table_uri, other.describe())
+        log.warning("%s: another run is at work: %s; both go on, and the commit decides", table_uri, other.describe())
     started = _now()
     first = Lease(
         run_id=run_id,
@@ -102,7 +102,7 @@ def hold_lease(table_uri: str, run_id: str, operation: str) -> Iterator[list[Lea
         try:
             delete([uri])
         except SbertError as error:
-            log.warning("the lease %s could not be removed, it expires by itself: %s", uri, error)
+            log.warning("the lease %s could not be removed; it expires by itself: %s", uri, error)
 
 
 def _renew(uri: str, lease: Lease, done: threading.Event) -> None:

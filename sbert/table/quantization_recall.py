@@ -1,8 +1,8 @@
-"""What smaller vectors still find: recall@10 against float32, on the rows of the run itself, before they are published.
+"""Measure recall@10 of smaller vectors against float32, on the rows of the run itself, before they are published.
 
-The one idea: float32 vectors of smaller ones are gone once a split is built, so each split leaves a sample of them beside
-its completion record. The sample is those texts with the least hashes: random, the same whoever builds the split, and of
-many splits simply put together. After the commit the samples are removed.
+The one idea: a split keeps the smaller vectors only, so it leaves a sample of its float32 vectors beside its completion
+record. The sample is the texts with the least hashes: it is random, it does not depend on the worker, and samples of several
+splits can be joined. The samples are removed after the commit.
 """
 
 import io
@@ -40,18 +40,18 @@ log = logging.getLogger(__name__)
 SAMPLE_ROWS = 2_000
 """Rows among which neighbours are searched."""
 MIN_ROWS = 50
-"""With fewer rows recall says nothing."""
+"""With fewer rows, recall means nothing."""
 FIRST_LOOK_ROWS = 1_000
-"""Texts after which a run that will probably be refused says so, rather than hours later."""
+"""Texts after which a run warns that it will probably be refused, rather than hours later."""
 MIN_ROWS_OF_SPLIT = 16
-"""Of very many splits only some leave a sample, rather than all of them a tiny one."""
+"""When there are very many splits, some leave a sample of this size and the others none."""
 RECORD_KEY = "reduction"
 MAX_COMMITS = 100
-"""Commits that are looked at for what an earlier run measured, from the newest back."""
+"""Commits that are searched for what an earlier run measured, from the newest back."""
 
 
 class Reduction(BaseModel):
-    """What a run found out about its smaller vectors; kept in its commit."""
+    """What a run measured of its smaller vectors; kept in its commit."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -64,14 +64,14 @@ class Reduction(BaseModel):
     )
 
     def describe(self) -> str:
-        """Say what was found."""
+        """Return the measured recall in words."""
         if self.recall_at_10 is None:
             return f"not measured: {self.num_rows_compared:,} texts were encoded, at least {MIN_ROWS} are needed"
         return f"{self.recall_at_10:.4f} among {self.num_rows_compared:,} rows (accepted from {self.min_recall:g})"
 
 
 class VectorSample:
-    """Up to `max_rows` of the vectors it is shown: those of the texts with the least hashes."""
+    """Up to `max_rows` of the vectors added: those of the texts with the least hashes."""
 
     def __init__(self, max_rows: int, dim: int) -> None:
         """Start empty."""
@@ -83,7 +83,7 @@ class VectorSample:
         return len(self.hashes)
 
     def add(self, hashes: npt.NDArray[np.uint8], vectors_ND: Float32) -> None:
-        """Show it N texts: hashes of shape (N, 16), float32 vectors of shape (N, dim)."""
+        """Add N texts: hashes of shape (N, 16), float32 vectors of shape (N, dim)."""
         if not self._max_rows:
             return
         hashes = np.concatenate([self.hashes, hashes])
@@ -94,7 +94,7 @@ class VectorSample:
 
 
 class FirstLook:
-    """Warns once when the first texts of a run find too little; whether they are refused is decided at the end."""
+    """Warns once when recall is too low among the first texts of a run. The decision is made at the end."""
 
     def __init__(self, encoder: EncoderInfo) -> None:
         """Start empty."""
@@ -102,7 +102,7 @@ class FirstLook:
         self._sample: VectorSample | None = VectorSample(SAMPLE_ROWS, encoder.full_dim) if encoder.is_reduced else None
 
     def add(self, hashes: npt.NDArray[np.uint8], vectors_ND: Float32) -> None:
-        """Show it N texts: hashes of shape (N, 16), float32 vectors of shape (N, full dim)."""
+        """Add N texts: hashes of shape (N, 16), float32 vectors of shape (N, full dim)."""
         if self._sample is None:
             return
         self._sample.add(hashes, vectors_ND)
@@ -111,7 +111,7 @@ class FirstLook:
         recall, num_rows, self._sample = _recall_of(self._encoder, self._sample), len(self._sample), None
         if recall < self._encoder.min_recall:
             log.warning(
-                "recall@10 is %.4f among the first %d texts, accepted is %.4f: the whole will probably be refused; "
+                "recall@10 is %.4f among the first %d texts, the limit is %.4f: the run will probably be refused; "
                 "stop now and choose %s, or lower min_recall (what is built is kept)",
                 recall,
                 num_rows,
@@ -128,7 +128,7 @@ def _recall_of(encoder: EncoderInfo, sample: VectorSample) -> float:
 
 
 def rows_to_sample(encoder: EncoderInfo, fingerprint: str, num_splits: int) -> int:
-    """Give how many rows a split leaves as a sample, when `num_splits` are built."""
+    """Return the number of rows that a split keeps as a sample, in a run that builds `num_splits`."""
     if not encoder.is_reduced:
         return 0
     num_sampled = SAMPLE_ROWS // MIN_ROWS_OF_SPLIT
@@ -142,7 +142,7 @@ def _sample_uri(table_uri: str, fingerprint: str) -> str:
 
 
 def write_sample(table_uri: str, fingerprint: str, sample: VectorSample) -> None:
-    """Leave a split's sample beside its record; one that is there stays when nothing was encoded this time."""
+    """Write a split's sample beside its record; an earlier sample stays when nothing was encoded this time."""
     if not len(sample):
         return
     rows = pa.table(
@@ -171,7 +171,7 @@ def _read_samples(table_uri: str, records: Iterable[SplitRecord], dim: int) -> V
 
 
 def remove_samples(table_uri: str, records: Iterable[SplitRecord]) -> None:
-    """Remove the samples of splits that are published; what cannot be removed goes with the split, by vacuum."""
+    """Remove the samples of published splits; a sample that cannot be removed is left to vacuum."""
     try:
         delete(_sample_uri(table_uri, record.fingerprint) for record in records if record.has_sample)
     except StorageError as error:
@@ -181,10 +181,10 @@ def remove_samples(table_uri: str, records: Iterable[SplitRecord]) -> None:
 def measure(
     table_uri: str, encoder: EncoderInfo, records: list[SplitRecord], before: Reduction | None = None
 ) -> Reduction:
-    """Measure what the vectors of new splits find, as stored and as float32; `before` is what the table has recorded.
+    """Measure the recall of new splits' stored vectors against float32; `before` is what the table has recorded.
 
     Raises:
-        QualityError: when it is less than `EncoderInfo.min_recall`, naming both.
+        QualityError: when recall is below `EncoderInfo.min_recall`.
     """
     sample = _read_samples(table_uri, records, encoder.full_dim)
     calibration = before.calibration if before is not None else None
@@ -221,7 +221,7 @@ def _remedy(encoder: EncoderInfo) -> str:
 
 
 def reduction_of_run(table: Table, run_id: str) -> Reduction | None:
-    """Give what a run found out about its smaller vectors, if it made this version and has any."""
+    """Return what a run measured of its smaller vectors; None when it did not make this version, or has none."""
     recorded = table.last_commit()
     if recorded.get("run_id") != run_id or RECORD_KEY not in recorded:
         return None
@@ -229,7 +229,7 @@ def reduction_of_run(table: Table, run_id: str) -> Reduction | None:
 
 
 def newest_reduction(table: Table) -> Reduction | None:
-    """Give what the newest commits recorded of this encoder's vectors; recall is that of the newest run that measured it."""
+    """Return what the newest commits recorded of this encoder's vectors, with the newest recall that was measured."""
     newest: Reduction | None = None
     for entry in table.history(MAX_COMMITS):
         recorded = recorded_in(entry).get(RECORD_KEY)

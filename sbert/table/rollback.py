@@ -1,7 +1,7 @@
-"""Take a table back to an earlier version, by a new commit.
+"""Restore an earlier version of a table with a new commit.
 
-The one idea: versions are sets of shards, so going back is one more commit that adds the shards of then and removes
-those of now, with the encoder's facts of then. Nothing is copied, nothing is lost: a rollback can be rolled back.
+The one idea: versions are sets of shards, so a rollback is one more commit. It adds the shards of the earlier version,
+removes the present ones, and names the earlier encoder. Nothing is copied or lost: a rollback can be rolled back.
 """
 
 import uuid
@@ -18,7 +18,7 @@ __all__ = ["Rollback", "roll_back"]
 
 
 class Rollback(BaseModel):
-    """What a rollback did."""
+    """The outcome of a rollback."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,7 +33,7 @@ class Rollback(BaseModel):
 
 
 def roll_back(table_uri: str, version: int | None = None) -> Rollback:
-    """Show the rows, the columns and the encoder of an earlier version again; by default the one before.
+    """Restore the rows, the columns and the encoder of an earlier version, by default of the version before.
 
     Raises:
         SettingsError: there is no such version, or it is what readers see now.

@@ -84,7 +84,7 @@ class ShardRecord(BaseModel):
 
 
 def table_schema(kept_schema: dict[str, pl.DataType], precision: Precision = Precision.FLOAT32) -> pa.Schema:
-    """Give the Arrow schema of a table that keeps the source columns of `kept_schema`; int8 vectors have a ``scale``.
+    """Return the Arrow schema of a table that keeps the source columns of `kept_schema`; int8 vectors have a ``scale``.
 
     Raises:
         SettingsError: when a kept column would take the name of one of the table's own columns.
@@ -125,7 +125,7 @@ def _portable(kind: pa.DataType) -> pa.DataType:
 
 
 def embedding_column(embeddings_ND: npt.NDArray[np.float32] | npt.NDArray[np.int8]) -> pa.ListArray:
-    """Give a matrix of shape (rows, dim) as a ``list`` column of its type, without copying the values."""
+    """Return a matrix of shape (rows, dim) as a ``list`` column of its type, without copying the values."""
     num_rows, dim = embeddings_ND.shape
     offsets = pa.array(
         np.arange(0, (num_rows + 1) * dim, dim, dtype=np.int32) if dim else np.zeros(num_rows + 1, np.int32)
@@ -134,7 +134,7 @@ def embedding_column(embeddings_ND: npt.NDArray[np.float32] | npt.NDArray[np.int
 
 
 def embedding_matrix(column: pa.Array | pa.ChunkedArray, dim: int) -> Float32:
-    """Give a ``list`` column as a matrix of shape (rows, dim): float32, of quantized vectors the int8 values.
+    """Return a ``list`` column as a matrix of shape (rows, dim): float32, or the int8 values of quantized vectors.
 
     Raises:
         ValueError: when a row has another number of values than `dim`.
@@ -152,7 +152,7 @@ def embedding_matrix(column: pa.Array | pa.ChunkedArray, dim: int) -> Float32:
 
 
 def vector_columns(stored: StoredVectors) -> dict[str, pa.Array]:
-    """Give stored vectors as columns of a table: ``embedding``, for quantized ones ``scale`` as well."""
+    """Return stored vectors as columns of a table: ``embedding``, and ``scale`` when they are quantized."""
     if stored.dtype.names is None:
         return {"embedding": embedding_column(stored)}
     return {
@@ -162,12 +162,12 @@ def vector_columns(stored: StoredVectors) -> dict[str, pa.Array]:
 
 
 def vector_names(precision: Precision) -> list[str]:
-    """Give the columns that hold vectors."""
+    """Return the columns that hold vectors."""
     return ["embedding", "scale"] if precision is Precision.INT8 else ["embedding"]
 
 
 def stored_vectors(rows: pa.Table | pa.RecordBatch, dim: int, precision: Precision) -> StoredVectors:
-    """Give the vectors of rows as they are stored.
+    """Return the vectors of rows as they are stored.
 
     Raises:
         ValueError: when a row has another number of values than `dim`.
@@ -181,7 +181,7 @@ def stored_vectors(rows: pa.Table | pa.RecordBatch, dim: int, precision: Precisi
 
 
 def vector_matrix(rows: pa.Table | pa.RecordBatch, dim: int, precision: Precision) -> Float32:
-    """Give the vectors of rows as a float32 matrix of shape (rows, dim), whatever they are stored as.
+    """Return the vectors of rows as a float32 matrix of shape (rows, dim), whatever their stored type.
 
     Raises:
         ValueError: when a row has another number of values than `dim`.
@@ -190,7 +190,7 @@ def vector_matrix(rows: pa.Table | pa.RecordBatch, dim: int, precision: Precisio
 
 
 def fingerprint_of_shard(name: str) -> str:
-    """Give the fingerprint of the split that a shard belongs to, from the shard's file name."""
+    """Return the fingerprint of the split that a shard belongs to, from the shard's file name."""
     return name.rsplit("/", 1)[-1].split("-")[1]
 
 

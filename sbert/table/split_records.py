@@ -1,6 +1,6 @@
-"""Completion records: what a finished split consists of, written after its shards.
+"""Completion records: the contents of a finished split, written after its shards.
 
-A split with a record is finished, one without is not; so a run that was killed anywhere goes on by running again.
+A split with a record is finished, a split without one is not. So a killed run is resumed by running again.
 Records live in ``_splits/`` beside the shards (readers and vacuum ignore names that begin with ``_``), rejected rows in
 ``_rejected/``, both named after the split's fingerprint.
 """
@@ -58,13 +58,13 @@ class RecordedSpan(BaseModel):
     max_rows: int | None = None
 
     def identity(self) -> list[str | int | None]:
-        """Give what decides the rows, as `Span.identity` does."""
+        """Return everything that decides the rows, as `Span.identity` does."""
         facts = [self.uri, self.version, self.start, self.stop]
         return facts if self.max_rows is None else [*facts, self.max_rows]
 
 
 class SplitRecord(BaseModel):
-    """A finished split: what went in, what came out."""
+    """A finished split: its objects, its shards and its counts."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -90,17 +90,17 @@ class SplitRecord(BaseModel):
 
 
 def kept_types(kept_schema: dict[str, pl.DataType]) -> dict[str, str]:
-    """Give types of kept columns as a record holds them."""
+    """Return the types of kept columns in the form that a record holds."""
     return {name: str(kind) for name, kind in kept_schema.items()}
 
 
 def record_uri(table_uri: str, fingerprint: str) -> str:
-    """Give the location of a split's completion record."""
+    """Return the location of a split's completion record."""
     return join(table_uri, SPLITS_FOLDER, fingerprint + SUFFIX)
 
 
 def completed_splits(table_uri: str, fingerprints: list[str]) -> dict[str, SplitRecord]:
-    """Give the records of those splits that are finished and whose shards are in place, by fingerprint.
+    """Return the records of the finished splits whose shards are in place, by fingerprint.
 
     Two listings, whatever the number of splits, and one small read for each finished one.
     """
@@ -112,7 +112,7 @@ def completed_splits(table_uri: str, fingerprints: list[str]) -> dict[str, Split
         if all(files.get(shard.name) == shard.num_bytes for shard in record.shards):
             found[fingerprint] = record
         else:
-            log.warning("%s: shards of this finished split are gone, it is built again", record.name)
+            log.warning("%s: the shards of this finished split are gone; it is built again", record.name)
     return found
 
 
@@ -122,7 +122,7 @@ def write_record(table_uri: str, record: SplitRecord) -> None:
 
 
 def read_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
-    """Give a split's record, or None when it cannot be used (its shards are gone, or it is not readable as one)."""
+    """Return a split's record, or None when it cannot be used (its shards are gone, or it is not readable as one)."""
     uri = record_uri(table_uri, fingerprint)
     try:
         return SplitRecord.model_validate_json(read_bytes(uri))
@@ -132,7 +132,7 @@ def read_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
 
 
 def find_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
-    """Give a split's record, or None when it has none (yet) that can be read."""
+    """Return a split's record, or None when it has none (yet) that can be read."""
     try:
         return SplitRecord.model_validate_json(read_bytes(record_uri(table_uri, fingerprint)))
     except (MissingError, ValidationError):
@@ -140,7 +140,7 @@ def find_record(table_uri: str, fingerprint: str) -> SplitRecord | None:
 
 
 def read_records(table_uri: str, fingerprints: Iterable[str]) -> dict[str, SplitRecord]:
-    """Give the records of splits, by fingerprint; those that cannot be used are left out."""
+    """Return the records of splits, by fingerprint; unusable records are left out."""
     wanted = sorted(fingerprints)
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         found = pool.map(lambda fingerprint: read_record(table_uri, fingerprint), wanted)
@@ -148,7 +148,7 @@ def read_records(table_uri: str, fingerprints: Iterable[str]) -> dict[str, Split
 
 
 def rejects_name(fingerprint: str) -> str:
-    """Give the file of a split's rejected rows, relative to the table."""
+    """Return the file of a split's rejected rows, relative to the table."""
     return f"{REJECTED_FOLDER}/{fingerprint}.parquet"
 
 
@@ -164,6 +164,6 @@ def read_misfits(table_uri: str, records: list[SplitRecord]) -> pl.DataFrame:
 
 
 def read_rejects(table_uri: str, records: list[SplitRecord]) -> pl.DataFrame:
-    """Give the rejected rows of splits, with their reasons and original values."""
+    """Return the rejected rows of splits, with their reasons and original values."""
     files = [join(table_uri, record.rejects) for record in records if record.rejects is not None]
     return pl.concat([empty_rejects(), *(pl.read_parquet(read_bytes(uri)) for uri in files)])

@@ -1,7 +1,7 @@
-"""Where the vector of a text is, by the text's hash.
+"""An index from a text's hash to the places of its vector.
 
-The one idea: 16 bytes a text (8 of its hash, 8 for a place) in sorted arrays are small enough for memory and fast to search
-for a block of texts at once. Half of a hash may be another text's: whoever reads a place compares the rest.
+The one idea: sorted arrays of 16 bytes a text (8 of its hash, 8 for a place) fit into memory and are fast to search for a
+block of texts at once. The index stores 8 of 16 hash bytes. Callers must compare the full hash.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ __all__ = ["HASH_BYTES", "HashIndex", "Hashes", "TableIndex", "distinct_rows", "
 HASH_BYTES = 16
 MAX_SEGMENTS = 24
 LARGE_SEGMENT = 131_072
-"""Segments of this many texts, or a sixteenth of all, are merged no more: merging takes four times their memory."""
+"""Segments of this many texts, or of a sixteenth of all, are not merged again: a merge takes four times their memory."""
 Hashes = npt.NDArray[np.uint8]
 """Text hashes as rows of bytes, shape (texts, 16)."""
 
 
 def prefixes(hashes: Hashes) -> npt.NDArray[np.uint64]:
-    """Give the first half of each hash as a number."""
+    """Return the first half of each hash as a number."""
     return np.ascontiguousarray(hashes).view(np.uint64)[:, 0]
 
 
@@ -37,7 +37,7 @@ def _first_at(
 
 
 class TableIndex:
-    """Every place of every text of the table, sorted by hash prefix; threads may ask at once."""
+    """Every place of every text of the table, sorted by hash prefix. Several threads may search at the same time."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -48,7 +48,7 @@ class TableIndex:
         return len(self._keys)
 
     def add(self, keys: list[npt.NDArray[np.uint64]], first_shard: int) -> None:
-        """Remember the texts of shards, numbered from `first_shard` on, above all so far; `keys` is emptied on the way."""
+        """Add the texts of shards, numbered from `first_shard` on, after all earlier ones; `keys` is emptied."""
         num_old = len(self._keys)
         all_keys = np.concatenate([self._keys, *keys])
         ends = num_old + np.cumsum([len(part) for part in keys], dtype=np.int64)
@@ -63,7 +63,7 @@ class TableIndex:
         self._places = places[order]
 
     def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
-        """Give a place of each text, -1 where there is none; shape (texts,)."""
+        """Return a place of each text, -1 where there is none; shape (texts,)."""
         keys = prefixes(hashes)
         places = np.full(len(keys), -1, dtype=np.int64)
         order = np.argsort(keys)  # neighbours are found in neighbouring memory
@@ -107,7 +107,7 @@ class HashIndex:
         return sum(len(keys) for keys, _ in self._segments)
 
     def add(self, hashes: Hashes, places: npt.NDArray[np.int64]) -> None:
-        """Remember the places of texts; of two places of one text the first remembered is kept."""
+        """Add the places of texts; of two places of one text the first one added stays."""
         if not len(hashes):
             return
         keys, first = np.unique(prefixes(hashes), return_index=True)
@@ -120,7 +120,7 @@ class HashIndex:
             self._segments = [*large, (merged, np.concatenate([segment[1] for segment in small])[first])]
 
     def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
-        """Give the place of each text, -1 where none is known; shape (texts,)."""
+        """Return the place of each text, -1 where none is known; shape (texts,)."""
         order = np.argsort(prefixes(hashes))
         keys = prefixes(hashes)[order]
         places = np.full(len(keys), -1, dtype=np.int64)
@@ -132,7 +132,7 @@ class HashIndex:
 
 
 def distinct_rows(hashes: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Give the first row of each distinct hash, ascending, and for each row the number of its hash among them."""
+    """Return the first row of each distinct hash, ascending, and for each row the number of its hash among them."""
     num_rows = len(hashes)
     if len(np.unique(prefixes(hashes))) == num_rows:
         return np.arange(num_rows), np.arange(num_rows)
@@ -146,7 +146,7 @@ def distinct_rows(hashes: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np
 
 
 def hash_matrix(column: pa.Array | pa.ChunkedArray | Sequence[bytes]) -> Hashes:
-    """Give a column of 16-byte hashes as a matrix of bytes, shape (rows, 16).
+    """Return a column of 16-byte hashes as a matrix of bytes, shape (rows, 16).
 
     Raises:
         ValueError: when a hash has another length.

@@ -1,7 +1,7 @@
 """Remove files that no version within the retention needs.
 
-The one idea: a file goes only when nothing can want it: not in the newest version nor in one that was the newest within
-the retention, older than the retention, and, while a run is at work, not part of a split that the run might take up.
+The one idea: a file is removed only if all of this holds. It is in no version that was the newest within the retention, it
+is older than the retention, and, while a run is at work, it is not part of a split that the run might resume.
 """
 
 import datetime as dt
@@ -30,7 +30,7 @@ COMMIT_NAME = re.compile(r"\d{20}\.json")
 
 
 class Vacuum(BaseModel):
-    """What a vacuum removed, or would remove."""
+    """The files that a vacuum removed, or would remove."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,7 +41,7 @@ class Vacuum(BaseModel):
     files: list[str] = Field(description="Files, relative to the table.")
     num_shards: int = Field(description="Of them, shards.")
     num_bytes: int
-    num_kept_for_runs: int = Field(description="Files that would go, but for the runs at work.")
+    num_kept_for_runs: int = Field(description="Files that would be removed if no run were at work.")
     leases: list[str] = Field(description="The runs at work.")
 
 
@@ -51,7 +51,7 @@ def vacuum_table(table_uri: str, *, retention_hours: float, apply: bool = False)
     Args:
         table_uri: the table.
         retention_hours: versions that were the newest within this time stay readable, younger files stay.
-        apply: whether to remove; records go before shards, so that no run takes up a split whose shards are going.
+        apply: whether to remove; records are removed before shards, so that no run resumes a split without shards.
     """
     table = Table.open(table_uri)
     now = dt.datetime.now(dt.UTC)
@@ -75,7 +75,7 @@ def vacuum_table(table_uri: str, *, retention_hours: float, apply: bool = False)
         others = [name for name in going if not SHARD_NAME.fullmatch(name)]
         delete(join(table.uri, name) for name in others)
         begun = {lease.run_id for lease in active_leases(table.uri)} - {lease.run_id for lease in leases}
-        if begun or Table.open(table.uri).version != table.version:  # they may have taken shards up
+        if begun or Table.open(table.uri).version != table.version:  # they may have resumed splits
             log.warning("%s: another run began or committed meanwhile: shards are left for the next vacuum", table.uri)
             going, shards = others, []
         delete(join(table.uri, name) for name in shards)
@@ -108,14 +108,14 @@ def _is_unneeded(name: str, shards: set[str], splits: set[str]) -> bool:
 
 
 def _might_be_taken_up(name: str, recorded: set[str]) -> bool:
-    """Tell whether a run that is planned now may resume the split that a file belongs to."""
+    """Return whether a run that is planned now may resume the split that a file belongs to."""
     if SHARD_NAME.fullmatch(name):
         return f"{SPLITS_FOLDER}/{fingerprint_of_shard(name)}.json" in recorded
     return name.startswith((f"{SPLITS_FOLDER}/", f"{REJECTED_FOLDER}/", f"{MISFITS_FOLDER}/"))
 
 
 def _retired_since(table_uri: str, cutoff: dt.datetime) -> set[str]:
-    """Give the shards that commits since `cutoff` removed: they were in the newest version within that time."""
+    """Return the shards that commits since `cutoff` removed: they were in the newest version within that time."""
     folder = join(table_uri, "_delta_log")
     names: set[str] = set()
     for name, (_, modified) in _list_files(folder).items():
@@ -126,7 +126,7 @@ def _retired_since(table_uri: str, cutoff: dt.datetime) -> set[str]:
 
 
 def _splits_of(table_uri: str, shards: set[str], files: Iterable[str]) -> set[str]:
-    """Give the splits whose rows are in `shards`."""
+    """Return the splits whose rows are in `shards`."""
     plain = {fingerprint_of_shard(name) for name in shards}
     there = set(files)
     compacted = [
@@ -138,7 +138,7 @@ def _splits_of(table_uri: str, shards: set[str], files: Iterable[str]) -> set[st
 
 
 def _list_files(uri: str) -> dict[str, tuple[int, dt.datetime]]:
-    """Give size and modification time of every file below a folder, by its path there."""
+    """Return size and modification time of every file below a folder, by its path there."""
     path = strip_protocol(uri).rstrip("/")
     with translate_errors(uri):
         found = filesystem(uri).find(path, detail=True)
@@ -153,5 +153,5 @@ def _modified(info: dict[str, Any]) -> dt.datetime:
     value = info.get("LastModified") or info.get("mtime")
     if isinstance(value, dt.datetime):
         return value
-    # A store that tells no time: as if written now, so that it stays.
+    # A store without times: count the file as written now, so that it stays.
     return dt.datetime.fromtimestamp(value, dt.UTC) if isinstance(value, int | float) else dt.datetime.now(dt.UTC)

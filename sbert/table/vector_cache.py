@@ -1,9 +1,8 @@
-"""Vectors that need not be computed again: those in the table, and those of this run.
+"""The vector cache: find vectors that need not be computed again, in the table and among those of this run.
 
-The one idea: only an index (`sbert.table.text_index`) is in memory, the vectors stay where they are: in the table's
-shards, or in a temporary file of this run. A hit is believed only after all 16 bytes of the hash agree. Of several
-places of one text the one nearest to where the rest of its block was found is read, so that an object that changed a
-little reads its own old row groups and no others.
+The one idea: only an index (`sbert.table.text_index`) is in memory. The vectors stay in the table's shards or in a temporary
+file of this run. The cache compares all 16 bytes of the hash before it uses a vector. When a text is in several places, it
+reads the place nearest to the rest of the block, so that an object with few changes reads its own old row groups only.
 """
 
 import logging
@@ -42,12 +41,12 @@ RUN_FILE = -1
 
 @dataclass(frozen=True)
 class FoundVectors:
-    """What is known of a list of N texts."""
+    """The cached vectors of N texts."""
 
     found: npt.NDArray[np.bool_]
-    """Shape (N,): whether the text's vector is known."""
+    """Shape (N,): whether the text's vector is cached."""
     in_table: npt.NDArray[np.bool_]
-    """Shape (N,): whether it is known from the table (else from this run)."""
+    """Shape (N,): whether it is cached from the table (else from this run)."""
     embeddings: StoredVectors
     """N vectors as the table stores them, 0 where the text is not known."""
     num_tokens: npt.NDArray[np.int32]
@@ -135,7 +134,7 @@ class KnownVectors:
         self._num_run_rows += len(hashes)
 
     def find(self, hashes: Hashes) -> FoundVectors:
-        """Give the known vectors among N texts, shape (N, 16) of hashes."""
+        """Return the known vectors of N texts, given their hashes of shape (N, 16)."""
         num_texts = len(hashes)
         result = FoundVectors(
             found=np.zeros(num_texts, dtype=np.bool_),
@@ -154,7 +153,7 @@ class KnownVectors:
         return result
 
     def is_known(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        """Tell cheaply which texts are most probably known (by half of the hash); shape (texts,)."""
+        """Return which texts are probably known, by half of the hash; cheap. Shape (texts,)."""
         return (self._run_index.find(hashes) >= 0) | (self._table_index.find(hashes) >= 0)
 
     def close(self) -> None:
@@ -195,13 +194,13 @@ class KnownVectors:
                 self._group(number, group).copy_to(result, hashes, targets[chosen], wanted[chosen] - begins[group])
 
     def _group_begins(self, number: int) -> npt.NDArray[np.int64]:
-        """Give the first row of each row group of a shard, and the number of rows at the end."""
+        """Return the first row of each row group of a shard, and the number of rows at the end."""
         metadata = self._shard(number).metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
     def _group(self, number: int, group: int) -> "_Vectors":
-        """Give a row group's vectors; the last few are kept."""
+        """Return a row group's vectors; the row groups read last stay in memory."""
         if (number, group) in self._groups:
             self._groups.move_to_end((number, group))
             return self._groups[number, group]
@@ -245,7 +244,7 @@ class _Vectors:
     def copy_to(
         self, result: FoundVectors, hashes: Hashes, targets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
     ) -> None:
-        """Give the texts `targets` what is in `rows`, where the whole hash agrees."""
+        """Copy `rows` to the texts `targets` of the result, where the whole hash agrees."""
         agrees = (self.hashes[rows] == hashes[targets]).all(axis=1)
         if not agrees.all():
             targets, rows = targets[agrees], rows[agrees]

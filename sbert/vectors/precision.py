@@ -1,7 +1,7 @@
 """Smaller vectors: int8 with one scale a vector, and the first values of a Matryoshka encoder.
 
-The one idea: a vector is reduced once, right after the encoder, and from then on travels in the form in which it is stored.
-So a vector that is carried over stays the same to the last bit, however often its row is rewritten.
+The one idea: a vector is reduced once, right after the encoder, and from then on keeps its stored form. So a vector that is
+carried over stays the same to the last bit, however often its row is rewritten.
 """
 
 from enum import StrEnum
@@ -31,9 +31,9 @@ MAX_INT8 = 127
 NORM_TOLERANCE = 1e-3
 NEIGHBOURS = 10
 MIN_RECALL = 0.95
-"""Of the ten nearest rows smaller vectors must find this share, unless told otherwise."""
+"""Share of the ten nearest rows that smaller vectors must find, unless a setting says otherwise."""
 TIE = 1e-6
-"""Scores that differ by less than this share are equal: which of two such rows is found first says nothing."""
+"""Scores that differ by less than this share count as equal."""
 QUERIES_PER_BLOCK = 512
 
 Float32 = npt.NDArray[np.float32]
@@ -51,7 +51,7 @@ class Precision(StrEnum):
 
 
 class Calibration(BaseModel):
-    """What quantizing some vectors showed."""
+    """Statistics of the quantization of some vectors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,7 +78,7 @@ class Calibration(BaseModel):
         )
 
     def merged(self, other: "Calibration | None") -> "Calibration":
-        """Give the calibration of both."""
+        """Return the calibration over the vectors of both."""
         if other is None:
             return self
         return Calibration(
@@ -90,7 +90,7 @@ class Calibration(BaseModel):
 
 
 def stored_dtype(dim: int, precision: Precision) -> np.dtype[Any]:
-    """Give the NumPy type of one stored vector."""
+    """Return the NumPy type of one stored vector."""
     if precision is Precision.INT8:
         return np.dtype([("values", "i1", (dim,)), ("scale", "f4")])
     return np.dtype(("f4", (dim,)))
@@ -111,15 +111,16 @@ def quantize(vectors_ND: Float32) -> StoredVectors:
 
 
 def dequantize(values_ND: npt.NDArray[np.int8], scale_N: Float32) -> Float32:
-    """Give the float32 vectors that int8 values and scales stand for, shape (N, dim)."""
+    """Return the float32 vectors that int8 values and scales stand for, shape (N, dim)."""
     return values_ND.astype(np.float32) * scale_N[:, None]
 
 
 def truncate(vectors_ND: Float32, dim: int, *, normalize: bool) -> Float32:
-    """Give the first `dim` values of each vector, with unit length again when `normalize`.
+    """Return the first `dim` values of each vector, with unit length again when `normalize`.
 
-    Kusupati et al. 2022, "Matryoshka Representation Learning", section 3: an encoder trained so keeps in its first values
-    what matters most. Others can be cut as well; what that costs is measured (`sbert.table.quantization_recall`).
+    Kusupati et al. 2022, "Matryoshka Representation Learning", section 3: an encoder trained so keeps the most
+    important information in its first values. Other encoders can be cut too.
+    `sbert.table.quantization_recall` measures the loss.
     """
     if dim == vectors_ND.shape[1]:
         return vectors_ND
@@ -130,13 +131,13 @@ def truncate(vectors_ND: Float32, dim: int, *, normalize: bool) -> Float32:
 
 
 def reduce_vectors(vectors_ND: Float32, *, dim: int, precision: Precision, normalize: bool) -> StoredVectors:
-    """Give an encoder's vectors in the form in which a table stores them."""
+    """Return an encoder's vectors in the form in which a table stores them."""
     first_ND = truncate(vectors_ND, dim, normalize=normalize)
     return quantize(first_ND) if precision is Precision.INT8 else first_ND
 
 
 def restore(stored: StoredVectors) -> Float32:
-    """Give stored vectors as float32, shape (N, dim)."""
+    """Return stored vectors as float32, shape (N, dim)."""
     return stored if stored.dtype.names is None else dequantize(stored["values"], stored["scale"])
 
 
@@ -152,7 +153,7 @@ def norm_tolerance(stored: StoredVectors) -> Float32:
 
 
 def recall_at_10(approximate_ND: Float32, exact_ND: Float32) -> float:
-    """Give the share of ten nearest neighbours that approximate vectors find, with each of N rows as the query (0 to 1).
+    """Return the share of the ten nearest neighbours that approximate vectors find, with each of N rows as a query (0 to 1).
 
     Neighbours are by inner product, without the row itself; a row that is found counts when its exact score is at least that
     of the tenth exact neighbour, so that ties are no misses (Aumüller et al. 2020, "ANN-Benchmarks", section 2.1). Of fewer

@@ -1,7 +1,7 @@
 """Checks that every vector passes before it can be published.
 
-A collapsed or wrongly loaded encoder gives vectors that look fine one by one and are useless together, so besides each
-vector's own properties the likeness of random pairs is probed.
+A collapsed or wrongly loaded encoder gives vectors that look fine one by one and are useless together. So the similarity of
+random pairs is checked besides the properties of each vector.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ PROBE_TEXTS = (
     "今天天气很好。",
     "ERROR: connection refused on port 5432",
 )
-"""Texts as different as can be: an encoder for which these are all alike is broken."""
+"""Very different texts: an encoder is broken if their vectors are all alike."""
 MIN_PROBE_TEXTS = 8
 MIN_OWN_TEXTS = 64
 """A corpus' own texts may all be alike when they are few, unlike the probe texts, which each worker tries at load."""
@@ -76,7 +76,7 @@ def check_vectors(
 
 
 def mean_cosine_of_random_pairs(embeddings_ND: npt.NDArray[np.float32]) -> float:
-    """Give the mean cosine over all pairs of N different vectors: (|sum of unit vectors|^2 - N) / (N (N - 1)).
+    """Return the mean cosine over all pairs of N different vectors: (|sum of unit vectors|^2 - N) / (N (N - 1)).
 
     The alignment of random pairs as in Ethayarajh 2019, "How Contextual are Contextualized Word Representations?",
     section 3.2 (there called self-similarity of random words).
@@ -94,7 +94,7 @@ def check_not_collapsed(
     min_texts: int = MIN_PROBE_TEXTS,
     max_mean_cosine: float = COLLAPSE_COSINE,
 ) -> None:
-    """Check that vectors of N different texts are not all alike; fewer than `min_texts` say nothing and pass.
+    """Check that vectors of N different texts are not all alike; fewer than `min_texts` pass unchecked.
 
     Raises:
         QualityError: when the mean cosine of random pairs is above `max_mean_cosine`.

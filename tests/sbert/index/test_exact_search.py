@@ -35,7 +35,7 @@ def test_the_query_and_the_rows_have_the_prompts_of_their_sides(table: Table) ->
 @pytest.mark.parametrize(
     ("query", "k", "message"),
     [
-        ("red", 0, "k is 0, at least 1 row must be asked for"),
+        ("red", 0, "k is 0: ask for at least 1 row"),
         (" ", 5, "the query is empty after cleaning"),
         ("half \ud83d", 5, r"the query is not valid Unicode: character 5 is U[+]D83D"),
         (None, 5, "the query is None, expected a string"),
