@@ -4,11 +4,12 @@ import logging
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sbert.errors import SbertError
 from sbert.refresh.fingerprints import PlannedSplit
-from sbert.source.objects import Compression, ObjectFormat, SourceObject
+from sbert.source.formats.registry import format_of
+from sbert.source.objects import Compression, SourceObject
+from sbert.source.settings import ReadSettings
 from sbert.storage.files import open_input
 
 __all__ = ["sample_num_rows"]
@@ -40,10 +41,10 @@ def sample_num_rows(splits: Sequence[PlannedSplit]) -> int | None:
 def _rows_per_byte(item: SourceObject) -> float | None:
     if item.num_bytes == 0 or item.compression is not Compression.NONE:
         return None
-    if item.format is ObjectFormat.PARQUET:
-        with open_input(item.uri, in_order=False) as file:
-            return float(pq.ParquetFile(file).metadata.num_rows) / item.num_bytes
-    if item.format not in {ObjectFormat.JSONL, ObjectFormat.CSV}:
+    source_format = format_of(item.format)
+    if source_format.count_is_cheap:
+        return source_format.count(item, ReadSettings()) / item.num_bytes
+    if not source_format.has_columns:
         return None
     with open_input(item.uri) as file:
         head = file.read(min(HEAD_BYTES, item.num_bytes))

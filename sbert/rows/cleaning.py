@@ -1,8 +1,8 @@
 """Clean texts with Polars expressions, and hash what is left.
 
-The one idea: a chain of rules runs over whole columns, again over the rows that changed, until none changes; so cleaning
-is idempotent by construction (``&amp;lt;b&amp;gt;`` needs several rounds). Rules are switched in the settings; rows that
-leave have a reason.
+The one idea: a chain of rules runs over whole columns, then again over the rows that changed, until no row changes. So cleaning
+is idempotent by construction (``&amp;lt;b&amp;gt;`` needs several rounds). The settings switch rules on and off. Every rejected
+row has a reason.
 """
 
 import html
@@ -19,7 +19,7 @@ from sbert.rows.rejects import REJECT_SCHEMA, RejectReason, original_of
 __all__ = ["CleanedBlock", "CleaningSettings", "clean", "clean_texts", "hash_texts"]
 
 MAX_ROUNDS = 32
-"""Each round after the first only peels off one more layer of escaping; a text that needs more is left as it is then."""
+"""Each round after the first removes one more layer of escaping. A text that needs more rounds keeps its last form."""
 
 CONTROL = (
     r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\u00AD\u200B\u200E\u200F"
@@ -46,7 +46,7 @@ EMAIL = r"(?i)\b[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}\b"
 PLAIN = "!-%'-;=-?A-~"
 """Printable ASCII without ``<``, ``&`` and ``@``, as the inside of a character class."""
 NOT_PLAIN = rf"[^ {PLAIN}]|  |^ | $|://|[wW]{{3}}"
-"""What any rule needs to find in a text to change it: texts without a match are clean as they are, in one look."""
+"""A rule changes only texts that match this pattern. A text without a match is clean, so one search is enough."""
 
 
 class CleaningSettings(BaseModel):
@@ -133,7 +133,7 @@ def clean(rows: pl.DataFrame, settings: CleaningSettings) -> CleanedBlock:
 
 
 def clean_texts(texts: pl.Series, settings: CleaningSettings) -> pl.Series:
-    """Clean texts; cleaning what is clean changes nothing."""
+    """Clean texts; a clean text stays as it is."""
     result, changed = texts, texts.str.contains(NOT_PLAIN).arg_true()
     for _ in range(1 + MAX_ROUNDS):
         if not len(changed):
@@ -177,6 +177,6 @@ def _strip_html(texts: pl.Series) -> pl.Series:
 
 
 def hash_texts(texts: pl.Series) -> pl.Series:
-    """Give the first 16 bytes of the BLAKE3 hash of each text's UTF-8 bytes; the same on every machine."""
+    """Return the first 16 bytes of the BLAKE3 hash of each text's UTF-8 bytes; the same on every machine."""
     digest = plh.col("text").chash.blake3().str.slice(0, 32).str.decode("hex")
     return texts.alias("text").to_frame().select(digest.alias("text_hash")).to_series()

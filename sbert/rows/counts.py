@@ -1,4 +1,4 @@
-"""Row counts that must add up: what was read is what was encoded, carried over and rejected."""
+"""Row counts that must add up: rows read equal rows encoded, carried over and rejected."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Rows that are not embedded: why, and what they were.
 
-Every input row ends as embedded, carried over or rejected; the rejected ones are kept with their original bytes so
-that nothing disappears silently.
+Every input row ends as embedded, carried over or rejected. Rejected rows are kept with their original bytes, so nothing
+disappears silently.
 """
 
 from enum import StrEnum
@@ -23,7 +23,7 @@ class RejectReason(StrEnum):
     NULL_ID = "null_id"
     """The id column is missing or null in this row."""
     BAD_VALUE = "bad_value"
-    """A kept column's value does not fit the column's type."""
+    """The text or the id is an array or an object."""
     EMPTY_TEXT = "empty_text"
     """No text is left after cleaning."""
     TOO_SHORT = "too_short"
@@ -53,12 +53,12 @@ REJECT_SCHEMA = pl.Schema(
 
 
 def empty_rejects() -> pl.DataFrame:
-    """Give a frame of no rejected rows."""
+    """Return a frame of no rejected rows."""
     return pl.DataFrame(schema=REJECT_SCHEMA)
 
 
 def original_of(rows: pl.DataFrame) -> pl.Series:
-    """Give each row's original values as a JSON object of id, text and kept columns, in UTF-8."""
+    """Return each row's original values as a JSON object of id, text and kept columns, in UTF-8."""
     names = [name for name in rows.columns if name in {"id", "text"} or name.startswith("kept:")]
     values = [
         pl.col(name) if rows.schema[name] == pl.String() else pl.col(name).cast(pl.String, strict=False)

@@ -38,7 +38,7 @@ SKIPPED_MODULES = frozenset(
         "distutils",
     }
 )
-"""They open windows or browsers, print, or are tests."""
+"""Modules that open windows or browsers, print, or are tests."""
 PRIVATE_HOMES = frozenset({"posix", "nt", "builtins"})
 """Modules whose contents are documented under another name."""
 MIN_DOC_CHARACTERS = 20
@@ -46,7 +46,7 @@ TIMEOUT_SECONDS = 300
 
 
 def write_sample(raw_uri: str) -> int:
-    """Write the sample corpus as JSON Lines; give the number of documents.
+    """Write the sample corpus as JSON Lines, and return the number of documents.
 
     Args:
         raw_uri: a folder, which gets one object for modules, classes, functions and methods each, or one ``.jsonl``.
@@ -115,7 +115,7 @@ def _import(name: str) -> ModuleType | None:
 
 
 def _documents() -> Iterator[dict[str, str]]:
-    """Give a document for every public module, class, function and method that has documentation of its own."""
+    """Return a document for every public module, class, function and method that has documentation of its own."""
     seen: set[int] = set()
     for module in _modules():
         name = module.__name__

@@ -10,7 +10,7 @@ MIB = 2**20
 
 
 class SourceSettings(BaseModel):
-    """What is read from each object; all of it decides the rows."""
+    """Which columns are read; every field decides the rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +26,7 @@ class SourceSettings(BaseModel):
 
 
 class ReadSettings(BaseModel):
-    """Sizes of what is in memory at once; none of it changes a row."""
+    """Sizes of the data in memory at one time; no field changes a row."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

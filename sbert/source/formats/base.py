@@ -72,6 +72,8 @@ class SourceFormat(ABC):
     """Whether records have named columns."""
     null_is_empty: ClassVar[bool] = False
     """Whether the format has no null, so that an empty value stands for one."""
+    count_is_cheap: ClassVar[bool] = False
+    """Whether an object tells its number of records without being read."""
     slices_are_bytes: ClassVar[bool] = False
     """Whether the bounds of slices count bytes."""
 

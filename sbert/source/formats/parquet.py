@@ -27,6 +27,7 @@ class ParquetFormat(SourceFormat):
     name = "parquet"
     endings = (".parquet",)
     may_be_compressed = False
+    count_is_cheap = True
 
     def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:  # noqa: ARG002
         """Return the columns of the footer's schema."""

@@ -8,7 +8,7 @@ import pytest
 
 from sbert.refresh.fingerprints import plan_split
 from sbert.refresh.row_sampling import HEAD_BYTES, sample_num_rows
-from sbert.source.objects import list_objects
+from sbert.source.listing import list_objects
 from sbert.source.settings import SplitSettings
 from sbert.source.splits import make_splits
 from tests.support.tables import rows, write
