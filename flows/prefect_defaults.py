@@ -13,13 +13,17 @@ __all__ = ["SERVER_START_SECONDS", "set_defaults"]
 SERVER_START_SECONDS = 90
 """Wait this long for Prefect's temporary server. Its own 20 seconds are too short on a busy machine."""
 
-EVERYWHERE = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(SERVER_START_SECONDS)}
+LOGGERS = ("sbert", "flows", "tasks")
+"""Loggers whose lines belong into the log of a run."""
+EVERYWHERE = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(SERVER_START_SECONDS),
+    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
+}
 COMMAND_LINE = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     # The UI gets every log line. The terminal gets the progress bar and this project's warnings.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "sbert,flows,tasks",
 }
 """What the ``sbert`` command sets on top: a script may want Prefect's log in its terminal."""
 
@@ -46,4 +50,8 @@ def set_defaults(*, is_command_line: bool = False) -> None:
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
+    for name in LOGGERS:  # Prefect adds its handlers, but leaves the level at that of the root logger: WARNING
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.INFO)
     logging.getLogger("prefect.task_runs").addFilter(_without_completions)  # the same one again adds nothing

@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 LOCAL_UI_URL = "http://127.0.0.1:4200"
 """Where `make ui` and `prefect server start` listen; a temporary server stores its runs in the same database."""
 CLOUD_HOST = "prefect.cloud"
-ANSWER_SECONDS = 3.0
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 10.0
 
 
 def run_url(run_id: str) -> str | None:
@@ -38,6 +39,6 @@ def run_url(run_id: str) -> str | None:
 
 
 def _read_json(url: str) -> Any:
-    answer = httpx.get(url, timeout=ANSWER_SECONDS)
+    answer = httpx.get(url, timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
     answer.raise_for_status()
     return answer.json()

@@ -42,7 +42,7 @@ def _show_search(result: dict[str, Any]) -> None:
     names = ["id", *kept, "source"]
     longest = {name: max([len(name), *(len(_one_line(hit, name)) for hit in hits)]) for name in names}
     title = f"nearest to: {cell(result['query'])}"
-    least_width = INDENT + sum(min(length, MAX_COLUMN) + 2 for length in longest.values())
+    least_width = INDENT + sum(min(length, MAX_COLUMN) + 3 for length in longest.values())
     if least_width <= out.width:
         out.print(_as_table(title, names, longest, hits))
     else:
@@ -55,8 +55,9 @@ def _as_table(title: str, names: list[str], longest: dict[str, int], hits: list[
     table = TextTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, expand=True)
     table.add_column("score", justify="right", min_width=5)
     for name in names:
+        is_long = longest[name] > MAX_COLUMN
         least = min(longest[name], MAX_COLUMN)
-        table.add_column(name, overflow="ellipsis", no_wrap=True, min_width=least, ratio=least)
+        table.add_column(name, overflow="ellipsis", no_wrap=True, min_width=least, ratio=1 if is_long else None)
     for hit in hits:
         table.add_row(f"{hit['score']:.3f}", *(cell(_one_line(hit, name)) for name in names))
     return table

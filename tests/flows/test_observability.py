@@ -3,6 +3,9 @@
 import datetime as dt
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +110,24 @@ def test_the_log_of_a_successful_run_says_what_it_did_once(
         assert any(part in line for line in ours), part
     completed = [record.name for record in caplog.records if "Finished in state Completed(" in record.getMessage()]
     assert completed == ["prefect.flow_runs"]
+
+
+def test_lines_of_the_library_reach_the_log_of_a_run_when_a_flow_is_imported(tmp_path: Path) -> None:
+    """In a process of its own: pytest and earlier tests change the levels of loggers."""
+    script = (
+        "import logging, flows.refresh\n"
+        "print(all(logging.getLogger(f'{name}.x').isEnabledFor(logging.INFO) for name in ('sbert', 'flows', 'tasks')))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment, "PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == "True\n"
 
 
 def test_a_failed_run_leaves_what_happened(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
