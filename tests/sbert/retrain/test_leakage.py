@@ -59,7 +59,7 @@ def with_regression_set(folder: Path, num_shared: int, kind: LabelKind = LabelKi
     strange = toy_rows(kind, 100 - num_shared, seed=5)
     test = pl.concat([train.select(names).head(num_shared), strange.select(names).cast(train.select(names).schema)])
     if kind is LabelKind.TEXTS:
-        test = test.with_columns(pl.Series("label", [str(number % 2) for number in range(100)]))
+        test = test.with_columns(pl.Series("label", [f"topic {number % 2}" for number in range(100)]))
     (folder / "skill").mkdir()
     test.write_ndjson(folder / "skill/test.jsonl")
     if kind is LabelKind.TEXTS:  # of classes, a classifier is fitted
