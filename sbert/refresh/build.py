@@ -72,16 +72,16 @@ class BuildContext(BaseModel):
 
 def build_context(plan: Plan, run_id: str, attempt: int = 1) -> BuildContext:
     """Gather what workers need for the splits of `plan`."""
-    known = [shard.name for record in [*plan.resumed_records, *plan.retype] for shard in record.shards]
+    reusable = [shard.name for record in [*plan.resumed_records, *plan.retype] for shard in record.shards]
     if plan.base_version is not None and plan.build and not plan.job.force:
         table = Table.open(plan.table_uri, plan.base_version)
         if table.encoder.fingerprint == plan.encoder.fingerprint:
-            known += [shard.name for shard in plan.shards if not shard.is_lost]
+            reusable += [shard.name for shard in plan.shards if not shard.is_lost]
     return BuildContext(
         run_id=run_id,
         attempt=attempt,
         spec=plan.spec,
-        known_shards=tuple(known),
+        known_shards=tuple(reusable),
         have=plan.have - plan.leaving if plan.job.force else plan.have,
         num_splits=len(plan.build),
     )

@@ -34,9 +34,9 @@ def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
     """Estimate the work of a plan that took `plan_seconds` to make."""
     objects = {span.object.uri for planned in plan.build for span in planned.split.spans}
     num_bytes = plan.num_bytes_to_read
-    known = Estimate(num_objects=len(objects), num_bytes=num_bytes, seconds={"plan": round(plan_seconds, 3)})
+    sizes = Estimate(num_objects=len(objects), num_bytes=num_bytes, seconds={"plan": round(plan_seconds, 3)})
     if plan.base_version is None or not plan.build:
-        return known
+        return sizes
     for entry in Table.open(plan.table_uri, plan.base_version).history(MAX_COMMITS):
         past = recorded_in(entry)
         stages, read = past.get("stages") or {}, past.get("num_bytes_read") or 0
@@ -45,12 +45,12 @@ def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
         num_rows = round(num_bytes * past["num_rows_read"] / read)
         tokens_per_row = past["num_tokens_encoded"] / past["num_texts_encoded"]
         seconds = {"build": stages["build"] * num_bytes / read, "publish": stages.get("publish", 0.0)}
-        return known.model_copy(
+        return sizes.model_copy(
             update={
                 "num_rows": num_rows,
                 "num_tokens": round(num_rows * tokens_per_row),
-                "seconds": known.seconds | {stage: round(value, 3) for stage, value in seconds.items()},
+                "seconds": sizes.seconds | {stage: round(value, 3) for stage, value in seconds.items()},
                 "measured_in": entry.get("version"),
             }
         )
-    return known
+    return sizes

@@ -161,16 +161,16 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
 
 def _build_spec(job: RefreshJob, table: Table | None, kept_schema: dict[str, pl.DataType]) -> BuildSpec:
     """Load the encoder and agree how every split is built."""
-    chosen = encoder_spec(job, table)
-    encoder = load_encoder(chosen)
+    loading = encoder_spec(job, table)
+    encoder = load_encoder(loading)
     # Every worker computes in the type that was found best here, whatever it would choose for itself.
-    chosen = chosen.model_copy(update={"compute_dtype": encoder.compute_dtype})
-    info = describe_encoder(chosen, encoder, job.settings.encoding, table)
+    loading = loading.model_copy(update={"compute_dtype": encoder.compute_dtype})
+    info = describe_encoder(loading, encoder, job.settings.encoding, table)
     if table is not None:
         check_same_encoder(job, table, info)
     return BuildSpec(
         job=job,
-        encoder_spec=chosen,
+        encoder_spec=loading,
         encoder=info,
         rows_fingerprint=rows_fingerprint(info.fingerprint, job.settings),
         kept_schema=kept_schema,
