@@ -102,7 +102,7 @@ def test_a_full_temporary_folder_is_named_in_the_error(
         def close(self) -> None:
             """Nothing to close."""
 
-    monkeypatch.setattr("sbert.table.duplicate_keys.tempfile.TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr("sbert.table.record_file.tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(StorageError, match=f"{tempfile.gettempdir()}.*the disk is full"):
         refresh_table(str(tmp_path / "raw"), str(tmp_path / "table"), model, SETTINGS)
 
