@@ -23,7 +23,7 @@ from sbert.suggest.settings import SuggestSettings
 from sbert.suggest.suggest import candidate_model, load_labelled, suggest, write_suggestions
 from sbert.suggest.suggestion_kinds import SuggestionKind
 from sbert.table.delta import Table
-from tests.support.refreshing import refresh
+from tests.support.refreshing import refresh_table
 from tests.support.tiny_models import prompted_encoder, save_tiny
 from tests.support.toy_training import toy_labels, toy_rows
 
@@ -267,7 +267,7 @@ def test_suggestions_encode_texts_as_the_rows_of_the_table_were(tmp_path: Path, 
     texts = toy_rows(LabelKind.TEXTS, 150, seed=5)["text"].to_list()
     (tmp_path / "raw.jsonl").write_text("".join(json.dumps({"id": text, "text": text}) + "\n" for text in texts))
     settings = {"source": {"keep_columns": ["text"]}, "encoding": {"prompt": prompt}}
-    refresh(str(tmp_path / "raw.jsonl"), str(tmp_path / "table"), str(tmp_path / "model"), settings)
+    refresh_table(tmp_path / "raw.jsonl", tmp_path / "table", model=str(tmp_path / "model"), settings=settings)
     table = Table.open(str(tmp_path / "table"))
     encoder = SentenceEncoder.from_pretrained(tmp_path / "model")
     labels = toy_labels(LabelKind.CLASSES, 120)
