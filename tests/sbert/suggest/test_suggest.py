@@ -191,7 +191,7 @@ def test_a_labelled_text_with_other_white_space_is_not_asked_for_again(
         "".join(json.dumps({"id": str(number), "text": text}) + "\n" for number, text in enumerate(written))
     )
     uri = str(tmp_path / "table")
-    refresh(str(tmp_path / "raw.jsonl"), uri, model, {"source": {"keep_columns": ["text"]}})
+    refresh_table(tmp_path / "raw.jsonl", uri, model=model, settings={"source": {"keep_columns": ["text"]}})
     labelled = pl.DataFrame({"text": [" ".join(written[0].split())]})
     encoder = SentenceEncoder.from_pretrained(model)
     asked = set(suggest(Table.open(uri), 1_000, encoder=encoder, labelled=labelled).rows["text"])
