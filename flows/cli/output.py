@@ -27,6 +27,9 @@ __all__ = ["Output", "answering", "cell", "err", "out"]
 PIPE_WIDTH = 120
 """Columns of what is printed into a file or a pipe, when COLUMNS does not say otherwise."""
 INTERRUPTED = 130
+TERMINATED = 143
+TERMINATION = "TerminationSignal"
+"""Error that Prefect raises in a flow when the process gets SIGTERM."""
 TRACEBACK_VARIABLE = "SBERT_TRACEBACK"
 
 # In a terminal lines break between words; in a file or a pipe a line stays one line.
@@ -93,6 +96,12 @@ def answering(*, as_json: bool) -> Iterator[Output]:
             output.fail(
                 f"unexpected {type(error).__name__}: {error} ({TRACEBACK_VARIABLE}=1 shows where; please report it)",
                 type(error).__name__,
+            )
+        except BaseException as error:
+            if type(error).__name__ != TERMINATION:  # Prefect's, which need not be loaded
+                raise
+            output.fail(
+                "the process was told to stop; finished work is kept, run again to go on", TERMINATION, TERMINATED
             )
 
 

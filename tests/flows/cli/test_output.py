@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from prefect.exceptions import TerminationSignal
 from typer.testing import CliRunner, Result
 
 from flows.cli.commands import app
@@ -111,6 +112,7 @@ def test_wrong_usage_is_one_object_and_one_line(words: list[str]) -> None:
         (TableError("two\nlines"), "TableError", 1, "two lines"),
         (PermissionError(13, "Permission denied", "/closed"), "PermissionError", 1, "Permission denied: '/closed'"),
         (KeyboardInterrupt(), "KeyboardInterrupt", 130, "run again to go on"),
+        (TerminationSignal(15), "TerminationSignal", 143, "told to stop; finished work is kept"),
         (ZeroDivisionError("a bug"), "ZeroDivisionError", 1, "unexpected ZeroDivisionError: a bug (SBERT_TRACEBACK=1"),
     ],
 )
