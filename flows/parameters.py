@@ -5,10 +5,12 @@ a file that holds one. Callers in Python, deployments and the API may still pass
 """
 
 import datetime as dt
+import inspect
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 from prefect import Flow
 from prefect.states import Completed
+from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from flows.engines import EngineSettings
@@ -58,9 +60,14 @@ def form(*, title: str, description: str, pattern: str | None = None, **bounds: 
 
 
 def hide_from_form(flow: Flow[..., Any], *names: str) -> None:
-    """Leave parameters out of a flow's form; callers can still pass them."""
-    for name in names:
-        del flow.parameters.properties[name]
+    """Leave parameters out of a flow's form; callers can still pass them.
+
+    Prefect makes the form from the signature of the flow, and calls the function by the function's own signature.
+    """
+    whole = inspect.signature(flow.fn, eval_str=True)
+    shown = [parameter for name, parameter in whole.parameters.items() if name not in names]
+    flow.__signature__ = whole.replace(parameters=shown)  # type: ignore[attr-defined]
+    flow.parameters = parameter_schema(flow)
 
 
 class AdvancedSettings(RefreshSettings):

@@ -1,9 +1,11 @@
 """What `make serve` starts: everything on one machine, used as people use it."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.support.tables import rows, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
+LOCKED_SECONDS = 20
 NAMES = {"nightly-refresh", "watch-labels", "retrain-on-labels", "reembed-on-promotion", "backfill", "upkeep"}
 
 
@@ -116,6 +119,55 @@ def test_labels_are_told_of_once(served: Stack) -> None:
     events = [event for event in served.events("sbert.labels.arrived") if event["payload"]["labels_uri"] == str(labels)]
     assert len(events) == 1
     assert events[0]["payload"]["num_new_rows"] == 3
+
+
+def test_a_locked_database_loses_no_event(served: Stack) -> None:
+    """The event is stored when the lock is gone, and its trigger starts the retraining."""
+    labels = served.folder / "labels-locked"
+    labels.mkdir()
+    (labels / "a.jsonl").write_text('{"text": "x", "label": "y"}\n' * 3)
+    parameters = {"labels_uri": str(labels), "models_uri": str(served.folder / "models-locked"), "min_new_rows": 1}
+    run_id = served.start("watch-labels", **parameters)
+    until(lambda: served.run(run_id)["state_name"] == "Running" or None, 120)
+    with contextlib.closing(sqlite3.connect(served.folder / "prefect/prefect.db", timeout=30)) as other:
+        other.execute("BEGIN IMMEDIATE")  # as a long write of another service does
+        time.sleep(LOCKED_SECONDS)
+        other.rollback()
+    told = served.wait_for(run_id, "Completed")
+    assert told["state"]["message"] == "3 new rows handed over"
+    stored = [event for event in served.events("sbert.labels.arrived") if event["payload"]["labels_uri"] == str(labels)]
+    assert len(stored) == 1
+
+    def retrained() -> list[dict[str, object]] | None:
+        return [run for run in served.runs() if run["parameters"].get("labels_uri") == str(labels)
+                and run["deployment_id"] == served.deployments()["retrain-on-labels"]["id"]] or None  # fmt: skip
+
+    assert len(until(retrained, 120)) == 1
+
+
+def test_a_restart_ends_the_runs_of_the_killed_machine_and_keeps_the_automation(tmp_path: Path) -> None:
+    """Everything is killed at once, as by a power cut: server, worker, flow and serve.py."""
+    raw, table = tmp_path / "raw", tmp_path / "table"
+    for number in range(60):
+        write(raw / f"part-{number:02}.jsonl", rows(number * 400, 400))
+    with stack(tmp_path) as served:
+        run_id = start_long(served, raw, table)
+        automations = automation_ids(served)
+        flow = served.process_of(run_id)
+        for process in (served.process, *psutil.Process(served.process.pid).children(recursive=True), flow):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                os.kill(process.pid, signal.SIGKILL)
+    with stack(tmp_path) as served:
+        run = served.wait_for(run_id, "Crashed", seconds=10)
+        assert "The machine or the worker stopped" in run["state"]["message"]
+        assert automation_ids(served) == automations
+        assert served.wait_for(served.start("nightly-refresh"), "Completed", seconds=200)
+
+
+def automation_ids(served: Stack) -> set[str]:
+    return {
+        item["id"] for item in served.call("POST", "/automations/filter", {}) if item["name"].startswith("sbert crash")
+    }
 
 
 @pytest.fixture
