@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows.running import named_objects
 from sbert.errors import ColumnError
 from sbert.refresh.job import RefreshSettings
+from sbert.refresh.run import _name_some
 from tests.support.flow_runs import ids_of, incomplete, refresh, rejects_of
 from tests.support.tables import Rows, objects_apart, read, rows, write
 
@@ -181,4 +181,4 @@ def test_texts_count_as_encoded_when_their_pack_is_built_again_without_a_broken_
     ("num", "expected"), [(1, "0: cut"), (3, "0: cut; 1: cut; 2: cut"), (5, "0: cut; 1: cut; 2: cut; and 2 more")]
 )
 def test_the_error_names_the_first_objects_and_counts_the_others(num: int, expected: str) -> None:
-    assert named_objects({str(number): "cut" for number in range(num)}) == expected
+    assert _name_some({str(number): "cut" for number in range(num)}) == expected
