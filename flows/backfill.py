@@ -7,7 +7,7 @@ Run it with ``sbert backfill RAW_URI TABLE_URI --include 'tickets/2025-*' --forc
 from typing import Annotated
 
 from prefect import flow
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
@@ -57,7 +57,6 @@ def backfill_embeddings(
     ] = None,
     limit: Annotated[
         Annotated[int, Field(ge=1, le=MAX_ROWS)] | None,
-        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_ROWS}),
         form(
             title="Limit",
             description="Only this many rows, the first of the chosen objects in order of their names, to try things on a "

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 from prefect import Flow
 from prefect.states import Completed
 from prefect.utilities.callables import parameter_schema
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from flows.engines import EngineSettings
 from sbert.errors import SbertError, SettingsError
@@ -65,9 +65,20 @@ def hide_from_form(flow: Flow[..., Any], *names: str) -> None:
     Prefect makes the form from the signature of the flow, and calls the function by the function's own signature.
     """
     whole = inspect.signature(flow.fn, eval_str=True)
-    shown = [parameter for name, parameter in whole.parameters.items() if name not in names]
+    shown = [_with_empty_value(parameter) for name, parameter in whole.parameters.items() if name not in names]
     flow.__signature__ = whole.replace(parameters=shown)  # type: ignore[attr-defined]
     flow.parameters = parameter_schema(flow)
+
+
+def _with_empty_value(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return a parameter whose default the form can send back: the UI sends each default, and the server checks its type."""
+    if parameter.default is not None:
+        return parameter
+    schema = TypeAdapter(parameter.annotation).json_schema()
+    kinds = {schema.get("type"), *(choice.get("type") for choice in schema.get("anyOf", []))}
+    if "null" in kinds:
+        return parameter
+    return parameter.replace(default=[] if "array" in kinds else "")
 
 
 class AdvancedSettings(RefreshSettings):
@@ -131,15 +142,15 @@ def _read_file(uri: str) -> bytes:
         ) from error
 
 
-ANY_JSON = WithJsonSchema({})
-"""A JSON editor in the form. A schema with fields would show each setting as a field of its own."""
+ANY_JSON = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})
+"""Text in the form, by the API also an object. A schema with fields would show each setting as a field of its own."""
 RefreshSettingsField = Annotated[
     RefreshSettings | None,
     BeforeValidator(_Reader(AdvancedSettings)),
     ANY_JSON,
     form(
         title="Advanced settings",
-        description="A JSON object, or the location of a file that holds one, in quotes. The table keeps settings that are "
+        description="A JSON object, or the location of a file that holds one. The table keeps settings that are "
         'not named. Example: {"cleaning": {"mask_emails": true}, "concurrency": 4}. `sbert settings refresh` lists them; '
         "model, engine and exclude can be given here, too.",
     ),
@@ -150,7 +161,7 @@ RetrainSettingsField = Annotated[
     ANY_JSON,
     form(
         title="Advanced settings",
-        description="A JSON object, or the location of a file that holds one, in quotes. Empty: the defaults. Example: "
+        description="A JSON object, or the location of a file that holds one. Empty: the defaults. Example: "
         '{"training": {"epochs": 2}, "gate": {"margin": 0.01}}. `sbert settings retrain` lists them.',
     ),
 ]
@@ -182,9 +193,7 @@ Names = Annotated[
     WithJsonSchema({"type": "array", "items": {"type": "string"}}),
 ]
 """Names, or none."""
-Day = Annotated[
-    dt.date | None, BeforeValidator(lambda value: value or None), WithJsonSchema({"type": "string", "format": "date"})
-]
+Day = Annotated[dt.date | None, BeforeValidator(lambda value: value or None)]
 """A day, or none."""
 Model = Annotated[
     Text,

@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.hooks import HOOKS
-from flows.parameters import NO_CREDENTIALS, RetrainSettingsField, Text, completed, form
+from flows.parameters import NO_CREDENTIALS, RetrainSettingsField, Text, completed, form, hide_from_form
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import retrain
 from sbert.retrain.settings import RetrainJob, RetrainSettings
@@ -77,3 +77,6 @@ def retrain_encoder(
     report = retrain(job, PREFECT_STEPS, run_id=run_id)
     report = report.model_copy(update={"run_url": run_url(run_id)})
     return completed(report, report.summary())
+
+
+hide_from_form(retrain_encoder)

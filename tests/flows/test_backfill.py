@@ -14,9 +14,9 @@ from tests.support.tables import read, rows, write
 
 def test_the_form_of_the_backfill_has_dates_lists_and_bounds() -> None:
     fields = backfill_embeddings.parameters.model_dump()["properties"]
-    assert fields["since"]["format"] == "date"
+    assert fields["since"]["anyOf"][0]["format"] == "date"
     assert fields["include"]["items"] == {"type": "string"}
-    assert fields["limit"]["minimum"] == 1
+    assert fields["limit"]["anyOf"][0]["minimum"] == 1
     assert fields["force"]["type"] == "boolean"
 
 
