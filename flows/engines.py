@@ -129,7 +129,7 @@ class Engine:
         return future
 
     def is_worker_death(self, error: BaseException) -> bool:
-        """Tell whether an error means that worker processes died, as often as the cluster is willing to replace them."""
+        """Return whether an error means that worker processes died, as often as the cluster is willing to replace them."""
         seen: BaseException | None = error
         while seen is not None:
             comes_from_cluster = type(seen).__module__.partition(".")[0] in {"ray", "distributed", "prefect"}

@@ -31,7 +31,7 @@ def read_settings(kind: type[Settings], text: str | bytes) -> Settings:
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Give what is wrong as one line."""
+    """Return what is wrong as one line."""
     return "; ".join(_problem(item, kind) for item in error.errors(include_url=False))
 
 
@@ -50,7 +50,7 @@ def _problem(item: Any, kind: type[BaseModel]) -> str:
 
 
 def _models_at(kind: type[BaseModel], path: Sequence[int | str]) -> Iterator[type[BaseModel]]:
-    """Give the models whose fields could be named at a place of nested settings."""
+    """Return the settings classes whose fields could be named at a place of nested settings."""
     found = [kind]
     for step in path:
         if isinstance(step, str):

@@ -221,7 +221,7 @@ def with_row_numbers(build: Sequence[PlannedSplit]) -> list[PlannedSplit]:
 def _reasons(
     spec: BuildSpec, table: Table | None, selection: SplitSelection, shards: Sequence[TableShard]
 ) -> dict[str, BuildReason]:
-    """Tell why each missing split is built."""
+    """Return why each missing split is built."""
     wanted = [planned.fingerprint for planned in selection.missing]
     # A wanted split that was finished once, and that the table does not show, lies in a shard that is gone or torn.
     has_lost_shards = any(shard.is_lost for shard in shards)
@@ -248,7 +248,7 @@ def _losses(
 
 
 def is_stale(plan: Plan) -> bool:
-    """Tell whether splits that were to be resumed have been removed since the plan was made."""
+    """Return whether splits that were to be resumed have been removed since the plan was made."""
     fingerprints = [result.planned.fingerprint for result in plan.resume]
     return bool(fingerprints) and len(completed_splits(plan.table_uri, fingerprints)) < len(fingerprints)
 

@@ -32,7 +32,7 @@ class Scope(BaseModel):
     uris: frozenset[str] = Field(default=frozenset(), description="Objects, where it is not everything.")
 
     def includes(self, uri: str) -> bool:
-        """Tell whether the rows of an object may change."""
+        """Return whether the rows of an object may change."""
         return self.is_everything or uri in self.uris
 
 

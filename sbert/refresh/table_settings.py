@@ -315,6 +315,6 @@ def _candidates(base: RefreshSettings, named: Named) -> Iterator[RefreshSettings
 
 
 def _made_by(record: SplitRecord, encoder: EncoderInfo, settings: RefreshSettings) -> bool:
-    """Tell whether a split's rows were made with `settings`."""
+    """Return whether a split's rows were made with `settings`."""
     rows = rows_fingerprint(encoder.fingerprint, settings)
     return record.fingerprint == recorded_fingerprint(record.spans, rows)

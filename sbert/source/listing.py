@@ -148,7 +148,7 @@ def _raise_when_missing(uri: str) -> None:
 
 
 def _is_text(path: str) -> bool:
-    """Tell whether a name can be written down; on disk any bytes can be one."""
+    """Return whether a name can be written down; on disk any bytes can be one."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:

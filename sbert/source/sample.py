@@ -136,7 +136,7 @@ def _documents() -> Iterator[dict[str, str]]:
 
 
 def _belongs_elsewhere(value: object, name: str) -> bool:
-    """Tell whether an object that a module shows is at home in another public module, where it is documented."""
+    """Return whether an object that a module shows is at home in another public module, where it is documented."""
     home = getattr(value, "__module__", None) or name
     if home.lstrip("_") == name or home in PRIVATE_HOMES or home.startswith("_"):
         return False

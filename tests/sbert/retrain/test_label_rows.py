@@ -169,7 +169,7 @@ def undescribed(model: type[BaseModel]) -> list[str]:
 
 
 def models_within(annotation: Any) -> list[type[BaseModel]]:
-    """Give the models that an annotation names, within ``X | None`` and ``tuple[X, ...]`` too."""
+    """Return the models that an annotation names, within ``X | None`` and ``tuple[X, ...]`` too."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in models_within(part)]

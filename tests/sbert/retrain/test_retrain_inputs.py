@@ -72,7 +72,7 @@ def add_trained(registry: Registry, inputs: RetrainInputs, folder: str, base: st
 
 
 def trained_objects(asked: RetrainJob, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Give the number of rows of each label object that a run trains on."""
+    """Return the number of rows of each label object that a run trains on."""
     inputs, seen = find_inputs(asked, "run"), []
 
     def choose(_base: str, found: LabelSet, training: TrainingSettings, *_: object, **options: Any) -> None:

@@ -56,7 +56,7 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> list[EncoderTrainer]:
 
 
 def moved(base: str, result: TrainingResult) -> dict[str, torch.Tensor]:
-    """Give how far each tensor of the base was moved, where it was."""
+    """Return how far each tensor of the base was moved, where it was."""
     before, after = weights(base), weights(result.folder)
     return {name: after[name] - before[name] for name in before if not torch.equal(after[name], before[name])}
 

@@ -75,7 +75,7 @@ def emulated_kernels(compiler: list[str], file: Path) -> ctypes.CDLL:
 
 
 def knows_amx() -> bool:
-    """Tell whether there is a compiler that knows AMX, which older ones do not.
+    """Return whether there is a compiler that knows AMX, which older ones do not.
 
     Asked with an option of its own, not with the kernels' options: if these were wrong, tests must fail, not be skipped.
     """

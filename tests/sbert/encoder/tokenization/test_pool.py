@@ -29,7 +29,7 @@ def make_texts(num: int = NUM_TEXTS) -> list[str]:
 
 
 def children() -> set[int]:
-    """Give the processes of pools that this process has started."""
+    """Return the processes of pools that this process has started."""
     found = set()
     for each in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
