@@ -25,6 +25,7 @@ from sbert.errors import SbertError, SettingsError
 from sbert.retrain.settings import RetrainSettings
 from sbert.settings import explain
 from sbert.storage.files import normalize_uri
+from sbert.sync.destinations.locate import check_location
 
 __all__ = ["TablesFile", "prefect_file", "read_tables"]
 
@@ -59,6 +60,27 @@ class Schedule(BaseModel):
         return {"cron": self.cron, "timezone": self.timezone, "slug": slug}
 
 
+class DestinationEntry(BaseModel):
+    """A vector store that follows a table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    location: str = Field(min_length=1, description="Where it is, such as postgresql://host/database#public.docs.")
+    credentials: str = Field(default="", description="Prefect Secret block with its password, key or token.")
+    sync: Schedule | None = Field(
+        default=Schedule(cron="0 6 * * *"), description="Beside each published version, in case an event was lost."
+    )
+    reconcile: Schedule | None = Field(
+        default=Schedule(cron="30 6 * * *"), description="When every row is compared with the table."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "DestinationEntry":
+        if VARIABLE not in self.location:
+            check_location(self.location)
+        return self
+
+
 class TableEntry(BaseModel):
     """One table: where everything is, what it keeps, and when its jobs start."""
 
@@ -76,6 +98,8 @@ class TableEntry(BaseModel):
     )
     retrain_settings: dict[str, Any] = Field(default={}, description="As `sbert settings retrain` lists them.")
     min_new_labels: int = Field(default=100, ge=1, description="Fewer new labels wait for more (rows).")
+    destinations: dict[str, DestinationEntry] = Field(default={}, description="Vector stores that follow the table.")
+    neighbours: str | None = Field(default=None, description="Table of each row's nearest rows; empty for none.")
     nightly: Schedule | None = Field(default=Schedule(cron="0 2 * * *", timezone="Europe/Berlin"))
     upkeep: Schedule | None = Field(default=Schedule(cron="0 5 * * 0", timezone="Europe/Berlin"))
     watch_labels: Schedule | None = Field(default=Schedule(cron="*/5 * * * *"))
@@ -218,6 +242,39 @@ def _deployments(table_name: str, entry: TableEntry, is_alone: bool) -> list[dic
                                  {name: f"{{{{ event.payload.{name} }}}}" for name in learning}),
             )
         )  # fmt: skip
+    return [*made, *_followers(table_name, entry, is_alone)]
+
+
+def _followers(table_name: str, entry: TableEntry, is_alone: bool) -> list[dict[str, Any]]:
+    """Return the deployments that start when the table has a new version."""
+    table = _spelled(entry.table)
+    trigger = _trigger("table published", "sbert.table.published", "sbert.table", None if is_alone else table, {})
+    made = []
+    for name, destination in entry.destinations.items():
+        place = {"table_uri": table, "destination": destination.location, "credentials": destination.credentials}
+        made.append(
+            _deployment(
+                table_name, entry, f"sync-on-publish-{name}", "flows.sync_destination.sync_destination", "sync",
+                f"Bring {name} to each new version of the table.", place, schedule=destination.sync,
+                trigger={**trigger, "name": f"{trigger['name']}: sync {name}"},
+            )
+        )  # fmt: skip
+        made.append(
+            _deployment(
+                table_name, entry, f"reconcile-{name}", "flows.reconcile_destination.reconcile_destination", "reconcile",
+                f"Compare every row of {name} with the table; fail when they differ.", place,
+                schedule=destination.reconcile,
+            )
+        )  # fmt: skip
+    if entry.neighbours is not None:
+        made.append(
+            _deployment(
+                table_name, entry, "neighbours-on-publish", "flows.neighbours.find_neighbours", "neighbours",
+                "Keep the nearest rows of every row up to date.",
+                {"table_uri": table, "out_uri": _spelled(entry.neighbours)},
+                trigger={**trigger, "name": f"{trigger['name']}: neighbours"},
+            )
+        )  # fmt: skip
     return made
 
 
@@ -272,7 +329,7 @@ def _trigger(name: str, event: str, resource: str, location: str | None, paramet
         "enabled": True,
         "expect": [event],
         "match": {"prefect.resource.id": f"{resource}.{'*' if location is None else location}"},
-        "parameters": parameters,
+        **({"parameters": parameters} if parameters else {}),
     }
 
 

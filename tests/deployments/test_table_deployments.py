@@ -99,6 +99,51 @@ def test_mistakes_are_named_by_table_and_field(tmp_path: Path, text: str, messag
         made(tmp_path, text)
 
 
+FOLLOWED = """
+tables:
+  tickets:
+    raw: /data/tickets/raw
+    table: /data/tickets/table
+    neighbours: /data/tickets/neighbours
+    destinations:
+      search: {location: "postgresql://db/app#public.tickets", credentials: app-db}
+      lake: {location: "lancedb:/data/lance#tickets", reconcile: null}
+  articles:
+    raw: /data/articles/raw
+    table: /data/articles/table
+"""
+
+
+def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_path: Path) -> None:
+    found = made(tmp_path, FOLLOWED)
+    assert {name for name in found if "tickets" in name} == {
+        "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "neighbours-on-publish-tickets",
+        "sync-on-publish-search-tickets", "sync-on-publish-lake-tickets", "reconcile-search-tickets",
+        "reconcile-lake-tickets",
+    }  # fmt: skip
+    sync = found["sync-on-publish-search-tickets"]
+    assert sync["parameters"] == {
+        "table_uri": "/data/tickets/table",
+        "destination": "postgresql://db/app#public.tickets",
+        "credentials": "app-db",
+    }
+    (trigger,) = sync["triggers"]
+    assert trigger["expect"] == ["sbert.table.published"]
+    assert trigger["match"] == {"prefect.resource.id": "sbert.table./data/tickets/table"}
+    assert sync["schedules"][0]["cron"] == "0 6 * * *"
+    assert "triggers" not in found["reconcile-search-tickets"]
+    assert "schedules" not in found["reconcile-lake-tickets"]
+    names = [trigger["name"] for item in found.values() for trigger in item.get("triggers", ())]
+    assert len(set(names)) == len(names)
+
+
+def test_a_destination_that_cannot_work_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"tickets.*unknown store 'mongodb'"):
+        made(tmp_path, FOLLOWED.replace("lancedb:", "mongodb:"))
+    with pytest.raises(SettingsError, match="a password does not belong in a location"):
+        made(tmp_path, FOLLOWED.replace("//db/app", "//user:secret@db/app"))
+
+
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.yaml"):
         read_tables(tmp_path / "nowhere.yaml")

@@ -8,7 +8,7 @@ from sbert.errors import DestinationError, SettingsError
 from sbert.storage.files import check_no_credentials, normalize_uri
 from sbert.sync.destinations.base import Destination
 
-__all__ = ["EXTRAS", "check_no_secret", "open_destination"]
+__all__ = ["EXTRAS", "check_location", "check_no_secret", "open_destination"]
 
 ENTRY_POINTS = "sbert.destinations"
 """Group of entry points: the name is the scheme, the value a `Destination` class."""
@@ -34,16 +34,7 @@ def open_destination(location: str, secret: str | None = None) -> Destination:
         SettingsError: the location has no known scheme, no name, or holds credentials.
         DestinationError: the store's client is not installed.
     """
-    check_no_secret(location)
-    scheme, separator, rest = location.partition(":")
-    where, _, name = rest.rpartition("#")
-    known = sorted({*EXTRAS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
-    if not separator or scheme not in known:
-        raise SettingsError(f"{location}: no store is known by {scheme!r}: begin with one of {', '.join(known)}")
-    if not where or not name:
-        raise SettingsError(
-            f"{location}: a destination needs a name in the store: write {scheme}:{rest.rstrip('#')}#NAME"
-        )
+    scheme, where, name = check_location(location)
     place = f"{scheme}:{where}" if scheme in WHOLE_URI else where
     if scheme == "lancedb":
         place = normalize_uri(place)
@@ -51,6 +42,25 @@ def open_destination(location: str, secret: str | None = None) -> Destination:
     destination = kind(place, name, secret)  # type: ignore[call-arg]
     assert isinstance(destination, Destination)
     return destination
+
+
+def check_location(location: str) -> tuple[str, str, str]:
+    """Return scheme, place and name of a location.
+
+    Raises:
+        SettingsError: the location has no known scheme, no name, or holds a password.
+    """
+    check_no_secret(location)
+    scheme, separator, rest = location.partition(":")
+    where, _, name = rest.rpartition("#")
+    known = sorted({*EXTRAS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    if not separator or scheme not in known:
+        raise SettingsError(f"{location}: unknown store {scheme!r}: begin with one of {', '.join(known)}")
+    if not where or not name:
+        raise SettingsError(
+            f"{location}: a destination needs a name in the store: write {scheme}:{rest.rstrip('#')}#NAME"
+        )
+    return scheme, where, name
 
 
 def check_no_secret(location: str) -> None:

@@ -214,7 +214,7 @@ def test_a_store_that_loses_rows_is_found_out_before_readers_see_the_collection(
 @pytest.mark.parametrize(
     ("location", "message"),
     [
-        ("mongodb://host#docs", "no store is known by 'mongodb'"),
+        ("mongodb://host#docs", "unknown store 'mongodb'"),
         ("lancedb:/data", "needs a name"),
         ("qdrant:http://localhost:1#docs", "qdrant:http://localhost:1#docs"),
         ("postgresql://user:secret@host/db#docs", "a password does not belong in a location"),
