@@ -172,14 +172,12 @@ def _agrees(wanted: Any, there: Any) -> bool:
 def _end_orphans(api: str) -> None:
     """Set runs to Crashed whose processes died with the machine, so that the next run does not wait behind them.
 
-    A process worker notes host and process of each run. Only runs of this host are looked at, and only those whose process
-    is gone.
+    A process worker notes the process of each run. The server listens on 127.0.0.1 only, so every worker is on this machine.
     """
-    here = socket.gethostname()
     begun = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}, "limit": 200}
     for run in _call(f"{api}/flow_runs/filter", begun):
-        host, _, number = (run.get("infrastructure_pid") or "").rpartition(":")
-        if host != here or not number.isdigit() or _runs_flow(int(number), run["id"]):
+        number = run.get("infrastructure_pid") or ""
+        if not number.isdigit() or _runs_flow(int(number), run["id"]):
             continue
         message = (
             "The machine or the worker stopped while the run was going on. The next run goes on where this one ended."

@@ -161,7 +161,7 @@ def test_a_restart_ends_the_runs_of_the_killed_machine_and_keeps_the_automation(
         run = served.wait_for(run_id, "Crashed", seconds=10)
         assert "The machine or the worker stopped" in run["state"]["message"]
         assert automation_ids(served) == automations
-        assert served.wait_for(served.start("nightly-refresh"), "Completed", seconds=200)
+        assert served.wait_for(served.start("nightly-refresh"), "Completed", seconds=500)
 
 
 def automation_ids(served: Stack) -> set[str]:
