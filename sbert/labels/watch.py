@@ -1,7 +1,7 @@
 """Find labels that arrived since the last look: the objects there are, without the objects that were announced.
 
-The one idea: an announcement is recorded only after it was made. When a process dies in between, the next look finds the
-same labels and announces them under the same id. So nothing is missed, and receivers recognise a repetition.
+An announcement is recorded only after it was made. If the process dies in between, the next look finds the same labels
+and announces them under the same id. So nothing is missed, and receivers can recognise a repeated announcement.
 """
 
 import hashlib

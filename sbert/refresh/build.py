@@ -1,7 +1,8 @@
 """Build splits: what a worker process needs for a run, and the completion of one split.
 
-The one idea: a process loads the encoder once and remembers every vector it computed. Building a split is then a stream
-(`sbert.refresh.stream`) followed by the completion record of the split. A kill before the record costs this split only.
+A process loads the encoder once and remembers every vector it computed. Building a split is then a stream
+(`sbert.refresh.stream`) followed by the completion record of the split. If the process is killed before it writes the
+record, only this split is lost.
 """
 
 import datetime as dt

@@ -1,9 +1,9 @@
 """The record of each run, beside the table: one small Parquet file per run in ``_runs/``.
 
-The one idea: a run writes its counts and a summary of the table's vectors: their mean, and a few hundred of them projected
-on eight fixed directions. So trends over years are drawn from kilobytes, also for versions whose shards were vacuumed. The
-vectors are those of a sample of texts that does not depend on files (`sbert.table.row_sample`). Nothing reads these files to
-decide anything.
+A run writes its counts and a summary of the table's vectors: their mean, and a few hundred of them projected on eight
+fixed directions. So trends over years are drawn from kilobytes, also for versions whose shards were vacuumed. The
+vectors are those of a sample of texts that does not depend on files (`sbert.table.row_sample`). Nothing reads these
+files to decide anything.
 """
 
 import datetime as dt

@@ -1,8 +1,8 @@
 """Scheduling: group splits, so that a worker gets several at a time.
 
-The one idea: handing over a task costs milliseconds and a connection, whatever its size. So a hundred thousand splits
-travel in some thousand groups. Groups shrink towards the end, so that no worker waits long for the last one.
-Each split keeps its own completion record. A worker that dies costs only the unfinished splits of its group.
+Handing over a task costs milliseconds and a connection, whatever its size. So a hundred thousand splits travel in some
+thousand groups. Groups shrink towards the end, so that no worker waits long for the last one. Each split keeps its own
+completion record. A worker that dies costs only the unfinished splits of its group.
 """
 
 import math

@@ -1,9 +1,9 @@
 """One split as a stream of blocks: read, clean, tokenize, encode, write, each stage ahead of the next.
 
-The one idea: blocks of some thousand rows pass through threads. So storage, tokenizer, encoder and writer work at the same
-time, and memory holds a handful of blocks whatever the object's size. A text that is known, from the table or from earlier
-in the run, never reaches the encoder. When a later row turns out to have the id of an earlier row, the split streams
-through once more without the earlier row. Its texts are known by then, so nothing is encoded twice.
+Blocks of some thousand rows pass through threads. So storage, tokenizer, encoder and writer work at the same time, and
+memory holds a handful of blocks whatever the object's size. A text that is known, from the table or from earlier in the
+run, never reaches the encoder. When a later row turns out to have the id of an earlier row, the split streams through
+once more without the earlier row. By then its texts are known, so nothing is encoded twice.
 """
 
 from collections import Counter

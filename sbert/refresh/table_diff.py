@@ -1,7 +1,7 @@
 """The difference that the commit will make: what joins and what leaves the table, once every split is built or given up.
 
-The one idea: an object that could not be read, or that a backfill did not choose, keeps its earlier rows. Where they
-share a split or a shard with rows that leave, they are copied, never computed again.
+An object that could not be read, or that a backfill did not choose, keeps its earlier rows. Where they share a split or
+a shard with rows that leave, they are copied, never computed again.
 """
 
 import datetime as dt

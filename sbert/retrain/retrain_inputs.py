@@ -1,7 +1,7 @@
 """The inputs of a retraining: labels, production, base, and what an earlier, killed run left.
 
-The one idea: like a refresh, a retraining is identified by its inputs. The *run key* hashes the labels, the settings, the
-base and the rows that are measured on. Three things follow:
+Like a refresh, a retraining is identified by its inputs. The *run key* hashes the labels, the settings, the base and
+the rows that are measured on. Three things follow:
 
 - Labels and settings that a run has decided on are not decided on again. A rollback lasts until there are new labels.
 - A run that was killed while training continues from its last checkpoint in ``_runs/``.

@@ -1,8 +1,8 @@
 """Clean texts with Polars expressions, and hash what is left.
 
-The one idea: a chain of rules runs over whole columns, then again over the rows that changed, until no row changes. So
-cleaning is idempotent by construction (``&amp;lt;b&amp;gt;`` needs several rounds). The settings switch rules on and off.
-Every rejected row has a reason.
+A chain of rules runs over whole columns, then again over the rows that changed, until no row changes. So cleaning is
+idempotent by construction (``&amp;lt;b&amp;gt;`` needs several rounds). The settings switch rules on and off. Every
+rejected row has a reason.
 """
 
 import html

@@ -1,9 +1,10 @@
 """Keep a process' memory from growing with the time it has worked.
 
-The one idea: the C library (glibc) gives threads up to eight heaps a core, and what was freed in one heap serves no other.
-Each split starts threads of its own, so the longer a run, the more heaps have once held a block of vectors, full of holes.
-So threads share one heap a core, and what is free in the heaps goes back to the system from time to time: often enough
-that heaps do not grow by their holes, seldom enough that encoding does not wait for new pages.
+The C library (glibc) gives threads up to eight heaps per core, and memory that is freed in one heap cannot be used by
+another. Each split starts its own threads, so during a long run more and more heaps hold blocks of vectors with unused
+gaps between them. Therefore threads share one heap per core, and the unused memory of the heaps goes back to the system
+from time to time. This happens often enough that the heaps do not grow, and seldom enough that encoding does not wait
+for new pages.
 """
 
 import ctypes

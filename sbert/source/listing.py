@@ -1,7 +1,7 @@
 """List the objects under a raw URI, with the version that tells whether they changed.
 
-The one idea: a row leaves the table when its object is no longer listed. So an object that is there but cannot be opened
-is listed as unreadable, and a folder that cannot be listed is an error.
+A row leaves the table when its object is no longer listed. So an object that is there but cannot be opened is listed as
+unreadable, and a folder that cannot be listed is an error.
 """
 
 import datetime as dt

@@ -1,7 +1,7 @@
 """Units of work: slices of large objects, whole objects, packs of tiny ones.
 
-The one idea: the cut depends on nothing but the objects themselves. Slices begin at fixed multiples of a size. The folder
-of a tiny object and the hash of its name decide its pack, so one new object changes one pack.
+The cut depends on nothing but the objects themselves. Slices begin at fixed multiples of a size. The folder of a tiny
+object and the hash of its name decide its pack, so one new object changes one pack.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """Files behind URIs: local folders and object storage through one interface.
 
-The one idea: a location is a string (``/data/raw``, ``file:///data/raw``, ``s3://bucket/prefix``) and every module
-reaches it through fsspec. pyarrow gets the fsspec filesystem too, because its own S3 client ignores
-``AWS_ENDPOINT_URL``. Credentials and endpoint come from the standard AWS environment variables, never from arguments.
-Errors of every client leave this module as `StorageError`, which says whether a retry can help.
+A location is a string (``/data/raw``, ``file:///data/raw``, ``s3://bucket/prefix``) and every module reaches it through
+fsspec. pyarrow gets the fsspec filesystem too, because its own S3 client ignores ``AWS_ENDPOINT_URL``. Credentials and
+endpoint come from the standard AWS environment variables, never from arguments. Errors of every client leave this
+module as `StorageError`, which says whether a retry can help.
 """
 
 import contextlib

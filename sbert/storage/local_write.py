@@ -1,6 +1,6 @@
 """Write a local file so that a reader sees all of it or nothing, also after a kill at any moment.
 
-The one idea: the bytes go to a temporary file beside the target. Once they are on disk, the file gets its name in one step.
+The bytes go to a temporary file beside the target. Once they are on disk, the file gets its name in one step.
 """
 
 import os

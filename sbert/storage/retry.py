@@ -1,7 +1,7 @@
 """Retry storage operations: object stores throttle, reset connections, time out and cut answers off.
 
-The one idea: all clients share one retry loop around operations that can be repeated. Its limit is a time, not a number of
-attempts. It works below the retries of whole tasks, so a split with thousands of requests survives some failures.
+All clients share one retry loop around operations that can be repeated. Its limit is a time, not a number of attempts.
+It works below the retries of whole tasks, so a split with thousands of requests survives some failures.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Commit: the one step that makes a new version of a table.
 
-The one idea: a commit is tried once, against the version that the change was planned for. If another writer committed first,
-the commit fails and nothing of the change is published.
+A commit is tried once, against the version that the change was planned for. If another writer committed first, the
+commit fails and nothing of the change is published.
 """
 
 import json

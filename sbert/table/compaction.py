@@ -1,7 +1,7 @@
 """Merge small shards into fewer, larger ones with the same rows; nothing is encoded.
 
-The one idea: a compacted shard names the splits whose rows it holds (`sbert.table.shard_layout`). So the next refresh finds
-every split that it wants and has nothing to do. When one of the splits leaves later, the rows of the others are copied to a
+A compacted shard names the splits whose rows it holds (`sbert.table.shard_layout`). So the next refresh finds every
+split that it wants and has nothing to do. When one of the splits leaves later, the rows of the others are copied to a
 new shard.
 """
 

@@ -1,8 +1,8 @@
 """The published table: Parquet shards plus a Delta Lake log.
 
-The one idea: a version of the table is a set of shards, and a commit (`sbert.table.commit`) adds and removes shards in one
-atomic step. Facts about the encoder are metadata of the ``embedding`` column in the Delta schema, so that they change in
-the same commit as the shards they describe.
+A version of the table is a set of shards, and a commit (`sbert.table.commit`) adds and removes shards in one atomic
+step. Facts about the encoder are metadata of the ``embedding`` column in the Delta schema, so that they change in the
+same commit as the shards they describe.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Leases: a small file that says who works on a table, while the run lasts.
 
-The one idea: a lease is advice, for people and for `sbert vacuum`. It locks nothing: the log's commit decides between
-two runs. A thread renews the lease, the run removes it at its end, and the lease of a run that died expires by itself.
+A lease is advice, for people and for `sbert vacuum`. It locks nothing: the log's commit decides between two runs. A
+thread renews the lease, the run removes it at its end, and the lease of a run that died expires by itself.
 """
 
 import datetime as dt

@@ -1,7 +1,7 @@
 """Measure recall@10 of smaller vectors against float32, on the rows of the run itself, before they are published.
 
-The one idea: a split keeps the smaller vectors only, so it leaves a sample of its float32 vectors beside its completion
-record. The sample is the texts with the least hashes: it is random, it does not depend on the worker, and samples of several
+A split keeps the smaller vectors only, so it leaves a sample of its float32 vectors beside its completion record. The
+sample is the texts with the smallest hashes: it is random, it does not depend on the worker, and samples of several
 splits can be joined. The samples are removed after the commit.
 """
 

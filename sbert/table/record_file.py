@@ -1,7 +1,7 @@
 """A temporary file of fixed-size records that is sorted in slices, for streams that are longer than memory.
 
-The one idea: each record has a 128-bit key. The file is read once per slice of the key space, so memory is bounded by the
-slice, and all records of one key are in the same slice.
+Each record has a 128-bit key. The file is read once per slice of the key space, so memory is bounded by the slice, and
+all records of one key are in the same slice.
 """
 
 import tempfile

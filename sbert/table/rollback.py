@@ -1,7 +1,7 @@
 """Restore an earlier version of a table with a new commit.
 
-The one idea: versions are sets of shards, so a rollback is one more commit. It adds the shards of the earlier version,
-removes the present ones, and names the earlier encoder. Nothing is copied or lost: a rollback can be rolled back.
+Versions are sets of shards, so a rollback is one more commit. It adds the shards of the earlier version, removes the
+present ones, and names the earlier encoder. Nothing is copied or lost: a rollback can be rolled back.
 """
 
 import uuid

@@ -1,7 +1,7 @@
 """Shards that hold the rows of several splits, and where in a shard a split's rows are.
 
-The one idea: a compacted shard names its splits itself, in its Parquet footer, in the order of their rows. So planning
-stays a set difference of fingerprints. It reads one footer for each compacted shard, and there is no other record that could
+A compacted shard names its splits itself, in its Parquet footer, in the order of their rows. So planning stays a set
+difference of fingerprints. It reads one footer for each compacted shard, and there is no other record that could
 disagree with the shard.
 """
 

@@ -1,7 +1,7 @@
 """An index from a text's hash to the places of its vector.
 
-The one idea: sorted arrays of 16 bytes a text (8 of its hash, 8 for a place) fit into memory and are fast to search for a
-block of texts at once. The index stores 8 of 16 hash bytes. Callers must compare the full hash.
+Sorted arrays of 16 bytes a text (8 of its hash, 8 for a place) fit into memory and are fast to search for a block of
+texts at once. The index stores 8 of 16 hash bytes. Callers must compare the full hash.
 """
 
 from collections.abc import Sequence

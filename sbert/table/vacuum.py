@@ -1,6 +1,6 @@
 """Remove files that no version within the retention needs.
 
-The one idea: a file is removed only if all of this holds. It is in no version that was the newest within the retention, it
+A file is removed only if all of the following is true. It is in no version that was the newest within the retention, it
 is older than the retention, and, while a run is at work, it is not part of a split that the run might resume.
 """
 

@@ -1,7 +1,7 @@
 """The vector cache: find vectors that need not be computed again, in the table and among those of this run.
 
-The one idea: only an index (`sbert.table.text_index`) is in memory. The vectors stay in the table's shards or in a temporary
-file of this run. The cache compares all 16 bytes of the hash before it uses a vector. When a text is in several places, it
+Only an index (`sbert.table.text_index`) is in memory. The vectors stay in the table's shards or in a temporary file of
+this run. The cache compares all 16 bytes of the hash before it uses a vector. When a text is in several places, it
 reads the place nearest to the rest of the block, so that an object with few changes reads its own old row groups only.
 """
 

@@ -1,7 +1,7 @@
 """Check a whole table: everything a reader relies on, shard by shard.
 
-The one idea: the check compares the files with the log and with the table's metadata, and assumes nothing else. Every
-difference becomes a finding, and the check goes on. Memory holds a block of rows, whatever the table's size.
+The check compares the files with the log and with the table's metadata, and assumes nothing else. Every difference
+becomes a finding, and the check goes on. Memory holds a block of rows, whatever the table's size.
 """
 
 from collections.abc import Iterator

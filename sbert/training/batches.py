@@ -1,7 +1,7 @@
 """Choose the rows of each batch.
 
-The one idea: the seed and the number of the epoch alone decide the batches. So a resumed run continues with the same batch
-that the killed run would have taken, and every process takes its own slice of the same batch.
+Only the seed and the number of the epoch decide the batches. So a resumed run continues with the same batch that the
+killed run would have taken, and every process takes its own slice of the same batch.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """Checkpoints in object storage, from which a killed run continues.
 
-The one idea: a checkpoint counts only when its completion record exists. The record is written last and lists the files of
-the checkpoint. Checkpoints lie under the fingerprint of everything that decides the result (base, rows, settings), so that a
-run finds only its own.
+A checkpoint counts only when its completion record exists. The record is written last and lists the files of the
+checkpoint. Checkpoints lie under the fingerprint of everything that decides the result (base, rows, settings), so that
+a run finds only its own.
 """
 
 import contextlib

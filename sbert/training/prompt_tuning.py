@@ -1,7 +1,7 @@
 """Prompt tuning that can be saved: learned vectors before every text, as words of the vocabulary.
 
-The one idea: a virtual token is a row of the word table that only the tokenizer's template names. peft trains only these
-rows. After merging the folder is an ordinary one, and its tokenizer puts the learned tokens before every text.
+A virtual token is a row of the word table that only the tokenizer's template names. peft trains only these rows. After
+merging the folder is an ordinary one, and its tokenizer puts the learned tokens before every text.
 Source: Lester et al. 2021, The Power of Scale for Parameter-Efficient Prompt Tuning, section 2; rows begin as those of words
 drawn from the vocabulary (section 3.2).
 """

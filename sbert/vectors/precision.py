@@ -1,7 +1,7 @@
 """Smaller vectors: int8 with one scale a vector, and the first values of a Matryoshka encoder.
 
-The one idea: a vector is reduced once, right after the encoder, and from then on keeps its stored form. So a vector that is
-carried over stays the same to the last bit, however often its row is rewritten.
+A vector is reduced once, right after the encoder, and from then on keeps its stored form. So a vector that is carried
+over stays the same to the last bit, however often its row is rewritten.
 """
 
 from enum import StrEnum

@@ -1,7 +1,7 @@
 """Select the runner of an encoder, and prove it before it is used.
 
-The one idea: a runner must prove itself. It encodes a probe of very different texts, and the vectors are compared with those
-of plain float32. A runner with other vectors is not used, and the log says so.
+Each runner encodes a probe of very different texts, and its vectors are compared with the vectors of plain float32. A
+runner whose vectors differ is not used, and the log says so.
 """
 
 import logging

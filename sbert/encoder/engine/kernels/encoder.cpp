@@ -1,6 +1,6 @@
 // A BERT encoder's layers on one core with AMX: bfloat16 products, float32 sums, softmax, GELU and layer norms.
 //
-// The one idea: only token vectors leave the cache. A group of a few hundred tokens goes through all layers. The result of a
+// Only token vectors leave the cache. A group of a few hundred tokens goes through all layers. The result of a
 // product is finished (bias, GELU, residual, norm) while it is in the first-level cache. Each sequence attends to itself, so there
 // is no mask, and padding only to the next 16 tokens.
 //
