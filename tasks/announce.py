@@ -1,14 +1,18 @@
 """Tell others what a retraining decided: an event for automations, an artifact for people."""
 
+import uuid
+
 from markupsafe import Markup
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
+from prefect.settings import get_current_settings
 
 from sbert.retrain.plots import curves_picture, gains_picture
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.training.result import TrainingResult
+from tasks.events import emit_confirmed
 from tasks.markdown import render
 
 __all__ = ["MODEL_PROMOTED", "MODEL_REJECTED", "announce_decision", "report_retrain"]
@@ -19,28 +23,37 @@ MODEL_REJECTED = "sbert.model.rejected"
 
 @task(name="announce decision", cache_policy=NO_CACHE)
 def announce_decision(models_uri: str, report: RetrainReport) -> None:
-    """Emit `sbert.model.promoted`, on which tables are re-embedded, or `sbert.model.rejected`."""
-    emit_event(
-        event=MODEL_PROMOTED if report.promoted else MODEL_REJECTED,
-        resource={
-            "prefect.resource.id": f"sbert.registry.{models_uri}",
-            "prefect.resource.name": models_uri,
-            "sbert.version": report.version,
-        },
-        payload={
-            "models_uri": models_uri,
-            "model_uri": report.model_uri,
-            **report.model_dump(
-                mode="json",
-                include={
-                    "promoted", "version", "previous", "candidate", "primary_metric", "before", "after", "reason", "run_id",
-                    "report_uri",
-                },
-            ),
-            "candidate_fingerprint": report.decision.candidate_fingerprint,
-            "production_fingerprint": report.decision.production_fingerprint,
-        },
-    )  # fmt: skip
+    """Emit `sbert.model.promoted`, on which tables are re-embedded, or `sbert.model.rejected`.
+
+    Raises:
+        EventError: the server has not stored the promotion's event in time.
+    """
+    event = MODEL_PROMOTED if report.promoted else MODEL_REJECTED
+    resource = {
+        "prefect.resource.id": f"sbert.registry.{models_uri}",
+        "prefect.resource.name": models_uri,
+        "sbert.version": report.version,
+    }
+    payload = {
+        "models_uri": models_uri,
+        "model_uri": report.model_uri,
+        **report.model_dump(
+            mode="json",
+            include={
+                "promoted", "version", "previous", "candidate", "primary_metric", "before", "after", "reason", "run_id",
+                "report_uri",
+            },
+        ),
+        "candidate_fingerprint": report.decision.candidate_fingerprint,
+        "production_fingerprint": report.decision.production_fingerprint,
+    }  # fmt: skip
+    if report.promoted and get_current_settings().api.url is not None:
+        # Tables are re-embedded on this event alone, so it must not be lost. A temporary server has no followers.
+        emit_confirmed(
+            event, resource, payload, uuid.uuid5(uuid.NAMESPACE_URL, f"{models_uri}#{report.version}#{report.run_id}")
+        )
+    else:
+        emit_event(event=event, resource=resource, payload=payload)
 
 
 @task(name="report retrain", cache_policy=NO_CACHE)
