@@ -6,13 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sbert.storage.files import open_input, translate_errors
 from sbert.sync.destinations.base import KEY_COLUMNS, Destination, restored_rows
 from sbert.table.delta import Table, TableShard
 from sbert.table.duplicate_keys import row_keys
 from sbert.table.record_file import Keys
+from sbert.table.shard_file import open_shard
 
 __all__ = ["keys_of", "read_rows", "rows_at"]
 
@@ -23,7 +22,7 @@ def read_rows(table: Table, destination: Destination, shards: Sequence[TableShar
     """Read the rows of `shards`, by default of the whole version, with float32 vectors, as `destination` can hold them."""
     for shard in table.shards() if shards is None else shards:
         uri = table.shard_uri(shard.name)
-        with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+        with open_shard(uri) as parquet:
             for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=table.arrow_schema.names):
                 rows = pa.Table.from_batches([batch]).cast(table.arrow_schema)
                 yield destination.portable(restored_rows(rows, table))
