@@ -29,7 +29,7 @@ run: setup ## Embed the sample corpus and search it
 	@$(BIN)/sbert sample data/raw
 	@$(BIN)/sbert refresh data/raw data/table --keep-columns kind,text
 	@$(BIN)/sbert search data/table "how do I parse a date from a string" -k 3
-	@echo "Run it again: no text is embedded twice. See the run in the Prefect UI: make ui, then http://127.0.0.1:4200"
+	@echo "Run it again: no text is encoded twice. See the run in the Prefect UI: make ui, then http://127.0.0.1:4200"
 
 ui: setup ## Start the Prefect UI on http://127.0.0.1:4200
 	@PREFECT_SERVER_API_PORT=4200 $(BIN)/prefect server start --host 127.0.0.1
