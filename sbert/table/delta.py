@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EncoderMismatchError, MissingError, NotATableError
+from sbert.storage.errors import translate_errors
 from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri, read_bytes
 from sbert.storage.retry import try_again
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
@@ -218,7 +219,8 @@ class Table:
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the commits, newest first: version, timestamp (ms), operation and what this library recorded."""
-        return [dict(entry) for entry in self._delta.history(limit)]
+        with translate_errors(self.uri):
+            return [dict(entry) for entry in self._delta.history(limit)]
 
     def scan(self) -> pl.LazyFrame:
         """Return this version as a lazy Polars frame; ``embedding`` is ``list[f32]``, or ``list[i8]`` beside ``scale``."""

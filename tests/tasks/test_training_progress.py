@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 
 import tasks.retrain
 from sbert.training.result import TrainingProgress
-from tests.tasks.test_report import artifacts_of
+from tests.support.artifacts import artifacts_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -45,7 +45,7 @@ class ColumnType:
     """Its name in SQL."""
     send: str
     """The server function that returns a value's bytes."""
-    encode: Callable[[pa.Array], pa.LargeBinaryArray]
+    to_bytes: Callable[[pa.Array], pa.LargeBinaryArray]
     """Returns the bytes of each value, null where the value is null."""
 
 
@@ -83,7 +83,7 @@ def column_type(kind: pa.DataType, *, vector_dim: int | None = None) -> ColumnTy
 def copy_content(rows: pa.Table, types: Sequence[tuple[str, ColumnType]]) -> memoryview:
     """Return rows for COPY, end to end: each has its number of fields, then each field's length and bytes."""
     num_fields = _repeated(len(types).to_bytes(2, "big"), len(rows))
-    fields = [_with_length(kind.encode(_array(rows, name))) for name, kind in types]
+    fields = [_with_length(kind.to_bytes(_array(rows, name))) for name, kind in types]
     joined = pc.binary_join_element_wise(num_fields, *(part for field in fields for part in field), EMPTY)
     return _content(joined)
 
@@ -93,8 +93,8 @@ def row_hashes(rows: pa.Table, vector: tuple[str, ColumnType], types: Sequence[t
 
     The server computes the same by `hash_expression`. The vector is hashed apart so that its bytes are copied once.
     """
-    vector_md5 = _md5(vector[1].encode(_array(rows, vector[0])))
-    fields = [_with_length(kind.encode(_array(rows, name))) for name, kind in types]
+    vector_md5 = _md5(vector[1].to_bytes(_array(rows, vector[0])))
+    fields = [_with_length(kind.to_bytes(_array(rows, name))) for name, kind in types]
     joined = pc.binary_join_element_wise(vector_md5, *(part for field in fields for part in field), EMPTY)
     digests = _md5(joined).cast(pa.binary(16)) if len(rows) else pa.array([], pa.binary(16))
     return np.frombuffer(digests.buffers()[1], np.uint64, 2 * len(rows)).reshape(len(rows), 2)

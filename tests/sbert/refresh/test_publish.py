@@ -78,7 +78,7 @@ def test_without_a_difference_nothing_is_committed(
     table = tmp_path / "table"
     refresh_table(raw, table, model)
     ready = built(raw, table, monkeypatch)
-    assert publish(ready.plan, ready.diff, RowCounts(), {}) == 0
+    assert publish(ready.plan, ready.diff, RowCounts(), {"run_id": "night"}) == 0
     assert Table.open(str(table)).version == 0
 
 

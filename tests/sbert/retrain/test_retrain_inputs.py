@@ -183,7 +183,7 @@ def test_other_rows_to_measure_on_make_another_run(tmp_path: Path, base: str) ->
     labels(tmp_path / "labels")
     for name in ("skill", "held"):
         write(tmp_path / name, "test", 40, 11)
-        write(tmp_path / name, "train", 20, 12)
+        write(tmp_path / name, "train", 60, 12)
     skill, held = ({"name": name, "uri": str(tmp_path / name), "labels": LOOSE} for name in ("skill", "held"))
     asked = job(tmp_path, base=base, regression_sets=[skill], held_out=held)
     keys = [find_inputs(asked, "run").run_key]

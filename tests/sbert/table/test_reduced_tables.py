@@ -199,7 +199,7 @@ def test_the_first_texts_warn_once(
     chosen = stored_as(precision="int8", output_dim=output_dim, min_recall=0.8)
     with caplog.at_level("WARNING", logger="sbert.table.quantization_recall"), contextlib.suppress(QualityError):
         update(tmp_path / "raw", tmp_path / "table", model=model, settings=chosen)
-    warnings = [message for message in caplog.messages if "among the first 60 texts, accepted is 0.8000" in message]
+    warnings = [message for message in caplog.messages if "among the first 60 texts, the limit is 0.8000" in message]
     assert len(warnings) == num_warnings
     assert all("choose an output_dim above 2" in message for message in warnings)
 
