@@ -159,7 +159,7 @@ def _install_automations(api: str) -> None:
 
 
 def _agrees(wanted: Any, there: Any) -> bool:
-    """Tell whether the server has what a file says; the server adds fields, and orders lists of events as it likes."""
+    """Return whether the server has what a file says; the server adds fields, and orders lists of events as it likes."""
     if isinstance(wanted, dict):
         return isinstance(there, dict) and all(_agrees(value, there.get(name)) for name, value in wanted.items())
     if isinstance(wanted, list):
@@ -188,7 +188,7 @@ def _end_orphans(api: str) -> None:
 
 
 def _runs_flow(number: int, run_id: str) -> bool:
-    """Tell whether a process of this machine runs a flow run; process numbers are given again after a restart."""
+    """Return whether a process of this machine runs a flow run; process numbers are used again after a restart."""
     try:
         environment = psutil.Process(number).environ()
     except psutil.NoSuchProcess:

@@ -142,7 +142,7 @@ class TablesFile(BaseModel):
     def _check(self) -> "TablesFile":
         for name in self.tables:
             if not name.replace("-", "").replace("_", "").isalnum():
-                raise SettingsError(f"{name!r} is no name of a table: use letters, digits, - and _")
+                raise SettingsError(f"{name!r} is not a valid name of a table: use letters, digits, - and _")
         for what in ("table", "labels"):
             counts = Counter(location for entry in self.tables.values() if (location := _location(entry, what)))
             for location, number in counts.items():

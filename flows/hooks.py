@@ -41,7 +41,7 @@ REASONS = {
     Ending.INTERRUPTED: "A person stopped the run in its terminal.",
     Ending.TERMINATED: "Someone, or the machine shutting down, told the process to stop.",
 }
-"""What lies behind an ending."""
+"""The likely cause of each ending of a run."""
 NEXT_STEPS = {
     "retrain-encoder": "Production is as the message says, else as it was before, or a candidate that had passed. The next "
     "run goes on from the last checkpoint.",

@@ -223,6 +223,6 @@ EngineChoice = Annotated[
 def completed(result: R, message: str) -> R:
     """Return the result of a flow as a Completed state with a message.
 
-    Prefect takes the state apart: whoever calls the flow gets the result.
+    Prefect unpacks the state, so the caller of the flow gets the result.
     """
     return cast("R", Completed(message=message, data=result))

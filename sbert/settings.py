@@ -22,7 +22,7 @@ def read_settings(kind: type[Settings], text: str | bytes) -> Settings:
     """Read settings from a JSON object.
 
     Raises:
-        SettingsError: when they are wrong; it names each field, and for an unknown one those that are most like it.
+        SettingsError: when they are wrong; it names each field, and for an unknown field the settings with a similar name.
     """
     try:
         return kind.model_validate_json(text)
@@ -45,8 +45,8 @@ def _problem(item: Any, kind: type[BaseModel]) -> str:
     near = difflib.get_close_matches(str(path[-1]), fields, n=3)
     if near:
         return f"{name}: no such setting, did you mean {' or '.join(near)}?"
-    within = f"{'.'.join(map(str, path[:-1]))} has" if len(path) > 1 else "there are"
-    return f"{name}: no such setting, {within} {', '.join(fields)}"
+    within = f"the settings of {'.'.join(map(str, path[:-1]))} are" if len(path) > 1 else "the settings are"
+    return f"{name}: no such setting; {within} {', '.join(fields)}"
 
 
 def _models_at(kind: type[BaseModel], path: Sequence[int | str]) -> Iterator[type[BaseModel]]:

@@ -15,7 +15,7 @@ TABLE_PUBLISHED = "sbert.table.published"
 def announce_version(report: RefreshReport) -> None:
     """Emit `sbert.table.published` with the version and counts.
 
-    An event that is lost costs nothing but time: whoever follows a table compares versions, and does so on a schedule too.
+    A lost event costs only time: a program that follows a table compares versions, and also does so on a schedule.
     """
     emit_event(
         event=TABLE_PUBLISHED,

@@ -16,14 +16,14 @@ __all__ = ["Assignment", "embed_splits"]
 
 
 class Assignment:
-    """A group of splits and what is needed to build them, for one worker.
+    """A group of splits for one worker, and the context that is needed to build them.
 
-    A plain class on purpose. Prefect looks for futures inside the models that a task is given. Prefect's `quote`, which
-    turns this search off, does not survive the way to another process.
+    It is a plain class on purpose. Prefect looks for futures inside the models that a task is given. Prefect's `quote`
+    turns this search off, but it is lost when the value is sent to another process.
     """
 
     def __init__(self, group: SplitGroup, context: BuildContext) -> None:
-        """Put both together."""
+        """Store a group of splits with the context that builds it."""
         self.group = group
         self.context = context
 

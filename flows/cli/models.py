@@ -40,7 +40,7 @@ def models(
         registry, named = Registry(models_uri), versions or []
         if action is Action.COMPARE:
             if len(named) != 2:
-                raise SettingsError(f"compare needs two versions, {len(named)} given: compare v0001 v0002")
+                raise SettingsError(f"compare needs two versions, but got {len(named)}: name two, such as v0001 v0002")
             compared = compare_versions(registry.version(named[0]), registry.version(named[1]))
             answer.print({"models_uri": registry.uri, **compared}, _show_comparison)
         elif action is Action.ROLLBACK:
@@ -53,7 +53,7 @@ def models(
             )
         else:
             if named:
-                raise SettingsError(f"list takes no versions, given are {', '.join(named)}")
+                raise SettingsError(f"list takes no versions: leave out {', '.join(named)}")
             answer.print(_listing(registry), _show_listing)
 
 

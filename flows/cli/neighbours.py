@@ -34,7 +34,7 @@ def show_derived(report: dict[str, Any]) -> None:
     """Print what a job on a derived table did."""
     resumed = f", {report['num_shards_resumed']:,} taken over" if report["num_shards_resumed"] else ""
     out.print(
-        f"{report['out_uri']} version {report['version']}: {report['num_rows']:,} rows, of version "
+        f"{report['out_uri']} version {report['version']}: {report['num_rows']:,} rows, computed from version "
         f"{report['table_version']} of {report['table_uri']}\n"
         f"  {report['num_shards_built']:,} shards built ({report['num_rows_built']:,} rows){resumed}, "
         f"{report['num_shards_kept']:,} kept, {report['num_shards_dropped']:,} dropped, {report['seconds']:,.1f} s",

@@ -73,7 +73,7 @@ class Output:
 
 @contextmanager
 def answering(*, as_json: bool) -> Iterator[Output]:
-    """Give a command the place to answer, and turn every error into one line and an exit status."""
+    """Yield the place where a command puts its answer, and turn every error into one line and an exit status."""
     with _kept_for_json(as_json) as stream:
         output = Output(as_json=as_json, stream=stream)
         try:
@@ -119,7 +119,10 @@ def _problems(error: ValidationError) -> str:
 
 @contextmanager
 def _kept_for_json(as_json: bool) -> Iterator[TextIO]:
-    """Give standard output to JSON alone; send what others print to standard error, also from C and child processes."""
+    """Keep standard output for JSON only, and send all other prints to standard error.
+
+    Prints of C code and of child processes go to standard error too.
+    """
     before = sys.stdout
     if not as_json:
         yield before

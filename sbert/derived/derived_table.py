@@ -32,7 +32,7 @@ __all__ = ["DerivedInfo", "DerivedTable", "commit_derived", "find_derived"]
 
 
 class DerivedInfo(BaseModel):
-    """What the output of a version is of."""
+    """The job and the version of the embeddings table that a version of the derived table was computed from."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -24,7 +24,9 @@ class DerivedRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    fingerprint: str = Field(description="Of the split in the derived table: the shards' names hold it.")
+    fingerprint: str = Field(
+        description="Fingerprint of the split in the derived table; it is part of the shards' names."
+    )
     num_rows: int
     shards: tuple[ShardRecord, ...]
     run_id: str
@@ -36,7 +38,7 @@ def write_derived_record(out_uri: str, record: DerivedRecord) -> None:
 
 
 def finished_splits(out_uri: str, fingerprints: Iterable[str]) -> dict[str, DerivedRecord]:
-    """Return the records of those of `fingerprints` whose shards are all there, by fingerprint."""
+    """Return, by fingerprint, the records of the given splits; a split with a missing shard has no entry."""
     recorded = list_names(join(out_uri, SPLITS_FOLDER))
     wanted = [name for name in fingerprints if f"{name}.json" in recorded]
     if not wanted:

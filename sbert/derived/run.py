@@ -5,7 +5,7 @@
 
 ``wanted`` are the splits of the embeddings table's version, each hashed with the job; ``have`` are the shards of the
 derived table. ``wanted - have`` is built, ``have - wanted`` is dropped, in one commit. Compaction of the embeddings table
-moves rows between shards, not between splits, so it is no change. Nothing records how far a job got.
+moves rows between shards, not between splits, so it is not a change. Nothing records how far a job got.
 """
 
 import logging
@@ -42,7 +42,7 @@ class PlannedDerivation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    fingerprint: str = Field(description="Of the split in the derived table.")
+    fingerprint: str = Field(description="Fingerprint of the split in the derived table.")
     split: str = Field(description="Fingerprint of the split in the embeddings table.")
     num_rows: int
     shards: tuple[TableShard, ...] = Field(description="The shards of the embeddings table that hold its rows.")
@@ -76,7 +76,7 @@ class DerivedReport(BaseModel):
     table_uri: str
     out_uri: str
     version: int = Field(description="The derived table's version now.")
-    table_version: int = Field(description="The embeddings table's version that it is of.")
+    table_version: int = Field(description="Version of the embeddings table that the output was computed from.")
     encoder: str
     num_shards_built: int
     num_shards_resumed: int

@@ -1,4 +1,4 @@
-"""Check that a derived table has an output for each row of the version that it is of, and for nothing else."""
+"""Check that a derived table has an output for each row of the version that it was computed from, and for nothing else."""
 
 from collections.abc import Iterator
 
@@ -34,15 +34,15 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
     """Compare source, id and text hash of every row with the embeddings table, split by split.
 
     Raises:
-        NotATableError: there is no derived table at `out_uri`, or the version that it is of is gone.
+        NotATableError: there is no derived table at `out_uri`, or the version that it was computed from is gone.
     """
     derived = DerivedTable.open(out_uri, version)
     try:
         table = Table.open(derived.info.table_uri, derived.info.table_version)
     except NotATableError as error:
         raise NotATableError(
-            f"{out_uri}: it is of version {derived.info.table_version} of {derived.info.table_uri}, which cannot be "
-            f"opened ({error}): run the job {derived.info.job} again"
+            f"{out_uri}: it was computed from version {derived.info.table_version} of {derived.info.table_uri}, which "
+            f"cannot be opened ({error}): run the job {derived.info.job} again"
         ) from error
     located = locate_splits(table.uri, table.shards())
     rows: dict[str, int] = {}

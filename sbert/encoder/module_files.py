@@ -55,7 +55,7 @@ def read_pooling(folder: Path) -> Pooling:
         names = [named] if isinstance(named, str) else named
         unknown = [name for name in names if name not in set(PoolingMode)]
         if unknown:
-            raise ModelError(f"{folder}: unknown pooling {unknown}, known are {', '.join(PoolingMode)}")
+            raise ModelError(f"{folder}: unknown pooling {unknown}, expected one of {', '.join(PoolingMode)}")
         modes = tuple(PoolingMode(name) for name in names)
     pooling = Pooling(size, modes, include_prompt=bool(config.get("include_prompt", True)))
     if pooling.query is not None:

@@ -40,7 +40,9 @@ class Dense(nn.Module):
         """
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ModelError(f"dense layer has activation {activation!r}, known are {', '.join(sorted(ACTIVATIONS))}")
+            raise ModelError(
+                f"dense layer has activation {activation!r}, expected one of {', '.join(sorted(ACTIVATIONS))}"
+            )
         self.in_features, self.out_features = in_features, out_features
         self.activation_name, self.use_residual = activation, use_residual
         self.linear = nn.Linear(in_features, out_features, bias=bias)

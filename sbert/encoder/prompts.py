@@ -16,10 +16,10 @@ def prompt_of_side(prompts: Mapping[str, str], side: str) -> str:
     """Return the prompt for one side, by the rule of sentence-transformers; an empty string if there is none.
 
     Raises:
-        SettingsError: when there is no such side.
+        SettingsError: when the side is unknown.
     """
     if side not in set(Side):
-        raise SettingsError(f"side is {side!r}, known are {', '.join(Side)}")
+        raise SettingsError(f"side is {side!r}, expected one of {', '.join(Side)}")
     return next((prompts[name] for name in NAMES[Side(side)] if name in prompts), "")
 
 

@@ -53,7 +53,7 @@ def _scale_scores(rows: pl.DataFrame, settings: LabelSettings) -> pl.DataFrame:
     if bad.any():
         first = rows.filter(bad).row(0, named=True)
         raise LabelError(
-            f"{int(bad.sum())} of {rows.height} scores are not numbers from {low:g} to {high:g}, the first is "
+            f"{int(bad.sum())} of {rows.height} scores are not numbers from {low:g} to {high:g}; the first is "
             f"{first['score']!r} ({first['sentence1'][:60]!r} / {first['sentence2'][:60]!r}, {first['object']}): set "
             "score_min and score_max to the labels' range, or correct the labels"
         )
@@ -68,8 +68,8 @@ def _name_nli(rows: pl.DataFrame) -> pl.DataFrame:
     if named.has_nulls():
         odd = rows.filter(named.is_null())["label"][0]
         raise LabelError(
-            f"{named.null_count()} of {rows.height} NLI labels are unknown, the first is {odd!r}; known are "
-            f"{', '.join(NLI_LABELS)} and 0, 1, 2 for them"
+            f"{named.null_count()} of {rows.height} NLI labels are unknown (first: {odd!r}): write "
+            f"{', '.join(NLI_LABELS)}, or 0, 1, 2 in this order"
         )
     return rows.with_columns(named.alias("label"))
 
@@ -103,7 +103,7 @@ def drop_repeated(
         label = COLUMNS[kind][-1]
         raise LabelError(
             f"{against.height} of {keyed.height} {split} rows contradict another row of the same texts "
-            f"({against.height / keyed.height:.2%}, allowed are {settings.max_contradictions:.2%}), the first: "
+            f"({against.height / keyed.height:.2%}, limit {settings.max_contradictions:.2%}), for example "
             f"{' / '.join(first[name][:60] for name in TEXT_COLUMNS[kind])!r} is {first[label]!r} and {second[label]!r}: "
             "correct the labels, or raise max_contradictions to have such rows dropped"
         )
@@ -131,8 +131,8 @@ def check_enough(labels: LabelSet, settings: LabelSettings) -> None:
     train, kind = labels.train, labels.kind
     if train.height < settings.min_train_rows:
         raise TooFewLabelsError(
-            f"{train.height} rows to train on, at least {settings.min_train_rows} are needed (min_train_rows), of "
-            f"{labels.account()}: label more"
+            f"{train.height} rows to train on, but at least {settings.min_train_rows} are needed "
+            f"(min_train_rows): label more. {labels.account()}"
         )
     if kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
         raise TooFewLabelsError(

@@ -1,4 +1,4 @@
-"""Give one value one spelling, whichever format a label file has.
+"""Write equal values the same way, whatever format a label file has.
 
 A class that is 1 in JSON Lines is ``1.0`` in a Parquet file whose column pandas made a float. ``True`` in CSV is ``true`` in
 JSON. Read as text, one class would become two.
@@ -16,15 +16,15 @@ __all__ = ["one_spelling"]
 log = logging.getLogger(__name__)
 
 NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]+)?")
-"""Codes such as ``01`` are no numbers."""
+"""Codes such as ``01`` are not numbers."""
 MAX_SHOWN = 3
 
 
 def one_spelling(values: pl.Series, where: str, *, always: bool = False) -> pl.Series:
     """Return values in which equal numbers, and equal truth values, are written the same.
 
-    A value of which only one spelling occurs stays as it is, unless `always` is set. Of several spellings the shortest in
-    plain notation is used, such as ``1`` for ``1`` and ``1.0``, and ``true`` for ``True``.
+    A value that occurs in only one spelling stays as it is, unless `always` is set. If there are several
+    spellings, the shortest one in plain notation is used, such as ``1`` for ``1`` and ``1.0``, and ``true`` for ``True``.
     """
     spellings: dict[str, list[str]] = defaultdict(list)
     for value in values.drop_nulls().unique().sort():

@@ -1,4 +1,4 @@
-"""Find labels that arrived since the last look: the objects there are, without the objects that were announced.
+"""Find labels that arrived since the last look: objects that exist and were not announced yet.
 
 An announcement is recorded only after it was made. If the process dies in between, the next look finds the same labels
 and announces them under the same id. So nothing is missed, and receivers can recognise a repeated announcement.

@@ -92,8 +92,8 @@ def check_losses(table_uri: str, losses: Losses, settings: DeletionLimitSettings
     """
     if losses.columns_lost and settings.max_drop_share < 1:
         raise MassDeletionError(
-            f"{table_uri}: the run would drop the kept columns {', '.join(losses.columns_lost)} from every row, nothing was "
-            "published: leave keep_columns empty to keep the table's own, or run again with --allow-drop (allow_drop in "
+            f"{table_uri}: the run would drop the kept columns {', '.join(losses.columns_lost)} from every row; nothing was "
+            "published. Leave keep_columns empty to keep the table's own, or run again with --allow-drop (allow_drop in "
             "the form)"
         )
     share_rows = losses.num_rows_lost / losses.num_rows if losses.num_rows else 0.0
@@ -103,8 +103,8 @@ def check_losses(table_uri: str, losses: Losses, settings: DeletionLimitSettings
     examples = ", ".join(losses.examples) + (", …" if losses.num_objects_lost > len(losses.examples) else "")
     raise MassDeletionError(
         f"{table_uri}: this run would drop {losses.num_objects_lost:,} of {losses.num_objects:,} source objects "
-        f"({share_objects:.1%}) and {losses.num_rows_lost:,} of {losses.num_rows:,} rows ({share_rows:.1%}), accepted is "
-        f"{settings.max_drop_share:.1%} of either: nothing was published; check the raw URI, the keys and the producer"
-        f"{f' (no longer listed: {examples})' if examples else ''}; if they are to go, run again with --allow-drop "
-        "(allow_drop in the form, or a higher deletion_limit.max_drop_share in the settings)"
+        f"({share_objects:.1%}) and {losses.num_rows_lost:,} of {losses.num_rows:,} rows ({share_rows:.1%}), above the "
+        f"limit of {settings.max_drop_share:.1%}{f' (no longer listed: {examples})' if examples else ''}; nothing was "
+        "published. Check the raw URI, the keys and the producer, or allow the loss with --allow-drop (allow_drop in the "
+        "form, or a higher deletion_limit.max_drop_share in the settings)"
     )

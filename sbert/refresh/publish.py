@@ -102,8 +102,8 @@ def check_before_commit(plan: Plan, diff: TableDiff) -> None:
     if encoding.truncation is TruncationPolicy.FAIL and num_truncated > encoding.max_truncated_share * num_rows:
         raise TruncationError(
             f"{num_truncated} of {num_rows} rows ({num_truncated / num_rows:.2%}) have more than "
-            f"{plan.encoder.max_seq_length} tokens, accepted are {encoding.max_truncated_share:.2%}: nothing was "
-            "published; choose truncation window, reject or truncate, or raise max_truncated_share"
+            f"{plan.encoder.max_seq_length} tokens; the limit is {encoding.max_truncated_share:.2%} and nothing was "
+            "published. Choose truncation window, reject or truncate, or raise max_truncated_share"
         )
     check_not_collapsed(
         _sample_vectors(plan, diff),

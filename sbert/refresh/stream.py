@@ -90,14 +90,14 @@ class EncodedBlock:
 
 @dataclass(frozen=True)
 class StreamResult:
-    """What became of a split."""
+    """The outcome of one split."""
 
     shards: list[ShardRecord] = field(default_factory=list)
     """Empty when an object broke."""
     counts: RowCounts = field(default_factory=RowCounts)
-    """When an object broke, only what went through the encoder."""
+    """Counts of the rows; when an object broke, only the texts that went through the encoder are counted."""
     calibration: Calibration | None = None
-    """Of the vectors that were written, when they are quantized."""
+    """Calibration of the vectors that were written; None when they are not quantized."""
     broken: dict[str, str] = field(default_factory=dict)
     """Why objects could not be read to their end, by URI. Nothing of the split is kept then."""
 

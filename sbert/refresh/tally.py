@@ -42,10 +42,10 @@ class BuildTally:
 
     @property
     def counts(self) -> RowCounts:
-        """What became of their rows."""
+        """Row counts of the splits that the run built."""
         return RowCounts.total([*(record.counts for record in self._records.values()), *self._encoded_before.values()])
 
     @property
     def splits_by_reason(self) -> dict[BuildReason, int]:
-        """Why they were built, the most frequent reason first."""
+        """Number of built splits for each reason, the most frequent reason first."""
         return dict(Counter(self._reasons.values()).most_common())

@@ -142,7 +142,7 @@ class Registry:
             return self._read(name)
         except MissingError as error:
             names = ", ".join(record.version for record in self.versions()) or "none"
-            raise RegistryError(f"{self.uri}: no version {name}, there are: {names}") from error
+            raise RegistryError(f"{self.uri}: no version {name}; the versions are: {names}") from error
 
     def _read(self, name: str) -> VersionRecord:
         uri = join(self.uri, name, RECORD_NAME)
@@ -317,5 +317,5 @@ class Registry:
                 break
             arrived = earlier[-1]
         if arrived.previous is None:
-            raise RegistryError(f"{self.uri}: {current.version} is the first version, there is none to go back to")
+            raise RegistryError(f"{self.uri}: {current.version} is the first version, so there is no earlier one")
         return arrived.previous

@@ -228,5 +228,5 @@ def _regression(item: Comparison) -> list[str]:
         return []
     return [
         f"regression set {item.set_name}: {item.metric} drops by {-item.gain:.4f} ({item.before:.4f} → {item.after:.4f}), "
-        f"accepted is {item.tolerance:g}"
+        f"more than the tolerance of {item.tolerance:g}"
     ]

@@ -28,11 +28,11 @@ class RetrainRows:
     sets: tuple[EvaluationSet, ...]
     """What encoders are measured on: the rows that decide, then the regression sets."""
     dev: EvaluationSet | None
-    """What checkpoints are compared on; None when there are no dev rows."""
+    """The rows on which checkpoints are compared; None when there are no dev rows."""
     leakage: tuple[LeakageReport, ...]
     """What the measured rows share with the train rows."""
     fingerprints: tuple[str, ...]
-    """Of the labels, of the label set that decides, and of each regression set."""
+    """Fingerprints of the labels, the label set that decides, and each regression set."""
 
 
 def load_measured(model: str) -> SentenceEncoder:

@@ -81,7 +81,7 @@ class RetrainSettings(BaseModel):
     @classmethod
     def _is_known(cls, recipe: str | None) -> str | None:
         if recipe is not None and recipe not in RECIPES:
-            raise SettingsError(f"no recipe {recipe!r}, there are {', '.join(RECIPES)}")
+            raise SettingsError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
         return recipe
 
     @field_serializer("training")

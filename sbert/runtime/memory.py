@@ -49,7 +49,7 @@ def keep_freed_memory() -> bool:
 
 
 class FreedMemory:
-    """Gives free memory back to the system, at most once in `SECONDS`; threads may share it."""
+    """Returns free memory to the system, at most once in `SECONDS`; threads may share it."""
 
     def __init__(self) -> None:
         """Begin to count the time."""

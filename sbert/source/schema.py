@@ -43,7 +43,9 @@ def infer_kept_schema(objects: Sequence[SourceObject], source: SourceSettings) -
             others = f" (nor in {len(columns) - 1} other objects)" if len(columns) > 1 else ""
             raise ColumnError(f"{missing_column(item.uri, name, list(types))}{others}")
     if not columns and source.keep_columns and all(not format_of(item.format).has_columns for item in objects):
-        raise ColumnError(f"plain text has no columns to keep, asked for were {', '.join(source.keep_columns)}")
+        raise ColumnError(
+            f"plain text has no columns {', '.join(source.keep_columns)} to keep: leave keep_columns empty"
+        )
     kept: dict[str, pl.DataType] = {}
     for name in source.keep_columns:
         kind: pl.DataType = pl.Null()

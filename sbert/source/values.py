@@ -29,7 +29,7 @@ def _decoded(value: bytes | None) -> str | None:
 
 
 def as_text(raw: pl.Series) -> pl.Series:
-    """Return values as text: bytes that are not UTF-8 and numbers that are none are null, nested values are JSON."""
+    """Return values as text: bytes that are not UTF-8 and NaN become null, nested values become JSON."""
     if raw.dtype == pl.String:
         return raw
     if raw.dtype == pl.Binary:

@@ -37,7 +37,7 @@ TRANSIENT_CLASSES = frozenset(
         "ServerDisconnectedError",
     }
 )
-"""Of botocore and aiohttp: connections that broke, and answers that were cut off."""
+"""Names of errors of botocore and aiohttp: the connection broke, or the answer was cut off."""
 DENIED_WORDS = re.compile(
     r"access ?denied|forbidden|\b403\b|invalid ?access ?key|signature ?does ?not ?match|unable to locate credentials"
     r"|no ?credentials|invalid ?token|expired ?token|\b401\b|unauthorized",

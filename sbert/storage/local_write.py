@@ -25,7 +25,7 @@ class LocalWrite:
         self.file: IO[bytes] = open(self._temporary, "wb")  # noqa: PTH123, SIM115  (closed below)
 
     def replace(self) -> None:
-        """Give the file its name; a file that has it already is replaced."""
+        """Rename the file to its name; a file that already has this name is replaced."""
         try:
             self._finish()
             os.replace(self._temporary, self._path)  # noqa: PTH105
@@ -33,7 +33,7 @@ class LocalWrite:
             self.discard()
 
     def create(self) -> bool:
-        """Give the file its name unless the name is taken; return whether it was free."""
+        """Rename the file to its name unless the name is taken; return whether the name was free."""
         try:
             self._finish()
             os.link(self._temporary, self._path)

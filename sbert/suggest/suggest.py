@@ -89,10 +89,10 @@ def suggest(
     """
     settings = settings or SuggestSettings()
     if num < 1:
-        raise SettingsError(f"n is {num}, at least 1 row must be asked for")
+        raise SettingsError(f"n is {num}: ask for at least 1 row")
     if labels is not None and labels.kind.value != settings.kind.value:
         raise LabelError(
-            f"the labels are {labels.kind.value}, asked for are {settings.kind.value}: name the kind of the labels"
+            f"the labels are {labels.kind.value}, but kind is {settings.kind.value}: set kind to the kind of the labels"
         )
     if encoder.dim != table.encoder.dim:
         raise EncoderMismatchError(
@@ -155,7 +155,7 @@ def _pool(table: Table, labelled: Sequence[pl.DataFrame], settings: SuggestSetti
     scan = table.scan()
     hashes = scan.select("text_hash").unique().sort("text_hash").head(settings.pool_rows).collect()["text_hash"]
     if hashes.is_empty():
-        raise LabelError(f"{table.uri}: the table has no rows, there is nothing to label")
+        raise LabelError(f"{table.uri}: the table has no rows, so there is nothing to label")
     pool = (
         scan.filter(pl.col("text_hash") <= pl.lit(hashes[-1]))
         .select("id", "source", "text_hash", *vectors, pl.col(column).cast(pl.String).alias("text"))

@@ -25,7 +25,7 @@ class KeyLedger:
     """Remember the keys of a stream of rows, then tell which rows another row of the same key supersedes."""
 
     def __init__(self, keep: Literal["first", "last"]) -> None:
-        """Of rows with one key, keep the first or the last that was added."""
+        """Keep one row for each key: the first or the last that was added."""
         self._keep = keep
         self._records = RecordFile(RECORD, ROWS_PER_SLICE)
 

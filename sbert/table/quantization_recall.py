@@ -204,8 +204,8 @@ def measure(
     if recall < encoder.min_recall:
         raise QualityError(
             f"{table_uri}: with precision {encoder.precision.value} and {encoder.dim} of {encoder.full_dim} values "
-            f"recall@10 is {recall:.4f} against float32 among {len(sample)} rows, accepted is {encoder.min_recall:.4f}: "
-            f"nothing was published; choose {_remedy(encoder)}, or lower min_recall"
+            f"recall@10 is {recall:.4f} against float32 among {len(sample)} rows, below min_recall "
+            f"{encoder.min_recall:.4f}; nothing was published. Choose {_remedy(encoder)}, or lower min_recall"
         )
     log.info("recall@10 against float32 is %.4f among %d rows", recall, len(sample))
     return found.model_copy(update={"recall_at_10": round(recall, 6)})

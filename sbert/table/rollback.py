@@ -43,7 +43,9 @@ def roll_back(table_uri: str, version: int | None = None) -> Rollback:
     now = Table.open(table_uri)
     wanted = now.version - 1 if version is None else version
     if now.version == 0:
-        raise SettingsError(f"{now.uri}: the table is at version 0, its first: there is none to go back to")
+        raise SettingsError(
+            f"{now.uri}: the table is at version 0, its first, so there is no earlier one to go back to"
+        )
     if not 0 <= wanted < now.version:
         raise SettingsError(
             f"{now.uri}: cannot go back to version {wanted}: the table is at version {now.version}, earlier ones are "

@@ -83,7 +83,10 @@ class TableIndex:
     def _nearest(
         self, first: npt.NDArray[np.int64], end: npt.NDArray[np.int64], middle: np.int64
     ) -> npt.NDArray[np.int64]:
-        """Give, for each range of ascending places, where the one nearest to `middle` is: bisection of all at once."""
+        """Return, for each range of ascending places, the position of the place nearest to `middle`.
+
+        One bisection handles all ranges at once.
+        """
         low, high = first.copy(), end.copy()
         while (low < high).any():
             half = (low + high) // 2

@@ -39,7 +39,7 @@ class Vacuum(BaseModel):
     retention_hours: float
     applied: bool
     files: list[str] = Field(description="Files, relative to the table.")
-    num_shards: int = Field(description="Of them, shards.")
+    num_shards: int = Field(description="Number of these files that are shards.")
     num_bytes: int
     num_kept_for_runs: int = Field(description="Files that would be removed if no run were at work.")
     leases: list[str] = Field(description="The runs at work.")

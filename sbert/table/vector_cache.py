@@ -127,7 +127,7 @@ class KnownVectors:
                 self._run_file.write(records.tobytes())
             self._run_file.flush()
         except OSError as error:
-            log.warning("no more vectors of this run are kept for equal texts: %s", error)
+            log.warning("cannot cache more vectors, so repeated texts may be encoded again: %s", error)
             self._max_run_rows = self._num_run_rows
             return
         self._run_index.add(hashes, np.arange(self._num_run_rows, self._num_run_rows + len(hashes), dtype=np.int64))

@@ -58,7 +58,7 @@ class Calibration(BaseModel):
     min_scale: float = Field(description="Least scale of a vector.")
     max_scale: float = Field(description="Greatest scale of a vector.")
     num_values: int = Field(description="Values that were quantized.")
-    num_saturated: int = Field(description="Of them, those at the end of the range (-127 or 127).")
+    num_saturated: int = Field(description="Quantized values at the end of the range (-127 or 127).")
 
     @property
     def saturated_share(self) -> float:
@@ -142,7 +142,7 @@ def restore(stored: StoredVectors) -> Float32:
 
 
 def norm_tolerance(stored: StoredVectors) -> Float32:
-    """Give, for each stored vector, how far its norm may be from that of the vector it was made of.
+    """Return, for each stored vector, how far its norm may be from the norm of the vector it was computed from.
 
     Each value is off by half a scale at most, so the norm is by ``sqrt(dim) * scale / 2`` at most.
     """

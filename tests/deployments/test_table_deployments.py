@@ -89,7 +89,7 @@ ONE = "raw: a, table: b"
         (f"tables: {{t: {{{ONE}, settings: {{cleaning: {{min_char: 1}}}}}}}}", "cleaning.min_char: no such setting"),
         (f"tables: {{t: {{{ONE}, models: m, settings: {{model: x}}}}}}", "every night would undo the promotions"),
         (f"tables: {{t: {{{ONE}}}, u: {{raw: c, table: b/}}}}", "t and u have the same table"),
-        (f"tables: {{'a b': {{{ONE}}}}}", "no name of a table"),
+        (f"tables: {{'a b': {{{ONE}}}}}", "not a valid name of a table"),
         ("tables: [", "tables.yaml"),
         (f"tables: {{t: {{{ONE}, raw2: 's3://k:s@b'}}}}", "no such setting"),
     ],

@@ -129,7 +129,7 @@ def test_errors_are_one_line_and_a_status(place: Path) -> None:
     assert out == ""
     assert err == f"error: {place}/nowhere: no such file or folder\n"
     for settings, message in (
-        ('{"foo": 1}', "error: foo: no such setting, there are"),
+        ('{"foo": 1}', "error: foo: no such setting; the settings are"),
         ("{", "error: settings: Invalid JSON"),
         ("@none.json", "none.json"),
     ):

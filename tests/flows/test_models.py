@@ -80,8 +80,8 @@ def test_rollback(models_uri: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compare", "v0001"], "compare needs two versions, 1 given"),
-        (["compare", "v0001", "v0009"], "no version v0009, there are: v0001, v0002, v0003"),
+        (["compare", "v0001"], "compare needs two versions, but got 1: name two"),
+        (["compare", "v0001", "v0009"], "no version v0009; the versions are: v0001, v0002, v0003"),
         (["rollback", "v0001", "v0003"], "name it once"),
         (["list", "v0001"], "list takes no versions"),
     ],

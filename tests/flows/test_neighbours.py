@@ -25,7 +25,7 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(places: tuple[str, str
     assert (report["version"], report["table_version"], report["num_rows"]) == (0, 0, 30)
     assert (report["num_shards_built"], report["num_shards_kept"]) == (1, 0)
     again = CliRunner().invoke(app, ["neighbours", *places, "-k", "3"])
-    assert "30 rows, of version 0" in again.stdout
+    assert "30 rows, computed from version 0" in again.stdout
     assert "0 shards built (0 rows), 1 kept" in again.stdout
 
 

@@ -1,7 +1,7 @@
 """Compile `kernels/` once with the machine's C++ compiler, and load the result.
 
 The name of the compiled file is a hash of source, options and compiler, so the cache is never stale. Processes may compile
-at the same time: each writes its own file and renames it. A machine without a compiler or without AMX is no error: the
+at the same time: each writes its own file and renames it. A machine without a compiler or without AMX is not an error: the
 reason is recorded, and the engine works without the kernels.
 
     python -m sbert.encoder.engine.compiled     # compile into the cache of an image that runs on machines without a compiler
@@ -44,11 +44,11 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Kernels:
-    """The compiled kernels, or why there are none."""
+    """The compiled kernels, or the reason why they are missing."""
 
     library: ctypes.CDLL | None
     reason: str
-    """Where they come from, or why there are none, for people."""
+    """Text for people: the file of the kernels, or why there are no kernels."""
 
 
 def load_kernels() -> Kernels:

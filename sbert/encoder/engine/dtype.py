@@ -39,7 +39,7 @@ def fastest_dtype(device: torch.device) -> ComputeDtype:
     wanted = os.environ.get(DTYPE_VARIABLE)
     if wanted:
         if wanted not in set(ComputeDtype):
-            raise SettingsError(f"{DTYPE_VARIABLE} is {wanted!r}, known are {', '.join(ComputeDtype)}")
+            raise SettingsError(f"{DTYPE_VARIABLE} is {wanted!r}, expected one of {', '.join(ComputeDtype)}")
         return ComputeDtype(wanted)
     if has_fast_bfloat16(device):
         return ComputeDtype.BFLOAT16

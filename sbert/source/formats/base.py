@@ -44,7 +44,7 @@ class BadRecord(NamedTuple):
     reason: RejectReason
     detail: str
     original: bytes
-    """Its bytes as they are in the object, where there are such."""
+    """The bytes of the record or of its value in the object; empty when they are not known."""
 
 
 @dataclass(frozen=True)

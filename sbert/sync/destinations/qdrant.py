@@ -238,7 +238,7 @@ class QdrantLoad:
 
 
 def handles_of(keys: pa.Table) -> list[Any]:
-    """Return the points' ids: those that were read, or those that the keys are named by."""
+    """Return the ids of the points: the ids that were read, or else the ids computed from source and row id."""
     if "handle" in keys.schema.names:
         # A point that a person added may have a whole number for its id.
         return [int(handle) if handle.isdigit() else handle for handle in keys["handle"].to_pylist()]

@@ -124,7 +124,7 @@ def test_labels_of_one_class_are_refused(tmp_path: Path) -> None:
 
 
 def test_three_rows_are_too_few() -> None:
-    with pytest.raises(TooFewLabelsError, match=r"3 rows to train on, at least 8 are needed \(min_train_rows\)"):
+    with pytest.raises(TooFewLabelsError, match=r"3 rows to train on, but at least 8 are needed \(min_train_rows\)"):
         make_label_set(classes(TWENTY[:3], ["a", "b", "a"]), LabelKind.CLASSES, ALL)
 
 
@@ -166,7 +166,7 @@ def test_case_white_space_and_final_signs_make_a_repeat() -> None:
 
 def test_scores_outside_the_declared_range_are_refused() -> None:
     rows = pl.DataFrame({"sentence1": TWENTY, "sentence2": TWENTY[::-1], "score": [0.5] * 19 + [4.2]})
-    with pytest.raises(LabelError, match=r"1 of 20 scores are not numbers from 0 to 1, the first is '4.2'.*score_max"):
+    with pytest.raises(LabelError, match=r"1 of 20 scores are not numbers from 0 to 1; the first is '4.2'.*score_max"):
         make_label_set(rows, LabelKind.SCORED_PAIRS, ALL)
     with pytest.raises(LabelError, match="the first is 'high'"):
         make_label_set(rows.with_columns(score=pl.Series(["0.5"] * 19 + ["high"])), LabelKind.SCORED_PAIRS, ALL)
@@ -174,7 +174,7 @@ def test_scores_outside_the_declared_range_are_refused() -> None:
 
 def test_an_unknown_nli_label_is_refused() -> None:
     rows = pl.DataFrame({"premise": TWENTY, "hypothesis": TWENTY[::-1], "label": ["0", "maybe"] * 10})
-    with pytest.raises(LabelError, match="10 of 20 NLI labels are unknown, the first is 'maybe'"):
+    with pytest.raises(LabelError, match="10 of 20 NLI labels are unknown \\(first: 'maybe'\\): write "):
         make_label_set(rows, LabelKind.NLI, ALL)
 
 
@@ -192,8 +192,8 @@ def test_empty_texts_and_missing_labels_are_counted(caplog: pytest.LogCaptureFix
 def test_too_few_rows_say_where_the_others_went() -> None:
     rows = classes([*TWENTY[:5], TWENTY[0], *[" "] * 30], ["a", "b"] * 18)
     expected = (
-        r"5 rows to train on, at least 8 are needed \(min_train_rows\), of 36 rows read: 5 train, 0 dev, 0 test, 31 left out "
-        r"\(30 with an empty text, 1 that repeat another row\): label more"
+        r"5 rows to train on, but at least 8 are needed \(min_train_rows\): label more. 36 rows read: 5 train, 0 dev, 0 test, 31 left out "
+        r"\(30 with an empty text, 1 that repeat another row\)"
     )
     with pytest.raises(TooFewLabelsError, match=expected):
         make_label_set(rows.with_columns(label=pl.Series([*"ababaa", *"a" * 30])), LabelKind.CLASSES, ALL)
@@ -205,7 +205,9 @@ def test_labels_that_are_only_measured_on_need_no_train_rows(tmp_path: Path) -> 
     assert labels.train.height == 0
     assert labels.dev.height == 0
     assert labels.test.height == 40
-    with pytest.raises(TooFewLabelsError, match=r"0 rows to train on.* of 40 rows read: 0 train, 0 dev, 40 test"):
+    with pytest.raises(
+        TooFewLabelsError, match=r"0 rows to train on.* label more. 40 rows read: 0 train, 0 dev, 40 test"
+    ):
         load_labels(str(tmp_path))
 
 

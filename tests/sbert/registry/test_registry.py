@@ -150,7 +150,7 @@ def test_a_version_that_was_never_finished_is_none(tmp_path: Path, folders: list
         registry.add(record(), folders[0], killed)
     assert registry.versions() == []
     assert registry.add(record(), folders[0]).version == "v0002"  # the half-written folder is left alone
-    with pytest.raises(RegistryError, match="no version v0001, there are: v0002"):
+    with pytest.raises(RegistryError, match="no version v0001; the versions are: v0002"):
         registry.version("v0001")
 
 
@@ -163,7 +163,7 @@ def test_rollback_goes_further_back_each_time(tmp_path: Path, folders: list[Path
     assert registry.rollback("v0003").version == "v0003"
     with pytest.raises(RegistryError, match="v0003 is production already"):
         registry.rollback("v0003")
-    with pytest.raises(RegistryError, match=r"no version v0009, there are: v0001, v0002, v0003"):
+    with pytest.raises(RegistryError, match=r"no version v0009; the versions are: v0001, v0002, v0003"):
         registry.rollback("v0009")
     assert [pointer.version for pointer in registry.history()] == [
         "v0001", "v0002", "v0003", "v0002", "v0001", "v0003",

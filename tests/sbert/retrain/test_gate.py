@@ -91,7 +91,9 @@ def test_a_regression_set_whose_metric_drops_too_far_refuses() -> None:
     before = evaluated("old", {"held-out": 0.8, "sts": 0.9})
     after = evaluated("new", {"held-out": 0.9, "sts": 0.88})
     refused = decide(before, after, GateSettings(), EVALUATION)
-    assert refused.reasons == ["regression set sts: accuracy drops by 0.0200 (0.9000 → 0.8800), accepted is 0.005"]
+    assert refused.reasons == [
+        "regression set sts: accuracy drops by 0.0200 (0.9000 → 0.8800), more than the tolerance of 0.005"
+    ]
     assert decide(before, after, GateSettings(tolerance=0.021), EVALUATION).promoted
     assert decide(before, after, GateSettings(tolerances={"sts": 0.021}), EVALUATION).promoted
     assert [item.set_name for item in refused.regression_sets] == ["sts"]

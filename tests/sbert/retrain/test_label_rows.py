@@ -60,7 +60,7 @@ def test_a_kind_of_labels_has_its_recipe() -> None:
     assert RetrainSettings().training_for(LabelKind.SCORED_PAIRS) == RECIPES["scored_pairs"]
     assert RetrainSettings().training_for(LabelKind.NLI) == TrainingSettings()
     assert RetrainSettings(recipe="few_per_class").training_for(LabelKind.CLASSES) == RECIPES["few_per_class"]
-    with pytest.raises(ValidationError, match="no recipe 'few', there are scored_pairs, "):
+    with pytest.raises(ValidationError, match="unknown recipe 'few'; choose one of scored_pairs, "):
         RetrainSettings(recipe="few")
 
 

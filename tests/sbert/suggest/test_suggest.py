@@ -106,7 +106,7 @@ def test_suggestions_that_cannot_be_made_are_refused(table: Table, model: str) -
     encoder = SentenceEncoder.from_pretrained(model)
     with pytest.raises(ColumnError, match=r"keeps no column 'body' \(kept: text\).*--keep-columns body"):
         suggest(table, 5, encoder=encoder, settings=SuggestSettings(text_column="body"))
-    with pytest.raises(LabelError, match="the labels are pairs, asked for are classes"):
+    with pytest.raises(LabelError, match="the labels are pairs, but kind is classes: set kind"):
         suggest(table, 5, encoder=encoder, labels=toy_labels(LabelKind.PAIRS))
     with pytest.raises(SettingsError, match="have weight 0: set the weight of one, or name labels"):
         suggest(table, 5, encoder=encoder, settings=SuggestSettings(density=0))
@@ -231,7 +231,7 @@ def test_the_candidate_is_the_newest_version_that_can_be_loaded(models: Registry
     assert candidate_model(None, None) is None
     assert candidate_model(models.uri, None) == models.model_uri("v0003")
     assert candidate_model(models.uri, "v0002") == models.model_uri("v0002")
-    with pytest.raises(RegistryError, match="no version v0009, there are: v0001, v0002, v0003, v0004"):
+    with pytest.raises(RegistryError, match="no version v0009; the versions are: v0001, v0002, v0003, v0004"):
         candidate_model(models.uri, "v0009")
     with pytest.raises(SettingsError, match="candidate v0002: name the registry it is in"):
         candidate_model(None, "v0002")

@@ -173,8 +173,8 @@ def test_too_little_recall_publishes_nothing(tmp_path: Path, model: str) -> None
     for _ in range(2):  # the second takes up what the first built, with its sample
         with pytest.raises(
             QualityError,
-            match=r"precision float32 and 2 of 32 values recall@10 is 0\.\d{4} against float32 among 60 rows, accepted is "
-            r"0\.9500: nothing was published; choose an output_dim above 2 .*, or lower min_recall",
+            match=r"precision float32 and 2 of 32 values recall@10 is 0\.\d{4} against float32 among 60 rows, below min_recall "
+            r"0\.9500; nothing was published. Choose an output_dim above 2 .*, or lower min_recall",
         ):
             update(raw, table, model=model, settings=settings_)
     assert (Table.open(table).version, read(table).equals(before)) == (0, True)

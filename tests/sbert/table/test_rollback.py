@@ -125,7 +125,7 @@ def test_what_cannot_be_restored_is_refused(tmp_path: Path, table: str) -> None:
 def test_a_table_of_one_version_has_nothing_to_go_back_to(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/0.jsonl", rows(0, 5))
     update(tmp_path / "raw", tmp_path / "table", model=model)
-    with pytest.raises(SettingsError, match="its first: there is none to go back to"):
+    with pytest.raises(SettingsError, match="its first, so there is no earlier one to go back to"):
         roll_back(str(tmp_path / "table"))
 
 

@@ -106,7 +106,9 @@ def test_the_type_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dtype.fastest_dtype(CPU) is ComputeDtype.FLOAT32
     assert dtype.fastest_dtype(torch.device("cuda")) is ComputeDtype.FLOAT16
     monkeypatch.setenv(dtype.DTYPE_VARIABLE, "float64")
-    with pytest.raises(SettingsError, match="SBERT_COMPUTE_DTYPE is 'float64', known are float32, bfloat16, float16"):
+    with pytest.raises(
+        SettingsError, match="SBERT_COMPUTE_DTYPE is 'float64', expected one of float32, bfloat16, float16"
+    ):
         dtype.fastest_dtype(CPU)
 
 
