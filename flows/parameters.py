@@ -192,9 +192,9 @@ Names = Annotated[
     BeforeValidator(lambda value: value or None),
     WithJsonSchema({"type": "array", "items": {"type": "string"}}),
 ]
-"""Names, or none."""
+"""A list of names; None when the field is empty."""
 Day = Annotated[dt.date | None, BeforeValidator(lambda value: value or None)]
-"""A day, or none."""
+"""A day; None when the field is empty."""
 Model = Annotated[
     Text,
     form(

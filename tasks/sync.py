@@ -27,7 +27,7 @@ def compare_rows(table_uri: str, destination: str, credentials: str | None, *, r
 
 
 def _secret(block_name: str | None) -> str | None:
-    """Load a secret here, in the process that needs it: it is no parameter, so Prefect does not store it."""
+    """Load a secret here, in the process that needs it: it is not a parameter, so Prefect does not store it."""
     if not block_name:
         return None
     try:

@@ -93,7 +93,7 @@ class RowJob(DerivedJob):
 
     @abstractmethod
     def function(self, table: Table) -> Callable[[pa.Table], pa.Table]:
-        """Load what the work needs, and return a function from a block of rows to as many rows of output columns."""
+        """Load what the work needs, and return a function from a block of rows to the same number of output rows."""
 
     def open(self, table: Table, out_uri: str) -> SplitFunction:  # noqa: ARG002
         """Apply the function to each block of a split."""

@@ -49,7 +49,7 @@ class PlannedDerivation(BaseModel):
 
 
 class DerivedPlan(BaseModel):
-    """What a run has to do."""
+    """The work of a run, as it was planned."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,7 +68,7 @@ class DerivedPlan(BaseModel):
 
 
 class DerivedReport(BaseModel):
-    """What a run did; the keys are a contract with scripts."""
+    """The results of a run; scripts rely on the keys."""
 
     model_config = ConfigDict(frozen=True)
 

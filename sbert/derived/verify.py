@@ -19,7 +19,7 @@ ROWS_PER_READ = 16_384
 
 
 class DerivedVerification(BaseModel):
-    """What a check of a derived table found."""
+    """The result of the check of a derived table."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,7 +27,9 @@ class DerivedVerification(BaseModel):
     version: int
     table_version: int = Field(description="The embeddings table's version that was compared.")
     num_rows: int = Field(description="Rows that were compared.")
-    findings: list[str] = Field(description="What is wrong, one sentence each; empty when nothing is.")
+    findings: list[str] = Field(
+        description="The faults that were found, one sentence each; empty when the table is correct."
+    )
 
 
 def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerification:

@@ -13,7 +13,7 @@ NAMES = {Side.QUERY: ("query",), Side.DOCUMENT: ("document", "passage", "corpus"
 
 
 def prompt_of_side(prompts: Mapping[str, str], side: str) -> str:
-    """Return the prompt for one side, by the rule of sentence-transformers; an empty string if there is none.
+    """Return the prompt for one side, by the rule of sentence-transformers; an empty string if it has no prompt.
 
     Raises:
         SettingsError: when the side is unknown.

@@ -24,14 +24,14 @@ ENCODER_HALVES = {
     "longt5": "LongT5EncoderModel",
     "switch_transformers": "SwitchTransformersEncoderModel",
 }
-"""Encoder-decoders of which the encoder alone is loaded, as sentence-transformers does, and the class that does it."""
+"""Encoder-decoders whose encoder alone is loaded, as sentence-transformers does, with the class that loads it."""
 OTHER_ENCODER_HALVES = frozenset(
     {
         "blenderbot", "blenderbot-small", "m2m_100", "marian", "moonshine", "pegasus", "pegasus_x", "prophetnet",
         "t5gemma", "t5gemma2", "udop", "whisper",
     }
 )  # fmt: skip
-"""Encoder-decoders of which sentence-transformers loads the encoder alone, and this library does not."""
+"""Encoder-decoders that this library refuses; sentence-transformers loads their encoder alone."""
 
 
 def position_limit(config: Any) -> int | None:

@@ -88,7 +88,7 @@ def leave_out_twins(
         examples = "; ".join(f"{ours!r} = {theirs!r}" for ours, theirs in report.examples[:2])
         raise LeakageError(
             f"{report.num_leaking[worst]} of {report.num_rows[worst]} {worst} rows ({report.share:.1%}) are also in another "
-            f"split, allowed are {settings.max_leakage:.1%} (max_leakage): {examples}. Split the labels anew "
+            f"split, above max_leakage {settings.max_leakage:.1%}: {examples}. Split the labels anew "
             "(use_given_splits=false, no split_column), or remove these rows from train"
         )
     losers = pl.concat([whole["number"], by_text["number"]]).unique()
@@ -107,7 +107,7 @@ def _clusters(rows: pl.DataFrame, names: tuple[str, ...], similarity: float) -> 
 
 
 def _whole_twins(marked: pl.DataFrame) -> pl.DataFrame:
-    """Return pairs of rows that share all texts, in any order, of which the second is in a given split of higher rank."""
+    """Return pairs of rows that share all texts, in any order; the second row is in a given split of higher rank."""
     keyed = marked.select("number", "rank", "given", "key")
     best = keyed.filter("given").sort("rank", "number", descending=[True, False])
     best = best.unique("key", keep="first", maintain_order=True).drop("given")
@@ -116,7 +116,7 @@ def _whole_twins(marked: pl.DataFrame) -> pl.DataFrame:
 
 
 def _text_twins(marked: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
-    """Return pairs of rows that share any text, of which the second is in a hashed split of higher rank."""
+    """Return pairs of rows that share any text; the second row is in a hashed split of higher rank."""
     long = pl.concat(
         [
             marked.select(

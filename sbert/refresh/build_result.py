@@ -1,4 +1,4 @@
-"""What became of a planned split."""
+"""The outcome of a planned split."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,5 +21,5 @@ class BuildResult(BaseModel):
 
     @property
     def counts(self) -> RowCounts:
-        """What became of the rows; nothing when no record was written."""
+        """Row counts of the split; empty when no record was written."""
         return self.record.counts if self.record is not None else RowCounts()

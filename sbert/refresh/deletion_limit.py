@@ -1,7 +1,7 @@
 """The deletion limit: a listing that shrank by mistake must not empty the table, and a job must not lose a column.
 
 A loss is a source object of the table that is no longer listed, with its rows. A changed object, another encoder or
-another setting replaces rows and is no loss. A renamed object is no loss either: its version appeared under another name.
+another setting replaces rows and is not a loss. A renamed object is not a loss: its version appeared under another name.
 Rows that vanish inside objects, for example when every object turned empty, are counted before the commit. A kept column
 that the job no longer keeps is a loss of every row's value.
 """

@@ -22,7 +22,7 @@ HEAD_BYTES = 256 * 1024
 def sample_num_rows(splits: Sequence[PlannedSplit]) -> int | None:
     """Return about how many rows splits hold; None when the largest object does not show it, as compressed ones.
 
-    One small read. The number only feeds the time left that is shown, so a failure is no error.
+    One small read. The number only feeds the time left that is shown, so a failure is not an error.
     """
     objects = [span.object for planned in splits for span in planned.split.spans]
     if not objects:

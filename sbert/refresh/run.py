@@ -188,7 +188,7 @@ class _Run:
         return diff
 
     def _note(self, plan: Plan, results: list[BuildResult]) -> None:
-        """Count the splits that this run built; those that an earlier run built are not its work."""
+        """Count the splits that this run built; splits that an earlier run built are not counted."""
         for result in results:
             if result.record is not None and result.record.run_id == self.run_id:
                 self._tally.add(result.record, plan.reasons[result.planned.fingerprint])

@@ -20,7 +20,7 @@ from sbert.table.split_records import SplitRecord, read_records
 __all__ = ["Scope", "SplitSelection", "scope_of", "select_splits"]
 
 SLICES_LEFT_OUT = 0
-"""Instead of a number of rows: an object of which whole slices are left out."""
+"""Stands in place of a number of rows when whole slices of the object are left out."""
 
 
 class Scope(BaseModel):

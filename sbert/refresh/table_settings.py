@@ -113,7 +113,7 @@ def resolve_job(job: RefreshJob, table: Table | None) -> ResolvedJob:
         named.setdefault("source", {})["keep_columns"] = []
     kept = own["source"]["keep_columns"]
     if set(named.get("source", {}).get("keep_columns", [])) == set(kept):
-        named.get("source", {}).pop("keep_columns", None)  # another order is no change
+        named.get("source", {}).pop("keep_columns", None)  # another order is not a change
     settings = _with_groups(job.settings, _merged(own, named))
     effective = _own_groups(settings)
     changes = [
@@ -230,7 +230,7 @@ def _own_settings(job: RefreshJob, table: Table, named: Named) -> Named:
 
 
 def _read_record(table: Table, recorded: Mapping[str, Any]) -> Named:
-    """Return recorded settings, with defaults for those that a release before did not know."""
+    """Return recorded settings, with defaults for settings that an earlier release did not know."""
     known: dict[str, Any] = {}
     for group in GROUPS:
         fields = type(getattr(RefreshSettings(), group)).model_fields

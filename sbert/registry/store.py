@@ -3,7 +3,7 @@
 MODELS_URI/v0002/claim.json     whose folder this is, created first and exclusively
 MODELS_URI/v0002/model/         sentence-transformers folder with a Hugging Face model card (README.md)
 MODELS_URI/v0002/report.html    the decision, for people
-MODELS_URI/v0002/version.json   the same for programs, written last: a folder without it is no version
+MODELS_URI/v0002/version.json   the same for programs, written last: a folder without it is not a version
 MODELS_URI/v0002/dropped.json   of a refused version: its weights were removed, all other files stay
 MODELS_URI/_names/v0002.json    the name was given; it stays when the version's folder is deleted
 MODELS_URI/production/          the production log (`sbert.registry.pointer`)

@@ -178,7 +178,7 @@ def check_leakage(job: RetrainJob, labels: LabelSet, sets: Sequence[EvaluationSe
             examples = "; ".join(f"{ours!r} = {theirs!r}" for ours, theirs in report.examples[:2])
             raise LeakageError(
                 f"{item.name}: {report.num_leaking[item.name]} of {item.rows.height} rows ({report.share:.1%}) are also "
-                f"among the train rows of {job.labels_uri}, allowed are {settings.max_leakage:.1%} (max_leakage of its "
-                f"labels): {examples}. Remove these rows from train, or name another set"
+                f"among the train rows of {job.labels_uri}, above max_leakage {settings.max_leakage:.1%} of its "
+                f"labels: {examples}. Remove these rows from train, or name another set"
             )
     return reports

@@ -74,7 +74,7 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
         )
     if not objects:
         there = _most(passed_over) or "no objects at all"
-        raise EmptySourceError(f"{uri}: nothing to read here; read are {READ_ENDINGS}; found: {there}")
+        raise EmptySourceError(f"{uri}: nothing to read here (found: {there}). Readable endings are {READ_ENDINGS}")
     return objects
 
 

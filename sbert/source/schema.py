@@ -16,7 +16,7 @@ from sbert.source.types import merged_type, storable_type
 __all__ = ["infer_kept_schema"]
 
 MAX_OBJECTS = 512
-"""Most objects that are looked at; of more, as many are taken at even distances in the order of their names."""
+"""Most objects that are read. From a larger source, objects at even distances in the order of their names are read."""
 MAX_HEAD_BYTES = 1 << 20
 MIN_HEAD_BYTES = 1 << 16
 ALL_HEADS_BYTES = 32 << 20

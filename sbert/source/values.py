@@ -67,7 +67,7 @@ def convert(raw: pl.Series, kind: pl.DataType) -> tuple[pl.Series, pl.Series]:
     """Bring values to the type of their column; return them and a mask of the values that do not fit.
 
     A value that does not fit is null in the result. A value fits when it is the same value in the new type: ``7`` and
-    ``7.0`` are the whole number 7; ``3.5`` is no whole number; ``02139`` is no number, because its zero would be lost.
+    ``7.0`` are the whole number 7; ``3.5`` is not a whole number; ``02139`` is not a number, because its zero would be lost.
     """
     if raw.dtype == kind:
         return raw, pl.Series([False]).new_from_index(0, len(raw))

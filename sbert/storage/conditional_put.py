@@ -1,4 +1,4 @@
-"""Create a small file only if there is none of that name; of any number of writers exactly one succeeds.
+"""Create a small file only if its name is free; if several writers try at once, exactly one succeeds.
 
 On S3 this is a conditional put (``If-None-Match: *``), on disk a hard link made from a whole file.
 """

@@ -287,14 +287,14 @@ def open_output(uri: str) -> OutputFile:
 
 
 def delete(uris: Iterable[str]) -> None:
-    """Remove files; those that are not there are passed over."""
+    """Remove files; a missing file is not an error."""
     for uri in uris:
         with contextlib.suppress(MissingError):
             try_again(uri, functools.partial(filesystem(uri).rm_file, strip_protocol(uri)))
 
 
 def list_names(uri: str) -> dict[str, int]:
-    """Return the names directly under a folder and their sizes in bytes (0 for folders); empty when there is none.
+    """Return the names directly under a folder and their sizes in bytes (0 for folders); empty for a missing folder.
 
     Raises:
         MissingError: no such bucket.

@@ -17,7 +17,7 @@ class LocalWrite:
     """A local file being written; call `replace`, `create` or `discard` once."""
 
     def __init__(self, path: str) -> None:
-        """Open a temporary file beside `path`, and make the folder where there is none."""
+        """Open a temporary file beside `path`, and make the folder if it does not exist."""
         self._path = path
         folder, name = posixpath.split(path)
         Path(folder).mkdir(parents=True, exist_ok=True)

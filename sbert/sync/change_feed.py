@@ -2,7 +2,7 @@
 
 The log tells which shards joined and which left; only their rows can differ. A first pass over these shards compares the
 rows by hash (`row_comparison`), a second pass reads the rows that changed. Memory is bounded, and rows that were merely
-rewritten into another shard are no changes.
+rewritten into another shard are not changes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -129,7 +129,7 @@ class CountOnly:
 
 
 class Changes:
-    """What leads from one version of a table to another. Use as a context manager: it holds a temporary file."""
+    """The changes from one version of a table to another. Use as a context manager: it holds a temporary file."""
 
     def __init__(self, before: Table, after: Table) -> None:
         """Find the shards that left and joined.
@@ -188,7 +188,7 @@ class Changes:
 
 
 def write_changes(table_uri: str, from_version: int, to_version: int | None, output: str | None) -> FeedSummary:
-    """Write what leads from one version of a table to another (also backwards); by default to the newest.
+    """Write the changes from one version of a table to another (also backwards); by default to the newest.
 
     Args:
         table_uri: the table.

@@ -40,7 +40,7 @@ class SyncMethod(StrEnum):
 
 
 class SyncReport(BaseModel):
-    """What a sync did; the keys are a contract with scripts."""
+    """The results of a sync; scripts rely on the keys."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -339,7 +339,7 @@ def _check_not_a_file(uri: str) -> None:
 
 
 def find_table(uri: str) -> Table | None:
-    """Open the table at `uri`, or give None where one can be made.
+    """Open the table at `uri`, or return None where a table can be made.
 
     Raises:
         NotATableError: when the folder holds other things than a table, or than the beginnings of one.

@@ -44,7 +44,7 @@ MIN_ROWS = 50
 FIRST_LOOK_ROWS = 1_000
 """Texts after which a run warns that it will probably be refused, rather than hours later."""
 MIN_ROWS_OF_SPLIT = 16
-"""When there are very many splits, some leave a sample of this size and the others none."""
+"""When there are very many splits, some splits leave a sample of this size, and the others leave no sample."""
 RECORD_KEY = "reduction"
 MAX_COMMITS = 100
 """Commits that are searched for what an earlier run measured, from the newest back."""
@@ -71,7 +71,7 @@ class Reduction(BaseModel):
 
 
 class VectorSample:
-    """Up to `max_rows` of the vectors added: those of the texts with the least hashes."""
+    """Up to `max_rows` of the vectors added: the vectors of the texts with the smallest hashes."""
 
     def __init__(self, max_rows: int, dim: int) -> None:
         """Start empty."""

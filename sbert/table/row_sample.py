@@ -1,6 +1,6 @@
 """A sample of a table's rows that depends on the texts alone, not on how they lie in files.
 
-The one idea: the sample holds the texts with the least hashes. So it is random, it is the same after a compaction, a
+The one idea: the sample holds the texts with the smallest hashes. So it is random, it is the same after a compaction, a
 backfill or the renaming of an object, and it changes by as much as the texts change. Finding it costs a read of the
 ``text_hash`` columns (16 bytes a row). Vectors are read only for rows whose shard was not sampled before.
 """
@@ -66,7 +66,7 @@ class RowSample:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self | None:
-        """Read a sample back; None when the bytes are not one."""
+        """Read a sample back; None when the bytes are not a sample."""
         try:
             rows = pa.ipc.open_file(content).read_all()
             version, fingerprint = rows.schema.metadata[FACTS_KEY].decode().split(" ", 1)

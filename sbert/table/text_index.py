@@ -63,7 +63,7 @@ class TableIndex:
         self._places = places[order]
 
     def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
-        """Return a place of each text, -1 where there is none; shape (texts,)."""
+        """Return a place of each text, -1 for an unknown text; shape (texts,)."""
         keys = prefixes(hashes)
         places = np.full(len(keys), -1, dtype=np.int64)
         order = np.argsort(keys)  # neighbours are found in neighbouring memory
@@ -123,7 +123,7 @@ class HashIndex:
             self._segments = [*large, (merged, np.concatenate([segment[1] for segment in small])[first])]
 
     def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
-        """Return the place of each text, -1 where none is known; shape (texts,)."""
+        """Return the place of each text, -1 for an unknown text; shape (texts,)."""
         order = np.argsort(prefixes(hashes))
         keys = prefixes(hashes)[order]
         places = np.full(len(keys), -1, dtype=np.int64)

@@ -54,11 +54,13 @@ def read_corpus(table: Table, text_column: str = "text", *, max_rows: int = 1_00
     """
     if text_column not in table.kept_schema:
         raise ColumnError(
-            f"{table.uri}: no column {text_column!r}, kept are: {', '.join(table.kept_schema) or '(none)'}; refresh the "
+            f"{table.uri}: no column {text_column!r}; it keeps: {', '.join(table.kept_schema) or '(none)'}; refresh the "
             f"table with keep_columns {text_column}"
         )
     if table.num_rows > max_rows:
-        raise SettingsError(f"{table.uri}: has {table.num_rows:,} rows, negatives are mined from at most {max_rows:,}")
+        raise SettingsError(
+            f"{table.uri}: negatives are mined from at most {max_rows:,} rows, the table has {table.num_rows:,}"
+        )
     frames, parts = [], []
     for batch in _batches(table, text_column):
         frames.append(pl.Series(batch.column(text_column).to_pylist(), dtype=pl.String))
@@ -84,7 +86,7 @@ def mine_negatives(
     """Return the pairs with columns ``negative``, ``negative_2``, …. Pairs with too few negatives are left out.
 
     A negative ranks below `skip_nearest`, within `search_depth`; its cosine is at most `max_score` and at most
-    (1 - `relative_margin`) times that of anchor and positive; it is no positive of the same anchor.
+    (1 - `relative_margin`) times that of anchor and positive; it is not a positive of the same anchor.
 
     Args:
         pairs: columns anchor and positive, and any others.

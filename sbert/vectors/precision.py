@@ -156,7 +156,7 @@ def recall_at_10(approximate_ND: Float32, exact_ND: Float32) -> float:
     """Return the share of the ten nearest neighbours that approximate vectors find, with each of N rows as a query (0 to 1).
 
     Neighbours are by inner product, without the row itself; a row that is found counts when its exact score is at least that
-    of the tenth exact neighbour, so that ties are no misses (Aumüller et al. 2020, "ANN-Benchmarks", section 2.1). Of fewer
+    of the tenth exact neighbour, so that ties are not misses (Aumüller et al. 2020, "ANN-Benchmarks", section 2.1). Of fewer
     than eleven rows all others are neighbours.
     """
     num_rows = len(exact_ND)

@@ -105,7 +105,7 @@ def check_not_collapsed(
     if cosine > max_mean_cosine:
         raise QualityError(
             f"{what}: {len(embeddings_ND)} different texts have a mean cosine of {cosine:.4f}, above "
-            f"{max_mean_cosine}: the encoder has collapsed or was loaded wrongly, nothing was published; "
-            "check the model folder (weights, pooling) or use another model; when the texts are that much alike, raise "
-            "quality.max_mean_cosine"
+            f"{max_mean_cosine}: the encoder has collapsed or was loaded wrongly, nothing was published. "
+            "Check the model folder (weights, pooling), use another model, or raise quality.max_mean_cosine when the texts "
+            "are really that similar"
         )

@@ -107,7 +107,7 @@ def _file() -> tuple[Path, bool]:
     """Return the compiled file, and whether it was compiled just now.
 
     Raises:
-        RuntimeError: when there is none and it cannot be compiled.
+        RuntimeError: when the file does not exist and cannot be compiled.
     """
     sources, folder = read_sources(), cache_folder()
     name = f"kernels-{_hash([*sources, *sources.values(), *OPTIONS])}"
@@ -132,7 +132,7 @@ def _hash(parts: list[str]) -> str:
 
 
 def _find_compiler() -> list[str] | None:
-    """Return the compiler as a command, or None when there is none."""
+    """Return the compiler as a command, or None when no compiler is installed."""
     chosen = os.environ.get("CXX")
     for command in [shlex.split(chosen)] if chosen else [[name] for name in COMPILERS]:
         program = shutil.which(command[0]) if command else None

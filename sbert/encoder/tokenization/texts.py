@@ -17,7 +17,7 @@ def as_list(texts: Texts) -> list[str]:
     """Return texts as a list of valid Unicode strings.
 
     Raises:
-        SettingsError: when it is one string, or one of the texts is no string or no valid Unicode. The message names its
+        SettingsError: when it is one string, or one of the texts is not a string or not valid Unicode. The message names its
             place, counted from 0.
     """
     if isinstance(texts, str):

@@ -101,7 +101,7 @@ class CsvFormat(SourceFormat):
 
 
 def _numbered(uri: str, records: Any) -> Iterator[tuple[int, list[str] | BadRecord]]:
-    """Number the records from 1; a blank line is no record."""
+    """Number the records from 1; a blank line is not a record."""
     row = 0
     while True:
         try:

@@ -20,7 +20,7 @@ __all__ = ["JsonLinesFormat"]
 
 
 class JsonLinesFormat(SourceFormat):
-    """One JSON object a line. Blank lines count as lines and are no rows. Objects are cut at multiples of a size."""
+    """One JSON object a line. Blank lines count as lines but are not rows. Objects are cut at multiples of a size."""
 
     name = "jsonl"
     endings = (".jsonl", ".ndjson")
@@ -108,7 +108,7 @@ def _parse_by_line(chunk: LineChunk, request: ColumnRequest, max_row_bytes: int)
 
 
 def _parse_line(row: int, line: bytes, request: ColumnRequest) -> dict[str, str | None] | BadRecord:
-    """Return the values of a line as text, or why it is no row."""
+    """Return the values of a line as text, or the reason why it is not a row."""
     try:
         record = json.loads(line.decode("utf-8"), parse_constant=_null)
     except UnicodeDecodeError as error:

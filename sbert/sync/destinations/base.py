@@ -120,7 +120,7 @@ class Load(Protocol):
         """
 
     def delete(self, blocks: Iterator[pa.Table]) -> int:
-        """Remove rows by key and return the number of keys; a key that is not there is no error.
+        """Remove rows by key and return the number of keys; a missing key is not an error.
 
         Args:
             blocks: keys, columns ``source`` and ``id``, and ``handle`` where `Destination.keys` returned it.
@@ -178,7 +178,7 @@ class Destination(ABC):
 
     @abstractmethod
     def begin(self, collection: Collection, watermark: Watermark) -> AbstractContextManager[Load]:
-        """Begin to bring a collection to a version; make the collection if there is none.
+        """Begin to bring a collection to a version; make the collection if it does not exist.
 
         Args:
             collection: where rows go.

@@ -64,7 +64,7 @@ def check_location(location: str) -> tuple[str, str, str]:
 
 
 def check_no_secret(location: str) -> None:
-    """Refuse a location that holds a password; a user's name before the ``@`` is none.
+    """Refuse a location that holds a password; a user's name before the ``@`` is allowed.
 
     Raises:
         SettingsError: without repeating the location.

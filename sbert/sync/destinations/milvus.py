@@ -93,7 +93,7 @@ class MilvusDestination(Destination):
 
     @contextmanager
     def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:
-        """Make the collection if there is none, note that a load begins, and load."""
+        """Make the collection if it does not exist, note that a load begins, and load."""
         with self._translated():
             if not self._client.has_collection(collection.name):
                 schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)

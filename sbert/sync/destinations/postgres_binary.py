@@ -42,7 +42,7 @@ class ColumnType:
     """A column's type in PostgreSQL."""
 
     name: str
-    """Its name in SQL."""
+    """Name of the type in SQL."""
     send: str
     """The server function that returns a value's bytes."""
     to_bytes: Callable[[pa.Array], pa.LargeBinaryArray]
@@ -126,7 +126,7 @@ def _repeated(value: bytes, count: int) -> pa.LargeBinaryArray:
 
 
 def _fixed(values_NW: npt.NDArray[np.uint8], valid_N: npt.NDArray[np.bool_] | None = None) -> pa.LargeBinaryArray:
-    """Return an array whose values all have as many bytes."""
+    """Return an array whose values all have the same number of bytes."""
     num_rows, width = values_NW.shape
     offsets = np.arange(num_rows + 1, dtype=np.int64) * width
     validity = None if valid_N is None else pa.array(valid_N).buffers()[1]

@@ -85,7 +85,7 @@ class QdrantDestination(Destination):
 
     @contextmanager
     def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:
-        """Make the collection if there is none, note that a load begins, and load."""
+        """Make the collection if it does not exist, note that a load begins, and load."""
         with self._translated():
             if not self._open.collection_exists(collection.name):
                 distance = models.Distance.DOT if collection.is_normalized else models.Distance.COSINE

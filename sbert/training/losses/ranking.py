@@ -62,7 +62,7 @@ class RankingLoss(nn.Module):
     and positive are the same text and only dropout makes them differ, this is unsupervised SimCSE (Gao et al. 2021, SimCSE,
     section 3, equation 4, t = 0.05).
 
-    A candidate that is no negative of the anchor is left out of the sum: the anchor's own text, or a positive of the anchor
+    A candidate that is not a negative of the anchor is not summed: the anchor's own text, or a positive of the anchor
     in any train row. With few answers to many questions nearly every batch holds such candidates.
 
     Source: Henderson et al. 2017, Efficient Natural Language Response Suggestion, section 4.4; both directions: Günther et

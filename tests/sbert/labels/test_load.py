@@ -363,7 +363,9 @@ def test_leakage_between_given_splits_is_reported_and_refused(tmp_path: Path) ->
     train.write_csv(tmp_path / "train.csv")
     pl.concat([test, twins]).write_csv(tmp_path / "test.csv")
     settings = LabelSettings(dev_share=0, near_duplicate_similarity=0.98)
-    with pytest.raises(LeakageError, match=r"2 of 20 test rows \(10.0%\) are also in another split, allowed are 5.0%"):
+    with pytest.raises(
+        LeakageError, match=r"2 of 20 test rows \(10.0%\) are also in another split, above max_leakage 5.0%"
+    ):
         load_labels(str(tmp_path), settings)
     labels = load_labels(str(tmp_path), settings.model_copy(update={"max_leakage": 0.2}))
     assert labels.leakage.num_leaking == {"test": 2}

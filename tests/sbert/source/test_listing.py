@@ -72,7 +72,7 @@ def test_nothing_there_and_nothing_readable(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no object matches this pattern"):
         list_objects(str(tmp_path / "*.jsonl"))
     (tmp_path / "a.md").write_text("x")
-    with pytest.raises(EmptySourceError, match=r"read are \.jsonl.*found: 1 \.md"):
+    with pytest.raises(EmptySourceError, match=r"found: 1 \.md.*Readable endings are \.jsonl"):
         list_objects(str(tmp_path))
 
 

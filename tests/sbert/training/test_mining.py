@@ -78,9 +78,9 @@ def test_negatives_come_from_the_current_table(prefect_server: None, tmp_path: P
     np.testing.assert_allclose(found.vectors_TD, encoder.encode(found.texts), atol=1e-5)
     settings = NegativesSettings(per_anchor=1, relative_margin=0)
     assert mine_negatives(PAIRS, found, encoder, settings).height > 0
-    with pytest.raises(ColumnError, match="no column 'body', kept are: text"):
+    with pytest.raises(ColumnError, match="no column 'body'; it keeps: text"):
         read_corpus(Table.open(str(tmp_path / "table")), "body")
-    with pytest.raises(SettingsError, match="has 11 rows, negatives are mined from at most 5"):
+    with pytest.raises(SettingsError, match="negatives are mined from at most 5 rows, the table has 11"):
         read_corpus(Table.open(str(tmp_path / "table")), max_rows=5)
 
 
