@@ -27,6 +27,7 @@ from flows.parameters import (
     hide_from_form,
     split_advanced,
 )
+from flows.run_names import named_after
 from flows.running import run_job
 from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.job import RefreshJob
@@ -37,7 +38,7 @@ __all__ = ["backfill_embeddings"]
 MAX_ROWS = 1_000_000_000_000
 
 
-@flow(name="backfill-embeddings", flow_run_name="backfill {table_uri}", persist_result=False, **HOOKS)
+@flow(name="backfill-embeddings", flow_run_name=named_after("backfill {table_uri}"), persist_result=False, **HOOKS)
 def backfill_embeddings(
     raw_uri: RawUri,
     table_uri: TableUri,

@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 
 from flows.hooks import HOOKS
 from flows.parameters import Concurrency, TableUri, form
+from flows.run_names import named_after
 from sbert.apply.neighbours.job import NeighboursJob
 from sbert.derived.run import DerivedReport
 from tasks.derive import derive_table, report_derived
@@ -28,7 +29,7 @@ OutUri = Annotated[
 ]
 
 
-@flow(name="find-neighbours", flow_run_name="neighbours {table_uri}", persist_result=False, **HOOKS)
+@flow(name="find-neighbours", flow_run_name=named_after("neighbours {table_uri}"), persist_result=False, **HOOKS)
 def find_neighbours(
     table_uri: TableUri,
     out_uri: OutUri,

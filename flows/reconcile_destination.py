@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows.hooks import HOOKS
 from flows.parameters import TableUri, form
+from flows.run_names import named_after
 from flows.sync_parameters import Credentials, Destination
 from sbert.errors import NotEqualError
 from sbert.sync.reconcile import ReconcileReport
@@ -17,7 +18,7 @@ from tasks.sync import compare_rows, report_comparison
 __all__ = ["reconcile_destination"]
 
 
-@flow(name="reconcile-destination", flow_run_name="reconcile {destination}", persist_result=False, **HOOKS)
+@flow(name="reconcile-destination", flow_run_name=named_after("reconcile {destination}"), persist_result=False, **HOOKS)
 def reconcile_destination(
     table_uri: TableUri,
     destination: Destination,

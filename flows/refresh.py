@@ -25,6 +25,7 @@ from flows.parameters import (
     hide_from_form,
     split_advanced,
 )
+from flows.run_names import named_after
 from flows.running import run_job
 from sbert.refresh.job import RefreshJob
 from sbert.refresh.refresh_report import RefreshReport
@@ -32,7 +33,7 @@ from sbert.refresh.refresh_report import RefreshReport
 __all__ = ["refresh_embeddings"]
 
 
-@flow(name="refresh-embeddings", flow_run_name="refresh {table_uri}", persist_result=False, **HOOKS)
+@flow(name="refresh-embeddings", flow_run_name=named_after("refresh {table_uri}"), persist_result=False, **HOOKS)
 def refresh_embeddings(
     raw_uri: RawUri,
     table_uri: TableUri,

@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 
 from flows.hooks import HOOKS
 from flows.parameters import NO_CREDENTIALS, RetrainSettingsField, Text, completed, form, hide_from_form
+from flows.run_names import named_after
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import retrain
 from sbert.retrain.settings import RetrainJob, RetrainSettings
@@ -22,7 +23,7 @@ from tasks.run_link import run_url
 __all__ = ["retrain_encoder"]
 
 
-@flow(name="retrain-encoder", flow_run_name="retrain {models_uri}", persist_result=False, **HOOKS)
+@flow(name="retrain-encoder", flow_run_name=named_after("retrain {models_uri}"), persist_result=False, **HOOKS)
 def retrain_encoder(
     labels_uri: Annotated[
         str,

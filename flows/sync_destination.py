@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows.hooks import HOOKS
 from flows.parameters import TableUri, form
+from flows.run_names import named_after
 from flows.sync_parameters import Credentials, Destination
 from sbert.sync.follow import SyncReport
 from tasks.sync import report_sync, sync_rows
@@ -16,7 +17,7 @@ from tasks.sync import report_sync, sync_rows
 __all__ = ["sync_destination"]
 
 
-@flow(name="sync-destination", flow_run_name="sync {destination}", persist_result=False, **HOOKS)
+@flow(name="sync-destination", flow_run_name=named_after("sync {destination}"), persist_result=False, **HOOKS)
 def sync_destination(
     table_uri: TableUri,
     destination: Destination,

@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows.hooks import HOOKS
 from flows.parameters import TableUri, form
+from flows.run_names import named_after
 from sbert.table.shards import ShardSettings
 from sbert.table.upkeep import UpkeepReport, upkeep
 from tasks.upkeep import PREFECT_STEPS
@@ -16,7 +17,7 @@ from tasks.upkeep import PREFECT_STEPS
 __all__ = ["upkeep_table"]
 
 
-@flow(name="upkeep-table", flow_run_name="upkeep {table_uri}", persist_result=False, **HOOKS)
+@flow(name="upkeep-table", flow_run_name=named_after("upkeep {table_uri}"), persist_result=False, **HOOKS)
 def upkeep_table(
     table_uri: TableUri,
     compact: Annotated[bool, form(title="Compact", description="Merge small shards into larger ones.")] = True,

@@ -11,6 +11,7 @@ from prefect.states import Completed
 
 from flows.hooks import HOOKS
 from flows.parameters import NO_CREDENTIALS, form
+from flows.run_names import named_after
 from sbert.labels.watch import LabelNews, find_news, record_handed_over
 from tasks.events import hand_over_event
 
@@ -19,7 +20,7 @@ __all__ = ["LABELS_ARRIVED", "watch_labels"]
 LABELS_ARRIVED = "sbert.labels.arrived"
 
 
-@flow(name="watch-labels", flow_run_name="look at {labels_uri}", persist_result=False, **HOOKS)
+@flow(name="watch-labels", flow_run_name=named_after("look at {labels_uri}"), persist_result=False, **HOOKS)
 def watch_labels(
     labels_uri: Annotated[
         str,

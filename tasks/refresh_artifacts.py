@@ -24,10 +24,11 @@ MAX_SPLITS = 50
 
 
 def announce_plan(plan: Plan) -> None:
-    """Name the current flow run after its work, and leave the plan as an artifact."""
+    """Name the current flow run after its work, unless a person named it, and leave the plan as an artifact."""
     name = f"{plan.job.operation} {base_name(plan.table_uri)} · {describe_work(plan)}"
     run_id = flow_run.get_id()
-    if run_id is not None:
+    # A name that a person gave the run stays (see `flows.run_names`).
+    if run_id is not None and str(flow_run.get_name()).startswith(f"{plan.job.operation} "):
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(run_id), name=name)
     create_markdown_artifact(key="plan", markdown=plan_markdown(plan, name), description=describe_work(plan))
