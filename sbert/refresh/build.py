@@ -167,7 +167,7 @@ class SplitBuilder:
             streamed = stream_split(spec, self.state, current, excluded_ids, sample)
             if streamed.broken:
                 for uri, detail in streamed.broken.items():
-                    log.warning("%s: object skipped; its rows in the table are kept: %s", uri, detail)
+                    log.warning("%s: object skipped; rows that the table has of it already are kept: %s", uri, detail)
                 broken |= streamed.broken
                 encoded_before = RowCounts.total([encoded_before, streamed.counts])
                 self.state.work.abandon(current.fingerprint)

@@ -31,9 +31,11 @@ from sbert.refresh.stages import Stage
 from sbert.refresh.steps import RefreshSteps
 from sbert.refresh.table_diff import TableDiff
 from sbert.refresh.tally import BuildTally
+from sbert.storage.files import join
 from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
 from sbert.table.quantization_recall import reduction_of_run
+from sbert.table.split_records import REJECTED_FOLDER
 
 __all__ = ["MAX_ATTEMPTS", "refresh"]
 
@@ -87,8 +89,8 @@ def refresh(
         run.steps.record(report, started, run.run_id)
     if report.broken_objects:
         raise IncompleteError(
-            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, rows that the table had of "
-            f"them stay; everything else is in version {report.version}: {_name_some(report.broken_objects)}",
+            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, rows that the table has of "
+            f"them already stay; everything else is in version {report.version}: {_name_some(report.broken_objects)}",
             report,
         )
     return report
@@ -211,6 +213,12 @@ class _Run:
             counts.num_rows_carried,
             counts.num_rows_rejected,
         )
+        if counts.num_rows_rejected:
+            log.warning(
+                "%d rows were rejected: %s holds them, with the object, the row and the reason",
+                counts.num_rows_rejected,
+                join(plan.table_uri, REJECTED_FOLDER),
+            )
         report = RefreshReport.of_run(
             plan,
             diff,

@@ -72,8 +72,10 @@ def local_info(path: str) -> dict[str, Any]:
         is_link = os.path.islink(path)  # noqa: PTH114
         if not is_link and error.errno in {errno.ENOENT, errno.ENOTDIR}:
             return {}
-        target = f"a link to {os.readlink(path)}, which " if is_link else ""  # noqa: PTH115
-        return {"type": "file", "size": 0, "unreadable": f"cannot be opened: {target}{os.strerror(error.errno or 0)}"}
+        reason = os.strerror(error.errno or 0)
+        if is_link:
+            reason = f"a link to {os.readlink(path)} ({reason}): restore the target or remove the link"  # noqa: PTH115
+        return {"type": "file", "size": 0, "unreadable": f"cannot be opened: {reason}"}
     info = {
         "type": "directory" if stat.S_ISDIR(facts.st_mode) else "file",
         "size": facts.st_size,

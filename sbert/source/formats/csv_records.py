@@ -108,7 +108,12 @@ def _numbered(uri: str, records: Any) -> Iterator[tuple[int, list[str] | BadReco
             record = next(records, None)
         except csv.Error as error:
             row += 1
-            if "unexpected end of data" in str(error) or "field larger" in str(error):
+            if "unexpected end of data" in str(error):
+                detail = (
+                    f"record {row}, which ends in line {records.line_num}, has a quote that is never closed ({error})"
+                )
+                raise BrokenObjectError(uri, detail) from error
+            if "field larger" in str(error):
                 raise BrokenObjectError(uri, f"record {row} (line {records.line_num}): {error}") from error
             yield row, BadRecord(row, RejectReason.BROKEN_ROW, f"line {records.line_num}: {error}", b"")
             continue
