@@ -17,6 +17,7 @@ import pyarrow.ipc
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import DestinationError
+from sbert.runtime.prefetch import prefetch
 from sbert.sync.destinations.base import Collection, Destination
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.row_comparison import RowComparison, RowDifferences
@@ -78,7 +79,7 @@ class Comparison:
     def __enter__(self) -> Self:
         with RowComparison() as rows, ThreadPoolExecutor(1, thread_name_prefix="copy") as pool:
             copy_side = pool.submit(self._read_copy, rows)
-            for block in read_rows(self._table, self._destination):
+            for block in prefetch(read_rows(self._table, self._destination), 2):
                 rows.add_table_rows(keys_of(block), self._destination.content(block, self._collection))
                 if copy_side.done() and copy_side.exception() is not None:
                     break

@@ -317,7 +317,7 @@ class PostgresLoad:
         """Send blocks by one binary COPY; return the number of rows."""
         names = sql.SQL(", ").join(sql.Identifier(name) for name, _ in self._types)
         num_rows = 0
-        encoded = prefetch(((len(rows), copy_content(rows, self._types)) for rows in blocks), 2)
+        encoded = prefetch(((len(rows), copy_content(rows, self._types)) for rows in prefetch(blocks, 2)), 2)
         query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, names)
         with self._destination._open.cursor() as cursor, cursor.copy(query) as copy:
             copy.write(HEADER)
