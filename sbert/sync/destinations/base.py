@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
 import polars as pl
@@ -128,12 +127,6 @@ class Load(Protocol):
 
     def finish(self, watermark: Watermark) -> None:
         """Make everything of this load visible together with its watermark."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 class Destination(ABC):

@@ -8,8 +8,7 @@ never sees a load that is half done. The pointer is replaced by one commit.
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import lancedb
 import pyarrow as pa
@@ -105,8 +104,7 @@ class LanceDestination(Destination):
                 if table.version != pointer["lance_version"]:
                     table.checkout(pointer["lance_version"])
                     table.restore()
-        with LanceLoad(self, table, collection, is_new=pointer is None) as load:
-            yield load
+        yield LanceLoad(self, table, collection, is_new=pointer is None)
 
     def count(self, collection: str) -> int:
         """Count the rows of the complete version."""
@@ -229,13 +227,6 @@ class LanceLoad:
         self._table = table
         self._collection = collection
         self._is_new = is_new
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
         """Append to a new table as one stream, else merge by key."""

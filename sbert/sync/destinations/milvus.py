@@ -10,8 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -104,8 +103,7 @@ class MilvusDestination(Destination):
                 metric = "IP" if collection.is_normalized else "COSINE"
                 self._create(collection.name, schema, "embedding", metric)
         self.set_watermark(collection.name, watermark)
-        with MilvusLoad(self, collection) as load:
-            yield load
+        yield MilvusLoad(self, collection)
 
     def count(self, collection: str) -> int:
         """Count the entities."""
@@ -198,13 +196,6 @@ class MilvusLoad:
         """Load into `collection`."""
         self._destination = destination
         self._collection = collection
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace entities."""

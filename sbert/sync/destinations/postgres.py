@@ -8,8 +8,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Any, ClassVar, LiteralString, Self
+from typing import Any, ClassVar, LiteralString
 
 import numpy as np
 import psycopg
@@ -129,8 +128,7 @@ class PostgresDestination(Destination):
             is_new = self._kind(collection.name) is None
             if is_new:
                 self._create(collection)
-            with PostgresLoad(self, collection, is_new=is_new) as load:
-                yield load
+            yield PostgresLoad(self, collection, is_new=is_new)
 
     def count(self, collection: str) -> int:
         """Count the rows."""
@@ -286,13 +284,6 @@ class PostgresLoad:
         self._collection = collection
         self._is_new = is_new
         self._types = collection_types(collection)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace rows."""

@@ -11,8 +11,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -93,8 +92,7 @@ class QdrantDestination(Destination):
                     collection.name, vectors_config=models.VectorParams(size=collection.dim, distance=distance)
                 )
         self.set_watermark(collection.name, watermark)
-        with QdrantLoad(self, collection) as load:
-            yield load
+        yield QdrantLoad(self, collection)
 
     def count(self, collection: str) -> int:
         """Count the points exactly."""
@@ -195,13 +193,6 @@ class QdrantLoad:
         """Load into `collection`."""
         self._destination = destination
         self._collection = collection
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace points."""
