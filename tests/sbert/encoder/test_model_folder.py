@@ -3,7 +3,6 @@
 import json
 import shutil
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,10 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
-import transformers
 from safetensors.torch import save_file
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Dense as TheirDense
     from sentence_transformers.base.modules.transformer import Transformer as TheirTransformer
 
@@ -26,50 +23,13 @@ from sbert.encoder.modules import Dense, LayerNorm, Normalize, Truncate
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ModelError
+from tests.support.model_folders import TEXTS, Change, assert_equal_vectors, edit, ours
 from tests.support.tiny_models import (
     HIDDEN,
-    WORDS,
     save_tiny,
-    t5_config,
-    tiny_encoder,
     tiny_tokenizer,
     tiny_transformer,
 )
-
-TEXTS = ["short", "", "how do i reset my password", " ".join(WORDS), "Emoji 😀 and [MASK] and ΑΣ"]
-
-Change = Callable[[Path], None]
-
-
-def theirs(folder: Path, **options: Any) -> np.ndarray:
-    """Return the vectors of sentence-transformers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(TEXTS, **options)
-
-
-def ours(folder: Path, **options: Any) -> SentenceEncoder:
-    return SentenceEncoder.from_pretrained(folder, device="cpu", **options)
-
-
-def assert_equal_vectors(folder: Path) -> SentenceEncoder:
-    """Check that this library and sentence-transformers read a folder alike."""
-    encoder, expected = ours(folder), theirs(folder)
-    vectors = encoder.encode(TEXTS)
-    assert vectors.shape == expected.shape
-    np.testing.assert_allclose(vectors, expected, atol=1e-5)
-    return encoder
-
-
-def edit(file: str, **fields: Any) -> Change:
-    """Return a change that sets fields of a JSON file."""
-
-    def change(folder: Path) -> None:
-        path = folder / file
-        content = json.loads(path.read_text()) if path.is_file() else {}
-        path.write_text(json.dumps(content | fields))
-
-    return change
 
 
 def encoder_with(*layers: torch.nn.Module, modes: tuple[PoolingMode, ...] = (PoolingMode.MEAN,)) -> SentenceEncoder:
@@ -342,25 +302,6 @@ def test_a_saved_folder_keeps_what_does_not_concern_vectors(folder: Path, tmp_pa
     assert read_text_settings(tmp_path / "again").max_seq_length == 64
 
 
-@pytest.mark.parametrize("architecture", ["GPT2LMHeadModel", "LlamaForCausalLM"])
-def test_a_plain_causal_model_is_pooled_by_its_last_token(tmp_path: Path, architecture: str) -> None:
-    tokenizer = tiny_tokenizer()
-    tiny_transformer("bert", len(tokenizer)).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    edit("config.json", architectures=[architecture])(tmp_path)
-    encoder = assert_equal_vectors(tmp_path)
-    assert encoder.pooling_name == ("lasttoken" if architecture.endswith("ForCausalLM") else "mean")
-
-
-def test_a_plain_model_with_a_chat_template_is_refused(tmp_path: Path) -> None:
-    tokenizer = tiny_tokenizer()
-    tiny_transformer("bert", len(tokenizer)).save_pretrained(tmp_path)
-    tokenizer.chat_template = "{{ messages }}"
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"has a chat template and no modules\.json"):
-        ours(tmp_path)
-
-
 def test_token_types_are_refused(folder: Path) -> None:
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text())
@@ -370,60 +311,6 @@ def test_token_types_are_refused(folder: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(ModelError, match="token types other than 0"):
         ours(folder)
-
-
-@pytest.mark.parametrize("kind", ["t5", "mt5", "umt5", "longt5", "switch_transformers"])
-def test_the_encoder_of_a_t5_is_read(tmp_path: Path, kind: str) -> None:
-    tiny_encoder(kind).save_pretrained(tmp_path)
-    assert_equal_vectors(tmp_path)
-
-
-@pytest.mark.parametrize("with_modules", [True, False])
-def test_of_a_whole_t5_the_encoder_alone_is_used(tmp_path: Path, with_modules: bool) -> None:
-    tokenizer = tiny_tokenizer()
-    config = t5_config("t5", len(tokenizer))
-    torch.manual_seed(0)
-    whole = transformers.T5ForConditionalGeneration(config)
-    if with_modules:
-        tiny_encoder("t5").save_pretrained(tmp_path)
-    whole.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    encoder = assert_equal_vectors(tmp_path)
-    assert not any("decoder" in name or "lm_head" in name for name, _ in encoder.named_parameters())
-    np.testing.assert_array_equal(
-        encoder.transformer.state_dict()["encoder.block.0.layer.0.SelfAttention.q.weight"],
-        whole.state_dict()["encoder.block.0.layer.0.SelfAttention.q.weight"],
-    )
-
-
-def test_a_sentence_t5_has_a_dense_layer_without_bias(tmp_path: Path) -> None:
-    tokenizer = tiny_tokenizer()
-    projection = Dense(HIDDEN, 24, bias=False, activation="torch.nn.modules.linear.Identity")
-    encoder = SentenceEncoder(
-        tiny_transformer("t5", len(tokenizer)), tokenizer, Pooling(HIDDEN, (PoolingMode.MEAN,)), [projection, Normalize()],
-        max_seq_length=32, device="cpu",
-    )  # fmt: skip
-    encoder.save_pretrained(tmp_path)
-    assert assert_equal_vectors(tmp_path).dim == 24
-
-
-def test_a_tokenizer_with_more_tokens_than_embeddings_is_known_at_load(folder: Path) -> None:
-    tokenizer = tiny_tokenizer()
-    num_embeddings = len(tokenizer)
-    tokenizer.add_tokens(["one more", "another"])
-    tokenizer.save_pretrained(folder)
-    expected = f"has {num_embeddings + 2} tokens, the embedding matrix {num_embeddings} rows .* is 'one more'"
-    with pytest.raises(ModelError, match=expected):
-        ours(folder)
-
-
-def test_a_padded_vocabulary_is_fine(tmp_path: Path) -> None:
-    tokenizer = tiny_tokenizer()
-    SentenceEncoder(
-        tiny_transformer("bert", len(tokenizer) + 40), tokenizer, Pooling(HIDDEN, (PoolingMode.MEAN,)), max_seq_length=64,
-        device="cpu",
-    ).save_pretrained(tmp_path)  # fmt: skip
-    assert_equal_vectors(tmp_path)
 
 
 def test_a_folder_of_version_2_reads_as_before(folder: Path) -> None:
