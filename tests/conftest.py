@@ -53,14 +53,24 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+def new_s3_clients() -> Iterator[None]:
+    """Let a test that changes ``AWS_`` variables begin without the clients of other tests, and leave none of its own.
+
+    ``fsspec`` keeps a client for each set of arguments. It does not see that the environment names another server.
+    """
+    fsspec.filesystem("s3").clear_instance_cache()
+    yield
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch, new_s3_clients: None) -> str:
     """Create a bucket and return it as ``s3://name``; the environment holds the server's address and keys."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
-    fsspec.filesystem("s3").clear_instance_cache()
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     s3.filesystem().call_s3("create_bucket", Bucket=bucket)
     return f"s3://{bucket}"

@@ -32,7 +32,7 @@ READERS = [
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_s3_clients: None) -> Path:
     """A file, a folder that is no table, and files that are no settings; storage without keys."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
