@@ -205,8 +205,8 @@ def _call(url: str, body: Any = None, method: str | None = None) -> Any:
     for attempt in range(1, CALL_ATTEMPTS + 1):
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                found = answer.read()
-                return json.loads(found) if found else None
+                body_text = answer.read()
+                return json.loads(body_text) if body_text else None
         except urllib.error.HTTPError as error:
             if error.code != BUSY or attempt == CALL_ATTEMPTS:
                 raise

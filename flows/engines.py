@@ -224,9 +224,9 @@ def _dask(settings: EngineSettings, concurrency: int) -> Iterator[TaskRunner[Any
     except ImportError as error:
         raise SettingsError(f"engine dask: {error}: pip install 'sbert-prefect[dask]'") from error
     if settings.address is not None:
-        chosen = DaskTaskRunner(address=settings.address)
+        task_runner = DaskTaskRunner(address=settings.address)
     else:
-        chosen = DaskTaskRunner(
+        task_runner = DaskTaskRunner(
             cluster_class="distributed.LocalCluster",
             cluster_kwargs={
                 "n_workers": concurrency,
@@ -235,7 +235,7 @@ def _dask(settings: EngineSettings, concurrency: int) -> Iterator[TaskRunner[Any
                 "dashboard_address": None,
             },
         )
-    with _reaching(settings, chosen) as runner:
+    with _reaching(settings, task_runner) as runner:
         try:
             workers = runner.client.scheduler_info(n_workers=-1)["workers"]
         except OSError as error:

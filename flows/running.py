@@ -23,7 +23,7 @@ from sbert.refresh.stages import OnStage
 from sbert.refresh.steps import RefreshSteps
 from sbert.refresh.table_diff import TableDiff
 from sbert.rows.counts import RowCounts
-from tasks.announce_table import announce_version
+from tasks.announce_version import announce_version
 from tasks.plan import plan_refresh
 from tasks.publish import Opaque, diff_splits, publish_table
 from tasks.refresh_artifacts import announce_plan, record_metrics, report_refresh
@@ -86,7 +86,7 @@ class PrefectSteps(RefreshSteps):
     def publish(self, plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, Any]) -> int:
         """Check and commit."""
         version = publish_table(Opaque(plan), Opaque(diff), counts, metadata)
-        self._has_published = version != plan.base_version
+        self._has_published = version != plan.base.version
         return version
 
     def report(self, report: RefreshReport) -> None:

@@ -51,12 +51,12 @@ def _problem(item: Any, kind: type[BaseModel]) -> str:
 
 def _models_at(kind: type[BaseModel], path: Sequence[int | str]) -> Iterator[type[BaseModel]]:
     """Return the settings classes whose fields could be named at a place of nested settings."""
-    found = [kind]
+    models = [kind]
     for step in path:
         if isinstance(step, str):
-            annotations = [model.model_fields[step].annotation for model in found if step in model.model_fields]
-            found = [model for annotation in annotations for model in _models_in(annotation)] or found
-    yield from found
+            annotations = [model.model_fields[step].annotation for model in models if step in model.model_fields]
+            models = [model for annotation in annotations for model in _models_in(annotation)] or models
+    yield from models
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

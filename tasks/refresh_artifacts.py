@@ -69,8 +69,8 @@ def describe_choice(selection: Selection | None, *, force: bool) -> str:
 
 def plan_markdown(plan: Plan, name: str) -> str:
     """Return a plan as Markdown tables."""
-    chosen = describe_choice(plan.job.selection, force=plan.job.force)
-    return render("plan.md.j2", plan=plan, name=name, chosen=chosen, max_splits=MAX_SPLITS)
+    choice = describe_choice(plan.job.selection, force=plan.job.force)
+    return render("plan.md.j2", plan=plan, name=name, chosen=choice, max_splits=MAX_SPLITS)
 
 
 @task(name="record metrics", **RETRIED)

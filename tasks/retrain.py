@@ -13,7 +13,7 @@ from sbert.retrain.run import RetrainSteps
 from sbert.retrain.run_records import find_decision, record_run, remember_decision, remove_stale_checkpoints
 from sbert.retrain.settings import RetrainJob
 from sbert.training.result import TrainingProgress, TrainingResult
-from tasks.announce import announce_decision, report_retrain
+from tasks.announce_decision import announce_decision, report_retrain
 from tasks.progress import open_progress, show_progress
 from tasks.retries import RETRIED
 

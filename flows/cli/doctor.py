@@ -28,31 +28,31 @@ def doctor(
         from sbert.encoder.doctor import diagnose
         from sbert.encoder.model_location import DEFAULT_MODEL
 
-        found = diagnose(model or DEFAULT_MODEL, seconds=seconds)
-        answer.print({**found.model_dump(mode="json"), "advice": found.advice}, _show_doctor)
+        diagnosis = diagnose(model or DEFAULT_MODEL, seconds=seconds)
+        answer.print({**diagnosis.model_dump(mode="json"), "advice": diagnosis.advice}, _show_doctor)
 
 
-def _show_doctor(found: dict[str, Any]) -> None:
-    units = ", ".join(name for name, there in found["features"].items() if there) or "none"
-    facts = TextTable(title=found["model"], title_justify="left", show_header=False)
-    facts.add_column(style="bold")
-    facts.add_column()
+def _show_doctor(diagnosis: dict[str, Any]) -> None:
+    units = ", ".join(name for name, there in diagnosis["features"].items() if there) or "none"
+    summary = TextTable(title=diagnosis["model"], title_justify="left", show_header=False)
+    summary.add_column(style="bold")
+    summary.add_column()
     for name, value in (
-        ("device", f"{found['device']} ({found['processor']})"),
+        ("device", f"{diagnosis['device']} ({diagnosis['processor']})"),
         ("matrix units", units),
-        ("processors allowed", found["num_cpus"]),
-        ("threads", f"{found['num_threads']}, {found['num_batches_at_once']} batches at once"),
-        ("tokens of a batch", f"{found['token_budget']:,}"),
-        ("computes in", f"{found['compute_dtype']}: {found['dtype_reason']}"),
-        ("path", f"{found['path']}: {found['reason']}"),
-        ("compiled kernels", found["kernels"]),
+        ("processors allowed", diagnosis["num_cpus"]),
+        ("threads", f"{diagnosis['num_threads']}, {diagnosis['num_batches_at_once']} batches at once"),
+        ("tokens of a batch", f"{diagnosis['token_budget']:,}"),
+        ("computes in", f"{diagnosis['compute_dtype']}: {diagnosis['dtype_reason']}"),
+        ("path", f"{diagnosis['path']}: {diagnosis['reason']}"),
+        ("compiled kernels", diagnosis["kernels"]),
     ):
-        facts.add_row(name, cell(value))
-    out.print(facts)
+        summary.add_row(name, cell(value))
+    out.print(summary)
     measured = TextTable(title="measured", title_justify="left")
     for name in ("path", "type", "tokens/s", "least cosine to float32", ""):
         measured.add_column(name, justify="right" if "s" in name and name != "type" else "left")
-    for way in found["measured"]:
+    for way in diagnosis["measured"]:
         measured.add_row(
             way["path"],
             way["compute_dtype"],
@@ -61,4 +61,6 @@ def _show_doctor(found: dict[str, Any]) -> None:
             "chosen" if way["chosen"] else "",
         )
     out.print(measured)
-    out.print(found["advice"] or "nothing that gives the same vectors was clearly faster than the choice", markup=False)
+    out.print(
+        diagnosis["advice"] or "nothing that gives the same vectors was clearly faster than the choice", markup=False
+    )

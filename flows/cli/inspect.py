@@ -22,7 +22,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
         table = Table.open(table_uri)
         shards = table.shards()
         reduction = newest_reduction(table) if table.encoder.is_reduced else None
-        found = {
+        description = {
             "table_uri": table.uri,
             "version": table.version,
             "encoder": table.encoder.model,
@@ -40,34 +40,34 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
                 for entry in table.history()
             ],
         }
-        answer.print(found, _show_inspect)
+        answer.print(description, _show_inspect)
 
 
-def _show_inspect(found: dict[str, Any]) -> None:
-    table = TextTable(title=found["table_uri"], title_justify="left", show_header=False)
+def _show_inspect(description: dict[str, Any]) -> None:
+    table = TextTable(title=description["table_uri"], title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column()
-    info = found["encoder_info"]
+    info = description["encoder_info"]
     for name, value in (
-        ("version", found["version"]),
-        ("encoder", f"{found['encoder']} · {info['fingerprint'][:12]}"),
+        ("version", description["version"]),
+        ("encoder", f"{description['encoder']} · {info['fingerprint'][:12]}"),
         (
             "vectors",
-            f"dim {found['dim']} · {info['precision']} · {info['pooling']} pooling · normalized {info['normalized']}",
+            f"dim {description['dim']} · {info['precision']} · {info['pooling']} pooling · normalized {info['normalized']}",
         ),
-        ("rows", f"{found['num_rows']:,}"),
-        ("shards", f"{found['num_shards']:,} ({found['num_bytes'] / 2**20:,.1f} MiB)"),
-        ("columns", ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())),
+        ("rows", f"{description['num_rows']:,}"),
+        ("shards", f"{description['num_shards']:,} ({description['num_bytes'] / 2**20:,.1f} MiB)"),
+        ("columns", ", ".join(f"{name} {kind}" for name, kind in description["columns"].items())),
     ):
         table.add_row(name, cell(value))
-    if found["reduction"]:
-        table.add_row("recall@10 against float32", cell(found["reduction"]["note"]))
-        if ranges := found["reduction"]["calibration"]:
+    if description["reduction"]:
+        table.add_row("recall@10 against float32", cell(description["reduction"]["note"]))
+        if ranges := description["reduction"]["calibration"]:
             share = ranges["num_saturated"] / ranges["num_values"]
             table.add_row(
                 "scales", f"{ranges['min_scale']:.3g} to {ranges['max_scale']:.3g} · {share:.2%} of values at ±127"
             )
-    for lease in found["at_work"]:
+    for lease in description["at_work"]:
         table.add_row(
             "at work", cell(f"{lease['operation']} {lease['run_id'][:8]} by {lease['user']} on {lease['host']}")
         )
@@ -78,7 +78,7 @@ def _show_inspect(found: dict[str, Any]) -> None:
     for name in ("version", "when (UTC)", "by", "encoder", "read", "encoded", "carried", "rejected", "run"):
         is_text = name in {"when (UTC)", "by", "encoder", "run"}
         versions.add_column(name, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis")
-    for entry in found["versions"]:
+    for entry in description["versions"]:
         when = dt.datetime.fromtimestamp((entry["timestamp_ms"] or 0) / 1000, dt.UTC)
         counts = [entry.get(f"num_rows_{name}") for name in ("read", "encoded", "carried", "rejected")]
         versions.add_row(

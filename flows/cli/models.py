@@ -107,29 +107,29 @@ def _sets(record: VersionRecord) -> dict[str, Any]:
     return dict((record.after or {}).get("sets", {}))
 
 
-def _show_listing(found: dict[str, Any]) -> None:
-    out.print(found["models_uri"], style="italic", markup=False)
-    if not found["versions"]:
+def _show_listing(listing: dict[str, Any]) -> None:
+    out.print(listing["models_uri"], style="italic", markup=False)
+    if not listing["versions"]:
         out.print("no versions yet: the first retraining makes one")
     table = TextTable.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     table.add_column()
-    for line in found["versions"]:
+    for line in listing["versions"]:
         state = "production" if line["production"] else "accepted" if line["accepted"] else "refused"
-        facts = [state if line["weights"] else f"{state}, no weights", line["created_at"][:16].replace("T", " ")]
+        details = [state if line["weights"] else f"{state}, no weights", line["created_at"][:16].replace("T", " ")]
         if line["metric"] is not None:
-            facts.append(f"{line['metric']} {line['before']:.4f} → {line['after']:.4f}")
-        facts.append(line["encoder_fingerprint"][:12])
-        table.add_row(cell(line["version"]), cell(" · ".join(facts)))
+            details.append(f"{line['metric']} {line['before']:.4f} → {line['after']:.4f}")
+        details.append(line["encoder_fingerprint"][:12])
+        table.add_row(cell(line["version"]), cell(" · ".join(details)))
         table.add_row("", cell(line["reason"]), style="dim")
     out.print(table)
 
 
-def _show_comparison(found: dict[str, Any]) -> None:
-    table = TextTable(title=f"{found['left']} and {found['right']}", title_justify="left")
-    for name in ("set", "metric", found["left"], found["right"], "same rows"):
+def _show_comparison(comparison: dict[str, Any]) -> None:
+    table = TextTable(title=f"{comparison['left']} and {comparison['right']}", title_justify="left")
+    for name in ("set", "metric", comparison["left"], comparison["right"], "same rows"):
         table.add_column(name, justify="left" if name in {"set", "metric"} else "right", overflow="fold")
-    for line in found["metrics"]:
+    for line in comparison["metrics"]:
         values = ["" if line[side] is None else f"{line[side]:.4f}" for side in ("left", "right")]
         table.add_row(cell(line["set"]), cell(line["metric"]), *values, "yes" if line["same_rows"] else "no")
     out.print(table)

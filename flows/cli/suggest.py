@@ -66,30 +66,30 @@ def suggest(
         from sbert.table.delta import Table
 
         check_target(labels_out)
-        chosen = load_settings(settings, SuggestSettings).model_copy(update={"kind": kind})
+        parsed = load_settings(settings, SuggestSettings).model_copy(update={"kind": kind})
         if text_column is not None:
-            chosen = chosen.model_copy(update={"text_column": text_column})
+            parsed = parsed.model_copy(update={"text_column": text_column})
         table = Table.open(table_uri)
         other = candidate_model(models_uri, candidate)
-        labels, labelled = load_labelled(labels_uri, chosen) if labels_uri else (None, None)
-        found = choose(
+        labels, labelled = load_labelled(labels_uri, parsed) if labels_uri else (None, None)
+        suggestions = choose(
             table,
             num,
             encoder=load_table_encoder(table),
             candidate=SentenceEncoder.from_pretrained(other) if other else None,
             labels=labels,
             labelled=labelled,
-            settings=chosen,
+            settings=parsed,
         )
-        write_suggestions(found.rows, labels_out)
+        write_suggestions(suggestions.rows, labels_out)
         result = {
             "table_uri": table.uri,
             "labels_out": labels_out,
-            "num_rows": found.rows.height,
-            "num_pool": found.num_pool,
-            "criteria": list(found.criteria),
+            "num_rows": suggestions.rows.height,
+            "num_pool": suggestions.num_pool,
+            "criteria": list(suggestions.criteria),
             "candidate": other,
-            "rows": found.rows.head(10).to_dicts(),
+            "rows": suggestions.rows.head(10).to_dicts(),
         }
         answer.print(result, _show_suggestions)
 

@@ -21,24 +21,24 @@ def verify(
     with answering(as_json=as_json) as answer:
         from sbert.table.verify import verify_table
 
-        found = verify_table(table_uri, version)
-        answer.print(found.model_dump(mode="json"), _show_verification)
-        if found.findings:
+        verification = verify_table(table_uri, version)
+        answer.print(verification.model_dump(mode="json"), _show_verification)
+        if verification.findings:
             raise typer.Exit(1)
 
 
-def _show_verification(found: dict[str, Any]) -> None:
-    verdict = f"{len(found['findings'])} findings" if found["findings"] else "all is well"
+def _show_verification(verification: dict[str, Any]) -> None:
+    verdict = f"{len(verification['findings'])} findings" if verification["findings"] else "all is well"
     out.print(
-        f"{found['table_uri']} version {found['version']}: {found['num_shards']:,} shards, {found['num_rows']:,} rows "
-        f"checked, {verdict}",
+        f"{verification['table_uri']} version {verification['version']}: {verification['num_shards']:,} shards, "
+        f"{verification['num_rows']:,} rows checked, {verdict}",
         markup=False,
     )
-    if found["num_shards_without_checksum"]:
+    if verification["num_shards_without_checksum"]:
         out.print(
-            f"  {found['num_shards_without_checksum']:,} shards were written by an earlier version, without a checksum: "
-            "not every flipped bit is found in them",
+            f"  {verification['num_shards_without_checksum']:,} shards were written by an earlier version, "
+            "without a checksum: not every flipped bit is found in them",
             markup=False,
         )
-    for finding in found["findings"]:
+    for finding in verification["findings"]:
         out.print(f"  {finding}", markup=False, style="red")

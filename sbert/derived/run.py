@@ -235,7 +235,7 @@ def derive(
     """
     began = time.monotonic()
     run = run_id or str(uuid.uuid4())
-    chosen = steps or DerivedSteps(concurrency)
+    own_steps = steps or DerivedSteps(concurrency)
     built: list[DerivedRecord] = []
     for attempt in range(1, MAX_ATTEMPTS + 1):
         plan = plan_derived(job, table_uri, out_uri, run)
@@ -244,7 +244,7 @@ def derive(
         if plan.is_empty:
             return _report(plan, [], plan.base_version or 0, time.monotonic() - began)
         with hold_lease(plan.out_uri, run, job.name):
-            records = chosen.build(job, plan, run) if plan.build else []
+            records = own_steps.build(job, plan, run) if plan.build else []
             built += records
             try:
                 version = _commit(job, plan, [*plan.resume, *records])

@@ -62,12 +62,14 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
             findings.append(f"split {split} of {count:,} rows has no output")
             continue
         try:
-            found = _differing_row(derived, shards.pop(name), read_split(table.uri, located, split, list(KEY_COLUMNS)))
+            difference = _differing_row(
+                derived, shards.pop(name), read_split(table.uri, located, split, list(KEY_COLUMNS))
+            )
         except SbertError as error:
             findings.append(f"split {split}: {error}")
             continue
-        if found is not None:
-            findings.append(f"split {split}: {found}")
+        if difference is not None:
+            findings.append(f"split {split}: {difference}")
         num_rows += count
     findings += [f"shard {shard.name} is of no split" for left in shards.values() for shard in left]
     return DerivedVerification(

@@ -70,16 +70,17 @@ class Diagnosis(BaseModel):
     @property
     def advice(self) -> str | None:
         """Return a sentence if another way was clearly faster and as accurate as the selected one, else None."""
-        chosen = next((way for way in self.measured if way.chosen), None)
+        selected = next((way for way in self.measured if way.chosen), None)
         good = [way for way in self.measured if way.passes]
-        if chosen is None or not good:
+        if selected is None or not good:
             return None
         best = max(good, key=lambda way: way.tokens_per_second)
-        if best.tokens_per_second < 1.15 * chosen.tokens_per_second:
+        if best.tokens_per_second < 1.15 * selected.tokens_per_second:
             return None
+        ratio = best.tokens_per_second / selected.tokens_per_second
         return (
-            f"{best.compute_dtype} ({best.path}) was {best.tokens_per_second / chosen.tokens_per_second:.2f} times as fast "
-            f"as the selected way: set {DTYPE_VARIABLE}={best.compute_dtype} for new tables"
+            f"{best.compute_dtype} ({best.path}) was {ratio:.2f} times as fast as "
+            f"the selected way: set {DTYPE_VARIABLE}={best.compute_dtype} for new tables"
         )
 
 

@@ -181,8 +181,8 @@ def _check_requirements(path: Path, requirements: object) -> None:
             continue
         installed = _installed_version(package)
         if installed is None or not wanted.contains(installed, prereleases=True):
-            found = f"installed is {installed}" if installed is not None else "it is not installed"
-            raise ModelError(f"{path}: the model needs {package}{wanted}, {found}: install that version")
+            installation = f"installed is {installed}" if installed is not None else "it is not installed"
+            raise ModelError(f"{path}: the model needs {package}{wanted}, {installation}: install that version")
 
 
 def _installed_version(package: str) -> str | None:

@@ -85,8 +85,8 @@ def read_folder(folder: Path) -> ModelFolder:
         elif kind in READERS:
             layers.append(READERS[kind](place))
         elif kind not in WITHOUT_EFFECT:
-            known = ", ".join(["Pooling", *READERS, *WITHOUT_EFFECT])
-            raise ModelError(f"{folder}: module {kind} ({module['type']}) is not one of {known}")
+            supported = ", ".join(["Pooling", *READERS, *WITHOUT_EFFECT])
+            raise ModelError(f"{folder}: module {kind} ({module['type']}) is not one of {supported}")
     if pooling is None:
         raise ModelError(f"{folder}: modules.json names no Pooling: its vectors would be those of tokens")
     settings = read_folder_settings(folder)

@@ -93,7 +93,7 @@ def _best_rows(table: Table, query_D: np.ndarray, k: int) -> list[tuple[float, s
                 scores = vector_matrix(batch, info.dim, info.precision) @ query_D
                 top = np.argpartition(-scores, k - 1)[:k] if len(scores) > k else np.arange(len(scores))
                 best += [(float(scores[row]), shard.name, first + int(row)) for row in top]
-                best = sorted(best, key=lambda found: (-found[0], found[1], found[2]))[:k]
+                best = sorted(best, key=lambda candidate: (-candidate[0], candidate[1], candidate[2]))[:k]
                 first += len(scores)
     return best
 
@@ -104,7 +104,7 @@ def _fetch(table: Table, best: list[tuple[float, str, int]]) -> dict[int, Hit]:
     hits: dict[int, Hit] = {}
     for name in {shard for _, shard, _ in best}:
         uri = table.shard_uri(name)
-        ranks = [rank for rank, found in enumerate(best) if found[1] == name]
+        ranks = [rank for rank, row_found in enumerate(best) if row_found[1] == name]
         with open_shard(uri) as parquet:
             sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
             begins = np.concatenate([[0], np.cumsum(sizes)])

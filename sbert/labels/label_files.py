@@ -36,24 +36,24 @@ def read_labels(
     columns: dict[str, None] = {}
     for item in objects:
         raw = read_label_object(item, settings)
-        known = LabelObject(item.uri, item.version, raw.height)
-        read.append(known)
+        label_object = LabelObject(item.uri, item.version, raw.height)
+        read.append(label_object)
         if raw.height == 0:
             continue
         renamed = _rename(raw, item, settings)
-        found = settings.kind or _recognise(renamed, item)
-        if kind is not None and found is not kind:
+        kind_here = settings.kind or _recognise(renamed, item)
+        if kind is not None and kind_here is not kind:
             raise LabelError(
-                f"{item.uri}: holds {found}, other objects hold {kind}: train on one kind at a time, or name the kind"
+                f"{item.uri}: holds {kind_here}, other objects hold {kind}: train on one kind at a time, or name the kind"
             )
-        kind = found
+        kind = kind_here
         columns.update(dict.fromkeys(raw.columns))
         kept = [
             as_texts(raw, name, item.uri) if name in raw.columns else pl.lit(None, pl.String()).alias(name)
             for name in kept_columns(kind, settings)
         ]
         frame = _select(renamed, item, kind, settings)
-        frames.append(frame.with_columns(*kept, pl.lit(known.key).alias("object")))
+        frames.append(frame.with_columns(*kept, pl.lit(label_object.key).alias("object")))
     if kind is None:
         raise LabelError(f"{objects[0].uri}: {len(objects)} objects and no row of labels in them")
     missing = [name for name in kept_columns(kind, settings) if name not in columns]

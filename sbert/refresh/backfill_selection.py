@@ -65,15 +65,15 @@ def choose_objects(objects: Sequence[SourceObject], selection: Selection, raw_ur
         SettingsError: when it has dates, and the store has no modification times.
     """
     root = normalize_uri(raw_uri)
-    chosen = [item for item in objects if _is_named(item.uri, root, selection) and _is_dated(item, selection)]
-    if not chosen:
+    selected = [item for item in objects if _is_named(item.uri, root, selection) and _is_dated(item, selection)]
+    if not selected:
         asked = selection.model_dump(mode="json", exclude_defaults=True)
         first = objects[0]
         raise EmptySourceError(
             f"{raw_uri}: the selection {asked} chooses none of {len(objects)} objects; the first object is {first.uri}, "
             f"modified {first.modified or 'at an unknown time'}"
         )
-    return chosen
+    return selected
 
 
 def _is_named(uri: str, root: str, selection: Selection) -> bool:

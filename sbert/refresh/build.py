@@ -25,7 +25,6 @@ from sbert.refresh.worker_state import WorkerState
 from sbert.rows.counts import RowCounts
 from sbert.runtime.memory import share_heaps
 from sbert.storage.files import join
-from sbert.table.delta import Table
 from sbert.table.quantization_recall import VectorSample, rows_to_sample, write_sample
 from sbert.table.split_records import (
     RecordedSpan,
@@ -53,14 +52,14 @@ MAX_LOGGED_SPLITS = 200
 
 
 class BuildContext(BaseModel):
-    """What a worker needs to build any split of one run."""
+    """The facts that a worker needs to build any split of one run."""
 
     model_config = ConfigDict(frozen=True)
 
     run_id: str
     attempt: int = Field(default=1, description="Which plan of the run: a run that lost a commit plans again.")
     spec: BuildSpec
-    known_shards: tuple[str, ...] = Field(
+    reusable_shards: tuple[str, ...] = Field(
         description="Shards whose vectors can be carried over: same encoder, in the table or of a finished split."
     )
     have: frozenset[str] = Field(description="Fingerprints of the splits whose rows the table has and keeps.")
@@ -74,16 +73,15 @@ class BuildContext(BaseModel):
 def build_context(plan: Plan, run_id: str, attempt: int = 1) -> BuildContext:
     """Gather what workers need for the splits of `plan`."""
     reusable = [shard.name for record in [*plan.resumed_records, *plan.retype] for shard in record.shards]
-    if plan.base_version is not None and plan.build and not plan.job.force:
-        table = Table.open(plan.table_uri, plan.base_version)
-        if table.encoder.fingerprint == plan.encoder.fingerprint:
-            reusable += [shard.name for shard in plan.shards if not shard.is_lost]
+    table = plan.open_base() if plan.build and not plan.job.force else None
+    if table is not None and table.encoder.fingerprint == plan.encoder.fingerprint:
+        reusable += [shard.name for shard in plan.base.shards if not shard.is_lost]
     return BuildContext(
         run_id=run_id,
         attempt=attempt,
         spec=plan.spec,
-        known_shards=tuple(reusable),
-        have=plan.have - plan.leaving if plan.job.force else plan.have,
+        reusable_shards=tuple(reusable),
+        have=plan.base.splits - plan.leaving if plan.job.force else plan.base.splits,
         num_splits=len(plan.build),
     )
 
@@ -100,7 +98,7 @@ class SplitBuilder:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether the known texts of the table have been read."""
+        """Return whether the texts of the table have been read into the vector cache."""
         return self._is_indexed
 
     def build_group(self, group: SplitGroup, *, attempt: int, is_last_attempt: bool) -> list[BuildResult]:
@@ -236,7 +234,7 @@ class SplitBuilder:
         with self._index_lock:
             if not self._is_indexed:
                 table_uri = self.context.spec.table_uri
-                self.state.known.add_shards([join(table_uri, name) for name in self.context.known_shards])
+                self.state.vector_cache.add_shards([join(table_uri, name) for name in self.context.reusable_shards])
                 self._is_indexed = True
 
 

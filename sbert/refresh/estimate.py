@@ -7,7 +7,7 @@ the newest run that encoded something. Texts that the table has show only in rea
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.refresh.plan import Plan
-from sbert.table.delta import Table, recorded_in
+from sbert.table.delta import recorded_in
 
 __all__ = ["Estimate", "estimate_plan"]
 
@@ -35,9 +35,10 @@ def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
     objects = {span.object.uri for planned in plan.build for span in planned.split.spans}
     num_bytes = plan.num_bytes_to_read
     sizes = Estimate(num_objects=len(objects), num_bytes=num_bytes, seconds={"plan": round(plan_seconds, 3)})
-    if plan.base_version is None or not plan.build:
+    table = plan.open_base()
+    if table is None or not plan.build:
         return sizes
-    for entry in Table.open(plan.table_uri, plan.base_version).history(MAX_COMMITS):
+    for entry in table.history(MAX_COMMITS):
         past = recorded_in(entry)
         stages, read = past.get("stages") or {}, past.get("num_bytes_read") or 0
         if not (read and past.get("num_texts_encoded") and stages.get("build")):

@@ -210,11 +210,11 @@ class RefreshSettings(BaseModel):
 
     def with_source(self, **columns: str | Sequence[str] | None) -> "RefreshSettings":
         """Return settings in which `columns` replace fields of ``source``; None leaves a field as it is."""
-        chosen = {name: value for name, value in columns.items() if value is not None}
-        if not chosen:
+        overrides = {name: value for name, value in columns.items() if value is not None}
+        if not overrides:
             return self
         named = self.model_dump(exclude_unset=True)
-        return RefreshSettings.model_validate({**named, "source": {**named.get("source", {}), **chosen}})
+        return RefreshSettings.model_validate({**named, "source": {**named.get("source", {}), **overrides}})
 
     def allowing_drops(self, allowed: bool) -> "RefreshSettings":
         """Return settings under which a run may remove everything, if `allowed`; nothing else changes."""

@@ -1,6 +1,6 @@
-"""What a refresh has to do: a set difference between the splits of the source and the shards of the table.
+"""The plan of a refresh: a set difference between the splits of the source and the shards of the table.
 
-The one idea: a split's fingerprint hashes everything that decides its rows (objects and their versions, which columns
+A split's fingerprint hashes everything that decides its rows (objects and their versions, which columns
 are read, cleaning, encoder), and its shards carry the fingerprint in their names. So a run builds ``wanted - have`` and
 drops ``have - wanted``, and nothing else is remembered between runs.
 """
@@ -39,16 +39,39 @@ from sbert.table.split_records import SplitRecord, completed_splits, find_record
 __all__ = ["Plan", "is_stale", "make_plan", "with_row_numbers"]
 
 
+class BaseVersion(BaseModel):
+    """The version of the table that a plan starts from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int | None = Field(default=None, description="Number of the version; empty for a new table.")
+    shards: list[TableShard] = Field(default_factory=list, description="Shards of the version.")
+
+    @classmethod
+    def of(cls, table: Table | None) -> "BaseVersion":
+        """Read a table's shards; of a new table there are none."""
+        if table is None:
+            return cls()
+        return cls(version=table.version, shards=locate_splits(table.uri, mark_lost_shards(table.uri, table.shards())))
+
+    @property
+    def has_lost_shards(self) -> bool:
+        """Return whether a shard is gone or torn."""
+        return any(shard.is_lost for shard in self.shards)
+
+    @property
+    def splits(self) -> frozenset[str]:
+        """Return the splits of the version, by fingerprint."""
+        return frozenset(fingerprint for shard in self.shards for fingerprint in shard.fingerprints)
+
+
 class Plan(BaseModel):
-    """What a refresh has to do, and against which version of the table this was found."""
+    """The work of a refresh, and the version of the table that it starts from."""
 
     model_config = ConfigDict(frozen=True)
 
     spec: BuildSpec
-    base_version: int | None = Field(description="Version of the table the plan starts from; empty for a new table.")
-    shards: list[TableShard] = Field(description="Shards of the base version.")
-    have: frozenset[str] = Field(description="Splits of the base version, by fingerprint.")
-    num_objects: int = Field(description="Objects in the source.")
+    base: BaseVersion = Field(description="The version of the table that the plan starts from.")
     scope: Scope = Field(description="Objects whose rows may change; all others keep their rows.")
     build: list[PlannedSplit] = Field(description="Splits to build: neither in the table nor completed before.")
     reasons: dict[str, BuildReason] = Field(
@@ -90,9 +113,13 @@ class Plan(BaseModel):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the table already shows the source."""
-        has_lost_shards = any(shard.is_lost for shard in self.shards)
-        return not (self.build or self.resume or self.leaving or has_lost_shards) and self.base_version is not None
+        """Return whether the table already shows the source."""
+        is_new = self.base.version is None
+        return not (self.build or self.resume or self.leaving or self.base.has_lost_shards or is_new)
+
+    def open_base(self) -> Table | None:
+        """Open the version that the plan starts from; None for a new table."""
+        return Table.open(self.table_uri, self.base.version) if self.base.version is not None else None
 
     @property
     def num_bytes_to_read(self) -> int:
@@ -101,7 +128,7 @@ class Plan(BaseModel):
 
     @property
     def splits_by_reason(self) -> dict[BuildReason, int]:
-        """How many splits are built for each reason, the most frequent first."""
+        """Return the number of splits that are built for each reason, the most frequent first."""
         return dict(Counter(self.reasons[planned.fingerprint] for planned in self.build).most_common())
 
 
@@ -127,13 +154,12 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     on_stage(Stage.LOADING_ENCODER)
     spec = _build_spec(job, table, kept_schema)
     on_stage(Stage.COMPARING)
-    shards = locate_splits(job.table_uri, mark_lost_shards(job.table_uri, table.shards())) if table is not None else []
-    have = frozenset(fingerprint for shard in shards for fingerprint in shard.fingerprints)
-    selection = select_splits(job, objects, scope, have, spec.rows_fingerprint)
+    base = BaseVersion.of(table)
+    selection = select_splits(job, objects, scope, base.splits, spec.rows_fingerprint)
     changes = (*resolved.changes, *encoder_changes(table, spec.encoder))
     if selection.keeps_other_rows:
         check_backfill_changes(job, changes)
-    completed = _completed(job, table, selection.missing, shards)
+    completed = _completed(job, table, selection.missing, base.shards)
     resume = [
         BuildResult(planned=planned, built=planned, record=record)
         for planned in selection.missing
@@ -143,18 +169,15 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     build = with_row_numbers([planned for planned in selection.missing if planned.fingerprint not in resumed])
     return Plan(
         spec=spec,
-        base_version=table.version if table is not None else None,
-        shards=shards,
-        have=have,
-        num_objects=len(objects),
+        base=base,
         scope=selection.scope,
         build=build,
-        reasons=_reasons(spec, table, selection, shards),
+        reasons=_reasons(spec, table, selection, base),
         resume=resume,
         retype=[] if job.force else [record for name, record in completed.items() if name not in resumed],
         keep=selection.keep,
         leaving=selection.leaving,
-        losses=_losses(job, shards, selection, objects).model_copy(update={"columns_lost": resolved.columns_lost}),
+        losses=_losses(job, base.shards, selection, objects).model_copy(update={"columns_lost": resolved.columns_lost}),
         changes=changes,
     )
 
@@ -219,13 +242,12 @@ def with_row_numbers(build: Sequence[PlannedSplit]) -> list[PlannedSplit]:
 
 
 def _reasons(
-    spec: BuildSpec, table: Table | None, selection: SplitSelection, shards: Sequence[TableShard]
+    spec: BuildSpec, table: Table | None, selection: SplitSelection, base: BaseVersion
 ) -> dict[str, BuildReason]:
     """Return why each missing split is built."""
     wanted = [planned.fingerprint for planned in selection.missing]
     # A wanted split that was finished once, and that the table does not show, lies in a shard that is gone or torn.
-    has_lost_shards = any(shard.is_lost for shard in shards)
-    lost = [name for name in wanted if find_record(spec.table_uri, name) is not None] if has_lost_shards else []
+    lost = [name for name in wanted if find_record(spec.table_uri, name) is not None] if base.has_lost_shards else []
     finder = ReasonFinder(
         selection.records.values(),
         rows_fingerprint=spec.rows_fingerprint,

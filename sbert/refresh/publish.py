@@ -125,7 +125,7 @@ def losses_of(plan: Plan, diff: TableDiff) -> Losses:
     )
     if replaced:  # rows of other settings or another encoder: the caller may have asked for fewer rows
         return plan.losses
-    num_rows = sum(shard.num_rows for shard in plan.shards)
+    num_rows = sum(shard.num_rows for shard in plan.base.shards)
     lost = max(plan.losses.num_rows_lost, dropped - diff.num_rows_added)
     return plan.losses.model_copy(update={"num_rows": num_rows, "num_rows_lost": lost})
 
@@ -153,11 +153,11 @@ def publish(plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, 
         QualityError, TruncationError: when the new vectors must not be published, or smaller ones find too little.
         StorageError: when storage refuses.
     """
-    if diff.is_empty and plan.base_version is not None and not plan.changes:
-        return mend_statistics(Table.open(plan.table_uri, plan.base_version), metadata["run_id"])
+    if diff.is_empty and plan.base.version is not None and not plan.changes:
+        return mend_statistics(Table.open(plan.table_uri, plan.base.version), metadata["run_id"])
     began = time.monotonic()
     check_before_commit(plan, diff)
-    table = Table.open(plan.table_uri, plan.base_version) if plan.base_version is not None else None
+    table = plan.open_base()
     reduction: dict[str, Any] = {}
     if plan.encoder.is_reduced:
         is_same = table is not None and table.encoder.fingerprint == plan.encoder.fingerprint

@@ -170,8 +170,8 @@ class _Run:
         ) -> list[BuildResult]:
             if not splits:
                 return []
-            known = self.estimate.num_rows if self.estimate is not None and stage is Stage.ENCODING else None
-            num_rows = sample_num_rows(splits) if known is None else known
+            estimated_rows = self.estimate.num_rows if self.estimate is not None and stage is Stage.ENCODING else None
+            num_rows = sample_num_rows(splits) if estimated_rows is None else estimated_rows
             meter = ProgressMeter(stage, splits, num_rows, self._on_progress)
             return self.steps.build(splits, context, excluded_ids, meter)
 

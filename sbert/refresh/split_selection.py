@@ -1,4 +1,4 @@
-"""Which splits a job builds, which it keeps, and which splits of the table leave it.
+"""Select the splits that a job builds, the splits that it keeps, and the splits that leave the table.
 
 A refresh wants exactly the splits of the source: all other splits of the table leave it. A backfill wants the chosen
 objects only: everything else stays, also rows of objects that are no longer in the source.
@@ -30,6 +30,12 @@ class Scope(BaseModel):
 
     is_everything: bool = True
     uris: frozenset[str] = Field(default=frozenset(), description="Objects, where it is not everything.")
+    num_objects: int = Field(default=0, ge=0, description="Objects of the source.")
+
+    @property
+    def num_chosen(self) -> int:
+        """Return the number of objects that the job works on."""
+        return self.num_objects if self.is_everything else len(self.uris)
 
     def includes(self, uri: str) -> bool:
         """Return whether the rows of an object may change."""
@@ -65,9 +71,10 @@ def scope_of(job: RefreshJob, objects: Sequence[SourceObject]) -> Scope:
         EmptySourceError: when the job chooses none.
     """
     if job.selection is None:
-        return Scope()
-    chosen = choose_objects(objects, job.selection, job.raw_uri)
-    return Scope(is_everything=False, uris=frozenset(item.uri for item in chosen))
+        return Scope(num_objects=len(objects))
+    selected = choose_objects(objects, job.selection, job.raw_uri)
+    uris = frozenset(item.uri for item in selected)
+    return Scope(is_everything=False, uris=uris, num_objects=len(objects))
 
 
 def select_splits(
@@ -106,7 +113,7 @@ def select_splits(
     if job.selection.limit is not None:
         candidates, row_limits = _cut_to_limit(job, job.selection.limit, candidates, rows)
         uris = frozenset(uri for candidate in candidates for uri in candidate.part.object_uris)
-        scope = Scope(is_everything=False, uris=uris)
+        scope = scope.model_copy(update={"uris": uris})
     return _select_within(job, job.selection, scope, candidates, row_limits, have)
 
 

@@ -1,9 +1,9 @@
 """One split as a stream of blocks: read, clean, tokenize, encode, write, each stage ahead of the next.
 
 Blocks of some thousand rows pass through threads. So storage, tokenizer, encoder and writer work at the same time, and
-memory holds a handful of blocks whatever the object's size. A text that is known, from the table or from earlier in the
-run, never reaches the encoder. When a later row turns out to have the id of an earlier row, the split streams through
-once more without the earlier row. By then its texts are known, so nothing is encoded twice.
+memory holds a handful of blocks whatever the object's size. A text whose vector is cached, from the table or from earlier
+in the run, never reaches the encoder. When a later row turns out to have the id of an earlier row, the split streams through
+once more without the earlier row. By then its vectors are cached, so nothing is encoded twice.
 """
 
 from collections import Counter
@@ -63,7 +63,7 @@ class CleanBlock:
 
 @dataclass(frozen=True)
 class TokenizedBlock:
-    """A clean block with its N distinct texts; texts whose vector is not known are tokenized."""
+    """A clean block with its N distinct texts; texts whose vector is not cached are tokenized."""
 
     block: CleanBlock
     hashes: npt.NDArray[np.uint8]
@@ -72,8 +72,8 @@ class TokenizedBlock:
     """The distinct texts, length N."""
     text_of_row: npt.NDArray[np.int64]
     """The distinct text of each row, shape (rows,)."""
-    unknown: npt.NDArray[np.bool_]
-    """Which distinct texts were not known when they were tokenized, shape (N,)."""
+    is_new: npt.NDArray[np.bool_]
+    """True for each distinct text that was not cached when it was tokenized, shape (N,)."""
     tokens: TokenizedTexts
 
 
@@ -99,7 +99,7 @@ class StreamResult:
     calibration: Calibration | None = None
     """Calibration of the vectors that were written; None when they are not quantized."""
     broken: dict[str, str] = field(default_factory=dict)
-    """Why objects could not be read to their end, by URI. Nothing of the split is kept then."""
+    """The reason why an object could not be read to its end, by URI. If there is one, nothing of the split is kept."""
 
 
 def stream_split(
@@ -233,21 +233,21 @@ class _SplitStream:
             yield CleanBlock(block.num_rows_read, rows, pl.concat(rejects), block.misfits)
 
     def _tokenize(self, blocks: Iterable[CleanBlock]) -> Iterator[TokenizedBlock]:
-        """Find the distinct texts of each block and tokenize those whose vector is not known."""
+        """Find the distinct texts of each block and tokenize those whose vector is not cached."""
         for block in blocks:
             hashes = hash_matrix(block.rows["text_hash"].to_arrow())
             first, text_of_row = distinct_rows(hashes)
             texts, distinct = block.rows["text"], hashes
             if len(first) < len(hashes):
                 texts, distinct = texts.gather(first), hashes[first]
-            unknown = ~self._state.known.is_known(distinct)
+            is_new = ~self._state.vector_cache.may_have(distinct)
             yield TokenizedBlock(
                 block=block,
                 hashes=distinct,
                 texts=texts,
                 text_of_row=text_of_row,
-                unknown=unknown,
-                tokens=self._tokens_of(texts.filter(pl.Series(unknown, dtype=pl.Boolean))),
+                is_new=is_new,
+                tokens=self._tokens_of(texts.filter(pl.Series(is_new, dtype=pl.Boolean))),
             )
 
     def _tokens_of(self, texts: pl.Series) -> TokenizedTexts:
@@ -257,15 +257,15 @@ class _SplitStream:
 
     def _encode(self, blocks: Iterable[TokenizedBlock]) -> Iterator[EncodedBlock]:
         """Find or compute the vector of every row."""
-        encoder, known = self._state.encoder, self._state.known
+        encoder, vector_cache = self._state.encoder, self._state.vector_cache
         rejecting = self._settings.encoding.truncation is TruncationPolicy.REJECT
         for tokenized in blocks:
             with self._state.encode_lock:
-                lookup = known.find(tokenized.hashes)
-                embeddings, num_tokens, truncated = lookup.embeddings, lookup.num_tokens, lookup.truncated
-                new = ~lookup.found
+                cached = vector_cache.lookup(tokenized.hashes)
+                embeddings, num_tokens, truncated = cached.embeddings, cached.num_tokens, cached.truncated
+                new = ~cached.hits
                 tokens = tokenized.tokens
-                if not np.array_equal(new, tokenized.unknown):  # another split has encoded some of them meanwhile
+                if not np.array_equal(new, tokenized.is_new):  # another split has encoded some of them meanwhile
                     tokens = self._tokens_of(tokenized.texts.filter(pl.Series(new, dtype=pl.Boolean)))
                 num_tokens[new], truncated[new] = tokens.num_tokens, tokens.truncated
                 if rejecting and tokens.truncated.any():
@@ -278,7 +278,7 @@ class _SplitStream:
                         should_stop=self._state.stop.is_set,
                     )
                     stored = self._reduce(tokenized.hashes[new], vectors)
-                    known.add_computed(tokenized.hashes[new], stored, num_tokens[new], truncated[new])
+                    vector_cache.add_computed(tokenized.hashes[new], stored, num_tokens[new], truncated[new])
                     if new.all():
                         embeddings = stored
                     else:
@@ -286,7 +286,7 @@ class _SplitStream:
                     self._num_texts_encoded += int(new.sum())
                     self._num_tokens_encoded += len(tokens.input_ids)
                     self._state.work.add(self._planned.fingerprint, num_tokens=len(tokens.input_ids))
-            yield self._assemble(tokenized, embeddings, num_tokens, truncated, lookup.in_table, rejecting=rejecting)
+            yield self._assemble(tokenized, embeddings, num_tokens, truncated, cached.in_table, rejecting=rejecting)
 
     def _reduce(self, hashes: npt.NDArray[np.uint8], vectors_ND: npt.NDArray[np.float32]) -> StoredVectors:
         """Check new vectors and return them as the table stores them."""

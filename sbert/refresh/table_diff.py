@@ -84,11 +84,11 @@ def diff_table(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Table
     leaving = set(plan.leaving - in_table)
     num_splits_stayed = len(in_table)
     copied: list[SplitRecord] = []
-    if plan.base_version is not None and (broken or not plan.scope.is_everything):
+    if plan.base.version is not None and (broken or not plan.scope.is_everything):
         copied, staying = _keep_rows(plan, leaving, broken, run_id)
         leaving -= staying
         num_splits_stayed += len(staying)
-    drop = [shard for shard in plan.shards if shard.is_lost or shard.fingerprints & leaving]
+    drop = [shard for shard in plan.base.shards if shard.is_lost or shard.fingerprints & leaving]
     return TableDiff(
         built=[record for record in finished if record.run_id == run_id],
         resumed=[record for record in finished if record.run_id != run_id],
@@ -110,7 +110,7 @@ def _keep_rows(
         raise TableError(
             f"{plan.table_uri}: the completion record of split {min(lost)} is gone, so nobody can tell whose rows it holds"
         )
-    table = Table.open(plan.table_uri, plan.base_version)
+    table = Table.open(plan.table_uri, plan.base.version)
     copied: list[SplitRecord] = []
     staying: set[str] = set()
     for fingerprint in sorted(leaving):
@@ -143,7 +143,7 @@ def _copy_rows(plan: Plan, old: SplitRecord, spans: list[RecordedSpan], run_id: 
     metadata = {"sbert": spec.encoder.model_dump_json()}
     schema = table_schema(spec.kept_schema, spec.encoder.precision)
     with ShardWriter(spec.table_uri, fingerprint, schema, ShardSettings(), metadata) as writer:
-        for rows in read_split(spec.table_uri, plan.shards, old.fingerprint):
+        for rows in read_split(spec.table_uri, plan.base.shards, old.fingerprint):
             writer.write(rows.filter(pc.is_in(rows["source"], uris)))
         shards = writer.close()
     record = SplitRecord(

@@ -231,15 +231,15 @@ def _own_settings(job: RefreshJob, table: Table, named: Named) -> Named:
 
 def _read_record(table: Table, recorded: Mapping[str, Any]) -> Named:
     """Return recorded settings, with defaults for settings that an earlier release did not know."""
-    known: dict[str, Any] = {}
+    groups: dict[str, Any] = {}
     for group in GROUPS:
         fields = type(getattr(RefreshSettings(), group)).model_fields
         values = dict(recorded.get(group) or {})
         if unknown := sorted(values.keys() - fields.keys()):
             log.warning("%s: settings of a newer release are passed over: %s.%s", table.uri, group, ", ".join(unknown))
-        known[group] = {name: value for name, value in values.items() if name in fields}
+        groups[group] = {name: value for name, value in values.items() if name in fields}
     try:
-        return _own_groups(RefreshSettings.model_validate(known))
+        return _own_groups(RefreshSettings.model_validate(groups))
     except ValidationError as error:
         raise SettingsError(f"{table.uri}: the recorded settings cannot be read: {error}") from error
 
@@ -282,8 +282,8 @@ def _infer_windows(info: EncoderInfo) -> WindowSettings:
             encoding = EncodingSettings(
                 truncation=TruncationPolicy.WINDOW, windows=windows, precision=info.precision, output_dim=info.dim
             )
-            found = vector_fingerprint(info.model_fingerprint, info.full_dim, info.prompt, encoding)
-            if found == info.fingerprint:
+            fingerprint = vector_fingerprint(info.model_fingerprint, info.full_dim, info.prompt, encoding)
+            if fingerprint == info.fingerprint:
                 return windows
     return WindowSettings()
 

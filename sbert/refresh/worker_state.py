@@ -1,4 +1,4 @@
-"""What one process holds while it builds splits of a run: the encoder, the known vectors, counters and a stop signal."""
+"""The state of one process that builds splits of a run: encoder, vector cache, counters and a stop signal."""
 
 import threading
 
@@ -7,7 +7,7 @@ from sbert.refresh.build_spec import BuildSpec
 from sbert.refresh.progress import WorkCounter
 from sbert.runtime.memory import FreedMemory
 from sbert.table.quantization_recall import FirstLook
-from sbert.table.vector_cache import KnownVectors
+from sbert.table.vector_cache import VectorCache
 
 __all__ = ["WorkerState"]
 
@@ -16,9 +16,11 @@ class WorkerState:
     """Shared by all splits that a process builds for a run; threads may use it at the same time."""
 
     def __init__(self, spec: BuildSpec, encoder: SentenceEncoder) -> None:
-        """Start with no known vectors."""
+        """Start with an empty vector cache."""
         self.encoder = encoder
-        self.known = KnownVectors(spec.encoder.dim, spec.encoder.precision, run_file_bytes=spec.settings.run_file_bytes)
+        self.vector_cache = VectorCache(
+            spec.encoder.dim, spec.encoder.precision, run_file_bytes=spec.settings.run_file_bytes
+        )
         """Vectors of the table and of this run; hold `encode_lock` to use it."""
         self.first_look = FirstLook(spec.encoder)
         self.encode_lock = threading.Lock()
@@ -37,4 +39,4 @@ class WorkerState:
 
     def close(self) -> None:
         """Remove temporary files."""
-        self.known.close()
+        self.vector_cache.close()

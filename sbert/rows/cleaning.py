@@ -171,9 +171,9 @@ def _strip_html(texts: pl.Series) -> pl.Series:
     stripped = texts.str.replace_all(COMMENT, " ").str.replace_all(BLOCK, " ").str.replace_all(INLINE, "")
     # The few different entities of a block are resolved by Python, the many texts by one multi-pattern replacement.
     entities = stripped.str.extract_all(ENTITY).explode().drop_nulls().unique(maintain_order=True).to_list()
-    known = {entity: html.unescape(entity) for entity in entities}
-    known = {entity: text for entity, text in known.items() if text != entity}
-    return stripped.str.replace_many(list(known), list(known.values())) if known else stripped
+    replacements = {entity: html.unescape(entity) for entity in entities}
+    replacements = {entity: text for entity, text in replacements.items() if text != entity}
+    return stripped.str.replace_many(list(replacements), list(replacements.values())) if replacements else stripped
 
 
 def hash_texts(texts: pl.Series) -> pl.Series:

@@ -110,9 +110,9 @@ def _skip_to_line(stream: IO[bytes], start: int, block_bytes: int) -> int:
     stream.seek(start - 1)
     position = start - 1
     while data := stream.read(block_bytes):
-        found = data.find(b"\n")
-        if found >= 0:
-            position += found + 1
+        newline = data.find(b"\n")
+        if newline >= 0:
+            position += newline + 1
             stream.seek(position)
             return position
         position += len(data)

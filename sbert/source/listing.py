@@ -100,15 +100,15 @@ def _entries(uri: str) -> tuple[str, Entries]:
         if is_pattern:
             fixed = path[: min(path.find(character) for character in "*?[" if character in path)].rsplit("/", 1)[0]
             refuse_inside_table(uri, fixed)
-            found = _matching(uri, path, fixed)
-            if not found:
+            entries = _matching(uri, path, fixed)
+            if not entries:
                 raise MissingError(f"{uri}: no object matches this pattern", uri=uri)
-            return fixed, found
+            return fixed, entries
         if "=" in base_name(path):  # perhaps a partition of a table
             refuse_inside_table(uri, path)
-        found = walk_folder(path) if "://" not in uri else filesystem(uri).find(path, detail=True)
+        entries = walk_folder(path) if "://" not in uri else filesystem(uri).find(path, detail=True)
     # s3fs finds a key that is the prefix itself; only what is below it belongs to the folder.
-    below = {key: value for key, value in found.items() if key.rstrip("/") != path.rstrip("/")}
+    below = {key: value for key, value in entries.items() if key.rstrip("/") != path.rstrip("/")}
     if not below:
         _raise_when_missing(uri)
     return path, below
@@ -127,12 +127,12 @@ def _info(uri: str, path: str) -> dict[str, Any]:
 def _matching(uri: str, pattern: str, fixed: str) -> Entries:
     """Return the objects whose path matches a pattern."""
     if "://" in uri:
-        found = filesystem(uri).glob(pattern, detail=True)
+        entries = filesystem(uri).glob(pattern, detail=True)
     else:
         matches = re.compile(glob_translate(pattern)).match
         depth = None if "**" in pattern else pattern.count("/") - fixed.count("/")
-        found = {path: info for path, info in walk_folder(fixed or "/", depth).items() if matches(path)}
-    return {path: info for path, info in found.items() if info.get("type") != "directory"}
+        entries = {path: info for path, info in walk_folder(fixed or "/", depth).items() if matches(path)}
+    return {path: info for path, info in entries.items() if info.get("type") != "directory"}
 
 
 def _raise_when_missing(uri: str) -> None:

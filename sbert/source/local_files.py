@@ -67,7 +67,7 @@ def local_info(path: str) -> dict[str, Any]:
     ``unreadable`` says why a file cannot be opened, when that is known already.
     """
     try:
-        facts = os.stat(path)  # noqa: PTH116
+        status = os.stat(path)  # noqa: PTH116
     except OSError as error:
         is_link = os.path.islink(path)  # noqa: PTH114
         if not is_link and error.errno in {errno.ENOENT, errno.ENOTDIR}:
@@ -77,10 +77,10 @@ def local_info(path: str) -> dict[str, Any]:
             reason = f"a link to {os.readlink(path)} ({reason}): restore the target or remove the link"  # noqa: PTH115
         return {"type": "file", "size": 0, "unreadable": f"cannot be opened: {reason}"}
     info = {
-        "type": "directory" if stat.S_ISDIR(facts.st_mode) else "file",
-        "size": facts.st_size,
-        "mtime": facts.st_mtime,
+        "type": "directory" if stat.S_ISDIR(status.st_mode) else "file",
+        "size": status.st_size,
+        "mtime": status.st_mtime,
     }
-    if info["type"] == "file" and not stat.S_ISREG(facts.st_mode):
+    if info["type"] == "file" and not stat.S_ISREG(status.st_mode):
         info["unreadable"] = "cannot be opened: a pipe, socket or device, not a file"
     return info

@@ -49,5 +49,5 @@ class Span(BaseModel):
 
     def identity(self) -> list[str | int | None]:
         """Return everything that decides the rows: URI, version, start and stop, and the cut if there is one."""
-        facts = [self.object.uri, self.object.version, self.start, self.stop]
-        return facts if self.max_rows is None else [*facts, self.max_rows]
+        parts = [self.object.uri, self.object.version, self.start, self.stop]
+        return parts if self.max_rows is None else [*parts, self.max_rows]

@@ -85,5 +85,5 @@ def _columns_of_all(
     if only_first:
         return list(itertools.islice(((item, types) for item in looked_at if (types := columns_of(item))), 1))
     with ThreadPoolExecutor(MAX_THREADS) as pool:
-        found = list(pool.map(columns_of, looked_at))
-    return [(item, types) for item, types in zip(looked_at, found, strict=True) if types]
+        column_types = list(pool.map(columns_of, looked_at))
+    return [(item, types) for item, types in zip(looked_at, column_types, strict=True) if types]

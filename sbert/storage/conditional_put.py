@@ -40,8 +40,8 @@ def _create_object(uri: str, content: bytes) -> bool:
         taken = isinstance(error, FileExistsError) or getattr(error, "errno", None) in {errno.EEXIST, errno.EINVAL}
         # Servers answer a lost race in several ways. The content that is there now decides.
         with contextlib.suppress(MissingError):
-            found = read_bytes(uri)
-            return found == content
+            stored = read_bytes(uri)
+            return stored == content
         if taken:
             raise StorageError(f"{uri}: storage refused a conditional put ({error})", uri=uri) from error
         with translate_errors(uri):

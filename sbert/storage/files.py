@@ -263,8 +263,8 @@ class OutputFile(io.RawIOBase):
             # The answer to a finished upload may be lost. Then the upload is unknown to the server, but the object is there.
             with contextlib.suppress(Exception):
                 self._file.closed = True
-            found = try_again(self._uri, lambda: self._fs.info(self._path) if self._fs.exists(self._path) else {})
-            if found.get("size") != num_bytes:
+            stored = try_again(self._uri, lambda: self._fs.info(self._path) if self._fs.exists(self._path) else {})
+            if stored.get("size") != num_bytes:
                 raise
 
     def discard(self) -> None:

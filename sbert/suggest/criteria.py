@@ -55,24 +55,24 @@ def ranked(values: Values) -> Values:
     return np.asarray((scipy.stats.rankdata(values) - 1.0) / (len(values) - 1.0))
 
 
-def k_center(vectors_ND: Vectors, num: int, first: int, known_MD: Vectors | None = None) -> list[int]:
+def k_center(vectors_ND: Vectors, num: int, first: int, labelled_MD: Vectors | None = None) -> list[int]:
     """Choose `num` rows so that every row is near a chosen one: greedy k-center (Sener and Savarese 2018, algorithm 1).
 
     Args:
         vectors_ND: the rows to choose from.
         num: how many.
         first: the row to begin with.
-        known_MD: rows that are labelled already and count as chosen.
+        labelled_MD: rows that are labelled already and count as chosen.
     """
     unit_ND = unit(vectors_ND)
-    chosen = [first]
+    centers = [first]
     distances = 1.0 - unit_ND @ unit_ND[first]
-    if known_MD is not None and len(known_MD):
-        distances = np.minimum(distances, 1.0 - (unit_ND @ unit(known_MD).T).max(axis=1))
+    if labelled_MD is not None and len(labelled_MD):
+        distances = np.minimum(distances, 1.0 - (unit_ND @ unit(labelled_MD).T).max(axis=1))
     distances[first] = -np.inf
-    while len(chosen) < min(num, len(unit_ND)):
+    while len(centers) < min(num, len(unit_ND)):
         farthest = int(np.argmax(distances))
-        chosen.append(farthest)
+        centers.append(farthest)
         distances = np.minimum(distances, 1.0 - unit_ND @ unit_ND[farthest])
         distances[farthest] = -np.inf
-    return chosen
+    return centers

@@ -187,12 +187,12 @@ def _texts(
     criteria = {"density": density(near)}
     if theirs_ND is not None:
         criteria["disagreement"] = neighbor_disagreement(neighbors, nearest(theirs_ND, settings.num_neighbors)[0])
-    known_MD = None
+    labelled_MD = None
     if labels is not None:
-        known_MD = encode(labels.train["text"])
-        probe = LogisticRegression(C=10.0, max_iter=1_000).fit(known_MD, labels.train["label"].to_list())
+        labelled_MD = encode(labels.train["text"])
+        probe = LogisticRegression(C=10.0, max_iter=1_000).fit(labelled_MD, labels.train["label"].to_list())
         criteria["uncertainty"] = margin_uncertainty(probe.predict_proba(vectors_ND))
-    order = _choose(criteria, vectors_ND, num, settings, known_MD)
+    order = _choose(criteria, vectors_ND, num, settings, labelled_MD)
     rows = pool[order].select("text", pl.lit(None, pl.String).alias("label"), "id", "source")
     return _with_criteria(rows, criteria, order, pool.height)
 
@@ -262,7 +262,7 @@ def _choose(
     vectors_ND: Vectors,
     num: int,
     settings: SuggestSettings,
-    known_MD: Vectors | None,
+    labelled_MD: Vectors | None,
 ) -> list[int]:
     weights = {name: float(getattr(settings, name)) for name in criteria}
     if not any(weights.values()):
@@ -272,7 +272,7 @@ def _choose(
         )
     total = np.sum([weight * ranked(criteria[name]) for name, weight in weights.items()], axis=0)
     shortlist = np.argsort(-total, kind="stable")[: num * settings.shortlist_factor]
-    return [int(shortlist[at]) for at in k_center(vectors_ND[shortlist], num, 0, known_MD)]
+    return [int(shortlist[at]) for at in k_center(vectors_ND[shortlist], num, 0, labelled_MD)]
 
 
 def _with_criteria(rows: pl.DataFrame, criteria: dict[str, Values], order: list[int], num_pool: int) -> Suggestions:

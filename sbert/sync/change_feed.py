@@ -238,11 +238,11 @@ def _difference(table: Table, other: Table) -> list[TableShard]:
 
 def _check_there(table: Table, shards: Sequence[TableShard]) -> None:
     files = list_names(table.uri) if shards else {}
-    gone = [shard.name for shard in shards if shard.name not in files]
-    if gone:
+    missing = [shard.name for shard in shards if shard.name not in files]
+    if missing:
         raise TableError(
-            f"{table.uri}: {len(gone)} of the {len(shards)} shards that tell the changes are gone (vacuumed; first: "
-            f"{gone[0]}): load the index anew from the newest version, and follow it from there"
+            f"{table.uri}: {len(missing)} of the {len(shards)} shards that tell the changes are gone (vacuumed; first: "
+            f"{missing[0]}): load the index anew from the newest version, and follow it from there"
         )
 
 

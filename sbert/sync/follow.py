@@ -155,8 +155,8 @@ def by_comparison(
 ) -> SyncReport:
     """Compare every row and write what differs."""
     log.warning("%s: every row is compared: %s", destination, why)
-    with compare(table, destination, collection) as found:
-        num_upserts, num_deletes = repair(table, destination, collection, found)
+    with compare(table, destination, collection) as comparison:
+        num_upserts, num_deletes = repair(table, destination, collection, comparison)
     return report.model_copy(
         update={"method": SyncMethod.COMPARISON, "why": why, "num_upserts": num_upserts, "num_deletes": num_deletes}
     )
@@ -164,12 +164,12 @@ def by_comparison(
 
 def check_equal(table: Table, destination: Destination, collection: Collection) -> None:
     """Raise `NotEqualError` unless a collection holds exactly the rows of a table version."""
-    with compare(table, destination, collection) as found:
-        differences = found.differences
-        if not found.is_equal:
+    with compare(table, destination, collection) as comparison:
+        differences = comparison.differences
+        if not comparison.is_equal:
             raise NotEqualError(
                 f"{destination}: after writing version {table.version} the store lacks {len(differences.missing):,} of "
-                f"{found.num_table_rows:,} rows, has {len(differences.stale):,} with other content and "
+                f"{comparison.num_table_rows:,} rows, has {len(differences.stale):,} with other content and "
                 f"{len(differences.extra):,} more: run `sbert reconcile --repair`"
             )
     destination.set_watermark(collection.name, proven(destination.watermarks()[collection.name]))

@@ -94,8 +94,8 @@ class Comparison:
     @property
     def is_equal(self) -> bool:
         """Whether nothing differs."""
-        found = self.differences
-        return not (len(found.missing) or len(found.stale) or len(found.extra))
+        differences = self.differences
+        return not (len(differences.missing) or len(differences.stale) or len(differences.extra))
 
     def upserts(self) -> Iterator[pa.Table]:
         """Read the table's rows that are missing or stale."""
@@ -144,12 +144,12 @@ def compare(table: Table, destination: Destination, collection: Collection) -> C
     return Comparison(table, destination, collection)
 
 
-def repair(table: Table, destination: Destination, collection: Collection, found: Comparison) -> tuple[int, int]:
+def repair(table: Table, destination: Destination, collection: Collection, comparison: Comparison) -> tuple[int, int]:
     """Upsert what is missing or stale, then delete what is extra; return both numbers of rows."""
     with destination.begin(collection, watermark_of(table, is_complete=False)) as load:
-        load.delete(found.repeated())
-        num_upserts = load.upsert(found.upserts())
-        num_deletes = load.delete(found.deletes())
+        load.delete(comparison.repeated())
+        num_upserts = load.upsert(comparison.upserts())
+        num_deletes = load.delete(comparison.deletes())
         load.finish(watermark_of(table, is_complete=True))
     return num_upserts, num_deletes
 
@@ -184,8 +184,8 @@ def reconcile(
                 f"{destination}: readers see the collection {visible}, version {mark.version} of {table.uri} belongs "
                 f"into {collection.name}: run `sbert sync`"
             )
-        with compare(table, destination, collection) as found:
-            was_equal = found.is_equal and mark.is_complete
+        with compare(table, destination, collection) as comparison:
+            was_equal = comparison.is_equal and mark.is_complete
             report = ReconcileReport(
                 table_uri=table.uri,
                 destination=str(destination),
@@ -195,16 +195,16 @@ def reconcile(
                 encoder_fingerprint=mark.encoder_fingerprint,
                 is_equal=was_equal,
                 was_equal=was_equal,
-                num_rows=found.num_table_rows,
-                num_missing=len(found.differences.missing),
-                num_extra=len(found.differences.extra),
-                num_stale=len(found.differences.stale),
-                missing=found.named("missing"),
-                extra=found.named("extra"),
-                stale=found.named("stale"),
+                num_rows=comparison.num_table_rows,
+                num_missing=len(comparison.differences.missing),
+                num_extra=len(comparison.differences.extra),
+                num_stale=len(comparison.differences.stale),
+                missing=comparison.named("missing"),
+                extra=comparison.named("extra"),
+                stale=comparison.named("stale"),
             )
             if repair_differences and not was_equal:
-                repair(table, destination, collection, found)
+                repair(table, destination, collection, comparison)
         if report.is_equal:
             destination.set_watermark(visible, proven(mark))
         elif repair_differences:

@@ -80,7 +80,10 @@ def _first_sources(table: Table, shards: Sequence[TableShard]) -> dict[str, str]
             column = parquet.schema_arrow.get_field_index("source")
             groups = (parquet.metadata.row_group(number) for number in range(parquet.num_row_groups))
             statistics = [group.column(column).statistics for group in groups if group.num_rows]
-        return min((found.min for found in statistics if found is not None and found.has_min_max), default="")
+        return min(
+            (source.min for source in statistics if source is not None and source.has_min_max),
+            default="",
+        )
 
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         return dict(zip([shard.name for shard in shards], pool.map(first, shards), strict=True))

@@ -89,8 +89,8 @@ class VectorSample:
         hashes = np.concatenate([self.hashes, hashes])
         vectors_ND = np.concatenate([self.vectors_ND, vectors_ND])
         _, first = np.unique(np.ascontiguousarray(hashes).view("V16")[:, 0], return_index=True)
-        chosen = first[: self._max_rows]  # np.unique sorts
-        self.hashes, self.vectors_ND = hashes[chosen], vectors_ND[chosen]
+        least = first[: self._max_rows]  # np.unique sorts
+        self.hashes, self.vectors_ND = hashes[least], vectors_ND[least]
 
 
 class FirstLook:
@@ -190,7 +190,7 @@ def measure(
     calibration = before.calibration if before is not None else None
     for record in records:
         calibration = record.calibration.merged(calibration) if record.calibration is not None else calibration
-    found = Reduction(
+    reduction = Reduction(
         encoder_fingerprint=encoder.fingerprint,
         recall_at_10=None,
         num_rows_compared=len(sample),
@@ -199,7 +199,7 @@ def measure(
     )
     if len(sample) < MIN_ROWS:
         log.info("recall@10 is not measured: %d texts were encoded, at least %d are needed", len(sample), MIN_ROWS)
-        return found
+        return reduction
     recall = _recall_of(encoder, sample)
     if recall < encoder.min_recall:
         raise QualityError(
@@ -208,7 +208,7 @@ def measure(
             f"{encoder.min_recall:.4f}; nothing was published. Choose {_remedy(encoder)}, or lower min_recall"
         )
     log.info("recall@10 against float32 is %.4f among %d rows", recall, len(sample))
-    return found.model_copy(update={"recall_at_10": round(recall, 6)})
+    return reduction.model_copy(update={"recall_at_10": round(recall, 6)})
 
 
 def _remedy(encoder: EncoderInfo) -> str:
@@ -235,9 +235,9 @@ def newest_reduction(table: Table) -> Reduction | None:
         recorded = recorded_in(entry).get(RECORD_KEY)
         if recorded is None or recorded.get("encoder_fingerprint") != table.encoder.fingerprint:
             continue
-        found = Reduction.model_validate(recorded)
-        newest = newest or found
-        if found.recall_at_10 is not None:
-            measured = {name: getattr(found, name) for name in ("recall_at_10", "num_rows_compared", "min_recall")}
+        reduction = Reduction.model_validate(recorded)
+        newest = newest or reduction
+        if reduction.recall_at_10 is not None:
+            measured = {name: getattr(reduction, name) for name in ("recall_at_10", "num_rows_compared", "min_recall")}
             return newest.model_copy(update=measured)
     return newest

@@ -63,11 +63,11 @@ def _restore(now: Table, wanted: int, run_id: str) -> Rollback:
         raise TableError(f"{now.uri}: version {wanted} is no longer in the log: choose a later one") from error
     files = list_names(now.uri)
     shards = then.shards()
-    gone = [shard.name for shard in shards if files.get(shard.name) != shard.num_bytes]
-    if gone:
+    missing = [shard.name for shard in shards if files.get(shard.name) != shard.num_bytes]
+    if missing:
         raise TableError(
-            f"{now.uri}: version {wanted} cannot be restored: {len(gone)} of its {len(shards)} shards are gone "
-            f"(vacuumed; first: {gone[0]}): choose a later version, or run `sbert refresh`"
+            f"{now.uri}: version {wanted} cannot be restored: {len(missing)} of its {len(shards)} shards are gone "
+            f"(vacuumed; first: {missing[0]}): choose a later version, or run `sbert refresh`"
         )
     names_now, names_then = {shard.name for shard in now.shards()}, {shard.name for shard in shards}
     if names_now == names_then and now.encoder == then.encoder:

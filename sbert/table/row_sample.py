@@ -49,7 +49,7 @@ class RowSample:
 
     def to_bytes(self) -> bytes:
         """Return the sample as an Arrow file."""
-        facts = f"{self.version} {self.encoder_fingerprint}".encode()
+        origin = f"{self.version} {self.encoder_fingerprint}".encode()
         rows = pa.table(
             {
                 "text_hash": pa.array([row.tobytes() for row in self.hashes], pa.binary()),
@@ -58,7 +58,7 @@ class RowSample:
                 "num_tokens": pa.array(self.num_tokens),
                 "truncated": pa.array(self.truncated),
             }
-        ).replace_schema_metadata({FACTS_KEY: facts})
+        ).replace_schema_metadata({FACTS_KEY: origin})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, rows.schema) as writer:
             writer.write_table(rows)
@@ -96,8 +96,8 @@ def sample_rows(table: Table, earlier: RowSample | None = None) -> RowSample:
     hashes = np.concatenate([np.zeros((0, HASH_BYTES), np.uint8), *(part[0] for part in parts)])
     rows = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
     numbers = np.repeat(np.arange(len(parts)), [len(part[1]) for part in parts])
-    chosen = _least(hashes)
-    return _read_rows(table, hashes[chosen], [names[number] for number in numbers[chosen]], rows[chosen], earlier)
+    least = _least(hashes)
+    return _read_rows(table, hashes[least], [names[number] for number in numbers[least]], rows[least], earlier)
 
 
 def _least(hashes: Hashes) -> npt.NDArray[np.int64]:
@@ -128,14 +128,14 @@ def _read_rows(
     info = table.encoder
     embeddings = np.zeros((len(hashes), info.dim), np.float32)
     num_tokens, truncated = np.zeros(len(hashes), np.int32), np.zeros(len(hashes), np.bool_)
-    known = {}
+    earlier_places = {}
     if earlier is not None:
-        known = {
+        earlier_places = {
             (row.tobytes(), name): at for at, (row, name) in enumerate(zip(earlier.hashes, earlier.shards, strict=True))
         }
     to_read: dict[str, list[int]] = {}
     for place, (row, name) in enumerate(zip(hashes, shards, strict=True)):
-        at = known.get((row.tobytes(), name))
+        at = earlier_places.get((row.tobytes(), name))
         if at is None or earlier is None:
             to_read.setdefault(name, []).append(place)
         else:

@@ -59,8 +59,8 @@ class RecordedSpan(BaseModel):
 
     def identity(self) -> list[str | int | None]:
         """Return everything that decides the rows, as `Span.identity` does."""
-        facts = [self.uri, self.version, self.start, self.stop]
-        return facts if self.max_rows is None else [*facts, self.max_rows]
+        parts = [self.uri, self.version, self.start, self.stop]
+        return parts if self.max_rows is None else [*parts, self.max_rows]
 
 
 class SplitRecord(BaseModel):
@@ -107,13 +107,13 @@ def completed_splits(table_uri: str, fingerprints: list[str]) -> dict[str, Split
     names = list_names(join(table_uri, SPLITS_FOLDER))
     candidates = [fingerprint for fingerprint in fingerprints if fingerprint + SUFFIX in names]
     files = list_names(table_uri) if candidates else {}
-    found: dict[str, SplitRecord] = {}
+    completed: dict[str, SplitRecord] = {}
     for fingerprint, record in read_records(table_uri, candidates).items():
         if all(files.get(shard.name) == shard.num_bytes for shard in record.shards):
-            found[fingerprint] = record
+            completed[fingerprint] = record
         else:
             log.warning("%s: the shards of this finished split are gone; it is built again", record.name)
-    return found
+    return completed
 
 
 def write_record(table_uri: str, record: SplitRecord) -> None:
@@ -143,8 +143,8 @@ def read_records(table_uri: str, fingerprints: Iterable[str]) -> dict[str, Split
     """Return the records of splits, by fingerprint; unusable records are left out."""
     wanted = sorted(fingerprints)
     with ThreadPoolExecutor(MAX_THREADS) as pool:
-        found = pool.map(lambda fingerprint: read_record(table_uri, fingerprint), wanted)
-        return {record.fingerprint: record for record in found if record is not None}
+        records = pool.map(lambda fingerprint: read_record(table_uri, fingerprint), wanted)
+        return {record.fingerprint: record for record in records if record is not None}
 
 
 def rejects_name(fingerprint: str) -> str:

@@ -67,8 +67,8 @@ class TableIndex:
         keys = prefixes(hashes)
         places = np.full(len(keys), -1, dtype=np.int64)
         order = np.argsort(keys)  # neighbours are found in neighbouring memory
-        first, found = _first_at(self._keys, keys[order])
-        texts, first = order[found], first[found]
+        first, is_in_table = _first_at(self._keys, keys[order])
+        texts, first = order[is_in_table], first[is_in_table]
         places[texts] = self._places[first]
         after = np.minimum(first + 1, len(self._keys) - 1)
         several = (after > first) & (self._keys[after] == self._keys[first])

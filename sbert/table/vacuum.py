@@ -141,10 +141,10 @@ def _list_files(uri: str) -> dict[str, tuple[int, dt.datetime]]:
     """Return size and modification time of every file below a folder, by its path there."""
     path = strip_protocol(uri).rstrip("/")
     with translate_errors(uri):
-        found = filesystem(uri).find(path, detail=True)
+        files = filesystem(uri).find(path, detail=True)
     return {
         name[len(path) :].lstrip("/"): (int(info.get("size") or 0), _modified(info))
-        for name, info in found.items()
+        for name, info in files.items()
         if name.rstrip("/") != path
     }
 

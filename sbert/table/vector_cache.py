@@ -23,7 +23,7 @@ from sbert.table.shards import stored_vectors, vector_names
 from sbert.table.text_index import HASH_BYTES, Hashes, HashIndex, TableIndex, hash_matrix, prefixes
 from sbert.vectors.precision import Precision, StoredVectors, stored_dtype
 
-__all__ = ["FoundVectors", "KnownVectors"]
+__all__ = ["CachedVectors", "VectorCache"]
 
 log = logging.getLogger(__name__)
 
@@ -40,22 +40,22 @@ RUN_FILE = -1
 
 
 @dataclass(frozen=True)
-class FoundVectors:
+class CachedVectors:
     """The cached vectors of N texts."""
 
-    found: npt.NDArray[np.bool_]
-    """Shape (N,): whether the text's vector is cached."""
+    hits: npt.NDArray[np.bool_]
+    """Shape (N,): True where the text's vector is cached."""
     in_table: npt.NDArray[np.bool_]
-    """Shape (N,): whether it is cached from the table (else from this run)."""
+    """Shape (N,): True where that vector is from the table, False where it is from this run or is not cached."""
     embeddings: StoredVectors
-    """N vectors as the table stores them, 0 where the text is not known."""
+    """N vectors as the table stores them, 0 where the text is not cached."""
     num_tokens: npt.NDArray[np.int32]
-    """Shape (N,), 0 where the text is not known."""
+    """Shape (N,), 0 where the text is not cached."""
     truncated: npt.NDArray[np.bool_]
-    """Shape (N,), False where the text is not known."""
+    """Shape (N,), False where the text is not cached."""
 
 
-class KnownVectors:
+class VectorCache:
     """Look vectors up by text hash. Not thread-safe: callers hold a lock.
 
     Places are 64-bit numbers: the shard's number in the upper half and the row in the lower for the table, the bare
@@ -133,11 +133,11 @@ class KnownVectors:
         self._run_index.add(hashes, np.arange(self._num_run_rows, self._num_run_rows + len(hashes), dtype=np.int64))
         self._num_run_rows += len(hashes)
 
-    def find(self, hashes: Hashes) -> FoundVectors:
-        """Return the known vectors of N texts, given their hashes of shape (N, 16)."""
+    def lookup(self, hashes: Hashes) -> CachedVectors:
+        """Return the cached vectors of N texts, given their hashes of shape (N, 16)."""
         num_texts = len(hashes)
-        result = FoundVectors(
-            found=np.zeros(num_texts, dtype=np.bool_),
+        result = CachedVectors(
+            hits=np.zeros(num_texts, dtype=np.bool_),
             in_table=np.zeros(num_texts, dtype=np.bool_),
             embeddings=np.empty(num_texts, dtype=self._vector),
             num_tokens=np.zeros(num_texts, dtype=np.int32),
@@ -145,15 +145,15 @@ class KnownVectors:
         )
         places = self._table_index.find(hashes)
         self._read_shards(hashes, places, result)
-        result.in_table[:] = result.found
+        result.in_table[:] = result.hits
         rows = self._run_index.find(hashes)
-        rows[result.found] = -1
+        rows[result.hits] = -1
         self._read_run(hashes, rows, result)
-        result.embeddings[~result.found] = np.zeros((), dtype=self._vector)
+        result.embeddings[~result.hits] = np.zeros((), dtype=self._vector)
         return result
 
-    def is_known(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        """Return which texts are probably known, by half of the hash; cheap. Shape (texts,)."""
+    def may_have(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        """Return True for each text that is probably cached, judged by half of its hash. Shape (texts,)."""
         return (self._run_index.find(hashes) >= 0) | (self._table_index.find(hashes) >= 0)
 
     def close(self) -> None:
@@ -165,7 +165,7 @@ class KnownVectors:
         self._open_shards.clear()
         self._groups.clear()
 
-    def _read_run(self, hashes: Hashes, rows: npt.NDArray[np.int64], result: FoundVectors) -> None:
+    def _read_run(self, hashes: Hashes, rows: npt.NDArray[np.int64], result: CachedVectors) -> None:
         targets = np.flatnonzero(rows >= 0)
         if not len(targets):
             return
@@ -181,7 +181,7 @@ class KnownVectors:
             part = _Vectors(chunk["hash"], chunk["embedding"], chunk["num_tokens"], chunk["truncated"])
             part.copy_to(result, hashes, targets[low:high], ordered[low:high] - first)
 
-    def _read_shards(self, hashes: Hashes, places: npt.NDArray[np.int64], result: FoundVectors) -> None:
+    def _read_shards(self, hashes: Hashes, places: npt.NDArray[np.int64], result: CachedVectors) -> None:
         hits = np.flatnonzero(places >= 0)
         numbers, rows = places[hits] >> 32, places[hits] & 0xFFFF_FFFF
         for number in np.unique(numbers).tolist():
@@ -190,8 +190,8 @@ class KnownVectors:
             begins = self._group_begins(number)
             groups = np.searchsorted(begins, wanted, side="right") - 1
             for group in np.unique(groups).tolist():
-                chosen = groups == group
-                self._group(number, group).copy_to(result, hashes, targets[chosen], wanted[chosen] - begins[group])
+                of_group = groups == group
+                self._group(number, group).copy_to(result, hashes, targets[of_group], wanted[of_group] - begins[group])
 
     def _group_begins(self, number: int) -> npt.NDArray[np.int64]:
         """Return the first row of each row group of a shard, and the number of rows at the end."""
@@ -242,13 +242,13 @@ class _Vectors:
     truncated: npt.NDArray[np.bool_]
 
     def copy_to(
-        self, result: FoundVectors, hashes: Hashes, targets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+        self, result: CachedVectors, hashes: Hashes, targets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
     ) -> None:
         """Copy `rows` to the texts `targets` of the result, where the whole hash agrees."""
         agrees = (self.hashes[rows] == hashes[targets]).all(axis=1)
         if not agrees.all():
             targets, rows = targets[agrees], rows[agrees]
-        result.found[targets] = True
+        result.hits[targets] = True
         _copy_rows(self.embeddings, rows, result.embeddings, targets)
         result.num_tokens[targets] = self.num_tokens[rows]
         result.truncated[targets] = self.truncated[rows]

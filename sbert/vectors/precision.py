@@ -169,6 +169,6 @@ def recall_at_10(approximate_ND: Float32, exact_ND: Float32) -> float:
         exact, approximate = exact_ND[queries] @ exact_ND.T, approximate_ND[queries] @ approximate_ND.T
         exact[queries - first, queries] = approximate[queries - first, queries] = -np.inf
         threshold = np.partition(exact, -k, axis=1)[:, -k, None]
-        found = np.argpartition(approximate, -k, axis=1)[:, -k:]
-        hits += int((np.take_along_axis(exact, found, axis=1) >= threshold - TIE * np.abs(threshold)).sum())
+        nearest = np.argpartition(approximate, -k, axis=1)[:, -k:]
+        hits += int((np.take_along_axis(exact, nearest, axis=1) >= threshold - TIE * np.abs(threshold)).sum())
     return hits / (num_rows * k)

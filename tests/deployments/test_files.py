@@ -57,7 +57,7 @@ def test_a_run_that_does_not_end_well_leaves_a_trace(deployment: dict[str, Any])
 
 def test_events_that_are_waited_for_are_those_that_are_sent() -> None:
     from flows.watch_labels import LABELS_ARRIVED
-    from tasks.announce import MODEL_PROMOTED
+    from tasks.announce_decision import MODEL_PROMOTED
 
     triggers = {
         item["name"]: DeploymentEventTrigger.model_validate(trigger)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flows.refresh import refresh_embeddings
-from tasks import announce_table
+from tasks import announce_version
 from tests.support.tables import rows, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -16,7 +16,7 @@ def test_an_event_names_each_new_version_and_none_is_sent_without_one(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[dict[str, Any]] = []
-    monkeypatch.setattr(announce_table, "emit_event", lambda **event: events.append(event))
+    monkeypatch.setattr(announce_version, "emit_event", lambda **event: events.append(event))
     raw, table = tmp_path / "raw", str(tmp_path / "table")
     write(raw / "a.jsonl", rows(0, 5))
     for _ in range(2):
@@ -30,6 +30,6 @@ def test_an_event_names_each_new_version_and_none_is_sent_without_one(
 
 
 def test_a_dry_run_sends_no_event(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announce_table, "emit_event", lambda **_: pytest.fail("an event was sent"))
+    monkeypatch.setattr(announce_version, "emit_event", lambda **_: pytest.fail("an event was sent"))
     write(tmp_path / "raw" / "a.jsonl", rows(0, 5))
     refresh_embeddings(raw_uri=str(tmp_path / "raw"), table_uri=str(tmp_path / "table"), model=model, dry_run=True)

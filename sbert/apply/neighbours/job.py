@@ -91,30 +91,34 @@ class _Neighbours:
     def _derive_block(self, rows: pa.Table, old: list[tuple[Key, Candidates]]) -> pa.Table:
         keys = _keys_of(rows)
         vectors_ND = self._unit_vectors(rows)
-        known = [candidates if old_key == key else None for key, (old_key, candidates) in zip(keys, old, strict=False)]
-        known += [None] * (len(keys) - len(known))
-        lists = self._updated(keys, vectors_ND, known)
-        unknown = [place for place, found in enumerate(lists) if found is None]
+        old_lists = [
+            candidates if old_key == key else None for key, (old_key, candidates) in zip(keys, old, strict=False)
+        ]
+        old_lists += [None] * (len(keys) - len(old_lists))
+        lists = self._updated(keys, vectors_ND, old_lists)
+        unknown = [place for place, nearest in enumerate(lists) if nearest is None]
         if unknown:
             every = nearest_in_blocks(vectors_ND[unknown], self._k + 1, self._blocks(list(self._splits)))
             for place, candidates in zip(unknown, every, strict=True):
                 lists[place] = _best(candidates, keys[place], self._k)
         neighbours = pa.array(
-            [[{"source": key[0], "id": key[1], "score": score} for key, score in found or ()] for found in lists],
+            [[{"source": key[0], "id": key[1], "score": score} for key, score in nearest or ()] for nearest in lists],
             pa.list_(NEIGHBOUR),
         )
         columns = [*(rows[name] for name in KEY_COLUMNS), neighbours]
         return pa.Table.from_arrays(columns, names=[*KEY_COLUMNS, "neighbours"])
 
-    def _updated(self, keys: list[Key], vectors_ND: Float32, known: list[Candidates | None]) -> list[Candidates | None]:
+    def _updated(
+        self, keys: list[Key], vectors_ND: Float32, old_lists: list[Candidates | None]
+    ) -> list[Candidates | None]:
         """Return the lists that follow from the output before and the rows that joined; None for all other rows."""
-        places = [place for place, candidates in enumerate(known) if candidates is not None]
+        places = [place for place, candidates in enumerate(old_lists) if candidates is not None]
         lists: list[Candidates | None] = [None] * len(keys)
         if not places:
             return lists
         joined = nearest_in_blocks(vectors_ND[places], self._k + 1, self._blocks(self._joined))
         for place, new in zip(places, joined, strict=True):
-            before = known[place] or []
+            before = old_lists[place] or []
             stayed = [(key, score) for key, score in before if key not in self._left_keys]
             entering = [(key, score) for key, score in new if key != keys[place]]
             num_nearer = sum(score >= before[-1][1] for _, score in entering) if before else 0
@@ -134,8 +138,8 @@ class _Neighbours:
             uri = self._before.shard_uri(shard.name)
             with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id", "neighbours"]):
-                    for key, found in zip(_keys_of(batch), batch.column("neighbours").to_pylist(), strict=True):
-                        yield key, [((item["source"], item["id"]), item["score"]) for item in found]
+                    for key, neighbours in zip(_keys_of(batch), batch.column("neighbours").to_pylist(), strict=True):
+                        yield key, [((item["source"], item["id"]), item["score"]) for item in neighbours]
 
     def _blocks(self, splits: list[str]) -> Iterator[tuple[list[Key], Float32]]:
         """Read the rows of splits: keys and unit vectors."""

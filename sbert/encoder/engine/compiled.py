@@ -133,8 +133,8 @@ def _hash(parts: list[str]) -> str:
 
 def _find_compiler() -> list[str] | None:
     """Return the compiler as a command, or None when no compiler is installed."""
-    chosen = os.environ.get("CXX")
-    for command in [shlex.split(chosen)] if chosen else [[name] for name in COMPILERS]:
+    configured = os.environ.get("CXX")
+    for command in [shlex.split(configured)] if configured else [[name] for name in COMPILERS]:
         program = shutil.which(command[0]) if command else None
         if program is not None:
             return [program, *command[1:]]

@@ -154,13 +154,13 @@ def lay_end_to_end(begins_S: Ints, lengths_S: Ints, sequences_S: Ints, token_bud
     while first < len(order):
         begin = int(ends[first - 1]) if first else 0
         stop = max(first + 1, int(np.searchsorted(ends, begin + token_budget, side="right")))
-        chosen = order[first:stop]
-        lengths_B = lengths_S[chosen]
+        members = order[first:stop]
+        lengths_B = lengths_S[members]
         yield PackedBatch(
-            sequences=sequences_S[chosen],
-            tokens=gather_ranges(begins_S[chosen], lengths_B),
+            sequences=sequences_S[members],
+            tokens=gather_ranges(begins_S[members], lengths_B),
             positions=gather_ranges(np.zeros_like(lengths_B), lengths_B),
-            owner=np.repeat(np.arange(len(chosen)), lengths_B),
+            owner=np.repeat(np.arange(len(members)), lengths_B),
             groups=(),
         )
         first = stop

@@ -38,8 +38,8 @@ def check_text(text: object, name: str) -> None:
         SettingsError: when it is not; the message begins with `name`.
     """
     if not isinstance(text, str):
-        found = "None" if text is None else f"of type {type(text).__name__}: {str(text)[:80]!r}"
-        raise SettingsError(f"{name} is {found}, expected a string: leave it out, or give an empty string")
+        actual = "None" if text is None else f"of type {type(text).__name__}: {str(text)[:80]!r}"
+        raise SettingsError(f"{name} is {actual}, expected a string: leave it out, or give an empty string")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

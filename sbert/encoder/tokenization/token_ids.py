@@ -133,15 +133,15 @@ def plain_tokenizer(tokenizer: Any, *, do_lower_case: bool) -> Tokenizer:
 
 def _with_lower_case(tokenizer: Tokenizer) -> Tokenizer:
     normalizer = tokenizer.normalizer
-    known = (
+    steps = (
         list(cast("Any", normalizer))
         if isinstance(normalizer, normalizers.Sequence)
         else [normalizer]
         if normalizer
         else []
     )
-    if not any(isinstance(each, normalizers.Lowercase) for each in known):
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *known])
+    if not any(isinstance(each, normalizers.Lowercase) for each in steps):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
     return tokenizer
 
 

@@ -180,6 +180,6 @@ def _block(
         else:
             good.append(number)
     columns = list(zip(*(records[number] for number in good), strict=True)) or [()] * len(names)
-    known = dict(zip(names, columns, strict=True))
-    values = {name: pl.Series(known.get(name, [None] * len(good)), dtype=pl.String) for name in request.columns}
+    column_values = dict(zip(names, columns, strict=True))
+    values = {name: pl.Series(column_values.get(name, [None] * len(good)), dtype=pl.String) for name in request.columns}
     return RecordBlock(pl.Series([rows[number] for number in good], dtype=pl.Int64), pl.DataFrame(values), bad)

@@ -10,10 +10,11 @@ from sbert.source.objects import Compression
 __all__ = ["FORMATS", "READ_ENDINGS", "format_of", "format_of_name"]
 
 FORMATS: dict[str, SourceFormat] = {
-    known.name: known for known in (JsonLinesFormat(), CsvFormat(), ParquetFormat(), PlainTextFormat())
+    each_format.name: each_format
+    for each_format in (JsonLinesFormat(), CsvFormat(), ParquetFormat(), PlainTextFormat())
 }
 """Every format by its name. A new format is added here."""
-BY_ENDING = {ending: known for known in FORMATS.values() for ending in known.endings}
+BY_ENDING = {ending: each_format for each_format in FORMATS.values() for ending in each_format.endings}
 COMPRESSIONS = {".gz": Compression.GZIP, ".zst": Compression.ZSTD}
 READ_ENDINGS = f"{', '.join(BY_ENDING)}, plain or with {' or '.join(COMPRESSIONS)}"
 """The endings that are read, for messages."""
@@ -31,8 +32,8 @@ def format_of_name(uri: str) -> tuple[SourceFormat, Compression] | None:
     for ending, kind in COMPRESSIONS.items():
         if name.endswith(ending):
             name, compression = name.removesuffix(ending), kind
-    for ending, known in BY_ENDING.items():
+    for ending, each_format in BY_ENDING.items():
         if name.endswith(ending):
-            is_readable = known.may_be_compressed or compression is Compression.NONE
-            return (known, compression) if is_readable else None
+            is_readable = each_format.may_be_compressed or compression is Compression.NONE
+            return (each_format, compression) if is_readable else None
     return None

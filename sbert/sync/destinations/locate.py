@@ -53,9 +53,9 @@ def check_location(location: str) -> tuple[str, str, str]:
     check_no_secret(location)
     scheme, separator, rest = location.partition(":")
     where, _, name = rest.rpartition("#")
-    known = sorted({*EXTRAS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
-    if not separator or scheme not in known:
-        raise SettingsError(f"{location}: unknown store {scheme!r}: begin with one of {', '.join(known)}")
+    schemes = sorted({*EXTRAS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    if not separator or scheme not in schemes:
+        raise SettingsError(f"{location}: unknown store {scheme!r}: begin with one of {', '.join(schemes)}")
     if not where or not name:
         raise SettingsError(
             f"{location}: a destination needs a name in the store: write {scheme}:{rest.rstrip('#')}#NAME"
@@ -89,10 +89,10 @@ def _class_of(scheme: str) -> type[Destination]:
     path, extra = EXTRAS[scheme]
     module, _, name = path.partition(":")
     try:
-        found: type[Destination] = getattr(import_module(module), name)
+        destination_class: type[Destination] = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         raise DestinationError(
             f"{scheme}: the client library is not installed ({error.name} is missing): "
             f"run pip install 'sbert-prefect[{extra}]'"
         ) from error
-    return found
+    return destination_class

@@ -17,7 +17,7 @@ from sbert.retrain.report_page import report_html
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainSettings
 from sbert.training.result import HistoryPoint, StopReason, TrainingResult
-from tasks.announce import report_markdown
+from tasks.announce_decision import report_markdown
 
 EVIL = '<script>alert("x")</script>|`$x$'
 GEOMETRY = Geometry(num_texts=9, mean_cosine=0.1, effective_rank=5.0, uniformity=-2.0)

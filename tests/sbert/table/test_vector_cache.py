@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbert.rows.cleaning import hash_texts
-from sbert.table import text_index
-from sbert.table import vector_cache as known
+from sbert.table import text_index, vector_cache
 from sbert.table.shards import ShardSettings, ShardWriter, embedding_column, table_schema
 from sbert.table.text_index import TableIndex, distinct_rows, hash_matrix
-from sbert.table.vector_cache import KnownVectors
+from sbert.table.vector_cache import VectorCache
 
 DIM = 4
 
@@ -48,7 +47,7 @@ def write_shard(folder: Path, numbers: list[int], row_group_rows: int = 2) -> st
 
 
 def test_vectors_of_shards_and_of_the_run(tmp_path: Path) -> None:
-    vectors = KnownVectors(DIM, run_file_bytes=2**20)
+    vectors = VectorCache(DIM, run_file_bytes=2**20)
     vectors.add_shards([write_shard(tmp_path, [1, 2, 3, 4, 5])])
     vectors.add_computed(
         hashes_of(["text 8", "text 9"]),
@@ -56,29 +55,29 @@ def test_vectors_of_shards_and_of_the_run(tmp_path: Path) -> None:
         np.array([8, 9], np.int32),
         np.array([False, True]),
     )
-    found = vectors.find(hashes_of(["text 9", "text 7", "text 5", "text 2", "text 8", "text 2"]))
-    assert found.found.tolist() == [True, False, True, True, True, True]
-    assert found.in_table.tolist() == [False, False, True, True, False, True]
-    np.testing.assert_array_equal(found.embeddings[found.found], vectors_of([9, 5, 2, 8, 2]))
-    assert found.num_tokens.tolist() == [9, 0, 5, 2, 8, 2]
-    assert found.truncated.tolist() == [True, False, True, False, False, False]
-    assert vectors.is_known(hashes_of(["text 7", "text 1"])).tolist() == [False, True]
+    cached = vectors.lookup(hashes_of(["text 9", "text 7", "text 5", "text 2", "text 8", "text 2"]))
+    assert cached.hits.tolist() == [True, False, True, True, True, True]
+    assert cached.in_table.tolist() == [False, False, True, True, False, True]
+    np.testing.assert_array_equal(cached.embeddings[cached.hits], vectors_of([9, 5, 2, 8, 2]))
+    assert cached.num_tokens.tolist() == [9, 0, 5, 2, 8, 2]
+    assert cached.truncated.tolist() == [True, False, True, False, False, False]
+    assert vectors.may_have(hashes_of(["text 7", "text 1"])).tolist() == [False, True]
     vectors.close()
 
 
 def test_half_a_hash_is_not_enough(tmp_path: Path) -> None:
-    vectors = KnownVectors(DIM, run_file_bytes=2**20)
+    vectors = VectorCache(DIM, run_file_bytes=2**20)
     vectors.add_shards([write_shard(tmp_path, [1])])
     forged = hashes_of(["text 1"]).copy()
     forged[0, 12] ^= 1  # the index knows the first 8 bytes only
-    assert vectors.is_known(forged).tolist() == [True]
-    assert vectors.find(forged).found.tolist() == [False]
+    assert vectors.may_have(forged).tolist() == [True]
+    assert vectors.lookup(forged).hits.tolist() == [False]
     vectors.close()
 
 
 def test_a_full_run_file_forgets_but_never_lies(caplog: pytest.LogCaptureFixture) -> None:
     record_bytes = 16 + 4 + 1 + 4 * DIM
-    vectors = KnownVectors(DIM, run_file_bytes=2 * record_bytes)
+    vectors = VectorCache(DIM, run_file_bytes=2 * record_bytes)
     with caplog.at_level(logging.WARNING, logger="sbert.table.vector_cache"):
         for number in range(4):
             vectors.add_computed(
@@ -87,9 +86,9 @@ def test_a_full_run_file_forgets_but_never_lies(caplog: pytest.LogCaptureFixture
                 np.array([1], np.int32),
                 np.array([False]),
             )
-    found = vectors.find(hashes_of([f"text {number}" for number in range(4)]))
-    assert found.found.tolist() == [True, True, False, False]
-    np.testing.assert_array_equal(found.embeddings[found.found], vectors_of([0, 1]))
+    cached = vectors.lookup(hashes_of([f"text {number}" for number in range(4)]))
+    assert cached.hits.tolist() == [True, True, False, False]
+    np.testing.assert_array_equal(cached.embeddings[cached.hits], vectors_of([0, 1]))
     assert sum("full at 2 texts" in message for message in caplog.messages) == 1
     vectors.close()
 
@@ -102,11 +101,11 @@ def test_a_full_run_file_forgets_but_never_lies(caplog: pytest.LogCaptureFixture
 )
 def test_what_was_added_is_found(batches: list[list[int]], wanted: list[int], gap: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(known, "READ_GAP_ROWS", gap)
-        patch.setattr(known, "READ_ROWS", 16)
+        patch.setattr(vector_cache, "READ_GAP_ROWS", gap)
+        patch.setattr(vector_cache, "READ_ROWS", 16)
         patch.setattr(text_index, "MAX_SEGMENTS", 4)
         patch.setattr(text_index, "LARGE_SEGMENT", 30)
-        vectors = KnownVectors(DIM, run_file_bytes=2**20)
+        vectors = VectorCache(DIM, run_file_bytes=2**20)
         for numbers in batches:
             vectors.add_computed(
                 hashes_of([f"text {number}" for number in numbers]),
@@ -115,10 +114,10 @@ def test_what_was_added_is_found(batches: list[list[int]], wanted: list[int], ga
                 np.zeros(len(numbers), np.bool_),
             )
         added = {number for numbers in batches for number in numbers}
-        found = vectors.find(hashes_of([f"text {number}" for number in wanted]))
-        assert found.found.tolist() == [number in added for number in wanted]
+        cached = vectors.lookup(hashes_of([f"text {number}" for number in wanted]))
+        assert cached.hits.tolist() == [number in added for number in wanted]
         np.testing.assert_array_equal(
-            found.embeddings[found.found], vectors_of([number for number in wanted if number in added])
+            cached.embeddings[cached.hits], vectors_of([number for number in wanted if number in added])
         )
         vectors.close()
 
@@ -126,7 +125,7 @@ def test_what_was_added_is_found(batches: list[list[int]], wanted: list[int], ga
 def test_of_several_places_the_one_near_the_others_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts 0 and 1 are everywhere; a block of one region reads the row groups of that region only."""
     regions = [[0, 1, *range(10 * region, 10 * region + 4)] for region in range(1, 7)]
-    vectors = KnownVectors(DIM, run_file_bytes=2**20)
+    vectors = VectorCache(DIM, run_file_bytes=2**20)
     first = write_shard(tmp_path / "a", [number for region in regions[:3] for number in region], row_group_rows=6)
     second = write_shard(tmp_path / "b", [number for region in regions[3:] for number in region], row_group_rows=6)
     vectors.add_shards([first, second])
@@ -134,8 +133,8 @@ def test_of_several_places_the_one_near_the_others_is_read(tmp_path: Path, monke
     real = vectors._group
     monkeypatch.setattr(vectors, "_group", lambda number, group: read.append((number, group)) or real(number, group))
     for place, region in enumerate(regions):
-        found = vectors.find(hashes_of([f"text {number}" for number in region]))
-        np.testing.assert_array_equal(found.embeddings, vectors_of(region))
+        cached = vectors.lookup(hashes_of([f"text {number}" for number in region]))
+        np.testing.assert_array_equal(cached.embeddings, vectors_of(region))
         assert read == [divmod(place, 3)]
         read.clear()
     vectors.close()

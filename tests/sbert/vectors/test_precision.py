@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sbert.errors import QualityError
 from sbert.table.quantization_recall import VectorSample
 from sbert.table.shards import stored_vectors, vector_columns
-from sbert.table.vector_cache import KnownVectors
+from sbert.table.vector_cache import VectorCache
 from sbert.vectors.precision import (
     Calibration,
     Precision,
@@ -117,12 +117,12 @@ def test_a_sample_is_the_same_in_any_order_and_split() -> None:
 def test_known_vectors_come_back_as_they_are_stored() -> None:
     stored = quantize(unit((3, 4)))
     hashes = np.arange(48, dtype=np.uint8).reshape(3, 16)
-    vectors = KnownVectors(4, Precision.INT8, run_file_bytes=2 * (16 + 4 + 1 + 4 + 4))
+    vectors = VectorCache(4, Precision.INT8, run_file_bytes=2 * (16 + 4 + 1 + 4 + 4))
     vectors.add_computed(hashes, stored, np.ones(3, np.int32), np.zeros(3, np.bool_))
-    found = vectors.find(hashes)
-    assert found.found.tolist() == [True, True, False]
-    assert found.embeddings.dtype == stored_dtype(4, Precision.INT8)
-    np.testing.assert_array_equal(found.embeddings[:2], stored[:2])
+    cached = vectors.lookup(hashes)
+    assert cached.hits.tolist() == [True, True, False]
+    assert cached.embeddings.dtype == stored_dtype(4, Precision.INT8)
+    np.testing.assert_array_equal(cached.embeddings[:2], stored[:2])
     vectors.close()
 
 
