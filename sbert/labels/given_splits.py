@@ -6,6 +6,7 @@ import polars as pl
 
 from sbert.errors import ColumnError, LabelError
 from sbert.labels.settings import LabelSettings
+from sbert.source.formats.base import there_are
 from sbert.storage.files import base_name
 
 __all__ = ["column_split", "named_split", "normalize_splits"]
@@ -61,7 +62,7 @@ def column_split(values: pl.Series | None, columns: list[str], uri: str, setting
     name = settings.split_column or COLUMN
     if values is None:
         if settings.split_column is not None:
-            raise ColumnError(f"{uri}: no column {name!r} (split_column), the columns are: {', '.join(columns)}")
+            raise ColumnError(f"{uri}: no column {name!r} (split_column), {there_are(columns, name)}")
         return None
     if settings.split_column is None:
         words = set(_words(values).drop_nulls())

@@ -11,6 +11,7 @@ from sbert.labels.label_records import read_label_object
 from sbert.labels.label_set import LabelObject
 from sbert.labels.label_values import one_spelling
 from sbert.labels.settings import LabelSettings
+from sbert.source.formats.base import missing_column, there_are
 from sbert.source.objects import SourceObject
 from sbert.source.values import as_text
 
@@ -60,7 +61,7 @@ def read_labels(
     if missing and frames:
         raise ColumnError(
             f"{objects[0].uri}: no column {missing[0]!r} to keep (keep_columns, slice_columns) in any of {len(objects)} "
-            f"objects, the columns are: {', '.join(columns)}"
+            f"objects, {there_are(list(columns), missing[0])}"
         )
     kept_names = kept_columns(kind, settings)
     names = (*COLUMNS[kind], *kept_names, "split", "object")
@@ -101,7 +102,7 @@ def _rename(frame: pl.DataFrame, item: SourceObject, settings: LabelSettings) ->
                 f"columns names {ours!r}, our columns are: {', '.join([*ALIASES, 'premise, hypothesis'])}"
             )
         if theirs not in frame.columns:
-            raise ColumnError(f"{item.uri}: no column {theirs!r}, the columns are: {', '.join(frame.columns)}")
+            raise missing_column(item.uri, theirs, frame.columns)
         if ours != theirs:
             frame = frame.drop(ours, strict=False).rename({theirs: ours})
     for ours, others in ALIASES.items():
@@ -125,7 +126,7 @@ def _recognise(frame: pl.DataFrame, item: SourceObject) -> LabelKind:
 def _select(frame: pl.DataFrame, item: SourceObject, kind: LabelKind, settings: LabelSettings) -> pl.DataFrame:
     for name in COLUMNS[kind]:
         if name not in frame.columns:
-            raise ColumnError(f"{item.uri}: {kind} need a column {name!r}, the columns are: {', '.join(frame.columns)}")
+            raise ColumnError(f"{item.uri}: {kind} need a column {name!r}, {there_are(frame.columns, name)}")
     columns = [as_texts(frame, name, item.uri) for name in COLUMNS[kind]]
     name = settings.split_column or "split"
     values = as_texts(frame, name, item.uri) if name in frame.columns else None

@@ -55,7 +55,7 @@ def rows_fingerprint(encoder_fingerprint: str, settings: RefreshSettings) -> str
         [
             FORMAT,
             encoder_fingerprint,
-            settings.source.model_dump(mode="json"),
+            settings.source.identity(),
             settings.cleaning.model_dump(mode="json"),
             settings.encoding.truncation.value == TruncationPolicy.REJECT.value,
         ]

@@ -1,12 +1,14 @@
 """Settings of the source: which columns, how large the blocks, how large the units of work."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["ReadSettings", "SourceSettings", "SplitSettings"]
 
 MIB = 2**20
+FIRST_SETTINGS = {"text_column", "id_column", "keep_columns", "text_documents"}
+"""Settings that every fingerprint holds, at their defaults too. This set must never change."""
 
 
 class SourceSettings(BaseModel):
@@ -23,6 +25,17 @@ class SourceSettings(BaseModel):
     text_documents: Literal["line", "file"] = Field(
         default="line", description="Whether each line of a .txt object is a document, or the whole object."
     )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that are part of a fingerprint.
+
+        A setting that is newer than the first tables counts only where it is not at its default, so that tables made
+        before it existed keep their fingerprints.
+        """
+        return {
+            **self.model_dump(mode="json", include=FIRST_SETTINGS),
+            **self.model_dump(mode="json", exclude_defaults=True),
+        }
 
 
 class ReadSettings(BaseModel):

@@ -128,7 +128,7 @@ def test_invalid_utf8_costs_its_row_only(tmp_path: Path, model: str, name: str) 
 def test_a_column_that_is_nowhere(tmp_path: Path, model: str, name: str, wrong: str) -> None:
     write_as(tmp_path / "raw" / name, rows(0, 5))
     value = ["boddy"] if wrong == "keep_columns" else "boddy"
-    with pytest.raises(ColumnError, match=rf"{name}: no column 'boddy', the columns are: id, text, kind"):
+    with pytest.raises(ColumnError, match=rf"{name}: no column 'boddy', the columns are: 'id', 'text', 'kind'"):
         refresh(tmp_path / "raw", tmp_path / "table", model=model, **{wrong: value})
     assert not (tmp_path / "table").exists()
 
@@ -139,7 +139,7 @@ def test_one_object_without_the_column(tmp_path: Path, model: str, name: str) ->
     write_as(tmp_path / "raw" / name, [{"id": "x", "body": "red"}])
     write(tmp_path / "raw/c.jsonl", rows(10, 10))
     report = incomplete(tmp_path / "raw", tmp_path / "table", model=model)
-    assert "no column 'text', the columns are: id, body" in report.broken_objects[str(tmp_path / "raw" / name)]
+    assert "no column 'text', the columns are: 'id', 'body'" in report.broken_objects[str(tmp_path / "raw" / name)]
     assert ids_of(tmp_path / "table") == {str(n) for n in range(20)}
 
 

@@ -1,5 +1,6 @@
 """The interface of a format: everything that the pipeline, the labels and the label watcher ask of one."""
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,12 @@ from sbert.rows.rejects import RejectReason
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 
-__all__ = ["BadRecord", "ColumnRequest", "RecordBlock", "SourceFormat", "missing_column"]
+__all__ = ["BadRecord", "ColumnRequest", "RecordBlock", "SourceFormat", "missing_column", "there_are"]
+
+SHOWN_COLUMNS = 30
+"""At most this many columns are listed in a message."""
+NEAR = 0.6
+"""Least similarity (0 to 1, difflib) of a name that is offered in place of one that is not there."""
 
 
 @dataclass(frozen=True)
@@ -123,5 +129,28 @@ class SourceFormat(ABC):
 
 
 def missing_column(uri: str, name: str, columns: Sequence[str]) -> ColumnError:
-    """Return the error for a column that an object lacks."""
-    return ColumnError(f"{uri}: no column {name!r}, the columns are: {', '.join(columns) or '(none)'}")
+    """Return the error for a column that an object lacks: the columns there are, and the one that was likely meant."""
+    return ColumnError(f"{uri}: no column {name!r}, {there_are(columns, name)}")
+
+
+def there_are(columns: Sequence[str], name: str) -> str:
+    """Return the part of a message that lists the columns there are, and names those most like `name`."""
+    shown = ", ".join(map(repr, columns[:SHOWN_COLUMNS])) or "(none)"
+    more = f" and {len(columns) - SHOWN_COLUMNS} more" if len(columns) > SHOWN_COLUMNS else ""
+    return f"the columns are: {shown}{more}{_likely(name, columns)}"
+
+
+def _likely(name: str, columns: Sequence[str]) -> str:
+    by_plain_name = {_plain_name(other): other for other in reversed(columns)}
+    same = by_plain_name.get(_plain_name(name))
+    if same is not None:
+        is_only_case = same.casefold() == name.casefold()
+        is_only_space = "".join(same.split()) == "".join(name.split())
+        differs = "case" if is_only_case else "white space" if is_only_space else "case and white space"
+        return f" (there is {same!r}, which differs in {differs}: name it exactly so)"
+    nearest = difflib.get_close_matches(_plain_name(name), by_plain_name, n=3, cutoff=NEAR)
+    return f" (nearest: {', '.join(repr(by_plain_name[near]) for near in nearest)})" if nearest else ""
+
+
+def _plain_name(name: str) -> str:
+    return " ".join(name.replace("\ufeff", "").casefold().split())

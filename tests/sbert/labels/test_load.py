@@ -224,7 +224,7 @@ def test_columns_to_keep_stay_with_their_rows(tmp_path: Path) -> None:
     assert labels.train.select(rows.columns).sort("text").equals(expected.sort("text"))
     assert labels.fingerprint == load_labels(str(tmp_path), ALL).fingerprint
     with pytest.raises(
-        ColumnError, match=r"no column 'country' to keep .* in any of 2 objects, .* text, label, lang, year"
+        ColumnError, match=r"no column 'country' to keep .* in any of 2 objects, .* 'text', 'label', 'lang', 'year'"
     ):
         load_labels(str(tmp_path), ALL.model_copy(update={"keep_columns": ("country",)}))
 
@@ -261,9 +261,9 @@ def test_unknown_columns_are_refused(tmp_path: Path) -> None:
     pl.DataFrame({"foo": ["a"], "bar": ["b"]}).write_csv(path)
     with pytest.raises(ColumnError, match=r"the columns foo, bar are of no kind of labels .*csv_columns"):
         load_labels(str(path))
-    with pytest.raises(ColumnError, match="classes need a column 'text', the columns are: foo, bar"):
+    with pytest.raises(ColumnError, match="classes need a column 'text', the columns are: 'foo', 'bar'"):
         load_labels(str(path), LabelSettings(kind=LabelKind.CLASSES))
-    with pytest.raises(ColumnError, match="no column 'topic', the columns are: foo, bar"):
+    with pytest.raises(ColumnError, match="no column 'topic', the columns are: 'foo', 'bar'"):
         load_labels(str(path), LabelSettings(columns={"label": "topic"}))
     with pytest.raises(SettingsError, match="columns names 'topic'"):
         load_labels(str(path), LabelSettings(columns={"topic": "foo"}))

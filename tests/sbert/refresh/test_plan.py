@@ -34,7 +34,11 @@ def test_a_finished_split_of_a_first_run_follows_the_types_of_the_next(
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        ({"settings": {"source": {"text_column": "body"}}}, ColumnError, "no column 'body', the columns are: id, text"),
+        (
+            {"settings": {"source": {"text_column": "body"}}},
+            ColumnError,
+            "no column 'body', the columns are: 'id', 'text'",
+        ),
         ({"settings": {"source": {"id_column": "key"}}}, ColumnError, "no column 'key'"),
         ({"settings": {"source": {"keep_columns": ["size"]}}}, ColumnError, "no column 'size'"),
         ({"selection": {"include": ["none"]}}, EmptySourceError, "none of 1 objects"),

@@ -200,9 +200,9 @@ def test_an_unclosed_quote_breaks_the_object(tmp_path: Path) -> None:
 def test_a_column_that_is_not_there_lists_those_that_are(tmp_path: Path, name: str) -> None:
     frame = pl.DataFrame({"key": ["1"], "body": ["x"]})
     {"a.jsonl": frame.write_ndjson, "a.csv": frame.write_csv, "a.parquet": frame.write_parquet}[name](tmp_path / name)
-    with pytest.raises(ColumnError, match=r"no column 'text', the columns are: key, body"):
+    with pytest.raises(ColumnError, match=r"no column 'text', the columns are: 'key', 'body'"):
         read_all(tmp_path)
-    with pytest.raises(ColumnError, match=r"no column 'lang', the columns are: key, body"):
+    with pytest.raises(ColumnError, match=r"no column 'lang', the columns are: 'key', 'body'"):
         read_all(tmp_path, SourceSettings(text_column="body", keep_columns=("lang",)))
 
 

@@ -92,7 +92,9 @@ def test_a_kept_column_that_an_object_lacks_is_null_there(tmp_path: Path, lackin
 def test_a_column_that_no_object_has_is_an_error(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.csv").write_text("text,other\nx,y\n")
-    with pytest.raises(ColumnError, match=r"a.csv: no column 'lang', the columns are: text, other \(nor in 1 other"):
+    with pytest.raises(
+        ColumnError, match=r"a.csv: no column 'lang', the columns are: 'text', 'other' \(nor in 1 other"
+    ):
         types(tmp_path, "lang")
 
 
