@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sbert.encoder.engine.dtype import ComputeDtype
     from sbert.encoder.sentence_encoder import SentenceEncoder
-    from sbert.index.exact_search import search_table
+    from sbert.index.search import search_table
+    from sbert.index.search_settings import SearchSettings
     from sbert.labels.load import load_labels
     from sbert.labels.settings import LabelSettings
     from sbert.refresh.job import EncodingSettings, RefreshJob, RefreshSettings, TruncationPolicy
@@ -33,6 +34,7 @@ __all__ = [
     "RefreshSettings",
     "RetrainJob",
     "RetrainSettings",
+    "SearchSettings",
     "SentenceEncoder",
     "Table",
     "TruncationPolicy",
@@ -52,6 +54,7 @@ _HOMES = {
     "RefreshSettings": "refresh.job:RefreshSettings",
     "RetrainJob": "retrain.settings:RetrainJob",
     "RetrainSettings": "retrain.settings:RetrainSettings",
+    "SearchSettings": "index.search_settings:SearchSettings",
     "SentenceEncoder": "encoder.sentence_encoder:SentenceEncoder",
     "Table": "table.delta:Table",
     "TruncationPolicy": "refresh.job:TruncationPolicy",
@@ -59,7 +62,7 @@ _HOMES = {
     "make_plan": "refresh.plan:make_plan",
     "refresh_table": "refresh.run:refresh",  # `sbert.refresh` is the package
     "retrain_encoder": "retrain.run:retrain",  # `sbert.retrain` is the package
-    "search_table": "index.exact_search:search_table",
+    "search_table": "index.search:search_table",
     "train_encoder": "training.train:train_encoder",
 }
 

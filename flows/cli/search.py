@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table as TextTable
 
 from flows.cli.app import Panel, app, example
-from flows.cli.options import Json, TableUri
+from flows.cli.options import Json, TableUri, check_location
 from flows.cli.output import answering, cell, out
 
 MAX_COLUMN = 40
@@ -22,18 +22,95 @@ INDENT = 7
 )
 def search(
     table_uri: TableUri,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="Text to search for.")],
-    k: Annotated[int, typer.Option("-k", "--num", min=1, metavar="N", help="Rows to print.")] = 10,
+    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Text to search for.")] = None,
+    k: Annotated[int, typer.Option("-k", "--num", min=1, max=10_000, metavar="N", help="Rows of each query.")] = 10,
+    queries_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--queries",
+            metavar="URI",
+            help="Many queries instead of one: file, folder or glob in any format of raw text; needs --output.",
+            callback=check_location,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Parquet file for the rows that --queries find, local or s3://.",
+            callback=check_location,
+        ),
+    ] = None,
+    text_column: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column of --queries that holds the text.")
+    ] = "text",
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of --queries that holds the query's id.",
+            show_default="id where there is one, else derived",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the rows of TABLE nearest to a query."""
+    """Print the rows of TABLE nearest to a query, or write those of many queries to a file."""
     with answering(as_json=as_json) as answer:
-        from sbert.index.exact_search import search_table
+        from sbert.index.search_settings import SearchSettings
         from sbert.table.delta import Table
 
-        hits = search_table(Table.open(table_uri), query, k)
-        results = [{"id": hit.id, "source": hit.source, "score": round(hit.score, 6), **hit.kept} for hit in hits]
-        answer.print({"table_uri": table_uri, "query": query, "results": results}, _show_search)
+        _check_usage(query, queries_uri, output)
+        settings = SearchSettings(k=k)
+        table = Table.open(table_uri)
+        if query is not None:
+            from sbert.index.search import search_table
+
+            result = search_table(table, query, settings=settings)
+            results = [
+                {"id": hit.id, "source": hit.source, "score": round(hit.score, 6), **hit.kept} for hit in result.hits()
+            ]
+            way = result.way.model_dump(mode="json")
+            answer.print(
+                {"table_uri": table_uri, "query": query, "results": results, "way": way},
+                _show_search,
+            )
+        else:
+            from sbert.index.query_file import search_file
+            from sbert.source.settings import SourceSettings
+
+            assert queries_uri is not None
+            assert output is not None
+            source = SourceSettings(text_column=text_column, id_column=id_column)
+            report = search_file(table, queries_uri, output, settings=settings, source=source)
+            answer.print(report.model_dump(mode="json"), _show_file_search)
+
+
+def _check_usage(query: str | None, queries_uri: str | None, output: str | None) -> None:
+    from sbert.errors import SettingsError
+
+    if (query is None) == (queries_uri is None):
+        raise SettingsError("give one query, or a file of them with --queries")
+    if (queries_uri is None) != (output is None):
+        raise SettingsError("--queries and --output belong together: name the file of queries and the file to write")
+
+
+def _show_file_search(result: dict[str, Any]) -> None:
+    out.print(
+        f"wrote {result['output']}: {result['num_hits']:,} rows for {result['num_queries']:,} queries "
+        f"({_describe_way(result)}, {result['seconds']:,.1f} s)",
+        markup=False,
+    )
+    if result["num_queries_rejected"]:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(result["rejected_by_reason"].items()))
+        out.print(f"  {result['num_queries_rejected']:,} records are no query: {reasons}", markup=False)
+        for reject in result["rejected"]:
+            out.print(f"  {reject['query_id']}: {reject['detail']}", markup=False)
+
+
+def _describe_way(result: dict[str, Any]) -> str:
+    from sbert.index.search_settings import SearchWay
+
+    return SearchWay.model_validate(result["way"]).describe()
 
 
 def _show_search(result: dict[str, Any]) -> None:
@@ -49,6 +126,7 @@ def _show_search(result: dict[str, Any]) -> None:
         out.print(title, style="italic")
         for hit in hits:
             _print_hit(hit, kept)
+    out.print(_describe_way(result), style="dim", markup=False)
 
 
 def _as_table(title: str, names: list[str], longest: dict[str, int], hits: list[dict[str, Any]]) -> TextTable:

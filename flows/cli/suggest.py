@@ -59,7 +59,7 @@ def suggest(
     """Write the texts or pairs of TABLE that are worth labelling next, as a file to fill in."""
     with answering(as_json=as_json) as answer:
         from sbert.encoder.sentence_encoder import SentenceEncoder
-        from sbert.index.exact_search import load_table_encoder
+        from sbert.index.queries import load_table_encoder
         from sbert.suggest.settings import SuggestSettings
         from sbert.suggest.suggest import candidate_model, check_target, load_labelled, write_suggestions
         from sbert.suggest.suggest import suggest as choose

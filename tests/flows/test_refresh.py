@@ -19,7 +19,7 @@ from sbert.errors import (
     NotATableError,
     TruncationError,
 )
-from sbert.index.exact_search import search_table
+from sbert.index.search import search_table
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
 from tests.support.flow_runs import refresh, rejects_of
@@ -332,7 +332,7 @@ def test_search_finds_the_text_itself(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 30))
     settings = objects_apart(shards={"shard_rows": 8, "row_group_rows": 3})
     refresh(tmp_path / "raw", tmp_path / "table", model=model, keep_columns=["kind"], settings=settings)
-    hits = search_table(Table.open(str(tmp_path / "table")), texts(17, 1)[0], 3)
+    hits = search_table(Table.open(str(tmp_path / "table")), texts(17, 1)[0]).hits()[:3]
     assert (hits[0].id, hits[0].kept) == ("17", {"kind": "odd"})
     assert hits[0].score == pytest.approx(1.0, abs=1e-5)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)

@@ -21,7 +21,7 @@ from flows.refresh import refresh_embeddings
 from flows.retrain import retrain_encoder
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EvaluationError, LabelError, PromotionConflictError, SettingsError
-from sbert.index.exact_search import search_table
+from sbert.index.search import search_table
 from sbert.labels.label_kinds import LabelKind
 from sbert.refresh.job import RefreshSettings
 from sbert.registry.store import Registry, VersionRecord
@@ -198,7 +198,7 @@ def test_promotion_is_announced_and_the_table_follows(
     kept = refresh_embeddings(raw_uri=str(raw), table_uri=table)  # without --model a table keeps its encoder
     assert kept.version == 0
     assert kept.num_rows_read == 0
-    assert search_table(Table.open(table), "the cat sat on mat", 1)[0].id == "a"  # and its readers theirs
+    assert search_table(Table.open(table), "the cat sat on mat").hits()[0].id == "a"  # and its readers theirs
     refreshed = refresh_embeddings(raw_uri=str(raw), table_uri=table, model=models, settings=in_float32)
     assert refreshed.version == 1
     assert refreshed.num_rows_encoded == 2

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from sbert.apply.neighbours.nearest import Candidates, nearest_in_blocks
+from sbert.apply.neighbours.nearest import Candidates, Key, keys_of, nearest_in_blocks
 from sbert.derived.derived_table import DerivedTable, find_derived
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput, derived_fingerprint
 from sbert.errors import NotATableError, StorageError, TableError
@@ -39,7 +39,6 @@ QUERIES_PER_BLOCK = 8_192
 ROWS_PER_READ = 16_384
 NEIGHBOUR = pa.struct([("source", pa.string()), ("id", pa.string()), ("score", pa.float32())])
 
-Key = tuple[str, str]
 Float32 = npt.NDArray[np.float32]
 
 
@@ -89,7 +88,7 @@ class _Neighbours:
                     yield self._derive_block(block, old[first : first + QUERIES_PER_BLOCK])
 
     def _derive_block(self, rows: pa.Table, old: list[tuple[Key, Candidates]]) -> pa.Table:
-        keys = _keys_of(rows)
+        keys = keys_of(rows)
         vectors_ND = self._unit_vectors(rows)
         old_lists = [
             candidates if old_key == key else None for key, (old_key, candidates) in zip(keys, old, strict=False)
@@ -138,15 +137,15 @@ class _Neighbours:
             uri = self._before.shard_uri(shard.name)
             with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id", "neighbours"]):
-                    for key, neighbours in zip(_keys_of(batch), batch.column("neighbours").to_pylist(), strict=True):
+                    for key, neighbours in zip(keys_of(batch), batch.column("neighbours").to_pylist(), strict=True):
                         yield key, [((item["source"], item["id"]), item["score"]) for item in neighbours]
 
-    def _blocks(self, splits: list[str]) -> Iterator[tuple[list[Key], Float32]]:
-        """Read the rows of splits: keys and unit vectors."""
+    def _blocks(self, splits: list[str]) -> Iterator[tuple[pa.Table, Float32]]:
+        """Read the rows of splits, and their unit vectors."""
         columns = ["source", "id", *vector_names(self._table.encoder.precision)]
         for name in splits:
             for rows in read_split(self._table.uri, self._shards, name, columns):
-                yield _keys_of(rows), self._unit_vectors(rows)
+                yield rows.select(["source", "id"]), self._unit_vectors(rows)
 
     def _unit_vectors(self, rows: pa.Table) -> Float32:
         """Return vectors of length 1; a vector of zeros stays."""
@@ -177,7 +176,7 @@ class _Neighbours:
             left = [name for name, rows in old_splits.items() if self._splits.get(name) != rows]
             for name in left:
                 for rows in read_split(old_table.uri, old_shards, name, ["source", "id"]):
-                    self._left_keys.update(_keys_of(rows))
+                    self._left_keys.update(keys_of(rows))
         except (NotATableError, StorageError, TableError) as error:
             log.info("every row is compared with every other: version %d is gone: %s", before.info.table_version, error)
             self._before = None
@@ -192,10 +191,6 @@ def _split_rows(shards: list[TableShard]) -> dict[str, int]:
         for split in shard.splits:
             rows[split.fingerprint] = rows.get(split.fingerprint, 0) + split.num_rows
     return rows
-
-
-def _keys_of(rows: pa.Table | pa.RecordBatch) -> list[Key]:
-    return list(zip(rows.column("source").to_pylist(), rows.column("id").to_pylist(), strict=True))
 
 
 def _best(candidates: Candidates, own: Key, k: int) -> Candidates:

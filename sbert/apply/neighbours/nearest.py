@@ -1,50 +1,43 @@
-"""Exact nearest rows by blocks of matrix products, with memory bounded by two blocks."""
+"""The nearest rows of many rows by the exact kernel of search, with the keys of the rows that were found."""
 
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
-__all__ = ["Candidates", "nearest_in_blocks"]
+from sbert.index.top_k import NO_ROW, TopK
+from sbert.vectors.precision import Float32
 
-Candidates = list[tuple[tuple[str, str], float]]
-"""Keys (source, id) with their cosine."""
+__all__ = ["Candidates", "Key", "keys_of", "nearest_in_blocks"]
+
+Key = tuple[str, str]
+"""Source and id of a row."""
+Candidates = list[tuple[Key, float]]
+"""Rows with their cosine."""
 
 
-def nearest_in_blocks(
-    queries_QD: npt.NDArray[np.float32],
-    k: int,
-    blocks: Iterable[tuple[list[tuple[str, str]], npt.NDArray[np.float32]]],
-) -> list[Candidates]:
+def keys_of(rows: pa.Table | pa.RecordBatch) -> list[Key]:
+    """Return the keys of rows."""
+    return list(zip(rows.column("source").to_pylist(), rows.column("id").to_pylist(), strict=True))
+
+
+def nearest_in_blocks(queries_QD: Float32, k: int, blocks: Iterable[tuple[pa.Table, Float32]]) -> list[Candidates]:
     """Return up to k rows of the greatest inner product for each query, in no particular order.
 
     Args:
         queries_QD: Q unit vectors, shape (Q, dim).
         k: rows a query.
-        blocks: the rows: keys and unit vectors of shape (rows, dim), a block at a time.
+        blocks: the rows: columns ``source`` and ``id``, and unit vectors of shape (rows, dim), a block at a time.
     """
-    num_queries = len(queries_QD)
-    scores_QK = np.full((num_queries, 0), -np.inf, np.float32)
-    keys_QK = np.empty((num_queries, 0), np.object_)
-    for keys, vectors_ND in blocks:
-        if not keys:
-            continue
-        block_scores = queries_QD @ vectors_ND.T
-        block_keys = np.empty(len(keys), np.object_)
-        block_keys[:] = keys
-        if len(keys) > k:
-            best = np.argpartition(block_scores, len(keys) - k, axis=1)[:, -k:]
-            block_scores = np.take_along_axis(block_scores, best, axis=1)
-            chosen_keys = block_keys[best]
-        else:
-            chosen_keys = np.broadcast_to(block_keys, block_scores.shape)
-        scores_QK = np.concatenate([scores_QK, block_scores], axis=1)
-        keys_QK = np.concatenate([keys_QK, chosen_keys], axis=1)
-        if scores_QK.shape[1] > k:
-            best = np.argpartition(scores_QK, scores_QK.shape[1] - k, axis=1)[:, -k:]
-            scores_QK = np.take_along_axis(scores_QK, best, axis=1)
-            keys_QK = np.take_along_axis(keys_QK, best, axis=1)
+    best = TopK(queries_QD, k)
+    keys: dict[int, Key] = {}
+    first = 0
+    for rows, vectors_ND in blocks:
+        best.add(vectors_ND, np.arange(first, first + len(rows), dtype=np.int64))
+        entered = np.unique(best.numbers_QK[best.numbers_QK >= first])
+        keys |= zip(entered.tolist(), keys_of(rows.take(pa.array(entered - first))), strict=True)
+        first += len(rows)
     return [
-        [(key, float(score)) for key, score in zip(keys, scores, strict=True)]
-        for keys, scores in zip(keys_QK, scores_QK, strict=True)
+        [(keys[number], score) for number, score in zip(numbers, scores, strict=True) if number != NO_ROW]
+        for numbers, scores in zip(best.numbers_QK.tolist(), best.scores_QK.tolist(), strict=True)
     ]

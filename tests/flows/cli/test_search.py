@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from flows.cli.output import out
-from flows.cli.search import _show_search
+from flows.cli.search import _check_usage, _show_search
+from sbert.errors import SettingsError
 
 TEXT = "Return a date from a string in ISO 8601 format, such as 2026-11-28, or raise an error that names the string."
 
@@ -14,6 +15,7 @@ def hits(*, text: str = TEXT) -> dict[str, Any]:
     names = ["datetime.date.fromisoformat", "datetime.datetime.strptime", "[bold]", "二" * 30]
     return {
         "query": "how do I parse a date",
+        "way": {"version": 0, "num_rows": 4},
         "results": [
             {"id": name, "source": "s3://bucket/raw/python-method.jsonl", "score": 0.9, "kind": "method", "text": text}
             for name in names
@@ -48,5 +50,21 @@ def test_a_window_that_is_wide_enough_gets_a_table(
 
 
 def test_no_hits_are_a_title(capsys: pytest.CaptureFixture[str]) -> None:
-    _show_search({"query": "anything", "results": []})
+    _show_search({"query": "anything", "results": [], "way": {"version": 0, "num_rows": 0}})
     assert "nearest to: anything" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("query", "queries_uri", "output", "message"),
+    [
+        (None, None, None, "give one query, or a file of them with --queries"),
+        ("red", "queries.csv", "hits.parquet", "give one query, or a file of them with --queries"),
+        (None, "queries.csv", None, "--queries and --output belong together"),
+        ("red", None, "hits.parquet", "--queries and --output belong together"),
+    ],
+)
+def test_one_query_or_a_file_of_them_with_an_output(
+    query: str | None, queries_uri: str | None, output: str | None, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        _check_usage(query, queries_uri, output)

@@ -120,10 +120,10 @@ def test_another_commit_in_between_makes_it_begin_anew(
 
 
 def test_search_finds_rows_of_compacted_shards(table: str) -> None:
-    from sbert.index.exact_search import search_table
+    from sbert.index.search import search_table
 
     compact_table(table, ShardSettings(row_group_rows=7))
-    assert search_table(Table.open(table), texts(33, 1)[0], 1)[0].id == "33"
+    assert search_table(Table.open(table), texts(33, 1)[0]).hits()[0].id == "33"
     assert pl.scan_delta(table).filter(pl.col("source").str.ends_with("3.jsonl")).collect().height == 10
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import EncoderMismatchError, QualityError, SettingsError
-from sbert.index.exact_search import search_table
+from sbert.index.search import search_table
 from sbert.refresh.job import RefreshSettings
 from sbert.storage.files import list_names
 from sbert.sync.change_feed import write_changes
@@ -96,7 +96,7 @@ def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: s
     upsert = pl.read_parquet(tmp_path / "feed.parquet").filter(pl.col("change") == "upsert").to_dicts()[0]
     assert upsert["embedding"] == second.filter(pl.col("id") == "new")["embedding"][0].to_list()
     assert upsert["scale"] == second.filter(pl.col("id") == "new")["scale"][0]
-    hits = search_table(Table.open(table), texts(41, 1)[0], k=3)
+    hits = search_table(Table.open(table), texts(41, 1)[0]).hits()
     assert (hits[0].id, round(hits[0].score, 1)) == ("41", 1.0)
     assert compact_table(table).num_shards == 1
     assert read(table).equals(second)
@@ -154,7 +154,7 @@ def test_the_first_values_only(tmp_path: Path, model: str) -> None:
     info = Table.open(table).encoder
     assert (info.dim, info.model_dim, info.precision) == (16, HIDDEN, Precision.FLOAT32)
     assert verify_table(table).findings == []
-    assert search_table(Table.open(table), texts(33, 1)[0], k=1)[0].id == "33"
+    assert search_table(Table.open(table), texts(33, 1)[0]).hits()[0].id == "33"
     assert update(raw, table)[0].is_empty
     found = newest_reduction(Table.open(table))
     assert found is not None

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from sbert.errors import CommitConflictError, NotATableError, SettingsError, TableError
-from sbert.index.exact_search import search_table
+from sbert.index.search import search_table
 from sbert.refresh.job import RefreshSettings
 from sbert.table import rollback as library
 from sbert.table.delta import Table
@@ -62,7 +62,7 @@ def test_the_encoder_comes_back(tmp_path: Path, table: str, model: str) -> None:
     switched = read(table)
     roll_back(table)
     assert Table.open(table).encoder.model == model
-    assert search_table(Table.open(table), texts(2, 1)[0], 1)[0].id == "2"
+    assert search_table(Table.open(table), texts(2, 1)[0]).hits()[0].id == "2"
     _, _, version, counts = update(tmp_path / "raw", table, settings=objects_apart())
     assert (version, counts.num_rows_read) == (3, 0)  # the table's own encoder is the old one again
     assert roll_back(table).encoder == other

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from sbert.errors import TableError
-from sbert.index.exact_search import search_table
+from sbert.index.search import search_table
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.shard_file import file_checksum_problem

@@ -1,0 +1,107 @@
+"""Search a version of a table: queries in, the nearest rows out.
+
+>>> from sbert.index.search import search_table
+>>> result = search_table(Table.open("data/table"), "how do I reset my password")  # doctest: +SKIP
+>>> [(hit.score, hit.id) for hit in result.hits()]  # doctest: +SKIP
+
+`Searcher` keeps what a search opens, for the next search in the same process.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from sbert.errors import SettingsError
+from sbert.index.queries import QueryEncoder, RejectedQuery
+from sbert.index.search_settings import SearchResult, SearchSettings, SearchWay
+from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
+from sbert.index.version_rows import VersionRows
+from sbert.table.delta import Table
+from sbert.vectors.precision import Float32
+
+__all__ = ["QUERIES_PER_PASS", "Searcher", "search_table"]
+
+QUERIES_PER_PASS = 32_768
+"""Queries that share one reading of the table: their vectors and best rows stay in memory."""
+
+
+def search_table(
+    table: Table, queries: str | Sequence[str] | Float32, *, settings: SearchSettings | None = None
+) -> SearchResult:
+    """Return the rows of a table nearest to each query.
+
+    Args:
+        table: the version to search.
+        queries: one text, several texts, or vectors of the table's encoder of shape (Q, dim). Texts are cleaned, encoded and
+            truncated as the table's texts were, with the encoder's prompt for queries.
+        settings: what is asked; by default the ten nearest rows.
+
+    Raises:
+        SettingsError: the only query cannot be one, or vectors have another dim than the table.
+        ModelError: the table's encoder cannot be loaded.
+        EncoderMismatchError: the model of that name is no longer the same encoder.
+    """
+    return Searcher(table).search(queries, settings=settings)
+
+
+class Searcher:
+    """Searches one version of a table again and again."""
+
+    def __init__(self, table: Table) -> None:
+        """Read the list of the version's shards."""
+        self.table = table
+        self._rows = VersionRows(table)
+        self._encoder = QueryEncoder(table)
+
+    def search(self, queries: str | Sequence[str] | Float32, *, settings: SearchSettings | None = None) -> SearchResult:
+        """Return the rows nearest to each query, as `search_table` does."""
+        asked = settings or SearchSettings()
+        numbers, vectors_QD, rejected = self._vectors(queries)
+        nearest = [
+            self._nearest(vectors_QD[first : first + QUERIES_PER_PASS], asked.k)
+            for first in range(0, len(vectors_QD), QUERIES_PER_PASS)
+        ]
+        return self._result(numbers, nearest, rejected)
+
+    def _vectors(self, queries: str | Sequence[str] | Float32) -> tuple[Int64, Float32, tuple[RejectedQuery, ...]]:
+        """Return the numbers of the queries that can be searched, their vectors, and the others."""
+        if isinstance(queries, np.ndarray):
+            dim = self.table.encoder.dim
+            if queries.ndim != 2 or queries.shape[1] != dim:
+                raise SettingsError(
+                    f"the vectors of the queries have shape {queries.shape}, the table has dim {dim}: give vectors of its "
+                    f"encoder {self.table.encoder.model}, shape (queries, {dim})"
+                )
+            return np.arange(len(queries)), queries, ()
+        encoded = self._encoder.encode([queries] if isinstance(queries, str) else queries)
+        if isinstance(queries, str) and encoded.rejected:
+            raise SettingsError(encoded.rejected[0].detail)
+        return np.array(encoded.numbers, np.int64), encoded.vectors_QD, encoded.rejected
+
+    def _nearest(self, vectors_QD: Float32, k: int) -> tuple[Float32, Int64]:
+        """Return scores and row numbers of the k best rows of each query, best first."""
+        best = TopK(vectors_QD, k)
+        for block in self._rows.vectors(self._rows.everything):
+            best.add(block.vectors_ND, block.numbers_N)
+        return in_order(best.scores_QK, best.numbers_QK)
+
+    def _result(
+        self, queries: Int64, nearest: list[tuple[Float32, Int64]], rejected: tuple[RejectedQuery, ...]
+    ) -> SearchResult:
+        """Read the columns of the rows that were found."""
+        scores_QK = np.concatenate([np.zeros((0, 1), np.float32)] if not nearest else [part for part, _ in nearest])
+        numbers_QK = np.concatenate([np.zeros((0, 1), np.int64)] if not nearest else [part for _, part in nearest])
+        is_row = numbers_QK != NO_ROW
+        query, rank = np.nonzero(is_row)
+        places = pl.DataFrame(
+            {
+                "query": queries[query],
+                "rank": (rank + 1).astype(np.int32),
+                "score": scores_QK[is_row],
+            },
+            schema={"query": pl.Int64, "rank": pl.Int32, "score": pl.Float32},
+        )
+        rows = self._rows.columns(numbers_QK[is_row], ["id", "source", *self.table.kept_schema])
+        way = SearchWay(version=self.table.version, num_rows=len(self._rows))
+        return SearchResult(places=places, rows=rows, rejected=rejected, way=way)
