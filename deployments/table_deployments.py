@@ -108,11 +108,11 @@ class TableEntry(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "TableEntry":
         if self.labels is not None and self.models is None:
-            raise SettingsError("labels are given without models: say where the model registry is")
+            raise SettingsError("labels are given without models: set models to the location of the model registry")
         if self.models is not None and "model" in self.settings:
             raise SettingsError(
                 f"settings.model is {self.settings['model']}: every night would undo the promotions of {self.models}; make "
-                "the table once with `sbert refresh --model`, it keeps its encoder"
+                "the table once with `sbert refresh --model`, because a table keeps its encoder"
             )
         for name, kind, value in (
             ("settings", AdvancedSettings, self.refresh_settings()),

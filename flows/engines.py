@@ -86,8 +86,8 @@ class EngineSettings(BaseModel):
     def _check(self) -> Self:
         if self.kind is not EngineKind.RAY and self.gpus_per_worker:
             raise SettingsError(
-                f"gpus_per_worker is {self.gpus_per_worker:g}, engine {self.kind} has no say over GPUs: choose engine ray, "
-                "or leave it at 0 (threads use the accelerator that this machine has)"
+                f"gpus_per_worker is {self.gpus_per_worker:g}, engine {self.kind} has no control over GPUs: choose "
+                "engine ray, or leave it at 0 (threads use the accelerator that this machine has)"
             )
         if self.kind is EngineKind.LOCAL and self.address is not None:
             raise SettingsError(f"address is {self.address}, but the engine is local: choose ray or dask")
@@ -211,8 +211,8 @@ def _check_ray_nodes(settings: EngineSettings, nodes: list[dict[str, float]]) ->
     largest = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in wanted}
     where = settings.address or "started on this machine"
     raise SettingsError(
-        f"engine ray: each worker is to have {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, the machines of the cluster "
-        f"({where}) have at most {largest['CPU']:g} CPUs and {largest['GPU']:g} GPUs: lower cpus_per_worker or "
+        f"engine ray: each worker is to have {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, but the machines of the "
+        f"cluster ({where}) have at most {largest['CPU']:g} CPUs and {largest['GPU']:g} GPUs: lower cpus_per_worker or "
         "gpus_per_worker, or add a machine"
     )
 

@@ -159,7 +159,7 @@ def read_folder_settings(folder: Path) -> FolderSettings:
             raise refuse(path, f"prompts.{name}", text, "expected a string")
     default = values.get("default_prompt_name")
     if default is not None and default not in {*prompts, "query", "document"}:
-        raise ModelError(f"{path}: default_prompt_name is {default!r}, the prompts are {sorted(prompts)}")
+        raise ModelError(f"{path}: default_prompt_name is {default!r}, but the prompts are {sorted(prompts)}")
     if default is not None:
         prompts.setdefault(default, "")
     truncate_dim = values.get("truncate_dim")

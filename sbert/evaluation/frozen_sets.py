@@ -63,15 +63,18 @@ def frozen_set(
     columns = COLUMNS[labels.kind]
     missing = [column for column in settings.slice_columns if column not in frame.columns]
     if missing:
-        raise SettingsError(f"{name}: no column {missing} to slice by, the labels have {', '.join(frame.columns)}")
+        raise SettingsError(
+            f"{name}: the labels have no column {missing} to slice by; their columns are {', '.join(frame.columns)}"
+        )
     rows = _sample(
         frame.select(*columns, *(c for c in settings.slice_columns if c not in columns)), settings.max_test_rows
     )
     train = _sample(labels.train.select(*columns), settings.max_probe_rows)
     if rows.is_empty():
         raise EvaluationError(
-            f"{name}: no {split} rows, at least {settings.min_test_rows} are needed to compare two encoders: add {split} "
-            f"rows to the source, or split all rows by hash (use_given_splits=false, no split_column, {split}_share above 0)"
+            f"{name}: there are no {split} rows, but comparing two encoders needs at least {settings.min_test_rows}: add "
+            f"{split} rows to the source, or split all rows by hash (use_given_splits=false, no split_column, "
+            f"{split}_share above 0)"
         )
     if rows.height < settings.min_test_rows:
         more = (
@@ -80,17 +83,18 @@ def frozen_set(
             else f"add labels, raise {split}_share of their settings"
         )
         raise EvaluationError(
-            f"{name}: {rows.height} {split} rows, at least {settings.min_test_rows} are needed to compare two encoders: "
-            f"{more}, or lower evaluation.min_test_rows"
+            f"{name}: there are {rows.height} {split} rows, but comparing two encoders needs at least "
+            f"{settings.min_test_rows}: {more}, or lower evaluation.min_test_rows"
         )
     if labels.kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
         raise EvaluationError(
-            f"{name}: {train['label'].n_unique()} classes in the {train.height} train rows that a classifier is fitted on, "
-            "at least 2 are needed: add train rows of more classes to the set"
+            f"{name}: the {train.height} train rows that a classifier is fitted on have {train['label'].n_unique()} "
+            "classes, but it needs at least 2: add train rows of more classes to the set"
         )
     if labels.kind is LabelKind.NLI and rows["label"].n_unique() < 2:
         raise EvaluationError(
-            f"{name}: all {rows.height} {split} rows say {rows['label'][0]}: at least two labels are needed"
+            f"{name}: all {rows.height} {split} rows have the label {rows['label'][0]}, but the metric needs at least 2 "
+            f"labels: add {split} rows with other labels"
         )
     return EvaluationSet(name, labels.kind, rows, train, _fingerprint(labels.kind, rows, train))
 

@@ -44,7 +44,7 @@ class Selection(BaseModel):
     def _check(self) -> Self:
         if self.since is not None and self.until is not None and self.since > self.until:
             raise SettingsError(
-                f"since {self.since} is after until {self.until}, no object can be in between: exchange them"
+                f"since {self.since} is after until {self.until}, so no object is chosen: exchange them"
             )
         for name, globs in (("include", self.include), ("exclude", self.exclude)):
             if any(not glob.strip() for glob in globs):

@@ -85,7 +85,8 @@ def with_table_form(encoding: EncodingSettings, table: Table | None, encoder: Se
     dim = encoding.output_dim or (own.dim if own is not None and own.dim < own.full_dim else encoder.dim)
     if dim > encoder.dim:
         raise SettingsError(
-            f"output_dim is {dim}, the encoder gives {encoder.dim} values: choose {encoder.dim} at most, or another model"
+            f"output_dim is {dim}, but the encoder gives {encoder.dim} values: choose {encoder.dim} at most, or another "
+            "model"
         )
     min_recall = encoding.min_recall
     return encoding.model_copy(

@@ -257,7 +257,7 @@ class RefreshJob(BaseModel):
     def _check(self) -> "RefreshJob":
         if self.force and self.selection is not None and self.selection.limit is not None:
             raise SettingsError(
-                f"force with limit {self.selection.limit}: force computes whole objects anew, limit cuts them: leave one "
-                "out, or choose fewer objects with include"
+                f"force with limit {self.selection.limit}: force computes whole objects anew, but limit cuts them: leave "
+                "one out, or choose fewer objects with include"
             )
         return self

@@ -89,8 +89,8 @@ def refresh(
         run.steps.record(report, started, run.run_id)
     if report.broken_objects:
         raise IncompleteError(
-            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read, rows that the table has of "
-            f"them already stay; everything else is in version {report.version}: {_name_some(report.broken_objects)}",
+            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read. Rows that the table has of "
+            f"them already stay, and everything else is in version {report.version}: {_name_some(report.broken_objects)}",
             report,
         )
     return report

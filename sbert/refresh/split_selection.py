@@ -149,8 +149,8 @@ def _select_within(
             limit = row_limits.get(span.uri)
             if limit is not None and (span.max_rows is None or span.max_rows > limit):
                 raise SettingsError(
-                    f"limit {selection.limit} would cut {span.uri}, of which the table has "
-                    f"{'more' if span.max_rows is None else f'{span.max_rows:,}'} rows: name a new table, leave the "
+                    f"limit {selection.limit} would cut {span.uri}, but the table has "
+                    f"{'more' if span.max_rows is None else f'{span.max_rows:,}'} rows of it: name a new table, leave the "
                     "object out with exclude, or raise the limit"
                 )
         keeps_other_rows |= len(in_scope) < len(record.spans)

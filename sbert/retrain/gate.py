@@ -116,7 +116,7 @@ def decide(
     """
     unknown = sorted(set(gate.tolerances) - set(after.metrics))
     if unknown:
-        raise EvaluationError(f"gate.tolerances names {unknown}, the sets are {', '.join(after.metrics)}")
+        raise EvaluationError(f"gate.tolerances names {unknown}, but the sets are {', '.join(after.metrics)}")
     comparisons = {name: compare(before, after, name, evaluation) for name in after.metrics}
     primary = comparisons.pop(HELD_OUT)
     regression_sets = [
@@ -183,8 +183,8 @@ def _check_same_rows(before: Evaluated, after: Evaluated, name: str) -> None:
     )
     if rows_before != rows_after:
         raise EvaluationError(
-            f"{name}: production was measured on rows {rows_before}, the candidate on {rows_after}: both must be measured "
-            "on the same frozen rows"
+            f"{name}: production was measured on rows {rows_before}, but the candidate on {rows_after}: both must be "
+            "measured on the same frozen rows"
         )
 
 

@@ -195,10 +195,10 @@ def _check_enough(labels: LabelSet, known_objects: frozenset[str], training: Tra
         num_new = labels.new_rows(known_objects).height
         needed = math.ceil(10_000 * (least - num_new) / least) / 10_000
         raise TooFewLabelsError(
-            f"{num_rows} rows to train on, {num_new} of {labels.train.height} train rows are new to the base and "
-            f"{num_rows - num_new} replayed, at least {least} are needed (labels.min_train_rows): label more, raise "
-            f"training.continual.replay_share ({share:g}) to {needed:g} or more to train on known rows as well, or train on "
-            "all rows (--force)"
+            f"training needs at least {least} rows (labels.min_train_rows), but there are {num_rows}: {num_new} of "
+            f"{labels.train.height} train rows that are new to the base, and {num_rows - num_new} replayed. Label more, "
+            f"raise training.continual.replay_share ({share:g}) to {needed:g} or more to train on known rows as well, or "
+            "train on all rows (--force)"
         )
 
 

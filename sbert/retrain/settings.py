@@ -98,7 +98,7 @@ class RetrainSettings(BaseModel):
         unknown = sorted(set(self.gate.tolerances) - set(names))
         if unknown:
             raise SettingsError(
-                f"gate.tolerances names {unknown}, the regression sets are {', '.join(names) or 'none'}"
+                f"gate.tolerances names {unknown}, but the regression sets are {', '.join(names) or 'none'}"
             )
         if self.recipe is not None:
             self.training_for("")  # changes that do not fit a named recipe are refused now

@@ -78,7 +78,7 @@ class CleaningSettings(BaseModel):
     def _check(self) -> "CleaningSettings":
         if self.max_chars is not None and self.max_chars < self.min_chars:
             raise SettingsError(
-                f"max_chars is {self.max_chars}, below min_chars {self.min_chars}: no text would be left"
+                f"max_chars is {self.max_chars}, below min_chars {self.min_chars}, so no text would be left: exchange them"
             )
         return self
 

@@ -96,7 +96,8 @@ def suggest(
         )
     if encoder.dim != table.encoder.dim:
         raise EncoderMismatchError(
-            f"{table.uri}: table has dim {table.encoder.dim}, encoder gives {encoder.dim}: name a table of whole vectors"
+            f"{table.uri}: the table has dim {table.encoder.dim}, but the encoder gives {encoder.dim}: name a table of "
+            "whole vectors"
         )
     frames = [labels.train, labels.dev, labels.test] if labels is not None else []
     frames += [labelled] if labelled is not None else []
@@ -170,7 +171,7 @@ def _pool(table: Table, labelled: Sequence[pl.DataFrame], settings: SuggestSetti
         asked_before = fold_texts(pl.concat([frame["text"] for frame in labelled])).unique()
         pool = pool.filter(~pl.col("key").is_in(asked_before.implode()))
     if pool.height < 2:
-        raise LabelError(f"{table.uri}: {pool.height} texts are not labelled yet, at least 2 are needed to choose from")
+        raise LabelError(f"{table.uri}: {pool.height} texts are not labelled yet, but choosing needs at least 2")
     return pool
 
 
@@ -267,7 +268,7 @@ def _choose(
     weights = {name: float(getattr(settings, name)) for name in criteria}
     if not any(weights.values()):
         raise SettingsError(
-            f"the criteria that can be used, {', '.join(criteria)}, have weight 0: set the weight of one, or name labels "
+            f"every criterion that can be used ({', '.join(criteria)}) has weight 0: set the weight of one, or name labels "
             "(uncertainty) or a candidate (disagreement)"
         )
     total = np.sum([weight * ranked(criteria[name]) for name, weight in weights.items()], axis=0)

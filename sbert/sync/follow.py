@@ -169,7 +169,7 @@ def check_equal(table: Table, destination: Destination, collection: Collection) 
         if not comparison.is_equal:
             raise NotEqualError(
                 f"{destination}: after writing version {table.version} the store lacks {len(differences.missing):,} of "
-                f"{comparison.num_table_rows:,} rows, has {len(differences.stale):,} with other content and "
+                f"{comparison.num_table_rows:,} rows, and has {len(differences.stale):,} with other content and "
                 f"{len(differences.extra):,} more: run `sbert reconcile --repair`"
             )
     destination.set_watermark(collection.name, proven(destination.watermarks()[collection.name]))
@@ -180,6 +180,6 @@ def check_count(destination: Destination, collection: Collection, report: SyncRe
     count = destination.count(collection.name)
     if count != report.num_rows:
         raise NotEqualError(
-            f"{destination}: the store has {count:,} rows, version {report.to_version} of {report.table_uri} has "
+            f"{destination}: the store has {count:,} rows, but version {report.to_version} of {report.table_uri} has "
             f"{report.num_rows:,}: run `sbert reconcile --repair`"
         )

@@ -181,7 +181,7 @@ def reconcile(
         collection = Collection.of_table(destination.name, table)
         if collection.name != visible:
             raise DestinationError(
-                f"{destination}: readers see the collection {visible}, version {mark.version} of {table.uri} belongs "
+                f"{destination}: readers see the collection {visible}, but version {mark.version} of {table.uri} belongs "
                 f"into {collection.name}: run `sbert sync`"
             )
         with compare(table, destination, collection) as comparison:
@@ -240,6 +240,6 @@ def check_same_table(table: Table, mark: Watermark, destination: Destination) ->
     """Raise `DestinationError` when a destination follows another table."""
     if mark.table_id != table.table_id:
         raise DestinationError(
-            f"{destination}: it follows the table {mark.table_uri} (id {mark.table_id}), {table.uri} has id "
+            f"{destination}: it follows the table {mark.table_uri} (id {mark.table_id}), but {table.uri} has id "
             f"{table.table_id}: choose another name after the #, or sync with --replace"
         )

@@ -240,8 +240,8 @@ class Table:
         """
         if encoder.fingerprint != self.encoder.model_fingerprint:
             raise EncoderMismatchError(
-                f"{self.uri}: the model {self.encoder.model} has fingerprint {encoder.fingerprint[:12]}, the table was "
-                f"made with {self.encoder.model_fingerprint[:12]}: restore the model, or run `sbert refresh` with "
+                f"{self.uri}: the model {self.encoder.model} has fingerprint {encoder.fingerprint[:12]}, but the table "
+                f"was made with {self.encoder.model_fingerprint[:12]}: restore the model, or run `sbert refresh` with "
                 "--model to re-embed the table with the new one"
             )
 
@@ -253,7 +253,7 @@ class Table:
         """
         if dim != self.encoder.dim:
             raise EncoderMismatchError(
-                f"{self.uri}: table has dim {self.encoder.dim}, encoder gives {dim}: "
+                f"{self.uri}: the table has dim {self.encoder.dim}, but the encoder gives {dim}: "
                 "choose the table's encoder or a new table"
             )
         if fingerprint != self.encoder.fingerprint:
@@ -335,7 +335,7 @@ def _embedding_metadata(delta: DeltaTable) -> dict[str, str]:
 
 def _check_not_a_file(uri: str) -> None:
     if "://" not in uri and Path(uri).is_file():
-        raise NotATableError(f"{uri}: this is a file, a table is a folder: name a folder")
+        raise NotATableError(f"{uri}: this is a file, but a table is a folder: name a folder")
 
 
 def find_table(uri: str) -> Table | None:

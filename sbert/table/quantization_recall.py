@@ -203,9 +203,9 @@ def measure(
     recall = _recall_of(encoder, sample)
     if recall < encoder.min_recall:
         raise QualityError(
-            f"{table_uri}: with precision {encoder.precision.value} and {encoder.dim} of {encoder.full_dim} values "
-            f"recall@10 is {recall:.4f} against float32 among {len(sample)} rows, below min_recall "
-            f"{encoder.min_recall:.4f}; nothing was published. Choose {_remedy(encoder)}, or lower min_recall"
+            f"{table_uri}: recall@10 against float32 is {recall:.4f} with precision {encoder.precision.value} and "
+            f"{encoder.dim} of {encoder.full_dim} values, measured among {len(sample)} rows. min_recall is "
+            f"{encoder.min_recall:.4f}, so nothing was published: choose {_remedy(encoder)}, or lower min_recall"
         )
     log.info("recall@10 against float32 is %.4f among %d rows", recall, len(sample))
     return reduction.model_copy(update={"recall_at_10": round(recall, 6)})

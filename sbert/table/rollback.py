@@ -48,8 +48,8 @@ def roll_back(table_uri: str, version: int | None = None) -> Rollback:
         )
     if not 0 <= wanted < now.version:
         raise SettingsError(
-            f"{now.uri}: cannot go back to version {wanted}: the table is at version {now.version}, earlier ones are "
-            f"0 to {now.version - 1}"
+            f"{now.uri}: cannot go back to version {wanted}: the table is at version {now.version}, and earlier versions "
+            f"are 0 to {now.version - 1}"
         )
     run_id = str(uuid.uuid4())
     with hold_lease(now.uri, run_id, "rollback"):  # a vacuum that runs now leaves the shards alone

@@ -141,6 +141,6 @@ def write_compacted(
                 writer.write(rows)
                 written += rows.num_rows
             if written != num_rows:
-                raise TableError(f"{table_uri}: split {fingerprint} has {written} rows, the log says {num_rows}")
+                raise TableError(f"{table_uri}: split {fingerprint} has {written} rows, but the log says {num_rows}")
         (record,) = writer.close()
     return record

@@ -65,7 +65,7 @@ class SentenceClassifier:
         classes, numbers = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)
         if len(classes) < 2:
             raise TooFewLabelsError(
-                f"all {len(numbers)} texts are of one class, {classes.tolist()}: label at least 2 classes"
+                f"all {len(numbers)} texts are of one class ({classes.tolist()}): label at least 2 classes"
             )
         model = LogisticRegression(C=inverse_penalty, max_iter=1_000)
         model.fit(encoder.encode(texts, side=Side.DOCUMENT), numbers)

@@ -28,7 +28,10 @@ def prepare_encoder(encoder: SentenceEncoder, settings: TrainingSettings) -> Non
     names = dict(encoder.transformer.named_parameters())
     num_layers = 1 + max((int(match[1]) for name in names if (match := LAYER.search(name))), default=-1)
     if settings.freeze == "layers" and settings.freeze_layers > num_layers:
-        raise TrainingError(f"freeze_layers is {settings.freeze_layers}, the transformer has {num_layers} layers")
+        raise TrainingError(
+            f"freeze_layers is {settings.freeze_layers}, but the transformer has {num_layers} layers: choose "
+            f"{num_layers} at most"
+        )
     for name, parameter in names.items():
         layer = LAYER.search(name)
         frozen = name.startswith("pooler.") or settings.freeze == "all_but_head"

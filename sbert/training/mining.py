@@ -59,7 +59,8 @@ def read_corpus(table: Table, text_column: str = "text", *, max_rows: int = 1_00
         )
     if table.num_rows > max_rows:
         raise SettingsError(
-            f"{table.uri}: negatives are mined from at most {max_rows:,} rows, the table has {table.num_rows:,}"
+            f"{table.uri}: negatives are mined from at most {max_rows:,} rows, but the table has {table.num_rows:,}: "
+            "name a smaller table"
         )
     frames, parts = [], []
     for batch in _batches(table, text_column):
@@ -166,7 +167,7 @@ def add_negatives(
     if settings.per_anchor == 0:
         return kind, rows
     if kind is not LabelKind.PAIRS:
-        raise SettingsError(f"negatives are mined for pairs, the labels are {kind}: set negatives.per_anchor to 0")
+        raise SettingsError(f"negatives are mined for pairs, but the labels are {kind}: set negatives.per_anchor to 0")
     prompt = encoder.prompt_for(Side.DOCUMENT)
     if table is None:
         texts = rows["positive"].unique(maintain_order=True)

@@ -24,8 +24,8 @@ def build_loss(
     if settings.matryoshka_dims:
         if objective is Objective.ANGLE and any(dim % 2 for dim in settings.matryoshka_dims):
             raise TrainingError(
-                f"matryoshka_dims are {list(settings.matryoshka_dims)}, objective angle takes vectors in two halves: choose "
-                "even dims"
+                f"matryoshka_dims are {list(settings.matryoshka_dims)}, but objective angle takes vectors in two halves: "
+                "choose even dims"
             )
         return losses.MatryoshkaLoss(loss, settings.matryoshka_dims, encoder.dim)
     return loss

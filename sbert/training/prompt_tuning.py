@@ -49,7 +49,7 @@ def add_virtual_tokens(encoder: SentenceEncoder, count: int, seed: int) -> Sente
     head = next(place for place, special in enumerate(probe.special_tokens_mask) if not special)
     if len(specials) + count + 1 > encoder.max_seq_length:
         raise TrainingError(
-            f"num_virtual_tokens is {count}, the encoder takes {encoder.max_seq_length} tokens: choose fewer"
+            f"num_virtual_tokens is {count}, but the encoder takes {encoder.max_seq_length} tokens: choose fewer"
         )
     names = [NAME.format(number) for number in range(count)]
     backend.add_special_tokens(names)

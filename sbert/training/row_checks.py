@@ -46,7 +46,7 @@ def _few_negatives(data: TrainingData, plan: BatchPlan) -> tuple[str, ...]:
     num_positives = len(np.unique(data.content_ids_NC[:, 1]))
     if (per_row == candidates).all():
         raise TooFewLabelsError(
-            f"the {data.num_rows:,} train rows have {num_positives} different positives, no row has a negative in its "
+            f"the {data.num_rows:,} train rows have {num_positives} different positives, so no row has a negative in its "
             "batch: label rows with other positives, or choose an objective that needs no negatives"
         )
     if not num_affected:

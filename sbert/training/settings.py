@@ -237,7 +237,7 @@ class TrainingSettings(TrainingFields):
     @model_validator(mode="after")
     def _check(self) -> "TrainingSettings":
         if self.freeze == "layers" and self.freeze_layers == 0:
-            raise SettingsError("freeze is 'layers' and freeze_layers is 0: set freeze_layers, or freeze 'embeddings'")
+            raise SettingsError("freeze is 'layers', but freeze_layers is 0: set freeze_layers, or freeze 'embeddings'")
         if self.adapter.kind is AdapterKind.PROMPT and self.continual.average_weight < 1:
             raise SettingsError(
                 "adapter prompt trains tokens that the base encoder does not have, so they cannot be averaged with it: set "
@@ -245,7 +245,7 @@ class TrainingSettings(TrainingFields):
             )
         if self.negatives.table_uri is not None and self.negatives.per_anchor == 0:
             raise SettingsError(
-                "negatives.table_uri is named and negatives.per_anchor is 0: set the number of negatives for each anchor"
+                "negatives.table_uri is named, but negatives.per_anchor is 0: set the number of negatives for each anchor"
             )
         if self.objective is Objective.TSDAE and self.mini_batch_size is not None:
             raise SettingsError("gradient caching (mini_batch_size) has nothing to cache for TSDAE: leave it empty")

@@ -95,7 +95,7 @@ def choose_objective(kind: LabelKind, objective: Objective | None) -> Objective:
     if kind not in ALLOWED[objective]:
         fitting = [name.value for name, kinds in ALLOWED.items() if kind in kinds]
         raise TrainingError(
-            f"objective {objective} learns from {' or '.join(ALLOWED[objective])}, the labels are {kind}: choose one of "
+            f"objective {objective} learns from {' or '.join(ALLOWED[objective])}, but the labels are {kind}: choose one of "
             f"{', '.join(fitting)}"
         )
     return objective
@@ -214,7 +214,7 @@ def nli_triplets(rows: pl.DataFrame) -> pl.DataFrame:
     entailed = rows.filter(pl.col("label") == "entailment")
     if entailed.height == 0:
         raise TrainingError(
-            "objective ranking needs entailed pairs, the NLI labels hold none: choose objective softmax"
+            "objective ranking needs entailed pairs, but the NLI labels hold none: choose objective softmax"
         )
     against = rows.filter(pl.col("label") == "contradiction").unique("premise", keep="first", maintain_order=True)
     both = entailed.join(

@@ -60,7 +60,7 @@ def assert_same(table: Path, expected: pl.DataFrame) -> None:
 
 def test_settings_that_cannot_work_are_refused_at_once() -> None:
     with pytest.raises(
-        ValidationError, match="gpus_per_worker is 1, engine dask has no say over GPUs: choose engine ray"
+        ValidationError, match="gpus_per_worker is 1, engine dask has no control over GPUs: choose engine ray"
     ):
         EngineSettings(kind="dask", gpus_per_worker=1)  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="address is ray://head:10001, but the engine is local"):
@@ -73,7 +73,7 @@ def test_settings_that_cannot_work_are_refused_at_once() -> None:
 def test_a_gpu_that_no_machine_of_the_cluster_has_is_an_error() -> None:
     wants = EngineSettings.model_validate({"kind": "ray", "gpus_per_worker": 1, "cpus_per_worker": 4})
     apart = [{"CPU": 8.0}, {"CPU": 2.0, "GPU": 1.0}]
-    with pytest.raises(SettingsError, match=r"4 CPUs and 1 GPUs, the machines .* at most 8 CPUs and 1 GPUs"):
+    with pytest.raises(SettingsError, match=r"4 CPUs and 1 GPUs, but the machines .* at most 8 CPUs and 1 GPUs"):
         _check_ray_nodes(wants, apart)
     _check_ray_nodes(wants, [*apart, {"CPU": 4.0, "GPU": 1.0}])
 

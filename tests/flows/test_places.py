@@ -94,7 +94,7 @@ def test_a_table_whose_name_the_log_cannot_hold(tmp_path: Path, model: str, name
 def test_a_file_in_the_place_of_the_table(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 5))
     write(tmp_path / "file.jsonl", rows(0, 5))
-    with pytest.raises(NotATableError, match=r"file\.jsonl: this is a file, a table is a folder"):
+    with pytest.raises(NotATableError, match=r"file\.jsonl: this is a file, but a table is a folder"):
         refresh(tmp_path / "raw", tmp_path / "file.jsonl", model=model)
 
 

@@ -77,5 +77,5 @@ def test_a_refusal_is_an_error_of_one_line(tmp_path: Path) -> None:
     )
     error = json.loads(printed)["error"]
     assert (status, error["kind"]) == (1, "QualityError")
-    assert "2 of 32 values recall@10 is 0." in error["message"]
+    assert "2 of 32 values, measured among" in error["message"]
     assert not (table / "_delta_log").exists()

@@ -230,7 +230,9 @@ def test_a_model_that_changed_in_place_is_refused_unless_named(tmp_path: Path) -
 def test_a_table_of_another_dim_is_refused(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 10))
     refresh(tmp_path / "raw", tmp_path / "table", model=model)
-    with pytest.raises(EncoderMismatchError, match=r"table has dim 32, encoder gives 384: choose the table's encoder"):
+    with pytest.raises(
+        EncoderMismatchError, match=r"table has dim 32, but the encoder gives 384: choose the table's encoder"
+    ):
         refresh(tmp_path / "raw", tmp_path / "table", model="all-MiniLM-L6-v2")
     assert Table.open(str(tmp_path / "table")).version == 0
 

@@ -356,7 +356,9 @@ def test_what_cannot_be_decided_is_refused_before_training(tmp_path: Path, base:
         SettingsError, match="plain texts do not say which of two encoders is better: name a labelled set"
     ):
         retrain(tmp_path / "texts", models, base=base)
-    with pytest.raises(EvaluationError, match="held-out: 80 test rows, at least 200 are needed"):
+    with pytest.raises(
+        EvaluationError, match="held-out: there are 80 test rows, but comparing two encoders needs at least 200"
+    ):
         retrain(labels(tmp_path / "few"), models, base=base, settings=settings(evaluation={"min_test_rows": 200}))
     one_class = toy_rows(LabelKind.CLASSES, 100).with_columns(label=pl.lit("only"))
     write_split(tmp_path / "one", one_class, "all")

@@ -250,7 +250,7 @@ class MilvusLoad:
         if size > MAX_FIELDS_BYTES:
             raise DestinationError(
                 f"{self._destination}: row {entity['id']!r} of {entity['source']} has {size:,} bytes beside its vector, "
-                f"Milvus takes {MAX_FIELDS_BYTES:,}: keep fewer or shorter columns in the table"
+                f"but Milvus takes {MAX_FIELDS_BYTES:,}: keep fewer or shorter columns in the table"
             )
 
 

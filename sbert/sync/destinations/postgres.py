@@ -64,7 +64,7 @@ class PostgresDestination(Destination):
         self._connection: psycopg.Connection[Any] | None = None
         if not view or len(view.encode()) > MAX_NAME_BYTES:
             raise DestinationError(
-                f"{location}#{name}: the name has {len(view.encode())} bytes, 1 to {MAX_NAME_BYTES} are possible: "
+                f"{location}#{name}: the name has {len(view.encode())} bytes, but 1 to {MAX_NAME_BYTES} are possible: "
                 "choose another name after the #"
             )
 

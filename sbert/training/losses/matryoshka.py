@@ -23,7 +23,7 @@ class MatryoshkaLoss(nn.Module):
         super().__init__()
         if not dims or max(dims) > dim or min(dims) < 1:
             raise TrainingError(
-                f"matryoshka_dims are {list(dims)}, the encoder's vectors have {dim} values: choose 1 to {dim}"
+                f"matryoshka_dims are {list(dims)}, but the encoder's vectors have {dim} values: choose 1 to {dim}"
             )
         if any(True for _ in inner.parameters()):
             raise TrainingError(

@@ -35,7 +35,7 @@ class TsdaeLoss(nn.Module):
         config: Any = copy.deepcopy(encoder.transformer.config)
         if encoder.dim != config.hidden_size:
             raise TrainingError(
-                f"TSDAE needs vectors of the transformer's hidden size {config.hidden_size}, the encoder has vectors of "
+                f"TSDAE needs vectors of the transformer's hidden size {config.hidden_size}, but the encoder has vectors of "
                 f"{encoder.dim}: use an encoder without dense layers and with one pooling"
             )
         self.pad_id = int(config.pad_token_id or 0)
@@ -64,7 +64,10 @@ def _decoder(config: Any) -> Any:
     config.add_cross_attention = True
     kind = type(config)
     if kind not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING or not hasattr(config, "add_cross_attention"):
-        raise TrainingError(f"TSDAE needs an architecture with a decoder (BERT, RoBERTa, …), {kind.__name__} has none")
+        raise TrainingError(
+            f"TSDAE needs an architecture with a decoder (BERT, RoBERTa, …), but {kind.__name__} has none: choose "
+            "another encoder or objective"
+        )
     return transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
 
 

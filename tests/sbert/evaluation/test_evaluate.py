@@ -173,7 +173,7 @@ def test_a_query_of_several_rows_is_in_the_slice_of_its_first(encoder: SentenceE
 
 def test_slicing_by_a_missing_column_is_refused() -> None:
     settings = QUICK.model_copy(update={"slice_columns": ("country",)})
-    with pytest.raises(SettingsError, match=r"no column \['country'\] to slice by, the labels have text, label"):
+    with pytest.raises(SettingsError, match=r"no column \['country'\] to slice by; their columns are text, label"):
         frozen_set(toy_labels(LabelKind.CLASSES), settings)
 
 
@@ -184,7 +184,7 @@ def test_a_metric_that_the_kind_does_not_have_is_refused(encoder: SentenceEncode
 
 
 def test_too_few_rows_to_compare_on_are_refused() -> None:
-    with pytest.raises(EvaluationError, match=r"held-out: \d+ test rows, at least 5000 are needed"):
+    with pytest.raises(EvaluationError, match=r"held-out: there are \d+ test rows, but .* needs at least 5000"):
         frozen_set(toy_labels(LabelKind.PAIRS), QUICK.model_copy(update={"min_test_rows": 5000}))
 
 
@@ -193,11 +193,13 @@ def test_a_missing_test_split_is_refused_with_the_remedy() -> None:
     exact = LabelSettings(near_duplicate_similarity=1.0, max_leakage=1)
     with pytest.raises(
         EvaluationError,
-        match=r"held-out: no test rows, at least 4 .*: add test rows to the source, or split all rows by hash",
+        match=r"held-out: there are no test rows, but .* at least 4: add test rows to the source, or split all rows by hash",
     ):
         frozen_set(make_label_set(named, LabelKind.PAIRS, exact), QUICK)
     few = named.with_columns(pl.Series("split", ["train"] * 98 + ["test"] * 2))
-    with pytest.raises(EvaluationError, match=r"2 test rows, at least 4 are needed .*: add test labels, or lower"):
+    with pytest.raises(
+        EvaluationError, match=r"there are 2 test rows, but .* needs at least 4: add test labels, or lower"
+    ):
         frozen_set(make_label_set(few, LabelKind.PAIRS, exact), QUICK)
 
 
@@ -225,7 +227,7 @@ def test_nli_rows_of_one_label_are_refused() -> None:
     rows = pl.DataFrame({"premise": [f"a {n}" for n in range(60)], "hypothesis": [f"b {n}" for n in range(60)],
                          "label": ["neutral"] * 60})  # fmt: skip
     labels = make_label_set(rows, LabelKind.NLI, LabelSettings(near_duplicate_similarity=1.0, test_share=0.3))
-    with pytest.raises(EvaluationError, match="say neutral: at least two labels"):
+    with pytest.raises(EvaluationError, match="have the label neutral, but the metric needs at least 2 labels"):
         frozen_set(labels, QUICK)
 
 

@@ -123,7 +123,7 @@ def test_a_limit_that_would_cut_rows_of_the_table_is_refused(tmp_path: Path, raw
     settings = objects_apart()
     refresh_table(raw, tmp_path / "table", model=model, settings=settings)
     write(raw / "1.jsonl", rows(100, 10))
-    with pytest.raises(SettingsError, match=r"limit 15 would cut .*1\.jsonl, of which the table has more rows"):
+    with pytest.raises(SettingsError, match=r"limit 15 would cut .*1\.jsonl, but the table has more rows"):
         refresh_table(raw, tmp_path / "table", settings=settings, selection=Selection(limit=15))
     assert Table.open(str(tmp_path / "table")).version == 0
     refresh_table(raw, tmp_path / "table", settings=settings, selection=Selection(limit=20))

@@ -128,13 +128,13 @@ def test_an_objection_from_training_refuses_too() -> None:
 
 def test_encoders_measured_on_different_rows_are_not_compared() -> None:
     after = evaluated("new", {"held-out": 0.9}, rows_fingerprint="others")
-    with pytest.raises(EvaluationError, match="measured on rows rows, the candidate on others"):
+    with pytest.raises(EvaluationError, match="measured on rows rows, but the candidate on others"):
         decide(evaluated("old", {"held-out": 0.8}), after, GateSettings(), EVALUATION)
 
 
 def test_a_tolerance_for_an_unknown_set_is_refused() -> None:
     one = evaluated("old", {"held-out": 0.8})
-    with pytest.raises(EvaluationError, match=r"names \['stss'\], the sets are held-out"):
+    with pytest.raises(EvaluationError, match=r"names \['stss'\], but the sets are held-out"):
         decide(one, one, GateSettings(tolerances={"stss": 0.1}), EVALUATION)
 
 

@@ -146,7 +146,7 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     sts = {"name": "sts", "uri": "x"}
     with pytest.raises(ValidationError, match=r"names \['sts'\] are taken"):
         RetrainSettings.model_validate({"regression_sets": [sts, sts]})
-    with pytest.raises(ValidationError, match=r"gate.tolerances names \['stss'\], the regression sets are sts"):
+    with pytest.raises(ValidationError, match=r"gate.tolerances names \['stss'\], but the regression sets are sts"):
         RetrainSettings.model_validate({"regression_sets": [sts], "gate": {"tolerances": {"stss": 0.1}}})
     with pytest.raises(ValidationError, match="both given"):
         RetrainSettings.model_validate({"regression_sets": [sts], "guards": [sts]})

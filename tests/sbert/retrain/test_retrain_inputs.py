@@ -135,7 +135,7 @@ def test_a_handful_of_new_rows_does_not_train_alone(
     )
     with pytest.raises(TooFewLabelsError, match=message):
         find_inputs(job(folder), "run")
-    with pytest.raises(TooFewLabelsError, match=r"7 rows to train on, 3 of 63 .* 4 replayed"):
+    with pytest.raises(TooFewLabelsError, match=r"there are 7: 3 of 63 .* 4 replayed"):
         find_inputs(job(folder, training={"continual": {"replay_share": 0.6}}), "run")
     replayed = job(folder, training={"continual": {"replay_share": 0.625}})
     assert trained_objects(replayed, monkeypatch) == {"train": 5, "train-new": 3}
@@ -201,11 +201,11 @@ def test_changes_are_judged_together_with_their_recipe() -> None:
     assert (
         RetrainSettings.model_validate_json(asked.model_dump_json()).training_for("classes") == RECIPES["few_per_class"]
     )
-    with pytest.raises(ValidationError, match="freeze is 'layers' and freeze_layers is 0"):
+    with pytest.raises(ValidationError, match="freeze is 'layers', but freeze_layers is 0"):
         RetrainSettings.model_validate({"recipe": "scored_pairs", "training": {"freeze": "layers"}})
     by_kind = RetrainSettings.model_validate({"training": {"freeze": "layers"}})
     assert by_kind.training_for("classes").freeze_layers == 3
-    with pytest.raises(SettingsError, match="freeze is 'layers' and freeze_layers is 0"):
+    with pytest.raises(SettingsError, match="freeze is 'layers', but freeze_layers is 0"):
         by_kind.training_for("scored_pairs")
     with pytest.raises(ValidationError, match="less than or equal to 1000"):
         RetrainSettings.model_validate({"training": {"epochs": 5_000}})

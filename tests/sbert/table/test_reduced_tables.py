@@ -144,7 +144,7 @@ def test_another_model_keeps_the_form_of_the_table(tmp_path: Path, model: str, o
 def test_the_first_values_only(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/0.jsonl", rows(0, 60))
     raw, table = tmp_path / "raw", str(tmp_path / "table")
-    with pytest.raises(SettingsError, match=r"output_dim is 33, the encoder gives 32 values"):
+    with pytest.raises(SettingsError, match=r"output_dim is 33, but the encoder gives 32 values"):
         update(raw, table, model=model, settings=stored_as(output_dim=33))
     update(raw, table, model=model, settings=stored_as(output_dim=16, min_recall=0))
     there = read(table).with_columns(pl.col("id").cast(pl.Int64)).sort("id")
@@ -173,8 +173,8 @@ def test_too_little_recall_publishes_nothing(tmp_path: Path, model: str) -> None
     for _ in range(2):  # the second takes up what the first built, with its sample
         with pytest.raises(
             QualityError,
-            match=r"precision float32 and 2 of 32 values recall@10 is 0\.\d{4} against float32 among 60 rows, below min_recall "
-            r"0\.9500; nothing was published. Choose an output_dim above 2 .*, or lower min_recall",
+            match=r"recall@10 against float32 is 0\.\d{4} with precision float32 and 2 of 32 values, measured among 60 rows\. "
+            r"min_recall is 0\.9500, so nothing was published: choose an output_dim above 2 .*, or lower min_recall",
         ):
             update(raw, table, model=model, settings=settings_)
     assert (Table.open(table).version, read(table).equals(before)) == (0, True)

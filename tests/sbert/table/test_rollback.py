@@ -107,7 +107,7 @@ def test_kept_columns_come_back(tmp_path: Path, table: str) -> None:
 
 def test_what_cannot_be_restored_is_refused(tmp_path: Path, table: str) -> None:
     with pytest.raises(
-        SettingsError, match="cannot go back to version 1: the table is at version 1, earlier ones are 0"
+        SettingsError, match="cannot go back to version 1: the table is at version 1, and earlier versions are 0"
     ):
         roll_back(table, 1)
     with pytest.raises(SettingsError, match="cannot go back to version -3"):

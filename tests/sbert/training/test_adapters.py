@@ -80,5 +80,5 @@ def test_frozen_layers_stay_as_they_are(base: str, pairs: LabelSet, tmp_path: Pa
 
 
 def test_freezing_more_layers_than_there_are_is_refused(base: str, pairs: LabelSet, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="freeze_layers is 5, the transformer has 2 layers"):
+    with pytest.raises(TrainingError, match="freeze_layers is 5, but the transformer has 2 layers"):
         train_encoder(base, pairs, TrainingSettings(freeze="layers", freeze_layers=5), tmp_path)

@@ -80,7 +80,7 @@ def test_negatives_come_from_the_current_table(prefect_server: None, tmp_path: P
     assert mine_negatives(PAIRS, found, encoder, settings).height > 0
     with pytest.raises(ColumnError, match="no column 'body'; it keeps: text"):
         read_corpus(Table.open(str(tmp_path / "table")), "body")
-    with pytest.raises(SettingsError, match="negatives are mined from at most 5 rows, the table has 11"):
+    with pytest.raises(SettingsError, match="negatives are mined from at most 5 rows, but the table has 11"):
         read_corpus(Table.open(str(tmp_path / "table")), max_rows=5)
 
 

@@ -78,7 +78,7 @@ def test_rows_with_answers_of_their_own_are_not_reported(base: str, tmp_path: Pa
 
 
 def test_one_answer_to_all_questions_is_refused(base: str, tmp_path: Path) -> None:
-    with pytest.raises(TooFewLabelsError, match="have 1 different positives, no row has a negative in its batch"):
+    with pytest.raises(TooFewLabelsError, match="have 1 different positives, so no row has a negative in its batch"):
         train_encoder(base, few_answers(60, 1), TrainingSettings(epochs=1, **FAST), tmp_path)
 
 

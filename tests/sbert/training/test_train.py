@@ -193,10 +193,10 @@ def test_wrong_combinations_are_refused(
         train_encoder(base, pairs, TrainingSettings(trackers=(TrackerKind.WANDB,)), tmp_path)
     monkeypatch.undo()
     with pytest.raises(
-        TrainingError, match=r"ranking learns from pairs or triplets or nli, the labels are scored_pairs"
+        TrainingError, match=r"ranking learns from pairs or triplets or nli, but the labels are scored_pairs"
     ):
         train_encoder(base, pairs, TrainingSettings(objective=Objective.RANKING), tmp_path)
-    with pytest.raises(SettingsError, match="mined for pairs, the labels are scored_pairs"):
+    with pytest.raises(SettingsError, match="mined for pairs, but the labels are scored_pairs"):
         train_encoder(base, pairs, TrainingSettings(negatives=NegativesSettings(per_anchor=1)), tmp_path)
 
 
@@ -236,7 +236,7 @@ def test_matryoshka_distillation_shortens_what_the_teacher_says(base: str, tmp_p
         ),
         (
             LabelKind.SCORED_PAIRS, {"objective": Objective.ANGLE, "matryoshka_dims": (32, 15)}, TrainingError,
-            r"matryoshka_dims are \[32, 15\], objective angle takes vectors in two halves: choose even dims",
+            r"matryoshka_dims are \[32, 15\], but objective angle takes vectors in two halves: choose even dims",
         ),
         (
             LabelKind.PAIRS, {"negatives": NegativesSettings(per_anchor=1, max_score=-1.0)}, SettingsError,
