@@ -48,7 +48,7 @@ HEADER = """\
 
 
 class Schedule(BaseModel):
-    """When a deployment starts by itself."""
+    """The times at which a deployment starts by itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

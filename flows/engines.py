@@ -1,4 +1,4 @@
-"""Where splits are built: threads of this process, a Ray cluster, or a Dask cluster.
+"""Engines that build splits: threads of this process, a Ray cluster, or a Dask cluster.
 
 An engine is one of Prefect's task runners; the demands of a run are checked before it starts. The flow submits the same
 task to each engine. Only the place where it runs, and the way to stop it, differ.
@@ -33,7 +33,7 @@ WORKER_DEATHS = re.compile(
 
 
 class EngineKind(StrEnum):
-    """What builds the splits."""
+    """The kinds of engines that build splits."""
 
     LOCAL = "local"
     """Threads of the flow's process, sharing one encoder and this machine's accelerator."""
@@ -44,7 +44,7 @@ class EngineKind(StrEnum):
 
 
 class EngineSettings(BaseModel):
-    """Where splits are built, and what each worker gets."""
+    """The engine that builds splits, and the resources of each worker."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -25,7 +25,7 @@ set_defaults()  # every flow imports this module, so a script that calls a flow 
 
 
 class Ending(StrEnum):
-    """How a run ended, as the artifact's title says it."""
+    """The end of a run, as the artifact's title says it."""
 
     FAILED = "Failed"
     CRASHED = "Crashed"

@@ -25,7 +25,7 @@ COMMAND_LINE = {
     # The UI gets every log line. The terminal gets the progress bar and this project's warnings.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
-"""What the ``sbert`` command sets on top: a script may want Prefect's log in its terminal."""
+"""Settings that the ``sbert`` command adds: a script may want Prefect's log in its terminal."""
 
 
 class _WithoutCompletions(logging.Filter):

@@ -58,7 +58,7 @@ class PrefectSteps(RefreshSteps):
 
     @property
     def engine(self) -> str:
-        """Where splits are built, for the record of the run."""
+        """Return the engine that builds splits, for the record of the run."""
         return self._workers.settings.kind.value
 
     def plan(self, job: RefreshJob, on_stage: OnStage) -> Plan:

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in words that help: the field by its full name, and the names that were probably meant.
+"""Explain wrong settings: name the field in full, and suggest the names that were probably meant.
 
 Every place that reads settings a person wrote (``--settings``, ``--engine``) says it through `read_settings`.
 """

@@ -93,4 +93,4 @@ PREFECT_STEPS = RetrainSteps(
     remember=_remember,
     show=_show,
 )
-"""What the flow passes to `sbert.retrain.run.retrain`."""
+"""The steps that the flow passes to `sbert.retrain.run.retrain`."""

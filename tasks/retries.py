@@ -1,4 +1,4 @@
-"""Which failures are tried again: storage that did not answer as it should, and nothing else."""
+"""Retries of tasks. Only storage that did not answer as it should is tried again."""
 
 from typing import Any
 
@@ -30,4 +30,4 @@ RETRIED: dict[str, Any] = {
     "retry_jitter_factor": JITTER,
     "retry_condition_fn": failed_transiently,
 }
-"""What a task that may be tried again is declared with: ``@task(name="…", **RETRIED)``."""
+"""Arguments of a task that may be tried again: ``@task(name="…", **RETRIED)``."""

@@ -11,7 +11,7 @@ __all__ = ["run_url"]
 log = logging.getLogger(__name__)
 
 LOCAL_UI_URL = "http://127.0.0.1:4200"
-"""Where `make ui` and `prefect server start` listen; a temporary server stores its runs in the same database."""
+"""The address of `make ui` and `prefect server start`. A temporary server stores its runs in the same database."""
 CLOUD_HOST = "prefect.cloud"
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 10.0

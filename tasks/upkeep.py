@@ -42,4 +42,4 @@ def _show(report: UpkeepReport) -> None:
 
 
 PREFECT_STEPS = UpkeepSteps(compact=_compact, vacuum=_vacuum, verify=_verify, show=_show)
-"""What the flow passes to `sbert.table.upkeep.upkeep`."""
+"""The steps that the flow passes to `sbert.table.upkeep.upkeep`."""

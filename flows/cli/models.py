@@ -14,7 +14,7 @@ from sbert.registry.store import Registry, VersionRecord
 
 
 class Action(StrEnum):
-    """What to do with the registry."""
+    """Actions of `sbert models` on a registry."""
 
     LIST = "list"
     COMPARE = "compare"

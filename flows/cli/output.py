@@ -42,7 +42,7 @@ err = Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
 
 
 class Output:
-    """Where a command answers."""
+    """The place that a command prints its answer to."""
 
     def __init__(self, *, as_json: bool, stream: TextIO) -> None:
         """Answer on `stream`: one JSON object, or text for people."""

@@ -1,1 +1,1 @@
-"""What people do with vectors: one package for each application."""
+"""Applications of vectors, one package each."""

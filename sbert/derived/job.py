@@ -1,4 +1,4 @@
-"""What a job must provide to have its output kept in step with an embeddings table.
+"""The interface of a job whose output is kept in step with an embeddings table.
 
 A job says something about rows: their class, topic, neighbours. It gives its output columns, a fingerprint of everything
 that decides the output, and a function that makes the output of one split. `RowJob` is the common case, in which each row

@@ -63,7 +63,7 @@ class DerivedPlan(BaseModel):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the derived table is up to date but for the version that it names."""
+        """Return whether the derived table is up to date but for the version that it names."""
         return self.base_version is not None and not (self.build or self.resume or self.drop)
 
 

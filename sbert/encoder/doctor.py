@@ -43,12 +43,12 @@ class Measured(BaseModel):
 
     @property
     def passes(self) -> bool:
-        """Whether the vectors are close enough to those of float32."""
+        """Return whether the vectors are close enough to those of float32."""
         return self.least_cosine >= MIN_PROBE_COSINE
 
 
 class Diagnosis(BaseModel):
-    """How an encoder computes on this machine, and the measurements behind it."""
+    """The way an encoder computes on this machine, and the measurements behind it."""
 
     model_config = ConfigDict(frozen=True)
 

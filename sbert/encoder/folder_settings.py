@@ -59,7 +59,7 @@ IGNORED_ARGUMENTS: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class TextSettings:
-    """How the transformer of a folder reads texts."""
+    """Settings by which the transformer of a folder reads texts."""
 
     max_seq_length: int | None = None
     do_lower_case: bool = False

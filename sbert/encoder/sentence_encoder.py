@@ -194,7 +194,7 @@ class SentenceEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder computes."""
+        """Return the device that the encoder computes on."""
         return next(self.transformer.parameters()).device
 
     @property
@@ -204,12 +204,12 @@ class SentenceEncoder(nn.Module):
 
     @property
     def pooling_name(self) -> str:
-        """How token vectors become one vector, for example ``mean`` or ``cls+max``."""
+        """Return the name of the pooling, for example ``mean`` or ``cls+max``."""
         return "+".join(mode.value for mode in self.pooling.modes)
 
     @property
     def normalizes(self) -> bool:
-        """Whether vectors have unit length."""
+        """Return whether vectors have unit length."""
         return len(self.layers) > 0 and isinstance(self.layers[-1], Normalize)
 
     def prompt_for(self, side: Side) -> str:
@@ -305,7 +305,7 @@ class SentenceEncoder(nn.Module):
 
     @property
     def selected_runner(self) -> SelectedRunner:
-        """How this encoder computes. It is selected and proven at first use, and again after the weights have changed."""
+        """Return the runner that computes; it is selected and proven at first use and after a change of the weights."""
         weights = self._weights_version()
         if self._selected_runner is None or weights != self._weights_at_selection:
             if weights != self._weights_at_selection:

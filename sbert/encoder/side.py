@@ -1,4 +1,4 @@
-"""Which side of a search a text is on: it decides the prompt that is put before the text.
+"""The side of a search that a text is on. The side decides the prompt that is put before the text.
 
 Some encoders are trained with one prompt for queries and another for documents (``query: `` and ``passage: ``).
 The rows of a table are documents. A search encodes its query as a query. Two texts that are compared as equals, such as the

@@ -66,7 +66,7 @@ class SetEvaluation(BaseModel):
 
 
 class Speed(BaseModel):
-    """How fast the encoder is on this machine."""
+    """The throughput of the encoder on this machine."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -24,7 +24,7 @@ class Perturbation(StrEnum):
 
 
 class EvaluationSettings(BaseModel):
-    """What is measured, on how many rows, and with which confidence."""
+    """Settings of an evaluation: metric, rows, confidence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

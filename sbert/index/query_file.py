@@ -43,7 +43,7 @@ class NamedReject(BaseModel):
 
 
 class FileSearchReport(BaseModel):
-    """What a search with a file of queries did; scripts rely on the keys."""
+    """The result of a search with a file of queries. Scripts rely on its keys."""
 
     model_config = ConfigDict(frozen=True)
 

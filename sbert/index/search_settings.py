@@ -15,7 +15,7 @@ HIT_COLUMNS = ("query", "rank", "score")
 
 
 class SearchSettings(BaseModel):
-    """What is asked of a search."""
+    """Settings of a search."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,7 +23,7 @@ class SearchSettings(BaseModel):
 
 
 class SearchWay(BaseModel):
-    """How the rows were found."""
+    """Ways of finding rows."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -8,7 +8,7 @@ __all__ = ["ALIASES", "COLUMNS", "KEY_COLUMNS", "NLI_LABELS", "TEXT_COLUMNS", "L
 
 
 class LabelKind(StrEnum):
-    """What one row of labels says."""
+    """The kind of statement that one row of labels makes."""
 
     SCORED_PAIRS = "scored_pairs"
     """Two sentences and how alike they are."""

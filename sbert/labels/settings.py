@@ -13,7 +13,7 @@ ColumnName = Annotated[str, Field(min_length=1)]
 
 
 class LabelSettings(BaseModel):
-    """How labels are read and split."""
+    """Settings for reading and splitting labels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

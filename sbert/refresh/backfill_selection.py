@@ -53,7 +53,7 @@ class Selection(BaseModel):
 
     @property
     def is_everything(self) -> bool:
-        """Whether it leaves nothing out."""
+        """Return whether it leaves nothing out."""
         return self == Selection()
 
 

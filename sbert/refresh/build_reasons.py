@@ -1,4 +1,4 @@
-"""Why a split is built: what differs between the source now and the rows that the table has."""
+"""Reasons why a split is built: the difference between the source and the rows that the table has."""
 
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What decides how every split of a run is built; agreed once, when the run is planned."""
+"""The facts that decide how every split of a run is built. They are fixed once, when the run is planned."""
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field

@@ -1,4 +1,4 @@
-"""Which encoder makes a table's vectors, in which form they are stored, and what may not change between two runs."""
+"""The encoder of a table and the stored form of its vectors; neither changes unnoticed between two runs."""
 
 import logging
 from pathlib import Path

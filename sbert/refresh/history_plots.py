@@ -56,7 +56,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far the vectors of a run's table are from those of the run before."""
+    """The distance of the vectors of a run's table from those of the run before."""
 
     cosine: float
     stability: float

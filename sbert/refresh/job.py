@@ -1,4 +1,4 @@
-"""What a person asks for: one refresh, as settings that are also the flow's parameters and the record of a run.
+"""The job of one refresh: settings that are also the flow's parameters and the record of a run.
 
 The settings of `source`, `cleaning` and `encoding` belong to the table. A job names only those that it wants to change;
 `sbert.refresh.table_settings` fills in the others. So "not named" must stay distinguishable from "named with the default's
@@ -39,7 +39,7 @@ GUARD = "guard"
 
 
 class TruncationPolicy(StrEnum):
-    """What happens to a text with more tokens than the encoder takes."""
+    """Treatment of a text with more tokens than the encoder takes."""
 
     TRUNCATE = "truncate"
     """The first max_seq_length tokens are encoded and the row is marked."""
@@ -52,7 +52,7 @@ class TruncationPolicy(StrEnum):
 
 
 class EncodingSettings(BaseModel):
-    """How texts become vectors."""
+    """Settings by which texts become vectors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -115,7 +115,7 @@ class EncodingSettings(BaseModel):
 
 
 class DeletionLimitSettings(BaseModel):
-    """How much of a table one run may remove."""
+    """Limits on how much of a table one run may remove."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -129,7 +129,7 @@ class DeletionLimitSettings(BaseModel):
 
 
 class QualitySettings(BaseModel):
-    """When new vectors must not be published."""
+    """Limits beyond which new vectors are not published."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -149,7 +149,9 @@ class RefreshSettings(BaseModel):
 
     source: SourceSettings = Field(default_factory=SourceSettings, description="Columns that are read.")
     cleaning: CleaningSettings = Field(default_factory=CleaningSettings, description="How texts are cleaned.")
-    encoding: EncodingSettings = Field(default_factory=EncodingSettings, description="How texts become vectors.")
+    encoding: EncodingSettings = Field(
+        default_factory=EncodingSettings, description="Settings by which texts become vectors."
+    )
     keep_no_columns: bool = Field(
         default=False,
         description="Keep no source column. The table loses the columns that it keeps, so the deletion limit must allow "
@@ -250,7 +252,7 @@ class RefreshJob(BaseModel):
 
     @property
     def operation(self) -> str:
-        """What people call the job: refresh, or backfill when it has a selection."""
+        """Return the name of the job: backfill when it has a selection, else refresh."""
         return "refresh" if self.selection is None else "backfill"
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""How far a refresh is: the stage it is at, rows, tokens and splits, the rate, and the time that is left."""
+"""Progress of a refresh: its stage, rows, tokens and splits, the rate, and the time that is left."""
 
 import threading
 import time

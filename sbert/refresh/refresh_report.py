@@ -1,4 +1,4 @@
-"""What a refresh did, in numbers; the keys are a contract with scripts."""
+"""The result of a refresh in numbers. Scripts rely on its keys."""
 
 from typing import NamedTuple
 
@@ -86,7 +86,7 @@ class RefreshReport(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def complete(self) -> bool:
-        """Whether everything asked for was done."""
+        """Return whether everything asked for was done."""
         return not self.broken_objects
 
     @property

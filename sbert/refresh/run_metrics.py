@@ -29,7 +29,7 @@ RUNS_FOLDER = "_runs"
 SAMPLE_NAME = "latest-sample.arrow"
 """The newest sample, in full: the next run reads only the rows that it lacks."""
 SAMPLE_BY_HASH = "text_hash"
-"""How a run drew its sample. Earlier versions took the first rows of some shards; such runs are not compared."""
+"""The way a run drew its sample. Earlier versions took the first rows of some shards; such runs are not compared."""
 NUM_DIRECTIONS = 8
 DIRECTIONS_SEED = 1908_10084  # arXiv number of the Sentence-BERT paper
 NESTED = {

@@ -1,4 +1,4 @@
-"""How long the stages of a refresh took."""
+"""Durations of the stages of a refresh."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -7,7 +7,7 @@ __all__ = ["OnStage", "Stage", "ignore_stage"]
 
 
 class Stage(StrEnum):
-    """What a refresh is doing."""
+    """The stages of a refresh."""
 
     LISTING = "listing objects"
     LOADING_ENCODER = "loading encoder"

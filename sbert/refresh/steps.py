@@ -55,7 +55,7 @@ class RefreshSteps:
 
     @property
     def engine(self) -> str:
-        """Where splits are built, for the record of the run."""
+        """Return the engine that builds splits, for the record of the run."""
         return "local"
 
     def plan(self, job: RefreshJob, on_stage: OnStage) -> Plan:

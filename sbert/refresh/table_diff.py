@@ -26,7 +26,7 @@ __all__ = ["TableDiff", "diff_table"]
 
 
 class TableDiff(BaseModel):
-    """What joins the table with the commit, and what leaves it."""
+    """The shards and splits that join the table with a commit, and those that leave it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,7 +52,7 @@ class TableDiff(BaseModel):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to commit."""
+        """Return whether there is nothing to commit."""
         return not (self.add or self.drop)
 
     @property

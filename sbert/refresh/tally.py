@@ -1,4 +1,4 @@
-"""What a run has built so far, over all its attempts to commit; each split counts once."""
+"""The tally of a run: what it built over all its attempts to commit. Each split counts once."""
 
 from collections import Counter
 

@@ -37,7 +37,7 @@ POINTER_NAME = re.compile(r"(\d{6,})\.json")
 
 
 class Action(StrEnum):
-    """Why production changed."""
+    """Reasons for a change of production."""
 
     FIRST = "first"
     """The registry was empty."""

@@ -106,7 +106,7 @@ class VersionRecord(BaseModel):
 
     @property
     def was_accepted(self) -> bool:
-        """Whether the gate accepted this version."""
+        """Return whether the gate accepted this version."""
         return self.decision is None or bool(self.decision.get("promoted"))
 
 

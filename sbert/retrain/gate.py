@@ -24,7 +24,7 @@ __all__ = ["Comparison", "Decision", "GateSettings", "decide"]
 
 
 class GateSettings(BaseModel):
-    """What a candidate has to prove."""
+    """Conditions that a candidate must meet."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -24,13 +24,13 @@ class RetrainRows:
     """All rows that a retraining reads. They are read once; every step of the run uses them."""
 
     labels: LabelSet
-    """What is learned from."""
+    """The labels that training learns from."""
     sets: tuple[EvaluationSet, ...]
-    """What encoders are measured on: the rows that decide, then the regression sets."""
+    """The sets that encoders are measured on: the rows that decide, then the regression sets."""
     dev: EvaluationSet | None
     """The rows on which checkpoints are compared; None when there are no dev rows."""
     leakage: tuple[LeakageReport, ...]
-    """What the measured rows share with the train rows."""
+    """The overlap of the measured rows with the train rows."""
     fingerprints: tuple[str, ...]
     """Fingerprints of the labels, the label set that decides, and each regression set."""
 

@@ -37,7 +37,7 @@ DECISION_NAME = "decision.json"
 
 
 class RunRecord(BaseModel):
-    """What a run trains on."""
+    """The inputs that a run trains on."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,1 +1,1 @@
-"""What happens to rows before they are embedded: cleaning, counts that add up, and reasons for rejection."""
+"""Rows before they are embedded: cleaning, counts that add up, and reasons for rejection."""

@@ -50,7 +50,7 @@ NOT_PLAIN = rf"[^ {PLAIN}]|  |^ | $|://|[wW]{{3}}"
 
 
 class CleaningSettings(BaseModel):
-    """Which rules are applied to each text."""
+    """Cleaning rules for each text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -12,7 +12,7 @@ __all__ = ["RowCounts"]
 
 
 class RowCounts(BaseModel):
-    """What became of the rows of one split, or of one run."""
+    """Counts of the rows of one split or one run, by what became of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -12,7 +12,7 @@ __all__ = ["REJECT_SCHEMA", "RejectReason", "empty_rejects", "original_of"]
 
 
 class RejectReason(StrEnum):
-    """Why a row is not in the table."""
+    """Reasons for keeping a row out of the table."""
 
     BROKEN_ROW = "broken_row"
     """The line is not a JSON object, or the CSV record has another number of fields than the header."""

@@ -1,1 +1,1 @@
-"""What the machine gives a process: processors, memory, accelerators, and work ahead of its consumer."""
+"""The resources of a process: processors, memory, accelerators, and work ahead of its consumer."""

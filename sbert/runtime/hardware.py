@@ -1,4 +1,4 @@
-"""What this machine has: threads for torch, units for 16-bit floats, an accelerator."""
+"""The hardware of this machine: threads for torch, units for 16-bit floats, an accelerator."""
 
 import os
 

@@ -17,7 +17,7 @@ class _Failure:
 
 
 class _End:
-    """What the producer puts last."""
+    """The last item of a producer."""
 
 
 def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:  # noqa: C901  (two closures)

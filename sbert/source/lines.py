@@ -26,7 +26,7 @@ class LineChunk:
     data: bytes
     """Lines with their newlines; the last line of an object may lack it."""
     too_long_bytes: int = 0
-    """When not 0, `data` is the beginning of one line of this many bytes, which is to be rejected."""
+    """If it is not 0, `data` is the beginning of one line of this many bytes, which is to be rejected."""
 
 
 @contextmanager

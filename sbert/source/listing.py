@@ -25,7 +25,7 @@ __all__ = ["list_objects"]
 log = logging.getLogger(__name__)
 
 Entries = dict[str, dict[str, Any]]
-"""What a listing says of each path, in the form of fsspec."""
+"""The listed facts of each path, in the form of fsspec."""
 
 
 def list_objects(raw_uri: str) -> list[SourceObject]:

@@ -9,7 +9,7 @@ __all__ = ["Compression", "SourceObject", "Span"]
 
 
 class Compression(StrEnum):
-    """How an object is compressed as a whole."""
+    """Compression of an object as a whole."""
 
     NONE = "none"
     GZIP = "gzip"

@@ -20,7 +20,7 @@ MAX_OBJECTS = 512
 MAX_HEAD_BYTES = 1 << 20
 MIN_HEAD_BYTES = 1 << 16
 ALL_HEADS_BYTES = 32 << 20
-"""What is read of text objects altogether; each gives an equal share between the two bounds above."""
+"""Bytes that are read of all text objects together; each gives an equal share between the two bounds above."""
 MAX_THREADS = 16
 
 

@@ -12,7 +12,7 @@ FIRST_SETTINGS = {"text_column", "id_column", "keep_columns", "text_documents"}
 
 
 class SourceSettings(BaseModel):
-    """Which columns are read; every field decides the rows."""
+    """The columns that are read. Every field decides the rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -31,7 +31,7 @@ ROWS_PER_READ = 8_192
 
 
 class FeedSummary(BaseModel):
-    """What a change feed holds."""
+    """Counts of a change feed."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class SyncMethod(StrEnum):
-    """How a sync found out what to write."""
+    """Ways in which a sync finds the rows to write."""
 
     NOTHING = "nothing"
     """The destination holds the version already."""

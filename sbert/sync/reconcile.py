@@ -41,7 +41,7 @@ class RowKey(BaseModel):
 
 
 class ReconcileReport(BaseModel):
-    """What a comparison of a destination with its table found."""
+    """The result of comparing a destination with its table."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,7 +93,7 @@ class Comparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether nothing differs."""
+        """Return whether nothing differs."""
         differences = self.differences
         return not (len(differences.missing) or len(differences.stale) or len(differences.extra))
 

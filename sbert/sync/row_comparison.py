@@ -21,7 +21,7 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RowDifferences:
-    """Where a copy differs from a table."""
+    """Rows in which a copy differs from a table."""
 
     missing: Places
     """Rows of the table whose key the copy lacks."""

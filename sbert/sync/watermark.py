@@ -1,4 +1,4 @@
-"""How far a destination follows a table: kept in the destination itself, never beside it."""
+"""The version that a destination has reached. It is kept in the destination itself, never beside it."""
 
 import datetime as dt
 

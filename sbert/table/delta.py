@@ -49,7 +49,7 @@ BASE_COLUMNS = frozenset({"id", "source", "text_hash", "embedding", "scale", "nu
 
 
 class EncoderInfo(BaseModel):
-    """What a reader must know of the encoder that made a table's vectors."""
+    """The facts that a reader needs of the encoder that made a table's vectors."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -78,12 +78,12 @@ class EncoderInfo(BaseModel):
 
     @property
     def is_reduced(self) -> bool:
-        """Whether vectors are stored smaller than the model gives them."""
+        """Return whether vectors are stored smaller than the model gives them."""
         return self.precision is not Precision.FLOAT32 or self.full_dim != self.dim
 
 
 class SplitRows(BaseModel):
-    """Where in a shard the rows of one split are."""
+    """The place of one split's rows in a shard."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -44,14 +44,14 @@ MIN_ROWS = 50
 FIRST_LOOK_ROWS = 1_000
 """Texts after which a run warns that it will probably be refused, rather than hours later."""
 MIN_ROWS_OF_SPLIT = 16
-"""When there are very many splits, some splits leave a sample of this size, and the others leave no sample."""
+"""If there are very many splits, some of them leave a sample of this size, and the others leave no sample."""
 RECORD_KEY = "reduction"
 MAX_COMMITS = 100
 """Commits that are searched for what an earlier run measured, from the newest back."""
 
 
 class Reduction(BaseModel):
-    """What a run measured of its smaller vectors; kept in its commit."""
+    """The measurements of a run on its reduced vectors, kept in its commit."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

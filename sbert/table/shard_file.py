@@ -25,9 +25,9 @@ CHECKSUM_PREFIX = b"sha256:"
 PLACEHOLDER = CHECKSUM_PREFIX + b"0" * 64
 CHECKSUM = re.compile(rb"sbert_checksum.{1,4}sha256:([0-9a-f]{64})", re.DOTALL)
 CHECKSUM_TRACE = re.compile(rb"sbert_checksum|sbert_c.{8,11}sha256:|hecksum.{1,4}sha256:", re.DOTALL)
-"""What is left of the checksum's entry in the footer when one of its bits is flipped."""
+"""Beginnings of the checksum's entry in the footer; one stays readable when a bit of it is flipped."""
 DAMAGE_WORDS = re.compile("checksum|thrift|corrupt|decompress", re.IGNORECASE)
-"""What pyarrow says, as `OSError`, when the bytes of a file do not make sense."""
+"""Words of the `OSError` that pyarrow raises when the bytes of a file do not make sense."""
 TAIL_BYTES = 8
 """A Parquet file ends with the length of its footer (4 bytes, little endian) and ``PAR1``."""
 READ_BYTES = 4 * 2**20

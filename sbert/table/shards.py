@@ -41,7 +41,7 @@ VALUES_PATH = "embedding.list.element"
 
 
 class ShardSettings(BaseModel):
-    """How the table's Parquet files are cut."""
+    """Sizes of the table's Parquet files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -24,7 +24,7 @@ NAMED_FINDINGS = 3
 
 
 class UpkeepReport(BaseModel):
-    """What an upkeep did; a step that was switched off is empty."""
+    """The result of an upkeep. A step that was switched off is empty."""
 
     model_config = ConfigDict(frozen=True)
 

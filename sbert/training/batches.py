@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Grouping(Enum):
-    """How the rows of a batch are chosen."""
+    """Ways of choosing the rows of a batch."""
 
     RANDOM = auto()
     DISTINCT_TEXTS = auto()

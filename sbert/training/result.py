@@ -8,7 +8,7 @@ __all__ = ["HistoryPoint", "StopReason", "TrainingProgress", "TrainingResult"]
 
 
 class StopReason(StrEnum):
-    """Why training ended."""
+    """Reasons for the end of a training."""
 
     COMPLETED = "completed"
     """All epochs or steps were done."""
@@ -30,7 +30,7 @@ class HistoryPoint:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far training is."""
+    """Progress of a training."""
 
     step: int
     num_steps: int
@@ -70,7 +70,7 @@ class TrainingResult:
 
     @property
     def improved(self) -> bool:
-        """Whether any checkpoint was better on dev than the base encoder."""
+        """Return whether any checkpoint was better on dev than the base encoder."""
         return self.best_step > 0
 
     def to_record(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class AdapterKind(StrEnum):
 
 
 class TrackerKind(StrEnum):
-    """Where curves are sent besides TensorBoard."""
+    """Services that curves are sent to besides TensorBoard."""
 
     WANDB = "wandb"
     MLFLOW = "mlflow"
@@ -107,7 +107,7 @@ class NegativesSettings(BaseModel):
 
 
 class ContinualSettings(BaseModel):
-    """How training on new labels keeps old skills."""
+    """Settings by which training on new labels keeps old skills."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -92,7 +92,7 @@ class Raw:
             self._write(number, self._lines(number))
 
     def change_everywhere(self, every: int) -> int:
-        """Give one row in `every` a new text and return the number of changed rows."""
+        """Change the text of one row in `every` and return the number of changed rows."""
         count = 0
         for number in range(self.num_objects):
             lines = self._lines(number)

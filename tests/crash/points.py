@@ -27,7 +27,7 @@ S3_WRITES = frozenset(
 
 @dataclass(frozen=True)
 class Strike:
-    """When to act: at the point `number` (counted from 0); ``during`` acts `delay` seconds after the call began."""
+    """The moment to act: at the point `number` (counted from 0); ``during`` acts `delay` seconds after the call began."""
 
     number: int
     when: Literal["before", "after", "during"] = "before"

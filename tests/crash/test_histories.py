@@ -61,7 +61,7 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Split:
-    """What decides the rows of a split: name, version, columns, cleaning, encoder. Every object is a split here."""
+    """The facts that decide the rows of a split: name, version, columns, cleaning, encoder. Every object is a split here."""
 
     name: str
     version: int

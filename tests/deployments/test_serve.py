@@ -1,4 +1,4 @@
-"""What `make serve` starts: everything on one machine, used as people use it."""
+"""`make serve` starts everything on one machine, used as people use it."""
 
 import contextlib
 import json

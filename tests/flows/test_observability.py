@@ -1,4 +1,4 @@
-"""What a run leaves for people: its name, its artifacts, its metrics, the trend report."""
+"""A run leaves for people its name, its artifacts, its metrics, the trend report."""
 
 import datetime as dt
 import json

@@ -1,4 +1,4 @@
-"""Where raw text and table lie: names of every kind, links, each in the other, folders that may not be entered."""
+"""Places of raw text and tables: names of every kind, links, each in the other, folders that may not be entered."""
 
 import contextlib
 import os

@@ -22,7 +22,7 @@ class PostgresServer:
 
     @property
     def location(self) -> str:
-        """Where it is, for `sbert sync`, without a name."""
+        """Return its location for `sbert sync`, without a name."""
         return f"postgresql:///postgres?host={self.handle.pgdata}&user=postgres"
 
     def restart(self) -> None:

@@ -28,12 +28,12 @@ NO_WAIT = (0.0,) * 4
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a refresh planned, changed and reported."""
+    """The plan, changes and report of a refresh."""
 
     plan: Plan
     """The last plan."""
     diff: TableDiff
-    """What joined and left the table."""
+    """The shards that joined and left the table."""
     report: RefreshReport
 
     @property

@@ -55,7 +55,7 @@ def objects_apart(**other: object) -> RefreshSettings:
 
 
 class Done(NamedTuple):
-    """What a refresh did."""
+    """The outcome of a refresh."""
 
     plan: Plan
     diff: TableDiff

@@ -1,4 +1,4 @@
-"""What a run leaves in the Prefect UI: progress while it goes, tables when it is done."""
+"""Artifacts of a run in the Prefect UI: progress while it goes, tables when it is done."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is tried again: storage that did not answer, and nothing else."""
+"""Retries: only storage that did not answer is tried again."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""What a training shows in the Prefect UI while it goes."""
+"""Progress of a training in the Prefect UI."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -38,7 +38,7 @@ class Runner(Protocol):
     """Cuts tokenized texts into batches, and computes a batch."""
 
     side_by_side: bool
-    """Whether several threads may compute batches at once."""
+    """True if several threads may compute batches at once."""
 
     def cut(self, tokens: TokenizedTexts, sequences: npt.NDArray[np.int64], token_budget: int) -> Iterator[Any]:
         """Yield batches, each with the numbers of its ``sequences``."""
@@ -59,7 +59,7 @@ class SelectedRunner:
     probe_cosine: float
     """Lowest cosine to plain float32 over the probe texts."""
     reason: str
-    """Why it was selected, for people."""
+    """The reason why it was selected, for people."""
 
 
 def run_all(runner: Runner, tokens: TokenizedTexts, dim: int, token_budget: int) -> npt.NDArray[np.float32]:

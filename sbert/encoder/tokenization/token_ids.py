@@ -36,13 +36,13 @@ class TokenizedTexts:
     input_ids: npt.NDArray[np.int32]
     """The ids of all sequences, one sequence after the other, special tokens included."""
     offsets: Ints
-    """Where each sequence begins and ends, shape (S + 1,)."""
+    """Begin and end of each sequence, shape (S + 1,)."""
     text_index: Ints
     """The text that each sequence belongs to, ascending, shape (S,)."""
     num_tokens: npt.NDArray[np.int32]
     """Tokens of each text before truncation, special tokens included, shape (N,)."""
     truncated: npt.NDArray[np.bool_]
-    """Whether tokens of the text were dropped, shape (N,)."""
+    """True where tokens of the text were dropped, shape (N,)."""
     num_prompt_tokens: int = 0
     """Tokens at the beginning of every sequence that belong to the prompt, the leading special token included."""
 

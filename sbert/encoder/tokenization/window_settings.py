@@ -6,7 +6,7 @@ __all__ = ["WindowSettings"]
 
 
 class WindowSettings(BaseModel):
-    """How much the windows of a long text overlap."""
+    """The overlap of the windows of a long text overlap."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -32,7 +32,7 @@ class ColumnRequest:
     required: frozenset[str] = frozenset()
     """Columns that every object must have; any other column is null in an object that lacks it."""
     text_documents: Literal["line", "file"] = "line"
-    """Whether each line of plain text is a document, or the whole object."""
+    """True if each line of plain text is a document, False if the whole object is one."""
     csv_header: tuple[str, ...] = ()
     """Names of the columns of CSV objects without a header; empty when the first record is the header."""
 
@@ -66,22 +66,22 @@ class RecordBlock:
 
 
 class SourceFormat(ABC):
-    """What a format must provide. To add one, write a subclass and name it in `sbert.source.formats.registry`."""
+    """The interface of a source format. To add a format, write a subclass and name it in `sbert.source.formats.registry`."""
 
     name: ClassVar[str]
     """Its name in settings, records and messages."""
     endings: ClassVar[tuple[str, ...]]
     """Endings of the names of its objects, in lower case, with the dot."""
     may_be_compressed: ClassVar[bool] = True
-    """Whether objects may be compressed as a whole (``.gz``, ``.zst``)."""
+    """True if objects may be compressed as a whole (``.gz``, ``.zst``)."""
     has_columns: ClassVar[bool] = True
-    """Whether records have named columns."""
+    """True if records have named columns."""
     null_is_empty: ClassVar[bool] = False
-    """Whether the format has no null, so that an empty value stands for one."""
+    """True if the format has no null, so that an empty value stands for one."""
     count_is_cheap: ClassVar[bool] = False
-    """Whether an object tells its number of records without being read."""
+    """True if an object tells its number of records without being read."""
     slices_are_bytes: ClassVar[bool] = False
-    """Whether the bounds of slices count bytes."""
+    """True if the bounds of slices count bytes."""
 
     @abstractmethod
     def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:

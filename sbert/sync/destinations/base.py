@@ -1,4 +1,4 @@
-"""What a vector store must offer to follow a table.
+"""The interface of a vector store that follows a table.
 
 A destination is one name in a store, such as ``docs``, under which readers find the newest complete version of a table.
 Behind the name there is one *collection* for each encoder and set of columns. A new encoder fills a new collection beside
@@ -133,9 +133,9 @@ class Destination(ABC):
     """One name in a vector store. Use as a context manager: it holds a connection."""
 
     scheme: ClassVar[str]
-    """What a location begins with, such as ``postgresql``."""
+    """The word that a location begins with, such as ``postgresql``."""
     is_transactional: ClassVar[bool] = False
-    """Whether a load that dies leaves nothing behind."""
+    """True if a load that dies leaves nothing behind."""
 
     def __init__(self, location: str, name: str) -> None:
         """Refer to `name` at `location`; neither holds a secret."""

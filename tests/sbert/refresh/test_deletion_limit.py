@@ -1,4 +1,4 @@
-"""What disappears is counted, and stops the run when it is too much."""
+"""Rows and objects that disappear are counted, and too many of them stop the run."""
 
 import gzip
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What joins and what leaves the table: rows of unreadable and of unchosen objects stay, copied where they must be."""
+"""The diff of a table: rows of unreadable and of unchosen objects stay, copied where they must be."""
 
 import gzip
 import json

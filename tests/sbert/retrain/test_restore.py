@@ -1,4 +1,4 @@
-"""What is stored is what was trained: every module, not only the transformer."""
+"""A stored version is the trained encoder: every module, not only the transformer."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a retraining starts from: what the base knows already, what is refused before training, what makes a run another."""
+"""Inputs of a retraining: rows that are new to the base, refusals before training, the identity of a run."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What runs leave behind: checkpoints stay while a run can be resumed, and no longer."""
+"""Runs leave little behind: checkpoints stay while a run can be resumed, and no longer."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What a container may use, and what a processor can do."""
+"""Processors that a container may use, and features of a processor."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is listed of folders, files, globs, links and tables."""
+"""Listings of folders, files, globs, links and tables."""
 
 import os
 import socket

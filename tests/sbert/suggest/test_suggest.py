@@ -1,4 +1,4 @@
-"""What to label next: each criterion by hand, the choice as a whole, the label format."""
+"""Suggestions for labelling: each criterion by hand, the choice as a whole, the label format."""
 
 import json
 from pathlib import Path

@@ -27,7 +27,7 @@ from tests.support.services import S3Server
 DIM = 3
 KEPT = {"kind": pl.String(), "tags": pl.List(pl.String())}
 Rows = dict[str, int]
-"""What a row holds is decided by a number."""
+"""A number decides the content of a row."""
 
 
 def encoder(number: int) -> EncoderInfo:

@@ -1,4 +1,4 @@
-"""What every test of training begins with."""
+"""Fixtures of all tests of training."""
 
 import pytest
 

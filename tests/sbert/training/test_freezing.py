@@ -1,4 +1,4 @@
-"""Which weights of an encoder are trained, whatever its architecture calls them."""
+"""Freezing: the weights of an encoder that are trained, whatever its architecture calls them."""
 
 from pathlib import Path
 

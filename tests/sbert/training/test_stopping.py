@@ -1,4 +1,4 @@
-"""When training ends before its epochs, which checkpoint is kept, and what a resumed run knows."""
+"""Early ends of training: the reasons, the checkpoint that is kept, the state of a resumed run."""
 
 import math
 import re

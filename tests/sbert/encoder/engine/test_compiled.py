@@ -14,7 +14,7 @@ from sbert.encoder.engine import compiled
 from sbert.encoder.engine.compiled import load_kernels
 
 WORKS = 'echo compiled > "$made"'
-"""What a compiler does that works."""
+"""A function that does what a working compiler does."""
 
 
 @pytest.fixture(autouse=True)
