@@ -275,6 +275,13 @@ def _followers(table_name: str, entry: TableEntry, is_alone: bool) -> list[dict[
                 trigger={**trigger, "name": f"{trigger['name']}: neighbours"},
             )
         )  # fmt: skip
+        made.append(
+            _deployment(
+                table_name, entry, "upkeep-neighbours", "flows.upkeep.upkeep_table", "weekly",
+                "Remove files of the nearest rows that no version within the retention needs, check every row.",
+                {"table_uri": _spelled(entry.neighbours), "compact": False}, schedule=entry.upkeep,
+            )
+        )  # fmt: skip
     return made
 
 

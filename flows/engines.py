@@ -6,7 +6,7 @@ task to each engine. Only the place where it runs, and the way to stop it, diffe
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import StrEnum
 from typing import Any, Self
@@ -97,10 +97,26 @@ class EngineSettings(BaseModel):
 class Engine:
     """Builds splits for one run; the first submitted task starts a cluster or connects to one."""
 
-    def __init__(self, settings: EngineSettings, concurrency: int) -> None:
-        """Prepare `concurrency` workers; nothing is started."""
+    def __init__(
+        self,
+        settings: EngineSettings,
+        concurrency: int,
+        *,
+        stop_run: Callable[[str], None] = stop_builder,
+        close_run: Callable[[str], None] = close_builder,
+    ) -> None:
+        """Prepare `concurrency` workers; nothing is started.
+
+        Args:
+            settings: where splits are built.
+            concurrency: workers.
+            stop_run: tells a process to stop what it builds for a run; called in every process.
+            close_run: lets a process forget a run; called in every process.
+        """
         self.settings = settings
         self.concurrency = concurrency
+        self._stop_run = stop_run
+        self._close_run = close_run
         self._stack = ExitStack()
         self._runner: TaskRunner[Any] | None = None
         self._pending: set[PrefectFuture[Any]] = set()
@@ -140,7 +156,7 @@ class Engine:
 
     def stop(self, run_id: str) -> None:
         """Stop what is being built: threads between two batches, workers at once."""
-        stop_builder(run_id)
+        self._stop_run(run_id)
         if self._runner is None:
             return
         if self.settings.kind is EngineKind.RAY:
@@ -151,15 +167,15 @@ class Engine:
         elif self.settings.kind is EngineKind.DASK:
             client = self._runner.client  # type: ignore[attr-defined]
             client.cancel([future.wrapped_future for future in list(self._pending)])  # type: ignore[attr-defined]
-            client.run(stop_builder, run_id)  # cancelling takes back what has not begun; this stops what has
+            client.run(self._stop_run, run_id)  # cancelling takes back what has not begun; this stops what has
 
     def close(self, run_id: str) -> None:
         """Let every process forget the run, and leave the cluster; one that was started here ends."""
-        close_builder(run_id)
+        self._close_run(run_id)
         runner, self._runner = self._runner, None
         with self._stack:
             if runner is not None and self.settings.kind is EngineKind.DASK:
-                runner.client.run(close_builder, run_id)  # type: ignore[attr-defined]
+                runner.client.run(self._close_run, run_id)  # type: ignore[attr-defined]
 
     def _start(self) -> TaskRunner[Any]:
         if self.settings.kind is EngineKind.LOCAL:

@@ -3,18 +3,17 @@
 Run it with ``sbert neighbours TABLE OUT``, or as a deployment that follows each published version.
 """
 
-import uuid
 from typing import Annotated
 
 from prefect import flow
-from prefect.runtime import flow_run
 
+from flows.derived_running import run_derivation
+from flows.engines import EngineSettings
 from flows.hooks import HOOKS
-from flows.parameters import Concurrency, TableUri, form
+from flows.parameters import Concurrency, EngineChoice, TableUri, form
 from flows.run_names import named_after
 from sbert.apply.neighbours.job import NeighboursJob
 from sbert.derived.run import DerivedReport
-from tasks.derive import derive_table, report_derived
 
 __all__ = ["find_neighbours"]
 
@@ -35,13 +34,11 @@ def find_neighbours(
     out_uri: OutUri,
     k: Annotated[int, form(title="Neighbours", ge=1, le=1_000, description="Nearest rows of each row (rows).")] = 10,
     concurrency: Concurrency = 1,
+    engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
 ) -> DerivedReport:
     """Write the nearest rows of every row to a derived table; compute only what changed since the last run.
 
     Returns:
         What was done, in numbers.
     """
-    run_id = str(flow_run.get_id() or uuid.uuid4())
-    report = derive_table(NeighboursJob(k=k), table_uri, out_uri, concurrency, run_id)
-    report_derived(report)
-    return report
+    return run_derivation(NeighboursJob(k=k), table_uri, out_uri, concurrency=concurrency, engine=engine)

@@ -20,7 +20,13 @@ __all__ = ["upkeep_table"]
 @flow(name="upkeep-table", flow_run_name=named_after("upkeep {table_uri}"), persist_result=False, **HOOKS)
 def upkeep_table(
     table_uri: TableUri,
-    compact: Annotated[bool, form(title="Compact", description="Merge small shards into larger ones.")] = True,
+    compact: Annotated[
+        bool,
+        form(
+            title="Compact",
+            description="Merge small shards into larger ones; not for derived tables, whose shards follow the splits.",
+        ),
+    ] = True,
     shard_rows: Annotated[
         int, form(title="Shard rows", ge=2, le=50_000_000, description="Rows that merged shards hold at most (rows).")
     ] = 131_072,
@@ -38,7 +44,7 @@ def upkeep_table(
     ] = 168.0,
     verify: Annotated[bool, form(title="Verify", description="Read and check every row.")] = True,
 ) -> UpkeepReport:
-    """Compact, vacuum and verify a table.
+    """Compact, vacuum and verify a table; switch compaction off for a derived table.
 
     Returns:
         What each step did.

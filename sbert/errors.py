@@ -27,6 +27,7 @@
     │   └── TruncationError       more rows were truncated than the policy allows
     └── TableError                the table cannot be used as asked
         ├── NotATableError        no table at the URI
+        │   └── DerivedTableError  a derived table was named where an embeddings table belongs
         ├── EncoderMismatchError  rows of one encoder offered to a table of another
         ├── CommitConflictError   another writer committed first
         ├── VerificationError     a table that was checked is not sound
@@ -41,6 +42,7 @@ __all__ = [
     "BrokenObjectError",
     "ColumnError",
     "CommitConflictError",
+    "DerivedTableError",
     "DestinationError",
     "DivergedError",
     "EmptySourceError",
@@ -208,6 +210,10 @@ class TableError(SbertError):
 
 class NotATableError(TableError):
     """There is no table at the URI."""
+
+
+class DerivedTableError(NotATableError):
+    """A derived table was named where an embeddings table belongs."""
 
 
 class EncoderMismatchError(TableError):

@@ -1,21 +1,54 @@
-"""Derive splits, and leave a report."""
+"""The parts of a run on a derived table, and its report."""
+
+from collections.abc import Sequence
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
 
+from sbert.derived.build import DerivationContext, deriver_for
 from sbert.derived.job import DerivedJob
-from sbert.derived.run import DerivedReport, derive
+from sbert.derived.plan import DerivedPlan, PlannedDerivation, plan_derived
+from sbert.derived.records import DerivedRecord
+from sbert.derived.run import DerivedReport, commit_plan
 from tasks.markdown import escaped, markdown_table
+from tasks.publish import Opaque
 from tasks.retries import RETRIED
 
-__all__ = ["derive_table", "report_derived"]
+__all__ = ["DerivedAssignment", "commit_output", "derive_splits", "plan_output", "report_derived"]
 
 
-@task(name="derive table", task_run_name="{job.name}", **RETRIED)
-def derive_table(job: DerivedJob, table_uri: str, out_uri: str, concurrency: int, run_id: str) -> DerivedReport:
-    """Bring a derived table up to date; a retry takes over the splits that are finished."""
-    return derive(job, table_uri, out_uri, concurrency=concurrency, run_id=run_id)
+class DerivedAssignment:
+    """A group of splits for one worker; a plain class, which Prefect does not search for futures."""
+
+    def __init__(self, splits: Sequence[PlannedDerivation], context: DerivationContext) -> None:
+        """Store a group of splits with the context that builds it."""
+        self.splits = tuple(splits)
+        self.context = context
+
+    @property
+    def name(self) -> str:
+        """Number of splits and rows, for people."""
+        return f"{len(self.splits)} splits, {sum(planned.num_rows for planned in self.splits):,} rows"
+
+
+@task(name="plan derived table", **RETRIED)
+def plan_output(job: DerivedJob, table_uri: str, out_uri: str, run_id: str) -> Opaque[DerivedPlan]:
+    """Find the splits to build, to take over, to keep and to drop."""
+    return Opaque(plan_derived(job, table_uri, out_uri, run_id))
+
+
+@task(name="derive splits", task_run_name="derive {assignment.name}", **RETRIED)
+def derive_splits(assignment: DerivedAssignment) -> list[DerivedRecord]:
+    """Write shards and completion record of each split."""
+    return deriver_for(assignment.context).build_group(assignment.splits, attempt=task_run.run_count or 1)
+
+
+@task(name="publish derived table", **RETRIED)
+def commit_output(job: DerivedJob, plan: Opaque[DerivedPlan], records: Opaque[Sequence[DerivedRecord]]) -> int:
+    """Commit; return the version of the derived table."""
+    return commit_plan(job, plan.value, records.value)
 
 
 @task(name="report derived", cache_policy=NO_CACHE)

@@ -4,11 +4,12 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from sbert.derived.any_table import vacuum_any, verify_any
 from sbert.table.compaction import Compaction, compact_table
 from sbert.table.shards import ShardSettings
 from sbert.table.upkeep import UpkeepReport, UpkeepSteps
-from sbert.table.vacuum import Vacuum, vacuum_table
-from sbert.table.verify import Verification, verify_table
+from sbert.table.vacuum import Vacuum
+from sbert.table.verify import Verification
 from tasks.markdown import escaped, markdown_table
 from tasks.retries import RETRIED
 
@@ -24,13 +25,13 @@ def _compact(table_uri: str, settings: ShardSettings) -> Compaction:
 @task(name="vacuum files", **RETRIED)
 def _vacuum(table_uri: str, retention_hours: float) -> Vacuum:
     """Remove what no version within the retention needs."""
-    return vacuum_table(table_uri, retention_hours=retention_hours, apply=True)
+    return vacuum_any(table_uri, retention_hours=retention_hours, apply=True)
 
 
 @task(name="verify rows", **RETRIED)
 def _verify(table_uri: str) -> Verification:
     """Check every row."""
-    return verify_table(table_uri)
+    return verify_any(table_uri)
 
 
 @task(name="report upkeep", cache_policy=NO_CACHE)

@@ -13,13 +13,19 @@ from flows.cli.output import answering, cell, out
 
 @app.command(rich_help_panel=Panel.LOOK, epilog=example("sbert inspect s3://bucket/table"))
 def inspect(table_uri: TableUri, as_json: Json = False) -> None:
-    """Print the versions, encoder, rows, shards and last run's counts of TABLE."""
+    """Print the versions, encoder, rows, shards and last run's counts of TABLE, also of a derived one."""
     with answering(as_json=as_json) as answer:
-        from sbert.table.delta import Table, recorded_in
+        from flows.cli.inspect_derived import describe_derived, show_derived_table
+        from sbert.derived.any_table import open_any
+        from sbert.derived.derived_table import DerivedTable
+        from sbert.table.delta import recorded_in
         from sbert.table.lease import active_leases
         from sbert.table.quantization_recall import newest_reduction
 
-        table = Table.open(table_uri)
+        table = open_any(table_uri)
+        if isinstance(table, DerivedTable):
+            answer.print(describe_derived(table), show_derived_table)
+            return
         shards = table.shards()
         reduction = newest_reduction(table) if table.encoder.is_reduced else None
         description = {

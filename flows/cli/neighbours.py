@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.app import Panel, app, example
-from flows.cli.options import Json, OutUri, TableUri
+from flows.cli.options import EngineOption, Json, OutUri, TableUri, parse_engine
 from flows.cli.output import answering, out
+from flows.cli.prefect_server import begin_server
 
 
 @app.command(
@@ -19,14 +20,23 @@ def neighbours(
     concurrency: Annotated[
         int, typer.Option(min=1, metavar="SPLITS", help="Splits that are worked on at the same time.")
     ] = 1,
+    engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
     """Write the nearest rows of every row of TABLE to the table OUT; a later run computes only what changed."""
     with answering(as_json=as_json) as answer:
-        from sbert.apply.neighbours.job import NeighboursJob
-        from sbert.derived.run import derive
+        if engine == "local":
+            from sbert.apply.neighbours.job import NeighboursJob
+            from sbert.derived.run import derive
 
-        report = derive(NeighboursJob(k=k), table_uri, out_uri, concurrency=concurrency)
+            report = derive(NeighboursJob(k=k), table_uri, out_uri, concurrency=concurrency)
+        else:
+            wait_for_server = begin_server()
+            from flows.neighbours import find_neighbours
+
+            workers = parse_engine(engine)
+            wait_for_server()
+            report = find_neighbours(table_uri, out_uri, k, concurrency, workers)
         answer.print(report.model_dump(mode="json"), show_derived)
 
 

@@ -17,11 +17,11 @@ def rollback(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Restore an earlier version of TABLE with a new commit; readers switch in one step."""
+    """Restore an earlier version of TABLE (also a derived one) with a new commit; readers switch in one step."""
     with answering(as_json=as_json) as answer:
-        from sbert.table.rollback import roll_back
+        from sbert.derived.any_table import roll_back_any
 
-        answer.print(roll_back(table_uri, version).model_dump(mode="json"), _show_rollback)
+        answer.print(roll_back_any(table_uri, version).model_dump(mode="json"), _show_rollback)
 
 
 def _show_rollback(done: dict[str, Any]) -> None:

@@ -28,11 +28,11 @@ def vacuum(
     apply: Annotated[bool, typer.Option("--apply", help="Remove the files; without it they are only listed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List files that no version of TABLE within the retention needs; with --apply remove them."""
+    """List files that no version of TABLE (also a derived one) within the retention needs; with --apply remove them."""
     with answering(as_json=as_json) as answer:
-        from sbert.table.vacuum import vacuum_table
+        from sbert.derived.any_table import vacuum_any
 
-        done = vacuum_table(table_uri, retention_hours=retention_hours, apply=apply)
+        done = vacuum_any(table_uri, retention_hours=retention_hours, apply=apply)
         answer.print(done.model_dump(mode="json"), _show_vacuum)
 
 

@@ -17,11 +17,11 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read and check every row of TABLE. Exit status is 1 when something is wrong."""
+    """Read and check every row of TABLE, also of a derived one. Exit status is 1 when something is wrong."""
     with answering(as_json=as_json) as answer:
-        from sbert.table.verify import verify_table
+        from sbert.derived.any_table import verify_any
 
-        verification = verify_table(table_uri, version)
+        verification = verify_any(table_uri, version)
         answer.print(verification.model_dump(mode="json"), _show_verification)
         if verification.findings:
             raise typer.Exit(1)
@@ -34,6 +34,10 @@ def _show_verification(verification: dict[str, Any]) -> None:
         f"{verification['num_rows']:,} rows checked, {verdict}",
         markup=False,
     )
+    if "derived_from" in verification:
+        out.print(
+            f"  compared with version {verification['table_version']} of {verification['derived_from']}", markup=False
+        )
     if verification["num_shards_without_checksum"]:
         out.print(
             f"  {verification['num_shards_without_checksum']:,} shards were written by an earlier version, "

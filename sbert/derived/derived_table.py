@@ -1,7 +1,7 @@
 """A derived table: shards behind a Delta log, each named after a split of the embeddings table and the job.
 
 The metadata of every commit names the version and the encoder of the embeddings table, so a reader knows what the output
-is of. Vacuum is delta-rs' own: names that begin with ``_`` are left alone.
+is of.
 """
 
 import json
@@ -16,6 +16,7 @@ from deltalake.transaction import create_table_with_add_actions
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import MissingError, NotATableError
+from sbert.storage.errors import translate_errors
 from sbert.storage.files import (
     delta_retry_options,
     delta_storage_options,
@@ -25,7 +26,7 @@ from sbert.storage.files import (
 )
 from sbert.storage.retry import try_again
 from sbert.table.commit import add_action, commit_errors, remove_action
-from sbert.table.delta import METADATA_KEY, TableShard, recorded_at
+from sbert.table.delta import DERIVED_NAME, METADATA_KEY, TableShard, recorded_at
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
 
 __all__ = ["DerivedInfo", "DerivedTable", "commit_derived", "find_derived"]
@@ -123,14 +124,10 @@ class DerivedTable:
             return empty.lazy()
         return pl.scan_parquet(shards, glob=False, storage_options=delta_storage_options(self.uri) or None)
 
-    def vacuum(self, retention_hours: float) -> list[str]:
-        """Remove shards that no version within the retention needs; return their names."""
-        with commit_errors(self.uri):
-            return list(
-                self._delta.vacuum(
-                    retention_hours=int(retention_hours), dry_run=False, enforce_retention_duration=False
-                )
-            )
+    def history(self) -> list[dict[str, Any]]:
+        """Return the commits, newest first: version, timestamp (ms), and what this library recorded."""
+        with translate_errors(self.uri):
+            return [dict(entry) for entry in self._delta.history()]
 
 
 def find_derived(uri: str) -> DerivedTable | None:
@@ -180,7 +177,7 @@ def commit_derived(
                 Schema.from_arrow(schema),
                 adds,
                 mode="error",
-                name=f"sbert {info.job}",
+                name=f"{DERIVED_NAME}{info.job}",
                 storage_options=delta_storage_options(uri) | delta_retry_options(uri),
                 commit_properties=properties,
             )

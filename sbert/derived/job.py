@@ -11,13 +11,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from sbert.errors import SettingsError, TableError
 from sbert.table.delta import Table, TableShard
 from sbert.table.shard_layout import read_split
+from sbert.table.shards import vector_matrix, vector_names
 
-__all__ = ["KEY_COLUMNS", "DerivedJob", "RowJob", "SplitFunction", "SplitInput", "derived_fingerprint"]
+__all__ = [
+    "KEY_COLUMNS",
+    "DerivedJob",
+    "RowFunction",
+    "RowJob",
+    "SplitFunction",
+    "SplitInput",
+    "derived_fingerprint",
+    "row_vectors",
+]
 
 KEY_COLUMNS = ("source", "id", "text_hash")
 """Columns that every derived table has: the row's key, and the hash of the text that its output is of."""
@@ -50,6 +63,20 @@ SplitFunction = Callable[[SplitInput], Iterator[pa.Table]]
 """Returns the output of a split in blocks: `KEY_COLUMNS`, then the job's columns, a row for each row of the split."""
 
 
+RowFunction = Callable[[pa.Table], pa.Table]
+"""Returns the job's columns for a block of rows: as many rows, in the same order."""
+
+
+def row_vectors(rows: pa.Table, table: Table) -> npt.NDArray[np.float32]:
+    """Return the vectors of rows as a float32 matrix of shape (rows, dim), whatever precision the table stores.
+
+    Args:
+        rows: a block with the columns that `RowJob.input_columns` returns by default.
+        table: the embeddings table.
+    """
+    return vector_matrix(rows, table.encoder.dim, table.encoder.precision)
+
+
 class DerivedJob(BaseModel, ABC):
     """A job's settings, and what it does. Frozen: a worker in another process gets a copy."""
 
@@ -57,22 +84,37 @@ class DerivedJob(BaseModel, ABC):
 
     name: ClassVar[str]
     """Names the job in metadata and messages."""
+    code_version: ClassVar[int] = 1
+    """Part of the fingerprint. Raise it when the code changes so that the same rows get another output."""
 
     @abstractmethod
     def columns(self, table: Table) -> pa.Schema:
-        """Return the output columns beside `KEY_COLUMNS`.
+        """Return the output columns beside `KEY_COLUMNS`."""
+
+    def check(self, table: Table) -> None:
+        """Check, before any work, that the job can be done on a table; by default that its output columns are valid.
 
         Raises:
-            SettingsError: the table lacks something that the job needs.
+            SettingsError: the table lacks something that the job needs, or the job is defined wrongly.
         """
+        clash = sorted(set(self.columns(table).names) & set(KEY_COLUMNS))
+        if clash:
+            raise SettingsError(
+                f"{self.name}: columns() names {', '.join(clash)}, which every derived table has already: leave it out"
+            )
 
     def fingerprint(self, table: Table) -> str:
-        """Return a hash of everything that decides the output beside the rows of a split: here settings and encoder.
+        """Return a hash of everything that decides the output beside the rows of a split.
 
-        A job whose output also depends on rows outside the split adds those to its fingerprint.
+        By default the hash covers name, settings, `code_version`, `inputs` and the encoder. A job whose output also
+        depends on rows outside the split adds those.
         """
-        settings = f"{self.name}|{self.model_dump_json()}|{table.encoder.fingerprint}"
-        return hashlib.sha256(settings.encode()).hexdigest()
+        parts = [self.name, self.model_dump_json(), str(self.code_version), *self.inputs(), table.encoder.fingerprint]
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+    def inputs(self) -> list[str]:
+        """Return hashes of what the job reads beside the table, such as a file of labels or a head; by default none."""
+        return []
 
     @abstractmethod
     def open(self, table: Table, out_uri: str) -> SplitFunction:
@@ -87,13 +129,29 @@ class DerivedJob(BaseModel, ABC):
 class RowJob(DerivedJob):
     """A job that looks at each row by itself."""
 
-    @abstractmethod
     def input_columns(self, table: Table) -> list[str]:
-        """Return the columns of the embeddings table that the function needs beside `KEY_COLUMNS`."""
+        """Return the columns of the embeddings table that the function gets beside `KEY_COLUMNS`.
+
+        By default these are the columns of the vectors, which `row_vectors` reads.
+        """
+        return vector_names(table.encoder.precision)
 
     @abstractmethod
-    def function(self, table: Table) -> Callable[[pa.Table], pa.Table]:
-        """Load what the work needs, and return a function from a block of rows to the same number of output rows."""
+    def function(self, table: Table) -> RowFunction:
+        """Load what the work needs, and return the function of a block of up to 16,384 rows.
+
+        The function is called by several threads at the same time when the concurrency is above 1.
+        """
+
+    def check(self, table: Table) -> None:
+        """Check also that the table has the input columns."""
+        super().check(table)
+        lacking = [name for name in self.input_columns(table) if name not in table.arrow_schema.names]
+        if lacking:
+            raise SettingsError(
+                f"{table.uri}: the job {self.name} reads the columns {', '.join(lacking)}, the table has "
+                f"{', '.join(table.arrow_schema.names)}: add them with `sbert refresh --keep-columns`"
+            )
 
     def open(self, table: Table, out_uri: str) -> SplitFunction:  # noqa: ARG002
         """Apply the function to each block of a split."""
@@ -103,9 +161,25 @@ class RowJob(DerivedJob):
 
         def derive(split: SplitInput) -> Iterator[pa.Table]:
             for rows in split.rows(wanted):
-                output = function(rows).select(schema.names)
-                assert len(output) == len(rows), f"{self.name}: {len(output)} rows of output for {len(rows)} rows"
+                output = self._checked(function(rows), schema, len(rows))
                 keys = [rows[name] for name in KEY_COLUMNS]
                 yield pa.Table.from_arrays([*keys, *output.columns], names=[*KEY_COLUMNS, *schema.names])
 
         return derive
+
+    def _checked(self, output: pa.Table, schema: pa.Schema, num_rows: int) -> pa.Table:
+        """Return the output's columns in order.
+
+        Raises:
+            TableError: the function returned other columns, or another number of rows.
+        """
+        if set(output.schema.names) != set(schema.names):
+            raise TableError(
+                f"{self.name}: function() returned the columns {', '.join(output.schema.names)}, columns() names "
+                f"{', '.join(schema.names)}: make them equal"
+            )
+        if len(output) != num_rows:
+            raise TableError(
+                f"{self.name}: function() returned {len(output)} rows for a block of {num_rows}: return one for each row"
+            )
+        return output.select(schema.names)

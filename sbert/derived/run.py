@@ -3,68 +3,33 @@
 >>> from sbert.derived.run import derive
 >>> report = derive(job, "table", "out")  # doctest: +SKIP
 
-``wanted`` are the splits of the embeddings table's version, each hashed with the job; ``have`` are the shards of the
-derived table. ``wanted - have`` is built, ``have - wanted`` is dropped, in one commit. Compaction of the embeddings table
-moves rows between shards, not between splits, so it is not a change. Nothing records how far a job got.
+``wanted - have`` is built, ``have - wanted`` is dropped, in one commit (`sbert.derived.plan`). Nothing records how far a job
+got. The flow passes the same steps as Prefect tasks.
 """
 
 import logging
-import threading
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.derived.derived_table import DerivedInfo, DerivedTable, commit_derived, find_derived
-from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput, derived_fingerprint
-from sbert.derived.records import DerivedRecord, finished_splits, write_derived_record
-from sbert.errors import CommitConflictError, SettingsError, TableError
-from sbert.storage.files import normalize_uri
-from sbert.table.delta import Table, TableShard
+from sbert.derived.build import DerivationContext, close_deriver, derivation_context, derived_schema, deriver_for
+from sbert.derived.derived_table import DerivedTable, commit_derived
+from sbert.derived.job import DerivedJob
+from sbert.derived.plan import DerivedPlan, PlannedDerivation, plan_derived
+from sbert.derived.records import DerivedRecord
+from sbert.errors import CommitConflictError
+from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
-from sbert.table.shard_layout import locate_splits
-from sbert.table.shards import ShardSettings, ShardWriter
 
-__all__ = ["DerivedPlan", "DerivedReport", "DerivedSteps", "PlannedDerivation", "build_split", "derive", "plan_derived"]
+__all__ = ["DerivedReport", "DerivedSteps", "commit_plan", "derive"]
 
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
 """Times that a run plans because another run committed first."""
-
-
-class PlannedDerivation(BaseModel):
-    """One split to build."""
-
-    model_config = ConfigDict(frozen=True)
-
-    fingerprint: str = Field(description="Fingerprint of the split in the derived table.")
-    split: str = Field(description="Fingerprint of the split in the embeddings table.")
-    num_rows: int
-    shards: tuple[TableShard, ...] = Field(description="The shards of the embeddings table that hold its rows.")
-
-
-class DerivedPlan(BaseModel):
-    """The work of a run, as it was planned."""
-
-    model_config = ConfigDict(frozen=True)
-
-    info: DerivedInfo
-    out_uri: str
-    base_version: int | None = Field(description="Version of the derived table; None when it is to be made.")
-    build: tuple[PlannedDerivation, ...]
-    resume: tuple[DerivedRecord, ...] = Field(description="Splits that an interrupted run finished.")
-    keep: tuple[TableShard, ...]
-    drop: tuple[TableShard, ...]
-
-    @property
-    def is_empty(self) -> bool:
-        """Return whether the derived table is up to date but for the version that it names."""
-        return self.base_version is not None and not (self.build or self.resume or self.drop)
 
 
 class DerivedReport(BaseModel):
@@ -87,127 +52,36 @@ class DerivedReport(BaseModel):
     seconds: float = 0.0
 
 
-def plan_derived(job: DerivedJob, table_uri: str, out_uri: str, run_id: str) -> DerivedPlan:
-    """Compare the embeddings table with the derived table.
-
-    Raises:
-        NotATableError: one of them is something else.
-        SettingsError: the table lacks something that the job needs, or both tables are one folder.
-        TableError: the derived table belongs to another job or another embeddings table.
-    """
-    if normalize_uri(table_uri) == normalize_uri(out_uri):
-        raise SettingsError(f"{out_uri}: the output needs a folder of its own: name another one than the table's")
-    table = Table.open(table_uri)
-    job.columns(table)  # refuses tables that lack something
-    before = find_derived(out_uri)
-    job_fingerprint = job.fingerprint(table)
-    info = DerivedInfo(
-        job=job.name,
-        job_fingerprint=job_fingerprint,
-        settings=job.model_dump(mode="json"),
-        table_uri=table.uri,
-        table_id=table.table_id,
-        table_version=table.version,
-        encoder=table.encoder.model,
-        encoder_fingerprint=table.encoder.fingerprint,
-        run_id=run_id,
-    )
-    if before is not None and before.info.job != job.name:
-        raise TableError(
-            f"{before.uri}: this table belongs to the job {before.info.job}, not to {job.name}: name another"
-        )
-    wanted = _wanted(table, job_fingerprint)
-    shards = before.shards() if before is not None else []
-    have = {shard.fingerprint for shard in shards}
-    missing = [planned for planned in wanted if planned.fingerprint not in have]
-    finished = finished_splits(normalize_uri(out_uri), [planned.fingerprint for planned in missing])
-    names = {planned.fingerprint for planned in wanted}
-    return DerivedPlan(
-        info=info,
-        out_uri=normalize_uri(out_uri),
-        base_version=None if before is None else before.version,
-        build=tuple(planned for planned in missing if planned.fingerprint not in finished),
-        resume=tuple(finished.values()),
-        keep=tuple(shard for shard in shards if shard.fingerprint in names),
-        drop=tuple(shard for shard in shards if shard.fingerprint not in names),
-    )
-
-
-def _wanted(table: Table, job_fingerprint: str) -> list[PlannedDerivation]:
-    holders: dict[str, list[TableShard]] = defaultdict(list)
-    rows: dict[str, int] = defaultdict(int)
-    for shard in locate_splits(table.uri, table.shards()):
-        for split in shard.splits:
-            holders[split.fingerprint].append(shard)
-            rows[split.fingerprint] += split.num_rows
-    return [
-        PlannedDerivation(
-            fingerprint=derived_fingerprint(split, rows[split], job_fingerprint),
-            split=split,
-            num_rows=rows[split],
-            shards=tuple(holders[split]),
-        )
-        for split in sorted(holders)
-    ]
-
-
-def build_split(
-    job: DerivedJob, function: SplitFunction, table: Table, plan_uri: str, planned: PlannedDerivation, run_id: str
-) -> DerivedRecord:
-    """Write the shards of one split, then its completion record.
-
-    Raises:
-        TableError: the output has another number of rows than the split.
-    """
-    schema = derived_schema(job, table)
-    split = SplitInput(table=table, shards=planned.shards, fingerprint=planned.split, num_rows=planned.num_rows)
-    num_rows = 0
-    with ShardWriter(plan_uri, planned.fingerprint, schema, ShardSettings()) as writer:
-        for rows in function(split):
-            writer.write(rows)
-            num_rows += len(rows)
-        if num_rows != planned.num_rows:
-            raise TableError(
-                f"{plan_uri}: {job.name} made {num_rows} rows for a split of {planned.num_rows}: nothing was published"
-            )
-        shards = writer.close()
-    record = DerivedRecord(fingerprint=planned.fingerprint, num_rows=num_rows, shards=tuple(shards), run_id=run_id)
-    write_derived_record(plan_uri, record)
-    return record
-
-
-def derived_schema(job: DerivedJob, table: Table) -> pa.Schema:
-    """Return the columns of a job's derived table."""
-    keys = [table.arrow_schema.field(name) for name in KEY_COLUMNS]
-    return pa.schema([*keys, *job.columns(table)])
-
-
 class DerivedSteps:
-    """Builds splits on threads of this process; subclasses build elsewhere."""
+    """Does the parts of a run in this process, and builds splits on its threads; subclasses do them elsewhere."""
 
     def __init__(self, concurrency: int = 1) -> None:
         """Build `concurrency` splits at the same time."""
         self.concurrency = concurrency
 
-    def build(self, job: DerivedJob, plan: DerivedPlan, run_id: str) -> list[DerivedRecord]:
-        """Build the splits of a plan, and return their records in any order."""
-        table = Table.open(plan.info.table_uri, plan.info.table_version)
-        function = job.open(table, plan.out_uri)
-        stopped = threading.Event()
+    def plan(self, job: DerivedJob, table_uri: str, out_uri: str, run_id: str) -> DerivedPlan:
+        """Compare the embeddings table with the derived table."""
+        return plan_derived(job, table_uri, out_uri, run_id)
 
-        def build(planned: PlannedDerivation) -> DerivedRecord:
-            if stopped.is_set():
-                raise InterruptedError("another split failed")
-            return build_split(job, function, table, plan.out_uri, planned, run_id)
-
+    def build(self, splits: Sequence[PlannedDerivation], context: DerivationContext) -> list[DerivedRecord]:
+        """Build splits, and return their records in any order."""
+        deriver = deriver_for(context)
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="derive") as pool:
-            waiting = [pool.submit(build, planned) for planned in plan.build]
+            waiting = [pool.submit(deriver.build, planned) for planned in splits]
             try:
                 return [future.result() for future in waiting]
             except BaseException:
-                stopped.set()
+                deriver.stop.set()
                 pool.shutdown(cancel_futures=True)
                 raise
+
+    def commit(self, job: DerivedJob, plan: DerivedPlan, records: Sequence[DerivedRecord]) -> int:
+        """Publish; return the version of the derived table."""
+        return commit_plan(job, plan, records)
+
+    def close(self, run_id: str) -> None:
+        """Let every process forget the run."""
+        close_deriver(run_id)
 
 
 def derive(
@@ -230,24 +104,32 @@ def derive(
         run_id: name of the run; by default a new one.
 
     Raises:
-        NotATableError, SettingsError, TableError: as `plan_derived` and `build_split`; the derived table is as it was.
+        NotATableError, SettingsError, TableError: as `plan_derived` and `Deriver.build`; the derived table is as it was.
         CommitConflictError: other runs committed first, again and again.
     """
-    began = time.monotonic()
     run = run_id or str(uuid.uuid4())
     own_steps = steps or DerivedSteps(concurrency)
+    try:
+        return _derive(job, table_uri, out_uri, own_steps, run)
+    finally:
+        own_steps.close(run)
+
+
+def _derive(job: DerivedJob, table_uri: str, out_uri: str, steps: DerivedSteps, run: str) -> DerivedReport:
+    began = time.monotonic()
     built: list[DerivedRecord] = []
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        plan = plan_derived(job, table_uri, out_uri, run)
+        plan = steps.plan(job, table_uri, out_uri, run)
         log.info("planned: %d splits to build, %d to resume, %d shards to keep, %d to drop",
                  len(plan.build), len(plan.resume), len(plan.keep), len(plan.drop))  # fmt: skip
         if plan.is_empty:
-            return _report(plan, [], plan.base_version or 0, time.monotonic() - began)
+            return _report(plan, built, plan.base_version or 0, time.monotonic() - began)
         with hold_lease(plan.out_uri, run, job.name):
-            records = own_steps.build(job, plan, run) if plan.build else []
+            context = derivation_context(job, plan, run, attempt)
+            records = steps.build(plan.build, context) if plan.build else []
             built += records
             try:
-                version = _commit(job, plan, [*plan.resume, *records])
+                version = steps.commit(job, plan, [*plan.resume, *records])
             except CommitConflictError:
                 if attempt == MAX_ATTEMPTS:
                     raise
@@ -257,7 +139,12 @@ def derive(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _commit(job: DerivedJob, plan: DerivedPlan, records: Sequence[DerivedRecord]) -> int:
+def commit_plan(job: DerivedJob, plan: DerivedPlan, records: Sequence[DerivedRecord]) -> int:
+    """Publish what was built and taken over, and retire what no longer belongs to the table; return the version.
+
+    Raises:
+        CommitConflictError: another run committed since the plan was made.
+    """
     before = None if plan.base_version is None else DerivedTable.open(plan.out_uri, plan.base_version)
     table = Table.open(plan.info.table_uri, plan.info.table_version)
     return commit_derived(

@@ -1,62 +1,50 @@
-"""Check that a derived table has an output for each row of the version that it was computed from, and for nothing else."""
+"""Check that a derived table has an output for each row of the version that it was computed from, and for nothing else.
+
+Size and checksum of each shard are checked. Source, id and text hash of every row are compared with the embeddings table,
+split by split. Memory holds a block of rows.
+"""
 
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, derived_fingerprint
-from sbert.errors import NotATableError, SbertError
-from sbert.storage.files import open_input, translate_errors
+from sbert.errors import NotATableError, SbertError, TableError
+from sbert.storage.files import list_names
 from sbert.table.delta import Table, TableShard
+from sbert.table.shard_file import file_checksum_problem, open_shard
 from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.verify import Verification
 
 __all__ = ["DerivedVerification", "verify_derived"]
 
 ROWS_PER_READ = 16_384
 
 
-class DerivedVerification(BaseModel):
-    """The result of the check of a derived table."""
+class DerivedVerification(Verification):
+    """The outcome of a check of a derived table."""
 
-    model_config = ConfigDict(frozen=True)
-
-    out_uri: str
-    version: int
-    table_version: int = Field(description="The embeddings table's version that was compared.")
-    num_rows: int = Field(description="Rows that were compared.")
-    findings: list[str] = Field(
-        description="The faults that were found, one sentence each; empty when the table is correct."
-    )
+    derived_from: str = Field(description="The embeddings table that was compared.")
+    table_version: int = Field(description="Its version that was compared.")
 
 
 def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerification:
-    """Compare source, id and text hash of every row with the embeddings table, split by split.
+    """Compare a derived table with the version of the embeddings table that it names.
 
     Raises:
         NotATableError: there is no derived table at `out_uri`, or the version that it was computed from is gone.
     """
     derived = DerivedTable.open(out_uri, version)
-    try:
-        table = Table.open(derived.info.table_uri, derived.info.table_version)
-    except NotATableError as error:
-        raise NotATableError(
-            f"{out_uri}: it was computed from version {derived.info.table_version} of {derived.info.table_uri}, which "
-            f"cannot be opened ({error}): run the job {derived.info.job} again"
-        ) from error
+    table = _table_of(derived)
     located = locate_splits(table.uri, table.shards())
-    rows: dict[str, int] = {}
-    for shard in located:
-        for part in shard.splits:
-            rows[part.fingerprint] = rows.get(part.fingerprint, 0) + part.num_rows
     shards: dict[str, list[TableShard]] = {}
     for shard in derived.shards():
         shards.setdefault(shard.fingerprint, []).append(shard)
-    findings: list[str] = []
+    findings, num_without_checksum = _check_files(derived)
     num_rows = 0
-    for split, count in sorted(rows.items()):
+    for split, count in sorted(_rows_of_splits(located).items()):
         name = derived_fingerprint(split, count, derived.info.job_fingerprint)
         if name not in shards:
             findings.append(f"split {split} of {count:,} rows has no output")
@@ -73,12 +61,64 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
         num_rows += count
     findings += [f"shard {shard.name} is of no split" for left in shards.values() for shard in left]
     return DerivedVerification(
-        out_uri=derived.uri,
+        table_uri=derived.uri,
         version=derived.version,
+        derived_from=table.uri,
         table_version=table.version,
+        num_shards=len(derived.shards()),
         num_rows=num_rows,
+        num_shards_without_checksum=num_without_checksum,
         findings=findings,
     )
+
+
+def _table_of(derived: DerivedTable) -> Table:
+    """Open the version of the embeddings table that a derived table names."""
+    info = derived.info
+    gone = f"{derived.uri}: it was computed from version {info.table_version} of {info.table_uri}"
+    try:
+        table = Table.open(info.table_uri, info.table_version)
+    except NotATableError as error:
+        raise NotATableError(f"{gone}, which cannot be opened ({error}): run the job {info.job} again") from error
+    files = list_names(table.uri)
+    num_gone = sum(shard.name not in files for shard in table.shards())
+    if num_gone:
+        raise NotATableError(f"{gone}, of which {num_gone} shards were vacuumed: run the job {info.job} again")
+    return table
+
+
+def _rows_of_splits(shards: list[TableShard]) -> dict[str, int]:
+    rows: dict[str, int] = {}
+    for shard in shards:
+        for part in shard.splits:
+            rows[part.fingerprint] = rows.get(part.fingerprint, 0) + part.num_rows
+    return rows
+
+
+def _check_files(derived: DerivedTable) -> tuple[list[str], int]:
+    """Return what is wrong with size, checksum and number of rows of each shard, and how many have no checksum."""
+    findings: list[str] = []
+    num_without = 0
+    for shard in derived.shards():
+        uri = derived.shard_uri(shard.name)
+        try:
+            problem, has_checksum = file_checksum_problem(uri, shard.num_bytes)
+            with open_shard(uri) as parquet:
+                num_rows = parquet.metadata.num_rows
+                columns = parquet.schema_arrow.remove_metadata()
+        except SbertError as error:
+            findings.append(str(error))
+            continue
+        num_without += not has_checksum
+        if problem is not None:
+            findings.append(f"{shard.name}: {problem}")
+        if num_rows != shard.num_rows:
+            findings.append(f"{shard.name}: has {num_rows} rows, the log says {shard.num_rows}")
+        if columns != derived.schema:
+            findings.append(
+                f"{shard.name}: has the columns {', '.join(columns.names)}, the table {', '.join(derived.schema.names)}"
+            )
+    return findings, num_without
 
 
 def _differing_row(derived: DerivedTable, shards: list[TableShard], rows: Iterator[pa.Table]) -> str | None:
@@ -88,12 +128,13 @@ def _differing_row(derived: DerivedTable, shards: list[TableShard], rows: Iterat
     for block in rows:
         wanted = block.select(KEY_COLUMNS)
         got = output.take(len(wanted))
-        for number, (left, right) in enumerate(zip(wanted.to_pylist(), got.to_pylist(), strict=False)):
-            if left != right:
-                return (
-                    f"row {place + number} is {right['id']!r} of {right['source']}, expected {left['id']!r} of "
-                    f"{left['source']}"
-                )
+        if not got.equals(wanted):
+            for number, (left, right) in enumerate(zip(wanted.to_pylist(), got.to_pylist(), strict=False)):
+                if left != right:
+                    return (
+                        f"row {place + number} is {right['id']!r} of {right['source']}, expected {left['id']!r} of "
+                        f"{left['source']}"
+                    )
         if len(got) < len(wanted):
             return f"the output ends after {place + len(got):,} rows"
         place += len(wanted)
@@ -123,11 +164,9 @@ class _Stream:
 
 def _read(derived: DerivedTable, shards: list[TableShard]) -> Iterator[pa.Table]:
     for shard in shards:
-        uri = derived.shard_uri(shard.name)
-        with (
-            open_input(uri, in_order=False) as file,
-            translate_errors(uri),
-            pq.ParquetFile(file, page_checksum_verification=True) as parquet,
-        ):
-            for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=list(KEY_COLUMNS)):
-                yield pa.Table.from_batches([batch])
+        try:
+            with open_shard(derived.shard_uri(shard.name)) as parquet:
+                for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=list(KEY_COLUMNS)):
+                    yield pa.Table.from_batches([batch])
+        except pa.ArrowException as error:
+            raise TableError(f"{shard.name}: cannot be read to its end: {error}") from error

@@ -6,13 +6,16 @@ completion record. A worker that dies costs only the unfinished splits of its gr
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.refresh.fingerprints import PlannedSplit
 
-__all__ = ["SplitGroup", "group_splits"]
+__all__ = ["SplitGroup", "cut_into_groups", "group_splits"]
+
+Item = TypeVar("Item")
 
 SHARES = 2
 """A group is one part in `SHARES` of a worker's fair share of the remaining splits: large groups first, single splits last
@@ -58,20 +61,9 @@ def group_splits(
         max_splits: maximum number of splits in a group.
         max_bytes: raw bytes after which a group is full; a larger split is a group of its own.
     """
-    groups: list[list[PlannedSplit]] = []
-    left_splits, left_bytes = len(planned), sum(item.split.num_bytes for item in planned)
-    full_splits = full_bytes = num_bytes = 0
-    for item in planned:
-        size = item.split.num_bytes
-        if not groups or len(groups[-1]) >= full_splits or num_bytes + size > full_bytes:
-            groups.append([])
-            num_bytes = 0
-            full_splits = min(max_splits, math.ceil(left_splits / (SHARES * num_workers)))
-            # Twice as many bytes: splits of like size are grouped by number, only larger ones by size.
-            full_bytes = min(max_bytes, math.ceil(2 * left_bytes / (SHARES * num_workers)))
-        groups[-1].append(item)
-        num_bytes += size
-        left_splits, left_bytes = left_splits - 1, left_bytes - size
+    groups = cut_into_groups(
+        planned, lambda item: item.split.num_bytes, num_workers=num_workers, max_items=max_splits, max_size=max_bytes
+    )
     return [
         SplitGroup(
             splits=tuple(group),
@@ -81,3 +73,32 @@ def group_splits(
         )
         for group in groups
     ]
+
+
+def cut_into_groups(
+    items: Sequence[Item], size_of: Callable[[Item], int], *, num_workers: int, max_items: int, max_size: int
+) -> list[list[Item]]:
+    """Cut a list into groups of neighbours that shrink towards the end.
+
+    Args:
+        items: the items, in order.
+        size_of: returns the size of an item, in any unit.
+        num_workers: groups that are worked on at the same time.
+        max_items: maximum number of items in a group.
+        max_size: size at which a group is full; a larger item is a group of its own.
+    """
+    groups: list[list[Item]] = []
+    left_items, left_size = len(items), sum(map(size_of, items))
+    full_items = full_size = group_size = 0
+    for item in items:
+        size = size_of(item)
+        if not groups or len(groups[-1]) >= full_items or group_size + size > full_size:
+            groups.append([])
+            group_size = 0
+            full_items = min(max_items, math.ceil(left_items / (SHARES * num_workers)))
+            # Twice the size: items of like size are grouped by number, only larger ones by size.
+            full_size = min(max_size, math.ceil(2 * left_size / (SHARES * num_workers)))
+        groups[-1].append(item)
+        group_size += size
+        left_items, left_size = left_items - 1, left_size - size
+    return groups

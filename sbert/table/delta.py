@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.errors import EncoderMismatchError, MissingError, NotATableError
+from sbert.errors import DerivedTableError, EncoderMismatchError, MissingError, NotATableError
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri, read_bytes
 from sbert.storage.retry import try_again
@@ -24,6 +24,7 @@ from sbert.table.shards import ShardRecord, fingerprint_of_shard
 from sbert.vectors.precision import MIN_RECALL, Precision
 
 __all__ = [
+    "DERIVED_NAME",
     "METADATA_KEY",
     "RECORDED_SETTINGS",
     "SETTINGS_KEY",
@@ -42,6 +43,8 @@ SETTINGS_KEY = "sbert_settings"
 """Metadata of the ``embedding`` column: the table's settings when its schema was last written."""
 RECORDED_SETTINGS = "settings"
 """Entry of what a commit records: the table's settings after it."""
+DERIVED_NAME = "sbert "
+"""Begins the name, in the Delta log, of a table that a job derived; the job's name follows."""
 SETTINGS_COMMITS = 100
 """Newest commits among which one of this library is looked for."""
 ACTION_COLUMNS = ("path", "size_bytes", "num_records")
@@ -322,6 +325,12 @@ def _encoder_of(uri: str, delta: DeltaTable) -> EncoderInfo:
     written = _embedding_metadata(delta).get(METADATA_KEY)
     if written is not None:
         return EncoderInfo.model_validate_json(written)
+    name = delta.metadata().name or ""
+    if name.startswith(DERIVED_NAME):
+        raise DerivedTableError(
+            f"{uri}: this table is derived, by the job {name.removeprefix(DERIVED_NAME)}: name the embeddings table that "
+            "it was computed from"
+        )
     raise NotATableError(
         f"{uri}: this Delta table was not made by sbert (its `embedding` column names no encoder): choose a new folder"
     )
@@ -347,6 +356,8 @@ def find_table(uri: str) -> Table | None:
     _check_not_a_file(normalize_uri(uri))
     try:
         return Table.open(uri)
+    except DerivedTableError:
+        raise
     except NotATableError:
         names = list_names(normalize_uri(uri))
         strangers = sorted(

@@ -8,8 +8,8 @@ import datetime as dt
 import json
 import logging
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,15 +45,37 @@ class Vacuum(BaseModel):
     leases: list[str] = Field(description="The runs at work.")
 
 
-def vacuum_table(table_uri: str, *, retention_hours: float, apply: bool = False) -> Vacuum:
+class OpenedTable(Protocol):
+    """A table, of embeddings or derived from one."""
+
+    uri: str
+
+    @property
+    def version(self) -> int:
+        """The version that is open."""
+        ...
+
+    def shards(self) -> list[TableShard]:
+        """Return the shards of the version."""
+        ...
+
+
+def vacuum_table(
+    table_uri: str,
+    *,
+    retention_hours: float,
+    apply: bool = False,
+    open_table: Callable[[str], OpenedTable] = Table.open,
+) -> Vacuum:
     """Find files that nothing needs, and with `apply` remove them.
 
     Args:
         table_uri: the table.
         retention_hours: versions that were the newest within this time stay readable, younger files stay.
         apply: whether to remove; records are removed before shards, so that no run resumes a split without shards.
+        open_table: opens the newest version; `DerivedTable.open` for a derived table.
     """
-    table = Table.open(table_uri)
+    table = open_table(table_uri)
     now = dt.datetime.now(dt.UTC)
     cutoff = now - dt.timedelta(hours=retention_hours)
     leases = active_leases(table.uri)
@@ -75,7 +97,7 @@ def vacuum_table(table_uri: str, *, retention_hours: float, apply: bool = False)
         others = [name for name in going if not SHARD_NAME.fullmatch(name)]
         delete(join(table.uri, name) for name in others)
         begun = {lease.run_id for lease in active_leases(table.uri)} - {lease.run_id for lease in leases}
-        if begun or Table.open(table.uri).version != table.version:  # they may have resumed splits
+        if begun or open_table(table.uri).version != table.version:  # they may have resumed splits
             log.warning("%s: another run began or committed meanwhile: shards are left for the next vacuum", table.uri)
             going, shards = others, []
         delete(join(table.uri, name) for name in shards)

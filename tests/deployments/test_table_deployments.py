@@ -117,7 +117,7 @@ tables:
 def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_path: Path) -> None:
     found = made(tmp_path, FOLLOWED)
     assert {name for name in found if "tickets" in name} == {
-        "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "neighbours-on-publish-tickets",
+        "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "neighbours-on-publish-tickets", "upkeep-neighbours-tickets",
         "sync-on-publish-search-tickets", "sync-on-publish-lake-tickets", "reconcile-search-tickets",
         "reconcile-lake-tickets",
     }  # fmt: skip

@@ -19,15 +19,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from sbert.apply.neighbours.nearest import Candidates, Key, keys_of, nearest_in_blocks
 from sbert.derived.derived_table import DerivedTable, find_derived
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput, derived_fingerprint
 from sbert.errors import NotATableError, StorageError, TableError
-from sbert.storage.files import open_input, translate_errors
 from sbert.table.delta import Table, TableShard
+from sbert.table.shard_file import open_shard
 from sbert.table.shard_layout import locate_splits, read_split
 from sbert.table.shards import vector_matrix, vector_names
 
@@ -134,8 +133,7 @@ class _Neighbours:
         for shard in self._before.shards():
             if shard.fingerprint != name:
                 continue
-            uri = self._before.shard_uri(shard.name)
-            with open_input(uri, in_order=False) as file, translate_errors(uri), pq.ParquetFile(file) as parquet:
+            with open_shard(self._before.shard_uri(shard.name)) as parquet:
                 for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id", "neighbours"]):
                     for key, neighbours in zip(keys_of(batch), batch.column("neighbours").to_pylist(), strict=True):
                         yield key, [((item["source"], item["id"]), item["score"]) for item in neighbours]

@@ -1,17 +1,21 @@
 """A derived table stays in step with its embeddings table split by split."""
 
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from sbert.derived.build import Deriver, derivation_context
 from sbert.derived.derived_table import DerivedTable
-from sbert.derived.job import RowJob
+from sbert.derived.job import RowJob, row_vectors
+from sbert.derived.plan import plan_derived
 from sbert.derived.run import DerivedReport, derive
 from sbert.errors import CommitConflictError, NotATableError, SettingsError, TableError
 from sbert.table.compaction import compact_table
@@ -220,10 +224,86 @@ def test_a_folder_that_belongs_to_something_else_is_refused(places: tuple[str, s
         derive(monkey(), table, out)
 
 
-def test_vacuum_removes_shards_that_no_version_needs(places: tuple[str, str]) -> None:
+def test_a_new_version_without_new_rows_is_named_and_nothing_is_built(places: tuple[str, str]) -> None:
     table, out = places
     make_version(table, state(a=20, b=5))
     derive(LengthJob(), table, out)
-    derive(LengthJob(factor=2), table, out)
-    assert len(DerivedTable.open(out).vacuum(retention_hours=0)) == 2
-    assert output(out) == expected(table, factor=2)
+    compact_table(table, ShardSettings(shard_rows=100))
+    report = derive(LengthJob(), table, out)
+    assert (report.num_rows_built, report.version, report.table_version) == (0, 1, 1)
+    assert DerivedTable.open(out).info.table_version == 1
+    assert output(out) == expected(table)
+    assert derive(LengthJob(), table, out).version == 1
+
+
+def test_a_job_that_reads_a_column_that_the_table_lacks_is_refused_before_any_work(places: tuple[str, str]) -> None:
+    class TextJob(LengthJob):
+        name: ClassVar[str] = "text"
+
+        def input_columns(self, table: Table) -> list[str]:
+            return ["text"]
+
+    table, out = places
+    make_version(table, state(a=20))
+    with pytest.raises(SettingsError, match=r"job text reads the columns text, the table has id, .*--keep-columns"):
+        derive(TextJob(), table, out)
+    assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("output_of", "message"),
+    [
+        (lambda rows: pa.table({"size": pa.nulls(len(rows))}), r"returned the columns size, columns\(\) names length"),
+        (lambda rows: pa.table({"length": pa.nulls(len(rows) - 1)}), "returned 19 rows for a block of 20"),
+    ],
+)
+def test_a_function_that_returns_something_else_is_an_error_that_says_what(
+    places: tuple[str, str], monkeypatch: pytest.MonkeyPatch, output_of: Callable[[pa.Table], pa.Table], message: str
+) -> None:
+    table, out = places
+    make_version(table, state(a=20))
+    monkeypatch.setattr(LengthJob, "function", lambda self, table: output_of)
+    with pytest.raises(TableError, match=message):
+        derive(LengthJob(), table, out)
+
+
+def test_a_job_may_read_vectors_and_depend_on_a_file(places: tuple[str, str]) -> None:
+    class NormJob(RowJob):
+        name: ClassVar[str] = "norm"
+        labels: str = ""
+
+        def columns(self, table: Table) -> pa.Schema:
+            return pa.schema([pa.field("norm", pa.float32())])
+
+        def inputs(self) -> list[str]:
+            return [Path(self.labels).read_text()]
+
+        def function(self, table: Table) -> Callable[[pa.Table], pa.Table]:
+            return lambda rows: pa.table({"norm": np.linalg.norm(row_vectors(rows, table), axis=1)})
+
+    table, out = places
+    make_version(table, state(a=20))
+    labels = Path(table).parent / "labels"
+    labels.write_text("one")
+    job = NormJob(labels=str(labels))
+    derive(job, table, out)
+    assert DerivedTable.open(out).scan().collect()["norm"].to_list() == pytest.approx([1.0] * 20)
+    assert derive(job, table, out).num_rows_built == 0
+    labels.write_text("two")
+    assert derive(job, table, out).num_rows_built == 20
+
+
+def test_a_worker_takes_over_what_an_attempt_finished(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20, b=5))
+    plan = plan_derived(LengthJob(), table, out, "run")
+    context = derivation_context(LengthJob(), plan, "run").model_copy(update={"worker_threads": 1})
+    (first, second) = pickle.loads(pickle.dumps(plan.build))
+    deriver = Deriver(pickle.loads(pickle.dumps(context)))
+    record = deriver.build(first)
+    again, other = deriver.build_group((first, second), attempt=2)
+    assert again == record
+    assert other.fingerprint == second.fingerprint
+    deriver.stop.set()
+    with pytest.raises(InterruptedError):
+        deriver.build(second)

@@ -9,6 +9,8 @@ from sbert.apply.neighbours.job import NeighboursJob
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.derived.verify import verify_derived
+from sbert.errors import NotATableError
+from sbert.table.delta import Table
 from tests.support.made_tables import make_version
 
 
@@ -39,10 +41,28 @@ def test_rows_in_another_order_are_found(out: str) -> None:
     path = shard_of(out, 30)
     rows = pq.read_table(path)
     pq.write_table(rows.take(list(reversed(range(30)))), path)
-    assert "row 0 is '29' of a, expected '0' of a" in verify_derived(out).findings[0]
+    assert "row 0 is '29' of a, expected '0' of a" in " ".join(verify_derived(out).findings)
 
 
 def test_an_output_that_ends_early_is_found(out: str) -> None:
     path = shard_of(out, 30)
     pq.write_table(pq.read_table(path).slice(0, 10), path)
-    assert "the output ends after 10 rows" in verify_derived(out).findings[0]
+    findings = " ".join(verify_derived(out).findings)
+    assert "has 10 rows, the log says 30" in findings
+    assert "the output ends after 10 rows" in findings
+
+
+def test_a_flipped_bit_is_found(out: str) -> None:
+    path = shard_of(out, 30)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert verify_derived(out).findings != []
+
+
+def test_an_embeddings_table_whose_shards_were_vacuumed_cannot_be_compared(out: str) -> None:
+    table = Path(out).parent / "table"
+    for shard in Table.open(str(table)).shards():
+        (table / shard.name).unlink()
+    with pytest.raises(NotATableError, match="of which 2 shards were vacuumed: run the job neighbours again"):
+        verify_derived(out)

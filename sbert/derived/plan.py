@@ -1,0 +1,115 @@
+"""Plan a derived table: which splits of the embeddings table have no output yet, and which outputs no longer belong to it.
+
+``wanted`` are the splits of the embeddings table's version, each hashed with the job; ``have`` are the shards of the
+derived table. Compaction of the embeddings table moves rows between shards, not between splits, so it changes neither.
+"""
+
+from collections import defaultdict
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.derived.derived_table import DerivedInfo, find_derived
+from sbert.derived.job import DerivedJob, derived_fingerprint
+from sbert.derived.records import DerivedRecord, finished_splits
+from sbert.errors import SettingsError, TableError
+from sbert.storage.files import normalize_uri
+from sbert.table.delta import Table, TableShard
+from sbert.table.shard_layout import locate_splits
+
+__all__ = ["DerivedPlan", "PlannedDerivation", "plan_derived"]
+
+
+class PlannedDerivation(BaseModel):
+    """One split to build."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str = Field(description="Fingerprint of the split in the derived table.")
+    split: str = Field(description="Fingerprint of the split in the embeddings table.")
+    num_rows: int
+    shards: tuple[TableShard, ...] = Field(description="The shards of the embeddings table that hold its rows.")
+
+
+class DerivedPlan(BaseModel):
+    """The work of a run, as it was planned."""
+
+    model_config = ConfigDict(frozen=True)
+
+    info: DerivedInfo
+    out_uri: str
+    base_version: int | None = Field(description="Version of the derived table; None when it is to be made.")
+    is_current: bool = Field(description="Whether the derived table names the embeddings table's version already.")
+    build: tuple[PlannedDerivation, ...]
+    resume: tuple[DerivedRecord, ...] = Field(description="Splits that an interrupted run finished.")
+    keep: tuple[TableShard, ...]
+    drop: tuple[TableShard, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether there is nothing to commit, not even the version of the embeddings table."""
+        return self.base_version is not None and self.is_current and not (self.build or self.resume or self.drop)
+
+
+def plan_derived(job: DerivedJob, table_uri: str, out_uri: str, run_id: str) -> DerivedPlan:
+    """Compare the embeddings table with the derived table.
+
+    Raises:
+        NotATableError: one of them is something else.
+        SettingsError: the table lacks something that the job needs, or both tables are one folder.
+        TableError: the derived table belongs to another job.
+    """
+    if normalize_uri(table_uri) == normalize_uri(out_uri):
+        raise SettingsError(f"{out_uri}: the output needs a folder of its own: name another one than the table's")
+    table = Table.open(table_uri)
+    job.check(table)
+    before = find_derived(out_uri)
+    job_fingerprint = job.fingerprint(table)
+    info = DerivedInfo(
+        job=job.name,
+        job_fingerprint=job_fingerprint,
+        settings=job.model_dump(mode="json"),
+        table_uri=table.uri,
+        table_id=table.table_id,
+        table_version=table.version,
+        encoder=table.encoder.model,
+        encoder_fingerprint=table.encoder.fingerprint,
+        run_id=run_id,
+    )
+    if before is not None and before.info.job != job.name:
+        raise TableError(
+            f"{before.uri}: this table belongs to the job {before.info.job}, not to {job.name}: name another"
+        )
+    wanted = _wanted(table, job_fingerprint)
+    shards = before.shards() if before is not None else []
+    have = {shard.fingerprint for shard in shards}
+    missing = [planned for planned in wanted if planned.fingerprint not in have]
+    finished = finished_splits(normalize_uri(out_uri), [planned.fingerprint for planned in missing]) if missing else {}
+    names = {planned.fingerprint for planned in wanted}
+    return DerivedPlan(
+        info=info,
+        out_uri=normalize_uri(out_uri),
+        base_version=None if before is None else before.version,
+        is_current=before is not None and info == before.info.model_copy(update={"run_id": run_id}),
+        build=tuple(planned for planned in missing if planned.fingerprint not in finished),
+        resume=tuple(finished.values()),
+        keep=tuple(shard for shard in shards if shard.fingerprint in names),
+        drop=tuple(shard for shard in shards if shard.fingerprint not in names),
+    )
+
+
+def _wanted(table: Table, job_fingerprint: str) -> list[PlannedDerivation]:
+    holders: dict[str, list[TableShard]] = defaultdict(list)
+    rows: dict[str, int] = defaultdict(int)
+    for shard in locate_splits(table.uri, table.shards()):
+        for split in shard.splits:
+            holders[split.fingerprint].append(shard)
+            rows[split.fingerprint] += split.num_rows
+    return [
+        PlannedDerivation(
+            fingerprint=derived_fingerprint(split, rows[split], job_fingerprint),
+            split=split,
+            num_rows=rows[split],
+            shards=tuple(holders[split]),
+        )
+        for split in sorted(holders)
+    ]
