@@ -2,11 +2,14 @@
 
 A loss is a source object of the table that is no longer listed, with its rows. A changed object, another encoder or
 another setting replaces rows and is not a loss. A renamed object is not a loss: its version appeared under another name.
+A table (Delta Lake) writes new files for old ones with every update: of it, only rows count, those of the old files less
+those of the new ones.
 Rows that vanish inside objects, for example when every object turned empty, are counted before the commit. A kept column
 that the job no longer keeps is a loss of every row's value.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,10 +48,6 @@ def foresee_losses(
     partly lost.
     """
     listed = {item.uri: item.version for item in objects}
-    num_rows_of: dict[str, int] = {}
-    for shard in shards:
-        for rows in shard.splits:
-            num_rows_of[rows.fingerprint] = num_rows_of.get(rows.fingerprint, 0) + rows.num_rows
     before = {span.object.uri for planned in selection.keep for span in planned.split.spans}
     versions: dict[str, str] = {}
     objects_of: dict[str, set[str]] = {}
@@ -59,14 +58,15 @@ def foresee_losses(
         objects_of[fingerprint] = set(_count_by_object(table_uri, shards, fingerprint))
     all_before = before.union(*objects_of.values())
     appeared = {version for uri, version in listed.items() if uri not in all_before}
-    lost = {uri for uri in all_before - listed.keys() if versions.get(uri) not in appeared}
-    num_rows_lost = 0
-    for fingerprint, uris in objects_of.items():
-        if uris and uris <= lost:
-            num_rows_lost += num_rows_of.get(fingerprint, 0)
-        elif uris & lost:
-            counts = _count_by_object(table_uri, shards, fingerprint)
-            num_rows_lost += sum(counts.get(uri, 0) for uri in uris & lost)
+    gone = {uri for uri in all_before - listed.keys() if versions.get(uri) not in appeared}
+    replaced = _files_of_tables(gone, objects)
+    lost = gone.difference(*replaced.values())
+    num_rows_lost = _num_rows_of(lost, objects_of, table_uri, shards)
+    for source_table, uris in replaced.items():
+        new = [item.num_rows for item in objects if _is_in(source_table, item) and item.uri not in all_before]
+        if None not in new:  # else they are counted before the commit
+            num_rows_before = _num_rows_of(uris, objects_of, table_uri, shards)
+            num_rows_lost += max(0, num_rows_before - sum(number or 0 for number in new))
     return Losses(
         num_objects=len(all_before),
         num_objects_lost=len(lost),
@@ -74,6 +74,34 @@ def foresee_losses(
         num_rows_lost=num_rows_lost,
         examples=sorted(lost)[:MAX_NAMED],
     )
+
+
+def _num_rows_of(
+    uris: set[str], objects_of: Mapping[str, set[str]], table_uri: str, shards: Sequence[TableShard]
+) -> int:
+    """Return how many rows of the table are of the objects `uris`, where `objects_of` has the objects of each split."""
+    num_rows = 0
+    num_rows_of: Counter[str] = Counter()
+    for rows in (rows for shard in shards for rows in shard.splits):
+        num_rows_of[rows.fingerprint] += rows.num_rows
+    for fingerprint, of_split in objects_of.items():
+        if of_split and of_split <= uris:
+            num_rows += num_rows_of[fingerprint]
+        elif of_split & uris:
+            counts = _count_by_object(table_uri, shards, fingerprint)
+            num_rows += sum(counts.get(uri, 0) for uri in of_split & uris)
+    return num_rows
+
+
+def _is_in(source_table: str, item: SourceObject) -> bool:
+    return item.table is not None and item.table.uri == source_table
+
+
+def _files_of_tables(uris: set[str], objects: Sequence[SourceObject]) -> dict[str, set[str]]:
+    """Return those of `uris` that are files of a table which is still in the source, by table."""
+    tables = {item.table.uri for item in objects if item.table is not None}
+    files = {table: {uri for uri in uris if uri.startswith(f"{table}/")} for table in tables}
+    return {table: found for table, found in files.items() if found}
 
 
 def _count_by_object(table_uri: str, shards: Sequence[TableShard], fingerprint: str) -> dict[str, int]:

@@ -1,10 +1,12 @@
 """The difference that the commit will make: what joins and what leaves the table, once every split is built or given up.
 
 An object that could not be read, or that a backfill did not choose, keeps its earlier rows. Where they share a split or
-a shard with rows that leave, they are copied, never computed again.
+a shard with rows that leave, they are copied, never computed again. A source table that replaced files, one of which
+cannot be read, keeps the rows of its earlier version: nobody knows which old file the new one stands for.
 """
 
 import datetime as dt
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -23,6 +25,8 @@ from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, table_sc
 from sbert.table.split_records import RecordedSpan, SplitRecord, kept_types, read_records, write_record
 
 __all__ = ["TableDiff", "diff_table"]
+
+log = logging.getLogger(__name__)
 
 
 class TableDiff(BaseModel):
@@ -75,17 +79,19 @@ def diff_table(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Table
     """
     results = list(results)
     broken = {uri: reason for result in results for uri, reason in result.broken.items()}
+    in_table = {result.built.fingerprint for result in results if result.built is not None and result.record is None}
+    leaving = set(plan.leaving - in_table)
+    held = _tables_held_back(plan, results, broken, leaving)
     finished = [
         result.record
         for result in results
-        if result.record is not None and not any(span.uri in broken for span in result.record.spans)
+        if result.record is not None
+        and not any(span.uri in broken or span.uri.startswith(held) for span in result.record.spans)
     ]
-    in_table = {result.built.fingerprint for result in results if result.built is not None and result.record is None}
-    leaving = set(plan.leaving - in_table)
     num_splits_stayed = len(in_table)
     copied: list[SplitRecord] = []
     if plan.base.version is not None and (broken or not plan.scope.is_everything):
-        copied, staying = _keep_rows(plan, leaving, broken, run_id)
+        copied, staying = _keep_rows(plan, leaving, broken, held, run_id)
         leaving -= staying
         num_splits_stayed += len(staying)
     drop = [shard for shard in plan.base.shards if shard.is_lost or shard.fingerprints & leaving]
@@ -101,8 +107,25 @@ def diff_table(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Table
     )
 
 
+def _tables_held_back(
+    plan: Plan, results: Sequence[BuildResult], broken: dict[str, str], leaving: set[str]
+) -> tuple[str, ...]:
+    """Return the folders of source tables that have an unreadable file, and have replaced files of the table's rows."""
+    splits = [planned.split for planned in (*plan.keep, *(result.planned for result in results))]
+    objects = [span.object for split in splits for span in split.spans]
+    folders = {f"{item.table.uri}/" for item in objects if item.table is not None and item.uri in broken}
+    if not folders:
+        return ()
+    listed = {item.uri for item in objects}
+    before = {span.uri for record in read_records(plan.table_uri, leaving).values() for span in record.spans}
+    held = tuple(sorted(folder for folder in folders if any(uri.startswith(folder) for uri in before - listed)))
+    for folder in held:
+        log.warning("%s: a file of this table cannot be read: its rows stay as they were before", folder.rstrip("/"))
+    return held
+
+
 def _keep_rows(
-    plan: Plan, leaving: set[str], broken: dict[str, str], run_id: str
+    plan: Plan, leaving: set[str], broken: dict[str, str], held: tuple[str, ...], run_id: str
 ) -> tuple[list[SplitRecord], set[str]]:
     """Find the splits of `leaving` that stay whole, and copy the rows that stay of the others."""
     records = read_records(plan.table_uri, leaving)
@@ -115,7 +138,11 @@ def _keep_rows(
     staying: set[str] = set()
     for fingerprint in sorted(leaving):
         old = records[fingerprint]
-        spans = [span for span in old.spans if span.uri in broken or not plan.scope.includes(span.uri)]
+        spans = [
+            span
+            for span in old.spans
+            if span.uri in broken or span.uri.startswith(held) or not plan.scope.includes(span.uri)
+        ]
         if not spans:
             continue
         _check_can_stay(plan, table, spans[0].uri, broken)

@@ -6,8 +6,11 @@ unreadable, and a folder that cannot be listed is an error.
 
 import datetime as dt
 import logging
+import posixpath
 import re
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from fsspec.utils import glob_translate
@@ -16,8 +19,9 @@ from sbert.errors import EmptySourceError, MissingError
 from sbert.source.formats.registry import READ_ENDINGS, format_of_name
 from sbert.source.local_files import local_info, walk_folder
 from sbert.source.objects import SourceObject
-from sbert.source.table_folders import refuse_inside_table, refuse_table_folders
-from sbert.storage.files import base_name, filesystem, normalize_uri, strip_protocol, translate_errors
+from sbert.source.tables.delta import KIND, delta_files
+from sbert.source.tables.recognise import has_delta_log, is_hidden, refuse_other_tables, table_above, tables_in
+from sbert.storage.files import filesystem, normalize_uri, strip_protocol, translate_errors
 from sbert.storage.retry import try_again
 
 __all__ = ["list_objects"]
@@ -32,22 +36,25 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
     """Return the readable objects of a file, folder or glob, ordered by URI; one paginated listing.
 
     Names with a part that begins with ``.`` or ``_`` below the root are passed over, as in every engine. Links on a local
-    disk are followed. A link whose target is gone is listed as unreadable.
+    disk are followed. A link whose target is gone is listed as unreadable. Of a table of Delta Lake, the objects are the
+    files of its newest version.
 
     Raises:
         MissingError: nothing is there.
         EmptySourceError: something is there, but nothing that can be read.
-        SourceError: a folder is a table of Delta Lake, Iceberg or Hudi.
+        SourceError: a table of Delta Lake cannot be read, or a folder is a table of Iceberg or Hudi.
         StorageError: storage refused.
     """
     uri = normalize_uri(raw_uri)
-    root, entries = try_again(uri, lambda: _entries(uri))
+    listing = try_again(uri, lambda: _list(uri))
     protocol = uri.split("://", 1)[0] + "://" if "://" in uri else ""
-    refuse_table_folders(protocol, root, entries)
-    objects: list[SourceObject] = []
+    objects = [item for table in listing.tables for item in delta_files(protocol + table) if listing.includes(item.uri)]
+    inside = tuple(f"{table}/" for table in listing.tables)
+    entries = {path: info for path, info in sorted(listing.entries.items()) if not path.startswith(inside)}
+    refuse_other_tables(protocol, listing.root, entries)
     passed_over: Counter[str] = Counter()
-    for path, info in sorted(entries.items()):
-        if info.get("type") == "directory" or path.endswith("/") or _is_hidden(path, root):
+    for path, info in entries.items():
+        if info.get("type") == "directory" or path.endswith("/") or is_hidden(path, listing.root):
             continue  # a path that ends with / is a zero-length object that marks a folder
         if not _is_text(path):
             passed_over["(a name that is not UTF-8)"] += 1
@@ -73,45 +80,81 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
             "%s: %d objects are passed over by their ending or name (%s)", uri, passed_over.total(), _most(passed_over)
         )
     if not objects:
-        there = _most(passed_over) or "no objects at all"
-        raise EmptySourceError(f"{uri}: nothing to read here (found: {there}). Readable endings are {READ_ENDINGS}")
-    return objects
+        raise EmptySourceError(_nothing_here(uri, listing, passed_over))
+    return sorted(objects, key=lambda item: item.uri)
+
+
+def _nothing_here(uri: str, listing: "Listing", passed_over: Counter[str]) -> str:
+    if listing.tables and not passed_over:
+        return f"{uri}: the newest version of the {KIND} table {listing.tables[0]} has no such file"
+    there = _most(passed_over) or "no objects at all"
+    return f"{uri}: nothing to read here (found: {there}). Readable endings are {READ_ENDINGS}"
 
 
 def _most(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {ending}" for ending, count in counts.most_common(5))
 
 
-def _is_hidden(path: str, root: str) -> bool:
-    below = path[len(root) :] if path.startswith(root) else path
-    return any(part.startswith((".", "_")) for part in below.split("/"))
+@dataclass(frozen=True)
+class Listing:
+    """What is at a location."""
+
+    root: str
+    """Path of the folder below which hidden names count."""
+    entries: Entries
+    tables: list[str] = field(default_factory=list)
+    """Folders of tables of Delta Lake, as paths; `entries` below them are not objects."""
+    includes: Callable[[str], bool] = lambda _: True
+    """Whether a file of a table, as a URI, was asked for."""
 
 
-def _entries(uri: str) -> tuple[str, Entries]:
-    """Return the root that hidden names are looked for below, and what a listing says of each path."""
+def _list(uri: str) -> Listing:
     path = strip_protocol(uri)
     with translate_errors(uri):
         is_pattern = any(character in path for character in "*?[")
         if is_pattern or format_of_name(uri) is not None:
             info = _info(uri, path)
             if info and info.get("type") != "directory":
-                return path.rsplit("/", 1)[0], {path: info}
+                return _file(uri, path, info)
             is_pattern = is_pattern and not info  # a folder may have such characters in its name
         if is_pattern:
-            fixed = path[: min(path.find(character) for character in "*?[" if character in path)].rsplit("/", 1)[0]
-            refuse_inside_table(uri, fixed)
-            entries = _matching(uri, path, fixed)
-            if not entries:
-                raise MissingError(f"{uri}: no object matches this pattern", uri=uri)
-            return fixed, entries
-        if "=" in base_name(path):  # perhaps a partition of a table
-            refuse_inside_table(uri, path)
+            return _pattern(uri, path)
+        above = table_above(uri)
+        if above is not None:
+            folder = "" if above == uri else f"{uri}/"  # the files of a clone lie elsewhere
+            return Listing(path, {}, [strip_protocol(above)], lambda file: file.startswith(folder))
         entries = walk_folder(path) if "://" not in uri else filesystem(uri).find(path, detail=True)
     # s3fs finds a key that is the prefix itself; only what is below it belongs to the folder.
     below = {key: value for key, value in entries.items() if key.rstrip("/") != path.rstrip("/")}
     if not below:
         _raise_when_missing(uri)
-    return path, below
+    return Listing(path, below, tables_in(below, path))
+
+
+def _file(uri: str, path: str, info: dict[str, Any]) -> Listing:
+    """List one file; of a table only if the newest version has it."""
+    above = table_above(posixpath.dirname(uri))
+    tables = [] if above is None else [strip_protocol(above)]
+    return Listing(path.rsplit("/", 1)[0], {path: info}, tables, lambda file: file == uri)
+
+
+def _pattern(uri: str, path: str) -> Listing:
+    """List the objects whose path matches a pattern, and those of the tables that it reaches into."""
+    fixed = path[: min(path.find(character) for character in "*?[" if character in path)].rsplit("/", 1)[0]
+    protocol = uri.removesuffix(path)
+    matches = re.compile(glob_translate(path)).match
+    depth = None if "**" in path else path.count("/") - fixed.count("/")
+    if "://" in uri:
+        found = filesystem(uri).find(fixed, maxdepth=depth, withdirs=True, detail=True)
+    else:
+        found = walk_folder(fixed or "/", depth)
+    above = table_above(protocol + fixed)
+    tables = [strip_protocol(above)] if above is not None else tables_in(found, fixed)
+    tables = [table for table in tables if has_delta_log(protocol + table)]  # a store may list a folder that is gone
+    entries = {key: info for key, info in found.items() if matches(key) and info.get("type") != "directory"}
+    if not entries:
+        raise MissingError(f"{uri}: no object matches this pattern", uri=uri)
+    return Listing(fixed, entries, tables, lambda file: bool(matches(strip_protocol(file))))
 
 
 def _info(uri: str, path: str) -> dict[str, Any]:
@@ -122,17 +165,6 @@ def _info(uri: str, path: str) -> dict[str, Any]:
         return dict(filesystem(uri).info(path))
     except FileNotFoundError:
         return {}
-
-
-def _matching(uri: str, pattern: str, fixed: str) -> Entries:
-    """Return the objects whose path matches a pattern."""
-    if "://" in uri:
-        entries = filesystem(uri).glob(pattern, detail=True)
-    else:
-        matches = re.compile(glob_translate(pattern)).match
-        depth = None if "**" in pattern else pattern.count("/") - fixed.count("/")
-        entries = {path: info for path, info in walk_folder(fixed or "/", depth).items() if matches(path)}
-    return {path: info for path, info in entries.items() if info.get("type") != "directory"}
 
 
 def _raise_when_missing(uri: str) -> None:

@@ -3,9 +3,10 @@
 import datetime as dt
 from enum import StrEnum
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Compression", "SourceObject", "Span"]
+__all__ = ["Compression", "SourceObject", "SourceTable", "Span"]
 
 
 class Compression(StrEnum):
@@ -14,6 +15,23 @@ class Compression(StrEnum):
     NONE = "none"
     GZIP = "gzip"
     ZSTD = "zstd"
+
+
+class SourceTable(BaseModel):
+    """A version of a table that is read as raw text: what its log says of all of its files."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    kind: str = Field(description="The table format as people call it: Delta Lake.")
+    uri: str = Field(description="Folder of the table.")
+    version: str = Field(description="The version that is read.")
+    columns: dict[str, pl.DataType] = Field(description="Names and types of all columns, partition columns included.")
+    stored_names: dict[str, str] = Field(
+        default={}, description="Names in the files of columns that have another name there."
+    )
+    field_ids: dict[str, int] = Field(
+        default={}, description="Ids in the files of columns that are found by id, not by name."
+    )
 
 
 class SourceObject(BaseModel):
@@ -32,6 +50,16 @@ class SourceObject(BaseModel):
     unreadable: str = Field(
         default="", description="Why the object cannot be opened, as known from the listing; empty when it can."
     )
+    values: dict[str, str | None] = Field(
+        default={}, description="Columns with one value for all rows, which the object itself does not hold, as text."
+    )
+    table: SourceTable | None = Field(default=None, description="The table that the object is a file of.")
+    num_rows: int | None = Field(
+        default=None, description="Rows, deleted ones left out, where the table's log says it."
+    )
+    deleted_rows: str = Field(
+        default="", description="Rows that the table's log marks as deleted (`sbert.source.tables.deleted_rows`)."
+    )
 
 
 class Span(BaseModel):
@@ -40,7 +68,7 @@ class Span(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     object: SourceObject
-    start: int | None = Field(default=None, description="First byte (JSON Lines) or row group (Parquet); None: all.")
+    start: int | None = Field(default=None, description="First byte, or row group (Parquet); None: all.")
     stop: int | None = Field(default=None, description="The byte or row group after the last.")
     first_row: int = Field(
         default=1, description="Number of the first row within the object; not part of the identity."

@@ -1,7 +1,7 @@
 """Types of kept columns, and whether the named columns are there, from the heads of the source's objects."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
@@ -65,7 +65,7 @@ def _columns_of_all(
     """Return the columns of the objects that show some, in the order of their names; on request of the first only."""
     readable = [
         item
-        for item in sorted(objects, key=lambda item: item.uri)
+        for item in _one_of_each_table(sorted(objects, key=lambda item: item.uri))
         if item.num_bytes and not item.unreadable and format_of(item.format).has_columns
     ]
     step = max(1, -(-len(readable) // MAX_OBJECTS))
@@ -87,3 +87,13 @@ def _columns_of_all(
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         column_types = list(pool.map(columns_of, looked_at))
     return [(item, types) for item, types in zip(looked_at, column_types, strict=True) if types]
+
+
+def _one_of_each_table(objects: Iterable[SourceObject]) -> Iterator[SourceObject]:
+    """Leave out all but the first file of each table: the files of a table have one schema."""
+    tables: set[str] = set()
+    for item in objects:
+        if item.table is None or item.table.uri not in tables:
+            yield item
+        if item.table is not None:
+            tables.add(item.table.uri)

@@ -1,7 +1,7 @@
 """Parquet: batches of row groups, only the columns that are needed."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 import pyarrow as pa
@@ -16,7 +16,7 @@ from sbert.source.settings import ReadSettings
 from sbert.source.values import as_text
 from sbert.storage.files import open_input
 
-__all__ = ["ParquetFormat"]
+__all__ = ["ParquetFormat", "read_row_groups", "types_of_schema"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class ParquetFormat(SourceFormat):
     def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:  # noqa: ARG002
         """Return the columns of the footer's schema."""
         with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
-            return _types(pq.ParquetFile(file).schema_arrow)
+            return types_of_schema(pq.ParquetFile(file).schema_arrow)
 
     def count(self, item: SourceObject, read: ReadSettings) -> int:  # noqa: ARG002
         """Return the number of rows in the footer."""
@@ -83,18 +83,40 @@ class ParquetFormat(SourceFormat):
             for name in request.columns:
                 if name in request.required and name not in names:
                     raise missing_column(uri, name, names)
-            present = [name for name in request.columns if name in names]
+            present = {name: name for name in request.columns if name in names}
             stop = parquet.num_row_groups if span.stop is None else span.stop
-            groups = list(range(span.start or 0, stop))
-            row = span.first_row
-            for batch in parquet.iter_batches(batch_size=read.block_rows, row_groups=groups, columns=present):
-                frame = pl.from_arrow(pa.Table.from_batches([batch]))
-                assert isinstance(frame, pl.DataFrame)
-                yield _block(uri, frame, request, row, batch.num_rows)
-                row += batch.num_rows
+            yield from read_row_groups(parquet, range(span.start or 0, stop), span, present, request, read)
 
 
-def _types(schema: pa.Schema) -> dict[str, pl.DataType]:
+def read_row_groups(
+    parquet: pq.ParquetFile,
+    groups: Sequence[int],
+    span: Span,
+    stored_names: Mapping[str, str],
+    request: ColumnRequest,
+    read: ReadSettings,
+) -> Iterator[RecordBlock]:
+    """Stream the rows of row groups.
+
+    Args:
+        parquet: the open file.
+        groups: the row groups.
+        span: the span; gives the number of the first row.
+        stored_names: the file's name for each requested column that it has; the others are null.
+        request: the columns.
+        read: sizes.
+    """
+    names = {stored: name for name, stored in stored_names.items()}
+    row = span.first_row
+    for batch in parquet.iter_batches(batch_size=read.block_rows, row_groups=list(groups), columns=list(names)):
+        frame = pl.from_arrow(pa.Table.from_batches([batch]))
+        assert isinstance(frame, pl.DataFrame)
+        yield _block(span.object.uri, frame.rename(names), request, row, batch.num_rows)
+        row += batch.num_rows
+
+
+def types_of_schema(schema: pa.Schema) -> dict[str, pl.DataType]:
+    """Return the types of an Arrow schema's columns as Polars has them; Unknown where it has none."""
     types: dict[str, pl.DataType] = {}
     for field in schema:
         try:

@@ -5,13 +5,14 @@ from sbert.source.formats.csv_records import CsvFormat
 from sbert.source.formats.json_lines import JsonLinesFormat
 from sbert.source.formats.parquet import ParquetFormat
 from sbert.source.formats.plain_text import PlainTextFormat
+from sbert.source.formats.table_file import TableFileFormat
 from sbert.source.objects import Compression
 
 __all__ = ["FORMATS", "READ_ENDINGS", "format_of", "format_of_name"]
 
 FORMATS: dict[str, SourceFormat] = {
     each_format.name: each_format
-    for each_format in (JsonLinesFormat(), CsvFormat(), ParquetFormat(), PlainTextFormat())
+    for each_format in (JsonLinesFormat(), CsvFormat(), ParquetFormat(), PlainTextFormat(), TableFileFormat())
 }
 """Every format by its name. A new format is added here."""
 BY_ENDING = {ending: each_format for each_format in FORMATS.values() for ending in each_format.endings}

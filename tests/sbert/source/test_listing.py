@@ -182,20 +182,6 @@ def test_an_object_that_storage_refuses_does_not_take_its_pack_with_it(
     assert outcome.report.num_rows == 5
 
 
-@pytest.mark.parametrize("raw", ["", "/*", "/table", "/table/*.parquet", "/parts/lang=en", "/parts/*/*.parquet"])
-def test_a_delta_table_is_refused_by_name(tmp_path: Path, raw: str) -> None:
-    frame = pl.DataFrame({"text": ["a", "b"], "lang": ["en", "de"]})
-    write_deltalake(str(tmp_path / "table"), frame.to_arrow())
-    write_deltalake(str(tmp_path / "table"), frame.to_arrow(), mode="overwrite")
-    write_deltalake(str(tmp_path / "parts"), frame.to_arrow(), partition_by=["lang"])
-    (tmp_path / "a.jsonl").write_text("{}")
-    if raw == "/*":  # matches the file only
-        assert names(tmp_path / "*") == ["a.jsonl"]
-        return
-    with pytest.raises(SourceError, match=rf"{tmp_path}/(table|parts): is a table of Delta Lake, which also keeps"):
-        list_objects(f"{tmp_path}{raw}")
-
-
 @pytest.mark.parametrize(
     ("mark", "name"),
     [
@@ -216,15 +202,6 @@ def test_a_table_in_a_hidden_folder_is_passed_over(tmp_path: Path) -> None:
     write_deltalake(str(tmp_path / "_table"), pl.DataFrame({"text": ["a"]}).to_arrow())
     (tmp_path / "a.jsonl").write_text("{}")
     assert names(tmp_path) == ["a.jsonl"]
-
-
-@pytest.mark.s3
-def test_a_delta_table_on_s3_is_refused_by_name(s3: S3Server, s3_bucket: str) -> None:
-    root = f"{s3_bucket[5:]}/raw/table"
-    s3.filesystem().pipe({f"{root}/_delta_log/{0:020d}.json": b"{}", f"{root}/part-0.parquet": b"x"})
-    for raw in ("raw", "raw/table", "raw/table/*.parquet"):
-        with pytest.raises(SourceError, match=f"{s3_bucket}/raw/table: is a table of Delta Lake"):
-            list_objects(f"{s3_bucket}/{raw}")
 
 
 @pytest.mark.parametrize("include", ["e[1].jsonl", "e*.jsonl"])
