@@ -24,6 +24,13 @@ def search(
     table_uri: TableUri,
     query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Text to search for.")] = None,
     k: Annotated[int, typer.Option("-k", "--num", min=1, max=10_000, metavar="N", help="Rows of each query.")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="Search only rows that satisfy this, over kept columns, such as \"lang = 'en' and price < 10\".",
+        ),
+    ] = None,
     queries_uri: Annotated[
         str | None,
         typer.Option(
@@ -60,7 +67,7 @@ def search(
         from sbert.table.delta import Table
 
         _check_usage(query, queries_uri, output)
-        settings = SearchSettings(k=k)
+        settings = SearchSettings(k=k, where=where)
         table = Table.open(table_uri)
         if query is not None:
             from sbert.index.search import search_table

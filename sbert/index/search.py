@@ -14,6 +14,7 @@ import polars as pl
 
 from sbert.errors import SettingsError
 from sbert.index.queries import QueryEncoder, RejectedQuery
+from sbert.index.row_filter import RowFilter
 from sbert.index.search_settings import SearchResult, SearchSettings, SearchWay
 from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
 from sbert.index.version_rows import VersionRows
@@ -38,7 +39,7 @@ def search_table(
         settings: what is asked; by default the ten nearest rows.
 
     Raises:
-        SettingsError: the only query cannot be one, or vectors have another dim than the table.
+        SettingsError: the only query cannot be one, vectors have another dim than the table, or the filter is wrong.
         ModelError: the table's encoder cannot be loaded.
         EncoderMismatchError: the model of that name is no longer the same encoder.
     """
@@ -57,12 +58,14 @@ class Searcher:
     def search(self, queries: str | Sequence[str] | Float32, *, settings: SearchSettings | None = None) -> SearchResult:
         """Return the rows nearest to each query, as `search_table` does."""
         asked = settings or SearchSettings()
+        row_filter = None if asked.where is None else RowFilter(asked.where, self.table)
         numbers, vectors_QD, rejected = self._vectors(queries)
         nearest = [
-            self._nearest(vectors_QD[first : first + QUERIES_PER_PASS], asked.k)
+            self._nearest(vectors_QD[first : first + QUERIES_PER_PASS], asked.k, row_filter)
             for first in range(0, len(vectors_QD), QUERIES_PER_PASS)
         ]
-        return self._result(numbers, nearest, rejected)
+        way = SearchWay(version=self.table.version, num_rows=len(self._rows), is_filtered=row_filter is not None)
+        return self._result(numbers, nearest, rejected, way)
 
     def _vectors(self, queries: str | Sequence[str] | Float32) -> tuple[Int64, Float32, tuple[RejectedQuery, ...]]:
         """Return the numbers of the queries that can be searched, their vectors, and the others."""
@@ -79,15 +82,19 @@ class Searcher:
             raise SettingsError(encoded.rejected[0].detail)
         return np.array(encoded.numbers, np.int64), encoded.vectors_QD, encoded.rejected
 
-    def _nearest(self, vectors_QD: Float32, k: int) -> tuple[Float32, Int64]:
+    def _nearest(self, vectors_QD: Float32, k: int, row_filter: RowFilter | None) -> tuple[Float32, Int64]:
         """Return scores and row numbers of the k best rows of each query, best first."""
         best = TopK(vectors_QD, k)
-        for block in self._rows.vectors(self._rows.everything):
+        for block in self._rows.vectors(self._rows.everything, row_filter):
             best.add(block.vectors_ND, block.numbers_N)
         return in_order(best.scores_QK, best.numbers_QK)
 
     def _result(
-        self, queries: Int64, nearest: list[tuple[Float32, Int64]], rejected: tuple[RejectedQuery, ...]
+        self,
+        queries: Int64,
+        nearest: list[tuple[Float32, Int64]],
+        rejected: tuple[RejectedQuery, ...],
+        way: SearchWay,
     ) -> SearchResult:
         """Read the columns of the rows that were found."""
         scores_QK = np.concatenate([np.zeros((0, 1), np.float32)] if not nearest else [part for part, _ in nearest])
@@ -103,5 +110,4 @@ class Searcher:
             schema={"query": pl.Int64, "rank": pl.Int32, "score": pl.Float32},
         )
         rows = self._rows.columns(numbers_QK[is_row], ["id", "source", *self.table.kept_schema])
-        way = SearchWay(version=self.table.version, num_rows=len(self._rows))
         return SearchResult(places=places, rows=rows, rejected=rejected, way=way)

@@ -20,6 +20,11 @@ class SearchSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     k: int = Field(default=10, ge=1, le=10_000, title="Rows", description="Rows that each query gets at most (rows).")
+    where: str | None = Field(
+        default=None,
+        title="Filter",
+        description="Rows to search among, as SQL over kept columns, such as lang = 'en' and price < 10; empty for all.",
+    )
 
 
 class SearchWay(BaseModel):
@@ -30,6 +35,7 @@ class SearchWay(BaseModel):
     version: int = Field(description="Version of the table that was searched.")
     by_index: bool = Field(default=False, description="Whether an index was used; else every row was compared.")
     num_rows: int = Field(description="Rows of the version.")
+    is_filtered: bool = Field(default=False, description="Whether only rows that satisfy a filter were searched.")
     num_segments: int = Field(default=0, description="Segments of the index that were used.")
     num_splits_without_segment: int = Field(
         default=0, description="Splits that no segment holds; their rows were compared one by one."
@@ -37,11 +43,12 @@ class SearchWay(BaseModel):
 
     def describe(self) -> str:
         """Return the way in words."""
+        rows = f"{'the filtered of ' if self.is_filtered else ''}{self.num_rows:,} rows of version {self.version}"
         if not self.by_index:
-            return f"exact, {self.num_rows:,} rows of version {self.version}"
+            return f"exact, {rows}"
         missing = self.num_splits_without_segment
         rest = f", {missing:,} splits without a segment exactly" if missing else ""
-        return f"index of {self.num_segments:,} segments{rest}, {self.num_rows:,} rows of version {self.version}"
+        return f"index of {self.num_segments:,} segments{rest}, {rows}"
 
 
 @dataclass(frozen=True)

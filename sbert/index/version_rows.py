@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sbert.index.row_filter import RowFilter
 from sbert.index.top_k import Int64
 from sbert.runtime.prefetch import prefetch
 from sbert.table.delta import Table, TableShard
@@ -55,15 +56,29 @@ class VersionRows:
         """All rows as ranges."""
         return [RowRange(0, len(self))] if len(self) else []
 
-    def vectors(self, ranges: Sequence[RowRange]) -> Iterator[VectorBlock]:
+    def vectors(self, ranges: Sequence[RowRange], row_filter: RowFilter | None = None) -> Iterator[VectorBlock]:
         """Read the vectors of ranges, in blocks; a thread reads ahead.
+
+        With a filter, only row groups that hold one of its rows are read.
 
         Raises:
             StorageError, TableError: a shard cannot be read.
         """
         if ranges:
-            with closing(prefetch(self._blocks(ranges), BLOCKS_AHEAD)) as blocks:
+            with closing(prefetch(self._blocks(ranges, row_filter), BLOCKS_AHEAD)) as blocks:
                 yield from blocks
+
+    def matching(self, row_filter: RowFilter) -> Int64:
+        """Return the numbers of the rows that satisfy a filter, ascending.
+
+        Raises:
+            StorageError: storage refuses.
+        """
+        parts = [
+            row_filter.rows_of_shard(shard.name) + start
+            for shard, start in zip(self.shards, self.starts.tolist(), strict=False)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *parts])
 
     def columns(self, numbers: Int64, names: Sequence[str]) -> pl.DataFrame:
         """Read columns of the rows with these numbers, in their order; only row groups that hold one of them are read.
@@ -82,10 +97,14 @@ class VersionRows:
         assert isinstance(frame, pl.DataFrame)
         return frame[places]
 
-    def _blocks(self, ranges: Sequence[RowRange]) -> Iterator[VectorBlock]:
+    def _blocks(self, ranges: Sequence[RowRange], row_filter: RowFilter | None) -> Iterator[VectorBlock]:
         for shard, start in zip(self.shards, self.starts.tolist(), strict=False):
             inside = _overlaps(ranges, start, start + shard.num_rows)
-            if inside:
+            if inside and row_filter is not None:
+                yield from self._chosen_of_shard(
+                    shard, start, _inside(row_filter.rows_of_shard(shard.name) + start, inside)
+                )
+            elif inside:
                 yield from self._blocks_of_shard(shard, start, inside)
 
     def _blocks_of_shard(self, shard: TableShard, start: int, ranges: Sequence[RowRange]) -> Iterator[VectorBlock]:
@@ -103,6 +122,19 @@ class VersionRows:
                         numbers = np.arange(part.first, part.stop, dtype=np.int64)
                         yield VectorBlock(numbers, vector_matrix(rows, info.dim, info.precision))
                     first += batch.num_rows
+
+    def _chosen_of_shard(self, shard: TableShard, start: int, numbers: Int64) -> Iterator[VectorBlock]:
+        """Read the vectors of the rows of a shard with these numbers, a row group at a time."""
+        info = self.table.encoder
+        columns = vector_names(info.precision)
+        if not len(numbers):
+            return
+        with open_shard(self.table.shard_uri(shard.name)) as parquet:
+            for group, at, end in _row_groups(parquet, start):
+                wanted = _inside(numbers, [RowRange(at, end)])
+                if len(wanted):
+                    rows = parquet.read_row_group(group, columns=columns).take(pa.array(wanted - at))
+                    yield VectorBlock(wanted, vector_matrix(rows, info.dim, info.precision))
 
     def _rows_of_shard(self, shard: TableShard, rows: Int64, schema: pa.Schema) -> list[pa.Table]:
         """Read columns of the rows of a shard with these numbers, counted from the first row of the shard."""
@@ -123,6 +155,12 @@ def _overlaps(ranges: Sequence[RowRange], first: int, stop: int) -> list[RowRang
         for part in ranges
         if part.first < stop and part.stop > first
     ]
+
+
+def _inside(numbers: Int64, ranges: Sequence[RowRange]) -> Int64:
+    """Return the numbers, ascending, that lie in one of the ranges."""
+    parts = [slice(*np.searchsorted(numbers, part)) for part in ranges]
+    return np.concatenate([numbers[:0], *(numbers[part] for part in parts)])
 
 
 def _row_groups(parquet: pq.ParquetFile, start: int) -> Iterator[tuple[int, int, int]]:

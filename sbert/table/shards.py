@@ -1,7 +1,8 @@
 """Parquet shards: the table's schema, and a writer that rolls from one shard to the next.
 
 A shard is written through an fsspec stream and becomes visible whole or not at all. Its footer carries, for each row group,
-the smallest and largest ``id``, ``source``, ``num_tokens`` and ``truncated``; readers prune by them.
+the smallest and largest ``id``, ``source``, ``num_tokens``, ``truncated`` and kept number, date or time; readers prune by
+them.
 """
 
 import contextlib
@@ -194,6 +195,13 @@ def fingerprint_of_shard(name: str) -> str:
     return name.rsplit("/", 1)[-1].split("-")[1]
 
 
+def _columns_with_bounds(schema: pa.Schema) -> list[str]:
+    """Return the kept columns whose bounds are in the footer: numbers, dates and times. Long texts would bloat it."""
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_temporal)
+    kept = (field for field in schema if field.name not in RESERVED_COLUMNS)
+    return [field.name for field in kept if any(is_kind(field.type) for is_kind in kinds)]
+
+
 def discard_parquet(writer: pq.ParquetWriter | None, output: OutputFile | ShardOutput | None) -> None:
     """Abandon a Parquet file that is being written; nothing of it stays."""
     if writer is not None:
@@ -288,7 +296,7 @@ class ShardWriter:
                 # Parquet has no int8, only 32 bits: a dictionary of 255 numbers makes one byte of each again.
                 use_dictionary=[*columns, VALUES_PATH] if quantized else columns,
                 use_byte_stream_split=["scale" if quantized else VALUES_PATH],
-                write_statistics=["id", "source", "num_tokens", "truncated"],
+                write_statistics=["id", "source", "num_tokens", "truncated", *_columns_with_bounds(self._schema)],
                 write_page_checksum=True,
                 store_schema=True,
             )
