@@ -11,7 +11,7 @@ __all__ = ["app", "show_warnings"]
 COMMANDS = (
     *("sample", "refresh", "backfill", "search", "sync", "neighbours"),
     *("retrain", "models", "suggest", "doctor"),
-    *("inspect", "report", "changes", "settings"),
+    *("inspect", "map", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback"),
 )
 """Modules of the commands; each adds its command to the application, in the order of the help."""

@@ -1,0 +1,82 @@
+"""``sbert map``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.app import Panel, app, example
+from flows.cli.options import Json, TableUri, check_location
+from flows.cli.output import answering, out
+
+
+@app.command(
+    "map",
+    rich_help_panel=Panel.LOOK,
+    epilog=example("sbert map s3://bucket/table --output map.html --color-by category"),
+)
+def draw(
+    table_uri: TableUri,
+    output: Annotated[
+        str, typer.Option(metavar="FILE", help="HTML file to write, local or s3://.", callback=check_location)
+    ] = "map.html",
+    color_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Kept column that gives the colours at first.", show_default="topics by meaning"
+        ),
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Kept column that is shown as the text.", show_default="the encoded one"),
+    ] = None,
+    coordinates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUT_URI",
+            help="Derived table of x and y of every row, for other viewers; the map shows its places.",
+            callback=check_location,
+        ),
+    ] = None,
+    max_rows: Annotated[
+        int, typer.Option(min=1, max=250_000, metavar="ROWS", help="Rows on the map; of a larger table a sample.")
+    ] = 100_000,
+    topics: Annotated[int, typer.Option(min=1, max=60, metavar="N", help="Topics, at most.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The same seed gives the same map.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw the texts of TABLE as one page: near texts have similar meaning. The page needs no server and no network."""
+    with answering(as_json=as_json) as answer:
+        from sbert.apply.map.page import draw_map
+        from sbert.apply.map.settings import MapSettings
+        from sbert.storage.files import normalize_uri, write_bytes
+        from sbert.table.delta import Table
+
+        settings = MapSettings(
+            max_rows=max_rows, color_by=color_by, text_column=text_column, num_topics=topics, seed=seed
+        )
+        page = draw_map(Table.open(table_uri), settings, coordinates_uri=coordinates)
+        target = normalize_uri(output)
+        content = page.html.encode()
+        write_bytes(target, content)
+        answer.print(
+            {
+                "table_uri": table_uri,
+                "version": page.version,
+                "output": target,
+                "num_rows": page.num_rows,
+                "num_table_rows": page.num_table_rows,
+                "topics": list(page.topics),
+                "coordinates": coordinates,
+                "num_bytes": len(content),
+            },
+            _show_map,
+        )
+
+
+def _show_map(result: dict[str, Any]) -> None:
+    of_all = f" of {result['num_table_rows']:,}" if result["num_rows"] < result["num_table_rows"] else ""
+    out.print(
+        f"wrote {result['output']}: {result['num_rows']:,}{of_all} rows of version {result['version']}, "
+        f"{len(result['topics'])} topics, {result['num_bytes'] / 2**20:,.1f} MiB",
+        markup=False,
+    )

@@ -1,0 +1,88 @@
+"""Topics of a map: groups of near vectors, named by their typical words.
+
+The words are ranked by their part of the Kullback-Leibler divergence between the words of a topic and all words (Tomokiyo
+and Hurst 2003, "A Language Model Approach to Keyphrase Extraction"): ``p log(p / q)``, where ``p`` is the share of the word
+among the words of the topic and ``q`` among all. Words that are not three times as frequent in the topic as in all texts do
+not name it. So words such as "the" drop out in every language, without a list.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sbert.index.words.terms import terms_of
+
+__all__ = ["name_groups", "topics_of"]
+
+WORDS_IN_NAME = 3
+WORDS_TRIED = 10
+MIN_LIFT = 3.0
+"""Times that a word must be as frequent in a topic as in all texts."""
+MIN_SHARE = 0.01
+"""Share of the rows of a topic that must hold a word of its name; rarer words are accidents."""
+RESTARTS = 3
+
+
+def topics_of(components_NC: npt.NDArray[np.float32], num_topics: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the number of each row's topic by k-means, shape (N,); the largest topic is 0.
+
+    Args:
+        components_NC: principal components of the rows, shape (N, C).
+        num_topics: topics, at most; fewer where there are fewer different rows.
+        seed: the same seed gives the same topics.
+    """
+    from sklearn.cluster import KMeans
+
+    num_different = len(np.unique(components_NC, axis=0)) if len(components_NC) < 10 * num_topics else num_topics
+    wanted = max(1, min(num_topics, num_different))
+    labels = KMeans(wanted, n_init=RESTARTS, random_state=seed).fit_predict(components_NC)
+    counts = np.bincount(labels, minlength=wanted)
+    order = np.argsort(-counts, kind="stable")
+    ranks = np.empty(wanted, np.int64)
+    ranks[order] = np.arange(wanted)
+    return ranks[labels]
+
+
+def name_groups(texts: pl.Series, groups_N: npt.NDArray[np.int64]) -> list[str]:
+    """Return a name for each group of texts, of up to three typical words; a group without any is numbered.
+
+    Args:
+        texts: N texts.
+        groups_N: number of each text's group, from 0 on without holes.
+    """
+    num_groups = int(groups_N.max()) + 1 if len(groups_N) else 0
+    sizes = pl.DataFrame({"group": groups_N}).group_by("group").agg(size=pl.len())
+    words = (
+        pl.DataFrame({"group": groups_N, "word": terms_of(texts, fold_accents=False)})
+        .with_row_index("text")
+        .explode("word", empty_as_null=True)
+        .drop_nulls("word")
+        .filter(pl.col("word").str.len_chars() >= 2, ~pl.col("word").str.contains(r"^[\p{N}\p{P}]+$"))
+    )
+    counts = (
+        words.group_by("group", "word")
+        .agg(count=pl.len(), texts=pl.col("text").n_unique())
+        .join(sizes, on="group")
+        .with_columns(all=pl.col("count").sum().over("word"), words=pl.col("count").sum().over("group"))
+    )
+    total = max(len(words), 1)
+    share = pl.col("count") / pl.col("words")
+    lift = share / (pl.col("all") / total)
+    ranked = (
+        counts.filter(lift >= MIN_LIFT, pl.col("texts") >= MIN_SHARE * pl.col("size"))
+        .with_columns(weight=share * lift.log())
+        .sort(["weight", "word"], descending=[True, False])
+        .group_by("group", maintain_order=True)
+        .agg(pl.col("word").head(WORDS_TRIED))
+    )
+    named = {group: ", ".join(_different(chosen)) for group, chosen in ranked.iter_rows()}
+    return [named.get(group, f"topic {group + 1}") for group in range(num_groups)]
+
+
+def _different(words: list[str]) -> list[str]:
+    """Return the first words of which none begins another: ``card`` says it, ``cards`` adds nothing."""
+    chosen: list[str] = []
+    for word in words:
+        if not any(word.startswith(other) or other.startswith(word) for other in chosen):
+            chosen.append(word)
+    return chosen[:WORDS_IN_NAME]

@@ -1,0 +1,1 @@
+"""Words: how texts are cut into terms."""
