@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,9 @@ def is_colourable(values: pl.Series) -> bool:
     num_different = values.drop_nulls().n_unique()
     if num_different < 2:
         return False
-    return values.dtype.is_numeric() or values.dtype.is_temporal() or num_different <= min(MAX_ENTRIES, len(values) // 2)
+    return (
+        values.dtype.is_numeric() or values.dtype.is_temporal() or num_different <= min(MAX_ENTRIES, len(values) // 2)
+    )
 
 
 def column_colouring(name: str, values: pl.Series) -> Colouring:
@@ -55,9 +58,9 @@ def column_colouring(name: str, values: pl.Series) -> Colouring:
 
 
 def _categories(name: str, values: pl.Series) -> Colouring:
-    texts = values.cast(pl.String)
-    counts = texts.drop_nulls().value_counts().sort(["count", texts.name], descending=[True, False])
-    labels = counts[texts.name].head(MAX_ENTRIES).to_list()
+    texts = values.cast(pl.String).alias("value")
+    counts = texts.drop_nulls().value_counts(name="rows").sort(["rows", "value"], descending=[True, False])
+    labels = counts["value"].head(MAX_ENTRIES).to_list()
     if values.dtype.is_numeric():
         labels.sort(key=float)
     codes = texts.replace_strict(labels, list(range(len(labels))), default=None, return_dtype=pl.Int64)
@@ -73,7 +76,7 @@ def _ranges(name: str, values: pl.Series) -> Colouring:
     codes = pl.Series(np.searchsorted(inner, number.fill_null(0.0).to_numpy(), side="right"), dtype=pl.Int64)
     codes = codes.set(number.is_null(), None)
     shown = [_shown(values, edge) for edge in edges]
-    labels = [f"{low} – {high}" for low, high in zip(shown, shown[1:], strict=False)] or shown[:1]
+    labels = [f"{low} to {high}" for low, high in pairwise(shown)] or shown[:1]
     return _with_rest(name, ColouringKind.NUMBER, labels, codes, values.is_not_null() & number.is_not_null())
 
 
@@ -86,7 +89,7 @@ def _shown(values: pl.Series, edge: float) -> str:
 
 def _with_rest(name: str, kind: ColouringKind, labels: list[str], codes: pl.Series, is_there: pl.Series) -> Colouring:
     """Add entries for rows of other values and for rows without a value, where there are such rows."""
-    rest = []
+    rest: list[str] = []
     for label, rows in ((OTHER, codes.is_null() & is_there), (NONE, codes.is_null() & ~is_there)):
         if rows.any():
             codes = codes.set(rows, len(labels) + len(rest))

@@ -20,6 +20,8 @@ FEW_ROWS = 10
 """Fewer rows lie by their principal components."""
 INTERPOLATED_ROWS = 10_000
 """From this number on, interpolation of the repulsion is faster than a tree."""
+THREADED_ROWS = 2_000
+"""For fewer rows, threads wait for each other longer than they compute."""
 EARLY = {"n_iter": 200, "exaggeration": 12.0, "momentum": 0.5}
 LATE = {"n_iter": 300, "momentum": 0.8}
 EXAGGERATED_ROWS = 40_000
@@ -30,8 +32,8 @@ MAX_EXAGGERATION = 2.5
 def lay_out(vectors_ND: Float32, settings: LayoutSettings) -> Float32:
     """Return the place of each row, shape (N, 2): centred, the farthest 0.1 % aside within -1 and 1."""
     components_NC = principal_components(vectors_ND)
-    places_N2 = components_NC[:, :2] if len(vectors_ND) < FEW_ROWS else _embed(components_NC, settings)
-    places_N2 = places_N2 - np.median(places_N2, axis=0)
+    free_N2 = components_NC[:, :2] if len(vectors_ND) < FEW_ROWS else _embed(components_NC, settings)
+    places_N2 = free_N2 - np.median(free_N2, axis=0)
     extent = np.quantile(np.abs(places_N2), 0.999) if len(places_N2) else 1.0
     return np.ascontiguousarray(places_N2 / max(float(extent), 1e-9), np.float32)
 
@@ -53,7 +55,8 @@ def _embed(components_NC: Float32, settings: LayoutSettings) -> Float32:
     from openTSNE import TSNEEmbedding
     from openTSNE.affinity import Uniform
 
-    shared = {"n_jobs": available_cpus(), "random_state": settings.seed}
+    num_threads = 1 if len(components_NC) < THREADED_ROWS else available_cpus()
+    shared = {"n_jobs": num_threads, "random_state": settings.seed}
     affinities = Uniform(
         components_NC.astype(np.float64),
         k_neighbors=min(settings.num_neighbours, len(components_NC) - 1),

@@ -67,7 +67,10 @@ def text_column(values: pl.Series, max_chars: int) -> list[str]:
         texts = pl.Series([None if value is None else f"{value:.6g}" for value in values.to_list()], dtype=pl.String)
     elif values.dtype.is_nested():
         texts = pl.Series(
-            [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values.to_list()],
+            [
+                None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+                for value in values.to_list()
+            ],
             dtype=pl.String,
         )
     else:

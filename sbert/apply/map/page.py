@@ -16,7 +16,6 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from markupsafe import Markup
 
 from sbert.apply.map.colourings import Colouring, ColouringKind, column_colouring, is_colourable
 from sbert.apply.map.coordinates import CoordinatesJob
@@ -168,4 +167,4 @@ def _render(title: str, packed: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
-    return template.render(title=title, script=Markup(script), style=Markup(style), script_hash=digest, packed=packed)
+    return template.render(title=title, script=script, style=style, script_hash=digest, packed=packed)

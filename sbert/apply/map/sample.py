@@ -31,9 +31,7 @@ class MapRows:
         return len(self.rows)
 
 
-def read_sample(
-    table: Table, max_rows: int, columns: tuple[str, ...] = (), *, with_vectors: bool = True
-) -> MapRows:
+def read_sample(table: Table, max_rows: int, columns: tuple[str, ...] = (), *, with_vectors: bool = True) -> MapRows:
     """Read up to `max_rows` rows: those with the smallest text hashes.
 
     Args:

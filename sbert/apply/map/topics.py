@@ -40,7 +40,8 @@ def topics_of(components_NC: npt.NDArray[np.float32], num_topics: int, seed: int
     order = np.argsort(-counts, kind="stable")
     ranks = np.empty(wanted, np.int64)
     ranks[order] = np.arange(wanted)
-    return ranks[labels]
+    numbers: npt.NDArray[np.int64] = ranks[labels]
+    return numbers
 
 
 def name_groups(texts: pl.Series, groups_N: npt.NDArray[np.int64]) -> list[str]:

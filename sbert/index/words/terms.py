@@ -21,7 +21,7 @@ COMPOUND = rf"{LETTER}+(?:[-._/:]{LETTER}+)+"
 RUN = rf"[{UNSPACED}]+|{COMPOUND}|{WORD}"
 FOLDED_MARKS = r"[\u0300-\u036F]"
 """Accents of Latin, Greek and Cyrillic letters. Marks of other scripts are vowels and stay."""
-APOSTROPHES = r"(\p{L})['’](\p{L})"
+APOSTROPHES = r"(\p{L})['\u2019](\p{L})"
 
 
 def terms_of(texts: pl.Series, *, fold_accents: bool = True) -> pl.Series:

@@ -1,0 +1,30 @@
+"""`sbert map`."""
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from flows.cli.commands import app
+from tests.support.made_tables import make_version
+
+
+def test_the_command_writes_a_page_and_says_what_is_on_it(tmp_path: Path) -> None:
+    table, output = str(tmp_path / "table"), tmp_path / "map.html"
+    make_version(table, {"a": {str(row): row for row in range(30)}})
+    done = CliRunner().invoke(
+        app, ["map", table, "--output", str(output), "--text-column", "kind", "--topics", "2", "--json"]
+    )
+    result = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert (result["num_rows"], result["num_table_rows"], len(result["topics"])) == (30, 30, 2)
+    assert output.read_text().startswith("<!doctype html>")
+    assert result["num_bytes"] == output.stat().st_size
+
+
+def test_an_unknown_column_is_named_with_those_there_are(tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+    make_version(table, {"a": {"1": 1}})
+    done = CliRunner().invoke(app, ["map", table, "--text-column", "kind", "--color-by", "team"])
+    assert done.exit_code == 1
+    assert "no kept column 'team'" in done.output
