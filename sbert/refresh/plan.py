@@ -210,7 +210,8 @@ def _kept_schema(job: RefreshJob, table: Table | None, objects: Sequence[SourceO
     names = job.settings.source.keep_columns
     types = infer_kept_schema(objects, job.settings.source)
     if table is not None and set(table.kept_schema) == set(names):
-        types = table.kept_schema
+        fixed = job.settings.source.column_types
+        types = {name: types[name] if name in fixed else kind for name, kind in table.kept_schema.items()}
     return {name: types[name] for name in names}
 
 

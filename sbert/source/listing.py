@@ -16,9 +16,12 @@ from typing import Any
 from fsspec.utils import glob_translate
 
 from sbert.errors import EmptySourceError, MissingError
-from sbert.source.formats.registry import READ_ENDINGS, format_of_name
+from sbert.source.folder_keys import folder_keys
+from sbert.source.formats.base import SourceFormat
+from sbert.source.formats.looking import format_by_looking, is_part_name
+from sbert.source.formats.registry import READ_ENDINGS, format_of, format_of_name
 from sbert.source.local_files import local_info, walk_folder
-from sbert.source.objects import SourceObject
+from sbert.source.objects import Compression, SourceObject
 from sbert.source.tables.delta import KIND, delta_files
 from sbert.source.tables.recognise import has_delta_log, is_hidden, refuse_other_tables, table_above, tables_in
 from sbert.storage.files import filesystem, normalize_uri, strip_protocol, translate_errors
@@ -30,6 +33,9 @@ log = logging.getLogger(__name__)
 
 Entries = dict[str, dict[str, Any]]
 """The listed facts of each path, in the form of fsspec."""
+Kind = tuple[SourceFormat, Compression]
+HIDDEN = "hidden"
+"""Stands for the ending of objects that are passed over because a part of their name begins with ``.`` or ``_``."""
 
 
 def list_objects(raw_uri: str) -> list[SourceObject]:
@@ -53,13 +59,19 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
     entries = {path: info for path, info in sorted(listing.entries.items()) if not path.startswith(inside)}
     refuse_other_tables(protocol, listing.root, entries)
     passed_over: Counter[str] = Counter()
+    by_folder: dict[str, Kind | None] = {}
     for path, info in entries.items():
-        if info.get("type") == "directory" or path.endswith("/") or is_hidden(path, listing.root):
+        if info.get("type") == "directory" or path.endswith("/"):
             continue  # a path that ends with / is a zero-length object that marks a folder
+        if is_hidden(path, listing.root):
+            passed_over[HIDDEN] += 1
+            continue
         if not _is_text(path):
             passed_over["(a name that is not UTF-8)"] += 1
             continue
         kind = format_of_name(path)
+        if kind is None and is_part_name(posixpath.basename(path)):
+            kind = _kind_of_parts(protocol, path, info, by_folder)
         if kind is None:
             name = path.rsplit("/", 1)[-1]
             passed_over["." + name.rsplit(".", 1)[-1] if "." in name else "(no ending)"] += 1
@@ -73,15 +85,31 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
                 format=kind[0].name,
                 compression=kind[1],
                 unreadable=str(info.get("unreadable", "")),
+                values=folder_keys(path, listing.root),
             )
         )
     if passed_over:
-        log.warning(
-            "%s: %d objects are passed over by their ending or name (%s)", uri, passed_over.total(), _most(passed_over)
+        log.log(
+            logging.INFO if passed_over.keys() == {HIDDEN} else logging.WARNING,
+            "%s: %d objects are passed over by their ending or name (%s)",
+            uri,
+            passed_over.total(),
+            _most(passed_over),
         )
     if not objects:
         raise EmptySourceError(_nothing_here(uri, listing, passed_over))
     return sorted(objects, key=lambda item: item.uri)
+
+
+def _kind_of_parts(protocol: str, path: str, info: dict[str, Any], by_folder: dict[str, Kind | None]) -> Kind | None:
+    """Return the format of an export's parts, told by the first part of each folder that holds anything."""
+    folder = posixpath.dirname(path)
+    if folder not in by_folder:
+        if not info.get("size") or info.get("unreadable"):
+            return None
+        found = format_by_looking(protocol + path)
+        by_folder[folder] = None if found is None else (format_of(found[0]), found[1])
+    return by_folder[folder]
 
 
 def _nothing_here(uri: str, listing: "Listing", passed_over: Counter[str]) -> str:
@@ -112,7 +140,7 @@ def _list(uri: str) -> Listing:
     path = strip_protocol(uri)
     with translate_errors(uri):
         is_pattern = any(character in path for character in "*?[")
-        if is_pattern or format_of_name(uri) is not None:
+        if is_pattern or format_of_name(uri) is not None or is_part_name(posixpath.basename(path)):
             info = _info(uri, path)
             if info and info.get("type") != "directory":
                 return _file(uri, path, info)

@@ -6,6 +6,7 @@ import polars as pl
 
 from sbert.errors import BrokenObjectError, StorageError
 from sbert.source.blocks import RowBlock, make_rows
+from sbert.source.folder_keys import keys_asked_for, with_keys, without_keys
 from sbert.source.formats.base import ColumnRequest
 from sbert.source.formats.registry import format_of
 from sbert.source.objects import Span
@@ -40,8 +41,12 @@ def _read(
         required=frozenset({source.text_column, *([source.id_column] if source.id_column else [])}),
         text_documents=source.text_documents,
     )
+    keys = keys_asked_for(request, source, span.object)
+    if keys:
+        request = without_keys(request, keys)
     try:
-        for records in source_format.read(span, request, read):
+        for found in source_format.read(span, request, read):
+            records = with_keys(found, span.object, keys) if keys else found
             yield make_rows(span, source, records, kept_schema, null_is_empty=source_format.null_is_empty)
     except StorageError as error:
         if error.transient:

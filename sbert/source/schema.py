@@ -6,15 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
-from sbert.errors import BrokenObjectError, ColumnError, StorageError
+from sbert.errors import BrokenObjectError, ColumnError, SettingsError, StorageError
+from sbert.source.folder_keys import types_with_keys
 from sbert.source.formats.base import missing_column
 from sbert.source.formats.registry import format_of
 from sbert.source.objects import SourceObject
 from sbert.source.settings import SourceSettings
-from sbert.source.types import merged_type, storable_type
+from sbert.source.types import fixed_type, merged_type, storable_type, written_type
 
 __all__ = ["infer_kept_schema"]
 
+Columns = list[tuple[SourceObject, dict[str, pl.DataType]]]
+"""Objects that were looked at, with the names and types of their columns."""
 MAX_OBJECTS = 512
 """Most objects that are read. From a larger source, objects at even distances in the order of their names are read."""
 MAX_HEAD_BYTES = 1 << 20
@@ -31,12 +34,14 @@ def infer_kept_schema(objects: Sequence[SourceObject], source: SourceSettings) -
     some objects have is null in the others. `sbert.source.types` has the rules for types.
 
     Raises:
-        ColumnError: when no object has a named column, or when a table can hold its values in no type.
+        ColumnError: no object has a named column, a table can hold its values in no type, or a folder key clashes with it.
+        SettingsError: ``column_types`` names a column that is not kept, or a type that there is not.
     """
-    columns = _columns_of_all(objects, only_first=not source.keep_columns)
+    check_column_types(source)
+    columns = _columns_of_all(objects, source, only_first=not source.keep_columns)
     wanted = [source.text_column, *([source.id_column] if source.id_column else []), *source.keep_columns]
     if not source.keep_columns and columns and not set(wanted) <= columns[0][1].keys():
-        columns = _columns_of_all(objects)
+        columns = _columns_of_all(objects, source)
     for name in wanted if columns else ():
         if not any(name in types for _, types in columns):
             item, types = columns[0]
@@ -46,41 +51,64 @@ def infer_kept_schema(objects: Sequence[SourceObject], source: SourceSettings) -
         raise ColumnError(
             f"plain text has no columns {', '.join(source.keep_columns)} to keep: leave keep_columns empty"
         )
-    kept: dict[str, pl.DataType] = {}
-    for name in source.keep_columns:
-        kind: pl.DataType = pl.Null()
-        for item, types in columns:
-            try:
-                storable = storable_type(name, types[name]) if types.get(name, pl.Null()) != pl.Null() else pl.Null()
-            except ColumnError as error:
-                raise ColumnError(f"{item.uri}: {error}") from error
-            kind = merged_type(kind, storable)
-        kept[name] = storable_type(name, kind)
-    return kept
+    return {name: _kept_type(name, objects, source, columns) for name in source.keep_columns}
 
 
-def _columns_of_all(
-    objects: Sequence[SourceObject], *, only_first: bool = False
-) -> list[tuple[SourceObject, dict[str, pl.DataType]]]:
+def _kept_type(name: str, objects: Sequence[SourceObject], source: SourceSettings, columns: Columns) -> pl.DataType:
+    """Return the type that holds the values of a kept column in all objects."""
+    if name in source.column_types:
+        return fixed_type(source.column_types[name])
+    kind: pl.DataType = pl.Null()
+    for item, types in columns:
+        try:
+            storable = storable_type(name, types[name]) if types.get(name, pl.Null()) != pl.Null() else pl.Null()
+        except ColumnError as error:
+            raise ColumnError(f"{item.uri}: {error}") from error
+        kind = merged_type(kind, storable)
+    if source.folder_keys:  # the keys of all objects are known, not only those of the objects that were looked at
+        values = {item.values.get(name) for item in objects if item.table is None}
+        kind = merged_type(kind, written_type(value for value in values if value))
+    return storable_type(name, kind)
+
+
+def check_column_types(source: SourceSettings) -> None:
+    """Check that every column with a fixed type is kept.
+
+    Raises:
+        SettingsError: naming the columns that are not.
+    """
+    strangers = [name for name in source.column_types if name not in source.keep_columns]
+    if strangers:
+        kept = ", ".join(source.keep_columns) or "none"
+        raise SettingsError(
+            f"source.column_types names {', '.join(strangers)}, but the kept columns are {kept}: keep these columns too, or "
+            "leave out their types"
+        )
+
+
+def _columns_of_all(objects: Sequence[SourceObject], source: SourceSettings, *, only_first: bool = False) -> Columns:
     """Return the columns of the objects that show some, in the order of their names; on request of the first only."""
     readable = [
         item
         for item in _one_of_each_table(sorted(objects, key=lambda item: item.uri))
-        if item.num_bytes and not item.unreadable and format_of(item.format).has_columns
+        if item.num_bytes and not item.unreadable and (item.values or format_of(item.format).has_columns)
     ]
     step = max(1, -(-len(readable) // MAX_OBJECTS))
     looked_at = readable[::step]
     head_bytes = min(MAX_HEAD_BYTES, max(MIN_HEAD_BYTES, ALL_HEADS_BYTES // max(1, len(looked_at))))
 
     def columns_of(item: SourceObject) -> dict[str, pl.DataType] | None:
+        if not format_of(item.format).has_columns:
+            return types_with_keys(item, {source.text_column: pl.String()}, source) if source.folder_keys else None
         try:
-            return format_of(item.format).columns(item, head_bytes)
+            columns = format_of(item.format).columns(item, head_bytes)
         except BrokenObjectError:
             return None  # reported when it is read
         except StorageError as error:
             if error.transient:
                 raise
             return None  # likewise
+        return types_with_keys(item, columns, source) if columns else None
 
     if only_first:
         return list(itertools.islice(((item, types) for item in looked_at if (types := columns_of(item))), 1))

@@ -1,12 +1,18 @@
 """Settings of the source: which columns, how large the blocks, how large the units of work."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["ReadSettings", "SourceSettings", "SplitSettings"]
 
 MIB = 2**20
+ColumnType = Annotated[
+    str,
+    Field(
+        pattern=r"^(string|int32|int64|float32|float64|bool|date|datetime|datetime_utc|decimal\([0-9]{1,2}, ?[0-9]{1,2}\))$"
+    ),
+]
 FIRST_SETTINGS = {"text_column", "id_column", "keep_columns", "text_documents"}
 """Settings that every fingerprint holds, at their defaults too. This set must never change."""
 
@@ -24,6 +30,19 @@ class SourceSettings(BaseModel):
     keep_columns: tuple[str, ...] = Field(default=(), description="Source columns to keep in the table.")
     text_documents: Literal["line", "file"] = Field(
         default="line", description="Whether each line of a .txt object is a document, or the whole object."
+    )
+
+    folder_keys: bool = Field(
+        default=True,
+        title="Folder keys",
+        description="Whether folders named key=value give columns, which can be kept or be the text or the id.",
+    )
+    column_types: dict[str, ColumnType] = Field(
+        default={},
+        title="Column types",
+        description="Types of kept columns by name, in place of those that the objects show: string, int32, int64, float32, "
+        "float64, bool, date, datetime (no zone), datetime_utc, or decimal(precision, scale). Values that do not fit are "
+        "null and counted.",
     )
 
     def identity(self) -> dict[str, Any]:

@@ -13,13 +13,25 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from sbert.errors import ColumnError
+from sbert.errors import ColumnError, SettingsError
 
-__all__ = ["json_type", "merged_type", "storable_type", "written_type"]
+__all__ = ["fixed_type", "json_type", "merged_type", "storable_type", "written_type"]
 
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)")
 DECIMAL_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
 NOT_A_NUMBER = frozenset({"nan", "+nan", "-nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
+FIXED: dict[str, pl.DataType] = {
+    "string": pl.String(),
+    "int32": pl.Int32(),
+    "int64": pl.Int64(),
+    "float32": pl.Float32(),
+    "float64": pl.Float64(),
+    "bool": pl.Boolean(),
+    "date": pl.Date(),
+    "datetime": pl.Datetime("us"),
+    "datetime_utc": pl.Datetime("us", "UTC"),
+}
+"""Types that the setting ``column_types`` can name, beside decimals."""
 NUMBERS: dict[pl.DataType, pl.DataType] = {
     pl.UInt8(): pl.Int64(),
     pl.UInt16(): pl.Int64(),
@@ -109,3 +121,20 @@ def storable_type(name: str, kind: pl.DataType) -> pl.DataType:
     is_too_wide = isinstance(kind, pl.Decimal) and (kind.precision or 0) > MAX_DECIMAL_DIGITS
     is_text = kind == pl.Null() or isinstance(kind, pl.Categorical | pl.Enum | pl.Time) or kind.is_nested()
     return pl.String() if is_text or is_too_wide else kind
+
+
+def fixed_type(name: str) -> pl.DataType:
+    """Return the type that the setting ``column_types`` names.
+
+    Raises:
+        SettingsError: for a decimal that a table cannot hold.
+    """
+    if name in FIXED:
+        return FIXED[name]
+    precision, scale = (int(number) for number in re.findall("[0-9]+", name))
+    if not 1 <= precision <= MAX_DECIMAL_DIGITS or scale > precision:
+        raise SettingsError(
+            f"source.column_types has {name}: a table holds decimals of 1 to {MAX_DECIMAL_DIGITS} digits, of which at most "
+            "all are behind the point"
+        )
+    return pl.Decimal(precision, scale)

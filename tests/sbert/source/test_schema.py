@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from sbert.errors import ColumnError
+from sbert.errors import ColumnError, SettingsError
 from sbert.source.listing import list_objects
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import SourceSettings
@@ -183,3 +183,39 @@ def test_a_later_fraction_costs_no_row_and_is_kept_beside_the_table(tmp_path: Pa
     assert misfits.select("row", "id", "column", "type", "original").rows() == [(1, "2", "n", "Int64", "3.5")]
     again = refresh_table(tmp_path / "raw", tmp_path / "table", model, settings)
     assert again.report.num_splits_built == 0
+
+
+def test_column_types_fix_the_types_of_kept_columns(tmp_path: Path, model: str) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.csv").write_text("text,code,day,price\na,7,2026-11-01,1.5\nb,08,soon,2.25\nc,9,,x\n")
+    fixed = {"code": "string", "day": "date", "price": "decimal(10,2)"}
+    settings = {"source": {"keep_columns": list(fixed), "column_types": fixed}}
+    report = refresh_table(tmp_path / "raw", tmp_path / "table", model, settings).report
+    assert report.misfits_by_column == {"day": 1, "price": 1}
+    table = pl.read_delta(str(tmp_path / "table")).sort("id")
+    assert table["code"].to_list() == ["7", "08", "9"]
+    assert table["day"].to_list() == [dt.date(2026, 11, 1), None, None]
+    assert table["price"].to_list() == [Decimal("1.50"), Decimal("2.25"), None]
+
+
+def test_another_column_type_changes_the_table_without_encoding(tmp_path: Path, model: str) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.csv").write_text("text,n,m\na,7,1\nb,8,2\n")
+    refresh_table(tmp_path / "raw", tmp_path / "table", model, {"source": {"keep_columns": ["n", "m"]}})
+    named = {"source": {"column_types": {"n": "string"}}}
+    changed = refresh_table(tmp_path / "raw", tmp_path / "table", settings=named)
+    assert changed.report.num_rows_encoded == 0
+    table = pl.read_delta(str(tmp_path / "table"))
+    assert (sorted(table["n"]), sorted(table["m"])) == (["7", "8"], [1, 2])
+    assert refresh_table(tmp_path / "raw", tmp_path / "table").plan.is_empty
+
+
+def test_a_type_of_a_column_that_is_not_kept_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,n\na,7\n")
+    with pytest.raises(SettingsError, match="column_types names m, but the kept columns are n"):
+        infer_kept_schema(list_objects(str(tmp_path)), SourceSettings(keep_columns=("n",), column_types={"m": "date"}))
+    source = SourceSettings(keep_columns=("n",), column_types={"n": "decimal(39,0)"})
+    with pytest.raises(SettingsError, match=r"decimal\(39,0\): a table holds decimals of 1 to 38 digits"):
+        infer_kept_schema(list_objects(str(tmp_path)), source)
+    with pytest.raises(ValueError, match="column_types"):
+        SourceSettings(column_types={"n": "money"})

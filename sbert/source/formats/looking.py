@@ -1,0 +1,43 @@
+"""Tell the format of objects whose names have no ending, such as ``part-00000`` of Spark and ``000000_0`` of Hive.
+
+Only formats with a sure sign are told: Parquet, and JSON Lines. Other text could be CSV or plain text.
+"""
+
+import re
+
+import pyarrow as pa
+
+from sbert.source.objects import Compression
+from sbert.storage.files import open_input
+
+__all__ = ["format_by_looking", "is_part_name"]
+
+PART_NAME = re.compile(r"part[-_][^.]*|[0-9]+(_part)?(_[0-9]+)?")
+"""Names that engines give to the parts of an export. Other names without an ending (README, Makefile) are no data."""
+HEAD_BYTES = 4096
+MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5\x2f\xfd": Compression.ZSTD}
+
+
+def is_part_name(name: str) -> bool:
+    """Return whether a name without an ending is that of a part of an export."""
+    return PART_NAME.fullmatch(name) is not None
+
+
+def format_by_looking(uri: str) -> tuple[str, Compression] | None:
+    """Return format and compression by an object's first bytes; None when they do not tell.
+
+    Raises:
+        StorageError: storage refused.
+    """
+    with open_input(uri) as file:
+        head = file.read(HEAD_BYTES)
+        if head.startswith(b"PAR1"):
+            return "parquet", Compression.NONE
+        compression = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), Compression.NONE)
+        if compression is not Compression.NONE:
+            file.seek(0)
+            try:
+                head = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), compression.value).read(HEAD_BYTES)
+            except (OSError, ValueError):  # pyarrow's errors for broken files
+                return None
+    return ("jsonl", compression) if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else None
