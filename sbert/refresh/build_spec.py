@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.process_cache import EncoderSpec
 from sbert.refresh.job import RefreshJob, RefreshSettings
+from sbert.source.passages.cutter import PASSAGE_COLUMNS
 from sbert.table.delta import EncoderInfo
 
 __all__ = ["BuildSpec"]
@@ -19,7 +20,9 @@ class BuildSpec(BaseModel):
     encoder_spec: EncoderSpec = Field(description="How a worker loads the encoder.")
     encoder: EncoderInfo = Field(description="The encoder as the table's readers need it.")
     rows_fingerprint: str = Field(description="Hash of everything but the source objects that decides the rows.")
-    kept_schema: dict[str, pl.DataType] = Field(description="Types of the kept columns, in their order.")
+    kept_schema: dict[str, pl.DataType] = Field(
+        description="Types of the kept columns, in their order, and of the columns of passages."
+    )
     model_prompt: str = Field(default="", description="The model's own document prompt.")
 
     @property
@@ -31,3 +34,9 @@ class BuildSpec(BaseModel):
     def settings(self) -> RefreshSettings:
         """Settings of the job."""
         return self.job.settings
+
+    @property
+    def source_schema(self) -> dict[str, pl.DataType]:
+        """Types of the columns that are read from the source."""
+        made = PASSAGE_COLUMNS if self.settings.source.cuts_passages else {}
+        return {name: kind for name, kind in self.kept_schema.items() if name not in made}

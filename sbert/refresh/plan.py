@@ -23,12 +23,14 @@ from sbert.refresh.deletion_limit import Losses, foresee_losses
 from sbert.refresh.encoder_choice import check_same_encoder, describe_encoder, encoder_spec
 from sbert.refresh.fingerprints import PlannedSplit, rows_fingerprint
 from sbert.refresh.job import RefreshJob
+from sbert.refresh.passages import passage_columns, passage_limit, with_document_passages
 from sbert.refresh.split_selection import Scope, SplitSelection, scope_of, select_splits
 from sbert.refresh.stages import OnStage, Stage, ignore_stage
 from sbert.refresh.table_settings import SettingChange, check_backfill_changes, encoder_changes, resolve_job
 from sbert.runtime.memory import share_heaps
 from sbert.source.listing import list_objects
 from sbert.source.objects import SourceObject
+from sbert.source.passages.cutter import PASSAGE_COLUMNS
 from sbert.source.schema import infer_kept_schema
 from sbert.source.splits import with_first_rows
 from sbert.storage.files import join
@@ -149,6 +151,7 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     resolved = resolve_job(job, table)
     job = resolved.job
     objects = list_objects(job.raw_uri)
+    job, passage_changes = with_document_passages(job, objects, is_new=table is None)
     scope = scope_of(job, objects)
     kept_schema = _kept_schema(job, table, objects)
     on_stage(Stage.LOADING_ENCODER)
@@ -156,7 +159,7 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     on_stage(Stage.COMPARING)
     base = BaseVersion.of(table)
     selection = select_splits(job, objects, scope, base.splits, spec.rows_fingerprint)
-    changes = (*resolved.changes, *encoder_changes(table, spec.encoder))
+    changes = (*resolved.changes, *passage_changes, *encoder_changes(table, spec.encoder))
     if selection.keeps_other_rows:
         check_backfill_changes(job, changes)
     completed = _completed(job, table, selection.missing, base.shards)
@@ -191,6 +194,8 @@ def _build_spec(job: RefreshJob, table: Table | None, kept_schema: dict[str, pl.
     info = describe_encoder(loading, encoder, job.settings.encoding, table)
     if table is not None:
         check_same_encoder(job, table, info)
+    if job.settings.source.passages is not None:
+        passage_limit(job.settings.source.passages, job.settings.encoding, encoder)
     return BuildSpec(
         job=job,
         encoder_spec=loading,
@@ -206,9 +211,14 @@ def _kept_schema(job: RefreshJob, table: Table | None, objects: Sequence[SourceO
 
     Raises:
         ColumnError: a named column is not there.
+        SettingsError: a kept column has the name of a column of passages.
     """
-    names = job.settings.source.keep_columns
-    types = infer_kept_schema(objects, job.settings.source)
+    source = job.settings.source
+    names, made = source.keep_columns, {}
+    if source.cuts_passages:
+        names, made = passage_columns(names), PASSAGE_COLUMNS
+    types = infer_kept_schema(objects, source.model_copy(update={"keep_columns": names})) | made
+    names = (*names, *made)
     if table is not None and set(table.kept_schema) == set(names):
         fixed = job.settings.source.column_types
         types = {name: types[name] if name in fixed else kind for name, kind in table.kept_schema.items()}

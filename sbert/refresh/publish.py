@@ -44,7 +44,8 @@ PROBE_ROWS = 64
 def duplicate_ids_across_splits(plan: Plan, diff: TableDiff) -> dict[str, frozenset[str]]:
     """Find ids that several slices of one large object share; return the ids to exclude, by fingerprint of the split.
 
-    The latest slice keeps the id. Only the ``id`` columns of objects that were read in slices are read.
+    The latest slice keeps the id. Passages are compared by the id of their document. Only the columns of
+    ids of objects that were read in slices are read.
     """
     slices: dict[str, list[SplitRecord]] = defaultdict(list)
     for record in diff.add:
@@ -53,39 +54,45 @@ def duplicate_ids_across_splits(plan: Plan, diff: TableDiff) -> dict[str, frozen
     excluded: dict[str, frozenset[str]] = {}
     for records in slices.values():
         if len(records) > 1:
-            excluded |= _duplicates_among(
-                plan.table_uri, sorted(records, key=lambda record: record.spans[0].start or 0)
-            )
+            column = "document_id" if plan.job.settings.source.cuts_passages else "id"
+            ordered = sorted(records, key=lambda record: record.spans[0].start or 0)
+            excluded |= _duplicates_among(plan.table_uri, ordered, column)
     return excluded
 
 
-def _duplicates_among(table_uri: str, records: list[SplitRecord]) -> dict[str, frozenset[str]]:
+def _duplicates_among(table_uri: str, records: list[SplitRecord], column: str) -> dict[str, frozenset[str]]:
     excluded: dict[str, set[str]] = defaultdict(set)
     with KeyLedger(keep="last") as ledger:
         position = 0
         for record in records:
-            for ids in _ids_of(table_uri, record):
+            for ids in _ids_of(table_uri, record, column):
                 ledger.add(row_keys(ids, "id"), np.arange(position, position + ids.height, dtype=np.int64))
                 position += ids.height
         superseded = ledger.superseded()
     if len(superseded):
         position = 0
         for record in records:
-            for ids in _ids_of(table_uri, record):
+            for ids in _ids_of(table_uri, record, column):
                 low, high = np.searchsorted(superseded, [position, position + ids.height])
                 excluded[record.fingerprint].update(ids["id"].gather(superseded[low:high] - position).to_list())
                 position += ids.height
     return {fingerprint: frozenset(ids) for fingerprint, ids in excluded.items() if ids}
 
 
-def _ids_of(table_uri: str, record: SplitRecord) -> Iterable[pl.DataFrame]:
+def _ids_of(table_uri: str, record: SplitRecord, column: str) -> Iterable[pl.DataFrame]:
+    """Read the ids of a split, each once where its rows are together."""
+    previous: str | None = None
     for shard in record.shards:
         uri = join(table_uri, shard.name)
         with open_shard(uri) as parquet:
-            for batch in parquet.iter_batches(batch_size=65_536, columns=["id"]):
+            for batch in parquet.iter_batches(batch_size=65_536, columns=[column]):
                 frame = pl.from_arrow(batch)
                 assert isinstance(frame, pl.DataFrame)
-                yield frame
+                begins = frame[column].ne_missing(frame[column].shift(1, fill_value=previous))
+                if column != "id":
+                    previous = frame[column][-1]
+                    frame = frame.filter(begins)
+                yield frame.rename({column: "id"})
 
 
 def check_before_commit(plan: Plan, diff: TableDiff) -> None:

@@ -1,6 +1,6 @@
 """Read the rows of a split in blocks of about one size, whatever the size of its objects."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 
 import polars as pl
@@ -35,18 +35,19 @@ class SplitReader:
         self.broken: dict[str, str] = {}
         """Why objects could not be read to their end, by URI."""
 
-    def blocks(self) -> Iterator[RowBlock]:
-        """Read the split once, in blocks of about ``block_rows`` rows."""
+    def blocks(self) -> Generator[RowBlock, None, None]:
+        """Read the split once, in blocks of about ``block_rows`` rows; fewer when texts are long."""
         waiting: list[RowBlock] = []
-        num_waiting = 0
+        num_waiting, num_bytes = 0, 0
         for block in self._object_blocks():
             self._check_running()
             for part in _cut(block, self._reading.block_rows):
                 waiting.append(part)
                 num_waiting += part.num_rows_read
-                if num_waiting >= self._reading.block_rows:
+                num_bytes += int(part.rows["text"].str.len_bytes().sum())
+                if num_waiting >= self._reading.block_rows or num_bytes >= self._reading.block_bytes:
                     yield _concatenate(waiting)
-                    waiting, num_waiting = [], 0
+                    waiting, num_waiting, num_bytes = [], 0, 0
         if waiting:
             yield _concatenate(waiting)
 
@@ -76,7 +77,7 @@ def _concatenate(blocks: list[RowBlock]) -> RowBlock:
         return blocks[0]
     return replace(
         blocks[0],
-        rows=pl.concat([block.rows for block in blocks]),
+        rows=pl.concat([block.rows for block in blocks], how="diagonal"),  # only documents have an outline
         rejects=pl.concat([block.rejects for block in blocks]),
         misfits=pl.concat([block.misfits for block in blocks]),
     )

@@ -7,7 +7,7 @@ once more without the earlier row. By then its vectors are cached, so nothing is
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -18,18 +18,19 @@ import pyarrow as pa
 
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.refresh.build_spec import BuildSpec
+from sbert.refresh.duplicate_rows import DuplicateRows, describe_rejects
 from sbert.refresh.fingerprints import PlannedSplit
 from sbert.refresh.job import TruncationPolicy
+from sbert.refresh.passages import BlockCutter, passage_cutter
 from sbert.refresh.reject_writer import RejectWriter
 from sbert.refresh.split_reader import SplitReader
 from sbert.refresh.worker_state import WorkerState
 from sbert.rows.cleaning import clean
 from sbert.rows.counts import RowCounts
-from sbert.rows.rejects import REJECT_SCHEMA, RejectReason, original_of
+from sbert.rows.rejects import RejectReason
 from sbert.runtime.prefetch import prefetch
 from sbert.source.blocks import KEPT_PREFIX, RowBlock
 from sbert.storage.files import join
-from sbert.table.duplicate_keys import KeyLedger, row_keys
 from sbert.table.quantization_recall import VectorSample
 from sbert.table.shards import ShardRecord, ShardWriter, table_schema, vector_columns
 from sbert.table.split_records import misfits_name, rejects_name
@@ -41,14 +42,6 @@ __all__ = ["StreamResult", "stream_split"]
 
 PREFETCH_BLOCKS = 2
 
-Positions = npt.NDArray[np.int64]
-"""Row numbers in the stream of clean rows of a split, counted from 0."""
-
-SUPERSEDED_DETAILS = {
-    RejectReason.DUPLICATE_ID: "a later row of this object has the same id",
-    RejectReason.DUPLICATE_TEXT: "an earlier row of this object has the same cleaned text",
-}
-
 
 @dataclass(frozen=True)
 class CleanBlock:
@@ -59,6 +52,7 @@ class CleanBlock:
     rejects: pl.DataFrame
     misfits: pl.DataFrame
     """Kept values that do not fit their column, of these rows and of rejected ones."""
+    num_documents_read: int
 
 
 @dataclass(frozen=True)
@@ -139,7 +133,10 @@ class _SplitStream:
         self._planned = planned
         self._excluded_ids = pl.Series(sorted(excluded_ids), dtype=pl.String)
         self._sample = sample
-        self._superseded: dict[RejectReason, Positions] = {}
+        self._ids = DuplicateRows(RejectReason.DUPLICATE_ID, ("source", "id"), keep="last")
+        self._texts = DuplicateRows(RejectReason.DUPLICATE_TEXT, ("source", "text_hash"), keep="first")
+        self._cutter = passage_cutter(spec, state.encoder)
+        self._last_document: tuple[str, str] | None = None
         self._num_texts_encoded = 0
         self._num_tokens_encoded = 0
 
@@ -158,24 +155,26 @@ class _SplitStream:
         """Stream the split through once; None when rows turned out to be superseded, and it must be done again."""
         spec, fingerprint = self._spec, self._planned.fingerprint
         self._state.work.begin(fingerprint)
+        self._last_document = None
         schema = table_schema(spec.kept_schema, spec.encoder.precision)
         metadata = {"sbert": spec.encoder.model_dump_json()}
         source = SplitReader(
             self._planned.split,
             self._settings.source,
             self._settings.reading,
-            spec.kept_schema,
+            spec.source_schema,
             check_running=self._state.check_running,
         )
         counts = RowCounts()
         calibration: Calibration | None = None
         with (
-            KeyLedger(keep="last") as ids,
-            KeyLedger(keep="first") as texts,
+            self._ids,
+            self._texts,
             ShardWriter(spec.table_uri, fingerprint, schema, self._settings.shards, metadata) as shards,
             RejectWriter(join(spec.table_uri, rejects_name(fingerprint))) as rejects,
             RejectWriter(join(spec.table_uri, misfits_name(fingerprint))) as misfits,
-            closing(prefetch(self._tokenize(self._clean(source.blocks(), ids, texts)), PREFETCH_BLOCKS)) as tokenized,
+            closing(self._passages(source.blocks())) as passages,
+            closing(prefetch(self._tokenize(self._clean(passages)), PREFETCH_BLOCKS)) as tokenized,
             closing(prefetch(self._encode(tokenized), PREFETCH_BLOCKS)) as encoded,
         ):
             for block in encoded:
@@ -186,7 +185,7 @@ class _SplitStream:
                 if block.calibration is not None:
                     calibration = block.calibration.merged(calibration)
                 self._state.freed_memory.give_back()
-            if source.broken or self._note_superseded(ids, texts):
+            if source.broken or self._has_duplicates():
                 shards.discard()
                 rejects.discard()
                 misfits.discard()
@@ -195,42 +194,40 @@ class _SplitStream:
             misfits.close()
             return StreamResult(shards=shards.close(), counts=counts, calibration=calibration)
 
-    def _note_superseded(self, ids: KeyLedger, texts: KeyLedger) -> bool:
-        """Note rows that other rows of the split replace. Ids come first, since they decide which texts remain."""
-        reason, positions = RejectReason.DUPLICATE_ID, ids.superseded()
-        if not len(positions) and self._settings.cleaning.drop_duplicate_texts:
-            reason, positions = RejectReason.DUPLICATE_TEXT, texts.superseded()
-        if len(positions):
-            self._superseded[reason] = np.union1d(self._superseded.get(reason, positions), positions)
-        return len(positions) > 0
+    def _has_duplicates(self) -> bool:
+        """Note rows that others replace. Ids come first, since they decide which texts remain."""
+        return self._ids.note() or (self._settings.cleaning.drop_duplicate_texts and self._texts.note())
 
-    def _clean(self, blocks: Iterable[RowBlock], ids: KeyLedger, texts: KeyLedger) -> Iterator[CleanBlock]:
+    def _passages(self, blocks: Generator[RowBlock, None, None]) -> Generator[RowBlock, None, None]:
+        """Return blocks of passages, if the run cuts documents, else the blocks as they are."""
+        return blocks if self._cutter is None else prefetch(self._cut(self._cutter, blocks), PREFETCH_BLOCKS)
+
+    def _cut(self, cutter: BlockCutter, blocks: Iterable[RowBlock]) -> Iterator[RowBlock]:
+        """Cut documents into passages; documents whose id comes again are taken out before."""
+        for block in blocks:
+            documents, rejects = self._with_unique_ids(block.rows)
+            whole = replace(block, rows=documents, rejects=pl.concat([block.rejects, rejects]))
+            yield from cutter.cut(whole, self._settings.reading.block_rows)
+
+    def _clean(self, blocks: Iterable[RowBlock]) -> Iterator[CleanBlock]:
         """Clean texts, and take out rows that another row of the split replaces."""
-        first = 0
         for block in blocks:
             cleaned = clean(block.rows, self._settings.cleaning)
-            rows = cleaned.rows
-            superseded = pl.Series(~rows.select(pl.struct("source", "id").is_last_distinct()).to_series())
-            rejects = [
-                block.rejects,
-                cleaned.rejects,
-                self._reject(rows, superseded, RejectReason.DUPLICATE_ID),
-            ]
-            rows = rows.filter(~superseded)
-            positions = np.arange(first, first + rows.height, dtype=np.int64)
-            first += rows.height
-            for reason, excluded in self._superseded.items():
-                out = pl.Series(np.isin(positions, excluded), dtype=pl.Boolean)
-                rejects.append(self._reject(rows, out, reason))
-                rows, positions = rows.filter(~out), positions[~out.to_numpy()]
-            if len(self._excluded_ids):
-                out = rows["id"].is_in(self._excluded_ids.implode())
-                rejects.append(self._reject(rows, out, RejectReason.DUPLICATE_ID))
-                rows, positions = rows.filter(~out), positions[~out.to_numpy()]
-            ids.add(row_keys(rows, "source", "id"), positions)
+            rows, rejects = cleaned.rows, [block.rejects, cleaned.rejects]
+            if self._cutter is None:
+                rows, duplicates = self._with_unique_ids(rows)
+                rejects.append(duplicates)
             if self._settings.cleaning.drop_duplicate_texts:
-                texts.add(row_keys(rows, "source", "text_hash"), positions)
-            yield CleanBlock(block.num_rows_read, rows, pl.concat(rejects), block.misfits)
+                rows, duplicates = self._texts.take_out(rows)
+                rejects.append(duplicates)
+            yield CleanBlock(block.num_rows_read, rows, pl.concat(rejects), block.misfits, block.num_documents_read)
+
+    def _with_unique_ids(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return rows without those whose id a later row has, and these as rejected rows."""
+        is_last = rows.select(pl.struct("source", "id").is_last_distinct()).to_series()
+        out = ~is_last | rows["id"].is_in(self._excluded_ids.implode())
+        kept, rejects = self._ids.take_out(rows.filter(~out))
+        return kept, pl.concat([describe_rejects(rows, out, RejectReason.DUPLICATE_ID), rejects])
 
     def _tokenize(self, blocks: Iterable[CleanBlock]) -> Iterator[TokenizedBlock]:
         """Find the distinct texts of each block and tokenize those whose vector is not cached."""
@@ -325,7 +322,7 @@ class _SplitStream:
                 pl.Series(num_tokens[of_row]).filter(out).cast(pl.String)
                 + f" tokens, the encoder takes {self._spec.encoder.max_seq_length}"
             )
-            rejects = pl.concat([rejects, self._reject(rows, out, RejectReason.TOO_MANY_TOKENS, detail)])
+            rejects = pl.concat([rejects, describe_rejects(rows, out, RejectReason.TOO_MANY_TOKENS, detail)])
             rows, of_row = rows.filter(~out), of_row[~out.to_numpy()]
         self._state.work.add(self._planned.fingerprint, num_rows=block.num_rows_read)
         kept = rows.select(pl.col(KEPT_PREFIX + name).alias(name) for name in self._spec.kept_schema)
@@ -352,21 +349,17 @@ class _SplitStream:
             num_rows_carried=num_carried,
             num_rows_rejected=rejects.height,
             num_rows_truncated=int(truncated[of_row].sum()),
+            num_documents_read=block.num_documents_read,
+            num_documents_written=self._num_documents(rows),
             rejects_by_reason=dict(Counter(rejects["reason"].to_list())),
             misfits_by_column=dict(Counter(misfits["column"].to_list())),
         )
         return EncodedBlock(table, rejects, misfits, counts, Calibration.of(stored))
 
-    def _reject(
-        self, rows: pl.DataFrame, out: pl.Series, reason: RejectReason, detail: pl.Series | None = None
-    ) -> pl.DataFrame:
-        """Describe the rows marked in `out` as rejected."""
-        rejected = rows.filter(out)
-        return rejected.select(
-            "source",
-            "row",
-            "id",
-            pl.lit(reason.value).alias("reason"),
-            pl.lit(SUPERSEDED_DETAILS[reason]).alias("detail") if detail is None else detail.alias("detail"),
-            original_of(rejected).alias("original"),
-        ).cast(REJECT_SCHEMA)
+    def _num_documents(self, rows: pl.DataFrame) -> int:
+        """Return how many documents begin in the next rows that are written; 0 when the run cuts none."""
+        if self._cutter is None or not rows.height:
+            return 0
+        documents = rows.select("source", document=pl.coalesce(KEPT_PREFIX + "document_id", "id"))
+        last, self._last_document = self._last_document, documents.row(-1)
+        return documents.unique().height - (documents.row(0) == last)

@@ -197,12 +197,14 @@ def _own_groups(settings: RefreshSettings) -> Named:
 def _named(settings: RefreshSettings) -> Named:
     """Return the settings of the groups that a person named.
 
-    Empty kept columns are not named, and neither is an encoding setting that is null, except the prompt.
+    Empty kept columns are not named. Neither are passages or an encoding setting that is null, except the prompt.
     """
     groups = settings.model_dump(mode="json", exclude_unset=True, include=set(GROUPS))
     named: Named = {group: dict(fields) for group, fields in groups.items()}
     if not named.get("source", {}).get("keep_columns", True):
         del named["source"]["keep_columns"]
+    if named.get("source", {}).get("passages", {}) is None:
+        del named["source"]["passages"]
     encoding = named.get("encoding", {})
     for name in [name for name, value in encoding.items() if value is None and name != "prompt"]:
         del encoding[name]
@@ -212,8 +214,11 @@ def _named(settings: RefreshSettings) -> Named:
 def _merged(own: Named, named: Named) -> Named:
     """Return the table's own settings with the named ones over them."""
     merged = {group: {**own[group], **named.get(group, {})} for group in GROUPS}
-    windows = {**own["encoding"].get("windows", {}), **named.get("encoding", {}).get("windows", {})}
-    return {**merged, "encoding": {**merged["encoding"], "windows": windows}}
+    for group, name in (("encoding", "windows"), ("source", "passages")):
+        of_table, of_run = own[group].get(name), named.get(group, {}).get(name)
+        if of_table is not None and of_run is not None:
+            merged[group][name] = {**of_table, **of_run}
+    return merged
 
 
 def _with_groups(settings: RefreshSettings, groups: Mapping[str, Any]) -> RefreshSettings:

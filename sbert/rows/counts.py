@@ -23,6 +23,8 @@ class RowCounts(BaseModel):
     num_rows_carried: int = Field(default=0, description="Rows whose vector was already there.")
     num_rows_rejected: int = Field(default=0, description="Rows kept out of the table, each with a reason.")
     num_rows_truncated: int = Field(default=0, description="Rows in the table that lost tokens to max_seq_length.")
+    num_documents_read: int = Field(default=0, description="Documents read, where documents are cut into passages.")
+    num_documents_written: int = Field(default=0, description="Documents with at least one passage in the table.")
     rejects_by_reason: dict[str, int] = Field(default_factory=dict, description="Rejected rows for each reason.")
     misfits_by_column: dict[str, int] = Field(
         default_factory=dict,
@@ -50,6 +52,11 @@ class RowCounts(BaseModel):
         by_reason = sum(self.rejects_by_reason.values())
         if by_reason != self.num_rows_rejected:
             raise AccountingError(f"{what}: {self.num_rows_rejected} rows were rejected but {by_reason} have a reason")
+        if self.num_documents_written > self.num_documents_read:
+            raise AccountingError(
+                f"{what}: passages of {self.num_documents_written} documents were written, but {self.num_documents_read} "
+                "documents were read: nothing was published; please report this with the source object"
+            )
         return self
 
     @classmethod

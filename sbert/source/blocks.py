@@ -32,6 +32,8 @@ class RowBlock:
     rows: pl.DataFrame
     rejects: pl.DataFrame
     misfits: pl.DataFrame = field(default_factory=empty_misfits)
+    num_documents_read: int = 0
+    """Documents that the passages of this block, or the rejects, are from; 0 when no documents are cut."""
 
     @property
     def num_rows_read(self) -> int:

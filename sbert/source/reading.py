@@ -62,7 +62,7 @@ def _first_rows(blocks: Iterator[RowBlock], max_rows: int) -> Iterator[RowBlock]
         if block.num_rows_read >= left:
             numbers = pl.concat([block.rows["row"], block.rejects["row"]]).sort()
             is_first = pl.col("row") <= numbers[left - 1]
-            yield RowBlock(*(part.filter(is_first) for part in (block.rows, block.rejects, block.misfits)))
+            yield RowBlock(block.rows.filter(is_first), block.rejects.filter(is_first), block.misfits.filter(is_first))
             return
         left -= block.num_rows_read
         yield block

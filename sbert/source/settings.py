@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.source.passages.settings import PassageSettings, PassagesOf
+
 __all__ = ["ReadSettings", "SourceSettings", "SplitSettings"]
 
 MIB = 2**20
@@ -31,6 +33,19 @@ class SourceSettings(BaseModel):
     text_documents: Literal["line", "file"] = Field(
         default="line", description="Whether each line of a .txt object is a document, or the whole object."
     )
+    passages: PassageSettings | None = Field(
+        default=None, description="How documents are cut into passages; empty to cut no rows."
+    )
+
+    @property
+    def cuts_passages(self) -> bool:
+        """Whether texts, or some of them, are cut into passages."""
+        return self.passages is not None and self.passages.of is not PassagesOf.NOTHING
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides the rows; without passages it is the same as before there were any."""
+        values = self.model_dump(mode="json", exclude={"passages"})
+        return values | ({"passages": self.passages.identity()} if self.passages and self.cuts_passages else {})
 
     folder_keys: bool = Field(
         default=True,

@@ -80,6 +80,8 @@ class SourceFormat(ABC):
     """True if the format has no null, so that an empty value stands for one."""
     count_is_cheap: ClassVar[bool] = False
     """True if an object tells its number of records without being read."""
+    is_document: ClassVar[bool] = False
+    """True if an object is one document, which is cut into passages unless the settings say otherwise."""
     slices_are_bytes: ClassVar[bool] = False
     """True if the bounds of slices count bytes."""
 
