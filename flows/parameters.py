@@ -6,7 +6,7 @@ a file that holds one. Callers in Python, deployments and the API may still pass
 
 import datetime as dt
 import inspect
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 from prefect import Flow
 from prefect.states import Completed
@@ -30,6 +30,7 @@ __all__ = [
     "EngineChoice",
     "Model",
     "Names",
+    "Passages",
     "RawUri",
     "RefreshSettingsField",
     "RetrainSettingsField",
@@ -183,6 +184,14 @@ TableUri = Annotated[
         min_length=1,
         pattern=NO_CREDENTIALS,
         description="Folder of the table, local or s3://; made if it is not there. Example: s3://company-embeddings/tickets",
+    ),
+]
+Passages = Annotated[
+    Literal["", "everything", "documents", "nothing"],
+    form(
+        title="Passages",
+        description="Which texts are cut into passages, one row each: everything (each row is a document), documents "
+        "(Markdown, HTML, PDF), or nothing. Empty: the table's own; for a new table documents.",
     ),
 ]
 Text = Annotated[str | None, BeforeValidator(lambda value: value or None), WithJsonSchema({"type": "string"})]

@@ -16,6 +16,7 @@ from flows.parameters import (
     EngineChoice,
     Model,
     Names,
+    Passages,
     RawUri,
     RefreshSettingsField,
     TableUri,
@@ -60,6 +61,7 @@ def refresh_embeddings(
             description="Source columns to keep in the table. Empty: the table's own; for a new table none.",
         ),
     ] = None,
+    passages: Passages = "",
     allow_drop: AllowDrop = False,
     dry_run: DryRun = False,
     settings: RefreshSettingsField = None,
@@ -77,11 +79,12 @@ def refresh_embeddings(
     """
     advanced = split_advanced(settings)
     columns = {"text_column": text_column, "id_column": id_column, "keep_columns": keep_columns}
+    cutting = {"of": passages} if passages else None
     job = RefreshJob(
         raw_uri=raw_uri,
         table_uri=table_uri,
         model=model or advanced.model,
-        settings=advanced.refresh_settings().with_source(**columns).allowing_drops(allow_drop),
+        settings=advanced.refresh_settings().with_source(**columns, passages=cutting).allowing_drops(allow_drop),
     )
     report = run_job(
         job, concurrency=advanced.concurrency or concurrency, dry_run=dry_run, engine=advanced.engine or engine

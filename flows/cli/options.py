@@ -24,6 +24,8 @@ __all__ = [
     "Model",
     "ModelsUri",
     "OutUri",
+    "Passages",
+    "PassagesChoice",
     "RawUri",
     "SettingsJson",
     "TableUri",
@@ -64,6 +66,14 @@ class EngineName(StrEnum):
     LOCAL = "local"
     RAY = "ray"
     DASK = "dask"
+
+
+class PassagesChoice(StrEnum):
+    """The values of the setting ``source.passages.of``: the same words as `sbert.source.passages.settings.PassagesOf`."""
+
+    EVERYTHING = "everything"
+    DOCUMENTS = "documents"
+    NOTHING = "nothing"
 
 
 RawUri = Annotated[
@@ -132,6 +142,14 @@ KeepNoColumns = Annotated[
     bool,
     typer.Option(
         "--keep-no-columns", help="Keep no source column. A table that keeps some loses them: add --allow-drop."
+    ),
+]
+Passages = Annotated[
+    PassagesChoice | None,
+    typer.Option(
+        "--passages",
+        help="Which texts are cut into passages, one row each: everything, documents (Markdown, HTML, PDF), or nothing.",
+        show_default="the table's own, for a new table documents",
     ),
 ]
 SettingsJson = Annotated[

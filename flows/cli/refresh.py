@@ -11,6 +11,7 @@ from flows.cli.options import (
     KeepColumns,
     KeepNoColumns,
     Model,
+    Passages,
     RawUri,
     SettingsJson,
     TableUri,
@@ -34,6 +35,7 @@ def refresh(
     id_column: IdColumn = None,
     keep_columns: KeepColumns = None,
     keep_no_columns: KeepNoColumns = False,
+    passages: Passages = None,
     settings: SettingsJson = None,
     concurrency: Concurrency = 2,
     allow_drop: AllowDrop = False,
@@ -46,7 +48,7 @@ def refresh(
         wait_for_server = begin_server()
         from flows.refresh import refresh_embeddings
 
-        parsed = read_job_settings(settings, text_column, id_column, keep_columns, keep_no_columns)
+        parsed = read_job_settings(settings, text_column, id_column, keep_columns, keep_no_columns, passages)
         workers = parse_engine(engine)
         wait_for_server()
         print_report(

@@ -23,13 +23,17 @@ def read_job_settings(
     id_column: str | None,
     keep_columns: str | None,
     keep_no_columns: bool,
+    passages: str | None,
 ) -> "RefreshSettings":
-    """Return the settings of ``--settings`` with the columns that other options name."""
+    """Return the settings of ``--settings`` with what other options name."""
     from sbert.refresh.job import RefreshSettings
 
     kept = [name.strip() for name in keep_columns.split(",") if name.strip()] if keep_columns else None
     named = load_settings(settings, RefreshSettings).with_source(
-        text_column=text_column, id_column=id_column, keep_columns=kept
+        text_column=text_column,
+        id_column=id_column,
+        keep_columns=kept,
+        passages={"of": str(passages)} if passages is not None else None,
     )
     if not keep_no_columns:
         return named
@@ -84,7 +88,12 @@ def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
 
 
 def _row_counts(report: "RefreshReport") -> list[tuple[str, str]]:
-    rows = [
+    rows = [("documents read", f"{report.num_documents_read:,}")] if report.num_documents_read else []
+    if report.num_documents_read > report.num_documents_written:
+        rows.append(
+            ("  without a passage in the table", f"{report.num_documents_read - report.num_documents_written:,}")
+        )
+    rows += [
         ("rows read", f"{report.num_rows_read:,}"),
         ("rows encoded", f"{report.num_rows_encoded:,}"),
         ("distinct texts encoded", f"{report.num_texts_encoded:,}"),

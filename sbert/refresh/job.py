@@ -6,7 +6,7 @@ value": copies of settings are made from the fields that were set.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -210,13 +210,19 @@ class RefreshSettings(BaseModel):
             )
         return self
 
-    def with_source(self, **columns: str | Sequence[str] | None) -> "RefreshSettings":
-        """Return settings in which `columns` replace fields of ``source``; None leaves a field as it is."""
-        overrides = {name: value for name, value in columns.items() if value is not None}
+    def with_source(self, **fields: str | Sequence[str] | Mapping[str, str] | None) -> "RefreshSettings":
+        """Return settings in which `fields` replace those of ``source``; None leaves a field as it is.
+
+        Of a field that holds settings itself, such as ``passages``, only the named ones are replaced.
+        """
+        overrides = {name: value for name, value in fields.items() if value is not None}
         if not overrides:
             return self
         named = self.model_dump(exclude_unset=True)
-        return RefreshSettings.model_validate({**named, "source": {**named.get("source", {}), **overrides}})
+        source = dict(named.get("source", {}))
+        for name, value in overrides.items():
+            source[name] = {**(source.get(name) or {}), **value} if isinstance(value, Mapping) else value
+        return RefreshSettings.model_validate({**named, "source": source})
 
     def allowing_drops(self, allowed: bool) -> "RefreshSettings":
         """Return settings under which a run may remove everything, if `allowed`; nothing else changes."""

@@ -58,6 +58,8 @@ class RefreshReport(BaseModel):
     num_rows_carried: int = 0
     num_rows_rejected: int = 0
     num_rows_truncated: int = 0
+    num_documents_read: int = Field(default=0, description="Documents read, where documents are cut into passages.")
+    num_documents_written: int = Field(default=0, description="Those with at least one passage in the table.")
     rejects_by_reason: dict[str, int] = Field(default_factory=dict)
     misfits_by_column: dict[str, int] = Field(
         default_factory=dict, description="Rows whose value does not fit a kept column and is null there."

@@ -37,16 +37,6 @@ class SourceSettings(BaseModel):
         default=None, description="How documents are cut into passages; empty to cut no rows."
     )
 
-    @property
-    def cuts_passages(self) -> bool:
-        """Whether texts, or some of them, are cut into passages."""
-        return self.passages is not None and self.passages.of is not PassagesOf.NOTHING
-
-    def identity(self) -> dict[str, Any]:
-        """Return everything that decides the rows; without passages it is the same as before there were any."""
-        values = self.model_dump(mode="json", exclude={"passages"})
-        return values | ({"passages": self.passages.identity()} if self.passages and self.cuts_passages else {})
-
     folder_keys: bool = Field(
         default=True,
         title="Folder keys",
@@ -60,6 +50,11 @@ class SourceSettings(BaseModel):
         "null and counted.",
     )
 
+    @property
+    def cuts_passages(self) -> bool:
+        """Return true if texts, or some of them, are cut into passages."""
+        return self.passages is not None and self.passages.of is not PassagesOf.NOTHING
+
     def identity(self) -> dict[str, Any]:
         """Return the settings that are part of a fingerprint.
 
@@ -68,7 +63,8 @@ class SourceSettings(BaseModel):
         """
         return {
             **self.model_dump(mode="json", include=FIRST_SETTINGS),
-            **self.model_dump(mode="json", exclude_defaults=True),
+            **self.model_dump(mode="json", exclude_defaults=True, exclude={"passages"}),
+            **({"passages": self.passages.identity()} if self.passages and self.cuts_passages else {}),
         }
 
 

@@ -49,7 +49,7 @@ def cut(text: str | list[str], max_tokens: int = 32, outlines: list[Any] | None 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
     """Return different sentences of 4 to 12 words."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     return [f"S{number} {' '.join(chance.choices(WORDS, k=chance.randint(3, 11)))}." for number in range(count)]
 
 
@@ -61,7 +61,9 @@ def num_new(before: str, after: str, **options: Any) -> int:
 def test_each_passage_is_the_text_between_its_two_places() -> None:
     text = " ".join(sentences(200))
     passages = cut(text)
-    assert [text[start:end] for start, end in passages.select("start", "end").iter_rows()] == passages["passage"].to_list()
+    assert [text[start:end] for start, end in passages.select("start", "end").iter_rows()] == passages[
+        "passage"
+    ].to_list()
     assert passages["id"].to_list() == [f"d0#{number}" for number in range(1, passages.height + 1)]
     assert passages["document_id"].unique().to_list() == ["d0"]
 
@@ -206,7 +208,10 @@ def test_the_page_is_that_on_which_the_passage_begins() -> None:
     known = sentences(40)
     text = " ".join(known[:20]) + "\n" + " ".join(known[20:])
     middle = text.index(known[20])
-    pages = [{"start": 0, "end": 0, "level": 0, "title": "1"}, {"start": middle, "end": middle, "level": 0, "title": "2"}]
+    pages = [
+        {"start": 0, "end": 0, "level": 0, "title": "1"},
+        {"start": middle, "end": middle, "level": 0, "title": "2"},
+    ]
     documents = pl.DataFrame({"id": ["d"], "text": [text], "page": [1]}, schema_overrides={"page": pl.Int64})
     documents = documents.with_columns(outline=pl.Series([pages], dtype=OUTLINE))
     passages = PassageCutter(PassageSettings(), CleaningSettings(), TokenCounter(count_words, 32, 2)).cut(documents, "")
