@@ -3,22 +3,24 @@
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from flows.cli.help import Command, Group
 from flows.prefect_defaults import set_defaults
 from sbert.runtime.memory import share_heaps
 
 set_defaults(is_command_line=True)  # before Prefect is imported
 share_heaps()  # before libraries start threads: each would keep a heap of its own
 
-__all__ = ["Panel", "app", "example"]
+__all__ = ["Panel", "app", "command"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Panel(StrEnum):
@@ -30,7 +32,7 @@ class Panel(StrEnum):
     UPKEEP = "Upkeep"
 
 
-class _JsonAwareGroup(TyperGroup):
+class _JsonAwareGroup(Group):
     """Report wrong usage on standard output as JSON when ``--json`` is among the arguments."""
 
     def main(
@@ -65,9 +67,9 @@ app = typer.Typer(
 )
 
 
-def example(command: str) -> str:
-    """Return a command's example as the last line of its help."""
-    return f"Example: {command}"
+def command(panel: Panel, *, example: str) -> Callable[[Function], Function]:
+    """Make a function a command of the group `panel`; the example is the last line of its help."""
+    return app.command(cls=Command, rich_help_panel=panel, epilog=f"Example: {example}")
 
 
 def _print_version(is_asked: bool) -> None:

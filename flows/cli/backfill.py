@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import (
     AllowDrop,
     Concurrency,
@@ -28,10 +28,7 @@ from flows.cli.prefect_server import begin_server
 from flows.cli.refresh_answer import print_report, read_job_settings
 
 
-@app.command(
-    rich_help_panel=Panel.JOBS,
-    epilog=example("sbert backfill s3://bucket/raw s3://bucket/table --include 'tickets/2025-*' --force"),
-)
+@command(Panel.JOBS, example="sbert backfill s3://bucket/raw s3://bucket/table --include 'tickets/2025-*' --force")
 def backfill(
     raw_uri: RawUri,
     table_uri: TableUri,

@@ -4,14 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
 
 
-@app.command(
-    rich_help_panel=Panel.LOOK, epilog=example("sbert changes s3://bucket/table --from 3 --output changes.parquet")
-)
+@command(Panel.LOOK, example="sbert changes s3://bucket/table --from 3 --output changes.parquet")
 def changes(
     table_uri: TableUri,
     from_version: Annotated[

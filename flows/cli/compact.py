@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
 
 
-@app.command(rich_help_panel=Panel.UPKEEP, epilog=example("sbert compact s3://bucket/table"))
+@command(Panel.UPKEEP, example="sbert compact s3://bucket/table")
 def compact(
     table_uri: TableUri,
     shard_rows: Annotated[

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json
 from flows.cli.output import answering, cell, out
 
 
-@app.command(rich_help_panel=Panel.MODELS, epilog=example("sbert doctor --model s3://bucket/models"))
+@command(Panel.MODELS, example="sbert doctor --model s3://bucket/models")
 def doctor(
     model: Annotated[
         str | None,

@@ -6,12 +6,12 @@ from typing import Any
 from rich import box
 from rich.table import Table as TextTable
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, cell, out
 
 
-@app.command(rich_help_panel=Panel.LOOK, epilog=example("sbert inspect s3://bucket/table"))
+@command(Panel.LOOK, example="sbert inspect s3://bucket/table")
 def inspect(table_uri: TableUri, as_json: Json = False) -> None:
     """Print the versions, encoder, rows, shards and last run's counts of TABLE, also of a derived one."""
     with answering(as_json=as_json) as answer:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, ModelsUri
 from flows.cli.output import answering, cell, out
 from sbert.errors import SettingsError
@@ -21,13 +21,13 @@ class Action(StrEnum):
     ROLLBACK = "rollback"
 
 
-@app.command(rich_help_panel=Panel.MODELS, epilog=example("sbert models s3://bucket/models compare v0001 v0002"))
+@command(Panel.MODELS, example="sbert models s3://bucket/models compare v0001 v0002")
 def models(
     models_uri: ModelsUri,
-    action: Annotated[Action, typer.Argument(help="What to do.")] = Action.LIST,
+    action: Annotated[Action, typer.Argument(metavar="ACTION", help="Action on the registry.")] = Action.LIST,
     versions: Annotated[
         list[str] | None,
-        typer.Argument(metavar="VERSION...", help="compare: two versions. rollback: the version to go back to."),
+        typer.Argument(metavar="VERSION", help="compare: two versions. rollback: the version to go back to."),
     ] = None,
     version: Annotated[
         str | None,

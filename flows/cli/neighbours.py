@@ -4,22 +4,20 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
-from flows.cli.options import EngineOption, Json, OutUri, TableUri, parse_engine
+from flows.cli.app import Panel, command
+from flows.cli.options import Concurrency, EngineOption, Json, OutUri, TableUri, parse_engine
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 
 
-@app.command(
-    rich_help_panel=Panel.JOBS, epilog=example("sbert neighbours s3://bucket/table s3://bucket/neighbours -k 10")
-)
+@command(Panel.JOBS, example="sbert neighbours s3://bucket/table s3://bucket/neighbours -k 10")
 def neighbours(
     table_uri: TableUri,
     out_uri: OutUri,
-    k: Annotated[int, typer.Option("-k", min=1, max=1_000, metavar="ROWS", help="Nearest rows of each row.")] = 10,
-    concurrency: Annotated[
-        int, typer.Option(min=1, metavar="SPLITS", help="Splits that are worked on at the same time.")
-    ] = 1,
+    k: Annotated[
+        int, typer.Option("-k", "--num", min=1, max=1_000, metavar="N", help="Nearest rows of each row.")
+    ] = 10,
+    concurrency: Concurrency = 1,
     engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:

@@ -98,7 +98,7 @@ DestinationLocation = Annotated[
     str,
     typer.Argument(
         metavar="DESTINATION",
-        help="Where the vectors go, and under which name: postgresql://host/database#schema.name, lancedb:FOLDER#name, "
+        help="Vector store, and the name in it: postgresql://host/database#schema.name, lancedb:FOLDER#name, "
         "qdrant:URL#name, milvus:URL#name. Passwords and keys come from the environment.",
         callback=without_secret,
     ),
@@ -172,8 +172,8 @@ EngineOption = Annotated[
     str,
     typer.Option(
         "--engine",
-        metavar=f"[{'|'.join(EngineName)}|JSON]",
-        help="Where splits are built: a name, or a JSON object of the engine's settings.",
+        metavar=f"{'|'.join(EngineName)}|JSON",
+        help="Engine that builds splits: its name, or a JSON object of its settings.",
     ),
 ]
 

@@ -4,17 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import DestinationLocation, Json, TableUri
 from flows.cli.output import answering, out
 
 SHOWN_KEYS = 5
 
 
-@app.command(
-    rich_help_panel=Panel.UPKEEP,
-    epilog=example("sbert reconcile s3://bucket/table 'postgresql://host/database#public.docs' --repair"),
-)
+@command(Panel.UPKEEP, example="sbert reconcile s3://bucket/table 'postgresql://host/database#public.docs' --repair")
 def reconcile(
     table_uri: TableUri,
     destination: DestinationLocation,

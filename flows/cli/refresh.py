@@ -1,6 +1,6 @@
 """``sbert refresh``."""
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import (
     AllowDrop,
     Concurrency,
@@ -23,9 +23,8 @@ from flows.cli.prefect_server import begin_server
 from flows.cli.refresh_answer import print_report, read_job_settings
 
 
-@app.command(
-    rich_help_panel=Panel.JOBS,
-    epilog=example("sbert refresh s3://bucket/raw s3://bucket/table --text-column body --keep-columns title,body"),
+@command(
+    Panel.JOBS, example="sbert refresh s3://bucket/raw s3://bucket/table --text-column body --keep-columns title,body"
 )
 def refresh(
     raw_uri: RawUri,

@@ -4,15 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
 
 
-@app.command(
-    rich_help_panel=Panel.LOOK,
-    epilog=example("sbert report s3://bucket/table --output report.html --price-per-hour 1.20"),
-)
+@command(Panel.LOOK, example="sbert report s3://bucket/table --output report.html --price-per-hour 1.20")
 def report(
     table_uri: TableUri,
     output: Annotated[str, typer.Option(metavar="FILE", help="HTML file to write, local or s3://.")] = "report.html",

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, LabelsUri, ModelsUri, SettingsJson
 from flows.cli.output import answering, cell, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_settings
 
 
-@app.command(rich_help_panel=Panel.MODELS, epilog=example("sbert retrain s3://bucket/labels s3://bucket/models"))
+@command(Panel.MODELS, example="sbert retrain s3://bucket/labels s3://bucket/models")
 def retrain(
     labels_uri: LabelsUri,
     models_uri: ModelsUri,

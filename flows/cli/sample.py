@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, check_location
 from flows.cli.output import answering, out
 
 
-@app.command(rich_help_panel=Panel.JOBS, epilog=example("sbert sample data/raw"))
+@command(Panel.JOBS, example="sbert sample data/raw")
 def sample(
     raw_uri: Annotated[
         str,

@@ -6,7 +6,7 @@ import typer
 from rich import box
 from rich.table import Table as TextTable
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri, check_location
 from flows.cli.output import answering, cell, out
 
@@ -17,12 +17,10 @@ MAX_TEXT_LINES = 2
 INDENT = 7
 
 
-@app.command(
-    rich_help_panel=Panel.JOBS, epilog=example('sbert search s3://bucket/table "how do I reset my password" -k 5')
-)
+@command(Panel.JOBS, example='sbert search s3://bucket/table "how do I reset my password" -k 5')
 def search(
     table_uri: TableUri,
-    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Text to search for.")] = None,
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Text to search for.")] = None,
     k: Annotated[int, typer.Option("-k", "--num", min=1, max=10_000, metavar="N", help="Rows of each query.")] = 10,
     where: Annotated[
         str | None,

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.table import Table as TextTable
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json
 from flows.cli.output import answering, cell, out
 
@@ -25,9 +25,9 @@ class Settable(StrEnum):
     ENGINE = "engine"
 
 
-@app.command(rich_help_panel=Panel.LOOK, epilog=example("sbert settings refresh"))
+@command(Panel.LOOK, example="sbert settings refresh")
 def settings(
-    command: Annotated[Settable, typer.Argument(help="Command whose settings are listed.")] = Settable.REFRESH,
+    command: Annotated[Settable, typer.Argument(metavar="COMMAND", help="Command with settings.")] = Settable.REFRESH,
     as_json: Json = False,
 ) -> None:
     """List the settings of a command: name, type, default, meaning."""

@@ -5,17 +5,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as TextTable
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, SettingsJson, TableUri, TextColumn, check_location
 from flows.cli.output import answering, cell, out
 from flows.cli.settings_json import load_settings
 from sbert.suggest.suggestion_kinds import SuggestionKind
 
 
-@app.command(
-    rich_help_panel=Panel.MODELS,
-    epilog=example("sbert suggest s3://bucket/table labels.jsonl -n 200 --labels s3://bucket/labels"),
-)
+@command(Panel.MODELS, example="sbert suggest s3://bucket/table labels.jsonl -n 200 --labels s3://bucket/labels")
 def suggest(
     table_uri: TableUri,
     labels_out: Annotated[

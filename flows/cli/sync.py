@@ -4,14 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import DestinationLocation, Json, TableUri
 from flows.cli.output import answering, out
 
 
-@app.command(
-    rich_help_panel=Panel.JOBS, epilog=example("sbert sync s3://bucket/table 'postgresql://host/database#public.docs'")
-)
+@command(Panel.JOBS, example="sbert sync s3://bucket/table 'postgresql://host/database#public.docs'")
 def sync(
     table_uri: TableUri,
     destination: DestinationLocation,

@@ -4,16 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
 
 MAX_SHOWN = 20
 
 
-@app.command(
-    rich_help_panel=Panel.UPKEEP, epilog=example("sbert vacuum s3://bucket/table --retention-hours 720 --apply")
-)
+@command(Panel.UPKEEP, example="sbert vacuum s3://bucket/table --retention-hours 720 --apply")
 def vacuum(
     table_uri: TableUri,
     retention_hours: Annotated[

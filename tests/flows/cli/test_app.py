@@ -31,10 +31,15 @@ def test_each_command_has_an_example_that_its_parser_takes(command: str) -> None
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_option_is_called_a_string_and_no_default_is_lost(command: str) -> None:
-    options = help_of(command, width="120").split("Options", 1)[1]
-    assert "<str>" not in options
-    assert "[]" not in options
+def test_help_shows_names_and_no_python_types_and_no_default_is_lost(command: str) -> None:
+    shown = help_of(command, width="120")
+    assert re.findall("<[a-z|]+>", shown) == []
+    assert "[]" not in shown
+
+
+def test_the_usage_line_names_arguments_as_the_manual_does() -> None:
+    assert "models [OPTIONS] MODELS_URI [ACTION] [VERSION]..." in help_of("models")
+    assert "search [OPTIONS] TABLE_URI [QUERY]" in help_of("search")
 
 
 def test_the_version_is_the_packages() -> None:
