@@ -4,6 +4,7 @@ The state machine keeps a model of the design: the splits of the table, the fini
 Its steps change, rename and delete objects, switch settings and encoders, kill runs, and roll back, compact and vacuum the table.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -45,6 +46,8 @@ from tests.support.refreshing import refresh_table
 from tests.support.tiny_models import save_tiny
 
 NAMES = tuple(f"{letter}.jsonl" for letter in "abcdef")
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+"""A simulated death leaves files open, as a real one does; only then the operating system closes them."""
 TOLERANCES = {"float32": 1e-5, "int8": 8e-3}
 """For int8, one step of the scale, which is at most 1/127."""
 
@@ -113,6 +116,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtur
     monkeypatch.setattr("sbert.refresh.stream.prefetch", lambda items, _: (item for item in items))
     caplog.set_level("ERROR", logger="sbert")
     yield
+    gc.collect()  # closes files that a death left open, while their warnings are ignored
     while _worlds:
         shutil.rmtree(Path(_worlds.pop().models[0]).parent)
 
