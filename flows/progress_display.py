@@ -1,24 +1,19 @@
 """Show the progress of a refresh: a line in the terminal, an artifact in the UI, a line a minute in the log."""
 
-import contextvars
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Self
-from uuid import UUID
 
 from sbert.refresh.progress import Progress, describe_seconds
 from sbert.refresh.stages import Stage
-from tasks.progress import open_progress, show_progress
+from tasks.progress import ProgressArtifact
 from tasks.terminal import terminal
 
 __all__ = ["ProgressDisplay", "describe_parts"]
 
 log = logging.getLogger(__name__)
 
-ARTIFACT_SECONDS = 2.0
-"""Least time between two updates of the progress in the UI."""
 LOG_SECONDS = 60.0
 """Least time between two lines of progress in the log."""
 
@@ -29,19 +24,17 @@ class ProgressDisplay:
     def __init__(self) -> None:
         """Prepare; nothing is shown yet."""
         self._stage: Stage | None = None
-        self._artifact: UUID | None = None
-        self._artifact_shown = self._logged = 0.0
-        self._uploads = ThreadPoolExecutor(1, thread_name_prefix="progress")
-        self._upload: Future[None] | None = None
+        self._logged = 0.0
+        self._artifact = ProgressArtifact()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        self._stack.enter_context(self._artifact)
         self._stack.enter_context(terminal.shown())
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        self._uploads.shutdown(cancel_futures=False)
 
     def show(self, progress: Progress) -> None:
         """Show where the run is."""
@@ -54,17 +47,7 @@ class ProgressDisplay:
             self._stage, self._logged = progress.stage, now
             log.info("%s", text)
         if progress.num_splits:
-            self._show_in_ui(share or 0.0, text, is_due=is_at_end or now - self._artifact_shown >= ARTIFACT_SECONDS)
-
-    def _show_in_ui(self, share: float, text: str, *, is_due: bool) -> None:
-        if self._artifact is None:
-            self._artifact = open_progress(text)
-        if not is_due or not (share == 1.0 or self._upload is None or self._upload.done()):
-            return
-        if self._upload is not None and self._upload.done() and self._upload.exception() is not None:
-            log.warning("progress cannot be shown in the UI: %s", self._upload.exception())
-        self._artifact_shown = time.monotonic()
-        self._upload = self._uploads.submit(contextvars.copy_context().run, show_progress, self._artifact, share, text)
+            self._artifact.show(share or 0.0, text, is_at_end=is_at_end)
 
 
 def describe_parts(progress: Progress) -> list[str]:

@@ -19,6 +19,7 @@ from sbert.retrain.run import retrain
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from tasks.retrain import PREFECT_STEPS
 from tasks.run_link import run_url
+from tasks.terminal import terminal
 
 __all__ = ["retrain_encoder"]
 
@@ -75,7 +76,8 @@ def retrain_encoder(
         labels_uri=labels_uri, models_uri=models_uri, base=base, force=force, settings=settings or RetrainSettings()
     )
     run_id = str(flow_run.get_id() or uuid.uuid4())
-    report = retrain(job, PREFECT_STEPS, run_id=run_id)
+    with terminal.shown():
+        report = retrain(job, PREFECT_STEPS, run_id=run_id)
     report = report.model_copy(update={"run_url": run_url(run_id)})
     return completed(report, report.summary())
 

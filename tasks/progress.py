@@ -1,19 +1,55 @@
 """Progress of a flow run in the Prefect UI: one artifact with a share and a line of text."""
 
+import contextvars
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-__all__ = ["open_progress", "show_progress"]
+__all__ = ["ProgressArtifact"]
+
+log = logging.getLogger(__name__)
+
+UPDATE_SECONDS = 2.0
+"""Least time between two updates."""
 
 
-def open_progress(description: str) -> UUID:
-    """Create the progress artifact of the current flow run and return its id."""
-    created = create_progress_artifact(progress=0.0, description=description)
-    assert isinstance(created, UUID)
-    return created
+class ProgressArtifact:
+    """The progress artifact of the current flow run. A slow server does not hold the work up."""
+
+    def __init__(self) -> None:
+        """Prepare; the artifact is created when it is first shown."""
+        self._id: UUID | None = None
+        self._shown = 0.0
+        self._uploads = ThreadPoolExecutor(1, thread_name_prefix="progress")
+        self._upload: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._uploads.shutdown(cancel_futures=False)
+
+    def show(self, share: float, text: str, *, is_at_end: bool = False) -> None:
+        """Show the share of the work that is done, from 0 to 1, and a line of text.
+
+        Updates that come too fast, or while an earlier one is on its way, are passed over; the one at the end is not.
+        """
+        if self._id is None:
+            created = create_progress_artifact(progress=0.0, description=text)
+            assert isinstance(created, UUID)
+            self._id = created
+        is_free = self._upload is None or self._upload.done()
+        if not is_at_end and not (is_free and time.monotonic() - self._shown >= UPDATE_SECONDS):
+            return
+        if self._upload is not None and self._upload.done() and self._upload.exception() is not None:
+            log.warning("progress cannot be shown in the UI: %s", self._upload.exception())
+        self._shown = time.monotonic()
+        self._upload = self._uploads.submit(contextvars.copy_context().run, _update, self._id, share, text)
 
 
-def show_progress(artifact: UUID, share: float, description: str) -> None:
-    """Update a progress artifact; `share` is between 0 and 1."""
-    update_progress_artifact(artifact, progress=round(100 * share, 1), description=description)
+def _update(artifact: UUID, share: float, text: str) -> None:
+    update_progress_artifact(artifact, progress=round(100 * share, 1), description=text)

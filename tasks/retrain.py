@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from sbert.refresh.progress import describe_seconds
 from sbert.retrain.judge import Judgement, judge_candidate, train_candidate
 from sbert.retrain.promotion import promote_stored, store_and_promote
 from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
@@ -14,14 +15,16 @@ from sbert.retrain.run_records import find_decision, record_run, remember_decisi
 from sbert.retrain.settings import RetrainJob
 from sbert.training.result import TrainingProgress, TrainingResult
 from tasks.announce_decision import announce_decision, report_retrain
-from tasks.progress import open_progress, show_progress
+from tasks.progress import ProgressArtifact
 from tasks.retries import RETRIED
+from tasks.terminal import terminal
 
-__all__ = ["PREFECT_STEPS"]
+__all__ = ["PREFECT_STEPS", "describe_training"]
 
 
 @task(name="find inputs", **RETRIED)
 def _find_inputs(job: RetrainJob, run_id: str) -> RetrainInputs:
+    terminal.update(["reading labels and finding the base encoder"])
     return find_inputs(job, run_id)
 
 
@@ -43,19 +46,32 @@ def _record_run(inputs: RetrainInputs) -> None:
 @task(name="train candidate", tags={"sbert-train"}, **RETRIED)
 def _train(job: RetrainJob, inputs: RetrainInputs, folder: Path) -> TrainingResult:
     """Fine-tune; a retry continues from the last checkpoint."""
-    artifact = open_progress("training: loading labels and encoder")
+    terminal.update(["loading the encoder for training"])
+    with ProgressArtifact() as artifact:
 
-    def show(progress: TrainingProgress) -> None:
-        loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
-        dev = "" if progress.dev is None else f", dev {progress.dev:.4f}"
-        share = progress.step / max(progress.num_steps, 1)
-        show_progress(artifact, share, f"training: step {progress.step:,} of {progress.num_steps:,}{loss}{dev}")
+        def show(progress: TrainingProgress) -> None:
+            parts = describe_training(progress)
+            terminal.update(parts, progress.share)
+            artifact.show(progress.share, ", ".join(parts), is_at_end=progress.step == progress.num_steps)
 
-    return train_candidate(job, inputs, folder, show)
+        return train_candidate(job, inputs, folder, show)
+
+
+def describe_training(progress: TrainingProgress) -> list[str]:
+    """Return the progress of a training, the most important part first: a narrow window shows the first ones."""
+    parts = [f"training step {progress.step:,} of {progress.num_steps:,}"]
+    if progress.seconds_left is not None and progress.step < progress.num_steps:
+        parts.append(f"{describe_seconds(progress.seconds_left)} left")
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.4f}")
+    if progress.dev is not None:
+        parts.append(f"dev {progress.dev:.4f}")
+    return parts
 
 
 @task(name="judge candidate", **RETRIED)
 def _judge(job: RetrainJob, inputs: RetrainInputs, result: TrainingResult) -> Judgement:
+    terminal.update(["measuring production and candidate"])
     return judge_candidate(job, inputs, result)
 
 
@@ -63,6 +79,7 @@ def _judge(job: RetrainJob, inputs: RetrainInputs, result: TrainingResult) -> Ju
 def _store_and_promote(
     job: RetrainJob, inputs: RetrainInputs, result: TrainingResult, judgement: Judgement
 ) -> RetrainReport:
+    terminal.update(["storing the candidate"])
     return store_and_promote(job, inputs, result, judgement)
 
 

@@ -35,7 +35,16 @@ class TrainingProgress:
     step: int
     num_steps: int
     loss: float | None = None
+    """The training loss that was logged last."""
     dev: float | None = None
+    """The dev metric that was measured last."""
+    seconds_left: float | None = None
+    """Time that the other steps will take at the speed of this run; None before its first step."""
+
+    @property
+    def share(self) -> float:
+        """Return the share of the steps that is done, from 0 to 1."""
+        return self.step / max(self.num_steps, 1)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ def train_encoder(
             stay there, so that a caller that is killed later loses nothing. `CheckpointStore.clear` removes them.
         known_objects: keys of label objects that earlier runs learned from (`LabelSet.object_keys`). Rows for
             ``continual.replay_share`` are drawn from them. Empty: all rows are new.
-        on_progress: called after every logged step.
+        on_progress: called about twice a second, and whenever there are new numbers. Without it, a terminal shows
+            the bar of transformers.
 
     Raises:
         TooFewLabelsError: when the rows cannot fill a batch, give no row a negative, or cannot compare checkpoints.
@@ -143,6 +144,8 @@ def _trainer(
         callbacks=callbacks,
     )
     trainer.remove_callback(transformers.PrinterCallback)  # standard output belongs to the caller
+    if on_progress is not None:
+        trainer.remove_callback(transformers.ProgressCallback)  # the caller shows it
     return trainer
 
 

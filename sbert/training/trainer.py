@@ -28,6 +28,9 @@ __all__ = ["EarlyStopping", "EncoderTrainer", "NanLossError", "RunCallback"]
 
 log = logging.getLogger(__name__)
 
+PROGRESS_SECONDS = 0.5
+"""Least time between two reports of progress, apart from those with new numbers."""
+
 WEIGHTS = "model.safetensors"
 
 
@@ -276,6 +279,14 @@ class RunCallback(transformers.TrainerCallback):
         self._module = module
         self._steps_between, self._has_dev = steps_between, has_dev
         self._store, self._on_progress = store, on_progress
+        self._progress = TrainingProgress(0, 0)
+        self._began = self._shown = 0.0
+        self._first_step = 0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start the clock by which the time left is computed; a resumed training begins at a later step."""
+        del args, control
+        self._began, self._first_step = time.monotonic(), state.global_step
 
     def on_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Let AdaLoRA redistribute its ranks."""
@@ -288,6 +299,8 @@ class RunCallback(transformers.TrainerCallback):
         due = state.global_step % self._steps_between == 0 or state.global_step >= state.max_steps
         control.should_save = due
         control.should_evaluate = due and self._has_dev
+        if time.monotonic() - self._shown >= PROGRESS_SECONDS:
+            self._report(state, {})
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Copy the checkpoint to object storage."""
@@ -309,11 +322,20 @@ class RunCallback(transformers.TrainerCallback):
     ) -> None:
         """Report progress."""
         del args, control
-        if self._on_progress is not None and logs is not None:
-            progress = TrainingProgress(
-                step=state.global_step,
-                num_steps=state.max_steps,
-                loss=logs.get("loss"),
-                dev=logs.get("eval_dev"),
-            )
-            self._on_progress(progress)
+        self._report(state, logs or {})
+
+    def _report(self, state: TrainerState, logs: dict[str, Any]) -> None:
+        """Report the step, the newest numbers, and the time left."""
+        if self._on_progress is None:
+            return
+        self._shown = time.monotonic()
+        num_done = state.global_step - self._first_step
+        per_step = (self._shown - self._began) / num_done if num_done else None
+        self._progress = TrainingProgress(
+            step=state.global_step,
+            num_steps=state.max_steps,
+            loss=logs.get("loss", self._progress.loss),
+            dev=logs.get("eval_dev", self._progress.dev),
+            seconds_left=None if per_step is None else per_step * (state.max_steps - state.global_step),
+        )
+        self._on_progress(self._progress)
