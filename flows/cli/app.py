@@ -67,9 +67,12 @@ app = typer.Typer(
 )
 
 
-def command(panel: Panel, *, example: str) -> Callable[[Function], Function]:
-    """Make a function a command of the group `panel`; the example is the last line of its help."""
-    return app.command(cls=Command, rich_help_panel=panel, epilog=f"Example: {example}")
+def command(panel: Panel, *, example: str, name: str | None = None) -> Callable[[Function], Function]:
+    """Make a function a command of the group `panel`; the example is the last line of its help.
+
+    The command has the function's name, or `name` where this is a name of Python.
+    """
+    return app.command(name, cls=Command, rich_help_panel=panel, epilog=f"Example: {example}")
 
 
 def _print_version(is_asked: bool) -> None:

@@ -4,16 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri, check_location
 from flows.cli.output import answering, out
 
 
-@app.command(
-    "map",
-    rich_help_panel=Panel.LOOK,
-    epilog=example("sbert map s3://bucket/table --output map.html --color-by category"),
-)
+@command(Panel.LOOK, name="map", example="sbert map s3://bucket/table --output map.html --color-by category")
 def draw(
     table_uri: TableUri,
     output: Annotated[
