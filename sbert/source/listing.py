@@ -22,8 +22,15 @@ from sbert.source.formats.looking import format_by_looking, is_part_name
 from sbert.source.formats.registry import READ_ENDINGS, format_of, format_of_name
 from sbert.source.local_files import local_info, walk_folder
 from sbert.source.objects import Compression, SourceObject
-from sbert.source.tables.delta import KIND, delta_files
-from sbert.source.tables.recognise import has_delta_log, is_hidden, refuse_other_tables, table_above, tables_in
+from sbert.source.tables import iceberg
+from sbert.source.tables.recognise import (
+    TableFolder,
+    is_hidden,
+    is_table,
+    refuse_other_tables,
+    table_above,
+    tables_in,
+)
 from sbert.storage.files import filesystem, normalize_uri, strip_protocol, translate_errors
 from sbert.storage.retry import try_again
 
@@ -42,20 +49,20 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
     """Return the readable objects of a file, folder or glob, ordered by URI; one paginated listing.
 
     Names with a part that begins with ``.`` or ``_`` below the root are passed over, as in every engine. Links on a local
-    disk are followed. A link whose target is gone is listed as unreadable. Of a table of Delta Lake, the objects are the
-    files of its newest version.
+    disk are followed. A link whose target is gone is listed as unreadable. Of a table of Delta Lake or Iceberg, the objects
+    are the files of its newest version.
 
     Raises:
         MissingError: nothing is there.
         EmptySourceError: something is there, but nothing that can be read.
-        SourceError: a table of Delta Lake cannot be read, or a folder is a table of Iceberg or Hudi.
+        SourceError: a table of Delta Lake or Iceberg cannot be read, or a folder is a table of Hudi.
         StorageError: storage refused.
     """
     uri = normalize_uri(raw_uri)
     listing = try_again(uri, lambda: _list(uri))
     protocol = uri.split("://", 1)[0] + "://" if "://" in uri else ""
-    objects = [item for table in listing.tables for item in delta_files(protocol + table) if listing.includes(item.uri)]
-    inside = tuple(f"{table}/" for table in listing.tables)
+    objects = [item for table in listing.tables for item in table.files(protocol) if listing.includes(item.uri)]
+    inside = tuple(f"{table.path}/" for table in listing.tables)
     entries = {path: info for path, info in sorted(listing.entries.items()) if not path.startswith(inside)}
     refuse_other_tables(protocol, listing.root, entries)
     passed_over: Counter[str] = Counter()
@@ -114,7 +121,8 @@ def _kind_of_parts(protocol: str, path: str, info: dict[str, Any], by_folder: di
 
 def _nothing_here(uri: str, listing: "Listing", passed_over: Counter[str]) -> str:
     if listing.tables and not passed_over:
-        return f"{uri}: the newest version of the {KIND} table {listing.tables[0]} has no such file"
+        first = listing.tables[0]
+        return f"{uri}: the newest version of the {first.kind} table {first.path} has no such file"
     there = _most(passed_over) or "no objects at all"
     return f"{uri}: nothing to read here (found: {there}). Readable endings are {READ_ENDINGS}"
 
@@ -130,14 +138,16 @@ class Listing:
     root: str
     """Path of the folder below which hidden names count."""
     entries: Entries
-    tables: list[str] = field(default_factory=list)
-    """Folders of tables of Delta Lake, as paths; `entries` below them are not objects."""
+    tables: list[TableFolder] = field(default_factory=list)
+    """Tables that are read as such; `entries` below them are not objects."""
     includes: Callable[[str], bool] = lambda _: True
     """Whether a file of a table, as a URI, was asked for."""
 
 
 def _list(uri: str) -> Listing:
     path = strip_protocol(uri)
+    if path.endswith(iceberg.METADATA_ENDINGS):
+        return Listing(path, {}, [TableFolder(path, iceberg.KIND)])
     with translate_errors(uri):
         is_pattern = any(character in path for character in "*?[")
         if is_pattern or format_of_name(uri) is not None or is_part_name(posixpath.basename(path)):
@@ -149,8 +159,8 @@ def _list(uri: str) -> Listing:
             return _pattern(uri, path)
         above = table_above(uri)
         if above is not None:
-            folder = "" if above == uri else f"{uri}/"  # the files of a clone lie elsewhere
-            return Listing(path, {}, [strip_protocol(above)], lambda file: file.startswith(folder))
+            folder = "" if above[0] == uri else f"{uri}/"  # the files of a clone lie elsewhere
+            return Listing(path, {}, [_folder(above)], lambda file: file.startswith(folder))
         entries = walk_folder(path) if "://" not in uri else filesystem(uri).find(path, detail=True)
     # s3fs finds a key that is the prefix itself; only what is below it belongs to the folder.
     below = {key: value for key, value in entries.items() if key.rstrip("/") != path.rstrip("/")}
@@ -162,7 +172,7 @@ def _list(uri: str) -> Listing:
 def _file(uri: str, path: str, info: dict[str, Any]) -> Listing:
     """List one file; of a table only if the newest version has it."""
     above = table_above(posixpath.dirname(uri))
-    tables = [] if above is None else [strip_protocol(above)]
+    tables = [] if above is None else [_folder(above)]
     return Listing(path.rsplit("/", 1)[0], {path: info}, tables, lambda file: file == uri)
 
 
@@ -177,12 +187,17 @@ def _pattern(uri: str, path: str) -> Listing:
     else:
         found = walk_folder(fixed or "/", depth)
     above = table_above(protocol + fixed)
-    tables = [strip_protocol(above)] if above is not None else tables_in(found, fixed)
-    tables = [table for table in tables if has_delta_log(protocol + table)]  # a store may list a folder that is gone
+    tables = [_folder(above)] if above is not None else tables_in(found, fixed)
+    tables = [table for table in tables if is_table(protocol + table.path)]  # a store may list a folder that is gone
     entries = {key: info for key, info in found.items() if matches(key) and info.get("type") != "directory"}
     if not entries:
         raise MissingError(f"{uri}: no object matches this pattern", uri=uri)
     return Listing(fixed, entries, tables, lambda file: bool(matches(strip_protocol(file))))
+
+
+def _folder(table: tuple[str, str]) -> TableFolder:
+    location, kind = table
+    return TableFolder(strip_protocol(location), kind)
 
 
 def _info(uri: str, path: str) -> dict[str, Any]:

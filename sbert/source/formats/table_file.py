@@ -1,4 +1,4 @@
-"""Data files of tables (Delta Lake): Parquet, read as the table's log says.
+"""Data files of tables (Delta Lake, Iceberg): Parquet, read as the table's log says.
 
 The log knows the columns, their names in the file, the values of partition columns, and deleted rows. So planning asks
 the file nothing, and slices are byte ranges: a row group belongs to the slice in which it begins.
@@ -126,7 +126,8 @@ def _stored_names(table: SourceTable, schema: pa.Schema, names: Sequence[str]) -
     }
     stored: dict[str, str] = {}
     for name in names:
-        found = by_id.get(table.field_ids[name]) if name in table.field_ids else table.stored_names.get(name, name)
+        is_by_id = bool(by_id) and name in table.field_ids  # files that were imported into a table have no ids
+        found = by_id.get(table.field_ids[name]) if is_by_id else table.stored_names.get(name, name)
         if found is not None and found in schema.names:
             stored[name] = found
     return stored

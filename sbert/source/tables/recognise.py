@@ -6,19 +6,40 @@ A table keeps files that its newest version has removed. Reading all files would
 import posixpath
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from sbert.errors import SourceError
-from sbert.source.tables.delta import LOG_FOLDER
+from sbert.source.objects import SourceObject
+from sbert.source.tables import delta, iceberg
 from sbert.storage.files import join, list_names
 
-__all__ = ["has_delta_log", "is_hidden", "refuse_other_tables", "table_above", "tables_in"]
+__all__ = ["TableFolder", "is_hidden", "is_table", "refuse_other_tables", "table_above", "tables_in"]
 
-LOG = re.compile(rf"(?P<table>.*)/{LOG_FOLDER}(/.*)?")
-OTHERS = (
-    ("Iceberg", re.compile(r"(?P<table>.*)/metadata/([^/]+\.metadata\.json(\.gz)?|version-hint\.text)")),
-    ("Hudi", re.compile(r"(?P<table>.*)/\.hoodie/.+")),
-)
-"""Files by which a folder is known as a table that cannot be read."""
+MARKS = {
+    delta.KIND: re.compile(rf"(?P<table>.*)/{delta.LOG_FOLDER}(/.*)?"),
+    iceberg.KIND: re.compile(
+        rf"(?P<table>.*)/{iceberg.METADATA_FOLDER}/([^/]+\.metadata\.json(\.gz)?|version-hint\.text)"
+    ),
+}
+"""Paths by which a folder is known as a table that can be read."""
+HUDI = re.compile(r"(?P<table>.*)/\.hoodie/.+")
+
+
+class TableFolder(NamedTuple):
+    """A table, as a listing finds it."""
+
+    path: str
+    """Its folder, or its metadata file, without the protocol."""
+    kind: str
+
+    def files(self, protocol: str) -> list[SourceObject]:
+        """Return the files of the table's newest version.
+
+        Raises:
+            SourceError, StorageError: as the reader of the table's kind does.
+        """
+        read = delta.delta_files if self.kind == delta.KIND else iceberg.iceberg_files
+        return read(protocol + self.path)
 
 
 def is_hidden(path: str, root: str) -> bool:
@@ -27,28 +48,36 @@ def is_hidden(path: str, root: str) -> bool:
     return any(part.startswith((".", "_")) for part in below.split("/"))
 
 
-def has_delta_log(uri: str) -> bool:
-    """Return whether a folder is a table of Delta Lake; one small listing."""
-    return bool(list_names(join(uri, LOG_FOLDER)))
+def is_table(uri: str) -> str | None:
+    """Return the kind of the table that a folder is; None for other folders. Two small listings."""
+    if list_names(join(uri, delta.LOG_FOLDER)):
+        return delta.KIND
+    names = list_names(join(uri, iceberg.METADATA_FOLDER))
+    return iceberg.KIND if any(name.endswith(iceberg.METADATA_ENDINGS) for name in names) else None
 
 
-def table_above(uri: str) -> str | None:
-    """Return the table of Delta Lake that a folder is, or is a partition (``lang=en``) of; None for other folders."""
+def table_above(uri: str) -> tuple[str, str] | None:
+    """Return location and kind of the table that a folder is, or is a partition (``lang=en``) of; None for others."""
     folder = uri
-    while not has_delta_log(folder):
-        if "=" not in posixpath.basename(folder):
+    while (kind := is_table(folder)) is None:
+        if "=" not in (name := posixpath.basename(folder)) and name != "data":
             return None
         folder = posixpath.dirname(folder)
-    return folder
+    return folder, kind
 
 
-def tables_in(paths: Iterable[str], root: str) -> list[str]:
-    """Return the folders below the root that have the log of a Delta table, as paths; tables within tables left out."""
-    found = {match["table"] for match in map(LOG.fullmatch, paths) if match}
-    tables: list[str] = []
+def tables_in(paths: Iterable[str], root: str) -> list[TableFolder]:
+    """Return the tables below the root; tables within tables and in hidden folders left out."""
+    found: dict[str, str] = {}
+    for path in paths:
+        for kind, mark in MARKS.items():
+            match = mark.fullmatch(path)
+            if match and found.get(match["table"]) != delta.KIND:  # a Delta table may be readable as Iceberg too
+                found[match["table"]] = kind
+    tables: list[TableFolder] = []
     for folder in sorted(folder for folder in found if not is_hidden(folder, root)):
-        if not any(folder.startswith(f"{outer}/") for outer in tables):
-            tables.append(folder)
+        if not any(folder.startswith(f"{outer.path}/") for outer in tables):
+            tables.append(TableFolder(folder, found[folder]))
     return tables
 
 
@@ -59,10 +88,9 @@ def refuse_other_tables(protocol: str, root: str, paths: Iterable[str]) -> None:
         SourceError: naming the folder and the table format.
     """
     for path in paths:
-        for name, mark in OTHERS:
-            match = mark.fullmatch(path)
-            if match and not is_hidden(match["table"], root):
-                raise SourceError(
-                    f"{protocol}{match['table']}: is a table of {name}, which also keeps files of rows that were removed "
-                    "from it: export its rows to a folder of Parquet files and read that"
-                )
+        match = HUDI.fullmatch(path)
+        if match and not is_hidden(match["table"], root):
+            raise SourceError(
+                f"{protocol}{match['table']}: is a table of Hudi, which also keeps files of rows that were removed from it: "
+                "export its rows to a folder of Parquet files and read that"
+            )
