@@ -1,7 +1,7 @@
 """Prove that a destination holds what its table holds, row by row, and mend what it does not.
 
 Every key and every content of both sides is compared: text hash, vector and kept columns. The proof is exact but for a
-collision of 128-bit hashes.
+collision of hashes. A store that hashes its rows itself is compared by sums of buckets first (`bucket_comparison`).
 """
 
 import datetime as dt
@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import DestinationError
 from sbert.runtime.prefetch import prefetch
+from sbert.sync.bucket_comparison import compare_buckets
 from sbert.sync.destinations.base import Collection, Destination
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.row_comparison import RowComparison, RowDifferences
-from sbert.sync.table_rows import keys_of, read_rows, rows_at
+from sbert.sync.table_rows import keys_of, read_rows, rows_at, table_rows_at
 from sbert.sync.watermark import Watermark
 from sbert.table.delta import Table
 
@@ -64,6 +65,27 @@ class ReconcileReport(BaseModel):
     seconds: float = 0.0
 
 
+class _KeyFile:
+    """Writes blocks of keys to a file, one after the other."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._writer: pa.RecordBatchStreamWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, keys: pa.Table) -> None:
+        """Append a block."""
+        if self._writer is None:
+            self._writer = pa.ipc.new_stream(self._file, keys.schema)
+        self._writer.write_table(keys)
+
+
 class Comparison:
     """The differences between a table version and a collection, and the rows that mend them."""
 
@@ -77,16 +99,25 @@ class Comparison:
         self.num_table_rows = 0
 
     def __enter__(self) -> Self:
-        with RowComparison() as rows, ThreadPoolExecutor(1, thread_name_prefix="copy") as pool:
-            copy_side = pool.submit(self._read_copy, rows)
+        digester = self._destination.digester(self._collection)
+        with RowComparison() as rows, _KeyFile(self._keys_file) as keys:
+            if digester is not None:
+                compare_buckets(self._table, self._destination, self._collection, digester, rows, keys.write)
+            else:
+                self._compare_all(rows, keys)
+            self.differences = rows.differences()
+            self.num_table_rows = rows.num_table_rows
+        return self
+
+    def _compare_all(self, rows: RowComparison, keys: "_KeyFile") -> None:
+        """Add every row of both sides, each side in a thread of its own."""
+        with ThreadPoolExecutor(1, thread_name_prefix="copy") as pool:
+            copy_side = pool.submit(self._read_copy, rows, keys)
             for block in prefetch(read_rows(self._table, self._destination), 2):
                 rows.add_table_rows(keys_of(block), self._destination.content(block, self._collection))
                 if copy_side.done() and copy_side.exception() is not None:
                     break
             copy_side.result()
-            self.differences = rows.differences()
-            self.num_table_rows = rows.num_table_rows
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._keys_file.close()
@@ -100,7 +131,7 @@ class Comparison:
     def upserts(self) -> Iterator[pa.Table]:
         """Read the table's rows that are missing or stale."""
         places = np.union1d(self.differences.missing, self.differences.stale)
-        return rows_at(read_rows(self._table, self._destination), places) if len(places) else iter(())
+        return table_rows_at(self._table, self._destination, places)
 
     def deletes(self) -> Iterator[pa.Table]:
         """Read the keys that only the collection has."""
@@ -113,24 +144,23 @@ class Comparison:
     def named(self, kind: str) -> list[RowKey]:
         """Return the first keys of the missing, stale or extra rows."""
         places = getattr(self.differences, kind)[:NAMED_KEYS]
-        blocks = self._copy_keys() if kind == "extra" else read_rows(self._table, self._destination)
-        tables = rows_at(blocks, places) if len(places) else iter(())
+        if not len(places):
+            return []
+        is_of_copy = kind == "extra"
+        tables = (
+            rows_at(self._copy_keys(), places) if is_of_copy else table_rows_at(self._table, self._destination, places)
+        )
         return [
             RowKey(source=source, id=row_id)
             for keys in tables
             for source, row_id in zip(keys["source"].to_pylist(), keys["id"].to_pylist(), strict=True)
         ]
 
-    def _read_copy(self, rows: RowComparison) -> None:
-        """Add the collection's rows, and write their keys to the temporary file."""
-        writer: pa.RecordBatchStreamWriter | None = None
+    def _read_copy(self, rows: RowComparison, keys: "_KeyFile") -> None:
+        """Add the collection's rows, and keep their keys."""
         for stored in self._destination.keys(self._collection):
-            if writer is None:
-                writer = pa.ipc.new_stream(self._keys_file, stored.keys.schema)
-            writer.write_table(stored.keys)
+            keys.write(stored.keys)
             rows.add_copy_rows(keys_of(stored.keys), stored.content)
-        if writer is not None:
-            writer.close()
 
     def _copy_keys(self) -> Iterator[pa.Table]:
         self._keys_file.seek(0)

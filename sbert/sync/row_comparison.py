@@ -57,6 +57,10 @@ class RowComparison:
         self._add(keys, content, self.num_table_rows + np.arange(len(keys)))
         self.num_table_rows += len(keys)
 
+    def add_table_rows_at(self, places: Places, keys: Keys, content: Keys) -> None:
+        """Add rows of the table at given places; `num_table_rows` stays."""
+        self._add(keys, content, places)
+
     def add_copy_rows(self, keys: Keys, content: Keys) -> None:
         """Add the next rows of the copy."""
         self._add(keys, content, -1 - self.num_copy_rows - np.arange(len(keys)))

@@ -13,7 +13,7 @@ from sbert.table.duplicate_keys import row_keys
 from sbert.table.record_file import Keys
 from sbert.table.shard_file import open_shard
 
-__all__ = ["keys_of", "read_rows", "rows_at"]
+__all__ = ["keys_of", "read_rows", "rows_at", "table_rows_at"]
 
 ROWS_PER_READ = 8_192
 
@@ -26,6 +26,16 @@ def read_rows(table: Table, destination: Destination, shards: Sequence[TableShar
             for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=table.arrow_schema.names):
                 rows = pa.Table.from_batches([batch]).cast(table.arrow_schema)
                 yield destination.portable(restored_rows(rows, table))
+
+
+def table_rows_at(table: Table, destination: Destination, places: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Return the rows of a version at `places`, which ascend; only shards that hold some are read."""
+    first = 0
+    for shard in table.shards():
+        low, high = np.searchsorted(places, [first, first + shard.num_rows])
+        if low < high:
+            yield from rows_at(read_rows(table, destination, [shard]), places[low:high] - first)
+        first += shard.num_rows
 
 
 def rows_at(blocks: Iterator[pa.Table], places: npt.NDArray[np.int64]) -> Iterator[pa.Table]:

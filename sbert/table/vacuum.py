@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 SHARD_NAME = re.compile(r"part-[0-9a-z]{32}-[0-9a-f]{8}-\d{4,}\.parquet")
 TEMPORARY_NAME = re.compile(r"\..*\.tmp")
+DIGESTS_FOLDER = "_digests"
+"""Digests of rows by shard, which comparisons with vector stores keep."""
 COMMIT_NAME = re.compile(r"\d{20}\.json")
 
 
@@ -122,8 +124,10 @@ def _is_unneeded(name: str, shards: set[str], splits: set[str]) -> bool:
     if SHARD_NAME.fullmatch(name):
         return name not in shards
     folder, _, base = name.rpartition("/")
+    if folder == DIGESTS_FOLDER and not TEMPORARY_NAME.fullmatch(base):
+        return f"{base.split('.')[0]}.parquet" not in shards
     if TEMPORARY_NAME.fullmatch(base):
-        return folder in {"", SPLITS_FOLDER, REJECTED_FOLDER, MISFITS_FOLDER, LEASES_FOLDER}
+        return folder in {"", DIGESTS_FOLDER, SPLITS_FOLDER, REJECTED_FOLDER, MISFITS_FOLDER, LEASES_FOLDER}
     if folder in {SPLITS_FOLDER, REJECTED_FOLDER, MISFITS_FOLDER}:
         return base.split(".")[0] not in splits
     return folder == LEASES_FOLDER  # older than the retention: of a run that died

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from sbert.sync.destinations.base import Collection
 from sbert.sync.destinations.locate import open_destination
-from sbert.sync.destinations.postgres import PostgresDestination, collection_types
+from sbert.sync.destinations.postgres import PostgresDestination, copy_types
 from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, copy_content
 from sbert.sync.follow import bring_to_version
 from sbert.sync.reconcile import reconcile
@@ -79,7 +79,7 @@ def make_table(folder: str, num_objects: int) -> None:
 
 def copy_of_file(server: PostgresServer, table: Table, collection: Collection, folder: Path) -> float:
     """Return the seconds of a COPY of the same bytes from a file."""
-    types = collection_types(collection)
+    types = copy_types(collection)
     file = folder / "rows.copy"
     with PostgresDestination(server.location, "peer") as destination, file.open("wb") as out:
         out.write(HEADER)

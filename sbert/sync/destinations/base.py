@@ -10,11 +10,13 @@ To add a store, write a class with these methods and register it under the entry
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -25,7 +27,18 @@ from sbert.table.record_file import Keys
 from sbert.table.shards import vector_matrix
 from sbert.vectors.precision import Precision
 
-__all__ = ["KEY_COLUMNS", "Collection", "Destination", "Load", "StoredRows", "content_keys", "restored_rows"]
+__all__ = [
+    "KEY_COLUMNS",
+    "BucketSums",
+    "Collection",
+    "Destination",
+    "Load",
+    "RowDigester",
+    "RowDigests",
+    "StoredRows",
+    "content_keys",
+    "restored_rows",
+]
 
 KEY_COLUMNS = ("source", "id")
 """The key of a row, in the table and in every destination."""
@@ -95,6 +108,12 @@ def content_keys(rows: pa.Table) -> Keys:
     return row_keys(frame, *sorted(frame.columns))
 
 
+RowDigests = npt.NDArray[np.uint64]
+"""Shape (rows, 3): hashes of source, id and the whole row."""
+BucketSums = npt.NDArray[np.uint64]
+"""Shape (buckets, 2): number of rows, and the sum of their row hashes modulo 2**64."""
+
+
 @dataclass(frozen=True)
 class StoredRows:
     """A block of rows that a store holds: their keys, and a hash of all that is compared."""
@@ -103,6 +122,35 @@ class StoredRows:
     """Columns ``source`` and ``id``; also ``handle``, the store's own name of the row, where it has one."""
     content: Keys
     """128 bits a row, shape (rows, 2): equal where the row equals the table's."""
+    digests: RowDigests | None = None
+    """The store's own digests of the rows, where it computes some (`RowDigester`)."""
+
+
+class RowDigester(ABC):
+    """Digests of rows that a store computes and adds up itself, and that this library computes from the table's rows.
+
+    A digest is three numbers of 64 bits: a hash of the source, of the id, and of the whole row. The bucket of a row is
+    the lowest bits of the exclusive or of the first two.
+    """
+
+    kind: ClassVar[str]
+    """Names the functions that make the digests; other functions need another name."""
+
+    @abstractmethod
+    def digests(self, rows: pa.Table) -> RowDigests:
+        """Return the digests of rows of the table, shape (rows, 3)."""
+
+    @abstractmethod
+    def sums(self, num_buckets: int) -> BucketSums:
+        """Return, for each bucket, the number of rows that the store holds and the sum of their row hashes.
+
+        Args:
+            num_buckets: a power of two.
+        """
+
+    @abstractmethod
+    def rows(self, num_buckets: int, buckets: Sequence[int] | None) -> Iterator[StoredRows]:
+        """Read keys and digests of the rows of some buckets, or of all with None."""
 
 
 class Load(Protocol):
@@ -190,6 +238,13 @@ class Destination(ABC):
     @abstractmethod
     def content(self, rows: pa.Table, collection: Collection) -> Keys:
         """Return the content hashes that `keys` would return if the store held `rows` unchanged."""
+
+    def digester(self, collection: Collection) -> RowDigester | None:  # noqa: ARG002
+        """Return the digester of a collection, in stores that compute digests themselves; None in all others.
+
+        With it a comparison reads only rows of the buckets that differ, and `keys` and `content` are not called.
+        """
+        return None
 
     def portable(self, rows: pa.Table) -> pa.Table:
         """Return rows with values that the store can hold; stores that hold every value return `rows`."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, LiteralString
 
-import numpy as np
 import psycopg
 import psycopg.conninfo
 import pyarrow as pa
@@ -20,14 +19,8 @@ from psycopg import sql
 from sbert.errors import DestinationError
 from sbert.runtime.prefetch import prefetch
 from sbert.sync.destinations.base import KEY_COLUMNS, Collection, Destination, Load, StoredRows
-from sbert.sync.destinations.postgres_binary import (
-    HEADER,
-    TRAILER,
-    ColumnType,
-    column_type,
-    copy_content,
-    row_hashes,
-)
+from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, ColumnType, column_type, copy_content
+from sbert.sync.destinations.postgres_digests import PostgresDigester, content_of
 from sbert.sync.watermark import Watermark
 from sbert.table.record_file import Keys
 
@@ -43,10 +36,12 @@ MAX_INDEXED_DIM = 2_000
 """pgvector indexes ``vector`` columns up to this dim, and ``halfvec`` up to twice as many."""
 MAX_INDEXED_HALF_DIM = 4_000
 WATERMARKS = "sbert_watermarks"
-ROWS_PER_READ = 16_384
 CONNECT_SECONDS = 15
 """Wait for a server that does not answer (seconds)."""
-STAGING = sql.Identifier("sbert_staging")
+NO_OPTIONS, FROZEN = sql.SQL(""), sql.SQL(", FREEZE")
+"""Rows of a table that this transaction made need no further writing when they are first read."""
+INDEX_MEMORY = "256MB"
+"""Memory of the server for sorting the keys of a new table."""
 
 
 class PostgresDestination(Destination):
@@ -128,6 +123,8 @@ class PostgresDestination(Destination):
             is_new = self._kind(collection.name) is None
             if is_new:
                 self._create(collection)
+            else:  # the index finds keys fastest, whatever the planner's statistics say
+                self._execute("SET LOCAL enable_seqscan = off")
             yield PostgresLoad(self, collection, is_new=is_new)
 
     def count(self, collection: str) -> int:
@@ -135,31 +132,19 @@ class PostgresDestination(Destination):
         (number,) = self._fetch_one(sql.SQL("SELECT count(*) FROM {}").format(self._table(collection)))
         return int(number)
 
+    def digester(self, collection: Collection) -> PostgresDigester:
+        """Return the digester: the server hashes rows, so vectors do not travel."""
+        with self._translated():
+            return PostgresDigester(self._open, self._table(collection.name), collection_types(collection))
+
     def keys(self, collection: Collection) -> Iterator[StoredRows]:
-        """Read keys and hashes; the server hashes, so vectors do not travel."""
-        query = sql.SQL("COPY (SELECT source, id, {} FROM {}) TO STDOUT (FORMAT binary)").format(
-            hash_expression(collection), self._table(collection.name)
-        )
-        sources: list[str] = []
-        ids: list[str] = []
-        hashes: list[bytes] = []
-        with self._translated(), self._open.cursor() as cursor, cursor.copy(query) as copy:
-            copy.set_types(["text", "text", "bytea"])
-            for source, row_id, digest in copy.rows():
-                sources.append(source)
-                ids.append(row_id)
-                hashes.append(digest)
-                if len(ids) == ROWS_PER_READ:
-                    yield _stored(sources, ids, hashes)
-                    sources, ids, hashes = [], [], []
-        if ids:
-            yield _stored(sources, ids, hashes)
+        """Read keys and hashes of all rows."""
+        with self._translated():
+            yield from self.digester(collection).rows(1, None)
 
     def content(self, rows: pa.Table, collection: Collection) -> Keys:
         """Hash rows as the server hashes them."""
-        types = collection_types(collection)
-        vector = next(item for item in types if item[0] == "embedding")
-        return row_hashes(rows, vector, hashed_types(collection))
+        return content_of(self.digester(collection).digests(rows))
 
     def portable(self, rows: pa.Table) -> pa.Table:
         """Replace U+0000, which PostgreSQL cannot store in text, by U+FFFD."""
@@ -234,7 +219,7 @@ class PostgresDestination(Destination):
         columns = [
             sql.SQL("{} {}").format(
                 sql.Identifier(name),
-                sql.SQL(kind.name + (" NOT NULL" if name in {*KEY_COLUMNS, "text_hash", "embedding"} else "")),
+                sql.SQL(kind.name + column_options(name)),
             )
             for name, kind in collection_types(collection)
         ]
@@ -276,47 +261,44 @@ class PostgresDestination(Destination):
 
 
 class PostgresLoad:
-    """One transaction: COPY straight into a new table, or into a staging table and from there by key."""
+    """One transaction. Rows that are replaced are removed in it before COPY adds the new ones, so no reader misses them."""
 
     def __init__(self, destination: PostgresDestination, collection: Collection, *, is_new: bool) -> None:
         """Load into `collection`; `is_new` says that this transaction made it."""
         self._destination = destination
         self._collection = collection
         self._is_new = is_new
-        self._types = collection_types(collection)
+        self._types = copy_types(collection)
 
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace rows."""
-        target = self._destination._table(self._collection.name)
+        encoded = prefetch(((rows, copy_content(rows, self._types)) for rows in prefetch(blocks, 2)), 2)
+        num_rows = 0
         if self._is_new:
-            return self._copy_in(target, blocks)
-        names = [sql.Identifier(name) for name, _ in self._types]
-        self._destination._execute(sql.SQL("CREATE TEMP TABLE {} (LIKE {}) ON COMMIT DROP").format(STAGING, target))
-        num_rows = self._copy_in(STAGING, blocks)
-        self._destination._execute(
-            sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT (source, id) DO UPDATE SET ({}) = ROW({})").format(
-                target,
-                STAGING,
-                sql.SQL(", ").join(names),
-                sql.SQL(", ").join(sql.SQL("EXCLUDED.{}").format(name) for name in names),
-            )
-        )
-        self._destination._execute(sql.SQL("DROP TABLE {}").format(STAGING))
+            with self._copy(FROZEN) as copy:
+                for rows, content in encoded:
+                    copy.write(content)
+                    num_rows += len(rows)
+            return num_rows
+        for rows, content in encoded:
+            self.delete(iter([rows]))
+            with self._copy(NO_OPTIONS) as copy:
+                copy.write(content)
+            num_rows += len(rows)
         return num_rows
 
-    def _copy_in(self, target: sql.Composable, blocks: Iterator[pa.Table]) -> int:
-        """Send blocks by one binary COPY; return the number of rows."""
-        names = sql.SQL(", ").join(sql.Identifier(name) for name, _ in self._types)
-        num_rows = 0
-        encoded = prefetch(((len(rows), copy_content(rows, self._types)) for rows in prefetch(blocks, 2)), 2)
-        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, names)
+    @contextmanager
+    def _copy(self, options: sql.SQL) -> Iterator[psycopg.Copy]:
+        """Begin and end a binary COPY into the collection."""
+        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})").format(
+            self._destination._table(self._collection.name),
+            sql.SQL(", ").join(sql.Identifier(name) for name, _ in self._types),
+            options,
+        )
         with self._destination._open.cursor() as cursor, cursor.copy(query) as copy:
             copy.write(HEADER)
-            for count, content in encoded:
-                copy.write(content)
-                num_rows += count
+            yield copy
             copy.write(TRAILER)
-        return num_rows
 
     def delete(self, blocks: Iterator[pa.Table]) -> int:
         """Remove rows by key."""
@@ -333,12 +315,19 @@ class PostgresLoad:
     def finish(self, watermark: Watermark) -> None:
         """Add the key of a new table and set the watermark: both become visible with the transaction's commit."""
         if self._is_new:
+            self._destination._execute(sql.SQL("SET LOCAL maintenance_work_mem = {}").format(INDEX_MEMORY))
             self._destination._execute(
-                sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (source, id)").format(
+                sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (id, source)").format(
                     self._destination._table(self._collection.name)
                 )
             )
         self._destination.set_watermark(self._collection.name, watermark)
+
+
+def column_options(name: str) -> str:
+    """Return the options of a column in SQL: keys are compared by their bytes, which is fastest."""
+    collation = ' COLLATE "C"' if name in KEY_COLUMNS else ""
+    return collation + (" NOT NULL" if name in {*KEY_COLUMNS, "text_hash", "embedding"} else "")
 
 
 def collection_types(collection: Collection) -> list[tuple[str, ColumnType]]:
@@ -349,23 +338,6 @@ def collection_types(collection: Collection) -> list[tuple[str, ColumnType]]:
     ]
 
 
-def hashed_types(collection: Collection) -> list[tuple[str, ColumnType]]:
-    """Return the types of the columns that are hashed beside the vector: all but the key."""
-    return [item for item in collection_types(collection) if item[0] not in {*KEY_COLUMNS, "embedding"}]
-
-
-def hash_expression(collection: Collection) -> sql.Composed:
-    """Return the SQL that hashes a stored row as `row_hashes` hashes a row of the table."""
-    parts: list[sql.Composable] = [sql.SQL("decode(md5(vector_send(embedding)), 'hex')")]
-    parts += [
-        sql.SQL("coalesce(int4send(octet_length({send}({column}))) || {send}({column}), '\\xffffffff'::bytea)").format(
-            send=sql.SQL(kind.send), column=sql.Identifier(name)
-        )
-        for name, kind in hashed_types(collection)
-    ]
-    return sql.SQL("decode(md5({}), 'hex')").format(sql.SQL(" || ").join(parts))
-
-
-def _stored(sources: list[str], ids: list[str], hashes: list[bytes]) -> StoredRows:
-    keys = pa.table({"source": pa.array(sources, pa.string()), "id": pa.array(ids, pa.string())})
-    return StoredRows(keys, np.frombuffer(b"".join(hashes), np.uint64).reshape(len(ids), 2))
+def copy_types(collection: Collection) -> list[tuple[str, ColumnType]]:
+    """Return the columns in the order in which COPY sends them: the vector first."""
+    return sorted(collection_types(collection), key=lambda item: not item[1].dim)

@@ -1,8 +1,8 @@
 """Rows of Arrow as fields of PostgreSQL's binary COPY format, column by column.
 
-PostgreSQL reads and compares exactly these bytes: a row's fields are what ``COPY … (FORMAT binary)`` takes, and what the
-server's ``*_send`` functions return for the stored row. So one hash of a row's fields, made on both sides, proves that
-the store holds the row unchanged.
+PostgreSQL reads exactly these bytes: a row's fields are what ``COPY … (FORMAT binary)`` takes, and what the server's
+``*_send`` functions return for the stored row. So one hash of these bytes, made on both sides, proves that the store holds
+the row unchanged (`postgres_hash.py`).
 
 Arrow joins the bytes of whole columns, so there is no Python loop over rows.
 
@@ -17,15 +17,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-import polars_hash as plh
 import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg.types.numeric import DecimalBinaryDumper
 
-from sbert.table.record_file import Keys
-
-__all__ = ["HEADER", "TRAILER", "ColumnType", "column_type", "copy_content", "row_hashes"]
+__all__ = ["HEADER", "TRAILER", "ColumnType", "column_type", "copy_content", "field_bytes", "vector_words"]
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 """Signature, flags and length of the header's extension."""
@@ -47,12 +43,16 @@ class ColumnType:
     """The server function that returns a value's bytes."""
     to_bytes: Callable[[pa.Array], pa.LargeBinaryArray]
     """Returns the bytes of each value, null where the value is null."""
+    dim: int = 0
+    """Values of a vector; 0 for every other type."""
 
 
 def column_type(kind: pa.DataType, *, vector_dim: int | None = None) -> ColumnType:  # noqa: C901, PLR0911, PLR0912
     """Return the PostgreSQL type for an Arrow type; `vector_dim` says that a list of floats is a pgvector column."""
     if vector_dim is not None:
-        return ColumnType(f"vector({vector_dim})", "vector_send", lambda column: _vectors(column, vector_dim))
+        return ColumnType(
+            f"vector({vector_dim})", "vector_send", lambda column: _vectors(column, vector_dim), vector_dim
+        )
     if pa.types.is_boolean(kind):
         return ColumnType("boolean", "boolsend", lambda column: _numbers(column.cast(pa.uint8()), "u1"))
     if pa.types.is_int8(kind) or pa.types.is_int16(kind) or pa.types.is_uint8(kind):
@@ -81,23 +81,35 @@ def column_type(kind: pa.DataType, *, vector_dim: int | None = None) -> ColumnTy
 
 
 def copy_content(rows: pa.Table, types: Sequence[tuple[str, ColumnType]]) -> memoryview:
-    """Return rows for COPY, end to end: each has its number of fields, then each field's length and bytes."""
-    num_fields = _repeated(len(types).to_bytes(2, "big"), len(rows))
-    fields = [_with_length(kind.to_bytes(_array(rows, name))) for name, kind in types]
-    joined = pc.binary_join_element_wise(num_fields, *(part for field in fields for part in field), EMPTY)
-    return _content(joined)
+    """Return rows for COPY, end to end: each has its number of fields, then each field's length and bytes.
 
+    The vector comes first. With the number of fields and its own length it makes one run of bytes of the same size in every
+    row, so its values are copied twice only.
 
-def row_hashes(rows: pa.Table, vector: tuple[str, ColumnType], types: Sequence[tuple[str, ColumnType]]) -> Keys:
-    """Return an MD5 of each row, shape (rows, 2): of the vector's own MD5 and of the fields of `types`.
-
-    The server computes the same by `hash_expression`. The vector is hashed apart so that its bytes are copied once.
+    Args:
+        rows: the rows.
+        types: the columns in the order of the COPY, the vector first.
     """
-    vector_md5 = _md5(vector[1].to_bytes(_array(rows, vector[0])))
-    fields = [_with_length(kind.to_bytes(_array(rows, name))) for name, kind in types]
-    joined = pc.binary_join_element_wise(vector_md5, *(part for field in fields for part in field), EMPTY)
-    digests = _md5(joined).cast(pa.binary(16)) if len(rows) else pa.array([], pa.binary(16))
-    return np.frombuffer(digests.buffers()[1], np.uint64, 2 * len(rows)).reshape(len(rows), 2)
+    (first, vector), *others = types
+    fields = [_with_length(kind.to_bytes(_array(rows, name))) for name, kind in others]
+    head = len(types).to_bytes(2, "big") + (4 + 4 * vector.dim).to_bytes(4, "big")
+    start = _vectors(_array(rows, first), vector.dim, head)
+    return _content(pc.binary_join_element_wise(start, *(part for field in fields for part in field), EMPTY))
+
+
+def vector_words(rows: pa.Table, name: str, dim: int) -> npt.NDArray[np.uint32]:
+    """Return the bytes that the server sends for vectors, as little-endian words of shape (1 + dim, rows)."""
+    values_ND = np.asarray(_array(rows, name).flatten(), np.float32).reshape(len(rows), dim)
+    words_WN = np.empty((1 + dim, len(rows)), np.uint32)
+    words_WN[0] = np.frombuffer(_vector_head(dim), np.dtype("<u4"))[0]
+    words_WN[1:] = values_ND.view(np.uint32).T
+    words_WN[1:].byteswap(inplace=True)
+    return words_WN
+
+
+def field_bytes(rows: pa.Table, name: str, kind: ColumnType) -> pa.LargeBinaryArray:
+    """Return the bytes that the server sends for each value of a column, null where the value is null."""
+    return kind.to_bytes(_array(rows, name))
 
 
 def _array(rows: pa.Table, name: str) -> pa.Array:
@@ -108,21 +120,14 @@ def _array(rows: pa.Table, name: str) -> pa.Array:
 def _with_length(values: pa.LargeBinaryArray) -> tuple[pa.LargeBinaryArray, pa.LargeBinaryArray]:
     """Return the lengths as four bytes each (-1 for null), and the values with null as no bytes."""
     lengths = np.asarray(pc.fill_null(pc.binary_length(values), -1)).astype(">i4")
-    return _fixed(lengths.view(np.uint8).reshape(len(lengths), 4)), pc.fill_null(values, b"")
-
-
-def _md5(values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    hashed = pl.Series("value", values).to_frame().select(plh.col("value").nchash.md5().str.decode("hex"))
-    return hashed["value"].to_arrow().cast(pa.large_binary())
+    return _fixed(lengths.view(np.uint8).reshape(len(lengths), 4)), pc.fill_null(
+        values, b""
+    ) if values.null_count else values
 
 
 def _content(joined: pa.LargeBinaryArray) -> memoryview:
     offsets = np.frombuffer(joined.buffers()[1], np.int64)
     return memoryview(joined.buffers()[2])[offsets[0] : offsets[len(joined)]]
-
-
-def _repeated(value: bytes, count: int) -> pa.LargeBinaryArray:
-    return _fixed(np.frombuffer(value * count, np.uint8).reshape(count, len(value)))
 
 
 def _fixed(values_NW: npt.NDArray[np.uint8], valid_N: npt.NDArray[np.bool_] | None = None) -> pa.LargeBinaryArray:
@@ -143,11 +148,18 @@ def _numbers(column: pa.Array, dtype: str) -> pa.LargeBinaryArray:
     return _fixed(values.view(np.uint8).reshape(len(values), values.itemsize), _valid(column))
 
 
-def _vectors(column: pa.Array, dim: int) -> pa.LargeBinaryArray:
+def _vector_head(dim: int) -> bytes:
+    """Return what comes before a vector's values: dim, and an unused half-word."""
+    return dim.to_bytes(2, "big") + bytes(2)
+
+
+def _vectors(column: pa.Array, dim: int, start: bytes = b"") -> pa.LargeBinaryArray:
+    """Return `start` and the bytes of each vector."""
     values_ND = np.asarray(column.flatten(), np.float32).reshape(len(column), dim)
-    packed = np.empty((len(column), 4 + 4 * dim), np.uint8)
-    packed[:, :4] = np.frombuffer(dim.to_bytes(2, "big") + bytes(2), np.uint8)  # dim, and an unused half-word
-    packed[:, 4:].reshape(len(column), dim, 4)[:] = values_ND.astype(">f4").view(np.uint8).reshape(len(column), dim, 4)
+    head = start + _vector_head(dim)
+    packed = np.empty((len(column), len(head) + 4 * dim), np.uint8)
+    packed[:, : len(head)] = np.frombuffer(head, np.uint8)
+    packed[:, len(head) :].view(">u4")[:] = values_ND.view(np.uint32)
     return _fixed(packed)
 
 

@@ -1,0 +1,142 @@
+"""Hashes of rows that PostgreSQL computes and adds up itself, so that rows do not travel to be compared.
+
+Each column's bytes, as the server's ``*_send`` functions return them, are hashed with a seed of the column. A row's hash is
+a hash of the exclusive or of these. The server adds up row hashes by bucket of the key. Where both sides have the same
+number of rows and the same sum, the bucket's rows are equal.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from sbert.errors import DestinationError
+from sbert.sync.destinations.base import KEY_COLUMNS, BucketSums, RowDigester, RowDigests, StoredRows
+from sbert.sync.destinations.postgres_binary import ColumnType, field_bytes, vector_words
+from sbert.sync.destinations.postgres_hash import hash_values, hash_words
+from sbert.table.record_file import Keys
+
+__all__ = ["PostgresDigester", "content_of"]
+
+SEED = 0x5BE4_7000
+"""The first of the seeds; the column's place is added."""
+ROW_SEED = SEED - 1
+ROWS_PER_READ = 16_384
+WORK_MEMORY = "64MB"
+"""Memory of the server for the sums of all buckets; with PostgreSQL's 4 MB it would write them to disk."""
+PROBE = b"sbert", 7
+"""Bytes and seed whose hash the server must compute as this library does."""
+
+
+class PostgresDigester(RowDigester):
+    """Digests of the rows of one collection."""
+
+    kind: ClassVar[str] = "postgresql-1"
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        table: sql.Identifier,
+        types: Sequence[tuple[str, ColumnType]],
+    ) -> None:
+        """Digest the columns `types` of `table`.
+
+        Raises:
+            DestinationError: the server computes other hashes than this library.
+        """
+        self._connection = connection
+        self._table = table
+        self._types = types
+        answer = connection.execute("SELECT hashbyteaextended(%s, %s)", PROBE).fetchone()
+        expected = hash_values(pa.array([PROBE[0]], pa.large_binary()), PROBE[1]).view(np.int64)[0]
+        if answer is None or answer[0] != expected:
+            raise DestinationError(
+                "the server's hashbyteaextended differs from that of PostgreSQL on a little-endian machine: rows cannot be "
+                "compared on this server"
+            )
+
+    def digests(self, rows: pa.Table) -> RowDigests:
+        """Return the digests of rows of the table."""
+        digests = np.empty((len(rows), 3), np.uint64)
+        combined = np.zeros(len(rows), np.uint64)
+        for place, (name, kind) in enumerate(self._types):
+            seed = SEED + place
+            if kind.dim:
+                hashes = hash_words(vector_words(rows, name, kind.dim), seed)
+            else:
+                values = field_bytes(rows, name, kind)
+                hashes = hash_values(values, seed)
+                if values.null_count:
+                    hashes[~np.asarray(values.is_valid())] = seed
+            if name in KEY_COLUMNS:
+                digests[:, KEY_COLUMNS.index(name)] = hashes
+            combined ^= hashes
+        words_WN = np.ascontiguousarray(combined.byteswap().view("<u4").reshape(len(rows), 2).T)  # as int8send sends it
+        digests[:, 2] = hash_words(words_WN, ROW_SEED)
+        return digests
+
+    def sums(self, num_buckets: int) -> BucketSums:
+        """Let the server count and add up the row hashes of each bucket."""
+        query = sql.SQL("SELECT {bucket}, count(*), sum({row}) FROM {table} GROUP BY 1").format(
+            bucket=self._bucket(num_buckets), row=self._row_hash(), table=self._table
+        )
+        sums = np.zeros((num_buckets, 2), np.uint64)
+        with self._connection.transaction():
+            self._connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(WORK_MEMORY))
+            for bucket, count, total in self._connection.execute(query):
+                sums[bucket] = count, int(total) % 2**64
+        return sums
+
+    def rows(self, num_buckets: int, buckets: Sequence[int] | None) -> Iterator[StoredRows]:
+        """Read keys and digests of the rows of some buckets, or of all."""
+        where = (
+            sql.SQL("")
+            if buckets is None
+            else sql.SQL(" WHERE {} = ANY({}::bigint[])").format(self._bucket(num_buckets), list(map(int, buckets)))
+        )
+        query = sql.SQL("COPY (SELECT source, id, {}, {}, {} FROM {}{}) TO STDOUT (FORMAT binary)").format(
+            self._hash("source"), self._hash("id"), self._row_hash(), self._table, where
+        )
+        sources: list[str] = []
+        ids: list[str] = []
+        hashes: list[bytes] = []
+        with self._connection.cursor() as cursor, cursor.copy(query) as copy:
+            copy.set_types(["text", "text", "bytea", "bytea", "bytea"])
+            for source, row_id, *digest in copy.rows():
+                sources.append(source)
+                ids.append(row_id)
+                hashes += digest
+                if len(ids) == ROWS_PER_READ:
+                    yield _stored(sources, ids, hashes)
+                    sources, ids, hashes = [], [], []
+        if ids:
+            yield _stored(sources, ids, hashes)
+
+    def _bucket(self, num_buckets: int) -> sql.Composed:
+        return sql.SQL("(({} # {}) & {})").format(self._hash("source"), self._hash("id"), num_buckets - 1)
+
+    def _hash(self, name: str) -> sql.Composed:
+        """Return the SQL that hashes a column."""
+        place, kind = next((place, kind) for place, (other, kind) in enumerate(self._types) if other == name)
+        return sql.SQL("coalesce(hashbyteaextended({}({}), {seed}), {seed})").format(
+            sql.SQL(kind.send), sql.Identifier(name), seed=SEED + place
+        )
+
+    def _row_hash(self) -> sql.Composed:
+        """Return the SQL that hashes a row."""
+        combined = sql.SQL(" # ").join(self._hash(name) for name, _ in self._types)
+        return sql.SQL("hashbyteaextended(int8send({}), {})").format(combined, ROW_SEED)
+
+
+def _stored(sources: list[str], ids: list[str], hashes: list[bytes]) -> StoredRows:
+    keys = pa.table({"source": pa.array(sources, pa.string()), "id": pa.array(ids, pa.string())})
+    digests = np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64).reshape(len(ids), 3)
+    return StoredRows(keys, content_of(digests), digests)
+
+
+def content_of(digests: RowDigests) -> Keys:
+    """Return digests of rows as content hashes of `Destination.keys`."""
+    return np.stack([digests[:, 2], np.zeros(len(digests), np.uint64)], axis=1)
