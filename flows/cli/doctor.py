@@ -7,7 +7,8 @@ from rich.table import Table as TextTable
 
 from flows.cli.app import Panel, command
 from flows.cli.options import Json
-from flows.cli.output import answering, cell, out
+from flows.cli.output import answering, out
+from flows.cli.text_tables import print_facts
 
 
 @command(Panel.MODELS, example="sbert doctor --model s3://bucket/models")
@@ -34,10 +35,7 @@ def doctor(
 
 def _show_doctor(diagnosis: dict[str, Any]) -> None:
     units = ", ".join(name for name, there in diagnosis["features"].items() if there) or "none"
-    summary = TextTable(title=diagnosis["model"], title_justify="left", show_header=False)
-    summary.add_column(style="bold")
-    summary.add_column()
-    for name, value in (
+    facts = (
         ("device", f"{diagnosis['device']} ({diagnosis['processor']})"),
         ("matrix units", units),
         ("processors allowed", diagnosis["num_cpus"]),
@@ -46,9 +44,8 @@ def _show_doctor(diagnosis: dict[str, Any]) -> None:
         ("computes in", f"{diagnosis['compute_dtype']}: {diagnosis['dtype_reason']}"),
         ("path", f"{diagnosis['path']}: {diagnosis['reason']}"),
         ("compiled kernels", diagnosis["kernels"]),
-    ):
-        summary.add_row(name, cell(value))
-    out.print(summary)
+    )
+    print_facts(diagnosis["model"], facts)
     measured = TextTable(title="measured", title_justify="left")
     for name in ("path", "type", "tokens/s", "least cosine to float32", ""):
         measured.add_column(name, justify="right" if "s" in name and name != "type" else "left")

@@ -1,14 +1,12 @@
 """``sbert inspect``."""
 
-import datetime as dt
 from typing import Any
-
-from rich import box
-from rich.table import Table as TextTable
 
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
-from flows.cli.output import answering, cell, out
+from flows.cli.output import answering
+from flows.cli.table_facts import commit_time, lease_facts
+from flows.cli.text_tables import Column, print_facts, print_rows
 
 
 @command(Panel.LOOK, example="sbert inspect s3://bucket/table")
@@ -50,11 +48,8 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
 
 
 def _show_inspect(description: dict[str, Any]) -> None:
-    table = TextTable(title=description["table_uri"], title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
     info = description["encoder_info"]
-    for name, value in (
+    facts = [
         ("version", description["version"]),
         ("encoder", f"{description['encoder']} · {info['fingerprint'][:12]}"),
         (
@@ -64,35 +59,32 @@ def _show_inspect(description: dict[str, Any]) -> None:
         ("rows", f"{description['num_rows']:,}"),
         ("shards", f"{description['num_shards']:,} ({description['num_bytes'] / 2**20:,.1f} MiB)"),
         ("columns", ", ".join(f"{name} {kind}" for name, kind in description["columns"].items())),
-    ):
-        table.add_row(name, cell(value))
+    ]
     if description["reduction"]:
-        table.add_row("recall@10 against float32", cell(description["reduction"]["note"]))
+        facts.append(("recall@10 against float32", description["reduction"]["note"]))
         if ranges := description["reduction"]["calibration"]:
             share = ranges["num_saturated"] / ranges["num_values"]
-            table.add_row(
-                "scales", f"{ranges['min_scale']:.3g} to {ranges['max_scale']:.3g} · {share:.2%} of values at ±127"
-            )
-    for lease in description["at_work"]:
-        table.add_row(
-            "at work", cell(f"{lease['operation']} {lease['run_id'][:8]} by {lease['user']} on {lease['host']}")
-        )
-    out.print(table)
-    versions = TextTable(
-        title="versions", title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
-    )
-    for name in ("version", "when (UTC)", "by", "encoder", "read", "encoded", "carried", "rejected", "run"):
-        is_text = name in {"when (UTC)", "by", "encoder", "run"}
-        versions.add_column(name, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis")
-    for entry in description["versions"]:
-        when = dt.datetime.fromtimestamp((entry["timestamp_ms"] or 0) / 1000, dt.UTC)
-        counts = [entry.get(f"num_rows_{name}") for name in ("read", "encoded", "carried", "rejected")]
-        versions.add_row(
-            str(entry["version"]),
-            f"{when:%Y-%m-%d %H:%M}",
-            cell(entry.get("operation", "")),
-            cell(entry.get("encoder", "").rsplit("/", 1)[-1]),
-            *("" if count is None else f"{count:,}" for count in counts),
-            str(entry.get("run_id", ""))[:8],
-        )
-    out.print(versions)
+            scales = f"{ranges['min_scale']:.3g} to {ranges['max_scale']:.3g} · {share:.2%} of values at ±127"
+            facts.append(("scales", scales))
+    print_facts(description["table_uri"], [*facts, *lease_facts(description["at_work"])])
+    columns = [
+        Column("version", is_number=True, is_lead=True),
+        Column("when (UTC)", is_lead=True),
+        Column("by", is_lead=True),
+        Column("encoder"),
+        *(Column(name, is_number=True) for name in ("read", "encoded", "carried", "rejected")),
+        Column("run"),
+    ]
+    print_rows("versions", columns, [_version_row(entry) for entry in description["versions"]])
+
+
+def _version_row(entry: dict[str, Any]) -> list[str]:
+    counts = [entry.get(f"num_rows_{name}") for name in ("read", "encoded", "carried", "rejected")]
+    return [
+        str(entry["version"]),
+        commit_time(entry),
+        entry.get("operation", ""),
+        entry.get("encoder", "").rsplit("/", 1)[-1],
+        *("" if count is None else f"{count:,}" for count in counts),
+        str(entry.get("run_id", ""))[:8],
+    ]

@@ -1,12 +1,9 @@
-"""What ``sbert inspect`` says about a derived table."""
+"""The answer of ``sbert inspect`` about a derived table."""
 
-import datetime as dt
 from typing import Any
 
-from rich import box
-from rich.table import Table as TextTable
-
-from flows.cli.output import cell, out
+from flows.cli.table_facts import commit_time, lease_facts
+from flows.cli.text_tables import Column, print_facts, print_rows
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import NotATableError
 from sbert.table.delta import Table, recorded_in
@@ -44,44 +41,40 @@ def describe_derived(table: DerivedTable) -> dict[str, Any]:
     }
 
 
-def show_derived_table(found: dict[str, Any]) -> None:
+def show_derived_table(description: dict[str, Any]) -> None:
     """Print what there is to say about a derived table."""
-    table = TextTable(title=found["table_uri"], title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
-    lag, newest = found["lag_versions"], found["table_version_newest"]
+    lag, newest = description["lag_versions"], description["table_version_newest"]
     behind = "cannot be opened" if lag is None else "the newest" if not lag else f"{lag:,} behind the newest, {newest}"
-    for name, value in (
-        ("version", found["version"]),
-        ("job", found["job"]),
-        ("settings", ", ".join(f"{name} {value}" for name, value in found["settings"].items())),
-        ("derived from", found["derived_from"]),
-        ("its version", f"{found['table_version']} ({behind})"),
-        ("encoder", found["encoder"]),
-        ("rows", f"{found['num_rows']:,}"),
-        ("shards", f"{found['num_shards']:,} ({found['num_bytes'] / 2**20:,.1f} MiB)"),
-        ("columns", ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())),
-    ):
-        table.add_row(name, cell(value))
-    for lease in found["at_work"]:
-        table.add_row(
-            "at work", cell(f"{lease['operation']} {lease['run_id'][:8]} by {lease['user']} on {lease['host']}")
-        )
-    out.print(table)
-    versions = TextTable(
-        title="versions", title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
-    )
-    for name in ("version", "when (UTC)", "by", "of version", "rows computed", "run"):
-        versions.add_column(name, justify="left" if name in {"when (UTC)", "by", "run"} else "right", no_wrap=True)
-    for entry in found["versions"]:
-        when = dt.datetime.fromtimestamp((entry["timestamp_ms"] or 0) / 1000, dt.UTC)
-        computed = entry.get("num_rows_built")
-        versions.add_row(
-            str(entry["version"]),
-            f"{when:%Y-%m-%d %H:%M}",
-            cell(entry.get("operation", entry.get("job", ""))),
-            str(entry.get("table_version", "")),
-            "" if computed is None else f"{computed:,}",
-            str(entry.get("run_id", ""))[:8],
-        )
-    out.print(versions)
+    facts = [
+        ("version", description["version"]),
+        ("job", description["job"]),
+        ("settings", ", ".join(f"{name} {value}" for name, value in description["settings"].items())),
+        ("derived from", description["derived_from"]),
+        ("its version", f"{description['table_version']} ({behind})"),
+        ("encoder", description["encoder"]),
+        ("rows", f"{description['num_rows']:,}"),
+        ("shards", f"{description['num_shards']:,} ({description['num_bytes'] / 2**20:,.1f} MiB)"),
+        ("columns", ", ".join(f"{name} {kind}" for name, kind in description["columns"].items())),
+    ]
+    print_facts(description["table_uri"], [*facts, *lease_facts(description["at_work"])])
+    columns = [
+        Column("version", is_number=True, is_lead=True),
+        Column("when (UTC)", is_lead=True),
+        Column("by", is_lead=True),
+        Column("of version", is_number=True),
+        Column("rows computed", is_number=True),
+        Column("run"),
+    ]
+    print_rows("versions", columns, [_version_row(entry) for entry in description["versions"]])
+
+
+def _version_row(entry: dict[str, Any]) -> list[str]:
+    computed = entry.get("num_rows_built")
+    return [
+        str(entry["version"]),
+        commit_time(entry),
+        entry.get("operation", entry.get("job", "")),
+        str(entry.get("table_version", "")),
+        "" if computed is None else f"{computed:,}",
+        str(entry.get("run_id", ""))[:8],
+    ]

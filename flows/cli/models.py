@@ -9,6 +9,7 @@ from rich.table import Table as TextTable
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, ModelsUri
 from flows.cli.output import answering, cell, out
+from flows.cli.text_tables import Column, print_rows
 from sbert.errors import SettingsError
 from sbert.registry.store import Registry, VersionRecord
 
@@ -126,10 +127,20 @@ def _show_listing(listing: dict[str, Any]) -> None:
 
 
 def _show_comparison(comparison: dict[str, Any]) -> None:
-    table = TextTable(title=f"{comparison['left']} and {comparison['right']}", title_justify="left")
-    for name in ("set", "metric", comparison["left"], comparison["right"], "same rows"):
-        table.add_column(name, justify="left" if name in {"set", "metric"} else "right", overflow="fold")
-    for line in comparison["metrics"]:
-        values = ["" if line[side] is None else f"{line[side]:.4f}" for side in ("left", "right")]
-        table.add_row(cell(line["set"]), cell(line["metric"]), *values, "yes" if line["same_rows"] else "no")
-    out.print(table)
+    sides = (comparison["left"], comparison["right"])
+    columns = [
+        Column("set", is_lead=True),
+        Column("metric", is_lead=True),
+        *(Column(version, is_number=True) for version in sides),
+        Column("same rows"),
+    ]
+    rows = [
+        [
+            line["set"],
+            line["metric"],
+            *("" if line[side] is None else f"{line[side]:.4f}" for side in ("left", "right")),
+            "yes" if line["same_rows"] else "no",
+        ]
+        for line in comparison["metrics"]
+    ]
+    print_rows(" and ".join(sides), columns, rows)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table as TextTable
 
-from flows.cli.output import Output, cell, err, out
+from flows.cli.output import Output, err, out
 from flows.cli.settings_json import load_settings
+from flows.cli.text_tables import print_facts
 from sbert.errors import IncompleteError, MassDeletionError
 
 if TYPE_CHECKING:
@@ -58,9 +58,6 @@ def print_report(run: Callable[[], "RefreshReport"], answer: Output) -> None:
 
 def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
     title = "plan" if whole.dry_run else f"version {whole.version}"
-    table = TextTable(title=f"{cell(whole.table_uri)} · {title}", title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
     rows: list[tuple[str, str]] = [
         ("encoder", f"{whole.encoder} (dim {whole.dim}, {whole.precision.value})"),
         ("source objects", f"{whole.num_objects:,}"),
@@ -80,9 +77,7 @@ def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
     if not whole.dry_run:
         rows += _row_counts(whole)
     rows += _estimate_rows(whole)
-    for name, value in rows:
-        table.add_row(name, cell(value))
-    out.print(table)
+    print_facts(f"{whole.table_uri} · {title}", rows, justify="right")
     if report["run_url"]:
         out.print(f"Prefect run: {report['run_url']}", markup=False)
 

@@ -3,13 +3,13 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table as TextTable
 
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, LabelsUri, ModelsUri, SettingsJson
-from flows.cli.output import answering, cell, out
+from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_settings
+from flows.cli.text_tables import print_facts
 
 
 @command(Panel.MODELS, example="sbert retrain s3://bucket/labels s3://bucket/models")
@@ -55,12 +55,9 @@ def retrain(
 def _show_retrain(report: dict[str, Any]) -> None:
     verdict = "promoted" if report["promoted"] else "not promoted"
     candidate = "nothing new" if report["decided_before"] else report["candidate"] or "no new model"
-    table = TextTable(title=f"{candidate} · {verdict}", title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
     primary = report["decision"]["primary"]
     regression_sets = report["decision"]["regression_sets"]
-    for name, value in (
+    facts = (
         ("reason", report["reason"]),
         ("production", f"{report['previous']} → {report['version']}"),
         (
@@ -80,8 +77,7 @@ def _show_retrain(report: dict[str, Any]) -> None:
         *(("note", note) for note in report["training_notes"]),
         ("report", report["report_uri"] or ""),
         ("seconds", f"{report['seconds']:,.1f}"),
-    ):
-        table.add_row(cell(name), cell(value))
-    out.print(table)
+    )
+    print_facts(f"{candidate} · {verdict}", facts)
     if report["run_url"]:
         out.print(f"Prefect run: {report['run_url']}", markup=False)

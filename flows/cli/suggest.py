@@ -11,6 +11,10 @@ from flows.cli.output import answering, cell, out
 from flows.cli.settings_json import load_settings
 from sbert.suggest.suggestion_kinds import SuggestionKind
 
+MAX_COLUMN = 70
+BORDER = 4
+"""Columns of the lines and spaces around one column of the table."""
+
 
 @command(Panel.MODELS, example="sbert suggest s3://bucket/table labels.jsonl -n 200 --labels s3://bucket/labels")
 def suggest(
@@ -95,8 +99,9 @@ def _show_suggestions(result: dict[str, Any]) -> None:
     title = f"{result['num_rows']:,} from {result['num_pool']:,} texts → {result['labels_out']}"
     table = TextTable(title=title, title_justify="left")
     names = [name for name in ("text", "sentence1", "sentence2") if name in (result["rows"] or [{}])[0]]
+    width = max(10, min(MAX_COLUMN, out.width // max(1, len(names)) - BORDER))
     for name in names:
-        table.add_column(name, overflow="ellipsis", max_width=70, no_wrap=True)
+        table.add_column(name, overflow="ellipsis", max_width=width, no_wrap=True)
     for row in result["rows"]:
         table.add_row(*(cell(row[name]) for name in names))
     out.print(table)
