@@ -126,7 +126,7 @@ def _start_in_background() -> Callable[[], None]:
     starting.start()
 
     def wait() -> None:
-        from sbert.encoder.transformer import import_libraries
+        from sbert.encoder.inference import import_libraries
 
         import_libraries()
         starting.join()

@@ -1,8 +1,9 @@
 """Put the parts of an encoder together from a model folder: transformer, tokenizer, pooling, layers and settings."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -37,13 +38,20 @@ class EncoderParts:
     similarity: str | None
 
 
-def load_parts(model: str | os.PathLike[str], *, max_seq_length: int | None, normalize: bool | None) -> EncoderParts:
+def load_parts(
+    model: str | os.PathLike[str],
+    *,
+    max_seq_length: int | None,
+    normalize: bool | None,
+    load: Callable[[Path], tuple[nn.Module, Any]] = load_transformer,
+) -> EncoderParts:
     """Load the parts of an encoder.
 
     Args:
         model: local folder, URI of a folder in object storage, hub id, or the packaged default.
         max_seq_length: tokens after which a text is truncated; None for the model's own limit.
         normalize: whether the vectors shall have unit length; None for what the model says.
+        load: returns the transformer and the tokenizer of a folder.
 
     Raises:
         ModelError: when the model cannot be found or loaded whole and safely, or its parts do not fit each other.
@@ -51,7 +59,7 @@ def load_parts(model: str | os.PathLike[str], *, max_seq_length: int | None, nor
     """
     name = os.fspath(model)
     folder = read_folder(locate_model(model))
-    transformer, tokenizer = load_transformer(folder.transformer)
+    transformer, tokenizer = load(folder.transformer)
     config: Any = transformer.config
     hidden_size = int(config.hidden_size)
     pooling = folder.pooling or Pooling(hidden_size, (_default_pooling(name, config, tokenizer),))

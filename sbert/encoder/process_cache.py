@@ -7,6 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.inference import load_for_encoding
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.runtime.hardware import use_available_cpus
@@ -41,7 +42,7 @@ def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
     with _lock:
         if spec not in _loaded:
             use_available_cpus()
-            encoder = SentenceEncoder.from_pretrained(
+            encoder = load_for_encoding(
                 spec.model,
                 max_seq_length=spec.max_seq_length,
                 compute_dtype=spec.compute_dtype,

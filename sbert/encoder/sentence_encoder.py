@@ -25,7 +25,15 @@ from sbert.encoder.engine.budget import TokenBudget
 from sbert.encoder.engine.dtype import ComputeDtype, fastest_dtype
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
-from sbert.encoder.engine.runner_selection import MIN_PROBE_COSINE, PROBE, SelectedRunner, run_all, select_runner
+from sbert.encoder.engine.runner_selection import (
+    MIN_PROBE_COSINE,
+    PROBE,
+    ProvenRunner,
+    SelectedRunner,
+    make_proven_runner,
+    run_all,
+    select_runner,
+)
 from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.fingerprint import hash_encoder
 from sbert.encoder.model_location import DEFAULT_MODEL
@@ -78,6 +86,7 @@ class SentenceEncoder(nn.Module):
         do_lower_case: bool = False,
         compute_dtype: ComputeDtype = ComputeDtype.FLOAT32,
         device: str | torch.device | None = None,
+        proven_runner: ProvenRunner | None = None,
     ) -> None:
         """Put an encoder together from its parts. `from_pretrained` is the usual way.
 
@@ -94,6 +103,7 @@ class SentenceEncoder(nn.Module):
             do_lower_case: lower-case texts before tokenizing.
             compute_dtype: type the transformer computes in.
             device: where it computes; by default CUDA, else MPS, else CPU.
+            proven_runner: a runner that was proven on this machine for these very weights, to use without another proof.
 
         Raises:
             ModelError: when the tokenizer has more tokens than the transformer has embeddings.
@@ -122,15 +132,21 @@ class SentenceEncoder(nn.Module):
         self.fingerprint = self._hash()
         """Hash of everything that decides a text's vector; 64 hex digits, the same wherever the model lies."""
         target = torch.device(device) if device is not None else default_device()
-        num_processes = num_tokenizer_processes(target.type, torch.get_num_threads())
-        self._tokenizer_pool = TokenizerPool(self._tokenizer, num_processes)
-        is_reduced = self.compute_dtype is not ComputeDtype.FLOAT32
-        self._reference_SD = self._plain_probe_vectors() if is_reduced else None
+        self._tokenizer_pool = TokenizerPool(
+            self._tokenizer, num_tokenizer_processes(target.type, torch.get_num_threads())
+        )
+        needs_reference = self.compute_dtype is not ComputeDtype.FLOAT32 and proven_runner is None
+        # Computed while the weights are still float32.
+        self._reference_SD = self._plain_probe_vectors() if needs_reference else None
         self.to(target)
         self.transformer.to(dtype=getattr(torch, self.compute_dtype.value))
         self._lock = threading.Lock()
         self._token_budget = TokenBudget()
         self._selected_runner: SelectedRunner | None = None
+        if proven_runner is not None:
+            self._selected_runner = make_proven_runner(
+                proven_runner, self.transformer, self.pooling, self.layers, pad_id=self._pad_id
+            )
         self._weights_at_selection = self._weights_version()
 
     @classmethod
@@ -161,36 +177,18 @@ class SentenceEncoder(nn.Module):
         """
         limit_threads()
         target = torch.device(device) if device is not None else default_device()
-
-        load = partial(cls._load, os.fspath(model), target, max_seq_length, normalize)
-        encoder = load(compute_dtype or fastest_dtype(target))
+        load = partial(load_parts, model, max_seq_length=max_seq_length, normalize=normalize)
+        build = partial(cls, model_id=os.fspath(model), device=target)
+        encoder = build(**vars(load()), compute_dtype=compute_dtype or fastest_dtype(target))
         if encoder.compute_dtype is ComputeDtype.FLOAT32:
             return encoder
         cosine = encoder.selected_runner.probe_cosine
         if cosine >= MIN_PROBE_COSINE:
             return encoder
-        log.warning(
-            "%s computes other vectors in %s than in float32 (lowest cosine %.5f on a probe, %s is needed): %s",
-            os.fspath(model),
-            encoder.compute_dtype,
-            cosine,
-            MIN_PROBE_COSINE,
-            "float32 is used" if compute_dtype is None else f"{compute_dtype} is used because it was asked for",
-        )
-        return load(ComputeDtype.FLOAT32) if compute_dtype is None else encoder
-
-    @classmethod
-    def _load(
-        cls,
-        model: str,
-        device: torch.device,
-        max_seq_length: int | None,
-        normalize: bool | None,
-        dtype: ComputeDtype,
-    ) -> Self:
-        """Load an encoder that computes in one type."""
-        parts = load_parts(model, max_seq_length=max_seq_length, normalize=normalize)
-        return cls(**vars(parts), model_id=model, compute_dtype=dtype, device=device)
+        outcome = "float32 is used" if compute_dtype is None else f"{compute_dtype} is used because it was asked for"
+        text = "%s computes other vectors in %s than in float32 (lowest cosine %.5f on a probe, %s is needed): %s"
+        log.warning(text, os.fspath(model), encoder.compute_dtype, cosine, MIN_PROBE_COSINE, outcome)
+        return encoder if compute_dtype is not None else build(**vars(load()), compute_dtype=ComputeDtype.FLOAT32)
 
     @property
     def device(self) -> torch.device:
@@ -261,14 +259,12 @@ class SentenceEncoder(nn.Module):
             SettingsError: when one of the texts is no text (the message names its place), the model has no prompt of that
                 name, or several prompts are named.
         """
-        chosen_prompt = choose_prompt(
-            self.prompts, self.default_prompt_name, side=side, name=prompt_name, prompt=prompt
-        )
+        text_prompt = choose_prompt(self.prompts, self.default_prompt_name, side=side, name=prompt_name, prompt=prompt)
         distinct = list(dict.fromkeys(listed := as_list(texts)))
         vectors_UD = np.empty((len(distinct), self.dim), dtype=np.float32)
 
         firsts = range(0, len(distinct), TEXTS_PER_BLOCK)
-        blocks = (self._tokenize(distinct[at : at + TEXTS_PER_BLOCK], chosen_prompt, windows) for at in firsts)
+        blocks = (self._tokenize(distinct[at : at + TEXTS_PER_BLOCK], text_prompt, windows) for at in firsts)
         for first, tokens in zip(firsts, prefetch(blocks, 1) if len(firsts) > 1 else blocks, strict=True):
             vectors_UD[first : first + len(tokens)] = self.encode_tokens(tokens, token_budget=token_budget)
         if len(distinct) == len(listed):
@@ -307,8 +303,9 @@ class SentenceEncoder(nn.Module):
     def selected_runner(self) -> SelectedRunner:
         """Return the runner that computes; it is selected and proven at first use and after a change of the weights."""
         weights = self._weights_version()
-        if self._selected_runner is None or weights != self._weights_at_selection:
-            if weights != self._weights_at_selection:
+        is_changed = weights != self._weights_at_selection
+        if self._selected_runner is None or is_changed:
+            if is_changed:
                 self._reference_SD = None  # it was computed from other weights
             self._selected_runner = select_runner(
                 self.forward,
@@ -325,7 +322,7 @@ class SentenceEncoder(nn.Module):
         return self._selected_runner
 
     def _plain_probe_vectors(self) -> npt.NDArray[np.float32]:
-        """Return the probe's vectors from the plain forward pass. Call it while the weights are still float32."""
+        """Return the probe's vectors from the plain forward pass."""
         return run_all(self.plain_runner(), self.tokenize(PROBE), self.dim, PROBE_TOKEN_BUDGET)
 
     def plain_runner(self) -> PaddedRunner:

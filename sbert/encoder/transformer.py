@@ -1,6 +1,5 @@
 """Load a Hugging Face encoder and its fast tokenizer, whole and safely, in float32."""
 
-import importlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 
 from sbert.errors import ModelError
 
-__all__ = ["check_vocabulary", "import_libraries", "load_transformer", "position_limit"]
+__all__ = ["check_vocabulary", "load_transformer", "position_limit"]
 
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"})
 """Architectures that number positions from the padding id on."""
@@ -42,13 +41,6 @@ def position_limit(config: Any) -> int | None:
     # The positions up to the padding id are never used.
     offset = (config.pad_token_id or 0) + 1 if config.model_type in OFFSET_POSITIONS else 0
     return int(positions) - offset
-
-
-def import_libraries() -> None:
-    """Import the modules that `load_transformer` needs. It takes seconds, which a caller may spend waiting for something."""
-    importlib.import_module("transformers.modeling_utils")
-    importlib.import_module("transformers.models.bert.modeling_bert")
-    importlib.import_module("transformers.tokenization_utils_tokenizers")
 
 
 def load_transformer(folder: Path) -> tuple[nn.Module, Any]:

@@ -7,11 +7,12 @@ runner whose vectors differ is not used, and the log says so.
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from sbert.encoder.engine.compiled import load_kernels
@@ -21,9 +22,19 @@ from sbert.encoder.engine.padded import PaddedRunner
 from sbert.encoder.engine.weights import EncoderWeights, read_weights
 from sbert.encoder.pooling import Pooling
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
+from sbert.errors import ModelError
 from sbert.vectors.quality import PROBE_TEXTS
 
-__all__ = ["MIN_PROBE_COSINE", "PROBE", "Runner", "SelectedRunner", "run_all", "select_runner"]
+__all__ = [
+    "MIN_PROBE_COSINE",
+    "PROBE",
+    "ProvenRunner",
+    "Runner",
+    "SelectedRunner",
+    "make_proven_runner",
+    "run_all",
+    "select_runner",
+]
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +71,18 @@ class SelectedRunner:
     """Lowest cosine to plain float32 over the probe texts."""
     reason: str
     """The reason why it was selected, for people."""
+
+
+class ProvenRunner(BaseModel):
+    """A runner that was selected for an encoder before, on this machine, with the outcome of its proof."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["native", "packed"]
+    probe_cosine: float
+    """Lowest cosine to plain float32 over the probe texts."""
+    reason: str
+    """Why it was selected, for people."""
 
 
 def run_all(runner: Runner, tokens: TokenizedTexts, dim: int, token_budget: int) -> npt.NDArray[np.float32]:
@@ -126,6 +149,21 @@ def select_runner(
             return SelectedRunner(runner, name, cosine, f"{reason}: {DESCRIPTIONS[name]}")
         reason += f", not {name} ({why_not})"
     return SelectedRunner(padded, "padded", plain_cosine, reason)
+
+
+def make_proven_runner(
+    proven: ProvenRunner, transformer: nn.Module, pooling: Pooling, layers: nn.ModuleList, *, pad_id: int
+) -> SelectedRunner:
+    """Return a runner that was proven before.
+
+    Raises:
+        ModelError: when the transformer is not of the BERT family.
+    """
+    weights = read_weights(transformer)
+    if weights is None:
+        raise ModelError(f"the {proven.name} runner computes encoders of the BERT family, and this encoder is none")
+    runner = make_runner(proven.name, weights, pooling, layers, pad_id)
+    return SelectedRunner(runner, proven.name, proven.probe_cosine, proven.reason)
 
 
 def why_no_kernels(weights: EncoderWeights) -> str | None:
