@@ -3,15 +3,12 @@
 import importlib
 import json
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from sbert.encoder.description import EncoderSpec
 from sbert.encoder.engine.compiled import load_kernels
-from sbert.encoder.engine.dtype import ComputeDtype, fastest_dtype
-from sbert.encoder.engine.runner_selection import ProvenRunner
+from sbert.encoder.engine.proven_runner import ProvenRunner
 from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.load_record import LoadRecord, find_record, has_records, record_path, write_record
 from sbert.encoder.model_folder import read_folder
@@ -20,7 +17,7 @@ from sbert.encoder.pretrained import load_parts
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.stored_transformer import load_stored
 from sbert.errors import ModelError
-from sbert.runtime.hardware import default_device, limit_threads
+from sbert.runtime.hardware import limit_threads
 
 __all__ = ["import_libraries", "load_for_encoding"]
 
@@ -36,99 +33,81 @@ def import_libraries() -> None:
     importlib.import_module("transformers.tokenization_utils_tokenizers")
 
 
-def load_for_encoding(
-    model: str,
-    *,
-    max_seq_length: int | None = None,
-    compute_dtype: ComputeDtype | None = None,
-    normalize: bool | None = None,
-) -> SentenceEncoder:
-    """Load an encoder that gives the vectors of `SentenceEncoder.from_pretrained`, and cannot be trained or saved.
+def load_for_encoding(spec: EncoderSpec) -> SentenceEncoder:
+    """Load an encoder that gives the vectors of `SentenceEncoder.from_pretrained`; it may not be trained or saved.
 
     On a CPU, an encoder of the BERT family that was loaded here before is loaded from its record, without transformers.
-
-    Args:
-        model: local folder, URI of a folder in object storage, hub id, or the packaged default.
-        max_seq_length: tokens after which a text is truncated; by default the model's own limit.
-        compute_dtype: type the transformer computes in; None for the fastest type whose vectors are those of float32.
-        normalize: True or False to give vectors unit length or not; None for what the model says.
 
     Raises:
         ModelError: when the model cannot be found, or cannot be loaded whole and safely.
         SettingsError: when `max_seq_length` is out of the model's range.
     """
-    load_in_full = partial(
-        SentenceEncoder.from_pretrained,
-        model,
-        max_seq_length=max_seq_length,
-        compute_dtype=compute_dtype,
-        normalize=normalize,
-    )
-    if default_device().type != "cpu":
-        return load_in_full()
-    wanted_dtype = compute_dtype or fastest_dtype(torch.device("cpu"))
-    folder = read_folder(locate_model(model)).transformer
-    path = record_path(folder, (max_seq_length, compute_dtype, wanted_dtype, normalize))
+    folder = locate_model(spec.model)
+    path = record_path(folder, spec)
     record = find_record(path)
     if record is not None:
-        encoder = _load_from_record(model, record, max_seq_length, normalize)
+        encoder = _load_from_record(spec, record)
         if encoder is not None:
             return encoder
-    encoder = load_in_full()
+    encoder = SentenceEncoder.from_pretrained(
+        spec.model,
+        max_seq_length=spec.max_seq_length,
+        compute_dtype=spec.compute_dtype,
+        normalize=spec.normalize,
+    )
     new_record = _record_of(encoder, folder)
     if new_record is not None:
         write_record(path, new_record)
     return encoder
 
 
-def _load_from_record(
-    model: str, record: LoadRecord, max_seq_length: int | None, normalize: bool | None
-) -> SentenceEncoder | None:
+def _load_from_record(spec: EncoderSpec, record: LoadRecord) -> SentenceEncoder | None:
     """Return the encoder that a record describes, or None when the record does not fit the files or the machine."""
     limit_threads()
     if record.runner.name == "native" and load_kernels().library is None:
         return None
     try:
         parts = load_parts(
-            model,
-            max_seq_length=max_seq_length,
-            normalize=normalize,
+            spec.model,
+            max_seq_length=spec.max_seq_length,
+            normalize=spec.normalize,
             load=lambda folder: load_stored(folder, record),
         )
     except ModelError as error:
-        log.debug("%s: its record is not used: %s", model, error)
+        log.debug("%s: its record is not used: %s", spec.model, error)
         return None
     encoder = SentenceEncoder(
         **vars(parts),
-        model_id=model,
-        compute_dtype=record.compute_dtype,
+        model_id=spec.model,
+        compute_dtype=record.description.compute_dtype,
         device="cpu",
         proven_runner=record.runner,
     )
-    return encoder if encoder.fingerprint == record.fingerprint else None
+    return encoder if encoder.description == record.description else None
 
 
 def _record_of(encoder: SentenceEncoder, folder: Path) -> LoadRecord | None:
     """Return the record of a full load, or None when the encoder is none that `load_stored` can load."""
-    weights = read_weights(encoder.transformer)
     selected = encoder.selected_runner
-    if weights is None or weights.relative_bias is not None or selected.name == "padded":
+    if encoder.device.type != "cpu" or selected.name not in {"native", "packed"}:
+        return None
+    weights = read_weights(encoder.transformer)
+    if weights is None or weights.relative_bias is not None:
         return None
     transformer: Any = encoder.transformer
     tokenizer = encoder.hf_tokenizer
     record = LoadRecord(
+        description=encoder.description,
         config=json.loads(transformer.config.to_json_string(use_diff=False)),
         tensor_names=tuple(name for name in transformer.state_dict() if not name.startswith("pooler.")),
         name_prefix=str(transformer.base_model_prefix),
         tokenizer=tokenizer.backend_tokenizer.to_str(),
         pad_token_id=tokenizer.pad_token_id,
         model_max_length=tokenizer.model_max_length,
-        compute_dtype=encoder.compute_dtype,
         runner=ProvenRunner(name=selected.name, probe_cosine=selected.probe_cosine, reason=selected.reason),
-        fingerprint=encoder.fingerprint,
     )
     try:
-        load_stored(folder, record)
+        load_stored(read_folder(folder).transformer, record)
     except ModelError:
         return None  # the file has other names for its weights
     return record

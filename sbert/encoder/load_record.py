@@ -1,7 +1,8 @@
-"""Remember what a full load of an encoder found out, so that the next process starts without importing transformers.
+"""Remember what a full load of an encoder found out, so that later processes start faster.
 
 Importing transformers and proving a runner take several seconds. Both give the same result every time for the same files,
-code and machine. The first load writes a record of the result into the user's cache. Later loads on this machine read it.
+code and machine. The first load writes a record of the result into the user's cache. Later loads on this machine read it,
+and a plan that needs no more than the fingerprint needs no weights at all. This module does not import torch.
 """
 
 import functools
@@ -9,17 +10,15 @@ import hashlib
 import logging
 import os
 import platform
-from collections.abc import Iterable
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sbert.encoder.engine.compiled import NATIVE_VARIABLE, cache_folder
-from sbert.encoder.engine.dtype import ComputeDtype
-from sbert.encoder.engine.runner_selection import ProvenRunner
+from sbert.encoder.description import EncoderDescription, EncoderSpec
+from sbert.encoder.engine.proven_runner import ProvenRunner
+from sbert.runtime.user_cache import user_cache
 from sbert.storage.local_write import LocalWrite
 
 __all__ = ["LoadRecord", "find_record", "has_records", "record_path", "write_record"]
@@ -28,17 +27,28 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors")
 """Packages whose version can change what a load gives."""
-WEIGHTS = ".safetensors"
+VARIABLES = (
+    "SBERT_COMPUTE_DTYPE",
+    "SBERT_NATIVE",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+    "CUDA_VISIBLE_DEVICES",
+)
+"""Environment variables that can change how an encoder computes."""
+ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd")
+"""Files of the drivers of accelerators."""
 CODE_SUFFIXES = (".py", ".cpp", ".h")
 MAX_RECORDS = 64
 """Records kept on a machine, about 1 MB each."""
 
 
 class LoadRecord(BaseModel):
-    """The result of a full load of an encoder of the BERT family."""
+    """The result of a full load of an encoder of the BERT family on a CPU."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    description: EncoderDescription
     config: dict[str, Any]
     """The transformer's settings, as ``config.json`` and the defaults of transformers give them."""
     tensor_names: tuple[str, ...]
@@ -49,26 +59,21 @@ class LoadRecord(BaseModel):
     """The tokenizer of ``tokenizers``, as JSON."""
     pad_token_id: int | None
     model_max_length: int
-    compute_dtype: ComputeDtype
     runner: ProvenRunner
-    fingerprint: str
-    """The encoder's fingerprint. A load that gives another one does not use the record."""
 
 
-def record_path(folder: Path, choices: Iterable[object]) -> Path:
+def record_path(folder: Path, spec: EncoderSpec) -> Path:
     """Return the file of the record for a model folder and the choices of its user.
 
-    The name is a hash of all that a load depends on: the files of the folder, the choices, the versions of packages, this
-    project's code, and the processor. Weights count by size and time of change: the fingerprint checks their content.
+    The name is a hash of everything that a load depends on: the content of all files of the folder, the choices, the
+    versions of packages, this project's code, and the processor.
     """
-    digest = hashlib.sha256(repr((_machine(), [str(choice) for choice in choices])).encode())
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        state = file.stat()
-        is_weights = file.name.endswith(WEIGHTS)
-        content = (
-            f"{state.st_size} {state.st_mtime_ns}" if is_weights else hashlib.sha256(file.read_bytes()).hexdigest()
-        )
-        digest.update(f"{file.name}|{content}|".encode())
+    choices = spec.model_dump_json(exclude={"model"})
+    digest = hashlib.sha256(repr((*_machine(), choices, [os.environ.get(name) for name in VARIABLES])).encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder)}|{content}|".encode())
     return _folder() / f"{digest.hexdigest()[:32]}.json"
 
 
@@ -105,7 +110,7 @@ def write_record(path: Path, record: LoadRecord) -> None:
 
 
 def _folder() -> Path:
-    return cache_folder() / "encoders"
+    return user_cache() / "encoders"
 
 
 @functools.cache
@@ -120,7 +125,8 @@ def _machine() -> tuple[str, ...]:
             elif entry.name.endswith(CODE_SUFFIXES):
                 code.update(entry.read_bytes())
     versions = [metadata.version(package) for package in PACKAGES]
-    return (*versions, code.hexdigest(), _processor(), os.environ.get(NATIVE_VARIABLE, ""))
+    drivers = [file for file in ACCELERATORS if Path(file).exists()]
+    return (*versions, *drivers, code.hexdigest(), _processor())
 
 
 def _processor() -> str:
@@ -130,4 +136,4 @@ def _processor() -> str:
     except OSError:
         lines = []
     units = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return f"{platform.machine()} {platform.processor()} {torch.backends.cpu.get_cpu_capability()} {units}"
+    return f"{platform.machine()} {platform.processor()} {units}"

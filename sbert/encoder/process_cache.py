@@ -4,32 +4,20 @@ import logging
 import threading
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.description import EncoderSpec
 from sbert.encoder.inference import load_for_encoding
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.runtime.hardware import use_available_cpus
 from sbert.vectors.quality import PROBE_TEXTS, check_not_collapsed, check_vectors
 
-__all__ = ["EncoderSpec", "load_encoder"]
+__all__ = ["load_encoder"]
 
 log = logging.getLogger(__name__)
 
 _lock = threading.Lock()
-_loaded: dict["EncoderSpec", SentenceEncoder] = {}
-
-
-class EncoderSpec(BaseModel):
-    """The name of an encoder and how it computes. It is small enough to be sent to any worker."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    max_seq_length: int | None = None
-    compute_dtype: ComputeDtype | None = None
-    normalize: bool | None = None
+_loaded: dict[EncoderSpec, SentenceEncoder] = {}
 
 
 def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
@@ -42,12 +30,7 @@ def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
     with _lock:
         if spec not in _loaded:
             use_available_cpus()
-            encoder = load_for_encoding(
-                spec.model,
-                max_seq_length=spec.max_seq_length,
-                compute_dtype=spec.compute_dtype,
-                normalize=spec.normalize,
-            )
+            encoder = load_for_encoding(spec)
             probe = encoder.encode(list(PROBE_TEXTS), side=Side.DOCUMENT)
             check_vectors(probe, dim=encoder.dim, normalized=encoder.normalizes, what=spec.model)
             check_not_collapsed(probe, what=spec.model)

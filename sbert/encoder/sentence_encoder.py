@@ -21,14 +21,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sbert.encoder.description import EncoderDescription
 from sbert.encoder.engine.budget import TokenBudget
 from sbert.encoder.engine.dtype import ComputeDtype, fastest_dtype
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
+from sbert.encoder.engine.proven_runner import ProvenRunner
 from sbert.encoder.engine.runner_selection import (
     MIN_PROBE_COSINE,
     PROBE,
-    ProvenRunner,
     SelectedRunner,
     make_proven_runner,
     run_all,
@@ -209,6 +210,19 @@ class SentenceEncoder(nn.Module):
     def normalizes(self) -> bool:
         """Return whether vectors have unit length."""
         return len(self.layers) > 0 and isinstance(self.layers[-1], Normalize)
+
+    @property
+    def description(self) -> EncoderDescription:
+        """What decides the vectors, and their shape."""
+        return EncoderDescription(
+            fingerprint=self.fingerprint,
+            dim=self.dim,
+            pooling_name=self.pooling_name,
+            normalizes=self.normalizes,
+            max_seq_length=self.max_seq_length,
+            compute_dtype=self.compute_dtype,
+            prompts=self.prompts,
+        )
 
     def prompt_for(self, side: Side) -> str:
         """Return the prompt for one side, by the rule of sentence-transformers; an empty string if there is none."""

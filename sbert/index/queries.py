@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
+from sbert.encoder.description import EncoderSpec
 from sbert.encoder.engine.dtype import ComputeDtype
-from sbert.encoder.process_cache import EncoderSpec, load_encoder
+from sbert.encoder.process_cache import load_encoder
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.encoder.tokenization.texts import check_text

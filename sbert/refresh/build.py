@@ -8,12 +8,10 @@ record, only this split is lost.
 import datetime as dt
 import logging
 import threading
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder.process_cache import load_encoder
-from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import StorageError
 from sbert.refresh.build_result import BuildResult
 from sbert.refresh.build_spec import BuildSpec
@@ -35,6 +33,9 @@ from sbert.table.split_records import (
     rejects_name,
     write_record,
 )
+
+if TYPE_CHECKING:  # a run with nothing to encode does not import torch
+    from sbert.encoder.sentence_encoder import SentenceEncoder
 
 __all__ = [
     "BuildContext",
@@ -89,7 +90,7 @@ def build_context(plan: Plan, run_id: str, attempt: int = 1) -> BuildContext:
 class SplitBuilder:
     """Builds splits of one run in one process; threads may share it."""
 
-    def __init__(self, context: BuildContext, encoder: SentenceEncoder) -> None:
+    def __init__(self, context: BuildContext, encoder: "SentenceEncoder") -> None:
         """Prepare; the table's shards are indexed when the first split is built."""
         self.context = context
         self.state = WorkerState(context.spec, encoder)
@@ -256,10 +257,20 @@ def builder_for(context: BuildContext) -> SplitBuilder:
             if context.worker_threads is not None:
                 for run_id in list(_builders):
                     _builders.pop(run_id).close()
-            _builders[context.run_id] = SplitBuilder(context, load_encoder(context.spec.encoder_spec))
-            if context.worker_threads is not None:
-                torch.set_num_threads(context.worker_threads)
+            _builders[context.run_id] = SplitBuilder(context, _load_encoder(context))
         return _builders[context.run_id]
+
+
+def _load_encoder(context: BuildContext) -> "SentenceEncoder":
+    """Load the run's encoder, and hold it to the threads that a worker process was given."""
+    import torch
+
+    from sbert.encoder.process_cache import load_encoder
+
+    encoder = load_encoder(context.spec.encoder_spec)
+    if context.worker_threads is not None:
+        torch.set_num_threads(context.worker_threads)
+    return encoder
 
 
 def stop_builder(run_id: str) -> None:

@@ -3,7 +3,7 @@
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder.process_cache import EncoderSpec
+from sbert.encoder.description import EncoderSpec
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.source.passages.cutter import PASSAGE_COLUMNS
 from sbert.table.delta import EncoderInfo

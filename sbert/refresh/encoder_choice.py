@@ -3,10 +3,9 @@
 import logging
 from pathlib import Path
 
+from sbert.encoder.description import EncoderDescription, EncoderSpec
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.model_location import DEFAULT_MODEL
-from sbert.encoder.process_cache import EncoderSpec
-from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.errors import EncoderMismatchError, SettingsError
 from sbert.refresh.fingerprints import FORMAT, hash_json
@@ -49,7 +48,7 @@ def _is_folder(model: str) -> bool:
 
 
 def describe_encoder(
-    spec: EncoderSpec, encoder: SentenceEncoder, encoding: EncodingSettings, table: Table | None
+    spec: EncoderSpec, encoder: EncoderDescription, encoding: EncodingSettings, table: Table | None
 ) -> EncoderInfo:
     """Describe an encoder, and the form of its vectors, as the table's readers need it.
 
@@ -75,7 +74,7 @@ def describe_encoder(
     )
 
 
-def with_table_form(encoding: EncodingSettings, table: Table | None, encoder: SentenceEncoder) -> EncodingSettings:
+def with_table_form(encoding: EncodingSettings, table: Table | None, encoder: EncoderDescription) -> EncodingSettings:
     """Fill in how vectors are stored: as the settings say, else as the table stores them, else whole, as float32.
 
     Raises:
@@ -98,7 +97,7 @@ def with_table_form(encoding: EncodingSettings, table: Table | None, encoder: Se
     )
 
 
-def encoding_fingerprint(encoder: SentenceEncoder, encoding: EncodingSettings) -> str:
+def encoding_fingerprint(encoder: EncoderDescription, encoding: EncodingSettings) -> str:
     """Return the hash of everything that decides the stored vector of a cleaned text: encoder, prompt, windows, form."""
     return vector_fingerprint(encoder.fingerprint, encoder.dim, document_prompt(encoder, encoding), encoding)
 
@@ -112,7 +111,7 @@ def vector_fingerprint(model_fingerprint: str, model_dim: int, prompt: str, enco
     return hash_json([FORMAT, model_fingerprint, prompt, windows, *form])
 
 
-def document_prompt(encoder: SentenceEncoder, encoding: EncodingSettings) -> str:
+def document_prompt(encoder: EncoderDescription, encoding: EncodingSettings) -> str:
     """Return the text put before each document."""
     return encoder.prompt_for(Side.DOCUMENT) if encoding.prompt is None else encoding.prompt
 

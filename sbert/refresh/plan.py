@@ -13,7 +13,7 @@ import polars as pl
 from fsspec.utils import glob_translate
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder.process_cache import load_encoder
+from sbert.encoder.describe import describe_model
 from sbert.encoder.side import Side
 from sbert.errors import SettingsError
 from sbert.refresh.build_reasons import BuildReason, ReasonFinder
@@ -186,9 +186,9 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
 
 
 def _build_spec(job: RefreshJob, table: Table | None, kept_schema: dict[str, pl.DataType]) -> BuildSpec:
-    """Load the encoder and agree how every split is built."""
+    """Agree how every split is built; the encoder is loaded only if it was never loaded on this machine."""
     loading = encoder_spec(job, table)
-    encoder = load_encoder(loading)
+    encoder = describe_model(loading)
     # Every worker computes in the type that was found best here, whatever it would choose for itself.
     loading = loading.model_copy(update={"compute_dtype": encoder.compute_dtype})
     info = describe_encoder(loading, encoder, job.settings.encoding, table)

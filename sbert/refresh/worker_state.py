@@ -1,13 +1,16 @@
 """The state of one process that builds splits of a run: encoder, vector cache, counters and a stop signal."""
 
 import threading
+from typing import TYPE_CHECKING
 
-from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.refresh.build_spec import BuildSpec
 from sbert.refresh.progress import WorkCounter
 from sbert.runtime.memory import FreedMemory
 from sbert.table.quantization_recall import FirstLook
 from sbert.table.vector_cache import VectorCache
+
+if TYPE_CHECKING:  # a run with nothing to encode does not import torch
+    from sbert.encoder.sentence_encoder import SentenceEncoder
 
 __all__ = ["WorkerState"]
 
@@ -15,7 +18,7 @@ __all__ = ["WorkerState"]
 class WorkerState:
     """Shared by all splits that a process builds for a run; threads may use it at the same time."""
 
-    def __init__(self, spec: BuildSpec, encoder: SentenceEncoder) -> None:
+    def __init__(self, spec: BuildSpec, encoder: "SentenceEncoder") -> None:
         """Start with an empty vector cache."""
         self.encoder = encoder
         self.vector_cache = VectorCache(

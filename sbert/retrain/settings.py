@@ -9,7 +9,7 @@ from sbert.errors import SettingsError
 from sbert.evaluation.frozen_sets import HELD_OUT
 from sbert.evaluation.settings import EvaluationSettings
 from sbert.labels.settings import LabelSettings
-from sbert.retrain.gate import GateSettings
+from sbert.retrain.gate_settings import GateSettings
 from sbert.training.recipes import RECIPES, with_changes
 from sbert.training.settings import TrainingFields, TrainingSettings
 

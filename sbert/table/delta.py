@@ -7,7 +7,7 @@ same commit as the shards they describe.
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 import pyarrow as pa
@@ -15,13 +15,15 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import DerivedTableError, EncoderMismatchError, MissingError, NotATableError
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri, read_bytes
 from sbert.storage.retry import try_again
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
 from sbert.vectors.precision import MIN_RECALL, Precision
+
+if TYPE_CHECKING:  # readers of the log do not import torch
+    from sbert.encoder.sentence_encoder import SentenceEncoder
 
 __all__ = [
     "DERIVED_NAME",
@@ -235,7 +237,7 @@ class Table:
         # Not scan_delta, which does not find shards in folders whose names hold blanks or letters beyond ASCII.
         return pl.scan_parquet(shards, glob=False, storage_options=delta_storage_options(self.uri) or None)
 
-    def check_model(self, encoder: SentenceEncoder) -> None:
+    def check_model(self, encoder: "SentenceEncoder") -> None:
         """Check that a loaded model is the one that made this table's vectors.
 
         Raises:

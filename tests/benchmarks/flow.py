@@ -39,8 +39,9 @@ def write_corpus(folder: Path, texts: list[str], num_objects: int) -> str:
 def refresh_rate(folder: Path, texts: list[str], model: str | None, rounds: int) -> None:
     """Compare a whole refresh with `encode` alone."""
     from flows.refresh import refresh_embeddings
+    from sbert.encoder.description import EncoderSpec
     from sbert.encoder.model_location import DEFAULT_MODEL
-    from sbert.encoder.process_cache import EncoderSpec, load_encoder
+    from sbert.encoder.process_cache import load_encoder
 
     raw = write_corpus(folder / "raw", texts, num_objects=8)
     encoder = load_encoder(EncoderSpec(model=model or DEFAULT_MODEL, normalize=True))

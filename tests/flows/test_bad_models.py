@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sbert.encoder.process_cache import EncoderSpec, load_encoder
+from sbert.encoder.description import EncoderSpec
+from sbert.encoder.process_cache import load_encoder
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import (
     EncoderMismatchError,

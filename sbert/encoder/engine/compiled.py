@@ -24,8 +24,9 @@ from importlib import resources
 from pathlib import Path
 
 from sbert.runtime.hardware import has_amx
+from sbert.runtime.user_cache import user_cache
 
-__all__ = ["NATIVE_VARIABLE", "Kernels", "cache_folder", "load_kernels"]
+__all__ = ["NATIVE_VARIABLE", "Kernels", "load_kernels"]
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +62,6 @@ def load_kernels() -> Kernels:
         return Kernels(None, "the processor has no AMX, or oneDNN's limit forbids it")
     with _lock:
         return _load()
-
-
-def cache_folder() -> Path:
-    """Return the folder of compiled kernels, in the user's cache (XDG_CACHE_HOME)."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "sbert-prefect"
 
 
 def read_sources() -> dict[str, str]:
@@ -109,7 +104,7 @@ def _file() -> tuple[Path, bool]:
     Raises:
         RuntimeError: when the file does not exist and cannot be compiled.
     """
-    sources, folder = read_sources(), cache_folder()
+    sources, folder = read_sources(), user_cache()
     name = f"kernels-{_hash([*sources, *sources.values(), *OPTIONS])}"
     compiler = _find_compiler()
     if compiler is None:

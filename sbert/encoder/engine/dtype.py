@@ -2,11 +2,12 @@
 
 import os
 from enum import StrEnum
-
-import torch
+from typing import TYPE_CHECKING
 
 from sbert.errors import SettingsError
-from sbert.runtime.hardware import has_fast_bfloat16
+
+if TYPE_CHECKING:  # settings and plans name a type without importing torch
+    import torch
 
 __all__ = ["BATCH_TOLERANCE", "DTYPE_VARIABLE", "ComputeDtype", "fastest_dtype", "why_dtype"]
 
@@ -30,7 +31,7 @@ BATCH_TOLERANCE: dict[ComputeDtype, float] = {
 """Largest change of a value of a unit vector by other texts in its batch."""
 
 
-def fastest_dtype(device: torch.device) -> ComputeDtype:
+def fastest_dtype(device: "torch.device") -> ComputeDtype:
     """Return bfloat16 if the device has units for it, float16 for older CUDA devices, else float32.
 
     Raises:
@@ -41,12 +42,14 @@ def fastest_dtype(device: torch.device) -> ComputeDtype:
         if wanted not in set(ComputeDtype):
             raise SettingsError(f"{DTYPE_VARIABLE} is {wanted!r}, expected one of {', '.join(ComputeDtype)}")
         return ComputeDtype(wanted)
+    from sbert.runtime.hardware import has_fast_bfloat16
+
     if has_fast_bfloat16(device):
         return ComputeDtype.BFLOAT16
     return ComputeDtype.FLOAT16 if device.type == "cuda" else ComputeDtype.FLOAT32
 
 
-def why_dtype(device: torch.device, dtype: ComputeDtype) -> str:
+def why_dtype(device: "torch.device", dtype: ComputeDtype) -> str:
     """Return, for people, why an encoder computes in a type that nobody asked for."""
     wanted = fastest_dtype(device)
     if dtype is not wanted:

@@ -7,18 +7,18 @@ runner whose vectors differ is not used, and the log says so.
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from sbert.encoder.engine.compiled import load_kernels
 from sbert.encoder.engine.native import NativeRunner, why_kernels_cannot
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
+from sbert.encoder.engine.proven_runner import ProvenRunner
 from sbert.encoder.engine.weights import EncoderWeights, read_weights
 from sbert.encoder.pooling import Pooling
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
@@ -28,7 +28,6 @@ from sbert.vectors.quality import PROBE_TEXTS
 __all__ = [
     "MIN_PROBE_COSINE",
     "PROBE",
-    "ProvenRunner",
     "Runner",
     "SelectedRunner",
     "make_proven_runner",
@@ -71,18 +70,6 @@ class SelectedRunner:
     """Lowest cosine to plain float32 over the probe texts."""
     reason: str
     """The reason why it was selected, for people."""
-
-
-class ProvenRunner(BaseModel):
-    """A runner that was selected for an encoder before, on this machine, with the outcome of its proof."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["native", "packed"]
-    probe_cosine: float
-    """Lowest cosine to plain float32 over the probe texts."""
-    reason: str
-    """Why it was selected, for people."""
 
 
 def run_all(runner: Runner, tokens: TokenizedTexts, dim: int, token_budget: int) -> npt.NDArray[np.float32]:

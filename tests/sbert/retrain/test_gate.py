@@ -12,7 +12,8 @@ from sbert.evaluation.evaluate import EncoderEvaluation, Evaluated, MetricValue,
 from sbert.evaluation.geometry import Geometry
 from sbert.evaluation.metric import Metric
 from sbert.evaluation.settings import EvaluationSettings
-from sbert.retrain.gate import Decision, GateSettings, decide
+from sbert.retrain.gate import Decision, decide
+from sbert.retrain.gate_settings import GateSettings
 
 EVALUATION = EvaluationSettings(num_resamples=500)
 NUM_ROWS = 400

@@ -12,6 +12,7 @@ import pytest
 
 from sbert.encoder.engine import compiled
 from sbert.encoder.engine.compiled import load_kernels
+from sbert.runtime.user_cache import user_cache
 
 WORKS = 'echo compiled > "$made"'
 """A function that does what a working compiler does."""
@@ -49,7 +50,7 @@ def num_calls(folder: Path) -> int:
 
 
 def left_in_cache() -> list[str]:
-    return sorted(path.name for path in compiled.cache_folder().rglob("*"))
+    return sorted(path.name for path in user_cache().rglob("*"))
 
 
 def test_kernels_are_compiled_once_for_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +92,7 @@ def test_kernels_are_not_used_when_the_compiler_fails(
 def test_a_broken_cache_file_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
     load_kernels()
-    (file,) = compiled.cache_folder().iterdir()
+    (file,) = user_cache().iterdir()
     file.write_text("half a fi", encoding="utf-8")
     compiled._load.cache_clear()
     assert load_kernels().library is not None
