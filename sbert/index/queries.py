@@ -66,7 +66,7 @@ class QueryEncoder:
         windows = _read_recorded(WindowSettings, settings.get("encoding", {}).get("windows"))
         self._windows = windows if self._info.truncation == "window" else None
 
-    def encode(self, texts: Sequence[str]) -> EncodedQueries:
+    def encode_queries(self, texts: Sequence[str]) -> EncodedQueries:
         """Clean and encode texts.
 
         Raises:

@@ -77,7 +77,7 @@ class Searcher:
                     f"encoder {self.table.encoder.model}, shape (queries, {dim})"
                 )
             return np.arange(len(queries)), queries, ()
-        encoded = self._encoder.encode([queries] if isinstance(queries, str) else queries)
+        encoded = self._encoder.encode_queries([queries] if isinstance(queries, str) else queries)
         if isinstance(queries, str) and encoded.rejected:
             raise SettingsError(encoded.rejected[0].detail)
         return np.array(encoded.numbers, np.int64), encoded.vectors_QD, encoded.rejected

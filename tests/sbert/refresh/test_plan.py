@@ -54,7 +54,7 @@ def test_a_mistake_that_is_cheap_to_find_is_found_before_the_encoder_is_loaded(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sbert.refresh.plan.load_encoder", lambda _: pytest.fail("the encoder was loaded"))
+    monkeypatch.setattr("sbert.refresh.plan.describe_model", lambda _: pytest.fail("the encoder was loaded"))
     write(tmp_path / "raw/a.jsonl", [{"id": "1", "text": "red"}])
     job = RefreshJob.model_validate({"raw_uri": "raw", "table_uri": "table", **fields})
     with pytest.raises(error, match=message):
@@ -66,7 +66,7 @@ def test_a_wrong_column_of_an_existing_table_is_found_before_the_encoder_is_load
 ) -> None:
     write(tmp_path / "raw/a.jsonl", [{"id": "1", "text": "red"}])
     refresh_table(tmp_path / "raw", tmp_path / "table", model)
-    monkeypatch.setattr("sbert.refresh.plan.load_encoder", lambda _: pytest.fail("the encoder was loaded"))
+    monkeypatch.setattr("sbert.refresh.plan.describe_model", lambda _: pytest.fail("the encoder was loaded"))
     with pytest.raises(ColumnError, match="no column 'body'"):
         refresh_table(tmp_path / "raw", tmp_path / "table", settings={"source": {"text_column": "body"}})
 

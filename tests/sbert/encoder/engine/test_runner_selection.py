@@ -15,6 +15,7 @@ from sbert.encoder.engine.workers import compute_batches, num_workers
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.errors import SettingsError
+from sbert.runtime import hardware
 from tests.support.tiny_models import WORDS, save_tiny, tiny_encoder
 
 CPU = torch.device("cpu")
@@ -100,9 +101,9 @@ def test_a_type_that_gives_other_vectors_is_not_chosen(
 
 def test_the_type_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(dtype.DTYPE_VARIABLE)
-    monkeypatch.setattr(dtype, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: True)
     assert dtype.fastest_dtype(CPU) is ComputeDtype.BFLOAT16
-    monkeypatch.setattr(dtype, "has_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: False)
     assert dtype.fastest_dtype(CPU) is ComputeDtype.FLOAT32
     assert dtype.fastest_dtype(torch.device("cuda")) is ComputeDtype.FLOAT16
     monkeypatch.setenv(dtype.DTYPE_VARIABLE, "float64")
