@@ -2,11 +2,11 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import SettingsError
 from sbert.refresh.build_spec import BuildSpec
 from sbert.refresh.job import EncodingSettings, RefreshJob, TruncationPolicy
@@ -16,6 +16,9 @@ from sbert.source.formats.registry import format_of
 from sbert.source.objects import SourceObject
 from sbert.source.passages.cutter import PASSAGE_COLUMNS, PassageCutter, TokenCounter
 from sbert.source.passages.settings import PassageSettings, PassagesOf
+
+if TYPE_CHECKING:  # a run with nothing to encode does not import torch
+    from sbert.encoder.sentence_encoder import SentenceEncoder
 
 __all__ = ["BlockCutter", "passage_columns", "passage_cutter", "passage_limit", "with_document_passages"]
 
@@ -73,7 +76,7 @@ def _whole(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.drop(OUTLINE_COLUMN, strict=False).with_columns(columns)
 
 
-def passage_cutter(spec: BuildSpec, encoder: SentenceEncoder) -> BlockCutter | None:
+def passage_cutter(spec: BuildSpec, encoder: "SentenceEncoder") -> BlockCutter | None:
     """Return the cutter of a run; None when it cuts nothing."""
     settings = spec.settings.source.passages
     if settings is None or not spec.settings.source.cuts_passages:
@@ -81,23 +84,23 @@ def passage_cutter(spec: BuildSpec, encoder: SentenceEncoder) -> BlockCutter | N
     num_special = int(encoder.tokenize([""]).num_tokens[0])
     tokens = TokenCounter(
         count=lambda texts: encoder.tokenize(texts).num_tokens.astype(np.int64) - num_special,
-        limit=passage_limit(settings, spec.settings.encoding, encoder),
+        limit=passage_limit(settings, spec.settings.encoding, encoder.max_seq_length),
         overhead=int(encoder.tokenize([""], prompt=spec.encoder.prompt).num_tokens[0]),
     )
     return BlockCutter(PassageCutter(settings, spec.settings.cleaning, tokens), settings.of)
 
 
-def passage_limit(settings: PassageSettings, encoding: EncodingSettings, encoder: SentenceEncoder) -> int:
+def passage_limit(settings: PassageSettings, encoding: EncodingSettings, max_seq_length: int) -> int:
     """Return the most tokens of a passage.
 
     Raises:
         SettingsError: passages would be truncated, or the overlap would leave too little that is new.
     """
-    limit = settings.max_tokens or encoder.max_seq_length
-    if limit > encoder.max_seq_length and encoding.truncation is not TruncationPolicy.WINDOW:
+    limit = settings.max_tokens or max_seq_length
+    if limit > max_seq_length and encoding.truncation is not TruncationPolicy.WINDOW:
         raise SettingsError(
-            f"passages.max_tokens is {limit}, and the encoder takes {encoder.max_seq_length} tokens: name at most "
-            f"{encoder.max_seq_length}, or leave it out"
+            f"passages.max_tokens is {limit}, and the encoder takes {max_seq_length} tokens: name at most "
+            f"{max_seq_length}, or leave it out"
         )
     if settings.overlap_tokens > limit // 2:
         raise SettingsError(

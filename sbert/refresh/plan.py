@@ -195,7 +195,7 @@ def _build_spec(job: RefreshJob, table: Table | None, kept_schema: dict[str, pl.
     if table is not None:
         check_same_encoder(job, table, info)
     if job.settings.source.passages is not None:
-        passage_limit(job.settings.source.passages, job.settings.encoding, encoder)
+        passage_limit(job.settings.source.passages, job.settings.encoding, encoder.max_seq_length)
     return BuildSpec(
         job=job,
         encoder_spec=loading,
