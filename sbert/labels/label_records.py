@@ -5,7 +5,7 @@ import polars as pl
 from sbert.errors import BrokenObjectError, LabelError, StorageError
 from sbert.labels.settings import LabelSettings
 from sbert.rows.rejects import RejectReason
-from sbert.source.formats.base import BadRecord, ColumnRequest
+from sbert.source.formats.base import BadRecord, ColumnRequest, Hints
 from sbert.source.formats.registry import format_of
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
@@ -62,7 +62,7 @@ def _column_names(item: SourceObject, header: tuple[str, ...]) -> list[str]:
         return [TEXT]
     if header:
         return list(header)
-    columns = source_format.columns(item, head_bytes=0) or {}
+    columns = source_format.columns(item, 0, Hints()) or {}
     for name, kind in columns.items():
         if kind.is_nested():
             raise LabelError(f"{item.uri}: column {name!r} holds {kind}, not one text a row: write each value as text")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sbert.errors import EmptySourceError, MissingError
 from sbert.labels.label_set import LabelObject
 from sbert.labels.load import list_label_objects, new_label_objects
+from sbert.source.formats.base import Hints
 from sbert.source.formats.registry import format_of
 from sbert.source.objects import SourceObject
 from sbert.source.settings import ReadSettings
@@ -90,7 +91,7 @@ def count_rows(item: SourceObject) -> int:
     if item.num_bytes == 0 and not item.unreadable:
         return 0
     try:
-        return format_of(item.format).count(item, ReadSettings())
+        return format_of(item.format).count(item, ReadSettings(), Hints())
     except MissingError:
         return 1 if item.unreadable else 0
     except Exception as error:  # noqa: BLE001  (whatever is wrong with the content, retraining will name it)

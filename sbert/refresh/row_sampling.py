@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from sbert.errors import SbertError
 from sbert.refresh.fingerprints import PlannedSplit
+from sbert.source.formats.base import Hints
 from sbert.source.formats.registry import format_of
 from sbert.source.objects import Compression, SourceObject
 from sbert.source.settings import ReadSettings
@@ -43,7 +44,7 @@ def _rows_per_byte(item: SourceObject) -> float | None:
         return None
     source_format = format_of(item.format)
     if source_format.count_is_cheap:
-        return source_format.count(item, ReadSettings()) / item.num_bytes
+        return source_format.count(item, ReadSettings(), Hints()) / item.num_bytes
     if not source_format.has_columns:
         return None
     with open_input(item.uri) as file:

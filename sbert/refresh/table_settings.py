@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 GROUPS = ("source", "cleaning", "encoding")
 """Groups of `RefreshSettings` that decide a table's rows."""
+NESTED = (("encoding", "windows"), ("source", "csv"), ("source", "passages"))
+"""Settings that are groups themselves: a run may name a part of them."""
 RECORDED_ENCODING = frozenset({"truncation", "max_truncated_share", "windows", "max_seq_length", "normalize", "prompt"})
 """Encoding settings recorded here. The others are in `EncoderInfo`, or decide no row."""
 ENCODER_FACTS = (
@@ -214,7 +216,7 @@ def _named(settings: RefreshSettings) -> Named:
 def _merged(own: Named, named: Named) -> Named:
     """Return the table's own settings with the named ones over them."""
     merged = {group: {**own[group], **named.get(group, {})} for group in GROUPS}
-    for group, name in (("encoding", "windows"), ("source", "passages")):
+    for group, name in NESTED:
         of_table, of_run = own[group].get(name), named.get(group, {}).get(name)
         if of_table is not None and of_run is not None:
             merged[group][name] = {**of_table, **of_run}

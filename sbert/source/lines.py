@@ -1,18 +1,17 @@
 """Lines of an object as a stream of chunks that end where lines end."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO, Any
 
-import pyarrow as pa
-
-from sbert.errors import BrokenObjectError, SbertError
-from sbert.source.objects import Compression, SourceObject, Span
+from sbert.source.encodings import open_text
+from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
+from sbert.source.streams import broken_data, open_stream
 from sbert.storage.files import open_input
 
-__all__ = ["LineChunk", "broken_data", "count_lines", "first_lines", "open_stream", "read_lines"]
+__all__ = ["LineChunk", "count_lines", "first_lines", "read_lines"]
 
 BOM = b"\xef\xbb\xbf"
 COUNT_BYTES = 8 * 2**20
@@ -29,39 +28,22 @@ class LineChunk:
     """If it is not 0, `data` is the beginning of one line of this many bytes, which is to be rejected."""
 
 
-@contextmanager
-def broken_data(uri: str) -> Iterator[None]:
-    """Raise errors of decoders as `BrokenObjectError`; errors of storage are `StorageError` already and pass."""
-    try:
-        yield
-    except SbertError:
-        raise
-    except (OSError, ValueError, EOFError) as error:  # pyarrow's errors are OSErrors and ValueErrors
-        raise BrokenObjectError(uri, f"cannot be read to its end: {' '.join(str(error).split())[:300]}") from error
+def read_lines(  # noqa: C901, PLR0912  (one state machine)
+    span: Span, read: ReadSettings, encoding: str | None = None, *, guess: bool = False
+) -> Iterator[LineChunk]:
+    """Stream the lines of a span in chunks of about `block_bytes`, in UTF-8.
 
-
-@contextmanager
-def open_stream(span: Span) -> Iterator[Any]:
-    """Open an object for reading in order, decompressed."""
-    with open_input(span.object.uri) as raw:
-        if span.object.compression is Compression.NONE:
-            yield raw
-        else:
-            with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), span.object.compression.value) as stream:
-                yield stream
-
-
-def read_lines(span: Span, read: ReadSettings) -> Iterator[LineChunk]:  # noqa: C901, PLR0912  (one state machine)
-    """Stream the lines of a span in chunks of about `block_bytes`.
-
-    A line belongs to the slice in which its first byte lies: a slice skips the line that began before it, and finishes
+    The encoding of a whole object is told by looking where none is named, see `open_text`. A slice must be UTF-8. A line
+    belongs to the slice in which its first byte lies: a slice skips the line that began before it, and finishes
     the line that ends after it.
 
     Raises:
         BrokenObjectError: when compressed data ends early or is damaged.
         StorageError: when storage refuses.
     """
-    with broken_data(span.object.uri), open_stream(span) as stream:
+    is_whole = span.start is None and span.stop is None
+    opened: AbstractContextManager[Any] = open_text(span, encoding, guess=guess) if is_whole else open_stream(span)
+    with broken_data(span.object.uri), opened as stream:
         position = span.start or 0
         if position:
             position = _skip_to_line(stream, position, read.block_bytes)
@@ -119,10 +101,10 @@ def _skip_to_line(stream: IO[bytes], start: int, block_bytes: int) -> int:
     return position
 
 
-def count_lines(item: SourceObject, read: ReadSettings, *, blank_lines: bool) -> int:
+def count_lines(item: SourceObject, read: ReadSettings, encoding: str | None, *, guess: bool, blank_lines: bool) -> int:
     """Count the lines of an object; with `blank_lines`, also those that hold nothing but white space."""
     num_lines = 0
-    for chunk in read_lines(Span(object=item), read):
+    for chunk in read_lines(Span(object=item), read, encoding, guess=guess):
         lines = [chunk.data] if chunk.too_long_bytes else chunk.data.removesuffix(b"\n").split(b"\n")
         num_lines += len(lines) if blank_lines else sum(1 for line in lines if line.strip())
     return num_lines

@@ -7,12 +7,12 @@ import polars as pl
 from sbert.errors import BrokenObjectError, StorageError
 from sbert.source.blocks import RowBlock, make_rows
 from sbert.source.folder_keys import keys_asked_for, with_keys, without_keys
-from sbert.source.formats.base import ColumnRequest
+from sbert.source.formats.base import ColumnRequest, Hints
 from sbert.source.formats.registry import format_of
 from sbert.source.objects import Span
 from sbert.source.settings import ReadSettings, SourceSettings
 
-__all__ = ["read_span"]
+__all__ = ["hints_of", "read_span", "required_columns"]
 
 
 def read_span(
@@ -35,11 +35,13 @@ def _read(
     span: Span, source: SourceSettings, read: ReadSettings, kept_schema: dict[str, pl.DataType]
 ) -> Iterator[RowBlock]:
     source_format = format_of(span.object.format)
+    required = required_columns(source)
     request = ColumnRequest(
         texts=(source.text_column, source.id_column or "id"),
         kept=tuple(kept_schema),
-        required=frozenset({source.text_column, *([source.id_column] if source.id_column else [])}),
+        required=frozenset(required),
         text_documents=source.text_documents,
+        hints=hints_of(source),
     )
     keys = keys_asked_for(request, source, span.object)
     if keys:
@@ -53,6 +55,16 @@ def _read(
             raise
         # A refusal that lasts concerns this object; others of the same split can be read.
         raise BrokenObjectError(span.object.uri, f"cannot be opened: {error}") from error
+
+
+def required_columns(source: SourceSettings) -> list[str]:
+    """Return the columns that every object with columns must have."""
+    return [source.text_column, *([source.id_column] if source.id_column else [])]
+
+
+def hints_of(source: SourceSettings) -> Hints:
+    """Return what the settings say about how objects are written."""
+    return Hints(encoding=source.encoding, csv=source.csv, wanted=tuple(required_columns(source)))
 
 
 def _first_rows(blocks: Iterator[RowBlock], max_rows: int) -> Iterator[RowBlock]:

@@ -11,6 +11,7 @@ from sbert.source.folder_keys import types_with_keys
 from sbert.source.formats.base import missing_column
 from sbert.source.formats.registry import format_of
 from sbert.source.objects import SourceObject
+from sbert.source.reading import hints_of, required_columns
 from sbert.source.settings import SourceSettings
 from sbert.source.types import fixed_type, merged_type, storable_type, written_type
 
@@ -39,7 +40,7 @@ def infer_kept_schema(objects: Sequence[SourceObject], source: SourceSettings) -
     """
     check_column_types(source)
     columns = _columns_of_all(objects, source, only_first=not source.keep_columns)
-    wanted = [source.text_column, *([source.id_column] if source.id_column else []), *source.keep_columns]
+    wanted = [*required_columns(source), *source.keep_columns]
     if not source.keep_columns and columns and not set(wanted) <= columns[0][1].keys():
         columns = _columns_of_all(objects, source)
     for name in wanted if columns else ():
@@ -97,11 +98,13 @@ def _columns_of_all(objects: Sequence[SourceObject], source: SourceSettings, *, 
     looked_at = readable[::step]
     head_bytes = min(MAX_HEAD_BYTES, max(MIN_HEAD_BYTES, ALL_HEADS_BYTES // max(1, len(looked_at))))
 
+    hints = hints_of(source)
+
     def columns_of(item: SourceObject) -> dict[str, pl.DataType] | None:
         if not format_of(item.format).has_columns:
             return types_with_keys(item, {source.text_column: pl.String()}, source) if source.folder_keys else None
         try:
-            columns = format_of(item.format).columns(item, head_bytes)
+            columns = format_of(item.format).columns(item, head_bytes, hints)
         except BrokenObjectError:
             return None  # reported when it is read
         except StorageError as error:

@@ -2,11 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from sbert.errors import SettingsError
 from sbert.source.passages.settings import PassageSettings, PassagesOf
 
-__all__ = ["ReadSettings", "SourceSettings", "SplitSettings"]
+__all__ = ["CsvSettings", "Encoding", "ReadSettings", "SourceSettings", "SplitSettings"]
+
+Encoding = Literal["utf-8", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "windows-1252"]
+"""Encodings of text that can be named."""
 
 MIB = 2**20
 ColumnType = Annotated[
@@ -17,6 +21,49 @@ ColumnType = Annotated[
 ]
 FIRST_SETTINGS = {"text_column", "id_column", "keep_columns", "text_documents"}
 """Settings that every fingerprint holds, at their defaults too. This set must never change."""
+
+
+class CsvSettings(BaseModel):
+    """How records of CSV are written; what is empty is told by looking at the first megabyte of each object."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delimiter: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=3,
+        title="Delimiter",
+        description="Character between the values, such as ; or | or tab; empty to tell it by looking.",
+    )
+    quote: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4,
+        title="Quote",
+        description="Character around values that hold delimiters, or none where there is no quoting; empty to tell it by "
+        "looking.",
+    )
+    header: bool | None = Field(
+        default=None,
+        title="Header",
+        description="Whether the first record names the columns. Columns without a header are called column_1, column_2, …. "
+        "Empty: there is no header where only such names are asked for and the first record has none of them.",
+    )
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        value = "\t" if value in {"tab", "\\t"} else value
+        if value is not None and (len(value) != 1 or value in "\r\n\"'"):
+            raise SettingsError(f"source.csv.delimiter is {value!r}: give one character, or tab")
+        return value
+
+    @field_validator("quote")
+    @classmethod
+    def _one_quote(cls, value: str | None) -> str | None:
+        if value is not None and value != "none" and (len(value) != 1 or value in "\r\n"):
+            raise SettingsError(f"source.csv.quote is {value!r}: give one character, or none")
+        return value
 
 
 class SourceSettings(BaseModel):
@@ -36,6 +83,13 @@ class SourceSettings(BaseModel):
     passages: PassageSettings | None = Field(
         default=None, description="How documents are cut into passages; empty to cut no rows."
     )
+    encoding: Encoding | None = Field(
+        default=None,
+        title="Encoding",
+        description="Encoding of all text objects; empty to tell it by looking: UTF-8, UTF-16 by its byte-order mark, and "
+        "for CSV and plain text windows-1252.",
+    )
+    csv: CsvSettings = Field(default_factory=CsvSettings, title="CSV", description="How records of CSV are written.")
 
     folder_keys: bool = Field(
         default=True,

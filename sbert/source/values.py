@@ -4,6 +4,8 @@ import json
 
 import polars as pl
 
+from sbert.source.encodings import mended_utf8
+
 __all__ = ["as_text", "convert", "decode_utf8"]
 
 NOT_A_NUMBER = r"(?i)^[+-]?(nan|inf|infinity)$"
@@ -14,7 +16,7 @@ LEADING_ZERO = r"^[+-]?0[0-9]"
 
 
 def decode_utf8(raw: pl.Series) -> pl.Series:
-    """Return bytes as text, null where they are not UTF-8."""
+    """Return bytes as text, null where they are not UTF-8; characters that are cut off become U+FFFD."""
     try:
         return raw.cast(pl.String)
     except pl.exceptions.PolarsError:  # some value is not: look at each
@@ -22,10 +24,7 @@ def decode_utf8(raw: pl.Series) -> pl.Series:
 
 
 def _decoded(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+    return None if value is None else mended_utf8(value)
 
 
 def as_text(raw: pl.Series) -> pl.Series:

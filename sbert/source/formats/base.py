@@ -11,14 +11,29 @@ import polars as pl
 from sbert.errors import ColumnError
 from sbert.rows.rejects import RejectReason
 from sbert.source.objects import SourceObject, Span
-from sbert.source.settings import ReadSettings
+from sbert.source.settings import CsvSettings, ReadSettings
 
-__all__ = ["BadRecord", "ColumnRequest", "RecordBlock", "SourceFormat", "missing_column", "there_are"]
+__all__ = ["BadRecord", "ColumnRequest", "Hints", "RecordBlock", "SourceFormat", "missing_column", "there_are"]
 
 SHOWN_COLUMNS = 30
 """At most this many columns are listed in a message."""
+SHOWN_CHARACTERS = 100
+"""Of each name at most so much is shown."""
+MAX_NAME_CHARACTERS = 64
+"""Longer values are hardly names of columns."""
 NEAR = 0.6
 """Least similarity (0 to 1, difflib) of a name that is offered in place of one that is not there."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a person said about how objects are written, and what helps to tell the rest by looking."""
+
+    encoding: str | None = None
+    """Encoding of text; None to tell it by looking."""
+    csv: CsvSettings = field(default_factory=CsvSettings)
+    wanted: tuple[str, ...] = ()
+    """Columns that the object must have; a header that has them shows how the object is written."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,7 @@ class ColumnRequest:
     """True if each line of plain text is a document, False if the whole object is one."""
     csv_header: tuple[str, ...] = ()
     """Names of the columns of CSV objects without a header; empty when the first record is the header."""
+    hints: Hints = field(default_factory=Hints)
 
     @property
     def columns(self) -> list[str]:
@@ -86,7 +102,7 @@ class SourceFormat(ABC):
     """True if the bounds of slices count bytes."""
 
     @abstractmethod
-    def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:
+    def columns(self, item: SourceObject, head_bytes: int, hints: Hints) -> dict[str, pl.DataType] | None:
         """Return the names and types of an object's columns; None when it shows none.
 
         A format without types looks at the first `head_bytes` (decompressed), or at the whole object when this is 0. A
@@ -97,7 +113,7 @@ class SourceFormat(ABC):
         """
 
     @abstractmethod
-    def count(self, item: SourceObject, read: ReadSettings) -> int:
+    def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:
         """Return the number of an object's records, bad ones included, without interpreting them.
 
         Raises:
@@ -113,6 +129,14 @@ class SourceFormat(ABC):
             BrokenObjectError: when the object cannot be read to its end.
             StorageError: when storage refuses.
         """
+
+    def describe(self, item: SourceObject, hints: Hints) -> str:  # noqa: ARG002
+        """Return how an object is written, for a plan; only its head is read. Empty when there is nothing to say.
+
+        Raises:
+            BrokenObjectError: when the object cannot be opened, or how it is written is uncertain.
+        """
+        return ""
 
     def slices(self, item: SourceObject, split_bytes: int) -> list[tuple[int, int]]:  # noqa: ARG002
         """Return the bounds of slices of about `split_bytes`; empty when the object is read as a whole.
@@ -137,9 +161,12 @@ def missing_column(uri: str, name: str, columns: Sequence[str]) -> ColumnError:
 
 def there_are(columns: Sequence[str], name: str) -> str:
     """Return the part of a message that lists the columns there are, and names those most like `name`."""
-    shown = ", ".join(map(repr, columns[:SHOWN_COLUMNS])) or "(none)"
+    shown = ", ".join(repr(other[:SHOWN_CHARACTERS]) for other in columns[:SHOWN_COLUMNS]) or "(none)"
     more = f" and {len(columns) - SHOWN_COLUMNS} more" if len(columns) > SHOWN_COLUMNS else ""
-    return f"the columns are: {shown}{more}{_likely(name, columns)}"
+    values = any(not other.strip() or len(other) > MAX_NAME_CHARACTERS or other[:1].isdigit() for other in columns)
+    is_header = not values and len(set(columns)) == len(columns)
+    number = "" if is_header else " (a column of CSV without a header is named by its number, such as column_1)"
+    return f"the columns are: {shown}{more}{_likely(name, columns)}{number}"
 
 
 def _likely(name: str, columns: Sequence[str]) -> str:

@@ -1,26 +1,24 @@
-"""CSV with a header, record by record through Python's own reader.
-
-The reader streams, understands quoted newlines, and tells which record is bad. It reads several hundred thousand records a
-second, far more than any encoder takes.
-"""
+"""CSV and TSV: records of written values. How they are written is told by looking at the head of each object."""
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, cast
+from dataclasses import replace
 
 import polars as pl
 
-from sbert.errors import BrokenObjectError, ColumnError
-from sbert.rows.rejects import RejectReason
-from sbert.source.formats.base import BadRecord, ColumnRequest, RecordBlock, SourceFormat, missing_column
-from sbert.source.lines import broken_data, open_stream
+from sbert.errors import ColumnError
+from sbert.source.encodings import HEAD_BYTES, TextStream, open_text
+from sbert.source.formats.base import ColumnRequest, Hints, RecordBlock, SourceFormat, missing_column
+from sbert.source.formats.csv_blocks import CsvRecords
+from sbert.source.formats.csv_dialect import Dialect, dialect_of_head
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
+from sbert.source.streams import broken_data
 from sbert.source.types import written_type
 
-__all__ = ["CsvFormat"]
+__all__ = ["CsvFormat", "TsvFormat"]
 
 
 class CsvFormat(SourceFormat):
@@ -29,125 +27,77 @@ class CsvFormat(SourceFormat):
     name = "csv"
     endings = (".csv",)
     null_is_empty = True
+    usual_delimiter = ","
 
-    def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:
+    def columns(self, item: SourceObject, head_bytes: int, hints: Hints) -> dict[str, pl.DataType] | None:
         """Return the columns of the header, with the types of the values in the head of the object."""
-        with _open_text(Span(object=item)) as text:
-            head = text.read(head_bytes or -1)
+        with self._open(item, hints) as (stream, dialect):
+            head = stream.read_head(head_bytes)
         if head_bytes and len(head) >= head_bytes:
-            head = head[: head.rfind("\n") + 1] or head  # the last line may be cut
-        records = csv.reader(io.StringIO(head, newline=""))
-        try:
-            header = next(records, None)
-            if not header:
-                return None
-            whole = _whole_records(records, len(header))
-            columns = list(zip(*whole, strict=True)) or [()] * len(header)
-        except csv.Error:
-            return None  # reported when it is read
-        return {name: written_type(values) for name, values in zip(header, columns, strict=True)}
+            head = head[: head.rfind(b"\n") + 1] or head  # the last line may be cut
+        if not dialect.header:
+            return None
+        records = dialect.reader(io.StringIO(head.decode("utf-8", "replace"), newline=""), strict=False)
+        whole = _whole_records(records, len(dialect.header))[dialect.has_header :]
+        columns = list(zip(*whole, strict=True)) or [()] * len(dialect.header)
+        return {name: written_type(values) for name, values in zip(dialect.header, columns, strict=True)}
 
-    def count(self, item: SourceObject, read: ReadSettings) -> int:
+    def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:
         """Return the number of records below the header."""
-        csv.field_size_limit(read.max_row_bytes)
-        with broken_data(item.uri), _open_text(Span(object=item)) as text:
-            try:
-                return max(0, sum(1 for record in csv.reader(text) if record) - 1)
-            except csv.Error as error:
-                raise BrokenObjectError(item.uri, str(error)) from error
+        with broken_data(item.uri), self._open(item, hints) as (stream, dialect):
+            records = CsvRecords(item.uri, stream, dialect, [0], read.max_row_bytes)
+            return sum(len(block.rows) + len(block.bad) for block in records.blocks(read.block_bytes))
+
+    def describe(self, item: SourceObject, hints: Hints) -> str:
+        """Return delimiter, quote, encoding, and whether there is no header."""
+        with self._open(item, hints) as (stream, dialect):
+            return f"{dialect.describe()}, {stream.encoding}"
 
     def read(self, span: Span, request: ColumnRequest, read: ReadSettings) -> Iterator[RecordBlock]:
         """Stream the records of an object.
 
         Raises:
             ColumnError: when a required column is not in the header.
-            BrokenObjectError: when a quote is never closed, a value is longer than `max_row_bytes`, or compressed data is
-                damaged.
+            BrokenObjectError: when a quote is never closed, a value is longer than `max_row_bytes`, compressed data is
+                damaged, or it is uncertain how the records are written.
         """
         uri = span.object.uri
-        csv.field_size_limit(read.max_row_bytes)
-        with broken_data(uri), _open_text(span) as text:
-            records = csv.reader(text, strict=True)
-            header: Sequence[str] | None = request.csv_header or next(records, None)
-            if header is None:
+        hints = replace(request.hints, wanted=tuple(sorted(request.required)))
+        with broken_data(uri), self._open(span.object, hints) as (stream, found):
+            if not found.header:
                 return
+            dialect = _with_names(uri, found, request.csv_header) if request.csv_header else found
+            header = dialect.header
             for name in request.columns:
                 if name in request.required and name not in header:
                     raise missing_column(uri, name, header)
             names = [name for name in request.columns if name in header]
             places = [header.index(name) for name in names]
-            waiting: list[list[str]] = []
-            rows: list[int] = []
-            bad: list[BadRecord] = []
-            size = 0
-            for row, record in _numbered(uri, records):
-                if isinstance(record, BadRecord):
-                    bad.append(record)
-                    continue
-                if len(record) != len(header):
-                    if request.csv_header and row == 1:
-                        raise _other_width(uri, record, header)
-                    detail = f"{len(record)} fields, the header has {len(header)}"
-                    bad.append(BadRecord(row, RejectReason.BROKEN_ROW, detail, _line(record)))
-                    continue
-                waiting.append([record[place] for place in places])
-                rows.append(row)
-                size += sum(map(len, waiting[-1]))
-                if len(waiting) >= read.block_rows or size >= read.block_bytes:
-                    yield _block(request, names, rows, waiting, bad)
-                    waiting, rows, bad, size = [], [], [], 0
-            if waiting or bad:
-                yield _block(request, names, rows, waiting, bad)
+            for block in CsvRecords(uri, stream, dialect, places, read.max_row_bytes).blocks(read.block_bytes):
+                known = dict(zip(names, block.columns, strict=True))
+                nothing = pl.Series([None], dtype=pl.String).new_from_index(0, len(block.rows))
+                values = pl.DataFrame({name: known.get(name, nothing) for name in request.columns})
+                yield RecordBlock(pl.Series(block.rows, dtype=pl.Int64), values, block.bad)
+
+    @contextmanager
+    def _open(self, item: SourceObject, hints: Hints) -> Iterator[tuple[TextStream, Dialect]]:
+        """Open an object as text, and tell its dialect."""
+        with open_text(Span(object=item), hints.encoding, guess=True) as stream:
+            head = stream.head
+            is_whole = len(head) < HEAD_BYTES // 4  # UTF-16 and windows-1252 change their size
+            text = head.decode("utf-8", "replace")
+            yield (
+                stream,
+                dialect_of_head(item.uri, text, is_whole=is_whole, hints=hints, usual=self.usual_delimiter),
+            )
 
 
-def _numbered(uri: str, records: Any) -> Iterator[tuple[int, list[str] | BadRecord]]:
-    """Number the records from 1; a blank line is not a record."""
-    row = 0
-    while True:
-        try:
-            record = next(records, None)
-        except csv.Error as error:
-            row += 1
-            if "unexpected end of data" in str(error):
-                detail = (
-                    f"record {row}, which ends in line {records.line_num}, has a quote that is never closed ({error})"
-                )
-                raise BrokenObjectError(uri, detail) from error
-            if "field larger" in str(error):
-                raise BrokenObjectError(uri, f"record {row} (line {records.line_num}): {error}") from error
-            yield row, BadRecord(row, RejectReason.BROKEN_ROW, f"line {records.line_num}: {error}", b"")
-            continue
-        if record is None:
-            return
-        if record:
-            row += 1
-            yield row, record
+class TsvFormat(CsvFormat):
+    """CSV with tabs."""
 
-
-class _ReadOnly(io.RawIOBase):
-    """Lets TextIOWrapper read from any object with `read`."""
-
-    def __init__(self, stream: Any) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-@contextmanager
-def _open_text(span: Span) -> Iterator[IO[str]]:
-    """Open an object as text; bytes that are not UTF-8 come in as surrogates."""
-    with broken_data(span.object.uri), open_stream(span) as stream:
-        raw = cast("io.RawIOBase", _ReadOnly(stream))
-        yield io.TextIOWrapper(
-            io.BufferedReader(raw, 1 << 20), encoding="utf-8-sig", errors="surrogateescape", newline=""
-        )
+    name = "tsv"
+    endings = (".tsv",)
+    usual_delimiter = "\t"
 
 
 def _whole_records(records: Iterator[list[str]], width: int) -> list[list[str]]:
@@ -158,28 +108,9 @@ def _whole_records(records: Iterator[list[str]], width: int) -> list[list[str]]:
     return whole
 
 
-def _other_width(uri: str, record: Sequence[str], header: Sequence[str]) -> ColumnError:
-    return ColumnError(f"{uri}: has {len(record)} columns, csv_columns names {len(header)}: {', '.join(header)}")
-
-
-def _line(record: list[str]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerow(record)
-    return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _block(
-    request: ColumnRequest, names: list[str], rows: list[int], records: list[list[str]], bad: list[BadRecord]
-) -> RecordBlock:
-    good: list[int] = []
-    for number, record in enumerate(records):
-        try:
-            "".join(record).encode()
-        except UnicodeEncodeError:  # bytes that were not UTF-8
-            bad.append(BadRecord(rows[number], RejectReason.INVALID_UTF8, "the record is not UTF-8", _line(record)))
-        else:
-            good.append(number)
-    columns = list(zip(*(records[number] for number in good), strict=True)) or [()] * len(names)
-    column_values = dict(zip(names, columns, strict=True))
-    values = {name: pl.Series(column_values.get(name, [None] * len(good)), dtype=pl.String) for name in request.columns}
-    return RecordBlock(pl.Series([rows[number] for number in good], dtype=pl.Int64), pl.DataFrame(values), bad)
+def _with_names(uri: str, dialect: Dialect, names: tuple[str, ...]) -> Dialect:
+    if len(names) != len(dialect.header):
+        raise ColumnError(
+            f"{uri}: has {len(dialect.header)} columns, csv_columns names {len(names)}: {', '.join(names)}"
+        )
+    return replace(dialect, header=names, has_header=False)

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from sbert.rows.rejects import RejectReason
-from sbert.source.formats.base import BadRecord, ColumnRequest, RecordBlock, SourceFormat
-from sbert.source.lines import LineChunk, broken_data, count_lines, first_lines, open_stream, read_lines
+from sbert.source.encodings import marked_encoding, mended_utf8, open_text
+from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlock, SourceFormat
+from sbert.source.lines import LineChunk, count_lines, first_lines, read_lines
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.types import json_type, merged_type
@@ -26,14 +27,14 @@ class JsonLinesFormat(SourceFormat):
     endings = (".jsonl", ".ndjson")
     slices_are_bytes = True
 
-    def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:
+    def columns(self, item: SourceObject, head_bytes: int, hints: Hints) -> dict[str, pl.DataType] | None:
         """Return the keys of the lines in the head of the object, with the types of their values."""
-        with broken_data(item.uri), open_stream(Span(object=item)) as stream:
-            head = stream.read(head_bytes) if head_bytes else stream.read()
+        with open_text(Span(object=item), hints.encoding, guess=False) as stream:
+            head = stream.read_head(head_bytes)
         if head_bytes and len(head) >= head_bytes:
             head = head[: head.rfind(b"\n") + 1] or head  # the last line may be cut
         types: dict[str, pl.DataType] = {}
-        for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        for line in head.split(b"\n"):
             try:
                 record = json.loads(line, parse_constant=_null)
             except (ValueError, RecursionError):
@@ -43,9 +44,9 @@ class JsonLinesFormat(SourceFormat):
                     types[name] = merged_type(types.get(name, pl.Null()), json_type(value))
         return types or None
 
-    def count(self, item: SourceObject, read: ReadSettings) -> int:
+    def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:
         """Return the number of lines that are not blank."""
-        return count_lines(item, read, blank_lines=False)
+        return count_lines(item, read, hints.encoding, guess=False, blank_lines=False)
 
     def slices(self, item: SourceObject, split_bytes: int) -> list[tuple[int, int]]:
         """Return slices at fixed multiples of `split_bytes`."""
@@ -57,8 +58,19 @@ class JsonLinesFormat(SourceFormat):
         return first_lines(item, starts)
 
     def read(self, span: Span, request: ColumnRequest, read: ReadSettings) -> Iterator[RecordBlock]:
-        """Stream the rows of a span; a key that a line lacks is null."""
-        for chunk in read_lines(span, read):
+        """Stream the rows of a span; a key that a line lacks is null.
+
+        An object in another encoding than UTF-8 cannot be cut at bytes: its first slice reads it whole, the others are
+        empty.
+        """
+        encoding = request.hints.encoding
+        if span.start is not None:
+            encoding = marked_encoding(span, encoding)
+            if encoding != "utf-8":
+                if span.start > 0:
+                    return
+                span = span.model_copy(update={"start": None, "stop": None})
+        for chunk in read_lines(span, read, encoding):
             block = None if chunk.too_long_bytes else _parse_at_once(chunk, request)
             yield _parse_by_line(chunk, request, read.max_row_bytes) if block is None else block
 
@@ -110,9 +122,14 @@ def _parse_by_line(chunk: LineChunk, request: ColumnRequest, max_row_bytes: int)
 def _parse_line(row: int, line: bytes, request: ColumnRequest) -> dict[str, str | None] | BadRecord:
     """Return the values of a line as text, or the reason why it is not a row."""
     try:
-        record = json.loads(line.decode("utf-8"), parse_constant=_null)
+        text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        return BadRecord(row, RejectReason.INVALID_UTF8, f"byte {error.start} of the line is not UTF-8", line)
+        mended = mended_utf8(line)
+        if mended is None:
+            return BadRecord(row, RejectReason.INVALID_UTF8, f"byte {error.start} of the line is not UTF-8", line)
+        text = mended
+    try:
+        record = json.loads(text, parse_constant=_null)
     except (ValueError, RecursionError) as error:
         return BadRecord(row, RejectReason.BROKEN_ROW, f"not JSON: {error}", line)
     if not isinstance(record, dict):

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 
 from sbert.errors import ColumnError, StorageError
 from sbert.rows.rejects import RejectReason
-from sbert.source.formats.base import BadRecord, ColumnRequest, RecordBlock, SourceFormat, missing_column
-from sbert.source.lines import broken_data
+from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlock, SourceFormat, missing_column
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
+from sbert.source.streams import broken_data
 from sbert.source.values import as_text
 from sbert.storage.files import open_input
 
@@ -29,12 +29,12 @@ class ParquetFormat(SourceFormat):
     may_be_compressed = False
     count_is_cheap = True
 
-    def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:  # noqa: ARG002
+    def columns(self, item: SourceObject, head_bytes: int, hints: Hints) -> dict[str, pl.DataType] | None:  # noqa: ARG002
         """Return the columns of the footer's schema."""
         with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
             return types_of_schema(pq.ParquetFile(file).schema_arrow)
 
-    def count(self, item: SourceObject, read: ReadSettings) -> int:  # noqa: ARG002
+    def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:  # noqa: ARG002
         """Return the number of rows in the footer."""
         with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
             return int(pq.ParquetFile(file).metadata.num_rows)

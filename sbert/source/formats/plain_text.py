@@ -6,8 +6,9 @@ import polars as pl
 
 from sbert.errors import BrokenObjectError
 from sbert.rows.rejects import RejectReason
-from sbert.source.formats.base import BadRecord, ColumnRequest, RecordBlock, SourceFormat
-from sbert.source.lines import LineChunk, broken_data, count_lines, open_stream, read_lines
+from sbert.source.encodings import open_text
+from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlock, SourceFormat
+from sbert.source.lines import LineChunk, count_lines, read_lines
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.values import decode_utf8
@@ -22,13 +23,18 @@ class PlainTextFormat(SourceFormat):
     endings = (".txt",)
     has_columns = False
 
-    def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:  # noqa: ARG002
+    def columns(self, item: SourceObject, head_bytes: int, hints: Hints) -> dict[str, pl.DataType] | None:  # noqa: ARG002
         """Return None: plain text has no columns."""
         return None
 
-    def count(self, item: SourceObject, read: ReadSettings) -> int:
+    def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:
         """Return the number of lines."""
-        return count_lines(item, read, blank_lines=True)
+        return count_lines(item, read, hints.encoding, guess=True, blank_lines=True)
+
+    def describe(self, item: SourceObject, hints: Hints) -> str:
+        """Return the encoding."""
+        with open_text(Span(object=item), hints.encoding, guess=True) as text:
+            return text.encoding
 
     def read(self, span: Span, request: ColumnRequest, read: ReadSettings) -> Iterator[RecordBlock]:
         """Stream the documents of an object.
@@ -44,7 +50,8 @@ class PlainTextFormat(SourceFormat):
                 "without plain text",
             )
         is_one = request.text_documents == "file"
-        for chunk in _whole(span, read) if is_one else read_lines(span, read):
+        encoding = request.hints.encoding
+        for chunk in _whole(span, read, encoding) if is_one else read_lines(span, read, encoding, guess=True):
             if chunk.too_long_bytes:
                 detail = f"{chunk.too_long_bytes} bytes, at most {read.max_row_bytes} are read"
                 bad = [BadRecord(chunk.first_row, RejectReason.TOO_LONG, detail, chunk.data)]
@@ -67,11 +74,11 @@ def _block(request: ColumnRequest, rows: pl.Series | list[int], texts: pl.Series
     return RecordBlock(pl.Series(rows, dtype=pl.Int64), pl.DataFrame(values), bad)
 
 
-def _whole(span: Span, read: ReadSettings) -> Iterator[LineChunk]:
-    with broken_data(span.object.uri), open_stream(span) as stream:
-        data = stream.read(read.max_row_bytes + 1)
-        size = len(data)
-        while size > read.max_row_bytes and (more := len(stream.read(read.block_bytes))):
-            size += more
-    if data:
+def _whole(span: Span, read: ReadSettings, encoding: str | None) -> Iterator[LineChunk]:
+    data, size = b"", 0
+    with open_text(span, encoding, guess=True) as stream:
+        while more := stream.read(read.block_bytes):
+            size += len(more)
+            data += more if size <= read.max_row_bytes else b""
+    if data or size:
         yield LineChunk(1, data, too_long_bytes=size if size > read.max_row_bytes else 0)

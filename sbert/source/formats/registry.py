@@ -1,7 +1,7 @@
 """All formats, and the format of a name by its ending."""
 
 from sbert.source.formats.base import SourceFormat
-from sbert.source.formats.csv_records import CsvFormat
+from sbert.source.formats.csv_records import CsvFormat, TsvFormat
 from sbert.source.formats.json_lines import JsonLinesFormat
 from sbert.source.formats.parquet import ParquetFormat
 from sbert.source.formats.plain_text import PlainTextFormat
@@ -12,7 +12,14 @@ __all__ = ["FORMATS", "READ_ENDINGS", "format_of", "format_of_name"]
 
 FORMATS: dict[str, SourceFormat] = {
     each_format.name: each_format
-    for each_format in (JsonLinesFormat(), CsvFormat(), ParquetFormat(), PlainTextFormat(), TableFileFormat())
+    for each_format in (
+        JsonLinesFormat(),
+        CsvFormat(),
+        TsvFormat(),
+        ParquetFormat(),
+        PlainTextFormat(),
+        TableFileFormat(),
+    )
 }
 """Every format by its name. A new format is added here."""
 BY_ENDING = {ending: each_format for each_format in FORMATS.values() for ending in each_format.endings}

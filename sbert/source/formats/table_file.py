@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sbert.errors import BrokenObjectError, MissingError
-from sbert.source.formats.base import ColumnRequest, RecordBlock, SourceFormat, missing_column
+from sbert.source.formats.base import ColumnRequest, Hints, RecordBlock, SourceFormat, missing_column
 from sbert.source.formats.parquet import read_row_groups
-from sbert.source.lines import broken_data
 from sbert.source.objects import SourceObject, SourceTable, Span
 from sbert.source.settings import ReadSettings
+from sbert.source.streams import broken_data
 from sbert.source.tables.deleted_rows import undeleted
 from sbert.storage.files import open_input
 
@@ -36,11 +36,11 @@ class TableFileFormat(SourceFormat):
     count_is_cheap = True
     slices_are_bytes = True
 
-    def columns(self, item: SourceObject, head_bytes: int) -> dict[str, pl.DataType] | None:  # noqa: ARG002
+    def columns(self, item: SourceObject, head_bytes: int, hints: Hints) -> dict[str, pl.DataType] | None:  # noqa: ARG002
         """Return the columns of the table's schema."""
         return _table_of(item).columns
 
-    def count(self, item: SourceObject, read: ReadSettings) -> int:  # noqa: ARG002
+    def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:  # noqa: ARG002
         """Return the number of rows in the log; where it has none, that of the file's footer."""
         if item.num_rows is not None:
             return item.num_rows
