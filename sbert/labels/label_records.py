@@ -36,11 +36,12 @@ def read_label_object(item: SourceObject, settings: LabelSettings) -> pl.DataFra
     source_format = format_of(item.format)
     header = settings.csv_columns if source_format.name == "csv" else ()
     try:
-        names = _column_names(item, header)
+        hints = Hints(encoding=settings.encoding, csv=settings.csv)
+        names = _column_names(item, header, hints)
         if not names:
-            _raise_first_bad(item, header)
+            _raise_first_bad(item, header, hints)
             return pl.DataFrame()
-        request = ColumnRequest(texts=tuple(names), required=frozenset(names), csv_header=header)
+        request = ColumnRequest(texts=tuple(names), required=frozenset(names), csv_header=header, hints=hints)
         frames = []
         for block in source_format.read(Span(object=item), request, ReadSettings()):
             if block.bad:
@@ -56,22 +57,22 @@ def read_label_object(item: SourceObject, settings: LabelSettings) -> pl.DataFra
     return rows
 
 
-def _column_names(item: SourceObject, header: tuple[str, ...]) -> list[str]:
+def _column_names(item: SourceObject, header: tuple[str, ...], hints: Hints) -> list[str]:
     source_format = format_of(item.format)
     if not source_format.has_columns:
         return [TEXT]
     if header:
         return list(header)
-    columns = source_format.columns(item, 0, Hints()) or {}
+    columns = source_format.columns(item, 0, hints) or {}
     for name, kind in columns.items():
         if kind.is_nested():
             raise LabelError(f"{item.uri}: column {name!r} holds {kind}, not one text a row: write each value as text")
     return list(columns)
 
 
-def _raise_first_bad(item: SourceObject, header: tuple[str, ...]) -> None:
+def _raise_first_bad(item: SourceObject, header: tuple[str, ...], hints: Hints) -> None:
     """Raise what is wrong with an object that shows no columns, if anything is."""
-    request = ColumnRequest(texts=(TEXT,), csv_header=header)
+    request = ColumnRequest(texts=(TEXT,), csv_header=header, hints=hints)
     for block in format_of(item.format).read(Span(object=item), request, ReadSettings()):
         if block.bad:
             _raise_bad(item, min(block.bad))

@@ -1,14 +1,17 @@
 """Settings of labels: columns, ranges, and how rows are split into train, dev and test."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sbert.errors import SettingsError
 from sbert.labels.label_kinds import LabelKind
+from sbert.source.settings import CsvSettings, Encoding
 
 __all__ = ["LabelSettings"]
 
+NEWER: dict[str, Any] = {"csv": CsvSettings(), "encoding": None}
+"""Settings that earlier releases did not have, with their defaults."""
 ColumnName = Annotated[str, Field(min_length=1)]
 
 
@@ -27,6 +30,10 @@ class LabelSettings(BaseModel):
     csv_columns: tuple[ColumnName, ...] = Field(
         default=(),
         description="Names of the columns of CSV objects without a header, in order; empty when they have one.",
+    )
+    csv: CsvSettings = Field(default_factory=CsvSettings, description="How records of CSV are written.")
+    encoding: Encoding | None = Field(
+        default=None, description="Encoding of all text objects; empty to tell it by looking at each."
     )
     score_min: float = Field(default=0.0, description="Lowest score there can be (unit of the labels).")
     score_max: float = Field(default=1.0, description="Highest score there can be (unit of the labels).")
@@ -83,3 +90,10 @@ class LabelSettings(BaseModel):
                 f"dev_share {self.dev_share} and test_share {self.test_share} leave nothing to train on: lower them"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_newer_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave newer settings out at their defaults, so that the keys of earlier runs stay as they are."""
+        return {
+            name: value for name, value in dump(self).items() if name not in NEWER or getattr(self, name) != NEWER[name]
+        }

@@ -33,6 +33,7 @@ from sbert.source.objects import SourceObject
 from sbert.source.passages.cutter import PASSAGE_COLUMNS
 from sbert.source.schema import infer_kept_schema
 from sbert.source.splits import with_first_rows
+from sbert.source.written import describe_objects
 from sbert.storage.files import join
 from sbert.table.delta import EncoderInfo, Table, TableShard, find_table, recorded_in
 from sbert.table.shard_layout import locate_splits, mark_lost_shards
@@ -87,6 +88,9 @@ class Plan(BaseModel):
     leaving: frozenset[str] = Field(description="Splits that leave the table, by fingerprint.")
     losses: Losses = Field(description="Rows, objects and columns that disappear.")
     changes: tuple[SettingChange, ...] = Field(default=(), description="What the run changes about the table itself.")
+    formats: dict[str, int] = Field(
+        default={}, description="How objects to read are written, as told by looking at some, and how many are."
+    )
 
     @property
     def job(self) -> RefreshJob:
@@ -182,6 +186,9 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
         leaving=selection.leaving,
         losses=_losses(job, base.shards, selection, objects).model_copy(update={"columns_lost": resolved.columns_lost}),
         changes=changes,
+        formats=describe_objects(
+            [span.object for planned in build for span in planned.split.spans], job.settings.source
+        ),
     )
 
 

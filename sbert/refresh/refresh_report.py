@@ -78,6 +78,9 @@ class RefreshReport(BaseModel):
     num_rows_lost: int = Field(default=0, description="Rows of those objects.")
     columns_lost: tuple[str, ...] = Field(default=(), description="Kept columns that the table loses.")
     changes: tuple[SettingChange, ...] = Field(default=(), description="What the run changes about the table itself.")
+    formats: dict[str, int] = Field(
+        default_factory=dict, description="How objects that were read are written, as told by looking at some of them."
+    )
     broken_objects: dict[str, str] = Field(default_factory=dict, description="Objects that could not be read, and why.")
     estimate: Estimate | None = Field(default=None, description="What the plan was estimated to take.")
     num_bytes_read: int = Field(default=0, description="Bytes of the splits that were built.")
@@ -130,6 +133,7 @@ class RefreshReport(BaseModel):
             num_rows_lost=plan.losses.num_rows_lost,
             columns_lost=plan.losses.columns_lost,
             changes=plan.changes,
+            formats=plan.formats,
         )
 
     @classmethod

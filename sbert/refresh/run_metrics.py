@@ -37,6 +37,7 @@ NESTED = {
     "changes",
     "columns_lost",
     "estimate",
+    "formats",
     "misfits_by_column",
     "rejects_by_reason",
     "selection",

@@ -20,6 +20,7 @@ from sbert.source.streams import broken_data, open_stream
 
 __all__ = [
     "HEAD_BYTES",
+    "UTF8",
     "TextStream",
     "encoding_of_head",
     "marked_encoding",

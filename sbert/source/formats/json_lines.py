@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from sbert.rows.rejects import RejectReason
-from sbert.source.encodings import marked_encoding, mended_utf8, open_text
+from sbert.source.encodings import UTF8, marked_encoding, mended_utf8, open_text
 from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlock, SourceFormat
 from sbert.source.lines import LineChunk, count_lines, first_lines, read_lines
 from sbert.source.objects import SourceObject, Span
@@ -48,6 +48,11 @@ class JsonLinesFormat(SourceFormat):
         """Return the number of lines that are not blank."""
         return count_lines(item, read, hints.encoding, guess=False, blank_lines=False)
 
+    def describe(self, item: SourceObject, hints: Hints) -> str:
+        """Return the encoding where it is not UTF-8."""
+        encoding = marked_encoding(Span(object=item), hints.encoding)
+        return "" if encoding == UTF8 else encoding
+
     def slices(self, item: SourceObject, split_bytes: int) -> list[tuple[int, int]]:
         """Return slices at fixed multiples of `split_bytes`."""
         starts = range(0, item.num_bytes, split_bytes)
@@ -66,7 +71,7 @@ class JsonLinesFormat(SourceFormat):
         encoding = request.hints.encoding
         if span.start is not None:
             encoding = marked_encoding(span, encoding)
-            if encoding != "utf-8":
+            if encoding != UTF8:
                 if span.start > 0:
                     return
                 span = span.model_copy(update={"start": None, "stop": None})

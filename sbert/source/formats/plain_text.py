@@ -6,7 +6,7 @@ import polars as pl
 
 from sbert.errors import BrokenObjectError
 from sbert.rows.rejects import RejectReason
-from sbert.source.encodings import open_text
+from sbert.source.encodings import UTF8, open_text
 from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlock, SourceFormat
 from sbert.source.lines import LineChunk, count_lines, read_lines
 from sbert.source.objects import SourceObject, Span
@@ -32,9 +32,9 @@ class PlainTextFormat(SourceFormat):
         return count_lines(item, read, hints.encoding, guess=True, blank_lines=True)
 
     def describe(self, item: SourceObject, hints: Hints) -> str:
-        """Return the encoding."""
+        """Return the encoding where it is not UTF-8."""
         with open_text(Span(object=item), hints.encoding, guess=True) as text:
-            return text.encoding
+            return "" if text.encoding == UTF8 else text.encoding
 
     def read(self, span: Span, request: ColumnRequest, read: ReadSettings) -> Iterator[RecordBlock]:
         """Stream the documents of an object.

@@ -1,0 +1,43 @@
+"""How objects are written, as told by looking: what a plan says before anything is read."""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from sbert.errors import BrokenObjectError, StorageError
+from sbert.source.formats.registry import format_of
+from sbert.source.objects import SourceObject
+from sbert.source.reading import hints_of
+from sbert.source.settings import SourceSettings
+
+__all__ = ["describe_objects"]
+
+MAX_OBJECTS = 64
+"""Most objects that are looked at. Of more objects, those at even distances in the order of their names are."""
+MAX_THREADS = 16
+
+
+def describe_objects(objects: Sequence[SourceObject], source: SourceSettings) -> dict[str, int]:
+    """Return what was told by looking, such as ``csv: delimiter ;, quote ", windows-1252``, and of how many objects.
+
+    Objects that cannot be opened, or of which it is uncertain how they are written, are left out: reading reports them.
+    """
+    by_uri = {item.uri: item for item in objects if item.num_bytes and not item.unreadable}
+    ordered = [by_uri[uri] for uri in sorted(by_uri)]
+    looked_at = ordered[:: max(1, -(-len(ordered) // MAX_OBJECTS))]
+    hints = hints_of(source)
+
+    def describe(item: SourceObject) -> str:
+        try:
+            said = format_of(item.format).describe(item, hints)
+        except BrokenObjectError:
+            return ""
+        except StorageError as error:
+            if error.transient:
+                raise
+            return ""
+        return f"{item.format}: {said}" if said else ""
+
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        found = Counter(said for said in pool.map(describe, looked_at) if said)
+    return dict(found.most_common())
