@@ -8,6 +8,7 @@
     │   ├── EmptySourceError      nothing to read under the URI
     │   ├── ColumnError           a named column is not there
     │   ├── BrokenObjectError     one object cannot be read to its end (truncated, corrupt), or lacks a column
+    │   │   └── CutOffError       the rows before the break are whole
     │   └── IncompleteError       objects could not be read; everything else was published
     ├── LabelError                labels that nothing should be learned from
     │   ├── LeakageError          rows of the given dev or test split are in train as well
@@ -42,6 +43,7 @@ __all__ = [
     "BrokenObjectError",
     "ColumnError",
     "CommitConflictError",
+    "CutOffError",
     "DerivedTableError",
     "DestinationError",
     "DivergedError",
@@ -126,6 +128,10 @@ class BrokenObjectError(SourceError):
     def __reduce__(self) -> tuple[object, ...]:
         """Keep both arguments when a worker process sends the error back."""
         return (type(self), (self.uri, self.detail))
+
+
+class CutOffError(BrokenObjectError):
+    """One object breaks off; the rows before the break are whole."""
 
 
 class IncompleteError(SourceError):

@@ -101,20 +101,21 @@ def _decoder(encoding: str) -> Callable[[bytes, bool], str]:
 
 
 @contextmanager
-def open_text(span: Span, encoding: str | None, *, guess: bool) -> Iterator[TextStream]:
+def open_text(span: Span, encoding: str | None, *, guess: bool, head_bytes: int = 0) -> Iterator[TextStream]:
     """Open an object as text in UTF-8.
 
     Args:
         span: its object is read from the beginning.
         encoding: as named by a person; None to tell it by looking.
         guess: whether bytes that are not UTF-8 may mean windows-1252.
+        head_bytes: least size of the head that is shown, unless the object is shorter (bytes).
 
     Raises:
         BrokenObjectError: when the encoding is uncertain, or the object cannot be opened.
     """
     uri = span.object.uri
     with broken_data(uri), open_stream(span) as raw:
-        head = _read_fully(raw, HEAD_BYTES if guess else MARK_BYTES)
+        head = _read_fully(raw, max(head_bytes, HEAD_BYTES if guess else MARK_BYTES))
         yield TextStream(raw, head, encoding or encoding_of_head(uri, head, guess=guess))
 
 

@@ -110,6 +110,7 @@ def test_a_line_of_5_megabytes(tmp_path: Path, model: str, name: str) -> None:
 def test_invalid_utf8_costs_its_row_only(tmp_path: Path, model: str, name: str) -> None:
     lines = rows(0, 10)
     lines[6]["text"] = "caf@ au lait"
+    lines[7]["text"] = "é" * 12  # the object is UTF-8
     path = write_as(tmp_path / "raw" / name, lines)
     if name.endswith(".parquet"):
         values = [str(line["text"]).encode().replace(b"@", b"\xe9") for line in lines]

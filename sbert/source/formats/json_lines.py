@@ -17,7 +17,7 @@ from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.types import json_type, merged_type
 
-__all__ = ["JsonLinesFormat"]
+__all__ = ["JsonLinesFormat", "parse_chunk", "types_of_lines"]
 
 
 class JsonLinesFormat(SourceFormat):
@@ -33,16 +33,7 @@ class JsonLinesFormat(SourceFormat):
             head = stream.read_head(head_bytes)
         if head_bytes and len(head) >= head_bytes:
             head = head[: head.rfind(b"\n") + 1] or head  # the last line may be cut
-        types: dict[str, pl.DataType] = {}
-        for line in head.split(b"\n"):
-            try:
-                record = json.loads(line, parse_constant=_null)
-            except (ValueError, RecursionError):
-                continue  # rejected when it is read
-            if isinstance(record, dict):
-                for name, value in record.items():
-                    types[name] = merged_type(types.get(name, pl.Null()), json_type(value))
-        return types or None
+        return types_of_lines(head) or None
 
     def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:
         """Return the number of lines that are not blank."""
@@ -76,8 +67,27 @@ class JsonLinesFormat(SourceFormat):
                     return
                 span = span.model_copy(update={"start": None, "stop": None})
         for chunk in read_lines(span, read, encoding):
-            block = None if chunk.too_long_bytes else _parse_at_once(chunk, request)
-            yield _parse_by_line(chunk, request, read.max_row_bytes) if block is None else block
+            yield parse_chunk(chunk, request, read.max_row_bytes)
+
+
+def types_of_lines(lines: bytes) -> dict[str, pl.DataType]:
+    """Return the keys of the records of lines, with the types of their values."""
+    types: dict[str, pl.DataType] = {}
+    for line in lines.split(b"\n"):
+        try:
+            record = json.loads(line, parse_constant=_null)
+        except (ValueError, RecursionError):
+            continue  # rejected when it is read
+        if isinstance(record, dict):
+            for name, value in record.items():
+                types[name] = merged_type(types.get(name, pl.Null()), json_type(value))
+    return types
+
+
+def parse_chunk(chunk: LineChunk, request: ColumnRequest, max_row_bytes: int) -> RecordBlock:
+    """Return the records of lines of JSON."""
+    block = None if chunk.too_long_bytes else _parse_at_once(chunk, request)
+    return _parse_by_line(chunk, request, max_row_bytes) if block is None else block
 
 
 def _parse_at_once(chunk: LineChunk, request: ColumnRequest) -> RecordBlock | None:
@@ -139,7 +149,7 @@ def _parse_line(row: int, line: bytes, request: ColumnRequest) -> dict[str, str 
         return BadRecord(row, RejectReason.BROKEN_ROW, f"not JSON: {error}", line)
     if not isinstance(record, dict):
         kind = type(record).__name__
-        return BadRecord(row, RejectReason.BROKEN_ROW, f"the line is a JSON {kind}, expected an object", line)
+        return BadRecord(row, RejectReason.BROKEN_ROW, f"the record is a JSON {kind}, expected an object", line)
     for name in request.texts:
         value = record.get(name)
         if isinstance(value, dict | list):

@@ -2,6 +2,7 @@
 
 from sbert.source.formats.base import SourceFormat
 from sbert.source.formats.csv_records import CsvFormat, TsvFormat
+from sbert.source.formats.json_document import JsonFormat
 from sbert.source.formats.json_lines import JsonLinesFormat
 from sbert.source.formats.parquet import ParquetFormat
 from sbert.source.formats.plain_text import PlainTextFormat
@@ -14,6 +15,15 @@ FORMATS: dict[str, SourceFormat] = {
     each_format.name: each_format
     for each_format in (
         JsonLinesFormat(),
+    for each_format in (
+        JsonLinesFormat(),
+        JsonFormat(),
+        CsvFormat(),
+        TsvFormat(),
+        ParquetFormat(),
+        PlainTextFormat(),
+        TableFileFormat(),
+    )
         CsvFormat(),
         TsvFormat(),
         ParquetFormat(),
