@@ -46,6 +46,12 @@ class Format(NamedTuple):
 
 FORMATS = {
     "csv": Format(".csv", lambda path, rows: rows.write_csv(path), pl.read_csv),
+    "tsv": Format(
+        ".tsv",
+        lambda path, rows: rows.write_csv(path, separator="\t"),
+        lambda path: pl.read_csv(path, separator="\t"),
+    ),
+    "json": Format(".json", lambda path, rows: rows.write_json(path), pl.read_json),
     "jsonl": Format(".jsonl", lambda path, rows: rows.write_ndjson(path), pl.read_ndjson),
     "parquet": Format(".parquet", lambda path, rows: rows.write_parquet(path, row_group_size=100_000), pl.read_parquet),
 }
