@@ -15,15 +15,7 @@ FORMATS: dict[str, SourceFormat] = {
     each_format.name: each_format
     for each_format in (
         JsonLinesFormat(),
-    for each_format in (
-        JsonLinesFormat(),
         JsonFormat(),
-        CsvFormat(),
-        TsvFormat(),
-        ParquetFormat(),
-        PlainTextFormat(),
-        TableFileFormat(),
-    )
         CsvFormat(),
         TsvFormat(),
         ParquetFormat(),
