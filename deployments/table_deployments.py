@@ -211,6 +211,11 @@ def _deployments(table_name: str, entry: TableEntry, is_alone: bool) -> list[dic
             "Merge small shards, remove files that no version within the retention needs, check every row.",
             {"table_uri": place["table_uri"]}, schedule=entry.upkeep,
         ),
+        _deployment(
+            table_name, entry, "erase", "flows.erase.erase_rows", "erase",
+            "Erase rows for good, here and in everything that follows the table; fill in the form.",
+            _erase_places(entry),
+        ),
     ]  # fmt: skip
     if entry.models is not None:
         models = _spelled(entry.models)
@@ -243,6 +248,19 @@ def _deployments(table_name: str, entry: TableEntry, is_alone: bool) -> list[dic
             )
         )  # fmt: skip
     return [*made, *_followers(table_name, entry, is_alone)]
+
+
+def _erase_places(entry: TableEntry) -> dict[str, Any]:
+    """Return where an erasure has to look: everything that the entry names."""
+    places: dict[str, Any] = {"table_uri": _spelled(entry.table)}
+    if entry.destinations:
+        places["destinations"] = {item.location: item.credentials for item in entry.destinations.values()}
+    if entry.neighbours is not None:
+        places["derived"] = [_spelled(entry.neighbours)]
+    for name, value in (("labels_uri", entry.labels), ("models_uri", entry.models)):
+        if value is not None:
+            places[name] = _spelled(value)
+    return places
 
 
 def _followers(table_name: str, entry: TableEntry, is_alone: bool) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ NEXT_STEPS = {
     "retrain-encoder": "Production is as the message says, else as it was before, or a candidate that had passed. The next "
     "run goes on from the last checkpoint.",
     "watch-labels": "The next run finds new labels that were not handed over again.",
+    "erase-rows": "Tombstones that were written are in force. The next run with the same ids finishes the erasure.",
     "upkeep-table": "Readers see no half-done step. The next run does the steps that are missing.",
 }
 """State of the data by flow, and what the next run does."""

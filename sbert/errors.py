@@ -32,6 +32,7 @@
         ├── EncoderMismatchError  rows of one encoder offered to a table of another
         ├── CommitConflictError   another writer committed first
         ├── VerificationError     a table that was checked is not sound
+        ├── NotErasedError        rows that were to be erased are left somewhere
         ├── MassDeletionError     a run would drop more of the table than is accepted
         └── AccountingError       rows read and rows accounted for differ
 
@@ -59,6 +60,7 @@ __all__ = [
     "ModelError",
     "NotATableError",
     "NotEqualError",
+    "NotErasedError",
     "PromotionConflictError",
     "QualityError",
     "RegistryError",
@@ -232,6 +234,10 @@ class CommitConflictError(TableError):
 
 class VerificationError(TableError):
     """A table that was checked is not sound; the message has the findings."""
+
+
+class NotErasedError(TableError):
+    """Rows that were to be erased are left, or may be left; the message names the places."""
 
 
 class MassDeletionError(TableError):

@@ -11,22 +11,22 @@ from sbert.sync.reconcile import ReconcileReport, reconcile
 from tasks.markdown import escaped, markdown_table
 from tasks.retries import RETRIED
 
-__all__ = ["compare_rows", "report_comparison", "report_sync", "sync_rows"]
+__all__ = ["compare_rows", "load_secret", "report_comparison", "report_sync", "sync_rows"]
 
 
 @task(name="sync rows", **RETRIED)
 def sync_rows(table_uri: str, destination: str, credentials: str | None, *, prove: bool, replace: bool) -> SyncReport:
     """Write what changed; `credentials` names a Prefect Secret block."""
-    return sync(table_uri, destination, prove=prove, replace=replace, secret=_secret(credentials))
+    return sync(table_uri, destination, prove=prove, replace=replace, secret=load_secret(credentials))
 
 
 @task(name="compare rows", **RETRIED)
 def compare_rows(table_uri: str, destination: str, credentials: str | None, *, repair: bool) -> ReconcileReport:
     """Compare every row; `credentials` names a Prefect Secret block."""
-    return reconcile(table_uri, destination, repair_differences=repair, secret=_secret(credentials))
+    return reconcile(table_uri, destination, repair_differences=repair, secret=load_secret(credentials))
 
 
-def _secret(block_name: str | None) -> str | None:
+def load_secret(block_name: str | None) -> str | None:
     """Load a secret here, in the process that needs it: it is not a parameter, so Prefect does not store it."""
     if not block_name:
         return None

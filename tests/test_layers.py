@@ -30,6 +30,7 @@ PACKAGES = (
     "retrain",
     "suggest",
     "sync",
+    "erase",
     "apply",
 )
 """The packages of `sbert`, from the ground up. A package may import itself and the packages before it."""

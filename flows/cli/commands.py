@@ -12,7 +12,7 @@ COMMANDS = (
     *("sample", "refresh", "backfill", "search", "sync", "neighbours"),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "map", "report", "changes", "settings"),
-    *("compact", "vacuum", "verify", "reconcile", "rollback"),
+    *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),
 )
 """Modules of the commands; each adds its command to the application, in the order of the help."""
 

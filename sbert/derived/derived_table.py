@@ -27,6 +27,7 @@ from sbert.storage.files import (
 from sbert.storage.retry import try_again
 from sbert.table.commit import add_action, commit_errors, remove_action
 from sbert.table.delta import DERIVED_NAME, METADATA_KEY, TableShard, recorded_at
+from sbert.table.refused_versions import check_not_refused
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
 
 __all__ = ["DerivedInfo", "DerivedTable", "commit_derived", "find_derived"]
@@ -63,6 +64,7 @@ class DerivedTable:
 
         Raises:
             NotATableError: there is no derived table at `uri`, or no such version.
+            TableError: rows of the version were erased.
             StorageError: storage refuses.
         """
         uri = normalize_uri(uri)
@@ -74,6 +76,8 @@ class DerivedTable:
             raise NotATableError(f"{uri}: there is no table here (no _delta_log): run the job that makes it") from error
         except DeltaError as error:
             raise NotATableError(f"{uri}: the table cannot be opened: {error}") from error
+        if version is not None:
+            check_not_refused(uri, version)
         for earlier in range(delta.version(), -1, -1):  # other writers, such as an optimizer, may have committed last
             recorded = recorded_at(uri, earlier)
             if "job_fingerprint" in recorded:

@@ -139,7 +139,9 @@ class SplitBuilder:
 
     def _finished_in_this_run(self, planned: PlannedSplit) -> SplitRecord | None:
         record = find_record(self.context.spec.table_uri, planned.fingerprint)
-        return record if record is not None and record.run_id == self.context.run_id else None
+        if record is None or record.run_id != self.context.run_id:
+            return None
+        return record if record.tombstones == self.state.tombstones.digest else None
 
     def build(self, planned: PlannedSplit, excluded_ids: frozenset[str] = frozenset()) -> BuildResult:
         """Build a split and write its completion record; objects that cannot be read to their end are left out.
@@ -208,6 +210,7 @@ class SplitBuilder:
             forced=spec.job.force,
             has_sample=has_sample,
             calibration=streamed.calibration,
+            tombstones=self.state.tombstones.digest,
         )
 
     def _log_built(self, record: SplitRecord) -> None:

@@ -21,6 +21,7 @@ from sbert.refresh.build_result import BuildResult
 from sbert.refresh.build_spec import BuildSpec
 from sbert.refresh.deletion_limit import Losses, foresee_losses
 from sbert.refresh.encoder_choice import check_same_encoder, describe_encoder, encoder_spec
+from sbert.refresh.erased_rows import without_erased_records
 from sbert.refresh.fingerprints import PlannedSplit, rows_fingerprint
 from sbert.refresh.job import RefreshJob
 from sbert.refresh.passages import passage_columns, passage_limit, with_document_passages
@@ -38,6 +39,7 @@ from sbert.storage.files import join
 from sbert.table.delta import EncoderInfo, Table, TableShard, find_table, recorded_in
 from sbert.table.shard_layout import locate_splits, mark_lost_shards
 from sbert.table.split_records import SplitRecord, completed_splits, find_record, kept_types
+from sbert.table.tombstones import Tombstones
 
 __all__ = ["Plan", "is_stale", "make_plan", "with_row_numbers"]
 
@@ -242,6 +244,8 @@ def _completed(
     if not missing:
         return {}
     completed = completed_splits(job.table_uri, [planned.fingerprint for planned in missing])
+    if completed:
+        completed = without_erased_records(job.table_uri, completed, Tombstones.load(job.table_uri))
     if not (job.force and completed) or table is None:
         return completed
     committed = {recorded_in(entry).get("run_id") for entry in table.history()}

@@ -32,6 +32,7 @@ from sbert.refresh.steps import RefreshSteps
 from sbert.refresh.table_diff import TableDiff
 from sbert.refresh.tally import BuildTally
 from sbert.storage.files import join
+from sbert.table.commit import moved_is_conflict
 from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
 from sbert.table.quantization_recall import reduction_of_run
@@ -129,9 +130,9 @@ class _Run:
                 if attempt > 1 or is_stale(plan):
                     plan = self._plan()
                     _check_losses(plan)
-                diff = self._build(plan, attempt)
                 try:
-                    return self._publish(plan, diff)
+                    with moved_is_conflict(plan.table_uri, plan.base.version):
+                        return self._publish(plan, self._build(plan, attempt))
                 except CommitConflictError:
                     if attempt == MAX_ATTEMPTS:
                         raise

@@ -19,6 +19,7 @@ import pyarrow as pa
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.refresh.build_spec import BuildSpec
 from sbert.refresh.duplicate_rows import DuplicateRows, describe_rejects
+from sbert.refresh.erased_rows import without_erased_keys, without_erased_texts
 from sbert.refresh.fingerprints import PlannedSplit
 from sbert.refresh.job import TruncationPolicy
 from sbert.refresh.passages import BlockCutter, passage_cutter
@@ -173,7 +174,7 @@ class _SplitStream:
             ShardWriter(spec.table_uri, fingerprint, schema, self._settings.shards, metadata) as shards,
             RejectWriter(join(spec.table_uri, rejects_name(fingerprint))) as rejects,
             RejectWriter(join(spec.table_uri, misfits_name(fingerprint))) as misfits,
-            closing(self._passages(source.blocks())) as passages,
+            closing(self._passages(self._without_erased(source.blocks()))) as passages,
             closing(prefetch(self._tokenize(self._clean(passages)), PREFETCH_BLOCKS)) as tokenized,
             closing(prefetch(self._encode(tokenized), PREFETCH_BLOCKS)) as encoded,
         ):
@@ -198,6 +199,11 @@ class _SplitStream:
         """Note rows that others replace. Ids come first, since they decide which texts remain."""
         return self._ids.note() or (self._settings.cleaning.drop_duplicate_texts and self._texts.note())
 
+    def _without_erased(self, blocks: Generator[RowBlock, None, None]) -> Generator[RowBlock, None, None]:
+        """Take out rows, and whole documents, that a person erased."""
+        for block in blocks:
+            yield without_erased_keys(block, self._state.tombstones)
+
     def _passages(self, blocks: Generator[RowBlock, None, None]) -> Generator[RowBlock, None, None]:
         """Return blocks of passages, if the run cuts documents, else the blocks as they are."""
         return blocks if self._cutter is None else prefetch(self._cut(self._cutter, blocks), PREFETCH_BLOCKS)
@@ -211,9 +217,11 @@ class _SplitStream:
 
     def _clean(self, blocks: Iterable[RowBlock]) -> Iterator[CleanBlock]:
         """Clean texts, and take out rows that another row of the split replaces."""
-        for block in blocks:
+        for read in blocks:
+            block = read if self._cutter is None else without_erased_keys(read, self._state.tombstones)
             cleaned = clean(block.rows, self._settings.cleaning)
-            rows, rejects = cleaned.rows, [block.rejects, cleaned.rejects]
+            rows, erased = without_erased_texts(cleaned.rows, self._state.tombstones)
+            rejects = [block.rejects, cleaned.rejects, erased]
             if self._cutter is None:
                 rows, duplicates = self._with_unique_ids(rows)
                 rejects.append(duplicates)

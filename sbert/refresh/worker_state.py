@@ -7,6 +7,7 @@ from sbert.refresh.build_spec import BuildSpec
 from sbert.refresh.progress import WorkCounter
 from sbert.runtime.memory import FreedMemory
 from sbert.table.quantization_recall import FirstLook
+from sbert.table.tombstones import Tombstones
 from sbert.table.vector_cache import VectorCache
 
 if TYPE_CHECKING:  # a run with nothing to encode does not import torch
@@ -26,6 +27,8 @@ class WorkerState:
         )
         """Vectors of the table and of this run; hold `encode_lock` to use it."""
         self.first_look = FirstLook(spec.encoder)
+        self.tombstones = Tombstones.load(spec.table_uri)
+        """Of erased rows, which the raw text may still have."""
         self.encode_lock = threading.Lock()
         self.freed_memory = FreedMemory()
         self.stop = threading.Event()

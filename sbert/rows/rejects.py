@@ -36,6 +36,8 @@ class RejectReason(StrEnum):
     """A later row of the same object has the same id; the later one stays."""
     DUPLICATE_TEXT = "duplicate_text"
     """An earlier row of the same object has the same cleaned text, and duplicates are to be dropped."""
+    ERASED = "erased"
+    """A person erased the row (`sbert erase`); neither its id nor its values are kept."""
 
 
 REJECT_SCHEMA = pl.Schema(

@@ -17,12 +17,12 @@ from deltalake import CommitProperties, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from sbert.errors import CommitConflictError, TableError
+from sbert.errors import CommitConflictError, MissingError, TableError
 from sbert.storage.files import delta_retry_options, delta_storage_options, normalize_uri, translate_errors
 from sbert.table.delta import METADATA_KEY, RECORDED_SETTINGS, SETTINGS_KEY, EncoderInfo, Table, TableShard
 from sbert.table.shards import ShardRecord, table_schema
 
-__all__ = ["add_action", "commit", "commit_errors", "mend_statistics", "remove_action"]
+__all__ = ["add_action", "commit", "commit_errors", "mend_statistics", "moved_is_conflict", "remove_action"]
 
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,24 @@ def commit_errors(uri: str) -> Iterator[None]:
         if "already exists" in str(error):
             raise CommitConflictError(f"{uri}: another writer made the table first") from error
         raise TableError(f"{uri}: the commit failed: {error}") from error
+
+
+@contextmanager
+def moved_is_conflict(uri: str, version: int | None) -> Iterator[None]:
+    """Turn a missing file into a conflict when the table is no longer at `version`: an erasure removes shards at once.
+
+    Raises:
+        CommitConflictError: another writer committed, and a file of `version` is gone.
+        MissingError: a file is gone, and nobody committed.
+    """
+    try:
+        yield
+    except MissingError as error:
+        if version is None or Table.open(uri).version == version:
+            raise
+        raise CommitConflictError(
+            f"{uri}: another writer committed first and removed files of version {version}: {error}"
+        ) from error
 
 
 def mend_statistics(table: Table, run_id: str) -> int:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import CommitConflictError, SettingsError
 from sbert.storage.files import delete
-from sbert.table.commit import commit, mend_statistics
+from sbert.table.commit import commit, mend_statistics, moved_is_conflict
 from sbert.table.delta import Table, TableShard
 from sbert.table.lease import hold_lease
 from sbert.table.shard_file import open_shard
@@ -116,14 +116,16 @@ def compact_table(table_uri: str, settings: ShardSettings | None = None) -> Comp
 
 def _compact_once(table_uri: str, settings: ShardSettings, run_id: str) -> Compaction:
     table = Table.open(table_uri)
-    shards = mark_lost_shards(table.uri, table.shards())
-    first_source = _first_sources(table, _small(shards, settings.shard_rows))
-    groups = [locate_splits(table.uri, group) for group in group_shards(shards, settings.shard_rows, first_source)]
-    merged = [shard for group in groups for shard in group]
     version = table.version
     written: list[ShardRecord] = []
     try:
-        written += (_merge(table, group, settings) for group in groups)
+        with moved_is_conflict(table.uri, table.version):
+            shards = mark_lost_shards(table.uri, table.shards())
+            first_source = _first_sources(table, _small(shards, settings.shard_rows))
+            groups = group_shards(shards, settings.shard_rows, first_source)
+            groups = [locate_splits(table.uri, group) for group in groups]
+            merged = [shard for group in groups for shard in group]
+            written += (_merge(table, group, settings) for group in groups)
         if written:
             version = commit(
                 table.uri,

@@ -19,6 +19,7 @@ from sbert.errors import DerivedTableError, EncoderMismatchError, MissingError, 
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri, read_bytes
 from sbert.storage.retry import try_again
+from sbert.table.refused_versions import check_not_refused
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
 from sbert.vectors.precision import MIN_RECALL, Precision
 
@@ -140,6 +141,7 @@ class Table:
 
         Raises:
             NotATableError: when there is no table at `uri`, or one that this library did not make, or no such version.
+            TableError: when rows of the version were erased.
             StorageError: when storage refuses.
         """
         uri = normalize_uri(uri)
@@ -154,6 +156,8 @@ class Table:
         except DeltaError as error:
             wanted = "" if version is None else f" at version {version}"
             raise NotATableError(f"{uri}: the table cannot be opened{wanted}: {error}") from error
+        if version is not None:
+            check_not_refused(uri, version)
         return cls(uri, delta)
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sbert.errors import TableError
 from sbert.storage.files import join, list_names
@@ -19,7 +20,15 @@ from sbert.table.delta import SplitRows, TableShard
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
 
-__all__ = ["is_compacted", "locate_splits", "mark_lost_shards", "read_split", "write_compacted"]
+__all__ = [
+    "compacted_name",
+    "is_compacted",
+    "locate_splits",
+    "mark_lost_shards",
+    "read_split",
+    "splits_in_footer",
+    "write_compacted",
+]
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +83,19 @@ def mark_lost_shards(table_uri: str, shards: Sequence[TableShard]) -> list[Table
     ]
 
 
+def splits_in_footer(parquet: pq.ParquetFile) -> list[tuple[str, int]]:
+    """Return fingerprint and number of rows of each split that a compacted shard names; empty when it names none."""
+    named = (parquet.schema_arrow.metadata or {}).get(SPLITS_KEY, b"[]")
+    return [(str(fingerprint), int(num_rows)) for fingerprint, num_rows in json.loads(named)]
+
+
 def _splits_of(uri: str) -> tuple[SplitRows, ...]:
     with open_shard(uri) as parquet:
-        metadata = parquet.schema_arrow.metadata or {}
-    if SPLITS_KEY not in metadata:
+        named = splits_in_footer(parquet)
+    if not named:
         raise TableError(f"{uri}: this shard was made by compaction but does not name its splits: run `sbert verify`")
     splits, first = [], 0
-    for fingerprint, num_rows in json.loads(metadata[SPLITS_KEY]):
+    for fingerprint, num_rows in named:
         splits.append(SplitRows(fingerprint=fingerprint, first_row=first, num_rows=num_rows))
         first += num_rows
     return tuple(splits)
@@ -112,6 +127,16 @@ def _read_rows(uri: str, rows: SplitRows, columns: list[str] | None) -> Iterator
             begin = end
 
 
+def compacted_name(sources: Sequence[tuple[str, int]]) -> tuple[str, dict[str, str]]:
+    """Return the fingerprint of a shard of several splits, and the entry of its footer that names them.
+
+    Args:
+        sources: fingerprint and number of rows of each split, in the order of their rows.
+    """
+    named = json.dumps([[fingerprint, num_rows] for fingerprint, num_rows in sources])
+    return PREFIX + hashlib.sha256(named.encode()).hexdigest()[: 32 - len(PREFIX)], {SPLITS_KEY.decode(): named}
+
+
 def write_compacted(
     table_uri: str,
     sources: Sequence[tuple[str, int]],
@@ -130,10 +155,9 @@ def write_compacted(
         metadata: entries of the footer that every shard has.
         settings: row group size and compression; the shard is not cut, however many rows it gets.
     """
-    named = json.dumps([[fingerprint, num_rows] for fingerprint, num_rows in sources])
-    name = PREFIX + hashlib.sha256(named.encode()).hexdigest()[: 32 - len(PREFIX)]
+    name, named = compacted_name(sources)
     whole = settings.model_copy(update={"shard_rows": max(1, sum(num_rows for _, num_rows in sources)) + 1})
-    footer = {**metadata, SPLITS_KEY.decode(): named}
+    footer = {**metadata, **named}
     with ShardWriter(table_uri, name, schema, whole, footer) as writer:
         for fingerprint, num_rows in sources:
             written = 0

@@ -87,6 +87,7 @@ class SplitRecord(BaseModel):
         default=False, description="Whether float32 vectors of some rows lie beside the record until the commit."
     )
     calibration: Calibration | None = Field(default=None, description="Of its vectors, when they are quantized.")
+    tombstones: str = Field(default="", description="Digest of the tombstones that the build knew; empty for none.")
 
 
 def kept_types(kept_schema: dict[str, pl.DataType]) -> dict[str, str]:

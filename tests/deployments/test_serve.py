@@ -20,7 +20,7 @@ from tests.support.tables import rows, write
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 LOCKED_SECONDS = 20
-NAMES = {"nightly-refresh", "watch-labels", "retrain-on-labels", "reembed-on-promotion", "backfill", "upkeep"}
+NAMES = {"nightly-refresh", "watch-labels", "retrain-on-labels", "reembed-on-promotion", "backfill", "upkeep", "erase"}
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,10 @@ def test_the_file_in_the_repository_is_the_one_made_from_the_tables() -> None:
 def test_two_tables_live_side_by_side(tmp_path: Path) -> None:
     found = made(tmp_path, TWO)
     assert set(found) == {
-        "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "reembed-on-promotion-tickets",
+        "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "erase-tickets", "reembed-on-promotion-tickets",
         "watch-labels-tickets", "retrain-on-labels-tickets",
-        "nightly-refresh-articles", "backfill-articles", "upkeep-articles", "reembed-on-promotion-articles",
+        "nightly-refresh-articles", "backfill-articles", "upkeep-articles", "erase-articles",
+        "reembed-on-promotion-articles",
     }  # fmt: skip
     assert all(item["concurrency_limit"]["limit"] == 1 for item in found.values())
     assert found["nightly-refresh-tickets"]["schedules"] == [
@@ -119,8 +120,13 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
     assert {name for name in found if "tickets" in name} == {
         "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "neighbours-on-publish-tickets", "upkeep-neighbours-tickets",
         "sync-on-publish-search-tickets", "sync-on-publish-lake-tickets", "reconcile-search-tickets",
-        "reconcile-lake-tickets",
+        "reconcile-lake-tickets", "erase-tickets",
     }  # fmt: skip
+    assert found["erase-tickets"]["parameters"] == {
+        "table_uri": "/data/tickets/table",
+        "destinations": {"postgresql://db/app#public.tickets": "app-db", "lancedb:/data/lance#tickets": ""},
+        "derived": ["/data/tickets/neighbours"],
+    }
     sync = found["sync-on-publish-search-tickets"]
     assert sync["parameters"] == {
         "table_uri": "/data/tickets/table",

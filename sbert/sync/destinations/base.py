@@ -20,9 +20,11 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from sbert.errors import DestinationError
 from sbert.sync.watermark import Watermark
 from sbert.table.delta import Table
 from sbert.table.duplicate_keys import row_keys
+from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
 from sbert.table.shards import vector_matrix
 from sbert.vectors.precision import Precision
@@ -182,6 +184,8 @@ class Destination(ABC):
 
     scheme: ClassVar[str]
     """The word that a location begins with, such as ``postgresql``."""
+    kept_by_store: ClassVar[str] = "its logs, replicas, snapshots and backups"
+    """Places inside the store that may keep removed rows and that no client can reach, for the receipt of an erasure."""
     is_transactional: ClassVar[bool] = False
     """True if a load that dies leaves nothing behind."""
 
@@ -253,6 +257,28 @@ class Destination(ABC):
     @abstractmethod
     def build_index(self, collection: Collection) -> None:
         """Make nearest-neighbour search in a collection fast, if the store does not do so by itself."""
+
+    def collections(self) -> list[str]:
+        """Return every collection of this destination, also those that a load which died left without a watermark."""
+        return sorted(self.watermarks())
+
+    def find(self, collection: str, keys: ErasedKeys) -> int:  # noqa: ARG002
+        """Return the number of rows of a collection, in every version that the store keeps, that have one of the keys.
+
+        Raises:
+            DestinationError: the store of this class cannot look for keys.
+        """
+        raise DestinationError(f"{self}: this store has no way to look for keys: erase there by hand")
+
+    def erase(self, collection: str, keys: ErasedKeys) -> None:  # noqa: ARG002
+        """Remove rows for good: from readers, from older versions and, as far as a client can, from the store's files.
+
+        The call may be repeated, also for rows that are gone already.
+
+        Raises:
+            DestinationError: the store of this class cannot erase.
+        """
+        raise DestinationError(f"{self}: this store has no way to erase: erase there by hand")
 
     @abstractmethod
     def visible(self) -> str | None:

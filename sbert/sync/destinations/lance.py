@@ -6,6 +6,7 @@ never sees a load that is half done. The pointer is replaced by one commit.
 """
 
 import datetime as dt
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from sbert.errors import DestinationError, SbertError
 from sbert.storage.files import delta_storage_options
 from sbert.sync.destinations.base import KEY_COLUMNS, Collection, Destination, Load, StoredRows, content_keys
 from sbert.sync.watermark import Watermark
+from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
 
 __all__ = ["LanceDestination", "open_collection"]
@@ -32,6 +34,7 @@ POINTER_SCHEMA = pa.schema(
 ROWS_PER_READ = 16_384
 ROWS_PER_MERGE = 65_536
 """Rows of one merge: each is a commit of its own in Lance."""
+KEYS_PER_FILTER = 4_096
 MIN_INDEXED_ROWS = 100_000
 """Below this, exact search is fast and an index cannot be trained well."""
 KEEP_VERSIONS = dt.timedelta(days=1)
@@ -57,6 +60,7 @@ class LanceDestination(Destination):
 
     scheme: ClassVar[str] = "lancedb"
     is_transactional: ClassVar[bool] = True
+    kept_by_store: ClassVar[str] = "copies of its folder, and object versions where the bucket keeps them"
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:  # noqa: ARG002
         """Refer to `name` in the database at `location`; keys of object storage come from the environment."""
@@ -129,11 +133,7 @@ class LanceDestination(Destination):
         with self._translated():
             table = self._database.open_table(collection.name)
             if table.count_rows() >= MIN_INDEXED_ROWS and not table.list_indices():
-                table.create_index(
-                    metric="dot" if collection.is_normalized else "cosine",
-                    vector_column_name="embedding",
-                    index_type="IVF_HNSW_SQ",
-                )
+                _create_index(table, "dot" if collection.is_normalized else "cosine")
             self._move_pointer(collection.name, table.version)
 
     def visible(self) -> str | None:
@@ -150,6 +150,46 @@ class LanceDestination(Destination):
             self._write_pointers([row for row in self._pointers() if row["collection"] != collection])
             if self._exists(collection):
                 self._database.drop_table(collection)
+
+    def collections(self) -> list[str]:
+        """Return the tables of this destination, also those that the pointer does not name yet."""
+        with self._translated():
+            return [name for name in self._names() if name.startswith(f"{self.name}__")]
+
+    def find(self, collection: str, keys: ErasedKeys) -> int:
+        """Count the rows in every version of the table."""
+        num_rows = 0
+        with self._translated():
+            table = self._database.open_table(collection)
+            for version in [item["version"] for item in table.list_versions()]:
+                table.checkout(version)
+                num_rows += sum(table.count_rows(meant) for meant in _meant(keys))
+        return num_rows
+
+    def erase(self, collection: str, keys: ErasedKeys) -> None:
+        """Delete the rows, write all other rows to new files, build the index anew, and remove every older version.
+
+        A delete only marks rows in LanceDB. They leave the files when their neighbours are written elsewhere.
+        """
+        with self._translated():
+            pointer = self._pointer(collection)
+            table = self._database.open_table(collection)
+            if pointer is not None and table.version != pointer["lance_version"]:
+                table.checkout(pointer["lance_version"])
+                table.restore()
+            for meant in _meant(keys):
+                table.delete(meant)
+            table.update(where="true", values_sql={"source": "source"})
+            for index in table.list_indices():
+                metric = str(table.index_stats(index.name).distance_type)
+                table.drop_index(index.name)
+                _create_index(table, metric)
+            table.optimize(cleanup_older_than=KEEP_VERSIONS)
+            for _ in range(2):  # the pointer first: the version that it names must exist at every moment
+                self._move_pointer(collection, int(table.version))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # it warns that readers of older versions will fail, as they must
+                    table.optimize(cleanup_older_than=dt.timedelta(0), delete_unverified=True)
 
     def open_visible(self) -> Any:
         """Return the visible collection's table at its complete version."""
@@ -168,14 +208,16 @@ class LanceDestination(Destination):
         return f"lancedb:{self.location}#{self.name}"
 
     def _exists(self, name: str) -> bool:
+        return name in self._names()
+
+    def _names(self) -> Iterator[str]:
         page = None
         while True:
             listed = self._database.list_tables(page_token=page)
-            if name in listed.tables:
-                return True
+            yield from listed.tables
             page = listed.page_token
             if not page:
-                return False
+                return
 
     def _pointers(self) -> list[dict[str, Any]]:
         with self._translated():
@@ -321,6 +363,22 @@ def as_lance(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 def as_table_rows(rows: pa.Table, collection: Collection) -> pa.Table:
     """Return rows in the types of the collection's schema."""
     return rows.select(collection.schema.names).cast(collection.schema)
+
+
+def _create_index(table: Any, metric: str) -> None:
+    table.create_index(metric=metric, vector_column_name="embedding", index_type="IVF_HNSW_SQ")
+
+
+def _meant(keys: ErasedKeys) -> Iterator[str]:
+    """Yield conditions of the rows that an erasure means, of up to `KEYS_PER_FILTER` keys each."""
+    by_source: dict[str, list[str]] = {}
+    for source, row_id in sorted(keys.pairs):
+        by_source.setdefault(source, []).append(row_id)
+    groups: list[tuple[str, list[str]]] = [("", sorted(keys.ids))]
+    groups += [(f"source = {quoted(source)} AND ", ids) for source, ids in by_source.items()]
+    for prefix, ids in groups:
+        for first in range(0, len(ids), KEYS_PER_FILTER):
+            yield f"{prefix}id IN ({', '.join(map(quoted, ids[first : first + KEYS_PER_FILTER]))})"
 
 
 def quoted(value: str) -> str:

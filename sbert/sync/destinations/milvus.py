@@ -21,6 +21,7 @@ from sbert.errors import DestinationError, SbertError
 from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
 from sbert.sync.destinations.payload import key_digest, payload_content, payloads, vectors_of
 from sbert.sync.watermark import Watermark
+from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
 
 __all__ = ["MilvusDestination"]
@@ -40,6 +41,7 @@ class MilvusDestination(Destination):
     """An alias in Milvus over the collection of the current encoder."""
 
     scheme: ClassVar[str] = "milvus"
+    kept_by_store: ClassVar[str] = "segments until its garbage collection removes them, the message queue and backups"
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to the alias `name` of the server or file at `location`; `secret` is the token."""
@@ -169,6 +171,25 @@ class MilvusDestination(Destination):
             if self._client.has_collection(self._watermarks_name):
                 self._client.delete(self._watermarks_name, ids=[collection])
 
+    def find(self, collection: str, keys: ErasedKeys) -> int:
+        """Count the entities by id, or by the key that is made of source and id."""
+        num_rows = 0
+        for meant in _meant(keys):
+            with self._translated():
+                rows = self._client.query(
+                    collection, filter=meant, output_fields=["count(*)"], consistency_level=STRONG
+                )
+            num_rows += int(rows[0]["count(*)"])
+        return num_rows
+
+    def erase(self, collection: str, keys: ErasedKeys) -> None:
+        """Delete the entities, write everything to storage, and compact: a compaction drops deleted entities."""
+        with self._translated():
+            for meant in _meant(keys):
+                self._client.delete(collection, filter=meant)
+            self._client.flush(collection)
+            self._client.compact(collection)
+
     def __str__(self) -> str:
         return f"milvus:{self.location}#{self.name}"
 
@@ -252,6 +273,15 @@ class MilvusLoad:
                 f"{self._destination}: row {entity['id']!r} of {entity['source']} has {size:,} bytes beside its vector, "
                 f"but Milvus takes {MAX_FIELDS_BYTES:,}: keep fewer or shorter columns in the table"
             )
+
+
+def _meant(keys: ErasedKeys) -> Iterator[str]:
+    """Yield filters of the entities that an erasure means, of up to `ROWS_PER_REQUEST` keys each."""
+    pair_keys = [entity_key(source, row_id) for source, row_id in sorted(keys.pairs)]
+    for name, values in (("id", sorted(keys.ids)), ("key", pair_keys)):
+        for first in range(0, len(values), ROWS_PER_REQUEST):
+            listed = json.dumps(values[first : first + ROWS_PER_REQUEST], ensure_ascii=False)
+            yield f"{name} in {listed}"
 
 
 def entity_key(source: str, row_id: str) -> str:

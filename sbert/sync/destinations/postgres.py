@@ -22,6 +22,7 @@ from sbert.sync.destinations.base import KEY_COLUMNS, Collection, Destination, L
 from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, ColumnType, column_type, copy_content
 from sbert.sync.destinations.postgres_digests import PostgresDigester, content_of
 from sbert.sync.watermark import Watermark
+from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
 
 __all__ = ["PostgresDestination"]
@@ -42,6 +43,11 @@ NO_OPTIONS, FROZEN = sql.SQL(""), sql.SQL(", FREEZE")
 """Rows of a table that this transaction made need no further writing when they are first read."""
 INDEX_MEMORY = "256MB"
 """Memory of the server for sorting the keys of a new table."""
+MEANT = sql.SQL(
+    "(t.id = ANY(%s::text[]) OR EXISTS "
+    "(SELECT FROM unnest(%s::text[], %s::text[]) AS k(source, id) WHERE t.source = k.source AND t.id = k.id))"
+)
+"""Condition of the rows that an erasure means."""
 
 
 class PostgresDestination(Destination):
@@ -49,6 +55,9 @@ class PostgresDestination(Destination):
 
     scheme: ClassVar[str] = "postgresql"
     is_transactional: ClassVar[bool] = True
+    kept_by_store: ClassVar[str] = (
+        "the write-ahead log, replicas, backups, and free space of its files until it is overwritten (VACUUM FULL does)"
+    )
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to the view `name` (``schema.view``, or ``view`` in schema ``public``); `secret` is the password."""
@@ -204,6 +213,18 @@ class PostgresDestination(Destination):
                 collection,
             )
 
+    def find(self, collection: str, keys: ErasedKeys) -> int:
+        """Count the rows by id, or by source and id."""
+        (number,) = self._fetch_one(
+            sql.SQL("SELECT count(*) FROM {} t WHERE {}").format(self._table(collection), MEANT), *_key_arrays(keys)
+        )
+        return int(number)
+
+    def erase(self, collection: str, keys: ErasedKeys) -> None:
+        """Delete the rows, then vacuum: dead rows and their entries in indexes go."""
+        self._execute(sql.SQL("DELETE FROM {} t WHERE {}").format(self._table(collection), MEANT), *_key_arrays(keys))
+        self._execute(sql.SQL("VACUUM {}").format(self._table(collection)))
+
     def __str__(self) -> str:
         return f"{self.location}#{self._schema}.{self.name}"
 
@@ -341,3 +362,11 @@ def collection_types(collection: Collection) -> list[tuple[str, ColumnType]]:
 def copy_types(collection: Collection) -> list[tuple[str, ColumnType]]:
     """Return the columns in the order in which COPY sends them: the vector first."""
     return sorted(collection_types(collection), key=lambda item: not item[1].dim)
+
+
+def _key_arrays(keys: ErasedKeys) -> tuple[list[str], list[str], list[str]]:
+    """Return the values of `MEANT`: ids, then sources and ids of the pairs, as PostgreSQL stores them."""
+    pairs = sorted(keys.pairs)
+    parts = sorted(keys.ids), [source for source, _ in pairs], [row_id for _, row_id in pairs]
+    ids, sources, pair_ids = ([value.replace("\0", "\ufffd") for value in part] for part in parts)
+    return ids, sources, pair_ids

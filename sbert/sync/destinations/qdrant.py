@@ -24,6 +24,7 @@ from sbert.errors import DestinationError, SbertError
 from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
 from sbert.sync.destinations.payload import key_digest, payload_content, payloads, vectors_of
 from sbert.sync.watermark import Watermark
+from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
 
 __all__ = ["QdrantDestination"]
@@ -39,6 +40,9 @@ class QdrantDestination(Destination):
     """An alias in Qdrant over the collection of the current encoder."""
 
     scheme: ClassVar[str] = "qdrant"
+    kept_by_store: ClassVar[str] = (
+        "segments until its optimizer rewrites them, the write-ahead log, snapshots and replicas"
+    )
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to the alias `name` of the server or folder at `location`; `secret` is the API key."""
@@ -154,6 +158,19 @@ class QdrantDestination(Destination):
         marks = {name: mark.model_dump_json() for name, mark in self.watermarks().items() if name != collection}
         self._write_watermarks(marks)
 
+    def find(self, collection: str, keys: ErasedKeys) -> int:
+        """Count the points, by the id in their payload, or by the point id that is made of source and id."""
+        with self._translated():
+            return sum(
+                int(self._open.count(collection, count_filter=meant, exact=True).count) for meant in _meant(keys)
+            )
+
+    def erase(self, collection: str, keys: ErasedKeys) -> None:
+        """Delete the points and wait."""
+        with self._translated():
+            for meant in _meant(keys):
+                self._open.delete(collection, models.FilterSelector(filter=meant), wait=True)
+
     def __str__(self) -> str:
         return f"qdrant:{self.location}#{self.name}"
 
@@ -226,6 +243,17 @@ class QdrantLoad:
     def finish(self, watermark: Watermark) -> None:
         """Set the watermark."""
         self._destination.set_watermark(self._collection.name, watermark)
+
+
+def _meant(keys: ErasedKeys) -> Iterator[models.Filter]:
+    """Yield filters of the points that an erasure means, of up to `ROWS_PER_REQUEST` keys each."""
+    ids, pairs = sorted(keys.ids), sorted(keys.pairs)
+    for first in range(0, len(ids), ROWS_PER_REQUEST):
+        match = models.MatchAny(any=ids[first : first + ROWS_PER_REQUEST])
+        yield models.Filter(must=[models.FieldCondition(key="id", match=match)])
+    for first in range(0, len(pairs), ROWS_PER_REQUEST):
+        points: list[Any] = [point_id(source, row_id) for source, row_id in pairs[first : first + ROWS_PER_REQUEST]]
+        yield models.Filter(must=[models.HasIdCondition(has_id=points)])
 
 
 def handles_of(keys: pa.Table) -> list[Any]:

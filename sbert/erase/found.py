@@ -1,0 +1,65 @@
+"""The rows that an erasure found in shards, kept while it is under way.
+
+Derived tables, stores, samples and labels are searched for them after the shards are gone. So a run that was killed finds
+them here when it runs again. The file holds ids, as the shards did; the finished erasure removes it.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sbert.errors import MissingError
+from sbert.storage.files import delete, join, read_bytes, write_bytes
+from sbert.table.shard_rewrite import ShardFinding
+from sbert.table.tombstones import ERASED_FOLDER
+
+__all__ = ["Found", "forget_found", "read_found", "write_found"]
+
+UNFINISHED_FOLDER = f"{ERASED_FOLDER}/unfinished"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Keys and text hashes of rows that were found."""
+
+    pairs: frozenset[tuple[str, str]] = frozenset()
+    """Source and id of each row; of a document, those of its passages."""
+    text_hashes: frozenset[bytes] = frozenset()
+
+    def with_findings(self, findings: Iterable[ShardFinding]) -> "Found":
+        """Return these rows and those of findings."""
+        found = list(findings)
+        return Found(
+            pairs=self.pairs.union(*(one.keys for one in found)),
+            text_hashes=self.text_hashes.union(*(one.text_hashes - {b""} for one in found)),
+        )
+
+
+def _uri(table_uri: str, erasure: str) -> str:
+    return join(table_uri, UNFINISHED_FOLDER, f"{erasure}.json")
+
+
+def write_found(table_uri: str, erasure: str, found: Found) -> None:
+    """Keep what was found, before the shards that hold it go."""
+    content = {
+        "pairs": sorted(found.pairs),
+        "text_hashes": sorted(text_hash.hex() for text_hash in found.text_hashes),
+    }
+    write_bytes(_uri(table_uri, erasure), json.dumps(content).encode())
+
+
+def read_found(table_uri: str, erasure: str) -> Found:
+    """Return what a killed run of an erasure found; nothing when it found nothing."""
+    try:
+        content = json.loads(read_bytes(_uri(table_uri, erasure)))
+    except MissingError:
+        return Found()
+    return Found(
+        pairs=frozenset((source, row_id) for source, row_id in content["pairs"]),
+        text_hashes=frozenset(bytes.fromhex(text_hash) for text_hash in content["text_hashes"]),
+    )
+
+
+def forget_found(table_uri: str, erasure: str) -> None:
+    """Remove what was kept."""
+    delete([_uri(table_uri, erasure)])

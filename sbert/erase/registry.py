@@ -1,0 +1,30 @@
+"""All places below a table. A file that none of them owns is named in the receipt as not erased.
+
+The Parquet files of the table itself are `sbert.erase.shards`.
+"""
+
+from sbert.erase.beside import (
+    LogBounds,
+    MisfitRows,
+    OwnRecords,
+    RejectedRows,
+    RunSample,
+    RunSummaries,
+    SplitSamples,
+    TemporaryFiles,
+)
+from sbert.erase.places import Place
+
+__all__ = ["PLACES"]
+
+PLACES: tuple[Place, ...] = (
+    TemporaryFiles(),
+    RejectedRows(),
+    MisfitRows(),
+    SplitSamples(),
+    RunSample(),
+    RunSummaries(),
+    OwnRecords(),
+    LogBounds(),
+)
+"""Places in the order in which they are erased. A new folder of tables is added here."""

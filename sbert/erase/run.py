@@ -1,0 +1,345 @@
+"""Erase rows from a table and from everything that follows it.
+
+>>> from sbert.erase.run import erase
+>>> receipt = erase("table", ErasedKeys(ids=["a1"]), destinations=["lancedb:lance#docs"])  # doctest: +SKIP
+
+Tombstones come first: from then on no refresh that is planned brings a row back. Then come the shards, with one commit even
+if no shard changes. A refresh or compaction that was planned before loses against this commit, and plans again. Then come
+derived tables and vector stores. Then every place is looked into again, and the receipt says what was found. A run that was
+killed anywhere is finished by running again with the same keys.
+"""
+
+import datetime as dt
+import getpass
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from sbert.erase.beside import ERASE
+from sbert.erase.found import Found, forget_found, read_found, write_found
+from sbert.erase.out_of_reach import OUT_OF_REACH, bucket_problem
+from sbert.erase.places import ErasedRows
+from sbert.erase.receipt import RECEIPTS_FOLDER, OutOfReach, PlaceReport, Receipt, receipt_markdown
+from sbert.erase.registry import PLACES
+from sbert.erase.seen_by import find_seen_by
+from sbert.erase.shard_stores import DerivedStore, EmbeddingsStore
+from sbert.erase.shards import ShardsErased, erase_shards, is_shard, look_into_shards
+from sbert.erase.stores import erase_in_store
+from sbert.errors import SettingsError
+from sbert.rows.cleaning import CleaningSettings
+from sbert.storage.files import filesystem, join, normalize_uri, strip_protocol, translate_errors, write_bytes
+from sbert.sync.destinations.locate import check_location, open_destination
+from sbert.table.erased_keys import ErasedKeys
+from sbert.table.lease import active_leases, hold_lease
+from sbert.table.shard_rewrite import ShardFinding
+from sbert.table.tombstones import KeyedHash, TombstoneFile, read_tombstone_files, request_of, write_tombstones
+
+__all__ = ["erase"]
+
+log = logging.getLogger(__name__)
+
+MAX_PASSES = 3
+"""Times that places are erased when the look afterwards finds rows that a run wrote meanwhile."""
+
+
+def erase(
+    table_uri: str,
+    keys: ErasedKeys,
+    *,
+    destinations: Sequence[str] = (),
+    derived: Sequence[str] = (),
+    labels_uri: str | None = None,
+    models_uri: str | None = None,
+    is_dry_run: bool = False,
+    secrets: Mapping[str, str | None] | None = None,
+) -> Receipt:
+    """Erase rows for good, and return the receipt, which is also kept beside the table.
+
+    Args:
+        table_uri: the table.
+        keys: the rows.
+        destinations: vector stores that follow the table, see `open_destination`.
+        derived: derived tables of the table.
+        labels_uri: labels to search for the rows; they are listed and left.
+        models_uri: registry whose models are listed when their labels hold the rows.
+        is_dry_run: only look: nothing is written, not even a receipt.
+        secrets: password, token or API key by destination, where the environment does not hold it.
+
+    Raises:
+        SettingsError: no key, or a location that cannot be.
+        NotATableError: no table there; nothing was changed.
+        CommitConflictError: other runs committed first again and again.
+        TableError: a shard is damaged, so nobody can tell what it holds.
+        StorageError: storage refuses. Run again with the same keys.
+    """
+    if not keys:
+        raise SettingsError("no id is named: nothing would be erased")
+    for location in destinations:
+        check_location(location)
+    run = _Run(normalize_uri(table_uri), keys, is_dry_run=is_dry_run)
+    for uri in derived:
+        DerivedStore(normalize_uri(uri)).open()  # a wrong location is an error before anything is done
+    if is_dry_run:
+        run.erase_table()
+    else:
+        run.bury()
+        with hold_lease(run.table_uri, run.erasure, ERASE):
+            run.erase_table()
+    for uri in derived:
+        run.erase_derived(normalize_uri(uri))
+    for location in destinations:
+        run.erase_destination(location, (secrets or {}).get(location))
+    run.find_seen_by(labels_uri, models_uri)
+    return run.write_receipt()
+
+
+@dataclass
+class _Run:
+    """An erasure under way."""
+
+    table_uri: str
+    keys: ErasedKeys
+    is_dry_run: bool
+    erasure: str = ""
+    places: list[PlaceReport] = field(default_factory=list)
+    seen_by: list[Any] = field(default_factory=list)
+    kept_by_stores: list[OutOfReach] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        self.begun_at = dt.datetime.now(dt.UTC)
+        self.store = EmbeddingsStore(self.table_uri)
+        self.store.open()
+        self.table_uri = self.store.uri
+        self.erasure = str(uuid.uuid4())
+        self.version_before = self.store.version
+        self.refused: set[int] = set()
+        self.num_rows = 0
+        self.found = Found()
+        self.tombstones: TombstoneFile | None = None
+        self.hashed: list[str] = []
+
+    @property
+    def rows(self) -> ErasedRows:
+        """The keys, with those of passages, and the text hashes that were found so far."""
+        return ErasedRows(self.keys.with_pairs(self.found.pairs), self.found.text_hashes)
+
+    def bury(self) -> None:
+        """Write the tombstones, or find those of a run with the same keys that did not end."""
+        hasher = KeyedHash.of_table(self.table_uri)
+        pairs = sorted(self.keys.pairs)
+        sources = pl.Series([source for source, _ in pairs], dtype=pl.String)
+        by_id = hasher.ids(pl.Series(sorted(self.keys.ids), dtype=pl.String)).to_list()
+        by_pair = hasher.pairs(sources, pl.Series([row_id for _, row_id in pairs], dtype=pl.String)).to_list()
+        self.hashed = sorted([*by_id, *by_pair])
+        request = request_of(self.hashed)
+        unfinished = [
+            one for one in read_tombstone_files(self.table_uri) if one.request == request and not one.is_finished
+        ]
+        self.tombstones = TombstoneFile(
+            erasure=self.erasure,
+            created=self.begun_at,
+            request=request,
+            ids=frozenset(by_id),
+            pairs=frozenset(by_pair),
+            sources=frozenset(hasher.sources(sources.unique()).to_list()),
+        )
+        if unfinished:
+            self.tombstones = unfinished[0]
+            self.erasure = self.tombstones.erasure
+            self.found = read_found(self.table_uri, self.erasure)
+            self.num_rows = self.store.rows_erased_by(self.erasure, self.tombstones.created)
+            log.info("%s: going on with erasure %s, which did not end", self.table_uri, self.erasure)
+        write_tombstones(self.table_uri, self.tombstones)
+
+    def erase_table(self) -> None:
+        """Erase the shards and the places beside them, and look again."""
+        reports: dict[str, PlaceReport] = {}
+
+        def before_commit(findings: list[ShardFinding]) -> None:
+            self._note(findings)
+            self._erase_places(reports)
+
+        done = erase_shards(
+            self.store, self.keys, self.erasure, is_dry_run=self.is_dry_run, before_commit=before_commit
+        )
+        report = done.report(self.store, is_dry_run=self.is_dry_run)
+        self._take(done)
+        if self.is_dry_run:
+            self._note(done.findings)
+            self._erase_places(reports)
+            self.places += [report, *reports.values(), *self._unknown()]
+            return
+        for number in range(1, MAX_PASSES + 1):
+            looked = look_into_shards(self.store, self.keys, report)
+            beside = self._look_into_places(reports)
+            if number == MAX_PASSES or all(place.is_clean for place in (looked, *beside)):
+                break
+            log.info("%s: rows were written meanwhile; erasing them too", self.table_uri)
+            if not looked.is_clean:
+                self._take(erase_shards(self.store, self.keys, self.erasure, before_commit=before_commit))
+            self._erase_places(reports)
+        self.places += [looked, *beside, *self._unknown(), *self._runs_at_work(), *bucket_problem(self.table_uri)]
+
+    def erase_derived(self, uri: str) -> None:
+        """Erase the rows of a derived table, and take them out of lists of other rows."""
+        store = DerivedStore(uri)
+        if self.is_dry_run:
+            self.places.append(
+                erase_shards(store, self.rows.keys, self.erasure, is_dry_run=True).report(store, is_dry_run=True)
+            )
+            return
+        with hold_lease(uri, self.erasure, ERASE):
+            done = erase_shards(store, self.rows.keys, self.erasure)
+            report = look_into_shards(store, self.rows.keys, done.report(store, is_dry_run=False))
+        self.places += [report, *bucket_problem(uri)]
+
+    def erase_destination(self, location: str, secret: str | None) -> None:
+        """Erase the rows of a vector store."""
+        report = erase_in_store(location, self.table_uri, self.rows.keys, secret=secret, is_dry_run=self.is_dry_run)
+        self.places.append(report)
+        if report.is_clean:
+            kept = open_destination(location, secret).kept_by_store
+            self.kept_by_stores.append(OutOfReach(place=f"inside {location}", advice=kept))
+
+    def find_seen_by(self, labels_uri: str | None, models_uri: str | None) -> None:
+        """List labels and models that had seen the rows."""
+        recorded = (self.store.table.recorded_settings or {}).get("cleaning", {})
+        self.seen_by, problems = find_seen_by(
+            labels_uri, models_uri, self.rows, CleaningSettings.model_validate(recorded)
+        )
+        self.places += problems
+
+    def write_receipt(self) -> Receipt:
+        """Return the receipt; write it beside the table, and finish the tombstones when nothing is left."""
+        uri = "" if self.is_dry_run else join(self.table_uri, RECEIPTS_FOLDER, f"{self.erasure}.json")
+        receipt = Receipt(
+            erasure=self.erasure,
+            table_uri=self.table_uri,
+            table_id=self.store.table.table_id,
+            begun_at=self.begun_at if self.tombstones is None else self.tombstones.created,
+            ended_at=dt.datetime.now(dt.UTC),
+            requested_by=f"{_user()} on {socket.gethostname()}",
+            is_dry_run=self.is_dry_run,
+            num_keys=len(self.keys),
+            keys=self.hashed,
+            num_rows_erased=self.num_rows,
+            version_before=self.version_before,
+            version=self.store.version,
+            refused_versions=sorted(self.refused),
+            places=self.places,
+            seen_by=self.seen_by,
+            out_of_reach=[*OUT_OF_REACH, *self.kept_by_stores],
+            seconds=round(time.monotonic() - self.began, 3),
+            receipt=uri,
+        )
+        if not self.is_dry_run:
+            write_bytes(uri.removesuffix(".json") + ".md", receipt_markdown(receipt).encode())
+            write_bytes(uri, receipt.model_dump_json(indent=1).encode())
+            if receipt.is_complete and self.tombstones is not None:
+                forget_found(self.table_uri, self.erasure)
+                self.tombstones = self.tombstones.model_copy(update={"is_finished": True})
+                write_tombstones(self.table_uri, self.tombstones)
+        return receipt
+
+    def _take(self, done: ShardsErased) -> None:
+        self.num_rows += done.num_rows
+        self.refused.update(done.refused)
+
+    def _note(self, findings: list[ShardFinding]) -> None:
+        """Remember the texts of found rows; rows whose id is made of their row number get a tombstone by text."""
+        self.found = self.found.with_findings(findings)
+        if not self.is_dry_run:
+            write_found(self.table_uri, self.erasure, self.found)
+        numbered = sorted({row for found in findings for row in found.derived_ids if row[2]})
+        if self.tombstones is None or not numbered:
+            return
+        hasher = KeyedHash.of_table(self.table_uri)
+        sources = pl.Series([source for source, _, _ in numbered], dtype=pl.String)
+        hashes = pl.Series([text_hash for _, _, text_hash in numbered], dtype=pl.Binary)
+        ids = pl.Series([row_id for _, row_id, _ in numbered], dtype=pl.String)
+        self.tombstones = self.tombstones.model_copy(
+            update={
+                "texts": self.tombstones.texts | set(hasher.texts(sources, hashes).to_list()),
+                "sources": self.tombstones.sources | set(hasher.sources(sources.unique()).to_list()),
+                # The number of another row may become this one's when the object changes.
+                "ids": self.tombstones.ids - set(hasher.ids(ids).to_list()),
+                "pairs": self.tombstones.pairs - set(hasher.pairs(sources, ids).to_list()),
+            }
+        )
+        write_tombstones(self.table_uri, self.tombstones)
+
+    def _erase_places(self, reports: dict[str, PlaceReport]) -> None:
+        """Erase what lies beside the shards; found rows of several passes add up."""
+        files = self._files()
+        for place in PLACES:
+            paths = [path for path in files if place.owns(path)]
+            report = place.erase(self.table_uri, paths, self.rows, is_dry_run=self.is_dry_run)
+            before = reports.get(place.name)
+            if before is not None and before.num_found:
+                report = report if report.num_found else before
+                report = report.model_copy(update={"num_found": max(before.num_found, report.num_found)})
+            reports[place.name] = report
+
+    def _look_into_places(self, reports: dict[str, PlaceReport]) -> list[PlaceReport]:
+        files = self._files()
+        return [
+            place.look(
+                self.table_uri,
+                [path for path in files if place.owns(path)],
+                self.rows,
+                reports.get(place.name) or PlaceReport(place=place.name, location=self.table_uri),
+            )
+            for place in PLACES
+        ]
+
+    def _files(self) -> list[str]:
+        """Return every file below the table, relative to it."""
+        path = strip_protocol(self.table_uri).rstrip("/")
+        with translate_errors(self.table_uri):
+            found = filesystem(self.table_uri).find(path)
+        return sorted(name[len(path) :].lstrip("/") for name in found if name.rstrip("/") != path)
+
+    def _unknown(self) -> list[PlaceReport]:
+        """Name the files that no place owns: they may hold rows."""
+        unknown: dict[str, int] = {}
+        for path in self._files():
+            if not is_shard(path) and not any(place.owns(path) for place in PLACES):
+                folder = path.split("/", 1)[0]
+                unknown[folder] = unknown.get(folder, 0) + 1
+        return [
+            PlaceReport(
+                place="unknown",
+                location=join(self.table_uri, name),
+                action="not erased",
+                problem=f"{number:,} files that this command does not know: look into them by hand",
+            )
+            for name, number in sorted(unknown.items())
+        ]
+
+    def _runs_at_work(self) -> list[PlaceReport]:
+        """Name runs that were planned before: they publish none of the rows, but may still write files that hold some."""
+        return [
+            PlaceReport(
+                place="run at work",
+                location=self.table_uri,
+                action="not waited for",
+                problem=f"{lease.operation} {lease.run_id} began before: erase again when it has ended",
+            )
+            for lease in active_leases(self.table_uri, but=self.erasure)
+            if lease.operation != ERASE
+        ]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return str(os.getuid())

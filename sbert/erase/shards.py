@@ -1,0 +1,166 @@
+"""Take erased rows out of the shards of a table, in all its versions and in splits that are not published yet.
+
+Every Parquet file in the table's folder is looked into, whoever names it. A file of the newest version is written again
+without the rows, and one commit puts the new files in the place of the old ones. All other files that hold a row only go:
+versions that name them are refused from then on, and unpublished splits are built again. Old files go after the commit, so
+a reader of the newest version always finds whole files.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from sbert.erase.receipt import PlaceReport
+from sbert.erase.shard_stores import ShardStore
+from sbert.errors import CommitConflictError, MissingError
+from sbert.storage.files import delete, join, list_names
+from sbert.table.commit import moved_is_conflict
+from sbert.table.erased_keys import ErasedKeys
+from sbert.table.refused_versions import refuse_versions, versions_that_name
+from sbert.table.shard_rewrite import ShardFinding, find_rows, rewrite_shard
+from sbert.table.shards import ShardRecord
+
+__all__ = ["ShardsErased", "erase_shards", "is_shard", "look_into_shards"]
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 8
+"""Attempts of the commit; another run that commits first costs one."""
+THREADS = 4
+
+
+@dataclass
+class ShardsErased:
+    """The work on the shards of one table."""
+
+    version_before: int
+    version: int
+    num_rows: int = 0
+    """Rows that left the newest version."""
+    num_rewritten: int = 0
+    num_removed: int = 0
+    num_records: int = 0
+    refused: tuple[int, ...] = ()
+    findings: list[ShardFinding] = field(default_factory=list)
+
+    def report(self, store: ShardStore, *, is_dry_run: bool) -> PlaceReport:
+        """Return the entry of the receipt."""
+        mentions = sum(found.num_mentions for found in self.findings)
+        would = "would be " if is_dry_run else ""
+        action = (
+            f"{self.num_rewritten:,} shards {would}rewritten, {self.num_removed:,} old or unpublished ones {would}removed"
+            + (f", {self.num_records:,} unpublished splits removed" if self.num_records else "")
+            + (f", {mentions:,} mentions in lists of other rows taken out" if mentions else "")
+        )
+        return PlaceReport(
+            place=store.kind,
+            location=store.uri,
+            num_found=sum(found.num_rows for found in self.findings) + mentions,
+            action=action if self.findings else "nothing to do",
+        )
+
+
+def is_shard(path: str) -> bool:
+    """Return whether a file below a table is looked into as a shard: a Parquet file in the folder itself."""
+    return "/" not in path and path.endswith(".parquet") and not path.startswith((".", "_"))
+
+
+def erase_shards(
+    store: ShardStore,
+    keys: ErasedKeys,
+    erasure: str,
+    *,
+    is_dry_run: bool = False,
+    before_commit: Callable[[list[ShardFinding]], None] = lambda _: None,
+) -> ShardsErased:
+    """Take rows out of every shard; a run that was killed is finished by running again.
+
+    Args:
+        store: the table.
+        keys: the rows.
+        erasure: id of the erasure, for the commit.
+        is_dry_run: only look.
+        before_commit: gets what was found while the files still hold it.
+
+    Raises:
+        CommitConflictError: other runs committed first, at every attempt.
+        TableError: a shard is damaged, so nobody can tell what it holds.
+    """
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        store.open()
+        written: list[ShardRecord] = []
+        try:
+            with moved_is_conflict(store.uri, None if store.kind != "shards" else store.version):
+                findings = [found for found in _look(store, keys) if found]
+                current = [found for found in findings if found.name in store.shards]
+                done = ShardsErased(
+                    version_before=store.version,
+                    version=store.version,
+                    num_rows=sum(found.num_rows for found in current),
+                    num_rewritten=len(current),
+                    num_removed=len(findings) - len(current),
+                    findings=findings,
+                )
+                if is_dry_run:
+                    return done
+                before_commit(findings)
+                for found in current:
+                    written.append(rewrite_shard(store.uri, found.name, keys))  # noqa: PERF401  (kept after an error)
+            drop = [store.shards[found.name] for found in current]
+            done.version = store.commit(written, drop, erasure, done.num_rows)
+        except CommitConflictError as error:
+            delete(join(store.uri, record.name) for record in written)
+            if attempt == MAX_ATTEMPTS:
+                raise
+            log.warning(
+                "another run committed first; looking again (attempt %d of %d): %s", attempt + 1, MAX_ATTEMPTS, error
+            )
+            continue
+        _remove_old(store, done, dict(zip([found.name for found in current], written, strict=True)), erasure)
+        return done
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _remove_old(store: ShardStore, done: ShardsErased, renamed: dict[str, ShardRecord], erasure: str) -> None:
+    """Refuse the versions that name the old files, then remove records and files."""
+    old = [found.name for found in done.findings]
+    done.refused = refuse_versions(
+        store.uri, erasure, [v for v in versions_that_name(store.uri, old) if v < done.version]
+    )
+    rows_of_splits: dict[str, int] = {}
+    for found in done.findings:
+        if found.name in renamed:
+            for fingerprint, num_rows in found.rows_of_splits.items():
+                rows_of_splits[fingerprint] = rows_of_splits.get(fingerprint, 0) + num_rows
+    store.publish_records(renamed, rows_of_splits)
+    published = {shard.fingerprint for shard in store.shards.values()} | rows_of_splits.keys()
+    done.num_records = store.remove_unpublished(old, sorted(published))
+    delete(join(store.uri, name) for name in old)
+
+
+def _look(store: ShardStore, keys: ErasedKeys) -> Iterable[ShardFinding]:
+    """Look into every Parquet file of the folder; files that vanish meanwhile held nothing that stays."""
+    names = sorted(name for name in list_names(store.uri) if is_shard(name))
+
+    def look(name: str) -> ShardFinding:
+        try:
+            return find_rows(store.uri, name, keys)
+        except MissingError:
+            if name in store.shards:
+                raise
+            return ShardFinding(name)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(look, names))
+
+
+def look_into_shards(store: ShardStore, keys: ErasedKeys, report: PlaceReport) -> PlaceReport:
+    """Read the keys of every shard again, and return the report with what is left."""
+    store.open()
+    findings = list(_look(store, keys))
+    num_left = sum(found.num_rows + found.num_mentions for found in findings)
+    num_rows = sum(found.num_rows_read for found in findings)
+    return report.model_copy(
+        update={"look": f"{len(findings):,} files with {num_rows:,} rows read", "num_left": num_left}
+    )

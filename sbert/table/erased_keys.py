@@ -1,0 +1,70 @@
+"""The rows that a person asked to erase: ids in every source, or pairs of source and id."""
+
+from collections.abc import Iterable
+
+import polars as pl
+import pyarrow as pa
+
+__all__ = ["ErasedKeys", "key_columns"]
+
+DOCUMENT_ID = "document_id"
+PASSAGE_MARKS = frozenset({DOCUMENT_ID, "passage", "start", "end"})
+"""Columns by which a table of passages is known; another table may keep a column of one of these names."""
+
+
+class ErasedKeys:
+    """Keys of rows to erase. A row is meant when its id is named alone, or together with its source."""
+
+    def __init__(self, ids: Iterable[str] = (), pairs: Iterable[tuple[str, str]] = ()) -> None:
+        """Remember ids that are meant in every source, and pairs of source and id."""
+        self.ids = frozenset(ids)
+        self.pairs = frozenset(pairs)
+        self._ids = pl.Series(sorted(self.ids), dtype=pl.String).implode()
+        self._pair_ids = pl.Series(sorted({row_id for _, row_id in self.pairs}), dtype=pl.String).implode()
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.pairs)
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The ids of all keys."""
+        return self.ids | {row_id for _, row_id in self.pairs}
+
+    def with_pairs(self, pairs: Iterable[tuple[str, str]]) -> "ErasedKeys":
+        """Return these keys and further pairs, such as the passages of documents that are meant."""
+        return ErasedKeys(self.ids, self.pairs | frozenset(pairs))
+
+    def mask(self, rows: pl.DataFrame) -> pl.Series:
+        """Return which rows are meant; `rows` has the columns ``source`` and ``id``, null is meant by no key.
+
+        With a column ``document_id`` a passage is also meant when its document is.
+        """
+        meant = self._meant(rows, "id")
+        return meant | self._meant(rows, DOCUMENT_ID) if DOCUMENT_ID in rows.columns else meant
+
+    def arrow_mask(self, rows: pa.Table | pa.RecordBatch, columns: list[str] | None = None) -> pl.Series:
+        """Return which rows of an Arrow table are meant, by `columns` (see `key_columns`) of the whole table."""
+        frame = pl.from_arrow(rows.select(key_columns(rows.schema) if columns is None else columns))
+        assert isinstance(frame, pl.DataFrame)
+        return self.mask(frame)
+
+    def _meant(self, rows: pl.DataFrame, column: str) -> pl.Series:
+        meant = rows.select(pl.col(column).is_in(self._ids).fill_null(value=False)).to_series()
+        if not self.pairs:
+            return meant.alias("meant")
+        near = rows.select(pl.col(column).is_in(self._pair_ids).fill_null(value=False)).to_series() & ~meant
+        places = near.arg_true()
+        found = [
+            place
+            for place, key in zip(places.to_list(), rows.select("source", column)[places].iter_rows(), strict=True)
+            if key in self.pairs
+        ]
+        return (meant.scatter(found, values=True) if found else meant).alias("meant")
+
+
+def key_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns that say whether a row is meant: source and id, and of passages the document's id."""
+    return ["source", "id", *([DOCUMENT_ID] if set(schema.names) >= PASSAGE_MARKS else [])]

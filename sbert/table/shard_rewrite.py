@@ -1,0 +1,184 @@
+"""Find erased rows in shards, and write a shard again without them.
+
+A row is also found where another row names it: in a list of records with ``source`` and ``id``, such as the neighbours of
+a row. There, only the element goes.
+"""
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sbert.storage.files import base_name, join
+from sbert.table.erased_keys import ErasedKeys, key_columns
+from sbert.table.shard_file import open_shard
+from sbert.table.shard_layout import compacted_name, is_compacted, splits_in_footer
+from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, fingerprint_of_shard
+
+__all__ = ["ShardFinding", "find_rows", "rewrite_shard"]
+
+ROWS_PER_READ = 65_536
+ROWS_PER_WRITE = 16_384
+CHECKSUM_KEY = b"sbert_checksum"
+OWN_KEYS = (CHECKSUM_KEY, b"sbert_splits", b"ARROW:schema")
+"""Entries of a footer that are written anew."""
+
+
+@dataclass
+class ShardFinding:
+    """Erased rows that were found in one shard."""
+
+    name: str
+    num_rows_read: int = 0
+    num_rows: int = 0
+    """Rows that are meant."""
+    num_mentions: int = 0
+    """Elements of lists of other rows that name a row that is meant."""
+    text_hashes: set[bytes] = field(default_factory=set)
+    """Text hashes of the rows that are meant."""
+    keys: set[tuple[str, str]] = field(default_factory=set)
+    """Source and id of the rows that are meant."""
+    derived_ids: set[tuple[str, str, bytes]] = field(default_factory=set)
+    """Source, id and text hash of rows whose id is made of object and row number."""
+    rows_of_splits: dict[str, int] = field(default_factory=dict)
+    """Rows that are meant, by the split that they belong to."""
+
+    def __bool__(self) -> bool:
+        return bool(self.num_rows or self.num_mentions)
+
+
+def find_rows(folder_uri: str, name: str, keys: ErasedKeys) -> ShardFinding:
+    """Look for erased rows in a shard; only keys are read, and text hashes where a row is found.
+
+    Raises:
+        MissingError, StorageError: storage refuses.
+        TableError: the shard is damaged.
+    """
+    found = ShardFinding(name)
+    with open_shard(join(folder_uri, name)) as parquet:
+        if not {"source", "id"} <= set(parquet.schema_arrow.names):
+            return found
+        mentions = _mention_columns(parquet.schema_arrow)
+        positions: list[int] = []
+        columns = key_columns(parquet.schema_arrow)
+        for batch in parquet.iter_batches(ROWS_PER_READ, columns=[*columns, *mentions]):
+            places = keys.arrow_mask(batch, columns).arg_true().to_list()
+            positions += [found.num_rows_read + place for place in places]
+            found.num_rows_read += batch.num_rows
+            found.num_mentions += sum(int(_mentions(batch.column(column), keys).sum()) for column in mentions)
+        found.num_rows = len(positions)
+        if positions:
+            _note_rows(parquet, positions, found)
+    return found
+
+
+def _note_rows(parquet: pq.ParquetFile, positions: list[int], found: ShardFinding) -> None:
+    columns = [name for name in ("source", "id", "text_hash") if name in parquet.schema_arrow.names]
+    first = 0
+    wanted = np.asarray(positions)
+    for batch in parquet.iter_batches(ROWS_PER_READ, columns=columns):
+        here = wanted[(wanted >= first) & (wanted < first + batch.num_rows)] - first
+        for row in batch.take(pa.array(here)).to_pylist() if len(here) else ():
+            text_hash = row.get("text_hash") or b""
+            found.text_hashes.add(text_hash)
+            found.keys.add((row["source"], row["id"]))
+            object_name, _, number = row["id"].rpartition(":")
+            if number.isdigit() and object_name == base_name(row["source"]):
+                found.derived_ids.add((row["source"], row["id"], text_hash))
+        first += batch.num_rows
+    for fingerprint, begin, end in _split_ranges(parquet, found.name):
+        num_rows = int(((wanted >= begin) & (wanted < end)).sum())
+        if num_rows:
+            found.rows_of_splits[fingerprint] = num_rows
+
+
+def _split_ranges(parquet: pq.ParquetFile, name: str) -> Iterator[tuple[str, int, int]]:
+    """Yield the splits of a shard: fingerprint, first row, end."""
+    fingerprint = fingerprint_of_shard(name) if posixpath.basename(name).count("-") >= 2 else ""
+    if not is_compacted(fingerprint):
+        yield fingerprint, 0, parquet.metadata.num_rows
+        return
+    first = 0
+    for split, num_rows in splits_in_footer(parquet):
+        yield split, first, first + num_rows
+        first += num_rows
+
+
+def rewrite_shard(folder_uri: str, name: str, keys: ErasedKeys) -> ShardRecord:
+    """Write a shard again under a new name, without erased rows, with the same columns, footer and splits.
+
+    Raises:
+        MissingError, StorageError: storage refuses.
+        TableError: the shard is damaged.
+    """
+    with open_shard(join(folder_uri, name)) as parquet:
+        schema = parquet.schema_arrow
+        metadata = {
+            key.decode(): value.decode() for key, value in (schema.metadata or {}).items() if key not in OWN_KEYS
+        }
+        fingerprint = fingerprint_of_shard(name)
+        if is_compacted(fingerprint):
+            fingerprint, named = compacted_name(_rows_left(parquet, name, keys))
+            metadata |= named
+        groups = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
+        settings = ShardSettings(
+            shard_rows=max(1, parquet.metadata.num_rows), row_group_rows=max(1, *groups, 0) if groups else 8_192
+        )
+        mentions = _mention_columns(schema)
+        with ShardWriter(folder_uri, fingerprint, schema.remove_metadata(), settings, metadata) as writer:
+            for batch in parquet.iter_batches(ROWS_PER_WRITE):
+                rows = pa.Table.from_batches([batch])
+                meant = keys.arrow_mask(rows)
+                rows = rows.filter((~meant).to_arrow()) if meant.any() else rows
+                for column in mentions:
+                    place = rows.schema.get_field_index(column)
+                    rows = rows.set_column(place, rows.schema.field(place), _without_mentions(rows[column], keys))
+                writer.write(rows)
+            (record,) = writer.close()
+    return record
+
+
+def _rows_left(parquet: pq.ParquetFile, name: str, keys: ErasedKeys) -> list[tuple[str, int]]:
+    """Return the splits of a compacted shard with the rows that are left of each; a split without rows stays named."""
+    columns = key_columns(parquet.schema_arrow)
+    meant = [keys.arrow_mask(batch, columns) for batch in parquet.iter_batches(ROWS_PER_READ, columns=columns)]
+    all_rows = pl.concat(meant).to_numpy() if meant else np.zeros(0, np.bool_)
+    return [(split, end - begin - int(all_rows[begin:end].sum())) for split, begin, end in _split_ranges(parquet, name)]
+
+
+def _mention_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns that hold lists of records with ``source`` and ``id``."""
+    names = []
+    for item in schema:
+        kind = item.type
+        if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+            fields = {kind.value_type.field(number).name for number in range(kind.value_type.num_fields)}
+            if {"source", "id"} <= fields:
+                names.append(item.name)
+    return names
+
+
+def _mentions(column: pa.Array, keys: ErasedKeys) -> pl.Series:
+    """Return which elements of all lists of a column name a row that is meant."""
+    elements = column.flatten()
+    named = pa.table({part: elements.field(part) for part in ("source", "id")})
+    return keys.arrow_mask(named)
+
+
+def _without_mentions(column: pa.ChunkedArray, keys: ErasedKeys) -> pa.ChunkedArray:
+    chunks = []
+    for chunk in column.chunks:
+        meant = _mentions(chunk, keys).to_numpy()
+        if not meant.any():
+            chunks.append(chunk)
+            continue
+        lengths = chunk.value_lengths().fill_null(0).to_numpy()
+        gone = np.bincount(np.repeat(np.arange(len(chunk)), lengths)[meant], minlength=len(chunk))
+        offsets = np.concatenate([[0], np.cumsum(lengths - gone)]).astype(np.int32)
+        values = chunk.flatten().filter(pa.array(~meant))
+        chunks.append(pa.ListArray.from_arrays(pa.array(offsets), values, type=chunk.type, mask=chunk.is_null()))
+    return pa.chunked_array(chunks, column.type)
