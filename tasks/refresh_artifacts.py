@@ -1,6 +1,7 @@
 """Show a refresh or backfill in the Prefect UI: the run's name, its plan, its report."""
 
 import datetime as dt
+from collections.abc import Sequence
 from uuid import UUID
 
 from prefect import task
@@ -14,6 +15,8 @@ from sbert.refresh.plan import Plan
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.run_metrics import record_run
 from sbert.storage.files import base_name
+from sbert.table.delta import Table
+from sbert.table.followers import FollowerState, followers_of
 from tasks.markdown import render
 from tasks.retries import RETRIED
 
@@ -81,11 +84,14 @@ def record_metrics(report: RefreshReport, started: dt.datetime, run_id: str, eng
 
 @task(name="report refresh", cache_policy=NO_CACHE)
 def report_refresh(report: RefreshReport) -> None:
-    """Leave the run's counts, rates and rejects as a Markdown artifact."""
-    create_markdown_artifact(key="refresh-report", markdown=report_markdown(report), description=report.table_uri)
+    """Leave the run's counts, rates and rejects, and how far the table's consumers are, as a Markdown artifact."""
+    followers = [] if report.version is None else followers_of(Table.open(report.table_uri))
+    create_markdown_artifact(
+        key="refresh-report", markdown=report_markdown(report, followers), description=report.table_uri
+    )
 
 
-def report_markdown(report: RefreshReport) -> str:
+def report_markdown(report: RefreshReport, followers: Sequence[FollowerState] = ()) -> str:
     """Return a report as Markdown tables."""
     title = f"Plan of a {report.operation} of" if report.dry_run else f"{report.operation.capitalize()} of"
     return render(
@@ -94,4 +100,5 @@ def report_markdown(report: RefreshReport) -> str:
         title=title,
         chosen=describe_choice(report.selection, force=report.force),
         figures=report.estimate_and_truth(),
+        followers=followers,
     )

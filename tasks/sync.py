@@ -6,8 +6,11 @@ from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
 
 from sbert.errors import DestinationError
+from sbert.storage.redaction import redact
 from sbert.sync.follow import SyncReport, sync
 from sbert.sync.reconcile import ReconcileReport, reconcile
+from sbert.table.delta import Table
+from sbert.table.followers import followers_of
 from tasks.markdown import escaped, markdown_table
 from tasks.retries import RETRIED
 
@@ -52,10 +55,26 @@ def report_sync(report: SyncReport) -> None:
         ("rows now", f"{report.num_rows:,}"),
         ("readers switched", "yes" if report.is_switched else "no"),
         ("every row proven equal", "yes" if report.is_proven else "no"),
+        *_followers(report.table_uri, report.destination),
         ("seconds", f"{report.seconds:,.1f}"),
     ]
     markdown = f"# Sync of `{escaped(report.table_uri)}`\n\n{markdown_table(('', ''), rows)}"
     create_markdown_artifact(key="sync-report", markdown=markdown, description=report.destination)
+
+
+def _followers(table_uri: str, destination: str) -> list[tuple[str, str]]:
+    """Return how far a destination is, as rows of a report."""
+    return [
+        row
+        for state in followers_of(Table.open(table_uri))
+        if state.name == redact(destination)
+        for row in (
+            ("behind the newest version", state.describe_lag()),
+            ("coverage", state.describe_coverage()),
+            ("age of the newest rows", state.describe_age()),
+            ("last proof", state.describe_proof()),
+        )
+    ]
 
 
 @task(name="report comparison", cache_policy=NO_CACHE)
@@ -69,6 +88,7 @@ def report_comparison(report: ReconcileReport) -> None:
         ("missing", f"{report.num_missing:,}"),
         ("stale", f"{report.num_stale:,}"),
         ("extra", f"{report.num_extra:,}"),
+        *_followers(report.table_uri, report.destination),
         ("seconds", f"{report.seconds:,.1f}"),
     ]
     sections = [f"# {verdict.capitalize()}: `{escaped(report.destination)}`", markdown_table(("", ""), rows)]

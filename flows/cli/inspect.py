@@ -17,6 +17,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
         from sbert.derived.any_table import open_any
         from sbert.derived.derived_table import DerivedTable
         from sbert.table.delta import recorded_in
+        from sbert.table.followers import followers_of
         from sbert.table.lease import active_leases
         from sbert.table.quantization_recall import newest_reduction
 
@@ -25,6 +26,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
             answer.print(describe_derived(table), show_derived_table)
             return
         shards = table.shards()
+        states = followers_of(table)
         reduction = newest_reduction(table) if table.encoder.is_reduced else None
         description = {
             "table_uri": table.uri,
@@ -39,6 +41,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
             "columns": {field.name: str(field.type) for field in table.arrow_schema},
             "last_run": table.last_commit(),
             "at_work": [lease.model_dump(mode="json") for lease in active_leases(table.uri)],
+            "followers": [state.model_dump(mode="json") for state in states],
             "versions": [
                 {"version": entry.get("version"), "timestamp_ms": entry.get("timestamp"), **recorded_in(entry)}
                 for entry in table.history()
@@ -67,6 +70,8 @@ def _show_inspect(description: dict[str, Any]) -> None:
             scales = f"{ranges['min_scale']:.3g} to {ranges['max_scale']:.3g} · {share:.2%} of values at ±127"
             facts.append(("scales", scales))
     print_facts(description["table_uri"], [*facts, *lease_facts(description["at_work"])])
+    if description["followers"]:
+        _print_followers(description["followers"])
     columns = [
         Column("version", is_number=True, is_lead=True),
         Column("when (UTC)", is_lead=True),
@@ -88,3 +93,31 @@ def _version_row(entry: dict[str, Any]) -> list[str]:
         *("" if count is None else f"{count:,}" for count in counts),
         str(entry.get("run_id", ""))[:8],
     ]
+
+
+def _print_followers(followers: list[dict[str, Any]]) -> None:
+    """Print the vector stores and derived tables that follow a table."""
+    from sbert.table.followers import FollowerState
+
+    columns = [
+        Column("consumer", is_lead=True),
+        Column("kind"),
+        Column("version", is_number=True),
+        Column("behind"),
+        *(Column(name, is_number=True) for name in ("rows", "coverage", "age of newest rows")),
+        Column("last proof"),
+    ]
+    rows = [
+        [
+            state.name,
+            state.kind,
+            str(state.version),
+            state.describe_lag(),
+            f"{state.num_rows:,}",
+            state.describe_coverage(),
+            state.describe_age(),
+            state.describe_proof(),
+        ]
+        for state in map(FollowerState.model_validate, followers)
+    ]
+    print_rows("consumers", columns, rows)

@@ -7,6 +7,7 @@
 got. The flow passes the same steps as Prefect tasks.
 """
 
+import datetime as dt
 import logging
 import time
 import uuid
@@ -22,6 +23,7 @@ from sbert.derived.plan import DerivedPlan, PlannedDerivation, plan_derived
 from sbert.derived.records import DerivedRecord
 from sbert.errors import CommitConflictError
 from sbert.table.delta import Table
+from sbert.table.followers import Follower, note_follower
 from sbert.table.lease import hold_lease
 
 __all__ = ["DerivedReport", "DerivedSteps", "commit_plan", "derive"]
@@ -123,7 +125,7 @@ def _derive(job: DerivedJob, table_uri: str, out_uri: str, steps: DerivedSteps, 
         log.info("planned: %d splits to build, %d to resume, %d shards to keep, %d to drop",
                  len(plan.build), len(plan.resume), len(plan.keep), len(plan.drop))  # fmt: skip
         if plan.is_empty:
-            return _report(plan, built, plan.base_version or 0, time.monotonic() - began)
+            return _reported(plan, built, plan.base_version or 0, began)
         with hold_lease(plan.out_uri, run, job.name):
             context = derivation_context(job, plan, run, attempt)
             records = steps.build(plan.build, context) if plan.build else []
@@ -135,7 +137,7 @@ def _derive(job: DerivedJob, table_uri: str, out_uri: str, steps: DerivedSteps, 
                     raise
                 log.warning("another run committed first; planning again (attempt %d of %d)", attempt + 1, MAX_ATTEMPTS)
                 continue
-        return _report(plan, built, version, time.monotonic() - began)
+        return _reported(plan, built, version, began)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -156,6 +158,22 @@ def commit_plan(job: DerivedJob, plan: DerivedPlan, records: Sequence[DerivedRec
         info=plan.info,
         counts={"num_shards_built": len(plan.build), "num_rows_built": sum(record.num_rows for record in records)},
     )
+
+
+def _reported(plan: DerivedPlan, built: Sequence[DerivedRecord], version: int, began: float) -> DerivedReport:
+    """Note beside the embeddings table what the derived table holds, and return the report."""
+    report = _report(plan, built, version, time.monotonic() - began)
+    note_follower(
+        plan.info.table_uri,
+        Follower(
+            name=plan.out_uri,
+            kind=plan.info.job,
+            version=report.table_version,
+            num_rows=report.num_rows,
+            followed_at=dt.datetime.now(dt.UTC),
+        ),
+    )
+    return report
 
 
 def _report(plan: DerivedPlan, built: Sequence[DerivedRecord], version: int, seconds: float) -> DerivedReport:

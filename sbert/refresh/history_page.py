@@ -1,6 +1,7 @@
 """The history of a table over its runs, as one HTML file with its plots inside.
 
-Reads `_runs/` and nothing else. Everything that came from data is escaped, and the page is told to load nothing.
+Reads `_runs/`, `_followers/` and the log of the table. Everything that came from data is escaped, and the page is told to
+load nothing.
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,12 @@ from typing import Any
 
 import jinja2
 
-from sbert.errors import MissingError
+from sbert.errors import MissingError, NotATableError
 from sbert.refresh.history_plots import Run, draw_plots, drift_of, is_backfill
 from sbert.refresh.run_metrics import RUNS_FOLDER, read_runs
 from sbert.storage.files import normalize_uri
+from sbert.table.delta import Table
+from sbert.table.followers import followers_of
 
 __all__ = ["history_page"]
 
@@ -49,6 +52,7 @@ def history_page(table_uri: str, *, price_per_hour: float | None = None) -> str:
     return environment.from_string(template).render(
         table_uri=uri,
         facts=_facts(uri, runs),
+        followers=_follower_rows(uri),
         plots=draw_plots(runs, price_per_hour),
         columns=list(rows[0]),
         rows=rows,
@@ -69,6 +73,27 @@ def _facts(uri: str, runs: Sequence[Run]) -> dict[str, Any]:
         "Rows": f"{last.get('num_rows') or 0:,}",
         "Runs": f"{len(runs):,} from {first_day} to {last_day} UTC{backfills}",
     }
+
+
+def _follower_rows(uri: str) -> list[dict[str, str]]:
+    """Return what each consumer of the table holds now, with the text of each cell by the column's title."""
+    try:
+        states = followers_of(Table.open(uri))
+    except NotATableError:  # the table is gone, its history is still there
+        return []
+    return [
+        {
+            "consumer": state.name,
+            "kind": state.kind,
+            "version": f"{state.version}",
+            "behind": state.describe_lag(),
+            "rows": f"{state.num_rows:,}",
+            "coverage": state.describe_coverage(),
+            "age of newest rows": state.describe_age(),
+            "last proof": state.describe_proof(),
+        }
+        for state in states
+    ]
 
 
 def _table_rows(runs: Sequence[Run]) -> list[dict[str, str]]:

@@ -19,6 +19,7 @@ from sbert.errors import MissingError, SbertError
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.storage.files import join, list_names, read_bytes, write_bytes
 from sbert.table.delta import Table
+from sbert.table.followers import followers_of
 from sbert.table.row_sample import RowSample, sample_rows
 
 __all__ = ["RUNS_FOLDER", "SAMPLE_BY_HASH", "read_runs", "record_run"]
@@ -44,6 +45,11 @@ NESTED = {
     "splits_by_reason",
     "stage_seconds",
 }
+FOLLOWER_FIELDS: dict[str, Any] = {
+    "name": pl.String, "kind": pl.String, "version": pl.Int64, "num_rows": pl.Int64, "lag_versions": pl.Int64,
+    "lag_minutes": pl.Float64, "age_minutes": pl.Float64, "coverage": pl.Float64,
+}  # fmt: skip
+FOLLOWERS = pl.List(pl.Struct(FOLLOWER_FIELDS))
 TOKEN_QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)
 
 
@@ -70,9 +76,10 @@ def record_run(report: RefreshReport, started: dt.datetime, run_id: str, **more:
         **more,
     }
     if report.version is not None:
+        row |= {"followers": _followers(report.table_uri)}
         row |= _summary_of_table(report.table_uri, report.version)
     uri = join(report.table_uri, RUNS_FOLDER, f"{started:%Y%m%dT%H%M%S}-{run_id}.parquet")
-    frame = pl.DataFrame([row], infer_schema_length=None)
+    frame = pl.DataFrame([row], infer_schema_length=None, schema_overrides={"followers": FOLLOWERS})
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
     write_bytes(uri, buffer.getvalue())
@@ -112,6 +119,16 @@ def _summary_of_table(table_uri: str, version: int) -> dict[str, Any]:
         log.warning("%s: the run is recorded without a sample of the table: %s", table_uri, error)
         return {}
     return {"max_seq_length": table.encoder.max_seq_length, **summarize(sample)}
+
+
+def _followers(table_uri: str) -> list[dict[str, Any]]:
+    """Return how far the consumers of the table are, as they were when the run ended."""
+    try:
+        states = followers_of(Table.open(table_uri))
+    except SbertError as error:
+        log.warning("%s: the run is recorded without the consumers of the table: %s", table_uri, error)
+        return []
+    return [state.model_dump(include=set(FOLLOWER_FIELDS)) for state in states]
 
 
 def _read_sample(uri: str) -> RowSample | None:

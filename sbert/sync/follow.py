@@ -16,6 +16,7 @@ from sbert.errors import NotATableError, NotEqualError, TableError
 from sbert.sync.change_feed import Changes
 from sbert.sync.destinations.base import Collection, Destination, restored_rows
 from sbert.sync.destinations.locate import open_destination
+from sbert.sync.following import note_destination
 from sbert.sync.reconcile import check_same_table, compare, proven, repair, watermark_of
 from sbert.sync.table_rows import read_rows
 from sbert.sync.watermark import Watermark
@@ -104,8 +105,16 @@ def sync(
             destination.build_index(collection)
             destination.switch(collection)
         check_count(destination, collection, report)
+        is_proven = is_new or prove
+        note_destination(
+            table.uri,
+            destination,
+            destination.watermarks()[collection.name],
+            num_rows=report.num_rows,
+            is_equal=True if is_proven else None,
+        )
         return report.model_copy(
-            update={"is_switched": is_new, "is_proven": is_new or prove, "seconds": round(time.monotonic() - began, 3)}
+            update={"is_switched": is_new, "is_proven": is_proven, "seconds": round(time.monotonic() - began, 3)}
         )
 
 
@@ -140,11 +149,12 @@ def bring_to_version(
         changes = Changes(before, table)
     except (TableError, NotATableError) as error:
         return by_comparison(table, destination, collection, report, f"version {mark.version} is gone: {error}")
-    with changes, destination.begin(collection, watermark_of(table, is_complete=False)) as load:
+    begun = watermark_of(table, is_complete=False, earlier=mark)
+    with changes, destination.begin(collection, begun) as load:
         upserts = (destination.portable(restored_rows(rows, table)) for rows in changes.upserts())
         num_upserts = load.upsert(upserts)
         num_deletes = load.delete(changes.deletes())
-        load.finish(watermark_of(table, is_complete=True))
+        load.finish(watermark_of(table, is_complete=True, earlier=mark))
     return report.model_copy(
         update={"method": SyncMethod.CHANGE_FEED, "num_upserts": num_upserts, "num_deletes": num_deletes}
     )

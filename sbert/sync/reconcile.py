@@ -21,6 +21,7 @@ from sbert.runtime.prefetch import prefetch
 from sbert.sync.bucket_comparison import compare_buckets
 from sbert.sync.destinations.base import Collection, Destination
 from sbert.sync.destinations.locate import open_destination
+from sbert.sync.following import note_destination
 from sbert.sync.row_comparison import RowComparison, RowDifferences
 from sbert.sync.table_rows import keys_of, read_rows, rows_at, table_rows_at
 from sbert.sync.watermark import Watermark
@@ -176,11 +177,12 @@ def compare(table: Table, destination: Destination, collection: Collection) -> C
 
 def repair(table: Table, destination: Destination, collection: Collection, comparison: Comparison) -> tuple[int, int]:
     """Upsert what is missing or stale, then delete what is extra; return both numbers of rows."""
-    with destination.begin(collection, watermark_of(table, is_complete=False)) as load:
+    earlier = destination.watermarks().get(collection.name)
+    with destination.begin(collection, watermark_of(table, is_complete=False, earlier=earlier)) as load:
         load.delete(comparison.repeated())
         num_upserts = load.upsert(comparison.upserts())
         num_deletes = load.delete(comparison.deletes())
-        load.finish(watermark_of(table, is_complete=True))
+        load.finish(watermark_of(table, is_complete=True, earlier=earlier))
     return num_upserts, num_deletes
 
 
@@ -243,11 +245,16 @@ def reconcile(
             if is_equal:
                 destination.set_watermark(visible, proven(watermark_of(table, is_complete=True)))
             report = report.model_copy(update={"is_equal": is_equal, "is_repaired": is_equal})
+        num_rows = report.num_rows + (0 if report.is_equal else report.num_extra - report.num_missing)
+        note_destination(
+            table.uri, destination, destination.watermarks()[visible], num_rows=num_rows, is_equal=report.is_equal
+        )
         return report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 
-def watermark_of(table: Table, *, is_complete: bool) -> Watermark:
-    """Return the watermark of a table version."""
+def watermark_of(table: Table, *, is_complete: bool, earlier: Watermark | None = None) -> Watermark:
+    """Return the watermark of a table version; the newest proof stays as `earlier` has it."""
+    is_same_table = earlier is not None and earlier.table_id == table.table_id
     return Watermark(
         table_uri=table.uri,
         table_id=table.table_id,
@@ -258,6 +265,8 @@ def watermark_of(table: Table, *, is_complete: bool) -> Watermark:
         dim=table.encoder.dim,
         num_rows=table.num_rows,
         synced_at=dt.datetime.now(dt.UTC),
+        proven_version=earlier.proven_version if earlier is not None and is_same_table else None,
+        proven_at=earlier.proven_at if earlier is not None and is_same_table else None,
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.storage.files import delete, filesystem, join, read_bytes, strip_protocol, translate_errors
 from sbert.table.delta import Table, TableShard
+from sbert.table.followers import FOLLOWERS_FOLDER
 from sbert.table.lease import LEASES_FOLDER, active_leases
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import fingerprint_of_shard
@@ -28,6 +29,10 @@ SHARD_NAME = re.compile(r"part-[0-9a-z]{32}-[0-9a-f]{8}-\d{4,}\.parquet")
 TEMPORARY_NAME = re.compile(r"\..*\.tmp")
 DIGESTS_FOLDER = "_digests"
 """Digests of rows by shard, which comparisons with vector stores keep."""
+FOLDERS = frozenset(
+    {"", DIGESTS_FOLDER, FOLLOWERS_FOLDER, LEASES_FOLDER, MISFITS_FOLDER, REJECTED_FOLDER, SPLITS_FOLDER}
+)
+"""Folders where a writer that died may have left a temporary file."""
 COMMIT_NAME = re.compile(r"\d{20}\.json")
 
 
@@ -127,7 +132,7 @@ def _is_unneeded(name: str, shards: set[str], splits: set[str]) -> bool:
     if folder == DIGESTS_FOLDER and not TEMPORARY_NAME.fullmatch(base):
         return f"{base.split('.')[0]}.parquet" not in shards
     if TEMPORARY_NAME.fullmatch(base):
-        return folder in {"", DIGESTS_FOLDER, SPLITS_FOLDER, REJECTED_FOLDER, MISFITS_FOLDER, LEASES_FOLDER}
+        return folder in FOLDERS
     if folder in {SPLITS_FOLDER, REJECTED_FOLDER, MISFITS_FOLDER}:
         return base.split(".")[0] not in splits
     return folder == LEASES_FOLDER  # older than the retention: of a run that died

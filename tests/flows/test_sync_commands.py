@@ -38,6 +38,10 @@ def test_sync_and_reconcile_print_the_keys_that_scripts_rely_on(table: str, loca
     report = json.loads(printed)
     assert status == 0
     assert report["is_equal"] is True
+    (follower,) = json.loads(run("inspect", table, "--json")[1])["followers"]
+    assert (follower["version"], follower["lag_versions"], follower["proven_version"]) == (0, 0, 0)
+    assert (follower["num_rows"], follower["coverage"], follower["is_equal"]) == (30, 1.0, True)
+    assert "up to date" in run("inspect", table)[1]
     assert (report["num_missing"], report["num_extra"], report["num_stale"]) == (0, 0, 0)
 
 

@@ -38,7 +38,10 @@ def artifacts(key: str) -> list[Any]:
 def test_a_sync_leaves_a_report_at_its_run(table: str, location: str) -> None:
     report = sync_destination(table_uri=table, destination=location)
     assert report.num_upserts == 30
-    assert any(location in text and "| rows written | 30 |" in text for text in artifacts("sync-report"))
+    (text,) = [text for text in artifacts("sync-report") if location in text]
+    assert "| rows written | 30 |" in text
+    assert "| behind the newest version | up to date |" in text
+    assert "| coverage | 100.0% |" in text
 
 
 def test_a_reconcile_that_finds_differences_fails_and_its_artifact_names_the_rows(table: str, location: str) -> None:

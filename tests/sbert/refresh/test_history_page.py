@@ -15,6 +15,8 @@ from sbert.errors import MissingError
 from sbert.refresh.history_page import history_page
 from sbert.refresh.history_plots import Drift, compact_number, drift_of
 from sbert.refresh.run_metrics import SAMPLE_BY_HASH
+from sbert.table.followers import Follower, note_follower
+from tests.support.made_tables import make_version
 
 HOSTILE = "<script>alert(1)</script> & $\\frac{1}{0}$"
 
@@ -120,3 +122,25 @@ def test_dates_say_the_year_or_the_time_only_where_they_differ() -> None:
 def test_a_table_without_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no run has left metrics in _runs/ yet"):
         history_page(str(tmp_path))
+
+
+def test_the_page_lists_the_consumers_of_the_table(tmp_path: Path) -> None:
+    make_version(str(tmp_path), {"a": {str(row): row for row in range(20)}})
+    assert "Consumers" not in page_of(tmp_path, [run(0)])
+    note_follower(
+        str(tmp_path),
+        Follower(
+            name=f"postgresql://host/db#{HOSTILE}",
+            kind="postgresql",
+            version=0,
+            num_rows=15,
+            followed_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+            proven_version=0,
+            proven_at=dt.datetime(2026, 1, 1, 6, 30, tzinfo=dt.UTC),
+            is_equal=True,
+        ),
+    )
+    page = history_page(str(tmp_path))
+    assert "75.0%" in page
+    assert "version 0 on 2026-01-01 06:30" in page
+    assert "<script" not in page

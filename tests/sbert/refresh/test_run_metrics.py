@@ -13,6 +13,7 @@ from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.run_metrics import SAMPLE_NAME, directions, read_runs, record_run
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
+from sbert.table.followers import Follower, note_follower
 from sbert.table.row_sample import SAMPLE_ROWS, RowSample, sample_rows
 from tests.support.tables import objects_apart, rows, update, write
 
@@ -53,6 +54,18 @@ def test_a_run_is_recorded_with_its_counts_and_a_summary_of_the_table(table: Pat
     assert (run["tokens_p50"], run["tokens_p100"]) == (tokens.median(), tokens.max())
     assert (len(run["mean_vector"]), len(run["seen_along"]), len(run["seen_along"][0])) == (32, 8, 120)
     assert (table / "_runs/20270101T000000-run-0.parquet").stat().st_size < 50_000
+
+
+def test_a_run_records_how_far_the_consumers_of_the_table_are(table: Path) -> None:
+    remember(table, 0)
+    note_follower(
+        str(table),
+        Follower(name="store", kind="lancedb", version=0, num_rows=60, followed_at=dt.datetime.now(dt.UTC)),
+    )
+    remember(table, 1)
+    before, after = read_runs(str(table))["followers"].to_list()[-2:]
+    assert before == []
+    assert (after[0]["name"], after[0]["coverage"], after[0]["lag_versions"]) == ("store", 0.5, 0)
 
 
 def test_drift_is_flat_after_a_forced_backfill_of_half_the_table(tmp_path: Path, table: Path) -> None:

@@ -1,0 +1,128 @@
+"""The consumers of a table: vector stores and derived tables, and which version each of them holds.
+
+Each consumer's newest run leaves a small file in ``TABLE/_followers/``, without credentials. The files are for people: a run
+that follows the table decides by what the consumer itself holds, never by these. Remove the file of a consumer that is gone.
+"""
+
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sbert.errors import SbertError
+from sbert.storage.files import join, list_names, read_bytes, write_bytes
+from sbert.storage.redaction import redact
+from sbert.table.delta import Table, commit_info
+
+__all__ = ["FOLLOWERS_FOLDER", "Follower", "FollowerState", "followers_of", "note_follower"]
+
+log = logging.getLogger(__name__)
+
+FOLLOWERS_FOLDER = "_followers"
+
+
+class Follower(BaseModel):
+    """What a consumer held when it was last brought up to date or compared."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = Field(description="Location of the store and the name in it, or the derived table.")
+    kind: str = Field(description="Scheme of the store, or the job of a derived table.")
+    version: int = Field(description="The table version that it holds.")
+    num_rows: int = Field(description="Its rows.")
+    followed_at: dt.datetime = Field(description="When it was brought to this version (UTC).")
+    proven_version: int | None = Field(default=None, description="The newest version that was found equal row by row.")
+    proven_at: dt.datetime | None = Field(default=None, description="When that comparison ended (UTC).")
+    is_equal: bool | None = Field(
+        default=None, description="Whether the newest comparison found both sides equal; None before the first."
+    )
+
+
+class FollowerState(Follower):
+    """A consumer, compared with the newest version of the table."""
+
+    newest_version: int
+    lag_versions: int = Field(
+        description="Versions that it is behind; below 0 after a rollback of a copy of the table."
+    )
+    lag_minutes: float | None = Field(
+        description="Time since the first version that it lacks was published (minutes); None when the log has lost it."
+    )
+    age_minutes: float | None = Field(
+        description="Age of its newest rows: time since the version that it holds was published (minutes)."
+    )
+    coverage: float | None = Field(
+        description="Its rows divided by the rows of the newest version; None for an empty table."
+    )
+
+    def describe_lag(self) -> str:
+        """Return how far it is behind, in words."""
+        if self.lag_versions <= 0:
+            return "up to date"
+        since = "" if self.lag_minutes is None else f", {self.lag_minutes:,.0f} min"
+        return f"{self.lag_versions:,} version{'s' if self.lag_versions > 1 else ''}{since}"
+
+    def describe_coverage(self) -> str:
+        """Return the coverage, in words; empty when it is not known."""
+        return "" if self.coverage is None else f"{self.coverage:.1%}"
+
+    def describe_age(self) -> str:
+        """Return the age of the newest rows, in words; empty when it is not known."""
+        return "" if self.age_minutes is None else f"{self.age_minutes:,.0f} min"
+
+    def describe_proof(self) -> str:
+        """Return what the newest comparison found, in words."""
+        if self.proven_at is None:
+            return "differs" if self.is_equal is False else "none yet"
+        proof = f"version {self.proven_version} on {self.proven_at:%Y-%m-%d %H:%M}"
+        return f"differs now; {proof} was equal" if self.is_equal is False else proof
+
+
+def note_follower(table_uri: str, follower: Follower) -> None:
+    """Write or replace the file of a consumer; storage that refuses is logged, because nothing depends on the file."""
+    follower = follower.model_copy(update={"name": redact(follower.name)})
+    name = hashlib.sha256(follower.name.encode()).hexdigest()[:16]
+    try:
+        write_bytes(join(table_uri, FOLLOWERS_FOLDER, f"{name}.json"), follower.model_dump_json(indent=1).encode())
+    except SbertError as error:
+        log.warning("%s: `sbert inspect` will not show %s as it is now: %s", table_uri, follower.name, error)
+
+
+def followers_of(table: Table) -> list[FollowerState]:
+    """Return the consumers of a table, ordered by name; a file that cannot be read is passed over."""
+    folder = join(table.uri, FOLLOWERS_FOLDER)
+    now = dt.datetime.now(dt.UTC)
+    times: dict[int, float | None] = {}
+
+    def minutes_since(version: int) -> float | None:
+        if version not in times:
+            published = (commit_info(table.uri, version) or {}).get("timestamp")
+            times[version] = None if published is None else round((now.timestamp() - published / 1000) / 60, 1)
+        return times[version]
+
+    num_rows = table.num_rows
+    states = []
+    for name in list_names(folder):
+        try:
+            follower = Follower.model_validate_json(read_bytes(join(folder, name)))
+        except (SbertError, ValidationError) as error:
+            log.warning("%s/%s cannot be read and is passed over: %s", folder, name, error)
+            continue
+        states.append(_state(follower, table.version, num_rows, minutes_since))
+    return sorted(states, key=lambda state: state.name)
+
+
+def _state(
+    follower: Follower, newest: int, num_rows: int, minutes_since: Callable[[int], float | None]
+) -> FollowerState:
+    lag = newest - follower.version
+    return FollowerState(
+        **follower.model_dump(),
+        newest_version=newest,
+        lag_versions=lag,
+        lag_minutes=minutes_since(follower.version + 1) if lag > 0 else 0.0,
+        age_minutes=minutes_since(follower.version),
+        coverage=follower.num_rows / num_rows if num_rows else None,
+    )

@@ -1,0 +1,111 @@
+"""What `sbert inspect` says of the consumers of a table."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from sbert.apply.neighbours.job import NeighboursJob
+from sbert.derived.run import derive
+from sbert.sync.follow import sync
+from sbert.sync.reconcile import reconcile
+from sbert.table.delta import Table
+from sbert.table.followers import Follower, FollowerState, followers_of, note_follower
+from tests.support.made_tables import make_version
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    folder = str(tmp_path / "table")
+    make_version(folder, {"a": {str(row): row for row in range(20)}})
+    return folder
+
+
+def state_of(table: str, kind: str) -> FollowerState:
+    (state,) = [state for state in followers_of(Table.open(table)) if state.kind == kind]
+    return state
+
+
+def test_a_table_without_consumers_has_none(table: str) -> None:
+    assert followers_of(Table.open(table)) == []
+
+
+def test_a_vector_store_is_shown_with_version_lag_rows_and_last_proof(table: str, tmp_path: Path) -> None:
+    location = f"lancedb:{tmp_path / 'lance'}#docs"
+    sync(table, location)
+    state = state_of(table, "lancedb")
+    assert (state.version, state.num_rows, state.lag_versions, state.lag_minutes, state.coverage) == (
+        0,
+        20,
+        0,
+        0.0,
+        1.0,
+    )
+    assert (state.proven_version, state.is_equal, state.describe_lag()) == (0, True, "up to date")
+    assert state.name.endswith("#docs")
+
+    make_version(table, {"a": {str(row): row for row in range(40)}})
+    state = state_of(table, "lancedb")
+    assert (state.lag_versions, state.coverage, state.newest_version) == (1, 0.5, 1)
+    assert state.lag_minutes is not None
+    assert state.age_minutes is not None
+    assert state.lag_minutes <= state.age_minutes
+    assert state.describe_lag().startswith("1 version, ")
+
+    sync(table, location)
+    state = state_of(table, "lancedb")
+    assert (state.version, state.lag_versions, state.num_rows) == (1, 0, 40)
+    assert (state.proven_version, state.is_equal) == (0, None)  # the last proof stays until the next one
+    reconcile(table, location)
+    assert (state_of(table, "lancedb").proven_version, state_of(table, "lancedb").is_equal) == (1, True)
+
+
+def test_a_derived_table_is_shown_too(table: str, tmp_path: Path) -> None:
+    derive(NeighboursJob(k=2), table, str(tmp_path / "out"))
+    state = state_of(table, "neighbours")
+    assert (state.version, state.num_rows, state.describe_proof()) == (0, 20, "none yet")
+
+
+def test_a_difference_is_shown_with_the_proof_before(table: str) -> None:
+    proven_at = dt.datetime(2026, 11, 28, 6, 30, tzinfo=dt.UTC)
+    note(table, proven_version=0, proven_at=proven_at, is_equal=False)
+    assert state_of(table, "made up").describe_proof() == "differs now; version 0 on 2026-11-28 06:30 was equal"
+
+
+def test_no_credential_reaches_the_file(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "very-secret")
+    note(table, name="postgresql://reader:very-secret@host/db#docs")
+    (file,) = (Path(table) / "_followers").iterdir()
+    assert "very-secret" not in file.read_text()
+
+
+def test_a_file_that_is_broken_or_cannot_be_written_stops_nothing(table: str, caplog: pytest.LogCaptureFixture) -> None:
+    note(table)
+    (Path(table) / "_followers" / "broken.json").write_text("{")
+    assert [state.kind for state in followers_of(Table.open(table))] == ["made up"]
+    (Path(table) / "file").write_text("")
+    note(str(Path(table) / "file"))
+    assert "`sbert inspect` will not show place as it is now" in caplog.text
+
+
+def note(
+    table: str,
+    *,
+    name: str = "place",
+    proven_version: int | None = None,
+    proven_at: dt.datetime | None = None,
+    is_equal: bool | None = None,
+) -> None:
+    note_follower(
+        table,
+        Follower(
+            name=name,
+            kind="made up",
+            version=0,
+            num_rows=20,
+            followed_at=dt.datetime(2026, 11, 28, tzinfo=dt.UTC),
+            proven_version=proven_version,
+            proven_at=proven_at,
+            is_equal=is_equal,
+        ),
+    )
