@@ -173,7 +173,8 @@ RawUri = Annotated[
         title="Raw text",
         min_length=1,
         pattern=NO_CREDENTIALS,
-        description="File, folder or glob of raw text, local or s3:// (.jsonl, .csv, .parquet, .txt, plain, .gz or .zst). "
+        description="File, folder or glob of raw text, local or s3:// (.jsonl, .csv, .parquet, .txt, .md, .html, .pdf; "
+        "plain, .gz or .zst). "
         "Example: s3://company-raw/tickets",
     ),
 ]

@@ -150,7 +150,7 @@ def _blocks(queries_uri: str, source: SourceSettings, rejects: _Rejects) -> Iter
     """Yield ids and texts of queries, as many as one pass over the table takes."""
     waiting: list[pl.DataFrame] = []
     num_waiting = 0
-    objects = list_objects(queries_uri)
+    objects = list_objects(queries_uri, documents=False)
     infer_kept_schema(objects, source)  # raises when a column is in no object
     for item in objects:
         for block in read_span(Span(object=item), source, ReadSettings(), {}):

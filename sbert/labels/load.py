@@ -33,7 +33,7 @@ def list_label_objects(uri: str) -> list[SourceObject]:
     Raises:
         MissingError, EmptySourceError, StorageError: as `list_objects`.
     """
-    return list_objects(uri)
+    return list_objects(uri, documents=False)
 
 
 def new_label_objects(objects: Iterable[SourceObject], known_objects: frozenset[str]) -> list[SourceObject]:

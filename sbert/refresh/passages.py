@@ -1,6 +1,7 @@
 """Passages in a refresh: which rows are cut, with which encoder's tokens, and where the settings come from."""
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,17 @@ from sbert.source.passages.settings import PassageSettings, PassagesOf
 if TYPE_CHECKING:  # a run with nothing to encode does not import torch
     from sbert.encoder.sentence_encoder import SentenceEncoder
 
-__all__ = ["BlockCutter", "passage_columns", "passage_cutter", "passage_limit", "with_document_passages"]
+__all__ = [
+    "BlockCutter",
+    "passage_columns",
+    "passage_cutter",
+    "passage_limit",
+    "token_counter",
+    "with_document_passages",
+    "without_stray_documents",
+]
+
+log = logging.getLogger(__name__)
 
 OUTLINE_COLUMN = "outline"
 
@@ -81,13 +92,19 @@ def passage_cutter(spec: BuildSpec, encoder: "SentenceEncoder") -> BlockCutter |
     settings = spec.settings.source.passages
     if settings is None or not spec.settings.source.cuts_passages:
         return None
-    num_special = int(encoder.tokenize([""]).num_tokens[0])
-    tokens = TokenCounter(
-        count=lambda texts: encoder.tokenize(texts).num_tokens.astype(np.int64) - num_special,
-        limit=passage_limit(settings, spec.settings.encoding, encoder.max_seq_length),
-        overhead=int(encoder.tokenize([""], prompt=spec.encoder.prompt).num_tokens[0]),
-    )
+    limit = passage_limit(settings, spec.settings.encoding, encoder.max_seq_length)
+    tokens = token_counter(encoder, spec.encoder.prompt, limit)
     return BlockCutter(PassageCutter(settings, spec.settings.cleaning, tokens), settings.of)
+
+
+def token_counter(encoder: "SentenceEncoder", prompt: str, limit: int) -> TokenCounter:
+    """Return how the cutter counts the tokens of an encoder, for passages of at most `limit` tokens after `prompt`."""
+    num_special = int(encoder.tokenize([""]).num_tokens[0])
+    return TokenCounter(
+        count=lambda texts: encoder.tokenize(texts).num_tokens.astype(np.int64) - num_special,
+        limit=limit,
+        overhead=int(encoder.tokenize([""], prompt=prompt).num_tokens[0]),
+    )
 
 
 def passage_limit(settings: PassageSettings, encoding: EncodingSettings, max_seq_length: int) -> int:
@@ -125,10 +142,25 @@ def passage_columns(keep_columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in keep_columns if name not in PASSAGE_COLUMNS)
 
 
+def without_stray_documents(job: RefreshJob, objects: Sequence[SourceObject]) -> list[SourceObject]:
+    """Leave documents out that lie among other objects, such as a README beside the data, unless the job names passages."""
+    documents = [item for item in objects if format_of(item.format).is_document]
+    if job.settings.source.passages is not None or len(documents) in {0, len(objects)}:
+        return list(objects)
+    log.warning(
+        "%s: %d documents among other objects are passed over, such as %s: name passages (documents, everything or nothing) "
+        "to read them too",
+        job.raw_uri,
+        len(documents),
+        documents[0].uri,
+    )
+    return [item for item in objects if not format_of(item.format).is_document]
+
+
 def with_document_passages(
     job: RefreshJob, objects: Sequence[SourceObject], *, is_new: bool
 ) -> tuple[RefreshJob, tuple[SettingChange, ...]]:
-    """Return a job that cuts documents, if it says nothing of passages and some objects are documents.
+    """Return a job that cuts documents, if it says nothing of passages and the objects are documents.
 
     The second value names this as a change of the table's settings, unless the table is new.
     """

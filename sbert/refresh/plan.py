@@ -24,7 +24,7 @@ from sbert.refresh.encoder_choice import check_same_encoder, describe_encoder, e
 from sbert.refresh.erased_rows import without_erased_records
 from sbert.refresh.fingerprints import PlannedSplit, rows_fingerprint
 from sbert.refresh.job import RefreshJob
-from sbert.refresh.passages import passage_columns, passage_limit, with_document_passages
+from sbert.refresh.passages import passage_columns, passage_limit, with_document_passages, without_stray_documents
 from sbert.refresh.split_selection import Scope, SplitSelection, scope_of, select_splits
 from sbert.refresh.stages import OnStage, Stage, ignore_stage
 from sbert.refresh.table_settings import SettingChange, check_backfill_changes, encoder_changes, resolve_job
@@ -157,6 +157,7 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     resolved = resolve_job(job, table)
     job = resolved.job
     objects = list_objects(job.raw_uri)
+    objects = without_stray_documents(job, objects)
     job, passage_changes = with_document_passages(job, objects, is_new=table is None)
     scope = scope_of(job, objects)
     kept_schema = _kept_schema(job, table, objects)

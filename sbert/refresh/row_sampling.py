@@ -43,6 +43,8 @@ def _rows_per_byte(item: SourceObject) -> float | None:
     if item.num_bytes == 0 or item.compression is not Compression.NONE:
         return None
     source_format = format_of(item.format)
+    if source_format.is_document:
+        return None  # rows are passages
     if source_format.count_is_cheap:
         return source_format.count(item, ReadSettings(), Hints()) / item.num_bytes
     if not source_format.has_columns:

@@ -25,7 +25,8 @@ MAX_ORIGINAL_BYTES = 64 * 1024
 class RowBlock:
     """Some rows of an object.
 
-    ``rows`` has the columns source, row, id, text (not null) and ``kept:<name>`` for every kept column; ``rejects`` has
+    ``rows`` has the columns source, row, id, text (not null), ``kept:<name>`` for every kept column, and ``outline`` if
+    they are documents; ``rejects`` has
     those of `REJECT_SCHEMA`; ``misfits`` those of `MISFIT_SCHEMA`, one line for each kept value that does not fit.
     """
 
@@ -64,6 +65,8 @@ def make_rows(
     else:
         id_or_derived = pl.col("id")
     columns = [records.row_numbers.alias("row"), identity.alias("id"), records.values[source.text_column].alias("text")]
+    if records.outline is not None:
+        kept = [*kept, records.outline.alias("outline")]
     rows = pl.DataFrame([*columns, *kept]).select(
         pl.lit(span.object.uri).alias("source"), "row", "id", "text", *(series.name for series in kept)
     )

@@ -45,8 +45,10 @@ HIDDEN = "hidden"
 """Stands for the ending of objects that are passed over because a part of their name begins with ``.`` or ``_``."""
 
 
-def list_objects(raw_uri: str) -> list[SourceObject]:
+def list_objects(raw_uri: str, *, documents: bool = True) -> list[SourceObject]:
     """Return the readable objects of a file, folder or glob, ordered by URI; one paginated listing.
+
+    Without `documents`, those of formats such as Markdown are passed over.
 
     Names with a part that begins with ``.`` or ``_`` below the root are passed over, as in every engine. Links on a local
     disk are followed. A link whose target is gone is listed as unreadable. Of a table of Delta Lake or Iceberg, the objects
@@ -79,7 +81,7 @@ def list_objects(raw_uri: str) -> list[SourceObject]:
         kind = format_of_name(path)
         if kind is None and is_part_name(posixpath.basename(path)):
             kind = _kind_of_parts(protocol, path, info, by_folder)
-        if kind is None:
+        if kind is None or (kind[0].is_document and not documents):
             name = path.rsplit("/", 1)[-1]
             passed_over["." + name.rsplit(".", 1)[-1] if "." in name else "(no ending)"] += 1
             continue

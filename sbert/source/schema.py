@@ -111,6 +111,8 @@ def _columns_of_all(objects: Sequence[SourceObject], source: SourceSettings, *, 
             if error.transient:
                 raise
             return None  # likewise
+        if columns and format_of(item.format).is_document:
+            columns = {source.text_column: pl.String(), **columns}
         return types_with_keys(item, columns, source) if columns else None
 
     if only_first:

@@ -22,6 +22,8 @@ os.environ["POLARS_MAX_THREADS"] = "1"  # before Polars is imported
 
 import polars as pl
 import pyarrow as pa
+from markdown_it import MarkdownIt
+from selectolax.lexbor import LexborHTMLParser
 
 from sbert.source.listing import list_objects
 from sbert.source.objects import Span
@@ -31,6 +33,9 @@ from sbert.source.settings import ReadSettings, SourceSettings
 from tests.benchmarks.harness import alternate, made_up_texts, print_table
 
 SOURCE = SourceSettings(keep_columns=("n",))
+DOCUMENT = SourceSettings(keep_columns=("title", "headings"))
+PAGE = "<html><head><title>Page</title></head><body><nav><a href='/'>Home</a></nav><main>{}</main></body></html>"
+MAX_ROW_BYTES = 2**30
 
 
 class Format(NamedTuple):
@@ -42,6 +47,7 @@ class Format(NamedTuple):
     peer: Callable[[Path], object]
     """Reads the file into a data frame."""
     peer_name: str = "Polars"
+    source: SourceSettings = SOURCE
 
 
 FORMATS = {
@@ -54,6 +60,20 @@ FORMATS = {
     "json": Format(".json", lambda path, rows: rows.write_json(path), pl.read_json),
     "jsonl": Format(".jsonl", lambda path, rows: rows.write_ndjson(path), pl.read_ndjson),
     "parquet": Format(".parquet", lambda path, rows: rows.write_parquet(path, row_group_size=100_000), pl.read_parquet),
+    "html": Format(
+        ".html",
+        lambda path, rows: path.write_text(PAGE.format("".join(map(_as_html, rows["text"])))),
+        lambda path: LexborHTMLParser(path.read_text()).text(),
+        "selectolax, all text",
+        DOCUMENT,
+    ),
+    "md": Format(
+        ".md",
+        lambda path, rows: path.write_text("\n\n".join(map(_as_markdown, rows["text"]))),
+        lambda path: MarkdownIt("commonmark").parse(path.read_text()),
+        "markdown-it, tokens",
+        DOCUMENT,
+    ),
 }
 
 
@@ -74,9 +94,9 @@ def main() -> None:
             path = Path(folder) / f"rows{chosen.ending}"
             chosen.write(path, rows)
             mb = path.stat().st_size / 1e6
-            memory = _memory_held(lambda path=path: _read(path))
+            memory = _memory_held(lambda path=path, chosen=chosen: _read(path, chosen.source))
             cases = {
-                "ours": lambda path=path: _cpu_seconds(lambda: _read(path)),
+                "ours": lambda path=path, chosen=chosen: _cpu_seconds(lambda: _read(path, chosen.source)),
                 "peer": lambda path=path, chosen=chosen: _cpu_seconds(lambda: chosen.peer(path)),
             }
             seconds = alternate(cases, asked.rounds)
@@ -104,15 +124,23 @@ def _rows(mib: int) -> pl.DataFrame:
     return pl.DataFrame({"id": [f"row-{number}" for number in numbers], "text": texts, "n": list(numbers)})
 
 
+def _as_html(text: str) -> str:
+    return f'<h2 class="title" id="part">{text[:20]}</h2>\n<p>{text} <a href="https://example.org/page">{text[:12]}</a></p>\n'
+
+
+def _as_markdown(text: str) -> str:
+    return f"## {text[:20]}\n\n{text} [{text[:12]}](https://example.org/page)"
+
+
 def _texts() -> Iterator[str]:
     while True:
         yield from made_up_texts(100_000, words=20)
 
 
-def _read(path: Path) -> None:
+def _read(path: Path, source: SourceSettings) -> None:
     (item,) = list_objects(str(path))
-    kept = infer_kept_schema([item], SOURCE)
-    for block in read_span(Span(object=item), SOURCE, ReadSettings(), kept):
+    kept = infer_kept_schema([item], source)
+    for block in read_span(Span(object=item), source, ReadSettings(max_row_bytes=MAX_ROW_BYTES), kept):
         assert not block.rejects.height, f"{path}: {block.rejects}"
 
 

@@ -79,6 +79,8 @@ class RecordBlock:
     """A column for each name asked for. Columns of `texts` are String; the others have the format's own type, which
     is String in formats without types."""
     bad: list[BadRecord] = field(default_factory=list)
+    outline: pl.Series | None = None
+    """Of documents: the headings and pages of each (`sbert.source.passages.outline.OUTLINE`)."""
 
 
 class SourceFormat(ABC):

@@ -2,9 +2,12 @@
 
 from sbert.source.formats.base import SourceFormat
 from sbert.source.formats.csv_records import CsvFormat, TsvFormat
+from sbert.source.formats.html import HtmlFormat
 from sbert.source.formats.json_document import JsonFormat
 from sbert.source.formats.json_lines import JsonLinesFormat
+from sbert.source.formats.markdown import MarkdownFormat
 from sbert.source.formats.parquet import ParquetFormat
+from sbert.source.formats.pdf import PdfFormat
 from sbert.source.formats.plain_text import PlainTextFormat
 from sbert.source.formats.table_file import TableFileFormat
 from sbert.source.objects import Compression
@@ -21,6 +24,9 @@ FORMATS: dict[str, SourceFormat] = {
         ParquetFormat(),
         PlainTextFormat(),
         TableFileFormat(),
+        MarkdownFormat(),
+        HtmlFormat(),
+        PdfFormat(),
     )
 }
 """Every format by its name. A new format is added here."""

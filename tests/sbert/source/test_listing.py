@@ -27,7 +27,7 @@ def test_folder_file_and_glob(tmp_path: Path) -> None:
         "a.csv.gz",
         "sub/c.parquet",
         "sub/d.txt",
-        "notes.md",
+        "notes.doc",
         ".hidden.jsonl",
         "_tmp/x.jsonl",
         "sub/.y.csv",
@@ -71,8 +71,8 @@ def test_nothing_there_and_nothing_readable(tmp_path: Path) -> None:
         list_objects(str(tmp_path / "no-such-folder"))
     with pytest.raises(MissingError, match=r"no object matches this pattern"):
         list_objects(str(tmp_path / "*.jsonl"))
-    (tmp_path / "a.md").write_text("x")
-    with pytest.raises(EmptySourceError, match=r"found: 1 \.md.*Readable endings are \.jsonl"):
+    (tmp_path / "a.doc").write_text("x")
+    with pytest.raises(EmptySourceError, match=r"found: 1 \.doc.*Readable endings are \.jsonl"):
         list_objects(str(tmp_path))
 
 
