@@ -121,7 +121,7 @@ def test_html_on_one_long_line_is_one_document() -> None:
 
 def test_the_pages_of_a_pdf_are_one_document_with_marks() -> None:
     document = PdfFormat().parse(
-        make_pdf([["First page, a divi-", "ded word."], ["Second page."]], title="A  title"), "uri"
+        make_pdf([["First page, a divi-", "ded word."], ["Second page."]], title="A  title"), "uri", None
     )
     assert document.title == "A title"
     assert document.text == "First page, a divided word.\nSecond page."
