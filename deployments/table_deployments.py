@@ -65,13 +65,13 @@ class DestinationEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    location: str = Field(min_length=1, description="Where it is, such as postgresql://host/database#public.docs.")
+    location: str = Field(min_length=1, description="Location, such as postgresql://host/database#public.docs.")
     credentials: str = Field(default="", description="Prefect Secret block with its password, key or token.")
     sync: Schedule | None = Field(
         default=Schedule(cron="0 6 * * *"), description="Beside each published version, in case an event was lost."
     )
     reconcile: Schedule | None = Field(
-        default=Schedule(cron="30 6 * * *"), description="When every row is compared with the table."
+        default=Schedule(cron="30 6 * * *"), description="Times at which every row is compared with the table."
     )
 
     @model_validator(mode="after")

@@ -94,7 +94,7 @@ class AdvancedSettings(RefreshSettings):
     concurrency: int | None = Field(
         default=None, ge=1, le=256, description="Splits to build at the same time (splits)."
     )
-    engine: EngineSettings | None = Field(default=None, description="Where splits are built.")
+    engine: EngineSettings | None = Field(default=None, description="Engine that builds splits.")
 
     def refresh_settings(self) -> RefreshSettings:
         """Return the settings of the refresh itself, with the fields set that were set here."""
@@ -226,7 +226,7 @@ AllowDrop = Annotated[
 ]
 EngineChoice = Annotated[
     EngineSettings,
-    form(title="Engine", description="Where splits are built: threads of this process, a Ray or a Dask cluster."),
+    form(title="Engine", description="Engine that builds splits: threads of this process, a Ray or a Dask cluster."),
 ]
 
 

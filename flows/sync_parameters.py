@@ -15,7 +15,7 @@ Destination = Annotated[
         title="Destination",
         min_length=1,
         pattern=LOCATION_PATTERN,
-        description="Where the vectors go, and under which name: postgresql://host/database#schema.name, "
+        description="Vector store, and the name in it: postgresql://host/database#schema.name, "
         "lancedb:FOLDER#name, qdrant:URL#name, milvus:URL#name.",
     ),
 ]

@@ -61,9 +61,9 @@ class Diagnosis(BaseModel):
     num_batches_at_once: int
     token_budget: int = Field(description="Tokens of a batch, padding included, when there are enough texts.")
     compute_dtype: ComputeDtype
-    dtype_reason: str = Field(description="Why the encoder computes in this type.")
+    dtype_reason: str = Field(description="Reason for computing in this type.")
     path: str
-    reason: str = Field(description="Why this way of computing was selected.")
+    reason: str = Field(description="Reason for this way of computing.")
     kernels: str = Field(description="Whether the compiled kernels are there, or why not.")
     measured: list[Measured]
 

@@ -58,7 +58,9 @@ class BuildContext(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     run_id: str
-    attempt: int = Field(default=1, description="Which plan of the run: a run that lost a commit plans again.")
+    attempt: int = Field(
+        default=1, description="Number of the plan within the run: a run that lost a commit plans again."
+    )
     spec: BuildSpec
     reusable_shards: tuple[str, ...] = Field(
         description="Shards whose vectors can be carried over: same encoder, in the table or of a finished split."

@@ -17,7 +17,7 @@ class BuildSpec(BaseModel):
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     job: RefreshJob = Field(description="The job, with what the table decides filled in.")
-    encoder_spec: EncoderSpec = Field(description="How a worker loads the encoder.")
+    encoder_spec: EncoderSpec = Field(description="Instructions by which a worker loads the encoder.")
     encoder: EncoderInfo = Field(description="The encoder as the table's readers need it.")
     rows_fingerprint: str = Field(description="Hash of everything but the source objects that decides the rows.")
     kept_schema: dict[str, pl.DataType] = Field(

@@ -58,7 +58,7 @@ class EncodingSettings(BaseModel):
 
     truncation: TruncationPolicy = Field(
         default=TruncationPolicy.TRUNCATE,
-        description="What happens to a text longer than max_seq_length (policy).",
+        description="Treatment of a text longer than max_seq_length (policy).",
     )
     max_truncated_share: float = Field(
         default=0.0,
@@ -148,7 +148,9 @@ class RefreshSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: SourceSettings = Field(default_factory=SourceSettings, description="Columns that are read.")
-    cleaning: CleaningSettings = Field(default_factory=CleaningSettings, description="How texts are cleaned.")
+    cleaning: CleaningSettings = Field(
+        default_factory=CleaningSettings, description="Rules by which texts are cleaned."
+    )
     encoding: EncodingSettings = Field(
         default_factory=EncodingSettings, description="Settings by which texts become vectors."
     )
@@ -161,10 +163,10 @@ class RefreshSettings(BaseModel):
     splits: SplitSettings = Field(default_factory=SplitSettings, description="Sizes of the units of work.")
     shards: ShardSettings = Field(default_factory=ShardSettings, description="Sizes of the files that are written.")
     deletion_limit: DeletionLimitSettings = Field(
-        default_factory=DeletionLimitSettings, description="How much of a table one run may remove."
+        default_factory=DeletionLimitSettings, description="Limits on how much of a table one run may remove."
     )
     quality: QualitySettings = Field(
-        default_factory=QualitySettings, description="When new vectors must not be published."
+        default_factory=QualitySettings, description="Limits beyond which new vectors are not published."
     )
     run_file_bytes: int = Field(
         default=4 * 2**30,

@@ -79,9 +79,7 @@ class Plan(BaseModel):
     base: BaseVersion = Field(description="The version of the table that the plan starts from.")
     scope: Scope = Field(description="Objects whose rows may change; all others keep their rows.")
     build: list[PlannedSplit] = Field(description="Splits to build: neither in the table nor completed before.")
-    reasons: dict[str, BuildReason] = Field(
-        description="Why each split is built, or was to be resumed, by fingerprint."
-    )
+    reasons: dict[str, BuildReason] = Field(description="Reason for building or resuming each split, by fingerprint.")
     resume: list[BuildResult] = Field(description="Splits that an earlier, interrupted run completed.")
     retype: list[SplitRecord] = Field(
         description="Splits that it completed with other types of kept columns: built again, from the vectors they have."
@@ -89,9 +87,9 @@ class Plan(BaseModel):
     keep: list[PlannedSplit] = Field(description="Splits whose rows the table has.")
     leaving: frozenset[str] = Field(description="Splits that leave the table, by fingerprint.")
     losses: Losses = Field(description="Rows, objects and columns that disappear.")
-    changes: tuple[SettingChange, ...] = Field(default=(), description="What the run changes about the table itself.")
+    changes: tuple[SettingChange, ...] = Field(default=(), description="Changes of the run to the table itself.")
     formats: dict[str, int] = Field(
-        default={}, description="How objects to read are written, as told by looking at some, and how many are."
+        default={}, description="Ways in which objects to read are written, told by looking at some, and the number of each."
     )
 
     @property

@@ -36,7 +36,9 @@ class RefreshReport(BaseModel):
     operation: str = Field(default="refresh", description="refresh or backfill.")
     raw_uri: str
     table_uri: str
-    selection: Selection | None = Field(default=None, description="What a backfill chose; empty for a refresh.")
+    selection: Selection | None = Field(
+        default=None, description="Objects and rows that a backfill chose; empty for a refresh."
+    )
     force: bool = Field(default=False, description="Whether every vector was computed anew.")
     version: int | None = Field(description="The table's version now; empty when there is no table yet.")
     encoder: str = Field(description="Model that makes the table's vectors.")
@@ -72,17 +74,17 @@ class RefreshReport(BaseModel):
     )
     num_splits_dropped: int = Field(default=0, description="Splits that left the table.")
     splits_by_reason: dict[BuildReason, int] = Field(
-        default_factory=dict, description="Why splits were built, and how many for each reason."
+        default_factory=dict, description="Number of splits that were built, for each reason."
     )
     num_objects_lost: int = Field(default=0, description="Objects of the table that are no longer in the source.")
     num_rows_lost: int = Field(default=0, description="Rows of those objects.")
     columns_lost: tuple[str, ...] = Field(default=(), description="Kept columns that the table loses.")
-    changes: tuple[SettingChange, ...] = Field(default=(), description="What the run changes about the table itself.")
+    changes: tuple[SettingChange, ...] = Field(default=(), description="Changes of the run to the table itself.")
     formats: dict[str, int] = Field(
         default_factory=dict, description="How objects that were read are written, as told by looking at some of them."
     )
     broken_objects: dict[str, str] = Field(default_factory=dict, description="Objects that could not be read, and why.")
-    estimate: Estimate | None = Field(default=None, description="What the plan was estimated to take.")
+    estimate: Estimate | None = Field(default=None, description="Estimate of the work that the plan takes.")
     num_bytes_read: int = Field(default=0, description="Bytes of the splits that were built.")
     stage_seconds: StageSeconds = Field(default=StageSeconds(), description="Time by stage, as it was (seconds).")
     seconds: float = 0.0

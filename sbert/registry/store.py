@@ -79,7 +79,7 @@ class LabelsRecord(BaseModel):
     objects: list[str] = Field(default_factory=list, description="Source objects with their versions.")
     leakage: list[LeakageRecord] = Field(
         default_factory=list,
-        description="What given splits, the held-out set and the regression sets share with the train rows.",
+        description="Overlap of given splits, the held-out set and the regression sets with the train rows.",
     )
 
 
@@ -100,7 +100,7 @@ class VersionRecord(BaseModel):
     labels: LabelsRecord | None = None
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the run.")
     training: dict[str, Any] = Field(default_factory=dict, description="Numbers of the training.")
-    decision: dict[str, Any] | None = Field(default=None, description="What the gate decided; empty for an import.")
+    decision: dict[str, Any] | None = Field(default=None, description="Decision of the gate; empty for an import.")
     before: dict[str, Any] | None = Field(default=None, description="Evaluation of production at that time.")
     after: dict[str, Any] | None = Field(default=None, description="Evaluation of this version.")
 

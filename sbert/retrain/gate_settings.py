@@ -16,7 +16,7 @@ class GateSettings(BaseModel):
         default=0.0,
         ge=0,
         lt=1,
-        description="How far above zero the lower end of the interval of the gain must be (units of the metric).",
+        description="Least value of the lower end of the gain's interval (units of the metric).",
     )
     tolerance: float = Field(
         default=0.005,

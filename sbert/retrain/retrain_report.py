@@ -18,7 +18,7 @@ class RetrainReport(BaseModel):
     primary_metric: str = Field(description="The metric that decided.")
     before: float = Field(description="Production's value on the held-out rows.")
     after: float = Field(description="The candidate's value on the same rows.")
-    reason: str = Field(description="Why the candidate was promoted, or why not.")
+    reason: str = Field(description="Reason for promoting or refusing the candidate.")
     candidate: str | None = Field(
         description="The candidate's version; empty when the candidate was production itself."
     )
@@ -27,7 +27,7 @@ class RetrainReport(BaseModel):
     decision: Decision
     labels: LabelsRecord
     num_new_objects: int = Field(description="Source objects of labels that the base had not learned from.")
-    stop_reason: str = Field(default="", description="Why training ended.")
+    stop_reason: str = Field(default="", description="Reason for the end of training.")
     dev_before: float | None = Field(default=None, description="The dev metric of the model that training began with.")
     dev_best: float | None = Field(default=None, description="The dev metric of the best checkpoint.")
     num_steps: int = 0

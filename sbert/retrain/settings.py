@@ -23,9 +23,11 @@ class LabelledSet(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(min_length=1, pattern=r"^[\w.@-]+$", description="What reports call the set.")
+    name: str = Field(min_length=1, pattern=r"^[\w.@-]+$", description="Name of the set in reports.")
     uri: str = Field(min_length=1, description="File, folder or glob of labels, local or s3://.")
-    labels: LabelSettings = Field(default_factory=LabelSettings, description="How these labels are read and split.")
+    labels: LabelSettings = Field(
+        default_factory=LabelSettings, description="Settings for reading and splitting these labels."
+    )
     split: Literal["test", "dev"] = Field(default="test", description="Rows of the set that are measured on.")
 
 
@@ -34,7 +36,9 @@ class RetrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    labels: LabelSettings = Field(default_factory=LabelSettings, description="How labels are read and split.")
+    labels: LabelSettings = Field(
+        default_factory=LabelSettings, description="Settings for reading and splitting labels."
+    )
     recipe: str | None = Field(
         default=None,
         description=f"How the encoder learns: {', '.join(RECIPES)}; empty for the recipe of the labels' kind.",
@@ -43,8 +47,10 @@ class RetrainSettings(BaseModel):
         default=None,
         description="Changes to the recipe; fields that are not named keep its values, nested fields too.",
     )
-    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="What is measured.")
-    gate: GateSettings = Field(default_factory=GateSettings, description="What a candidate has to prove.")
+    evaluation: EvaluationSettings = Field(
+        default_factory=EvaluationSettings, description="Settings of the evaluation."
+    )
+    gate: GateSettings = Field(default_factory=GateSettings, description="Conditions that a candidate must meet.")
     regression_sets: tuple[LabelledSet, ...] = Field(
         default=(), max_length=100, description="Skills that must not be lost: labelled sets whose metric may not drop."
     )

@@ -17,7 +17,7 @@ class SuggestSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: SuggestionKind = Field(default=SuggestionKind.CLASSES, description="What is to be labelled.")
+    kind: SuggestionKind = Field(default=SuggestionKind.CLASSES, description="Kind of labels to collect.")
     text_column: str = Field(default="text", min_length=1, description="Column of the table that keeps the text.")
     uncertainty: float = Field(
         default=1.0,
@@ -49,7 +49,7 @@ class SuggestSettings(BaseModel):
     )
 
     labels: LabelSettings = Field(
-        default_factory=LabelSettings, description="How the existing labels are read; their kind is `kind`."
+        default_factory=LabelSettings, description="Settings for reading the existing labels; their kind is `kind`."
     )
 
     @model_validator(mode="after")

@@ -63,7 +63,7 @@ class EncoderInfo(BaseModel):
     fingerprint: str = Field(description="Hash of everything that decides a text's vector: model, prompt, windows.")
     model_fingerprint: str = Field(description="Hash of the model alone.")
     dim: int = Field(description="Values in one vector.")
-    pooling: str = Field(description="How token vectors become one vector.")
+    pooling: str = Field(description="Pooling by which token vectors become one vector.")
     normalized: bool = Field(description="Whether vectors have unit length.")
     precision: Precision = Field(default=Precision.FLOAT32, description="Type of the stored values.")
     model_dim: int | None = Field(
@@ -74,7 +74,7 @@ class EncoderInfo(BaseModel):
     )
     compute_dtype: str = Field(default="float32", description="Type the encoder computes in.")
     max_seq_length: int = Field(description="Tokens after which a text is truncated or windowed.")
-    truncation: str = Field(default="truncate", description="What happens to longer texts.")
+    truncation: str = Field(default="truncate", description="Treatment of longer texts.")
     prompt: str = Field(default="", description="Text put before each document.")
 
     @property

@@ -39,8 +39,8 @@ class Lease(BaseModel):
     pid: int
     user: str
     started: dt.datetime
-    heartbeat: dt.datetime = Field(description="When the run last showed that it lives.")
-    expires: dt.datetime = Field(description="When it counts as dead, unless it renews the lease.")
+    heartbeat: dt.datetime = Field(description="Time at which the run last showed that it lives.")
+    expires: dt.datetime = Field(description="Time from which it counts as dead, unless it renews the lease.")
 
     def describe(self) -> str:
         """Return who works on the table, where and since when, in words."""

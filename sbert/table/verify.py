@@ -42,7 +42,7 @@ class Verification(BaseModel):
     num_shards_without_checksum: int = Field(
         default=0, description="Shards of earlier versions of this library; not every flipped bit is found in them."
     )
-    findings: list[str] = Field(description="What is wrong, one sentence each; empty when all is well.")
+    findings: list[str] = Field(description="Findings, one sentence each; empty when all is well.")
 
 
 def verify_table(table_uri: str, version: int | None = None) -> Verification:

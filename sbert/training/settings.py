@@ -190,7 +190,7 @@ class TrainingFields(BaseModel):
         default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises (0 to 1)."
     )
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial"] = Field(
-        default="linear", description="How the learning rate falls after warmup."
+        default="linear", description="Schedule by which the learning rate falls after warmup."
     )
     max_grad_norm: float = Field(
         default=1.0, ge=0, le=1e6, description="Gradients are clipped at this norm; 0 for no clipping."
@@ -207,7 +207,9 @@ class TrainingFields(BaseModel):
     )
     adapter: AdapterSettings = Field(default_factory=AdapterSettings, description="Parameter-efficient training.")
     negatives: NegativesSettings = Field(default_factory=NegativesSettings, description="Hard negatives.")
-    continual: ContinualSettings = Field(default_factory=ContinualSettings, description="How old skills are kept.")
+    continual: ContinualSettings = Field(
+        default_factory=ContinualSettings, description="Settings by which old skills are kept."
+    )
 
     bf16: bool | None = Field(
         default=None, description="Compute the transformer in bfloat16; empty: only where the device has units for it."
@@ -227,7 +229,7 @@ class TrainingFields(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the order of rows, dropout and new weights.")
     trackers: tuple[TrackerKind, ...] = Field(
         default=(),
-        description="Where curves are sent besides TensorBoard; configured by their own environment variables.",
+        description="Services that curves are sent to besides TensorBoard; configured by their own environment variables.",
     )
 
 

@@ -88,7 +88,7 @@ class Forks:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(120)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -129,6 +129,7 @@ def serve() -> None:
                 _work(request)
             answer = {"pid": pid}
         print(json.dumps(answer), file=answers, flush=True)
+    os._exit(0)  # the end of an interpreter with these libraries takes long on a busy machine, and proves nothing
 
 
 def _work(request: dict[str, Any]) -> None:

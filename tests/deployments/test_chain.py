@@ -57,7 +57,8 @@ def test_from_a_label_file_to_a_switched_table(tmp_path: Path) -> None:
             raise TimeoutError(told) from error
         print(f"label file to switched table: {time.monotonic() - began:.0f} s")
         assert re.fullmatch(re.escape(models_uri) + r"/v\d{4}/model", after.encoder.model)
-        assert (after.version, after.num_rows) == (before.version + 1, before.num_rows)
+        assert after.version == before.version + 1
+        assert after.num_rows == before.num_rows
         assert Table.open(table_uri, before.version).encoder.model == model  # readers of the old version keep working
         retrained = [run for run in served.runs() if run["name"].startswith("retrain")]
         assert len(retrained) == 1

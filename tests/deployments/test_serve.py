@@ -57,7 +57,8 @@ def test_all_deployments_are_there_and_the_night_is_scheduled(served: Stack) -> 
 
     assert len(until(scheduled, 60)) > 1
     schedule = found["nightly-refresh"]["schedules"][0]["schedule"]
-    assert (schedule["cron"], schedule["timezone"]) == ("0 2 * * *", "Europe/Berlin")
+    assert schedule["cron"] == "0 2 * * *"
+    assert schedule["timezone"] == "Europe/Berlin"
     automations = {item["name"] for item in served.call("POST", "/automations/filter", {})}
     assert "sbert crash silent runs" in automations
 

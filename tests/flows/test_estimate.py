@@ -22,7 +22,9 @@ def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
     first = refresh_embeddings(raw, table, model=model, settings=objects_apart())
     assert first.estimate is not None
     size = sum(path.stat().st_size for path in (tmp_path / "raw").iterdir())
-    assert (first.estimate.num_objects, first.estimate.num_bytes, first.num_bytes_read) == (2, size, size)
+    assert first.estimate.num_objects == 2
+    assert first.estimate.num_bytes == size
+    assert first.num_bytes_read == size
     assert (first.estimate.num_rows, first.estimate.measured_in) == (None, None)  # no run before
     assert min(first.stage_seconds.model_dump().values()) > 0
     recorded = Table.open(table).last_commit()
@@ -33,7 +35,9 @@ def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
     settings = objects_apart().model_dump_json()
     planned = CliRunner().invoke(app, ["refresh", raw, table, "--settings", settings, "--dry-run", "--json"])
     estimate = json.loads(planned.stdout)["estimate"]
-    assert (estimate["num_objects"], estimate["num_bytes"], estimate["measured_in"]) == (1, third, 0)
+    assert estimate["num_objects"] == 1
+    assert estimate["num_bytes"] == third
+    assert estimate["measured_in"] == 0
     assert estimate["num_rows"] == round(100 * third / size)
     per_text = recorded["num_tokens_encoded"] / recorded["num_texts_encoded"]
     assert estimate["num_tokens"] == round(estimate["num_rows"] * per_text)

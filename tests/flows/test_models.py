@@ -48,7 +48,7 @@ def answer(*arguments: str, exit_code: int = 0) -> Any:
     return json.loads(result.stdout)
 
 
-def test_list(models_uri: str) -> None:
+def test_the_list_shows_the_state_of_each_version_and_the_history(models_uri: str) -> None:
     found = answer(models_uri)
     assert found["production"] == "v0002"
     assert [(line["version"], line["production"], line["accepted"]) for line in found["versions"]] == [
@@ -64,13 +64,15 @@ def test_list(models_uri: str) -> None:
 
 def test_compare_says_whether_rows_are_the_same(models_uri: str) -> None:
     [line] = answer(models_uri, "compare", "v0001", "v0002")["metrics"]
-    assert (line["left"], line["right"], line["same_rows"]) == (0.5, 0.6, True)
+    assert line["left"] == 0.5
+    assert line["right"] == 0.6
+    assert line["same_rows"]
     [line] = answer(models_uri, "compare", "v0001", "v0003")["metrics"]
     assert line["same_rows"] is False
     assert "0.6000" in run(models_uri, "compare", "v0001", "v0002").stdout
 
 
-def test_rollback(models_uri: str) -> None:
+def test_rollback_goes_to_the_version_before_or_to_a_named_one(models_uri: str) -> None:
     assert answer(models_uri, "rollback")["version"] == "v0001"
     assert answer(models_uri, "rollback", "--version", "v0003")["version"] == "v0003"
     assert answer(models_uri, "rollback", "v0002")["previous"] == "v0003"
@@ -86,7 +88,7 @@ def test_rollback(models_uri: str) -> None:
         (["list", "v0001"], "list takes no versions"),
     ],
 )
-def test_wrong_use(models_uri: str, arguments: list[str], message: str) -> None:
+def test_wrong_arguments_are_refused_with_the_remedy(models_uri: str, arguments: list[str], message: str) -> None:
     assert message in answer(models_uri, *arguments, exit_code=1)["error"]["message"]
 
 

@@ -29,11 +29,16 @@ def test_the_same_on_s3(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str
     first = refresh(
         f"{s3_bucket}/raw", f"{s3_bucket}/table", model=f"{s3_bucket}/models/tiny", settings=objects_apart()
     )
-    assert (first.version, first.num_rows, first.num_texts_encoded) == (0, 60, 60)
+    assert first.version == 0
+    assert first.num_rows == 60
+    assert first.num_texts_encoded == 60
     assert refresh(f"{s3_bucket}/raw/*.jsonl", f"{s3_bucket}/table", settings=objects_apart()).num_splits_kept == 3
     client.pipe_file(f"{s3_bucket}/raw/part-1.jsonl", (tmp_path / "raw/part-0.jsonl").read_bytes())
     second = refresh(f"{s3_bucket}/raw", f"{s3_bucket}/table", settings=objects_apart())
-    assert (second.version, second.num_rows, second.num_rows_carried, second.num_texts_encoded) == (1, 60, 20, 0)
+    assert second.version == 1
+    assert second.num_rows == 60
+    assert second.num_rows_carried == 20
+    assert second.num_texts_encoded == 0
     local = tmp_path / "table"
     refresh(tmp_path / "raw", local, model=model)
     ours = read(f"{s3_bucket}/table").filter(pl.col("source").str.ends_with("part-2.jsonl"))
@@ -74,10 +79,13 @@ def test_more_objects_than_one_page_of_a_listing(model: str, s3: S3Server, s3_bu
     num_objects = 1_050
     client.pipe({f"{s3_bucket}/raw/{n:05d}.txt": texts(n, 1)[0].encode() for n in range(num_objects)})
     first = refresh(f"{s3_bucket}/raw", f"{s3_bucket}/table", model=model, concurrency=4)
-    assert (first.num_objects, first.num_rows) == (num_objects, num_objects)
+    assert first.num_objects == num_objects
+    assert first.num_rows == num_objects
     client.pipe_file(f"{s3_bucket}/raw/one-more.txt", b"red green blue")
     second = refresh(f"{s3_bucket}/raw", f"{s3_bucket}/table")
-    assert (second.num_rows, second.num_texts_encoded, second.num_splits_built) == (num_objects + 1, 1, 1)
+    assert second.num_rows == num_objects + 1
+    assert second.num_texts_encoded == 1
+    assert second.num_splits_built == 1
     assert read(f"{s3_bucket}/table")["source"].n_unique() == num_objects + 1
 
 

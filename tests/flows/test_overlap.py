@@ -41,7 +41,8 @@ def test_two_refreshes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         thread.join()
     assert [(report.version, report.num_rows) for report in reports] == [(0, 30), (0, 30)]
     assert max(seen) == 2
-    assert (Table.open(table).version, Table.open(table).num_rows) == (0, 30)
+    assert Table.open(table).version == 0
+    assert Table.open(table).num_rows == 30
     assert verify_table(table).findings == []
     assert active_leases(table) == []
 

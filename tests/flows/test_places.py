@@ -40,7 +40,7 @@ NAMES = [
 ]
 
 
-def test_names_of_every_kind(tmp_path: Path, model: str) -> None:
+def test_objects_with_names_of_every_kind_are_read(tmp_path: Path, model: str) -> None:
     for number, name in enumerate(NAMES):
         write(tmp_path / f"raw/{name}.jsonl", rows(number, 1))
     first = refresh(tmp_path / "raw", tmp_path / "ta ble ü", model=model)
@@ -50,12 +50,13 @@ def test_names_of_every_kind(tmp_path: Path, model: str) -> None:
     assert refresh(tmp_path / "raw", tmp_path / "ta ble ü").num_splits_built == 0
 
 
-def test_symbolic_links(tmp_path: Path, model: str) -> None:
+def test_a_link_is_read_under_its_own_name_with_the_version_of_its_target(tmp_path: Path, model: str) -> None:
     write(tmp_path / "elsewhere/a.jsonl", rows(0, 5))
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/link.jsonl").symlink_to(tmp_path / "elsewhere/a.jsonl")
     report = refresh(tmp_path / "raw", tmp_path / "table", model=model)
-    assert (report.num_rows, set(read(tmp_path / "table")["source"])) == (5, {str(tmp_path / "raw/link.jsonl")})
+    assert report.num_rows == 5
+    assert set(read(tmp_path / "table")["source"]) == {str(tmp_path / "raw/link.jsonl")}
     write(tmp_path / "elsewhere/a.jsonl", rows(0, 8))  # the version is that of the file, not of the link
     assert refresh(tmp_path / "raw", tmp_path / "table").num_rows == 8
 
@@ -69,14 +70,16 @@ def test_symbolic_links(tmp_path: Path, model: str) -> None:
         ("table/raw", "table", r"table/raw: the raw text lies within the table"),
     ],
 )
-def test_raw_text_and_table_in_each_other(tmp_path: Path, model: str, raw: str, table: str, message: str) -> None:
+def test_raw_text_and_table_within_each_other_are_refused(
+    tmp_path: Path, model: str, raw: str, table: str, message: str
+) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 5))
     with pytest.raises(SettingsError, match=message):
         refresh(tmp_path / raw, tmp_path / table, model=model)
     assert [path.name for path in tmp_path.rglob("*")] == ["raw", "a.jsonl"]
 
 
-def test_a_table_beside_the_raw_text(tmp_path: Path, model: str) -> None:
+def test_a_table_beside_the_raw_text_is_allowed(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 5))
     for table in ("raw/_table", "raw2", "table"):
         assert refresh(tmp_path / "raw", tmp_path / table, model=model).num_rows == 5
@@ -84,14 +87,16 @@ def test_a_table_beside_the_raw_text(tmp_path: Path, model: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "character"), [("p%20q", "%"), ("a#b", "#"), ("a?b", r"\?")])
-def test_a_table_whose_name_the_log_cannot_hold(tmp_path: Path, model: str, name: str, character: str) -> None:
+def test_a_table_whose_name_the_log_cannot_hold_is_refused(
+    tmp_path: Path, model: str, name: str, character: str
+) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 5))
     with pytest.raises(SettingsError, match=rf"the Delta log's client reads {character} as part of an address"):
         refresh(tmp_path / "raw", tmp_path / name, model=model)
     assert not (tmp_path / name).exists()
 
 
-def test_a_file_in_the_place_of_the_table(tmp_path: Path, model: str) -> None:
+def test_a_file_in_the_place_of_the_table_is_refused(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 5))
     write(tmp_path / "file.jsonl", rows(0, 5))
     with pytest.raises(NotATableError, match=r"file\.jsonl: this is a file, but a table is a folder"):
@@ -127,7 +132,7 @@ def readable_model(folder: Path) -> str:
     return model
 
 
-def test_no_permission_to_write(open_folder: Path) -> None:
+def test_a_folder_without_permission_to_write_is_named(open_folder: Path) -> None:
     raw, parent = open_folder / "raw", open_folder / "closed"
     model = readable_model(open_folder)
     write(raw / "a.jsonl", rows(0, 5))
@@ -147,11 +152,12 @@ def test_no_permission_to_write(open_folder: Path) -> None:
     finally:
         for path in (parent, parent / "table", *(parent / "table").rglob("*")):
             path.chmod(0o755)
-    assert (Table.open(str(parent / "table")).version, ids_of(parent / "table")) == (0, {str(n) for n in range(5)})
+    assert Table.open(str(parent / "table")).version == 0
+    assert ids_of(parent / "table") == {str(n) for n in range(5)}
     assert not (parent / "new").exists()
 
 
-def test_no_permission_to_read_one_object(open_folder: Path) -> None:
+def test_an_object_without_permission_to_read_does_not_stop_the_others(open_folder: Path) -> None:
     model = readable_model(open_folder)
     for name, first in (("a", 0), ("b", 10)):
         write(open_folder / f"raw/{name}.jsonl", rows(first, 10))

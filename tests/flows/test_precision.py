@@ -66,7 +66,8 @@ def test_recall_is_shown_and_kept_and_other_engines_read_the_table(tmp_path: Pat
     np.testing.assert_allclose(norms, 1, atol=0.02)
 
     status, printed = sbert("search", table, texts(7, 1)[0], "-k", "2", "--json")
-    assert (status, json.loads(printed)["results"][0]["id"]) == (0, "7")
+    assert status == 0
+    assert json.loads(printed)["results"][0]["id"] == "7"
 
 
 def test_a_refusal_is_an_error_of_one_line(tmp_path: Path) -> None:
@@ -76,6 +77,7 @@ def test_a_refusal_is_an_error_of_one_line(tmp_path: Path) -> None:
         "refresh", raw, table, "--model", model, "--settings", '{"encoding": {"output_dim": 2}}', "--json"
     )
     error = json.loads(printed)["error"]
-    assert (status, error["kind"]) == (1, "QualityError")
+    assert status == 1
+    assert error["kind"] == "QualityError"
     assert "2 of 32 values, measured among" in error["message"]
     assert not (table / "_delta_log").exists()

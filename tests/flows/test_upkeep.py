@@ -21,12 +21,17 @@ def test_compact_vacuum_and_verify(tmp_path: Path) -> None:
     assert report.compaction is not None
     assert report.vacuum is not None
     assert report.verification is not None
-    assert (report.compaction.num_shards, report.vacuum.num_shards, report.verification.num_rows) == (1, 3, 30)
-    assert (report.vacuum.applied, report.verification.findings) == (True, [])
+    assert report.compaction.num_shards == 1
+    assert report.vacuum.num_shards == 3
+    assert report.verification.num_rows == 30
+    assert report.vacuum.applied
+    assert report.verification.findings == []
     (shard,) = Table.open(table).shards()
     (tmp_path / "table" / shard.name).write_bytes(b"torn")
     only = upkeep_table(table, compact=False, vacuum=False, verify=False)
-    assert (only.compaction, only.vacuum, only.verification) == (None, None, None)
+    assert only.compaction is None
+    assert only.vacuum is None
+    assert only.verification is None
     with pytest.raises(VerificationError, match=r"2 findings: part-compacted.*cannot be read to its end"):
         upkeep_table(table, compact=False, vacuum=False)
 

@@ -298,7 +298,8 @@ def test_a_saved_folder_keeps_what_does_not_concern_vectors(folder: Path, tmp_pa
     edit("config_sentence_transformers.json", similarity_fn_name="dot", prompts={"query": "red "})(folder)
     ours(folder).save_pretrained(tmp_path / "again")
     settings = read_folder_settings(tmp_path / "again")
-    assert (settings.similarity_fn_name, settings.prompts) == ("dot", {"query": "red "})
+    assert settings.similarity_fn_name == "dot"
+    assert settings.prompts == {"query": "red "}
     assert read_text_settings(tmp_path / "again").max_seq_length == 64
 
 

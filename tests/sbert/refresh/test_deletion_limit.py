@@ -111,5 +111,8 @@ def test_the_plan_says_what_would_be_lost(tmp_path: Path, model: str) -> None:
     refresh_table(tmp_path / "raw", tmp_path / "table", model=model)
     (tmp_path / "raw/2.jsonl").unlink()
     losses = make_plan(RefreshJob(raw_uri=str(tmp_path / "raw"), table_uri=str(tmp_path / "table"))).losses
-    assert (losses.num_objects, losses.num_objects_lost, losses.num_rows, losses.num_rows_lost) == (4, 1, 16, 4)
+    assert losses.num_objects == 4
+    assert losses.num_objects_lost == 1
+    assert losses.num_rows == 16
+    assert losses.num_rows_lost == 4
     assert losses.examples == [str(tmp_path / "raw/2.jsonl")]

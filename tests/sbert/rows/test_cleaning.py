@@ -35,7 +35,7 @@ def cleaned(text: str, **options: object) -> str:
         ("", ""),
     ],
 )
-def test_default_rules(text: str, expected: str) -> None:
+def test_the_default_rules_change_a_text_as_written_here(text: str, expected: str) -> None:
     assert cleaned(text) == expected
 
 
@@ -50,7 +50,7 @@ def test_every_rule_can_be_switched_off() -> None:
     assert clean_texts(pl.Series([text]), OFF)[0] == text
 
 
-def test_compatibility_form() -> None:
+def test_compatibility_characters_are_resolved_by_nfkc_only() -> None:
     assert cleaned("\ufb01 \u2460") == "\ufb01 \u2460"
     assert cleaned("\ufb01 \u2460", unicode_form="NFKC") == "fi 1"
 
@@ -118,9 +118,10 @@ def test_rejected_rows_have_a_reason_and_their_original() -> None:
     assert block.rejects["original"][1] == b'{"id":"2","n":"2","text":"ab"}'
 
 
-def test_no_rows() -> None:
+def test_a_block_without_rows_keeps_its_schema() -> None:
     block = clean(rows("x").clear(), CleaningSettings())
-    assert (block.rows.height, block.rejects.height) == (0, 0)
+    assert block.rows.height == 0
+    assert block.rejects.height == 0
     assert block.rows.schema["text_hash"] == pl.Binary
 
 
@@ -132,7 +133,7 @@ def test_hash_is_the_beginning_of_blake3() -> None:
     assert first != second
 
 
-def test_equal_after_cleaning_is_equal_hash() -> None:
+def test_texts_that_are_equal_after_cleaning_have_one_hash() -> None:
     block = clean(rows("caf\u00e9", "cafe\u0301 "), CleaningSettings())
     assert block.rows["text_hash"].n_unique() == 1
 

@@ -28,7 +28,7 @@ def test_total_adds_every_count_and_every_reason() -> None:
     assert total.num_rows_written == 6
 
 
-def test_of_nothing_is_zero() -> None:
+def test_the_total_of_no_counts_is_zero() -> None:
     assert RowCounts.total([]).check("run") == RowCounts()
 
 

@@ -35,12 +35,18 @@ def table(tmp_path: Path, model: str) -> str:
 def test_rows_stay_and_a_refresh_afterwards_has_nothing_to_do(tmp_path: Path, table: str) -> None:
     before = read(table)
     done = compact_table(table)
-    assert (done.version, done.num_shards_before, done.num_shards, done.num_rows_moved) == (1, 7, 1, 60)
+    assert done.version == 1
+    assert done.num_shards_before == 7
+    assert done.num_shards == 1
+    assert done.num_rows_moved == 60
     assert read(table).equals(before)
     assert verify_table(table).findings == []
     plan, _, version, counts = update(tmp_path / "raw", table, settings=APART)
-    assert (plan.is_empty, version, counts.num_rows_read) == (True, 1, 0)
-    assert (compact_table(table).version, write_changes(table, 0, 1, None).num_upserts) == (1, 0)
+    assert plan.is_empty
+    assert version == 1
+    assert counts.num_rows_read == 0
+    assert compact_table(table).version == 1
+    assert write_changes(table, 0, 1, None).num_upserts == 0
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -52,8 +58,10 @@ def test_one_split_of_a_compacted_shard_changes_and_one_goes(tmp_path: Path, tab
     for _ in range(times):
         plan, diff, version, counts = update(tmp_path / "raw", table, settings=APART)
         if version == 2 and diff.leaving:
-            assert (len(plan.build), len(diff.leaving)) == (1, 2)
-            assert (counts.num_rows_carried, counts.num_texts_encoded) == (9, 1)
+            assert len(plan.build) == 1
+            assert len(diff.leaving) == 2
+            assert counts.num_rows_carried == 9
+            assert counts.num_texts_encoded == 1
     assert sorted(read(table)["id"]) == sorted([*map(str, [*range(29), *range(30, 40), *range(50, 60)]), "new"])
     assert verify_table(table).findings == []
     shards = locate_splits(table, Table.open(table).shards())
@@ -108,7 +116,8 @@ def test_another_commit_in_between_makes_it_begin_anew(
         return real(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(library, "commit", overtaken)
-    assert (compact_table(table).version, read(table).height) == (2, 53)
+    assert compact_table(table).version == 2
+    assert read(table).height == 53
     assert verify_table(table).findings == []
     there = {path.name for path in Path(table).glob("part-compacted*")}
     assert there == {shard.name for shard in Table.open(table).shards()}  # the one in vain is removed

@@ -15,7 +15,9 @@ def test_a_lease_is_there_while_the_block_lasts(tmp_path: Path, caplog: pytest.L
     with hold_lease(str(tmp_path), "first", "refresh") as others:
         assert others == []
         (lease,) = active_leases(str(tmp_path))
-        assert (lease.run_id, lease.operation, lease.pid) == ("first", "refresh", os.getpid())
+        assert lease.run_id == "first"
+        assert lease.operation == "refresh"
+        assert lease.pid == os.getpid()
         assert lease.started <= lease.heartbeat < lease.expires
         with hold_lease(str(tmp_path), "second", "backfill") as seen:
             assert [other.run_id for other in seen] == ["first"]

@@ -62,7 +62,10 @@ def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: s
     assert (np.abs(values).max(axis=1) == 127).all()
 
     info = Table.open(table).encoder
-    assert (info.precision, info.dim, info.full_dim, info.min_recall) == (Precision.INT8, HIDDEN, HIDDEN, 0.9)
+    assert info.precision == Precision.INT8
+    assert info.dim == HIDDEN
+    assert info.full_dim == HIDDEN
+    assert info.min_recall == 0.9
     found = newest_reduction(Table.open(table))
     assert found is not None
     assert found.calibration is not None
@@ -70,7 +73,8 @@ def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: s
     measured = recall_at_10(restore(quantize(exact)), exact)
     assert found.recall_at_10 == pytest.approx(measured, abs=0.02)
     assert 0.9 <= found.recall_at_10 <= 1
-    assert (found.calibration.min_scale, found.calibration.max_scale) == (scale.min(), scale.max())
+    assert found.calibration.min_scale == scale.min()
+    assert found.calibration.max_scale == scale.max()
     assert found.calibration.num_saturated == (np.abs(values) == 127).sum()
     assert not [name for name in list_names(f"{table}/_splits") if "sample" in name]
 
@@ -78,7 +82,9 @@ def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: s
     changed = [*rows(30, 29), {"id": "new", "text": "butter and cake are in the oven", "kind": "odd"}]
     write(tmp_path / "raw/1.jsonl", changed)
     _, _, version, counts = update(raw, table, settings=objects_apart())
-    assert (version, counts.num_rows_carried, counts.num_texts_encoded) == (1, 29, 1)
+    assert version == 1
+    assert counts.num_rows_carried == 29
+    assert counts.num_texts_encoded == 1
     second = read(table)
     keys = ["source", "id"]
     both = first.join(second.select(*keys, pl.col("embedding").alias("e2"), pl.col("scale").alias("s2")), on=keys)
@@ -92,12 +98,15 @@ def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: s
 
     assert verify_table(table).findings == []
     feed = write_changes(table, 0, 1, str(tmp_path / "feed.parquet"))
-    assert (feed.num_upserts, feed.num_deletes, feed.encoder_changed) == (1, 1, False)
+    assert feed.num_upserts == 1
+    assert feed.num_deletes == 1
+    assert not feed.encoder_changed
     upsert = pl.read_parquet(tmp_path / "feed.parquet").filter(pl.col("change") == "upsert").to_dicts()[0]
     assert upsert["embedding"] == second.filter(pl.col("id") == "new")["embedding"][0].to_list()
     assert upsert["scale"] == second.filter(pl.col("id") == "new")["scale"][0]
     hits = search_table(Table.open(table), texts(41, 1)[0]).hits()
-    assert (hits[0].id, round(hits[0].score, 1)) == ("41", 1.0)
+    assert hits[0].id == "41"
+    assert round(hits[0].score, 1) == 1.0
     assert compact_table(table).num_shards == 1
     assert read(table).equals(second)
     assert update(raw, table, settings=objects_apart())[0].is_empty
@@ -111,18 +120,20 @@ def test_float32_to_int8_and_back_is_one_commit_each(tmp_path: Path, model: str)
     with pytest.raises(EncoderMismatchError, match="pass --model"):
         update(raw, table, settings=stored_as(precision="int8"))
     _, changes, version, counts = update(raw, table, model=model, settings=stored_as(precision="int8"))
-    assert (version, len(changes.drop), counts.num_texts_encoded) == (1, 2, 20)
-    assert (read(table, 0).schema["embedding"], read(table).schema["embedding"]) == (
-        pl.List(pl.Float32),
-        pl.List(pl.Int8),
-    )
+    assert version == 1
+    assert len(changes.drop) == 2
+    assert counts.num_texts_encoded == 20
+    assert read(table, 0).schema["embedding"] == pl.List(pl.Float32)
+    assert read(table).schema["embedding"] == pl.List(pl.Int8)
     assert "scale" not in read(table, 0).columns
     assert [verify_table(table, number).findings for number in (0, 1)] == [[], []]
     feed = write_changes(table, 0, 1, None)
-    assert (feed.num_upserts, feed.encoder_changed) == (20, True)
+    assert feed.num_upserts == 20
+    assert feed.encoder_changed
     found = newest_reduction(Table.open(table))
     assert found is not None
-    assert (found.recall_at_10, found.num_rows_compared) == (None, 20)
+    assert found.recall_at_10 is None
+    assert found.num_rows_compared == 20
     assert found.describe() == "not measured: 20 texts were encoded, at least 50 are needed"
     update(raw, table, model=model, settings=stored_as(precision="float32"))
     assert read(table).equals(read(table, 0))
@@ -137,7 +148,10 @@ def test_another_model_keeps_the_form_of_the_table(tmp_path: Path, model: str, o
     update(raw, table, model=model, settings=stored_as(precision="int8", output_dim=16, min_recall=0.5))
     update(raw, table, model=other_model)
     info = Table.open(table).encoder
-    assert (info.model, info.precision, info.dim, info.full_dim) == (other_model, Precision.INT8, 16, HIDDEN)
+    assert info.model == other_model
+    assert info.precision == Precision.INT8
+    assert info.dim == 16
+    assert info.full_dim == HIDDEN
     assert info.min_recall == 0.5
 
 
@@ -152,7 +166,9 @@ def test_the_first_values_only(tmp_path: Path, model: str) -> None:
     exact = SentenceEncoder.from_pretrained(model).encode(texts(0, 60))
     np.testing.assert_allclose(vectors, truncate(exact, 16, normalize=True), atol=1e-5)
     info = Table.open(table).encoder
-    assert (info.dim, info.model_dim, info.precision) == (16, HIDDEN, Precision.FLOAT32)
+    assert info.dim == 16
+    assert info.model_dim == HIDDEN
+    assert info.precision == Precision.FLOAT32
     assert verify_table(table).findings == []
     assert search_table(Table.open(table), texts(33, 1)[0]).hits()[0].id == "33"
     assert update(raw, table)[0].is_empty
@@ -161,7 +177,9 @@ def test_the_first_values_only(tmp_path: Path, model: str) -> None:
     assert found.calibration is None
     assert found.recall_at_10 == pytest.approx(recall_at_10(truncate(exact, 16, normalize=True), exact), abs=0.02)
     _, _, version, _ = update(raw, table, model=model, settings=stored_as(output_dim=HIDDEN))
-    assert (version, Table.open(table).encoder.dim, len(read(table)["embedding"][0])) == (1, HIDDEN, HIDDEN)
+    assert version == 1
+    assert Table.open(table).encoder.dim == HIDDEN
+    assert len(read(table)["embedding"][0]) == HIDDEN
 
 
 def test_too_little_recall_publishes_nothing(tmp_path: Path, model: str) -> None:
@@ -177,10 +195,13 @@ def test_too_little_recall_publishes_nothing(tmp_path: Path, model: str) -> None
             r"min_recall is 0\.9500, so nothing was published: choose an output_dim above 2 .*, or lower min_recall",
         ):
             update(raw, table, model=model, settings=settings_)
-    assert (Table.open(table).version, read(table).equals(before)) == (0, True)
+    assert Table.open(table).version == 0
+    assert read(table).equals(before)
     lower = RefreshSettings.model_validate({"encoding": {"output_dim": 2, "min_recall": 0.1}})
     plan, _, version, _ = update(raw, table, model=model, settings=lower)
-    assert (len(plan.resume), len(plan.build), version) == (1, 0, 1)
+    assert len(plan.resume) == 1
+    assert len(plan.build) == 0
+    assert version == 1
     assert update(raw, table)[0].is_empty
 
 
@@ -226,7 +247,8 @@ def test_the_sample_survives_a_kill_and_a_second_pass(
     with killed_after(monkeypatch, 1), pytest.raises(KeyboardInterrupt):
         update(raw, table, model=model, settings=chosen)
     plan, *_ = update(raw, table, model=model, settings=chosen)
-    assert (len(plan.resume), len(plan.build)) == (1, 1)
+    assert len(plan.resume) == 1
+    assert len(plan.build) == 1
     found = newest_reduction(Table.open(table))
     assert found is not None
     assert found.num_rows_compared == 60

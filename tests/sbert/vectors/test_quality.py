@@ -15,20 +15,20 @@ def test_good_vectors_pass() -> None:
     check_vectors(np.zeros((0, 2), dtype=np.float32), dim=2, normalized=True, what="x")
 
 
-def test_wrong_dim() -> None:
+def test_vectors_of_another_dim_are_refused() -> None:
     with pytest.raises(QualityError, match=r"shape \(2, 2\), expected \(rows, 3\)"):
         check_vectors(UNIT, dim=3, normalized=True, what="x")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_not_finite(bad: float) -> None:
+def test_vectors_with_nan_or_infinity_are_refused(bad: float) -> None:
     vectors = UNIT.copy()
     vectors[1, 0] = bad
     with pytest.raises(QualityError, match=r"split 7: 1 of 2 vectors hold NaN or infinity \(first: row 1\)"):
         check_vectors(vectors, dim=2, normalized=True, what="split 7")
 
 
-def test_wrong_norm() -> None:
+def test_vectors_of_another_norm_are_refused() -> None:
     with pytest.raises(QualityError, match=r"1 of 2 vectors have a wrong norm \(first: row 0, norm 0.5"):
         check_vectors(np.array([[0.3, 0.4], [1, 0]], dtype=np.float32), dim=2, normalized=True, what="x")
 

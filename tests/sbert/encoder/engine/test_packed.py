@@ -49,5 +49,6 @@ def test_packed_tokens_stay_on_the_device_and_nothing_waits(kind: str, mode: Poo
     for batch in runner.cut(tokens, np.arange(3), 64):
         with OnOneDevice():
             vectors = runner.run(tokens, batch)
-        assert (vectors.device, vectors.dtype) == (META, torch.float32)
+        assert vectors.device == META
+        assert vectors.dtype == torch.float32
         assert vectors.shape == (len(batch.sequences), encoder.dim)

@@ -174,7 +174,8 @@ def test_a_script_without_a_main_guard_runs_and_leaves_nothing(tmp_path: Path, e
     _, alive = psutil.wait_procs(started, timeout=20)
     assert alive == []
     if end == "its end":
-        assert (running.returncode, errors) == (0, "")
+        assert running.returncode == 0
+        assert errors == ""
     elif end == "Ctrl-C":
         assert running.returncode == -signal.SIGINT, errors
         assert errors.rstrip().endswith("KeyboardInterrupt")
