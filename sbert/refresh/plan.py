@@ -89,7 +89,8 @@ class Plan(BaseModel):
     losses: Losses = Field(description="Rows, objects and columns that disappear.")
     changes: tuple[SettingChange, ...] = Field(default=(), description="Changes of the run to the table itself.")
     formats: dict[str, int] = Field(
-        default={}, description="Ways in which objects to read are written, told by looking at some, and the number of each."
+        default={},
+        description="Ways in which objects to read are written, told by looking at some, and the number of each.",
     )
 
     @property

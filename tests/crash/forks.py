@@ -88,9 +88,9 @@ class Forks:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(120)
         assert self._process.stdout is not None
         self._process.stdout.close()
+        self._process.wait(120)
 
     def start(self, *, strike: Strike | None = None, **refresh: Any) -> Run:
         """Start a refresh (arguments of `tests.support.refreshing.refresh_table`)."""
