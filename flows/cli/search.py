@@ -57,6 +57,20 @@ def search(
             show_default="id where there is one, else derived",
         ),
     ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="[vector|words|hybrid]",
+            help="Find rows by meaning, by the words of the query (names, codes, rare words), or by both.",
+        ),
+    ] = "vector",
+    diversity: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="How much rows shall differ from those before.")
+    ] = 0.0,
+    words_column: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Kept column whose words are searched.", show_default="the encoded text"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the rows of TABLE nearest to a query, or write those of many queries to a file."""

@@ -8,16 +8,19 @@
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
 from sbert.errors import SettingsError
 from sbert.index.queries import QueryEncoder, RejectedQuery
+from sbert.index.ranked_search import PreparedQueries, check_modes, clean_queries, rank_rows
 from sbert.index.row_filter import RowFilter
-from sbert.index.search_settings import SearchResult, SearchSettings, SearchWay
+from sbert.index.search_settings import SearchMode, SearchResult, SearchSettings, SearchWay
 from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
 from sbert.index.version_rows import VersionRows
+from sbert.index.words.bm25 import WordView
 from sbert.table.delta import Table
 from sbert.vectors.precision import Float32
 
@@ -39,7 +42,9 @@ def search_table(
         settings: what is asked; by default the ten nearest rows.
 
     Raises:
-        SettingsError: the only query cannot be one, vectors have another dim than the table, or the filter is wrong.
+        SettingsError: the only query cannot be one, vectors have another dim than the table, the filter is wrong, or words
+            are searched and too many rows have no word index.
+        ColumnError: words are searched and no text is kept.
         ModelError: the table's encoder cannot be loaded.
         EncoderMismatchError: the model of that name is no longer the same encoder.
     """
@@ -53,22 +58,43 @@ class Searcher:
         """Read the list of the version's shards."""
         self.table = table
         self._rows = VersionRows(table)
-        self._encoder = QueryEncoder(table)
+        self._word_views: dict[str | None, WordView] = {}
 
     def search(self, queries: str | Sequence[str] | Float32, *, settings: SearchSettings | None = None) -> SearchResult:
         """Return the rows nearest to each query, as `search_table` does."""
         asked = settings or SearchSettings()
+        check_modes(asked, queries)
+        prepared = self._prepare(queries, asked.mode)
         row_filter = None if asked.where is None else RowFilter(asked.where, self.table)
-        numbers, vectors_QD, rejected = self._vectors(queries)
-        nearest = [
-            self._nearest(vectors_QD[first : first + QUERIES_PER_PASS], asked.k, row_filter)
-            for first in range(0, len(vectors_QD), QUERIES_PER_PASS)
-        ]
-        way = SearchWay(version=self.table.version, num_rows=len(self._rows), is_filtered=row_filter is not None)
-        return self._result(numbers, nearest, rejected, way)
+        way = SearchWay(
+            version=self.table.version, num_rows=len(self._rows), is_filtered=row_filter is not None, mode=asked.mode
+        )
+        if asked.mode is not SearchMode.VECTOR:
+            words = self._words(asked.words_column)
+            read = {"num_word_segments": words.num_segments, "num_rows_read": words.num_rows_read}
+            way = way.model_copy(update=read)
+        ranking = rank_rows(
+            self._rows,
+            prepared.texts,
+            asked,
+            by_vectors=lambda count: self._by_vectors(prepared.vectors_QD, count, row_filter),
+            words=lambda: self._words(asked.words_column),
+            chosen=None if row_filter is None or asked.mode is SearchMode.VECTOR else self._rows.matching(row_filter),
+        )
+        return self._result(prepared.numbers, [ranking], prepared.rejected, way)
 
-    def _vectors(self, queries: str | Sequence[str] | Float32) -> tuple[Int64, Float32, tuple[RejectedQuery, ...]]:
-        """Return the numbers of the queries that can be searched, their vectors, and the others."""
+    @cached_property
+    def _encoder(self) -> QueryEncoder:
+        return QueryEncoder(self.table)
+
+    def _words(self, column: str | None) -> WordView:
+        """Open the words of a column, once."""
+        if column not in self._word_views:
+            self._word_views[column] = WordView(self._rows, column)
+        return self._word_views[column]
+
+    def _prepare(self, queries: str | Sequence[str] | Float32, mode: SearchMode) -> PreparedQueries:
+        """Return the queries that can be searched, and the others."""
         if isinstance(queries, np.ndarray):
             dim = self.table.encoder.dim
             if queries.ndim != 2 or queries.shape[1] != dim:
@@ -76,11 +102,27 @@ class Searcher:
                     f"the vectors of the queries have shape {queries.shape}, the table has dim {dim}: give vectors of its "
                     f"encoder {self.table.encoder.model}, shape (queries, {dim})"
                 )
-            return np.arange(len(queries)), queries, ()
-        encoded = self._encoder.encode_queries([queries] if isinstance(queries, str) else queries)
-        if isinstance(queries, str) and encoded.rejected:
-            raise SettingsError(encoded.rejected[0].detail)
-        return np.array(encoded.numbers, np.int64), encoded.vectors_QD, encoded.rejected
+            return PreparedQueries(np.arange(len(queries)), (), queries, ())
+        texts = [queries] if isinstance(queries, str) else queries
+        if mode is SearchMode.WORDS:
+            prepared = clean_queries(self.table, texts)
+        else:
+            encoded = self._encoder.encode_queries(texts)
+            numbers = np.array(encoded.numbers, np.int64)
+            prepared = PreparedQueries(numbers, encoded.texts, encoded.vectors_QD, encoded.rejected)
+        if isinstance(queries, str) and prepared.rejected:
+            raise SettingsError(prepared.rejected[0].detail)
+        return prepared
+
+    def _by_vectors(self, vectors_QD: Float32, k: int, row_filter: RowFilter | None) -> tuple[Float32, Int64]:
+        """Return scores and row numbers of the k nearest rows of each query, best first, shape (Q, k)."""
+        parts = [
+            self._nearest(vectors_QD[first : first + QUERIES_PER_PASS], k, row_filter)
+            for first in range(0, len(vectors_QD), QUERIES_PER_PASS)
+        ]
+        if not parts:
+            return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
+        return np.concatenate([scores for scores, _ in parts]), np.concatenate([numbers for _, numbers in parts])
 
     def _nearest(self, vectors_QD: Float32, k: int, row_filter: RowFilter | None) -> tuple[Float32, Int64]:
         """Return scores and row numbers of the k best rows of each query, best first."""

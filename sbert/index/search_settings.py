@@ -1,6 +1,7 @@
 """Settings of a search, and its answer."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import polars as pl
@@ -8,10 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.index.queries import RejectedQuery
 
-__all__ = ["HIT_COLUMNS", "Hit", "SearchResult", "SearchSettings", "SearchWay"]
+__all__ = ["HIT_COLUMNS", "Hit", "SearchMode", "SearchResult", "SearchSettings", "SearchWay"]
 
 HIT_COLUMNS = ("query", "rank", "score")
 """Columns of a hit beside those of its row."""
+
+
+class SearchMode(StrEnum):
+    """How rows are found."""
+
+    VECTOR = "vector"
+    """The nearest vectors: rows of similar meaning."""
+    WORDS = "words"
+    """The words of the query, ranked by BM25: names, codes, rare words."""
+    HYBRID = "hybrid"
+    """Both, put together by reciprocal rank fusion."""
 
 
 class SearchSettings(BaseModel):
@@ -24,6 +36,22 @@ class SearchSettings(BaseModel):
         default=None,
         title="Filter",
         description="Rows to search among, as SQL over kept columns, such as lang = 'en' and price < 10; empty for all.",
+    )
+
+    mode: SearchMode = Field(
+        default=SearchMode.VECTOR, title="Mode", description="How rows are found: by vectors, by words, or by both."
+    )
+    diversity: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        title="Diversity",
+        description="How much rows shall differ from those before: 0 not at all, 1 regardless of the query (0 to 1).",
+    )
+    words_column: str | None = Field(
+        default=None,
+        title="Words of",
+        description="Kept column whose words are searched; empty for the column that was encoded, else text.",
     )
 
 
@@ -41,8 +69,24 @@ class SearchWay(BaseModel):
         default=0, description="Splits that no segment holds; their rows were compared one by one."
     )
 
+    mode: SearchMode = Field(default=SearchMode.VECTOR, description="How rows were found.")
+    num_word_segments: int = Field(default=0, description="Segments of the word index that were used.")
+    num_rows_read: int = Field(
+        default=0, description="Rows in no segment of the word index; their texts were read for the search."
+    )
+
     def describe(self) -> str:
         """Return the way in words."""
+        if self.mode is SearchMode.VECTOR:
+            return self._describe_vectors()
+        index = f"{self.num_word_segments:,} segments of the word index" if self.num_word_segments else "no word index"
+        read = f", the texts of {self.num_rows_read:,} rows were read" if self.num_rows_read else ""
+        words = f"words: {index}{read}"
+        if self.mode is SearchMode.WORDS:
+            return f"{words}, {self.num_rows:,} rows of version {self.version}"
+        return f"{words}; vectors: {self._describe_vectors()}"
+
+    def _describe_vectors(self) -> str:
         rows = f"{'the filtered of ' if self.is_filtered else ''}{self.num_rows:,} rows of version {self.version}"
         if not self.by_index:
             return f"exact, {rows}"
@@ -58,7 +102,8 @@ class Hit:
     id: str
     source: str
     score: float
-    """Cosine of query and row (inner product when the table's vectors are not normalized)."""
+    """By vectors the cosine of query and row (inner product when the table's vectors are not normalized), by words BM25, by
+    both the fused rank: 1 for the best row of both."""
     kept: dict[str, Any]
     """The row's kept columns."""
 

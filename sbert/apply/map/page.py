@@ -27,6 +27,7 @@ from sbert.apply.map.topics import name_groups, topics_of
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.errors import ColumnError
+from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
 
 __all__ = ["MapPage", "draw_map"]
@@ -65,9 +66,12 @@ def draw_map(table: Table, settings: MapSettings | None = None, *, coordinates_u
     chosen = settings or MapSettings()
     layout = LayoutSettings.model_validate(chosen.model_dump(include=set(LayoutSettings.model_fields)))
     kept = [name for name, kind in table.kept_schema.items() if kind != pl.Binary]
-    text_name = _text_column(table, chosen.text_column)
+    text_name = words_text_column(table, chosen.text_column)
     if chosen.color_by is not None and chosen.color_by not in kept:
-        raise _no_column(table, chosen.color_by)
+        raise ColumnError(
+            f"{table.uri}: no kept column {chosen.color_by!r} (kept: {', '.join(kept) or 'none'}): name one of these, or "
+            "keep it with `sbert refresh --keep-columns`"
+        )
     if coordinates_uri is not None:
         report = derive(CoordinatesJob(layout=layout), table.uri, coordinates_uri)
         table = Table.open(table.uri, report.table_version)  # the newest version, which may be newer than the one given
@@ -129,31 +133,6 @@ def _derived_places(uri: str, version: int, sample: MapRows) -> npt.NDArray[np.f
     derived = DerivedTable.open(uri, version).scan().select("source", "id", "x", "y").collect()
     found = sample.rows.select("source", "id").join(derived, on=["source", "id"], how="left", maintain_order="left")
     return found.select("x", "y").to_numpy().astype(np.float32)
-
-
-def _text_column(table: Table, asked: str | None) -> str:
-    """Return the kept column that holds the texts."""
-    texts = [name for name, kind in table.kept_schema.items() if kind == pl.String]
-    if asked is not None:
-        if asked not in texts:
-            raise _no_column(table, asked)
-        return asked
-    encoded = ((table.recorded_settings or {}).get("source") or {}).get("text_column")
-    for name in (encoded, "text"):
-        if name in texts:
-            return str(name)
-    raise ColumnError(
-        f"{table.uri}: no kept column holds the encoded text ({encoded or 'text'}; kept: "
-        f"{', '.join(table.kept_schema) or 'none'}): name one with --text-column, or run `sbert refresh` with "
-        f"--keep-columns {encoded or 'text'}"
-    )
-
-
-def _no_column(table: Table, name: str) -> ColumnError:
-    return ColumnError(
-        f"{table.uri}: no kept column {name!r} (kept: {', '.join(table.kept_schema) or 'none'}): name one of these, or "
-        "keep it with `sbert refresh --keep-columns`"
-    )
 
 
 def _short_name(uri: str) -> str:

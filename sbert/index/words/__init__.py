@@ -1,1 +1,1 @@
-"""Words: how texts are cut into terms."""
+"""Words: terms of texts, postings in segments named after splits, and BM25 over all of them."""

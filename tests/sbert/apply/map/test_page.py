@@ -117,7 +117,7 @@ def test_what_cannot_be_drawn_is_said(made: Table, tmp_path: Path) -> None:
         draw_map(made)
     with pytest.raises(ColumnError, match=r"no kept column 'colour' \(kept: kind, price"):
         draw_map(made, MapSettings(text_column="kind", color_by="colour"))
-    with pytest.raises(ColumnError, match="no kept column 'price'"):
+    with pytest.raises(ColumnError, match="no kept column of texts 'price'"):
         draw_map(made, MapSettings(text_column="price"))
     empty = make_version(str(tmp_path / "empty"), {"a": {}})
     with pytest.raises(TableError, match="version 0 has no rows"):
