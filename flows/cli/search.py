@@ -79,7 +79,9 @@ def search(
         from sbert.table.delta import Table
 
         _check_usage(query, queries_uri, output)
-        settings = SearchSettings(k=k, where=where)
+        settings = SearchSettings.model_validate(
+            {"k": k, "where": where, "mode": mode, "diversity": diversity, "words_column": words_column}
+        )
         table = Table.open(table_uri)
         if query is not None:
             from sbert.index.search import search_table
@@ -137,7 +139,8 @@ def _show_search(result: dict[str, Any]) -> None:
     kept = [name for hit in hits[:1] for name in hit if name not in {"id", "source", "score"}]
     names = ["id", *kept, "source"]
     longest = {name: max([len(name), *(len(_one_line(hit, name)) for hit in hits)]) for name in names}
-    title = f"nearest to: {cell(result['query'])}"
+    ways = {"vector": "nearest to", "words": "words of", "hybrid": "nearest to and words of"}
+    title = f"{ways[result['way']['mode']]}: {cell(result['query'])}"
     least_width = INDENT + sum(min(length, MAX_COLUMN) + 3 for length in longest.values())
     if least_width <= out.width:
         out.print(_as_table(title, names, longest, hits))

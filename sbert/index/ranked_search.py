@@ -30,9 +30,9 @@ __all__ = ["PreparedQueries", "check_modes", "clean_queries", "num_ranked", "ran
 MIN_RANKED = 100
 RANKED_PER_ROW = 3
 """Rows that each way ranks for each row that is asked for: a row must be in both rankings to gain from both."""
-FUSION_CONSTANT = 60.0
+FUSION_CONSTANT = 5.0
 VECTOR_WEIGHT = 1.0
-WORD_WEIGHT = 1.0
+WORD_WEIGHT = 0.7
 
 Ranking = tuple[Float32, Int64]
 """Scores and row numbers of each query, best first."""

@@ -20,6 +20,7 @@ from sbert.table.lease import LEASES_FOLDER, active_leases
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import fingerprint_of_shard
 from sbert.table.split_records import MISFITS_FOLDER, REJECTED_FOLDER, SPLITS_FOLDER
+from sbert.table.word_segments import unneeded_word_files
 
 __all__ = ["Vacuum", "vacuum_table"]
 
@@ -97,6 +98,9 @@ def vacuum_table(
         for name, (size, modified) in files.items()
         if modified < cutoff and _is_unneeded(name, needed_shards, needed_splits)
     }
+    for name in unneeded_word_files(table.uri, needed_splits, files):
+        if files[name][1] < cutoff:
+            unneeded[name] = files[name][0]
     kept = {name for name in unneeded if _might_be_taken_up(name, recorded)} if leases else set()
     going = sorted(unneeded.keys() - kept, key=_order)
     if apply:

@@ -26,18 +26,18 @@ from sbert.table.shard_layout import locate_splits
 from sbert.table.word_segments import WordRecord, choose_word_segments, read_word_segments
 from sbert.vectors.precision import Float32
 
-__all__ = ["BM25_B", "BM25_K1", "MAX_ROWS_READ", "WordView"]
+__all__ = ["BM25_B", "BM25_K1", "MAX_ROWS_READ", "Part", "WordScores", "WordView"]
 
 log = logging.getLogger(__name__)
 
-BM25_K1 = 1.2
-BM25_B = 0.75
+BM25_K1 = 1.6
+BM25_B = 0.9
 MAX_ROWS_READ = 250_000
 """Rows without a segment that a search reads at most."""
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Postings that take part in a search."""
 
     postings: Postings
@@ -46,57 +46,19 @@ class _Part:
 
     @property
     def is_whole(self) -> bool:
+        """Whether no row left."""
         return bool((self.numbers_R >= 0).all())
 
 
-class WordView:
-    """The words of one version. Threads may share it."""
+class WordScores:
+    """BM25 over parts of a version."""
 
-    def __init__(self, rows: VersionRows, column: str | None = None) -> None:
-        """Open the segments that serve the version, and read the texts of splits without one.
-
-        Args:
-            rows: rows of the version.
-            column: kept column whose words are searched; by default the encoded text.
-
-        Raises:
-            ColumnError: the table keeps no column of texts.
-            SettingsError: too many rows have no segment.
-        """
-        table = rows.table
-        self.column = words_text_column(table, column)
-        self._shards = locate_splits(table.uri, rows.shards)
-        self._ranges: dict[str, list[Int64]] = {}
-        for shard, start in zip(self._shards, rows.starts.tolist(), strict=False):
-            for split in (split for split in shard.splits if split.num_rows):
-                numbers = np.arange(split.num_rows, dtype=np.int64) + start + split.first_row
-                self._ranges.setdefault(split.fingerprint, []).append(numbers)
-        splits = split_rows(self._shards)
-        fingerprint = words_fingerprint(table, self.column)
-        self._parts: list[_Part] = []
-        covered: set[str] = set()
-        for record, answered in choose_word_segments(read_word_segments(table.uri), splits, fingerprint):
-            part = _open(table.uri, record, self._numbers(record, answered))
-            if part is not None:
-                self._parts.append(part)
-                covered |= answered
-        self.num_segments = len(self._parts)
-        missing = sorted(splits.keys() - covered)
-        self.num_rows_read = sum(splits[name] for name in missing)
-        """Rows without a segment, whose texts were read."""
-        if self.num_rows_read > MAX_ROWS_READ:
-            raise SettingsError(
-                f"{table.uri}: {self.num_rows_read:,} rows are in no segment of the word index, a search reads at most "
-                f"{MAX_ROWS_READ:,}: run `sbert index-words` first"
-            )
-        if missing:
-            postings = build_postings(read_texts(table, self._shards, self.column, missing))
-            self._parts.append(
-                _Part(postings, np.concatenate([part for name in missing for part in self._ranges[name]]))
-            )
-        self._num_rows = len(rows)
-        total = sum(int(part.postings.lengths_R[part.numbers_R >= 0].sum(dtype=np.int64)) for part in self._parts)
-        self._mean_length = max(total / max(self._num_rows, 1), 1e-9)
+    def __init__(self, parts: Sequence[Part], num_rows: int) -> None:
+        """Count the terms of the rows of a version; each of its `num_rows` rows is in one part."""
+        self._parts = parts
+        self._num_rows = num_rows
+        total = sum(int(part.postings.lengths_R[part.numbers_R >= 0].sum(dtype=np.int64)) for part in parts)
+        self._mean_length = max(total / max(num_rows, 1), 1e-9)
 
     def search(
         self,
@@ -170,6 +132,52 @@ class WordView:
         order = np.lexsort((numbers, -scores))[:k]
         return numbers[order], scores[order]
 
+
+class WordView(WordScores):
+    """The words of one version. Threads may share it."""
+
+    def __init__(self, rows: VersionRows, column: str | None = None) -> None:
+        """Open the segments that serve the version, and read the texts of splits without one.
+
+        Args:
+            rows: rows of the version.
+            column: kept column whose words are searched; by default the encoded text.
+
+        Raises:
+            ColumnError: the table keeps no column of texts.
+            SettingsError: too many rows have no segment.
+        """
+        table = rows.table
+        self.column = words_text_column(table, column)
+        self._shards = locate_splits(table.uri, rows.shards)
+        self._ranges: dict[str, list[Int64]] = {}
+        for shard, start in zip(self._shards, rows.starts.tolist(), strict=False):
+            for split in (split for split in shard.splits if split.num_rows):
+                numbers = np.arange(split.num_rows, dtype=np.int64) + start + split.first_row
+                self._ranges.setdefault(split.fingerprint, []).append(numbers)
+        splits = split_rows(self._shards)
+        fingerprint = words_fingerprint(table, self.column)
+        parts: list[Part] = []
+        covered: set[str] = set()
+        for record, answered in choose_word_segments(read_word_segments(table.uri), splits, fingerprint):
+            part = _open(table.uri, record, self._numbers(record, answered))
+            if part is not None:
+                parts.append(part)
+                covered |= answered
+        self.num_segments = len(parts)
+        missing = sorted(splits.keys() - covered)
+        self.num_rows_read = sum(splits[name] for name in missing)
+        """Rows without a segment, whose texts were read."""
+        if self.num_rows_read > MAX_ROWS_READ:
+            raise SettingsError(
+                f"{table.uri}: {self.num_rows_read:,} rows are in no segment of the word index, a search reads at most "
+                f"{MAX_ROWS_READ:,}: run `sbert index-words` first"
+            )
+        if missing:
+            postings = build_postings(read_texts(table, self._shards, self.column, missing))
+            parts.append(Part(postings, np.concatenate([part for name in missing for part in self._ranges[name]])))
+        super().__init__(parts, len(rows))
+
     def _numbers(self, record: WordRecord, answered: frozenset[str]) -> Int64:
         """Return the number in the version of each row of a segment."""
         parts = [
@@ -184,11 +192,11 @@ class WordView:
         return np.concatenate(parts)
 
 
-def _open(table_uri: str, record: WordRecord, numbers_R: Int64) -> _Part | None:
+def _open(table_uri: str, record: WordRecord, numbers_R: Int64) -> Part | None:
     """Open a segment; one that is gone or damaged is named and left out, its rows are read instead."""
     try:
         postings = open_segment(table_uri, record)
     except (MissingError, TableError) as error:
         log.warning("a segment of the word index is left out, `sbert index-words` builds it again: %s", error)
         return None
-    return _Part(postings, numbers_R)
+    return Part(postings, numbers_R)
