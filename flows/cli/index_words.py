@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
 
 
-@app.command("index-words", rich_help_panel=Panel.JOBS, epilog=example("sbert index-words s3://bucket/table"))
+@command(Panel.JOBS, name="index-words", example="sbert index-words s3://bucket/table")
 def index_words(
     table_uri: TableUri,
     words_column: Annotated[
@@ -33,10 +33,11 @@ def index_words(
 
 
 def _show_report(report: dict[str, Any]) -> None:
+    plural = "" if report["num_segments"] == 1 else "s"
     out.print(
         f"{report['table_uri']} version {report['version']}: words of {report['column']}, {report['num_rows']:,} rows in "
-        f"{report['num_segments']:,} segments ({report['num_bytes'] / 2**20:,.1f} MiB)\n"
-        f"  {report['num_segments_built']:,} segments built ({report['num_rows_built']:,} rows), {report['seconds']:,.1f} s",
+        f"{report['num_segments']:,} segment{plural}, {report['num_bytes'] / 2**20:,.1f} MiB\n"
+        f"  built: {report['num_segments_built']:,} ({report['num_rows_built']:,} rows), {report['seconds']:,.1f} s",
         markup=False,
     )
 

@@ -140,7 +140,7 @@ def _show_search(result: dict[str, Any]) -> None:
     names = ["id", *kept, "source"]
     longest = {name: max([len(name), *(len(_one_line(hit, name)) for hit in hits)]) for name in names}
     ways = {"vector": "nearest to", "words": "words of", "hybrid": "nearest to and words of"}
-    title = f"{ways[result['way']['mode']]}: {cell(result['query'])}"
+    title = f"{ways[result['way'].get('mode', 'vector')]}: {cell(result['query'])}"
     least_width = INDENT + sum(min(length, MAX_COLUMN) + 3 for length in longest.values())
     if least_width <= out.width:
         out.print(_as_table(title, names, longest, hits))

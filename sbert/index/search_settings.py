@@ -79,7 +79,8 @@ class SearchWay(BaseModel):
         """Return the way in words."""
         if self.mode is SearchMode.VECTOR:
             return self._describe_vectors()
-        index = f"{self.num_word_segments:,} segments of the word index" if self.num_word_segments else "no word index"
+        number = self.num_word_segments
+        index = f"{number:,} segment{'s' if number > 1 else ''} of the word index" if number else "no word index"
         read = f", the texts of {self.num_rows_read:,} rows were read" if self.num_rows_read else ""
         words = f"words: {index}{read}"
         if self.mode is SearchMode.WORDS:

@@ -1,0 +1,36 @@
+"""`sbert index-words`, and searches by words."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.commands import app
+from tests.support.made_tables import make_version
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    folder = str(tmp_path / "table")
+    make_version(folder, {"a": {str(row): row for row in range(6)}})
+    return folder
+
+
+def test_words_are_indexed_searched_and_dropped(table: str) -> None:
+    run = CliRunner().invoke
+    report = json.loads(run(app, ["index-words", table, "--words-column", "kind", "--json"]).stdout)
+    assert (report["num_segments"], report["num_segments_built"], report["num_rows"]) == (1, 1, 6)
+    asked = ["search", table, "KIND 2", "--mode", "words", "--words-column", "kind"]
+    result = json.loads(run(app, [*asked, "--json"]).stdout)
+    assert {row["id"] for row in result["results"][:2]} == {"2", "5"}
+    assert result["way"]["num_word_segments"] == 1
+    assert "1 segment of the word index" in run(app, asked).stdout
+    assert "1 segments removed" in run(app, ["index-words", table, "--drop"]).stdout
+    assert "no word index, the texts of 6 rows were read" in run(app, asked).stdout
+
+
+def test_an_unknown_mode_is_named_with_those_there_are(table: str) -> None:
+    done = CliRunner().invoke(app, ["search", table, "word", "--mode", "letters"])
+    assert done.exit_code == 1
+    assert "mode: Input should be 'vector', 'words' or 'hybrid'" in done.output
