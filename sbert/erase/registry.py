@@ -14,6 +14,7 @@ from sbert.erase.beside import (
     TemporaryFiles,
 )
 from sbert.erase.places import Place
+from sbert.erase.word_index import WordIndex
 
 __all__ = ["PLACES"]
 
@@ -24,6 +25,7 @@ PLACES: tuple[Place, ...] = (
     SplitSamples(),
     RunSample(),
     RunSummaries(),
+    WordIndex(),
     OwnRecords(),
     LogBounds(),
 )

@@ -9,6 +9,8 @@ import pytest
 from sbert.erase.run import erase
 from sbert.erase.undo import lift_tombstones
 from sbert.errors import SettingsError, TableError
+from sbert.index.words.settings import WordSettings
+from sbert.index.words.word_index import index_words
 from sbert.storage.files import join, list_names, read_bytes
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
@@ -117,6 +119,13 @@ def test_a_file_that_nobody_knows_is_named_as_not_erased(versions: str) -> None:
     receipt = erase(versions, ErasedKeys(ids=["a-3"]))
     assert not receipt.is_complete
     assert [place.location for place in receipt.left] == [join(versions, "_index")]
+
+
+def test_the_word_index_goes_as_a_whole(versions: str) -> None:
+    index_words(versions, settings=WordSettings(text_column="kind"))
+    receipt = erase(versions, ErasedKeys(ids=["a-3"]))
+    assert receipt.is_complete
+    assert list_names(join(versions, "_words")) == {}
 
 
 def test_the_receipt_holds_hashes_and_nothing_that_was_erased(versions: str) -> None:

@@ -1,0 +1,38 @@
+"""The word index: hashed words of every row that it holds. It is removed whole; the next run builds it without the rows."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from sbert.erase.places import ErasedRows, Place
+from sbert.erase.receipt import PlaceReport
+from sbert.storage.files import delete, join
+from sbert.table.word_segments import WORDS_FOLDER
+
+__all__ = ["WordIndex"]
+
+
+class WordIndex(Place):
+    """Segments of the word index and their records."""
+
+    name: ClassVar[str] = "word index"
+
+    def owns(self, path: str) -> bool:
+        """Return whether a file belongs to the word index."""
+        return path.startswith(f"{WORDS_FOLDER}/")
+
+    def erase(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, *, is_dry_run: bool) -> PlaceReport:  # noqa: ARG002
+        """Remove all segments, records first: searches read the texts until `sbert index-words` has run."""
+        report = PlaceReport(place=self.name, location=table_uri)
+        if not paths:
+            return report
+        if not is_dry_run:
+            delete(join(table_uri, path) for path in sorted(paths))  # a record's name sorts before its file's
+        verb = "would be removed" if is_dry_run else "removed"
+        return report.model_copy(
+            update={"action": f"{len(paths):,} files {verb}: `sbert index-words` builds them again"}
+        )
+
+    def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:  # noqa: ARG002
+        """Count the files that are left, which a run built meanwhile."""
+        problem = f"{len(paths):,} files were written by a run at work: erase again when it has ended" if paths else ""
+        return report.model_copy(update={"look": f"{len(paths):,} files", "problem": problem})
