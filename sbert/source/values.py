@@ -5,6 +5,7 @@ import json
 import polars as pl
 
 from sbert.source.encodings import mended_utf8
+from sbert.source.types import storable_type
 
 __all__ = ["as_text", "convert", "decode_utf8"]
 
@@ -37,7 +38,7 @@ def as_text(raw: pl.Series) -> pl.Series:
         return _as_json(raw)
     if raw.dtype.is_float():
         return raw.fill_nan(None).cast(pl.String)
-    if isinstance(raw.dtype, pl.Duration):
+    if isinstance(raw.dtype, pl.Duration | pl.Time):  # a cast would cut off fractions of a second
         return raw.dt.to_string("iso")
     return raw.cast(pl.String, strict=False)
 
@@ -86,7 +87,24 @@ def convert(raw: pl.Series, kind: pl.DataType) -> tuple[pl.Series, pl.Series]:
         misfit &= ~raw.is_nan().fill_null(value=False)  # not a number: null in a column that cannot hold it
         if kind.is_integer():  # a cast would cut the fraction off
             misfit |= (raw.is_finite() & (raw != raw.floor())).fill_null(value=False)
+    if raw.dtype != pl.String() and kind != pl.String() and not _by_a_rule(raw.dtype, kind):
+        misfit |= _changed(raw, converted)
     return (converted.set(misfit, None) if misfit.any() else converted), misfit
+
+
+def _by_a_rule(before: pl.DataType, after: pl.DataType) -> bool:
+    """Return whether values of one type are converted to the other by a stated rule, such as times to microseconds."""
+    are_times = isinstance(before, pl.Datetime) and isinstance(after, pl.Datetime)
+    return are_times or (not before.is_nested() and storable_type("", before) == after)
+
+
+def _changed(raw: pl.Series, converted: pl.Series) -> pl.Series:
+    """Return which values are no longer the same, as a date is not that was cut out of a time."""
+    try:
+        back = converted.cast(raw.dtype, strict=False)
+    except pl.exceptions.PolarsError:  # there is no way back to compare by
+        return pl.Series([False]).new_from_index(0, len(raw))
+    return (converted.is_not_null() & (back.is_null() | (back != raw))).fill_null(value=False)
 
 
 def _converted(raw: pl.Series, kind: pl.DataType) -> pl.Series:

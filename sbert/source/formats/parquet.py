@@ -13,6 +13,7 @@ from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlo
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.streams import broken_data
+from sbert.source.types import MAX_DECIMAL_DIGITS
 from sbert.source.values import as_text
 from sbert.storage.files import open_input
 
@@ -109,16 +110,42 @@ def read_row_groups(
     names = {stored: name for name, stored in stored_names.items()}
     row = span.first_row
     for batch in parquet.iter_batches(batch_size=read.block_rows, row_groups=list(groups), columns=list(names)):
-        frame = pl.from_arrow(pa.Table.from_batches([batch]))
+        frame = pl.from_arrow(_for_polars(span.object.uri, pa.Table.from_batches([batch])))
         assert isinstance(frame, pl.DataFrame)
         yield _block(span.object.uri, frame.rename(names), request, row, batch.num_rows)
         row += batch.num_rows
 
 
+def _for_polars(uri: str, table: pa.Table) -> pa.Table:
+    """Return a table without decimals of 256 bits, which Polars does not have: text where 38 digits are too few.
+
+    Raises:
+        ColumnError: for such decimals inside a list or a struct.
+    """
+    wide = [field for field in table.schema if "decimal256" in str(field.type)]
+    if not wide:
+        return table
+    for field in wide:
+        if not pa.types.is_decimal256(field.type):
+            raise ColumnError(f"{uri}: column {field.name!r} holds {field.type}, which cannot be read: leave it out")
+    fields = [field.with_type(_polars_kind(field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _polars_kind(kind: pa.DataType) -> pa.DataType:
+    if not pa.types.is_decimal256(kind):
+        return kind
+    return pa.decimal128(kind.precision, kind.scale) if kind.precision <= MAX_DECIMAL_DIGITS else pa.string()
+
+
 def types_of_schema(schema: pa.Schema) -> dict[str, pl.DataType]:
     """Return the types of an Arrow schema's columns as Polars has them; Unknown where it has none."""
     types: dict[str, pl.DataType] = {}
-    for field in schema:
+    for original in schema:
+        field = original.with_type(_polars_kind(original.type))
+        if "decimal256" in str(field.type):  # inside a list or a struct
+            types[field.name] = pl.Unknown()
+            continue
         try:
             frame = pl.from_arrow(pa.schema([field]).empty_table())
         except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException):

@@ -7,6 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -107,6 +109,7 @@ def test_a_text_column_that_only_a_later_object_has_is_found(tmp_path: Path) -> 
 KINDS: dict[str, tuple[pl.Series, pl.DataType, list[object]]] = {
     "duration": (pl.Series([dt.timedelta(seconds=1), None]), pl.Int64(), [1_000_000, None]),
     "time": (pl.Series([dt.time(1, 2, 3), None]), pl.String(), ["01:02:03", None]),
+    "time with a fraction": (pl.Series([dt.time(1, 2, 3, 500), None]), pl.String(), ["01:02:03.000500", None]),
     "uint64": (pl.Series([2**64 - 1, None], dtype=pl.UInt64), pl.Decimal(20, 0), [Decimal(2**64 - 1), None]),
     "uint32": (pl.Series([2**32 - 1, None], dtype=pl.UInt32), pl.Int64(), [2**32 - 1, None]),
     "decimal": (
@@ -219,3 +222,21 @@ def test_a_type_of_a_column_that_is_not_kept_is_refused(tmp_path: Path) -> None:
         infer_kept_schema(list_objects(str(tmp_path)), source)
     with pytest.raises(ValueError, match="column_types"):
         SourceSettings(column_types={"n": "money"})
+
+
+def test_decimals_of_256_bits_are_text_where_38_digits_are_too_few(tmp_path: Path) -> None:
+    wide, narrow = Decimal("1" * 40 + ".50"), Decimal("1.50")
+    columns = {
+        "text": pa.array(["a", "b"]),
+        "wide": pa.array([wide, None], pa.decimal256(50, 2)),
+        "narrow": pa.array([narrow, None], pa.decimal256(20, 2)),
+        "inside": pa.array([{"a": narrow}, None], pa.struct([("a", pa.decimal256(50, 2))])),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert types(tmp_path, "wide", "narrow") == {"wide": pl.String(), "narrow": pl.Decimal(20, 2)}
+    rows = read_all(tmp_path, SourceSettings(keep_columns=("wide", "narrow"))).rows
+    assert rows.select("kept:wide", "kept:narrow").rows() == [(str(wide), narrow), (None, None)]
+    with pytest.raises(ColumnError, match="'inside' has a type that no table can hold"):
+        types(tmp_path, "inside")
+    with pytest.raises(ColumnError, match="'inside' holds struct"):
+        read_all(tmp_path, SourceSettings(keep_columns=("inside",)), kept_schema={"inside": pl.String()})

@@ -2,10 +2,12 @@
 
 import datetime as dt
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 
 from sbert.source.blocks import RowBlock
 from sbert.source.settings import SourceSettings
@@ -137,3 +139,47 @@ def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path, folder: str) -
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "a.jsonl").write_text('{"text": "x"}\n')
     assert read_all(tmp_path / folder).rows["source"].to_list() == [str(tmp_path / folder / "a.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "kept"),
+    [
+        ([dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 1, 12)], pl.Date(), [dt.date(2026, 1, 1), None]),  # noqa: DTZ001
+        ([2**53, 2**53 + 1], pl.Float64(), [2.0**53, None]),
+        ([Decimal("1.50"), Decimal("1.55")], pl.Decimal(10, 1), [Decimal("1.5"), None]),
+        ([1.5, 1.555], pl.Decimal(10, 2), [Decimal("1.50"), None]),
+        ([0.5, 0.1], pl.Float32(), [0.5, None]),
+        ([7, 2**40], pl.Int32(), [7, None]),
+    ],
+)
+@pytest.mark.parametrize("ending", ["parquet", "delta"])
+def test_a_value_that_would_be_rounded_or_cut_does_not_fit(
+    tmp_path: Path, ending: str, values: list[object], kind: pl.DataType, kept: list[object]
+) -> None:
+    frame = pl.DataFrame({"text": ["a", "b"], "v": values})
+    if ending == "delta":
+        write_deltalake(str(tmp_path / "t"), frame.to_arrow())
+    else:
+        frame.write_parquet(tmp_path / "a.parquet")
+    block = read_all(tmp_path, SourceSettings(keep_columns=("v",)), kept_schema={"v": kind})
+    assert block.rows.sort("text")["kept:v"].to_list() == kept
+    assert block.misfits["column"].to_list() == ["v"]
+    assert block.rejects.is_empty()
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "delta", "folder"])
+def test_a_value_that_does_not_fit_costs_no_row_in_any_format(tmp_path: Path, ending: str) -> None:
+    frame = pl.DataFrame({"text": ["a", "b"], "v": ["7", "02139"]})
+    if ending == "delta":
+        write_deltalake(str(tmp_path / "t"), frame.to_arrow(), partition_by=["v"])
+    elif ending == "folder":
+        for text, value in frame.rows():
+            (tmp_path / f"v={value}").mkdir()
+            (tmp_path / f"v={value}/a.csv").write_text(f"text\n{text}\n")
+    else:
+        path = tmp_path / f"a.{ending}"
+        {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[ending](path)
+    block = read_all(tmp_path, SourceSettings(keep_columns=("v",)), kept_schema={"v": pl.Int64()})
+    assert dict(block.rows.select("text", "kept:v").rows()) == {"a": 7, "b": None}
+    assert block.misfits.select("column", "original").rows() == [("v", "02139")]
+    assert block.rejects.is_empty()
