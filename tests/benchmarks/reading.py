@@ -5,13 +5,14 @@
 Each format holds the same generated rows: an id, a text and a number. Our rate is that of `read_span`: records with ids, texts and
 a kept column, bad rows kept apart. The peer reads the same file into a data frame, whole and without those checks. The benchmark
 measures the CPU time of the process, and Polars and pyarrow use one thread, so other load on the machine does not change
-the result. The last column is the most memory that reading held above the start, in MiB.
+the result. The cases parquet, delta and iceberg read the same file. The last column is the most memory that reading held above the start, in MiB.
 
 To add a format, write a function that writes the rows to a file, and name it in `FORMATS` with its peer.
 """
 
 import argparse
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ os.environ["POLARS_MAX_THREADS"] = "1"  # before Polars is imported
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import convert_to_deltalake
 from markdown_it import MarkdownIt
 from selectolax.lexbor import LexborHTMLParser
 
@@ -50,6 +53,37 @@ class Format(NamedTuple):
     source: SourceSettings = SOURCE
 
 
+def _write_parquet(path: Path, rows: pl.DataFrame) -> None:
+    rows.write_parquet(path, row_group_size=100_000)
+
+
+def _write_delta(path: Path, rows: pl.DataFrame) -> None:
+    """Write the very file of the Parquet case, and a log that names it."""
+    path.mkdir()
+    _write_parquet(path / "rows.parquet", rows)
+    convert_to_deltalake(str(path))
+
+
+def _write_iceberg(path: Path, rows: pl.DataFrame) -> None:
+    """Write the very file of the Parquet case, and a table that it is added to."""
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    path.mkdir()
+    _write_parquet(path / "rows.parquet", rows)
+    catalog = SqlCatalog("benchmark", uri=f"sqlite:///{path}.db", warehouse=f"file://{path.parent}")
+    catalog.create_namespace("n")
+    table = catalog.create_table("n.t", schema=pq.read_schema(path / "rows.parquet"), location=f"file://{path}")
+    table.add_files([str(path / "rows.parquet")])
+    catalog.close()
+
+
+def _peer_iceberg(path: Path) -> None:
+    from pyiceberg.table import StaticTable
+
+    newest = max((path / "metadata").glob("*.metadata.json"))
+    StaticTable.from_metadata(str(newest)).scan().to_arrow()
+
+
 FORMATS = {
     "csv": Format(".csv", lambda path, rows: rows.write_csv(path), pl.read_csv),
     "tsv": Format(
@@ -59,7 +93,9 @@ FORMATS = {
     ),
     "json": Format(".json", lambda path, rows: rows.write_json(path), pl.read_json),
     "jsonl": Format(".jsonl", lambda path, rows: rows.write_ndjson(path), pl.read_ndjson),
-    "parquet": Format(".parquet", lambda path, rows: rows.write_parquet(path, row_group_size=100_000), pl.read_parquet),
+    "parquet": Format(".parquet", _write_parquet, pl.read_parquet),
+    "delta": Format(".delta", _write_delta, lambda path: pl.read_delta(str(path))),
+    "iceberg": Format(".iceberg", _write_iceberg, _peer_iceberg, "pyiceberg"),
     "html": Format(
         ".html",
         lambda path, rows: path.write_text(PAGE.format("".join(map(_as_html, rows["text"])))),
@@ -93,7 +129,8 @@ def main() -> None:
             chosen = FORMATS[name]
             path = Path(folder) / f"rows{chosen.ending}"
             chosen.write(path, rows)
-            mb = path.stat().st_size / 1e6
+            data = path / "rows.parquet" if path.is_dir() else path
+            mb = data.stat().st_size / 1e6
             memory = _memory_held(lambda path=path, chosen=chosen: _read(path, chosen.source))
             cases = {
                 "ours": lambda path=path, chosen=chosen: _cpu_seconds(lambda: _read(path, chosen.source)),
@@ -101,7 +138,7 @@ def main() -> None:
             }
             seconds = alternate(cases, asked.rounds)
             shown.append((name, mb, mb / seconds["ours"], chosen.peer_name, mb / seconds["peer"], memory))
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     print_table(
         f"reading {rows.height:,} rows with one core, median of {asked.rounds}",
         ("format", "MB", "MB/s", "peer", "peer MB/s", "MiB held"),
