@@ -1,7 +1,8 @@
 """Estimate rows, tokens and seconds of a plan, from the rates that an earlier run measured.
 
-Before objects are read, only their sizes are known. Rows and tokens per byte, and bytes per second, come from the commit of
-the newest run that encoded something. Texts that the table has show only in reading, so tokens are an upper bound.
+Before objects are read, only their sizes are known, and the rows of the files of source tables. Rows and tokens per byte,
+and bytes per second, come from the commit of the newest run that encoded something. Texts that the table has show only in
+reading, so tokens are an upper bound.
 """
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,7 +35,10 @@ def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
     """Estimate the work of a plan that took `plan_seconds` to make."""
     objects = {span.object.uri for planned in plan.build for span in planned.split.spans}
     num_bytes = plan.num_bytes_to_read
-    sizes = Estimate(num_objects=len(objects), num_bytes=num_bytes, seconds={"plan": round(plan_seconds, 3)})
+    counted = _rows_in_logs(plan)
+    sizes = Estimate(
+        num_objects=len(objects), num_bytes=num_bytes, num_rows=counted, seconds={"plan": round(plan_seconds, 3)}
+    )
     table = plan.open_base()
     if table is None or not plan.build:
         return sizes
@@ -43,7 +47,7 @@ def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
         stages, read = past.get("stages") or {}, past.get("num_bytes_read") or 0
         if not (read and past.get("num_texts_encoded") and stages.get("build")):
             continue  # a run that encoded nothing has no rate of encoding
-        num_rows = round(num_bytes * past["num_rows_read"] / read)
+        num_rows = round(num_bytes * past["num_rows_read"] / read) if counted is None else counted
         tokens_per_row = past["num_tokens_encoded"] / past["num_texts_encoded"]
         seconds = {"build": stages["build"] * num_bytes / read, "publish": stages.get("publish", 0.0)}
         return sizes.model_copy(
@@ -55,3 +59,15 @@ def estimate_plan(plan: Plan, plan_seconds: float) -> Estimate:
             }
         )
     return sizes
+
+
+def _rows_in_logs(plan: Plan) -> int | None:
+    """Return the rows of the splits to build as the logs of source tables have them; None if an object is in no log."""
+    num_rows = 0.0
+    for span in (span for planned in plan.build for span in planned.split.spans):
+        item = span.object
+        if item.num_rows is None:
+            return None
+        share = 1.0 if span.start is None or span.stop is None else (span.stop - span.start) / item.num_bytes
+        num_rows += item.num_rows * share
+    return round(num_rows) if plan.build else None

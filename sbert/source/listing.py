@@ -63,7 +63,7 @@ def list_objects(raw_uri: str, *, documents: bool = True) -> list[SourceObject]:
     uri = normalize_uri(raw_uri)
     listing = try_again(uri, lambda: _list(uri))
     protocol = uri.split("://", 1)[0] + "://" if "://" in uri else ""
-    objects = [item for table in listing.tables for item in table.files(protocol) if listing.includes(item.uri)]
+    objects = [item for table in listing.tables for item in _table_files(table, protocol) if listing.includes(item.uri)]
     inside = tuple(f"{table.path}/" for table in listing.tables)
     entries = {path: info for path, info in sorted(listing.entries.items()) if not path.startswith(inside)}
     refuse_other_tables(protocol, listing.root, entries)
@@ -108,6 +108,13 @@ def list_objects(raw_uri: str, *, documents: bool = True) -> list[SourceObject]:
     if not objects:
         raise EmptySourceError(_nothing_here(uri, listing, passed_over))
     return sorted(objects, key=lambda item: item.uri)
+
+
+def _table_files(table: TableFolder, protocol: str) -> list[SourceObject]:
+    files = table.files(protocol)
+    if files and files[0].table is not None:
+        log.info("%s: table of %s, version %s, %d files", table.path, table.kind, files[0].table.version, len(files))
+    return files
 
 
 def _kind_of_parts(protocol: str, path: str, info: dict[str, Any], by_folder: dict[str, Kind | None]) -> Kind | None:

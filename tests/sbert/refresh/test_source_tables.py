@@ -8,6 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 from sbert.errors import MassDeletionError
+from sbert.refresh.estimate import estimate_plan
 from sbert.refresh.plan import Plan
 from sbert.table.delta import Table
 from sbert.table.verify import verify_table
@@ -159,3 +160,11 @@ def test_a_backfill_chooses_files_of_a_table(tmp_path: Path, model: str) -> None
         == 15
     )
     assert refresh_table(raw, table).report.num_rows == 30
+
+
+def test_the_log_tells_the_rows_of_an_estimate(tmp_path: Path, model: str) -> None:
+    raw = source_table(tmp_path / "raw", 0, 30, partition_by=["n"])
+    plan = refresh_table(raw, tmp_path / "table", model).plan
+    assert estimate_plan(plan, 0.1).num_rows == 30
+    write(raw.parent / "other/a.jsonl", rows(0, 3))
+    assert estimate_plan(refresh_table(raw.parent / "other", tmp_path / "t2", model).plan, 0.1).num_rows is None
