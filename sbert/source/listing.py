@@ -15,7 +15,7 @@ from typing import Any
 
 from fsspec.utils import glob_translate
 
-from sbert.errors import EmptySourceError, MissingError
+from sbert.errors import EmptySourceError, MissingError, StorageError
 from sbert.source.folder_keys import folder_keys
 from sbert.source.formats.base import SourceFormat
 from sbert.source.formats.looking import format_by_looking, is_part_name
@@ -180,7 +180,12 @@ def _list(uri: str) -> Listing:
 
 def _file(uri: str, path: str, info: dict[str, Any]) -> Listing:
     """List one file; of a table only if the newest version has it."""
-    above = table_above(posixpath.dirname(uri))
+    try:
+        above = table_above(posixpath.dirname(uri))
+    except StorageError as error:
+        if error.transient:
+            raise
+        above = None  # who may read the file need not be allowed to list the folder
     tables = [] if above is None else [_folder(above)]
     return Listing(path.rsplit("/", 1)[0], {path: info}, tables, lambda file: file == uri)
 

@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable
 from s3fs import S3FileSystem
 
-from sbert.errors import ColumnError, EmptySourceError, SourceError
+from sbert.errors import ColumnError, EmptySourceError, SourceError, StorageError
 from sbert.labels.label_records import read_label_object
 from sbert.labels.settings import LabelSettings
 from sbert.labels.watch import count_rows
@@ -22,6 +22,7 @@ from sbert.source.reading import read_span
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import ReadSettings, SourceSettings, SplitSettings
 from sbert.source.splits import make_splits, with_first_rows
+from sbert.source.tables import recognise
 from sbert.source.tables.delta import delta_files
 from sbert.storage.files import filesystem
 from tests.sbert.source.test_reading import read_all
@@ -329,3 +330,15 @@ def test_a_table_without_files_has_no_objects(tmp_path: Path) -> None:
     assert delta_files(str(table)) == []
     with pytest.raises(EmptySourceError, match="has no such file"):
         list_objects(str(table))
+
+
+def test_a_file_is_read_where_its_folder_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}')
+
+    def refuse(uri: str) -> dict[str, int]:
+        raise StorageError(f"{uri}: access denied", uri=uri)
+
+    monkeypatch.setattr(recognise, "list_names", refuse)
+    assert texts(tmp_path / "a.jsonl") == ["a"]
+    with pytest.raises(StorageError, match="access denied"):
+        list_objects(str(tmp_path))
