@@ -35,7 +35,7 @@ class ErasedKeys:
 
     def with_pairs(self, pairs: Iterable[tuple[str, str]]) -> "ErasedKeys":
         """Return these keys and further pairs, such as the passages of documents that are meant."""
-        return ErasedKeys(self.ids, self.pairs | frozenset(pairs))
+        return ErasedKeys(self.ids, self.pairs.union(key for key in pairs if key[1] not in self.ids))
 
     def mask(self, rows: pl.DataFrame) -> pl.Series:
         """Return which rows are meant; `rows` has the columns ``source`` and ``id``, null is meant by no key.

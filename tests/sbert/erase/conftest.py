@@ -1,0 +1,5 @@
+"""The stores of the sync tests, for erasures in them."""
+
+from tests.sbert.sync.conftest import location, postgres
+
+__all__ = ["location", "postgres"]

@@ -1,0 +1,99 @@
+"""Derived tables lose the rows and their mentions; labels and models that had seen them are listed and left."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sbert.apply.neighbours.job import NeighboursJob
+from sbert.derived.derived_table import DerivedTable
+from sbert.derived.run import derive
+from sbert.derived.verify import verify_derived
+from sbert.erase.places import ErasedRows
+from sbert.erase.run import erase
+from sbert.erase.seen_by import find_seen_by
+from sbert.errors import NotATableError, TableError
+from sbert.registry.store import LabelsRecord, VersionRecord
+from sbert.rows.cleaning import CleaningSettings, hash_texts
+from sbert.table.erased_keys import ErasedKeys
+from tests.support.file_search import files_that_hold
+from tests.support.made_tables import make_version
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    folder = str(tmp_path / "table")
+    make_version(folder, {f"s3://raw/{name}.jsonl": {f"{name}-{at}": at * 3 for at in range(8)} for name in "ab"})
+    return folder
+
+
+def test_a_derived_table_loses_the_rows_and_their_mentions_in_lists_of_others(tmp_path: Path, table: str) -> None:
+    out = str(tmp_path / "neighbours")
+    derive(NeighboursJob(k=15), table, out)
+    assert files_that_hold(out, b"'a-3'")
+    receipt = erase(table, ErasedKeys(ids=["a-3"]), derived=[out])
+    assert receipt.is_complete
+    (place,) = [place for place in receipt.places if place.place == "derived table"]
+    assert place.num_found == 1 + 15  # its row, and a mention in the list of each other row
+    assert files_that_hold(out, b"'a-3'") == []
+    derived = DerivedTable.open(out).scan().collect()
+    assert derived.height == 15
+    assert set(derived["neighbours"].list.len()) == {14}
+    with pytest.raises(TableError, match="held rows that were erased"):
+        DerivedTable.open(out, 0)
+    derive(NeighboursJob(k=15), table, out)
+    assert verify_derived(out).findings == []
+
+
+def test_a_wrong_derived_table_is_an_error_before_anything_is_done(tmp_path: Path, table: str) -> None:
+    with pytest.raises(NotATableError):
+        erase(table, ErasedKeys(ids=["a-3"]), derived=[str(tmp_path / "nowhere")])
+    assert files_that_hold(table, b"'a-3'")
+
+
+def test_labels_and_models_that_had_seen_a_row_are_listed_and_left(tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    lines = [
+        {"text": "the text  of a person", "label": "x", "split": "test"},
+        {"id": "p-1", "text": "other words", "label": "y"},
+        {"id": "p-2", "text": "not meant", "label": "y"},
+    ]
+    (labels / "one.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (labels / "two.jsonl").write_text(json.dumps(lines[2]) + "\n")
+    models = tmp_path / "models"
+    for name, objects in (("v0001", ["two.jsonl@1"]), ("v0002", ["one.jsonl@1", "two.jsonl@1"])):
+        record = VersionRecord(
+            version=name,
+            encoder_fingerprint="f",
+            dim=4,
+            base="b",
+            run_id="r",
+            labels=LabelsRecord(
+                uri=str(labels),
+                kind="classes",
+                fingerprint="f",
+                counts={},
+                objects=[f"{labels}/{one}" for one in objects],
+            ),
+        )
+        (models / name).mkdir(parents=True)
+        (models / name / "version.json").write_text(record.model_dump_json())
+    before = (labels / "one.jsonl").read_bytes()
+    text_hash = hash_texts(pl.Series(["the text of a person"]))[0]
+    rows = ErasedRows(ErasedKeys(ids=["p-1"]), frozenset([text_hash]))
+    seen, problems = find_seen_by(None, str(models), rows, CleaningSettings())
+    assert problems == []
+    assert [(one.kind.value, Path(one.location).name, one.num_rows) for one in seen] == [
+        ("labels", "one.jsonl", 2),
+        ("model", "v0002", 2),
+    ]
+    assert seen[0].detail == "1 of them are dev or test rows"
+    assert (labels / "one.jsonl").read_bytes() == before
+
+
+def test_labels_that_cannot_be_read_are_left(tmp_path: Path) -> None:
+    rows = ErasedRows(ErasedKeys(ids=["p-1"]))
+    _, (problem,) = find_seen_by(str(tmp_path / "nowhere"), None, rows, CleaningSettings())
+    assert not problem.is_clean
