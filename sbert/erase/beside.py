@@ -13,14 +13,17 @@ from sbert.erase.places import ErasedRows, FilePlace, Place
 from sbert.erase.receipt import PlaceReport
 from sbert.errors import MissingError
 from sbert.refresh.run_metrics import RUNS_FOLDER
-from sbert.storage.files import delete, join, read_bytes, write_bytes
+from sbert.storage.files import delete, filesystem, join, read_bytes, strip_protocol, write_bytes
+from sbert.table.followers import FOLLOWERS_FOLDER
 from sbert.table.lease import LEASES_FOLDER, active_leases
 from sbert.table.row_sample import RowSample
 from sbert.table.split_records import MISFITS_FOLDER, REJECTED_FOLDER, SPLITS_FOLDER
 from sbert.table.tombstones import ERASED_FOLDER
+from sbert.table.vacuum import DIGESTS_FOLDER
 
 __all__ = [
     "ERASE",
+    "DigestFiles",
     "LogBounds",
     "MisfitRows",
     "OwnRecords",
@@ -150,6 +153,27 @@ class RunSample(FilePlace):
         delete([join(table_uri, path)])
 
 
+class DigestFiles(FilePlace):
+    """Digests of the rows of one shard each: they go with a shard that holds an erased row, and with one that is gone."""
+
+    name: ClassVar[str] = "digests of rows"
+    verb: ClassVar[str] = "removed"
+
+    def owns(self, path: str) -> bool:
+        """Return whether a file holds digests."""
+        return path.startswith(f"{DIGESTS_FOLDER}/")
+
+    def count(self, table_uri: str, path: str, rows: ErasedRows) -> int:
+        """Return 1 for a file of a shard that goes, or is gone."""
+        shard = f"{path.rpartition('/')[2].partition('.')[0]}.parquet"
+        uri = join(table_uri, shard)
+        return int(shard in rows.shards or not filesystem(uri).exists(strip_protocol(uri)))
+
+    def clean(self, table_uri: str, path: str, rows: ErasedRows) -> None:  # noqa: ARG002
+        """Remove the file; the next comparison computes digests of the new shard."""
+        delete([join(table_uri, path)])
+
+
 class TemporaryFiles(Place):
     """Files that a killed run was writing. They go unless another run is at work, whose files they may be."""
 
@@ -220,15 +244,15 @@ class RunSummaries(NothingHeld):
 
 
 class OwnRecords(NothingHeld):
-    """Completion records, leases, tombstones and receipts."""
+    """Completion records, leases, records of followers, tombstones and receipts."""
 
-    name: ClassVar[str] = "completion records, leases, receipts"
-    why: ClassVar[str] = "objects, shards, counts and keyed hashes only"
+    name: ClassVar[str] = "completion records, leases, followers, receipts"
+    why: ClassVar[str] = "locations, shards, counts and keyed hashes only"
 
     def owns(self, path: str) -> bool:
         """Return whether a file is one of them."""
         folder, _, base = path.rpartition("/")
-        if folder in {SPLITS_FOLDER, LEASES_FOLDER}:
+        if folder in {SPLITS_FOLDER, LEASES_FOLDER, FOLLOWERS_FOLDER}:
             return base.endswith(".json")
         return path.startswith(f"{ERASED_FOLDER}/")
 

@@ -25,6 +25,8 @@ class Found:
     pairs: frozenset[tuple[str, str]] = frozenset()
     """Source and id of each row; of a document, those of its passages."""
     text_hashes: frozenset[bytes] = frozenset()
+    shards: frozenset[str] = frozenset()
+    """Names of the shards of the table that held them."""
 
     def with_findings(self, findings: Iterable[ShardFinding]) -> "Found":
         """Return these rows and those of findings."""
@@ -32,6 +34,7 @@ class Found:
         return Found(
             pairs=self.pairs.union(*(one.keys for one in found)),
             text_hashes=self.text_hashes.union(*(one.text_hashes - {b""} for one in found)),
+            shards=self.shards.union(one.name for one in found),
         )
 
 
@@ -44,6 +47,7 @@ def write_found(table_uri: str, erasure: str, found: Found) -> None:
     content = {
         "pairs": sorted(found.pairs),
         "text_hashes": sorted(text_hash.hex() for text_hash in found.text_hashes),
+        "shards": sorted(found.shards),
     }
     write_bytes(_uri(table_uri, erasure), json.dumps(content).encode())
 
@@ -57,6 +61,7 @@ def read_found(table_uri: str, erasure: str) -> Found:
     return Found(
         pairs=frozenset((source, row_id) for source, row_id in content["pairs"]),
         text_hashes=frozenset(bytes.fromhex(text_hash) for text_hash in content["text_hashes"]),
+        shards=frozenset(content["shards"]),
     )
 
 

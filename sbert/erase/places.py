@@ -23,6 +23,8 @@ class ErasedRows:
     keys: ErasedKeys
     text_hashes: frozenset[bytes] = field(default=frozenset())
     """Hashes of the texts of rows that were found in shards, 16 bytes each."""
+    shards: frozenset[str] = field(default=frozenset())
+    """Names of the shards in which rows were found; they go."""
 
 
 class Place(ABC):

@@ -4,6 +4,7 @@ The Parquet files of the table itself are `sbert.erase.shards`.
 """
 
 from sbert.erase.beside import (
+    DigestFiles,
     LogBounds,
     MisfitRows,
     OwnRecords,
@@ -26,6 +27,7 @@ PLACES: tuple[Place, ...] = (
     RunSample(),
     RunSummaries(),
     WordIndex(),
+    DigestFiles(),
     OwnRecords(),
     LogBounds(),
 )

@@ -129,7 +129,7 @@ class _Run:
     @property
     def rows(self) -> ErasedRows:
         """The keys, with those of passages, and the text hashes that were found so far."""
-        return ErasedRows(self.keys.with_pairs(self.found.pairs), self.found.text_hashes)
+        return ErasedRows(self.keys.with_pairs(self.found.pairs), self.found.text_hashes, self.found.shards)
 
     def bury(self) -> None:
         """Write the tombstones, or find those of a run with the same keys that did not end."""

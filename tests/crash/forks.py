@@ -16,7 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sbert.erase.receipt import Receipt
+from sbert.erase.run import erase
 from sbert.refresh.refresh_report import RefreshReport
+from sbert.table.erased_keys import ErasedKeys
 from tests.crash.points import Strike, watched
 from tests.support.refreshing import refresh_table
 
@@ -53,6 +56,11 @@ class Run:
         """Return the report of a refresh that was not killed."""
         assert not self.wait()
         return RefreshReport.model_validate(self._read()["report"])
+
+    def receipt(self) -> Receipt:
+        """Return the receipt of an erasure that was not killed."""
+        assert not self.wait()
+        return Receipt.model_validate(self._read()["report"])
 
     def points(self) -> list[str]:
         """Return the names of the points that it passed."""
@@ -98,6 +106,13 @@ class Forks:
         request = {"refresh": refresh, "strike": asdict(strike) if strike else None, "result": str(result)}
         return Run(int(self.ask(request)["pid"]), time.monotonic(), self, result)
 
+    def start_erase(self, *, strike: Strike | None = None, table: str, ids: list[str], derived: list[str]) -> Run:
+        """Start an erasure."""
+        result = self._folder / f"{uuid.uuid4().hex}.json"
+        erasure = {"table": table, "ids": ids, "derived": derived}
+        request = {"erase": erasure, "strike": asdict(strike) if strike else None, "result": str(result)}
+        return Run(int(self.ask(request)["pid"]), time.monotonic(), self, result)
+
     def run(self, **refresh: Any) -> RefreshReport:
         """Refresh to the end."""
         return self.start(**refresh).report()
@@ -132,6 +147,14 @@ def serve() -> None:
     os._exit(0)  # the end of an interpreter with these libraries takes long on a busy machine, and proves nothing
 
 
+def _refresh(refresh: dict[str, Any]) -> RefreshReport:
+    return refresh_table(**refresh, concurrency=2).report
+
+
+def _erase(table: str, ids: list[str], derived: list[str]) -> Receipt:
+    return erase(table, ErasedKeys(ids=ids), derived=derived)
+
+
 def _work(request: dict[str, Any]) -> None:
     result = Path(request["result"])
     log = os.open(result.with_suffix(".log"), os.O_CREAT | os.O_WRONLY, 0o644)
@@ -141,7 +164,7 @@ def _work(request: dict[str, Any]) -> None:
     try:
         began = time.monotonic()
         with watched(Strike(**request["strike"]) if request["strike"] else None) as points:
-            report = refresh_table(**request["refresh"], concurrency=2).report
+            report = _erase(**request["erase"]) if "erase" in request else _refresh(request["refresh"])
         found = {"report": report.model_dump(mode="json"), "points": points.names, "seconds": time.monotonic() - began}
         result.write_text(json.dumps(found))
         status = 0

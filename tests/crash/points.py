@@ -79,6 +79,7 @@ def watched(strike: Strike | None = None, act: Callable[[], None] = kill_this_pr
         for owner, name in (
             (os, "replace"),
             (os, "fsync"),
+            (os, "remove"),
             (storage.OutputFile, "__init__"),
             (storage.OutputFile, "write"),
             (storage.OutputFile, "close"),
