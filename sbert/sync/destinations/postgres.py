@@ -6,6 +6,7 @@ A location is ``postgresql://host:port/database#schema.name``. User and password
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, LiteralString
@@ -39,6 +40,7 @@ MAX_INDEXED_HALF_DIM = 4_000
 WATERMARKS = "sbert_watermarks"
 CONNECT_SECONDS = 15
 """Wait for a server that does not answer (seconds)."""
+LOCK_RETRY_SECONDS = 0.2
 NO_OPTIONS, FROZEN = sql.SQL(""), sql.SQL(", FREEZE")
 """Rows of a table that this transaction made need no further writing when they are first read."""
 INDEX_MEMORY = "256MB"
@@ -58,6 +60,9 @@ class PostgresDestination(Destination):
     kept_by_store: ClassVar[str] = (
         "the write-ahead log, replicas, backups, and free space of its files until it is overwritten (VACUUM FULL does)"
     )
+
+    lock_seconds: ClassVar[float] = 15.0
+    """How long `connect` waits for another sync or reconcile to end (seconds)."""
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to the view `name` (``schema.view``, or ``view`` in schema ``public``); `secret` is the password."""
@@ -89,10 +94,7 @@ class PostgresDestination(Destination):
                     "PRIMARY KEY (name, collection))"
                 ).format(self._table(WATERMARKS))
             )
-            key = int.from_bytes(
-                hashlib.sha256(f"{self._schema}.{self.name}".encode()).digest()[:8], "big", signed=True
-            )
-            (is_ours,) = self._fetch_one("SELECT pg_try_advisory_lock(%s)", key)
+            is_ours = self._lock()
         if not is_ours:
             self.close()
             raise DestinationError(f"{self}: another sync or reconcile is at work on it: wait until it has ended")
@@ -100,6 +102,18 @@ class PostgresDestination(Destination):
         if kind is not None and kind != "v":
             self.close()
             raise DestinationError(f"{self}: a table of this name exists that sbert did not make: choose another name")
+
+    def _lock(self) -> bool:
+        """Take the lock of the view. The server keeps the lock of a process that was killed until it notices the death."""
+        with suppress(DestinationError):  # not on every system that PostgreSQL runs on
+            self._execute("SET client_connection_check_interval = '1s'")
+        key = int.from_bytes(hashlib.sha256(f"{self._schema}.{self.name}".encode()).digest()[:8], "big", signed=True)
+        tried_until = time.monotonic() + self.lock_seconds
+        while True:
+            (is_ours,) = self._fetch_one("SELECT pg_try_advisory_lock(%s)", key)
+            if is_ours or time.monotonic() >= tried_until:
+                return bool(is_ours)
+            time.sleep(LOCK_RETRY_SECONDS)
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""

@@ -1,5 +1,6 @@
 """A destination holds what the table holds, after every kind of change and every interruption."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from sbert.errors import DestinationError, NotEqualError, SettingsError
 from sbert.sync import change_feed
 from sbert.sync.destinations.base import Collection, Destination
 from sbert.sync.destinations.locate import open_destination
+from sbert.sync.destinations.postgres import PostgresDestination
 from sbert.sync.follow import SyncMethod, sync
 from sbert.sync.reconcile import reconcile
 from sbert.table.delta import Table
@@ -236,11 +238,28 @@ def test_a_foreign_table_of_the_same_name_is_left_alone(table: str, postgres: Po
     assert postgres.execute("SELECT count(*) FROM foreign_docs") == [(0,)]
 
 
-def test_two_syncs_at_once_are_kept_apart(table: str, postgres: PostgresServer) -> None:
+def test_two_syncs_at_once_are_kept_apart(
+    table: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PostgresDestination, "lock_seconds", 0.1)
     make_version(table, state(0, 2))
     location = f"{postgres.location}#twice"
     with open_destination(location), pytest.raises(DestinationError, match="another sync or reconcile is at work"):
         sync(table, location)
+
+
+def test_a_sync_waits_for_the_lock_of_one_that_is_about_to_end(table: str, postgres: PostgresServer) -> None:
+    make_version(table, state(0, 2))
+    location = f"{postgres.location}#soon"
+    other = open_destination(location)
+    other.connect()
+    closing = threading.Timer(0.5, other.close)
+    closing.start()
+    try:
+        sync(table, location)
+    finally:
+        closing.join()
+    assert postgres.execute("SELECT count(*) FROM soon") == [(2,)]
 
 
 def test_postgresql_readers_see_typed_columns_and_find_neighbours(table: str, postgres: PostgresServer) -> None:
