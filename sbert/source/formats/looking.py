@@ -1,6 +1,6 @@
 """Tell the format of objects whose names have no ending, such as ``part-00000`` of Spark and ``000000_0`` of Hive.
 
-Only formats with a sure sign are told: Parquet, and JSON Lines. Other text could be CSV or plain text.
+Only formats with a sure sign are told: Parquet, JSON Lines, and arrays of JSON. Other text could be CSV or plain text.
 """
 
 import re
@@ -15,6 +15,8 @@ __all__ = ["format_by_looking", "is_part_name"]
 PART_NAME = re.compile(r"part[-_][^.]*|[0-9]+(_part)?(_[0-9]+)?")
 """Names that engines give to the parts of an export. Other names without an ending (README, Makefile) are no data."""
 HEAD_BYTES = 4096
+JSON_FORMATS = {b"{": "jsonl", b"[": "json"}
+"""The format by the first character of the text."""
 MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5\x2f\xfd": Compression.ZSTD}
 
 
@@ -40,4 +42,5 @@ def format_by_looking(uri: str) -> tuple[str, Compression] | None:
                 head = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), compression.value).read(HEAD_BYTES)
             except (OSError, ValueError):  # pyarrow's errors for broken files
                 return None
-    return ("jsonl", compression) if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else None
+    name = JSON_FORMATS.get(head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1])
+    return (name, compression) if name is not None else None

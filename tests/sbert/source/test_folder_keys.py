@@ -115,19 +115,25 @@ def test_parts_of_an_export_without_an_ending_are_told_by_looking(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     frame = pl.DataFrame({"text": ["a"]})
-    for folder in ("parquet", "json", "gz", "csv"):
+    for folder in ("array", "parquet", "json", "gz", "csv"):
         (tmp_path / folder).mkdir()
     (tmp_path / "parquet/part-00000").write_bytes(b"")
     frame.write_parquet(tmp_path / "parquet/part-00001")
     frame.write_ndjson(tmp_path / "json/000000_0")
     frame.write_ndjson(tmp_path / "gz/part_0", compression="gzip")
     frame.write_csv(tmp_path / "csv/part-00000")
+    (tmp_path / "array/part-r-00000").write_text('[{"text": "a"}]')
     for name in ("_SUCCESS", ".part-00000.crc", "_temporary/0/part-00000", "a.part", "README"):
         (tmp_path / "json" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "json" / name).write_text("{")
     with caplog.at_level(logging.INFO, "sbert.source.listing"):
         found = {str(Path(item.uri).relative_to(tmp_path)): item.format for item in list_objects(str(tmp_path))}
-    assert found == {"gz/part_0": "jsonl", "json/000000_0": "jsonl", "parquet/part-00001": "parquet"}
+    assert found == {
+        "array/part-r-00000": "json",
+        "gz/part_0": "jsonl",
+        "json/000000_0": "jsonl",
+        "parquet/part-00001": "parquet",
+    }
     assert "7 objects are passed over by their ending or name (3 (no ending), 3 hidden, 1 .part)" in caplog.text
-    assert read_all(tmp_path).rows["text"].to_list() == ["a", "a", "a"]
+    assert read_all(tmp_path).rows["text"].to_list() == ["a"] * 4
     assert read_all(tmp_path / "json/000000_0").rows["text"].to_list() == ["a"]
