@@ -37,6 +37,8 @@ MAX_NAME_BYTES = 48
 MAX_INDEXED_DIM = 2_000
 """pgvector indexes ``vector`` columns up to this dim, and ``halfvec`` up to twice as many."""
 MAX_INDEXED_HALF_DIM = 4_000
+FULL_TYPE_NAMES = {"timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone"}
+"""Types that PostgreSQL shows under another name."""
 WATERMARKS = "sbert_watermarks"
 CONNECT_SECONDS = 15
 """Wait for a server that does not answer (seconds)."""
@@ -146,7 +148,9 @@ class PostgresDestination(Destination):
             is_new = self._kind(collection.name) is None
             if is_new:
                 self._create(collection)
-            else:  # the index finds keys fastest, whatever the planner's statistics say
+            else:
+                self._check_columns(collection)
+                # The index finds keys fastest, whatever the planner's statistics say.
                 self._execute("SET LOCAL enable_seqscan = off")
             yield PostgresLoad(self, collection, is_new=is_new)
 
@@ -259,6 +263,26 @@ class PostgresDestination(Destination):
             for name, kind in collection_types(collection)
         ]
         self._execute(sql.SQL("CREATE TABLE {} ({})").format(self._table(collection.name), sql.SQL(", ").join(columns)))
+
+    def _check_columns(self, collection: Collection) -> None:
+        """Raise `DestinationError` unless the columns of a table are those that its rows need."""
+        query = (
+            "SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a "
+            "JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped"
+        )
+        there = dict(self._fetch_all(query, self._schema, collection.name))
+        needed = {name: FULL_TYPE_NAMES.get(kind.name, kind.name) for name, kind in collection_types(collection)}
+        wrong = [
+            f"{name} is {there.get(name, 'not there')}, needed is {kind}"
+            for name, kind in needed.items()
+            if there.get(name) != kind
+        ]
+        if wrong:
+            raise DestinationError(
+                f"{self}: the table {collection.name} was changed by someone else ({'; '.join(wrong)}): restore its "
+                "columns, or drop view and table and sync again"
+            )
 
     def _ensure_extension(self) -> None:
         if not self._fetch_all("SELECT 1 FROM pg_extension WHERE extname = 'vector'"):
