@@ -189,10 +189,17 @@ class Destination(ABC):
     is_transactional: ClassVar[bool] = False
     """True if a load that dies leaves nothing behind."""
 
-    def __init__(self, location: str, name: str) -> None:
-        """Refer to `name` at `location`; neither holds a secret."""
+    def __init__(self, location: str, name: str, secret: str | None = None) -> None:
+        """Refer to `name` at `location`; neither holds a secret.
+
+        Args:
+            location: what stands between the scheme and the ``#``.
+            name: what stands after the ``#``.
+            secret: password, token or API key, where the environment does not hold it.
+        """
         self.location = location
         self.name = name
+        self.secret = secret
 
     def __enter__(self) -> Self:
         self.connect()
@@ -200,6 +207,10 @@ class Destination(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __str__(self) -> str:
+        """Return the location that a person writes; it is shown and stored."""
+        return f"{self.scheme}:{self.location}#{self.name}"
 
     @abstractmethod
     def connect(self) -> None:

@@ -39,7 +39,7 @@ def open_destination(location: str, secret: str | None = None) -> Destination:
     if scheme == "lancedb":
         place = normalize_uri(place)
     kind = _class_of(scheme)
-    destination = kind(place, name, secret)  # type: ignore[call-arg]
+    destination = kind(place, name, secret)
     assert isinstance(destination, Destination)
     return destination
 
@@ -53,7 +53,9 @@ def check_location(location: str) -> tuple[str, str, str]:
     check_no_secret(location)
     scheme, separator, rest = location.partition(":")
     where, _, name = rest.rpartition("#")
-    schemes = sorted({*EXTRAS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    schemes = sorted(EXTRAS)
+    if scheme not in EXTRAS:  # reading the entry points of all packages takes a moment
+        schemes = sorted({*EXTRAS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
     if not separator or scheme not in schemes:
         raise SettingsError(f"{location}: unknown store {scheme!r}: begin with one of {', '.join(schemes)}")
     if not where or not name:
@@ -82,10 +84,10 @@ def check_no_secret(location: str) -> None:
 
 
 def _class_of(scheme: str) -> type[Destination]:
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name == scheme:
-            loaded: type[Destination] = point.load()
-            return loaded
+    if scheme not in EXTRAS:
+        (point,) = (point for point in entry_points(group=ENTRY_POINTS) if point.name == scheme)
+        loaded: type[Destination] = point.load()
+        return loaded
     path, extra = EXTRAS[scheme]
     module, _, name = path.partition(":")
     try:
