@@ -43,7 +43,8 @@ def refresh_embeddings(
         Text,
         form(
             title="Text column",
-            description="Column that holds the text. Empty: the table's own; for a new table the column text.",
+            description="Column that holds the text, or a template over columns such as {title}. {body}. Empty: the table's "
+            "own; for a new table the column text.",
         ),
     ] = None,
     id_column: Annotated[

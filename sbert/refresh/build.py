@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.errors import StorageError
 from sbert.refresh.build_result import BuildResult
 from sbert.refresh.build_spec import BuildSpec
-from sbert.refresh.fingerprints import PlannedSplit, without_objects
+from sbert.refresh.fingerprints import PlannedSplit, cut_to_first_rows, without_objects
 from sbert.refresh.plan import Plan
 from sbert.refresh.scheduling import SplitGroup
 from sbert.refresh.stream import StreamResult, stream_split
@@ -48,6 +48,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+SKIPPED = "object skipped; rows that the table has of it already are kept"
 MAX_LOGGED_SPLITS = 200
 """A run of more splits logs each of them at level debug only."""
 
@@ -66,6 +67,9 @@ class BuildContext(BaseModel):
         description="Shards whose vectors can be carried over: same encoder, in the table or of a finished split."
     )
     have: frozenset[str] = Field(description="Fingerprints of the splits whose rows the table has and keeps.")
+    has_rows: frozenset[str] = Field(
+        default=frozenset(), description="Objects to build that may break off, and of which the table has rows, by URI."
+    )
     num_splits: int = Field(default=1, description="Splits that the run builds.")
     worker_threads: int | None = Field(
         default=None,
@@ -85,6 +89,7 @@ def build_context(plan: Plan, run_id: str, attempt: int = 1) -> BuildContext:
         spec=plan.spec,
         reusable_shards=tuple(reusable),
         have=plan.base.splits - plan.leaving if plan.job.force else plan.base.splits,
+        has_rows=plan.has_rows,
         num_splits=len(plan.build),
     )
 
@@ -148,6 +153,9 @@ class SplitBuilder:
     def build(self, planned: PlannedSplit, excluded_ids: frozenset[str] = frozenset()) -> BuildResult:
         """Build a split and write its completion record; objects that cannot be read to their end are left out.
 
+        Of an object that breaks off after whole rows, and of which the table has no rows, the rows before the break are
+        built.
+
         Args:
             planned: the split.
             excluded_ids: ids that a later split of the same object has; their rows are rejected as duplicates.
@@ -160,28 +168,35 @@ class SplitBuilder:
         self._index_table()
         spec = self.context.spec
         broken: dict[str, str] = {}
+        cut_off: dict[str, str] = {}
         encoded_before = RowCounts()
         num_sampled = rows_to_sample(spec.encoder, planned.fingerprint, self.context.num_splits)
         sample = VectorSample(num_sampled, self.state.encoder.dim)
         current: PlannedSplit | None = planned
         while current is not None:
             if broken and current.fingerprint in self.context.have:
-                return BuildResult(planned=planned, built=current, broken=broken)
+                return BuildResult(planned=planned, built=current, broken=broken, cut_off=cut_off)
             streamed = stream_split(spec, self.state, current, excluded_ids, sample)
             if streamed.broken:
+                rows_before = {
+                    uri: rows for uri, rows in streamed.rows_before_break.items() if uri not in self.context.has_rows
+                }
                 for uri, detail in streamed.broken.items():
-                    log.warning("%s: object skipped; rows that the table has of it already are kept: %s", uri, detail)
-                broken |= streamed.broken
+                    what = f"only the first {rows_before[uri]:,} rows are read" if uri in rows_before else SKIPPED
+                    log.warning("%s: %s: %s", uri, what, detail)
+                cut_off |= {uri: streamed.broken[uri] for uri in rows_before}
+                broken |= {uri: detail for uri, detail in streamed.broken.items() if uri not in rows_before}
                 encoded_before = RowCounts.total([encoded_before, streamed.counts])
                 self.state.work.abandon(current.fingerprint)
-                current = without_objects(current, set(broken), spec.rows_fingerprint)
+                left = without_objects(current, set(broken), spec.rows_fingerprint)
+                current = left and cut_to_first_rows(left, rows_before, spec.rows_fingerprint)
                 continue
             counts = RowCounts.total([streamed.counts, encoded_before])
             record = self._record(current, streamed, counts, has_sample=num_sampled > 0)
             write_sample(spec.table_uri, current.fingerprint, sample)
             write_record(spec.table_uri, record)
             self._log_built(record)
-            return BuildResult(planned=planned, built=current, record=record, broken=broken)
+            return BuildResult(planned=planned, built=current, record=record, broken=broken, cut_off=cut_off)
         return BuildResult(planned=planned, broken=broken)
 
     def _record(

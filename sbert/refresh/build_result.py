@@ -18,6 +18,10 @@ class BuildResult(BaseModel):
     built: PlannedSplit | None = Field(default=None, description="The split whose rows are there now, if any.")
     record: SplitRecord | None = Field(default=None, description="Its record; empty when the table has it already.")
     broken: dict[str, str] = Field(default_factory=dict, description="Reason for each unreadable object, by URI.")
+    cut_off: dict[str, str] = Field(
+        default_factory=dict,
+        description="Reason for each object of which only the rows before a break were built, by URI.",
+    )
 
     @property
     def counts(self) -> RowCounts:

@@ -58,7 +58,10 @@ def foresee_losses(
         objects_of[fingerprint] = set(_count_by_object(table_uri, shards, fingerprint))
     all_before = before.union(*objects_of.values())
     appeared = {version for uri, version in listed.items() if uri not in all_before}
-    gone = {uri for uri in all_before - listed.keys() if versions.get(uri) not in appeared}
+    archives = tuple(f"{item.uri}/" for item in objects if item.unreadable)  # members of an unreadable archive stay
+    gone = {
+        uri for uri in all_before - listed.keys() if versions.get(uri) not in appeared and not uri.startswith(archives)
+    }
     replaced = _files_of_tables(gone, objects)
     lost = gone.difference(*replaced.values())
     num_rows_lost = _num_rows_of(lost, objects_of, table_uri, shards)

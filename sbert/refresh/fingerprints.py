@@ -5,7 +5,7 @@ Planning, building and publishing compare only these names.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +16,7 @@ from sbert.table.split_records import RecordedSpan
 __all__ = [
     "FORMAT",
     "PlannedSplit",
+    "cut_to_first_rows",
     "hash_json",
     "identity_fingerprint",
     "plan_split",
@@ -82,4 +83,13 @@ def without_objects(planned: PlannedSplit, uris: set[str], rows: str) -> Planned
     spans = tuple(span for span in planned.split.spans if span.object.uri not in uris)
     if not spans:
         return None
+    return plan_split(Split(spans=spans, name=planned.split.name), rows)
+
+
+def cut_to_first_rows(planned: PlannedSplit, num_rows: Mapping[str, int], rows: str) -> PlannedSplit:
+    """Return a split with only the first rows of the objects in `num_rows`, and a name of its own."""
+    spans = tuple(
+        span.model_copy(update={"max_rows": num_rows[span.object.uri]}) if span.object.uri in num_rows else span
+        for span in planned.split.spans
+    )
     return plan_split(Split(spans=spans, name=planned.split.name), rows)

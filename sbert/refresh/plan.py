@@ -29,6 +29,7 @@ from sbert.refresh.split_selection import Scope, SplitSelection, scope_of, selec
 from sbert.refresh.stages import OnStage, Stage, ignore_stage
 from sbert.refresh.table_settings import SettingChange, check_backfill_changes, encoder_changes, resolve_job
 from sbert.runtime.memory import share_heaps
+from sbert.source.formats.registry import format_of
 from sbert.source.listing import list_objects
 from sbert.source.objects import SourceObject
 from sbert.source.passages.cutter import PASSAGE_COLUMNS
@@ -88,6 +89,9 @@ class Plan(BaseModel):
     leaving: frozenset[str] = Field(description="Splits that leave the table, by fingerprint.")
     losses: Losses = Field(description="Rows, objects and columns that disappear.")
     changes: tuple[SettingChange, ...] = Field(default=(), description="Changes of the run to the table itself.")
+    has_rows: frozenset[str] = Field(
+        default=frozenset(), description="Objects to build that may break off, and of which the table has rows, by URI."
+    )
     formats: dict[str, int] = Field(
         default={},
         description="Ways in which objects to read are written, told by looking at some, and the number of each.",
@@ -155,7 +159,7 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     table = find_table(job.table_uri)
     resolved = resolve_job(job, table)
     job = resolved.job
-    objects = list_objects(job.raw_uri)
+    objects = list_objects(job.raw_uri, job.settings.source.format)
     objects = without_stray_documents(job, objects)
     job, passage_changes = with_document_passages(job, objects, is_new=table is None)
     scope = scope_of(job, objects)
@@ -188,6 +192,7 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
         leaving=selection.leaving,
         losses=_losses(job, base.shards, selection, objects).model_copy(update={"columns_lost": resolved.columns_lost}),
         changes=changes,
+        has_rows=_may_break_off(build) & {span.uri for record in selection.records.values() for span in record.spans},
         formats=describe_objects(
             [span.object for planned in build for span in planned.split.spans], job.settings.source
         ),
@@ -255,6 +260,12 @@ def _completed(
         for fingerprint, record in completed.items()
         if record.forced and record.run_id not in committed and not names & {shard.name for shard in record.shards}
     }
+
+
+def _may_break_off(build: Sequence[PlannedSplit]) -> set[str]:
+    """Return the objects to build of which the rows before a break are whole, by URI."""
+    objects = (span.object for planned in build for span in planned.split.spans)
+    return {item.uri for item in objects if format_of(item.format).may_break_off}
 
 
 def with_row_numbers(build: Sequence[PlannedSplit]) -> list[PlannedSplit]:

@@ -9,7 +9,7 @@ from sbert.errors import SbertError
 from sbert.refresh.fingerprints import PlannedSplit
 from sbert.source.formats.base import Hints
 from sbert.source.formats.registry import format_of
-from sbert.source.objects import Compression, SourceObject
+from sbert.source.objects import SourceObject
 from sbert.source.settings import ReadSettings
 from sbert.storage.files import open_input
 
@@ -40,7 +40,7 @@ def sample_num_rows(splits: Sequence[PlannedSplit]) -> int | None:
 
 
 def _rows_per_byte(item: SourceObject) -> float | None:
-    if item.num_bytes == 0 or item.compression is not Compression.NONE:
+    if item.num_bytes == 0 or item.is_stream:
         return None
     source_format = format_of(item.format)
     if source_format.is_document:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from sbert.errors import BrokenObjectError, ColumnError
+from sbert.errors import BrokenObjectError, ColumnError, CutOffError
 from sbert.source.blocks import RowBlock
 from sbert.source.reading import read_span
 from sbert.source.settings import ReadSettings, SourceSettings
@@ -34,6 +34,8 @@ class SplitReader:
         self._check_running = check_running
         self.broken: dict[str, str] = {}
         """Why objects could not be read to their end, by URI."""
+        self.rows_before_break: dict[str, int] = {}
+        """Of objects that break off after whole rows, the number of these rows, by URI."""
 
     def blocks(self) -> Generator[RowBlock, None, None]:
         """Read the split once, in blocks of about ``block_rows`` rows; fewer when texts are long."""
@@ -54,8 +56,15 @@ class SplitReader:
     def _object_blocks(self) -> Iterator[RowBlock]:
         """Read every object, and note the broken ones, so that one pass finds them all."""
         for span in self._split.spans:
+            num_rows = 0
             try:
-                yield from read_span(span, self._source, self._reading, self._kept_schema)
+                for block in read_span(span, self._source, self._reading, self._kept_schema):
+                    num_rows += block.num_rows_read
+                    yield block
+            except CutOffError as error:
+                self.broken[error.uri] = error.detail
+                if num_rows:
+                    self.rows_before_break[error.uri] = num_rows
             except BrokenObjectError as error:
                 self.broken[error.uri] = error.detail
             except ColumnError as error:

@@ -95,6 +95,8 @@ class StreamResult:
     """Calibration of the vectors that were written; None when they are not quantized."""
     broken: dict[str, str] = field(default_factory=dict)
     """The reason why an object could not be read to its end, by URI. If there is one, nothing of the split is kept."""
+    rows_before_break: dict[str, int] = field(default_factory=dict)
+    """Of objects that break off after whole rows, the number of these rows, by URI."""
 
 
 def stream_split(
@@ -190,7 +192,9 @@ class _SplitStream:
                 shards.discard()
                 rejects.discard()
                 misfits.discard()
-                return StreamResult(broken=source.broken) if source.broken else None
+                if not source.broken:
+                    return None
+                return StreamResult(broken=source.broken, rows_before_break=source.rows_before_break)
             rejects.close()
             misfits.close()
             return StreamResult(shards=shards.close(), counts=counts, calibration=calibration)

@@ -81,7 +81,8 @@ def diff_table(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Table
     broken = {uri: reason for result in results for uri, reason in result.broken.items()}
     in_table = {result.built.fingerprint for result in results if result.built is not None and result.record is None}
     leaving = set(plan.leaving - in_table)
-    held = _tables_held_back(plan, results, broken, leaving)
+    # An archive that cannot be read keeps the rows of its members.
+    held = (*_tables_held_back(plan, results, broken, leaving), *(f"{uri}/" for uri in broken))
     finished = [
         result.record
         for result in results
@@ -103,7 +104,7 @@ def diff_table(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Table
         drop=drop,
         leaving=frozenset(leaving),
         num_splits_stayed=num_splits_stayed,
-        broken=broken,
+        broken=broken | {uri: reason for result in results for uri, reason in result.cut_off.items()},
     )
 
 

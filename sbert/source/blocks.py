@@ -10,6 +10,7 @@ from sbert.rows.rejects import REJECT_SCHEMA, RejectReason, empty_rejects, origi
 from sbert.source.formats.base import BadRecord, RecordBlock
 from sbert.source.objects import Span
 from sbert.source.settings import SourceSettings
+from sbert.source.templates import parts_of
 from sbert.source.values import convert
 from sbert.storage.files import base_name
 
@@ -132,9 +133,13 @@ def _rejected_rows(rows: pl.DataFrame, reasons: pl.Series, source: SourceSetting
         "id",
         reasons.alias("reason"),
         pl.when(reasons == RejectReason.NULL_TEXT.value)
-        .then(pl.lit(f"column {source.text_column!r} is missing or null"))
-        .otherwise(pl.lit(f"column {source.id_column!r} is missing or null"))
+        .then(pl.lit(_missing(source.text_column)))
+        .otherwise(pl.lit(_missing(source.id_column or "id")))
         .alias("detail"),
         original_of(rows).alias("original"),
     )
     return described.cast(REJECT_SCHEMA)
+
+
+def _missing(name: str) -> str:
+    return f"all parts of {name!r} are empty" if parts_of(name) else f"column {name!r} is missing or null"

@@ -12,6 +12,7 @@ from sbert.errors import ColumnError
 from sbert.source.formats.base import ColumnRequest, RecordBlock
 from sbert.source.objects import SourceObject
 from sbert.source.settings import SourceSettings
+from sbert.source.templates import id_fields, required_columns
 from sbert.source.types import written_type
 
 __all__ = ["folder_keys", "keys_asked_for", "types_with_keys", "with_keys", "without_keys"]
@@ -38,7 +39,7 @@ def keys_asked_for(request: ColumnRequest, source: SourceSettings, item: SourceO
     """Return the requested columns that are folder keys; `id` only where it is named."""
     if not source.folder_keys or item.table is not None:
         return []
-    return [name for name in request.columns if name in item.values and (name != "id" or source.id_column is not None)]
+    return [name for name in request.columns if name in item.values and (name != "id" or "id" in id_fields(source))]
 
 
 def without_keys(request: ColumnRequest, keys: list[str]) -> ColumnRequest:
@@ -77,8 +78,8 @@ def types_with_keys(
     """
     if not source.folder_keys or item.table is not None or not item.values:
         return columns
-    for name in (source.text_column, source.id_column, *source.keep_columns):
-        if name is not None and name in item.values and name in columns:
+    for name in (*required_columns(source), *source.keep_columns):
+        if name in item.values and name in columns:
             raise clash(item, name)
     keys = {name: written_type([value or ""]) for name, value in item.values.items() if name not in columns}
     return columns | keys

@@ -10,16 +10,18 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from fsspec.utils import glob_translate
 
 from sbert.errors import EmptySourceError, MissingError, StorageError
+from sbert.source.archives import archive_members, is_archive
 from sbert.source.folder_keys import folder_keys
 from sbert.source.formats.base import SourceFormat
 from sbert.source.formats.looking import format_by_looking, is_part_name
-from sbert.source.formats.registry import READ_ENDINGS, format_of, format_of_name
+from sbert.source.formats.registry import READ_ENDINGS, format_of, format_of_name, named_format
 from sbert.source.local_files import local_info, walk_folder
 from sbert.source.objects import Compression, SourceObject
 from sbert.source.tables import iceberg
@@ -41,11 +43,12 @@ log = logging.getLogger(__name__)
 Entries = dict[str, dict[str, Any]]
 """The listed facts of each path, in the form of fsspec."""
 Kind = tuple[SourceFormat, Compression]
+MAX_THREADS = 16
 HIDDEN = "hidden"
 """Stands for the ending of objects that are passed over because a part of their name begins with ``.`` or ``_``."""
 
 
-def list_objects(raw_uri: str, *, documents: bool = True) -> list[SourceObject]:
+def list_objects(raw_uri: str, named: str | None = None, *, documents: bool = True) -> list[SourceObject]:
     """Return the readable objects of a file, folder or glob, ordered by URI; one paginated listing.
 
     Without `documents`, those of formats such as Markdown are passed over.
@@ -54,14 +57,19 @@ def list_objects(raw_uri: str, *, documents: bool = True) -> list[SourceObject]:
     disk are followed. A link whose target is gone is listed as unreadable. Of a table of Delta Lake or Iceberg, the objects
     are the files of its newest version.
 
+    Args:
+        raw_uri: where to look.
+        named: format of the objects whose names do not say it (`source.format`); None to pass them over.
+
     Raises:
+        SettingsError: there is no format `named`.
         MissingError: nothing is there.
         EmptySourceError: something is there, but nothing that can be read.
         SourceError: a table of Delta Lake or Iceberg cannot be read, or a folder is a table of Hudi.
         StorageError: storage refused.
     """
     uri = normalize_uri(raw_uri)
-    listing = try_again(uri, lambda: _list(uri))
+    listing = try_again(uri, lambda: _list(uri, is_object=named is not None))
     protocol = uri.split("://", 1)[0] + "://" if "://" in uri else ""
     objects = [item for table in listing.tables for item in _table_files(table, protocol) if listing.includes(item.uri)]
     inside = tuple(f"{table.path}/" for table in listing.tables)
@@ -69,6 +77,7 @@ def list_objects(raw_uri: str, *, documents: bool = True) -> list[SourceObject]:
     refuse_other_tables(protocol, listing.root, entries)
     passed_over: Counter[str] = Counter()
     by_folder: dict[str, Kind | None] = {}
+    archives: list[SourceObject] = []
     for path, info in entries.items():
         if info.get("type") == "directory" or path.endswith("/"):
             continue  # a path that ends with / is a zero-length object that marks a folder
@@ -78,25 +87,17 @@ def list_objects(raw_uri: str, *, documents: bool = True) -> list[SourceObject]:
         if not _is_text(path):
             passed_over["(a name that is not UTF-8)"] += 1
             continue
-        kind = format_of_name(path)
-        if kind is None and is_part_name(posixpath.basename(path)):
-            kind = _kind_of_parts(protocol, path, info, by_folder)
+        if is_archive(path):
+            archives.append(_object(protocol, path, info, listing.root, (format_of("txt"), Compression.NONE)))
+            continue
+        kind = _kind(protocol, path, info, by_folder, named)
         if kind is None or (kind[0].is_document and not documents):
             name = path.rsplit("/", 1)[-1]
             passed_over["." + name.rsplit(".", 1)[-1] if "." in name else "(no ending)"] += 1
             continue
-        objects.append(
-            SourceObject(
-                uri=protocol + path,
-                version=_version(info),
-                num_bytes=int(info.get("size") or 0),
-                modified=_modified(info),
-                format=kind[0].name,
-                compression=kind[1],
-                unreadable=str(info.get("unreadable", "")),
-                values=folder_keys(path, listing.root),
-            )
-        )
+        objects.append(_object(protocol, path, info, listing.root, kind))
+    members = _members_of(archives, named)
+    objects += [item for item in members if documents or not format_of(item.format).is_document]
     if passed_over:
         log.log(
             logging.INFO if passed_over.keys() == {HIDDEN} else logging.WARNING,
@@ -115,6 +116,38 @@ def _table_files(table: TableFolder, protocol: str) -> list[SourceObject]:
     if files and files[0].table is not None:
         log.info("%s: table of %s, version %s, %d files", table.path, table.kind, files[0].table.version, len(files))
     return files
+
+
+def _object(protocol: str, path: str, info: dict[str, Any], root: str, kind: Kind) -> SourceObject:
+    return SourceObject(
+        uri=protocol + path,
+        version=_version(info),
+        num_bytes=int(info.get("size") or 0),
+        modified=_modified(info),
+        format=kind[0].name,
+        compression=kind[1],
+        unreadable=str(info.get("unreadable", "")),
+        values=folder_keys(path, root),
+    )
+
+
+def _kind(
+    protocol: str, path: str, info: dict[str, Any], by_folder: dict[str, Kind | None], named: str | None
+) -> Kind | None:
+    """Return the format and the compression of an object: by its name, by looking at an export's part, or as named."""
+    kind = format_of_name(path)
+    if kind is None and is_part_name(posixpath.basename(path)):
+        kind = _kind_of_parts(protocol, path, info, by_folder)
+    return named_format(path, named) if kind is None and named is not None else kind
+
+
+def _members_of(archives: list[SourceObject], named: str | None) -> list[SourceObject]:
+    """Return the members of all archives; each archive costs one small read."""
+    if not archives:
+        return []
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        found = list(pool.map(lambda item: archive_members(item, named), archives))
+    return [item for members in found for item in members]
 
 
 def _kind_of_parts(protocol: str, path: str, info: dict[str, Any], by_folder: dict[str, Kind | None]) -> Kind | None:
@@ -153,13 +186,20 @@ class Listing:
     """Whether a file of a table, as a URI, was asked for."""
 
 
-def _list(uri: str) -> Listing:
+def _list(uri: str, *, is_object: bool = False) -> Listing:
+    """List a location; `is_object` says that any name may be an object's."""
     path = strip_protocol(uri)
     if path.endswith(iceberg.METADATA_ENDINGS):
         return Listing(path, {}, [TableFolder(path, iceberg.KIND)])
     with translate_errors(uri):
         is_pattern = any(character in path for character in "*?[")
-        if is_pattern or format_of_name(uri) is not None or is_part_name(posixpath.basename(path)):
+        if (
+            is_pattern
+            or is_object
+            or is_archive(uri)
+            or format_of_name(uri) is not None
+            or is_part_name(posixpath.basename(path))
+        ):
             info = _info(uri, path)
             if info and info.get("type") != "directory":
                 return _file(uri, path, info)

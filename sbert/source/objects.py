@@ -15,6 +15,8 @@ class Compression(StrEnum):
     NONE = "none"
     GZIP = "gzip"
     ZSTD = "zstd"
+    BZ2 = "bz2"
+    XZ = "xz"
 
 
 class SourceTable(BaseModel):
@@ -50,6 +52,8 @@ class SourceObject(BaseModel):
     unreadable: str = Field(
         default="", description="Why the object cannot be opened, as known from the listing; empty when it can."
     )
+    archive: str = Field(default="", description="URI of the zip archive that the object is a member of.")
+    member: str = Field(default="", description="Its name in there.")
     values: dict[str, str | None] = Field(
         default={}, description="Columns with one value for all rows, which the object itself does not hold, as text."
     )
@@ -60,6 +64,11 @@ class SourceObject(BaseModel):
     deleted_rows: str = Field(
         default="", description="Rows that the table's log marks as deleted (`sbert.source.tables.deleted_rows`)."
     )
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it can only be read from its beginning, because it is compressed or packed."""
+        return self.compression is not Compression.NONE or bool(self.archive)
 
 
 class Span(BaseModel):

@@ -1,18 +1,28 @@
 """Stream the rows of a span, whatever its format."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import polars as pl
 
 from sbert.errors import BrokenObjectError, StorageError
 from sbert.source.blocks import RowBlock, make_rows
 from sbert.source.folder_keys import keys_asked_for, with_keys, without_keys
-from sbert.source.formats.base import ColumnRequest, Hints
+from sbert.source.formats.base import ColumnRequest, Hints, RecordBlock
 from sbert.source.formats.registry import format_of
 from sbert.source.objects import Span
 from sbert.source.settings import ReadSettings, SourceSettings
+from sbert.source.templates import (
+    id_fields,
+    nested_fields,
+    parts_of,
+    put_together,
+    required_columns,
+    root_of,
+    text_fields,
+)
 
-__all__ = ["hints_of", "read_span", "required_columns"]
+__all__ = ["hints_of", "read_span"]
 
 
 def read_span(
@@ -35,11 +45,11 @@ def _read(
     span: Span, source: SourceSettings, read: ReadSettings, kept_schema: dict[str, pl.DataType]
 ) -> Iterator[RowBlock]:
     source_format = format_of(span.object.format)
-    required = required_columns(source)
+    nested = nested_fields(source)
     request = ColumnRequest(
-        texts=(source.text_column, source.id_column or "id"),
-        kept=tuple(kept_schema),
-        required=frozenset(required),
+        texts=tuple(dict.fromkeys([*text_fields(source), *(id_fields(source) or ["id"])])),
+        kept=tuple(dict.fromkeys([*kept_schema, *map(root_of, nested)])),
+        required=frozenset(required_columns(source)),
         text_documents=source.text_documents,
         hints=hints_of(source),
     )
@@ -48,7 +58,7 @@ def _read(
         request = without_keys(request, keys)
     try:
         for found in source_format.read(span, request, read):
-            records = with_keys(found, span.object, keys) if keys else found
+            records = _put_together(span, source, with_keys(found, span.object, keys) if keys else found)
             yield make_rows(span, source, records, kept_schema, null_is_empty=source_format.null_is_empty)
     except StorageError as error:
         if error.transient:
@@ -57,9 +67,13 @@ def _read(
         raise BrokenObjectError(span.object.uri, f"cannot be opened: {error}") from error
 
 
-def required_columns(source: SourceSettings) -> list[str]:
-    """Return the columns that every object with columns must have."""
-    return [source.text_column, *([source.id_column] if source.id_column else [])]
+def _put_together(span: Span, source: SourceSettings, records: RecordBlock) -> RecordBlock:
+    """Add the text and the id that are templates, under the name that the settings have for them."""
+    names = [name for name in (source.text_column, source.id_column) if name is not None and parts_of(name)]
+    if not names:
+        return records
+    made = [put_together(span.object.uri, name, records.values).alias(name) for name in dict.fromkeys(names)]
+    return replace(records, values=records.values.with_columns(made))
 
 
 def hints_of(source: SourceSettings) -> Hints:

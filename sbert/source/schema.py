@@ -11,8 +11,9 @@ from sbert.source.folder_keys import types_with_keys
 from sbert.source.formats.base import missing_column
 from sbert.source.formats.registry import format_of
 from sbert.source.objects import SourceObject
-from sbert.source.reading import hints_of, required_columns
+from sbert.source.reading import hints_of
 from sbert.source.settings import SourceSettings
+from sbert.source.templates import nested_fields, required_columns, root_of, text_fields
 from sbert.source.types import fixed_type, merged_type, storable_type, written_type
 
 __all__ = ["infer_kept_schema"]
@@ -43,6 +44,9 @@ def infer_kept_schema(objects: Sequence[SourceObject], source: SourceSettings) -
     wanted = [*required_columns(source), *source.keep_columns]
     if not source.keep_columns and columns and not set(wanted) <= columns[0][1].keys():
         columns = _columns_of_all(objects, source)
+    for field in nested_fields(source) if columns else ():
+        if not any({field, root_of(field)} & types.keys() for _, types in columns):
+            raise missing_column(columns[0][0].uri, root_of(field), list(columns[0][1]))
     for name in wanted if columns else ():
         if not any(name in types for _, types in columns):
             item, types = columns[0]
@@ -102,7 +106,7 @@ def _columns_of_all(objects: Sequence[SourceObject], source: SourceSettings, *, 
 
     def columns_of(item: SourceObject) -> dict[str, pl.DataType] | None:
         if not format_of(item.format).has_columns:
-            return types_with_keys(item, {source.text_column: pl.String()}, source) if source.folder_keys else None
+            return types_with_keys(item, {text_fields(source)[0]: pl.String()}, source) if source.folder_keys else None
         try:
             columns = format_of(item.format).columns(item, head_bytes, hints)
         except BrokenObjectError:
@@ -112,7 +116,7 @@ def _columns_of_all(objects: Sequence[SourceObject], source: SourceSettings, *, 
                 raise
             return None  # likewise
         if columns and format_of(item.format).is_document:
-            columns = {source.text_column: pl.String(), **columns}
+            columns = {text_fields(source)[0]: pl.String(), **columns}
         return types_with_keys(item, columns, source) if columns else None
 
     if only_first:

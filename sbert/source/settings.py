@@ -71,10 +71,16 @@ class SourceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    text_column: str = Field(default="text", min_length=1, description="Column that holds the text.")
+    text_column: str = Field(
+        default="text",
+        min_length=1,
+        description="Column that holds the text, or a template over columns and nested fields such as {title}. {body} or "
+        "{doc.summary}; empty parts are left out with their punctuation.",
+    )
     id_column: str | None = Field(
         default=None,
-        description="Column that holds the row's id; empty for the column id where there is one, else derived.",
+        description="Column that holds the row's id, or a template over columns; empty for the column id where there is "
+        "one, else derived.",
     )
     keep_columns: tuple[str, ...] = Field(default=(), description="Source columns to keep in the table.")
     text_documents: Literal["line", "file"] = Field(
@@ -82,6 +88,12 @@ class SourceSettings(BaseModel):
     )
     passages: PassageSettings | None = Field(
         default=None, description="How documents are cut into passages; empty to cut no rows."
+    )
+    format: str | None = Field(
+        default=None,
+        title="Format",
+        description="Format of the objects whose names do not say it, such as jsonl, csv or txt; empty to pass such objects "
+        "over.",
     )
     encoding: Encoding | None = Field(
         default=None,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.source.formats.registry import format_of
-from sbert.source.objects import Compression, SourceObject, Span
+from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import SplitSettings
 from sbert.storage.files import base_name
 
@@ -56,7 +56,7 @@ def make_splits(objects: Sequence[SourceObject], settings: SplitSettings) -> lis
 def _slices(item: SourceObject, settings: SplitSettings) -> list[Split]:
     name = base_name(item.uri)
     whole = [Split(spans=(Span(object=item),), name=name)]
-    if item.num_bytes <= settings.split_bytes or item.compression is not Compression.NONE:
+    if item.num_bytes <= settings.split_bytes or item.is_stream:
         return whole
     bounds = format_of(item.format).slices(item, settings.split_bytes)
     if len(bounds) < 2:

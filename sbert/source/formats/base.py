@@ -100,6 +100,8 @@ class SourceFormat(ABC):
     """True if an object tells its number of records without being read."""
     is_document: ClassVar[bool] = False
     """True if an object is one document, which is cut into passages unless the settings say otherwise."""
+    may_break_off: ClassVar[bool] = False
+    """Whether `read` raises `CutOffError` after the whole rows of an object that breaks off."""
     slices_are_bytes: ClassVar[bool] = False
     """True if the bounds of slices count bytes."""
 

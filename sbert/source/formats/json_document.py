@@ -38,6 +38,7 @@ class JsonFormat(SourceFormat):
 
     name = "json"
     endings = (".json",)
+    may_break_off = True
 
     def columns(self, item: SourceObject, head_bytes: int, hints: Hints) -> dict[str, pl.DataType] | None:
         """Return the keys of the records in the head of the object, with the types of their values."""

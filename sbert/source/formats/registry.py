@@ -1,5 +1,6 @@
 """All formats, and the format of a name by its ending."""
 
+from sbert.errors import SettingsError
 from sbert.source.formats.base import SourceFormat
 from sbert.source.formats.csv_records import CsvFormat, TsvFormat
 from sbert.source.formats.html import HtmlFormat
@@ -12,7 +13,7 @@ from sbert.source.formats.plain_text import PlainTextFormat
 from sbert.source.formats.table_file import TableFileFormat
 from sbert.source.objects import Compression
 
-__all__ = ["FORMATS", "READ_ENDINGS", "format_of", "format_of_name"]
+__all__ = ["FORMATS", "READ_ENDINGS", "format_of", "format_of_name", "named_format"]
 
 FORMATS: dict[str, SourceFormat] = {
     each_format.name: each_format
@@ -31,8 +32,13 @@ FORMATS: dict[str, SourceFormat] = {
 }
 """Every format by its name. A new format is added here."""
 BY_ENDING = {ending: each_format for each_format in FORMATS.values() for ending in each_format.endings}
-COMPRESSIONS = {".gz": Compression.GZIP, ".zst": Compression.ZSTD}
-READ_ENDINGS = f"{', '.join(BY_ENDING)}, plain or with {' or '.join(COMPRESSIONS)}"
+COMPRESSIONS = {
+    ".gz": Compression.GZIP,
+    ".zst": Compression.ZSTD,
+    ".bz2": Compression.BZ2,
+    ".xz": Compression.XZ,
+}
+READ_ENDINGS = f"{', '.join(BY_ENDING)}, plain or with {', '.join(COMPRESSIONS)}, and .zip"
 """The endings that are read, for messages."""
 
 
@@ -43,13 +49,34 @@ def format_of(name: str) -> SourceFormat:
 
 def format_of_name(uri: str) -> tuple[SourceFormat, Compression] | None:
     """Return format and compression by the ending of an object's name; None when it is not one that is read."""
-    name = uri.rsplit("/", 1)[-1].lower()
-    compression = Compression.NONE
-    for ending, kind in COMPRESSIONS.items():
-        if name.endswith(ending):
-            name, compression = name.removesuffix(ending), kind
+    name, compression = _compression_of(uri)
     for ending, each_format in BY_ENDING.items():
         if name.endswith(ending):
             is_readable = each_format.may_be_compressed or compression is Compression.NONE
             return (each_format, compression) if is_readable else None
     return None
+
+
+def named_format(uri: str, name: str) -> tuple[SourceFormat, Compression] | None:
+    """Return the format `name` for an object whose name does not say it, with the compression that its ending says.
+
+    None when the object is compressed and the format cannot be.
+
+    Raises:
+        SettingsError: when there is no such format.
+    """
+    if name not in FORMATS or not FORMATS[name].endings:
+        known = ", ".join(each.name for each in FORMATS.values() if each.endings)
+        raise SettingsError(f"source.format is {name!r}, the formats are: {known}")
+    compression = _compression_of(uri)[1]
+    chosen = FORMATS[name]
+    return (chosen, compression) if chosen.may_be_compressed or compression is Compression.NONE else None
+
+
+def _compression_of(uri: str) -> tuple[str, Compression]:
+    """Return an object's name without the ending of its compression, in lower case, and the compression."""
+    name = uri.rsplit("/", 1)[-1].lower()
+    for ending, kind in COMPRESSIONS.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending), kind
+    return name, Compression.NONE

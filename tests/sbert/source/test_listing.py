@@ -9,7 +9,7 @@ import pytest
 from deltalake import write_deltalake
 from fsspec.implementations.local import LocalFileOpener
 
-from sbert.errors import EmptySourceError, MissingError, SourceError, StorageError
+from sbert.errors import EmptySourceError, MissingError, SettingsError, SourceError, StorageError
 from sbert.refresh.backfill_selection import Selection, choose_objects
 from sbert.source.listing import list_objects
 from tests.support.refreshing import refresh_table
@@ -202,3 +202,17 @@ def test_an_object_is_chosen_by_its_literal_name(tmp_path: Path, include: str) -
         (tmp_path / name).write_text("{}")
     chosen = choose_objects(list_objects(str(tmp_path)), Selection(include=(include,)), str(tmp_path))
     assert [Path(item.uri).name for item in chosen] == ["e[1].jsonl"]
+
+
+def test_objects_without_a_known_ending_are_of_the_named_format(tmp_path: Path) -> None:
+    for name in ("export-1", "export-2.dat.gz", "a.csv"):
+        (tmp_path / name).write_bytes(b"x")
+    found = list_objects(str(tmp_path), "jsonl")
+    assert [(item.uri.rsplit("/", 1)[-1], item.format, item.compression.value) for item in found] == [
+        ("a.csv", "csv", "none"),
+        ("export-1", "jsonl", "none"),
+        ("export-2.dat.gz", "jsonl", "gzip"),
+    ]
+    assert [item.format for item in list_objects(str(tmp_path / "export-1"), "txt")] == ["txt"]
+    with pytest.raises(SettingsError, match=r"source\.format is 'xls', the formats are: jsonl, json, csv"):
+        list_objects(str(tmp_path), "xls")

@@ -1,9 +1,11 @@
 """Every format, plain and compressed: rows, row numbers, ids, and what is wrong with the rest."""
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 from pathlib import Path
 
 import polars as pl
@@ -49,6 +51,8 @@ def read_all(
 def compress(data: bytes, ending: str) -> bytes:
     if ending == ".gz":
         return gzip.compress(data)
+    if ending in {".bz2", ".xz"}:
+        return (bz2 if ending == ".bz2" else lzma).compress(data)
     return pa.compress(data, codec="zstd", asbytes=True) if ending == ".zst" else data
 
 
@@ -59,7 +63,7 @@ LINES = [
 ]
 
 
-@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".bz2", ".xz"])
 def test_json_lines(tmp_path: Path, ending: str) -> None:
     data = "\n".join(json.dumps(line, ensure_ascii=False) for line in LINES).encode()
     (tmp_path / f"a.jsonl{ending}").write_bytes(compress(data, ending))
@@ -73,7 +77,7 @@ def test_json_lines(tmp_path: Path, ending: str) -> None:
     assert block.rejects.height == 0
 
 
-@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".bz2", ".xz"])
 def test_csv_with_quoted_newlines_and_byte_order_mark(tmp_path: Path, ending: str) -> None:
     data = b'\xef\xbb\xbfid,text,n\r\n1,"two\nlines, and a ""quote""",5\r\n2,plain,\r\n'
     (tmp_path / f"a.csv{ending}").write_bytes(compress(data, ending))
@@ -281,3 +285,14 @@ def test_slices_are_the_whole(
     columns = ["row", "reason", "original"]
     assert sliced.rejects.select(columns).rows() == whole.rejects.select(columns).rows()
     assert whole.num_rows_read == sum(1 for line in data.split(b"\n") if line.strip())
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2", ".xz"])
+def test_an_object_that_becomes_far_larger_than_it_is_stored_is_refused(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sbert.source.streams.ALWAYS_BYTES", 2**20)
+    monkeypatch.setattr("sbert.source.streams.MAX_EXPANSION", 100)
+    (tmp_path / f"a.jsonl{ending}").write_bytes(compress(b"\n" * 2**24, ending))
+    with pytest.raises(BrokenObjectError, match="over 100 times as much"):
+        read_all(tmp_path, kept_schema={})
