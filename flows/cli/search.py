@@ -1,5 +1,7 @@
 """``sbert search``."""
 
+from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,15 @@ MAX_COLUMN = 40
 MAX_TEXT_LINES = 2
 """Lines of a long value in the list of hits."""
 INDENT = 7
+PLACES = frozenset({"document_id", "start", "end"})
+"""Columns of passages that a person does not read; --json has them."""
+
+
+class Per(StrEnum):
+    """What a search finds."""
+
+    ROW = "row"
+    DOCUMENT = "document"
 
 
 @command(Panel.JOBS, example='sbert search s3://bucket/table "how do I reset my password" -k 5')
@@ -71,6 +82,10 @@ def search(
         str | None,
         typer.Option(metavar="COLUMN", help="Kept column whose words are searched.", show_default="the encoded text"),
     ] = None,
+    per: Annotated[
+        Per,
+        typer.Option(help="Search for rows, or of a table of passages for documents: the best passage of each."),
+    ] = Per.ROW,
     as_json: Json = False,
 ) -> None:
     """Print the rows of TABLE nearest to a query, or write those of many queries to a file."""
@@ -78,15 +93,18 @@ def search(
         from sbert.index.search_settings import SearchSettings
         from sbert.table.delta import Table
 
-        _check_usage(query, queries_uri, output)
+        _check_usage(query, queries_uri, output, per)
         settings = SearchSettings.model_validate(
             {"k": k, "where": where, "mode": mode, "diversity": diversity, "words_column": words_column}
         )
         table = Table.open(table_uri)
         if query is not None:
-            from sbert.index.search import search_table
+            from sbert.index.best_passages import search_documents
+            from sbert.index.search import Searcher
 
-            result = search_table(table, query, settings=settings)
+            searcher = Searcher(table)
+            found = searcher.search if per is Per.ROW else partial(search_documents, searcher)
+            result = found(query, settings=settings)
             results = [
                 {"id": hit.id, "source": hit.source, "score": round(hit.score, 6), **hit.kept} for hit in result.hits()
             ]
@@ -106,13 +124,15 @@ def search(
             answer.print(report.model_dump(mode="json"), _show_file_search)
 
 
-def _check_usage(query: str | None, queries_uri: str | None, output: str | None) -> None:
+def _check_usage(query: str | None, queries_uri: str | None, output: str | None, per: Per = Per.ROW) -> None:
     from sbert.errors import SettingsError
 
     if (query is None) == (queries_uri is None):
         raise SettingsError("give one query, or a file of them with --queries")
     if (queries_uri is None) != (output is None):
         raise SettingsError("--queries and --output belong together: name the file of queries and the file to write")
+    if queries_uri is not None and per is Per.DOCUMENT:
+        raise SettingsError("--per document and --queries cannot be combined: search for one query, or leave --per out")
 
 
 def _show_file_search(result: dict[str, Any]) -> None:
@@ -136,7 +156,7 @@ def _describe_way(result: dict[str, Any]) -> str:
 
 def _show_search(result: dict[str, Any]) -> None:
     hits = result["results"]
-    kept = [name for hit in hits[:1] for name in hit if name not in {"id", "source", "score"}]
+    kept = _kept_columns(hits)
     names = ["id", *kept, "source"]
     longest = {name: max([len(name), *(len(_one_line(hit, name)) for hit in hits)]) for name in names}
     ways = {"vector": "nearest to", "words": "words of", "hybrid": "nearest to and words of"}
@@ -149,6 +169,13 @@ def _show_search(result: dict[str, Any]) -> None:
         for hit in hits:
             _print_hit(hit, kept)
     out.print(_describe_way(result), style="dim", markup=False)
+
+
+def _kept_columns(hits: list[dict[str, Any]]) -> list[str]:
+    """Return the kept columns that are shown; of passages not their places, and the document is in the id."""
+    kept = [name for hit in hits[:1] for name in hit if name not in {"id", "source", "score"}]
+    is_passages = {"document_id", "passage", "headings"} <= set(kept)
+    return [name for name in kept if not (is_passages and name in PLACES)]
 
 
 def _as_table(title: str, names: list[str], longest: dict[str, int], hits: list[dict[str, Any]]) -> TextTable:

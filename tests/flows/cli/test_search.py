@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flows.cli.output import out
-from flows.cli.search import _check_usage, _show_search
+from flows.cli.search import Per, _check_usage, _show_search
 from sbert.errors import SettingsError
 
 TEXT = "Return a date from a string in ISO 8601 format, such as 2026-11-28, or raise an error that names the string."
@@ -47,6 +47,24 @@ def test_a_window_that_is_wide_enough_gets_a_table(
     _show_search(hits())
     header = next(line for line in shown(capsys) if "score" in line)
     assert header.split() == ["score", "id", "kind", "text", "source"]
+
+
+def test_passages_show_document_headings_and_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(out, "width", 60)
+    passage = {"document_id": "book.md:1", "passage": TEXT, "start": 4711, "end": 4800, "headings": "Pumps > Oil"}
+    result = {"id": "book.md:1#7", "source": "s3://bucket/raw/book.md", "score": 0.9, **passage}
+    _show_search({"query": "oil", "way": {"version": 0, "num_rows": 4}, "results": [result]})
+    text = "\n".join(shown(capsys))
+    for part in ("book.md:1#7", "Pumps > Oil", "Return a date"):
+        assert part in text
+    assert "4711" not in text
+
+
+def test_documents_are_searched_by_one_query() -> None:
+    with pytest.raises(SettingsError, match="--per document and --queries cannot be combined"):
+        _check_usage(None, "queries.csv", "hits.parquet", Per.DOCUMENT)
 
 
 def test_no_hits_are_a_title(capsys: pytest.CaptureFixture[str]) -> None:
