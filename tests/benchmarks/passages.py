@@ -28,9 +28,8 @@ from sbert.source.passages.settings import PassageSettings
 from tests.benchmarks.harness import print_table
 
 GRID = [
-    PassageSettings(max_tokens=max_tokens, overlap_tokens=overlap, with_headings=with_headings)
-    for max_tokens in (64, 96, 128, 192, 256)
-    for overlap in (0, max_tokens // 4)
+    PassageSettings(max_tokens=max_tokens, with_headings=with_headings)
+    for max_tokens in (96, 128, 192, 256)
     for with_headings in (True, False)
 ]
 Vectors = np.ndarray
@@ -98,7 +97,7 @@ def measure_quality(collection: Collection, encoder: SentenceEncoder) -> None:
         "averaged windows": (queries_QD @ encoder.encode(texts, windows=WindowSettings()).T, len(texts)),
     }
     for settings in GRID:
-        name = f"passages of {settings.max_tokens}, overlap {settings.overlap_tokens}, title {'before each' if settings.with_headings else 'once'}"
+        name = f"passages of {settings.max_tokens}, title {'before each' if settings.with_headings else 'once'}"
         ways[name] = best_passage_scores(collection, encoder, queries_QD, settings)
     ndcg = {name: collection.ndcg(scores) for name, (scores, _) in ways.items()}
     is_dev = collection.is_dev

@@ -66,7 +66,8 @@ def words_text_column(table: Table, asked: str | None = None) -> str:
         return asked
     source: Mapping[str, Any] = (table.recorded_settings or {}).get("source") or {}
     encoded = source.get("text_column")
-    for name in (encoded, "text"):
+    own_texts = ("passage",) if "document_id" in texts else ()  # a table of passages
+    for name in (*own_texts, encoded, "text"):
         if name in texts:
             return str(name)
     raise ColumnError(

@@ -8,6 +8,7 @@ from sbert.errors import ColumnError
 from sbert.index.best_passages import search_documents
 from sbert.index.search import Searcher
 from sbert.index.search_settings import SearchSettings
+from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
 from tests.support.refreshing import refresh_table
 from tests.support.tables import rows, texts, write
@@ -51,6 +52,10 @@ def test_a_filter_holds_for_the_passages(searcher: Searcher) -> None:
     settings = SearchSettings(k=5, where="document_id in ('d1', 'd2')")
     found = search_documents(searcher, "anything", settings=settings)
     assert sorted(hit.kept["document_id"] for hit in found.hits()) == ["d1", "d2"]
+
+
+def test_the_words_that_are_searched_are_those_of_the_passages(searcher: Searcher) -> None:
+    assert words_text_column(searcher.table) == "passage"
 
 
 def test_a_table_without_passages_is_refused(tmp_path: Path, model: str) -> None:
