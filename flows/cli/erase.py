@@ -19,6 +19,11 @@ def _destinations(values: list[str] | None) -> list[str] | None:
     return [without_secret(value) for value in values] if values else values
 
 
+def is_terminal() -> bool:
+    """Return whether a person can answer a question."""
+    return sys.stdin.isatty()
+
+
 @command(
     Panel.UPKEEP,
     example="sbert erase s3://bucket/table --ids ids.csv --destination 'postgresql://host/database#public.docs'",
@@ -77,7 +82,7 @@ def erase(
         from sbert.erase.ids_file import read_keys
 
         keys = read_keys(ids)
-        if not (yes or dry_run) and sys.stdin.isatty():
+        if not (yes or dry_run) and is_terminal():
             what = "Lift the tombstones of" if undo else "Erase for good, in all versions,"
             terminal.hide()
             typer.confirm(f"{what} {len(keys):,} keys of {table_uri}?", abort=True, err=True)

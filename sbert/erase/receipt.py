@@ -73,7 +73,7 @@ class Receipt(BaseModel):
     requested_by: str = Field(description="User and machine that ran the command.")
     is_dry_run: bool = False
     num_keys: int = Field(description="Ids and pairs of source and id that were asked for.")
-    keys: list[str] = Field(description="Keyed hashes of these.")
+    hashed_keys: list[str] = Field(description="Keyed hashes of these.")
     num_rows_erased: int = Field(description="Rows that left the newest version of the table.")
     version_before: int
     version: int = Field(description="The table's version after the erasure.")
@@ -128,7 +128,7 @@ def receipt_markdown(receipt: Receipt) -> str:
     ] or ["- nothing was found, or nothing was named to look into"]
     lines += ["", "## Out of the reach of this command", ""]
     lines += [f"- {item.place}: {item.advice}" for item in receipt.out_of_reach]
-    lines += ["", "## Keys, as keyed hashes", "", *(f"- `{key}`" for key in receipt.keys), ""]
+    lines += ["", "## Keys, as keyed hashes", "", *(f"- `{key}`" for key in receipt.hashed_keys), ""]
     return "\n".join(lines)
 
 

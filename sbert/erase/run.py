@@ -229,7 +229,7 @@ class _Run:
             requested_by=f"{_user()} on {socket.gethostname()}",
             is_dry_run=self.is_dry_run,
             num_keys=len(self.keys),
-            keys=self.hashed,
+            hashed_keys=self.hashed,
             num_rows_erased=self.num_rows,
             version_before=self.version_before,
             version=self.store.version,

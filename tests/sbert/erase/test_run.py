@@ -12,6 +12,8 @@ from sbert.errors import SettingsError, TableError
 from sbert.index.words.settings import WordSettings
 from sbert.index.words.word_index import index_words
 from sbert.storage.files import join, list_names, read_bytes
+from sbert.sync.follow import sync
+from sbert.sync.reconcile import reconcile
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
@@ -134,13 +136,13 @@ def test_the_receipt_holds_hashes_and_nothing_that_was_erased(versions: str) -> 
     for content in kept:
         assert b"a-3" not in content
         assert b"s3://raw" not in content
-        assert receipt.keys[0].encode() in content
+        assert receipt.hashed_keys[0].encode() in content
 
 
 def test_the_same_key_has_another_hash_in_another_table(versions: str, tmp_path: Path) -> None:
     make_version(str(tmp_path / "other"), {"s3://raw/a.jsonl": {"a-3": 1}})
     one, other = (erase(uri, ErasedKeys(ids=["a-3"])) for uri in (versions, str(tmp_path / "other")))
-    assert one.keys != other.keys
+    assert one.hashed_keys != other.hashed_keys
 
 
 def test_an_erased_row_is_nowhere_and_does_not_come_back(tmp_path: Path, model: str) -> None:
@@ -219,3 +221,27 @@ def test_ids_in_rejected_lines_that_cannot_be_parsed_are_redacted(tmp_path: Path
     assert sorted(rejected["original"].bin.size().to_list())[0] == 0
     assert b"person-77" in b"".join(rejected["original"].to_list())
     assert files_that_hold(table, b'"person-7"') == []
+
+
+def test_a_document_goes_with_all_its_passages_and_does_not_come_back(tmp_path: Path, model: str) -> None:
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    documents = [
+        {"id": name, "text": " ".join(f"Sentence {number} about {name} says this." for number in range(9))}
+        for name in ("ada", "bob")
+    ]
+    write(raw / "0.jsonl", list(documents))
+    settings = objects_apart(source={"passages": {"max_tokens": 16}})
+    update(raw, table, model=model, settings=settings)
+    num_passages = {name: read(table).filter(document_id=name).height for name in ("ada", "bob")}
+    assert num_passages["ada"] > 2
+    location = f"lancedb:{tmp_path / 'lance'}#docs"
+    sync(table, location)
+    receipt = erase(table, ErasedKeys(ids=["ada"]), destinations=[location])
+    assert receipt.left == []
+    assert receipt.num_rows_erased == num_passages["ada"]
+    assert reconcile(table, location).is_equal
+    write(raw / "0.jsonl", [*documents, {"id": "cleo", "text": "A new document."}])
+    done = update(raw, table)
+    assert done.report.rejects_by_reason == {"erased": 1}
+    assert set(read(table)["document_id"]) == {"bob", "cleo"}
+    assert files_that_hold(table, b"about ada", b"ada#1") == []

@@ -1,0 +1,31 @@
+"""The flow of an erasure leaves the receipt as an artifact, and fails when rows are left."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from flows.erase import erase_rows
+from sbert.errors import NotErasedError
+from tests.support.made_tables import make_version
+
+
+def artifacts(key: str) -> list[Any]:
+    with get_client(sync_client=True) as client:
+        response = client.request("POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": [key]}}})
+    return [item["data"] for item in response.json()]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_erases_leaves_the_receipt_and_fails_when_rows_are_left(tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+    make_version(table, {"s3://raw/a.jsonl": {f"a-{at}": at for at in range(5)}})
+    (tmp_path / "ids.csv").write_text("id\na-3\n")
+    receipt = erase_rows(table, str(tmp_path / "ids.csv"))
+    assert receipt.num_rows_erased == 1
+    assert any(receipt.erasure in text for text in artifacts("erasure-receipt"))
+    (tmp_path / "ids.csv").write_text("id\na-4\n")
+    Path(table, "notes.txt").write_text("a-4")
+    with pytest.raises(NotErasedError, match=r"notes\.txt"):
+        erase_rows(table, str(tmp_path / "ids.csv"))
