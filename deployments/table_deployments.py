@@ -90,7 +90,9 @@ class TableEntry(BaseModel):
     table: str = Field(min_length=1, description="Folder of the table.")
     labels: str | None = Field(default=None, description="Labels to retrain on; empty for no retraining.")
     models: str | None = Field(default=None, description="Model registry whose promotions re-embed the table.")
-    text_column: str | None = Field(default=None, description="Column that holds the text.")
+    text_column: str | None = Field(
+        default=None, description="Column that holds the text, or a template over columns such as {title}. {body}."
+    )
     id_column: str | None = Field(default=None, description="Column that holds the row's id.")
     keep_columns: list[str] = Field(default=[], description="Source columns to keep.")
     settings: dict[str, Any] = Field(
