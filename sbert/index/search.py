@@ -7,6 +7,7 @@
 `Searcher` keeps what a search opens, for the next search in the same process.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -14,10 +15,13 @@ import numpy as np
 import polars as pl
 
 from sbert.errors import SettingsError
+from sbert.index.column_cache import ColumnCache
 from sbert.index.queries import QueryEncoder, RejectedQuery
-from sbert.index.ranked_search import PreparedQueries, check_modes, clean_queries, rank_rows
+from sbert.index.ranked_search import PreparedQueries, check_modes, clean_queries, num_ranked, rank_rows
 from sbert.index.row_filter import RowFilter
 from sbert.index.search_settings import SearchMode, SearchResult, SearchSettings, SearchWay
+from sbert.index.segment import num_candidates
+from sbert.index.segment_search import IndexView
 from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
 from sbert.index.version_rows import VersionRows
 from sbert.index.words.bm25 import WordView
@@ -28,6 +32,12 @@ __all__ = ["QUERIES_PER_PASS", "Searcher", "search_table"]
 
 QUERIES_PER_PASS = 32_768
 """Queries that share one reading of the table: their vectors and best rows stay in memory."""
+FILTER_MARGIN = 1.5
+"""Times as many rows as a filter is expected to leave of them that a graph proposes under a filter."""
+MAX_PROPOSED = 2_000
+"""When a graph would have to propose more rows because of a filter, comparing the rows that the filter leaves is quicker."""
+MAX_FILTERED_ROWS = 8_000_000
+"""Row numbers of filters that are kept for the next search: 64 MB."""
 
 
 def search_table(
@@ -52,23 +62,37 @@ def search_table(
 
 
 class Searcher:
-    """Searches one version of a table again and again."""
+    """Searches one version of a table again and again. Threads may share one."""
 
     def __init__(self, table: Table) -> None:
         """Read the list of the version's shards."""
         self.table = table
         self._rows = VersionRows(table)
+        self._columns = ColumnCache(self._rows)
+        self._filters: dict[str, Int64] = {}
         self._word_views: dict[str | None, WordView] = {}
 
     def search(self, queries: str | Sequence[str] | Float32, *, settings: SearchSettings | None = None) -> SearchResult:
         """Return the rows nearest to each query, as `search_table` does."""
         asked = settings or SearchSettings()
         check_modes(asked, queries)
+        chosen = None if asked.where is None else self._matching(asked.where)
         prepared = self._prepare(queries, asked.mode)
-        row_filter = None if asked.where is None else RowFilter(asked.where, self.table)
         way = SearchWay(
-            version=self.table.version, num_rows=len(self._rows), is_filtered=row_filter is not None, mode=asked.mode
+            version=self.table.version,
+            num_rows=len(self._rows),
+            num_rows_filtered=None if chosen is None else len(chosen),
+            mode=asked.mode,
         )
+        proposed = 0
+        if asked.mode is not SearchMode.WORDS:
+            proposed = self._num_proposed(asked, chosen)
+            by_index = {
+                "by_index": True,
+                "num_segments": len(self._index.segments),
+                "num_splits_without_segment": len(self._index.splits_without_segment),
+            }
+            way = way.model_copy(update=by_index if proposed else {})
         if asked.mode is not SearchMode.VECTOR:
             words = self._words(asked.words_column)
             read = {"num_word_segments": words.num_segments, "num_rows_read": words.num_rows_read}
@@ -77,11 +101,32 @@ class Searcher:
             self._rows,
             prepared.texts,
             asked,
-            by_vectors=lambda count: self._by_vectors(prepared.vectors_QD, count, row_filter),
+            by_vectors=lambda count: self._by_vectors(prepared.vectors_QD, count, chosen, proposed),
             words=lambda: self._words(asked.words_column),
-            chosen=None if row_filter is None or asked.mode is SearchMode.VECTOR else self._rows.matching(row_filter),
+            chosen=None if asked.mode is SearchMode.VECTOR else chosen,
         )
         return self._result(prepared.numbers, [ranking], prepared.rejected, way)
+
+    @cached_property
+    def _index(self) -> IndexView:
+        """The segments of the index that serve the version."""
+        return IndexView(self._rows)
+
+    def _num_proposed(self, asked: SearchSettings, chosen: Int64 | None) -> int:
+        """Return the rows that each segment proposes for a query; 0 if every row is compared."""
+        proposed = num_candidates(num_ranked(asked))
+        if chosen is not None and len(chosen):
+            proposed = math.ceil(FILTER_MARGIN * proposed * len(self._rows) / len(chosen))
+        return proposed if self._index.segments and not asked.exact and proposed <= MAX_PROPOSED else 0
+
+    def _matching(self, where: str) -> Int64:
+        """Return the numbers of the rows that satisfy a filter; those of the last filters are kept."""
+        if where not in self._filters:
+            matching = self._rows.matching(RowFilter(where, self.table))
+            while self._filters and sum(map(len, self._filters.values())) + len(matching) > MAX_FILTERED_ROWS:
+                self._filters.pop(next(iter(self._filters)))
+            self._filters[where] = matching
+        return self._filters[where]
 
     @cached_property
     def _encoder(self) -> QueryEncoder:
@@ -114,21 +159,35 @@ class Searcher:
             raise SettingsError(prepared.rejected[0].detail)
         return prepared
 
-    def _by_vectors(self, vectors_QD: Float32, k: int, row_filter: RowFilter | None) -> tuple[Float32, Int64]:
+    def _by_vectors(self, vectors_QD: Float32, k: int, chosen: Int64 | None, proposed: int) -> tuple[Float32, Int64]:
         """Return scores and row numbers of the k nearest rows of each query, best first, shape (Q, k)."""
         parts = [
-            self._nearest(vectors_QD[first : first + QUERIES_PER_PASS], k, row_filter)
+            self._nearest(vectors_QD[first : first + QUERIES_PER_PASS], k, chosen, proposed)
             for first in range(0, len(vectors_QD), QUERIES_PER_PASS)
         ]
         if not parts:
             return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
         return np.concatenate([scores for scores, _ in parts]), np.concatenate([numbers for _, numbers in parts])
 
-    def _nearest(self, vectors_QD: Float32, k: int, row_filter: RowFilter | None) -> tuple[Float32, Int64]:
-        """Return scores and row numbers of the k best rows of each query, best first."""
+    def _nearest(self, vectors_QD: Float32, k: int, chosen: Int64 | None, proposed: int) -> tuple[Float32, Int64]:
+        """Return scores and row numbers of the k best rows of each query, best first.
+
+        Args:
+            vectors_QD: the queries.
+            k: rows a query.
+            chosen: numbers of the rows to search among, ascending; None for all.
+            proposed: rows that each segment proposes for a query; 0 compares every row.
+        """
         best = TopK(vectors_QD, k)
-        for block in self._rows.vectors(self._rows.everything, row_filter):
-            best.add(block.vectors_ND, block.numbers_N)
+        if proposed:
+            self._index.search(best, vectors_QD, proposed, chosen)
+            short = np.flatnonzero((best.numbers_QK == NO_ROW).any(axis=1))
+            if chosen is not None and len(short):  # the filter left less of what was proposed than it was expected to
+                best.scores_QK[short], best.numbers_QK[short] = self._nearest(vectors_QD[short], k, chosen, 0)
+        else:
+            blocks = self._index.vectors() if chosen is None else self._index.vectors_at(chosen)
+            for block in blocks:
+                best.add(block.vectors_ND, block.numbers_N)
         return in_order(best.scores_QK, best.numbers_QK)
 
     def _result(
@@ -151,5 +210,5 @@ class Searcher:
             },
             schema={"query": pl.Int64, "rank": pl.Int32, "score": pl.Float32},
         )
-        rows = self._rows.columns(numbers_QK[is_row], ["id", "source", *self.table.kept_schema])
+        rows = self._columns.rows(numbers_QK[is_row])
         return SearchResult(places=places, rows=rows, rejected=rejected, way=way)

@@ -32,6 +32,9 @@ class SearchSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     k: int = Field(default=10, ge=1, le=10_000, title="Rows", description="Rows that each query gets at most (rows).")
+    exact: bool = Field(
+        default=False, title="Exact", description="Whether to compare every row, and use no index that is there."
+    )
     where: str | None = Field(
         default=None,
         title="Filter",
@@ -63,7 +66,9 @@ class SearchWay(BaseModel):
     version: int = Field(description="Version of the table that was searched.")
     by_index: bool = Field(default=False, description="Whether an index was used; else every row was compared.")
     num_rows: int = Field(description="Rows of the version.")
-    is_filtered: bool = Field(default=False, description="Whether only rows that satisfy a filter were searched.")
+    num_rows_filtered: int | None = Field(
+        default=None, description="Rows that satisfy the filter; empty when there was none."
+    )
     num_segments: int = Field(default=0, description="Segments of the index that were used.")
     num_splits_without_segment: int = Field(
         default=0, description="Splits that no segment holds; their rows were compared one by one."
@@ -88,7 +93,8 @@ class SearchWay(BaseModel):
         return f"{words}; vectors: {self._describe_vectors()}"
 
     def _describe_vectors(self) -> str:
-        rows = f"{'the filtered of ' if self.is_filtered else ''}{self.num_rows:,} rows of version {self.version}"
+        filtered = "" if self.num_rows_filtered is None else f"{self.num_rows_filtered:,} filtered of "
+        rows = f"{filtered}{self.num_rows:,} rows of version {self.version}"
         if not self.by_index:
             return f"exact, {rows}"
         missing = self.num_splits_without_segment

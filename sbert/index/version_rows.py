@@ -14,8 +14,8 @@ from sbert.index.top_k import Int64
 from sbert.runtime.prefetch import prefetch
 from sbert.table.delta import Table, TableShard
 from sbert.table.shard_file import open_shard
-from sbert.table.shards import vector_matrix, vector_names
-from sbert.vectors.precision import Float32
+from sbert.table.shards import stored_vectors, vector_names
+from sbert.vectors.precision import Float32, StoredVectors, restore
 
 __all__ = ["RowRange", "VectorBlock", "VersionRows"]
 
@@ -35,7 +35,13 @@ class VectorBlock(NamedTuple):
     """Vectors of some rows."""
 
     numbers_N: Int64
-    vectors_ND: Float32
+    stored: StoredVectors
+    """As the table stores them."""
+
+    @property
+    def vectors_ND(self) -> Float32:  # noqa: N802  (a shape)
+        """The vectors as float32, shape (N, dim)."""
+        return restore(self.stored)
 
 
 class VersionRows:
@@ -56,17 +62,20 @@ class VersionRows:
         """All rows as ranges."""
         return [RowRange(0, len(self))] if len(self) else []
 
-    def vectors(self, ranges: Sequence[RowRange], row_filter: RowFilter | None = None) -> Iterator[VectorBlock]:
+    def vectors(self, ranges: Sequence[RowRange]) -> Iterator[VectorBlock]:
         """Read the vectors of ranges, in blocks; a thread reads ahead.
-
-        With a filter, only row groups that hold one of its rows are read.
 
         Raises:
             StorageError, TableError: a shard cannot be read.
         """
         if ranges:
-            with closing(prefetch(self._blocks(ranges, row_filter), BLOCKS_AHEAD)) as blocks:
+            with closing(prefetch(self._blocks(ranges), BLOCKS_AHEAD)) as blocks:
                 yield from blocks
+
+    def vectors_at(self, numbers: Int64) -> Iterator[VectorBlock]:
+        """Read the vectors of the rows with these numbers, ascending; only row groups that hold one of them are read."""
+        for shard, start in zip(self.shards, self.starts.tolist(), strict=False):
+            yield from self._chosen_of_shard(shard, start, _inside(numbers, [RowRange(start, start + shard.num_rows)]))
 
     def matching(self, row_filter: RowFilter) -> Int64:
         """Return the numbers of the rows that satisfy a filter, ascending.
@@ -97,14 +106,15 @@ class VersionRows:
         assert isinstance(frame, pl.DataFrame)
         return frame[places]
 
-    def _blocks(self, ranges: Sequence[RowRange], row_filter: RowFilter | None) -> Iterator[VectorBlock]:
+    def row_groups(self, shard: int) -> list[RowRange]:
+        """Return the row groups of the shard at a place in `shards`, as ranges of row numbers."""
+        with open_shard(self.table.shard_uri(self.shards[shard].name)) as parquet:
+            return [RowRange(first, stop) for _, first, stop in _row_groups(parquet, int(self.starts[shard]))]
+
+    def _blocks(self, ranges: Sequence[RowRange]) -> Iterator[VectorBlock]:
         for shard, start in zip(self.shards, self.starts.tolist(), strict=False):
             inside = _overlaps(ranges, start, start + shard.num_rows)
-            if inside and row_filter is not None:
-                yield from self._chosen_of_shard(
-                    shard, start, _inside(row_filter.rows_of_shard(shard.name) + start, inside)
-                )
-            elif inside:
+            if inside:
                 yield from self._blocks_of_shard(shard, start, inside)
 
     def _blocks_of_shard(self, shard: TableShard, start: int, ranges: Sequence[RowRange]) -> Iterator[VectorBlock]:
@@ -120,7 +130,7 @@ class VersionRows:
                     for part in _overlaps(inside, first, first + batch.num_rows):
                         rows = batch.slice(part.first - first, part.stop - part.first)
                         numbers = np.arange(part.first, part.stop, dtype=np.int64)
-                        yield VectorBlock(numbers, vector_matrix(rows, info.dim, info.precision))
+                        yield VectorBlock(numbers, stored_vectors(rows, info.dim, info.precision))
                     first += batch.num_rows
 
     def _chosen_of_shard(self, shard: TableShard, start: int, numbers: Int64) -> Iterator[VectorBlock]:
@@ -134,7 +144,7 @@ class VersionRows:
                 wanted = _inside(numbers, [RowRange(at, end)])
                 if len(wanted):
                     rows = parquet.read_row_group(group, columns=columns).take(pa.array(wanted - at))
-                    yield VectorBlock(wanted, vector_matrix(rows, info.dim, info.precision))
+                    yield VectorBlock(wanted, stored_vectors(rows, info.dim, info.precision))
 
     def _rows_of_shard(self, shard: TableShard, rows: Int64, schema: pa.Schema) -> list[pa.Table]:
         """Read columns of the rows of a shard with these numbers, counted from the first row of the shard."""

@@ -17,6 +17,7 @@ from sbert.storage.files import delete, filesystem, join, read_bytes, strip_prot
 from sbert.table.delta import Table, TableShard
 from sbert.table.followers import FOLLOWERS_FOLDER
 from sbert.table.lease import LEASES_FOLDER, active_leases
+from sbert.table.segment_records import INDEX_FOLDER, unneeded_index_files
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import fingerprint_of_shard
 from sbert.table.split_records import MISFITS_FOLDER, REJECTED_FOLDER, SPLITS_FOLDER
@@ -92,11 +93,12 @@ def vacuum_table(
     files = _list_files(table.uri)
     needed_shards = {shard.name for shard in table.shards()} | _retired_since(table.uri, cutoff)
     needed_splits = _splits_of(table.uri, needed_shards, files.keys())
+    needless_index_files = _needless_index_files(table, files)
     recorded = {name for name in files if name.startswith(f"{SPLITS_FOLDER}/")}
     unneeded = {
         name: size
         for name, (size, modified) in files.items()
-        if modified < cutoff and _is_unneeded(name, needed_shards, needed_splits)
+        if modified < cutoff and (name in needless_index_files or _is_unneeded(name, needed_shards, needed_splits))
     }
     for name in unneeded_word_files(table.uri, needed_splits, files):
         if files[name][1] < cutoff:
@@ -125,8 +127,21 @@ def vacuum_table(
     )
 
 
-def _order(name: str) -> tuple[bool, str]:
-    return (SHARD_NAME.fullmatch(name) is not None, name)
+def _order(name: str) -> tuple[bool, bool, str]:
+    """Put records first, so that no reader finds one without its files."""
+    return (SHARD_NAME.fullmatch(name) is not None, not name.endswith(".json"), name)
+
+
+def _needless_index_files(table: OpenedTable, files: Iterable[str]) -> set[str]:
+    """Return the files of the index that do not serve the newest version; an older one is then searched exactly."""
+    of_index = [name for name in files if name.startswith(f"{INDEX_FOLDER}/")]
+    if not of_index or not isinstance(table, Table):
+        return set()
+    num_rows: dict[str, int] = {}
+    for shard in locate_splits(table.uri, table.shards()):
+        for split in shard.splits:
+            num_rows[split.fingerprint] = num_rows.get(split.fingerprint, 0) + split.num_rows
+    return unneeded_index_files(table.uri, of_index, num_rows, table.encoder.fingerprint, table.version)
 
 
 def _is_unneeded(name: str, shards: set[str], splits: set[str]) -> bool:

@@ -17,6 +17,7 @@ from sbert.errors import QualityError, StorageError, TableError
 from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
 from sbert.table.duplicate_keys import KeyLedger, row_keys
 from sbert.table.record_file import Keys
+from sbert.table.segment_check import index_findings
 from sbert.table.shard_file import file_checksum_problem, open_shard
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import stored_vectors, vector_names
@@ -50,7 +51,7 @@ def verify_table(table_uri: str, version: int | None = None) -> Verification:
 
     The check covers, for each shard: its size, checksum, number of rows, columns and encoder; the log's statistics; keys
     and hashes that are null or of the wrong length; vectors of the wrong dim or norm, or with NaN; rows that share a
-    ``(source, id)``; and, for compacted shards, whether the splits they name add up to their rows.
+    ``(source, id)``; for compacted shards, whether the splits they name add up to their rows; and every byte of the index.
     """
     table = Table.open(table_uri, version)
     shards = table.shards()
@@ -71,6 +72,7 @@ def verify_table(table_uri: str, version: int | None = None) -> Verification:
             except (StorageError, TableError, pa.ArrowException, OSError, ValueError) as error:
                 findings.append(f"{shard.name}: cannot be read to its end: {' '.join(str(error).split())}")
         findings += _describe_duplicates(table, shards, starts, ledger)
+    findings += index_findings(table.uri)
     return Verification(
         table_uri=table.uri,
         version=table.version,

@@ -9,7 +9,7 @@ from sbert.errors import SettingsError
 from sbert.index.row_filter import RowFilter
 from sbert.index.search import search_table
 from sbert.index.search_settings import SearchSettings
-from sbert.index.version_rows import RowRange, VersionRows
+from sbert.index.version_rows import VersionRows
 from sbert.table.delta import Table
 from tests.support.made_tables import make_version
 
@@ -47,7 +47,7 @@ def test_a_search_finds_what_it_finds_among_the_rows_of_a_plain_filter(
     every = table.scan().select("id", "source", *table.kept_schema, "num_tokens", "truncated").collect()
     assert len(numbers) == frame.height
     assert row_filter.mask(every).arg_true().to_list() == numbers.tolist()
-    assert result.way.is_filtered
+    assert result.way.num_rows_filtered == frame.height
 
 
 def test_the_footer_has_bounds_of_kept_numbers_and_times(table: Table) -> None:
@@ -70,9 +70,8 @@ def test_only_row_groups_with_rows_of_the_filter_are_read(table: Table, monkeypa
         return real(self, group, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
-    blocks = VersionRows(table).vectors(
-        [RowRange(0, 600)], RowFilter("source = '1' and id in ('3', '70', '71')", table)
-    )
+    rows = VersionRows(table)
+    blocks = rows.vectors_at(rows.matching(RowFilter("source = '1' and id in ('3', '70', '71')", table)))
     assert [len(block.numbers_N) for block in blocks] == [1, 2]
     assert groups == [0, 1]  # of 3 shards with 4 row groups of 64 rows
 

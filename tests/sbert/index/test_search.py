@@ -127,9 +127,9 @@ def test_all_queries_share_one_reading_of_the_table(tmp_path: Path, monkeypatch:
     readings = []
     real = VersionRows.vectors
 
-    def counted(self: VersionRows, ranges: Any, row_filter: Any) -> Any:
+    def counted(self: VersionRows, ranges: Any) -> Any:
         readings.append(ranges)
-        return real(self, ranges, row_filter)
+        return real(self, ranges)
 
     monkeypatch.setattr(VersionRows, "vectors", counted)
     monkeypatch.setattr(library, "QUERIES_PER_PASS", 50)

@@ -1,0 +1,199 @@
+"""Build one segment: copy the vectors of its splits, put them into a graph, measure its recall, write it, record it last.
+
+A graph whose recall is too low gets more candidates a query. If this is not enough, a denser graph is built once. If that
+is not enough either, the segment is refused: its splits stay without a segment, and search compares their rows one by one.
+"""
+
+import datetime as dt
+import hashlib
+import logging
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from usearch.index import Index
+
+from sbert.errors import QualityError
+from sbert.index.index_settings import IndexSettings
+from sbert.index.recall import NEIGHBOURS, measure_recall, sample_positions
+from sbert.index.segment import Segment, make_graph, map_vectors, num_candidates
+from sbert.index.segment_cache import cache_folder, note_as_checked
+from sbert.index.split_places import SegmentPlaces, SplitPlaces
+from sbert.index.top_k import Int64, TopK, in_order
+from sbert.index.version_rows import VersionRows
+from sbert.runtime.cpus import available_cpus
+from sbert.storage.files import join, open_output
+from sbert.table.segment_records import (
+    INDEX_FOLDER,
+    MeasuredRecall,
+    SegmentFile,
+    SegmentRecord,
+    SegmentSplit,
+    segment_name,
+    write_segment,
+)
+from sbert.vectors.precision import Float32, StoredVectors, restore
+
+__all__ = ["EXPANSIONS", "build_segment", "exact_and_proposed"]
+
+log = logging.getLogger(__name__)
+
+EXPANSIONS = (48, 64, 96, 128, 192, 256, 384, 512)
+"""Numbers of candidates a query that are tried, in this order."""
+ROWS_PER_BLOCK = 16_384
+COPY_BYTES = 8 * 2**20
+
+
+class _Tuned(NamedTuple):
+    expansion: int
+    recall: MeasuredRecall
+
+
+def build_segment(
+    rows: VersionRows, places: SplitPlaces, splits: Sequence[SegmentSplit], settings: IndexSettings, run_id: str
+) -> SegmentRecord:
+    """Build and publish the segment that holds some splits of a version.
+
+    Args:
+        rows: rows of the version.
+        places: where its splits are.
+        splits: the splits.
+        settings: how the graph is built, and the recall that it must reach.
+        run_id: name of the run.
+
+    Returns:
+        The record of the segment; another run's if that run published the same segment first.
+
+    Raises:
+        QualityError: the recall stays below `min_recall`; nothing was published.
+        StorageError, TableError: a shard cannot be read, or storage refuses.
+    """
+    began = time.monotonic()
+    info = rows.table.encoder
+    name = segment_name(splits, info.fingerprint, settings.graph_hash())
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=cache_folder()) as folder:
+        vectors_path, graph_path = Path(folder) / "vectors", Path(folder) / "graph"
+        stored = _copy_vectors(rows, places, splits, vectors_path)
+        for connectivity, expansion_add in _densities(settings):
+            graph = _build_graph(stored, normalized=info.normalized, density=(connectivity, expansion_add))
+            tuned = _tune(graph, stored, settings)
+            if tuned.recall.value >= settings.min_recall:
+                break
+            log.warning(
+                "%s: recall@10 is %.3f with %d neighbours a row, %s is needed: a denser graph is built",
+                name, tuned.recall.value, connectivity, settings.min_recall,
+            )  # fmt: skip
+        else:
+            raise QualityError(
+                f"{rows.table.uri}: the segment of {len(splits)} splits ({len(stored)} rows) has a recall@10 of "
+                f"{tuned.recall.value:.3f} at most, min_recall is {settings.min_recall}: it is left out and its rows are "
+                "searched exactly; raise connectivity and expansion_add, or lower min_recall"
+            )
+        graph.save(str(graph_path))
+        stem = f"{name}-{uuid.uuid4().hex[:8]}"
+        record = SegmentRecord(
+            name=name,
+            encoder_fingerprint=info.fingerprint,
+            settings_hash=settings.graph_hash(),
+            splits=tuple(splits),
+            dim=info.dim,
+            precision=info.precision,
+            normalized=info.normalized,
+            connectivity=connectivity,
+            expansion_add=expansion_add,
+            expansion_search=tuned.expansion,
+            graph=_publish(rows.table.uri, graph_path, f"{stem}.graph"),
+            vectors=_publish(rows.table.uri, vectors_path, f"{stem}.vectors"),
+            recall=tuned.recall,
+            run_id=run_id,
+            built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - began, 3),
+        )
+    written = write_segment(rows.table.uri, record)
+    if written is record and "://" not in rows.table.uri:
+        for file in record.files:
+            note_as_checked(rows.table.uri, record, file)
+    return written
+
+
+def _densities(settings: IndexSettings) -> tuple[tuple[int, int], tuple[int, int]]:
+    first = (settings.connectivity, settings.expansion_add)
+    return first, (2 * first[0], 2 * first[1])
+
+
+def _copy_vectors(rows: VersionRows, places: SplitPlaces, splits: Sequence[SegmentSplit], path: Path) -> StoredVectors:
+    """Copy the vectors of splits into one file, in the order of the splits."""
+    info = rows.table.encoder
+    segment = SegmentPlaces.of(splits, places, frozenset(split.fingerprint for split in splits))
+    num_rows = sum(split.num_rows for split in splits)
+    stored = map_vectors(path, info.dim, info.precision, num_rows, write=True)
+    ranges = sorted(part for split in splits for part in places.ranges[split.fingerprint])
+    num_copied = 0
+    for block in rows.vectors(ranges):
+        stored[segment.positions_of(block.numbers_N)] = block.stored
+        num_copied += len(block.numbers_N)
+    assert num_copied == num_rows, f"{num_copied} rows were read for a segment of {num_rows}"
+    stored.flush()  # type: ignore[attr-defined]
+    return stored
+
+
+def _build_graph(stored: StoredVectors, *, normalized: bool, density: tuple[int, int]) -> Index:
+    dim = restore(stored[:1]).shape[1]
+    graph = make_graph(dim, normalized=normalized, connectivity=density[0], expansion_add=density[1])
+    for first in range(0, len(stored), ROWS_PER_BLOCK):
+        vectors_ND = restore(stored[first : first + ROWS_PER_BLOCK])
+        graph.add(np.arange(first, first + len(vectors_ND)), np.asarray(vectors_ND), threads=available_cpus())
+    return graph
+
+
+def _tune(graph: Index, stored: StoredVectors, settings: IndexSettings) -> _Tuned:
+    """Return the least number of candidates that reaches the recall aimed at, else the largest that was tried."""
+    own = sample_positions(len(stored), settings.recall_queries)
+    queries_QD = np.asarray(restore(stored[own]))
+    exact = _exact(stored, queries_QD)
+    for expansion in EXPANSIONS:
+        tuned = _Tuned(expansion, measure_recall(own, exact, exact_and_proposed(graph, stored, queries_QD, expansion)))
+        if tuned.recall.value >= max(settings.aimed_recall, settings.min_recall):
+            break
+    return tuned
+
+
+def _exact(stored: StoredVectors, queries_QD: Float32) -> tuple[Float32, Int64]:
+    best = TopK(queries_QD, NEIGHBOURS + 1)
+    for first in range(0, len(stored), ROWS_PER_BLOCK):
+        vectors_ND = restore(stored[first : first + ROWS_PER_BLOCK])
+        best.add(vectors_ND, np.arange(first, first + len(vectors_ND), dtype=np.int64))
+    return in_order(best.scores_QK, best.numbers_QK)
+
+
+def exact_and_proposed(
+    graph: Index, stored: StoredVectors, queries_QD: Float32, expansion: int
+) -> tuple[Float32, Int64]:
+    """Return exact scores and positions of the rows that a graph proposes."""
+    segment = Segment(graph, stored)
+    positions = segment.propose(queries_QD, num_candidates(NEIGHBOURS + 1), expansion)
+    best = TopK(queries_QD, NEIGHBOURS + 1)
+    best.merge(segment.scores(queries_QD, positions), positions)
+    return in_order(best.scores_QK, best.numbers_QK)
+
+
+def _publish(table_uri: str, path: Path, name: str) -> SegmentFile:
+    """Copy a file into the folder of the index."""
+    output = open_output(join(table_uri, INDEX_FOLDER, name))
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as source:
+            while block := source.read(COPY_BYTES):
+                digest.update(block)
+                output.write(block)
+        num_bytes = output.tell()
+        output.close()
+    except BaseException:
+        output.discard()
+        raise
+    return SegmentFile(name=name, num_bytes=num_bytes, sha256=digest.hexdigest())

@@ -1,0 +1,264 @@
+"""The index: it finds what exact search finds, knows its recall, and costs what changed."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sbert.errors import QualityError
+from sbert.index import segment_build
+from sbert.index.index_run import drop_index, index_table
+from sbert.index.index_settings import IndexSettings
+from sbert.index.search import Searcher, search_table
+from sbert.index.search_settings import SearchSettings
+from sbert.table.compaction import compact_table
+from sbert.table.delta import Table
+from sbert.table.segment_check import index_findings
+from sbert.table.segment_records import INDEX_FOLDER, read_segments
+from sbert.table.shards import ShardSettings
+from sbert.table.vacuum import vacuum_table
+from sbert.table.verify import verify_table
+from tests.support.made_tables import State, make_version, unit_vector
+
+NUM_ROWS = 300
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def state_of(*sources: int, num_rows: int = NUM_ROWS) -> State:
+    return {f"s{number}": {str(row): number * 1_000 + row for row in range(num_rows)} for number in sources}
+
+
+def queries(num: int = 20) -> Any:
+    return np.array([unit_vector(500_000 + number) for number in range(num)])
+
+
+def assert_finds_what_exact_search_finds(table: Table, where: str | None = None, least: float = 0.97) -> Any:
+    """Compare the ten nearest rows of twenty queries, and the scores of those that were found."""
+    result = search_table(table, queries(), settings=SearchSettings(where=where))
+    exact = search_table(table, queries(), settings=SearchSettings(where=where, exact=True))
+    shares = []
+    for number in range(20):
+        found = {(hit.source, hit.id): hit.score for hit in result.hits(number)}
+        wanted = {(hit.source, hit.id): hit.score for hit in exact.hits(number)}
+        assert len(found) == len(wanted)
+        shares.append(len(found.keys() & wanted.keys()) / len(wanted) if wanted else 1)
+        for key in found.keys() & wanted.keys():
+            assert found[key] == pytest.approx(wanted[key], abs=1e-6)
+    assert np.mean(shares) >= least
+    return result
+
+
+def test_an_index_finds_the_rows_of_its_version_and_knows_its_recall(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1, 2))
+    report = index_table(table.uri)
+    assert report.num_segments == report.num_segments_built == 1
+    assert report.num_rows == report.num_rows_indexed == 3 * NUM_ROWS
+    assert report.recall is not None
+    assert report.recall.num_queries == 200
+    assert report.recall.low <= report.recall_at_10 <= report.recall.high
+    assert report.recall_at_10 >= 0.95
+    (record,), _ = read_segments(table.uri)
+    assert record.recall.value >= 0.95
+    result = assert_finds_what_exact_search_finds(table)
+    assert result.way.describe() == "index of 1 segments, 900 rows of version 0"
+
+
+def test_an_index_that_is_up_to_date_costs_nothing(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    index_table(table.uri)
+    again = index_table(table.uri)
+    assert again.num_segments_built == 0
+    assert again.num_rows_built == 0
+    assert again.recall_at_10 is not None
+
+
+def test_rows_without_a_segment_are_searched_exactly_and_the_answer_says_so(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    index_table(table.uri)
+    newer = make_version(table.uri, state_of(0, 1, 2))
+    result = assert_finds_what_exact_search_finds(newer)
+    assert result.way.num_splits_without_segment == 1
+    assert "1 splits without a segment exactly" in result.way.describe()
+    report = index_table(table.uri)
+    assert report.num_rows_built == NUM_ROWS
+    assert search_table(newer, queries()).way.num_splits_without_segment == 0
+
+
+def test_a_row_that_left_is_never_found_and_an_old_version_still_finds_it(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1, 2, 3))
+    index_table(table.uri)
+    newer = make_version(table.uri, state_of(1, 2, 3))
+    assert_finds_what_exact_search_finds(newer)
+    hits = search_table(newer, queries(), settings=SearchSettings(k=50))
+    assert "s0" not in hits.rows["source"].to_list()
+    older = search_table(Table.open(table.uri, 0), queries(), settings=SearchSettings(k=50))
+    assert "s0" in older.rows["source"].to_list()
+    assert older.way.by_index
+
+
+def test_a_segment_that_lost_many_rows_is_built_anew(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1, 2))
+    index_table(table.uri)
+    make_version(table.uri, state_of(0, 1))
+    report = index_table(table.uri)  # a third is gone, 30 % are accepted
+    assert report.num_rows_built == 2 * NUM_ROWS
+    assert_finds_what_exact_search_finds(Table.open(table.uri))
+
+
+def test_segments_merge_so_that_their_number_stays_small(tmp_path: Path) -> None:
+    folder = str(tmp_path / "table")
+    for night in range(9):
+        make_version(folder, state_of(*range(night + 1), num_rows=60))
+        report = index_table(folder)
+        assert report.num_rows_indexed == (night + 1) * 60
+        assert report.num_segments <= 6
+        assert report.recall_at_10 is not None
+        assert report.recall_at_10 >= 0.95
+    assert_finds_what_exact_search_finds(Table.open(folder))
+
+
+def test_compaction_is_no_change(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1, 2))
+    index_table(table.uri)
+    compact_table(table.uri, ShardSettings(shard_rows=10_000))
+    compacted = Table.open(table.uri)
+    assert len(compacted.shards()) == 1
+    assert_finds_what_exact_search_finds(compacted)
+    assert index_table(table.uri).num_rows_built == 0
+
+
+def test_another_encoder_never_uses_the_segments_of_the_one_before(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    index_table(table.uri)
+    switched = make_version(table.uri, state_of(0, 1), encoder_number=1)
+    assert not search_table(switched, queries()).way.by_index
+    assert index_table(table.uri).num_rows_built == 2 * NUM_ROWS
+    assert_finds_what_exact_search_finds(switched)
+
+
+@pytest.mark.parametrize("where", ["id = '7'", "price > 20", "flag", "kind like 'kind 1%' or price < 3", "price > 1e9"])
+def test_filters_and_the_index_find_what_exact_search_finds(tmp_path: Path, where: str) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    index_table(table.uri)
+    newer = make_version(table.uri, state_of(0, 1, 2))
+    assert_finds_what_exact_search_finds(newer, where, least=0.95)
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn", "flipped", "record"])
+def test_a_broken_segment_is_named_left_out_and_built_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    index_table(table.uri)
+    (record,), _ = read_segments(table.uri)
+    path = Path(table.uri) / INDEX_FOLDER / record.graph.name
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "torn":
+        path.write_bytes(content[:-100])
+    elif damage == "record":
+        (Path(table.uri) / INDEX_FOLDER / f"{record.name}.json").write_text("{")
+    else:
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 4
+        path.write_bytes(flipped)
+    assert any("_index" in finding for finding in verify_table(table.uri).findings)
+    with caplog.at_level(logging.WARNING):
+        result = search_table(table, queries())
+    assert f"the segment {record.name} is broken" in caplog.text
+    assert not result.way.by_index
+    report = index_table(table.uri, check=damage == "flipped")
+    assert report.num_segments_broken == 1
+    assert report.num_rows_built == 2 * NUM_ROWS
+    assert_finds_what_exact_search_finds(table)
+    assert index_findings(table.uri) == []
+
+
+def test_a_recall_that_stays_too_low_is_refused_and_search_is_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    densities = []
+    real = segment_build._build_graph
+
+    def poor(stored: Any, **options: Any) -> Any:
+        densities.append(options["density"])
+        return real(np.random.default_rng(0).permutation(stored), **options)  # keys stand for other rows
+
+    monkeypatch.setattr(segment_build, "_build_graph", poor)
+    with pytest.raises(QualityError, match=r"recall@10 of 0\.\d+ at most, min_recall is 0.95"):
+        index_table(table.uri)
+    assert densities == [(16, 96), (32, 192)]
+    assert not search_table(table, queries()).way.by_index
+
+
+def test_vacuum_removes_segments_that_no_longer_serve(tmp_path: Path) -> None:
+    folder = str(tmp_path / "table")
+    for night in range(4):
+        make_version(folder, state_of(*range(night + 1), num_rows=60))
+        index_table(folder)
+    assert len(read_segments(folder)[0]) == 5  # four nights, and the segment that they were merged into
+    removed = vacuum_table(folder, retention_hours=0, apply=True).files
+    assert sum(name.endswith(".graph") for name in removed) == 4
+    assert len(read_segments(folder)[0]) == 1
+    assert index_findings(folder) == []
+    assert_finds_what_exact_search_finds(Table.open(folder))
+
+
+def test_two_runs_that_build_one_segment_leave_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    real = segment_build.write_segment
+
+    def beaten(table_uri: str, record: Any) -> Any:
+        monkeypatch.setattr(segment_build, "write_segment", real)
+        index_table(table_uri)
+        return real(table_uri, record)
+
+    monkeypatch.setattr(segment_build, "write_segment", beaten)
+    assert index_table(table.uri).num_segments == 1
+    files = sorted(path.suffix for path in (Path(table.uri) / INDEX_FOLDER).iterdir())
+    assert files == [".graph", ".json", ".json", ".vectors"]  # one record of the segment, one of the version
+    assert_finds_what_exact_search_finds(table)
+
+
+def test_dropping_the_index_makes_search_exact(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0))
+    index_table(table.uri)
+    assert drop_index(table.uri) == 1
+    assert not search_table(table, queries()).way.by_index
+    assert not list((Path(table.uri) / INDEX_FOLDER).glob("segment-*"))
+
+
+def test_a_table_in_object_storage_is_searched_from_a_cache_that_keeps_its_limit(
+    s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_version(f"{s3_bucket}/table", state_of(0, 1))
+    index_table(table.uri)
+    assert_finds_what_exact_search_finds(table)
+    cache = tmp_path / "cache" / "sbert" / "index"
+    copies = [path for path in cache.rglob("*") if path.is_file()]
+    assert sorted(path.suffix for path in copies) == [".graph", ".vectors"]
+    other = make_version(f"{s3_bucket}/other", state_of(7))
+    index_table(other.uri)
+    monkeypatch.setenv("SBERT_INDEX_CACHE_BYTES", "1")
+    Searcher(other)
+    assert {path.parent for path in cache.rglob("*.graph")}.isdisjoint({path.parent for path in copies})
+    assert len(list(cache.rglob("*.graph"))) == 1
+
+
+def test_records_hold_what_a_reader_of_the_table_needs(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0))
+    index_table(table.uri, settings=IndexSettings(connectivity=8))
+    (path,) = (Path(table.uri) / INDEX_FOLDER).glob("segment-*.json")
+    record = json.loads(path.read_text())
+    assert record["connectivity"] == 8
+    assert record["recall"]["num_queries"] == 200
+    assert [split["num_rows"] for split in record["splits"]] == [NUM_ROWS]
