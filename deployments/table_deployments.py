@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from flows.parameters import AdvancedSettings
 from sbert.errors import SbertError, SettingsError
+from sbert.index.index_settings import IndexSettings
 from sbert.retrain.settings import RetrainSettings
 from sbert.settings import explain
 from sbert.storage.files import normalize_uri
@@ -102,6 +103,8 @@ class TableEntry(BaseModel):
     min_new_labels: int = Field(default=100, ge=1, description="Fewer new labels wait for more (rows).")
     destinations: dict[str, DestinationEntry] = Field(default={}, description="Vector stores that follow the table.")
     neighbours: str | None = Field(default=None, description="Table of each row's nearest rows; empty for none.")
+    index: bool = Field(default=False, description="Whether each published version is indexed for search.")
+    index_settings: dict[str, Any] = Field(default={}, description="As `sbert settings index` lists them.")
     nightly: Schedule | None = Field(default=Schedule(cron="0 2 * * *", timezone="Europe/Berlin"))
     upkeep: Schedule | None = Field(default=Schedule(cron="0 5 * * 0", timezone="Europe/Berlin"))
     watch_labels: Schedule | None = Field(default=Schedule(cron="*/5 * * * *"))
@@ -119,6 +122,7 @@ class TableEntry(BaseModel):
         for name, kind, value in (
             ("settings", AdvancedSettings, self.refresh_settings()),
             ("retrain_settings", RetrainSettings, self.retrain_settings),
+            ("index_settings", IndexSettings, self.index_settings),
         ):
             try:
                 kind.model_validate(value)
@@ -284,6 +288,15 @@ def _followers(table_name: str, entry: TableEntry, is_alone: bool) -> list[dict[
                 table_name, entry, f"reconcile-{name}", "flows.reconcile_destination.reconcile_destination", "reconcile",
                 f"Compare every row of {name} with the table; fail when they differ.", place,
                 schedule=destination.reconcile,
+            )
+        )  # fmt: skip
+    if entry.index:
+        index_settings = {"settings": entry.index_settings} if entry.index_settings else {}
+        made.append(
+            _deployment(
+                table_name, entry, "index-on-publish", "flows.index_table.index_embeddings", "index",
+                "Keep the index for search up to date, and measure its recall.",
+                {"table_uri": table, **index_settings}, trigger={**trigger, "name": f"{trigger['name']}: index"},
             )
         )  # fmt: skip
     if entry.neighbours is not None:

@@ -21,6 +21,7 @@ from pydantic import AliasChoices, BaseModel
 from flows.cli.commands import app
 from flows.engines import EngineSettings
 from sbert.errors import SettingsError
+from sbert.index.index_settings import IndexSettings
 from sbert.refresh.job import RefreshSettings
 from sbert.retrain.settings import RetrainSettings
 from sbert.settings import read_settings
@@ -39,6 +40,7 @@ SETTINGS_OF: dict[str, type[BaseModel]] = {
     "refresh": RefreshSettings,
     "backfill": RefreshSettings,
     "retrain": RetrainSettings,
+    "index": IndexSettings,
     "suggest": SuggestSettings,
 }
 SETTINGS_ROOTS: tuple[type[BaseModel], ...] = (*SETTINGS_OF.values(), EngineSettings)

@@ -22,6 +22,7 @@ class Settable(StrEnum):
     BACKFILL = "backfill"
     RETRAIN = "retrain"
     SUGGEST = "suggest"
+    INDEX = "index"
     ENGINE = "engine"
 
 
@@ -44,6 +45,10 @@ def _model_of(command: Settable) -> type[BaseModel]:
         from flows.engines import EngineSettings
 
         return EngineSettings
+    if command is Settable.INDEX:
+        from sbert.index.index_settings import IndexSettings
+
+        return IndexSettings
     if command is Settable.RETRAIN:
         from sbert.retrain.settings import RetrainSettings
 

@@ -25,7 +25,7 @@ from sbert.source.settings import ReadSettings, SourceSettings
 from sbert.storage.files import normalize_uri, open_output, translate_errors
 from sbert.table.delta import Table
 
-__all__ = ["FileSearchReport", "search_file"]
+__all__ = ["FileSearchReport", "read_queries", "search_file"]
 
 ENDING = ".parquet"
 MAX_NAMED = 20
@@ -127,6 +127,16 @@ def search_file(
         way=way,
         seconds=round(time.monotonic() - began, 3),
     )
+
+
+def read_queries(queries_uri: str, source: SourceSettings) -> list[str]:
+    """Return the texts of queries, up to `QUERIES_PER_PASS`; records that are no query are left out.
+
+    Raises:
+        MissingError, EmptySourceError, ColumnError, BrokenObjectError: the queries cannot be read.
+    """
+    block = next(_blocks(queries_uri, source, _Rejects()), None)
+    return [] if block is None else block["text"].to_list()[:QUERIES_PER_PASS]
 
 
 def output_schema(table: Table) -> pa.Schema:

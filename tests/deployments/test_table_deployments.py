@@ -106,6 +106,8 @@ tables:
     raw: /data/tickets/raw
     table: /data/tickets/table
     neighbours: /data/tickets/neighbours
+    index: true
+    index_settings: {min_recall: 0.9}
     destinations:
       search: {location: "postgresql://db/app#public.tickets", credentials: app-db}
       lake: {location: "lancedb:/data/lance#tickets", reconcile: null}
@@ -119,6 +121,7 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
     found = made(tmp_path, FOLLOWED)
     assert {name for name in found if "tickets" in name} == {
         "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "neighbours-on-publish-tickets", "upkeep-neighbours-tickets",
+        "index-on-publish-tickets",
         "sync-on-publish-search-tickets", "sync-on-publish-lake-tickets", "reconcile-search-tickets",
         "reconcile-lake-tickets", "erase-tickets",
     }  # fmt: skip
@@ -137,6 +140,9 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
     assert trigger["expect"] == ["sbert.table.published"]
     assert trigger["match"] == {"prefect.resource.id": "sbert.table./data/tickets/table"}
     assert sync["schedules"][0]["cron"] == "0 6 * * *"
+    index = found["index-on-publish-tickets"]
+    assert index["parameters"] == {"table_uri": "/data/tickets/table", "settings": {"min_recall": 0.9}}
+    assert index["triggers"][0]["expect"] == ["sbert.table.published"]
     assert "triggers" not in found["reconcile-search-tickets"]
     assert "schedules" not in found["reconcile-lake-tickets"]
     names = [trigger["name"] for item in found.values() for trigger in item.get("triggers", ())]

@@ -229,6 +229,26 @@ def test_two_runs_that_build_one_segment_leave_one(tmp_path: Path, monkeypatch: 
     assert_finds_what_exact_search_finds(table)
 
 
+@pytest.mark.parametrize("moment", ["_publish", "write_segment"])
+def test_a_run_that_is_killed_leaves_nothing_that_is_searched_and_the_next_one_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(segment_build, moment, killed)
+        index_table(table.uri)
+    assert not search_table(table, queries()).way.by_index
+    assert index_table(table.uri).num_segments_built == 1
+    assert_finds_what_exact_search_finds(table)
+    vacuum_table(table.uri, retention_hours=0, apply=True)
+    files = sorted(path.suffix for path in (Path(table.uri) / INDEX_FOLDER).iterdir())
+    assert files == [".graph", ".json", ".json", ".vectors"]
+
+
 def test_dropping_the_index_makes_search_exact(tmp_path: Path) -> None:
     table = make_version(str(tmp_path / "table"), state_of(0))
     index_table(table.uri)
