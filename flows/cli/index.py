@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import Panel, app, example
+from flows.cli.app import Panel, command
 from flows.cli.options import Json, SettingsJson, TableUri, check_location
 from flows.cli.output import answering, out
 from flows.cli.settings_json import load_settings
 
 
-@app.command(rich_help_panel=Panel.JOBS, epilog=example("sbert index s3://bucket/table"))
+@command(Panel.JOBS, example="sbert index s3://bucket/table")
 def index(
     table_uri: TableUri,
     queries_uri: Annotated[
