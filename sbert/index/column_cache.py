@@ -42,7 +42,9 @@ class ColumnCache:
         """
         if len(numbers) > MAX_NUMBERS:  # so many rows need nearly every row group, once
             return self._rows.columns(numbers, self._names)
-        parts, places = [self._rows.columns(numbers[:0], self._names)], [np.zeros(0, np.int64)]
+        if not len(numbers):
+            return self._rows.columns(numbers, self._names)
+        parts, places = [], []
         with self._lock:
             for part in self._ranges_of(numbers):
                 inside = np.flatnonzero((numbers >= part.first) & (numbers < part.stop))

@@ -2,6 +2,9 @@
 
 A graph whose recall is too low gets more candidates a query. If this is not enough, a denser graph is built once. If that
 is not enough either, the segment is refused: its splits stay without a segment, and search compares their rows one by one.
+
+The rows that recall is measured with join the graph last, after it was measured: a row that is in the graph finds its
+neighbours more easily than a query from outside. Only a small segment is measured with rows that are in it.
 """
 
 import datetime as dt
@@ -23,7 +26,7 @@ from sbert.index.recall import NEIGHBOURS, measure_recall, sample_positions
 from sbert.index.segment import Segment, make_graph, map_vectors, num_candidates
 from sbert.index.segment_cache import cache_folder, note_as_checked
 from sbert.index.split_places import SegmentPlaces, SplitPlaces
-from sbert.index.top_k import Int64, TopK, in_order
+from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
 from sbert.index.version_rows import VersionRows
 from sbert.runtime.cpus import available_cpus
 from sbert.storage.files import join, open_output
@@ -45,6 +48,8 @@ log = logging.getLogger(__name__)
 EXPANSIONS = (48, 64, 96, 128, 192, 256, 384, 512)
 """Numbers of candidates a query that are tried, in this order."""
 ROWS_PER_BLOCK = 16_384
+LARGE = 10
+"""A segment with at least this many times the rows that recall is measured with can do without them meanwhile."""
 COPY_BYTES = 8 * 2**20
 
 
@@ -80,8 +85,12 @@ def build_segment(
         vectors_path, graph_path = Path(folder) / "vectors", Path(folder) / "graph"
         stored = _copy_vectors(rows, places, splits, vectors_path)
         for connectivity, expansion_add in _densities(settings):
-            graph = _build_graph(stored, normalized=info.normalized, density=(connectivity, expansion_add))
-            tuned = _tune(graph, stored, settings)
+            graph = make_graph(
+                info.dim, normalized=info.normalized, connectivity=connectivity, expansion_add=expansion_add
+            )
+            apart = _rows_apart(len(stored), settings)
+            _add_rows(graph, stored, np.setdiff1d(np.arange(len(stored)), apart, assume_unique=True))
+            tuned = _tune(graph, stored, apart, settings)
             if tuned.recall.value >= settings.min_recall:
                 break
             log.warning(
@@ -94,6 +103,7 @@ def build_segment(
                 f"{tuned.recall.value:.3f} at most, min_recall is {settings.min_recall}: it is left out and its rows are "
                 "searched exactly; raise connectivity and expansion_add, or lower min_recall"
             )
+        _add_rows(graph, stored, apart)
         graph.save(str(graph_path))
         stem = f"{name}-{uuid.uuid4().hex[:8]}"
         record = SegmentRecord(
@@ -142,20 +152,24 @@ def _copy_vectors(rows: VersionRows, places: SplitPlaces, splits: Sequence[Segme
     return stored
 
 
-def _build_graph(stored: StoredVectors, *, normalized: bool, density: tuple[int, int]) -> Index:
-    dim = restore(stored[:1]).shape[1]
-    graph = make_graph(dim, normalized=normalized, connectivity=density[0], expansion_add=density[1])
-    for first in range(0, len(stored), ROWS_PER_BLOCK):
-        vectors_ND = restore(stored[first : first + ROWS_PER_BLOCK])
-        graph.add(np.arange(first, first + len(vectors_ND)), np.asarray(vectors_ND), threads=available_cpus())
-    return graph
+def _rows_apart(num_rows: int, settings: IndexSettings) -> Int64:
+    """Return positions of the rows that stay out of the graph until its recall is measured."""
+    is_large = num_rows >= LARGE * settings.recall_queries
+    return sample_positions(num_rows, settings.recall_queries if is_large else 0)
 
 
-def _tune(graph: Index, stored: StoredVectors, settings: IndexSettings) -> _Tuned:
+def _add_rows(graph: Index, stored: StoredVectors, positions: Int64) -> None:
+    for first in range(0, len(positions), ROWS_PER_BLOCK):
+        part = positions[first : first + ROWS_PER_BLOCK]
+        graph.add(part, np.asarray(restore(stored[part])), threads=available_cpus())
+
+
+def _tune(graph: Index, stored: StoredVectors, apart: Int64, settings: IndexSettings) -> _Tuned:
     """Return the least number of candidates that reaches the recall aimed at, else the largest that was tried."""
-    own = sample_positions(len(stored), settings.recall_queries)
-    queries_QD = np.asarray(restore(stored[own]))
-    exact = _exact(stored, queries_QD)
+    positions = apart if len(apart) else sample_positions(len(stored), settings.recall_queries)
+    own = np.full(len(apart), NO_ROW) if len(apart) else positions
+    queries_QD = np.asarray(restore(stored[positions]))
+    exact = _exact(stored, apart, queries_QD)
     for expansion in EXPANSIONS:
         tuned = _Tuned(expansion, measure_recall(own, exact, exact_and_proposed(graph, stored, queries_QD, expansion)))
         if tuned.recall.value >= max(settings.aimed_recall, settings.min_recall):
@@ -163,11 +177,13 @@ def _tune(graph: Index, stored: StoredVectors, settings: IndexSettings) -> _Tune
     return tuned
 
 
-def _exact(stored: StoredVectors, queries_QD: Float32) -> tuple[Float32, Int64]:
+def _exact(stored: StoredVectors, apart: Int64, queries_QD: Float32) -> tuple[Float32, Int64]:
+    """Return scores and positions of the best rows that are not apart."""
     best = TopK(queries_QD, NEIGHBOURS + 1)
     for first in range(0, len(stored), ROWS_PER_BLOCK):
-        vectors_ND = restore(stored[first : first + ROWS_PER_BLOCK])
-        best.add(vectors_ND, np.arange(first, first + len(vectors_ND), dtype=np.int64))
+        part = np.arange(first, min(first + ROWS_PER_BLOCK, len(stored)), dtype=np.int64)
+        part = np.setdiff1d(part, apart, assume_unique=True)
+        best.add(np.asarray(restore(stored[part])), part)
     return in_order(best.scores_QK, best.numbers_QK)
 
 

@@ -187,13 +187,18 @@ def test_a_recall_that_stays_too_low_is_refused_and_search_is_exact(
 ) -> None:
     table = make_version(str(tmp_path / "table"), state_of(0, 1))
     densities = []
-    real = segment_build._build_graph
+    real = segment_build.make_graph
 
-    def poor(stored: Any, **options: Any) -> Any:
-        densities.append(options["density"])
-        return real(np.random.default_rng(0).permutation(stored), **options)  # keys stand for other rows
+    def noted(dim: int, **options: Any) -> Any:
+        densities.append((options["connectivity"], options["expansion_add"]))
+        return real(dim, **options)
 
-    monkeypatch.setattr(segment_build, "_build_graph", poor)
+    def poor(graph: Any, stored: Any, positions: Any) -> None:
+        if len(positions):
+            graph.add(positions, np.array(stored[np.random.default_rng(0).permutation(positions)]))  # of other rows
+
+    monkeypatch.setattr(segment_build, "make_graph", noted)
+    monkeypatch.setattr(segment_build, "_add_rows", poor)
     with pytest.raises(QualityError, match=r"recall@10 of 0\.\d+ at most, min_recall is 0.95"):
         index_table(table.uri)
     assert densities == [(16, 96), (32, 192)]
@@ -248,6 +253,26 @@ def test_a_run_that_is_killed_leaves_nothing_that_is_searched_and_the_next_one_f
     vacuum_table(table.uri, retention_hours=0, apply=True)
     files = sorted(path.suffix for path in (Path(table.uri) / INDEX_FOLDER).iterdir())
     assert files == [".graph", ".json", ".json", ".vectors"]
+
+
+def test_rows_that_recall_is_measured_with_are_in_the_graph_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, num_rows=2_200))
+    measured = []
+    real = segment_build._tune
+
+    def noted(graph: Any, stored: Any, apart: Any, settings: Any) -> Any:
+        measured.append((len(graph), apart))
+        return real(graph, stored, apart, settings)
+
+    monkeypatch.setattr(segment_build, "_tune", noted)
+    index_table(table.uri)
+    ((num_rows, apart),) = measured
+    assert (num_rows, len(apart)) == (2_000, 200)
+    vectors = np.array(table.scan().select("embedding").collect()["embedding"].to_list(), np.float32)[apart]
+    hits = search_table(table, vectors, settings=SearchSettings(k=1))
+    assert (hits.places["score"] > 0.99999).mean() > 0.99
 
 
 def test_dropping_the_index_makes_search_exact(tmp_path: Path) -> None:
