@@ -6,16 +6,18 @@ into memory: opening reads nothing.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from usearch.index import BatchMatches, Index
 
 from sbert.index.segment_cache import local_file
 from sbert.index.top_k import Int64
 from sbert.runtime.cpus import available_cpus
 from sbert.table.segment_records import SegmentRecord
 from sbert.vectors.precision import Float32, Precision, StoredVectors, restore, stored_dtype
+
+if TYPE_CHECKING:
+    from usearch.index import Index
 
 __all__ = ["Segment", "make_graph", "map_vectors", "num_candidates"]
 
@@ -30,8 +32,10 @@ def num_candidates(k: int) -> int:
     return k + max(EXTRA_CANDIDATES, k // 2)
 
 
-def make_graph(dim: int, *, normalized: bool, connectivity: int, expansion_add: int) -> Index:
+def make_graph(dim: int, *, normalized: bool, connectivity: int, expansion_add: int) -> "Index":
     """Return an empty graph; vectors that are not normalized are compared by inner product, in 16 bits."""
+    from usearch.index import Index  # here: a search without an index does not wait for it
+
     return Index(
         ndim=dim,
         metric="cos" if normalized else "ip",
@@ -53,7 +57,7 @@ def map_vectors(path: Path, dim: int, precision: Precision, num_rows: int, *, wr
 class Segment:
     """A segment that can be searched; threads may share it."""
 
-    def __init__(self, graph: Index, stored: StoredVectors) -> None:
+    def __init__(self, graph: "Index", stored: StoredVectors) -> None:
         """Search a graph whose keys are the places of vectors in `stored`."""
         self._graph = graph
         self._stored = stored
@@ -89,8 +93,8 @@ class Segment:
         threads = 1 if len(queries_QD) <= FEW_QUERIES else available_cpus()
         matches = self._graph.search(np.ascontiguousarray(queries_QD), wanted, threads=threads)
         keys = np.asarray(matches.keys).reshape(len(queries_QD), -1).astype(np.int64)
-        if isinstance(matches, BatchMatches):
-            keys[np.arange(keys.shape[1]) >= np.asarray(matches.counts)[:, None]] = -1
+        counts = np.atleast_1d(getattr(matches, "counts", keys.shape[1]))  # of one query, usearch returns what there is
+        keys[np.arange(keys.shape[1]) >= counts[:, None]] = -1
         positions = np.full((len(queries_QD), count), -1, np.int64)
         positions[:, : keys.shape[1]] = keys
         return positions

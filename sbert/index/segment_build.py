@@ -15,16 +15,15 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from usearch.index import Index
 
 from sbert.errors import QualityError
 from sbert.index.index_settings import IndexSettings
 from sbert.index.recall import NEIGHBOURS, measure_recall, sample_positions
 from sbert.index.segment import Segment, make_graph, map_vectors, num_candidates
-from sbert.index.segment_cache import cache_folder, note_as_checked
+from sbert.index.segment_cache import BUILDING, cache_folder, note_as_checked
 from sbert.index.split_places import SegmentPlaces, SplitPlaces
 from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
 from sbert.index.version_rows import VersionRows
@@ -40,6 +39,9 @@ from sbert.table.segment_records import (
     write_segment,
 )
 from sbert.vectors.precision import Float32, StoredVectors, restore
+
+if TYPE_CHECKING:
+    from usearch.index import Index
 
 __all__ = ["EXPANSIONS", "build_segment", "exact_and_proposed"]
 
@@ -81,7 +83,7 @@ def build_segment(
     info = rows.table.encoder
     name = segment_name(splits, info.fingerprint, settings.graph_hash())
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="building-", dir=cache_folder()) as folder:
+    with tempfile.TemporaryDirectory(prefix=BUILDING, dir=cache_folder()) as folder:
         vectors_path, graph_path = Path(folder) / "vectors", Path(folder) / "graph"
         stored = _copy_vectors(rows, places, splits, vectors_path)
         for connectivity, expansion_add in _densities(settings):
@@ -158,13 +160,13 @@ def _rows_apart(num_rows: int, settings: IndexSettings) -> Int64:
     return sample_positions(num_rows, settings.recall_queries if is_large else 0)
 
 
-def _add_rows(graph: Index, stored: StoredVectors, positions: Int64) -> None:
+def _add_rows(graph: "Index", stored: StoredVectors, positions: Int64) -> None:
     for first in range(0, len(positions), ROWS_PER_BLOCK):
         part = positions[first : first + ROWS_PER_BLOCK]
         graph.add(part, np.asarray(restore(stored[part])), threads=available_cpus())
 
 
-def _tune(graph: Index, stored: StoredVectors, apart: Int64, settings: IndexSettings) -> _Tuned:
+def _tune(graph: "Index", stored: StoredVectors, apart: Int64, settings: IndexSettings) -> _Tuned:
     """Return the least number of candidates that reaches the recall aimed at, else the largest that was tried."""
     positions = apart if len(apart) else sample_positions(len(stored), settings.recall_queries)
     own = np.full(len(apart), NO_ROW) if len(apart) else positions
@@ -188,7 +190,7 @@ def _exact(stored: StoredVectors, apart: Int64, queries_QD: Float32) -> tuple[Fl
 
 
 def exact_and_proposed(
-    graph: Index, stored: StoredVectors, queries_QD: Float32, expansion: int
+    graph: "Index", stored: StoredVectors, queries_QD: Float32, expansion: int
 ) -> tuple[Float32, Int64]:
     """Return exact scores and positions of the rows that a graph proposes."""
     segment = Segment(graph, stored)

@@ -18,14 +18,16 @@ from sbert.storage.local_write import LocalWrite
 from sbert.table.segment_check import check_segment_file
 from sbert.table.segment_records import INDEX_FOLDER, SegmentFile, SegmentRecord
 
-__all__ = ["CACHE_LIMIT_VARIABLE", "cache_folder", "local_file", "note_as_checked", "shrink_cache"]
+__all__ = ["BUILDING", "CACHE_LIMIT_VARIABLE", "cache_folder", "local_file", "note_as_checked", "shrink_cache"]
 
 log = logging.getLogger(__name__)
 
 CACHE_LIMIT_VARIABLE = "SBERT_INDEX_CACHE_BYTES"
 DEFAULT_LIMIT = 20 * 2**30
+BUILDING = "building-"
+"""Begins the names of folders in which segments are built."""
 UNFINISHED_SECONDS = 24 * 3_600
-"""A copy that was begun this long ago and is still unfinished belongs to a process that died."""
+"""A copy or a segment that was begun this long ago and is still unfinished belongs to a process that died."""
 
 
 def cache_folder() -> Path:
@@ -85,6 +87,11 @@ def shrink_cache(in_use: Iterable[tuple[str, SegmentRecord]] = ()) -> None:
     kept = {_folder_of(table_uri, record) for table_uri, record in in_use}
     sizes: dict[Path, int] = {}
     for folder in (path for path in cache_folder().glob("*") if path.is_dir()):
+        if folder.name.startswith(BUILDING):
+            with suppress(FileNotFoundError):
+                if folder.stat().st_mtime < time.time() - UNFINISHED_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+            continue
         for path in folder.iterdir():
             with suppress(FileNotFoundError):
                 status = path.stat()

@@ -22,6 +22,8 @@ from sbert.table.shards import ShardSettings
 from sbert.table.vacuum import vacuum_table
 from sbert.table.verify import verify_table
 from tests.support.made_tables import State, make_version, unit_vector
+from tests.support.refreshing import refresh_table
+from tests.support.tables import rows, write
 
 NUM_ROWS = 300
 
@@ -273,6 +275,30 @@ def test_rows_that_recall_is_measured_with_are_in_the_graph_afterwards(
     vectors = np.array(table.scan().select("embedding").collect()["embedding"].to_list(), np.float32)[apart]
     hits = search_table(table, vectors, settings=SearchSettings(k=1))
     assert (hits.places["score"] > 0.99999).mean() > 0.99
+
+
+@pytest.mark.parametrize("encoding", [{"precision": "int8"}, {"normalize": False}])
+def test_quantized_and_unnormalized_vectors_are_indexed_too(
+    tmp_path: Path, model: str, encoding: dict[str, Any]
+) -> None:
+    raw = write(tmp_path / "raw.jsonl", rows(0, 300))
+    refresh_table(raw, tmp_path / "table", model=model, settings={"encoding": {**encoding, "min_recall": 0}})
+    table = Table.open(str(tmp_path / "table"))
+    index_table(table.uri)
+    vectors = np.random.default_rng(0).standard_normal((20, table.encoder.dim)).astype(np.float32)
+    result = search_table(table, vectors)
+    exact = search_table(table, vectors, settings=SearchSettings(exact=True))
+    assert result.way.by_index
+    found, wanted = (set(part.places["score"].round(4).to_list()) for part in (result, exact))
+    assert len(found & wanted) >= 0.95 * len(wanted)
+
+
+def test_a_table_without_rows_has_an_index_without_segments(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), {})
+    report = index_table(table.uri)
+    assert report.num_segments == report.num_rows == 0
+    assert report.recall_at_10 is None
+    assert search_table(table, queries()).places.is_empty()
 
 
 def test_dropping_the_index_makes_search_exact(tmp_path: Path) -> None:
