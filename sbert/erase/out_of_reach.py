@@ -17,7 +17,8 @@ OUT_OF_REACH = (
     OutOfReach(place="copies of the table's folder", advice="erase in each of them; its owner has to know of it"),
     OutOfReach(
         place="readers' copies",
-        advice="files of `sbert changes` and `sbert suggest`, caches of readers, answers that were given: tell their owners",
+        advice="files of `sbert changes` and `sbert suggest`, copies of readers and searches, answers that were given: tell "
+        "their owners",
     ),
     OutOfReach(place="free space of disks", advice="removed files stay on a disk until it is overwritten"),
 )

@@ -14,6 +14,7 @@ from sbert.erase.beside import (
     SplitSamples,
     TemporaryFiles,
 )
+from sbert.erase.index_segments import IndexSegments
 from sbert.erase.places import Place
 from sbert.erase.word_index import WordIndex
 
@@ -21,6 +22,7 @@ __all__ = ["PLACES"]
 
 PLACES: tuple[Place, ...] = (
     TemporaryFiles(),
+    IndexSegments(),
     RejectedRows(),
     MisfitRows(),
     SplitSamples(),

@@ -206,7 +206,7 @@ class _Run:
         expansion, recall = self._tune(view, own, vectors_QD)
         labelled = None
         if queries:
-            encoded = QueryEncoder(self._table).encode(queries).vectors_QD
+            encoded = QueryEncoder(self._table).encode_queries(queries).vectors_QD
             no_rows = np.full(len(encoded), NO_ROW, np.int64)
             labelled = self._recall(view, no_rows, encoded, self._exact(view, encoded), expansion)
         measured = VersionIndex(

@@ -18,7 +18,15 @@ from sbert.storage.local_write import LocalWrite
 from sbert.table.segment_check import check_segment_file
 from sbert.table.segment_records import INDEX_FOLDER, SegmentFile, SegmentRecord
 
-__all__ = ["BUILDING", "CACHE_LIMIT_VARIABLE", "cache_folder", "local_file", "note_as_checked", "shrink_cache"]
+__all__ = [
+    "BUILDING",
+    "CACHE_LIMIT_VARIABLE",
+    "cache_folder",
+    "forget_segment",
+    "local_file",
+    "note_as_checked",
+    "shrink_cache",
+]
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +81,11 @@ def note_as_checked(table_uri: str, record: SegmentRecord, file: SegmentFile) ->
     folder = _folder_of(table_uri, record)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{file.name}.{status.st_size}-{status.st_mtime_ns}.checked").touch()
+
+
+def forget_segment(table_uri: str, record: SegmentRecord) -> None:
+    """Remove the local copy of a segment."""
+    shutil.rmtree(_folder_of(table_uri, record), ignore_errors=True)
 
 
 def shrink_cache(in_use: Iterable[tuple[str, SegmentRecord]] = ()) -> None:

@@ -21,7 +21,9 @@ class SplitPlaces:
         """Read the footers of compacted shards."""
         self.ranges: dict[str, list[RowRange]] = defaultdict(list)
         """Ranges of row numbers of each split, in the order of its rows."""
-        for shard, start in zip(locate_splits(rows.table.uri, rows.shards), rows.starts.tolist(), strict=False):
+        self.shards = locate_splits(rows.table.uri, rows.shards)
+        """The shards, with their splits filled in."""
+        for shard, start in zip(self.shards, rows.starts.tolist(), strict=False):
             for split in (split for split in shard.splits if split.num_rows):
                 first = start + split.first_row
                 self.ranges[split.fingerprint].append(RowRange(first, first + split.num_rows))
