@@ -12,7 +12,7 @@ from sbert.errors import QualityError
 from sbert.index import segment_build
 from sbert.index.index_run import drop_index, index_table
 from sbert.index.index_settings import IndexSettings
-from sbert.index.search import Searcher, search_table
+from sbert.index.search import search_table
 from sbert.index.search_settings import SearchSettings
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
@@ -321,7 +321,7 @@ def test_a_table_in_object_storage_is_searched_from_a_cache_that_keeps_its_limit
     other = make_version(f"{s3_bucket}/other", state_of(7))
     index_table(other.uri)
     monkeypatch.setenv("SBERT_INDEX_CACHE_BYTES", "1")
-    Searcher(other)
+    search_table(other, queries())
     assert {path.parent for path in cache.rglob("*.graph")}.isdisjoint({path.parent for path in copies})
     assert len(list(cache.rglob("*.graph"))) == 1
 
