@@ -33,6 +33,7 @@ RANKED_PER_ROW = 3
 FUSION_CONSTANT = 5.0
 VECTOR_WEIGHT = 1.0
 WORD_WEIGHT = 0.7
+"""Constant and weight were chosen on dev queries by `tests/benchmarks/hybrid.py choose`."""
 
 Ranking = tuple[Float32, Int64]
 """Scores and row numbers of each query, best first."""

@@ -123,14 +123,14 @@ function goTo(box, glide = true) {
 let frame = 0, glideFrame = 0;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 function move(target, glide) {
-  cancelAnimationFrame(glideFrame);
+  cancelAnimationFrame(glideFrame); movedAt = performance.now();
   if (!glide || calm.matches) { Object.assign(view, target); draw(); return; }
   const from = { x: view.x, y: view.y, scale: view.scale }, began = performance.now();
   const step = (now) => {
     const part = Math.min(1, (now - began) / 380), ease = 1 - (1 - part) ** 3;
     view.scale = from.scale * (target.scale / from.scale) ** ease;
     view.x = from.x + (target.x - from.x) * ease; view.y = from.y + (target.y - from.y) * ease;
-    draw(); if (part < 1) glideFrame = requestAnimationFrame(step);
+    movedAt = now; draw(); if (part < 1) glideFrame = requestAnimationFrame(step);
   };
   glideFrame = requestAnimationFrame(step);
 }
@@ -138,6 +138,7 @@ function zoom(factor, x = view.width / 2, y = view.height / 2, glide = false) {
   const scale = Math.max(view.fit * .5, Math.min(view.fit * 400, view.scale * factor)), [mx, my] = toMap(x, y);
   move({ scale, x: mx - (x - view.width / 2) / scale, y: my - (y - view.height / 2) / scale }, glide);
 }
+function shift(x, y) { movedAt = performance.now(); view.x -= x / view.scale; view.y -= y / view.scale; draw(); }
 const everything = boxOf(() => true);
 function resize() {
   const was = view.scale / view.fit;
@@ -177,11 +178,11 @@ function webgl(canvas) {
   gl.enable(gl.BLEND); gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   return {
     recolour() { gl.bindBuffer(gl.ARRAY_BUFFER, tints); gl.bufferSubData(gl.ARRAY_BUFFER, 0, tint); },
-    draw(size, dark) {
+    draw(size, dark, count) {
       gl.viewport(0, 0, canvas.width, canvas.height); gl.clearColor(0, 0, 0, 0); gl.clear(gl.COLOR_BUFFER_BIT);
       gl.uniform2f(uniform.centre, view.x, view.y); gl.uniform2f(uniform.scale, 2 * view.scale / view.width, -2 * view.scale / view.height);
       gl.uniform3f(uniform.dim, ...(dark ? [.42, .45, .48] : [.72, .74, .76]));
-      const pass = (on, across, alpha, grey) => { gl.uniform1f(uniform.pass, on); gl.uniform1f(uniform.size, across * view.ratio + 1); gl.uniform1f(uniform.alpha, alpha); gl.uniform1f(uniform.grey, grey); gl.drawArrays(gl.POINTS, 0, N); };
+      const pass = (on, across, alpha, grey) => { gl.uniform1f(uniform.pass, on); gl.uniform1f(uniform.size, across * view.ratio + 1); gl.uniform1f(uniform.alpha, alpha); gl.uniform1f(uniform.grey, grey); gl.drawArrays(gl.POINTS, 0, count); };
       if (numLit < N) pass(0, size * .8, dark ? .28 : .34, 1);
       const boost = numLit < N / 20 ? 1.5 : 1;
       pass(1, size * boost, numLit < N ? .95 : .8, 0);
@@ -192,11 +193,11 @@ function plain(canvas) { // squares on a canvas: slower, but everywhere
   const context = canvas.getContext("2d");
   return {
     recolour() {},
-    draw(size, dark) {
+    draw(size, dark, count) {
       context.setTransform(view.ratio, 0, 0, view.ratio, 0, 0); context.clearRect(0, 0, view.width, view.height);
       for (const on of [0, 1]) {
         context.globalAlpha = on ? .8 : .3;
-        for (let i = 0; i < N; i++) if (lit[i] === on) {
+        for (let i = 0; i < count; i++) if (lit[i] === on) {
           const [x, y] = toScreen(X[i], Y[i]);
           if (x < -9 || y < -9 || x > view.width + 9 || y > view.height + 9) continue;
           context.fillStyle = on ? state.colouring.colours[state.colouring.codes[i]] : dark ? "#6b737a" : "#b8bdc2";
@@ -212,10 +213,15 @@ $("points").addEventListener("webglcontextlost", (event) => { event.preventDefau
 const over = $("over").getContext("2d");
 const isDark = () => document.documentElement.dataset.theme === "dark";
 
-function draw() { if (!frame) frame = requestAnimationFrame(() => { frame = 0; render(); }); }
-function render() {
-  const size = pointSize(), dark = isDark();
-  renderer.draw(size, dark);
+// While the map moves, a slow machine draws fewer points: the rows are in random order, so the first ones are a fair sample.
+let movedAt = -1e9, drawnAt = 0, budget = N, settling = 0;
+function draw() { if (!frame) frame = requestAnimationFrame((now) => { frame = 0; render(now); }); }
+function render(now) {
+  const size = pointSize(), dark = isDark(), moving = now - movedAt < 150, took = now - drawnAt;
+  if (moving && took < 1000) budget = took > 45 ? Math.max(4000, budget / 2) : took < 22 ? Math.min(N, budget * 1.25) : budget;
+  drawnAt = now;
+  renderer.draw(size, dark, moving ? Math.min(N, Math.round(budget)) : N);
+  if (moving && budget < N) { clearTimeout(settling); settling = setTimeout(draw, 200); }
   over.setTransform(view.ratio, 0, 0, view.ratio, 0, 0); over.clearRect(0, 0, view.width, view.height);
   drawLabels(dark);
   for (const [at, width] of [[state.pinned, 2.5], [state.hover, 2]]) if (at >= 0) {
@@ -330,10 +336,10 @@ surface.addEventListener("pointermove", (event) => {
   pointers.set(event.pointerId, now);
   if (pointers.size === 1) {
     moved += Math.abs(now[0] - before[0]) + Math.abs(now[1] - before[1]);
-    if (moved > 4) { surface.classList.add("drag"); state.hover = -1; view.x -= (now[0] - before[0]) / view.scale; view.y -= (now[1] - before[1]) / view.scale; draw(); }
+    if (moved > 4) { surface.classList.add("drag"); state.hover = -1; shift(now[0] - before[0], now[1] - before[1]); }
   } else if (pointers.size === 2) {
     const [[ax, ay], [bx, by]] = [...pointers.values()], wide = Math.hypot(ax - bx, ay - by), centre = [(ax + bx) / 2, (ay + by) / 2];
-    if (gap) { view.x -= (centre[0] - middle[0]) / view.scale; view.y -= (centre[1] - middle[1]) / view.scale; zoom(wide / gap, ...centre); }
+    if (gap) { shift(centre[0] - middle[0], centre[1] - middle[1]); zoom(wide / gap, ...centre); }
     gap = wide; middle = centre;
   }
 });

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 BM25_K1 = 1.6
 BM25_B = 0.9
+"""Chosen on dev queries by `tests/benchmarks/hybrid.py choose`."""
 MAX_ROWS_READ = 250_000
 """Rows without a segment that a search reads at most."""
 
