@@ -18,7 +18,7 @@ MAX_THREADS = 16
 
 
 def describe_objects(objects: Sequence[SourceObject], source: SourceSettings) -> dict[str, int]:
-    """Return what was told by looking, such as ``csv: delimiter ;, quote ", windows-1252``, and of how many objects.
+    """Return what was told by looking, such as ``csv: semicolon, double quotes, windows-1252``, and of how many objects.
 
     Objects that cannot be opened, or of which it is uncertain how they are written, are left out: reading reports them.
     """

@@ -18,7 +18,9 @@ from sbert.source.formats.base import Hints
 __all__ = ["Dialect", "dialect_of_head"]
 
 DELIMITERS = (",", ";", "\t", "|")
+DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 QUOTES = ('"', None, "'")
+QUOTE_NAMES = {'"': "double", "'": "single", None: "no"}
 UNQUOTED_DELIMITERS = ("\t", "|")
 """Delimiters that texts do not hold, so that many programs write no quotes with them."""
 FITS = 0.95
@@ -48,9 +50,9 @@ class Dialect:
 
     def describe(self) -> str:
         """Return the dialect as a person reads it."""
-        delimiter = "tab" if self.delimiter == "\t" else self.delimiter
-        header = "" if self.has_header else ", no header"
-        return f"delimiter {delimiter}, quote {self.quote or 'none'}{header}"
+        delimiter = DELIMITER_NAMES.get(self.delimiter, self.delimiter)
+        quote = QUOTE_NAMES.get(self.quote, self.quote)
+        return f"{delimiter}, {quote} quotes" + ("" if self.has_header else ", no header")
 
 
 def dialect_of_head(uri: str, head: str, *, is_whole: bool, hints: Hints, usual: str) -> Dialect:

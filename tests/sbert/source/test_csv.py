@@ -28,12 +28,12 @@ def rows_of(raw: Path, **source: object) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(
     ("name", "content", "described"),
     [
-        ("a.csv", 'id,text\n1,"a, b"\n2,c;d\n', 'delimiter ,, quote ", utf-8'),
-        ("a.csv", 'id;text\n1;"a, b"\n2;c;d'.replace("c;d", '"c;d"'), 'delimiter ;, quote ", utf-8'),
-        ("a.csv", "id|text\n1|a, b\n2|c;d\n", 'delimiter |, quote ", utf-8'),
-        ("a.csv", "id\ttext\n1\ta, b\n2\tc;d\n", 'delimiter tab, quote ", utf-8'),
-        ("a.tsv", "id\ttext\n1\ta, b\n2\tc;d\n", 'delimiter tab, quote ", utf-8'),
-        ("a.csv", "id,text\n1,'a, b'\n2,c;d\n", "delimiter ,, quote ', utf-8"),
+        ("a.csv", 'id,text\n1,"a, b"\n2,c;d\n', "comma, double quotes, utf-8"),
+        ("a.csv", 'id;text\n1;"a, b"\n2;c;d'.replace("c;d", '"c;d"'), "semicolon, double quotes, utf-8"),
+        ("a.csv", "id|text\n1|a, b\n2|c;d\n", "bar, double quotes, utf-8"),
+        ("a.csv", "id\ttext\n1\ta, b\n2\tc;d\n", "tab, double quotes, utf-8"),
+        ("a.tsv", "id\ttext\n1\ta, b\n2\tc;d\n", "tab, double quotes, utf-8"),
+        ("a.csv", "id,text\n1,'a, b'\n2,c;d\n", "comma, single quotes, utf-8"),
     ],
 )
 def test_delimiter_and_quote_are_told_by_looking(tmp_path: Path, name: str, content: str, described: str) -> None:
