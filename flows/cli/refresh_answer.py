@@ -74,7 +74,7 @@ def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
     if whole.num_objects_lost:
         rows.append(("objects no longer there", f"{whole.num_objects_lost:,} with {whole.num_rows_lost:,} rows"))
     rows += [(f"changes {item.name}", f"{item.shown_before} → {item.shown_after}") for item in whole.changes]
-    rows += [(f"told by looking: {said}", f"{number:,}") for said, number in whole.formats.items()]
+    rows += [("told by looking", f"{said} ({number:,})") for said, number in whole.formats.items()]
     if not whole.dry_run:
         rows += _row_counts(whole)
     rows += _estimate_rows(whole)

@@ -89,11 +89,11 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Print the rows of TABLE nearest to a query, or write those of many queries to a file."""
+    _check_usage(query, queries_uri, output, per)
     with answering(as_json=as_json) as answer:
         from sbert.index.search_settings import SearchSettings
         from sbert.table.delta import Table
 
-        _check_usage(query, queries_uri, output, per)
         settings = SearchSettings.model_validate(
             {"k": k, "where": where, "mode": mode, "diversity": diversity, "words_column": words_column}
         )
@@ -125,14 +125,16 @@ def search(
 
 
 def _check_usage(query: str | None, queries_uri: str | None, output: str | None, per: Per = Per.ROW) -> None:
-    from sbert.errors import SettingsError
-
     if (query is None) == (queries_uri is None):
-        raise SettingsError("give one query, or a file of them with --queries")
+        raise typer.BadParameter("give one query, or a file of them with --queries")
     if (queries_uri is None) != (output is None):
-        raise SettingsError("--queries and --output belong together: name the file of queries and the file to write")
+        raise typer.BadParameter(
+            "--queries and --output belong together: name the file of queries and the file to write"
+        )
     if queries_uri is not None and per is Per.DOCUMENT:
-        raise SettingsError("--per document and --queries cannot be combined: search for one query, or leave --per out")
+        raise typer.BadParameter(
+            "--per document and --queries cannot be combined: search for one query, or leave --per out"
+        )
 
 
 def _show_file_search(result: dict[str, Any]) -> None:
@@ -162,7 +164,9 @@ def _show_search(result: dict[str, Any]) -> None:
     ways = {"vector": "nearest to", "words": "words of", "hybrid": "nearest to and words of"}
     title = f"{ways[result['way'].get('mode', 'vector')]}: {cell(result['query'])}"
     least_width = INDENT + sum(min(length, MAX_COLUMN) + 3 for length in longest.values())
-    if least_width <= out.width:
+    if not hits:
+        out.print(f"{title}: no row was found")
+    elif least_width <= out.width:
         out.print(_as_table(title, names, longest, hits))
     else:
         out.print(title, style="italic")

@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.console import JustifyMethod
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table as TextTable
 
 from flows.cli.output import cell, out
@@ -19,12 +20,16 @@ INDENT = 4
 
 
 def print_facts(title: str, facts: Iterable[tuple[str, Any]], *, justify: JustifyMethod = "left") -> None:
-    """Print names and values side by side; a value that is too long goes on in the next line."""
+    """Print names and values side by side; a value that is too long goes on in the next line.
+
+    A name that begins with spaces belongs to the name above it.
+    """
     table = TextTable(title=cell(title), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify=justify, overflow="fold")
     for name, value in facts:
-        table.add_row(cell(name), cell(value))
+        label = name.lstrip()
+        table.add_row(Padding(cell(label), (0, 0, 0, len(name) - len(label))), cell(value))
     out.print(table)
 
 

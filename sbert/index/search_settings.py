@@ -93,8 +93,9 @@ class SearchWay(BaseModel):
         return f"{words}; vectors: {self._describe_vectors()}"
 
     def _describe_vectors(self) -> str:
-        filtered = "" if self.num_rows_filtered is None else f"{self.num_rows_filtered:,} filtered of "
-        rows = f"{filtered}{self.num_rows:,} rows of version {self.version}"
+        rows = f"{self.num_rows:,} rows of version {self.version}"
+        if self.num_rows_filtered is not None:
+            rows = f"{self.num_rows_filtered:,} of {rows} satisfy the filter"
         if not self.by_index:
             return f"exact, {rows}"
         missing = self.num_splits_without_segment

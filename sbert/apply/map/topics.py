@@ -33,8 +33,7 @@ def topics_of(components_NC: npt.NDArray[np.float32], num_topics: int, seed: int
     """
     from sklearn.cluster import KMeans
 
-    num_different = len(np.unique(components_NC, axis=0)) if len(components_NC) < 10 * num_topics else num_topics
-    wanted = max(1, min(num_topics, num_different))
+    wanted = max(1, min(num_topics, len(np.unique(components_NC, axis=0))))
     labels = KMeans(wanted, n_init=RESTARTS, random_state=seed).fit_predict(components_NC)
     counts = np.bincount(labels, minlength=wanted)
     order = np.argsort(-counts, kind="stable")

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+import typer
 
 from flows.cli.output import out
 from flows.cli.search import Per, _check_usage, _show_search
-from sbert.errors import SettingsError
 
 TEXT = "Return a date from a string in ISO 8601 format, such as 2026-11-28, or raise an error that names the string."
 
@@ -63,13 +63,13 @@ def test_passages_show_document_headings_and_text(
 
 
 def test_documents_are_searched_by_one_query() -> None:
-    with pytest.raises(SettingsError, match="--per document and --queries cannot be combined"):
+    with pytest.raises(typer.BadParameter, match="--per document and --queries cannot be combined"):
         _check_usage(None, "queries.csv", "hits.parquet", Per.DOCUMENT)
 
 
-def test_no_hits_are_a_title(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_without_hits_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     _show_search({"query": "anything", "results": [], "way": {"version": 0, "num_rows": 0}})
-    assert "nearest to: anything" in capsys.readouterr().out
+    assert "nearest to: anything: no row was found" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -84,5 +84,5 @@ def test_no_hits_are_a_title(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_query_or_a_file_of_them_with_an_output(
     query: str | None, queries_uri: str | None, output: str | None, message: str
 ) -> None:
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(typer.BadParameter, match=message):
         _check_usage(query, queries_uri, output)

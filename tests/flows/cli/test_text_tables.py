@@ -62,3 +62,10 @@ def test_a_value_without_spaces_goes_on_in_the_next_line(
     print_facts("a table", [("report", path)])
     shown = capsys.readouterr().out
     assert path in "".join(part for part in shown.replace("\u2502", "").split()[2:])
+
+
+@pytest.mark.usefixtures("window")
+def test_a_fact_that_belongs_to_the_one_above_it_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts("table", [("splits built", "2"), ("  new object", "2")])
+    above, below = (line for line in capsys.readouterr().out.splitlines() if "2" in line)
+    assert below.index("new object") == above.index("splits built") + 2
