@@ -137,7 +137,10 @@ class CutOffError(BrokenObjectError):
 
 
 class IncompleteError(SourceError):
-    """Some objects could not be read; everything else was done and published. ``report`` says what was."""
+    """Some objects could not be read; everything else was done and published. ``report`` says what was.
+
+    A new table of which no row could be read is not published.
+    """
 
     def __init__(self, message: str, report: object = None) -> None:
         super().__init__(message)

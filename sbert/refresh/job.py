@@ -8,7 +8,7 @@ value": copies of settings are made from the fields that were set.
 import logging
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -234,6 +234,21 @@ class RefreshSettings(BaseModel):
         return self.model_copy(update={"deletion_limit": limit})
 
 
+def _no_field(name: str) -> str:
+    """Return why a job has no field `name`, and the settings that have it."""
+    said = f"{name}: no such field of RefreshJob"
+    if name in RefreshSettings.model_fields:
+        return f"{said}; it is a setting: settings=RefreshSettings({name}=...)"
+    for group, field in RefreshSettings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and name in kind.model_fields:
+            return (
+                f"{said}; it is a setting of {group}: settings=RefreshSettings({group}={kind.__name__}({name}=...)), with "
+                f"{kind.__name__} of {kind.__module__}"
+            )
+    return f"{said}; the fields are {', '.join(RefreshJob.model_fields)}"
+
+
 class RefreshJob(BaseModel):
     """One refresh, or with a selection one backfill: bring the table up to date with the raw text."""
 
@@ -251,6 +266,19 @@ class RefreshJob(BaseModel):
         description="Objects to work on, all others keep their rows; empty for all, dropping what is gone.",
     )
     force: bool = Field(default=False, description="Whether to compute every vector anew.")
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None:
+            """Make a job.
+
+            Raises:
+                SettingsError: a field is no field of a job; for a setting it says where it belongs.
+            """
+            strangers = [name for name in fields if name not in type(self).model_fields]
+            if strangers:
+                raise SettingsError("; ".join(_no_field(name) for name in strangers))
+            super().__init__(**fields)
 
     @field_validator("raw_uri", "table_uri")
     @classmethod

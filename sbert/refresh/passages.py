@@ -148,8 +148,8 @@ def without_stray_documents(job: RefreshJob, objects: Sequence[SourceObject]) ->
     if job.settings.source.passages is not None or len(documents) in {0, len(objects)}:
         return list(objects)
     log.warning(
-        "%s: %d documents among other objects are passed over, such as %s: name passages (documents, everything or nothing) "
-        "to read them too",
+        "%s: %d documents among other objects are passed over, such as %s: --passages documents "
+        "(setting source.passages.of) reads them too and cuts them into passages",
         job.raw_uri,
         len(documents),
         documents[0].uri,

@@ -5,6 +5,7 @@ are read, cleaning, encoder), and its shards carry the fingerprint in their name
 drops ``have - wanted``, and nothing else is remembered between runs.
 """
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from sbert.source.formats.registry import format_of
 from sbert.source.listing import list_objects
 from sbert.source.objects import SourceObject
 from sbert.source.passages.cutter import PASSAGE_COLUMNS
+from sbert.source.plain_text_columns import check_columns_of_plain_text
 from sbert.source.schema import infer_kept_schema
 from sbert.source.splits import with_first_rows
 from sbert.source.written import describe_objects
@@ -43,6 +45,8 @@ from sbert.table.split_records import SplitRecord, completed_splits, find_record
 from sbert.table.tombstones import Tombstones
 
 __all__ = ["Plan", "is_stale", "make_plan", "with_row_numbers"]
+
+log = logging.getLogger(__name__)
 
 
 class BaseVersion(BaseModel):
@@ -161,6 +165,10 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     job = resolved.job
     objects = list_objects(job.raw_uri, job.settings.source.format)
     objects = without_stray_documents(job, objects)
+    changed = {change.name for change in resolved.changes}
+    is_new = table is None or bool(changed & {"source.text_column", "source.id_column"})
+    check_columns_of_plain_text(job.raw_uri, objects, job.settings.source, is_new=is_new)
+    _warn_of_emptiness(job.raw_uri, objects)
     job, passage_changes = with_document_passages(job, objects, is_new=table is None)
     scope = scope_of(job, objects)
     kept_schema = _kept_schema(job, table, objects)
@@ -197,6 +205,17 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
             [span.object for planned in build for span in planned.split.spans], job.settings.source
         ),
     )
+
+
+def _warn_of_emptiness(raw_uri: str, objects: Sequence[SourceObject]) -> None:
+    """Warn when no object holds a byte."""
+    if all(not item.num_bytes and not item.unreadable for item in objects):
+        log.warning(
+            "%s: all %d objects are empty, such as %s: there are no rows to read; check the program that wrote them",
+            raw_uri,
+            len(objects),
+            objects[0].uri,
+        )
 
 
 def _build_spec(job: RefreshJob, table: Table | None, kept_schema: dict[str, pl.DataType]) -> BuildSpec:

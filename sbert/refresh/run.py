@@ -74,6 +74,7 @@ def refresh(
 
     Raises:
         IncompleteError: when objects could not be read; everything else was published, and the error has the report.
+            Of a new table nothing is published when no row could be read.
         MassDeletionError: when too much would disappear; the error has the report of the plan.
         SettingsError, SourceError, EncoderMismatchError, …: as `make_plan` and `publish`; the table is as it was.
     """
@@ -200,6 +201,7 @@ class _Run:
         began = time.monotonic()
         self._show_stage(Stage.COMMITTING)
         counts = self._tally.counts.check(f"run {self.run_id}")
+        _check_any_read(plan, diff)
         try:
             version = self.steps.publish(plan, diff, counts, self._commit_metadata(plan))
         except MassDeletionError as error:
@@ -249,6 +251,22 @@ class _Run:
 
     def _show_stage(self, stage: Stage) -> None:
         self._on_progress(Progress(stage=stage))
+
+
+def _check_any_read(plan: Plan, diff: TableDiff) -> None:
+    """Refuse to begin a table with nothing because its objects are unreadable.
+
+    Raises:
+        IncompleteError: naming the objects; the error has the report of the plan with the unreadable objects.
+    """
+    if plan.base.version is not None or not diff.broken or any(record.counts.num_rows_read for record in diff.add):
+        return
+    report = RefreshReport.of_plan(plan).model_copy(update={"broken_objects": diff.broken})
+    raise IncompleteError(
+        f"{len(diff.broken)} of {report.num_objects} objects could not be read, the others have no rows, and nothing was "
+        f"published: {_name_some(diff.broken)}",
+        report,
+    )
 
 
 def _check_losses(plan: Plan) -> None:

@@ -68,7 +68,7 @@ class SplitReader:
             except BrokenObjectError as error:
                 self.broken[error.uri] = error.detail
             except ColumnError as error:
-                self.broken[span.object.uri] = str(error)
+                self.broken[span.object.uri] = str(error).removeprefix(f"{span.object.uri}: ")
 
 
 def _cut(block: RowBlock, block_rows: int) -> Iterator[RowBlock]:

@@ -158,7 +158,8 @@ def _refuse_unmarked_utf16(uri: str, head: bytes) -> None:
         raise BrokenObjectError(
             uri,
             f"{max(zeros):,} of the first {len(head):,} bytes are zeros, as in UTF-16 without a byte-order mark: set "
-            f"source.encoding to {likely}",
+            f'source.encoding to {likely} (--settings \'{{"source": {{"encoding": "{likely}"}}}}\'), which applies to every '
+            "text object of the source, so keep objects of another encoding elsewhere",
         )
 
 

@@ -44,6 +44,7 @@ Entries = dict[str, dict[str, Any]]
 """The listed facts of each path, in the form of fsspec."""
 Kind = tuple[SourceFormat, Compression]
 MAX_THREADS = 16
+NO_ENDING = "(no ending)"
 HIDDEN = "hidden"
 """Stands for the ending of objects that are passed over because a part of their name begins with ``.`` or ``_``."""
 
@@ -76,6 +77,7 @@ def list_objects(raw_uri: str, named: str | None = None, *, documents: bool = Tr
     entries = {path: info for path, info in sorted(listing.entries.items()) if not path.startswith(inside)}
     refuse_other_tables(protocol, listing.root, entries)
     passed_over: Counter[str] = Counter()
+    examples: dict[str, str] = {}
     by_folder: dict[str, Kind | None] = {}
     archives: list[SourceObject] = []
     for path, info in entries.items():
@@ -93,7 +95,9 @@ def list_objects(raw_uri: str, named: str | None = None, *, documents: bool = Tr
         kind = _kind(protocol, path, info, by_folder, named)
         if kind is None or (kind[0].is_document and not documents):
             name = path.rsplit("/", 1)[-1]
-            passed_over["." + name.rsplit(".", 1)[-1] if "." in name else "(no ending)"] += 1
+            ending = "." + name.rsplit(".", 1)[-1] if "." in name else NO_ENDING
+            passed_over[ending] += 1
+            examples.setdefault(ending, path)
             continue
         objects.append(_object(protocol, path, info, listing.root, kind))
     members = _members_of(archives, named)
@@ -101,10 +105,11 @@ def list_objects(raw_uri: str, named: str | None = None, *, documents: bool = Tr
     if passed_over:
         log.log(
             logging.INFO if passed_over.keys() == {HIDDEN} else logging.WARNING,
-            "%s: %d objects are passed over by their ending or name (%s)",
+            "%s: %d objects are passed over by their ending or name (%s)%s",
             uri,
             passed_over.total(),
             _most(passed_over),
+            _example(protocol, examples),
         )
     if not objects:
         raise EmptySourceError(_nothing_here(uri, listing, passed_over))
@@ -167,6 +172,17 @@ def _nothing_here(uri: str, listing: "Listing", passed_over: Counter[str]) -> st
         return f"{uri}: the newest version of the {first.kind} table {first.path} has no such file"
     there = _most(passed_over) or "no objects at all"
     return f"{uri}: nothing to read here (found: {there}). Readable endings are {READ_ENDINGS}"
+
+
+def _example(protocol: str, examples: dict[str, str]) -> str:
+    """Return one object that is passed over, and what can be done for objects without an ending."""
+    if not examples:
+        return ""
+    path = examples.get(NO_ENDING) or next(iter(examples.values()))
+    looking = (
+        "only Parquet and JSON are told by looking; source.format names another format of objects without an ending"
+    )
+    return f", such as {protocol}{path}" + (f": {looking}" if NO_ENDING in examples else "")
 
 
 def _most(counts: Counter[str]) -> str:
@@ -245,8 +261,19 @@ def _pattern(uri: str, path: str) -> Listing:
     tables = [table for table in tables if is_table(protocol + table.path)]  # a store may list a folder that is gone
     entries = {key: info for key, info in found.items() if matches(key) and info.get("type") != "directory"}
     if not entries:
-        raise MissingError(f"{uri}: no object matches this pattern", uri=uri)
+        raise MissingError(_no_match(uri, path), uri=uri)
     return Listing(fixed, entries, tables, lambda file: bool(matches(strip_protocol(file))))
+
+
+def _no_match(uri: str, path: str) -> str:
+    """Return why a pattern has no objects; a pattern of folders does not stand for what lies in them."""
+    matched = filesystem(uri).glob(path, detail=True)
+    num_folders = sum(info.get("type") == "directory" for info in matched.values())
+    said = f"{uri}: no object matches this pattern"
+    if not num_folders:
+        return said
+    folder = "a folder" if num_folders == 1 else f"{num_folders:,} folders"
+    return f"{said}, which matches {folder}: write {uri}/* for the objects in them, or {uri}/** for all below"
 
 
 def _folder(table: tuple[str, str]) -> TableFolder:

@@ -159,8 +159,12 @@ class SourceFormat(ABC):
 
 
 def missing_column(uri: str, name: str, columns: Sequence[str]) -> ColumnError:
-    """Return the error for a column that an object lacks: the columns there are, and the one that was likely meant."""
-    return ColumnError(f"{uri}: no column {name!r}, {there_are(columns, name)}")
+    """Return the error for a column that an object lacks: the columns there are, and the one that was likely meant.
+
+    For the default text column, which nobody named, it says how to name another.
+    """
+    remedy = ": name the column that holds the text with text_column (--text-column)" if name == "text" else ""
+    return ColumnError(f"{uri}: no column {name!r}, {there_are(columns, name)}{remedy}")
 
 
 def there_are(columns: Sequence[str], name: str) -> str:

@@ -1,11 +1,13 @@
 """The settings of a job: what is named stays distinguishable, old names work, a flag changes only what it names."""
 
 import logging
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from sbert.refresh.job import RefreshSettings
+from sbert.errors import SettingsError
+from sbert.refresh.job import RefreshJob, RefreshSettings
 
 
 def test_allowing_drops_changes_the_deletion_limit_and_nothing_else() -> None:
@@ -25,6 +27,24 @@ def test_the_old_name_of_the_deletion_limit_is_read_with_a_logged_warning(caplog
     assert settings.deletion_limit.max_drop_share == 0.4
     assert settings.quality.max_mean_cosine == 0.6
     assert "the setting guard is now called deletion_limit" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "text_column",
+            r"text_column: no such field of RefreshJob.*RefreshSettings\(source=SourceSettings\(text_column=",
+        ),
+        ("cleaning", r"cleaning: .*settings=RefreshSettings\(cleaning=\.\.\.\)"),
+        ("colour", "colour: no such field of RefreshJob; the fields are raw_uri, table_uri"),
+    ],
+)
+def test_a_job_with_an_unknown_field_says_where_it_belongs(name: str, message: str) -> None:
+    fields: dict[str, Any] = {"raw_uri": "raw", "table_uri": "table", name: "x"}
+    with pytest.raises(SettingsError, match=message) as caught:
+        RefreshJob(**fields)
+    assert "pydantic" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sbert.source.formats.base import missing_column
         ("boddy", ["id", "body", "lang"], "(nearest: 'body')"),
         ("zzz", ["id", "body"], "a.csv: no column 'zzz', the columns are: 'id', 'body'"),
         ("x", [], "the columns are: (none)"),
+        ("text", ["a"], "the columns are: 'a': name the column that holds the text with text_column (--text-column)"),
     ],
 )
 def test_a_missing_column_is_named_with_the_likely_ones(name: str, columns: list[str], said: str) -> None:

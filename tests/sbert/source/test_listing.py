@@ -1,6 +1,7 @@
 """Listings of folders, files, globs, links and tables."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_nothing_there_and_nothing_readable(tmp_path: Path) -> None:
         list_objects(str(tmp_path / "no-such-folder"))
     with pytest.raises(MissingError, match=r"no object matches this pattern"):
         list_objects(str(tmp_path / "*.jsonl"))
+    for key in ("lang=de", "lang=en"):
+        (tmp_path / "big" / key).mkdir(parents=True)
+        (tmp_path / "big" / key / "a.jsonl").write_text("{}")
+    with pytest.raises(MissingError, match=r"which matches 2 folders: write .*/big/lang=\*/\* for the objects in them"):
+        list_objects(str(tmp_path / "big/lang=*"))
+    assert len(list_objects(str(tmp_path / "big/lang=*/*"))) == 2
+    shutil.rmtree(tmp_path / "big")
     (tmp_path / "a.doc").write_text("x")
     with pytest.raises(EmptySourceError, match=r"found: 1 \.doc.*Readable endings are \.jsonl"):
         list_objects(str(tmp_path))

@@ -1,0 +1,102 @@
+"""Sources that cannot be what the caller meant: columns of plain text, nothing but empty or unreadable objects."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from sbert.errors import ColumnError, IncompleteError
+from sbert.refresh.job import RefreshJob, RefreshSettings
+from sbert.refresh.plan import make_plan
+from sbert.refresh.run import refresh
+from sbert.source.listing import list_objects
+from sbert.source.plain_text_columns import check_columns_of_plain_text
+from sbert.source.settings import SourceSettings
+from tests.support.refreshing import refresh_table
+from tests.support.tables import rows, write
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"text_column": "#1 String"}, "'#1 String'"),
+        ({"text_column": "{a}. {b}"}, "'a', 'b'"),
+        ({"id_column": "key"}, "'key'"),
+    ],
+)
+def test_a_column_of_plain_text_is_refused(tmp_path: Path, model: str, columns: dict[str, str], named: str) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.txt").write_text("#1 String\tx\nred\t1\n")
+    job = RefreshJob(
+        raw_uri=str(tmp_path / "raw"),
+        table_uri=str(tmp_path / "table"),
+        model=model,
+        settings=RefreshSettings.model_validate({"source": columns}),
+    )
+    with pytest.raises(ColumnError, match=rf"names {named}, such as .*a\.txt: leave .* rename them to \.tsv"):
+        make_plan(job)
+
+
+def test_plain_text_beside_objects_with_the_column_is_named_in_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "lang=en/a.jsonl", [{"body": "red"}])
+    (tmp_path / "lang=en/b.txt").write_text("green\n")
+    objects = list_objects(str(tmp_path))
+    for source in (SourceSettings(), SourceSettings(text_column="lang")):
+        check_columns_of_plain_text("raw", objects, source, is_new=True)
+    assert not caplog.text
+    check_columns_of_plain_text("raw", objects, SourceSettings(text_column="body"), is_new=True)
+    assert "raw: 1 of 2 objects are plain text" in caplog.text
+    assert "b.txt: a line is read as a text" in caplog.text
+
+
+def test_plain_text_of_a_table_that_has_the_column_already_is_not_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.txt").write_text("green\n")
+    source = SourceSettings(text_column="body")
+    check_columns_of_plain_text("raw", list_objects(str(tmp_path)), source, is_new=False)
+    assert "1 of 1 objects are plain text" in caplog.text
+
+
+def test_a_source_of_empty_objects_gives_a_warning(
+    tmp_path: Path, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "raw/a.jsonl", [])
+    with caplog.at_level(logging.WARNING, "sbert"):
+        report = refresh_table(tmp_path / "raw", tmp_path / "table", model).report
+    assert (report.version, report.num_rows) == (0, 0)
+    assert "all 1 objects are empty, such as" in caplog.text
+
+
+def test_a_new_table_without_a_readable_row_is_not_published(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "raw/a.csv"
+    path.parent.mkdir()
+    path.write_bytes("text\nred\n".encode("utf-16-le"))
+    job = RefreshJob(raw_uri=str(tmp_path / "raw"), table_uri=str(tmp_path / "table"), model=model)
+    with pytest.raises(IncompleteError, match=r"1 of 1 objects could not be read.* nothing was published: .*a\.csv"):
+        refresh(job)
+    assert not (tmp_path / "table/_delta_log").exists()
+    write(tmp_path / "raw/b.jsonl", rows(0, 2))
+    with pytest.raises(IncompleteError, match="everything else is in version 0"):
+        refresh(job)
+
+
+def test_an_object_without_the_column_is_named_once(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 2))
+    (tmp_path / "raw/b.csv").write_text("question\nred\n")
+    broken = refresh_table(tmp_path / "raw", tmp_path / "table", model).report.broken_objects
+    assert broken[f"{tmp_path}/raw/b.csv"].startswith("no column 'text', the columns are: 'question': name the column")
+
+
+@pytest.mark.parametrize(("named", "num_rows"), [(None, 2), ("documents", 3), ("nothing", 3)])
+def test_documents_among_rows_are_read_when_passages_are_named(
+    tmp_path: Path, model: str, named: str | None, num_rows: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 2))
+    (tmp_path / "raw/b.md").write_text("# Title\n\nred green\n")
+    settings = {} if named is None else {"source": {"passages": {"of": named}}}
+    with caplog.at_level(logging.WARNING, "sbert"):
+        assert refresh_table(tmp_path / "raw", tmp_path / "table", model, settings).report.num_rows == num_rows
+    assert ("--passages documents (setting source.passages.of) reads them too" in caplog.text) == (named is None)
