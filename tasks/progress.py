@@ -18,7 +18,7 @@ UPDATE_SECONDS = 2.0
 
 
 class ProgressArtifact:
-    """The progress artifact of the current flow run. A slow server does not hold the work up."""
+    """The progress artifact of the current flow run. A server that is slow or away does not hold the work up."""
 
     def __init__(self) -> None:
         """Prepare; the artifact is created when it is first shown."""
@@ -32,24 +32,30 @@ class ProgressArtifact:
 
     def __exit__(self, *_: object) -> None:
         self._uploads.shutdown(cancel_futures=False)
+        self._warn_of_failure()
 
     def show(self, share: float, text: str, *, is_at_end: bool = False) -> None:
         """Show the share of the work that is done, from 0 to 1, and a line of text.
 
         Updates that come too fast, or while an earlier one is on its way, are passed over; the one at the end is not.
         """
-        if self._id is None:
-            created = create_progress_artifact(progress=0.0, description=text)
-            assert isinstance(created, UUID)
-            self._id = created
         is_free = self._upload is None or self._upload.done()
         if not is_at_end and not (is_free and time.monotonic() - self._shown >= UPDATE_SECONDS):
             return
+        self._warn_of_failure()
+        self._shown = time.monotonic()
+        self._upload = self._uploads.submit(contextvars.copy_context().run, self._send, round(100 * share, 1), text)
+
+    def _send(self, percent: float, text: str) -> None:
+        """Create the artifact at the first call, and update it at every later one."""
+        if self._id is not None:
+            update_progress_artifact(self._id, progress=percent, description=text)
+            return
+        created = create_progress_artifact(progress=percent, description=text)
+        assert isinstance(created, UUID)
+        self._id = created
+
+    def _warn_of_failure(self) -> None:
         if self._upload is not None and self._upload.done() and self._upload.exception() is not None:
             log.warning("progress cannot be shown in the UI: %s", self._upload.exception())
-        self._shown = time.monotonic()
-        self._upload = self._uploads.submit(contextvars.copy_context().run, _update, self._id, share, text)
-
-
-def _update(artifact: UUID, share: float, text: str) -> None:
-    update_progress_artifact(artifact, progress=round(100 * share, 1), description=text)
+            self._upload = None

@@ -99,9 +99,9 @@ def passage_cutter(spec: BuildSpec, encoder: "SentenceEncoder") -> BlockCutter |
 
 def token_counter(encoder: "SentenceEncoder", prompt: str, limit: int) -> TokenCounter:
     """Return how the cutter counts the tokens of an encoder, for passages of at most `limit` tokens after `prompt`."""
-    num_special = int(encoder.tokenize([""]).num_tokens[0])
+    num_special = int(encoder.tokenize([""], prompt="").num_tokens[0])
     return TokenCounter(
-        count=lambda texts: encoder.tokenize(texts).num_tokens.astype(np.int64) - num_special,
+        count=lambda texts: encoder.tokenize(texts, prompt="").num_tokens.astype(np.int64) - num_special,
         limit=limit,
         overhead=int(encoder.tokenize([""], prompt=prompt).num_tokens[0]),
     )

@@ -19,6 +19,7 @@ from sbert.errors import SettingsError
 from sbert.refresh.job import RefreshSettings
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
+from tasks.progress import ProgressArtifact
 from tests.support.tables import read, rows, write
 
 NUM_OBJECTS, ROWS_PER_OBJECT = 12, 10
@@ -92,7 +93,7 @@ def test_splits_travel_in_groups_and_progress_counts_splits(
 
     monkeypatch.setattr(SplitBuilder, "build_group", build_group)
     shown: list[str] = []
-    monkeypatch.setattr("flows.progress_display.show_progress", lambda _, share, text: shown.append(text))
+    monkeypatch.setattr(ProgressArtifact, "show", lambda _, share, text, **options: shown.append(text))
     refresh(raw, tmp_path / "table", model, "local", concurrency=1)
     assert sum(sizes) == NUM_OBJECTS
     assert len(sizes) == 4
@@ -108,11 +109,10 @@ def test_progress_that_cannot_be_shown_stops_nothing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def show_progress(*_: object) -> None:
+    def create_progress_artifact(**_: object) -> None:
         raise ConnectionError("the server is away")
 
-    monkeypatch.setattr("flows.progress_display.show_progress", show_progress)
-    monkeypatch.setattr("flows.progress_display.ARTIFACT_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.progress.create_progress_artifact", create_progress_artifact)
     refresh(raw, tmp_path / "table", model, "local", concurrency=1)
     assert_same(tmp_path / "table", expected)
     assert "progress cannot be shown in the UI: the server is away" in caplog.text

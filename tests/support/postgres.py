@@ -33,7 +33,7 @@ class PostgresServer:
             time.sleep(0.05)
         for process in psutil.process_iter(["name", "cmdline"]):  # its children end by themselves a moment later
             is_child = process.info["name"] == "postgres" and str(self.handle.pgdata) in " ".join(
-                process.info["cmdline"]
+                process.info["cmdline"] or ()  # None where it has just ended
             )
             while is_child and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 assert time.monotonic() < end, "a child of PostgreSQL does not die"

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.refresh import refresh_embeddings
-from sbert.encoder.process_cache import _loaded
-from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder import process_cache
 from sbert.errors import IncompleteError
 from sbert.refresh.refresh_report import RefreshReport
 from tests.support.flow_runs import newest_run
@@ -29,11 +28,9 @@ def test_progress_report_and_one_load_of_the_encoder(tmp_path: Path, monkeypatch
     write(tmp_path / "raw/c.jsonl", ["green", "train"])
     write(tmp_path / "raw/d.jsonl", ["blue", "light"])
     (tmp_path / "raw/e|<b>.jsonl.gz").write_bytes(b"\x1f\x8b\x08broken")
-    _loaded.clear()
-    load, loads = SentenceEncoder.from_pretrained, []
-    monkeypatch.setattr(
-        SentenceEncoder, "from_pretrained", lambda *args, **options: loads.append(args) or load(*args, **options)
-    )
+    process_cache._loaded.clear()
+    load, loads = process_cache.load_for_encoding, []
+    monkeypatch.setattr(process_cache, "load_for_encoding", lambda spec: loads.append(spec) or load(spec))
     with pytest.raises(IncompleteError) as caught:
         refresh_embeddings(
             str(tmp_path / "raw"),

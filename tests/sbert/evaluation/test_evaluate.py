@@ -119,7 +119,7 @@ def test_without_train_rows_nothing_is_fitted(encoder: SentenceEncoder) -> None:
     assert list(found) == ["average_precision"] == list(metric_names(alone, QUICK))
     labels = toy_labels(LabelKind.CLASSES, 200)
     with pytest.raises(
-        EvaluationError, match="0 classes in the 0 train rows that a classifier is fitted on, at least 2"
+        EvaluationError, match="the 0 train rows that a classifier is fitted on have 0 classes, but it needs at least 2"
     ):
         frozen_set(replace(labels, train=labels.train.clear()), QUICK)
 
@@ -208,7 +208,7 @@ def test_test_rows_alone_are_measured_where_nothing_is_fitted(encoder: SentenceE
     rows = toy_rows(kind, 60).with_columns(pl.lit("test").alias("split"))
     labels = make_label_set(rows, kind, to_train=False)
     if kind is LabelKind.CLASSES:
-        with pytest.raises(EvaluationError, match="held-out: 0 classes in the 0 train rows"):
+        with pytest.raises(EvaluationError, match=r"held-out: the 0 train rows .* have 0 classes"):
             frozen_set(labels, QUICK)
         return
     found = evaluate(encoder, [frozen_set(labels, QUICK)], QUICK).summary.sets["held-out"]

@@ -130,7 +130,8 @@ def test_a_handful_of_new_rows_does_not_train_alone(
     folder, _ = learned
     write(folder / "labels", "train-new", 3, 7)
     message = (
-        r"3 rows to train on, 3 of 63 train rows are new to the base and 0 replayed, at least 8 are needed .*"
+        r"training needs at least 8 rows \(labels.min_train_rows\), but there are 3: 3 of 63 train rows that are new to the "
+        r"base, and 0 replayed\. .*"
         r"training.continual.replay_share \(0\) to 0.625 or more .* \(--force\)"
     )
     with pytest.raises(TooFewLabelsError, match=message):

@@ -108,7 +108,7 @@ def test_suggestions_that_cannot_be_made_are_refused(table: Table, model: str) -
         suggest(table, 5, encoder=encoder, settings=SuggestSettings(text_column="body"))
     with pytest.raises(LabelError, match="the labels are pairs, but kind is classes: set kind"):
         suggest(table, 5, encoder=encoder, labels=toy_labels(LabelKind.PAIRS))
-    with pytest.raises(SettingsError, match="have weight 0: set the weight of one, or name labels"):
+    with pytest.raises(SettingsError, match="has weight 0: set the weight of one, or name labels"):
         suggest(table, 5, encoder=encoder, settings=SuggestSettings(density=0))
     with pytest.raises(SettingsError, match="n is 0"):
         suggest(table, 0, encoder=encoder)
