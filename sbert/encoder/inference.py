@@ -15,9 +15,11 @@ from sbert.encoder.model_folder import read_folder
 from sbert.encoder.model_location import locate_model
 from sbert.encoder.pretrained import load_parts
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.encoder.stored_transformer import load_stored
 from sbert.errors import ModelError
 from sbert.runtime.hardware import limit_threads
+from sbert.vectors.quality import PROBE_TEXTS, check_not_collapsed, check_vectors
 
 __all__ = ["import_libraries", "load_for_encoding"]
 
@@ -41,6 +43,7 @@ def load_for_encoding(spec: EncoderSpec) -> SentenceEncoder:
     Raises:
         ModelError: when the model cannot be found, or cannot be loaded whole and safely.
         SettingsError: when `max_seq_length` is out of the model's range.
+        QualityError: when its vectors for a dozen very different texts are not finite, or nearly equal.
     """
     folder = locate_model(spec.model)
     path = record_path(folder, spec)
@@ -48,6 +51,7 @@ def load_for_encoding(spec: EncoderSpec) -> SentenceEncoder:
     if record is not None:
         encoder = _load_from_record(spec, record)
         if encoder is not None:
+            _check_vectors(spec, encoder)
             return encoder
     encoder = SentenceEncoder.from_pretrained(
         spec.model,
@@ -55,10 +59,18 @@ def load_for_encoding(spec: EncoderSpec) -> SentenceEncoder:
         compute_dtype=spec.compute_dtype,
         normalize=spec.normalize,
     )
+    _check_vectors(spec, encoder)  # before a plan can take this model's word from a record
     new_record = _record_of(encoder, folder)
     if new_record is not None:
         write_record(path, new_record)
     return encoder
+
+
+def _check_vectors(spec: EncoderSpec, encoder: SentenceEncoder) -> None:
+    """Check the vectors of a dozen very different texts."""
+    probe = encoder.encode(list(PROBE_TEXTS), side=Side.DOCUMENT)
+    check_vectors(probe, dim=encoder.dim, normalized=encoder.normalizes, what=spec.model)
+    check_not_collapsed(probe, what=spec.model)
 
 
 def _load_from_record(spec: EncoderSpec, record: LoadRecord) -> SentenceEncoder | None:

@@ -8,9 +8,7 @@ import torch
 from sbert.encoder.description import EncoderSpec
 from sbert.encoder.inference import load_for_encoding
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.encoder.side import Side
 from sbert.runtime.hardware import use_available_cpus
-from sbert.vectors.quality import PROBE_TEXTS, check_not_collapsed, check_vectors
 
 __all__ = ["load_encoder"]
 
@@ -31,9 +29,6 @@ def load_encoder(spec: EncoderSpec) -> SentenceEncoder:
         if spec not in _loaded:
             use_available_cpus()
             encoder = load_for_encoding(spec)
-            probe = encoder.encode(list(PROBE_TEXTS), side=Side.DOCUMENT)
-            check_vectors(probe, dim=encoder.dim, normalized=encoder.normalizes, what=spec.model)
-            check_not_collapsed(probe, what=spec.model)
             _loaded.clear()
             _loaded[spec] = _loaded[spec.model_copy(update={"compute_dtype": encoder.compute_dtype})] = encoder
             log.info("%s: %s, %s", spec.model, encoder.compute_dtype, encoder.selected_runner.reason)

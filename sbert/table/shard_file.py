@@ -28,6 +28,8 @@ CHECKSUM_TRACE = re.compile(rb"sbert_checksum|sbert_c.{8,11}sha256:|hecksum.{1,4
 """Beginnings of the checksum's entry in the footer; one stays readable when a bit of it is flipped."""
 DAMAGE_WORDS = re.compile("checksum|thrift|corrupt|decompress", re.IGNORECASE)
 """Words of the `OSError` that pyarrow raises when the bytes of a file do not make sense."""
+TRACE_BYTES = 2**20
+"""Bytes at the end of a file in which a checksum that the footer does not show is looked for."""
 TAIL_BYTES = 8
 """A Parquet file ends with the length of its footer (4 bytes, little endian) and ``PAR1``."""
 READ_BYTES = 4 * 2**20
@@ -158,7 +160,9 @@ def file_checksum_problem(uri: str, num_bytes: int) -> tuple[str | None, bool]:
         footer = file.read(size - footer_start)
         written = CHECKSUM.search(footer)
         if written is None:
-            has_trace = CHECKSUM_TRACE.search(footer) is not None
+            # The length of the footer may be what is damaged, so that the checksum lies before its supposed beginning.
+            file.seek(max(0, min(footer_start, size - TRACE_BYTES)))
+            has_trace = CHECKSUM_TRACE.search(file.read()) is not None
             return problem or ("is damaged: its checksum cannot be read" if has_trace else None), has_trace
         digest = hashlib.sha256()
         file.seek(0)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sbert import SentenceEncoder
 from sbert.encoder import inference, load_record
@@ -13,7 +14,7 @@ from sbert.encoder.describe import describe_model
 from sbert.encoder.description import EncoderSpec
 from sbert.encoder.inference import load_for_encoding
 from sbert.encoder.stored_transformer import StoredTransformer
-from sbert.errors import ModelError
+from sbert.errors import ModelError, QualityError
 from sbert.runtime.user_cache import user_cache
 from tests.support.tiny_models import save_tiny
 
@@ -54,8 +55,6 @@ def test_the_second_load_needs_no_transformers_and_gives_the_same_vectors(folder
 
 
 def test_weights_whose_names_carry_the_name_of_the_architecture_are_found(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(folder / "model.safetensors")
     save_file(
         {f"bert.{name}": tensor for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
@@ -134,3 +133,12 @@ def test_a_model_is_described_without_its_weights_once_it_was_loaded(
     monkeypatch.setattr(inference, "load_parts", None)
     monkeypatch.setattr(SentenceEncoder, "from_pretrained", None)
     assert describe_model(spec) == described
+
+
+def test_a_model_whose_vectors_are_all_alike_is_not_remembered(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: torch.zeros_like(tensor) + 0.5 for name, tensor in tensors.items()}, folder / "model.safetensors")
+    for _ in range(2):
+        with pytest.raises(QualityError, match="the encoder has collapsed"):
+            describe_model(EncoderSpec(model=str(folder)))
+    assert records() == []

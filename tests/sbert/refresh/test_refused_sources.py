@@ -33,7 +33,9 @@ def test_a_column_of_plain_text_is_refused(tmp_path: Path, model: str, columns: 
         model=model,
         settings=RefreshSettings.model_validate({"source": columns}),
     )
-    with pytest.raises(ColumnError, match=rf"names {named}, such as .*a\.txt: leave .* rename them to \.tsv"):
+    with pytest.raises(
+        ColumnError, match=rf"names {named}, such as .*a\.txt: leave .* rename objects that hold records to \.tsv"
+    ):
         make_plan(job)
 
 

@@ -151,6 +151,20 @@ def test_every_flipped_bit_of_a_shard_is_found(tmp_path: Path, model: str, preci
     assert len(verify_table(str(tmp_path / "table")).findings) > 0
 
 
+def test_every_wrong_length_of_a_footer_is_found(table: Path) -> None:
+    shard = Table.open(str(table)).shards()[0]
+    path = table / shard.name
+    whole = path.read_bytes()
+    unnoticed = []
+    for bit in range(32):
+        damaged = bytearray(whole)
+        damaged[len(whole) - 8 + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        if file_checksum_problem(str(path), shard.num_bytes)[0] is None:
+            unnoticed.append(bit)
+    assert unnoticed == []
+
+
 def test_readers_refuse_a_damaged_page_and_name_the_remedy(table: Path) -> None:
     shard = Table.open(str(table)).shards()[0]
     path = table / shard.name
