@@ -5,11 +5,12 @@ Run it with ``sbert erase TABLE --ids FILE``, or fill in the form of the deploym
 
 from typing import Annotated
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.hooks import HOOKS
 from flows.parameters import NO_CREDENTIALS, DryRun, Names, TableUri, Text, form
 from flows.run_names import named_after
+from sbert.erase.counted import counted
 from sbert.erase.receipt import Receipt
 from sbert.errors import NotErasedError
 from tasks.erase import erase_everywhere, report_erasure
@@ -44,6 +45,9 @@ def erase_rows(
         Text, form(title="Models", description="Registry; models whose labels hold the rows are listed.")
     ] = None,
     dry_run: DryRun = False,
+    allow_missing: Annotated[
+        bool, form(title="Allow missing ids", description="Succeed also when ids are found nowhere.")
+    ] = False,
 ) -> Receipt:
     """Erase rows from a table, all its versions, and everything that follows it.
 
@@ -51,13 +55,28 @@ def erase_rows(
         The receipt, which is also kept beside the table.
 
     Raises:
-        NotErasedError: when rows are left, or may be left; the run's artifact names the places.
+        NotErasedError: rows are left, or may be left, and the run's artifact names the places; or keys are found nowhere.
+            Only their number is told, because Prefect stores messages.
     """
     receipt = erase_everywhere(
-        table_uri, ids_uri, destinations or {}, derived or [], labels_uri, models_uri, is_dry_run=dry_run
+        table_uri,
+        ids_uri,
+        destinations or {},
+        derived or [],
+        labels_uri,
+        models_uri,
+        is_dry_run=dry_run,
+        allow_missing=allow_missing,
     )
     report_erasure(receipt)
+    if receipt.num_not_found:
+        get_run_logger().warning("%s: %d keys were found nowhere", receipt.table_uri, receipt.num_not_found)
     if not receipt.is_complete:
         left = "; ".join(f"{place.place} {place.location}: {place.problem or place.num_left}" for place in receipt.left)
         raise NotErasedError(f"{receipt.table_uri}: the erasure is not complete: {left}")
+    if receipt.num_not_found and not allow_missing:
+        raise NotErasedError(
+            f"{receipt.table_uri}: {counted(receipt.num_not_found, 'key')} found nowhere: `sbert erase` names them, "
+            "allow_missing accepts this"
+        )
     return receipt

@@ -25,6 +25,7 @@ def erase_everywhere(
     models_uri: str | None,
     *,
     is_dry_run: bool,
+    allow_missing: bool = False,
 ) -> Receipt:
     """Erase the rows that a file names; `destinations` names a Prefect Secret block for each location."""
     return erase(
@@ -35,6 +36,7 @@ def erase_everywhere(
         labels_uri=labels_uri,
         models_uri=models_uri,
         is_dry_run=is_dry_run,
+        allow_missing=allow_missing,
         secrets={location: load_secret(block) for location, block in destinations.items()},
     )
 

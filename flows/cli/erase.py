@@ -8,7 +8,13 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import DryRun, Json, TableUri, check_location, without_secret
 from flows.cli.output import answering, err, out
+from sbert.erase.counted import counted, listed
 from tasks.terminal import terminal
+
+MAX_NAMED = 20
+"""Keys that were found nowhere and are named."""
+USAGE = 2
+"""Exit status of wrong usage."""
 
 
 def _locations(values: list[str] | None) -> list[str] | None:
@@ -65,7 +71,10 @@ def erase(
         ),
     ] = None,
     dry_run: DryRun = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Exit with status 0 also when ids are found nowhere.")
+    ] = False,
     undo: Annotated[
         bool,
         typer.Option(
@@ -76,16 +85,19 @@ def erase(
 ) -> None:
     """Erase rows of TABLE for good: all versions, files beside it, and what follows it. Writes a receipt.
 
-    Exit status is 1 when rows are left, or may be left, in a place that the command can reach.
+    Exit status is 1 when rows are left, or may be left, in a place that the command can reach. It is 1 too when ids are
+    found nowhere.
     """
     with answering(as_json=as_json) as answer:
         from sbert.erase.ids_file import read_keys
 
+        if not (yes or dry_run or is_terminal()):
+            answer.fail("there is no terminal to ask on, and nothing was erased: pass --yes", "UsageError", USAGE)
         keys = read_keys(ids)
-        if not (yes or dry_run) and is_terminal():
+        if not (yes or dry_run):
             what = "Lift the tombstones of" if undo else "Erase for good, in all versions,"
             terminal.hide()
-            typer.confirm(f"{what} {len(keys):,} keys of {table_uri}?", abort=True, err=True)
+            typer.confirm(f"{what} {counted(len(keys), 'key')} of {table_uri}?", abort=True, err=True)
         if undo:
             from sbert.erase.undo import lift_tombstones
 
@@ -101,33 +113,48 @@ def erase(
             labels_uri=labels,
             models_uri=models,
             is_dry_run=dry_run,
+            allow_missing=allow_missing,
         )
-        answer.print(receipt.model_dump(mode="json"), _show_receipt)
+        answer.print(receipt.model_dump(mode="json") | {"ids_not_found": receipt.ids_not_found}, _show_receipt)
         if not receipt.is_complete:
-            err.print(f"not complete: {len(receipt.left)} places are left, see above", style="red", markup=False)
+            err.print(f"not complete: {counted(len(receipt.left), 'place')} left, see above", style="red", markup=False)
+        is_missing = receipt.num_not_found and not allow_missing
+        if is_missing:
+            number = counted(receipt.num_not_found, "key")
+            err.print(f"{number} found nowhere, see above; --allow-missing accepts this", style="red", markup=False)
+        if is_missing or not receipt.is_complete:
             raise typer.Exit(1)
 
 
 def _show_receipt(receipt: dict[str, Any]) -> None:
-    verb = "would leave" if receipt["is_dry_run"] else "left"
-    out.print(
-        f"{receipt['table_uri']}: {receipt['num_rows_erased']:,} rows {verb} the newest version, {receipt['num_keys']:,} "
-        f"keys were asked for, version {receipt['version']}, {receipt['seconds']:,.1f} s",
-        markup=False,
-    )
+    if not (receipt["is_dry_run"] or receipt["receipt"]):
+        out.print(
+            f"{receipt['table_uri']}: nothing was found, {counted(receipt['num_keys'], 'key')} had been erased before. "
+            f"Nothing was changed, version {receipt['version']}, {receipt['seconds']:,.1f} s",
+            markup=False,
+        )
+    else:
+        verb = "would leave" if receipt["is_dry_run"] else "left"
+        out.print(
+            f"{receipt['table_uri']}: {counted(receipt['num_rows_erased'], 'row')} {verb} the newest version, asked for "
+            f"{counted(receipt['num_keys'], 'key')}, version {receipt['version']}, {receipt['seconds']:,.1f} s",
+            markup=False,
+        )
+    _show_not_found(receipt["ids_not_found"])
     for place in receipt["places"]:
         if place["num_found"] or place["num_left"] or place["problem"]:
-            left = place["problem"] or (f"{place['num_left']:,} rows are left" if place["num_left"] else "")
-            line = f"  {place['place']} {place['location']}: {place['num_found']:,} rows found, {place['action']}"
+            left = place["problem"] or (f"{counted(place['num_left'], 'row')} left" if place["num_left"] else "")
+            line = (
+                f"  {place['place']} {place['location']}: {counted(place['num_found'], 'row')} found, {place['action']}"
+            )
             looked = f"; looked again: {place['look']}" if place["look"] else ""
             out.print(f"{line}{looked}{f'; LEFT: {left}' if left else ''}", markup=False, style="red" if left else None)
     if receipt["refused_versions"]:
-        refused = ", ".join(map(str, receipt["refused_versions"]))
-        out.print(f"  versions that cannot be read any more: {refused}", markup=False)
+        out.print(f"  {listed('version', receipt['refused_versions'])} cannot be read any more", markup=False)
     for seen in receipt["seen_by"]:
         detail = f" ({seen['detail']})" if seen["detail"] else ""
         out.print(
-            f"  {seen['kind']} {seen['location']} had seen {seen['num_rows']:,} rows{detail}: decide what to do",
+            f"  {seen['kind']} {seen['location']} had seen {counted(seen['num_rows'], 'row')}{detail}: decide what to do",
             markup=False,
             style="yellow",
         )
@@ -137,9 +164,16 @@ def _show_receipt(receipt: dict[str, Any]) -> None:
         out.print(f"receipt: {receipt['receipt']}", markup=False)
 
 
+def _show_not_found(keys: list[str]) -> None:
+    if keys:
+        named = ", ".join(keys[:MAX_NAMED])
+        more = f" and {len(keys) - MAX_NAMED:,} more" if len(keys) > MAX_NAMED else ""
+        out.print(f"  found nowhere: {named}{more}", markup=False, style="yellow")
+
+
 def _show_lifted(lifted: dict[str, Any]) -> None:
     out.print(
-        f"{lifted['table_uri']}: {lifted['num_lifted']:,} tombstones lifted. Rows come back when their objects are "
+        f"{lifted['table_uri']}: {counted(lifted['num_lifted'], 'tombstone')} lifted. Rows come back when their objects are "
         "built again:\n  sbert backfill RAW TABLE --include OBJECT --force",
         markup=False,
     )

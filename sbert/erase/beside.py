@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import polars as pl
 import pyarrow.parquet as pq
 
+from sbert.erase.counted import counted
 from sbert.erase.places import ErasedRows, FilePlace, Place
 from sbert.erase.receipt import PlaceReport
 from sbert.errors import MissingError
 from sbert.refresh.run_metrics import RUNS_FOLDER
 from sbert.storage.files import delete, filesystem, join, read_bytes, strip_protocol, write_bytes
+from sbert.table.erased_keys import ErasedKeys
 from sbert.table.followers import FOLLOWERS_FOLDER
 from sbert.table.lease import LEASES_FOLDER, active_leases
 from sbert.table.row_sample import RowSample
@@ -68,6 +70,22 @@ class RejectedRows(FilePlace):
             buffer = io.BytesIO()
             frame.with_columns(self._redactions(meant)).write_parquet(buffer)
             write_bytes(join(table_uri, path), buffer.getvalue())
+
+    def keys_in(self, table_uri: str, paths: Sequence[str], keys: ErasedKeys) -> ErasedKeys:
+        """Return the keys of rejected rows, and the ids that lines without an id hold."""
+        found = ErasedKeys()
+        for path in paths:
+            frame = _read_parquet(table_uri, path)
+            if frame is None:
+                continue
+            named = frame.filter(pl.col("id").is_not_null()).select("source", "id")
+            rows = {key for source, row_id in named.iter_rows() for key in _key_and_document(source, row_id)}
+            if frame.schema["original"] == pl.Binary:
+                words = _words(keys.names)
+                for source, line in frame.filter(pl.col("id").is_null()).select("source", "original").iter_rows():
+                    rows |= {(source, word.decode("utf-8", "surrogateescape")) for word in words.findall(line or b"")}
+            found = found.together(keys.among(rows))
+        return found
 
     def _meant(self, frame: pl.DataFrame, rows: ErasedRows) -> pl.Series:
         document = pl.col("id").str.replace(r"#\d+$", "").alias("document_id")  # a passage is called after its document
@@ -191,12 +209,12 @@ class TemporaryFiles(Place):
         if not is_dry_run:
             delete(join(table_uri, path) for path in paths)
         verb = "would be removed" if is_dry_run else "removed"
-        return report.model_copy(update={"action": f"{len(paths):,} files {verb}"})
+        return report.model_copy(update={"action": f"{counted(len(paths), 'file')} {verb}"})
 
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:  # noqa: ARG002
         """Count the files that are left, which belong to runs at work."""
-        problem = f"{len(paths):,} files of a run at work were not looked into" if paths else ""
-        return report.model_copy(update={"look": f"{len(paths):,} files", "problem": problem})
+        problem = f"{counted(len(paths), 'file')} of a run at work were not looked into" if paths else ""
+        return report.model_copy(update={"look": f"{counted(len(paths), 'file')}", "problem": problem})
 
 
 def _others_at_work(table_uri: str) -> bool:
@@ -227,7 +245,7 @@ class NothingHeld(Place):
         report: PlaceReport,
     ) -> PlaceReport:
         """Count the files."""
-        return report.model_copy(update={"look": f"{len(paths):,} files, known to hold no row"})
+        return report.model_copy(update={"look": f"{counted(len(paths), 'file')}, known to hold no row"})
 
 
 class RunSummaries(NothingHeld):
@@ -287,7 +305,7 @@ class LogBounds(Place):
         )
         return report.model_copy(
             update={
-                "look": f"{len(paths):,} files read",
+                "look": f"{counted(len(paths), 'file')} read",
                 "num_left": num_left,
                 "problem": problem if num_left else "",
             }
@@ -314,6 +332,11 @@ class LogBounds(Place):
 def _names_erased(stats: dict[str, Any], rows: ErasedRows) -> bool:
     bounds = [stats.get(kind, {}).get("id") for kind in ("minValues", "maxValues")]
     return any(bound in rows.keys.names for bound in bounds)
+
+
+def _key_and_document(source: str, row_id: str) -> list[tuple[str, str]]:
+    """Return the key of a row, and that of its document in case it is a passage, which is called after it."""
+    return [(source, row_id), (source, re.sub(r"#\d+$", "", row_id))]
 
 
 def _words(names: frozenset[str]) -> re.Pattern[bytes]:

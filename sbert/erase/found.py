@@ -6,10 +6,11 @@ them here when it runs again. The file holds ids, as the shards did; the finishe
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from sbert.errors import MissingError
 from sbert.storage.files import delete, join, read_bytes, write_bytes
+from sbert.table.erased_keys import ErasedKeys
 from sbert.table.shard_rewrite import ShardFinding
 from sbert.table.tombstones import ERASED_FOLDER
 
@@ -28,14 +29,22 @@ class Found:
     shards: frozenset[str] = frozenset()
     """Names of the shards of the table that held them."""
 
-    def with_findings(self, findings: Iterable[ShardFinding]) -> "Found":
-        """Return these rows and those of findings."""
+    asked: ErasedKeys = field(default_factory=ErasedKeys)
+    """Keys of the request that were found, in shards or elsewhere."""
+
+    def with_findings(self, findings: Iterable[ShardFinding], keys: ErasedKeys) -> "Found":
+        """Return these rows and those of findings; `keys` is the request."""
         found = list(findings)
         return Found(
             pairs=self.pairs.union(*(one.keys for one in found)),
             text_hashes=self.text_hashes.union(*(one.text_hashes - {b""} for one in found)),
             shards=self.shards.union(one.name for one in found),
+            asked=self.asked.together(keys.among(key for one in found for key in one.keys | one.documents)),
         )
+
+    def with_asked(self, keys: ErasedKeys) -> "Found":
+        """Return these rows, with keys of the request that were found elsewhere."""
+        return replace(self, asked=self.asked.together(keys))
 
 
 def _uri(table_uri: str, erasure: str) -> str:
@@ -48,6 +57,8 @@ def write_found(table_uri: str, erasure: str, found: Found) -> None:
         "pairs": sorted(found.pairs),
         "text_hashes": sorted(text_hash.hex() for text_hash in found.text_hashes),
         "shards": sorted(found.shards),
+        "asked_ids": sorted(found.asked.ids),
+        "asked_pairs": sorted(found.asked.pairs),
     }
     write_bytes(_uri(table_uri, erasure), json.dumps(content).encode())
 
@@ -62,6 +73,7 @@ def read_found(table_uri: str, erasure: str) -> Found:
         pairs=frozenset((source, row_id) for source, row_id in content["pairs"]),
         text_hashes=frozenset(bytes.fromhex(text_hash) for text_hash in content["text_hashes"]),
         shards=frozenset(content["shards"]),
+        asked=ErasedKeys(content.get("asked_ids", []), map(tuple, content.get("asked_pairs", []))),
     )
 
 

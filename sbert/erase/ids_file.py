@@ -6,7 +6,7 @@ from sbert.errors import SettingsError
 from sbert.labels.label_records import read_label_object
 from sbert.labels.settings import LabelSettings
 from sbert.source.listing import list_objects
-from sbert.storage.files import normalize_uri
+from sbert.storage.files import check_no_credentials
 from sbert.table.erased_keys import ErasedKeys
 
 __all__ = ["read_keys"]
@@ -18,7 +18,7 @@ def read_keys(uri: str) -> ErasedKeys:
     """Return the keys that a file, folder or glob names. Of plain text each line is an id.
 
     A row without a source means its id in every source. Values are read as raw text is read: a number in JSON is the id
-    that the refresh makes of it.
+    that the refresh makes of it. Sources stay as they are written, see `sbert.erase.sources`.
 
     Raises:
         SettingsError: no column ``id``, or no id at all.
@@ -44,7 +44,8 @@ def read_keys(uri: str) -> ErasedKeys:
             if row_id is None or row_id == "":
                 continue
             if source:
-                pairs.add((normalize_uri(source), row_id))
+                check_no_credentials(source)
+                pairs.add((source, row_id))
             else:
                 ids.add(row_id)
     if not ids and not pairs:

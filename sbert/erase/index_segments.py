@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import polars as pl
 
+from sbert.erase.counted import counted
 from sbert.erase.places import ErasedRows, Place
 from sbert.erase.receipt import PlaceReport
 from sbert.index.segment_cache import forget_segment
@@ -40,9 +41,8 @@ class IndexSegments(Place):
     def erase(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, *, is_dry_run: bool) -> PlaceReport:
         """Remove segments that hold erased rows, or may, and files of segments that were never finished."""
         holding, unfinished = self._holding(table_uri, paths, rows)
-        action = (
-            f"{len(holding):,} segments {'would be ' if is_dry_run else ''}removed; `sbert index` builds them again"
-        )
+        verb = "would be removed" if is_dry_run else "removed"
+        action = f"{counted(len(holding), 'segment')} {verb}; `sbert index` builds them again"
         if not is_dry_run:
             for record in holding:
                 remove_segment(table_uri, record.name)
@@ -59,7 +59,7 @@ class IndexSegments(Place):
         """Look again whether a segment holds erased rows, or may."""
         holding, _ = self._holding(table_uri, paths, rows)
         num_left = sum(max(1, number) for number in holding.values())
-        return report.model_copy(update={"look": f"{len(paths):,} files looked at", "num_left": num_left})
+        return report.model_copy(update={"look": f"{counted(len(paths), 'file')} looked at", "num_left": num_left})
 
     def _holding(
         self, table_uri: str, paths: Sequence[str], rows: ErasedRows

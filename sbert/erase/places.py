@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from sbert.erase.counted import counted
 from sbert.erase.receipt import PlaceReport
 from sbert.table.erased_keys import ErasedKeys
 
@@ -48,6 +49,10 @@ class Place(ABC):
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:
         """Read every file of this place again, and return the report with what is left."""
 
+    def keys_in(self, table_uri: str, paths: Sequence[str], keys: ErasedKeys) -> ErasedKeys:  # noqa: ARG002
+        """Return the keys that files of this place name; most places name none."""
+        return ErasedKeys()
+
 
 class FilePlace(Place):
     """A place whose files are looked at one by one."""
@@ -68,13 +73,17 @@ class FilePlace(Place):
         found = self._found(table_uri, paths, rows)
         for path in () if is_dry_run else found:
             self.clean(table_uri, path, rows)
-        action = f"{len(found):,} files {'would be ' if is_dry_run else ''}{self.verb}" if found else "nothing to do"
+        action = (
+            f"{counted(len(found), 'file')} {'would be ' if is_dry_run else ''}{self.verb}"
+            if found
+            else "nothing to do"
+        )
         return PlaceReport(place=self.name, location=table_uri, num_found=sum(found.values()), action=action)
 
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:
         """Count again."""
         num_left = sum(self._found(table_uri, paths, rows).values())
-        return report.model_copy(update={"look": f"{len(paths):,} files read", "num_left": num_left})
+        return report.model_copy(update={"look": f"{counted(len(paths), 'file')} read", "num_left": num_left})
 
     def _found(self, table_uri: str, paths: Sequence[str], rows: ErasedRows) -> Mapping[str, int]:
         counts = {path: self.count(table_uri, path, rows) for path in paths}

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.erase.counted import counted
+
 __all__ = ["RECEIPTS_FOLDER", "OutOfReach", "PlaceReport", "Receipt", "SeenBy", "receipt_markdown"]
 
 RECEIPTS_FOLDER = "_erased/receipts"
@@ -81,8 +83,19 @@ class Receipt(BaseModel):
     places: list[PlaceReport]
     seen_by: list[SeenBy] = Field(description="Labels and models that had seen erased rows, left as they are.")
     out_of_reach: list[OutOfReach]
+    num_not_found: int = Field(
+        default=0, description="Keys that were found nowhere and that no earlier erasure named; their tombstones stay."
+    )
+    ids_not_found: list[str] = Field(
+        default_factory=list, exclude=True, description="These keys, for the person who asked; never stored."
+    )
     seconds: float = 0.0
-    receipt: str = Field(default="", description="Where the receipt is; empty for a dry run.")
+    receipt: str = Field(default="", description="Where the receipt is; empty when nothing was changed.")
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing was found and nothing is new, so nothing was changed."""
+        return not (self.is_dry_run or self.receipt)
 
     @property
     def left(self) -> list[PlaceReport]:
@@ -97,9 +110,11 @@ class Receipt(BaseModel):
 
 def receipt_markdown(receipt: Receipt) -> str:
     """Return a receipt for people."""
-    verdict = "complete" if receipt.is_complete else f"NOT COMPLETE: {len(receipt.left)} places are left"
+    verdict = "complete" if receipt.is_complete else f"NOT COMPLETE: {counted(len(receipt.left), 'place')} left"
     if receipt.is_dry_run:
         verdict = "dry run: nothing was changed"
+    if receipt.is_nothing:
+        verdict = "nothing was found, every key was erased before: nothing was changed and no receipt is kept"
     refused = ", ".join(map(str, receipt.refused_versions)) or "none"
     lines = [
         f"# Erasure {receipt.erasure}",
@@ -109,7 +124,8 @@ def receipt_markdown(receipt: Receipt) -> str:
         f"{receipt.version} after",
         f"- begun {receipt.begun_at:%Y-%m-%d %H:%M:%S} UTC, ended {receipt.ended_at:%Y-%m-%d %H:%M:%S} UTC, by "
         f"{receipt.requested_by}",
-        f"- {receipt.num_keys:,} keys were asked for, {receipt.num_rows_erased:,} rows left the newest version",
+        f"- keys that were asked for: {receipt.num_keys:,}; found nowhere: {receipt.num_not_found:,}",
+        f"- {counted(receipt.num_rows_erased, 'row')} left the newest version",
         f"- earlier versions that cannot be read any more: {refused}",
         "",
         "## Places",
@@ -118,12 +134,13 @@ def receipt_markdown(receipt: Receipt) -> str:
         "|---|---|---|---|---|---|",
     ]
     for place in receipt.places:
-        left = place.problem or (f"{place.num_left:,} rows" if place.num_left else "nothing")
+        left = place.problem or (counted(place.num_left, "row") if place.num_left else "nothing")
         cells = (place.place, place.location, f"{place.num_found:,}", place.action, place.look, left)
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
     lines += ["", "## Had seen the rows, and were left as they are", ""]
     lines += [
-        f"- {seen.kind.value} `{_cell(seen.location)}`: {seen.num_rows:,} rows{f' ({seen.detail})' if seen.detail else ''}"
+        f"- {seen.kind.value} `{_cell(seen.location)}`: {counted(seen.num_rows, 'row')}"
+        f"{f' ({seen.detail})' if seen.detail else ''}"
         for seen in receipt.seen_by
     ] or ["- nothing was found, or nothing was named to look into"]
     lines += ["", "## Out of the reach of this command", ""]

@@ -18,11 +18,14 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from sbert.erase.beside import ERASE
+from sbert.erase.counted import counted
+from sbert.erase.earlier import EarlierErasures, KeyHashes, find_earlier
 from sbert.erase.found import Found, forget_found, read_found, write_found
 from sbert.erase.out_of_reach import OUT_OF_REACH, bucket_problem
 from sbert.erase.places import ErasedRows
@@ -31,7 +34,8 @@ from sbert.erase.registry import PLACES
 from sbert.erase.seen_by import find_seen_by
 from sbert.erase.shard_stores import DerivedStore, EmbeddingsStore
 from sbert.erase.shards import ShardsErased, erase_shards, is_shard, look_into_shards
-from sbert.erase.stores import erase_in_store
+from sbert.erase.sources import with_whole_sources
+from sbert.erase.stores import erase_in_store, keys_in_store
 from sbert.errors import SettingsError
 from sbert.rows.cleaning import CleaningSettings
 from sbert.storage.files import filesystem, join, normalize_uri, strip_protocol, translate_errors, write_bytes
@@ -58,9 +62,13 @@ def erase(
     labels_uri: str | None = None,
     models_uri: str | None = None,
     is_dry_run: bool = False,
+    allow_missing: bool = False,
     secrets: Mapping[str, str | None] | None = None,
 ) -> Receipt:
     """Erase rows for good, and return the receipt, which is also kept beside the table.
+
+    Nothing is committed and no receipt is kept when earlier erasures finished all keys and nothing is found any more. With
+    destinations the erasure always runs: the past of a store cannot be searched, only removed.
 
     Args:
         table_uri: the table.
@@ -70,10 +78,11 @@ def erase(
         labels_uri: labels to search for the rows; they are listed and left.
         models_uri: registry whose models are listed when their labels hold the rows.
         is_dry_run: only look: nothing is written, not even a receipt.
+        allow_missing: accept a source by its whole URI when the table has no such object.
         secrets: password, token or API key by destination, where the environment does not hold it.
 
     Raises:
-        SettingsError: no key, or a location that cannot be.
+        SettingsError: no key, a source that is no object of the table, or a location that cannot be.
         NotATableError: no table there; nothing was changed.
         CommitConflictError: other runs committed first again and again.
         TableError: a shard is damaged, so nobody can tell what it holds.
@@ -84,18 +93,39 @@ def erase(
     for location in destinations:
         check_location(location)
     run = _Run(normalize_uri(table_uri), keys, is_dry_run=is_dry_run)
+    run.keys = with_whole_sources(run.table_uri, keys, allow_missing=allow_missing)
     for uri in derived:
         DerivedStore(normalize_uri(uri)).open()  # a wrong location is an error before anything is done
+    run.earlier = find_earlier(run.table_uri, run.keys)
+    follow = partial(_follow, derived, destinations, secrets or {}, labels_uri, models_uri)
+    if run.earlier.is_finished and not (is_dry_run or destinations):
+        looked = _Run(run.table_uri, run.keys, is_dry_run=True, earlier=run.earlier)
+        looked.erase_table()
+        receipt = follow(looked)
+        if not any(place.num_found or not place.is_clean for place in receipt.places):
+            return receipt.model_copy(update={"is_dry_run": False, "erasure": "", "out_of_reach": []})
     if is_dry_run:
         run.erase_table()
     else:
         run.bury()
         with hold_lease(run.table_uri, run.erasure, ERASE):
             run.erase_table()
+    return follow(run)
+
+
+def _follow(
+    derived: Sequence[str],
+    destinations: Sequence[str],
+    secrets: Mapping[str, str | None],
+    labels_uri: str | None,
+    models_uri: str | None,
+    run: "_Run",
+) -> Receipt:
+    """Erase what follows the table, and return the receipt."""
     for uri in derived:
         run.erase_derived(normalize_uri(uri))
     for location in destinations:
-        run.erase_destination(location, (secrets or {}).get(location))
+        run.erase_destination(location, secrets.get(location))
     run.find_seen_by(labels_uri, models_uri)
     return run.write_receipt()
 
@@ -107,6 +137,7 @@ class _Run:
     table_uri: str
     keys: ErasedKeys
     is_dry_run: bool
+    earlier: EarlierErasures = field(default_factory=lambda: EarlierErasures(ErasedKeys(), is_finished=False))
     erasure: str = ""
     places: list[PlaceReport] = field(default_factory=list)
     seen_by: list[Any] = field(default_factory=list)
@@ -131,14 +162,17 @@ class _Run:
         """The keys, with those of passages, and the text hashes that were found so far."""
         return ErasedRows(self.keys.with_pairs(self.found.pairs), self.found.text_hashes, self.found.shards)
 
+    @property
+    def missing(self) -> ErasedKeys:
+        """The keys that were found nowhere so far, and that no earlier erasure named."""
+        return self.keys.without(self.found.asked).without(self.earlier.keys)
+
     def bury(self) -> None:
         """Write the tombstones, or find those of a run with the same keys that did not end."""
         hasher = KeyedHash.of_table(self.table_uri)
-        pairs = sorted(self.keys.pairs)
-        sources = pl.Series([source for source, _ in pairs], dtype=pl.String)
-        by_id = hasher.ids(pl.Series(sorted(self.keys.ids), dtype=pl.String)).to_list()
-        by_pair = hasher.pairs(sources, pl.Series([row_id for _, row_id in pairs], dtype=pl.String)).to_list()
-        self.hashed = sorted([*by_id, *by_pair])
+        sources = pl.Series(sorted({source for source, _ in self.keys.pairs}), dtype=pl.String)
+        hashes = KeyHashes.of(self.keys, hasher)
+        self.hashed = hashes.all
         request = request_of(self.hashed)
         unfinished = [
             one for one in read_tombstone_files(self.table_uri) if one.request == request and not one.is_finished
@@ -147,9 +181,9 @@ class _Run:
             erasure=self.erasure,
             created=self.begun_at,
             request=request,
-            ids=frozenset(by_id),
-            pairs=frozenset(by_pair),
-            sources=frozenset(hasher.sources(sources.unique()).to_list()),
+            ids=frozenset(hashes.by_id.values()),
+            pairs=frozenset(hashes.by_pair.values()),
+            sources=frozenset(hasher.sources(sources).to_list()),
         )
         if unfinished:
             self.tombstones = unfinished[0]
@@ -192,17 +226,19 @@ class _Run:
         """Erase the rows of a derived table, and take them out of lists of other rows."""
         store = DerivedStore(uri)
         if self.is_dry_run:
-            self.places.append(
-                erase_shards(store, self.rows.keys, self.erasure, is_dry_run=True).report(store, is_dry_run=True)
-            )
+            done = erase_shards(store, self.rows.keys, self.erasure, is_dry_run=True)
+            self._note_asked(done.findings)
+            self.places.append(done.report(store, is_dry_run=True))
             return
         with hold_lease(uri, self.erasure, ERASE):
-            done = erase_shards(store, self.rows.keys, self.erasure)
+            done = erase_shards(store, self.rows.keys, self.erasure, before_commit=self._note_asked)
             report = look_into_shards(store, self.rows.keys, done.report(store, is_dry_run=False))
         self.places += [report, *bucket_problem(uri)]
 
     def erase_destination(self, location: str, secret: str | None) -> None:
         """Erase the rows of a vector store."""
+        if self.missing:
+            self._keep(self.found.with_asked(keys_in_store(location, self.missing, secret=secret)))
         report = erase_in_store(location, self.table_uri, self.rows.keys, secret=secret, is_dry_run=self.is_dry_run)
         self.places.append(report)
         if report.is_clean:
@@ -229,6 +265,8 @@ class _Run:
             requested_by=f"{_user()} on {socket.gethostname()}",
             is_dry_run=self.is_dry_run,
             num_keys=len(self.keys),
+            num_not_found=len(self.missing),
+            ids_not_found=self.missing.described(),
             hashed_keys=self.hashed,
             num_rows_erased=self.num_rows,
             version_before=self.version_before,
@@ -255,9 +293,7 @@ class _Run:
 
     def _note(self, findings: list[ShardFinding]) -> None:
         """Remember the texts of found rows; rows whose id is made of their row number get a tombstone by text."""
-        self.found = self.found.with_findings(findings)
-        if not self.is_dry_run:
-            write_found(self.table_uri, self.erasure, self.found)
+        self._keep(self.found.with_findings(findings, self.keys))
         numbered = sorted({row for found in findings for row in found.derived_ids if row[2]})
         if self.tombstones is None or not numbered:
             return
@@ -276,11 +312,26 @@ class _Run:
         )
         write_tombstones(self.table_uri, self.tombstones)
 
+    def _note_asked(self, findings: list[ShardFinding]) -> None:
+        """Remember the keys that a derived table holds rows of."""
+        rows = (key for found in findings for key in found.keys | found.documents)
+        self._keep(self.found.with_asked(self.keys.among(rows)))
+
+    def _keep(self, found: Found) -> None:
+        """Remember what was found; a run that goes on with this erasure reads it."""
+        self.found = found
+        if not self.is_dry_run:
+            write_found(self.table_uri, self.erasure, found)
+
     def _erase_places(self, reports: dict[str, PlaceReport]) -> None:
         """Erase what lies beside the shards; found rows of several passes add up."""
         files = self._files()
         for place in PLACES:
             paths = [path for path in files if place.owns(path)]
+            if self.missing:
+                named = place.keys_in(self.table_uri, paths, self.missing)
+                if named:
+                    self._keep(self.found.with_asked(named))
             report = place.erase(self.table_uri, paths, self.rows, is_dry_run=self.is_dry_run)
             before = reports.get(place.name)
             if before is not None and before.num_found:
@@ -319,7 +370,7 @@ class _Run:
                 place="unknown",
                 location=join(self.table_uri, name),
                 action="not erased",
-                problem=f"{number:,} files that this command does not know: look into them by hand",
+                problem=f"{counted(number, 'file')} that this command does not know: look into them by hand",
             )
             for name, number in sorted(unknown.items())
         ]

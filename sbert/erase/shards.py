@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from sbert.erase.counted import counted
 from sbert.erase.receipt import PlaceReport
 from sbert.erase.shard_stores import ShardStore
 from sbert.errors import CommitConflictError, MissingError
@@ -49,9 +50,10 @@ class ShardsErased:
         mentions = sum(found.num_mentions for found in self.findings)
         would = "would be " if is_dry_run else ""
         action = (
-            f"{self.num_rewritten:,} shards {would}rewritten, {self.num_removed:,} old or unpublished ones {would}removed"
-            + (f", {self.num_records:,} unpublished splits removed" if self.num_records else "")
-            + (f", {mentions:,} mentions in lists of other rows taken out" if mentions else "")
+            f"{counted(self.num_rewritten, 'shard')} {would}rewritten, "
+            f"{counted(self.num_removed, 'old or unpublished one')} {would}removed"
+            + (f", {counted(self.num_records, 'unpublished split')} removed" if self.num_records else "")
+            + (f", {counted(mentions, 'mention')} in lists of other rows taken out" if mentions else "")
         )
         return PlaceReport(
             place=store.kind,
@@ -162,5 +164,5 @@ def look_into_shards(store: ShardStore, keys: ErasedKeys, report: PlaceReport) -
     num_left = sum(found.num_rows + found.num_mentions for found in findings)
     num_rows = sum(found.num_rows_read for found in findings)
     return report.model_copy(
-        update={"look": f"{len(findings):,} files with {num_rows:,} rows read", "num_left": num_left}
+        update={"look": f"{counted(len(findings), 'file')} with {counted(num_rows, 'row')} read", "num_left": num_left}
     )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from sbert.erase.beside import ERASE
+from sbert.erase.counted import counted
 from sbert.erase.receipt import PlaceReport
 from sbert.errors import DestinationError
 from sbert.sync.destinations.base import Destination
@@ -13,7 +14,7 @@ from sbert.sync.watermark import Watermark
 from sbert.table.delta import Table, recorded_at
 from sbert.table.erased_keys import ErasedKeys
 
-__all__ = ["erase_in_store"]
+__all__ = ["erase_in_store", "keys_in_store"]
 
 PLACE = "vector store"
 
@@ -38,13 +39,34 @@ def erase_in_store(
         )
 
 
+def keys_in_store(location: str, keys: ErasedKeys, *, secret: str | None = None) -> ErasedKeys:
+    """Return the keys that a destination holds rows of; none when it does not answer, which `erase_in_store` reports."""
+    try:
+        with open_destination(location, secret) as destination:
+            return _keys_in(destination, keys)
+    except DestinationError:
+        return ErasedKeys()
+
+
+def _keys_in(destination: Destination, keys: ErasedKeys) -> ErasedKeys:
+    """Halve the keys until each part is found or not: stores only count."""
+    if not keys or not sum(destination.find(name, keys) for name in destination.collections()):
+        return ErasedKeys()
+    if len(keys) == 1:
+        return keys
+    ids, pairs = sorted(keys.ids), sorted(keys.pairs)
+    half = len(keys) // 2
+    first = ErasedKeys(ids[:half], pairs[: max(0, half - len(ids))])
+    return _keys_in(destination, first).together(_keys_in(destination, keys.without(first)))
+
+
 def _erase(destination: Destination, table: Table, keys: ErasedKeys, *, is_dry_run: bool) -> PlaceReport:
     marks = destination.watermarks()
     names = destination.collections()
     num_found = sum(destination.find(name, keys) for name in names)
     report = PlaceReport(place=PLACE, location=str(destination), num_found=num_found)
     if is_dry_run:
-        return report.model_copy(update={"action": f"rows of {len(names):,} collections would be removed"})
+        return report.model_copy(update={"action": f"rows of {counted(len(names), 'collection')} would be removed"})
     for name in names:
         destination.erase(name, keys)
     for name in names:
@@ -58,8 +80,8 @@ def _erase(destination: Destination, table: Table, keys: ErasedKeys, *, is_dry_r
     )
     return report.model_copy(
         update={
-            "action": f"rows of {len(names):,} collections removed" if num_found else "nothing to do",
-            "look": f"{len(names):,} collections searched for the keys",
+            "action": f"rows of {counted(len(names), 'collection')} removed" if num_found else "nothing to do",
+            "look": f"{counted(len(names), 'collection')} searched for the keys",
             "num_left": num_left,
             "problem": problem,
         }

@@ -7,6 +7,7 @@ Nothing that was erased is restored. Rows come back when their object is built a
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.erase.sources import with_whole_sources
 from sbert.storage.files import normalize_uri
 from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
@@ -35,8 +36,10 @@ def lift_tombstones(table_uri: str, keys: ErasedKeys) -> Lifted:
 
     Raises:
         NotATableError: no table there.
+        SettingsError: a source is no whole URI, and the end of no object or of several.
     """
     table_uri = Table.open(normalize_uri(table_uri)).uri
+    keys = with_whole_sources(table_uri, keys, allow_missing=True)
     hasher = KeyedHash.of_table(table_uri)
     pairs = sorted(keys.pairs)
     sources = pl.Series([source for source, _ in pairs], dtype=pl.String)

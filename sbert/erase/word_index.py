@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from sbert.erase.counted import counted
 from sbert.erase.places import ErasedRows, Place
 from sbert.erase.receipt import PlaceReport
 from sbert.storage.files import delete, join
@@ -29,10 +30,14 @@ class WordIndex(Place):
             delete(join(table_uri, path) for path in sorted(paths))  # a record's name sorts before its file's
         verb = "would be removed" if is_dry_run else "removed"
         return report.model_copy(
-            update={"action": f"{len(paths):,} files {verb}: `sbert index-words` builds them again"}
+            update={"action": f"{counted(len(paths), 'file')} {verb}: `sbert index-words` builds them again"}
         )
 
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:  # noqa: ARG002
         """Count the files that are left, which a run built meanwhile."""
-        problem = f"{len(paths):,} files were written by a run at work: erase again when it has ended" if paths else ""
-        return report.model_copy(update={"look": f"{len(paths):,} files", "problem": problem})
+        problem = (
+            f"{counted(len(paths), 'file')} were written by a run at work: erase again when it has ended"
+            if paths
+            else ""
+        )
+        return report.model_copy(update={"look": f"{counted(len(paths), 'file')}", "problem": problem})

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import polars as pl
 import pyarrow as pa
 
-__all__ = ["ErasedKeys", "key_columns"]
+__all__ = ["DOCUMENT_ID", "ErasedKeys", "key_columns"]
 
 DOCUMENT_ID = "document_id"
 PASSAGE_MARKS = frozenset({DOCUMENT_ID, "passage", "start", "end"})
@@ -36,6 +36,23 @@ class ErasedKeys:
     def with_pairs(self, pairs: Iterable[tuple[str, str]]) -> "ErasedKeys":
         """Return these keys and further pairs, such as the passages of documents that are meant."""
         return ErasedKeys(self.ids, self.pairs.union(key for key in pairs if key[1] not in self.ids))
+
+    def among(self, rows: Iterable[tuple[str, str]]) -> "ErasedKeys":
+        """Return the keys that mean a row among `rows`, pairs of source and id."""
+        found = frozenset(rows)
+        return ErasedKeys(self.ids & {row_id for _, row_id in found}, self.pairs & found)
+
+    def without(self, others: "ErasedKeys") -> "ErasedKeys":
+        """Return the keys that are not among others."""
+        return ErasedKeys(self.ids - others.ids, self.pairs - others.pairs)
+
+    def together(self, others: "ErasedKeys") -> "ErasedKeys":
+        """Return these keys and others."""
+        return ErasedKeys(self.ids | others.ids, self.pairs | others.pairs)
+
+    def described(self) -> list[str]:
+        """Return each key for a person, sorted: the id, or ``ID of SOURCE``."""
+        return sorted([*self.ids, *(f"{row_id} of {source}" for source, row_id in self.pairs)])
 
     def mask(self, rows: pl.DataFrame) -> pl.Series:
         """Return which rows are meant; `rows` has the columns ``source`` and ``id``, null is meant by no key.

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sbert.storage.files import base_name, join
-from sbert.table.erased_keys import ErasedKeys, key_columns
+from sbert.table.erased_keys import DOCUMENT_ID, ErasedKeys, key_columns
 from sbert.table.shard_file import open_shard
 from sbert.table.shard_layout import compacted_name, is_compacted, splits_in_footer
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, fingerprint_of_shard
@@ -42,6 +42,8 @@ class ShardFinding:
     """Text hashes of the rows that are meant."""
     keys: set[tuple[str, str]] = field(default_factory=set)
     """Source and id of the rows that are meant."""
+    documents: set[tuple[str, str]] = field(default_factory=set)
+    """Source and document of the passages that are meant."""
     derived_ids: set[tuple[str, str, bytes]] = field(default_factory=set)
     """Source, id and text hash of rows whose id is made of object and row number."""
     rows_of_splits: dict[str, int] = field(default_factory=dict)
@@ -77,7 +79,8 @@ def find_rows(folder_uri: str, name: str, keys: ErasedKeys) -> ShardFinding:
 
 
 def _note_rows(parquet: pq.ParquetFile, positions: list[int], found: ShardFinding) -> None:
-    columns = [name for name in ("source", "id", "text_hash") if name in parquet.schema_arrow.names]
+    names = [*key_columns(parquet.schema_arrow), "text_hash"]
+    columns = [name for name in names if name in parquet.schema_arrow.names]
     first = 0
     wanted = np.asarray(positions)
     for batch in parquet.iter_batches(ROWS_PER_READ, columns=columns):
@@ -86,6 +89,8 @@ def _note_rows(parquet: pq.ParquetFile, positions: list[int], found: ShardFindin
             text_hash = row.get("text_hash") or b""
             found.text_hashes.add(text_hash)
             found.keys.add((row["source"], row["id"]))
+            if row.get(DOCUMENT_ID):
+                found.documents.add((row["source"], row[DOCUMENT_ID]))
             object_name, _, number = row["id"].rpartition(":")
             if number.isdigit() and object_name == base_name(row["source"]):
                 found.derived_ids.add((row["source"], row["id"], text_hash))

@@ -29,3 +29,18 @@ def test_the_flow_erases_leaves_the_receipt_and_fails_when_rows_are_left(tmp_pat
     Path(table, "notes.txt").write_text("a-4")
     with pytest.raises(NotErasedError, match=r"notes\.txt"):
         erase_rows(table, str(tmp_path / "ids.csv"))
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_fails_when_ids_are_found_nowhere_and_tells_only_their_number(tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+    make_version(table, {"s3://raw/a.jsonl": {f"a-{at}": at for at in range(5)}})
+    (tmp_path / "ids.csv").write_text("id\na-3\nnosuch\n")
+    with pytest.raises(NotErasedError, match="1 key found nowhere") as raised:
+        erase_rows(table, str(tmp_path / "ids.csv"), dry_run=True)
+    assert "nosuch" not in str(raised.value)
+    receipt = erase_rows(table, str(tmp_path / "ids.csv"), allow_missing=True)
+    assert receipt.num_not_found == 1
+    (text,) = [text for text in artifacts("erasure-receipt") if receipt.erasure in text]
+    assert "found nowhere: 1" in text
+    assert "nosuch" not in text

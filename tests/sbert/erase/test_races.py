@@ -57,7 +57,7 @@ def test_a_split_that_a_killed_run_finished_is_built_again_without_the_row(
         update(raw, table, settings=objects_apart())
     receipt = erase(table, ErasedKeys(ids=["person-11"]))
     (shards,) = [place for place in receipt.places if place.place == "shards"]
-    assert "1 unpublished splits removed" in shards.action
+    assert "1 unpublished split removed" in shards.action
     assert files_that_hold(table, b"person-11") == []
     done = update(raw, table, settings=objects_apart())
     assert len(done.plan.resume) == 1  # the other split of the killed run
