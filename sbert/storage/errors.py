@@ -18,9 +18,12 @@ __all__ = ["is_transient", "s3_endpoint", "translate_errors"]
 TRANSIENT_ERRNOS = frozenset(
     {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
 )
+STATUS = r"(?<![\w./:-])(?:%s)(?!\w|[/:-]|\.\w)"
+"""An HTTP status that stands alone. As a part of a name, as in ``bucket-404``, the same figures mean nothing."""
 TRANSIENT_WORDS = re.compile(
-    r"slow ?down|service ?unavailable|internal ?error|request ?timeout|timed? ?out|connection (reset|refused|closed|error)"
-    r"|broken pipe|could not connect|temporarily|error sending request|\b50[0234]\b|\b429\b|too many requests"
+    rf"{STATUS % '50[0234]|429'}|slow ?down|service ?unavailable|internal ?error|request ?timeout|timed? ?out"
+    r"|connection (reset|refused|closed|error)"
+    r"|broken pipe|could not connect|temporarily|error sending request|too many requests"
     r"|incomplete ?read|payload is not completed|server disconnected|error reading a body|end of file before",
     re.IGNORECASE,
 )
@@ -39,11 +42,14 @@ TRANSIENT_CLASSES = frozenset(
 )
 """Names of errors of botocore and aiohttp: the connection broke, or the answer was cut off."""
 DENIED_WORDS = re.compile(
-    r"access ?denied|forbidden|\b403\b|invalid ?access ?key|signature ?does ?not ?match|unable to locate credentials"
-    r"|no ?credentials|invalid ?token|expired ?token|\b401\b|unauthorized",
+    rf"{STATUS % '401|403'}"
+    r"|access ?denied|forbidden|invalid ?access ?key|signature ?does ?not ?match|unable to locate credentials"
+    r"|no ?credentials|invalid ?token|expired ?token|unauthorized",
     re.IGNORECASE,
 )
-MISSING_WORDS = re.compile(r"no ?such ?bucket|no ?such ?key|does not exist|not ?found|\b404\b", re.IGNORECASE)
+MISSING_WORDS = re.compile(rf"{STATUS % '404'}|no ?such ?bucket|no ?such ?key|does not exist|not ?found", re.IGNORECASE)
+PATH = re.compile(r"\S*/\S*")
+"""A word with a slash names a file, a folder or an address: its letters and figures say nothing about what happened."""
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -63,7 +69,7 @@ def is_transient(error: BaseException) -> bool:
         return error.errno in TRANSIENT_ERRNOS
     module = type(error).__module__.split(".")[0]
     if isinstance(error, OSError) or module in {"aiohttp", "botocore", "aiobotocore", "deltalake"}:
-        text = f"{type(error).__name__} {error}"
+        text = f"{type(error).__name__} {_without_paths(str(error))}"
         return not DENIED_WORDS.search(text) and bool(TRANSIENT_WORDS.search(text))
     return False
 
@@ -103,15 +109,14 @@ def _translate(uri: str, error: Exception) -> StorageError | None:
     }:
         return None
     detail = redact(ANSI_COLOUR.sub("", " ".join(str(error).split()))) or type(error).__name__
-    if module in {"deltalake", "_internal"} and not (TRANSIENT_WORDS.search(detail) or DENIED_WORDS.search(detail)):
+    words = _without_paths(detail, uri)
+    if module in {"deltalake", "_internal"} and not (TRANSIENT_WORDS.search(words) or DENIED_WORDS.search(words)):
         return None  # about the table, not about storage
     endpoint = s3_endpoint() if uri.startswith("s3") else None
     where = redact(f"{uri} (endpoint {endpoint})" if endpoint else uri)
-    if isinstance(error, FileNotFoundError) or (
-        not isinstance(error, PermissionError) and MISSING_WORDS.search(detail)
-    ):
+    if isinstance(error, FileNotFoundError) or (not isinstance(error, PermissionError) and MISSING_WORDS.search(words)):
         return MissingError(f"{where}: no such file, bucket or prefix ({detail})", uri=uri)
-    if isinstance(error, PermissionError) or DENIED_WORDS.search(detail) or "Credentials" in type(error).__name__:
+    if isinstance(error, PermissionError) or DENIED_WORDS.search(words) or "Credentials" in type(error).__name__:
         remedy = (
             "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
             if uri.startswith("s3")
@@ -123,3 +128,10 @@ def _translate(uri: str, error: Exception) -> StorageError | None:
     transient = is_transient(error)
     advice = "storage failed temporarily; run again" if transient else "storage refused"
     return StorageError(f"{where}: {advice} ({detail})", uri=uri, transient=transient)
+
+
+def _without_paths(text: str, uri: str = "") -> str:
+    """Return what a client says without the names that a user chose: the location, and other words with a slash."""
+    for name in {uri, uri.partition("://")[2]} - {""}:
+        text = text.replace(name, " ")
+    return PATH.sub(" ", text)
