@@ -15,6 +15,7 @@ LAYERS = ("sbert", "tasks", "flows", "deployments")
 PACKAGES = (
     "storage",
     "runtime",
+    "pages",
     "rows",
     "source",
     "vectors",

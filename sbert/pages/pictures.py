@@ -1,0 +1,84 @@
+"""Pictures of pages: figures of matplotlib in one style, as ``data:`` URIs, so that they stay with the page."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "RED",
+    "SERIES",
+    "Picture",
+    "as_picture",
+    "new_axes",
+    "new_figure",
+    "plain",
+]
+
+BLUE, ORANGE, GREY, RED, GREEN = "#2563eb", "#ea580c", "#6b7280", "#dc2626", "#16a34a"
+SERIES = ("#2563eb", "#ea580c", "#0891b2", "#7c3aed", "#65a30d", "#be185d", "#a16207", "#475569")
+"""Colours of lines or bars that stand beside each other."""
+WIDTH_INCHES, HEIGHT_INCHES = 5.6, 2.8
+"""Narrow, so that letters stay readable where the page is scaled down to a telephone."""
+DPI = 144
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a page."""
+
+    title: str
+    explanation: str
+    image: str
+    """A ``data:`` URI."""
+
+
+def new_figure(height: float = HEIGHT_INCHES) -> Figure:
+    """Return an empty figure as wide as a page wants it.
+
+    Args:
+        height: inches.
+    """
+    return Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+
+
+def new_axes(height: float = HEIGHT_INCHES, *, x: str = "", y: str = "") -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes, a light grid and small letters.
+
+    Args:
+        height: inches.
+        x: what the horizontal axis shows, with its unit.
+        y: what the vertical axis shows, with its unit.
+    """
+    figure = new_figure(height)
+    axes = figure.add_subplot()
+    axes.grid(visible=True, alpha=0.3)
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    return figure, axes
+
+
+def as_picture(figure: Figure, title: str, explanation: str = "") -> Picture:
+    """Return a finished figure as a picture of a page.
+
+    Args:
+        figure: drawn to its end.
+        title: what it shows.
+        explanation: how to read it, in one sentence.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return Picture(title, explanation, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"))
+
+
+def plain(text: str) -> str:
+    """Return a text of the data for a label: matplotlib reads no formula into it."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,52 @@
+"""Pages show data as text, load nothing, and hold their pictures."""
+
+import base64
+
+import pytest
+
+from sbert.pages.page import PageTable, Section, Verdict, render_page
+from sbert.pages.pictures import as_picture, new_axes, plain
+
+HOSTILE = "<script>alert('1')</script> & \"quoted\""
+ESCAPED = "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt; &amp; &#34;quoted&#34;"
+
+
+def test_everything_that_comes_from_data_is_escaped() -> None:
+    table = PageTable(["name", HOSTILE], [[HOSTILE, "1"]], caption=HOSTILE)
+    page = render_page(
+        HOSTILE,
+        {HOSTILE: HOSTILE},
+        [Section(HOSTILE, [HOSTILE], tables=[table], parts=[Section(HOSTILE, [HOSTILE])])],
+        verdict=Verdict(HOSTILE, "bad"),
+    )
+    assert "<script>" not in page
+    assert page.count(ESCAPED) == 13
+
+
+def test_a_page_may_load_nothing() -> None:
+    page = render_page("Title", {}, [])
+    assert "default-src 'none'" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_parts_are_closed_until_they_are_opened() -> None:
+    page = render_page("Title", {}, [Section("All", parts=[Section("Texts", ["hello"])])])
+    assert "<details><summary>Texts</summary>" in page
+    assert "hello" in page
+
+
+def test_a_picture_is_in_the_page() -> None:
+    figure, axes = new_axes(x="step", y="loss")
+    axes.plot([1, 2], [3, 4], label=plain("costs $5 and $6"))
+    axes.legend()
+    picture = as_picture(figure, "Loss", "Lower is better.")
+    assert base64.b64decode(picture.image.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    page = render_page("Title", {}, [Section("Plots", pictures=[picture])])
+    assert f'<img alt="Loss" src="{picture.image}">' in page
+    assert "<span>Lower is better.</span>" in page
+
+
+def test_a_row_with_another_number_of_cells_is_refused() -> None:
+    with pytest.raises(ValueError, match="a row has 1 cells, the table has 2 columns"):
+        PageTable(["a", "b"], [["1"]])
