@@ -11,30 +11,22 @@ those of any other table end in its name (`nightly-refresh-tickets`). Values suc
 
 import argparse
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, this folder alone is on the path
 
-from flows.parameters import AdvancedSettings
-from sbert.errors import SbertError, SettingsError
-from sbert.index.index_settings import IndexSettings
-from sbert.retrain.settings import RetrainSettings
-from sbert.settings import explain
-from sbert.storage.files import normalize_uri
-from sbert.sync.destinations.locate import check_location
+from deployments.applications import Schedule, application_of
+from deployments.tables_file import TableEntry, TablesFile, read_tables, spelled
+from sbert.errors import SbertError
 
-__all__ = ["TablesFile", "prefect_file", "read_tables"]
+__all__ = ["prefect_file"]
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_TABLE = "default"
 """Table whose deployments have plain names."""
-VARIABLE = "{{"
-"""Begins a value that `prefect deploy` fills in."""
 HEADER = """\
 # Made by `python table_deployments.py` from tables.yaml: edit that file, not this one. For stock commands in this folder:
 #
@@ -46,143 +38,6 @@ HEADER = """\
 # Credentials come from the environment of the worker, never from here. Workers need this package installed and nothing else:
 # entrypoints are modules, no code is pulled.
 """
-
-
-class Schedule(BaseModel):
-    """The times at which a deployment starts by itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cron: str = Field(min_length=9, description="Minute, hour, day of month, month, day of week.")
-    timezone: str = Field(default="UTC", description="Time zone by its IANA name.")
-
-    def entry(self, slug: str) -> dict[str, str]:
-        """Return the schedule as Prefect's file has it."""
-        return {"cron": self.cron, "timezone": self.timezone, "slug": slug}
-
-
-class DestinationEntry(BaseModel):
-    """A vector store that follows a table."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    location: str = Field(min_length=1, description="Location, such as postgresql://host/database#public.docs.")
-    credentials: str = Field(default="", description="Prefect Secret block with its password, key or token.")
-    sync: Schedule | None = Field(
-        default=Schedule(cron="0 6 * * *"), description="Beside each published version, in case an event was lost."
-    )
-    reconcile: Schedule | None = Field(
-        default=Schedule(cron="30 6 * * *"), description="Times at which every row is compared with the table."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> "DestinationEntry":
-        if VARIABLE not in self.location:
-            check_location(self.location)
-        return self
-
-
-class TableEntry(BaseModel):
-    """One table: where everything is, what it keeps, and when its jobs start."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    raw: str = Field(min_length=1, description="File, folder or glob of raw text.")
-    table: str = Field(min_length=1, description="Folder of the table.")
-    labels: str | None = Field(default=None, description="Labels to retrain on; empty for no retraining.")
-    models: str | None = Field(default=None, description="Model registry whose promotions re-embed the table.")
-    text_column: str | None = Field(
-        default=None, description="Column that holds the text, or a template over columns such as {title}. {body}."
-    )
-    id_column: str | None = Field(default=None, description="Column that holds the row's id.")
-    keep_columns: list[str] = Field(default=[], description="Source columns to keep.")
-    settings: dict[str, Any] = Field(
-        default={}, description="Further settings, as `sbert settings refresh` lists them."
-    )
-    retrain_settings: dict[str, Any] = Field(default={}, description="As `sbert settings retrain` lists them.")
-    min_new_labels: int = Field(default=100, ge=1, description="Fewer new labels wait for more (rows).")
-    destinations: dict[str, DestinationEntry] = Field(default={}, description="Vector stores that follow the table.")
-    neighbours: str | None = Field(default=None, description="Table of each row's nearest rows; empty for none.")
-    index: bool = Field(default=False, description="Whether each published version is indexed for search.")
-    index_settings: dict[str, Any] = Field(default={}, description="As `sbert settings index` lists them.")
-    nightly: Schedule | None = Field(default=Schedule(cron="0 2 * * *", timezone="Europe/Berlin"))
-    upkeep: Schedule | None = Field(default=Schedule(cron="0 5 * * 0", timezone="Europe/Berlin"))
-    watch_labels: Schedule | None = Field(default=Schedule(cron="*/5 * * * *"))
-    work_pool: str = Field(default="sbert", description="Prefect work pool whose workers run the jobs.")
-
-    @model_validator(mode="after")
-    def _check(self) -> "TableEntry":
-        if self.labels is not None and self.models is None:
-            raise SettingsError("labels are given without models: set models to the location of the model registry")
-        if self.models is not None and "model" in self.settings:
-            raise SettingsError(
-                f"settings.model is {self.settings['model']}: every night would undo the promotions of {self.models}; make "
-                "the table once with `sbert refresh --model`, because a table keeps its encoder"
-            )
-        for name, kind, value in (
-            ("settings", AdvancedSettings, self.refresh_settings()),
-            ("retrain_settings", RetrainSettings, self.retrain_settings),
-            ("index_settings", IndexSettings, self.index_settings),
-        ):
-            try:
-                kind.model_validate(value)
-            except ValidationError as error:
-                raise SettingsError(f"{name}: {explain(error, kind)}") from error
-        return self
-
-    def refresh_settings(self) -> dict[str, Any]:
-        """Return the settings of every job that builds rows of the table; empty when nothing is said."""
-        columns = {"text_column": self.text_column, "id_column": self.id_column, "keep_columns": self.keep_columns}
-        source = {**self.settings.get("source", {}), **{name: value for name, value in columns.items() if value}}
-        return {**self.settings, **({"source": source} if source else {})}
-
-
-class TablesFile(BaseModel):
-    """`tables.yaml`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tables: dict[str, TableEntry] = Field(min_length=1, description="Tables by name.")
-
-    @model_validator(mode="after")
-    def _check(self) -> "TablesFile":
-        for name in self.tables:
-            if not name.replace("-", "").replace("_", "").isalnum():
-                raise SettingsError(f"{name!r} is not a valid name of a table: use letters, digits, - and _")
-        for what in ("table", "labels"):
-            counts = Counter(location for entry in self.tables.values() if (location := _location(entry, what)))
-            for location, number in counts.items():
-                if number > 1:
-                    names = [name for name, entry in self.tables.items() if _location(entry, what) == location]
-                    raise SettingsError(
-                        f"the tables {' and '.join(names)} have the same {what} {location}: name it once"
-                        + (", the other tables follow by their models" if what == "labels" else "")
-                    )
-        return self
-
-
-def _location(entry: TableEntry, what: str) -> str | None:
-    value = getattr(entry, what)
-    return None if value is None else _spelled(value)
-
-
-def _spelled(location: str) -> str:
-    """Return the one spelling of a location; a value that `prefect deploy` fills in stays as it is."""
-    return location if VARIABLE in location else normalize_uri(location)
-
-
-def read_tables(path: Path) -> TablesFile:
-    """Read and check `tables.yaml`.
-
-    Raises:
-        SettingsError: naming the table and the field that is wrong.
-    """
-    try:
-        return TablesFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: {error}") from error
-    except ValidationError as error:
-        raise SettingsError(f"{path}: {explain(error, TablesFile)}") from error
 
 
 def prefect_file(tables: TablesFile) -> dict[str, Any]:
@@ -200,7 +55,7 @@ def _deployments(table_name: str, entry: TableEntry, is_alone: bool) -> list[dic
     Events of the only table are matched whatever their location; those of several tables by their own location.
     """
     settings = entry.refresh_settings()
-    place: dict[str, Any] = {"raw_uri": _spelled(entry.raw), "table_uri": _spelled(entry.table)}
+    place: dict[str, Any] = {"raw_uri": spelled(entry.raw), "table_uri": spelled(entry.table)}
     if settings:
         place["settings"] = settings
     made = [
@@ -224,7 +79,7 @@ def _deployments(table_name: str, entry: TableEntry, is_alone: bool) -> list[dic
         ),
     ]  # fmt: skip
     if entry.models is not None:
-        models = _spelled(entry.models)
+        models = spelled(entry.models)
         # The registry, not the version: of two promotions in a row the later one counts.
         made.append(
             _deployment(
@@ -235,7 +90,7 @@ def _deployments(table_name: str, entry: TableEntry, is_alone: bool) -> list[dic
             )
         )  # fmt: skip
     if entry.models is not None and entry.labels is not None:
-        labels = _spelled(entry.labels)
+        labels = spelled(entry.labels)
         learning = {"labels_uri": labels, "models_uri": models}
         made.append(
             _deployment(
@@ -258,20 +113,25 @@ def _deployments(table_name: str, entry: TableEntry, is_alone: bool) -> list[dic
 
 def _erase_places(entry: TableEntry) -> dict[str, Any]:
     """Return where an erasure has to look: everything that the entry names."""
-    places: dict[str, Any] = {"table_uri": _spelled(entry.table)}
+    places: dict[str, Any] = {"table_uri": spelled(entry.table)}
     if entry.destinations:
         places["destinations"] = {item.location: item.credentials for item in entry.destinations.values()}
-    if entry.neighbours is not None:
-        places["derived"] = [_spelled(entry.neighbours)]
+    derived = [
+        spelled(application.out)
+        for name, application in entry.applications.items()
+        if application_of(name, application).is_table
+    ]
+    if derived:
+        places["derived"] = derived
     for name, value in (("labels_uri", entry.labels), ("models_uri", entry.models)):
         if value is not None:
-            places[name] = _spelled(value)
+            places[name] = spelled(value)
     return places
 
 
 def _followers(table_name: str, entry: TableEntry, is_alone: bool) -> list[dict[str, Any]]:
     """Return the deployments that start when the table has a new version."""
-    table = _spelled(entry.table)
+    table = spelled(entry.table)
     trigger = _trigger("table published", "sbert.table.published", "sbert.table", None if is_alone else table, {})
     made = []
     for name, destination in entry.destinations.items():
@@ -299,22 +159,33 @@ def _followers(table_name: str, entry: TableEntry, is_alone: bool) -> list[dict[
                 {"table_uri": table, **index_settings}, trigger={**trigger, "name": f"{trigger['name']}: index"},
             )
         )  # fmt: skip
-    if entry.neighbours is not None:
+    return [*made, *_applications(table_name, entry, trigger)]
+
+
+def _applications(table_name: str, entry: TableEntry, table_trigger: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the deployments of the jobs that keep an output of their own up to date."""
+    made = []
+    for name, asked in entry.applications.items():
+        application = application_of(name, asked)
+        source, trigger = spelled(entry.table), table_trigger
+        if asked.after is not None:
+            source = spelled(entry.applications[asked.after].out)
+            trigger = _trigger("output published", "sbert.derived.published", "sbert.derived", source, {})
         made.append(
             _deployment(
-                table_name, entry, "neighbours-on-publish", "flows.neighbours.find_neighbours", "neighbours",
-                "Keep the nearest rows of every row up to date.",
-                {"table_uri": table, "out_uri": _spelled(entry.neighbours)},
-                trigger={**trigger, "name": f"{trigger['name']}: neighbours"},
+                table_name, entry, f"{name}-on-publish", application.entrypoint, name, application.description,
+                {application.table: source, application.out: spelled(asked.out), **asked.parameters},
+                schedule=asked.schedule, trigger={**trigger, "name": f"{trigger['name']}: {name}"},
             )
         )  # fmt: skip
-        made.append(
-            _deployment(
-                table_name, entry, "upkeep-neighbours", "flows.upkeep.upkeep_table", "weekly",
-                "Remove files of the nearest rows that no version within the retention needs, check every row.",
-                {"table_uri": _spelled(entry.neighbours), "compact": False}, schedule=entry.upkeep,
-            )
-        )  # fmt: skip
+        if application.is_table:
+            made.append(
+                _deployment(
+                    table_name, entry, f"upkeep-{name}", "flows.upkeep.upkeep_table", "weekly",
+                    f"Remove files of {name} that no version within the retention needs, check every row.",
+                    {"table_uri": spelled(asked.out), "compact": False}, schedule=entry.upkeep,
+                )
+            )  # fmt: skip
     return made
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 from prefect.runtime import task_run
 
 from sbert.derived.build import DerivationContext, deriver_for
@@ -16,7 +17,9 @@ from tasks.markdown import escaped, markdown_table
 from tasks.publish import Opaque
 from tasks.retries import RETRIED
 
-__all__ = ["DerivedAssignment", "commit_output", "derive_splits", "plan_output", "report_derived"]
+__all__ = ["DERIVED_PUBLISHED", "DerivedAssignment", "commit_output", "derive_splits", "plan_output", "report_derived"]
+
+DERIVED_PUBLISHED = "sbert.derived.published"
 
 
 class DerivedAssignment:
@@ -53,7 +56,11 @@ def commit_output(job: DerivedJob, plan: Opaque[DerivedPlan], records: Opaque[Se
 
 @task(name="report derived", cache_policy=NO_CACHE)
 def report_derived(report: DerivedReport) -> None:
-    """Leave what was done as a Markdown artifact."""
+    """Leave what was done as a Markdown artifact, and emit `sbert.derived.published` for jobs that read the output.
+
+    The event names the version that the output has now, also when the run changed nothing: a job that follows it compares
+    versions by itself.
+    """
     rows = [
         ("embeddings table", f"`{escaped(report.table_uri)}` version {report.table_version}"),
         ("encoder", f"`{escaped(report.encoder)}`"),
@@ -68,3 +75,12 @@ def report_derived(report: DerivedReport) -> None:
     ]
     markdown = f"# {escaped(report.job).capitalize()}: `{escaped(report.out_uri)}`\n\n{markdown_table(('', ''), rows)}"
     create_markdown_artifact(key=f"{report.job}-report", markdown=markdown, description=report.out_uri)
+    emit_event(
+        event=DERIVED_PUBLISHED,
+        resource={
+            "prefect.resource.id": f"sbert.derived.{report.out_uri}",
+            "prefect.resource.name": report.out_uri,
+            "sbert.version": str(report.version),
+        },
+        payload=report.model_dump(mode="json"),
+    )

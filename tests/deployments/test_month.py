@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deployments.table_deployments import TablesFile, prefect_file
+from deployments.table_deployments import prefect_file
+from deployments.tables_file import TablesFile
 from sbert.refresh.run_metrics import read_runs
 from sbert.table.delta import Table
 from tests.support.prefect_stack import Stack, stack

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.table_deployments import HERE, prefect_file, read_tables
+from deployments.table_deployments import HERE, prefect_file
+from deployments.tables_file import read_tables
 from sbert.errors import SettingsError
 
 TWO = """
@@ -105,7 +106,7 @@ tables:
   tickets:
     raw: /data/tickets/raw
     table: /data/tickets/table
-    neighbours: /data/tickets/neighbours
+    applications: {neighbours: {out: /data/tickets/neighbours/, parameters: {k: 5}}}
     index: true
     index_settings: {min_recall: 0.9}
     destinations:
@@ -143,10 +144,52 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
     index = found["index-on-publish-tickets"]
     assert index["parameters"] == {"table_uri": "/data/tickets/table", "settings": {"min_recall": 0.9}}
     assert index["triggers"][0]["expect"] == ["sbert.table.published"]
+    nearest = found["neighbours-on-publish-tickets"]
+    assert nearest["entrypoint"] == "flows.neighbours.find_neighbours"
+    assert nearest["parameters"] == {
+        "table_uri": "/data/tickets/table",
+        "out_uri": "/data/tickets/neighbours",
+        "k": 5,
+    }
+    assert nearest["triggers"][0]["match"] == {"prefect.resource.id": "sbert.table./data/tickets/table"}
+    assert found["upkeep-neighbours-tickets"]["parameters"] == {
+        "table_uri": "/data/tickets/neighbours",
+        "compact": False,
+    }
     assert "triggers" not in found["reconcile-search-tickets"]
     assert "schedules" not in found["reconcile-lake-tickets"]
     names = [trigger["name"] for item in found.values() for trigger in item.get("triggers", ())]
     assert len(set(names)) == len(names)
+
+
+def test_an_application_can_follow_the_output_of_another(tmp_path: Path) -> None:
+    chain = "{first: {job: neighbours, out: /data/first}, second: {job: neighbours, out: /data/second, after: first}}"
+    found = made(
+        tmp_path, FOLLOWED.replace("{neighbours: {out: /data/tickets/neighbours/, parameters: {k: 5}}}", chain)
+    )
+    second = found["second-on-publish-tickets"]
+    assert second["parameters"]["table_uri"] == "/data/first"
+    (trigger,) = second["triggers"]
+    assert trigger["expect"] == ["sbert.derived.published"]
+    assert trigger["match"] == {"prefect.resource.id": "sbert.derived./data/first"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{best: {out: /o}}", "there is no application 'best': set job to one of .*neighbours"),
+        ("{neighbours: {}}", "applications.neighbours.out: Field required"),
+        ("{neighbours: {out: /o, after: topics}}", "after is topics, which is no application of this table"),
+        (
+            "{neighbours: {out: /o, parameters: {nearest: 5}}}",
+            "neighbours has no parameter 'nearest' to set: choose from",
+        ),
+        ("{neighbours: {out: /o, parameters: {k: many}}}", "applications.neighbours.parameters: .*k: Input should be"),
+    ],
+)
+def test_an_application_that_cannot_work_is_named(tmp_path: Path, entry: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        made(tmp_path, f"tables: {{t: {{{ONE}, applications: {entry}}}}}")
 
 
 def test_a_destination_that_cannot_work_is_named(tmp_path: Path) -> None:

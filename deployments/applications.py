@@ -1,0 +1,97 @@
+"""The applications of vectors that a table in `tables.yaml` can have: one line of `APPLICATIONS` each.
+
+An entry ``applications: {sentiment: {job: classify, out: …}}`` becomes the deployments ``sentiment-on-publish``, which
+starts when the table has a new version, and ``upkeep-sentiment``, which vacuums and verifies the output weekly.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.errors import SettingsError
+
+__all__ = ["APPLICATIONS", "Application", "ApplicationEntry", "Schedule", "application_of"]
+
+VARIABLE = "{{"
+"""Begins a value that `prefect deploy` fills in."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """How an application becomes a deployment."""
+
+    entrypoint: str
+    """Module and name of its flow."""
+    description: str
+    table: str = "table_uri"
+    """The flow's parameter for the table that it follows."""
+    out: str = "out_uri"
+    """The flow's parameter for its output."""
+    is_table: bool = True
+    """Whether the output is a derived table, which needs upkeep and from which erased rows must go."""
+
+
+APPLICATIONS = {
+    "neighbours": Application("flows.neighbours.find_neighbours", "Keep the nearest rows of every row up to date."),
+}
+"""By the name of the job in `tables.yaml`, in the order of the alphabet."""
+
+
+class Schedule(BaseModel):
+    """The times at which a deployment starts by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cron: str = Field(min_length=9, description="Minute, hour, day of month, month, day of week.")
+    timezone: str = Field(default="UTC", description="Time zone by its IANA name.")
+
+    def entry(self, slug: str) -> dict[str, str]:
+        """Return the schedule as Prefect's file has it."""
+        return {"cron": self.cron, "timezone": self.timezone, "slug": slug}
+
+
+class ApplicationEntry(BaseModel):
+    """A job that follows a table and keeps an output of its own, such as the class of each row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: str | None = Field(default=None, description="The application; by default the name of this entry.")
+    out: str = Field(min_length=1, description="Folder of the output.")
+    after: str | None = Field(
+        default=None,
+        description="Another entry whose output this job reads and follows; by default the job follows the table.",
+    )
+    parameters: dict[str, Any] = Field(default={}, description="Further parameters of its flow, by name.")
+    schedule: Schedule | None = Field(default=None, description="Times beside each new version, if any.")
+
+
+def application_of(name: str, entry: ApplicationEntry) -> Application:
+    """Return the application of an entry, whose parameters have been checked against its flow.
+
+    Raises:
+        SettingsError: there is no such application, or its flow does not take these parameters.
+    """
+    job = entry.job or name
+    if job not in APPLICATIONS:
+        raise SettingsError(
+            f"applications.{name}: there is no application {job!r}: set job to one of {', '.join(sorted(APPLICATIONS))}"
+        )
+    application = APPLICATIONS[job]
+    module, _, function = application.entrypoint.rpartition(".")
+    flow = getattr(import_module(module), function)
+    asked = {application.table: "table", application.out: entry.out, **entry.parameters}
+    known = flow.parameters.properties
+    for parameter in entry.parameters:
+        if parameter not in known or parameter in {application.table, application.out}:
+            free = sorted(set(known) - {application.table, application.out})
+            raise SettingsError(
+                f"applications.{name}.parameters: {job} has no parameter {parameter!r} to set: choose from {', '.join(free)}"
+            )
+    if VARIABLE not in str(asked):  # what `prefect deploy` fills in is checked by the server
+        try:
+            flow.validate_parameters(asked)
+        except Exception as error:  # Prefect raises several kinds
+            raise SettingsError(f"applications.{name}.parameters: {' '.join(str(error).split())}") from error
+    return application
