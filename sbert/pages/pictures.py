@@ -26,7 +26,6 @@ SERIES = ("#2563eb", "#ea580c", "#0891b2", "#7c3aed", "#65a30d", "#be185d", "#a1
 """Colours of lines or bars that stand beside each other."""
 WIDTH_INCHES, HEIGHT_INCHES = 5.6, 2.8
 """Narrow, so that letters stay readable where the page is scaled down to a telephone."""
-DPI = 144
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ def new_axes(height: float = HEIGHT_INCHES, *, x: str = "", y: str = "") -> tupl
     axes = figure.add_subplot()
     axes.grid(visible=True, alpha=0.3)
     axes.tick_params(labelsize=9)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
@@ -75,8 +75,9 @@ def as_picture(figure: Figure, title: str, explanation: str = "") -> Picture:
         explanation: how to read it, in one sentence.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return Picture(title, explanation, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"))
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    image = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Picture(title, explanation, f"data:image/svg+xml;base64,{image}")
 
 
 def plain(text: str) -> str:

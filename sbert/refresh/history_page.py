@@ -1,16 +1,12 @@
 """The history of a table over its runs, as one HTML file with its plots inside.
 
-Reads `_runs/`, `_followers/` and the log of the table. Everything that came from data is escaped, and the page is told to
-load nothing.
+Reads `_runs/`, `_followers/` and the log of the table.
 """
 
 from collections.abc import Sequence
-from importlib import resources
-from typing import Any
-
-import jinja2
 
 from sbert.errors import MissingError, NotATableError
+from sbert.pages.page import PageTable, Section, render_page
 from sbert.refresh.history_plots import Run, draw_plots, drift_of, is_backfill
 from sbert.refresh.run_metrics import RUNS_FOLDER, read_runs
 from sbert.storage.files import normalize_uri
@@ -19,7 +15,6 @@ from sbert.table.followers import followers_of
 
 __all__ = ["history_page"]
 
-TEMPLATE = "history.html.j2"
 RUNS_IN_TABLE = 50
 COUNTS = {
     "version": "version",
@@ -46,30 +41,46 @@ def history_page(table_uri: str, *, price_per_hour: float | None = None) -> str:
     runs: list[Run] = [run for run in read_runs(uri).to_dicts() if not run.get("dry_run")]
     if not runs:
         raise MissingError(f"{uri}: no run has left metrics in {RUNS_FOLDER}/ yet: run `sbert refresh` first", uri=uri)
-    template = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    rows = _table_rows(runs)
-    return environment.from_string(template).render(
-        table_uri=uri,
-        facts=_facts(uri, runs),
-        followers=_follower_rows(uri),
-        plots=draw_plots(runs, price_per_hour),
-        columns=list(rows[0]),
-        rows=rows,
-        num_hidden=len(runs) - len(rows),
+    return render_page(f"History of {uri}", _facts(uri, runs), _sections(uri, runs, price_per_hour))
+
+
+def _sections(uri: str, runs: Sequence[Run], price_per_hour: float | None) -> list[Section]:
+    followers, rows = _follower_rows(uri), _table_rows(runs)
+    consumers = Section(
+        "Consumers",
+        [
+            "Vector stores and derived tables as they were when they last followed the table or were compared with it. "
+            "Coverage is their rows divided by the rows of the newest version."
+        ],
+        tables=[_page_table(followers)],
     )
+    trends = Section(
+        "Trends",
+        [
+            "Runs stand side by side in the order in which they began; the axis shows their dates (UTC). "
+            "↑ more is better, ↓ less is better."
+        ],
+        pictures=draw_plots(runs, price_per_hour),
+    )
+    hidden = [f"The newest {len(rows)} of {len(runs)} runs."] if len(rows) < len(runs) else []
+    return [*([consumers] if followers else []), trends, Section("Runs", hidden, tables=[_page_table(rows)])]
 
 
-def _facts(uri: str, runs: Sequence[Run]) -> dict[str, Any]:
+def _page_table(rows: Sequence[dict[str, str]]) -> PageTable:
+    columns = list(rows[0]) if rows else []
+    return PageTable(columns, [list(row.values()) for row in rows], text_columns=["kind"])
+
+
+def _facts(uri: str, runs: Sequence[Run]) -> dict[str, str]:
     last = runs[-1]
     first_day, last_day = (f"{run['started']:%-d %b %Y %H:%M}" for run in (runs[0], last))
     num_backfills = sum(map(is_backfill, runs))
     backfills = f", {num_backfills:,} of them backfill{'s' if num_backfills > 1 else ''}" if num_backfills else ""
     return {
         "Table": uri,
-        "Raw text": last.get("raw_uri"),
+        "Raw text": str(last.get("raw_uri") or ""),
         "Encoder": f"{last.get('encoder')} (dim {last.get('dim')}, {str(last.get('encoder_fingerprint'))[:12]})",
-        "Version": last.get("version"),
+        "Version": str(last.get("version")),
         "Rows": f"{last.get('num_rows') or 0:,}",
         "Runs": f"{len(runs):,} from {first_day} to {last_day} UTC{backfills}",
     }

@@ -1,12 +1,10 @@
-"""The plots of a table's history, as ``data:`` URIs: one small picture per quantity, so that no axis holds two scales.
+"""The plots of a table's history: one small picture per quantity, so that no axis holds two scales.
 
 Runs stand side by side in the order in which they began; the axis shows their dates. What a run did is a bar, the state of
 the table after a run is a point on a line.
 """
 
-import base64
 import datetime as dt
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from sbert.pages.pictures import Picture, as_picture, new_axes, plain
 from sbert.refresh.run_metrics import SAMPLE_BY_HASH
 from sbert.table.drift import cosine_of_means, energy_distance, stability_index
 
-__all__ = ["Drift", "Plot", "Run", "compact_number", "draw_plots", "drift_of", "is_backfill"]
+__all__ = ["Drift", "Run", "compact_number", "draw_plots", "drift_of", "is_backfill"]
 
 Run = dict[str, Any]
 Numbers = Sequence[float]
@@ -35,23 +34,12 @@ REFRESH_COLOR, BACKFILL_COLOR, LINE_COLOR, LIMIT_COLOR, ENCODER_COLOR = (
     "#dc2626",
 )
 STACK_COLORS = ("#b91c1c", "#d97706", "#65a30d", "#0891b2", "#7c3aed", "#be185d", "#475569", "#a16207")
-WIDTH_INCHES, HEIGHT_INCHES = 5.6, 2.5
 MAX_DATES = 5
 MIN_PLACES = 6
 """Room for this many runs at least, so that a single bar is not as wide as the picture."""
 WIDE_RANGE = 1_000
 """From this ratio of the largest to the least value on, the axis is logarithmic: small runs stay visible."""
 NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One picture of the page."""
-
-    title: str
-    explanation: str
-    image: str
-    """A ``data:`` URI."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +79,13 @@ def drift_of(runs: Sequence[Run]) -> list[Drift | None]:
     return drift
 
 
-def draw_plots(runs: Sequence[Run], price_per_hour: float | None) -> list[Plot]:
+def draw_plots(runs: Sequence[Run], price_per_hour: float | None) -> list[Picture]:
     """Draw everything that the page shows, most important first."""
     return [*_row_plots(runs), *_speed_plots(runs, price_per_hour), *_drift_plots(runs), *_token_plots(runs)]
 
 
-def _row_plots(runs: Sequence[Run]) -> list[Plot]:
-    def bars(title: str, explanation: str, name: str) -> Plot:
+def _row_plots(runs: Sequence[Run]) -> list[Picture]:
+    def bars(title: str, explanation: str, name: str) -> Picture:
         return _bar_plot(runs, title, explanation, _numbers(runs, name))
 
     return [
@@ -113,7 +101,7 @@ def _row_plots(runs: Sequence[Run]) -> list[Plot]:
     ]
 
 
-def _speed_plots(runs: Sequence[Run], price_per_hour: float | None) -> list[Plot]:
+def _speed_plots(runs: Sequence[Run], price_per_hour: float | None) -> list[Picture]:
     unit = "machine hours" if price_per_hour is None else f"money, at {price_per_hour:g} per machine hour"
     price = 1.0 if price_per_hour is None else price_per_hour
     costs = [price * seconds / 3600 for seconds in _numbers(runs, "seconds")]
@@ -137,7 +125,7 @@ def _speed_plots(runs: Sequence[Run], price_per_hour: float | None) -> list[Plot
     ]
 
 
-def _drift_plots(runs: Sequence[Run]) -> list[Plot]:
+def _drift_plots(runs: Sequence[Run]) -> list[Picture]:
     drift = drift_of(runs)
     stability, energy, cosine = (
         [NAN if item is None else getattr(item, name) for item in drift] for name in ("stability", "energy", "cosine")
@@ -165,7 +153,7 @@ def _drift_plots(runs: Sequence[Run]) -> list[Plot]:
     ]
 
 
-def _token_plots(runs: Sequence[Run]) -> list[Plot]:
+def _token_plots(runs: Sequence[Run]) -> list[Picture]:
     return [
         _plot(
             runs,
@@ -182,11 +170,11 @@ def _token_plots(runs: Sequence[Run]) -> list[Plot]:
     ]
 
 
-def _plot(runs: Sequence[Run], title: str, explanation: str, draw: Callable[[Axes], None]) -> Plot:
-    return Plot(title, explanation, _picture(runs, draw))
+def _plot(runs: Sequence[Run], title: str, explanation: str, draw: Callable[[Axes], None]) -> Picture:
+    return as_picture(_figure(runs, draw), title, explanation)
 
 
-def _bar_plot(runs: Sequence[Run], title: str, explanation: str, values: Numbers) -> Plot:
+def _bar_plot(runs: Sequence[Run], title: str, explanation: str, values: Numbers) -> Picture:
     return _plot(runs, title, explanation, lambda axes: _bars(axes, runs, values))
 
 
@@ -198,9 +186,9 @@ def compact_number(value: float, _: object = None) -> str:
     return f"{value:,.6g}"
 
 
-def _picture(runs: Sequence[Run], draw: Callable[[Axes], None]) -> str:
-    figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
-    axes = figure.add_subplot()
+def _figure(runs: Sequence[Run], draw: Callable[[Axes], None]) -> Figure:
+    figure, axes = new_axes()
+    axes.grid(visible=False, axis="x")
     draw(axes)
     _mark_encoder_changes(axes, runs)
     axes.set_xlim(-0.7, max(len(runs), MIN_PLACES) - 0.3)
@@ -208,16 +196,10 @@ def _picture(runs: Sequence[Run], draw: Callable[[Axes], None]) -> str:
     axes.xaxis.set_major_locator(FixedLocator(list(labels)))
     axes.set_xticklabels(list(labels.values()))
     axes.yaxis.set_major_formatter(FuncFormatter(compact_number))
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
     handles = axes.get_legend_handles_labels()[0]
     if handles:
         figure.legend(handles=handles, fontsize=8.5, loc="outside lower center", ncols=3, frameon=False)
-    image = io.BytesIO()
-    figure.savefig(image, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode()
+    return figure
 
 
 def _date_labels(runs: Sequence[Run]) -> dict[int, str]:
@@ -302,7 +284,7 @@ def _rejects(axes: Axes, runs: Sequence[Run]) -> None:
             ]
         )
         color = STACK_COLORS[number % len(STACK_COLORS)]
-        axes.bar(range(len(runs)), shares, bottom=bottom, color=color, width=0.8, label=_plain(reason))
+        axes.bar(range(len(runs)), shares, bottom=bottom, color=color, width=0.8, label=plain(reason))
         bottom += shares
     if bottom.any():
         axes.set_ylim(0, 1.1 * bottom.max())
@@ -359,8 +341,3 @@ def _mark_encoder_changes(axes: Axes, runs: Sequence[Run]) -> None:
         if base["encoder_fingerprint"] != now["encoder_fingerprint"]:
             axes.axvline(place + 0.5, color=ENCODER_COLOR, linestyle=":", linewidth=1.2, label=label)
             label = None
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading a formula into text."""
-    return text.replace("$", r"\$")

@@ -41,7 +41,7 @@ def test_a_picture_is_in_the_page() -> None:
     axes.plot([1, 2], [3, 4], label=plain("costs $5 and $6"))
     axes.legend()
     picture = as_picture(figure, "Loss", "Lower is better.")
-    assert base64.b64decode(picture.image.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    assert b"<svg" in base64.b64decode(picture.image.removeprefix("data:image/svg+xml;base64,"))
     page = render_page("Title", {}, [Section("Plots", pictures=[picture])])
     assert f'<img alt="Loss" src="{picture.image}">' in page
     assert "<span>Lower is better.</span>" in page
