@@ -34,6 +34,9 @@ class Application:
 
 
 APPLICATIONS = {
+    "map": Application(
+        "flows.map_table.map_table", "Draw the texts of the table as one page.", out="output_uri", is_table=False
+    ),
     "neighbours": Application("flows.neighbours.find_neighbours", "Keep the nearest rows of every row up to date."),
 }
 """By the name of the job in `tables.yaml`, in the order of the alphabet."""

@@ -159,6 +159,14 @@ def _followers(table_name: str, entry: TableEntry, is_alone: bool) -> list[dict[
                 {"table_uri": table, **index_settings}, trigger={**trigger, "name": f"{trigger['name']}: index"},
             )
         )  # fmt: skip
+    if entry.words:
+        made.append(
+            _deployment(
+                table_name, entry, "words-on-publish", "flows.index_words.index_table_words", "index",
+                "Keep the index for search by words up to date.", {"table_uri": table},
+                trigger={**trigger, "name": f"{trigger['name']}: words"},
+            )
+        )  # fmt: skip
     return [*made, *_applications(table_name, entry, trigger)]
 
 

@@ -64,6 +64,7 @@ class TableEntry(BaseModel):
         default={}, description="Jobs that keep an output of their own up to date with the table."
     )
     index: bool = Field(default=False, description="Whether each published version is indexed for search.")
+    words: bool = Field(default=False, description="Whether the words of each published version are indexed too.")
     index_settings: dict[str, Any] = Field(default={}, description="As `sbert settings index` lists them.")
     nightly: Schedule | None = Field(default=Schedule(cron="0 2 * * *", timezone="Europe/Berlin"))
     upkeep: Schedule | None = Field(default=Schedule(cron="0 5 * * 0", timezone="Europe/Berlin"))

@@ -1,4 +1,4 @@
-"""Index a table, and leave a report."""
+"""Index the vectors or the words of a table, and leave a report."""
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -6,10 +6,12 @@ from prefect.cache_policies import NO_CACHE
 
 from sbert.index.index_run import IndexReport, index_table
 from sbert.index.index_settings import IndexSettings
+from sbert.index.words.settings import WordSettings
+from sbert.index.words.word_index import WordIndexReport, index_words
 from tasks.markdown import escaped, markdown_table
 from tasks.retries import RETRIED
 
-__all__ = ["build_index", "report_index"]
+__all__ = ["build_index", "build_word_index", "report_index", "report_word_index"]
 
 
 @task(name="index table", **RETRIED)
@@ -40,3 +42,26 @@ def report_index(report: IndexReport) -> None:
     ]
     markdown = f"# Index of `{escaped(report.table_uri)}`\n\n{markdown_table(('', ''), rows)}"
     create_markdown_artifact(key="index-report", markdown=markdown, description=report.table_uri)
+
+
+@task(name="index words", **RETRIED)
+def build_word_index(table_uri: str, settings: WordSettings, run_id: str) -> WordIndexReport:
+    """Bring the word index up to date; a retry finds the segments that are finished."""
+    return index_words(table_uri, settings=settings, run_id=run_id)
+
+
+@task(name="report word index", cache_policy=NO_CACHE)
+def report_word_index(report: WordIndexReport) -> None:
+    """Leave what was done as a Markdown artifact."""
+    rows = [
+        ("table", f"`{escaped(report.table_uri)}` version {report.version}"),
+        ("column", f"`{escaped(report.column)}`"),
+        ("segments", f"{report.num_segments:,}"),
+        ("segments built", f"{report.num_segments_built:,}"),
+        ("rows", f"{report.num_rows:,}"),
+        ("rows put into segments", f"{report.num_rows_built:,}"),
+        ("size, MiB", f"{report.num_bytes / 2**20:,.1f}"),
+        ("seconds", f"{report.seconds:,.1f}"),
+    ]
+    markdown = f"# Words of `{escaped(report.table_uri)}`\n\n{markdown_table(('', ''), rows)}"
+    create_markdown_artifact(key="words-report", markdown=markdown, description=report.table_uri)

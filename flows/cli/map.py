@@ -42,31 +42,14 @@ def draw(
 ) -> None:
     """Draw the texts of TABLE as one page: near texts have similar meaning. The page needs no server and no network."""
     with answering(as_json=as_json) as answer:
-        from sbert.apply.map.page import draw_map
+        from sbert.apply.map.page import write_map
         from sbert.apply.map.settings import MapSettings
-        from sbert.storage.files import normalize_uri, write_bytes
-        from sbert.table.delta import Table
 
         settings = MapSettings(
             max_rows=max_rows, color_by=color_by, text_column=text_column, num_topics=topics, seed=seed
         )
-        page = draw_map(Table.open(table_uri), settings, coordinates_uri=coordinates)
-        target = normalize_uri(output)
-        content = page.html.encode()
-        write_bytes(target, content)
-        answer.print(
-            {
-                "table_uri": table_uri,
-                "version": page.version,
-                "output": target,
-                "num_rows": page.num_rows,
-                "num_table_rows": page.num_table_rows,
-                "topics": list(page.topics),
-                "coordinates": coordinates,
-                "num_bytes": len(content),
-            },
-            _show_map,
-        )
+        report = write_map(table_uri, output, settings, coordinates_uri=coordinates)
+        answer.print(report.model_dump(mode="json"), _show_map)
 
 
 def _show_map(result: dict[str, Any]) -> None:

@@ -108,6 +108,7 @@ tables:
     table: /data/tickets/table
     applications: {neighbours: {out: /data/tickets/neighbours/, parameters: {k: 5}}}
     index: true
+    words: true
     index_settings: {min_recall: 0.9}
     destinations:
       search: {location: "postgresql://db/app#public.tickets", credentials: app-db}
@@ -122,7 +123,7 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
     found = made(tmp_path, FOLLOWED)
     assert {name for name in found if "tickets" in name} == {
         "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "neighbours-on-publish-tickets", "upkeep-neighbours-tickets",
-        "index-on-publish-tickets",
+        "index-on-publish-tickets", "words-on-publish-tickets",
         "sync-on-publish-search-tickets", "sync-on-publish-lake-tickets", "reconcile-search-tickets",
         "reconcile-lake-tickets", "erase-tickets",
     }  # fmt: skip
@@ -144,6 +145,9 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
     index = found["index-on-publish-tickets"]
     assert index["parameters"] == {"table_uri": "/data/tickets/table", "settings": {"min_recall": 0.9}}
     assert index["triggers"][0]["expect"] == ["sbert.table.published"]
+    words = found["words-on-publish-tickets"]
+    assert words["parameters"] == {"table_uri": "/data/tickets/table"}
+    assert words["triggers"][0]["expect"] == ["sbert.table.published"]
     nearest = found["neighbours-on-publish-tickets"]
     assert nearest["entrypoint"] == "flows.neighbours.find_neighbours"
     assert nearest["parameters"] == {
@@ -172,6 +176,13 @@ def test_an_application_can_follow_the_output_of_another(tmp_path: Path) -> None
     (trigger,) = second["triggers"]
     assert trigger["expect"] == ["sbert.derived.published"]
     assert trigger["match"] == {"prefect.resource.id": "sbert.derived./data/first"}
+
+
+def test_an_output_that_is_no_table_needs_no_upkeep_and_is_no_place_of_rows(tmp_path: Path) -> None:
+    found = made(tmp_path, f"tables: {{default: {{{ONE}, applications: {{map: {{out: /data/map.html}}}}}}}}")
+    assert found["map-on-publish"]["parameters"]["output_uri"] == "/data/map.html"
+    assert "upkeep-map" not in found
+    assert "derived" not in found["erase"]["parameters"]
 
 
 @pytest.mark.parametrize(

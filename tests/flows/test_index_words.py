@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
+from flows.index_words import index_table_words
+from sbert.index.words.settings import WordSettings
 from tests.support.made_tables import make_version
 
 
@@ -34,3 +36,10 @@ def test_an_unknown_mode_is_named_with_those_there_are(table: str) -> None:
     done = CliRunner().invoke(app, ["search", table, "word", "--mode", "letters"])
     assert done.exit_code == 1
     assert "mode: Input should be 'vector', 'words' or 'hybrid'" in done.output
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_does_the_same_as_the_command(table: str) -> None:
+    settings = WordSettings(text_column="kind")
+    assert index_table_words(table, settings).num_rows_built == 6
+    assert index_table_words(table, settings).num_rows_built == 0

@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
+from flows.map_table import map_table
+from sbert.apply.map.settings import MapSettings
+from sbert.derived.derived_table import DerivedTable
 from tests.support.made_tables import make_version
 
 
@@ -28,3 +32,13 @@ def test_an_unknown_column_is_named_with_those_there_are(tmp_path: Path) -> None
     done = CliRunner().invoke(app, ["map", table, "--text-column", "kind", "--color-by", "team"])
     assert done.exit_code == 1
     assert "no kept column 'team'" in done.output
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_writes_the_page_and_the_coordinates(tmp_path: Path) -> None:
+    table, output = str(tmp_path / "table"), tmp_path / "pages/map.html"
+    make_version(table, {"a": {str(row): row for row in range(30)}})
+    settings = MapSettings(text_column="kind", num_topics=2)
+    report = map_table(table, str(output), str(tmp_path / "places"), settings)
+    assert (report.num_rows, report.num_bytes) == (30, output.stat().st_size)
+    assert DerivedTable.open(str(tmp_path / "places")).num_rows == 30

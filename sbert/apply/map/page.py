@@ -16,6 +16,7 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.map.colourings import Colouring, ColouringKind, column_colouring, is_colourable
 from sbert.apply.map.coordinates import CoordinatesJob
@@ -28,9 +29,10 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.errors import ColumnError
 from sbert.index.words.settings import words_text_column
+from sbert.storage.files import normalize_uri, write_bytes
 from sbert.table.delta import Table
 
-__all__ = ["MapPage", "draw_map"]
+__all__ = ["MapPage", "MapReport", "draw_map", "write_map"]
 
 TOPIC = "topic"
 STEPS = 65_535
@@ -49,6 +51,51 @@ class MapPage:
     num_table_rows: int
     topics: tuple[str, ...]
     """Names of the topics, the largest first."""
+
+
+class MapReport(BaseModel):
+    """What is on a map that was written; scripts rely on the keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table_uri: str
+    version: int = Field(description="Version of the table that the map shows.")
+    output: str = Field(description="The HTML file.")
+    num_rows: int = Field(description="Rows on the map.")
+    num_table_rows: int
+    topics: tuple[str, ...] = Field(description="Names of the topics, the largest first.")
+    coordinates: str | None = Field(description="Derived table of x and y, if one was asked for.")
+    num_bytes: int = Field(description="Size of the file.")
+
+
+def write_map(
+    table_uri: str, output: str, settings: MapSettings | None = None, *, coordinates_uri: str | None = None
+) -> MapReport:
+    """Draw the newest version of a table, and write the page.
+
+    Args:
+        table_uri: the table.
+        output: HTML file to write, local or in object storage.
+        settings: rows, topics, columns.
+        coordinates_uri: as in `draw_map`.
+
+    Raises:
+        ColumnError, TableError: as `draw_map`.
+        StorageError: the file cannot be written.
+    """
+    page = draw_map(Table.open(table_uri), settings, coordinates_uri=coordinates_uri)
+    target, content = normalize_uri(output), page.html.encode()
+    write_bytes(target, content)
+    return MapReport(
+        table_uri=table_uri,
+        version=page.version,
+        output=target,
+        num_rows=page.num_rows,
+        num_table_rows=page.num_table_rows,
+        topics=page.topics,
+        coordinates=coordinates_uri,
+        num_bytes=len(content),
+    )
 
 
 def draw_map(table: Table, settings: MapSettings | None = None, *, coordinates_uri: str | None = None) -> MapPage:
