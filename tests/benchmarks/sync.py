@@ -22,8 +22,9 @@ import pyarrow as pa
 
 from sbert.sync.destinations.base import Collection
 from sbert.sync.destinations.locate import open_destination
-from sbert.sync.destinations.postgres import PostgresDestination, copy_types
+from sbert.sync.destinations.postgres import PostgresDestination
 from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, copy_content
+from sbert.sync.destinations.postgres_columns import copy_types
 from sbert.sync.follow import bring_to_version, sync
 from sbert.sync.reconcile import reconcile
 from sbert.sync.table_rows import read_rows

@@ -19,8 +19,9 @@ from psycopg import sql
 
 from sbert.errors import DestinationError
 from sbert.runtime.prefetch import prefetch
-from sbert.sync.destinations.base import KEY_COLUMNS, Collection, Destination, Load, StoredRows
-from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, ColumnType, column_type, copy_content
+from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
+from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, copy_content
+from sbert.sync.destinations.postgres_columns import FULL_TYPE_NAMES, collection_types, column_options, copy_types
 from sbert.sync.destinations.postgres_digests import PostgresDigester, content_of
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
@@ -37,8 +38,6 @@ MAX_NAME_BYTES = 48
 MAX_INDEXED_DIM = 2_000
 """pgvector indexes ``vector`` columns up to this dim, and ``halfvec`` up to twice as many."""
 MAX_INDEXED_HALF_DIM = 4_000
-FULL_TYPE_NAMES = {"timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone"}
-"""Types that PostgreSQL shows under another name."""
 WATERMARKS = "sbert_watermarks"
 CONNECT_SECONDS = 15
 """Wait for a server that does not answer (seconds)."""
@@ -381,25 +380,6 @@ class PostgresLoad:
                 )
             )
         self._destination.set_watermark(self._collection.name, watermark)
-
-
-def column_options(name: str) -> str:
-    """Return the options of a column in SQL: keys are compared by their bytes, which is fastest."""
-    collation = ' COLLATE "C"' if name in KEY_COLUMNS else ""
-    return collation + (" NOT NULL" if name in {*KEY_COLUMNS, "text_hash", "embedding"} else "")
-
-
-def collection_types(collection: Collection) -> list[tuple[str, ColumnType]]:
-    """Return the PostgreSQL type of every column."""
-    return [
-        (item.name, column_type(item.type, vector_dim=collection.dim if item.name == "embedding" else None))
-        for item in collection.schema
-    ]
-
-
-def copy_types(collection: Collection) -> list[tuple[str, ColumnType]]:
-    """Return the columns in the order in which COPY sends them: the vector first."""
-    return sorted(collection_types(collection), key=lambda item: not item[1].dim)
 
 
 def _key_arrays(keys: ErasedKeys) -> tuple[list[str], list[str], list[str]]:
