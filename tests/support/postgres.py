@@ -1,6 +1,7 @@
 """A real PostgreSQL server with pgvector on a socket of its own, started and stopped by the tests."""
 
 import contextlib
+import subprocess
 import tempfile
 import time
 import warnings
@@ -27,7 +28,7 @@ class PostgresServer:
 
     def restart(self) -> None:
         """Start the server again on its data, after it was killed."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while psutil.pid_exists(self.handle.get_pid()):
             assert time.monotonic() < end, "PostgreSQL does not die"
             time.sleep(0.05)
@@ -38,7 +39,13 @@ class PostgresServer:
             while is_child and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 assert time.monotonic() < end, "a child of PostgreSQL does not die"
                 time.sleep(0.05)
-        self.handle.ensure_postgres_running()
+        while True:  # a busy machine may need longer to replay the log than the library waits
+            try:
+                self.handle.ensure_postgres_running()
+            except subprocess.TimeoutExpired:
+                assert time.monotonic() < end, "PostgreSQL does not start"
+            else:
+                return
 
     def execute(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement, as a reader or as a person who changes rows by hand."""

@@ -8,7 +8,7 @@ filters name as they are.
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -35,6 +35,11 @@ ROWS_PER_READ = 1_024
 TIMEOUT_SECONDS = 60
 STRONG = "Strong"
 """Every read sees every write before it."""
+WATERMARK_FIELDS: tuple[tuple[str, DataType, dict[str, Any]], ...] = (
+    ("key", DataType.VARCHAR, {"max_length": 256}),
+    ("watermark", DataType.VARCHAR, {"max_length": MAX_TEXT_BYTES}),
+    ("vector", DataType.FLOAT_VECTOR, {"dim": 2}),  # a collection must have a vector
+)
 
 
 class MilvusDestination(Destination):
@@ -75,6 +80,7 @@ class MilvusDestination(Destination):
         with self._translated():
             if not self._client.has_collection(self._watermarks_name):
                 return {}
+            self._make_ready(self._watermarks_name, WATERMARK_FIELDS, "L2")
             rows = self._client.query(
                 self._watermarks_name, filter='key != ""', output_fields=["watermark"], consistency_level=STRONG
             )
@@ -83,12 +89,7 @@ class MilvusDestination(Destination):
     def set_watermark(self, collection: str, watermark: Watermark) -> None:
         """Replace a collection's watermark."""
         with self._translated():
-            if not self._client.has_collection(self._watermarks_name):
-                schema = MilvusClient.create_schema(auto_id=False)
-                schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=256)
-                schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)  # a collection must have a vector
-                schema.add_field("watermark", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
-                self._create(self._watermarks_name, schema, "vector", "L2")
+            self._make_ready(self._watermarks_name, WATERMARK_FIELDS, "L2")
             row = {"key": collection, "vector": [0.0, 0.0], "watermark": watermark.model_dump_json()}
             self._client.upsert(self._watermarks_name, [row])
 
@@ -96,14 +97,7 @@ class MilvusDestination(Destination):
     def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:
         """Make the collection if it does not exist, note that a load begins, and load."""
         with self._translated():
-            if not self._client.has_collection(collection.name):
-                schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
-                schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=64)
-                schema.add_field("source", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
-                schema.add_field("id", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
-                schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=collection.dim)
-                metric = "IP" if collection.is_normalized else "COSINE"
-                self._create(collection.name, schema, "embedding", metric)
+            self._make_collection_ready(collection)
         self.set_watermark(collection.name, watermark)
         yield MilvusLoad(self, collection)
 
@@ -116,6 +110,7 @@ class MilvusDestination(Destination):
     def keys(self, collection: Collection) -> Iterator[StoredRows]:
         """Read all entities and hash them here."""
         with self._translated():
+            self._make_collection_ready(collection)
             iterator = self._client.query_iterator(
                 collection.name, batch_size=ROWS_PER_READ, output_fields=["*"], consistency_level=STRONG
             )
@@ -193,10 +188,29 @@ class MilvusDestination(Destination):
     def __str__(self) -> str:
         return f"milvus:{self.location}#{self.name}"
 
-    def _create(self, name: str, schema: Any, vector_field: str, metric: str) -> None:
-        index = self._client.prepare_index_params()
-        index.add_index(vector_field, index_type="AUTOINDEX", metric_type=metric)
-        self._client.create_collection(name, schema=schema, index_params=index, consistency_level=STRONG)
+    def _make_collection_ready(self, collection: Collection) -> None:
+        fields: list[tuple[str, DataType, dict[str, Any]]] = [
+            ("key", DataType.VARCHAR, {"max_length": 64}),
+            ("source", DataType.VARCHAR, {"max_length": MAX_TEXT_BYTES}),
+            ("id", DataType.VARCHAR, {"max_length": MAX_TEXT_BYTES}),
+            ("embedding", DataType.FLOAT_VECTOR, {"dim": collection.dim}),
+        ]
+        self._make_ready(collection.name, fields, "IP" if collection.is_normalized else "COSINE")
+
+    def _make_ready(self, name: str, fields: Sequence[tuple[str, DataType, dict[str, Any]]], metric: str) -> None:
+        """Make a collection with its index, and load it; do what is left of this when a process was killed before the end.
+
+        The last of the fields is the vector, and the first is the key.
+        """
+        if not self._client.has_collection(name):
+            schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
+            for place, (field, kind, options) in enumerate(fields):
+                schema.add_field(field, kind, is_primary=place == 0, **options)
+            self._client.create_collection(name, schema=schema, consistency_level=STRONG)
+        if not self._client.list_indexes(name):
+            index = self._client.prepare_index_params()
+            index.add_index(fields[-1][0], index_type="AUTOINDEX", metric_type=metric)
+            self._client.create_index(name, index)
         self._client.load_collection(name)
 
     @contextmanager

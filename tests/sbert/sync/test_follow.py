@@ -15,7 +15,7 @@ from sbert.sync.destinations.base import Collection, Destination
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.destinations.postgres import PostgresDestination
 from sbert.sync.follow import SyncMethod, sync
-from sbert.sync.reconcile import reconcile
+from sbert.sync.reconcile import reconcile, watermark_of
 from sbert.table.delta import Table
 from tests.support.made_tables import State, make_version
 from tests.support.postgres import PostgresServer
@@ -308,3 +308,22 @@ def dying_after_rows(monkeypatch: pytest.MonkeyPatch, num_rows: int) -> Iterator
         patch.setattr(follow, "read_rows", lambda *args: broken(real_read(*args)))
         patch.setattr(change_feed.Changes, "upserts", lambda self: broken(real_upserts(self)))
         yield
+
+
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_a_collection_of_milvus_that_a_killed_sync_left_unfinished_is_finished(
+    tmp_path: Path, is_indexed: bool
+) -> None:
+    table = make_version(str(tmp_path / "table"), {"a": {str(row): row for row in range(5)}})
+    location = f"milvus:{tmp_path / 'milvus.db'}#docs"
+    with open_destination(location) as destination:
+        collection = Collection.of_table(destination.name, table)
+        client = destination._client
+        with destination.begin(collection, watermark_of(table, is_complete=False)):
+            pass  # killed here
+        client.release_collection(collection.name)
+        if not is_indexed:
+            client.drop_index(collection.name, client.list_indexes(collection.name)[0])
+    report = sync(table.uri, location)
+    assert report.num_rows == 5
+    assert report.is_proven
