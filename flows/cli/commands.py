@@ -11,7 +11,7 @@ __all__ = ["app", "show_warnings"]
 COMMANDS = (
     *("sample", "refresh", "backfill", "search", "index", "index_words", "sync", "neighbours"),
     *("retrain", "models", "suggest", "doctor"),
-    *("inspect", "map", "report", "changes", "settings"),
+    *("inspect", "explain", "map", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),
 )
 """Modules of the commands; each adds its command to the application, in the order of the help."""

@@ -11,6 +11,7 @@ from rich.table import Table as TextTable
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri, check_location
 from flows.cli.output import answering, cell, out
+from flows.cli.search_reasons import add_reasons, show_reasons
 
 MAX_COLUMN = 40
 """Longest value that a column of the table shows whole; a window too narrow for such columns gets a list of hits."""
@@ -86,10 +87,14 @@ def search(
         Per,
         typer.Option(help="Search for rows, or of a table of passages for documents: the best passage of each."),
     ] = Per.ROW,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Name the pairs of words that make each row near, and what vectors overlook."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print the rows of TABLE nearest to a query, or write those of many queries to a file."""
-    _check_usage(query, queries_uri, output, per)
+    _check_usage(query, queries_uri, output, per, is_explained=explain)
     with answering(as_json=as_json) as answer:
         from sbert.index.search_settings import SearchSettings
         from sbert.table.delta import Table
@@ -108,6 +113,8 @@ def search(
             results = [
                 {"id": hit.id, "source": hit.source, "score": round(hit.score, 6), **hit.kept} for hit in result.hits()
             ]
+            if explain:
+                add_reasons(table, query, words_column, results)
             way = result.way.model_dump(mode="json")
             answer.print(
                 {"table_uri": table_uri, "query": query, "results": results, "way": way},
@@ -124,13 +131,22 @@ def search(
             answer.print(report.model_dump(mode="json"), _show_file_search)
 
 
-def _check_usage(query: str | None, queries_uri: str | None, output: str | None, per: Per = Per.ROW) -> None:
+def _check_usage(
+    query: str | None,
+    queries_uri: str | None,
+    output: str | None,
+    per: Per = Per.ROW,
+    *,
+    is_explained: bool = False,
+) -> None:
     if (query is None) == (queries_uri is None):
         raise typer.BadParameter("give one query, or a file of them with --queries")
     if (queries_uri is None) != (output is None):
         raise typer.BadParameter(
             "--queries and --output belong together: name the file of queries and the file to write"
         )
+    if queries_uri is not None and is_explained:
+        raise typer.BadParameter("--explain and --queries cannot be combined: search for one query")
     if queries_uri is not None and per is Per.DOCUMENT:
         raise typer.BadParameter(
             "--per document and --queries cannot be combined: search for one query, or leave --per out"
@@ -172,12 +188,13 @@ def _show_search(result: dict[str, Any]) -> None:
         out.print(title, style="italic")
         for hit in hits:
             _print_hit(hit, kept)
+    show_reasons(hits)
     out.print(_describe_way(result), style="dim", markup=False)
 
 
 def _kept_columns(hits: list[dict[str, Any]]) -> list[str]:
     """Return the kept columns that are shown; of passages not their places, and the document is in the id."""
-    kept = [name for hit in hits[:1] for name in hit if name not in {"id", "source", "score"}]
+    kept = [name for hit in hits[:1] for name in hit if name not in {"id", "source", "score", "explanation"}]
     is_passages = {"document_id", "passage", "headings"} <= set(kept)
     return [name for name in kept if not (is_passages and name in PLACES)]
 

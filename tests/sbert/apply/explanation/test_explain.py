@@ -1,0 +1,110 @@
+"""Explanations: the parts add up to the cosine, by both methods, and overlooked differences are named."""
+
+import numpy as np
+import pytest
+
+from sbert.apply.explanation.explain import Explainer, overlooked_differences
+from sbert.apply.explanation.page import explanation_page
+from sbert.apply.explanation.reasons import Reason, explain_pairs
+from sbert.apply.explanation.settings import ExplanationSettings, Method
+from sbert.encoder.modules import Dense
+from sbert.encoder.pooling import PoolingMode
+from sbert.encoder.side import Side
+from sbert.errors import ModelError
+from tests.support.tiny_models import prompted_encoder, tiny_encoder
+
+LEFT, RIGHT = "how do i reset my password", "the train to hamburg is late"
+
+
+def cosine_of(explainer: Explainer, sides: tuple[Side, Side] = (Side.DOCUMENT, Side.DOCUMENT)) -> float:
+    encoder = explainer._reader.encoder
+    left, right = (encoder.encode([text], side=side)[0] for text, side in zip((LEFT, RIGHT), sides, strict=True))
+    return float(left @ right / (np.linalg.norm(left) * np.linalg.norm(right)))
+
+
+@pytest.mark.parametrize(
+    "mode", [PoolingMode.MEAN, PoolingMode.CLS, PoolingMode.WEIGHTED_MEAN, PoolingMode.MEAN_SQRT_LEN]
+)
+def test_the_parts_of_all_pairs_add_up_to_the_cosine(mode: PoolingMode) -> None:
+    explainer = Explainer(tiny_encoder(modes=(mode,)))
+    found = explainer.explain(LEFT, RIGHT)
+    assert found.cosine == pytest.approx(cosine_of(explainer), abs=1e-5)
+    assert np.sum(found.parts) == pytest.approx(found.cosine, abs=1e-6)
+    assert [word.word for word in found.left.words] == LEFT.split()
+    assert sum(word.part for word in found.left.words) + found.left.rest == pytest.approx(found.cosine, abs=1e-6)
+    assert sum(word.part for word in found.right.words) + found.right.rest == pytest.approx(found.cosine, abs=1e-6)
+
+
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_a_query_is_divided_with_its_prompt(include_prompt: bool) -> None:
+    explainer = Explainer(prompted_encoder(include_prompt=include_prompt))
+    sides = (Side.QUERY, Side.DOCUMENT)
+    found = explainer.explain(LEFT, RIGHT, sides=sides)
+    assert found.cosine == pytest.approx(cosine_of(explainer, sides), abs=1e-5)
+    assert [word.word for word in found.left.words] == LEFT.split()
+    assert found.error < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet"])
+def test_the_parts_through_the_layers_add_up_within_the_allowed_error(kind: str) -> None:
+    explainer = Explainer(tiny_encoder(kind), ExplanationSettings(method=Method.THROUGH_LAYERS))
+    found = explainer.explain(LEFT, RIGHT)
+    assert found.cosine == pytest.approx(cosine_of(explainer), abs=1e-5)
+    assert np.sum(found.parts) == pytest.approx(found.cosine, abs=0.1)
+    assert found.error == pytest.approx(abs(np.sum(found.parts) - found.cosine), abs=1e-6)
+
+
+def test_an_encoder_with_layers_after_the_pooling_is_explained_through_the_layers_alone() -> None:
+    encoder = tiny_encoder()
+    encoder.layers.insert(0, Dense(32, 16, activation="torch.nn.modules.activation.Tanh"))
+    with pytest.raises(ModelError, match="explain by the method through-layers"):
+        Explainer(encoder).explain(LEFT, RIGHT)
+    found = Explainer(encoder, ExplanationSettings(method=Method.THROUGH_LAYERS)).explain(LEFT, RIGHT)
+    assert found.error < 0.1
+
+
+def test_a_long_text_is_cut_where_the_encoder_cuts_it() -> None:
+    explainer = Explainer(tiny_encoder())
+    found = explainer.explain(" ".join([LEFT] * 20), RIGHT)
+    encoder = explainer._reader.encoder
+    left, right = encoder.encode([" ".join([LEFT] * 20), RIGHT], side=Side.DOCUMENT)
+    assert (found.left.truncated, found.right.truncated) == (True, False)
+    assert found.cosine == pytest.approx(float(left @ right), abs=1e-5)
+
+
+def test_pairs_are_sorted_and_a_reason_has_the_first_of_them() -> None:
+    explainer = Explainer(tiny_encoder())
+    found = explainer.explain(LEFT, RIGHT)
+    parts = [pair.part for pair in found.pairs]
+    assert parts == sorted(parts, reverse=True)
+    assert explain_pairs(explainer, [(LEFT, RIGHT)]) == [Reason.of(found)]
+    assert Reason.of(found).pairs == tuple(found.pairs[:5])
+
+
+def test_an_empty_text_has_only_a_rest() -> None:
+    found = Explainer(tiny_encoder()).explain("", RIGHT)
+    assert found.left.words == ()
+    assert found.left.rest == pytest.approx(found.cosine, abs=1e-6)
+    assert "Why these texts are near" in explanation_page(found)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "kinds"),
+    [
+        ("The flight leaves at 9.", "The flight leaves at 10.", ["number"]),
+        ("You can pay by card.", "You cannot pay by card.", ["negation"]),
+        ("You can pay by card.", "Cards are taken.", []),
+        ("We met in Rome.", "We met in Paris.", []),
+    ],
+)
+def test_numbers_and_negations_are_named_where_the_vectors_are_near(left: str, right: str, kinds: list[str]) -> None:
+    assert [found.kind.value for found in overlooked_differences(left, right, 0.95)] == kinds
+    assert overlooked_differences(left, right, 0.5) == ()
+
+
+def test_the_page_escapes_texts_and_shows_the_warning() -> None:
+    explainer = Explainer(tiny_encoder(), ExplanationSettings(warn_above=-1))
+    page = explanation_page(explainer.explain("<b>cost $9", "cost 10$"))
+    assert "&lt;b&gt;cost" in page
+    assert "<b>cost" not in page
+    assert "the numbers differ: 9 on the left, 10 on the right" in page
