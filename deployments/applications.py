@@ -34,6 +34,7 @@ class Application:
 
 
 APPLICATIONS = {
+    "classify": Application("flows.classify.classify_table", "Keep the class of every row up to date."),
     "map": Application(
         "flows.map_table.map_table", "Draw the texts of the table as one page.", out="output_uri", is_table=False
     ),

@@ -19,13 +19,9 @@ from prefect.settings import Settings as PrefectSettings
 from pydantic import AliasChoices, BaseModel
 
 from flows.cli.commands import app
-from flows.engines import EngineSettings
+from flows.cli.settings import Settable, model_of
 from sbert.errors import SettingsError
-from sbert.index.index_settings import IndexSettings
-from sbert.refresh.job import RefreshSettings
-from sbert.retrain.settings import RetrainSettings
 from sbert.settings import read_settings
-from sbert.suggest.settings import SuggestSettings
 from tests.support.documents import Document
 from tests.test_layers import PACKAGES
 
@@ -36,14 +32,8 @@ README_BYTES = 9_216
 GUIDE_BYTES = 12_288
 ROOMS_TO_COME: set[str] = set()
 """Folders that documents may name before they exist: they say where something will go."""
-SETTINGS_OF: dict[str, type[BaseModel]] = {
-    "refresh": RefreshSettings,
-    "backfill": RefreshSettings,
-    "retrain": RetrainSettings,
-    "index": IndexSettings,
-    "suggest": SuggestSettings,
-}
-SETTINGS_ROOTS: tuple[type[BaseModel], ...] = (*SETTINGS_OF.values(), EngineSettings)
+SETTINGS_OF: dict[str, type[BaseModel]] = {command.value: model_of(command) for command in Settable}
+SETTINGS_ROOTS: tuple[type[BaseModel], ...] = tuple(SETTINGS_OF.values())
 SOURCE_ENDINGS = {".py", ".toml", ".yaml", ".yml", ".env", ".h", ".cpp", ".j2", ".Dockerfile", ""}
 PATH = re.compile(r"[\w.\-]+(/[\w.\-]+)*(/|\.(py|md|toml|ya?ml|h|cpp|j2|env|Dockerfile))|Makefile")
 DOTTED_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")

@@ -9,7 +9,7 @@ from flows.cli.output import err
 __all__ = ["app", "show_warnings"]
 
 COMMANDS = (
-    *("sample", "refresh", "backfill", "search", "index", "index_words", "sync", "neighbours"),
+    *("sample", "refresh", "backfill", "search", "index", "index_words", "sync", "neighbours", "classify"),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "explain", "map", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from enum import Enum, StrEnum
+from importlib import import_module
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -23,7 +24,20 @@ class Settable(StrEnum):
     RETRAIN = "retrain"
     SUGGEST = "suggest"
     INDEX = "index"
+    CLASSIFY = "classify"
     ENGINE = "engine"
+
+
+MODELS = {
+    Settable.REFRESH: ("sbert.refresh.job", "RefreshSettings"),
+    Settable.BACKFILL: ("sbert.refresh.job", "RefreshSettings"),
+    Settable.RETRAIN: ("sbert.retrain.settings", "RetrainSettings"),
+    Settable.SUGGEST: ("sbert.suggest.settings", "SuggestSettings"),
+    Settable.INDEX: ("sbert.index.index_settings", "IndexSettings"),
+    Settable.CLASSIFY: ("sbert.apply.classification.settings", "ClassificationSettings"),
+    Settable.ENGINE: ("flows.engines", "EngineSettings"),
+}
+"""Module and class of the settings; a module is imported when its settings are asked for."""
 
 
 @command(Panel.LOOK, example="sbert settings refresh")
@@ -35,31 +49,15 @@ def settings(
     with answering(as_json=as_json) as answer:
         listed = [
             {"name": name, "type": _type_name(field.annotation), "default": _default(field), "meaning": _meaning(field)}
-            for name, field in _fields(_model_of(command))
+            for name, field in _fields(model_of(command))
         ]
         answer.print({"command": command.value, "settings": listed}, _show_settings)
 
 
-def _model_of(command: Settable) -> type[BaseModel]:
-    if command is Settable.ENGINE:
-        from flows.engines import EngineSettings
-
-        return EngineSettings
-    if command is Settable.INDEX:
-        from sbert.index.index_settings import IndexSettings
-
-        return IndexSettings
-    if command is Settable.RETRAIN:
-        from sbert.retrain.settings import RetrainSettings
-
-        return RetrainSettings
-    if command is Settable.SUGGEST:
-        from sbert.suggest.settings import SuggestSettings
-
-        return SuggestSettings
-    from sbert.refresh.job import RefreshSettings
-
-    return RefreshSettings
+def model_of(command: Settable) -> type[BaseModel]:
+    """Return the settings of a command."""
+    module, name = MODELS[command]
+    return cast("type[BaseModel]", getattr(import_module(module), name))
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

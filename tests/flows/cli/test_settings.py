@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from flows.cli.output import out
+from flows.cli.settings import Settable
 from sbert.refresh.job import RefreshSettings
 
 
@@ -23,7 +24,7 @@ def test_nested_settings_have_their_full_name_type_default_and_meaning() -> None
     assert shown == {"name": "source.text_column", "type": "text", "default": "text"}
 
 
-@pytest.mark.parametrize("command", ["refresh", "backfill", "retrain", "suggest", "engine"])
+@pytest.mark.parametrize("command", list(Settable))
 def test_every_setting_has_a_meaning(command: str) -> None:
     found = listed(command)
     assert len(found) >= 5

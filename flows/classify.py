@@ -1,0 +1,51 @@
+"""Keep the class of every row of a table up to date.
+
+Run it with ``sbert classify TABLE LABELS OUT``, or as a deployment that follows each published version.
+"""
+
+from typing import Annotated
+
+from prefect import flow
+
+from flows.derived_running import run_derivation
+from flows.engines import EngineSettings
+from flows.hooks import HOOKS
+from flows.neighbours import OutUri
+from flows.parameters import NO_CREDENTIALS, Concurrency, EngineChoice, TableUri, form
+from flows.run_names import named_after
+from sbert.apply.classification.run import ClassificationReport, classification_job, shares_before
+from sbert.apply.classification.settings import ClassificationSettings
+from tasks.classify import fit_heads, report_classes
+
+__all__ = ["classify_table"]
+
+
+@flow(name="classify-table", flow_run_name=named_after("classes of {table_uri}"), persist_result=False, **HOOKS)
+def classify_table(
+    table_uri: TableUri,
+    labels_uri: Annotated[
+        str,
+        form(
+            title="Labels",
+            min_length=1,
+            pattern=NO_CREDENTIALS,
+            description="File, folder or glob of texts and their classes, local or s3://.",
+        ),
+    ],
+    out_uri: OutUri,
+    settings: Annotated[
+        ClassificationSettings, form(title="Settings", description="How heads are fitted and compared.")
+    ] = ClassificationSettings(),  # noqa: B008  (frozen)
+    concurrency: Concurrency = 1,
+    engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
+) -> ClassificationReport:
+    """Fit heads to the labels, classify every row by them, and report; compute only what changed since the last run.
+
+    Returns:
+        What was done, in numbers.
+    """
+    before = shares_before(out_uri)
+    decisions = fit_heads(table_uri, labels_uri, out_uri, settings)
+    job = classification_job(decisions, out_uri)
+    output = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=engine)
+    return report_classes(output, decisions, before, settings)

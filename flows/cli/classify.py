@@ -1,0 +1,76 @@
+"""``sbert classify``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.app import Panel, command
+from flows.cli.neighbours import show_derived
+from flows.cli.options import Concurrency, EngineOption, Json, LabelsUri, OutUri, SettingsJson, TableUri, parse_engine
+from flows.cli.output import answering, out
+from flows.cli.prefect_server import begin_server
+from flows.cli.settings_json import load_settings
+
+
+@command(Panel.JOBS, example="sbert classify s3://bucket/table s3://bucket/labels s3://bucket/classes")
+def classify(
+    table_uri: TableUri,
+    labels_uri: LabelsUri,
+    out_uri: OutUri,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--tasks",
+            metavar="A,B",
+            help="Columns of the labels that each hold the classes of a task, separated by commas.",
+            show_default="one task, in the label column",
+        ),
+    ] = None,
+    settings: SettingsJson = None,
+    concurrency: Concurrency = 1,
+    engine: EngineOption = "local",
+    as_json: Json = False,
+) -> None:
+    """Write the class of every row of TABLE to the table OUT, learned from labels; compute only what changed."""
+    with answering(as_json=as_json) as answer:
+        from sbert.apply.classification.settings import ClassificationSettings
+
+        chosen = load_settings(settings, ClassificationSettings)
+        if tasks is not None:
+            chosen = chosen.model_copy(update={"label_columns": _names(tasks)})
+        if engine == "local":
+            from sbert.apply.classification.run import classify as classify_rows
+
+            report = classify_rows(table_uri, labels_uri, out_uri, chosen, concurrency=concurrency)
+        else:
+            wait_for_server = begin_server()
+            from flows.classify import classify_table
+
+            workers = parse_engine(engine)
+            wait_for_server()
+            report = classify_table(table_uri, labels_uri, out_uri, chosen, concurrency, workers)
+        answer.print(report.model_dump(mode="json"), _show)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _show(report: dict[str, Any]) -> None:
+    show_derived(report["output"])
+    for task in report["tasks"]:
+        head, now = task["head"], task["now"]
+        name = f"{head['task']}: " if head["task"] else ""
+        answered = now["num_rows"] - now["num_abstained"]
+        out.print(f"  {name}{head['reason']}", markup=False)
+        quality = head["quality"]
+        if quality is not None:
+            values = ", ".join(
+                f"{title} {quality[key]['value']:.3f} [{quality[key]['low']:.3f}, {quality[key]['high']:.3f}]"
+                for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
+            )
+            out.print(f"  {name}{values} on {quality['num_rows']:,} held-out rows", markup=False)
+        out.print(
+            f"  {name}{answered:,} of {now['num_rows']:,} rows answered, the head abstains on the others", markup=False
+        )
+    out.print(f"  report: {report['report_uri']}", markup=False)

@@ -1,0 +1,162 @@
+"""A classifier on frozen vectors: what it computes, and how it is stored.
+
+A head is logistic regression on features of a vector. The features are the centred vector with length 1, or its Gaussian
+similarities to some labelled texts (the Nyström method, Williams and Seeger 2001, "Using the Nyström Method to Speed Up
+Kernel Machines"). Probabilities are calibrated by one temperature (Guo et al. 2017, "On Calibration of Modern Neural
+Networks").
+
+A head lies beside the output that it makes: ``OUT/_heads/FINGERPRINT/head.safetensors`` and ``head.json``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.classification.settings import HeadKind
+from sbert.errors import MissingError, TableError
+from sbert.storage.files import join, read_bytes, write_bytes
+
+__all__ = ["HEADS_FOLDER", "Float64", "Head", "HeadRecord", "find_head"]
+
+HEADS_FOLDER = "_heads"
+WEIGHTS_NAME, RECORD_NAME = "head.safetensors", "head.json"
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+
+class HeadRecord(BaseModel):
+    """What is known about a head beside its weights; `head.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str = Field(description="Hash of labels, encoder, settings and code that made the head.")
+    encoder_fingerprint: str = Field(description="The encoder whose vectors it classifies.")
+    labels_fingerprint: str = Field(description="Hash of the labelled rows.")
+    task: str = Field(description="Column of the labels; empty for the label column.")
+    kind: HeadKind
+    strength: float = Field(description="Inverse strength of the penalty on weights.")
+    classes: list[str] = Field(description="The classes, sorted.")
+    confusion: list[list[int]] = Field(
+        description="Rows of each true class (outer list) by predicted class, each predicted by a head that had not seen "
+        "the row; in the order of `classes`."
+    )
+    temperature: float = Field(description="Scores are divided by this before they become probabilities.")
+    abstain_below: float = Field(
+        description="The head abstains where the largest probability is below this; 2 for always."
+    )
+    set_scores: list[float] = Field(
+        description="For each class: it belongs to the set of a row where 1 minus its probability is at most this."
+    )
+    num_rows: int = Field(description="Labelled rows that the head was fitted on.")
+    chosen: list[dict[str, float | str]] = Field(description="Settings that were tried, and their macro-F1.")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted classifier of F features and C classes for vectors of D values."""
+
+    record: HeadRecord
+    mean_D: Float32
+    """Mean of the vectors that the head was fitted on."""
+    landmarks_LD: Float32
+    """Texts that a kernel head compares with, centred and of length 1; no rows for a linear head."""
+    gamma: float
+    """Width of the Gaussian: the similarity of two unit vectors is ``exp(-gamma |x - y|²)``."""
+    weights_FC: Float32
+    bias_C: Float32
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes, sorted."""
+        return self.record.classes
+
+    @property
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """Rows of each true class by predicted class, on rows that the predicting head had not seen, shape (C, C)."""
+        return np.array(self.record.confusion, np.int64)
+
+    def scores(self, vectors_ND: Float32) -> Float64:
+        """Return the score of each class before calibration, shape (N, C)."""
+        features_NF = features(vectors_ND, self.mean_D, self.landmarks_LD, self.gamma)
+        return np.asarray(features_NF @ self.weights_FC + self.bias_C, np.float64)
+
+    def probabilities(self, vectors_ND: Float32) -> Float64:
+        """Return the calibrated probability of each class, shape (N, C)."""
+        return softmax(self.scores(vectors_ND) / self.record.temperature)
+
+    def sets(self, probabilities_NC: Float64) -> npt.NDArray[np.bool_]:
+        """Return which classes belong to the set of each row, shape (N, C); the likeliest class always does."""
+        chosen_NC = 1 - probabilities_NC <= np.array(self.record.set_scores)
+        chosen_NC[np.arange(len(chosen_NC)), probabilities_NC.argmax(axis=1)] = True
+        return np.asarray(chosen_NC)
+
+    def abstains(self, probabilities_NC: Float64) -> npt.NDArray[np.bool_]:
+        """Return the rows on which the head cannot keep its promised error, shape (N,)."""
+        return np.asarray(probabilities_NC.max(axis=1) < self.record.abstain_below)
+
+    def save(self, out_uri: str) -> None:
+        """Write the head beside the output; the record comes last, so a head that can be found is whole."""
+        folder = join(out_uri, HEADS_FOLDER, self.record.fingerprint)
+        tensors = {
+            "mean": self.mean_D,
+            "landmarks": self.landmarks_LD,
+            "gamma": np.array([self.gamma], np.float64),
+            "weights": self.weights_FC,
+            "bias": self.bias_C,
+        }
+        content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+        write_bytes(join(folder, WEIGHTS_NAME), content)
+        write_bytes(join(folder, RECORD_NAME), self.record.model_dump_json(indent=1).encode())
+
+
+def find_head(out_uri: str, fingerprint: str) -> Head | None:
+    """Read a head that lies beside an output; None when there is none of this fingerprint.
+
+    Raises:
+        TableError: its files are damaged.
+    """
+    folder = join(out_uri, HEADS_FOLDER, fingerprint)
+    try:
+        record = HeadRecord.model_validate_json(read_bytes(join(folder, RECORD_NAME)))
+        tensors = safetensors.numpy.load(read_bytes(join(folder, WEIGHTS_NAME)))
+        return Head(
+            record=record,
+            mean_D=tensors["mean"],
+            landmarks_LD=tensors["landmarks"],
+            gamma=float(tensors["gamma"][0]),
+            weights_FC=tensors["weights"],
+            bias_C=tensors["bias"],
+        )
+    except MissingError:
+        return None
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise TableError(
+            f"{folder}: the head is damaged ({error}): remove this folder, and the next run fits it again"
+        ) from error
+
+
+def features(vectors_ND: Float32, mean_D: Float32, landmarks_LD: Float32, gamma: float) -> Float32:
+    """Return the features of vectors: the centred unit vector (N, D), or its similarities to landmarks (N, L)."""
+    unit_ND = centred(vectors_ND, mean_D)
+    if not len(landmarks_LD):
+        return unit_ND
+    exponents_NL = unit_ND @ landmarks_LD.T
+    exponents_NL -= 1
+    exponents_NL *= 2 * gamma  # |x - y|² = 2 - 2 x·y for unit vectors
+    return np.asarray(np.exp(exponents_NL, out=exponents_NL), np.float32)
+
+
+def centred(vectors_ND: Float32, mean_D: Float32) -> Float32:
+    """Return vectors without their common part, with length 1: most vectors of an encoder share one direction."""
+    shifted_ND = vectors_ND - mean_D
+    return np.asarray(shifted_ND / np.maximum(np.linalg.norm(shifted_ND, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def softmax(scores_NC: Float64) -> Float64:
+    """Return probabilities that add up to 1 in each row."""
+    shifted = np.exp(scores_NC - scores_NC.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

@@ -1,0 +1,214 @@
+"""Decide which head makes each task's output: the one that is there, or a new one that is not worse.
+
+Nothing is remembered but the heads themselves, beside the output. A head is named by what decides it, so that labels,
+encoder and settings that did not change find it again.
+"""
+
+import hashlib
+import logging
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.classification.fit import fit_head, head_fingerprint
+from sbert.apply.classification.head import Float32, Head, find_head
+from sbert.apply.classification.job import ClassificationJob, HeadName
+from sbert.apply.classification.quality import HeadQuality, macro_f1, measure_head
+from sbert.apply.classification.settings import ClassificationSettings
+from sbert.apply.text_vectors import vectors_of_texts
+from sbert.derived.derived_table import find_derived
+from sbert.errors import SettingsError
+from sbert.evaluation.metric import difference_interval
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_set import LabelSet
+from sbert.labels.load import load_labels
+from sbert.labels.settings import LabelSettings
+from sbert.storage.files import normalize_uri
+from sbert.table.delta import Table
+
+__all__ = ["HeadDecision", "choose_heads", "current_heads"]
+
+log = logging.getLogger(__name__)
+
+NUM_RESAMPLES = 1_000
+CONFIDENCE = 0.95
+MIN_GROUP_ROWS = 20
+"""Groups with fewer held-out rows are shown, but refuse no head."""
+
+
+class HeadDecision(BaseModel):
+    """The head of one task, and why it is this one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str = Field(description="Column of the labels; empty for the label column.")
+    fingerprint: str = Field(description="The head that makes the output.")
+    is_new: bool = Field(description="Whether it replaces another head, or is the first.")
+    refused: str | None = Field(default=None, description="The new head that was worse.")
+    reason: str
+    num_labels: int = Field(description="Labelled rows that the new head was fitted on.")
+    labels: str = Field(description="What became of the labelled rows.")
+    quality: HeadQuality | None = Field(description="The head on held-out rows; None without such rows.")
+    kind: str
+    strength: float
+    tried: list[dict[str, float | str]]
+
+
+def current_heads(out_uri: str) -> dict[str, HeadName]:
+    """Return the heads that made the newest output, by task; none when there is no output."""
+    table = find_derived(out_uri)
+    if table is None or table.info.job != ClassificationJob.name:
+        return {}
+    return {head.task: head for head in ClassificationJob.model_validate(table.info.settings).heads}
+
+
+def choose_heads(
+    table: Table, labels_uri: str, out_uri: str, settings: ClassificationSettings
+) -> tuple[HeadDecision, ...]:
+    """Fit what is not fitted yet, compare it with the heads that are in use, and return the heads to use.
+
+    Args:
+        table: the embeddings table; its encoder makes the vectors of the labelled texts.
+        labels_uri: file, folder or glob of labels.
+        out_uri: the output, beside which heads lie.
+        settings: how heads are fitted and compared.
+
+    Raises:
+        LabelError, ColumnError: the labels cannot be read or learned from.
+        ModelError: a labelled text is not in the table, and its encoder cannot be loaded.
+    """
+    in_use = current_heads(out_uri)
+    tasks = settings.label_columns or ("",)
+    return tuple(_choose(table, labels_uri, out_uri, settings, task, in_use.get(task)) for task in tasks)
+
+
+def _choose(
+    table: Table,
+    labels_uri: str,
+    out_uri: str,
+    settings: ClassificationSettings,
+    task: str,
+    in_use: HeadName | None,
+) -> HeadDecision:
+    labels = load_labels(labels_uri, _label_settings(settings, task))
+    learned = pl.concat([labels.train, labels.dev])
+    content = hashlib.sha256("\n".join(sorted(learned["row_id"])).encode()).hexdigest()
+    fingerprint = head_fingerprint(content, table.encoder.fingerprint, task, settings.head)
+    vectors = _Vectors(table)
+    new = find_head(out_uri, fingerprint)
+    if new is None:
+        new = fit_head(
+            vectors.of(learned["text"]),
+            learned["label"].to_list(),
+            settings.head,
+            fingerprint=fingerprint,
+            encoder_fingerprint=table.encoder.fingerprint,
+            labels_fingerprint=content,
+            task=task,
+        )
+        new.save(normalize_uri(out_uri))
+    old = None if in_use is None or in_use.fingerprint == fingerprint else find_head(out_uri, in_use.fingerprint)
+    test_ND = vectors.of(labels.test["text"])
+    quality = _measure(new, test_ND, labels, settings)
+    objection = _objection(new, old, table, test_ND, labels, quality, settings)
+    if objection is not None:
+        assert old is not None
+        log.warning("%s: the new head is refused, the one before stays: %s", task or "labels", objection)
+        chosen, quality = old, _measure(old, test_ND, labels, settings)
+    else:
+        chosen = new
+    return HeadDecision(
+        task=task,
+        fingerprint=chosen.record.fingerprint,
+        is_new=in_use is None or chosen.record.fingerprint != in_use.fingerprint,
+        refused=None if objection is None else new.record.fingerprint,
+        reason=objection or _reason(in_use, old, fingerprint, table),
+        num_labels=learned.height,
+        labels=labels.account(),
+        quality=quality,
+        kind=chosen.record.kind.value,
+        strength=chosen.record.strength,
+        tried=chosen.record.chosen,
+    )
+
+
+class _Vectors:
+    """Vectors of labelled texts; the table is searched once for each group of texts."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def of(self, texts: pl.Series) -> Float32:
+        """Return vectors, shape (texts, dim)."""
+        if not len(texts):
+            return np.zeros((0, self._table.encoder.dim), np.float32)
+        return vectors_of_texts(self._table, texts.to_list())
+
+
+def _label_settings(settings: ClassificationSettings, task: str) -> LabelSettings:
+    if settings.labels.kind not in {None, LabelKind.CLASSES}:
+        raise SettingsError(
+            f"labels.kind is {settings.labels.kind}: classification learns from labels of the kind classes"
+        )
+    columns = {**settings.labels.columns, **({"label": task} if task else {})}
+    kept = tuple(dict.fromkeys([*settings.labels.keep_columns, *settings.group_columns]))
+    return settings.labels.model_copy(update={"kind": LabelKind.CLASSES, "columns": columns, "keep_columns": kept})
+
+
+def _measure(head: Head, test_ND: Float32, labels: LabelSet, settings: ClassificationSettings) -> HeadQuality | None:
+    test = labels.test
+    groups = {name: test[name].to_list() for name in settings.group_columns}
+    return measure_head(head, test_ND, test["label"].to_list(), test["text"].to_list(), groups)
+
+
+def _objection(
+    new: Head,
+    old: Head | None,
+    table: Table,
+    test_ND: Float32,
+    labels: LabelSet,
+    quality: HeadQuality | None,
+    settings: ClassificationSettings,
+) -> str | None:
+    """Return why the head that is in use stays; None when the new one replaces it."""
+    if old is None or old.record.encoder_fingerprint != table.encoder.fingerprint or quality is None:
+        return None
+    if settings.max_group_gap is not None:
+        for group in quality.groups:
+            if group.num_rows >= MIN_GROUP_ROWS and group.gap.low > settings.max_group_gap:
+                return (
+                    f"the error of {group.column} = {group.value!r} is higher than that of the other rows by "
+                    f"{group.gap.value:.3f} [{group.gap.low:.3f}, {group.gap.high:.3f}], surely above max_group_gap "
+                    f"{settings.max_group_gap:g}"
+                )
+    names = sorted({*new.classes, *old.classes, *labels.test["label"]})
+    number = {name: at for at, name in enumerate(names)}
+    truth_N = np.array([number[name] for name in labels.test["label"]], np.int64)
+    after, before = (
+        macro_f1(
+            truth_N, np.array([number[name] for name in head.classes], np.int64)[head.scores(test_ND).argmax(axis=1)]
+        )
+        for head in (new, old)
+    )
+    gain = difference_interval(after, before, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
+    if gain.value >= -settings.tolerance:
+        return None
+    return (
+        f"macro-F1 drops by {-gain.value:.4f} ({before.value:.4f} → {after.value:.4f}, interval of the gain "
+        f"[{gain.low:+.4f}, {gain.high:+.4f}]) on {len(truth_N):,} held-out rows, more than the tolerance of "
+        f"{settings.tolerance:g}"
+    )
+
+
+def _reason(in_use: HeadName | None, old: Head | None, fingerprint: str, table: Table) -> str:
+    """Return why the head of the present labels is used."""
+    if in_use is None:
+        return "the first head"
+    if in_use.fingerprint == fingerprint:
+        return "labels, encoder and settings did not change"
+    if old is None:
+        return "the head before is no longer there"
+    if old.record.encoder_fingerprint != table.encoder.fingerprint:
+        return "the table has another encoder, whose vectors the head before cannot classify"
+    return "not worse than the head before on held-out rows"

@@ -1,0 +1,106 @@
+"""`ClassificationJob`: the class of every row, by heads that lie beside the output."""
+
+import hashlib
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.classification.head import Head, find_head
+from sbert.derived.job import RowFunction, RowJob, row_vectors
+from sbert.errors import TableError
+from sbert.table.delta import Table
+
+__all__ = ["ClassificationJob", "HeadName", "load_head"]
+
+
+class HeadName(BaseModel):
+    """A head that an output is made by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(description="Column of the labels that it was fitted on; empty for the label column.")
+    fingerprint: str = Field(description="Name of its folder in ``_heads/``.")
+
+
+class ClassificationJob(RowJob):
+    """The likeliest class of each row, its probability, a set that holds the true class, and whether to trust it."""
+
+    name: ClassVar[str] = "classification"
+
+    heads: tuple[HeadName, ...] = Field(min_length=1, description="One head for each task.")
+    heads_uri: str = Field(description="The output beside which the heads lie.")
+
+    def columns(self, table: Table) -> pa.Schema:  # noqa: ARG002
+        """Return four columns for each task; with several tasks their names begin with the task."""
+        return pa.schema(
+            [
+                field
+                for head in self.heads
+                for field in (
+                    pa.field(f"{self.prefix(head)}label", pa.string()),
+                    pa.field(f"{self.prefix(head)}probability", pa.float32()),
+                    pa.field(f"{self.prefix(head)}labels", pa.list_(pa.string())),
+                    pa.field(f"{self.prefix(head)}abstained", pa.bool_()),
+                )
+            ]
+        )
+
+    def prefix(self, head: HeadName) -> str:
+        """Return what the names of a task's columns begin with."""
+        return f"{head.task}_" if len(self.heads) > 1 else ""
+
+    def fingerprint(self, table: Table) -> str:
+        """Hash the heads and the encoder. Where the heads lie does not matter: a folder can be moved."""
+        names = [f"{head.task}:{head.fingerprint}" for head in self.heads]
+        parts = [self.name, str(self.code_version), *names, table.encoder.fingerprint]
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+    def function(self, table: Table) -> RowFunction:
+        """Load the heads, and return the function of a block."""
+        heads = [(self.prefix(name), load_head(self.heads_uri, name, table)) for name in self.heads]
+
+        def classify(rows: pa.Table) -> pa.Table:
+            vectors_ND = row_vectors(rows, table)
+            columns = {}
+            for prefix, head in heads:
+                probabilities_NC = head.probabilities(vectors_ND)
+                best_N = probabilities_NC.argmax(axis=1)
+                classes = pa.array(head.classes, pa.string())
+                columns[f"{prefix}label"] = classes.take(pa.array(best_N))
+                columns[f"{prefix}probability"] = pa.array(
+                    probabilities_NC[np.arange(len(best_N)), best_N].astype(np.float32)
+                )
+                columns[f"{prefix}labels"] = _sets(head, probabilities_NC, classes)
+                columns[f"{prefix}abstained"] = pa.array(head.abstains(probabilities_NC))
+            return pa.table(columns)
+
+        return classify
+
+
+def load_head(out_uri: str, name: HeadName, table: Table) -> Head:
+    """Read a head that makes an output.
+
+    Raises:
+        TableError: it is not there, or it was fitted on the vectors of another encoder.
+    """
+    head = find_head(out_uri, name.fingerprint)
+    if head is None:
+        raise TableError(f"{out_uri}: the head {name.fingerprint} is not in _heads/: run `sbert classify` again")
+    if head.record.encoder_fingerprint != table.encoder.fingerprint:
+        raise TableError(
+            f"{out_uri}: the head {name.fingerprint} classifies vectors of the encoder "
+            f"{head.record.encoder_fingerprint[:12]}, the table has {table.encoder.fingerprint[:12]}: "
+            "run `sbert classify` again"
+        )
+    return head
+
+
+def _sets(head: Head, probabilities_NC: np.ndarray, classes: pa.Array) -> pa.ListArray:
+    """Return the classes of each row's set, the likeliest first."""
+    chosen_NC = head.sets(probabilities_NC)
+    order_NC = np.argsort(-probabilities_NC, axis=1, kind="stable")
+    ordered_NC = np.take_along_axis(chosen_NC, order_NC, axis=1)
+    offsets = np.concatenate([[0], np.cumsum(ordered_NC.sum(axis=1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), classes.take(pa.array(order_NC[ordered_NC])))

@@ -1,0 +1,242 @@
+"""How good a head is on labelled rows that it has not seen, with intervals."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import scipy.stats
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.classification.calibration import calibration_error
+from sbert.apply.classification.head import Float32, Head
+from sbert.evaluation import statistics
+from sbert.evaluation.metric import Metric, interval
+
+__all__ = [
+    "ClassQuality",
+    "GroupQuality",
+    "HeadQuality",
+    "Share",
+    "WrongRow",
+    "group_gap",
+    "macro_f1",
+    "measure_head",
+    "share",
+]
+
+CONFIDENCE = 0.95
+NUM_RESAMPLES = 500
+NUM_WRONG = 10
+NUM_BINS = 15
+MIN_GROUP_ROWS = 20
+"""Groups with fewer rows are shown, but say too little to refuse a head."""
+
+Bools = npt.NDArray[np.bool_]
+Int64 = npt.NDArray[np.int64]
+
+
+class Share(BaseModel):
+    """A value between 0 and 1 with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float
+    high: float
+
+
+class ClassQuality(BaseModel):
+    """How well one class is told from the others."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    num_rows: int = Field(description="Rows whose true class it is.")
+    precision: Share | None = Field(description="None where the class was never named.")
+    recall: Share | None = Field(description="None without rows.")
+    f1: Share
+
+
+class GroupQuality(BaseModel):
+    """Errors and abstentions among the rows of one value of a column."""
+
+    model_config = ConfigDict(frozen=True)
+
+    column: str
+    value: str
+    num_rows: int
+    error: Share
+    abstained: Share
+    gap: Share = Field(description="Its error minus that of all other rows.")
+
+
+class WrongRow(BaseModel):
+    """A row that the head is sure about, and wrong."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    truth: str
+    predicted: str
+    probability: float
+
+
+class HeadQuality(BaseModel):
+    """A head on held-out rows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_rows: int
+    accuracy: Share
+    macro_f1: Share
+    calibration_error: float = Field(
+        description=f"Expected calibration error over {NUM_BINS} bins of equally many rows."
+    )
+    set_coverage: Share = Field(description="Rows whose set holds the true class.")
+    mean_set_size: float = Field(description="Classes in a set (classes).")
+    answered: Share = Field(description="Rows on which the head does not abstain.")
+    answered_error: Share | None = Field(description="Wrong classes among them; None without any.")
+    classes: list[ClassQuality]
+    confusion: list[list[int]] = Field(
+        description="Rows of each true class by predicted class, in the order of `classes`."
+    )
+    groups: list[GroupQuality]
+    wrong: list[WrongRow] = Field(description="The rows that are most surely wrong.")
+    reliability: list[tuple[float, float, int]] = Field(description="Bins: mean probability, share right, rows.")
+    risk: list[tuple[float, float]] = Field(description="Share of rows answered, and the error among them.")
+
+
+def share(count: int, total: int) -> Share | None:
+    """Return a share with its interval (Wilson 1927); None of nothing."""
+    if total == 0:
+        return None
+    found = scipy.stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
+    return Share(value=count / total, low=float(found.low), high=float(found.high))
+
+
+def measure_head(
+    head: Head,
+    vectors_ND: Float32,
+    labels: Sequence[str],
+    texts: Sequence[str],
+    groups: Mapping[str, Sequence[str | None]] | None = None,
+) -> HeadQuality | None:
+    """Measure a head; None without rows.
+
+    Args:
+        head: the head.
+        vectors_ND: vectors of N rows that it has not seen.
+        labels: their classes. A class that the head does not know counts as an error.
+        texts: the rows, to show them.
+        groups: values of further columns, for errors by group.
+    """
+    if not labels:
+        return None
+    probabilities_NC = head.probabilities(vectors_ND)
+    names = [*head.classes, *sorted(set(labels) - set(head.classes))]
+    number = {name: at for at, name in enumerate(names)}
+    truth_N = np.array([number[label] for label in labels], np.int64)
+    predicted_N = probabilities_NC.argmax(axis=1).astype(np.int64)
+    confidence_N = probabilities_NC.max(axis=1)
+    right_N = truth_N == predicted_N
+    answered_N = ~head.abstains(probabilities_NC)
+    sets_NC = head.sets(probabilities_NC)
+    is_known = truth_N < len(head.classes)
+    covered_N = is_known & sets_NC[np.arange(len(truth_N)), np.where(is_known, truth_N, 0)]
+    confusion = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(confusion, (truth_N, predicted_N), 1)
+    return HeadQuality(
+        num_rows=len(labels),
+        accuracy=_share_of(right_N),
+        macro_f1=_bootstrapped(macro_f1(truth_N, predicted_N)),
+        calibration_error=calibration_error(confidence_N, right_N, NUM_BINS),
+        set_coverage=_share_of(covered_N),
+        mean_set_size=float(sets_NC.sum(axis=1).mean()),
+        answered=_share_of(answered_N),
+        answered_error=share(int((~right_N & answered_N).sum()), int(answered_N.sum())),
+        classes=[_class_quality(name, at, truth_N, predicted_N) for name, at in number.items()],
+        confusion=confusion.tolist(),
+        groups=_groups(groups or {}, right_N, answered_N),
+        wrong=[
+            WrongRow(
+                text=texts[row],
+                truth=labels[row],
+                predicted=names[predicted_N[row]],
+                probability=float(confidence_N[row]),
+            )
+            for row in np.argsort(np.where(right_N, np.inf, -confidence_N), kind="stable")[:NUM_WRONG].tolist()
+            if not right_N[row]
+        ],
+        reliability=[
+            (float(confidence_N[part].mean()), float(right_N[part].mean()), len(part))
+            for part in np.array_split(np.argsort(confidence_N, kind="stable"), min(NUM_BINS, len(labels)))
+        ],
+        risk=_risk(confidence_N, right_N),
+    )
+
+
+def macro_f1(truth_N: Int64, predicted_N: Int64) -> Metric:
+    """Return macro-F1 as a metric that can be resampled."""
+    return Metric("macro_f1", (truth_N, predicted_N), statistics.macro_f1)
+
+
+def group_gap(wrong_N: Bools, inside_N: Bools) -> Share:
+    """Return the error of some rows minus that of the others, with an interval (Newcombe 1998, method 10)."""
+    ours = share(int((wrong_N & inside_N).sum()), int(inside_N.sum()))
+    theirs = share(int((wrong_N & ~inside_N).sum()), int((~inside_N).sum()))
+    if ours is None or theirs is None:
+        return Share(value=0.0, low=-1.0, high=1.0)
+    gap = ours.value - theirs.value
+    return Share(
+        value=gap,
+        low=gap - float(np.hypot(ours.value - ours.low, theirs.high - theirs.value)),
+        high=gap + float(np.hypot(ours.high - ours.value, theirs.value - theirs.low)),
+    )
+
+
+def _class_quality(label: str, number: int, truth_N: Int64, predicted_N: Int64) -> ClassQuality:
+    is_true, is_named = truth_N == number, predicted_N == number
+    hits = int((is_true & is_named).sum())
+    return ClassQuality(
+        label=label,
+        num_rows=int(is_true.sum()),
+        precision=share(hits, int(is_named.sum())),
+        recall=share(hits, int(is_true.sum())),
+        f1=_bootstrapped(Metric("f1", (is_true, is_named), statistics.f1)),
+    )
+
+
+def _groups(groups: Mapping[str, Sequence[str | None]], right_N: Bools, answered_N: Bools) -> list[GroupQuality]:
+    found = []
+    for column, values in groups.items():
+        values_N = np.array(["" if value is None else value for value in values], dtype=object)
+        for value in sorted(set(values_N.tolist())):
+            inside_N = values_N == value
+            found.append(
+                GroupQuality(
+                    column=column,
+                    value=value,
+                    num_rows=int(inside_N.sum()),
+                    error=_share_of(~right_N[inside_N]),
+                    abstained=_share_of(~answered_N[inside_N]),
+                    gap=group_gap(~right_N, inside_N),
+                )
+            )
+    return found
+
+
+def _risk(confidence_N: npt.NDArray[np.float64], right_N: Bools) -> list[tuple[float, float]]:
+    wrong_N = np.cumsum(~right_N[np.argsort(-confidence_N, kind="stable")])
+    counts = np.unique(np.linspace(1, len(right_N), min(100, len(right_N))).astype(int))
+    return [(count / len(right_N), float(wrong_N[count - 1] / count)) for count in counts.tolist()]
+
+
+def _bootstrapped(metric: Metric) -> Share:
+    found = interval(metric, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
+    return Share(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
+def _share_of(flags_N: Bools) -> Share:
+    found = share(int(flags_N.sum()), len(flags_N))
+    assert found is not None
+    return found

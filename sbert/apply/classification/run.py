@@ -1,0 +1,106 @@
+"""Bring the classes of a table's rows up to date: choose the heads, classify what changed, report.
+
+>>> from sbert.apply.classification.run import classify
+>>> report = classify("data/table", "data/labels", "data/classes")  # doctest: +SKIP
+"""
+
+from collections.abc import Callable
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.classification.heads import HeadDecision, choose_heads
+from sbert.apply.classification.job import ClassificationJob, HeadName
+from sbert.apply.classification.page import REPORT_NAME, report_page
+from sbert.apply.classification.settings import ClassificationSettings
+from sbert.apply.classification.task_report import ClassShares, TaskReport
+from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.run import DerivedReport, derive
+from sbert.storage.files import join, normalize_uri, write_bytes
+from sbert.table.delta import Table
+
+__all__ = ["ClassificationReport", "classification_job", "classify", "finish_report", "shares_before"]
+
+Derive = Callable[[ClassificationJob, str, str], DerivedReport]
+SharesByTask = dict[str, ClassShares]
+
+
+class ClassificationReport(BaseModel):
+    """The results of a run; scripts rely on the keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    output: DerivedReport = Field(description="What was computed.")
+    tasks: tuple[TaskReport, ...] = Field(description="The head of each task, and the classes of the rows.")
+    report_uri: str = Field(description="The report for people, an HTML file.")
+
+
+def classify(
+    table_uri: str,
+    labels_uri: str,
+    out_uri: str,
+    settings: ClassificationSettings | None = None,
+    *,
+    concurrency: int = 1,
+) -> ClassificationReport:
+    """Classify every row of a table by heads that are fitted to labels; compute only what changed.
+
+    Args:
+        table_uri: the embeddings table.
+        labels_uri: labels of the kind ``classes``: file, folder or glob.
+        out_uri: the derived table; made if it is not there.
+        settings: how heads are fitted and compared.
+        concurrency: splits that are classified at the same time.
+
+    Raises:
+        LabelError, ColumnError: the labels cannot be read or learned from.
+        SettingsError, TableError: as `derive`; the output is as it was.
+    """
+    chosen = settings or ClassificationSettings()
+    before = shares_before(out_uri)
+    decisions = choose_heads(Table.open(table_uri), labels_uri, out_uri, chosen)
+    output = derive(classification_job(decisions, out_uri), table_uri, out_uri, concurrency=concurrency)
+    return finish_report(output, decisions, before, chosen)
+
+
+def classification_job(decisions: tuple[HeadDecision, ...], out_uri: str) -> ClassificationJob:
+    """Return the job that the chosen heads do."""
+    heads = tuple(HeadName(task=decision.task, fingerprint=decision.fingerprint) for decision in decisions)
+    return ClassificationJob(heads=heads, heads_uri=normalize_uri(out_uri))
+
+
+def shares_before(out_uri: str) -> SharesByTask:
+    """Return the classes of the rows of the output that is there, by task; none when there is no output."""
+    table = find_derived(out_uri)
+    if table is None or table.info.job != ClassificationJob.name:
+        return {}
+    return _shares(table, ClassificationJob.model_validate(table.info.settings))
+
+
+def finish_report(
+    output: DerivedReport, decisions: tuple[HeadDecision, ...], before: SharesByTask, settings: ClassificationSettings
+) -> ClassificationReport:
+    """Count the classes of the new output, write the report for people, and return the report."""
+    table = DerivedTable.open(output.out_uri, output.version)
+    now = _shares(table, ClassificationJob.model_validate(table.info.settings))
+    tasks = tuple(
+        TaskReport(head=decision, now=now[decision.task], before=before.get(decision.task)) for decision in decisions
+    )
+    report_uri = join(output.out_uri, "_reports", REPORT_NAME)
+    report = ClassificationReport(output=output, tasks=tasks, report_uri=report_uri)
+    write_bytes(report_uri, report_page(output, tasks, settings).encode())
+    return report
+
+
+def _shares(table: DerivedTable, job: ClassificationJob) -> SharesByTask:
+    found = {}
+    for head in job.heads:
+        label, abstained = (pl.col(f"{job.prefix(head)}{name}") for name in ("label", "abstained"))
+        counts = table.scan().group_by(label.alias("label")).agg(pl.len(), abstained.sum().alias("abstained")).collect()
+        ordered = counts.sort(["len", "label"], descending=[True, False])
+        found[head.task] = ClassShares(
+            num_rows=int(ordered["len"].sum()),
+            num_abstained=int(ordered["abstained"].sum()),
+            classes=dict(zip(ordered["label"].to_list(), ordered["len"].to_list(), strict=True)),
+        )
+    return found

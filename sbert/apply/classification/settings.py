@@ -1,0 +1,121 @@
+"""Settings of classification."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.settings import LabelSettings
+
+__all__ = ["ClassificationSettings", "HeadKind", "HeadSettings"]
+
+
+class HeadKind(StrEnum):
+    """A kind of classifier on frozen vectors."""
+
+    LINEAR = "linear"
+    """Logistic regression on the vectors."""
+    KERNEL = "kernel"
+    """Logistic regression on Gaussian similarities to some of the labelled texts."""
+
+
+class HeadSettings(BaseModel):
+    """What decides a head beside its labels and the encoder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kinds: tuple[HeadKind, ...] = Field(
+        default=(HeadKind.LINEAR, HeadKind.KERNEL),
+        min_length=1,
+        title="Kinds",
+        description="Kinds of heads to choose from by cross-validation.",
+    )
+    strengths: tuple[float, ...] = Field(
+        default=(3.0, 10.0, 30.0),
+        min_length=1,
+        title="Strengths",
+        description="Inverse strengths of the penalty on weights to choose from by cross-validation (above 0).",
+    )
+    num_landmarks: int = Field(
+        default=1_000,
+        ge=2,
+        le=20_000,
+        title="Landmarks",
+        description="Labelled texts that a kernel head compares each row with, at most (texts).",
+    )
+    num_folds: int = Field(
+        default=5, ge=2, le=20, title="Folds", description="Parts of cross-validation; each is predicted by the others."
+    )
+    max_choice_rows: int = Field(
+        default=20_000,
+        ge=100,
+        title="Rows to choose on",
+        description="Rows that kind and strength are chosen on, at most (rows).",
+    )
+    promised_error: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        title="Promised error",
+        description="Largest share of wrong classes among the rows on which the head does not abstain (0 to 1).",
+    )
+    promise_confidence: float = Field(
+        default=0.9,
+        gt=0.5,
+        lt=1,
+        title="Confidence of the promise",
+        description="Probability with which the promised error holds (0 to 1).",
+    )
+    coverage: float = Field(
+        default=0.9,
+        gt=0.5,
+        lt=1,
+        title="Coverage",
+        description="Share of rows whose set of classes holds the true class (0 to 1).",
+    )
+    min_class_rows: int = Field(
+        default=100,
+        ge=10,
+        title="Rows of a class",
+        description="Fewest labelled rows of a class for a set threshold of its own (rows).",
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, title="Seed", description="The same seed gives the same head.")
+
+
+class ClassificationSettings(BaseModel):
+    """How labels become heads, and when a new head replaces the one before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: LabelSettings = Field(
+        default=LabelSettings(kind=LabelKind.CLASSES),
+        title="Labels",
+        description="How the labels are read and split; test rows are held out to compare heads.",
+    )
+    label_columns: tuple[str, ...] = Field(
+        default=(),
+        title="Tasks",
+        description="Columns of the labels that each hold the classes of a task; empty for one task, in the label column.",
+    )
+    head: HeadSettings = Field(default=HeadSettings(), title="Head", description="How a head is fitted.")
+    tolerance: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        title="Tolerance",
+        description="A new head is refused when its macro-F1 on held-out rows is lower than that of the head before by more "
+        "than this (0 to 1).",
+    )
+    group_columns: tuple[str, ...] = Field(
+        default=(),
+        title="Groups",
+        description="Columns of the labels by whose values errors and abstentions are reported.",
+    )
+    max_group_gap: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        title="Largest gap between groups",
+        description="A new head is refused when the error of one group is surely higher than that of all other rows by more "
+        "than this (0 to 1); empty for no limit.",
+    )

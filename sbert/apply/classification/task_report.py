@@ -1,0 +1,31 @@
+"""What a run says about one task."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.classification.heads import HeadDecision
+
+__all__ = ["ClassShares", "TaskReport"]
+
+
+class ClassShares(BaseModel):
+    """The classes of all rows of an output."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_rows: int
+    num_abstained: int
+    classes: dict[str, int] = Field(description="Rows of each class, the largest first.")
+
+    def share(self, label: str) -> float:
+        """Return the share of a class (0 to 1)."""
+        return self.classes.get(label, 0) / self.num_rows if self.num_rows else 0.0
+
+
+class TaskReport(BaseModel):
+    """The head of a task, and the classes of the rows now and before the run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    head: HeadDecision
+    now: ClassShares
+    before: ClassShares | None = Field(description="None for the first output.")

@@ -1,0 +1,60 @@
+"""Vectors of texts that are not rows of a table, such as labelled texts, in the space of the table's vectors.
+
+A text that the table holds takes the table's vector. Every other text is encoded by the table's rules: its cleaning, prompt,
+windows, dimension.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from sbert.encoder.tokenization.window_settings import WindowSettings
+from sbert.index.queries import load_table_encoder
+from sbert.rows.cleaning import CleaningSettings, clean_texts, hash_texts
+from sbert.table.delta import Table
+from sbert.table.text_index import hash_matrix
+from sbert.table.vector_cache import VectorCache
+from sbert.vectors.precision import Float32, Precision, restore, truncate
+
+__all__ = ["table_texts", "vectors_of_texts"]
+
+
+def table_texts(table: Table, texts: Sequence[str]) -> pl.Series:
+    """Return texts as the table's cleaning leaves them."""
+    recorded = (table.recorded_settings or {}).get("cleaning") or {}
+    known = {name: value for name, value in recorded.items() if name in CleaningSettings.model_fields}
+    return clean_texts(pl.Series("text", texts, dtype=pl.String), CleaningSettings.model_validate(known))
+
+
+def vectors_of_texts(table: Table, texts: Sequence[str]) -> Float32:
+    """Return the vector of each text, shape (N, dim).
+
+    Args:
+        table: the version whose rules and vectors are used.
+        texts: documents, not queries.
+
+    Raises:
+        ModelError: a text is not in the table, and the table's encoder cannot be loaded.
+        EncoderMismatchError: the model of that name is no longer the same encoder.
+    """
+    info = table.encoder
+    cleaned = table_texts(table, texts)
+    precision = Precision(info.precision)
+    cache = VectorCache(info.dim, precision, run_file_bytes=0)
+    try:
+        cache.add_shards([table.shard_uri(shard.name) for shard in table.shards() if shard.num_rows])
+        found = cache.lookup(hash_matrix(hash_texts(cleaned).to_arrow()))
+    finally:
+        cache.close()
+    vectors_ND = np.array(restore(found.embeddings), np.float32)
+    missing = np.flatnonzero(~found.hits)
+    if len(missing):
+        recorded = (table.recorded_settings or {}).get("encoding", {}).get("windows") or {}
+        known = {name: value for name, value in recorded.items() if name in WindowSettings.model_fields}
+        windows = WindowSettings.model_validate(known) if info.truncation == "window" else None
+        new_ND = load_table_encoder(table).encode(
+            cleaned.gather(missing).to_list(), prompt=info.prompt, windows=windows
+        )
+        vectors_ND[missing] = truncate(new_ND, info.dim, normalize=info.normalized)
+    return vectors_ND

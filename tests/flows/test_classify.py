@@ -1,0 +1,57 @@
+"""`sbert classify` and its flow."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.classify import classify_table
+from flows.cli.commands import app
+from sbert.apply.classification.settings import ClassificationSettings
+from tests.support.tables import rows, texts, update, write
+
+QUICK = {"head": {"kinds": ["linear"], "strengths": [10], "num_folds": 2}}
+
+
+@pytest.fixture
+def places(tmp_path: Path, model: str) -> tuple[str, str]:
+    """A table and labels of its kind of texts."""
+    write(tmp_path / "raw/a.jsonl", rows(0, 30))
+    update(tmp_path / "raw", tmp_path / "table", model=model)
+    labels = [
+        {"text": text, "label": "odd" if at % 2 else "even", "tone": "ab"[at % 3 == 0]}
+        for at, text in enumerate(texts(0, 60))
+    ]
+    write(tmp_path / "labels/a.jsonl", labels)
+    return str(tmp_path / "table"), str(tmp_path / "labels")
+
+
+def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, places: tuple[str, str]) -> None:
+    arguments = ["classify", *places, str(tmp_path / "out"), "--tasks", "label,tone", "--settings", json.dumps(QUICK)]
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["output"]["num_rows_built"] == 30
+    assert [task["head"]["task"] for task in report["tasks"]] == ["label", "tone"]
+    assert Path(report["report_uri"]).read_text().startswith("<!doctype html>")
+    again = CliRunner().invoke(app, arguments)
+    assert "labels, encoder and settings did not change" in again.stdout
+    assert "0 shards built" in again.stdout
+    assert "rows answered, the head abstains on the others" in again.stdout
+
+
+def test_labels_that_cannot_be_read_are_one_line(tmp_path: Path, places: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["classify", *places, str(tmp_path / "out"), "--tasks", "mood"])
+    assert done.exit_code == 1
+    assert "mood" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_does_the_same(tmp_path: Path, places: tuple[str, str]) -> None:
+    settings = ClassificationSettings.model_validate(QUICK)
+    report = classify_table(*places, str(tmp_path / "out"), settings)
+    assert report.output.num_rows == 30
+    assert sum(report.tasks[0].now.classes.values()) == 30
+    assert classify_table(*places, str(tmp_path / "out"), settings).output.num_rows_built == 0

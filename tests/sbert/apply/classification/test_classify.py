@@ -1,0 +1,206 @@
+"""The classes of a table follow its rows and its labels, at the cost of what changed."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sbert.apply.classification import heads
+from sbert.apply.classification.run import ClassificationReport, classify
+from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
+from sbert.derived.derived_table import DerivedTable
+from sbert.errors import LabelError, SettingsError, TableError
+from sbert.table.delta import Table
+from tests.support.made_tables import make_version, unit_vector
+
+QUICK = HeadSettings(kinds=(HeadKind.LINEAR,), strengths=(10.0,), num_folds=2)
+SETTINGS = ClassificationSettings(head=QUICK)
+
+
+@pytest.fixture(autouse=True)
+def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each labelled text the vector of the number at its end; the made tables have no encoder."""
+
+    def of_texts(_: Table, texts: list[str]) -> np.ndarray[Any, Any]:
+        return np.array([unit_vector(int(text.split()[-1])) for text in texts], np.float32)
+
+    monkeypatch.setattr(heads, "vectors_of_texts", of_texts)
+
+
+def rows(first: int, count: int) -> dict[str, int]:
+    return {str(number): number for number in range(first, first + count)}
+
+
+def text_of(number: int) -> str:
+    """Return a text that is like no other."""
+    return f"{hashlib.sha256(str(number).encode()).hexdigest()} {number}"
+
+
+def sign_of(number: int) -> str:
+    return "up" if unit_vector(number)[0] > 0 else "down"
+
+
+def write_labels(folder: Path, numbers: range, *, wrong: bool = False, name: str = "labels.jsonl") -> str:
+    folder.mkdir(exist_ok=True)
+    other = {"up": "down", "down": "up"}
+    (folder / name).write_text(
+        "".join(
+            json.dumps(
+                {
+                    "text": text_of(number),
+                    "label": other[sign_of(number)] if wrong else sign_of(number),
+                    "tone": "warm" if unit_vector(number)[1] > 0 else "cold",
+                    "region": "north" if number % 2 else "south",
+                    "split": "test" if number % 4 == 0 else "train",
+                }
+            )
+            + "\n"
+            for number in numbers
+        )
+    )
+    return str(folder)
+
+
+def run(table: str, labels: str, out: Path, settings: ClassificationSettings = SETTINGS) -> ClassificationReport:
+    return classify(table, labels, str(out), settings)
+
+
+def output(out: Path) -> pl.DataFrame:
+    frame = DerivedTable.open(str(out)).scan().sort("source", "id").collect()
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def test_every_row_has_its_class_and_a_night_costs_what_changed(tmp_path: Path) -> None:
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 50), "b": rows(2_000, 50)})
+    labels = write_labels(tmp_path / "labels", range(400))
+    first = run(table, labels, out)
+    found = output(out)
+    truth = [sign_of(int(number)) for number in found["id"]]
+    assert (found["label"] == pl.Series(truth)).mean() > 0.9
+    assert found.columns == ["source", "id", "text_hash", "label", "probability", "labels", "abstained"]
+    assert all(label in labels for label, labels in found.select("label", "labels").iter_rows())
+    assert found["probability"].is_between(0.5, 1).all()
+    task = first.tasks[0]
+    assert task.head.reason == "the first head"
+    assert task.now.classes == dict(found.group_by("label").len().sort("len", descending=True).iter_rows())
+    assert task.now.num_abstained == found["abstained"].sum()
+    assert task.head.quality is not None
+    assert task.head.quality.num_rows == 100
+    again = run(table, labels, out)
+    assert again.output.num_rows_built == 0
+    assert again.output.version == first.output.version
+    assert not again.tasks[0].head.is_new
+    make_version(table, {"a": rows(1_000, 50), "b": rows(2_000, 50), "c": rows(3_000, 7)})
+    assert run(table, labels, out).output.num_rows_built == 7
+    page = Path(first.report_uri).read_text()
+    for expected in ("Reliability", "Coverage against error", "Confusion", "Most surely wrong", "macro-F1"):
+        assert expected in page
+
+
+def test_new_labels_replace_the_head_unless_it_is_worse(tmp_path: Path) -> None:
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 60)})
+    labels = write_labels(tmp_path / "labels", range(400))
+    before = run(table, labels, out)
+    good = output(out)
+    write_labels(tmp_path / "labels", range(401, 1_200, 2), wrong=True, name="mistaken.jsonl")
+    refused = run(table, labels, out)
+    head = refused.tasks[0].head
+    assert head.refused is not None
+    assert head.fingerprint == before.tasks[0].head.fingerprint
+    assert "macro-F1 drops by" in head.reason
+    assert refused.output.num_rows_built == 0
+    assert output(out).equals(good)
+    assert "A new head was refused" in Path(refused.report_uri).read_text()
+    (tmp_path / "labels/mistaken.jsonl").unlink()
+    write_labels(tmp_path / "labels", range(401, 800, 2), name="more.jsonl")
+    accepted = run(table, labels, out)
+    assert accepted.tasks[0].head.is_new
+    assert accepted.tasks[0].head.reason == "not worse than the head before on held-out rows"
+    assert accepted.output.num_rows_built == 60
+
+
+def test_another_encoder_needs_a_head_of_its_own(tmp_path: Path) -> None:
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 40)})
+    labels = write_labels(tmp_path / "labels", range(200))
+    first = run(table, labels, out)
+    make_version(table, {"a": rows(1_000, 40)}, encoder_number=1)
+    second = run(table, labels, out)
+    assert second.tasks[0].head.fingerprint != first.tasks[0].head.fingerprint
+    assert "another encoder" in second.tasks[0].head.reason
+    assert second.output.num_rows_built == 40
+
+
+def test_several_tasks_stand_side_by_side(tmp_path: Path) -> None:
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 40)})
+    labels = write_labels(tmp_path / "labels", range(300))
+    report = run(table, labels, out, SETTINGS.model_copy(update={"label_columns": ("label", "tone")}))
+    found = output(out)
+    assert set(found["label_label"]) <= {"up", "down"}
+    assert set(found["tone_label"]) <= {"warm", "cold"}
+    warm = ["warm" if unit_vector(int(number))[1] > 0 else "cold" for number in found["id"]]
+    assert (found["tone_label"] == pl.Series(warm)).mean() > 0.85
+    assert [task.head.task for task in report.tasks] == ["label", "tone"]
+
+
+def test_a_group_that_is_surely_worse_refuses_a_head(tmp_path: Path) -> None:
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 20)})
+    labels = write_labels(tmp_path / "labels", range(400))
+    fair = SETTINGS.model_copy(update={"group_columns": ("region",), "max_group_gap": 0.1, "tolerance": 1.0})
+    first = run(table, labels, out, fair)
+    assert first.tasks[0].head.quality is not None
+    assert [group.value for group in first.tasks[0].head.quality.groups] == ["south"]  # every fourth number is even
+    write_labels(tmp_path / "labels", range(401, 1_601, 4), wrong=True, name="odd.jsonl")  # odd: the north
+    text = (tmp_path / "labels/odd.jsonl").read_text().replace('"split": "train"', '"split": "test"')
+    lines = text.splitlines(keepends=True)
+    (tmp_path / "labels/odd.jsonl").write_text("".join(lines[:150]))
+    write_labels(tmp_path / "labels", range(1_602, 1_700, 4), name="more.jsonl")
+    refused = run(table, labels, out, fair)
+    assert refused.tasks[0].head.refused is not None
+    assert "region = 'north' is higher than that of the other rows" in refused.tasks[0].head.reason
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([(text_of(number), "a") for number in range(30)], "class"),
+        ([(text_of(number), "alone" if number == 7 else "ab"[number % 2]) for number in range(30)], "one row"),
+        ([(text_of(number % 15), "ab"[number // 15]) for number in range(30)], "contradict"),
+    ],
+)
+def test_labels_that_cannot_be_learned_leave_the_output_as_it_was(
+    tmp_path: Path, labels: list[tuple[str, str]], message: str
+) -> None:
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 20)})
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / "labels.jsonl").write_text("".join(json.dumps({"text": t, "label": c}) + "\n" for t, c in labels))
+    with pytest.raises(LabelError, match=message):
+        run(table, str(folder), out)
+    assert not out.exists()
+
+
+def test_labels_of_another_kind_are_refused(tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+    make_version(table, {"a": rows(1_000, 20)})
+    pairs = SETTINGS.model_copy(update={"labels": SETTINGS.labels.model_copy(update={"kind": "pairs"})})
+    with pytest.raises(SettingsError, match="classification learns from labels of the kind classes"):
+        run(table, str(tmp_path), tmp_path / "out", pairs)
+
+
+def test_a_head_that_is_gone_is_named(tmp_path: Path) -> None:
+    from sbert.apply.classification.job import HeadName, load_head
+
+    table = make_version(str(tmp_path / "table"), {"a": rows(1_000, 5)})
+    with pytest.raises(TableError, match=r"the head f{32} is not in _heads/: run `sbert classify` again"):
+        load_head(str(tmp_path / "out"), HeadName(task="", fingerprint="f" * 32), table)
