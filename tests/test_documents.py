@@ -199,7 +199,7 @@ def test_settings_of_commands_are_accepted(document: Document) -> None:
                 except SettingsError as error:
                     pytest.fail(f"sbert {' '.join(words)}: {error}")
         if "--engine" in words[:-1] and words[words.index("--engine") + 1].startswith("{"):
-            read_settings(EngineSettings, words[words.index("--engine") + 1])
+            read_settings(SETTINGS_OF["engine"], words[words.index("--engine") + 1])
 
 
 @guides

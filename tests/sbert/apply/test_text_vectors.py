@@ -11,12 +11,12 @@ from sbert.table.delta import Table
 from tests.support.tables import read, rows, texts, update, write
 
 
-@pytest.mark.parametrize("vectors", [{}, {"precision": "int8"}, {"output_dim": 16}])
+@pytest.mark.parametrize("vectors", [{}, {"precision": "int8", "min_recall": 0}, {"output_dim": 16, "min_recall": 0}])
 def test_known_texts_have_the_tables_vectors_and_others_are_encoded_as_rows_are(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, vectors: dict[str, object]
 ) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 20))
-    settings = {"min_recall": 0.0, **vectors, "cleaning": {"mask_emails": True}}
+    settings = {"encoding": vectors, "cleaning": {"mask_emails": True}}
     update(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
     table = Table.open(str(tmp_path / "table"))
     asked = ["red a@b.com", *texts(0, 20), *texts(50, 3)]
