@@ -35,6 +35,9 @@ class Application:
 
 APPLICATIONS = {
     "classify": Application("flows.classify.classify_table", "Keep the class of every row up to date."),
+    "duplicates": Application(
+        "flows.duplicates.find_duplicate_texts", "Keep the groups of texts that say the same up to date."
+    ),
     "map": Application(
         "flows.map_table.map_table", "Draw the texts of the table as one page.", out="output_uri", is_table=False
     ),

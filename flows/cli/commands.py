@@ -9,7 +9,18 @@ from flows.cli.output import err
 __all__ = ["app", "show_warnings"]
 
 COMMANDS = (
-    *("sample", "refresh", "backfill", "search", "index", "index_words", "sync", "neighbours", "classify"),
+    *(
+        "sample",
+        "refresh",
+        "backfill",
+        "search",
+        "index",
+        "index_words",
+        "sync",
+        "neighbours",
+        "classify",
+        "duplicates",
+    ),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "explain", "map", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),

@@ -1,0 +1,87 @@
+"""``sbert duplicates``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.app import Panel, command
+from flows.cli.neighbours import show_derived
+from flows.cli.options import Concurrency, Json, OutUri, TableUri, check_location
+from flows.cli.output import answering, out
+
+
+@command(
+    Panel.JOBS,
+    example="sbert duplicates s3://bucket/table s3://bucket/duplicates --labels s3://bucket/pairs --precision 0.95",
+)
+def duplicates(
+    table_uri: TableUri,
+    out_uri: OutUri,
+    similarity: Annotated[
+        float | None,
+        typer.Option(
+            min=0.3, max=0.999, metavar="COSINE", help="Least cosine of texts that say the same.", show_default="0.9"
+        ),
+    ] = None,
+    labels_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="LABELS_URI",
+            callback=check_location,
+            help="Labelled pairs (scored_pairs or pairs) that the rule is fitted on, in place of a cosine.",
+        ),
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            min=0.501,
+            max=0.999,
+            metavar="SHARE",
+            help="With labels: promised share of pairs called the same that are.",
+            show_default="the rule with the best F1",
+        ),
+    ] = None,
+    guard: Annotated[
+        bool, typer.Option("--guard/--no-guard", help="Keep texts apart that differ in a number, a name or a negation.")
+    ] = True,
+    text_column: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Kept column that holds the text.", show_default="the encoded one"),
+    ] = None,
+    concurrency: Concurrency = 1,
+    as_json: Json = False,
+) -> None:
+    """Write the groups of texts of TABLE that say the same to the table OUT; a later run computes only what changed."""
+    with answering(as_json=as_json) as answer:
+        from sbert.apply.duplicates.fitting import FitSettings
+        from sbert.apply.duplicates.run import DuplicateSettings, find_duplicates
+
+        settings = DuplicateSettings(
+            similarity=similarity,
+            labels_uri=labels_uri,
+            fit=FitSettings(precision=precision),
+            guard=guard,
+            text_column=text_column,
+        )
+        report = find_duplicates(table_uri, out_uri, settings, concurrency=concurrency)
+        answer.print(report.model_dump(mode="json"), _show_duplicates)
+
+
+def _show_duplicates(report: dict[str, Any]) -> None:
+    show_derived(report)
+    out.print(
+        f"  {report['num_groups']:,} groups of texts that say the same, with {report['num_rows_in_groups']:,} rows: "
+        f"{report['num_repeats']:,} of them repeat another row",
+        markup=False,
+    )
+    model = report["rule"]["model"]
+    if model is None:
+        out.print(f"  texts say the same from a cosine of {report['rule']['similarity']:g} on", markup=False)
+    else:
+        out.print(
+            f"  fitted on {model['num_pairs']:,} labelled pairs: {model['precision']:.1%} of pairs called the same are "
+            f"(95 % interval {model['precision_low']:.1%} to {model['precision_high']:.1%}), {model['recall']:.1%} are "
+            "found",
+            markup=False,
+        )

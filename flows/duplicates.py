@@ -1,0 +1,76 @@
+"""Keep the groups of texts of a table that say the same up to date.
+
+Run it with ``sbert duplicates TABLE OUT``, or as a deployment that follows each published version.
+"""
+
+from typing import Annotated
+
+from prefect import flow
+
+from flows.derived_running import run_derivation
+from flows.engines import EngineSettings
+from flows.hooks import HOOKS
+from flows.neighbours import OutUri
+from flows.parameters import NO_CREDENTIALS, Concurrency, TableUri, form
+from flows.run_names import named_after
+from sbert.apply.duplicates.fitting import FitSettings
+from sbert.apply.duplicates.run import DuplicateSettings, DuplicatesReport, count_groups, duplicates_job
+
+__all__ = ["find_duplicate_texts"]
+
+
+@flow(name="find-duplicates", flow_run_name=named_after("duplicates {table_uri}"), persist_result=False, **HOOKS)
+def find_duplicate_texts(
+    table_uri: TableUri,
+    out_uri: OutUri,
+    similarity: Annotated[
+        float | None,
+        form(
+            title="Similarity",
+            ge=0.3,
+            lt=1,
+            description="Least cosine of two texts that say the same; 0.9 if empty. Leave it empty with labels.",
+        ),
+    ] = None,
+    labels_uri: Annotated[
+        str | None,
+        form(
+            title="Labelled pairs",
+            pattern=NO_CREDENTIALS,
+            description="Labels (scored_pairs or pairs) that the rule is fitted on, in place of a cosine.",
+        ),
+    ] = None,
+    precision: Annotated[
+        float | None,
+        form(
+            title="Precision",
+            gt=0.5,
+            lt=1,
+            description="With labels: promised share of pairs called the same that are (0.5 to 1); the best F1 if empty.",
+        ),
+    ] = None,
+    guard: Annotated[
+        bool,
+        form(title="Guard", description="Keep texts apart that differ in a number, a name or a negation."),
+    ] = True,
+    text_column: Annotated[
+        str | None,
+        form(title="Text column", description="Kept column that holds the text; the encoded one if empty."),
+    ] = None,
+    concurrency: Concurrency = 1,
+) -> DuplicatesReport:
+    """Write the group and the representative of every row to a derived table; compare only what changed.
+
+    Returns:
+        What was done, in numbers.
+    """
+    settings = DuplicateSettings(
+        similarity=similarity or None,
+        labels_uri=labels_uri or None,
+        fit=FitSettings(precision=precision or None),
+        guard=guard,
+        text_column=text_column or None,
+    )
+    job = duplicates_job(table_uri, settings)
+    report = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=EngineSettings())
+    return count_groups(report, job)

@@ -1,0 +1,265 @@
+"""`DuplicatesJob`: the group of every row, with a representative, as a derived table.
+
+The group of a row depends on all rows, so the job's fingerprint hashes all splits, and each night the output is written
+anew. What costs is finding similar texts. The job takes over the groups of the output that is there, and decides only the
+texts that a change can concern (`sbert.apply.duplicates.grouping`). The result is that of a full run.
+"""
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+from pydantic import Field
+
+from sbert.apply.duplicates.distinct_texts import DistinctTexts, Ints, SortedHashes, read_columns, sorted_hashes
+from sbert.apply.duplicates.grouping import Grouping
+from sbert.apply.duplicates.rule import PairRule
+from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
+from sbert.errors import NotATableError, StorageError, TableError
+from sbert.index.words.settings import words_text_column
+from sbert.table.delta import Table
+from sbert.table.shard_file import open_shard
+from sbert.table.shard_layout import locate_splits
+from sbert.table.shards import vector_matrix, vector_names
+from sbert.table.text_index import HASH_BYTES, Hashes, hash_matrix
+from sbert.vectors.precision import Float32
+
+__all__ = ["REPRESENTATIVE", "DuplicatesJob"]
+
+log = logging.getLogger(__name__)
+
+REPRESENTATIVE = pa.struct([("source", pa.string()), ("id", pa.string())])
+KEYS = ["text_hash", "source", "id"]
+
+
+class DuplicatesJob(DerivedJob):
+    """The groups of texts that say the same."""
+
+    name: ClassVar[str] = "duplicates"
+
+    rule: PairRule = Field(default_factory=PairRule, description="When two texts say the same.")
+    text_column: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Kept column that the guard reads; empty for the column that was encoded, else `text`.",
+    )
+    max_compared: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Similar representatives that a text is compared with, at most; bounds the work for crowds (texts).",
+    )
+
+    def columns(self, table: Table) -> pa.Schema:  # noqa: ARG002
+        """Return the output columns: group, representative row, cosine with its text, rows of the group."""
+        return pa.schema(
+            [
+                pa.field("group", pa.string()),
+                pa.field("representative", REPRESENTATIVE),
+                pa.field("similarity", pa.float32()),
+                pa.field("num_in_group", pa.int64()),
+            ]
+        )
+
+    def check(self, table: Table) -> None:
+        """Check also that the table keeps the text, if the rule reads it.
+
+        Raises:
+            ColumnError: no such column is kept.
+        """
+        super().check(table)
+        self.text_name(table)
+
+    def text_name(self, table: Table) -> str | None:
+        """Return the column that the rule reads, None if it reads none."""
+        return words_text_column(table, self.text_column) if self.rule.needs_texts else None
+
+    def fingerprint(self, table: Table) -> str:
+        """Add every split of the table: any of them can hold a text of any group."""
+        splits = sorted(_split_rows(table).items())
+        return hashlib.sha256(f"{super().fingerprint(table)}|{splits}".encode()).hexdigest()
+
+    def open(self, table: Table, out_uri: str) -> SplitFunction:
+        """Group the texts of the version, starting from the output that is there."""
+        return _Groups(self, table, out_uri).derive
+
+
+@dataclass(frozen=True)
+class _Before:
+    """The groups of the output that is there."""
+
+    representatives: Ints
+    """Rank of each text's representative, -1 where there is none among the texts now."""
+    gone: Hashes
+    """Representatives that are no longer in the table."""
+    table_version: int
+
+
+class _Groups:
+    """Derives splits of one version; all threads read the same arrays."""
+
+    def __init__(self, job: DuplicatesJob, table: Table, out_uri: str) -> None:
+        self._table = table
+        self._hashes, num_rows = sorted_hashes(table)
+        with tempfile.TemporaryDirectory(prefix="sbert-duplicates-") as folder:
+            texts = DistinctTexts(table, self._hashes, Path(folder), job.text_name(table))
+            try:
+                self._representatives = self._settled(job, texts, out_uri)
+                own = np.arange(len(texts))
+                self._similarities = np.ones(len(texts), np.float32)
+                members = np.flatnonzero(self._representatives != own)
+                self._similarities[members] = texts.cosines(members, self._representatives[members])
+            finally:
+                texts.close()
+        counts = np.bincount(self._representatives, weights=num_rows, minlength=len(num_rows)).astype(np.int64)
+        self._num_in_group = counts[self._representatives]
+        self._keys = self._representative_rows()
+
+    def derive(self, split: SplitInput) -> Iterator[pa.Table]:
+        """Return the groups of a split's rows."""
+        for rows in split.rows(list(KEY_COLUMNS)):
+            ranks = self._hashes.ranks(hash_matrix(rows["text_hash"]))
+            leaders = self._representatives[ranks]
+            counts = self._num_in_group[ranks]
+            group = pl.Series(self._hashes.hashes(leaders).view(f"V{HASH_BYTES}")[:, 0].tolist(), dtype=pl.Binary)
+            columns = [
+                *(rows[name] for name in KEY_COLUMNS),
+                group.bin.encode("hex").to_arrow().cast(pa.string()),
+                self._representatives_of(rows, leaders, counts),
+                pa.array(self._similarities[ranks]),
+                pa.array(counts),
+            ]
+            yield pa.Table.from_arrays(
+                columns, names=[*KEY_COLUMNS, "group", "representative", "similarity", "num_in_group"]
+            )
+
+    def _settled(self, job: DuplicatesJob, texts: DistinctTexts, out_uri: str) -> Ints:
+        before, gone_RS = self._before(job, texts, out_uri)
+        grouping = Grouping(texts, job.rule, job.max_compared, before)
+        grouping.settle(gone_RS)
+        log.info("grouped %d texts, %d of them decided in this run", len(texts), grouping.num_decided)
+        return grouping.representatives
+
+    def _before(self, job: DuplicatesJob, texts: DistinctTexts, out_uri: str) -> tuple[Ints | None, Float32 | None]:
+        """Return the groups before, and the short forms of representatives that left; nothing where a run starts anew."""
+        output = find_derived(out_uri)
+        if output is None or not self._is_usable(output, job):
+            return None, None
+        before = _read_before(output, self._hashes)
+        try:
+            vectors_ND = _vectors_that_left(self._table, before)
+        except (NotATableError, StorageError, TableError) as error:
+            log.info("all texts are grouped anew: version %d of the table is gone: %s", before.table_version, error)
+            return None, None
+        return before.representatives, texts.shorten(vectors_ND)
+
+    def _is_usable(self, output: DerivedTable, job: DuplicatesJob) -> bool:
+        info = output.info
+        return (
+            info.settings == job.model_dump(mode="json")
+            and info.encoder_fingerprint == self._table.encoder.fingerprint
+            and info.table_id == self._table.table_id
+        )
+
+    def _representative_rows(self) -> pl.DataFrame:
+        """Return the first row, by source and id, of each representative of several rows: rank, source, id."""
+        ranks_kept = self._num_in_group > 1
+        ranks_kept &= self._representatives == np.arange(len(self._hashes))
+        schema = {"rank": pl.Int64, "source": pl.String, "id": pl.String}
+        found = pl.DataFrame(schema=schema)
+        for batch in read_columns(self._table, KEYS):
+            ranks = self._hashes.ranks(hash_matrix(batch.column("text_hash")))
+            rows = pa.array(ranks_kept[ranks])
+            keys = pl.DataFrame(
+                {
+                    "rank": ranks[ranks_kept[ranks]],
+                    "source": pl.Series(batch.column("source").filter(rows), dtype=pl.String),
+                    "id": pl.Series(batch.column("id").filter(rows), dtype=pl.String),
+                },
+                schema=schema,
+            )
+            found = pl.concat([found, keys]).sort("rank", "source", "id").unique("rank", keep="first")
+        return found.sort("rank")
+
+    def _representatives_of(self, rows: pa.Table, leaders: Ints, counts: Ints) -> pa.StructArray:
+        """Return the representative row of each row; a row without others in its group represents itself."""
+        keys = pl.DataFrame({"rank": leaders, "source": pl.Series(rows["source"]), "id": pl.Series(rows["id"])})
+        named = keys.join(self._keys, on="rank", how="left", maintain_order="left", suffix="_first")
+        is_alone = pl.Series(counts == 1)
+        chosen = named.select(
+            source=pl.when(is_alone).then("source").otherwise("source_first").cast(pl.String),
+            id=pl.when(is_alone).then("id").otherwise("id_first").cast(pl.String),
+        )
+        return pa.StructArray.from_arrays(
+            [chosen[name].to_arrow().cast(pa.string()) for name in ("source", "id")], fields=list(REPRESENTATIVE)
+        )
+
+
+def _read_before(output: DerivedTable, hashes: SortedHashes) -> _Before:
+    """Read the groups of an output."""
+    representatives = np.full(len(hashes), -1, np.int64)
+    gone: list[Hashes] = []
+    for shard in output.shards():
+        if not shard.num_rows:
+            continue
+        with open_shard(output.shard_uri(shard.name)) as parquet:
+            for batch in parquet.iter_batches(columns=["text_hash", "group"]):
+                ranks = hashes.ranks(hash_matrix(batch.column("text_hash")))
+                groups = pl.Series(batch.column("group"), dtype=pl.String).str.decode("hex")
+                leaders = hash_matrix(groups.to_arrow().cast(pa.binary()))
+                found = hashes.ranks(leaders)
+                is_there = ranks >= 0
+                representatives[ranks[is_there]] = found[is_there]
+                gone.append(np.array(leaders[found < 0]))
+    every = np.concatenate(gone) if gone else np.zeros((0, HASH_BYTES), np.uint8)
+    left = SortedHashes(every)
+    return _Before(representatives, left.hashes(np.arange(len(left))), output.info.table_version)
+
+
+def _vectors_that_left(table: Table, before: _Before) -> Float32:
+    """Read the vectors of representatives that left from the version that had them, shape (texts, dim).
+
+    Raises:
+        TableError: the version does not hold them all.
+        NotATableError, StorageError: the version cannot be read.
+    """
+    dim = table.encoder.dim
+    left = SortedHashes(before.gone)
+    vectors_ND = np.zeros((len(left), dim), np.float32)
+    if not len(left):
+        return vectors_ND
+    old = Table.open(table.uri, before.table_version)
+    is_found: npt.NDArray[np.bool_] = np.zeros(len(left), np.bool_)
+    now = {shard.name for shard in table.shards()}
+    for shard in old.shards():
+        if shard.name in now or not shard.num_rows:
+            continue
+        with open_shard(old.shard_uri(shard.name)) as parquet:
+            for batch in parquet.iter_batches(columns=["text_hash", *vector_names(old.encoder.precision)]):
+                ranks = left.ranks(hash_matrix(batch.column("text_hash")))
+                rows = np.flatnonzero(ranks >= 0)
+                if len(rows):
+                    part = batch.take(pa.array(rows))
+                    vectors_ND[ranks[rows]] = vector_matrix(part, dim, old.encoder.precision)
+                    is_found[ranks[rows]] = True
+    if not is_found.all():
+        raise TableError(f"{int((~is_found).sum())} of {len(left)} texts that left are not in it")
+    return vectors_ND
+
+
+def _split_rows(table: Table) -> dict[str, int]:
+    """Return the number of rows of each split."""
+    rows: dict[str, int] = {}
+    for shard in locate_splits(table.uri, table.shards()):
+        for split in shard.splits:
+            rows[split.fingerprint] = rows.get(split.fingerprint, 0) + split.num_rows
+    return rows

@@ -1,0 +1,111 @@
+"""The rule that says whether two texts say the same: the cosine of their vectors, a guard, and perhaps a fitted model.
+
+The guard keeps texts apart that differ in a number, a name or a negation (`sbert.apply.text_differences`). A model that
+was fitted on labelled pairs (`sbert.apply.duplicates.fitting`) replaces the bare cosine by a probability.
+"""
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.text_differences import DifferenceKind, TextFacts, compare_facts, has_conflict
+
+__all__ = ["FEATURES", "FittedModel", "PairRule", "pair_features", "shared_words"]
+
+FEATURES = ("cosine", "overlap", "length", "number", "name", "negation")
+"""What a fitted model looks at: see `pair_features`."""
+
+
+class FittedModel(BaseModel):
+    """A logistic model of the probability that two texts say the same, and how it did on pairs it was not fitted on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: dict[str, float] = Field(description="Weight of each feature of a pair, by name.")
+    intercept: float = Field(description="Constant of the model (log odds).")
+    threshold: float = Field(gt=0, lt=1, description="Two texts say the same from this probability on (0 to 1).")
+    labels: str = Field(description="Fingerprint of the labelled pairs.")
+    num_pairs: int = Field(ge=1, description="Labelled pairs (rows).")
+    precision: float = Field(ge=0, le=1, description="Share of pairs called the same that are (0 to 1).")
+    precision_low: float = Field(ge=0, le=1, description="Lower end of its 95 % interval (0 to 1).")
+    precision_high: float = Field(ge=0, le=1, description="Upper end of its 95 % interval (0 to 1).")
+    recall: float = Field(ge=0, le=1, description="Share of the pairs that say the same which are found (0 to 1).")
+
+    def probability(self, features: tuple[float, ...]) -> float:
+        """Return the probability that two texts say the same."""
+        odds = self.intercept + sum(self.weights[name] * value for name, value in zip(FEATURES, features, strict=True))
+        return 1 / (1 + math.exp(-min(max(odds, -50.0), 50.0)))
+
+
+class PairRule(BaseModel):
+    """When two texts say the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    similarity: float = Field(
+        default=0.9,
+        ge=0.3,
+        lt=1,
+        description="Least cosine of two texts that say the same; with a fitted model the least that it looks at.",
+    )
+    guard: bool = Field(
+        default=True,
+        description="Keep texts apart that differ in a number, a name or a negation; this needs the texts.",
+    )
+    guard_overlap: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="The guard acts on texts that share at least this part of their other words (0 to 1; 0: on all).",
+    )
+    model: FittedModel | None = Field(default=None, description="Model that was fitted on labelled pairs.")
+
+    @property
+    def needs_texts(self) -> bool:
+        """Return whether the rule reads texts."""
+        return self.guard or self.model is not None
+
+    def is_same(self, cosine: float, left: TextFacts, right: TextFacts) -> bool:
+        """Return whether two texts say the same."""
+        if cosine < self.similarity:
+            return False
+        if self.model is not None:
+            features = pair_features(cosine, left, right)
+            if self.model.probability(features) < self.model.threshold:
+                return False
+        if not self.guard:
+            return True
+        if not self.guard_overlap:
+            return not has_conflict(left, right)
+        return not (
+            has_conflict(left, right) and shared_words(left, right, beside_conflicts=True) >= self.guard_overlap
+        )
+
+
+def pair_features(cosine: float, left: TextFacts, right: TextFacts) -> tuple[float, ...]:
+    """Return the features of a pair, in the order of `FEATURES`.
+
+    They are the cosine, the Dice coefficient of the words, the difference of the numbers of words as a share of the
+    greater one, and for number, name and negation 1 where there is a conflict, else 0.
+    """
+    conflicts = {found.kind for found in compare_facts(left, right) if found.is_conflict}
+    sizes = sorted((len(left.words) + len(left.numbers), len(right.words) + len(right.numbers)))
+    length = (sizes[1] - sizes[0]) / sizes[1] if sizes[1] else 0.0
+    flags = (float(kind in conflicts) for kind in (DifferenceKind.NUMBER, DifferenceKind.NAME, DifferenceKind.NEGATION))
+    return (cosine, shared_words(left, right), length, *flags)
+
+
+def shared_words(left: TextFacts, right: TextFacts, *, beside_conflicts: bool = False) -> float:
+    """Return the Dice coefficient of the words and numbers of two texts (0 to 1).
+
+    Args:
+        left: a text.
+        right: another.
+        beside_conflicts: leave out the numbers, names and negations in which they are in conflict.
+    """
+    mine, others = left.words | left.numbers, right.words | right.numbers
+    total = len(mine) + len(others)
+    if beside_conflicts:
+        total -= sum(len(found.left) + len(found.right) for found in compare_facts(left, right) if found.is_conflict)
+    shared = 2 * len(mine & others)
+    return min(1.0, shared / total) if total > 0 else 1.0

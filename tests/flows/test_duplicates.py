@@ -1,0 +1,42 @@
+"""`sbert duplicates` and its flow."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.commands import app
+from flows.duplicates import find_duplicate_texts
+from tests.support.made_texts import make_text_version
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[str, str]:
+    table = str(tmp_path / "table")
+    texts = ["my card is lost", "my card was lost", "pay 5 euros", "pay 6 euros"]
+    vectors = [[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.0, 0.0, 1.0], [0.0, 0.1, 1.0]]
+    make_text_version(table, {"a": [(str(n), text, vectors[n]) for n, text in enumerate(texts)]})
+    return table, str(tmp_path / "out")
+
+
+def test_the_command_says_how_many_rows_repeat_another(places: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["duplicates", *places])
+    assert done.exit_code == 0, done.output
+    assert "1 groups of texts that say the same, with 2 rows: 1 of them repeat another row" in done.output
+    report = json.loads(CliRunner().invoke(app, ["duplicates", *places, "--no-guard", "--json"]).stdout)
+    assert (report["num_groups"], report["num_rows_in_groups"], report["num_repeats"]) == (2, 4, 2)
+    assert (report["num_rows"], report["rule"]["similarity"], report["rule"]["guard"]) == (4, 0.9, False)
+
+
+def test_a_promise_needs_labels(places: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["duplicates", *places, "--precision", "0.95"])
+    assert done.exit_code == 1
+    assert "a precision can be promised on labelled pairs only" in done.output
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
+    report = find_duplicate_texts(*places)
+    assert (report.num_groups, report.num_rows_built) == (1, 4)
+    assert find_duplicate_texts(*places).num_rows_built == 0
