@@ -4,6 +4,7 @@ The metadata of every commit names the version and the encoder of the embeddings
 is of.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any, Self
@@ -30,7 +31,16 @@ from sbert.table.delta import DERIVED_NAME, METADATA_KEY, TableShard, recorded_a
 from sbert.table.refused_versions import check_not_refused
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
 
-__all__ = ["DerivedInfo", "DerivedTable", "commit_derived", "find_derived"]
+__all__ = ["DerivedInfo", "DerivedTable", "PartsSummary", "commit_derived", "digest_of_parts", "find_derived"]
+
+
+class PartsSummary(BaseModel):
+    """The parts of a table that is made of parts (`sbert.derived.part_table`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_parts: int = Field(description="Number of parts, empty ones included.")
+    digest: str = Field(description="Hash of the fingerprint and the number of rows of each part that has rows.")
 
 
 class DerivedInfo(BaseModel):
@@ -46,6 +56,9 @@ class DerivedInfo(BaseModel):
     table_version: int = Field(description="Its version that the output is of.")
     encoder: str = Field(description="Name of the encoder of that version.")
     encoder_fingerprint: str = Field(description="Fingerprint of the encoder of that version.")
+    parts: PartsSummary | None = Field(
+        default=None, description="For a table whose rows are not those of the embeddings table: its parts."
+    )
     run_id: str = Field(default="", description="The run that committed.")
 
 
@@ -132,6 +145,15 @@ class DerivedTable:
         """Return the commits, newest first: version, timestamp (ms), and what this library recorded."""
         with translate_errors(self.uri):
             return [dict(entry) for entry in self._delta.history()]
+
+
+def digest_of_parts(rows: Iterable[tuple[str, int]]) -> str:
+    """Hash the fingerprint and the number of rows of parts; a part may be named several times, once for each shard."""
+    counts: dict[str, int] = {}
+    for fingerprint, num_rows in rows:
+        counts[fingerprint] = counts.get(fingerprint, 0) + num_rows
+    lines = [f"{name}:{count}" for name, count in sorted(counts.items()) if count]
+    return hashlib.sha256("|".join(lines).encode()).hexdigest()
 
 
 def find_derived(uri: str) -> DerivedTable | None:

@@ -28,6 +28,7 @@ __all__ = [
     "RowJob",
     "SplitFunction",
     "SplitInput",
+    "TableJob",
     "derived_fingerprint",
     "row_vectors",
 ]
@@ -77,8 +78,8 @@ def row_vectors(rows: pa.Table, table: Table) -> npt.NDArray[np.float32]:
     return vector_matrix(rows, table.encoder.dim, table.encoder.precision)
 
 
-class DerivedJob(BaseModel, ABC):
-    """A job's settings, and what it does. Frozen: a worker in another process gets a copy."""
+class TableJob(BaseModel, ABC):
+    """A job's settings, and what identifies its output. Frozen: a worker in another process gets a copy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,22 +90,17 @@ class DerivedJob(BaseModel, ABC):
 
     @abstractmethod
     def columns(self, table: Table) -> pa.Schema:
-        """Return the output columns beside `KEY_COLUMNS`."""
+        """Return the output columns that the job makes."""
 
     def check(self, table: Table) -> None:
-        """Check, before any work, that the job can be done on a table; by default that its output columns are valid.
+        """Check, before any work, that the job can be done on a table; by default it can.
 
         Raises:
             SettingsError: the table lacks something that the job needs, or the job is defined wrongly.
         """
-        clash = sorted(set(self.columns(table).names) & set(KEY_COLUMNS))
-        if clash:
-            raise SettingsError(
-                f"{self.name}: columns() names {', '.join(clash)}, which every derived table has already: leave it out"
-            )
 
     def fingerprint(self, table: Table) -> str:
-        """Return a hash of everything that decides the output beside the rows of a split.
+        """Return a hash of everything that decides the output beside the rows that it is made of.
 
         By default the hash covers name, settings, `code_version`, `inputs` and the encoder. A job whose output also
         depends on rows outside the split adds those.
@@ -115,6 +111,23 @@ class DerivedJob(BaseModel, ABC):
     def inputs(self) -> list[str]:
         """Return hashes of what the job reads beside the table, such as a file of labels or a head; by default none."""
         return []
+
+
+class DerivedJob(TableJob):
+    """A job that says something about each row; its `columns` stand beside `KEY_COLUMNS`."""
+
+    def check(self, table: Table) -> None:
+        """Check also that the output columns are valid.
+
+        Raises:
+            SettingsError: a column has the name of a key.
+        """
+        super().check(table)
+        clash = sorted(set(self.columns(table).names) & set(KEY_COLUMNS))
+        if clash:
+            raise SettingsError(
+                f"{self.name}: columns() names {', '.join(clash)}, which every derived table has already: leave it out"
+            )
 
     @abstractmethod
     def open(self, table: Table, out_uri: str) -> SplitFunction:

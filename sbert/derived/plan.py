@@ -8,15 +8,15 @@ from collections import defaultdict
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.derived.derived_table import DerivedInfo, find_derived
-from sbert.derived.job import DerivedJob, derived_fingerprint
+from sbert.derived.derived_table import DerivedInfo, DerivedTable, find_derived
+from sbert.derived.job import DerivedJob, TableJob, derived_fingerprint
 from sbert.derived.records import DerivedRecord, finished_splits
 from sbert.errors import SettingsError, TableError
 from sbert.storage.files import normalize_uri
 from sbert.table.delta import Table, TableShard
 from sbert.table.shard_layout import locate_splits
 
-__all__ = ["DerivedPlan", "PlannedDerivation", "plan_derived"]
+__all__ = ["DerivedPlan", "PlannedDerivation", "open_output", "plan_derived"]
 
 
 class PlannedDerivation(BaseModel):
@@ -58,28 +58,8 @@ def plan_derived(job: DerivedJob, table_uri: str, out_uri: str, run_id: str) -> 
         SettingsError: the table lacks something that the job needs, or both tables are one folder.
         TableError: the derived table belongs to another job.
     """
-    if normalize_uri(table_uri) == normalize_uri(out_uri):
-        raise SettingsError(f"{out_uri}: the output needs a folder of its own: name another one than the table's")
-    table = Table.open(table_uri)
-    job.check(table)
-    before = find_derived(out_uri)
-    job_fingerprint = job.fingerprint(table)
-    info = DerivedInfo(
-        job=job.name,
-        job_fingerprint=job_fingerprint,
-        settings=job.model_dump(mode="json"),
-        table_uri=table.uri,
-        table_id=table.table_id,
-        table_version=table.version,
-        encoder=table.encoder.model,
-        encoder_fingerprint=table.encoder.fingerprint,
-        run_id=run_id,
-    )
-    if before is not None and before.info.job != job.name:
-        raise TableError(
-            f"{before.uri}: this table belongs to the job {before.info.job}, not to {job.name}: name another"
-        )
-    wanted = _wanted(table, job_fingerprint)
+    table, before, info = open_output(job, table_uri, out_uri, run_id)
+    wanted = _wanted(table, info.job_fingerprint)
     shards = before.shards() if before is not None else []
     have = {shard.fingerprint for shard in shards}
     missing = [planned for planned in wanted if planned.fingerprint not in have]
@@ -95,6 +75,44 @@ def plan_derived(job: DerivedJob, table_uri: str, out_uri: str, run_id: str) -> 
         keep=tuple(shard for shard in shards if shard.fingerprint in names),
         drop=tuple(shard for shard in shards if shard.fingerprint not in names),
     )
+
+
+def open_output(
+    job: TableJob, table_uri: str, out_uri: str, run_id: str, version: int | None = None
+) -> tuple[Table, DerivedTable | None, DerivedInfo]:
+    """Open the embeddings table and the output, if it is there, and return what the next commit says about both.
+
+    Args:
+        job: what the output is made by.
+        table_uri: the embeddings table.
+        out_uri: the output.
+        run_id: the run that is going to commit.
+        version: version of the embeddings table; by default the newest.
+
+    Raises:
+        NotATableError, SettingsError, TableError: as `plan_derived`.
+    """
+    if normalize_uri(table_uri) == normalize_uri(out_uri):
+        raise SettingsError(f"{out_uri}: the output needs a folder of its own: name another one than the table's")
+    table = Table.open(table_uri, version)
+    job.check(table)
+    before = find_derived(out_uri)
+    info = DerivedInfo(
+        job=job.name,
+        job_fingerprint=job.fingerprint(table),
+        settings=job.model_dump(mode="json"),
+        table_uri=table.uri,
+        table_id=table.table_id,
+        table_version=table.version,
+        encoder=table.encoder.model,
+        encoder_fingerprint=table.encoder.fingerprint,
+        run_id=run_id,
+    )
+    if before is not None and before.info.job != job.name:
+        raise TableError(
+            f"{before.uri}: this table belongs to the job {before.info.job}, not to {job.name}: name another"
+        )
+    return table, before, info
 
 
 def _wanted(table: Table, job_fingerprint: str) -> list[PlannedDerivation]:

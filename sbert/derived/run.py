@@ -26,7 +26,7 @@ from sbert.table.delta import Table
 from sbert.table.followers import Follower, note_follower
 from sbert.table.lease import hold_lease
 
-__all__ = ["DerivedReport", "DerivedSteps", "commit_plan", "derive"]
+__all__ = ["MAX_ATTEMPTS", "DerivedReport", "DerivedSteps", "commit_plan", "derive", "note_output"]
 
 log = logging.getLogger(__name__)
 
@@ -163,17 +163,22 @@ def commit_plan(job: DerivedJob, plan: DerivedPlan, records: Sequence[DerivedRec
 def _reported(plan: DerivedPlan, built: Sequence[DerivedRecord], version: int, began: float) -> DerivedReport:
     """Note beside the embeddings table what the derived table holds, and return the report."""
     report = _report(plan, built, version, time.monotonic() - began)
+    note_output(report)
+    return report
+
+
+def note_output(report: DerivedReport) -> None:
+    """Note beside the embeddings table what an output holds, for `sbert inspect` and for erasures."""
     note_follower(
-        plan.info.table_uri,
+        report.table_uri,
         Follower(
-            name=plan.out_uri,
-            kind=plan.info.job,
+            name=report.out_uri,
+            kind=report.job,
             version=report.table_version,
             num_rows=report.num_rows,
             followed_at=dt.datetime.now(dt.UTC),
         ),
     )
-    return report
 
 
 def _report(plan: DerivedPlan, built: Sequence[DerivedRecord], version: int, seconds: float) -> DerivedReport:

@@ -1,6 +1,6 @@
 """Check that a derived table has an output for each row of the version that it was computed from, and for nothing else.
 
-Size and checksum of each shard are checked. Source, id and text hash of every row are compared with the embeddings table,
+Size and checksum of each shard are checked. The parts of a table of parts are compared with what its commit recorded. Source, id and text hash of every row are compared with the embeddings table,
 split by split. Memory holds a block of rows.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pydantic import Field
 
-from sbert.derived.derived_table import DerivedTable
+from sbert.derived.derived_table import DerivedTable, PartsSummary, digest_of_parts
 from sbert.derived.job import KEY_COLUMNS, derived_fingerprint
 from sbert.errors import NotATableError, SbertError, TableError
 from sbert.storage.files import list_names
@@ -37,6 +37,8 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
         NotATableError: there is no derived table at `out_uri`, or the version that it was computed from is gone.
     """
     derived = DerivedTable.open(out_uri, version)
+    if derived.info.parts is not None:
+        return _verify_parts(derived, derived.info.parts)
     table = _table_of(derived)
     located = locate_splits(table.uri, table.shards())
     shards: dict[str, list[TableShard]] = {}
@@ -67,6 +69,26 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
         table_version=table.version,
         num_shards=len(derived.shards()),
         num_rows=num_rows,
+        num_shards_without_checksum=num_without_checksum,
+        findings=findings,
+    )
+
+
+def _verify_parts(derived: DerivedTable, recorded: PartsSummary) -> DerivedVerification:
+    """Check each file, and that the parts are those that the commit recorded."""
+    findings, num_without_checksum = _check_files(derived)
+    shards = derived.shards()
+    if digest_of_parts((shard.fingerprint, shard.num_rows) for shard in shards) != recorded.digest:
+        findings.append(
+            f"the parts are not those that the job committed: run the job {derived.info.job} again to restore them"
+        )
+    return DerivedVerification(
+        table_uri=derived.uri,
+        version=derived.version,
+        derived_from=derived.info.table_uri,
+        table_version=derived.info.table_version,
+        num_shards=len(shards),
+        num_rows=derived.num_rows,
         num_shards_without_checksum=num_without_checksum,
         findings=findings,
     )
