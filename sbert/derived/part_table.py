@@ -1,8 +1,8 @@
 """A derived table whose rows are not the rows of the embeddings table: users, groups, cells of topic and time.
 
-Such a table is made of *parts*. The job names the parts that a version of the embeddings table wants, each with a fingerprint
-of everything that decides its rows. ``wanted - have`` is built, ``have - wanted`` is dropped, in one commit. A part that is
-finished has a completion record, so a run that was killed goes on where it stopped.
+Such a table is made of *parts*. The job names the parts that a version of the embeddings table wants, each with a
+fingerprint of everything that decides its rows. ``wanted - have`` is built, ``have - wanted`` is dropped, in one commit.
+A part that is finished has a completion record, so a run that was killed goes on where it stopped.
 
 >>> from sbert.derived.part_table import derive_parts
 >>> report = derive_parts(job, "table", "out")  # doctest: +SKIP

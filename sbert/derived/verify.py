@@ -1,7 +1,7 @@
 """Check that a derived table has an output for each row of the version that it was computed from, and for nothing else.
 
-Size and checksum of each shard are checked. The parts of a table of parts are compared with what its commit recorded. Source, id and text hash of every row are compared with the embeddings table,
-split by split. Memory holds a block of rows.
+Size and checksum of each shard are checked. Source, id and text hash of every row are compared with the embeddings table,
+split by split. The parts of a table of parts are compared with what its commit recorded. Memory holds a block of rows.
 """
 
 from collections.abc import Iterator
