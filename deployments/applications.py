@@ -42,6 +42,9 @@ APPLICATIONS = {
         "flows.map_table.map_table", "Draw the texts of the table as one page.", out="output_uri", is_table=False
     ),
     "neighbours": Application("flows.neighbours.find_neighbours", "Keep the nearest rows of every row up to date."),
+    "topics": Application(
+        "flows.topics.find_table_topics", "Keep the topic of every row up to date, announce new topics."
+    ),
 }
 """By the name of the job in `tables.yaml`, in the order of the alphabet."""
 

@@ -9,18 +9,8 @@ from flows.cli.output import err
 __all__ = ["app", "show_warnings"]
 
 COMMANDS = (
-    *(
-        "sample",
-        "refresh",
-        "backfill",
-        "search",
-        "index",
-        "index_words",
-        "sync",
-        "neighbours",
-        "classify",
-        "duplicates",
-    ),
+    *("sample", "refresh", "backfill", "search", "index", "index_words", "sync"),
+    *("neighbours", "classify", "duplicates", "topics"),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "explain", "map", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),

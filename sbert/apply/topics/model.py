@@ -1,0 +1,127 @@
+"""The topics of an output: centroids, ids and words, in a folder of its own beside the output.
+
+``OUT/_topics/FINGERPRINT/`` holds ``topics.safetensors`` and, written last, ``topics.json``. It holds no texts, except for
+the words that name a topic.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.topics.settings import FitSettings
+from sbert.errors import MissingError, TableError
+from sbert.storage.files import join, read_bytes, write_bytes
+from sbert.vectors.precision import Float32
+
+__all__ = ["OUTLIER", "TOPICS_FOLDER", "Topic", "TopicModel", "TopicRecord", "find_topic_model", "unit_vectors"]
+
+TOPICS_FOLDER = "_topics"
+CENTROIDS_NAME, RECORD_NAME = "topics.safetensors", "topics.json"
+OUTLIER = -1
+"""Topic of rows that are of none."""
+
+
+class Topic(BaseModel):
+    """One topic."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int = Field(description="Its number, which it keeps.")
+    parent: int = Field(description="Number of its group on the upper level.")
+    words: tuple[str, ...] = Field(description="Words that set it apart, the most telling first.")
+
+
+class TopicRecord(BaseModel):
+    """What is known of a set of topics beside their centroids."""
+
+    model_config = ConfigDict(frozen=True)
+
+    topics: tuple[Topic, ...]
+    next_topic: int = Field(
+        description="Number of the next new topic; numbers of topics that ended are not used again."
+    )
+    next_parent: int = Field(description="Number of the next new group.")
+    least_similarity: float = Field(description="Rows of a lower cosine with every centroid are outliers.")
+    mean_similarity: float = Field(description="Mean cosine of the rows of the fit with their centroids.")
+    encoder_fingerprint: str
+    settings: FitSettings
+
+
+@dataclass(frozen=True)
+class TopicModel:
+    """T topics."""
+
+    record: TopicRecord
+    centroids_TD: Float32
+    """Unit vectors, shape (T, dim), in the order of the record."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything in it."""
+        digest = hashlib.sha256(self.record.model_dump_json().encode())
+        digest.update(np.ascontiguousarray(self.centroids_TD).tobytes())
+        return digest.hexdigest()[:32]
+
+    @property
+    def ids(self) -> npt.NDArray[np.int32]:
+        """The numbers of the topics, shape (T,)."""
+        return np.array([topic.id for topic in self.record.topics], np.int32)
+
+    @property
+    def parents(self) -> npt.NDArray[np.int32]:
+        """The groups of the topics, shape (T,)."""
+        return np.array([topic.parent for topic in self.record.topics], np.int32)
+
+    def assign(self, vectors_ND: Float32) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Return the place of the nearest topic of each vector, and the cosine with its centroid."""
+        scores_NT = unit_vectors(vectors_ND) @ self.centroids_TD.T
+        best = scores_NT.argmax(axis=1)
+        return best, scores_NT[np.arange(len(best)), best]
+
+    def topics_of(
+        self, vectors_ND: Float32
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Return topic, group and cosine of each vector; outliers have `OUTLIER` for both."""
+        best, similarities = self.assign(vectors_ND)
+        is_outlier = similarities < self.record.least_similarity
+        topics, parents = self.ids[best], self.parents[best]
+        topics[is_outlier] = parents[is_outlier] = OUTLIER
+        return topics, parents, similarities
+
+    def save(self, out_uri: str) -> None:
+        """Write the topics beside the output; the record comes last, so topics that can be found are whole."""
+        folder = join(out_uri, TOPICS_FOLDER, self.fingerprint)
+        content = safetensors.numpy.save({"centroids": np.ascontiguousarray(self.centroids_TD)})
+        write_bytes(join(folder, CENTROIDS_NAME), content)
+        write_bytes(join(folder, RECORD_NAME), self.record.model_dump_json(indent=1).encode())
+
+
+def find_topic_model(out_uri: str, fingerprint: str) -> TopicModel | None:
+    """Read the topics of this fingerprint beside an output; None when there are none.
+
+    Raises:
+        TableError: the files are damaged.
+    """
+    folder = join(out_uri, TOPICS_FOLDER, fingerprint)
+    try:
+        record = TopicRecord.model_validate_json(read_bytes(join(folder, RECORD_NAME)))
+        tensors = safetensors.numpy.load(read_bytes(join(folder, CENTROIDS_NAME)))
+        return TopicModel(record, tensors["centroids"])
+    except MissingError:
+        return None
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise TableError(
+            f"{folder}: the topics are damaged ({error}): remove this folder, and the next run fits them again"
+        ) from error
+
+
+def unit_vectors(vectors_ND: Float32) -> Float32:
+    """Return vectors of length 1; a vector of zeros stays."""
+    norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    unit: Float32 = vectors_ND / np.maximum(norms, np.float32(1e-12))
+    return unit

@@ -1,0 +1,97 @@
+"""The report of topics for people: what is new, the topics by group, and how they change over time."""
+
+from collections import defaultdict
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from sbert.apply.topics.summary import TopicSummary
+from sbert.pages.page import PageTable, Section, Verdict, render_page
+from sbert.pages.pictures import SERIES, Picture, as_picture, new_axes
+
+if TYPE_CHECKING:
+    from sbert.apply.topics.run import TopicsReport
+
+__all__ = ["topics_page"]
+
+NUM_LINES = 8
+"""Topics in the picture over time."""
+
+
+def topics_page(report: "TopicsReport") -> str:
+    """Return the page as HTML."""
+    facts = {
+        "table": f"{report.table_uri} version {report.table_version}",
+        "rows": f"{report.num_rows:,}",
+        "topics": f"{report.num_topics:,}",
+        "outliers": f"{report.num_outliers:,} rows ({report.num_outliers / max(report.num_rows, 1):.1%})",
+        "fitted in this run": report.refitted or "no",
+    }
+    sections = []
+    new = [topic for topic in report.topics if topic.topic in report.new_topics]
+    if new:
+        sections.append(Section("New topics", tables=[_table(new)]))
+    picture = _over_time(report)
+    if picture is not None:
+        sections.append(Section("Over time", pictures=[picture]))
+    groups: dict[int, list[TopicSummary]] = defaultdict(list)
+    for topic in report.topics:
+        groups[topic.parent].append(topic)
+    ordered = sorted(groups.items(), key=lambda item: -sum(topic.num_rows for topic in item[1]))
+    parts = [
+        Section(f"{_name(topics)} ({sum(topic.num_rows for topic in topics):,} rows)", tables=[_table(topics)])
+        for _, topics in ordered
+    ]
+    sections.append(
+        Section(
+            "Topics by group",
+            ["Each group holds topics that are near each other. The texts are those nearest to the topic's centroid."],
+            parts=parts,
+        )
+    )
+    return render_page("Topics", facts, sections, verdict=_verdict(report))
+
+
+def _verdict(report: "TopicsReport") -> Verdict:
+    if report.new_topics:
+        return Verdict(f"{len(report.new_topics)} new topics: {', '.join(map(str, report.new_topics))}.")
+    return Verdict("No new topics.", "good")
+
+
+def _name(topics: list[TopicSummary]) -> str:
+    """Return the first words of the largest topics of a group."""
+    words = dict.fromkeys(word for topic in topics for word in topic.words[:2])
+    return ", ".join(islice(words, 5)) or f"group {topics[0].parent}"
+
+
+def _table(topics: list[TopicSummary]) -> PageTable:
+    return PageTable(
+        ("topic", "words", "rows", "share", "typical texts"),
+        [
+            (
+                str(topic.topic),
+                ", ".join(topic.words[:6]),
+                f"{topic.num_rows:,}",
+                f"{topic.share:.1%}",
+                " · ".join(topic.texts),
+            )
+            for topic in topics
+        ],
+        text_columns=("words", "typical texts"),
+    )
+
+
+def _over_time(report: "TopicsReport") -> Picture | None:
+    """Return the rows of the largest topics in each period."""
+    periods = sorted({str(item["period"]) for item in report.over_time})
+    if len(periods) < 2:
+        return None
+    figure, axes = new_axes(x="begin of the period", y="rows")
+    rows = {(str(item["period"]), item["topic"]): int(item["rows"]) for item in report.over_time}
+    for colour, topic in zip(SERIES, report.topics[:NUM_LINES], strict=False):
+        values = [rows.get((period, topic.topic), 0) for period in periods]
+        label = f"{topic.topic} {', '.join(topic.words[:2])}".replace("$", r"\$")
+        axes.plot(range(len(periods)), values, color=colour, label=label)
+    step = max(1, len(periods) // 5)
+    axes.set_xticks(range(0, len(periods), step), periods[::step], fontsize=7)
+    axes.legend(fontsize=6)
+    return as_picture(figure, "Rows of the largest topics", "One line for each of the largest topics.")

@@ -1,0 +1,56 @@
+"""Words that set topics apart, by class-based tf-idf.
+
+A word has the weight ``tf * log(1 + A / f)`` in a topic: ``tf`` is its share of the words of the topic, ``f`` how often it
+occurs in all topics, and ``A`` the mean number of words of a topic (Grootendorst 2022, "BERTopic: Neural topic modeling
+with a class-based TF-IDF procedure", section 3.3). A word counts only where it is more frequent than in all texts.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sbert.index.words.terms import terms_of
+
+__all__ = ["telling_words"]
+
+MIN_LIFT = 1.5
+"""Times that a word must be as frequent in a topic as in all texts."""
+MIN_SHARE = 0.01
+"""Share of a topic's texts that must hold a word; rarer words are accidents."""
+
+
+def telling_words(texts: pl.Series, groups_N: npt.NDArray[np.int64], num_words: int = 8) -> dict[int, tuple[str, ...]]:
+    """Return up to `num_words` words of each group, the most telling first; groups without words are left out.
+
+    Args:
+        texts: N texts.
+        groups_N: number of each text's group.
+        num_words: words of a group, at most.
+    """
+    words = (
+        pl.DataFrame({"group": groups_N, "word": terms_of(texts, fold_accents=False)})
+        .with_row_index("text")
+        .explode("word", empty_as_null=True)
+        .drop_nulls("word")
+        .filter(pl.col("word").str.len_chars() >= 2, ~pl.col("word").str.contains(r"^[\p{N}\p{P}]+$"))
+    )
+    sizes = pl.DataFrame({"group": groups_N}).group_by("group").agg(size=pl.len())
+    counts = (
+        words.group_by("group", "word")
+        .agg(count=pl.len(), texts=pl.col("text").n_unique())
+        .join(sizes, on="group")
+        .with_columns(every=pl.col("count").sum().over("word"), words=pl.col("count").sum().over("group"))
+    )
+    mean_words = len(words) / max(counts["group"].n_unique(), 1)
+    share = pl.col("count") / pl.col("words")
+    ranked = (
+        counts.filter(
+            share >= MIN_LIFT * pl.col("every") / max(len(words), 1),
+            pl.col("texts") >= (MIN_SHARE * pl.col("size")).clip(lower_bound=2),
+        )
+        .with_columns(weight=share * (1 + mean_words / pl.col("every")).log())
+        .sort(["group", "weight", "word"], descending=[False, True, False])
+        .group_by("group", maintain_order=True)
+        .agg(pl.col("word").head(num_words))
+    )
+    return {group: tuple(chosen) for group, chosen in ranked.iter_rows()}
