@@ -16,7 +16,8 @@ from flows.hooks import HOOKS
 from flows.neighbours import OutUri
 from flows.parameters import Concurrency, EngineChoice, TableUri, form
 from flows.run_names import named_after
-from sbert.apply.topics.run import TopicsReport, find_topics
+from sbert.apply.topics.report import TopicsReport
+from sbert.apply.topics.run import find_topics
 from sbert.apply.topics.settings import FitSettings, TopicSettings
 
 __all__ = ["TOPIC_APPEARED", "find_table_topics"]

@@ -2,14 +2,11 @@
 
 from collections import defaultdict
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from sbert.apply.topics.report import TopicsReport
 from sbert.apply.topics.summary import TopicSummary
 from sbert.pages.page import PageTable, Section, Verdict, render_page
 from sbert.pages.pictures import SERIES, Picture, as_picture, new_axes
-
-if TYPE_CHECKING:
-    from sbert.apply.topics.run import TopicsReport
 
 __all__ = ["topics_page"]
 
@@ -17,7 +14,7 @@ NUM_LINES = 8
 """Topics in the picture over time."""
 
 
-def topics_page(report: "TopicsReport") -> str:
+def topics_page(report: TopicsReport) -> str:
     """Return the page as HTML."""
     facts = {
         "table": f"{report.table_uri} version {report.table_version}",
@@ -51,7 +48,7 @@ def topics_page(report: "TopicsReport") -> str:
     return render_page("Topics", facts, sections, verdict=_verdict(report))
 
 
-def _verdict(report: "TopicsReport") -> Verdict:
+def _verdict(report: TopicsReport) -> Verdict:
     if report.new_topics:
         return Verdict(f"{len(report.new_topics)} new topics: {', '.join(map(str, report.new_topics))}.")
     return Verdict("No new topics.", "good")
@@ -80,7 +77,7 @@ def _table(topics: list[TopicSummary]) -> PageTable:
     )
 
 
-def _over_time(report: "TopicsReport") -> Picture | None:
+def _over_time(report: TopicsReport) -> Picture | None:
     """Return the rows of the largest topics in each period."""
     periods = sorted({str(item["period"]) for item in report.over_time})
     if len(periods) < 2:

@@ -13,15 +13,16 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from sbert.apply.map.sample import MapRows, read_sample
 from sbert.apply.topics.clustering import Before, FitRows, extended, fit_topics, new_groups
 from sbert.apply.topics.job import TopicsJob, load_topics
 from sbert.apply.topics.model import OUTLIER, TopicModel
 from sbert.apply.topics.page import topics_page
+from sbert.apply.topics.report import TopicsReport
 from sbert.apply.topics.settings import TopicSettings
-from sbert.apply.topics.summary import TopicSummary, count_outliers, counts_over_time, summaries
+from sbert.apply.topics.summary import count_outliers, counts_over_time, summaries
 from sbert.derived.derived_table import DerivedTable, find_derived
 from sbert.derived.run import DerivedReport, derive
 from sbert.index.words.settings import words_text_column
@@ -30,7 +31,7 @@ from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
 
-__all__ = ["TopicsReport", "find_topics"]
+__all__ = ["find_topics"]
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +40,6 @@ MAX_OUTLIERS = 5_000
 """Outliers among which new topics are looked for: those with the smallest text hashes."""
 
 Derive = Callable[[TopicsJob, str, str], DerivedReport]
-
-
-class TopicsReport(DerivedReport):
-    """The results of a run; scripts rely on the keys."""
-
-    model_config = ConfigDict(frozen=True)
-
-    num_topics: int = Field(description="Topics now.")
-    num_outliers: int = Field(description="Rows of no topic.")
-    refitted: str = Field(description="Why the topics were fitted in this run; empty if they were not.")
-    new_topics: tuple[int, ...] = Field(description="Topics that were not there before.")
-    ended_topics: tuple[int, ...] = Field(description="Topics that are no longer there.")
-    topics: tuple[TopicSummary, ...] = Field(description="The topics, the largest first.")
-    over_time: tuple[dict[str, str | int], ...] = Field(description="Rows of each topic in each period.")
-    report_uri: str = Field(description="The report for people, an HTML file.")
 
 
 class _Plan(BaseModel):

@@ -1,0 +1,23 @@
+"""The results of a run of `sbert topics`."""
+
+from pydantic import ConfigDict, Field
+
+from sbert.apply.topics.summary import TopicSummary
+from sbert.derived.run import DerivedReport
+
+__all__ = ["TopicsReport"]
+
+
+class TopicsReport(DerivedReport):
+    """The results of a run; scripts rely on the keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_topics: int = Field(description="Topics now.")
+    num_outliers: int = Field(description="Rows of no topic.")
+    refitted: str = Field(description="Why the topics were fitted in this run; empty if they were not.")
+    new_topics: tuple[int, ...] = Field(description="Topics that were not there before.")
+    ended_topics: tuple[int, ...] = Field(description="Topics that are no longer there.")
+    topics: tuple[TopicSummary, ...] = Field(description="The topics, the largest first.")
+    over_time: tuple[dict[str, str | int], ...] = Field(description="Rows of each topic in each period.")
+    report_uri: str = Field(description="The report for people, an HTML file.")
