@@ -34,6 +34,9 @@ class Application:
 
 
 APPLICATIONS = {
+    "answers": Application(
+        "flows.answers.answer_table", "Keep the best answers of every question up to date.", table="questions_uri"
+    ),
     "classify": Application("flows.classify.classify_table", "Keep the class of every row up to date."),
     "duplicates": Application(
         "flows.duplicates.find_duplicate_texts", "Keep the groups of texts that say the same up to date."

@@ -1,5 +1,7 @@
 """The best rows of many queries, from blocks of rows: one matrix product a block, memory bounded by a block."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,6 +19,8 @@ ROWS_PER_PRODUCT = 8_192
 """A product of this size has 32 MiB of scores; larger ones are not faster."""
 
 Int64 = npt.NDArray[np.int64]
+Added = Callable[[slice, slice], Float32]
+"""Returns what is added to the products of some queries with some rows of a block: shape (queries, rows)."""
 
 
 class TopK:
@@ -34,23 +38,26 @@ class TopK:
         self.numbers_QK: Int64 = np.full((len(queries_QD), k), NO_ROW, np.int64)
         """Numbers of the rows, in the order of the scores."""
 
-    def add(self, vectors_ND: Float32, numbers_N: Int64) -> None:
+    def add(self, vectors_ND: Float32, numbers_N: Int64, added: Added | None = None) -> None:
         """Compare N rows with every query.
 
         Args:
             vectors_ND: vectors of the rows, shape (N, dim).
             numbers_N: number of each row, by which it is found again.
+            added: another part of the scores, such as that of words; None where the products are the scores.
         """
         for first in range(0, len(vectors_ND), ROWS_PER_PRODUCT):
             part_ND, numbers = vectors_ND[first : first + ROWS_PER_PRODUCT], numbers_N[first : first + ROWS_PER_PRODUCT]
             if len(self._queries_QD) <= FEW_QUERIES:
+                every = slice(0, len(self._queries_QD))
                 scores_QN = torch.from_numpy(self._queries_QD @ part_ND.T)
-                self._keep(slice(0, len(self._queries_QD)), scores_QN, numbers)
+                self._keep(every, _with(scores_QN, added, every, first), numbers)
                 continue
             rows_ND = torch.from_numpy(np.array(part_ND, np.float32))  # Arrow's memory is read-only, torch wants none
             for start in range(0, len(self._queries_QD), QUERIES_PER_PRODUCT):
                 queries = slice(start, min(start + QUERIES_PER_PRODUCT, len(self._queries_QD)))
-                self._keep(queries, torch.from_numpy(self._queries_QD[queries]) @ rows_ND.T, numbers)
+                scores_QN = torch.from_numpy(self._queries_QD[queries]) @ rows_ND.T
+                self._keep(queries, _with(scores_QN, added, queries, first), numbers)
 
     def merge(self, scores_QN: Float32, numbers_QN: Int64) -> None:
         """Take over rows that were found elsewhere, shape (Q, N); places without a row have the number `NO_ROW`."""
@@ -73,6 +80,13 @@ class TopK:
         places = np.argpartition(-scores, self._k - 1, axis=1)[:, : self._k]
         self.scores_QK[rows] = np.take_along_axis(scores, places, axis=1)
         self.numbers_QK[rows] = np.take_along_axis(numbers, places, axis=1)
+
+
+def _with(scores_QN: torch.Tensor, added: Added | None, queries: slice, first: int) -> torch.Tensor:
+    """Add the other part of the scores of the rows from `first`."""
+    if added is not None:
+        scores_QN += torch.from_numpy(added(queries, slice(first, first + scores_QN.shape[1])))
+    return scores_QN
 
 
 def in_order(scores_QK: Float32, numbers_QK: Int64) -> tuple[Float32, Int64]:

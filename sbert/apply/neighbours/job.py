@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from sbert.apply.neighbours.nearest import Candidates, Key, keys_of, nearest_in_blocks
+from sbert.apply.neighbours.nearest import Candidates, Key, keys_of, nearest_in_blocks, updated_list
 from sbert.derived.derived_table import DerivedTable, find_derived
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput, derived_fingerprint
 from sbert.errors import NotATableError, StorageError, TableError
@@ -116,13 +116,8 @@ class _Neighbours:
             return lists
         joined = nearest_in_blocks(vectors_ND[places], self._k + 1, self._blocks(self._joined))
         for place, new in zip(places, joined, strict=True):
-            before = old_lists[place] or []
-            stayed = [(key, score) for key, score in before if key not in self._left_keys]
             entering = [(key, score) for key, score in new if key != keys[place]]
-            num_nearer = sum(score >= before[-1][1] for _, score in entering) if before else 0
-            if len(before) == self._k and num_nearer < len(before) - len(stayed):
-                continue  # a row that the old list did not name may be among the nearest now
-            lists[place] = _best([*stayed, *entering], keys[place], self._k)
+            lists[place] = updated_list(old_lists[place] or [], entering, self._left_keys, self._k)
         return lists
 
     def _old_lists(self, split: SplitInput) -> Generator[tuple[Key, Candidates], None, None]:

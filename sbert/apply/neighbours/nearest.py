@@ -1,6 +1,7 @@
 """The nearest rows of many rows by the exact kernel of search, with the keys of the rows that were found."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -8,12 +9,14 @@ import pyarrow as pa
 from sbert.index.top_k import NO_ROW, TopK
 from sbert.vectors.precision import Float32
 
-__all__ = ["Candidates", "Key", "keys_of", "nearest_in_blocks"]
+__all__ = ["Candidates", "Key", "keys_of", "nearest_in_blocks", "updated_list"]
 
 Key = tuple[str, str]
 """Source and id of a row."""
 Candidates = list[tuple[Key, float]]
 """Rows with their cosine."""
+Found = TypeVar("Found", bound=tuple[Any, ...])
+"""A row that was found: its key, its score, and whatever else is known of it."""
 
 
 def keys_of(rows: pa.Table | pa.RecordBatch) -> list[Key]:
@@ -41,3 +44,22 @@ def nearest_in_blocks(queries_QD: Float32, k: int, blocks: Iterable[tuple[pa.Tab
         [(keys[number], score) for number, score in zip(numbers, scores, strict=True) if number != NO_ROW]
         for numbers, scores in zip(best.numbers_QK.tolist(), best.scores_QK.tolist(), strict=True)
     ]
+
+
+def updated_list(before: Sequence[Found], joined: Sequence[Found], left: Collection[Key], k: int) -> list[Found] | None:
+    """Return the k best rows after rows joined and left, or None where only a new search can say.
+
+    A row that is not in the list before is at most as near as the last of a full list. So the merged list is exact when at
+    least as many joined rows are as near as that last one as rows of the list left.
+
+    Args:
+        before: the k best rows before, the best first; fewer if there were fewer.
+        joined: the k best of the rows that joined, in any order.
+        left: keys of the rows that left. A row that changed left and joined.
+        k: rows of a list.
+    """
+    stayed = [found for found in before if found[0] not in left]
+    num_nearer = sum(found[1] >= before[-1][1] for found in joined) if before else 0
+    if len(before) == k and num_nearer < len(before) - len(stayed):
+        return None
+    return sorted([*stayed, *joined], key=lambda found: (-found[1], found[0]))[:k]

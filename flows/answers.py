@@ -1,0 +1,65 @@
+"""Keep the best answers of every question up to date.
+
+Run it with ``sbert answer QUESTIONS ANSWERS OUT``, or as a deployment that follows each published version of the questions.
+"""
+
+from typing import Annotated
+
+from prefect import flow
+
+from flows.derived_running import run_derivation
+from flows.engines import EngineSettings
+from flows.hooks import HOOKS
+from flows.neighbours import OutUri
+from flows.parameters import NO_CREDENTIALS, Concurrency, EngineChoice, TableUri, form
+from flows.run_names import named_after
+from sbert.apply.answers.report_facts import AnswersReport
+from sbert.apply.answers.settings import AnswerSettings
+from tasks.answers import prepare_answers, report_answers
+
+__all__ = ["answer_table"]
+
+
+@flow(name="answer-table", flow_run_name=named_after("answers for {questions_uri}"), persist_result=False, **HOOKS)
+def answer_table(
+    questions_uri: TableUri,
+    answers_uri: Annotated[
+        str,
+        form(
+            title="Answers",
+            min_length=1,
+            pattern=NO_CREDENTIALS,
+            description="Folder of the embeddings table of the answers, local or s3://.",
+        ),
+    ],
+    out_uri: OutUri,
+    second_uri: Annotated[
+        str | None,
+        form(
+            title="Answers by another text",
+            pattern=NO_CREDENTIALS,
+            description="Embeddings table of the same rows by another text, such as the answers of a FAQ; empty for none.",
+        ),
+    ] = None,
+    labels_uri: Annotated[
+        str | None,
+        form(
+            title="Labels",
+            pattern=NO_CREDENTIALS,
+            description="Labels of the kind pairs (question, answer) to fit with; empty for the model that is there.",
+        ),
+    ] = None,
+    settings: Annotated[
+        AnswerSettings, form(title="Settings", description="What is compared, and the error that is promised.")
+    ] = AnswerSettings(),  # noqa: B008  (frozen)
+    concurrency: Concurrency = 1,
+    engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
+) -> AnswersReport:
+    """Write the best answers of every question with a decision; compute only what changed since the last run.
+
+    Returns:
+        What was done, in numbers.
+    """
+    job = prepare_answers(questions_uri, answers_uri, out_uri, settings, second_uri, labels_uri)
+    output = run_derivation(job, questions_uri, out_uri, concurrency=concurrency, engine=engine)
+    return report_answers(output)

@@ -1,0 +1,1 @@
+"""The best answers of every question, how sure they are, and silence where there is none."""

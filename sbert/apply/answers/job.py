@@ -1,0 +1,237 @@
+"""`AnswersJob`: the best answers of each question, kept up to date at the cost of what changed.
+
+The list of the night before is true but for answers that left, and only answers that joined can enter it, as in
+`sbert.apply.neighbours.job`. So an old question is compared with the new answers, and a new question with all. The job names
+the versions of the answers tables that it compares with, and hashes their splits into its fingerprint.
+"""
+
+import hashlib
+import itertools
+import logging
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from pydantic import Field
+
+from sbert.apply.answers.decide import decide
+from sbert.apply.answers.model import load_model
+from sbert.apply.answers.pool import AnswerPool, AnswerTables, TableSplits
+from sbert.apply.answers.questions import QuestionReader
+from sbert.apply.answers.ranking import Answer, Questions, best_answers
+from sbert.apply.answers.settings import AnswerSettings
+from sbert.apply.neighbours.nearest import Key, keys_of, updated_list
+from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput, derived_fingerprint
+from sbert.errors import NotATableError, StorageError, TableError
+from sbert.table.delta import Table
+from sbert.table.shard_file import open_shard
+
+__all__ = ["ANSWER", "AnswersJob"]
+
+log = logging.getLogger(__name__)
+
+ROWS_PER_READ = 16_384
+ANSWER = pa.struct(
+    [
+        ("rank", pa.int32()),
+        ("source", pa.string()),
+        ("id", pa.string()),
+        ("text_hash", pa.binary()),
+        ("score", pa.float64()),
+        ("cosine", pa.float64()),
+        ("answer_cosine", pa.float64()),
+        ("words", pa.float64()),
+    ]
+)
+VERSIONS = ("answers_version", "second_version")
+"""Fields that may differ between the output before and this run."""
+
+
+class AnswersJob(DerivedJob):
+    """The best answers of each question, with a probability and a decision; `sbert.apply.answers.run` makes it."""
+
+    name: ClassVar[str] = "answers"
+
+    settings: AnswerSettings = Field(default_factory=AnswerSettings, description="What is compared and decided.")
+    answers_uri: str = Field(description="Embeddings table of the answers.")
+    answers_id: str = Field(description="The id in its Delta log.")
+    answers_version: int = Field(description="Its version that is compared with.")
+    second_uri: str | None = Field(default=None, description="Embeddings table of the same rows by another text.")
+    second_id: str | None = Field(default=None, description="The id in its Delta log.")
+    second_version: int | None = Field(default=None, description="Its version that is compared with.")
+    question_column: str | None = Field(default=None, description="Kept column of the questions' texts.")
+    answer_columns: tuple[str, ...] = Field(default=(), description="Kept columns of the answers' texts.")
+    model_uri: str = Field(description="Fitted model; its name is the hash of its content.")
+
+    def columns(self, table: Table) -> pa.Schema:  # noqa: ARG002
+        """Return the list of answers, the probability that the first is right, the decision, and its reason."""
+        return pa.schema(
+            [
+                pa.field("answers", pa.list_(ANSWER)),
+                pa.field("probability", pa.float64()),
+                pa.field("decision", pa.string()),
+                pa.field("reason", pa.string()),
+            ]
+        )
+
+    def fingerprint(self, table: Table) -> str:
+        """Hash every split of the answers tables in place of their versions: compaction changes no answer."""
+        tables = self.tables()
+        splits = [sorted(each.num_rows.items()) for each in (tables.first, tables.second) if each is not None]
+        own = self.model_dump_json(exclude=set(VERSIONS))
+        parts = [self.name, own, str(self.code_version), table.encoder.fingerprint, str(splits)]
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+    def open(self, table: Table, out_uri: str) -> SplitFunction:
+        """Load the model, and find out which answers joined and left since the output that is there."""
+        return _Answers(self, table, out_uri).derive
+
+    def tables(self) -> AnswerTables:
+        """Open the versions of the answers tables."""
+        second = None if self.second_uri is None else TableSplits(Table.open(self.second_uri, self.second_version))
+        first = TableSplits(Table.open(self.answers_uri, self.answers_version))
+        return AnswerTables(first, second, self.answer_columns)
+
+
+class _Answers:
+    """Answers the questions of one version; threads may share it."""
+
+    def __init__(self, job: AnswersJob, table: Table, out_uri: str) -> None:
+        self._job = job
+        self._table = table
+        self._model = load_model(job.model_uri)
+        self._weights = self._model.facts.weights
+        self._tables = job.tables()
+        self._before = _usable_output(job, table, out_uri)
+        self._left: set[Key] = set()
+        self._joined = None if self._before is None else self._find_changes(self._before)
+        self._whole: AnswerPool | None = None
+        self._lock = threading.Lock()
+
+    def derive(self, split: SplitInput) -> Iterator[pa.Table]:
+        """Return the answers of a split's questions."""
+        job = self._job
+        reader = QuestionReader(self._table, job.settings, job.question_column, self._model.facts, self._model.counts)
+        columns = list(dict.fromkeys([*KEY_COLUMNS, *reader.columns]))
+        with closing(self._old_lists(split)) as old_lists:
+            for rows in split.rows(columns):
+                old = list(itertools.islice(old_lists, len(rows)))
+                questions, is_unknown = reader.read(rows, with_words=bool(job.answer_columns))
+                lists = self._lists(keys_of(rows), questions, old)
+                yield self._output(rows, lists, is_unknown)
+
+    def _lists(
+        self, keys: list[Key], questions: Questions, old: Sequence[tuple[Key, list[Answer]]]
+    ) -> list[list[Answer]]:
+        k = self._job.settings.k
+        lists: list[list[Answer] | None] = [None] * len(keys)
+        known = [place for place, (key, _) in enumerate(old) if key == keys[place]]
+        if known and self._joined is not None:
+            joined = best_answers(questions.take(known), self._joined, self._weights, k)
+            for place, new in zip(known, joined, strict=True):
+                lists[place] = updated_list(old[place][1], new, self._left, k)
+        unknown = [place for place, answers in enumerate(lists) if answers is None]
+        if unknown:
+            found = best_answers(questions.take(unknown), self._every_answer(), self._weights, k)
+            for place, answers in zip(unknown, found, strict=True):
+                lists[place] = answers
+        return [answers or [] for answers in lists]
+
+    def _output(self, rows: pa.Table, lists: list[list[Answer]], is_unknown: Sequence[bool]) -> pa.Table:
+        decided = decide(lists, is_unknown, self._model.facts)
+        columns: list[Any] = [rows[name] for name in KEY_COLUMNS]
+        columns += [
+            pa.array([_structs(answers) for answers in lists], pa.list_(ANSWER)),
+            pa.array([each.probability for each in decided], pa.float64()),
+            pa.array([each.decision.value for each in decided], pa.string()),
+            pa.array([each.reason.value for each in decided], pa.string()),
+        ]
+        return pa.Table.from_arrays(columns, names=[*KEY_COLUMNS, *self._job.columns(self._table).names])
+
+    def _every_answer(self) -> AnswerPool:
+        """Return all answers, which are read when a question first needs them."""
+        with self._lock:
+            if self._whole is None:
+                self._whole = AnswerPool(self._tables, self._weights, self._model.counts)
+            return self._whole
+
+    def _find_changes(self, before: DerivedTable) -> AnswerPool | None:
+        """Return the answers that joined, and note the keys of those that left; None if the old versions are gone."""
+        settings = before.info.settings
+        tables = self._tables
+        try:
+            first = TableSplits(Table.open(tables.first.table.uri, settings["answers_version"]))
+            joined = tables.first.changed(first)
+            self._left = first.keys(first.changed(tables.first))
+            if tables.second is None:
+                return AnswerPool(tables, self._weights, self._model.counts, joined)
+            second = TableSplits(Table.open(tables.second.table.uri, settings["second_version"]))
+            other = second.keys(second.changed(tables.second)) | tables.second.keys(tables.second.changed(second))
+            self._left |= other
+            only = tables.first.keys(joined) | other
+            return AnswerPool(tables, self._weights, self._model.counts, None if only else joined, only or None)
+        except (NotATableError, StorageError, TableError) as error:
+            log.info("every question is compared with every answer: an earlier version is gone: %s", error)
+            self._before = None
+            return None
+
+    def _old_lists(self, split: SplitInput) -> Generator[tuple[Key, list[Answer]], None, None]:
+        """Read the answers before of a split that stayed, in the order of its rows."""
+        if self._before is None:
+            return
+        name = derived_fingerprint(split.fingerprint, split.num_rows, self._before.info.job_fingerprint)
+        for shard in self._before.shards():
+            if shard.fingerprint != name:
+                continue
+            with open_shard(self._before.shard_uri(shard.name)) as parquet:
+                for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id", "answers"]):
+                    for key, answers in zip(keys_of(batch), batch.column("answers").to_pylist(), strict=True):
+                        yield key, [_answer(item) for item in answers]
+
+
+def _usable_output(job: AnswersJob, table: Table, out_uri: str) -> DerivedTable | None:
+    """Return the output that is there if it differs only in the versions of the tables."""
+    before = find_derived(out_uri)
+    if before is None:
+        return None
+    info = before.info
+
+    def compared(settings: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in settings.items() if name not in VERSIONS}
+
+    is_usable = (
+        compared(info.settings) == compared(job.model_dump(mode="json"))
+        and info.encoder_fingerprint == table.encoder.fingerprint
+        and info.table_id == table.table_id
+    )
+    return before if is_usable else None
+
+
+def _structs(answers: list[Answer]) -> list[dict[str, Any]]:
+    return [
+        {
+            "rank": rank,
+            "source": answer.key[0],
+            "id": answer.key[1],
+            "text_hash": answer.text_hash,
+            "score": answer.score,
+            "cosine": answer.cosine,
+            "answer_cosine": answer.answer_cosine,
+            "words": answer.words,
+        }
+        for rank, answer in enumerate(answers, start=1)
+    ]
+
+
+def _answer(item: dict[str, Any]) -> Answer:
+    return Answer(
+        (item["source"], item["id"]),
+        item["score"],
+        item["text_hash"],
+        item["cosine"],
+        item["answer_cosine"],
+        item["words"],
+    )

@@ -1,0 +1,207 @@
+"""Answers in blocks: keys, unit vectors, and words, of all rows of the answers table or of some.
+
+Vectors lie in temporary files that are mapped into memory. Memory holds the keys and the words.
+
+A second table may hold the same rows with another text encoded: the first the questions of a FAQ, say, the second its
+answers. Rows of both belong together by source and id.
+"""
+
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from sbert.apply.answers.settings import FusionWeights
+from sbert.apply.answers.words import AnswerWords, WordCounts, answer_words
+from sbert.apply.neighbours.nearest import Key, keys_of
+from sbert.index.words.settings import table_cleaning
+from sbert.index.words.word_index import split_rows
+from sbert.rows.cleaning import clean_texts
+from sbert.table.delta import Table
+from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.shards import vector_matrix, vector_names
+from sbert.vectors.precision import Float32
+
+__all__ = ["ROWS_PER_BLOCK", "AnswerBlock", "AnswerPool", "AnswerTables", "TableSplits", "joined_texts", "unit_rows"]
+
+ROWS_PER_BLOCK = 8_192
+KEYS = ("source", "id", "text_hash")
+
+
+class TableSplits:
+    """One version of a table, read split by split."""
+
+    def __init__(self, table: Table) -> None:
+        """Find the place of each split."""
+        self.table = table
+        self._shards = locate_splits(table.uri, table.shards())
+        self.num_rows = split_rows(self._shards)
+        """Rows of each split."""
+
+    def rows(self, splits: Collection[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Read the rows of splits in blocks."""
+        for split in sorted(splits):
+            yield from read_split(self.table.uri, self._shards, split, list(columns))
+
+    def keys(self, splits: Collection[str]) -> set[Key]:
+        """Return the keys of the rows of splits."""
+        return {key for rows in self.rows(splits, ["source", "id"]) for key in keys_of(rows)}
+
+    def changed(self, other: "TableSplits") -> list[str]:
+        """Return the splits that the other version does not have with as many rows."""
+        return [split for split, count in self.num_rows.items() if other.num_rows.get(split) != count]
+
+
+@dataclass(frozen=True)
+class AnswerTables:
+    """The answers table, and the second table with the same rows where there is one."""
+
+    first: TableSplits
+    second: TableSplits | None
+    text_columns: tuple[str, ...]
+    """Kept columns of the first table whose words are compared; empty for none."""
+
+
+@dataclass(frozen=True)
+class AnswerBlock:
+    """Up to 8,192 answers."""
+
+    first: int
+    """Number of the first answer."""
+    scoring_ND: Float32
+    """Weighted sum of both vectors: its product with a question is the score without words."""
+    words: AnswerWords | None
+
+
+class AnswerPool:
+    """Answers by number."""
+
+    def __init__(
+        self,
+        tables: AnswerTables,
+        weights: FusionWeights,
+        counts: WordCounts,
+        splits: Collection[str] | None = None,
+        only: Collection[Key] | None = None,
+    ) -> None:
+        """Read answers.
+
+        Args:
+            tables: where they are.
+            weights: of the parts of the score.
+            counts: for the match of words.
+            splits: splits of the first table that are read; None for all.
+            only: keys of the rows that are wanted; None for all.
+        """
+        first = tables.first
+        dim, precision = first.table.encoder.dim, first.table.encoder.precision
+        columns = list(dict.fromkeys([*KEYS, *tables.text_columns, *vector_names(precision)]))
+        keys: list[pa.Table] = [_no_keys(first.table)]
+        self._words: list[AnswerWords] = []
+        with tempfile.TemporaryFile() as file:
+            for rows in _regular(first.rows(first.num_rows if splits is None else splits, columns), only):
+                keys.append(rows.select(KEYS))
+                file.write(np.ascontiguousarray(unit_rows(vector_matrix(rows, dim, precision))).data)
+                if tables.text_columns:
+                    self._words.append(answer_words(joined_texts(rows, tables.text_columns, first.table), counts))
+            file.flush()
+            self.vectors_ND = _mapped(file, sum(map(len, keys)), dim)
+        self.keys = pa.concat_tables(keys).combine_chunks()
+        """Source, id and text hash of each answer. With two tables the hash is that of the second."""
+        self.answer_vectors_ND: Float32 | None = None
+        self.has_answer_N = np.zeros(len(self.keys), np.bool_)
+        self._scoring_ND = self.vectors_ND
+        self._scale = weights.cosine
+        if tables.second is not None:
+            self._join(tables.second, weights)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def blocks(self) -> Iterator[AnswerBlock]:
+        """Return all answers, block by block."""
+        for number, first in enumerate(range(0, len(self), ROWS_PER_BLOCK)):
+            scoring_ND = self._scoring_ND[first : first + ROWS_PER_BLOCK]
+            yield AnswerBlock(first, scoring_ND, self._words[number] if self._words else None)
+
+    def scaled(self, vectors_QD: Float32) -> Float32:
+        """Return questions so that their product with `AnswerBlock.scoring_ND` is the score without words."""
+        return vectors_QD * np.float32(self._scale)
+
+    def _join(self, second: TableSplits, weights: FusionWeights) -> None:
+        """Find the rows of the second table."""
+        place = {key: number for number, key in enumerate(keys_of(self.keys))}
+        dim, precision = second.table.encoder.dim, second.table.encoder.precision
+        answers_ND = _mapped_zeros(len(self), dim)
+        hashes = self.keys["text_hash"].to_pylist()
+        for rows in second.rows(second.num_rows, [*KEYS, *vector_names(precision)]):
+            found = [(at, place[key]) for at, key in enumerate(keys_of(rows)) if key in place]
+            if not found:
+                continue
+            ours, theirs = np.array([at for at, _ in found]), np.array([number for _, number in found])
+            answers_ND[theirs] = unit_rows(vector_matrix(rows.take(pa.array(ours)), dim, precision))
+            self.has_answer_N[theirs] = True
+            for number, text_hash in zip(
+                theirs.tolist(), rows["text_hash"].take(pa.array(ours)).to_pylist(), strict=True
+            ):
+                hashes[number] = text_hash
+        column = pa.array(hashes, self.keys.schema.field("text_hash").type)
+        self.keys = self.keys.set_column(2, self.keys.schema.field("text_hash"), column)
+        self.answer_vectors_ND = answers_ND
+        scoring_ND = _mapped_zeros(len(self), dim)
+        for first in range(0, len(self), ROWS_PER_BLOCK):
+            part = slice(first, first + ROWS_PER_BLOCK)
+            scoring_ND[part] = weights.cosine * self.vectors_ND[part] + weights.answer_cosine * answers_ND[part]
+        self._scoring_ND, self._scale = scoring_ND, 1.0
+
+
+def _mapped(file: IO[bytes], num_rows: int, dim: int) -> Float32:
+    """Map a file into memory; the mapping outlives the file's handle and name."""
+    if not num_rows:
+        return np.zeros((0, dim), np.float32)
+    return np.memmap(file, np.float32, "r+", shape=(num_rows, dim))
+
+
+def _mapped_zeros(num_rows: int, dim: int) -> Float32:
+    """Return a matrix of zeros in a file without a name."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(num_rows * dim * 4)
+        return _mapped(file, num_rows, dim)
+
+
+def _regular(blocks: Iterator[pa.Table], only: Collection[Key] | None) -> Iterator[pa.Table]:
+    """Return rows in blocks of `ROWS_PER_BLOCK`: a split may have one row or a million."""
+    waiting: list[pa.Table] = []
+    num_waiting = 0
+    for rows in blocks:
+        wanted = rows if only is None else rows.filter(pa.array([key in only for key in keys_of(rows)], pa.bool_()))
+        waiting.append(wanted)
+        num_waiting += len(wanted)
+        while num_waiting >= ROWS_PER_BLOCK:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, ROWS_PER_BLOCK)
+            waiting, num_waiting = [joined.slice(ROWS_PER_BLOCK)], num_waiting - ROWS_PER_BLOCK
+    if num_waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _no_keys(table: Table) -> pa.Table:
+    return pa.schema([table.arrow_schema.field(name) for name in KEYS]).empty_table()
+
+
+def unit_rows(vectors_ND: Float32) -> Float32:
+    """Return vectors of length 1; a vector of zeros stays."""
+    norms: npt.NDArray[np.float32] = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    return np.asarray(vectors_ND / np.maximum(norms, np.float32(1e-12)), np.float32)
+
+
+def joined_texts(rows: pa.Table, columns: Sequence[str], table: Table) -> pl.Series:
+    """Return the texts of some columns of each row as one, cleaned as the table's texts were."""
+    frame = pl.DataFrame({str(at): pl.Series(rows[name].cast("string")) for at, name in enumerate(columns)})
+    joined = frame.select(pl.concat_str(pl.all().fill_null(""), separator=" ").alias("text"))["text"]
+    return clean_texts(joined, table_cleaning(table))
