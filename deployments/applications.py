@@ -44,6 +44,12 @@ APPLICATIONS = {
     "map": Application(
         "flows.map_table.map_table", "Draw the texts of the table as one page.", out="output_uri", is_table=False
     ),
+    "monitor": Application(
+        "flows.monitor.monitor_opinion",
+        "Watch the classes of the rows over time.",
+        table="predictions_uri",
+        is_table=False,
+    ),
     "neighbours": Application("flows.neighbours.find_neighbours", "Keep the nearest rows of every row up to date."),
     "topics": Application(
         "flows.topics.find_table_topics", "Keep the topic of every row up to date, announce new topics."

@@ -9,7 +9,7 @@ from flows.cli.neighbours import show_derived
 from flows.cli.options import Concurrency, EngineOption, Json, LabelsUri, OutUri, SettingsJson, TableUri, parse_engine
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
-from flows.cli.settings_json import load_settings
+from flows.cli.settings_json import load_named
 
 
 @command(Panel.JOBS, example="sbert classify s3://bucket/table s3://bucket/labels s3://bucket/classes")
@@ -35,9 +35,9 @@ def classify(
     with answering(as_json=as_json) as answer:
         from sbert.apply.classification.settings import ClassificationSettings
 
-        chosen = load_settings(settings, ClassificationSettings)
-        if tasks is not None:
-            chosen = chosen.model_copy(update={"label_columns": _names(tasks)})
+        chosen = load_named(
+            settings, ClassificationSettings, {"label_columns": None if tasks is None else _names(tasks)}
+        )
         if engine == "local":
             from sbert.apply.classification.run import classify as classify_rows
 
@@ -52,8 +52,8 @@ def classify(
         answer.print(report.model_dump(mode="json"), _show)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _show(report: dict[str, Any]) -> None:

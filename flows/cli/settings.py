@@ -25,6 +25,7 @@ class Settable(StrEnum):
     SUGGEST = "suggest"
     INDEX = "index"
     CLASSIFY = "classify"
+    MONITOR = "monitor"
     ENGINE = "engine"
 
 
@@ -35,6 +36,7 @@ MODELS = {
     Settable.SUGGEST: ("sbert.suggest.settings", "SuggestSettings"),
     Settable.INDEX: ("sbert.index.index_settings", "IndexSettings"),
     Settable.CLASSIFY: ("sbert.apply.classification.settings", "ClassificationSettings"),
+    Settable.MONITOR: ("sbert.apply.monitoring.settings", "MonitoringSettings"),
     Settable.ENGINE: ("flows.engines", "EngineSettings"),
 }
 """Module and class of the settings; a module is imported when its settings are asked for."""

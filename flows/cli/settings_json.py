@@ -1,12 +1,13 @@
 """Read ``--settings``: a JSON object on the command line, or one in a file or object."""
 
-from typing import TypeVar
+import json
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from sbert.errors import SettingsError, StorageError
 
-__all__ = ["load_settings"]
+__all__ = ["load_named", "load_settings"]
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -22,6 +23,26 @@ def load_settings(text: str | None, kind: type[Settings]) -> Settings:
     from sbert.settings import read_settings
 
     return read_settings(kind, _read_file(text[1:]) if text.startswith("@") else text)
+
+
+def load_named(text: str | None, kind: type[Settings], named: dict[str, Any]) -> Settings:
+    """Return settings as `load_settings`, with those that options of their own name; None stands for not named.
+
+    Raises:
+        SettingsError: the file cannot be read, or a setting is wrong.
+    """
+    from sbert.settings import read_settings
+
+    given = (_read_file(text[1:]) if text.startswith("@") else text) if text is not None else "{}"
+    try:
+        values = json.loads(given)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        return read_settings(kind, given)  # says what is wrong
+    return read_settings(
+        kind, json.dumps({**values, **{name: value for name, value in named.items() if value is not None}})
+    )
 
 
 def _read_file(uri: str) -> str:

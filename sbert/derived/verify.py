@@ -11,7 +11,8 @@ from pydantic import Field
 
 from sbert.derived.derived_table import DerivedTable, PartsSummary, digest_of_parts
 from sbert.derived.job import KEY_COLUMNS, derived_fingerprint
-from sbert.errors import NotATableError, SbertError, TableError
+from sbert.derived.paired_rows import RowStream, read_shards
+from sbert.errors import NotATableError, SbertError
 from sbert.storage.files import list_names
 from sbert.table.delta import Table, TableShard
 from sbert.table.shard_file import file_checksum_problem, open_shard
@@ -19,8 +20,6 @@ from sbert.table.shard_layout import locate_splits, read_split
 from sbert.table.verify import Verification
 
 __all__ = ["DerivedVerification", "verify_derived"]
-
-ROWS_PER_READ = 16_384
 
 
 class DerivedVerification(Verification):
@@ -45,8 +44,9 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
     for shard in derived.shards():
         shards.setdefault(shard.fingerprint, []).append(shard)
     findings, num_without_checksum = _check_files(derived)
-    num_rows = 0
-    for split, count in sorted(_rows_of_splits(located).items()):
+    num_rows = 0 if derived.info.is_by_row else derived.num_rows
+    wanted = sorted(_rows_of_splits(located).items()) if derived.info.is_by_row else []
+    for split, count in wanted:
         name = derived_fingerprint(split, count, derived.info.job_fingerprint)
         if name not in shards:
             findings.append(f"split {split} of {count:,} rows has no output")
@@ -61,7 +61,8 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
         if difference is not None:
             findings.append(f"split {split}: {difference}")
         num_rows += count
-    findings += [f"shard {shard.name} is of no split" for left in shards.values() for shard in left]
+    if derived.info.is_by_row:
+        findings += [f"shard {shard.name} is of no split" for left in shards.values() for shard in left]
     return DerivedVerification(
         table_uri=derived.uri,
         version=derived.version,
@@ -146,7 +147,7 @@ def _check_files(derived: DerivedTable) -> tuple[list[str], int]:
 def _differing_row(derived: DerivedTable, shards: list[TableShard], rows: Iterator[pa.Table]) -> str | None:
     """Return what is wrong with the first row that differs; None when all are equal."""
     place = 0
-    output = _Stream(_read(derived, shards))
+    output = RowStream(read_shards(derived, shards, KEY_COLUMNS))
     for block in rows:
         wanted = block.select(KEY_COLUMNS)
         got = output.take(len(wanted))
@@ -161,34 +162,3 @@ def _differing_row(derived: DerivedTable, shards: list[TableShard], rows: Iterat
             return f"the output ends after {place + len(got):,} rows"
         place += len(wanted)
     return "the output has more rows than the split" if len(output.take(1)) else None
-
-
-class _Stream:
-    """Rows of a stream, any number at a time."""
-
-    def __init__(self, blocks: Iterator[pa.Table]) -> None:
-        self._blocks = blocks
-        self._rest: pa.Table | None = None
-
-    def take(self, count: int) -> pa.Table:
-        parts: list[pa.Table] = []
-        while count:
-            block = self._rest if self._rest is not None else next(self._blocks, None)
-            self._rest = None
-            if block is None:
-                break
-            parts.append(block.slice(0, count))
-            if len(block) > count:
-                self._rest = block.slice(count)
-            count -= len(parts[-1])
-        return pa.concat_tables(parts) if parts else pa.table({})
-
-
-def _read(derived: DerivedTable, shards: list[TableShard]) -> Iterator[pa.Table]:
-    for shard in shards:
-        try:
-            with open_shard(derived.shard_uri(shard.name)) as parquet:
-                for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=list(KEY_COLUMNS)):
-                    yield pa.Table.from_batches([batch])
-        except pa.ArrowException as error:
-            raise TableError(f"{shard.name}: cannot be read to its end: {error}") from error

@@ -1,0 +1,65 @@
+"""``sbert monitor``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.app import Panel, command
+from flows.cli.options import Json, OutUri, SettingsJson, check_location
+from flows.cli.output import answering, out
+
+
+@command(
+    Panel.JOBS, example="sbert monitor s3://bucket/classes s3://bucket/opinion --time-column created_at --by product"
+)
+def monitor(
+    predictions_uri: Annotated[
+        str,
+        typer.Argument(
+            metavar="PREDICTIONS", help="Output of `sbert classify`, local or s3://.", callback=check_location
+        ),
+    ],
+    out_uri: OutUri,
+    time_column: Annotated[str, typer.Option(metavar="COLUMN", help="Kept column that says when a row was written.")],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Kept column whose values are watched apart.", show_default="all rows together"
+        ),
+    ] = None,
+    bucket: Annotated[
+        str | None,
+        typer.Option(metavar="LENGTH", help="Length of a bucket of time, such as 6h, 1d or 1w.", show_default="1d"),
+    ] = None,
+    settings: SettingsJson = None,
+    as_json: Json = False,
+) -> None:
+    """Count the classes of PREDICTIONS over time, and say in which topics a class or the volume rose beyond chance."""
+    with answering(as_json=as_json) as answer:
+        from flows.cli.settings_json import load_named
+        from sbert.apply.monitoring.run import monitor as watch
+        from sbert.apply.monitoring.settings import MonitoringSettings
+
+        named = {"time_column": time_column, "topic_column": by, "bucket": bucket}
+        report = watch(predictions_uri, out_uri, load_named(settings, MonitoringSettings, named))
+        answer.print(report.model_dump(mode="json"), _show)
+
+
+def _show(report: dict[str, Any]) -> None:
+    out.print(
+        f"{report['out_uri']} version {report['version']}: {report['num_rows']:,} rows in {report['num_cells']:,} cells of "
+        f"{report['num_topics']:,} topics, {report['num_without_time']:,} without a time, {report['num_in_future']:,} in "
+        f"the future, {report['seconds']:,.1f} s",
+        markup=False,
+    )
+    if report["is_new_model"]:
+        gone, found = len(report["gone_with_model"]), len(report["found_with_model"])
+        out.print(
+            f"  another model: {gone} alerts of the past are gone, {found} were not seen before; no news", markup=False
+        )
+    for alert in report["new_alerts"]:
+        out.print(f"  new: {alert['sentence']}", markup=False)
+    out.print(
+        f"  {report['num_open']:,} alerts open, {len(report['alerts']):,} in all; page: {report['page_uri']}",
+        markup=False,
+    )

@@ -1,0 +1,46 @@
+"""Watch the classes of a table over time.
+
+Run it with ``sbert monitor PREDICTIONS OUT --time-column …``, or as a deployment that follows the output of ``classify``.
+"""
+
+from typing import Annotated
+
+from prefect import flow
+
+from flows.hooks import HOOKS
+from flows.neighbours import OutUri
+from flows.parameters import NO_CREDENTIALS, form
+from flows.run_names import named_after
+from sbert.apply.monitoring.opinion_report import MonitoringReport
+from sbert.apply.monitoring.settings import MonitoringSettings
+from tasks.monitor import announce_alerts, report_opinion, watch_opinion
+
+__all__ = ["monitor_opinion"]
+
+
+@flow(name="monitor-opinion", flow_run_name=named_after("opinion of {predictions_uri}"), persist_result=False, **HOOKS)
+def monitor_opinion(
+    predictions_uri: Annotated[
+        str,
+        form(
+            title="Predictions",
+            min_length=1,
+            pattern=NO_CREDENTIALS,
+            description="Output of the classification, local or s3://.",
+        ),
+    ],
+    out_uri: OutUri,
+    settings: Annotated[
+        MonitoringSettings,
+        form(title="Settings", description="Columns of time and topic, and when a rise is an alert."),
+    ],
+) -> MonitoringReport:
+    """Count classes by topic and time, report what rose beyond chance, and emit an event for each new alert.
+
+    Returns:
+        What was found.
+    """
+    report = watch_opinion(predictions_uri, out_uri, settings)
+    report_opinion(report)
+    announce_alerts(report)
+    return report

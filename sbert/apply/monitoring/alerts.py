@@ -1,0 +1,220 @@
+"""Walk through the buckets of a topic in time: what was expected of each, and where alerts open and close.
+
+The whole history is walked through in each run, from the classes that the rows have now. So late, changed and deleted rows
+change their cells and what follows, and a new model is judged by a history of its own.
+"""
+
+import datetime as dt
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.apply.monitoring.surges import Expected, share_surprise, volume_surprise, weights_of
+
+__all__ = ["VOLUME", "Alert", "TopicHistory", "opening_level", "walk_topic"]
+
+VOLUME = "volume"
+"""Name of the series of all rows of a topic; the other series are classes."""
+MONTH_SECONDS = 30 * 86_400
+HISTORY_HALF_LIVES = 8
+"""Buckets that are further back count for nothing."""
+OPEN_HALF_LIVES = 2
+"""An alert that stays open for so many half-lives ends: what surprised has become the level, and what was is forgotten."""
+MONDAY_TO_FRIDAY = 5
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A series of a topic that rose beyond what was expected."""
+
+    topic: str
+    series: str
+    """A class, or `VOLUME`."""
+    opened: dt.datetime
+    """Begin of the first bucket."""
+    closed: dt.datetime | None
+    """Begin of the bucket in which it ended; None while it is open."""
+    peak: dt.datetime
+    """The most surprising bucket."""
+    count: int
+    """Rows of the series in it."""
+    total: int
+    """All rows of the topic in it."""
+    expected: Expected
+
+    @property
+    def key(self) -> str:
+        """Name of the alert, the same in every run."""
+        return f"{self.topic}|{self.series}|{self.opened.isoformat()}"
+
+    def sentence(self) -> str:
+        """Return what happened, in words."""
+        odds = f"once in {1 / max(self.expected.p_value, 1e-12):,.0f} buckets"
+        when = f"{self.peak:%Y-%m-%d %H:%M}"
+        if self.series == VOLUME:
+            return (
+                f"{self.topic}: {self.total:,} rows from {when} on, about {self.expected.value:,.0f} were expected; "
+                f"by chance this happens {odds}"
+            )
+        return (
+            f"{self.topic}: {self.count / max(1, self.total):.0%} of {self.total:,} rows from {when} on are {self.series}, "
+            f"{self.expected.value:.0%} were expected; by chance this happens {odds}"
+        )
+
+
+@dataclass(frozen=True)
+class TopicHistory:
+    """Every bucket of a topic from its first row on."""
+
+    topic: str
+    buckets: list[dt.datetime]
+    """Begin of each of B buckets."""
+    counts_BS: Int64
+    """Rows of each series by bucket, `VOLUME` last."""
+    series: list[str]
+    expected: dict[str, list[Expected | None]]
+    """For each series and bucket; None where there is too little before it."""
+    is_open: dict[str, list[bool]]
+    """For each series and bucket, whether an alert is open."""
+    alerts: list[Alert]
+
+
+def opening_level(settings: MonitoringSettings, num_series: int) -> float:
+    """Return the p-value at which an alert opens.
+
+    A topic has ``num_series`` tests a bucket. At this level, `MonitoringSettings.false_alerts` of those in 30 days are
+    expected to pass by chance (Bonferroni's correction of the expected number, over all cells that are looked at).
+    """
+    num_tests = num_series * MONTH_SECONDS / settings.bucket_seconds
+    return min(0.05, settings.false_alerts / num_tests)
+
+
+def walk_topic(
+    topic: str, cells: pl.DataFrame, buckets: list[dt.datetime], classes: list[str], settings: MonitoringSettings
+) -> TopicHistory:
+    """Walk through a topic.
+
+    Args:
+        topic: its name.
+        cells: its counts, with the columns ``bucket``, ``label`` and ``count``.
+        buckets: every bucket from the topic's first to the last of all topics, without gaps.
+        classes: the classes, in the order of the series.
+        settings: what opens and closes an alert.
+    """
+    series = [*classes, VOLUME]
+    counts_BS = _counts(cells, buckets, classes)
+    slots = [_slot(bucket, settings) for bucket in buckets]
+    level = opening_level(settings, len(series))
+    expected: dict[str, list[Expected | None]] = {}
+    is_open: dict[str, list[bool]] = {}
+    alerts: list[Alert] = []
+    for place, name in enumerate(series):
+        walk = _SeriesWalk(topic, name, buckets, slots, counts_BS[:, place], counts_BS[:, -1], level, settings)
+        walk.run()
+        expected[name], is_open[name] = walk.expected, walk.is_open
+        alerts += walk.alerts
+    return TopicHistory(topic, buckets, counts_BS, series, expected, is_open, alerts)
+
+
+class _SeriesWalk:
+    """One series of one topic."""
+
+    def __init__(
+        self,
+        topic: str,
+        series: str,
+        buckets: list[dt.datetime],
+        slots: list[tuple[int, int]],
+        counts_B: Int64,
+        totals_B: Int64,
+        level: float,
+        settings: MonitoringSettings,
+    ) -> None:
+        self._topic, self._series = topic, series
+        self._buckets, self._settings, self._level = buckets, settings, level
+        self._slots = np.array(slots).reshape(len(buckets), 2)
+        self._counts, self._totals = counts_B, totals_B
+        self._is_usual = np.ones(len(buckets), np.bool_)
+        self.expected: list[Expected | None] = []
+        self.is_open: list[bool] = []
+        self.alerts: list[Alert] = []
+
+    def run(self) -> None:
+        """Look at each bucket with the eyes of its time."""
+        opened, calm = -1, 0
+        for at in range(len(self._buckets)):
+            found = self._expect(at)
+            self.expected.append(found)
+            if opened < 0:
+                enough = self._totals[at] >= self._settings.min_volume
+                if found is not None and enough and found.p_value <= self._level:
+                    opened, calm = at, 0
+            else:
+                is_calm = found is None or found.p_value > self._settings.close_above
+                calm = calm + 1 if is_calm else 0
+                is_level = at - opened >= OPEN_HALF_LIVES * self._settings.half_life
+                if calm >= self._settings.close_after or is_level:
+                    self.alerts.append(self._alert(opened, at))
+                    if is_level:  # what was before says nothing about it
+                        self._is_usual[:opened], self._is_usual[opened:at] = False, True
+                    opened = -1
+            self._is_usual[at] = opened < 0
+            self.is_open.append(opened >= 0)
+        if opened >= 0:
+            self.alerts.append(self._alert(opened, None))
+
+    def _expect(self, at: int) -> Expected | None:
+        first = max(0, at - math.ceil(HISTORY_HALF_LIVES * self._settings.half_life))
+        earlier = first + np.flatnonzero(self._is_usual[first:at])
+        if (self._totals[earlier] > 0).sum() < self._settings.min_history:
+            return None
+        same = (self._slots[earlier] == self._slots[at]).all(axis=1)
+        weights = weights_of((at - earlier).astype(np.float64), same, self._settings.half_life)
+        if self._series == VOLUME:
+            return volume_surprise(int(self._totals[at]), self._totals[earlier], weights)
+        if self._totals[at] == 0:
+            return None
+        return share_surprise(
+            int(self._counts[at]), int(self._totals[at]), self._counts[earlier], self._totals[earlier], weights
+        )
+
+    def _alert(self, opened: int, closed: int | None) -> Alert:
+        until = len(self._buckets) if closed is None else max(opened + 1, closed)
+        known = [(found.p_value, at) for at in range(opened, until) if (found := self.expected[at]) is not None]
+        peak = min(known)[1]
+        expected = self.expected[peak]
+        assert expected is not None
+        return Alert(
+            topic=self._topic,
+            series=self._series,
+            opened=self._buckets[opened],
+            closed=None if closed is None else self._buckets[closed],
+            peak=self._buckets[peak],
+            count=int(self._counts[peak]),
+            total=int(self._totals[peak]),
+            expected=expected,
+        )
+
+
+def _counts(cells: pl.DataFrame, buckets: list[dt.datetime], classes: list[str]) -> Int64:
+    """Return rows by bucket and series, shape (B, classes + 1)."""
+    place = {bucket: at for at, bucket in enumerate(buckets)}
+    number = {name: at for at, name in enumerate(classes)}
+    counts_BS = np.zeros((len(buckets), len(classes) + 1), np.int64)
+    for bucket, label, count in cells.select("bucket", "label", "count").iter_rows():
+        counts_BS[place[bucket], number[label]] += count
+        counts_BS[place[bucket], -1] += count
+    return counts_BS
+
+
+def _slot(bucket: dt.datetime, settings: MonitoringSettings) -> tuple[int, int]:
+    """Return the part of the day, and whether it is a working day; of a bucket of days the day of the week."""
+    if settings.bucket_seconds >= 86_400:
+        return 0, bucket.weekday() if settings.bucket_seconds == 86_400 else 0
+    return bucket.hour * 60 + bucket.minute, int(bucket.weekday() < MONDAY_TO_FRIDAY)

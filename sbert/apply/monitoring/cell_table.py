@@ -1,0 +1,123 @@
+"""The cells as a derived table: a row for each topic, bucket and series, in parts that are named after their content.
+
+A part holds the cells of a topic in a calendar year. A run writes the parts that changed, and publishes all in one commit.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
+from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.apply.monitoring.shares import CorrectedShares
+from sbert.derived.derived_table import DerivedInfo, DerivedTable, commit_derived, find_derived
+from sbert.errors import TableError
+from sbert.table.delta import Table
+from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
+
+__all__ = ["CELL_SCHEMA", "publish_cells"]
+
+JOB = "monitoring"
+CODE_VERSION = 1
+CELL_SCHEMA = pa.schema(
+    [
+        pa.field("topic", pa.string()),
+        pa.field("bucket", pa.timestamp("us", "UTC")),
+        pa.field("series", pa.string()),
+        pa.field("count", pa.int64()),
+        pa.field("num_rows", pa.int64()),
+        pa.field("share", pa.float64()),
+        pa.field("share_low", pa.float64()),
+        pa.field("share_high", pa.float64()),
+        pa.field("expected", pa.float64()),
+        pa.field("p_value", pa.float64()),
+        pa.field("is_alert", pa.bool_()),
+    ]
+)
+"""`count` rows of `num_rows` were named this class. `share` is corrected for the head's mistakes, with its interval.
+`expected` is of the share that was named, or of the rows for the series `volume`, whose shares are empty."""
+
+
+def publish_cells(
+    out_uri: str,
+    histories: Sequence[TopicHistory],
+    shares: CorrectedShares,
+    predictions: DerivedTable,
+    table: Table,
+    settings: MonitoringSettings,
+) -> int:
+    """Write the parts that are not there, and commit; return the version, which stays when nothing changed.
+
+    Raises:
+        TableError: the folder holds the output of another job.
+        CommitConflictError: another run committed at the same time.
+    """
+    before = find_derived(out_uri)
+    if before is not None and before.info.job != JOB:
+        raise TableError(f"{before.uri}: this table belongs to the job {before.info.job}, not to {JOB}: name another")
+    info = DerivedInfo(
+        job=JOB,
+        job_fingerprint=hashlib.sha256(f"{CODE_VERSION}|{settings.model_dump_json()}".encode()).hexdigest(),
+        settings=settings.model_dump(mode="json"),
+        table_uri=predictions.info.table_uri,
+        table_id=predictions.info.table_id,
+        table_version=table.version,
+        encoder=table.encoder.model,
+        encoder_fingerprint=table.encoder.fingerprint,
+        is_by_row=False,
+    )
+    have = {} if before is None else {shard.fingerprint: shard for shard in before.shards()}
+    wanted: set[str] = set()
+    records: list[ShardRecord] = []
+    for history in histories:
+        for cells in _parts(history, shares):
+            name = _fingerprint(cells)
+            wanted.add(name)
+            if name not in have:
+                with ShardWriter(out_uri, name, CELL_SCHEMA, ShardSettings()) as writer:
+                    writer.write(cells)
+                    records += writer.close()
+    drop = [shard for name, shard in have.items() if name not in wanted]
+    if before is not None and not records and not drop and before.info == info:
+        return before.version
+    counts = {"num_shards_built": len(records), "num_rows_built": sum(record.num_rows for record in records)}
+    return commit_derived(out_uri, before, schema=CELL_SCHEMA, add=records, drop=drop, info=info, counts=counts)
+
+
+def _parts(history: TopicHistory, shares: CorrectedShares) -> Iterator[pa.Table]:
+    """Yield the cells of a topic, a calendar year at a time."""
+    places = range(len(history.buckets))
+    for _, group in groupby(places, key=lambda at: history.buckets[at].year):
+        rows = [row for at in group for row in _rows(history, at, shares)]
+        yield pa.Table.from_pylist(rows, CELL_SCHEMA)
+
+
+def _rows(history: TopicHistory, at: int, shares: CorrectedShares) -> Iterator[dict[str, object]]:
+    total = int(history.counts_BS[at, -1])
+    value, low, high = shares.estimate(history.counts_BS[at, :-1]) if total else (None, None, None)
+    for place, series in enumerate(history.series):
+        expected = history.expected[series][at]
+        has_share = series != VOLUME and value is not None and low is not None and high is not None
+        yield {
+            "topic": history.topic,
+            "bucket": history.buckets[at],
+            "series": series,
+            "count": int(history.counts_BS[at, place]),
+            "num_rows": total,
+            "share": float(value[place]) if has_share and value is not None else None,
+            "share_low": float(low[place]) if has_share and low is not None else None,
+            "share_high": float(high[place]) if has_share and high is not None else None,
+            "expected": None if expected is None else expected.value,
+            "p_value": None if expected is None else expected.p_value,
+            "is_alert": history.is_open[series][at],
+        }
+
+
+def _fingerprint(cells: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, cells.schema) as writer:
+        writer.write_table(cells.combine_chunks())
+    return hashlib.sha256(sink.getvalue()).hexdigest()[:32]

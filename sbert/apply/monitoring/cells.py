@@ -1,0 +1,110 @@
+"""Count the rows of each cell, a topic in a bucket of time, by class."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+import polars as pl
+
+from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.apply.monitoring.times import buckets_of, moments_of
+from sbert.derived.derived_table import DerivedTable
+from sbert.derived.paired_rows import paired_rows
+from sbert.errors import ColumnError, SettingsError
+from sbert.table.delta import Table
+
+__all__ = ["ALL_ROWS", "CellCounts", "count_cells", "with_cells"]
+
+ALL_ROWS = "all rows"
+"""Topic of every row when no topic column is named."""
+NO_TOPIC = "(none)"
+FUTURE = dt.timedelta(days=1)
+"""Times up to a day ahead are taken: clocks and zones differ."""
+
+
+@dataclass(frozen=True)
+class CellCounts:
+    """Rows by topic, bucket and class, and the rows that have no cell."""
+
+    counts: pl.DataFrame
+    """Columns ``topic``, ``bucket`` (a moment in the zone of the settings), ``label`` and ``count``."""
+    num_rows: int
+    num_without_time: int
+    num_in_future: int
+
+
+def count_cells(
+    predictions: DerivedTable, table: Table, label_column: str, settings: MonitoringSettings, now: dt.datetime
+) -> CellCounts:
+    """Count rows block by block; memory holds the cells, not the rows.
+
+    Raises:
+        ColumnError: the table does not keep the time or topic column.
+        SettingsError: the topic column has more values than the settings accept.
+    """
+    check_columns(table, settings)
+    parts: list[pl.DataFrame] = []
+    num_rows = num_without = num_future = 0
+    columns = [settings.time_column, *([settings.topic_column] if settings.topic_column else [])]
+    for block in paired_rows(predictions, table, [label_column], columns):
+        frame = pl.from_arrow(block)
+        assert isinstance(frame, pl.DataFrame)
+        placed = with_cells(frame, settings)
+        is_future = placed["moment"] > now + FUTURE
+        num_rows += len(placed)
+        num_without += placed["moment"].null_count()
+        num_future += int(is_future.sum() or 0)
+        kept = placed.filter(~is_future.fill_null(value=True))
+        parts.append(kept.group_by("topic", "bucket", pl.col(label_column).alias("label")).agg(pl.len().alias("count")))
+        if len(parts) > 64:
+            parts = [_merged(parts)]
+    counts = (
+        _merged(parts)
+        if parts
+        else pl.DataFrame(
+            schema={
+                "topic": pl.String,
+                "bucket": pl.Datetime("ms", settings.time_zone),
+                "label": pl.String,
+                "count": pl.UInt32,
+            }
+        )
+    )
+    num_topics = counts["topic"].n_unique()
+    if num_topics > settings.max_topics:
+        raise SettingsError(
+            f"{table.uri}: the column {settings.topic_column!r} has {num_topics:,} values, at most {settings.max_topics:,} "
+            "topics are watched (max_topics): name another column, or raise max_topics"
+        )
+    return CellCounts(counts, num_rows, num_without, num_future)
+
+
+def check_columns(table: Table, settings: MonitoringSettings) -> None:
+    """Check that the table keeps the columns that cells are made of.
+
+    Raises:
+        ColumnError: one of them is not kept.
+    """
+    kept = list(table.kept_schema)
+    for name in (settings.time_column, settings.topic_column):
+        if name is not None and name not in kept:
+            raise ColumnError(
+                f"{table.uri}: no kept column {name!r} (kept: {', '.join(kept) or 'none'}): name one of these, or keep it "
+                f"with `sbert refresh --keep-columns {name}`"
+            )
+
+
+def with_cells(rows: pl.DataFrame, settings: MonitoringSettings) -> pl.DataFrame:
+    """Add ``topic``, ``moment`` and ``bucket`` to rows."""
+    moments = moments_of(rows[settings.time_column], settings)
+    topic = (
+        pl.lit(ALL_ROWS)
+        if settings.topic_column is None
+        else pl.col(settings.topic_column).cast(pl.String).fill_null(NO_TOPIC)
+    )
+    return rows.with_columns(
+        topic.alias("topic"), moments.alias("moment"), buckets_of(moments, settings).alias("bucket")
+    )
+
+
+def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(parts).group_by("topic", "bucket", "label").agg(pl.col("count").sum())

@@ -1,0 +1,51 @@
+"""What a run of opinion monitoring says."""
+
+import datetime as dt
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["AlertReport", "MonitoringReport"]
+
+
+class AlertReport(BaseModel):
+    """An alert; scripts rely on the keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str = Field(description="Name of the alert, the same in every run.")
+    topic: str
+    series: str = Field(description="A class, or volume.")
+    sentence: str = Field(description="What happened, in words.")
+    opened: dt.datetime
+    closed: dt.datetime | None = Field(description="None while it is open.")
+    peak: dt.datetime = Field(description="Begin of its most surprising bucket.")
+    share: float | None = Field(description="Share of the class in that bucket; None for volume.")
+    num_rows: int = Field(description="Rows of the topic in that bucket.")
+    expected: float = Field(description="The share, or the rows, that were expected.")
+    p_value: float
+    texts: list[str] = Field(description="Typical texts, one for all that say the same.")
+
+
+class MonitoringReport(BaseModel):
+    """The results of a run; scripts rely on the keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    predictions_uri: str
+    out_uri: str
+    version: int = Field(description="Version of the table of cells.")
+    num_rows: int = Field(description="Rows with a class.")
+    num_without_time: int = Field(description="Rows whose time is empty or cannot be read.")
+    num_in_future: int = Field(description="Rows whose time is more than a day ahead.")
+    num_topics: int
+    num_cells: int
+    first_bucket: dt.datetime | None
+    last_bucket: dt.datetime | None
+    num_open: int = Field(description="Alerts that are open.")
+    alerts: list[AlertReport] = Field(description="All alerts of the history, the newest first.")
+    new_alerts: list[AlertReport] = Field(description="Alerts to tell people about: not known to the run before.")
+    is_new_model: bool = Field(description="Whether the classes are of another head or encoder than in the run before.")
+    gone_with_model: list[str] = Field(description="Alerts of the model before that the new one does not see.")
+    found_with_model: list[str] = Field(description="Alerts about the past that only the new model sees.")
+    page_uri: str
+    seconds: float = 0.0

@@ -1,0 +1,164 @@
+"""The page of opinion monitoring: trends by topic, alerts in a sentence each, and the texts behind them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
+from sbert.apply.monitoring.opinion_report import AlertReport, MonitoringReport
+from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.apply.monitoring.shares import CorrectedShares
+from sbert.pages.page import PageTable, Section, Verdict, render_page
+from sbert.pages.pictures import GREY, RED, SERIES, Picture, as_picture, new_axes, plain
+
+__all__ = ["PAGE_NAME", "opinion_page"]
+
+PAGE_NAME = "opinion.html"
+MAX_TOPICS = 30
+"""Topics whose trends are drawn, those with alerts and the largest first."""
+MAX_CLASSES = 6
+"""Classes that a picture draws, the largest first."""
+DAY_SECONDS = 86_400
+MAX_BUCKETS = 200
+"""Newest buckets that are drawn."""
+
+
+def opinion_page(
+    report: MonitoringReport, histories: Sequence[TopicHistory], shares: CorrectedShares, settings: MonitoringSettings
+) -> str:
+    """Return the page as HTML."""
+    facts = {
+        "Classes": report.predictions_uri,
+        "Rows": f"{report.num_rows:,}; {report.num_without_time:,} without a time, {report.num_in_future:,} in the future",
+        "Topics": f"{report.num_topics:,} ({settings.topic_column or 'all rows together'})",
+        "Time": _span(report, settings),
+    }
+    open_alerts = [alert for alert in report.alerts if alert.closed is None]
+    verdict = (
+        Verdict("; ".join(alert.sentence for alert in open_alerts[:3]), "bad")
+        if open_alerts
+        else Verdict("No alert is open.", "good")
+    )
+    sections = [_alert_section(report), *_model_section(report), *_trend_sections(report, histories, shares)]
+    return render_page("Opinion over time", facts, sections, verdict=verdict)
+
+
+def _span(report: MonitoringReport, settings: MonitoringSettings) -> str:
+    if report.first_bucket is None or report.last_bucket is None:
+        return "no row has a time"
+    first, last = (f"{moment:%Y-%m-%d %H:%M}" for moment in (report.first_bucket, report.last_bucket))
+    return f"{first} to {last}, in buckets of {settings.bucket} ({settings.time_zone})"
+
+
+def _alert_section(report: MonitoringReport) -> Section:
+    note = (
+        "An alert opens when a class or the number of rows of a topic is higher than chance allows, given the buckets "
+        "before. "
+        "The p-value is the probability of at least this much without any change; the level at which an alert opens is "
+        "corrected for everything that is looked at."
+    )
+    rows = [[alert.sentence, _state(alert), f"{alert.p_value:.1e}"] for alert in report.alerts]
+    parts = [
+        Section(alert.sentence, tables=[PageTable(["typical text"], [[text] for text in alert.texts])])
+        for alert in report.alerts
+        if alert.texts
+    ]
+    if not rows:
+        return Section("Alerts", [note, "There were none."])
+    table = PageTable(["what happened", "state", "p-value"], rows, text_columns=["state"])
+    return Section(
+        "Alerts", [note], tables=[table], parts=[Section("Texts behind the alerts", parts=parts)] if parts else []
+    )
+
+
+def _state(alert: AlertReport) -> str:
+    since = f"{alert.opened:%Y-%m-%d %H:%M}"
+    return f"open since {since}" if alert.closed is None else f"{since} to {alert.closed:%Y-%m-%d %H:%M}"
+
+
+def _model_section(report: MonitoringReport) -> list[Section]:
+    if not report.is_new_model:
+        return []
+    rows = [[sentence, "seen by the model before only"] for sentence in report.gone_with_model]
+    rows += [[sentence, "seen by the new model only"] for sentence in report.found_with_model]
+    note = (
+        "The classes are of another model than in the run before. The history was told again with it. What it sees "
+        "differently in the past is listed here and is no news."
+    )
+    table = PageTable(["alert", "difference"], rows, text_columns=["difference"])
+    return [Section("Another model", [note], tables=[table] if rows else [])]
+
+
+def _trend_sections(
+    report: MonitoringReport, histories: Sequence[TopicHistory], shares: CorrectedShares
+) -> list[Section]:
+    alarmed = {alert.topic for alert in report.alerts}
+    ordered = sorted(histories, key=lambda item: (item.topic not in alarmed, -item.counts_BS[:, -1].sum(), item.topic))
+    note = (
+        "Lines are shares of classes, corrected for the mistakes of the classifier; bands hold 95 % of what is not known "
+        "about them. Red marks are alerts."
+    )
+    hidden = [f"{MAX_TOPICS} of {len(ordered)} topics are drawn."] if len(ordered) > MAX_TOPICS else []
+    pictures = [picture for history in ordered[:MAX_TOPICS] for picture in _topic_pictures(history, shares)]
+    return [Section("Trends", [note, *hidden], pictures=pictures)] if pictures else []
+
+
+def _topic_pictures(history: TopicHistory, shares: CorrectedShares) -> list[Picture]:
+    first = max(0, len(history.buckets) - MAX_BUCKETS)
+    places = np.arange(first, len(history.buckets))
+    times = _numbers(history, places.tolist())
+    return [_share_picture(history, shares, places, times), _volume_picture(history, places, times)]
+
+
+def _share_picture(history: TopicHistory, shares: CorrectedShares, places: np.ndarray, times: np.ndarray) -> Picture:
+    figure, axes = new_axes(2.6, y="share")
+    filled = [at for at in places.tolist() if history.counts_BS[at, -1]]
+    estimates = np.array([shares.estimate(history.counts_BS[at, :-1]) for at in filled])
+    largest = np.argsort(-history.counts_BS[:, :-1].sum(axis=0), kind="stable")[:MAX_CLASSES]
+    for number, place in enumerate(np.sort(largest).tolist()):
+        name = history.series[place]
+        color = SERIES[number % len(SERIES)]
+        moments = _numbers(history, filled)
+        if filled:
+            axes.plot(
+                moments, estimates[:, 0, place], ".-", color=color, linewidth=1.2, markersize=3, label=plain(name)
+            )
+            axes.fill_between(
+                moments, estimates[:, 1, place], estimates[:, 2, place], color=color, alpha=0.15, linewidth=0
+            )
+            marked = [row for row, at in enumerate(filled) if history.is_open[name][at]]
+            axes.plot(
+                moments[marked],
+                estimates[marked, 0, place],
+                "o",
+                color=RED,
+                markersize=6,
+                fillstyle="none",
+            )
+    axes.set_ylim(0, 1)
+    _finish(axes, times)
+    figure.legend(fontsize=8.5, loc="outside lower center", ncols=3, frameon=False)
+    return as_picture(figure, history.topic, "Shares of the classes.")
+
+
+def _volume_picture(history: TopicHistory, places: np.ndarray, times: np.ndarray) -> Picture:
+    figure, axes = new_axes(2.6, y="rows")
+    counts = history.counts_BS[places, -1]
+    axes.plot(times, counts, color=GREY, linewidth=1.2)
+    marked = [row for row, at in enumerate(places.tolist()) if history.is_open[VOLUME][at]]
+    axes.plot(times[marked], counts[marked], "o", color=RED, markersize=6, fillstyle="none")
+    axes.set_ylim(bottom=0)
+    _finish(axes, times)
+    return as_picture(figure, f"{history.topic}: volume", "Rows of each bucket.")
+
+
+def _numbers(history: TopicHistory, places: Sequence[int]) -> np.ndarray:
+    """Return the begin of buckets as matplotlib's days."""
+    return np.array([history.buckets[at].timestamp() / DAY_SECONDS for at in places])
+
+
+def _finish(axes: Axes, times: np.ndarray) -> None:
+    axes.xaxis_date()
+    axes.set_xlim(times[0], max(times[-1], times[0] + 1 / 24))
+    axes.tick_params(axis="x", labelsize=8, rotation=20)

@@ -1,0 +1,93 @@
+"""When rows were written: times of many spellings as moments, and the bucket that each falls into."""
+
+import polars as pl
+
+from sbert.apply.monitoring.settings import MonitoringSettings, TimeFormat
+from sbert.errors import ColumnError
+
+__all__ = ["buckets_of", "moments_of"]
+
+EXCEL_EPOCH_DAYS = 25_569
+"""Days from Excel's day 0, 30 December 1899, to 1 January 1970."""
+DAY_MILLISECONDS = 86_400_000
+EXCEL_DAYS = 1.0, 200_000.0
+"""Excel's days from 1900 to 2447: smaller than any Unix second of this century."""
+LEAST_MILLISECONDS = 1e11
+"""Unix milliseconds from 1973 on; as seconds this number would be the year 5138."""
+
+
+def moments_of(column: pl.Series, settings: MonitoringSettings) -> pl.Series:
+    """Return moments in UTC, milliseconds; null where a value is no time.
+
+    Text may be ISO 8601 (with or without zone), a date, or a number; each value by itself.
+
+    Raises:
+        ColumnError: the column holds neither times, nor text, nor numbers.
+    """
+    kind = column.dtype
+    if isinstance(kind, pl.Datetime):
+        zoned = column if kind.time_zone else _in_zone(column, settings.time_zone)
+        return zoned.dt.convert_time_zone("UTC").dt.cast_time_unit("ms")
+    if kind == pl.Date:
+        return _in_zone(column.cast(pl.Datetime("ms")), settings.time_zone).dt.convert_time_zone("UTC")
+    if kind.is_numeric():
+        return _numbers(column.cast(pl.Float64), settings)
+    if kind == pl.String:
+        return _texts(column, settings)
+    raise ColumnError(f"{column.name}: holds {kind}, not times: name a column of timestamps, dates, text or numbers")
+
+
+def buckets_of(moments: pl.Series, settings: MonitoringSettings) -> pl.Series:
+    """Return the begin of the bucket of each moment, in the zone of the settings; weeks begin on Monday."""
+    return moments.dt.convert_time_zone(settings.time_zone).dt.truncate(settings.bucket)
+
+
+def _texts(column: pl.Series, settings: MonitoringSettings) -> pl.Series:
+    text = column.str.strip_chars()
+    with_zone = text.str.to_datetime("%+", strict=False, time_unit="ms", time_zone="UTC")
+    plain = text.str.replace("T", " ", literal=True)
+    local = pl.DataFrame(
+        [
+            plain.str.to_datetime(form, strict=False, time_unit="ms").alias(f"{number}")
+            for number, form in enumerate(("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d"))
+        ]
+    ).select(pl.coalesce(pl.all()))
+    in_zone = _in_zone(local.to_series(), settings.time_zone).dt.convert_time_zone("UTC")
+    numbers = _numbers(text.cast(pl.Float64, strict=False), settings)
+    return pl.DataFrame({"a": with_zone, "b": in_zone, "c": numbers}).select(pl.coalesce("a", "b", "c")).to_series()
+
+
+def _numbers(values: pl.Series, settings: MonitoringSettings) -> pl.Series:
+    value = pl.col("value")
+    days = _in_zone(
+        pl.DataFrame({"value": values})
+        .select(
+            ((value - EXCEL_EPOCH_DAYS) * DAY_MILLISECONDS).round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms"))
+        )
+        .to_series(),
+        settings.time_zone,
+    ).dt.convert_time_zone("UTC")
+    frame = pl.DataFrame({"value": values, "days": days})
+    seconds = (value * 1_000).round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms", "UTC"))
+    milliseconds = value.round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms", "UTC"))
+    match settings.time_format:
+        case TimeFormat.EXCEL:
+            chosen = pl.col("days")
+        case TimeFormat.UNIX_SECONDS:
+            chosen = seconds
+        case TimeFormat.UNIX_MILLISECONDS:
+            chosen = milliseconds
+        case TimeFormat.AUTO:
+            chosen = (
+                pl.when(value.is_between(*EXCEL_DAYS))
+                .then(pl.col("days"))
+                .when(value.abs() < LEAST_MILLISECONDS)
+                .then(seconds)
+                .otherwise(milliseconds)
+            )
+    return frame.select(pl.when(value.is_finite()).then(chosen).alias("moment")).to_series()
+
+
+def _in_zone(naive: pl.Series, zone: str) -> pl.Series:
+    """Read local times in a zone; an hour that summer time skips has no time, of one that comes twice the first counts."""
+    return naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")

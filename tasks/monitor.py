@@ -1,0 +1,61 @@
+"""Watch opinion, leave a report, and tell of new alerts."""
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from sbert.apply.monitoring.opinion_report import MonitoringReport
+from sbert.apply.monitoring.run import monitor
+from sbert.apply.monitoring.settings import MonitoringSettings
+from tasks.markdown import escaped, markdown_table
+from tasks.retries import RETRIED
+
+__all__ = ["OPINION_ALERT", "announce_alerts", "report_opinion", "watch_opinion"]
+
+OPINION_ALERT = "sbert.opinion.alert"
+MAX_ALERTS = 50
+"""Alerts that the artifact names; the page names all."""
+
+
+@task(name="watch opinion", **RETRIED)
+def watch_opinion(predictions_uri: str, out_uri: str, settings: MonitoringSettings) -> MonitoringReport:
+    """Write cells, alerts and page."""
+    return monitor(predictions_uri, out_uri, settings)
+
+
+@task(name="report opinion", cache_policy=NO_CACHE)
+def report_opinion(report: MonitoringReport) -> None:
+    """Leave what was found as a Markdown artifact."""
+    rows = [
+        ("rows", f"{report.num_rows:,}"),
+        ("without a time; in the future", f"{report.num_without_time:,}; {report.num_in_future:,}"),
+        ("topics; cells", f"{report.num_topics:,}; {report.num_cells:,}"),
+        ("alerts open; in all; new", f"{report.num_open:,}; {len(report.alerts):,}; {len(report.new_alerts):,}"),
+        ("page", f"`{escaped(report.page_uri)}`"),
+        *([("model", "another one: what it sees differently in the past is no news")] if report.is_new_model else []),
+    ]
+    alerts = [
+        (escaped(alert.sentence), "open" if alert.closed is None else f"until {alert.closed:%Y-%m-%d %H:%M}")
+        for alert in report.alerts[:MAX_ALERTS]
+    ]
+    parts = [f"# Opinion: `{escaped(report.out_uri)}`", markdown_table(("", ""), rows)]
+    if alerts:
+        parts.append(markdown_table(("alert", "state"), alerts))
+    create_markdown_artifact(key="opinion-report", markdown="\n\n".join(parts), description=report.out_uri)
+
+
+@task(name="announce alerts", cache_policy=NO_CACHE)
+def announce_alerts(report: MonitoringReport) -> None:
+    """Emit `sbert.opinion.alert` for each new alert; the payload has its sentence, numbers and typical texts."""
+    for alert in report.new_alerts:
+        emit_event(
+            event=OPINION_ALERT,
+            resource={
+                "prefect.resource.id": f"sbert.opinion.{report.out_uri}",
+                "prefect.resource.name": report.out_uri,
+                "sbert.topic": alert.topic,
+                "sbert.series": alert.series,
+            },
+            payload={**alert.model_dump(mode="json"), "page_uri": report.page_uri},
+        )

@@ -1,0 +1,187 @@
+"""Monitoring from rows to alerts: cells follow the rows, and a change of model is no news."""
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sbert.apply.classification.head import Head, HeadRecord
+from sbert.apply.classification.job import ClassificationJob, HeadName
+from sbert.apply.monitoring.run import monitor
+from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.derived.any_table import vacuum_any, verify_any
+from sbert.derived.derived_table import DerivedTable
+from sbert.derived.run import derive
+from sbert.errors import ColumnError, EncoderMismatchError, SettingsError, TableError
+from tests.support.made_tables import DIM, encoder_info, make_version, unit_vector
+
+SETTINGS = MonitoringSettings(
+    time_column="at", topic_column=None, bucket="1h", min_volume=20, min_history=3, text_column="kind"
+)
+NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+
+
+def make_head(out: Path, name: str, direction: int, encoder_number: int = 0) -> HeadName:
+    """Store a head that calls a vector bad whose first value has a sign."""
+    weights = np.zeros((DIM, 2), np.float32)
+    weights[0] = (-10 * direction, 10 * direction)
+    Head(
+        record=HeadRecord(
+            fingerprint=name, encoder_fingerprint=encoder_info(encoder_number).fingerprint, labels_fingerprint="l", task="",
+            kind="linear", strength=1.0, classes=["bad", "good"], confusion=[[95, 5], [5, 95]], temperature=1.0,
+            abstain_below=0.0, set_scores=[0.5, 0.5], num_rows=200, chosen=[],
+        ),
+        mean_D=np.zeros(DIM, np.float32), landmarks_LD=np.zeros((0, DIM), np.float32), gamma=1.0, weights_FC=weights,
+        bias_C=np.zeros(2, np.float32),
+    ).save(str(out))  # fmt: skip
+    return HeadName(task="", fingerprint=name)
+
+
+def numbers(wanted: Callable[[int], bool], first: int, count: int) -> list[int]:
+    """Return numbers of one hour whose vectors have a property; every fifth has no time and is left out."""
+    found = [number for number in range(first, first + 60) if number % 5 != 4 and wanted(number)]
+    assert len(found) >= count, len(found)
+    return found[:count]
+
+
+def is_bad(number: int) -> bool:
+    return unit_vector(number)[0] < 0
+
+
+def hours(shares: list[float], per_hour: int = 20) -> dict[str, int]:
+    """Return rows: each hour has so many rows, and a share of them is bad. The time of a row follows from its number."""
+    rows = {}
+    for hour, share in enumerate(shares):
+        bad = round(share * per_hour)
+        first = 60 * hour + 1  # minute 0 of the made tables is 23:59
+        chosen = numbers(is_bad, first, min(bad, 18)) + numbers(
+            lambda number: not is_bad(number), first, min(per_hour - bad, 18)
+        )
+        rows |= {str(number): number for number in chosen}
+    return rows
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[str, Path, Path]:
+    return str(tmp_path / "table"), tmp_path / "classes", tmp_path / "opinion"
+
+
+CALM = [0.2, 0.25, 0.2, 0.15, 0.2, 0.25, 0.2, 0.2, 0.15, 0.25]
+
+
+def classify(table: str, classes: Path, name: str = "h" * 32, direction: int = 1, encoder_number: int = 0) -> None:
+    head = make_head(classes, name, direction, encoder_number)
+    derive(ClassificationJob(heads=(head,), heads_uri=str(classes)), table, str(classes))
+
+
+def test_a_surge_is_told_once_and_cells_follow_the_rows(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    settings = SETTINGS.model_copy(update={"min_volume": 10})
+    calm, surge = hours(CALM), hours([*CALM, 0.9])
+    make_version(table, {"a": calm})
+    classify(table, classes)
+    first = monitor(str(classes), str(out), settings, now=NOW)
+    assert (first.num_topics, first.num_open, first.num_without_time) == (1, 0, 0)
+    assert first.num_rows == len(calm)
+    make_version(table, {"a": calm, "b": {key: number for key, number in surge.items() if key not in calm}})
+    classify(table, classes)
+    second = monitor(str(classes), str(out), settings, now=NOW)
+    (alert,) = second.new_alerts
+    assert alert.series == "bad"
+    assert alert.closed is None
+    assert alert.share is not None
+    assert alert.share > 0.8
+    assert alert.texts  # of the kept text column, none twice
+    assert len(set(alert.texts)) == len(alert.texts)
+    again = monitor(str(classes), str(out), settings, now=NOW)
+    assert again.new_alerts == []
+    assert again.num_open == 1
+    assert again.version == second.version
+    cells = DerivedTable.open(str(out)).scan().collect()
+    assert isinstance(cells, pl.DataFrame)
+    volume = cells.filter(pl.col("series") == "volume")
+    assert volume["num_rows"].sum() == len(surge)
+    assert cells.filter("is_alert")["series"].to_list() == ["bad"]
+    assert cells.filter(pl.col("series") != "volume")["share"].is_between(0, 1).all()
+    make_version(table, {"a": calm})  # the rows of the surge are deleted
+    classify(table, classes)
+    gone = monitor(str(classes), str(out), settings, now=NOW)
+    assert (gone.num_open, gone.alerts) == (0, [])
+    assert verify_any(str(out)).findings == []
+    vacuum_any(str(out), retention_hours=0.0, apply=True)
+    assert verify_any(str(out)).findings == []
+    page = Path(gone.page_uri).read_text()
+    assert "No alert is open." in page
+    assert "data:image/svg+xml" in page
+
+
+def test_another_model_tells_history_again_and_is_no_news(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    settings = SETTINGS.model_copy(update={"min_volume": 10})
+    make_version(table, {"a": hours([*CALM, 0.9])})
+    classify(table, classes)
+    before = monitor(str(classes), str(out), settings, now=NOW)
+    assert before.num_open == 1
+    classify(table, classes, "g" * 32, direction=-1)  # what was bad is good now
+    after = monitor(str(classes), str(out), settings, now=NOW)
+    assert after.is_new_model
+    assert after.new_alerts == []
+    assert after.gone_with_model == [before.alerts[0].sentence]
+    assert len(after.found_with_model) == 1
+    assert "are good" in after.found_with_model[0]
+    assert "Another model" in Path(after.page_uri).read_text()
+    make_version(table, {"a": hours([*CALM, 0.9])}, encoder_number=1)
+    with pytest.raises(
+        EncoderMismatchError, match=f"{'0' * 12}, but .* has {'0' * 12} now: run `sbert classify` again first"
+    ):
+        monitor(str(classes), str(out), settings, now=NOW)
+
+
+def test_rows_without_a_time_or_in_the_future_are_counted_and_left_out(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    make_version(table, {"a": {**hours(CALM), "without": 4, "also": 9}})
+    classify(table, classes)
+    begin = dt.datetime(1999, 12, 30, 23, 59, tzinfo=dt.UTC)  # minute 0 of the made tables is a day later
+    report = monitor(str(classes), str(out), SETTINGS, now=begin + dt.timedelta(hours=5))
+    assert report.num_without_time == 2
+    assert report.num_in_future == sum(number > 300 for number in hours(CALM).values())
+    assert report.last_bucket == dt.datetime(2000, 1, 1, 4, tzinfo=dt.UTC)
+
+
+def test_topics_are_watched_apart_and_too_many_are_refused(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours(CALM)})
+    classify(table, classes)
+    by_kind = SETTINGS.model_copy(update={"topic_column": "kind"})
+    report = monitor(str(classes), str(out), by_kind, now=NOW)
+    assert report.num_topics == 3  # three kinds; rows without one have no time either
+    with pytest.raises(SettingsError, match="the column 'kind' has 3 values, at most 2 topics are watched"):
+        monitor(str(classes), str(out), by_kind.model_copy(update={"max_topics": 2}), now=NOW)
+
+
+@pytest.mark.parametrize("field", ["time_column", "topic_column"])
+def test_a_column_that_is_not_kept_is_named(places: tuple[str, Path, Path], field: str) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours(CALM[:2])})
+    classify(table, classes)
+    with pytest.raises(
+        ColumnError, match=r"no kept column 'nothing' .* keep it with `sbert refresh --keep-columns nothing`"
+    ):
+        monitor(str(classes), str(out), SETTINGS.model_copy(update={field: "nothing"}), now=NOW)
+    assert not out.exists()
+
+
+def test_other_tables_and_tasks_are_refused(places: tuple[str, Path, Path], tmp_path: Path) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours(CALM[:2])})
+    classify(table, classes)
+    with pytest.raises(SettingsError, match="there is no task 'mood'"):
+        monitor(str(classes), str(out), SETTINGS.model_copy(update={"task": "mood"}), now=NOW)
+    monitor(str(classes), str(out), SETTINGS, now=NOW)
+    with pytest.raises(TableError, match="belongs to the job monitoring: name the output of `sbert classify`"):
+        monitor(str(out), str(tmp_path / "other"), SETTINGS, now=NOW)
+    with pytest.raises(TableError, match="belongs to the job classification, not to monitoring"):
+        monitor(str(classes), str(classes), SETTINGS, now=NOW)

@@ -1,0 +1,83 @@
+"""Times as people write them become moments, each value by itself."""
+
+import datetime as dt
+
+import polars as pl
+import pytest
+
+from sbert.apply.monitoring.settings import MonitoringSettings, TimeFormat
+from sbert.apply.monitoring.times import buckets_of, moments_of
+from sbert.errors import ColumnError, SettingsError
+
+NOON = dt.datetime(2015, 2, 24, 12, 0, tzinfo=dt.UTC)
+
+
+def settings(**fields: object) -> MonitoringSettings:
+    return MonitoringSettings(time_column="at", **fields)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2015-02-24T12:00:00Z", "2015-02-24T13:00:00+01:00", "2015-02-24 12:00:00", "2015-02-24T12:00", " 42059.5 ",
+        "1424779200", "1424779200000",
+    ],
+)  # fmt: skip
+def test_text_of_any_spelling_is_the_same_moment(value: str) -> None:
+    assert moments_of(pl.Series("at", [value]), settings()).to_list() == [NOON]
+
+
+def test_each_value_of_a_mixed_column_is_read_by_itself_and_holes_stay_holes() -> None:
+    column = pl.Series("at", ["2015-02-24T12:00:00Z", "soon", None, "", "42059.5", "nan"])
+    assert moments_of(column, settings()).to_list() == [NOON, None, None, None, NOON, None]
+
+
+@pytest.mark.parametrize(
+    ("column", "form"),
+    [
+        (pl.Series("at", [42_059.5]), TimeFormat.AUTO),
+        (pl.Series("at", [1_424_779_200]), TimeFormat.AUTO),
+        (pl.Series("at", [1_424_779_200_000]), TimeFormat.AUTO),
+        (pl.Series("at", [1_424_779_200.0]), TimeFormat.UNIX_SECONDS),
+        (pl.Series("at", [1_424_779_200_000]), TimeFormat.UNIX_MILLISECONDS),
+        (pl.Series("at", [42_059.5]), TimeFormat.EXCEL),
+    ],
+)
+def test_numbers_are_days_seconds_or_milliseconds(column: pl.Series, form: TimeFormat) -> None:
+    assert moments_of(column, settings(time_format=form)).to_list() == [NOON]
+
+
+def test_times_without_a_zone_are_of_the_zone_of_the_settings() -> None:
+    berlin = settings(time_zone="Europe/Berlin")
+    noon = NOON - dt.timedelta(hours=1)
+    assert moments_of(pl.Series("at", ["2015-02-24 12:00:00", "42059.5"]), berlin).to_list() == [noon, noon]
+    naive = pl.Series("at", [dt.datetime(2015, 2, 24, 12)])  # noqa: DTZ001
+    assert moments_of(naive, berlin).to_list() == [noon]
+    assert moments_of(pl.Series("at", [dt.date(2015, 2, 24)]), berlin).to_list() == [NOON - dt.timedelta(hours=13)]
+    aware = pl.Series("at", [NOON], dtype=pl.Datetime("us", "UTC"))
+    assert moments_of(aware, berlin).to_list() == [NOON]
+
+
+def test_buckets_begin_in_the_zone_of_the_settings() -> None:
+    moments = pl.Series("at", [dt.datetime(2015, 2, 24, 23, 30, tzinfo=dt.UTC)], dtype=pl.Datetime("ms", "UTC"))
+    assert buckets_of(moments, settings(time_zone="Europe/Berlin"))[0].isoformat() == "2015-02-25T00:00:00+01:00"
+    assert buckets_of(moments, settings(bucket="6h"))[0].hour == 18
+    assert buckets_of(moments, settings(bucket="1w"))[0].weekday() == 0
+
+
+def test_a_column_that_holds_no_times_is_named() -> None:
+    with pytest.raises(ColumnError, match="at: holds List"):
+        moments_of(pl.Series("at", [[1]]), settings())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("bucket", "6 hours", "bucket is '6 hours'"),
+        ("bucket", "900d", "up to 366d"),
+        ("time_zone", "Berlin", "IANA name"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(field: str, value: str, message: str) -> None:
+    with pytest.raises((SettingsError, ValueError), match=message):
+        settings(**{field: value})
