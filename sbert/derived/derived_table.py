@@ -60,10 +60,6 @@ class DerivedInfo(BaseModel):
         default=None, description="For a table whose rows are not those of the embeddings table: its parts."
     )
     run_id: str = Field(default="", description="The run that committed.")
-    is_by_row: bool = Field(
-        default=True,
-        description="Whether there is a row for each row of the embeddings table; False for counts of rows.",
-    )
 
 
 class DerivedTable:

@@ -44,9 +44,8 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
     for shard in derived.shards():
         shards.setdefault(shard.fingerprint, []).append(shard)
     findings, num_without_checksum = _check_files(derived)
-    num_rows = 0 if derived.info.is_by_row else derived.num_rows
-    wanted = sorted(_rows_of_splits(located).items()) if derived.info.is_by_row else []
-    for split, count in wanted:
+    num_rows = 0
+    for split, count in sorted(_rows_of_splits(located).items()):
         name = derived_fingerprint(split, count, derived.info.job_fingerprint)
         if name not in shards:
             findings.append(f"split {split} of {count:,} rows has no output")
@@ -61,8 +60,7 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
         if difference is not None:
             findings.append(f"split {split}: {difference}")
         num_rows += count
-    if derived.info.is_by_row:
-        findings += [f"shard {shard.name} is of no split" for left in shards.values() for shard in left]
+    findings += [f"shard {shard.name} is of no split" for left in shards.values() for shard in left]
     return DerivedVerification(
         table_uri=derived.uri,
         version=derived.version,

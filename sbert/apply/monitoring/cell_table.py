@@ -13,7 +13,14 @@ import pyarrow.ipc
 from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import CorrectedShares
-from sbert.derived.derived_table import DerivedInfo, DerivedTable, commit_derived, find_derived
+from sbert.derived.derived_table import (
+    DerivedInfo,
+    DerivedTable,
+    PartsSummary,
+    commit_derived,
+    digest_of_parts,
+    find_derived,
+)
 from sbert.errors import TableError
 from sbert.table.delta import Table
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
@@ -58,6 +65,17 @@ def publish_cells(
     before = find_derived(out_uri)
     if before is not None and before.info.job != JOB:
         raise TableError(f"{before.uri}: this table belongs to the job {before.info.job}, not to {JOB}: name another")
+    have = {} if before is None else {shard.fingerprint: shard for shard in before.shards()}
+    parts: dict[str, int] = {}
+    records: list[ShardRecord] = []
+    for history in histories:
+        for cells in _parts(history, shares):
+            name = _fingerprint(cells)
+            parts[name] = len(cells)
+            if name not in have:
+                with ShardWriter(out_uri, name, CELL_SCHEMA, ShardSettings()) as writer:
+                    writer.write(cells)
+                    records += writer.close()
     info = DerivedInfo(
         job=JOB,
         job_fingerprint=hashlib.sha256(f"{CODE_VERSION}|{settings.model_dump_json()}".encode()).hexdigest(),
@@ -67,20 +85,9 @@ def publish_cells(
         table_version=table.version,
         encoder=table.encoder.model,
         encoder_fingerprint=table.encoder.fingerprint,
-        is_by_row=False,
+        parts=PartsSummary(num_parts=len(parts), digest=digest_of_parts(parts.items())),
     )
-    have = {} if before is None else {shard.fingerprint: shard for shard in before.shards()}
-    wanted: set[str] = set()
-    records: list[ShardRecord] = []
-    for history in histories:
-        for cells in _parts(history, shares):
-            name = _fingerprint(cells)
-            wanted.add(name)
-            if name not in have:
-                with ShardWriter(out_uri, name, CELL_SCHEMA, ShardSettings()) as writer:
-                    writer.write(cells)
-                    records += writer.close()
-    drop = [shard for name, shard in have.items() if name not in wanted]
+    drop = [shard for name, shard in have.items() if name not in parts]
     if before is not None and not records and not drop and before.info == info:
         return before.version
     counts = {"num_shards_built": len(records), "num_rows_built": sum(record.num_rows for record in records)}
