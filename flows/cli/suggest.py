@@ -53,12 +53,22 @@ def suggest(
             help="Labels that exist: labelled texts are left out, uncertain ones come first.",
         ),
     ] = None,
+    predictions_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--predictions",
+            metavar="OUT",
+            callback=check_location,
+            help="Output of `sbert classify` for TABLE: texts on which it abstains come first, then unsure ones.",
+        ),
+    ] = None,
     text_column: TextColumn = None,
     settings: SettingsJson = None,
     as_json: Json = False,
 ) -> None:
     """Write the texts or pairs of TABLE that are worth labelling next, as a file to fill in."""
     with answering(as_json=as_json) as answer:
+        from sbert.derived.derived_table import DerivedTable
         from sbert.encoder.sentence_encoder import SentenceEncoder
         from sbert.index.queries import load_table_encoder
         from sbert.suggest.settings import SuggestSettings
@@ -80,6 +90,7 @@ def suggest(
             candidate=SentenceEncoder.from_pretrained(other) if other else None,
             labels=labels,
             labelled=labelled,
+            predictions=DerivedTable.open(predictions_uri) if predictions_uri else None,
             settings=parsed,
         )
         write_suggestions(suggestions.rows, labels_out)

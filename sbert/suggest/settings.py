@@ -28,6 +28,15 @@ class SuggestSettings(BaseModel):
     disagreement: float = Field(
         default=1.0, ge=0, le=1e6, description="Weight of disagreement between production and candidate."
     )
+    prediction: float = Field(
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="Weight of doubt: one minus the probability of the class that `sbert classify` gave.",
+    )
+    prediction_task: str = Field(
+        default="", description="Task whose classes are looked at, for an output of several tasks; empty for one task."
+    )
     density: float = Field(default=0.5, ge=0, le=1e6, description="Weight of having many similar texts nearby.")
     shortlist_factor: int = Field(
         default=5, ge=1, le=1_000, description="Size of the shortlist, as a multiple of what is asked for."
@@ -54,6 +63,6 @@ class SuggestSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "SuggestSettings":
-        if self.uncertainty + self.disagreement + self.density == 0:
-            raise SettingsError("all weights are 0: give uncertainty, disagreement or density a weight")
+        if self.uncertainty + self.disagreement + self.prediction + self.density == 0:
+            raise SettingsError("all weights are 0: give uncertainty, disagreement, prediction or density a weight")
         return self

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from sklearn.linear_model import LogisticRegression
 
+from sbert.derived.derived_table import DerivedTable
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.errors import ColumnError, EncoderMismatchError, LabelError, SettingsError
@@ -36,6 +38,7 @@ from sbert.suggest.criteria import (
     neighbor_disagreement,
     ranked,
 )
+from sbert.suggest.predictions import Predictions, load_predictions, prediction_columns
 from sbert.suggest.settings import SuggestSettings
 from sbert.suggest.suggestion_kinds import SuggestionKind
 from sbert.table.delta import Table
@@ -67,6 +70,7 @@ def suggest(
     candidate: SentenceEncoder | None = None,
     labels: LabelSet | None = None,
     labelled: pl.DataFrame | None = None,
+    predictions: DerivedTable | None = None,
     settings: SuggestSettings | None = None,
 ) -> Suggestions:
     """Choose `num` texts or pairs.
@@ -80,16 +84,27 @@ def suggest(
             uncertainty.
         labelled: texts of all labelled rows (`load_labelled`), also of rows that `labels` leaves out, such as repeats. They
             are not suggested again.
+        predictions: the output of `sbert classify` for the table: texts on which it abstains come first. None leaves that
+            out.
         settings: weights and sizes.
 
     Raises:
         ColumnError: when the table does not keep the text.
         LabelError: when the labels are of another kind, or everything is labelled.
-        SettingsError: when `num` is below 1, or no criterion with a weight can be used.
+        SettingsError: when `num` is below 1, no criterion with a weight can be used, or pairs are to be chosen by
+            predictions.
+        TableError: when the predictions are of another table, job or encoder.
     """
     settings = settings or SuggestSettings()
     if num < 1:
         raise SettingsError(f"n is {num}: ask for at least 1 row")
+    if predictions is not None:
+        if settings.kind is not SuggestionKind.CLASSES:
+            raise SettingsError(
+                f"{predictions.uri}: predictions are classes of texts, but kind is {settings.kind.value}: leave them out, "
+                "or set kind to classes"
+            )
+        prediction_columns(predictions, table, settings.prediction_task)  # refuse before any work
     if labels is not None and labels.kind.value != settings.kind.value:
         raise LabelError(
             f"the labels are {labels.kind.value}, but kind is {settings.kind.value}: set kind to the kind of the labels"
@@ -111,7 +126,8 @@ def suggest(
     if candidate is not None:
         theirs_ND = candidate.encode(pool["text"], prompt=_candidate_prompt(table, encoder, candidate))
     if settings.kind is SuggestionKind.CLASSES:
-        return _texts(pool, vectors_ND, theirs_ND, num, encode, labels, settings)
+        said = None if predictions is None else load_predictions(predictions, table, pool, settings.prediction_task)
+        return _texts(pool, vectors_ND, theirs_ND, num, encode, labels, said, settings)
     labelled_pairs = {
         frozenset(pair)
         for frame in frames
@@ -182,10 +198,15 @@ def _texts(
     num: int,
     encode: Callable[[pl.Series], Vectors],
     labels: LabelSet | None,
+    predictions: Predictions | None,
     settings: SuggestSettings,
 ) -> Suggestions:
     neighbors, near = nearest(vectors_ND, settings.num_neighbors)
     criteria = {"density": density(near)}
+    first_N = None
+    if predictions is not None:
+        criteria["prediction"] = predictions.doubt_N
+        first_N = predictions.abstained_N if settings.prediction else None
     if theirs_ND is not None:
         criteria["disagreement"] = neighbor_disagreement(neighbors, nearest(theirs_ND, settings.num_neighbors)[0])
     labelled_MD = None
@@ -193,7 +214,7 @@ def _texts(
         labelled_MD = encode(labels.train["text"])
         probe = LogisticRegression(C=10.0, max_iter=1_000).fit(labelled_MD, labels.train["label"].to_list())
         criteria["uncertainty"] = margin_uncertainty(probe.predict_proba(vectors_ND))
-    order = _choose(criteria, vectors_ND, num, settings, labelled_MD)
+    order = _choose(criteria, vectors_ND, num, settings, labelled_MD, first_N)
     rows = pool[order].select("text", pl.lit(None, pl.String).alias("label"), "id", "source")
     return _with_criteria(rows, criteria, order, pool.height)
 
@@ -264,16 +285,27 @@ def _choose(
     num: int,
     settings: SuggestSettings,
     labelled_MD: Vectors | None,
+    first_N: npt.NDArray[np.bool_] | None = None,
 ) -> list[int]:
+    """Choose rows by the weighted sum of ranks and by diversity; rows of `first_N` come before all others."""
     weights = {name: float(getattr(settings, name)) for name in criteria}
     if not any(weights.values()):
         raise SettingsError(
             f"every criterion that can be used ({', '.join(criteria)}) has weight 0: set the weight of one, or name labels "
-            "(uncertainty) or a candidate (disagreement)"
+            "(uncertainty), a candidate (disagreement) or predictions (prediction)"
         )
     total = np.sum([weight * ranked(criteria[name]) for name, weight in weights.items()], axis=0)
-    shortlist = np.argsort(-total, kind="stable")[: num * settings.shortlist_factor]
-    return [int(shortlist[at]) for at in k_center(vectors_ND[shortlist], num, 0, labelled_MD)]
+    best = np.argsort(-total, kind="stable")
+    groups = [best] if first_N is None else [best[first_N[best]], best[~first_N[best]]]
+    chosen: list[int] = []
+    for group in groups:
+        shortlist = group[: (num - len(chosen)) * settings.shortlist_factor]
+        if len(shortlist):
+            near = [part for part in (labelled_MD, vectors_ND[chosen]) if part is not None and len(part)]
+            known_MD = np.concatenate(near) if near else None
+            picked = k_center(vectors_ND[shortlist], num - len(chosen), 0, known_MD)
+            chosen += [int(shortlist[at]) for at in picked]
+    return chosen
 
 
 def _with_criteria(rows: pl.DataFrame, criteria: dict[str, Values], order: list[int], num_pool: int) -> Suggestions:

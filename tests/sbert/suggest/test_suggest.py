@@ -113,7 +113,7 @@ def test_suggestions_that_cannot_be_made_are_refused(table: Table, model: str) -
     with pytest.raises(SettingsError, match="n is 0"):
         suggest(table, 0, encoder=encoder)
     with pytest.raises(ValidationError, match="all weights are 0"):
-        SuggestSettings(uncertainty=0, disagreement=0, density=0)
+        SuggestSettings(uncertainty=0, disagreement=0, prediction=0, density=0)
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
