@@ -81,4 +81,6 @@ def report_markdown(report: RetrainReport, result: TrainingResult | None, margin
 def _verdict(report: RetrainReport) -> str:
     if report.decided_before:
         return f"Nothing new: {report.version} stays"
+    if report.awaits_approval:
+        return f"Waits for approval: {report.candidate}"
     return f"{'Promoted' if report.promoted else 'Refused'}: {report.candidate or 'no new model'}"

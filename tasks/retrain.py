@@ -6,8 +6,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from sbert.refresh.progress import describe_seconds
+from sbert.registry.approval import Approval
 from sbert.retrain.judge import Judgement, judge_candidate, train_candidate
-from sbert.retrain.promotion import promote_stored, store_and_promote
+from sbert.retrain.promotion import decide_stored, promote_stored, store_and_promote
 from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import RetrainSteps
@@ -15,6 +16,7 @@ from sbert.retrain.run_records import find_decision, record_run, remember_decisi
 from sbert.retrain.settings import RetrainJob
 from sbert.training.result import TrainingProgress, TrainingResult
 from tasks.announce_decision import announce_decision, report_retrain
+from tasks.ask_approval import ask_in_prefect
 from tasks.progress import ProgressArtifact
 from tasks.retries import RETRIED
 from tasks.terminal import terminal
@@ -88,6 +90,11 @@ def _promote_stored(inputs: RetrainInputs) -> RetrainReport:
     return promote_stored(inputs)
 
 
+@task(name="do what was decided", cache_policy=NO_CACHE)
+def _decide(inputs: RetrainInputs, report: RetrainReport, approval: Approval) -> RetrainReport:
+    return decide_stored(inputs, report, approval)
+
+
 @task(name="remember decision", **RETRIED)
 def _remember(job: RetrainJob, inputs: RetrainInputs, report: RetrainReport) -> None:
     remember_decision(job, inputs, report)
@@ -106,6 +113,8 @@ PREFECT_STEPS = RetrainSteps(
     judge=_judge,
     store_and_promote=_store_and_promote,
     promote_stored=_promote_stored,
+    ask=ask_in_prefect,
+    decide=_decide,
     announce=announce_decision,
     remember=_remember,
     show=_show,

@@ -20,6 +20,8 @@ class Action(StrEnum):
     LIST = "list"
     COMPARE = "compare"
     ROLLBACK = "rollback"
+    APPROVE = "approve"
+    REFUSE = "refuse"
 
 
 @command(Panel.MODELS, example="sbert models s3://bucket/models compare v0001 v0002")
@@ -28,15 +30,20 @@ def models(
     action: Annotated[Action, typer.Argument(metavar="ACTION", help="Action on the registry.")] = Action.LIST,
     versions: Annotated[
         list[str] | None,
-        typer.Argument(metavar="VERSION", help="compare: two versions. rollback: the version to go back to."),
+        typer.Argument(
+            metavar="VERSION",
+            help="compare: two versions. rollback: the version to go back to. approve, refuse: the version that waits.",
+        ),
     ] = None,
     version: Annotated[
         str | None,
         typer.Option(metavar="VERSION", help="rollback: the version to go back to.", show_default="the one before"),
     ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="approve, refuse: who decides.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="approve, refuse: why.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List the versions of a model registry, compare two of them, or make an earlier one production again."""
+    """List the versions of a model registry, compare two, go back to an earlier one, or decide about one that waits."""
     with answering(as_json=as_json) as answer:
         registry, named = Registry(models_uri), versions or []
         if action is Action.COMPARE:
@@ -44,6 +51,14 @@ def models(
                 raise SettingsError(f"compare needs two versions, but got {len(named)}: name two, such as v0001 v0002")
             compared = compare_versions(registry.version(named[0]), registry.version(named[1]))
             answer.print({"models_uri": registry.uri, **compared}, _show_comparison)
+        elif action in {Action.APPROVE, Action.REFUSE}:
+            if len(named) != 1 or not name.strip() or not reason.strip():
+                raise SettingsError(
+                    f"{action} needs one version, --name and --reason, for example: {action} v0002 --name Ada "
+                    "--reason 'its errors are harmless'"
+                )
+            report = decide(registry.uri, named[0], approved=action is Action.APPROVE, name=name, reason=reason)
+            answer.print(report, lambda done: out.print(done["reason"], markup=False))
         elif action is Action.ROLLBACK:
             if len(named) > 1 or (named and version):
                 raise SettingsError("rollback goes back to one version: name it once")
@@ -56,6 +71,21 @@ def models(
             if named:
                 raise SettingsError(f"list takes no versions: leave out {', '.join(named)}")
             answer.print(_listing(registry), _show_listing)
+
+
+def decide(models_uri: str, version: str, *, approved: bool, name: str, reason: str) -> dict[str, Any]:
+    """Approve or refuse a version that waits, and tell a Prefect server where there is one; return the report."""
+    from sbert.registry.approval import made_now
+    from sbert.retrain.late_decision import decide_version
+
+    report = decide_version(models_uri, version, made_now(approved=approved, name=name, reason=reason))
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url is not None:
+        from tasks.announce_decision import announce_decision
+
+        announce_decision.fn(models_uri, report)
+    return report.model_dump(mode="json")
 
 
 def _listing(registry: Registry) -> dict[str, Any]:
@@ -79,6 +109,8 @@ def _line(record: VersionRecord, production: str | None) -> dict[str, Any]:
         "version": record.version,
         "production": record.version == production,
         "accepted": record.was_accepted,
+        "awaits_approval": record.awaits_approval,
+        "approval": record.approval.model_dump(mode="json") if record.approval else None,
         "created_at": record.created_at,
         "base": record.base,
         "encoder_fingerprint": record.encoder_fingerprint,
@@ -117,12 +149,16 @@ def _show_listing(listing: dict[str, Any]) -> None:
     table.add_column()
     for line in listing["versions"]:
         state = "production" if line["production"] else "accepted" if line["accepted"] else "refused"
+        state = "waits for approval" if line["awaits_approval"] else state
         details = [state if line["weights"] else f"{state}, no weights", line["created_at"][:16].replace("T", " ")]
         if line["metric"] is not None:
             details.append(f"{line['metric']} {line['before']:.4f} → {line['after']:.4f}")
         details.append(line["encoder_fingerprint"][:12])
         table.add_row(cell(line["version"]), cell(" · ".join(details)))
         table.add_row("", cell(line["reason"]), style="dim")
+        if line["approval"] is not None:
+            said = "approved" if line["approval"]["approved"] else "refused"
+            table.add_row("", cell(f"{said} by {line['approval']['name']}: {line['approval']['reason']}"), style="dim")
     out.print(table)
 
 

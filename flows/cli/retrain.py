@@ -1,5 +1,6 @@
 """``sbert retrain``."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -49,11 +50,29 @@ def retrain(
             force=force,
             settings=parsed,
         )
-        answer.print(report.model_dump(mode="json"), _show_retrain)
+        shown = report.model_dump(mode="json")
+        if report.awaits_approval and not as_json and sys.stdin.isatty():
+            shown |= _ask(report.candidate or "", shown, models_uri)
+        answer.print(shown, _show_retrain)
+
+
+def _ask(candidate: str, report: dict[str, Any], models_uri: str) -> dict[str, Any]:
+    """Ask at the terminal whether a candidate that passed becomes production; return what is new in the report."""
+    from flows.cli.models import decide
+
+    out.print(f"{candidate} passed: {report['reason']}\nreport: {report['report_uri']}", markup=False)
+    approved = typer.confirm(f"Make {candidate} production in place of {report['previous']}?", default=False)
+    name = typer.prompt("Your name")
+    reason = typer.prompt("Reason")
+    decided = decide(models_uri, candidate, approved=approved, name=name, reason=reason)
+    names = ("promoted", "version", "model_uri", "reason", "approval", "awaits_approval")
+    return {key: decided[key] for key in names}
 
 
 def _show_retrain(report: dict[str, Any]) -> None:
-    verdict = "promoted" if report["promoted"] else "not promoted"
+    verdict = (
+        "promoted" if report["promoted"] else "waits for approval" if report["awaits_approval"] else "not promoted"
+    )
     candidate = "nothing new" if report["decided_before"] else report["candidate"] or "no new model"
     primary = report["decision"]["primary"]
     regression_sets = report["decision"]["regression_sets"]
@@ -79,5 +98,10 @@ def _show_retrain(report: dict[str, Any]) -> None:
         ("seconds", f"{report['seconds']:,.1f}"),
     )
     print_facts(f"{candidate} · {verdict}", facts)
+    if report["awaits_approval"]:
+        out.print(
+            f"decide with: sbert models MODELS_URI approve {report['candidate']} --name NAME --reason REASON (or refuse)",
+            markup=False,
+        )
     if report["run_url"]:
         out.print(f"Prefect run: {report['run_url']}", markup=False)

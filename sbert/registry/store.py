@@ -4,6 +4,7 @@ MODELS_URI/v0002/claim.json     whose folder this is, created first and exclusiv
 MODELS_URI/v0002/model/         sentence-transformers folder with a Hugging Face model card (README.md)
 MODELS_URI/v0002/report.html    the decision, for people
 MODELS_URI/v0002/version.json   the same for programs, written last: a folder without it is not a version
+MODELS_URI/v0002/approval.json  what a person decided, where one is asked; version.json repeats it
 MODELS_URI/v0002/dropped.json   of a refused version: its weights were removed, all other files stay
 MODELS_URI/_names/v0002.json    the name was given; it stays when the version's folder is deleted
 MODELS_URI/production/          the production log (`sbert.registry.pointer`)
@@ -24,6 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import MissingError, RegistryError
+from sbert.registry.approval import Approval
 from sbert.registry.pointer import (
     DROPPED_NAME,
     MODEL_FOLDER,
@@ -44,6 +46,7 @@ from sbert.storage.files import (
     read_bytes,
     strip_protocol,
     translate_errors,
+    write_bytes,
 )
 
 __all__ = ["LabelsRecord", "LeakageRecord", "Registry", "VersionRecord"]
@@ -52,6 +55,9 @@ log = logging.getLogger(__name__)
 
 VERSION_NAME = re.compile(r"v(\d{4,})")
 CLAIM_NAME = "claim.json"
+APPROVAL_NAME = "approval.json"
+ASK = "ask"
+"""Value of the setting `gate.approval` of a version that waits for a person."""
 NAMES_FOLDER = "_names"
 MAX_CLAIMS = 100
 WEIGHTS_ENDING = ".safetensors"
@@ -103,11 +109,25 @@ class VersionRecord(BaseModel):
     decision: dict[str, Any] | None = Field(default=None, description="Decision of the gate; empty for an import.")
     before: dict[str, Any] | None = Field(default=None, description="Evaluation of production at that time.")
     after: dict[str, Any] | None = Field(default=None, description="Evaluation of this version.")
+    approval: Approval | None = Field(default=None, description="Decision of a person, where one is asked.")
 
     @property
     def was_accepted(self) -> bool:
-        """Return whether the gate accepted this version."""
+        """Return whether the gate accepted this version, and no person refused it."""
+        return self._passed_gate and (self.approval is None or self.approval.approved)
+
+    @property
+    def awaits_approval(self) -> bool:
+        """Return whether the version passed the gate and waits for a person."""
+        return self._passed_gate and self._asks and self.approval is None
+
+    @property
+    def _passed_gate(self) -> bool:
         return self.decision is None or bool(self.decision.get("promoted"))
+
+    @property
+    def _asks(self) -> bool:
+        return (self.settings.get("gate") or {}).get("approval") == ASK
 
 
 class Registry:
@@ -147,9 +167,32 @@ class Registry:
     def _read(self, name: str) -> VersionRecord:
         uri = join(self.uri, name, RECORD_NAME)
         try:
-            return VersionRecord.model_validate_json(read_bytes(uri))
+            record = VersionRecord.model_validate_json(read_bytes(uri))
         except ValidationError as error:
             raise RegistryError(f"{uri}: not a version's record: {error.errors()[0]['msg']}") from error
+        if record.awaits_approval:  # a process may have been killed between both files
+            with contextlib.suppress(MissingError):
+                content = read_bytes(self.file_uri(name, APPROVAL_NAME))
+                return record.model_copy(update={"approval": Approval.model_validate_json(content)})
+        return record
+
+    def record_approval(self, version: str, approval: Approval) -> VersionRecord:
+        """Write down what a person decided about a version that waits; the first decision counts.
+
+        Returns:
+            The version's record with the decision that counts.
+
+        Raises:
+            RegistryError: there is no such version, or it does not wait for a person.
+        """
+        record = self.version(version)
+        if not record.awaits_approval:
+            state = record.approval.sentence() if record.approval else "accepted" if record.was_accepted else "refused"
+            raise RegistryError(f"{self.uri}: {version} does not wait for a decision: it was {state}")
+        create_bytes(self.file_uri(version, APPROVAL_NAME), approval.model_dump_json(indent=1).encode())
+        decided = self.version(version)
+        write_bytes(self.file_uri(version, RECORD_NAME), decided.model_dump_json(indent=1).encode())
+        return decided
 
     def model_uri(self, version: str) -> str:
         """Return the location of a version's model folder."""

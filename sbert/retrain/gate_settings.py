@@ -1,10 +1,20 @@
 """The settings of the promotion gate."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["GateSettings"]
+__all__ = ["Approval", "GateSettings"]
+
+
+class Approval(StrEnum):
+    """Who has the last word about a candidate that passed."""
+
+    AUTOMATIC = "automatic"
+    """No one: it is promoted at once."""
+    ASK = "ask"
+    """A person, who is asked in the Prefect UI, at the terminal, or decides later."""
 
 
 class GateSettings(BaseModel):
@@ -26,6 +36,16 @@ class GateSettings(BaseModel):
     )
     tolerances: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default_factory=dict, description="The same for single regression sets, by name: {'sts': 0.01}."
+    )
+    approval: Approval = Field(
+        default=Approval.AUTOMATIC,
+        description="Whether a candidate that passed is promoted at once, or a person is asked first: automatic or ask.",
+    )
+    approval_hours: float = Field(
+        default=72.0,
+        gt=0,
+        le=8_760,
+        description="A candidate that nobody approves within this time is refused, where a run waits for it (hours).",
     )
     max_mean_cosine: float = Field(
         default=0.9, gt=0, le=1, description="Mean cosine of random pairs above which a space has collapsed (-1 to 1)."

@@ -1,10 +1,11 @@
-"""Store the candidate as a version of the registry, and promote it when the gate accepted it."""
+"""Store the candidate as a version, and promote it when the gate, and a person where one is asked, accepted it."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sbert.registry.approval import Approval
 from sbert.registry.card import model_card
 from sbert.registry.store import Registry, VersionRecord
 from sbert.retrain.gate import Decision
@@ -16,7 +17,7 @@ from sbert.retrain.settings import RetrainJob
 from sbert.storage.files import join, write_bytes
 from sbert.training.result import TrainingResult
 
-__all__ = ["promote_stored", "store_and_promote"]
+__all__ = ["decide_stored", "promote_stored", "store_and_promote"]
 
 REPORT_NAME = "report.html"
 
@@ -61,19 +62,42 @@ def promote_stored(inputs: RetrainInputs) -> RetrainReport:
     return _promote_if_accepted(registry, inputs, registry.version(inputs.stored))
 
 
+def decide_stored(inputs: RetrainInputs, report: RetrainReport, approval: Approval) -> RetrainReport:
+    """Do what a person decided about the version that a report names, or what another person decided before.
+
+    Raises:
+        PromotionConflictError: when production changed since `find_inputs`; the decision is written down all the same.
+    """
+    assert report.candidate is not None
+    registry = Registry(inputs.models_uri)
+    record = registry.version(report.candidate)
+    if record.awaits_approval:
+        record = registry.record_approval(report.candidate, approval)
+    decided = _promote_if_accepted(registry, inputs, record)
+    facts = {"promoted", "version", "model_uri", "reason", "approval", "awaits_approval"}
+    return report.model_copy(update={name: getattr(decided, name) for name in facts})
+
+
 def _promote_if_accepted(registry: Registry, inputs: RetrainInputs, record: VersionRecord) -> RetrainReport:
     decision = Decision.model_validate(record.decision)
     is_production = record.version == inputs.production.version  # the killed run may have come this far
-    if decision.promoted and not is_production:
-        registry.promote(record.version, current=inputs.production, reason=decision.reason, run_id=inputs.run_id)
+    is_promoted = decision.promoted and record.was_accepted and not record.awaits_approval
+    reason = decision.reason if record.approval is None else f"{decision.reason}; {record.approval.sentence()}"
+    if is_promoted and not is_production:
+        registry.promote(record.version, current=inputs.production, reason=reason, run_id=inputs.run_id)
     report_uri = registry.file_uri(record.version, REPORT_NAME)
-    return _report(inputs, decision, candidate=record.version, report_uri=report_uri)
+    report = _report(inputs, decision, candidate=record.version, report_uri=report_uri, is_promoted=is_promoted)
+    return report.model_copy(
+        update={"reason": reason, "approval": record.approval, "awaits_approval": record.awaits_approval}
+    )
 
 
-def _report(inputs: RetrainInputs, decision: Decision, *, candidate: str | None, report_uri: str) -> RetrainReport:
-    version = candidate if decision.promoted and candidate is not None else inputs.production.version
+def _report(
+    inputs: RetrainInputs, decision: Decision, *, candidate: str | None, report_uri: str, is_promoted: bool = False
+) -> RetrainReport:
+    version = candidate if is_promoted and candidate is not None else inputs.production.version
     return RetrainReport(
-        promoted=decision.promoted,
+        promoted=is_promoted,
         version=version,
         primary_metric=decision.primary.metric,
         before=decision.primary.before,

@@ -39,6 +39,10 @@ NOT_IN_KEY = frozenset({"recipe", "training", "keep_refused", "keep_checkpoints_
 """Settings that do not decide the outcome; the recipe and its changes enter the key as complete training settings."""
 
 
+NOT_IN_KEY_OF_GATE = ("approval", "approval_hours")
+"""Who has the last word decides neither what is trained nor how it is judged."""
+
+
 class RetrainInputs(BaseModel):
     """The inputs of one run; small enough to send to any worker."""
 
@@ -120,6 +124,8 @@ def _run_key(
     and decisions when the encoders have none.
     """
     settings = job.settings.model_dump(mode="json", exclude=set(NOT_IN_KEY))
+    for name in NOT_IN_KEY_OF_GATE:
+        del settings["gate"][name]
     settings["guards"] = settings.pop("regression_sets")  # the name of this setting when the first keys were made
     labels, *measured_on = rows.fingerprints
     parts: list[object] = [FORMAT, labels, settings, training.model_dump(mode="json"), named_base, measured_on]

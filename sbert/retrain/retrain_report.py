@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.registry.approval import Approval
 from sbert.registry.store import LabelsRecord
 from sbert.retrain.gate import Decision
 
@@ -37,6 +38,10 @@ class RetrainReport(BaseModel):
     decided_before: bool = Field(
         default=False, description="Nothing was trained, because an earlier run decided on these labels and settings."
     )
+    awaits_approval: bool = Field(
+        default=False, description="The candidate passed the gate and waits for a person; production is as it was."
+    )
+    approval: Approval | None = Field(default=None, description="Decision of a person, where one is asked.")
     report_uri: str | None = Field(default=None, description="The report for people, an HTML file.")
     run_id: str = ""
     run_url: str | None = None
@@ -47,4 +52,6 @@ class RetrainReport(BaseModel):
         gain = f"{self.primary_metric} {self.before:.4f} → {self.after:.4f}"
         if self.promoted:
             return f"Promoted {self.version} ({gain}): {self.reason}"
+        if self.awaits_approval:
+            return f"{self.candidate} waits for approval, {self.version} stays until then ({gain}): {self.reason}"
         return f"Refused {self.candidate or 'the candidate'}, {self.version} stays ({gain}): {self.reason}"

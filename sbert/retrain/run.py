@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sbert.registry.approval import Approval
 from sbert.retrain.judge import Judgement, judge_candidate, train_candidate
-from sbert.retrain.promotion import promote_stored, store_and_promote
+from sbert.retrain.promotion import decide_stored, promote_stored, store_and_promote
 from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run_records import find_decision, record_run, remember_decision, remove_stale_checkpoints
@@ -27,6 +28,10 @@ __all__ = ["RetrainSteps", "retrain"]
 
 def _tell_nobody(models_uri: str, report: RetrainReport) -> None:
     """Do nothing: outside Prefect there is no one to tell."""
+
+
+def _ask_nobody(job: RetrainJob, report: RetrainReport) -> Approval | None:
+    """Ask no one: the version stays stored and waits for `sbert models MODELS approve`, or the next run."""
 
 
 def _show_nothing(job: RetrainJob, report: RetrainReport, result: TrainingResult | None) -> None:
@@ -47,6 +52,9 @@ class RetrainSteps:
         store_and_promote
     )
     promote_stored: Callable[[RetrainInputs], RetrainReport] = promote_stored
+    ask: Callable[[RetrainJob, RetrainReport], Approval | None] = _ask_nobody
+    """Asks a person about a candidate that passed, where the settings say so; None leaves it waiting."""
+    decide: Callable[[RetrainInputs, RetrainReport, Approval], RetrainReport] = decide_stored
     announce: Callable[[str, RetrainReport], None] = _tell_nobody
     """Gets the registry and the report of each new decision, before the decision is remembered."""
     remember: Callable[[RetrainJob, RetrainInputs, RetrainReport], None] = remember_decision
@@ -63,7 +71,8 @@ def retrain(job: RetrainJob, steps: RetrainSteps | None = None, *, run_id: str |
         run_id: name of the run in records; a random one by default.
 
     Returns:
-        The decision and the numbers behind it. A refused candidate is not an error.
+        The decision and the numbers behind it. A refused candidate is not an error. A candidate that waits for a person
+        is stored; running again finds it and trains nothing.
 
     Raises:
         LabelError: when nothing should be learned from the labels.
@@ -86,8 +95,15 @@ def retrain(job: RetrainJob, steps: RetrainSteps | None = None, *, run_id: str |
                 result = steps.train(job, inputs, Path(folder))
                 judgement = steps.judge(job, inputs, result)
                 report = steps.store_and_promote(job, inputs, result, judgement)
-        steps.announce(inputs.models_uri, report)
-        steps.remember(job, inputs, report)
+        approval = None
+        if report.awaits_approval:
+            steps.show(job, report, result)  # who is asked wants to see the report
+            approval = steps.ask(job, report)
+        if approval is not None:
+            report = steps.decide(inputs, report, approval)
+        if not report.awaits_approval:
+            steps.announce(inputs.models_uri, report)
+            steps.remember(job, inputs, report)
     report = report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
     steps.show(job, report, result)
     return report

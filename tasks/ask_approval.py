@@ -1,0 +1,84 @@
+"""Ask a person in the Prefect UI whether a candidate that passed the gate becomes production."""
+
+import contextlib
+import logging
+import math
+import threading
+from uuid import UUID
+
+from prefect.exceptions import NotPausedError
+from prefect.flow_runs import pause_flow_run, resume_flow_run
+from prefect.input import RunInput
+from prefect.runtime import flow_run
+from prefect.settings import get_current_settings
+from pydantic import Field
+
+from sbert.registry.approval import NOBODY, Approval, made_now
+from sbert.retrain.retrain_report import RetrainReport
+from sbert.retrain.settings import RetrainJob
+from tasks.markdown import escaped
+
+__all__ = ["PromotionForm", "ask_in_prefect"]
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 10
+GRACE_SECONDS = 3_600
+"""Prefect ends a pause so long after the time in which a person may answer."""
+
+
+class PromotionForm(RunInput):
+    """The form that the Prefect UI shows for a paused retraining."""
+
+    approve: bool = Field(default=False, title="Approve", description="Make the candidate production.")
+    name: str = Field(default="", title="Your name", description="Stands in the version's record.")
+    reason: str = Field(default="", title="Reason", description="Stands in the version's record.")
+
+
+def ask_in_prefect(job: RetrainJob, report: RetrainReport) -> Approval | None:
+    """Pause the run until a person fills in the form; refuse when nobody does within `gate.approval_hours`.
+
+    A temporary server has no UI: then no one is asked, and the version waits. A run that is killed while it waits leaves the
+    version waiting, and the next run asks again.
+    """
+    if get_current_settings().api.url is None:
+        return None
+    hours = job.settings.gate.approval_hours
+    log.info(
+        "%s waits for approval: resume this run in the Prefect UI; report: %s", report.candidate, report.report_uri
+    )
+    form = PromotionForm.with_initial_data(description=_question(report))
+    silence = threading.Timer(hours * 3600, _refuse, [UUID(str(flow_run.get_id())), hours])
+    silence.daemon = True
+    silence.start()
+    try:
+        answer = pause_flow_run(
+            wait_for_input=form,
+            timeout=math.ceil(hours * 3600) + GRACE_SECONDS,
+            poll_interval=POLL_SECONDS,
+            key=f"approve-{report.candidate}",
+        )
+    finally:
+        silence.cancel()
+    return made_now(approved=answer.approve, name=answer.name, reason=answer.reason)
+
+
+def _refuse(run_id: UUID, hours: float) -> None:
+    """Answer the form in place of the person who did not.
+
+    Prefect itself would let the run fail at the end of a pause, and nothing would be decided.
+    """
+    reason = f"nobody answered within {hours:g} hours (gate.approval_hours)"
+    with contextlib.suppress(NotPausedError):  # a person was faster by a moment
+        resume_flow_run(run_id, run_input={"approve": False, "name": NOBODY, "reason": reason})
+
+
+def _question(report: RetrainReport) -> str:
+    primary = report.decision.primary
+    lines = [
+        f"**{report.candidate}** passed the gate. Shall it become production in place of {report.previous}?",
+        f"{primary.metric} {primary.before:.4f} → {primary.after:.4f} on {primary.num_rows:,} held-out rows, gain "
+        f"{primary.gain:+.4f} [{primary.low:+.4f}, {primary.high:+.4f}]",
+        f"Report: `{escaped(report.report_uri or '')}`",
+    ]
+    return "\n\n".join(lines)
