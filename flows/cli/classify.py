@@ -70,6 +70,15 @@ def _show(report: dict[str, Any]) -> None:
                 for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
             )
             out.print(f"  {name}{values} on {quality['num_rows']:,} held-out rows", markup=False)
+        rules = head["rules"]
+        if rules is not None:
+            gain = rules["gain"]
+            told = f", macro-F1 {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
+            out.print(
+                f"  {name}rules: {rules['num_weak_rows']:,} rows learned from, {now['num_by_rules']:,} rows have another "
+                f"class because of them{told}",
+                markup=False,
+            )
         out.print(
             f"  {name}{answered:,} of {now['num_rows']:,} rows answered, the head abstains on the others", markup=False
         )

@@ -8,24 +8,28 @@ Networks").
 A head lies beside the output that it makes: ``OUT/_heads/FINGERPRINT/head.safetensors`` and ``head.json``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadKind
 from sbert.errors import MissingError, TableError
 from sbert.storage.files import join, read_bytes, write_bytes
 
-__all__ = ["HEADS_FOLDER", "Float64", "Head", "HeadRecord", "find_head"]
+__all__ = ["HEADS_FOLDER", "Float64", "Head", "HeadRecord", "Texts", "find_head"]
 
 HEADS_FOLDER = "_heads"
 WEIGHTS_NAME, RECORD_NAME = "head.safetensors", "head.json"
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Texts = Sequence[str | None] | pl.Series
 
 
 class HeadRecord(BaseModel):
@@ -53,6 +57,9 @@ class HeadRecord(BaseModel):
     )
     num_rows: int = Field(description="Labelled rows that the head was fitted on.")
     chosen: list[dict[str, float | str]] = Field(description="Settings that were tried, and their macro-F1.")
+    rules: tuple[Rule, ...] = Field(default=(), description="Rules whose matches are features beside the vector.")
+    text_column: str = Field(default="", description="Column of the table that rules are matched with.")
+    num_weak_rows: int = Field(default=0, description="Rows without a label that rules gave a class to learn from.")
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Head:
     """Width of the Gaussian: the similarity of two unit vectors is ``exp(-gamma |x - y|²)``."""
     weights_FC: Float32
     bias_C: Float32
+    rule_weights_KC: Float32 | None = None
+    """Weights of the K classes that rules speak for; None without rules."""
 
     @property
     def classes(self) -> list[str]:
@@ -79,14 +88,17 @@ class Head:
         """Rows of each true class by predicted class, on rows that the predicting head had not seen, shape (C, C)."""
         return np.array(self.record.confusion, np.int64)
 
-    def scores(self, vectors_ND: Float32) -> Float64:
-        """Return the score of each class before calibration, shape (N, C)."""
+    def scores(self, vectors_ND: Float32, texts: Texts | None = None) -> Float64:
+        """Return the score of each class before calibration, shape (N, C); without texts no rule speaks."""
         features_NF = features(vectors_ND, self.mean_D, self.landmarks_LD, self.gamma)
-        return np.asarray(features_NF @ self.weights_FC + self.bias_C, np.float64)
+        scores_NC = np.asarray(features_NF @ self.weights_FC + self.bias_C, np.float64)
+        if texts is not None and self.rule_weights_KC is not None:
+            scores_NC += rule_features(self.record.rules, texts) @ self.rule_weights_KC
+        return scores_NC
 
-    def probabilities(self, vectors_ND: Float32) -> Float64:
-        """Return the calibrated probability of each class, shape (N, C)."""
-        return softmax(self.scores(vectors_ND) / self.record.temperature)
+    def probabilities(self, vectors_ND: Float32, texts: Texts | None = None) -> Float64:
+        """Return the calibrated probability of each class, shape (N, C); without texts no rule speaks."""
+        return softmax(self.scores(vectors_ND, texts) / self.record.temperature)
 
     def sets(self, probabilities_NC: Float64) -> npt.NDArray[np.bool_]:
         """Return which classes belong to the set of each row, shape (N, C); the likeliest class always does."""
@@ -108,6 +120,8 @@ class Head:
             "weights": self.weights_FC,
             "bias": self.bias_C,
         }
+        if self.rule_weights_KC is not None:
+            tensors["rule_weights"] = self.rule_weights_KC
         content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
         write_bytes(join(folder, WEIGHTS_NAME), content)
         write_bytes(join(folder, RECORD_NAME), self.record.model_dump_json(indent=1).encode())
@@ -130,6 +144,7 @@ def find_head(out_uri: str, fingerprint: str) -> Head | None:
             gamma=float(tensors["gamma"][0]),
             weights_FC=tensors["weights"],
             bias_C=tensors["bias"],
+            rule_weights_KC=tensors["rule_weights"] if record.rules else None,
         )
     except MissingError:
         return None

@@ -11,11 +11,14 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.classification.fit import fit_head, head_fingerprint
+from sbert.apply.classification.fit import HeadRules, fit_head, head_fingerprint
 from sbert.apply.classification.head import Float32, Head, find_head
 from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.quality import HeadQuality, macro_f1, measure_head
+from sbert.apply.classification.rules import Rule, read_rules, rules_hash
+from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
 from sbert.apply.classification.settings import ClassificationSettings
+from sbert.apply.classification.weak_labels import check_text_column, find_weak_labels
 from sbert.apply.text_vectors import vectors_of_texts
 from sbert.derived.derived_table import find_derived
 from sbert.errors import SettingsError
@@ -53,6 +56,8 @@ class HeadDecision(BaseModel):
     kind: str
     strength: float
     tried: list[dict[str, float | str]]
+    text_column: str = Field(default="", description="Column that rules are matched with; empty without rules.")
+    rules: RulesEffect | None = Field(default=None, description="What rules do; None without rules.")
 
 
 def current_heads(out_uri: str) -> dict[str, HeadName]:
@@ -93,21 +98,10 @@ def _choose(
 ) -> HeadDecision:
     labels = load_labels(labels_uri, _label_settings(settings, task))
     learned = pl.concat([labels.train, labels.dev])
-    content = hashlib.sha256("\n".join(sorted(learned["row_id"])).encode()).hexdigest()
-    fingerprint = head_fingerprint(content, table.encoder.fingerprint, task, settings.head)
+    rules = _rules(table, labels, settings, task)
     vectors = _Vectors(table)
-    new = find_head(out_uri, fingerprint)
-    if new is None:
-        new = fit_head(
-            vectors.of(learned["text"]),
-            learned["label"].to_list(),
-            settings.head,
-            fingerprint=fingerprint,
-            encoder_fingerprint=table.encoder.fingerprint,
-            labels_fingerprint=content,
-            task=task,
-        )
-        new.save(normalize_uri(out_uri))
+    new = _fitted(table, labels, out_uri, settings, task, rules, vectors)
+    fingerprint = new.record.fingerprint
     old = None if in_use is None or in_use.fingerprint == fingerprint else find_head(out_uri, in_use.fingerprint)
     test_ND = vectors.of(labels.test["text"])
     quality = _measure(new, test_ND, labels, settings)
@@ -130,7 +124,76 @@ def _choose(
         kind=chosen.record.kind.value,
         strength=chosen.record.strength,
         tried=chosen.record.chosen,
+        text_column=chosen.record.text_column,
+        rules=_effect(chosen, table, labels, out_uri, settings, task, vectors, test_ND),
     )
+
+
+def _fitted(
+    table: Table,
+    labels: LabelSet,
+    out_uri: str,
+    settings: ClassificationSettings,
+    task: str,
+    rules: tuple[Rule, ...],
+    vectors: "_Vectors",
+) -> Head:
+    """Return the head of labels and rules; fit it, and store it beside the output, where it is not there."""
+    learned = pl.concat([labels.train, labels.dev])
+    content = hashlib.sha256("\n".join(sorted(learned["row_id"])).encode()).hexdigest()
+    suffix = rules_hash(rules, settings.text_column, settings.max_weak_rows) if rules else ""
+    fingerprint = head_fingerprint(content, table.encoder.fingerprint, task, settings.head, suffix)
+    found = find_head(out_uri, fingerprint)
+    if found is not None:
+        return found
+    knowledge = None
+    if rules:
+        by_people = pl.concat([learned["text"], labels.test["text"]])
+        weak = (
+            find_weak_labels(table, settings.text_column, rules, by_people, settings.max_weak_rows)
+            if settings.max_weak_rows
+            else None
+        )
+        knowledge = HeadRules(rules, settings.text_column, learned["text"], weak)
+    head = fit_head(
+        vectors.of(learned["text"]),
+        learned["label"].to_list(),
+        settings.head,
+        fingerprint=fingerprint,
+        encoder_fingerprint=table.encoder.fingerprint,
+        labels_fingerprint=content,
+        task=task,
+        rules=knowledge,
+    )
+    head.save(normalize_uri(out_uri))
+    return head
+
+
+def _rules(table: Table, labels: LabelSet, settings: ClassificationSettings, task: str) -> tuple[Rule, ...]:
+    """Read the rules of a task; none without a file of rules."""
+    if settings.rules_uri is None:
+        return ()
+    check_text_column(table, settings.text_column)
+    classes = set(labels.train["label"]) | set(labels.dev["label"])
+    return read_rules(settings.rules_uri, task, settings.label_columns or ("",), sorted(classes))
+
+
+def _effect(
+    chosen: Head,
+    table: Table,
+    labels: LabelSet,
+    out_uri: str,
+    settings: ClassificationSettings,
+    task: str,
+    vectors: "_Vectors",
+    test_ND: Float32,
+) -> RulesEffect | None:
+    """Compare a head with the one of the same labels without rules, which keeps the name that it would have alone."""
+    if not chosen.record.rules:
+        return None
+    check_text_column(table, chosen.record.text_column)
+    plain = _fitted(table, labels, out_uri, settings, task, (), vectors)
+    return rules_effect(chosen, plain, test_ND, labels.test["label"].to_list(), labels.test["text"])
 
 
 class _Vectors:
@@ -187,7 +250,10 @@ def _objection(
     truth_N = np.array([number[name] for name in labels.test["label"]], np.int64)
     after, before = (
         macro_f1(
-            truth_N, np.array([number[name] for name in head.classes], np.int64)[head.scores(test_ND).argmax(axis=1)]
+            truth_N,
+            np.array([number[name] for name in head.classes], np.int64)[
+                head.scores(test_ND, labels.test["text"]).argmax(axis=1)
+            ],
         )
         for head in (new, old)
     )

@@ -4,6 +4,7 @@ import hashlib
 from typing import ClassVar
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +23,7 @@ class HeadName(BaseModel):
 
     task: str = Field(description="Column of the labels that it was fitted on; empty for the label column.")
     fingerprint: str = Field(description="Name of its folder in ``_heads/``.")
+    text_column: str = Field(default="", description="Column that its rules are matched with; empty without rules.")
 
 
 class ClassificationJob(RowJob):
@@ -33,7 +35,10 @@ class ClassificationJob(RowJob):
     heads_uri: str = Field(description="The output beside which the heads lie.")
 
     def columns(self, table: Table) -> pa.Schema:  # noqa: ARG002
-        """Return four columns for each task; with several tasks their names begin with the task."""
+        """Return four columns for each task, and ``by_rules`` where its head has rules.
+
+        With several tasks their names begin with the task.
+        """
         return pa.schema(
             [
                 field
@@ -43,9 +48,15 @@ class ClassificationJob(RowJob):
                     pa.field(f"{self.prefix(head)}probability", pa.float32()),
                     pa.field(f"{self.prefix(head)}labels", pa.list_(pa.string())),
                     pa.field(f"{self.prefix(head)}abstained", pa.bool_()),
+                    *([pa.field(f"{self.prefix(head)}by_rules", pa.bool_())] if head.text_column else []),
                 )
             ]
         )
+
+    def input_columns(self, table: Table) -> list[str]:
+        """Return the columns of the vectors, and the texts that rules are matched with."""
+        texts = [head.text_column for head in self.heads if head.text_column]
+        return list(dict.fromkeys([*super().input_columns(table), *texts]))
 
     def prefix(self, head: HeadName) -> str:
         """Return what the names of a task's columns begin with."""
@@ -59,13 +70,14 @@ class ClassificationJob(RowJob):
 
     def function(self, table: Table) -> RowFunction:
         """Load the heads, and return the function of a block."""
-        heads = [(self.prefix(name), load_head(self.heads_uri, name, table)) for name in self.heads]
+        heads = [(self.prefix(name), name.text_column, load_head(self.heads_uri, name, table)) for name in self.heads]
 
         def classify(rows: pa.Table) -> pa.Table:
             vectors_ND = row_vectors(rows, table)
             columns = {}
-            for prefix, head in heads:
-                probabilities_NC = head.probabilities(vectors_ND)
+            for prefix, text_column, head in heads:
+                texts = pl.Series(rows[text_column].to_pylist(), dtype=pl.String) if text_column else None
+                probabilities_NC = head.probabilities(vectors_ND, texts)
                 best_N = probabilities_NC.argmax(axis=1)
                 classes = pa.array(head.classes, pa.string())
                 columns[f"{prefix}label"] = classes.take(pa.array(best_N))
@@ -74,6 +86,8 @@ class ClassificationJob(RowJob):
                 )
                 columns[f"{prefix}labels"] = _sets(head, probabilities_NC, classes)
                 columns[f"{prefix}abstained"] = pa.array(head.abstains(probabilities_NC))
+                if text_column:
+                    columns[f"{prefix}by_rules"] = pa.array(best_N != head.scores(vectors_ND).argmax(axis=1))
             return pa.table(columns)
 
         return classify

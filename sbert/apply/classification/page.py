@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sbert.apply.classification.quality import HeadQuality, Share
+from sbert.apply.classification.rules_effect import RulesEffect
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.task_report import TaskReport
 from sbert.derived.run import DerivedReport
@@ -76,6 +77,8 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
             tables=[PageTable(["measure", "value", "promise"], values)],
         )
     )
+    if task.head.rules is not None:
+        sections.append(_rules_section(prefix, task, task.head.rules))
     sections.append(_class_section(prefix, quality))
     if quality.groups:
         sections.append(_group_section(prefix, quality))
@@ -123,6 +126,21 @@ def _class_section(prefix: str, quality: HeadQuality) -> Section:
     ]
     columns = ["class", "rows", "precision ↑", "recall ↑", "F1 ↑"]
     return Section(f"{prefix}Class by class", pictures=[_confusion(quality)], tables=[PageTable(columns, rows)])
+
+
+def _rules_section(prefix: str, task: TaskReport, rules: RulesEffect) -> Section:
+    paragraphs = [
+        f"Rules gave a class to {rules.num_weak_rows:,} rows without a label, which the head learned from. "
+        f"In the output {task.now.num_by_rules:,} of {task.now.num_rows:,} rows have another class because of rules "
+        f"(column by_rules), of the held-out rows {rules.num_changed:,}.",
+        f"Macro-F1 without rules is {_shown(rules.without_rules)}; rules change it by {_signed(rules.gain)}.",
+    ]
+    rows = [
+        [item.label, f"{item.num_rules:,}", f"{item.num_matches:,}", f"{item.coefficient:+.2f}"]
+        for item in rules.coefficients
+    ]
+    columns = ["class", "rules", "held-out rows that match", "coefficient"]
+    return Section(f"{prefix}Effect of rules", paragraphs, tables=[PageTable(columns, rows)])
 
 
 def _group_section(prefix: str, quality: HeadQuality) -> Section:
@@ -173,6 +191,10 @@ def _confusion(quality: HeadQuality) -> Picture:
                   color="white" if dark else "black")  # fmt: skip
     shown = f"The {len(names)} largest of {len(quality.classes)} classes. " if len(names) < len(quality.classes) else ""
     return as_picture(figure, "Confusion", f"{shown}Held-out rows of each true class by the class that was named.")
+
+
+def _signed(share: Share | None) -> str:
+    return "" if share is None else f"{share.value:+.3f} [{share.low:+.3f}, {share.high:+.3f}]"
 
 
 def _shown(share: Share | None) -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "group_gap",
     "macro_f1",
     "measure_head",
+    "resampled",
     "share",
 ]
 
@@ -132,7 +133,7 @@ def measure_head(
     """
     if not labels:
         return None
-    probabilities_NC = head.probabilities(vectors_ND)
+    probabilities_NC = head.probabilities(vectors_ND, texts)
     names = [*head.classes, *sorted(set(labels) - set(head.classes))]
     number = {name: at for at, name in enumerate(names)}
     truth_N = np.array([number[label] for label in labels], np.int64)
@@ -148,7 +149,7 @@ def measure_head(
     return HeadQuality(
         num_rows=len(labels),
         accuracy=_share_of(right_N),
-        macro_f1=_bootstrapped(macro_f1(truth_N, predicted_N)),
+        macro_f1=resampled(macro_f1(truth_N, predicted_N)),
         calibration_error=calibration_error(confidence_N, right_N, NUM_BINS),
         set_coverage=_share_of(covered_N),
         mean_set_size=float(sets_NC.sum(axis=1).mean()),
@@ -202,7 +203,7 @@ def _class_quality(label: str, number: int, truth_N: Int64, predicted_N: Int64) 
         num_rows=int(is_true.sum()),
         precision=share(hits, int(is_named.sum())),
         recall=share(hits, int(is_true.sum())),
-        f1=_bootstrapped(Metric("f1", (is_true, is_named), statistics.f1)),
+        f1=resampled(Metric("f1", (is_true, is_named), statistics.f1)),
     )
 
 
@@ -231,7 +232,8 @@ def _risk(confidence_N: npt.NDArray[np.float64], right_N: Bools) -> list[tuple[f
     return [(count / len(right_N), float(wrong_N[count - 1] / count)) for count in counts.tolist()]
 
 
-def _bootstrapped(metric: Metric) -> Share:
+def resampled(metric: Metric) -> Share:
+    """Return the value of a metric between 0 and 1 with its bootstrap interval."""
     found = interval(metric, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
     return Share(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high))
 

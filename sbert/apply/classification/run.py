@@ -65,7 +65,10 @@ def classify(
 
 def classification_job(decisions: tuple[HeadDecision, ...], out_uri: str) -> ClassificationJob:
     """Return the job that the chosen heads do."""
-    heads = tuple(HeadName(task=decision.task, fingerprint=decision.fingerprint) for decision in decisions)
+    heads = tuple(
+        HeadName(task=decision.task, fingerprint=decision.fingerprint, text_column=decision.text_column)
+        for decision in decisions
+    )
     return ClassificationJob(heads=heads, heads_uri=normalize_uri(out_uri))
 
 
@@ -96,11 +99,14 @@ def _shares(table: DerivedTable, job: ClassificationJob) -> SharesByTask:
     found = {}
     for head in job.heads:
         label, abstained = (pl.col(f"{job.prefix(head)}{name}") for name in ("label", "abstained"))
-        counts = table.scan().group_by(label.alias("label")).agg(pl.len(), abstained.sum().alias("abstained")).collect()
+        changed = pl.col(f"{job.prefix(head)}by_rules").sum() if head.text_column else pl.lit(0)
+        sums = [pl.len(), abstained.sum().alias("abstained"), changed.alias("by_rules")]
+        counts = table.scan().group_by(label.alias("label")).agg(sums).collect()
         ordered = counts.sort(["len", "label"], descending=[True, False])
         found[head.task] = ClassShares(
             num_rows=int(ordered["len"].sum()),
             num_abstained=int(ordered["abstained"].sum()),
+            num_by_rules=int(ordered["by_rules"].sum()),
             classes=dict(zip(ordered["label"].to_list(), ordered["len"].to_list(), strict=True)),
         )
     return found

@@ -97,6 +97,24 @@ class ClassificationSettings(BaseModel):
         title="Tasks",
         description="Columns of the labels that each hold the classes of a task; empty for one task, in the label column.",
     )
+    rules_uri: str | None = Field(
+        default=None,
+        title="Rules",
+        description="File of rules (JSON Lines) that speak for classes; empty for none.",
+    )
+    text_column: str = Field(
+        default="text",
+        min_length=1,
+        title="Text column",
+        description="Column of the table that rules are matched with.",
+    )
+    max_weak_rows: int = Field(
+        default=1_000,
+        ge=0,
+        le=100_000,
+        title="Rows labelled by rules",
+        description="Rows without a label that are learned from because rules speak for their class, at most (rows).",
+    )
     head: HeadSettings = Field(default=HeadSettings(), title="Head", description="How a head is fitted.")
     tolerance: float = Field(
         default=0.01,

@@ -14,6 +14,7 @@ class ClassShares(BaseModel):
 
     num_rows: int
     num_abstained: int
+    num_by_rules: int = Field(default=0, description="Rows that have another class because of rules.")
     classes: dict[str, int] = Field(description="Rows of each class, the largest first.")
 
     def share(self, label: str) -> float:

@@ -1,0 +1,86 @@
+"""What rules do to a head: their coefficients, and the held-out rows with and without them."""
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.classification.head import Float32, Head
+from sbert.apply.classification.quality import Share, macro_f1, resampled
+from sbert.apply.classification.rules import rule_classes, rule_features
+from sbert.evaluation.metric import difference_interval
+
+__all__ = ["RuleCoefficient", "RulesEffect", "rules_effect"]
+
+NUM_RESAMPLES = 500
+CONFIDENCE = 0.95
+
+
+class RuleCoefficient(BaseModel):
+    """What the rules of a class weigh."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    num_rules: int
+    num_matches: int = Field(description="Held-out rows that one of them matches.")
+    coefficient: float = Field(
+        description="Added to the score of the class by a rule of weight 1, compared with the mean of the other classes."
+    )
+
+
+class RulesEffect(BaseModel):
+    """The effect of rules; held-out values are None without held-out rows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_weak_rows: int = Field(description="Rows without a label that were learned from.")
+    coefficients: list[RuleCoefficient]
+    without_rules: Share | None = Field(description="Macro-F1 of a head that was fitted without rules.")
+    gain: Share | None = Field(description="Macro-F1 with rules minus that without, on the same rows.")
+    num_changed: int = Field(description="Held-out rows whose label differs because of rules.")
+
+
+def rules_effect(head: Head, plain: Head, test_ND: Float32, labels: list[str], texts: pl.Series) -> RulesEffect:
+    """Return what rules do.
+
+    Args:
+        head: a head with rules.
+        plain: the head of the same labels without rules.
+        test_ND: vectors of N held-out rows.
+        labels: their classes.
+        texts: their texts.
+    """
+    assert head.rule_weights_KC is not None
+    matches_NK = rule_features(head.record.rules, texts) > 0
+    coefficients = []
+    for at, label in enumerate(rule_classes(head.record.rules)):
+        weights_C, own = head.rule_weights_KC[at], head.classes.index(label)
+        coefficients.append(
+            RuleCoefficient(
+                label=label,
+                num_rules=sum(rule.label == label for rule in head.record.rules),
+                num_matches=int(matches_NK[:, at].sum()),
+                coefficient=float(weights_C[own] - np.delete(weights_C, own).mean()),
+            )
+        )
+    without, gain, num_changed = None, None, 0
+    if labels:
+        names = sorted({*head.classes, *plain.classes, *labels})
+        truth_N = np.searchsorted(names, labels).astype(np.int64)
+        numbers_C = np.searchsorted(names, head.classes).astype(np.int64)
+        with_N = numbers_C[head.scores(test_ND, texts).argmax(axis=1)]
+        before = macro_f1(
+            truth_N, np.searchsorted(names, plain.classes).astype(np.int64)[plain.scores(test_ND).argmax(axis=1)]
+        )
+        found = difference_interval(
+            macro_f1(truth_N, with_N), before, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0
+        )
+        without, gain = resampled(before), Share(value=found.value, low=found.low, high=found.high)
+        num_changed = int((with_N != numbers_C[head.scores(test_ND).argmax(axis=1)]).sum())
+    return RulesEffect(
+        num_weak_rows=head.record.num_weak_rows,
+        coefficients=coefficients,
+        without_rules=without,
+        gain=gain,
+        num_changed=num_changed,
+    )
