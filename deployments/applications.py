@@ -34,6 +34,7 @@ class Application:
 
 
 APPLICATIONS = {
+    "align": Application("flows.align.align_rows", "Keep the translations of the rows in another table up to date."),
     "answers": Application(
         "flows.answers.answer_table", "Keep the best answers of every question up to date.", table="questions_uri"
     ),

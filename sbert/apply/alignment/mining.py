@@ -1,0 +1,132 @@
+"""Mine translations among two sets of vectors: the ratio margin in both directions, then one partner for each row.
+
+Some sentences are near to everything. So the cosine of a pair is divided by the mean cosine of both rows to their k nearest
+rows of the other side (Artetxe and Schwenk 2019, "Margin-based Parallel Corpus Mining", equation 2 with the ratio margin).
+Candidates are the k nearest rows in both directions. The pair with the greatest margin is taken first, then the next pair
+whose rows are both free.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sbert.apply.alignment.checks import NoMatch, SentenceFacts, failed_checks
+from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
+from sbert.vectors.precision import Float32
+
+__all__ = ["Alignment", "Blocks", "align_vectors", "in_memory"]
+
+QUERIES_PER_PASS = 16_384
+LEAST_MEAN = 0.01
+"""Mean cosines are not taken to be less: a division by almost nothing would make any pair look good."""
+
+Blocks = Callable[[], Iterable[Float32]]
+"""Reads the unit vectors of one side, a block at a time, always in the same order."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The partner of each of N left rows."""
+
+    partner_N: Int64
+    """Number of the right row, or `NO_ROW`."""
+    cosine_N: Float32
+    """Cosine of the pair; of a row without partner that of its best candidate."""
+    margin_N: Float32
+    """Ratio margin of the pair; of a row without partner that of its best candidate."""
+    reason_N: npt.NDArray[np.object_]
+    """Why a row has no partner; None for a row that has one."""
+
+
+def in_memory(vectors_ND: Float32, block_rows: int = 16_384) -> Blocks:
+    """Return vectors that are in memory in blocks."""
+    return lambda: (vectors_ND[first : first + block_rows] for first in range(0, len(vectors_ND), block_rows))
+
+
+def align_vectors(
+    left: Blocks,
+    right: Blocks,
+    facts: tuple[SentenceFacts, SentenceFacts],
+    ranks: tuple[Int64, Int64],
+    *,
+    k: int,
+    min_margin: float,
+    max_length_ratio: float,
+) -> Alignment:
+    """Return the partner of each left row.
+
+    It costs two times N x M products, and memory of 24 k bytes for each row.
+
+    Args:
+        left: vectors of the N left rows.
+        right: vectors of the M right rows.
+        facts: what the checks need of both sides.
+        ranks: a place for each row of both sides that does not depend on how it was read; decides between equal margins.
+        k: nearest rows that give the mean.
+        min_margin: least ratio margin of a pair.
+        max_length_ratio: see `failed_checks`.
+    """
+    num = len(facts[0].lengths)
+    ours, theirs = _nearest(left, right, k), _nearest(right, left, k)
+    rows_P, columns_P, cosine_P = _candidates(ours, theirs)
+    means = _means(ours[0]), _means(theirs[0])
+    margin_P = cosine_P / ((means[0][rows_P] + means[1][columns_P]) / 2)
+    order = np.lexsort((ranks[1][columns_P], ranks[0][rows_P], -margin_P))
+    failed = failed_checks(*facts, rows_P, columns_P, max_length_ratio) | {NoMatch.MARGIN: margin_P < min_margin}
+    partner_N = np.full(num, NO_ROW, np.int64)
+    cosine_N, margin_N = np.zeros(num, np.float32), np.zeros(num, np.float32)
+    reason_N = np.full(num, None, np.object_)
+    is_free = np.ones(len(facts[1].lengths), np.bool_)
+    for pair in order.tolist():
+        row, column = rows_P[pair], columns_P[pair]
+        if partner_N[row] != NO_ROW:
+            continue
+        reason = next(
+            (name for name, fails in failed.items() if fails[pair]), None if is_free[column] else NoMatch.TAKEN
+        )
+        if reason is not None:
+            if reason_N[row] is None:
+                reason_N[row], cosine_N[row], margin_N[row] = reason, cosine_P[pair], margin_P[pair]
+            continue
+        partner_N[row], cosine_N[row], margin_N[row], reason_N[row] = column, cosine_P[pair], margin_P[pair], None
+        is_free[column] = False
+    for row in np.flatnonzero(partner_N == NO_ROW):
+        reason_N[row] = reason_N[row] or NoMatch.TAKEN  # the other table has no rows
+    return Alignment(partner_N, cosine_N, margin_N, reason_N)
+
+
+def _nearest(queries: Blocks, rows: Blocks, k: int) -> tuple[Float32, Int64]:
+    """Return scores and numbers of the k nearest rows of each query, best first."""
+    scores, numbers = [np.zeros((0, k), np.float32)], [np.zeros((0, k), np.int64)]
+    for block in queries():
+        for first in range(0, len(block), QUERIES_PER_PASS):
+            best = TopK(block[first : first + QUERIES_PER_PASS], k)
+            count = 0
+            for vectors_ND in rows():
+                best.add(vectors_ND, np.arange(count, count + len(vectors_ND), dtype=np.int64))
+                count += len(vectors_ND)
+            ordered = in_order(best.scores_QK, best.numbers_QK)
+            scores.append(ordered[0])
+            numbers.append(ordered[1])
+    return np.concatenate(scores), np.concatenate(numbers)
+
+
+def _means(scores_NK: Float32) -> Float32:
+    found = np.isfinite(scores_NK)
+    means: Float32 = np.where(found, scores_NK, 0).sum(1) / np.maximum(found.sum(1), 1)
+    return np.maximum(means, np.float32(LEAST_MEAN))
+
+
+def _candidates(ours: tuple[Float32, Int64], theirs: tuple[Float32, Int64]) -> tuple[Int64, Int64, Float32]:
+    """Return the pairs that either side names, each once: left rows, right rows, cosines."""
+    named: list[Int64] = []
+    scores: list[Float32] = []
+    for is_left, (scores_QK, numbers_QK) in ((True, ours), (False, theirs)):
+        query, rank = np.nonzero(numbers_QK != NO_ROW)
+        found = numbers_QK[query, rank]
+        named.append(np.stack([query, found] if is_left else [found, query], axis=1))
+        scores.append(scores_QK[query, rank])
+    pairs, first = np.unique(np.concatenate(named), axis=0, return_index=True)
+    return pairs[:, 0], pairs[:, 1], np.concatenate(scores)[first]
