@@ -220,7 +220,7 @@ def run_once(folder: str, out: str) -> None:
 
 def measure_scale(num_rows: int, *, alike: bool) -> None:
     """Print the cost of full runs and nights."""
-    num_objects = max(100, num_rows // ROWS_PER_OBJECT)
+    num_objects = max(1, num_rows // ROWS_PER_OBJECT)
     with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name:
         folder, out, fresh = (str(Path(name) / part) for part in ("table", "out", "fresh"))
         make_table(folder, num_objects, alike=alike)
