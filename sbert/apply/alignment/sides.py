@@ -109,8 +109,10 @@ def side_distance(left: Table, right: Table) -> SideDistance:
     not when the encoder does not know one of the languages.
     """
     ours, theirs = (_Sample(_unit(read_sample(table, SAMPLE).vectors_ND)) for table in (left, right))
-    across = np.concatenate([_second(ours, theirs, 0), _second(theirs, ours, 0)])
-    within = np.concatenate([_second(side, side, 1) for side in (ours, theirs) if len(side.vectors_ND) > 1] or [across])
+    across = np.concatenate([_cosines(ours, theirs, 0), _cosines(theirs, ours, 0)])
+    within = np.concatenate(
+        [_cosines(side, side, 1) for side in (ours, theirs) if len(side.vectors_ND) > 1] or [across]
+    )
     return distance_of(float(np.median(across)), float(np.median(within)), left.uri, right.uri, left.encoder.model)
 
 
@@ -132,7 +134,7 @@ def distance_of(across: float, within: float, left: str, right: str, model: str)
     return found
 
 
-def _second(queries: _Sample, rows: _Sample, place: int) -> Float32:
+def _cosines(queries: _Sample, rows: _Sample, place: int) -> Float32:
     """Return the cosine of each query to its nearest row, or to the row after it."""
     best = TopK(queries.vectors_ND, place + 1)
     count = 0
