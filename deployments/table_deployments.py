@@ -2,6 +2,7 @@
 
     python deployments/table_deployments.py                    # writes prefect.yaml beside tables.yaml
     python deployments/table_deployments.py --tables /etc/sbert/tables.yaml --output /tmp/prefect.yaml
+    python deployments/table_deployments.py --kubernetes deployments/kubernetes.yaml   # for a Kubernetes work pool
     cd deployments && prefect --no-prompt deploy --all
 
 Prefect's file has no loops, so it is generated. The table `default` has deployments with plain names (`nightly-refresh`);
@@ -10,6 +11,7 @@ those of any other table end in its name (`nightly-refresh-tickets`). Values suc
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, this folder alone is on the path
 
 from deployments.applications import Schedule, application_of
+from deployments.kubernetes_jobs import on_kubernetes, pool_template, read_kubernetes
 from deployments.tables_file import TableEntry, TablesFile, read_tables, spelled
 from sbert.errors import SbertError
 
@@ -37,6 +40,10 @@ HEADER = """\
 #
 # Credentials come from the environment of the worker, never from here. Workers need this package installed and nothing else:
 # entrypoints are modules, no code is pulled.
+"""
+KUBERNETES_HEADER = """\
+# Made by `python table_deployments.py --kubernetes kubernetes.yaml` from tables.yaml and kubernetes.yaml: edit those files,
+# not this one. kubernetes.md says how to use it.
 """
 
 
@@ -264,15 +271,31 @@ def main() -> int:
     """Write Prefect's file, or say what is wrong with `tables.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, default=HERE / "tables.yaml", help="file to read")
-    parser.add_argument("--output", type=Path, default=HERE / "prefect.yaml", help="file to write")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="file to write (default: prefect.yaml here, with --kubernetes prefect.kubernetes.yaml)",
+    )
+    parser.add_argument(
+        "--kubernetes",
+        type=Path,
+        help="file with image, service account and resources; the base job template of the pool is written beside it",
+    )
     asked = parser.parse_args()
     try:
         content = prefect_file(read_tables(asked.tables))
+        if asked.kubernetes is not None:
+            content = on_kubernetes(content, read_kubernetes(asked.kubernetes))
+            template = json.dumps(pool_template(), indent=1) + "\n"
+            asked.kubernetes.with_suffix(".template.json").write_text(template, encoding="utf-8")
     except SbertError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    header, name = (
+        (HEADER, "prefect.yaml") if asked.kubernetes is None else (KUBERNETES_HEADER, "prefect.kubernetes.yaml")
+    )
     written = yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120)
-    asked.output.write_text(HEADER + written, encoding="utf-8")
+    (asked.output or HERE / name).write_text(header + written, encoding="utf-8")
     return 0
 
 
