@@ -56,7 +56,7 @@ def features(lists: Sequence[Sequence[Answer]]) -> Float64:
             best.cosine,
             best.answer_cosine or 0.0,
             best.words or 0.0,
-            best.score - float(np.mean(others)) if others else 0.0,
+            best.score - sum(others) / len(others) if others else 0.0,
         )
     return values
 

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -130,7 +131,10 @@ class _Answers:
         lists: list[list[Answer] | None] = [None] * len(keys)
         known = [place for place, (key, _) in enumerate(old) if key == keys[place]]
         if known and self._joined is not None:
-            joined = best_answers(questions.take(known), self._joined, self._weights, k)
+            # what is below the last of a full list cannot enter it
+            last = [old[place][1][-1].score if len(old[place][1]) == k else -np.inf for place in known]
+            least = np.array(last, np.float32)
+            joined = best_answers(questions.take(known), self._joined, self._weights, k, least)
             for place, new in zip(known, joined, strict=True):
                 lists[place] = updated_list(old[place][1], new, self._left, k)
         unknown = [place for place, answers in enumerate(lists) if answers is None]

@@ -8,6 +8,7 @@ answers. Rows of both belong together by source and id.
 
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import IO
 
@@ -22,6 +23,7 @@ from sbert.apply.neighbours.nearest import Key, keys_of
 from sbert.index.words.settings import table_cleaning
 from sbert.index.words.word_index import split_rows
 from sbert.rows.cleaning import clean_texts
+from sbert.runtime.prefetch import prefetch
 from sbert.table.delta import Table
 from sbert.table.shard_layout import locate_splits, read_split
 from sbert.table.shards import vector_matrix, vector_names
@@ -30,6 +32,7 @@ from sbert.vectors.precision import Float32
 __all__ = ["ROWS_PER_BLOCK", "AnswerBlock", "AnswerPool", "AnswerTables", "TableSplits", "joined_texts", "unit_rows"]
 
 ROWS_PER_BLOCK = 8_192
+BLOCKS_AHEAD = 2
 KEYS = ("source", "id", "text_hash")
 
 
@@ -45,8 +48,11 @@ class TableSplits:
 
     def rows(self, splits: Collection[str], columns: Sequence[str]) -> Iterator[pa.Table]:
         """Read the rows of splits in blocks."""
-        for split in sorted(splits):
-            yield from read_split(self.table.uri, self._shards, split, list(columns))
+        blocks = (
+            rows for split in sorted(splits) for rows in read_split(self.table.uri, self._shards, split, list(columns))
+        )
+        with closing(prefetch(blocks, BLOCKS_AHEAD)) as ahead:
+            yield from ahead
 
     def keys(self, splits: Collection[str]) -> set[Key]:
         """Return the keys of the rows of splits."""

@@ -22,6 +22,8 @@ from sbert.vectors.precision import Float32
 __all__ = ["Answer", "Questions", "best_answers"]
 
 QUESTIONS_PER_PASS = 1_024
+ROUNDING = np.float32(1e-4)
+"""More than a score of the search differs from the stored one."""
 DIGITS = 6
 """Decimal places of stored scores: sums of 32-bit numbers differ beyond them."""
 
@@ -56,18 +58,31 @@ class Questions:
         return Questions(self.vectors_QD[list(places)], chosen)
 
 
-def best_answers(questions: Questions, pool: AnswerPool, weights: FusionWeights, k: int) -> list[list[Answer]]:
-    """Return up to k answers of each question, the best first."""
+def best_answers(
+    questions: Questions, pool: AnswerPool, weights: FusionWeights, k: int, at_least: Float32 | None = None
+) -> list[list[Answer]]:
+    """Return up to k answers of each question, the best first.
+
+    Args:
+        questions: what is asked.
+        pool: the answers.
+        weights: of the parts of the score.
+        k: answers of each question.
+        at_least: a score for each question: answers below it need not be found.
+    """
     if not len(pool):
         return [[] for _ in range(len(questions))]
     lists: list[list[Answer]] = []
     for first in range(0, len(questions), QUESTIONS_PER_PASS):
         places = list(range(first, min(first + QUESTIONS_PER_PASS, len(questions))))
-        lists += _pass(questions.take(places), pool, weights, k)
+        least = None if at_least is None else at_least[places]
+        lists += _pass(questions.take(places), pool, weights, k, least)
     return lists
 
 
-def _pass(questions: Questions, pool: AnswerPool, weights: FusionWeights, k: int) -> list[list[Answer]]:
+def _pass(
+    questions: Questions, pool: AnswerPool, weights: FusionWeights, k: int, at_least: Float32 | None
+) -> list[list[Answer]]:
     top = TopK(pool.scaled(questions.vectors_QD), k)
     matches: list[scipy.sparse.csr_array] = []
     for block in pool.blocks():
@@ -83,7 +98,10 @@ def _pass(questions: Questions, pool: AnswerPool, weights: FusionWeights, k: int
             return np.asarray(weighted[rows, answers].toarray(), np.float32)
 
         top.add(block.scoring_ND, numbers, added)
-    return _described(questions, pool, weights, top.numbers_QK, matches)
+    numbers_QK = top.numbers_QK
+    if at_least is not None:
+        numbers_QK = np.where(top.scores_QK < (at_least - ROUNDING)[:, None], NO_ROW, numbers_QK)
+    return _described(questions, pool, weights, numbers_QK, matches)
 
 
 def _described(

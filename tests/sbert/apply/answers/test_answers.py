@@ -123,9 +123,9 @@ def test_an_old_question_meets_new_answers_only(tmp_path: Path, monkeypatch: pyt
     pairs: list[int] = []
     real = library.best_answers
 
-    def counted(questions: Any, pool: Any, weights: Any, k: int) -> Any:
+    def counted(questions: Any, pool: Any, *others: Any) -> Any:
         pairs.append(len(questions) * len(pool))
-        return real(questions, pool, weights, k)
+        return real(questions, pool, *others)
 
     monkeypatch.setattr(library, "best_answers", counted)
     answer_questions(questions, answers, out, SETTINGS)

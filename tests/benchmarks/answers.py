@@ -1,0 +1,429 @@
+"""Measure answers: ranking and refusal on FAQs, response selection, and the cost of a night.
+
+    python -m tests.benchmarks.answers faq DATA/stackfaq [--model FOLDER]
+    python -m tests.benchmarks.answers hidden DATA/stackfaq [--model FOLDER] --seeds 0,1,2
+    python -m tests.benchmarks.answers covid DATA/covid_faq
+    python -m tests.benchmarks.answers sgd DATA/sgd_utterances [--model FOLDER] --turns 3
+    python -m tests.benchmarks.answers train-faq DATA/stackfaq FOLDER
+    python -m tests.benchmarks.answers train-sgd DATA/sgd_utterances FOLDER --turns 3 --steps 280
+    python -m tests.benchmarks.answers cost
+
+The folders of data hold: stackfaq: stackExchange-FAQ.json; covid_faq: faq_200327.tsv and eval_question_similarity_en.csv;
+sgd_utterances: train.jsonl.gz and dev.jsonl.gz. The weight of words is chosen on the FAQ's own pairs of question and answer,
+never on rephrasings.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.metrics import roc_auc_score
+
+from sbert.apply.answers.decide import Decision
+from sbert.apply.answers.job import AnswersJob
+from sbert.apply.answers.model import load_model
+from sbert.apply.answers.pool import TableSplits, unit_rows
+from sbert.apply.answers.run import answer_questions, answers_job
+from sbert.apply.answers.settings import AnswerSettings
+from sbert.apply.answers.words import answer_words, count_words, question_words
+from sbert.derived.derived_table import DerivedTable
+from sbert.derived.run import derive
+from sbert.encoder.model_location import DEFAULT_MODEL
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
+from sbert.evaluation.metric import Metric, interval
+from sbert.evaluation.statistics import mean
+from sbert.index.top_k import TopK
+from sbert.labels.label_kinds import LabelKind
+from sbert.labels.load import make_label_set
+from sbert.labels.settings import LabelSettings
+from sbert.table.commit import commit
+from sbert.table.delta import Table
+from sbert.training.settings import TrainingSettings
+from sbert.training.train import train_encoder
+from tests.benchmarks.harness import print_table
+from tests.benchmarks.sync import KEPT, ROWS_PER_OBJECT, make_table, write_object
+from tests.support.refreshing import refresh_table
+
+Matrix = np.ndarray[Any, Any]
+DISCOUNTS = 1 / np.log2(np.arange(10) + 2)
+WORD_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
+RATIOS = (*WORD_WEIGHTS, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0)
+
+
+def faq_entries(folder: Path) -> list[dict[str, Any]]:
+    """Return the entries with their holes left out."""
+    entries = json.loads((folder / "stackExchange-FAQ.json").read_text())["root"]["qapair"]
+    return [
+        {
+            "question": entry["question"],
+            "answers": [text for text in entry["answer"] if text],
+            "rephrasings": [text for text in entry["rephr"] if text and text != "*"],
+        }
+        for entry in entries
+    ]
+
+
+def words(questions: Sequence[str], answers: Sequence[str]) -> Matrix:
+    """Return the match of words of all pairs."""
+    counts = count_words(pl.Series(answers))
+    return question_words(questions, counts).scores(answer_words(pl.Series(answers), counts)).toarray()
+
+
+def ndcg(scores: Matrix, relevant: Sequence[set[int]]) -> Matrix:
+    """Return nDCG@10 of each question."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    values = []
+    for row, wanted in zip(order, relevant, strict=True):
+        hits = np.array([number in wanted for number in row])
+        values.append(float((hits * DISCOUNTS[: len(row)]).sum() / DISCOUNTS[: min(10, len(wanted))].sum()))
+    return np.array(values)
+
+
+def shown(values: Matrix) -> str:
+    """Return a mean with its 95 % interval."""
+    found = interval(Metric("mean", (values,), mean), num_resamples=1_000, confidence=0.95, seed=0)
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def per_entry(scores: Matrix, entry_of: Matrix, num: int) -> Matrix:
+    """Return the best score of the rows of each entry."""
+    best = np.full((len(scores), num), -np.inf)
+    for number in range(num):
+        best[:, number] = scores[:, entry_of == number].max(axis=1)
+    return best
+
+
+def encoder_of(arguments: argparse.Namespace) -> SentenceEncoder:
+    return SentenceEncoder.from_pretrained(arguments.model or DEFAULT_MODEL)
+
+
+def faq(arguments: argparse.Namespace) -> None:
+    """Rank the entries for each rephrasing: by answers alone, and with the entries' questions."""
+    entries, encoder = faq_entries(Path(arguments.data)), encoder_of(arguments)
+    num = len(entries)
+    own = [entry["question"] for entry in entries]
+    posts = [(at, post) for at, entry in enumerate(entries) for post in entry["answers"]]
+    asked = [(at, text) for at, entry in enumerate(entries) for text in entry["rephrasings"]]
+    entry_of, texts = np.array([at for at, _ in posts]), [text for _, text in posts]
+    whole = [" ".join(entry["answers"]) for entry in entries]
+    posts_ND, whole_ND, own_ND = (encoder.encode(each, side=Side.DOCUMENT) for each in (texts, whole, own))
+
+    def parts(questions: list[str]) -> tuple[Matrix, Matrix, Matrix, Matrix, Matrix]:
+        vectors = encoder.encode(questions, side=Side.QUERY)
+        by_post = per_entry(vectors @ posts_ND.T, entry_of, num)
+        return (
+            vectors @ whole_ND.T,
+            by_post,
+            words(questions, whole),
+            vectors @ own_ND.T,
+            words(questions, [f"{left} {right}" for left, right in zip(own, whole, strict=True)]),
+        )
+
+    every = [{at} for at in range(num)]
+    joined, post, word, _, _ = parts(own)
+    chosen = {
+        name: max(WORD_WEIGHTS, key=lambda weight: float(ndcg(scores + weight * word, every).mean()))
+        for name, scores in (("whole", joined), ("post", post), ("both", (joined + post) / 2))
+    }
+    right = [{at} for at, _ in asked]
+    joined, post, word, question, all_words = parts([text for _, text in asked])
+    rows = [
+        ["words of the answer (BM25)", "", shown(ndcg(word, right))],
+        ["answer, one vector", "", shown(ndcg(joined, right))],
+        ["answer and words", f"{chosen['whole']}", shown(ndcg(joined + chosen["whole"] * word, right))],
+        ["best post of the answer", "", shown(ndcg(post, right))],
+        ["best post and words", f"{chosen['post']}", shown(ndcg(post + chosen["post"] * word, right))],
+        [
+            "answer, best post and words",
+            f"{chosen['both']}",
+            shown(ndcg((joined + post) / 2 + chosen["both"] * word, right)),
+        ],
+        ["question", "", shown(ndcg(question, right))],
+        [
+            "question, answer and words, fixed weights",
+            "",
+            shown(ndcg(0.5 * question + 0.3 * joined + 0.2 * all_words, right)),
+        ],
+    ]
+    print_table(f"nDCG@10 of {len(asked):,} rephrasings", ["score", "weight of words", "nDCG@10"], rows)
+
+
+def hidden(arguments: argparse.Namespace) -> None:
+    """Hide a fifth of the entries; fit to the rephrasings of half of the others; answer all other rephrasings."""
+    entries = faq_entries(Path(arguments.data))
+    figures: list[list[str]] = []
+    for seed in arguments.seeds:
+        order = list(range(len(entries)))
+        random.Random(seed).shuffle(order)
+        gone, labelled = set(order[: len(order) // 5]), set(order[len(order) // 5 : 3 * len(order) // 5])
+        with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name:
+            folder = Path(name)
+            kept = [
+                {"id": str(at), "question": entry["question"], "answer": " ".join(entry["answers"])}
+                for at, entry in enumerate(entries)
+                if at not in gone
+            ]
+            asked = [
+                {"id": f"{at}-{number}", "text": text}
+                for at, entry in enumerate(entries)
+                if at not in labelled
+                for number, text in enumerate(entry["rephrasings"])
+            ]
+            pairs = [
+                {"anchor": text, "positive": " ".join(entries[at]["answers"])}
+                for at in sorted(labelled)
+                for text in entries[at]["rephrasings"]
+            ]
+            for file, lines in (("faq", kept), ("tickets", asked), ("pairs", pairs)):
+                (folder / f"{file}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            for table, file, column in (("q", "faq", "question"), ("a", "faq", "answer"), ("t", "tickets", "text")):
+                keep = ["question", "answer"] if file == "faq" else ["text"]
+                source = {"text_column": column, "keep_columns": keep}
+                refresh_table(folder / f"{file}.jsonl", folder / table, arguments.model, settings={"source": source})
+            share = sum(int(row["id"].split("-")[0]) in gone for row in asked) / len(asked)
+            settings = AnswerSettings(
+                promised_error=arguments.promise,
+                unanswerable_share=share,
+                answer_columns=("question", "answer"),
+                seed=seed,
+            )
+            answer_questions(
+                str(folder / "t"), str(folder / "q"), str(folder / "out"), settings,
+                second_uri=str(folder / "a"), labels_uri=str(folder / "pairs.jsonl"),
+            )  # fmt: skip
+            figures.append(_refusals(DerivedTable.open(str(folder / "out")), gone, seed))
+    header = [
+        "seed",
+        "AUROC, visible or hidden",
+        "promised",
+        "error",
+        "wrong answers that are hidden",
+        "answered of visible",
+    ]
+    print_table("a fifth of the entries hidden", header, figures)
+
+
+def _refusals(output: DerivedTable, gone: set[int], seed: int) -> list[str]:
+    rows = output.scan().collect()
+    entry = [int(each.split("-")[0]) for each in rows["id"]]
+    is_visible = np.array([each not in gone for each in entry])
+    is_right = np.array(
+        [answers[0]["id"] == str(at) for answers, at in zip(rows["answers"].to_list(), entry, strict=True)]
+    )
+    given = (rows["decision"] == Decision.ANSWER.value).to_numpy()
+    wrong = given & ~is_right
+    promise = load_model(output.info.settings["model_uri"]).facts.promised_error
+    return [
+        str(seed),
+        f"{roc_auc_score(is_visible, rows['probability'].to_numpy()):.3f}",
+        f"{promise:.1%}",
+        shown((~is_right[given]).astype(float)),
+        f"{(wrong & ~is_visible).sum()} of {wrong.sum()}",
+        f"{given[is_visible].mean():.1%}",
+    ]
+
+
+def cross_fitted(near: Matrix, word: Matrix, right: Sequence[set[int]]) -> Matrix:
+    """Return nDCG@10 of each question, with the weight of words that is best on the other four fifths of the questions."""
+    values = np.array([ndcg(near + weight * word, right) for weight in RATIOS])
+    fold = np.random.default_rng(0).integers(0, 5, len(right))
+    best = [values[:, fold != number].mean(axis=1).argmax() for number in range(5)]
+    return np.array([values[best[number], at] for at, number in enumerate(fold)])
+
+
+def covid(arguments: argparse.Namespace) -> None:
+    """Question to answer in each language, and the labelled pairs of questions."""
+    folder, encoder = Path(arguments.data), encoder_of(arguments)
+    weights = AnswerSettings().weights
+    with (folder / "faq_200327.tsv").open(newline="") as file:
+        entries = [
+            (row["lang"], row["question"].strip(), row["answer"].strip())
+            for row in csv.DictReader(file, delimiter="\t")
+        ]
+    rows = []
+    for language in ("en", "de", "pl", "it", "sv"):
+        own = [(question, answer) for lang, question, answer in entries if lang == language and question and answer]
+        questions, answers = (list(dict.fromkeys(pair[side] for pair in own)) for side in (0, 1))
+        right: list[set[int]] = [set() for _ in questions]
+        for question, answer in own:
+            right[questions.index(question)].add(answers.index(answer))
+        near = encoder.encode(questions, side=Side.QUERY) @ encoder.encode(answers, side=Side.DOCUMENT).T
+        word = words(questions, answers)
+        found = [ndcg(word, right), ndcg(near, right), cross_fitted(near, word, right)]
+        rows.append([language, str(len(questions)), *map(shown, found)])
+    header = ["language", "questions", "words", "vectors", "both, weight fitted"]
+    print_table("question to answer, nDCG@10", header, rows)
+    pairs = pl.read_csv(folder / "eval_question_similarity_en.csv")
+    left, right_texts = pairs["question_1"].to_list(), pairs["question_2"].to_list()
+    near = (encoder.encode(left) * encoder.encode(right_texts)).sum(axis=1)
+    word = (words(left, right_texts).diagonal() + words(right_texts, left).diagonal()) / 2
+    truth = pairs["similar"].to_numpy()
+    both = weights.cosine * near + weights.words * word
+    scores = [f"{roc_auc_score(truth, each):.3f}" for each in (word, near, both)]
+    header = ["pairs", "words", "vectors", "both, fixed weights"]
+    print_table("labelled pairs of questions, AUROC", header, [[str(len(truth)), *scores]])
+
+
+def turns_of(folder: Path, name: str, turns: int) -> list[tuple[str, str]]:
+    """Return pairs of the last turns up to a user's turn, and the system's turn that follows."""
+    pairs, history, dialogue = [], [], None
+    with gzip.open(folder / f"{name}.jsonl.gz", "rt") as file:
+        for line in file:
+            row = json.loads(line)
+            own = row["id"].split("#")[0]
+            if own != dialogue:
+                history, dialogue = [], own
+            if history and row["speaker"] == "SYSTEM" and history[-1][0] == "USER":
+                pairs.append((" ".join(text for _, text in history[-turns:]), row["text"]))
+            history.append((row["speaker"], row["text"]))
+    return pairs
+
+
+def sgd(arguments: argparse.Namespace) -> None:
+    """Choose the following system turn among 100."""
+    encoder = encoder_of(arguments)
+    pairs = turns_of(Path(arguments.data), "dev", arguments.turns)
+    random.Random(0).shuffle(pairs)
+    asked, replies = (encoder.encode([pair[side] for pair in pairs[:3_000]]) for side in (0, 1))
+    hits = [
+        (asked[first : first + 100] @ replies[first : first + 100].T).argmax(axis=1) == np.arange(100)
+        for first in range(0, 3_000, 100)
+    ]
+    print_table(
+        f"response selection, {arguments.turns} turns", ["right of 100"], [[shown(np.concatenate(hits).astype(float))]]
+    )
+
+
+def train_faq(arguments: argparse.Namespace) -> None:
+    """Tune the encoder on the FAQ's own pairs of a question and a post."""
+    pairs = [
+        (entry["question"], post[:600]) for entry in faq_entries(Path(arguments.data)) for post in entry["answers"]
+    ]
+    settings = TrainingSettings(batch_size=32, epochs=2, learning_rate=5e-5, seed=arguments.seeds[0])
+    _train(pairs, settings, arguments.folder)
+
+
+def train_sgd(arguments: argparse.Namespace) -> None:
+    """Tune the encoder on turns of the train dialogues and the replies to them."""
+    pairs = turns_of(Path(arguments.data), "train", arguments.turns)
+    random.Random(0).shuffle(pairs)
+    settings = TrainingSettings(
+        batch_size=64, epochs=1, max_steps=arguments.steps, learning_rate=2e-4, seed=arguments.seeds[0]
+    )
+    _train(pairs[: 64 * arguments.steps], settings, arguments.folder)
+
+
+def _train(pairs: list[tuple[str, str]], settings: TrainingSettings, folder: str) -> None:
+    rows = pl.DataFrame(pairs, schema=["anchor", "positive"], orient="row")
+    labels = make_label_set(rows, LabelKind.PAIRS, LabelSettings(test_share=0.0, dev_share=0.0))
+    with tempfile.TemporaryDirectory() as work:
+        result = train_encoder(DEFAULT_MODEL, labels, settings, work)
+        shutil.copytree(result.folder, folder)
+
+
+def cost(arguments: argparse.Namespace) -> None:
+    """Compare a full run with exact batch search, and a night with a full run; vectors alone."""
+    num_questions, num_answers = arguments.questions // ROWS_PER_OBJECT, arguments.answers // ROWS_PER_OBJECT
+    with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name:
+        questions, answers, out = (str(Path(name) / part) for part in ("questions", "answers", "out"))
+        make_table(questions, num_questions)
+        make_table(answers, num_answers)
+        settings = AnswerSettings()
+
+        def run(folder: str) -> float:
+            job = answers_job(questions, answers, folder, settings)
+            job = AnswersJob.model_validate({**job.model_dump(), "question_column": None, "answer_columns": ()})
+            began = time.perf_counter()
+            derive(job, questions, folder)
+            return time.perf_counter() - began
+
+        def search() -> float:
+            ours, theirs = (
+                np.concatenate([np.array(rows["embedding"].to_list(), np.float32) for rows in _rows(table)])
+                for table in (questions, answers)
+            )
+            began = time.perf_counter()
+            best = TopK(unit_rows(ours), settings.k)
+            best.add(unit_rows(theirs), np.arange(len(theirs)))
+            return time.perf_counter() - began
+
+        exact = statistics.median(search() for _ in range(arguments.rounds))
+        full = statistics.median(run(str(Path(name) / f"out {number}")) for number in range(arguments.rounds))
+        run(out)
+        _grow(questions, arguments.questions // 100, 1_000)
+        new_questions = run(out)
+        _grow(answers, arguments.answers // 100, 2_000)
+        new_answers = run(out)
+        print_table(
+            f"{arguments.questions:,} questions, {arguments.answers:,} answers",
+            ["run", "seconds", "share"],
+            [
+                ["exact batch search in memory", f"{exact:.2f}", "1"],
+                ["full run", f"{full:.2f}", f"{exact / full:.0%} of the rate"],
+                ["1 % new questions", f"{new_questions:.2f}", f"{new_questions / full:.1%} of a full run"],
+                ["1 % new answers", f"{new_answers:.2f}", f"{new_answers / full:.1%} of a full run"],
+            ],
+        )
+
+
+def _rows(table: str) -> list[pl.DataFrame]:
+    splits = TableSplits(Table.open(table))
+    return [pl.DataFrame(rows) for rows in splits.rows(splits.num_rows, ["embedding"])]
+
+
+def _grow(folder: str, num_rows: int, number: int) -> None:
+    """Commit a version with one object more, of some rows."""
+    import tests.benchmarks.sync as made
+
+    table, usual = Table.open(folder), made.ROWS_PER_OBJECT
+    made.ROWS_PER_OBJECT = num_rows
+    try:
+        new = write_object(folder, number, number)
+    finally:
+        made.ROWS_PER_OBJECT = usual
+    commit(folder, table, add=[new], drop=[], encoder=table.encoder, kept_schema=KEPT, metadata={})
+
+
+CASES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "faq": faq,
+    "hidden": hidden,
+    "covid": covid,
+    "sgd": sgd,
+    "train-faq": train_faq,
+    "train-sgd": train_sgd,
+    "cost": cost,
+}
+
+
+def main() -> None:
+    """Measure one case and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("data", nargs="?", help="folder of the data")
+    parser.add_argument("folder", nargs="?", help="folder of the encoder that is trained")
+    parser.add_argument("--model", help="encoder; by default the packaged one")
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])
+    parser.add_argument("--promise", type=float, default=0.1, help="promised error")
+    parser.add_argument("--turns", type=int, default=1, help="last turns that are the query")
+    parser.add_argument("--steps", type=int, default=280, help="steps of training")
+    parser.add_argument("--questions", type=int, default=10_000)
+    parser.add_argument("--answers", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    CASES[arguments.case](arguments)
+
+
+if __name__ == "__main__":
+    main()
