@@ -6,7 +6,7 @@ change their cells and what follows, and a new model is judged by a history of i
 
 import datetime as dt
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +43,12 @@ class Alert:
     peak: dt.datetime
     """The most surprising bucket."""
     count: int
-    """Rows of the series in it."""
+    """Rows of the series in it and the buckets before it that were looked at together with it."""
     total: int
-    """All rows of the topic in it."""
+    """All rows of the topic in them."""
     expected: Expected
+    since: dt.datetime
+    """Begin of the first bucket that was looked at together with the most surprising one."""
 
     @property
     def key(self) -> str:
@@ -56,7 +58,7 @@ class Alert:
     def sentence(self) -> str:
         """Return what happened, in words."""
         odds = f"once in {1 / max(self.expected.p_value, 1e-12):,.0f} buckets"
-        when = f"{self.peak:%Y-%m-%d %H:%M}"
+        when = f"{self.since:%Y-%m-%d %H:%M}"
         if self.series == VOLUME:
             return (
                 f"{self.topic}: {self.total:,} rows from {when} on, about {self.expected.value:,.0f} were expected; "
@@ -152,9 +154,9 @@ class _SeriesWalk:
             found = self._expect(at)
             self.expected.append(found)
             if opened < 0:
-                enough = self._totals[at] >= self._settings.min_volume
-                if found is not None and enough and found.p_value <= self._level:
+                if found is not None and self._is_surprise(at, found):
                     opened, calm = at, 0
+                    self._is_usual[at - found.num_buckets + 1 : at] = False
             else:
                 is_calm = found is None or found.p_value > self._settings.close_above
                 calm = calm + 1 if is_calm else 0
@@ -169,20 +171,38 @@ class _SeriesWalk:
         if opened >= 0:
             self.alerts.append(self._alert(opened, None))
 
+    def _is_surprise(self, at: int, found: Expected) -> bool:
+        first = at - found.num_buckets + 1
+        return found.p_value <= self._level and self._totals[first : at + 1].sum() >= self._settings.min_volume
+
     def _expect(self, at: int) -> Expected | None:
-        first = max(0, at - math.ceil(HISTORY_HALF_LIVES * self._settings.half_life))
-        earlier = first + np.flatnonzero(self._is_usual[first:at])
+        """Return the most surprising of the looks at a bucket: alone, and together with buckets before it.
+
+        Each p-value is multiplied by the number of looks (Bonferroni's correction for taking the smallest).
+        """
+        lengths = [1] if self._series == VOLUME else [length for length in self._settings.windows if length <= at + 1]
+        looks = [found for length in lengths if (found := self._look(at, length)) is not None]
+        if not looks:
+            return None
+        found = min(looks, key=lambda look: look.p_value)
+        return replace(found, p_value=min(1.0, found.p_value * len(lengths)))
+
+    def _look(self, at: int, length: int) -> Expected | None:
+        """Compare the last `length` buckets together with those before them."""
+        begin = at - length + 1
+        first = max(0, begin - math.ceil(HISTORY_HALF_LIVES * self._settings.half_life))
+        earlier = first + np.flatnonzero(self._is_usual[first:begin])
         if (self._totals[earlier] > 0).sum() < self._settings.min_history:
             return None
         same = (self._slots[earlier] == self._slots[at]).all(axis=1)
         weights = weights_of((at - earlier).astype(np.float64), same, self._settings.half_life)
         if self._series == VOLUME:
             return volume_surprise(int(self._totals[at]), self._totals[earlier], weights)
-        if self._totals[at] == 0:
+        count, total = (int(values[begin : at + 1].sum()) for values in (self._counts, self._totals))
+        if total == 0:
             return None
-        return share_surprise(
-            int(self._counts[at]), int(self._totals[at]), self._counts[earlier], self._totals[earlier], weights
-        )
+        found = share_surprise(count, total, self._counts[earlier], self._totals[earlier], weights)
+        return replace(found, num_buckets=length)
 
     def _alert(self, opened: int, closed: int | None) -> Alert:
         until = len(self._buckets) if closed is None else max(opened + 1, closed)
@@ -190,15 +210,17 @@ class _SeriesWalk:
         peak = min(known)[1]
         expected = self.expected[peak]
         assert expected is not None
+        since = peak - expected.num_buckets + 1
         return Alert(
             topic=self._topic,
             series=self._series,
             opened=self._buckets[opened],
             closed=None if closed is None else self._buckets[closed],
             peak=self._buckets[peak],
-            count=int(self._counts[peak]),
-            total=int(self._totals[peak]),
+            count=int(self._counts[since : peak + 1].sum()),
+            total=int(self._totals[since : peak + 1].sum()),
             expected=expected,
+            since=self._buckets[since],
         )
 
 

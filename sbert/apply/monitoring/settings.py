@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -79,6 +80,12 @@ class MonitoringSettings(BaseModel):
         le=100,
         title="False alerts",
         description="Alerts by chance that are accepted for a topic in 30 days, over all that is tested (alerts).",
+    )
+    windows: tuple[Annotated[int, Field(ge=1, le=1_000)], ...] = Field(
+        default=(1,),
+        min_length=1,
+        title="Windows",
+        description="Shares are looked at over so many buckets together, each look at its part of false_alerts (buckets).",
     )
     close_above: float = Field(
         default=0.05,

@@ -34,6 +34,8 @@ class Expected:
     """About 95 of 100 buckets would lie between these."""
     p_value: float
     """Probability of at least as much, if nothing has changed."""
+    num_buckets: int = 1
+    """Buckets that were looked at together; `value` is of a share, or of one bucket's rows."""
 
 
 def weights_of(ages_B: Float64, same_slot_B: npt.NDArray[np.bool_], half_life: float) -> Float64:
@@ -53,13 +55,13 @@ def share_surprise(count: int, total: int, counts_B: Int64, totals_B: Int64, wei
     """
     rows = float((weights_B * totals_B).sum())
     mean = float(np.clip(((weights_B * counts_B).sum() + 0.5) / (rows + 1), MIN_SHARE, 1 - MIN_SHARE))
-    used = totals_B > 0
-    spread = totals_B[used] * mean * (1 - mean)
-    pearson = (counts_B[used] - totals_B[used] * mean) ** 2 / spread
-    weights = weights_B[used]
-    dispersion = max(1.0, float((weights * pearson).sum() / weights.sum()) * _corrected(weights))
-    size = float((weights * totals_B[used]).sum() / weights.sum())
-    extra = min(0.5, max(0.0, (dispersion - 1) / max(1.0, size - 1)) + dispersion / (rows + 1))
+    spread = mean * (1 - mean)
+    squares = (counts_B - totals_B * mean) ** 2 - totals_B * spread
+    pairs = float((weights_B * totals_B * (totals_B - 1)).sum())
+    correlation = max(0.0, float((weights_B * squares).sum()) / max(spread * pairs, 1e-9))
+    own = weights_B**2 * totals_B * (1 + correlation * np.maximum(totals_B - 1, 0))
+    unsure = float(own.sum()) / (rows + 1) ** 2  # variance of the mean itself, in units of the spread
+    extra = min(0.5, correlation + unsure)
     concentration = 1 / extra - 1
     p_value = float(scipy.stats.betabinom.sf(count - 1, total, mean * concentration, (1 - mean) * concentration))
     deviation = float(np.sqrt(mean * (1 - mean) * (extra + (1 - extra) / max(1, total))))

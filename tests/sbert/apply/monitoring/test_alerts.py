@@ -131,3 +131,15 @@ def test_shares_are_corrected_for_what_the_head_confuses() -> None:
     few_low, few_high = estimates.estimate(named // 200)[1:]
     assert (few_high - few_low > high - low).all()
     np.testing.assert_array_equal(estimates.estimate(named)[1], low)  # the same, whatever was asked before
+
+
+def test_a_rise_that_two_buckets_share_is_found_when_they_are_looked_at_together() -> None:
+    totals = [40] * 40
+    bad = [12 + at % 3 - 1 for at in range(40)]
+    bad[35] = bad[36] = 20  # 0.5 where 0.3 is expected: in either alone not beyond the level
+    alone = SETTINGS.model_copy(update={"false_alerts": 0.1})
+    together = alone.model_copy(update={"windows": (1, 2)})
+    assert [alert for alert in walk(bad, totals, alone).alerts if alert.series == "bad"] == []
+    (alert,) = [alert for alert in walk(bad, totals, together).alerts if alert.series == "bad"]
+    assert (alert.count, alert.total) == (40, 80)
+    assert alert.peak - alert.since == dt.timedelta(days=1)

@@ -1,0 +1,294 @@
+"""Measure the alerts of opinion monitoring: planted surges found, false alerts on shuffled times, windows of labelled counts.
+
+    python -m tests.benchmarks.monitoring /path/to/data            # airline_tweets
+    python -m tests.benchmarks.monitoring /path/to/data --counts   # nab_tweets; needs `pip install ruptures`
+
+The folder holds `airline_tweets/Tweets.csv` and `nab_tweets/` (counts of ten shares, and `combined_windows.json`). The class of a
+tweet is named by a head that has not seen it (five folds). A surge doubles the share of negative tweets of one airline for six
+hours, to at most 1: other tweets of these hours are replaced by negative tweets of the airline. Half of the surges may choose
+settings (`--half tune`), the other half is reported.
+"""
+
+import argparse
+import csv
+import datetime as dt
+import importlib
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from sbert.apply.classification.head import centred
+from sbert.apply.monitoring.alerts import VOLUME, Alert, walk_topic
+from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.apply.monitoring.times import buckets_of, moments_of
+from tests.benchmarks.classification import SENTIMENTS, encoded
+from tests.benchmarks.harness import print_table
+
+SURGE = dt.timedelta(hours=6)
+WARM_UP = dt.timedelta(hours=48)
+"""Surges begin later: before, there is nothing to compare with."""
+MONTH = dt.timedelta(days=30)
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Surge:
+    """A planted rise of negative tweets."""
+
+    airline: str
+    begin: dt.datetime
+    num_rows: int
+    """Tweets of the airline in these hours."""
+
+    @property
+    def end(self) -> dt.datetime:
+        """End of the rise."""
+        return self.begin + SURGE
+
+
+def named_tweets(data: Path, cache: Path, seed: int = 0) -> pl.DataFrame:
+    """Return airline, moment, true class and out-of-fold class of each tweet, in the order of time."""
+    tweets = pl.read_csv(data / "airline_tweets/Tweets.csv", infer_schema_length=0, encoding="utf8-lossy")
+    tweets = tweets.filter(pl.col("airline_sentiment").is_in(SENTIMENTS) & pl.col("text").is_not_null())
+    tweets = tweets.with_columns(pl.col("tweet_created").cast(pl.Float64)).sort("tweet_created", maintain_order=True)
+    vectors_ND = encoded("airline", tweets["text"].to_list(), cache)
+    truth = tweets["airline_sentiment"].to_numpy()
+    named = cross_val_predict(
+        LogisticRegression(C=10, max_iter=300),
+        centred(vectors_ND, vectors_ND.mean(axis=0)),
+        truth,
+        cv=StratifiedKFold(5, shuffle=True, random_state=seed),
+    )
+    moments = moments_of(tweets["tweet_created"], MonitoringSettings(time_column="tweet_created"))
+    frame = pl.DataFrame({"airline": tweets["airline"], "moment": moments, "truth": truth, "label": list(named)})
+    return frame.filter(pl.col("airline").is_not_null() & pl.col("moment").is_not_null())
+
+
+def alerts_of(topic: str, rows: pl.DataFrame, settings: MonitoringSettings) -> list[Alert]:
+    """Return the alerts of one topic from moments and labels of its rows."""
+    cells = (
+        rows.with_columns(bucket=buckets_of(rows["moment"], settings))
+        .group_by("bucket", "label")
+        .len("count")
+        .select("bucket", "label", "count")
+    )
+    buckets = pl.datetime_range(
+        cells["bucket"].min(), cells["bucket"].max(), settings.bucket, time_unit="ms", time_zone="UTC", eager=True
+    )  # type: ignore[call-overload]
+    return walk_topic(topic, cells, buckets.to_list(), list(SENTIMENTS), settings).alerts
+
+
+def planted(tweets: pl.DataFrame, seed: int) -> tuple[Surge, pl.DataFrame]:
+    """Return a surge at the time of a random tweet, and the tweets of its airline with it."""
+    random = np.random.default_rng(seed)
+    first, last = tweets["moment"][0], tweets["moment"][-1]
+    places = tweets.filter(pl.col("moment").is_between(first + WARM_UP, last - SURGE))
+    at = int(random.integers(len(places)))
+    airline, begin = places["airline"][at], places["moment"][at]
+    own = tweets.filter(pl.col("airline") == airline)
+    inside = own["moment"].is_between(begin, begin + SURGE, closed="left").to_numpy()
+    negative = (own["truth"] == "negative").to_numpy()
+    wanted = min(int(inside.sum()), 2 * int((inside & negative).sum()))
+    others = np.flatnonzero(inside & ~negative)
+    replaced = random.choice(others, min(len(others), wanted - int((inside & negative).sum())), replace=False)
+    label = own["label"].to_numpy().copy()
+    label[replaced] = own["label"].to_numpy()[random.choice(np.flatnonzero(negative), len(replaced))]
+    return Surge(airline, begin, int(inside.sum())), own.with_columns(label=pl.Series(list(label)))
+
+
+def is_found(surge: Surge, alerts: Iterable[Alert], before: set[str], settings: MonitoringSettings) -> bool:
+    """Return whether an alert for negative tweets, not there without the surge, opens at most one bucket after it."""
+    bucket = dt.timedelta(seconds=settings.bucket_seconds)
+    return any(
+        alert.series == "negative"
+        and alert.key not in before
+        and surge.begin - bucket < alert.opened < surge.end + bucket
+        for alert in alerts
+    )
+
+
+def measure_surges(
+    tweets: pl.DataFrame, seeds: Sequence[int], settings: MonitoringSettings
+) -> list[tuple[Surge, bool]]:
+    """Plant surges one by one, and return which are found."""
+    usual = {
+        str(topic[0]): {alert.key for alert in alerts_of(str(topic[0]), rows, settings)}
+        for topic, rows in tweets.partition_by("airline", as_dict=True).items()
+    }
+    found = []
+    for seed in seeds:
+        surge, rows = planted(tweets, seed)
+        found.append((surge, is_found(surge, alerts_of(surge.airline, rows, settings), usual[surge.airline], settings)))
+    return found
+
+
+def measure_shuffles(tweets: pl.DataFrame, seeds: Sequence[int], settings: MonitoringSettings) -> list[int]:
+    """Shuffle the times within each airline; return the alerts for classes of each topic and shuffle.
+
+    The volume of an airline over time is the same in every shuffle, so its alerts say nothing here.
+    """
+    counts = []
+    for seed in seeds:
+        for topic, rows in sorted(tweets.partition_by("airline", as_dict=True).items()):
+            shuffled = rows.with_columns(moment=rows["moment"].shuffle(seed=seed))
+            counts.append(sum(alert.series != VOLUME for alert in alerts_of(str(topic[0]), shuffled, settings)))
+    return counts
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of one topic by hour, and the windows that people labelled."""
+
+    name: str
+    hours: list[dt.datetime]
+    values_H: Places
+    windows: list[tuple[dt.datetime, dt.datetime]]
+
+
+def labelled_counts(folder: Path) -> list[Counts]:
+    """Return the series of `nab_tweets`, summed to hours."""
+    windows = json.loads((folder / "combined_windows.json").read_text(encoding="utf-8"))
+    series = []
+    for file in sorted(folder.glob("*.csv")):
+        rows = list(csv.DictReader(file.open(encoding="utf-8")))
+        frame = pl.DataFrame(
+            {"at": [row["timestamp"] for row in rows], "value": [int(float(row["value"])) for row in rows]}
+        ).with_columns(pl.col("at").str.to_datetime(time_unit="ms", time_zone="UTC").dt.truncate("1h"))
+        summed = frame.group_by("at").agg(pl.col("value").sum()).sort("at").upsample("at", every="1h")
+        (found,) = [spans for name, spans in windows.items() if name.endswith(f"/{file.name}")]
+        spans = [(_moment(begin), _moment(end)) for begin, end in found]
+        series.append(
+            Counts(file.stem, summed["at"].to_list(), summed["value"].fill_null(0).to_numpy().astype(np.int64), spans)
+        )
+    return series
+
+
+def _moment(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+
+
+Detector = Callable[[Counts, float], list[dt.datetime]]
+
+
+def by_monitoring(series: Counts, false_alerts: float) -> list[dt.datetime]:
+    """Return when alerts of this package open."""
+    settings = MonitoringSettings(
+        time_column="at", bucket="1h", half_life=168, min_history=24, false_alerts=false_alerts, min_volume=1
+    )
+    cells = pl.DataFrame({"bucket": series.hours, "label": ["all"] * len(series.hours), "count": series.values_H})
+    alerts = walk_topic(series.name, cells, series.hours, ["all"], settings).alerts
+    return [alert.opened for alert in alerts if alert.series == VOLUME]
+
+
+def by_ewma(series: Counts, threshold: float) -> list[dt.datetime]:
+    """Return when a count exceeds an exponentially weighted mean by some standard deviations (half-life one day)."""
+    keep = 0.5 ** (1 / 24)
+    mean, variance = float(series.values_H[0]), float(series.values_H[0] + 1)
+    opened, found = False, []
+    for at, value in enumerate(series.values_H.tolist()):
+        is_high = at >= 24 and value - mean > threshold * math.sqrt(variance)
+        if is_high and not opened:
+            found.append(series.hours[at])
+        opened = is_high
+        variance = keep * variance + (1 - keep) * (value - mean) ** 2
+        mean = keep * mean + (1 - keep) * value
+    return found
+
+
+def by_pelt(series: Counts, penalty: float) -> list[dt.datetime]:
+    """Return the changes of level that PELT finds (Killick et al. 2012), on square roots, whose variance is even."""
+    ruptures: Any = importlib.import_module("ruptures")
+    roots = np.sqrt(series.values_H.astype(np.float64))
+    scale = np.median(np.abs(np.diff(roots))) / 0.954 + 1e-9  # of differences of normal values
+    changes = ruptures.Pelt(model="l2", min_size=2, jump=1).fit(roots / scale).predict(pen=penalty)
+    return [series.hours[at] for at in changes if at < len(series.hours)]
+
+
+DETECTORS: dict[str, tuple[Detector, tuple[float, ...]]] = {
+    "sbert monitor": (by_monitoring, (0.01, 0.1, 1, 10)),
+    "EWMA z-score": (by_ewma, (2, 3, 4, 5, 6, 8, 10, 15, 20)),
+    "PELT": (by_pelt, (5, 10, 20, 40, 80, 160, 320, 640, 1280)),
+}
+"""Each with the values of its one setting that may be chosen."""
+
+
+def hits(series: Counts, found: Sequence[dt.datetime]) -> tuple[int, int, int]:
+    """Return windows with a detection, windows without, and detections outside of all windows."""
+    inside = [sum(begin <= at <= end for at in found) for begin, end in series.windows]
+    outside = sum(not any(begin <= at <= end for begin, end in series.windows) for at in found)
+    return sum(count > 0 for count in inside), sum(count == 0 for count in inside), outside
+
+
+def f1(results: Iterable[tuple[int, int, int]]) -> float:
+    """Return F1 over the windows of several series."""
+    right, missed, wrong = (sum(part) for part in zip(*results, strict=True))
+    return 2 * right / max(1, 2 * right + missed + wrong)
+
+
+def measure_counts(every: Sequence[Counts]) -> list[list[str]]:
+    """Choose each detector's setting on one half of the series, measure on the other, and the other way round."""
+    halves = [list(every[::2]), list(every[1::2])]
+    rows = []
+    for name, (detect, values) in DETECTORS.items():
+        found = {(series.name, value): hits(series, detect(series, value)) for series in every for value in values}
+        results: list[tuple[int, int, int]] = []
+        chosen = []
+        for seen, unseen in (halves, halves[::-1]):
+            scores = {value: f1(found[series.name, value] for series in seen) for value in values}
+            best = max(values, key=lambda value: scores[value])
+            chosen.append(f"{best:g}")
+            results += [found[series.name, best] for series in unseen]
+        right, missed, wrong = (sum(part) for part in zip(*results, strict=True))
+        rows.append([name, f"{f1(results):.3f}", f"{right} of {right + missed}", str(wrong), ", ".join(chosen)])
+    return rows
+
+
+def main() -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("/tmp/sbert-classification"))
+    parser.add_argument("--counts", action="store_true", help="the labelled counts")
+    parser.add_argument("--half", choices=["tune", "test"], default="test")
+    parser.add_argument("--num", type=int, default=100)
+    parser.add_argument(
+        "--settings", default='{"bucket": "6h", "half_life": 28, "min_history": 6}', help="JSON, beside time_column"
+    )
+    arguments = parser.parse_args()
+    if not arguments.counts:
+        settings = MonitoringSettings.model_validate({"time_column": "at", **json.loads(arguments.settings)})
+        arguments.cache.mkdir(parents=True, exist_ok=True)
+        tweets = named_tweets(arguments.data, arguments.cache)
+        first = 0 if arguments.half == "tune" else 1_000
+        seeds = range(first, first + arguments.num)
+        surges = measure_surges(tweets, seeds, settings)
+        shuffles = measure_shuffles(tweets, seeds, settings)
+        days = (tweets["moment"][-1] - tweets["moment"][0]) / MONTH
+        rows = [["surges found within a bucket", f"{sum(found for _, found in surges)} of {len(surges)}"]]
+        for airline in sorted({surge.airline for surge, _ in surges}):
+            own = [found for surge, found in surges if surge.airline == airline]
+            rows.append([f"… of {airline}", f"{sum(own)} of {len(own)}"])
+        rows.append(["shuffles: alerts a topic and 30 days", f"{np.mean(shuffles) / days:.3f}"])
+        rows.append(["shuffles: most alerts of a topic in one", str(max(shuffles))])
+        rows.append(["shuffles: topics with more than one", f"{sum(n > 1 for n in shuffles)} of {len(shuffles)}"])
+        print_table("airline_tweets", ["measure", "value"], rows)
+        return
+    print_table(
+        "nab_tweets, by hour",
+        ["detector", "F1 ↑", "windows found", "outside of windows", "setting chosen on the other half"],
+        measure_counts(labelled_counts(arguments.data / "nab_tweets")),
+    )
+
+
+if __name__ == "__main__":
+    main()
