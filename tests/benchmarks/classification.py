@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.classification /path/to/data                  # phrasebank, airline_tweets, banking77
     python -m tests.benchmarks.classification /path/to/data --night 200000   # time of classifying that many rows
+    python -m tests.benchmarks.classification /path/to/data --rules          # 5 % of the labels, with and without rules
 
 The folder holds `phrasebank/all-data.csv` (label, content; Latin-1), `airline_tweets/Tweets.csv` and `banking77/train.csv` and
 `test.csv`. Texts are encoded once by the packaged model; vectors are kept in `--cache`. Test rows choose nothing.
@@ -29,6 +30,7 @@ from sbert.apply.classification.settings import HeadSettings
 from sbert.derived.run import derive
 from sbert.encoder.side import Side
 from sbert.table.delta import Table
+from tests.benchmarks.classification_rules import RuleCase, measure_rules, name_rules, sentiment_rules
 from tests.benchmarks.derived import add_objects
 from tests.benchmarks.harness import print_table
 from tests.benchmarks.sync import ROWS_PER_OBJECT, make_table
@@ -67,6 +69,28 @@ def cases(data: Path, cache: Path, seed: int) -> Iterator[Case]:
         "banking77", vectors["train"], parts["train"]["category"].to_numpy(), vectors["test"],
         parts["test"]["category"].to_numpy(),
     )  # fmt: skip
+
+
+def rule_cases(data: Path, cache: Path) -> list[RuleCase]:
+    """Return phrasebank (a fifth is measured on) and banking77 with their rules."""
+    rows = [
+        row for row in csv.reader((data / "phrasebank/all-data.csv").open(encoding="latin-1")) if row[0] in SENTIMENTS
+    ]
+    texts, truth = [row[1] for row in rows], np.array([row[0] for row in rows])
+    vectors_ND = encoded("phrasebank", texts, cache)
+    seen, unseen = next(iter(StratifiedKFold(5, shuffle=True, random_state=0).split(vectors_ND, truth)))
+    pick = [[texts[row] for row in part.tolist()] for part in (seen, unseen)]
+    parts = [pl.read_csv(data / f"banking77/{name}.csv") for name in ("train", "test")]
+    train_ND, test_ND = (
+        encoded(f"banking_{name}", part["text"].to_list(), cache)
+        for name, part in zip(("train", "test"), parts, strict=True)
+    )
+    train, test = (part["category"].to_numpy() for part in parts)
+    return [
+        ("phrasebank", vectors_ND[seen], truth[seen], pick[0], vectors_ND[unseen], truth[unseen], pick[1], sentiment_rules()),
+        ("banking77", train_ND, train, parts[0]["text"].to_list(), test_ND, test, parts[1]["text"].to_list(),
+         name_rules(train.tolist())),
+    ]  # fmt: skip
 
 
 def fitted(vectors_ND: Float32, truth: np.ndarray, settings: HeadSettings) -> Head:
@@ -125,7 +149,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()), help="folder for vectors")
     parser.add_argument("--seed", type=int, default=0, help="seed of folds and heads")
     parser.add_argument("--night", type=int, metavar="ROWS", help="measure the time of classifying instead")
+    parser.add_argument("--rules", action="store_true", help="measure what rules add to 5 %% of the labels instead")
     given = parser.parse_args()
+    if given.rules:
+        measure_rules(rule_cases(given.data, given.cache), range(given.seed, given.seed + 3))
+        return
     settings = HeadSettings(seed=given.seed)
     found = list(cases(given.data, given.cache, given.seed))
     if given.night:
