@@ -1,4 +1,4 @@
-"""Measure what rules add to heads that have 5 % of the labels (`python -m tests.benchmarks.classification DATA --rules`).
+"""Measure what rules add to heads that have 5 % of the labels (`python -m tests.benchmarks.classification DATA --rules NAME`).
 
 The rules of `phrasebank` were written by hand from knowledge of business English, before any row was looked at. The rules of
 `banking77` are made of the class names: the first letters of each longer word of the name must be in the text. No test row and
