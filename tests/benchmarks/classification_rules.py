@@ -126,7 +126,7 @@ def measure_rules(cases: Sequence[RuleCase], seeds: Sequence[int]) -> None:
             gain = 100 * (scores - plain)
             rows.append(
                 (
-                    name, f"{middle['labels']:.0f}", f"{middle['weak']:.0f}", f"{middle['right']:.1%}",
+                    name, f"{middle['labels']:.0f}", f"{middle['weak']:.0f}", "" if np.isnan(middle["right"]) else f"{middle['right']:.1%}",
                     f"{100 * middle['macro_f1']:.1f} ({100 * scores.min():.1f} to {100 * scores.max():.1f})",
                     f"{np.median(gain):+.1f} ({gain.min():+.1f} to {gain.max():+.1f})",
                     f"{middle['by_rules']:.1%}", f"{middle['seconds']:.0f}",
