@@ -146,7 +146,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         dtype_reason=why_dtype(chosen.device, chosen.compute_dtype),
         path=chosen.selected_runner.name,
         reason=chosen.selected_runner.reason,
-        kernels=load_kernels().reason,
+        kernels=load_kernels(chosen.compute_dtype).reason,
         measured=[
             Measured(
                 path=way.path,

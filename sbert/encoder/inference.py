@@ -76,7 +76,7 @@ def _check_vectors(spec: EncoderSpec, encoder: SentenceEncoder) -> None:
 def _load_from_record(spec: EncoderSpec, record: LoadRecord) -> SentenceEncoder | None:
     """Return the encoder that a record describes, or None when the record does not fit the files or the machine."""
     limit_threads()
-    if record.runner.name == "native" and load_kernels().library is None:
+    if record.runner.name == "native" and load_kernels(record.description.compute_dtype).library is None:
         return None
     try:
         parts = load_parts(

@@ -6,7 +6,7 @@ import torch
 
 from sbert.runtime.cpus import available_cpus
 
-__all__ = ["cpu_features", "default_device", "has_amx", "has_fast_bfloat16", "limit_threads", "use_available_cpus"]
+__all__ = ["cpu_features", "default_device", "has_fast_bfloat16", "has_units", "limit_threads", "use_available_cpus"]
 
 
 def use_available_cpus() -> int:
@@ -52,10 +52,24 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return features["amx_bf16"] or features["avx512_bf16"]
 
 
-def has_amx() -> bool:
-    """Return whether the processor has AMX tiles for bfloat16 and the limit set for oneDNN allows them."""
+def has_units(name: str) -> bool:
+    """Return whether the processor has ``amx``, ``avx512_bf16``, ``avx512`` or ``avx2`` units, and limits allow them.
+
+    Limits are those that the environment sets for oneDNN and for torch.
+    """
     features = cpu_features()
-    return features["amx_bf16"] and features["avx512_bf16"] and _is_allowed("AMX")
+    bfloat16 = features["avx512_bf16"] and _is_allowed("BF16", "FP16", "AMX")
+    wide = (
+        features["avx512"]
+        and _is_allowed("AVX512")
+        and os.environ.get("ATEN_CPU_CAPABILITY") not in {"avx2", "default"}
+    )
+    return {
+        "amx": bfloat16 and features["amx_bf16"] and _is_allowed("AMX"),
+        "avx512_bf16": wide and bfloat16,
+        "avx512": wide,
+        "avx2": features["avx2"] and _is_allowed("AVX"),
+    }[name]
 
 
 def _is_allowed(*words: str) -> bool:

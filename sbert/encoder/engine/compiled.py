@@ -1,8 +1,8 @@
 """Compile `kernels/` once with the machine's C++ compiler, and load the result.
 
 The name of the compiled file is a hash of source, options and compiler, so the cache is never stale. Processes may compile
-at the same time: each writes its own file and renames it. A machine without a compiler or without AMX is not an error: the
-reason is recorded, and the engine works without the kernels.
+at the same time: each writes its own file and renames it. A missing compiler, or a processor that there are no kernels for,
+is not an error: the reason is recorded, and the engine works without the kernels.
 
     python -m sbert.encoder.engine.compiled     # compile into the cache of an image that runs on machines without a compiler
 """
@@ -23,20 +23,17 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from sbert.runtime.hardware import has_amx
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.engine.units import ALL_UNITS, NATIVE_VARIABLE, Units, units_here
 from sbert.runtime.user_cache import user_cache
 
-__all__ = ["NATIVE_VARIABLE", "Kernels", "load_kernels"]
+__all__ = ["Kernels", "load_kernels"]
 
 log = logging.getLogger(__name__)
 
-NATIVE_VARIABLE = "SBERT_NATIVE"
-"""Environment variable: with 0 the compiled kernels are not used."""
 COMPILERS = ("c++", "g++", "clang++")
 """Compilers to look for, in this order, unless CXX names one."""
-UNITS = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
-OPTIONS = ("-O3", "-std=c++17", *UNITS, "-shared", "-fPIC", "-w")
-"""The same on every machine, so that machines may share a cache. Each checks at run time whether it can run the kernels."""
+OPTIONS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-w")
 COMPILE_SECONDS = 120
 MAIN_SOURCE = "encoder.cpp"
 
@@ -49,19 +46,26 @@ class Kernels:
 
     library: ctypes.CDLL | None
     reason: str
-    """Text for people: the file of the kernels, or why there are no kernels."""
+    """Text for people: the units that the kernels use, or why there are no kernels."""
+    units: Units | None = None
 
 
-def load_kernels() -> Kernels:
-    """Return the kernels. The first call on a machine compiles them, which takes a second or two."""
+def load_kernels(dtype: ComputeDtype) -> Kernels:
+    """Return the kernels for a type. The first call on a machine compiles them, which takes a few seconds.
+
+    Raises:
+        SettingsError: when `NATIVE_VARIABLE` names units that do not exist.
+    """
     if os.environ.get(NATIVE_VARIABLE) == "0":
         return Kernels(None, f"turned off by {NATIVE_VARIABLE}=0")
     if not sys.platform.startswith("linux"):
         return Kernels(None, "Linux is needed")
-    if not has_amx():
-        return Kernels(None, "the processor has no AMX, or oneDNN's limit forbids it")
+    units = units_here(dtype)
+    if units is None:
+        needed = " or ".join(units.needs for units in ALL_UNITS if units.dtype is dtype) or "no processor"
+        return Kernels(None, f"{dtype} needs {needed}, which the processor does not have or a limit forbids")
     with _lock:
-        return _load()
+        return _load(units)
 
 
 def read_sources() -> dict[str, str]:
@@ -71,17 +75,17 @@ def read_sources() -> dict[str, str]:
 
 
 @functools.cache
-def _load() -> Kernels:
+def _load(units: Units) -> Kernels:
     try:
         began = time.perf_counter()
-        file, is_new = _file()
+        file, is_new = _file(units)
         try:
             library = ctypes.CDLL(str(file))
         except OSError:
             file.unlink(missing_ok=True)
             if is_new:
                 raise
-            file, is_new = _file()
+            file, is_new = _file(units)
             library = ctypes.CDLL(str(file))
         library.sbert_encode.restype = ctypes.c_int32
         refused = library.sbert_start()
@@ -90,22 +94,22 @@ def _load() -> Kernels:
         log.warning("the kernels could not be compiled and are not used: %s", reason)
         return Kernels(None, reason)
     if refused:
-        return Kernels(None, f"the system does not let this process use AMX (answer {refused})")
+        return Kernels(None, f"the system does not let this process use {units.needs} (answer {refused})")
     if not is_new:
-        return Kernels(library, "compiled before")
+        return Kernels(library, f"compiled before for {units.needs}", units)
     seconds = time.perf_counter() - began
-    log.info("compiled the kernels in %.1f s: %s", seconds, file)
-    return Kernels(library, f"compiled in {seconds:.1f} s")
+    log.info("compiled the kernels for %s in %.1f s: %s", units.needs, seconds, file)
+    return Kernels(library, f"compiled for {units.needs} in {seconds:.1f} s", units)
 
 
-def _file() -> tuple[Path, bool]:
+def _file(units: Units) -> tuple[Path, bool]:
     """Return the compiled file, and whether it was compiled just now.
 
     Raises:
         RuntimeError: when the file does not exist and cannot be compiled.
     """
     sources, folder = read_sources(), user_cache()
-    name = f"kernels-{_hash([*sources, *sources.values(), *OPTIONS])}"
+    name = f"kernels-{_hash([*sources, *sources.values(), *OPTIONS, *units.options])}"
     compiler = _find_compiler()
     if compiler is None:
         made = sorted(folder.glob(f"{name}-*.so"), key=lambda file: file.stat().st_mtime)
@@ -118,7 +122,7 @@ def _file() -> tuple[Path, bool]:
     file = folder / f"{name}-{_hash([*compiler, str(program), str(state.st_size), str(state.st_mtime_ns)])}.so"
     if file.is_file():
         return file, False
-    _compile(sources, compiler, file)
+    _compile(sources, compiler, units, file)
     return file, True
 
 
@@ -136,7 +140,7 @@ def _find_compiler() -> list[str] | None:
     return None
 
 
-def _compile(sources: dict[str, str], compiler: list[str], file: Path) -> None:
+def _compile(sources: dict[str, str], compiler: list[str], units: Units, file: Path) -> None:
     """Compile the kernels into a file, which is written whole or not at all.
 
     Raises:
@@ -147,7 +151,7 @@ def _compile(sources: dict[str, str], compiler: list[str], file: Path) -> None:
         for source, text in sources.items():
             (Path(name) / source).write_text(text, encoding="utf-8")
         made = Path(name) / file.name
-        command = [*compiler, *OPTIONS, str(Path(name) / MAIN_SOURCE), "-o", str(made)]
+        command = [*compiler, *OPTIONS, *units.options, str(Path(name) / MAIN_SOURCE), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
         if done.returncode or not made.is_file():
             lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines()
@@ -156,12 +160,13 @@ def _compile(sources: dict[str, str], compiler: list[str], file: Path) -> None:
 
 
 def main() -> None:
-    """Compile the kernels on a machine with any processor. A failure is a message, not an error."""
+    """Compile the kernels of all units on a machine with any processor. A failure is a message, not an error."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        log.info("%s", _file()[0])
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        log.warning("the kernels are not compiled: %s", error)
+    for units in ALL_UNITS:
+        try:
+            log.info("%s", _file(units)[0])
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            log.warning("the kernels for %s are not compiled: %s", units.needs, error)
 
 
 if __name__ == "__main__":

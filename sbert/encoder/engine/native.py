@@ -12,7 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sbert.encoder.engine.compiled import Kernels
+from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.packing import PackedBatch, lay_end_to_end
+from sbert.encoder.engine.units import Units
 from sbert.encoder.engine.weights import EncoderWeights
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
@@ -21,8 +24,6 @@ __all__ = ["NativeRunner", "why_kernels_cannot"]
 
 Ints = npt.NDArray[np.int64]
 
-GROUP_TOKENS = 512
-"""Tokens that go through all layers together, so that their activations stay in the core's cache."""
 BLOCK = 32
 HEAD_SIZES = (32, 64)
 ERRORS = {2: "a sequence is longer than the encoder has positions for", 3: "a token id is not in the vocabulary"}
@@ -52,12 +53,12 @@ class _Model(ctypes.Structure):
 
 def why_kernels_cannot(weights: EncoderWeights) -> str | None:
     """Return why the kernels cannot compute an encoder; None when they can."""
-    hidden, dtype, device = weights.words.shape[1], weights.words.dtype, weights.words.device.type
+    hidden, device = weights.words.shape[1], weights.words.device.type
     head = hidden // weights.num_heads
     inner = {layer.up[0].shape[0] for layer in weights.layers}
     reasons = {
         f"it computes on {device}": device != "cpu",
-        f"it computes in {str(dtype).removeprefix('torch.')}": dtype is not torch.bfloat16,
+        f"it computes in {type_of(weights)}": type_of(weights) is ComputeDtype.FLOAT16,
         "it has relative positions": weights.relative_bias is not None,
         f"its activation is {weights.activation}": weights.activation not in {"gelu", "relu"},
         f"its heads have {head} values": head not in HEAD_SIZES or head * weights.num_heads != hidden,
@@ -66,14 +67,22 @@ def why_kernels_cannot(weights: EncoderWeights) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
+def type_of(weights: EncoderWeights) -> ComputeDtype:
+    """Return the type that an encoder computes in."""
+    return ComputeDtype(str(weights.words.dtype).removeprefix("torch."))
+
+
 class NativeRunner:
-    """Runs an encoder of the BERT family on packed tokens, in bfloat16, on a CPU with AMX."""
+    """Runs an encoder of the BERT family on packed tokens, on a CPU with AMX, AVX-512 or AVX2."""
 
     side_by_side = True
 
-    def __init__(self, library: ctypes.CDLL, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList) -> None:
+    def __init__(self, kernels: Kernels, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList) -> None:
         """Copy the weights into the layout of the kernels. Later changes of the model have no effect here."""
-        self._encode = library.sbert_encode
+        assert kernels.library is not None
+        assert kernels.units is not None
+        self._encode, self._units = kernels.library.sbert_encode, kernels.units
+        self._dtype = weights.words.dtype
         self._hidden = weights.words.shape[1]
         self._pooling, self._modules = pooling, layers
         self._kept: list[Any] = []  # the tensors that the pointers point to
@@ -104,8 +113,8 @@ class NativeRunner:
         return vectors_BD
 
     def token_vectors(self, ids_T: npt.NDArray[np.integer], lengths_B: Ints) -> Tensor:
-        """Return the last layer's vectors of sequences that lie end to end, shape (T, H), bfloat16."""
-        vectors_TH = torch.empty(len(ids_T), self._hidden, dtype=torch.bfloat16)
+        """Return the last layer's vectors of sequences that lie end to end, shape (T, H), in the type of the kernels."""
+        vectors_TH = torch.empty(len(ids_T), self._hidden, dtype=self._dtype)
         self._call(ids_T, lengths_B, 0, vectors_TH.data_ptr(), None)
         return vectors_TH
 
@@ -126,7 +135,8 @@ class NativeRunner:
             ctypes.c_void_p(ids_T.ctypes.data),
             ctypes.c_void_p(lengths_B.ctypes.data),
             ctypes.c_int64(len(lengths_B)),
-            ctypes.c_int64(GROUP_TOKENS),
+            ctypes.c_int64(self._units.group_tokens),
+            ctypes.c_int64(1),
             ctypes.c_int64(skipped),
             ctypes.c_void_p(vectors),
             ctypes.c_void_p(means),
@@ -162,7 +172,7 @@ class NativeRunner:
         )
 
     def _linear(self, weight_OI: Tensor, bias_O: Tensor) -> _Pair:
-        return _Pair(self._keep(lay_out(weight_OI)), self._keep(bias_O.float()))
+        return _Pair(self._keep(lay_out(weight_OI, self._units)), self._keep(bias_O.float()))
 
     def _norm(self, scale_H: Tensor, shift_H: Tensor) -> _Pair:
         return _Pair(self._keep(scale_H.float()), self._keep(shift_H.float()))
@@ -172,8 +182,15 @@ class NativeRunner:
         return int(self._kept[-1].data_ptr())
 
 
-def lay_out(weight_OI: Tensor) -> Tensor:
-    """Return a weight in the layout of AMX: tiles of 16 pairs of inputs times 16 outputs, two tiles beside each other."""
+def lay_out(weight_OI: Tensor, units: Units) -> Tensor:
+    """Return a weight in the layout of the kernels.
+
+    For AMX it has tiles of 16 pairs of inputs times 16 outputs, two tiles beside each other. For other units it has panels:
+    all inputs (pairs of inputs in bfloat16) times a few outputs.
+    """
     num_outputs, num_inputs = weight_OI.shape
-    tiles = weight_OI.reshape(num_outputs // 32, 2, 16, num_inputs // 32, 16, 2)
-    return tiles.permute(0, 3, 1, 4, 2, 5).contiguous()
+    if units.has_tiles:
+        tiles = weight_OI.reshape(num_outputs // 32, 2, 16, num_inputs // 32, 16, 2)
+        return tiles.permute(0, 3, 1, 4, 2, 5).contiguous()
+    panels = weight_OI.reshape(num_outputs // units.panel, units.panel, num_inputs // units.pair, units.pair)
+    return panels.permute(0, 2, 1, 3).contiguous()

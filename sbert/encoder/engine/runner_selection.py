@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sbert.encoder.engine.compiled import load_kernels
-from sbert.encoder.engine.native import NativeRunner, why_kernels_cannot
+from sbert.encoder.engine.native import NativeRunner, type_of, why_kernels_cannot
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
 from sbert.encoder.engine.proven_runner import ProvenRunner
@@ -41,7 +41,6 @@ MIN_PROBE_COSINE = 0.999
 """Lowest accepted cosine between a runner's vector of a probe text and the plain float32 vector of that text."""
 PROBE = (*PROBE_TEXTS, " ".join(PROBE_TEXTS), " ".join(reversed(PROBE_TEXTS * 4)))
 """Short and long texts, so that rows of several widths are tried."""
-DESCRIPTIONS = {"native": "compiled kernels for AMX", "packed": "packed tokens, fused operations"}
 
 
 class Runner(Protocol):
@@ -133,7 +132,7 @@ def select_runner(
             log.warning(text, name, cosine, MIN_PROBE_COSINE)
             why_not = f"it failed the probe (cosine {cosine:.5f})"
         if why_not is None:
-            return SelectedRunner(runner, name, cosine, f"{reason}: {DESCRIPTIONS[name]}")
+            return SelectedRunner(runner, name, cosine, f"{reason}: {describe(name, weights)}")
         reason += f", not {name} ({why_not})"
     return SelectedRunner(padded, "padded", plain_cosine, reason)
 
@@ -158,8 +157,17 @@ def why_no_kernels(weights: EncoderWeights) -> str | None:
     why_not = why_kernels_cannot(weights)
     if why_not is not None:
         return why_not  # do not compile kernels that the encoder cannot use
-    kernels = load_kernels()
+    kernels = load_kernels(type_of(weights))
     return None if kernels.library is not None else kernels.reason
+
+
+def describe(name: str, weights: EncoderWeights) -> str:
+    """Return, for people, how a runner computes."""
+    if name == "packed":
+        return "packed tokens, fused operations"
+    units = load_kernels(type_of(weights)).units
+    assert units is not None
+    return f"compiled kernels for {units.needs}"
 
 
 def make_runner(
@@ -168,9 +176,7 @@ def make_runner(
     """Return the ``native`` or ``packed`` runner of an encoder of the BERT family."""
     if name == "packed":
         return PackedRunner(weights, pooling, layers, pad_id=pad_id, device=weights.words.device)
-    library = load_kernels().library
-    assert library is not None
-    return NativeRunner(library, weights, pooling, layers)
+    return NativeRunner(load_kernels(type_of(weights)), weights, pooling, layers)
 
 
 def lowest_cosine(vectors_SD: npt.NDArray[np.float32], reference_SD: npt.NDArray[np.float32]) -> float:

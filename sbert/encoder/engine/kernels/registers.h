@@ -1,4 +1,5 @@
-// The building blocks of the kernels: AMX tiles, and float32 registers of AVX-512.
+// The building blocks of the kernels: float32 registers of AVX-512 or AVX2, and values in memory, which are bfloat16 where the
+// processor has units for their products, else float32. The compiler's options choose (`compiled.py`).
 #pragma once
 
 #include <immintrin.h>
@@ -12,103 +13,140 @@
 
 namespace {
 
-using bf16 = uint16_t;
+constexpr int64_t BLOCK = 32;  // values of a row of a block
 
-constexpr int64_t BLOCK = 32;         // values of a row of a block
-constexpr int64_t TILE = 16;          // rows of an AMX tile
-constexpr int64_t TILE_VALUES = 512;  // of 2 bytes
-constexpr int64_t SUMS = 1024 + 32;   // a square of float32 sums, with a gap that puts neighbouring squares into other cache sets
-constexpr int64_t SPARE_ROWS = 17;    // room past the end, because tiles read beyond a sequence; odd, for the same reason
+#ifdef __AVX512F__
+
+using V = __m512;
+constexpr int64_t LANES = 16;
+
+inline V all(float value) { return _mm512_set1_ps(value); }
+inline V load(const float* from) { return _mm512_loadu_ps(from); }
+inline void store(float* to, V values) { _mm512_storeu_ps(to, values); }
+inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+inline V most(V a, V b) { return _mm512_max_ps(a, b); }
+inline V least(V a, V b) { return _mm512_min_ps(a, b); }
+inline float add_up(V values) { return _mm512_reduce_add_ps(values); }
+inline V round_to_integer(V x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline V times_power_of_2(V x, V integer) { return _mm512_scalef_ps(x, integer); }
+
+#else
+
+using V = __m256;
+constexpr int64_t LANES = 8;
+
+inline V all(float value) { return _mm256_set1_ps(value); }
+inline V load(const float* from) { return _mm256_loadu_ps(from); }
+inline void store(float* to, V values) { _mm256_storeu_ps(to, values); }
+inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+inline V most(V a, V b) { return _mm256_max_ps(a, b); }
+inline V least(V a, V b) { return _mm256_min_ps(a, b); }
+inline float add_up(V values) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(values), _mm256_extractf128_ps(values, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+inline V round_to_integer(V x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+// `integer` is at most 127; below -126 the result is nearly 0.
+inline V times_power_of_2(V x, V integer) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(most(integer, all(-127.0f))), _mm256_set1_epi32(127));
+    return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+}
+
+#endif
+
+constexpr int64_t PARTS = BLOCK / LANES;  // registers of a row
+constexpr int64_t PANEL = 2 * LANES;      // outputs that a product computes at a time
+
+#ifdef __AVX512BF16__
+
+using Value = uint16_t;
+constexpr int64_t PAIR = 2;  // inputs that one instruction multiplies and adds up for each output
+
+inline V widen(__m256i values) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16)); }
+inline V get(const Value* from) { return widen(_mm256_loadu_si256((const __m256i*)from)); }
+inline __m512i narrow(V first, V second) { return (__m512i)_mm512_cvtne2ps_pbh(second, first); }
+inline void store_row(Value* row, const V (&parts)[PARTS]) { _mm512_store_si512(row, narrow(parts[0], parts[1])); }
+
+// Interleaves two rows: word 2n is value n of the first row, word 2n + 1 value n of the second.
+inline __m512i pairs(V first, V second) {
+    alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return _mm512_permutexvar_epi16(_mm512_load_si512(order), narrow(first, second));
+}
+
+// Returns x Phi(x). Phi is an odd polynomial on [-4.25, 4.25], within 6e-5 of the exact one; bfloat16 rounds by 4e-3.
+inline V gelu(V x) {
+    const V limit = all(4.25f), inside = most(least(x, limit), -limit), square = inside * inside;
+    constexpr float coefficients[] = {-2.706470603186517e-09f, 1.3835499146352959e-07f, -4.072297997481655e-06f,
+                                      7.74133950471878e-05f,   -0.0010129876900464296f, 0.009502246044576168f,
+                                      -0.06585053454501724f,   0.39863935112953186f};
+    V sum = all(2.2964449786222474e-11f);
+    for (float coefficient : coefficients) sum = fma(sum, square, all(coefficient));
+    return x * fma(sum, inside, all(0.5f));
+}
+
+// Returns 2^x, with a relative error of at most 3e-06.
+inline V exp2(V x) {
+    const V part = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+    V sum = all(1.352461553e-02f);
+    for (float coefficient : {5.209146422e-02f, 2.413444389e-01f, 6.930391797e-01f, 9.999996983e-01f})
+        sum = fma(sum, part, all(coefficient));
+    return times_power_of_2(sum, x);
+}
+
+#else
+
+using Value = float;
+constexpr int64_t PAIR = 1;
+
+inline V get(const Value* from) { return load(from); }
+inline void store_row(Value* row, const V (&parts)[PARTS]) {
+    for (int64_t i = 0; i < PARTS; i++) store(row + i * LANES, parts[i]);
+}
+
+// Returns x (1 + erf(x / sqrt 2)) / 2. The error function is a quotient of polynomials on [-4, 4], within 3e-7.
+inline V gelu(V x) {
+    const V limit = all(4.0f), inside = most(least(x * all(0.70710678118654752f), limit), -limit), square = inside * inside;
+    V above = all(-2.72614225801306e-10f), below = all(-1.45660718464996e-05f);
+    for (float coefficient : {2.77068142495902e-08f, -2.10102402082508e-06f, -5.69250639462346e-05f, -7.34990630326855e-04f,
+                              -2.95459980854025e-03f, -1.60960333262415e-02f})
+        above = fma(above, square, all(coefficient));
+    for (float coefficient : {-2.13374055278905e-04f, -1.68282697438203e-03f, -7.37332916720468e-03f, -1.42647390514189e-02f})
+        below = fma(below, square, all(coefficient));
+    const V half = x * all(0.5f);
+    return fma(half, inside * above / below, half);
+}
+
+// Returns 2^x, with a relative error of at most 2e-07: the Taylor polynomial of 2^f with |f| <= 1/2, times a power of 2.
+inline V exp2(V x) {
+    const V integer = round_to_integer(x), part = x - integer;
+    V sum = all(1.5403530393381609e-04f);
+    for (float coefficient : {1.3333558146428443e-03f, 9.6181291076284772e-03f, 5.5504108664821580e-02f, 2.4022650695910071e-01f,
+                              6.9314718055994531e-01f, 1.0f})
+        sum = fma(sum, part, all(coefficient));
+    return times_power_of_2(sum, integer);
+}
+
+#endif
 
 struct Norm {
     const float *scale, *shift;
 };
 
 struct Linear {
-    const bf16* weight;
+    const Value* weight;
     const float* bias;
 };
 
-struct alignas(64) TileConfig {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+struct Plain {
+    V operator()(V x) const { return x; }
 };
-
-struct Tiles {
-    Tiles() {
-        static constexpr TileConfig config;  // static, so that GCC does not drop the stores as unread
-        _tile_loadconfig(&config);
-    }
-    ~Tiles() { _tile_release(); }
+struct Gelu {
+    V operator()(V x) const { return gelu(x); }
 };
-
-// GCC does not know that loading a tile reads memory. The barrier makes sure that earlier stores are done.
-#define LOAD_TILE(tile, from, step)    \
-    do {                               \
-        asm volatile("" ::: "memory"); \
-        _tile_loadd(tile, from, step); \
-    } while (0)
-
-inline __m512 widen(__m256i values) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16)); }
-inline __m512 low(const bf16* row) { return widen(_mm256_load_si256((const __m256i*)row)); }
-inline __m512 high(const bf16* row) { return widen(_mm256_load_si256((const __m256i*)(row + 16))); }
-inline __m512i narrow(__m512 first, __m512 second) { return (__m512i)_mm512_cvtne2ps_pbh(second, first); }
-inline void store_row(bf16* row, __m512 first, __m512 second) { _mm512_store_si512(row, narrow(first, second)); }
-
-// Returns x Phi(x). Phi is an odd polynomial on [-4.25, 4.25], within 6e-5 of the exact one; bfloat16 rounds by 4e-3.
-inline __m512 gelu(__m512 x) {
-    const __m512 limit = _mm512_set1_ps(4.25f);
-    const __m512 inside = _mm512_max_ps(_mm512_min_ps(x, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit));
-    const __m512 square = _mm512_mul_ps(inside, inside);
-    constexpr float coefficients[] = {-2.706470603186517e-09f, 1.3835499146352959e-07f, -4.072297997481655e-06f,
-                                      7.74133950471878e-05f,   -0.0010129876900464296f, 0.009502246044576168f,
-                                      -0.06585053354501724f,   0.39863935112953186f};
-    __m512 sum = _mm512_set1_ps(2.2964449786222474e-11f);
-    for (float coefficient : coefficients) sum = _mm512_fmadd_ps(sum, square, _mm512_set1_ps(coefficient));
-    return _mm512_mul_ps(x, _mm512_fmadd_ps(sum, inside, _mm512_set1_ps(0.5f)));
-}
-
-// Returns 2^x, with a relative error of at most 3e-06.
-inline __m512 exp2(__m512 x) {
-    const __m512 part = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
-    __m512 sum = _mm512_set1_ps(1.352461553e-02f);
-    for (float coefficient : {5.209146422e-02f, 2.413444389e-01f, 6.930391797e-01f, 9.999996983e-01f})
-        sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(coefficient));
-    return _mm512_scalef_ps(sum, x);
-}
-
-// Interleaves two rows: word 2n is value n of the first row, word 2n + 1 value n of the second.
-inline __m512i pairs(__m512 first, __m512 second) {
-    alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    return _mm512_permutexvar_epi16(_mm512_load_si512(order), narrow(first, second));
-}
-
-inline void transpose(__m512i r[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
-    }
-}
+struct Relu {
+    V operator()(V x) const { return most(x, all(0.0f)); }
+};
 
 }  // namespace

@@ -11,7 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from sbert.encoder.engine import compiled
-from sbert.encoder.engine.compiled import load_kernels
+from sbert.encoder.engine import units as units_of_processors
+from sbert.encoder.engine.compiled import Kernels
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.engine.units import ALL_UNITS, NATIVE_VARIABLE
+from sbert.errors import SettingsError
 from sbert.runtime.user_cache import user_cache
 
 WORKS = 'echo compiled > "$made"'
@@ -21,14 +25,18 @@ WORKS = 'echo compiled > "$made"'
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine with AMX, an empty cache, and nothing remembered."""
-    monkeypatch.setattr(compiled, "has_amx", lambda: True)
+    monkeypatch.setattr(units_of_processors, "has_units", lambda name: True)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(compiled.NATIVE_VARIABLE, raising=False)
+    monkeypatch.delenv(NATIVE_VARIABLE, raising=False)
     monkeypatch.setattr(ctypes, "CDLL", fake_library)
     compiled._load.cache_clear()
     yield
     compiled._load.cache_clear()
+
+
+def load_kernels() -> Kernels:
+    return compiled.load_kernels(ComputeDtype.BFLOAT16)
 
 
 def fake_library(file: str, answer: int = 0) -> SimpleNamespace:
@@ -55,10 +63,10 @@ def left_in_cache() -> list[str]:
 
 def test_kernels_are_compiled_once_for_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", f"{make_compiler(tmp_path, WORKS)} -one-option")
-    assert load_kernels().reason.startswith("compiled in ")
+    assert load_kernels().reason.startswith("compiled for AMX in ")
     assert "-one-option -O3 " in (tmp_path / "calls").read_text(encoding="utf-8")
     compiled._load.cache_clear()
-    assert load_kernels().reason == "compiled before"
+    assert load_kernels().reason == "compiled before for AMX"
     assert num_calls(tmp_path) == 1
     assert len(left_in_cache()) == 1
     sources = compiled.read_sources()
@@ -117,11 +125,12 @@ def test_kernels_of_an_image_are_used_without_a_compiler(
     with caplog.at_level(logging.INFO, logger="sbert.encoder.engine.compiled"):
         compiled.main()
         monkeypatch.setenv("CXX", str(tmp_path / "none"))
-        assert load_kernels().reason == "compiled before"
+        assert load_kernels().reason == "compiled before for AMX"
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         compiled.main()
-    assert "kernels-" in caplog.messages[0]
-    assert caplog.messages[1].startswith("the kernels are not compiled: there is no C++ compiler")
+    assert all("kernels-" in message for message in caplog.messages[:4])
+    assert caplog.messages[4].startswith("the kernels for AMX are not compiled: there is no C++ compiler")
+    assert len(caplog.messages) == 8
 
 
 def test_kernels_are_not_used_when_their_cache_cannot_be_written(
@@ -136,7 +145,7 @@ def test_processes_that_race_leave_one_whole_file(tmp_path: Path) -> None:
     compiler = make_compiler(tmp_path, 'printf comp > "$made"; sleep 0.1; echo iled >> "$made"')
     file = tmp_path / "kernels.so"
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: compiled._compile({"encoder.cpp": ""}, [str(compiler)], file), range(4)))
+        list(pool.map(lambda _: compiled._compile({"encoder.cpp": ""}, [str(compiler)], ALL_UNITS[0], file), range(4)))
     assert num_calls(tmp_path) == 4
     assert file.read_text(encoding="utf-8") == "compiled\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["calls", "compiler", "kernels.so"]
@@ -148,13 +157,39 @@ def test_kernels_are_not_loaded_on_machines_that_cannot_run_them(
     monkeypatch.setenv("CXX", str(make_compiler(tmp_path, WORKS)))
     monkeypatch.setattr(ctypes, "CDLL", lambda file: fake_library(file, answer=-1))
     assert load_kernels().reason == "the system does not let this process use AMX (answer -1)"
-    monkeypatch.setattr(compiled, "has_amx", lambda: False)
-    assert load_kernels().reason == "the processor has no AMX, or oneDNN's limit forbids it"
+    monkeypatch.setattr(units_of_processors, "has_units", lambda name: False)
+    needed = "which the processor does not have or a limit forbids"
+    assert load_kernels().reason == f"bfloat16 needs AMX or AVX512-BF16, {needed}"
+    assert compiled.load_kernels(ComputeDtype.FLOAT32).reason == f"float32 needs AVX-512 or AVX2, {needed}"
     monkeypatch.setattr(sys, "platform", "darwin")
     assert load_kernels().reason == "Linux is needed"
-    monkeypatch.setenv(compiled.NATIVE_VARIABLE, "0")
+    monkeypatch.setenv(NATIVE_VARIABLE, "0")
     assert load_kernels().reason == "turned off by SBERT_NATIVE=0"
 
 
+@pytest.mark.parametrize("missing", [[], ["amx"], ["amx", "avx512_bf16"], ["amx", "avx512_bf16", "avx512"]])
+def test_the_fastest_units_of_the_processor_are_chosen(missing: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units_of_processors, "has_units", lambda name: name not in missing)
+    found = [units_of_processors.units_here(dtype) for dtype in ComputeDtype]
+    names = [units.name if units else None for units in found]
+    floats = "avx512" if "avx512" not in missing else "avx2"
+    halves = next((name for name in ("amx", "avx512_bf16") if name not in missing), None)
+    assert dict(zip(ComputeDtype, names, strict=True)) == {"float32": floats, "bfloat16": halves, "float16": None}
+
+
+def test_units_can_be_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NATIVE_VARIABLE, "avx2")
+    found = units_of_processors.units_here(ComputeDtype.FLOAT32)
+    assert found is not None
+    assert found.name == "avx2"
+    assert units_of_processors.units_here(ComputeDtype.BFLOAT16) is None
+    monkeypatch.setenv(NATIVE_VARIABLE, "avx3")
+    with pytest.raises(SettingsError, match="SBERT_NATIVE is 'avx3', expected 0, 1, amx, avx512_bf16, avx512, avx2"):
+        units_of_processors.units_here(ComputeDtype.FLOAT32)
+
+
 def test_the_package_has_its_sources() -> None:
-    assert list(compiled.read_sources()) == ["attention.h", "encoder.cpp", "products.h", "registers.h"]
+    assert list(compiled.read_sources()) == [
+        "encoder.cpp", "model.h", "norms.h", "register_attention.h", "register_layers.h", "register_products.h", "registers.h",
+        "team.h", "tile_attention.h", "tile_layers.h", "tile_products.h", "tiles.h",
+    ]  # fmt: skip

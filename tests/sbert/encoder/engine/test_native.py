@@ -1,6 +1,7 @@
 """The compiled kernels give what torch gives in float32, whatever the sizes and whatever shares a batch."""
 
 import ctypes
+import functools
 import logging
 import os
 import subprocess
@@ -15,14 +16,17 @@ import transformers
 from torch import nn
 
 from sbert.encoder.engine import compiled
-from sbert.encoder.engine.compiled import NATIVE_VARIABLE, Kernels, load_kernels
+from sbert.encoder.engine import units as units_of_processors
+from sbert.encoder.engine.compiled import Kernels, load_kernels
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.native import NativeRunner, lay_out, why_kernels_cannot
 from sbert.encoder.engine.packing import lay_end_to_end
+from sbert.encoder.engine.runner_selection import run_all
+from sbert.encoder.engine.units import ALL_UNITS, NATIVE_VARIABLE, Units
 from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.runtime.hardware import cpu_features, has_amx
+from sbert.runtime.hardware import cpu_features, has_units
 from tests.support.tiny_models import tiny_encoder, tiny_tokenizer
 
 VOCABULARY, PLACES = 200, 512
@@ -38,37 +42,42 @@ LENGTHS = {
 SIZES = [(32, 1, 64, 2), (128, 4, 544, 2), (384, 12, 1536, 1), (128, 2, 256, 2), (768, 12, 3072, 1)]
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ctypes.CDLL]:
-    """The kernels; on a processor without AMX but with AVX512-BF16 they are compiled with emulated tile instructions."""
-    kernels = load_kernels()
-    if kernels.library is not None:
-        yield kernels.library
-        return
+KINDS = {units.name: units for units in ALL_UNITS}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernels]:
+    """The kernels of every kind that this processor can run; those for AMX with emulated tile instructions, where it has none."""
+    units = KINDS[request.param]
     if os.environ.get(NATIVE_VARIABLE) == "0":
-        pytest.skip(f"the kernels are {kernels.reason}: unset it to test them")
-    if has_amx() and knows_amx():
-        pytest.fail(f"this machine has AMX and a compiler for it, but no kernels: {kernels.reason}")
+        pytest.skip(f"the kernels are turned off by {NATIVE_VARIABLE}=0: unset it to test them")
     compiler = compiled._find_compiler()
-    if not cpu_features()["avx512_bf16"] or compiler is None or not knows_amx():
+    if compiler is None or (units.has_tiles and not knows_amx()):
         pytest.skip(
-            f"no kernels to run: {kernels.reason}. Run on an x86-64 processor with AVX512-BF16 (Xeon from Sapphire Rapids, EPYC from "
-            "the fourth generation on) and with GCC 11, Clang 12 or later; here the same encoders take the packed path, which other "
-            "tests cover"
+            "there is no C++ compiler that knows these units: install GCC 11, Clang 12 or later, or name one in CXX"
         )
-    emulated = emulated_kernels(compiler, tmp_path_factory.mktemp("emulated") / "kernels.so")
+    emulated = units.has_tiles and not has_units("amx") and cpu_features()["avx512_bf16"]
+    if not emulated and not has_units(units.name):
+        pytest.skip(
+            f"no kernels to run: this processor has no {units.needs}. Run on an x86-64 processor that has it; here the same "
+            "encoders are computed in other ways, which other tests cover"
+        )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "has_amx", lambda: True)
-        patch.setattr(compiled, "_load", lambda: Kernels(emulated, "emulated"))
-        yield emulated
+        patch.setattr(units_of_processors, "has_units", lambda name: name == units.name)
+        if emulated:
+            library = emulated_kernels(compiler, units, tmp_path_factory.mktemp("emulated") / "kernels.so")
+            patch.setattr(compiled, "_load", lambda _: Kernels(library, "emulated", units))
+        found = load_kernels(units.dtype)
+        assert found.units is units, found.reason
+        yield found
 
 
-def emulated_kernels(compiler: list[str], file: Path) -> ctypes.CDLL:
+def emulated_kernels(compiler: list[str], units: Units, file: Path) -> ctypes.CDLL:
     sources = compiled.read_sources()
     include = "#include <immintrin.h>\n"
     assert include in sources["registers.h"]
     sources["registers.h"] = sources["registers.h"].replace(include, f'{include}#include "{EMULATION.name}"\n')
-    compiled._compile({**sources, EMULATION.name: EMULATION.read_text()}, compiler, file)
+    compiled._compile({**sources, EMULATION.name: EMULATION.read_text()}, compiler, units, file)
     library = ctypes.CDLL(str(file))
     library.sbert_encode.restype = ctypes.c_int32
     return library
@@ -86,14 +95,17 @@ def knows_amx() -> bool:
     return subprocess.run(command, input=b"", capture_output=True, check=False).returncode == 0
 
 
-def test_the_sources_compile(tmp_path: Path) -> None:
-    """Also where the processor cannot run them."""
+@pytest.mark.parametrize("units", ALL_UNITS, ids=KINDS)
+def test_the_sources_compile(units: Units, tmp_path: Path) -> None:
+    """Also where the processor cannot run them; those that it can run are compiled for the other tests."""
+    if has_units(units.name):
+        return
     compiler = compiled._find_compiler()
     if compiler is None or not knows_amx():
         pytest.skip(
             "there is no C++ compiler here that knows AMX (GCC 11 or Clang 12 and later do): install one, or name it in CXX"
         )
-    compiled._compile(compiled.read_sources(), compiler, tmp_path / "kernels.so")
+    compiled._compile(compiled.read_sources(), compiler, units, tmp_path / "kernels.so")
     assert (tmp_path / "kernels.so").stat().st_size > 10_000
 
 
@@ -119,11 +131,16 @@ def make_model(
     return model
 
 
-def make_runner(library: ctypes.CDLL, model: transformers.BertModel) -> NativeRunner:
-    weights = read_weights(model.bfloat16())
+def torch_type(kernels: Kernels) -> torch.dtype:
+    assert kernels.units is not None
+    return torch.float32 if kernels.units.dtype is ComputeDtype.FLOAT32 else torch.bfloat16
+
+
+def make_runner(kernels: Kernels, model: transformers.BertModel) -> NativeRunner:
+    weights = read_weights(model.to(torch_type(kernels)))
     assert weights is not None
     assert why_kernels_cannot(weights) is None
-    return NativeRunner(library, weights, Pooling(model.config.hidden_size, (PoolingMode.MEAN,)), nn.ModuleList())
+    return NativeRunner(kernels, weights, Pooling(model.config.hidden_size, (PoolingMode.MEAN,)), nn.ModuleList())
 
 
 def random_ids(lengths: list[int]) -> np.ndarray:
@@ -134,48 +151,68 @@ def plain_vectors(model: transformers.BertModel, ids_T: np.ndarray, lengths: lis
     """Token vectors, sequence by sequence."""
     with torch.inference_mode():
         parts = torch.from_numpy(ids_T.astype(np.int64)).split(lengths)
-        return torch.cat([model(input_ids=part[None]).last_hidden_state[0].float() for part in parts if len(part)])
+        return torch.cat([model(input_ids=part[None]).last_hidden_state[0].double() for part in parts if len(part)])
 
 
-@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_token_vectors_are_as_near_to_float32_as_torch_in_bfloat16(
-    library: ctypes.CDLL, size: tuple[int, int, int, int], lengths: list[int]
+@functools.cache
+def reference_vectors(
+    size: tuple[int, int, int, int], lengths: tuple[int, ...], activation: str = "gelu", sharpness: float = 1.0
+) -> dict[torch.dtype, torch.Tensor]:
+    """Token vectors from torch in three types, kept for the kernels of all kinds."""
+    ids_T = random_ids(list(lengths))
+    return {
+        dtype: plain_vectors(make_model(size, activation, sharpness).to(dtype), ids_T, list(lengths))
+        for dtype in (torch.float64, torch.float32, torch.bfloat16)
+    }
+
+
+def check_token_vectors(
+    kernels: Kernels,
+    size: tuple[int, int, int, int],
+    lengths: list[int],
+    activation: str = "gelu",
+    sharpness: float = 1.0,
 ) -> None:
-    ids_T = random_ids(lengths)
-    exact = plain_vectors(make_model(size), ids_T, lengths)
-    torchs = plain_vectors(make_model(size).bfloat16(), ids_T, lengths)
-    ours = make_runner(library, make_model(size)).token_vectors(ids_T, np.array(lengths)).float()
+    """In float32 they are equal but for the order of sums; in bfloat16 as near to the exact ones as torch's."""
+    of_torch = reference_vectors(size, tuple(lengths), activation, sharpness)
+    exact, torchs = of_torch[torch.float64], of_torch[torch_type(kernels)]
+    runner = make_runner(kernels, make_model(size, activation, sharpness))
+    ours = runner.token_vectors(random_ids(lengths), np.array(lengths)).double()
     assert ours.shape == exact.shape
+    if torch_type(kernels) is torch.float32:
+        assert (ours - exact).abs().max() <= max(1e-5, 1.5 * float((torchs - exact).abs().max()))
+        return
     assert (ours - exact).square().mean().sqrt() <= 1.1 * (torchs - exact).square().mean().sqrt()
     assert (ours - exact).abs().max() <= 1.5 * (torchs - exact).abs().max()
 
 
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_token_vectors_are_those_of_torch(
+    kernels: Kernels, size: tuple[int, int, int, int], lengths: list[int]
+) -> None:
+    check_token_vectors(kernels, size, lengths)
+
+
 @pytest.mark.parametrize("sharpness", [4.0, 16.0])
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
-def test_attention_to_single_tokens(library: ctypes.CDLL, sharpness: float, activation: str) -> None:
-    lengths = [300, 64, 7]
-    ids_T = random_ids(lengths)
-    exact = plain_vectors(make_model(SIZES[2], activation, sharpness), ids_T, lengths)
-    torchs = plain_vectors(make_model(SIZES[2], activation, sharpness).bfloat16(), ids_T, lengths)
-    runner = make_runner(library, make_model(SIZES[2], activation, sharpness))
-    ours = runner.token_vectors(ids_T, np.array(lengths)).float()
-    assert (ours - exact).square().mean().sqrt() <= 1.1 * (torchs - exact).square().mean().sqrt()
+def test_attention_to_single_tokens(kernels: Kernels, sharpness: float, activation: str) -> None:
+    check_token_vectors(kernels, SIZES[2], [300, 64, 7], activation, sharpness)
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 8.0])
-def test_kernels_give_the_same_bits_whatever_the_batch_mates(library: ctypes.CDLL, sharpness: float) -> None:
+def test_kernels_give_the_same_bits_whatever_the_batch_mates(kernels: Kernels, sharpness: float) -> None:
     lengths = [1, 17, 200, 64, 5, 90, 33, 500, 8]
     ids_T = random_ids(lengths)
-    runner = make_runner(library, make_model(SIZES[2], sharpness=sharpness))
+    runner = make_runner(kernels, make_model(SIZES[2], sharpness=sharpness))
     together = runner.token_vectors(ids_T, np.array(lengths)).split(lengths)
     for ids, length, vectors in zip(np.split(ids_T, np.cumsum(lengths)[:-1]), lengths, together, strict=True):
         assert torch.equal(runner.token_vectors(ids, np.array([length])), vectors)
 
 
-def test_threads_do_not_disturb_each_other(library: ctypes.CDLL) -> None:
+def test_threads_do_not_disturb_each_other(kernels: Kernels) -> None:
     lengths = [40, 100, 7]
-    runner = make_runner(library, make_model(SIZES[2]))
+    runner = make_runner(kernels, make_model(SIZES[2]))
     inputs = [np.roll(random_ids(lengths), shift) for shift in range(24)]
     alone = [runner.token_vectors(ids_T, np.array(lengths)) for ids_T in inputs]
     with ThreadPoolExecutor(4) as pool:
@@ -183,8 +220,8 @@ def test_threads_do_not_disturb_each_other(library: ctypes.CDLL) -> None:
     assert all(torch.equal(left, right) for left, right in zip(alone, together, strict=True))
 
 
-def test_ids_and_lengths_out_of_range_are_refused(library: ctypes.CDLL) -> None:
-    runner = make_runner(library, make_model(SIZES[0]))
+def test_ids_and_lengths_out_of_range_are_refused(kernels: Kernels) -> None:
+    runner = make_runner(kernels, make_model(SIZES[0]))
     for wrong in (VOCABULARY, -1):
         with pytest.raises(IndexError, match="not in the vocabulary"):
             runner.token_vectors(np.array([1, wrong, 2]), np.array([3]))
@@ -194,21 +231,25 @@ def test_ids_and_lengths_out_of_range_are_refused(library: ctypes.CDLL) -> None:
     assert runner.token_vectors(np.zeros(0), np.zeros(3)).shape == (0, 32)
 
 
-def test_encode_takes_the_kernels_and_gives_the_vectors_of_float32(library: ctypes.CDLL) -> None:
+def test_encode_takes_the_kernels_and_gives_the_vectors_of_float32(kernels: Kernels) -> None:
+    assert kernels.units is not None
     texts = ["", "red", "the cat sat on the mat " * 30, *(f"train {number} to hamburg" for number in range(100)), " "]
-    native = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu")
+    native = SentenceEncoder.from_pretrained(compute_dtype=kernels.units.dtype, device="cpu")
     assert native.selected_runner.name == "native"
-    exact = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.FLOAT32, device="cpu").encode(texts)
+    plain = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.FLOAT32, device="cpu")
+    exact = run_all(plain.plain_runner(), plain.tokenize(texts), plain.dim, 1_000)
     vectors = native.encode(texts)
     assert (vectors * exact).sum(axis=1).min() > 0.999
+    if kernels.units.dtype is ComputeDtype.FLOAT32:
+        np.testing.assert_allclose(vectors, exact, atol=1e-6)
     np.testing.assert_allclose(native.encode(texts[::-1], token_budget=100)[::-1], vectors, atol=1e-6)
 
 
 @pytest.mark.parametrize("skipped", [0, 3])
-def test_means_are_those_of_the_token_vectors(library: ctypes.CDLL, skipped: int) -> None:
+def test_means_are_those_of_the_token_vectors(kernels: Kernels, skipped: int) -> None:
     lengths = [0, 9, 300, 1, 0, 250, 3, 0]
     ids_T = random_ids(lengths)
-    runner = make_runner(library, make_model(SIZES[0]))
+    runner = make_runner(kernels, make_model(SIZES[0]))
     vectors = runner.token_vectors(ids_T, np.array(lengths)).float().split(lengths)
     expected = [part[skipped:].mean(0) if len(part) > skipped else torch.zeros(32) for part in vectors]
     torch.testing.assert_close(runner.means(ids_T, np.array(lengths), skipped), torch.stack(expected))
@@ -217,10 +258,11 @@ def test_means_are_those_of_the_token_vectors(library: ctypes.CDLL, skipped: int
 @pytest.mark.parametrize(
     "modes", [(PoolingMode.MEAN,), (PoolingMode.CLS,), (PoolingMode.MAX, PoolingMode.LAST), (PoolingMode.ATTENTION,)]
 )
-def test_every_pooling_and_prompts_left_out(library: ctypes.CDLL, modes: tuple[PoolingMode, ...]) -> None:
+def test_every_pooling_and_prompts_left_out(kernels: Kernels, modes: tuple[PoolingMode, ...]) -> None:
+    assert kernels.units is not None
     encoder = SentenceEncoder(
         make_model(SIZES[0]), tiny_tokenizer(), Pooling(32, modes, include_prompt=False), max_seq_length=60,
-        compute_dtype=ComputeDtype.BFLOAT16, device="cpu",
+        compute_dtype=kernels.units.dtype, device="cpu",
     )  # fmt: skip
     assert encoder.selected_runner.name == "native"
     packed = encoder.packed_runner()
@@ -235,13 +277,15 @@ def test_every_pooling_and_prompts_left_out(library: ctypes.CDLL, modes: tuple[P
     torch.testing.assert_close(*found, atol=0.1, rtol=0.05)
 
 
+@pytest.mark.parametrize("kernels", ["avx2"], indirect=True)
 def test_wrong_kernels_are_not_used(
-    library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert kernels.units is not None
     run = NativeRunner.run
     monkeypatch.setattr(NativeRunner, "run", lambda self, tokens, batch: run(self, tokens, batch).roll(1, dims=1))
     with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_selection"):
-        chosen = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu").selected_runner
+        chosen = SentenceEncoder.from_pretrained(compute_dtype=kernels.units.dtype, device="cpu").selected_runner
     assert chosen.name == "packed"
     assert "the native runner gives other vectors" in caplog.text
     assert "not native (it failed the probe" in chosen.reason
@@ -251,14 +295,14 @@ def test_kernels_are_not_used_when_turned_off(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(NATIVE_VARIABLE, "0")
     chosen = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu").selected_runner
     assert chosen.name == "packed"
-    assert load_kernels().library is None
+    assert load_kernels(ComputeDtype.BFLOAT16).library is None
     assert "not native (turned off by SBERT_NATIVE=0)" in chosen.reason
 
 
 @pytest.mark.parametrize(
     ("kind", "dtype", "reason"),
     [
-        ("bert", torch.float32, "it computes in float32"),
+        ("bert", torch.float16, "it computes in float16"),
         ("bert", torch.bfloat16, "its heads have 8 values"),
         ("mpnet", torch.bfloat16, "it has relative positions"),
     ],
@@ -271,9 +315,15 @@ def test_other_encoders_are_left_to_torch(kind: str, dtype: torch.dtype, reason:
 
 def test_layout_of_weights_by_hand() -> None:
     weight = torch.arange(64 * 96).view(64, 96)
-    tiles = lay_out(weight)
+    tiles = lay_out(weight, KINDS["amx"])
     assert tiles.shape == (2, 3, 2, 16, 16, 2)
     assert tiles[1, 2, 1, 5, 7, 1] == weight[32 + 16 + 7, 64 + 2 * 5 + 1]
+    pairs = lay_out(weight, KINDS["avx512_bf16"])
+    assert pairs.shape == (2, 48, 32, 2)
+    assert pairs[1, 40, 7, 1] == weight[32 + 7, 2 * 40 + 1]
+    singles = lay_out(weight, KINDS["avx2"])
+    assert singles.shape == (4, 96, 16, 1)
+    assert singles[3, 40, 7, 0] == weight[3 * 16 + 7, 40]
 
 
 def test_sequences_are_laid_end_to_end() -> None:

@@ -3,7 +3,7 @@
 // Scores are computed transposed: keys are rows, queries are columns. So softmax adds up whole registers.
 #pragma once
 
-#include "registers.h"
+#include "tiles.h"
 
 namespace {
 

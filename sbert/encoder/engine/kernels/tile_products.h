@@ -1,7 +1,8 @@
 // Products of tokens and weights, and the operations that follow: bias, activation, residual, layer norm.
 #pragma once
 
-#include "registers.h"
+#include "norms.h"
+#include "tiles.h"
 
 namespace {
 
@@ -65,16 +66,6 @@ struct Ahead {
     }
 };
 
-struct Plain {
-    __m512 operator()(__m512 x) const { return x; }
-};
-struct Gelu {
-    __m512 operator()(__m512 x) const { return gelu(x); }
-};
-struct Relu {
-    __m512 operator()(__m512 x) const { return _mm512_max_ps(x, _mm512_setzero_ps()); }
-};
-
 // Finishes a square of sums while the next square is multiplied: adds the bias, applies the function, rounds.
 template <class Function>
 struct Unfinished {
@@ -86,8 +77,8 @@ struct Unfinished {
         if (some > rows) some = rows;
         rows -= some;
         for (; some > 0; some--, sums += 32, to += BLOCK)
-            store_row(to, f(_mm512_add_ps(_mm512_load_ps(sums), _mm512_loadu_ps(bias))),
-                      f(_mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_loadu_ps(bias + 16))));
+            store_row(to, {f(_mm512_add_ps(_mm512_load_ps(sums), _mm512_loadu_ps(bias))),
+                           f(_mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_loadu_ps(bias + 16)))});
     }
 };
 
@@ -125,48 +116,11 @@ void products(const bf16* x, int64_t step, int64_t num_tiles, const bf16* weight
     }
 }
 
-// Layer norm of one token (Ba et al. 2016), given the sum of its values.
-void normalize(const float* row, __m512 total, int64_t hidden, Norm norm, float eps, bf16* x, int64_t step) {
-    const float mean = _mm512_reduce_add_ps(total) / (float)hidden;
-    const __m512 means = _mm512_set1_ps(mean);
-    __m512 squares[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-    for (int64_t i = 0; i < hidden; i += 32)
-        for (int64_t j = 0; j < 2; j++) {
-            const __m512 apart = _mm512_sub_ps(_mm512_load_ps(row + i + 16 * j), means);
-            squares[j] = _mm512_fmadd_ps(apart, apart, squares[j]);
-        }
-    const float variance = _mm512_reduce_add_ps(_mm512_add_ps(squares[0], squares[1])) / (float)hidden;
-    const __m512 factor = _mm512_set1_ps(1.0f / std::sqrt(variance + eps));
-    for (int64_t i = 0; i < hidden; i += 32, x += step) {
-        __m512 half[2];
-        for (int64_t j = 0; j < 2; j++) {
-            const int64_t at = i + 16 * j;
-            const __m512 unit = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(row + at), means), factor);
-            half[j] = _mm512_fmadd_ps(unit, _mm512_loadu_ps(norm.scale + at), _mm512_loadu_ps(norm.shift + at));
-        }
-        store_row(x, half[0], half[1]);
-    }
-}
-
 // x = norm(sums + bias + x)
 void add_and_normalize(const float* sums, const float* bias, int64_t num_tokens, int64_t hidden, Norm norm, float eps, bf16* x,
                        int64_t step, float* row) {
-    const int64_t blocks = hidden / BLOCK;
-    for (int64_t t = 0; t < num_tokens; t++, x += BLOCK) {
-        const float* from = sums + t / 32 * blocks * SUMS + t % 32 * 32;
-        __m512 total[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-        for (int64_t n = 0; n < blocks; n++, from += SUMS) {
-            const __m512 old[2] = {low(x + n * step), high(x + n * step)};
-            for (int64_t j = 0; j < 2; j++) {
-                const int64_t at = n * BLOCK + 16 * j;
-                const __m512 biased = _mm512_add_ps(_mm512_load_ps(from + 16 * j), _mm512_loadu_ps(bias + at));
-                const __m512 sum = _mm512_add_ps(biased, old[j]);
-                total[j] = _mm512_add_ps(total[j], sum);
-                _mm512_store_ps(row + at, sum);
-            }
-        }
-        normalize(row, _mm512_add_ps(total[0], total[1]), hidden, norm, eps, x, step);
-    }
+    for (int64_t t = 0; t < num_tokens; t++, x += BLOCK)
+        add_and_normalize(sums + t / 32 * (hidden / BLOCK) * SUMS + t % 32 * 32, SUMS, bias, hidden, norm, eps, x, step, row);
 }
 
 }  // namespace

@@ -1,0 +1,79 @@
+// The layers of a model in registers, on one thread or on several that wait for each other between the steps.
+#pragma once
+
+#include <vector>
+
+#include "norms.h"
+#include "register_attention.h"
+#include "team.h"
+
+namespace {
+
+constexpr bool CAN_SHARE = true;  // whether several threads may compute a group together
+constexpr int64_t SPARE_ROWS = 1;     // odd, so that neighbouring blocks lie in other cache sets
+constexpr int64_t INNER_BLOCKS = 12;  // blocks of the intermediate layer at a time: they and their weights stay in the cache
+
+// Memory for a group of up to `tokens` tokens, and for each thread.
+struct Scratch {
+    const int64_t step;          // distance from one block to the next, in values
+    const int64_t inner_blocks;  // blocks of the intermediate layer at a time
+    const Buffer<Value> x, qkv, attended, inner;
+    const Buffer<float> sums, rows;
+    std::vector<Attention> attention;
+
+    Scratch(const Model& model, int64_t tokens, int64_t longest, int64_t threads)
+        : step((tokens / 2 * 2 + SPARE_ROWS + 2) * BLOCK),
+          inner_blocks(tokens <= 128 ? model.inner / BLOCK : INNER_BLOCKS),
+          x(allocate<Value>(step * (model.hidden / BLOCK))),
+          qkv(allocate<Value>(step * (model.hidden / BLOCK) * 3)),
+          attended(allocate<Value>(step * (model.hidden / BLOCK))),
+          inner(allocate<Value>(step * inner_blocks)),
+          sums(allocate<float>(step * (model.hidden / BLOCK))),
+          rows(allocate<float>(model.hidden * threads)) {
+        for (int64_t i = 0; i < threads; i++) attention.emplace_back(longest, model.hidden / model.num_heads);
+    }
+    bool is_there() const {
+        for (const Attention& one : attention)
+            if (!one.is_there()) return false;
+        return x && qkv && attended && inner && sums && rows;
+    }
+};
+
+void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, int64_t num, int64_t tokens, const Scratch& on,
+               int64_t part, Team& team) {
+    const int64_t blocks = model.hidden / BLOCK, head_blocks = blocks / model.num_heads, inner_blocks = model.inner / BLOCK;
+    const int64_t step = on.step, parts = team.size;
+    const float eps = (float)model.norm_eps;
+    Value *x = on.x.get(), *qkv = on.qkv.get(), *attended = on.attended.get(), *inner = on.inner.get();
+    float *sums = on.sums.get(), *row = on.rows.get() + part * model.hidden;
+    const Range mine = share_of(blocks, part, parts), my_tokens = share_of(tokens, part, parts);
+    const auto add_and_norm = [&](const float* bias, Norm norm) {
+        for (int64_t t = my_tokens.first; t < my_tokens.stop; t++)
+            add_and_normalize(sums + t * BLOCK, step, bias, model.hidden, norm, eps, x + t * BLOCK, step, row);
+    };
+    linear(x, step, tokens, layer.qkv, blocks, share_of(3 * blocks, part, parts), qkv, Plain());
+    team.meet();
+    for (int64_t b = 0, first = 0; b < num; first += lengths[b++])
+        if (lengths[b])
+            attend(qkv + first * BLOCK, step, lengths[b], model.num_heads, head_blocks, share_of(model.num_heads, part, parts),
+                   on.attention[part], attended + first * BLOCK);
+    team.meet();
+    products(attended, step, tokens, layer.out.weight, blocks * BLOCK * PANEL, blocks, mine, sums, false);
+    team.meet();
+    add_and_norm(layer.out.bias, layer.attention_norm);
+    for (int64_t i = 0; i < inner_blocks; i += on.inner_blocks) {
+        team.meet();
+        const int64_t some = std::min(on.inner_blocks, inner_blocks - i);
+        const Linear up = {layer.up.weight + i * blocks * BLOCK * BLOCK, layer.up.bias + i * BLOCK};
+        const Range range = share_of(some, part, parts);
+        model.uses_relu ? linear(x, step, tokens, up, blocks, range, inner, Relu())
+                        : linear(x, step, tokens, up, blocks, range, inner, Gelu());
+        team.meet();
+        products(inner, step, tokens, layer.down.weight + i * BLOCK * PANEL, inner_blocks * BLOCK * PANEL, some, mine, sums, i > 0);
+    }
+    team.meet();
+    add_and_norm(layer.down.bias, layer.output_norm);
+    team.meet();
+}
+
+}  // namespace
