@@ -141,4 +141,6 @@ def fit_ranker(rows: pl.DataFrame, num_users: int, vectors_ND: Float32, settings
 
 
 def _unit(vectors_ND: Float32) -> Float32:
-    return (vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    """Return the vectors with length 1; a vector of zeros stays."""
+    lengths_N = np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
+    return np.asarray(vectors_ND / lengths_N, np.float32)
