@@ -31,6 +31,7 @@ from sbert.erase.out_of_reach import OUT_OF_REACH, bucket_problem
 from sbert.erase.places import ErasedRows
 from sbert.erase.receipt import RECEIPTS_FOLDER, OutOfReach, PlaceReport, Receipt, receipt_markdown
 from sbert.erase.registry import PLACES
+from sbert.erase.reports import erase_reports
 from sbert.erase.seen_by import find_seen_by
 from sbert.erase.shard_stores import DerivedStore, EmbeddingsStore
 from sbert.erase.shards import ShardsErased, erase_shards, is_shard, look_into_shards
@@ -228,12 +229,14 @@ class _Run:
         if self.is_dry_run:
             done = erase_shards(store, self.rows.keys, self.erasure, is_dry_run=True)
             self._note_asked(done.findings)
-            self.places.append(done.report(store, is_dry_run=True))
+            reports = erase_reports(uri, has_erased_rows=bool(done.num_rows or done.findings), is_dry_run=True)
+            self.places += [done.report(store, is_dry_run=True), *([reports] if reports else [])]
             return
         with hold_lease(uri, self.erasure, ERASE):
             done = erase_shards(store, self.rows.keys, self.erasure, before_commit=self._note_asked)
             report = look_into_shards(store, self.rows.keys, done.report(store, is_dry_run=False))
-        self.places += [report, *bucket_problem(uri)]
+            reports = erase_reports(uri, has_erased_rows=bool(done.num_rows or done.findings), is_dry_run=False)
+        self.places += [report, *([reports] if reports else []), *bucket_problem(uri)]
 
     def erase_destination(self, location: str, secret: str | None) -> None:
         """Erase the rows of a vector store."""

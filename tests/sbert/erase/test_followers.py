@@ -46,6 +46,21 @@ def test_a_derived_table_loses_the_rows_and_their_mentions_in_lists_of_others(tm
     assert verify_derived(out).findings == []
 
 
+def test_pages_that_quote_texts_of_a_derived_table_go_with_the_first_erased_row(tmp_path: Path, table: str) -> None:
+    out = tmp_path / "neighbours"
+    derive(NeighboursJob(k=2), table, str(out))
+    page = out / "_reports/page.html"
+    page.parent.mkdir()
+    page.write_text("the text of a person")
+    assert erase(table, ErasedKeys(ids=["nobody"]), derived=[str(out)]).num_rows_erased == 0
+    assert page.exists()
+    receipt = erase(table, ErasedKeys(ids=["a-3"]), derived=[str(out)])
+    assert receipt.is_complete
+    (place,) = [place for place in receipt.places if place.place == "reports of a derived table"]
+    assert place.action == "1 file removed; the next run of the job writes them"
+    assert not page.exists()
+
+
 def test_a_wrong_derived_table_is_an_error_before_anything_is_done(tmp_path: Path, table: str) -> None:
     with pytest.raises(NotATableError):
         erase(table, ErasedKeys(ids=["a-3"]), derived=[str(tmp_path / "nowhere")])
