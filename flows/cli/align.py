@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.app import Panel, command
-from flows.cli.neighbours import show_derived
+from flows.cli.derived_answer import show_derived
 from flows.cli.options import Concurrency, Json, OutUri, TableUri, check_location
 from flows.cli.output import answering, out
 

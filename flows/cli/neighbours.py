@@ -1,12 +1,13 @@
 """``sbert neighbours``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flows.cli.app import Panel, command
+from flows.cli.derived_answer import show_derived
 from flows.cli.options import Concurrency, EngineOption, Json, OutUri, TableUri, parse_engine
-from flows.cli.output import answering, out
+from flows.cli.output import answering
 from flows.cli.prefect_server import begin_server
 
 
@@ -36,15 +37,3 @@ def neighbours(
             wait_for_server()
             report = find_neighbours(table_uri, out_uri, k, concurrency, workers)
         answer.print(report.model_dump(mode="json"), show_derived)
-
-
-def show_derived(report: dict[str, Any]) -> None:
-    """Print what a job on a derived table did."""
-    resumed = f", {report['num_shards_resumed']:,} taken over" if report["num_shards_resumed"] else ""
-    out.print(
-        f"{report['out_uri']} version {report['version']}: {report['num_rows']:,} rows, computed from version "
-        f"{report['table_version']} of {report['table_uri']}\n"
-        f"  {report['num_shards_built']:,} shards built ({report['num_rows_built']:,} rows){resumed}, "
-        f"{report['num_shards_kept']:,} kept, {report['num_shards_dropped']:,} dropped, {report['seconds']:,.1f} s",
-        markup=False,
-    )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.app import Panel, command
-from flows.cli.neighbours import show_derived
+from flows.cli.derived_answer import show_derived
 from flows.cli.options import Json, OutUri, TableUri
 from flows.cli.output import answering, out
 

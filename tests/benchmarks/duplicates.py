@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.side import Side
 from sbert.labels.label_kinds import LabelKind
 from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
@@ -114,8 +116,9 @@ def negated(text: str) -> str | None:
 def measure_pairs(folder: Path) -> None:
     """Print F1 on the test pairs and the share of made pairs that are kept apart."""
     encoder = SentenceEncoder.from_pretrained(DEFAULT_MODEL)
-    train = labelled_pairs(read_msrp(folder, "train"), LabelKind.SCORED_PAIRS, encoder, 0.5)
-    test = labelled_pairs(read_msrp(folder, "test"), LabelKind.SCORED_PAIRS, encoder, 0.5)
+    encode = partial(encoder.encode, side=Side.DOCUMENT)
+    train = labelled_pairs(read_msrp(folder, "train"), LabelKind.SCORED_PAIRS, encode, 0.5)
+    test = labelled_pairs(read_msrp(folder, "test"), LabelKind.SCORED_PAIRS, encode, 0.5)
     order = np.argsort(-train.cosines)
     num_same = np.cumsum(train.is_same[order])
     best = int((2 * num_same / (np.arange(1, len(order) + 1) + train.is_same.sum())).argmax())

@@ -1,6 +1,8 @@
 """Find the duplicates of a table: fit the rule if there are labels, group, and count."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -9,15 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.apply.duplicates.fitting import FitSettings, LabelledPairs, fit_rule, with_nearest_negatives
 from sbert.apply.duplicates.job import DuplicatesJob
 from sbert.apply.duplicates.rule import PairRule
+from sbert.apply.text_vectors import vectors_of_texts
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import DerivedReport, derive
-from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import LabelError, SettingsError
-from sbert.index.queries import load_table_encoder
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.load import load_labels
 from sbert.labels.settings import LabelSettings
 from sbert.table.delta import Table
+from sbert.vectors.precision import Float32
 
 __all__ = [
     "DuplicateSettings",
@@ -30,6 +32,8 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+Encode = Callable[[list[str]], Float32]
 
 
 class DuplicateSettings(BaseModel):
@@ -109,7 +113,7 @@ def fit_on_labels(table: Table, settings: DuplicateSettings) -> PairRule:
     rows = pl.concat([labels.train, labels.dev])
     try:
         rule = fit_rule(
-            labelled_pairs(rows, labels.kind, load_table_encoder(table), settings.fit.same_score),
+            labelled_pairs(rows, labels.kind, partial(vectors_of_texts, table), settings.fit.same_score),
             settings.fit,
             guard=settings.guard,
         )
@@ -123,8 +127,8 @@ def fit_on_labels(table: Table, settings: DuplicateSettings) -> PairRule:
     return rule
 
 
-def labelled_pairs(rows: pl.DataFrame, kind: LabelKind, encoder: SentenceEncoder, same_score: float) -> LabelledPairs:
-    """Return labelled pairs with their cosines.
+def labelled_pairs(rows: pl.DataFrame, kind: LabelKind, encode: Encode, same_score: float) -> LabelledPairs:
+    """Return labelled pairs with their cosines; `encode` gives the vectors of texts, shape (N, dim).
 
     Scored pairs count as the same from `same_score` on. Pairs are all the same; the nearest other positive of each anchor
     serves as a text that is not.
@@ -134,12 +138,12 @@ def labelled_pairs(rows: pl.DataFrame, kind: LabelKind, encoder: SentenceEncoder
     """
     if kind is LabelKind.SCORED_PAIRS:
         left, right = rows["sentence1"].to_list(), rows["sentence2"].to_list()
-        left_ND, right_ND = _unit(encoder, left), _unit(encoder, right)
+        left_ND, right_ND = _unit(encode(left)), _unit(encode(right))
         cosines = np.einsum("nd,nd->n", left_ND, right_ND, dtype=np.float64)
         return LabelledPairs(left, right, rows["score"].cast(pl.Float64).to_numpy() >= same_score, cosines)
     if kind is LabelKind.PAIRS:
         anchors, positives = rows["anchor"].to_list(), rows["positive"].to_list()
-        return with_nearest_negatives(anchors, positives, _unit(encoder, anchors), _unit(encoder, positives))
+        return with_nearest_negatives(anchors, positives, _unit(encode(anchors)), _unit(encode(positives)))
     raise LabelError(f"these labels are {kind.value}: name labels of the kind scored_pairs or pairs")
 
 
@@ -156,9 +160,6 @@ def count_groups(report: DerivedReport, job: DuplicatesJob) -> DuplicatesReport:
     )
 
 
-def _unit(encoder: SentenceEncoder, texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    vectors_ND = encoder.encode(texts)
-    unit: np.ndarray[tuple[int, int], np.dtype[np.float32]] = vectors_ND / np.maximum(
-        np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12
-    )
-    return unit
+def _unit(vectors_ND: Float32) -> Float32:
+    norms_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    return np.asarray(vectors_ND / np.maximum(norms_N1, 1e-12), np.float32)

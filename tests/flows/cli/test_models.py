@@ -14,7 +14,7 @@ def version(name: str, **facts: Any) -> dict[str, Any]:
     return {
         "version": name, "production": False, "accepted": True, "weights": True, "created_at": "2026-11-28T10:20:30",
         "metric": "spearman", "before": 0.8204, "after": 0.8254, "encoder_fingerprint": "0123456789abcdef", "reason": REASON,
-        **facts,
+        "awaits_approval": False, "approval": None, **facts,
     }  # fmt: skip
 
 

@@ -1,0 +1,19 @@
+"""What a job on a derived table did, on the terminal."""
+
+from typing import Any
+
+from flows.cli.output import out
+
+__all__ = ["show_derived"]
+
+
+def show_derived(report: dict[str, Any]) -> None:
+    """Print what a job on a derived table did."""
+    resumed = f", {report['num_shards_resumed']:,} taken over" if report["num_shards_resumed"] else ""
+    out.print(
+        f"{report['out_uri']} version {report['version']}: {report['num_rows']:,} rows, computed from version "
+        f"{report['table_version']} of {report['table_uri']}\n"
+        f"  {report['num_shards_built']:,} shards built ({report['num_rows_built']:,} rows){resumed}, "
+        f"{report['num_shards_kept']:,} kept, {report['num_shards_dropped']:,} dropped, {report['seconds']:,.1f} s",
+        markup=False,
+    )
