@@ -49,7 +49,6 @@ APPLICATIONS = {
         "flows.monitor.monitor_opinion",
         "Watch the classes of the rows over time.",
         table="predictions_uri",
-        is_table=False,
     ),
     "neighbours": Application("flows.neighbours.find_neighbours", "Keep the nearest rows of every row up to date."),
     "topics": Application(

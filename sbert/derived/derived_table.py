@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import create_table_with_add_actions
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.errors import MissingError, NotATableError
+from sbert.errors import MissingError, NotATableError, TableError
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import (
     delta_retry_options,
@@ -31,7 +31,15 @@ from sbert.table.delta import DERIVED_NAME, METADATA_KEY, TableShard, recorded_a
 from sbert.table.refused_versions import check_not_refused
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
 
-__all__ = ["DerivedInfo", "DerivedTable", "PartsSummary", "commit_derived", "digest_of_parts", "find_derived"]
+__all__ = [
+    "DerivedInfo",
+    "DerivedTable",
+    "PartsSummary",
+    "commit_derived",
+    "digest_of_parts",
+    "find_derived",
+    "find_output",
+]
 
 
 class PartsSummary(BaseModel):
@@ -175,6 +183,19 @@ def find_derived(uri: str) -> DerivedTable | None:
                 f"{strangers[0]}): name an empty or new folder"
             ) from None
         return None
+
+
+def find_output(uri: str, job: str) -> DerivedTable | None:
+    """Open the output of a job, or return None where it can be made; a job asks before it writes anything there.
+
+    Raises:
+        NotATableError: as `find_derived`.
+        TableError: the derived table belongs to another job.
+    """
+    table = find_derived(uri)
+    if table is not None and table.info.job != job:
+        raise TableError(f"{table.uri}: this table belongs to the job {table.info.job}, not to {job}: name another")
+    return table
 
 
 def commit_derived(

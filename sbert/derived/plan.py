@@ -8,10 +8,10 @@ from collections import defaultdict
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.derived.derived_table import DerivedInfo, DerivedTable, find_derived
+from sbert.derived.derived_table import DerivedInfo, DerivedTable, find_output
 from sbert.derived.job import DerivedJob, TableJob, derived_fingerprint
 from sbert.derived.records import DerivedRecord, finished_splits
-from sbert.errors import SettingsError, TableError
+from sbert.errors import SettingsError
 from sbert.storage.files import normalize_uri
 from sbert.table.delta import Table, TableShard
 from sbert.table.shard_layout import locate_splits
@@ -96,7 +96,7 @@ def open_output(
         raise SettingsError(f"{out_uri}: the output needs a folder of its own: name another one than the table's")
     table = Table.open(table_uri, version)
     job.check(table)
-    before = find_derived(out_uri)
+    before = find_output(out_uri, job.name)
     info = DerivedInfo(
         job=job.name,
         job_fingerprint=job.fingerprint(table),
@@ -108,10 +108,6 @@ def open_output(
         encoder_fingerprint=table.encoder.fingerprint,
         run_id=run_id,
     )
-    if before is not None and before.info.job != job.name:
-        raise TableError(
-            f"{before.uri}: this table belongs to the job {before.info.job}, not to {job.name}: name another"
-        )
     return table, before, info
 
 

@@ -229,14 +229,20 @@ class _Run:
         if self.is_dry_run:
             done = erase_shards(store, self.rows.keys, self.erasure, is_dry_run=True)
             self._note_asked(done.findings)
-            reports = erase_reports(uri, has_erased_rows=bool(done.num_rows or done.findings), is_dry_run=True)
+            reports = self._erase_reports(store, done)
             self.places += [done.report(store, is_dry_run=True), *([reports] if reports else [])]
             return
         with hold_lease(uri, self.erasure, ERASE):
             done = erase_shards(store, self.rows.keys, self.erasure, before_commit=self._note_asked)
             report = look_into_shards(store, self.rows.keys, done.report(store, is_dry_run=False))
-            reports = erase_reports(uri, has_erased_rows=bool(done.num_rows or done.findings), is_dry_run=False)
+            reports = self._erase_reports(store, done)
         self.places += [report, *([reports] if reports else []), *bucket_problem(uri)]
+
+    def _erase_reports(self, store: DerivedStore, done: ShardsErased) -> PlaceReport | None:
+        """Remove the pages of a derived table; those of a table of parts, which names no rows, when any row was erased."""
+        of_rows = done.num_rows or done.findings
+        is_meant = self.num_rows if store.derived.info.parts is not None else of_rows
+        return erase_reports(store.uri, has_erased_rows=bool(is_meant), is_dry_run=self.is_dry_run)
 
     def erase_destination(self, location: str, secret: str | None) -> None:
         """Erase the rows of a vector store."""

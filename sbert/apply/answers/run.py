@@ -19,7 +19,7 @@ from sbert.apply.answers.report import finish_report
 from sbert.apply.answers.report_facts import AnswersReport
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.apply.answers.words import WordCounts, count_words
-from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.derived_table import DerivedTable, find_derived, find_output
 from sbert.derived.run import derive
 from sbert.errors import ColumnError, EncoderMismatchError, MissingError, SettingsError, TableError
 from sbert.index.words.settings import words_text_column
@@ -95,6 +95,7 @@ def answers_job(
                     f"{out_uri}: the output needs a folder of its own: name another one than the tables'"
                 )
     _check_conversation(questions, asked)
+    find_output(out_uri, AnswersJob.name)
     question_column = _text_column(questions, asked.question_column)
     columns = asked.answer_columns or tuple(name for name in [_text_column(first, None)] if name)
     for name in columns:

@@ -20,7 +20,7 @@ from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.weak_labels import check_text_column, find_weak_labels
 from sbert.apply.text_vectors import vectors_of_texts
-from sbert.derived.derived_table import find_derived
+from sbert.derived.derived_table import find_output
 from sbert.errors import SettingsError
 from sbert.evaluation.metric import difference_interval
 from sbert.labels.label_kinds import LabelKind
@@ -61,9 +61,13 @@ class HeadDecision(BaseModel):
 
 
 def current_heads(out_uri: str) -> dict[str, HeadName]:
-    """Return the heads that made the newest output, by task; none when there is no output."""
-    table = find_derived(out_uri)
-    if table is None or table.info.job != ClassificationJob.name:
+    """Return the heads that made the newest output, by task; none when there is no output.
+
+    Raises:
+        TableError: the output belongs to another job.
+    """
+    table = find_output(out_uri, ClassificationJob.name)
+    if table is None:
         return {}
     return {head.task: head for head in ClassificationJob.model_validate(table.info.settings).heads}
 

@@ -14,7 +14,7 @@ from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.page import REPORT_NAME, report_page
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.task_report import ClassShares, TaskReport
-from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.derived_table import DerivedTable, find_output
 from sbert.derived.run import DerivedReport, derive
 from sbert.storage.files import join, normalize_uri, write_bytes
 from sbert.table.delta import Table
@@ -74,8 +74,8 @@ def classification_job(decisions: tuple[HeadDecision, ...], out_uri: str) -> Cla
 
 def shares_before(out_uri: str) -> SharesByTask:
     """Return the classes of the rows of the output that is there, by task; none when there is no output."""
-    table = find_derived(out_uri)
-    if table is None or table.info.job != ClassificationJob.name:
+    table = find_output(out_uri, ClassificationJob.name)
+    if table is None:
         return {}
     return _shares(table, ClassificationJob.model_validate(table.info.settings))
 

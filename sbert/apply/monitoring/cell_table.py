@@ -19,9 +19,8 @@ from sbert.derived.derived_table import (
     PartsSummary,
     commit_derived,
     digest_of_parts,
-    find_derived,
+    find_output,
 )
-from sbert.errors import TableError
 from sbert.table.delta import Table
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
 
@@ -62,9 +61,7 @@ def publish_cells(
         TableError: the folder holds the output of another job.
         CommitConflictError: another run committed at the same time.
     """
-    before = find_derived(out_uri)
-    if before is not None and before.info.job != JOB:
-        raise TableError(f"{before.uri}: this table belongs to the job {before.info.job}, not to {JOB}: name another")
+    before = find_output(out_uri, JOB)
     have = {} if before is None else {shard.fingerprint: shard for shard in before.shards()}
     parts: dict[str, int] = {}
     records: list[ShardRecord] = []

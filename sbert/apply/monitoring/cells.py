@@ -89,7 +89,7 @@ def check_columns(table: Table, settings: MonitoringSettings) -> None:
         if name is not None and name not in kept:
             raise ColumnError(
                 f"{table.uri}: no kept column {name!r} (kept: {', '.join(kept) or 'none'}): name one of these, or keep it "
-                f"with `sbert refresh --keep-columns {name}`"
+                f"with `sbert refresh --keep-columns {','.join([*kept, name])}`"
             )
 
 

@@ -5,6 +5,7 @@
 """
 
 import datetime as dt
+import hashlib
 import json
 import logging
 import time
@@ -24,7 +25,7 @@ from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import CorrectedShares
 from sbert.apply.monitoring.typical_texts import TypicalText, texts_of_alerts
 from sbert.derived.derived_table import DerivedTable
-from sbert.errors import EncoderMismatchError, MissingError, SettingsError, TableError
+from sbert.errors import EncoderMismatchError, MissingError, NotATableError, SettingsError, TableError
 from sbert.storage.files import join, normalize_uri, read_bytes, write_bytes
 from sbert.table.delta import Table
 
@@ -41,6 +42,7 @@ class _Known(BaseModel):
     """What the run before left, in `_reports/alerts.json`."""
 
     model: str
+    settings: str = ""
     last_bucket: dt.datetime | None
     sentences: dict[str, str]
 
@@ -84,6 +86,7 @@ def monitor(
     texts = texts_of_alerts(shown, predictions, table, label_column, settings)
     out_uri = normalize_uri(out_uri)
     known = _known(out_uri)
+    asked = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
     model = f"{head.record.fingerprint}|{table.encoder.fingerprint}"
     reported = [_report(alert, found) for alert, found in zip(alerts, [*texts, *[[]] * len(alerts)], strict=False)]
     is_new_model = known is not None and known.model != model
@@ -102,7 +105,7 @@ def monitor(
         last_bucket=last,
         num_open=sum(alert.closed is None for alert in alerts),
         alerts=reported,
-        new_alerts=_new(reported, known, is_new_model=is_new_model),
+        new_alerts=_new(reported, known, is_told_anew=is_new_model or (known is not None and known.settings != asked)),
         is_new_model=is_new_model,
         gone_with_model=_gone(reported, known) if is_new_model else [],
         found_with_model=_found(reported, known) if is_new_model else [],
@@ -110,7 +113,9 @@ def monitor(
     )
     page = opinion_page(report, histories, CorrectedShares(head.confusion), settings)
     write_bytes(report.page_uri, page.encode())
-    left = _Known(model=model, last_bucket=last, sentences={item.key: item.sentence for item in reported})
+    left = _Known(
+        model=model, settings=asked, last_bucket=last, sentences={item.key: item.sentence for item in reported}
+    )
     write_bytes(join(out_uri, "_reports", ALERTS_NAME), left.model_dump_json(indent=1).encode())
     return report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
@@ -128,7 +133,14 @@ def _classification_of(predictions: DerivedTable) -> tuple[ClassificationJob, Ta
             f"{predictions.uri}: its classes are of the encoder {info.encoder_fingerprint[:12]}, but {newest.uri} has "
             f"{newest.encoder.fingerprint[:12]} now: run `sbert classify` again first"
         )
-    return ClassificationJob.model_validate(info.settings), Table.open(info.table_uri, info.table_version)
+    job = ClassificationJob.model_validate(info.settings)
+    try:
+        return job, Table.open(info.table_uri, info.table_version)
+    except (NotATableError, TableError) as error:
+        raise TableError(
+            f"{predictions.uri}: the classes are of version {info.table_version} of {info.table_uri}, which cannot be read "
+            f"any more ({error}): run `sbert classify` again first"
+        ) from error
 
 
 def _histories(
@@ -195,16 +207,16 @@ def _known(out_uri: str) -> _Known | None:
         ) from error
 
 
-def _new(alerts: list[AlertReport], known: _Known | None, *, is_new_model: bool) -> list[AlertReport]:
+def _new(alerts: list[AlertReport], known: _Known | None, *, is_told_anew: bool) -> list[AlertReport]:
     """Return the alerts to tell people about.
 
-    The first run tells of alerts that are open now. A run with another model tells only of what happened after the run
-    before: what it sees differently in the past is a change of the model, not of the world.
+    The first run tells of alerts that are open now. A run with another model or other settings tells only of what happened
+    after the run before: what it sees differently in the past is a change of its own, not of the world.
     """
     if known is None:
         return [alert for alert in alerts if alert.closed is None]
     fresh = [alert for alert in alerts if alert.key not in known.sentences]
-    if not is_new_model:
+    if not is_told_anew:
         return fresh
     return [alert for alert in fresh if known.last_bucket is None or alert.opened > known.last_bucket]
 

@@ -22,8 +22,8 @@ from sbert.apply.topics.model import OUTLIER, TopicModel
 from sbert.apply.topics.page import topics_page
 from sbert.apply.topics.report import TopicsReport
 from sbert.apply.topics.settings import TopicSettings
-from sbert.apply.topics.summary import count_outliers, counts_over_time, summaries
-from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.apply.topics.summary import check_time_column, count_outliers, counts_over_time, summaries
+from sbert.derived.derived_table import DerivedTable, find_derived, find_output
 from sbert.derived.run import DerivedReport, derive
 from sbert.index.words.settings import words_text_column
 from sbert.storage.files import join, normalize_uri, write_bytes
@@ -71,6 +71,8 @@ def find_topics(
     out_uri = normalize_uri(out_uri)
     table = Table.open(table_uri)
     text_name = words_text_column(table, chosen.text_column)
+    check_time_column(table, chosen.time_column)
+    find_output(out_uri, TopicsJob.name)
     plan = _planned(table, text_name, out_uri, chosen)
     model, reason = plan.model, plan.reason
     output = _assign(model, table, out_uri, run_job)

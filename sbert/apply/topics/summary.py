@@ -71,6 +71,21 @@ def summaries(derived: DerivedTable, table: Table, model: TopicModel, text_name:
     return tuple(sorted(found, key=lambda item: (-item.num_rows, item.topic)))
 
 
+def check_time_column(table: Table, column: str | None) -> None:
+    """Check, before any work, that a column can say when rows were written; None for no column.
+
+    Raises:
+        ColumnError: no such column is kept, or it holds no times.
+    """
+    kind = None if column is None else table.kept_schema.get(column)
+    if column is not None and (kind is None or not (kind == pl.String or kind.is_temporal())):
+        kept = list(table.kept_schema)
+        raise ColumnError(
+            f"{table.uri}: no kept column of times {column!r} (kept: {', '.join(kept) or 'none'}): name one of these, or "
+            f"keep it with `sbert refresh --keep-columns {','.join([*kept, column])}`"
+        )
+
+
 def counts_over_time(
     derived: DerivedTable, table: Table, column: str | None, period: str
 ) -> tuple[dict[str, str | int], ...]:
@@ -81,12 +96,8 @@ def counts_over_time(
     """
     if column is None:
         return ()
-    kind = table.kept_schema.get(column)
-    if kind is None or not (kind == pl.String or kind.is_temporal()):
-        raise ColumnError(
-            f"{table.uri}: no kept column of times {column!r} (kept: {', '.join(table.kept_schema) or 'none'}): name one "
-            "of these, or keep it with `sbert refresh --keep-columns`"
-        )
+    check_time_column(table, column)
+    kind = table.kept_schema[column]
     day = pl.col(column).str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False) if kind == pl.String else pl.col(column)
     times = table.scan().select("source", "id", period=day.cast(pl.Date).dt.truncate(PERIODS[period]))
     counts = (

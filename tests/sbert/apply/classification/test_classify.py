@@ -12,7 +12,9 @@ import pytest
 from sbert.apply.classification import heads
 from sbert.apply.classification.run import ClassificationReport, classify
 from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
+from sbert.apply.neighbours.job import NeighboursJob
 from sbert.derived.derived_table import DerivedTable
+from sbert.derived.run import derive
 from sbert.errors import LabelError, SettingsError, TableError
 from sbert.table.delta import Table
 from tests.support.made_tables import make_version, unit_vector
@@ -196,6 +198,16 @@ def test_labels_of_another_kind_are_refused(tmp_path: Path) -> None:
     pairs = SETTINGS.model_copy(update={"labels": SETTINGS.labels.model_copy(update={"kind": "pairs"})})
     with pytest.raises(SettingsError, match="classification learns from labels of the kind classes"):
         run(table, str(tmp_path), tmp_path / "out", pairs)
+
+
+def test_nothing_is_written_into_the_output_of_another_job(tmp_path: Path) -> None:
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 20)})
+    derive(NeighboursJob(k=2), table, str(out))
+    before = sorted(out.rglob("*"))
+    with pytest.raises(TableError, match="belongs to the job neighbours, not to classification"):
+        run(table, write_labels(tmp_path / "labels", range(100)), out)
+    assert sorted(out.rglob("*")) == before
 
 
 def test_a_head_that_is_gone_is_named(tmp_path: Path) -> None:

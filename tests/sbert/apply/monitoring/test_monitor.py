@@ -15,7 +15,9 @@ from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.derived.any_table import vacuum_any, verify_any
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
+from sbert.erase.run import erase
 from sbert.errors import ColumnError, EncoderMismatchError, SettingsError, TableError
+from sbert.table.erased_keys import ErasedKeys
 from tests.support.made_tables import DIM, encoder_info, make_version, unit_vector
 
 SETTINGS = MonitoringSettings(
@@ -140,6 +142,33 @@ def test_another_model_tells_history_again_and_is_no_news(places: tuple[str, Pat
         monitor(str(classes), str(out), settings, now=NOW)
 
 
+def test_other_settings_tell_history_again_and_are_no_news(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours([*CALM, 0.9, *CALM])})
+    classify(table, classes)
+    strict = SETTINGS.model_copy(update={"min_volume": 21})
+    assert monitor(str(classes), str(out), strict, now=NOW).alerts == []
+    lenient = SETTINGS.model_copy(update={"min_volume": 10})
+    report = monitor(str(classes), str(out), lenient, now=NOW)
+    assert len(report.alerts) == 1
+    assert report.new_alerts == []
+
+
+def test_an_erasure_removes_the_page_and_asks_for_the_classes_first(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    rows = hours(CALM)
+    make_version(table, {"a": rows})
+    classify(table, classes)
+    page = Path(monitor(str(classes), str(out), SETTINGS, now=NOW).page_uri)
+    receipt = erase(table, ErasedKeys(ids=[next(iter(rows))]), derived=[str(classes), str(out)])
+    assert receipt.is_complete, receipt.left
+    assert not page.exists()
+    with pytest.raises(TableError, match=r"cannot be read any more .*: run `sbert classify` again first"):
+        monitor(str(classes), str(out), SETTINGS, now=NOW)
+    classify(table, classes)
+    assert monitor(str(classes), str(out), SETTINGS, now=NOW).num_rows == len(rows) - 1
+
+
 def test_rows_without_a_time_or_in_the_future_are_counted_and_left_out(places: tuple[str, Path, Path]) -> None:
     table, classes, out = places
     make_version(table, {"a": {**hours(CALM), "without": 4, "also": 9}})
@@ -168,7 +197,7 @@ def test_a_column_that_is_not_kept_is_named(places: tuple[str, Path, Path], fiel
     make_version(table, {"a": hours(CALM[:2])})
     classify(table, classes)
     with pytest.raises(
-        ColumnError, match=r"no kept column 'nothing' .* keep it with `sbert refresh --keep-columns nothing`"
+        ColumnError, match=r"no kept column 'nothing' .* keep it with `sbert refresh --keep-columns kind,.*,nothing`"
     ):
         monitor(str(classes), str(out), SETTINGS.model_copy(update={field: "nothing"}), now=NOW)
     assert not out.exists()
