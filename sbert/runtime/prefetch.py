@@ -1,5 +1,10 @@
-"""Run a generator ahead of its consumer, in a thread of its own, so that stages overlap."""
+"""Run a generator ahead of its consumer, in a thread of its own, so that stages overlap.
 
+A program that ends by an error may leave generators behind that nobody closed. Their threads are stopped before the
+interpreter ends: a thread that still reads with Arrow then waits for ever, and the process with it.
+"""
+
+import atexit
 import queue
 import threading
 from collections.abc import Generator, Iterable
@@ -9,6 +14,21 @@ from typing import TypeVar
 __all__ = ["prefetch"]
 
 Item = TypeVar("Item")
+
+
+EXIT_SECONDS = 30.0
+"""How long the end of the program waits for the item that a producer is at (seconds)."""
+_running: dict[threading.Thread, threading.Event] = {}
+"""Producers at work, and what stops each."""
+
+
+@atexit.register
+def _stop_producers() -> None:
+    """Let every producer end with the item it is at."""
+    for stopped in list(_running.values()):
+        stopped.set()
+    for producer in list(_running):
+        producer.join(EXIT_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -53,6 +73,7 @@ def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]: 
         put(last)
 
     producer = threading.Thread(target=produce, name="prefetch", daemon=True)
+    _running[producer] = stopped
     producer.start()
     try:
         while True:
@@ -65,3 +86,4 @@ def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]: 
     finally:
         stopped.set()
         producer.join()
+        _running.pop(producer, None)

@@ -1,5 +1,7 @@
 """A producer thread runs ahead, hands its errors on, and stops when nobody listens."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -55,3 +57,22 @@ def test_closing_stops_the_thread_and_closes_the_source() -> None:
     items.close()
     assert closed.wait(5)
     assert threading.active_count() == before
+
+
+LEFT_BEHIND = """
+import atexit, threading
+atexit.register(lambda: print(sorted(thread.name for thread in threading.enumerate())))  # runs last
+import itertools
+from sbert.runtime.prefetch import prefetch
+
+items = prefetch(prefetch(itertools.count(), 2), 2)
+next(items)
+raise ValueError("the program ends here")
+"""
+
+
+def test_a_program_that_ends_by_an_error_leaves_no_producer_at_work() -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "the program ends here" in done.stderr
+    assert done.stdout == "['MainThread']\n"
