@@ -29,13 +29,13 @@ from sbert.apply.duplicates.fitting import FitSettings, fit_rule
 from sbert.apply.duplicates.job import DuplicatesJob
 from sbert.apply.duplicates.rule import PairRule
 from sbert.apply.duplicates.run import labelled_pairs
-from sbert.apply.text_differences import text_facts
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.labels.label_kinds import LabelKind
+from sbert.rows.text_differences import text_facts
 from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema

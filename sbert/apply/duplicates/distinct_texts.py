@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from sbert.apply.text_differences import TextFacts, text_facts
+from sbert.rows.text_differences import TextFacts, text_facts
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names

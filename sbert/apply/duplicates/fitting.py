@@ -1,6 +1,6 @@
 """Fit the rule of `sbert duplicates` on labelled pairs, with a promised precision.
 
-A logistic model of cosine, shared words and the conflicts of `sbert.apply.text_differences` gives the probability that two
+A logistic model of cosine, shared words and the conflicts of `sbert.rows.text_differences` gives the probability that two
 texts say the same. Its threshold is chosen on predictions for pairs that the model was not fitted on (10-fold
 cross-validation). For a promised precision, ten thresholds are tested, and the laxest counts whose precision has an exact
 interval (Clopper and Pearson 1934) that begins above the promise. The level of the test is divided by ten (Bonferroni), so
@@ -16,8 +16,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.duplicates.rule import FEATURES, FittedModel, PairRule, pair_features, shared_words
-from sbert.apply.text_differences import TextFacts, has_conflict, text_facts
 from sbert.errors import LabelError
+from sbert.rows.text_differences import TextFacts, has_conflict, text_facts
 from sbert.vectors.precision import Float32
 
 __all__ = ["FitSettings", "LabelledPairs", "fit_rule", "with_nearest_negatives"]

@@ -1,6 +1,6 @@
 """The rule that says whether two texts say the same: the cosine of their vectors, a guard, and perhaps a fitted model.
 
-The guard keeps texts apart that differ in a number, a name or a negation (`sbert.apply.text_differences`). A model that
+The guard keeps texts apart that differ in a number, a name or a negation (`sbert.rows.text_differences`). A model that
 was fitted on labelled pairs (`sbert.apply.duplicates.fitting`) replaces the bare cosine by a probability.
 """
 
@@ -8,7 +8,7 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.text_differences import DifferenceKind, TextFacts, compare_facts, has_conflict
+from sbert.rows.text_differences import DifferenceKind, TextFacts, compare_facts, has_conflict
 
 __all__ = ["FEATURES", "FittedModel", "PairRule", "pair_features", "shared_words"]
 

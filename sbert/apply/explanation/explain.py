@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.explanation.settings import ExplanationSettings, Method
 from sbert.apply.explanation.shares import WordShares, integrated_shares, last_layer_shares
-from sbert.apply.text_differences import DifferenceKind, differences
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.encoder.token_vectors import TokenReader
 from sbert.errors import SettingsError
+from sbert.rows.text_differences import DifferenceKind, differences
 from sbert.table.delta import Table
 
 __all__ = ["ExplainedText", "Explainer", "Explanation", "Overlooked", "WordPair", "WordPart", "overlooked_differences"]

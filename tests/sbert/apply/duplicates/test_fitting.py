@@ -5,8 +5,8 @@ import pytest
 
 from sbert.apply.duplicates.fitting import FitSettings, LabelledPairs, fit_rule, with_nearest_negatives
 from sbert.apply.duplicates.rule import PairRule, pair_features
-from sbert.apply.text_differences import text_facts
 from sbert.errors import LabelError
+from sbert.rows.text_differences import text_facts
 
 
 def made_pairs(num: int = 400, seed: int = 0) -> LabelledPairs:

@@ -1,6 +1,6 @@
 import pytest
 
-from sbert.apply.text_differences import Difference, DifferenceKind, differences, has_conflict, text_facts
+from sbert.rows.text_differences import Difference, DifferenceKind, differences, has_conflict, text_facts
 
 
 def found(left: str, right: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:

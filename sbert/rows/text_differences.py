@@ -1,6 +1,6 @@
 """Name what vectors overlook: numbers, names and negations in which two texts differ.
 
->>> from sbert.apply.text_differences import differences
+>>> from sbert.rows.text_differences import differences
 >>> [(found.kind.value, found.left, found.right) for found in differences("It opens at 9.", "It does not open at 10.")]
 [('number', ('9',), ('10',)), ('negation', (), ('not',))]
 
