@@ -10,7 +10,7 @@ from prefect import flow, get_run_logger
 from flows.hooks import HOOKS
 from flows.parameters import NO_CREDENTIALS, DryRun, Names, TableUri, Text, form
 from flows.run_names import named_after
-from sbert.erase.counted import counted
+from sbert.counted import counted
 from sbert.erase.receipt import Receipt
 from sbert.errors import NotErasedError
 from tasks.erase import erase_everywhere, report_erasure

@@ -28,7 +28,8 @@
     │   └── TruncationError       more rows were truncated than the policy allows
     └── TableError                the table cannot be used as asked
         ├── NotATableError        no table at the URI
-        │   └── DerivedTableError  a derived table was named where an embeddings table belongs
+        │   ├── DerivedTableError  a derived table was named where an embeddings table belongs
+        │   └── EmbeddingsTableError  an embeddings table was named where a derived table belongs
         ├── EncoderMismatchError  rows of one encoder offered to a table of another
         ├── CommitConflictError   another writer committed first
         ├── VerificationError     a table that was checked is not sound
@@ -48,6 +49,7 @@ __all__ = [
     "DerivedTableError",
     "DestinationError",
     "DivergedError",
+    "EmbeddingsTableError",
     "EmptySourceError",
     "EncoderMismatchError",
     "EvaluationError",
@@ -225,6 +227,10 @@ class NotATableError(TableError):
 
 class DerivedTableError(NotATableError):
     """A derived table was named where an embeddings table belongs."""
+
+
+class EmbeddingsTableError(NotATableError):
+    """An embeddings table was named where a derived table belongs."""
 
 
 class EncoderMismatchError(TableError):

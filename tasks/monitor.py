@@ -31,6 +31,7 @@ def report_opinion(report: MonitoringReport) -> None:
         ("rows", f"{report.num_rows:,}"),
         ("without a time; in the future", f"{report.num_without_time:,}; {report.num_in_future:,}"),
         ("topics; cells", f"{report.num_topics:,}; {report.num_cells:,}"),
+        ("tested", report.tested),
         ("alerts open; in all; new", f"{report.num_open:,}; {len(report.alerts):,}; {len(report.new_alerts):,}"),
         ("page", f"`{escaped(report.page_uri)}`"),
         *([("model", "another one: what it sees differently in the past is no news")] if report.is_new_model else []),

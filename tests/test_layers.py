@@ -35,7 +35,7 @@ PACKAGES = (
     "apply",
 )
 """The packages of `sbert`, from the ground up. A package may import itself and the packages before it."""
-GROUND = {"sbert.errors", "sbert.settings"}
+GROUND = {"sbert.counted", "sbert.errors", "sbert.settings"}
 """Modules that every package may import."""
 
 

@@ -8,7 +8,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import DryRun, Json, TableUri, check_location, without_secret
 from flows.cli.output import answering, err, out
-from sbert.erase.counted import counted, listed
+from sbert.counted import counted, listed
 from tasks.terminal import terminal
 
 MAX_NAMED = 20

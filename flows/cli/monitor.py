@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, OutUri, SettingsJson, check_location
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(
@@ -46,20 +47,27 @@ def monitor(
 
 
 def _show(report: dict[str, Any]) -> None:
+    missing = [
+        f"{report[key]:,} {words}"
+        for key, words in (("num_without_time", "without a time"), ("num_in_future", "in the future"))
+        if report[key]
+    ]
     out.print(
-        f"{report['out_uri']} version {report['version']}: {report['num_rows']:,} rows in {report['num_cells']:,} cells of "
-        f"{report['num_topics']:,} topics, {report['num_without_time']:,} without a time, {report['num_in_future']:,} in "
-        f"the future, {report['seconds']:,.1f} s",
+        f"{report['out_uri']} version {report['version']}: {counted(report['num_rows'], 'row')} in "
+        f"{counted(report['num_cells'], 'cell')} of {counted(report['num_topics'], 'topic')}"
+        f"{''.join(f', {text}' for text in missing)}, {report['seconds']:,.1f} s",
         markup=False,
     )
     if report["is_new_model"]:
-        gone, found = len(report["gone_with_model"]), len(report["found_with_model"])
+        gone, found = counted(len(report["gone_with_model"]), "alert"), len(report["found_with_model"])
         out.print(
-            f"  another model: {gone} alerts of the past are gone, {found} were not seen before; no news", markup=False
+            f"  another model: {gone} of the past not seen any more, {found:,} not seen before: no news",
+            markup=False,
         )
     for alert in report["new_alerts"]:
         out.print(f"  new: {alert['sentence']}", markup=False)
+    out.print(f"  {report['tested']}", markup=False, style=None if report["num_tested"] else "yellow")
     out.print(
-        f"  {report['num_open']:,} alerts open, {len(report['alerts']):,} in all; page: {report['page_uri']}",
+        f"  {counted(report['num_open'], 'alert')} open, {len(report['alerts']):,} in all; page: {report['page_uri']}",
         markup=False,
     )

@@ -9,6 +9,7 @@ from flows.cli.app import Panel, command
 from flows.cli.derived_answer import show_derived
 from flows.cli.options import Json, OutUri, TableUri
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 NUM_SHOWN = 10
 """Topics that are printed."""
@@ -37,7 +38,11 @@ def topics(
         typer.Option(metavar="COLUMN", help="Kept column that holds the text.", show_default="the encoded one"),
     ] = None,
     time_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Kept column with the time of each row: counts over time.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Kept column with the time of each row: counts over time.",
+        ),
     ] = None,
     period: Annotated[Period, typer.Option(help="Length of a period of these counts.")] = Period.WEEK,
     refit: Annotated[
@@ -69,6 +74,8 @@ def _show_topics(report: dict[str, Any]) -> None:
         out.print(
             f"  new topics: {_names(report['new_topics'])}; ended: {_names(report['ended_topics'])}", markup=False
         )
+    if report["num_without_time"]:
+        out.print(f"  {counted(report['num_without_time'], 'row')} without a time, in no period", markup=False)
     for topic in report["topics"][:NUM_SHOWN]:
         out.print(f"  {topic['topic']:>5} {topic['num_rows']:>9,} rows  {', '.join(topic['words'][:6])}", markup=False)
     if report["num_topics"] > NUM_SHOWN:

@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import create_table_with_add_actions
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.errors import MissingError, NotATableError, TableError
+from sbert.errors import EmbeddingsTableError, MissingError, NotATableError, TableError
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import (
     delta_retry_options,
@@ -27,7 +27,7 @@ from sbert.storage.files import (
 )
 from sbert.storage.retry import try_again
 from sbert.table.commit import add_action, commit_errors, remove_action
-from sbert.table.delta import DERIVED_NAME, METADATA_KEY, TableShard, recorded_at
+from sbert.table.delta import DERIVED_NAME, METADATA_KEY, TableShard, is_embeddings_table, recorded_at
 from sbert.table.refused_versions import check_not_refused
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
 
@@ -85,6 +85,7 @@ class DerivedTable:
 
         Raises:
             NotATableError: there is no derived table at `uri`, or no such version.
+            EmbeddingsTableError: there is an embeddings table.
             TableError: rows of the version were erased.
             StorageError: storage refuses.
         """
@@ -103,6 +104,10 @@ class DerivedTable:
             recorded = recorded_at(uri, earlier)
             if "job_fingerprint" in recorded:
                 return cls(uri, delta, DerivedInfo.model_validate(recorded))
+        if is_embeddings_table(delta):
+            raise EmbeddingsTableError(
+                f"{uri}: this is an embeddings table, not the output of a job such as `sbert classify`: name another folder"
+            )
         raise NotATableError(f"{uri}: this Delta table was not derived by sbert: choose a new folder")
 
     @property
@@ -172,6 +177,8 @@ def find_derived(uri: str) -> DerivedTable | None:
     """
     try:
         return DerivedTable.open(uri)
+    except EmbeddingsTableError:
+        raise
     except NotATableError:
         names = list_names(normalize_uri(uri))
         strangers = sorted(

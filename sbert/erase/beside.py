@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import polars as pl
 import pyarrow.parquet as pq
 
-from sbert.erase.counted import counted
+from sbert.counted import counted
 from sbert.erase.places import ErasedRows, FilePlace, Place
 from sbert.erase.receipt import PlaceReport
 from sbert.errors import MissingError

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from sbert.erase.counted import counted
+from sbert.counted import counted
 from sbert.erase.places import ErasedRows, Place
 from sbert.erase.receipt import PlaceReport
 from sbert.index.segment_cache import forget_segment

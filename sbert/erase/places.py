@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from sbert.erase.counted import counted
+from sbert.counted import counted
 from sbert.erase.receipt import PlaceReport
 from sbert.table.erased_keys import ErasedKeys
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.erase.counted import counted
+from sbert.counted import counted
 
 __all__ = ["RECEIPTS_FOLDER", "OutOfReach", "PlaceReport", "Receipt", "SeenBy", "receipt_markdown"]
 

@@ -3,7 +3,7 @@
 The next run of the job writes them again, from the rows that are there then.
 """
 
-from sbert.erase.counted import counted
+from sbert.counted import counted
 from sbert.erase.receipt import PlaceReport
 from sbert.storage.files import delete, join, list_names
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import polars as pl
 
+from sbert.counted import counted
 from sbert.erase.beside import ERASE
-from sbert.erase.counted import counted
 from sbert.erase.earlier import EarlierErasures, KeyHashes, find_earlier
 from sbert.erase.found import Found, forget_found, read_found, write_found
 from sbert.erase.out_of_reach import OUT_OF_REACH, bucket_problem

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from sbert.erase.counted import counted
+from sbert.counted import counted
 from sbert.erase.receipt import PlaceReport
 from sbert.erase.shard_stores import ShardStore
 from sbert.errors import CommitConflictError, MissingError

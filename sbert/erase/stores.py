@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from sbert.counted import counted
 from sbert.erase.beside import ERASE
-from sbert.erase.counted import counted
 from sbert.erase.receipt import PlaceReport
 from sbert.errors import DestinationError
 from sbert.sync.destinations.base import Destination

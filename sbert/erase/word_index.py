@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from sbert.erase.counted import counted
+from sbert.counted import counted
 from sbert.erase.places import ErasedRows, Place
 from sbert.erase.receipt import PlaceReport
 from sbert.storage.files import delete, join

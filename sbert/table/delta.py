@@ -37,6 +37,7 @@ __all__ = [
     "TableShard",
     "commit_info",
     "find_table",
+    "is_embeddings_table",
     "recorded_at",
     "recorded_in",
 ]
@@ -340,6 +341,11 @@ def _encoder_of(uri: str, delta: DeltaTable) -> EncoderInfo:
     raise NotATableError(
         f"{uri}: this Delta table was not made by sbert (its `embedding` column names no encoder): choose a new folder"
     )
+
+
+def is_embeddings_table(delta: DeltaTable) -> bool:
+    """Return whether a Delta table is an embeddings table of this library."""
+    return METADATA_KEY in _embedding_metadata(delta)
 
 
 def _embedding_metadata(delta: DeltaTable) -> dict[str, str]:

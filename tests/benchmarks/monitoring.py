@@ -28,8 +28,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from sbert.apply.classification.head import centred
 from sbert.apply.monitoring.alerts import VOLUME, Alert, walk_topic
+from sbert.apply.monitoring.cells import buckets_of
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.times import buckets_of, moments_of
+from sbert.apply.times import moments_of
 from tests.benchmarks.classification import SENTIMENTS, encoded
 from tests.benchmarks.harness import print_table
 
@@ -69,7 +70,7 @@ def named_tweets(data: Path, cache: Path, seed: int = 0) -> pl.DataFrame:
         truth,
         cv=StratifiedKFold(5, shuffle=True, random_state=seed),
     )
-    moments = moments_of(tweets["tweet_created"], MonitoringSettings(time_column="tweet_created"))
+    moments = moments_of(tweets["tweet_created"])
     frame = pl.DataFrame({"airline": tweets["airline"], "moment": moments, "truth": truth, "label": list(named)})
     return frame.filter(pl.col("airline").is_not_null() & pl.col("moment").is_not_null())
 

@@ -27,6 +27,7 @@ OPEN_HALF_LIVES = 2
 MONDAY_TO_FRIDAY = 5
 
 Int64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class TopicHistory:
     is_open: dict[str, list[bool]]
     """For each series and bucket, whether an alert is open."""
     alerts: list[Alert]
+    is_tested_B: Bools
+    """For each bucket, whether an alert could have opened in it: enough rows, and enough buckets before it."""
 
 
 def opening_level(settings: MonitoringSettings, num_series: int) -> float:
@@ -116,12 +119,14 @@ def walk_topic(
     expected: dict[str, list[Expected | None]] = {}
     is_open: dict[str, list[bool]] = {}
     alerts: list[Alert] = []
+    is_tested_B = np.zeros(len(buckets), np.bool_)
     for place, name in enumerate(series):
         walk = _SeriesWalk(topic, name, buckets, slots, counts_BS[:, place], counts_BS[:, -1], level, settings)
         walk.run()
         expected[name], is_open[name] = walk.expected, walk.is_open
         alerts += walk.alerts
-    return TopicHistory(topic, buckets, counts_BS, series, expected, is_open, alerts)
+        is_tested_B |= walk.is_tested_B
+    return TopicHistory(topic, buckets, counts_BS, series, expected, is_open, alerts, is_tested_B)
 
 
 class _SeriesWalk:
@@ -146,6 +151,7 @@ class _SeriesWalk:
         self.expected: list[Expected | None] = []
         self.is_open: list[bool] = []
         self.alerts: list[Alert] = []
+        self.is_tested_B = np.zeros(len(buckets), np.bool_)
 
     def run(self) -> None:
         """Look at each bucket with the eyes of its time."""
@@ -153,8 +159,9 @@ class _SeriesWalk:
         for at in range(len(self._buckets)):
             found = self._expect(at)
             self.expected.append(found)
+            self.is_tested_B[at] = found is not None and self._has_volume(at, found)
             if opened < 0:
-                if found is not None and self._is_surprise(at, found):
+                if found is not None and self.is_tested_B[at] and found.p_value <= self._level:
                     opened, calm = at, 0
                     self._is_usual[at - found.num_buckets + 1 : at] = False
             else:
@@ -171,9 +178,9 @@ class _SeriesWalk:
         if opened >= 0:
             self.alerts.append(self._alert(opened, None))
 
-    def _is_surprise(self, at: int, found: Expected) -> bool:
+    def _has_volume(self, at: int, found: Expected) -> bool:
         first = at - found.num_buckets + 1
-        return found.p_value <= self._level and self._totals[first : at + 1].sum() >= self._settings.min_volume
+        return bool(self._totals[first : at + 1].sum() >= self._settings.min_volume)
 
     def _expect(self, at: int) -> Expected | None:
         """Return the most surprising of the looks at a bucket: alone, and together with buckets before it.

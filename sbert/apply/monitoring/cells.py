@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from sbert.apply.kept_columns import check_kept
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.times import buckets_of, moments_of
+from sbert.apply.times import check_times, moments_of
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.paired_rows import paired_rows
-from sbert.errors import ColumnError, SettingsError
+from sbert.errors import SettingsError
 from sbert.table.delta import Table
 
-__all__ = ["ALL_ROWS", "CellCounts", "count_cells", "with_cells"]
+__all__ = ["ALL_ROWS", "CellCounts", "buckets_of", "count_cells", "with_cells"]
 
 ALL_ROWS = "all rows"
 """Topic of every row when no topic column is named."""
@@ -38,10 +39,11 @@ def count_cells(
     """Count rows block by block; memory holds the cells, not the rows.
 
     Raises:
-        ColumnError: the table does not keep the time or topic column.
+        ColumnError: the table does not keep the time or topic column, or no value of the first is a time.
         SettingsError: the topic column has more values than the settings accept.
     """
-    check_columns(table, settings)
+    check_kept(table, [settings.topic_column])
+    check_times(table, settings.time_column)
     parts: list[pl.DataFrame] = []
     num_rows = num_without = num_future = 0
     columns = [settings.time_column, *([settings.topic_column] if settings.topic_column else [])]
@@ -78,24 +80,9 @@ def count_cells(
     return CellCounts(counts, num_rows, num_without, num_future)
 
 
-def check_columns(table: Table, settings: MonitoringSettings) -> None:
-    """Check that the table keeps the columns that cells are made of.
-
-    Raises:
-        ColumnError: one of them is not kept.
-    """
-    kept = list(table.kept_schema)
-    for name in (settings.time_column, settings.topic_column):
-        if name is not None and name not in kept:
-            raise ColumnError(
-                f"{table.uri}: no kept column {name!r} (kept: {', '.join(kept) or 'none'}): name one of these, or keep it "
-                f"with `sbert refresh --keep-columns {','.join([*kept, name])}`"
-            )
-
-
 def with_cells(rows: pl.DataFrame, settings: MonitoringSettings) -> pl.DataFrame:
     """Add ``topic``, ``moment`` and ``bucket`` to rows."""
-    moments = moments_of(rows[settings.time_column], settings)
+    moments = moments_of(rows[settings.time_column], settings.time_zone, settings.time_format)
     topic = (
         pl.lit(ALL_ROWS)
         if settings.topic_column is None
@@ -104,6 +91,11 @@ def with_cells(rows: pl.DataFrame, settings: MonitoringSettings) -> pl.DataFrame
     return rows.with_columns(
         topic.alias("topic"), moments.alias("moment"), buckets_of(moments, settings).alias("bucket")
     )
+
+
+def buckets_of(moments: pl.Series, settings: MonitoringSettings) -> pl.Series:
+    """Return the begin of the bucket of each moment, in the zone of the settings; weeks begin on Monday."""
+    return moments.dt.convert_time_zone(settings.time_zone).dt.truncate(settings.bucket)
 
 
 def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:

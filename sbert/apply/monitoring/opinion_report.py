@@ -4,7 +4,10 @@ import datetime as dt
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["AlertReport", "MonitoringReport"]
+from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.counted import counted
+
+__all__ = ["AlertReport", "MonitoringReport", "tested_sentence"]
 
 
 class AlertReport(BaseModel):
@@ -39,6 +42,13 @@ class MonitoringReport(BaseModel):
     num_in_future: int = Field(description="Rows whose time is more than a day ahead.")
     num_topics: int
     num_cells: int
+    num_tested: int = Field(
+        default=0,
+        description="Cells in which an alert could have opened: enough rows (min_volume), and enough buckets before them "
+        "(min_history).",
+    )
+    num_small: int = Field(default=0, description="Cells with rows, but fewer than min_volume.")
+    tested: str = Field(default="", description="How much was tested, in a sentence.")
     first_bucket: dt.datetime | None
     last_bucket: dt.datetime | None
     num_open: int = Field(description="Alerts that are open.")
@@ -49,3 +59,23 @@ class MonitoringReport(BaseModel):
     found_with_model: list[str] = Field(description="Alerts about the past that only the new model sees.")
     page_uri: str
     seconds: float = 0.0
+
+
+def tested_sentence(report: MonitoringReport, settings: MonitoringSettings) -> str:
+    """Return how much of a history was tested, and if nothing was, what to change."""
+    cells = counted(report.num_cells, "cell")
+    if not report.num_cells:
+        rows = counted(report.num_rows, "row")
+        return f"Nothing was tested: of {rows} with a class none has a time that can be used."
+    if report.num_tested:
+        return f"{report.num_tested:,} of {cells} had enough rows and history to be tested."
+    if report.num_small:
+        return (
+            f"Nothing was tested: {report.num_small:,} of {cells} have fewer than "
+            f"{counted(settings.min_volume, 'row')} (min_volume), and a test needs {settings.min_history} earlier buckets "
+            "with rows (min_history). Choose longer buckets, or lower min_volume."
+        )
+    return (
+        f"Nothing was tested: a test needs {settings.min_history} earlier buckets with rows (min_history), and no cell has "
+        "so many. Choose shorter buckets, or wait for more rows."
+    )

@@ -20,6 +20,8 @@ MAX_TOPICS = 30
 MAX_CLASSES = 6
 """Classes that a picture draws, the largest first."""
 DAY_SECONDS = 86_400
+MAX_IN_VERDICT = 3
+"""Open alerts that the box on top names."""
 MAX_BUCKETS = 200
 """Newest buckets that are drawn."""
 
@@ -34,14 +36,19 @@ def opinion_page(
         "Topics": f"{report.num_topics:,} ({settings.topic_column or 'all rows together'})",
         "Time": _span(report, settings),
     }
-    open_alerts = [alert for alert in report.alerts if alert.closed is None]
-    verdict = (
-        Verdict("; ".join(alert.sentence for alert in open_alerts[:3]), "bad")
-        if open_alerts
-        else Verdict("No alert is open.", "good")
-    )
     sections = [_alert_section(report), *_model_section(report), *_trend_sections(report, histories, shares)]
-    return render_page("Opinion over time", facts, sections, verdict=verdict)
+    return render_page("Opinion over time", facts, sections, verdict=_verdict(report))
+
+
+def _verdict(report: MonitoringReport) -> Verdict:
+    """Return what was found; a page that looked at nothing is not good news."""
+    open_alerts = [alert.sentence for alert in report.alerts if alert.closed is None]
+    if open_alerts:
+        hidden = f"; and {len(open_alerts) - MAX_IN_VERDICT:,} more" if len(open_alerts) > MAX_IN_VERDICT else ""
+        return Verdict(f"{'; '.join(open_alerts[:MAX_IN_VERDICT])}{hidden}.", "bad")
+    if not report.num_tested:
+        return Verdict(report.tested)
+    return Verdict(f"No alert is open. {report.tested}", "good")
 
 
 def _span(report: MonitoringReport, settings: MonitoringSettings) -> str:

@@ -19,13 +19,20 @@ from sbert.apply.classification.job import ClassificationJob, load_head
 from sbert.apply.monitoring.alerts import Alert, TopicHistory, walk_topic
 from sbert.apply.monitoring.cell_table import publish_cells
 from sbert.apply.monitoring.cells import CellCounts, count_cells
-from sbert.apply.monitoring.opinion_report import AlertReport, MonitoringReport
+from sbert.apply.monitoring.opinion_report import AlertReport, MonitoringReport, tested_sentence
 from sbert.apply.monitoring.page import PAGE_NAME, opinion_page
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import CorrectedShares
 from sbert.apply.monitoring.typical_texts import TypicalText, texts_of_alerts
 from sbert.derived.derived_table import DerivedTable
-from sbert.errors import EncoderMismatchError, MissingError, NotATableError, SettingsError, TableError
+from sbert.errors import (
+    EmbeddingsTableError,
+    EncoderMismatchError,
+    MissingError,
+    NotATableError,
+    SettingsError,
+    TableError,
+)
 from sbert.storage.files import join, normalize_uri, read_bytes, write_bytes
 from sbert.table.delta import Table
 
@@ -60,12 +67,13 @@ def monitor(
 
     Raises:
         EncoderMismatchError: the table has another encoder than the classes.
-        ColumnError: the table does not keep the time or topic column.
-        SettingsError: too many topics or buckets, or no row with a time.
+        ColumnError: the table does not keep the time or topic column, or no value of the first is a time.
+        NotATableError, TableError: the classes are not the output of `sbert classify`.
+        SettingsError: too many topics or buckets.
     """
     began = time.monotonic()
     now = now or dt.datetime.now(dt.UTC)
-    predictions = DerivedTable.open(predictions_uri)
+    predictions = _open_classes(predictions_uri)
     job, table = _classification_of(predictions)
     head_name = next((head for head in job.heads if head.task == settings.task), None)
     if head_name is None and len(job.heads) == 1 and not settings.task:
@@ -101,6 +109,8 @@ def monitor(
         num_in_future=counts.num_in_future,
         num_topics=len(histories),
         num_cells=sum(len(history.buckets) for history in histories),
+        num_tested=sum(int(history.is_tested_B.sum()) for history in histories),
+        num_small=sum(_num_small(history, settings) for history in histories),
         first_bucket=min((history.buckets[0] for history in histories), default=None),
         last_bucket=last,
         num_open=sum(alert.closed is None for alert in alerts),
@@ -111,6 +121,7 @@ def monitor(
         found_with_model=_found(reported, known) if is_new_model else [],
         page_uri=join(out_uri, "_reports", PAGE_NAME),
     )
+    report = report.model_copy(update={"tested": tested_sentence(report, settings)})
     page = opinion_page(report, histories, CorrectedShares(head.confusion), settings)
     write_bytes(report.page_uri, page.encode())
     left = _Known(
@@ -118,6 +129,22 @@ def monitor(
     )
     write_bytes(join(out_uri, "_reports", ALERTS_NAME), left.model_dump_json(indent=1).encode())
     return report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
+
+
+def _open_classes(uri: str) -> DerivedTable:
+    """Open the output of a classification.
+
+    Raises:
+        EmbeddingsTableError: there are embeddings.
+        NotATableError: there is no derived table.
+    """
+    try:
+        return DerivedTable.open(uri)
+    except EmbeddingsTableError as error:
+        raise EmbeddingsTableError(
+            f"{uri}: this is an embeddings table, but monitoring counts the classes of its rows: make them with "
+            f"`sbert classify {uri} LABELS CLASSES`, and name CLASSES"
+        ) from error
 
 
 def _classification_of(predictions: DerivedTable) -> tuple[ClassificationJob, Table]:
@@ -174,6 +201,11 @@ def _histories(
         begin = buckets.index(part["bucket"].min())
         histories.append(walk_topic(str(topic[0]), part, buckets[begin:], head.classes, settings))
     return histories
+
+
+def _num_small(history: TopicHistory, settings: MonitoringSettings) -> int:
+    volumes_B = history.counts_BS[:, -1]
+    return int(((volumes_B > 0) & (volumes_B < settings.min_volume)).sum())
 
 
 def _report(alert: Alert, texts: list[TypicalText]) -> AlertReport:

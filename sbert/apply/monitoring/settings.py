@@ -1,31 +1,20 @@
 """Settings of opinion monitoring."""
 
 import re
-from enum import StrEnum
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from sbert.apply.times import TimeFormat
 from sbert.errors import SettingsError
 
-__all__ = ["BUCKET_SECONDS", "MonitoringSettings", "TimeFormat"]
+__all__ = ["BUCKET_SECONDS", "MonitoringSettings"]
 
 UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 BUCKET = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
 BUCKET_SECONDS = 60, 366 * 86_400
 """Least and greatest length of a bucket."""
-
-
-class TimeFormat(StrEnum):
-    """How a column of numbers says when a row was written."""
-
-    AUTO = "auto"
-    """By the size of each number: Excel's days, Unix seconds or Unix milliseconds."""
-    EXCEL = "excel"
-    """Days since 30 December 1899, with fractions."""
-    UNIX_SECONDS = "unix_seconds"
-    UNIX_MILLISECONDS = "unix_milliseconds"
 
 
 class MonitoringSettings(BaseModel):

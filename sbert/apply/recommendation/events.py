@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.times import moments_of
 from sbert.apply.recommendation.settings import EventColumns
+from sbert.apply.times import moments_of
 from sbert.errors import ColumnError
 from sbert.labels.label_records import read_label_object
 from sbert.labels.settings import LabelSettings
@@ -64,7 +63,7 @@ def check_events(rows: pl.DataFrame, items: list[str], columns: EventColumns, no
         raise ColumnError(
             f"events: there is no column {missing[0]!r} among {', '.join(rows.columns)}: name it in the settings"
         )
-    moments = moments_of(rows[columns.time], MonitoringSettings(time_column=columns.time))
+    moments = moments_of(rows[columns.time])
     if columns.weight:
         weight = pl.col(columns.weight).cast(pl.Float64, strict=False)
     elif columns.type in rows.columns:

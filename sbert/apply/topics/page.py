@@ -5,6 +5,7 @@ from itertools import islice
 
 from sbert.apply.topics.report import TopicsReport
 from sbert.apply.topics.summary import TopicSummary
+from sbert.counted import counted
 from sbert.pages.page import PageTable, Section, Verdict, render_page
 from sbert.pages.pictures import SERIES, Picture, as_picture, new_axes
 
@@ -23,6 +24,8 @@ def topics_page(report: TopicsReport) -> str:
         "outliers": f"{report.num_outliers:,} rows ({report.num_outliers / max(report.num_rows, 1):.1%})",
         "fitted in this run": report.refitted or "no",
     }
+    if report.num_without_time:
+        facts["without a time"] = f"{counted(report.num_without_time, 'row')}, in no period"
     sections = []
     new = [topic for topic in report.topics if topic.topic in report.new_topics]
     if new:

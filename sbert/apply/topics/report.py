@@ -20,4 +20,5 @@ class TopicsReport(DerivedReport):
     ended_topics: tuple[int, ...] = Field(description="Topics that are no longer there.")
     topics: tuple[TopicSummary, ...] = Field(description="The topics, the largest first.")
     over_time: tuple[dict[str, str | int], ...] = Field(description="Rows of each topic in each period.")
+    num_without_time: int = Field(description="Rows without a time, which are in no period; 0 without a time column.")
     report_uri: str = Field(description="The report for people, an HTML file.")

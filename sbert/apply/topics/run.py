@@ -16,13 +16,14 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from sbert.apply.map.sample import MapRows, read_sample
+from sbert.apply.times import check_times
 from sbert.apply.topics.clustering import Before, FitRows, extended, fit_topics, new_groups
 from sbert.apply.topics.job import TopicsJob, load_topics
 from sbert.apply.topics.model import OUTLIER, TopicModel
 from sbert.apply.topics.page import topics_page
 from sbert.apply.topics.report import TopicsReport
 from sbert.apply.topics.settings import TopicSettings
-from sbert.apply.topics.summary import check_time_column, count_outliers, counts_over_time, summaries
+from sbert.apply.topics.summary import count_outliers, counts_over_time, summaries
 from sbert.derived.derived_table import DerivedTable, find_derived, find_output
 from sbert.derived.run import DerivedReport, derive
 from sbert.index.words.settings import words_text_column
@@ -71,7 +72,8 @@ def find_topics(
     out_uri = normalize_uri(out_uri)
     table = Table.open(table_uri)
     text_name = words_text_column(table, chosen.text_column)
-    check_time_column(table, chosen.time_column)
+    if chosen.time_column is not None:
+        check_times(table, chosen.time_column)
     find_output(out_uri, TopicsJob.name)
     plan = _planned(table, text_name, out_uri, chosen)
     model, reason = plan.model, plan.reason
@@ -192,6 +194,7 @@ def _reported(
     now = {topic.id for topic in model.record.topics}
     derived = DerivedTable.open(output.out_uri, output.version)
     version = Table.open(table.uri, output.table_version)
+    over_time, num_without_time = counts_over_time(derived, version, settings.time_column, settings.period)
     report = TopicsReport(
         **output.model_dump(),
         num_topics=len(now),
@@ -200,7 +203,8 @@ def _reported(
         new_topics=tuple(sorted(now - old)) if before is not None else (),
         ended_topics=tuple(sorted(old - now)),
         topics=summaries(derived, version, model, text_name),
-        over_time=counts_over_time(derived, version, settings.time_column, settings.period),
+        over_time=over_time,
+        num_without_time=num_without_time,
         report_uri=join(output.out_uri, "_reports", REPORT_NAME),
     )
     write_bytes(report.report_uri, topics_page(report).encode())

@@ -3,10 +3,10 @@
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.times import moments_of
 from sbert.apply.topics.model import OUTLIER, TopicModel
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import DerivedReport
-from sbert.errors import ColumnError
 from sbert.table.delta import Table
 
 __all__ = ["TopicSummary", "count_outliers", "counts_over_time", "summaries"]
@@ -71,43 +71,30 @@ def summaries(derived: DerivedTable, table: Table, model: TopicModel, text_name:
     return tuple(sorted(found, key=lambda item: (-item.num_rows, item.topic)))
 
 
-def check_time_column(table: Table, column: str | None) -> None:
-    """Check, before any work, that a column can say when rows were written; None for no column.
-
-    Raises:
-        ColumnError: no such column is kept, or it holds no times.
-    """
-    kind = None if column is None else table.kept_schema.get(column)
-    if column is not None and (kind is None or not (kind == pl.String or kind.is_temporal())):
-        kept = list(table.kept_schema)
-        raise ColumnError(
-            f"{table.uri}: no kept column of times {column!r} (kept: {', '.join(kept) or 'none'}): name one of these, or "
-            f"keep it with `sbert refresh --keep-columns {','.join([*kept, column])}`"
-        )
-
-
 def counts_over_time(
     derived: DerivedTable, table: Table, column: str | None, period: str
-) -> tuple[dict[str, str | int], ...]:
-    """Return the rows of each topic in each period, ordered by period and topic; nothing without a column.
+) -> tuple[tuple[dict[str, str | int], ...], int]:
+    """Return the rows of each topic in each period, ordered by period and topic, and the number of rows without a time.
+
+    Without a column there is nothing to count, and no row lacks a time.
 
     Raises:
-        ColumnError: no such column is kept, or it holds no times.
+        ColumnError: the column holds no times.
     """
     if column is None:
-        return ()
-    check_time_column(table, column)
-    kind = table.kept_schema[column]
-    day = pl.col(column).str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False) if kind == pl.String else pl.col(column)
-    times = table.scan().select("source", "id", period=day.cast(pl.Date).dt.truncate(PERIODS[period]))
+        return (), 0
+    rows = table.scan().select("source", "id", column).collect(engine="streaming")
+    moments = moments_of(rows[column])
+    times = rows.select("source", "id", period=moments.dt.date().dt.truncate(PERIODS[period]))
     counts = (
         derived.scan()
         .select("source", "id", "topic")
-        .join(times, on=["source", "id"])
+        .join(times.lazy(), on=["source", "id"])
         .drop_nulls("period")
         .group_by("period", "topic")
         .agg(rows=pl.len())
         .collect(engine="streaming")
         .sort("period", "topic")
     )
-    return tuple({"period": str(when), "topic": topic, "rows": rows} for when, topic, rows in counts.iter_rows())
+    counted = tuple({"period": str(when), "topic": topic, "rows": num} for when, topic, num in counts.iter_rows())
+    return counted, moments.null_count()

@@ -16,7 +16,7 @@ from sbert.derived.any_table import vacuum_any, verify_any
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.erase.run import erase
-from sbert.errors import ColumnError, EncoderMismatchError, SettingsError, TableError
+from sbert.errors import ColumnError, EmbeddingsTableError, EncoderMismatchError, SettingsError, TableError
 from sbert.table.erased_keys import ErasedKeys
 from tests.support.made_tables import DIM, encoder_info, make_version, unit_vector
 
@@ -116,7 +116,8 @@ def test_a_surge_is_told_once_and_cells_follow_the_rows(places: tuple[str, Path,
     vacuum_any(str(out), retention_hours=0.0, apply=True)
     assert verify_any(str(out)).findings == []
     page = Path(gone.page_uri).read_text()
-    assert "No alert is open." in page
+    assert "No alert is open. 7 of 10 cells had enough rows and history to be tested." in page
+    assert "verdict good" in page
     assert "data:image/svg+xml" in page
 
 
@@ -214,3 +215,54 @@ def test_other_tables_and_tasks_are_refused(places: tuple[str, Path, Path], tmp_
         monitor(str(out), str(tmp_path / "other"), SETTINGS, now=NOW)
     with pytest.raises(TableError, match="belongs to the job classification, not to monitoring"):
         monitor(str(classes), str(classes), SETTINGS, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("settings", "hours_of_rows", "said"),
+    [
+        ({"min_volume": 500}, CALM, "10 of 10 cells have fewer than 500 rows (min_volume)"),
+        ({"min_volume": 10, "min_history": 40}, CALM, "needs 40 earlier buckets with rows (min_history)"),
+    ],
+)
+def test_a_history_of_which_nothing_was_tested_is_no_good_news(
+    places: tuple[str, Path, Path], settings: dict[str, int], hours_of_rows: list[float], said: str
+) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours(hours_of_rows)})
+    classify(table, classes)
+    report = monitor(str(classes), str(out), SETTINGS.model_copy(update=settings), now=NOW)
+    assert (report.num_tested, report.num_open) == (0, 0)
+    assert report.tested.startswith("Nothing was tested: ")
+    assert said in report.tested
+    page = Path(report.page_uri).read_text()
+    assert report.tested in page
+    assert "No alert is open" not in page
+    assert 'class="verdict good"' not in page
+
+
+def test_times_in_the_future_alone_are_no_good_news(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours(CALM)})
+    classify(table, classes)
+    report = monitor(str(classes), str(out), SETTINGS, now=dt.datetime(1990, 1, 1, tzinfo=dt.UTC))
+    assert "of 200 rows with a class none has a time" in report.tested
+
+
+def test_embeddings_in_place_of_classes_are_named_with_the_command_that_makes_classes(
+    places: tuple[str, Path, Path],
+) -> None:
+    table, _, out = places
+    make_version(table, {"a": hours(CALM)})
+    with pytest.raises(
+        EmbeddingsTableError, match=r"this is an embeddings table, .* make them with `sbert classify .* LABELS CLASSES`"
+    ):
+        monitor(table, str(out), SETTINGS, now=NOW)
+
+
+def test_a_column_that_holds_no_times_is_an_error(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours(CALM)})
+    classify(table, classes)
+    with pytest.raises(ColumnError, match="values of the kept column 'kind' is a time"):
+        monitor(str(classes), str(out), SETTINGS.model_copy(update={"time_column": "kind"}), now=NOW)
+    assert not out.exists()

@@ -128,8 +128,25 @@ def test_rows_are_counted_in_each_period(tmp_path: Path) -> None:
         {"period": "2026-11-09", "topic": 0, "rows": 10},
     )
     assert b"Rows of the largest topics" in read_bytes(report.report_uri)
-    with pytest.raises(ColumnError, match="no kept column of times 'when'"):
+    assert report.num_without_time == 0
+    with pytest.raises(ColumnError, match="no kept column 'when'"):
         find_topics(table, out, settings.model_copy(update={"time_column": "when"}))
+
+
+def test_a_text_column_without_dates_is_refused_and_holes_are_counted(tmp_path: Path) -> None:
+    table, out = str(tmp_path / "table"), str(tmp_path / "out")
+    rows = rows_about(0, 20)
+    days = {row: "2026-11-02" if n < 15 else "soon" for n, (row, _, _) in enumerate(rows)}
+    make_text_version(table, {"a": rows}, kept={"at": days, "kind": {row: "method" for row, _, _ in rows}})
+    settings = TopicSettings(fit=FitSettings(num_topics=1, outlier_share=0.0), time_column="kind")
+    with pytest.raises(
+        ColumnError, match=r"none of the 20 values of the kept column 'kind' is a time \(for example 'me"
+    ):
+        find_topics(table, out, settings)
+    assert not Path(out).exists()
+    report = find_topics(table, out, settings.model_copy(update={"time_column": "at"}))
+    assert (report.num_without_time, sum(int(item["rows"]) for item in report.over_time)) == (5, 15)
+    assert b"5 rows, in no period" in read_bytes(report.report_uri)
 
 
 def test_texts_that_are_all_alike_are_one_topic(tmp_path: Path) -> None:

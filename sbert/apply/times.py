@@ -1,11 +1,15 @@
-"""When rows were written: times of many spellings as moments, and the bucket that each falls into."""
+"""When rows were written: times of many spellings as moments."""
+
+from enum import StrEnum
 
 import polars as pl
 
-from sbert.apply.monitoring.settings import MonitoringSettings, TimeFormat
+from sbert.apply.kept_columns import check_kept
 from sbert.errors import ColumnError
+from sbert.table.delta import Table
+from sbert.table.shard_file import open_shard
 
-__all__ = ["buckets_of", "moments_of"]
+__all__ = ["TimeFormat", "check_times", "moments_of"]
 
 EXCEL_EPOCH_DAYS = 25_569
 """Days from Excel's day 0, 30 December 1899, to 1 January 1970."""
@@ -14,35 +18,74 @@ EXCEL_DAYS = 1.0, 200_000.0
 """Excel's days from 1900 to 2447: smaller than any Unix second of this century."""
 LEAST_MILLISECONDS = 1e11
 """Unix milliseconds from 1973 on; as seconds this number would be the year 5138."""
+MAX_SHOWN = 60
+"""Characters of a value that an error shows."""
 
 
-def moments_of(column: pl.Series, settings: MonitoringSettings) -> pl.Series:
+class TimeFormat(StrEnum):
+    """How a column of numbers says when a row was written."""
+
+    AUTO = "auto"
+    """By the size of each number: Excel's days, Unix seconds or Unix milliseconds."""
+    EXCEL = "excel"
+    """Days since 30 December 1899, with fractions."""
+    UNIX_SECONDS = "unix_seconds"
+    UNIX_MILLISECONDS = "unix_milliseconds"
+
+
+def check_times(table: Table, column: str) -> None:
+    """Check, before any work, that a kept column says when rows were written: at least one of its values is a time.
+
+    Raises:
+        ColumnError: no such column is kept, its type holds no times, or none of its values is a time.
+    """
+    check_kept(table, [column])
+    num_rows, example = 0, None
+    for shard in table.shards():
+        if not shard.num_rows:
+            continue
+        with open_shard(table.shard_uri(shard.name)) as parquet:
+            for batch in parquet.iter_batches(columns=[column]):
+                values = pl.Series(batch.column(column)).alias(column)
+                if moments_of(values).count():
+                    return
+                num_rows += len(values)
+                example = values.drop_nulls().first() if example is None else example
+    if num_rows:
+        seen = "all are empty" if example is None else f"for example {str(example)[:MAX_SHOWN]!r}"
+        raise ColumnError(
+            f"{table.uri}: none of the {num_rows:,} values of the kept column {column!r} is a time ({seen}): name a "
+            "column of timestamps, dates, ISO text, or Unix or Excel numbers"
+        )
+
+
+def moments_of(column: pl.Series, zone: str = "UTC", form: TimeFormat = TimeFormat.AUTO) -> pl.Series:
     """Return moments in UTC, milliseconds; null where a value is no time.
 
     Text may be ISO 8601 (with or without zone), a date, or a number; each value by itself.
+
+    Args:
+        column: timestamps, dates, text or numbers.
+        zone: IANA name of the zone of times that name none.
+        form: how numbers are read.
 
     Raises:
         ColumnError: the column holds neither times, nor text, nor numbers.
     """
     kind = column.dtype
     if isinstance(kind, pl.Datetime):
-        zoned = column if kind.time_zone else _in_zone(column, settings.time_zone)
+        zoned = column if kind.time_zone else _in_zone(column, zone)
         return zoned.dt.convert_time_zone("UTC").dt.cast_time_unit("ms")
     if kind == pl.Date:
-        return _in_zone(column.cast(pl.Datetime("ms")), settings.time_zone).dt.convert_time_zone("UTC")
+        return _in_zone(column.cast(pl.Datetime("ms")), zone).dt.convert_time_zone("UTC")
     if kind.is_numeric():
-        return _numbers(column.cast(pl.Float64), settings)
+        return _numbers(column.cast(pl.Float64), zone, form)
     if kind == pl.String:
-        return _texts(column, settings)
+        return _texts(column, zone, form)
     raise ColumnError(f"{column.name}: holds {kind}, not times: name a column of timestamps, dates, text or numbers")
 
 
-def buckets_of(moments: pl.Series, settings: MonitoringSettings) -> pl.Series:
-    """Return the begin of the bucket of each moment, in the zone of the settings; weeks begin on Monday."""
-    return moments.dt.convert_time_zone(settings.time_zone).dt.truncate(settings.bucket)
-
-
-def _texts(column: pl.Series, settings: MonitoringSettings) -> pl.Series:
+def _texts(column: pl.Series, zone: str, form: TimeFormat) -> pl.Series:
     text = column.str.strip_chars()
     with_zone = text.str.to_datetime("%+", strict=False, time_unit="ms", time_zone="UTC")
     plain = text.str.replace("T", " ", literal=True)
@@ -52,12 +95,12 @@ def _texts(column: pl.Series, settings: MonitoringSettings) -> pl.Series:
             for number, form in enumerate(("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d"))
         ]
     ).select(pl.coalesce(pl.all()))
-    in_zone = _in_zone(local.to_series(), settings.time_zone).dt.convert_time_zone("UTC")
-    numbers = _numbers(text.cast(pl.Float64, strict=False), settings)
+    in_zone = _in_zone(local.to_series(), zone).dt.convert_time_zone("UTC")
+    numbers = _numbers(text.cast(pl.Float64, strict=False), zone, form)
     return pl.DataFrame({"a": with_zone, "b": in_zone, "c": numbers}).select(pl.coalesce("a", "b", "c")).to_series()
 
 
-def _numbers(values: pl.Series, settings: MonitoringSettings) -> pl.Series:
+def _numbers(values: pl.Series, zone: str, form: TimeFormat) -> pl.Series:
     value = pl.col("value")
     days = _in_zone(
         pl.DataFrame({"value": values})
@@ -65,12 +108,12 @@ def _numbers(values: pl.Series, settings: MonitoringSettings) -> pl.Series:
             ((value - EXCEL_EPOCH_DAYS) * DAY_MILLISECONDS).round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms"))
         )
         .to_series(),
-        settings.time_zone,
+        zone,
     ).dt.convert_time_zone("UTC")
     frame = pl.DataFrame({"value": values, "days": days})
     seconds = (value * 1_000).round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms", "UTC"))
     milliseconds = value.round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms", "UTC"))
-    match settings.time_format:
+    match form:
         case TimeFormat.EXCEL:
             chosen = pl.col("days")
         case TimeFormat.UNIX_SECONDS:

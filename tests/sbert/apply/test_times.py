@@ -1,13 +1,16 @@
 """Times as people write them become moments, each value by itself."""
 
 import datetime as dt
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from sbert.apply.monitoring.settings import MonitoringSettings, TimeFormat
-from sbert.apply.monitoring.times import buckets_of, moments_of
+from sbert.apply.monitoring.cells import buckets_of
+from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.apply.times import TimeFormat, check_times, moments_of
 from sbert.errors import ColumnError, SettingsError
+from tests.support.made_texts import make_text_version
 
 NOON = dt.datetime(2015, 2, 24, 12, 0, tzinfo=dt.UTC)
 
@@ -24,12 +27,12 @@ def settings(**fields: object) -> MonitoringSettings:
     ],
 )  # fmt: skip
 def test_text_of_any_spelling_is_the_same_moment(value: str) -> None:
-    assert moments_of(pl.Series("at", [value]), settings()).to_list() == [NOON]
+    assert moments_of(pl.Series("at", [value])).to_list() == [NOON]
 
 
 def test_each_value_of_a_mixed_column_is_read_by_itself_and_holes_stay_holes() -> None:
     column = pl.Series("at", ["2015-02-24T12:00:00Z", "soon", None, "", "42059.5", "nan"])
-    assert moments_of(column, settings()).to_list() == [NOON, None, None, None, NOON, None]
+    assert moments_of(column).to_list() == [NOON, None, None, None, NOON, None]
 
 
 @pytest.mark.parametrize(
@@ -44,11 +47,11 @@ def test_each_value_of_a_mixed_column_is_read_by_itself_and_holes_stay_holes() -
     ],
 )
 def test_numbers_are_days_seconds_or_milliseconds(column: pl.Series, form: TimeFormat) -> None:
-    assert moments_of(column, settings(time_format=form)).to_list() == [NOON]
+    assert moments_of(column, form=form).to_list() == [NOON]
 
 
 def test_times_without_a_zone_are_of_the_zone_of_the_settings() -> None:
-    berlin = settings(time_zone="Europe/Berlin")
+    berlin = "Europe/Berlin"
     noon = NOON - dt.timedelta(hours=1)
     assert moments_of(pl.Series("at", ["2015-02-24 12:00:00", "42059.5"]), berlin).to_list() == [noon, noon]
     naive = pl.Series("at", [dt.datetime(2015, 2, 24, 12)])  # noqa: DTZ001
@@ -67,7 +70,7 @@ def test_buckets_begin_in_the_zone_of_the_settings() -> None:
 
 def test_a_column_that_holds_no_times_is_named() -> None:
     with pytest.raises(ColumnError, match="at: holds List"):
-        moments_of(pl.Series("at", [[1]]), settings())
+        moments_of(pl.Series("at", [[1]]))
 
 
 @pytest.mark.parametrize(
@@ -81,3 +84,16 @@ def test_a_column_that_holds_no_times_is_named() -> None:
 def test_settings_that_cannot_work_are_named(field: str, value: str, message: str) -> None:
     with pytest.raises((SettingsError, ValueError), match=message):
         settings(**{field: value})
+
+
+def test_a_column_of_which_no_value_is_a_time_is_named_with_an_example(tmp_path: Path) -> None:
+    rows = {"a": [("1", "one", [1.0, 0.0]), ("2", "two", [0.0, 1.0])]}
+    kept = {"at": {"1": "soon", "2": "2015-02-24"}, "kind": {"1": None, "2": "method"}, "none": {"1": "", "2": ""}}
+    table = make_text_version(str(tmp_path / "table"), rows, kept=kept)
+    check_times(table, "at")
+    with pytest.raises(
+        ColumnError, match=r"none of the 2 values of the kept column 'kind' is a time \(for example 'method'"
+    ):
+        check_times(table, "kind")
+    with pytest.raises(ColumnError, match=r"no kept column 'when' \(kept: text, at, kind, none\)"):
+        check_times(table, "when")

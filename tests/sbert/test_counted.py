@@ -2,7 +2,7 @@
 
 import pytest
 
-from sbert.erase.counted import counted, listed
+from sbert.counted import counted, listed
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 keys"), (1, "1 key"), (2_000, "2,000 keys")])

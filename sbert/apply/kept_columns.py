@@ -1,0 +1,23 @@
+"""Kept columns that a person named: check, before any work, that the table has them."""
+
+from collections.abc import Iterable
+
+from sbert.errors import ColumnError
+from sbert.table.delta import Table
+
+__all__ = ["check_kept"]
+
+
+def check_kept(table: Table, names: Iterable[str | None]) -> None:
+    """Check that a table keeps columns; None stands for no column.
+
+    Raises:
+        ColumnError: one of them is not kept.
+    """
+    kept = list(table.kept_schema)
+    for name in names:
+        if name is not None and name not in kept:
+            raise ColumnError(
+                f"{table.uri}: no kept column {name!r} (kept: {', '.join(kept) or 'none'}): name one of these, or keep it "
+                f"with `sbert refresh --keep-columns {','.join([*kept, name])}`"
+            )
