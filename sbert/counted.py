@@ -3,9 +3,9 @@
 __all__ = ["counted", "listed"]
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun: ``1 row``, ``2,000 rows``. The plural takes an s."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number and its noun: ``1 row``, ``2,000 rows``. The plural takes an s, unless it is given."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def listed(noun: str, numbers: list[int]) -> str:

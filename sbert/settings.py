@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from sbert.errors import SettingsError
 
-__all__ = ["explain", "read_settings"]
+__all__ = ["explain", "problem", "read_settings"]
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -39,7 +39,7 @@ def _problem(item: Any, kind: type[BaseModel]) -> str:
     path: Sequence[int | str] = item["loc"]
     name = ".".join(map(str, path)) or "settings"
     if item["type"] != UNKNOWN:
-        return f"{name}: {item['msg'].removeprefix('Value error, ')}"
+        return problem(path, item["msg"])
     owners = list(_models_at(kind, path[:-1]))
     fields = list(dict.fromkeys(field for owner in owners for field in owner.model_fields))
     near = difflib.get_close_matches(str(path[-1]), fields, n=3)
@@ -47,6 +47,15 @@ def _problem(item: Any, kind: type[BaseModel]) -> str:
         return f"{name}: no such setting, did you mean {' or '.join(near)}?"
     within = f"the settings of {'.'.join(map(str, path[:-1]))} are" if len(path) > 1 else "the settings are"
     return f"{name}: no such setting; {within} {', '.join(fields)}"
+
+
+def problem(path: Sequence[int | str], message: str) -> str:
+    """Return what is wrong with the field at a path; a message that begins with the field's name names it once."""
+    name = ".".join(map(str, path)) or "settings"
+    said = message.removeprefix("Value error, ")
+    if path and said.startswith(f"{path[-1]} "):
+        return f"{name}{said.removeprefix(str(path[-1]))}"
+    return f"{name}: {said}"
 
 
 def _models_at(kind: type[BaseModel], path: Sequence[int | str]) -> Iterator[type[BaseModel]]:

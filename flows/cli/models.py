@@ -46,6 +46,7 @@ def models(
     """List the versions of a model registry, compare two, go back to an earlier one, or decide about one that waits."""
     with answering(as_json=as_json) as answer:
         registry, named = Registry(models_uri), versions or []
+        registry.check()
         if action is Action.COMPARE:
             if len(named) != 2:
                 raise SettingsError(f"compare needs two versions, but got {len(named)}: name two, such as v0001 v0002")

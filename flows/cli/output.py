@@ -19,6 +19,7 @@ from rich.markup import escape
 from typer.exceptions import TyperException
 
 from sbert.errors import SbertError
+from sbert.settings import problem
 from sbert.storage.json_text import json_text
 from tasks.terminal import terminal
 
@@ -111,10 +112,7 @@ def cell(value: Any) -> str:
 
 
 def _problems(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
-        for item in error.errors(include_url=False)
-    )
+    return "; ".join(problem(item["loc"], item["msg"]) for item in error.errors(include_url=False))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from sbert.counted import counted
 from sbert.errors import ColumnError, LabelError, SettingsError
 from sbert.labels.given_splits import column_split, named_split
 from sbert.labels.label_kinds import ALIASES, COLUMNS, LabelKind
@@ -56,7 +57,11 @@ def read_labels(
         frame = _select(renamed, item, kind, settings)
         frames.append(frame.with_columns(*kept, pl.lit(label_object.key).alias("object")))
     if kind is None:
-        raise LabelError(f"{objects[0].uri}: {len(objects)} objects and no row of labels in them")
+        others = f" and {counted(len(objects) - 1, 'other file')}" if len(objects) > 1 else ""
+        raise LabelError(
+            f"{objects[0].uri}{others}: there are no labels in {'them' if others else 'it'}: add rows, for example with the "
+            "columns text and label"
+        )
     missing = [name for name in kept_columns(kind, settings) if name not in columns]
     if missing and frames:
         raise ColumnError(

@@ -24,11 +24,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sbert.counted import counted
 from sbert.errors import MissingError, RegistryError
 from sbert.registry.approval import Approval
 from sbert.registry.pointer import (
     DROPPED_NAME,
     MODEL_FOLDER,
+    PRODUCTION_FOLDER,
     RECORD_NAME,
     Action,
     Pointer,
@@ -59,6 +61,8 @@ APPROVAL_NAME = "approval.json"
 ASK = "ask"
 """Value of the setting `gate.approval` of a version that waits for a person."""
 NAMES_FOLDER = "_names"
+FOLDERS = frozenset({NAMES_FOLDER, PRODUCTION_FOLDER, "_runs", "_watched"})
+"""Folders of a registry beside its versions."""
 MAX_CLAIMS = 100
 WEIGHTS_ENDING = ".safetensors"
 
@@ -136,6 +140,27 @@ class Registry:
     def __init__(self, uri: str) -> None:
         """Name the folder. Nothing is read or written yet."""
         self.uri = normalize_uri(uri)
+
+    def check(self) -> None:
+        """Check that there is a registry, or an empty folder where one can begin.
+
+        Raises:
+            RegistryError: there is no such folder, or it holds other things than a registry.
+            StorageError: storage refuses, or has no such bucket.
+        """
+        there = list_names(self.uri)
+        if not there and ("://" in self.uri or not Path(self.uri).is_dir()):
+            raise RegistryError(
+                f"{self.uri}: there is no folder or model registry here: check the location; `sbert retrain LABELS "
+                f"{self.uri}` makes a registry"
+            )
+        ours = [name for name in there if VERSION_NAME.fullmatch(name) or name in FOLDERS]
+        strangers = sorted(name for name in there if name not in ours and not name.startswith("."))
+        if strangers and not ours:
+            raise RegistryError(
+                f"{self.uri}: this folder is no model registry ({counted(len(strangers), 'other entry', 'other entries')}, "
+                f"first: {strangers[0]}): name the folder that `sbert retrain` writes models to"
+            )
 
     def names(self) -> list[str]:
         """Return the names of finished and unfinished versions, oldest first."""

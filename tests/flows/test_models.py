@@ -92,5 +92,20 @@ def test_wrong_arguments_are_refused_with_the_remedy(models_uri: str, arguments:
     assert message in answer(models_uri, *arguments, exit_code=1)["error"]["message"]
 
 
-def test_an_empty_registry(tmp_path: Path) -> None:
-    assert answer(str(tmp_path / "nothing"))["versions"] == []
+def test_a_folder_that_is_not_there_or_is_no_registry_is_an_error(tmp_path: Path) -> None:
+    missing = run(str(tmp_path / "nowhere"))
+    assert missing.exit_code == 1
+    assert "there is no folder or model registry here" in missing.output
+    (tmp_path / "table" / "_delta_log").mkdir(parents=True)
+    (tmp_path / "table" / "part-0.parquet").touch()
+    other = run(str(tmp_path / "table"))
+    assert other.exit_code == 1
+    assert "this folder is no model registry (2 other entries, first: _delta_log)" in other.output
+    (tmp_path / "file").touch()
+    assert run(str(tmp_path / "file")).exit_code == 1
+
+
+def test_an_empty_folder_is_a_registry_that_has_yet_to_begin(tmp_path: Path) -> None:
+    assert answer(str(tmp_path))["versions"] == []
+    found = run(str(tmp_path))
+    assert "no versions yet" in found.output

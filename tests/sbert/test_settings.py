@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from sbert.errors import SettingsError
 from sbert.refresh.job import RefreshSettings
 from sbert.retrain.settings import RetrainSettings
-from sbert.settings import read_settings
+from sbert.settings import problem, read_settings
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,10 @@ def test_what_is_wrong_is_said_with_the_remedy(kind: type[BaseModel], text: str,
 
 def test_right_settings_are_read() -> None:
     assert read_settings(RetrainSettings, '{"training": {"epochs": 2}}').training_for("scored_pairs").epochs == 2
+
+
+def test_a_message_that_names_its_field_names_it_once() -> None:
+    assert problem(("bucket",), "Value error, bucket is '5x', expected 6h") == "bucket is '5x', expected 6h"
+    assert problem(("fit", "bucket"), "Value error, bucket is '5x'") == "fit.bucket is '5x'"
+    assert problem(("fit", 0), "Input should be 1") == "fit.0: Input should be 1"
+    assert problem((), "Value error, both are named") == "settings: both are named"

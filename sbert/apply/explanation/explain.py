@@ -163,7 +163,11 @@ class Explainer:
 
         Raises:
             ModelError: the method cannot explain this encoder.
+            SettingsError: a text is empty.
         """
+        for name, text in (("left", left), ("right", right)):
+            if not text.strip():
+                raise SettingsError(f"the {name} text is empty, so it has no words to explain: give a text")
         ours, theirs = self._shares(left, sides[0]), self._shares(right, sides[1])
         parts = ours.shares_WD @ theirs.shares_WD.T
         cosine = float(ours.vector_D @ theirs.vector_D)

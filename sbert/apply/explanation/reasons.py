@@ -40,7 +40,10 @@ def explain_hits(table: Table, query: str, texts: Sequence[str | None]) -> list[
     """
     explainer = Explainer.of_table(table)
     sides = (Side.QUERY, Side.DOCUMENT)
-    return [None if text is None else Reason.of(explainer.explain(query, text, sides=sides)) for text in texts]
+    return [
+        Reason.of(explainer.explain(query, text, sides=sides)) if text is not None and text.strip() else None
+        for text in texts
+    ]
 
 
 def explain_pairs(explainer: Explainer, pairs: Sequence[tuple[str, str]]) -> list[Reason]:

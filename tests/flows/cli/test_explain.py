@@ -28,6 +28,12 @@ def test_one_encoder_is_named() -> None:
     assert "give one of them" in done.output
 
 
+def test_an_empty_text_is_refused(model: str) -> None:
+    done = CliRunner().invoke(app, ["explain", "", "the train is late", "--model", model])
+    assert done.exit_code == 1
+    assert "the left text is empty" in done.output
+
+
 def test_hits_show_their_pairs_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     pair = {"left": "late", "right": "delay", "part": 0.25}
     warning = {"kind": "number", "left": ["9"], "right": ["10"], "message": "the numbers differ: 9 on the left"}

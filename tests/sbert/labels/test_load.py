@@ -115,6 +115,18 @@ def classes(texts: list[str], labels: list[str]) -> pl.DataFrame:
 TWENTY = [f"text number {word}" for word in "one two three four five six seven eight nine ten cat dog tin red mat go up at by of".split()]  # fmt: skip
 
 
+def test_files_without_rows_are_named(tmp_path: Path) -> None:
+    first = tmp_path / "a.csv"
+    first.touch()
+    with pytest.raises(
+        LabelError, match=r"a\.csv: there are no labels in it: add rows, for example with the columns text"
+    ):
+        load_labels(str(first))
+    (tmp_path / "b.csv").write_text("text,label\n")
+    with pytest.raises(LabelError, match=r"a\.csv and 1 other file: there are no labels in them: add rows"):
+        load_labels(str(tmp_path))
+
+
 def test_labels_of_one_class_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TooFewLabelsError, match=r"^all 20 train rows are of one class, 'a'"):
         make_label_set(classes(TWENTY, ["a"] * 20), LabelKind.CLASSES, ALL)
