@@ -56,8 +56,9 @@ def _show_alignment(report: dict[str, Any]) -> None:
         f"  {report['num_matched']:,} rows have a partner" + (f"; without one: {reasons}" if reasons else ""),
         markup=False,
     )
-    out.print(
-        f"  nearest row of the other table: cosine {sides['across']:.2f}, of the own table: {sides['within']:.2f}",
-        style="dim",
-        markup=False,
-    )
+    if sides is not None:
+        out.print(
+            f"  nearest row of the other table: cosine {sides['across']:.2f}, of the own table: {sides['within']:.2f}",
+            style="dim",
+            markup=False,
+        )

@@ -191,7 +191,7 @@ def _report(plan: DerivedPlan, built: Sequence[DerivedRecord], version: int, sec
         table_version=plan.info.table_version,
         encoder=plan.info.encoder,
         num_shards_built=sum(len(record.shards) for record in built),
-        num_shards_resumed=sum(len(record.shards) for record in plan.resume),
+        num_shards_resumed=sum(len(record.shards) for record in plan.resume if record.run_id != plan.info.run_id),
         num_shards_kept=len(plan.keep),
         num_shards_dropped=len(plan.drop),
         num_rows=sum(shard.num_rows for shard in plan.keep)

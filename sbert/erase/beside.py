@@ -4,7 +4,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -316,21 +316,26 @@ class LogBounds(Place):
         try:
             if path.endswith(".json") and "checkpoint" not in path:
                 actions = [json.loads(line) for line in read_bytes(uri).splitlines() if line.strip()]
-                stats = [action["add"].get("stats") for action in actions if "add" in action]
+                texts = [action["add"].get("stats") for action in actions if "add" in action]
             elif path.endswith(".parquet"):
                 frame = pl.read_parquet(io.BytesIO(read_bytes(uri)), columns=["add"])
-                stats = frame["add"].struct.field("stats").drop_nulls().to_list()
+                texts = frame["add"].struct.field("stats").drop_nulls().to_list()
             else:
                 return 0
         except MissingError:
             return 0
         except (ValueError, pl.exceptions.PolarsError):
             return 0  # not a commit
-        return sum(_names_erased(json.loads(text), rows) for text in stats if text)
+        return sum(_names_erased(text, rows) for text in texts if text)
 
 
-def _names_erased(stats: dict[str, Any], rows: ErasedRows) -> bool:
-    bounds = [stats.get(kind, {}).get("id") for kind in ("minValues", "maxValues")]
+def _names_erased(text: str, rows: ErasedRows) -> bool:
+    """Return whether the statistics of a shard name an erased id; damaged ones are searched as text."""
+    try:
+        stats = json.loads(text)
+        bounds = [stats.get(kind, {}).get("id") for kind in ("minValues", "maxValues")]
+    except (ValueError, AttributeError):
+        return _words(rows.keys.names).search(text.encode("utf-8", "surrogateescape")) is not None
     return any(bound in rows.keys.names for bound in bounds)
 
 

@@ -45,6 +45,16 @@ def test_the_command_writes_partners_and_reasons(places: tuple[str, str, str]) -
     assert "rows have a partner" in shown
 
 
+@pytest.mark.parametrize("empty", [0, 1], ids=["left", "right"])
+def test_a_table_without_rows_has_no_partners_and_no_distance(places: tuple[str, str, str], empty: int) -> None:
+    make_version(places[empty], {})
+    done = CliRunner().invoke(app, ["align", *places, "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert (report["num_matched"], report["sides"]) == (0, None)
+    assert CliRunner().invoke(app, ["align", *places]).exit_code == 0
+
+
 def test_a_change_of_either_table_gives_what_a_run_from_scratch_gives(
     places: tuple[str, str, str], tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ class AlignmentReport(DerivedReport):
     right_version: int
     num_matched: int = Field(description="Rows that have a partner.")
     num_without: dict[str, int] = Field(description="Rows without a partner, by reason.")
-    sides: SideDistance
+    sides: SideDistance | None = Field(description="None if a table has no rows.")
 
 
 def align_tables(job: AlignmentJob, left_uri: str, out_uri: str, *, concurrency: int = 1) -> AlignmentReport:

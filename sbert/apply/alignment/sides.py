@@ -102,12 +102,16 @@ class _Sample:
     vectors_ND: Float32
 
 
-def side_distance(left: Table, right: Table) -> SideDistance:
+def side_distance(left: Table, right: Table) -> SideDistance | None:
     """Compare the nearest rows of the other table with those of the own table, on samples, and warn if they are far apart.
+
+    A table without rows is at no distance: the answer is None.
 
     In one table a row's nearest other row says something else. Its translation says the same, so it should be nearer. It is
     not when the encoder does not know one of the languages.
     """
+    if not left.num_rows or not right.num_rows:
+        return None
     ours, theirs = (_Sample(_unit(read_sample(table, SAMPLE).vectors_ND)) for table in (left, right))
     across = np.concatenate([_cosines(ours, theirs, 0), _cosines(theirs, ours, 0)])
     within = np.concatenate(

@@ -7,7 +7,7 @@ it is for a real question that nobody has answered yet. Far questions would make
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +103,7 @@ def fit_labelled(labelled: Labelled, tables: AnswerTables, fixed: FittedModel, s
         raise TooFewLabelsError(_too_few(len(labelled.right), labelled.num_unmatched, tables))
     weights = settings.weights
     pool = AnswerPool(tables, weights, fixed.counts)
+    labelled = replace(labelled, right=_with_equal_texts(labelled.right, pool))
     if len(labelled.right) >= settings.min_labels:
         weights = _fit_weights(labelled, pool, weights)
         pool = AnswerPool(tables, weights, fixed.counts)
@@ -168,8 +169,7 @@ class _Examples:
 def _examples(lists: Sequence[Sequence[Answer]], held_out: Sequence[Sequence[Answer]], labelled: Labelled) -> _Examples:
     first, two = [], []
     for answers, right in zip(lists, labelled.right, strict=True):
-        hashes = {answer.text_hash for answer in answers if answer.key in right}
-        is_right = [answer.key in right or answer.text_hash in hashes for answer in answers]
+        is_right = [answer.key in right for answer in answers]
         other = next((at for at, each in enumerate(answers) if each.text_hash != answers[0].text_hash), 0)
         first.append(bool(is_right) and is_right[0])
         two.append(bool(is_right) and (is_right[0] or is_right[other]))
@@ -177,6 +177,22 @@ def _examples(lists: Sequence[Sequence[Answer]], held_out: Sequence[Sequence[Ans
     return _Examples(
         np.concatenate([features(lists), features(held_out)]), np.array(first + nothing), np.array(two + nothing)
     )
+
+
+def _with_equal_texts(right: Sequence[Collection[Key]], pool: AnswerPool) -> list[Collection[Key]]:
+    """Return for each question its right answers and the answers with equal texts, which are no near misses."""
+    types = {"source": "string", "id": "string", "text_hash": "binary"}
+    keys = pl.DataFrame({name: pl.Series(pool.keys[name].cast(kind)) for name, kind in types.items()})
+    named = pl.DataFrame(
+        [(at, *key) for at, own in enumerate(right) for key in own],
+        schema={"question": pl.Int64, "source": pl.String, "id": pl.String},
+        orient="row",
+    )
+    hashes = named.join(keys, on=["source", "id"]).select("question", "text_hash").unique()
+    every = [set(own) for own in right]
+    for question, source, row_id in hashes.join(keys, on="text_hash").select("question", "source", "id").iter_rows():
+        every[question].add((source, row_id))
+    return list(every)
 
 
 def _fit_weights(labelled: Labelled, pool: AnswerPool, weights: FusionWeights) -> FusionWeights:
@@ -237,7 +253,11 @@ def _quality(
     settings: AnswerSettings,
     labelled: Labelled,
 ) -> FitQuality:
-    """Measure what the threshold does to questions that the fit has not seen, with intervals over answers."""
+    """Measure what the threshold does to questions that the calibration has not seen, with intervals over answers.
+
+    The weights of the score have seen all questions: they are two free numbers, and a fit of them in each fold would search
+    all answers again for each fold.
+    """
     num = len(labelled.right)
     names, inverse = np.unique(groups, return_inverse=True)
     members = [np.flatnonzero(inverse == name) for name in range(len(names))]

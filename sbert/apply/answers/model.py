@@ -63,7 +63,10 @@ class CurvePoint(BaseModel):
 
 
 class FitQuality(BaseModel):
-    """What cross-validation says of a fit; shares are of the expected mix with questions that have no answer."""
+    """What cross-validation of the calibration says; shares are of the expected mix with questions without an answer.
+
+    The weights of the score were fitted once, to all questions.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -46,7 +46,8 @@ def _decisions(report: AnswersReport, total: int) -> Section:
 def _quality(quality: FitQuality) -> Section:
     paragraphs = [
         f"Measured by cross-validation on {quality.num_questions:,} labelled questions, each with all answers and with its "
-        f"own held out. The best answer is right for {quality.best_is_right:.1%} of them.",
+        "own held out. The calibration had not seen these questions; the weights of the score had. The best answer is right "
+        f"for {quality.best_is_right:.1%} of them.",
         f"AUROC of right against wrong or missing answers: {quality.auroc:.3f} "
         f"(95 % interval {quality.auroc_low:.3f} to {quality.auroc_high:.3f}).",
         f"Error of the given answers: {quality.error:.1%} (95 % interval {quality.error_low:.1%} to "

@@ -40,7 +40,7 @@ def finish_report(output: DerivedReport) -> AnswersReport:
     answers = Table.open(job.answers_uri, job.answers_version)
     columns = [name for name in job.answer_columns if name not in ("source", "id")]
     unused = answers.scan().join(used.lazy(), on=["source", "id"], how="anti")
-    shown = unused.select("source", "id", *columns).head(MAX_SHOWN).collect()
+    shown = unused.select("source", "id", *columns).sort("source", "id").head(MAX_SHOWN).collect()
     report = AnswersReport(
         output=output,
         model=load_model(job.model_uri).facts,

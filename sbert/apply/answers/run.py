@@ -105,7 +105,7 @@ def answers_job(
         columns = ()
     labels = None if labels_uri is None else load_labels(labels_uri, PAIRS, to_train=False)
     tables = AnswerTables(TableSplits(first), None if second is None else TableSplits(second), columns)
-    model_uri = _known_model(out_uri, asked, questions, labels)
+    model_uri = _known_model(out_uri, asked, questions, tables, labels)
     if model_uri is None:
         model = _fixed(tables, asked, questions)
         if labels is not None:
@@ -174,22 +174,36 @@ def _pairs(labels: LabelSet) -> pl.DataFrame:
     return pl.concat([part.select("anchor", "positive") for part in (labels.train, labels.dev, labels.test)])
 
 
-def _known_model(out_uri: str, settings: AnswerSettings, questions: Table, labels: LabelSet | None) -> str | None:
-    """Return the model of the output that is there, if it was made for these settings, this encoder and these labels."""
+def _known_model(
+    out_uri: str, settings: AnswerSettings, questions: Table, tables: AnswerTables, labels: LabelSet | None
+) -> str | None:
+    """Return the model of the output that is there, if these settings, tables, encoder and labels made it."""
     before: DerivedTable | None = find_derived(out_uri)
     if before is None or before.info.job != AnswersJob.name:
         return None
-    if before.info.settings.get("settings") != settings.model_dump(mode="json"):
-        return None
     uri = str(before.info.settings["model_uri"])
     try:
-        model = load_model(uri)
+        model = load_model(uri).facts
     except (MissingError, TableError) as error:
         log.warning("the model is made again: %s", error)
         return None
-    if labels is not None and model.facts.labels_fingerprint != labels.fingerprint:
+    if labels is not None and model.labels_fingerprint != labels.fingerprint:
         return None
-    return uri if model.facts.encoder_fingerprint == questions.encoder.fingerprint else None
+    now = {
+        "settings": settings.model_dump(mode="json"),
+        "answers_id": tables.first.table.table_id,
+        "second_id": None if tables.second is None else tables.second.table.table_id,
+        "answer_columns": list(tables.text_columns),
+    }
+    changed = [name for name, value in now.items() if before.info.settings.get(name) != value]
+    if model.encoder_fingerprint != questions.encoder.fingerprint:
+        changed.append("encoder")
+    if not changed:
+        return uri
+    if labels is None and model.origin == "labels":
+        log.warning("%s: the model that was fitted to labels had another %s; a model without labels replaces it: name "
+                    "the labels to fit one again", out_uri, " and ".join(changed))  # fmt: skip
+    return None
 
 
 def _fixed(tables: AnswerTables, settings: AnswerSettings, questions: Table) -> FittedModel:

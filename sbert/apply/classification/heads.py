@@ -1,7 +1,8 @@
 """Decide which head makes each task's output: the one that is there, or a new one that is not worse.
 
 Nothing is remembered but the heads themselves, beside the output. A head is named by what decides it, so that labels,
-encoder and settings that did not change find it again.
+encoder and settings that did not change find it again. The rows that rules labelled are not part of the name: a head keeps
+those of the version that it was fitted on. A new head each night would classify every row of the table again.
 """
 
 import hashlib
@@ -57,7 +58,9 @@ class HeadDecision(BaseModel):
     strength: float
     tried: list[dict[str, float | str]]
     text_column: str = Field(default="", description="Column that rules are matched with; empty without rules.")
-    rules: RulesEffect | None = Field(default=None, description="What rules do; None without rules.")
+    rules: RulesEffect | None = Field(
+        default=None, description="What rules do; None without rules, and for a head before, which has other labels."
+    )
 
 
 def current_heads(out_uri: str) -> dict[str, HeadName]:
@@ -129,7 +132,7 @@ def _choose(
         strength=chosen.record.strength,
         tried=chosen.record.chosen,
         text_column=chosen.record.text_column,
-        rules=_effect(chosen, table, labels, out_uri, settings, task, vectors, test_ND),
+        rules=_effect(new, table, labels, out_uri, settings, task, vectors, test_ND) if objection is None else None,
     )
 
 
@@ -183,7 +186,7 @@ def _rules(table: Table, labels: LabelSet, settings: ClassificationSettings, tas
 
 
 def _effect(
-    chosen: Head,
+    new: Head,
     table: Table,
     labels: LabelSet,
     out_uri: str,
@@ -192,12 +195,12 @@ def _effect(
     vectors: "_Vectors",
     test_ND: Float32,
 ) -> RulesEffect | None:
-    """Compare a head with the one of the same labels without rules, which keeps the name that it would have alone."""
-    if not chosen.record.rules:
+    """Compare the head of the present labels with theirs without rules, which keeps the name that it would have alone."""
+    if not new.record.rules:
         return None
-    check_text_column(table, chosen.record.text_column)
+    check_text_column(table, new.record.text_column)
     plain = _fitted(table, labels, out_uri, settings, task, (), vectors)
-    return rules_effect(chosen, plain, test_ND, labels.test["label"].to_list(), labels.test["text"])
+    return rules_effect(new, plain, test_ND, labels.test["label"].to_list(), labels.test["text"])
 
 
 class _Vectors:

@@ -8,6 +8,7 @@ A file of rules is JSON Lines, a rule a line:
 Polars searches the texts. Its regular expressions take a time that is linear in the text, whatever the pattern.
 """
 
+import codecs
 import hashlib
 import json
 from collections.abc import Sequence
@@ -74,7 +75,7 @@ def read_rules(uri: str, task: str, tasks: Sequence[str], classes: Sequence[str]
         StorageError: the file cannot be read.
     """
     rules = []
-    for number, line in enumerate(read_bytes(normalize_uri(uri)).decode("utf-8-sig", "replace").splitlines(), 1):
+    for number, line in enumerate(read_bytes(normalize_uri(uri)).removeprefix(codecs.BOM_UTF8).splitlines(), 1):
         if not line.strip():
             continue
         rule = _parsed(line, f"{uri}, line {number}")
@@ -93,12 +94,16 @@ def read_rules(uri: str, task: str, tasks: Sequence[str], classes: Sequence[str]
     return tuple(rules)
 
 
-def _parsed(line: str, where: str) -> Rule:
+def _parsed(line: bytes, where: str) -> Rule:
     try:
-        raw: Any = json.loads(line)
+        raw: Any = json.loads(line.decode())
         if not isinstance(raw, dict):
             raise LabelError(f"{where}: a rule is an object such as {{'class': 'a', 'terms': ['b']}}")
         return Rule.model_validate(raw)
+    except UnicodeDecodeError as error:
+        raise LabelError(
+            f"{where}: this is not UTF-8 ({error.reason} at byte {error.start}): save the file as UTF-8"
+        ) from error
     except json.JSONDecodeError as error:
         raise LabelError(f"{where}: this is not JSON: {error}") from error
     except ValidationError as error:

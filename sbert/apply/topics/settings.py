@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["FitSettings", "TopicSettings"]
 
@@ -51,3 +51,12 @@ class TopicSettings(BaseModel):
         default=0.15, gt=0, le=1, description="Topics are fitted anew above this share of outliers (0 to 1)."
     )
     refit: bool = Field(default=False, description="Fit the topics anew now; topics that stay keep their ids.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "TopicSettings":
+        if self.fit.outlier_share >= self.refit_share:
+            raise ValueError(
+                f"fit.outlier_share is {self.fit.outlier_share:g} and refit_share {self.refit_share:g}: every run would fit "
+                "the topics anew, so choose a larger refit_share"
+            )
+        return self

@@ -192,6 +192,7 @@ def test_a_run_that_loses_the_race_plans_again(places: tuple[str, str], monkeypa
     monkeypatch.setattr(library, "commit_derived", commit)
     report = derive(LengthJob(), table, out)
     assert report.num_rows_built == 25  # the second attempt takes over what the first one built
+    assert counts(report) == {"built": 2, "kept": 0, "dropped": 0, "resumed": 0}
     assert output(out) == expected(table)
 
 

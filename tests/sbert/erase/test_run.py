@@ -6,6 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from sbert.erase.beside import LogBounds
+from sbert.erase.places import ErasedRows
+from sbert.erase.receipt import PlaceReport
 from sbert.erase.run import erase
 from sbert.erase.undo import lift_tombstones
 from sbert.errors import SettingsError, TableError
@@ -245,3 +248,16 @@ def test_a_document_goes_with_all_its_passages_and_does_not_come_back(tmp_path: 
     assert done.report.rejects_by_reason == {"erased": 1}
     assert set(read(table)["document_id"]) == {"bob", "cleo"}
     assert files_that_hold(table, b"about ada", b"ada#1") == []
+
+
+@pytest.mark.parametrize(
+    ("statistics", "num_left"),
+    [('{"minValues": {"id": "b-1"', 1), ('{"minValues": {"id": "b-2"', 0), ('{"minValues": "b-1"}', 1), ("[]", 0)],
+    ids=["half, with the id", "half, with another", "no object, with the id", "a list"],
+)
+def test_damaged_statistics_in_the_log_do_not_end_an_erasure(versions: str, statistics: str, num_left: int) -> None:
+    added = {"add": {"path": "x.parquet", "stats": statistics}}
+    (Path(versions) / "_delta_log" / "damaged.json").write_text(json.dumps(added))
+    place, rows = LogBounds(), ErasedRows(ErasedKeys(ids=["b-1"]))
+    report = PlaceReport(place=place.name, location=versions)
+    assert place.look(versions, ["_delta_log/damaged.json"], rows, report).num_left == num_left

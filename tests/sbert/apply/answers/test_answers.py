@@ -1,5 +1,7 @@
 """Answers: exact, the same whether computed at once or night by night, and silent where they should be."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sbert.apply.answers import job as library
+from sbert.apply.answers import run as run_module
+from sbert.apply.answers.model import FittedModel
+from sbert.apply.answers.pool import AnswerTables, TableSplits
 from sbert.apply.answers.run import answer_questions
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
 from sbert.derived.derived_table import DerivedTable
@@ -130,6 +135,52 @@ def test_an_old_question_meets_new_answers_only(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(library, "best_answers", counted)
     answer_questions(questions, answers, out, SETTINGS)
     assert sum(pairs) == 30 * 1 + 1 * 41
+
+
+def with_labels(model: FittedModel) -> FittedModel:
+    """Return a model as if labels had fitted it, so that it can be told from any other."""
+    return model.model_copy(update={"facts": model.facts.model_copy(update={"origin": "labels", "mean_length": 77.0})})
+
+
+def test_a_model_is_made_again_for_other_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    questions, answers, others, out = (str(tmp_path / name) for name in ("questions", "answers", "others", "out"))
+    for table in (questions, answers, others):
+        make_version(table, {"a": {"1": 1, "2": 2}})
+    with monkeypatch.context() as patch:
+        real = run_module.save_model
+        patch.setattr(run_module, "save_model", lambda out_uri, model: real(out_uri, with_labels(model)))
+        answer_questions(questions, answers, out, AnswerSettings(k=3))
+    make_version(answers, {"a": {"1": 1, "2": 3}})
+    assert answer_questions(questions, answers, out, AnswerSettings(k=3)).model.mean_length == 77
+    assert answer_questions(questions, others, out, AnswerSettings(k=3)).model.mean_length != 77
+    assert "another answers_id; a model without labels replaces it: name the labels to fit one again" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["second table", "columns"])
+def test_a_model_is_made_again_for_a_second_table_and_for_other_texts(tmp_path: Path, change: str) -> None:
+    questions, answers, second, out = (str(tmp_path / name) for name in ("questions", "answers", "second", "out"))
+    for table in (questions, answers, second):
+        make_version(table, {"a": {"1": 1, "2": 2}})
+    answer_questions(questions, answers, out, AnswerSettings(k=3))
+    facts = DerivedTable.open(out).info
+    tables = AnswerTables(TableSplits(Table.open(answers)), None, ())
+    known = partial(run_module._known_model, out, AnswerSettings(k=3), Table.open(questions), labels=None)
+    assert known(tables) == facts.settings["model_uri"]
+    changed = {"second table": {"second": TableSplits(Table.open(second))}, "columns": {"text_columns": ("kind",)}}
+    assert known(replace(tables, **changed[change])) is None
+
+
+def test_the_shown_unused_answers_do_not_depend_on_files(tmp_path: Path) -> None:
+    questions, answers, out = (str(tmp_path / name) for name in ("questions", "answers", "out"))
+    make_version(questions, {"q": {"1": 1}})
+    make_version(answers, {"b": {str(row): row for row in range(40, 0, -1)}, "a": {"9": 50, "8": 51}})
+    report = answer_questions(questions, answers, out, SETTINGS)
+    shown = [(each.source, each.id) for each in report.unused]
+    assert len(shown) == 30
+    assert shown == sorted(shown)
+    assert shown[:2] == [("a", "8"), ("a", "9")]
 
 
 def test_nothing_is_computed_when_nothing_changed(tmp_path: Path) -> None:

@@ -57,6 +57,22 @@ def test_a_fit_tells_right_answers_from_near_misses(tables: AnswerTables) -> Non
     assert [each.coverage for each in quality.curve] == sorted(each.coverage for each in quality.curve)
 
 
+def test_an_answer_that_says_what_a_right_one_says_is_right_in_both_looks(tmp_path: Path) -> None:
+    """Each answer is there twice with one text hash; labels name the first, and learn the same as without copies."""
+    rows = {str(row): row for row in range(40)}
+    twice = make_version(str(tmp_path / "twice"), {"a": rows, "b": rows})
+    once = make_version(str(tmp_path / "once"), {"a": rows})
+    found, plain = (
+        fit_labelled(labelled(100, 0.1), AnswerTables(TableSplits(table), None, ()), fixed(), AnswerSettings(k=2)).facts
+        for table in (twice, once)
+    )
+    assert found.weights == plain.weights
+    assert found.quality is not None
+    assert plain.quality is not None
+    assert found.quality.best_is_right == plain.quality.best_is_right
+    assert found.quality.auroc == pytest.approx(plain.quality.auroc, abs=0.05)
+
+
 def test_the_same_labels_make_the_same_model(tables: AnswerTables) -> None:
     one, two = (fit_labelled(labelled(100, 0.1), tables, fixed(), AnswerSettings()).facts for _ in range(2))
     assert one == two

@@ -82,6 +82,15 @@ def test_a_bad_rule_is_named_by_its_line(tmp_path: Path, bad: Any, message: str)
         read_rules(uri, "", ("",), ("a", "b"))
 
 
+def test_a_rules_file_that_is_not_utf_8_is_named_by_its_line(tmp_path: Path) -> None:
+    latin = '{"class": "a", "terms": ["fine"]}\n{"class": "b", "terms": ["Verlust für alle"]}\n'.encode("latin-1")
+    (tmp_path / "rules.jsonl").write_bytes(latin)
+    with pytest.raises(LabelError, match=r"rules.jsonl, line 2: this is not UTF-8 .*save the file as UTF-8"):
+        read_rules(str(tmp_path / "rules.jsonl"), "", ("",), ("a", "b"))
+    (tmp_path / "rules.jsonl").write_text('{"class": "a", "terms": ["one\u2028line"]}\n', "utf-8-sig")
+    assert read_rules(str(tmp_path / "rules.jsonl"), "", ("",), ("a", "b"))[0].terms == ("one\u2028line",)
+
+
 def test_rules_name_their_task_where_there_are_several(tmp_path: Path) -> None:
     mood = {"class": "a", "terms": ["x"], "task": "mood"}
     uri = write_rules(tmp_path / "rules.jsonl", mood, {"class": "z", "terms": ["x"], "task": "tone"})
@@ -188,6 +197,13 @@ def test_rows_whose_class_rules_changed_are_marked_and_the_effect_is_told(tmp_pa
     page = Path(found.report_uri).read_text()
     assert "Effect of rules" in page
     assert run(tmp_path, known).output.num_rows_built == 0
+    worse = [{**row, "label": "up" if row["label"] == "down" else row["label"]} for row in labelled]
+    worse = [row if row["split"] == "train" else old for row, old in zip(worse, labelled, strict=True)]
+    write_rules(tmp_path / "labels.jsonl", *worse)
+    refused = run(tmp_path, known).tasks[0].head
+    assert refused.refused is not None
+    assert refused.rules is None  # the head before has other labels than any head without rules that is fitted now
+    write_rules(tmp_path / "labels.jsonl", *labelled)
     back = run(tmp_path, ClassificationSettings(head=QUICK, tolerance=1))
     assert back.tasks[0].head.fingerprint == plain.tasks[0].head.fingerprint
     assert "by_rules" not in DerivedTable.open(back.output.out_uri).schema.names

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from sbert.apply.topics.run import find_topics
 from sbert.apply.topics.settings import FitSettings, TopicSettings
@@ -30,6 +31,13 @@ def rows_about(subject: int, num: int, first: int = 0) -> list[Row]:
         )
         for n in range(num)
     ]
+
+
+def test_a_share_of_outliers_that_every_fit_exceeds_is_refused() -> None:
+    with pytest.raises(
+        ValidationError, match=r"outlier_share is 0\.2 and refit_share 0.15.*choose a larger refit_share"
+    ):
+        TopicSettings(fit=FitSettings(outlier_share=0.2))
 
 
 def topics_of(out: str) -> dict[str, int]:
