@@ -66,7 +66,7 @@ def report_retrain(report: RetrainReport, result: TrainingResult | None, margin:
 
 def report_markdown(report: RetrainReport, result: TrainingResult | None, margin: float) -> str:
     """Return a report as Markdown with pictures inlined."""
-    compared = [report.decision.primary, *report.decision.regression_sets]
+    compared = [report.decision.primary, *report.decision.regression_sets, *report.decision.robustness]
     curves = None if result is None else curves_picture(result.history, result.dev_before, result.best_step)
     return render(
         "retrain.md.j2",

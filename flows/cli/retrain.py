@@ -91,6 +91,15 @@ def _show_retrain(report: dict[str, Any]) -> None:
             )
             for item in regression_sets
         ),
+        *(
+            (
+                item["set_name"].replace(":", " "),
+                f"{item['metric']} {item['before']:.4f} → {item['after']:.4f}, gain {item['gain']:+.4f} "
+                f"[{item['low']:+.4f}, {item['high']:+.4f}]",
+            )
+            for item in report["decision"]["robustness"]
+        ),
+        *(("warning", warning) for warning in report["decision"]["warnings"]),
         ("labels", ", ".join(f"{count:,} {kind}" for kind, count in report["labels"]["counts"].items())),
         ("training", f"{report['stop_reason']} after {report['num_steps']:,} steps"),
         *(("note", note) for note in report["training_notes"]),

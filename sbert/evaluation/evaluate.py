@@ -142,6 +142,11 @@ def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: 
     summaries: dict[str, SetEvaluation] = {}
     texts: set[str] = set()
     for frozen in sets:
+        if frozen.made_for is not None:
+            measured_one = measure_one(frozen, encode, settings, frozen.made_for)
+            metrics[frozen.name] = {frozen.made_for: measured_one}
+            summaries[frozen.name] = _made_set(frozen, measured_one, settings)
+            continue
         measured = measure(frozen, encode, settings)
         primary = PRIMARY_METRICS[frozen.kind] if summaries else primary_metric(frozen, settings)
         metrics[frozen.name] = measured
@@ -176,6 +181,20 @@ def evaluate(encoder: SentenceEncoder, sets: Iterable[EvaluationSet], settings: 
         speed=_speed(encoder, probed[: settings.speed_texts]) if settings.speed_texts else None,
     )
     return Evaluated(summary, metrics)
+
+
+def _made_set(frozen: EvaluationSet, metric: Metric, settings: EvaluationSettings) -> SetEvaluation:
+    """Summarize a set that was made by rule: one metric, and no further changes of its texts."""
+    return SetEvaluation(
+        name=frozen.name,
+        kind=frozen.kind.value,
+        fingerprint=frozen.fingerprint,
+        num_rows=frozen.rows.height,
+        primary_metric=metric.name,
+        metrics={metric.name: _with_interval(metric, settings)},
+        slices={},
+        robustness={},
+    )
 
 
 def _with_interval(metric: Metric, settings: EvaluationSettings) -> MetricValue:

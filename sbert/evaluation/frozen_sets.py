@@ -16,7 +16,7 @@ from sbert.evaluation.settings import EvaluationSettings
 from sbert.labels.label_kinds import COLUMNS, TEXT_COLUMNS, LabelKind
 from sbert.labels.label_set import LabelSet
 
-__all__ = ["HELD_OUT", "EvaluationSet", "frozen_set"]
+__all__ = ["HELD_OUT", "EvaluationSet", "fingerprint_rows", "frozen_set"]
 
 HELD_OUT = "held-out"
 """Name of the set that decides: the test rows of the labels that the candidate was trained on, or of ``held_out``."""
@@ -34,6 +34,8 @@ class EvaluationSet:
     """Rows that the logistic probe, the neighbours and thresholds are fitted on, the same for both encoders."""
     fingerprint: str
     """Hash of both frames (64 hex digits)."""
+    made_for: str | None = None
+    """The only metric that is measured, where the rows were made by rule for it (`sbert.evaluation.robustness_sets`)."""
 
     def texts(self) -> list[str]:
         """Return the different texts of the frozen rows, sorted."""
@@ -96,7 +98,7 @@ def frozen_set(
             f"{name}: all {rows.height} {split} rows have the label {rows['label'][0]}, but the metric needs at least 2 "
             f"labels: add {split} rows with other labels"
         )
-    return EvaluationSet(name, labels.kind, rows, train, _fingerprint(labels.kind, rows, train))
+    return EvaluationSet(name, labels.kind, rows, train, fingerprint_rows(labels.kind, rows, train))
 
 
 def _sample(frame: pl.DataFrame, most: int) -> pl.DataFrame:
@@ -105,7 +107,8 @@ def _sample(frame: pl.DataFrame, most: int) -> pl.DataFrame:
     return frame[np.argsort(keys, kind="stable")[:most].astype(np.int64)] if frame.height else frame
 
 
-def _fingerprint(kind: LabelKind, rows: pl.DataFrame, train: pl.DataFrame) -> str:
+def fingerprint_rows(kind: LabelKind, rows: pl.DataFrame, train: pl.DataFrame) -> str:
+    """Return the hash of frozen rows and their train rows (64 hex digits)."""
     digest = hashlib.sha256(kind.value.encode())
     for frame in (rows, train):
         digest.update(repr(frame.columns).encode())

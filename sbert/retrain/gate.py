@@ -5,6 +5,9 @@ Candidate and production are measured on the same rows with the same code. The c
 1. Its space has not collapsed (mean cosine of random pairs, effective rank), whatever its score.
 2. The lower end of the paired bootstrap interval of ``after - before`` of the primary metric is above the margin.
 3. On no regression set the metric drops by more than its tolerance.
+4. Where ``gate.robustness.action`` is ``refuse``: on no robustness set the whole interval of the gain lies below zero (or
+   below minus the tolerance). Several sets are looked at, so their intervals are wider: Bonferroni's correction keeps the
+   chance that a harmless candidate is refused at that of one interval.
 """
 
 from collections.abc import Sequence
@@ -17,10 +20,21 @@ from sbert.evaluation.frozen_sets import HELD_OUT
 from sbert.evaluation.geometry import Geometry
 from sbert.evaluation.label_metrics import LOWER_IS_BETTER
 from sbert.evaluation.metric import difference_interval
+from sbert.evaluation.robustness_sets import PREFIX
+from sbert.evaluation.robustness_settings import RobustnessKind, RobustnessSettings
 from sbert.evaluation.settings import EvaluationSettings
 from sbert.retrain.gate_settings import GateSettings
 
 __all__ = ["Comparison", "Decision", "decide"]
+
+
+UNLEARNED = {
+    RobustnessKind.NEGATION: "tells a text from its negation less often",
+    RobustnessKind.NUMBER: "tells texts with different numbers apart less often",
+    RobustnessKind.TYPOS: "finds texts less well by a query with typos",
+    RobustnessKind.OTHER_DOMAIN: "finds texts of another domain less well",
+}
+"""What a loss on a robustness set means, in words."""
 
 
 class Comparison(BaseModel):
@@ -37,7 +51,7 @@ class Comparison(BaseModel):
     high: float = Field(description="Upper end.")
     num_rows: int
     rows_fingerprint: str = Field(description="Hash of the frozen rows.")
-    tolerance: float | None = Field(default=None, description="Accepted drop, for regression sets.")
+    tolerance: float | None = Field(default=None, description="Accepted drop, for regression and robustness sets.")
 
 
 class Decision(BaseModel):
@@ -51,6 +65,13 @@ class Decision(BaseModel):
     regression_sets: list[Comparison] = Field(
         validation_alias=AliasChoices("regression_sets", "guards"),  # guards: the name in records of earlier releases
         description="The metrics that may not drop.",
+    )
+    robustness: list[Comparison] = Field(
+        default_factory=list,
+        description="The robustness sets. Their intervals are corrected for the number of sets, so they are wider.",
+    )
+    warnings: list[str] = Field(
+        default_factory=list, description="Proven losses on robustness sets that did not refuse the candidate."
     )
     geometry_before: Geometry
     geometry_after: Geometry
@@ -86,7 +107,15 @@ def decide(
     unknown = sorted(set(gate.tolerances) - set(after.metrics))
     if unknown:
         raise EvaluationError(f"gate.tolerances names {unknown}, but the sets are {', '.join(after.metrics)}")
-    comparisons = {name: compare(before, after, name, evaluation) for name in after.metrics}
+    made = [name for name in after.metrics if name.startswith(PREFIX)]
+    robustness = [
+        compare(before, after, name, _corrected(evaluation, len(made))).model_copy(
+            update={"tolerance": gate.robustness.tolerance}
+        )
+        for name in made
+    ]
+    losses = [reason for item in robustness for reason in _robustness_loss(item, gate.robustness)]
+    comparisons = {name: compare(before, after, name, evaluation) for name in after.metrics if name not in made}
     primary = comparisons.pop(HELD_OUT)
     regression_sets = [
         item.model_copy(update={"tolerance": gate.tolerances.get(name, gate.tolerance)})
@@ -97,6 +126,7 @@ def decide(
         *_collapse(before.summary.geometry, after.summary.geometry, gate),
         *_no_gain(primary, gate, evaluation),
         *(reason for item in regression_sets for reason in _regression(item)),
+        *(losses if gate.robustness.refuses else []),
     ]
     reason_for = (
         f"{primary.metric} {primary.before:.4f} → {primary.after:.4f} on {primary.num_rows} held-out rows, gain "
@@ -107,6 +137,8 @@ def decide(
         reasons=reasons_against or [reason_for],
         primary=primary,
         regression_sets=regression_sets,
+        robustness=robustness,
+        warnings=[] if gate.robustness.refuses else losses,
         geometry_before=before.summary.geometry,
         geometry_after=after.summary.geometry,
         production_fingerprint=before.summary.fingerprint,
@@ -144,6 +176,11 @@ def compare(before: Evaluated, after: Evaluated, name: str, evaluation: Evaluati
         num_rows=new.num_rows,
         rows_fingerprint=measured.fingerprint,
     )
+
+
+def _corrected(evaluation: EvaluationSettings, num_sets: int) -> EvaluationSettings:
+    """Return the settings with the confidence that each of several intervals needs (Bonferroni)."""
+    return evaluation.model_copy(update={"confidence": 1 - (1 - evaluation.confidence) / max(1, num_sets)})
 
 
 def _check_same_rows(before: Evaluated, after: Evaluated, name: str) -> None:
@@ -198,4 +235,16 @@ def _regression(item: Comparison) -> list[str]:
     return [
         f"regression set {item.set_name}: {item.metric} drops by {-item.gain:.4f} ({item.before:.4f} → {item.after:.4f}), "
         f"more than the tolerance of {item.tolerance:g}"
+    ]
+
+
+def _robustness_loss(item: Comparison, settings: RobustnessSettings) -> list[str]:
+    if item.high >= -settings.tolerance:
+        return []
+    below = f"minus the tolerance of {settings.tolerance:g}" if settings.tolerance else "0"
+    kind = RobustnessKind(item.set_name.removeprefix(PREFIX))
+    return [
+        f"robustness set {kind}: {item.metric} drops by {-item.gain:.4f} ({item.before:.4f} → {item.after:.4f} on "
+        f"{item.num_rows} made rows), and its whole interval [{item.low:+.4f}, {item.high:+.4f}] lies below {below}: the "
+        f"candidate {UNLEARNED[kind]}"
     ]

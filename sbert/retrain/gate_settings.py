@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.evaluation.robustness_settings import RobustnessSettings
+
 __all__ = ["Approval", "GateSettings"]
 
 
@@ -55,4 +57,8 @@ class GateSettings(BaseModel):
         ge=0,
         le=1,
         description="Effective rank, as a share of production's, below which a space has collapsed (0 to 1).",
+    )
+    robustness: RobustnessSettings = Field(
+        default_factory=RobustnessSettings,
+        description="Regression sets that are made by rule: negations, numbers, typos, another domain.",
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.evaluation.evaluate import EncoderEvaluation, TextVectors, evaluate, primary_metric
 from sbert.evaluation.label_metrics import LOWER_IS_BETTER, measure_one
+from sbert.evaluation.robustness_sets import robustness_sets
 from sbert.retrain.gate import Decision, decide
 from sbert.retrain.label_rows import RetrainRows, load_measured, unchanged_rows
 from sbert.retrain.retrain_inputs import RetrainInputs
@@ -80,9 +81,11 @@ def judge_candidate(job: RetrainJob, inputs: RetrainInputs, result: TrainingResu
     settings = job.settings
     production = load_measured(inputs.production_uri)
     candidate = load_measured(result.folder)
-    before = evaluate(production, rows.sets, settings.evaluation)
+    texts = rows.sets[0].texts()
+    sets = [*rows.sets, *robustness_sets(texts, settings.gate.robustness, seed=settings.evaluation.seed)]
+    before = evaluate(production, sets, settings.evaluation)
     is_production = candidate.fingerprint == production.fingerprint
-    after = before if is_production else evaluate(candidate, rows.sets, settings.evaluation)
+    after = before if is_production else evaluate(candidate, sets, settings.evaluation)
     objections = _training_objections(job, inputs, result)
     decision = decide(before, after, settings.gate, settings.evaluation, objections=objections)
     return Judgement(decision=decision, before=before.summary, after=after.summary)

@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sbert.evaluation.robustness_sets import PREFIX
 from sbert.retrain.gate import Comparison
 from sbert.training.result import HistoryPoint
 
 __all__ = ["curves_picture", "gains_picture"]
 
-BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#6b7280"
+BLUE, ORANGE, GREY, GREEN = "#2563eb", "#ea580c", "#6b7280", "#059669"
 WIDTH_INCHES = 5.6
 """Narrow, so that letters stay readable where the page is scaled down to a telephone."""
 DPI = 144
@@ -53,7 +54,7 @@ def gains_picture(comparisons: Sequence[Comparison], margin: float) -> str:
 
     places = range(len(comparisons), 0, -1)
     for place, item in zip(places, comparisons, strict=True):
-        color, label = (BLUE, "gain that decides") if item.tolerance is None else (GREY, "gain on a regression set")
+        color, label = _role(item)
         axes.plot([item.low, item.high], [place, place], color=color, linewidth=2.5, solid_capstyle="butt")
         axes.plot([item.gain], [place], marker="o", linestyle="", color=color, label=once(label))
         if item.tolerance is not None:
@@ -70,6 +71,15 @@ def gains_picture(comparisons: Sequence[Comparison], margin: float) -> str:
     axes.grid(visible=True, axis="x", alpha=0.3)
     figure.legend(fontsize=8.5, loc="outside lower center", ncols=2, frameon=False)
     return _data_uri(figure)
+
+
+def _role(item: Comparison) -> tuple[str, str]:
+    """Return the colour of a comparison, and what the legend calls it."""
+    if item.tolerance is None:
+        return BLUE, "gain that decides"
+    if item.set_name.startswith(PREFIX):
+        return GREEN, "gain on a robustness set"
+    return GREY, "gain on a regression set"
 
 
 def _curve(axes: Axes, points: Sequence[tuple[int, float]]) -> None:

@@ -21,7 +21,7 @@ def report_html(record: VersionRecord, judgement: Judgement, training: TrainingR
     """Return the report as HTML."""
     assert record.labels is not None
     decision = judgement.decision
-    compared = [decision.primary, *decision.regression_sets]
+    compared = [decision.primary, *decision.regression_sets, *decision.robustness]
     template = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template).render(

@@ -126,6 +126,8 @@ def _run_key(
     settings = job.settings.model_dump(mode="json", exclude=set(NOT_IN_KEY))
     for name in NOT_IN_KEY_OF_GATE:
         del settings["gate"][name]
+    if not job.settings.gate.robustness.refuses:  # what is only reported decides nothing
+        del settings["gate"]["robustness"]
     settings["guards"] = settings.pop("regression_sets")  # the name of this setting when the first keys were made
     labels, *measured_on = rows.fingerprints
     parts: list[object] = [FORMAT, labels, settings, training.model_dump(mode="json"), named_base, measured_on]

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
 from sbert.errors import SbertError
 from sbert.storage.files import join, normalize_uri, write_bytes
 
-__all__ = ["write_sample"]
+__all__ = ["module_documents", "write_sample"]
 
 SKIPPED_MODULES = frozenset(
     {
@@ -65,6 +65,16 @@ def write_sample(raw_uri: str) -> int:
     for kind, members in sorted(by_kind.items()):
         write_bytes(join(uri, f"python-{kind}.jsonl"), _lines(members))
     return len(documents)
+
+
+def module_documents(names: Iterable[str]) -> list[dict[str, str]]:
+    """Return the documents of some modules of the standard library, by id, in this process; modules that fail are left out.
+
+    The modules are imported: name only modules that do nothing else.
+    """
+    modules = [module for name in names if (module := _import(name)) is not None]
+    documents = {document["id"]: document for document in _documents(modules)}
+    return [documents[identity] for identity in sorted(documents)]
 
 
 def _lines(documents: list[dict[str, str]]) -> bytes:
@@ -114,10 +124,10 @@ def _import(name: str) -> ModuleType | None:
     return None
 
 
-def _documents() -> Iterator[dict[str, str]]:
+def _documents(modules: Iterable[ModuleType]) -> Iterator[dict[str, str]]:
     """Return a document for every public module, class, function and method that has documentation of its own."""
     seen: set[int] = set()
-    for module in _modules():
+    for module in modules:
         name = module.__name__
         yield from _document(name, "module", name, "", inspect.getdoc(module))
         public = getattr(module, "__all__", None) or [key for key in vars(module) if not key.startswith("_")]
@@ -172,7 +182,7 @@ def _document(identity: str, kind: str, module: str, title: str, doc: str | None
 def _print_documents() -> None:
     """Print every document once, by id."""
     warnings.simplefilter("ignore")
-    documents = {document["id"]: document for document in _documents()}
+    documents = {document["id"]: document for document in _documents(_modules())}
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     for identity in sorted(documents):
         sys.stdout.write(json.dumps(documents[identity]) + "\n")

@@ -42,7 +42,9 @@ def test_the_form_in_the_ui_decides_and_silence_refuses(tmp_path: Path, monkeypa
     base, models = save_tiny(tmp_path / "base"), str(tmp_path / "models")
 
     def run(hours: float) -> Any:
-        settings = RetrainSettings.model_validate({**QUICK, "gate": {"approval": "ask", "approval_hours": hours}})
+        settings = RetrainSettings.model_validate(
+            {**QUICK, "gate": {"approval": "ask", "approval_hours": hours, "robustness": {"sets": []}}}
+        )
         return retrain_encoder(str(tmp_path / "labels.jsonl"), models, base, settings=settings)
 
     def answer() -> None:

@@ -42,6 +42,7 @@ QUICK: dict[str, Any] = {
     "labels": {"near_duplicate_similarity": 1.0},
     "training": {"objective": "cosine", "epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "bf16": False},
     "evaluation": {"num_resamples": 300, "num_permutations": 100, "speed_texts": 0, "perturbations": ["typos"]},
+    "gate": {"robustness": {"sets": []}},
 }
 
 

@@ -32,7 +32,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> tuple[RetrainJob, Retra
     """A registry with a version that passed and waits; tests work on copies of it."""
     folder = tmp_path_factory.mktemp("waiting")
     toy_rows(LabelKind.SCORED_PAIRS, 240).write_ndjson(folder / "labels.jsonl")
-    settings = {**QUICK, "gate": {"approval": "ask"}}
+    settings = {**QUICK, "gate": {"approval": "ask", "robustness": {"sets": []}}}
     job = RetrainJob(
         labels_uri=str(folder / "labels.jsonl"),
         models_uri=str(folder / "models"),

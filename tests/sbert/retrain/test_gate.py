@@ -100,6 +100,52 @@ def test_a_regression_set_whose_metric_drops_too_far_refuses() -> None:
     assert [item.set_name for item in refused.regression_sets] == ["sts"]
 
 
+NEGATION, TYPOS = "robustness:negation", "robustness:typos"
+
+
+def test_a_proven_loss_on_a_robustness_set_warns_and_refuses_where_the_settings_say_so() -> None:
+    before = evaluated("old", {"held-out": 0.8, NEGATION: 0.7, TYPOS: 0.9})
+    after = evaluated("new", {"held-out": 0.9, NEGATION: 0.6, TYPOS: 0.9})
+    reported = decide(before, after, GateSettings(), EVALUATION)
+    assert reported.promoted
+    assert [item.set_name for item in reported.robustness] == [NEGATION, TYPOS]
+    [warning] = reported.warnings
+    assert warning.startswith("robustness set negation: accuracy drops by 0.1000 (0.7000 → 0.6000 on 400 made rows)")
+    assert warning.endswith("lies below 0: the candidate tells a text from its negation less often")
+    refused = decide(before, after, GateSettings.model_validate({"robustness": {"action": "refuse"}}), EVALUATION)
+    assert not refused.promoted
+    assert refused.reasons == [warning]
+    assert refused.warnings == []
+    accepted = {"robustness": {"action": "refuse", "tolerance": 0.2}}
+    assert decide(before, after, GateSettings.model_validate(accepted), EVALUATION).promoted
+
+
+def test_a_loss_on_a_robustness_set_that_could_be_chance_is_no_loss() -> None:
+    before = evaluated("old", {"held-out": 0.8, NEGATION: 0.7})
+    after = evaluated("new", {"held-out": 0.9, NEGATION: 0.6975})
+    decision = decide(before, after, GateSettings.model_validate({"robustness": {"action": "refuse"}}), EVALUATION)
+    assert decision.promoted
+    assert decision.robustness[0].gain < 0
+
+
+def test_the_intervals_of_several_robustness_sets_are_wider() -> None:
+    def interval(*names: str) -> tuple[float, float]:
+        sets = {"held-out": 0.8, **dict.fromkeys(names, 0.7)}
+        after = {"held-out": 0.9, **dict.fromkeys(names, 0.65)}
+        item = decide(evaluated("old", sets), evaluated("new", after), GateSettings(), EVALUATION).robustness[0]
+        return item.low, item.high
+
+    one, four = interval(NEGATION), interval(NEGATION, TYPOS, "robustness:number", "robustness:other_domain")
+    assert four[0] < one[0] < one[1] < four[1]
+
+
+def test_a_decision_of_an_earlier_release_without_robustness_sets_is_read() -> None:
+    both = {"held-out": 0.8}
+    record = decide(evaluated("old", both), evaluated("new", both), GateSettings(), EVALUATION).model_dump()
+    del record["robustness"], record["warnings"]
+    assert Decision.model_validate(record).robustness == []
+
+
 @pytest.mark.parametrize(
     ("shape", "reason"),
     [

@@ -55,6 +55,7 @@ def test_storing_and_loading_the_best_checkpoint_restores_every_module(tmp_path:
                     objective=Objective.COSINE, epochs=3, batch_size=16, learning_rate=3e-3, bf16=False
                 ),
                 "evaluation": {"num_resamples": 100, "bias": False, "speed_texts": 0, "perturbations": []},
+                "gate": {"robustness": {"sets": []}},
             }
         ),
     )

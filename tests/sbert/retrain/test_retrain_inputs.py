@@ -222,6 +222,10 @@ def test_the_run_key_of_an_earlier_release_is_the_same() -> None:
     key = _run_key(default, rows, RECIPES["scored_pairs"], None, {})
     assert key == "89ddfaca39b6ac9424415dcfbc239e1d"
     assert _run_key(default, rows, RECIPES["scored_pairs"], None, {"query": "ask: "}) != key
+    for action, is_same in (("report", True), ("refuse", False)):
+        made = RetrainSettings.model_validate({"gate": {"robustness": {"action": action, "num_texts": 50}}})
+        asked = default.model_copy(update={"settings": made})
+        assert (_run_key(asked, rows, RECIPES["scored_pairs"], None, {}) == key) is is_same
 
 
 def test_prompts_of_production_enter_the_run_key(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ QUICK: dict[str, Any] = {
     "labels": {"near_duplicate_similarity": 1.0, "test_share": 0.3},
     "training": {"objective": "cosine", "epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "bf16": False},
     "evaluation": {"num_resamples": 200, "bias": False, "speed_texts": 0, "perturbations": []},
+    "gate": {"robustness": {"sets": []}},
 }
 
 
@@ -83,3 +84,14 @@ def test_a_killed_run_leaves_checkpoints_until_it_is_resumed_or_the_labels_chang
     assert list(resumable.rglob("*.safetensors"))
     assert retrain(job).promoted
     assert not list(runs.rglob("*.safetensors"))
+
+
+def test_the_report_shows_the_robustness_sets_before_and_after(job: RetrainJob) -> None:
+    made = {**QUICK, "gate": {"robustness": {"num_texts": 30, "sets": ["number", "other_domain"]}}}
+    report = retrain(job.model_copy(update={"settings": RetrainSettings.model_validate(made)}))
+    assert [item.set_name for item in report.decision.robustness] == ["robustness:number", "robustness:other_domain"]
+    assert [item.num_rows for item in report.decision.robustness] == [30, 30]
+    assert report.report_uri is not None
+    page = Path(report.report_uri).read_text()
+    assert "robustness:number: triplet_accuracy" in page
+    assert "their intervals allow for 2 sets looked at" in page
