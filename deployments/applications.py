@@ -51,6 +51,9 @@ APPLICATIONS = {
         table="predictions_uri",
     ),
     "neighbours": Application("flows.neighbours.find_neighbours", "Keep the nearest rows of every row up to date."),
+    "recommend": Application(
+        "flows.recommend.recommend_items", "Keep the items for each user up to date.", table="items_uri"
+    ),
     "topics": Application(
         "flows.topics.find_table_topics", "Keep the topic of every row up to date, announce new topics."
     ),

@@ -10,7 +10,7 @@ __all__ = ["app", "show_warnings"]
 
 COMMANDS = (
     *("sample", "refresh", "backfill", "search", "index", "index_words", "sync"),
-    *("align", "answer", "classify", "duplicates", "monitor", "neighbours", "topics"),
+    *("align", "answer", "classify", "duplicates", "monitor", "neighbours", "recommend", "topics"),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "explain", "map", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),

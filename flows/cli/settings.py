@@ -26,6 +26,7 @@ class Settable(StrEnum):
     INDEX = "index"
     CLASSIFY = "classify"
     MONITOR = "monitor"
+    RECOMMEND = "recommend"
     ENGINE = "engine"
 
 
@@ -37,6 +38,7 @@ MODELS = {
     Settable.INDEX: ("sbert.index.index_settings", "IndexSettings"),
     Settable.CLASSIFY: ("sbert.apply.classification.settings", "ClassificationSettings"),
     Settable.MONITOR: ("sbert.apply.monitoring.settings", "MonitoringSettings"),
+    Settable.RECOMMEND: ("sbert.apply.recommendation.settings", "RecommendationSettings"),
     Settable.ENGINE: ("flows.engines", "EngineSettings"),
 }
 """Module and class of the settings; a module is imported when its settings are asked for."""

@@ -1,59 +1,140 @@
 """Measure recommendations on MovieLens: the last 20 % of each user's time, all items as candidates.
 
-    python -m tests.benchmarks.recommendation DATA/movielens_small [--vectors vectors.npy]
+    python -m tests.benchmarks.recommendation quality DATA/movielens_small [--vectors vectors.npy] [--seeds 0 1 2]
+    python -m tests.benchmarks.recommendation night [--users 20000 --items 10000 --events 400000]
 
-The texts of items are title and genres; tags are left out, for many were written in the test period. ALS is tuned on an
-inner split of train by time. Cold items are those without an event in train; they are ranked among themselves.
+`quality`: the texts of items are title and genres; tags are left out, for many were written in the test period. Everything is
+tuned on an inner split of train by time, and fitted on train. ALS is that of the package `implicit`, where it is installed, else
+ours. Cold items are those without an event in train; they are ranked among themselves. `night`: made events; a full run, then
+1 % new events of 1 % of the users, and the same lists by a full run.
 """
 
 import argparse
 import datetime as dt
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import scipy.sparse as sp
 
-from sbert.apply.recommendation.events import check_events, split_by_time
-from sbert.apply.recommendation.ranking import Ranker, fit_ranker
-from sbert.apply.recommendation.settings import EventColumns, RankingSettings
+from sbert.apply.recommendation.events import Events, check_events, split_by_time
+from sbert.apply.recommendation.factors import fit_factors, solve_factors
+from sbert.apply.recommendation.items import Items
+from sbert.apply.recommendation.ranking import Ranker, blocks_of, fit_ranker
+from sbert.apply.recommendation.run import recommend
+from sbert.apply.recommendation.settings import EventColumns, RankingSettings, RecommendationSettings
+from sbert.apply.recommendation.signals import SIGNALS, Signals, UserHistories, unit_rows
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from tests.benchmarks.harness import print_table
+from tests.support.made_texts import make_text_version
 
-Scores = Callable[[int], npt.NDArray[Any]]
-TUNED = [(8, 10.0, 1.0), (16, 30.0, 1.0), (32, 10.0, 5.0), (32, 100.0, 5.0), (64, 100.0, 1.0)]
-"""Factors, regularization and alpha that are tried."""
+Float32 = npt.NDArray[np.float32]
+Scores = Callable[[npt.NDArray[np.int64]], npt.NDArray[Any]]
+"""Returns the scores of some users for all items."""
+ALS = [(factors, penalty, alpha) for factors in (16, 32, 64) for penalty in (1.0, 10.0, 100.0) for alpha in (1.0, 5.0)]
+"""Factors, regularization and alpha of the peer that are tried."""
+HALF_LIVES = [(5.0, 1.0), (5.0, 2.0), (5.0, 4.0), (15.0, 2.0), (30.0, 2.0)]
+"""Half-lives of profiles and of the latest events that are tried for the whole."""
+PROFILES = [1.0, 3.0, 10.0, 30.0, 100.0, 1e6]
+"""Half-lives that are tried for item vectors alone."""
 
 
-def measure(scores: Scores, ranker: Ranker, later: pl.DataFrame, at: int = 10) -> npt.NDArray[np.float64]:
-    """Return nDCG and recall of each user with later unseen items, shape (U, 2)."""
-    found = []
-    for (user,), events in later.group_by("user", maintain_order=True):
-        seen = ranker.signals.seen_UN[int(str(user))].indices
-        wanted = np.setdiff1d(events["item"].to_numpy(), seen)
-        values = np.array(scores(int(str(user))), np.float64)
-        values[seen] = -np.inf
-        best = np.argsort(-values, kind="stable")[:at]
-        gains = np.isin(best, wanted) / np.log2(np.arange(2, at + 2))
-        ideal = (1 / np.log2(np.arange(2, min(at, len(wanted)) + 2))).sum()
-        if len(wanted):
+class Part:
+    """Events that are known, and later ones to find."""
+
+    def __init__(self, known: pl.DataFrame, later: pl.DataFrame, users: list[str], items: Items) -> None:
+        self.events = Events(users, known.with_columns(is_shown=pl.lit(value=False)), {})
+        self.items = items
+        self.shape = (len(users), len(items))
+        self.later = later
+        self.known_UN = self.matrix(known, known["weight"])
+        self.wanted = {
+            user: np.setdiff1d(wanted, self.known_UN[user].indices)
+            for user, wanted in later.group_by("user").agg("item").sort("user").iter_rows()
+        }
+
+    def matrix(self, rows: pl.DataFrame, values: pl.Series) -> sp.csr_matrix:
+        """Return users by items."""
+        at = (rows["user"].to_numpy(), rows["item"].to_numpy())
+        return sp.csr_matrix((values.to_numpy().astype(np.float32), at), shape=self.shape)
+
+    def measure(self, scores: Scores, at: int = 10) -> npt.NDArray[np.float64]:
+        """Return nDCG and recall of each user with later unseen items, shape (U, 2)."""
+        found = []
+        for user, values in self._scored(scores, [user for user, wanted in self.wanted.items() if len(wanted)]):
+            values[self.known_UN[user].indices] = -np.inf
+            best, wanted = np.argsort(-values, kind="stable")[:at], self.wanted[user]
+            gains = np.isin(best, wanted) / np.log2(np.arange(2, at + 2))
+            ideal = (1 / np.log2(np.arange(2, min(at, len(wanted)) + 2))).sum()
             found.append((gains.sum() / ideal, np.isin(best, wanted).sum() / len(wanted)))
-    return np.array(found)
+        return np.array(found)
+
+    def cold_recall(self, scores: Scores, at: int = 50) -> tuple[float, float, int, int]:
+        """Return recall among cold items that were taken later, that of a random order, number of users and of items."""
+        counts = np.bincount(self.events.rows["item"].to_numpy(), minlength=len(self.items))
+        cold = np.intersect1d(np.flatnonzero(counts == 0), self.later["item"].to_numpy())
+        wanted = {user: np.intersect1d(items, cold) for user, items in self.wanted.items()}
+        users = [user for user, items in wanted.items() if len(items)]
+        recalls = [
+            np.isin(wanted[user], cold[np.argsort(-values[cold], kind="stable")[:at]]).mean()
+            for user, values in self._scored(scores, users)
+        ]
+        return float(np.mean(recalls)), min(1.0, at / len(cold)), len(users), len(cold)
+
+    def _scored(self, scores: Scores, users: list[int]) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+        for some in blocks_of(np.array(users, np.int64), len(self.items)):
+            for user, values in zip(some.tolist(), scores(some), strict=True):
+                yield user, np.array(values, np.float64)
+
+    def ranker(self, settings: RankingSettings) -> tuple[Scores, Ranker]:
+        """Fit the whole."""
+        ranker = fit_ranker(self.events, self.items, settings)
+        signals = Signals(ranker.facts, self.items, settings)
+        users = UserHistories(self.events.rows, len(self.events.users), len(self.items), settings)
+        return lambda some: ranker.scores(signals, users, some), ranker
+
+    def popularity(self) -> Scores:
+        """Return the number of events of each item."""
+        counts = np.bincount(self.events.rows["item"].to_numpy(), minlength=len(self.items))
+        return lambda some: np.broadcast_to(counts, (len(some), len(counts)))
+
+    def vectors(self, half_life: float) -> Scores:
+        """Return the cosine of each item with the profile of the user."""
+        place = pl.len().over("user") - 1 - pl.int_range(pl.len()).over("user")
+        decayed = self.events.rows.select((pl.col("weight") * 0.5 ** (place / half_life)).alias("d"))["d"]
+        vectors_ND = unit_rows(self.items.vectors - self.items.vectors.mean(axis=0))
+        profiles_UD = unit_rows(np.asarray(self.matrix(self.events.rows, decayed) @ vectors_ND))
+        return lambda some: profiles_UD[some] @ vectors_ND.T
+
+    def als(self, choice: tuple[int, float, float], seed: int) -> Scores:
+        """Return products of factors, by `implicit` where it is installed."""
+        num_factors, penalty, alpha = choice
+        try:
+            from implicit.cpu.als import AlternatingLeastSquares
+        except ImportError:
+            _, items_NF = fit_factors(self.known_UN, num_factors, penalty, alpha, 10, seed)
+            users_UF = solve_factors(self.known_UN, items_NF, penalty, alpha)
+            return lambda some: users_UF[some] @ items_NF.T
+        model = AlternatingLeastSquares(
+            factors=num_factors, regularization=penalty, alpha=alpha, iterations=15, random_state=seed
+        )
+        model.fit(self.known_UN, show_progress=False)
+        return lambda some: np.asarray(model.user_factors)[some] @ np.asarray(model.item_factors).T
 
 
-def cold_recall(ranker: Ranker, later: pl.DataFrame, at: int = 50) -> tuple[float, float, int]:
-    """Return recall among cold items that were rated later, that of a random order, and their number."""
-    cold = np.intersect1d(np.flatnonzero(~ranker.signals.is_known_N), later["item"].to_numpy())
-    recalls = []
-    for (user,), events in later.filter(pl.col("item").is_in(cold.tolist())).group_by("user", maintain_order=True):
-        order = cold[np.argsort(-ranker.scores(int(str(user)))[cold], kind="stable")[:at]]
-        wanted = events["item"].unique().to_numpy()
-        recalls.append(np.isin(wanted, order).mean())
-    return float(np.mean(recalls)), min(1.0, at / len(cold)), len(cold)
+def best_of(part: Part, choices: dict[Any, Callable[[], Scores]], name: str) -> Any:
+    """Return the choice with the highest nDCG@10 on the later events of the inner split."""
+    found = {}
+    for choice, make in choices.items():
+        found[choice] = float(part.measure(make())[:, 0].mean())
+        print(f"dev nDCG@10 of {name} {choice}: {found[choice]:.4f}", flush=True)
+    return max(found, key=lambda choice: found[choice])
 
 
 def interval(values: npt.NDArray[np.float64]) -> str:
@@ -61,54 +142,106 @@ def interval(values: npt.NDArray[np.float64]) -> str:
     return f"{values.mean():.4f} ± {1.96 * values.std() / len(values) ** 0.5:.4f}"
 
 
-def main() -> None:
-    """Tune on train, then print each ranking on the later part."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--vectors", type=Path, default=None)
-    asked = parser.parse_args()
-    movies = pl.read_csv(asked.data / "movies.csv", infer_schema=False)
-    items = movies["movieId"].to_list()
+def measure_quality(data: Path, vectors: Path | None, seeds: list[int]) -> None:
+    """Tune on the inner split, then print each ranking on the later part."""
+    movies = pl.read_csv(data / "movies.csv", infer_schema=False).sort("movieId")
+    ids = movies["movieId"].to_list()
     texts = [f"{title}. {genres.replace('|', ', ')}" for title, genres in movies.select("title", "genres").iter_rows()]
-    if asked.vectors is None:
-        vectors_ND = SentenceEncoder.from_pretrained(DEFAULT_MODEL).encode(texts)
-    else:
-        vectors_ND = np.load(asked.vectors)
+    vectors_ND = (
+        SentenceEncoder.from_pretrained(DEFAULT_MODEL).encode(texts, side="document")
+        if vectors is None
+        else np.load(vectors)
+    )
+    keys = pl.DataFrame({"source": "movies", "id": ids, "text_hash": [text.encode() for text in texts]})
+    items = Items(keys, vectors_ND)
     names = EventColumns(user="userId", item="movieId", time="timestamp", weight="rating")
-    ratings = pl.read_csv(asked.data / "ratings.csv", columns=[0, 1, 2, 3], infer_schema=False)
+    ratings = pl.read_csv(data / "ratings.csv", columns=[0, 1, 2, 3], infer_schema=False)
     events = check_events(ratings, items, names, dt.datetime.now(dt.UTC))
-    users = len(events.users)
-    train, test = split_by_time(events.rows, 0.2)
-    inner, dev = split_by_time(train, 0.2)
+    train, test = split_by_time(events.taken, 0.2)
+    inner = Part(*split_by_time(train, 0.2), events.users, items)
+    whole = Part(train, test, events.users, items)
 
-    def settings(choice: tuple[int, float, float]) -> RankingSettings:
-        return RankingSettings(num_factors=choice[0], regularization=choice[1], alpha=choice[2])
+    def settings(choice: tuple[float, float], seed: int) -> RankingSettings:
+        return RankingSettings(half_life_events=choice[0], half_life_next=choice[1], seed=seed)
 
-    def als(ranker: Ranker) -> Scores:
-        return lambda user: ranker.signals.of(user)[:, 1]
-
-    tuning = {}
-    for choice in TUNED:
-        ranker = fit_ranker(inner, users, vectors_ND, settings(choice))
-        tuning[choice] = [float(measure(scores, ranker, dev)[:, 0].mean()) for scores in (als(ranker), ranker.scores)]
-        print(choice, "dev nDCG@10 of ALS, of the whole", tuning[choice], flush=True)
-    best_als = fit_ranker(train, users, vectors_ND, settings(max(TUNED, key=lambda choice: tuning[choice][0])))
-    began = time.monotonic()
-    ranker = fit_ranker(train, users, vectors_ND, settings(max(TUNED, key=lambda choice: tuning[choice][1])))
-    seconds = time.monotonic() - began
-    rankings: dict[str, Scores] = {
-        "popularity": lambda _: ranker.signals.popularity_N,
-        "item vectors": lambda user: ranker.signals.of(user)[:, 0],
-        "ALS, tuned": als(best_als),
-        "the whole": ranker.scores,
-    }
+    profile = best_of(inner, {each: lambda each=each: inner.vectors(each) for each in PROFILES}, "item vectors")  # type: ignore[misc]
+    als = best_of(inner, {each: lambda each=each: inner.als(each, 0) for each in ALS}, "ALS")  # type: ignore[misc]
+    lives = best_of(
+        inner, {each: lambda each=each: inner.ranker(settings(each, 0))[0] for each in HALF_LIVES}, "the whole"
+    )  # type: ignore[misc]
     table = []
-    for name, scores in rankings.items():
-        found = measure(scores, ranker, test)
-        table.append([name, interval(found[:, 0]), interval(found[:, 1])])
+    for seed in seeds:
+        began = time.monotonic()
+        scores, ranker = whole.ranker(settings(lives, seed))
+        print(
+            "weights",
+            dict(zip(SIGNALS, ranker.weights_S.round(3).tolist(), strict=True)),
+            "seconds",
+            round(time.monotonic() - began, 1),
+        )
+        rankings = {"ALS, tuned": whole.als(als, seed), "the whole": scores}
+        if seed == seeds[0]:
+            rankings = {"popularity": whole.popularity(), "item vectors, tuned": whole.vectors(profile), **rankings}
+        for name, ranking in rankings.items():
+            found = whole.measure(ranking)
+            table.append([f"{name}, seed {seed}", interval(found[:, 0]), interval(found[:, 1])])
+        print("cold: recall@50, random, users, items", whole.cold_recall(scores), flush=True)
     print_table("MovieLens, later part", ["ranking", "nDCG@10", "recall@10"], table)
-    print("weights", ranker.weights_S, "fit seconds", round(seconds, 1), "rejected", events.rejected)
-    print("cold recall@50, random, number", cold_recall(ranker, test))
+
+
+def measure_night(num_users: int, num_items: int, num_events: int) -> None:
+    """Time a full run and a night with 1 % new events, and compare its lists with those of a full run."""
+    random = np.random.default_rng(0)
+    topics = random.normal(size=(50, 384))
+    of_item = random.integers(0, 50, num_items)
+    vectors = (topics[of_item] + random.normal(size=(num_items, 384))).astype(np.float32)
+    taste = random.integers(0, 50, num_users)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        rows = [(str(item), f"item {item}", vector) for item, vector in enumerate(vectors)]
+        make_text_version(str(place / "items"), {"made": rows})
+        by_topic = [np.flatnonzero(of_item == topic) for topic in range(50)]
+
+        def write(users: npt.NDArray[np.int64], name: str, begin: int) -> None:
+            own = [random.choice(by_topic[taste[user]]) for user in users]
+            items = np.where(
+                random.random(len(users)) < 0.8, own, (random.pareto(1.2, len(users)) * 20).astype(int) % num_items
+            )
+            frame = pl.DataFrame({"user": users, "item": items, "time": begin + np.arange(len(users)), "type": "click"})
+            frame.write_parquet(place / "events" / f"{name}.parquet")
+
+        (place / "events").mkdir()
+        write(random.integers(0, num_users, num_events), "a", 1_600_000_000)
+
+        def run(out: str) -> tuple[Any, float]:
+            began = time.monotonic(), time.process_time()
+            report = recommend(str(place / "items"), str(place / "events"), str(place / out), RecommendationSettings())
+            print(out, f"{time.monotonic() - began[0]:.1f} s, {time.process_time() - began[1]:.1f} s of CPU, "
+                  f"{report.num_users_computed:,} lists made, {report.num_rows:,} rows", flush=True)  # fmt: skip
+            return report, time.process_time() - began[1]
+
+        _, full = run("lists")
+        write(random.integers(0, max(1, num_users // 100), num_events // 100), "b", 1_700_000_000)
+        _, night = run("lists")
+        print(f"night / full run: {night / full:.2%} of the CPU time")
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    quality = kinds.add_parser("quality")
+    quality.add_argument("data", type=Path)
+    quality.add_argument("--vectors", type=Path, default=None)
+    quality.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    night = kinds.add_parser("night")
+    for name, value in (("users", 20_000), ("items", 10_000), ("events", 400_000)):
+        night.add_argument(f"--{name}", type=int, default=value)
+    asked = parser.parse_args()
+    if asked.kind == "quality":
+        measure_quality(asked.data, asked.vectors, asked.seeds)
+    else:
+        measure_night(asked.users, asked.items, asked.events)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from sbert.vectors.precision import Float32
 
 __all__ = ["fit_factors", "solve_factors"]
 
+BATCH_CELLS = 1_000_000
+"""Values of the systems that are solved at the same time."""
+
 
 def fit_factors(
     weights_UN: sp.csr_matrix, num_factors: int, regularization: float, alpha: float, num_rounds: int, seed: int
@@ -36,14 +39,22 @@ def fit_factors(
 
 def solve_factors(weights_RC: sp.csr_matrix, other_CF: Float32, regularization: float, alpha: float) -> Float32:
     """Return the factors of each row given those of the columns; this also folds in a new user."""
-    gram_FF = other_CF.T @ other_CF + regularization * np.eye(other_CF.shape[1], dtype=np.float32)
-    solved_RF = np.zeros((weights_RC.shape[0], other_CF.shape[1]), np.float32)
-    for row in range(weights_RC.shape[0]):
-        span = slice(weights_RC.indptr[row], weights_RC.indptr[row + 1])
-        columns, weights = weights_RC.indices[span], weights_RC.data[span]
-        if not len(columns):
-            continue
-        seen_SF = other_CF[columns]
-        left_FF = gram_FF + (seen_SF * (alpha * weights)[:, None]).T @ seen_SF
-        solved_RF[row] = np.linalg.solve(left_FF, seen_SF.T @ (1 + alpha * weights))
+    num_factors = other_CF.shape[1]
+    gram_FF = other_CF.T @ other_CF + regularization * np.eye(num_factors, dtype=np.float32)
+    solved_RF = np.zeros((weights_RC.shape[0], num_factors), np.float32)
+    lengths_R = np.diff(weights_RC.indptr)
+    rows = np.argsort(lengths_R, kind="stable")
+    rows = rows[lengths_R[rows] > 0]
+    while len(rows):  # rows of about the same length at once, the longest first
+        longest = int(lengths_R[rows[-1]])
+        batch, rows = np.split(rows[::-1], [max(1, BATCH_CELLS // (max(longest, num_factors) * num_factors))])
+        rows = rows[::-1]
+        place_S = np.arange(longest)
+        is_there_BS = place_S < lengths_R[batch][:, None]
+        at_BS = np.where(is_there_BS, weights_RC.indptr[batch][:, None] + place_S, 0)
+        seen_BSF = other_CF[weights_RC.indices[at_BS]] * is_there_BS[:, :, None]
+        growth_BS = (alpha * weights_RC.data[at_BS]).astype(np.float32)
+        left_BFF = gram_FF + (seen_BSF * growth_BS[:, :, None]).transpose(0, 2, 1) @ seen_BSF
+        right_BF1 = seen_BSF.transpose(0, 2, 1) @ (1 + growth_BS)[:, :, None]
+        solved_RF[batch] = np.linalg.solve(left_BFF, right_BF1)[:, :, 0]
     return solved_RF

@@ -1,146 +1,130 @@
-"""The ranking of items for users: four signals, weighed by a small model that is fitted on later behaviour."""
+"""The ranking of items for users: signals, weighed by a small model that is fitted on later behaviour."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import scipy.sparse as sp
-from sklearn.linear_model import LogisticRegression
 
-from sbert.apply.recommendation.events import split_by_time
-from sbert.apply.recommendation.factors import fit_factors
+from sbert.apply.recommendation.choices import Choice, fit_weights
+from sbert.apply.recommendation.events import Events, split_by_time
+from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.settings import RankingSettings
-from sbert.errors import TooFewLabelsError
+from sbert.apply.recommendation.signals import ItemFacts, Signals, UserHistories, fit_facts
 from sbert.vectors.precision import Float32
 
-__all__ = ["SIGNALS", "Ranker", "Recommended", "Signals", "fit_ranker"]
+__all__ = ["FIXED_WEIGHTS", "Ranker", "blocks_of", "fit_ranker"]
 
-SIGNALS = ("vectors", "factors", "popularity", "recency")
-"""What is known of a user and an item, in the order of the model's weights."""
 MIN_LATER_EVENTS = 10
-"""Fewer later events cannot weigh four signals."""
+"""Fewer later events cannot weigh the signals."""
+MAX_FIT_CELLS = 6_000_000
+"""Users times items on which the weights are fitted; the users are chosen by the seed."""
+SHOWN_WEIGHT = 10.0
+"""An item that was shown and not taken counts in the fit as much as so many that were not taken."""
+BLOCK_CELLS = 4_000_000
+"""Users times items whose scores are in memory at the same time, for each thread."""
+FIXED_WEIGHTS = (4.0, 0.0, 0.0, 0.0, 0.5, 0.5, -0.5)
+"""Weights that are used before there are enough later events; a guess."""
 
-
-@dataclass(frozen=True)
-class Recommended:
-    """One item of a user's list."""
-
-    item: int
-    score: float
-    """Log-odds of the model."""
-    because: int
-    """The item of the user's history that is nearest by vectors."""
-
-
-class Signals:
-    """The signals of users and items, from events up to a moment."""
-
-    def __init__(self, rows: pl.DataFrame, num_users: int, vectors_ND: Float32, settings: RankingSettings) -> None:
-        """Compute profiles, factors, popularity and recency; no event outside `rows` counts."""
-        shape = (num_users, len(vectors_ND))
-        place = pl.len().over("user") - 1 - pl.int_range(pl.len()).over("user")
-        rows = rows.with_columns(decay=0.5 ** (place / settings.half_life_events))
-        at = (rows["user"].to_numpy(), rows["item"].to_numpy())
-        self.seen_UN = sp.csr_matrix((rows["weight"].to_numpy().astype(np.float32), at), shape=shape)
-        decayed_UN = sp.csr_matrix(((rows["weight"] * rows["decay"]).to_numpy().astype(np.float32), at), shape=shape)
-        counts_N = np.bincount(rows["item"].to_numpy(), minlength=shape[1])
-        self.is_known_N: npt.NDArray[np.bool_] = counts_N > 0
-        mean_D = vectors_ND.mean(axis=0, keepdims=True)
-        self.vectors_ND = _unit(vectors_ND - mean_D)
-        self.profiles_UD = _unit(np.asarray(decayed_UN @ self.vectors_ND))
-        self.users_UF, self.items_NF = fit_factors(
-            self.seen_UN,
-            settings.num_factors,
-            settings.regularization,
-            settings.alpha,
-            settings.num_rounds,
-            settings.seed,
-        )
-        self.popularity_N = np.log1p(counts_N).astype(np.float32)
-        newest = rows.sort("moment").tail(max(1, len(rows) // 4))["item"].to_numpy()
-        self.recency_N = np.log1p(np.bincount(newest, minlength=shape[1])).astype(np.float32)
-
-    def of(self, user: int) -> Float32:
-        """Return the signals of all N items for a user, shape (N, 4)."""
-        return np.stack(
-            [
-                self.vectors_ND @ self.profiles_UD[user],
-                self.items_NF @ self.users_UF[user],
-                self.popularity_N,
-                self.recency_N,
-            ],
-            axis=1,
-        )
+Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """Signals and their weights."""
+    """What a model knows of items, and the weights of the signals."""
 
-    signals: Signals
+    facts: ItemFacts
     weights_S: Float32
     """Weight of each signal, in the order of `SIGNALS`."""
+    num_later_events: int
+    """Later events that the weights were fitted on; 0 for the fixed weights."""
 
-    def scores(self, user: int) -> Float32:
-        """Return the score of each item, shape (N,), minus infinity for items that the user has seen."""
-        scores_N = self.signals.of(user) @ self.weights_S
-        scores_N[self.signals.seen_UN[user].indices] = -np.inf
-        return scores_N
+    def scores(self, signals: Signals, users: UserHistories, some: Int64, items: Int64 | None = None) -> Float32:
+        """Return the scores of some users for items, shape (users, items), minus infinity for items that a user took.
 
-    def recommend(self, user: int, k: int) -> list[Recommended]:
-        """Return the k best unseen items of a user with at least one event; fewer if fewer are unseen."""
-        scores_N = self.scores(user)
-        order = np.argsort(-scores_N, kind="stable")[:k]
-        best = [int(item) for item in order if np.isfinite(scores_N[item])]
-        history = self.signals.seen_UN[user].indices
-        if not len(history):
-            return []
-        nearest = (self.signals.vectors_ND[best] @ self.signals.vectors_ND[history].T).argmax(axis=1)
-        return [
-            Recommended(item, float(scores_N[item]), int(history[near]))
-            for item, near in zip(best, nearest, strict=True)
-        ]
+        Args:
+            signals: those of the items of a version, by this model's facts.
+            users: the histories.
+            some: numbers of the users, few enough for the memory (`blocks_of`).
+            items: numbers of the items; all if None.
+        """
+        scores_BN: Float32 = np.zeros((len(some), len(signals.is_new_N) if items is None else len(items)), np.float32)
+        for weight, signal_BN in zip(self.weights_S, signals.of(users, some, items), strict=True):
+            scores_BN += weight * signal_BN
+        taken_BN = users.taken_UN[some] if items is None else users.taken_UN[some][:, items]
+        scores_BN[taken_BN.nonzero()] = -np.inf
+        return scores_BN
 
 
-def fit_ranker(rows: pl.DataFrame, num_users: int, vectors_ND: Float32, settings: RankingSettings) -> Ranker:
+def blocks_of(users: Int64, num_items: int) -> Iterator[Int64]:
+    """Yield users in blocks whose scores fit into memory."""
+    size = max(1, min(256, BLOCK_CELLS // max(1, num_items)))
+    for begin in range(0, len(users), size):
+        yield users[begin : begin + size]
+
+
+def fit_ranker(events: Events, items: Items, settings: RankingSettings) -> Ranker:
     """Return a ranker that knows all events.
 
-    The signals are first computed without the later part of each user's events. The weights are fitted so that later
-    items stand before random unseen ones. Then the signals are computed from all events.
-
-    Args:
-        rows: events, as `Events.rows`.
-        num_users: number of users.
-        vectors_ND: vectors of all N items, shape (N, dim).
-        settings: settings of the model.
-
-    Raises:
-        TooFewLabelsError: fewer than 10 later events of users with earlier ones.
+    The signals are first computed without the later part of each user's events. The weights make the later items as likely
+    as possible among all items that the user had not taken (`fit_weights`). Then the signals are computed from all events.
+    With fewer than 10 later events the weights are fixed.
     """
-    earlier, later = split_by_time(rows, settings.recent_share)
+    earlier, later = split_by_time(events.taken, settings.recent_share)
+    facts = fit_facts(events.taken, len(events.users), items, settings)
     if len(later) < MIN_LATER_EVENTS:
-        raise TooFewLabelsError(
-            f"events: {len(later)} later events to fit the ranking on, {MIN_LATER_EVENTS} are needed: give more events"
-        )
-    signals = Signals(earlier, num_users, vectors_ND, settings)
+        return Ranker(facts, np.array(FIXED_WEIGHTS, np.float32), 0)
+    begins = later.group_by("user").agg(begin=pl.col("moment").min())
+    shown = events.rows.filter("is_shown").join(begins, on="user", how="left")
+    is_before = (pl.col("moment") < pl.col("begin")).fill_null(value=True)
+    known = pl.concat(
+        [
+            earlier.with_columns(is_shown=pl.lit(value=False)),
+            shown.filter(is_before).select(*earlier.columns, "is_shown"),
+        ]
+    ).sort("user", "moment", maintain_order=True)
+    histories = UserHistories(known, len(events.users), len(items), settings)
+    signals = Signals(fit_facts(earlier, len(events.users), items, settings), items, settings)
+    choices = _choices(later, shown.filter(~is_before), signals, histories, settings)
+    num_later = sum(len(choice.taken) for choice in choices)
+    if num_later < MIN_LATER_EVENTS:
+        return Ranker(facts, np.array(FIXED_WEIGHTS, np.float32), 0)
+    return Ranker(facts, fit_weights(choices), num_later)
+
+
+def _choices(
+    later: pl.DataFrame, shown: pl.DataFrame, signals: Signals, histories: UserHistories, settings: RankingSettings
+) -> list[Choice]:
+    """Return what each user chose later, and among which items."""
     random = np.random.default_rng(settings.seed)
-    features, labels = [], []
-    for (user,), events in later.group_by("user", maintain_order=True):
-        items = events["item"].unique(maintain_order=True).to_numpy()
-        of_user = signals.of(int(str(user)))
-        others = random.integers(0, len(vectors_ND), len(items) * settings.num_negatives)
-        others = others[~np.isin(others, np.concatenate([items, signals.seen_UN[int(str(user))].indices]))]
-        features += [of_user[items], of_user[others]]
-        labels += [np.ones(len(items)), np.zeros(len(others))]
-    together = np.concatenate(features)
-    spread_S = together.std(axis=0) + 1e-6
-    model = LogisticRegression(max_iter=500).fit(together / spread_S, np.concatenate(labels))
-    weights_S = (model.coef_[0] / spread_S).astype(np.float32)
-    return Ranker(Signals(rows, num_users, vectors_ND, settings), weights_S)
-
-
-def _unit(vectors_ND: Float32) -> Float32:
-    """Return the vectors with length 1; a vector of zeros stays."""
-    lengths_N = np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
-    return np.asarray(vectors_ND / lengths_N, np.float32)
+    num_items = len(signals.is_new_N)
+    taken = dict(later.group_by("user").agg(pl.col("item").unique().sort()).sort("user").iter_rows())
+    refused = dict(shown.group_by("user").agg(pl.col("item").unique().sort()).sort("user").iter_rows())
+    users = np.array(list(taken), np.int64)
+    most = max(1, MAX_FIT_CELLS // min(num_items, settings.num_negatives))
+    if len(users) > most:
+        users = np.sort(random.choice(users, most, replace=False))
+    choices = []
+    for some in blocks_of(users, num_items):
+        of_block = signals.of(histories, some)
+        for place, user in enumerate(some.tolist()):
+            known = histories.taken_UN[user].indices
+            positives = np.setdiff1d(taken[user], known)
+            if not len(positives):
+                continue
+            others = np.setdiff1d(np.arange(num_items), np.concatenate([positives, known]), assume_unique=False)
+            drawn = others
+            if len(others) > settings.num_negatives:
+                drawn = np.sort(random.choice(others, settings.num_negatives, replace=False))
+            offset_C = np.full(len(drawn), np.log(len(others) / max(1, len(drawn))), np.float32)
+            offset_C[np.isin(drawn, refused.get(user, []))] += np.log(SHOWN_WEIGHT)
+            chosen = np.concatenate([positives, drawn])
+            choices.append(
+                Choice(
+                    signals_CS=np.stack([signal[place, chosen] for signal in of_block], axis=1),
+                    offset_C=np.concatenate([np.zeros(len(positives), np.float32), offset_C]),
+                    taken=np.arange(len(positives)),
+                )
+            )
+    return choices

@@ -1,10 +1,10 @@
-"""Settings of the recommendation: columns and weights of events, the model, and the lists."""
+"""Settings of recommendations: columns and weights of events, the model, and the lists."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["EventColumns", "RankingSettings"]
+__all__ = ["EventColumns", "ListSettings", "RankingSettings", "RecommendationSettings"]
 
 ColumnName = Annotated[str, Field(min_length=1)]
 Weight = Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
@@ -29,15 +29,27 @@ class EventColumns(BaseModel):
         title="Weights",
         description="Weight of each type; an event of another type is rejected.",
     )
+    shown: tuple[str, ...] = Field(
+        default=("impression",),
+        title="Types shown",
+        description="Types that only say that an item was shown: a shown item that the user does not take is a negative.",
+    )
 
 
 class RankingSettings(BaseModel):
-    """Settings of the model that ranks items for a user."""
+    """What decides the model that ranks items for a user. Other values fit it anew."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     half_life_events: float = Field(
         default=30.0, gt=0, le=1e6, title="Half-life", description="Later events after which one counts half (events)."
+    )
+    half_life_next: float = Field(
+        default=2.0,
+        gt=0,
+        le=1e6,
+        title="Half-life of the latest",
+        description="Later events after which one counts half for the items that are taken next (events).",
     )
     num_factors: int = Field(default=32, ge=1, le=512, title="Factors", description="Length of the ALS factors.")
     num_rounds: int = Field(default=10, ge=1, le=100, title="Rounds", description="Rounds of ALS (rounds).")
@@ -47,11 +59,83 @@ class RankingSettings(BaseModel):
     alpha: float = Field(
         default=5.0, ge=0, le=1e3, title="Confidence", description="Growth of ALS's confidence with an event's weight."
     )
+    num_neighbours: int = Field(
+        default=200,
+        ge=1,
+        le=2_000,
+        title="Neighbours",
+        description="Items kept for each item as those that the same users take, or take next (items).",
+    )
+    shrinkage: float = Field(
+        default=20.0,
+        ge=0,
+        le=1e4,
+        title="Shrinkage",
+        description="Users by which the similarity of items with few common users is reduced (users).",
+    )
     recent_share: float = Field(
         default=0.2, gt=0, lt=0.9, title="Later share",
         description="Latest share of each user's events on which the ranking is fitted (0 to 1).",
     )  # fmt: skip
     num_negatives: int = Field(
-        default=20, ge=1, le=500, title="Negatives", description="Random unseen items for each later event (items)."
+        default=10_000,
+        ge=10,
+        le=1_000_000,
+        title="Negatives",
+        description="Random items that were not taken, for each user of the fit; all if there are fewer (items).",
     )
     seed: int = Field(default=0, ge=0, lt=2**32, title="Seed", description="Seed of the factors and negatives.")
+
+
+class ListSettings(BaseModel):
+    """What decides the lists, given the model. Other values make all lists anew."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    k: int = Field(default=20, ge=1, le=1_000, title="Items", description="Items in the list of a user (items).")
+    num_new: int = Field(
+        default=2,
+        ge=0,
+        le=1_000,
+        title="New items",
+        description="Last places of a list that are for items without events, which the others would keep out (items).",
+    )
+    max_similarity: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        title="Diversity",
+        description="An item whose cosine with an item before it is above this value waits; 1 turns this off.",
+    )
+    floor: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        title="Floor of diversity",
+        description="Least odds of an item that passes a waiting one, as a share of the odds of the waiting one (0 to 1).",
+    )
+
+
+class RecommendationSettings(BaseModel):
+    """What a run of `sbert recommend` is asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    events: EventColumns = Field(default=EventColumns(), title="Events", description="Columns and weights of events.")
+    ranking: RankingSettings = Field(default=RankingSettings(), title="Ranking", description="What decides the model.")
+    lists: ListSettings = Field(default=ListSettings(), title="Lists", description="What decides the lists.")
+    refit_days: float = Field(
+        default=7.0,
+        gt=0,
+        le=3_650,
+        title="Age of the model",
+        description="Age at which the model is fitted anew, and with it every list is made again (days).",
+    )
+    refit_share: float = Field(
+        default=0.2,
+        gt=0,
+        le=100,
+        title="Growth",
+        description="The model is fitted anew when there are this many more events, as a share of those that it knows.",
+    )
+    refit: bool = Field(default=False, title="Fit anew", description="Fit the model anew now.")

@@ -1,0 +1,56 @@
+"""Keep the items for each user up to date.
+
+Run it with ``sbert recommend ITEMS_TABLE EVENTS OUT``, or as a deployment that follows each published version of the items
+and runs at fixed times for new events.
+"""
+
+from typing import Annotated
+
+from prefect import flow
+
+from flows.hooks import HOOKS
+from flows.neighbours import OutUri
+from flows.parameters import NO_CREDENTIALS, Concurrency, form
+from flows.run_names import named_after
+from sbert.apply.recommendation.run import RecommendationReport
+from sbert.apply.recommendation.settings import RecommendationSettings
+from tasks.recommend import make_lists, report_lists
+
+__all__ = ["recommend_items"]
+
+
+@flow(name="recommend-items", flow_run_name=named_after("recommend {items_uri}"), persist_result=False, **HOOKS)
+def recommend_items(
+    items_uri: Annotated[
+        str,
+        form(
+            title="Items",
+            min_length=1,
+            pattern=NO_CREDENTIALS,
+            description="Folder of the embeddings table of the items, local or s3://.",
+        ),
+    ],
+    events_uri: Annotated[
+        str,
+        form(
+            title="Events",
+            min_length=1,
+            pattern=NO_CREDENTIALS,
+            description="File or folder of events (user, item, type, time), local or s3://.",
+        ),
+    ],
+    out_uri: OutUri,
+    settings: Annotated[
+        RecommendationSettings,
+        form(title="Settings", description="Columns of the events, model, lists, age of the model."),
+    ] = RecommendationSettings(),  # noqa: B008  (frozen)
+    concurrency: Concurrency = 1,
+) -> RecommendationReport:
+    """Write the items for each user to a derived table; make only the lists that changed.
+
+    Returns:
+        What was done, in numbers.
+    """
+    report = make_lists(items_uri, events_uri, out_uri, settings, concurrency)
+    report_lists(report)
+    return report

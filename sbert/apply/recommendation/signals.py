@@ -1,0 +1,181 @@
+"""The signals that say how well an item fits a user, from what a model knows of items and from the user's own events.
+
+A model knows the items that had events when it was fitted (K of them). An item that came later has its vector, and
+zero for every other signal. A user is known by the own events alone, so a user needs no fit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import scipy.sparse as sp
+
+from sbert.apply.recommendation.factors import fit_factors, solve_factors
+from sbert.apply.recommendation.items import Items
+from sbert.apply.recommendation.settings import RankingSettings
+from sbert.apply.recommendation.together import taken_next, taken_together
+from sbert.vectors.precision import Float32
+
+__all__ = ["SIGNALS", "ItemFacts", "Signals", "UserHistories", "fit_facts", "places_of", "unit_rows"]
+
+SIGNALS = ("vectors", "factors", "together", "next", "popularity", "recency", "shown")
+"""What is known of a user and an item, in the order of the model's weights."""
+RECENT_SHARE = 0.25
+"""Latest share of all events that the signal `recency` counts."""
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ItemFacts:
+    """What events up to a moment say of the K items that they are about."""
+
+    names_K16: npt.NDArray[np.uint8]
+    """Hash of source and id of each."""
+    factors_KF: Float32
+    popularity_K: Float32
+    """Logarithm of the number of events."""
+    recency_K: Float32
+    """The same of the latest quarter of all events."""
+    together_KK: sp.csr_matrix
+    """Weight of the column's item for users who took the row's item."""
+    next_KK: sp.csr_matrix
+    """How often the column's item came soon after the row's item."""
+    mean_D: Float32
+    """Mean vector of all items, which is taken off."""
+
+
+class UserHistories:
+    """The events of some users: matrices of users by items."""
+
+    def __init__(self, rows: pl.DataFrame, num_users: int, num_items: int, settings: RankingSettings) -> None:
+        """Sum the events of each user with each item.
+
+        Args:
+            rows: columns `user`, `item`, `weight`, `is_shown`, ordered by user and time.
+            num_users: number of users.
+            num_items: number of items.
+            settings: later events of the user after which an event counts half.
+        """
+        taken = rows.filter(~pl.col("is_shown"))
+        place = pl.len().over("user") - 1 - pl.int_range(pl.len()).over("user")
+        taken = taken.with_columns(
+            decayed=pl.col("weight") * 0.5 ** (place / settings.half_life_events),
+            latest=0.5 ** (place / settings.half_life_next),
+        )
+        shape = (num_users, num_items)
+        self.taken_UN = _matrix(taken, taken["weight"], shape)
+        """Weight of the items that each user took."""
+        self.decayed_UN = _matrix(taken, taken["decayed"], shape)
+        """The same, decayed by the events that came later."""
+        self.latest_UN = _matrix(taken, taken["latest"], shape)
+        """The same, decayed much faster and without weights."""
+        shown = rows.filter("is_shown")
+        shown_UN = _matrix(shown, pl.repeat(1.0, len(shown), eager=True), shape)
+        self.shown_UN = sp.csr_matrix(shown_UN - shown_UN.multiply(self.taken_UN > 0))
+        """Times that an item was shown to a user who never took it."""
+        self.shown_UN.eliminate_zeros()
+
+
+class Signals:
+    """The signals of the items of a version, for any user."""
+
+    def __init__(self, facts: ItemFacts, items: Items, settings: RankingSettings) -> None:
+        """Find the items of the version that the facts are about."""
+        self._facts, self._settings = facts, settings
+        self.known_N = places_of(items.names, facts.names_K16)
+        """Number of each item among the K known ones, shape (N,); -1 for a new item."""
+        self.is_new_N = self.known_N < 0
+        self.vectors_ND = unit_rows(items.vectors - facts.mean_D)
+        """Unit vectors of the items, shape (N, dim)."""
+        known = np.flatnonzero(~self.is_new_N)
+        self._choice_NK = sp.csr_matrix(
+            (np.ones(len(known), np.float32), (known, self.known_N[known])), shape=(len(items), len(facts.names_K16))
+        )
+        self._factors_NF = np.asarray(self._choice_NK @ facts.factors_KF, np.float32)
+        self._popularity_N = np.asarray(self._choice_NK @ facts.popularity_K, np.float32)
+        self._recency_N = np.asarray(self._choice_NK @ facts.recency_K, np.float32)
+
+    def of(self, users: "UserHistories", some: Int64, items: Int64 | None = None) -> list[Float32]:
+        """Return each signal of some users and items in the order of `SIGNALS`, shape (users, items).
+
+        Args:
+            users: the histories.
+            some: numbers of the users, few enough that a matrix of them by the items fits into memory.
+            items: numbers of the items; all if None.
+        """
+        chosen = slice(None) if items is None else items
+        decayed_BN = users.decayed_UN[some]
+        profiles_BD = unit_rows(np.asarray(decayed_BN @ self.vectors_ND, np.float32))
+        settings = self._settings
+        taken_BK = sp.csr_matrix(users.taken_UN[some] @ self._choice_NK)
+        factors_BF = solve_factors(taken_BK, self._facts.factors_KF, settings.regularization, settings.alpha)
+        together_BK = sp.csr_matrix(decayed_BN @ self._choice_NK) @ self._facts.together_KK
+        next_BK = sp.csr_matrix(users.latest_UN[some] @ self._choice_NK) @ self._facts.next_KK
+        chosen_NK = self._choice_NK if items is None else self._choice_NK[items]
+        shape = (len(some), chosen_NK.shape[0])
+        return [
+            profiles_BD @ self.vectors_ND[chosen].T,
+            factors_BF @ self._factors_NF[chosen].T,
+            np.asarray((together_BK @ chosen_NK.T).toarray(), np.float32),
+            np.log1p((next_BK @ chosen_NK.T).toarray()).astype(np.float32),
+            np.broadcast_to(self._popularity_N[chosen], shape),
+            np.broadcast_to(self._recency_N[chosen], shape),
+            np.log1p(users.shown_UN[some][:, chosen].toarray()).astype(np.float32),
+        ]
+
+
+def fit_facts(rows: pl.DataFrame, num_users: int, items: Items, settings: RankingSettings) -> ItemFacts:
+    """Return what events say of their items; no event outside `rows` counts.
+
+    Args:
+        rows: events by which users took items, as `Events.taken`.
+        num_users: number of users.
+        items: the items.
+        settings: settings of the model.
+    """
+    counts_N = np.bincount(rows["item"].to_numpy(), minlength=len(items))
+    known = np.flatnonzero(counts_N)
+    number_N = np.full(len(items), -1)
+    number_N[known] = np.arange(len(known))
+    numbered = rows.with_columns(item=pl.Series(number_N[rows["item"].to_numpy()], dtype=pl.Int64))
+    taken_UK = _matrix(numbered, numbered["weight"], (num_users, len(known)))
+    _, factors_KF = fit_factors(
+        taken_UK, settings.num_factors, settings.regularization, settings.alpha, settings.num_rounds, settings.seed
+    )
+    newest = numbered.sort("moment", maintain_order=True).tail(max(1, int(len(rows) * RECENT_SHARE)))["item"].to_numpy()
+    return ItemFacts(
+        names_K16=np.ascontiguousarray(items.names[known]),
+        factors_KF=factors_KF,
+        popularity_K=np.log1p(counts_N[known]).astype(np.float32),
+        recency_K=np.log1p(np.bincount(newest, minlength=len(known))).astype(np.float32),
+        together_KK=taken_together(taken_UK, settings.num_neighbours, settings.shrinkage),
+        next_KK=taken_next(
+            numbered["user"].to_numpy(), numbered["item"].to_numpy(), len(known), settings.num_neighbours
+        ),
+        mean_D=items.vectors.mean(axis=0),
+    )
+
+
+def unit_rows(vectors_ND: Float32) -> Float32:
+    """Return the vectors with length 1; a vector of zeros stays."""
+    lengths_N = np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
+    return np.asarray(vectors_ND / lengths_N, np.float32)
+
+
+def _matrix(rows: pl.DataFrame, values: pl.Series, shape: tuple[int, int]) -> sp.csr_matrix:
+    at = (rows["user"].to_numpy(), rows["item"].to_numpy())
+    return sp.csr_matrix((values.to_numpy().astype(np.float32), at), shape=shape)
+
+
+def places_of(names_N16: npt.NDArray[np.uint8], known_K16: npt.NDArray[np.uint8]) -> Int64:
+    """Return the place of each name among the known ones; -1 where it is not among them."""
+    names, known = (_halves(each) for each in (names_N16, known_K16))
+    found = names.join(known.with_row_index("at"), on=["a", "b"], how="left", maintain_order="left")
+    return found["at"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def _halves(names_N16: npt.NDArray[np.uint8]) -> pl.DataFrame:
+    halves_N2 = np.ascontiguousarray(names_N16).view(np.uint64)
+    return pl.DataFrame({"a": halves_N2[:, 0], "b": halves_N2[:, 1]})

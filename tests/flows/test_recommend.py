@@ -1,0 +1,50 @@
+"""`sbert recommend` and its flow."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.commands import app
+from flows.recommend import recommend_items
+from sbert.apply.recommendation.settings import RankingSettings, RecommendationSettings
+from tests.sbert.apply.recommendation.made_events import event, item_rows, made_events, write_events, write_items
+
+SMALL = {"ranking": {"num_factors": 4, "num_rounds": 2}}
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[str, str, str]:
+    write_items(tmp_path / "items", item_rows())
+    write_events(tmp_path / "events", made_events())
+    return str(tmp_path / "items"), str(tmp_path / "events"), str(tmp_path / "out")
+
+
+def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, places: tuple[str, str, str]) -> None:
+    arguments = ["recommend", *places, "-k", "5", "--settings", json.dumps(SMALL)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "20 users, 20 lists made in this run; 40 items, 2 of them new" in done.output
+    assert "200 events\n" in done.output
+    write_events(tmp_path / "events", [event("u01", "of another shop", 60), event("u01", 12, 60)], "b")
+    report = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert (report["num_users_computed"], report["refitted"], report["rejected"]) == (1, "", {"unknown item": 1})
+    keys = {"version", "table_version", "num_shards_built", "num_shards_kept", "num_rows", "num_users", "num_events"}
+    assert keys | {"num_events_rejected"} <= report.keys()
+    assert (report["num_rows"], report["num_events"], report["num_events_rejected"]) == (100, 201, 1)
+    again = json.loads(CliRunner().invoke(app, [*arguments, "--refit", "--json"]).stdout)
+    assert (again["refitted"], again["num_users_computed"]) == ("asked for", 20)
+
+
+def test_a_column_that_is_not_there_is_named(places: tuple[str, str, str]) -> None:
+    done = CliRunner().invoke(app, ["recommend", *places, "--settings", '{"events": {"user": "customer"}}'])
+    assert done.exit_code == 1
+    assert "no column 'customer'" in " ".join(done.output.split())
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_writes_the_lists(places: tuple[str, str, str]) -> None:
+    settings = RecommendationSettings(ranking=RankingSettings(num_factors=4, num_rounds=2))
+    report = recommend_items(*places, settings)
+    assert (report.num_users, report.num_users_computed) == (20, 20)
