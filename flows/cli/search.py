@@ -94,7 +94,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Print the rows of TABLE nearest to a query, or write those of many queries to a file."""
-    _check_usage(query, queries_uri, output, per, is_explained=explain)
+    _check_usage(query, queries_uri, output, is_explained=explain)
     with answering(as_json=as_json) as answer:
         from sbert.index.search_settings import SearchSettings
         from sbert.table.delta import Table
@@ -127,7 +127,9 @@ def search(
             assert queries_uri is not None
             assert output is not None
             source = SourceSettings(text_column=text_column, id_column=id_column)
-            report = search_file(table, queries_uri, output, settings=settings, source=source)
+            report = search_file(
+                table, queries_uri, output, settings=settings, source=source, per_document=per is Per.DOCUMENT
+            )
             answer.print(report.model_dump(mode="json"), _show_file_search)
 
 
@@ -135,7 +137,6 @@ def _check_usage(
     query: str | None,
     queries_uri: str | None,
     output: str | None,
-    per: Per = Per.ROW,
     *,
     is_explained: bool = False,
 ) -> None:
@@ -147,10 +148,6 @@ def _check_usage(
         )
     if queries_uri is not None and is_explained:
         raise typer.BadParameter("--explain and --queries cannot be combined: search for one query")
-    if queries_uri is not None and per is Per.DOCUMENT:
-        raise typer.BadParameter(
-            "--per document and --queries cannot be combined: search for one query, or leave --per out"
-        )
 
 
 def _show_file_search(result: dict[str, Any]) -> None:

@@ -3,11 +3,14 @@
 >>> from sbert.index.best_passages import search_documents
 >>> search_documents(Searcher(table), "how do I change the oil").hits()  # doctest: +SKIP
 
-Rows are asked for until there are enough documents among them, so the answer is that of a search over all passages.
+Rows are asked for until there are enough documents among them, so the answer is that of a search over all passages. Only the
+queries that have too few documents are searched again.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from sbert.errors import ColumnError
@@ -47,35 +50,55 @@ def search_documents(
             "everything, or search it for rows"
         )
     num_rows = min(FIRST_FACTOR * asked.k, MAX_ROWS)
-    while True:
-        found = searcher.search(queries, settings=asked.model_copy(update={"k": num_rows}))
-        best = _best_of_each(found)
-        is_short = _counts(best.places) < asked.k
-        may_have_more = _counts(found.places) >= num_rows
-        if num_rows == MAX_ROWS or not (is_short & may_have_more).any():
-            return _first(best, asked.k)
+    found = searcher.search(queries, settings=asked.model_copy(update={"k": num_rows}))
+    parts = [_best_of_each(found)]
+    while num_rows < MAX_ROWS and (short := _short_queries(found.places, parts[-1].places, asked.k, num_rows)):
         num_rows = min(FIRST_FACTOR * num_rows, MAX_ROWS)
+        wider = searcher.search(_at(queries, short), settings=asked.model_copy(update={"k": num_rows}))
+        found = _renumbered(wider, short)
+        is_kept = ~parts[-1].places["query"].is_in(short)
+        parts[-1] = _filtered(parts[-1], is_kept)
+        parts.append(_best_of_each(found))
+    return _ranked(parts, asked.k)
+
+
+def _short_queries(found: pl.DataFrame, best: pl.DataFrame, k: int, num_rows: int) -> list[int]:
+    """Return the queries with fewer than `k` documents that may have more: they got as many rows as were asked for."""
+    num_found = found.group_by("query").len("num_rows")
+    num_documents = best.group_by("query").len("num_documents")
+    counts = num_found.join(num_documents, on="query")
+    is_short = (pl.col("num_documents") < k) & (pl.col("num_rows") >= num_rows)
+    return counts.filter(is_short)["query"].sort().to_list()
+
+
+def _at(queries: str | Sequence[str] | Float32, numbers: Sequence[int]) -> str | Sequence[str] | Float32:
+    """Return the queries of these numbers."""
+    if isinstance(queries, str):
+        return queries
+    return queries[np.array(numbers)] if isinstance(queries, np.ndarray) else [queries[number] for number in numbers]
+
+
+def _renumbered(found: SearchResult, numbers: Sequence[int]) -> SearchResult:
+    """Give the queries of a search for some of them the numbers that they have among all."""
+    places = found.places.with_columns(query=pl.Series(numbers, dtype=pl.Int64).gather(found.places["query"]))
+    return replace(found, places=places)
 
 
 def _best_of_each(found: SearchResult) -> SearchResult:
     """Keep the first row of each document and query."""
     keys = found.rows.select("source", DOCUMENT_COLUMN).with_columns(found.places["query"])
-    return _rows(found, keys.select(pl.struct(pl.all()).is_first_distinct()).to_series())
+    return _filtered(found, keys.select(pl.struct(pl.all()).is_first_distinct()).to_series())
 
 
-def _first(found: SearchResult, k: int) -> SearchResult:
-    """Keep the first `k` rows of each query, ranked anew."""
-    ranked = found.places.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("query"))
-    result = SearchResult(places=ranked, rows=found.rows, rejected=found.rejected, way=found.way)
-    return _rows(result, ranked["rank"] <= k)
+def _ranked(parts: Sequence[SearchResult], k: int) -> SearchResult:
+    """Put the results of several searches together, and keep the first `k` rows of each query, ranked anew."""
+    places = pl.concat([part.places for part in parts])
+    order = places["query"].arg_sort()
+    places = places[order].with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("query"))
+    rows = pl.concat([part.rows for part in parts])[order]
+    together = SearchResult(places=places, rows=rows, rejected=parts[0].rejected, way=parts[0].way)
+    return _filtered(together, places["rank"] <= k)
 
 
-def _rows(found: SearchResult, keep: pl.Series) -> SearchResult:
-    return SearchResult(
-        places=found.places.filter(keep), rows=found.rows.filter(keep), rejected=found.rejected, way=found.way
-    )
-
-
-def _counts(places: pl.DataFrame) -> pl.Series:
-    """Return the number of rows of each query that has some, in the order of the queries."""
-    return places.group_by("query", maintain_order=True).len()["len"]
+def _filtered(found: SearchResult, is_kept: pl.Series) -> SearchResult:
+    return replace(found, places=found.places.filter(is_kept), rows=found.rows.filter(is_kept))

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError
+from sbert.index.best_passages import search_documents
 from sbert.index.search import QUERIES_PER_PASS, Searcher
 from sbert.index.search_settings import SearchSettings, SearchWay
 from sbert.source.listing import list_objects
@@ -79,6 +81,7 @@ def search_file(
     *,
     settings: SearchSettings | None = None,
     source: SourceSettings | None = None,
+    per_document: bool = False,
 ) -> FileSearchReport:
     """Write the rows nearest to each query of a file.
 
@@ -92,10 +95,12 @@ def search_file(
         output: Parquet file to write; it appears when it is complete.
         settings: what is asked.
         source: columns that hold text and id of a query; a query without an id is named after its file and row.
+        per_document: search a table of passages for documents, see `search_documents`.
 
     Raises:
         SettingsError: the output is not named as a Parquet file.
         MissingError, EmptySourceError, ColumnError, BrokenObjectError: the queries cannot be read.
+        ColumnError: documents are searched for, and the table has no passages.
         ModelError, EncoderMismatchError: as `search_table`.
     """
     began = time.monotonic()
@@ -105,10 +110,11 @@ def search_file(
     rejects = _Rejects()
     searcher = Searcher(table)
     num_queries = num_hits = 0
-    way = searcher.search([], settings=settings).way
+    search = partial(search_documents, searcher) if per_document else searcher.search
+    way = search([], settings=settings).way
     with translate_errors(target), _output(target, output_schema(table)) as writer:
         for queries in _blocks(queries_uri, source or SourceSettings(), rejects):
-            result = searcher.search(queries["text"].to_list(), settings=settings)
+            result = search(queries["text"].to_list(), settings=settings)
             way = result.way
             for reject in result.rejected:
                 rejects.add(queries["id"][reject.number], reject.reason, reject.detail)

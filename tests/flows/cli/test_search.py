@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from flows.cli.output import out
-from flows.cli.search import Per, _check_usage, _show_search
+from flows.cli.search import _check_usage, _show_search
 
 TEXT = "Return a date from a string in ISO 8601 format, such as 2026-11-28, or raise an error that names the string."
 
@@ -60,11 +60,6 @@ def test_passages_show_document_headings_and_text(
     for part in ("book.md:1#7", "Pumps > Oil", "Return a date"):
         assert part in text
     assert "4711" not in text
-
-
-def test_documents_are_searched_by_one_query() -> None:
-    with pytest.raises(typer.BadParameter, match="--per document and --queries cannot be combined"):
-        _check_usage(None, "queries.csv", "hits.parquet", Per.DOCUMENT)
 
 
 def test_a_search_without_hits_says_so(capsys: pytest.CaptureFixture[str]) -> None:
