@@ -22,6 +22,9 @@ __all__ = ["index_table_words"]
 @flow(name="index-words", flow_run_name=named_after("words of {table_uri}"), persist_result=False, **HOOKS)
 def index_table_words(
     table_uri: TableUri,
+    check: Annotated[
+        bool, form(title="Check", description="Read every byte of the word index, and build damaged segments again.")
+    ] = False,
     settings: Annotated[
         WordSettings, form(title="Settings", description="Which words are indexed, and how.")
     ] = WordSettings(),  # noqa: B008  (frozen)
@@ -31,6 +34,6 @@ def index_table_words(
     Returns:
         What was done, in numbers.
     """
-    report = build_word_index(table_uri, settings, str(flow_run.get_id() or uuid.uuid4()))
+    report = build_word_index(table_uri, settings, check, str(flow_run.get_id() or uuid.uuid4()))
     report_word_index(report)
     return report

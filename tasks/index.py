@@ -45,9 +45,9 @@ def report_index(report: IndexReport) -> None:
 
 
 @task(name="index words", **RETRIED)
-def build_word_index(table_uri: str, settings: WordSettings, run_id: str) -> WordIndexReport:
+def build_word_index(table_uri: str, settings: WordSettings, check: bool, run_id: str) -> WordIndexReport:
     """Bring the word index up to date; a retry finds the segments that are finished."""
-    return index_words(table_uri, settings=settings, run_id=run_id)
+    return index_words(table_uri, settings=settings, check=check, run_id=run_id)
 
 
 @task(name="report word index", cache_policy=NO_CACHE)

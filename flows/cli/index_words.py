@@ -16,6 +16,9 @@ def index_words(
         str | None,
         typer.Option(metavar="COLUMN", help="Kept column whose words are indexed.", show_default="the encoded text"),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every byte of the word index, and build damaged segments again.")
+    ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Remove the word index instead.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -28,7 +31,7 @@ def index_words(
             number = word_index.drop_words(table_uri)
             answer.print({"table_uri": table_uri, "num_segments_removed": number}, _show_drop)
             return
-        report = word_index.index_words(table_uri, settings=WordSettings(text_column=words_column))
+        report = word_index.index_words(table_uri, settings=WordSettings(text_column=words_column), check=check)
         answer.print(report.model_dump(mode="json"), _show_report)
 
 

@@ -46,7 +46,7 @@ class IndexSegments(Place):
         if not is_dry_run:
             for record in holding:
                 remove_segment(table_uri, record.name)
-                forget_segment(table_uri, record)
+                forget_segment(join(table_uri, INDEX_FOLDER), record.graph.name)
             delete(join(table_uri, path) for path in unfinished)
         return PlaceReport(
             place=self.name,

@@ -6,6 +6,7 @@ from typing import ClassVar
 from sbert.counted import counted
 from sbert.erase.places import ErasedRows, Place
 from sbert.erase.receipt import PlaceReport
+from sbert.index.segment_cache import forget_segment
 from sbert.storage.files import delete, join
 from sbert.table.word_segments import WORDS_FOLDER
 
@@ -28,6 +29,8 @@ class WordIndex(Place):
             return report
         if not is_dry_run:
             delete(join(table_uri, path) for path in sorted(paths))  # a record's name sorts before its file's
+            for path in paths:
+                forget_segment(join(table_uri, WORDS_FOLDER), path.rsplit("/", 1)[-1])
         verb = "would be removed" if is_dry_run else "removed"
         return report.model_copy(
             update={"action": f"{counted(len(paths), 'file')} {verb}: `sbert index-words` builds them again"}

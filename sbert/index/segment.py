@@ -13,7 +13,8 @@ import numpy as np
 from sbert.index.segment_cache import local_file
 from sbert.index.top_k import Int64
 from sbert.runtime.cpus import available_cpus
-from sbert.table.segment_records import SegmentRecord
+from sbert.storage.files import join
+from sbert.table.segment_records import INDEX_FOLDER, SegmentRecord
 from sbert.vectors.precision import Float32, Precision, StoredVectors, restore, stored_dtype
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ class Segment:
             TableError: a file is damaged.
             MissingError, StorageError: a file cannot be read.
         """
-        graph_path, vectors_path = (local_file(table_uri, record, file) for file in record.files)
+        graph_path, vectors_path = (
+            local_file(join(table_uri, INDEX_FOLDER), record.graph.name, file) for file in record.files
+        )
         graph = make_graph(
             record.dim,
             normalized=record.normalized,

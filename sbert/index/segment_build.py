@@ -129,7 +129,7 @@ def build_segment(
     written = write_segment(rows.table.uri, record)
     if written is record and "://" not in rows.table.uri:
         for file in record.files:
-            note_as_checked(rows.table.uri, record, file)
+            note_as_checked(join(rows.table.uri, INDEX_FOLDER), record.graph.name, file)
     return written
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sbert.storage.files import join, translate_errors
 from sbert.storage.local_write import LocalWrite
-from sbert.table.segment_check import check_segment_file
-from sbert.table.segment_records import INDEX_FOLDER, SegmentFile, SegmentRecord
+from sbert.table.segment_check import INDEX_CHECK, check_segment_file
+from sbert.table.segment_records import SegmentFile
 
 __all__ = [
     "BUILDING",
@@ -43,31 +43,37 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sbert" / "index"
 
 
-def local_file(table_uri: str, record: SegmentRecord, file: SegmentFile) -> Path:
+def local_file(folder_uri: str, segment: str, file: SegmentFile, *, command: str = INDEX_CHECK) -> Path:
     """Return a local file with the content of a segment's file, copied and checked where that is needed.
 
     Several processes may do this at the same time: a copy appears under its name when it is whole.
+
+    Args:
+        folder_uri: folder of the index that the segment belongs to.
+        segment: name of the segment's first file, which no other segment of the folder ever has.
+        file: the file.
+        command: command that builds a damaged segment again, for the error.
 
     Raises:
         TableError: the content is not what the record says.
         MissingError, StorageError: the file cannot be read.
     """
-    uri = join(table_uri, INDEX_FOLDER, file.name)
-    folder = _folder_of(table_uri, record)
+    uri = join(folder_uri, file.name)
+    folder = _folder_of(folder_uri, segment)
     target = folder / file.name
     if "://" not in uri:
         with translate_errors(uri):
             status = Path(uri).stat()
             note = folder / f"{file.name}.{status.st_size}-{status.st_mtime_ns}.checked"
             if not note.exists():
-                check_segment_file(uri, file)
-                note_as_checked(table_uri, record, file)
+                check_segment_file(uri, file, command=command)
+                note_as_checked(folder_uri, segment, file)
         return Path(uri)
     with translate_errors(str(target)):
         if not (target.exists() and target.stat().st_size == file.num_bytes):
             copy = LocalWrite(str(target))
             try:
-                check_segment_file(uri, file, copy)
+                check_segment_file(uri, file, copy, command=command)
                 copy.replace()
             finally:
                 copy.discard()
@@ -75,29 +81,29 @@ def local_file(table_uri: str, record: SegmentRecord, file: SegmentFile) -> Path
     return target
 
 
-def note_as_checked(table_uri: str, record: SegmentRecord, file: SegmentFile) -> None:
+def note_as_checked(folder_uri: str, segment: str, file: SegmentFile) -> None:
     """Note that a file on a local disk has the checksum of its record."""
-    status = (Path(table_uri) / INDEX_FOLDER / file.name).stat()
-    folder = _folder_of(table_uri, record)
+    status = (Path(folder_uri) / file.name).stat()
+    folder = _folder_of(folder_uri, segment)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{file.name}.{status.st_size}-{status.st_mtime_ns}.checked").touch()
 
 
-def forget_segment(table_uri: str, record: SegmentRecord) -> None:
+def forget_segment(folder_uri: str, segment: str) -> None:
     """Remove the local copy of a segment."""
-    shutil.rmtree(_folder_of(table_uri, record), ignore_errors=True)
+    shutil.rmtree(_folder_of(folder_uri, segment), ignore_errors=True)
 
 
-def shrink_cache(in_use: Iterable[tuple[str, SegmentRecord]] = ()) -> None:
+def shrink_cache(in_use: Iterable[tuple[str, str]] = ()) -> None:
     """Remove the segments that were used longest ago, until the cache is within its limit of `CACHE_LIMIT_VARIABLE` bytes.
 
     An open segment stays readable after it was removed, so other processes are not disturbed.
 
     Args:
-        in_use: table and record of the segments that stay whatever their size.
+        in_use: folder and name of the segments that stay whatever their size.
     """
     limit = int(os.environ.get(CACHE_LIMIT_VARIABLE, DEFAULT_LIMIT))
-    kept = {_folder_of(table_uri, record) for table_uri, record in in_use}
+    kept = {_folder_of(folder_uri, segment) for folder_uri, segment in in_use}
     sizes: dict[Path, int] = {}
     for folder in (path for path in cache_folder().glob("*") if path.is_dir()):
         if folder.name.startswith(BUILDING):
@@ -120,6 +126,6 @@ def shrink_cache(in_use: Iterable[tuple[str, SegmentRecord]] = ()) -> None:
         total -= sizes[folder]
 
 
-def _folder_of(table_uri: str, record: SegmentRecord) -> Path:
-    key = hashlib.sha256(f"{table_uri}|{record.name}|{record.graph.name}".encode()).hexdigest()[:32]
+def _folder_of(folder_uri: str, segment: str) -> Path:
+    key = hashlib.sha256(f"{folder_uri}|{segment}".encode()).hexdigest()[:32]
     return cache_folder() / key

@@ -14,7 +14,9 @@ from sbert.index.segment_cache import shrink_cache
 from sbert.index.split_places import SegmentPlaces, SplitPlaces
 from sbert.index.top_k import NO_ROW, Int64, TopK
 from sbert.index.version_rows import RowRange, VectorBlock, VersionRows
+from sbert.storage.files import join
 from sbert.table.segment_records import (
+    INDEX_FOLDER,
     SegmentRecord,
     ServingSegment,
     choose_segments,
@@ -84,7 +86,7 @@ class IndexView:
         """Candidates that a query looks at in each segment."""
         self.splits_without_segment = self.places.without(serving)
         """Ranges of row numbers of the splits that no segment answers for."""
-        shrink_cache([(table.uri, segment.record) for segment in serving])
+        shrink_cache((join(table.uri, INDEX_FOLDER), segment.record.graph.name) for segment in serving)
 
     @property
     def ranges_without_segment(self) -> list[RowRange]:

@@ -17,7 +17,7 @@ from sbert.errors import QualityError, StorageError, TableError
 from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
 from sbert.table.duplicate_keys import KeyLedger, row_keys
 from sbert.table.record_file import Keys
-from sbert.table.segment_check import index_findings
+from sbert.table.segment_check import index_findings, word_index_findings
 from sbert.table.shard_file import file_checksum_problem, open_shard
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import stored_vectors, vector_names
@@ -72,7 +72,7 @@ def verify_table(table_uri: str, version: int | None = None) -> Verification:
             except (StorageError, TableError, pa.ArrowException, OSError, ValueError) as error:
                 findings.append(f"{shard.name}: cannot be read to its end: {' '.join(str(error).split())}")
         findings += _describe_duplicates(table, shards, starts, ledger)
-    findings += index_findings(table.uri)
+    findings += index_findings(table.uri) + word_index_findings(table.uri)
     return Verification(
         table_uri=table.uri,
         version=table.version,

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import MissingError
 from sbert.storage.files import delete, join, list_names, read_bytes, write_bytes
+from sbert.table.segment_records import SegmentFile
 
 __all__ = [
+    "CHECK_COMMAND",
     "WORDS_FOLDER",
     "WordRecord",
     "WordSplit",
@@ -22,11 +24,14 @@ __all__ = [
     "read_word_segments",
     "remove_word_segments",
     "unneeded_word_files",
+    "word_segment_file",
     "word_segment_name",
     "write_word_segment",
 ]
 
 WORDS_FOLDER = "_words"
+CHECK_COMMAND = "sbert index-words --check"
+"""Command that builds damaged segments again."""
 RECORD_END = ".json"
 DATA_END = ".safetensors"
 MAX_THREADS = 16
@@ -52,17 +57,12 @@ class WordRecord(BaseModel):
     splits: tuple[WordSplit, ...] = Field(description="The splits, in the order of their rows in the segment.")
     num_terms: int = Field(description="Different terms.")
     num_postings: int = Field(description="Pairs of a term and a row.")
-    num_bytes: int = Field(description="Size of its file.")
+    data: SegmentFile = Field(description="Its file.")
 
     @property
     def num_rows(self) -> int:
         """Rows of all its splits."""
         return sum(split.num_rows for split in self.splits)
-
-    @property
-    def file(self) -> str:
-        """Name of its file in the folder of the word index."""
-        return self.name + DATA_END
 
 
 def word_segment_name(words_fingerprint: str, splits: Sequence[WordSplit]) -> str:
@@ -81,17 +81,22 @@ def read_word_segments(table_uri: str) -> list[WordRecord]:
             record = WordRecord.model_validate_json(read_bytes(join(folder, name)))
         except (MissingError, ValidationError):
             return None
-        return record if files.get(record.file) == record.num_bytes else None
+        return record if files.get(record.data.name) == record.data.num_bytes else None
 
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         records = pool.map(read, sorted(name for name in files if name.endswith(RECORD_END)))
         return [record for record in records if record is not None]
 
 
+def word_segment_file(name: str, content: bytes) -> SegmentFile:
+    """Return the record of the file of a segment."""
+    return SegmentFile(name=name + DATA_END, num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
 def write_word_segment(table_uri: str, record: WordRecord, content: bytes) -> None:
     """Write a segment's file, then its record. Two runs that build one segment write the same bytes."""
     folder = join(table_uri, WORDS_FOLDER)
-    write_bytes(join(folder, record.file), content)
+    write_bytes(join(folder, record.data.name), content)
     write_bytes(join(folder, record.name + RECORD_END), record.model_dump_json().encode())
 
 
@@ -139,6 +144,6 @@ def unneeded_word_files(table_uri: str, splits: Iterable[str], files: Iterable[s
         f"{WORDS_FOLDER}/{name}"
         for record in read_word_segments(table_uri)
         if any(split.fingerprint in needed_splits for split in record.splits)
-        for name in (record.file, record.name + RECORD_END)
+        for name in (record.data.name, record.name + RECORD_END)
     }
     return there - needed

@@ -16,14 +16,16 @@ import numpy.typing as npt
 import polars as pl
 
 from sbert.errors import MissingError, SettingsError, TableError
+from sbert.index.segment_cache import shrink_cache
 from sbert.index.top_k import NO_ROW, Int64
 from sbert.index.version_rows import VersionRows
 from sbert.index.words.postings import Postings, build_postings, hash_terms, open_segment
 from sbert.index.words.settings import words_fingerprint, words_text_column
 from sbert.index.words.terms import terms_of
 from sbert.index.words.word_index import read_texts, split_rows
+from sbert.storage.files import join
 from sbert.table.shard_layout import locate_splits
-from sbert.table.word_segments import WordRecord, choose_word_segments, read_word_segments
+from sbert.table.word_segments import WORDS_FOLDER, WordRecord, choose_word_segments, read_word_segments
 from sbert.vectors.precision import Float32
 
 __all__ = ["BM25_B", "BM25_K1", "MAX_ROWS_READ", "Part", "WordScores", "WordView"]
@@ -160,12 +162,15 @@ class WordView(WordScores):
         fingerprint = words_fingerprint(table, self.column)
         parts: list[Part] = []
         covered: set[str] = set()
+        opened: list[WordRecord] = []
         for record, answered in choose_word_segments(read_word_segments(table.uri), splits, fingerprint):
             part = _open(table.uri, record, self._numbers(record, answered))
             if part is not None:
                 parts.append(part)
+                opened.append(record)
                 covered |= answered
         self.num_segments = len(parts)
+        shrink_cache((join(table.uri, WORDS_FOLDER), record.data.name) for record in opened)
         missing = sorted(splits.keys() - covered)
         self.num_rows_read = sum(splits[name] for name in missing)
         """Rows without a segment, whose texts were read."""
@@ -198,6 +203,6 @@ def _open(table_uri: str, record: WordRecord, numbers_R: Int64) -> Part | None:
     try:
         postings = open_segment(table_uri, record)
     except (MissingError, TableError) as error:
-        log.warning("a segment of the word index is left out, `sbert index-words` builds it again: %s", error)
+        log.warning("a segment of the word index is left out, its rows are read: %s", error)
         return None
     return Part(postings, numbers_R)

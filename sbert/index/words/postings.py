@@ -15,9 +15,10 @@ import polars as pl
 import polars_hash as plh
 
 from sbert.errors import TableError
+from sbert.index.segment_cache import local_file
 from sbert.index.words.terms import terms_of
-from sbert.storage.files import join, read_bytes, translate_errors
-from sbert.table.word_segments import WORDS_FOLDER, WordRecord
+from sbert.storage.files import join, translate_errors
+from sbert.table.word_segments import CHECK_COMMAND, WORDS_FOLDER, WordRecord
 
 __all__ = ["Postings", "build_postings", "hash_terms", "open_segment", "postings_bytes"]
 
@@ -122,24 +123,22 @@ def postings_bytes(postings: Postings) -> bytes:
 
 
 def open_segment(table_uri: str, record: WordRecord) -> Postings:
-    """Open a segment: on a local disk it is read where a query needs it, from object storage it is read whole.
+    """Open a segment, from a local copy if the table is in object storage. A query reads the postings of its terms only.
 
     Raises:
         TableError: its file is damaged.
-        MissingError: its file is gone.
+        MissingError, StorageError: its file cannot be read.
     """
     from safetensors import SafetensorError, safe_open
-    from safetensors.numpy import load
 
-    uri = join(table_uri, WORDS_FOLDER, record.file)
+    folder = join(table_uri, WORDS_FOLDER)
+    uri = join(folder, record.data.name)
+    path = local_file(folder, record.data.name, record.data, command=CHECK_COMMAND)
     try:
-        if "://" in uri:
-            arrays: dict[str, Any] = load(read_bytes(uri))
-        else:
-            with translate_errors(uri):
-                file: Any = safe_open(uri, "np")
-            arrays = {name: file.get_tensor(name) for name in ("terms", "starts", "lengths")}
-            arrays |= {name: file.get_slice(name) for name in ("rows", "counts")}
+        with translate_errors(str(path)):
+            file: Any = safe_open(path, "np")
+        arrays = {name: file.get_tensor(name) for name in ("terms", "starts", "lengths")}
+        arrays |= {name: file.get_slice(name) for name in ("rows", "counts")}
         postings = Postings(*(arrays[name] for name in ("terms", "starts", "rows", "counts", "lengths")))
     except (SafetensorError, KeyError, ValueError) as error:
         raise TableError(f"{uri}: this file of the word index is damaged ({error})") from error

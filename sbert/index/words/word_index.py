@@ -16,19 +16,23 @@ from collections.abc import Iterable, Iterator, Sequence
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.errors import MissingError, TableError
-from sbert.index.words.postings import build_postings, open_segment, postings_bytes
+from sbert.index.segment_cache import forget_segment, note_as_checked
+from sbert.index.words.postings import build_postings, postings_bytes
 from sbert.index.words.settings import WordSettings, table_cleaning, words_fingerprint, words_text_column
 from sbert.rows.cleaning import clean_texts
+from sbert.storage.files import join
 from sbert.table.delta import Table, TableShard
 from sbert.table.lease import hold_lease
+from sbert.table.segment_check import word_segment_problem
 from sbert.table.shard_layout import locate_splits, read_split
 from sbert.table.word_segments import (
+    WORDS_FOLDER,
     WordRecord,
     WordSplit,
     choose_word_segments,
     read_word_segments,
     remove_word_segments,
+    word_segment_file,
     word_segment_name,
     write_word_segment,
 )
@@ -54,12 +58,15 @@ class WordIndexReport(BaseModel):
     seconds: float
 
 
-def index_words(table_uri: str, *, settings: WordSettings | None = None, run_id: str = "words") -> WordIndexReport:
+def index_words(
+    table_uri: str, *, settings: WordSettings | None = None, check: bool = False, run_id: str = "words"
+) -> WordIndexReport:
     """Bring the word index of a table's newest version up to date.
 
     Args:
         table_uri: the table.
         settings: how its words are indexed.
+        check: read every byte of the segments that are there, and build damaged ones again.
         run_id: name of the run, for its lease.
 
     Raises:
@@ -75,7 +82,8 @@ def index_words(table_uri: str, *, settings: WordSettings | None = None, run_id:
     splits = split_rows(shards)
     built: list[WordRecord] = []
     with hold_lease(table.uri, run_id, "words"):
-        _remove_damaged(table.uri)
+        if check:
+            _remove_damaged(table.uri)
         missing = list(_missing(table.uri, splits, fingerprint, asked))
         built += [_build(table, shards, column, fingerprint, group) for group in missing]
         while merges := _merges(_serving(table.uri, splits, fingerprint), splits, asked):
@@ -89,7 +97,7 @@ def index_words(table_uri: str, *, settings: WordSettings | None = None, run_id:
         num_segments_built=len(built),
         num_rows=sum(splits.values()),
         num_rows_built=sum(record.num_rows for record in built),
-        num_bytes=sum(record.num_bytes for record, _ in serving),
+        num_bytes=sum(record.data.num_bytes for record, _ in serving),
         seconds=round(time.monotonic() - began, 3),
     )
 
@@ -121,13 +129,13 @@ def read_texts(table: Table, shards: Sequence[TableShard], column: str, splits: 
 
 
 def _remove_damaged(table_uri: str) -> None:
-    """Remove segments that cannot be opened, so that they are built again."""
+    """Remove damaged segments, so that they are built again."""
     for record in read_word_segments(table_uri):
-        try:
-            open_segment(table_uri, record)
-        except (MissingError, TableError) as error:
-            log.warning("a segment of the word index is built again: %s", error)
+        problem = word_segment_problem(table_uri, record)
+        if problem is not None:
+            log.warning("a segment of the word index is built again: %s", problem)
             remove_word_segments(table_uri, [record.name])
+            forget_segment(join(table_uri, WORDS_FOLDER), record.data.name)
 
 
 def _serving(table_uri: str, splits: dict[str, int], fingerprint: str) -> list[tuple[WordRecord, frozenset[str]]]:
@@ -174,14 +182,17 @@ def _build(
     postings = build_postings(read_texts(table, shards, column, [split.fingerprint for split in group]))
     assert len(postings.lengths_R) == sum(split.num_rows for split in group)
     content = postings_bytes(postings)
+    name = word_segment_name(fingerprint, group)
     record = WordRecord(
-        name=word_segment_name(fingerprint, group),
+        name=name,
         words_fingerprint=fingerprint,
         column=column,
         splits=tuple(group),
         num_terms=len(postings.terms_T),
         num_postings=int(postings.starts_T[-1]),
-        num_bytes=len(content),
+        data=word_segment_file(name, content),
     )
     write_word_segment(table.uri, record, content)
+    if "://" not in table.uri:
+        note_as_checked(join(table.uri, WORDS_FOLDER), record.data.name, record.data)
     return record

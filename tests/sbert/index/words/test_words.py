@@ -20,9 +20,11 @@ from sbert.index.words.bm25 import WordView
 from sbert.index.words.postings import build_postings, hash_terms
 from sbert.index.words.settings import WordSettings
 from sbert.index.words.word_index import drop_words, index_words
+from sbert.storage.files import filesystem, join, read_bytes, strip_protocol, write_bytes
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.vacuum import vacuum_table
+from sbert.table.verify import verify_table
 from sbert.table.word_segments import read_word_segments
 from tests.support.made_tables import make_version
 from tests.support.tables import objects_apart, update, write
@@ -184,12 +186,42 @@ def test_a_damaged_segment_is_left_out_and_built_again(
     index_words(uri)
     whole = found(uri, "the invoice")
     (record,) = read_word_segments(uri)
-    file = Path(uri) / "_words" / record.file
-    file.write_bytes(b"\xff" * file.stat().st_size)
+    file = Path(uri) / "_words" / record.data.name
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1  # one bit, in an array: the file can still be opened
+    file.write_bytes(content)
+    assert "run `sbert index-words --check`" in verify_table(uri).findings[0]
     assert found(uri, "the invoice") == whole
     assert "a segment of the word index is left out" in caplog.text
-    assert index_words(uri).num_segments_built == 1
+    assert index_words(uri).num_segments_built == 0
+    assert index_words(uri, check=True).num_segments_built == 1
+    assert verify_table(uri).findings == []
     assert search_table(Table.open(uri), "the", settings=WORDS).way.num_word_segments == 1
+
+
+def test_a_search_in_object_storage_copies_a_segment_once_and_checks_it(
+    s3_bucket: str, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    local = notes_table(tmp_path, model)
+    uri = f"{s3_bucket}/table"
+    filesystem(uri).put(f"{local}/", strip_protocol(uri), recursive=True)
+    index_words(uri)
+    (record,) = read_word_segments(uri)
+    file = join(uri, "_words", record.data.name)
+    content = read_bytes(file)
+    write_bytes(file, b"\xff" * len(content))
+    assert search_table(Table.open(uri), "invoice", settings=WORDS).way.num_word_segments == 0  # damaged: left out
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    write_bytes(file, content)
+    whole = found(uri, "invoice")
+    assert sorted(hit for hit, _ in whole) == ["1", "2"]
+    write_bytes(file, b"\xff" * len(content))
+    result = search_table(Table.open(uri), "invoice", settings=WORDS)
+    assert result.way.num_word_segments == 1  # the copy is read
+    assert [(hit.id, hit.score) for hit in result.hits()] == whole
+    assert index_words(uri, check=True).num_segments_built == 1
+    assert read_bytes(file) == content
 
 
 def test_vacuum_removes_segments_of_splits_that_no_version_needs(tmp_path: Path, model: str) -> None:
