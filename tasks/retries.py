@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
-from sbert.storage.files import is_transient
+from sbert.storage.errors import is_transient
 
 __all__ = ["JITTER", "MAX_RETRIES", "RETRIED", "RETRY_DELAYS", "failed_transiently"]
 

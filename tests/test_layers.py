@@ -107,6 +107,25 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert circles == []
 
 
+def names_imported_from(path: Path) -> set[tuple[str, str]]:
+    """Return module and name of everything that a file imports from a module."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
+    return {(str(node.module), alias.name) for node in nodes for alias in node.names}
+
+
+def test_names_are_imported_from_where_they_are_defined() -> None:
+    files = [path for layer in LAYERS for path in files_of(layer)]
+    borrowed = {module_of(path): {name for _, name in names_imported_from(path)} for path in files}
+    faces = {"sbert", "flows.cli.commands"}  # the library's public names; the application with all its commands
+    wrong = [
+        f"{module_of(path)}: {name} from {module}"
+        for path in files
+        for module, name in names_imported_from(path)
+        if name in borrowed.get(module, ()) and module not in faces and f"{module}.{name}" not in borrowed
+    ]
+    assert wrong == []
+
+
 def test_the_library_never_imports_prefect() -> None:
     files = files_of("sbert")
     assert len(files) > 20

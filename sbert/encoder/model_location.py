@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sbert.errors import ModelError
 from sbert.registry.pointer import resolve_model
-from sbert.storage.files import filesystem, strip_protocol, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import filesystem, strip_protocol
 
 __all__ = ["DEFAULT_MODEL", "locate_model"]
 

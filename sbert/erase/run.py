@@ -39,7 +39,8 @@ from sbert.erase.sources import with_whole_sources
 from sbert.erase.stores import erase_in_store, keys_in_store
 from sbert.errors import SettingsError
 from sbert.rows.cleaning import CleaningSettings
-from sbert.storage.files import filesystem, join, normalize_uri, strip_protocol, translate_errors, write_bytes
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import filesystem, join, normalize_uri, strip_protocol, write_bytes
 from sbert.sync.destinations.locate import check_location, open_destination
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.lease import active_leases, hold_lease

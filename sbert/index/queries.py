@@ -22,7 +22,7 @@ from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.errors import ModelError, RegistryError, StorageError
 from sbert.rows.cleaning import CleaningSettings, clean_texts
 from sbert.rows.rejects import RejectReason
-from sbert.storage.files import is_transient
+from sbert.storage.errors import is_transient
 from sbert.table.delta import Table
 from sbert.vectors.precision import Float32, truncate
 

@@ -24,7 +24,8 @@ from sbert.source.objects import Span
 from sbert.source.reading import read_span
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import ReadSettings, SourceSettings
-from sbert.storage.files import normalize_uri, open_output, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import normalize_uri, open_output
 from sbert.table.delta import Table
 
 __all__ = ["FileSearchReport", "read_queries", "search_file"]

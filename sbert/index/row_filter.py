@@ -13,7 +13,8 @@ import polars as pl
 
 from sbert.errors import SettingsError
 from sbert.index.top_k import Int64
-from sbert.storage.files import delta_storage_options, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import delta_storage_options
 from sbert.table.delta import Table
 
 __all__ = ["RowFilter"]

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from sbert.storage.files import join, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import join
 from sbert.storage.local_write import LocalWrite
 from sbert.table.segment_check import INDEX_CHECK, check_segment_file
 from sbert.table.segment_records import SegmentFile

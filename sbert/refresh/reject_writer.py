@@ -5,7 +5,8 @@ from typing import Self
 import polars as pl
 import pyarrow.parquet as pq
 
-from sbert.storage.files import OutputFile, open_output, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import OutputFile, open_output
 from sbert.table.shards import discard_parquet
 
 __all__ = ["RejectWriter"]

@@ -26,7 +26,7 @@ from sbert.refresh.scheduling import SplitGroup
 from sbert.refresh.stages import OnStage
 from sbert.refresh.table_diff import TableDiff, diff_table
 from sbert.rows.counts import RowCounts
-from sbert.storage.files import is_transient
+from sbert.storage.errors import is_transient
 
 __all__ = ["PROGRESS_SECONDS", "RefreshSteps"]
 

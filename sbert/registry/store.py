@@ -39,6 +39,7 @@ from sbert.registry.pointer import (
     read_pointer,
 )
 from sbert.storage.conditional_put import create_bytes
+from sbert.storage.errors import translate_errors
 from sbert.storage.files import (
     delete,
     filesystem,
@@ -47,7 +48,6 @@ from sbert.storage.files import (
     normalize_uri,
     read_bytes,
     strip_protocol,
-    translate_errors,
     write_bytes,
 )
 

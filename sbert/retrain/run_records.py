@@ -18,15 +18,8 @@ from sbert.registry.store import LabelsRecord, Registry
 from sbert.retrain.retrain_inputs import RUNS_FOLDER, RetrainInputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainJob
-from sbert.storage.files import (
-    filesystem,
-    join,
-    list_names,
-    read_bytes,
-    strip_protocol,
-    translate_errors,
-    write_bytes,
-)
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import filesystem, join, list_names, read_bytes, strip_protocol, write_bytes
 
 __all__ = ["find_decision", "record_run", "remember_decision", "remove_stale_checkpoints"]
 

@@ -33,7 +33,8 @@ from sbert.source.tables.recognise import (
     table_above,
     tables_in,
 )
-from sbert.storage.files import filesystem, normalize_uri, strip_protocol, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import filesystem, normalize_uri, strip_protocol
 from sbert.storage.retry import try_again
 
 __all__ = ["list_objects"]

@@ -7,7 +7,8 @@ import contextlib
 import errno
 
 from sbert.errors import MissingError, StorageError
-from sbert.storage.files import filesystem, read_bytes, strip_protocol, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import filesystem, read_bytes, strip_protocol
 from sbert.storage.local_write import LocalWrite
 
 __all__ = ["create_bytes"]

@@ -18,7 +18,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 
 from sbert.errors import MissingError, SettingsError, StorageError
-from sbert.storage.errors import is_transient, s3_endpoint, translate_errors
+from sbert.storage.errors import s3_endpoint, translate_errors
 from sbert.storage.local_write import LocalWrite
 from sbert.storage.redaction import redact
 from sbert.storage.retry import storage_seconds, try_again
@@ -32,7 +32,6 @@ __all__ = [
     "delta_retry_options",
     "delta_storage_options",
     "filesystem",
-    "is_transient",
     "join",
     "list_names",
     "normalize_uri",
@@ -40,7 +39,6 @@ __all__ = [
     "open_output",
     "read_bytes",
     "strip_protocol",
-    "translate_errors",
     "write_bytes",
 ]
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError, TableError
-from sbert.storage.files import OutputFile, list_names, open_output, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import OutputFile, list_names, open_output
 from sbert.storage.json_text import json_text
 from sbert.sync.row_comparison import Places, RowComparison, RowDifferences
 from sbert.table.delta import Table, TableShard

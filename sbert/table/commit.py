@@ -18,7 +18,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from sbert.errors import CommitConflictError, MissingError, TableError
-from sbert.storage.files import delta_retry_options, delta_storage_options, normalize_uri, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import delta_retry_options, delta_storage_options, normalize_uri
 from sbert.table.delta import METADATA_KEY, RECORDED_SETTINGS, SETTINGS_KEY, EncoderInfo, Table, TableShard
 from sbert.table.shards import ShardRecord, table_schema
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from sbert.storage.files import translate_errors
+from sbert.storage.errors import translate_errors
 
 __all__ = ["Keys", "RecordFile"]
 

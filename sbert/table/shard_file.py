@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sbert.errors import SbertError, TableError
-from sbert.storage.files import open_input, open_output, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import open_input, open_output
 
 __all__ = ["ShardOutput", "damage_as_table_error", "file_checksum_problem", "open_shard", "open_shard_file"]
 

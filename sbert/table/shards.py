@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import SettingsError
-from sbert.storage.files import OutputFile, delete, join, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import OutputFile, delete, join
 from sbert.table.shard_file import ShardOutput
 from sbert.vectors.precision import Float32, Precision, StoredVectors, restore, stored_dtype
 

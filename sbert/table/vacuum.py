@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.storage.files import delete, filesystem, join, read_bytes, strip_protocol, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import delete, filesystem, join, read_bytes, strip_protocol
 from sbert.table.delta import Table, TableShard
 from sbert.table.followers import FOLLOWERS_FOLDER
 from sbert.table.lease import LEASES_FOLDER, active_leases

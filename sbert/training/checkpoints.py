@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sbert.errors import MissingError, TrainingError
+from sbert.storage.errors import translate_errors
 from sbert.storage.files import (
     delete,
     filesystem,
@@ -22,7 +23,6 @@ from sbert.storage.files import (
     list_names,
     read_bytes,
     strip_protocol,
-    translate_errors,
     write_bytes,
 )
 

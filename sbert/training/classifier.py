@@ -22,7 +22,7 @@ from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.encoder.tokenization.texts import Texts
 from sbert.errors import ModelError, TooFewLabelsError
-from sbert.training.losses import CrossEntropyLoss
+from sbert.training.losses.classes import CrossEntropyLoss
 
 __all__ = ["SentenceClassifier", "head_accuracy", "save_head"]
 

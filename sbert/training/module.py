@@ -14,7 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.training.adapters import orthogonality
 from sbert.training.distributed import gather, gather_with_gradient, is_distributed
-from sbert.training.losses import DistillationLoss, MatryoshkaLoss, TsdaeLoss
+from sbert.training.losses.distillation import DistillationLoss
+from sbert.training.losses.matryoshka import MatryoshkaLoss
+from sbert.training.losses.tsdae import TsdaeLoss
 
 __all__ = ["TrainingModule"]
 

@@ -31,7 +31,7 @@ from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.table.delta import Table
-from sbert.training.losses import CosineLoss
+from sbert.training.losses.pairs import CosineLoss
 from tests.support.services import S3Server
 from tests.support.tiny_models import save_tiny
 from tests.support.toy_training import toy_rows

@@ -8,7 +8,7 @@ import pytest
 
 from flows.refresh import refresh_embeddings
 from sbert.errors import BrokenObjectError, IncompleteError, ModelError, QualityError, StorageError
-from sbert.storage.files import is_transient
+from sbert.storage.errors import is_transient
 from tasks.embed import embed_splits
 from tasks.plan import plan_refresh
 from tasks.publish import diff_splits, publish_table

@@ -17,7 +17,8 @@ import polars_hash as plh
 from sbert.errors import TableError
 from sbert.index.segment_cache import local_file
 from sbert.index.words.terms import terms_of
-from sbert.storage.files import join, translate_errors
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import join
 from sbert.table.word_segments import CHECK_COMMAND, WORDS_FOLDER, WordRecord
 
 __all__ = ["Postings", "build_postings", "hash_terms", "open_segment", "postings_bytes"]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sbert.errors import MissingError, SettingsError, StorageError
-from sbert.storage.files import InputFile, is_transient
+from sbert.storage.errors import is_transient
+from sbert.storage.files import InputFile
 from sbert.storage.retry import storage_seconds, try_again
 
 

@@ -10,7 +10,7 @@ from sbert.errors import TooFewLabelsError
 from sbert.labels.label_kinds import LabelKind
 from sbert.training.batches import BatchPlan, Grouping
 from sbert.training.collating import Collator, WordDeletion
-from sbert.training.losses import RankingLoss
+from sbert.training.losses.ranking import RankingLoss
 from sbert.training.module import TrainingModule
 from sbert.training.settings import Objective
 from sbert.training.training_data import TrainingData, make_training_data

@@ -13,7 +13,7 @@ from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import make_label_set
 from sbert.labels.settings import LabelSettings
-from sbert.training.losses import KnownPairs, RankingLoss
+from sbert.training.losses.ranking import KnownPairs, RankingLoss
 from sbert.training.settings import Objective, TrainingSettings
 from sbert.training.train import train_encoder
 from tests.support.tiny_models import WORDS

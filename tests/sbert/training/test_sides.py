@@ -16,7 +16,7 @@ from sbert.training.checkpoints import run_fingerprint
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.collating import Collator, WordDeletion
 from sbert.training.dev_metric import default_dev_metric
-from sbert.training.losses import RankingLoss
+from sbert.training.losses.ranking import RankingLoss
 from sbert.training.module import TrainingModule
 from sbert.training.settings import Objective
 from sbert.training.training_data import TrainingData, make_training_data

@@ -17,7 +17,8 @@ from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import make_label_set
 from sbert.labels.settings import LabelSettings
-from sbert.training.losses import CosentLoss, SupervisedContrastiveLoss
+from sbert.training.losses.classes import SupervisedContrastiveLoss
+from sbert.training.losses.pairs import CosentLoss
 from sbert.training.result import StopReason, TrainingProgress
 from sbert.training.settings import TrainingSettings
 from sbert.training.train import train_encoder
