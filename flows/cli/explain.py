@@ -30,7 +30,7 @@ def explain(
     through_layers: Annotated[
         bool, typer.Option("--through-layers", help="Follow words through all layers; takes a hundred times as long.")
     ] = False,
-    num: Annotated[int, typer.Option("-k", "--num", min=1, max=1_000, metavar="N", help="Pairs to print.")] = 10,
+    num: Annotated[int, typer.Option("-n", "--num", min=1, max=1_000, metavar="N", help="Pairs to print.")] = 10,
     output: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="HTML file to write as well, local or s3://.", callback=check_location),

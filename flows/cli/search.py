@@ -29,6 +29,14 @@ class Per(StrEnum):
     DOCUMENT = "document"
 
 
+class Mode(StrEnum):
+    """How a search finds rows: `sbert.index.search_settings.SearchMode`, without loading the library for ``--help``."""
+
+    VECTOR = "vector"
+    WORDS = "words"
+    HYBRID = "hybrid"
+
+
 @command(Panel.JOBS, example='sbert search s3://bucket/table "how do I reset my password" -k 5')
 def search(
     table_uri: TableUri,
@@ -70,12 +78,9 @@ def search(
         ),
     ] = None,
     mode: Annotated[
-        str,
-        typer.Option(
-            metavar="[vector|words|hybrid]",
-            help="Find rows by meaning, by the words of the query (names, codes, rare words), or by both.",
-        ),
-    ] = "vector",
+        Mode,
+        typer.Option(help="Find rows by meaning, by the words of the query (names, codes, rare words), or by both."),
+    ] = Mode.VECTOR,
     diversity: Annotated[
         float, typer.Option(min=0, max=1, metavar="SHARE", help="How much rows shall differ from those before.")
     ] = 0.0,
@@ -100,7 +105,7 @@ def search(
         from sbert.table.delta import Table
 
         settings = SearchSettings.model_validate(
-            {"k": k, "where": where, "mode": mode, "diversity": diversity, "words_column": words_column}
+            {"k": k, "where": where, "mode": mode.value, "diversity": diversity, "words_column": words_column}
         )
         table = Table.open(table_uri)
         if query is not None:

@@ -168,7 +168,7 @@ def _reported(plan: DerivedPlan, built: Sequence[DerivedRecord], version: int, b
 
 
 def note_output(report: DerivedReport) -> None:
-    """Note beside the embeddings table what an output holds, for `sbert inspect` and for erasures."""
+    """Note beside the embeddings table what an output holds, for `sbert inspect`."""
     note_follower(
         report.table_uri,
         Follower(

@@ -98,7 +98,7 @@ class SplitBuilder:
     """Builds splits of one run in one process; threads may share it."""
 
     def __init__(self, context: BuildContext, encoder: "SentenceEncoder") -> None:
-        """Prepare; the table's shards are indexed when the first split is built."""
+        """Build with one encoder. The table's shards are indexed when the first split is built."""
         self.context = context
         self.state = WorkerState(context.spec, encoder)
         self._index_lock = threading.Lock()

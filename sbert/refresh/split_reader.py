@@ -26,7 +26,7 @@ class SplitReader:
         *,
         check_running: Callable[[], None],
     ) -> None:
-        """Prepare; nothing is read yet. `check_running` is called between blocks and may raise."""
+        """Read the rows of a split when `blocks` is called. `check_running` is called between blocks and may raise."""
         self._split = split
         self._source = source
         self._reading = reading

@@ -44,7 +44,7 @@ class RefreshSteps:
     """Does the parts of a refresh in this process; subclasses do them elsewhere."""
 
     def __init__(self, concurrency: int = 2, *, retry_seconds: Sequence[float] = RETRY_SECONDS) -> None:
-        """Prepare.
+        """Run steps in this process, and retry them when storage fails.
 
         Args:
             concurrency: splits that are built at the same time.

@@ -47,7 +47,7 @@ class ColumnRequest:
     required: frozenset[str] = frozenset()
     """Columns that every object must have; any other column is null in an object that lacks it."""
     text_documents: Literal["line", "file"] = "line"
-    """True if each line of plain text is a document, False if the whole object is one."""
+    """``line`` if each line of plain text is a document, ``file`` if the whole object is one."""
     csv_header: tuple[str, ...] = ()
     """Names of the columns of CSV objects without a header; empty when the first record is the header."""
     hints: Hints = field(default_factory=Hints)
@@ -101,7 +101,7 @@ class SourceFormat(ABC):
     is_document: ClassVar[bool] = False
     """True if an object is one document, which is cut into passages unless the settings say otherwise."""
     may_break_off: ClassVar[bool] = False
-    """Whether `read` raises `CutOffError` after the whole rows of an object that breaks off."""
+    """True if `read` raises `CutOffError` after the whole rows of an object that breaks off."""
     slices_are_bytes: ClassVar[bool] = False
     """True if the bounds of slices count bytes."""
 

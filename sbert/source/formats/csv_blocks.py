@@ -41,7 +41,7 @@ class CsvRecords:
     """Reads the records of one object, in order."""
 
     def __init__(self, uri: str, stream: Any, dialect: Dialect, places: list[int], max_row_bytes: int) -> None:
-        """Prepare.
+        """Start before the first record; nothing is read yet.
 
         Args:
             uri: of the object, for messages.

@@ -12,7 +12,7 @@ from flows.cli.search_reasons import show_reasons
 
 def test_the_command_prints_pairs_and_writes_a_page(model: str, tmp_path: Path) -> None:
     page = tmp_path / "why.html"
-    arguments = ["explain", "the train is late", "the train is not late", "--model", model, "-k", "3"]
+    arguments = ["explain", "the train is late", "the train is not late", "--model", model, "-n", "3"]
     done = CliRunner().invoke(app, [*arguments, "--output", str(page), "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)

@@ -6,7 +6,8 @@ import pytest
 import typer
 
 from flows.cli.output import out
-from flows.cli.search import _check_usage, _show_search
+from flows.cli.search import Mode, _check_usage, _show_search
+from sbert.index.search_settings import SearchMode
 
 TEXT = "Return a date from a string in ISO 8601 format, such as 2026-11-28, or raise an error that names the string."
 
@@ -60,6 +61,10 @@ def test_passages_show_document_headings_and_text(
     for part in ("book.md:1#7", "Pumps > Oil", "Return a date"):
         assert part in text
     assert "4711" not in text
+
+
+def test_the_option_has_all_modes_of_a_search() -> None:
+    assert [mode.value for mode in Mode] == [mode.value for mode in SearchMode]
 
 
 def test_a_search_without_hits_says_so(capsys: pytest.CaptureFixture[str]) -> None:

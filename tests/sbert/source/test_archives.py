@@ -10,7 +10,7 @@ from sbert.source.listing import list_objects
 from sbert.source.objects import Span
 from sbert.source.reading import read_span
 from sbert.source.settings import ReadSettings, SourceSettings
-from tests.sbert.source.test_reading import compress, read_all
+from tests.support.reading import compress, read_all
 
 
 def pack(path: Path, members: dict[str, bytes]) -> None:

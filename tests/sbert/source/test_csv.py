@@ -16,7 +16,7 @@ from sbert.source.formats.csv_dialect import dialect_of_head
 from sbert.source.formats.registry import format_of
 from sbert.source.listing import list_objects
 from sbert.source.settings import CsvSettings, ReadSettings, SourceSettings, SplitSettings
-from tests.sbert.source.test_reading import read_all
+from tests.support.reading import read_all
 
 
 def rows_of(raw: Path, **source: object) -> list[tuple[object, ...]]:

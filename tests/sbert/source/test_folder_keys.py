@@ -11,7 +11,7 @@ from sbert.source.folder_keys import folder_keys
 from sbert.source.listing import list_objects
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import SourceSettings
-from tests.sbert.source.test_reading import read_all
+from tests.support.reading import read_all
 from tests.support.refreshing import refresh_table
 from tests.support.tables import read, rows, write
 

@@ -16,7 +16,7 @@ from sbert.source.listing import list_objects
 from sbert.source.objects import Span
 from sbert.source.reading import read_span
 from sbert.source.settings import ReadSettings, SourceSettings
-from tests.sbert.source.test_reading import read_all
+from tests.support.reading import read_all
 
 RECORDS = [
     {"id": "a", "text": 'brackets ] } , and "quotes\\"', "n": 1.5},

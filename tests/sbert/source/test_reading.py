@@ -1,60 +1,22 @@
 """Every format, plain and compressed: rows, row numbers, ids, and what is wrong with the rest."""
 
-import bz2
 import csv
 import gzip
 import io
 import json
-import lzma
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbert.errors import BrokenObjectError, ColumnError, StorageError
-from sbert.source.blocks import RowBlock
 from sbert.source.listing import list_objects
 from sbert.source.reading import read_span
-from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import ReadSettings, SourceSettings, SplitSettings
-from sbert.source.splits import make_splits, with_first_rows
-
-TEXT_AND_ID = SourceSettings()
-
-
-def read_all(
-    raw: Path | str,
-    source: SourceSettings = TEXT_AND_ID,
-    read: ReadSettings = ReadSettings(),  # noqa: B008
-    split: SplitSettings = SplitSettings(),  # noqa: B008
-    *,
-    kept_schema: dict[str, pl.DataType] | None = None,
-) -> RowBlock:
-    objects = list_objects(str(raw))
-    kept = infer_kept_schema(objects, source) if kept_schema is None else kept_schema
-    blocks = [
-        block
-        for item in with_first_rows(make_splits(objects, split))
-        for span in item.spans
-        for block in read_span(span, source, read, kept)
-    ]
-    return RowBlock(
-        rows=pl.concat([block.rows for block in blocks]),
-        rejects=pl.concat([block.rejects for block in blocks]),
-        misfits=pl.concat([block.misfits for block in blocks]),
-    )
-
-
-def compress(data: bytes, ending: str) -> bytes:
-    if ending == ".gz":
-        return gzip.compress(data)
-    if ending in {".bz2", ".xz"}:
-        return (bz2 if ending == ".bz2" else lzma).compress(data)
-    return pa.compress(data, codec="zstd", asbytes=True) if ending == ".zst" else data
-
+from sbert.source.splits import make_splits
+from tests.support.reading import TEXT_AND_ID, compress, read_all
 
 LINES = [
     {"id": 7, "text": "one", "n": 1},

@@ -17,7 +17,7 @@ from sbert.source.listing import list_objects
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import SourceSettings
 from sbert.table.split_records import read_misfits
-from tests.sbert.source.test_reading import read_all
+from tests.support.reading import read_all
 from tests.support.refreshing import refresh_table
 
 

@@ -9,7 +9,7 @@ import pytest
 from sbert.errors import ColumnError
 from sbert.source.settings import SourceSettings
 from sbert.source.templates import parts_of, put_together
-from tests.sbert.source.test_reading import read_all
+from tests.support.reading import read_all
 
 
 @pytest.mark.parametrize(

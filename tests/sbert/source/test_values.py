@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 
 from sbert.source.blocks import RowBlock
 from sbert.source.settings import SourceSettings
-from tests.sbert.source.test_reading import read_all
+from tests.support.reading import read_all
 
 BROKEN = "{broken"
 """A line that sends its whole block through the reader that looks at each line."""

@@ -25,7 +25,7 @@ from sbert.source.splits import make_splits, with_first_rows
 from sbert.source.tables import recognise
 from sbert.source.tables.delta import delta_files
 from sbert.storage.files import filesystem
-from tests.sbert.source.test_reading import read_all
+from tests.support.reading import read_all
 from tests.support.services import S3Server
 from tests.support.source_tables import (
     actions_of,

@@ -16,7 +16,7 @@ from sbert.errors import EmptySourceError, SourceError
 from sbert.source.listing import list_objects
 from sbert.source.settings import SourceSettings
 from sbert.source.tables.iceberg import newest_metadata
-from tests.sbert.source.test_reading import read_all
+from tests.support.reading import read_all
 from tests.support.refreshing import refresh_table
 from tests.support.services import S3Server
 from tests.support.tables import read, texts
