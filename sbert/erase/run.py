@@ -34,16 +34,16 @@ from sbert.erase.registry import PLACES
 from sbert.erase.reports import erase_reports
 from sbert.erase.seen_by import find_seen_by
 from sbert.erase.shard_stores import DerivedStore, EmbeddingsStore
-from sbert.erase.shards import ShardsErased, erase_shards, is_shard, look_into_shards
+from sbert.erase.shards import ShardsErased, erase_shards, look_into_shards
 from sbert.erase.sources import with_whole_sources
 from sbert.erase.stores import erase_in_store, keys_in_store
+from sbert.erase.table_files import files_below, look_into_places, runs_at_work, unknown_files
 from sbert.errors import SettingsError
 from sbert.rows.cleaning import CleaningSettings
-from sbert.storage.errors import translate_errors
-from sbert.storage.files import filesystem, join, normalize_uri, strip_protocol, write_bytes
+from sbert.storage.files import join, normalize_uri, write_bytes
 from sbert.sync.destinations.locate import check_location, open_destination
 from sbert.table.erased_keys import ErasedKeys
-from sbert.table.lease import active_leases, hold_lease
+from sbert.table.lease import hold_lease
 from sbert.table.shard_rewrite import ShardFinding
 from sbert.table.tombstones import KeyedHash, TombstoneFile, read_tombstone_files, request_of, write_tombstones
 
@@ -211,18 +211,19 @@ class _Run:
         if self.is_dry_run:
             self._note(done.findings)
             self._erase_places(reports)
-            self.places += [report, *reports.values(), *self._unknown()]
+            self.places += [report, *reports.values(), *unknown_files(self.table_uri)]
             return
         for number in range(1, MAX_PASSES + 1):
             looked = look_into_shards(self.store, self.keys, report)
-            beside = self._look_into_places(reports)
+            beside = look_into_places(self.table_uri, self.rows, reports)
             if number == MAX_PASSES or all(place.is_clean for place in (looked, *beside)):
                 break
             log.info("%s: rows were written meanwhile; erasing them too", self.table_uri)
             if not looked.is_clean:
                 self._take(erase_shards(self.store, self.keys, self.erasure, before_commit=before_commit))
             self._erase_places(reports)
-        self.places += [looked, *beside, *self._unknown(), *self._runs_at_work(), *bucket_problem(self.table_uri)]
+        at_work = runs_at_work(self.table_uri, self.erasure)
+        self.places += [looked, *beside, *unknown_files(self.table_uri), *at_work, *bucket_problem(self.table_uri)]
 
     def erase_derived(self, uri: str) -> None:
         """Erase the rows of a derived table, and take them out of lists of other rows."""
@@ -335,7 +336,7 @@ class _Run:
 
     def _erase_places(self, reports: dict[str, PlaceReport]) -> None:
         """Erase what lies beside the shards; found rows of several passes add up."""
-        files = self._files()
+        files = files_below(self.table_uri)
         for place in PLACES:
             paths = [path for path in files if place.owns(path)]
             if self.missing:
@@ -348,55 +349,6 @@ class _Run:
                 report = report if report.num_found else before
                 report = report.model_copy(update={"num_found": max(before.num_found, report.num_found)})
             reports[place.name] = report
-
-    def _look_into_places(self, reports: dict[str, PlaceReport]) -> list[PlaceReport]:
-        files = self._files()
-        return [
-            place.look(
-                self.table_uri,
-                [path for path in files if place.owns(path)],
-                self.rows,
-                reports.get(place.name) or PlaceReport(place=place.name, location=self.table_uri),
-            )
-            for place in PLACES
-        ]
-
-    def _files(self) -> list[str]:
-        """Return every file below the table, relative to it."""
-        path = strip_protocol(self.table_uri).rstrip("/")
-        with translate_errors(self.table_uri):
-            found = filesystem(self.table_uri).find(path)
-        return sorted(name[len(path) :].lstrip("/") for name in found if name.rstrip("/") != path)
-
-    def _unknown(self) -> list[PlaceReport]:
-        """Name the files that no place owns: they may hold rows."""
-        unknown: dict[str, int] = {}
-        for path in self._files():
-            if not is_shard(path) and not any(place.owns(path) for place in PLACES):
-                folder = path.split("/", 1)[0]
-                unknown[folder] = unknown.get(folder, 0) + 1
-        return [
-            PlaceReport(
-                place="unknown",
-                location=join(self.table_uri, name),
-                action="not erased",
-                problem=f"{counted(number, 'file')} that this command does not know: look into them by hand",
-            )
-            for name, number in sorted(unknown.items())
-        ]
-
-    def _runs_at_work(self) -> list[PlaceReport]:
-        """Name runs that were planned before: they publish none of the rows, but may still write files that hold some."""
-        return [
-            PlaceReport(
-                place="run at work",
-                location=self.table_uri,
-                action="not waited for",
-                problem=f"{lease.operation} {lease.run_id} began before: erase again when it has ended",
-            )
-            for lease in active_leases(self.table_uri, but=self.erasure)
-            if lease.operation != ERASE
-        ]
 
 
 def _user() -> str:
