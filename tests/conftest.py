@@ -81,5 +81,5 @@ def prefect_server() -> Iterator[None]:
     """Run Prefect's test server for the whole session."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=90):
+    with prefect_test_harness(server_startup_timeout=240):
         yield
