@@ -55,6 +55,7 @@ def run_script(folder: Path, *arguments: str, processes: int = 1) -> subprocess.
     )
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_killed_and_resumed_is_bit_equal_to_unkilled(base: str, s3_bucket: str, tmp_path: Path) -> None:
     """SIGKILL in the middle of an epoch; the resumed run works in another folder and only has the object store."""
@@ -72,6 +73,7 @@ def test_killed_and_resumed_is_bit_equal_to_unkilled(base: str, s3_bucket: str, 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(base: str, tmp_path: Path) -> None:
     """In-batch negatives come from both processes, so the loss is that of the whole batch; without dropout no chance."""
     one = run_script(tmp_path, base, str(tmp_path / "one"), "", "-1", "ranking", "pairs", "0.0")
