@@ -23,7 +23,6 @@ from typing import Any
 
 import polars as pl
 
-from sbert.counted import counted
 from sbert.erase.beside import ERASE
 from sbert.erase.earlier import EarlierErasures, KeyHashes, find_earlier
 from sbert.erase.found import Found, forget_found, read_found, write_found
