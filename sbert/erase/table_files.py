@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from sbert.erase.beside import ERASE
 from sbert.counted import counted
+from sbert.erase.beside import ERASE
 from sbert.erase.places import ErasedRows
 from sbert.erase.receipt import PlaceReport
 from sbert.erase.registry import PLACES
