@@ -140,7 +140,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         features=cpu_features(),
         num_cpus=available_cpus(),
         num_threads=torch.get_num_threads(),
-        num_batches_at_once=workers if chosen.selected_runner.runner.side_by_side else 1,
+        num_batches_at_once=min(workers, chosen.selected_runner.runner.sharing.most_at_once),
         token_budget=token_budget,
         compute_dtype=chosen.compute_dtype,
         dtype_reason=why_dtype(chosen.device, chosen.compute_dtype),

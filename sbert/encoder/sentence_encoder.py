@@ -35,7 +35,7 @@ from sbert.encoder.engine.runner_selection import (
     run_all,
     select_runner,
 )
-from sbert.encoder.engine.weights import read_weights
+from sbert.encoder.engine.weights import read_weights, weights_version
 from sbert.encoder.fingerprint import hash_encoder
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.module_files import write_modules
@@ -148,7 +148,7 @@ class SentenceEncoder(nn.Module):
             self._selected_runner = make_proven_runner(
                 proven_runner, self.transformer, self.pooling, self.layers, pad_id=self._pad_id
             )
-        self._weights_at_selection = self._weights_version()
+        self._weights_at_selection = weights_version(self)
 
     @classmethod
     def from_pretrained(
@@ -316,7 +316,7 @@ class SentenceEncoder(nn.Module):
     @property
     def selected_runner(self) -> SelectedRunner:
         """Return the runner that computes; it is selected and proven at first use and after a change of the weights."""
-        weights = self._weights_version()
+        weights = weights_version(self)
         is_changed = weights != self._weights_at_selection
         if self._selected_runner is None or is_changed:
             if is_changed:
@@ -349,10 +349,6 @@ class SentenceEncoder(nn.Module):
         if weights is None:
             return None
         return PackedRunner(weights, self.pooling, self.layers, pad_id=self._pad_id, device=self.device)
-
-    def _weights_version(self) -> tuple[tuple[int, int], ...]:
-        """Return a key that changes with the weights, by training or by a move to another device."""
-        return tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
 
     def _hash(self) -> str:
         """Return the hash of the weights and of all settings that decide vectors."""

@@ -73,9 +73,9 @@ class Peer:
         self._process.kill()
         self._process.wait()
 
-    def rate(self, case: str, count: int) -> float:
-        """Return texts per second."""
-        answer = self._ask({"case": case, "count": count})
+    def rate(self, case: str, count: int, jobs: int = 1) -> float:
+        """Return texts per second. Each job is a call of `encode` with `count` other texts."""
+        answer = self._ask({"case": case, "count": count, "jobs": jobs})
         return float(answer["count"] / answer["seconds"])
 
     def vectors(self, case: str, count: int | None, file: Path) -> np.ndarray:

@@ -1,7 +1,7 @@
 """One way of encoding as a process that waits for orders, so that ways with different packages can take turns.
 
-`encode.py` starts it. It reads one JSON object per line. The first names the way and its texts; each further object names a case to encode.
-It answers with the seconds, and writes the vectors to a file if the order names one.
+`encode.py` and `small_jobs.py` start it. It reads one JSON object per line. The first names the way and its texts; each further object names
+a case to encode, and in how many jobs. It answers with the seconds, and writes the vectors to a file if the order names one.
 """
 
 import json
@@ -90,10 +90,15 @@ def main() -> None:
     print(json.dumps({"seconds": time.perf_counter() - began}), file=answers, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        texts = cases[order["case"]][: order.get("count")]
+        texts, num_jobs = cases[order["case"]], order.get("jobs", 1)
+        count = order.get("count") or len(texts)
+        jobs = [
+            [texts[place % len(texts)] for place in range(job * count, (job + 1) * count)] for job in range(num_jobs)
+        ]
         began = time.perf_counter()
-        vectors = encode(texts)
-        answer = {"seconds": time.perf_counter() - began, "count": len(texts)}
+        for job in jobs:
+            vectors = encode(job)
+        answer = {"seconds": time.perf_counter() - began, "count": count * num_jobs}
         if order.get("save"):
             np.save(order["save"], vectors)
         print(json.dumps(answer), file=answers, flush=True)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from sbert.encoder.engine.runner_selection import Runner
+from sbert.encoder.engine.sharing import choose_num_at_once
 from sbert.encoder.engine.workers import compute_batches, num_workers
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 
@@ -22,8 +23,6 @@ log = logging.getLogger(__name__)
 
 CPU_TOKENS = 2_048
 """Tokens of a batch on a CPU. Each core computes one batch, and its activations stay in the core's cache."""
-SMALLEST_TOKENS = 256
-"""Least tokens of a batch when there are too few for all cores."""
 GPU_TOKENS = 131_072
 """Tokens of a batch on an accelerator: enough to use all its units, and to hide the time to start a batch."""
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
@@ -57,16 +56,15 @@ class TokenBudget:
             InterruptedError: when `should_stop` returned True between two batches.
             MemoryError: when a single sequence does not fit.
         """
-        workers = num_workers(device) if runner.side_by_side else 1
+        workers = num_workers(device)
         budget = token_budget or self._lowered or usual_tokens(device)
         vectors_SD = np.empty((len(tokens.lengths), dim), dtype=np.float32)
         computed_S = np.zeros(len(vectors_SD), dtype=np.bool_)
         while not computed_S.all():
             waiting = np.flatnonzero(~computed_S)
-            if workers > 1:  # a batch for each worker
-                budget = min(budget, max(SMALLEST_TOKENS, int(tokens.lengths[waiting].sum()) // workers))
-            batches = runner.cut(tokens, waiting, budget)
-            with closing(compute_batches(runner, tokens, batches, workers, should_stop)) as outcomes:
+            num_at_once = choose_num_at_once(tokens.lengths[waiting], budget, workers, runner.sharing)
+            batches = runner.cut(tokens, waiting, budget, num_at_once)
+            with closing(compute_batches(runner, tokens, batches, num_at_once, should_stop)) as outcomes:
                 failed = None
                 for batch, outcome in outcomes:
                     if isinstance(outcome, RuntimeError):

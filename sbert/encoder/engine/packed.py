@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sbert.encoder.engine.linear import Linear, make_linear
 from sbert.encoder.engine.packing import PackedBatch, pack_rows
+from sbert.encoder.engine.sharing import Sharing
 from sbert.encoder.engine.transfer import to_device
 from sbert.encoder.engine.weights import EncoderWeights, LayerWeights
 from sbert.encoder.pooling import Pooling
@@ -58,7 +59,8 @@ class _Layer:
 class PackedRunner:
     """Runs an encoder of the BERT family on packed tokens."""
 
-    side_by_side = True
+    sharing = Sharing(most_at_once=16, batch_cost=40)
+    """With more than 16 threads they would wait for Python's global lock. On more cores each thread has several."""
 
     def __init__(
         self, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList, *, pad_id: int, device: torch.device
@@ -71,12 +73,15 @@ class PackedRunner:
         self._pooling, self._modules = pooling, layers
         self._pad_id, self._device = pad_id, device
 
-    def cut(self, tokens: TokenizedTexts, sequences: Ints, token_budget: int) -> Iterator[PackedBatch]:
+    def cut(
+        self, tokens: TokenizedTexts, sequences: Ints, token_budget: int, num_at_once: int = 1
+    ) -> Iterator[PackedBatch]:
         """Yield the batches of the given sequences, widest rows first."""
         begins, lengths = tokens.offsets[sequences], tokens.lengths[sequences]
         # On a CPU oneDNN compiles code for each number of tokens: 2.3 MiB for MiniLM. So batches have few sizes.
         few_sizes = self._device.type == "cpu"
-        for batch in pack_rows(lengths, token_budget).batches(begins, lengths, token_budget, few_sizes=few_sizes):
+        rows = pack_rows(lengths, token_budget)
+        for batch in rows.batches(begins, lengths, token_budget, num_at_once=num_at_once, few_sizes=few_sizes):
             yield replace(batch, sequences=sequences[batch.sequences])
 
     def run(self, tokens: TokenizedTexts, batch: PackedBatch) -> Tensor:

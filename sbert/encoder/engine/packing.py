@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sbert.encoder.engine.sharing import cut_for_cores
 from sbert.encoder.tokenization.token_ids import gather_ranges
 
 __all__ = ["WIDTH_STEP", "PackedBatch", "Rows", "lay_end_to_end", "pack_rows"]
@@ -64,7 +65,13 @@ class Rows:
     """The place in its row where each of `sequences` begins, shape (S,)."""
 
     def batches(
-        self, begins_S: Ints, lengths_S: Ints, token_budget: int, *, few_sizes: bool = False
+        self,
+        begins_S: Ints,
+        lengths_S: Ints,
+        token_budget: int,
+        *,
+        num_at_once: int = 1,
+        few_sizes: bool = False,
     ) -> Iterator[PackedBatch]:
         """Cut the rows into batches of at most `token_budget` tokens, padding included. One row is always allowed.
 
@@ -72,18 +79,15 @@ class Rows:
             begins_S: index in the ids at which each packed sequence begins, shape (S,).
             lengths_S: number of its tokens, shape (S,).
             token_budget: largest number of tokens in a batch, before it is filled up.
+            num_at_once: batches that are computed at once; with more than 1 all threads end together.
             few_sizes: fill each batch up with rows of padding: to a multiple of 32 tokens up to 256, of 64 up to 512, of 128
                 above. A single text stays small, and up to 2,048 tokens there are 24 sizes.
         """
         if few_sizes:
-            token_budget -= token_budget % _size_step(token_budget)
+            token_budget = max(1, token_budget - token_budget % _size_step(token_budget))
         ends = np.cumsum(self.widths)
-        first = 0
-        while first < len(self.widths):
-            begin = int(ends[first] - self.widths[first])
-            stop = max(first + 1, int(np.searchsorted(ends, begin + token_budget, side="right")))
-            yield self._batch(first, stop, ends, begins_S, lengths_S, few_sizes)
-            first = stop
+        for rows in cut_for_cores(ends, token_budget, num_at_once):
+            yield self._batch(rows.start, rows.stop, ends, begins_S, lengths_S, few_sizes)
 
     def _batch(
         self, first: int, stop: int, ends: Ints, begins_S: Ints, lengths_S: Ints, few_sizes: bool
@@ -139,7 +143,13 @@ def pack_rows(lengths_S: Ints, max_width: int) -> Rows:
     return _arrange(made)
 
 
-def lay_end_to_end(begins_S: Ints, lengths_S: Ints, sequences_S: Ints, token_budget: int) -> Iterator[PackedBatch]:
+def lay_end_to_end(
+    begins_S: Ints,
+    lengths_S: Ints,
+    sequences_S: Ints,
+    token_budget: int,
+    num_at_once: int = 1,
+) -> Iterator[PackedBatch]:
     """Cut S sequences into batches of at most `token_budget` tokens, longest first, without rows and padding.
 
     Args:
@@ -147,14 +157,11 @@ def lay_end_to_end(begins_S: Ints, lengths_S: Ints, sequences_S: Ints, token_bud
         lengths_S: number of its tokens, which may be 0.
         sequences_S: number of the sequence.
         token_budget: largest number of tokens in a batch; one sequence is always allowed.
+        num_at_once: batches that are computed at once; with more than 1 all threads end together.
     """
     order = np.argsort(-lengths_S, kind="stable")
-    ends = np.cumsum(lengths_S[order])
-    first = 0
-    while first < len(order):
-        begin = int(ends[first - 1]) if first else 0
-        stop = max(first + 1, int(np.searchsorted(ends, begin + token_budget, side="right")))
-        members = order[first:stop]
+    for batch in cut_for_cores(np.cumsum(lengths_S[order]), token_budget, num_at_once):
+        members = order[batch]
         lengths_B = lengths_S[members]
         yield PackedBatch(
             sequences=sequences_S[members],
@@ -163,7 +170,6 @@ def lay_end_to_end(begins_S: Ints, lengths_S: Ints, sequences_S: Ints, token_bud
             owner=np.repeat(np.arange(len(members)), lengths_B),
             groups=(),
         )
-        first = stop
 
 
 def _size_step(num_tokens: int) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sbert.encoder.engine.batching import cut_batches, pad_batch
+from sbert.encoder.engine.sharing import SMALLEST_TOKENS, Sharing
 from sbert.encoder.engine.transfer import to_device
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 
@@ -28,7 +29,7 @@ class PaddedBatch:
 class PaddedRunner:
     """Runs an encoder's own forward pass."""
 
-    side_by_side = False
+    sharing = Sharing(most_at_once=1, batch_cost=100)
     """transformers does not promise that its forward pass is safe in several threads."""
 
     def __init__(
@@ -37,9 +38,14 @@ class PaddedRunner:
         """Create a runner for a forward pass: ids (B, L), mask (B, L) or None, prompt tokens → vectors (B, dim)."""
         self._forward, self._pad_id, self._device = forward, pad_id, device
 
-    def cut(self, tokens: TokenizedTexts, sequences: Ints, token_budget: int) -> Iterator[PaddedBatch]:
+    def cut(
+        self, tokens: TokenizedTexts, sequences: Ints, token_budget: int, num_at_once: int = 1
+    ) -> Iterator[PaddedBatch]:
         """Yield the batches of the given sequences, longest first."""
-        for batch in cut_batches(tokens.lengths[sequences], token_budget):
+        lengths = tokens.lengths[sequences]
+        if num_at_once > 1:
+            token_budget = min(token_budget, max(SMALLEST_TOKENS, int(lengths.sum()) // num_at_once))
+        for batch in cut_batches(lengths, token_budget):
             yield PaddedBatch(sequences[batch])
 
     def run(self, tokens: TokenizedTexts, batch: PaddedBatch) -> Tensor:

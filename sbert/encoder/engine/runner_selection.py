@@ -19,6 +19,7 @@ from sbert.encoder.engine.native import NativeRunner, type_of, why_kernels_canno
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
 from sbert.encoder.engine.proven_runner import ProvenRunner
+from sbert.encoder.engine.sharing import Sharing
 from sbert.encoder.engine.weights import EncoderWeights, read_weights
 from sbert.encoder.pooling import Pooling
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
@@ -46,11 +47,13 @@ PROBE = (*PROBE_TEXTS, " ".join(PROBE_TEXTS), " ".join(reversed(PROBE_TEXTS * 4)
 class Runner(Protocol):
     """Cuts tokenized texts into batches, and computes a batch."""
 
-    side_by_side: bool
-    """True if several threads may compute batches at once."""
+    sharing: Sharing
+    """The ways in which the cores of a CPU may share its work."""
 
-    def cut(self, tokens: TokenizedTexts, sequences: npt.NDArray[np.int64], token_budget: int) -> Iterator[Any]:
-        """Yield batches, each with the numbers of its ``sequences``."""
+    def cut(
+        self, tokens: TokenizedTexts, sequences: npt.NDArray[np.int64], token_budget: int, num_at_once: int = 1
+    ) -> Iterator[Any]:
+        """Yield batches, each with the numbers of its ``sequences``; `num_at_once` of them are computed at once."""
         ...
 
     def run(self, tokens: TokenizedTexts, batch: Any) -> Tensor:

@@ -4,7 +4,7 @@ The architectures differ in the names of their tensors, in the first position, a
 computation is the same (Devlin et al. 2019; post-layer-norm transformer encoder).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sbert.encoder.engine.linear import ACTIVATIONS
 
-__all__ = ["EncoderWeights", "LayerWeights", "Norm", "read_weights"]
+__all__ = ["EncoderWeights", "LayerWeights", "Norm", "read_weights", "weights_version"]
 
 Norm = tuple[Tensor, Tensor]
 """Scale and shift of a layer norm."""
@@ -109,6 +109,19 @@ def read_weights(transformer: nn.Module) -> EncoderWeights | None:
         return _read(transformer, state, kind, activation)
     except KeyError:
         return None  # a variant whose tensors are not those of its model_type
+
+
+def weights_version(module: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Return a key that changes with the weights, by training or by a move to another device."""
+    return tuple((parameter.data_ptr(), parameter._version) for parameter in _parameters(module))
+
+
+def _parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the parameters, shared ones repeatedly. ``module.parameters()`` takes as long as a short text (0.15 ms)."""
+    yield from (parameter for parameter in module._parameters.values() if parameter is not None)
+    for child in module._modules.values():
+        if child is not None:
+            yield from _parameters(child)
 
 
 def _read(transformer: nn.Module, state: dict[str, Tensor], kind: str, activation: str) -> EncoderWeights:

@@ -1,7 +1,8 @@
 """Compute batches side by side on a CPU: one batch for each core, instead of all cores on one batch.
 
-A batch that one core computes alone stays in that core's cache, and no core waits for another between two operations. The
-process keeps the memory that a batch frees, because requesting it from the system again would take a tenth of the time.
+A batch that one core computes alone stays in that core's cache, and no core waits for another between two operations. Only a
+job that is too small for all cores has batches that several cores compute together (`sharing.py`). The process keeps the
+memory that a batch frees, because requesting it from the system again would take a tenth of the time.
 """
 
 import threading
@@ -20,8 +21,6 @@ from sbert.runtime.memory import keep_freed_memory
 
 __all__ = ["compute_batches", "num_workers"]
 
-MAX_WORKERS = 16
-"""With more threads they would wait for Python's global lock. On more cores each thread has several."""
 BATCHES_IN_FLIGHT = 4
 """Batches that are started on an accelerator before the first is waited for. Later ones are laid out meanwhile."""
 
@@ -30,8 +29,8 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def num_workers(device: torch.device) -> int:
-    """Return the number of batches that are computed at once: one for each core of a CPU, one on an accelerator."""
-    return min(torch.get_num_threads(), MAX_WORKERS) if device.type == "cpu" else 1
+    """Return the number of threads that compute: one for each core of a CPU, one on an accelerator."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 def compute_batches(

@@ -111,7 +111,7 @@ extern "C" int32_t sbert_start() {
 #endif
 }
 
-// Computes B sequences that lie end to end, in groups of at most `group` tokens, on `threads` threads (one with AMX). Writes the
+// Computes B sequences that lie end to end, in groups of at most `group` tokens, on `threads` threads. Writes the
 // vectors of the T tokens, (T, hidden), and the means of each sequence's tokens from `skipped` on, (B, hidden), each only if its
 // pointer is not null. The number of threads changes no bit.
 extern "C" int32_t sbert_encode(const Model* model, const int32_t* ids, const int64_t* lengths, int64_t num, int64_t group,
@@ -126,7 +126,7 @@ extern "C" int32_t sbert_encode(const Model* model, const int32_t* ids, const in
         if (ids[t] < 0 || ids[t] >= model->vocabulary) return BAD_ID;
     if (means) std::fill_n(means, num * model->hidden, 0.0f);  // empty sequences at the end are not reached below
     if (total == 0) return DONE;
-    Team team(CAN_SHARE ? threads : 1);
+    Team team(threads);
     const Scratch on(*model, std::max(std::min(group, total), longest), longest, team.size);
     if (!on.is_there()) return NO_MEMORY;
     const Job job = {*model, ids, lengths, num, group, skipped, vectors, means};

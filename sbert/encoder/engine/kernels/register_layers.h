@@ -9,7 +9,6 @@
 
 namespace {
 
-constexpr bool CAN_SHARE = true;  // whether several threads may compute a group together
 constexpr int64_t SPARE_ROWS = 1;     // odd, so that neighbouring blocks lie in other cache sets
 constexpr int64_t INNER_BLOCKS = 12;  // blocks of the intermediate layer at a time: they and their weights stay in the cache
 

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <thread>
 
@@ -33,8 +34,10 @@ struct Team {
         for (int64_t turn = 0; round.load(std::memory_order_acquire) == now; turn++)
             if (turn < 2000)
                 _mm_pause();
-            else
+            else if (turn < 2050)
                 std::this_thread::yield();  // the other thread may wait for this core
+            else
+                std::this_thread::sleep_for(std::chrono::microseconds(50));  // or for another one, on a busy machine
     }
 };
 

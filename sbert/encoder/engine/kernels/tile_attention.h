@@ -3,10 +3,10 @@
 // Scores are computed transposed: keys are rows, queries are columns. So softmax adds up whole registers.
 #pragma once
 
+#include "team.h"
 #include "tiles.h"
 
 namespace {
-
 
 constexpr int64_t MAX_HEAD_BLOCKS = 2;
 constexpr int64_t KEYS = 64;  // keys of a chunk
@@ -176,14 +176,15 @@ inline void share(Queries& of, const float* scores, int64_t num, __m512 scale, b
     of.total[1] = total1;
 }
 
-// Computes the attention of one sequence (Vaswani et al. 2017, section 3.2.1), 16 queries of a head at a time and 64 keys at a
+// Computes the attention of one sequence for a range of heads (Vaswani et al. 2017, section 3.2.1), 16 queries of a head at a time and 64 keys at a
 // time. Sums are updated as in Milakov and Gimelshein 2018, but made relative to a new highest score only when its share would
 // be more than 2^8. While the vector units compute the shares of one chunk, the matrix units compute the scores of the next
 // chunk and the sums of the last.
-void attend(const bf16* qkv, int64_t step, int64_t length, int64_t num_heads, int64_t head_blocks, bf16* memory, bf16* to) {
+void attend(const bf16* qkv, int64_t step, int64_t length, int64_t blocks, int64_t head_blocks, Range heads, bf16* memory, bf16* to) {
+    qkv += heads.first * head_blocks * step, to += heads.first * head_blocks * step;
     const __m512 scale = _mm512_set1_ps(1.4426950408889634f / std::sqrt((float)(head_blocks * BLOCK)));
     const __m512 slack = _mm512_set1_ps(8.0f);
-    const int64_t blocks = num_heads * head_blocks, per_head = (length + TILE - 1) / TILE, chunks = (length + KEYS - 1) / KEYS;
+    const int64_t per_head = (length + TILE - 1) / TILE, chunks = (length + KEYS - 1) / KEYS;
     Queries ring[3];
     Chunk turns[2];
     const auto prepare = [&](int64_t item) {
@@ -210,7 +211,7 @@ void attend(const bf16* qkv, int64_t step, int64_t length, int64_t num_heads, in
         if (++place.chunk == chunks) place = {place.item + 1, 0};
     };
     const auto keys_of = [&](const Place& place) { return std::min(KEYS, length - place.chunk * KEYS); };
-    const int64_t num = num_heads * per_head;
+    const int64_t num = (heads.stop - heads.first) * per_head;
     for (int64_t turn = 0; last.item < num; turn ^= 1) {
         // The first round only computes scores; the second has no sums yet.
         const bool has_now = next.item > 0 || next.chunk > 0;

@@ -2,10 +2,10 @@
 #pragma once
 
 #include "norms.h"
+#include "team.h"
 #include "tiles.h"
 
 namespace {
-
 
 // Multiplies 32 (or 16) tokens by 32 outputs over `steps` blocks of inputs. `between` is other work, done after each step.
 template <bool BOTH, class Between>
@@ -82,16 +82,16 @@ struct Unfinished {
     }
 };
 
-// Computes y = f(x W' + b) for `blocks` blocks of outputs.
+// Computes y = f(x W' + b) for a range of blocks of outputs.
 template <class Function>
-void linear(const bf16* x, int64_t step, int64_t num_tiles, Linear by, int64_t in_blocks, int64_t blocks, bf16* y, Function f) {
+void linear(const bf16* x, int64_t step, int64_t num_tiles, Linear by, int64_t in_blocks, Range blocks, bf16* y, Function f) {
     alignas(64) float squares[2][SUMS];
     const int64_t some = (32 + in_blocks - 1) / in_blocks, panel = in_blocks * 2 * TILE_VALUES;
     Unfinished<Function> last;
     int turn = 0;
-    for (int64_t n = 0; n < blocks; n++, y += step) {
+    for (int64_t n = blocks.first; n < blocks.stop; n++) {
         const bf16* weight = by.weight + n * panel;
-        Ahead ahead(weight + panel, n + 1 < blocks ? in_blocks : 0, num_tiles);
+        Ahead ahead(weight + panel, n + 1 < blocks.stop ? in_blocks : 0, num_tiles);
         for (int64_t m = 0; m < num_tiles; m += 2, turn ^= 1) {
             const bool both = m + 1 < num_tiles;
             multiply(both, x + m * TILE_VALUES, step, weight, in_blocks, squares[turn], false, [&] {
@@ -99,28 +99,29 @@ void linear(const bf16* x, int64_t step, int64_t num_tiles, Linear by, int64_t i
                 last.finish(some, f);
             });
             last.finish(32, f);
-            last = {squares[turn], by.bias + n * BLOCK, y + m * TILE_VALUES, both ? 32 : 16};
+            last = {squares[turn], by.bias + n * BLOCK, y + n * step + m * TILE_VALUES, both ? 32 : 16};
         }
     }
     last.finish(32, f);
 }
 
-// sums (+)= x W', squares in the order [pair of tiles][block of outputs].
+// sums (+)= x W' for a range of `num_blocks` blocks of outputs, squares in the order [pair of tiles][block of outputs].
 void products(const bf16* x, int64_t step, int64_t num_tiles, const bf16* weight, int64_t weight_step, int64_t in_blocks,
-              int64_t blocks, float* sums, bool go_on) {
-    for (int64_t n = 0; n < blocks; n++, weight += weight_step) {
-        Ahead ahead(weight + weight_step, n + 1 < blocks ? in_blocks : 0, num_tiles);
+              Range blocks, int64_t num_blocks, float* sums, bool go_on) {
+    for (int64_t n = blocks.first; n < blocks.stop; n++) {
+        const bf16* panel = weight + n * weight_step;
+        Ahead ahead(panel + weight_step, n + 1 < blocks.stop ? in_blocks : 0, num_tiles);
         for (int64_t m = 0; m < num_tiles; m += 2)
-            multiply(m + 1 < num_tiles, x + m * TILE_VALUES, step, weight, in_blocks, sums + (m / 2 * blocks + n) * SUMS, go_on,
+            multiply(m + 1 < num_tiles, x + m * TILE_VALUES, step, panel, in_blocks, sums + (m / 2 * num_blocks + n) * SUMS, go_on,
                      [&] { ahead(); });
     }
 }
 
-// x = norm(sums + bias + x)
-void add_and_normalize(const float* sums, const float* bias, int64_t num_tokens, int64_t hidden, Norm norm, float eps, bf16* x,
+// x = norm(sums + bias + x) for a range of tokens.
+void add_and_normalize(const float* sums, const float* bias, Range tokens, int64_t hidden, Norm norm, float eps, bf16* x,
                        int64_t step, float* row) {
-    for (int64_t t = 0; t < num_tokens; t++, x += BLOCK)
-        add_and_normalize(sums + t / 32 * (hidden / BLOCK) * SUMS + t % 32 * 32, SUMS, bias, hidden, norm, eps, x, step, row);
+    for (int64_t t = tokens.first; t < tokens.stop; t++)
+        add_and_normalize(sums + t / 32 * (hidden / BLOCK) * SUMS + t % 32 * 32, SUMS, bias, hidden, norm, eps, x + t * BLOCK, step, row);
 }
 
 }  // namespace

@@ -213,6 +213,21 @@ def test_kernels_give_the_same_bits_whatever_the_batch_mates(kernels: Kernels, s
         assert torch.equal(runner.token_vectors(ids, np.array([length])), vectors)
 
 
+@pytest.mark.parametrize("num_threads", [2, 3, 12])
+def test_a_team_of_threads_gives_the_bits_of_one(kernels: Kernels, num_threads: int) -> None:
+    lengths = [300, 40, 9, 1, 0]
+    runner, ids_T = make_runner(kernels, make_model(SIZES[2])), random_ids(lengths)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = runner.token_vectors(ids_T, np.array(lengths)), runner.means(ids_T, np.array(lengths))
+        torch.set_num_threads(num_threads)
+        together = runner.token_vectors(ids_T, np.array(lengths)), runner.means(ids_T, np.array(lengths))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(left, right) for left, right in zip(alone, together, strict=True))
+
+
 def test_threads_do_not_disturb_each_other(kernels: Kernels) -> None:
     lengths = [40, 100, 7]
     runner = make_runner(kernels, make_model(SIZES[2]))

@@ -11,6 +11,7 @@ from sbert.encoder.engine import dtype, runner_selection
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.linear import PlainLinear, PrepackedLinear, can_prepack
 from sbert.encoder.engine.packed import PackedRunner
+from sbert.encoder.engine.sharing import Sharing
 from sbert.encoder.engine.workers import compute_batches, num_workers
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
@@ -137,9 +138,9 @@ def test_lowest_cosine_by_hand() -> None:
 
 def test_workers_keep_order_hand_errors_on_and_stop() -> None:
     class Runner:
-        side_by_side = True
+        sharing = Sharing(most_at_once=2, batch_cost=8)
 
-        def cut(self, tokens: object, sequences: object, token_budget: int) -> object:
+        def cut(self, tokens: object, sequences: object, token_budget: int, num_at_once: int = 1) -> object:
             raise AssertionError
 
         def run(self, tokens: object, batch: int) -> torch.Tensor:
@@ -155,4 +156,4 @@ def test_workers_keep_order_hand_errors_on_and_stop() -> None:
         with pytest.raises(InterruptedError):
             list(compute_batches(Runner(), tokens, range(6), workers, lambda: True))
     assert num_workers(torch.device("cuda")) == 1
-    assert num_workers(CPU) == min(torch.get_num_threads(), 16)
+    assert num_workers(CPU) == torch.get_num_threads()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sbert.encoder.engine import budget, workers
+from sbert.encoder.engine.sharing import Sharing
 from sbert.encoder.engine.workers import BATCHES_IN_FLIGHT, _pool, compute_batches
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from tests.support.tiny_models import tiny_encoder
@@ -39,9 +40,9 @@ def test_batches_in_turn_are_laid_out_and_started_before_earlier_vectors_are_wai
             yield number
 
     class Runner:
-        side_by_side = True
+        sharing = Sharing(most_at_once=2, batch_cost=8)
 
-        def cut(self, tokens: object, sequences: object, token_budget: int) -> object:
+        def cut(self, tokens: object, sequences: object, token_budget: int, num_at_once: int = 1) -> object:
             raise AssertionError
 
         def run(self, tokens: object, batch: int) -> torch.Tensor:
@@ -105,7 +106,7 @@ def test_a_small_job_is_divided_among_workers_only(num_workers: int, monkeypatch
     encoder = tiny_encoder("modernbert")
     monkeypatch.setattr(budget, "num_workers", lambda device: num_workers)
     runner = encoder.selected_runner.runner
-    monkeypatch.setattr(type(runner), "side_by_side", True)
+    monkeypatch.setattr(type(runner), "sharing", Sharing(most_at_once=4, batch_cost=8))
     sizes: list[int] = []
     run = runner.run
 
