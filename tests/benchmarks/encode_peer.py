@@ -17,10 +17,10 @@ import numpy as np
 
 warnings.simplefilter("ignore")
 
-Encode = Callable[[list[str]], np.ndarray]
+Encode = Callable[[list[str], int], np.ndarray]
 
 
-def load(way: str, model: str, batch_size: int) -> Encode:
+def load(way: str, model: str) -> Encode:
     """Load a way by name: ``ours``, ``ours-float32``, or of sentence-transformers ``st-float32``, ``st-bfloat16``, ``st-compiled``, …"""
     if way.startswith("ours"):
         from sbert import SentenceEncoder
@@ -29,7 +29,8 @@ def load(way: str, model: str, batch_size: int) -> Encode:
 
         use_available_cpus()
         dtype = ComputeDtype(way.removeprefix("ours-")) if "-" in way else None
-        return SentenceEncoder.from_pretrained(model, compute_dtype=dtype).encode
+        encode = SentenceEncoder.from_pretrained(model, compute_dtype=dtype).encode
+        return lambda texts, batch_size: encode(texts)
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -49,7 +50,7 @@ def load(way: str, model: str, batch_size: int) -> Encode:
 
         torch._inductor.config.freezing = True
         encoder.compile(dynamic=True)
-    return lambda texts: encoder.encode(texts, batch_size=batch_size)
+    return lambda texts, batch_size: encoder.encode(texts, batch_size=batch_size)
 
 
 def export(model: str, folder: str) -> None:
@@ -86,7 +87,7 @@ def main() -> None:
     with Path(order["texts"]).open(encoding="utf-8") as file:
         cases: dict[str, list[str]] = json.load(file)
     began = time.perf_counter()
-    encode = load(order["way"], order["model"], order["batch_size"])
+    encode = load(order["way"], order["model"])
     print(json.dumps({"seconds": time.perf_counter() - began}), file=answers, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
@@ -97,7 +98,7 @@ def main() -> None:
         ]
         began = time.perf_counter()
         for job in jobs:
-            vectors = encode(job)
+            vectors = encode(job, order.get("batch_size", 32))
         answer = {"seconds": time.perf_counter() - began, "count": count * num_jobs}
         if order.get("save"):
             np.save(order["save"], vectors)

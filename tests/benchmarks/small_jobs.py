@@ -20,8 +20,6 @@ from tests.benchmarks.encode import COUNTS, Peer, make_cases, own_ways
 from tests.benchmarks.harness import print_table
 
 SIZES = (1, 3, 24, 100)
-BATCH_SIZE = 32
-"""Default of sentence-transformers."""
 
 
 def compare(peers: dict[str, Peer], case: str, count: int, rounds: int, seconds: float) -> list[str]:
@@ -60,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         texts = Path(folder) / "texts.json"
         texts.write_text(json.dumps(make_cases(None)), encoding="utf-8")
-        peers = {way: stack.enter_context(Peer(way, sys.executable, model, str(texts), BATCH_SIZE, {})) for way in ways}
+        peers = {way: stack.enter_context(Peer(way, sys.executable, model, str(texts))) for way in ways}
         rows = [
             compare(peers, case, count, arguments.rounds, arguments.seconds)
             for case in arguments.cases

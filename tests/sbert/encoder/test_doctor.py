@@ -24,9 +24,11 @@ def test_the_diagnosis_is_what_an_encoder_does(
     budgets: list[int] = []
     cut = PackedRunner.cut
 
-    def record(self: PackedRunner, tokens: TokenizedTexts, sequences: Any, token_budget: int) -> Iterator[Any]:
+    def record(
+        self: PackedRunner, tokens: TokenizedTexts, sequences: Any, token_budget: int, num_at_once: int = 1
+    ) -> Iterator[Any]:
         budgets.append(token_budget)
-        return cut(self, tokens, sequences, token_budget)
+        return cut(self, tokens, sequences, token_budget, num_at_once)
 
     monkeypatch.setattr(PackedRunner, "cut", record)
     encoder = SentenceEncoder.from_pretrained(model)
