@@ -35,7 +35,7 @@ class Measured(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str = Field(description="native, packed or padded.")
+    path: str = Field(description="native, varlen, packed or padded.")
     compute_dtype: ComputeDtype
     tokens_per_second: float = Field(description="Median over the rounds, without tokenizing.")
     least_cosine: float = Field(description="Lowest cosine to plain float32 over the probe texts.")
@@ -120,10 +120,10 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
     for encoder in encoders:
         selected = encoder.selected_runner
         packed: Runner | None = selected.runner if selected.name == "packed" else None
-        if selected.name == "native":
+        if selected.name in {"native", "varlen"}:
             packed = encoder.packed_runner()
         ways += [_Way("packed", encoder, packed, tokens)] if packed is not None else []
-        ways += [_Way("native", encoder, selected.runner, tokens)] if selected.name == "native" else []
+        ways += [_Way(selected.name, encoder, selected.runner, tokens)] if selected.name in {"native", "varlen"} else []
     for way in ways:
         way.run_once()
         way.rates.clear()  # the first round only warms up

@@ -3,7 +3,7 @@
 Legend of shapes: T tokens of a batch, H hidden size, R rows of width W, N heads, D values a head, B sequences.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,40 +20,29 @@ from sbert.encoder.engine.weights import EncoderWeights, LayerWeights
 from sbert.encoder.pooling import Pooling
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 
-__all__ = ["PackedRunner"]
+__all__ = ["Attention", "PackedRunner"]
 
 Ints = npt.NDArray[np.int64]
+Attention = Callable[[Tensor], Tensor]
+"""Maps queries, keys and values of the tokens, shape (T, 3 H), to attended values, shape (T, H)."""
 
 
 class _Layer:
     """One transformer layer (Vaswani et al. 2017, section 3.1; layer norm after the residual)."""
 
-    def __init__(self, weights: LayerWeights, num_heads: int, norm_eps: float, activation: str) -> None:
+    def __init__(self, weights: LayerWeights, norm_eps: float, activation: str) -> None:
         self._qkv, self._out = make_linear(*weights.qkv), make_linear(*weights.out)
         self._up, self._down = make_linear(*weights.up), make_linear(*weights.down)
         self._attention_norm, self._output_norm = weights.attention_norm, weights.output_norm
-        self._num_heads, self._eps, self._activation = num_heads, norm_eps, activation
+        self._eps, self._activation = norm_eps, activation
 
-    def __call__(self, x_TH: Tensor, groups: list[tuple[int, int, Tensor]]) -> Tensor:
-        attended_TH = self._attend(self._qkv(x_TH), groups)
+    def __call__(self, x_TH: Tensor, attention: Attention) -> Tensor:
+        attended_TH = attention(self._qkv(x_TH))
         x_TH = self._normalized(self._out, attended_TH, x_TH, self._attention_norm)
         return self._normalized(self._down, self._up.activated(x_TH, self._activation), x_TH, self._output_norm)
 
     def _normalized(self, linear: Linear, input_TI: Tensor, residual_TH: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
         return functional.layer_norm(linear.added(input_TI, residual_TH), residual_TH.shape[1:], *norm, self._eps)
-
-    def _attend(self, qkv_TG: Tensor, groups: list[tuple[int, int, Tensor]]) -> Tensor:
-        """Attend within rows. Each group is (rows, width, mask)."""
-        parts: list[Tensor] = []
-        hidden = qkv_TG.shape[1] // 3
-        first = 0
-        for rows, width, mask in groups:
-            part = qkv_TG[first : first + rows * width].view(rows, width, 3, self._num_heads, hidden // self._num_heads)
-            query_RNWD, key_RNWD, value_RNWD = part.permute(2, 0, 3, 1, 4).unbind(0)
-            attended = functional.scaled_dot_product_attention(query_RNWD, key_RNWD, value_RNWD, attn_mask=mask)
-            parts.append(attended.transpose(1, 2).reshape(rows * width, hidden))
-            first += rows * width
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class PackedRunner:
@@ -67,9 +56,7 @@ class PackedRunner:
     ) -> None:
         """Copy the weights into the layout of the operations. Later changes of the model have no effect here."""
         self._weights = weights
-        self._layers = [
-            _Layer(layer, weights.num_heads, weights.norm_eps, weights.activation) for layer in weights.layers
-        ]
+        self._layers = [_Layer(layer, weights.norm_eps, weights.activation) for layer in weights.layers]
         self._pooling, self._modules = pooling, layers
         self._pad_id, self._device = pad_id, device
 
@@ -92,9 +79,9 @@ class PackedRunner:
         x_TH = functional.embedding(to_device(ids_T, self._device), weights.words)
         x_TH += functional.embedding(positions_T, weights.positions)
         x_TH = functional.layer_norm(x_TH, x_TH.shape[1:], *weights.embedding_norm, weights.norm_eps)
-        groups = self._masked_groups(owner_T, batch)
+        attention = self._attention(owner_T, batch)
         for layer in self._layers:
-            x_TH = layer(x_TH, groups)
+            x_TH = layer(x_TH, attention)
         num = len(batch.sequences)
         if tokens.num_prompt_tokens and not self._pooling.include_prompt:
             owner_T = owner_T.masked_fill(positions_T < tokens.num_prompt_tokens, num)
@@ -102,6 +89,24 @@ class PackedRunner:
         for module in self._modules:
             vectors_BD = module(vectors_BD)
         return vectors_BD
+
+    def _attention(self, owner_T: Tensor, batch: PackedBatch) -> Attention:
+        """Return the attention within the rows of a batch."""
+        groups, num_heads = self._masked_groups(owner_T, batch), self._weights.num_heads
+
+        def attention(qkv_TG: Tensor) -> Tensor:
+            parts: list[Tensor] = []
+            hidden = qkv_TG.shape[1] // 3
+            first = 0
+            for rows, width, mask in groups:
+                part = qkv_TG[first : first + rows * width].view(rows, width, 3, num_heads, hidden // num_heads)
+                query_RNWD, key_RNWD, value_RNWD = part.permute(2, 0, 3, 1, 4).unbind(0)
+                attended = functional.scaled_dot_product_attention(query_RNWD, key_RNWD, value_RNWD, attn_mask=mask)
+                parts.append(attended.transpose(1, 2).reshape(rows * width, hidden))
+                first += rows * width
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+        return attention
 
     def _masked_groups(self, owner_T: Tensor, batch: PackedBatch) -> list[tuple[int, int, Tensor]]:
         """Return rows, width and the values to add to attention scores: 0 within a sequence, -inf between two."""

@@ -20,6 +20,7 @@ from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
 from sbert.encoder.engine.proven_runner import ProvenRunner
 from sbert.encoder.engine.sharing import Sharing
+from sbert.encoder.engine.varlen import VarlenRunner, why_varlen_cannot
 from sbert.encoder.engine.weights import EncoderWeights, read_weights
 from sbert.encoder.pooling import Pooling
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
@@ -67,7 +68,7 @@ class SelectedRunner:
 
     runner: Runner
     name: str
-    """``native``, ``packed`` or ``padded``."""
+    """``native``, ``varlen``, ``packed`` or ``padded``."""
     probe_cosine: float
     """Lowest cosine to plain float32 over the probe texts."""
     reason: str
@@ -118,8 +119,8 @@ def select_runner(
         kind = getattr(transformer.config, "model_type", type(transformer).__name__)
         return SelectedRunner(padded, "padded", plain_cosine, f"{kind} is not of the BERT family")
     reason = "BERT family"
-    for name in ("native", "packed"):
-        why_not = why_no_kernels(weights) if name == "native" else None
+    for name in FAST_RUNNERS if parameter.device.type == "cpu" else FAST_ACCELERATOR_RUNNERS:
+        why_not = WHY_NOT[name](weights)
         cosine = 0.0
         if why_not is None:
             runner = make_runner(name, weights, pooling, layers, pad_id)
@@ -164,10 +165,23 @@ def why_no_kernels(weights: EncoderWeights) -> str | None:
     return None if kernels.library is not None else kernels.reason
 
 
+FAST_RUNNERS = ("native", "packed")
+FAST_ACCELERATOR_RUNNERS = ("varlen", "packed")
+"""Runners to try, the fastest first."""
+WHY_NOT: dict[str, Callable[[EncoderWeights], str | None]] = {
+    "native": why_no_kernels,
+    "varlen": why_varlen_cannot,
+    "packed": lambda weights: None,
+}
+"""Functions that say why a runner cannot compute an encoder."""
+
+
 def describe(name: str, weights: EncoderWeights) -> str:
     """Return, for people, how a runner computes."""
     if name == "packed":
         return "packed tokens, fused operations"
+    if name == "varlen":
+        return "tokens without padding, variable-length attention"
     units = load_kernels(type_of(weights)).units
     assert units is not None
     return f"compiled kernels for {units.needs}"
@@ -176,9 +190,10 @@ def describe(name: str, weights: EncoderWeights) -> str:
 def make_runner(
     name: str, weights: EncoderWeights, pooling: Pooling, layers: nn.ModuleList, pad_id: int
 ) -> NativeRunner | PackedRunner:
-    """Return the ``native`` or ``packed`` runner of an encoder of the BERT family."""
-    if name == "packed":
-        return PackedRunner(weights, pooling, layers, pad_id=pad_id, device=weights.words.device)
+    """Return the ``native``, ``varlen`` or ``packed`` runner of an encoder of the BERT family."""
+    if name in {"packed", "varlen"}:
+        kind = PackedRunner if name == "packed" else VarlenRunner
+        return kind(weights, pooling, layers, pad_id=pad_id, device=weights.words.device)
     return NativeRunner(load_kernels(type_of(weights)), weights, pooling, layers)
 
 
