@@ -156,7 +156,7 @@ def life_of(folder: Path, num_rows: int, num_objects: int) -> list[Step]:
         run("nothing changed, compacted", **refreshing),
         run("verify", "verify", table=table),
         run("encoder switch", **{**refreshing, "model": other}),
-        run("rollback", "rollback", table=table, version=2),
+        run("rollback", "rollback", table=table, version=1),
     ]
 
 

@@ -120,7 +120,7 @@ def select_runner(
         return SelectedRunner(padded, "padded", plain_cosine, f"{kind} is not of the BERT family")
     reason = "BERT family"
     for name in FAST_RUNNERS if parameter.device.type == "cpu" else FAST_ACCELERATOR_RUNNERS:
-        why_not = WHY_NOT[name](weights)
+        why_not = WHY_NOT[name](weights) if name in WHY_NOT else None
         cosine = 0.0
         if why_not is None:
             runner = make_runner(name, weights, pooling, layers, pad_id)
@@ -171,9 +171,8 @@ FAST_ACCELERATOR_RUNNERS = ("varlen", "packed")
 WHY_NOT: dict[str, Callable[[EncoderWeights], str | None]] = {
     "native": why_no_kernels,
     "varlen": why_varlen_cannot,
-    "packed": lambda weights: None,
 }
-"""Functions that say why a runner cannot compute an encoder."""
+"""Functions that say why a runner cannot compute an encoder of the family; others can compute every one."""
 
 
 def describe(name: str, weights: EncoderWeights) -> str:

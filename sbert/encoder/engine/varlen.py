@@ -1,7 +1,8 @@
 """Run the BERT family on an accelerator without padding, through torch's attention over sequences of different lengths.
 
 Linear layers do not depend on where a sequence ends. Variable-length attention (`torch.nn.attention.varlen`, a flash
-attention) takes the tokens end to end too, with the place where each sequence begins. So no token is padded and no mask is made.
+attention) takes the tokens end to end too, with the place where each sequence begins. So no token is padded, and no mask is
+made.
 """
 
 import importlib
