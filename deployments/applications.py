@@ -42,6 +42,9 @@ APPLICATIONS = {
     "duplicates": Application(
         "flows.duplicates.find_duplicate_texts", "Keep the groups of texts that say the same up to date."
     ),
+    "entities": Application(
+        "flows.entities.find_table_entities", "Keep the entities in the text of every row up to date."
+    ),
     "map": Application(
         "flows.map_table.map_table", "Draw the texts of the table as one page.", out="output_uri", is_table=False
     ),
@@ -53,6 +56,9 @@ APPLICATIONS = {
     "neighbours": Application("flows.neighbours.find_neighbours", "Keep the nearest rows of every row up to date."),
     "recommend": Application(
         "flows.recommend.recommend_items", "Keep the items for each user up to date.", table="items_uri"
+    ),
+    "relations": Application(
+        "flows.relations.find_table_relations", "Keep the relations between the names of every row up to date."
     ),
     "topics": Application(
         "flows.topics.find_table_topics", "Keep the topic of every row up to date, announce new topics."

@@ -10,7 +10,8 @@ __all__ = ["app", "show_warnings"]
 
 COMMANDS = (
     *("sample", "refresh", "backfill", "search", "index", "index_words", "sync"),
-    *("align", "answer", "classify", "duplicates", "monitor", "neighbours", "recommend", "topics"),
+    *("align", "answer", "classify", "duplicates", "entities"),
+    *("monitor", "neighbours", "recommend", "relations", "topics"),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "explain", "map", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),

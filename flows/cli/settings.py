@@ -25,8 +25,10 @@ class Settable(StrEnum):
     SUGGEST = "suggest"
     INDEX = "index"
     CLASSIFY = "classify"
+    ENTITIES = "entities"
     MONITOR = "monitor"
     RECOMMEND = "recommend"
+    RELATIONS = "relations"
     ENGINE = "engine"
 
 
@@ -37,8 +39,10 @@ MODELS = {
     Settable.SUGGEST: ("sbert.suggest.settings", "SuggestSettings"),
     Settable.INDEX: ("sbert.index.index_settings", "IndexSettings"),
     Settable.CLASSIFY: ("sbert.apply.classification.settings", "ClassificationSettings"),
+    Settable.ENTITIES: ("sbert.apply.entities.settings", "EntitySettings"),
     Settable.MONITOR: ("sbert.apply.monitoring.settings", "MonitoringSettings"),
     Settable.RECOMMEND: ("sbert.apply.recommendation.settings", "RecommendationSettings"),
+    Settable.RELATIONS: ("sbert.apply.relations.settings", "RelationSettings"),
     Settable.ENGINE: ("flows.engines", "EngineSettings"),
 }
 """Module and class of the settings; a module is imported when its settings are asked for."""

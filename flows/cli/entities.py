@@ -1,0 +1,78 @@
+"""``sbert entities``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.app import Panel, command
+from flows.cli.derived_answer import show_derived
+from flows.cli.options import (
+    Concurrency,
+    EngineOption,
+    Json,
+    LabelsUri,
+    OutUri,
+    SettingsJson,
+    TableUri,
+    check_location,
+    parse_engine,
+)
+from flows.cli.output import answering, out
+from flows.cli.prefect_server import begin_server
+from flows.cli.settings_json import load_named
+
+
+@command(Panel.JOBS, example="sbert entities s3://bucket/table s3://bucket/entity-labels s3://bucket/entities")
+def entities(
+    table_uri: TableUri,
+    labels_uri: LabelsUri,
+    out_uri: OutUri,
+    base_labels: Annotated[
+        str | None,
+        typer.Option(
+            "--base-labels",
+            metavar="LABELS_URI",
+            callback=check_location,
+            help="Many texts with entities of any types, which teach where names begin and end.",
+        ),
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Kept column that holds the text.", show_default="the encoded one"),
+    ] = None,
+    settings: SettingsJson = None,
+    concurrency: Concurrency = 1,
+    engine: EngineOption = "local",
+    as_json: Json = False,
+) -> None:
+    """Write the entities in the text of every row of TABLE to the table OUT, learned from few labels."""
+    with answering(as_json=as_json) as answer:
+        from sbert.apply.entities.settings import EntitySettings
+
+        chosen = load_named(settings, EntitySettings, {"base_labels_uri": base_labels, "text_column": text_column})
+        if engine == "local":
+            from sbert.apply.entities.run import find_entities
+
+            report = find_entities(table_uri, labels_uri, out_uri, chosen, concurrency=concurrency)
+        else:
+            wait_for_server = begin_server()
+            from flows.entities import find_table_entities
+
+            workers = parse_engine(engine)
+            wait_for_server()
+            report = find_table_entities(table_uri, labels_uri, out_uri, chosen, concurrency, workers)
+        answer.print(report.model_dump(mode="json"), _show)
+
+
+def _show(report: dict[str, Any]) -> None:
+    show_derived(report["output"])
+    labelled = report["num_labelled_entities"]
+    out.print(
+        f"  learned from {sum(labelled.values()):,} entities of {len(labelled)} types in "
+        f"{report['num_labelled_texts']:,} texts"
+        + (f", and from {report['num_base_texts']:,} base texts" if report["num_base_texts"] else ""),
+        markup=False,
+    )
+    out.print(f"  {report['num_entities']:,} entities in {report['num_rows_with_entities']:,} rows", markup=False)
+    for each in report["types"]:
+        out.print(f"  {each['type']}: {each['num_entities']:,} ({', '.join(each['frequent'])})", markup=False)

@@ -1,0 +1,49 @@
+"""Keep the entities in the text of every row of a table up to date.
+
+Run it with ``sbert entities TABLE LABELS OUT``, or as a deployment that follows each published version.
+"""
+
+from typing import Annotated
+
+from prefect import flow
+
+from flows.derived_running import run_derivation
+from flows.engines import EngineSettings
+from flows.hooks import HOOKS
+from flows.neighbours import OutUri
+from flows.parameters import NO_CREDENTIALS, Concurrency, EngineChoice, TableUri, form
+from flows.run_names import named_after
+from sbert.apply.entities.run import EntitiesReport
+from sbert.apply.entities.settings import EntitySettings
+from tasks.entities import fit_entity_tagger, report_entities
+
+__all__ = ["find_table_entities"]
+
+
+@flow(name="find-entities", flow_run_name=named_after("entities of {table_uri}"), persist_result=False, **HOOKS)
+def find_table_entities(
+    table_uri: TableUri,
+    labels_uri: Annotated[
+        str,
+        form(
+            title="Labels",
+            min_length=1,
+            pattern=NO_CREDENTIALS,
+            description="File, folder or glob of texts with marked entities, local or s3://.",
+        ),
+    ],
+    out_uri: OutUri,
+    settings: Annotated[
+        EntitySettings, form(title="Settings", description="How the tagger is fitted, and what is written.")
+    ] = EntitySettings(),  # noqa: B008  (frozen)
+    concurrency: Concurrency = 1,
+    engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
+) -> EntitiesReport:
+    """Fit a tagger to the labels, and write the entities of every row; compute only what changed since the last run.
+
+    Returns:
+        What was done, in numbers.
+    """
+    job = fit_entity_tagger(table_uri, labels_uri, out_uri, settings)
+    output = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=engine)
+    return report_entities(output, job)

@@ -1,0 +1,145 @@
+"""Bring the entities of a table's rows up to date: fit or find the tagger, tag what changed, count.
+
+>>> from sbert.apply.entities.run import find_entities
+>>> report = find_entities("data/table", "data/labels", "data/entities")  # doctest: +SKIP
+"""
+
+import logging
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.entities.fit import fit_tagger, tagger_fingerprint
+from sbert.apply.entities.job import EntitiesJob
+from sbert.apply.entities.settings import EntitySettings
+from sbert.apply.entities.tagger import find_tagger
+from sbert.apply.marked_texts import label_fingerprint, read_marked_texts
+from sbert.apply.word_vectors import WordReader
+from sbert.derived.derived_table import DerivedTable, find_output
+from sbert.derived.run import DerivedReport, derive
+from sbert.index.words.settings import words_text_column
+from sbert.storage.files import normalize_uri
+from sbert.table.delta import Table
+
+__all__ = ["EntitiesReport", "TypeCount", "count_entities", "entities_job", "find_entities"]
+
+log = logging.getLogger(__name__)
+
+NUM_FREQUENT = 3
+
+
+class TypeCount(BaseModel):
+    """The entities of one type in the output."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    num_entities: int
+    frequent: tuple[str, ...] = Field(description="The most frequent texts of the type.")
+
+
+class EntitiesReport(BaseModel):
+    """The results of a run; scripts rely on the keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    output: DerivedReport = Field(description="What was computed.")
+    tagger: str = Field(description="Name of the tagger's folder in ``_taggers/``.")
+    num_labelled_texts: int
+    num_labelled_entities: dict[str, int] = Field(description="Labelled entities of each type.")
+    num_base_texts: int = Field(description="Texts of the base labels; 0 without base labels.")
+    num_rows_with_entities: int
+    num_entities: int
+    types: tuple[TypeCount, ...] = Field(description="Every type that was found, the most frequent first.")
+
+
+def find_entities(
+    table_uri: str,
+    labels_uri: str,
+    out_uri: str,
+    settings: EntitySettings | None = None,
+    *,
+    concurrency: int = 1,
+) -> EntitiesReport:
+    """Find the entities in the text of every row of a table; compute only what changed.
+
+    Args:
+        table_uri: the embeddings table, which keeps its text.
+        labels_uri: a few texts with marked entities: file, folder or glob.
+        out_uri: the derived table; made if it is not there.
+        settings: how the tagger is fitted, and what is written.
+        concurrency: splits that are computed at the same time.
+
+    Raises:
+        LabelError: the labels cannot be read or learned from.
+        ColumnError: the table keeps no text.
+        SettingsError, TableError: as `derive`; the output is as it was.
+    """
+    job = entities_job(table_uri, labels_uri, out_uri, settings)
+    return count_entities(derive(job, table_uri, out_uri, concurrency=concurrency), job)
+
+
+def entities_job(table_uri: str, labels_uri: str, out_uri: str, settings: EntitySettings | None = None) -> EntitiesJob:
+    """Return the job of the labels; the tagger is fitted and stored beside the output if it is not there yet."""
+    chosen = settings or EntitySettings()
+    out_uri = normalize_uri(out_uri)
+    find_output(out_uri, EntitiesJob.name)
+    table = Table.open(table_uri)
+    words_text_column(table, chosen.text_column)
+    labels = read_marked_texts(labels_uri)
+    base = read_marked_texts(chosen.base_labels_uri) if chosen.base_labels_uri is not None else []
+    fingerprint = tagger_fingerprint(
+        label_fingerprint(labels), label_fingerprint(base), table.encoder.fingerprint, chosen.tagger
+    )
+    if find_tagger(out_uri, fingerprint) is None:
+        fit_tagger(
+            labels,
+            base,
+            WordReader.of_table(table, chosen.tagger.num_layers),
+            chosen.tagger,
+            fingerprint=fingerprint,
+            encoder_fingerprint=table.encoder.fingerprint,
+            where=labels_uri,
+        ).save(out_uri)
+        log.info("fitted the tagger %s on %d labelled texts", fingerprint, len(labels))
+    return EntitiesJob(
+        tagger=fingerprint,
+        taggers_uri=out_uri,
+        text_column=chosen.text_column,
+        min_probability=chosen.min_probability,
+    )
+
+
+def count_entities(output: DerivedReport, job: EntitiesJob) -> EntitiesReport:
+    """Count the entities of the new output by type."""
+    tagger = find_tagger(job.taggers_uri, job.tagger)
+    assert tagger is not None
+    found = DerivedTable.open(output.out_uri, output.version).scan().select("entities")
+    num_rows = found.filter(pl.col("entities").list.len() > 0).select(pl.len()).collect(engine="streaming").item()
+    texts = (
+        found.explode("entities")
+        .drop_nulls()
+        .unnest("entities")
+        .group_by("type", "text")
+        .len()
+        .sort("len", "text", descending=[True, False])
+        .collect(engine="streaming")
+    )
+    types = [
+        TypeCount(
+            type=str(key[0]),
+            num_entities=int(rows["len"].sum()),
+            frequent=tuple(rows["text"].head(NUM_FREQUENT).to_list()),
+        )
+        for key, rows in texts.group_by("type", maintain_order=True)
+    ]
+    return EntitiesReport(
+        output=output,
+        tagger=job.tagger,
+        num_labelled_texts=tagger.record.num_texts,
+        num_labelled_entities=tagger.record.num_entities,
+        num_base_texts=tagger.record.num_base_texts,
+        num_rows_with_entities=num_rows,
+        num_entities=sum(each.num_entities for each in types),
+        types=tuple(sorted(types, key=lambda each: (-each.num_entities, each.type))),
+    )

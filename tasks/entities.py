@@ -1,0 +1,38 @@
+"""Fit the tagger of entities, and leave a report of what was found."""
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from sbert.apply.entities.job import EntitiesJob
+from sbert.apply.entities.run import EntitiesReport, count_entities, entities_job
+from sbert.apply.entities.settings import EntitySettings
+from sbert.derived.run import DerivedReport
+from tasks.markdown import escaped, markdown_table
+from tasks.retries import RETRIED
+
+__all__ = ["fit_entity_tagger", "report_entities"]
+
+
+@task(name="fit tagger", **RETRIED)
+def fit_entity_tagger(table_uri: str, labels_uri: str, out_uri: str, settings: EntitySettings) -> EntitiesJob:
+    """Fit the tagger; a retry finds the tagger that is fitted."""
+    return entities_job(table_uri, labels_uri, out_uri, settings)
+
+
+@task(name="report entities", **RETRIED)
+def report_entities(output: DerivedReport, job: EntitiesJob) -> EntitiesReport:
+    """Count the entities, and leave the counts as a Markdown artifact."""
+    report = count_entities(output, job)
+    facts = [
+        ("labelled texts", f"{report.num_labelled_texts:,}"),
+        ("base texts", f"{report.num_base_texts:,}"),
+        ("rows with entities", f"{report.num_rows_with_entities:,} of {output.num_rows:,}"),
+    ]
+    types = [(escaped(f"{each.type}: {', '.join(each.frequent)}"), f"{each.num_entities:,}") for each in report.types]
+    parts = [
+        f"# Entities: `{escaped(output.out_uri)}`",
+        markdown_table(("", ""), facts),
+        markdown_table(("type and its most frequent texts", "entities"), types),
+    ]
+    create_markdown_artifact(key="entities", markdown="\n\n".join(parts), description=output.out_uri)
+    return report
