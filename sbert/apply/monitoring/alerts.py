@@ -11,9 +11,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
 
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.surges import Expected, share_surprise, volume_surprise, weights_of
+from sbert.apply.monitoring.surges import (
+    Expected,
+    Spans,
+    clump_share,
+    share_surprise,
+    volume_surprise,
+    weights_of,
+)
 
 __all__ = ["VOLUME", "Alert", "TopicHistory", "opening_level", "walk_topic"]
 
@@ -93,10 +101,11 @@ class TopicHistory:
 def opening_level(settings: MonitoringSettings, num_series: int) -> float:
     """Return the p-value at which an alert opens.
 
-    A topic has ``num_series`` tests a bucket. At this level, `MonitoringSettings.false_alerts` of those in 30 days are
-    expected to pass by chance (Bonferroni's correction of the expected number, over all cells that are looked at).
+    A topic has ``num_series`` tests a bucket, of the series whose rises are alerts. At this level,
+    `MonitoringSettings.false_alerts` of those in 30 days are expected to pass by chance (Bonferroni's correction of the
+    expected number, over all cells that are looked at).
     """
-    num_tests = num_series * MONTH_SECONDS / settings.bucket_seconds
+    num_tests = max(1, num_series) * MONTH_SECONDS / settings.bucket_seconds
     return min(0.05, settings.false_alerts / num_tests)
 
 
@@ -115,13 +124,15 @@ def walk_topic(
     series = [*classes, VOLUME]
     counts_BS = _counts(cells, buckets, classes)
     slots = [_slot(bucket, settings) for bucket in buckets]
-    level = opening_level(settings, len(series))
+    watched = [name for name in series if not settings.series or name in settings.series]
+    level = opening_level(settings, len(watched))
     expected: dict[str, list[Expected | None]] = {}
     is_open: dict[str, list[bool]] = {}
     alerts: list[Alert] = []
     is_tested_B = np.zeros(len(buckets), np.bool_)
     for place, name in enumerate(series):
-        walk = _SeriesWalk(topic, name, buckets, slots, counts_BS[:, place], counts_BS[:, -1], level, settings)
+        opens_at = level if name in watched else -1.0  # no p-value reaches it
+        walk = _SeriesWalk(topic, name, buckets, slots, counts_BS[:, place], counts_BS[:, -1], opens_at, settings)
         walk.run()
         expected[name], is_open[name] = walk.expected, walk.is_open
         alerts += walk.alerts
@@ -185,7 +196,8 @@ class _SeriesWalk:
     def _expect(self, at: int) -> Expected | None:
         """Return the most surprising of the looks at a bucket: alone, and together with buckets before it.
 
-        Each p-value is multiplied by the number of looks (Bonferroni's correction for taking the smallest).
+        Each p-value is multiplied by the number of looks (Bonferroni's correction for taking the smallest), and by the share
+        of looks that do not repeat the look before.
         """
         lengths = [1] if self._series == VOLUME else [length for length in self._settings.windows if length <= at + 1]
         looks = [found for length in lengths if (found := self._look(at, length)) is not None]
@@ -208,8 +220,23 @@ class _SeriesWalk:
         count, total = (int(values[begin : at + 1].sum()) for values in (self._counts, self._totals))
         if total == 0:
             return None
-        found = share_surprise(count, total, self._counts[earlier], self._totals[earlier], weights)
-        return replace(found, num_buckets=length)
+        spans = None if length == 1 else self._spans(first, begin, length, at)
+        found = share_surprise(count, total, self._counts[earlier], self._totals[earlier], weights, spans)
+        return replace(found, p_value=found.p_value * clump_share(found.p_value, length), num_buckets=length)
+
+    def _spans(self, first: int, begin: int, length: int, at: int) -> Spans | None:
+        """Return all spans of so many usual buckets from `first` to `begin`; None without one."""
+        is_whole = (
+            sliding_window_view(self._is_usual[first:begin], length).all(axis=1) if begin - first >= length else ()
+        )
+        starts = first + np.flatnonzero(is_whole)
+        if not len(starts):
+            return None
+        counts_S, totals_S = (
+            sliding_window_view(values[:begin], length)[starts].sum(axis=1) for values in (self._counts, self._totals)
+        )
+        ages_S = (at - starts - length + 1).astype(np.float64)
+        return Spans(counts_S, totals_S, weights_of(ages_S, np.zeros(len(ages_S), np.bool_), self._settings.half_life))
 
     def _alert(self, opened: int, closed: int | None) -> Alert:
         until = len(self._buckets) if closed is None else max(opened + 1, closed)

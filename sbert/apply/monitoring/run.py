@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from sbert.apply.classification.head import Head
 from sbert.apply.classification.job import ClassificationJob, load_head
-from sbert.apply.monitoring.alerts import Alert, TopicHistory, walk_topic
+from sbert.apply.monitoring.alerts import VOLUME, Alert, TopicHistory, walk_topic
 from sbert.apply.monitoring.cell_table import publish_cells
 from sbert.apply.monitoring.cells import CellCounts, count_cells
 from sbert.apply.monitoring.opinion_report import AlertReport, MonitoringReport, tested_sentence
@@ -82,6 +82,7 @@ def monitor(
         tasks = ", ".join(head.task or "(none)" for head in job.heads)
         raise SettingsError(f"{predictions.uri}: there is no task {settings.task!r}: set task to one of {tasks}")
     head = load_head(job.heads_uri, head_name, table)
+    _check_series(head.classes, settings, predictions.uri)
     label_column = f"{job.prefix(head_name)}label"
     counts = count_cells(predictions, table, label_column, settings, now)
     histories = _histories(counts, head, settings, predictions.uri)
@@ -170,6 +171,15 @@ def _classification_of(predictions: DerivedTable) -> tuple[ClassificationJob, Ta
         ) from error
 
 
+def _check_series(classes: list[str], settings: MonitoringSettings, where: str) -> None:
+    unknown = sorted({*settings.series} - {*classes, VOLUME})
+    if unknown:
+        raise SettingsError(
+            f"{where}: series names {', '.join(map(repr, unknown))}, which is no class and not {VOLUME!r}: name some of "
+            f"{', '.join([*classes, VOLUME])}"
+        )
+
+
 def _histories(
     counts: CellCounts, head: Head, settings: MonitoringSettings, predictions_uri: str
 ) -> list[TopicHistory]:
@@ -209,7 +219,7 @@ def _num_small(history: TopicHistory, settings: MonitoringSettings) -> int:
 
 
 def _report(alert: Alert, texts: list[TypicalText]) -> AlertReport:
-    is_share = alert.series != "volume"
+    is_share = alert.series != VOLUME
     return AlertReport(
         key=alert.key,
         topic=alert.topic,

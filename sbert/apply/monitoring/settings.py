@@ -70,6 +70,11 @@ class MonitoringSettings(BaseModel):
         title="False alerts",
         description="Alerts by chance that are accepted for a topic in 30 days, over all that is tested (alerts).",
     )
+    series: tuple[str, ...] = Field(
+        default=(),
+        title="Series",
+        description="Classes, or volume, whose rises are alerts and share false_alerts; empty for all.",
+    )
     windows: tuple[Annotated[int, Field(ge=1, le=1_000)], ...] = Field(
         default=(1,),
         min_length=1,

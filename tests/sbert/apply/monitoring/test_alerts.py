@@ -10,7 +10,7 @@ import scipy.stats
 from sbert.apply.monitoring.alerts import VOLUME, TopicHistory, opening_level, walk_topic
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import CorrectedShares, corrected_shares
-from sbert.apply.monitoring.surges import share_surprise, volume_surprise
+from sbert.apply.monitoring.surges import clump_share, share_surprise, volume_surprise
 
 CLASSES = ["bad", "good"]
 SETTINGS = MonitoringSettings(time_column="at", bucket="1d")
@@ -101,7 +101,8 @@ def test_days_without_rows_are_calm() -> None:
     bad[30] = round(0.7 * totals[30])
     for day in (31, 32):
         bad[day] = totals[day] = 0
-    (alert,) = [alert for alert in walk(bad, totals).alerts if alert.series == "bad"]
+    opened = FIRST + dt.timedelta(days=30)
+    (alert,) = [alert for alert in walk(bad, totals).alerts if (alert.series, alert.opened) == ("bad", opened)]
     assert alert.closed == FIRST + dt.timedelta(days=32)
 
 
@@ -113,10 +114,51 @@ def test_the_level_accepts_the_promised_number_of_chance_alerts() -> None:
 def test_without_overdispersion_the_surprise_is_nearly_binomial() -> None:
     counts, totals = np.full(500, 30), np.full(500, 100)
     found = share_surprise(45, 100, counts, totals, np.ones(500))
-    assert found.p_value == pytest.approx(float(scipy.stats.binom.sf(44, 100, 0.3)), rel=0.1)
+    mid = float(scipy.stats.binom.sf(45, 100, 0.3) + scipy.stats.binom.pmf(45, 100, 0.3) / 2)
+    assert found.p_value == pytest.approx(mid, rel=0.1)
     assert volume_surprise(130, np.random.default_rng(0).poisson(100, 500), np.ones(500)).p_value == pytest.approx(
         float(scipy.stats.poisson.sf(129, 100)), rel=0.5
     )
+
+
+@pytest.mark.parametrize("count", [0, 3, 30, 77, 100])
+def test_tails_are_those_of_scipy(count: int) -> None:
+    counts, totals = np.array([20, 45, 31, 24]), np.array([100, 100, 100, 100])
+    found = share_surprise(count, 100, counts, totals, np.ones(4))
+    mean = 120.5 / 401
+    spread = mean * (1 - mean)
+    correlation = float(((counts - 100 * mean) ** 2 - 100 * spread).sum() / (spread * 4 * 100 * 99))
+    extra = correlation + 4 * 100 * (1 + correlation * 99) / 401**2
+    law = scipy.stats.betabinom(100, mean * (1 / extra - 1), (1 - mean) * (1 / extra - 1))
+    assert found.p_value == pytest.approx(float(law.sf(count) + law.pmf(count) / 2), rel=1e-6)
+
+
+def test_a_clump_of_overlapping_looks_counts_once() -> None:
+    random = np.random.default_rng(0)
+    length, level = 6, 0.002
+    sums = np.convolve(random.normal(size=1_000_000), np.ones(length), "valid") / np.sqrt(length)
+    high = sums > scipy.stats.norm.isf(level)
+    begun = (high[1:] & ~high[:-1]).sum() / high.sum()
+    assert clump_share(level, length) == pytest.approx(float(begun), rel=0.15)
+    assert clump_share(level, 1) == 1
+
+
+def test_spans_that_drift_together_are_not_surprising() -> None:
+    totals = [100] * 48
+    shares = [0.2 if day // 4 % 2 else 0.4 for day in range(48)]  # four days low, four days high
+    bad = [round(100 * share) for share in shares]
+    together = SETTINGS.model_copy(update={"windows": (1, 4)})
+    assert [alert for alert in walk(bad, totals, together).alerts if alert.series == "bad"][1:] == []
+
+
+def test_only_the_series_that_are_named_make_alerts_and_share_the_budget() -> None:
+    bad, totals = made_days(1)
+    totals[35], bad[35] = 240, 72  # the volume rises
+    bad[38] = round(0.7 * totals[38])
+    watched = SETTINGS.model_copy(update={"series": ("bad",)})
+    history = walk(bad, totals, watched)
+    assert {alert.series for alert in history.alerts} == {"bad"}
+    assert history.expected[VOLUME][-1] is not None
 
 
 def test_shares_are_corrected_for_what_the_head_confuses() -> None:

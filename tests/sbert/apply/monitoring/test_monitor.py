@@ -210,6 +210,10 @@ def test_other_tables_and_tasks_are_refused(places: tuple[str, Path, Path], tmp_
     classify(table, classes)
     with pytest.raises(SettingsError, match="there is no task 'mood'"):
         monitor(str(classes), str(out), SETTINGS.model_copy(update={"task": "mood"}), now=NOW)
+    with pytest.raises(
+        SettingsError, match="series names 'angry', which is no class and not 'volume': name some of bad, good, volume"
+    ):
+        monitor(str(classes), str(out), SETTINGS.model_copy(update={"series": ("angry", "volume")}), now=NOW)
     monitor(str(classes), str(out), SETTINGS, now=NOW)
     with pytest.raises(TableError, match="belongs to the job monitoring: name the output of `sbert classify`"):
         monitor(str(out), str(tmp_path / "other"), SETTINGS, now=NOW)
