@@ -1,4 +1,4 @@
-"""Watch the classes of a table over time.
+"""Watch a table over time, with its classes or its volume alone.
 
 Run it with ``sbert monitor PREDICTIONS OUT --time-column …``, or as a deployment that follows the output of ``classify``.
 """
@@ -13,6 +13,7 @@ from flows.parameters import NO_CREDENTIALS, form
 from flows.run_names import named_after
 from sbert.apply.monitoring.opinion_report import MonitoringReport
 from sbert.apply.monitoring.settings import MonitoringSettings
+from tasks.ask_first_alerts import ask_first_alerts
 from tasks.monitor import announce_alerts, report_opinion, watch_opinion
 
 __all__ = ["monitor_opinion"]
@@ -26,7 +27,7 @@ def monitor_opinion(
             title="Predictions",
             min_length=1,
             pattern=NO_CREDENTIALS,
-            description="Output of the classification, local or s3://.",
+            description="Output of the classification, local or s3://. For volume alone, a table of embeddings too.",
         ),
     ],
     out_uri: OutUri,
@@ -37,10 +38,13 @@ def monitor_opinion(
 ) -> MonitoringReport:
     """Count classes by topic and time, report what rose beyond chance, and emit an event for each new alert.
 
+    With `first_alert: ask` the run waits for a person before it tells of the first alert of a topic.
+
     Returns:
         What was found.
     """
     report = watch_opinion(predictions_uri, out_uri, settings)
+    report = ask_first_alerts(report, settings)
     report_opinion(report)
     announce_alerts(report)
     return report

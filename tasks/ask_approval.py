@@ -1,9 +1,10 @@
-"""Ask a person in the Prefect UI whether a candidate that passed the gate becomes production."""
+"""Ask a person in the Prefect UI: whether a candidate that passed the gate becomes production, and other questions."""
 
 import contextlib
 import logging
 import math
 import threading
+from typing import TypeVar
 from uuid import UUID
 
 from prefect.exceptions import NotPausedError
@@ -18,9 +19,11 @@ from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainJob
 from tasks.markdown import escaped
 
-__all__ = ["PromotionForm", "ask_in_prefect"]
+__all__ = ["PromotionForm", "ask_in_prefect", "can_ask", "wait_for_person"]
 
 log = logging.getLogger(__name__)
+
+Form = TypeVar("Form", bound=RunInput)
 
 POLL_SECONDS = 10
 GRACE_SECONDS = 3_600
@@ -41,34 +44,49 @@ def ask_in_prefect(job: RetrainJob, report: RetrainReport) -> Approval | None:
     A temporary server has no UI: then no one is asked, and the version waits. A run that is killed while it waits leaves the
     version waiting, and the next run asks again.
     """
-    if get_current_settings().api.url is None:
+    if not can_ask():
         return None
     hours = job.settings.gate.approval_hours
     log.info(
         "%s waits for approval: resume this run in the Prefect UI; report: %s", report.candidate, report.report_uri
     )
     form = PromotionForm.with_initial_data(description=_question(report))
-    silence = threading.Timer(hours * 3600, _refuse, [UUID(str(flow_run.get_id())), hours])
+    answer = wait_for_person(form, hours=hours, setting="gate.approval_hours", key=f"approve-{report.candidate}")
+    return made_now(approved=answer.approve, name=answer.name, reason=answer.reason)
+
+
+def can_ask() -> bool:
+    """Return whether there is a UI to ask in; a temporary server has none."""
+    return get_current_settings().api.url is not None
+
+
+def wait_for_person(form: type[Form], *, hours: float, setting: str, key: str) -> Form:
+    """Pause the run until a person fills in a form, and return it; it is filled in as refused if nobody does.
+
+    Args:
+        form: it has the fields `approve`, `name` and `reason`; all others need defaults.
+        hours: how long a person has time.
+        setting: name of the setting that says so.
+        key: names the question; the same question of a resumed run is asked once.
+    """
+    silence = threading.Timer(hours * 3600, _refuse, [UUID(str(flow_run.get_id())), hours, setting])
     silence.daemon = True
     silence.start()
     try:
         answer = pause_flow_run(
-            wait_for_input=form,
-            timeout=math.ceil(hours * 3600) + GRACE_SECONDS,
-            poll_interval=POLL_SECONDS,
-            key=f"approve-{report.candidate}",
+            wait_for_input=form, timeout=math.ceil(hours * 3600) + GRACE_SECONDS, poll_interval=POLL_SECONDS, key=key
         )
     finally:
         silence.cancel()
-    return made_now(approved=answer.approve, name=answer.name, reason=answer.reason)
+    return answer
 
 
-def _refuse(run_id: UUID, hours: float) -> None:
+def _refuse(run_id: UUID, hours: float, setting: str) -> None:
     """Answer the form in place of the person who did not.
 
     Prefect itself would let the run fail at the end of a pause, and nothing would be decided.
     """
-    reason = f"nobody answered within {hours:g} hours (gate.approval_hours)"
+    reason = f"nobody answered within {hours:g} hours ({setting})"
     with contextlib.suppress(NotPausedError):  # a person was faster by a moment
         resume_flow_run(run_id, run_input={"approve": False, "name": NOBODY, "reason": reason})
 

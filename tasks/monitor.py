@@ -33,6 +33,7 @@ def report_opinion(report: MonitoringReport) -> None:
         ("topics; cells", f"{report.num_topics:,}; {report.num_cells:,}"),
         ("tested", report.tested),
         ("alerts open; in all; new", f"{report.num_open:,}; {len(report.alerts):,}; {len(report.new_alerts):,}"),
+        *([("wait for a person", f"{len(report.waiting_alerts):,}")] if report.waiting_alerts else []),
         ("page", f"`{escaped(report.page_uri)}`"),
         *([("model", "another one: what it sees differently in the past is no news")] if report.is_new_model else []),
     ]

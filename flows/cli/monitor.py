@@ -1,6 +1,7 @@
 """``sbert monitor``."""
 
-from typing import Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,6 +9,9 @@ from flows.cli.app import Panel, command
 from flows.cli.options import Json, OutUri, SettingsJson, check_location
 from flows.cli.output import answering, out
 from sbert.counted import counted
+
+if TYPE_CHECKING:
+    from sbert.apply.monitoring.opinion_report import MonitoringReport
 
 
 @command(
@@ -17,7 +21,9 @@ def monitor(
     predictions_uri: Annotated[
         str,
         typer.Argument(
-            metavar="PREDICTIONS", help="Output of `sbert classify`, local or s3://.", callback=check_location
+            metavar="PREDICTIONS",
+            help="Output of `sbert classify`, local or s3://; with --volume a table of embeddings will do.",
+            callback=check_location,
         ),
     ],
     out_uri: OutUri,
@@ -32,6 +38,9 @@ def monitor(
         str | None,
         typer.Option(metavar="LENGTH", help="Length of a bucket of time, such as 6h, 1d or 1w.", show_default="1d"),
     ] = None,
+    volume: Annotated[
+        bool, typer.Option("--volume", help="Watch the number of rows alone; PREDICTIONS may be a table of embeddings.")
+    ] = False,
     settings: SettingsJson = None,
     as_json: Json = False,
 ) -> None:
@@ -41,9 +50,38 @@ def monitor(
         from sbert.apply.monitoring.run import monitor as watch
         from sbert.apply.monitoring.settings import MonitoringSettings
 
-        named = {"time_column": time_column, "topic_column": by, "bucket": bucket}
+        named = {
+            "time_column": time_column,
+            "topic_column": by,
+            "bucket": bucket,
+            "series": ("volume",) if volume else None,
+        }
         report = watch(predictions_uri, out_uri, load_named(settings, MonitoringSettings, named))
+        if report.waiting_alerts and not as_json and _is_terminal():
+            report = _ask(report)
         answer.print(report.model_dump(mode="json"), _show)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _ask(report: "MonitoringReport") -> "MonitoringReport":
+    """Ask at the terminal which first alerts of topics are told; return the report with them."""
+    from sbert.apply.monitoring.told_alerts import decide_alerts
+    from sbert.registry.approval import made_now
+
+    approved: dict[str, bool] = {}
+    for alert in report.waiting_alerts:
+        if alert.topic not in approved:
+            out.print(f"{alert.sentence}\npage: {report.page_uri}", markup=False)
+            approved[alert.topic] = typer.confirm(
+                f"This is the first alert of {alert.topic}. Tell of it?", default=False
+            )
+    decision = made_now(approved=True, name=typer.prompt("Your name"), reason=typer.prompt("Reason"))
+    topics = [topic for topic, is_approved in approved.items() if is_approved]
+    told = decide_alerts(report.out_uri, report.waiting_alerts, topics, decision)
+    return report.model_copy(update={"new_alerts": [*report.new_alerts, *told], "waiting_alerts": []})
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -67,6 +105,10 @@ def _show(report: dict[str, Any]) -> None:
     for alert in report["new_alerts"]:
         out.print(f"  new: {alert['sentence']}", markup=False)
     out.print(f"  {report['tested']}", markup=False, style=None if report["num_tested"] else "yellow")
+    for alert in report["waiting_alerts"]:
+        out.print(f"  waits for a person: {alert['sentence']}", markup=False)
+    if report["waiting_alerts"]:
+        out.print("  decide by running the command at a terminal, or the flow with the Prefect UI", markup=False)
     out.print(
         f"  {counted(report['num_open'], 'alert')} open, {len(report['alerts']):,} in all; page: {report['page_uri']}",
         markup=False,

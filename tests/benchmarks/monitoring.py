@@ -220,9 +220,8 @@ def by_monitoring(series: Counts, false_alerts: float) -> list[dt.datetime]:
     settings = MonitoringSettings(
         time_column="at", bucket="1h", half_life=168, min_history=24, false_alerts=false_alerts, min_volume=1
     )
-    cells = pl.DataFrame({"bucket": series.hours, "label": ["all"] * len(series.hours), "count": series.values_H})
-    alerts = walk_topic(series.name, cells, series.hours, ["all"], settings).alerts
-    return [alert.opened for alert in alerts if alert.series == VOLUME]
+    cells = pl.DataFrame({"bucket": series.hours, "label": [None] * len(series.hours), "count": series.values_H})
+    return [alert.opened for alert in walk_topic(series.name, cells, series.hours, [], settings).alerts]
 
 
 def by_ewma(series: Counts, threshold: float) -> list[dt.datetime]:
@@ -241,11 +240,14 @@ def by_ewma(series: Counts, threshold: float) -> list[dt.datetime]:
 
 
 def by_pelt(series: Counts, penalty: float) -> list[dt.datetime]:
-    """Return the changes of level that PELT finds (Killick et al. 2012), on square roots, whose variance is even."""
+    """Return the changes of level that PELT finds (Killick et al. 2012), on square roots, whose variance is even.
+
+    With a linear kernel the cost is the sum of squares, and the search is PELT in C.
+    """
     ruptures: Any = importlib.import_module("ruptures")
     roots = np.sqrt(series.values_H.astype(np.float64))
     scale = np.median(np.abs(np.diff(roots))) / 0.954 + 1e-9  # of differences of normal values
-    changes = ruptures.Pelt(model="l2", min_size=2, jump=1).fit(roots / scale).predict(pen=penalty)
+    changes = ruptures.KernelCPD(kernel="linear", min_size=2).fit(roots / scale).predict(pen=penalty)
     return [series.hours[at] for at in changes if at < len(series.hours)]
 
 

@@ -1,14 +1,17 @@
 """`sbert monitor` and its flow."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
+from prefect.flow_runs import resume_flow_run
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from flows.monitor import monitor_opinion
 from sbert.apply.monitoring.settings import MonitoringSettings
+from tests.flows.test_approval import paused_run
 from tests.sbert.apply.monitoring.test_monitor import CALM, classify, hours
 from tests.support.made_tables import make_version
 
@@ -49,3 +52,48 @@ def test_the_flow_emits_an_event_for_each_new_alert(
     assert emitted[0]["payload"]["sentence"] == report.alerts[0].sentence
     assert monitor_opinion(predictions, str(tmp_path / "out"), settings).new_alerts == []
     assert len(emitted) == 1
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_first_alert_of_a_topic_waits_for_a_form_in_the_ui(
+    tmp_path: Path, predictions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emitted = []
+    monkeypatch.setattr("tasks.monitor.emit_event", lambda **event: emitted.append(event))
+    monkeypatch.setattr("tasks.ask_approval.POLL_SECONDS", 1)
+    settings = MonitoringSettings.model_validate(
+        {"time_column": "at", "bucket": "1h", "first_alert": "ask", "first_alert_hours": 2 / 3600, **SETTINGS}
+    )
+    refused = monitor_opinion(predictions, str(tmp_path / "silent"), settings)
+    assert (refused.new_alerts, refused.waiting_alerts, emitted) == ([], [], [])
+    record = json.loads((tmp_path / "silent/_reports/alerts.json").read_text())
+    (decision,) = record["decisions"].values()
+    assert decision["reason"] == "nobody answered within 0.000555556 hours (first_alert_hours)"
+
+    def answer() -> None:
+        given = {"approve": True, "topics": ["all rows"], "name": "Ada", "reason": "it is real"}
+        resume_flow_run(paused_run(set()), run_input=given)
+
+    person = threading.Thread(target=answer)
+    person.start()
+    patient = settings.model_copy(update={"first_alert_hours": 1.0})
+    report = monitor_opinion(predictions, str(tmp_path / "out"), patient)
+    person.join()
+    assert [event["payload"]["sentence"] for event in emitted] == [report.new_alerts[0].sentence]
+    assert monitor_opinion(predictions, str(tmp_path / "out"), patient).new_alerts == []
+
+
+def test_a_terminal_asks_for_the_first_alert_of_a_topic(
+    tmp_path: Path, predictions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["monitor", predictions, str(tmp_path / "out"), "--time-column", "at", "--bucket", "1h"]
+    arguments += ["--settings", json.dumps({**SETTINGS, "first_alert": "ask"})]
+    done = CliRunner().invoke(app, arguments)
+    assert "waits for a person: all rows: " in done.stdout
+    monkeypatch.setattr("flows.cli.monitor._is_terminal", lambda: True)
+    done = CliRunner().invoke(app, arguments, input="y\nAda\nit is real\n")
+    assert done.exit_code == 0, done.output
+    assert "This is the first alert of all rows. Tell of it?" in done.stdout
+    assert "new: all rows: " in done.stdout
+    (decision,) = json.loads((tmp_path / "out/_reports/alerts.json").read_text())["decisions"].values()
+    assert (decision["approved"], decision["name"], decision["reason"]) == (True, "Ada", "it is real")

@@ -118,7 +118,7 @@ def walk_topic(
         topic: its name.
         cells: its counts, with the columns ``bucket``, ``label`` and ``count``.
         buckets: every bucket from the topic's first to the last of all topics, without gaps.
-        classes: the classes, in the order of the series.
+        classes: the classes, in the order of the series; none where only the volume is watched.
         settings: what opens and closes an alert.
     """
     series = [*classes, VOLUME]
@@ -264,7 +264,8 @@ def _counts(cells: pl.DataFrame, buckets: list[dt.datetime], classes: list[str])
     number = {name: at for at, name in enumerate(classes)}
     counts_BS = np.zeros((len(buckets), len(classes) + 1), np.int64)
     for bucket, label, count in cells.select("bucket", "label", "count").iter_rows():
-        counts_BS[place[bucket], number[label]] += count
+        if label is not None:  # without classes there is the volume alone
+            counts_BS[place[bucket], number[label]] += count
         counts_BS[place[bucket], -1] += count
     return counts_BS
 

@@ -13,15 +13,14 @@ import pyarrow.ipc
 from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import CorrectedShares
+from sbert.apply.monitoring.watched import Watched
 from sbert.derived.derived_table import (
     DerivedInfo,
-    DerivedTable,
     PartsSummary,
     commit_derived,
     digest_of_parts,
     find_output,
 )
-from sbert.table.delta import Table
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
 
 __all__ = ["CELL_SCHEMA", "publish_cells"]
@@ -50,9 +49,7 @@ CELL_SCHEMA = pa.schema(
 def publish_cells(
     out_uri: str,
     histories: Sequence[TopicHistory],
-    shares: CorrectedShares,
-    predictions: DerivedTable,
-    table: Table,
+    watched: Watched,
     settings: MonitoringSettings,
 ) -> int:
     """Write the parts that are not there, and commit; return the version, which stays when nothing changed.
@@ -61,12 +58,13 @@ def publish_cells(
         TableError: the folder holds the output of another job.
         CommitConflictError: another run committed at the same time.
     """
+    table = watched.table
     before = find_output(out_uri, JOB)
     have = {} if before is None else {shard.fingerprint: shard for shard in before.shards()}
     parts: dict[str, int] = {}
     records: list[ShardRecord] = []
     for history in histories:
-        for cells in _parts(history, shares):
+        for cells in _parts(history, watched.shares):
             name = _fingerprint(cells)
             parts[name] = len(cells)
             if name not in have:
@@ -77,8 +75,8 @@ def publish_cells(
         job=JOB,
         job_fingerprint=hashlib.sha256(f"{CODE_VERSION}|{settings.model_dump_json()}".encode()).hexdigest(),
         settings=settings.model_dump(mode="json"),
-        table_uri=predictions.info.table_uri,
-        table_id=predictions.info.table_id,
+        table_uri=table.uri,
+        table_id=table.table_id,
         table_version=table.version,
         encoder=table.encoder.model,
         encoder_fingerprint=table.encoder.fingerprint,
@@ -91,7 +89,7 @@ def publish_cells(
     return commit_derived(out_uri, before, schema=CELL_SCHEMA, add=records, drop=drop, info=info, counts=counts)
 
 
-def _parts(history: TopicHistory, shares: CorrectedShares) -> Iterator[pa.Table]:
+def _parts(history: TopicHistory, shares: CorrectedShares | None) -> Iterator[pa.Table]:
     """Yield the cells of a topic, a calendar year at a time."""
     places = range(len(history.buckets))
     for _, group in groupby(places, key=lambda at: history.buckets[at].year):
@@ -99,9 +97,9 @@ def _parts(history: TopicHistory, shares: CorrectedShares) -> Iterator[pa.Table]
         yield pa.Table.from_pylist(rows, CELL_SCHEMA)
 
 
-def _rows(history: TopicHistory, at: int, shares: CorrectedShares) -> Iterator[dict[str, object]]:
+def _rows(history: TopicHistory, at: int, shares: CorrectedShares | None) -> Iterator[dict[str, object]]:
     total = int(history.counts_BS[at, -1])
-    value, low, high = shares.estimate(history.counts_BS[at, :-1]) if total else (None, None, None)
+    value, low, high = shares.estimate(history.counts_BS[at, :-1]) if total and shares else (None, None, None)
     for place, series in enumerate(history.series):
         expected = history.expected[series][at]
         has_share = series != VOLUME and value is not None and low is not None and high is not None

@@ -7,11 +7,9 @@ import polars as pl
 
 from sbert.apply.kept_columns import check_kept
 from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.apply.monitoring.watched import Watched
 from sbert.apply.times import check_times, moments_of
-from sbert.derived.derived_table import DerivedTable
-from sbert.derived.paired_rows import paired_rows
 from sbert.errors import SettingsError
-from sbert.table.delta import Table
 
 __all__ = ["ALL_ROWS", "CellCounts", "buckets_of", "count_cells", "with_cells"]
 
@@ -27,27 +25,27 @@ class CellCounts:
     """Rows by topic, bucket and class, and the rows that have no cell."""
 
     counts: pl.DataFrame
-    """Columns ``topic``, ``bucket`` (a moment in the zone of the settings), ``label`` and ``count``."""
+    """Columns ``topic``, ``bucket`` (a moment in the zone of the settings), ``label`` and ``count``. Without classes
+    labels are null."""
     num_rows: int
     num_without_time: int
     num_in_future: int
 
 
-def count_cells(
-    predictions: DerivedTable, table: Table, label_column: str, settings: MonitoringSettings, now: dt.datetime
-) -> CellCounts:
+def count_cells(watched: Watched, settings: MonitoringSettings, now: dt.datetime) -> CellCounts:
     """Count rows block by block; memory holds the cells, not the rows.
 
     Raises:
         ColumnError: the table does not keep the time or topic column, or no value of the first is a time.
         SettingsError: the topic column has more values than the settings accept.
     """
-    check_kept(table, [settings.topic_column])
-    check_times(table, settings.time_column)
+    check_kept(watched.table, [settings.topic_column])
+    check_times(watched.table, settings.time_column)
+    label = pl.lit(None, pl.String) if watched.label_column is None else pl.col(watched.label_column)
     parts: list[pl.DataFrame] = []
     num_rows = num_without = num_future = 0
     columns = [settings.time_column, *([settings.topic_column] if settings.topic_column else [])]
-    for block in paired_rows(predictions, table, [label_column], columns):
+    for block in watched.blocks(list(dict.fromkeys(columns))):
         frame = pl.from_arrow(block)
         assert isinstance(frame, pl.DataFrame)
         placed = with_cells(frame, settings)
@@ -56,7 +54,7 @@ def count_cells(
         num_without += placed["moment"].null_count()
         num_future += int(is_future.sum() or 0)
         kept = placed.filter(~is_future.fill_null(value=True))
-        parts.append(kept.group_by("topic", "bucket", pl.col(label_column).alias("label")).agg(pl.len().alias("count")))
+        parts.append(kept.group_by("topic", "bucket", label.alias("label")).agg(pl.len().alias("count")))
         if len(parts) > 64:
             parts = [_merged(parts)]
     counts = (
@@ -74,8 +72,8 @@ def count_cells(
     num_topics = counts["topic"].n_unique()
     if num_topics > settings.max_topics:
         raise SettingsError(
-            f"{table.uri}: the column {settings.topic_column!r} has {num_topics:,} values, at most {settings.max_topics:,} "
-            "topics are watched (max_topics): name another column, or raise max_topics"
+            f"{watched.table.uri}: the column {settings.topic_column!r} has {num_topics:,} values, at most "
+            f"{settings.max_topics:,} topics are watched (max_topics): name another column, or raise max_topics"
         )
     return CellCounts(counts, num_rows, num_without, num_future)
 

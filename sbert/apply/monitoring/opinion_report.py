@@ -37,7 +37,7 @@ class MonitoringReport(BaseModel):
     predictions_uri: str
     out_uri: str
     version: int = Field(description="Version of the table of cells.")
-    num_rows: int = Field(description="Rows with a class.")
+    num_rows: int = Field(description="Rows with a class; without classes all rows.")
     num_without_time: int = Field(description="Rows whose time is empty or cannot be read.")
     num_in_future: int = Field(description="Rows whose time is more than a day ahead.")
     num_topics: int
@@ -54,6 +54,9 @@ class MonitoringReport(BaseModel):
     num_open: int = Field(description="Alerts that are open.")
     alerts: list[AlertReport] = Field(description="All alerts of the history, the newest first.")
     new_alerts: list[AlertReport] = Field(description="Alerts to tell people about: not known to the run before.")
+    waiting_alerts: list[AlertReport] = Field(
+        default=[], description="First alerts of their topics, which wait for a person (first_alert: ask)."
+    )
     is_new_model: bool = Field(description="Whether the classes are of another head or encoder than in the run before.")
     gone_with_model: list[str] = Field(description="Alerts of the model before that the new one does not see.")
     found_with_model: list[str] = Field(description="Alerts about the past that only the new model sees.")
@@ -66,7 +69,7 @@ def tested_sentence(report: MonitoringReport, settings: MonitoringSettings) -> s
     cells = counted(report.num_cells, "cell")
     if not report.num_cells:
         rows = counted(report.num_rows, "row")
-        return f"Nothing was tested: of {rows} with a class none has a time that can be used."
+        return f"Nothing was tested: of {rows} none has a time that can be used."
     if report.num_tested:
         return f"{report.num_tested:,} of {cells} had enough rows and history to be tested."
     if report.num_small:

@@ -27,11 +27,14 @@ MAX_BUCKETS = 200
 
 
 def opinion_page(
-    report: MonitoringReport, histories: Sequence[TopicHistory], shares: CorrectedShares, settings: MonitoringSettings
+    report: MonitoringReport,
+    histories: Sequence[TopicHistory],
+    shares: CorrectedShares | None,
+    settings: MonitoringSettings,
 ) -> str:
     """Return the page as HTML."""
     facts = {
-        "Classes": report.predictions_uri,
+        "Table" if shares is None else "Classes": report.predictions_uri,
         "Rows": f"{report.num_rows:,}; {report.num_without_time:,} without a time, {report.num_in_future:,} in the future",
         "Topics": f"{report.num_topics:,} ({settings.topic_column or 'all rows together'})",
         "Time": _span(report, settings),
@@ -98,24 +101,26 @@ def _model_section(report: MonitoringReport) -> list[Section]:
 
 
 def _trend_sections(
-    report: MonitoringReport, histories: Sequence[TopicHistory], shares: CorrectedShares
+    report: MonitoringReport, histories: Sequence[TopicHistory], shares: CorrectedShares | None
 ) -> list[Section]:
     alarmed = {alert.topic for alert in report.alerts}
     ordered = sorted(histories, key=lambda item: (item.topic not in alarmed, -item.counts_BS[:, -1].sum(), item.topic))
-    note = (
+    bands = (
         "Lines are shares of classes, corrected for the mistakes of the classifier; bands hold 95 % of what is not known "
-        "about them. Red marks are alerts."
+        "about them. "
     )
+    note = f"{'' if shares is None else bands}Red marks are alerts."
     hidden = [f"{MAX_TOPICS} of {len(ordered)} topics are drawn."] if len(ordered) > MAX_TOPICS else []
     pictures = [picture for history in ordered[:MAX_TOPICS] for picture in _topic_pictures(history, shares)]
     return [Section("Trends", [note, *hidden], pictures=pictures)] if pictures else []
 
 
-def _topic_pictures(history: TopicHistory, shares: CorrectedShares) -> list[Picture]:
+def _topic_pictures(history: TopicHistory, shares: CorrectedShares | None) -> list[Picture]:
     first = max(0, len(history.buckets) - MAX_BUCKETS)
     places = np.arange(first, len(history.buckets))
     times = _numbers(history, places.tolist())
-    return [_share_picture(history, shares, places, times), _volume_picture(history, places, times)]
+    volume = _volume_picture(history, places, times)
+    return [volume] if shares is None else [_share_picture(history, shares, places, times), volume]
 
 
 def _share_picture(history: TopicHistory, shares: CorrectedShares, places: np.ndarray, times: np.ndarray) -> Picture:

@@ -1,6 +1,7 @@
 """Settings of opinion monitoring."""
 
 import re
+from enum import StrEnum
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -9,12 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sbert.apply.times import TimeFormat
 from sbert.errors import SettingsError
 
-__all__ = ["BUCKET_SECONDS", "MonitoringSettings"]
+__all__ = ["BUCKET_SECONDS", "FirstAlert", "MonitoringSettings"]
 
 UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 BUCKET = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
 BUCKET_SECONDS = 60, 366 * 86_400
 """Least and greatest length of a bucket."""
+
+
+class FirstAlert(StrEnum):
+    """What happens to the first alert of a topic."""
+
+    AUTOMATIC = "automatic"
+    """People are told at once."""
+    ASK = "ask"
+    """A person decides whether people are told."""
 
 
 class MonitoringSettings(BaseModel):
@@ -90,6 +100,18 @@ class MonitoringSettings(BaseModel):
     )
     close_after: int = Field(
         default=2, ge=1, title="Calm buckets", description="Calm buckets in a row that close an alert (buckets)."
+    )
+    first_alert: FirstAlert = Field(
+        default=FirstAlert.AUTOMATIC,
+        title="First alert",
+        description="Whether the first alert of a topic is told at once, or a person is asked first: automatic or ask.",
+    )
+    first_alert_hours: float = Field(
+        default=24.0,
+        gt=0,
+        le=8_760,
+        title="Time to answer",
+        description="A first alert that nobody approves within this time is refused, where a run waits for it (hours).",
     )
     max_topics: int = Field(
         default=1_000, ge=1, title="Most topics", description="More values of the topic column are an error (topics)."

@@ -11,9 +11,8 @@ import pyarrow as pa
 from sbert.apply.monitoring.alerts import VOLUME, Alert
 from sbert.apply.monitoring.cells import with_cells
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.derived.derived_table import DerivedTable
+from sbert.apply.monitoring.watched import Watched
 from sbert.derived.job import row_vectors
-from sbert.derived.paired_rows import paired_rows
 from sbert.errors import ColumnError
 from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
@@ -45,9 +44,7 @@ class _Rows:
     vectors: list[Float32] = field(default_factory=list)
 
 
-def texts_of_alerts(
-    alerts: Sequence[Alert], predictions: DerivedTable, table: Table, label_column: str, settings: MonitoringSettings
-) -> list[list[TypicalText]]:
+def texts_of_alerts(alerts: Sequence[Alert], watched: Watched, settings: MonitoringSettings) -> list[list[TypicalText]]:
     """Return the typical texts of each alert, from the rows of its most surprising bucket.
 
     Nothing is returned where the table keeps no text.
@@ -55,6 +52,7 @@ def texts_of_alerts(
     Raises:
         ColumnError: the table does not keep the text column that the settings name.
     """
+    table = watched.table
     text_column = _text_column(table, settings)
     if not alerts or not settings.num_texts or text_column is None:
         return [[] for _ in alerts]
@@ -70,8 +68,8 @@ def texts_of_alerts(
         {"topic": [topic for topic, _ in wanted], "bucket": [bucket for _, bucket in wanted]},
         schema={"topic": pl.String, "bucket": pl.Datetime("ms", settings.time_zone)},
     )
-    for block in paired_rows(predictions, table, [label_column], list(columns)):
-        _collect(block, wanted, cells, alerts, found, table, label_column, text_column, settings)
+    for block in watched.blocks(list(columns)):
+        _collect(block, wanted, cells, alerts, found, watched, text_column, settings)
     return [_typical(rows, settings.num_texts) for rows in found]
 
 
@@ -90,23 +88,23 @@ def _collect(
     cells: pl.DataFrame,
     alerts: Sequence[Alert],
     found: list[_Rows],
-    table: Table,
-    label_column: str,
+    watched: Watched,
     text_column: str,
     settings: MonitoringSettings,
 ) -> None:
-    names = list(dict.fromkeys([settings.time_column, label_column, text_column, "text_hash",
+    labels = [] if watched.label_column is None else [watched.label_column]
+    names = list(dict.fromkeys([settings.time_column, *labels, text_column, "text_hash",
                                 *([settings.topic_column] if settings.topic_column else [])]))  # fmt: skip
     frame = pl.from_arrow(block.select(names))
     assert isinstance(frame, pl.DataFrame)
     placed = with_cells(frame, settings).with_row_index("row").join(cells, on=["topic", "bucket"], how="semi")
     if placed.is_empty():
         return
-    vectors_ND = row_vectors(block.take(pa.array(placed["row"])), table)
-    for at, row in enumerate(placed.select("topic", "bucket", label_column, text_column, "text_hash").iter_rows()):
-        topic, bucket, label, text, text_hash = row
+    vectors_ND = row_vectors(block.take(pa.array(placed["row"])), watched.table)
+    for at, row in enumerate(placed.select("topic", "bucket", text_column, "text_hash", *labels).iter_rows()):
+        topic, bucket, text, text_hash, *label = row
         for number in wanted[topic, bucket]:
-            if alerts[number].series in {VOLUME, label} and text is not None:
+            if alerts[number].series in {VOLUME, *label} and text is not None:
                 found[number].texts.append(text)
                 found[number].hashes.append(text_hash)
                 found[number].vectors.append(vectors_ND[at])

@@ -249,7 +249,7 @@ def test_times_in_the_future_alone_are_no_good_news(places: tuple[str, Path, Pat
     make_version(table, {"a": hours(CALM)})
     classify(table, classes)
     report = monitor(str(classes), str(out), SETTINGS, now=dt.datetime(1990, 1, 1, tzinfo=dt.UTC))
-    assert "of 200 rows with a class none has a time" in report.tested
+    assert "of 200 rows none has a time" in report.tested
 
 
 def test_embeddings_in_place_of_classes_are_named_with_the_command_that_makes_classes(
@@ -270,3 +270,27 @@ def test_a_column_that_holds_no_times_is_an_error(places: tuple[str, Path, Path]
     with pytest.raises(ColumnError, match="values of the kept column 'kind' is a time"):
         monitor(str(classes), str(out), SETTINGS.model_copy(update={"time_column": "kind"}), now=NOW)
     assert not out.exists()
+
+
+def test_a_table_without_classes_is_watched_by_its_volume(places: tuple[str, Path, Path]) -> None:
+    table, _, out = places
+    settings = SETTINGS.model_copy(update={"series": ("volume",)})
+    calm = [rows for hour, count in enumerate([10, 11, 9, 10, 10, 11, 9, 10, 10, 10]) for rows in [(hour, count)]]
+    rows = {str(number): number for hour, count in calm for number in numbers(lambda _: True, 60 * hour + 1, count)}
+    make_version(table, {"a": rows})
+    first = monitor(table, str(out), settings, now=NOW)
+    assert (first.num_rows, first.alerts, first.is_new_model) == (len(rows), [], False)
+    surge = {str(number): number for number in numbers(lambda _: True, 601, 40)}
+    make_version(table, {"a": rows, "b": surge}, encoder_number=1)  # no class: the encoder does not matter
+    second = monitor(table, str(out), settings, now=NOW)
+    (alert,) = second.new_alerts
+    assert (alert.series, alert.num_rows, alert.share, second.is_new_model) == ("volume", 40, None, False)
+    assert alert.texts
+    cells = DerivedTable.open(str(out)).scan().collect()
+    assert isinstance(cells, pl.DataFrame)
+    assert cells["series"].unique().to_list() == ["volume"]
+    assert cells["count"].sum() == len(rows) + 40
+    assert verify_any(str(out)).findings == []
+    assert "Shares of the classes" not in Path(second.page_uri).read_text()
+    with pytest.raises(SettingsError, match="a table without classes, and task is 'mood'"):
+        monitor(table, str(out), settings.model_copy(update={"task": "mood"}), now=NOW)

@@ -1,0 +1,158 @@
+"""Which alerts people have been told of: `_reports/alerts.json`, beside the page.
+
+With `first_alert: ask` the first alert of a topic waits until a person has decided. The decision stands in this file.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, Field
+
+from sbert.apply.monitoring.opinion_report import AlertReport
+from sbert.apply.monitoring.settings import FirstAlert
+from sbert.errors import MissingError, TableError
+from sbert.registry.approval import Approval
+from sbert.storage.files import join, read_bytes, write_bytes
+
+__all__ = ["News", "Told", "decide_alerts", "found_alerts", "gone_alerts", "news", "read_told", "write_told"]
+
+ALERTS_NAME = "alerts.json"
+
+
+class Told(BaseModel):
+    """What the run before left."""
+
+    model: str
+    settings: str = ""
+    last_bucket: dt.datetime | None
+    sentences: dict[str, str]
+    """Every alert of the history by its key."""
+    topics: list[str] | None = None
+    """Topics of which people were told an alert; None in a file of an earlier version: all topics with an alert."""
+    waiting: list[str] = Field(default=[])
+    """Keys of alerts that wait for a person."""
+    decisions: dict[str, Approval] = Field(default={})
+    """What a person said of an alert, by its key."""
+
+    @property
+    def known_topics(self) -> set[str]:
+        """Topics whose next alert needs no person."""
+        return set(map(_topic, self.sentences)) if self.topics is None else set(self.topics)
+
+
+@dataclass(frozen=True)
+class News:
+    """What a run has to tell."""
+
+    told: list[AlertReport]
+    waiting: list[AlertReport]
+    """First alerts of their topics, which a person decides on."""
+    topics: list[str]
+    """Topics of which people were told an alert, with this run."""
+
+
+def read_told(out_uri: str) -> Told | None:
+    """Return what the run before left; None for the first run.
+
+    Raises:
+        TableError: the file cannot be read.
+    """
+    uri = join(out_uri, "_reports", ALERTS_NAME)
+    try:
+        return Told.model_validate(json.loads(read_bytes(uri)))
+    except MissingError:
+        return None
+    except ValueError as error:
+        raise TableError(
+            f"{uri}: cannot be read ({error}): remove it; the next run then tells of no earlier alert"
+        ) from error
+
+
+def write_told(out_uri: str, told: Told) -> None:
+    """Write what the next run needs to know."""
+    write_bytes(join(out_uri, "_reports", ALERTS_NAME), told.model_dump_json(indent=1).encode())
+
+
+def news(alerts: list[AlertReport], known: Told | None, first_alert: FirstAlert, *, is_told_anew: bool) -> News:
+    """Return the alerts to tell people about, and those that wait for a person.
+
+    The first run tells of alerts that are open now. A run with another model or other settings tells only of what happened
+    after the run before: what it sees differently in the past is a change of its own, not of the world. An alert that waited
+    for a person and is still there waits on, or is told once people are no longer asked.
+    """
+    fresh = _fresh(alerts, known, is_told_anew=is_told_anew)
+    waited = set(known.waiting) if known else set()
+    fresh = [alert for alert in alerts if alert in fresh or alert.key in waited]
+    topics = known.known_topics if known else set()
+    waiting = [alert for alert in fresh if first_alert is FirstAlert.ASK and alert.topic not in topics]
+    told = [alert for alert in fresh if alert not in waiting]
+    return News(told, waiting, sorted(topics | {alert.topic for alert in told}))
+
+
+def _fresh(alerts: list[AlertReport], known: Told | None, *, is_told_anew: bool) -> list[AlertReport]:
+    if known is None:
+        return [alert for alert in alerts if alert.closed is None]
+    fresh = [alert for alert in alerts if alert.key not in known.sentences]
+    if not is_told_anew:
+        return fresh
+    return [alert for alert in fresh if known.last_bucket is None or alert.opened > known.last_bucket]
+
+
+def decide_alerts(
+    out_uri: str, waiting: Iterable[AlertReport], approved_topics: Iterable[str], decision: Approval
+) -> list[AlertReport]:
+    """Record what a person said of alerts that wait; return those to tell now.
+
+    A topic that was approved is known from now on: its later alerts wait for nobody. An alert that was refused is not told;
+    the next one of its topic waits again.
+
+    Args:
+        out_uri: the output of the monitoring.
+        waiting: the alerts that the person saw.
+        approved_topics: topics to tell of; the alerts of all others are refused.
+        decision: who decided, and why; `approved` is set by topic.
+
+    Raises:
+        TableError: the record of alerts is not there or cannot be read.
+    """
+    known = read_told(out_uri)
+    if known is None:
+        raise TableError(f"{out_uri}: there is no record of alerts (_reports/{ALERTS_NAME}): run `sbert monitor` first")
+    topics = set(approved_topics) if decision.approved else set()
+    asked = [alert for alert in waiting if alert.key in known.waiting]  # another run may have been faster
+    told = [alert for alert in asked if alert.topic in topics]
+    decisions = {alert.key: decision.model_copy(update={"approved": alert.topic in topics}) for alert in asked}
+    write_told(
+        out_uri,
+        known.model_copy(
+            update={
+                "topics": sorted(known.known_topics | {alert.topic for alert in told}),
+                "waiting": [key for key in known.waiting if key not in decisions],
+                "decisions": known.decisions | decisions,
+            }
+        ),
+    )
+    return told
+
+
+def gone_alerts(alerts: list[AlertReport], known: Told | None) -> list[str]:
+    """Return the sentences of alerts that were there in the run before."""
+    keys = {alert.key for alert in alerts}
+    return [sentence for key, sentence in (known.sentences if known else {}).items() if key not in keys]
+
+
+def found_alerts(alerts: list[AlertReport], known: Told | None) -> list[str]:
+    """Return the sentences of alerts about the past that the run before did not see."""
+    if known is None:
+        return []
+    return [
+        alert.sentence
+        for alert in alerts
+        if alert.key not in known.sentences and known.last_bucket is not None and alert.opened <= known.last_bucket
+    ]
+
+
+def _topic(key: str) -> str:
+    return key.rsplit("|", 2)[0]

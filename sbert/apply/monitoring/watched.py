@@ -1,0 +1,132 @@
+"""What is watched: the classes of a table, or the rows of a table that nobody classified."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from sbert.apply.classification.job import ClassificationJob, load_head
+from sbert.apply.monitoring.alerts import VOLUME
+from sbert.apply.monitoring.settings import MonitoringSettings
+from sbert.apply.monitoring.shares import CorrectedShares
+from sbert.derived.any_table import open_any
+from sbert.derived.derived_table import DerivedTable
+from sbert.derived.job import KEY_COLUMNS
+from sbert.derived.paired_rows import paired_rows
+from sbert.errors import EmbeddingsTableError, EncoderMismatchError, NotATableError, SettingsError, TableError
+from sbert.table.delta import Table
+from sbert.table.shard_layout import locate_splits, read_split
+
+__all__ = ["Watched", "open_watched"]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Rows with times, of one version."""
+
+    uri: str
+    """The output of the classification, or the embeddings table."""
+    table: Table
+    """The embeddings table."""
+    predictions: DerivedTable | None
+    """The classes; None where only the volume is watched."""
+    label_column: str | None
+    """Their column; None without classes."""
+    classes: list[str]
+    shares: CorrectedShares | None
+    """Corrects shares for the head's mistakes; None without classes."""
+    model: str
+    """Names head and encoder; empty without classes, since no model decides a volume."""
+
+    def blocks(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Yield rows with `KEY_COLUMNS`, the class where there is one, and columns of the embeddings table.
+
+        Raises:
+            TableError: the rows of the classes are not those of the table.
+        """
+        if self.predictions is not None and self.label_column is not None:
+            yield from paired_rows(self.predictions, self.table, [self.label_column], columns)
+            return
+        shards = locate_splits(self.table.uri, self.table.shards())
+        for split in sorted({part.fingerprint for shard in shards for part in shard.splits}):
+            yield from read_split(self.table.uri, shards, split, [*KEY_COLUMNS, *columns])
+
+
+def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
+    """Open the output of `sbert classify`; or an embeddings table, where the volume alone is watched.
+
+    Raises:
+        EmbeddingsTableError: an embeddings table, and the settings ask for classes.
+        EncoderMismatchError: the table has another encoder than the classes.
+        SettingsError: there is no such task, or a series that is none.
+        TableError: the table belongs to another job.
+    """
+    if settings.series == (VOLUME,) and isinstance(opened := open_any(uri), Table):
+        if settings.task:
+            raise SettingsError(
+                f"{opened.uri}: this is a table without classes, and task is {settings.task!r}: name the output of "
+                "`sbert classify`, or leave task empty"
+            )
+        return Watched(opened.uri, opened, None, None, [], None, "")
+    opened = _open_classes(uri)
+    job, table = _classification_of(opened)
+    head_name = next((head for head in job.heads if head.task == settings.task), None)
+    if head_name is None and len(job.heads) == 1 and not settings.task:
+        head_name = job.heads[0]
+    if head_name is None:
+        tasks = ", ".join(head.task or "(none)" for head in job.heads)
+        raise SettingsError(f"{opened.uri}: there is no task {settings.task!r}: set task to one of {tasks}")
+    head = load_head(job.heads_uri, head_name, table)
+    _check_series(head.classes, settings, opened.uri)
+    return Watched(
+        uri=opened.uri,
+        table=table,
+        predictions=opened,
+        label_column=f"{job.prefix(head_name)}label",
+        classes=head.classes,
+        shares=CorrectedShares(head.confusion),
+        model=f"{head.record.fingerprint}|{table.encoder.fingerprint}",
+    )
+
+
+def _open_classes(uri: str) -> DerivedTable:
+    try:
+        return DerivedTable.open(uri)
+    except EmbeddingsTableError as error:
+        raise EmbeddingsTableError(
+            f"{uri}: this is an embeddings table, but monitoring counts the classes of its rows: make them with "
+            f"`sbert classify {uri} LABELS CLASSES`, and name CLASSES; or watch the number of rows alone (--volume, in "
+            f"settings series: [{VOLUME}])"
+        ) from error
+
+
+def _check_series(classes: list[str], settings: MonitoringSettings, where: str) -> None:
+    unknown = sorted({*settings.series} - {*classes, VOLUME})
+    if unknown:
+        raise SettingsError(
+            f"{where}: series names {', '.join(map(repr, unknown))}, which is no class and not {VOLUME!r}: name some of "
+            f"{', '.join([*classes, VOLUME])}"
+        )
+
+
+def _classification_of(predictions: DerivedTable) -> tuple[ClassificationJob, Table]:
+    """Return the job that made the classes, and the version of the embeddings table that they are of."""
+    info = predictions.info
+    if info.job != ClassificationJob.name:
+        raise TableError(
+            f"{predictions.uri}: this table belongs to the job {info.job}: name the output of `sbert classify`"
+        )
+    newest = Table.open(info.table_uri)
+    if newest.encoder.fingerprint != info.encoder_fingerprint:
+        raise EncoderMismatchError(
+            f"{predictions.uri}: its classes are of the encoder {info.encoder_fingerprint[:12]}, but {newest.uri} has "
+            f"{newest.encoder.fingerprint[:12]} now: run `sbert classify` again first"
+        )
+    job = ClassificationJob.model_validate(info.settings)
+    try:
+        return job, Table.open(info.table_uri, info.table_version)
+    except (NotATableError, TableError) as error:
+        raise TableError(
+            f"{predictions.uri}: the classes are of version {info.table_version} of {info.table_uri}, which cannot be read "
+            f"any more ({error}): run `sbert classify` again first"
+        ) from error

@@ -1,0 +1,93 @@
+"""What people are told: each alert once, and the first one of a topic after a person agreed."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from sbert.apply.monitoring.opinion_report import AlertReport
+from sbert.apply.monitoring.settings import FirstAlert
+from sbert.apply.monitoring.told_alerts import News, Told, decide_alerts, news, read_told, write_told
+from sbert.errors import TableError
+from sbert.registry.approval import made_now
+
+FIRST = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def alert(topic: str, day: int, *, is_open: bool = True) -> AlertReport:
+    opened = FIRST + dt.timedelta(days=day)
+    return AlertReport(
+        key=f"{topic}|bad|{opened.isoformat()}", topic=topic, series="bad", sentence=f"{topic} {day}", opened=opened,
+        closed=None if is_open else opened + dt.timedelta(days=1), peak=opened, share=0.9, num_rows=20, expected=0.2,
+        p_value=1e-9, texts=[],
+    )  # fmt: skip
+
+
+def run(out: Path, alerts: list[AlertReport], first_alert: FirstAlert = FirstAlert.ASK) -> News:
+    known = read_told(str(out))
+    found = news(alerts, known, first_alert, is_told_anew=False)
+    write_told(
+        str(out),
+        Told(
+            model="m",
+            last_bucket=FIRST,
+            sentences={item.key: item.sentence for item in alerts},
+            topics=found.topics,
+            waiting=[item.key for item in found.waiting],
+            decisions=known.decisions if known else {},
+        ),
+    )
+    return found
+
+
+def test_the_first_alert_of_a_topic_waits_and_later_ones_do_not(tmp_path: Path) -> None:
+    shoes = alert("shoes", 1)
+    found = run(tmp_path, [shoes])
+    assert (found.told, found.waiting) == ([], [shoes])
+    assert run(tmp_path, [shoes]).waiting == [shoes]  # nobody decided: it waits on
+    decision = made_now(approved=True, name="Ada", reason="it is real")
+    assert decide_alerts(str(tmp_path), [shoes], ["shoes"], decision) == [shoes]
+    again, hats = alert("shoes", 5), alert("hats", 5)
+    found = run(tmp_path, [shoes, again, hats])
+    assert (found.told, found.waiting) == ([again], [hats])
+    told = read_told(str(tmp_path))
+    assert told is not None
+    assert told.decisions[shoes.key].sentence() == "approved by Ada: it is real"
+    assert run(tmp_path, [shoes, again, hats]).told == []
+
+
+@pytest.mark.parametrize(("approved", "topics"), [(False, ["shoes"]), (True, [])])
+def test_a_refused_alert_is_not_told_and_the_next_one_waits_again(
+    tmp_path: Path, approved: bool, topics: list[str]
+) -> None:
+    shoes, later = alert("shoes", 1), alert("shoes", 5)
+    run(tmp_path, [shoes])
+    decision = made_now(approved=approved, name="Ada", reason="a joke")
+    assert decide_alerts(str(tmp_path), [shoes], topics, decision) == []
+    assert (
+        decide_alerts(str(tmp_path), [shoes], ["shoes"], made_now(approved=True, name="", reason="")) == []
+    )  # too late
+    found = run(tmp_path, [shoes, later])
+    assert (found.told, found.waiting) == ([], [later])
+    told = read_told(str(tmp_path))
+    assert told is not None
+    assert not told.decisions[shoes.key].approved
+
+
+def test_without_asking_all_are_told_also_those_that_waited(tmp_path: Path) -> None:
+    shoes = alert("shoes", 1)
+    run(tmp_path, [shoes])
+    found = run(tmp_path, [shoes], FirstAlert.AUTOMATIC)
+    assert (found.told, found.waiting, found.topics) == ([shoes], [], ["shoes"])
+
+
+def test_topics_of_an_earlier_record_are_known(tmp_path: Path) -> None:
+    before = alert("shoes", 1, is_open=False)
+    write_told(str(tmp_path), Told(model="m", last_bucket=FIRST, sentences={before.key: "told"}))
+    later = alert("shoes", 5)
+    assert run(tmp_path, [before, later]).told == [later]
+
+
+def test_a_decision_needs_a_record(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="there is no record of alerts"):
+        decide_alerts(str(tmp_path), [], [], made_now(approved=True, name="", reason=""))
