@@ -34,7 +34,7 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, predic
     report = json.loads(done.stdout)
     assert [alert["series"] for alert in report["new_alerts"]] == ["bad"]
     again = CliRunner().invoke(app, arguments)
-    assert "1 alerts open, 1 in all" in again.stdout
+    assert "1 alert open, 1 in all" in again.stdout
     assert "new:" not in again.stdout
     wrong = CliRunner().invoke(app, [*arguments[:-1], '{"bucket": "soon"}'])
     assert wrong.exit_code == 0  # the option wins over the setting of the same name
