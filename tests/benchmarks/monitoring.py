@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=100)
     parser.add_argument(
         "--settings",
-        default='{"bucket": "3h", "half_life": 56, "min_history": 2, "windows": [1, 2], "series": ["negative"], "false_alerts": 2}',
+        default='{"bucket": "3h", "half_life": 56, "min_history": 2, "windows": [1, 2], "series": ["negative"], "false_alerts": 1}',
         help="JSON, beside time_column",
     )
     arguments = parser.parse_args()
