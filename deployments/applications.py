@@ -60,6 +60,7 @@ APPLICATIONS = {
     "relations": Application(
         "flows.relations.find_table_relations", "Keep the relations between the names of every row up to date."
     ),
+    "summarize": Application("flows.summarize.summarize_documents", "Keep a summary of every document up to date."),
     "topics": Application(
         "flows.topics.find_table_topics", "Keep the topic of every row up to date, announce new topics."
     ),

@@ -10,8 +10,19 @@ __all__ = ["app", "show_warnings"]
 
 COMMANDS = (
     *("sample", "refresh", "backfill", "search", "index", "index_words", "sync"),
-    *("align", "answer", "classify", "duplicates", "entities"),
-    *("monitor", "neighbours", "recommend", "relations", "topics"),
+    *(
+        "align",
+        "answer",
+        "classify",
+        "duplicates",
+        "entities",
+        "monitor",
+        "neighbours",
+        "recommend",
+        "relations",
+        "summarize",
+        "topics",
+    ),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "explain", "map", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),

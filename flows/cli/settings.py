@@ -29,6 +29,7 @@ class Settable(StrEnum):
     MONITOR = "monitor"
     RECOMMEND = "recommend"
     RELATIONS = "relations"
+    SUMMARIZE = "summarize"
     ENGINE = "engine"
 
 
@@ -43,6 +44,7 @@ MODELS = {
     Settable.MONITOR: ("sbert.apply.monitoring.settings", "MonitoringSettings"),
     Settable.RECOMMEND: ("sbert.apply.recommendation.settings", "RecommendationSettings"),
     Settable.RELATIONS: ("sbert.apply.relations.settings", "RelationSettings"),
+    Settable.SUMMARIZE: ("sbert.apply.summaries.settings", "SummarySettings"),
     Settable.ENGINE: ("flows.engines", "EngineSettings"),
 }
 """Module and class of the settings; a module is imported when its settings are asked for."""

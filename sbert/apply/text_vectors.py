@@ -17,7 +17,7 @@ from sbert.table.text_index import hash_matrix
 from sbert.table.vector_cache import VectorCache
 from sbert.vectors.precision import Float32, Precision, restore, truncate
 
-__all__ = ["table_texts", "vectors_of_texts"]
+__all__ = ["encode_cleaned", "table_texts", "vectors_of_texts"]
 
 
 def table_texts(table: Table, texts: Sequence[str]) -> pl.Series:
@@ -50,11 +50,20 @@ def vectors_of_texts(table: Table, texts: Sequence[str]) -> Float32:
     vectors_ND = np.array(restore(found.embeddings), np.float32)
     missing = np.flatnonzero(~found.hits)
     if len(missing):
-        recorded = (table.recorded_settings or {}).get("encoding", {}).get("windows") or {}
-        known = {name: value for name, value in recorded.items() if name in WindowSettings.model_fields}
-        windows = WindowSettings.model_validate(known) if info.truncation == "window" else None
-        new_ND = load_table_encoder(table).encode(
-            cleaned.gather(missing).to_list(), prompt=info.prompt, windows=windows
-        )
-        vectors_ND[missing] = truncate(new_ND, info.dim, normalize=info.normalized)
+        vectors_ND[missing] = encode_cleaned(table, cleaned.gather(missing).to_list())
     return vectors_ND
+
+
+def encode_cleaned(table: Table, texts: Sequence[str]) -> Float32:
+    """Encode texts that `table_texts` cleaned as the table's rows were encoded, shape (N, dim); the table is not searched.
+
+    Raises:
+        ModelError: the table's encoder cannot be loaded.
+        EncoderMismatchError: the model of that name is no longer the same encoder.
+    """
+    info = table.encoder
+    recorded = (table.recorded_settings or {}).get("encoding", {}).get("windows") or {}
+    known = {name: value for name, value in recorded.items() if name in WindowSettings.model_fields}
+    windows = WindowSettings.model_validate(known) if info.truncation == "window" else None
+    whole_ND = load_table_encoder(table).encode(texts, prompt=info.prompt, windows=windows)
+    return truncate(whole_ND, info.dim, normalize=info.normalized)

@@ -1,0 +1,1 @@
+"""Summaries: the sentences of each document that say most of it, in their order, within a budget."""

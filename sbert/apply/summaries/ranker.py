@@ -1,0 +1,228 @@
+"""A ranker: a small network that scores the sentences of a document, learned from summaries that people wrote.
+
+A sentence is described by its features (`features.py`), by its wording (`wording.py`), by its vector and by the centroid of
+its document. Several networks of one hidden layer, which differ by their random beginning, each give a score, and the mean
+of these counts.
+
+A ranker lies beside the output that it makes: ``OUT/_rankers/FINGERPRINT/ranker.safetensors`` and ``ranker.json``.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import safetensors.numpy
+import scipy.sparse
+from pydantic import BaseModel, ConfigDict, Field
+
+from sbert.apply.summaries.features import FEATURES, centroid_of, sentence_features
+from sbert.apply.summaries.sentences import SentenceList
+from sbert.apply.summaries.wording import WORDING_FEATURES, WordingModel, count_runs, wording_features
+from sbert.errors import MissingError, TableError
+from sbert.storage.files import join, read_bytes, write_bytes
+from sbert.table.delta import Table
+from sbert.vectors.precision import Float32
+
+__all__ = [
+    "RANKERS_FOLDER",
+    "LabelCounts",
+    "Networks",
+    "Ranker",
+    "RankerModels",
+    "RankerQuality",
+    "RankerRecord",
+    "Value",
+    "find_ranker",
+    "load_ranker",
+    "ranker_inputs",
+]
+
+RANKERS_FOLDER = "_rankers"
+WEIGHTS_NAME, RECORD_NAME = "ranker.safetensors", "ranker.json"
+
+
+class LabelCounts(BaseModel):
+    """What became of the labels."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_rows: int = Field(description="Rows of the labels.")
+    num_incomplete: int = Field(description="Rows without a document or without a summary.")
+    num_repeated: int = Field(description="Rows that say what another row says.")
+    num_documents: int = Field(description="Documents that the labels name.")
+    num_several: int = Field(description="Documents with several summaries; the one that fits best counts.")
+    num_not_found: int = Field(description="Documents that are not in the table.")
+    num_without_choice: int = Field(
+        description="Documents of the table with one sentence or none, or whose sentences are all equally like the summary."
+    )
+    num_left_out: int = Field(description="Documents of the table above the most that are learned from.")
+    num_learned: int = Field(description="Documents that are learned from; equal ids of several sources count each.")
+
+    def account(self) -> str:
+        """Return the counts as a sentence."""
+        parts = [
+            (self.num_incomplete, "rows incomplete"),
+            (self.num_repeated, "rows repeated"),
+            (self.num_several, "documents with several summaries"),
+            (self.num_not_found, "documents not in the table"),
+            (self.num_without_choice, "documents without a choice of sentences"),
+            (self.num_left_out, "documents above the limit"),
+        ]
+        others = "".join(f", {count:,} {what}" for count, what in parts if count)
+        return (
+            f"{self.num_rows:,} labels of {self.num_documents:,} documents, {self.num_learned:,} learned from{others}"
+        )
+
+
+class Value(BaseModel):
+    """A figure with its interval of 95 %."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float
+    high: float
+
+
+class RankerQuality(BaseModel):
+    """ROUGE-1 F of summaries within the budget, on labelled documents that the ranker had not seen."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_documents: int
+    ranker: Value
+    lexrank: Value
+    first: float = Field(description="Of the first sentences.")
+    gain: Value = Field(description="Ranker minus LexRank, on the same documents.")
+
+    @property
+    def is_better(self) -> bool:
+        """Return whether the ranker is used."""
+        return self.gain.value > 0
+
+
+class RankerRecord(BaseModel):
+    """What is known about a ranker beside its weights; `ranker.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str = Field(description="Hash of labels, encoder, settings and code that made the ranker.")
+    encoder_fingerprint: str = Field(description="The encoder whose vectors it scores.")
+    labels: LabelCounts
+    quality: RankerQuality
+    features: tuple[str, ...] = Field(
+        default=WORDING_FEATURES + FEATURES, description="Features in the order of its weights."
+    )
+
+
+@dataclass(frozen=True)
+class Networks:
+    """M networks with I inputs and H hidden values; the inputs are wording, features, sentence vector and centroid."""
+
+    mean_I: Float32
+    scale_I: Float32
+    hidden_MIH: Float32
+    hidden_bias_MH: Float32
+    output_MH: Float32
+
+    def scores(self, inputs_SI: Float32) -> Float32:
+        """Return the score of each row of inputs, shape (S,); higher is better."""
+        scaled_SI = (inputs_SI - self.mean_I) / self.scale_I
+        hidden_MSH = np.maximum(scaled_SI @ self.hidden_MIH + self.hidden_bias_MH[:, None, :], 0)
+        scores_S: Float32 = np.einsum("msh,mh->s", hidden_MSH, self.output_MH) / len(self.output_MH)
+        return scores_S
+
+
+@dataclass(frozen=True)
+class RankerModels:
+    """What scores: the wording of each sentence first, and then everything that is known of it."""
+
+    wording: WordingModel
+    networks: Networks
+
+    def scores(self, inputs_SI: Float32, runs_SW: scipy.sparse.csr_matrix) -> Float32:
+        """Return the score of each sentence of one document, shape (S,); higher is better.
+
+        Args:
+            inputs_SI: from `ranker_inputs`.
+            runs_SW: from `count_runs`.
+        """
+        wording_SK = wording_features(self.wording.scores(runs_SW))
+        return self.networks.scores(np.concatenate([wording_SK, inputs_SI], axis=1))
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """The models, and how they were made."""
+
+    record: RankerRecord
+    models: RankerModels
+
+    def scores(self, sentences: SentenceList, vectors_SD: Float32) -> Float32:
+        """Return the score of each sentence of one document, shape (S,); higher is better.
+
+        Args:
+            sentences: S sentences.
+            vectors_SD: their unit vectors.
+        """
+        return self.models.scores(ranker_inputs(sentences, vectors_SD), count_runs(sentences.terms))
+
+    def save(self, out_uri: str) -> None:
+        """Write the ranker beside the output; the record comes last, so a ranker that can be found is whole."""
+        folder = join(out_uri, RANKERS_FOLDER, self.record.fingerprint)
+        wording = self.models.wording
+        tensors = vars(self.models.networks) | {
+            "wording_idf": wording.idf_W,
+            "wording_weights": wording.weights_W,
+            "wording_intercept": np.array([wording.intercept], np.float64),
+        }
+        content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+        write_bytes(join(folder, WEIGHTS_NAME), content)
+        write_bytes(join(folder, RECORD_NAME), self.record.model_dump_json(indent=1).encode())
+
+
+def ranker_inputs(sentences: SentenceList, vectors_SD: Float32) -> Float32:
+    """Return what a ranker knows of each sentence: features, vector, centroid; shape (S, F + 2 D)."""
+    centroid_SD = np.broadcast_to(centroid_of(vectors_SD), vectors_SD.shape)
+    return np.concatenate([sentence_features(sentences, vectors_SD), vectors_SD, centroid_SD], axis=1)
+
+
+def find_ranker(out_uri: str, fingerprint: str) -> Ranker | None:
+    """Read a ranker that lies beside an output; None when there is none of this fingerprint.
+
+    Raises:
+        TableError: its files are damaged, or an earlier release with other features made it.
+    """
+    folder = join(out_uri, RANKERS_FOLDER, fingerprint)
+    try:
+        record = RankerRecord.model_validate_json(read_bytes(join(folder, RECORD_NAME)))
+        tensors = safetensors.numpy.load(read_bytes(join(folder, WEIGHTS_NAME)))
+        networks = Networks(**{field.name: tensors[field.name] for field in fields(Networks)})
+        intercept = float(tensors["wording_intercept"][0])
+        wording = WordingModel(tensors["wording_idf"], tensors["wording_weights"], intercept)
+        return Ranker(record, RankerModels(wording, networks))
+    except MissingError:
+        return None
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise TableError(
+            f"{folder}: the ranker is damaged ({error}): remove this folder, and the next run fits it again"
+        ) from error
+
+
+def load_ranker(out_uri: str, fingerprint: str, table: Table) -> Ranker:
+    """Read the ranker that makes an output.
+
+    Raises:
+        TableError: it is not there, or it was fitted on the vectors of another encoder.
+    """
+    ranker = find_ranker(out_uri, fingerprint)
+    if ranker is None:
+        raise TableError(
+            f"{out_uri}: the ranker {fingerprint} is not in _rankers/: run `sbert summarize` with its labels"
+        )
+    if ranker.record.encoder_fingerprint != table.encoder.fingerprint:
+        raise TableError(
+            f"{out_uri}: the ranker {fingerprint} scores vectors of the encoder "
+            f"{ranker.record.encoder_fingerprint[:12]}, the table has {table.encoder.fingerprint[:12]}: "
+            "run `sbert summarize` with its labels"
+        )
+    return ranker
