@@ -1,7 +1,8 @@
 """The documents of a table: passages put together again, or rows that are whole documents.
 
 A document lies in one split: a split is made of whole records of an object. So one split is read at a time, and memory holds
-one document. The white space and the headings between two passages are not in the table; a line break stands for them.
+one document and the ids of the split. The white space and the headings between two passages are not in the table; a line
+break stands for them.
 """
 
 import hashlib
@@ -46,8 +47,6 @@ class Document:
     """Where each part begins in `text`, ascending."""
     document_starts: Int64
     """Where each part begins in the document (characters)."""
-    is_cut: bool = False
-    """Whether characters after `MAX_CHARACTERS` were left out."""
 
     @property
     def has_text(self) -> bool:
@@ -150,7 +149,6 @@ def document_of_text(source: str, document_id: str, text: str, text_hash: bytes 
         text=text[:MAX_CHARACTERS],
         text_starts=np.zeros(1, np.int64),
         document_starts=np.zeros(1, np.int64),
-        is_cut=len(text) > MAX_CHARACTERS,
     )
 
 
@@ -182,7 +180,6 @@ def _join(source: str, document_id: str, digest: bytes, parts: list[tuple[int, s
         text=joined[:MAX_CHARACTERS],
         text_starts=np.array(text_starts or [0], np.int64),
         document_starts=np.array(document_starts or [0], np.int64),
-        is_cut=length > MAX_CHARACTERS,
     )
 
 
