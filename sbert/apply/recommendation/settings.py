@@ -42,10 +42,10 @@ class RankingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     half_life_events: float = Field(
-        default=30.0, gt=0, le=1e6, title="Half-life", description="Later events after which one counts half (events)."
+        default=5.0, gt=0, le=1e6, title="Half-life", description="Later events after which one counts half (events)."
     )
     half_life_next: float = Field(
-        default=2.0,
+        default=1.0,
         gt=0,
         le=1e6,
         title="Half-life of the latest",
