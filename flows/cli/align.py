@@ -10,7 +10,7 @@ from flows.cli.options import Concurrency, Json, OutUri, TableUri, check_locatio
 from flows.cli.output import answering, out
 
 
-@command(Panel.JOBS, example="sbert align s3://bucket/german s3://bucket/english s3://bucket/translations")
+@command(Panel.APPLICATIONS, example="sbert align s3://bucket/german s3://bucket/english s3://bucket/translations")
 def align(
     table_uri: TableUri,
     right_uri: Annotated[

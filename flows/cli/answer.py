@@ -13,7 +13,7 @@ from flows.cli.settings_json import load_settings
 
 
 @command(
-    Panel.JOBS,
+    Panel.APPLICATIONS,
     example="sbert answer s3://bucket/questions s3://bucket/faq s3://bucket/answered --labels s3://bucket/pairs",
 )
 def answer(

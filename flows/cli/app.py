@@ -27,6 +27,7 @@ class Panel(StrEnum):
     """Groups of commands in ``sbert --help``."""
 
     JOBS = "Main jobs"
+    APPLICATIONS = "Applications of vectors"
     MODELS = "Models and labels"
     LOOK = "Look"
     UPKEEP = "Upkeep"

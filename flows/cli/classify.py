@@ -12,7 +12,7 @@ from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_named
 
 
-@command(Panel.JOBS, example="sbert classify s3://bucket/table s3://bucket/labels s3://bucket/classes")
+@command(Panel.APPLICATIONS, example="sbert classify s3://bucket/table s3://bucket/labels s3://bucket/classes")
 def classify(
     table_uri: TableUri,
     labels_uri: LabelsUri,

@@ -10,21 +10,10 @@ __all__ = ["app", "show_warnings"]
 
 COMMANDS = (
     *("sample", "refresh", "backfill", "search", "index", "index_words", "sync"),
-    *(
-        "align",
-        "answer",
-        "classify",
-        "duplicates",
-        "entities",
-        "monitor",
-        "neighbours",
-        "recommend",
-        "relations",
-        "summarize",
-        "topics",
-    ),
+    *("align", "answer", "classify", "duplicates", "entities", "explain", "map", "monitor"),
+    *("neighbours", "recommend", "relations", "summarize", "topics"),
     *("retrain", "models", "suggest", "doctor"),
-    *("inspect", "explain", "map", "report", "changes", "settings"),
+    *("inspect", "report", "changes", "settings"),
     *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),
 )
 """Modules of the commands; each adds its command to the application, in the order of the help."""

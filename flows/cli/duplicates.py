@@ -11,7 +11,7 @@ from flows.cli.output import answering, out
 
 
 @command(
-    Panel.JOBS,
+    Panel.APPLICATIONS,
     example="sbert duplicates s3://bucket/table s3://bucket/duplicates --labels s3://bucket/pairs --precision 0.95",
 )
 def duplicates(

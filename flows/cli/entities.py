@@ -22,7 +22,7 @@ from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_named
 
 
-@command(Panel.JOBS, example="sbert entities s3://bucket/table s3://bucket/entity-labels s3://bucket/entities")
+@command(Panel.APPLICATIONS, example="sbert entities s3://bucket/table s3://bucket/entity-labels s3://bucket/entities")
 def entities(
     table_uri: TableUri,
     labels_uri: LabelsUri,

@@ -10,7 +10,7 @@ from flows.cli.output import answering, out
 from flows.cli.text_tables import Column, print_rows
 
 
-@command(Panel.LOOK, example='sbert explain "I lost my password" "How do I reset my login?" --output why.html')
+@command(Panel.APPLICATIONS, example='sbert explain "I lost my password" "How do I reset my login?" --output why.html')
 def explain(
     left: Annotated[str, typer.Argument(metavar="TEXT", help="A text.")],
     right: Annotated[str, typer.Argument(metavar="TEXT", help="Another text.")],

@@ -9,7 +9,7 @@ from flows.cli.options import Json, TableUri, check_location
 from flows.cli.output import answering, out
 
 
-@command(Panel.LOOK, name="map", example="sbert map s3://bucket/table --output map.html --color-by category")
+@command(Panel.APPLICATIONS, name="map", example="sbert map s3://bucket/table --output map.html --color-by category")
 def draw(
     table_uri: TableUri,
     output: Annotated[

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 @command(
-    Panel.JOBS, example="sbert monitor s3://bucket/classes s3://bucket/opinion --time-column created_at --by product"
+    Panel.APPLICATIONS,
+    example="sbert monitor s3://bucket/classes s3://bucket/opinion --time-column created_at --by product",
 )
 def monitor(
     predictions_uri: Annotated[

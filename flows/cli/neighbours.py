@@ -11,7 +11,7 @@ from flows.cli.output import answering
 from flows.cli.prefect_server import begin_server
 
 
-@command(Panel.JOBS, example="sbert neighbours s3://bucket/table s3://bucket/neighbours -k 10")
+@command(Panel.APPLICATIONS, example="sbert neighbours s3://bucket/table s3://bucket/neighbours -k 10")
 def neighbours(
     table_uri: TableUri,
     out_uri: OutUri,

@@ -10,7 +10,7 @@ from flows.cli.options import Concurrency, Json, OutUri, SettingsJson, check_loc
 from flows.cli.output import answering, out
 
 
-@command(Panel.JOBS, example="sbert recommend s3://bucket/items s3://bucket/events s3://bucket/lists")
+@command(Panel.APPLICATIONS, example="sbert recommend s3://bucket/items s3://bucket/events s3://bucket/lists")
 def recommend(
     items_uri: Annotated[
         str,

@@ -21,7 +21,9 @@ from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_named
 
 
-@command(Panel.JOBS, example="sbert relations s3://bucket/entities s3://bucket/relation-labels s3://bucket/relations")
+@command(
+    Panel.APPLICATIONS, example="sbert relations s3://bucket/entities s3://bucket/relation-labels s3://bucket/relations"
+)
 def relations(
     table_uri: TableUri,
     labels_uri: LabelsUri,

@@ -11,7 +11,7 @@ from flows.cli.output import answering, out
 from flows.cli.settings_json import load_named
 
 
-@command(Panel.JOBS, example="sbert summarize s3://bucket/passages s3://bucket/summaries --words 60")
+@command(Panel.APPLICATIONS, example="sbert summarize s3://bucket/passages s3://bucket/summaries --words 60")
 def summarize(
     table_uri: TableUri,
     out_uri: OutUri,

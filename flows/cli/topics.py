@@ -23,7 +23,7 @@ class Period(StrEnum):
     MONTH = "month"
 
 
-@command(Panel.JOBS, example="sbert topics s3://bucket/table s3://bucket/topics --time-column created_at")
+@command(Panel.APPLICATIONS, example="sbert topics s3://bucket/table s3://bucket/topics --time-column created_at")
 def topics(
     table_uri: TableUri,
     out_uri: OutUri,
