@@ -49,27 +49,34 @@ def find_duplicate_texts(
             description="With labels: promised share of pairs called the same that are (0.5 to 1); the best F1 if empty.",
         ),
     ] = None,
-    guard: Annotated[
+    conflict_check: Annotated[
         bool,
-        form(title="Guard", description="Keep texts apart that differ in a number, a name or a negation."),
+        form(
+            title="Check for conflicts", description="Keep texts apart that differ in a number, a name or a negation."
+        ),
     ] = True,
     text_column: Annotated[
         str | None,
         form(title="Text column", description="Kept column that holds the text; the encoded one if empty."),
     ] = None,
     concurrency: Concurrency = 1,
+    guard: Annotated[
+        bool | None, form(title="Guard", description="The old name of the check for conflicts; leave it empty.")
+    ] = None,
 ) -> DuplicatesReport:
     """Write the group and the representative of every row to a derived table; compare only what changed.
 
     Returns:
         What was done, in numbers.
     """
-    settings = DuplicateSettings(
-        similarity=similarity or None,
-        labels_uri=labels_uri or None,
-        fit=FitSettings(precision=precision or None),
-        guard=guard,
-        text_column=text_column or None,
+    settings = DuplicateSettings.model_validate(
+        {
+            "similarity": similarity or None,
+            "labels_uri": labels_uri or None,
+            "fit": FitSettings(precision=precision or None),
+            "text_column": text_column or None,
+            **({"conflict_check": conflict_check} if guard is None else {"guard": guard}),
+        }
     )
     job = duplicates_job(table_uri, settings)
     report = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=EngineSettings())

@@ -6,7 +6,7 @@ from prefect.artifacts import create_markdown_artifact
 from sbert.apply.answers.job import AnswersJob
 from sbert.apply.answers.report import finish_report
 from sbert.apply.answers.report_facts import AnswersReport
-from sbert.apply.answers.run import answers_job
+from sbert.apply.answers.run import prepare_job
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.derived.run import DerivedReport
 from tasks.markdown import escaped, markdown_table
@@ -28,7 +28,7 @@ def prepare_answers(
     labels_uri: str | None,
 ) -> AnswersJob:
     """Fit the model, or find the one that is there."""
-    return answers_job(questions_uri, answers_uri, out_uri, settings, second_uri=second_uri, labels_uri=labels_uri)
+    return prepare_job(questions_uri, answers_uri, out_uri, settings, second_uri=second_uri, labels_uri=labels_uri)
 
 
 @task(name="report answers", **RETRIED)

@@ -42,9 +42,16 @@ def duplicates(
             show_default="the rule with the best F1",
         ),
     ] = None,
-    guard: Annotated[
-        bool, typer.Option("--guard/--no-guard", help="Keep texts apart that differ in a number, a name or a negation.")
+    conflict_check: Annotated[
+        bool,
+        typer.Option(
+            "--conflict-check/--no-conflict-check",
+            help="Keep texts apart that differ in a number, a name or a negation.",
+        ),
     ] = True,
+    guard: Annotated[
+        bool | None, typer.Option("--guard/--no-guard", hidden=True, help="The old name of --conflict-check.")
+    ] = None,
     text_column: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="Kept column that holds the text.", show_default="the encoded one"),
@@ -57,12 +64,14 @@ def duplicates(
         from sbert.apply.duplicates.fitting import FitSettings
         from sbert.apply.duplicates.run import DuplicateSettings, find_duplicates
 
-        settings = DuplicateSettings(
-            similarity=similarity,
-            labels_uri=labels_uri,
-            fit=FitSettings(precision=precision),
-            guard=guard,
-            text_column=text_column,
+        settings = DuplicateSettings.model_validate(
+            {
+                "similarity": similarity,
+                "labels_uri": labels_uri,
+                "fit": FitSettings(precision=precision),
+                "text_column": text_column,
+                **({"conflict_check": conflict_check} if guard is None else {"guard": guard}),
+            }
         )
         report = find_duplicates(table_uri, out_uri, settings, concurrency=concurrency)
         answer.print(report.model_dump(mode="json"), _show_duplicates)

@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.derived.derived_table import DerivedTable, commit_derived
 from sbert.errors import NotATableError, SettingsError, TableError
-from sbert.storage.files import list_names
 from sbert.table.lease import hold_lease
+from sbert.table.rollback import check_shards_are_there, earlier_version
 
 __all__ = ["DerivedRollback", "roll_back_derived"]
 
@@ -40,16 +40,7 @@ def roll_back_derived(out_uri: str, version: int | None = None) -> DerivedRollba
         CommitConflictError: another run committed meanwhile; nothing was changed.
     """
     now = DerivedTable.open(out_uri)
-    wanted = now.version - 1 if version is None else version
-    if now.version == 0:
-        raise SettingsError(
-            f"{now.uri}: the table is at version 0, its first, so there is no earlier one to go back to"
-        )
-    if not 0 <= wanted < now.version:
-        raise SettingsError(
-            f"{now.uri}: cannot go back to version {wanted}: the table is at version {now.version}, earlier ones are "
-            f"0 to {now.version - 1}"
-        )
+    wanted = earlier_version(now.uri, now.version, version)
     run_id = str(uuid.uuid4())
     with hold_lease(now.uri, run_id, "rollback"):  # a vacuum that runs now leaves the shards alone
         return _restore(now, wanted, run_id)
@@ -61,13 +52,7 @@ def _restore(now: DerivedTable, wanted: int, run_id: str) -> DerivedRollback:
     except NotATableError as error:
         raise TableError(f"{now.uri}: version {wanted} is no longer in the log: choose a later one") from error
     shards_now, shards_then = now.shards(), then.shards()
-    files = list_names(now.uri)
-    gone = [shard.name for shard in shards_then if files.get(shard.name) != shard.num_bytes]
-    if gone:
-        raise TableError(
-            f"{now.uri}: version {wanted} cannot be restored: {len(gone)} of its {len(shards_then)} shards are gone "
-            f"(vacuumed; first: {gone[0]}): choose a later version, or run the job {now.info.job} again"
-        )
+    check_shards_are_there(now.uri, wanted, shards_then, otherwise=f"run the job {now.info.job} again")
     names_now, names_then = {shard.name for shard in shards_now}, {shard.name for shard in shards_then}
     is_same = now.info == then.info.model_copy(update={"run_id": now.info.run_id})
     if names_now == names_then and is_same:

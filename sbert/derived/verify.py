@@ -150,7 +150,7 @@ def _differing_row(derived: DerivedTable, shards: list[TableShard], rows: Iterat
         wanted = block.select(KEY_COLUMNS)
         got = output.take(len(wanted))
         if not got.equals(wanted):
-            for number, (left, right) in enumerate(zip(wanted.to_pylist(), got.to_pylist(), strict=False)):
+            for number, (left, right) in enumerate(zip(wanted[: len(got)].to_pylist(), got.to_pylist(), strict=True)):
                 if left != right:
                     return (
                         f"row {place + number} is {right['id']!r} of {right['source']}, expected {left['id']!r} of "

@@ -21,8 +21,6 @@ class IndexPlan:
 
     keep: tuple[ServingSegment, ...]
     build: tuple[Group, ...]
-    num_gone_segments: int
-    """Segments that are built anew because too many of their rows left the table."""
 
 
 def plan_index(
@@ -35,7 +33,7 @@ def plan_index(
         segment for segment in serving if segment.num_rows >= (1 - settings.max_gone_share) * segment.record.num_rows
     ]
     missing = [SegmentSplit(fingerprint=name, num_rows=places.num_rows[name]) for name in places.without(keep)]
-    return IndexPlan(tuple(keep), tuple(_groups(missing, settings.segment_rows)), len(serving) - len(keep))
+    return IndexPlan(tuple(keep), tuple(_groups(missing, settings.segment_rows)))
 
 
 def plan_merges(serving: Sequence[ServingSegment], settings: IndexSettings) -> list[Group]:

@@ -57,6 +57,10 @@ class VersionRows:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    def _placed(self) -> list[tuple[TableShard, int]]:
+        """Return each shard with the number of its first row."""
+        return list(zip(self.shards, self.starts[:-1].tolist(), strict=True))
+
     @property
     def everything(self) -> list[RowRange]:
         """All rows as ranges."""
@@ -74,7 +78,7 @@ class VersionRows:
 
     def vectors_at(self, numbers: Int64) -> Iterator[VectorBlock]:
         """Read the vectors of the rows with these numbers, ascending; only row groups that hold one of them are read."""
-        for shard, start in zip(self.shards, self.starts.tolist(), strict=False):
+        for shard, start in self._placed():
             yield from self._chosen_of_shard(shard, start, _inside(numbers, [RowRange(start, start + shard.num_rows)]))
 
     def matching(self, row_filter: RowFilter) -> Int64:
@@ -83,10 +87,7 @@ class VersionRows:
         Raises:
             StorageError: storage refuses.
         """
-        parts = [
-            row_filter.rows_of_shard(shard.name) + start
-            for shard, start in zip(self.shards, self.starts.tolist(), strict=False)
-        ]
+        parts = [row_filter.rows_of_shard(shard.name) + start for shard, start in self._placed()]
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
     def columns(self, numbers: Int64, names: Sequence[str]) -> pl.DataFrame:
@@ -98,7 +99,7 @@ class VersionRows:
         wanted, places = np.unique(numbers, return_inverse=True)
         schema = pa.schema([self.table.arrow_schema.field(name) for name in names])
         parts = [schema.empty_table()]
-        for shard, start in zip(self.shards, self.starts.tolist(), strict=False):
+        for shard, start in self._placed():
             first, stop = np.searchsorted(wanted, [start, start + shard.num_rows])
             if first < stop:
                 parts += self._rows_of_shard(shard, wanted[first:stop] - start, schema)
@@ -112,7 +113,7 @@ class VersionRows:
             return [RowRange(first, stop) for _, first, stop in _row_groups(parquet, int(self.starts[shard]))]
 
     def _blocks(self, ranges: Sequence[RowRange]) -> Iterator[VectorBlock]:
-        for shard, start in zip(self.shards, self.starts.tolist(), strict=False):
+        for shard, start in self._placed():
             inside = _overlaps(ranges, start, start + shard.num_rows)
             if inside:
                 yield from self._blocks_of_shard(shard, start, inside)

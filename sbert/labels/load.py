@@ -19,7 +19,7 @@ from sbert.rows.cleaning import hash_texts
 from sbert.source.listing import list_objects
 from sbert.source.objects import SourceObject
 
-__all__ = ["list_label_objects", "load_labels", "make_label_set", "new_label_objects"]
+__all__ = ["list_label_objects", "load_labels", "load_labels_and_rows", "make_label_set", "new_label_objects"]
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,21 @@ def load_labels(uri: str, settings: LabelSettings | None = None, *, to_train: bo
         ColumnError, BrokenObjectError: when an object cannot be read as labels.
         LabelError: when labels are wrong. `LeakageError` and `TooFewLabelsError` are two kinds of it.
     """
+    return load_labels_and_rows(uri, settings, to_train=to_train)[0]
+
+
+def load_labels_and_rows(
+    uri: str, settings: LabelSettings | None = None, *, to_train: bool = True
+) -> tuple[LabelSet, pl.DataFrame]:
+    """Load labels, and return also the rows as they were read, those that are left out among them.
+
+    Raises:
+        MissingError, EmptySourceError, StorageError, ColumnError, BrokenObjectError, LabelError: as `load_labels`.
+    """
     settings = settings or LabelSettings()
     kind, rows, objects = read_labels(list_label_objects(uri), settings)
     try:
-        return make_label_set(rows, kind, settings, objects=tuple(objects), to_train=to_train)
+        return make_label_set(rows, kind, settings, objects=tuple(objects), to_train=to_train), rows
     except LabelError as error:
         raise type(error)(f"{uri}: {error}") from error
 

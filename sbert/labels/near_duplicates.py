@@ -13,7 +13,6 @@ from scipy.sparse.csgraph import connected_components
 
 __all__ = ["normalize_texts", "text_clusters"]
 
-SHINGLE = 3
 NUM_BANDS, ROWS_PER_BAND = 21, 6
 """A pair of similarity 0.85 is a candidate with probability 0.99995, one of 0.4 with 0.08."""
 MAX_GROUP = 40

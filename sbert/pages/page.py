@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Literal
 
-import jinja2
-
 from sbert.pages.pictures import Picture
+from sbert.pages.templates import page_template
 
 __all__ = ["PageTable", "Section", "Verdict", "render_page"]
 
@@ -80,12 +79,9 @@ def render_page(
         sections: the rest, in the order of importance.
         verdict: one sentence that says what was found or decided.
     """
-    files = resources.files(__package__)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(files.joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
+    return page_template(__package__, TEMPLATE).render(
         title=title,
-        style=files.joinpath(STYLE).read_text(encoding="utf-8").rstrip(),
+        style=resources.files(__package__).joinpath(STYLE).read_text(encoding="utf-8").rstrip(),
         facts=dict(facts),
         sections=sections,
         verdict=verdict,

@@ -22,10 +22,9 @@ from sbert.errors import ColumnError, EncoderMismatchError, LabelError, Settings
 from sbert.evaluation.geometry import Vectors, unit
 from sbert.evaluation.label_metrics import best_threshold, cosines
 from sbert.labels.checks import fold_texts
-from sbert.labels.label_files import read_labels
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
-from sbert.labels.load import list_label_objects, load_labels
+from sbert.labels.load import load_labels_and_rows
 from sbert.registry.store import Registry
 from sbert.storage.conditional_put import create_bytes
 from sbert.storage.files import normalize_uri
@@ -152,8 +151,7 @@ def load_labelled(uri: str, settings: SuggestSettings) -> tuple[LabelSet, pl.Dat
         LabelError, SourceError, StorageError: as `load_labels`.
     """
     label_settings = settings.labels.model_copy(update={"kind": LabelKind(settings.kind.value)})
-    labels = load_labels(uri, label_settings)
-    _, rows, _ = read_labels(list_label_objects(uri), label_settings)
+    labels, rows = load_labels_and_rows(uri, label_settings)
     answer = pl.col(labels.columns[-1]).str.strip_chars()
     texts = [pl.col(name).str.strip_chars() for name in labels.text_columns]
     return labels, rows.filter(answer.is_not_null() & (answer != "")).select(texts).drop_nulls()

@@ -5,16 +5,17 @@ present ones, and names the earlier encoder. Nothing is copied or lost: a rollba
 """
 
 import uuid
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import NotATableError, SettingsError, TableError
 from sbert.storage.files import list_names
 from sbert.table.commit import commit
-from sbert.table.delta import Table
+from sbert.table.delta import Table, TableShard
 from sbert.table.lease import hold_lease
 
-__all__ = ["Rollback", "roll_back"]
+__all__ = ["Rollback", "check_shards_are_there", "earlier_version", "roll_back"]
 
 
 class Rollback(BaseModel):
@@ -41,19 +42,42 @@ def roll_back(table_uri: str, version: int | None = None) -> Rollback:
         CommitConflictError: another run committed meanwhile; nothing was changed.
     """
     now = Table.open(table_uri)
-    wanted = now.version - 1 if version is None else version
-    if now.version == 0:
-        raise SettingsError(
-            f"{now.uri}: the table is at version 0, its first, so there is no earlier one to go back to"
-        )
-    if not 0 <= wanted < now.version:
-        raise SettingsError(
-            f"{now.uri}: cannot go back to version {wanted}: the table is at version {now.version}, and earlier versions "
-            f"are 0 to {now.version - 1}"
-        )
+    wanted = earlier_version(now.uri, now.version, version)
     run_id = str(uuid.uuid4())
     with hold_lease(now.uri, run_id, "rollback"):  # a vacuum that runs now leaves the shards alone
         return _restore(now, wanted, run_id)
+
+
+def earlier_version(uri: str, now: int, asked: int | None) -> int:
+    """Return the version to go back to, by default the one before.
+
+    Raises:
+        SettingsError: there is no such version, or it is what readers see now.
+    """
+    wanted = now - 1 if asked is None else asked
+    if now == 0:
+        raise SettingsError(f"{uri}: the table is at version 0, its first, so there is no earlier one to go back to")
+    if not 0 <= wanted < now:
+        raise SettingsError(
+            f"{uri}: cannot go back to version {wanted}: the table is at version {now}, and earlier versions are 0 to "
+            f"{now - 1}"
+        )
+    return wanted
+
+
+def check_shards_are_there(uri: str, version: int, shards: Sequence[TableShard], *, otherwise: str) -> None:
+    """Check that a vacuum left the shards of an earlier version.
+
+    Raises:
+        TableError: it did not; the message says what to do `otherwise`.
+    """
+    files = list_names(uri)
+    gone = [shard.name for shard in shards if files.get(shard.name) != shard.num_bytes]
+    if gone:
+        raise TableError(
+            f"{uri}: version {version} cannot be restored: {len(gone)} of its {len(shards)} shards are gone "
+            f"(vacuumed; first: {gone[0]}): choose a later version, or {otherwise}"
+        )
 
 
 def _restore(now: Table, wanted: int, run_id: str) -> Rollback:
@@ -61,14 +85,8 @@ def _restore(now: Table, wanted: int, run_id: str) -> Rollback:
         then = Table.open(now.uri, wanted)
     except NotATableError as error:
         raise TableError(f"{now.uri}: version {wanted} is no longer in the log: choose a later one") from error
-    files = list_names(now.uri)
     shards = then.shards()
-    missing = [shard.name for shard in shards if files.get(shard.name) != shard.num_bytes]
-    if missing:
-        raise TableError(
-            f"{now.uri}: version {wanted} cannot be restored: {len(missing)} of its {len(shards)} shards are gone "
-            f"(vacuumed; first: {missing[0]}): choose a later version, or run `sbert refresh`"
-        )
+    check_shards_are_there(now.uri, wanted, shards, otherwise="run `sbert refresh`")
     names_now, names_then = {shard.name for shard in now.shards()}, {shard.name for shard in shards}
     if names_now == names_then and now.encoder == then.encoder:
         raise SettingsError(f"{now.uri}: version {now.version} shows the rows of version {wanted} already")

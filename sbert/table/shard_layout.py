@@ -22,10 +22,12 @@ from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
 
 __all__ = [
     "compacted_name",
+    "filled_splits",
     "is_compacted",
     "locate_splits",
     "mark_lost_shards",
     "read_split",
+    "split_rows",
     "splits_in_footer",
     "write_compacted",
 ]
@@ -101,6 +103,20 @@ def _splits_of(uri: str) -> tuple[SplitRows, ...]:
         splits.append(SplitRows(fingerprint=fingerprint, first_row=first, num_rows=num_rows))
         first += num_rows
     return tuple(splits)
+
+
+def split_rows(shards: Iterable[TableShard]) -> dict[str, int]:
+    """Return the number of rows of each split, 0 for a split without rows."""
+    rows: dict[str, int] = {}
+    for shard in shards:
+        for split in shard.splits:
+            rows[split.fingerprint] = rows.get(split.fingerprint, 0) + split.num_rows
+    return rows
+
+
+def filled_splits(shards: Iterable[TableShard]) -> dict[str, int]:
+    """Return the number of rows of each split that has some."""
+    return {name: count for name, count in split_rows(shards).items() if count}
 
 
 def read_split(

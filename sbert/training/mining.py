@@ -25,6 +25,7 @@ from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.training.settings import NegativesSettings
 from sbert.vectors.precision import Precision
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["Corpus", "add_negatives", "mine_negatives", "open_table", "read_corpus"]
 
@@ -99,13 +100,13 @@ def mine_negatives(
         return pairs
     if corpus.texts.is_empty():
         return pairs.clear()
-    anchors_ND = _unit(encoder.encode(pairs["anchor"], side=Side.QUERY))
-    positives_ND = _unit(encoder.encode(pairs["positive"], side=Side.DOCUMENT))
+    anchors_ND = unit_rows(encoder.encode(pairs["anchor"], side=Side.QUERY))
+    positives_ND = unit_rows(encoder.encode(pairs["positive"], side=Side.DOCUMENT))
     limits_N = (anchors_ND * positives_ND).sum(axis=1) * (1 - settings.relative_margin)
     if settings.max_score is not None:
         limits_N = np.minimum(limits_N, settings.max_score)
     forbidden = _own_texts(pairs, corpus.texts)
-    corpus_DT = _unit(corpus.vectors_TD).T
+    corpus_DT = unit_rows(corpus.vectors_TD).T
     depth = min(settings.skip_nearest + settings.search_depth, corpus_DT.shape[1])
     mined = np.full((pairs.height, settings.per_anchor), -1, dtype=np.int64)
     at_once = max(1, SCORES_AT_ONCE // corpus_DT.shape[1])
@@ -188,7 +189,3 @@ def add_negatives(
         )
     log.info("%d of %d pairs have negatives from %s", mined.height, rows.height, place)
     return LabelKind.TRIPLETS, mined
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]

@@ -60,11 +60,6 @@ class Calibration(BaseModel):
     num_values: int = Field(description="Values that were quantized.")
     num_saturated: int = Field(description="Quantized values at the end of the range (-127 or 127).")
 
-    @property
-    def saturated_share(self) -> float:
-        """Share of values at the end of the range (0 to 1); of 384 values at least one is."""
-        return self.num_saturated / self.num_values if self.num_values else 0.0
-
     @classmethod
     def of(cls, stored: StoredVectors) -> Self | None:
         """Calibrate on stored vectors; None when there are none, or they are not quantized."""

@@ -33,8 +33,8 @@ from sklearn.metrics import roc_auc_score
 from sbert.apply.answers.decide import Decision
 from sbert.apply.answers.job import AnswersJob
 from sbert.apply.answers.model import load_model
-from sbert.apply.answers.pool import TableSplits, unit_rows
-from sbert.apply.answers.run import answer_questions, answers_job
+from sbert.apply.answers.pool import TableSplits
+from sbert.apply.answers.run import answer_questions, prepare_job
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.apply.answers.words import answer_words, count_words, question_words
 from sbert.derived.derived_table import DerivedTable
@@ -52,6 +52,7 @@ from sbert.table.commit import commit
 from sbert.table.delta import Table
 from sbert.training.settings import TrainingSettings
 from sbert.training.train import train_encoder
+from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import print_table
 from tests.benchmarks.sync import KEPT, ROWS_PER_OBJECT, make_table, write_object
 from tests.support.refreshing import refresh_table
@@ -343,7 +344,7 @@ def cost(arguments: argparse.Namespace) -> None:
         settings = AnswerSettings()
 
         def run(folder: str) -> float:
-            job = answers_job(questions, answers, folder, settings)
+            job = prepare_job(questions, answers, folder, settings)
             job = AnswersJob.model_validate({**job.model_dump(), "question_column": None, "answer_columns": ()})
             began = time.perf_counter()
             derive(job, questions, folder)

@@ -129,7 +129,7 @@ def measure_pairs(folder: Path) -> None:
         vectors = [encoder.encode(texts) for texts in (left, right)]
         made.append((left, right, np.einsum("nd,nd->n", *vectors, dtype=np.float64)))
     for name, rule in (
-        ("fitted, without the guard", fit_rule(train, guard=False)),
+        ("fitted, without the check", fit_rule(train, conflict_check=False)),
         ("fitted", fit_rule(train)),
         ("fitted, promised precision 0.8", fit_rule(train, FitSettings(precision=0.8))),
         ("0.9, not fitted", PairRule()),
@@ -139,7 +139,7 @@ def measure_pairs(folder: Path) -> None:
         precision = float(test.is_same[called].mean())
         rows.append((name, f"{f1(test.is_same, called):.3f}", f"{precision:.3f}", f"{np.median(apart):.3f}"))
         if rule.model is not None:
-            print(name, rule.guard_overlap, rule.model)
+            print(name, rule.conflict_overlap, rule.model)
     print_table(
         f"{len(test.is_same):,} test pairs; {NUM_MADE} made pairs of test texts, median of 3 seeds",
         ("rule", "F1", "precision", "made pairs kept apart"),

@@ -75,26 +75,43 @@ def align_vectors(
     margin_P = cosine_P / ((means[0][rows_P] + means[1][columns_P]) / 2)
     order = np.lexsort((ranks[1][columns_P], ranks[0][rows_P], -margin_P))
     failed = failed_checks(*facts, rows_P, columns_P, max_length_ratio) | {NoMatch.MARGIN: margin_P < min_margin}
+    reason_P = np.full(len(order), NoMatch.TAKEN, np.object_)  # the reason of a pair that passes, but is not chosen
+    for reason, fails in reversed(failed.items()):  # the first check that fails is the reason
+        reason_P[fails] = reason
+    passes_P = ~np.logical_or.reduce(list(failed.values()))
+    chosen = _chosen(order[passes_P[order]], rows_P, columns_P)
+    reason_P[chosen] = None
+    shown_N = _first_pairs(order, rows_P, num)
+    shown_N[rows_P[chosen]] = chosen
     partner_N = np.full(num, NO_ROW, np.int64)
+    partner_N[rows_P[chosen]] = columns_P[chosen]
     cosine_N, margin_N = np.zeros(num, np.float32), np.zeros(num, np.float32)
-    reason_N = np.full(num, None, np.object_)
-    is_free = np.ones(len(facts[1].lengths), np.bool_)
-    for pair in order.tolist():
-        row, column = rows_P[pair], columns_P[pair]
-        if partner_N[row] != NO_ROW:
-            continue
-        reason = next(
-            (name for name, fails in failed.items() if fails[pair]), None if is_free[column] else NoMatch.TAKEN
-        )
-        if reason is not None:
-            if reason_N[row] is None:
-                reason_N[row], cosine_N[row], margin_N[row] = reason, cosine_P[pair], margin_P[pair]
-            continue
-        partner_N[row], cosine_N[row], margin_N[row], reason_N[row] = column, cosine_P[pair], margin_P[pair], None
-        is_free[column] = False
-    for row in np.flatnonzero(partner_N == NO_ROW):
-        reason_N[row] = reason_N[row] or NoMatch.TAKEN  # the other table has no rows
+    reason_N = np.full(num, NoMatch.TAKEN, np.object_)
+    found = np.flatnonzero(shown_N != NO_ROW)  # none is found if the other table has no rows
+    pairs = shown_N[found]
+    cosine_N[found], margin_N[found], reason_N[found] = cosine_P[pairs], margin_P[pairs], reason_P[pairs]
     return Alignment(partner_N, cosine_N, margin_N, reason_N)
+
+
+def _first_pairs(order: Int64, rows_P: Int64, num: int) -> Int64:
+    """Return the best pair of each left row, or `NO_ROW`."""
+    first_N = np.full(num, NO_ROW, np.int64)
+    rows, places = np.unique(rows_P[order], return_index=True)
+    first_N[rows] = order[places]
+    return first_N
+
+
+def _chosen(pairs: Int64, rows_P: Int64, columns_P: Int64) -> Int64:
+    """Return the pairs whose rows are both free when their turn comes."""
+    taken_rows: set[int] = set()
+    taken_columns: set[int] = set()
+    chosen = []
+    for pair, row, column in zip(pairs.tolist(), rows_P[pairs].tolist(), columns_P[pairs].tolist(), strict=True):
+        if row not in taken_rows and column not in taken_columns:
+            taken_rows.add(row)
+            taken_columns.add(column)
+            chosen.append(pair)
+    return np.array(chosen, np.int64)
 
 
 def _nearest(queries: Blocks, rows: Blocks, k: int) -> tuple[Float32, Int64]:

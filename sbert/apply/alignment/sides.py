@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.apply.alignment.checks import SentenceFacts, facts_of
 from sbert.apply.alignment.mining import in_memory
 from sbert.apply.map.sample import read_sample
-from sbert.errors import ColumnError
 from sbert.index.top_k import Int64, TopK
-from sbert.index.words.settings import words_text_column
+from sbert.index.words.settings import find_text_column
 from sbert.table.delta import Table
-from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.shard_layout import locate_splits, read_split, split_rows
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["SideDistance", "SideRows", "side_distance"]
 
@@ -37,26 +36,26 @@ class SideRows:
         """Find the splits, and the column of the text; without one nothing is checked."""
         self.table = table
         self._shards = locate_splits(table.uri, table.shards())
-        self.splits: dict[str, int] = {}
+        self.splits = dict(sorted(split_rows(self._shards).items()))
         """Rows of each split."""
-        for shard in self._shards:
-            for split in shard.splits:
-                self.splits[split.fingerprint] = self.splits.get(split.fingerprint, 0) + split.num_rows
-        self.splits = dict(sorted(self.splits.items()))
-        try:
-            self.text_column: str | None = words_text_column(table)
-        except ColumnError:
-            self.text_column = None
+        self.text_column = find_text_column(table)
 
     def first_row(self, split: str) -> int:
         """Return the number of a split's first row."""
-        names = list(self.splits)
-        return sum(self.splits[name] for name in names[: names.index(split)])
+        return self._first_rows[split]
+
+    @cached_property
+    def _first_rows(self) -> dict[str, int]:
+        first_rows, num_rows = {}, 0
+        for name, count in self.splits.items():
+            first_rows[name] = num_rows
+            num_rows += count
+        return first_rows
 
     def vectors(self) -> Iterator[Float32]:
         """Read the unit vectors, a block at a time."""
         for rows in self._read(vector_names(self.table.encoder.precision)):
-            yield _unit(vector_matrix(rows, self.table.encoder.dim, self.table.encoder.precision))
+            yield unit_rows(vector_matrix(rows, self.table.encoder.dim, self.table.encoder.precision))
 
     @cached_property
     def keys(self) -> pa.Table:
@@ -97,11 +96,6 @@ class SideDistance(BaseModel):
     are_far_apart: bool
 
 
-@dataclass(frozen=True)
-class _Sample:
-    vectors_ND: Float32
-
-
 def side_distance(left: Table, right: Table) -> SideDistance | None:
     """Compare the nearest rows of the other table with those of the own table, on samples, and warn if they are far apart.
 
@@ -112,11 +106,9 @@ def side_distance(left: Table, right: Table) -> SideDistance | None:
     """
     if not left.num_rows or not right.num_rows:
         return None
-    ours, theirs = (_Sample(_unit(read_sample(table, SAMPLE).vectors_ND)) for table in (left, right))
+    ours, theirs = (unit_rows(read_sample(table, SAMPLE).vectors_ND) for table in (left, right))
     across = np.concatenate([_cosines(ours, theirs, 0), _cosines(theirs, ours, 0)])
-    within = np.concatenate(
-        [_cosines(side, side, 1) for side in (ours, theirs) if len(side.vectors_ND) > 1] or [across]
-    )
+    within = np.concatenate([_cosines(side, side, 1) for side in (ours, theirs) if len(side) > 1] or [across])
     return distance_of(float(np.median(across)), float(np.median(within)), left.uri, right.uri, left.encoder.model)
 
 
@@ -138,17 +130,12 @@ def distance_of(across: float, within: float, left: str, right: str, model: str)
     return found
 
 
-def _cosines(queries: _Sample, rows: _Sample, place: int) -> Float32:
+def _cosines(queries_QD: Float32, rows_ND: Float32, place: int) -> Float32:
     """Return the cosine of each query to its nearest row, or to the row after it."""
-    best = TopK(queries.vectors_ND, place + 1)
+    best = TopK(queries_QD, place + 1)
     count = 0
-    for block in in_memory(rows.vectors_ND)():
+    for block in in_memory(rows_ND)():
         best.add(block, np.arange(count, count + len(block), dtype=np.int64))
         count += len(block)
     scores: Float32 = -np.sort(-best.scores_QK, axis=1)[:, place]
     return scores
-
-
-def _unit(vectors_ND: Float32) -> Float32:
-    unit: Float32 = vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), np.float32(1e-12))
-    return unit

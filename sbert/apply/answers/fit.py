@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold
 
 from sbert.apply.answers.decide import features
 from sbert.apply.answers.model import Calibration, CurvePoint, FitQuality, FittedModel, Float64
-from sbert.apply.answers.pool import AnswerPool, AnswerTables, unit_rows
+from sbert.apply.answers.pool import AnswerPool, AnswerTables
 from sbert.apply.answers.ranking import Answer, Questions, best_answers
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
 from sbert.apply.answers.words import question_words
@@ -27,6 +27,7 @@ from sbert.apply.text_vectors import table_texts, vectors_of_texts
 from sbert.errors import TooFewLabelsError
 from sbert.labels.checks import fold_texts
 from sbert.table.delta import Table
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["Labelled", "fit_labelled", "fit_model", "threshold_for"]
 

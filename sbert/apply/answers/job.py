@@ -24,17 +24,16 @@ from sbert.apply.answers.questions import QuestionReader
 from sbert.apply.answers.ranking import Answer, Questions, best_answers
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.apply.neighbours.nearest import Key, keys_of, updated_list
-from sbert.derived.derived_table import DerivedTable, find_derived
-from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput, derived_fingerprint
+from sbert.derived.before import output_before, rows_before
+from sbert.derived.derived_table import DerivedTable
+from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
 from sbert.table.delta import Table
-from sbert.table.shard_file import open_shard
 
 __all__ = ["ANSWER", "AnswersJob"]
 
 log = logging.getLogger(__name__)
 
-ROWS_PER_READ = 16_384
 ANSWER = pa.struct(
     [
         ("rank", pa.int32()),
@@ -106,7 +105,7 @@ class _Answers:
         self._model = load_model(job.model_uri)
         self._weights = self._model.facts.weights
         self._tables = job.tables()
-        self._before = _usable_output(job, table, out_uri)
+        self._before = output_before(job, table, out_uri, may_differ=VERSIONS)
         self._left: set[Key] = set()
         self._joined = None if self._before is None else self._find_changes(self._before)
         self._whole: AnswerPool | None = None
@@ -186,32 +185,10 @@ class _Answers:
         """Read the answers before of a split that stayed, in the order of its rows."""
         if self._before is None:
             return
-        name = derived_fingerprint(split.fingerprint, split.num_rows, self._before.info.job_fingerprint)
-        for shard in self._before.shards():
-            if shard.fingerprint != name:
-                continue
-            with open_shard(self._before.shard_uri(shard.name)) as parquet:
-                for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id", "answers"]):
-                    for key, answers in zip(keys_of(batch), batch.column("answers").to_pylist(), strict=True):
-                        yield key, [_answer(item) for item in answers]
-
-
-def _usable_output(job: AnswersJob, table: Table, out_uri: str) -> DerivedTable | None:
-    """Return the output that is there if it differs only in the versions of the tables."""
-    before = find_derived(out_uri)
-    if before is None:
-        return None
-    info = before.info
-
-    def compared(settings: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in settings.items() if name not in VERSIONS}
-
-    is_usable = (
-        compared(info.settings) == compared(job.model_dump(mode="json"))
-        and info.encoder_fingerprint == table.encoder.fingerprint
-        and info.table_id == table.table_id
-    )
-    return before if is_usable else None
+        with closing(rows_before(self._before, split, ["source", "id", "answers"])) as batches:
+            for batch in batches:
+                for key, answers in zip(keys_of(batch), batch.column("answers").to_pylist(), strict=True):
+                    yield key, [_answer(item) for item in answers]
 
 
 def _structs(answers: list[Answer]) -> list[dict[str, Any]]:

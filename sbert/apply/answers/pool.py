@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -21,15 +20,15 @@ from sbert.apply.answers.settings import FusionWeights
 from sbert.apply.answers.words import AnswerWords, WordCounts, answer_words
 from sbert.apply.neighbours.nearest import Key, keys_of
 from sbert.index.words.settings import table_cleaning
-from sbert.index.words.word_index import split_rows
 from sbert.rows.cleaning import clean_texts
 from sbert.runtime.prefetch import prefetch
 from sbert.table.delta import Table
-from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.shard_layout import filled_splits, locate_splits, read_split
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
-__all__ = ["ROWS_PER_BLOCK", "AnswerBlock", "AnswerPool", "AnswerTables", "TableSplits", "joined_texts", "unit_rows"]
+__all__ = ["ROWS_PER_BLOCK", "AnswerBlock", "AnswerPool", "AnswerTables", "TableSplits", "joined_texts"]
 
 ROWS_PER_BLOCK = 8_192
 BLOCKS_AHEAD = 2
@@ -43,7 +42,7 @@ class TableSplits:
         """Find the place of each split."""
         self.table = table
         self._shards = locate_splits(table.uri, table.shards())
-        self.num_rows = split_rows(self._shards)
+        self.num_rows = filled_splits(self._shards)
         """Rows of each split."""
 
     def rows(self, splits: Collection[str], columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -198,12 +197,6 @@ def _regular(blocks: Iterator[pa.Table], only: Collection[Key] | None) -> Iterat
 
 def _no_keys(table: Table) -> pa.Table:
     return pa.schema([table.arrow_schema.field(name) for name in KEYS]).empty_table()
-
-
-def unit_rows(vectors_ND: Float32) -> Float32:
-    """Return vectors of length 1; a vector of zeros stays."""
-    norms: npt.NDArray[np.float32] = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    return np.asarray(vectors_ND / np.maximum(norms, np.float32(1e-12)), np.float32)
 
 
 def joined_texts(rows: pa.Table, columns: Sequence[str], table: Table) -> pl.Series:

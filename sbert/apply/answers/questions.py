@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 
 from sbert.apply.answers.model import AnswerModel
-from sbert.apply.answers.pool import joined_texts, unit_rows
+from sbert.apply.answers.pool import joined_texts
 from sbert.apply.answers.ranking import Questions
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.apply.answers.words import WordCounts, question_words
 from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["QuestionReader", "with_context"]
 
@@ -56,12 +57,12 @@ class QuestionReader:
         info = self._table.encoder
         vectors_QD = unit_rows(vector_matrix(rows, info.dim, info.precision))
         texts = [] if self._column is None else joined_texts(rows, [self._column], self._table).to_list()
-        is_unknown = self._unknown(texts, rows["num_tokens"].to_pylist()) or [False] * len(rows)
+        is_unknown = self._unknown(texts, rows["num_tokens"].to_pylist()) if texts else [False] * len(rows)
         conversation = self._settings.conversation_column
         if conversation is not None and self._settings.context_turns > 1:
             turns = rows[conversation].to_pylist()
             vectors_QD = self._vectors_in_context(vectors_QD, turns)
-            texts = self._texts_in_context(texts, turns)
+            texts = self._texts_in_context(texts, turns) if texts else []
         words = question_words(texts, self._counts) if with_words and texts else None
         return Questions(vectors_QD, words), is_unknown
 
@@ -75,7 +76,7 @@ class QuestionReader:
 
     def _texts_in_context(self, texts: Sequence[str], conversations: Sequence[object]) -> list[str]:
         joined = []
-        for text, conversation in zip(texts, conversations, strict=False):
+        for text, conversation in zip(texts, conversations, strict=True):
             before = self._texts[conversation]
             before.append(text)
             joined.append(" ".join(before))
@@ -85,9 +86,9 @@ class QuestionReader:
         """Say of which texts the tokens are much shorter than those of the answers."""
         usual = self._model.token_length
         if usual is None:
-            return []
+            return [False] * len(texts)
         least = self._settings.min_token_length * usual
-        return [len(text) < least * (count - FRAME_TOKENS) for text, count in zip(texts, num_tokens, strict=False)]
+        return [len(text) < least * (count - FRAME_TOKENS) for text, count in zip(texts, num_tokens, strict=True)]
 
 
 def with_context(turns: Sequence[Float32], decay: float) -> Float32:

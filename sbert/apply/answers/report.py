@@ -8,7 +8,7 @@ from sbert.apply.answers.decide import Decision
 from sbert.apply.answers.job import AnswersJob
 from sbert.apply.answers.model import load_model
 from sbert.apply.answers.page import report_page
-from sbert.apply.answers.pool import joined_texts, unit_rows
+from sbert.apply.answers.pool import joined_texts
 from sbert.apply.answers.report_facts import AnswersReport, QuestionGroup, UnusedAnswer
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import DerivedReport
@@ -16,6 +16,7 @@ from sbert.storage.files import join, write_bytes
 from sbert.suggest.suggest import write_suggestions
 from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["finish_report", "write_questions_to_label"]
 

@@ -21,8 +21,8 @@ from sbert.apply.answers.settings import AnswerSettings
 from sbert.apply.answers.words import WordCounts, count_words
 from sbert.derived.derived_table import DerivedTable, find_derived, find_output
 from sbert.derived.run import derive
-from sbert.errors import ColumnError, EncoderMismatchError, MissingError, SettingsError, TableError
-from sbert.index.words.settings import words_text_column
+from sbert.errors import EncoderMismatchError, MissingError, SettingsError, TableError
+from sbert.index.words.settings import find_text_column, words_text_column
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import load_labels
@@ -30,7 +30,7 @@ from sbert.labels.settings import LabelSettings
 from sbert.storage.files import normalize_uri
 from sbert.table.delta import Table
 
-__all__ = ["answer_questions", "answers_job"]
+__all__ = ["answer_questions", "prepare_job"]
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +62,13 @@ def answer_questions(
 
     Raises:
         EncoderMismatchError: the tables have different encoders.
-        LabelError, NotATableError, SettingsError, TableError: as `answers_job` and `derive`.
+        LabelError, NotATableError, SettingsError, TableError: as `prepare_job` and `derive`.
     """
-    job = answers_job(questions_uri, answers_uri, out_uri, settings, second_uri=second_uri, labels_uri=labels_uri)
+    job = prepare_job(questions_uri, answers_uri, out_uri, settings, second_uri=second_uri, labels_uri=labels_uri)
     return finish_report(derive(job, questions_uri, out_uri, concurrency=concurrency))
 
 
-def answers_job(
+def prepare_job(
     questions_uri: str,
     answers_uri: str,
     out_uri: str,
@@ -96,8 +96,8 @@ def answers_job(
                 )
     _check_conversation(questions, asked)
     find_output(out_uri, AnswersJob.name)
-    question_column = _text_column(questions, asked.question_column)
-    columns = asked.answer_columns or tuple(name for name in [_text_column(first, None)] if name)
+    question_column = find_text_column(questions, asked.question_column)
+    columns = asked.answer_columns or tuple(name for name in [find_text_column(first)] if name)
     for name in columns:
         words_text_column(first, name)
     if question_column is None or not columns:
@@ -158,15 +158,6 @@ def _check_conversation(questions: Table, settings: AnswerSettings) -> None:
             f"{questions.uri}: no kept column {settings.conversation_column!r} (kept: "
             f"{', '.join(questions.kept_schema) or 'none'}): keep it with `sbert refresh --keep-columns`"
         )
-
-
-def _text_column(table: Table, asked: str | None) -> str | None:
-    try:
-        return words_text_column(table, asked)
-    except ColumnError:
-        if asked is not None:
-            raise
-        return None
 
 
 def _pairs(labels: LabelSet) -> pl.DataFrame:
@@ -230,7 +221,7 @@ def _count(tables: AnswerTables) -> tuple[WordCounts, float | None]:
     table, columns = tables.first.table, tables.text_columns
     if not columns:
         return count_words(pl.Series([], dtype=pl.String)), None
-    encoded = _text_column(table, None)
+    encoded = find_text_column(table)
     texts, characters, tokens = [pl.Series("text", [], dtype=pl.String)], 0, 0
     read = list(dict.fromkeys([*columns, *([encoded] if encoded else []), "num_tokens"]))
     for rows in tables.first.rows(tables.first.num_rows, read):

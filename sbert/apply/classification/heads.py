@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.apply.classification.fit import HeadRules, fit_head, head_fingerprint
 from sbert.apply.classification.head import Float32, Head, find_head
 from sbert.apply.classification.job import ClassificationJob, HeadName
-from sbert.apply.classification.quality import HeadQuality, macro_f1, measure_head
+from sbert.apply.classification.quality import HeadQuality, compared_macro_f1, measure_head
 from sbert.apply.classification.rules import Rule, read_rules, rules_hash
 from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
 from sbert.apply.classification.settings import ClassificationSettings
@@ -92,22 +92,23 @@ def choose_heads(
     """
     in_use = current_heads(out_uri)
     tasks = settings.label_columns or ("",)
-    return tuple(_choose(table, labels_uri, out_uri, settings, task, in_use.get(task)) for task in tasks)
+    vectors = _Vectors(table)
+    return tuple(_choose(vectors, labels_uri, out_uri, settings, task, in_use.get(task)) for task in tasks)
 
 
 def _choose(
-    table: Table,
+    vectors: "_Vectors",
     labels_uri: str,
     out_uri: str,
     settings: ClassificationSettings,
     task: str,
     in_use: HeadName | None,
 ) -> HeadDecision:
+    table = vectors.table
     labels = load_labels(labels_uri, _label_settings(settings, task))
     learned = pl.concat([labels.train, labels.dev])
     rules = _rules(table, labels, settings, task)
-    vectors = _Vectors(table)
-    new = _fitted(table, labels, out_uri, settings, task, rules, vectors)
+    new = _fitted(labels, out_uri, settings, task, rules, vectors)
     fingerprint = new.record.fingerprint
     old = None if in_use is None or in_use.fingerprint == fingerprint else find_head(out_uri, in_use.fingerprint)
     test_ND = vectors.of(labels.test["text"])
@@ -132,12 +133,11 @@ def _choose(
         strength=chosen.record.strength,
         tried=chosen.record.chosen,
         text_column=chosen.record.text_column,
-        rules=_effect(new, table, labels, out_uri, settings, task, vectors, test_ND) if objection is None else None,
+        rules=_effect(new, labels, out_uri, settings, task, vectors) if objection is None else None,
     )
 
 
 def _fitted(
-    table: Table,
     labels: LabelSet,
     out_uri: str,
     settings: ClassificationSettings,
@@ -146,6 +146,7 @@ def _fitted(
     vectors: "_Vectors",
 ) -> Head:
     """Return the head of labels and rules; fit it, and store it beside the output, where it is not there."""
+    table = vectors.table
     learned = pl.concat([labels.train, labels.dev])
     content = hashlib.sha256("\n".join(sorted(learned["row_id"])).encode()).hexdigest()
     suffix = rules_hash(rules, settings.text_column, settings.max_weak_rows) if rules else ""
@@ -153,6 +154,7 @@ def _fitted(
     found = find_head(out_uri, fingerprint)
     if found is not None:
         return found
+    vectors.look_up(pl.concat([learned["text"], labels.test["text"]]))
     knowledge = None
     if rules:
         by_people = pl.concat([learned["text"], labels.test["text"]])
@@ -187,33 +189,41 @@ def _rules(table: Table, labels: LabelSet, settings: ClassificationSettings, tas
 
 def _effect(
     new: Head,
-    table: Table,
     labels: LabelSet,
     out_uri: str,
     settings: ClassificationSettings,
     task: str,
     vectors: "_Vectors",
-    test_ND: Float32,
 ) -> RulesEffect | None:
     """Compare the head of the present labels with theirs without rules, which keeps the name that it would have alone."""
     if not new.record.rules:
         return None
-    check_text_column(table, new.record.text_column)
-    plain = _fitted(table, labels, out_uri, settings, task, (), vectors)
-    return rules_effect(new, plain, test_ND, labels.test["label"].to_list(), labels.test["text"])
+    check_text_column(vectors.table, new.record.text_column)
+    plain = _fitted(labels, out_uri, settings, task, (), vectors)
+    return rules_effect(
+        new, plain, vectors.of(labels.test["text"]), labels.test["label"].to_list(), labels.test["text"]
+    )
 
 
 class _Vectors:
-    """Vectors of labelled texts; the table is searched once for each group of texts."""
+    """Vectors of labelled texts, each looked up once for all tasks: a look-up reads all text hashes of the table."""
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self.table = table
+        self._rows: dict[str, int] = {}
+        self._known_ND = np.zeros((0, table.encoder.dim), np.float32)
+
+    def look_up(self, texts: pl.Series) -> None:
+        """Find the vectors of the texts that are not known yet, in one look-up."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        if new:
+            self._known_ND = np.concatenate([self._known_ND, vectors_of_texts(self.table, new)])
+            self._rows |= zip(new, range(len(self._rows), len(self._rows) + len(new)), strict=True)
 
     def of(self, texts: pl.Series) -> Float32:
         """Return vectors, shape (texts, dim)."""
-        if not len(texts):
-            return np.zeros((0, self._table.encoder.dim), np.float32)
-        return vectors_of_texts(self._table, texts.to_list())
+        self.look_up(texts)
+        return np.asarray(self._known_ND[[self._rows[text] for text in texts]])
 
 
 def _label_settings(settings: ClassificationSettings, task: str) -> LabelSettings:
@@ -252,24 +262,14 @@ def _objection(
                     f"{group.gap.value:.3f} [{group.gap.low:.3f}, {group.gap.high:.3f}], surely above max_group_gap "
                     f"{settings.max_group_gap:g}"
                 )
-    names = sorted({*new.classes, *old.classes, *labels.test["label"]})
-    number = {name: at for at, name in enumerate(names)}
-    truth_N = np.array([number[name] for name in labels.test["label"]], np.int64)
-    after, before = (
-        macro_f1(
-            truth_N,
-            np.array([number[name] for name in head.classes], np.int64)[
-                head.scores(test_ND, labels.test["text"]).argmax(axis=1)
-            ],
-        )
-        for head in (new, old)
-    )
+    scored = [(head.classes, head.scores(test_ND, labels.test["text"])) for head in (new, old)]
+    after, before = compared_macro_f1(labels.test["label"].to_list(), scored)
     gain = difference_interval(after, before, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
     if gain.value >= -settings.tolerance:
         return None
     return (
         f"macro-F1 drops by {-gain.value:.4f} ({before.value:.4f} → {after.value:.4f}, interval of the gain "
-        f"[{gain.low:+.4f}, {gain.high:+.4f}]) on {len(truth_N):,} held-out rows, more than the tolerance of "
+        f"[{gain.low:+.4f}, {gain.high:+.4f}]) on {labels.test.height:,} held-out rows, more than the tolerance of "
         f"{settings.tolerance:g}"
     )
 

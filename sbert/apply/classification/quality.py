@@ -8,7 +8,7 @@ import scipy.stats
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.calibration import calibration_error
-from sbert.apply.classification.head import Float32, Head
+from sbert.apply.classification.head import Float32, Float64, Head
 from sbert.evaluation import statistics
 from sbert.evaluation.metric import Metric, interval
 
@@ -179,6 +179,21 @@ def measure_head(
 def macro_f1(truth_N: Int64, predicted_N: Int64) -> Metric:
     """Return macro-F1 as a metric that can be resampled."""
     return Metric("macro_f1", (truth_N, predicted_N), statistics.macro_f1)
+
+
+def compared_macro_f1(truth: Sequence[str], predicted: Sequence[tuple[Sequence[str], Float64]]) -> list[Metric]:
+    """Return macro-F1 of several heads on the same N rows.
+
+    Args:
+        truth: the class of each row.
+        predicted: the C classes of each head, and the scores of the rows, shape (N, C).
+    """
+    number = {name: at for at, name in enumerate(sorted({*truth, *(name for names, _ in predicted for name in names)}))}
+    truth_N = np.array([number[name] for name in truth], np.int64)
+    return [
+        macro_f1(truth_N, np.array([number[name] for name in names], np.int64)[scores_NC.argmax(axis=1)])
+        for names, scores_NC in predicted
+    ]
 
 
 def group_gap(wrong_N: Bools, inside_N: Bools) -> Share:

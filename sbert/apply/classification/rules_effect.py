@@ -5,7 +5,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.head import Float32, Head
-from sbert.apply.classification.quality import Share, macro_f1, resampled
+from sbert.apply.classification.quality import Share, compared_macro_f1, resampled
 from sbert.apply.classification.rules import rule_classes, rule_features
 from sbert.evaluation.metric import difference_interval
 
@@ -65,18 +65,11 @@ def rules_effect(head: Head, plain: Head, test_ND: Float32, labels: list[str], t
         )
     without, gain, num_changed = None, None, 0
     if labels:
-        names = sorted({*head.classes, *plain.classes, *labels})
-        truth_N = np.searchsorted(names, labels).astype(np.int64)
-        numbers_C = np.searchsorted(names, head.classes).astype(np.int64)
-        with_N = numbers_C[head.scores(test_ND, texts).argmax(axis=1)]
-        before = macro_f1(
-            truth_N, np.searchsorted(names, plain.classes).astype(np.int64)[plain.scores(test_ND).argmax(axis=1)]
-        )
-        found = difference_interval(
-            macro_f1(truth_N, with_N), before, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0
-        )
+        scores_NC = head.scores(test_ND, texts)
+        after, before = compared_macro_f1(labels, [(head.classes, scores_NC), (plain.classes, plain.scores(test_ND))])
+        found = difference_interval(after, before, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
         without, gain = resampled(before), Share(value=found.value, low=found.low, high=found.high)
-        num_changed = int((with_N != numbers_C[head.scores(test_ND).argmax(axis=1)]).sum())
+        num_changed = int((scores_NC.argmax(axis=1) != head.scores(test_ND).argmax(axis=1)).sum())
     return RulesEffect(
         num_weak_rows=head.record.num_weak_rows,
         coefficients=coefficients,

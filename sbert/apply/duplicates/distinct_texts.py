@@ -26,6 +26,7 @@ from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.table.text_index import HASH_BYTES, Hashes, hash_matrix
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["DistinctTexts", "sorted_hashes"]
 
@@ -137,7 +138,7 @@ class DistinctTexts:
 
     def shorten(self, vectors_ND: Float32) -> Float32:
         """Return the short forms of vectors, shape (N, short_dim)."""
-        unit_ND = _unit(vectors_ND)
+        unit_ND = unit_rows(vectors_ND)
         if self._basis_DS is None:
             self._basis_DS = _principal_basis(unit_ND, self.short_dim - 1)
         first_NS = unit_ND @ self._basis_DS
@@ -178,7 +179,7 @@ class DistinctTexts:
                     continue
                 is_there[ranks] = True
                 chosen = batch.take(pa.array(rows))
-                unit_ND = _unit(vector_matrix(chosen, info.dim, info.precision))
+                unit_ND = unit_rows(vector_matrix(chosen, info.dim, info.precision))
                 self._full.write(ranks, unit_ND)
                 self._short.write(ranks, self.shorten(unit_ND))
                 if text_column:
@@ -213,12 +214,6 @@ class _Matrix:
     def release(self) -> None:
         """Take the pages of the file out of this process; they stay in the system's cache."""
         self._map._mmap.madvise(mmap.MADV_DONTNEED)
-
-
-def _unit(vectors_ND: Float32) -> Float32:
-    norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    unit: Float32 = vectors_ND / np.maximum(norms, np.float32(1e-12))
-    return unit
 
 
 def _squares(values_ND: Float32) -> npt.NDArray[np.float64]:

@@ -27,10 +27,10 @@ CONFIDENCE = 0.95
 LEAST_COSINE = 0.5
 """Pairs below this cosine are never compared in a table, so they count as different while the rule is fitted."""
 NUM_TRIED = 10
-GUARD_OVERLAPS = (0.0, 0.5, 0.7, 0.8, 0.85, 0.9)
-"""Reaches of the guard, from the strictest on."""
-MAX_GUARD_LOSS = 0.015
-"""F1 that the guard may cost on the labelled pairs; the strictest reach that costs no more is taken."""
+CONFLICT_OVERLAPS = (0.0, 0.5, 0.7, 0.8, 0.85, 0.9)
+"""Reaches of the check for conflicts, from the strictest on."""
+MAX_CHECK_LOSS = 0.015
+"""F1 that the check may cost on the labelled pairs; the strictest reach that costs no more is taken."""
 MIN_PAIRS = 50
 """Pairs of each answer."""
 Facts = list[tuple[TextFacts, TextFacts]]
@@ -71,7 +71,7 @@ class LabelledPairs:
         return hashlib.sha256(repr(rows).encode()).hexdigest()[:32]
 
 
-def fit_rule(pairs: LabelledPairs, settings: FitSettings | None = None, *, guard: bool = True) -> PairRule:
+def fit_rule(pairs: LabelledPairs, settings: FitSettings | None = None, *, conflict_check: bool = True) -> PairRule:
     """Return the rule that the labelled pairs support.
 
     Raises:
@@ -90,7 +90,7 @@ def fit_rule(pairs: LabelledPairs, settings: FitSettings | None = None, *, guard
     features_PF = np.array([pair_features(float(cosine), *pair) for cosine, pair in zip(cosines, facts, strict=True)])
     weights, intercept, held_out = _fit(features_PF, is_same, chosen.seed)
     is_near = cosines >= LEAST_COSINE
-    reach = _guard_reach(is_same, held_out, is_near, facts) if guard else None
+    reach = _check_reach(is_same, held_out, is_near, facts) if conflict_check else None
     blocked = _blocked(facts, reach) if reach is not None else np.zeros(len(order), np.bool_)
     scores = np.where(is_near & ~blocked, held_out, -1.0)
     threshold = _best_threshold(is_same, scores)[0]
@@ -109,7 +109,9 @@ def fit_rule(pairs: LabelledPairs, settings: FitSettings | None = None, *, guard
         precision_high=round(high, 4),
         recall=round(float(called[is_same].mean()), 4),
     )
-    return PairRule(similarity=_least_cosine(model), guard=guard, guard_overlap=reach or 0.0, model=model)
+    return PairRule(
+        similarity=_least_cosine(model), conflict_check=conflict_check, conflict_overlap=reach or 0.0, model=model
+    )
 
 
 def with_nearest_negatives(
@@ -149,18 +151,18 @@ def _fit(features_PF: Array, is_same: Flags, seed: int) -> tuple[Array, float, A
     return model.coef_[0], float(model.intercept_[0]), held_out
 
 
-def _guard_reach(is_same: Flags, scores: Array, is_near: Flags, facts: Facts) -> float:
-    """Return the strictest reach of the guard that costs at most `MAX_GUARD_LOSS` of F1."""
+def _check_reach(is_same: Flags, scores: Array, is_near: Flags, facts: Facts) -> float:
+    """Return the strictest reach of the check that costs at most `MAX_CHECK_LOSS` of F1."""
     free = _best_threshold(is_same, np.where(is_near, scores, -1.0))[1]
-    for reach in GUARD_OVERLAPS:
-        guarded = np.where(is_near & ~_blocked(facts, reach), scores, -1.0)
-        if free - _best_threshold(is_same, guarded)[1] <= MAX_GUARD_LOSS:
+    for reach in CONFLICT_OVERLAPS:
+        checked = np.where(is_near & ~_blocked(facts, reach), scores, -1.0)
+        if free - _best_threshold(is_same, checked)[1] <= MAX_CHECK_LOSS:
             return reach
-    return GUARD_OVERLAPS[-1]
+    return CONFLICT_OVERLAPS[-1]
 
 
 def _blocked(facts: Facts, reach: float) -> Flags:
-    """Return which pairs the guard keeps apart."""
+    """Return which pairs the check keeps apart."""
     return np.array(
         [
             has_conflict(left, right) and shared_words(left, right, beside_conflicts=True) >= reach

@@ -22,13 +22,14 @@ from pydantic import Field
 from sbert.apply.duplicates.distinct_texts import DistinctTexts, Ints, SortedHashes, read_columns, sorted_hashes
 from sbert.apply.duplicates.grouping import Grouping
 from sbert.apply.duplicates.rule import PairRule
-from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.before import output_before
+from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
 from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
-from sbert.table.shard_layout import locate_splits
+from sbert.table.shard_layout import locate_splits, split_rows
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.table.text_index import HASH_BYTES, Hashes, hash_matrix
 from sbert.vectors.precision import Float32
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 REPRESENTATIVE = pa.struct([("source", pa.string()), ("id", pa.string())])
 KEYS = ["text_hash", "source", "id"]
+FRAMES_AT_ONCE = 64
+"""Frames of rows that are put together in one step."""
 
 
 class DuplicatesJob(DerivedJob):
@@ -50,7 +53,7 @@ class DuplicatesJob(DerivedJob):
     text_column: str | None = Field(
         default=None,
         min_length=1,
-        description="Kept column that the guard reads; empty for the column that was encoded, else `text`.",
+        description="Kept column that the check for conflicts reads; empty for the column that was encoded, else `text`.",
     )
     max_compared: int = Field(
         default=64,
@@ -85,7 +88,7 @@ class DuplicatesJob(DerivedJob):
 
     def fingerprint(self, table: Table) -> str:
         """Add every split of the table: any of them can hold a text of any group."""
-        splits = sorted(_split_rows(table).items())
+        splits = sorted(split_rows(locate_splits(table.uri, table.shards())).items())
         return hashlib.sha256(f"{super().fingerprint(table)}|{splits}".encode()).hexdigest()
 
     def open(self, table: Table, out_uri: str) -> SplitFunction:
@@ -151,8 +154,8 @@ class _Groups:
 
     def _before(self, job: DuplicatesJob, texts: DistinctTexts, out_uri: str) -> tuple[Ints | None, Float32 | None]:
         """Return the groups before, and the short forms of representatives that left; nothing where a run starts anew."""
-        output = find_derived(out_uri)
-        if output is None or not self._is_usable(output, job):
+        output = output_before(job, self._table, out_uri)
+        if output is None:
             return None, None
         before = _read_before(output, self._hashes)
         try:
@@ -162,20 +165,12 @@ class _Groups:
             return None, None
         return before.representatives, texts.shorten(vectors_ND)
 
-    def _is_usable(self, output: DerivedTable, job: DuplicatesJob) -> bool:
-        info = output.info
-        return (
-            info.settings == job.model_dump(mode="json")
-            and info.encoder_fingerprint == self._table.encoder.fingerprint
-            and info.table_id == self._table.table_id
-        )
-
     def _representative_rows(self) -> pl.DataFrame:
         """Return the first row, by source and id, of each representative of several rows: rank, source, id."""
         ranks_kept = self._num_in_group > 1
         ranks_kept &= self._representatives == np.arange(len(self._hashes))
         schema = {"rank": pl.Int64, "source": pl.String, "id": pl.String}
-        found = pl.DataFrame(schema=schema)
+        found = [pl.DataFrame(schema=schema)]
         for batch in read_columns(self._table, KEYS):
             ranks = self._hashes.ranks(hash_matrix(batch.column("text_hash")))
             rows = pa.array(ranks_kept[ranks])
@@ -187,8 +182,10 @@ class _Groups:
                 },
                 schema=schema,
             )
-            found = pl.concat([found, keys]).sort("rank", "source", "id").unique("rank", keep="first")
-        return found.sort("rank")
+            found.append(keys)
+            if len(found) == FRAMES_AT_ONCE:
+                found = [_first_of_each_rank(found)]
+        return _first_of_each_rank(found)
 
     def _representatives_of(self, rows: pa.Table, leaders: Ints, counts: Ints) -> pa.StructArray:
         """Return the representative row of each row; a row without others in its group represents itself."""
@@ -202,6 +199,11 @@ class _Groups:
         return pa.StructArray.from_arrays(
             [chosen[name].to_arrow().cast(pa.string()) for name in ("source", "id")], fields=list(REPRESENTATIVE)
         )
+
+
+def _first_of_each_rank(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Return the first row of each rank, by source and id, ordered by rank."""
+    return pl.concat(frames).sort("rank", "source", "id").unique("rank", keep="first", maintain_order=True)
 
 
 def _read_before(output: DerivedTable, hashes: SortedHashes) -> _Before:
@@ -254,12 +256,3 @@ def _vectors_that_left(table: Table, before: _Before) -> Float32:
     if not is_found.all():
         raise TableError(f"{int((~is_found).sum())} of {len(left)} texts that left are not in it")
     return vectors_ND
-
-
-def _split_rows(table: Table) -> dict[str, int]:
-    """Return the number of rows of each split."""
-    rows: dict[str, int] = {}
-    for shard in locate_splits(table.uri, table.shards()):
-        for split in shard.splits:
-            rows[split.fingerprint] = rows.get(split.fingerprint, 0) + split.num_rows
-    return rows

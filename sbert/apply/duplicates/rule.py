@@ -1,19 +1,26 @@
-"""The rule that says whether two texts say the same: the cosine of their vectors, a guard, and perhaps a fitted model.
+"""The rule that says whether two texts say the same: the cosine of their vectors, a check for conflicts, perhaps a model.
 
-The guard keeps texts apart that differ in a number, a name or a negation (`sbert.rows.text_differences`). A model that
+The check keeps texts apart that differ in a number, a name or a negation (`sbert.rows.text_differences`). A model that
 was fitted on labelled pairs (`sbert.apply.duplicates.fitting`) replaces the bare cosine by a probability.
 """
 
+import logging
 import math
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sbert.errors import SettingsError
 from sbert.rows.text_differences import DifferenceKind, TextFacts, compare_facts, has_conflict
 
-__all__ = ["FEATURES", "FittedModel", "PairRule", "pair_features", "shared_words"]
+__all__ = ["FEATURES", "FittedModel", "PairRule", "pair_features", "shared_words", "with_new_names"]
 
 FEATURES = ("cosine", "overlap", "length", "number", "name", "negation")
 """What a fitted model looks at: see `pair_features`."""
+OLD_NAMES = {"guard": "conflict_check", "guard_overlap": "conflict_overlap"}
+"""Settings by their earlier names, which are read with a warning."""
+
+log = logging.getLogger(__name__)
 
 
 class FittedModel(BaseModel):
@@ -48,22 +55,27 @@ class PairRule(BaseModel):
         lt=1,
         description="Least cosine of two texts that say the same; with a fitted model the least that it looks at.",
     )
-    guard: bool = Field(
+    conflict_check: bool = Field(
         default=True,
         description="Keep texts apart that differ in a number, a name or a negation; this needs the texts.",
     )
-    guard_overlap: float = Field(
+    conflict_overlap: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="The guard acts on texts that share at least this part of their other words (0 to 1; 0: on all).",
+        description="The check acts on texts that share at least this part of their other words (0 to 1; 0: on all).",
     )
     model: FittedModel | None = Field(default=None, description="Model that was fitted on labelled pairs.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        return with_new_names(values)
 
     @property
     def needs_texts(self) -> bool:
         """Return whether the rule reads texts."""
-        return self.guard or self.model is not None
+        return self.conflict_check or self.model is not None
 
     def is_same(self, cosine: float, left: TextFacts, right: TextFacts) -> bool:
         """Return whether two texts say the same."""
@@ -73,13 +85,29 @@ class PairRule(BaseModel):
             features = pair_features(cosine, left, right)
             if self.model.probability(features) < self.model.threshold:
                 return False
-        if not self.guard:
+        if not self.conflict_check:
             return True
-        if not self.guard_overlap:
+        if not self.conflict_overlap:
             return not has_conflict(left, right)
         return not (
-            has_conflict(left, right) and shared_words(left, right, beside_conflicts=True) >= self.guard_overlap
+            has_conflict(left, right) and shared_words(left, right, beside_conflicts=True) >= self.conflict_overlap
         )
+
+
+def with_new_names(values: Any) -> Any:
+    """Return settings with the names that they have now.
+
+    Raises:
+        SettingsError: a setting is given by both names.
+    """
+    old_names = OLD_NAMES.keys() & values.keys() if isinstance(values, dict) else set()
+    if not old_names:
+        return values
+    for old in sorted(old_names):
+        if OLD_NAMES[old] in values:
+            raise SettingsError(f"{OLD_NAMES[old]} and its old name {old} are both given: remove {old}")
+        log.warning("the setting %s is now called %s; the old name will be removed", old, OLD_NAMES[old])
+    return {OLD_NAMES.get(name, name): value for name, value in values.items()}
 
 
 def pair_features(cosine: float, left: TextFacts, right: TextFacts) -> tuple[float, ...]:

@@ -3,14 +3,15 @@
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sbert.apply.duplicates.fitting import FitSettings, LabelledPairs, fit_rule, with_nearest_negatives
 from sbert.apply.duplicates.job import DuplicatesJob
-from sbert.apply.duplicates.rule import PairRule
+from sbert.apply.duplicates.rule import PairRule, with_new_names
 from sbert.apply.text_vectors import vectors_of_texts
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import DerivedReport, derive
@@ -20,6 +21,7 @@ from sbert.labels.load import load_labels
 from sbert.labels.settings import LabelSettings
 from sbert.table.delta import Table
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 __all__ = [
     "DuplicateSettings",
@@ -52,7 +54,9 @@ class DuplicateSettings(BaseModel):
     )
     labels: LabelSettings = Field(default_factory=LabelSettings, description="How the labels are read.")
     fit: FitSettings = Field(default_factory=FitSettings, description="How the rule is fitted on the labels.")
-    guard: bool = Field(default=True, description="Keep texts apart that differ in a number, a name or a negation.")
+    conflict_check: bool = Field(
+        default=True, description="Keep texts apart that differ in a number, a name or a negation."
+    )
     text_column: str | None = Field(default=None, min_length=1, description="Kept column with the text.")
     max_compared: int = Field(
         default=64,
@@ -60,6 +64,11 @@ class DuplicateSettings(BaseModel):
         le=10_000,
         description="Similar representatives that a text is compared with, at most (texts).",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        return with_new_names(values)
 
 
 class DuplicatesReport(DerivedReport):
@@ -100,7 +109,7 @@ def duplicates_job(table_uri: str, settings: DuplicateSettings | None = None) ->
     else:
         if chosen.fit.precision is not None:
             raise SettingsError("a precision can be promised on labelled pairs only: name labels_uri, or leave it out")
-        rule = PairRule(guard=chosen.guard)
+        rule = PairRule(conflict_check=chosen.conflict_check)
         if chosen.similarity is not None:
             rule = rule.model_copy(update={"similarity": chosen.similarity})
     return DuplicatesJob(rule=rule, text_column=chosen.text_column, max_compared=chosen.max_compared)
@@ -115,7 +124,7 @@ def fit_on_labels(table: Table, settings: DuplicateSettings) -> PairRule:
         rule = fit_rule(
             labelled_pairs(rows, labels.kind, partial(vectors_of_texts, table), settings.fit.same_score),
             settings.fit,
-            guard=settings.guard,
+            conflict_check=settings.conflict_check,
         )
     except LabelError as error:
         raise type(error)(f"{settings.labels_uri}: {error}") from error
@@ -138,12 +147,12 @@ def labelled_pairs(rows: pl.DataFrame, kind: LabelKind, encode: Encode, same_sco
     """
     if kind is LabelKind.SCORED_PAIRS:
         left, right = rows["sentence1"].to_list(), rows["sentence2"].to_list()
-        left_ND, right_ND = _unit(encode(left)), _unit(encode(right))
+        left_ND, right_ND = unit_rows(encode(left)), unit_rows(encode(right))
         cosines = np.einsum("nd,nd->n", left_ND, right_ND, dtype=np.float64)
         return LabelledPairs(left, right, rows["score"].cast(pl.Float64).to_numpy() >= same_score, cosines)
     if kind is LabelKind.PAIRS:
         anchors, positives = rows["anchor"].to_list(), rows["positive"].to_list()
-        return with_nearest_negatives(anchors, positives, _unit(encode(anchors)), _unit(encode(positives)))
+        return with_nearest_negatives(anchors, positives, unit_rows(encode(anchors)), unit_rows(encode(positives)))
     raise LabelError(f"these labels are {kind.value}: name labels of the kind scored_pairs or pairs")
 
 
@@ -158,8 +167,3 @@ def count_groups(report: DerivedReport, job: DuplicatesJob) -> DuplicatesReport:
         num_repeats=counts[1] - counts[0],
         rule=job.rule,
     )
-
-
-def _unit(vectors_ND: Float32) -> Float32:
-    norms_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    return np.asarray(vectors_ND / np.maximum(norms_N1, 1e-12), np.float32)

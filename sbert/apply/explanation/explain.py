@@ -182,10 +182,6 @@ class Explainer:
             warnings=overlooked_differences(left, right, cosine, above=self.settings.warn_above),
         )
 
-    def explain_all(self, query: str, texts: Sequence[str]) -> list[Explanation]:
-        """Return why each of several texts was found for a query."""
-        return [self.explain(query, text, sides=(Side.QUERY, Side.DOCUMENT)) for text in texts]
-
     def _divide(self, text: str, side: Side) -> WordShares:
         prompt = self._reader.encoder.prompt_for(side)
         if self.settings.method is Method.LAST_LAYER:
@@ -227,6 +223,6 @@ def _message(kind: DifferenceKind, left: Sequence[str], right: Sequence[str]) ->
 def _explained(shares: WordShares, parts: list[float]) -> ExplainedText:
     words = tuple(
         WordPart(word=shares.text[start:end], start=start, end=end, part=part)
-        for (start, end), part in zip(shares.words, parts, strict=False)
+        for (start, end), part in zip(shares.words, parts[:-1], strict=True)
     )
     return ExplainedText(text=shares.text, words=words, rest=parts[-1], truncated=shares.is_truncated)

@@ -12,7 +12,6 @@ import hashlib
 from dataclasses import dataclass
 from importlib import resources
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -29,6 +28,7 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.errors import ColumnError
 from sbert.index.words.settings import words_text_column
+from sbert.pages.templates import page_template
 from sbert.storage.files import normalize_uri, write_bytes
 from sbert.table.delta import Table
 
@@ -191,6 +191,5 @@ def _render(title: str, packed: str) -> str:
     folder = resources.files(__package__)
     script, style = ((folder / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
+    template = page_template(__package__, "page.html.j2")
     return template.render(title=title, script=script, style=style, script_hash=digest, packed=packed)

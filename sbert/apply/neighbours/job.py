@@ -22,13 +22,14 @@ import pyarrow as pa
 from pydantic import Field
 
 from sbert.apply.neighbours.nearest import Candidates, Key, keys_of, nearest_in_blocks, updated_list
-from sbert.derived.derived_table import DerivedTable, find_derived
-from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput, derived_fingerprint
+from sbert.derived.before import output_before, rows_before
+from sbert.derived.derived_table import DerivedTable
+from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
-from sbert.table.delta import Table, TableShard
-from sbert.table.shard_file import open_shard
-from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.delta import Table
+from sbert.table.shard_layout import locate_splits, read_split, split_rows
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["NeighboursJob"]
 
@@ -54,7 +55,7 @@ class NeighboursJob(DerivedJob):
 
     def fingerprint(self, table: Table) -> str:
         """Add every split of the table: any of them can hold a neighbour of any row."""
-        splits = sorted(_split_rows(locate_splits(table.uri, table.shards())).items())
+        splits = sorted(split_rows(locate_splits(table.uri, table.shards())).items())
         return hashlib.sha256(f"{super().fingerprint(table)}|{splits}".encode()).hexdigest()
 
     def open(self, table: Table, out_uri: str) -> SplitFunction:
@@ -69,8 +70,8 @@ class _Neighbours:
         self._k = job.k
         self._table = table
         self._shards = locate_splits(table.uri, table.shards())
-        self._splits = _split_rows(self._shards)
-        self._before = self._usable_output(job, out_uri)
+        self._splits = split_rows(self._shards)
+        self._before = output_before(job, table, out_uri)
         self._joined: list[str] = []
         self._left_keys: set[Key] = set()
         if self._before is not None:
@@ -89,10 +90,10 @@ class _Neighbours:
     def _derive_block(self, rows: pa.Table, old: list[tuple[Key, Candidates]]) -> pa.Table:
         keys = keys_of(rows)
         vectors_ND = self._unit_vectors(rows)
-        old_lists = [
-            candidates if old_key == key else None for key, (old_key, candidates) in zip(keys, old, strict=False)
-        ]
-        old_lists += [None] * (len(keys) - len(old_lists))
+        old_lists: list[Candidates | None] = [None] * len(keys)  # the output before may end earlier
+        for place, (old_key, candidates) in enumerate(old):
+            if old_key == keys[place]:
+                old_lists[place] = candidates
         lists = self._updated(keys, vectors_ND, old_lists)
         unknown = [place for place, nearest in enumerate(lists) if nearest is None]
         if unknown:
@@ -124,14 +125,10 @@ class _Neighbours:
         """Read the output before of a split that stayed, row by row in the order of its rows."""
         if self._before is None:
             return
-        name = derived_fingerprint(split.fingerprint, split.num_rows, self._before.info.job_fingerprint)
-        for shard in self._before.shards():
-            if shard.fingerprint != name:
-                continue
-            with open_shard(self._before.shard_uri(shard.name)) as parquet:
-                for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id", "neighbours"]):
-                    for key, neighbours in zip(keys_of(batch), batch.column("neighbours").to_pylist(), strict=True):
-                        yield key, [((item["source"], item["id"]), item["score"]) for item in neighbours]
+        with closing(rows_before(self._before, split, ["source", "id", "neighbours"])) as batches:
+            for batch in batches:
+                for key, neighbours in zip(keys_of(batch), batch.column("neighbours").to_pylist(), strict=True):
+                    yield key, [((item["source"], item["id"]), item["score"]) for item in neighbours]
 
     def _blocks(self, splits: list[str]) -> Iterator[tuple[pa.Table, Float32]]:
         """Read the rows of splits, and their unit vectors."""
@@ -141,31 +138,14 @@ class _Neighbours:
                 yield rows.select(["source", "id"]), self._unit_vectors(rows)
 
     def _unit_vectors(self, rows: pa.Table) -> Float32:
-        """Return vectors of length 1; a vector of zeros stays."""
-        vectors_ND = vector_matrix(rows, self._table.encoder.dim, self._table.encoder.precision)
-        norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-        unit: Float32 = vectors_ND / np.maximum(norms, np.float32(1e-12))
-        return unit
-
-    def _usable_output(self, job: NeighboursJob, out_uri: str) -> DerivedTable | None:
-        """Return the output that is there if it is of the same encoder and settings."""
-        before = find_derived(out_uri)
-        if before is None:
-            return None
-        info = before.info
-        is_usable = (
-            info.settings == job.model_dump(mode="json")
-            and info.encoder_fingerprint == self._table.encoder.fingerprint
-            and info.table_id == self._table.table_id
-        )
-        return before if is_usable else None
+        return unit_rows(vector_matrix(rows, self._table.encoder.dim, self._table.encoder.precision))
 
     def _compare_versions(self, before: DerivedTable) -> None:
         """Note the splits that joined and the keys of rows that left; without the old version everything is new."""
         try:
             old_table = Table.open(self._table.uri, before.info.table_version)
             old_shards = locate_splits(old_table.uri, old_table.shards())
-            old_splits = _split_rows(old_shards)
+            old_splits = split_rows(old_shards)
             left = [name for name, rows in old_splits.items() if self._splits.get(name) != rows]
             for name in left:
                 for rows in read_split(old_table.uri, old_shards, name, ["source", "id"]):
@@ -175,15 +155,6 @@ class _Neighbours:
             self._before = None
             return
         self._joined = [name for name, rows in self._splits.items() if old_splits.get(name) != rows]
-
-
-def _split_rows(shards: list[TableShard]) -> dict[str, int]:
-    """Return the number of rows of each split."""
-    rows: dict[str, int] = {}
-    for shard in shards:
-        for split in shard.splits:
-            rows[split.fingerprint] = rows.get(split.fingerprint, 0) + split.num_rows
-    return rows
 
 
 def _best(candidates: Candidates, own: Key, k: int) -> Candidates:

@@ -14,10 +14,11 @@ import polars as pl
 from scipy.optimize import linear_sum_assignment
 
 from sbert.apply.map.layout import principal_components
-from sbert.apply.topics.model import OUTLIER, Topic, TopicModel, TopicRecord, unit_vectors
+from sbert.apply.topics.model import OUTLIER, Topic, TopicModel, TopicRecord
 from sbert.apply.topics.settings import FitSettings
 from sbert.apply.topics.words import telling_words
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["Before", "FitRows", "extended", "fit_topics", "new_groups"]
 
@@ -52,7 +53,7 @@ class Before:
 
 def fit_topics(rows: FitRows, settings: FitSettings, encoder_fingerprint: str, before: Before | None) -> TopicModel:
     """Return the topics of rows; topics that were there before keep their ids."""
-    unit_ND = unit_vectors(rows.vectors_ND)
+    unit_ND = unit_rows(rows.vectors_ND)
     labels_N = _finished(unit_ND, _clusters(unit_ND, settings, before), settings.min_topic_rows)
     num_topics = int(labels_N.max()) + 1
     centroids_TD = _centroids(unit_ND, labels_N, num_topics)
@@ -93,7 +94,7 @@ def new_groups(model: TopicModel, rows: FitRows, min_rows: int) -> list[Ints]:
         return []
     from sklearn.cluster import HDBSCAN
 
-    unit_ND = unit_vectors(rows.vectors_ND)
+    unit_ND = unit_rows(rows.vectors_ND)
     components = principal_components(unit_ND)[:, :32]
     least = (model.record.mean_similarity + model.record.least_similarity) / 2
     for may_be_one in (False, True):  # by itself HDBSCAN never puts all rows into one cluster
@@ -107,7 +108,7 @@ def new_groups(model: TopicModel, rows: FitRows, min_rows: int) -> list[Ints]:
 
 def _mean_similarity(unit_ND: Float32) -> float:
     """Return the mean cosine of vectors with their centroid."""
-    centroid = unit_vectors(unit_ND.mean(axis=0, keepdims=True))[0]
+    centroid = unit_rows(unit_ND.mean(axis=0, keepdims=True))[0]
     return float((unit_ND @ centroid).mean())
 
 
@@ -120,7 +121,7 @@ def extended(model: TopicModel, rows: FitRows, groups: list[Ints], others: pl.Se
         groups: places of the rows of each new topic.
         others: texts of the whole table, from which the words of a new topic set it apart.
     """
-    unit_ND = unit_vectors(rows.vectors_ND)
+    unit_ND = unit_rows(rows.vectors_ND)
     labels = np.full(len(unit_ND), len(groups), np.int64)
     for number, places in enumerate(groups):
         labels[places] = number
@@ -165,7 +166,7 @@ def _finished(unit_ND: Float32, labels_N: Ints, min_rows: int) -> Ints:
         if not len(kept):
             kept = np.array([counts.argmax()])
         centroids = np.stack([unit_ND[labels_N == label].mean(axis=0) for label in kept])
-        labels_N = (unit_ND @ unit_vectors(centroids).T).argmax(axis=1)
+        labels_N = (unit_ND @ unit_rows(centroids).T).argmax(axis=1)
     counts = np.bincount(labels_N)
     order = np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]
     ranks = np.zeros(len(counts), np.int64)
@@ -176,7 +177,7 @@ def _finished(unit_ND: Float32, labels_N: Ints, min_rows: int) -> Ints:
 def _centroids(unit_ND: Float32, labels_N: Ints, num: int) -> Float32:
     sums = np.zeros((num, unit_ND.shape[1]), np.float64)
     np.add.at(sums, labels_N, unit_ND)
-    return unit_vectors(sums.astype(np.float32))
+    return unit_rows(sums.astype(np.float32))
 
 
 def _parents(centroids_TD: Float32, num_parents: int | None) -> Ints:

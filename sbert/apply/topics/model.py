@@ -17,8 +17,9 @@ from sbert.apply.topics.settings import FitSettings
 from sbert.errors import MissingError, TableError
 from sbert.storage.files import join, read_bytes, write_bytes
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
-__all__ = ["OUTLIER", "TOPICS_FOLDER", "Topic", "TopicModel", "TopicRecord", "find_topic_model", "unit_vectors"]
+__all__ = ["OUTLIER", "TOPICS_FOLDER", "Topic", "TopicModel", "TopicRecord", "find_topic_model"]
 
 TOPICS_FOLDER = "_topics"
 CENTROIDS_NAME, RECORD_NAME = "topics.safetensors", "topics.json"
@@ -79,7 +80,7 @@ class TopicModel:
 
     def assign(self, vectors_ND: Float32) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return the place of the nearest topic of each vector, and the cosine with its centroid."""
-        scores_NT = unit_vectors(vectors_ND) @ self.centroids_TD.T
+        scores_NT = unit_rows(vectors_ND) @ self.centroids_TD.T
         best = scores_NT.argmax(axis=1)
         return best, scores_NT[np.arange(len(best)), best]
 
@@ -118,10 +119,3 @@ def find_topic_model(out_uri: str, fingerprint: str) -> TopicModel | None:
         raise TableError(
             f"{folder}: the topics are damaged ({error}): remove this folder, and the next run fits them again"
         ) from error
-
-
-def unit_vectors(vectors_ND: Float32) -> Float32:
-    """Return vectors of length 1; a vector of zeros stays."""
-    norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    unit: Float32 = vectors_ND / np.maximum(norms, np.float32(1e-12))
-    return unit

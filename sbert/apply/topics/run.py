@@ -9,11 +9,11 @@ encoder, for other settings, on request, or when too many rows are outliers.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
 from sbert.apply.map.sample import MapRows, read_sample
 from sbert.apply.times import check_times
@@ -43,10 +43,9 @@ MAX_OUTLIERS = 5_000
 Derive = Callable[[TopicsJob, str, str], DerivedReport]
 
 
-class _Plan(BaseModel):
+@dataclass(frozen=True)
+class _Plan:
     """The topics to use, and why they were fitted."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     model: TopicModel
     before: TopicModel | None

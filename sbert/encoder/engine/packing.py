@@ -45,11 +45,6 @@ class PackedBatch:
     groups: tuple[tuple[int, int], ...]
     """The number and width of rows, ((rows, width), …). In order they hold the T tokens."""
 
-    @property
-    def num_padding(self) -> int:
-        """The number of tokens that are padding."""
-        return int((self.tokens < 0).sum())
-
 
 @dataclass(frozen=True)
 class Rows:

@@ -22,9 +22,9 @@ from sbert.index.version_rows import VersionRows
 from sbert.index.words.postings import Postings, build_postings, hash_terms, open_segment
 from sbert.index.words.settings import words_fingerprint, words_text_column
 from sbert.index.words.terms import terms_of
-from sbert.index.words.word_index import read_texts, split_rows
+from sbert.index.words.word_index import read_texts
 from sbert.storage.files import join
-from sbert.table.shard_layout import locate_splits
+from sbert.table.shard_layout import filled_splits, locate_splits
 from sbert.table.word_segments import WORDS_FOLDER, WordRecord, choose_word_segments, read_word_segments
 from sbert.vectors.precision import Float32
 
@@ -158,7 +158,7 @@ class WordView(WordScores):
             for split in (split for split in shard.splits if split.num_rows):
                 numbers = np.arange(split.num_rows, dtype=np.int64) + start + split.first_row
                 self._ranges.setdefault(split.fingerprint, []).append(numbers)
-        splits = split_rows(self._shards)
+        splits = filled_splits(self._shards)
         fingerprint = words_fingerprint(table, self.column)
         parts: list[Part] = []
         covered: set[str] = set()

@@ -12,7 +12,7 @@ from sbert.index.words.terms import TERMS_VERSION
 from sbert.rows.cleaning import CleaningSettings
 from sbert.table.delta import Table
 
-__all__ = ["WordSettings", "table_cleaning", "words_fingerprint", "words_text_column"]
+__all__ = ["WordSettings", "find_text_column", "table_cleaning", "words_fingerprint", "words_text_column"]
 
 
 class WordSettings(BaseModel):
@@ -74,6 +74,20 @@ def words_text_column(table: Table, asked: str | None = None) -> str:
         f"{table.uri}: no kept column holds the encoded text ({encoded or 'text'}; kept: {shown}): name another column, "
         f"or run `sbert refresh` with --keep-columns {encoded or 'text'}"
     )
+
+
+def find_text_column(table: Table, asked: str | None = None) -> str | None:
+    """Return the kept column that holds the texts; None if none was asked for and the encoded text is not kept.
+
+    Raises:
+        ColumnError: the column that was asked for is not kept.
+    """
+    try:
+        return words_text_column(table, asked)
+    except ColumnError:
+        if asked is not None:
+            raise
+        return None
 
 
 def table_cleaning(table: Table) -> CleaningSettings:

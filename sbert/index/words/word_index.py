@@ -24,7 +24,7 @@ from sbert.storage.files import join
 from sbert.table.delta import Table, TableShard
 from sbert.table.lease import hold_lease
 from sbert.table.segment_check import word_segment_problem
-from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.shard_layout import filled_splits, locate_splits, read_split
 from sbert.table.word_segments import (
     WORDS_FOLDER,
     WordRecord,
@@ -37,7 +37,7 @@ from sbert.table.word_segments import (
     write_word_segment,
 )
 
-__all__ = ["WordIndexReport", "drop_words", "index_words", "read_texts", "split_rows"]
+__all__ = ["WordIndexReport", "drop_words", "index_words", "read_texts"]
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def index_words(
     column = words_text_column(table, asked.text_column)
     fingerprint = words_fingerprint(table, column)
     shards = locate_splits(table.uri, table.shards())
-    splits = split_rows(shards)
+    splits = filled_splits(shards)
     built: list[WordRecord] = []
     with hold_lease(table.uri, run_id, "words"):
         if check:
@@ -108,15 +108,6 @@ def drop_words(table_uri: str) -> int:
     names = [record.name for record in read_word_segments(table.uri)]
     remove_word_segments(table.uri, names)
     return len(names)
-
-
-def split_rows(shards: Iterable[TableShard]) -> dict[str, int]:
-    """Return the number of rows of each split that has some."""
-    rows: dict[str, int] = defaultdict(int)
-    for shard in shards:
-        for split in shard.splits:
-            rows[split.fingerprint] += split.num_rows
-    return {name: count for name, count in rows.items() if count}
 
 
 def read_texts(table: Table, shards: Sequence[TableShard], column: str, splits: Iterable[str]) -> Iterator[pl.Series]:

@@ -11,7 +11,7 @@ To add a store, write a class with these methods and register it under the entry
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from sbert.errors import DestinationError
+from sbert.errors import DestinationError, SbertError
 from sbert.sync.watermark import Watermark
 from sbert.table.delta import Table
 from sbert.table.duplicate_keys import row_keys
@@ -39,11 +39,23 @@ __all__ = [
     "RowDigests",
     "StoredRows",
     "content_keys",
+    "errors_of",
     "restored_rows",
 ]
 
 KEY_COLUMNS = ("source", "id")
 """The key of a row, in the table and in every destination."""
+
+
+@contextmanager
+def errors_of(destination: object, *kinds: type[Exception]) -> Iterator[None]:
+    """Raise errors of a store's client as `DestinationError`, which begins with the name of the destination."""
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, SbertError):
+            raise
+        raise DestinationError(f"{destination}: {' '.join(str(error).split())}") from error
 
 
 @dataclass(frozen=True)

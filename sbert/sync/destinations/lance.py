@@ -8,15 +8,15 @@ never sees a load that is half done. The pointer is replaced by one commit.
 import datetime as dt
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import lancedb
 import pyarrow as pa
 
-from sbert.errors import DestinationError, SbertError
+from sbert.errors import DestinationError
 from sbert.storage.files import delta_storage_options
-from sbert.sync.destinations.base import KEY_COLUMNS, Collection, Destination, Load, StoredRows, content_keys
+from sbert.sync.destinations.base import KEY_COLUMNS, Collection, Destination, Load, StoredRows, content_keys, errors_of
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
@@ -249,15 +249,9 @@ class LanceDestination(Destination):
             table.checkout(pointer["lance_version"])
         return table
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> AbstractContextManager[None]:
         """Turn the client's errors into ours."""
-        try:
-            yield
-        except (OSError, RuntimeError, ValueError) as error:
-            if isinstance(error, SbertError):
-                raise
-            raise DestinationError(f"{self}: {' '.join(str(error).split())}") from error
+        return errors_of(self, OSError, RuntimeError, ValueError)
 
 
 class LanceLoad:

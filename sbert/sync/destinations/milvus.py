@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +17,8 @@ import pyarrow as pa
 from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from sbert.errors import DestinationError, SbertError
-from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
+from sbert.errors import DestinationError
+from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows, errors_of
 from sbert.sync.destinations.payload import key_digest, payload_content, payloads, vectors_of
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
@@ -213,15 +213,9 @@ class MilvusDestination(Destination):
             self._client.create_index(name, index)
         self._client.load_collection(name)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> AbstractContextManager[None]:
         """Turn the client's errors into ours."""
-        try:
-            yield
-        except (MilvusException, RpcError, ValueError, OSError) as error:
-            if isinstance(error, SbertError):
-                raise
-            raise DestinationError(f"{self}: {' '.join(str(error).split())}") from error
+        return errors_of(self, MilvusException, RpcError, ValueError, OSError)
 
 
 class MilvusLoad:

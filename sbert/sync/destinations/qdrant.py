@@ -10,7 +10,7 @@ Qdrant normalizes vectors by itself; the hash of their content then leaves the v
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,8 +20,8 @@ from httpx import HTTPError
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
-from sbert.errors import DestinationError, SbertError
-from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
+from sbert.errors import DestinationError
+from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows, errors_of
 from sbert.sync.destinations.payload import key_digest, payload_content, payloads, vectors_of
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
@@ -192,15 +192,9 @@ class QdrantDestination(Destination):
     def _compared(vectors: Any, collection: Collection) -> Any:
         return vectors if collection.is_normalized else np.zeros((len(vectors), 0), np.float32)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> AbstractContextManager[None]:
         """Turn the client's errors into ours."""
-        try:
-            yield
-        except (ApiException, HTTPError, RpcError, RuntimeError, ValueError, OSError) as error:
-            if isinstance(error, SbertError):
-                raise
-            raise DestinationError(f"{self}: {' '.join(str(error).split())}") from error
+        return errors_of(self, ApiException, HTTPError, RpcError, RuntimeError, ValueError, OSError)
 
 
 class QdrantLoad:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from flows.cli.commands import app
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ColumnError, LabelError, RegistryError, SettingsError
+from sbert.labels import label_files
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.load import load_labels
 from sbert.labels.settings import LabelSettings
@@ -154,7 +155,7 @@ def test_the_command_line_writes_suggestions(table: Table, tmp_path: Path) -> No
 
 
 def test_labelled_rows_that_training_leaves_out_are_not_asked_for_again(
-    table: Table, model: str, tmp_path: Path
+    table: Table, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = table.scan().select("text").collect()["text"].unique().sort().to_list()
     repeated, twin, empty, contradicted = texts[:4]
@@ -166,7 +167,10 @@ def test_labelled_rows_that_training_leaves_out_are_not_asked_for_again(
     settings = SuggestSettings(
         labels=LabelSettings(near_duplicate_similarity=0.4, split_seed=3, max_contradictions=0.5)
     )
+    real, read = label_files.read_label_object, []
+    monkeypatch.setattr(label_files, "read_label_object", lambda item, *rest: (read.append(item), real(item, *rest))[1])
     labels, labelled = load_labelled(uri, settings)
+    assert len(read) == 1
     left_in = pl.concat([labels.train, labels.dev, labels.test])["text"]
     assert repeated not in left_in  # a repeat, left out
     encoder = SentenceEncoder.from_pretrained(model)

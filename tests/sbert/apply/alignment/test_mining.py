@@ -88,6 +88,35 @@ def test_a_pair_that_fails_a_check_is_none(right: str, reason: NoMatch | None) -
     assert found.partner_N[1:].tolist() == list(range(1, 12))
 
 
+def test_a_row_whose_partner_is_given_away_shows_its_best_pair() -> None:
+    """A plain walk over all pairs, the greatest margin first, is the reference."""
+    random = np.random.default_rng(3)
+    left, right = (unit(random.normal(size=(num, 3)).astype(np.float32)) for num in (40, 25))
+    texts: tuple[list[str | None], list[str | None]] = (
+        [f"{row % 3}" for row in range(40)],
+        [f"{row % 4}" for row in range(25)],
+    )
+    found = mined(left, right, texts, min_margin=1.0)
+    cosine = left @ right.T
+    means = [np.sort(each, axis=1)[:, -4:].mean(axis=1) for each in (cosine, cosine.T)]
+    margin = cosine / ((means[0][:, None] + means[1][None]) / 2)
+    near = (margin > -9) & ((np.argsort(np.argsort(-cosine, 1), 1) < 4) | (np.argsort(np.argsort(-cosine, 0), 0) < 4))
+    partners, reasons = [-1] * 40, [None] * 40
+    for row, column in sorted(zip(*np.nonzero(near), strict=True), key=lambda pair: -margin[pair]):
+        if partners[row] != -1:
+            continue
+        numbers = texts[0][row] != texts[1][column]
+        reason = NoMatch.NUMBERS if numbers else NoMatch.MARGIN if margin[row, column] < 1 else None
+        reason = reason or (NoMatch.TAKEN if column in partners else None)
+        if reason is None:
+            partners[row], reasons[row] = column, None
+        elif reasons[row] is None:
+            reasons[row] = reason
+    assert found.partner_N.tolist() == partners
+    assert found.reason_N.tolist() == reasons
+    assert len(set(reasons)) == 4
+
+
 def test_an_empty_side_gives_no_partner() -> None:
     left, _ = noisy_copies(3)
     assert mined(left, left[:0]).reason_N.tolist() == [NoMatch.TAKEN] * 3

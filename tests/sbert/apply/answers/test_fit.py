@@ -7,11 +7,12 @@ import pytest
 
 from sbert.apply.answers.fit import Labelled, fit_labelled, threshold_for
 from sbert.apply.answers.model import AnswerModel, Calibration, FittedModel, load_model, save_model
-from sbert.apply.answers.pool import AnswerTables, TableSplits, unit_rows
+from sbert.apply.answers.pool import AnswerTables, TableSplits
 from sbert.apply.answers.ranking import Questions
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
 from sbert.apply.answers.words import WordCounts
 from sbert.errors import TableError, TooFewLabelsError
+from sbert.vectors.unit import unit_rows
 from tests.support.made_tables import make_version, unit_vector
 
 COUNTS = WordCounts(np.zeros(0, np.uint64), np.zeros(0, np.int64), 40, 1.0)

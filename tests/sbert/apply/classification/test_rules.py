@@ -26,13 +26,16 @@ QUICK = HeadSettings(kinds=(HeadKind.LINEAR,), strengths=(10.0,), num_folds=2)
 
 
 @pytest.fixture(autouse=True)
-def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each labelled text the vector of the number at its end; the made tables have no encoder."""
+def lookups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give each labelled text the vector of the number at its end; return how many texts each look-up asks for."""
+    asked: list[int] = []
 
     def of_texts(_: Table, texts: list[str]) -> np.ndarray[Any, Any]:
+        asked.append(len(texts))
         return np.array([unit_vector(int(text.split()[-1])) for text in texts], np.float32)
 
     monkeypatch.setattr(heads, "vectors_of_texts", of_texts)
+    return asked
 
 
 def rule(label: str, *terms: str, **fields: Any) -> Rule:
@@ -167,7 +170,7 @@ def run(tmp_path: Path, settings: ClassificationSettings) -> ClassificationRepor
     return classify(str(tmp_path / "table"), str(tmp_path / "labels.jsonl"), str(tmp_path / "out"), settings)
 
 
-def test_rows_whose_class_rules_changed_are_marked_and_the_effect_is_told(tmp_path: Path) -> None:
+def test_rows_whose_class_rules_changed_are_marked_and_the_effect_is_told(tmp_path: Path, lookups: list[int]) -> None:
     make_version(str(tmp_path / "table"), {"a": {str(number): number for number in range(1_000, 1_060)}})
     labelled = [
         {
@@ -182,6 +185,7 @@ def test_rows_whose_class_rules_changed_are_marked_and_the_effect_is_told(tmp_pa
     rules_uri = write_rules(tmp_path / "rules.jsonl", {"class": "zero", "terms": ["kind 0"], "weight": 0.9})
     known = ClassificationSettings(head=QUICK, rules_uri=rules_uri, text_column="kind", max_weak_rows=5)
     found = run(tmp_path, known)
+    assert lookups == [400, 400]  # each run asks once for all texts
     task = found.tasks[0]
     assert task.head.rules is not None
     assert task.head.rules.num_weak_rows == 5

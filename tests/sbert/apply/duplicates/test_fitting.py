@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from sbert.apply.duplicates.fitting import FitSettings, LabelledPairs, fit_rule, with_nearest_negatives
 from sbert.apply.duplicates.rule import PairRule, pair_features
+from sbert.apply.duplicates.run import DuplicateSettings
 from sbert.errors import LabelError
 from sbert.rows.text_differences import text_facts
 
@@ -62,8 +64,17 @@ def test_features_of_a_pair() -> None:
     assert pair_features(0.5, left, right) == pytest.approx((0.5, 4 / 7, 0.25, 1, 0, 0))
 
 
-def test_the_reach_of_the_guard_leaves_texts_of_other_words_to_the_cosine() -> None:
+def test_the_reach_of_the_check_leaves_texts_of_other_words_to_the_cosine() -> None:
     left, right = text_facts("pay 5 euros now"), text_facts("send 6 dollars today")
     assert not PairRule().is_same(0.95, left, right)
-    assert PairRule(guard_overlap=0.8).is_same(0.95, left, right)
-    assert not PairRule(guard_overlap=0.8).is_same(0.95, left, text_facts("pay 6 euros now"))
+    assert PairRule(conflict_overlap=0.8).is_same(0.95, left, right)
+    assert not PairRule(conflict_overlap=0.8).is_same(0.95, left, text_facts("pay 6 euros now"))
+
+
+def test_the_old_names_of_the_check_are_read_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    rule = PairRule.model_validate({"guard": False, "guard_overlap": 0.5})
+    assert (rule.conflict_check, rule.conflict_overlap) == (False, 0.5)
+    assert "the setting guard is now called conflict_check" in caplog.text
+    assert not DuplicateSettings.model_validate({"guard": False}).conflict_check
+    with pytest.raises(ValidationError, match="conflict_check and its old name guard are both given: remove guard"):
+        PairRule.model_validate({"guard": False, "conflict_check": False})

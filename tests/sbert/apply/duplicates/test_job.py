@@ -48,13 +48,13 @@ def test_a_group_has_a_representative_that_each_row_is_similar_to(tmp_path: Path
     assert verify_any(out).findings == []
 
 
-def test_the_guard_keeps_texts_apart_that_differ_in_a_number_a_name_or_a_negation(tmp_path: Path) -> None:
+def test_the_check_keeps_texts_apart_that_differ_in_a_number_a_name_or_a_negation(tmp_path: Path) -> None:
     table, out, free = (str(tmp_path / name) for name in ("table", "out", "free"))
     texts = ["pay 5 euros to Anna", "pay 6 euros to Anna", "pay 5 euros to Bert", "do not pay 5 euros to Anna"]
     make_text_version(table, {"a": [(str(n), text, [1.0, 0.01 * n]) for n, text in enumerate(texts)]})
     derive(DuplicatesJob(), table, out)
     assert rows_of(out)["num_in_group"].to_list() == [1, 1, 1, 1]
-    derive(DuplicatesJob(rule=PairRule(guard=False)), table, free)
+    derive(DuplicatesJob(rule=PairRule(conflict_check=False)), table, free)
     assert rows_of(free)["num_in_group"].to_list() == [4, 4, 4, 4]
 
 
@@ -62,7 +62,7 @@ def test_similar_texts_do_not_chain(tmp_path: Path) -> None:
     table, out = str(tmp_path / "table"), str(tmp_path / "out")
     angles = np.deg2rad(np.arange(0, 180, 15))
     make_text_version(table, {"a": [(str(n), f"t{n}", [np.cos(a), np.sin(a)]) for n, a in enumerate(angles)]})
-    derive(DuplicatesJob(rule=PairRule(similarity=0.95, guard=False)), table, out)
+    derive(DuplicatesJob(rule=PairRule(similarity=0.95, conflict_check=False)), table, out)
     rows = rows_of(out)
     assert rows["similarity"].min() >= 0.95  # type: ignore[operator]
     assert rows["group"].n_unique() >= 4
@@ -94,7 +94,9 @@ def test_night_by_night_gives_what_a_full_run_gives(
 ) -> None:
     folder = tmp_path_factory.mktemp("night")
     table, out = str(folder / "table"), str(folder / "out")
-    job = DuplicatesJob(rule=PairRule(similarity=0.7, guard=False), max_compared=data.draw(st.sampled_from([1, 2, 64])))
+    job = DuplicatesJob(
+        rule=PairRule(similarity=0.7, conflict_check=False), max_compared=data.draw(st.sampled_from([1, 2, 64]))
+    )
     objects = st.dictionaries(
         st.sampled_from("abcd"),
         st.dictionaries(st.sampled_from("12345678"), st.integers(0, 60), min_size=1),
@@ -112,7 +114,7 @@ def test_night_by_night_gives_what_a_full_run_gives(
 
 def test_a_night_decides_only_the_texts_that_a_change_concerns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, out = str(tmp_path / "table"), str(tmp_path / "out")
-    job = DuplicatesJob(rule=PairRule(similarity=0.99, guard=False))
+    job = DuplicatesJob(rule=PairRule(similarity=0.99, conflict_check=False))
     decided: list[int] = []
     settle = grouping.Grouping.settle
 
@@ -149,18 +151,18 @@ def _only_newest(open_table: Any, folder: str) -> Any:
     return opened
 
 
-def test_a_table_without_its_texts_is_refused_unless_the_guard_is_off(tmp_path: Path) -> None:
+def test_a_table_without_its_texts_is_refused_unless_the_check_is_off(tmp_path: Path) -> None:
     table, out = str(tmp_path / "table"), str(tmp_path / "out")
     make_version(table, {"a": {"1": 1}})
     with pytest.raises(ColumnError, match="--keep-columns text"):
         derive(DuplicatesJob(), table, out)
-    assert derive(DuplicatesJob(rule=PairRule(guard=False)), table, out).num_rows == 1
+    assert derive(DuplicatesJob(rule=PairRule(conflict_check=False)), table, out).num_rows == 1
 
 
 def test_an_empty_table_has_no_groups(tmp_path: Path) -> None:
     table, out = str(tmp_path / "table"), str(tmp_path / "out")
     make_version(table, {"a": {"1": 1}})
-    job = DuplicatesJob(rule=PairRule(guard=False))
+    job = DuplicatesJob(rule=PairRule(conflict_check=False))
     derive(job, table, out)
     make_version(table, {})
     assert derive(job, table, out).num_rows == 0

@@ -1,0 +1,53 @@
+"""The output of the night before, for jobs whose new output follows from it."""
+
+from collections.abc import Collection, Generator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.job import DerivedJob, SplitInput, derived_fingerprint
+from sbert.table.delta import Table
+from sbert.table.shard_file import open_shard
+
+__all__ = ["output_before", "rows_before"]
+
+ROWS_PER_READ = 16_384
+
+
+def output_before(
+    job: DerivedJob, table: Table, out_uri: str, *, may_differ: Collection[str] = ()
+) -> DerivedTable | None:
+    """Return the output that is there if it is of the same table, encoder and settings.
+
+    Args:
+        job: the job that runs now.
+        table: the embeddings table.
+        out_uri: the derived table.
+        may_differ: names of settings that need not be equal, such as versions of other tables.
+    """
+    before = find_derived(out_uri)
+    if before is None:
+        return None
+    info = before.info
+
+    def compared(settings: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in settings.items() if name not in may_differ}
+
+    is_usable = (
+        compared(info.settings) == compared(job.model_dump(mode="json"))
+        and info.encoder_fingerprint == table.encoder.fingerprint
+        and info.table_id == table.table_id
+    )
+    return before if is_usable else None
+
+
+def rows_before(
+    before: DerivedTable, split: SplitInput, columns: Sequence[str]
+) -> Generator[pa.RecordBatch, None, None]:
+    """Read the rows of a split that stayed, in their order; nothing of a split that is new."""
+    name = derived_fingerprint(split.fingerprint, split.num_rows, before.info.job_fingerprint)
+    for shard in before.shards():
+        if shard.fingerprint == name:
+            with open_shard(before.shard_uri(shard.name)) as parquet:
+                yield from parquet.iter_batches(batch_size=ROWS_PER_READ, columns=list(columns))
