@@ -64,7 +64,7 @@ def test_an_answer_that_says_what_a_right_one_says_is_right_in_both_looks(tmp_pa
     twice = make_version(str(tmp_path / "twice"), {"a": rows, "b": rows})
     once = make_version(str(tmp_path / "once"), {"a": rows})
     found, plain = (
-        fit_labelled(labelled(100, 0.1), AnswerTables(TableSplits(table), None, ()), fixed(), AnswerSettings(k=2)).facts
+        fit_labelled(labelled(100, 0.1), AnswerTables(TableSplits(table), None, ()), fixed(), AnswerSettings(k=8)).facts
         for table in (twice, once)
     )
     assert found.weights == plain.weights
