@@ -11,7 +11,7 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import NO_CREDENTIALS, Concurrency, TableUri, form
+from flows.parameters import NO_CREDENTIALS, Concurrency, TableUri, form, hide_from_form
 from flows.run_names import named_after
 from sbert.apply.duplicates.fitting import FitSettings
 from sbert.apply.duplicates.run import DuplicateSettings, DuplicatesReport, count_groups, duplicates_job
@@ -61,7 +61,7 @@ def find_duplicate_texts(
     ] = None,
     concurrency: Concurrency = 1,
     guard: Annotated[
-        bool | None, form(title="Guard", description="The old name of the check for conflicts; leave it empty.")
+        bool | None, form(title="Guard", description="The old name of the check for conflicts; it is not in the form.")
     ] = None,
 ) -> DuplicatesReport:
     """Write the group and the representative of every row to a derived table; compare only what changed.
@@ -81,3 +81,6 @@ def find_duplicate_texts(
     job = duplicates_job(table_uri, settings)
     report = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=EngineSettings())
     return count_groups(report, job)
+
+
+hide_from_form(find_duplicate_texts, "guard")

@@ -40,3 +40,5 @@ def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
     report = find_duplicate_texts(*places)
     assert (report.num_groups, report.num_rows_built) == (1, 4)
     assert find_duplicate_texts(*places).num_rows_built == 0
+    assert not find_duplicate_texts(*places, guard=False).rule.conflict_check  # the old name
+    assert "guard" not in find_duplicate_texts.parameters.properties
