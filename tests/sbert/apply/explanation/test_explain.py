@@ -10,7 +10,7 @@ from sbert.apply.explanation.settings import ExplanationSettings, Method
 from sbert.encoder.modules import Dense
 from sbert.encoder.pooling import PoolingMode
 from sbert.encoder.side import Side
-from sbert.errors import ModelError
+from sbert.errors import ModelError, SettingsError
 from tests.support.tiny_models import prompted_encoder, tiny_encoder
 
 LEFT, RIGHT = "how do i reset my password", "the train to hamburg is late"
@@ -81,11 +81,10 @@ def test_pairs_are_sorted_and_a_reason_has_the_first_of_them() -> None:
     assert Reason.of(found).pairs == tuple(found.pairs[:5])
 
 
-def test_an_empty_text_has_only_a_rest() -> None:
-    found = Explainer(tiny_encoder()).explain("", RIGHT)
-    assert found.left.words == ()
-    assert found.left.rest == pytest.approx(found.cosine, abs=1e-6)
-    assert "Why these texts are near" in explanation_page(found)
+@pytest.mark.parametrize(("left", "right", "side"), [("", RIGHT, "left"), (RIGHT, " \n", "right")])
+def test_an_empty_text_is_refused_by_its_side(left: str, right: str, side: str) -> None:
+    with pytest.raises(SettingsError, match=f"the {side} text is empty"):
+        Explainer(tiny_encoder()).explain(left, right)
 
 
 @pytest.mark.parametrize(
