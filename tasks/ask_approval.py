@@ -1,6 +1,5 @@
 """Ask a person in the Prefect UI: whether a candidate that passed the gate becomes production, and other questions."""
 
-import contextlib
 import logging
 import math
 import threading
@@ -69,26 +68,34 @@ def wait_for_person(form: type[Form], *, hours: float, setting: str, key: str) -
         setting: name of the setting that says so.
         key: names the question; the same question of a resumed run is asked once.
     """
-    silence = threading.Timer(hours * 3600, _refuse, [UUID(str(flow_run.get_id())), hours, setting])
-    silence.daemon = True
+    is_answered = threading.Event()
+    silence = threading.Thread(
+        target=_refuse_late, args=[UUID(str(flow_run.get_id())), hours, setting, is_answered], daemon=True
+    )
     silence.start()
     try:
         answer = pause_flow_run(
             wait_for_input=form, timeout=math.ceil(hours * 3600) + GRACE_SECONDS, poll_interval=POLL_SECONDS, key=key
         )
     finally:
-        silence.cancel()
+        is_answered.set()
     return answer
 
 
-def _refuse(run_id: UUID, hours: float, setting: str) -> None:
+def _refuse_late(run_id: UUID, hours: float, setting: str, is_answered: threading.Event) -> None:
     """Answer the form in place of the person who did not.
 
     Prefect itself would let the run fail at the end of a pause, and nothing would be decided.
     """
     reason = f"nobody answered within {hours:g} hours ({setting})"
-    with contextlib.suppress(NotPausedError):  # a person was faster by a moment
-        resume_flow_run(run_id, run_input={"approve": False, "name": NOBODY, "reason": reason})
+    is_over = is_answered.wait(hours * 3600)
+    while not is_over:
+        try:
+            resume_flow_run(run_id, run_input={"approve": False, "name": NOBODY, "reason": reason})
+        except NotPausedError:  # the pause is not recorded yet, or a person was faster by a moment
+            is_over = is_answered.wait(1)
+        else:
+            is_over = True
 
 
 def _question(report: RetrainReport) -> str:
