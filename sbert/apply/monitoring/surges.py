@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
-from scipy.special import betaln, gammaln
+from scipy.special import betainc, betaln, gammaln
 
 __all__ = ["Expected", "Spans", "clump_share", "share_surprise", "volume_surprise", "weights_of"]
 
@@ -134,7 +134,9 @@ def volume_surprise(total: int, totals_B: Int64, weights_B: Float64) -> Expected
     variance = float((weights_B * (totals_B - mean) ** 2).sum() / weights_B.sum()) * _corrected(weights_B)
     unsure = variance * float((weights_B**2).sum() / weights_B.sum() ** 2)  # of the mean itself
     excess = max(1e-6, (max(variance, mean) + unsure - mean) / mean**2)
-    p_value = float(scipy.stats.nbinom.sf(total - 1, 1 / excess, 1 / (1 + mean * excess)))
+    odds = mean * excess
+    # the upper tail of a negative binomial count is an incomplete beta function
+    p_value = float(betainc(total, 1 / excess, odds / (1 + odds))) if total else 1.0
     deviation = float(np.sqrt(mean + excess * mean**2))
     return Expected(mean, max(0.0, mean - NORMAL_95 * deviation), mean + NORMAL_95 * deviation, p_value)
 

@@ -133,6 +133,15 @@ def test_tails_are_those_of_scipy(count: int) -> None:
     assert found.p_value == pytest.approx(float(law.sf(count) + law.pmf(count) / 2), rel=1e-6)
 
 
+def test_the_tail_of_a_volume_is_that_of_scipy() -> None:
+    totals = np.array([10, 30, 18, 25, 12, 40])
+    mean, variance = float(totals.mean()), float(totals.var(ddof=1))
+    excess = (variance * (1 + 1 / 6) - mean) / mean**2
+    for total in (0, 1, 22, 60, 200):
+        expected = float(scipy.stats.nbinom.sf(total - 1, 1 / excess, 1 / (1 + mean * excess)))
+        assert volume_surprise(total, totals, np.ones(6)).p_value == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_clump_of_overlapping_looks_counts_once() -> None:
     random = np.random.default_rng(0)
     length, level = 6, 0.002
