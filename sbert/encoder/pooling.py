@@ -59,6 +59,18 @@ class Pooling(nn.Module):
         """Values in a pooled vector."""
         return self.hidden_size * len(self.modes)
 
+    def without_prompt(self, mask_BL: Tensor, num_prompt_tokens: int | Tensor) -> Tensor:
+        """Return the mask of the tokens to pool: 0 for those of the prompt, unless the prompt is pooled too.
+
+        Args:
+            mask_BL: 1 for tokens, 0 for padding.
+            num_prompt_tokens: tokens at the beginning that belong to the prompt: one number for all texts, or shape (B,).
+        """
+        if self.include_prompt:
+            return mask_BL
+        num_prompt_B1 = torch.as_tensor(num_prompt_tokens, device=mask_BL.device).reshape(-1, 1)
+        return mask_BL * (torch.arange(mask_BL.shape[1], device=mask_BL.device) >= num_prompt_B1)
+
     def forward(self, hidden_BLH: Tensor, mask_BL: Tensor) -> Tensor:
         """Return pooled vectors of shape (B, H x number of modes). `mask_BL` is 1 for the tokens to pool."""
         num, length = mask_BL.shape

@@ -48,15 +48,14 @@ from sbert.encoder.tokenization.pool import TokenizerPool, num_tokenizer_process
 from sbert.encoder.tokenization.texts import Texts, as_list, check_text
 from sbert.encoder.tokenization.token_ids import (
     TokenizedTexts,
+    check_max_seq_length,
     count_prompt_tokens,
     plain_tokenizer,
-    special_token_counts,
     tokenize_block,
 )
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.encoder.tokenization.windows import join_windows
 from sbert.encoder.transformer import check_vocabulary
-from sbert.errors import SettingsError
 from sbert.runtime.hardware import default_device, limit_threads
 from sbert.runtime.prefetch import prefetch
 
@@ -125,9 +124,7 @@ class SentenceEncoder(nn.Module):
         self._tokenizer = plain_tokenizer(tokenizer, do_lower_case=do_lower_case)
         self._pad_id = int(tokenizer.pad_token_id or 0)
         check_vocabulary(self._tokenizer, transformer, model_id)
-        shortest = sum(special_token_counts(self._tokenizer)) + 1
-        if max_seq_length < shortest:
-            raise SettingsError(f"max_seq_length is {max_seq_length}, the model needs at least {shortest} tokens")
+        check_max_seq_length(self._tokenizer, max_seq_length)
         self.eval()
         # The fingerprint is of the weights as they are stored, before they are converted to the compute dtype.
         self.fingerprint = self._hash()
@@ -345,8 +342,7 @@ class SentenceEncoder(nn.Module):
 
     def packed_runner(self) -> PackedRunner | None:
         """Return the runner for packed tokens, which needs only torch; None when the encoder is not of the BERT family."""
-        weights = read_weights(self.transformer)
-        if weights is None:
+        if (weights := read_weights(self.transformer)) is None:
             return None
         return PackedRunner(weights, self.pooling, self.layers, pad_id=self._pad_id, device=self.device)
 
@@ -377,10 +373,7 @@ class SentenceEncoder(nn.Module):
         """
         hidden_BLH = self.transformer(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
         mask_BL = torch.ones_like(input_ids_BL) if attention_mask_BL is None else attention_mask_BL
-        if not self.pooling.include_prompt:
-            num_prompt_B1 = torch.as_tensor(num_prompt_tokens, device=mask_BL.device).reshape(-1, 1)
-            mask_BL = mask_BL * (torch.arange(mask_BL.shape[1], device=mask_BL.device) >= num_prompt_B1)
-        vectors_BD = self.pooling(hidden_BLH, mask_BL)
+        vectors_BD = self.pooling(hidden_BLH, self.pooling.without_prompt(mask_BL, num_prompt_tokens))
         for layer in self.layers:
             vectors_BD = layer(vectors_BD)
         return vectors_BD  # type: ignore[no-any-return]

@@ -19,6 +19,7 @@ from sbert.errors import SettingsError
 
 __all__ = [
     "TokenizedTexts",
+    "check_max_seq_length",
     "count_prompt_tokens",
     "gather_ranges",
     "plain_tokenizer",
@@ -108,6 +109,13 @@ def tokenize_block(
     if windows is None:
         return _truncate(values, offsets, num_tokens, max_seq_length, num_suffix, num_prompt)
     return _window(values, offsets, num_tokens, max_seq_length, (num_prefix, num_suffix, num_prompt), windows.stride)
+
+
+def check_max_seq_length(tokenizer: Any, max_seq_length: int) -> None:
+    """Raise SettingsError when `max_seq_length` leaves no room for a token between the special ones."""
+    shortest = sum(special_token_counts(tokenizer)) + 1
+    if max_seq_length < shortest:
+        raise SettingsError(f"max_seq_length is {max_seq_length}, the model needs at least {shortest} tokens")
 
 
 def special_token_counts(tokenizer: Any) -> tuple[int, int]:
