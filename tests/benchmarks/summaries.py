@@ -20,7 +20,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sbert.apply.summaries.examples import Example, example_of
 from sbert.apply.summaries.features import centroid_of
 from sbert.apply.summaries.fit import fit_models
-from sbert.apply.summaries.lexrank import lexrank
+from sbert.apply.summaries.lexrank import lexrank, rank_sentences
 from sbert.apply.summaries.sentences import SentenceList, count_words, terms_of_texts
 from sbert.apply.summaries.settings import RankerSettings
 from sbert.encoder.model_location import DEFAULT_MODEL
@@ -45,7 +45,8 @@ def main() -> None:
     ways: dict[str, Score] = {
         "first sentence": lambda item: -np.arange(len(item.sentences), dtype=np.float32),
         "centroid": lambda item: item.vectors_SD @ centroid_of(item.vectors_SD),
-        "LexRank": lambda item: lexrank(item.vectors_SD),
+        "LexRank of vectors alone": lambda item: lexrank(item.vectors_SD @ item.vectors_SD.T),
+        "LexRank of words and vectors": lambda item: rank_sentences(item.sentences, item.vectors_SD),
         "best possible": lambda item: item.rouge_S,
     }
     for split, (examples, references) in held_out.items():

@@ -66,7 +66,7 @@ def sentence_features(sentences: SentenceList, vectors_SD: Float32) -> Float32:
     cosines_SS = vectors_SD @ vectors_SD.T
     others = max(1, num - 1)
     centroid_S = vectors_SD @ centroid_of(vectors_SD)
-    rank_S = lexrank(vectors_SD) * num
+    rank_S = lexrank(_with_itself(cosines_SS)) * num
     between = np.diagonal(cosines_SS, offset=1) if num > 1 else np.zeros(0, np.float32)
     apart_SS = cosines_SS - 2 * np.eye(num, dtype=np.float32)
     words_S = sentences.num_words_S.astype(np.float32)
@@ -92,6 +92,13 @@ def sentence_features(sentences: SentenceList, vectors_SD: Float32) -> Float32:
         *_character_columns(sentences),
     ]
     return np.stack([np.asarray(column, np.float32) for column in columns], axis=1)
+
+
+def _with_itself(cosines_SS: Float32) -> Float32:
+    """Return cosines with exactly 1 on the diagonal."""
+    whole_SS = cosines_SS.copy()
+    np.fill_diagonal(whole_SS, 1)
+    return whole_SS
 
 
 def ranks_of(values_S: Float32) -> Float32:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from sbert.apply.summaries.examples import Example
 from sbert.apply.summaries.fit import fit_models
-from sbert.apply.summaries.lexrank import lexrank
+from sbert.apply.summaries.lexrank import rank_sentences
 from sbert.apply.summaries.ranker import RankerQuality, Value
 from sbert.apply.summaries.rouge import best_rouge, ngrams
 from sbert.apply.summaries.selection import choose_sentences
@@ -34,7 +34,9 @@ def measure_rankers(examples: Sequence[Example], settings: SummarySettings) -> R
         models = fit_models([item for at, item in enumerate(examples) if at not in here], settings.ranker)
         unseen |= {at: models.scores(examples[at].inputs_SI, examples[at].runs_SW) for at in here}
     ranker = _metric(examples, settings.budget, [unseen[at] for at in range(len(examples))])
-    by_lexrank = _metric(examples, settings.budget, [lexrank(item.vectors_SD) for item in examples])
+    by_lexrank = _metric(
+        examples, settings.budget, [rank_sentences(item.sentences, item.vectors_SD) for item in examples]
+    )
     first = _metric(examples, settings.budget, [-np.arange(len(item.sentences), dtype=np.float32) for item in examples])
     gain = difference_interval(
         ranker, by_lexrank, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=settings.ranker.seed

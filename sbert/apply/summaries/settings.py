@@ -69,7 +69,7 @@ class RankerSettings(BaseModel):
     num_hidden: int = Field(
         default=32, ge=1, le=1_024, title="Hidden values", description="Hidden values of a network."
     )
-    num_networks: int = Field(default=8, ge=1, le=64, title="Networks", description="Networks whose mean score counts.")
+    num_networks: int = Field(default=4, ge=1, le=64, title="Networks", description="Networks whose mean score counts.")
     num_epochs: int = Field(
         default=8,
         ge=1,

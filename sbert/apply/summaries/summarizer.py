@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from sbert.apply.summaries.documents import Document
-from sbert.apply.summaries.lexrank import lexrank
+from sbert.apply.summaries.lexrank import rank_sentences
 from sbert.apply.summaries.ranker import Ranker
 from sbert.apply.summaries.selection import choose_sentences, join_sentences
 from sbert.apply.summaries.sentence_vectors import sentence_vectors
@@ -68,7 +68,8 @@ class Summarizer:
         if vectors_SD is None:
             scores_S, chosen_C = np.ones(num, np.float32), np.arange(num)
         else:
-            scores_S = lexrank(vectors_SD) if self._ranker is None else self._ranker.scores(sentences, vectors_SD)
+            rank = rank_sentences if self._ranker is None else self._ranker.scores
+            scores_S = rank(sentences, vectors_SD)
             chosen_C = choose_sentences(scores_S, sentences.num_words_S, vectors_SD, self._budget)
         ranks_S = np.empty(num, np.int64)
         ranks_S[np.argsort(-scores_S, kind="stable")] = np.arange(1, num + 1)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbert.apply.summaries.lexrank import lexrank
+from sbert.apply.summaries.lexrank import lexrank, word_cosines
 from sbert.apply.summaries.rouge import best_rouge, ngrams, rouge_f
 from sbert.apply.summaries.selection import choose_sentences, join_sentences
 from sbert.apply.summaries.sentences import terms_of_texts
@@ -19,12 +19,27 @@ def unit(vectors: list[list[float]]) -> Float32:
     return scaled
 
 
+def cosines(vectors: list[list[float]]) -> Float32:
+    found: Float32 = unit(vectors) @ unit(vectors).T
+    return found
+
+
+def test_words_that_few_sentences_have_make_two_sentences_alike() -> None:
+    # Three sentences: "a" stands in all and weighs ln(4/3), "b" in two and weighs ln 2, "c" and "d" in one and weigh ln 4.
+    a, b, c = np.log(4 / 3), np.log(2), np.log(4)
+    found = word_cosines([("a", "b"), ("b", "a", "b"), ("a", "c", "d")])
+    assert found[0, 1] == pytest.approx(1)
+    assert found[0, 2] == pytest.approx(a * a / (np.hypot(a, b) * np.sqrt(a * a + 2 * c * c)))
+    np.testing.assert_allclose(found, found.T)
+    assert word_cosines([(), ()]).tolist() == [[1, 0], [0, 1]]
+
+
 def test_lexrank_is_the_fixed_point_of_the_walk() -> None:
     # Two equal sentences and one that is unlike both: cosines [[1, 1, 0], [1, 1, 0], [0, 0, 1]]. Every step stays in its
     # part, jumps go anywhere, so each sentence keeps 1/3.
-    np.testing.assert_allclose(lexrank(unit([[1, 0], [1, 0], [0, 1]])), [1 / 3] * 3, atol=1e-6)
+    np.testing.assert_allclose(lexrank(cosines([[1, 0], [1, 0], [0, 1]])), [1 / 3] * 3, atol=1e-6)
     # A sentence between two unlike ones is the most central.
-    between = lexrank(unit([[1, 0], [1, 1], [0, 1]]))
+    between = lexrank(cosines([[1, 0], [1, 1], [0, 1]]))
     assert between.argmax() == 1
     steps = np.array([[1, 0.5**0.5, 0], [0.5**0.5, 1, 0.5**0.5], [0, 0.5**0.5, 1]])
     steps /= steps.sum(axis=1, keepdims=True)
@@ -36,7 +51,7 @@ def test_lexrank_is_the_fixed_point_of_the_walk() -> None:
 
 @pytest.mark.parametrize("num", [0, 1])
 def test_lexrank_of_no_choice(num: int) -> None:
-    assert lexrank(np.ones((num, 2), np.float32)).tolist() == [1.0] * num
+    assert lexrank(np.ones((num, num), np.float32)).tolist() == [1.0] * num
 
 
 rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer", reason="a peer of the extra dev")
