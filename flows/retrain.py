@@ -16,6 +16,7 @@ from flows.parameters import NO_CREDENTIALS, RetrainSettingsField, Text, complet
 from flows.run_names import named_after
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import retrain
+from sbert.retrain.search_settings import SearchSettings
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from tasks.retrain import PREFECT_STEPS
 from tasks.run_link import run_url
@@ -60,6 +61,16 @@ def retrain_encoder(
             description="Train again, on all train rows, although these labels and settings were decided on before.",
         ),
     ] = False,
+    search: Annotated[
+        int,
+        form(
+            title="Search",
+            ge=0,
+            le=1_000,
+            description="Training settings that are tried on dev rows; the gate judges the best once. 0: no search. Time "
+            "limit and values: `search` of the advanced settings.",
+        ),
+    ] = 0,
     settings: RetrainSettingsField = None,
 ) -> RetrainReport:
     """Fine-tune the encoder on labels, compare it with production, promote it only if it is better.
@@ -72,9 +83,11 @@ def retrain_encoder(
         TrainingError: when training failed; production stays.
         PromotionConflictError: when another run promoted a version meanwhile; the candidate is stored, not promoted.
     """
-    job = RetrainJob(
-        labels_uri=labels_uri, models_uri=models_uri, base=base, force=force, settings=settings or RetrainSettings()
-    )
+    settings = settings or RetrainSettings()
+    if search:
+        trials = (settings.search or SearchSettings()).model_copy(update={"trials": search})
+        settings = settings.model_copy(update={"search": trials})
+    job = RetrainJob(labels_uri=labels_uri, models_uri=models_uri, base=base, force=force, settings=settings)
     run_id = str(flow_run.get_id() or uuid.uuid4())
     with terminal.shown():
         report = retrain(job, PREFECT_STEPS, run_id=run_id)

@@ -13,6 +13,7 @@ from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import RetrainSteps
 from sbert.retrain.run_records import find_decision, record_run, remember_decision, remove_stale_checkpoints
+from sbert.retrain.search import Found, SearchProgress, search_candidate
 from sbert.retrain.settings import RetrainJob
 from sbert.training.result import TrainingProgress, TrainingResult
 from tasks.announce_decision import announce_decision, report_retrain
@@ -71,6 +72,21 @@ def describe_training(progress: TrainingProgress) -> list[str]:
     return parts
 
 
+@task(name="search settings", tags={"sbert-train"}, **RETRIED)
+def _search(job: RetrainJob, inputs: RetrainInputs, folder: Path) -> Found:
+    """Try settings; a retry goes on with the trial that was running."""
+    terminal.update(["loading the encoder for the first trial"])
+    with ProgressArtifact() as artifact:
+
+        def show(progress: SearchProgress) -> None:
+            parts = [f"trial {progress.number} of {progress.num_trials}", *describe_training(progress.training)]
+            share = (progress.number - 1 + progress.training.share) / progress.num_trials
+            terminal.update(parts, share)
+            artifact.show(share, ", ".join(parts), is_at_end=share >= 1)
+
+        return search_candidate(job, inputs, folder, show)
+
+
 @task(name="judge candidate", **RETRIED)
 def _judge(job: RetrainJob, inputs: RetrainInputs, result: TrainingResult) -> Judgement:
     terminal.update(["measuring production and candidate"])
@@ -110,6 +126,7 @@ PREFECT_STEPS = RetrainSteps(
     find_decision=_find_decision,
     record_run=_record_run,
     train=_train,
+    search=_search,
     judge=_judge,
     store_and_promote=_store_and_promote,
     promote_stored=_promote_stored,

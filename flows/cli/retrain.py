@@ -10,7 +10,7 @@ from flows.cli.options import Json, LabelsUri, ModelsUri, SettingsJson
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_settings
-from flows.cli.text_tables import print_facts
+from flows.cli.text_tables import Column, print_facts, print_rows
 
 
 @command(Panel.MODELS, example="sbert retrain s3://bucket/labels s3://bucket/models")
@@ -26,6 +26,16 @@ def retrain(
         ),
     ] = None,
     settings: SettingsJson = None,
+    search: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=1_000,
+            help="Try N training settings on dev rows and judge the best; `search` of --settings has time limit and values.",
+            show_default="no search",
+        ),
+    ] = 0,
     force: Annotated[
         bool,
         typer.Option("--force", help="Train on all train rows, also when these labels were decided on before."),
@@ -48,6 +58,7 @@ def retrain(
             models_uri=models_uri,
             base=base,
             force=force,
+            search=search,
             settings=parsed,
         )
         shown = report.model_dump(mode="json")
@@ -107,6 +118,8 @@ def _show_retrain(report: dict[str, Any]) -> None:
         ("seconds", f"{report['seconds']:,.1f}"),
     )
     print_facts(f"{candidate} · {verdict}", facts)
+    if report["trials"]:
+        _show_trials(report["trials"])
     if report["awaits_approval"]:
         out.print(
             f"decide with: sbert models MODELS_URI approve {report['candidate']} --name NAME --reason REASON (or refuse)",
@@ -114,3 +127,28 @@ def _show_retrain(report: dict[str, Any]) -> None:
         )
     if report["run_url"]:
         out.print(f"Prefect run: {report['run_url']}", markup=False)
+
+
+def _show_trials(trials: list[dict[str, Any]]) -> None:
+    """Print the trials of a search, the best first."""
+    from sbert.training.result import Trial
+
+    ranked = sorted(trials, key=lambda trial: (trial["outcome"] != "completed", -(trial["dev"] or 0.0)))
+    rows = [
+        (
+            f"{trial['number']}{' (best)' if trial['is_best'] else ''}",
+            "" if trial["dev"] is None else f"{trial['dev']:.4f}",
+            trial["outcome"],
+            f"{trial['seconds']:,.1f}",
+            Trial(**trial).settings_text(),
+        )
+        for trial in ranked
+    ]
+    columns = [
+        Column("trial", is_lead=True),
+        Column("dev", is_number=True, is_lead=True),
+        Column("outcome", is_lead=True),
+        Column("seconds", is_number=True),
+        Column("settings"),
+    ]
+    print_rows("Trials on dev rows", columns, rows)

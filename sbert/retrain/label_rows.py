@@ -49,7 +49,9 @@ def read_rows(job: RetrainJob) -> RetrainRows:
         SettingsError: when nothing can decide, or the rows do not have the primary metric.
     """
     _read_rows.cache_clear()
-    return _read_rows(job.model_dump_json())
+    rows = _read_rows(_reading(job))
+    job.settings.training_for(rows.labels.kind)  # settings that do not fit together are refused now
+    return rows
 
 
 def unchanged_rows(job: RetrainJob, fingerprints: tuple[str, ...]) -> RetrainRows:
@@ -60,7 +62,7 @@ def unchanged_rows(job: RetrainJob, fingerprints: tuple[str, ...]) -> RetrainRow
     Raises:
         LabelError: when the rows changed since `read_rows`.
     """
-    rows = _read_rows(job.model_dump_json())
+    rows = _read_rows(_reading(job))
     if rows.fingerprints != fingerprints:
         before, now = (" ".join(each[:12] for each in parts) for parts in (fingerprints, rows.fingerprints))
         raise LabelError(
@@ -70,11 +72,16 @@ def unchanged_rows(job: RetrainJob, fingerprints: tuple[str, ...]) -> RetrainRow
     return rows
 
 
+def _reading(job: RetrainJob) -> str:
+    """Return the job without the settings of training, which decide nothing about the rows, as JSON."""
+    settings = job.settings.model_copy(update={"training": None, "recipe": None, "search": None})
+    return job.model_copy(update={"settings": settings}).model_dump_json()
+
+
 @lru_cache(maxsize=1)
 def _read_rows(job_json: str) -> RetrainRows:
     job = RetrainJob.model_validate_json(job_json)
     labels = load_labels(job.labels_uri, _label_settings(job))
-    job.settings.training_for(labels.kind)  # settings that do not fit together are refused now
     deciding = deciding_labels(job, labels)
     sets = evaluation_sets(job, deciding)
     return RetrainRows(

@@ -121,6 +121,7 @@ def _training_facts(result: TrainingResult) -> dict[str, Any]:
         "dev_best": None if math.isnan(result.dev_best) else result.dev_best,
         "num_steps": result.num_steps,
         "training_notes": result.notes,
+        "trials": result.trials,
     }
 
 

@@ -128,6 +128,8 @@ def _run_key(
         del settings["gate"][name]
     if not job.settings.gate.robustness.refuses:  # what is only reported decides nothing
         del settings["gate"]["robustness"]
+    if job.settings.search is None:  # earlier releases had no search
+        del settings["search"]
     settings["guards"] = settings.pop("regression_sets")  # the name of this setting when the first keys were made
     labels, *measured_on = rows.fingerprints
     parts: list[object] = [FORMAT, labels, settings, training.model_dump(mode="json"), named_base, measured_on]

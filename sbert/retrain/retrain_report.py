@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.registry.approval import Approval
 from sbert.registry.store import LabelsRecord
 from sbert.retrain.gate import Decision
+from sbert.training.result import Trial
 
 __all__ = ["RetrainReport"]
 
@@ -34,6 +35,9 @@ class RetrainReport(BaseModel):
     num_steps: int = 0
     training_notes: tuple[str, ...] = Field(
         default=(), description="Findings about the train rows that weaken training, such as classes of one text."
+    )
+    trials: tuple[Trial, ...] = Field(
+        default=(), description="Trials of a search of settings, in order; empty without a search."
     )
     decided_before: bool = Field(
         default=False, description="Nothing was trained, because an earlier run decided on these labels and settings."

@@ -10,6 +10,7 @@ from sbert.evaluation.frozen_sets import HELD_OUT
 from sbert.evaluation.settings import EvaluationSettings
 from sbert.labels.settings import LabelSettings
 from sbert.retrain.gate_settings import GateSettings
+from sbert.retrain.search_settings import SearchSettings
 from sbert.training.recipes import RECIPES, with_changes
 from sbert.training.settings import TrainingFields, TrainingSettings
 
@@ -57,6 +58,10 @@ class RetrainSettings(BaseModel):
     held_out: LabelledSet | None = Field(
         default=None,
         description="Labelled set that decides; needed for plain texts. Empty: the test rows of the labels decide.",
+    )
+
+    search: SearchSettings | None = Field(
+        default=None, description="Try several training settings on dev rows and judge the best; empty for no search."
     )
 
     keep_refused: int = Field(

@@ -95,14 +95,14 @@ class CheckpointStore:
         steps = self.steps()
         if not steps:
             return None
-        last = self._fetch(steps[-1], folder)
+        last = self.fetch(steps[-1], folder)
         state_file = last / STATE
         state = json.loads(state_file.read_text())
         best = state.get("best_model_checkpoint")
         if best:
             # The killed run may have used another local folder.
             number = int(Path(best).name.split("-")[1])
-            state["best_model_checkpoint"] = str(self._fetch(number, folder) if number != steps[-1] else last)
+            state["best_model_checkpoint"] = str(self.fetch(number, folder) if number != steps[-1] else last)
             state_file.write_text(json.dumps(state))
         log.info("resuming from checkpoint %d of %s", steps[-1], self.uri)
         return last
@@ -110,7 +110,12 @@ class CheckpointStore:
     def _folder(self, step: int) -> str:
         return join(self.uri, f"checkpoint-{step}")
 
-    def _fetch(self, step: int, folder: Path) -> Path:
+    def fetch(self, step: int, folder: Path) -> Path:
+        """Copy one checkpoint into a local folder, and return its own folder there.
+
+        Raises:
+            TrainingError: when a file that its record names is missing.
+        """
         place = self._folder(step)
         target = folder / f"checkpoint-{step}"
         shutil.rmtree(target, ignore_errors=True)

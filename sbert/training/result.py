@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["HistoryPoint", "StopReason", "TrainingProgress", "TrainingResult"]
+__all__ = ["HistoryPoint", "StopReason", "TrainingProgress", "TrainingResult", "Trial"]
 
 
 class StopReason(StrEnum):
@@ -48,6 +48,31 @@ class TrainingProgress:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One trial of a search of settings."""
+
+    number: int
+    """From 1, in the order in which the trials began."""
+    settings: dict[str, bool | int | float | str]
+    """The settings that were tried, by dotted name."""
+    outcome: str
+    """``completed``, ``stopped`` (pruned, or out of time) or ``failed``."""
+    dev: float | None
+    """The dev metric: of the best checkpoint when completed, else the last that was measured."""
+    seconds: float
+    reason: str = ""
+    """Why it was stopped or failed."""
+    is_best: bool = False
+
+    def settings_text(self) -> str:
+        """Return the settings as text, numbers with three digits."""
+        values = {
+            name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in self.settings.items()
+        }
+        return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """The best checkpoint, and how training went."""
 
@@ -76,6 +101,8 @@ class TrainingResult:
     """Folder of this run's checkpoints in object storage."""
     notes: tuple[str, ...] = ()
     """Findings about the train rows that weaken training, such as classes of one text."""
+    trials: tuple[Trial, ...] = ()
+    """The trials of a search, whose best is in `folder`; empty without a search."""
 
     @property
     def improved(self) -> bool:

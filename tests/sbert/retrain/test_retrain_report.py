@@ -16,7 +16,7 @@ from sbert.retrain.judge import Judgement
 from sbert.retrain.report_page import report_html
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainSettings
-from sbert.training.result import HistoryPoint, StopReason, TrainingResult
+from sbert.training.result import HistoryPoint, StopReason, TrainingResult, Trial
 from tasks.announce_decision import report_markdown
 
 EVIL = '<script>alert("x")</script>|`$x$'
@@ -135,3 +135,19 @@ def test_markdown_is_escaped_and_has_pictures() -> None:
 )
 def test_the_heading_says_what_became_of_production(facts: dict[str, Any], heading: str) -> None:
     assert report_markdown(retrained(**facts), None, 0.0).startswith(heading + "\n")
+
+
+TRIALS = (
+    Trial(1, {"learning_rate": 2e-5, "batch_size": 32}, "completed", 0.81234, 12.0, is_best=True),
+    Trial(2, {"learning_rate": 1.23456e-4, "batch_size": 16}, "stopped", None, 3.5, reason=EVIL),
+)
+
+
+def test_both_reports_show_all_trials_of_a_search() -> None:
+    searched = replace(training(), trials=TRIALS)
+    judgement = Judgement(decision=decision(), before=evaluation(), after=evaluation())
+    for shown in (report_html(record(), judgement, searched), report_markdown(retrained(trials=TRIALS), searched, 0.0)):
+        for expected in ("Search of settings", "1 (best)", "0.8123", "learning_rate 0.000123, batch_size 16"):
+            assert expected in shown
+        assert "<script" not in shown
+    assert "Search of settings" not in report_html(record(), judgement, training())

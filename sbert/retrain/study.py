@@ -1,0 +1,107 @@
+"""The memory of a search: an Optuna study in the folder of the run's checkpoints, on a disk or in object storage.
+
+``search/study.jsonl``         Optuna's journal: every step of every trial, so that a killed search goes on
+``search/best/checkpoint-N/``  the best trial so far, written before the journal says that it ended
+``search/trial-…/``            checkpoints of the trial that is running; removed when it ends
+
+`optuna.storages.JournalStorage` writes to any class with two methods. `StudyJournal` keeps the entries in memory and writes
+the whole file after each change: a study of a hundred trials has some hundred KiB. One run works on a study at a time.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from sbert.errors import MissingError, SettingsError
+from sbert.retrain.search_settings import SearchSettings, Value
+from sbert.storage.files import filesystem, join, read_bytes, strip_protocol, translate_errors, write_bytes
+
+__all__ = ["StudyJournal", "counted", "open_study", "remove_checkpoints", "trial_checkpoints"]
+
+STUDY_NAME = "retrain"
+KILLED = "killed"
+"""Attribute of a study: the numbers of trials that a killed run left."""
+WARMUP_TRIALS = 4
+"""Trials that are never pruned, and whose settings are chosen at random, before those that learn from others."""
+
+
+class StudyJournal:
+    """Optuna's journal in one file behind a URI."""
+
+    def __init__(self, uri: str) -> None:
+        """Read the entries of earlier runs."""
+        self._uri = uri
+        self._entries: list[dict[str, Any]] = []
+        with contextlib.suppress(MissingError):
+            self._entries = [json.loads(line) for line in read_bytes(uri).splitlines()]
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """Return the entries from a number on."""
+        return list(self._entries[log_number_from:])
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add entries, and write the file."""
+        lines = [json.dumps(entry) for entry in logs]
+        self._entries += [json.loads(line) for line in lines]
+        write_bytes(self._uri, "".join(f"{json.dumps(entry)}\n" for entry in self._entries).encode())
+
+
+def open_study(search_uri: str, settings: SearchSettings, first: Mapping[str, Value]) -> Any:
+    """Return the study of a search, new or as a killed run left it. Its next trial is the one that was running then.
+
+    Args:
+        search_uri: folder of the search.
+        settings: pruning and seed.
+        first: the values of the first trial of a new study.
+
+    Raises:
+        SettingsError: Optuna is not installed.
+    """
+    if find_spec("optuna") is None:
+        raise SettingsError("a search needs Optuna, which is not installed: pip install 'sbert-prefect[search]'")
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = StudyJournal(join(search_uri, "study.jsonl"))
+    num_known = sum(1 for entry in journal.read_logs(0) if "trial_id" not in entry)
+    study = optuna.create_study(
+        storage=optuna.storages.JournalStorage(journal),
+        # Another seed for a study that goes on: the same would choose the settings that were chosen before.
+        sampler=optuna.samplers.TPESampler(seed=settings.seed + num_known, n_startup_trials=WARMUP_TRIALS),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS)
+        if settings.prune
+        else optuna.pruners.NopPruner(),
+        study_name=STUDY_NAME,
+        direction="maximize",
+        load_if_exists=True,
+    )
+    running = [trial for trial in study.trials if trial.state is optuna.trial.TrialState.RUNNING]
+    if running:
+        study.set_user_attr(KILLED, [*study.user_attrs.get(KILLED, []), *(trial.number for trial in running)])
+    for trial in running:
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    if not study.trials and first:
+        study.enqueue_trial(dict(first))
+    return study
+
+
+def counted(study: Any) -> list[Any]:
+    """Return the trials that ended, without those that a killed run left and a later run began again."""
+    killed = set(study.user_attrs.get(KILLED, []))
+    return [trial for trial in study.trials if trial.state.is_finished() and trial.number not in killed]
+
+
+def trial_checkpoints(search_uri: str, values: Mapping[str, Value]) -> str:
+    """Return the folder of a trial's checkpoints: the same for the same values, so that a killed trial goes on."""
+    name = hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()[:12]
+    return join(search_uri, f"trial-{name}")
+
+
+def remove_checkpoints(uri: str) -> None:
+    """Remove the checkpoints of a trial that ended; there may be none."""
+    with contextlib.suppress(FileNotFoundError, MissingError), translate_errors(uri):
+        filesystem(uri).rm(strip_protocol(uri), recursive=True)

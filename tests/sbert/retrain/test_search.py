@@ -1,0 +1,178 @@
+"""Search of settings: trials on dev rows, the best judged once, and a killed search that goes on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sbert.errors import SettingsError
+from sbert.labels.label_kinds import LabelKind
+from sbert.registry.store import Registry
+from sbert.retrain import judge, search
+from sbert.retrain.run import retrain
+from sbert.retrain.search_settings import SearchSettings
+from sbert.retrain.search_space import recipe_values, search_space
+from sbert.retrain.settings import RetrainJob, RetrainSettings
+from sbert.training.recipes import RECIPES
+from sbert.training.settings import TrainingSettings
+from tests.sbert.retrain.test_run import QUICK
+from tests.support.tiny_models import save_tiny
+from tests.support.toy_training import toy_rows
+
+pytest.importorskip("optuna", reason="the extra `search` is not installed")
+
+SPACE = {"learning_rate": {"low": 5e-4, "high": 8e-3, "log": True}, "batch_size": [8, 16]}
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Callable[..., RetrainJob]:
+    toy_rows(LabelKind.SCORED_PAIRS, 240).write_ndjson(tmp_path / "labels.jsonl")
+    base = save_tiny(tmp_path / "base")
+
+    def made(models_uri: str = str(tmp_path / "models"), **asked: Any) -> RetrainJob:
+        settings = {**QUICK, "search": {"trials": 3, "space": SPACE, **asked}}
+        return RetrainJob(
+            labels_uri=str(tmp_path / "labels.jsonl"),
+            models_uri=models_uri,
+            base=base,
+            settings=RetrainSettings.model_validate(settings),
+        )
+
+    return made
+
+
+def test_the_best_trial_is_judged_once_and_the_report_shows_all(
+    make_job: Callable[..., RetrainJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def evaluate(encoder: Any, sets: Any, settings: Any) -> Any:
+        measured.append(encoder.fingerprint)
+        return original(encoder, sets, settings)
+
+    original = judge.evaluate
+    monkeypatch.setattr(judge, "evaluate", evaluate)
+    report = retrain(make_job())
+    assert report.promoted, report.reason
+    assert len(measured) == 2  # production and the best trial: nothing else was measured on test rows
+    assert [trial.number for trial in report.trials] == [1, 2, 3]
+    assert report.trials[0].settings == {"learning_rate": 2e-3, "batch_size": 16}  # the recipe itself comes first
+    [best] = [trial for trial in report.trials if trial.is_best]
+    completed = [trial.dev for trial in report.trials if trial.outcome == "completed"]
+    assert best.dev == report.dev_best == max(dev for dev in completed if dev is not None)
+    record = Registry(str(Path(report.model_uri).parents[1])).version("v0002")
+    assert record.settings["training"]["learning_rate"] == best.settings["learning_rate"]
+    assert record.training is not None
+    assert len(record.training["trials"]) == 3
+    assert report.report_uri is not None
+    page = Path(report.report_uri).read_text()
+    assert "Search of settings" in page
+    assert page.count("learning_rate ") >= 3
+    assert not list(Path(report.model_uri).parents[1].joinpath("_runs").rglob("*.safetensors"))
+
+
+def test_a_killed_search_goes_on_with_the_trial_that_was_running(
+    make_job: Callable[..., RetrainJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    began: list[tuple[float, int, str]] = []
+    original = search.train_encoder
+
+    def train(*arguments: Any, **options: Any) -> Any:
+        settings: TrainingSettings = arguments[2]
+        began.append((settings.learning_rate, settings.batch_size, options["checkpoints_uri"]))
+        if len(began) == 2:
+            show = options["on_progress"]
+
+            def killed(progress: Any) -> None:
+                if progress.share > 0.5:
+                    raise KeyboardInterrupt
+                show(progress)
+
+            return original(*arguments, **{**options, "on_progress": killed})
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(search, "train_encoder", train)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(job)
+    assert list(Path(job.models_uri, "_runs").rglob("best/checkpoint-0/model/model.safetensors"))
+    report = retrain(job)
+    assert len(report.trials) == 3
+    assert began[2] == began[1]  # the same settings, from the same checkpoints
+    assert len(began) == 4  # the trial that had ended was not trained again
+
+
+@pytest.mark.s3
+def test_a_search_in_object_storage_goes_on_too(
+    make_job: Callable[..., RetrainJob], s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, original = make_job(f"{s3_bucket}/models", trials=2), search.train_encoder
+    began: list[float] = []
+
+    def train(*arguments: Any, **options: Any) -> Any:
+        began.append(arguments[2].learning_rate)
+        if len(began) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(search, "train_encoder", train)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(job)
+    report = retrain(job)
+    assert began[0] == 2e-3
+    assert began[1] == began[2]
+    assert [trial.outcome for trial in report.trials] == ["completed", "completed"]
+
+
+def test_the_time_limit_ends_the_search_after_the_first_trial(make_job: Callable[..., RetrainJob]) -> None:
+    report = retrain(make_job(trials=50, max_minutes=1e-6))
+    assert [trial.outcome for trial in report.trials] == ["completed"]
+
+
+def test_a_trial_that_diverges_fails_and_the_others_go_on(make_job: Callable[..., RetrainJob]) -> None:
+    report = retrain(make_job(trials=2, space={"learning_rate": [2e-3, 10.0]}, seed=1))
+    assert report.promoted
+    assert {trial.outcome for trial in report.trials} <= {"completed", "failed"}
+    assert all(trial.reason for trial in report.trials if trial.outcome == "failed")
+
+
+def test_without_dev_rows_there_is_no_search(make_job: Callable[..., RetrainJob]) -> None:
+    job = make_job()
+    labels = job.settings.labels.model_copy(update={"dev_share": 0.0})
+    job = job.model_copy(update={"settings": job.settings.model_copy(update={"labels": labels})})
+    with pytest.raises(
+        SettingsError, match=r"compares settings on dev rows, but there are none: set labels\.dev_share"
+    ):
+        retrain(job)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_space_around_a_recipe_holds_the_recipe(name: str) -> None:
+    recipe = RECIPES[name]
+    space = search_space(SearchSettings(), recipe)
+    assert set(recipe_values(space, recipe)) == set(space)
+    assert SearchSettings(space=space).space == space  # every bound is a value that the setting may have
+
+
+@pytest.mark.parametrize(
+    ("space", "why"),
+    [
+        ({"learning_rat": [1e-3]}, "learning_rat"),
+        ({"learning_rate": [0.0]}, "greater than 0"),
+        ({"learning_rate": []}, "no value"),
+        ({"learning_rate": {"low": 0, "high": 1, "log": True}}, "above 0 with log"),
+        ({"batch_size": {"low": 64, "high": 8}}, "low must be below high"),
+        ({"epochs": [1, 2]}, "all trials have the same"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(space: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        SearchSettings.model_validate({"space": space})
+
+
+def test_settings_of_a_search_survive_the_way_through_json() -> None:
+    asked = RetrainSettings.model_validate({"search": {"trials": 5, "space": SPACE}})
+    assert RetrainSettings.model_validate(json.loads(asked.model_dump_json())) == asked
