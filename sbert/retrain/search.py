@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.errors import DivergedError, SettingsError, TrainingError
+from sbert.errors import DivergedError, LabelError, SettingsError, TrainingError
 from sbert.retrain.judge import dev_score
 from sbert.retrain.label_rows import RetrainRows, unchanged_rows
 from sbert.retrain.retrain_inputs import RetrainInputs
@@ -149,7 +149,7 @@ class _Search:
                 result = self._train(trial, self._settings_of(values), Path(folder), checkpoints)
             except _TrialStoppedError as stopped:
                 state, reason = "PRUNED", str(stopped)
-            except (TrainingError, SettingsError) as error:
+            except (TrainingError, SettingsError, LabelError) as error:
                 if not counted(self._study) and not isinstance(error, DivergedError):
                     raise  # the recipe cannot be trained: neither can anything near it
                 reason = str(error)

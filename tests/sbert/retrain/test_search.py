@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sbert.errors import SettingsError
+from sbert.errors import DivergedError, SettingsError, TooFewLabelsError, TrainingError
 from sbert.labels.label_kinds import LabelKind
 from sbert.registry.store import Registry
 from sbert.retrain import judge, search
+from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.run import retrain
+from sbert.retrain.search import Found
 from sbert.retrain.search_settings import SearchSettings
 from sbert.retrain.search_space import recipe_values, search_space
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.training.recipes import RECIPES
+from sbert.training.result import StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import TrainingSettings
 from tests.sbert.retrain.test_run import QUICK
 from tests.support.tiny_models import save_tiny
@@ -132,11 +135,65 @@ def test_the_time_limit_ends_the_search_after_the_first_trial(make_job: Callable
     assert [trial.outcome for trial in report.trials] == ["completed"]
 
 
-def test_a_trial_that_diverges_fails_and_the_others_go_on(make_job: Callable[..., RetrainJob]) -> None:
-    report = retrain(make_job(trials=2, space={"learning_rate": [2e-3, 10.0]}, seed=1))
-    assert report.promoted
-    assert {trial.outcome for trial in report.trials} <= {"completed", "failed"}
-    assert all(trial.reason for trial in report.trials if trial.outcome == "failed")
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, trials: list[list[float] | Exception]
+) -> Callable[[RetrainJob, Path], Found]:
+    """Replace training by dev values that are known, one for each epoch, or by an error; return the search."""
+    dev: list[float] = []
+
+    def train(base: str, labels: Any, settings: Any, folder: Path, **options: Any) -> TrainingResult:
+        script = trials.pop(0)
+        if isinstance(script, Exception):
+            raise script
+        for step, value in enumerate([0.0, *script]):  # the first is the value of the base encoder
+            dev.append(value)
+            options["evaluate_dev"](None)
+            if step:
+                options["on_progress"](TrainingProgress(step, len(script), dev=value))
+        (folder / "model").mkdir()
+        (folder / "model" / "weights").write_text(str(max(script)))
+        return TrainingResult(
+            folder=str(folder / "model"), stop_reason=StopReason.COMPLETED, dev_before=0.0, dev_best=max(script),
+            best_step=1, num_steps=len(script), num_trainable=1, num_parameters=1, num_tokens=1, seconds=1.0,
+            rows_per_second=1.0, tokens_per_second=1.0,
+        )  # fmt: skip
+
+    monkeypatch.setattr(search, "dev_score", lambda *_: lambda _: dev[-1])
+    monkeypatch.setattr(search, "train_encoder", train)
+    return lambda job, folder: search.search_candidate(job, find_inputs(job, "run"), folder)
+
+
+def test_a_trial_below_the_median_of_the_others_is_stopped(
+    make_job: Callable[..., RetrainJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    good = [[0.5, 0.6, 0.7, 0.8 + number / 100] for number in range(5)]
+    run = scripted(monkeypatch, [*good, [0.1, 0.1, 0.1, 0.1], [0.5, 0.6, 0.7, 0.9]])
+    found = run(make_job(trials=7), tmp_path / "found")
+    assert [trial.outcome for trial in found.training.trials] == [*["completed"] * 5, "stopped", "completed"]
+    assert found.training.trials[5].reason == "below the median of the other trials after 25%"
+    assert found.training.trials[5].dev == 0.1
+    assert Path(found.training.folder, "weights").read_text() == "0.9"
+
+
+def test_a_trial_that_diverges_fails_and_the_others_go_on(
+    make_job: Callable[..., RetrainJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = scripted(monkeypatch, [[0.5] * 4, DivergedError("the loss is nan"), [0.4] * 4])
+    found = run(make_job(), tmp_path / "found")
+    assert [trial.outcome for trial in found.training.trials] == ["completed", "failed", "completed"]
+    assert found.training.trials[1].reason == "the loss is nan"
+    assert found.training.trials[0].is_best
+    assert Path(found.training.folder, "weights").read_text() == "0.5"
+
+
+def test_a_recipe_that_cannot_be_trained_ends_the_search_and_so_do_trials_without_a_model(
+    make_job: Callable[..., RetrainJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = scripted(monkeypatch, [TooFewLabelsError("too few rows"), *[DivergedError("nan")] * 2])
+    with pytest.raises(TooFewLabelsError, match="too few rows"):
+        run(make_job(trials=2), tmp_path / "found")
+    with pytest.raises(TrainingError, match="none of the 2 trials ended with a model: 1: nan; 2: nan"):
+        run(make_job(trials=2), tmp_path / "found")
 
 
 def test_without_dev_rows_there_is_no_search(make_job: Callable[..., RetrainJob]) -> None:
