@@ -17,7 +17,8 @@ from typing import Any
 
 from sbert.errors import MissingError, SettingsError
 from sbert.retrain.search_settings import SearchSettings, Value
-from sbert.storage.files import filesystem, join, read_bytes, strip_protocol, translate_errors, write_bytes
+from sbert.storage.errors import translate_errors
+from sbert.storage.files import filesystem, join, read_bytes, strip_protocol, write_bytes
 
 __all__ = ["StudyJournal", "counted", "open_study", "remove_checkpoints", "trial_checkpoints"]
 
