@@ -5,6 +5,7 @@ import time
 from contextlib import ExitStack
 from typing import Self
 
+from sbert.counted import counted
 from sbert.refresh.progress import Progress, describe_seconds
 from sbert.refresh.stages import Stage
 from tasks.progress import ProgressArtifact
@@ -63,7 +64,7 @@ def describe_parts(progress: Progress) -> list[str]:
     if progress.num_rows_done:
         parts.append(f"{progress.rows_per_second:,.0f} rows/s")
     if progress.num_splits > 1:
-        parts.append(f"{progress.num_splits_done:,} of {progress.num_splits:,} splits")
+        parts.append(f"{progress.num_splits_done:,} of {counted(progress.num_splits, 'split')}")
     if progress.num_tokens_done:
         parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     return parts

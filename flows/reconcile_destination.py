@@ -11,6 +11,7 @@ from flows.hooks import HOOKS
 from flows.parameters import TableUri, form
 from flows.run_names import named_after
 from flows.sync_parameters import Credentials, Destination
+from sbert.counted import counted
 from sbert.errors import NotEqualError
 from sbert.sync.reconcile import ReconcileReport
 from tasks.sync import compare_rows, report_comparison
@@ -37,7 +38,7 @@ def reconcile_destination(
     report_comparison(report)
     if not report.is_equal:
         raise NotEqualError(
-            f"{report.destination}: {report.num_missing:,} rows are missing, {report.num_stale:,} stale and "
+            f"{report.destination}: {counted(report.num_missing, 'row')} are missing, {report.num_stale:,} stale and "
             f"{report.num_extra:,} extra: run it again with Repair"
         )
     return report

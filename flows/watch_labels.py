@@ -12,6 +12,7 @@ from prefect.states import Completed
 from flows.hooks import HOOKS
 from flows.parameters import NO_CREDENTIALS, form
 from flows.run_names import named_after
+from sbert.counted import counted
 from sbert.labels.watch import LabelNews, find_news, record_handed_over
 from tasks.events import hand_over_event
 
@@ -47,8 +48,10 @@ def watch_labels(
     """Emit ``sbert.labels.arrived`` when enough labels are new; the same set is told once."""
     news = find_news(labels_uri, models_uri)
     if news.num_new_rows < min_new_rows:
-        told = "nothing new" if not news.num_new_rows else f"waiting for more than {news.num_new_rows:,} new rows"
-        return Completed(message=f"{told}; {news.num_objects:,} objects of labels", data=news)
+        told = (
+            "nothing new" if not news.num_new_rows else f"waiting for more than {counted(news.num_new_rows, 'new row')}"
+        )
+        return Completed(message=f"{told}; {counted(news.num_objects, 'object')} of labels", data=news)
     hand_over_event(
         LABELS_ARRIVED,
         resource_id=f"sbert.labels.{news.labels_uri}",
@@ -56,4 +59,4 @@ def watch_labels(
         event_id=news.event_id,
     )
     record_handed_over(news, models_uri)
-    return Completed(message=f"{news.num_new_rows:,} new rows handed over", data=news)
+    return Completed(message=f"{counted(news.num_new_rows, 'new row')} handed over", data=news)

@@ -1,5 +1,6 @@
 """Ask a person in the Prefect UI: whether a candidate that passed the gate becomes production, and other questions."""
 
+import datetime as dt
 import logging
 import math
 import threading
@@ -13,6 +14,7 @@ from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 from pydantic import Field
 
+from sbert.counted import counted
 from sbert.registry.approval import NOBODY, Approval, made_now
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainJob
@@ -32,9 +34,11 @@ GRACE_SECONDS = 3_600
 class PromotionForm(RunInput):
     """The form that the Prefect UI shows for a paused retraining."""
 
-    approve: bool = Field(default=False, title="Approve", description="Make the candidate production.")
-    name: str = Field(default="", title="Your name", description="Stands in the version's record.")
-    reason: str = Field(default="", title="Reason", description="Stands in the version's record.")
+    approve: bool = Field(
+        default=False, title="Approve", description="On: the candidate becomes production. Off: it is refused."
+    )
+    name: str = Field(default="", title="Your name", description="Who decides; it stands in the version's record.")
+    reason: str = Field(default="", title="Reason", description="Why; it stands in the version's record.")
 
 
 def ask_in_prefect(job: RetrainJob, report: RetrainReport) -> Approval | None:
@@ -47,9 +51,11 @@ def ask_in_prefect(job: RetrainJob, report: RetrainReport) -> Approval | None:
         return None
     hours = job.settings.gate.approval_hours
     log.info(
-        "%s waits for approval: resume this run in the Prefect UI; report: %s", report.candidate, report.report_uri
+        "%s waits for approval: choose Resume in the menu of this run in the Prefect UI; report: %s",
+        report.candidate,
+        report.report_uri,
     )
-    form = PromotionForm.with_initial_data(description=_question(report))
+    form = PromotionForm.with_initial_data(description=_question(report, hours))
     answer = wait_for_person(form, hours=hours, setting="gate.approval_hours", key=f"approve-{report.candidate}")
     return made_now(approved=answer.approve, name=answer.name, reason=answer.reason)
 
@@ -98,12 +104,19 @@ def _refuse_late(run_id: UUID, hours: float, setting: str, is_answered: threadin
             is_over = True
 
 
-def _question(report: RetrainReport) -> str:
-    primary = report.decision.primary
+def _question(report: RetrainReport, hours: float) -> str:
+    """Return what the form asks, as Markdown."""
+    decision = report.decision
+    until = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
+    gains = "\n".join(
+        f"- {escaped(item.set_name)}, {item.metric}: {item.before:.4f} → {item.after:.4f}, gain {item.gain:+.4f} (interval "
+        f"{item.low:+.4f} to {item.high:+.4f}, {counted(item.num_rows, 'row')})"
+        for item in [decision.primary, *decision.regression_sets]
+    )
     lines = [
         f"**{report.candidate}** passed the gate. Shall it become production in place of {report.previous}?",
-        f"{primary.metric} {primary.before:.4f} → {primary.after:.4f} on {primary.num_rows:,} held-out rows, gain "
-        f"{primary.gain:+.4f} [{primary.low:+.4f}, {primary.high:+.4f}]",
+        gains,
         f"Report: `{escaped(report.report_uri or '')}`",
+        f"Without an answer until {until:%Y-%m-%d %H:%M} UTC it is refused.",
     ]
     return "\n\n".join(lines)

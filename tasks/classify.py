@@ -7,6 +7,7 @@ from sbert.apply.classification.heads import HeadDecision, choose_heads
 from sbert.apply.classification.run import ClassificationReport, finish_report
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.task_report import ClassShares, TaskReport
+from sbert.counted import counted
 from sbert.derived.run import DerivedReport
 from sbert.table.delta import Table
 from tasks.markdown import escaped, markdown_table
@@ -48,7 +49,7 @@ def _task_markdown(report: TaskReport) -> str:
     head, quality = report.head, report.head.quality
     rows = [
         ("decision", escaped(head.reason)),
-        ("head", f"`{head.fingerprint}` ({head.kind}, {head.num_labels:,} labelled rows)"),
+        ("head", f"`{head.fingerprint}` ({head.kind}, {counted(head.num_labels, 'labelled row')})"),
         ("rows answered", f"{report.now.num_rows - report.now.num_abstained:,} of {report.now.num_rows:,}"),
     ]
     if quality is not None:

@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.runtime import task_run
 
+from sbert.counted import counted
 from sbert.derived.build import DerivationContext, deriver_for
 from sbert.derived.job import DerivedJob
 from sbert.derived.plan import DerivedPlan, PlannedDerivation, plan_derived
@@ -33,7 +34,9 @@ class DerivedAssignment:
     @property
     def name(self) -> str:
         """Number of splits and rows, for people."""
-        return f"{len(self.splits)} splits, {sum(planned.num_rows for planned in self.splits):,} rows"
+        return (
+            f"{counted(len(self.splits), 'split')}, {counted(sum(planned.num_rows for planned in self.splits), 'row')}"
+        )
 
 
 @task(name="plan derived table", **RETRIED)

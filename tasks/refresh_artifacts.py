@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
+from sbert.counted import counted
 from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.plan import Plan
 from sbert.refresh.refresh_report import RefreshReport
@@ -52,7 +53,7 @@ def describe_work(plan: Plan) -> str:
         reasons = next(iter(numbers))
     else:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items())
-    return f"{num_splits:,} of {num_splits + len(plan.keep):,} splits ({reasons})"
+    return f"{num_splits:,} of {counted(num_splits + len(plan.keep), 'split')} ({reasons})"
 
 
 def describe_choice(selection: Selection | None, *, force: bool) -> str:
@@ -66,7 +67,7 @@ def describe_choice(selection: Selection | None, *, force: bool) -> str:
     if selection.until is not None:
         parts.append(f"modified until {selection.until}")
     if selection.limit is not None:
-        parts.append(f"the first {selection.limit:,} rows")
+        parts.append(f"the first {counted(selection.limit, 'row')}")
     return ", ".join([*(parts or ["everything"]), *(["every vector computed anew (force)"] if force else [])])
 
 

@@ -8,6 +8,7 @@ from flows.cli.app import Panel, command
 from flows.cli.derived_answer import show_derived
 from flows.cli.options import Concurrency, Json, OutUri, TableUri, check_location
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.APPLICATIONS, example="sbert align s3://bucket/german s3://bucket/english s3://bucket/translations")
@@ -53,7 +54,7 @@ def _show_alignment(report: dict[str, Any]) -> None:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report["num_without"].items()))
     sides = report["sides"]
     out.print(
-        f"  {report['num_matched']:,} rows have a partner" + (f"; without one: {reasons}" if reasons else ""),
+        f"  {counted(report['num_matched'], 'row')} have a partner" + (f"; without one: {reasons}" if reasons else ""),
         markup=False,
     )
     if sides is not None:

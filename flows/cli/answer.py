@@ -10,6 +10,7 @@ from flows.cli.options import Concurrency, EngineOption, Json, OutUri, SettingsJ
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_settings
+from sbert.counted import counted
 
 
 @command(
@@ -119,5 +120,5 @@ def _show(report: dict[str, Any]) -> None:
             f"{quality['auroc']:.3f} [{quality['auroc_low']:.3f}, {quality['auroc_high']:.3f}]",
             markup=False,
         )
-    out.print(f"  {report['num_unused']:,} of {report['num_answers']:,} answers are never used", markup=False)
+    out.print(f"  {report['num_unused']:,} of {counted(report['num_answers'], 'answer')} are never used", markup=False)
     out.print(f"  report: {report['report_uri']}", markup=False)

@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.LOOK, example="sbert changes s3://bucket/table --from 3 --output changes.parquet")
@@ -41,7 +42,7 @@ def _show_changes(summary: dict[str, Any]) -> None:
     why = " (another encoder: every row)" if summary["encoder_changed"] else ""
     out.print(
         f"{summary['table_uri']}: version {summary['from_version']} to {summary['to_version']}: "
-        f"{summary['num_upserts']:,} upserts{why}, {summary['num_deletes']:,} deletes from "
-        f"{summary['num_shards_read']:,} shards{where}",
+        f"{counted(summary['num_upserts'], 'upsert')}{why}, {counted(summary['num_deletes'], 'delete')} from "
+        f"{counted(summary['num_shards_read'], 'shard')}{where}",
         markup=False,
     )

@@ -10,6 +10,7 @@ from flows.cli.options import Concurrency, EngineOption, Json, LabelsUri, OutUri
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_named
+from sbert.counted import counted
 
 
 @command(Panel.APPLICATIONS, example="sbert classify s3://bucket/table s3://bucket/labels s3://bucket/classes")
@@ -49,7 +50,8 @@ def classify(
             workers = parse_engine(engine)
             wait_for_server()
             report = classify_table(table_uri, labels_uri, out_uri, chosen, concurrency, workers)
-        answer.print(report.model_dump(mode="json"), _show)
+        silent = [silence for task in report.tasks if (silence := task.silence(chosen.head.promised_error))]
+        answer.print({**report.model_dump(mode="json"), "silent": silent}, _show)
 
 
 def _names(text: str) -> list[str]:
@@ -69,17 +71,20 @@ def _show(report: dict[str, Any]) -> None:
                 f"{title} {quality[key]['value']:.3f} [{quality[key]['low']:.3f}, {quality[key]['high']:.3f}]"
                 for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
             )
-            out.print(f"  {name}{values} on {quality['num_rows']:,} held-out rows", markup=False)
+            out.print(f"  {name}{values} on {counted(quality['num_rows'], 'held-out row')}", markup=False)
         rules = head["rules"]
         if rules is not None:
             gain = rules["gain"]
             told = f", macro-F1 {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
             out.print(
-                f"  {name}rules: {rules['num_weak_rows']:,} rows learned from, {now['num_by_rules']:,} rows have another "
-                f"class because of them{told}",
+                f"  {name}rules: learned from {counted(rules['num_weak_rows'], 'row')}, "
+                f"{counted(now['num_by_rules'], 'row')} of another class because of them{told}",
                 markup=False,
             )
         out.print(
-            f"  {name}{answered:,} of {now['num_rows']:,} rows answered, the head abstains on the others", markup=False
+            f"  {name}{answered:,} of {counted(now['num_rows'], 'row')} answered, the head abstains on the others",
+            markup=False,
         )
+    for silence in report["silent"]:
+        out.print(f"  {silence}", style="yellow", markup=False)
     out.print(f"  report: {report['report_uri']}", markup=False)

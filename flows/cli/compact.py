@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.UPKEEP, example="sbert compact s3://bucket/table")
@@ -28,7 +29,7 @@ def compact(
 
 def _show_compaction(done: dict[str, Any]) -> None:
     out.print(
-        f"{done['table_uri']} version {done['version']}: {done['num_shards_before']:,} shards became "
-        f"{done['num_shards']:,} ({done['num_shards_merged']:,} merged, {done['num_rows_moved']:,} rows moved)",
+        f"{done['table_uri']} version {done['version']}: {counted(done['num_shards_before'], 'shard')} became "
+        f"{done['num_shards']:,} ({done['num_shards_merged']:,} merged, {counted(done['num_rows_moved'], 'row')} moved)",
         markup=False,
     )

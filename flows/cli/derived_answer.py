@@ -3,6 +3,7 @@
 from typing import Any
 
 from flows.cli.output import out
+from sbert.counted import counted
 
 __all__ = ["show_derived"]
 
@@ -11,9 +12,9 @@ def show_derived(report: dict[str, Any]) -> None:
     """Print what a job on a derived table did."""
     resumed = f", {report['num_shards_resumed']:,} taken over" if report["num_shards_resumed"] else ""
     out.print(
-        f"{report['out_uri']} version {report['version']}: {report['num_rows']:,} rows, computed from version "
+        f"{report['out_uri']} version {report['version']}: {counted(report['num_rows'], 'row')}, computed from version "
         f"{report['table_version']} of {report['table_uri']}\n"
-        f"  {report['num_shards_built']:,} shards built ({report['num_rows_built']:,} rows){resumed}, "
+        f"  {counted(report['num_shards_built'], 'shard')} built ({counted(report['num_rows_built'], 'row')}){resumed}, "
         f"{report['num_shards_kept']:,} kept, {report['num_shards_dropped']:,} dropped, {report['seconds']:,.1f} s",
         markup=False,
     )

@@ -8,6 +8,7 @@ from flows.cli.app import Panel, command
 from flows.cli.derived_answer import show_derived
 from flows.cli.options import Concurrency, Json, OutUri, TableUri, check_location
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(
@@ -80,7 +81,8 @@ def duplicates(
 def _show_duplicates(report: dict[str, Any]) -> None:
     show_derived(report)
     out.print(
-        f"  {report['num_groups']:,} groups of texts that say the same, with {report['num_rows_in_groups']:,} rows: "
+        f"  {counted(report['num_groups'], 'group')} of texts that say the same, with "
+        f"{counted(report['num_rows_in_groups'], 'row')}: "
         f"{report['num_repeats']:,} of them repeat another row",
         markup=False,
     )
@@ -89,7 +91,8 @@ def _show_duplicates(report: dict[str, Any]) -> None:
         out.print(f"  texts say the same from a cosine of {report['rule']['similarity']:g} on", markup=False)
     else:
         out.print(
-            f"  fitted on {model['num_pairs']:,} labelled pairs: {model['precision']:.1%} of pairs called the same are "
+            f"  fitted on {counted(model['num_pairs'], 'labelled pair')}: {model['precision']:.1%} of pairs called the "
+            "same are "
             f"(95 % interval {model['precision_low']:.1%} to {model['precision_high']:.1%}), {model['recall']:.1%} are "
             "found",
             markup=False,

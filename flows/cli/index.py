@@ -8,6 +8,7 @@ from flows.cli.app import Panel, command
 from flows.cli.options import Json, SettingsJson, TableUri, check_location
 from flows.cli.output import answering, out
 from flows.cli.settings_json import load_settings
+from sbert.counted import counted
 
 
 @command(Panel.JOBS, example="sbert index s3://bucket/table")
@@ -58,14 +59,14 @@ def _show_index(report: dict[str, Any]) -> None:
     labelled = report["labelled_recall"]
     given = "" if labelled is None else f", {labelled['value']:.3f} on {labelled['num_queries']:,} given queries"
     out.print(
-        f"{report['table_uri']} version {report['version']}: {report['num_segments']:,} segments hold "
-        f"{report['num_rows_indexed']:,} of {report['num_rows']:,} rows, {measured}{given}\n"
-        f"  {report['num_segments_built']:,} segments built, {report['num_segments_merged']:,} made by merging, "
-        f"{report['num_segments_broken']:,} broken ones replaced; {report['num_rows_built']:,} rows, "
+        f"{report['table_uri']} version {report['version']}: {counted(report['num_segments'], 'segment')} hold "
+        f"{report['num_rows_indexed']:,} of {counted(report['num_rows'], 'row')}, {measured}{given}\n"
+        f"  {counted(report['num_segments_built'], 'segment')} built, {report['num_segments_merged']:,} made by merging, "
+        f"{report['num_segments_broken']:,} broken ones replaced; {counted(report['num_rows_built'], 'row')}, "
         f"{report['seconds']:,.1f} s",
         markup=False,
     )
 
 
 def _show_drop(result: dict[str, Any]) -> None:
-    out.print(f"{result['table_uri']}: {result['num_segments_removed']:,} segments removed", markup=False)
+    out.print(f"{result['table_uri']}: {counted(result['num_segments_removed'], 'segment')} removed", markup=False)

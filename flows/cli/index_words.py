@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.JOBS, name="index-words", example="sbert index-words s3://bucket/table")
@@ -36,14 +37,15 @@ def index_words(
 
 
 def _show_report(report: dict[str, Any]) -> None:
-    plural = "" if report["num_segments"] == 1 else "s"
     out.print(
-        f"{report['table_uri']} version {report['version']}: words of {report['column']}, {report['num_rows']:,} rows in "
-        f"{report['num_segments']:,} segment{plural}, {report['num_bytes'] / 2**20:,.1f} MiB\n"
-        f"  built: {report['num_segments_built']:,} ({report['num_rows_built']:,} rows), {report['seconds']:,.1f} s",
+        f"{report['table_uri']} version {report['version']}: words of {report['column']}, "
+        f"{counted(report['num_rows'], 'row')} in "
+        f"{counted(report['num_segments'], 'segment')}, {report['num_bytes'] / 2**20:,.1f} MiB\n"
+        f"  built: {report['num_segments_built']:,} ({counted(report['num_rows_built'], 'row')}), "
+        f"{report['seconds']:,.1f} s",
         markup=False,
     )
 
 
 def _show_drop(result: dict[str, Any]) -> None:
-    out.print(f"{result['table_uri']}: {result['num_segments_removed']:,} segments removed", markup=False)
+    out.print(f"{result['table_uri']}: {counted(result['num_segments_removed'], 'segment')} removed", markup=False)

@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri, check_location
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.APPLICATIONS, name="map", example="sbert map s3://bucket/table --output map.html --color-by category")
@@ -56,6 +57,6 @@ def _show_map(result: dict[str, Any]) -> None:
     of_all = f" of {result['num_table_rows']:,}" if result["num_rows"] < result["num_table_rows"] else ""
     out.print(
         f"wrote {result['output']}: {result['num_rows']:,}{of_all} rows of version {result['version']}, "
-        f"{len(result['topics'])} topics, {result['num_bytes'] / 2**20:,.1f} MiB",
+        f"{counted(len(result['topics']), 'topic')}, {result['num_bytes'] / 2**20:,.1f} MiB",
         markup=False,
     )

@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import DestinationLocation, Json, TableUri
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 SHOWN_KEYS = 5
 
@@ -30,10 +31,10 @@ def reconcile(
 
 def _show_comparison(report: dict[str, Any]) -> None:
     behind = report["newest_version"] - report["version"]
-    lag = f", the table is {behind} versions ahead: run `sbert sync`" if behind else ""
+    lag = f", the table is {counted(behind, 'version')} ahead: run `sbert sync`" if behind else ""
     out.print(
         f"{report['destination']} against version {report['version']} of {report['table_uri']}: "
-        f"{report['num_rows']:,} rows compared in {report['seconds']:,.1f} s{lag}",
+        f"{counted(report['num_rows'], 'row')} compared in {report['seconds']:,.1f} s{lag}",
         markup=False,
     )
     for kind, meaning in (
@@ -45,7 +46,7 @@ def _show_comparison(report: dict[str, Any]) -> None:
         if number:
             names = ", ".join(f"{key['id']!r} of {key['source']}" for key in report[kind][:SHOWN_KEYS])
             more = f", and {number - SHOWN_KEYS:,} more" if number > SHOWN_KEYS else ""
-            out.print(f"  {number:,} rows {meaning}: {names}{more}", markup=False, style="red")
+            out.print(f"  {counted(number, 'row')} {meaning}: {names}{more}", markup=False, style="red")
     if report["was_equal"]:
         out.print("  both sides are equal", markup=False)
     elif report["is_repaired"]:

@@ -8,6 +8,7 @@ import typer
 from flows.cli.output import Output, err, out
 from flows.cli.settings_json import load_settings
 from flows.cli.text_tables import print_facts
+from sbert.counted import counted
 from sbert.errors import IncompleteError, MassDeletionError
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
         ("splits dropped", f"{whole.num_splits_dropped:,}"),
     ]
     if whole.num_objects_lost:
-        rows.append(("objects no longer there", f"{whole.num_objects_lost:,} with {whole.num_rows_lost:,} rows"))
+        rows.append(
+            ("objects no longer there", f"{whole.num_objects_lost:,} with {counted(whole.num_rows_lost, 'row')}")
+        )
     rows += [(f"changes {item.name}", f"{item.shown_before} → {item.shown_after}") for item in whole.changes]
     rows += [("told by looking", f"{said} ({number:,})") for said, number in whole.formats.items()]
     if not whole.dry_run:

@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.UPKEEP, example="sbert rollback s3://bucket/table --version 12")
@@ -26,8 +27,9 @@ def rollback(
 
 def _show_rollback(done: dict[str, Any]) -> None:
     out.print(
-        f"{done['table_uri']}: version {done['version']} shows the {done['num_rows']:,} rows of version "
-        f"{done['restored']} again (before: {done['num_rows_before']:,} rows of version {done['replaced']}), encoder "
+        f"{done['table_uri']}: version {done['version']} shows the {counted(done['num_rows'], 'row')} of version "
+        f"{done['restored']} again (before: {counted(done['num_rows_before'], 'row')} of version {done['replaced']}), "
+        "encoder "
         f"{done['encoder']}",
         markup=False,
     )

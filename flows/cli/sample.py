@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, check_location
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.JOBS, example="sbert sample data/raw")
@@ -30,4 +31,4 @@ def sample(
 
 
 def _show_sample(result: dict[str, Any]) -> None:
-    out.print(f"wrote {result['num_documents']:,} documents under {result['raw_uri']}", markup=False)
+    out.print(f"wrote {counted(result['num_documents'], 'document')} under {result['raw_uri']}", markup=False)

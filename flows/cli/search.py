@@ -12,6 +12,7 @@ from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri, check_location
 from flows.cli.output import answering, cell, out
 from flows.cli.search_reasons import add_reasons, show_reasons
+from sbert.counted import counted
 
 MAX_COLUMN = 40
 """Longest value that a column of the table shows whole; a window too narrow for such columns gets a list of hits."""
@@ -157,13 +158,13 @@ def _check_usage(
 
 def _show_file_search(result: dict[str, Any]) -> None:
     out.print(
-        f"wrote {result['output']}: {result['num_hits']:,} rows for {result['num_queries']:,} queries "
+        f"wrote {result['output']}: {counted(result['num_hits'], 'row')} for {result['num_queries']:,} queries "
         f"({_describe_way(result)}, {result['seconds']:,.1f} s)",
         markup=False,
     )
     if result["num_queries_rejected"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(result["rejected_by_reason"].items()))
-        out.print(f"  {result['num_queries_rejected']:,} records are no query: {reasons}", markup=False)
+        out.print(f"  {counted(result['num_queries_rejected'], 'record')} are no query: {reasons}", markup=False)
         for reject in result["rejected"]:
             out.print(f"  {reject['query_id']}: {reject['detail']}", markup=False)
 

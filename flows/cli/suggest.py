@@ -9,6 +9,7 @@ from flows.cli.app import Panel, command
 from flows.cli.options import Json, SettingsJson, TableUri, TextColumn, check_location
 from flows.cli.output import answering, cell, out
 from flows.cli.settings_json import load_settings
+from sbert.counted import counted
 from sbert.suggest.suggestion_kinds import SuggestionKind
 
 MAX_COLUMN = 70
@@ -107,7 +108,7 @@ def suggest(
 
 
 def _show_suggestions(result: dict[str, Any]) -> None:
-    title = f"{result['num_rows']:,} from {result['num_pool']:,} texts → {result['labels_out']}"
+    title = f"{result['num_rows']:,} from {counted(result['num_pool'], 'text')} → {result['labels_out']}"
     table = TextTable(title=title, title_justify="left")
     names = [name for name in ("text", "sentence1", "sentence2") if name in (result["rows"] or [{}])[0]]
     width = max(10, min(MAX_COLUMN, out.width // max(1, len(names)) - BORDER))

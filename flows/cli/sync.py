@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import DestinationLocation, Json, TableUri
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.JOBS, example="sbert sync s3://bucket/table 'postgresql://host/database#public.docs'")
@@ -35,7 +36,8 @@ def _show_sync(report: dict[str, Any]) -> None:
     why = f": {report['why']}" if report["why"] else ""
     out.print(
         f"{report['destination']}: from {source} to version {report['to_version']} by {report['method']}{why}\n"
-        f"  {report['num_upserts']:,} rows written, {report['num_deletes']:,} removed, {report['num_rows']:,} rows now, "
+        f"  {counted(report['num_upserts'], 'row')} written, {report['num_deletes']:,} removed, "
+        f"{counted(report['num_rows'], 'row')} now, "
         f"{report['seconds']:,.1f} s",
         markup=False,
     )

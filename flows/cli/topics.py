@@ -69,7 +69,10 @@ def topics(
 def _show_topics(report: dict[str, Any]) -> None:
     show_derived(report)
     fitted = f", fitted in this run: {report['refitted']}" if report["refitted"] else ""
-    out.print(f"  {report['num_topics']:,} topics, {report['num_outliers']:,} rows of none{fitted}", markup=False)
+    out.print(
+        f"  {counted(report['num_topics'], 'topic')}, {counted(report['num_outliers'], 'row')} of none{fitted}",
+        markup=False,
+    )
     if report["new_topics"] or report["ended_topics"]:
         out.print(
             f"  new topics: {_names(report['new_topics'])}; ended: {_names(report['ended_topics'])}", markup=False

@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 MAX_SHOWN = 20
 
@@ -37,7 +38,7 @@ def vacuum(
 def _show_vacuum(done: dict[str, Any]) -> None:
     verb = "removed" if done["applied"] else "would be removed (run again with --apply)"
     out.print(
-        f"{done['table_uri']}: {len(done['files']):,} files, {done['num_shards']:,} of them shards, "
+        f"{done['table_uri']}: {counted(len(done['files']), 'file')}, {done['num_shards']:,} of them shards, "
         f"{done['num_bytes'] / 2**20:,.1f} MiB {verb}",
         markup=False,
     )
@@ -46,4 +47,4 @@ def _show_vacuum(done: dict[str, Any]) -> None:
     if len(done["files"]) > MAX_SHOWN:
         out.print(f"  and {len(done['files']) - MAX_SHOWN:,} more")
     for lease in done["leases"]:
-        out.print(f"at work: {lease}; {done['num_kept_for_runs']:,} files are kept for it", markup=False)
+        out.print(f"at work: {lease}; {counted(done['num_kept_for_runs'], 'file')} are kept for it", markup=False)

@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.UPKEEP, example="sbert verify s3://bucket/table")
@@ -28,10 +29,10 @@ def verify(
 
 
 def _show_verification(verification: dict[str, Any]) -> None:
-    verdict = f"{len(verification['findings'])} findings" if verification["findings"] else "all is well"
+    verdict = f"{counted(len(verification['findings']), 'finding')}" if verification["findings"] else "all is well"
     out.print(
-        f"{verification['table_uri']} version {verification['version']}: {verification['num_shards']:,} shards, "
-        f"{verification['num_rows']:,} rows checked, {verdict}",
+        f"{verification['table_uri']} version {verification['version']}: {counted(verification['num_shards'], 'shard')}, "
+        f"{counted(verification['num_rows'], 'row')} checked, {verdict}",
         markup=False,
     )
     if "derived_from" in verification:
@@ -40,7 +41,7 @@ def _show_verification(verification: dict[str, Any]) -> None:
         )
     if verification["num_shards_without_checksum"]:
         out.print(
-            f"  {verification['num_shards_without_checksum']:,} shards were written by an earlier version, "
+            f"  {counted(verification['num_shards_without_checksum'], 'shard')} were written by an earlier version, "
             "without a checksum: not every flipped bit is found in them",
             markup=False,
         )

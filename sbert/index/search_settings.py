@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.index.queries import RejectedQuery
 
 __all__ = ["HIT_COLUMNS", "Hit", "SearchMode", "SearchResult", "SearchSettings", "SearchWay"]
@@ -86,21 +87,21 @@ class SearchWay(BaseModel):
             return self._describe_vectors()
         number = self.num_word_segments
         index = f"{number:,} segment{'s' if number > 1 else ''} of the word index" if number else "no word index"
-        read = f", the texts of {self.num_rows_read:,} rows were read" if self.num_rows_read else ""
+        read = f", the texts of {counted(self.num_rows_read, 'row')} were read" if self.num_rows_read else ""
         words = f"words: {index}{read}"
         if self.mode is SearchMode.WORDS:
-            return f"{words}, {self.num_rows:,} rows of version {self.version}"
+            return f"{words}, {counted(self.num_rows, 'row')} of version {self.version}"
         return f"{words}; vectors: {self._describe_vectors()}"
 
     def _describe_vectors(self) -> str:
-        rows = f"{self.num_rows:,} rows of version {self.version}"
+        rows = f"{counted(self.num_rows, 'row')} of version {self.version}"
         if self.num_rows_filtered is not None:
             rows = f"{self.num_rows_filtered:,} of {rows} satisfy the filter"
         if not self.by_index:
             return f"exact, {rows}"
         missing = self.num_splits_without_segment
-        rest = f", {missing:,} splits without a segment exactly" if missing else ""
-        return f"index of {self.num_segments:,} segments{rest}, {rows}"
+        rest = f", {counted(missing, 'split')} without a segment exactly" if missing else ""
+        return f"index of {counted(self.num_segments, 'segment')}{rest}, {rows}"
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def read_labels(
     Raises:
         ColumnError: when a column is not there, with those that are.
         BrokenObjectError: when an object cannot be read to its end, or a row is broken.
-        LabelError: when objects are of different kinds, or a column holds no texts.
+        LabelError: when there is no row, objects are of different kinds, or a column holds no texts.
     """
     kind = settings.kind
     frames: list[pl.DataFrame] = []
@@ -56,22 +56,19 @@ def read_labels(
         ]
         frame = _select(renamed, item, kind, settings)
         frames.append(frame.with_columns(*kept, pl.lit(label_object.key).alias("object")))
-    if kind is None:
+    if kind is None or not frames:
         others = f" and {counted(len(objects) - 1, 'other file')}" if len(objects) > 1 else ""
         raise LabelError(
             f"{objects[0].uri}{others}: there are no labels in {'them' if others else 'it'}: add rows, for example with the "
             "columns text and label"
         )
     missing = [name for name in kept_columns(kind, settings) if name not in columns]
-    if missing and frames:
+    if missing:
         raise ColumnError(
             f"{objects[0].uri}: no column {missing[0]!r} to keep (keep_columns, slice_columns) in any of {len(objects)} "
             f"objects, {there_are(list(columns), missing[0])}"
         )
     kept_names = kept_columns(kind, settings)
-    names = (*COLUMNS[kind], *kept_names, "split", "object")
-    if not frames:
-        return kind, pl.DataFrame(schema=dict.fromkeys(names, pl.String())), read
     rows = pl.concat(frames, how="vertical")
     values = [name for name in COLUMNS[kind] if name == "label"] + kept_names
     is_nli = kind is LabelKind.NLI  # its labels may be the numbers 0, 1, 2

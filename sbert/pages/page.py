@@ -13,10 +13,12 @@ from typing import Literal
 from sbert.pages.pictures import Picture
 from sbert.pages.templates import page_template
 
-__all__ = ["PageTable", "Section", "Verdict", "render_page"]
+__all__ = ["PageTable", "Section", "Verdict", "page_style", "render_page"]
 
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
+MAX_SHORT = 26
+"""Characters of a cell that is written in one line, however narrow the column is."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ class PageTable:
     def text(self) -> frozenset[str]:
         """The titles of the columns whose cells stand to the left."""
         return frozenset([*self.columns[:1], *self.text_columns])
+
+    @property
+    def short(self) -> frozenset[str]:
+        """The titles of the columns whose cells are all so short that none needs a second line."""
+        return frozenset(
+            name
+            for at, name in enumerate(self.columns)
+            if all(len(row[at]) <= MAX_SHORT for row in self.rows) and len(name) <= MAX_SHORT
+        )
 
 
 @dataclass(frozen=True)
@@ -81,8 +92,13 @@ def render_page(
     """
     return page_template(__package__, TEMPLATE).render(
         title=title,
-        style=resources.files(__package__).joinpath(STYLE).read_text(encoding="utf-8").rstrip(),
+        style=page_style(),
         facts=dict(facts),
         sections=sections,
         verdict=verdict,
     )
+
+
+def page_style() -> str:
+    """Return the style of pages as CSS, for a page with a template of its own."""
+    return resources.files(__package__).joinpath(STYLE).read_text(encoding="utf-8").rstrip()

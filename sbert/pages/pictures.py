@@ -5,6 +5,7 @@ import io
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "SERIES",
     "Picture",
     "as_picture",
+    "date_axis",
+    "legend_below",
     "new_axes",
     "new_figure",
     "plain",
@@ -78,6 +81,18 @@ def as_picture(figure: Figure, title: str, explanation: str = "") -> Picture:
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     image = base64.b64encode(buffer.getvalue()).decode("ascii")
     return Picture(title, explanation, f"data:image/svg+xml;base64,{image}")
+
+
+def date_axis(axes: Axes, zone: str = "UTC") -> None:
+    """Write few dates under the horizontal axis, each no longer than it must be, so that none covers another."""
+    locator = AutoDateLocator(minticks=3, maxticks=6, tz=zone)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))  # type: ignore[no-untyped-call]
+
+
+def legend_below(figure: Figure, num_columns: int = 3) -> None:
+    """Put the legend under a picture, where it covers no line."""
+    figure.legend(fontsize=8.5, loc="outside lower center", ncols=num_columns, frameon=False)
 
 
 def plain(text: str) -> str:

@@ -5,6 +5,7 @@ Reads `_runs/`, `_followers/` and the log of the table.
 
 from collections.abc import Sequence
 
+from sbert.counted import counted
 from sbert.errors import MissingError, NotATableError
 from sbert.pages.page import PageTable, Section, render_page
 from sbert.refresh.history_plots import Run, draw_plots, drift_of, is_backfill
@@ -75,7 +76,7 @@ def _facts(uri: str, runs: Sequence[Run]) -> dict[str, str]:
     last = runs[-1]
     first_day, last_day = (f"{run['started']:%-d %b %Y %H:%M}" for run in (runs[0], last))
     num_backfills = sum(map(is_backfill, runs))
-    backfills = f", {num_backfills:,} of them backfill{'s' if num_backfills > 1 else ''}" if num_backfills else ""
+    backfills = f", {counted(num_backfills, 'backfill')} among them" if num_backfills else ""
     return {
         "Table": uri,
         "Raw text": str(last.get("raw_uri") or ""),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.refresh.build_result import BuildResult
 from sbert.refresh.fingerprints import PlannedSplit
 from sbert.refresh.stages import Stage
@@ -73,7 +74,7 @@ class Progress(BaseModel):
             rows += f" of about {max(self.num_rows_expected, self.num_rows_done):,}"
         parts = [
             f"{self.stage.value}: {rows} rows",
-            f"{self.num_splits_done:,} of {self.num_splits:,} splits",
+            f"{self.num_splits_done:,} of {counted(self.num_splits, 'split')}",
             f"{self.rows_per_second:,.0f} rows/s",
         ]
         if self.num_tokens_done:

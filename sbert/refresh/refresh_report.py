@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from sbert.counted import counted
 from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.build_reasons import BuildReason
 from sbert.refresh.estimate import Estimate
@@ -173,11 +174,11 @@ class RefreshReport(BaseModel):
         """Return the outcome in one line."""
         if self.dry_run:
             return (
-                f"Planned only: {self.num_splits_built:,} splits to build, {self.num_splits_resumed:,} to resume, "
+                f"Planned only: {counted(self.num_splits_built, 'split')} to build, {self.num_splits_resumed:,} to resume, "
                 f"{self.num_splits_kept:,} to keep, {self.num_splits_dropped:,} to drop"
             )
         return (
-            f"Version {self.version}: {self.num_rows or 0:,} rows, {self.num_rows_encoded:,} encoded, "
+            f"Version {self.version}: {counted(self.num_rows or 0, 'row')}, {self.num_rows_encoded:,} encoded, "
             f"{self.num_rows_carried:,} carried over, {self.num_rows_rejected:,} rejected"
         )
 

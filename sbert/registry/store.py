@@ -61,8 +61,8 @@ APPROVAL_NAME = "approval.json"
 ASK = "ask"
 """Value of the setting `gate.approval` of a version that waits for a person."""
 NAMES_FOLDER = "_names"
-FOLDERS = frozenset({NAMES_FOLDER, PRODUCTION_FOLDER, "_runs", "_watched"})
-"""Folders of a registry beside its versions."""
+FOLDERS_OF_RUNS = frozenset({"_runs", "_watched"})
+"""Folders that retrainings leave in a registry before its first version; a table has a folder `_runs` too."""
 MAX_CLAIMS = 100
 WEIGHTS_ENDING = ".safetensors"
 
@@ -154,8 +154,8 @@ class Registry:
                 f"{self.uri}: there is no folder or model registry here: check the location; `sbert retrain LABELS "
                 f"{self.uri}` makes a registry"
             )
-        ours = [name for name in there if VERSION_NAME.fullmatch(name) or name in FOLDERS]
-        strangers = sorted(name for name in there if name not in ours and not name.startswith("."))
+        ours = {name for name in there if VERSION_NAME.fullmatch(name) or name in {NAMES_FOLDER, PRODUCTION_FOLDER}}
+        strangers = sorted(there.keys() - ours - FOLDERS_OF_RUNS - {name for name in there if name.startswith(".")})
         if strangers and not ours:
             raise RegistryError(
                 f"{self.uri}: this folder is no model registry ({counted(len(strangers), 'other entry', 'other entries')}, "

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from sbert.evaluation.label_metrics import LOWER_IS_BETTER
+from sbert.pages.page import page_style
 from sbert.registry.store import VersionRecord
 from sbert.retrain.judge import Judgement
 from sbert.retrain.plots import curves_picture, gains_picture
@@ -24,7 +25,11 @@ def report_html(record: VersionRecord, judgement: Judgement, training: TrainingR
     compared = [decision.primary, *decision.regression_sets, *decision.robustness]
     template = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    outcome, mood = _outcome(record, promoted=decision.promoted)
     return environment.from_string(template).render(
+        style=page_style(),
+        outcome=outcome,
+        mood=mood,
         record=record,
         decision=decision,
         before=judgement.before,
@@ -41,6 +46,15 @@ def report_html(record: VersionRecord, judgement: Judgement, training: TrainingR
         f=_number,
         signed=_signed,
     )
+
+
+def _outcome(record: VersionRecord, *, promoted: bool) -> tuple[str, str]:
+    """Return what became of the candidate, and the mood of the box: a page is written before a person decides."""
+    if not promoted:
+        return "refused", "bad"
+    if record.awaits_approval:
+        return "passed the gate, waits for a person", ""
+    return "promoted", "good"
 
 
 def _number(value: Any, digits: int = 4) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.errors import MissingError, QualityError, StorageError
 from sbert.storage.files import delete, join, read_bytes, write_bytes
 from sbert.table.delta import EncoderInfo, Table, recorded_in
@@ -66,8 +67,10 @@ class Reduction(BaseModel):
     def describe(self) -> str:
         """Return the measured recall in words."""
         if self.recall_at_10 is None:
-            return f"not measured: {self.num_rows_compared:,} texts were encoded, at least {MIN_ROWS} are needed"
-        return f"{self.recall_at_10:.4f} among {self.num_rows_compared:,} rows (accepted from {self.min_recall:g})"
+            return (
+                f"not measured: {counted(self.num_rows_compared, 'text')} were encoded, at least {MIN_ROWS} are needed"
+            )
+        return f"{self.recall_at_10:.4f} among {counted(self.num_rows_compared, 'row')} (accepted from {self.min_recall:g})"
 
 
 class VectorSample:
@@ -204,7 +207,7 @@ def measure(
     if recall < encoder.min_recall:
         raise QualityError(
             f"{table_uri}: recall@10 against float32 is {recall:.4f} with precision {encoder.precision.value} and "
-            f"{encoder.dim} of {encoder.full_dim} values, measured among {len(sample)} rows. min_recall is "
+            f"{encoder.dim} of {encoder.full_dim} values, measured among {counted(len(sample), 'row')}. min_recall is "
             f"{encoder.min_recall:.4f}, so nothing was published: choose {_remedy(encoder)}, or lower min_recall"
         )
     log.info("recall@10 against float32 is %.4f among %d rows", recall, len(sample))

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.errors import VerificationError
 from sbert.table.compaction import Compaction, compact_table
 from sbert.table.shards import ShardSettings
@@ -38,12 +39,16 @@ class UpkeepReport(BaseModel):
         lines: dict[str, str] = {}
         if self.compaction is not None:
             done = self.compaction
-            lines["compact"] = f"{done.num_shards_before:,} shards became {done.num_shards:,}, version {done.version}"
+            lines["compact"] = (
+                f"{counted(done.num_shards_before, 'shard')} became {done.num_shards:,}, version {done.version}"
+            )
         if self.vacuum is not None:
-            lines["vacuum"] = f"{len(self.vacuum.files):,} files, {self.vacuum.num_bytes / 2**20:,.1f} MiB removed"
+            lines["vacuum"] = (
+                f"{counted(len(self.vacuum.files), 'file')}, {self.vacuum.num_bytes / 2**20:,.1f} MiB removed"
+            )
         if self.verification is not None:
             findings = self.verification.findings
-            lines["verify"] = f"{self.verification.num_rows:,} rows: {'; '.join(findings) or 'nothing wrong'}"
+            lines["verify"] = f"{counted(self.verification.num_rows, 'row')}: {'; '.join(findings) or 'nothing wrong'}"
         return lines
 
 
@@ -103,5 +108,7 @@ def upkeep(
     steps.show(report)
     if report.verification is not None and report.verification.findings:
         findings = report.verification.findings
-        raise VerificationError(f"{table_uri}: {len(findings)} findings: {'; '.join(findings[:NAMED_FINDINGS])}")
+        raise VerificationError(
+            f"{table_uri}: {counted(len(findings), 'finding')}: {'; '.join(findings[:NAMED_FINDINGS])}"
+        )
     return report

@@ -97,6 +97,7 @@ def test_a_folder_that_is_not_there_or_is_no_registry_is_an_error(tmp_path: Path
     assert missing.exit_code == 1
     assert "there is no folder or model registry here" in missing.output
     (tmp_path / "table" / "_delta_log").mkdir(parents=True)
+    (tmp_path / "table" / "_runs").mkdir()
     (tmp_path / "table" / "part-0.parquet").touch()
     other = run(str(tmp_path / "table"))
     assert other.exit_code == 1

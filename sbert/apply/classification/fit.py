@@ -176,7 +176,7 @@ def fit_head(
     if threshold > 1:
         log.warning(
             "%s: no threshold keeps the promised error of %g on %d labelled rows: the head abstains on every row; add "
-            "labels, or promise less", task or "labels", settings.promised_error, len(labels),
+            "labels, or raise head.promised_error", task or "labels", settings.promised_error, len(labels),
         )  # fmt: skip
     fitted = _fit(rows, choice, settings, len(classes))
     return Head(

@@ -8,9 +8,10 @@ from sbert.apply.classification.quality import HeadQuality, Share
 from sbert.apply.classification.rules_effect import RulesEffect
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.task_report import TaskReport
+from sbert.counted import counted
 from sbert.derived.run import DerivedReport
 from sbert.pages.page import PageTable, Section, Verdict, render_page
-from sbert.pages.pictures import BLUE, GREY, ORANGE, Picture, as_picture, new_axes, plain
+from sbert.pages.pictures import BLUE, GREY, ORANGE, Picture, as_picture, legend_below, new_axes, plain
 
 __all__ = ["REPORT_NAME", "report_page"]
 
@@ -18,6 +19,8 @@ REPORT_NAME = "classification.html"
 MAX_CLASSES = 20
 """Classes in pictures; tables hold all."""
 MAX_LABEL = 24
+MIN_PICTURE_ROWS = 30
+"""Held-out rows below which curves show chance."""
 
 
 def report_page(output: DerivedReport, tasks: Sequence[TaskReport], settings: ClassificationSettings) -> str:
@@ -26,24 +29,36 @@ def report_page(output: DerivedReport, tasks: Sequence[TaskReport], settings: Cl
         "Output": f"{output.out_uri} version {output.version}",
         "Table": f"{output.table_uri} version {output.table_version}",
         "Encoder": output.encoder,
-        "Rows": f"{output.num_rows:,}, of which {output.num_rows_built:,} were classified in this run",
+        "Rows": f"{output.num_rows:,}, of which this run classified {output.num_rows_built:,}",
     }
-    refused = [task for task in tasks if task.head.refused is not None]
-    verdict = (
-        Verdict(
-            f"A new head was refused, the one before stays: {'; '.join(task.head.reason for task in refused)}", "bad"
-        )
-        if refused
-        else Verdict("; ".join(_summary(task) for task in tasks), "good")
-    )
     sections = [section for task in tasks for section in _task_sections(task, settings, is_alone=len(tasks) == 1)]
-    return render_page("Classes of the rows", facts, sections, verdict=verdict)
+    return render_page("Classes of the rows", facts, sections, verdict=_verdict(tasks, settings))
 
 
-def _summary(task: TaskReport) -> str:
+def _verdict(tasks: Sequence[TaskReport], settings: ClassificationSettings) -> Verdict:
+    """Return what was found. A head that answers nothing is no good news, and one that answers few rows is no news."""
+    promised = settings.head.promised_error
+    refused = [task for task in tasks if task.head.refused is not None]
+    if refused:
+        reasons = "; ".join(task.head.reason for task in refused)
+        return Verdict(f"A new head was refused, the one before stays: {reasons}", "bad")
+    silent = any(task.silence(promised) for task in tasks)
+    many = all(2 * task.now.num_abstained <= task.now.num_rows for task in tasks)
+    text = "; ".join(_summary(task, promised) for task in tasks)
+    return Verdict(text, "bad" if silent else "good" if many else "")
+
+
+def _summary(task: TaskReport, promised: float) -> str:
     name = f"{task.head.task}: " if task.head.task else ""
-    answered = 1 - task.now.num_abstained / max(1, task.now.num_rows)
-    return f"{name}{len(task.now.classes):,} classes in the output, {answered:.1%} of the rows answered ({task.head.reason})"
+    answered = task.now.num_rows - task.now.num_abstained
+    share = answered / max(1, task.now.num_rows)
+    if silence := task.silence(promised):
+        return f"{name}{silence}"
+    return (
+        f"{name}{share:.1%} of {counted(task.now.num_rows, 'row')} are answered, with "
+        f"{counted(len(task.now.classes), 'class', 'classes')}; on the others the head abstains, so that at most "
+        f"{100 * promised:g}% of the answers are wrong ({task.head.reason})"
+    )
 
 
 def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alone: bool) -> list[Section]:
@@ -55,15 +70,21 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
         return [*sections, Section(f"{prefix}Quality", [note])]
     head = settings.head
     paragraphs = [
-        f"Measured on {quality.num_rows:,} labelled rows that the head has not seen. Brackets hold 95 % intervals. "
+        f"Measured on {counted(quality.num_rows, 'labelled row')} that the head has not seen. Brackets hold 95 % intervals. "
         f"Labels: {task.head.labels}.",
-        f"The head is {task.head.kind} with strength {task.head.strength:g}, fitted on {task.head.num_labels:,} rows; "
-        f"{task.head.reason}.",
+        f"The head is {task.head.kind} with strength {task.head.strength:g}, fitted on "
+        f"{counted(task.head.num_labels, 'row')}; {task.head.reason}.",
     ]
+    is_small = quality.num_rows < MIN_PICTURE_ROWS
+    if is_small:
+        paragraphs.append(
+            f"These are too few rows for pictures ({MIN_PICTURE_ROWS} are needed), and too few to say much: look at the "
+            "intervals. Name more test rows, or raise labels.test_share."
+        )
     values = [
         ["accuracy ↑", _shown(quality.accuracy), ""],
         ["macro-F1 ↑", _shown(quality.macro_f1), ""],
-        ["calibration error ↓", f"{quality.calibration_error:.3f}", ""],
+        ["calibration error ↓", "too few rows" if is_small else f"{quality.calibration_error:.3f}", ""],
         ["sets that hold the true class", _shown(quality.set_coverage), f"{head.coverage:.0%} promised"],
         ["classes in a set ↓", f"{quality.mean_set_size:.2f}", ""],
         ["rows answered ↑", _shown(quality.answered), ""],
@@ -73,7 +94,7 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
         Section(
             f"{prefix}Quality",
             paragraphs,
-            pictures=[_reliability(quality), _risk(quality, head.promised_error)],
+            pictures=[] if is_small else [_reliability(quality), _risk(quality, head.promised_error)],
             tables=[PageTable(["measure", "value", "promise"], values)],
         )
     )
@@ -101,22 +122,20 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
 
 
 def _shares_section(prefix: str, task: TaskReport) -> Section:
-    rows = []
-    for label, count in task.now.classes.items():
-        share = task.now.share(label)
-        change = "" if task.before is None else f"{100 * (share - task.before.share(label)):+.2f}"
-        rows.append([label, f"{count:,}", f"{100 * share:.2f}", change])
-    gone = [label for label in (task.before.classes if task.before else {}) if label not in task.now.classes]
-    rows += [[label, "0", "0.00", f"{-100 * task.before.share(label):+.2f}"] for label in gone if task.before]
-    abstained = task.now.num_abstained
+    now, before = task.now, task.before
+    gone = [label for label in (before.classes if before else {}) if label not in now.classes]
+    rows = [
+        [label, f"{now.classes.get(label, 0):,}", f"{100 * now.share(label):.2f}"] for label in [*now.classes, *gone]
+    ]
+    columns = ["class", "rows", "share, %"]
+    if before is not None:
+        rows = [[*row, f"{100 * (now.share(row[0]) - before.share(row[0])):+.2f}"] for row in rows]
+        columns.append("change since the last run, points")
     note = (
-        f"The head abstains on {abstained:,} of {task.now.num_rows:,} rows; here they count by their likeliest class."
+        f"The head abstains on {now.num_abstained:,} of {counted(now.num_rows, 'row')}; here they count by their likeliest "
+        "class."
     )
-    return Section(
-        f"{prefix}Classes of the rows",
-        [note],
-        tables=[PageTable(["class", "rows", "share, %", "change since the last run, points"], rows)],
-    )
+    return Section(f"{prefix}Classes of the rows", [note], tables=[PageTable(columns, rows)])
 
 
 def _class_section(prefix: str, quality: HeadQuality) -> Section:
@@ -130,8 +149,9 @@ def _class_section(prefix: str, quality: HeadQuality) -> Section:
 
 def _rules_section(prefix: str, task: TaskReport, rules: RulesEffect) -> Section:
     paragraphs = [
-        f"Rules gave a class to {rules.num_weak_rows:,} rows without a label, which the head learned from. "
-        f"In the output {task.now.num_by_rules:,} of {task.now.num_rows:,} rows have another class because of rules "
+        f"Rules gave a class to {counted(rules.num_weak_rows, 'row')} without a label, which the head learned from. "
+        f"In the output {task.now.num_by_rules:,} of {counted(task.now.num_rows, 'row')} have another class because of "
+        "rules "
         f"(column by_rules), of the held-out rows {rules.num_changed:,}.",
         f"Macro-F1 without rules is {_shown(rules.without_rules)}; rules change it by {_signed(rules.gain)}.",
     ]
@@ -154,23 +174,26 @@ def _group_section(prefix: str, quality: HeadQuality) -> Section:
 
 
 def _reliability(quality: HeadQuality) -> Picture:
-    figure, axes = new_axes(3.2, x="probability of the named class", y="share that is right")
+    figure, axes = new_axes(3.2, x="probability of the named class (0 to 1)", y="share that is right (0 to 1)")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="exact")
     axes.plot(*zip(*[(mean, right) for mean, right, _ in quality.reliability], strict=True), "o-", color=BLUE,
               markersize=4, label="measured")  # fmt: skip
-    axes.legend(fontsize=8.5, frameon=False)
+    legend_below(figure)
+    rows = quality.num_rows // len(quality.reliability)
     return as_picture(
-        figure, "Reliability", "Each point holds as many held-out rows; on the dashed line probabilities are exact."
+        figure,
+        "Reliability",
+        f"Each point holds about {counted(rows, 'held-out row')}; on the dashed line probabilities are exact.",
     )
 
 
 def _risk(quality: HeadQuality, promised: float) -> Picture:
-    figure, axes = new_axes(3.2, x="share of rows answered", y="wrong among them")
+    figure, axes = new_axes(3.2, x="share of held-out rows answered (0 to 1)", y="wrong among them (0 to 1)")
     axes.plot(*zip(*quality.risk, strict=True), color=BLUE, linewidth=1.4)
     axes.axhline(promised, color=ORANGE, linestyle="--", linewidth=1, label=f"promised {promised:.0%}")
     axes.axvline(quality.answered.value, color=GREY, linestyle=":", linewidth=1.2, label="answered now")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8.5, frameon=False)
+    legend_below(figure)
     return as_picture(figure, "Coverage against error", "Rows are answered from the surest down.")
 
 

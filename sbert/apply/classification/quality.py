@@ -18,8 +18,10 @@ __all__ = [
     "HeadQuality",
     "Share",
     "WrongRow",
+    "f1_share",
     "group_gap",
     "macro_f1",
+    "macro_f1_share",
     "measure_head",
     "resampled",
     "share",
@@ -29,6 +31,8 @@ CONFIDENCE = 0.95
 NUM_RESAMPLES = 500
 NUM_WRONG = 10
 NUM_BINS = 15
+MIN_BIN_ROWS = 10
+"""Rows of a bin, at least; fewer held-out rows make fewer bins."""
 MIN_GROUP_ROWS = 20
 """Groups with fewer rows are shown, but say too little to refuse a head."""
 
@@ -55,7 +59,7 @@ class ClassQuality(BaseModel):
     num_rows: int = Field(description="Rows whose true class it is.")
     precision: Share | None = Field(description="None where the class was never named.")
     recall: Share | None = Field(description="None without rows.")
-    f1: Share
+    f1: Share | None = Field(description="None without rows, if it was never named either.")
 
 
 class GroupQuality(BaseModel):
@@ -91,7 +95,7 @@ class HeadQuality(BaseModel):
     accuracy: Share
     macro_f1: Share
     calibration_error: float = Field(
-        description=f"Expected calibration error over {NUM_BINS} bins of equally many rows."
+        description=f"Expected calibration error over up to {NUM_BINS} bins of equally many rows, {MIN_BIN_ROWS} at least."
     )
     set_coverage: Share = Field(description="Rows whose set holds the true class.")
     mean_set_size: float = Field(description="Classes in a set (classes).")
@@ -142,6 +146,7 @@ def measure_head(
     right_N = truth_N == predicted_N
     answered_N = ~head.abstains(probabilities_NC)
     sets_NC = head.sets(probabilities_NC)
+    num_bins = min(NUM_BINS, max(1, len(labels) // MIN_BIN_ROWS))
     is_known = truth_N < len(head.classes)
     covered_N = is_known & sets_NC[np.arange(len(truth_N)), np.where(is_known, truth_N, 0)]
     confusion = np.zeros((len(names), len(names)), np.int64)
@@ -149,8 +154,8 @@ def measure_head(
     return HeadQuality(
         num_rows=len(labels),
         accuracy=_share_of(right_N),
-        macro_f1=resampled(macro_f1(truth_N, predicted_N)),
-        calibration_error=calibration_error(confidence_N, right_N, NUM_BINS),
+        macro_f1=macro_f1_share(truth_N, predicted_N),
+        calibration_error=calibration_error(confidence_N, right_N, num_bins),
         set_coverage=_share_of(covered_N),
         mean_set_size=float(sets_NC.sum(axis=1).mean()),
         answered=_share_of(answered_N),
@@ -170,7 +175,7 @@ def measure_head(
         ],
         reliability=[
             (float(confidence_N[part].mean()), float(right_N[part].mean()), len(part))
-            for part in np.array_split(np.argsort(confidence_N, kind="stable"), min(NUM_BINS, len(labels)))
+            for part in np.array_split(np.argsort(confidence_N, kind="stable"), num_bins)
         ],
         risk=_risk(confidence_N, right_N),
     )
@@ -218,7 +223,51 @@ def _class_quality(label: str, number: int, truth_N: Int64, predicted_N: Int64) 
         num_rows=int(is_true.sum()),
         precision=share(hits, int(is_named.sum())),
         recall=share(hits, int(is_true.sum())),
-        f1=resampled(Metric("f1", (is_true, is_named), statistics.f1)),
+        f1=f1_share(hits, int((is_true | is_named).sum())),
+    )
+
+
+def f1_share(hits: int, total: int) -> Share | None:
+    """Return F1 with its interval; None without rows.
+
+    Args:
+        hits: rows of the class that it was named for.
+        total: rows that are of the class, or that it was named for.
+
+    F1 is ``2 j / (1 + j)``, and ``j = hits / total`` is a share, so Wilson's interval of ``j`` gives that of F1. Unlike the
+    bootstrap it has a width when every row is right.
+    """
+    found = share(hits, total)
+    if found is None:
+        return None
+    return Share(**{name: 2 * value / (1 + value) for name, value in found.model_dump().items()})
+
+
+def macro_f1_share(truth_N: Int64, predicted_N: Int64) -> Share:
+    """Return macro-F1 with an interval: that of the bootstrap, and where it says less, that of the classes together.
+
+    The mean of the classes' F1 gets its interval from theirs (MOVER, Zou and Donner 2008). With few rows, or when every
+    row is right, all resamples give one value, and the bootstrap alone would claim to be certain.
+    """
+    found = resampled(macro_f1(truth_N, predicted_N))
+    classes = np.unique(np.concatenate([truth_N, predicted_N]))
+    parts = [
+        part
+        for at in classes.tolist()
+        if (
+            part := f1_share(
+                int(((truth_N == at) & (predicted_N == at)).sum()), int(((truth_N == at) | (predicted_N == at)).sum())
+            )
+        )
+    ]
+    below, above = (
+        float(np.sqrt(sum((part.value - getattr(part, side)) ** 2 for part in parts))) / len(parts)
+        for side in ("low", "high")
+    )
+    return Share(
+        value=found.value,
+        low=max(0.0, min(found.low, found.value - below)),
+        high=min(1.0, max(found.high, found.value + above)),
     )
 
 

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.heads import HeadDecision
+from sbert.counted import counted
 
 __all__ = ["ClassShares", "TaskReport"]
 
@@ -30,3 +31,13 @@ class TaskReport(BaseModel):
     head: HeadDecision
     now: ClassShares
     before: ClassShares | None = Field(description="None for the first output.")
+
+    def silence(self, promised_error: float) -> str:
+        """Return why no row is answered, and which setting changes it; empty when rows are answered, or there are none."""
+        if not self.now.num_rows or self.now.num_abstained < self.now.num_rows:
+            return ""
+        return (
+            f"No row is answered: {counted(self.head.num_labels, 'labelled row')} cannot prove an error of at most "
+            f"{100 * promised_error:g}%. Add labels, or accept more errors, for example --settings "
+            f'\'{{"head": {{"promised_error": {min(0.9, 2 * promised_error):g}}}}}\''
+        )

@@ -71,7 +71,11 @@ def tested_sentence(report: MonitoringReport, settings: MonitoringSettings) -> s
         rows = counted(report.num_rows, "row")
         return f"Nothing was tested: of {rows} none has a time that can be used."
     if report.num_tested:
-        return f"{report.num_tested:,} of {cells} had enough rows and history to be tested."
+        cell = "a topic" if report.num_topics > 1 else "all rows"
+        return (
+            f"{report.num_tested:,} of {cells} ({cell} in a bucket of {settings.bucket}) had enough rows and history to be "
+            "tested."
+        )
     if report.num_small:
         return (
             f"Nothing was tested: {report.num_small:,} of {cells} have fewer than "

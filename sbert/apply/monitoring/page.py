@@ -9,8 +9,20 @@ from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
 from sbert.apply.monitoring.opinion_report import AlertReport, MonitoringReport
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import CorrectedShares
+from sbert.counted import counted
 from sbert.pages.page import PageTable, Section, Verdict, render_page
-from sbert.pages.pictures import GREY, RED, SERIES, Picture, as_picture, new_axes, plain
+from sbert.pages.pictures import (
+    GREY,
+    ORANGE,
+    RED,
+    SERIES,
+    Picture,
+    as_picture,
+    date_axis,
+    legend_below,
+    new_axes,
+    plain,
+)
 
 __all__ = ["PAGE_NAME", "opinion_page"]
 
@@ -35,11 +47,13 @@ def opinion_page(
     """Return the page as HTML."""
     facts = {
         "Table" if shares is None else "Classes": report.predictions_uri,
-        "Rows": f"{report.num_rows:,}; {report.num_without_time:,} without a time, {report.num_in_future:,} in the future",
+        "Rows" if shares is None else "Rows with a class": (
+            f"{report.num_rows:,}; {report.num_without_time:,} without a time, {report.num_in_future:,} in the future"
+        ),
         "Topics": f"{report.num_topics:,} ({settings.topic_column or 'all rows together'})",
         "Time": _span(report, settings),
     }
-    sections = [_alert_section(report), *_model_section(report), *_trend_sections(report, histories, shares)]
+    sections = [_alert_section(report), *_model_section(report), *_trend_sections(report, histories, shares, settings)]
     return render_page("Opinion over time", facts, sections, verdict=_verdict(report))
 
 
@@ -51,7 +65,8 @@ def _verdict(report: MonitoringReport) -> Verdict:
         return Verdict(f"{'; '.join(open_alerts[:MAX_IN_VERDICT])}{hidden}.", "bad")
     if not report.num_tested:
         return Verdict(report.tested)
-    return Verdict(f"No alert is open. {report.tested}", "good")
+    earlier = f" {counted(len(report.alerts), 'alert')} of the past closed again." if report.alerts else ""
+    return Verdict(f"No alert is open.{earlier} {report.tested}", "good")
 
 
 def _span(report: MonitoringReport, settings: MonitoringSettings) -> str:
@@ -101,68 +116,82 @@ def _model_section(report: MonitoringReport) -> list[Section]:
 
 
 def _trend_sections(
-    report: MonitoringReport, histories: Sequence[TopicHistory], shares: CorrectedShares | None
+    report: MonitoringReport,
+    histories: Sequence[TopicHistory],
+    shares: CorrectedShares | None,
+    settings: MonitoringSettings,
 ) -> list[Section]:
     alarmed = {alert.topic for alert in report.alerts}
     ordered = sorted(histories, key=lambda item: (item.topic not in alarmed, -item.counts_BS[:, -1].sum(), item.topic))
     bands = (
-        "Lines are shares of classes, corrected for the mistakes of the classifier; bands hold 95 % of what is not known "
-        "about them. "
+        "Lines are the shares of the classes in each bucket, corrected for the mistakes of the classifier, with their 95 % "
+        "intervals as bands. Few rows make wide bands. "
     )
-    note = f"{'' if shares is None else bands}Red marks are alerts."
-    hidden = [f"{MAX_TOPICS} of {len(ordered)} topics are drawn."] if len(ordered) > MAX_TOPICS else []
-    pictures = [picture for history in ordered[:MAX_TOPICS] for picture in _topic_pictures(history, shares)]
+    note = f"{'' if shares is None else bands}A red ring marks a bucket in which an alert is open."
+    hidden = [f"{MAX_TOPICS} of {counted(len(ordered), 'topic')} are drawn."] if len(ordered) > MAX_TOPICS else []
+    pictures = [picture for history in ordered[:MAX_TOPICS] for picture in _topic_pictures(history, shares, settings)]
     return [Section("Trends", [note, *hidden], pictures=pictures)] if pictures else []
 
 
-def _topic_pictures(history: TopicHistory, shares: CorrectedShares | None) -> list[Picture]:
+def _topic_pictures(
+    history: TopicHistory, shares: CorrectedShares | None, settings: MonitoringSettings
+) -> list[Picture]:
     first = max(0, len(history.buckets) - MAX_BUCKETS)
     places = np.arange(first, len(history.buckets))
+    volume = _volume_picture(history, places, settings)
+    return [volume] if shares is None else [_share_picture(history, shares, places, settings), volume]
+
+
+def _share_picture(
+    history: TopicHistory, shares: CorrectedShares, places: np.ndarray, settings: MonitoringSettings
+) -> Picture:
+    """Draw the shares of the largest classes; a bucket without rows is a gap."""
+    figure, axes = new_axes(3.0, x=_time_label(settings), y="share of the rows")
+    num_classes = len(history.series) - 1
+    estimates = np.full((len(places), 3, num_classes), np.nan)
+    for row, at in enumerate(places.tolist()):
+        if history.counts_BS[at, -1]:
+            estimates[row] = shares.estimate(history.counts_BS[at, :-1])
     times = _numbers(history, places.tolist())
-    volume = _volume_picture(history, places, times)
-    return [volume] if shares is None else [_share_picture(history, shares, places, times), volume]
-
-
-def _share_picture(history: TopicHistory, shares: CorrectedShares, places: np.ndarray, times: np.ndarray) -> Picture:
-    figure, axes = new_axes(2.6, y="share")
-    filled = [at for at in places.tolist() if history.counts_BS[at, -1]]
-    estimates = np.array([shares.estimate(history.counts_BS[at, :-1]) for at in filled])
     largest = np.argsort(-history.counts_BS[:, :-1].sum(axis=0), kind="stable")[:MAX_CLASSES]
     for number, place in enumerate(np.sort(largest).tolist()):
-        name = history.series[place]
-        color = SERIES[number % len(SERIES)]
-        moments = _numbers(history, filled)
-        if filled:
-            axes.plot(
-                moments, estimates[:, 0, place], ".-", color=color, linewidth=1.2, markersize=3, label=plain(name)
-            )
-            axes.fill_between(
-                moments, estimates[:, 1, place], estimates[:, 2, place], color=color, alpha=0.15, linewidth=0
-            )
-            marked = [row for row, at in enumerate(filled) if history.is_open[name][at]]
-            axes.plot(
-                moments[marked],
-                estimates[marked, 0, place],
-                "o",
-                color=RED,
-                markersize=6,
-                fillstyle="none",
-            )
+        name, color = history.series[place], SERIES[number % len(SERIES)]
+        axes.plot(times, estimates[:, 0, place], ".-", color=color, linewidth=1.2, markersize=3, label=plain(name))
+        axes.fill_between(times, estimates[:, 1, place], estimates[:, 2, place], color=color, alpha=0.15, linewidth=0)
+        _mark(axes, times, estimates[:, 0, place], [history.is_open[name][at] for at in places.tolist()])
     axes.set_ylim(0, 1)
-    _finish(axes, times)
-    figure.legend(fontsize=8.5, loc="outside lower center", ncols=3, frameon=False)
-    return as_picture(figure, history.topic, "Shares of the classes.")
+    _finish(axes, times, settings)
+    legend_below(figure)
+    hidden = f" The {MAX_CLASSES} largest of {num_classes} classes." if num_classes > MAX_CLASSES else ""
+    return as_picture(figure, history.topic, f"Shares of the classes in each bucket.{hidden}")
 
 
-def _volume_picture(history: TopicHistory, places: np.ndarray, times: np.ndarray) -> Picture:
-    figure, axes = new_axes(2.6, y="rows")
-    counts = history.counts_BS[places, -1]
-    axes.plot(times, counts, color=GREY, linewidth=1.2)
-    marked = [row for row, at in enumerate(places.tolist()) if history.is_open[VOLUME][at]]
-    axes.plot(times[marked], counts[marked], "o", color=RED, markersize=6, fillstyle="none")
+def _volume_picture(history: TopicHistory, places: np.ndarray, settings: MonitoringSettings) -> Picture:
+    figure, axes = new_axes(3.0, x=_time_label(settings), y=f"rows in {settings.bucket}")
+    times, counts = _numbers(history, places.tolist()), history.counts_BS[places, -1].astype(np.float64)
+    axes.plot(times, counts, ".-", color=GREY, linewidth=1.2, markersize=3, label="rows")
+    if counts.max() >= settings.min_volume:
+        axes.axhline(settings.min_volume, color=ORANGE, linestyle="--", linewidth=1, label="least rows for a test")
+    _mark(axes, times, counts, [history.is_open[VOLUME][at] for at in places.tolist()])
     axes.set_ylim(bottom=0)
-    _finish(axes, times)
-    return as_picture(figure, f"{history.topic}: volume", "Rows of each bucket.")
+    _finish(axes, times, settings)
+    legend_below(figure)
+    below = "" if counts.max() >= settings.min_volume else f" All have fewer than {settings.min_volume:,} (min_volume)."
+    return as_picture(figure, f"{history.topic}: volume", f"Rows of each bucket.{below}")
+
+
+def _mark(axes: Axes, times: np.ndarray, values: np.ndarray, is_open: list[bool]) -> None:
+    """Draw a red ring where an alert is open."""
+    marked = np.flatnonzero(is_open)
+    if len(marked):
+        label = None if "alert is open" in axes.get_legend_handles_labels()[1] else "alert is open"
+        axes.plot(
+            times[marked], values[marked], "o", color=RED, markersize=6, fillstyle="none", clip_on=False, label=label
+        )
+
+
+def _time_label(settings: MonitoringSettings) -> str:
+    return f"begin of the bucket ({settings.time_zone})"
 
 
 def _numbers(history: TopicHistory, places: Sequence[int]) -> np.ndarray:
@@ -170,7 +199,7 @@ def _numbers(history: TopicHistory, places: Sequence[int]) -> np.ndarray:
     return np.array([history.buckets[at].timestamp() / DAY_SECONDS for at in places])
 
 
-def _finish(axes: Axes, times: np.ndarray) -> None:
+def _finish(axes: Axes, times: np.ndarray, settings: MonitoringSettings) -> None:
     axes.xaxis_date()
     axes.set_xlim(times[0], max(times[-1], times[0] + 1 / 24))
-    axes.tick_params(axis="x", labelsize=8, rotation=20)
+    date_axis(axes, settings.time_zone)

@@ -59,7 +59,7 @@ def fit_topics(rows: FitRows, settings: FitSettings, encoder_fingerprint: str, b
     centroids_TD = _centroids(unit_ND, labels_N, num_topics)
     similarities = np.einsum("nd,nd->n", unit_ND, centroids_TD[labels_N])
     least = float(np.quantile(similarities, settings.outlier_share)) if settings.outlier_share else -1.0
-    groups_T = _parents(centroids_TD, settings.num_parents)
+    groups_T = _parents(centroids_TD, np.bincount(labels_N, minlength=num_topics), settings.num_parents)
     inside = similarities >= least
     ids, next_topic = _named(labels_N, num_topics, None if before is None else (before.topics_N, before.next_topic))
     parents, next_parent = _named(
@@ -180,16 +180,20 @@ def _centroids(unit_ND: Float32, labels_N: Ints, num: int) -> Float32:
     return unit_rows(sums.astype(np.float32))
 
 
-def _parents(centroids_TD: Float32, num_parents: int | None) -> Ints:
-    """Return the group of each topic by average linkage of centroids; the numbers go from 0 on."""
+def _parents(centroids_TD: Float32, sizes_T: Ints, num_parents: int | None) -> Ints:
+    """Return the group of each topic, from 0 on: Ward's method (1963) on the centroids, seen from the mean of all rows.
+
+    All texts of a corpus have a direction in common. Seen from zero, the middle of the corpus attracts topic after topic
+    into one group; seen from the mean row, it does not.
+    """
     num_topics = len(centroids_TD)
     wanted = min(num_parents or max(1, round(num_topics**0.5)), num_topics)
     if num_topics == 1 or wanted == 1:
         return np.zeros(num_topics, np.int64)
     from sklearn.cluster import AgglomerativeClustering
 
-    model = AgglomerativeClustering(wanted, metric="cosine", linkage="average")
-    return np.asarray(model.fit_predict(centroids_TD), np.int64)
+    centred_TD = unit_rows(centroids_TD - np.average(centroids_TD, axis=0, weights=sizes_T).astype(np.float32))
+    return np.asarray(AgglomerativeClustering(wanted, linkage="ward").fit_predict(centred_TD), np.int64)
 
 
 def _named(labels_N: Ints, num: int, before: tuple[Ints, int] | None) -> tuple[Ints, int]:

@@ -3,11 +3,13 @@
 from collections import defaultdict
 from itertools import islice
 
-from sbert.apply.topics.report import TopicsReport
+import numpy as np
+
+from sbert.apply.topics.report import FIRST_RUN, TopicsReport
 from sbert.apply.topics.summary import TopicSummary
 from sbert.counted import counted
 from sbert.pages.page import PageTable, Section, Verdict, render_page
-from sbert.pages.pictures import SERIES, Picture, as_picture, new_axes
+from sbert.pages.pictures import SERIES, Picture, as_picture, date_axis, legend_below, new_axes, plain
 
 __all__ = ["topics_page"]
 
@@ -21,7 +23,7 @@ def topics_page(report: TopicsReport) -> str:
         "table": f"{report.table_uri} version {report.table_version}",
         "rows": f"{report.num_rows:,}",
         "topics": f"{report.num_topics:,}",
-        "outliers": f"{report.num_outliers:,} rows ({report.num_outliers / max(report.num_rows, 1):.1%})",
+        "outliers": f"{counted(report.num_outliers, 'row')} ({report.num_outliers / max(report.num_rows, 1):.1%})",
         "fitted in this run": report.refitted or "no",
     }
     if report.num_without_time:
@@ -37,10 +39,7 @@ def topics_page(report: TopicsReport) -> str:
     for topic in report.topics:
         groups[topic.parent].append(topic)
     ordered = sorted(groups.items(), key=lambda item: -sum(topic.num_rows for topic in item[1]))
-    parts = [
-        Section(f"{_name(topics)} ({sum(topic.num_rows for topic in topics):,} rows)", tables=[_table(topics)])
-        for _, topics in ordered
-    ]
+    parts = [Section(f"{_name(topics)} ({_size(topics, report)})", tables=[_table(topics)]) for _, topics in ordered]
     sections.append(
         Section(
             "Topics by group",
@@ -53,7 +52,11 @@ def topics_page(report: TopicsReport) -> str:
 
 def _verdict(report: TopicsReport) -> Verdict:
     if report.new_topics:
-        return Verdict(f"{len(report.new_topics)} new topics: {', '.join(map(str, report.new_topics))}.")
+        words = {topic.topic: ", ".join(topic.words[:2]) for topic in report.topics}
+        named = [f"{topic} ({words[topic]})" if words.get(topic) else str(topic) for topic in report.new_topics]
+        return Verdict(f"{counted(len(named), 'new topic')}: {', '.join(named)}.")
+    if report.refitted == FIRST_RUN:
+        return Verdict(f"{counted(report.num_topics, 'topic')} in {counted(report.num_rows, 'row')}.")
     return Verdict("No new topics.", "good")
 
 
@@ -61,6 +64,12 @@ def _name(topics: list[TopicSummary]) -> str:
     """Return the first words of the largest topics of a group."""
     words = dict.fromkeys(word for topic in topics for word in topic.words[:2])
     return ", ".join(islice(words, 5)) or f"group {topics[0].parent}"
+
+
+def _size(topics: list[TopicSummary], report: TopicsReport) -> str:
+    num_rows = sum(topic.num_rows for topic in topics)
+    share = num_rows / max(report.num_rows, 1)
+    return f"{counted(len(topics), 'topic')}, {counted(num_rows, 'row')}, {share:.0%}"
 
 
 def _table(topics: list[TopicSummary]) -> PageTable:
@@ -85,13 +94,17 @@ def _over_time(report: TopicsReport) -> Picture | None:
     periods = sorted({str(item["period"]) for item in report.over_time})
     if len(periods) < 2:
         return None
-    figure, axes = new_axes(x="begin of the period", y="rows")
+    figure, axes = new_axes(3.2, y=f"rows of a {report.period}")
     rows = {(str(item["period"]), item["topic"]): int(item["rows"]) for item in report.over_time}
+    moments = np.array(periods, "datetime64[D]")
     for colour, topic in zip(SERIES, report.topics[:NUM_LINES], strict=False):
         values = [rows.get((period, topic.topic), 0) for period in periods]
-        label = f"{topic.topic} {', '.join(topic.words[:2])}".replace("$", r"\$")
-        axes.plot(range(len(periods)), values, color=colour, label=label)
-    step = max(1, len(periods) // 5)
-    axes.set_xticks(range(0, len(periods), step), periods[::step], fontsize=7)
-    axes.legend(fontsize=6)
-    return as_picture(figure, "Rows of the largest topics", "One line for each of the largest topics.")
+        axes.plot(moments, values, ".-", color=colour, label=plain(f"{topic.topic} {', '.join(topic.words[:2])}"))
+    axes.set_ylim(bottom=0)
+    date_axis(axes)
+    legend_below(figure)
+    return as_picture(
+        figure,
+        "Rows of the largest topics",
+        f"One line for each of the {min(NUM_LINES, report.num_topics)} largest topics.",
+    )

@@ -5,7 +5,10 @@ from pydantic import ConfigDict, Field
 from sbert.apply.topics.summary import TopicSummary
 from sbert.derived.run import DerivedReport
 
-__all__ = ["TopicsReport"]
+__all__ = ["FIRST_RUN", "TopicsReport"]
+
+FIRST_RUN = "first run"
+"""Reason of the first fit."""
 
 
 class TopicsReport(DerivedReport):
@@ -20,5 +23,6 @@ class TopicsReport(DerivedReport):
     ended_topics: tuple[int, ...] = Field(description="Topics that are no longer there.")
     topics: tuple[TopicSummary, ...] = Field(description="The topics, the largest first.")
     over_time: tuple[dict[str, str | int], ...] = Field(description="Rows of each topic in each period.")
+    period: str = Field(default="week", description="Length of a period: day, week or month.")
     num_without_time: int = Field(description="Rows without a time, which are in no period; 0 without a time column.")
     report_uri: str = Field(description="The report for people, an HTML file.")

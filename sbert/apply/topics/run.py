@@ -21,7 +21,7 @@ from sbert.apply.topics.clustering import Before, FitRows, extended, fit_topics,
 from sbert.apply.topics.job import TopicsJob, load_topics
 from sbert.apply.topics.model import OUTLIER, TopicModel
 from sbert.apply.topics.page import topics_page
-from sbert.apply.topics.report import TopicsReport
+from sbert.apply.topics.report import FIRST_RUN, TopicsReport
 from sbert.apply.topics.settings import TopicSettings
 from sbert.apply.topics.summary import count_outliers, counts_over_time, summaries
 from sbert.derived.derived_table import DerivedTable, find_derived, find_output
@@ -94,7 +94,7 @@ def find_topics(
 def _planned(table: Table, text_name: str, out_uri: str, settings: TopicSettings) -> _Plan:
     before = _model_before(out_uri)
     if before is None:
-        return _Plan(model=_fitted(table, text_name, out_uri, None, settings), before=None, reason="first run")
+        return _Plan(model=_fitted(table, text_name, out_uri, None, settings), before=None, reason=FIRST_RUN)
     reason = ""
     if before.record.encoder_fingerprint != table.encoder.fingerprint:
         reason = "another encoder"
@@ -203,6 +203,7 @@ def _reported(
         ended_topics=tuple(sorted(old - now)),
         topics=summaries(derived, version, model, text_name),
         over_time=over_time,
+        period=settings.period,
         num_without_time=num_without_time,
         report_uri=join(output.out_uri, "_reports", REPORT_NAME),
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from prefect.exceptions import TerminationSignal
 from typer.testing import CliRunner, Result
 
+from flows.cli import output
 from flows.cli.commands import app
 from flows.cli.output import answering
 from sbert.errors import TableError
@@ -156,3 +158,11 @@ def test_standard_output_has_the_object_alone_whatever_others_print() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout) == {"done": True}
     assert set(done.stderr.splitlines()) == {"from Python", "from C", "from a child", "afterwards"}
+
+
+def test_numbers_of_things_are_printed_with_the_right_noun() -> None:
+    """``1 rows`` reads as a mistake: a number and its noun go through `sbert.counted`."""
+    pattern = re.compile(r"\['\]:,\} [a-z]*(?:row|shard|topic|file|segment|object|alert|group|text)s\\b")
+    folder = Path(output.__file__).parent
+    wrong = {path.name: found for path in folder.glob("*.py") if (found := pattern.findall(path.read_text("utf-8")))}
+    assert wrong.keys() <= {"retrain.py"}

@@ -10,6 +10,7 @@ import pytest
 from sbert.evaluation.bias import Association
 from sbert.evaluation.evaluate import EncoderEvaluation, MetricValue, SetEvaluation
 from sbert.evaluation.geometry import Geometry
+from sbert.pages.page import page_style
 from sbert.registry.store import LabelsRecord, VersionRecord
 from sbert.retrain.gate import Comparison, Decision
 from sbert.retrain.judge import Judgement
@@ -80,6 +81,24 @@ def test_html_is_escaped_and_complete() -> None:
         '<td class="n" data-name="candidate">0.3100</td><td class="n" data-name="its interval">[0.2900, 0.6000]</td>'
     )
     assert robustness in html
+
+
+@pytest.mark.parametrize(
+    ("promoted", "approval", "outcome", "mood"),
+    [
+        (True, "automatic", "promoted", "verdict good"),
+        (True, "ask", "passed the gate, waits for a person", "verdict"),
+        (False, "ask", "refused", "verdict bad"),
+    ],
+)
+def test_the_page_says_what_became_of_the_candidate(promoted: bool, approval: str, outcome: str, mood: str) -> None:
+    found = decision().model_copy(update={"promoted": promoted})
+    settings = RetrainSettings.model_validate({"gate": {"approval": approval}}).model_dump(mode="json")
+    stored = record().model_copy(update={"settings": settings, "decision": found.model_dump(mode="json")})
+    html = report_html(stored, Judgement(decision=found, before=evaluation(), after=evaluation()), training())
+    assert f"<h1>v0002: {outcome}</h1>" in html
+    assert f'<div class="{mood}">' in html
+    assert page_style() in html
 
 
 def test_metrics_say_which_way_is_better_and_settings_are_folded_away() -> None:

@@ -105,6 +105,22 @@ def test_every_row_has_its_class_and_a_night_costs_what_changed(tmp_path: Path) 
         assert expected in page
 
 
+def test_a_head_that_answers_nothing_is_no_good_news_and_the_page_names_the_setting(tmp_path: Path) -> None:
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 60)})
+    strict = ClassificationSettings(head=QUICK.model_copy(update={"promised_error": 0.001}))
+    report = run(table, write_labels(tmp_path / "labels", range(100)), out, strict)
+    silence = report.tasks[0].silence(0.001)
+    assert report.tasks[0].now.num_abstained == 60
+    assert "75 labelled rows cannot prove an error of at most 0.1%" in silence
+    assert """--settings '{"head": {"promised_error": 0.002}}'""" in silence
+    page = Path(report.report_uri).read_text()
+    assert '<div class="verdict bad">No row is answered' in page
+    assert "These are too few rows for pictures (30 are needed)" in page
+    assert "Reliability" not in page
+    assert "change since the last run" not in page
+
+
 def test_new_labels_replace_the_head_unless_it_is_worse(tmp_path: Path) -> None:
     table, out = str(tmp_path / "table"), tmp_path / "out"
     make_version(table, {"a": rows(1_000, 60)})

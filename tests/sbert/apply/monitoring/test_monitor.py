@@ -116,7 +116,9 @@ def test_a_surge_is_told_once_and_cells_follow_the_rows(places: tuple[str, Path,
     vacuum_any(str(out), retention_hours=0.0, apply=True)
     assert verify_any(str(out)).findings == []
     page = Path(gone.page_uri).read_text()
-    assert "No alert is open. 7 of 10 cells had enough rows and history to be tested." in page
+    assert (
+        "No alert is open. 7 of 10 cells (all rows in a bucket of 1h) had enough rows and history to be tested." in page
+    )
     assert "verdict good" in page
     assert "data:image/svg+xml" in page
 

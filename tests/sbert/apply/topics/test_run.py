@@ -7,12 +7,14 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from sbert.apply.topics.clustering import _parents
 from sbert.apply.topics.run import find_topics
 from sbert.apply.topics.settings import FitSettings, TopicSettings
 from sbert.derived.any_table import verify_any
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import ColumnError
 from sbert.storage.files import read_bytes
+from sbert.vectors.unit import unit_rows
 from tests.support.made_texts import Row, make_text_version
 
 DIM = 6
@@ -162,3 +164,13 @@ def test_texts_that_are_all_alike_are_one_topic(tmp_path: Path) -> None:
     make_text_version(table, {"a": [(str(n), "the same", [1.0, 0.0, 0.0]) for n in range(40)]})
     report = find_topics(table, out)
     assert (report.num_topics, report.num_outliers) == (1, 0)
+
+
+def test_the_middle_of_a_corpus_does_not_attract_all_topics_into_one_group() -> None:
+    """All texts of a corpus have a direction in common; average linkage by cosine put 30 of these 40 topics into one group."""
+    random = np.random.default_rng(0)
+    own = unit_rows(random.normal(size=(40, 30)).astype(np.float32)) * np.linspace(0.3, 1.5, 40)[:, None]
+    groups = _parents(unit_rows((np.eye(30)[0] + own).astype(np.float32)), np.full(40, 50), 6)
+    sizes = np.bincount(groups)
+    assert (len(sizes), sizes.sum()) == (6, 40)
+    assert sizes.max() <= 12
