@@ -46,10 +46,13 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=200, help="texts of each robustness set")
     parser.add_argument("--made", type=int, default=200, help="texts of train that made rows come from, each kind")
     parser.add_argument("--score", type=float, default=0.4, help="score of a changed text (0 to 1)")
+    parser.add_argument("--cases", nargs="+", help="only these cases, by name")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     asked = parser.parse_args()
     changes = TrainingFields(epochs=asked.epochs, early_stopping_patience=None)
     for case, kind, train, test, contrasts in cases(asked):
+        if asked.cases and case not in asked.cases:
+            continue
         labels = label_set(kind, train, test)
         deciding = frozen_set(labels, EVALUATION)
         made = robustness_sets(deciding.texts(), RobustnessSettings(num_texts=asked.texts), seed=0)
