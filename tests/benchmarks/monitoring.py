@@ -39,6 +39,8 @@ SURGE = dt.timedelta(hours=6)
 WARM_UP = dt.timedelta(hours=48)
 """Surges begin later: before, there is nothing to compare with."""
 MONTH = dt.timedelta(days=30)
+CALM_HOURS = 24
+"""An alert about counts ends after so many calm hours; changes nearer to the one before belong to it."""
 
 Places = npt.NDArray[np.int64]
 
@@ -218,7 +220,13 @@ Detector = Callable[[Counts, float], list[dt.datetime]]
 def by_monitoring(series: Counts, false_alerts: float) -> list[dt.datetime]:
     """Return when alerts of this package open."""
     settings = MonitoringSettings(
-        time_column="at", bucket="1h", half_life=168, min_history=24, false_alerts=false_alerts, min_volume=1
+        time_column="at",
+        bucket="1h",
+        half_life=168,
+        min_history=24,
+        false_alerts=false_alerts,
+        min_volume=1,
+        close_after=CALM_HOURS,
     )
     cells = pl.DataFrame({"bucket": series.hours, "label": [None] * len(series.hours), "count": series.values_H})
     return [alert.opened for alert in walk_topic(series.name, cells, series.hours, [], settings).alerts]
@@ -228,12 +236,12 @@ def by_ewma(series: Counts, threshold: float) -> list[dt.datetime]:
     """Return when a count exceeds an exponentially weighted mean by some standard deviations (half-life one day)."""
     keep = 0.5 ** (1 / 24)
     mean, variance = float(series.values_H[0]), float(series.values_H[0] + 1)
-    opened, found = False, []
+    last, found = -CALM_HOURS, []
     for at, value in enumerate(series.values_H.tolist()):
-        is_high = at >= 24 and value - mean > threshold * math.sqrt(variance)
-        if is_high and not opened:
-            found.append(series.hours[at])
-        opened = is_high
+        if at >= 24 and value - mean > threshold * math.sqrt(variance):
+            if at - last >= CALM_HOURS:  # alerts of all detectors end after so many calm hours
+                found.append(series.hours[at])
+            last = at
         variance = keep * variance + (1 - keep) * (value - mean) ** 2
         mean = keep * mean + (1 - keep) * value
     return found
@@ -248,11 +256,12 @@ def by_pelt(series: Counts, penalty: float) -> list[dt.datetime]:
     roots = np.sqrt(series.values_H.astype(np.float64))
     scale = np.median(np.abs(np.diff(roots))) / 0.954 + 1e-9  # of differences of normal values
     changes = ruptures.KernelCPD(kernel="linear", min_size=2).fit(roots / scale).predict(pen=penalty)
-    return [series.hours[at] for at in changes if at < len(series.hours)]
+    first = [at for before, at in zip([-CALM_HOURS, *changes], changes, strict=False) if at - before >= CALM_HOURS]
+    return [series.hours[at] for at in first if at < len(series.hours)]
 
 
 DETECTORS: dict[str, tuple[Detector, tuple[float, ...]]] = {
-    "sbert monitor": (by_monitoring, (0.01, 0.1, 1, 10)),
+    "sbert monitor": (by_monitoring, (0.001, 0.01, 0.1, 1)),
     "EWMA z-score": (by_ewma, (2, 3, 4, 5, 6, 8, 10, 15, 20)),
     "PELT": (by_pelt, (5, 10, 20, 40, 80, 160, 320, 640, 1280)),
 }
