@@ -92,6 +92,21 @@ def test_a_package_imports_only_itself_and_those_before_it(package: str) -> None
     assert {module: names for module, names in wrong.items() if names} == {}
 
 
+def test_applications_share_modules_beside_them_and_import_no_other() -> None:
+    allowed = {("monitoring", "classification")}  # shares are corrected by the errors of the head
+    applications = {path.parent.name for path in (ROOT / "sbert/apply").glob("*/__init__.py")}
+    wrong = [
+        f"{module_of(path)} imports {module}"
+        for name in applications
+        for path in (ROOT / "sbert/apply" / name).rglob("*.py")
+        for module in modules_imported_by(path)
+        if module.startswith("sbert.apply.")
+        and (other := module.split(".")[2]) in applications - {name}
+        and (name, other) not in allowed
+    ]
+    assert wrong == []
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {module_of(path): modules_imported_by(path) for path in files_of("sbert")}
     circles = []

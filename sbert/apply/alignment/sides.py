@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.alignment.checks import SentenceFacts, facts_of
 from sbert.apply.alignment.mining import in_memory
-from sbert.apply.map.sample import read_sample
+from sbert.apply.row_sample import read_sample
 from sbert.index.top_k import Int64, TopK
 from sbert.index.words.settings import find_text_column
 from sbert.table.delta import Table

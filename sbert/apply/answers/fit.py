@@ -22,7 +22,7 @@ from sbert.apply.answers.pool import AnswerPool, AnswerTables
 from sbert.apply.answers.ranking import Answer, Questions, best_answers
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
 from sbert.apply.answers.words import question_words
-from sbert.apply.neighbours.nearest import Key, keys_of
+from sbert.apply.nearest_rows import Key, keys_of
 from sbert.apply.text_vectors import table_texts, vectors_of_texts
 from sbert.errors import TooFewLabelsError
 from sbert.labels.checks import fold_texts

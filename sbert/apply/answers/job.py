@@ -23,7 +23,7 @@ from sbert.apply.answers.pool import AnswerPool, AnswerTables, TableSplits
 from sbert.apply.answers.questions import QuestionReader
 from sbert.apply.answers.ranking import Answer, Questions, best_answers
 from sbert.apply.answers.settings import AnswerSettings
-from sbert.apply.neighbours.nearest import Key, keys_of, updated_list
+from sbert.apply.nearest_rows import Key, keys_of, updated_list
 from sbert.derived.before import output_before, rows_before
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from sbert.apply.answers.settings import FusionWeights
 from sbert.apply.answers.words import AnswerWords, WordCounts, answer_words
-from sbert.apply.neighbours.nearest import Key, keys_of
+from sbert.apply.nearest_rows import Key, keys_of
 from sbert.index.words.settings import table_cleaning
 from sbert.rows.cleaning import clean_texts
 from sbert.runtime.prefetch import prefetch

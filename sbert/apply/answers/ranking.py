@@ -15,7 +15,7 @@ import scipy.sparse
 from sbert.apply.answers.pool import ROWS_PER_BLOCK, AnswerPool
 from sbert.apply.answers.settings import FusionWeights
 from sbert.apply.answers.words import QuestionWords
-from sbert.apply.neighbours.nearest import Key
+from sbert.apply.nearest_rows import Key
 from sbert.index.top_k import NO_ROW, Int64, TopK
 from sbert.vectors.precision import Float32
 

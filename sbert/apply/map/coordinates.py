@@ -15,8 +15,8 @@ import pyarrow as pa
 import torch
 
 from sbert.apply.map.layout import lay_out
-from sbert.apply.map.sample import read_sample
 from sbert.apply.map.settings import LayoutSettings
+from sbert.apply.row_sample import read_sample
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sbert.apply.map.settings import LayoutSettings
+from sbert.apply.principal_components import principal_components
 from sbert.runtime.cpus import available_cpus
 
-__all__ = ["lay_out", "principal_components"]
+__all__ = ["lay_out"]
 
 Float32 = npt.NDArray[np.float32]
-COMPONENTS = 50
-"""Principal components that distances are computed from: nearest rows stay nearly the same, at an eighth of the cost."""
 FEW_ROWS = 10
 """Fewer rows lie by their principal components."""
 INTERPOLATED_ROWS = 10_000
@@ -36,19 +35,6 @@ def lay_out(vectors_ND: Float32, settings: LayoutSettings) -> Float32:
     places_N2 = free_N2 - np.median(free_N2, axis=0)
     extent = np.quantile(np.abs(places_N2), 0.999) if len(places_N2) else 1.0
     return np.ascontiguousarray(places_N2 / max(float(extent), 1e-9), np.float32)
-
-
-def principal_components(vectors_ND: Float32) -> Float32:
-    """Return the first principal components of rows, shape (N, up to 50 but at least 2); signs are fixed."""
-    centred_ND = vectors_ND - vectors_ND.mean(axis=0)
-    covariance_DD = (centred_ND.T @ centred_ND).astype(np.float64)
-    _, axes_DD = np.linalg.eigh(covariance_DD)
-    axes_DC = axes_DD[:, ::-1][:, :COMPONENTS]
-    axes_DC = axes_DC * np.sign(axes_DC[np.abs(axes_DC).argmax(axis=0), np.arange(axes_DC.shape[1])])
-    components_NC = centred_ND @ axes_DC.astype(np.float32)
-    missing = max(0, 2 - components_NC.shape[1])
-    padded: Float32 = np.pad(components_NC, ((0, 0), (0, missing)))
-    return padded
 
 
 def _embed(components_NC: Float32, settings: LayoutSettings) -> Float32:

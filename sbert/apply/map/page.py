@@ -19,11 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.map.colourings import Colouring, ColouringKind, column_colouring, is_colourable
 from sbert.apply.map.coordinates import CoordinatesJob
-from sbert.apply.map.layout import lay_out, principal_components
+from sbert.apply.map.layout import lay_out
 from sbert.apply.map.packing import pack, text_column
-from sbert.apply.map.sample import MapRows, read_sample
 from sbert.apply.map.settings import LayoutSettings, MapSettings
 from sbert.apply.map.topics import name_groups, topics_of
+from sbert.apply.principal_components import principal_components
+from sbert.apply.row_sample import RowSample, read_sample
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.errors import ColumnError
@@ -175,7 +176,7 @@ def draw_map(table: Table, settings: MapSettings | None = None, *, coordinates_u
     )
 
 
-def _derived_places(uri: str, version: int, sample: MapRows) -> npt.NDArray[np.float32]:
+def _derived_places(uri: str, version: int, sample: RowSample) -> npt.NDArray[np.float32]:
     """Return the places that a derived table has for the rows of a sample, shape (N, 2)."""
     derived = DerivedTable.open(uri, version).scan().select("source", "id", "x", "y").collect()
     found = sample.rows.select("source", "id").join(derived, on=["source", "id"], how="left", maintain_order="left")

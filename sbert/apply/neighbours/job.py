@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from sbert.apply.neighbours.nearest import Candidates, Key, keys_of, nearest_in_blocks, updated_list
+from sbert.apply.nearest_rows import Candidates, Key, keys_of, nearest_in_blocks, updated_list
 from sbert.derived.before import output_before, rows_before
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.optimize import linear_sum_assignment
 
-from sbert.apply.map.layout import principal_components
+from sbert.apply.principal_components import principal_components
 from sbert.apply.topics.model import OUTLIER, Topic, TopicModel, TopicRecord
 from sbert.apply.topics.settings import FitSettings
 from sbert.apply.topics.words import telling_words

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from sbert.apply.map.sample import MapRows, read_sample
+from sbert.apply.row_sample import RowSample, read_sample
 from sbert.apply.times import check_times
 from sbert.apply.topics.clustering import Before, FitRows, extended, fit_topics, new_groups
 from sbert.apply.topics.job import TopicsJob, load_topics
@@ -124,7 +124,7 @@ def _fitted(
     return fit_topics(rows, settings.fit, table.encoder.fingerprint, known)
 
 
-def _topics_before(sample: MapRows, out_uri: str, before: TopicModel) -> Before:
+def _topics_before(sample: RowSample, out_uri: str, before: TopicModel) -> Before:
     """Return the topics that the output has for the rows of a sample."""
     output = DerivedTable.open(out_uri).scan().select("source", "id", "topic", "parent").collect()
     found = sample.rows.select("source", "id").join(output, on=["source", "id"], how="left", maintain_order="left")

@@ -1,4 +1,4 @@
-"""The rows of a map: a sample of a version that depends on the texts, not on how they lie in files."""
+"""A sample of the rows of a version that depends on the texts, not on how they lie in files."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.table.text_index import Hashes, hash_matrix, prefixes
 
-__all__ = ["MapRows", "read_sample"]
+__all__ = ["RowSample", "read_sample"]
 
 KEYS = ("text_hash", "source", "id")
 
 
 @dataclass(frozen=True)
-class MapRows:
+class RowSample:
     """N rows of a version, ordered by text hash, source and id."""
 
     rows: pl.DataFrame
@@ -31,7 +31,7 @@ class MapRows:
         return len(self.rows)
 
 
-def read_sample(table: Table, max_rows: int, columns: tuple[str, ...] = (), *, with_vectors: bool = True) -> MapRows:
+def read_sample(table: Table, max_rows: int, columns: tuple[str, ...] = (), *, with_vectors: bool = True) -> RowSample:
     """Read up to `max_rows` rows: those with the smallest text hashes.
 
     Args:
@@ -69,7 +69,7 @@ def read_sample(table: Table, max_rows: int, columns: tuple[str, ...] = (), *, w
                     vectors.append(vector_matrix(chosen, info.dim, info.precision))
     rows = pl.concat(frames).with_row_index("_at").sort(KEYS).head(max_rows)
     every = np.concatenate(vectors) if with_vectors else np.zeros((len(rows), 0), np.float32)
-    return MapRows(rows.drop("_at"), every[rows["_at"].to_numpy()] if with_vectors else every)
+    return RowSample(rows.drop("_at"), every[rows["_at"].to_numpy()] if with_vectors else every)
 
 
 def _largest_prefix(table: Table, shards: list[TableShard], max_rows: int) -> np.uint64:
