@@ -15,6 +15,8 @@ __all__ = ["topics_page"]
 
 NUM_LINES = 8
 """Topics in the picture over time."""
+MAX_LABEL = 32
+"""Characters of a topic's name in the legend: two columns fit into the picture."""
 
 
 def topics_page(report: TopicsReport) -> str:
@@ -99,10 +101,12 @@ def _over_time(report: TopicsReport) -> Picture | None:
     moments = np.array(periods, "datetime64[D]")
     for colour, topic in zip(SERIES, report.topics[:NUM_LINES], strict=False):
         values = [rows.get((period, topic.topic), 0) for period in periods]
-        axes.plot(moments, values, ".-", color=colour, label=plain(f"{topic.topic} {', '.join(topic.words[:2])}"))
+        axes.plot(
+            moments, values, ".-", color=colour, label=plain(f"{topic.topic} {', '.join(topic.words[:2])}"[:MAX_LABEL])
+        )
     axes.set_ylim(bottom=0)
     date_axis(axes)
-    legend_below(figure)
+    legend_below(figure, 2)
     return as_picture(
         figure,
         "Rows of the largest topics",
