@@ -141,15 +141,18 @@ class Registry:
         """Name the folder. Nothing is read or written yet."""
         self.uri = normalize_uri(uri)
 
-    def check(self) -> None:
+    def check(self, *, may_be_new: bool = False) -> None:
         """Check that there is a registry, or an empty folder where one can begin.
+
+        Args:
+            may_be_new: accept a place where no folder is yet, for whoever writes a registry.
 
         Raises:
             RegistryError: there is no such folder, or it holds other things than a registry.
             StorageError: storage refuses, or has no such bucket.
         """
         there = list_names(self.uri)
-        if not there and ("://" in self.uri or not Path(self.uri).is_dir()):
+        if not there and not may_be_new and ("://" in self.uri or not Path(self.uri).is_dir()):
             raise RegistryError(
                 f"{self.uri}: there is no folder or model registry here: check the location; `sbert retrain LABELS "
                 f"{self.uri}` makes a registry"

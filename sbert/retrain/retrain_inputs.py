@@ -86,7 +86,9 @@ def find_inputs(job: RetrainJob, run_id: str) -> RetrainInputs:
         LabelError, EvaluationError: when the labels cannot be learned from or judged by, or leak into what judges.
         SettingsError: when nothing can decide, the primary metric is unknown, or the training settings do not fit together.
         ModelError: when the base cannot be loaded.
+        RegistryError: when the models folder holds other things than a registry.
     """
+    Registry(job.models_uri).check(may_be_new=True)
     rows = read_rows(job)  # labels that cannot be judged by are refused before anything is written or trained
     labels = rows.labels
     training = job.settings.training_for(labels.kind)

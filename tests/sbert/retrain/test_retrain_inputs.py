@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from sbert.errors import EvaluationError, SettingsError, TooFewLabelsError
+from sbert.errors import EvaluationError, RegistryError, SettingsError, TooFewLabelsError
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.registry.store import Registry, VersionRecord
@@ -46,6 +46,14 @@ def job(folder: Path, *, base: str | None = None, force: bool = False, **setting
     chosen = RetrainSettings.model_validate({"labels": LOOSE} | settings)
     models = str(folder / "models")
     return RetrainJob(labels_uri=str(folder / "labels"), models_uri=models, base=base, force=force, settings=chosen)
+
+
+def test_a_models_folder_that_holds_other_things_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/part-0.parquet").write_bytes(b"a table")
+    with pytest.raises(RegistryError, match=r"models: this folder is no model registry \(1 other entry, first: part-0"):
+        find_inputs(job(tmp_path), "run")
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["part-0.parquet"]
 
 
 @pytest.fixture
