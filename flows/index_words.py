@@ -22,12 +22,12 @@ __all__ = ["index_table_words"]
 @flow(name="index-words", flow_run_name=named_after("words of {table_uri}"), persist_result=False, **HOOKS)
 def index_table_words(
     table_uri: TableUri,
-    check: Annotated[
-        bool, form(title="Check", description="Read every byte of the word index, and build damaged segments again.")
-    ] = False,
     settings: Annotated[
         WordSettings, form(title="Settings", description="Which words are indexed, and how.")
     ] = WordSettings(),  # noqa: B008  (frozen)
+    check: Annotated[
+        bool, form(title="Check", description="Read every byte of the word index, and build damaged segments again.")
+    ] = False,
 ) -> WordIndexReport:
     """Index the words of the splits that the newest version has and the word index lacks.
 

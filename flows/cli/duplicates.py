@@ -83,7 +83,7 @@ def _show_duplicates(report: dict[str, Any]) -> None:
     out.print(
         f"  {counted(report['num_groups'], 'group')} of texts that say the same, with "
         f"{counted(report['num_rows_in_groups'], 'row')}: "
-        f"{report['num_repeats']:,} of them repeat another row",
+        f"{counted(report['num_repeats'], 'repeat')} of another row",
         markup=False,
     )
     model = report["rule"]["model"]

@@ -59,8 +59,9 @@ def _show_index(report: dict[str, Any]) -> None:
     labelled = report["labelled_recall"]
     given = "" if labelled is None else f", {labelled['value']:.3f} on {labelled['num_queries']:,} given queries"
     out.print(
-        f"{report['table_uri']} version {report['version']}: {counted(report['num_segments'], 'segment')} hold "
-        f"{report['num_rows_indexed']:,} of {counted(report['num_rows'], 'row')}, {measured}{given}\n"
+        f"{report['table_uri']} version {report['version']}: "
+        f"{report['num_rows_indexed']:,} of {counted(report['num_rows'], 'row')} in "
+        f"{counted(report['num_segments'], 'segment')}, {measured}{given}\n"
         f"  {counted(report['num_segments_built'], 'segment')} built, {report['num_segments_merged']:,} made by merging, "
         f"{report['num_segments_broken']:,} broken ones replaced; {counted(report['num_rows_built'], 'row')}, "
         f"{report['seconds']:,.1f} s",

@@ -67,9 +67,7 @@ class Reduction(BaseModel):
     def describe(self) -> str:
         """Return the measured recall in words."""
         if self.recall_at_10 is None:
-            return (
-                f"not measured: {counted(self.num_rows_compared, 'text')} were encoded, at least {MIN_ROWS} are needed"
-            )
+            return f"not measured: only {counted(self.num_rows_compared, 'new text')}, at least {MIN_ROWS} are needed"
         return f"{self.recall_at_10:.4f} among {counted(self.num_rows_compared, 'row')} (accepted from {self.min_recall:g})"
 
 

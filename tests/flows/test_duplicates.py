@@ -23,7 +23,7 @@ def places(tmp_path: Path) -> tuple[str, str]:
 def test_the_command_says_how_many_rows_repeat_another(places: tuple[str, str]) -> None:
     done = CliRunner().invoke(app, ["duplicates", *places])
     assert done.exit_code == 0, done.output
-    assert "1 groups of texts that say the same, with 2 rows: 1 of them repeat another row" in done.output
+    assert "1 group of texts that say the same, with 2 rows: 1 repeat of another row" in done.output
     report = json.loads(CliRunner().invoke(app, ["duplicates", *places, "--no-guard", "--json"]).stdout)  # the old name
     assert (report["num_groups"], report["num_rows_in_groups"], report["num_repeats"]) == (2, 4, 2)
     assert (report["num_rows"], report["rule"]["similarity"], report["rule"]["conflict_check"]) == (4, 0.9, False)

@@ -25,10 +25,10 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(table: str) -> None:
     assert report["num_segments"] == 1
     assert report["recall_at_10"] >= 0.95
     again = CliRunner().invoke(app, ["index", table, "--check"])
-    assert "1 segments hold 250 of 250 rows, recall@10" in again.stdout
+    assert "250 of 250 rows in 1 segment, recall@10" in again.stdout
     assert "0 segments built" in again.stdout
     dropped = CliRunner().invoke(app, ["index", table, "--drop"])
-    assert "1 segments removed" in dropped.stdout
+    assert "1 segment removed" in dropped.stdout
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -28,14 +28,14 @@ def test_words_are_indexed_searched_and_dropped(table: str) -> None:
     assert {row["id"] for row in result["results"][:2]} == {"2", "5"}
     assert result["way"]["num_word_segments"] == 1
     assert "1 segment of the word index" in run(app, asked).stdout
-    assert "1 segments removed" in run(app, ["index-words", table, "--drop"]).stdout
+    assert "1 segment removed" in run(app, ["index-words", table, "--drop"]).stdout
     assert "no word index, the texts of 6 rows were read" in run(app, asked).stdout
 
 
 def test_an_unknown_mode_is_named_with_those_there_are(table: str) -> None:
     done = CliRunner().invoke(app, ["search", table, "word", "--mode", "letters"])
-    assert done.exit_code == 1
-    assert "mode: Input should be 'vector', 'words' or 'hybrid'" in done.output
+    assert done.exit_code == 2
+    assert "'vector', 'words', 'hybrid'" in done.output
 
 
 @pytest.mark.usefixtures("prefect_server")

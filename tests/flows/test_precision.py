@@ -44,7 +44,7 @@ def test_recall_is_shown_and_kept_and_other_engines_read_the_table(tmp_path: Pat
     status, printed = sbert("refresh", raw, table)
     assert status == 0
     assert "int8" in printed
-    assert "not measured: 1 texts were encoded, at least 50 are needed" in printed
+    assert "not measured: only 1 new text, at least 50 are needed" in printed
     shown = as_json("inspect", table)
     assert isinstance(shown["reduction"], dict)
     assert shown["reduction"]["recall_at_10"] == recall

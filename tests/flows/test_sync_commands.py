@@ -58,7 +58,7 @@ def test_reconcile_ends_with_status_1_and_names_the_rows_that_differ(table: str,
     client.close()
     status, printed = run("reconcile", table, location)
     assert status == 1
-    assert "1 rows the store lacks: '7' of s3://raw/a.jsonl" in printed
+    assert "1 row the store lacks: '7' of s3://raw/a.jsonl" in printed
     status, printed = run("reconcile", table, location, "--repair")
     assert status == 0
     assert "the differences were mended; both sides are equal now" in printed

@@ -69,7 +69,7 @@ def test_an_index_finds_the_rows_of_its_version_and_knows_its_recall(tmp_path: P
     (record,), _ = read_segments(table.uri)
     assert record.recall.value >= 0.95
     result = assert_finds_what_exact_search_finds(table)
-    assert result.way.describe() == "index of 1 segments, 900 rows of version 0"
+    assert result.way.describe() == "index of 1 segment, 900 rows of version 0"
 
 
 def test_an_index_that_is_up_to_date_costs_nothing(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_rows_without_a_segment_are_searched_exactly_and_the_answer_says_so(tmp_
     newer = make_version(table.uri, state_of(0, 1, 2))
     result = assert_finds_what_exact_search_finds(newer)
     assert result.way.num_splits_without_segment == 1
-    assert "1 splits without a segment exactly" in result.way.describe()
+    assert "1 split without a segment exactly" in result.way.describe()
     report = index_table(table.uri)
     assert report.num_rows_built == NUM_ROWS
     assert search_table(newer, queries()).way.num_splits_without_segment == 0
