@@ -17,7 +17,8 @@ def check_kept(table: Table, names: Iterable[str | None]) -> None:
     kept = list(table.kept_schema)
     for name in names:
         if name is not None and name not in kept:
+            choice = "name one of these, or " if kept else ""
             raise ColumnError(
-                f"{table.uri}: no kept column {name!r} (kept: {', '.join(kept) or 'none'}): name one of these, or keep it "
+                f"{table.uri}: no kept column {name!r} (kept: {', '.join(kept) or 'none'}): {choice}keep it "
                 f"with `sbert refresh --keep-columns {','.join([*kept, name])}`"
             )

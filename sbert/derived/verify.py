@@ -12,7 +12,7 @@ from pydantic import Field
 from sbert.derived.derived_table import DerivedTable, PartsSummary, digest_of_parts
 from sbert.derived.job import KEY_COLUMNS, derived_fingerprint
 from sbert.derived.paired_rows import RowStream, read_shards
-from sbert.errors import NotATableError, SbertError
+from sbert.errors import NotATableError, SbertError, TableError
 from sbert.storage.files import list_names
 from sbert.table.delta import Table, TableShard
 from sbert.table.shard_file import file_checksum_problem, open_shard
@@ -99,7 +99,7 @@ def _table_of(derived: DerivedTable) -> Table:
     gone = f"{derived.uri}: it was computed from version {info.table_version} of {info.table_uri}"
     try:
         table = Table.open(info.table_uri, info.table_version)
-    except NotATableError as error:
+    except TableError as error:  # also a version that is refused because rows of it were erased
         raise NotATableError(f"{gone}, which cannot be opened ({error}): run the job {info.job} again") from error
     files = list_names(table.uri)
     num_gone = sum(shard.name not in files for shard in table.shards())

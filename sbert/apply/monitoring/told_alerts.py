@@ -66,7 +66,7 @@ def read_told(out_uri: str) -> Told | None:
         return None
     except ValueError as error:
         raise TableError(
-            f"{uri}: cannot be read ({error}): remove it; the next run then tells of no earlier alert"
+            f"{uri}: cannot be read ({error}): remove it; the next run then tells again of all alerts that are open"
         ) from error
 
 

@@ -105,9 +105,11 @@ def _examples(table: Table, labels: SummaryLabels, settings: SummarySettings) ->
     )
     needed = 2 * settings.ranker.num_folds
     if len(examples) < needed:
+        unknown = next((f", unlike {name!r}" for name in labels.references if name not in found), "")
         raise TooFewLabelsError(
             f"{labels.uri}: {counts.account()}; a ranker needs {needed} documents to learn from: check that column "
-            f"{settings.columns.document!r} holds ids of documents of {table.uri}, or leave the labels out"
+            f"{settings.columns.document!r} holds ids of documents of {table.uri}{unknown} (a summary without labels "
+            "shows them in its column id), or leave the labels out"
         )
     if counts.num_not_found or counts.num_incomplete:
         log.warning("%s: %s", labels.uri, counts.account())

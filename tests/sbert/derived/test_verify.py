@@ -11,6 +11,7 @@ from sbert.derived.run import derive
 from sbert.derived.verify import verify_derived
 from sbert.errors import NotATableError
 from sbert.table.delta import Table
+from sbert.table.refused_versions import refuse_versions
 from tests.support.made_tables import make_version
 
 
@@ -65,4 +66,12 @@ def test_an_embeddings_table_whose_shards_were_vacuumed_cannot_be_compared(out: 
     for shard in Table.open(str(table)).shards():
         (table / shard.name).unlink()
     with pytest.raises(NotATableError, match="of which 2 shards were vacuumed: run the job neighbours again"):
+        verify_derived(out)
+
+
+def test_a_version_whose_rows_were_erased_asks_for_another_run_of_the_job(out: str) -> None:
+    refuse_versions(DerivedTable.open(out).info.table_uri, "an-erasure", [0])
+    with pytest.raises(
+        NotATableError, match=r"computed from version 0 .* were erased .*: run the job neighbours again"
+    ):
         verify_derived(out)

@@ -91,3 +91,14 @@ def test_topics_of_an_earlier_record_are_known(tmp_path: Path) -> None:
 def test_a_decision_needs_a_record(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="there is no record of alerts"):
         decide_alerts(str(tmp_path), [], [], made_now(approved=True, name="", reason=""))
+
+
+def test_a_record_that_cannot_be_read_says_what_its_removal_does(tmp_path: Path) -> None:
+    shoes = alert("shoes", 1)
+    run(tmp_path, [shoes], FirstAlert.AUTOMATIC)
+    record = tmp_path / "_reports" / "alerts.json"
+    record.write_bytes(b"\xff")
+    with pytest.raises(TableError, match="remove it; the next run then tells again of all alerts that are open"):
+        run(tmp_path, [shoes], FirstAlert.AUTOMATIC)
+    record.unlink()
+    assert run(tmp_path, [shoes], FirstAlert.AUTOMATIC).told == [shoes]
