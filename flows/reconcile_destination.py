@@ -38,7 +38,7 @@ def reconcile_destination(
     report_comparison(report)
     if not report.is_equal:
         raise NotEqualError(
-            f"{report.destination}: {counted(report.num_missing, 'row')} are missing, {report.num_stale:,} stale and "
+            f"{report.destination}: {counted(report.num_missing, 'missing row')}, {report.num_stale:,} stale and "
             f"{report.num_extra:,} extra: run it again with Repair"
         )
     return report

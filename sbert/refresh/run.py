@@ -14,6 +14,7 @@ import uuid
 from contextlib import nullcontext
 from typing import Any
 
+from sbert.counted import counted
 from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
 from sbert.refresh.build import build_context
 from sbert.refresh.build_result import BuildResult
@@ -150,8 +151,8 @@ class _Run:
         if self.estimate is None:
             self.estimate = estimate_plan(plan, seconds)
         log.info(
-            "planned: %d splits to build (%s), %d to resume, %d to keep, %d to drop",
-            len(plan.build),
+            "planned: %s to build (%s), %d to resume, %d to keep, %d to drop",
+            counted(len(plan.build), "split"),
             ", ".join(f"{number} {reason}" for reason, number in plan.splits_by_reason.items()) or "nothing new",
             len(plan.resume),
             len(plan.keep),

@@ -78,7 +78,7 @@ def test_a_run_names_itself_logs_and_leaves_its_artifacts(served: Stack, model: 
     write(raw / "a.jsonl", [*rows(0, 20), {"id": "x", "text": " "}])
     (raw / "notes.docx").write_bytes(b"passed over, with a warning")
     run = served.wait_for(served.start("backfill", model=model), "Completed")
-    assert run["name"] == "backfill table · 1 of 1 splits (new object)"
+    assert run["name"] == "backfill table · 1 of 1 split (new object)"
     artifacts = served.artifacts(run["id"])
     assert set(artifacts) == {"plan", "progress", "refresh-report"}
     assert "raw/ pack 1" in artifacts["plan"] or "a.jsonl" in artifacts["plan"]
@@ -112,11 +112,11 @@ def test_labels_are_told_of_once(served: Stack) -> None:
     (labels / "a.jsonl").write_text('{"text": "x", "label": "y"}\n' * 3)
     parameters = {"labels_uri": str(labels), "models_uri": str(served.folder / "models-watched")}
     waiting = served.wait_for(served.start("watch-labels", **parameters, min_new_rows=4), "Completed")
-    assert waiting["state"]["message"] == "waiting for more than 3 new rows; 1 objects of labels"
+    assert waiting["state"]["message"] == "waiting for more than 3 new rows; 1 object of labels"
     told = served.wait_for(served.start("watch-labels", **parameters, min_new_rows=3), "Completed")
     assert told["state"]["message"] == "3 new rows handed over"
     again = served.wait_for(served.start("watch-labels", **parameters, min_new_rows=3), "Completed")
-    assert again["state"]["message"] == "nothing new; 1 objects of labels"
+    assert again["state"]["message"] == "nothing new; 1 object of labels"
     events = [event for event in served.events("sbert.labels.arrived") if event["payload"]["labels_uri"] == str(labels)]
     assert len(events) == 1
     assert events[0]["payload"]["num_new_rows"] == 3

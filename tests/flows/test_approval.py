@@ -35,6 +35,7 @@ def paused_run(known: set[UUID], seconds: float = 120) -> UUID:
     raise AssertionError("no run was paused")
 
 
+@pytest.mark.slow
 def test_the_form_in_the_ui_decides_and_silence_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.ask_approval.POLL_SECONDS", 1)
     monkeypatch.setattr("tasks.events._is_stored", lambda _: True)

@@ -54,6 +54,7 @@ def test_the_flow_emits_an_event_for_each_new_alert(
     assert len(emitted) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server")
 def test_the_first_alert_of_a_topic_waits_for_a_form_in_the_ui(
     tmp_path: Path, predictions: str, monkeypatch: pytest.MonkeyPatch

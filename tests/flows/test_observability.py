@@ -56,7 +56,7 @@ def test_a_dry_run_is_named_and_leaves_no_metrics(tmp_path: Path, model: str) ->
     write(tmp_path / "raw/a.jsonl", rows(0, 5))
     report = refresh_embeddings(str(tmp_path / "raw"), str(tmp_path / "table"), model=model, dry_run=True)
     run, artifacts = newest_run()
-    assert run["name"] == "refresh table · 1 of 1 splits (new object)"
+    assert run["name"] == "refresh table · 1 of 1 split (new object)"
     assert artifacts["refresh-report"]["data"].startswith(f"# Plan of a refresh of {report.table_uri}\n")
     assert "plan" in artifacts
     assert not (tmp_path / "table").exists()
@@ -108,7 +108,7 @@ def test_the_log_of_a_successful_run_says_what_it_did_once(
     with caplog.at_level(logging.INFO):
         refresh_embeddings(str(tmp_path / "raw"), str(tmp_path / "table"), model=model)
     ours = [record.getMessage() for record in caplog.records if record.name.startswith(("sbert", "flows", "tasks"))]
-    for part in ("loading encoder", "planned: 1 splits to build (1 new object)", "encoding: ", "version 0: 10 rows"):
+    for part in ("loading encoder", "planned: 1 split to build (1 new object)", "encoding: ", "version 0: 10 rows"):
         assert any(part in line for line in ours), part
     completed = [record.name for record in caplog.records if "Finished in state Completed(" in record.getMessage()]
     assert completed == ["prefect.flow_runs"]

@@ -73,6 +73,7 @@ def test_names_of_every_kind_on_s3(tmp_path: Path, model: str, s3: S3Server, s3_
     assert refresh(f"{s3_bucket}/ra w", f"{s3_bucket}/ta ble ü").num_splits_built == 0
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_more_objects_than_one_page_of_a_listing(model: str, s3: S3Server, s3_bucket: str) -> None:
     client = s3.filesystem()

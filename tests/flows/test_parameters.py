@@ -120,7 +120,7 @@ def test_hidden_parameters_are_taken_from_python(tmp_path: Path, model: str) -> 
         concurrency=1,
         return_state=True,
     )
-    assert state.message == "Version 0: 1 rows, 1 encoded, 0 carried over, 0 rejected"
+    assert state.message == "Version 0: 1 row, 1 encoded, 0 carried over, 0 rejected"
     planned = refresh_embeddings(str(tmp_path / "raw"), str(tmp_path / "table"), dry_run=True, return_state=True)
     assert planned.message is not None
-    assert planned.message.startswith("Planned only: 1 splits to build")
+    assert planned.message.startswith("Planned only: 1 split to build")

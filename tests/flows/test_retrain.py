@@ -149,6 +149,7 @@ def test_what_was_decided_is_not_decided_again_until_there_are_new_labels(
     assert [found.version for found in Registry(str(folder / "models")).versions()] == ["v0001", "v0002"]
 
 
+@pytest.mark.slow
 def test_what_production_learned_is_learned_again_when_asked(
     promoted: tuple[Path, RetrainReport], tmp_path: Path
 ) -> None:

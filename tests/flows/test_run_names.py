@@ -29,4 +29,4 @@ def test_a_name_that_a_person_gave_stays(tmp_path: Path, model: str, given: str)
 
 @pytest.mark.parametrize("given", [None, "small-bombay", "Small-Bombay"])
 def test_a_name_that_prefect_made_up_is_replaced(tmp_path: Path, model: str, given: str | None) -> None:
-    assert name_after_run(tmp_path, model, given).startswith("refresh table · 1 of 1 splits")
+    assert name_after_run(tmp_path, model, given).startswith("refresh table · 1 of 1 split")

@@ -49,7 +49,7 @@ def test_a_reconcile_that_finds_differences_fails_and_its_artifact_names_the_row
     with open_destination(location) as destination:
         assert isinstance(destination, QdrantDestination)
         destination._open.delete(str(destination.visible()), [point_id("s3://raw/a.jsonl", "7")])
-    with pytest.raises(NotEqualError, match="1 rows are missing, 0 stale and 0 extra"):
+    with pytest.raises(NotEqualError, match="1 missing row, 0 stale and 0 extra"):
         reconcile_destination(table_uri=table, destination=location)
     assert any("First missing rows" in text and "| 7 |" in text for text in artifacts("reconcile-report"))
     assert reconcile_destination(table_uri=table, destination=location, repair=True).is_repaired

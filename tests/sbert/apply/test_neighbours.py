@@ -66,7 +66,7 @@ def test_a_row_of_a_table_with_few_rows_has_few_neighbours(tmp_path: Path) -> No
     assert DerivedTable.open(out).scan().collect()["neighbours"].list.len().to_list() == [1, 1]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_night_by_night_gives_what_a_full_run_gives(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -108,6 +108,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_running(
     assert len(began) == 4  # the trial that had ended was not trained again
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_a_search_in_object_storage_goes_on_too(
     make_job: Callable[..., RetrainJob], s3_bucket: str, monkeypatch: pytest.MonkeyPatch

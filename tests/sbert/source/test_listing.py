@@ -84,6 +84,7 @@ def test_nothing_there_and_nothing_readable(tmp_path: Path) -> None:
         list_objects(str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_a_long_listing_on_s3(s3: S3Server, s3_bucket: str) -> None:
     client = s3.filesystem()

@@ -150,7 +150,12 @@ else:
 
 
 @pytest.mark.parametrize(
-    "end", [pytest.param("its end", marks=pytest.mark.slow), "Ctrl-C", pytest.param("SIGKILL", marks=pytest.mark.slow)]
+    "end",
+    [
+        pytest.param("its end", marks=pytest.mark.slow),
+        pytest.param("Ctrl-C", marks=pytest.mark.slow),
+        pytest.param("SIGKILL", marks=pytest.mark.slow),
+    ],
 )
 def test_a_script_without_a_main_guard_runs_and_leaves_nothing(tmp_path: Path, end: str) -> None:
     script = SCRIPT.format(folder=str(save_tiny(tmp_path)), num=NUM_TEXTS, end=end)
