@@ -134,7 +134,7 @@ def test_float32_to_int8_and_back_is_one_commit_each(tmp_path: Path, model: str)
     assert found is not None
     assert found.recall_at_10 is None
     assert found.num_rows_compared == 20
-    assert found.describe() == "not measured: 20 texts were encoded, at least 50 are needed"
+    assert found.describe() == "not measured: only 20 new texts, at least 50 are needed"
     update(raw, table, model=model, settings=stored_as(precision="float32"))
     assert read(table).equals(read(table, 0))
     assert roll_back(table, 1).version == 3
