@@ -260,13 +260,14 @@ class _SeriesWalk:
 
 def _counts(cells: pl.DataFrame, buckets: list[dt.datetime], classes: list[str]) -> Int64:
     """Return rows by bucket and series, shape (B, classes + 1)."""
-    place = {bucket: at for at, bucket in enumerate(buckets)}
+    # By the moment: the two hours that a clock put back repeats are equal as local times.
+    place = {bucket.timestamp(): at for at, bucket in enumerate(buckets)}
     number = {name: at for at, name in enumerate(classes)}
     counts_BS = np.zeros((len(buckets), len(classes) + 1), np.int64)
     for bucket, label, count in cells.select("bucket", "label", "count").iter_rows():
         if label is not None:  # without classes there is the volume alone
-            counts_BS[place[bucket], number[label]] += count
-        counts_BS[place[bucket], -1] += count
+            counts_BS[place[bucket.timestamp()], number[label]] += count
+        counts_BS[place[bucket.timestamp()], -1] += count
     return counts_BS
 
 

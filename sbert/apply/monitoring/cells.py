@@ -11,7 +11,7 @@ from sbert.apply.monitoring.watched import Watched
 from sbert.apply.times import check_times, moments_of
 from sbert.errors import SettingsError
 
-__all__ = ["ALL_ROWS", "CellCounts", "buckets_of", "count_cells", "with_cells"]
+__all__ = ["ALL_ROWS", "CellCounts", "buckets_between", "buckets_of", "count_cells", "with_cells"]
 
 ALL_ROWS = "all rows"
 """Topic of every row when no topic column is named."""
@@ -94,6 +94,25 @@ def with_cells(rows: pl.DataFrame, settings: MonitoringSettings) -> pl.DataFrame
 def buckets_of(moments: pl.Series, settings: MonitoringSettings) -> pl.Series:
     """Return the begin of the bucket of each moment, in the zone of the settings; weeks begin on Monday."""
     return moments.dt.convert_time_zone(settings.time_zone).dt.truncate(settings.bucket)
+
+
+def buckets_between(first: dt.datetime, last: dt.datetime, settings: MonitoringSettings) -> list[dt.datetime]:
+    """Return every bucket from one to another, both included, without gaps.
+
+    Buckets follow the local clock: where it is put forward or back, one of them is an hour shorter or longer. So moments that
+    lie closer than a bucket are cut down to their buckets, as the rows are.
+
+    Args:
+        first: begin of the first bucket.
+        last: begin of the last bucket.
+        settings: bucket and zone.
+    """
+    step = f"{max(60, settings.bucket_seconds // 4)}s"
+    moments = pl.datetime_range(
+        first.astimezone(dt.UTC), last.astimezone(dt.UTC), step, time_unit="ms", time_zone="UTC", eager=True
+    )
+    ends = pl.Series([first.astimezone(dt.UTC), last.astimezone(dt.UTC)], dtype=pl.Datetime("ms", "UTC"))
+    return buckets_of(pl.concat([moments, ends]), settings).unique().sort().to_list()
 
 
 def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:

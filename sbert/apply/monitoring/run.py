@@ -14,7 +14,7 @@ import polars as pl
 
 from sbert.apply.monitoring.alerts import VOLUME, Alert, TopicHistory, walk_topic
 from sbert.apply.monitoring.cell_table import publish_cells
-from sbert.apply.monitoring.cells import CellCounts, count_cells
+from sbert.apply.monitoring.cells import CellCounts, buckets_between, count_cells
 from sbert.apply.monitoring.opinion_report import AlertReport, MonitoringReport, tested_sentence
 from sbert.apply.monitoring.page import PAGE_NAME, opinion_page
 from sbert.apply.monitoring.settings import MonitoringSettings
@@ -123,21 +123,23 @@ def _histories(counts: CellCounts, watched: Watched, settings: MonitoringSetting
     first, last = (
         moment for moment in cells.select(pl.col("bucket").min(), pl.col("bucket").max().alias("last")).row(0)
     )
-    grid = pl.datetime_range(first, last, settings.bucket, time_unit="ms", time_zone=settings.time_zone, eager=True)
-    if len(grid) > MAX_BUCKETS:
+    num_buckets = int((last.timestamp() - first.timestamp()) / settings.bucket_seconds) + 1
+    if num_buckets > MAX_BUCKETS:
         raise SettingsError(
-            f"{watched.uri}: {len(grid):,} buckets of {settings.bucket} lie between {first} and {last}, at most "
+            f"{watched.uri}: {num_buckets:,} buckets of {settings.bucket} lie between {first} and {last}, at most "
             f"{MAX_BUCKETS:,} are possible: choose longer buckets, or correct the times"
         )
-    if len(grid) <= settings.min_history:
+    buckets = buckets_between(first, last, settings)
+    if len(buckets) <= settings.min_history:
         log.warning(
             "%s: there are %d buckets, min_history asks for %d earlier ones: nothing can be an alert yet",
-            watched.uri, len(grid), settings.min_history,
+            watched.uri, len(buckets), settings.min_history,
         )  # fmt: skip
-    buckets = grid.to_list()
     histories = []
     for topic, part in sorted(cells.partition_by("topic", as_dict=True).items()):
-        begin = buckets.index(part["bucket"].min())
+        first = part["bucket"].min()
+        assert isinstance(first, dt.datetime)
+        begin = buckets.index(first)
         histories.append(walk_topic(str(topic[0]), part, buckets[begin:], watched.classes, settings))
     return histories
 
