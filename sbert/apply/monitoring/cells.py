@@ -99,8 +99,8 @@ def buckets_of(moments: pl.Series, settings: MonitoringSettings) -> pl.Series:
 def buckets_between(first: dt.datetime, last: dt.datetime, settings: MonitoringSettings) -> list[dt.datetime]:
     """Return every bucket from one to another, both included, without gaps.
 
-    Buckets follow the local clock: where it is put forward or back, one of them is an hour shorter or longer. So moments that
-    lie closer than a bucket are cut down to their buckets, as the rows are.
+    Buckets follow the local clock: where it is put forward or back, one of them is an hour shorter or longer. So moments
+    that lie closer than a bucket are cut down to their buckets, as the rows are.
 
     Args:
         first: begin of the first bucket.
