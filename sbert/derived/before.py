@@ -18,7 +18,7 @@ ROWS_PER_READ = 16_384
 def output_before(
     job: DerivedJob, table: Table, out_uri: str, *, may_differ: Collection[str] = ()
 ) -> DerivedTable | None:
-    """Return the output that is there if it is of the same table, encoder and settings.
+    """Return the output that is there if it is of the same table, encoder, settings and version of the job's code.
 
     Args:
         job: the job that runs now.
@@ -35,7 +35,8 @@ def output_before(
         return {name: value for name, value in settings.items() if name not in may_differ}
 
     is_usable = (
-        compared(info.settings) == compared(job.model_dump(mode="json"))
+        info.code_version == job.code_version
+        and compared(info.settings) == compared(job.model_dump(mode="json"))
         and info.encoder_fingerprint == table.encoder.fingerprint
         and info.table_id == table.table_id
     )

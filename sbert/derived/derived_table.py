@@ -59,6 +59,7 @@ class DerivedInfo(BaseModel):
     job: str = Field(description="Name of the job.")
     job_fingerprint: str = Field(description="Hash of everything that decides the output beside a split's rows.")
     settings: dict[str, Any] = Field(description="Settings of the job.")
+    code_version: int = Field(default=1, description="Version of the job's code.")
     table_uri: str = Field(description="The embeddings table.")
     table_id: str = Field(description="The id in its Delta log.")
     table_version: int = Field(description="Its version that the output is of.")

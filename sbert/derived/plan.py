@@ -101,6 +101,7 @@ def open_output(
         job=job.name,
         job_fingerprint=job.fingerprint(table),
         settings=job.model_dump(mode="json"),
+        code_version=job.code_version,
         table_uri=table.uri,
         table_id=table.table_id,
         table_version=table.version,

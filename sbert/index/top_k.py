@@ -53,7 +53,9 @@ class TopK:
                 scores_QN = torch.from_numpy(self._queries_QD @ part_ND.T)
                 self._keep(every, _with(scores_QN, added, every, first), numbers)
                 continue
-            rows_ND = torch.from_numpy(np.array(part_ND, np.float32))  # Arrow's memory is read-only, torch wants none
+            rows_ND = torch.from_numpy(
+                np.require(part_ND, np.float32, "W")
+            )  # a copy of Arrow's memory, which is read-only
             for start in range(0, len(self._queries_QD), QUERIES_PER_PRODUCT):
                 queries = slice(start, min(start + QUERIES_PER_PRODUCT, len(self._queries_QD)))
                 scores_QN = torch.from_numpy(self._queries_QD[queries]) @ rows_ND.T

@@ -1,24 +1,19 @@
-"""Measure answers: ranking and refusal on FAQs, response selection, and the cost of a night.
+"""Measure answers: ranking and refusal on FAQs, and the cost of a night. `answers_training` tunes encoders for them.
 
     python -m tests.benchmarks.answers faq DATA/stackfaq [--model FOLDER]
     python -m tests.benchmarks.answers hidden DATA/stackfaq [--model FOLDER] --seeds 0,1,2
     python -m tests.benchmarks.answers covid DATA/covid_faq
-    python -m tests.benchmarks.answers sgd DATA/sgd_utterances [--model FOLDER] --turns 3
-    python -m tests.benchmarks.answers train-faq DATA/stackfaq FOLDER
-    python -m tests.benchmarks.answers train-sgd DATA/sgd_utterances FOLDER --turns 3 --steps 280
     python -m tests.benchmarks.answers cost
 
-The folders of data hold: stackfaq: stackExchange-FAQ.json; covid_faq: faq_200327.tsv and eval_question_similarity_en.csv;
-sgd_utterances: train.jsonl.gz and dev.jsonl.gz. The weight of words is chosen on the FAQ's own pairs of question and answer,
+The folders of data hold: stackfaq: stackExchange-FAQ.json; covid_faq: faq_200327.tsv and eval_question_similarity_en.csv.
+The weight of words is chosen on the FAQ's own pairs of question and answer,
 never on rephrasings.
 """
 
 import argparse
 import csv
-import gzip
 import json
 import random
-import shutil
 import statistics
 import tempfile
 import time
@@ -45,13 +40,8 @@ from sbert.encoder.side import Side
 from sbert.evaluation.metric import Metric, interval
 from sbert.evaluation.statistics import mean
 from sbert.index.top_k import TopK
-from sbert.labels.label_kinds import LabelKind
-from sbert.labels.load import make_label_set
-from sbert.labels.settings import LabelSettings
 from sbert.table.commit import commit
 from sbert.table.delta import Table
-from sbert.training.settings import TrainingSettings
-from sbert.training.train import train_encoder
 from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import print_table
 from tests.benchmarks.sync import KEPT, ROWS_PER_OBJECT, make_table, write_object
@@ -161,14 +151,24 @@ def faq(arguments: argparse.Namespace) -> None:
     print_table(f"nDCG@10 of {len(asked):,} rephrasings", ["score", "weight of words", "nDCG@10"], rows)
 
 
+def hidden_entries(num: int, seed: int) -> set[int]:
+    """Return the fifth of the entries that is hidden."""
+    return set(_shuffled(num, seed)[: num // 5])
+
+
+def _shuffled(num: int, seed: int) -> list[int]:
+    order = list(range(num))
+    random.Random(seed).shuffle(order)
+    return order
+
+
 def hidden(arguments: argparse.Namespace) -> None:
     """Hide a fifth of the entries; fit to the rephrasings of half of the others; answer all other rephrasings."""
     entries = faq_entries(Path(arguments.data))
     figures: list[list[str]] = []
     for seed in arguments.seeds:
-        order = list(range(len(entries)))
-        random.Random(seed).shuffle(order)
-        gone, labelled = set(order[: len(order) // 5]), set(order[len(order) // 5 : 3 * len(order) // 5])
+        order = _shuffled(len(entries), seed)
+        gone, labelled = hidden_entries(len(entries), seed), set(order[len(order) // 5 : 3 * len(order) // 5])
         with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name:
             folder = Path(name)
             kept = [
@@ -277,63 +277,6 @@ def covid(arguments: argparse.Namespace) -> None:
     print_table("labelled pairs of questions, AUROC", header, [[str(len(truth)), *scores]])
 
 
-def turns_of(folder: Path, name: str, turns: int) -> list[tuple[str, str]]:
-    """Return pairs of the last turns up to a user's turn, and the system's turn that follows."""
-    pairs, history, dialogue = [], [], None
-    with gzip.open(folder / f"{name}.jsonl.gz", "rt") as file:
-        for line in file:
-            row = json.loads(line)
-            own = row["id"].split("#")[0]
-            if own != dialogue:
-                history, dialogue = [], own
-            if history and row["speaker"] == "SYSTEM" and history[-1][0] == "USER":
-                pairs.append((" ".join(text for _, text in history[-turns:]), row["text"]))
-            history.append((row["speaker"], row["text"]))
-    return pairs
-
-
-def sgd(arguments: argparse.Namespace) -> None:
-    """Choose the following system turn among 100."""
-    encoder = encoder_of(arguments)
-    pairs = turns_of(Path(arguments.data), "dev", arguments.turns)
-    random.Random(0).shuffle(pairs)
-    asked, replies = (encoder.encode([pair[side] for pair in pairs[:3_000]]) for side in (0, 1))
-    hits = [
-        (asked[first : first + 100] @ replies[first : first + 100].T).argmax(axis=1) == np.arange(100)
-        for first in range(0, 3_000, 100)
-    ]
-    print_table(
-        f"response selection, {arguments.turns} turns", ["right of 100"], [[shown(np.concatenate(hits).astype(float))]]
-    )
-
-
-def train_faq(arguments: argparse.Namespace) -> None:
-    """Tune the encoder on the FAQ's own pairs of a question and a post."""
-    pairs = [
-        (entry["question"], post[:600]) for entry in faq_entries(Path(arguments.data)) for post in entry["answers"]
-    ]
-    settings = TrainingSettings(batch_size=32, epochs=2, learning_rate=5e-5, seed=arguments.seeds[0])
-    _train(pairs, settings, arguments.folder)
-
-
-def train_sgd(arguments: argparse.Namespace) -> None:
-    """Tune the encoder on turns of the train dialogues and the replies to them."""
-    pairs = turns_of(Path(arguments.data), "train", arguments.turns)
-    random.Random(0).shuffle(pairs)
-    settings = TrainingSettings(
-        batch_size=64, epochs=1, max_steps=arguments.steps, learning_rate=2e-4, seed=arguments.seeds[0]
-    )
-    _train(pairs[: 64 * arguments.steps], settings, arguments.folder)
-
-
-def _train(pairs: list[tuple[str, str]], settings: TrainingSettings, folder: str) -> None:
-    rows = pl.DataFrame(pairs, schema=["anchor", "positive"], orient="row")
-    labels = make_label_set(rows, LabelKind.PAIRS, LabelSettings(test_share=0.0, dev_share=0.0))
-    with tempfile.TemporaryDirectory() as work:
-        result = train_encoder(DEFAULT_MODEL, labels, settings, work)
-        shutil.copytree(result.folder, folder)
-
-
 def cost(arguments: argparse.Namespace) -> None:
     """Compare a full run with exact batch search, and a night with a full run; vectors alone."""
     num_questions, num_answers = arguments.questions // ROWS_PER_OBJECT, arguments.answers // ROWS_PER_OBJECT
@@ -401,9 +344,6 @@ CASES: dict[str, Callable[[argparse.Namespace], None]] = {
     "faq": faq,
     "hidden": hidden,
     "covid": covid,
-    "sgd": sgd,
-    "train-faq": train_faq,
-    "train-sgd": train_sgd,
     "cost": cost,
 }
 
@@ -413,12 +353,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=CASES)
     parser.add_argument("data", nargs="?", help="folder of the data")
-    parser.add_argument("folder", nargs="?", help="folder of the encoder that is trained")
     parser.add_argument("--model", help="encoder; by default the packaged one")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])
     parser.add_argument("--promise", type=float, default=0.1, help="promised error")
-    parser.add_argument("--turns", type=int, default=1, help="last turns that are the query")
-    parser.add_argument("--steps", type=int, default=280, help="steps of training")
     parser.add_argument("--questions", type=int, default=10_000)
     parser.add_argument("--answers", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)

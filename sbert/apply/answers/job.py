@@ -6,25 +6,25 @@ the versions of the answers tables that it compares with, and hashes their split
 """
 
 import hashlib
-import itertools
 import logging
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from sbert.apply.answers.carried import RowsBefore, are_same_rows, last_scores, names_any, with_replaced
 from sbert.apply.answers.decide import decide
 from sbert.apply.answers.model import load_model
 from sbert.apply.answers.pool import AnswerPool, AnswerTables, TableSplits
 from sbert.apply.answers.questions import QuestionReader
 from sbert.apply.answers.ranking import Answer, Questions, best_answers
 from sbert.apply.answers.settings import AnswerSettings
-from sbert.apply.nearest_rows import Key, keys_of, updated_list
+from sbert.apply.nearest_rows import Key, updated_list
 from sbert.derived.before import output_before, rows_before
+from sbert.derived.build import derived_schema
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
@@ -108,6 +108,7 @@ class _Answers:
         self._before = output_before(job, table, out_uri, may_differ=VERSIONS)
         self._left: set[Key] = set()
         self._joined = None if self._before is None else self._find_changes(self._before)
+        self._schema = derived_schema(job, table)
         self._whole: AnswerPool | None = None
         self._lock = threading.Lock()
 
@@ -116,32 +117,42 @@ class _Answers:
         job = self._job
         reader = QuestionReader(self._table, job.settings, job.question_column, self._model.facts, self._model.counts)
         columns = list(dict.fromkeys([*KEY_COLUMNS, *reader.columns]))
-        with closing(self._old_lists(split)) as old_lists:
+        with closing(self._batches_before(split)) as batches:
+            before = RowsBefore(batches, self._schema)
             for rows in split.rows(columns):
-                old = list(itertools.islice(old_lists, len(rows)))
                 questions, is_unknown = reader.read(rows, with_words=bool(job.answer_columns))
-                lists = self._lists(keys_of(rows), questions, old)
-                yield self._output(rows, lists, is_unknown)
+                old = before.take(len(rows))
+                if self._joined is not None and are_same_rows(old, rows):
+                    yield self._updated(rows, questions, is_unknown, old, self._joined)
+                else:
+                    lists = best_answers(questions, self._every_answer(), self._weights, job.settings.k)
+                    yield self._output(rows, lists, is_unknown)
 
-    def _lists(
-        self, keys: list[Key], questions: Questions, old: Sequence[tuple[Key, list[Answer]]]
-    ) -> list[list[Answer]]:
+    def _updated(
+        self, rows: pa.Table, questions: Questions, is_unknown: Sequence[bool], old: pa.Table, joined: AnswerPool
+    ) -> pa.Table:
+        """Return the output before, with the rows answered again whose list an answer joins or left."""
         k = self._job.settings.k
-        lists: list[list[Answer] | None] = [None] * len(keys)
-        known = [place for place, (key, _) in enumerate(old) if key == keys[place]]
-        if known and self._joined is not None:
-            # what is below the last of a full list cannot enter it
-            last = [old[place][1][-1].score if len(old[place][1]) == k else -np.inf for place in known]
-            least = np.array(last, np.float32)
-            joined = best_answers(questions.take(known), self._joined, self._weights, k, least)
-            for place, new in zip(known, joined, strict=True):
-                lists[place] = updated_list(old[place][1], new, self._left, k)
-        unknown = [place for place, answers in enumerate(lists) if answers is None]
+        # what is below the last of a full list cannot enter it
+        entering = best_answers(questions, joined, self._weights, k, last_scores(old["answers"], k))
+        loses = names_any(old["answers"], self._left)
+        places = [place for place, new in enumerate(entering) if new or loses[place]]
+        if not places:
+            return old
+        lists: list[list[Answer] | None] = [
+            updated_list([_answer(item) for item in items], entering[place], self._left, k)
+            for place, items in zip(places, old["answers"].take(pa.array(places)).to_pylist(), strict=True)
+        ]
+        unknown = [number for number, answers in enumerate(lists) if answers is None]
         if unknown:
-            found = best_answers(questions.take(unknown), self._every_answer(), self._weights, k)
-            for place, answers in zip(unknown, found, strict=True):
-                lists[place] = answers
-        return [answers or [] for answers in lists]
+            asked = questions.take([places[number] for number in unknown])
+            found = best_answers(asked, self._every_answer(), self._weights, k)
+            for number, answers in zip(unknown, found, strict=True):
+                lists[number] = answers
+        changed = self._output(
+            rows.take(pa.array(places)), [answers or [] for answers in lists], [is_unknown[place] for place in places]
+        )
+        return with_replaced(old, places, changed)
 
     def _output(self, rows: pa.Table, lists: list[list[Answer]], is_unknown: Sequence[bool]) -> pa.Table:
         decided = decide(lists, is_unknown, self._model.facts)
@@ -152,7 +163,7 @@ class _Answers:
             pa.array([each.decision.value for each in decided], pa.string()),
             pa.array([each.reason.value for each in decided], pa.string()),
         ]
-        return pa.Table.from_arrays(columns, names=[*KEY_COLUMNS, *self._job.columns(self._table).names])
+        return pa.Table.from_arrays(columns, schema=self._schema)
 
     def _every_answer(self) -> AnswerPool:
         """Return all answers, which are read when a question first needs them."""
@@ -181,14 +192,10 @@ class _Answers:
             self._before = None
             return None
 
-    def _old_lists(self, split: SplitInput) -> Generator[tuple[Key, list[Answer]], None, None]:
-        """Read the answers before of a split that stayed, in the order of its rows."""
-        if self._before is None:
-            return
-        with closing(rows_before(self._before, split, ["source", "id", "answers"])) as batches:
-            for batch in batches:
-                for key, answers in zip(keys_of(batch), batch.column("answers").to_pylist(), strict=True):
-                    yield key, [_answer(item) for item in answers]
+    def _batches_before(self, split: SplitInput) -> Generator[pa.RecordBatch, None, None]:
+        """Read the output before of a split that stayed, in the order of its rows."""
+        if self._before is not None:
+            yield from rows_before(self._before, split, self._schema.names)
 
 
 def _structs(answers: list[Answer]) -> list[dict[str, Any]]:

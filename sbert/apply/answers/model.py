@@ -48,7 +48,8 @@ class Calibration(BaseModel):
 
     def probability(self, features_QF: Float64) -> Float64:
         """Return the probability of each row of features."""
-        logits = np.clip(features_QF @ np.array(self.coefficients) + self.intercept, -30, 30)
+        # a matrix product may add in another order for another number of rows; a night must give what a full run gives
+        logits = np.clip((features_QF * np.array(self.coefficients)).sum(axis=1) + self.intercept, -30, 30)
         return np.asarray(1 / (1 + np.exp(-logits)))
 
 
@@ -94,6 +95,7 @@ class AnswerModel(BaseModel):
     first_two: Calibration = Field(description="Whether one of the two best answers is right.")
     promised_error: float
     token_length: float | None = Field(description="Characters for each token of the answers; empty if unknown.")
+    letters: str | None = Field(default=None, description="Letters beyond ASCII of the answers; empty if unknown.")
     encoder_fingerprint: str
     num_answers: int
     mean_length: float = Field(description="Terms of an answer, on average.")

@@ -1,6 +1,6 @@
 """Answers in blocks: keys, unit vectors, and words, of all rows of the answers table or of some.
 
-Vectors lie in temporary files that are mapped into memory. Memory holds the keys and the words.
+Vectors of up to 256 MiB lie in memory, more in temporary files that are mapped into it. Memory holds the keys and the words.
 
 A second table may hold the same rows with another text encoded: the first the questions of a FAQ, say, the second its
 answers. Rows of both belong together by source and id.
@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
 import polars as pl
@@ -25,13 +24,15 @@ from sbert.runtime.prefetch import prefetch
 from sbert.table.delta import Table
 from sbert.table.shard_layout import filled_splits, locate_splits, read_split
 from sbert.table.shards import vector_matrix, vector_names
-from sbert.vectors.precision import Float32
+from sbert.vectors.precision import Float32, Precision
 from sbert.vectors.unit import unit_rows
 
 __all__ = ["ROWS_PER_BLOCK", "AnswerBlock", "AnswerPool", "AnswerTables", "TableSplits", "joined_texts"]
 
 ROWS_PER_BLOCK = 8_192
 BLOCKS_AHEAD = 2
+ROWS_PER_UNIT = 1_024
+BYTES_IN_MEMORY = 256 << 20
 KEYS = ("source", "id", "text_hash")
 
 
@@ -108,14 +109,15 @@ class AnswerPool:
         columns = list(dict.fromkeys([*KEYS, *tables.text_columns, *vector_names(precision)]))
         keys: list[pa.Table] = [_no_keys(first.table)]
         self._words: list[AnswerWords] = []
-        with tempfile.TemporaryFile() as file:
-            for rows in _regular(first.rows(first.num_rows if splits is None else splits, columns), only):
-                keys.append(rows.select(KEYS))
-                file.write(np.ascontiguousarray(unit_rows(vector_matrix(rows, dim, precision))).data)
-                if tables.text_columns:
-                    self._words.append(answer_words(joined_texts(rows, tables.text_columns, first.table), counts))
-            file.flush()
-            self.vectors_ND = _mapped(file, sum(map(len, keys)), dim)
+        read = first.num_rows if splits is None else splits
+        self.vectors_ND = _matrix(sum(first.num_rows[split] for split in read), dim)
+        num_rows = 0
+        for rows in _regular(first.rows(read, columns), only):
+            keys.append(rows.select(KEYS))
+            num_rows = _fill(self.vectors_ND, num_rows, rows, precision)
+            if tables.text_columns:
+                self._words.append(answer_words(joined_texts(rows, tables.text_columns, first.table), counts))
+        self.vectors_ND = self.vectors_ND[:num_rows]
         self.keys = pa.concat_tables(keys).combine_chunks()
         """Source, id and text hash of each answer. With two tables the hash is that of the second."""
         self.answer_vectors_ND: Float32 | None = None
@@ -142,7 +144,7 @@ class AnswerPool:
         """Find the rows of the second table."""
         place = {key: number for number, key in enumerate(keys_of(self.keys))}
         dim, precision = second.table.encoder.dim, second.table.encoder.precision
-        answers_ND = _mapped_zeros(len(self), dim)
+        answers_ND = _matrix(len(self), dim)
         hashes = self.keys["text_hash"].to_pylist()
         for rows in second.rows(second.num_rows, [*KEYS, *vector_names(precision)]):
             found = [(at, place[key]) for at, key in enumerate(keys_of(rows)) if key in place]
@@ -158,25 +160,28 @@ class AnswerPool:
         column = pa.array(hashes, self.keys.schema.field("text_hash").type)
         self.keys = self.keys.set_column(2, self.keys.schema.field("text_hash"), column)
         self.answer_vectors_ND = answers_ND
-        scoring_ND = _mapped_zeros(len(self), dim)
+        scoring_ND = _matrix(len(self), dim)
         for first in range(0, len(self), ROWS_PER_BLOCK):
             part = slice(first, first + ROWS_PER_BLOCK)
             scoring_ND[part] = weights.cosine * self.vectors_ND[part] + weights.answer_cosine * answers_ND[part]
         self._scoring_ND, self._scale = scoring_ND, 1.0
 
 
-def _mapped(file: IO[bytes], num_rows: int, dim: int) -> Float32:
-    """Map a file into memory; the mapping outlives the file's handle and name."""
-    if not num_rows:
-        return np.zeros((0, dim), np.float32)
-    return np.memmap(file, np.float32, "r+", shape=(num_rows, dim))
-
-
-def _mapped_zeros(num_rows: int, dim: int) -> Float32:
-    """Return a matrix of zeros in a file without a name."""
+def _matrix(num_rows: int, dim: int) -> Float32:
+    """Return a matrix of zeros: in memory if it is small, else in a file without a name."""
+    if num_rows * dim * 4 <= BYTES_IN_MEMORY:
+        return np.zeros((num_rows, dim), np.float32)
     with tempfile.TemporaryFile() as file:
         file.truncate(num_rows * dim * 4)
-        return _mapped(file, num_rows, dim)
+        return np.memmap(file, np.float32, "r+", shape=(num_rows, dim))
+
+
+def _fill(matrix_ND: Float32, first: int, rows: pa.Table, precision: Precision) -> int:
+    """Write the unit vectors of rows from row `first` on, and return the row after the last; parts stay in the cache."""
+    for batch in rows.select(vector_names(precision)).to_batches(ROWS_PER_UNIT):
+        matrix_ND[first : first + len(batch)] = unit_rows(vector_matrix(batch, matrix_ND.shape[1], precision))
+        first += len(batch)
+    return first
 
 
 def _regular(blocks: Iterator[pa.Table], only: Collection[Key] | None) -> Iterator[pa.Table]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from sbert.apply.answers.language import LanguageCheck
 from sbert.apply.answers.model import AnswerModel
 from sbert.apply.answers.pool import joined_texts
 from sbert.apply.answers.ranking import Questions
@@ -17,9 +18,6 @@ from sbert.vectors.precision import Float32
 from sbert.vectors.unit import unit_rows
 
 __all__ = ["QuestionReader", "with_context"]
-
-FRAME_TOKENS = 2
-"""Tokens that stand around every text."""
 
 
 class QuestionReader:
@@ -34,13 +32,13 @@ class QuestionReader:
             table: the questions table.
             settings: context and language.
             column: kept column of the questions' texts; None if there is none.
-            model: the length of the answers' tokens.
+            model: length and letters of the answers' tokens.
             counts: for the match of words.
         """
         self._table = table
         self._settings = settings
         self._column = column
-        self._model = model
+        self._language = LanguageCheck(table, settings, model)
         self._counts = counts
         turns = settings.context_turns
         self._vectors: dict[object, deque[Float32]] = defaultdict(lambda: deque(maxlen=turns))
@@ -57,7 +55,7 @@ class QuestionReader:
         info = self._table.encoder
         vectors_QD = unit_rows(vector_matrix(rows, info.dim, info.precision))
         texts = [] if self._column is None else joined_texts(rows, [self._column], self._table).to_list()
-        is_unknown = self._unknown(texts, rows["num_tokens"].to_pylist()) if texts else [False] * len(rows)
+        is_unknown = self._language.unknown(texts, rows["num_tokens"].to_pylist()) if texts else [False] * len(rows)
         conversation = self._settings.conversation_column
         if conversation is not None and self._settings.context_turns > 1:
             turns = rows[conversation].to_pylist()
@@ -69,6 +67,9 @@ class QuestionReader:
     def _vectors_in_context(self, vectors_QD: Float32, conversations: Sequence[object]) -> Float32:
         mixed = np.empty_like(vectors_QD)
         for row, conversation in enumerate(conversations):
+            if conversation is None:  # a turn of no dialogue
+                mixed[row] = vectors_QD[row]
+                continue
             before = self._vectors[conversation]
             before.append(vectors_QD[row].copy())
             mixed[row] = with_context(list(before), self._settings.context_decay)
@@ -77,18 +78,13 @@ class QuestionReader:
     def _texts_in_context(self, texts: Sequence[str], conversations: Sequence[object]) -> list[str]:
         joined = []
         for text, conversation in zip(texts, conversations, strict=True):
+            if conversation is None:
+                joined.append(text)
+                continue
             before = self._texts[conversation]
             before.append(text)
             joined.append(" ".join(before))
         return joined
-
-    def _unknown(self, texts: Sequence[str], num_tokens: Sequence[int]) -> list[bool]:
-        """Say of which texts the tokens are much shorter than those of the answers."""
-        usual = self._model.token_length
-        if usual is None:
-            return [False] * len(texts)
-        least = self._settings.min_token_length * usual
-        return [len(text) < least * (count - FRAME_TOKENS) for text, count in zip(texts, num_tokens, strict=True)]
 
 
 def with_context(turns: Sequence[Float32], decay: float) -> Float32:

@@ -13,6 +13,7 @@ import polars as pl
 
 from sbert.apply.answers.fit import fit_model
 from sbert.apply.answers.job import AnswersJob
+from sbert.apply.answers.language import FRAME_TOKENS, foreign_letters
 from sbert.apply.answers.model import AnswerModel, FittedModel, fixed_calibrations, load_model, save_model
 from sbert.apply.answers.pool import AnswerTables, TableSplits, joined_texts
 from sbert.apply.answers.report import finish_report
@@ -199,7 +200,7 @@ def _known_model(
 
 def _fixed(tables: AnswerTables, settings: AnswerSettings, questions: Table) -> FittedModel:
     """Return a model with fixed weights, and the counts of words."""
-    counts, token_length = _count(tables)
+    counts, token_length, letters = _count(tables)
     first, first_two = fixed_calibrations()
     threshold = 1 - settings.promised_error
     facts = AnswerModel(
@@ -209,6 +210,7 @@ def _fixed(tables: AnswerTables, settings: AnswerSettings, questions: Table) -> 
         first_two=first_two.model_copy(update={"threshold": threshold}),
         promised_error=settings.promised_error,
         token_length=token_length,
+        letters=letters,
         encoder_fingerprint=questions.encoder.fingerprint,
         num_answers=counts.num_answers,
         mean_length=counts.mean_length,
@@ -216,17 +218,18 @@ def _fixed(tables: AnswerTables, settings: AnswerSettings, questions: Table) -> 
     return FittedModel(facts=facts, counts=counts)
 
 
-def _count(tables: AnswerTables) -> tuple[WordCounts, float | None]:
-    """Count the words of the answers, and measure the characters for each token of the encoded texts."""
+def _count(tables: AnswerTables) -> tuple[WordCounts, float | None, str | None]:
+    """Count the words of the answers, measure the characters for each token of the encoded texts, and note their letters."""
     table, columns = tables.first.table, tables.text_columns
     if not columns:
-        return count_words(pl.Series([], dtype=pl.String)), None
+        return count_words(pl.Series([], dtype=pl.String)), None, None
     encoded = find_text_column(table)
     texts, characters, tokens = [pl.Series("text", [], dtype=pl.String)], 0, 0
     read = list(dict.fromkeys([*columns, *([encoded] if encoded else []), "num_tokens"]))
     for rows in tables.first.rows(tables.first.num_rows, read):
         texts.append(joined_texts(rows, columns, table))
         if encoded is not None and tokens < TOKEN_SAMPLE:
-            characters += int(joined_texts(rows, [encoded], table).str.len_chars().sum())
-            tokens += sum(max(count - 2, 0) for count in rows["num_tokens"].to_pylist())
-    return count_words(pl.concat(texts)), characters / tokens if tokens else None
+            lengths = joined_texts(rows, [encoded], table).str.len_chars() + len(table.encoder.prompt)
+            characters += int(lengths.sum())
+            tokens += sum(max(count - FRAME_TOKENS, 0) for count in rows["num_tokens"].to_pylist())
+    return count_words(pl.concat(texts)), characters / tokens if tokens else None, foreign_letters(texts)
