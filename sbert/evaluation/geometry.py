@@ -5,6 +5,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.vectors.quality import mean_cosine_of_random_pairs
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["Geometry", "alignment", "effective_rank", "measure_geometry", "uniformity"]
 
@@ -25,8 +26,7 @@ class Geometry(BaseModel):
 
 def unit(vectors_ND: Vectors) -> npt.NDArray[np.float64]:
     """Return vectors of length 1 in double precision; zero vectors stay."""
-    vectors = vectors_ND.astype(np.float64)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
+    return unit_rows(vectors_ND.astype(np.float64))
 
 
 def alignment(left_ND: Vectors, right_ND: Vectors) -> npt.NDArray[np.float64]:

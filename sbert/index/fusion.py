@@ -6,6 +6,7 @@ import numpy as np
 
 from sbert.index.top_k import NO_ROW, Int64
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["diversify", "fuse_rankings"]
 
@@ -49,8 +50,7 @@ def diversify(relevance_C: Float32, vectors_CD: Float32, k: int, diversity: floa
         k: rows to choose.
         diversity: 0 keeps the order of relevance, 1 looks at the similarity alone.
     """
-    norms = np.linalg.norm(vectors_CD, axis=1, keepdims=True)
-    unit_CD = vectors_CD / np.maximum(norms, 1e-12)
+    unit_CD = unit_rows(vectors_CD)
     similarity_C = np.zeros(len(relevance_C), np.float32)
     left_C = np.ones(len(relevance_C), np.bool_)
     chosen: list[int] = []

@@ -21,6 +21,7 @@ from sbert.storage.files import join, list_names, read_bytes, write_bytes
 from sbert.table.delta import Table
 from sbert.table.followers import followers_of
 from sbert.table.row_sample import RowSample, sample_rows
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["RUNS_FOLDER", "SAMPLE_BY_HASH", "read_runs", "record_run"]
 
@@ -102,8 +103,7 @@ def read_runs(table_uri: str) -> pl.DataFrame:
 def directions(dim: int) -> npt.NDArray[np.float32]:
     """Return the unit vectors on which samples are projected, shape (NUM_DIRECTIONS, dim); they never change."""
     drawn = np.random.default_rng(DIRECTIONS_SEED).standard_normal((NUM_DIRECTIONS, dim))
-    unit: npt.NDArray[np.float32] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+    return unit_rows(drawn).astype(np.float32)
 
 
 def _summary_of_table(table_uri: str, version: int) -> dict[str, Any]:

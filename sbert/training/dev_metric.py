@@ -13,6 +13,7 @@ from sbert.evaluation.statistics import spearman
 from sbert.labels.label_kinds import LabelKind, side_of
 from sbert.labels.label_set import LabelSet
 from sbert.training.training_data import NLI_SCORES
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["default_dev_metric"]
 
@@ -90,8 +91,7 @@ def _halves(texts: pl.Series) -> pl.DataFrame:
 
 
 def _unit(encoder: SentenceEncoder, texts: pl.Series, side: Side) -> Vectors:
-    vectors = encoder.encode(texts, side=side)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
+    return unit_rows(encoder.encode(texts, side=side))
 
 
 def _rank_correlation(
@@ -124,6 +124,6 @@ def _centre_accuracy(encoder: SentenceEncoder, train: pl.DataFrame, dev: pl.Data
     vectors = _unit(encoder, train["text"], Side.DOCUMENT)
     sums = np.zeros((len(classes), vectors.shape[1]), dtype=np.float32)
     np.add.at(sums, numbers, vectors)
-    sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    predicted = classes[(_unit(encoder, dev["text"], Side.DOCUMENT) @ sums.T).argmax(axis=1)]
+    centres = unit_rows(sums)
+    predicted = classes[(_unit(encoder, dev["text"], Side.DOCUMENT) @ centres.T).argmax(axis=1)]
     return float((predicted == dev["label"].to_numpy()).mean())

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.vectors.unit import unit_rows
+
 __all__ = [
     "MIN_RECALL",
     "Calibration",
@@ -121,7 +123,7 @@ def truncate(vectors_ND: Float32, dim: int, *, normalize: bool) -> Float32:
         return vectors_ND
     first_ND = vectors_ND[:, :dim].copy()
     if normalize:
-        first_ND /= np.maximum(np.linalg.norm(first_ND, axis=1, keepdims=True), 1e-12)
+        return unit_rows(first_ND)
     return first_ND
 
 

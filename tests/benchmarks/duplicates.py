@@ -39,6 +39,7 @@ from sbert.rows.text_differences import text_facts
 from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
+from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import print_table
 
 DIM = 384
@@ -159,7 +160,7 @@ def write_object(folder: str, number: int, seed: int, *, alike: bool) -> ShardRe
     if alike:
         shared = np.random.default_rng(0).standard_normal((1, DIM)) * scale
     vectors = np.where(is_repeat[:, None], shared[near] + 0.25 * own, own).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = unit_rows(vectors)
     texts = [
         f"text {'same' if repeats else ''} of about sixty characters as people write it"
         for repeats in is_repeat.tolist()

@@ -22,6 +22,7 @@ from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
+from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import print_table
 
 DIM = 384
@@ -39,7 +40,7 @@ def write_object(folder: str, number: int, version: int) -> ShardRecord:
     """Write one object's shard."""
     source = np.random.default_rng(number * NUM_VERSIONS + version)
     vectors = source.standard_normal((ROWS_PER_OBJECT, DIM), np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = unit_rows(vectors)
     names = [f"person-{number}-{row}" for row in range(ROWS_PER_OBJECT)]
     schema = table_schema(KEPT)
     rows = pa.table(

@@ -28,9 +28,10 @@ from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.ranking import Ranker, blocks_of, fit_ranker
 from sbert.apply.recommendation.run import recommend
 from sbert.apply.recommendation.settings import EventColumns, RankingSettings, RecommendationSettings
-from sbert.apply.recommendation.signals import SIGNALS, Signals, UserHistories, unit_rows
+from sbert.apply.recommendation.signals import SIGNALS, Signals, UserHistories
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import print_table
 from tests.support.made_texts import make_text_version
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from sbert.apply.relations.relator import pair_features
 from sbert.apply.relations.settings import RelatorSettings
+from sbert.vectors.unit import unit_rows
 from tests.benchmarks.word_cache import CachedReader
 
 WAYS = 5
@@ -69,7 +70,7 @@ def accuracy(vectors_NG: np.ndarray, relations: np.ndarray, per_relation: int, s
             [rng.choice(per_relation, shots + 1, replace=False) for _ in ways]
         )
         prototypes = vectors_NG[drawn[:, :shots]].sum(1)
-        prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
+        prototypes = unit_rows(prototypes)
         num_right += int(((vectors_NG[drawn[:, shots]] @ prototypes.T).argmax(1) == np.arange(WAYS)).sum())
     return 100 * num_right / (WAYS * episodes)
 

@@ -36,6 +36,7 @@ from sbert.index.version_rows import RowRange, VersionRows
 from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
+from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import alternate, print_table
 
 DIM = 384
@@ -71,7 +72,7 @@ def vectors_of(seed: int, num: int) -> Float32:
     own = np.random.default_rng(seed + 1)
     inner = 0.7 * (centres[own.integers(0, CENTRES, num)] + own.standard_normal((num, INNER_DIM), np.float32))
     vectors = inner @ outward + 0.1 * own.standard_normal((num, DIM), np.float32)
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+    return unit_rows(vectors)
 
 
 def write_object(folder: str, number: int, num_rows: int = ROWS_PER_OBJECT) -> ShardRecord:

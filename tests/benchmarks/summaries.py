@@ -27,6 +27,7 @@ from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 Score = Callable[[Example], Float32]
 
@@ -89,7 +90,7 @@ def encode(arguments: argparse.Namespace, split: str, texts: Sequence[str]) -> F
         vectors_ND = SentenceEncoder.from_pretrained(arguments.model).encode(texts, side=Side.DOCUMENT)
         if kept is not None:
             np.savez(kept, v=vectors_ND)
-    return vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    return unit_rows(vectors_ND)
 
 
 def sentence_list(texts: Sequence[str]) -> SentenceList:

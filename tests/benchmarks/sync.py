@@ -31,6 +31,7 @@ from sbert.sync.table_rows import read_rows
 from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
 from sbert.table.shards import ShardSettings, ShardWriter, embedding_column, table_schema
+from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import print_table
 from tests.support.postgres import PostgresServer, postgres_server
 
@@ -43,7 +44,7 @@ def write_object(folder: str, number: int, seed: int) -> object:
     """Write one object's shard."""
     source = np.random.default_rng(seed)
     vectors = source.standard_normal((ROWS_PER_OBJECT, DIM), np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = unit_rows(vectors)
     schema = table_schema(KEPT)
     rows = pa.table(
         [

@@ -41,6 +41,7 @@ from sbert.training.result import TrainingResult
 from sbert.training.settings import TrainingSettings
 from sbert.training.train import train_encoder
 from sbert.training.training_data import with_class_names
+from sbert.vectors.unit import unit_rows
 
 STS_SETTINGS = LabelSettings(csv_columns=("sentence1", "sentence2", "score"), score_max=5)
 
@@ -50,7 +51,7 @@ def say(**numbers: Any) -> None:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit_rows(vectors)
 
 
 def sts_score(encoder: SentenceEncoder, rows: pl.DataFrame) -> float:

@@ -11,6 +11,7 @@ from sbert.errors import NotATableError
 from sbert.table.commit import commit
 from sbert.table.delta import EncoderInfo, Table
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["Row", "make_text_version"]
 
@@ -68,7 +69,7 @@ def _write(
 ) -> ShardRecord:
     schema = table_schema(dict(kept_schema))
     vectors = np.array([vector for _, _, vector in rows], np.float32)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    vectors = unit_rows(vectors)
     columns = {
         "id": [row for row, _, _ in rows],
         "source": [source] * len(rows),

@@ -21,6 +21,7 @@ from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadKind
 from sbert.errors import MissingError, TableError
 from sbert.storage.files import join, read_bytes, write_bytes
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["HEADS_FOLDER", "Float64", "Head", "HeadRecord", "Texts", "find_head"]
 
@@ -167,8 +168,7 @@ def features(vectors_ND: Float32, mean_D: Float32, landmarks_LD: Float32, gamma:
 
 def centred(vectors_ND: Float32, mean_D: Float32) -> Float32:
     """Return vectors without their common part, with length 1: most vectors of an encoder share one direction."""
-    shifted_ND = vectors_ND - mean_D
-    return np.asarray(shifted_ND / np.maximum(np.linalg.norm(shifted_ND, axis=1, keepdims=True), 1e-12), np.float32)
+    return unit_rows(vectors_ND - mean_D)
 
 
 def softmax(scores_NC: Float64) -> Float64:

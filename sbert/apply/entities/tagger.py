@@ -20,8 +20,9 @@ from sbert.apply.entities.transitions import OUTSIDE, Marginals, Transitions, be
 from sbert.apply.word_vectors import WordVectors
 from sbert.errors import MissingError, TableError
 from sbert.storage.files import join, read_bytes, write_bytes
+from sbert.vectors.unit import unit_rows
 
-__all__ = ["TAGGERS_FOLDER", "Entity", "Projection", "Tagger", "TaggerRecord", "find_tagger", "unit"]
+__all__ = ["TAGGERS_FOLDER", "Entity", "Projection", "Tagger", "TaggerRecord", "find_tagger"]
 
 TAGGERS_FOLDER = "_taggers"
 WEIGHTS_NAME, RECORD_NAME = "tagger.safetensors", "tagger.json"
@@ -79,7 +80,7 @@ class Projection:
 
     def inputs(self, words: WordVectors) -> Float32:
         """Return centred unit vectors and shapes side by side, shape (W, F)."""
-        return np.concatenate([unit(words.vectors_WH - self.mean_H), words.shapes_WS], axis=1)
+        return np.concatenate([unit_rows(words.vectors_WH - self.mean_H), words.shapes_WS], axis=1)
 
     def __call__(self, words: WordVectors) -> Float32:
         """Return the features of the words of a text, in which near means alike, shape (W, G)."""
@@ -88,7 +89,7 @@ class Projection:
         parts = [self.vector_weight * inputs_WF[:, :num_values], self.shape_weight * inputs_WF[:, num_values:]]
         if self.hidden_FE.shape[1]:
             hidden_WE = np.maximum(inputs_WF @ self.hidden_FE + self.bias_E, 0)
-            parts.append(self.learned_weight * unit(hidden_WE))
+            parts.append(self.learned_weight * unit_rows(hidden_WE))
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
@@ -183,11 +184,6 @@ def find_tagger(out_uri: str, fingerprint: str) -> Tagger | None:
         raise TableError(
             f"{folder}: the tagger is damaged ({error}): remove this folder, and the next run fits it again"
         ) from error
-
-
-def unit(vectors_ND: Float32) -> Float32:
-    """Return vectors of length 1; a vector of zeros stays."""
-    return np.asarray(vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _runs(path_W: Ints) -> Iterator[tuple[int, int, int]]:

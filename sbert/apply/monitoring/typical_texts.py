@@ -18,6 +18,7 @@ from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
 from sbert.table.shards import vector_names
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["TypicalText", "texts_of_alerts"]
 
@@ -115,8 +116,7 @@ def _typical(rows: _Rows, num_texts: int) -> list[TypicalText]:
     if not rows.texts:
         return []
     chosen = np.argsort(np.array(rows.hashes, dtype="S16"), kind="stable")[:MAX_ROWS]
-    unit_ND = np.stack([rows.vectors[at] for at in chosen])
-    unit_ND = unit_ND / np.maximum(np.linalg.norm(unit_ND, axis=1, keepdims=True), 1e-12)
+    unit_ND = unit_rows(np.stack([rows.vectors[at] for at in chosen]))
     order = np.argsort(-(unit_ND @ unit_ND.mean(axis=0)), kind="stable")
     is_told = np.zeros(len(order), np.bool_)
     typical: list[TypicalText] = []

@@ -16,8 +16,9 @@ from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.settings import RankingSettings
 from sbert.apply.recommendation.together import taken_next, taken_together
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
-__all__ = ["SIGNALS", "ItemFacts", "Signals", "UserHistories", "fit_facts", "places_of", "unit_rows"]
+__all__ = ["SIGNALS", "ItemFacts", "Signals", "UserHistories", "fit_facts", "places_of"]
 
 SIGNALS = ("vectors", "factors", "together", "next", "popularity", "recency", "shown")
 """What is known of a user and an item, in the order of the model's weights."""
@@ -156,12 +157,6 @@ def fit_facts(rows: pl.DataFrame, num_users: int, items: Items, settings: Rankin
         ),
         mean_D=items.vectors.mean(axis=0),
     )
-
-
-def unit_rows(vectors_ND: Float32) -> Float32:
-    """Return the vectors with length 1; a vector of zeros stays."""
-    lengths_N = np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
-    return np.asarray(vectors_ND / lengths_N, np.float32)
 
 
 def _matrix(rows: pl.DataFrame, values: pl.Series, shape: tuple[int, int]) -> sp.csr_matrix:

@@ -29,6 +29,7 @@ from sbert.apply.relations.relator import (
 )
 from sbert.apply.relations.settings import RelatorSettings
 from sbert.apply.word_vectors import WordReader, WordVectors
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["CODE_VERSION", "fit_relator", "relator_fingerprint"]
 
@@ -60,14 +61,14 @@ class _Examples:
     def prototypes(self) -> Float32:
         """Return the mean of each relation's examples, of length 1, shape (R, G)."""
         sums_RG = np.stack([self.features_NG[self.relation_N == name].sum(0) for name in range(self.num_relations)])
-        return _unit_rows(sums_RG)
+        return unit_rows(sums_RG)
 
     def cosines_left_out(self) -> Float64:
         """Return the cosine of each example with every prototype, its own relation's without itself, shape (N, R)."""
         cosines_NR = np.asarray(self.features_NG @ self.prototypes().T, np.float64)
         for row, name in enumerate(self.relation_N):
             others = (self.relation_N == name) & (np.arange(len(self.relation_N)) != row)
-            own_G = _unit_rows(self.features_NG[others].sum(0, keepdims=True))[0]
+            own_G = unit_rows(self.features_NG[others].sum(0, keepdims=True))[0]
             cosines_NR[row, name] = float(self.features_NG[row] @ own_G)
         return cosines_NR
 
@@ -201,8 +202,3 @@ def _mean(words: Sequence[WordVectors]) -> Float32:
     """Return the mean vector of the words of all texts, each text once, shape (H,)."""
     texts = {read.text: read for read in words}
     return np.asarray(np.concatenate([read.vectors_WH for read in texts.values()]).mean(0), np.float32)
-
-
-def _unit_rows(rows_NG: Float32) -> Float32:
-    norms_N1 = np.linalg.norm(rows_NG, axis=1, keepdims=True)
-    return np.asarray(rows_NG / np.maximum(norms_N1, 1e-12), np.float32)

@@ -21,6 +21,7 @@ from sbert.apply.relations.settings import RelatorSettings
 from sbert.apply.word_vectors import WordVectors
 from sbert.errors import MissingError, TableError
 from sbert.storage.files import join, read_bytes, write_bytes
+from sbert.vectors.unit import unit_vector
 
 __all__ = ["RELATORS_FOLDER", "PairFeatures", "Relator", "RelatorRecord", "answers_of", "find_relator"]
 
@@ -68,14 +69,14 @@ class PairFeatures:
         """Return the unit vector of a pair, shape (3 H,); places are in characters."""
         left, right = (head, tail) if head < tail else (tail, head)
         parts = [self._mean(words, *head), self._mean(words, *tail), self._mean(words, left[1], right[0])]
-        return _unit(np.concatenate([weight * part for weight, part in zip(self.weights, parts, strict=True)]))
+        return unit_vector(np.concatenate([weight * part for weight, part in zip(self.weights, parts, strict=True)]))
 
     def _mean(self, words: WordVectors, start: int, end: int) -> Float32:
         """Return the centred mean of the words of a span, of length 1; zero if the span has no word."""
         chosen = [number for number, (begin, stop) in enumerate(words.words) if begin < end and stop > start]
         if not chosen:
             return np.zeros_like(self.mean_H)
-        return _unit(words.vectors_WH[chosen].mean(0) - self.mean_H)
+        return unit_vector(words.vectors_WH[chosen].mean(0) - self.mean_H)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,3 @@ def nearest_none(features_PG: Float32, none_MG: Float32) -> Float64:
     if not len(none_MG):
         return np.zeros(len(features_PG))
     return np.asarray((features_PG @ none_MG.T).max(axis=1), np.float64)
-
-
-def _unit(vector: Float32) -> Float32:
-    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)

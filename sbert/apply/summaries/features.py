@@ -10,6 +10,7 @@ import numpy as np
 from sbert.apply.summaries.lexrank import lexrank
 from sbert.apply.summaries.sentences import SentenceList
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_vector
 
 __all__ = ["FEATURES", "centroid_of", "ranks_of", "sentence_features"]
 
@@ -47,9 +48,7 @@ has, share of its terms that stand in no other sentence; shares of digits, capit
 
 def centroid_of(vectors_SD: Float32) -> Float32:
     """Return the mean of sentence vectors at unit length, shape (D,)."""
-    mean_D = vectors_SD.mean(axis=0)
-    unit_D: Float32 = mean_D / max(float(np.linalg.norm(mean_D)), 1e-12)
-    return unit_D
+    return unit_vector(vectors_SD.mean(axis=0))
 
 
 def sentence_features(sentences: SentenceList, vectors_SD: Float32) -> Float32:

@@ -9,6 +9,7 @@ from sbert.apply.summaries.sentences import SentenceList
 from sbert.apply.text_vectors import encode_cleaned, table_texts
 from sbert.table.delta import Table
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["sentence_vectors"]
 
@@ -23,7 +24,6 @@ def sentence_vectors(table: Table, documents: Sequence[SentenceList]) -> list[Fl
     texts = [text for document in documents for text in document.texts]
     if not texts:
         return [np.zeros((0, table.encoder.dim), np.float32) for _ in documents]
-    vectors_ND = encode_cleaned(table, table_texts(table, texts).to_list())
-    vectors_ND = vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), np.float32(1e-12))
+    vectors_ND = unit_rows(encode_cleaned(table, table_texts(table, texts).to_list()))
     bounds = np.cumsum([0, *map(len, documents)])
     return [vectors_ND[first:last] for first, last in pairwise(bounds.tolist())]

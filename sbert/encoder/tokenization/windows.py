@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["join_windows"]
 
@@ -28,7 +29,7 @@ def join_windows(
     sums = np.add.reduceat(vectors_SD * weights[:, None], first, axis=0)
     means = sums / np.add.reduceat(weights, first)[:, None]
     if normalize:
-        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        means = unit_rows(means)
     several = counts > 1
     joined[several] = means[several]
     return joined

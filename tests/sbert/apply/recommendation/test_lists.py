@@ -5,7 +5,7 @@ import pytest
 
 from sbert.apply.recommendation.lists import can_change, make_list
 from sbert.apply.recommendation.settings import ListSettings
-from sbert.apply.recommendation.signals import unit_rows
+from sbert.vectors.unit import unit_rows
 
 HISTORY = np.array([0])
 
