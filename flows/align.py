@@ -11,7 +11,7 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import NO_CREDENTIALS, Concurrency, TableUri, form
+from flows.parameters import Concurrency, TableUri, form, location
 from flows.run_names import named_after
 from sbert.apply.alignment.job import AlignmentJob
 from sbert.apply.alignment.report import AlignmentReport, report_alignment
@@ -24,10 +24,8 @@ def align_rows(
     table_uri: TableUri,
     right_uri: Annotated[
         str,
-        form(
+        location(
             title="Other table",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="Folder of the table of the other language, made with the same encoder.",
         ),
     ],

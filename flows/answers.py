@@ -11,9 +11,9 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import NO_CREDENTIALS, Concurrency, EngineChoice, TableUri, form
+from flows.parameters import Concurrency, EngineChoice, TableUri, form, location
 from flows.run_names import named_after
-from sbert.apply.answers.report_facts import AnswersReport
+from sbert.apply.answers.report import AnswersReport
 from sbert.apply.answers.settings import AnswerSettings
 from tasks.answers import prepare_answers, report_answers
 
@@ -25,27 +25,25 @@ def answer_table(
     questions_uri: TableUri,
     answers_uri: Annotated[
         str,
-        form(
+        location(
             title="Answers",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="Folder of the embeddings table of the answers, local or s3://.",
         ),
     ],
     out_uri: OutUri,
     second_uri: Annotated[
         str | None,
-        form(
+        location(
             title="Answers by another text",
-            pattern=NO_CREDENTIALS,
+            may_be_empty=True,
             description="Embeddings table of the same rows by another text, such as the answers of a FAQ; empty for none.",
         ),
     ] = None,
     labels_uri: Annotated[
         str | None,
-        form(
+        location(
             title="Labels",
-            pattern=NO_CREDENTIALS,
+            may_be_empty=True,
             description="Labels of the kind pairs (question, answer) to fit with; empty for the model that is there.",
         ),
     ] = None,

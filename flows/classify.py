@@ -11,7 +11,7 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import NO_CREDENTIALS, Concurrency, EngineChoice, TableUri, form
+from flows.parameters import Concurrency, EngineChoice, TableUri, form, location
 from flows.run_names import named_after
 from sbert.apply.classification.run import ClassificationReport, classification_job, shares_before
 from sbert.apply.classification.settings import ClassificationSettings
@@ -25,10 +25,8 @@ def classify_table(
     table_uri: TableUri,
     labels_uri: Annotated[
         str,
-        form(
+        location(
             title="Labels",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="File, folder or glob of texts and their classes, local or s3://.",
         ),
     ],

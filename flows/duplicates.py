@@ -11,7 +11,7 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import NO_CREDENTIALS, Concurrency, TableUri, form, hide_from_form
+from flows.parameters import Concurrency, TableUri, form, hide_from_form, location
 from flows.run_names import named_after
 from sbert.apply.duplicates.fitting import FitSettings
 from sbert.apply.duplicates.run import DuplicateSettings, DuplicatesReport, count_groups, duplicates_job
@@ -34,9 +34,9 @@ def find_duplicate_texts(
     ] = None,
     labels_uri: Annotated[
         str | None,
-        form(
+        location(
             title="Labelled pairs",
-            pattern=NO_CREDENTIALS,
+            may_be_empty=True,
             description="Labels (scored_pairs or pairs) that the rule is fitted on, in place of a cosine.",
         ),
     ] = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 from prefect import flow, get_run_logger
 
 from flows.hooks import HOOKS
-from flows.parameters import NO_CREDENTIALS, DryRun, Names, TableUri, Text, form
+from flows.parameters import DryRun, Names, TableUri, Text, form, location
 from flows.run_names import named_after
 from sbert.counted import counted
 from sbert.erase.receipt import Receipt
@@ -23,9 +23,9 @@ def erase_rows(
     table_uri: TableUri,
     ids_uri: Annotated[
         str,
-        form(
+        location(
             title="Ids",
-            pattern=NO_CREDENTIALS,
+            may_be_empty=True,
             description="Location of a file that names the rows: JSON Lines, CSV or Parquet with a column id and perhaps "
             "source, or text with an id a line. Ids are no parameters, so that Prefect does not store them.",
         ),
@@ -71,6 +71,12 @@ def erase_rows(
     report_erasure(receipt)
     if receipt.num_not_found:
         get_run_logger().warning("%s: %d keys were found nowhere", receipt.table_uri, receipt.num_not_found)
+    _check_erased(receipt, allow_missing=allow_missing)
+    return receipt
+
+
+def _check_erased(receipt: Receipt, *, allow_missing: bool) -> None:
+    """Raise `NotErasedError` when rows are left somewhere, or keys are found nowhere and must not be missing."""
     if not receipt.is_complete:
         left = "; ".join(f"{place.place} {place.location}: {place.problem or place.num_left}" for place in receipt.left)
         raise NotErasedError(f"{receipt.table_uri}: the erasure is not complete: {left}")
@@ -79,4 +85,3 @@ def erase_rows(
             f"{receipt.table_uri}: {counted(receipt.num_not_found, 'key')} found nowhere: `sbert erase` names them, "
             "allow_missing accepts this"
         )
-    return receipt

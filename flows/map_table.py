@@ -8,9 +8,9 @@ from typing import Annotated
 from prefect import flow
 
 from flows.hooks import HOOKS
-from flows.parameters import NO_CREDENTIALS, TableUri, form
+from flows.parameters import TableUri, form, location
 from flows.run_names import named_after
-from sbert.apply.map.page import MapReport
+from sbert.apply.map.run import MapReport
 from sbert.apply.map.settings import MapSettings
 from tasks.map import draw_page, report_map
 
@@ -22,13 +22,13 @@ def map_table(
     table_uri: TableUri,
     output_uri: Annotated[
         str,
-        form(title="Page", min_length=1, pattern=NO_CREDENTIALS, description="HTML file to write, local or s3://."),
+        location(title="Page", description="HTML file to write, local or s3://."),
     ],
     coordinates_uri: Annotated[
         str | None,
-        form(
+        location(
             title="Coordinates",
-            pattern=NO_CREDENTIALS,
+            may_be_empty=True,
             description="Derived table of x and y of every row, for other viewers; empty for none.",
         ),
     ] = None,

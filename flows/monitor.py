@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import NO_CREDENTIALS, form
+from flows.parameters import form, location
 from flows.run_names import named_after
 from sbert.apply.monitoring.opinion_report import MonitoringReport
 from sbert.apply.monitoring.settings import MonitoringSettings
@@ -23,10 +23,8 @@ __all__ = ["monitor_opinion"]
 def monitor_opinion(
     predictions_uri: Annotated[
         str,
-        form(
+        location(
             title="Predictions",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="Output of the classification, local or s3://. For volume alone, a table of embeddings too.",
         ),
     ],

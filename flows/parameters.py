@@ -21,7 +21,6 @@ from sbert.settings import read_settings
 from sbert.storage.files import normalize_uri, read_bytes
 
 __all__ = [
-    "NO_CREDENTIALS",
     "AdvancedSettings",
     "AllowDrop",
     "Concurrency",
@@ -39,6 +38,7 @@ __all__ = [
     "completed",
     "form",
     "hide_from_form",
+    "location",
     "split_advanced",
 ]
 
@@ -58,6 +58,12 @@ def form(*, title: str, description: str, pattern: str | None = None, **bounds: 
     if pattern is not None:
         extra["pattern"] = pattern
     return Field(json_schema_extra=extra, **bounds)
+
+
+def location(*, title: str, description: str, may_be_empty: bool = False) -> Any:
+    """Describe a flow parameter that is a path or an s3:// URI; the form refuses one that holds credentials."""
+    bounds = {} if may_be_empty else {"min_length": 1}
+    return form(title=title, description=description, pattern=NO_CREDENTIALS, **bounds)
 
 
 def hide_from_form(flow: Flow[..., Any], *names: str) -> None:
@@ -169,10 +175,8 @@ RetrainSettingsField = Annotated[
 
 RawUri = Annotated[
     str,
-    form(
+    location(
         title="Raw text",
-        min_length=1,
-        pattern=NO_CREDENTIALS,
         description="File, folder or glob of raw text, local or s3:// (.jsonl, .csv, .parquet, .txt, .md, .html, .pdf; "
         "plain, .gz or .zst). "
         "Example: s3://company-raw/tickets",
@@ -180,10 +184,8 @@ RawUri = Annotated[
 ]
 TableUri = Annotated[
     str,
-    form(
+    location(
         title="Table",
-        min_length=1,
-        pattern=NO_CREDENTIALS,
         description="Folder of the table, local or s3://; made if it is not there. Example: s3://company-embeddings/tickets",
     ),
 ]

@@ -10,7 +10,7 @@ from prefect import flow
 
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import NO_CREDENTIALS, Concurrency, form
+from flows.parameters import Concurrency, form, location
 from flows.run_names import named_after
 from sbert.apply.recommendation.run import RecommendationReport
 from sbert.apply.recommendation.settings import RecommendationSettings
@@ -23,19 +23,15 @@ __all__ = ["recommend_items"]
 def recommend_items(
     items_uri: Annotated[
         str,
-        form(
+        location(
             title="Items",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="Folder of the embeddings table of the items, local or s3://.",
         ),
     ],
     events_uri: Annotated[
         str,
-        form(
+        location(
             title="Events",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="File or folder of events (user, item, type, time), local or s3://.",
         ),
     ],

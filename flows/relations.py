@@ -11,7 +11,7 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import NO_CREDENTIALS, Concurrency, EngineChoice, form
+from flows.parameters import Concurrency, EngineChoice, form, location
 from flows.run_names import named_after
 from sbert.apply.relations.run import RelationsReport, table_of_names
 from sbert.apply.relations.settings import RelationSettings
@@ -24,19 +24,15 @@ __all__ = ["find_table_relations"]
 def find_table_relations(
     table_uri: Annotated[
         str,
-        form(
+        location(
             title="Entities",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="Output of find-entities, or an embeddings table with a column that marks the names.",
         ),
     ],
     labels_uri: Annotated[
         str,
-        form(
+        location(
             title="Labels",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="File, folder or glob of texts with head, tail and relation, local or s3://.",
         ),
     ],

@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.hooks import HOOKS
-from flows.parameters import NO_CREDENTIALS, RetrainSettingsField, Text, completed, form, hide_from_form
+from flows.parameters import RetrainSettingsField, Text, completed, form, hide_from_form, location
 from flows.run_names import named_after
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import retrain
@@ -29,20 +29,16 @@ __all__ = ["retrain_encoder"]
 def retrain_encoder(
     labels_uri: Annotated[
         str,
-        form(
+        location(
             title="Labels",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="File, folder or glob of labels, local or s3:// (.jsonl, .csv, .parquet, plain, .gz or .zst). "
             "Example: s3://company-labels/tickets",
         ),
     ],
     models_uri: Annotated[
         str,
-        form(
+        location(
             title="Models",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="Folder of the model registry, local or s3://; an empty one gets its first version. "
             "Example: s3://company-embeddings/models",
         ),

@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import NO_CREDENTIALS, Concurrency, TableUri, Text, form
+from flows.parameters import Concurrency, TableUri, Text, form, location
 from flows.run_names import named_after
 from sbert.apply.summaries.run import SummaryReport
 from sbert.apply.summaries.settings import SummarySettings
@@ -25,9 +25,9 @@ def summarize_documents(
     out_uri: OutUri,
     labels_uri: Annotated[
         Text,
-        form(
+        location(
             title="Labels",
-            pattern=NO_CREDENTIALS,
+            may_be_empty=True,
             description="File, folder or glob of documents and their summaries, local or s3://. Empty: no labels, LexRank.",
         ),
     ] = None,

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.hooks import HOOKS
-from flows.parameters import NO_CREDENTIALS, form
+from flows.parameters import form, location
 from flows.run_names import named_after
 from sbert.counted import counted
 from sbert.labels.watch import LabelNews, find_news, record_handed_over
@@ -25,19 +25,15 @@ LABELS_ARRIVED = "sbert.labels.arrived"
 def watch_labels(
     labels_uri: Annotated[
         str,
-        form(
+        location(
             title="Labels",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="Folder or glob of labels, local or s3://.",
         ),
     ],
     models_uri: Annotated[
         str,
-        form(
+        location(
             title="Models",
-            min_length=1,
-            pattern=NO_CREDENTIALS,
             description="Folder of the model registry; what was handed over is noted there.",
         ),
     ],

@@ -4,8 +4,8 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from sbert.apply.answers.job import AnswersJob
-from sbert.apply.answers.report import finish_report
-from sbert.apply.answers.report_facts import AnswersReport
+from sbert.apply.answers.report import AnswersReport
+from sbert.apply.answers.report_figures import finish_report
 from sbert.apply.answers.run import prepare_job
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.derived.run import DerivedReport

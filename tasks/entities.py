@@ -23,7 +23,7 @@ def fit_entity_tagger(table_uri: str, labels_uri: str, out_uri: str, settings: E
 def report_entities(output: DerivedReport, job: EntitiesJob) -> EntitiesReport:
     """Count the entities, and leave the counts as a Markdown artifact."""
     report = count_entities(output, job)
-    facts = [
+    properties = [
         ("labelled texts", f"{report.num_labelled_texts:,}"),
         ("base texts", f"{report.num_base_texts:,}"),
         ("rows with entities", f"{report.num_rows_with_entities:,} of {output.num_rows:,}"),
@@ -31,7 +31,7 @@ def report_entities(output: DerivedReport, job: EntitiesJob) -> EntitiesReport:
     types = [(escaped(f"{each.type}: {', '.join(each.frequent)}"), f"{each.num_entities:,}") for each in report.types]
     parts = [
         f"# Entities: `{escaped(output.out_uri)}`",
-        markdown_table(("", ""), facts),
+        markdown_table(("", ""), properties),
         markdown_table(("type and its most frequent texts", "entities"), types),
     ]
     create_markdown_artifact(key="entities", markdown="\n\n".join(parts), description=output.out_uri)

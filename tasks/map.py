@@ -4,7 +4,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from sbert.apply.map.page import MapReport, write_map
+from sbert.apply.map.run import MapReport, write_map
 from sbert.apply.map.settings import MapSettings
 from tasks.markdown import escaped, markdown_table
 from tasks.retries import RETRIED

@@ -23,7 +23,7 @@ def fit_name_relator(table_uri: str, labels_uri: str, out_uri: str, settings: Re
 def report_relations(output: DerivedReport, job: RelationsJob) -> RelationsReport:
     """Count the relations, and leave the counts as a Markdown artifact."""
     report = count_relations(output, job)
-    facts = [
+    properties = [
         ("labelled pairs", f"{sum(report.num_labelled_pairs.values()):,}"),
         ("labelled pairs that have no relation", f"{report.num_labelled_none:,}"),
         ("labelled pairs that the others find ↑", f"{report.found:.1%}"),
@@ -35,7 +35,7 @@ def report_relations(output: DerivedReport, job: RelationsJob) -> RelationsRepor
     ]
     parts = [
         f"# Relations: `{escaped(output.out_uri)}`",
-        markdown_table(("", ""), facts),
+        markdown_table(("", ""), properties),
         markdown_table(("relation and its surest pairs", "pairs"), counts),
     ]
     create_markdown_artifact(key="relations", markdown="\n\n".join(parts), description=output.out_uri)

@@ -13,7 +13,7 @@ from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import RetrainSteps
 from sbert.retrain.run_records import find_decision, record_run, remember_decision, remove_stale_checkpoints
-from sbert.retrain.search import Found, SearchProgress, search_candidate
+from sbert.retrain.search import SearchOutcome, SearchProgress, search_candidate
 from sbert.retrain.settings import RetrainJob
 from sbert.training.result import TrainingProgress, TrainingResult
 from tasks.announce_decision import announce_decision, report_retrain
@@ -73,7 +73,7 @@ def describe_training(progress: TrainingProgress) -> list[str]:
 
 
 @task(name="search settings", tags={"sbert-train"}, **RETRIED)
-def _search(job: RetrainJob, inputs: RetrainInputs, folder: Path) -> Found:
+def _search(job: RetrainJob, inputs: RetrainInputs, folder: Path) -> SearchOutcome:
     """Try settings; a retry goes on with the trial that was running."""
     terminal.update(["loading the encoder for the first trial"])
     with ProgressArtifact() as artifact:

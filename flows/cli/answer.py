@@ -70,13 +70,13 @@ def answer(
 ) -> None:
     """Write the best answers of every row of QUESTIONS to the table OUT, and whether to give them; compute what changed."""
     with answering(as_json=as_json) as reply:
-        from sbert.apply.answers.report import write_questions_to_label
+        from sbert.apply.answers.report_figures import write_questions_to_label
         from sbert.apply.answers.settings import AnswerSettings
         from sbert.suggest.suggest import check_target
 
-        chosen = load_settings(settings, AnswerSettings)
+        parsed = load_settings(settings, AnswerSettings)
         if promised_error is not None:
-            chosen = chosen.model_copy(update={"promised_error": promised_error})
+            parsed = parsed.model_copy(update={"promised_error": promised_error})
         if to_label is not None:
             check_target(to_label)
         if engine == "local":
@@ -86,7 +86,7 @@ def answer(
                 questions_uri,
                 answers_uri,
                 out_uri,
-                chosen,
+                parsed,
                 second_uri=second,
                 labels_uri=labels,
                 concurrency=concurrency,
@@ -97,7 +97,7 @@ def answer(
 
             workers = parse_engine(engine)
             wait_for_server()
-            report = answer_table(questions_uri, answers_uri, out_uri, second, labels, chosen, concurrency, workers)
+            report = answer_table(questions_uri, answers_uri, out_uri, second, labels, parsed, concurrency, workers)
         if to_label is not None:
             write_questions_to_label(report, to_label)
         reply.print(report.model_dump(mode="json"), _show)

@@ -36,21 +36,21 @@ def classify(
     with answering(as_json=as_json) as answer:
         from sbert.apply.classification.settings import ClassificationSettings
 
-        chosen = load_named(
+        parsed = load_named(
             settings, ClassificationSettings, {"label_columns": None if tasks is None else _names(tasks)}
         )
         if engine == "local":
             from sbert.apply.classification.run import classify as classify_rows
 
-            report = classify_rows(table_uri, labels_uri, out_uri, chosen, concurrency=concurrency)
+            report = classify_rows(table_uri, labels_uri, out_uri, parsed, concurrency=concurrency)
         else:
             wait_for_server = begin_server()
             from flows.classify import classify_table
 
             workers = parse_engine(engine)
             wait_for_server()
-            report = classify_table(table_uri, labels_uri, out_uri, chosen, concurrency, workers)
-        silent = [silence for task in report.tasks if (silence := task.silence(chosen.head.promised_error))]
+            report = classify_table(table_uri, labels_uri, out_uri, parsed, concurrency, workers)
+        silent = [silence for task in report.tasks if (silence := task.silence(parsed.head.promised_error))]
         answer.print({**report.model_dump(mode="json"), "silent": silent}, _show)
 
 

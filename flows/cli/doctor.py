@@ -8,7 +8,7 @@ from rich.table import Table as TextTable
 from flows.cli.app import Panel, command
 from flows.cli.options import Json
 from flows.cli.output import answering, out
-from flows.cli.text_tables import print_facts
+from flows.cli.text_tables import print_properties
 
 
 @command(Panel.MODELS, example="sbert doctor --model s3://bucket/models")
@@ -35,7 +35,7 @@ def doctor(
 
 def _show_doctor(diagnosis: dict[str, Any]) -> None:
     units = ", ".join(name for name, there in diagnosis["features"].items() if there) or "none"
-    facts = (
+    properties = (
         ("device", f"{diagnosis['device']} ({diagnosis['processor']})"),
         ("matrix units", units),
         ("processors allowed", diagnosis["num_cpus"]),
@@ -45,7 +45,7 @@ def _show_doctor(diagnosis: dict[str, Any]) -> None:
         ("path", f"{diagnosis['path']}: {diagnosis['reason']}"),
         ("compiled kernels", diagnosis["kernels"]),
     )
-    print_facts(diagnosis["model"], facts)
+    print_properties(diagnosis["model"], properties)
     measured = TextTable(title="measured", title_justify="left")
     for name in ("path", "type", "tokens/s", "least cosine to float32", ""):
         measured.add_column(name, justify="right" if "s" in name and name != "type" else "left")

@@ -49,18 +49,18 @@ def entities(
     with answering(as_json=as_json) as answer:
         from sbert.apply.entities.settings import EntitySettings
 
-        chosen = load_named(settings, EntitySettings, {"base_labels_uri": base_labels, "text_column": text_column})
+        parsed = load_named(settings, EntitySettings, {"base_labels_uri": base_labels, "text_column": text_column})
         if engine == "local":
             from sbert.apply.entities.run import find_entities
 
-            report = find_entities(table_uri, labels_uri, out_uri, chosen, concurrency=concurrency)
+            report = find_entities(table_uri, labels_uri, out_uri, parsed, concurrency=concurrency)
         else:
             wait_for_server = begin_server()
             from flows.entities import find_table_entities
 
             workers = parse_engine(engine)
             wait_for_server()
-            report = find_table_entities(table_uri, labels_uri, out_uri, chosen, concurrency, workers)
+            report = find_table_entities(table_uri, labels_uri, out_uri, parsed, concurrency, workers)
         answer.print(report.model_dump(mode="json"), _show)
 
 

@@ -53,35 +53,35 @@ def explain(
         else:
             explainer = Explainer.of_model(model or DEFAULT_MODEL, settings)
         sides = (Side.QUERY if is_query else Side.DOCUMENT, Side.DOCUMENT)
-        found = explainer.explain(left, right, sides=sides)
+        explanation = explainer.explain(left, right, sides=sides)
         if output is not None:
             from sbert.apply.explanation.page import explanation_page
             from sbert.storage.files import normalize_uri, write_bytes
 
             output = normalize_uri(output)
-            write_bytes(output, explanation_page(found).encode())
-        pairs = [pair.model_dump(mode="json") for pair in found.pairs[:num]]
-        answer.print({**found.model_dump(mode="json"), "pairs": pairs, "output": output}, _show_explanation)
+            write_bytes(output, explanation_page(explanation).encode())
+        pairs = [pair.model_dump(mode="json") for pair in explanation.pairs[:num]]
+        answer.print({**explanation.model_dump(mode="json"), "pairs": pairs, "output": output}, _show_explanation)
 
 
-def _show_explanation(found: dict[str, Any]) -> None:
-    rest = found["parts"][-1][-1]
+def _show_explanation(explanation: dict[str, Any]) -> None:
+    rest = explanation["parts"][-1][-1]
     print_rows(
-        f"cosine {found['cosine']:.4f} by {found['model']} ({found['method']}); the parts add up to it but for "
-        f"{found['error']:.1e}",
+        f"cosine {explanation['cosine']:.4f} by {explanation['model']} ({explanation['method']}); the parts add up to it "
+        f"but for {explanation['error']:.1e}",
         (Column("part", is_number=True), Column("left", is_lead=True), Column("right", is_lead=True)),
-        [(f"{pair['part']:+.4f}", pair["left"], pair["right"]) for pair in found["pairs"]],
+        [(f"{pair['part']:+.4f}", pair["left"], pair["right"]) for pair in explanation["pairs"]],
     )
-    of_words = sum(word["part"] for word in found["left"]["words"])
+    of_words = sum(word["part"] for word in explanation["left"]["words"])
     out.print(
-        f"words of the left text {of_words:+.4f}, its rest {found['left']['rest']:+.4f}; both rests alone {rest:+.4f}",
+        f"words of the left text {of_words:+.4f}, its rest {explanation['left']['rest']:+.4f}; both rests alone {rest:+.4f}",
         style="dim",
         markup=False,
     )
     for side in ("left", "right"):
-        if found[side]["truncated"]:
+        if explanation[side]["truncated"]:
             out.print(f"the {side} text is longer than the encoder reads: its end counts for nothing", style="yellow")
-    for warning in found["warnings"]:
+    for warning in explanation["warnings"]:
         out.print(f"warning: the vectors overlook a difference: {warning['message']}", style="yellow", markup=False)
-    if found["output"]:
-        out.print(f"wrote {found['output']}", markup=False)
+    if explanation["output"]:
+        out.print(f"wrote {explanation['output']}", markup=False)

@@ -5,8 +5,8 @@ from typing import Any
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering
-from flows.cli.table_facts import commit_time, lease_facts
-from flows.cli.text_tables import Column, print_facts, print_rows
+from flows.cli.table_properties import commit_time, lease_properties
+from flows.cli.text_tables import Column, print_properties, print_rows
 
 
 @command(Panel.LOOK, example="sbert inspect s3://bucket/table")
@@ -52,7 +52,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
 
 def _show_inspect(description: dict[str, Any]) -> None:
     info = description["encoder_info"]
-    facts = [
+    properties = [
         ("version", description["version"]),
         ("encoder", f"{description['encoder']} · {info['fingerprint'][:12]}"),
         (
@@ -64,12 +64,12 @@ def _show_inspect(description: dict[str, Any]) -> None:
         ("columns", ", ".join(f"{name} {kind}" for name, kind in description["columns"].items())),
     ]
     if description["reduction"]:
-        facts.append(("recall@10 against float32", description["reduction"]["note"]))
+        properties.append(("recall@10 against float32", description["reduction"]["note"]))
         if ranges := description["reduction"]["calibration"]:
             share = ranges["num_saturated"] / ranges["num_values"]
             scales = f"{ranges['min_scale']:.3g} to {ranges['max_scale']:.3g} · {share:.2%} of values at ±127"
-            facts.append(("scales", scales))
-    print_facts(description["table_uri"], [*facts, *lease_facts(description["at_work"])])
+            properties.append(("scales", scales))
+    print_properties(description["table_uri"], [*properties, *lease_properties(description["at_work"])])
     if description["followers"]:
         _print_followers(description["followers"])
     columns = [

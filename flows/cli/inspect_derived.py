@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flows.cli.table_facts import commit_time, lease_facts
-from flows.cli.text_tables import Column, print_facts, print_rows
+from flows.cli.table_properties import commit_time, lease_properties
+from flows.cli.text_tables import Column, print_properties, print_rows
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import NotATableError
 from sbert.table.delta import Table, recorded_in
@@ -45,7 +45,7 @@ def show_derived_table(description: dict[str, Any]) -> None:
     """Print what there is to say about a derived table."""
     lag, newest = description["lag_versions"], description["table_version_newest"]
     behind = "cannot be opened" if lag is None else "the newest" if not lag else f"{lag:,} behind the newest, {newest}"
-    facts = [
+    properties = [
         ("version", description["version"]),
         ("job", description["job"]),
         ("settings", ", ".join(f"{name} {value}" for name, value in description["settings"].items())),
@@ -56,7 +56,7 @@ def show_derived_table(description: dict[str, Any]) -> None:
         ("shards", f"{description['num_shards']:,} ({description['num_bytes'] / 2**20:,.1f} MiB)"),
         ("columns", ", ".join(f"{name} {kind}" for name, kind in description["columns"].items())),
     ]
-    print_facts(description["table_uri"], [*facts, *lease_facts(description["at_work"])])
+    print_properties(description["table_uri"], [*properties, *lease_properties(description["at_work"])])
     columns = [
         Column("version", is_number=True, is_lead=True),
         Column("when (UTC)", is_lead=True),

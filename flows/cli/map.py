@@ -43,7 +43,7 @@ def draw(
 ) -> None:
     """Draw the texts of TABLE as one page: near texts have similar meaning. The page needs no server and no network."""
     with answering(as_json=as_json) as answer:
-        from sbert.apply.map.page import write_map
+        from sbert.apply.map.run import write_map
         from sbert.apply.map.settings import MapSettings
 
         settings = MapSettings(

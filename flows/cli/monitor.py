@@ -98,9 +98,9 @@ def _show(report: dict[str, Any]) -> None:
         markup=False,
     )
     if report["is_new_model"]:
-        gone, found = counted(len(report["gone_with_model"]), "alert"), len(report["found_with_model"])
+        num_gone, num_found = counted(len(report["gone_with_model"]), "alert"), len(report["found_with_model"])
         out.print(
-            f"  another model: {gone} of the past not seen any more, {found:,} not seen before: no news",
+            f"  another model: {num_gone} of the past not seen any more, {num_found:,} not seen before: no news",
             markup=False,
         )
     for alert in report["new_alerts"]:

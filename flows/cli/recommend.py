@@ -42,10 +42,10 @@ def recommend(
         from sbert.apply.recommendation.run import recommend as make_lists
         from sbert.apply.recommendation.settings import RecommendationSettings
 
-        chosen = load_named(settings, RecommendationSettings, {"refit": refit or None})
+        parsed = load_named(settings, RecommendationSettings, {"refit": refit or None})
         if k is not None:
-            chosen = chosen.model_copy(update={"lists": chosen.lists.model_copy(update={"k": k})})
-        report = make_lists(items_uri, events_uri, out_uri, chosen, concurrency=concurrency)
+            parsed = parsed.model_copy(update={"lists": parsed.lists.model_copy(update={"k": k})})
+        report = make_lists(items_uri, events_uri, out_uri, parsed, concurrency=concurrency)
         answer.print(report.model_dump(mode="json"), _show)
 
 

@@ -7,7 +7,7 @@ import typer
 
 from flows.cli.output import Output, err, out
 from flows.cli.settings_json import load_settings
-from flows.cli.text_tables import print_facts
+from flows.cli.text_tables import print_properties
 from sbert.counted import counted
 from sbert.errors import IncompleteError, MassDeletionError
 
@@ -81,7 +81,7 @@ def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
     if not whole.dry_run:
         rows += _row_counts(whole)
     rows += _estimate_rows(whole)
-    print_facts(f"{whole.table_uri} · {title}", rows, justify="right")
+    print_properties(f"{whole.table_uri} · {title}", rows, justify="right")
     if report["run_url"]:
         out.print(f"Prefect run: {report['run_url']}", markup=False)
 

@@ -48,18 +48,18 @@ def relations(
         from sbert.apply.relations.settings import RelationSettings
 
         named = {"entities_column": entities_column, "min_probability": min_probability}
-        chosen = load_named(settings, RelationSettings, named)
+        parsed = load_named(settings, RelationSettings, named)
         if engine == "local":
             from sbert.apply.relations.run import find_relations
 
-            report = find_relations(table_uri, labels_uri, out_uri, chosen, concurrency=concurrency)
+            report = find_relations(table_uri, labels_uri, out_uri, parsed, concurrency=concurrency)
         else:
             wait_for_server = begin_server()
             from flows.relations import find_table_relations
 
             workers = parse_engine(engine)
             wait_for_server()
-            report = find_table_relations(table_uri, labels_uri, out_uri, chosen, concurrency, workers)
+            report = find_table_relations(table_uri, labels_uri, out_uri, parsed, concurrency, workers)
         answer.print(report.model_dump(mode="json"), _show)
 
 

@@ -10,7 +10,7 @@ from flows.cli.options import Json, LabelsUri, ModelsUri, SettingsJson
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_settings
-from flows.cli.text_tables import Column, print_facts, print_rows
+from flows.cli.text_tables import Column, print_properties, print_rows
 
 
 @command(Panel.MODELS, example="sbert retrain s3://bucket/labels s3://bucket/models")
@@ -87,7 +87,7 @@ def _show_retrain(report: dict[str, Any]) -> None:
     candidate = "nothing new" if report["decided_before"] else report["candidate"] or "no new model"
     primary = report["decision"]["primary"]
     regression_sets = report["decision"]["regression_sets"]
-    facts = (
+    properties = (
         ("reason", report["reason"]),
         ("production", f"{report['previous']} → {report['version']}"),
         (
@@ -117,7 +117,7 @@ def _show_retrain(report: dict[str, Any]) -> None:
         ("report", report["report_uri"] or ""),
         ("seconds", f"{report['seconds']:,.1f}"),
     )
-    print_facts(f"{candidate} · {verdict}", facts)
+    print_properties(f"{candidate} · {verdict}", properties)
     if report["trials"]:
         _show_trials(report["trials"])
     if report["awaits_approval"]:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -13,6 +13,10 @@ from flows.cli.options import Json, TableUri, check_location
 from flows.cli.output import answering, cell, out
 from flows.cli.search_reasons import add_reasons, show_reasons
 from sbert.counted import counted
+
+if TYPE_CHECKING:
+    from sbert.index.search_settings import SearchSettings
+    from sbert.table.delta import Table
 
 MAX_COLUMN = 40
 """Longest value that a column of the table shows whole; a window too narrow for such columns gets a list of hits."""
@@ -110,33 +114,40 @@ def search(
         )
         table = Table.open(table_uri)
         if query is not None:
-            from sbert.index.best_passages import search_documents
-            from sbert.index.search import Searcher
-
-            searcher = Searcher(table)
-            found = searcher.search if per is Per.ROW else partial(search_documents, searcher)
-            result = found(query, settings=settings)
-            results = [
-                {"id": hit.id, "source": hit.source, "score": round(hit.score, 6), **hit.kept} for hit in result.hits()
-            ]
-            if explain:
-                add_reasons(table, query, words_column, results)
-            way = result.way.model_dump(mode="json")
-            answer.print(
-                {"table_uri": table_uri, "query": query, "results": results, "way": way},
-                _show_search,
-            )
+            answer.print(_search_one(table, table_uri, query, settings, per, is_explained=explain), _show_search)
         else:
-            from sbert.index.query_file import search_file
-            from sbert.source.settings import SourceSettings
-
             assert queries_uri is not None
             assert output is not None
-            source = SourceSettings(text_column=text_column, id_column=id_column)
-            report = search_file(
-                table, queries_uri, output, settings=settings, source=source, per_document=per is Per.DOCUMENT
-            )
-            answer.print(report.model_dump(mode="json"), _show_file_search)
+            columns = {"text_column": text_column, "id_column": id_column}
+            answer.print(_search_many(table, queries_uri, output, settings, per, columns), _show_file_search)
+
+
+def _search_one(
+    table: "Table", table_uri: str, query: str, settings: "SearchSettings", per: Per, *, is_explained: bool
+) -> dict[str, Any]:
+    """Search for one query, and name the reasons if asked."""
+    from sbert.index.best_passages import search_documents
+    from sbert.index.search import Searcher
+
+    searcher = Searcher(table)
+    search_rows = searcher.search if per is Per.ROW else partial(search_documents, searcher)
+    result = search_rows(query, settings=settings)
+    results = [{"id": hit.id, "source": hit.source, "score": round(hit.score, 6), **hit.kept} for hit in result.hits()]
+    if is_explained:
+        add_reasons(table, query, settings.words_column, results)
+    return {"table_uri": table_uri, "query": query, "results": results, "way": result.way.model_dump(mode="json")}
+
+
+def _search_many(
+    table: "Table", queries_uri: str, output: str, settings: "SearchSettings", per: Per, columns: dict[str, str | None]
+) -> dict[str, Any]:
+    """Search for the queries of a file, and write the rows to another file."""
+    from sbert.index.query_file import search_file
+    from sbert.source.settings import SourceSettings
+
+    source = SourceSettings.model_validate(columns)
+    report = search_file(table, queries_uri, output, settings=settings, source=source, per_document=per is Per.DOCUMENT)
+    return report.model_dump(mode="json")
 
 
 def _check_usage(

@@ -42,11 +42,11 @@ def summarize(
         from sbert.apply.summaries.run import summarize as summarize_table
         from sbert.apply.summaries.settings import SummaryBudget, SummarySettings
 
-        chosen = load_named(settings, SummarySettings, {})
+        parsed = load_named(settings, SummarySettings, {})
         named = {"max_words": words, "max_sentences": sentences}
-        budget = chosen.budget.model_dump() | {name: value for name, value in named.items() if value is not None}
-        chosen = chosen.model_copy(update={"budget": SummaryBudget.model_validate(budget)})
-        report = summarize_table(table_uri, out_uri, chosen, labels_uri=labels_uri, concurrency=concurrency)
+        budget = parsed.budget.model_dump() | {name: value for name, value in named.items() if value is not None}
+        parsed = parsed.model_copy(update={"budget": SummaryBudget.model_validate(budget)})
+        report = summarize_table(table_uri, out_uri, parsed, labels_uri=labels_uri, concurrency=concurrency)
         answer.print(report.model_dump(mode="json"), _show)
 
 

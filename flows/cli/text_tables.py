@@ -13,13 +13,13 @@ from rich.table import Table as TextTable
 
 from flows.cli.output import cell, out
 
-__all__ = ["Column", "print_facts", "print_rows"]
+__all__ = ["Column", "print_properties", "print_rows"]
 
 INDENT = 4
 """Columns by which the lines below the first one of a row are moved to the right in a narrow window."""
 
 
-def print_facts(title: str, facts: Iterable[tuple[str, Any]], *, justify: JustifyMethod = "left") -> None:
+def print_properties(title: str, properties: Iterable[tuple[str, Any]], *, justify: JustifyMethod = "left") -> None:
     """Print names and values side by side; a value that is too long goes on in the next line.
 
     A name that begins with spaces belongs to the name above it.
@@ -27,7 +27,7 @@ def print_facts(title: str, facts: Iterable[tuple[str, Any]], *, justify: Justif
     table = TextTable(title=cell(title), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify=justify, overflow="fold")
-    for name, value in facts:
+    for name, value in properties:
         label = name.lstrip()
         table.add_row(Padding(cell(label), (0, 0, 0, len(name) - len(label))), cell(value))
     out.print(table)

@@ -1,11 +1,23 @@
-"""Kept columns that a person named: check, before any work, that the table has them."""
+"""Kept columns that a person names: the setting, and a check before any work that the table has them."""
 
 from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field
 
 from sbert.errors import ColumnError
 from sbert.table.delta import Table
 
-__all__ = ["check_kept"]
+__all__ = ["TextColumn", "check_kept"]
+
+TextColumn = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        title="Text column",
+        description="Kept column with the text; empty for the column that was encoded.",
+    ),
+]
 
 
 def check_kept(table: Table, names: Iterable[str | None]) -> None:

@@ -76,8 +76,8 @@ class Deriver:
         """
         finished: dict[str, DerivedRecord] = {}
         if attempt > 1 or self.context.worker_threads is not None:
-            found = finished_splits(self.context.out_uri, [planned.fingerprint for planned in splits])
-            finished = {name: record for name, record in found.items() if record.run_id == self.context.run_id}
+            records = finished_splits(self.context.out_uri, [planned.fingerprint for planned in splits])
+            finished = {name: record for name, record in records.items() if record.run_id == self.context.run_id}
         return [finished.get(planned.fingerprint) or self.build(planned) for planned in splits]
 
     def build(self, planned: PlannedDerivation) -> DerivedRecord:
@@ -126,9 +126,9 @@ def deriver_for(context: DerivationContext) -> Deriver:
     A worker process serves one run at a time, and holds torch to the threads that the worker was given.
     """
     with _derivers_lock:
-        known = _derivers.get(context.run_id)
-        if known is not None and known.context.attempt >= context.attempt:
-            return known
+        current = _derivers.get(context.run_id)
+        if current is not None and current.context.attempt >= context.attempt:
+            return current
         if context.worker_threads is not None:
             _derivers.clear()
             if (torch := sys.modules.get("torch")) is not None:

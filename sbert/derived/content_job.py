@@ -71,8 +71,8 @@ class ContentJob(DerivedJob):
                     made = function(list(missing.values())).select(schema.names).cast(schema)
                     outputs = pa.concat_tables([known.table, made])
                 places = [known.places.get(key, new.get(key)) for key in hashes]
-                chosen = outputs.take(pa.array(places, pa.int64()))
-                columns = [*(keys[name] for name in KEY_COLUMNS), *chosen.columns, pa.array(hashes, pa.binary())]
+                taken = outputs.take(pa.array(places, pa.int64()))
+                columns = [*(keys[name] for name in KEY_COLUMNS), *taken.columns, pa.array(hashes, pa.binary())]
                 yield pa.Table.from_arrays(columns, names=[*KEY_COLUMNS, *schema.names, CONTENT_HASH])
 
         return derive

@@ -84,12 +84,12 @@ def paired_rows(
         name = derived_fingerprint(split, num_rows[split], derived.info.job_fingerprint)
         output = RowStream(read_shards(derived, outputs[name], [*KEY_COLUMNS, *derived_columns]))
         for rows in read_split(table.uri, shards, split, [*KEY_COLUMNS, *table_columns]):
-            found = output.take(len(rows))
-            if len(found) != len(rows) or not found.select(["source", "id"]).equals(rows.select(["source", "id"])):
+            paired = output.take(len(rows))
+            if len(paired) != len(rows) or not paired.select(["source", "id"]).equals(rows.select(["source", "id"])):
                 raise TableError(
                     f"{derived.uri}: its rows are not those of version {table.version} of {table.uri}: run the job "
                     f"{derived.info.job} again"
                 )
             for column in table_columns:
-                found = found.append_column(column, rows[column])
-            yield found
+                paired = paired.append_column(column, rows[column])
+            yield paired

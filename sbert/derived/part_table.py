@@ -132,8 +132,12 @@ class _Work:
         shards: dict[str, list[TableShard]] = {}
         for shard in before.shards() if before is not None else []:
             shards.setdefault(shard.fingerprint, []).append(shard)
-        self._keep = list(chain.from_iterable(found for name, found in shards.items() if name in wanted))
-        self._drop = list(chain.from_iterable(found for name, found in shards.items() if name not in wanted))
+        self._keep = list(
+            chain.from_iterable(shards_of_part for name, shards_of_part in shards.items() if name in wanted)
+        )
+        self._drop = list(
+            chain.from_iterable(shards_of_part for name, shards_of_part in shards.items() if name not in wanted)
+        )
         self._num_parts = len(wanted)
         missing = [name for name in wanted if name not in shards]
         self._resumed = list(finished_splits(out_uri, missing).values()) if missing else []

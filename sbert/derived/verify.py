@@ -96,15 +96,17 @@ def _verify_parts(derived: DerivedTable, recorded: PartsSummary) -> DerivedVerif
 def _table_of(derived: DerivedTable) -> Table:
     """Open the version of the embeddings table that a derived table names."""
     info = derived.info
-    gone = f"{derived.uri}: it was computed from version {info.table_version} of {info.table_uri}"
+    computed_from = f"{derived.uri}: it was computed from version {info.table_version} of {info.table_uri}"
     try:
         table = Table.open(info.table_uri, info.table_version)
     except TableError as error:  # also a version that is refused because rows of it were erased
-        raise NotATableError(f"{gone}, which cannot be opened ({error}): run the job {info.job} again") from error
+        raise NotATableError(
+            f"{computed_from}, which cannot be opened ({error}): run the job {info.job} again"
+        ) from error
     files = list_names(table.uri)
     num_gone = sum(shard.name not in files for shard in table.shards())
     if num_gone:
-        raise NotATableError(f"{gone}, of which {num_gone} shards were vacuumed: run the job {info.job} again")
+        raise NotATableError(f"{computed_from}, of which {num_gone} shards were vacuumed: run the job {info.job} again")
     return table
 
 

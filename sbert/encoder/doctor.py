@@ -106,16 +106,16 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         ModelError: when the model cannot be loaded.
     """
     use_available_cpus()
-    chosen = SentenceEncoder.from_pretrained(model)
-    others = {ComputeDtype.FLOAT32} | ({ComputeDtype.BFLOAT16} if has_fast_bfloat16(chosen.device) else set())
-    encoders = [chosen] + [
-        SentenceEncoder.from_pretrained(model, compute_dtype=dtype, device=chosen.device)
-        for dtype in sorted(others - {chosen.compute_dtype})
+    default = SentenceEncoder.from_pretrained(model)
+    others = {ComputeDtype.FLOAT32} | ({ComputeDtype.BFLOAT16} if has_fast_bfloat16(default.device) else set())
+    encoders = [default] + [
+        SentenceEncoder.from_pretrained(model, compute_dtype=dtype, device=default.device)
+        for dtype in sorted(others - {default.compute_dtype})
     ]
-    workers = num_workers(chosen.device)
-    token_budget = usual_tokens(chosen.device)
-    probe = chosen.tokenize(PROBE)
-    tokens = chosen.tokenize(PROBE * math.ceil(BATCHES * workers * token_budget / int(probe.lengths.sum())))
+    workers = num_workers(default.device)
+    token_budget = usual_tokens(default.device)
+    probe = default.tokenize(PROBE)
+    tokens = default.tokenize(PROBE * math.ceil(BATCHES * workers * token_budget / int(probe.lengths.sum())))
     ways = [_Way("padded", encoder, encoder.plain_runner(), tokens) for encoder in encoders]
     for encoder in encoders:
         selected = encoder.selected_runner
@@ -132,28 +132,28 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         for way in ways:
             way.run_once()
     plain = next(way for way in ways if way.encoder.compute_dtype is ComputeDtype.FLOAT32)
-    reference_SD = run_all(plain.runner, probe, chosen.dim, token_budget)
+    reference_SD = run_all(plain.runner, probe, default.dim, token_budget)
     return Diagnosis(
         model=model,
-        device=str(chosen.device),
-        processor=torch.cuda.get_device_name() if chosen.device.type == "cuda" else platform.machine(),
+        device=str(default.device),
+        processor=torch.cuda.get_device_name() if default.device.type == "cuda" else platform.machine(),
         features=cpu_features(),
         num_cpus=available_cpus(),
         num_threads=torch.get_num_threads(),
-        num_batches_at_once=min(workers, chosen.selected_runner.runner.sharing.most_at_once),
+        num_batches_at_once=min(workers, default.selected_runner.runner.sharing.most_at_once),
         token_budget=token_budget,
-        compute_dtype=chosen.compute_dtype,
-        dtype_reason=why_dtype(chosen.device, chosen.compute_dtype),
-        path=chosen.selected_runner.name,
-        reason=chosen.selected_runner.reason,
-        kernels=load_kernels(chosen.compute_dtype).reason,
+        compute_dtype=default.compute_dtype,
+        dtype_reason=why_dtype(default.device, default.compute_dtype),
+        path=default.selected_runner.name,
+        reason=default.selected_runner.reason,
+        kernels=load_kernels(default.compute_dtype).reason,
         measured=[
             Measured(
                 path=way.path,
                 compute_dtype=way.encoder.compute_dtype,
                 tokens_per_second=round(statistics.median(way.rates), 1),
-                least_cosine=lowest_cosine(run_all(way.runner, probe, chosen.dim, token_budget), reference_SD),
-                chosen=way.encoder is chosen and way.path == chosen.selected_runner.name,
+                least_cosine=lowest_cosine(run_all(way.runner, probe, default.dim, token_budget), reference_SD),
+                chosen=way.encoder is default and way.path == default.selected_runner.name,
             )
             for way in ways
         ],

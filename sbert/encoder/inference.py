@@ -19,7 +19,7 @@ from sbert.encoder.side import Side
 from sbert.encoder.stored_transformer import load_stored
 from sbert.errors import ModelError
 from sbert.runtime.hardware import limit_threads
-from sbert.vectors.quality import PROBE_TEXTS, check_not_collapsed, check_vectors
+from sbert.vectors.checks import PROBE_TEXTS, check_not_collapsed, check_vectors
 
 __all__ = ["import_libraries", "load_for_encoding"]
 

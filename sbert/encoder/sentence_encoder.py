@@ -44,7 +44,7 @@ from sbert.encoder.pooling import Pooling
 from sbert.encoder.pretrained import load_parts, output_dim
 from sbert.encoder.prompts import choose_prompt, prompt_of_side
 from sbert.encoder.side import Side
-from sbert.encoder.tokenization.pool import TokenizerPool, num_tokenizer_processes
+from sbert.encoder.tokenization.process_pool import TokenizerPool, num_tokenizer_processes
 from sbert.encoder.tokenization.texts import Texts, as_list, check_text
 from sbert.encoder.tokenization.token_ids import (
     TokenizedTexts,

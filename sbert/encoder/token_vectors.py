@@ -71,16 +71,16 @@ class TokenReader:
 
     def tokenize(self, text: str, *, prompt: str = "") -> TokenizedText:
         """Return the tokens of a text after a prompt."""
-        found = self._tokenizer.encode(prompt + text)
-        limit, num = self.encoder.max_seq_length, len(found.ids)
-        chosen = list(range(num))
+        encoding = self._tokenizer.encode(prompt + text)
+        limit, num = self.encoder.max_seq_length, len(encoding.ids)
+        places = list(range(num))
         if num > limit:
-            chosen = [*range(limit - self._num_suffix), *range(num - self._num_suffix, num)]
+            places = [*range(limit - self._num_suffix), *range(num - self._num_suffix, num)]
         spans: list[tuple[int, int]] = []
         word_of_token: list[int] = []
         number_before: int | None = None
-        for place in chosen:
-            number, (begin, end) = found.word_ids[place], found.offsets[place]
+        for place in places:
+            number, (begin, end) = encoding.word_ids[place], encoding.offsets[place]
             begin, end = begin - len(prompt), end - len(prompt)
             if number is None or end <= max(0, begin):
                 word_of_token.append(NO_WORD)
@@ -92,7 +92,7 @@ class TokenReader:
             number_before = number
             word_of_token.append(len(spans) - 1)
         return TokenizedText(
-            input_ids=np.array([found.ids[place] for place in chosen], np.int64),
+            input_ids=np.array([encoding.ids[place] for place in places], np.int64),
             word_of_token=np.array(word_of_token, np.int64),
             words=tuple(spans),
             num_prompt_tokens=count_prompt_tokens(self._tokenizer, prompt),
@@ -131,13 +131,13 @@ class TokenReader:
             mask_BL[number, : len(row)] = 1
         device = self.encoder.device
         with torch.inference_mode():
-            found = self.encoder.transformer(
+            output = self.encoder.transformer(
                 input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), output_hidden_states=num_layers > 1
             )
             if num_layers == 1:
-                hidden_BLH = found.last_hidden_state.float()
+                hidden_BLH = output.last_hidden_state.float()
             else:
-                hidden_BLH = torch.stack(found.hidden_states[-num_layers:]).float().mean(0)
+                hidden_BLH = torch.stack(output.hidden_states[-num_layers:]).float().mean(0)
         read: Float32 = hidden_BLH.cpu().numpy()
         return read
 

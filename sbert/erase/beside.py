@@ -73,7 +73,7 @@ class RejectedRows(FilePlace):
 
     def keys_in(self, table_uri: str, paths: Sequence[str], keys: ErasedKeys) -> ErasedKeys:
         """Return the keys of rejected rows, and the ids that lines without an id hold."""
-        found = ErasedKeys()
+        rejected_keys = ErasedKeys()
         for path in paths:
             frame = _read_parquet(table_uri, path)
             if frame is None:
@@ -84,8 +84,8 @@ class RejectedRows(FilePlace):
                 words = _words(keys.names)
                 for source, line in frame.filter(pl.col("id").is_null()).select("source", "original").iter_rows():
                     rows |= {(source, word.decode("utf-8", "surrogateescape")) for word in words.findall(line or b"")}
-            found = found.together(keys.among(rows))
-        return found
+            rejected_keys = rejected_keys.together(keys.among(rows))
+        return rejected_keys
 
     def _meant(self, frame: pl.DataFrame, rows: ErasedRows) -> pl.Series:
         document = pl.col("id").str.replace(r"#\d+$", "").alias("document_id")  # a passage is called after its document

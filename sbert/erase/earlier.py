@@ -33,10 +33,10 @@ class KeyHashes:
         """All hashes, in order."""
         return sorted([*self.by_id.values(), *self.by_pair.values()])
 
-    def keys_in(self, known: frozenset[str]) -> ErasedKeys:
+    def keys_in(self, hashes: frozenset[str]) -> ErasedKeys:
         """Return the keys whose hash is known."""
-        ids = (row_id for row_id, hashed in self.by_id.items() if hashed in known)
-        return ErasedKeys(ids, (pair for pair, hashed in self.by_pair.items() if hashed in known))
+        ids = (row_id for row_id, hashed in self.by_id.items() if hashed in hashes)
+        return ErasedKeys(ids, (pair for pair, hashed in self.by_pair.items() if hashed in hashes))
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ def find_earlier(table_uri: str, keys: ErasedKeys) -> EarlierErasures:
     request = request_of(hashes.all)
     finished = [one for one in files if one.is_finished]
     if any(one.request == request for one in finished):  # keys by row number have a tombstone by text instead
-        known, done = keys, keys
+        earlier, done = keys, keys
     else:
         others = [one for one in files if one.is_finished or one.request != request]
-        known = hashes.keys_in(frozenset[str]().union(*(one.hashes for one in others)))
+        earlier = hashes.keys_in(frozenset[str]().union(*(one.hashes for one in others)))
         done = hashes.keys_in(frozenset[str]().union(*(one.hashes for one in finished)))
     is_under_way = any(one.request == request and not one.is_finished for one in files)
-    return EarlierErasures(known, is_finished=len(done) == len(keys) and not is_under_way)
+    return EarlierErasures(earlier, is_finished=len(done) == len(keys) and not is_under_way)

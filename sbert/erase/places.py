@@ -70,15 +70,15 @@ class FilePlace(Place):
 
     def erase(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, *, is_dry_run: bool) -> PlaceReport:
         """Count the rows in every file, and clean the files that hold some."""
-        found = self._found(table_uri, paths, rows)
-        for path in () if is_dry_run else found:
+        rows_by_path = self._found(table_uri, paths, rows)
+        for path in () if is_dry_run else rows_by_path:
             self.clean(table_uri, path, rows)
         action = (
-            f"{counted(len(found), 'file')} {'would be ' if is_dry_run else ''}{self.verb}"
-            if found
+            f"{counted(len(rows_by_path), 'file')} {'would be ' if is_dry_run else ''}{self.verb}"
+            if rows_by_path
             else "nothing to do"
         )
-        return PlaceReport(place=self.name, location=table_uri, num_found=sum(found.values()), action=action)
+        return PlaceReport(place=self.name, location=table_uri, num_found=sum(rows_by_path.values()), action=action)
 
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:
         """Count again."""

@@ -25,7 +25,7 @@ import polars as pl
 
 from sbert.erase.beside import ERASE
 from sbert.erase.earlier import EarlierErasures, KeyHashes, find_earlier
-from sbert.erase.found import Found, forget_found, read_found, write_found
+from sbert.erase.found_rows import FoundRows, forget_found_rows, read_found_rows, write_found_rows
 from sbert.erase.out_of_reach import OUT_OF_REACH, bucket_problem
 from sbert.erase.places import ErasedRows
 from sbert.erase.receipt import RECEIPTS_FOLDER, OutOfReach, PlaceReport, Receipt, receipt_markdown
@@ -154,19 +154,21 @@ class _Run:
         self.version_before = self.store.version
         self.refused: set[int] = set()
         self.num_rows = 0
-        self.found = Found()
+        self.found_rows = FoundRows()
         self.tombstones: TombstoneFile | None = None
         self.hashed: list[str] = []
 
     @property
     def rows(self) -> ErasedRows:
         """The keys, with those of passages, and the text hashes that were found so far."""
-        return ErasedRows(self.keys.with_pairs(self.found.pairs), self.found.text_hashes, self.found.shards)
+        return ErasedRows(
+            self.keys.with_pairs(self.found_rows.pairs), self.found_rows.text_hashes, self.found_rows.shards
+        )
 
     @property
     def missing(self) -> ErasedKeys:
         """The keys that were found nowhere so far, and that no earlier erasure named."""
-        return self.keys.without(self.found.asked).without(self.earlier.keys)
+        return self.keys.without(self.found_rows.asked).without(self.earlier.keys)
 
     def bury(self) -> None:
         """Write the tombstones, or find those of a run with the same keys that did not end."""
@@ -189,7 +191,7 @@ class _Run:
         if unfinished:
             self.tombstones = unfinished[0]
             self.erasure = self.tombstones.erasure
-            self.found = read_found(self.table_uri, self.erasure)
+            self.found_rows = read_found_rows(self.table_uri, self.erasure)
             self.num_rows = self.store.rows_erased_by(self.erasure, self.tombstones.created)
             log.info("%s: going on with erasure %s, which did not end", self.table_uri, self.erasure)
         write_tombstones(self.table_uri, self.tombstones)
@@ -248,7 +250,7 @@ class _Run:
     def erase_destination(self, location: str, secret: str | None) -> None:
         """Erase the rows of a vector store."""
         if self.missing:
-            self._keep(self.found.with_asked(keys_in_store(location, self.missing, secret=secret)))
+            self._keep(self.found_rows.with_asked(keys_in_store(location, self.missing, secret=secret)))
         report = erase_in_store(location, self.table_uri, self.rows.keys, secret=secret, is_dry_run=self.is_dry_run)
         self.places.append(report)
         if report.is_clean:
@@ -292,7 +294,7 @@ class _Run:
             write_bytes(uri.removesuffix(".json") + ".md", receipt_markdown(receipt).encode())
             write_bytes(uri, receipt.model_dump_json(indent=1).encode())
             if receipt.is_complete and self.tombstones is not None:
-                forget_found(self.table_uri, self.erasure)
+                forget_found_rows(self.table_uri, self.erasure)
                 self.tombstones = self.tombstones.model_copy(update={"is_finished": True})
                 write_tombstones(self.table_uri, self.tombstones)
         return receipt
@@ -303,8 +305,8 @@ class _Run:
 
     def _note(self, findings: list[ShardFinding]) -> None:
         """Remember the texts of found rows; rows whose id is made of their row number get a tombstone by text."""
-        self._keep(self.found.with_findings(findings, self.keys))
-        numbered = sorted({row for found in findings for row in found.derived_ids if row[2]})
+        self._keep(self.found_rows.with_findings(findings, self.keys))
+        numbered = sorted({row for finding in findings for row in finding.derived_ids if row[2]})
         if self.tombstones is None or not numbered:
             return
         hasher = KeyedHash.of_table(self.table_uri)
@@ -324,14 +326,14 @@ class _Run:
 
     def _note_asked(self, findings: list[ShardFinding]) -> None:
         """Remember the keys that a derived table holds rows of."""
-        rows = (key for found in findings for key in found.keys | found.documents)
-        self._keep(self.found.with_asked(self.keys.among(rows)))
+        rows = (key for finding in findings for key in finding.keys | finding.documents)
+        self._keep(self.found_rows.with_asked(self.keys.among(rows)))
 
-    def _keep(self, found: Found) -> None:
+    def _keep(self, rows: FoundRows) -> None:
         """Remember what was found; a run that goes on with this erasure reads it."""
-        self.found = found
+        self.found_rows = rows
         if not self.is_dry_run:
-            write_found(self.table_uri, self.erasure, found)
+            write_found_rows(self.table_uri, self.erasure, rows)
 
     def _erase_places(self, reports: dict[str, PlaceReport]) -> None:
         """Erase what lies beside the shards; found rows of several passes add up."""
@@ -341,7 +343,7 @@ class _Run:
             if self.missing:
                 named = place.keys_in(self.table_uri, paths, self.missing)
                 if named:
-                    self._keep(self.found.with_asked(named))
+                    self._keep(self.found_rows.with_asked(named))
             report = place.erase(self.table_uri, paths, self.rows, is_dry_run=self.is_dry_run)
             before = reports.get(place.name)
             if before is not None and before.num_found:

@@ -65,13 +65,13 @@ class ShardStore(ABC):
         folder = join(self.uri, SPLITS_FOLDER)
         fingerprints = {name.split("-")[1] for name in files if name.count("-") > 1} - set(published)
         names = [name for name in list_names(folder) if name.split(".")[0] in fingerprints]
-        gone = []
+        unpublished = []
         for name in names:
             if name.endswith(".json") and not self._names_file(join(folder, name), files):
                 continue
-            gone.append(name)
-        delete(join(folder, name) for name in gone)
-        return sum(name.endswith(".json") for name in gone)
+            unpublished.append(name)
+        delete(join(folder, name) for name in unpublished)
+        return sum(name.endswith(".json") for name in unpublished)
 
     @staticmethod
     def _names_file(uri: str, files: Sequence[str]) -> bool:

@@ -47,7 +47,7 @@ class ShardsErased:
 
     def report(self, store: ShardStore, *, is_dry_run: bool) -> PlaceReport:
         """Return the entry of the receipt."""
-        mentions = sum(found.num_mentions for found in self.findings)
+        mentions = sum(finding.num_mentions for finding in self.findings)
         would = "would be " if is_dry_run else ""
         action = (
             f"{counted(self.num_rewritten, 'shard')} {would}rewritten, "
@@ -58,7 +58,7 @@ class ShardsErased:
         return PlaceReport(
             place=store.kind,
             location=store.uri,
-            num_found=sum(found.num_rows for found in self.findings) + mentions,
+            num_found=sum(finding.num_rows for finding in self.findings) + mentions,
             action=action if self.findings else "nothing to do",
         )
 
@@ -94,12 +94,12 @@ def erase_shards(
         written: list[ShardRecord] = []
         try:
             with moved_is_conflict(store.uri, None if store.kind != "shards" else store.version):
-                findings = [found for found in _look(store, keys) if found]
-                current = [found for found in findings if found.name in store.shards]
+                findings = [finding for finding in _look(store, keys) if finding]
+                current = [finding for finding in findings if finding.name in store.shards]
                 done = ShardsErased(
                     version_before=store.version,
                     version=store.version,
-                    num_rows=sum(found.num_rows for found in current),
+                    num_rows=sum(finding.num_rows for finding in current),
                     num_rewritten=len(current),
                     num_removed=len(findings) - len(current),
                     findings=findings,
@@ -107,9 +107,9 @@ def erase_shards(
                 if is_dry_run:
                     return done
                 before_commit(findings)
-                for found in current:
-                    written.append(rewrite_shard(store.uri, found.name, keys))  # noqa: PERF401  (kept after an error)
-            drop = [store.shards[found.name] for found in current]
+                for finding in current:
+                    written.append(rewrite_shard(store.uri, finding.name, keys))  # noqa: PERF401  (kept after an error)
+            drop = [store.shards[finding.name] for finding in current]
             done.version = store.commit(written, drop, erasure, done.num_rows)
         except CommitConflictError as error:
             delete(join(store.uri, record.name) for record in written)
@@ -119,21 +119,21 @@ def erase_shards(
                 "another run committed first; looking again (attempt %d of %d): %s", attempt + 1, MAX_ATTEMPTS, error
             )
             continue
-        _remove_old(store, done, dict(zip([found.name for found in current], written, strict=True)), erasure)
+        _remove_old(store, done, dict(zip([finding.name for finding in current], written, strict=True)), erasure)
         return done
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _remove_old(store: ShardStore, done: ShardsErased, renamed: dict[str, ShardRecord], erasure: str) -> None:
     """Refuse the versions that name the old files, then remove records and files."""
-    old = [found.name for found in done.findings]
+    old = [finding.name for finding in done.findings]
     done.refused = refuse_versions(
         store.uri, erasure, [v for v in versions_that_name(store.uri, old) if v < done.version]
     )
     rows_of_splits: dict[str, int] = {}
-    for found in done.findings:
-        if found.name in renamed:
-            for fingerprint, num_rows in found.rows_of_splits.items():
+    for finding in done.findings:
+        if finding.name in renamed:
+            for fingerprint, num_rows in finding.rows_of_splits.items():
                 rows_of_splits[fingerprint] = rows_of_splits.get(fingerprint, 0) + num_rows
     store.publish_records(renamed, rows_of_splits)
     published = {shard.fingerprint for shard in store.shards.values()} | rows_of_splits.keys()
@@ -161,8 +161,8 @@ def look_into_shards(store: ShardStore, keys: ErasedKeys, report: PlaceReport) -
     """Read the keys of every shard again, and return the report with what is left."""
     store.open()
     findings = list(_look(store, keys))
-    num_left = sum(found.num_rows + found.num_mentions for found in findings)
-    num_rows = sum(found.num_rows_read for found in findings)
+    num_left = sum(finding.num_rows + finding.num_mentions for finding in findings)
+    num_rows = sum(finding.num_rows_read for finding in findings)
     return report.model_copy(
         update={"look": f"{counted(len(findings), 'file')} with {counted(num_rows, 'row')} read", "num_left": num_left}
     )

@@ -74,22 +74,22 @@ def _near(source: str, objects: frozenset[str]) -> list[str]:
 
 def _erased_before(table_uri: str, sources: list[str]) -> set[str]:
     """Return the sources that tombstones name: their object may be gone."""
-    known = frozenset[str]().union(*(one.sources for one in read_tombstone_files(table_uri)))
-    if not known:
+    erased_hashes = frozenset[str]().union(*(one.sources for one in read_tombstone_files(table_uri)))
+    if not erased_hashes:
         return set()
     hashes = KeyedHash.of_table(table_uri).sources(pl.Series([normalize_uri(one) for one in sources]))
-    return {source for source, hashed in zip(sources, hashes.to_list(), strict=True) if hashed in known}
+    return {source for source, hashed in zip(sources, hashes.to_list(), strict=True) if hashed in erased_hashes}
 
 
 def _objects(table_uri: str) -> frozenset[str]:
     """Return the sources of all rows in shards of all versions, and of rejected rows."""
-    found: set[str] = set()
+    sources: set[str] = set()
     for name in filter(is_shard, list_names(table_uri)):
         try:
             with open_shard(join(table_uri, name)) as parquet:
                 if "source" in parquet.schema_arrow.names:
                     for batch in parquet.iter_batches(ROWS_PER_READ, columns=["source"]):
-                        found.update(batch.column(0).unique().to_pylist())
+                        sources.update(batch.column(0).unique().to_pylist())
         except MissingError:
             continue  # a run removed it meanwhile
     for folder in (REJECTED_FOLDER, MISFITS_FOLDER):
@@ -99,5 +99,5 @@ def _objects(table_uri: str) -> frozenset[str]:
                     content = read_bytes(join(table_uri, folder, name))
                 except MissingError:
                     continue
-                found.update(pl.read_parquet(io.BytesIO(content), columns=["source"])["source"].unique().to_list())
-    return frozenset(source for source in found if source)
+                sources.update(pl.read_parquet(io.BytesIO(content), columns=["source"])["source"].unique().to_list())
+    return frozenset(source for source in sources if source)

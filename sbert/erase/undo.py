@@ -48,12 +48,14 @@ def lift_tombstones(table_uri: str, keys: ErasedKeys) -> Lifted:
     request = request_of(sorted(lifted))
     num_lifted = num_by_text = 0
     for file in read_tombstone_files(table_uri):
-        gone = file.hashes if file.request == request else file.hashes & lifted
-        num_by_text += len(file.texts - gone)
-        if not gone:
+        to_lift = file.hashes if file.request == request else file.hashes & lifted
+        num_by_text += len(file.texts - to_lift)
+        if not to_lift:
             continue
-        num_lifted += len(gone)
-        left = file.model_copy(update={"ids": file.ids - gone, "pairs": file.pairs - gone, "texts": file.texts - gone})
+        num_lifted += len(to_lift)
+        left = file.model_copy(
+            update={"ids": file.ids - to_lift, "pairs": file.pairs - to_lift, "texts": file.texts - to_lift}
+        )
         if left.hashes:
             write_tombstones(table_uri, left)
         else:

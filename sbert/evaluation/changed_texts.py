@@ -56,15 +56,15 @@ def negate(text: str, *, seed: int) -> str | None:
 def change_number(text: str, *, seed: int) -> str | None:
     """Return the text with one number changed into another of as many figures. None where it has no number."""
     text, chance = text.translate(STRAIGHT), _chance(text, seed)
-    found = [
+    spans = [
         (match.start("value"), match.end("value"))
         for match in NUMBER.finditer(text)
         if match["value"].isdecimal() and len(match["value"]) <= MAX_DIGITS and match["value"].isascii()
     ]
-    found += [match.span() for match in WORD.finditer(text) if match.group().lower() in SMALL]
-    if not found:
+    spans += [match.span() for match in WORD.finditer(text) if match.group().lower() in SMALL]
+    if not spans:
         return None
-    start, end = chance.choice(found)
+    start, end = chance.choice(spans)
     other = _other_number(text[start:end], chance)
     changed = f"{text[:start]}{other}{text[end:]}"
     return changed if _differ(text, changed, DifferenceKind.NUMBER) else None
@@ -120,4 +120,4 @@ def _other_number(value: str, chance: random.Random) -> str:
 
 
 def _differ(text: str, changed: str, kind: DifferenceKind) -> bool:
-    return any(found.kind is kind and found.is_conflict for found in differences(text, changed))
+    return any(difference.kind is kind and difference.is_conflict for difference in differences(text, changed))

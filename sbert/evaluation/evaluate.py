@@ -21,7 +21,7 @@ from sbert.evaluation.metric import Metric, interval
 from sbert.evaluation.perturb import perturb
 from sbert.evaluation.settings import EvaluationSettings
 from sbert.labels.label_kinds import TEXT_COLUMNS, LabelKind
-from sbert.vectors.quality import PROBE_TEXTS
+from sbert.vectors.checks import PROBE_TEXTS
 
 __all__ = ["EncoderEvaluation", "Evaluated", "MetricValue", "SetEvaluation", "Speed", "evaluate", "primary_metric"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.vectors.quality import mean_cosine_of_random_pairs
+from sbert.vectors.checks import mean_cosine_of_random_pairs
 from sbert.vectors.unit import unit_rows
 
 __all__ = ["Geometry", "alignment", "effective_rank", "measure_geometry", "uniformity"]

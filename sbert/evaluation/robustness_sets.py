@@ -108,9 +108,9 @@ def _misspelled(own: Sequence[str], num_texts: int, seed: int) -> list[tuple[str
 def _filled_up(own: Sequence[str], seed: int) -> Iterable[str]:
     """Return the texts, and then sentences of Python's documentation; no text twice."""
     yield from own
-    known = set(own)
+    own_texts = set(own)
     sentences = (sentence for pair in _documentation() for text in pair for sentence in SENTENCE_END.split(text))
-    yield from (text for text in _shuffled(sentences, seed) if text not in known)
+    yield from (text for text in _shuffled(sentences, seed) if text not in own_texts)
 
 
 def _shuffled_pairs(pairs: Sequence[tuple[str, str]], num_pairs: int, seed: int) -> list[tuple[str, str]]:

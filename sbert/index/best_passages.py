@@ -50,21 +50,21 @@ def search_documents(
             "everything, or search it for rows"
         )
     num_rows = min(FIRST_FACTOR * asked.k, MAX_ROWS)
-    found = searcher.search(queries, settings=asked.model_copy(update={"k": num_rows}))
-    parts = [_best_of_each(found)]
-    while num_rows < MAX_ROWS and (short := _short_queries(found.places, parts[-1].places, asked.k, num_rows)):
+    result = searcher.search(queries, settings=asked.model_copy(update={"k": num_rows}))
+    parts = [_best_of_each(result)]
+    while num_rows < MAX_ROWS and (short := _short_queries(result.places, parts[-1].places, asked.k, num_rows)):
         num_rows = min(FIRST_FACTOR * num_rows, MAX_ROWS)
         wider = searcher.search(_at(queries, short), settings=asked.model_copy(update={"k": num_rows}))
-        found = _renumbered(wider, short)
+        result = _renumbered(wider, short)
         is_kept = ~parts[-1].places["query"].is_in(short)
         parts[-1] = _filtered(parts[-1], is_kept)
-        parts.append(_best_of_each(found))
+        parts.append(_best_of_each(result))
     return _ranked(parts, asked.k)
 
 
-def _short_queries(found: pl.DataFrame, best: pl.DataFrame, k: int, num_rows: int) -> list[int]:
+def _short_queries(rows: pl.DataFrame, best: pl.DataFrame, k: int, num_rows: int) -> list[int]:
     """Return the queries with fewer than `k` documents that may have more: they got as many rows as were asked for."""
-    num_found = found.group_by("query").len("num_rows")
+    num_found = rows.group_by("query").len("num_rows")
     num_documents = best.group_by("query").len("num_documents")
     counts = num_found.join(num_documents, on="query")
     is_short = (pl.col("num_documents") < k) & (pl.col("num_rows") >= num_rows)
@@ -78,16 +78,16 @@ def _at(queries: str | Sequence[str] | Float32, numbers: Sequence[int]) -> str |
     return queries[np.array(numbers)] if isinstance(queries, np.ndarray) else [queries[number] for number in numbers]
 
 
-def _renumbered(found: SearchResult, numbers: Sequence[int]) -> SearchResult:
+def _renumbered(result: SearchResult, numbers: Sequence[int]) -> SearchResult:
     """Give the queries of a search for some of them the numbers that they have among all."""
-    places = found.places.with_columns(query=pl.Series(numbers, dtype=pl.Int64).gather(found.places["query"]))
-    return replace(found, places=places)
+    places = result.places.with_columns(query=pl.Series(numbers, dtype=pl.Int64).gather(result.places["query"]))
+    return replace(result, places=places)
 
 
-def _best_of_each(found: SearchResult) -> SearchResult:
+def _best_of_each(result: SearchResult) -> SearchResult:
     """Keep the first row of each document and query."""
-    keys = found.rows.select("source", DOCUMENT_COLUMN).with_columns(found.places["query"])
-    return _filtered(found, keys.select(pl.struct(pl.all()).is_first_distinct()).to_series())
+    keys = result.rows.select("source", DOCUMENT_COLUMN).with_columns(result.places["query"])
+    return _filtered(result, keys.select(pl.struct(pl.all()).is_first_distinct()).to_series())
 
 
 def _ranked(parts: Sequence[SearchResult], k: int) -> SearchResult:
@@ -100,5 +100,5 @@ def _ranked(parts: Sequence[SearchResult], k: int) -> SearchResult:
     return _filtered(together, places["rank"] <= k)
 
 
-def _filtered(found: SearchResult, is_kept: pl.Series) -> SearchResult:
-    return replace(found, places=found.places.filter(is_kept), rows=found.rows.filter(is_kept))
+def _filtered(result: SearchResult, is_kept: pl.Series) -> SearchResult:
+    return replace(result, places=result.places.filter(is_kept), rows=result.rows.filter(is_kept))

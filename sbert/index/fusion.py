@@ -53,12 +53,12 @@ def diversify(relevance_C: Float32, vectors_CD: Float32, k: int, diversity: floa
     unit_CD = unit_rows(vectors_CD)
     similarity_C = np.zeros(len(relevance_C), np.float32)
     left_C = np.ones(len(relevance_C), np.bool_)
-    chosen: list[int] = []
-    while len(chosen) < min(k, len(relevance_C)):
+    picked: list[int] = []
+    while len(picked) < min(k, len(relevance_C)):
         gain_C = np.where(left_C, (1 - diversity) * relevance_C - diversity * similarity_C, -np.inf)
         best = int(gain_C.argmax())
         new_C = unit_CD @ unit_CD[best]
-        similarity_C = new_C if not chosen else np.maximum(similarity_C, new_C)
+        similarity_C = new_C if not picked else np.maximum(similarity_C, new_C)
         left_C[best] = False
-        chosen.append(best)
-    return np.array(chosen, np.int64)
+        picked.append(best)
+    return np.array(picked, np.int64)

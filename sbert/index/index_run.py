@@ -216,7 +216,8 @@ class _Run:
             recall=recall,
             labelled_recall=labelled,
             is_refused=any(
-                found is not None and found.value < self._settings.min_recall for found in (recall, labelled)
+                measured_recall is not None and measured_recall.value < self._settings.min_recall
+                for measured_recall in (recall, labelled)
             ),
         )
         write_version_index(self._table.uri, measured)
@@ -260,7 +261,7 @@ class _Run:
         if report.refused:
             raise QualityError("; ".join(report.refused))
         if measured.is_refused:
-            values = [found.value for found in (measured.recall, measured.labelled_recall) if found is not None]
+            values = [recall.value for recall in (measured.recall, measured.labelled_recall) if recall is not None]
             raise QualityError(
                 f"{report.table_uri}: recall@10 of the whole index is {min(values):.3f}, min_recall is "
                 f"{self._settings.min_recall}: searches are exact until it is higher; run again with a larger connectivity"

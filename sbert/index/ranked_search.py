@@ -85,7 +85,7 @@ def rank_rows(
     *,
     by_vectors: Callable[[int], Ranking],
     words: Callable[[], WordView],
-    chosen: Int64 | None,
+    matching: Int64 | None,
 ) -> Ranking:
     """Return the best rows of each query, shape (Q, k).
 
@@ -95,16 +95,16 @@ def rank_rows(
         asked: mode and diversity.
         by_vectors: gives the nearest rows of each query, as many as it is told.
         words: opens the words of the version.
-        chosen: numbers of the rows to search among; None for all.
+        matching: numbers of the rows to search among; None for all.
     """
     count = num_ranked(asked)
     if asked.mode is SearchMode.WORDS:
-        ranking = words().search(texts, count, chosen)
+        ranking = words().search(texts, count, matching)
     elif asked.mode is SearchMode.VECTOR:
         ranking = by_vectors(count)
     else:
         _, near = by_vectors(count)
-        _, worded = words().search(texts, count, chosen)
+        _, worded = words().search(texts, count, matching)
         scores_QK, numbers_QK = fuse_rankings([near, worded], [VECTOR_WEIGHT, WORD_WEIGHT], count, FUSION_CONSTANT)
         most = (VECTOR_WEIGHT + WORD_WEIGHT) / (FUSION_CONSTANT + 1)  # the best row of both has score 1
         ranking = scores_QK / np.float32(most), numbers_QK
@@ -120,13 +120,13 @@ def _different_rows(rows: VersionRows, ranking: Ranking, asked: SearchSettings) 
     numbers_QK = np.full((len(ranking[0]), asked.k), NO_ROW, np.int64)
     for query, (scores, numbers) in enumerate(zip(*ranking, strict=True)):
         is_row = numbers != NO_ROW
-        found, relevance = numbers[is_row], scores[is_row]
-        if not len(found):
+        row_numbers, relevance = numbers[is_row], scores[is_row]
+        if not len(row_numbers):
             continue
         if asked.mode is SearchMode.WORDS:
             relevance = relevance / relevance[0]  # BM25 has no upper end; cosines and fused scores end at 1
-        order = diversify(relevance, _vectors(rows, found), asked.k, asked.diversity)
-        scores_QK[query, : len(order)], numbers_QK[query, : len(order)] = scores[is_row][order], found[order]
+        order = diversify(relevance, _vectors(rows, row_numbers), asked.k, asked.diversity)
+        scores_QK[query, : len(order)], numbers_QK[query, : len(order)] = scores[is_row][order], row_numbers[order]
     return scores_QK, numbers_QK
 
 

@@ -76,17 +76,17 @@ class Searcher:
         """Return the rows nearest to each query, as `search_table` does."""
         asked = settings or SearchSettings()
         check_modes(asked, queries)
-        chosen = None if asked.where is None else self._matching(asked.where)
+        matching = None if asked.where is None else self._matching(asked.where)
         prepared = self._prepare(queries, asked.mode)
         way = SearchWay(
             version=self.table.version,
             num_rows=len(self._rows),
-            num_rows_filtered=None if chosen is None else len(chosen),
+            num_rows_filtered=None if matching is None else len(matching),
             mode=asked.mode,
         )
         proposed = 0
         if asked.mode is not SearchMode.WORDS:
-            proposed = self._num_proposed(asked, chosen)
+            proposed = self._num_proposed(asked, matching)
             by_index = {
                 "by_index": True,
                 "num_segments": len(self._index.segments),
@@ -101,9 +101,9 @@ class Searcher:
             self._rows,
             prepared.texts,
             asked,
-            by_vectors=lambda count: self._by_vectors(prepared.vectors_QD, count, chosen, proposed),
+            by_vectors=lambda count: self._by_vectors(prepared.vectors_QD, count, matching, proposed),
             words=lambda: self._words(asked.words_column),
-            chosen=None if asked.mode is SearchMode.VECTOR else chosen,
+            matching=None if asked.mode is SearchMode.VECTOR else matching,
         )
         return self._result(prepared.numbers, [ranking], prepared.rejected, way)
 
@@ -112,11 +112,11 @@ class Searcher:
         """The segments of the index that serve the version."""
         return IndexView(self._rows)
 
-    def _num_proposed(self, asked: SearchSettings, chosen: Int64 | None) -> int:
+    def _num_proposed(self, asked: SearchSettings, matching: Int64 | None) -> int:
         """Return the rows that each segment proposes for a query; 0 if every row is compared."""
         proposed = num_candidates(num_ranked(asked))
-        if chosen is not None and len(chosen):
-            proposed = math.ceil(FILTER_MARGIN * proposed * len(self._rows) / len(chosen))
+        if matching is not None and len(matching):
+            proposed = math.ceil(FILTER_MARGIN * proposed * len(self._rows) / len(matching))
         return proposed if self._index.segments and not asked.exact and proposed <= MAX_PROPOSED else 0
 
     def _matching(self, where: str) -> Int64:
@@ -159,33 +159,33 @@ class Searcher:
             raise SettingsError(prepared.rejected[0].detail)
         return prepared
 
-    def _by_vectors(self, vectors_QD: Float32, k: int, chosen: Int64 | None, proposed: int) -> tuple[Float32, Int64]:
+    def _by_vectors(self, vectors_QD: Float32, k: int, matching: Int64 | None, proposed: int) -> tuple[Float32, Int64]:
         """Return scores and row numbers of the k nearest rows of each query, best first, shape (Q, k)."""
         parts = [
-            self._nearest(vectors_QD[first : first + QUERIES_PER_PASS], k, chosen, proposed)
+            self._nearest(vectors_QD[first : first + QUERIES_PER_PASS], k, matching, proposed)
             for first in range(0, len(vectors_QD), QUERIES_PER_PASS)
         ]
         if not parts:
             return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
         return np.concatenate([scores for scores, _ in parts]), np.concatenate([numbers for _, numbers in parts])
 
-    def _nearest(self, vectors_QD: Float32, k: int, chosen: Int64 | None, proposed: int) -> tuple[Float32, Int64]:
+    def _nearest(self, vectors_QD: Float32, k: int, matching: Int64 | None, proposed: int) -> tuple[Float32, Int64]:
         """Return scores and row numbers of the k best rows of each query, best first.
 
         Args:
             vectors_QD: the queries.
             k: rows a query.
-            chosen: numbers of the rows to search among, ascending; None for all.
+            matching: numbers of the rows to search among, ascending; None for all.
             proposed: rows that each segment proposes for a query; 0 compares every row.
         """
         best = TopK(vectors_QD, k)
         if proposed:
-            self._index.search(best, vectors_QD, proposed, chosen)
+            self._index.search(best, vectors_QD, proposed, matching)
             short = np.flatnonzero((best.numbers_QK == NO_ROW).any(axis=1))
-            if chosen is not None and len(short):  # the filter left less of what was proposed than it was expected to
-                best.scores_QK[short], best.numbers_QK[short] = self._nearest(vectors_QD[short], k, chosen, 0)
+            if matching is not None and len(short):  # the filter left less of what was proposed than it was expected to
+                best.scores_QK[short], best.numbers_QK[short] = self._nearest(vectors_QD[short], k, matching, 0)
         else:
-            blocks = self._index.vectors() if chosen is None else self._index.vectors_at(chosen)
+            blocks = self._index.vectors() if matching is None else self._index.vectors_at(matching)
             for block in blocks:
                 best.add(block.vectors_ND, block.numbers_N)
         return in_order(best.scores_QK, best.numbers_QK)

@@ -131,10 +131,12 @@ class SearchResult:
 
     def hits(self, query: int = 0) -> list[Hit]:
         """Return the rows of one query, best first."""
-        chosen = self.places["query"] == query
+        is_of_query = self.places["query"] == query
         return [
             Hit(row.pop("id"), row.pop("source"), score, row)
             for row, score in zip(
-                self.rows.filter(chosen).to_dicts(), self.places["score"].filter(chosen).to_list(), strict=True
+                self.rows.filter(is_of_query).to_dicts(),
+                self.places["score"].filter(is_of_query).to_list(),
+                strict=True,
             )
         ]

@@ -14,6 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -86,27 +87,9 @@ def build_segment(
     with tempfile.TemporaryDirectory(prefix=BUILDING, dir=cache_folder()) as folder:
         vectors_path, graph_path = Path(folder) / "vectors", Path(folder) / "graph"
         stored = _copy_vectors(rows, places, splits, vectors_path)
-        for connectivity, expansion_add in _densities(settings):
-            graph = make_graph(
-                info.dim, normalized=info.normalized, connectivity=connectivity, expansion_add=expansion_add
-            )
-            apart = _rows_apart(len(stored), settings)
-            _add_rows(graph, stored, np.setdiff1d(np.arange(len(stored)), apart, assume_unique=True))
-            tuned = _tune(graph, stored, apart, settings)
-            if tuned.recall.value >= settings.min_recall:
-                break
-            log.warning(
-                "%s: recall@10 is %.3f with %d neighbours a row, %s is needed: a denser graph is built",
-                name, tuned.recall.value, connectivity, settings.min_recall,
-            )  # fmt: skip
-        else:
-            raise QualityError(
-                f"{rows.table.uri}: the segment of {len(splits)} splits ({len(stored)} rows) has a recall@10 of "
-                f"{tuned.recall.value:.3f} at most, min_recall is {settings.min_recall}: it is left out and its rows are "
-                "searched exactly; raise connectivity and expansion_add, or lower min_recall"
-            )
-        _add_rows(graph, stored, apart)
-        graph.save(str(graph_path))
+        made = _good_graph(rows, splits, stored, settings, name)
+        _add_rows(made.graph, stored, made.apart)
+        made.graph.save(str(graph_path))
         stem = f"{name}-{uuid.uuid4().hex[:8]}"
         record = SegmentRecord(
             name=name,
@@ -116,12 +99,12 @@ def build_segment(
             dim=info.dim,
             precision=info.precision,
             normalized=info.normalized,
-            connectivity=connectivity,
-            expansion_add=expansion_add,
-            expansion_search=tuned.expansion,
+            connectivity=made.connectivity,
+            expansion_add=made.expansion_add,
+            expansion_search=made.tuned.expansion,
             graph=_publish(rows.table.uri, graph_path, f"{stem}.graph"),
             vectors=_publish(rows.table.uri, vectors_path, f"{stem}.vectors"),
-            recall=tuned.recall,
+            recall=made.tuned.recall,
             run_id=run_id,
             built_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - began, 3),
@@ -131,6 +114,44 @@ def build_segment(
         for file in record.files:
             note_as_checked(join(rows.table.uri, INDEX_FOLDER), record.graph.name, file)
     return written
+
+
+@dataclass(frozen=True)
+class _MadeGraph:
+    """A graph that reaches the recall; the rows that measured it are not in it yet."""
+
+    graph: "Index"
+    apart: Int64
+    tuned: _Tuned
+    connectivity: int
+    expansion_add: int
+
+
+def _good_graph(
+    rows: VersionRows, splits: Sequence[SegmentSplit], stored: StoredVectors, settings: IndexSettings, name: str
+) -> _MadeGraph:
+    """Make denser graphs until one reaches the recall.
+
+    Raises:
+        QualityError: the densest does not.
+    """
+    info = rows.table.encoder
+    for connectivity, expansion_add in _densities(settings):
+        graph = make_graph(info.dim, normalized=info.normalized, connectivity=connectivity, expansion_add=expansion_add)
+        apart = _rows_apart(len(stored), settings)
+        _add_rows(graph, stored, np.setdiff1d(np.arange(len(stored)), apart, assume_unique=True))
+        tuned = _tune(graph, stored, apart, settings)
+        if tuned.recall.value >= settings.min_recall:
+            return _MadeGraph(graph, apart, tuned, connectivity, expansion_add)
+        log.warning(
+            "%s: recall@10 is %.3f with %d neighbours a row, %s is needed: a denser graph is built",
+            name, tuned.recall.value, connectivity, settings.min_recall,
+        )  # fmt: skip
+    raise QualityError(
+        f"{rows.table.uri}: the segment of {len(splits)} splits ({len(stored)} rows) has a recall@10 of "
+        f"{tuned.recall.value:.3f} at most, min_recall is {settings.min_recall}: it is left out and its rows are "
+        "searched exactly; raise connectivity and expansion_add, or lower min_recall"
+    )
 
 
 def _densities(settings: IndexSettings) -> tuple[tuple[int, int], tuple[int, int]]:

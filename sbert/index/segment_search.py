@@ -98,7 +98,7 @@ class IndexView:
         best: TopK,
         queries_QD: Float32,
         proposed: int,
-        chosen: Int64 | None = None,
+        matching: Int64 | None = None,
         *,
         expansion: int | None = None,
     ) -> None:
@@ -108,18 +108,18 @@ class IndexView:
             best: gets the rows.
             queries_QD: the queries.
             proposed: rows that each segment proposes for a query; more where rows of a segment are gone.
-            chosen: numbers of the rows to search among, ascending; None for all.
+            matching: numbers of the rows to search among, ascending; None for all.
             expansion: candidates that a query looks at; by default as many as the index needs for its recall.
         """
         for part in self.segments:
             share = part.serving.num_rows / part.serving.record.num_rows
             positions = part.segment.propose(queries_QD, math.ceil(proposed / share), expansion or self.expansion)
             numbers = part.places.numbers_at(positions)
-            if chosen is not None:
-                numbers = np.where(_is_among(numbers, chosen), numbers, NO_ROW)
+            if matching is not None:
+                numbers = np.where(_is_among(numbers, matching), numbers, NO_ROW)
             best.merge(part.segment.scores(queries_QD, np.where(numbers == NO_ROW, -1, positions)), numbers)
         for numbers, vectors_ND in self._blocks_without_segment():
-            is_chosen = slice(None) if chosen is None else _is_among(numbers, chosen)
+            is_chosen = slice(None) if matching is None else _is_among(numbers, matching)
             best.add(vectors_ND[is_chosen], numbers[is_chosen])
 
     def _blocks_without_segment(self) -> Iterator[tuple[Int64, Float32]]:
@@ -152,8 +152,8 @@ class IndexView:
             positions = part.places.positions_of(left)
             is_there = positions >= 0
             for first in range(0, int(is_there.sum()), ROWS_PER_BLOCK):
-                chosen = slice(first, first + ROWS_PER_BLOCK)
-                yield VectorBlock(left[is_there][chosen], part.segment.stored(positions[is_there][chosen]))
+                block = slice(first, first + ROWS_PER_BLOCK)
+                yield VectorBlock(left[is_there][block], part.segment.stored(positions[is_there][block]))
             left = left[~is_there]
         yield from self._rows.vectors_at(left)
 
@@ -166,12 +166,12 @@ class IndexView:
         return OpenSegment(serving, segment, SegmentPlaces.of(record.splits, self.places, serving.splits))
 
 
-def _is_among(numbers: Int64, chosen: Int64) -> npt.NDArray[np.bool_]:
+def _is_among(numbers: Int64, allowed: Int64) -> npt.NDArray[np.bool_]:
     """Return which numbers are in an ascending list."""
-    if not len(chosen):
+    if not len(allowed):
         return np.zeros(numbers.shape, np.bool_)
-    places = np.minimum(np.searchsorted(chosen, numbers), len(chosen) - 1)
-    return np.asarray(chosen[places] == numbers)
+    places = np.minimum(np.searchsorted(allowed, numbers), len(allowed) - 1)
+    return np.asarray(allowed[places] == numbers)
 
 
 class _BrokenSegmentError(Exception):

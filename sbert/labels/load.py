@@ -92,35 +92,19 @@ def make_label_set(
     """
     settings = settings or LabelSettings()
     columns = [*COLUMNS[kind], *kept_columns(kind, settings)]
-    missing = [name for name in columns if name not in rows.columns]
-    if missing:
-        raise SettingsError(f"{kind} need the columns {', '.join(missing)}, the frame has {', '.join(rows.columns)}")
-    for name in ("split", "object"):
-        if name not in rows.columns:
-            rows = rows.with_columns(pl.lit(None if name == "split" else "", pl.String()).alias(name))
-    rows = pl.DataFrame([as_texts(rows, name, "the frame") for name in (*columns, "split", "object")])
-    try:
-        rows = rows.with_columns(normalize_splits(rows["split"]))
-    except LabelError as error:
-        raise LabelError(f"column 'split' {error}") from error
+    rows = _typed_rows(rows, kind, columns)
     num_rows_read = rows.height
     rejected: Counter[str] = Counter()
     rows, left_out = clean_rows(rows, kind, settings)
     rejected.update(left_out)
     given = frozenset({"dev", "test"} & set(rows["split"]))
     rows = assign_splits(rows, kind, settings)
-    parts = []
-    for split in ("train", "dev", "test"):
-        part = rows.filter(pl.col("split") == split)
-        if part.height and not (split == "test" and "test" in given):  # a given test set stays as it is
-            part, left_out = drop_repeated(part, kind, settings, split)
-            rejected.update(left_out)
-        parts.append(part)
-    rows, leakage = leave_out_twins(pl.concat(parts), kind, settings, given=given)
-    rejected["twin_held_out"] += sum(part.height for part in parts) - rows.height
-    content = pl.concat_str([pl.col(name).cast(pl.String) for name in COLUMNS[kind]], separator="\x1f")
-    row_ids = hash_texts(rows.select(content).to_series()).bin.encode("hex").str.head(16)
-    rows = rows.with_columns(row_ids.alias("row_id"))
+    rows, left_out = _without_repeated(rows, kind, settings, given)
+    rejected.update(left_out)
+    num_distinct = rows.height
+    rows, leakage = leave_out_twins(rows, kind, settings, given=given)
+    rejected["twin_held_out"] += num_distinct - rows.height
+    rows = _with_row_ids(rows, kind)
     frames = {
         split: rows.filter(pl.col("split") == split).select(*columns, "row_id", "object")
         for split in ("train", "dev", "test")
@@ -141,6 +125,48 @@ def make_label_set(
     if to_train:
         check_enough(label_set, settings)
     return label_set
+
+
+def _typed_rows(rows: pl.DataFrame, kind: LabelKind, columns: list[str]) -> pl.DataFrame:
+    """Return the columns as texts, with ``split`` and ``object`` also where the frame has none.
+
+    Raises:
+        SettingsError: a column is missing.
+        LabelError: a split has another name than train, dev or test.
+    """
+    missing = [name for name in columns if name not in rows.columns]
+    if missing:
+        raise SettingsError(f"{kind} need the columns {', '.join(missing)}, the frame has {', '.join(rows.columns)}")
+    for name in ("split", "object"):
+        if name not in rows.columns:
+            rows = rows.with_columns(pl.lit(None if name == "split" else "", pl.String()).alias(name))
+    rows = pl.DataFrame([as_texts(rows, name, "the frame") for name in (*columns, "split", "object")])
+    try:
+        return rows.with_columns(normalize_splits(rows["split"]))
+    except LabelError as error:
+        raise LabelError(f"column 'split' {error}") from error
+
+
+def _without_repeated(
+    rows: pl.DataFrame, kind: LabelKind, settings: LabelSettings, given: frozenset[str]
+) -> tuple[pl.DataFrame, Counter[str]]:
+    """Drop the rows of a split that repeat another; return the others, and counts by reason. A given test set stays."""
+    parts = []
+    dropped: Counter[str] = Counter()
+    for split in ("train", "dev", "test"):
+        part = rows.filter(pl.col("split") == split)
+        if part.height and not (split == "test" and "test" in given):
+            part, left_out = drop_repeated(part, kind, settings, split)
+            dropped.update(left_out)
+        parts.append(part)
+    return pl.concat(parts), dropped
+
+
+def _with_row_ids(rows: pl.DataFrame, kind: LabelKind) -> pl.DataFrame:
+    """Add the column ``row_id``: a hash of the content of each row."""
+    content = pl.concat_str([pl.col(name).cast(pl.String) for name in COLUMNS[kind]], separator="\x1f")
+    row_ids = hash_texts(rows.select(content).to_series()).bin.encode("hex").str.head(16)
+    return rows.with_columns(row_ids.alias("row_id"))
 
 
 def _fingerprint(kind: LabelKind, frames: dict[str, pl.DataFrame]) -> str:

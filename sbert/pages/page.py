@@ -1,4 +1,4 @@
-"""A report as one HTML page: facts, then sections of text, pictures and tables.
+"""A report as one HTML page: properties, then sections of text, pictures and tables.
 
 The page is one file that needs no server. Everything that comes from data is escaped, and the page is told to load nothing,
 so that a text from a corpus can neither run nor call out. It follows the reader's choice of light or dark, and a table turns
@@ -80,20 +80,20 @@ class Verdict:
 
 
 def render_page(
-    title: str, facts: Mapping[str, str], sections: Sequence[Section], *, verdict: Verdict | None = None
+    title: str, properties: Mapping[str, str], sections: Sequence[Section], *, verdict: Verdict | None = None
 ) -> str:
     """Return a page as HTML.
 
     Args:
         title: heading, and name of the browser's tab.
-        facts: what the reader should know first, by name.
+        properties: what the reader should know first, by name.
         sections: the rest, in the order of importance.
         verdict: one sentence that says what was found or decided.
     """
     return page_template(__package__, TEMPLATE).render(
         title=title,
         style=page_style(),
-        facts=dict(facts),
+        properties=dict(properties),
         sections=sections,
         verdict=verdict,
     )

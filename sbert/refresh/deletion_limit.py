@@ -59,11 +59,11 @@ def foresee_losses(
     all_before = before.union(*objects_of.values())
     appeared = {version for uri, version in listed.items() if uri not in all_before}
     archives = tuple(f"{item.uri}/" for item in objects if item.unreadable)  # members of an unreadable archive stay
-    gone = {
+    removed = {
         uri for uri in all_before - listed.keys() if versions.get(uri) not in appeared and not uri.startswith(archives)
     }
-    replaced = _files_of_tables(gone, objects)
-    lost = gone.difference(*replaced.values())
+    replaced = _files_of_tables(removed, objects)
+    lost = removed.difference(*replaced.values())
     num_rows_lost = _num_rows_of(lost, objects_of, table_uri, shards)
     for source_table, uris in replaced.items():
         new = [item.num_rows for item in objects if _is_in(source_table, item) and item.uri not in all_before]
@@ -104,7 +104,7 @@ def _files_of_tables(uris: set[str], objects: Sequence[SourceObject]) -> dict[st
     """Return those of `uris` that are files of a table which is still in the source, by table."""
     tables = {item.table.uri for item in objects if item.table is not None}
     files = {table: {uri for uri in uris if uri.startswith(f"{table}/")} for table in tables}
-    return {table: found for table, found in files.items() if found}
+    return {table: names for table, names in files.items() if names}
 
 
 def _count_by_object(table_uri: str, shards: Sequence[TableShard], fingerprint: str) -> dict[str, int]:

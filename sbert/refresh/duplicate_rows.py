@@ -52,9 +52,9 @@ class DuplicateRows:
 
     def note(self) -> bool:
         """Note the rows of this pass that are replaced; return whether there are any, so that another pass is needed."""
-        found = self._ledger.superseded()
-        self._superseded = np.union1d(self._superseded, found)
-        return len(found) > 0
+        superseded = self._ledger.superseded()
+        self._superseded = np.union1d(self._superseded, superseded)
+        return len(superseded) > 0
 
 
 def describe_rejects(

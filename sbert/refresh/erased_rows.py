@@ -42,9 +42,9 @@ def without_erased_texts(rows: pl.DataFrame, tombstones: Tombstones) -> tuple[pl
     """Take out clean rows whose text was erased in their source; return the others, and the erased rows as rejected."""
     if not tombstones:
         return rows, empty_rejects()
-    found = tombstones.of_texts(rows)
-    is_erased = found.is_not_null()
-    return rows.filter(~is_erased), _erased(rows.filter(is_erased), found.filter(is_erased))
+    tombstone_of_row = tombstones.of_texts(rows)
+    is_erased = tombstone_of_row.is_not_null()
+    return rows.filter(~is_erased), _erased(rows.filter(is_erased), tombstone_of_row.filter(is_erased))
 
 
 def _erased(rows: pl.DataFrame, tombstones: pl.Series) -> pl.DataFrame:

@@ -20,8 +20,8 @@ from sbert.rows.cleaning import CleaningSettings
 from sbert.source.settings import ReadSettings, SourceSettings, SplitSettings
 from sbert.storage.files import normalize_uri
 from sbert.table.shards import RESERVED_COLUMNS, ShardSettings
+from sbert.vectors.checks import COLLAPSE_COSINE
 from sbert.vectors.precision import MIN_RECALL, Precision
-from sbert.vectors.quality import COLLAPSE_COSINE
 
 __all__ = [
     "DeletionLimitSettings",

@@ -29,7 +29,7 @@ from sbert.table.quantization_recall import RECORD_KEY, measure, newest_reductio
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.table.split_records import SplitRecord, read_records
-from sbert.vectors.quality import MIN_OWN_TEXTS, check_not_collapsed
+from sbert.vectors.checks import MIN_OWN_TEXTS, check_not_collapsed
 
 __all__ = ["duplicate_ids_across_splits", "publish"]
 

@@ -36,8 +36,8 @@ from sbert.table.quantization_recall import VectorSample
 from sbert.table.shards import ShardRecord, ShardWriter, table_schema, vector_columns
 from sbert.table.split_records import misfits_name, rejects_name
 from sbert.table.text_index import distinct_rows, hash_matrix
+from sbert.vectors.checks import check_vectors
 from sbert.vectors.precision import Calibration, StoredVectors, norm_tolerance, reduce_vectors, restore
-from sbert.vectors.quality import check_vectors
 
 __all__ = ["StreamResult", "stream_split"]
 

@@ -74,8 +74,8 @@ def decide_stored(inputs: RetrainInputs, report: RetrainReport, approval: Approv
     if record.awaits_approval:
         record = registry.record_approval(report.candidate, approval)
     decided = _promote_if_accepted(registry, inputs, record)
-    facts = {"promoted", "version", "model_uri", "reason", "approval", "awaits_approval"}
-    return report.model_copy(update={name: getattr(decided, name) for name in facts})
+    decided_fields = {"promoted", "version", "model_uri", "reason", "approval", "awaits_approval"}
+    return report.model_copy(update={name: getattr(decided, name) for name in decided_fields})
 
 
 def _promote_if_accepted(registry: Registry, inputs: RetrainInputs, record: VersionRecord) -> RetrainReport:

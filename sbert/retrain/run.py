@@ -20,7 +20,7 @@ from sbert.retrain.promotion import decide_stored, promote_stored, store_and_pro
 from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run_records import find_decision, record_run, remember_decision, remove_stale_checkpoints
-from sbert.retrain.search import Found, search_candidate
+from sbert.retrain.search import SearchOutcome, search_candidate
 from sbert.retrain.settings import RetrainJob
 from sbert.training.result import TrainingResult
 
@@ -48,7 +48,7 @@ class RetrainSteps:
     find_decision: Callable[[RetrainInputs], RetrainReport | None] = find_decision
     record_run: Callable[[RetrainInputs], None] = record_run
     train: Callable[[RetrainJob, RetrainInputs, Path], TrainingResult] = train_candidate
-    search: Callable[[RetrainJob, RetrainInputs, Path], Found] = search_candidate
+    search: Callable[[RetrainJob, RetrainInputs, Path], SearchOutcome] = search_candidate
     """Takes the place of `train` where the settings ask for a search."""
     judge: Callable[[RetrainJob, RetrainInputs, TrainingResult], Judgement] = judge_candidate
     store_and_promote: Callable[[RetrainJob, RetrainInputs, TrainingResult, Judgement], RetrainReport] = (
@@ -98,8 +98,8 @@ def retrain(job: RetrainJob, steps: RetrainSteps | None = None, *, run_id: str |
                 if job.settings.search is None:
                     result = steps.train(job, inputs, Path(folder))
                 else:
-                    found = steps.search(job, inputs, Path(folder))
-                    job, result = found.job, found.training
+                    search = steps.search(job, inputs, Path(folder))
+                    job, result = search.job, search.training
                 judgement = steps.judge(job, inputs, result)
                 report = steps.store_and_promote(job, inputs, result, judgement)
         approval = None

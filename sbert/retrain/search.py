@@ -35,7 +35,7 @@ from sbert.training.result import StopReason, TrainingProgress, TrainingResult, 
 from sbert.training.settings import TrainingFields, TrainingSettings
 from sbert.training.train import train_encoder
 
-__all__ = ["Found", "SearchProgress", "search_candidate"]
+__all__ = ["SearchOutcome", "SearchProgress", "search_candidate"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class SearchProgress:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchOutcome:
     """The best trial of a search."""
 
     job: RetrainJob
@@ -71,7 +71,7 @@ def search_candidate(
     inputs: RetrainInputs,
     folder: Path,
     on_progress: Callable[[SearchProgress], None] | None = None,
-) -> Found:
+) -> SearchOutcome:
     """Try settings until enough were tried or the time is over; put the model of the best trial into `folder`.
 
     A killed search goes on when it is run again with the same labels and settings, also in the middle of a trial.
@@ -110,7 +110,7 @@ class _Search:
         self._best = CheckpointStore(join(self._uri, "best"))
         self._study = open_study(self._uri, settings, recipe_values(self._space, self._recipe))
 
-    def run(self, folder: Path) -> Found:
+    def run(self, folder: Path) -> SearchOutcome:
         """Try settings, and return the best."""
         while len(counted(self._study)) < self._settings.trials and (not self._is_over() or not self._has_best()):
             self._try_next()
@@ -125,7 +125,7 @@ class _Search:
         log.info("trial %d of %d is the best: dev %.4f", best.number, len(counted(self._study)), best.value)
         changed = TrainingFields.model_validate(settings.model_dump(mode="json"))
         job = self._job.model_copy(update={"settings": self._job.settings.model_copy(update={"training": changed})})
-        return Found(job, replace(training, trials=tuple(self._trials()), checkpoints_uri=None))
+        return SearchOutcome(job, replace(training, trials=tuple(self._trials()), checkpoints_uri=None))
 
     def _has_best(self) -> bool:
         return any(trial.value is not None and trial.state.name == "COMPLETE" for trial in self._study.trials)

@@ -112,7 +112,7 @@ def differences(left: str, right: str) -> tuple[Difference, ...]:
 
 def has_conflict(left: TextFacts, right: TextFacts) -> bool:
     """Return whether two texts cannot say the same: see `Difference.is_conflict`."""
-    return any(found.is_conflict for found in compare_facts(left, right))
+    return any(difference.is_conflict for difference in compare_facts(left, right))
 
 
 def text_facts(text: str) -> TextFacts:
@@ -133,9 +133,9 @@ def compare_facts(left: TextFacts, right: TextFacts) -> tuple[Difference, ...]:
         DifferenceKind.NUMBER, _sorted(left.numbers - right.numbers), _sorted(right.numbers - left.numbers)
     )
     names = Difference(DifferenceKind.NAME, _sorted(left.names - right.words), _sorted(right.names - left.words))
-    found = [difference for difference in (numbers, names) if difference.left or difference.right]
+    differences = [difference for difference in (numbers, names) if difference.left or difference.right]
     negation = _negation_difference(left, right)
-    return (*found, negation) if negation else tuple(found)
+    return (*differences, negation) if negation else tuple(differences)
 
 
 def _sorted(values: Iterable[str]) -> tuple[str, ...]:
@@ -143,17 +143,17 @@ def _sorted(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> list[str]:
-    found: list[str] = []
+    numbers: list[str] = []
     for match in NUMBER.finditer(text):
         code, value, unit = match["code"], match["value"], match["unit"].lower()
         if code and not code.endswith("-"):
-            found.append(f"{code}{value}{unit}".lower())
+            numbers.append(f"{code}{value}{unit}".lower())
             continue
         scale, is_money = SCALES.get(_word_after(text, match.end()), 1), text[: match.start("value")][-1:] in "$€£¥"
         if is_money:
             scale = max(scale, SHORT_SCALES.get(unit, 1))
-        found += [_spelled(part, scale, match["sign"]) for part in _plain(value)]
-    return [*found, *_numbers_in_words(text)]
+        numbers += [_spelled(part, scale, match["sign"]) for part in _plain(value)]
+    return [*numbers, *_numbers_in_words(text)]
 
 
 def _plain(value: str) -> list[str]:
@@ -185,23 +185,23 @@ def _word_after(text: str, end: int) -> str:
 
 def _numbers_in_words(text: str) -> list[str]:
     """Return the numbers that English words name: ``twenty-one``, ``two million``."""
-    found: list[str] = []
+    numbers: list[str] = []
     before = 0
     for match in WORD.finditer(text):
         word = match.group().lower()
         number = 1 if word == "one" and before in range(20, 100, 10) else NUMBER_WORDS.get(word)
-        if number is not None and found and before in range(20, 100, 10) and 0 < number < 10:
-            found[-1] = str(before + number)
+        if number is not None and numbers and before in range(20, 100, 10) and 0 < number < 10:
+            numbers[-1] = str(before + number)
             before = 0
         elif number is not None:
-            found.append(str(number))
+            numbers.append(str(number))
             before = number
-        elif word in SCALES and before and found:
-            found[-1] = _spelled(found[-1], SCALES[word])
+        elif word in SCALES and before and numbers:
+            numbers[-1] = _spelled(numbers[-1], SCALES[word])
             before = 0
         else:
             before = 0
-    return found
+    return numbers
 
 
 def _names(text: str) -> list[str]:
@@ -229,11 +229,11 @@ def _without_ending(word: str) -> str:
 
 
 def _negations(text: str, words: list[str]) -> list[str]:
-    found = [word for word in words if word in NEGATIONS or SHORT_NEGATION.search(word)]
+    negations = [word for word in words if word in NEGATIONS or SHORT_NEGATION.search(word)]
     num_ordinal = len(re.findall(r"\b[Nn]o\.? ?\d", text))  # "No. 5" is a number
-    for _ in range(min(num_ordinal, found.count("no"))):
-        found.remove("no")
-    return [*found, *CHINESE_NEGATION.findall(text)]
+    for _ in range(min(num_ordinal, negations.count("no"))):
+        negations.remove("no")
+    return [*negations, *CHINESE_NEGATION.findall(text)]
 
 
 def _negation_difference(left: TextFacts, right: TextFacts) -> Difference | None:

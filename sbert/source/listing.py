@@ -77,44 +77,65 @@ def list_objects(raw_uri: str, named: str | None = None, *, documents: bool = Tr
     inside = tuple(f"{table.path}/" for table in listing.tables)
     entries = {path: info for path, info in sorted(listing.entries.items()) if not path.startswith(inside)}
     refuse_other_tables(protocol, listing.root, entries)
-    passed_over: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    by_folder: dict[str, Kind | None] = {}
-    archives: list[SourceObject] = []
+    readable = _Readable(protocol, listing.root, named, documents)
     for path, info in entries.items():
+        readable.add(path, info)
+    members = _members_of(readable.archives, named)
+    objects += readable.objects
+    objects += [item for item in members if documents or not format_of(item.format).is_document]
+    readable.log_passed_over(uri)
+    if not objects:
+        raise EmptySourceError(_nothing_here(uri, listing, readable.passed_over))
+    return sorted(objects, key=lambda item: item.uri)
+
+
+class _Readable:
+    """Sorts the entries of a listing: objects, archives, and names that are passed over."""
+
+    def __init__(self, protocol: str, root: str, named: str | None, documents: bool) -> None:
+        self._protocol, self._root, self._named, self._documents = protocol, root, named, documents
+        self._by_folder: dict[str, Kind | None] = {}
+        self._examples: dict[str, str] = {}
+        self.objects: list[SourceObject] = []
+        self.archives: list[SourceObject] = []
+        self.passed_over: Counter[str] = Counter()
+        """Entries that are not read, by their ending or the reason."""
+
+    def add(self, path: str, info: dict[str, Any]) -> None:
+        """Sort one entry."""
         if info.get("type") == "directory" or path.endswith("/"):
-            continue  # a path that ends with / is a zero-length object that marks a folder
-        if is_hidden(path, listing.root):
-            passed_over[HIDDEN] += 1
-            continue
-        if not _is_text(path):
-            passed_over["(a name that is not UTF-8)"] += 1
-            continue
-        if is_archive(path):
-            archives.append(_object(protocol, path, info, listing.root, (format_of("txt"), Compression.NONE)))
-            continue
-        kind = _kind(protocol, path, info, by_folder, named)
-        if kind is None or (kind[0].is_document and not documents):
+            return  # a path that ends with / is a zero-length object that marks a folder
+        if is_hidden(path, self._root):
+            self.passed_over[HIDDEN] += 1
+        elif not _is_text(path):
+            self.passed_over["(a name that is not UTF-8)"] += 1
+        elif is_archive(path):
+            kind = (format_of("txt"), Compression.NONE)
+            self.archives.append(_object(self._protocol, path, info, self._root, kind))
+        else:
+            self._add_object(path, info)
+
+    def _add_object(self, path: str, info: dict[str, Any]) -> None:
+        kind = _kind(self._protocol, path, info, self._by_folder, self._named)
+        if kind is None or (kind[0].is_document and not self._documents):
             name = path.rsplit("/", 1)[-1]
             ending = "." + name.rsplit(".", 1)[-1] if "." in name else NO_ENDING
-            passed_over[ending] += 1
-            examples.setdefault(ending, path)
-            continue
-        objects.append(_object(protocol, path, info, listing.root, kind))
-    members = _members_of(archives, named)
-    objects += [item for item in members if documents or not format_of(item.format).is_document]
-    if passed_over:
-        log.log(
-            logging.INFO if passed_over.keys() == {HIDDEN} else logging.WARNING,
-            "%s: %d objects are passed over by their ending or name (%s)%s",
-            uri,
-            passed_over.total(),
-            _most(passed_over),
-            _example(protocol, examples),
-        )
-    if not objects:
-        raise EmptySourceError(_nothing_here(uri, listing, passed_over))
-    return sorted(objects, key=lambda item: item.uri)
+            self.passed_over[ending] += 1
+            self._examples.setdefault(ending, path)
+        else:
+            self.objects.append(_object(self._protocol, path, info, self._root, kind))
+
+    def log_passed_over(self, uri: str) -> None:
+        """Say what is passed over; hidden names alone are no reason to warn."""
+        if self.passed_over:
+            log.log(
+                logging.INFO if self.passed_over.keys() == {HIDDEN} else logging.WARNING,
+                "%s: %d objects are passed over by their ending or name (%s)%s",
+                uri,
+                self.passed_over.total(),
+                _most(self.passed_over),
+                _example(self._protocol, self._examples),
+            )
 
 
 def _table_files(table: TableFolder, protocol: str) -> list[SourceObject]:
@@ -152,8 +173,8 @@ def _members_of(archives: list[SourceObject], named: str | None) -> list[SourceO
     if not archives:
         return []
     with ThreadPoolExecutor(MAX_THREADS) as pool:
-        found = list(pool.map(lambda item: archive_members(item, named), archives))
-    return [item for members in found for item in members]
+        members_of_archives = list(pool.map(lambda item: archive_members(item, named), archives))
+    return [item for members in members_of_archives for item in members]
 
 
 def _kind_of_parts(protocol: str, path: str, info: dict[str, Any], by_folder: dict[str, Kind | None]) -> Kind | None:
@@ -162,8 +183,8 @@ def _kind_of_parts(protocol: str, path: str, info: dict[str, Any], by_folder: di
     if folder not in by_folder:
         if not info.get("size") or info.get("unreadable"):
             return None
-        found = format_by_looking(protocol + path)
-        by_folder[folder] = None if found is None else (format_of(found[0]), found[1])
+        told = format_by_looking(protocol + path)
+        by_folder[folder] = None if told is None else (format_of(told[0]), told[1])
     return by_folder[folder]
 
 
@@ -254,13 +275,13 @@ def _pattern(uri: str, path: str) -> Listing:
     matches = re.compile(glob_translate(path)).match
     depth = None if "**" in path else path.count("/") - fixed.count("/")
     if "://" in uri:
-        found = filesystem(uri).find(fixed, maxdepth=depth, withdirs=True, detail=True)
+        entries_below = filesystem(uri).find(fixed, maxdepth=depth, withdirs=True, detail=True)
     else:
-        found = walk_folder(fixed or "/", depth)
+        entries_below = walk_folder(fixed or "/", depth)
     above = table_above(protocol + fixed)
-    tables = [_folder(above)] if above is not None else tables_in(found, fixed)
+    tables = [_folder(above)] if above is not None else tables_in(entries_below, fixed)
     tables = [table for table in tables if is_table(protocol + table.path)]  # a store may list a folder that is gone
-    entries = {key: info for key, info in found.items() if matches(key) and info.get("type") != "directory"}
+    entries = {key: info for key, info in entries_below.items() if matches(key) and info.get("type") != "directory"}
     if not entries:
         raise MissingError(_no_match(uri, path), uri=uri)
     return Listing(fixed, entries, tables, lambda file: bool(matches(strip_protocol(file))))

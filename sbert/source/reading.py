@@ -57,8 +57,8 @@ def _read(
     if keys:
         request = without_keys(request, keys)
     try:
-        for found in source_format.read(span, request, read):
-            records = _put_together(span, source, with_keys(found, span.object, keys) if keys else found)
+        for record_block in source_format.read(span, request, read):
+            records = _put_together(span, source, with_keys(record_block, span.object, keys) if keys else record_block)
             yield make_rows(span, source, records, kept_schema, null_is_empty=source_format.null_is_empty)
     except StorageError as error:
         if error.transient:

@@ -145,9 +145,9 @@ def _value(uri: str, field: str, values: pl.DataFrame) -> pl.Series:
         for name in path:
             names = [inner.name for inner in column.dtype.fields] if isinstance(column.dtype, pl.Struct) else []
             if name not in names:
-                known = ", ".join(map(repr, names)) or "none"
+                fields = ", ".join(map(repr, names)) or "none"
                 raise ColumnError(
-                    f"{uri}: no field {name!r} of {{{field}}} in the column {root!r}, its fields are: {known}"
+                    f"{uri}: no field {name!r} of {{{field}}} in the column {root!r}, its fields are: {fields}"
                 )
             column = column.struct.field(name)
         inside = as_text(column)

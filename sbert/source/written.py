@@ -39,5 +39,5 @@ def describe_objects(objects: Sequence[SourceObject], source: SourceSettings) ->
         return f"{item.format}: {said}" if said else ""
 
     with ThreadPoolExecutor(MAX_THREADS) as pool:
-        found = Counter(said for said in pool.map(describe, looked_at) if said)
-    return dict(found.most_common())
+        descriptions = Counter(said for said in pool.map(describe, looked_at) if said)
+    return dict(descriptions.most_common())

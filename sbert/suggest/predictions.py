@@ -83,7 +83,7 @@ def load_predictions(derived: DerivedTable, table: Table, pool: pl.DataFrame, ta
     """
     probability, abstained = prediction_columns(derived, table, task)
     keys = pool.select(KEYS).with_row_index("place")
-    found = (
+    predicted = (
         derived.scan()
         .select(*KEYS, pl.col(probability).alias("probability"), pl.col(abstained).alias("abstained"))
         .join(keys.lazy(), on=KEYS, how="inner")
@@ -91,13 +91,13 @@ def load_predictions(derived: DerivedTable, table: Table, pool: pl.DataFrame, ta
         .collect()
         .drop_nulls()
     )
-    if found.is_empty():
+    if predicted.is_empty():
         raise SettingsError(
             f"{derived.uri}: none of {pool.height:,} texts to choose from has a prediction: run `sbert classify` again"
         )
-    places = found["place"].to_numpy()
+    places = predicted["place"].to_numpy()
     doubt_N = np.full(pool.height, np.nan)
-    doubt_N[places] = 1.0 - found["probability"].cast(pl.Float64).to_numpy()
+    doubt_N[places] = 1.0 - predicted["probability"].cast(pl.Float64).to_numpy()
     abstained_N = np.zeros(pool.height, bool)
-    abstained_N[places] = found["abstained"].to_numpy()
+    abstained_N[places] = predicted["abstained"].to_numpy()
     return Predictions(np.where(np.isnan(doubt_N), np.nanmedian(doubt_N), doubt_N), abstained_N)

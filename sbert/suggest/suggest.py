@@ -95,24 +95,7 @@ def suggest(
         TableError: when the predictions are of another table, job or encoder.
     """
     settings = settings or SuggestSettings()
-    if num < 1:
-        raise SettingsError(f"n is {num}: ask for at least 1 row")
-    if predictions is not None:
-        if settings.kind is not SuggestionKind.CLASSES:
-            raise SettingsError(
-                f"{predictions.uri}: predictions are classes of texts, but kind is {settings.kind.value}: leave them out, "
-                "or set kind to classes"
-            )
-        prediction_columns(predictions, table, settings.prediction_task)  # refuse before any work
-    if labels is not None and labels.kind.value != settings.kind.value:
-        raise LabelError(
-            f"the labels are {labels.kind.value}, but kind is {settings.kind.value}: set kind to the kind of the labels"
-        )
-    if encoder.dim != table.encoder.dim:
-        raise EncoderMismatchError(
-            f"{table.uri}: the table has dim {table.encoder.dim}, but the encoder gives {encoder.dim}: name a table of "
-            "whole vectors"
-        )
+    _check_asked(table, num, encoder, labels, predictions, settings)
     frames = [labels.train, labels.dev, labels.test] if labels is not None else []
     frames += [labelled] if labelled is not None else []
     pool = _pool(table, frames, settings)
@@ -133,6 +116,35 @@ def suggest(
         for pair in zip(fold_texts(frame["sentence1"]), fold_texts(frame["sentence2"]), strict=True)
     }
     return _pairs(pool, vectors_ND, theirs_ND, num, encode, labels, labelled_pairs, settings)
+
+
+def _check_asked(
+    table: Table,
+    num: int,
+    encoder: SentenceEncoder,
+    labels: LabelSet | None,
+    predictions: DerivedTable | None,
+    settings: SuggestSettings,
+) -> None:
+    """Refuse what cannot work before any work; the errors are those of `suggest`."""
+    if num < 1:
+        raise SettingsError(f"n is {num}: ask for at least 1 row")
+    if predictions is not None:
+        if settings.kind is not SuggestionKind.CLASSES:
+            raise SettingsError(
+                f"{predictions.uri}: predictions are classes of texts, but kind is {settings.kind.value}: leave them out, "
+                "or set kind to classes"
+            )
+        prediction_columns(predictions, table, settings.prediction_task)
+    if labels is not None and labels.kind.value != settings.kind.value:
+        raise LabelError(
+            f"the labels are {labels.kind.value}, but kind is {settings.kind.value}: set kind to the kind of the labels"
+        )
+    if encoder.dim != table.encoder.dim:
+        raise EncoderMismatchError(
+            f"{table.uri}: the table has dim {table.encoder.dim}, but the encoder gives {encoder.dim}: name a table of "
+            "whole vectors"
+        )
 
 
 def _candidate_prompt(table: Table, encoder: SentenceEncoder, candidate: SentenceEncoder) -> str:
@@ -295,15 +307,15 @@ def _choose(
     total = np.sum([weight * ranked(criteria[name]) for name, weight in weights.items()], axis=0)
     best = np.argsort(-total, kind="stable")
     groups = [best] if first_N is None else [best[first_N[best]], best[~first_N[best]]]
-    chosen: list[int] = []
+    picks: list[int] = []
     for group in groups:
-        shortlist = group[: (num - len(chosen)) * settings.shortlist_factor]
+        shortlist = group[: (num - len(picks)) * settings.shortlist_factor]
         if len(shortlist):
-            near = [part for part in (labelled_MD, vectors_ND[chosen]) if part is not None and len(part)]
+            near = [part for part in (labelled_MD, vectors_ND[picks]) if part is not None and len(part)]
             known_MD = np.concatenate(near) if near else None
-            picked = k_center(vectors_ND[shortlist], num - len(chosen), 0, known_MD)
-            chosen += [int(shortlist[at]) for at in picked]
-    return chosen
+            picked = k_center(vectors_ND[shortlist], num - len(picks), 0, known_MD)
+            picks += [int(shortlist[at]) for at in picked]
+    return picks
 
 
 def _with_criteria(rows: pl.DataFrame, criteria: dict[str, Values], order: list[int], num_pool: int) -> Suggestions:

@@ -63,9 +63,9 @@ def compare_buckets(
     wanted = None if 2 * len(differing) > num_buckets else differing.tolist()
     for stored in digester.rows(num_buckets, wanted):
         assert stored.digests is not None
-        chosen = np.flatnonzero(is_differing[bucket_of(stored.digests, num_buckets)])
-        comparison.add_copy_rows(stored.digests[chosen, :2], _content(stored.digests[chosen]))
-        keep_keys(stored.keys.take(pa.array(chosen)))
+        in_differing = np.flatnonzero(is_differing[bucket_of(stored.digests, num_buckets)])
+        comparison.add_copy_rows(stored.digests[in_differing, :2], _content(stored.digests[in_differing]))
+        keep_keys(stored.keys.take(pa.array(in_differing)))
 
 
 def _sums(blocks: Iterator[RowDigests], num_buckets: int) -> BucketSums:

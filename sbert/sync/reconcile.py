@@ -203,19 +203,7 @@ def reconcile(
     began = time.monotonic()
     newest = Table.open(table_uri)
     with open_destination(location, secret) as destination:
-        marks = destination.watermarks()
-        visible = destination.visible()
-        if visible is None or visible not in marks:
-            raise DestinationError(f"{destination}: nothing was synced here yet: run `sbert sync` first")
-        mark = marks[visible]
-        check_same_table(newest, mark, destination)
-        table = Table.open(table_uri, mark.version)
-        collection = Collection.of_table(destination.name, table)
-        if collection.name != visible:
-            raise DestinationError(
-                f"{destination}: readers see the collection {visible}, but version {mark.version} of {table.uri} belongs "
-                f"into {collection.name}: run `sbert sync`"
-            )
+        table, collection, mark = _version_shown(newest, destination)
         with compare(table, destination, collection) as comparison:
             was_equal = comparison.is_equal and mark.is_complete
             report = ReconcileReport(
@@ -238,18 +226,44 @@ def reconcile(
             if repair_differences and not was_equal:
                 repair(table, destination, collection, comparison)
         if report.is_equal:
-            destination.set_watermark(visible, proven(mark))
+            destination.set_watermark(collection.name, proven(mark))
         elif repair_differences:
             with compare(table, destination, collection) as again:
                 is_equal = again.is_equal
             if is_equal:
-                destination.set_watermark(visible, proven(watermark_of(table, is_complete=True)))
+                destination.set_watermark(collection.name, proven(watermark_of(table, is_complete=True)))
             report = report.model_copy(update={"is_equal": is_equal, "is_repaired": is_equal})
         num_rows = report.num_rows + (0 if report.is_equal else report.num_extra - report.num_missing)
         note_destination(
-            table.uri, destination, destination.watermarks()[visible], num_rows=num_rows, is_equal=report.is_equal
+            table.uri,
+            destination,
+            destination.watermarks()[collection.name],
+            num_rows=num_rows,
+            is_equal=report.is_equal,
         )
         return report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
+
+
+def _version_shown(newest: Table, destination: Destination) -> tuple[Table, Collection, Watermark]:
+    """Return the table version that readers of a destination see, its collection, and the watermark that names it.
+
+    Raises:
+        DestinationError: the destination holds nothing yet, or rows of another table.
+    """
+    marks = destination.watermarks()
+    visible = destination.visible()
+    if visible is None or visible not in marks:
+        raise DestinationError(f"{destination}: nothing was synced here yet: run `sbert sync` first")
+    mark = marks[visible]
+    check_same_table(newest, mark, destination)
+    table = Table.open(newest.uri, mark.version)
+    collection = Collection.of_table(destination.name, table)
+    if collection.name != visible:
+        raise DestinationError(
+            f"{destination}: readers see the collection {visible}, but version {mark.version} of {table.uri} belongs "
+            f"into {collection.name}: run `sbert sync`"
+        )
+    return table, collection, mark
 
 
 def watermark_of(table: Table, *, is_complete: bool, earlier: Watermark | None = None) -> Watermark:

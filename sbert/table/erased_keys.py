@@ -39,8 +39,8 @@ class ErasedKeys:
 
     def among(self, rows: Iterable[tuple[str, str]]) -> "ErasedKeys":
         """Return the keys that mean a row among `rows`, pairs of source and id."""
-        found = frozenset(rows)
-        return ErasedKeys(self.ids & {row_id for _, row_id in found}, self.pairs & found)
+        pairs = frozenset(rows)
+        return ErasedKeys(self.ids & {row_id for _, row_id in pairs}, self.pairs & pairs)
 
     def without(self, others: "ErasedKeys") -> "ErasedKeys":
         """Return the keys that are not among others."""
@@ -74,12 +74,12 @@ class ErasedKeys:
             return meant.alias("meant")
         near = rows.select(pl.col(column).is_in(self._pair_ids).fill_null(value=False)).to_series() & ~meant
         places = near.arg_true()
-        found = [
+        meant_places = [
             place
             for place, key in zip(places.to_list(), rows.select("source", column)[places].iter_rows(), strict=True)
             if key in self.pairs
         ]
-        return (meant.scatter(found, values=True) if found else meant).alias("meant")
+        return (meant.scatter(meant_places, values=True) if meant_places else meant).alias("meant")
 
 
 def key_columns(schema: pa.Schema) -> list[str]:

@@ -34,14 +34,14 @@ class RefusedVersions(BaseModel):
 def read_refused(table_uri: str) -> list[RefusedVersions]:
     """Return the refused versions of every erasure: one listing where there are none."""
     folder = join(table_uri, REFUSED_FOLDER)
-    found = []
+    refused = []
     for name in sorted(list_names(folder)):
         if name.endswith(".json") and not name.startswith("."):
             try:
-                found.append(RefusedVersions.model_validate_json(read_bytes(join(folder, name))))
+                refused.append(RefusedVersions.model_validate_json(read_bytes(join(folder, name))))
             except (MissingError, ValidationError):
                 continue  # the version is then refused by the file that is missing
-    return found
+    return refused
 
 
 def check_not_refused(table_uri: str, version: int) -> None:

@@ -72,11 +72,11 @@ def check_shards_are_there(uri: str, version: int, shards: Sequence[TableShard],
         TableError: it did not; the message says what to do `otherwise`.
     """
     files = list_names(uri)
-    gone = [shard.name for shard in shards if files.get(shard.name) != shard.num_bytes]
-    if gone:
+    missing = [shard.name for shard in shards if files.get(shard.name) != shard.num_bytes]
+    if missing:
         raise TableError(
-            f"{uri}: version {version} cannot be restored: {len(gone)} of its {len(shards)} shards are gone "
-            f"(vacuumed; first: {gone[0]}): choose a later version, or {otherwise}"
+            f"{uri}: version {version} cannot be restored: {len(missing)} of its {len(shards)} shards are gone "
+            f"(vacuumed; first: {missing[0]}): choose a later version, or {otherwise}"
         )
 
 

@@ -60,25 +60,25 @@ def find_rows(folder_uri: str, name: str, keys: ErasedKeys) -> ShardFinding:
         MissingError, StorageError: storage refuses.
         TableError: the shard is damaged.
     """
-    found = ShardFinding(name)
+    finding = ShardFinding(name)
     with open_shard(join(folder_uri, name)) as parquet:
         if not {"source", "id"} <= set(parquet.schema_arrow.names):
-            return found
+            return finding
         mentions = _mention_columns(parquet.schema_arrow)
         positions: list[int] = []
         columns = key_columns(parquet.schema_arrow)
         for batch in parquet.iter_batches(ROWS_PER_READ, columns=[*columns, *mentions]):
             places = keys.arrow_mask(batch, columns).arg_true().to_list()
-            positions += [found.num_rows_read + place for place in places]
-            found.num_rows_read += batch.num_rows
-            found.num_mentions += sum(int(_mentions(batch.column(column), keys).sum()) for column in mentions)
-        found.num_rows = len(positions)
+            positions += [finding.num_rows_read + place for place in places]
+            finding.num_rows_read += batch.num_rows
+            finding.num_mentions += sum(int(_mentions(batch.column(column), keys).sum()) for column in mentions)
+        finding.num_rows = len(positions)
         if positions:
-            _note_rows(parquet, positions, found)
-    return found
+            _note_rows(parquet, positions, finding)
+    return finding
 
 
-def _note_rows(parquet: pq.ParquetFile, positions: list[int], found: ShardFinding) -> None:
+def _note_rows(parquet: pq.ParquetFile, positions: list[int], finding: ShardFinding) -> None:
     names = [*key_columns(parquet.schema_arrow), "text_hash"]
     columns = [name for name in names if name in parquet.schema_arrow.names]
     first = 0
@@ -87,18 +87,18 @@ def _note_rows(parquet: pq.ParquetFile, positions: list[int], found: ShardFindin
         here = wanted[(wanted >= first) & (wanted < first + batch.num_rows)] - first
         for row in batch.take(pa.array(here)).to_pylist() if len(here) else ():
             text_hash = row.get("text_hash") or b""
-            found.text_hashes.add(text_hash)
-            found.keys.add((row["source"], row["id"]))
+            finding.text_hashes.add(text_hash)
+            finding.keys.add((row["source"], row["id"]))
             if row.get(DOCUMENT_ID):
-                found.documents.add((row["source"], row[DOCUMENT_ID]))
+                finding.documents.add((row["source"], row[DOCUMENT_ID]))
             object_name, _, number = row["id"].rpartition(":")
             if number.isdigit() and object_name == base_name(row["source"]):
-                found.derived_ids.add((row["source"], row["id"], text_hash))
+                finding.derived_ids.add((row["source"], row["id"], text_hash))
         first += batch.num_rows
-    for fingerprint, begin, end in _split_ranges(parquet, found.name):
+    for fingerprint, begin, end in _split_ranges(parquet, finding.name):
         num_rows = int(((wanted >= begin) & (wanted < end)).sum())
         if num_rows:
-            found.rows_of_splits[fingerprint] = num_rows
+            finding.rows_of_splits[fingerprint] = num_rows
 
 
 def _split_ranges(parquet: pq.ParquetFile, name: str) -> Iterator[tuple[str, int, int]]:
@@ -182,8 +182,8 @@ def _without_mentions(column: pa.ChunkedArray, keys: ErasedKeys) -> pa.ChunkedAr
             chunks.append(chunk)
             continue
         lengths = chunk.value_lengths().fill_null(0).to_numpy()
-        gone = np.bincount(np.repeat(np.arange(len(chunk)), lengths)[meant], minlength=len(chunk))
-        offsets = np.concatenate([[0], np.cumsum(lengths - gone)]).astype(np.int32)
+        num_removed = np.bincount(np.repeat(np.arange(len(chunk)), lengths)[meant], minlength=len(chunk))
+        offsets = np.concatenate([[0], np.cumsum(lengths - num_removed)]).astype(np.int32)
         values = chunk.flatten().filter(pa.array(~meant))
         chunks.append(pa.ListArray.from_arrays(pa.array(offsets), values, type=chunk.type, mask=chunk.is_null()))
     return pa.chunked_array(chunks, column.type)

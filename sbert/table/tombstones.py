@@ -116,13 +116,13 @@ class Tombstones:
 
     def __init__(self, files: Iterable[TombstoneFile] = (), hasher: KeyedHash | None = None) -> None:
         """Put the tombstones of erasures together."""
-        found = list(files)
+        tombstone_files = list(files)
         self._hasher = hasher
-        self._ids = _implode(one.ids for one in found)
-        self._pairs = _implode(one.pairs for one in found)
-        self._texts = _implode(one.texts for one in found)
-        self._sources = frozenset[str]().union(*(one.sources for one in found))
-        everything = sorted(frozenset[str]().union(*(one.hashes for one in found)))
+        self._ids = _implode(one.ids for one in tombstone_files)
+        self._pairs = _implode(one.pairs for one in tombstone_files)
+        self._texts = _implode(one.texts for one in tombstone_files)
+        self._sources = frozenset[str]().union(*(one.sources for one in tombstone_files))
+        everything = sorted(frozenset[str]().union(*(one.hashes for one in tombstone_files)))
         self.digest = hashlib.sha256("".join(everything).encode()).hexdigest()[:HASH_CHARACTERS] if everything else ""
         """Names the set of tombstones; empty when there are none."""
 
@@ -161,23 +161,23 @@ class Tombstones:
         return self._hasher.texts(rows["source"], rows["text_hash"])
 
     def _known_in_sources(
-        self, rows: pl.DataFrame, known: pl.Series, hashes: Callable[[pl.DataFrame], pl.Series]
+        self, rows: pl.DataFrame, erased_hashes: pl.Series, hashes: Callable[[pl.DataFrame], pl.Series]
     ) -> pl.Series | None:
         """Look up rows of sources that have tombstones; other rows are not hashed."""
-        if not len(known) or self._hasher is None or not rows.height:
+        if not len(erased_hashes) or self._hasher is None or not rows.height:
             return None
         names = rows["source"].unique()
         meant = names.filter(self._hasher.sources(names).is_in(pl.Series(sorted(self._sources)).implode()))
         places = rows.select(pl.col("source").is_in(meant.implode())).to_series().arg_true()
         if not len(places):
             return None
-        found = self._known(hashes(rows[places]), known)
-        return pl.Series("tombstone", [None] * rows.height, dtype=pl.String).scatter(places, found)
+        matched = self._known(hashes(rows[places]), erased_hashes)
+        return pl.Series("tombstone", [None] * rows.height, dtype=pl.String).scatter(places, matched)
 
     @staticmethod
-    def _known(hashes: pl.Series, known: pl.Series) -> pl.Series:
+    def _known(hashes: pl.Series, erased_hashes: pl.Series) -> pl.Series:
         frame = hashes.alias("hash").to_frame()
-        return frame.select(pl.when(pl.col("hash").is_in(known.implode())).then(pl.col("hash"))).to_series()
+        return frame.select(pl.when(pl.col("hash").is_in(erased_hashes.implode())).then(pl.col("hash"))).to_series()
 
 
 def request_of(hashed_keys: Iterable[str]) -> str:
@@ -189,10 +189,10 @@ def _implode(parts: Iterable[frozenset[str]]) -> pl.Series:
     return pl.Series(sorted(frozenset[str]().union(*parts)), dtype=pl.String)
 
 
-def _first_of(num_rows: int, *found: pl.Series | None) -> pl.Series:
+def _first_of(num_rows: int, *candidates: pl.Series | None) -> pl.Series:
     """Return the first tombstone that was found for each row."""
     result = pl.Series("tombstone", [None] * num_rows, dtype=pl.String)
-    for series in found:
+    for series in candidates:
         if series is not None:
             result = pl.DataFrame([result, series.alias("other")]).select(pl.coalesce("tombstone", "other")).to_series()
     return result

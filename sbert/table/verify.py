@@ -22,8 +22,8 @@ from sbert.table.shard_file import file_checksum_problem, open_shard
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import stored_vectors, vector_names
 from sbert.table.text_index import HASH_BYTES
+from sbert.vectors.checks import check_vectors
 from sbert.vectors.precision import norm_tolerance, restore
-from sbert.vectors.quality import check_vectors
 
 __all__ = ["Verification", "verify_table"]
 

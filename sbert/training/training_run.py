@@ -71,12 +71,7 @@ def assemble_run(
     transformers.set_seed(settings.seed)
     encoder = SentenceEncoder.from_pretrained(base, device=arguments.device, compute_dtype=ComputeDtype.FLOAT32)
     metric = evaluate_dev or (default_dev_metric(labels) if labels.dev.height else None)
-    dev_before = metric(encoder) if metric is not None else math.nan
-    if metric is not None and not math.isfinite(dev_before):
-        raise TrainingError(
-            f"{base}: the dev metric of the encoder that training begins with is {dev_before}, so that no checkpoint can be "
-            "compared with it: correct the metric, or leave out the dev rows to keep the last checkpoint"
-        )
+    dev_before = math.nan if metric is None else _dev_before(base, encoder, metric)
     teacher = _teacher(base, objective, settings, encoder)
     rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
     table = open_table(settings.negatives)
@@ -95,16 +90,7 @@ def assemble_run(
     if settings.adapter.kind is AdapterKind.PROMPT:
         encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
-    plan = BatchPlan(
-        data.content_ids_NC,
-        data.class_numbers,
-        grouping=grouping_of(objective),
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        classes_per_batch=settings.classes_per_batch,
-        process=arguments.process_index,
-        num_processes=arguments.world_size,
-    )
+    plan = _batch_plan(data, objective, settings, arguments)
     notes = check_rows(objective, data, plan)
     prepare_encoder(encoder, settings)
     steps_per_epoch = math.ceil(len(plan) / settings.gradient_accumulation)
@@ -125,21 +111,11 @@ def assemble_run(
         cache_gradients=settings.mini_batch_size is not None,
         distill_weight=settings.continual.distill_weight,
     )
-    collator = Collator(
-        data,
-        plan,
-        int(encoder.hf_tokenizer.pad_token_id or 0),
-        token_budget=CPU_TOKEN_BUDGET if arguments.device.type == "cpu" else GPU_TOKEN_BUDGET,
-        max_texts=settings.mini_batch_size,
-        deletion=WordDeletion(encoder.hf_tokenizer, settings.deletion_ratio, settings.seed)
-        if objective is Objective.TSDAE
-        else None,
-    )
     return TrainingRun(
         module=module,
         data=data,
         plan=plan,
-        collator=collator,
+        collator=_collator(data, plan, encoder, objective, settings, arguments),
         arguments=arguments,
         score=None if metric is None else lambda: metric(encoder),
         dev_before=dev_before,
@@ -147,6 +123,59 @@ def assemble_run(
         fingerprint=fingerprint,
         steps_per_epoch=steps_per_epoch,
         notes=notes,
+    )
+
+
+def _dev_before(base: str, encoder: SentenceEncoder, metric: Callable[[SentenceEncoder], float]) -> float:
+    """Return the dev metric of the encoder that training begins with.
+
+    Raises:
+        TrainingError: it is no number.
+    """
+    value = metric(encoder)
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"{base}: the dev metric of the encoder that training begins with is {value}, so that no checkpoint can be "
+            "compared with it: correct the metric, or leave out the dev rows to keep the last checkpoint"
+        )
+    return value
+
+
+def _batch_plan(
+    data: TrainingData, objective: Objective, settings: TrainingSettings, arguments: transformers.TrainingArguments
+) -> BatchPlan:
+    """Plan the batches of this process."""
+    return BatchPlan(
+        data.content_ids_NC,
+        data.class_numbers,
+        grouping=grouping_of(objective),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        classes_per_batch=settings.classes_per_batch,
+        process=arguments.process_index,
+        num_processes=arguments.world_size,
+    )
+
+
+def _collator(
+    data: TrainingData,
+    plan: BatchPlan,
+    encoder: SentenceEncoder,
+    objective: Objective,
+    settings: TrainingSettings,
+    arguments: transformers.TrainingArguments,
+) -> Collator:
+    """Return the collator of the batches; TSDAE deletes words."""
+    deletion = None
+    if objective is Objective.TSDAE:
+        deletion = WordDeletion(encoder.hf_tokenizer, settings.deletion_ratio, settings.seed)
+    return Collator(
+        data,
+        plan,
+        int(encoder.hf_tokenizer.pad_token_id or 0),
+        token_budget=CPU_TOKEN_BUDGET if arguments.device.type == "cpu" else GPU_TOKEN_BUDGET,
+        max_texts=settings.mini_batch_size,
+        deletion=deletion,
     )
 
 

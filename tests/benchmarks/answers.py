@@ -25,13 +25,13 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
+from sbert.apply.answers.answer_pool import TableSplits
 from sbert.apply.answers.decide import Decision
 from sbert.apply.answers.job import AnswersJob
 from sbert.apply.answers.model import load_model
-from sbert.apply.answers.pool import TableSplits
 from sbert.apply.answers.run import answer_questions, prepare_job
 from sbert.apply.answers.settings import AnswerSettings
-from sbert.apply.answers.words import answer_words, count_words, question_words
+from sbert.apply.answers.shared_words import answer_words, count_words, question_words
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.encoder.model_location import DEFAULT_MODEL
@@ -225,7 +225,7 @@ def _refusals(output: DerivedTable, gone: set[int], seed: int) -> list[str]:
     )
     given = (rows["decision"] == Decision.ANSWER.value).to_numpy()
     wrong = given & ~is_right
-    promise = load_model(output.info.settings["model_uri"]).facts.promised_error
+    promise = load_model(output.info.settings["model_uri"]).record.promised_error
     return [
         str(seed),
         f"{roc_auc_score(is_visible, rows['probability'].to_numpy()):.3f}",

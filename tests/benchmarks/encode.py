@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from sbert.encoder.engine.units import ALL_UNITS
+from sbert.encoder.engine.kernel_targets import ALL_UNITS
 from sbert.encoder.model_location import DEFAULT_MODEL, locate_model
 from sbert.runtime.cpus import available_cpus
 from sbert.runtime.hardware import has_fast_bfloat16, has_units

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sbert.encoder.engine.budget import GPU_TOKENS
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.encoder.tokenization.pool import TokenizerPool
+from sbert.encoder.tokenization.process_pool import TokenizerPool
 from tests.benchmarks.harness import alternate, print_table, texts_under
 
 BLOCK = 16_384

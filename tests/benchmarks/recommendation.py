@@ -25,7 +25,7 @@ import scipy.sparse as sp
 from sbert.apply.recommendation.events import Events, check_events, split_by_time
 from sbert.apply.recommendation.factors import fit_factors, solve_factors
 from sbert.apply.recommendation.items import Items
-from sbert.apply.recommendation.ranking import Ranker, blocks_of, fit_ranker
+from sbert.apply.recommendation.ranker import Ranker, blocks_of, fit_ranker
 from sbert.apply.recommendation.run import recommend
 from sbert.apply.recommendation.settings import EventColumns, RankingSettings, RecommendationSettings
 from sbert.apply.recommendation.signals import SIGNALS, Signals, UserHistories
@@ -96,7 +96,7 @@ class Part:
     def ranker(self, settings: RankingSettings) -> tuple[Scores, Ranker]:
         """Fit the whole."""
         ranker = fit_ranker(self.events, self.items, settings)
-        signals = Signals(ranker.facts, self.items, settings)
+        signals = Signals(ranker.statistics, self.items, settings)
         users = UserHistories(self.events.rows, len(self.events.users), len(self.items), settings)
         return lambda some: ranker.scores(signals, users, some), ranker
 

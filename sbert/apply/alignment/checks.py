@@ -52,11 +52,11 @@ class SentenceFacts:
 
 def facts_of(texts: Sequence[str | None]) -> SentenceFacts:
     """Return the facts of texts; nothing is checked of a text that is not known."""
-    known = [text or "" for text in texts]
+    filled = [text or "" for text in texts]
     return SentenceFacts(
-        lengths=np.array([len(text.strip()) for text in known], np.int64),
-        numbers=np.array([_number_hash(text) for text in known], np.int64),
-        languages=np.array([guess_language(text) for text in known], dtype="U10"),
+        lengths=np.array([len(text.strip()) for text in filled], np.int64),
+        numbers=np.array([_number_hash(text) for text in filled], np.int64),
+        languages=np.array([guess_language(text) for text in filled], dtype="U10"),
     )
 
 
@@ -97,5 +97,5 @@ def failed_checks(
 
 
 def _median(lengths: Int64) -> float:
-    known = lengths[lengths > 0]
-    return float(np.median(known)) if len(known) else 1.0
+    positive = lengths[lengths > 0]
+    return float(np.median(positive)) if len(positive) else 1.0

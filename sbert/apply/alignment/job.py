@@ -90,7 +90,7 @@ class AlignmentJob(DerivedJob):
         for side in (left, right):
             if side.text_column is None:
                 log.warning("%s: no text is kept, so lengths, numbers and languages are not checked", side.table.uri)
-        found = align_vectors(
+        alignment = align_vectors(
             left.vectors,
             right.vectors,
             (left.facts(), right.facts()),
@@ -105,13 +105,13 @@ class AlignmentJob(DerivedJob):
             for rows in split.rows(list(KEY_COLUMNS)):
                 places = slice(first, first + len(rows))
                 first += len(rows)
-                partner = found.partner_N[places]
+                partner = alignment.partner_N[places]
                 columns = [
                     *(rows[name] for name in KEY_COLUMNS),
                     _partners(right.keys, partner),
-                    pa.array(found.cosine_N[places]),
-                    pa.array(found.margin_N[places]),
-                    pa.array(found.reason_N[places].tolist(), pa.string()),
+                    pa.array(alignment.cosine_N[places]),
+                    pa.array(alignment.margin_N[places]),
+                    pa.array(alignment.reason_N[places].tolist(), pa.string()),
                 ]
                 yield pa.Table.from_arrays(columns, names=[*KEY_COLUMNS, "match", "cosine", "margin", "reason"])
 
@@ -124,8 +124,8 @@ class AlignmentJob(DerivedJob):
 def _partners(keys: pa.Table, partner_N: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:
     """Return the keys of partners; null for a row without one."""
     is_none = partner_N == NO_ROW
-    chosen = keys.take(pa.array(np.where(is_none, 0, partner_N), mask=is_none)).combine_chunks()
+    partners = keys.take(pa.array(np.where(is_none, 0, partner_N), mask=is_none)).combine_chunks()
     fields = [
-        chosen[name].combine_chunks() if chosen.num_rows else pa.array([], pa.string()) for name in ("source", "id")
+        partners[name].combine_chunks() if partners.num_rows else pa.array([], pa.string()) for name in ("source", "id")
     ]
     return pa.StructArray.from_arrays(fields, fields=list(MATCH), mask=pa.array(is_none))

@@ -40,7 +40,7 @@ def guess_language(text: str) -> str:
             return "CJK" if script in {"HIRAGANA", "KATAKANA"} else script
     words = [word.lower() for word in WORD.findall(text)]
     counts = sorted(
-        ((sum(word in known for word in words), language) for language, known in WORDS.items()), reverse=True
+        ((sum(word in typical for word in words), language) for language, typical in WORDS.items()), reverse=True
     )
     (most, language), (second, _) = counts[0], counts[1]
     return language if most >= 2 and most > second else ""

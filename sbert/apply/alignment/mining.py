@@ -79,17 +79,17 @@ def align_vectors(
     for reason, fails in reversed(failed.items()):  # the first check that fails is the reason
         reason_P[fails] = reason
     passes_P = ~np.logical_or.reduce(list(failed.values()))
-    chosen = _chosen(order[passes_P[order]], rows_P, columns_P)
-    reason_P[chosen] = None
+    aligned = _chosen(order[passes_P[order]], rows_P, columns_P)
+    reason_P[aligned] = None
     shown_N = _first_pairs(order, rows_P, num)
-    shown_N[rows_P[chosen]] = chosen
+    shown_N[rows_P[aligned]] = aligned
     partner_N = np.full(num, NO_ROW, np.int64)
-    partner_N[rows_P[chosen]] = columns_P[chosen]
+    partner_N[rows_P[aligned]] = columns_P[aligned]
     cosine_N, margin_N = np.zeros(num, np.float32), np.zeros(num, np.float32)
     reason_N = np.full(num, NoMatch.TAKEN, np.object_)
-    found = np.flatnonzero(shown_N != NO_ROW)  # none is found if the other table has no rows
-    pairs = shown_N[found]
-    cosine_N[found], margin_N[found], reason_N[found] = cosine_P[pairs], margin_P[pairs], reason_P[pairs]
+    with_pair = np.flatnonzero(shown_N != NO_ROW)  # none is found if the other table has no rows
+    pairs = shown_N[with_pair]
+    cosine_N[with_pair], margin_N[with_pair], reason_N[with_pair] = cosine_P[pairs], margin_P[pairs], reason_P[pairs]
     return Alignment(partner_N, cosine_N, margin_N, reason_N)
 
 
@@ -105,13 +105,13 @@ def _chosen(pairs: Int64, rows_P: Int64, columns_P: Int64) -> Int64:
     """Return the pairs whose rows are both free when their turn comes."""
     taken_rows: set[int] = set()
     taken_columns: set[int] = set()
-    chosen = []
+    kept_pairs = []
     for pair, row, column in zip(pairs.tolist(), rows_P[pairs].tolist(), columns_P[pairs].tolist(), strict=True):
         if row not in taken_rows and column not in taken_columns:
             taken_rows.add(row)
             taken_columns.add(column)
-            chosen.append(pair)
-    return np.array(chosen, np.int64)
+            kept_pairs.append(pair)
+    return np.array(kept_pairs, np.int64)
 
 
 def _nearest(queries: Blocks, rows: Blocks, k: int) -> tuple[Float32, Int64]:
@@ -131,8 +131,8 @@ def _nearest(queries: Blocks, rows: Blocks, k: int) -> tuple[Float32, Int64]:
 
 
 def _means(scores_NK: Float32) -> Float32:
-    found = np.isfinite(scores_NK)
-    means: Float32 = np.where(found, scores_NK, 0).sum(1) / np.maximum(found.sum(1), 1)
+    is_found = np.isfinite(scores_NK)
+    means: Float32 = np.where(is_found, scores_NK, 0).sum(1) / np.maximum(is_found.sum(1), 1)
     return np.maximum(means, np.float32(LEAST_MEAN))
 
 
@@ -142,8 +142,8 @@ def _candidates(ours: tuple[Float32, Int64], theirs: tuple[Float32, Int64]) -> t
     scores: list[Float32] = []
     for is_left, (scores_QK, numbers_QK) in ((True, ours), (False, theirs)):
         query, rank = np.nonzero(numbers_QK != NO_ROW)
-        found = numbers_QK[query, rank]
-        named.append(np.stack([query, found] if is_left else [found, query], axis=1))
+        candidate = numbers_QK[query, rank]
+        named.append(np.stack([query, candidate] if is_left else [candidate, query], axis=1))
         scores.append(scores_QK[query, rank])
     pairs, first = np.unique(np.concatenate(named), axis=0, return_index=True)
     return pairs[:, 0], pairs[:, 1], np.concatenate(scores)[first]

@@ -114,10 +114,10 @@ def side_distance(left: Table, right: Table) -> SideDistance | None:
 
 def distance_of(across: float, within: float, left: str, right: str, model: str) -> SideDistance:
     """Return the distance, and warn of a great one."""
-    found = SideDistance(
+    distance = SideDistance(
         across=round(across, 4), within=round(within, 4), are_far_apart=across < LEAST_RATIO * max(within, 0)
     )
-    if found.are_far_apart:
+    if distance.are_far_apart:
         log.warning(
             "%s and %s: the vectors of the two sides are far apart (nearest row of the other table: cosine %.2f, "
             "of the own: %.2f): the encoder %s may not know one of the languages, choose a multilingual one",
@@ -127,7 +127,7 @@ def distance_of(across: float, within: float, left: str, right: str, model: str)
             within,
             model,
         )
-    return found
+    return distance
 
 
 def _cosines(queries_QD: Float32, rows_ND: Float32, place: int) -> Float32:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sbert.apply.answers.best_answers import Answer
 from sbert.apply.answers.model import FEATURES, AnswerModel, Float64
-from sbert.apply.answers.ranking import Answer
 
 __all__ = ["Decided", "Decision", "Reason", "decide", "features"]
 

@@ -16,12 +16,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
+from sbert.apply.answers.answer_pool import AnswerPool, AnswerTables
+from sbert.apply.answers.best_answers import Answer, Questions, best_answers
 from sbert.apply.answers.decide import features
 from sbert.apply.answers.model import Calibration, CurvePoint, FitQuality, FittedModel, Float64
-from sbert.apply.answers.pool import AnswerPool, AnswerTables
-from sbert.apply.answers.ranking import Answer, Questions, best_answers
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
-from sbert.apply.answers.words import question_words
+from sbert.apply.answers.shared_words import question_words
 from sbert.apply.nearest_rows import Key, keys_of
 from sbert.apply.text_vectors import table_texts, vectors_of_texts
 from sbert.errors import TooFewLabelsError
@@ -130,10 +130,10 @@ def fit_labelled(labelled: Labelled, tables: AnswerTables, fixed: FittedModel, s
         for truth, threshold in zip(examples.truths, (first_threshold, two_threshold), strict=True)
     )
     quality = _quality(expected[0], examples.first, sample, groups, first_threshold, settings, labelled)
-    facts = fixed.facts.model_copy(
+    record = fixed.record.model_copy(
         update={"origin": "labels", "weights": weights, "first": first, "first_two": two, "quality": quality}
     )
-    return FittedModel(facts=facts, counts=fixed.counts)
+    return FittedModel(record=record, counts=fixed.counts)
 
 
 def threshold_for(probability_N: Float64, is_right_N: Bools, weight_N: Float64, promised_error: float) -> float:
@@ -212,11 +212,11 @@ def _fit_weights(labelled: Labelled, pool: AnswerPool, weights: FusionWeights) -
     fitted = LogisticRegression(fit_intercept=False, C=10.0).fit(
         np.concatenate([rows, -rows]), np.repeat([1, 0], len(rows)), sample_weight=np.tile(sample, 2)
     )
-    found = np.maximum(fitted.coef_[0], 0)
-    if not found.sum() or not found[:2].sum():
+    positive_weights = np.maximum(fitted.coef_[0], 0)
+    if not positive_weights.sum() or not positive_weights[:2].sum():
         return weights
-    found = (found / found.sum()).round(6)
-    return FusionWeights(cosine=found[0], answer_cosine=found[1], words=found[2])
+    positive_weights = (positive_weights / positive_weights.sum()).round(6)
+    return FusionWeights(cosine=positive_weights[0], answer_cosine=positive_weights[1], words=positive_weights[2])
 
 
 def _regression(values: Float64, truth: Bools, sample: Float64) -> tuple[Float64, float]:
@@ -265,10 +265,10 @@ def _quality(
     chance = np.random.default_rng(settings.seed)
     aurocs, errors = [], []
     for _ in range(NUM_RESAMPLES):
-        chosen = np.concatenate([members[at] for at in chance.integers(0, len(members), len(members))])
-        if len(np.unique(truth[chosen])) == 2:
-            aurocs.append(roc_auc_score(truth[chosen], probability[chosen], sample_weight=sample[chosen]))
-        errors.append(_error(probability[chosen], truth[chosen], sample[chosen], threshold)[1])
+        resample = np.concatenate([members[at] for at in chance.integers(0, len(members), len(members))])
+        if len(np.unique(truth[resample])) == 2:
+            aurocs.append(roc_auc_score(truth[resample], probability[resample], sample_weight=sample[resample]))
+        errors.append(_error(probability[resample], truth[resample], sample[resample], threshold)[1])
     coverage, error = _error(probability, truth, sample, threshold)
     curve = []
     for promise in PROMISES:
@@ -320,8 +320,9 @@ def _places(tables: AnswerTables, wanted: set[str]) -> dict[str, set[Key]]:
     return places
 
 
-def _too_few(found: int, unmatched: int, tables: AnswerTables) -> str:
+def _too_few(num_matched: int, unmatched: int, tables: AnswerTables) -> str:
     return (
-        f"{found} labelled questions have an answer that is a row of {tables.first.table.uri} ({unmatched} have another), "
-        f"a fit needs {MIN_QUESTIONS}: keep the column of answers with `sbert refresh --keep-columns`, or give more labels"
+        f"{num_matched} labelled questions have an answer that is a row of {tables.first.table.uri} ({unmatched} have "
+        f"another), a fit needs {MIN_QUESTIONS}: keep the column of answers with `sbert refresh --keep-columns`, or give "
+        "more labels"
     )

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
+from sbert.apply.answers.answer_pool import AnswerPool, AnswerTables, TableSplits
+from sbert.apply.answers.best_answers import Answer, Questions, best_answers
 from sbert.apply.answers.carried import RowsBefore, are_same_rows, last_scores, names_any, with_replaced
 from sbert.apply.answers.decide import decide
 from sbert.apply.answers.model import load_model
-from sbert.apply.answers.pool import AnswerPool, AnswerTables, TableSplits
 from sbert.apply.answers.questions import QuestionReader
-from sbert.apply.answers.ranking import Answer, Questions, best_answers
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.apply.nearest_rows import Key, updated_list
 from sbert.derived.before import output_before, rows_before
@@ -103,7 +103,7 @@ class _Answers:
         self._job = job
         self._table = table
         self._model = load_model(job.model_uri)
-        self._weights = self._model.facts.weights
+        self._weights = self._model.record.weights
         self._tables = job.tables()
         self._before = output_before(job, table, out_uri, may_differ=VERSIONS)
         self._left: set[Key] = set()
@@ -115,7 +115,7 @@ class _Answers:
     def derive(self, split: SplitInput) -> Iterator[pa.Table]:
         """Return the answers of a split's questions."""
         job = self._job
-        reader = QuestionReader(self._table, job.settings, job.question_column, self._model.facts, self._model.counts)
+        reader = QuestionReader(self._table, job.settings, job.question_column, self._model.record, self._model.counts)
         columns = list(dict.fromkeys([*KEY_COLUMNS, *reader.columns]))
         with closing(self._batches_before(split)) as batches:
             before = RowsBefore(batches, self._schema)
@@ -155,7 +155,7 @@ class _Answers:
         return with_replaced(old, places, changed)
 
     def _output(self, rows: pa.Table, lists: list[list[Answer]], is_unknown: Sequence[bool]) -> pa.Table:
-        decided = decide(lists, is_unknown, self._model.facts)
+        decided = decide(lists, is_unknown, self._model.record)
         columns: list[Any] = [rows[name] for name in KEY_COLUMNS]
         columns += [
             pa.array([_structs(answers) for answers in lists], pa.list_(ANSWER)),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.answers.settings import FusionWeights
-from sbert.apply.answers.words import WordCounts
+from sbert.apply.answers.shared_words import WordCounts
 from sbert.errors import TableError
 from sbert.storage.files import join, read_bytes, write_bytes
 
@@ -108,7 +108,7 @@ class FittedModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    facts: AnswerModel
+    record: AnswerModel
     counts: WordCounts
 
 
@@ -125,12 +125,12 @@ def save_model(out_uri: str, model: FittedModel) -> tuple[str, str]:
     """Write a model beside the output; return its location without ending, and its hash."""
     from safetensors.numpy import save
 
-    facts = json.dumps(model.facts.model_dump(mode="json"), sort_keys=True).encode()
+    content = json.dumps(model.record.model_dump(mode="json"), sort_keys=True).encode()
     arrays = bytes(save({"terms": model.counts.terms_T, "answers": model.counts.answers_T}))
-    digest = hashlib.sha256(facts + arrays).hexdigest()[:32]
+    digest = hashlib.sha256(content + arrays).hexdigest()[:32]
     uri = join(out_uri, MODEL_FOLDER, digest)
     write_bytes(f"{uri}.safetensors", arrays)
-    write_bytes(f"{uri}.json", facts)
+    write_bytes(f"{uri}.json", content)
     return uri, digest
 
 
@@ -144,14 +144,14 @@ def load_model(uri: str) -> FittedModel:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    facts, arrays = read_bytes(f"{uri}.json"), read_bytes(f"{uri}.safetensors")
-    if hashlib.sha256(facts + arrays).hexdigest()[:32] != uri.rpartition("/")[2]:
+    content, arrays = read_bytes(f"{uri}.json"), read_bytes(f"{uri}.safetensors")
+    if hashlib.sha256(content + arrays).hexdigest()[:32] != uri.rpartition("/")[2]:
         raise TableError(f"{uri}: the files of this model are damaged: fit again with labels, or remove both files")
     try:
-        model, tensors = AnswerModel.model_validate_json(facts), load(arrays)
+        model, tensors = AnswerModel.model_validate_json(content), load(arrays)
     except (SafetensorError, ValueError) as error:
         raise TableError(f"{uri}: this model cannot be read ({error}): fit again with labels") from error
     assert math.isfinite(model.mean_length)
     return FittedModel(
-        facts=model, counts=WordCounts(tensors["terms"], tensors["answers"], model.num_answers, model.mean_length)
+        record=model, counts=WordCounts(tensors["terms"], tensors["answers"], model.num_answers, model.mean_length)
     )

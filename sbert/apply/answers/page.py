@@ -1,7 +1,7 @@
 """The report of answers as one HTML page."""
 
 from sbert.apply.answers.model import FitQuality
-from sbert.apply.answers.report_facts import AnswersReport
+from sbert.apply.answers.report import AnswersReport
 from sbert.counted import counted
 from sbert.pages.page import PageTable, Section, Verdict, render_page
 from sbert.pages.pictures import BLUE, GREY, Picture, as_picture, legend_below, new_axes
@@ -16,7 +16,7 @@ def report_page(report: AnswersReport, promised_error: float) -> str:
     """Return the page of a run."""
     output, model, quality = report.output, report.model, report.model.quality
     total = max(sum(report.decisions.values()), 1)
-    facts = {
+    properties = {
         "questions": f"{output.num_rows:,} ({output.table_uri}, version {output.table_version})",
         "answers": f"{report.num_answers:,}",
         "encoder": output.encoder,
@@ -30,7 +30,7 @@ def report_page(report: AnswersReport, promised_error: float) -> str:
     sections += [_unanswered(report), _unused(report)]
     share = report.decisions["answer"] / total
     return render_page(
-        "Answers", facts, sections, verdict=Verdict(f"{share:.0%} of {counted(total, 'question')} are answered.")
+        "Answers", properties, sections, verdict=Verdict(f"{share:.0%} of {counted(total, 'question')} are answered.")
     )
 
 

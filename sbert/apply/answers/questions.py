@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from sbert.apply.answers.answer_pool import joined_texts
+from sbert.apply.answers.best_answers import Questions
 from sbert.apply.answers.language import LanguageCheck
 from sbert.apply.answers.model import AnswerModel
-from sbert.apply.answers.pool import joined_texts
-from sbert.apply.answers.ranking import Questions
 from sbert.apply.answers.settings import AnswerSettings
-from sbert.apply.answers.words import WordCounts, question_words
+from sbert.apply.answers.shared_words import WordCounts, question_words
 from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.vectors.precision import Float32

@@ -11,15 +11,15 @@ import logging
 
 import polars as pl
 
+from sbert.apply.answers.answer_pool import AnswerTables, TableSplits, joined_texts
 from sbert.apply.answers.fit import fit_model
 from sbert.apply.answers.job import AnswersJob
 from sbert.apply.answers.language import FRAME_TOKENS, foreign_letters
 from sbert.apply.answers.model import AnswerModel, FittedModel, fixed_calibrations, load_model, save_model
-from sbert.apply.answers.pool import AnswerTables, TableSplits, joined_texts
-from sbert.apply.answers.report import finish_report
-from sbert.apply.answers.report_facts import AnswersReport
+from sbert.apply.answers.report import AnswersReport
+from sbert.apply.answers.report_figures import finish_report
 from sbert.apply.answers.settings import AnswerSettings
-from sbert.apply.answers.words import WordCounts, count_words
+from sbert.apply.answers.shared_words import WordCounts, count_words
 from sbert.derived.derived_table import DerivedTable, find_derived, find_output
 from sbert.derived.run import derive
 from sbert.errors import EncoderMismatchError, MissingError, SettingsError, TableError
@@ -111,8 +111,8 @@ def prepare_job(
         model = _fixed(tables, asked, questions)
         if labels is not None:
             model = fit_model(_pairs(labels), tables, questions, model, asked)
-            facts = model.facts.model_copy(update={"labels_fingerprint": labels.fingerprint})
-            model = model.model_copy(update={"facts": facts})
+            record = model.record.model_copy(update={"labels_fingerprint": labels.fingerprint})
+            model = model.model_copy(update={"record": record})
         model_uri, _ = save_model(out_uri, model)
     return AnswersJob(
         settings=asked,
@@ -175,7 +175,7 @@ def _known_model(
         return None
     uri = str(before.info.settings["model_uri"])
     try:
-        model = load_model(uri).facts
+        model = load_model(uri).record
     except (MissingError, TableError) as error:
         log.warning("the model is made again: %s", error)
         return None
@@ -203,7 +203,7 @@ def _fixed(tables: AnswerTables, settings: AnswerSettings, questions: Table) -> 
     counts, token_length, letters = _count(tables)
     first, first_two = fixed_calibrations()
     threshold = 1 - settings.promised_error
-    facts = AnswerModel(
+    record = AnswerModel(
         origin="fixed",
         weights=settings.weights,
         first=first.model_copy(update={"threshold": threshold}),
@@ -215,7 +215,7 @@ def _fixed(tables: AnswerTables, settings: AnswerSettings, questions: Table) -> 
         num_answers=counts.num_answers,
         mean_length=counts.mean_length,
     )
-    return FittedModel(facts=facts, counts=counts)
+    return FittedModel(record=record, counts=counts)
 
 
 def _count(tables: AnswerTables) -> tuple[WordCounts, float | None, str | None]:

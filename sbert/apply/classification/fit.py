@@ -99,9 +99,9 @@ class _Fitted:
 
     def scores(self, vectors_ND: Float32, rules_NK: Float32) -> Float64:
         """Return scores before calibration, shape (N, C)."""
-        found = features(vectors_ND, self.mean_D, self.landmarks_LD, GAMMA) @ self.weights_FC + self.bias_C
-        found += rules_NK @ self.rule_weights_KC
-        return np.asarray(found, np.float64)
+        scores_NC = features(vectors_ND, self.mean_D, self.landmarks_LD, GAMMA) @ self.weights_FC + self.bias_C
+        scores_NC += rules_NK @ self.rule_weights_KC
+        return np.asarray(scores_NC, np.float64)
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,19 @@ A head lies beside the output that it makes: ``OUT/_heads/FINGERPRINT/head.safet
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadKind
-from sbert.errors import MissingError, TableError
-from sbert.storage.files import join, read_bytes, write_bytes
+from sbert.apply.fitted_models import FittedModels, Tensors
 from sbert.vectors.unit import unit_rows
 
-__all__ = ["HEADS_FOLDER", "Float64", "Head", "HeadRecord", "Texts", "find_head"]
-
-HEADS_FOLDER = "_heads"
-WEIGHTS_NAME, RECORD_NAME = "head.safetensors", "head.json"
+__all__ = ["HEADS", "Float64", "Head", "HeadRecord", "Texts"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -112,9 +108,8 @@ class Head:
         return np.asarray(probabilities_NC.max(axis=1) < self.record.abstain_below)
 
     def save(self, out_uri: str) -> None:
-        """Write the head beside the output; the record comes last, so a head that can be found is whole."""
-        folder = join(out_uri, HEADS_FOLDER, self.record.fingerprint)
-        tensors = {
+        """Write the head beside the output."""
+        tensors: dict[str, npt.NDArray[Any]] = {
             "mean": self.mean_D,
             "landmarks": self.landmarks_LD,
             "gamma": np.array([self.gamma], np.float64),
@@ -123,36 +118,23 @@ class Head:
         }
         if self.rule_weights_KC is not None:
             tensors["rule_weights"] = self.rule_weights_KC
-        content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
-        write_bytes(join(folder, WEIGHTS_NAME), content)
-        write_bytes(join(folder, RECORD_NAME), self.record.model_dump_json(indent=1).encode())
+        HEADS.save(out_uri, self.record.fingerprint, self.record, tensors)
 
 
-def find_head(out_uri: str, fingerprint: str) -> Head | None:
-    """Read a head that lies beside an output; None when there is none of this fingerprint.
+def _build(content: bytes, tensors: Tensors) -> Head:
+    record = HeadRecord.model_validate_json(content)
+    return Head(
+        record=record,
+        mean_D=tensors["mean"],
+        landmarks_LD=tensors["landmarks"],
+        gamma=float(tensors["gamma"][0]),
+        weights_FC=tensors["weights"],
+        bias_C=tensors["bias"],
+        rule_weights_KC=tensors["rule_weights"] if record.rules else None,
+    )
 
-    Raises:
-        TableError: its files are damaged.
-    """
-    folder = join(out_uri, HEADS_FOLDER, fingerprint)
-    try:
-        record = HeadRecord.model_validate_json(read_bytes(join(folder, RECORD_NAME)))
-        tensors = safetensors.numpy.load(read_bytes(join(folder, WEIGHTS_NAME)))
-        return Head(
-            record=record,
-            mean_D=tensors["mean"],
-            landmarks_LD=tensors["landmarks"],
-            gamma=float(tensors["gamma"][0]),
-            weights_FC=tensors["weights"],
-            bias_C=tensors["bias"],
-            rule_weights_KC=tensors["rule_weights"] if record.rules else None,
-        )
-    except MissingError:
-        return None
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise TableError(
-            f"{folder}: the head is damaged ({error}): remove this folder, and the next run fits it again"
-        ) from error
+
+HEADS = FittedModels("head", "_heads", "run `sbert classify` again", _build)
 
 
 def features(vectors_ND: Float32, mean_D: Float32, landmarks_LD: Float32, gamma: float) -> Float32:

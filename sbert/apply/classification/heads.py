@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.fit import HeadRules, fit_head, head_fingerprint
-from sbert.apply.classification.head import Float32, Head, find_head
+from sbert.apply.classification.head import HEADS, Float32, Head
 from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.quality import HeadQuality, compared_macro_f1, measure_head
 from sbert.apply.classification.rules import Rule, read_rules, rules_hash
@@ -110,29 +110,29 @@ def _choose(
     rules = _rules(table, labels, settings, task)
     new = _fitted(labels, out_uri, settings, task, rules, vectors)
     fingerprint = new.record.fingerprint
-    old = None if in_use is None or in_use.fingerprint == fingerprint else find_head(out_uri, in_use.fingerprint)
+    old = None if in_use is None or in_use.fingerprint == fingerprint else HEADS.find(out_uri, in_use.fingerprint)
     test_ND = vectors.of(labels.test["text"])
     quality = _measure(new, test_ND, labels, settings)
     objection = _objection(new, old, table, test_ND, labels, quality, settings)
     if objection is not None:
         assert old is not None
         log.warning("%s: the new head is refused, the one before stays: %s", task or "labels", objection)
-        chosen, quality = old, _measure(old, test_ND, labels, settings)
+        better, quality = old, _measure(old, test_ND, labels, settings)
     else:
-        chosen = new
+        better = new
     return HeadDecision(
         task=task,
-        fingerprint=chosen.record.fingerprint,
-        is_new=in_use is None or chosen.record.fingerprint != in_use.fingerprint,
+        fingerprint=better.record.fingerprint,
+        is_new=in_use is None or better.record.fingerprint != in_use.fingerprint,
         refused=None if objection is None else new.record.fingerprint,
         reason=objection or _reason(in_use, old, fingerprint, table),
         num_labels=learned.height,
         labels=labels.account(),
         quality=quality,
-        kind=chosen.record.kind.value,
-        strength=chosen.record.strength,
-        tried=chosen.record.chosen,
-        text_column=chosen.record.text_column,
+        kind=better.record.kind.value,
+        strength=better.record.strength,
+        tried=better.record.chosen,
+        text_column=better.record.text_column,
         rules=_effect(new, labels, out_uri, settings, task, vectors) if objection is None else None,
     )
 
@@ -151,9 +151,9 @@ def _fitted(
     content = hashlib.sha256("\n".join(sorted(learned["row_id"])).encode()).hexdigest()
     suffix = rules_hash(rules, settings.text_column, settings.max_weak_rows) if rules else ""
     fingerprint = head_fingerprint(content, table.encoder.fingerprint, task, settings.head, suffix)
-    found = find_head(out_uri, fingerprint)
-    if found is not None:
-        return found
+    stored = HEADS.find(out_uri, fingerprint)
+    if stored is not None:
+        return stored
     vectors.look_up(pl.concat([learned["text"], labels.test["text"]]))
     knowledge = None
     if rules:

@@ -8,12 +8,11 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.classification.head import Head, find_head
+from sbert.apply.classification.head import HEADS, Head
 from sbert.derived.job import RowFunction, RowJob, row_vectors
-from sbert.errors import TableError
 from sbert.table.delta import Table
 
-__all__ = ["ClassificationJob", "HeadName", "load_head"]
+__all__ = ["ClassificationJob", "HeadName"]
 
 
 class HeadName(BaseModel):
@@ -70,7 +69,10 @@ class ClassificationJob(RowJob):
 
     def function(self, table: Table) -> RowFunction:
         """Load the heads, and return the function of a block."""
-        heads = [(self.prefix(name), name.text_column, load_head(self.heads_uri, name, table)) for name in self.heads]
+        heads = [
+            (self.prefix(name), name.text_column, HEADS.load(self.heads_uri, name.fingerprint, table))
+            for name in self.heads
+        ]
 
         def classify(rows: pa.Table) -> pa.Table:
             vectors_ND = row_vectors(rows, table)
@@ -91,24 +93,6 @@ class ClassificationJob(RowJob):
             return pa.table(columns)
 
         return classify
-
-
-def load_head(out_uri: str, name: HeadName, table: Table) -> Head:
-    """Read a head that makes an output.
-
-    Raises:
-        TableError: it is not there, or it was fitted on the vectors of another encoder.
-    """
-    head = find_head(out_uri, name.fingerprint)
-    if head is None:
-        raise TableError(f"{out_uri}: the head {name.fingerprint} is not in _heads/: run `sbert classify` again")
-    if head.record.encoder_fingerprint != table.encoder.fingerprint:
-        raise TableError(
-            f"{out_uri}: the head {name.fingerprint} classifies vectors of the encoder "
-            f"{head.record.encoder_fingerprint[:12]}, the table has {table.encoder.fingerprint[:12]}: "
-            "run `sbert classify` again"
-        )
-    return head
 
 
 def _sets(head: Head, probabilities_NC: np.ndarray, classes: pa.Array) -> pa.ListArray:

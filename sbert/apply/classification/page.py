@@ -25,14 +25,14 @@ MIN_PICTURE_ROWS = 30
 
 def report_page(output: DerivedReport, tasks: Sequence[TaskReport], settings: ClassificationSettings) -> str:
     """Return the page as HTML."""
-    facts = {
+    properties = {
         "Output": f"{output.out_uri} version {output.version}",
         "Table": f"{output.table_uri} version {output.table_version}",
         "Encoder": output.encoder,
         "Rows": f"{output.num_rows:,}, of which this run classified {output.num_rows_built:,}",
     }
     sections = [section for task in tasks for section in _task_sections(task, settings, is_alone=len(tasks) == 1)]
-    return render_page("Classes of the rows", facts, sections, verdict=_verdict(tasks, settings))
+    return render_page("Classes of the rows", properties, sections, verdict=_verdict(tasks, settings))
 
 
 def _verdict(tasks: Sequence[TaskReport], settings: ClassificationSettings) -> Verdict:
@@ -123,9 +123,9 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
 
 def _shares_section(prefix: str, task: TaskReport) -> Section:
     now, before = task.now, task.before
-    gone = [label for label in (before.classes if before else {}) if label not in now.classes]
+    ended = [label for label in (before.classes if before else {}) if label not in now.classes]
     rows = [
-        [label, f"{now.classes.get(label, 0):,}", f"{100 * now.share(label):.2f}"] for label in [*now.classes, *gone]
+        [label, f"{now.classes.get(label, 0):,}", f"{100 * now.share(label):.2f}"] for label in [*now.classes, *ended]
     ]
     columns = ["class", "rows", "share, %"]
     if before is not None:

@@ -115,8 +115,8 @@ def share(count: int, total: int) -> Share | None:
     """Return a share with its interval (Wilson 1927); None of nothing."""
     if total == 0:
         return None
-    found = scipy.stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
-    return Share(value=count / total, low=float(found.low), high=float(found.high))
+    interval_of_share = scipy.stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
+    return Share(value=count / total, low=float(interval_of_share.low), high=float(interval_of_share.high))
 
 
 def measure_head(
@@ -237,10 +237,10 @@ def f1_share(hits: int, total: int) -> Share | None:
     F1 is ``2 j / (1 + j)``, and ``j = hits / total`` is a share, so Wilson's interval of ``j`` gives that of F1. Unlike the
     bootstrap it has a width when every row is right.
     """
-    found = share(hits, total)
-    if found is None:
+    jaccard = share(hits, total)
+    if jaccard is None:
         return None
-    return Share(**{name: 2 * value / (1 + value) for name, value in found.model_dump().items()})
+    return Share(**{name: 2 * value / (1 + value) for name, value in jaccard.model_dump().items()})
 
 
 def macro_f1_share(truth_N: Int64, predicted_N: Int64) -> Share:
@@ -249,7 +249,7 @@ def macro_f1_share(truth_N: Int64, predicted_N: Int64) -> Share:
     The mean of the classes' F1 gets its interval from theirs (MOVER, Zou and Donner 2008). With few rows, or when every
     row is right, all resamples give one value, and the bootstrap alone would claim to be certain.
     """
-    found = resampled(macro_f1(truth_N, predicted_N))
+    measured = resampled(macro_f1(truth_N, predicted_N))
     classes = np.unique(np.concatenate([truth_N, predicted_N]))
     parts = [
         part
@@ -265,19 +265,19 @@ def macro_f1_share(truth_N: Int64, predicted_N: Int64) -> Share:
         for side in ("low", "high")
     )
     return Share(
-        value=found.value,
-        low=max(0.0, min(found.low, found.value - below)),
-        high=min(1.0, max(found.high, found.value + above)),
+        value=measured.value,
+        low=max(0.0, min(measured.low, measured.value - below)),
+        high=min(1.0, max(measured.high, measured.value + above)),
     )
 
 
 def _groups(groups: Mapping[str, Sequence[str | None]], right_N: Bools, answered_N: Bools) -> list[GroupQuality]:
-    found = []
+    measured = []
     for column, values in groups.items():
         values_N = np.array(["" if value is None else value for value in values], dtype=object)
         for value in sorted(set(values_N.tolist())):
             inside_N = values_N == value
-            found.append(
+            measured.append(
                 GroupQuality(
                     column=column,
                     value=value,
@@ -287,7 +287,7 @@ def _groups(groups: Mapping[str, Sequence[str | None]], right_N: Bools, answered
                     gap=group_gap(~right_N, inside_N),
                 )
             )
-    return found
+    return measured
 
 
 def _risk(confidence_N: npt.NDArray[np.float64], right_N: Bools) -> list[tuple[float, float]]:
@@ -298,11 +298,11 @@ def _risk(confidence_N: npt.NDArray[np.float64], right_N: Bools) -> list[tuple[f
 
 def resampled(metric: Metric) -> Share:
     """Return the value of a metric between 0 and 1 with its bootstrap interval."""
-    found = interval(metric, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
-    return Share(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high))
+    bootstrap = interval(metric, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
+    return Share(value=bootstrap.value, low=max(0.0, bootstrap.low), high=min(1.0, bootstrap.high))
 
 
 def _share_of(flags_N: Bools) -> Share:
-    found = share(int(flags_N.sum()), len(flags_N))
-    assert found is not None
-    return found
+    share_of_rows = share(int(flags_N.sum()), len(flags_N))
+    assert share_of_rows is not None
+    return share_of_rows

@@ -85,9 +85,9 @@ def read_rules(uri: str, task: str, tasks: Sequence[str], classes: Sequence[str]
         if rule.task not in {"", task}:
             continue
         if rule.label not in classes:
-            known = ", ".join(sorted(classes)[:10])
+            some_classes = ", ".join(sorted(classes)[:10])
             raise LabelError(
-                f"{uri}, line {number}: no labelled row has the class {rule.label!r} (classes: {known}"
+                f"{uri}, line {number}: no labelled row has the class {rule.label!r} (classes: {some_classes}"
                 f"{', …' if len(classes) > 10 else ''}): correct the rule, or label rows of this class"
             )
         rules.append(rule)
@@ -140,5 +140,5 @@ def spoken_for(rules: Sequence[Rule], column: str) -> list[pl.Expr]:
 def rule_features(rules: Sequence[Rule], texts: Sequence[str | None] | pl.Series) -> Float32:
     """Return how surely rules speak for each class, shape (N, K); 0 for a text that is missing."""
     frame = pl.DataFrame({"text": pl.Series(texts, dtype=pl.String)})
-    found = frame.select(spoken_for(rules, "text")).to_numpy()
-    return np.asarray(found.reshape(len(frame), len(rule_classes(rules))), np.float32)
+    speaks_NK = frame.select(spoken_for(rules, "text")).to_numpy()
+    return np.asarray(speaks_NK.reshape(len(frame), len(rule_classes(rules))), np.float32)

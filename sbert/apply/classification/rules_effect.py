@@ -67,8 +67,8 @@ def rules_effect(head: Head, plain: Head, test_ND: Float32, labels: list[str], t
     if labels:
         scores_NC = head.scores(test_ND, texts)
         after, before = compared_macro_f1(labels, [(head.classes, scores_NC), (plain.classes, plain.scores(test_ND))])
-        found = difference_interval(after, before, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
-        without, gain = resampled(before), Share(value=found.value, low=found.low, high=found.high)
+        difference = difference_interval(after, before, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
+        without, gain = resampled(before), Share(value=difference.value, low=difference.low, high=difference.high)
         num_changed = int((scores_NC.argmax(axis=1) != head.scores(test_ND).argmax(axis=1)).sum())
     return RulesEffect(
         num_weak_rows=head.record.num_weak_rows,

@@ -56,11 +56,11 @@ def classify(
         LabelError, ColumnError: the labels cannot be read or learned from.
         SettingsError, TableError: as `derive`; the output is as it was.
     """
-    chosen = settings or ClassificationSettings()
+    settings = settings or ClassificationSettings()
     before = shares_before(out_uri)
-    decisions = choose_heads(Table.open(table_uri), labels_uri, out_uri, chosen)
+    decisions = choose_heads(Table.open(table_uri), labels_uri, out_uri, settings)
     output = derive(classification_job(decisions, out_uri), table_uri, out_uri, concurrency=concurrency)
-    return finish_report(output, decisions, before, chosen)
+    return finish_report(output, decisions, before, settings)
 
 
 def classification_job(decisions: tuple[HeadDecision, ...], out_uri: str) -> ClassificationJob:
@@ -96,17 +96,17 @@ def finish_report(
 
 
 def _shares(table: DerivedTable, job: ClassificationJob) -> SharesByTask:
-    found = {}
+    by_task = {}
     for head in job.heads:
         label, abstained = (pl.col(f"{job.prefix(head)}{name}") for name in ("label", "abstained"))
         changed = pl.col(f"{job.prefix(head)}by_rules").sum() if head.text_column else pl.lit(0)
         sums = [pl.len(), abstained.sum().alias("abstained"), changed.alias("by_rules")]
         counts = table.scan().group_by(label.alias("label")).agg(sums).collect()
         ordered = counts.sort(["len", "label"], descending=[True, False])
-        found[head.task] = ClassShares(
+        by_task[head.task] = ClassShares(
             num_rows=int(ordered["len"].sum()),
             num_abstained=int(ordered["abstained"].sum()),
             num_by_rules=int(ordered["by_rules"].sum()),
             classes=dict(zip(ordered["label"].to_list(), ordered["len"].to_list(), strict=True)),
         )
-    return found
+    return by_task

@@ -66,15 +66,17 @@ def find_weak_labels(
         .filter(num_speaking == 1)
     )
     # A text that a person labelled may be among the smallest hashes, so as many more are read.
-    found = spoken.sort("text_hash", "source", "id").head(2 * (max_rows + len(labelled))).collect()
-    found = found.unique("text_hash", keep="first", maintain_order=True)
-    found = found.filter(~fold_texts(found["text"]).is_in(fold_texts(labelled).unique().implode())).head(max_rows)
-    if found.is_empty():
+    candidates = spoken.sort("text_hash", "source", "id").head(2 * (max_rows + len(labelled))).collect()
+    candidates = candidates.unique("text_hash", keep="first", maintain_order=True)
+    candidates = candidates.filter(~fold_texts(candidates["text"]).is_in(fold_texts(labelled).unique().implode())).head(
+        max_rows
+    )
+    if candidates.is_empty():
         return None
     rows = (
         table.scan()
         .select("source", "id", *vectors)
-        .join(found.lazy().drop("text"), on=["source", "id"], how="inner")
+        .join(candidates.lazy().drop("text"), on=["source", "id"], how="inner")
         .collect()
         .sort("text_hash")
     )

@@ -178,12 +178,12 @@ class DistinctTexts:
                 if not len(ranks):
                     continue
                 is_there[ranks] = True
-                chosen = batch.take(pa.array(rows))
-                unit_ND = unit_rows(vector_matrix(chosen, info.dim, info.precision))
+                first_rows = batch.take(pa.array(rows))
+                unit_ND = unit_rows(vector_matrix(first_rows, info.dim, info.precision))
                 self._full.write(ranks, unit_ND)
                 self._short.write(ranks, self.shorten(unit_ND))
                 if text_column:
-                    end = self._write_texts(texts, end, ranks, chosen.column(text_column))
+                    end = self._write_texts(texts, end, ranks, first_rows.column(text_column))
 
     def _write_texts(self, file: Any, end: int, ranks: Ints, column: pa.Array) -> int:
         texts = pl.Series(column).cast(pl.String).fill_null("")

@@ -77,7 +77,7 @@ def fit_rule(pairs: LabelledPairs, settings: FitSettings | None = None, *, confl
     Raises:
         LabelError: too few pairs of one kind, or no threshold keeps the promised precision.
     """
-    chosen = settings or FitSettings()
+    settings = settings or FitSettings()
     num_same = int(pairs.is_same.sum())
     if min(num_same, len(pairs.is_same) - num_same) < MIN_PAIRS:
         raise LabelError(
@@ -88,14 +88,14 @@ def fit_rule(pairs: LabelledPairs, settings: FitSettings | None = None, *, confl
     facts = [(text_facts(pairs.left[row]), text_facts(pairs.right[row])) for row in order]
     is_same, cosines = pairs.is_same[order], pairs.cosines[order]
     features_PF = np.array([pair_features(float(cosine), *pair) for cosine, pair in zip(cosines, facts, strict=True)])
-    weights, intercept, held_out = _fit(features_PF, is_same, chosen.seed)
+    weights, intercept, held_out = _fit(features_PF, is_same, settings.seed)
     is_near = cosines >= LEAST_COSINE
     reach = _check_reach(is_same, held_out, is_near, facts) if conflict_check else None
     blocked = _blocked(facts, reach) if reach is not None else np.zeros(len(order), np.bool_)
     scores = np.where(is_near & ~blocked, held_out, -1.0)
     threshold = _best_threshold(is_same, scores)[0]
-    if chosen.precision is not None:
-        threshold = _promised_threshold(is_same, scores, chosen.precision)
+    if settings.precision is not None:
+        threshold = _promised_threshold(is_same, scores, settings.precision)
     called = scores >= threshold
     low, high = _interval(int(is_same[called].sum()), int(called.sum()))
     model = FittedModel(
@@ -188,20 +188,20 @@ def _promised_threshold(is_same: Flags, scores: Array, precision: float) -> floa
     level = (1 - CONFIDENCE) / NUM_TRIED
     fewest = int(np.ceil(np.log(level / 2) / np.log(precision)))
     ordered = np.sort(scores[scores > 0])[::-1]
-    best_low, chosen = 0.0, None
+    best_low, best_threshold = 0.0, None
     for count in np.geomspace(min(fewest, len(ordered)), len(ordered), NUM_TRIED).astype(int):
         threshold = float(np.clip(ordered[count - 1], 1e-5, 1 - 1e-5))
         called = scores >= threshold
         low, _ = _interval(int(is_same[called].sum()), int(called.sum()), 1 - level)
         best_low = max(best_low, low)
         if low >= precision:
-            chosen = threshold
-    if chosen is None:
+            best_threshold = threshold
+    if best_threshold is None:
         raise LabelError(
             f"no threshold keeps a precision of {precision:.1%}: the best that {len(scores)} labelled pairs can show is "
             f"{best_low:.1%}; promise less, or label more pairs ({fewest} that are called the same are the fewest)"
         )
-    return chosen
+    return best_threshold
 
 
 def _interval(num_right: int, num_called: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

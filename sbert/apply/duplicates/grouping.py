@@ -103,11 +103,11 @@ class Grouping:
             inside = inside & (np.arange(last) < np.arange(first, last)[:, None])
             has_some: npt.NDArray[np.bool_] = np.any(inside, axis=1)
             for row in range(first, last):
-                found = by_row.get(row)
-                if found is None and not has_some[row - first]:
+                similar = by_row.get(row)
+                if similar is None and not has_some[row - first]:
                     self._set(int(ranks[row]), int(ranks[row]))
                     continue
-                others, cosines = found or (np.zeros(0, np.int64), np.zeros(0))
+                others, cosines = similar or (np.zeros(0, np.int64), np.zeros(0))
                 if has_some[row - first]:
                     near = ranks[np.flatnonzero(inside[row - first])]
                     others, cosines = self._merged(int(ranks[row]), others, cosines, near[self._is_rep[near]])
@@ -140,7 +140,7 @@ class Grouping:
                 return other
         return rank
 
-    def _find_outside(self, ranks: Ints, block_BS: torch.Tensor, found: "_Candidates") -> None:
+    def _find_outside(self, ranks: Ints, block_BS: torch.Tensor, candidates: "_Candidates") -> None:
         """Find similar representatives before each text of a block that are not in the block, in ascending order."""
         end = int(ranks[-1])
         for first in range(0, end, CHUNK):
@@ -150,7 +150,7 @@ class Grouping:
                 continue
             short = self._texts.short(first, last)[reps - first]
             for at in range(0, len(reps), TILE):
-                rows = np.flatnonzero(found.is_open & (ranks > reps[at]))
+                rows = np.flatnonzero(candidates.is_open & (ranks > reps[at]))
                 if not len(rows):
                     return
                 is_all = len(rows) == len(ranks)
@@ -159,10 +159,10 @@ class Grouping:
                 hits = np.flatnonzero((scores.amax(dim=1) >= self._floor).numpy())
                 if len(hits):
                     pairs = (scores[torch.from_numpy(hits)] >= self._floor).nonzero().numpy()
-                    self._add(found, ranks, rows[hits[pairs[:, 0]]], reps[at + pairs[:, 1]])
+                    self._add(candidates, ranks, rows[hits[pairs[:, 0]]], reps[at + pairs[:, 1]])
             self._texts.release()
 
-    def _add(self, found: "_Candidates", ranks: Ints, rows: Ints, others: Ints) -> None:
+    def _add(self, candidates: "_Candidates", ranks: Ints, rows: Ints, others: Ints) -> None:
         """Add those of the pairs (row of the block, representative) that are similar, as far as there is room."""
         is_before = others < ranks[rows]
         rows, others = rows[is_before], others[is_before]
@@ -172,8 +172,8 @@ class Grouping:
             now = number < 2 * self._max_compared  # a crowd fills the room long before its end
             cosines = self._texts.cosines(ranks[rows[now]], others[now])
             is_similar = cosines >= self._rule.similarity
-            found.add(rows[now][is_similar], others[now][is_similar], cosines[is_similar])
-            later = ~now & found.is_open[rows]
+            candidates.add(rows[now][is_similar], others[now][is_similar], cosines[is_similar])
+            later = ~now & candidates.is_open[rows]
             rows, others = rows[later], others[later]
 
 

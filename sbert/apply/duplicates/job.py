@@ -170,7 +170,7 @@ class _Groups:
         ranks_kept = self._num_in_group > 1
         ranks_kept &= self._representatives == np.arange(len(self._hashes))
         schema = {"rank": pl.Int64, "source": pl.String, "id": pl.String}
-        found = [pl.DataFrame(schema=schema)]
+        frames = [pl.DataFrame(schema=schema)]
         for batch in read_columns(self._table, KEYS):
             ranks = self._hashes.ranks(hash_matrix(batch.column("text_hash")))
             rows = pa.array(ranks_kept[ranks])
@@ -182,22 +182,23 @@ class _Groups:
                 },
                 schema=schema,
             )
-            found.append(keys)
-            if len(found) == FRAMES_AT_ONCE:
-                found = [_first_of_each_rank(found)]
-        return _first_of_each_rank(found)
+            frames.append(keys)
+            if len(frames) == FRAMES_AT_ONCE:
+                frames = [_first_of_each_rank(frames)]
+        return _first_of_each_rank(frames)
 
     def _representatives_of(self, rows: pa.Table, leaders: Ints, counts: Ints) -> pa.StructArray:
         """Return the representative row of each row; a row without others in its group represents itself."""
         keys = pl.DataFrame({"rank": leaders, "source": pl.Series(rows["source"]), "id": pl.Series(rows["id"])})
         named = keys.join(self._keys, on="rank", how="left", maintain_order="left", suffix="_first")
         is_alone = pl.Series(counts == 1)
-        chosen = named.select(
+        representatives = named.select(
             source=pl.when(is_alone).then("source").otherwise("source_first").cast(pl.String),
             id=pl.when(is_alone).then("id").otherwise("id_first").cast(pl.String),
         )
         return pa.StructArray.from_arrays(
-            [chosen[name].to_arrow().cast(pa.string()) for name in ("source", "id")], fields=list(REPRESENTATIVE)
+            [representatives[name].to_arrow().cast(pa.string()) for name in ("source", "id")],
+            fields=list(REPRESENTATIVE),
         )
 
 
@@ -209,7 +210,7 @@ def _first_of_each_rank(frames: list[pl.DataFrame]) -> pl.DataFrame:
 def _read_before(output: DerivedTable, hashes: SortedHashes) -> _Before:
     """Read the groups of an output."""
     representatives = np.full(len(hashes), -1, np.int64)
-    gone: list[Hashes] = []
+    ended: list[Hashes] = []
     for shard in output.shards():
         if not shard.num_rows:
             continue
@@ -218,11 +219,11 @@ def _read_before(output: DerivedTable, hashes: SortedHashes) -> _Before:
                 ranks = hashes.ranks(hash_matrix(batch.column("text_hash")))
                 groups = pl.Series(batch.column("group"), dtype=pl.String).str.decode("hex")
                 leaders = hash_matrix(groups.to_arrow().cast(pa.binary()))
-                found = hashes.ranks(leaders)
+                leader_ranks = hashes.ranks(leaders)
                 is_there = ranks >= 0
-                representatives[ranks[is_there]] = found[is_there]
-                gone.append(np.array(leaders[found < 0]))
-    every = np.concatenate(gone) if gone else np.zeros((0, HASH_BYTES), np.uint8)
+                representatives[ranks[is_there]] = leader_ranks[is_there]
+                ended.append(np.array(leaders[leader_ranks < 0]))
+    every = np.concatenate(ended) if ended else np.zeros((0, HASH_BYTES), np.uint8)
     left = SortedHashes(every)
     return _Before(representatives, left.hashes(np.arange(len(left))), output.info.table_version)
 

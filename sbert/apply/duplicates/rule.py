@@ -116,7 +116,7 @@ def pair_features(cosine: float, left: TextFacts, right: TextFacts) -> tuple[flo
     They are the cosine, the Dice coefficient of the words, the difference of the numbers of words as a share of the
     greater one, and for number, name and negation 1 where there is a conflict, else 0.
     """
-    conflicts = {found.kind for found in compare_facts(left, right) if found.is_conflict}
+    conflicts = {difference.kind for difference in compare_facts(left, right) if difference.is_conflict}
     sizes = sorted((len(left.words) + len(left.numbers), len(right.words) + len(right.numbers)))
     length = (sizes[1] - sizes[0]) / sizes[1] if sizes[1] else 0.0
     flags = (float(kind in conflicts) for kind in (DifferenceKind.NUMBER, DifferenceKind.NAME, DifferenceKind.NEGATION))
@@ -134,6 +134,10 @@ def shared_words(left: TextFacts, right: TextFacts, *, beside_conflicts: bool = 
     mine, others = left.words | left.numbers, right.words | right.numbers
     total = len(mine) + len(others)
     if beside_conflicts:
-        total -= sum(len(found.left) + len(found.right) for found in compare_facts(left, right) if found.is_conflict)
+        total -= sum(
+            len(difference.left) + len(difference.right)
+            for difference in compare_facts(left, right)
+            if difference.is_conflict
+        )
     shared = 2 * len(mine & others)
     return min(1.0, shared / total) if total > 0 else 1.0

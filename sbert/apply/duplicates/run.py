@@ -101,18 +101,18 @@ def find_duplicates(
 
 def duplicates_job(table_uri: str, settings: DuplicateSettings | None = None) -> DuplicatesJob:
     """Return the job of the settings; the rule is fitted if there are labels."""
-    chosen = settings or DuplicateSettings()
-    if chosen.labels_uri is not None:
-        if chosen.similarity is not None:
+    settings = settings or DuplicateSettings()
+    if settings.labels_uri is not None:
+        if settings.similarity is not None:
             raise SettingsError("similarity and labels_uri both decide when two texts are the same: leave one out")
-        rule = fit_on_labels(Table.open(table_uri), chosen)
+        rule = fit_on_labels(Table.open(table_uri), settings)
     else:
-        if chosen.fit.precision is not None:
+        if settings.fit.precision is not None:
             raise SettingsError("a precision can be promised on labelled pairs only: name labels_uri, or leave it out")
-        rule = PairRule(conflict_check=chosen.conflict_check)
-        if chosen.similarity is not None:
-            rule = rule.model_copy(update={"similarity": chosen.similarity})
-    return DuplicatesJob(rule=rule, text_column=chosen.text_column, max_compared=chosen.max_compared)
+        rule = PairRule(conflict_check=settings.conflict_check)
+        if settings.similarity is not None:
+            rule = rule.model_copy(update={"similarity": settings.similarity})
+    return DuplicatesJob(rule=rule, text_column=settings.text_column, max_compared=settings.max_compared)
 
 
 def fit_on_labels(table: Table, settings: DuplicateSettings) -> PairRule:

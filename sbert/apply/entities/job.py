@@ -7,15 +7,14 @@ from typing import ClassVar
 import pyarrow as pa
 from pydantic import Field
 
-from sbert.apply.entities.tagger import Tagger, find_tagger
+from sbert.apply.entities.tagger import TAGGERS
 from sbert.apply.word_vectors import WordReader
 from sbert.derived.content_job import ContentBlock, ContentFunction, ContentJob
 from sbert.derived.job import KEY_COLUMNS, SplitInput
-from sbert.errors import TableError
 from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
 
-__all__ = ["ENTITY", "EntitiesJob", "load_tagger"]
+__all__ = ["ENTITY", "EntitiesJob"]
 
 ENTITY = pa.struct(
     [
@@ -69,31 +68,14 @@ class EntitiesJob(ContentJob):
 
     def open_function(self, table: Table, out_uri: str) -> ContentFunction:  # noqa: ARG002
         """Load the tagger and the encoder, and return the function that finds the entities of texts."""
-        tagger = load_tagger(self.taggers_uri, self.tagger, table)
+        tagger = TAGGERS.load(self.taggers_uri, self.tagger, table)
         reader = WordReader.of_table(table, tagger.record.num_layers)
 
         def tag(texts: list[str]) -> pa.Table:
-            found = [
+            entities = [
                 [entity.model_dump() for entity in tagger.tag(words) if entity.probability >= self.min_probability]
                 for words in reader.read(texts)
             ]
-            return pa.table({"entities": pa.array(found, pa.list_(ENTITY))})
+            return pa.table({"entities": pa.array(entities, pa.list_(ENTITY))})
 
         return tag
-
-
-def load_tagger(out_uri: str, fingerprint: str, table: Table) -> Tagger:
-    """Read the tagger that makes an output.
-
-    Raises:
-        TableError: it is not there, or it was fitted on the vectors of another encoder.
-    """
-    tagger = find_tagger(out_uri, fingerprint)
-    if tagger is None:
-        raise TableError(f"{out_uri}: the tagger {fingerprint} is not in _taggers/: run `sbert entities` again")
-    if tagger.record.encoder_fingerprint != table.encoder.fingerprint:
-        raise TableError(
-            f"{out_uri}: the tagger {fingerprint} reads the encoder {tagger.record.encoder_fingerprint[:12]}, the table has "
-            f"{table.encoder.fingerprint[:12]}: run `sbert entities` again"
-        )
-    return tagger

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.apply.entities.fit import fit_tagger, tagger_fingerprint
 from sbert.apply.entities.job import EntitiesJob
 from sbert.apply.entities.settings import EntitySettings
-from sbert.apply.entities.tagger import find_tagger
+from sbert.apply.entities.tagger import TAGGERS
 from sbert.apply.marked_texts import label_fingerprint, read_marked_texts
 from sbert.apply.word_vectors import WordReader
 from sbert.derived.derived_table import DerivedTable, find_output
@@ -81,22 +81,22 @@ def find_entities(
 
 def entities_job(table_uri: str, labels_uri: str, out_uri: str, settings: EntitySettings | None = None) -> EntitiesJob:
     """Return the job of the labels; the tagger is fitted and stored beside the output if it is not there yet."""
-    chosen = settings or EntitySettings()
+    settings = settings or EntitySettings()
     out_uri = normalize_uri(out_uri)
     find_output(out_uri, EntitiesJob.name)
     table = Table.open(table_uri)
-    words_text_column(table, chosen.text_column)
+    words_text_column(table, settings.text_column)
     labels = read_marked_texts(labels_uri)
-    base = read_marked_texts(chosen.base_labels_uri) if chosen.base_labels_uri is not None else []
+    base = read_marked_texts(settings.base_labels_uri) if settings.base_labels_uri is not None else []
     fingerprint = tagger_fingerprint(
-        label_fingerprint(labels), label_fingerprint(base), table.encoder.fingerprint, chosen.tagger
+        label_fingerprint(labels), label_fingerprint(base), table.encoder.fingerprint, settings.tagger
     )
-    if find_tagger(out_uri, fingerprint) is None:
+    if TAGGERS.find(out_uri, fingerprint) is None:
         fit_tagger(
             labels,
             base,
-            WordReader.of_table(table, chosen.tagger.num_layers),
-            chosen.tagger,
+            WordReader.of_table(table, settings.tagger.num_layers),
+            settings.tagger,
             fingerprint=fingerprint,
             encoder_fingerprint=table.encoder.fingerprint,
             where=labels_uri,
@@ -105,19 +105,21 @@ def entities_job(table_uri: str, labels_uri: str, out_uri: str, settings: Entity
     return EntitiesJob(
         tagger=fingerprint,
         taggers_uri=out_uri,
-        text_column=chosen.text_column,
-        min_probability=chosen.min_probability,
+        text_column=settings.text_column,
+        min_probability=settings.min_probability,
     )
 
 
 def count_entities(output: DerivedReport, job: EntitiesJob) -> EntitiesReport:
     """Count the entities of the new output by type."""
-    tagger = find_tagger(job.taggers_uri, job.tagger)
+    tagger = TAGGERS.find(job.taggers_uri, job.tagger)
     assert tagger is not None
-    found = DerivedTable.open(output.out_uri, output.version).scan().select("entities")
-    num_rows = found.filter(pl.col("entities").list.len() > 0).select(pl.len()).collect(engine="streaming").item()
+    entities_of_rows = DerivedTable.open(output.out_uri, output.version).scan().select("entities")
+    num_rows = (
+        entities_of_rows.filter(pl.col("entities").list.len() > 0).select(pl.len()).collect(engine="streaming").item()
+    )
     texts = (
-        found.explode("entities")
+        entities_of_rows.explode("entities")
         .drop_nulls()
         .unnest("entities")
         .group_by("type", "text")

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.kept_columns import TextColumn
+
 __all__ = ["EntitySettings", "TaggerSettings"]
 
 
@@ -31,12 +33,7 @@ class EntitySettings(BaseModel):
         title="Base labels",
         description="Many texts with entities of any types, which teach where names begin and end; empty for none.",
     )
-    text_column: str | None = Field(
-        default=None,
-        min_length=1,
-        title="Text column",
-        description="Kept column with the text; empty for the column that was encoded.",
-    )
+    text_column: TextColumn = None
     min_probability: float = Field(
         default=0.0,
         ge=0,

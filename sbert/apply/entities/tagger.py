@@ -13,19 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.entities.transitions import OUTSIDE, Marginals, Transitions, best_path
+from sbert.apply.fitted_models import FittedModels, Tensors
 from sbert.apply.word_vectors import WordVectors
-from sbert.errors import MissingError, TableError
-from sbert.storage.files import join, read_bytes, write_bytes
 from sbert.vectors.unit import unit_rows
 
-__all__ = ["TAGGERS_FOLDER", "Entity", "Projection", "Tagger", "TaggerRecord", "find_tagger"]
+__all__ = ["TAGGERS", "Entity", "Projection", "Tagger", "TaggerRecord"]
 
-TAGGERS_FOLDER = "_taggers"
-WEIGHTS_NAME, RECORD_NAME = "tagger.safetensors", "tagger.json"
 WORDS_AT_ONCE = 4_096
 
 Float32 = npt.NDArray[np.float32]
@@ -148,11 +144,10 @@ class Tagger:
         ]
 
     def save(self, out_uri: str) -> None:
-        """Write the tagger beside the output; the record comes last, so a tagger that can be found is whole."""
-        folder = join(out_uri, TAGGERS_FOLDER, self.record.fingerprint)
+        """Write the tagger beside the output."""
         projection = self.projection
         weights = [projection.learned_weight, projection.vector_weight, projection.shape_weight]
-        tensors = {
+        tensors: Tensors = {
             "mean": projection.mean_H,
             "hidden": projection.hidden_FE,
             "bias": projection.bias_E,
@@ -160,30 +155,16 @@ class Tagger:
             "labelled": self.labelled_NG,
             "tags": self.tags_N,
         }
-        content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
-        write_bytes(join(folder, WEIGHTS_NAME), content)
-        write_bytes(join(folder, RECORD_NAME), self.record.model_dump_json(indent=1).encode())
+        TAGGERS.save(out_uri, self.record.fingerprint, self.record, tensors)
 
 
-def find_tagger(out_uri: str, fingerprint: str) -> Tagger | None:
-    """Read a tagger that lies beside an output; None when there is none of this fingerprint.
+def _build(content: bytes, tensors: Tensors) -> Tagger:
+    learned, vector, shape = map(float, tensors["weights"])
+    projection = Projection(tensors["mean"], tensors["hidden"], tensors["bias"], learned, vector, shape)
+    return Tagger(TaggerRecord.model_validate_json(content), projection, tensors["labelled"], tensors["tags"])
 
-    Raises:
-        TableError: its files are damaged.
-    """
-    folder = join(out_uri, TAGGERS_FOLDER, fingerprint)
-    try:
-        record = TaggerRecord.model_validate_json(read_bytes(join(folder, RECORD_NAME)))
-        tensors = safetensors.numpy.load(read_bytes(join(folder, WEIGHTS_NAME)))
-        learned, vector, shape = map(float, tensors["weights"])
-        projection = Projection(tensors["mean"], tensors["hidden"], tensors["bias"], learned, vector, shape)
-        return Tagger(record, projection, tensors["labelled"], tensors["tags"])
-    except MissingError:
-        return None
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise TableError(
-            f"{folder}: the tagger is damaged ({error}): remove this folder, and the next run fits it again"
-        ) from error
+
+TAGGERS = FittedModels("tagger", "_taggers", "run `sbert entities` again", _build)
 
 
 def _runs(path_W: Ints) -> Iterator[tuple[int, int, int]]:

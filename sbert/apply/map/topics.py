@@ -75,14 +75,14 @@ def name_groups(texts: pl.Series, groups_N: npt.NDArray[np.int64]) -> list[str]:
         .group_by("group", maintain_order=True)
         .agg(pl.col("word").head(WORDS_TRIED))
     )
-    named = {group: ", ".join(_different(chosen)) for group, chosen in ranked.iter_rows()}
+    named = {group: ", ".join(_different(telling_words)) for group, telling_words in ranked.iter_rows()}
     return [named.get(group, f"topic {group + 1}") for group in range(num_groups)]
 
 
 def _different(words: list[str]) -> list[str]:
     """Return the first words of which none begins another: ``card`` says it, ``cards`` adds nothing."""
-    chosen: list[str] = []
+    words_kept: list[str] = []
     for word in words:
-        if not any(word.startswith(other) or other.startswith(word) for other in chosen):
-            chosen.append(word)
-    return chosen[:WORDS_IN_NAME]
+        if not any(word.startswith(other) or other.startswith(word) for other in words_kept):
+            words_kept.append(word)
+    return words_kept[:WORDS_IN_NAME]

@@ -168,15 +168,15 @@ class _SeriesWalk:
         """Look at each bucket with the eyes of its time."""
         opened, calm = -1, 0
         for at in range(len(self._buckets)):
-            found = self._expect(at)
-            self.expected.append(found)
-            self.is_tested_B[at] = found is not None and self._has_volume(at, found)
+            expected = self._expect(at)
+            self.expected.append(expected)
+            self.is_tested_B[at] = expected is not None and self._has_volume(at, expected)
             if opened < 0:
-                if found is not None and self.is_tested_B[at] and found.p_value <= self._level:
+                if expected is not None and self.is_tested_B[at] and expected.p_value <= self._level:
                     opened, calm = at, 0
-                    self._is_usual[at - found.num_buckets + 1 : at] = False
+                    self._is_usual[at - expected.num_buckets + 1 : at] = False
             else:
-                is_calm = found is None or found.p_value > self._settings.close_above
+                is_calm = expected is None or expected.p_value > self._settings.close_above
                 calm = calm + 1 if is_calm else 0
                 is_level = at - opened >= OPEN_HALF_LIVES * self._settings.half_life
                 if calm >= self._settings.close_after or is_level:
@@ -189,8 +189,8 @@ class _SeriesWalk:
         if opened >= 0:
             self.alerts.append(self._alert(opened, None))
 
-    def _has_volume(self, at: int, found: Expected) -> bool:
-        first = at - found.num_buckets + 1
+    def _has_volume(self, at: int, expected: Expected) -> bool:
+        first = at - expected.num_buckets + 1
         return bool(self._totals[first : at + 1].sum() >= self._settings.min_volume)
 
     def _expect(self, at: int) -> Expected | None:
@@ -200,11 +200,11 @@ class _SeriesWalk:
         of looks that do not repeat the look before.
         """
         lengths = [1] if self._series == VOLUME else [length for length in self._settings.windows if length <= at + 1]
-        looks = [found for length in lengths if (found := self._look(at, length)) is not None]
+        looks = [best for length in lengths if (best := self._look(at, length)) is not None]
         if not looks:
             return None
-        found = min(looks, key=lambda look: look.p_value)
-        return replace(found, p_value=min(1.0, found.p_value * len(lengths)))
+        best = min(looks, key=lambda look: look.p_value)
+        return replace(best, p_value=min(1.0, best.p_value * len(lengths)))
 
     def _look(self, at: int, length: int) -> Expected | None:
         """Compare the last `length` buckets together with those before them."""
@@ -221,8 +221,8 @@ class _SeriesWalk:
         if total == 0:
             return None
         spans = None if length == 1 else self._spans(first, begin, length, at)
-        found = share_surprise(count, total, self._counts[earlier], self._totals[earlier], weights, spans)
-        return replace(found, p_value=found.p_value * clump_share(found.p_value, length), num_buckets=length)
+        surprise = share_surprise(count, total, self._counts[earlier], self._totals[earlier], weights, spans)
+        return replace(surprise, p_value=surprise.p_value * clump_share(surprise.p_value, length), num_buckets=length)
 
     def _spans(self, first: int, begin: int, length: int, at: int) -> Spans | None:
         """Return all spans of so many usual buckets from `first` to `begin`; None without one."""
@@ -240,8 +240,10 @@ class _SeriesWalk:
 
     def _alert(self, opened: int, closed: int | None) -> Alert:
         until = len(self._buckets) if closed is None else max(opened + 1, closed)
-        known = [(found.p_value, at) for at in range(opened, until) if (found := self.expected[at]) is not None]
-        peak = min(known)[1]
+        p_values = [
+            (at_bucket.p_value, at) for at in range(opened, until) if (at_bucket := self.expected[at]) is not None
+        ]
+        peak = min(p_values)[1]
         expected = self.expected[peak]
         assert expected is not None
         since = peak - expected.num_buckets + 1

@@ -45,7 +45,7 @@ def opinion_page(
     settings: MonitoringSettings,
 ) -> str:
     """Return the page as HTML."""
-    facts = {
+    properties = {
         "Table" if shares is None else "Classes": report.predictions_uri,
         "Rows" if shares is None else "Rows with a class": (
             f"{report.num_rows:,}; {report.num_without_time:,} without a time, {report.num_in_future:,} in the future"
@@ -54,7 +54,7 @@ def opinion_page(
         "Time": _span(report, settings),
     }
     sections = [_alert_section(report), *_model_section(report), *_trend_sections(report, histories, shares, settings)]
-    return render_page("Opinion over time", facts, sections, verdict=_verdict(report))
+    return render_page("Opinion over time", properties, sections, verdict=_verdict(report))
 
 
 def _verdict(report: MonitoringReport) -> Verdict:

@@ -53,26 +53,17 @@ def monitor(
         SettingsError: too many topics or buckets.
     """
     began = time.monotonic()
-    now = now or dt.datetime.now(dt.UTC)
     watched = open_watched(predictions_uri, settings)
-    counts = count_cells(watched, settings, now)
+    counts = count_cells(watched, settings, now or dt.datetime.now(dt.UTC))
     histories = _histories(counts, watched, settings)
-    alerts = sorted(
-        (alert for history in histories for alert in history.alerts),
-        key=lambda item: (item.opened, item.key),
-        reverse=True,
-    )
-    shown = alerts[: settings.max_alerts_shown]
-    texts = texts_of_alerts(shown, watched, settings)
+    alerts = _alerts_with_texts(histories, watched, settings)
     out_uri = normalize_uri(out_uri)
-    known = read_told(out_uri)
+    before = read_told(out_uri)
     asked = hashlib.sha256(settings.model_dump_json(exclude=NOT_ASKED).encode()).hexdigest()[:16]
-    reported = [_report(alert, own) for alert, own in zip(alerts, [*texts, *[[]] * len(alerts)], strict=False)]
-    is_new_model = known is not None and known.model != watched.model
     version = publish_cells(out_uri, histories, watched, settings)
-    is_told_anew = is_new_model or (known is not None and known.settings != asked)
-    found = news(reported, known, settings.first_alert, is_told_anew=is_told_anew)
-    last = max((history.buckets[-1] for history in histories), default=None)
+    is_new_model = before is not None and before.model != watched.model
+    is_told_anew = is_new_model or (before is not None and before.settings != asked)
+    told_now = news(alerts, before, settings.first_alert, is_told_anew=is_told_anew)
     report = MonitoringReport(
         predictions_uri=watched.uri,
         out_uri=out_uri,
@@ -85,30 +76,43 @@ def monitor(
         num_tested=sum(int(history.is_tested_B.sum()) for history in histories),
         num_small=sum(_num_small(history, settings) for history in histories),
         first_bucket=min((history.buckets[0] for history in histories), default=None),
-        last_bucket=last,
+        last_bucket=max((history.buckets[-1] for history in histories), default=None),
         num_open=sum(alert.closed is None for alert in alerts),
-        alerts=reported,
-        new_alerts=found.told,
-        waiting_alerts=found.waiting,
+        alerts=alerts,
+        new_alerts=told_now.told,
+        waiting_alerts=told_now.waiting,
         is_new_model=is_new_model,
-        gone_with_model=gone_alerts(reported, known) if is_new_model else [],
-        found_with_model=found_alerts(reported, known) if is_new_model else [],
+        gone_with_model=gone_alerts(alerts, before) if is_new_model else [],
+        found_with_model=found_alerts(alerts, before) if is_new_model else [],
         page_uri=join(out_uri, "_reports", PAGE_NAME),
     )
     report = report.model_copy(update={"tested": tested_sentence(report, settings)})
     page = opinion_page(report, histories, watched.shares, settings)
     write_bytes(report.page_uri, page.encode())
-    left = Told(
+    told = Told(
         model=watched.model,
         settings=asked,
-        last_bucket=last,
-        sentences={item.key: item.sentence for item in reported},
-        topics=found.topics,
-        waiting=[alert.key for alert in found.waiting],
-        decisions=known.decisions if known else {},
+        last_bucket=report.last_bucket,
+        sentences={item.key: item.sentence for item in alerts},
+        topics=told_now.topics,
+        waiting=[alert.key for alert in told_now.waiting],
+        decisions=before.decisions if before else {},
     )
-    write_told(out_uri, left)
+    write_told(out_uri, told)
     return report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
+
+
+def _alerts_with_texts(
+    histories: list[TopicHistory], watched: Watched, settings: MonitoringSettings
+) -> list[AlertReport]:
+    """Return all alerts, the newest first; those that a page shows have typical texts."""
+    alerts = sorted(
+        (alert for history in histories for alert in history.alerts),
+        key=lambda item: (item.opened, item.key),
+        reverse=True,
+    )
+    texts = texts_of_alerts(alerts[: settings.max_alerts_shown], watched, settings)
+    return [_report(alert, own) for alert, own in zip(alerts, [*texts, *[[]] * len(alerts)], strict=False)]
 
 
 def _histories(counts: CellCounts, watched: Watched, settings: MonitoringSettings) -> list[TopicHistory]:

@@ -48,5 +48,5 @@ def _solved(matrix_CC: Float64, shares_C: Float64) -> Float64:
     """Return shares that add up to 1, are not negative, and explain `shares_C` best."""
     weight = 1e3  # of the equation that they add up to 1
     system = np.concatenate([matrix_CC.T, np.full((1, len(shares_C)), weight)])
-    found = scipy.optimize.nnls(system, np.append(shares_C, weight))[0]
-    return np.asarray(found / max(found.sum(), 1e-12))
+    solution = scipy.optimize.nnls(system, np.append(shares_C, weight))[0]
+    return np.asarray(solution / max(solution.sum(), 1e-12))

@@ -75,29 +75,29 @@ def write_told(out_uri: str, told: Told) -> None:
     write_bytes(join(out_uri, "_reports", ALERTS_NAME), told.model_dump_json(indent=1).encode())
 
 
-def news(alerts: list[AlertReport], known: Told | None, first_alert: FirstAlert, *, is_told_anew: bool) -> News:
+def news(alerts: list[AlertReport], before: Told | None, first_alert: FirstAlert, *, is_told_anew: bool) -> News:
     """Return the alerts to tell people about, and those that wait for a person.
 
     The first run tells of alerts that are open now. A run with another model or other settings tells only of what happened
     after the run before: what it sees differently in the past is a change of its own, not of the world. An alert that waited
     for a person and is still there waits on, or is told once people are no longer asked.
     """
-    fresh = _fresh(alerts, known, is_told_anew=is_told_anew)
-    waited = set(known.waiting) if known else set()
+    fresh = _fresh(alerts, before, is_told_anew=is_told_anew)
+    waited = set(before.waiting) if before else set()
     fresh = [alert for alert in alerts if alert in fresh or alert.key in waited]
-    topics = known.known_topics if known else set()
+    topics = before.known_topics if before else set()
     waiting = [alert for alert in fresh if first_alert is FirstAlert.ASK and alert.topic not in topics]
     told = [alert for alert in fresh if alert not in waiting]
     return News(told, waiting, sorted(topics | {alert.topic for alert in told}))
 
 
-def _fresh(alerts: list[AlertReport], known: Told | None, *, is_told_anew: bool) -> list[AlertReport]:
-    if known is None:
+def _fresh(alerts: list[AlertReport], before: Told | None, *, is_told_anew: bool) -> list[AlertReport]:
+    if before is None:
         return [alert for alert in alerts if alert.closed is None]
-    fresh = [alert for alert in alerts if alert.key not in known.sentences]
+    fresh = [alert for alert in alerts if alert.key not in before.sentences]
     if not is_told_anew:
         return fresh
-    return [alert for alert in fresh if known.last_bucket is None or alert.opened > known.last_bucket]
+    return [alert for alert in fresh if before.last_bucket is None or alert.opened > before.last_bucket]
 
 
 def decide_alerts(
@@ -117,40 +117,40 @@ def decide_alerts(
     Raises:
         TableError: the record of alerts is not there or cannot be read.
     """
-    known = read_told(out_uri)
-    if known is None:
+    before = read_told(out_uri)
+    if before is None:
         raise TableError(f"{out_uri}: there is no record of alerts (_reports/{ALERTS_NAME}): run `sbert monitor` first")
     topics = set(approved_topics) if decision.approved else set()
-    asked = [alert for alert in waiting if alert.key in known.waiting]  # another run may have been faster
+    asked = [alert for alert in waiting if alert.key in before.waiting]  # another run may have been faster
     told = [alert for alert in asked if alert.topic in topics]
     decisions = {alert.key: decision.model_copy(update={"approved": alert.topic in topics}) for alert in asked}
     write_told(
         out_uri,
-        known.model_copy(
+        before.model_copy(
             update={
-                "topics": sorted(known.known_topics | {alert.topic for alert in told}),
-                "waiting": [key for key in known.waiting if key not in decisions],
-                "decisions": known.decisions | decisions,
+                "topics": sorted(before.known_topics | {alert.topic for alert in told}),
+                "waiting": [key for key in before.waiting if key not in decisions],
+                "decisions": before.decisions | decisions,
             }
         ),
     )
     return told
 
 
-def gone_alerts(alerts: list[AlertReport], known: Told | None) -> list[str]:
+def gone_alerts(alerts: list[AlertReport], before: Told | None) -> list[str]:
     """Return the sentences of alerts that were there in the run before."""
     keys = {alert.key for alert in alerts}
-    return [sentence for key, sentence in (known.sentences if known else {}).items() if key not in keys]
+    return [sentence for key, sentence in (before.sentences if before else {}).items() if key not in keys]
 
 
-def found_alerts(alerts: list[AlertReport], known: Told | None) -> list[str]:
+def found_alerts(alerts: list[AlertReport], before: Told | None) -> list[str]:
     """Return the sentences of alerts about the past that the run before did not see."""
-    if known is None:
+    if before is None:
         return []
     return [
         alert.sentence
         for alert in alerts
-        if alert.key not in known.sentences and known.last_bucket is not None and alert.opened <= known.last_bucket
+        if alert.key not in before.sentences and before.last_bucket is not None and alert.opened <= before.last_bucket
     ]
 
 

@@ -60,7 +60,7 @@ def texts_of_alerts(alerts: Sequence[Alert], watched: Watched, settings: Monitor
     wanted: dict[tuple[str, object], list[int]] = defaultdict(list)
     for number, alert in enumerate(alerts):
         wanted[alert.topic, alert.peak].append(number)
-    found = [_Rows() for _ in alerts]
+    rows_of_alerts = [_Rows() for _ in alerts]
     columns = dict.fromkeys(
         [settings.time_column, *([settings.topic_column] if settings.topic_column else []), text_column,
          *vector_names(table.encoder.precision)]
@@ -70,8 +70,8 @@ def texts_of_alerts(alerts: Sequence[Alert], watched: Watched, settings: Monitor
         schema={"topic": pl.String, "bucket": pl.Datetime("ms", settings.time_zone)},
     )
     for block in watched.blocks(list(columns)):
-        _collect(block, wanted, cells, alerts, found, watched, text_column, settings)
-    return [_typical(rows, settings.num_texts) for rows in found]
+        _collect(block, wanted, cells, alerts, rows_of_alerts, watched, text_column, settings)
+    return [_typical(rows, settings.num_texts) for rows in rows_of_alerts]
 
 
 def _text_column(table: Table, settings: MonitoringSettings) -> str | None:
@@ -88,7 +88,7 @@ def _collect(
     wanted: dict[tuple[str, object], list[int]],
     cells: pl.DataFrame,
     alerts: Sequence[Alert],
-    found: list[_Rows],
+    rows_of_alerts: list[_Rows],
     watched: Watched,
     text_column: str,
     settings: MonitoringSettings,
@@ -106,28 +106,28 @@ def _collect(
         topic, bucket, text, text_hash, *label = row
         for number in wanted[topic, bucket]:
             if alerts[number].series in {VOLUME, *label} and text is not None:
-                found[number].texts.append(text)
-                found[number].hashes.append(text_hash)
-                found[number].vectors.append(vectors_ND[at])
+                rows_of_alerts[number].texts.append(text)
+                rows_of_alerts[number].hashes.append(text_hash)
+                rows_of_alerts[number].vectors.append(vectors_ND[at])
 
 
 def _typical(rows: _Rows, num_texts: int) -> list[TypicalText]:
     """Return the rows nearest to the mean, without those that say the same as one before."""
     if not rows.texts:
         return []
-    chosen = np.argsort(np.array(rows.hashes, dtype="S16"), kind="stable")[:MAX_ROWS]
-    unit_ND = unit_rows(np.stack([rows.vectors[at] for at in chosen]))
+    sampled = np.argsort(np.array(rows.hashes, dtype="S16"), kind="stable")[:MAX_ROWS]
+    unit_ND = unit_rows(np.stack([rows.vectors[at] for at in sampled]))
     order = np.argsort(-(unit_ND @ unit_ND.mean(axis=0)), kind="stable")
     is_told = np.zeros(len(order), np.bool_)
     typical: list[TypicalText] = []
     for at in order.tolist():
         if is_told[at]:
             continue
-        equal_N = np.array([rows.texts[other] == rows.texts[chosen[at]] for other in chosen])
+        equal_N = np.array([rows.texts[other] == rows.texts[sampled[at]] for other in sampled])
         same_N = (equal_N | (unit_ND @ unit_ND[at] >= SAME_COSINE)) & ~is_told
         same_N[at] = True
         is_told |= same_N
-        typical.append(TypicalText(rows.texts[chosen[at]], int(same_N.sum())))
+        typical.append(TypicalText(rows.texts[sampled[at]], int(same_N.sum())))
         if len(typical) == num_texts:
             break
     return typical

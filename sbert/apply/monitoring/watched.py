@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sbert.apply.classification.job import ClassificationJob, load_head
+from sbert.apply.classification.head import HEADS
+from sbert.apply.classification.job import ClassificationJob
 from sbert.apply.monitoring.alerts import VOLUME
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import CorrectedShares
@@ -76,7 +77,7 @@ def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
     if head_name is None:
         tasks = ", ".join(head.task or "(none)" for head in job.heads)
         raise SettingsError(f"{opened.uri}: there is no task {settings.task!r}: set task to one of {tasks}")
-    head = load_head(job.heads_uri, head_name, table)
+    head = HEADS.load(job.heads_uri, head_name.fingerprint, table)
     _check_series(head.classes, settings, opened.uri)
     return Watched(
         uri=opened.uri,

@@ -58,5 +58,5 @@ def fit_weights(choices: Sequence[Choice]) -> Float32:
         return PENALTY * weights_S @ weights_S - likelihood, 2 * PENALTY * weights_S + expected_S - mean_taken_S
 
     begin_S = np.where(is_used_S, 0.1, 0.0)
-    found = minimize(loss, begin_S, jac=True, method="L-BFGS-B", options={"maxiter": MAX_ROUNDS})
-    return np.asarray(found.x * scale_S, np.float32)
+    optimum = minimize(loss, begin_S, jac=True, method="L-BFGS-B", options={"maxiter": MAX_ROUNDS})
+    return np.asarray(optimum.x * scale_S, np.float32)

@@ -38,7 +38,7 @@ def read_event_rows(uri: str, columns: EventColumns) -> tuple[pl.DataFrame, Coun
     broken: Counter[str] = Counter()
     for _, counts in read:
         broken.update(counts)
-    frames = [frame for found, _ in read for frame in found]
+    frames = [frame for frames_of_file, _ in read for frame in frames_of_file]
     return pl.concat([pl.DataFrame(schema=dict.fromkeys(names, pl.String())), *frames]), broken
 
 

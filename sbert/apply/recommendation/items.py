@@ -76,8 +76,8 @@ class Items:
     def places(self, rows: pl.DataFrame) -> npt.NDArray[np.int64]:
         """Return the number of the item that each row names by `ITEM_KEYS`; -1 where there is none."""
         numbered = self.keys.with_row_index("item").with_columns(pl.col("item").cast(pl.Int64))
-        found = rows.select(ITEM_KEYS).join(numbered, on=list(ITEM_KEYS), how="left", maintain_order="left")
-        return found["item"].fill_null(-1).to_numpy()
+        numbered_rows = rows.select(ITEM_KEYS).join(numbered, on=list(ITEM_KEYS), how="left", maintain_order="left")
+        return numbered_rows["item"].fill_null(-1).to_numpy()
 
     def not_in(self, other: "Items") -> npt.NDArray[np.int64]:
         """Return the numbers of items that another version lacks, or has with another text."""

@@ -22,7 +22,7 @@ from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.lists import Entry, make_list
 from sbert.apply.recommendation.model import RecommendationModel
 from sbert.apply.recommendation.old_lists import OldLists, ScoreJoined, find_old_lists, items_before
-from sbert.apply.recommendation.ranking import blocks_of
+from sbert.apply.recommendation.ranker import blocks_of
 from sbert.apply.recommendation.settings import ListSettings
 from sbert.apply.recommendation.signals import Signals, UserHistories
 from sbert.derived.derived_table import DerivedTable
@@ -162,7 +162,7 @@ class _Maker:
     def _open(self) -> tuple[Signals, UserHistories, OldLists | None]:
         inputs = self._inputs
         record, ranker = inputs.model.record, inputs.model.ranker
-        signals = Signals(ranker.facts, inputs.items, record.settings)
+        signals = Signals(ranker.statistics, inputs.items, record.settings)
         events = inputs.events
         users = UserHistories(events.rows, len(events.users), len(inputs.items), record.settings)
         items_then = None if self._before is None else items_before(self._before)
@@ -176,32 +176,32 @@ class _Maker:
     def _made(self, some: npt.NDArray[np.int64], signals: Signals, users: UserHistories) -> pa.Table:
         """Make the lists of some users."""
         scores_BN = np.round(self._inputs.model.ranker.scores(signals, users, some), SCORE_DECIMALS)
-        found: list[tuple[int, int, Entry]] = []
+        lines: list[tuple[int, int, Entry]] = []
         for user, scores_N in zip(some.tolist(), scores_BN, strict=True):
             history = np.sort(users.taken_UN[user].indices).astype(np.int64)
             if len(history):  # a user to whom items were only shown has no taste yet
                 entries = make_list(scores_N, signals.vectors_ND, history, signals.is_new_N, self._settings)
-                found += [(user, rank, entry) for rank, entry in enumerate(entries, start=1)]
-        return self._table(found, signals)
+                lines += [(user, rank, entry) for rank, entry in enumerate(entries, start=1)]
+        return self._table(lines, signals)
 
-    def _table(self, found: list[tuple[int, int, Entry]], signals: Signals) -> pa.Table:
+    def _table(self, lines: list[tuple[int, int, Entry]], signals: Signals) -> pa.Table:
         inputs = self._inputs
-        of_items = inputs.items.keys[[entry.item for _, _, entry in found]]
-        reasons = inputs.items.keys[[entry.because for _, _, entry in found]]
+        of_items = inputs.items.keys[[entry.item for _, _, entry in lines]]
+        reasons = inputs.items.keys[[entry.because for _, _, entry in lines]]
         because = [
             [{"source": source, "id": item, "cosine": entry.nearness}]
-            for (_, _, entry), (source, item) in zip(found, reasons.select("source", "id").iter_rows(), strict=True)
+            for (_, _, entry), (source, item) in zip(lines, reasons.select("source", "id").iter_rows(), strict=True)
         ]
-        names = [inputs.events.users[user] for user, _, _ in found]
+        names = [inputs.events.users[user] for user, _, _ in lines]
         columns = [
             pa.array(names, pa.string()),
-            pa.array([rank for _, rank, _ in found], pa.int32()),
+            pa.array([rank for _, rank, _ in lines], pa.int32()),
             pa.array(of_items["source"].to_list(), pa.string()),
             pa.array(of_items["id"].to_list(), pa.string()),
             pa.array(of_items["text_hash"].to_list(), pa.binary()),
-            pa.array([entry.score for _, _, entry in found], pa.float32()),
+            pa.array([entry.score for _, _, entry in lines], pa.float32()),
             pa.array(because, pa.list_(REASON)),
-            pa.array([bool(signals.is_new_N[entry.item]) for _, _, entry in found], pa.bool_()),
+            pa.array([bool(signals.is_new_N[entry.item]) for _, _, entry in lines], pa.bool_()),
             pa.array([inputs.histories[name] for name in names], pa.binary()),
         ]
         return pa.Table.from_arrays(columns, schema=SCHEMA)

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sbert.apply.recommendation.ranking import Ranker
+from sbert.apply.recommendation.ranker import Ranker
 from sbert.apply.recommendation.settings import EventColumns, RankingSettings
-from sbert.apply.recommendation.signals import SIGNALS, ItemFacts
+from sbert.apply.recommendation.signals import SIGNALS, ItemStatistics
 from sbert.errors import TableError
 from sbert.storage.files import delete, join, list_names, read_bytes, write_bytes
 
@@ -64,18 +64,18 @@ def save_model(out_uri: str, record: ModelRecord, ranker: Ranker) -> Recommendat
     """Write a model beside the output; the record comes last, so a model that can be found is whole."""
     from safetensors.numpy import save
 
-    facts = ranker.facts
+    statistics = ranker.statistics
     arrays = bytes(
         save(
             {
-                "names": np.ascontiguousarray(facts.names_K16),
-                "factors": np.ascontiguousarray(facts.factors_KF),
-                "popularity": facts.popularity_K,
-                "recency": facts.recency_K,
-                "mean": facts.mean_D,
+                "names": np.ascontiguousarray(statistics.names_K16),
+                "factors": np.ascontiguousarray(statistics.factors_KF),
+                "popularity": statistics.popularity_K,
+                "recency": statistics.recency_K,
+                "mean": statistics.mean_D,
                 "weights": ranker.weights_S,
-                **_parts_of("together", facts.together_KK),
-                **_parts_of("next", facts.next_KK),
+                **_parts_of("together", statistics.together_KK),
+                **_parts_of("next", statistics.next_KK),
             }
         )
     )
@@ -103,7 +103,7 @@ def load_model(out_uri: str, fingerprint: str) -> RecommendationModel:
         raise TableError(f"{uri}: the files of this model are damaged: {remedy}")
     try:
         record, tensors = ModelRecord.model_validate_json(content), load(arrays)
-        facts = ItemFacts(
+        statistics = ItemStatistics(
             names_K16=tensors["names"],
             factors_KF=tensors["factors"],
             popularity_K=tensors["popularity"],
@@ -117,22 +117,22 @@ def load_model(out_uri: str, fingerprint: str) -> RecommendationModel:
             raise ValueError(f"it has {len(weights_S)} weights, this version has {len(SIGNALS)} signals")
     except (SafetensorError, KeyError, ValueError) as error:
         raise TableError(f"{uri}: this model cannot be read ({error}): {remedy}") from error
-    return RecommendationModel(fingerprint, record, Ranker(facts, weights_S, record.num_later_events))
+    return RecommendationModel(fingerprint, record, Ranker(statistics, weights_S, record.num_later_events))
 
 
 def find_models(out_uri: str) -> list[tuple[str, ModelRecord]]:
     """Return fingerprint and record of each whole model beside an output, the newest first."""
     folder = join(out_uri, MODEL_FOLDER)
     names = list_names(folder)
-    found = []
+    models = []
     for name in names:
         fingerprint = name.removesuffix(RECORD)
         if name.endswith(RECORD) and f"{fingerprint}{ARRAYS}" in names:
             try:
-                found.append((fingerprint, ModelRecord.model_validate_json(read_bytes(join(folder, name)))))
+                models.append((fingerprint, ModelRecord.model_validate_json(read_bytes(join(folder, name)))))
             except ValidationError:
                 continue  # of another release: a new one is fitted
-    return sorted(found, key=lambda item: (item[1].fitted_at, item[0]), reverse=True)
+    return sorted(models, key=lambda item: (item[1].fitted_at, item[0]), reverse=True)
 
 
 def remove_old_models(out_uri: str) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sbert.apply.recommendation.items import ITEM_KEYS, Items
 from sbert.apply.recommendation.lists import can_change
-from sbert.apply.recommendation.ranking import Ranker, blocks_of
+from sbert.apply.recommendation.ranker import Ranker, blocks_of
 from sbert.apply.recommendation.settings import ListSettings
 from sbert.apply.recommendation.signals import Signals, UserHistories
 from sbert.derived.derived_table import DerivedTable

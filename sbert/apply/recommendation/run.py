@@ -24,7 +24,7 @@ from sbert.apply.recommendation.model import (
     remove_old_models,
     save_model,
 )
-from sbert.apply.recommendation.ranking import fit_ranker
+from sbert.apply.recommendation.ranker import fit_ranker
 from sbert.apply.recommendation.settings import RecommendationSettings
 from sbert.apply.recommendation.signals import SIGNALS, places_of
 from sbert.derived.derived_table import find_output
@@ -87,7 +87,7 @@ def recommend(
         NotATableError, SettingsError, TableError: as `derive_parts`; the output is as it was.
     """
     began = time.monotonic()
-    chosen = settings or RecommendationSettings()
+    settings = settings or RecommendationSettings()
     now = now or dt.datetime.now(dt.UTC)
     if normalize_uri(items_uri) == normalize_uri(out_uri):
         raise SettingsError(f"{out_uri}: the output needs a folder of its own: name another one than the table's")
@@ -97,15 +97,15 @@ def recommend(
     items = Items.read(table)
     if not len(items):
         raise TableError(f"{table.uri}: version {table.version} has no rows: run `sbert refresh` first")
-    events = read_events(events_uri, items, chosen.events, now)
+    events = read_events(events_uri, items, settings.events, now)
     if events.taken.is_empty():
         raise EmptySourceError(
             f"{events_uri}: there is no event by which a user took an item of {table.uri} ({_reasons(events)}): "
             "check the columns in the settings (events), and that items are named by their id in the table"
         )
-    model, reason = _model(table, items, events, out_uri, chosen, now)
+    model, reason = _model(table, items, events, out_uri, settings, now)
     inputs = Inputs(items, events, model)
-    job = RecommendationJob.of(inputs, chosen.lists, normalize_uri(events_uri))
+    job = RecommendationJob.of(inputs, settings.lists, normalize_uri(events_uri))
     output = derive_parts(job, table.uri, out_uri, table_version=table.version, concurrency=concurrency, run_id=run_id)
     if reason:
         remove_old_models(out_uri)
@@ -116,7 +116,7 @@ def recommend(
         num_users=len(events.users),
         num_users_computed=inputs.num_users_computed,
         num_items=len(items),
-        num_items_new=int((places_of(items.names, model.ranker.facts.names_K16) < 0).sum()),
+        num_items_new=int((places_of(items.names, model.ranker.statistics.names_K16) < 0).sum()),
         num_events=len(events.rows),
         num_events_rejected=sum(events.rejected.values()),
         rejected=events.rejected,
@@ -135,10 +135,10 @@ def _model(
 
     The newest model beside the output counts, published or not: a run that was killed after the fit goes on with it.
     """
-    found = find_models(out_uri)
-    reason = _reason_to_fit(found[0][1] if found else None, table, events, settings, now)
+    stored = find_models(out_uri)
+    reason = _reason_to_fit(stored[0][1] if stored else None, table, events, settings, now)
     if not reason:
-        return load_model(out_uri, found[0][0]), ""
+        return load_model(out_uri, stored[0][0]), ""
     log.info("fitting a model: %s", reason)
     ranker = fit_ranker(events, items, settings.ranking)
     if not ranker.num_later_events:
@@ -150,7 +150,7 @@ def _model(
         events=settings.events,
         num_events=len(events.rows),
         num_users=len(events.users),
-        num_items=len(ranker.facts.names_K16),
+        num_items=len(ranker.statistics.names_K16),
         num_later_events=ranker.num_later_events,
         weights={name: round(float(weight), 4) for name, weight in zip(SIGNALS, ranker.weights_S, strict=True)},
     )

@@ -18,7 +18,7 @@ from sbert.apply.recommendation.together import taken_next, taken_together
 from sbert.vectors.precision import Float32
 from sbert.vectors.unit import unit_rows
 
-__all__ = ["SIGNALS", "ItemFacts", "Signals", "UserHistories", "fit_facts", "places_of"]
+__all__ = ["SIGNALS", "ItemStatistics", "Signals", "UserHistories", "fit_statistics", "places_of"]
 
 SIGNALS = ("vectors", "factors", "together", "next", "popularity", "recency", "shown")
 """What is known of a user and an item, in the order of the model's weights."""
@@ -29,7 +29,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class ItemFacts:
+class ItemStatistics:
     """What events up to a moment say of the K items that they are about."""
 
     names_K16: npt.NDArray[np.uint8]
@@ -82,21 +82,22 @@ class UserHistories:
 class Signals:
     """The signals of the items of a version, for any user."""
 
-    def __init__(self, facts: ItemFacts, items: Items, settings: RankingSettings) -> None:
-        """Find the items of the version that the facts are about."""
-        self._facts, self._settings = facts, settings
-        self.known_N = places_of(items.names, facts.names_K16)
+    def __init__(self, statistics: ItemStatistics, items: Items, settings: RankingSettings) -> None:
+        """Find the items of the version that the statistics are about."""
+        self._statistics, self._settings = statistics, settings
+        self.known_N = places_of(items.names, statistics.names_K16)
         """Number of each item among the K known ones, shape (N,); -1 for a new item."""
         self.is_new_N = self.known_N < 0
-        self.vectors_ND = unit_rows(items.vectors - facts.mean_D)
+        self.vectors_ND = unit_rows(items.vectors - statistics.mean_D)
         """Unit vectors of the items, shape (N, dim)."""
-        known = np.flatnonzero(~self.is_new_N)
+        with_events = np.flatnonzero(~self.is_new_N)
         self._choice_NK = sp.csr_matrix(
-            (np.ones(len(known), np.float32), (known, self.known_N[known])), shape=(len(items), len(facts.names_K16))
+            (np.ones(len(with_events), np.float32), (with_events, self.known_N[with_events])),
+            shape=(len(items), len(statistics.names_K16)),
         )
-        self._factors_NF = np.asarray(self._choice_NK @ facts.factors_KF, np.float32)
-        self._popularity_N = np.asarray(self._choice_NK @ facts.popularity_K, np.float32)
-        self._recency_N = np.asarray(self._choice_NK @ facts.recency_K, np.float32)
+        self._factors_NF = np.asarray(self._choice_NK @ statistics.factors_KF, np.float32)
+        self._popularity_N = np.asarray(self._choice_NK @ statistics.popularity_K, np.float32)
+        self._recency_N = np.asarray(self._choice_NK @ statistics.recency_K, np.float32)
 
     def of(self, users: "UserHistories", some: Int64, items: Int64 | None = None) -> list[Float32]:
         """Return each signal of some users and items in the order of `SIGNALS`, shape (users, items).
@@ -106,28 +107,28 @@ class Signals:
             some: numbers of the users, few enough that a matrix of them by the items fits into memory.
             items: numbers of the items; all if None.
         """
-        chosen = slice(None) if items is None else items
+        some_items = slice(None) if items is None else items
         decayed_BN = users.decayed_UN[some]
         profiles_BD = unit_rows(np.asarray(decayed_BN @ self.vectors_ND, np.float32))
         settings = self._settings
         taken_BK = sp.csr_matrix(users.taken_UN[some] @ self._choice_NK)
-        factors_BF = solve_factors(taken_BK, self._facts.factors_KF, settings.regularization, settings.alpha)
-        together_BK = sp.csr_matrix(decayed_BN @ self._choice_NK) @ self._facts.together_KK
-        next_BK = sp.csr_matrix(users.latest_UN[some] @ self._choice_NK) @ self._facts.next_KK
+        factors_BF = solve_factors(taken_BK, self._statistics.factors_KF, settings.regularization, settings.alpha)
+        together_BK = sp.csr_matrix(decayed_BN @ self._choice_NK) @ self._statistics.together_KK
+        next_BK = sp.csr_matrix(users.latest_UN[some] @ self._choice_NK) @ self._statistics.next_KK
         chosen_NK = self._choice_NK if items is None else self._choice_NK[items]
         shape = (len(some), chosen_NK.shape[0])
         return [
-            profiles_BD @ self.vectors_ND[chosen].T,
-            factors_BF @ self._factors_NF[chosen].T,
+            profiles_BD @ self.vectors_ND[some_items].T,
+            factors_BF @ self._factors_NF[some_items].T,
             np.asarray((together_BK @ chosen_NK.T).toarray(), np.float32),
             np.log1p((next_BK @ chosen_NK.T).toarray()).astype(np.float32),
-            np.broadcast_to(self._popularity_N[chosen], shape),
-            np.broadcast_to(self._recency_N[chosen], shape),
-            np.log1p(users.shown_UN[some][:, chosen].toarray()).astype(np.float32),
+            np.broadcast_to(self._popularity_N[some_items], shape),
+            np.broadcast_to(self._recency_N[some_items], shape),
+            np.log1p(users.shown_UN[some][:, some_items].toarray()).astype(np.float32),
         ]
 
 
-def fit_facts(rows: pl.DataFrame, num_users: int, items: Items, settings: RankingSettings) -> ItemFacts:
+def fit_statistics(rows: pl.DataFrame, num_users: int, items: Items, settings: RankingSettings) -> ItemStatistics:
     """Return what events say of their items; no event outside `rows` counts.
 
     Args:
@@ -137,23 +138,23 @@ def fit_facts(rows: pl.DataFrame, num_users: int, items: Items, settings: Rankin
         settings: settings of the model.
     """
     counts_N = np.bincount(rows["item"].to_numpy(), minlength=len(items))
-    known = np.flatnonzero(counts_N)
+    with_events = np.flatnonzero(counts_N)
     number_N = np.full(len(items), -1)
-    number_N[known] = np.arange(len(known))
+    number_N[with_events] = np.arange(len(with_events))
     numbered = rows.with_columns(item=pl.Series(number_N[rows["item"].to_numpy()], dtype=pl.Int64))
-    taken_UK = _matrix(numbered, numbered["weight"], (num_users, len(known)))
+    taken_UK = _matrix(numbered, numbered["weight"], (num_users, len(with_events)))
     _, factors_KF = fit_factors(
         taken_UK, settings.num_factors, settings.regularization, settings.alpha, settings.num_rounds, settings.seed
     )
     newest = numbered.sort("moment", maintain_order=True).tail(max(1, int(len(rows) * RECENT_SHARE)))["item"].to_numpy()
-    return ItemFacts(
-        names_K16=np.ascontiguousarray(items.names[known]),
+    return ItemStatistics(
+        names_K16=np.ascontiguousarray(items.names[with_events]),
         factors_KF=factors_KF,
-        popularity_K=np.log1p(counts_N[known]).astype(np.float32),
-        recency_K=np.log1p(np.bincount(newest, minlength=len(known))).astype(np.float32),
+        popularity_K=np.log1p(counts_N[with_events]).astype(np.float32),
+        recency_K=np.log1p(np.bincount(newest, minlength=len(with_events))).astype(np.float32),
         together_KK=taken_together(taken_UK, settings.num_neighbours, settings.shrinkage),
         next_KK=taken_next(
-            numbered["user"].to_numpy(), numbered["item"].to_numpy(), len(known), settings.num_neighbours
+            numbered["user"].to_numpy(), numbered["item"].to_numpy(), len(with_events), settings.num_neighbours
         ),
         mean_D=items.vectors.mean(axis=0),
     )
@@ -166,9 +167,9 @@ def _matrix(rows: pl.DataFrame, values: pl.Series, shape: tuple[int, int]) -> sp
 
 def places_of(names_N16: npt.NDArray[np.uint8], known_K16: npt.NDArray[np.uint8]) -> Int64:
     """Return the place of each name among the known ones; -1 where it is not among them."""
-    names, known = (_halves(each) for each in (names_N16, known_K16))
-    found = names.join(known.with_row_index("at"), on=["a", "b"], how="left", maintain_order="left")
-    return found["at"].cast(pl.Int64).fill_null(-1).to_numpy()
+    names, known_names = (_halves(each) for each in (names_N16, known_K16))
+    matched = names.join(known_names.with_row_index("at"), on=["a", "b"], how="left", maintain_order="left")
+    return matched["at"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _halves(names_N16: npt.NDArray[np.uint8]) -> pl.DataFrame:

@@ -186,7 +186,7 @@ def _temperature(cosines_NR: Float64, relation_N: Ints) -> float:
 
 def _types(labels: Sequence[LabelledPair]) -> dict[str, list[tuple[str, str]]]:
     """Return the pairs of types of each relation all of whose examples name types."""
-    found: dict[str, set[tuple[str, str]]] = {}
+    types_of: dict[str, set[tuple[str, str]]] = {}
     untyped: set[str] = set()
     for pair in labels:
         if pair.relation is None:
@@ -194,8 +194,8 @@ def _types(labels: Sequence[LabelledPair]) -> dict[str, list[tuple[str, str]]]:
         if pair.head.type is None or pair.tail.type is None:
             untyped.add(pair.relation)
         else:
-            found.setdefault(pair.relation, set()).add((pair.head.type, pair.tail.type))
-    return {name: sorted(kinds) for name, kinds in sorted(found.items()) if name not in untyped}
+            types_of.setdefault(pair.relation, set()).add((pair.head.type, pair.tail.type))
+    return {name: sorted(kinds) for name, kinds in sorted(types_of.items()) if name not in untyped}
 
 
 def _mean(words: Sequence[WordVectors]) -> Float32:

@@ -10,12 +10,11 @@ from pydantic import Field
 
 from sbert.apply.relations.labels import Name
 from sbert.apply.relations.names import NamedText, check_same_rows, names_of_column, names_of_entities, parse_content
-from sbert.apply.relations.relator import Relator, find_relator
+from sbert.apply.relations.relator import RELATORS, Relator
 from sbert.apply.word_vectors import WordReader, WordVectors
 from sbert.derived.content_job import ContentBlock, ContentFunction, ContentJob
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import SplitInput
-from sbert.errors import TableError
 from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
 
@@ -91,27 +90,22 @@ class RelationsJob(ContentJob):
 
     def open_function(self, table: Table, out_uri: str) -> ContentFunction:  # noqa: ARG002
         """Load the relator and the encoder, and return the function that relates names."""
-        relator = find_relator(self.relators_uri, self.relator)
-        if relator is None or relator.record.encoder_fingerprint != table.encoder.fingerprint:
-            raise TableError(
-                f"{self.relators_uri}: the relator {self.relator} is not in _relators/, or reads another encoder: run "
-                "`sbert relations` again"
-            )
+        relator = RELATORS.load(self.relators_uri, self.relator, table)
         reader = WordReader.of_table(table, relator.record.settings.num_layers)
 
         def relate(contents: list[str]) -> pa.Table:
             texts = [parse_content(content) for content in contents]
             several = [place for place, each in enumerate(texts) if each.names]
-            found: list[list[dict[str, Any]]] = [[] for _ in texts]
+            relations: list[list[dict[str, Any]]] = [[] for _ in texts]
             for place, words in zip(several, reader.read([texts[place].text for place in several]), strict=True):
-                found[place] = find_relations_of(
+                relations[place] = find_relations_of(
                     relator,
                     words,
                     texts[place],
                     max_words_between=self.max_words_between,
                     min_probability=self.min_probability,
                 )
-            return pa.table({"relations": pa.array(found, pa.list_(RELATION))})
+            return pa.table({"relations": pa.array(relations, pa.list_(RELATION))})
 
         return relate
 
@@ -149,14 +143,14 @@ def find_relations_of(
         for column, relation in enumerate(relations):
             if not relator.allows(relation, head.type, tail.type):
                 probabilities_PR[row, column] = 0.0
-    found = []
+    rows = []
     for first in range(0, len(pairs), 2):  # both directions of a pair stand side by side
         both_2R = probabilities_PR[first : first + 2]
         row, column = divmod(int(both_2R.argmax()), len(relations))
         probability = float(both_2R[row, column])
         if probability >= min_probability and probability > 0:
             head, tail = pairs[first + row]
-            found.append(
+            rows.append(
                 {
                     "relation": relations[column],
                     "head": _name(text.text, head),
@@ -164,7 +158,7 @@ def find_relations_of(
                     "probability": round(probability, 4),
                 }
             )
-    return found
+    return rows
 
 
 def _num_between(words: WordVectors, one: Name, other: Name) -> int:

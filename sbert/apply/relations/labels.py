@@ -45,7 +45,7 @@ def read_relation_labels(uri: str) -> list[LabelledPair]:
         MissingError, EmptySourceError, StorageError, BrokenObjectError: there is nothing to read, or it cannot be read.
         LabelError: a record is wrong, a name lies outside its text, both names overlap, or there is no pair.
     """
-    found = []
+    pairs = []
     for where, pair in read_records(uri, LabelledPair):
         for side in ("head", "tail"):
             check_span(where, pair.text, getattr(pair, side), f"the {side}")
@@ -54,10 +54,10 @@ def read_relation_labels(uri: str) -> list[LabelledPair]:
                 f"{where}: the head at {pair.head.start} to {pair.head.end} and the tail at {pair.tail.start} to "
                 f"{pair.tail.end} overlap: mark two names"
             )
-        found.append(pair.model_copy(update={"id": None}))
-    if not found:
+        pairs.append(pair.model_copy(update={"id": None}))
+    if not pairs:
         raise LabelError(f"{uri}: there are no labelled pairs: write one object with text, head, tail, relation a line")
-    return found
+    return pairs
 
 
 def check_relations(pairs: Sequence[LabelledPair], where: str) -> dict[str, int]:

@@ -13,20 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import expit, log_softmax
 
+from sbert.apply.fitted_models import FittedModels, Tensors
 from sbert.apply.relations.settings import RelatorSettings
 from sbert.apply.word_vectors import WordVectors
-from sbert.errors import MissingError, TableError
-from sbert.storage.files import join, read_bytes, write_bytes
 from sbert.vectors.unit import unit_vector
 
-__all__ = ["RELATORS_FOLDER", "PairFeatures", "Relator", "RelatorRecord", "answers_of", "find_relator"]
-
-RELATORS_FOLDER = "_relators"
-WEIGHTS_NAME, RECORD_NAME = "relator.safetensors", "relator.json"
+__all__ = ["RELATORS", "PairFeatures", "Relator", "RelatorRecord", "answers_of"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -73,10 +68,10 @@ class PairFeatures:
 
     def _mean(self, words: WordVectors, start: int, end: int) -> Float32:
         """Return the centred mean of the words of a span, of length 1; zero if the span has no word."""
-        chosen = [number for number, (begin, stop) in enumerate(words.words) if begin < end and stop > start]
-        if not chosen:
+        inside = [number for number, (begin, stop) in enumerate(words.words) if begin < end and stop > start]
+        if not inside:
             return np.zeros_like(self.mean_H)
-        return unit_vector(words.vectors_WH[chosen].mean(0) - self.mean_H)
+        return unit_vector(words.vectors_WH[inside].mean(0) - self.mean_H)
 
 
 @dataclass(frozen=True)
@@ -99,35 +94,21 @@ class Relator:
 
     def allows(self, relation: str, head_type: str | None, tail_type: str | None) -> bool:
         """Return whether a relation's examples have these types; always where labels or names have no types."""
-        known = self.record.types.get(relation)
-        return known is None or head_type is None or tail_type is None or (head_type, tail_type) in known
+        types = self.record.types.get(relation)
+        return types is None or head_type is None or tail_type is None or (head_type, tail_type) in types
 
     def save(self, out_uri: str) -> None:
-        """Write the relator beside the output; the record comes last, so a relator that can be found is whole."""
-        folder = join(out_uri, RELATORS_FOLDER, self.record.fingerprint)
+        """Write the relator beside the output."""
         tensors = {"mean": self.features.mean_H, "prototypes": self.prototypes_RG, "none": self.none_MG}
-        content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
-        write_bytes(join(folder, WEIGHTS_NAME), content)
-        write_bytes(join(folder, RECORD_NAME), self.record.model_dump_json(indent=1).encode())
+        RELATORS.save(out_uri, self.record.fingerprint, self.record, tensors)
 
 
-def find_relator(out_uri: str, fingerprint: str) -> Relator | None:
-    """Read a relator that lies beside an output; None when there is none of this fingerprint.
+def _build(content: bytes, tensors: Tensors) -> Relator:
+    record = RelatorRecord.model_validate_json(content)
+    return Relator(record, pair_features(tensors["mean"], record.settings), tensors["prototypes"], tensors["none"])
 
-    Raises:
-        TableError: its files are damaged.
-    """
-    folder = join(out_uri, RELATORS_FOLDER, fingerprint)
-    try:
-        record = RelatorRecord.model_validate_json(read_bytes(join(folder, RECORD_NAME)))
-        tensors = safetensors.numpy.load(read_bytes(join(folder, WEIGHTS_NAME)))
-        return Relator(record, pair_features(tensors["mean"], record.settings), tensors["prototypes"], tensors["none"])
-    except MissingError:
-        return None
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise TableError(
-            f"{folder}: the relator is damaged ({error}): remove this folder, and the next run fits it again"
-        ) from error
+
+RELATORS = FittedModels("relator", "_relators", "run `sbert relations` again", _build)
 
 
 def pair_features(mean_H: Float32, settings: RelatorSettings) -> PairFeatures:

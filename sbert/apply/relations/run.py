@@ -14,7 +14,7 @@ from sbert.apply.relations.fit import fit_relator, relator_fingerprint
 from sbert.apply.relations.job import RelationsJob
 from sbert.apply.relations.labels import read_relation_labels
 from sbert.apply.relations.names import check_same_rows
-from sbert.apply.relations.relator import find_relator
+from sbert.apply.relations.relator import RELATORS
 from sbert.apply.relations.settings import RelationSettings
 from sbert.apply.word_vectors import WordReader
 from sbert.derived.derived_table import DerivedTable, find_output
@@ -119,20 +119,20 @@ def relations_job(
     table_uri: str, labels_uri: str, out_uri: str, settings: RelationSettings | None = None
 ) -> RelationsJob:
     """Return the job of the labels; the relator is fitted and stored beside the output if it is not there yet."""
-    chosen = settings or RelationSettings()
+    settings = settings or RelationSettings()
     out_uri = normalize_uri(out_uri)
     find_output(out_uri, RelationsJob.name)
-    table, entities = table_of_names(table_uri, chosen)
-    words_text_column(table, chosen.text_column)
+    table, entities = table_of_names(table_uri, settings)
+    words_text_column(table, settings.text_column)
     if entities is not None:
         check_same_rows(table, entities)
     labels = read_relation_labels(labels_uri)
-    fingerprint = relator_fingerprint(label_fingerprint(labels), table.encoder.fingerprint, chosen.relator)
-    if find_relator(out_uri, fingerprint) is None:
+    fingerprint = relator_fingerprint(label_fingerprint(labels), table.encoder.fingerprint, settings.relator)
+    if RELATORS.find(out_uri, fingerprint) is None:
         relator = fit_relator(
             labels,
-            WordReader.of_table(table, chosen.relator.num_layers),
-            chosen.relator,
+            WordReader.of_table(table, settings.relator.num_layers),
+            settings.relator,
             fingerprint=fingerprint,
             encoder_fingerprint=table.encoder.fingerprint,
             where=labels_uri,
@@ -144,22 +144,22 @@ def relations_job(
         relators_uri=out_uri,
         entities_uri=None if entities is None else entities.uri,
         entities_version=0 if entities is None else entities.version,
-        entities_column=chosen.entities_column,
-        text_column=chosen.text_column,
-        max_words_between=chosen.max_words_between,
-        min_probability=chosen.min_probability,
+        entities_column=settings.entities_column,
+        text_column=settings.text_column,
+        max_words_between=settings.max_words_between,
+        min_probability=settings.min_probability,
     )
 
 
 def count_relations(output: DerivedReport, job: RelationsJob) -> RelationsReport:
     """Count the relations of the new output."""
-    relator = find_relator(job.relators_uri, job.relator)
+    relator = RELATORS.find(job.relators_uri, job.relator)
     assert relator is not None
     record = relator.record
-    found = DerivedTable.open(output.out_uri, output.version).scan().select("relations")
-    num_rows = found.filter(pl.col("relations").list.len() > 0).select(pl.len()).collect(engine="streaming").item()
+    rows = DerivedTable.open(output.out_uri, output.version).scan().select("relations")
+    num_rows = rows.filter(pl.col("relations").list.len() > 0).select(pl.len()).collect(engine="streaming").item()
     pairs = (
-        found.explode("relations")
+        rows.explode("relations")
         .drop_nulls()
         .unnest("relations")
         .select(

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.kept_columns import TextColumn
+
 __all__ = ["RelationSettings", "RelatorSettings"]
 
 
@@ -39,12 +41,7 @@ class RelationSettings(BaseModel):
         title="Column of entities",
         description="Kept column that marks the names as JSON: a list of start, end, type.",
     )
-    text_column: str | None = Field(
-        default=None,
-        min_length=1,
-        title="Text column",
-        description="Kept column with the text; empty for the column that was encoded.",
-    )
+    text_column: TextColumn = None
     max_words_between: int = Field(
         default=25,
         ge=0,

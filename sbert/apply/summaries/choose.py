@@ -18,7 +18,7 @@ from sbert.apply.summaries.examples import Example, make_examples
 from sbert.apply.summaries.fit import CODE_VERSION, fit_models
 from sbert.apply.summaries.labels import SummaryLabels, read_summaries
 from sbert.apply.summaries.quality import measure_rankers
-from sbert.apply.summaries.ranker import LabelCounts, Ranker, RankerQuality, RankerRecord, find_ranker
+from sbert.apply.summaries.ranker import RANKERS, LabelCounts, Ranker, RankerQuality, RankerRecord
 from sbert.apply.summaries.settings import SummarySettings
 from sbert.errors import TooFewLabelsError
 from sbert.storage.files import normalize_uri
@@ -60,9 +60,9 @@ def choose_ranker(table: Table, labels_uri: str | None, out_uri: str, settings: 
         return RankerDecision(ranker="", reason="no labels are given: LexRank ranks")
     labels = read_summaries(labels_uri, settings.columns)
     fingerprint = _fingerprint(labels, table, settings)
-    known = find_ranker(out_uri, fingerprint)
-    if known is not None:
-        return _decision(known.record, is_new=False)
+    stored = RANKERS.find(out_uri, fingerprint)
+    if stored is not None:
+        return _decision(stored.record, is_new=False)
     examples, counts = _examples(table, labels, settings)
     quality = measure_rankers(examples, settings)
     record = RankerRecord(
@@ -89,7 +89,7 @@ def _examples(table: Table, labels: SummaryLabels, settings: SummarySettings) ->
         TooFewLabelsError: there are fewer documents than parts of cross-validation.
     """
     documents = DocumentReader(table).find(labels.references)
-    found = {document.id for document in documents}
+    ids = {document.id for document in documents}
     usable = _sample(documents, settings)
     examples = make_examples(table, usable, labels.references, settings.max_ranked_sentences)
     counts = LabelCounts(
@@ -98,14 +98,14 @@ def _examples(table: Table, labels: SummaryLabels, settings: SummarySettings) ->
         num_repeated=labels.num_repeated,
         num_documents=len(labels.references),
         num_several=labels.num_several,
-        num_not_found=len(labels.references.keys() - found),
+        num_not_found=len(labels.references.keys() - ids),
         num_without_choice=len(usable) - len(examples),
         num_left_out=len(documents) - len(usable),
         num_learned=len(examples),
     )
     needed = 2 * settings.ranker.num_folds
     if len(examples) < needed:
-        unknown = next((f", unlike {name!r}" for name in labels.references if name not in found), "")
+        unknown = next((f", unlike {name!r}" for name in labels.references if name not in ids), "")
         raise TooFewLabelsError(
             f"{labels.uri}: {counts.account()}; a ranker needs {needed} documents to learn from: check that column "
             f"{settings.columns.document!r} holds ids of documents of {table.uri}{unknown} (a summary without labels "
@@ -120,8 +120,8 @@ def _sample(documents: Sequence[Document], settings: SummarySettings) -> list[Do
     """Return the documents to learn from: all, or as many as the settings allow, chosen by the seed."""
     if len(documents) <= settings.ranker.max_documents:
         return list(documents)
-    chosen = np.random.default_rng(settings.ranker.seed).permutation(len(documents))[: settings.ranker.max_documents]
-    return [documents[at] for at in np.sort(chosen)]
+    sampled = np.random.default_rng(settings.ranker.seed).permutation(len(documents))[: settings.ranker.max_documents]
+    return [documents[at] for at in np.sort(sampled)]
 
 
 def _decision(record: RankerRecord, *, is_new: bool) -> RankerDecision:

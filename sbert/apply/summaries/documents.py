@@ -56,8 +56,8 @@ class Document:
     def places(self, text_places: Int64) -> Int64:
         """Return where places of `text` are in the document."""
         part = np.searchsorted(self.text_starts, text_places, side="right") - 1
-        found: Int64 = self.document_starts[part] + text_places - self.text_starts[part]
-        return found
+        document_places: Int64 = self.document_starts[part] + text_places - self.text_starts[part]
+        return document_places
 
 
 class DocumentReader:

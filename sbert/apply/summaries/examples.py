@@ -47,9 +47,9 @@ def make_examples(
     sentences = split_documents(documents, max_sentences)
     vectors = sentence_vectors(table, sentences)
     made = [
-        example_of(found, vectors_SD, references[document.id])
-        for document, found, vectors_SD in zip(documents, sentences, vectors, strict=True)
-        if len(found) > 1
+        example_of(sentence_list, vectors_SD, references[document.id])
+        for document, sentence_list, vectors_SD in zip(documents, sentences, vectors, strict=True)
+        if len(sentence_list) > 1
     ]
     return [example for example in made if np.ptp(example.rouge_S) > 0]
 

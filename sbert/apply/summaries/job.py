@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr
 
 from sbert.apply.summaries.documents import Document, DocumentReader
 from sbert.apply.summaries.known_rows import KnownRows
-from sbert.apply.summaries.ranker import load_ranker
+from sbert.apply.summaries.ranker import RANKERS
 from sbert.apply.summaries.settings import SummaryBudget
 from sbert.apply.summaries.summarizer import SUMMARY_SCHEMA, Summarizer
 from sbert.derived.derived_table import DerivedTable
@@ -90,7 +90,7 @@ class SummaryJob(PartJob):
         is_same_job = before is not None and before.info.job_fingerprint == own
         wanted = {part_fingerprint(name, content, own) for name, content in names.items()}
         known = KnownRows(before if is_same_job else None, wanted)
-        ranker = load_ranker(self.ranker_uri, self.ranker, table) if self.ranker else None
+        ranker = RANKERS.load(self.ranker_uri, self.ranker, table) if self.ranker else None
         summarizer = Summarizer(table, ranker, self.budget, self.max_ranked_sentences)
         reader = DocumentReader(table)
 

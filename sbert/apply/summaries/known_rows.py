@@ -49,8 +49,8 @@ class KnownRows:
             schema={"source": pl.String, "id": pl.String, "digest": pl.Binary, "number": pl.Int64},
             orient="row",
         )
-        found = asked.join(self._places, on=KEYS).unique("number", keep="first")
-        for (shard,), part in found.partition_by("shard", as_dict=True).items():
+        matched = asked.join(self._places, on=KEYS).unique("number", keep="first")
+        for (shard,), part in matched.partition_by("shard", as_dict=True).items():
             places = part.sort("at")
             taken = (
                 self._scan(self._shards[int(shard)])

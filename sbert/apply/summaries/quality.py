@@ -54,8 +54,8 @@ def measure_rankers(examples: Sequence[Example], settings: SummarySettings) -> R
 
 def summary_rouge(example: Example, scores_S: Float32, budget: SummaryBudget) -> float:
     """Return the ROUGE-1 of the summary that scores lead to."""
-    chosen = choose_sentences(scores_S, example.sentences.num_words_S, example.vectors_SD, budget)
-    terms = [term for at in chosen.tolist() for term in example.sentences.terms[at]]
+    selected = choose_sentences(scores_S, example.sentences.num_words_S, example.vectors_SD, budget)
+    terms = [term for at in selected.tolist() for term in example.sentences.terms[at]]
     return best_rouge(ngrams(terms), example.references)
 
 
@@ -68,5 +68,5 @@ def _mean(values: npt.NDArray[np.generic]) -> Values:
     return np.asarray(values.astype(np.float64).mean(axis=-1))
 
 
-def _value(found: Interval) -> Value:
-    return Value(value=found.value, low=found.low, high=found.high)
+def _value(measured: Interval) -> Value:
+    return Value(value=measured.value, low=measured.low, high=measured.high)

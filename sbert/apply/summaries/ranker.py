@@ -10,20 +10,17 @@ A ranker lies beside the output that it makes: ``OUT/_rankers/FINGERPRINT/ranker
 from dataclasses import dataclass, fields
 
 import numpy as np
-import safetensors.numpy
 import scipy.sparse
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.fitted_models import FittedModels, Tensors
 from sbert.apply.summaries.features import FEATURES, centroid_of, sentence_features
 from sbert.apply.summaries.sentences import SentenceList
 from sbert.apply.summaries.wording import WORDING_FEATURES, WordingModel, count_runs, wording_features
-from sbert.errors import MissingError, TableError
-from sbert.storage.files import join, read_bytes, write_bytes
-from sbert.table.delta import Table
 from sbert.vectors.precision import Float32
 
 __all__ = [
-    "RANKERS_FOLDER",
+    "RANKERS",
     "LabelCounts",
     "Networks",
     "Ranker",
@@ -31,13 +28,8 @@ __all__ = [
     "RankerQuality",
     "RankerRecord",
     "Value",
-    "find_ranker",
-    "load_ranker",
     "ranker_inputs",
 ]
-
-RANKERS_FOLDER = "_rankers"
-WEIGHTS_NAME, RECORD_NAME = "ranker.safetensors", "ranker.json"
 
 
 class LabelCounts(BaseModel):
@@ -167,17 +159,14 @@ class Ranker:
         return self.models.scores(ranker_inputs(sentences, vectors_SD), count_runs(sentences.terms))
 
     def save(self, out_uri: str) -> None:
-        """Write the ranker beside the output; the record comes last, so a ranker that can be found is whole."""
-        folder = join(out_uri, RANKERS_FOLDER, self.record.fingerprint)
+        """Write the ranker beside the output."""
         wording = self.models.wording
         tensors = vars(self.models.networks) | {
             "wording_idf": wording.idf_W,
             "wording_weights": wording.weights_W,
             "wording_intercept": np.array([wording.intercept], np.float64),
         }
-        content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
-        write_bytes(join(folder, WEIGHTS_NAME), content)
-        write_bytes(join(folder, RECORD_NAME), self.record.model_dump_json(indent=1).encode())
+        RANKERS.save(out_uri, self.record.fingerprint, self.record, tensors)
 
 
 def ranker_inputs(sentences: SentenceList, vectors_SD: Float32) -> Float32:
@@ -186,43 +175,11 @@ def ranker_inputs(sentences: SentenceList, vectors_SD: Float32) -> Float32:
     return np.concatenate([sentence_features(sentences, vectors_SD), vectors_SD, centroid_SD], axis=1)
 
 
-def find_ranker(out_uri: str, fingerprint: str) -> Ranker | None:
-    """Read a ranker that lies beside an output; None when there is none of this fingerprint.
-
-    Raises:
-        TableError: its files are damaged, or an earlier release with other features made it.
-    """
-    folder = join(out_uri, RANKERS_FOLDER, fingerprint)
-    try:
-        record = RankerRecord.model_validate_json(read_bytes(join(folder, RECORD_NAME)))
-        tensors = safetensors.numpy.load(read_bytes(join(folder, WEIGHTS_NAME)))
-        networks = Networks(**{field.name: tensors[field.name] for field in fields(Networks)})
-        intercept = float(tensors["wording_intercept"][0])
-        wording = WordingModel(tensors["wording_idf"], tensors["wording_weights"], intercept)
-        return Ranker(record, RankerModels(wording, networks))
-    except MissingError:
-        return None
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise TableError(
-            f"{folder}: the ranker is damaged ({error}): remove this folder, and the next run fits it again"
-        ) from error
+def _build(content: bytes, tensors: Tensors) -> Ranker:
+    networks = Networks(**{field.name: tensors[field.name] for field in fields(Networks)})
+    intercept = float(tensors["wording_intercept"][0])
+    wording = WordingModel(tensors["wording_idf"], tensors["wording_weights"], intercept)
+    return Ranker(RankerRecord.model_validate_json(content), RankerModels(wording, networks))
 
 
-def load_ranker(out_uri: str, fingerprint: str, table: Table) -> Ranker:
-    """Read the ranker that makes an output.
-
-    Raises:
-        TableError: it is not there, or it was fitted on the vectors of another encoder.
-    """
-    ranker = find_ranker(out_uri, fingerprint)
-    if ranker is None:
-        raise TableError(
-            f"{out_uri}: the ranker {fingerprint} is not in _rankers/: run `sbert summarize` with its labels"
-        )
-    if ranker.record.encoder_fingerprint != table.encoder.fingerprint:
-        raise TableError(
-            f"{out_uri}: the ranker {fingerprint} scores vectors of the encoder "
-            f"{ranker.record.encoder_fingerprint[:12]}, the table has {table.encoder.fingerprint[:12]}: "
-            "run `sbert summarize` with its labels"
-        )
-    return ranker
+RANKERS = FittedModels("ranker", "_rankers", "run `sbert summarize` with its labels", _build)

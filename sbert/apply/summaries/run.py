@@ -58,9 +58,9 @@ def summarize(
         ModelError, EncoderMismatchError: the table's encoder cannot be loaded.
         SettingsError, TableError: as `derive_parts`; the output is as it was.
     """
-    chosen = settings or SummarySettings()
-    decision = decide_ranker(table_uri, out_uri, labels_uri, chosen)
-    return write_summaries(table_uri, out_uri, decision, chosen, concurrency=concurrency)
+    settings = settings or SummarySettings()
+    decision = decide_ranker(table_uri, out_uri, labels_uri, settings)
+    return write_summaries(table_uri, out_uri, decision, settings, concurrency=concurrency)
 
 
 def decide_ranker(table_uri: str, out_uri: str, labels_uri: str | None, settings: SummarySettings) -> RankerDecision:

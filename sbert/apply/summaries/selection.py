@@ -31,24 +31,24 @@ def choose_sentences(scores_S: Float32, num_words_S: Int64, vectors_SD: Float32,
         budget: what a summary may hold.
     """
     order = np.argsort(-scores_S, kind="stable")
-    chosen: list[int] = []
+    selected: list[int] = []
     words = 0
     has_gap = False
     for rank, at in enumerate(order.tolist()):
-        if budget.max_sentences is not None and len(chosen) >= budget.max_sentences:
+        if budget.max_sentences is not None and len(selected) >= budget.max_sentences:
             break
         if has_gap and rank >= (len(order) + 1) // 2:
             break
         if budget.max_words is not None and words + int(num_words_S[at]) > budget.max_words:
             has_gap = True
             continue
-        if chosen and float((vectors_SD[chosen] @ vectors_SD[at]).max()) > budget.max_similarity:
+        if selected and float((vectors_SD[selected] @ vectors_SD[at]).max()) > budget.max_similarity:
             continue
-        chosen.append(at)
+        selected.append(at)
         words += int(num_words_S[at])
-    if not chosen and len(order):
-        chosen = [int(order[0])]
-    return np.array(sorted(chosen), np.int64)
+    if not selected and len(order):
+        selected = [int(order[0])]
+    return np.array(sorted(selected), np.int64)
 
 
 def join_sentences(texts: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ class SentenceList:
 
 def split_documents(documents: Sequence[Document], max_sentences: int) -> list[SentenceList]:
     """Return the first `max_sentences` sentences of each document; headings and lines without a word are none."""
-    found: list[list[tuple[int, int]]] = [[] for _ in documents]
+    bounds: list[list[tuple[int, int]]] = [[] for _ in documents]
     with_text = [number for number, document in enumerate(documents) if document.has_text]
     if with_text:
         texts = [documents[number].text for number in with_text]
@@ -51,8 +51,8 @@ def split_documents(documents: Sequence[Document], max_sentences: int) -> list[S
             sentence = texts[at][begin - firsts[at] : end - firsts[at]]
             if HAS_WORD.search(sentence):
                 start = int(begin - firsts[at]) + len(sentence) - len(sentence.lstrip())
-                found[with_text[at]].append((start, start + len(sentence.strip())))
-    return _lists(documents, found, max_sentences)
+                bounds[with_text[at]].append((start, start + len(sentence.strip())))
+    return _lists(documents, bounds, max_sentences)
 
 
 def count_words(texts: Sequence[str]) -> Int64:
@@ -67,16 +67,16 @@ def terms_of_texts(texts: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _lists(
-    documents: Sequence[Document], found: Sequence[Sequence[tuple[int, int]]], max_sentences: int
+    documents: Sequence[Document], bounds: Sequence[Sequence[tuple[int, int]]], max_sentences: int
 ) -> list[SentenceList]:
-    kept = [places[:max_sentences] for places in found]
+    kept = [places[:max_sentences] for places in bounds]
     texts = [
         document.text[start:end] for document, places in zip(documents, kept, strict=True) for start, end in places
     ]
     words_N = count_words(texts)
     terms = terms_of_texts(texts)
     lists, first = [], 0
-    for document, places, all_places in zip(documents, kept, found, strict=True):
+    for document, places, all_places in zip(documents, kept, bounds, strict=True):
         last = first + len(places)
         starts_S, ends_S = np.array(places, np.int64).reshape(-1, 2).T
         lists.append(

@@ -54,13 +54,13 @@ class Summarizer:
             EncoderMismatchError: the model of that name is no longer the same encoder.
         """
         sentences = split_documents(documents, self._max_sentences)
-        several = [number for number, found in enumerate(sentences) if len(found) > 1]
+        several = [number for number, sentence_list in enumerate(sentences) if len(sentence_list) > 1]
         vectors = dict(
             zip(several, sentence_vectors(self._table, [sentences[number] for number in several]), strict=True)
         )
         return [
-            self._row(document, found, vectors.get(number))
-            for number, (document, found) in enumerate(zip(documents, sentences, strict=True))
+            self._row(document, sentence_list, vectors.get(number))
+            for number, (document, sentence_list) in enumerate(zip(documents, sentences, strict=True))
         ]
 
     def _row(self, document: Document, sentences: SentenceList, vectors_SD: Float32 | None) -> dict[str, Any]:

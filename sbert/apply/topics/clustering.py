@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from sbert.apply.principal_components import principal_components
 from sbert.apply.topics.model import OUTLIER, Topic, TopicModel, TopicRecord
 from sbert.apply.topics.settings import FitSettings
-from sbert.apply.topics.words import telling_words
+from sbert.apply.topics.telling_words import telling_words
 from sbert.vectors.precision import Float32
 from sbert.vectors.unit import unit_rows
 
@@ -100,9 +100,9 @@ def new_groups(model: TopicModel, rows: FitRows, min_rows: int) -> list[Ints]:
     for may_be_one in (False, True):  # by itself HDBSCAN never puts all rows into one cluster
         labels = HDBSCAN(min_cluster_size=min_rows, allow_single_cluster=may_be_one, copy=True).fit_predict(components)
         groups = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
-        found = [places for places in groups if _mean_similarity(unit_ND[places]) >= least]
-        if found:
-            return found
+        tight = [places for places in groups if _mean_similarity(unit_ND[places]) >= least]
+        if tight:
+            return tight
     return []
 
 
@@ -148,10 +148,10 @@ def _clusters(unit_ND: Float32, settings: FitSettings, before: Before | None) ->
     components_NC = principal_components(unit_ND)
     num_different = len(np.unique(components_NC, axis=0))
     if before is not None and settings.num_topics is None:
-        known = [topic for topic in np.unique(before.topics_N) if topic != OUTLIER]
-        if known:
-            start = np.stack([components_NC[before.topics_N == topic].mean(axis=0) for topic in known])
-            return np.asarray(KMeans(len(known), init=start, n_init=1).fit_predict(components_NC), np.int64)
+        topics_before = [topic for topic in np.unique(before.topics_N) if topic != OUTLIER]
+        if topics_before:
+            start = np.stack([components_NC[before.topics_N == topic].mean(axis=0) for topic in topics_before])
+            return np.asarray(KMeans(len(topics_before), init=start, n_init=1).fit_predict(components_NC), np.int64)
     wanted = settings.num_topics or min(MAX_AUTOMATIC, round((len(unit_ND) / 2) ** 0.5))
     wanted = max(1, min(wanted, num_different))
     labels = KMeans(wanted, n_init=RESTARTS, random_state=settings.seed).fit_predict(components_NC)

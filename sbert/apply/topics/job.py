@@ -6,7 +6,7 @@ from typing import ClassVar
 import pyarrow as pa
 from pydantic import Field
 
-from sbert.apply.topics.model import TopicModel, find_topic_model
+from sbert.apply.topics.model import TOPIC_MODELS, TopicModel
 from sbert.derived.job import RowFunction, RowJob, row_vectors
 from sbert.errors import TableError
 from sbert.table.delta import Table
@@ -52,7 +52,7 @@ def load_topics(job: TopicsJob) -> TopicModel:
     Raises:
         TableError: they are gone or damaged.
     """
-    model = find_topic_model(job.topics_uri, job.topics)
+    model = TOPIC_MODELS.find(job.topics_uri, job.topics)
     if model is None:
         raise TableError(f"{job.topics_uri}: its topics {job.topics} are gone: name a new folder for the output")
     return model

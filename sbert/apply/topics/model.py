@@ -9,20 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.fitted_models import FittedModels, Tensors
 from sbert.apply.topics.settings import FitSettings
-from sbert.errors import MissingError, TableError
-from sbert.storage.files import join, read_bytes, write_bytes
 from sbert.vectors.precision import Float32
 from sbert.vectors.unit import unit_rows
 
-__all__ = ["OUTLIER", "TOPICS_FOLDER", "Topic", "TopicModel", "TopicRecord", "find_topic_model"]
+__all__ = ["OUTLIER", "TOPIC_MODELS", "Topic", "TopicModel", "TopicRecord"]
 
-TOPICS_FOLDER = "_topics"
-CENTROIDS_NAME, RECORD_NAME = "topics.safetensors", "topics.json"
 OUTLIER = -1
 """Topic of rows that are of none."""
 
@@ -95,27 +90,12 @@ class TopicModel:
         return topics, parents, similarities
 
     def save(self, out_uri: str) -> None:
-        """Write the topics beside the output; the record comes last, so topics that can be found are whole."""
-        folder = join(out_uri, TOPICS_FOLDER, self.fingerprint)
-        content = safetensors.numpy.save({"centroids": np.ascontiguousarray(self.centroids_TD)})
-        write_bytes(join(folder, CENTROIDS_NAME), content)
-        write_bytes(join(folder, RECORD_NAME), self.record.model_dump_json(indent=1).encode())
+        """Write the topics beside the output."""
+        TOPIC_MODELS.save(out_uri, self.fingerprint, self.record, {"centroids": self.centroids_TD})
 
 
-def find_topic_model(out_uri: str, fingerprint: str) -> TopicModel | None:
-    """Read the topics of this fingerprint beside an output; None when there are none.
+def _build(content: bytes, tensors: Tensors) -> TopicModel:
+    return TopicModel(TopicRecord.model_validate_json(content), tensors["centroids"])
 
-    Raises:
-        TableError: the files are damaged.
-    """
-    folder = join(out_uri, TOPICS_FOLDER, fingerprint)
-    try:
-        record = TopicRecord.model_validate_json(read_bytes(join(folder, RECORD_NAME)))
-        tensors = safetensors.numpy.load(read_bytes(join(folder, CENTROIDS_NAME)))
-        return TopicModel(record, tensors["centroids"])
-    except MissingError:
-        return None
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise TableError(
-            f"{folder}: the topics are damaged ({error}): remove this folder, and the next run fits them again"
-        ) from error
+
+TOPIC_MODELS = FittedModels("topics", "_topics", "name a new folder for the output", _build)

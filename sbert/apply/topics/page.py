@@ -21,7 +21,7 @@ MAX_LABEL = 32
 
 def topics_page(report: TopicsReport) -> str:
     """Return the page as HTML."""
-    facts = {
+    properties = {
         "table": f"{report.table_uri} version {report.table_version}",
         "rows": f"{report.num_rows:,}",
         "topics": f"{report.num_topics:,}",
@@ -29,7 +29,7 @@ def topics_page(report: TopicsReport) -> str:
         "fitted in this run": report.refitted or "no",
     }
     if report.num_without_time:
-        facts["without a time"] = f"{counted(report.num_without_time, 'row')}, in no period"
+        properties["without a time"] = f"{counted(report.num_without_time, 'row')}, in no period"
     sections = []
     new = [topic for topic in report.topics if topic.topic in report.new_topics]
     if new:
@@ -49,7 +49,7 @@ def topics_page(report: TopicsReport) -> str:
             parts=parts,
         )
     )
-    return render_page("Topics", facts, sections, verdict=_verdict(report))
+    return render_page("Topics", properties, sections, verdict=_verdict(report))
 
 
 def _verdict(report: TopicsReport) -> Verdict:

@@ -67,28 +67,28 @@ def find_topics(
         ColumnError: the text or the time is not a kept column.
         NotATableError, SettingsError, TableError: as `derive`; the output is as it was.
     """
-    chosen = settings or TopicSettings()
+    settings = settings or TopicSettings()
     out_uri = normalize_uri(out_uri)
     table = Table.open(table_uri)
-    text_name = words_text_column(table, chosen.text_column)
-    if chosen.time_column is not None:
-        check_times(table, chosen.time_column)
+    text_name = words_text_column(table, settings.text_column)
+    if settings.time_column is not None:
+        check_times(table, settings.time_column)
     find_output(out_uri, TopicsJob.name)
-    plan = _planned(table, text_name, out_uri, chosen)
+    plan = _planned(table, text_name, out_uri, settings)
     model, reason = plan.model, plan.reason
     output = _assign(model, table, out_uri, run_job)
     if not reason:
-        grown = _with_new_topics(model, table, text_name, output, chosen)
+        grown = _with_new_topics(model, table, text_name, output, settings)
         if grown is not None:
             model = grown
             output = _assign(model, table, out_uri, run_job)
         share = count_outliers(output) / max(output.num_rows, 1)
-        if share > chosen.refit_share:
-            reason = f"{share:.1%} of the rows are outliers, above {chosen.refit_share:.1%}"
-            model = _fitted(table, text_name, out_uri, model, chosen)
+        if share > settings.refit_share:
+            reason = f"{share:.1%} of the rows are outliers, above {settings.refit_share:.1%}"
+            model = _fitted(table, text_name, out_uri, model, settings)
             output = _assign(model, table, out_uri, run_job)
     log.info("%d topics%s", len(model.record.topics), f", fitted: {reason}" if reason else "")
-    return _reported(table, text_name, output, plan.before, model, reason, chosen)
+    return _reported(table, text_name, output, plan.before, model, reason, settings)
 
 
 def _planned(table: Table, text_name: str, out_uri: str, settings: TopicSettings) -> _Plan:
@@ -119,16 +119,16 @@ def _fitted(
 ) -> TopicModel:
     """Fit topics to a sample; ids before go on."""
     sample = read_sample(table, settings.fit.max_rows, (text_name,))
-    known = None if before is None else _topics_before(sample, out_uri, before)
+    earlier_topics = None if before is None else _topics_before(sample, out_uri, before)
     rows = FitRows(sample.rows[text_name].cast(pl.String).fill_null(""), sample.vectors_ND)
-    return fit_topics(rows, settings.fit, table.encoder.fingerprint, known)
+    return fit_topics(rows, settings.fit, table.encoder.fingerprint, earlier_topics)
 
 
 def _topics_before(sample: RowSample, out_uri: str, before: TopicModel) -> Before:
     """Return the topics that the output has for the rows of a sample."""
     output = DerivedTable.open(out_uri).scan().select("source", "id", "topic", "parent").collect()
-    found = sample.rows.select("source", "id").join(output, on=["source", "id"], how="left", maintain_order="left")
-    topics, parents = (found[name].fill_null(OUTLIER).to_numpy().astype(np.int64) for name in ("topic", "parent"))
+    joined = sample.rows.select("source", "id").join(output, on=["source", "id"], how="left", maintain_order="left")
+    topics, parents = (joined[name].fill_null(OUTLIER).to_numpy().astype(np.int64) for name in ("topic", "parent"))
     return Before(topics, parents, before.record.next_topic, before.record.next_parent)
 
 
@@ -170,16 +170,16 @@ def _rows_with(table: Table, text_name: str, hashes: pl.Series) -> FitRows:
         with open_shard(table.shard_uri(shard.name)) as parquet:
             for batch in parquet.iter_batches(columns=["text_hash", text_name, *vector_names(info.precision)]):
                 column = batch.column("text_hash").cast(pa.binary())
-                chosen = batch.filter(pa.compute.is_in(column, value_set=wanted))
+                members = batch.filter(pa.compute.is_in(column, value_set=wanted))
                 frames.append(
                     pl.DataFrame(
                         {
-                            "text_hash": pl.Series(chosen.column("text_hash"), dtype=pl.Binary),
-                            "text": pl.Series(chosen.column(text_name)).cast(pl.String).fill_null(""),
+                            "text_hash": pl.Series(members.column("text_hash"), dtype=pl.Binary),
+                            "text": pl.Series(members.column(text_name)).cast(pl.String).fill_null(""),
                         }
                     )
                 )
-                vectors.append(vector_matrix(chosen, info.dim, info.precision))
+                vectors.append(vector_matrix(members, info.dim, info.precision))
     rows = pl.concat(frames).with_row_index("at").sort("text_hash", "at").unique("text_hash", keep="first")
     rows = rows.sort("text_hash")
     return FitRows(rows["text"], np.concatenate(vectors)[rows["at"].to_numpy()])

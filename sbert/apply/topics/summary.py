@@ -57,7 +57,7 @@ def summaries(derived: DerivedTable, table: Table, model: TopicModel, text_name:
     by_hash = dict(texts.iter_rows())
     typical = {topic: tuple(by_hash.get(name) or "" for name in hashes) for topic, hashes in nearest.iter_rows()}
     total = max(derived.num_rows, 1)
-    found = [
+    topics = [
         TopicSummary(
             topic=topic.id,
             parent=topic.parent,
@@ -68,7 +68,7 @@ def summaries(derived: DerivedTable, table: Table, model: TopicModel, text_name:
         )
         for topic in model.record.topics
     ]
-    return tuple(sorted(found, key=lambda item: (-item.num_rows, item.topic)))
+    return tuple(sorted(topics, key=lambda item: (-item.num_rows, item.topic)))
 
 
 def counts_over_time(

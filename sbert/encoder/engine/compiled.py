@@ -24,7 +24,7 @@ from importlib import resources
 from pathlib import Path
 
 from sbert.encoder.engine.dtype import ComputeDtype
-from sbert.encoder.engine.units import ALL_UNITS, NATIVE_VARIABLE, Units, units_here
+from sbert.encoder.engine.kernel_targets import ALL_UNITS, NATIVE_VARIABLE, Units, units_here
 from sbert.runtime.user_cache import user_cache
 
 __all__ = ["Kernels", "load_kernels"]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from sbert.encoder.engine.compiled import Kernels
 from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.engine.kernel_targets import Units
 from sbert.encoder.engine.packing import PackedBatch, lay_end_to_end
 from sbert.encoder.engine.sharing import Sharing
-from sbert.encoder.engine.units import Units
 from sbert.encoder.engine.weights import EncoderWeights
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.tokenization.token_ids import TokenizedTexts

@@ -25,7 +25,7 @@ from sbert.encoder.engine.weights import EncoderWeights, read_weights
 from sbert.encoder.pooling import Pooling
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.errors import ModelError
-from sbert.vectors.quality import PROBE_TEXTS
+from sbert.vectors.checks import PROBE_TEXTS
 
 __all__ = [
     "MIN_PROBE_COSINE",

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 from tokenizers import Tokenizer, normalizers
 
-from sbert.encoder.tokenization.pool import TokenizerPool
+from sbert.encoder.tokenization.process_pool import TokenizerPool
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.errors import SettingsError
 

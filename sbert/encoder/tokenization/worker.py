@@ -1,7 +1,7 @@
 """A process that tokenizes for another process: it reads a tokenizer, then texts, and answers with arrays of ids.
 
-`sbert.encoder.tokenization.pool` starts it. When the other process ends, for whatever reason, the input of this one ends,
-and then this process ends too.
+`sbert.encoder.tokenization.process_pool` starts it. When the other process ends, for whatever reason, the input of this one
+ends, and then this process ends too.
 """
 
 import os

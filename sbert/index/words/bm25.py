@@ -67,7 +67,7 @@ class WordScores:
         self,
         queries: Sequence[str],
         k: int,
-        chosen: Int64 | None = None,
+        matching: Int64 | None = None,
         *,
         k1: float = BM25_K1,
         b: float = BM25_B,
@@ -79,16 +79,16 @@ class WordScores:
         Args:
             queries: clean texts.
             k: rows a query.
-            chosen: numbers of the rows to search among; None for all.
+            matching: numbers of the rows to search among; None for all.
             k1: how soon repetitions of a term stop to count.
             b: how much long rows are discounted (0 to 1).
         """
         scores_QK = np.full((len(queries), k), -np.inf, np.float32)
         numbers_QK = np.full((len(queries), k), NO_ROW, np.int64)
         is_chosen = None
-        if chosen is not None:
+        if matching is not None:
             is_chosen = np.zeros(self._num_rows, np.bool_)
-            is_chosen[chosen] = True
+            is_chosen[matching] = True
         for query, terms in enumerate(terms_of(pl.Series(queries, dtype=pl.String)).to_list()):
             numbers, scores = self._score(hash_terms(sorted(set(terms))), k, is_chosen, k1, b)
             numbers_QK[query, : len(numbers)], scores_QK[query, : len(numbers)] = numbers, scores
@@ -103,7 +103,7 @@ class WordScores:
         b: float,
     ) -> tuple[Int64, Float32]:
         """Return numbers and scores of the k best rows for the hashes of a query's terms, best first."""
-        found: dict[tuple[int, int], tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]] = {}
+        postings_of: dict[tuple[int, int], tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]] = {}
         num_holders = dict.fromkeys(terms.tolist(), 0)
         for at, part in enumerate(self._parts):
             for term in num_holders:
@@ -111,13 +111,13 @@ class WordScores:
                 if not part.is_whole:
                     is_live = part.numbers_R[rows] >= 0
                     rows, counts = rows[is_live], counts[is_live]
-                found[at, term] = rows, counts
+                postings_of[at, term] = rows, counts
                 num_holders[term] += len(rows)
         every_number, every_score = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
         for at, part in enumerate(self._parts):
             sums = np.zeros(len(part.numbers_R), np.float32)
             for term, holders in num_holders.items():
-                rows, counts = found[at, term]
+                rows, counts = postings_of[at, term]
                 if not len(rows):
                     continue
                 idf = np.log1p((self._num_rows - holders + 0.5) / (holders + 0.5))

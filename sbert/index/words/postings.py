@@ -143,10 +143,10 @@ def open_segment(table_uri: str, record: WordRecord) -> Postings:
         postings = Postings(*(arrays[name] for name in ("terms", "starts", "rows", "counts", "lengths")))
     except (SafetensorError, KeyError, ValueError) as error:
         raise TableError(f"{uri}: this file of the word index is damaged ({error})") from error
-    found = (len(postings.terms_T), len(postings.starts_T), len(postings.lengths_R))
-    if found != (record.num_terms, record.num_terms + 1, record.num_rows):
+    sizes = (len(postings.terms_T), len(postings.starts_T), len(postings.lengths_R))
+    if sizes != (record.num_terms, record.num_terms + 1, record.num_rows):
         raise TableError(
-            f"{uri}: this file of the word index is damaged ({found[2]} rows and {found[0]} terms, its record says "
+            f"{uri}: this file of the word index is damaged ({sizes[2]} rows and {sizes[0]} terms, its record says "
             f"{record.num_rows} and {record.num_terms})"
         )
     return postings

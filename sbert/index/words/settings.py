@@ -93,8 +93,8 @@ def find_text_column(table: Table, asked: str | None = None) -> str | None:
 def table_cleaning(table: Table) -> CleaningSettings:
     """Return the rules that the table's texts were cleaned by."""
     recorded = (table.recorded_settings or {}).get("cleaning") or {}
-    known = {name: value for name, value in recorded.items() if name in CleaningSettings.model_fields}
-    return CleaningSettings.model_validate(known)
+    cleaning = {name: value for name, value in recorded.items() if name in CleaningSettings.model_fields}
+    return CleaningSettings.model_validate(cleaning)
 
 
 def words_fingerprint(table: Table, column: str) -> str:

@@ -42,8 +42,8 @@ def terms_of(texts: pl.Series, *, fold_accents: bool = True) -> pl.Series:
     plain = flat.filter(~is_unspaced & ~is_compound).select("text", "at", term="run")
     parts = _parts(flat.filter(is_compound & ~is_unspaced))
     pairs = _pairs(flat.filter(is_unspaced))
-    found = pl.concat([plain, parts, pairs]).sort("at", maintain_order=True)
-    lists = found.group_by("text", maintain_order=True).agg("term")
+    terms = pl.concat([plain, parts, pairs]).sort("at", maintain_order=True)
+    lists = terms.group_by("text", maintain_order=True).agg("term")
     every = pl.DataFrame({"text": range(len(texts))}, schema={"text": pl.UInt32})
     return (
         every.join(lists, on="text", how="left", maintain_order="left")["term"]

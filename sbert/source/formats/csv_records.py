@@ -63,10 +63,10 @@ class CsvFormat(SourceFormat):
         """
         uri = span.object.uri
         hints = replace(request.hints, wanted=tuple(sorted(request.required)))
-        with broken_data(uri), self._open(span.object, hints) as (stream, found):
-            if not found.header:
+        with broken_data(uri), self._open(span.object, hints) as (stream, told_dialect):
+            if not told_dialect.header:
                 return
-            dialect = _with_names(uri, found, request.csv_header) if request.csv_header else found
+            dialect = _with_names(uri, told_dialect, request.csv_header) if request.csv_header else told_dialect
             header = dialect.header
             for name in request.columns:
                 if name in request.required and name not in header:
@@ -74,9 +74,9 @@ class CsvFormat(SourceFormat):
             names = [name for name in request.columns if name in header]
             places = [header.index(name) for name in names]
             for block in CsvRecords(uri, stream, dialect, places, read.max_row_bytes).blocks(read.block_bytes):
-                known = dict(zip(names, block.columns, strict=True))
+                by_name = dict(zip(names, block.columns, strict=True))
                 nothing = pl.Series([None], dtype=pl.String).new_from_index(0, len(block.rows))
-                values = pl.DataFrame({name: known.get(name, nothing) for name in request.columns})
+                values = pl.DataFrame({name: by_name.get(name, nothing) for name in request.columns})
                 yield RecordBlock(pl.Series(block.rows, dtype=pl.Int64), values, block.bad)
 
     @contextmanager

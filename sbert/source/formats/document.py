@@ -120,13 +120,13 @@ class DocumentFormat(SourceFormat):
             BrokenObjectError: when the object is damaged, or a column that documents do not have is required.
         """
         uri = span.object.uri
-        known = self.columns(span.object, 0, request.hints) or {}
-        lacking = sorted(request.required - {request.texts[0]} - known.keys())
+        columns = self.columns(span.object, 0, request.hints) or {}
+        lacking = sorted(request.required - {request.texts[0]} - columns.keys())
         if lacking:
             raise BrokenObjectError(
                 uri,
-                f"{self.name} documents have the columns {', '.join(known)}, but {', '.join(lacking)} is required: leave it "
-                f"out, or read a folder without {self.name}",
+                f"{self.name} documents have the columns {', '.join(columns)}, but {', '.join(lacking)} is required: leave "
+                f"it out, or read a folder without {self.name}",
             )
         with broken_data(uri), open_stream(span) as stream:
             data = stream.read(read.max_row_bytes + 1)

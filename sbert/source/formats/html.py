@@ -84,9 +84,9 @@ def _decoded(data: bytes) -> str:
 def _roots(page: LexborHTMLParser) -> Iterator[LexborNode]:
     """Yield the elements that may hold the text of a page, the best first."""
     for selector in ROOTS:
-        found = page.css(selector)
-        if len(found) == 1:
-            yield found[0]
+        roots = page.css(selector)
+        if len(roots) == 1:
+            yield roots[0]
     if page.body is not None:
         yield page.body
 

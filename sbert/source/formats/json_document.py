@@ -44,14 +44,14 @@ class JsonFormat(SourceFormat):
         """Return the keys of the records in the head of the object, with the types of their values."""
         types: dict[str, pl.DataType] = {}
         with open_text(Span(object=item), hints.encoding, guess=False, head_bytes=HEAD_BYTES) as stream:
-            found = _look(item.uri, stream.head, hints)
+            shape = _look(item.uri, stream.head, hints)
             head = stream.read_head(head_bytes)
-        if found.layout is Layout.LINES:
+        if shape.layout is Layout.LINES:
             is_cut = head_bytes and len(head) >= head_bytes
             return types_of_lines(head[: head.rfind(b"\n") + 1] or head if is_cut else head) or None
-        rest = _Rest(head[found.begin :])
+        rest = _Rest(head[shape.begin :])
         try:
-            for chunk in record_lines(item.uri, rest, found.layout, len(head) + 1, len(head) + 1):
+            for chunk in record_lines(item.uri, rest, shape.layout, len(head) + 1, len(head) + 1):
                 types |= types_of_lines(chunk.data)
         except CutOffError:
             pass  # the head may be cut; reading reports what is broken
@@ -66,14 +66,14 @@ class JsonFormat(SourceFormat):
     def describe(self, item: SourceObject, hints: Hints) -> str:
         """Return the layout."""
         with open_text(Span(object=item), hints.encoding, guess=False, head_bytes=HEAD_BYTES) as stream:
-            found = _look(item.uri, stream.head, hints)
+            shape = _look(item.uri, stream.head, hints)
             names = {
                 Layout.LINES: "a record a line",
                 Layout.VALUES: "records one after the other",
-                Layout.ARRAY: f"an array, in {found.key!r}" if found.key else "an array",
+                Layout.ARRAY: f"an array, in {shape.key!r}" if shape.key else "an array",
                 Layout.BY_KEY: "an object of records",
             }
-            return f"{names[found.layout]}, {stream.encoding}"
+            return f"{names[shape.layout]}, {stream.encoding}"
 
     def read(self, span: Span, request: ColumnRequest, read: ReadSettings) -> Iterator[RecordBlock]:
         """Stream the records of an object; a key that a record lacks is null.
@@ -84,10 +84,10 @@ class JsonFormat(SourceFormat):
         """
         uri, hints = span.object.uri, request.hints
         with broken_data(uri), open_text(span, hints.encoding, guess=False, head_bytes=HEAD_BYTES) as stream:
-            found = _look(uri, stream.head, hints)
-            if found.layout is not Layout.LINES:
-                _skip(stream, found.begin)
-                for chunk in record_lines(uri, stream, found.layout, read.block_bytes, read.max_row_bytes):
+            shape = _look(uri, stream.head, hints)
+            if shape.layout is not Layout.LINES:
+                _skip(stream, shape.begin)
+                for chunk in record_lines(uri, stream, shape.layout, read.block_bytes, read.max_row_bytes):
                     yield parse_chunk(chunk, request, read.max_row_bytes)
                 return
         yield from JsonLinesFormat().read(span, request, read)

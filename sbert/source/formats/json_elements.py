@@ -132,10 +132,10 @@ def _end(structure: Structure, layout: Layout, size: int) -> tuple[int, bool]:
 def _cuts(structure: Structure, layout: Layout, end: int) -> Any:
     """Return the positions between records: of commas, or of the last character of values."""
     if layout is Layout.VALUES:
-        found = (structure.depths == 0) & (DEPTHS[structure.marks] < 0)
+        is_cut = (structure.depths == 0) & (DEPTHS[structure.marks] < 0)
     else:
-        found = (structure.depths == 0) & (structure.marks == COMMA)
-    places = structure.places[found]
+        is_cut = (structure.depths == 0) & (structure.marks == COMMA)
+    places = structure.places[is_cut]
     return places[places < end]
 
 

@@ -66,11 +66,11 @@ def named_format(uri: str, name: str) -> tuple[SourceFormat, Compression] | None
         SettingsError: when there is no such format.
     """
     if name not in FORMATS or not FORMATS[name].endings:
-        known = ", ".join(each.name for each in FORMATS.values() if each.endings)
-        raise SettingsError(f"source.format is {name!r}, the formats are: {known}")
+        names = ", ".join(each.name for each in FORMATS.values() if each.endings)
+        raise SettingsError(f"source.format is {name!r}, the formats are: {names}")
     compression = _compression_of(uri)[1]
-    chosen = FORMATS[name]
-    return (chosen, compression) if chosen.may_be_compressed or compression is Compression.NONE else None
+    source_format = FORMATS[name]
+    return (source_format, compression) if source_format.may_be_compressed or compression is Compression.NONE else None
 
 
 def _compression_of(uri: str) -> tuple[str, Compression]:

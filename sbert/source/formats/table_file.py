@@ -127,9 +127,9 @@ def _stored_names(table: SourceTable, schema: pa.Schema, names: Sequence[str]) -
     stored: dict[str, str] = {}
     for name in names:
         is_by_id = bool(by_id) and name in table.field_ids  # files that were imported into a table have no ids
-        found = by_id.get(table.field_ids[name]) if is_by_id else table.stored_names.get(name, name)
-        if found is not None and found in schema.names:
-            stored[name] = found
+        stored_name = by_id.get(table.field_ids[name]) if is_by_id else table.stored_names.get(name, name)
+        if stored_name is not None and stored_name in schema.names:
+            stored[name] = stored_name
     return stored
 
 

@@ -102,11 +102,11 @@ def _cuts_of_long(ends: Ints, cuts: Mask, limits: Ints, table: "_RangeMax") -> I
     margin = np.where(is_two, np.maximum(size - limit, limit // 4), size // 4)
     low = np.clip(np.searchsorted(ends, begin + margin, side="left"), first, last)
     high = np.clip(np.searchsorted(ends, end - margin, side="right"), first, last)
-    chosen = table.argmax(low, high)
+    places = table.argmax(low, high)
     is_empty = high <= low
     if is_empty.any():
-        chosen[is_empty] = _nearest_to_middle(ends, first[is_empty], last[is_empty], (begin + size // 2)[is_empty])
-    return chosen
+        places[is_empty] = _nearest_to_middle(ends, first[is_empty], last[is_empty], (begin + size // 2)[is_empty])
+    return places
 
 
 def _nearest_to_middle(ends: Ints, first: Ints, last: Ints, middle: Ints) -> Ints:
@@ -134,15 +134,15 @@ class _RangeMax:
 
     def argmax(self, low: Ints, high: Ints) -> Ints:
         """Return the place of the largest key of each range low … high - 1; -1 for empty ranges."""
-        found = np.full(len(low), -1, dtype=np.int64)
+        greatest = np.full(len(low), -1, dtype=np.int64)
         lengths = high - low
         sizes = np.frexp(np.maximum(lengths, 1).astype(np.float64))[1] - 1
         for level in np.unique(sizes[lengths > 0]):
             here = (sizes == level) & (lengths > 0)
             places = self._level(int(level))
             left, right = places[low[here]], places[high[here] - (1 << int(level))]
-            found[here] = np.where(self._keys[left] >= self._keys[right], left, right)
-        return found
+            greatest[here] = np.where(self._keys[left] >= self._keys[right], left, right)
+        return greatest
 
     def max(self, low: Ints, high: Ints) -> Keys:
         """Return the largest key of each range; 0 for empty ranges."""

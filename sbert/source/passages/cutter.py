@@ -121,7 +121,7 @@ class PassageCutter:
         sized = self._sized(units, texts, firsts, document, limits)
         last = np.flatnonzero(choose_cuts(sized.num_tokens, sized.keys, sized.limits))
         first = np.insert(last[:-1] + 1, 0, 0)
-        found = _Passages(
+        passages = _Passages(
             document=sized.document[first],
             starts=sized.units.bodies[first],
             begins=(sized.units.bodies if self._settings.with_headings else sized.units.starts)[
@@ -129,7 +129,7 @@ class PassageCutter:
             ],
             ends=sized.units.ends[last],
         )
-        return self._rows(documents, prefix, texts, firsts, outline, found)
+        return self._rows(documents, prefix, texts, firsts, outline, passages)
 
     def _outline(self, documents: pl.DataFrame, texts: Sequence[str], firsts: Ints) -> _Outline:
         """Return the headings of all documents; those without an outline are looked at as Markdown."""
@@ -144,9 +144,9 @@ class PassageCutter:
                     page_starts.append(mark["start"] + offset)
                     pages.append(int(title))
                     continue
-                above = [*(known for known in above if known[0] < level), (level, title)]
+                above = [*(heading for heading in above if heading[0] < level), (level, title)]
                 marks.append((mark["start"] + offset, mark["end"] + offset, level))
-                paths.append(PATH_SEPARATOR.join(known for _, known in above if known))
+                paths.append(PATH_SEPARATOR.join(heading for _, heading in above if heading))
                 owners.append(number)
         starts, ends, levels = np.array(marks, dtype=np.int64).reshape(-1, 3).T
         return _Outline(
@@ -227,19 +227,17 @@ class PassageCutter:
         texts: Sequence[str],
         firsts: Ints,
         outline: _Outline,
-        found: "_Passages",
+        cut: "_Passages",
     ) -> pl.DataFrame:
         """Return the rows of passages."""
-        offsets = firsts[found.document]
-        places = zip(
-            found.document.tolist(), (found.begins - offsets).tolist(), (found.ends - offsets).tolist(), strict=True
-        )
+        offsets = firsts[cut.document]
+        places = zip(cut.document.tolist(), (cut.begins - offsets).tolist(), (cut.ends - offsets).tolist(), strict=True)
         starts, ends, passages = zip(
             *(_trimmed(texts[document], begin, end) for document, begin, end in places), strict=True
         )
-        heading = _heading_at(outline, found.starts, found.document).tolist()
+        heading = _heading_at(outline, cut.starts, cut.document).tolist()
         passage = pl.Series(passages, dtype=pl.String)
-        rows = documents.drop("outline", strict=False)[found.document]
+        rows = documents.drop("outline", strict=False)[cut.document]
         columns = {
             "document_id": rows["id"],
             "passage": passage,
@@ -252,21 +250,21 @@ class PassageCutter:
             shown = [path if size else None for path, size in zip(outline.paths, outline.path_tokens, strict=True)]
             above = pl.Series([*shown, None], dtype=pl.String)[heading]
             text = pl.select(pl.concat_str(above, passage, separator="\n", ignore_nulls=True)).to_series()
-        number = np.arange(len(offsets)) - np.searchsorted(found.document, found.document, side="left") + 1
+        number = np.arange(len(offsets)) - np.searchsorted(cut.document, cut.document, side="left") + 1
         result = rows.with_columns(
             pl.format("{}#{}", "id", pl.Series(number)).alias("id"),
             text.alias("text"),
             *(series.alias(prefix + name) for name, series in columns.items()),
         )
         if prefix + "page" in result.columns and len(outline.pages):
-            result = result.with_columns(self._pages(outline, found.starts, offsets).alias(prefix + "page"))
+            result = result.with_columns(self._pages(outline, cut.starts, offsets).alias(prefix + "page"))
         return result
 
     @staticmethod
     def _pages(outline: _Outline, places: Ints, document_starts: Ints) -> pl.Series:
-        found = np.searchsorted(outline.page_starts, places, side="right") - 1
-        known = (found >= 0) & (outline.page_starts[np.maximum(found, 0)] >= document_starts)
-        return pl.Series(np.where(known, outline.pages[np.maximum(found, 0)], 1), dtype=pl.Int64)
+        page_numbers = np.searchsorted(outline.page_starts, places, side="right") - 1
+        has_page = (page_numbers >= 0) & (outline.page_starts[np.maximum(page_numbers, 0)] >= document_starts)
+        return pl.Series(np.where(has_page, outline.pages[np.maximum(page_numbers, 0)], 1), dtype=pl.Int64)
 
 
 def _no_passages(documents: pl.DataFrame, prefix: str) -> pl.DataFrame:
@@ -278,9 +276,9 @@ def _heading_at(outline: _Outline, places: Ints, document: Ints) -> Ints:
     """Return the heading above each place, -1 for none."""
     if not outline.paths:
         return np.full(len(places), -1, dtype=np.int64)
-    found = np.searchsorted(outline.headings.starts, places, side="right") - 1
-    found[(found >= 0) & (outline.documents[np.maximum(found, 0)] != document)] = -1
-    return found
+    heading_numbers = np.searchsorted(outline.headings.starts, places, side="right") - 1
+    heading_numbers[(heading_numbers >= 0) & (outline.documents[np.maximum(heading_numbers, 0)] != document)] = -1
+    return heading_numbers
 
 
 def _slices(texts: Sequence[str], firsts: Ints, document: Ints, starts: Ints, ends: Ints) -> list[str]:

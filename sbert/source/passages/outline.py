@@ -22,10 +22,10 @@ def markdown_outline(text: str) -> list[dict[str, int | str]]:
     """Return the headings of a text that may be Markdown: lines such as ``## Title`` outside of fenced code."""
     if "#" not in text:
         return []
-    found = list(HEADING.finditer(text))
-    fences = [match.span() for match in FENCE.finditer(text)] if found else []
+    headings = list(HEADING.finditer(text))
+    fences = [match.span() for match in FENCE.finditer(text)] if headings else []
     return [
         {"start": match.start(), "end": match.end(), "level": len(match[1]), "title": match[2]}
-        for match in found
+        for match in headings
         if not any(start <= match.start() < end for start, end in fences)
     ]

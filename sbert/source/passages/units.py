@@ -138,17 +138,17 @@ def _levels(pieces: pl.DataFrame, starts: Ints, headings: Headings) -> npt.NDArr
 
 def _which(places: Ints, starts: Ints, ends: Ints) -> Ints:
     """Return the range that each place lies in, -1 for none; ranges ascend and do not overlap."""
-    found = np.searchsorted(starts, places, side="right") - 1
-    inside = (found >= 0) & (places < ends[np.maximum(found, 0)])
-    which: Ints = np.where(inside, found, -1)
+    span_before = np.searchsorted(starts, places, side="right") - 1
+    inside = (span_before >= 0) & (places < ends[np.maximum(span_before, 0)])
+    which: Ints = np.where(inside, span_before, -1)
     return which
 
 
 def _last_text_before(blank: npt.NDArray[np.bool_], places: Ints) -> Ints:
     """Return the last piece with text before each of the pieces `places`; -1 for none."""
     latest = np.maximum.accumulate(np.where(blank, -1, np.arange(len(blank))))
-    found: Ints = np.where(places > 0, latest[np.maximum(places - 1, 0)], -1)
-    return found
+    text_numbers: Ints = np.where(places > 0, latest[np.maximum(places - 1, 0)], -1)
+    return text_numbers
 
 
 def split_long_units(units: Units, long: Ints, texts: Sequence[str]) -> tuple[Units, Ints]:

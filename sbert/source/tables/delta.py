@@ -165,10 +165,10 @@ def _file_of(
     )
 
 
-def _version(entry: dict[str, Any], facts: Iterable[object]) -> str:
+def _version(entry: dict[str, Any], parts: Iterable[object]) -> str:
     """Return size and time as the log has them, and a hash of whatever else of the log decides the file's rows."""
     plain = f"{entry['size_bytes']}-{entry['modification_time']}"
-    others = [fact for fact in facts if fact]
+    others = [fact for fact in parts if fact]
     if not others:
         return plain
     text = json.dumps(others, sort_keys=True, ensure_ascii=False)

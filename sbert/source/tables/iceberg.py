@@ -97,9 +97,9 @@ def newest_metadata(uri: str) -> str:
     numbers = {name: int(match[1]) for name in files if (match := re.match("v?([0-9]+)[-.]", name))}
     newest = [name for name, number in numbers.items() if number == max(numbers.values())]
     if len(newest) != 1:
-        found = ", ".join(sorted(newest)) or "none with a number"
+        listed = ", ".join(sorted(newest)) or "none with a number"
         raise SourceError(
-            f"{folder}: the newest metadata of this {KIND} table is not clear ({found}): name the file to read"
+            f"{folder}: the newest metadata of this {KIND} table is not clear ({listed}): name the file to read"
         )
     return join(folder, newest[0])
 

@@ -68,16 +68,18 @@ def table_above(uri: str) -> tuple[str, str] | None:
 
 def tables_in(paths: Iterable[str], root: str) -> list[TableFolder]:
     """Return the tables below the root; tables within tables and in hidden folders left out."""
-    found: dict[str, str] = {}
+    kind_of_folder: dict[str, str] = {}
     for path in paths:
         for kind, mark in MARKS.items():
             match = mark.fullmatch(path)
-            if match and found.get(match["table"]) != delta.KIND:  # a Delta table may be readable as Iceberg too
-                found[match["table"]] = kind
+            if (
+                match and kind_of_folder.get(match["table"]) != delta.KIND
+            ):  # a Delta table may be readable as Iceberg too
+                kind_of_folder[match["table"]] = kind
     tables: list[TableFolder] = []
-    for folder in sorted(folder for folder in found if not is_hidden(folder, root)):
+    for folder in sorted(folder for folder in kind_of_folder if not is_hidden(folder, root)):
         if not any(folder.startswith(f"{outer.path}/") for outer in tables):
-            tables.append(TableFolder(folder, found[folder]))
+            tables.append(TableFolder(folder, kind_of_folder[folder]))
     return tables
 
 

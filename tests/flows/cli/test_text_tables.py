@@ -3,7 +3,7 @@
 import pytest
 
 from flows.cli.output import out
-from flows.cli.text_tables import Column, print_facts, print_rows
+from flows.cli.text_tables import Column, print_properties, print_rows
 
 COLUMNS = [
     Column("version", is_number=True, is_lead=True),
@@ -59,13 +59,13 @@ def test_a_value_without_spaces_goes_on_in_the_next_line(
 ) -> None:
     monkeypatch.setattr(out, "_width", 40)
     path = "s3://bucket/" + "x" * 60
-    print_facts("a table", [("report", path)])
+    print_properties("a table", [("report", path)])
     shown = capsys.readouterr().out
     assert path in "".join(part for part in shown.replace("\u2502", "").split()[2:])
 
 
 @pytest.mark.usefixtures("window")
 def test_a_fact_that_belongs_to_the_one_above_it_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
-    print_facts("table", [("splits built", "2"), ("  new object", "2")])
+    print_properties("table", [("splits built", "2"), ("  new object", "2")])
     above, below = (line for line in capsys.readouterr().out.splitlines() if "2" in line)
     assert below.index("new object") == above.index("splits built") + 2

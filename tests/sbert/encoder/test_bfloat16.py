@@ -12,8 +12,8 @@ with warnings.catch_warnings():
     from sentence_transformers import SentenceTransformer
 
 from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.engine.kernel_targets import NATIVE_VARIABLE
 from sbert.encoder.engine.packed import PackedRunner
-from sbert.encoder.engine.units import NATIVE_VARIABLE
 from sbert.encoder.model_location import locate_model
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.source.sample import write_sample

@@ -11,7 +11,7 @@ from sbert.refresh.publish import duplicate_ids_across_splits, publish
 from sbert.refresh.table_diff import TableDiff
 from sbert.rows.counts import RowCounts
 from sbert.table.delta import Table
-from sbert.vectors.quality import MIN_OWN_TEXTS
+from sbert.vectors.checks import MIN_OWN_TEXTS
 from tests.support.refreshing import Outcome, RememberingSteps, refresh_table
 from tests.support.tables import objects_apart, read, rows, write
 from tests.support.tiny_models import WORDS

@@ -14,7 +14,7 @@ from sbert.registry.store import Registry
 from sbert.retrain import judge, search
 from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.run import retrain
-from sbert.retrain.search import Found
+from sbert.retrain.search import SearchOutcome
 from sbert.retrain.search_settings import SearchSettings
 from sbert.retrain.search_space import recipe_values, search_space
 from sbert.retrain.settings import RetrainJob, RetrainSettings
@@ -138,7 +138,7 @@ def test_the_time_limit_ends_the_search_after_the_first_trial(make_job: Callable
 
 def scripted(
     monkeypatch: pytest.MonkeyPatch, trials: list[list[float] | Exception]
-) -> Callable[[RetrainJob, Path], Found]:
+) -> Callable[[RetrainJob, Path], SearchOutcome]:
     """Replace training by dev values that are known, one for each epoch, or by an error; return the search."""
     dev: list[float] = []
 

@@ -12,6 +12,7 @@ from sbert.errors import QualityError
 from sbert.table.quantization_recall import VectorSample
 from sbert.table.shards import stored_vectors, vector_columns
 from sbert.table.vector_cache import VectorCache
+from sbert.vectors.checks import check_vectors
 from sbert.vectors.precision import (
     Calibration,
     Precision,
@@ -24,7 +25,6 @@ from sbert.vectors.precision import (
     stored_dtype,
     truncate,
 )
-from sbert.vectors.quality import check_vectors
 
 
 def unit(shape: tuple[int, int], seed: int = 0) -> np.ndarray:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sbert.apply.answers import job as library
 from sbert.apply.answers import run as run_module
+from sbert.apply.answers.answer_pool import AnswerTables, TableSplits
 from sbert.apply.answers.model import FittedModel
-from sbert.apply.answers.pool import AnswerTables, TableSplits
 from sbert.apply.answers.run import answer_questions
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
 from sbert.derived.derived_table import DerivedTable
@@ -139,7 +139,9 @@ def test_an_old_question_meets_new_answers_only(tmp_path: Path, monkeypatch: pyt
 
 def with_labels(model: FittedModel) -> FittedModel:
     """Return a model as if labels had fitted it, so that it can be told from any other."""
-    return model.model_copy(update={"facts": model.facts.model_copy(update={"origin": "labels", "mean_length": 77.0})})
+    return model.model_copy(
+        update={"record": model.record.model_copy(update={"origin": "labels", "mean_length": 77.0})}
+    )
 
 
 def test_a_model_is_made_again_for_other_answers(

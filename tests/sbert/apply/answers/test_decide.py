@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sbert.apply.answers.best_answers import Answer
 from sbert.apply.answers.decide import Decision, Reason, decide
 from sbert.apply.answers.model import AnswerModel, Calibration
-from sbert.apply.answers.ranking import Answer
 from sbert.apply.answers.run import answer_questions
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
 from sbert.derived.derived_table import DerivedTable

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sbert.apply.answers.answer_pool import AnswerTables, TableSplits
+from sbert.apply.answers.best_answers import Questions
 from sbert.apply.answers.fit import Labelled, fit_labelled, threshold_for
 from sbert.apply.answers.model import AnswerModel, Calibration, FittedModel, load_model, save_model
-from sbert.apply.answers.pool import AnswerTables, TableSplits
-from sbert.apply.answers.ranking import Questions
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
-from sbert.apply.answers.words import WordCounts
+from sbert.apply.answers.shared_words import WordCounts
 from sbert.errors import TableError, TooFewLabelsError
 from sbert.vectors.unit import unit_rows
 from tests.support.made_tables import make_version, unit_vector
@@ -20,7 +20,7 @@ COUNTS = WordCounts(np.zeros(0, np.uint64), np.zeros(0, np.int64), 40, 1.0)
 
 def fixed() -> FittedModel:
     calibration = Calibration(coefficients=(1.0,) * 6, intercept=0.0, threshold=0.5)
-    facts = AnswerModel(
+    record = AnswerModel(
         origin="fixed",
         weights=FusionWeights(),
         first=calibration,
@@ -31,7 +31,7 @@ def fixed() -> FittedModel:
         num_answers=40,
         mean_length=1.0,
     )
-    return FittedModel(facts=facts, counts=COUNTS)
+    return FittedModel(record=record, counts=COUNTS)
 
 
 def labelled(num: int, noise: float) -> Labelled:
@@ -48,7 +48,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> AnswerTables:
 
 
 def test_a_fit_tells_right_answers_from_near_misses(tables: AnswerTables) -> None:
-    model = fit_labelled(labelled(200, 0.02), tables, fixed(), AnswerSettings()).facts
+    model = fit_labelled(labelled(200, 0.02), tables, fixed(), AnswerSettings()).record
     quality = model.quality
     assert quality is not None
     assert quality.auroc > 0.9
@@ -64,7 +64,9 @@ def test_an_answer_that_says_what_a_right_one_says_is_right_in_both_looks(tmp_pa
     twice = make_version(str(tmp_path / "twice"), {"a": rows, "b": rows})
     once = make_version(str(tmp_path / "once"), {"a": rows})
     found, plain = (
-        fit_labelled(labelled(100, 0.1), AnswerTables(TableSplits(table), None, ()), fixed(), AnswerSettings(k=8)).facts
+        fit_labelled(
+            labelled(100, 0.1), AnswerTables(TableSplits(table), None, ()), fixed(), AnswerSettings(k=8)
+        ).record
         for table in (twice, once)
     )
     assert found.weights == plain.weights
@@ -75,7 +77,7 @@ def test_an_answer_that_says_what_a_right_one_says_is_right_in_both_looks(tmp_pa
 
 
 def test_the_same_labels_make_the_same_model(tables: AnswerTables) -> None:
-    one, two = (fit_labelled(labelled(100, 0.1), tables, fixed(), AnswerSettings()).facts for _ in range(2))
+    one, two = (fit_labelled(labelled(100, 0.1), tables, fixed(), AnswerSettings()).record for _ in range(2))
     assert one == two
 
 
@@ -102,7 +104,7 @@ def test_equal_probabilities_are_answered_together_or_not_at_all() -> None:
 
 def test_a_model_is_read_as_it_was_written_and_damage_is_found(tmp_path: Path) -> None:
     uri, digest = save_model(str(tmp_path), fixed())
-    assert load_model(uri).facts == fixed().facts
+    assert load_model(uri).record == fixed().record
     assert uri.endswith(digest)
     Path(f"{uri}.json").write_bytes(Path(f"{uri}.json").read_bytes().replace(b"0.05", b"0.50"))
     with pytest.raises(TableError, match="damaged"):

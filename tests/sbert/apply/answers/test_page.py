@@ -2,7 +2,7 @@
 
 from sbert.apply.answers.model import AnswerModel, CurvePoint, FitQuality
 from sbert.apply.answers.page import report_page
-from sbert.apply.answers.report_facts import AnswersReport
+from sbert.apply.answers.report import AnswersReport
 from sbert.derived.run import DerivedReport
 
 QUALITY = FitQuality.model_construct(

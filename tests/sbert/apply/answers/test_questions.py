@@ -110,16 +110,16 @@ def test_an_encoder_that_cannot_be_loaded_leaves_the_length_of_tokens(
 def test_the_tokens_of_a_prompt_do_not_make_a_language_unknown(tables: tuple[str, str], tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     answer_questions(*tables, out)
-    facts = load_model(DerivedTable.open(out).info.settings["model_uri"]).facts
-    assert facts.token_length is not None
+    record = load_model(DerivedTable.open(out).info.settings["model_uri"]).record
+    assert record.token_length is not None
     plain = Table.open(tables[0])
     prompt = "a long prompt " * 10
-    tokens = round(len(prompt) / facts.token_length)
+    tokens = round(len(prompt) / record.token_length)
     prompted = Table.open(tables[0])
     prompted.encoder = plain.encoder.model_copy(update={"prompt": prompt})
     text, count = "how do i reset my password", 8
-    assert LanguageCheck(prompted, AnswerSettings(), facts).unknown([text], [count + tokens]) == [False]
-    assert LanguageCheck(plain, AnswerSettings(), facts).unknown([text], [count + tokens]) == [True]
+    assert LanguageCheck(prompted, AnswerSettings(), record).unknown([text], [count + tokens]) == [False]
+    assert LanguageCheck(plain, AnswerSettings(), record).unknown([text], [count + tokens]) == [True]
 
 
 def test_letters_beyond_ascii_are_noted_once() -> None:

@@ -227,8 +227,8 @@ def test_nothing_is_written_into_the_output_of_another_job(tmp_path: Path) -> No
 
 
 def test_a_head_that_is_gone_is_named(tmp_path: Path) -> None:
-    from sbert.apply.classification.job import HeadName, load_head
+    from sbert.apply.classification.head import HEADS
 
     table = make_version(str(tmp_path / "table"), {"a": rows(1_000, 5)})
     with pytest.raises(TableError, match=r"the head f{32} is not in _heads/: run `sbert classify` again"):
-        load_head(str(tmp_path / "out"), HeadName(task="", fingerprint="f" * 32), table)
+        HEADS.load(str(tmp_path / "out"), "f" * 32, table)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from sbert.apply.classification.fit import fit_head, head_fingerprint
-from sbert.apply.classification.head import Head, centred, find_head
+from sbert.apply.classification.head import HEADS, Head, centred
 from sbert.apply.classification.quality import measure_head
 from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.errors import TableError, TooFewLabelsError
@@ -64,19 +64,21 @@ def test_the_confusion_is_of_rows_that_the_head_had_not_seen() -> None:
 def test_a_head_comes_back_from_storage_as_it_was(tmp_path: Path) -> None:
     vectors, labels = blobs(200)
     head = fitted(vectors, labels)
-    assert find_head(str(tmp_path), "f" * 32) is None
+    assert HEADS.find(str(tmp_path), "f" * 32) is None
     head.save(str(tmp_path))
-    found = find_head(str(tmp_path), "f" * 32)
+    found = HEADS.find(str(tmp_path), "f" * 32)
     assert found is not None
     assert found.record == head.record
     np.testing.assert_array_equal(found.probabilities(vectors), head.probabilities(vectors))
     (tmp_path / "_heads" / ("f" * 32) / "head.safetensors").write_bytes(b"broken")
-    with pytest.raises(TableError, match=r"the head is damaged .*: remove this folder, and the next run fits it again"):
-        find_head(str(tmp_path), "f" * 32)
+    with pytest.raises(
+        TableError, match=r"the files of the head are damaged .*: remove this folder, and the next run fits again"
+    ):
+        HEADS.find(str(tmp_path), "f" * 32)
     record = tmp_path / "_heads" / ("f" * 32) / "head.json"
     record.write_text(json.dumps({"fingerprint": "x"}))
-    with pytest.raises(TableError, match="the head is damaged"):
-        find_head(str(tmp_path), "f" * 32)
+    with pytest.raises(TableError, match="the files of the head are damaged"):
+        HEADS.find(str(tmp_path), "f" * 32)
 
 
 def test_the_same_labels_give_the_same_head() -> None:

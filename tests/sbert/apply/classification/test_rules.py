@@ -11,7 +11,7 @@ import pytest
 
 from sbert.apply.classification import heads
 from sbert.apply.classification.fit import HeadRules, fit_head, head_fingerprint
-from sbert.apply.classification.head import find_head
+from sbert.apply.classification.head import HEADS
 from sbert.apply.classification.rules import Rule, read_rules, rule_features
 from sbert.apply.classification.run import ClassificationReport, classify
 from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
@@ -139,7 +139,7 @@ def test_rules_tell_classes_that_vectors_cannot_and_silent_rules_change_nothing(
     assert (named == labels)[np.arange(200) % 4 != 0].mean() > 0.95
     np.testing.assert_array_equal(head.scores(points, ["nothing"] * 200), head.scores(points))
     head.save(str(tmp_path))
-    again = find_head(str(tmp_path), "f" * 32)
+    again = HEADS.find(str(tmp_path), "f" * 32)
     assert again is not None
     np.testing.assert_array_equal(again.scores(points, texts), head.scores(points, texts))
 

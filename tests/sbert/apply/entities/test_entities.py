@@ -144,7 +144,7 @@ def test_a_tagger_that_is_gone_or_damaged_is_named(places: tuple[str, str, str],
     record = tmp_path / "out/_taggers" / report.tagger / "tagger.json"
     assert json.loads(record.read_text())["types"] == ["city", "colour"]
     record.write_text("{")
-    with pytest.raises(TableError, match="the tagger is damaged"):
+    with pytest.raises(TableError, match="the files of the tagger are damaged"):
         find_entities(*places)
     record.unlink()
     assert find_entities(*places).output.num_rows_built == 0  # fitted again

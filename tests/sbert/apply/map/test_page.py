@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from sbert.apply.map.colourings import ColouringKind, column_colouring, is_colourable
-from sbert.apply.map.packing import pack, text_column, unpack
-from sbert.apply.map.page import MapPage, draw_map
+from sbert.apply.map.page_data import pack, text_column, unpack
+from sbert.apply.map.run import MapPage, draw_map
 from sbert.apply.map.settings import MapSettings
 from sbert.apply.map.topics import name_groups
 from sbert.derived.derived_table import DerivedTable

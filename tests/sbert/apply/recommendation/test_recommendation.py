@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from sbert.apply.recommendation.events import Events, check_events, history_hashes, read_events, split_by_time
 from sbert.apply.recommendation.factors import solve_factors
 from sbert.apply.recommendation.items import Items
-from sbert.apply.recommendation.ranking import FIXED_WEIGHTS, Ranker, fit_ranker
+from sbert.apply.recommendation.ranker import FIXED_WEIGHTS, Ranker, fit_ranker
 from sbert.apply.recommendation.settings import EventColumns, RankingSettings
 from sbert.apply.recommendation.signals import SIGNALS, Signals, UserHistories
 from sbert.apply.recommendation.together import taken_next, taken_together
@@ -29,7 +29,7 @@ def events_of(rows: list[dict[str, str]]) -> Events:
 def scores_of(ranker: Ranker, events: Events, user: int) -> Float32:
     items = made_items()
     users = UserHistories(events.rows, len(events.users), len(items), SETTINGS)
-    return ranker.scores(Signals(ranker.facts, items, SETTINGS), users, np.array([user]))[0]
+    return ranker.scores(Signals(ranker.statistics, items, SETTINGS), users, np.array([user]))[0]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_score_of_some_items_is_that_of_all() -> None:
     items = made_items()
     ranker = fit_ranker(events, items, SETTINGS)
     users = UserHistories(events.rows, len(events.users), len(items), SETTINGS)
-    signals = Signals(ranker.facts, items, SETTINGS)
+    signals = Signals(ranker.statistics, items, SETTINGS)
     some, of_items = np.array([3, 7]), np.array([0, 12, 39])
     every = ranker.scores(signals, users, some)
     np.testing.assert_allclose(ranker.scores(signals, users, some, of_items), every[:, of_items], rtol=1e-5)

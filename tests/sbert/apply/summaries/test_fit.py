@@ -66,7 +66,7 @@ def test_ranks_and_features_of_one_and_of_no_sentence() -> None:
 
 
 def test_a_stored_ranker_holds_no_words(tmp_path: Path) -> None:
-    from sbert.apply.summaries.ranker import LabelCounts, Ranker, RankerQuality, RankerRecord, Value, find_ranker
+    from sbert.apply.summaries.ranker import RANKERS, LabelCounts, Ranker, RankerQuality, RankerRecord, Value
 
     value = Value(value=0.5, low=0.4, high=0.6)
     counts = LabelCounts(**dict.fromkeys(LabelCounts.model_fields, 0))
@@ -74,7 +74,7 @@ def test_a_stored_ranker_holds_no_words(tmp_path: Path) -> None:
     record = RankerRecord(fingerprint="f", encoder_fingerprint="e", labels=counts, quality=quality)
     ranker = Ranker(record, fit_models(documents(6, seed=0), SETTINGS))
     ranker.save(str(tmp_path))
-    found = find_ranker(str(tmp_path), "f")
+    found = RANKERS.find(str(tmp_path), "f")
     assert found is not None
     item = documents(1, seed=2)[0]
     wanted = ranker.scores(item.sentences, item.vectors_SD)
@@ -84,4 +84,4 @@ def test_a_stored_ranker_holds_no_words(tmp_path: Path) -> None:
         tensor.dtype.kind == "f" for tensor in safetensors.numpy.load_file(folder / "ranker.safetensors").values()
     )
     assert "propose" not in (folder / "ranker.json").read_text()
-    assert find_ranker(str(tmp_path), "g") is None
+    assert RANKERS.find(str(tmp_path), "g") is None

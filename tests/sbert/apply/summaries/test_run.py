@@ -207,7 +207,7 @@ def test_a_damaged_or_missing_ranker_is_named(tmp_path: Path, labelled: tuple[st
     out = tmp_path / "out"
     ranker = summarize(table, str(out), QUICK, labels_uri=str(labels)).decision.ranker
     (out / "_rankers" / ranker / "ranker.safetensors").write_bytes(b"{}")
-    with pytest.raises(TableError, match="the ranker is damaged"):
+    with pytest.raises(TableError, match="the files of the ranker are damaged"):
         summarize(table, str(out), QUICK, labels_uri=str(labels))
     shutil.rmtree(out / "_rankers")
     from sbert.derived.part_table import derive_parts

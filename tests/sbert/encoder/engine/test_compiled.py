@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from sbert.encoder.engine import compiled
-from sbert.encoder.engine import units as units_of_processors
+from sbert.encoder.engine import kernel_targets as units_of_processors
 from sbert.encoder.engine.compiled import Kernels
 from sbert.encoder.engine.dtype import ComputeDtype
-from sbert.encoder.engine.units import ALL_UNITS, NATIVE_VARIABLE
+from sbert.encoder.engine.kernel_targets import ALL_UNITS, NATIVE_VARIABLE
 from sbert.errors import SettingsError
 from sbert.runtime.user_cache import user_cache
 

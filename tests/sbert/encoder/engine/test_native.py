@@ -16,13 +16,13 @@ import transformers
 from torch import nn
 
 from sbert.encoder.engine import compiled
-from sbert.encoder.engine import units as units_of_processors
+from sbert.encoder.engine import kernel_targets as units_of_processors
 from sbert.encoder.engine.compiled import Kernels, load_kernels
 from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.engine.kernel_targets import ALL_UNITS, NATIVE_VARIABLE, Units
 from sbert.encoder.engine.native import NativeRunner, lay_out, why_kernels_cannot
 from sbert.encoder.engine.packing import lay_end_to_end
 from sbert.encoder.engine.runner_selection import run_all
-from sbert.encoder.engine.units import ALL_UNITS, NATIVE_VARIABLE, Units
 from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.sentence_encoder import SentenceEncoder

@@ -53,4 +53,4 @@ def telling_words(texts: pl.Series, groups_N: npt.NDArray[np.int64], num_words: 
         .group_by("group", maintain_order=True)
         .agg(pl.col("word").head(num_words))
     )
-    return {group: tuple(chosen) for group, chosen in ranked.iter_rows()}
+    return {group: tuple(words_of_group) for group, words_of_group in ranked.iter_rows()}

@@ -3,10 +3,10 @@
 import datetime as dt
 from typing import Any
 
-__all__ = ["commit_time", "lease_facts"]
+__all__ = ["commit_time", "lease_properties"]
 
 
-def lease_facts(leases: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def lease_properties(leases: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return a line for each run that works on a table now."""
     return [
         ("at work", f"{lease['operation']} {lease['run_id'][:8]} by {lease['user']} on {lease['host']}")

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from sbert.apply.answers.settings import FusionWeights
-from sbert.apply.answers.words import AnswerWords, WordCounts, answer_words
+from sbert.apply.answers.shared_words import AnswerWords, WordCounts, answer_words
 from sbert.apply.nearest_rows import Key, keys_of
 from sbert.index.words.settings import table_cleaning
 from sbert.rows.cleaning import clean_texts
@@ -147,10 +147,10 @@ class AnswerPool:
         answers_ND = _matrix(len(self), dim)
         hashes = self.keys["text_hash"].to_pylist()
         for rows in second.rows(second.num_rows, [*KEYS, *vector_names(precision)]):
-            found = [(at, place[key]) for at, key in enumerate(keys_of(rows)) if key in place]
-            if not found:
+            matches = [(at, place[key]) for at, key in enumerate(keys_of(rows)) if key in place]
+            if not matches:
                 continue
-            ours, theirs = np.array([at for at, _ in found]), np.array([number for _, number in found])
+            ours, theirs = np.array([at for at, _ in matches]), np.array([number for _, number in matches])
             answers_ND[theirs] = unit_rows(vector_matrix(rows.take(pa.array(ours)), dim, precision))
             self.has_answer_N[theirs] = True
             for number, text_hash in zip(

@@ -11,7 +11,7 @@ from sbert.apply.recommendation.choices import Choice, fit_weights
 from sbert.apply.recommendation.events import Events, split_by_time
 from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.settings import RankingSettings
-from sbert.apply.recommendation.signals import ItemFacts, Signals, UserHistories, fit_facts
+from sbert.apply.recommendation.signals import ItemStatistics, Signals, UserHistories, fit_statistics
 from sbert.vectors.precision import Float32
 
 __all__ = ["FIXED_WEIGHTS", "Ranker", "blocks_of", "fit_ranker"]
@@ -34,7 +34,7 @@ Int64 = npt.NDArray[np.int64]
 class Ranker:
     """What a model knows of items, and the weights of the signals."""
 
-    facts: ItemFacts
+    statistics: ItemStatistics
     weights_S: Float32
     """Weight of each signal, in the order of `SIGNALS`."""
     num_later_events: int
@@ -44,7 +44,7 @@ class Ranker:
         """Return the scores of some users for items, shape (users, items), minus infinity for items that a user took.
 
         Args:
-            signals: those of the items of a version, by this model's facts.
+            signals: those of the items of a version, by this model's statistics.
             users: the histories.
             some: numbers of the users, few enough for the memory (`blocks_of`).
             items: numbers of the items; all if None.
@@ -72,25 +72,25 @@ def fit_ranker(events: Events, items: Items, settings: RankingSettings) -> Ranke
     With fewer than 10 later events the weights are fixed.
     """
     earlier, later = split_by_time(events.taken, settings.recent_share)
-    facts = fit_facts(events.taken, len(events.users), items, settings)
+    statistics = fit_statistics(events.taken, len(events.users), items, settings)
     if len(later) < MIN_LATER_EVENTS:
-        return Ranker(facts, np.array(FIXED_WEIGHTS, np.float32), 0)
+        return Ranker(statistics, np.array(FIXED_WEIGHTS, np.float32), 0)
     begins = later.group_by("user").agg(begin=pl.col("moment").min())
     shown = events.rows.filter("is_shown").join(begins, on="user", how="left")
     is_before = (pl.col("moment") < pl.col("begin")).fill_null(value=True)
-    known = pl.concat(
+    earlier_taken = pl.concat(
         [
             earlier.with_columns(is_shown=pl.lit(value=False)),
             shown.filter(is_before).select(*earlier.columns, "is_shown"),
         ]
     ).sort("user", "moment", maintain_order=True)
-    histories = UserHistories(known, len(events.users), len(items), settings)
-    signals = Signals(fit_facts(earlier, len(events.users), items, settings), items, settings)
+    histories = UserHistories(earlier_taken, len(events.users), len(items), settings)
+    signals = Signals(fit_statistics(earlier, len(events.users), items, settings), items, settings)
     choices = _choices(later, shown.filter(~is_before), signals, histories, settings)
     num_later = sum(len(choice.taken) for choice in choices)
     if num_later < MIN_LATER_EVENTS:
-        return Ranker(facts, np.array(FIXED_WEIGHTS, np.float32), 0)
-    return Ranker(facts, fit_weights(choices), num_later)
+        return Ranker(statistics, np.array(FIXED_WEIGHTS, np.float32), 0)
+    return Ranker(statistics, fit_weights(choices), num_later)
 
 
 def _choices(
@@ -109,20 +109,20 @@ def _choices(
     for some in blocks_of(users, num_items):
         of_block = signals.of(histories, some)
         for place, user in enumerate(some.tolist()):
-            known = histories.taken_UN[user].indices
-            positives = np.setdiff1d(taken[user], known)
+            taken_before = histories.taken_UN[user].indices
+            positives = np.setdiff1d(taken[user], taken_before)
             if not len(positives):
                 continue
-            others = np.setdiff1d(np.arange(num_items), np.concatenate([positives, known]), assume_unique=False)
+            others = np.setdiff1d(np.arange(num_items), np.concatenate([positives, taken_before]), assume_unique=False)
             drawn = others
             if len(others) > settings.num_negatives:
                 drawn = np.sort(random.choice(others, settings.num_negatives, replace=False))
             offset_C = np.full(len(drawn), np.log(len(others) / max(1, len(drawn))), np.float32)
             offset_C[np.isin(drawn, refused.get(user, []))] += np.log(SHOWN_WEIGHT)
-            chosen = np.concatenate([positives, drawn])
+            compared = np.concatenate([positives, drawn])
             choices.append(
                 Choice(
-                    signals_CS=np.stack([signal[place, chosen] for signal in of_block], axis=1),
+                    signals_CS=np.stack([signal[place, compared] for signal in of_block], axis=1),
                     offset_C=np.concatenate([np.zeros(len(positives), np.float32), offset_C]),
                     taken=np.arange(len(positives)),
                 )

@@ -44,8 +44,8 @@ class WordCounts:
         holders = np.zeros(len(terms), np.int64)
         if len(self.terms_T):
             places = np.minimum(np.searchsorted(self.terms_T, terms), len(self.terms_T) - 1)
-            known = self.terms_T[places] == terms
-            holders[known] = self.answers_T[places[known]]
+            is_counted = self.terms_T[places] == terms
+            holders[is_counted] = self.answers_T[places[is_counted]]
         idf = np.log1p((self.num_answers - holders + 0.5) / (holders + 0.5))
         if self.num_answers >= MANY_ANSWERS:
             idf[holders > FREQUENT_SHARE * self.num_answers] = 0

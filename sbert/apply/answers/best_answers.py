@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from sbert.apply.answers.pool import ROWS_PER_BLOCK, AnswerPool
+from sbert.apply.answers.answer_pool import ROWS_PER_BLOCK, AnswerPool
 from sbert.apply.answers.settings import FusionWeights
-from sbert.apply.answers.words import QuestionWords
+from sbert.apply.answers.shared_words import QuestionWords
 from sbert.apply.nearest_rows import Key
 from sbert.index.top_k import NO_ROW, Int64, TopK
 from sbert.vectors.precision import Float32
@@ -54,8 +54,8 @@ class Questions:
     def take(self, places: Sequence[int]) -> "Questions":
         """Return some of the questions."""
         words = self.words
-        chosen = None if words is None else QuestionWords(words.terms_T, words.weights_QT[list(places)])
-        return Questions(self.vectors_QD[list(places)], chosen)
+        words_taken = None if words is None else QuestionWords(words.terms_T, words.weights_QT[list(places)])
+        return Questions(self.vectors_QD[list(places)], words_taken)
 
 
 def best_answers(
@@ -125,15 +125,15 @@ def _described(
     words = _word_matches(matches, rows, numbers)
     score = score + weights.words * words
     score = score.round(DIGITS)
-    found = pool.keys.take(numbers).to_pydict()
+    keys = pool.keys.take(numbers).to_pydict()
     lists: list[list[Answer]] = [[] for _ in range(len(questions))]
     has_answer = pool.has_answer_N[numbers]
     for at, row in enumerate(rows.tolist()):
         lists[row].append(
             Answer(
-                (found["source"][at], found["id"][at]),
+                (keys["source"][at], keys["id"][at]),
                 float(score[at]),
-                found["text_hash"][at],
+                keys["text_hash"][at],
                 float(cosine[at]),
                 float(answer_cosine[at]) if has_answer[at] else None,
                 float(words[at]) if matches else None,

@@ -14,13 +14,13 @@ from sbert.table.erased_keys import ErasedKeys
 from sbert.table.shard_rewrite import ShardFinding
 from sbert.table.tombstones import ERASED_FOLDER
 
-__all__ = ["Found", "forget_found", "read_found", "write_found"]
+__all__ = ["FoundRows", "forget_found_rows", "read_found_rows", "write_found_rows"]
 
 UNFINISHED_FOLDER = f"{ERASED_FOLDER}/unfinished"
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRows:
     """Keys and text hashes of rows that were found."""
 
     pairs: frozenset[tuple[str, str]] = frozenset()
@@ -32,17 +32,17 @@ class Found:
     asked: ErasedKeys = field(default_factory=ErasedKeys)
     """Keys of the request that were found, in shards or elsewhere."""
 
-    def with_findings(self, findings: Iterable[ShardFinding], keys: ErasedKeys) -> "Found":
+    def with_findings(self, findings: Iterable[ShardFinding], keys: ErasedKeys) -> "FoundRows":
         """Return these rows and those of findings; `keys` is the request."""
         found = list(findings)
-        return Found(
+        return FoundRows(
             pairs=self.pairs.union(*(one.keys for one in found)),
             text_hashes=self.text_hashes.union(*(one.text_hashes - {b""} for one in found)),
             shards=self.shards.union(one.name for one in found),
             asked=self.asked.together(keys.among(key for one in found for key in one.keys | one.documents)),
         )
 
-    def with_asked(self, keys: ErasedKeys) -> "Found":
+    def with_asked(self, keys: ErasedKeys) -> "FoundRows":
         """Return these rows, with keys of the request that were found elsewhere."""
         return replace(self, asked=self.asked.together(keys))
 
@@ -51,25 +51,25 @@ def _uri(table_uri: str, erasure: str) -> str:
     return join(table_uri, UNFINISHED_FOLDER, f"{erasure}.json")
 
 
-def write_found(table_uri: str, erasure: str, found: Found) -> None:
+def write_found_rows(table_uri: str, erasure: str, rows: FoundRows) -> None:
     """Keep what was found, before the shards that hold it go."""
     content = {
-        "pairs": sorted(found.pairs),
-        "text_hashes": sorted(text_hash.hex() for text_hash in found.text_hashes),
-        "shards": sorted(found.shards),
-        "asked_ids": sorted(found.asked.ids),
-        "asked_pairs": sorted(found.asked.pairs),
+        "pairs": sorted(rows.pairs),
+        "text_hashes": sorted(text_hash.hex() for text_hash in rows.text_hashes),
+        "shards": sorted(rows.shards),
+        "asked_ids": sorted(rows.asked.ids),
+        "asked_pairs": sorted(rows.asked.pairs),
     }
     write_bytes(_uri(table_uri, erasure), json.dumps(content).encode())
 
 
-def read_found(table_uri: str, erasure: str) -> Found:
+def read_found_rows(table_uri: str, erasure: str) -> FoundRows:
     """Return what a killed run of an erasure found; nothing when it found nothing."""
     try:
         content = json.loads(read_bytes(_uri(table_uri, erasure)))
     except MissingError:
-        return Found()
-    return Found(
+        return FoundRows()
+    return FoundRows(
         pairs=frozenset((source, row_id) for source, row_id in content["pairs"]),
         text_hashes=frozenset(bytes.fromhex(text_hash) for text_hash in content["text_hashes"]),
         shards=frozenset(content["shards"]),
@@ -77,6 +77,6 @@ def read_found(table_uri: str, erasure: str) -> Found:
     )
 
 
-def forget_found(table_uri: str, erasure: str) -> None:
+def forget_found_rows(table_uri: str, erasure: str) -> None:
     """Remove what was kept."""
     delete([_uri(table_uri, erasure)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sbert.errors import QualityError
-from sbert.vectors.quality import MIN_OWN_TEXTS, check_not_collapsed, check_vectors, mean_cosine_of_random_pairs
+from sbert.vectors.checks import MIN_OWN_TEXTS, check_not_collapsed, check_vectors, mean_cosine_of_random_pairs
 
 UNIT = np.array([[0.6, 0.8], [1.0, 0.0]], dtype=np.float32)
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.encoder.tokenization import pool as tokenizer_pool
-from sbert.encoder.tokenization.pool import FEWEST_TEXTS, PROCESSES_VARIABLE, num_tokenizer_processes
+from sbert.encoder.tokenization import process_pool as tokenizer_pool
+from sbert.encoder.tokenization.process_pool import FEWEST_TEXTS, PROCESSES_VARIABLE, num_tokenizer_processes
 from sbert.encoder.tokenization.worker import token_ids
 from sbert.errors import SettingsError
 from tests.support.tiny_models import HIDDEN, WORDS, save_tiny

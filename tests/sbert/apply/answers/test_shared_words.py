@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sbert.apply.answers.words import answer_words, count_words, question_words
+from sbert.apply.answers.shared_words import answer_words, count_words, question_words
 
 TEXTS = pl.Series(["reset the password", "password", "invoice by mail", ""])
 
