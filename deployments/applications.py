@@ -20,7 +20,7 @@ VARIABLE = "{{"
 
 @dataclass(frozen=True)
 class Application:
-    """How an application becomes a deployment."""
+    """Description of an application for its deployment."""
 
     entrypoint: str
     """Module and name of its flow."""
@@ -65,7 +65,7 @@ APPLICATIONS = {
         "flows.topics.find_table_topics", "Keep the topic of every row up to date, announce new topics."
     ),
 }
-"""By the name of the job in `tables.yaml`, in the order of the alphabet."""
+"""Applications by the name of the job in `tables.yaml`, in alphabetical order."""
 
 
 class Schedule(BaseModel):

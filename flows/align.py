@@ -14,7 +14,7 @@ from flows.neighbours import OutUri
 from flows.parameters import Concurrency, TableUri, form, location
 from flows.run_names import named_after
 from sbert.apply.alignment.job import AlignmentJob
-from sbert.apply.alignment.report import AlignmentReport, report_alignment
+from sbert.apply.alignment.run import AlignmentReport, report_alignment
 
 __all__ = ["align_rows"]
 

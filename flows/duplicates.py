@@ -13,7 +13,7 @@ from flows.hooks import HOOKS
 from flows.neighbours import OutUri
 from flows.parameters import Concurrency, TableUri, form, hide_from_form, location
 from flows.run_names import named_after
-from sbert.apply.duplicates.fitting import FitSettings
+from sbert.apply.duplicates.fit import FitSettings
 from sbert.apply.duplicates.run import DuplicateSettings, DuplicatesReport, count_groups, duplicates_job
 
 __all__ = ["find_duplicate_texts"]

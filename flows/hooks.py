@@ -119,4 +119,4 @@ HOOKS: dict[str, Any] = {
     "on_crashed": [leave_trace, tell_end],
     "on_cancellation": [leave_trace, tell_end],
 }
-"""For the decorator of every flow: ``@flow(..., **HOOKS)``."""
+"""Hooks for the decorator of every flow: ``@flow(..., **HOOKS)``."""

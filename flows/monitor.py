@@ -11,7 +11,7 @@ from flows.hooks import HOOKS
 from flows.neighbours import OutUri
 from flows.parameters import form, location
 from flows.run_names import named_after
-from sbert.apply.monitoring.opinion_report import MonitoringReport
+from sbert.apply.monitoring.report import MonitoringReport
 from sbert.apply.monitoring.settings import MonitoringSettings
 from tasks.ask_first_alerts import ask_first_alerts
 from tasks.monitor import announce_alerts, report_opinion, watch_opinion

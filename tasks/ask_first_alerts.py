@@ -6,7 +6,7 @@ import logging
 from prefect.input import RunInput
 from pydantic import Field
 
-from sbert.apply.monitoring.opinion_report import MonitoringReport
+from sbert.apply.monitoring.report import MonitoringReport
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.told_alerts import decide_alerts
 from sbert.registry.approval import made_now

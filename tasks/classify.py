@@ -4,9 +4,9 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from sbert.apply.classification.heads import HeadDecision, choose_heads
+from sbert.apply.classification.report import ClassShares, TaskReport
 from sbert.apply.classification.run import ClassificationReport, finish_report
 from sbert.apply.classification.settings import ClassificationSettings
-from sbert.apply.classification.task_report import ClassShares, TaskReport
 from sbert.counted import counted
 from sbert.derived.run import DerivedReport
 from sbert.table.delta import Table

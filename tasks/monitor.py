@@ -5,7 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from sbert.apply.monitoring.opinion_report import MonitoringReport
+from sbert.apply.monitoring.report import MonitoringReport
 from sbert.apply.monitoring.run import monitor
 from sbert.apply.monitoring.settings import MonitoringSettings
 from tasks.markdown import escaped, markdown_table

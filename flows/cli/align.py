@@ -42,7 +42,7 @@ def align(
     """Write which row of the second TABLE is the translation of each row of the first, one to one, to the table OUT."""
     with answering(as_json=as_json) as answer:
         from sbert.apply.alignment.job import AlignmentJob
-        from sbert.apply.alignment.report import align_tables
+        from sbert.apply.alignment.run import align_tables
 
         job = AlignmentJob.of_newest(right_uri, k=k, min_margin=min_margin, max_length_ratio=max_length_ratio)
         report = align_tables(job, table_uri, out_uri, concurrency=concurrency)

@@ -1,4 +1,4 @@
-"""What a job on a derived table did, on the terminal."""
+"""Print the work of a job on a derived table."""
 
 from typing import Any
 

@@ -62,7 +62,7 @@ def duplicates(
 ) -> None:
     """Write the groups of texts of TABLE that say the same to the table OUT; a later run computes only what changed."""
     with answering(as_json=as_json) as answer:
-        from sbert.apply.duplicates.fitting import FitSettings
+        from sbert.apply.duplicates.fit import FitSettings
         from sbert.apply.duplicates.run import DuplicateSettings, find_duplicates
 
         settings = DuplicateSettings.model_validate(

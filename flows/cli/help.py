@@ -50,7 +50,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The same for a group of commands."""
+    """Help of a group of commands, in the same form."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, ``--help`` included."""

@@ -11,7 +11,7 @@ from flows.cli.output import answering, out
 from sbert.counted import counted
 
 if TYPE_CHECKING:
-    from sbert.apply.monitoring.opinion_report import MonitoringReport
+    from sbert.apply.monitoring.report import MonitoringReport
 
 
 @command(

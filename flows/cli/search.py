@@ -28,14 +28,14 @@ PLACES = frozenset({"document_id", "start", "end"})
 
 
 class Per(StrEnum):
-    """What a search finds."""
+    """Unit of the results of a search."""
 
     ROW = "row"
     DOCUMENT = "document"
 
 
 class Mode(StrEnum):
-    """How a search finds rows: `sbert.index.search_settings.SearchMode`, without loading the library for ``--help``."""
+    """Method that finds rows: `sbert.index.search_settings.SearchMode`, without loading the library for ``--help``."""
 
     VECTOR = "vector"
     WORDS = "words"

@@ -45,7 +45,7 @@ class FittedModels(Generic[Model]):
     folder: str
     """Folder of all models of an output, such as ``_taggers``."""
     remedy: str
-    """What to do when a model is not there, for messages."""
+    """Remedy for messages when a model is not there."""
     build: Callable[[bytes, Tensors], Model]
     """Makes a model from its record, as JSON, and its tensors; raises ValueError or KeyError if they do not fit."""
 

@@ -1,4 +1,4 @@
-"""When rows were written: times of many spellings as moments."""
+"""Read the times of rows, in many spellings, as moments."""
 
 from enum import StrEnum
 
@@ -23,7 +23,7 @@ MAX_SHOWN = 60
 
 
 class TimeFormat(StrEnum):
-    """How a column of numbers says when a row was written."""
+    """Unit of a column of numbers that holds times."""
 
     AUTO = "auto"
     """By the size of each number: Excel's days, Unix seconds or Unix milliseconds."""

@@ -37,7 +37,7 @@ class WordVectors:
     vectors_WH: Float32
     """Mean of the vectors of each word's tokens, shape (W, H)."""
     shapes_WS: Float32
-    """How each word is written, shape (W, `NUM_SHAPES`)."""
+    """Spelling features of each word, such as capitals and digits, shape (W, `NUM_SHAPES`)."""
     whole_H: Float32
     """Mean of all words' vectors, shape (H,)."""
 

@@ -29,7 +29,7 @@ __all__ = [
 
 
 class DerivationContext(BaseModel):
-    """What a worker needs to build any split of one run."""
+    """Everything that a worker needs to build any split of one run."""
 
     model_config = ConfigDict(frozen=True)
 

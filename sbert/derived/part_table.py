@@ -47,7 +47,7 @@ class Parts:
     """The parts that an output consists of, and how one of them is made."""
 
     names: Mapping[str, str]
-    """For each part, by a name for people, everything beside the job's fingerprint that decides its rows."""
+    """Everything that decides the rows of each part, beside the job's fingerprint, by a name for people."""
     build: Callable[[str], Iterable[pa.Table]]
     """Makes the rows of the part of this name, in blocks; several threads call it when the concurrency is above 1."""
 

@@ -21,7 +21,7 @@ class EncoderSpec(BaseModel):
 
 
 class EncoderDescription(BaseModel):
-    """What decides an encoder's vectors, and their shape."""
+    """Everything that decides an encoder's vectors, and their shape."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,7 +30,7 @@ class EncoderDescription(BaseModel):
     dim: int
     """Values in one vector."""
     pooling_name: str
-    """How token vectors become one vector, for example ``mean`` or ``cls+max``."""
+    """Method that pools token vectors into one vector, for example ``mean`` or ``cls+max``."""
     normalizes: bool
     """Whether vectors have unit length."""
     max_seq_length: int

@@ -54,7 +54,7 @@ class LoadRecord(BaseModel):
     tensor_names: tuple[str, ...]
     """Names of the weights, without those of the pooler."""
     name_prefix: str
-    """What a file of weights may put before these names, for example ``bert``."""
+    """Prefixes that a file of weights may put before these names, for example ``bert``."""
     tokenizer: str
     """The tokenizer of ``tokenizers``, as JSON."""
     pad_token_id: int | None

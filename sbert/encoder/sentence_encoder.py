@@ -210,7 +210,7 @@ class SentenceEncoder(nn.Module):
 
     @property
     def description(self) -> EncoderDescription:
-        """What decides the vectors, and their shape."""
+        """Everything that decides the vectors, and their shape."""
         return EncoderDescription(
             fingerprint=self.fingerprint,
             dim=self.dim,

@@ -45,7 +45,7 @@ class StoredTransformer(nn.Module):
 
 @dataclass(frozen=True)
 class StoredTokenizer:
-    """What `SentenceEncoder` needs of a tokenizer of transformers."""
+    """The part of a tokenizer of transformers that `SentenceEncoder` needs."""
 
     backend_tokenizer: Tokenizer
     pad_token_id: int | None

@@ -58,7 +58,7 @@ class FilePlace(Place):
     """A place whose files are looked at one by one."""
 
     verb: ClassVar[str] = "rewritten"
-    """What happens to a file that holds erased rows."""
+    """Treatment of a file that holds erased rows."""
 
     @abstractmethod
     def count(self, table_uri: str, path: str, rows: ErasedRows) -> int:

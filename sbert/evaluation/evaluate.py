@@ -94,7 +94,7 @@ class Evaluated:
 
     summary: EncoderEvaluation
     metrics: dict[str, dict[str, Metric]]
-    """By name of the set and name of the metric."""
+    """Values by name of the set and name of the metric."""
 
 
 class TextVectors:

@@ -23,7 +23,7 @@ class RetrievalTask:
     queries: list[str]
     corpus: list[str]
     relevant: list[frozenset[int]]
-    """For each query the numbers of its relevant texts in the corpus, at least one."""
+    """Numbers of the relevant texts of each query in the corpus, at least one."""
 
 
 def pairs_as_retrieval(anchors: Sequence[str], positives: Sequence[str], others: Sequence[str] = ()) -> RetrievalTask:

@@ -9,7 +9,7 @@ __all__ = ["RobustnessKind", "RobustnessSettings"]
 
 
 class RobustnessKind(StrEnum):
-    """What an encoder must not unlearn."""
+    """Abilities that an encoder must not unlearn."""
 
     NEGATION = "negation"
     """A text is nearer to the same text in other words than to its negation."""

@@ -17,7 +17,7 @@ Group = tuple[SegmentSplit, ...]
 
 @dataclass(frozen=True)
 class IndexPlan:
-    """What is there, and what is missing."""
+    """Segments that exist, and splits that are in no segment."""
 
     keep: tuple[ServingSegment, ...]
     build: tuple[Group, ...]

@@ -8,7 +8,7 @@ __all__ = ["IndexSettings"]
 
 
 class IndexSettings(BaseModel):
-    """How a table is indexed."""
+    """Settings of an index."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

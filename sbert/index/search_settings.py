@@ -17,7 +17,7 @@ HIT_COLUMNS = ("query", "rank", "score")
 
 
 class SearchMode(StrEnum):
-    """How rows are found."""
+    """Method that finds rows."""
 
     VECTOR = "vector"
     """The nearest vectors: rows of similar meaning."""

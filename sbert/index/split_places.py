@@ -1,4 +1,4 @@
-"""Where the rows of each split are in a version, and where the rows of a segment are among them."""
+"""Places of the rows of each split in a version, and of the rows of a segment among them."""
 
 from collections import defaultdict
 from collections.abc import Iterable

@@ -36,7 +36,7 @@ class VectorBlock(NamedTuple):
 
     numbers_N: Int64
     stored: StoredVectors
-    """As the table stores them."""
+    """Vectors, as the table stores them."""
 
     @property
     def vectors_ND(self) -> Float32:  # noqa: N802  (a shape)

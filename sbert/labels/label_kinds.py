@@ -46,7 +46,7 @@ QUERY_COLUMNS = frozenset({"anchor"})
 """Columns of texts that someone searches with. All other columns hold texts as a table holds them."""
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
-"""In the order of the numbers 0, 1, 2 of SNLI and MultiNLI."""
+"""Labels in the order of the numbers 0, 1, 2 of SNLI and MultiNLI."""
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "sentence1": ("sentence_1", "sentence_a", "sentence1_text", "text1"),

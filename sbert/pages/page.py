@@ -28,7 +28,7 @@ class PageTable:
     columns: Sequence[str]
     """Titles, all different."""
     rows: Sequence[Sequence[str]]
-    """As many cells in each row as there are columns."""
+    """Rows, each with as many cells as there are columns."""
     caption: str = ""
     text_columns: Sequence[str] = ()
     """Titles of the columns that hold text rather than numbers, beside the first: they stand to the left."""
@@ -72,7 +72,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the page says, in a sentence; shown first, in a box."""
+    """The conclusion of a page, in a sentence; shown first, in a box."""
 
     text: str
     mood: Literal["", "good", "bad"] = ""

@@ -33,9 +33,9 @@ class SplitReader:
         self._kept_schema = kept_schema
         self._check_running = check_running
         self.broken: dict[str, str] = {}
-        """Why objects could not be read to their end, by URI."""
+        """Reasons that objects could not be read to their end, by URI."""
         self.rows_before_break: dict[str, int] = {}
-        """Of objects that break off after whole rows, the number of these rows, by URI."""
+        """Number of whole rows of each object that breaks off after them, by URI."""
 
     def blocks(self) -> Generator[RowBlock, None, None]:
         """Read the split once, in blocks of about ``block_rows`` rows; fewer when texts are long."""

@@ -96,7 +96,7 @@ class StreamResult:
     broken: dict[str, str] = field(default_factory=dict)
     """The reason why an object could not be read to its end, by URI. If there is one, nothing of the split is kept."""
     rows_before_break: dict[str, int] = field(default_factory=dict)
-    """Of objects that break off after whole rows, the number of these rows, by URI."""
+    """Number of whole rows of each object that breaks off after them, by URI."""
 
 
 def stream_split(

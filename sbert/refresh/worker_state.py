@@ -28,7 +28,7 @@ class WorkerState:
         """Vectors of the table and of this run; hold `encode_lock` to use it."""
         self.first_look = FirstLook(spec.encoder)
         self.tombstones = Tombstones.load(spec.table_uri)
-        """Of erased rows, which the raw text may still have."""
+        """Tombstones of erased rows, which the raw text may still hold."""
         self.encode_lock = threading.Lock()
         self.freed_memory = FreedMemory()
         self.stop = threading.Event()

@@ -1,4 +1,4 @@
-"""What a person said about a version that passed the gate."""
+"""The decision of a person about a version that passed the gate."""
 
 import datetime as dt
 

@@ -34,7 +34,7 @@ UNLEARNED = {
     RobustnessKind.TYPOS: "finds texts less well by a query with typos",
     RobustnessKind.OTHER_DOMAIN: "finds texts of another domain less well",
 }
-"""What a loss on a robustness set means, in words."""
+"""Meaning of a loss on a robustness set, in words."""
 
 
 class Comparison(BaseModel):

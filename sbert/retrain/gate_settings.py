@@ -11,7 +11,7 @@ __all__ = ["Approval", "GateSettings"]
 
 
 class Approval(StrEnum):
-    """Who has the last word about a candidate that passed."""
+    """The way to decide about a candidate that passed."""
 
     AUTOMATIC = "automatic"
     """No one: it is promoted at once."""

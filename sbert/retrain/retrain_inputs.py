@@ -40,7 +40,7 @@ NOT_IN_KEY = frozenset({"recipe", "training", "keep_refused", "keep_checkpoints_
 
 
 NOT_IN_KEY_OF_GATE = ("approval", "approval_hours")
-"""Who has the last word decides neither what is trained nor how it is judged."""
+"""Settings of approval, which change neither the training nor the comparison."""
 
 
 class RetrainInputs(BaseModel):

@@ -62,7 +62,7 @@ NEGATING_PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis")
 
 
 class DifferenceKind(StrEnum):
-    """In what two texts differ."""
+    """Kind of a difference between two texts."""
 
     NUMBER = "number"
     """A number, a date, an amount, or a code that holds digits."""
@@ -78,9 +78,9 @@ class Difference:
 
     kind: DifferenceKind
     left: tuple[str, ...]
-    """What only the left text holds, in alphabetical order."""
+    """Expressions that only the left text holds, in alphabetical order."""
     right: tuple[str, ...]
-    """What only the right text holds, in alphabetical order."""
+    """Expressions that only the right text holds, in alphabetical order."""
 
     @property
     def is_conflict(self) -> bool:

@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 EXIT_SECONDS = 30.0
-"""How long the end of the program waits for the item that a producer is at (seconds)."""
+"""Time that the end of the program waits for the current item of a producer (seconds)."""
 _running: dict[threading.Thread, threading.Event] = {}
 """Producers at work, and what stops each."""
 

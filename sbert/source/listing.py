@@ -213,7 +213,7 @@ def _most(counts: Counter[str]) -> str:
 
 @dataclass(frozen=True)
 class Listing:
-    """What is at a location."""
+    """Entries of a location."""
 
     root: str
     """Path of the folder below which hidden names count."""

@@ -24,7 +24,7 @@ FIRST_SETTINGS = {"text_column", "id_column", "keep_columns", "text_documents"}
 
 
 class CsvSettings(BaseModel):
-    """How records of CSV are written; what is empty is told by looking at the first megabyte of each object."""
+    """The dialect of CSV; an empty setting is told by looking at the first megabyte of each object."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""How objects are written, as told by looking: what a plan says before anything is read."""
+"""Describe how objects are written, by looking at them: a plan shows this before anything is read."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a classifier says about the rows of a table, read from the output of `sbert classify`."""
+"""Predictions of a classifier for the rows of a table, read from the output of `sbert classify`."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Predictions:
     doubt_N: Values
     """One minus the probability of the likeliest class. A row without a prediction has the median of the others."""
     abstained_N: npt.NDArray[np.bool_]
-    """Where the classifier abstains."""
+    """Whether the classifier abstains on each row."""
 
 
 def prediction_columns(derived: DerivedTable, table: Table, task: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ FOLLOWERS_FOLDER = "_followers"
 
 
 class Follower(BaseModel):
-    """What a consumer held when it was last brought up to date or compared."""
+    """State of a consumer when it was last brought up to date or compared."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -52,7 +52,7 @@ class Trial:
     """One trial of a search of settings."""
 
     number: int
-    """From 1, in the order in which the trials began."""
+    """Number of the trial, from 1, in the order in which the trials began."""
     settings: dict[str, bool | int | float | str]
     """The settings that were tried, by dotted name."""
     outcome: str
@@ -61,7 +61,7 @@ class Trial:
     """The dev metric: of the best checkpoint when completed, else the last that was measured."""
     seconds: float
     reason: str = ""
-    """Why it was stopped or failed."""
+    """Reason that it was stopped or failed."""
     is_best: bool = False
 
     def settings_text(self) -> str:
@@ -96,7 +96,7 @@ class TrainingResult:
     tokens_per_second: float
     history: tuple[HistoryPoint, ...] = field(default_factory=tuple)
     stop_detail: str = ""
-    """For `StopReason.NAN_LOSS` the value that was not a number, with step and learning rate."""
+    """The value that was not a number, with step and learning rate, for `StopReason.NAN_LOSS`."""
     checkpoints_uri: str | None = None
     """Folder of this run's checkpoints in object storage."""
     notes: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ class TrainingData:
     teacher_TD: npt.NDArray[np.float32] | None = None
     """A teacher's vector of each distinct text."""
     known_pairs: KnownPairs | None = None
-    """For objectives with in-batch negatives: the pairs that must not be negatives."""
+    """Pairs that must not be negatives, for objectives with in-batch negatives."""
 
     @property
     def class_numbers(self) -> Ints | None:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from sbert.apply.duplicates.fitting import FitSettings, fit_rule
+from sbert.apply.duplicates.fit import FitSettings, fit_rule
 from sbert.apply.duplicates.job import DuplicatesJob
 from sbert.apply.duplicates.rule import PairRule
 from sbert.apply.duplicates.run import labelled_pairs

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from flows.align import align_rows
 from flows.cli.commands import app
 from sbert.apply.alignment.job import AlignmentJob
-from sbert.apply.alignment.report import align_tables
+from sbert.apply.alignment.run import align_tables
 from sbert.derived.any_table import verify_any
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import SettingsError

@@ -19,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class NoMatch(StrEnum):
-    """Why a row has no translation. The reason is that of its best candidate."""
+    """The reason that a row has no translation: the reason against its best candidate."""
 
     LENGTH = "length"
     """One text is far longer than the other, measured by what is usual for these two tables."""
@@ -35,7 +35,7 @@ class NoMatch(StrEnum):
 
 @dataclass(frozen=True)
 class SentenceFacts:
-    """What the checks need of N texts: 17 bytes each."""
+    """The properties of N texts that the checks compare: 17 bytes each."""
 
     lengths: Int64
     """Characters; 0 if the text is not known."""

@@ -37,7 +37,7 @@ class Alignment:
     margin_N: Float32
     """Ratio margin of the pair; of a row without partner that of its best candidate."""
     reason_N: npt.NDArray[np.object_]
-    """Why a row has no partner; None for a row that has one."""
+    """Reason that a row has no partner; None for a row that has one."""
 
 
 def in_memory(vectors_ND: Float32, block_rows: int = 16_384) -> Blocks:
@@ -62,7 +62,7 @@ def align_vectors(
     Args:
         left: vectors of the N left rows.
         right: vectors of the M right rows.
-        facts: what the checks need of both sides.
+        facts: the properties that the checks compare of both sides.
         ranks: a place for each row of both sides that does not depend on how it was read; decides between equal margins.
         k: nearest rows that give the mean.
         min_margin: least ratio margin of a pair.

@@ -87,7 +87,7 @@ class SideRows:
 
 
 class SideDistance(BaseModel):
-    """How far apart the vectors of two tables are."""
+    """Distance between the vectors of two tables."""
 
     model_config = ConfigDict(frozen=True)
 

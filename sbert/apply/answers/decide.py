@@ -1,4 +1,4 @@
-"""From the list of answers of a question to a probability and a decision."""
+"""Turn the list of answers of a question into a probability and a decision."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -13,7 +13,7 @@ __all__ = ["Decided", "Decision", "Reason", "decide", "features"]
 
 
 class Decision(StrEnum):
-    """What to do with a question."""
+    """Decision about a question."""
 
     ANSWER = "answer"
     CLARIFY = "clarify"
@@ -21,7 +21,7 @@ class Decision(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a question is not answered."""
+    """Reason that a question is not answered."""
 
     NONE = ""
     UNSURE = "unsure"

@@ -1,4 +1,4 @@
-"""What is fitted once and used every night: weights, calibration, thresholds, and counts of words.
+"""The fitted model, which every night uses: weights, calibration, thresholds, and counts of words.
 
 It is stored as a JSON file and a safetensors file under the hash of their content. A run that fits again writes other files,
 and the output is computed anew.
@@ -32,7 +32,7 @@ __all__ = [
 
 MODEL_FOLDER = "_model"
 FEATURES = ("score", "margin", "cosine", "answer_cosine", "words", "lead")
-"""What the probability is computed from; see `sbert.apply.answers.decide.features`."""
+"""Values that the probability is computed from; see `sbert.apply.answers.decide.features`."""
 
 Float64 = npt.NDArray[np.float64]
 
@@ -64,7 +64,7 @@ class CurvePoint(BaseModel):
 
 
 class FitQuality(BaseModel):
-    """What cross-validation of the calibration says; shares are of the expected mix with questions without an answer.
+    """Quality by cross-validation of the calibration; shares are of the expected mix with questions without an answer.
 
     The weights of the score were fitted once, to all questions.
     """

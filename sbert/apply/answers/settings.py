@@ -34,7 +34,7 @@ class FusionWeights(BaseModel):
 
 
 class AnswerSettings(BaseModel):
-    """How answers are found and decided on."""
+    """Settings for finding answers and deciding on them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -30,7 +30,7 @@ UInt64 = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class WordCounts:
-    """How many of N answers hold each of T terms."""
+    """Number of answers that hold each of T terms, among N answers."""
 
     terms_T: UInt64
     """Hashes of the terms, ascending."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from sbert.apply.classification.quality import HeadQuality, Share
+from sbert.apply.classification.report import TaskReport
 from sbert.apply.classification.rules_effect import RulesEffect
 from sbert.apply.classification.settings import ClassificationSettings
-from sbert.apply.classification.task_report import TaskReport
 from sbert.counted import counted
 from sbert.derived.run import DerivedReport
 from sbert.pages.page import PageTable, Section, Verdict, render_page

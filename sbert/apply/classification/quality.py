@@ -1,4 +1,4 @@
-"""How good a head is on labelled rows that it has not seen, with intervals."""
+"""Measure a head on labelled rows that it has not seen, with intervals."""
 
 from collections.abc import Mapping, Sequence
 
@@ -51,7 +51,7 @@ class Share(BaseModel):
 
 
 class ClassQuality(BaseModel):
-    """How well one class is told from the others."""
+    """Quality of one class against all others."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.apply.classification.heads import HeadDecision, choose_heads
 from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.page import REPORT_NAME, report_page
+from sbert.apply.classification.report import ClassShares, TaskReport
 from sbert.apply.classification.settings import ClassificationSettings
-from sbert.apply.classification.task_report import ClassShares, TaskReport
 from sbert.derived.derived_table import DerivedTable, find_output
 from sbert.derived.run import DerivedReport, derive
 from sbert.storage.files import join, normalize_uri, write_bytes

@@ -20,7 +20,7 @@ class HeadKind(StrEnum):
 
 
 class HeadSettings(BaseModel):
-    """What decides a head beside its labels and the encoder."""
+    """Settings that decide a head, together with its labels and the encoder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,7 +83,7 @@ class HeadSettings(BaseModel):
 
 
 class ClassificationSettings(BaseModel):
-    """How labels become heads, and when a new head replaces the one before."""
+    """Settings for fitting heads to labels, and for replacing an earlier head."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

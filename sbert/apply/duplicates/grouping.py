@@ -183,7 +183,7 @@ def _at_least(scores: torch.Tensor, floor: float) -> npt.NDArray[np.bool_]:
 
 
 class _Candidates:
-    """For each row of a block the first similar representatives."""
+    """The first similar representatives of each row of a block."""
 
     def __init__(self, num_rows: int, room: int) -> None:
         self._room = room

@@ -1,7 +1,7 @@
 """The rule that says whether two texts say the same: the cosine of their vectors, a check for conflicts, perhaps a model.
 
 The check keeps texts apart that differ in a number, a name or a negation (`sbert.rows.text_differences`). A model that
-was fitted on labelled pairs (`sbert.apply.duplicates.fitting`) replaces the bare cosine by a probability.
+was fitted on labelled pairs (`sbert.apply.duplicates.fit`) replaces the bare cosine by a probability.
 """
 
 import logging
@@ -16,7 +16,7 @@ from sbert.rows.text_differences import DifferenceKind, TextFacts, compare_facts
 __all__ = ["FEATURES", "FittedModel", "PairRule", "pair_features", "shared_words", "with_new_names"]
 
 FEATURES = ("cosine", "overlap", "length", "number", "name", "negation")
-"""What a fitted model looks at: see `pair_features`."""
+"""Features of a fitted model: see `pair_features`."""
 OLD_NAMES = {"guard": "conflict_check", "guard_overlap": "conflict_overlap"}
 """Settings by their earlier names, which are read with a warning."""
 
@@ -45,7 +45,7 @@ class FittedModel(BaseModel):
 
 
 class PairRule(BaseModel):
-    """When two texts say the same."""
+    """The rule that decides whether two texts say the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sbert.apply.duplicates.fitting import FitSettings, LabelledPairs, fit_rule, with_nearest_negatives
+from sbert.apply.duplicates.fit import FitSettings, LabelledPairs, fit_rule, with_nearest_negatives
 from sbert.apply.duplicates.job import DuplicatesJob
 from sbert.apply.duplicates.rule import PairRule, with_new_names
 from sbert.apply.text_vectors import vectors_of_texts
@@ -39,7 +39,7 @@ Encode = Callable[[list[str]], Float32]
 
 
 class DuplicateSettings(BaseModel):
-    """What a run of `sbert duplicates` is asked for."""
+    """Settings of `sbert duplicates`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

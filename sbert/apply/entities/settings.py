@@ -8,7 +8,7 @@ __all__ = ["EntitySettings", "TaggerSettings"]
 
 
 class TaggerSettings(BaseModel):
-    """What decides a tagger beside its labels and the encoder."""
+    """Settings that decide a tagger, together with its labels and the encoder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,7 +23,7 @@ class TaggerSettings(BaseModel):
 
 
 class EntitySettings(BaseModel):
-    """How labels become a tagger, and what it writes."""
+    """Settings for fitting a tagger to labels, and for its output."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

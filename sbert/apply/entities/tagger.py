@@ -44,7 +44,7 @@ class Entity(BaseModel):
 
 
 class TaggerRecord(BaseModel):
-    """What is known about a tagger beside its weights; ``tagger.json``."""
+    """The record of a tagger, beside its weights; ``tagger.json``."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""How tags follow each other in a text: counted, and used to find the likeliest tags of all words together.
+"""Probabilities of one tag after another: counted, and used to find the likeliest tags of all words together.
 
 Tags are ``O`` for no entity, or the type of an entity. The transitions are abstract (Hou et al. 2020, "Few-shot Slot Tagging
 with Collapsed Dependency Transfer"; Yang and Katiyar 2020, section 3.2): whether an entity begins, goes on, ends, or is

@@ -18,7 +18,7 @@ NONE = "no value"
 
 
 class ColouringKind(StrEnum):
-    """What the entries of a legend are."""
+    """Kind of the entries of a legend."""
 
     TOPIC = "topic"
     CATEGORY = "category"

@@ -46,7 +46,7 @@ class MapPage:
 
 
 class MapReport(BaseModel):
-    """What is on a map that was written; scripts rely on the keys."""
+    """Results of drawing a map; scripts rely on the keys."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -6,7 +6,7 @@ __all__ = ["LayoutSettings", "MapSettings"]
 
 
 class LayoutSettings(BaseModel):
-    """What decides where the rows lie."""
+    """Settings that decide the places of rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,7 +23,7 @@ class LayoutSettings(BaseModel):
 
 
 class MapSettings(LayoutSettings):
-    """What decides a map's page."""
+    """Settings of a map's page."""
 
     text_column: str | None = Field(
         default=None,

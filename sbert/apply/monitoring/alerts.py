@@ -90,7 +90,7 @@ class TopicHistory:
     """Rows of each series by bucket, `VOLUME` last."""
     series: list[str]
     expected: dict[str, list[Expected | None]]
-    """For each series and bucket; None where there is too little before it."""
+    """Expectation of each series and bucket; None where too few rows come before it."""
     is_open: dict[str, list[bool]]
     """For each series and bucket, whether an alert is open."""
     alerts: list[Alert]

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
-from sbert.apply.monitoring.opinion_report import AlertReport, MonitoringReport
+from sbert.apply.monitoring.report import AlertReport, MonitoringReport
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import CorrectedShares
 from sbert.counted import counted

@@ -15,8 +15,8 @@ import polars as pl
 from sbert.apply.monitoring.alerts import VOLUME, Alert, TopicHistory, walk_topic
 from sbert.apply.monitoring.cell_table import publish_cells
 from sbert.apply.monitoring.cells import CellCounts, buckets_between, count_cells
-from sbert.apply.monitoring.opinion_report import AlertReport, MonitoringReport, tested_sentence
 from sbert.apply.monitoring.page import PAGE_NAME, opinion_page
+from sbert.apply.monitoring.report import AlertReport, MonitoringReport, tested_sentence
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.told_alerts import Told, found_alerts, gone_alerts, news, read_told, write_told
 from sbert.apply.monitoring.typical_texts import TypicalText, texts_of_alerts

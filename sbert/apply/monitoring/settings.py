@@ -19,7 +19,7 @@ BUCKET_SECONDS = 60, 366 * 86_400
 
 
 class FirstAlert(StrEnum):
-    """What happens to the first alert of a topic."""
+    """Treatment of the first alert of a topic."""
 
     AUTOMATIC = "automatic"
     """People are told at once."""
@@ -28,7 +28,7 @@ class FirstAlert(StrEnum):
 
 
 class MonitoringSettings(BaseModel):
-    """How rows become cells, and when a cell is an alert."""
+    """Settings for counting rows in cells, and for alerts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""How surprising a bucket is, given what came before it.
+"""Measure how surprising a bucket is, compared with the buckets before it.
 
 The share of a class is compared with a beta-binomial distribution, the volume with a negative binomial one: both allow for
 buckets that differ more than chance alone would make them (overdispersion, McCullagh and Nelder 1989, sections 4.5 and 6.2),
@@ -31,7 +31,7 @@ NORMAL_95 = 1.96
 
 @dataclass(frozen=True)
 class Expected:
-    """What was expected of a bucket, and how surprising it is."""
+    """The expectation for a bucket, and how surprising the bucket is."""
 
     value: float
     """Expected share, or expected rows."""

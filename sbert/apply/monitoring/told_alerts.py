@@ -1,4 +1,4 @@
-"""Which alerts people have been told of: `_reports/alerts.json`, beside the page.
+"""The alerts that people have been told of: `_reports/alerts.json`, beside the page.
 
 With `first_alert: ask` the first alert of a topic waits until a person has decided. The decision stands in this file.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
 
-from sbert.apply.monitoring.opinion_report import AlertReport
+from sbert.apply.monitoring.report import AlertReport
 from sbert.apply.monitoring.settings import FirstAlert
 from sbert.errors import MissingError, TableError
 from sbert.registry.approval import Approval
@@ -22,7 +22,7 @@ ALERTS_NAME = "alerts.json"
 
 
 class Told(BaseModel):
-    """What the run before left."""
+    """The record that the run before left."""
 
     model: str
     settings: str = ""
@@ -34,7 +34,7 @@ class Told(BaseModel):
     waiting: list[str] = Field(default=[])
     """Keys of alerts that wait for a person."""
     decisions: dict[str, Approval] = Field(default={})
-    """What a person said of an alert, by its key."""
+    """Decisions of people about alerts, by the alert's key."""
 
     @property
     def known_topics(self) -> set[str]:
@@ -44,7 +44,7 @@ class Told(BaseModel):
 
 @dataclass(frozen=True)
 class News:
-    """What a run has to tell."""
+    """News of a run."""
 
     told: list[AlertReport]
     waiting: list[AlertReport]

@@ -1,4 +1,4 @@
-"""What is watched: the classes of a table, or the rows of a table that nobody classified."""
+"""The watched data: the classes of a table, or the rows of a table that nobody classified."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ MAX_ROUNDS = 60
 
 @dataclass(frozen=True)
 class Choice:
-    """What one user chose among C items."""
+    """The choice of one user among C items."""
 
     signals_CS: Float32
     """Signals of the items."""

@@ -2,7 +2,7 @@
 
 A list is decided by the model, the user's events, and the items. A part is named after these, so a part is written again
 when one of its users has new events, or when items change. Within it, lists that nothing can have changed are copied
-(`sbert.apply.recommendation.old_lists`).
+(`sbert.apply.recommendation.unchanged_lists`).
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from sbert.apply.recommendation.events import Events, history_hashes
 from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.lists import Entry, make_list
 from sbert.apply.recommendation.model import RecommendationModel
-from sbert.apply.recommendation.old_lists import OldLists, ScoreJoined, find_old_lists, items_before
 from sbert.apply.recommendation.ranker import blocks_of
 from sbert.apply.recommendation.settings import ListSettings
 from sbert.apply.recommendation.signals import Signals, UserHistories
+from sbert.apply.recommendation.unchanged_lists import ScoreJoined, UnchangedLists, find_unchanged_lists, items_before
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.part_table import PartJob, Parts, part_fingerprint
 from sbert.table.delta import Table
@@ -55,7 +55,7 @@ that the item had no event when the model was fitted. `history` is a hash of the
 
 @dataclass
 class Inputs:
-    """What a run read, and what it did."""
+    """The inputs of a run, and the count of its work."""
 
     items: Items
     events: Events
@@ -140,7 +140,7 @@ class _Maker:
         self._inputs, self._settings = inputs, settings
         self._before, self._wanted, self._buckets = before, wanted, buckets
         self._numbers = {user: number for number, user in enumerate(inputs.events.users)}
-        self._opened: tuple[Signals, UserHistories, OldLists | None] | None = None
+        self._opened: tuple[Signals, UserHistories, UnchangedLists | None] | None = None
 
     def build(self, name: str) -> Iterable[pa.Table]:
         """Return the rows of a part, ordered by user and rank."""
@@ -159,7 +159,7 @@ class _Maker:
             self._inputs.num_users_computed += len(numbers)
         yield pa.concat_tables(blocks).sort_by([("user", "ascending"), ("rank", "ascending")])
 
-    def _open(self) -> tuple[Signals, UserHistories, OldLists | None]:
+    def _open(self) -> tuple[Signals, UserHistories, UnchangedLists | None]:
         inputs = self._inputs
         record, ranker = inputs.model.record, inputs.model.ranker
         signals = Signals(ranker.statistics, inputs.items, record.settings)
@@ -170,7 +170,9 @@ class _Maker:
             return signals, users, None
         joined = inputs.items.not_in(items_then)
         score = ScoreJoined(ranker, signals, users, self._numbers, joined)
-        old = find_old_lists(self._before, self._wanted, inputs.histories, inputs.items, joined, score, self._settings)
+        old = find_unchanged_lists(
+            self._before, self._wanted, inputs.histories, inputs.items, joined, score, self._settings
+        )
         return signals, users, old
 
     def _made(self, some: npt.NDArray[np.int64], signals: Signals, users: UserHistories) -> pa.Table:

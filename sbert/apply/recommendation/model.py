@@ -36,7 +36,7 @@ KEPT_MODELS = 2
 
 
 class ModelRecord(BaseModel):
-    """What is known of a model beside its arrays."""
+    """The record of a model, beside its arrays."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

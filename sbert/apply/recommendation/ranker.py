@@ -32,7 +32,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Ranker:
-    """What a model knows of items, and the weights of the signals."""
+    """Statistics of items, and the weights of the signals."""
 
     statistics: ItemStatistics
     weights_S: Float32

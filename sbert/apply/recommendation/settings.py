@@ -37,7 +37,7 @@ class EventColumns(BaseModel):
 
 
 class RankingSettings(BaseModel):
-    """What decides the model that ranks items for a user. Other values fit it anew."""
+    """Settings that decide the model that ranks items for a user. Other values fit it anew."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -88,7 +88,7 @@ class RankingSettings(BaseModel):
 
 
 class ListSettings(BaseModel):
-    """What decides the lists, given the model. Other values make all lists anew."""
+    """Settings that decide the lists, given the model. Other values make all lists anew."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -117,7 +117,7 @@ class ListSettings(BaseModel):
 
 
 class RecommendationSettings(BaseModel):
-    """What a run of `sbert recommend` is asked for."""
+    """Settings of `sbert recommend`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -21,7 +21,7 @@ from sbert.vectors.unit import unit_rows
 __all__ = ["SIGNALS", "ItemStatistics", "Signals", "UserHistories", "fit_statistics", "places_of"]
 
 SIGNALS = ("vectors", "factors", "together", "next", "popularity", "recency", "shown")
-"""What is known of a user and an item, in the order of the model's weights."""
+"""Signals of a user and an item, in the order of the model's weights."""
 RECENT_SHARE = 0.25
 """Latest share of all events that the signal `recency` counts."""
 
@@ -30,7 +30,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ItemStatistics:
-    """What events up to a moment say of the K items that they are about."""
+    """Statistics of the K items of the events up to a moment."""
 
     names_K16: npt.NDArray[np.uint8]
     """Hash of source and id of each."""
@@ -38,11 +38,11 @@ class ItemStatistics:
     popularity_K: Float32
     """Logarithm of the number of events."""
     recency_K: Float32
-    """The same of the latest quarter of all events."""
+    """Logarithm of the events of each item in the latest quarter of all events."""
     together_KK: sp.csr_matrix
     """Weight of the column's item for users who took the row's item."""
     next_KK: sp.csr_matrix
-    """How often the column's item came soon after the row's item."""
+    """Number of times that the column's item came soon after the row's item."""
     mean_D: Float32
     """Mean vector of all items, which is taken off."""
 

@@ -1,1 +1,1 @@
-"""How the names in a text are related, by prototypes of a handful of examples, with an explicit none of these."""
+"""Relations between the names in a text, by prototypes of a handful of examples, with an explicit none of these."""

@@ -29,7 +29,7 @@ Place = tuple[int, int]
 
 
 class RelatorRecord(BaseModel):
-    """What is known about a relator beside its vectors; ``relator.json``."""
+    """The record of a relator, beside its vectors; ``relator.json``."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,7 +58,7 @@ class PairFeatures:
     mean_H: Float32
     """Mean of the words' vectors of the labelled texts."""
     weights: tuple[float, float, float]
-    """Of head, tail and the words between."""
+    """Weights of head, tail and the words between."""
 
     def of(self, words: WordVectors, head: Place, tail: Place) -> Float32:
         """Return the unit vector of a pair, shape (3 H,); places are in characters."""

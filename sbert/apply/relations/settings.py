@@ -8,7 +8,7 @@ __all__ = ["RelationSettings", "RelatorSettings"]
 
 
 class RelatorSettings(BaseModel):
-    """What decides a relator beside its labels and the encoder."""
+    """Settings that decide a relator, together with its labels and the encoder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +31,7 @@ class RelatorSettings(BaseModel):
 
 
 class RelationSettings(BaseModel):
-    """How labels become a relator, which pairs are looked at, and what is written."""
+    """Settings for fitting a relator to labels, for the pairs that are compared, and for the output."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

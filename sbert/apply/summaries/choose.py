@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class RankerDecision(BaseModel):
-    """What ranks the sentences, and why."""
+    """The method that ranks the sentences, and the reason for it."""
 
     model_config = ConfigDict(frozen=True)
 

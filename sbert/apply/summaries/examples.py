@@ -1,4 +1,4 @@
-"""What a ranker learns from: documents with the ROUGE-1 of each of their sentences."""
+"""The examples of a ranker: documents with the ROUGE-1 of each of their sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Example:
     sentences: SentenceList
     vectors_SD: Float32
     inputs_SI: Float32
-    """What a ranker knows of each sentence beside its wording."""
+    """Inputs of a ranker for each sentence, beside its wording."""
     runs_SW: scipy.sparse.csr_matrix
     """Runs of terms of each sentence."""
     rouge_S: Float32

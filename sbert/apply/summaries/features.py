@@ -1,4 +1,4 @@
-"""What a ranker knows of a sentence beside its vector: its place, its length, and how it stands to the other sentences.
+"""Features of a sentence beside its vector: its place, its length, and its similarity to the other sentences.
 
 Each feature is of one document alone, so no other document changes it. Shapes: S sentences, F features, D values.
 """

@@ -15,10 +15,10 @@ import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
 from sbert.apply.summaries.documents import Document, DocumentReader
-from sbert.apply.summaries.known_rows import KnownRows
 from sbert.apply.summaries.ranker import RANKERS
 from sbert.apply.summaries.settings import SummaryBudget
 from sbert.apply.summaries.summarizer import SUMMARY_SCHEMA, Summarizer
+from sbert.apply.summaries.unchanged_rows import UnchangedRows
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.part_table import PartJob, Parts, part_fingerprint
 from sbert.table.delta import Table
@@ -89,7 +89,7 @@ class SummaryJob(PartJob):
         own = self.fingerprint(table)
         is_same_job = before is not None and before.info.job_fingerprint == own
         wanted = {part_fingerprint(name, content, own) for name, content in names.items()}
-        known = KnownRows(before if is_same_job else None, wanted)
+        known = UnchangedRows(before if is_same_job else None, wanted)
         ranker = RANKERS.load(self.ranker_uri, self.ranker, table) if self.ranker else None
         summarizer = Summarizer(table, ranker, self.budget, self.max_ranked_sentences)
         reader = DocumentReader(table)
@@ -100,7 +100,7 @@ class SummaryJob(PartJob):
 
         return Parts(names, build)
 
-    def _rows(self, documents: list[Document], known: KnownRows, summarizer: Summarizer) -> pa.Table:
+    def _rows(self, documents: list[Document], known: UnchangedRows, summarizer: Summarizer) -> pa.Table:
         """Return a row for each document, in their order: the one that is known, or a new one."""
         kept = known.rows_of(documents)
         fresh = [document for document, row in zip(documents, kept, strict=True) if row is None]

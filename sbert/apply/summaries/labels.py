@@ -22,7 +22,7 @@ class SummaryLabels:
 
     uri: str
     references: dict[str, tuple[str, ...]]
-    """By the document's id, in the order of the alphabet. A document with several summaries has several references."""
+    """Summaries by the document's id, in alphabetical order. A document with several summaries has several references."""
     num_rows: int
     num_incomplete: int
     """Rows without a document or without a summary."""

@@ -1,4 +1,4 @@
-"""How good summaries are on documents that a ranker has not seen, compared with LexRank."""
+"""Measure summaries of documents that a ranker has not seen, compared with LexRank."""
 
 from collections.abc import Sequence
 

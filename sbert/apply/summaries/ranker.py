@@ -33,7 +33,7 @@ __all__ = [
 
 
 class LabelCounts(BaseModel):
-    """What became of the labels."""
+    """Counts of labels that were used, and of labels that were left out."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,7 +93,7 @@ class RankerQuality(BaseModel):
 
 
 class RankerRecord(BaseModel):
-    """What is known about a ranker beside its weights; `ranker.json`."""
+    """The record of a ranker, beside its weights; `ranker.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -126,7 +126,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class RankerModels:
-    """What scores: the wording of each sentence first, and then everything that is known of it."""
+    """The models that score a sentence: first by its wording, then by all of its features."""
 
     wording: WordingModel
     networks: Networks

@@ -25,9 +25,9 @@ class SentenceList:
 
     texts: tuple[str, ...]
     starts_S: Int64
-    """Where each begins in the document (characters)."""
+    """Begin of each sentence in the document (characters)."""
     ends_S: Int64
-    """Where each ends."""
+    """End of each sentence (characters)."""
     num_words_S: Int64
     terms: tuple[tuple[str, ...], ...]
     """The terms of each, in lower case."""

@@ -8,7 +8,7 @@ __all__ = ["LabelColumns", "RankerSettings", "SummaryBudget", "SummarySettings"]
 
 
 class SummaryBudget(BaseModel):
-    """What a summary may hold."""
+    """Limits of a summary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,7 +55,7 @@ class LabelColumns(BaseModel):
 
 
 class RankerSettings(BaseModel):
-    """How a ranker is fitted to labels."""
+    """Settings for fitting a ranker to labels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,7 +113,7 @@ class RankerSettings(BaseModel):
 
 
 class SummarySettings(BaseModel):
-    """How documents are summarised."""
+    """Settings of summaries."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -33,7 +33,7 @@ class Topic(BaseModel):
 
 
 class TopicRecord(BaseModel):
-    """What is known of a set of topics beside their centroids."""
+    """The record of a set of topics, beside their centroids."""
 
     model_config = ConfigDict(frozen=True)
 

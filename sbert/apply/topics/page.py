@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 
 from sbert.apply.topics.report import FIRST_RUN, TopicsReport
-from sbert.apply.topics.summary import TopicSummary
+from sbert.apply.topics.report_figures import TopicSummary
 from sbert.counted import counted
 from sbert.pages.page import PageTable, Section, Verdict, render_page
 from sbert.pages.pictures import SERIES, Picture, as_picture, date_axis, legend_below, new_axes, plain

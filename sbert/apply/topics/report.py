@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from sbert.apply.topics.summary import TopicSummary
+from sbert.apply.topics.report_figures import TopicSummary
 from sbert.derived.run import DerivedReport
 
 __all__ = ["FIRST_RUN", "TopicsReport"]

@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from sbert.apply.row_sample import RowSample, read_sample
 from sbert.apply.times import check_times
-from sbert.apply.topics.clustering import Before, FitRows, extended, fit_topics, new_groups
+from sbert.apply.topics.fit import Before, FitRows, extended, fit_topics, new_groups
 from sbert.apply.topics.job import TopicsJob, load_topics
 from sbert.apply.topics.model import OUTLIER, TopicModel
 from sbert.apply.topics.page import topics_page
 from sbert.apply.topics.report import FIRST_RUN, TopicsReport
+from sbert.apply.topics.report_figures import count_outliers, counts_over_time, summaries
 from sbert.apply.topics.settings import TopicSettings
-from sbert.apply.topics.summary import count_outliers, counts_over_time, summaries
 from sbert.derived.derived_table import DerivedTable, find_derived, find_output
 from sbert.derived.run import DerivedReport, derive
 from sbert.index.words.settings import words_text_column

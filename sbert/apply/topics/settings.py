@@ -8,7 +8,7 @@ __all__ = ["FitSettings", "TopicSettings"]
 
 
 class FitSettings(BaseModel):
-    """What decides the topics. Other values fit them anew; topics that stay keep their ids."""
+    """Settings that decide the topics. Other values fit them anew; topics that stay keep their ids."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ class FitSettings(BaseModel):
 
 
 class TopicSettings(BaseModel):
-    """What a run of `sbert topics` is asked for."""
+    """Settings of `sbert topics`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -16,4 +16,4 @@ class ProvenRunner(BaseModel):
     probe_cosine: float
     """Lowest cosine to plain float32 over the probe texts."""
     reason: str
-    """Why it was selected, for people."""
+    """Reason that it was selected, for people."""

@@ -45,7 +45,7 @@ class Postings:
     rows_P: Slices
     """Position of the row of each posting, ascending within a term."""
     counts_P: Slices
-    """How often the row holds the term, up to 65,535."""
+    """Occurrences of the term in the row, up to 65,535."""
     lengths_R: npt.NDArray[np.uint32]
     """Terms of each row."""
 

@@ -16,7 +16,7 @@ __all__ = ["WordSettings", "find_text_column", "table_cleaning", "words_fingerpr
 
 
 class WordSettings(BaseModel):
-    """How the words of a table are indexed."""
+    """Settings of the word index of a table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class WordIndexReport(BaseModel):
-    """What a run did; scripts rely on the keys."""
+    """Results of a run; scripts rely on the keys."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,1 +1,1 @@
-"""One class a format: its endings, its columns and their types, how it is cut, counted and read."""
+"""Formats of raw text, each a class: its endings, its columns and their types, and how it is cut, counted and read."""

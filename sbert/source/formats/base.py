@@ -18,7 +18,7 @@ __all__ = ["BadRecord", "ColumnRequest", "Hints", "RecordBlock", "SourceFormat",
 SHOWN_COLUMNS = 30
 """At most this many columns are listed in a message."""
 SHOWN_CHARACTERS = 100
-"""Of each name at most so much is shown."""
+"""Most characters of a name that a message shows."""
 MAX_NAME_CHARACTERS = 64
 """Longer values are hardly names of columns."""
 NEAR = 0.6
@@ -27,7 +27,7 @@ NEAR = 0.6
 
 @dataclass(frozen=True)
 class Hints:
-    """What a person said about how objects are written, and what helps to tell the rest by looking."""
+    """Settings of a person about the way objects are written, and hints for telling the rest by looking."""
 
     encoding: str | None = None
     """Encoding of text; None to tell it by looking."""

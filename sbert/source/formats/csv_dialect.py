@@ -1,4 +1,4 @@
-"""How the records of a CSV object are written: delimiter, quote and header, told by looking at its head.
+"""The dialect of a CSV object: delimiter, quote and header, told by looking at its head.
 
 The one idea: the usual dialect (comma, or tab in ``.tsv``, double quotes, a header) is left only where it does not fit the
 head, so that an object which was read before is read the same. A dialect fits when the first record has the wanted columns,
@@ -32,7 +32,7 @@ NUMBERED = re.compile(r"column_([1-9][0-9]*)")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How records are written."""
+    """The dialect of records."""
 
     delimiter: str
     quote: str | None
@@ -97,7 +97,7 @@ def dialect_of_head(uri: str, head: str, *, is_whole: bool, hints: Hints, usual:
 
 @dataclass(frozen=True)
 class _Look:
-    """What the head shows when it is read in one dialect."""
+    """Findings about the head when it is read in one dialect."""
 
     record: Sequence[str]
     """The first record."""

@@ -20,11 +20,11 @@ from sbert.source.streams import broken_data
 __all__ = ["JsonFormat"]
 
 MAX_MEMBERS = 100
-"""Of an object, at most so many values are looked at."""
+"""Most values of an object that are looked at."""
 
 
 class _Found(NamedTuple):
-    """How a document holds its records."""
+    """Layout of the records in a document."""
 
     layout: Layout
     begin: int = 0

@@ -26,7 +26,7 @@ DEPTHS[list(b"}]")] = -1
 
 
 class Layout(StrEnum):
-    """How a document holds its records."""
+    """Layout of the records in a document."""
 
     LINES = "lines"
     """A record a line."""

@@ -24,7 +24,7 @@ LEVEL_SHIFT = np.uint64(60)
 
 
 class Level(IntEnum):
-    """How well a place suits a cut. A place of level NONE is inside a unit."""
+    """Levels of places for a cut. A place of level NONE is inside a unit."""
 
     NONE = 0
     CHARACTER = 1

@@ -38,7 +38,7 @@ HASHED_CHARACTERS = 32
 
 @dataclass(frozen=True)
 class TokenCounter:
-    """What the cutter asks of an encoder."""
+    """The part of an encoder that the cutter uses."""
 
     count: Callable[[list[str]], Ints]
     """Return the number of tokens of each text, without special tokens."""
@@ -80,7 +80,7 @@ class _Passages:
 
     document: Ints
     starts: Ints
-    """Where the own text of each begins, without what it repeats."""
+    """Begin of the own text of each passage, after the text that it repeats."""
     begins: Ints
     ends: Ints
 

@@ -14,7 +14,7 @@ RULES = 1
 
 
 class PassagesOf(StrEnum):
-    """Which rows of a source are cut."""
+    """Choice of the rows of a source that are cut."""
 
     EVERYTHING = "everything"
     """Each row is a document."""
@@ -25,7 +25,7 @@ class PassagesOf(StrEnum):
 
 
 class PassagesBy(StrEnum):
-    """Where a cut may fall while the sentences are not too long."""
+    """Places where a cut may fall while the sentences are not too long."""
 
     HEADINGS = "headings"
     """Always between two sections; inside a long section between paragraphs, else between sentences."""
@@ -36,7 +36,7 @@ class PassagesBy(StrEnum):
 
 
 class PassageSettings(BaseModel):
-    """How documents become passages; every field decides the rows."""
+    """Settings for cutting documents into passages; every field decides the rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -61,13 +61,13 @@ class Units:
     """Units of all documents of a block, one after the other; together they are the whole text."""
 
     starts: Ints
-    """Where each begins, shape (U,)."""
+    """Begin of each unit, shape (U,)."""
     ends: Ints
-    """Where each ends, shape (U,)."""
+    """End of each unit, shape (U,)."""
     levels: npt.NDArray[np.uint8]
     """Level of the place after each unit (`Level`), shape (U,)."""
     bodies: Ints
-    """Where the text of each begins, after the headings at its beginning, shape (U,)."""
+    """Begin of the text of each unit, after the headings at its beginning, shape (U,)."""
 
 
 def split_units(texts: pl.Series, headings: Headings) -> Units:

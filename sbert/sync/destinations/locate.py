@@ -1,4 +1,4 @@
-"""From a location that a person writes to the class of its store."""
+"""Find the class of a vector store from the location that a person writes."""
 
 from collections.abc import Mapping
 from importlib import import_module

@@ -63,7 +63,7 @@ class PostgresDestination(Destination):
     )
 
     lock_seconds: ClassVar[float] = 15.0
-    """How long `connect` waits for another sync or reconcile to end (seconds)."""
+    """Time that `connect` waits for another sync or reconcile to end (seconds)."""
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to the view `name` (``schema.view``, or ``view`` in schema ``public``); `secret` is the password."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sbert.apply.monitoring.opinion_report import AlertReport
+from sbert.apply.monitoring.report import AlertReport
 from sbert.apply.monitoring.settings import FirstAlert
 from sbert.apply.monitoring.told_alerts import News, Told, decide_alerts, news, read_told, write_told
 from sbert.errors import TableError

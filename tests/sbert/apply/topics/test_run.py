@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from sbert.apply.topics.clustering import _parents
+from sbert.apply.topics.fit import _parents
 from sbert.apply.topics.run import find_topics
 from sbert.apply.topics.settings import FitSettings, TopicSettings
 from sbert.derived.any_table import verify_any

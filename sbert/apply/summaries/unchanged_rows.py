@@ -9,12 +9,12 @@ from sbert.apply.summaries.documents import Document
 from sbert.derived.derived_table import DerivedTable
 from sbert.storage.files import delta_storage_options
 
-__all__ = ["KnownRows"]
+__all__ = ["UnchangedRows"]
 
 KEYS = ["source", "id", "digest"]
 
 
-class KnownRows:
+class UnchangedRows:
     """The rows of shards that are going to be dropped. Memory holds their keys; a row is read when it is asked for."""
 
     def __init__(self, before: DerivedTable | None, wanted: Collection[str]) -> None:

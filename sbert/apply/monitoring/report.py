@@ -1,4 +1,4 @@
-"""What a run of opinion monitoring says."""
+"""The results of a run of opinion monitoring."""
 
 import datetime as dt
 

@@ -42,7 +42,7 @@ class FitRows:
 
 @dataclass(frozen=True)
 class Before:
-    """What the output before says of the N rows of a fit."""
+    """Topics that the output before gave to the N rows of a fit."""
 
     topics_N: Ints
     """Topic of each row; `OUTLIER` for outliers and rows that it does not have."""

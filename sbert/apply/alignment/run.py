@@ -1,4 +1,4 @@
-"""The results of an alignment, in numbers."""
+"""Align two tables, and count what was aligned."""
 
 import polars as pl
 from pydantic import Field
@@ -13,7 +13,7 @@ __all__ = ["AlignmentReport", "align_tables", "report_alignment"]
 
 
 class AlignmentReport(DerivedReport):
-    """What a run did, and what it found; scripts rely on the keys."""
+    """Results of a run; scripts rely on the keys."""
 
     right_uri: str
     right_version: int

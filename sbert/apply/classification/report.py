@@ -1,4 +1,4 @@
-"""What a run says about one task."""
+"""The results of a run about one task."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

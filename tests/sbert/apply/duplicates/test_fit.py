@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from sbert.apply.duplicates.fitting import FitSettings, LabelledPairs, fit_rule, with_nearest_negatives
+from sbert.apply.duplicates.fit import FitSettings, LabelledPairs, fit_rule, with_nearest_negatives
 from sbert.apply.duplicates.rule import PairRule, pair_features
 from sbert.apply.duplicates.run import DuplicateSettings
 from sbert.errors import LabelError

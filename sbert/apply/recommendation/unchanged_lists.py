@@ -19,7 +19,7 @@ from sbert.derived.paired_rows import read_shards
 from sbert.errors import NotATableError, StorageError, TableError
 from sbert.table.delta import Table, TableShard
 
-__all__ = ["OldLists", "find_old_lists", "items_before"]
+__all__ = ["UnchangedLists", "find_unchanged_lists", "items_before"]
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class OldLists:
+class UnchangedLists:
     """Shards of the version before, and the users in them whose lists stay."""
 
     output: DerivedTable
@@ -55,7 +55,7 @@ def items_before(output: DerivedTable) -> Items | None:
         return None
 
 
-def find_old_lists(
+def find_unchanged_lists(
     output: DerivedTable,
     wanted: set[str],
     histories: dict[str, bytes],
@@ -63,7 +63,7 @@ def find_old_lists(
     joined: Int64,
     score: "ScoreJoined",
     settings: ListSettings,
-) -> OldLists:
+) -> UnchangedLists:
     """Return the lists that stay.
 
     Args:
@@ -87,7 +87,7 @@ def find_old_lists(
         lists = _whole_lists(rows, items, histories)
         kept = set(lists["user"]) if not len(joined) else _unchanged(lists, score, settings)
         groups.append((shards, kept))
-    return OldLists(output, groups)
+    return UnchangedLists(output, groups)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 class FitSettings(BaseModel):
-    """How a rule is fitted."""
+    """Settings for fitting a rule."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What is said about topics: rows, typical texts, and counts over time."""
+"""Describe topics: rows, typical texts, and counts over time."""
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
