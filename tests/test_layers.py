@@ -167,7 +167,7 @@ def test_the_library_runs_where_prefect_is_not_installed() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_the_public_names() -> None:
+def test_the_public_names_can_be_imported_from_the_package() -> None:
     assert set(sbert.__all__) >= {
         "ComputeDtype",
         "EncodingSettings",

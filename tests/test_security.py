@@ -115,7 +115,9 @@ def test_hostile_names_and_texts_are_rows_like_others(
 
 
 @pytest.mark.s3
-def test_hostile_keys_on_s3(model: str, s3: S3Server, s3_bucket: str, prefect_server: None) -> None:
+def test_objects_with_hostile_keys_on_s3_keep_their_rows(
+    model: str, s3: S3Server, s3_bucket: str, prefect_server: None
+) -> None:
     client = s3.filesystem()
     names = [name for name in HOSTILE_NAMES if "\\" not in name and ".." not in name and "\n" not in name]
     for name, words in zip(names, texts(0, len(names)), strict=True):

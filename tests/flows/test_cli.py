@@ -143,7 +143,7 @@ def test_errors_are_one_line_and_a_status(place: Path) -> None:
     run(place, "refresh", "few", status=2)  # wrong usage
 
 
-def test_what_could_not_be_read_makes_the_status_1(place: Path) -> None:
+def test_an_unreadable_object_makes_the_status_1(place: Path) -> None:
     write_rows(place / "some/a.jsonl", 5)
     (place / "some/b.jsonl.gz").write_bytes(b"\x1f\x8b\x08")
     report = run_json(place, "refresh", "some", "some-table", "--model", "model", status=1)
@@ -209,7 +209,7 @@ def test_s3_by_the_standard_environment_alone(place: Path, s3: S3Server, s3_buck
 
 
 @pytest.mark.slow
-def test_what_make_run_ends_with(place: Path) -> None:
+def test_make_run_ends_with_the_table_and_a_search(place: Path) -> None:
     """The sample corpus, the packaged model, and the right answer to a question."""
     sample = run_json(place, "sample", "sample")
     assert sample["num_documents"] >= 4_500

@@ -118,7 +118,7 @@ def test_progress_that_cannot_be_shown_stops_nothing(
     assert "progress cannot be shown in the UI: the server is away" in caplog.text
 
 
-def test_what_an_attempt_finished_is_not_built_again(
+def test_splits_that_an_earlier_attempt_finished_are_not_built_again(
     raw: Path, model: str, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A group whose third split hits a storage fault is tried again; the other splits are built once."""

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.mark.s3
-def test_the_same_on_s3(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str) -> None:
+def test_a_table_on_s3_is_made_updated_and_searched(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str) -> None:
     client = s3.filesystem()
     for number in range(3):
         path = write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
@@ -91,6 +91,6 @@ def test_more_objects_than_one_page_of_a_listing(model: str, s3: S3Server, s3_bu
 
 
 @pytest.mark.s3
-def test_an_empty_prefix_on_s3(model: str, s3_bucket: str) -> None:
+def test_a_refresh_of_an_empty_prefix_on_s3_says_so(model: str, s3_bucket: str) -> None:
     with pytest.raises(StorageError, match="no objects under this prefix"):
         refresh(f"{s3_bucket}/nothing", f"{s3_bucket}/table", model=model)

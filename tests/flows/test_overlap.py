@@ -14,7 +14,9 @@ from tests.support.tiny_models import save_tiny
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_two_refreshes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_refreshes_at_once_make_one_version_with_every_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, raw, table = save_tiny(tmp_path / "model"), str(tmp_path / "raw"), str(tmp_path / "table")
     for number in range(3):
         write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))

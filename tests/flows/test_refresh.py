@@ -275,7 +275,9 @@ def test_a_folder_that_is_not_a_table_is_refused(tmp_path: Path, model: str) -> 
 @pytest.mark.parametrize(
     ("arrange", "error"), [(lambda raw: None, MissingError), (lambda raw: raw.mkdir(), EmptySourceError)]
 )
-def test_nothing_to_read(tmp_path: Path, model: str, arrange: Callable[[Path], None], error: type[Exception]) -> None:
+def test_a_source_with_nothing_to_read_is_an_error_and_makes_no_table(
+    tmp_path: Path, model: str, arrange: Callable[[Path], None], error: type[Exception]
+) -> None:
     arrange(tmp_path / "raw")
     with pytest.raises(error, match="raw"):
         refresh(tmp_path / "raw", tmp_path / "table", model=model)

@@ -137,7 +137,7 @@ def test_the_report_is_beside_the_version_and_names_both_fingerprints(promoted: 
     assert "library_name: sentence-transformers" in card
 
 
-def test_what_was_decided_is_not_decided_again_until_there_are_new_labels(
+def test_a_decided_retraining_is_not_repeated_until_there_are_new_labels(
     promoted: tuple[Path, RetrainReport], base: str, tmp_path: Path
 ) -> None:
     folder, first = promoted
@@ -150,7 +150,7 @@ def test_what_was_decided_is_not_decided_again_until_there_are_new_labels(
 
 
 @pytest.mark.slow
-def test_what_production_learned_is_learned_again_when_asked(
+def test_labels_that_production_learned_are_learned_again_when_asked(
     promoted: tuple[Path, RetrainReport], tmp_path: Path
 ) -> None:
     folder, _ = promoted
@@ -351,7 +351,7 @@ def test_a_promotion_that_came_second_is_an_error_and_keeps_the_version(
     assert again.num_steps == 32
 
 
-def test_what_cannot_be_decided_is_refused_before_training(tmp_path: Path, base: str) -> None:
+def test_a_retraining_that_cannot_be_judged_is_refused_before_training(tmp_path: Path, base: str) -> None:
     models = tmp_path / "models"
     write_split(tmp_path / "texts", toy_rows(LabelKind.TEXTS, 100), "all")
     with pytest.raises(

@@ -35,7 +35,7 @@ from sbert.settings import problem, read_settings
         (RefreshSettings, '{"encodin": {}}', "encodin: no such setting, did you mean encoding?"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_remedy(kind: type[BaseModel], text: str, said: str) -> None:
+def test_an_error_names_the_wrong_setting_and_the_remedy(kind: type[BaseModel], text: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings(kind, text)
     assert str(caught.value).startswith(said)

@@ -31,7 +31,7 @@ from tests.support.tiny_models import save_tiny
         (KeyboardInterrupt(), False),
     ],
 )
-def test_only_transient_errors(error: BaseException, again: bool) -> None:
+def test_only_transient_errors_are_retried(error: BaseException, again: bool) -> None:
     assert is_transient(error) is again
 
 

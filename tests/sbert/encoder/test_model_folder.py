@@ -266,7 +266,7 @@ def test_truncated_vectors_can_be_normalized_but_then_not_be_saved(tmp_path: Pat
         unit.save_pretrained(tmp_path / "b")
 
 
-def test_what_a_layer_adds_is_part_of_the_fingerprint() -> None:
+def test_the_weights_of_a_further_layer_are_part_of_the_fingerprint() -> None:
     layers = [
         dense(HIDDEN, HIDDEN),
         dense(HIDDEN, HIDDEN, use_residual=True),

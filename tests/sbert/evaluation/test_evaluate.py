@@ -50,7 +50,7 @@ def test_every_kind_has_its_metrics(encoder: SentenceEncoder, kind: LabelKind) -
         assert measure_one(rows, TextVectors(encoder), QUICK, name).value == pytest.approx(value.value)
 
 
-def test_spearman_is_scipys(encoder: SentenceEncoder) -> None:
+def test_spearman_equals_that_of_scipy(encoder: SentenceEncoder) -> None:
     rows = frozen_set(toy_labels(LabelKind.SCORED_PAIRS), QUICK).rows
     left, right = encoder.encode(rows["sentence1"]), encoder.encode(rows["sentence2"])
     expected = spearmanr((left * right).sum(axis=1), rows["score"].to_numpy()).statistic

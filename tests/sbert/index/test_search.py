@@ -55,7 +55,7 @@ def test_the_query_and_the_rows_have_the_prompts_of_their_sides(table: Table) ->
         ("half \ud83d", r"the query is not valid Unicode: character 5 is U[+]D83D"),
     ],
 )
-def test_what_is_no_query_is_refused(table: Table, query: str, message: str) -> None:
+def test_a_text_that_is_no_query_is_refused(table: Table, query: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         search_table(table, query)
 

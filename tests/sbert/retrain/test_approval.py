@@ -78,7 +78,7 @@ def test_a_candidate_that_passed_waits_and_is_not_trained_again(
 
 
 @pytest.mark.parametrize("approved", [True, False])
-def test_what_the_person_says_is_done_and_written_down(job: RetrainJob, approved: bool) -> None:
+def test_the_decision_of_a_person_is_carried_out_and_recorded(job: RetrainJob, approved: bool) -> None:
     asked: list[RetrainReport] = []
     announced: list[bool] = []
 

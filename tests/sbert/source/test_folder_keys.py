@@ -32,7 +32,7 @@ DEFAULT = "__HIVE_DEFAULT_PARTITION__"
         ("lang=en/a.csv", "", {"lang": "en"}),
     ],
 )
-def test_keys_of_a_path(path: str, root: str, expected: dict[str, str | None]) -> None:
+def test_keys_are_told_from_the_folders_of_a_path(path: str, root: str, expected: dict[str, str | None]) -> None:
     assert folder_keys(path, root) == expected
 
 

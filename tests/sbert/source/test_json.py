@@ -66,7 +66,7 @@ def test_one_record_is_a_record(tmp_path: Path) -> None:
     assert read_all(tmp_path).rows.select("id", "text").rows() == [("a.json:1", "one")]
 
 
-def test_what_is_not_an_object_is_rejected_by_itself(tmp_path: Path) -> None:
+def test_an_element_that_is_no_object_is_rejected_alone(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'[{"text": "one"}, 7, {"text": "caf\xe9"}, {"text": NaN}, {"text": "five"}]')
     block = read_all(tmp_path)
     assert block.rows.select("row", "text").rows() == [(1, "one"), (5, "five")]
@@ -100,7 +100,7 @@ def test_a_document_that_breaks_off_gives_the_rows_before(
     assert texts == ["one", "two"][:num_rows]
 
 
-def test_what_is_no_json_is_named(tmp_path: Path) -> None:
+def test_the_error_names_the_place_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("text\nhello\n")
     with pytest.raises(BrokenObjectError, match="which is not a JSON array or object"):
         read_all(tmp_path, kept_schema={})

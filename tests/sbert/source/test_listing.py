@@ -22,7 +22,7 @@ def names(raw: object) -> list[str]:
     return [item.uri.rsplit("/", 1)[-1] for item in list_objects(str(raw))]
 
 
-def test_folder_file_and_glob(tmp_path: Path) -> None:
+def test_a_folder_a_file_and_a_glob_list_their_readable_objects(tmp_path: Path) -> None:
     for name in (
         "b.jsonl",
         "a.csv.gz",
@@ -86,7 +86,7 @@ def test_nothing_there_and_nothing_readable(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_a_long_listing_on_s3(s3: S3Server, s3_bucket: str) -> None:
+def test_a_listing_of_several_pages_on_s3_is_complete(s3: S3Server, s3_bucket: str) -> None:
     client = s3.filesystem()
     client.pipe({f"{s3_bucket[5:]}/raw/part-{number:04d}.jsonl": b'{"text": "x"}\n' for number in range(1203)})
     client.pipe_file(f"{s3_bucket}/raw/star*[1].jsonl", b'{"text": "x"}\n')

@@ -26,7 +26,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".bz2", ".xz"])
-def test_json_lines(tmp_path: Path, ending: str) -> None:
+def test_rows_of_json_lines_are_read_plain_and_compressed(tmp_path: Path, ending: str) -> None:
     data = "\n".join(json.dumps(line, ensure_ascii=False) for line in LINES).encode()
     (tmp_path / f"a.jsonl{ending}").write_bytes(compress(data, ending))
     block = read_all(tmp_path, SourceSettings(keep_columns=("n",)))
@@ -51,7 +51,9 @@ def test_csv_with_quoted_newlines_and_byte_order_mark(tmp_path: Path, ending: st
 
 
 @pytest.mark.parametrize("row_groups", [None, 2])
-def test_parquet(tmp_path: Path, row_groups: int | None) -> None:
+def test_rows_of_parquet_are_read_with_their_types_for_every_size_of_row_groups(
+    tmp_path: Path, row_groups: int | None
+) -> None:
     frame = pl.DataFrame(
         {
             "key": [1, 2, 3, 4, 5],
@@ -106,7 +108,7 @@ def test_null_ids_are_rejected_only_where_an_id_column_was_named(tmp_path: Path)
     assert named.rejects.select("row", "reason").rows() == [(2, "null_id")]
 
 
-def test_bad_csv_records(tmp_path: Path) -> None:
+def test_bad_records_of_csv_are_rejected_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("id,text\n1,éééééééééé\n2,too,many\n".encode() + b"3,caf\xe9\n4,fine too\n")
     block = read_all(tmp_path)
     assert block.rows["id"].to_list() == ["1", "4"]
@@ -120,7 +122,7 @@ def test_bad_csv_records(tmp_path: Path) -> None:
     ("name", "content"),
     [("a.jsonl", b""), ("a.csv", b""), ("a.csv", b"id,text\n"), ("a.txt", b""), ("a.jsonl", b"\n\n")],
 )
-def test_objects_without_rows(tmp_path: Path, name: str, content: bytes) -> None:
+def test_an_object_without_rows_gives_no_row_and_no_reject(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     (tmp_path / "z.jsonl").write_text('{"text": "x"}\n')
     block = read_all(tmp_path)
@@ -186,7 +188,7 @@ def test_storage_failures_are_not_broken_data(tmp_path: Path, monkeypatch: pytes
     assert caught.value.transient
 
 
-def test_types_of_kept_columns(tmp_path: Path) -> None:
+def test_kept_columns_of_json_have_the_type_that_fits_all_values(tmp_path: Path) -> None:
     lines = [
         {"text": "a", "i": 1, "f": 1, "b": True, "s": "x", "o": {"k": [1]}, "z": None},
         {"text": "b", "i": 2, "f": 2.5, "b": False, "s": 3, "o": None, "z": None},
@@ -228,7 +230,7 @@ LINE = st.one_of(
     block_bytes=st.integers(1024, 2048),
     crlf=st.booleans(),
 )
-def test_slices_are_the_whole(
+def test_the_slices_of_an_object_give_each_row_once(
     tmp_path_factory: pytest.TempPathFactory,
     lines: list[bytes],
     ends: bool,

@@ -11,7 +11,7 @@ PART = bytes(range(256)) * 4096 * 20  # 20 MiB
 
 
 @pytest.mark.s3
-def test_an_upload_in_parts(s3: S3Server, s3_bucket: str) -> None:
+def test_a_large_upload_is_made_in_parts_and_visible_only_when_whole(s3: S3Server, s3_bucket: str) -> None:
     uri, client = f"{s3_bucket}/table/large", s3.filesystem()
     output = open_output(uri)
     for _ in range(4):

@@ -25,7 +25,7 @@ class Failing:
         return "done"
 
 
-def test_what_passes_is_tried_again() -> None:
+def test_a_transient_error_is_retried() -> None:
     operation = Failing(ConnectionResetError("reset"), OSError(errno.EBUSY, "Please reduce your request rate."))
     assert try_again("s3://bucket/key", operation) == "done"
     assert operation.num_calls == 3
@@ -40,7 +40,7 @@ def test_what_passes_is_tried_again() -> None:
         (OSError(errno.EIO, "An error occurred (InvalidArgument)"), StorageError),
     ],
 )
-def test_what_does_not_pass_is_not(error: Exception, kind: type[Exception]) -> None:
+def test_a_permanent_error_is_not_retried(error: Exception, kind: type[Exception]) -> None:
     operation = Failing(error, error)
     with pytest.raises(kind, match="s3://bucket/key"):
         try_again("s3://bucket/key", operation)
@@ -57,7 +57,7 @@ def test_the_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "inf", "nan"])
-def test_a_time_that_is_none(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_retry_time_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("SBERT_STORAGE_SECONDS", value)
     with pytest.raises(SettingsError, match="SBERT_STORAGE_SECONDS"):
         storage_seconds()

@@ -140,7 +140,7 @@ def two_versions(folder: str) -> None:
     publish(folder, {"A": {"a": 0, "b": 7, "d": 3}, "B": {"a": 5}}, first, 0, 0)
 
 
-def test_json_lines(tmp_path: Path) -> None:
+def test_changes_are_written_as_json_lines(tmp_path: Path) -> None:
     two_versions(str(tmp_path / "table"))
     write_changes(str(tmp_path / "table"), 0, None, str(tmp_path / "feed.jsonl"))
     found = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]

@@ -27,13 +27,13 @@ def test_a_lease_is_there_while_the_block_lasts(tmp_path: Path, caplog: pytest.L
     assert list((tmp_path / "_leases").iterdir()) == []
 
 
-def test_it_is_removed_after_a_failure(tmp_path: Path) -> None:
+def test_a_lease_is_removed_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), hold_lease(str(tmp_path), "run", "refresh"):
         raise KeyboardInterrupt
     assert active_leases(str(tmp_path)) == []
 
 
-def test_one_that_is_not_renewed_expires(tmp_path: Path) -> None:
+def test_a_lease_that_is_not_renewed_expires(tmp_path: Path) -> None:
     with hold_lease(str(tmp_path), "run", "refresh"):
         content = next((tmp_path / "_leases").iterdir()).read_bytes()
     dead = Lease.model_validate_json(content)
@@ -44,7 +44,7 @@ def test_one_that_is_not_renewed_expires(tmp_path: Path) -> None:
     assert active_leases(str(tmp_path)) == []
 
 
-def test_it_is_renewed_and_survives_storage_trouble(
+def test_a_lease_is_renewed_and_survives_storage_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import threading

@@ -155,7 +155,7 @@ def test_another_model_keeps_the_form_of_the_table(tmp_path: Path, model: str, o
     assert info.min_recall == 0.5
 
 
-def test_the_first_values_only(tmp_path: Path, model: str) -> None:
+def test_a_table_can_store_the_first_values_of_vectors_only(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/0.jsonl", rows(0, 60))
     raw, table = tmp_path / "raw", str(tmp_path / "table")
     with pytest.raises(SettingsError, match=r"output_dim is 33, but the encoder gives 32 values"):

@@ -109,7 +109,7 @@ def test_kept_columns_come_back(tmp_path: Path, table: str) -> None:
     assert set(read(table)["kind"]) == {"even", "odd"}
 
 
-def test_what_cannot_be_restored_is_refused(tmp_path: Path, table: str) -> None:
+def test_a_version_that_cannot_be_restored_is_refused(tmp_path: Path, table: str) -> None:
     with pytest.raises(
         SettingsError, match="cannot go back to version 1: the table is at version 1, and earlier versions are 0"
     ):

@@ -45,7 +45,7 @@ def files(table: str) -> set[str]:
     return {str(path.relative_to(table)) for path in Path(table).rglob("*") if path.is_file()}
 
 
-def test_what_no_version_within_the_retention_needs_goes(tmp_path: Path, table: str) -> None:
+def test_vacuum_removes_files_that_no_version_within_the_retention_needs(tmp_path: Path, table: str) -> None:
     age(table, 8)
     newest = read(table)
     before = files(table)
@@ -78,7 +78,7 @@ def test_young_files_stay_whatever_they_are(table: str) -> None:
     assert len(vacuum_table(table, retention_hours=0).files) == 7
 
 
-def test_what_killed_runs_left_goes_and_strangers_stay(table: str) -> None:
+def test_vacuum_removes_files_of_killed_runs_and_leaves_foreign_files(table: str) -> None:
     orphans = {
         f"part-{'0' * 32}-{'a' * 8}-0000.parquet", f".part-{'0' * 32}-{'a' * 8}-0001.parquet.{'b' * 32}.tmp",
         f"_splits/{'0' * 32}.json", f"_rejected/{'0' * 32}.parquet", "_leases/dead.json",

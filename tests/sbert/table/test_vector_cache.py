@@ -99,7 +99,7 @@ def test_a_full_run_file_forgets_but_never_lies(caplog: pytest.LogCaptureFixture
     wanted=st.lists(st.integers(0, 250), min_size=1, max_size=60),
     gap=st.integers(0, 5),
 )
-def test_what_was_added_is_found(batches: list[list[int]], wanted: list[int], gap: int) -> None:
+def test_added_vectors_are_found(batches: list[list[int]], wanted: list[int], gap: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vector_cache, "READ_GAP_ROWS", gap)
         patch.setattr(vector_cache, "READ_ROWS", 16)

@@ -247,7 +247,7 @@ def test_matryoshka_distillation_shortens_what_the_teacher_says(base: str, tmp_p
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_train_is_refused_with_the_remedy(
+def test_settings_that_cannot_train_are_refused_with_the_remedy(
     kind: LabelKind, settings: dict[str, Any], error: type[Exception], message: str, base: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):

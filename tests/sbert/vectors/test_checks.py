@@ -38,7 +38,7 @@ def test_zero_vector_is_refused_even_without_normalization() -> None:
         check_vectors(np.zeros((1, 2), dtype=np.float32), dim=2, normalized=False, what="x")
 
 
-def test_mean_cosine_by_hand() -> None:
+def test_the_mean_cosine_is_that_computed_by_hand() -> None:
     # pairs: (e1, e1) = 1, (e1, e2) = 0, (e1, e2) = 0, so the mean over the three pairs is 1/3
     vectors = np.array([[1, 0], [2, 0], [0, 5]], dtype=np.float32)
     assert mean_cosine_of_random_pairs(vectors) == pytest.approx(1 / 3)

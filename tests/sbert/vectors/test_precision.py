@@ -32,7 +32,7 @@ def unit(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_quantize_by_hand() -> None:
+def test_quantized_values_are_those_computed_by_hand() -> None:
     """The greatest value is 2.54, so scale is 0.02: 2.54 / 0.02 = 127, -1 / 0.02 = -50, 0.009 / 0.02 rounds to 0."""
     stored = quantize(np.array([[2.54, -1, 0.009], [0, 0, 0]], dtype=np.float32))
     assert stored["values"].tolist() == [[127, -50, 0], [0, 0, 0]]

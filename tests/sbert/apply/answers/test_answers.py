@@ -202,7 +202,9 @@ def test_nothing_is_computed_when_nothing_changed(tmp_path: Path) -> None:
     ],
     ids=["no answers", "one answer", "equal answers"],
 )
-def test_few_answers(tmp_path: Path, state: State, num_answers: int, decision: str | None, reason: str | None) -> None:
+def test_few_answers_decide_only_as_far_as_they_go(
+    tmp_path: Path, state: State, num_answers: int, decision: str | None, reason: str | None
+) -> None:
     questions, answers, out = (str(tmp_path / name) for name in ("questions", "answers", "out"))
     make_version(questions, {"q": {"1": 1}})
     make_version(answers, {"a": {"1": 1}})

@@ -58,7 +58,7 @@ def test_the_nearest_other_positive_of_an_anchor_is_a_text_that_is_not_the_same(
     assert pairs.cosines[3] == pytest.approx(0.6)
 
 
-def test_features_of_a_pair() -> None:
+def test_the_features_of_a_pair_are_those_computed_by_hand() -> None:
     left, right = text_facts("pay 5 euros now"), text_facts("pay 6 euros")
     # words and numbers: {pay, euros, now, 5} and {pay, euros, 6}; 2 * 2 shared of 7; 1 of 4 more; the numbers conflict
     assert pair_features(0.5, left, right) == pytest.approx((0.5, 4 / 7, 0.25, 1, 0, 0))

@@ -126,7 +126,7 @@ def test_labels_of_one_type_are_refused(places: tuple[str, str, str], labels: Ro
     assert not Path(places[2]).exists()
 
 
-def test_what_cannot_be_done_is_refused_before_any_work(
+def test_labels_and_tables_that_cannot_be_used_are_refused_before_any_work(
     places: tuple[str, str, str], tmp_path: Path, model: str
 ) -> None:
     with pytest.raises(ColumnError, match="no kept column of texts 'body'"):

@@ -110,7 +110,7 @@ def test_the_page_may_run_its_own_script_and_load_nothing(drawn: MapPage) -> Non
     assert "innerHTML" not in html
 
 
-def test_what_cannot_be_drawn_is_said(made: Table, tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_drawn_is_refused(made: Table, tmp_path: Path) -> None:
     with pytest.raises(
         ColumnError, match=r"no kept column holds the encoded text \(text; kept: kind, .*--keep-columns text"
     ):

@@ -180,7 +180,7 @@ def test_a_run_that_was_killed_is_resumed(place: Path, monkeypatch: pytest.Monke
     assert_equal_to_a_full_run(place)
 
 
-def test_the_same_with_one_user(tmp_path: Path) -> None:
+def test_a_single_user_gets_a_list_by_fixed_weights(tmp_path: Path) -> None:
     write_items(tmp_path / "items", item_rows())
     write_events(tmp_path / "events", [event("only", 3, 0)])
     report = run(tmp_path)

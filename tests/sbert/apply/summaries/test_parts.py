@@ -50,7 +50,7 @@ def test_lexrank_is_the_fixed_point_of_the_walk() -> None:
 
 
 @pytest.mark.parametrize("num", [0, 1])
-def test_lexrank_of_no_choice(num: int) -> None:
+def test_sentences_that_are_all_alike_have_the_same_lexrank(num: int) -> None:
     assert lexrank(np.ones((num, num), np.float32)).tolist() == [1.0] * num
 
 

@@ -152,7 +152,7 @@ def test_a_ranker_learns_from_labels_and_is_found_again(tmp_path: Path, labelled
     assert (without.decision.ranker, without.num_computed) == ("", 24)
 
 
-def test_what_becomes_of_labels_is_counted(tmp_path: Path, labelled: tuple[str, Path]) -> None:
+def test_labels_that_are_not_learned_from_are_counted_by_reason(tmp_path: Path, labelled: tuple[str, Path]) -> None:
     table, labels = labelled
     lines = [json.loads(line) for line in labels.read_text().splitlines()]
     more = [

@@ -128,7 +128,7 @@ def test_prepacked_layers_equal_plain_ones(activation: str) -> None:
         torch.testing.assert_close(packed.added(x, residual), plain.added(x, residual), atol=1e-4, rtol=1e-4)
 
 
-def test_lowest_cosine_by_hand() -> None:
+def test_the_lowest_cosine_is_that_computed_by_hand() -> None:
     left = np.array([[1, 0], [1, 1], [0, 2]], dtype=np.float32)
     right = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
     assert runner_selection.lowest_cosine(left, right) == pytest.approx(2**-0.5)  # the second pair, at 45 degrees

@@ -41,7 +41,9 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> SentenceEncoder:
     return tiny_encoder()
 
 
-def test_it_is_selected_and_gives_the_vectors_of_the_plain_forward_pass(encoder: SentenceEncoder) -> None:
+def test_variable_length_attention_is_selected_and_gives_the_vectors_of_the_plain_forward_pass(
+    encoder: SentenceEncoder,
+) -> None:
     assert encoder.selected_runner.name == "varlen"
     assert "variable-length attention" in encoder.selected_runner.reason
     tokens = encoder.tokenize(TEXTS)
@@ -81,7 +83,7 @@ def select_again(encoder: SentenceEncoder) -> runner_selection.SelectedRunner:
     )  # fmt: skip
 
 
-def test_reasons_against_it() -> None:
+def test_the_reason_against_variable_length_attention_names_the_device() -> None:
     weights = read_weights(tiny_encoder().transformer)
     assert weights is not None
     assert why_varlen_cannot(weights) == "it computes on cpu"

@@ -29,7 +29,7 @@ def terms(text: str | None) -> list[str]:
         (None, []),
     ],
 )
-def test_terms_of_a_text(text: str | None, expected: list[str]) -> None:
+def test_a_text_is_cut_into_its_terms(text: str | None, expected: list[str]) -> None:
     found = terms(text)
     assert [term for term in found if term.strip("\ufe0f")] == expected
 
