@@ -45,7 +45,7 @@ def align_rows(
     ] = 2.5,
     concurrency: Concurrency = 1,
 ) -> AlignmentReport:
-    """Write the row of another table that says the same to a derived table, one to one, or why there is none.
+    """Write the translation of each row in another table, one to one, or the reason that there is none, to a derived table.
 
     Returns:
         What was done, in numbers.

@@ -1,7 +1,7 @@
-"""Redo a part of a table on purpose: chosen objects only, and nothing outside the choice is touched.
+"""Build chosen objects of a table again; all other objects keep their rows.
 
-Run it with ``sbert backfill RAW_URI TABLE_URI --include 'tickets/2025-*' --force`` or from the form in the Prefect UI;
-`flows.running` is what it does.
+Run it with ``sbert backfill RAW_URI TABLE_URI --include 'tickets/2025-*' --force`` or from the form in the Prefect UI.
+`flows.running` does the work.
 """
 
 from typing import Annotated

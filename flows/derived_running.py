@@ -19,7 +19,7 @@ from tasks.publish import Opaque
 __all__ = ["run_derivation"]
 
 GROUP_ROWS = 262_144
-"""Rows handed to a worker at once, at most, above one split."""
+"""Most rows that a worker gets at once, if they are more than one split."""
 
 
 def run_derivation(
@@ -45,7 +45,7 @@ def run_derivation(
 
 
 class PrefectDerivedSteps(DerivedSteps):
-    """Does each part of a run as a Prefect task: retried, logged and shown in the UI."""
+    """Runs each part as a Prefect task, which is retried, logged and shown in the UI."""
 
     def __init__(self, workers: Engine) -> None:
         """Build splits on `workers`."""

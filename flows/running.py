@@ -80,7 +80,7 @@ class PrefectSteps(RefreshSteps):
         return build_splits(splits, context, excluded_ids, self._workers, meter)
 
     def diff(self, plan: Plan, results: Sequence[BuildResult], run_id: str) -> TableDiff:
-        """Decide what joins and what leaves the table."""
+        """Decide which shards join the table, and which leave it."""
         return diff_splits(Opaque(plan), Opaque(results), run_id).value
 
     def publish(self, plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, Any]) -> int:

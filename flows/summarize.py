@@ -36,7 +36,7 @@ def summarize_documents(
     ] = SummarySettings(),  # noqa: B008  (frozen)
     concurrency: Concurrency = 1,
 ) -> SummaryReport:
-    """Choose what ranks the sentences, summarise every document whose passages changed, and report.
+    """Choose the ranking method, summarise every document whose passages changed, and report.
 
     Returns:
         What was done, in numbers.

@@ -1,4 +1,5 @@
-"""The weekly job: keep a table's files few, wanted and sound. `sbert.table.upkeep` does the same without Prefect.
+"""The weekly job: merge small files, remove files that no version needs, and check all rows. `sbert.table.upkeep` does the
+same without Prefect.
 
 The commands `sbert compact`, `sbert vacuum` and `sbert verify` do one step each.
 """

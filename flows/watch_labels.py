@@ -1,4 +1,4 @@
-"""Look whether labels have arrived, and tell once for each new set.
+"""Check whether new labels have arrived, and announce each new set once.
 
 Reads as: find news, hand over, remember. Run every few minutes as a deployment; the event starts the retraining.
 """

@@ -1,4 +1,4 @@
-"""Tell others what a retraining decided: an event for automations, an artifact for people."""
+"""Announce the decision of a retraining: an event for automations, an artifact for people."""
 
 import uuid
 

@@ -66,7 +66,7 @@ def can_ask() -> bool:
 
 
 def wait_for_person(form: type[Form], *, hours: float, setting: str, key: str) -> Form:
-    """Pause the run until a person fills in a form, and return it; it is filled in as refused if nobody does.
+    """Pause the run until a person fills in a form, and return the form. If nobody does, return it with a refusal.
 
     Args:
         form: it has the fields `approve`, `name` and `reason`; all others need defaults.

@@ -1,4 +1,4 @@
-"""Tell the Prefect server what happened, and make sure that it heard."""
+"""Send events to the Prefect server, and wait until it has stored them."""
 
 import time
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["emit_confirmed", "hand_over_event"]
 CONFIRM_SECONDS = 60
 POLL_SECONDS = 0.5
 REPEAT_SECONDS = 10.0
-"""Emit again after this long, while the server has not stored the event (seconds)."""
+"""Time between two attempts to emit an event that the server has not stored (seconds)."""
 
 
 @task(name="hand over event", task_run_name="hand over {event}", cache_policy=NO_CACHE)

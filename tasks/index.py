@@ -22,7 +22,7 @@ def build_index(table_uri: str, settings: IndexSettings, check: bool, run_id: st
 
 @task(name="report index", cache_policy=NO_CACHE)
 def report_index(report: IndexReport) -> None:
-    """Leave what was done as a Markdown artifact."""
+    """Leave a report of the run as a Markdown artifact."""
     recall = report.recall
     measured = (
         "nothing to measure"
@@ -52,7 +52,7 @@ def build_word_index(table_uri: str, settings: WordSettings, check: bool, run_id
 
 @task(name="report word index", cache_policy=NO_CACHE)
 def report_word_index(report: WordIndexReport) -> None:
-    """Leave what was done as a Markdown artifact."""
+    """Leave a report of the run as a Markdown artifact."""
     rows = [
         ("table", f"`{escaped(report.table_uri)}` version {report.version}"),
         ("column", f"`{escaped(report.column)}`"),

@@ -1,4 +1,4 @@
-"""Draw the map of a table, and say where it is."""
+"""Draw the map of a table, and leave a link to it."""
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -20,7 +20,7 @@ def draw_page(table_uri: str, output_uri: str, settings: MapSettings, coordinate
 
 @task(name="report map", cache_policy=NO_CACHE)
 def report_map(report: MapReport) -> None:
-    """Leave what is on the map as a Markdown artifact."""
+    """Leave a summary of the map as a Markdown artifact."""
     rows = [
         ("page", f"`{escaped(report.output)}`"),
         ("table", f"`{escaped(report.table_uri)}` version {report.version}"),

@@ -1,4 +1,4 @@
-"""Watch opinion, leave a report, and tell of new alerts."""
+"""Monitor opinion, leave a report, and emit events for new alerts."""
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -26,7 +26,7 @@ def watch_opinion(predictions_uri: str, out_uri: str, settings: MonitoringSettin
 
 @task(name="report opinion", cache_policy=NO_CACHE)
 def report_opinion(report: MonitoringReport) -> None:
-    """Leave what was found as a Markdown artifact."""
+    """Leave the alerts and counts as a Markdown artifact."""
     rows = [
         ("rows", f"{report.num_rows:,}"),
         ("without a time; in the future", f"{report.num_without_time:,}; {report.num_in_future:,}"),

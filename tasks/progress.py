@@ -18,7 +18,7 @@ UPDATE_SECONDS = 2.0
 
 
 class ProgressArtifact:
-    """The progress artifact of the current flow run. A server that is slow or away does not hold the work up."""
+    """The progress artifact of the current flow run. A slow or missing server does not delay the work."""
 
     def __init__(self) -> None:
         """Prepare; the artifact is created when it is first shown."""

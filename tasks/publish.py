@@ -1,4 +1,4 @@
-"""Compare what was built with the table, and publish it.
+"""Compare the built splits with the table, and publish them.
 
 Plans and results travel in a plain class. Prefect looks for futures in every model and dataclass among the parameters of a
 task, and with many splits this search takes longer than the comparison itself.
@@ -31,7 +31,7 @@ class Opaque(Generic[T]):
 
 @task(name="compare with table", **RETRIED)
 def diff_splits(plan: Opaque[Plan], results: Opaque[Sequence[BuildResult]], run_id: str) -> Opaque[TableDiff]:
-    """Decide what joins and what leaves the table."""
+    """Decide which shards join the table, and which leave it."""
     return Opaque(diff_table(plan.value, results.value, run_id))
 
 

@@ -22,7 +22,7 @@ def make_lists(
 
 @task(name="report lists", cache_policy=NO_CACHE)
 def report_lists(report: RecommendationReport) -> None:
-    """Leave what was done as a Markdown artifact."""
+    """Leave a report of the run as a Markdown artifact."""
     rows = [
         ("output", f"`{escaped(report.out_uri)}` version {report.version}"),
         ("items", f"`{escaped(report.table_uri)}` version {report.table_version}"),

@@ -1,4 +1,4 @@
-"""Retries of tasks. Only storage that did not answer as it should is tried again."""
+"""Retries of tasks. Only temporary storage errors are retried."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ JITTER = 0.5
 
 
 def failed_transiently(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Tell Prefect whether to try a failed task again: only when the same call may succeed then."""
+    """Tell Prefect whether to retry a failed task: only if the same call may succeed later."""
     error = getattr(state.data, "result", state.data)
     return isinstance(error, BaseException) and is_transient(error)
 
@@ -30,4 +30,4 @@ RETRIED: dict[str, Any] = {
     "retry_jitter_factor": JITTER,
     "retry_condition_fn": failed_transiently,
 }
-"""Arguments of a task that may be tried again: ``@task(name="…", **RETRIED)``."""
+"""Arguments of a task that may be retried: ``@task(name="…", **RETRIED)``."""

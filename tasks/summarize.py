@@ -1,4 +1,4 @@
-"""Choose what ranks the sentences, write the summaries, and leave a report."""
+"""Choose the ranking method, write the summaries, and leave a report."""
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -31,7 +31,7 @@ def write_document_summaries(
 
 @task(name="report summaries", cache_policy=NO_CACHE)
 def report_summaries(report: SummaryReport) -> None:
-    """Leave what ranked and what was written as a Markdown artifact."""
+    """Leave the ranking method and the counts as a Markdown artifact."""
     decision, quality = report.decision, report.decision.quality
     rows = [
         ("ranked by", escaped(decision.reason)),

@@ -43,7 +43,7 @@ def load_secret(block_name: str | None) -> str | None:
 
 @task(name="report sync", cache_policy=NO_CACHE)
 def report_sync(report: SyncReport) -> None:
-    """Leave what a sync did as a Markdown artifact."""
+    """Leave a report of the sync as a Markdown artifact."""
     rows = [
         ("destination", f"`{escaped(report.destination)}`"),
         ("collection", f"`{escaped(report.collection)}`"),
@@ -79,7 +79,7 @@ def _followers(table_uri: str, destination: str) -> list[tuple[str, str]]:
 
 @task(name="report comparison", cache_policy=NO_CACHE)
 def report_comparison(report: ReconcileReport) -> None:
-    """Leave what a comparison found as a Markdown artifact."""
+    """Leave a report of the comparison as a Markdown artifact."""
     verdict = "equal" if report.was_equal else "mended" if report.is_repaired else "different"
     rows = [
         ("destination", f"`{escaped(report.destination)}`"),

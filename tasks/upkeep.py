@@ -24,7 +24,7 @@ def _compact(table_uri: str, settings: ShardSettings) -> Compaction:
 
 @task(name="vacuum files", **RETRIED)
 def _vacuum(table_uri: str, retention_hours: float) -> Vacuum:
-    """Remove what no version within the retention needs."""
+    """Remove files that no version within the retention needs."""
     return vacuum_any(table_uri, retention_hours=retention_hours, apply=True)
 
 

@@ -42,7 +42,7 @@ def describe_derived(table: DerivedTable) -> dict[str, Any]:
 
 
 def show_derived_table(description: dict[str, Any]) -> None:
-    """Print what there is to say about a derived table."""
+    """Print the properties of a derived table."""
     lag, newest = description["lag_versions"], description["table_version_newest"]
     behind = "cannot be opened" if lag is None else "the newest" if not lag else f"{lag:,} behind the newest, {newest}"
     properties = [

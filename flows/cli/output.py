@@ -43,7 +43,7 @@ err = Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
 
 
 class Output:
-    """The place that a command prints its answer to."""
+    """Output of a command."""
 
     def __init__(self, *, as_json: bool, stream: TextIO) -> None:
         """Answer on `stream`: one JSON object, or text for people."""

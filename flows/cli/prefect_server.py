@@ -1,4 +1,4 @@
-"""Have a Prefect server ready when a flow begins: check the configured one, or start Prefect's temporary one.
+"""Have a Prefect server ready when a flow begins: check the configured server, or start Prefect's temporary server.
 
 Both happen while the libraries load, because each takes seconds.
 """
@@ -22,7 +22,7 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 START_ATTEMPTS = 3
 CLOUD_HOST = "prefect.cloud"
-"""Has no health check at the address of a workspace."""
+"""Host of Prefect Cloud, which has no health check at the address of a workspace."""
 
 
 def begin_server() -> Callable[[], None]:

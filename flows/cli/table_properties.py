@@ -1,4 +1,4 @@
-"""Facts that every kind of table has: the runs that work on it, and the times of its commits."""
+"""Properties that every kind of table has: the runs that work on it, and the times of its commits."""
 
 import datetime as dt
 from typing import Any

@@ -1,1 +1,2 @@
-"""Erase rows for good: from a table and all its versions, from what follows it, and with a receipt that proves it."""
+"""Erase rows for good from a table, from all its versions and from everything that follows it, with a receipt that proves
+it."""

@@ -44,7 +44,7 @@ ERASE = "erase"
 
 
 class RejectedRows(FilePlace):
-    """Rejected rows: the row stays as a count with its reason; its id, detail and original go.
+    """Rejected rows. The reason and the count of a row stay; its id, detail and original are removed.
 
     A line that could not be parsed has no id. It is redacted when its bytes hold an erased id as a word.
     """
@@ -107,7 +107,7 @@ class RejectedRows(FilePlace):
 
 
 class MisfitRows(RejectedRows):
-    """Kept values that did not fit their column: the id and the original value go."""
+    """Kept values that did not fit their column. The id and the original value are removed."""
 
     name: ClassVar[str] = "values that did not fit"
     folder: ClassVar[str] = MISFITS_FOLDER
@@ -172,7 +172,8 @@ class RunSample(FilePlace):
 
 
 class DigestFiles(FilePlace):
-    """Digests of the rows of one shard each: they go with a shard that holds an erased row, and with one that is gone."""
+    """Digest files, each of the rows of one shard. A file is removed if its shard holds an erased row or no longer
+    exists."""
 
     name: ClassVar[str] = "digests of rows"
     verb: ClassVar[str] = "removed"
@@ -193,7 +194,7 @@ class DigestFiles(FilePlace):
 
 
 class TemporaryFiles(Place):
-    """Files that a killed run was writing. They go unless another run is at work, whose files they may be."""
+    """Files that a killed run was writing. They are removed, unless another run is at work: the files may belong to it."""
 
     name: ClassVar[str] = "temporary files"
 
@@ -202,7 +203,7 @@ class TemporaryFiles(Place):
         return TEMPORARY_NAME.fullmatch(path.rpartition("/")[2]) is not None
 
     def erase(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, *, is_dry_run: bool) -> PlaceReport:  # noqa: ARG002
-        """Remove them all: what they hold was never finished."""
+        """Remove all of these files; none of them was finished."""
         report = PlaceReport(place=self.name, location=table_uri)
         if not paths or _others_at_work(table_uri):
             return report
@@ -222,7 +223,7 @@ def _others_at_work(table_uri: str) -> bool:
 
 
 class NothingHeld(Place):
-    """Files that hold no row: nothing is done, and the receipt says so."""
+    """Files that hold no row. An erasure leaves them, and the receipt says so."""
 
     why: ClassVar[str]
 
@@ -249,7 +250,8 @@ class NothingHeld(Place):
 
 
 class RunSummaries(NothingHeld):
-    """One file a run: counts, the mean of a sample of vectors, and eight numbers for each of up to 512 sampled vectors."""
+    """Metrics of runs. Each file holds counts, the mean of a sample of vectors, and eight numbers for each of up to 512
+    sampled vectors."""
 
     name: ClassVar[str] = "records of runs"
     why: ClassVar[str] = (

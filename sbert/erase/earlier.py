@@ -46,7 +46,7 @@ class EarlierErasures:
     keys: ErasedKeys
     """Keys with a tombstone of another request, or of a finished erasure."""
     is_finished: bool
-    """Whether finished erasures cover all keys, and none with the same keys is under way."""
+    """Whether finished erasures cover all keys, and no erasure of these keys is under way."""
 
 
 def find_earlier(table_uri: str, keys: ErasedKeys) -> EarlierErasures:

@@ -24,7 +24,7 @@ class FoundRows:
     """Keys and text hashes of rows that were found."""
 
     pairs: frozenset[tuple[str, str]] = frozenset()
-    """Source and id of each row; of a document, those of its passages."""
+    """Source and id of each row; for a document, the sources and ids of its passages."""
     text_hashes: frozenset[bytes] = frozenset()
     shards: frozenset[str] = frozenset()
     """Names of the shards of the table that held them."""
@@ -52,7 +52,7 @@ def _uri(table_uri: str, erasure: str) -> str:
 
 
 def write_found_rows(table_uri: str, erasure: str, rows: FoundRows) -> None:
-    """Keep what was found, before the shards that hold it go."""
+    """Write the found rows, before the shards that hold them are removed."""
     content = {
         "pairs": sorted(rows.pairs),
         "text_hashes": sorted(text_hash.hex() for text_hash in rows.text_hashes),
@@ -64,7 +64,7 @@ def write_found_rows(table_uri: str, erasure: str, rows: FoundRows) -> None:
 
 
 def read_found_rows(table_uri: str, erasure: str) -> FoundRows:
-    """Return what a killed run of an erasure found; nothing when it found nothing."""
+    """Return the rows that a killed run of an erasure found; none if it found none."""
     try:
         content = json.loads(read_bytes(_uri(table_uri, erasure)))
     except MissingError:
@@ -78,5 +78,5 @@ def read_found_rows(table_uri: str, erasure: str) -> FoundRows:
 
 
 def forget_found_rows(table_uri: str, erasure: str) -> None:
-    """Remove what was kept."""
+    """Remove the file of found rows."""
     delete([_uri(table_uri, erasure)])

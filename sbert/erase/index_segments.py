@@ -1,7 +1,8 @@
-"""Segments of the index as a place of erased rows: a segment that holds one of them, or may, is removed whole.
+"""Segments of the index as a place of erased rows. A segment that holds an erased row, or may hold one, is removed whole.
 
-A segment holds vectors without ids. Its splits tell which rows it holds, as long as they are in the newest version. Of a
-split that left nobody can tell, so a segment with such a split is removed too. `sbert index` builds what is missing.
+A segment holds vectors without ids. Its splits tell which rows it holds, as long as they are in the newest version. The rows
+of a split that left the table are unknown, so a segment with such a split is removed too. `sbert index` builds what is
+missing.
 """
 
 import re
@@ -39,7 +40,7 @@ class IndexSegments(Place):
         return OWN_NAME.fullmatch(path) is not None
 
     def erase(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, *, is_dry_run: bool) -> PlaceReport:
-        """Remove segments that hold erased rows, or may, and files of segments that were never finished."""
+        """Remove segments that hold or may hold erased rows, and files of segments that were never finished."""
         holding, unfinished = self._holding(table_uri, paths, rows)
         verb = "would be removed" if is_dry_run else "removed"
         action = f"{counted(len(holding), 'segment')} {verb}; `sbert index` builds them again"
@@ -56,7 +57,7 @@ class IndexSegments(Place):
         )
 
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:
-        """Look again whether a segment holds erased rows, or may."""
+        """Check again whether a segment holds or may hold erased rows."""
         holding, _ = self._holding(table_uri, paths, rows)
         num_left = sum(max(1, number) for number in holding.values())
         return report.model_copy(update={"look": f"{counted(len(paths), 'file')} looked at", "num_left": num_left})

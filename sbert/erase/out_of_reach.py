@@ -1,4 +1,4 @@
-"""Places that an erasure cannot reach: named in every receipt, and looked for where storage tells."""
+"""Places that an erasure cannot reach. Every receipt names them. Storage is asked whether they exist, where it can tell."""
 
 from sbert.erase.receipt import OutOfReach, PlaceReport
 from sbert.storage.files import filesystem, strip_protocol

@@ -19,13 +19,13 @@ __all__ = ["ErasedRows", "FilePlace", "Place"]
 
 @dataclass(frozen=True)
 class ErasedRows:
-    """The rows to erase, and what the shards told of them."""
+    """The rows to erase, and the hashes and shards that were found for them."""
 
     keys: ErasedKeys
     text_hashes: frozenset[bytes] = field(default=frozenset())
     """Hashes of the texts of rows that were found in shards, 16 bytes each."""
     shards: frozenset[str] = field(default=frozenset())
-    """Names of the shards in which rows were found; they go."""
+    """Names of the shards in which rows were found; these shards are removed."""
 
 
 class Place(ABC):
@@ -40,9 +40,9 @@ class Place(ABC):
 
     @abstractmethod
     def erase(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, *, is_dry_run: bool) -> PlaceReport:
-        """Take rows out of the files of this place; with `is_dry_run` only count them.
+        """Remove rows from the files of this place; with `is_dry_run` only count them.
 
-        The call may be repeated: a run that was killed is finished by running again.
+        The call may be repeated, so a killed run is finished by running again.
         """
 
     @abstractmethod
@@ -55,7 +55,7 @@ class Place(ABC):
 
 
 class FilePlace(Place):
-    """A place whose files are looked at one by one."""
+    """A place whose files are searched one by one."""
 
     verb: ClassVar[str] = "rewritten"
     """Treatment of a file that holds erased rows."""

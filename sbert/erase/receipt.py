@@ -31,19 +31,19 @@ class PlaceReport(BaseModel):
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is left here."""
+        """Whether no row is left in this place."""
         return not (self.num_left or self.problem)
 
 
 class SeenKind(StrEnum):
-    """Things that had seen an erased row and are left as they are."""
+    """Labels and models that had seen an erased row; an erasure leaves them as they are."""
 
     LABELS = "labels"
     MODEL = "model"
 
 
 class SeenBy(BaseModel):
-    """Labels or a model that had seen erased rows: to erase there is a decision of its own."""
+    """Labels or a model that had seen erased rows. A person decides whether to change them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class SeenBy(BaseModel):
 
 
 class OutOfReach(BaseModel):
-    """A place that this command cannot look into."""
+    """A place that this command cannot search."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -94,7 +94,7 @@ class Receipt(BaseModel):
 
     @property
     def is_nothing(self) -> bool:
-        """Whether nothing was found and nothing is new, so nothing was changed."""
+        """Whether the erasure changed nothing, because no row was found and no key is new."""
         return not (self.is_dry_run or self.receipt)
 
     @property
@@ -104,7 +104,7 @@ class Receipt(BaseModel):
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing within reach is left."""
+        """Whether no row is left within reach."""
         return not self.left
 
 

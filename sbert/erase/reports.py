@@ -1,4 +1,4 @@
-"""Pages and summaries beside a derived table: they quote texts, so they go with the first erased row.
+"""Pages and summaries beside a derived table. They quote texts, so the first erased row removes them.
 
 The next run of the job writes them again, from the rows that are there then.
 """

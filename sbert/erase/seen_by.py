@@ -1,7 +1,7 @@
-"""Labels, frozen rows and models that had seen erased rows. They are listed and left: to erase there is a decision.
+"""Labels, frozen rows and models that had seen erased rows. An erasure lists them and leaves them: a person decides.
 
-A label row was copied from the table by a person, and a model cannot forget one row. Who decides finds here what to decide
-on: labels to take out by hand, models to train anew.
+A label row was copied from the table by a person, and a model cannot forget one row. The list names labels to remove by
+hand, and models to train anew.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,7 @@
 """Take erased rows out of the shards of a table, in all its versions and in splits that are not published yet.
 
-Every Parquet file in the table's folder is looked into, whoever names it. A file of the newest version is written again
+Every Parquet file in the table's folder is searched, whether or not a version names it. A file of the newest version is
+written again
 without the rows, and one commit puts the new files in the place of the old ones. All other files that hold a row only go:
 versions that name them are refused from then on, and unpublished splits are built again. Old files go after the commit, so
 a reader of the newest version always finds whole files.
@@ -27,7 +28,7 @@ __all__ = ["ShardsErased", "erase_shards", "is_shard", "look_into_shards"]
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 8
-"""Attempts of the commit; another run that commits first costs one."""
+"""Attempts of the commit. An attempt fails if another run commits first."""
 THREADS = 4
 
 
@@ -76,7 +77,7 @@ def erase_shards(
     is_dry_run: bool = False,
     before_commit: Callable[[list[ShardFinding]], None] = lambda _: None,
 ) -> ShardsErased:
-    """Take rows out of every shard; a run that was killed is finished by running again.
+    """Remove rows from every shard. A killed run is finished by running again.
 
     Args:
         store: the table.
@@ -142,7 +143,8 @@ def _remove_old(store: ShardStore, done: ShardsErased, renamed: dict[str, ShardR
 
 
 def _look(store: ShardStore, keys: ErasedKeys) -> Iterable[ShardFinding]:
-    """Look into every Parquet file of the folder; files that vanish meanwhile held nothing that stays."""
+    """Search every Parquet file of the folder. A file that vanishes meanwhile belongs to no version, so it is passed
+    over."""
     names = sorted(name for name in list_names(store.uri) if is_shard(name))
 
     def look(name: str) -> ShardFinding:

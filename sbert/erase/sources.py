@@ -1,4 +1,4 @@
-"""Find the objects that the sources of keys mean: the end of a URI will do, as `sbert search` shows it."""
+"""Find the objects that the sources of keys name. A source may be the end of a URI, as `sbert search` shows it."""
 
 import difflib
 import io

@@ -49,7 +49,7 @@ def keys_in_store(location: str, keys: ErasedKeys, *, secret: str | None = None)
 
 
 def _keys_in(destination: Destination, keys: ErasedKeys) -> ErasedKeys:
-    """Halve the keys until each part is found or not: stores only count."""
+    """Find the keys that a store holds by halving: a store can only count rows."""
     if not keys or not sum(destination.find(name, keys) for name in destination.collections()):
         return ErasedKeys()
     if len(keys) == 1:

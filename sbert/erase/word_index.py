@@ -23,7 +23,7 @@ class WordIndex(Place):
         return path.startswith(f"{WORDS_FOLDER}/")
 
     def erase(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, *, is_dry_run: bool) -> PlaceReport:  # noqa: ARG002
-        """Remove all segments, records first: searches read the texts until `sbert index-words` has run."""
+        """Remove all segments, their records first. Searches read the texts until `sbert index-words` has run."""
         report = PlaceReport(place=self.name, location=table_uri)
         if not paths:
             return report

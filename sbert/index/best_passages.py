@@ -3,7 +3,8 @@
 >>> from sbert.index.best_passages import search_documents
 >>> search_documents(Searcher(table), "how do I change the oil").hits()  # doctest: +SKIP
 
-Rows are asked for until there are enough documents among them, so the answer is that of a search over all passages. Only the
+The search asks for more rows until they hold enough documents. So the answer equals that of a search over all passages. Only
+the
 queries that have too few documents are searched again.
 """
 
@@ -79,7 +80,7 @@ def _at(queries: str | Sequence[str] | Float32, numbers: Sequence[int]) -> str |
 
 
 def _renumbered(result: SearchResult, numbers: Sequence[int]) -> SearchResult:
-    """Give the queries of a search for some of them the numbers that they have among all."""
+    """Return a result whose queries have the given numbers, for a search of some queries only."""
     places = result.places.with_columns(query=pl.Series(numbers, dtype=pl.Int64).gather(result.places["query"]))
     return replace(result, places=places)
 

@@ -191,7 +191,7 @@ class _Run:
         return records
 
     def _merge(self) -> list[SegmentRecord]:
-        """Merge segments of about one size, again while that makes segments of the next size."""
+        """Merge segments of about one size, and go on while the merged segments can be merged too."""
         merged: list[SegmentRecord] = []
         while merges := plan_merges(self._plan().keep, self._settings):
             made = self._build(merges)
@@ -201,7 +201,7 @@ class _Run:
         return merged
 
     def _measure(self, view: IndexView, queries: list[str] | None) -> VersionIndex:
-        """Measure the index as a whole, look at more candidates while the recall is too low, and note the outcome."""
+        """Measure the recall of the whole index. While it is too low, look at more candidates. Record the outcome."""
         own, vectors_QD = self._own_rows(view)
         expansion, recall = self._tune(view, own, vectors_QD)
         labelled = None
@@ -257,7 +257,7 @@ class _Run:
         return measure_recall(own, exact, in_order(best.scores_QK, best.numbers_QK))
 
     def _check_recall(self, report: IndexReport, measured: VersionIndex) -> None:
-        """Raise when something was refused."""
+        """Raise `QualityError` if a segment, or the whole index, has a recall that is too low."""
         if report.refused:
             raise QualityError("; ".join(report.refused))
         if measured.is_refused:

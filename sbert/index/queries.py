@@ -46,7 +46,7 @@ class EncodedQueries:
     """Queries that can be searched."""
 
     numbers: tuple[int, ...]
-    """The place of each among the texts that were given."""
+    """Place of each query among the given texts."""
     texts: tuple[str, ...]
     """The texts after cleaning."""
     vectors_QD: Float32

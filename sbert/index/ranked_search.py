@@ -43,7 +43,7 @@ class PreparedQueries(NamedTuple):
     """Queries that can be searched, and the others."""
 
     numbers: Int64
-    """The place of each among those that were given."""
+    """Place of each query among the given queries."""
     texts: Sequence[str]
     """The clean texts; none when vectors were given."""
     vectors_QD: Float32

@@ -52,7 +52,7 @@ EXPANSIONS = (48, 64, 96, 128, 192, 256, 384, 512)
 """Numbers of candidates a query that are tried, in this order."""
 ROWS_PER_BLOCK = 16_384
 LARGE = 10
-"""A segment with at least this many times the rows that recall is measured with can do without them meanwhile."""
+"""Least size of a segment, as a multiple of the rows that measure recall, to leave these rows out of the graph meanwhile."""
 COPY_BYTES = 8 * 2**20
 
 

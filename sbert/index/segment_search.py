@@ -1,4 +1,5 @@
-"""Search the segments that serve a version: each proposes rows, exact scores decide, and the rest is compared one by one."""
+"""Search the segments that serve a version. Each segment proposes rows, which are scored exactly. Rows without a segment are
+all compared."""
 
 import logging
 import math
@@ -49,7 +50,7 @@ class IndexView:
     def __init__(
         self, rows: VersionRows, records: Sequence[SegmentRecord] | None = None, *, even_refused: bool = False
     ) -> None:
-        """Open the segments. A broken one is named in a warning and left out.
+        """Open the segments. A broken segment is named in a warning and left out.
 
         Args:
             rows: rows of the version.

@@ -62,7 +62,7 @@ class TopK:
                 self._keep(queries, _with(scores_QN, added, queries, first), numbers)
 
     def merge(self, scores_QN: Float32, numbers_QN: Int64) -> None:
-        """Take over rows that were found elsewhere, shape (Q, N); places without a row have the number `NO_ROW`."""
+        """Add rows that another search found, shape (Q, N); places without a row have the number `NO_ROW`."""
         scores = np.concatenate([self.scores_QK, np.where(numbers_QN == NO_ROW, -np.inf, scores_QN)], axis=1)
         numbers = np.concatenate([self.numbers_QK, numbers_QN], axis=1)
         best = np.argpartition(-scores, self._k - 1, axis=1)[:, : self._k]
@@ -70,7 +70,7 @@ class TopK:
         self.numbers_QK = np.take_along_axis(numbers, best, axis=1)
 
     def _keep(self, queries: slice, scores_QN: torch.Tensor, numbers_N: Int64) -> None:
-        """Keep what is better than the worst that was kept; most queries of a late block have nothing to gain."""
+        """Keep rows that score above the worst row kept so far. Most queries gain nothing from a late block."""
         gaining = np.flatnonzero(scores_QN.amax(dim=1).numpy() > self.scores_QK[queries].min(axis=1))
         if not len(gaining):
             return

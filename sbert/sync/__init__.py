@@ -1,1 +1,1 @@
-"""The change feed: what a copy of a table must do to follow it from one version to another."""
+"""The change feed: the upserts and deletes by which a copy of a table follows it from one version to another."""

@@ -31,7 +31,7 @@ def compare_buckets(
     comparison: RowComparison,
     keep_keys: Callable[[pa.Table], None],
 ) -> None:
-    """Add to `comparison` the rows of both sides in buckets that differ.
+    """Compare the buckets of both sides, and add the rows of different buckets to `comparison`.
 
     Args:
         table: the version.

@@ -1,4 +1,4 @@
-"""Change feed: what a vector index must do to follow a table from one version to another.
+"""Write the upserts and deletes by which a vector index follows a table from one version to another.
 
 The log tells which shards joined and which left; only their rows can differ. A first pass over these shards compares the
 rows by hash (`row_comparison`), a second pass reads the rows that changed. Memory is bounded, and rows that were merely

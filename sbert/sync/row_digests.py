@@ -46,7 +46,7 @@ def shard_digests(
             content = digests.astype("<u8").tobytes()
             try:
                 write_bytes(uri, content + hashlib.sha256(content).digest())
-            except StorageError as error:  # whoever may only read the table compares all the same
+            except StorageError as error:  # a user with read access alone can still compare
                 log.info("%s: digests of rows are not kept, the next comparison computes them again: %s", uri, error)
         yield digests
 

@@ -1,4 +1,4 @@
-"""Rows of a table as a destination takes them, in blocks."""
+"""Read the rows of a table in blocks, in the form that destinations take."""
 
 from collections.abc import Iterator, Sequence
 

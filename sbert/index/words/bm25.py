@@ -199,7 +199,7 @@ class WordView(WordScores):
 
 
 def _open(table_uri: str, record: WordRecord, numbers_R: Int64) -> Part | None:
-    """Open a segment; one that is gone or damaged is named and left out, its rows are read instead."""
+    """Open a segment. A missing or damaged segment is logged and left out; its rows are read instead."""
     try:
         postings = open_segment(table_uri, record)
     except (MissingError, TableError) as error:

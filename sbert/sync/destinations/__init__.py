@@ -1,1 +1,1 @@
-"""Vector stores that follow a table: one class a store, all with the methods of `base.Destination`."""
+"""Vector stores that follow a table. Each store has a class with the methods of `base.Destination`."""

@@ -60,7 +60,7 @@ def errors_of(destination: object, *kinds: type[Exception]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Collection:
-    """The rows of a table as a store holds them: columns, and what their vectors are."""
+    """The rows of a table as a store holds them: columns, and the kind of their vectors."""
 
     name: str
     """Name of the collection in the store: the destination's name and a hash of encoder and columns."""
@@ -130,7 +130,7 @@ BucketSums = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class StoredRows:
-    """A block of rows that a store holds: their keys, and a hash of all that is compared."""
+    """A block of rows that a store holds: their keys, and a hash of every value that is compared."""
 
     keys: pa.Table
     """Columns ``source`` and ``id``; also ``handle``, the store's own name of the row, where it has one."""
@@ -148,7 +148,7 @@ class RowDigester(ABC):
     """
 
     kind: ClassVar[str]
-    """Names the functions that make the digests; other functions need another name."""
+    """Name of the functions that make the digests; other functions need another name."""
 
     @abstractmethod
     def digests(self, rows: pa.Table) -> RowDigests:
@@ -197,9 +197,9 @@ class Destination(ABC):
     scheme: ClassVar[str]
     """The word that a location begins with, such as ``postgresql``."""
     kept_by_store: ClassVar[str] = "its logs, replicas, snapshots and backups"
-    """Places inside the store that may keep removed rows and that no client can reach, for the receipt of an erasure."""
+    """Places inside the store that may keep removed rows, and that no client can reach; an erasure's receipt names them."""
     is_transactional: ClassVar[bool] = False
-    """True if a load that dies leaves nothing behind."""
+    """True if a load that is killed leaves no rows behind."""
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to `name` at `location`; neither holds a secret.
@@ -226,10 +226,11 @@ class Destination(ABC):
 
     @abstractmethod
     def connect(self) -> None:
-        """Connect, and check that nothing foreign has the destination's name.
+        """Connect, and check that no table or collection of another program has the destination's name.
 
         Raises:
-            DestinationError: when the store does not answer, refuses the credentials, or holds something foreign.
+            DestinationError: when the store does not answer, refuses the credentials, or the name belongs to another
+            program.
         """
 
     @abstractmethod

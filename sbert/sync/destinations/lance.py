@@ -96,7 +96,7 @@ class LanceDestination(Destination):
 
     @contextmanager
     def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:  # noqa: ARG002
-        """Go back to the version that the pointer names, so that a load that died leaves nothing; then load."""
+        """Restore the version that the pointer names, which drops the rows of a killed load. Then load."""
         with self._translated():
             pointer = self._pointer(collection.name)
             if not self._exists(collection.name):
@@ -250,7 +250,7 @@ class LanceDestination(Destination):
         return table
 
     def _translated(self) -> AbstractContextManager[None]:
-        """Turn the client's errors into ours."""
+        """Translate errors of the client into `DestinationError`."""
         return errors_of(self, OSError, RuntimeError, ValueError)
 
 
@@ -273,7 +273,7 @@ class LanceLoad:
                 with self._destination._translated():
                     self._table.add(pa.RecordBatchReader.from_batches(schema, stream.batches()))
             except DestinationError:
-                if stream.error is not None:  # the rows could not be read; the store is not to blame
+                if stream.error is not None:  # the rows could not be read, which is no fault of the store
                     raise stream.error from None
                 raise
             return stream.num_rows

@@ -151,7 +151,7 @@ class MilvusDestination(Destination):
         return None
 
     def switch(self, collection: Collection) -> None:
-        """Create the alias, or point it elsewhere by one request."""
+        """Create the alias, or point it to another collection by one request."""
         with self._translated():
             if self.visible() is None:
                 self._client.create_alias(collection.name, self.name)
@@ -214,7 +214,7 @@ class MilvusDestination(Destination):
         self._client.load_collection(name)
 
     def _translated(self) -> AbstractContextManager[None]:
-        """Turn the client's errors into ours."""
+        """Translate errors of the client into `DestinationError`."""
         return errors_of(self, MilvusException, RpcError, ValueError, OSError)
 
 

@@ -40,7 +40,7 @@ MAX_INDEXED_DIM = 2_000
 MAX_INDEXED_HALF_DIM = 4_000
 WATERMARKS = "sbert_watermarks"
 CONNECT_SECONDS = 15
-"""Wait for a server that does not answer (seconds)."""
+"""Time that a connection waits for a server (seconds)."""
 LOCK_RETRY_SECONDS = 0.2
 NO_OPTIONS, FROZEN = sql.SQL(""), sql.SQL(", FREEZE")
 """Rows of a table that this transaction made need no further writing when they are first read."""
@@ -310,7 +310,7 @@ class PostgresDestination(Destination):
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn the client's errors into ours."""
+        """Translate errors of the client into `DestinationError`."""
         try:
             yield
         except psycopg.Error as error:

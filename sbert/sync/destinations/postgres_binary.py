@@ -1,4 +1,4 @@
-"""Rows of Arrow as fields of PostgreSQL's binary COPY format, column by column.
+"""Encode rows of Arrow as fields of PostgreSQL's binary COPY format, column by column.
 
 PostgreSQL reads exactly these bytes: a row's fields are what ``COPY … (FORMAT binary)`` takes, and what the server's
 ``*_send`` functions return for the stored row. So one hash of these bytes, made on both sides, proves that the store holds

@@ -193,7 +193,7 @@ class QdrantDestination(Destination):
         return vectors if collection.is_normalized else np.zeros((len(vectors), 0), np.float32)
 
     def _translated(self) -> AbstractContextManager[None]:
-        """Turn the client's errors into ours."""
+        """Translate errors of the client into `DestinationError`."""
         return errors_of(self, ApiException, HTTPError, RpcError, RuntimeError, ValueError, OSError)
 
 
