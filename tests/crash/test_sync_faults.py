@@ -28,6 +28,7 @@ from sbert.table.shards import ShardSettings
 from sbert.table.vacuum import vacuum_table
 from tests.support.made_tables import State, make_version
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.stores import visible_collection
 
 SAMPLE = ("postgresql", "qdrant")
 REST = ("lancedb", "milvus")
@@ -216,8 +217,7 @@ def test_columns_that_somebody_changed_are_named_before_anything_is_written(
 ) -> None:
     location = postgres_location(postgres)
     sync(table, location)
-    with open_destination(location) as destination:
-        name = destination.visible()
+    name = visible_collection(location)
     view = location.rpartition("#")[2]
     postgres.execute(f"DROP VIEW {view}; ALTER TABLE {name} {change}; CREATE VIEW {view} AS SELECT * FROM {name}")
     make_version(table, rows(41))
@@ -229,8 +229,7 @@ def test_columns_that_somebody_changed_are_named_before_anything_is_written(
 def test_a_table_of_another_dim_in_the_place_of_the_collection_is_refused(table: str, postgres: PostgresServer) -> None:
     location = postgres_location(postgres)
     sync(table, location)
-    with open_destination(location) as destination:
-        name = destination.visible()
+    name = visible_collection(location)
     view = location.rpartition("#")[2]
     postgres.execute(f"DROP VIEW {view}; DROP TABLE {name}; CREATE TABLE {name} (id text, embedding vector(3))")
     make_version(table, rows(41))

@@ -9,7 +9,7 @@ from flows.backfill import backfill_embeddings
 from flows.cli.commands import app
 from flows.refresh import refresh_embeddings
 from sbert.table.delta import Table
-from tests.support.tables import read, rows, write
+from tests.support.tables import read, write_objects
 
 
 def test_the_form_of_the_backfill_has_dates_lists_and_bounds() -> None:
@@ -22,8 +22,7 @@ def test_the_form_of_the_backfill_has_dates_lists_and_bounds() -> None:
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_backfill_with_the_empty_fields_of_its_form_keeps_the_tables_columns(tmp_path: Path, model: str) -> None:
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     raw, table = str(tmp_path / "raw"), str(tmp_path / "table")
     refresh_embeddings(raw, table, model=model, keep_columns=["kind", "text"])
     before = read(table)
@@ -45,8 +44,7 @@ def test_a_backfill_with_the_empty_fields_of_its_form_keeps_the_tables_columns(t
 def test_a_backfill_through_the_command_line(tmp_path: Path, model: str) -> None:
     import json
 
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     raw, table = str(tmp_path / "raw"), str(tmp_path / "table")
     refresh_embeddings(raw, table, model=model)
     runner = CliRunner()
@@ -76,11 +74,10 @@ def test_a_backfill_through_the_command_line(tmp_path: Path, model: str) -> None
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_guard_prints_the_plan_and_the_flag_lifts_it(tmp_path: Path, model: str) -> None:
+def test_the_deletion_limit_stops_with_the_plan_and_the_flag_lifts_it(tmp_path: Path, model: str) -> None:
     import json
 
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     raw, table = str(tmp_path / "raw"), str(tmp_path / "table")
     refresh_embeddings(raw, table, model=model)
     (tmp_path / "raw/0.jsonl").unlink()

@@ -10,15 +10,14 @@ from flows.cli.commands import app
 from flows.refresh import refresh_embeddings
 from sbert.table.delta import Table
 from tasks.refresh_artifacts import report_markdown
-from tests.support.tables import objects_apart, rows, write
+from tests.support.tables import objects_apart, rows, write, write_objects
 from tests.support.tiny_models import save_tiny
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
     model, raw, table = save_tiny(tmp_path / "model"), str(tmp_path / "raw"), str(tmp_path / "table")
-    for number in range(2):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 50, 50))
+    write_objects(tmp_path / "raw", 2, 50)
     first = refresh_embeddings(raw, table, model=model, settings=objects_apart())
     assert first.estimate is not None
     size = sum(path.stat().st_size for path in (tmp_path / "raw").iterdir())

@@ -9,7 +9,7 @@ from flows.refresh import refresh_embeddings
 from sbert.table.delta import Table
 from sbert.table.lease import active_leases
 from sbert.table.verify import verify_table
-from tests.support.tables import objects_apart, rows, write
+from tests.support.tables import objects_apart, rows, write, write_objects
 from tests.support.tiny_models import save_tiny
 
 
@@ -18,8 +18,7 @@ def test_two_refreshes_at_once_make_one_version_with_every_row_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, raw, table = save_tiny(tmp_path / "model"), str(tmp_path / "raw"), str(tmp_path / "table")
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     from sbert.refresh import publish as library
 
     real, both_built, seen = library.publish, threading.Barrier(2), []

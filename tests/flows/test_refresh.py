@@ -23,15 +23,14 @@ from sbert.index.search import search_table
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
 from tests.support.flow_runs import refresh, rejects_of
-from tests.support.tables import Rows, objects_apart, read, rows, texts, write
+from tests.support.tables import Rows, objects_apart, read, rows, texts, write, write_objects
 from tests.support.tiny_models import WORDS, save_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def test_first_run_then_nothing_to_do(tmp_path: Path, model: str) -> None:
-    for number in range(3):
-        write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
+    write_objects(tmp_path / "raw", 3, 20, prefix="part-")
     first = refresh(tmp_path / "raw", tmp_path / "table", model=model, keep_columns=["kind"], settings=objects_apart())
     assert first.version == 0
     assert first.num_rows == 60
@@ -54,8 +53,7 @@ def test_first_run_then_nothing_to_do(tmp_path: Path, model: str) -> None:
 
 
 def test_only_what_changed_is_encoded(tmp_path: Path, model: str) -> None:
-    for number in range(3):
-        write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
+    write_objects(tmp_path / "raw", 3, 20, prefix="part-")
     settings = objects_apart()
     refresh(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
     before = read(tmp_path / "table")
@@ -156,8 +154,7 @@ def test_ids_that_several_slices_of_an_object_have(tmp_path: Path, model: str) -
 def test_an_interrupted_run_is_resumed_without_encoding(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(3):
-        write(tmp_path / f"raw/part-{number}.jsonl", rows(number * 20, 20))
+    write_objects(tmp_path / "raw", 3, 20, prefix="part-")
 
     def killed(*_: object, **__: object) -> int:
         raise KeyboardInterrupt

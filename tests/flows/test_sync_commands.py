@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
-from sbert.sync.destinations.locate import open_destination
 from tests.support.made_tables import make_version
+from tests.support.stores import visible_collection
 
 
 @pytest.fixture
@@ -51,8 +51,7 @@ def test_reconcile_ends_with_status_1_and_names_the_rows_that_differ(table: str,
     from sbert.sync.destinations.qdrant import point_id
 
     run("sync", table, location)
-    with open_destination(location) as destination:
-        name = str(destination.visible())
+    name = visible_collection(location)
     client = QdrantClient(path=location.removeprefix("qdrant:").removesuffix("#docs"))
     client.delete(name, models.PointIdsList(points=[point_id("s3://raw/a.jsonl", "7")]))
     client.close()

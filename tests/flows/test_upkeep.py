@@ -7,15 +7,14 @@ import pytest
 from flows.upkeep import upkeep_table
 from sbert.errors import VerificationError
 from sbert.table.delta import Table
-from tests.support.tables import objects_apart, rows, update, write
+from tests.support.tables import objects_apart, update, write_objects
 from tests.support.tiny_models import save_tiny
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_compact_vacuum_and_verify(tmp_path: Path) -> None:
     model, table = save_tiny(tmp_path / "model"), str(tmp_path / "table")
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     update(tmp_path / "raw", table, model=model, settings=objects_apart())
     report = upkeep_table(table, retention_hours=0)
     assert report.compaction is not None

@@ -44,6 +44,12 @@ def write(path: Path, lines: Rows) -> Path:
     return path
 
 
+def write_objects(folder: Path, num_objects: int, num_rows: int, *, prefix: str = "") -> None:
+    """Write objects of consecutive rows: ``0.jsonl``, ``1.jsonl``, …, each with the prefix before its name."""
+    for number in range(num_objects):
+        write(folder / f"{prefix}{number}.jsonl", rows(number * num_rows, num_rows))
+
+
 def read(table_uri: object, version: int | None = None) -> pl.DataFrame:
     """Return the table's rows, ordered by key."""
     return Table.open(str(table_uri), version).scan().collect().sort("source", "id")

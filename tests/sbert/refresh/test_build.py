@@ -13,7 +13,7 @@ from sbert.refresh.build import BuildContext, SplitBuilder, build_context, build
 from sbert.refresh.job import RefreshJob
 from sbert.refresh.plan import Plan, make_plan
 from sbert.refresh.scheduling import SplitGroup
-from tests.support.tables import objects_apart, rows, write
+from tests.support.tables import objects_apart, write_objects
 
 RUN = "run"
 
@@ -26,8 +26,7 @@ def _forget_the_run() -> Iterator[None]:
 
 @pytest.fixture
 def plan(tmp_path: Path, model: str) -> Plan:
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     settings = objects_apart(source={"keep_columns": ["kind"]})
     job = RefreshJob(raw_uri=str(tmp_path / "raw"), table_uri=str(tmp_path / "table"), model=model, settings=settings)
     return make_plan(job)

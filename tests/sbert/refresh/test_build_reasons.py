@@ -12,7 +12,7 @@ from sbert.refresh.plan import Plan, make_plan
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from tests.support.refreshing import refresh_table
-from tests.support.tables import objects_apart, rows, write
+from tests.support.tables import objects_apart, rows, write, write_objects
 from tests.support.tiny_models import save_tiny
 
 APART = objects_apart()
@@ -20,8 +20,7 @@ APART = objects_apart()
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     return tmp_path / "raw"
 
 

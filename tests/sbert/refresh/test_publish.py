@@ -13,14 +13,13 @@ from sbert.rows.counts import RowCounts
 from sbert.table.delta import Table
 from sbert.vectors.checks import MIN_OWN_TEXTS
 from tests.support.refreshing import Outcome, RememberingSteps, refresh_table
-from tests.support.tables import objects_apart, read, rows, write
+from tests.support.tables import objects_apart, read, rows, write, write_objects
 from tests.support.tiny_models import WORDS
 
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     return tmp_path / "raw"
 
 

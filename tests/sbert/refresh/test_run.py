@@ -23,7 +23,7 @@ from sbert.refresh.steps import RefreshSteps
 from sbert.table.lease import active_leases
 from sbert.table.verify import verify_table
 from tests.support.refreshing import RememberingSteps, refresh_table
-from tests.support.tables import objects_apart, read, rows, write
+from tests.support.tables import objects_apart, read, rows, write, write_objects
 from tests.support.tiny_models import save_tiny
 
 SLICED = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0, "split_bytes": 1000}})
@@ -31,8 +31,7 @@ SLICED = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0, "spli
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     return tmp_path / "raw"
 
 

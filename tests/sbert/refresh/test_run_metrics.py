@@ -15,15 +15,14 @@ from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.followers import Follower, note_follower
 from sbert.table.row_sample import SAMPLE_ROWS, RowSample, sample_rows
-from tests.support.tables import objects_apart, rows, update, write
+from tests.support.tables import objects_apart, rows, update, write, write_objects
 
 APART = objects_apart().allowing_drops(True)
 
 
 @pytest.fixture
 def table(tmp_path: Path, model: str) -> Path:
-    for number in range(4):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 30, 30))
+    write_objects(tmp_path / "raw", 4, 30)
     update(tmp_path / "raw", tmp_path / "table", model=model, settings=APART)
     return tmp_path / "table"
 

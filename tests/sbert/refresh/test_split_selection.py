@@ -15,7 +15,7 @@ from sbert.refresh.plan import make_plan
 from sbert.table.delta import Table
 from sbert.table.split_records import read_record
 from tests.support.refreshing import refresh_table
-from tests.support.tables import objects_apart, read, rows, write
+from tests.support.tables import objects_apart, read, rows, write, write_objects
 from tests.support.tiny_models import save_tiny
 
 MODES = pytest.mark.parametrize("settings", [RefreshSettings(), objects_apart()], ids=["packed", "apart"])
@@ -23,8 +23,7 @@ MODES = pytest.mark.parametrize("settings", [RefreshSettings(), objects_apart()]
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    for number in range(4):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 4, 10)
     return tmp_path / "raw"
 
 

@@ -7,7 +7,7 @@ import pytest
 from sbert.table.delta import Table
 from sbert.table.verify import verify_table
 from tests.support.refreshing import refresh_table
-from tests.support.tables import killed_after, objects_apart, read, rows, write
+from tests.support.tables import killed_after, objects_apart, read, write_objects
 from tests.support.tiny_models import save_tiny
 
 
@@ -15,8 +15,7 @@ def test_an_interrupted_switch_goes_on_and_readers_never_see_two_encoders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, other = save_tiny(tmp_path / "model"), save_tiny(tmp_path / "other", seed=1)
-    for number in range(4):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 5, 5))
+    write_objects(tmp_path / "raw", 4, 5)
     raw, table, settings = tmp_path / "raw", str(tmp_path / "table"), objects_apart()
     refresh_table(raw, table, model=model, settings=settings)
     before = read(table)

@@ -15,7 +15,7 @@ from sbert.table.compaction import compact_table
 from sbert.table.delta import METADATA_KEY, RECORDED_SETTINGS, SETTINGS_KEY, Table
 from sbert.table.rollback import roll_back
 from sbert.table.shards import ShardSettings
-from tests.support.tables import objects_apart, read, rows, update, write
+from tests.support.tables import objects_apart, read, rows, update, write, write_objects
 from tests.support.tiny_models import save_tiny
 
 DECIDED = {
@@ -36,8 +36,7 @@ DECIDED = {
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     return tmp_path / "raw"
 
 

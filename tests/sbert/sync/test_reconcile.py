@@ -13,6 +13,7 @@ from sbert.sync.follow import sync
 from sbert.sync.reconcile import ReconcileReport, RowKey, reconcile
 from tests.support.made_tables import make_version
 from tests.support.postgres import PostgresServer
+from tests.support.stores import visible_collection
 
 SOURCE = "s3://raw/a.jsonl"
 
@@ -75,8 +76,7 @@ def test_every_column_that_a_person_changed_in_postgresql_is_seen(
 ) -> None:
     location = f"{postgres.location}#public.docs_{uuid.uuid4().hex[:8]}"
     sync(table, location)
-    with open_destination(location) as destination:
-        name = destination.visible()
+    name = visible_collection(location)
     postgres.execute(f"UPDATE {name} SET {change.format(table=name)} WHERE id = '7'")
     report = reconcile(table, location)
     assert_named(report, missing=[], stale=["7"], extra=[])
@@ -88,8 +88,7 @@ def test_rows_deleted_and_added_by_hand_in_postgresql_are_named_and_mended(
 ) -> None:
     location = f"{postgres.location}#public.docs_{uuid.uuid4().hex[:8]}"
     sync(table, location)
-    with open_destination(location) as destination:
-        name = destination.visible()
+    name = visible_collection(location)
     postgres.execute(f"DELETE FROM {name} WHERE id IN ('3', '4')")
     postgres.execute(f"UPDATE {name} SET id = 'moved' WHERE id = '5'")
     assert_named(reconcile(table, location), missing=["3", "4", "5"], stale=[], extra=["moved"])
@@ -101,8 +100,7 @@ def test_rows_changed_by_hand_in_lancedb_are_named_and_mended(table: str, tmp_pa
 
     location = f"lancedb:{tmp_path / 'lance'}#docs"
     sync(table, location)
-    with open_destination(location) as destination:
-        name = str(destination.visible())
+    name = visible_collection(location)
     rows: Any = lancedb.connect(str(tmp_path / "lance")).open_table(name)
     rows.delete("id = '3'")
     rows.update(where="id = '5'", values={"kind": "changed"})
@@ -121,8 +119,7 @@ def test_points_changed_by_hand_in_qdrant_are_named_and_mended(table: str, tmp_p
 
     location = f"qdrant:{tmp_path / 'qdrant'}#docs"
     sync(table, location)
-    with open_destination(location) as destination:
-        name = str(destination.visible())
+    name = visible_collection(location)
     client = QdrantClient(path=str(tmp_path / "qdrant"))
     client.delete(name, models.PointIdsList(points=[point_id(SOURCE, "3")]))
     client.set_payload(name, {"kind": "changed"}, points=[point_id(SOURCE, "5")])
@@ -139,8 +136,7 @@ def test_entities_changed_by_hand_in_milvus_are_named_and_mended(table: str, tmp
 
     location = f"milvus:{tmp_path / 'milvus.db'}#docs"
     sync(table, location)
-    with open_destination(location) as destination:
-        name = str(destination.visible())
+    name = visible_collection(location)
     client = MilvusClient(str(tmp_path / "milvus.db"))
     client.delete(name, ids=[entity_key(SOURCE, "3")])
     (row,) = client.get(name, ids=[entity_key(SOURCE, "5")], output_fields=["*"])

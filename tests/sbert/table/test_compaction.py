@@ -18,15 +18,14 @@ from sbert.table.shard_layout import is_compacted, locate_splits, read_split, wr
 from sbert.table.shards import ShardSettings, ShardWriter, table_schema
 from sbert.table.verify import verify_table
 from tests.sbert.table.test_shards import rows_of
-from tests.support.tables import objects_apart, read, rows, texts, update, write
+from tests.support.tables import objects_apart, read, rows, texts, update, write, write_objects
 
 APART = objects_apart().allowing_drops(True)
 
 
 @pytest.fixture
 def table(tmp_path: Path, model: str) -> str:
-    for number in range(6):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 6, 10)
     (tmp_path / "raw/6.jsonl").write_bytes(b"")  # a split without rows
     update(tmp_path / "raw", tmp_path / "table", model=model, settings=APART)
     return str(tmp_path / "table")

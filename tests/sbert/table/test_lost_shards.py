@@ -9,15 +9,14 @@ from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.vacuum import vacuum_table
 from sbert.table.verify import verify_table
-from tests.support.tables import objects_apart, read, rows, update, write
+from tests.support.tables import objects_apart, read, update, write_objects
 
 APART = objects_apart()
 
 
 @pytest.fixture
 def table(tmp_path: Path, model: str) -> Path:
-    for number in range(4):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 5, 5))
+    write_objects(tmp_path / "raw", 4, 5)
     update(tmp_path / "raw", tmp_path / "table", model=model, settings=APART)
     return tmp_path / "table"
 

@@ -28,7 +28,7 @@ from sbert.vectors.precision import (
     restore,
     truncate,
 )
-from tests.support.tables import killed_after, objects_apart, read, rows, texts, update, write
+from tests.support.tables import killed_after, objects_apart, read, rows, texts, update, write, write_objects
 from tests.support.tiny_models import HIDDEN
 
 
@@ -48,8 +48,7 @@ def test_samples_of_many_splits_stay_few(tmp_path: Path, model: str) -> None:
 
 
 def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: str) -> None:
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 30, 30))
+    write_objects(tmp_path / "raw", 3, 30)
     raw, table = tmp_path / "raw", str(tmp_path / "table")
     update(raw, table, model=model, settings=stored_as(precision="int8", min_recall=0.9))
     first = read(table)
@@ -113,8 +112,7 @@ def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: s
 
 
 def test_float32_to_int8_and_back_is_one_commit_each(tmp_path: Path, model: str) -> None:
-    for number in range(2):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 2, 10)
     raw, table = tmp_path / "raw", str(tmp_path / "table")
     update(raw, table, model=model, settings=objects_apart())
     with pytest.raises(EncoderMismatchError, match="pass --model"):
@@ -215,8 +213,7 @@ def test_the_first_texts_warn_once(
     num_warnings: int,
 ) -> None:
     monkeypatch.setattr("sbert.table.quantization_recall.FIRST_LOOK_ROWS", 50)
-    for number in range(4):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 30, 30))
+    write_objects(tmp_path / "raw", 4, 30)
     chosen = stored_as(precision="int8", output_dim=output_dim, min_recall=0.8)
     with caplog.at_level("WARNING", logger="sbert.table.quantization_recall"), contextlib.suppress(QualityError):
         update(tmp_path / "raw", tmp_path / "table", model=model, settings=chosen)

@@ -8,13 +8,12 @@ from sbert.errors import VerificationError
 from sbert.table.delta import Table
 from sbert.table.upkeep import UpkeepReport, UpkeepSteps, upkeep
 from tests.support.refreshing import refresh_table
-from tests.support.tables import objects_apart, rows, write
+from tests.support.tables import objects_apart, write_objects
 
 
 @pytest.fixture
 def table(tmp_path: Path, model: str) -> str:
-    for number in range(3):
-        write(tmp_path / f"raw/{number}.jsonl", rows(number * 10, 10))
+    write_objects(tmp_path / "raw", 3, 10)
     refresh_table(tmp_path / "raw", tmp_path / "table", model, objects_apart())
     return str(tmp_path / "table")
 
