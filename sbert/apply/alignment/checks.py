@@ -24,11 +24,11 @@ class NoMatch(StrEnum):
     LENGTH = "length"
     """One text is far longer than the other, measured by what is usual for these two tables."""
     NUMBERS = "numbers"
-    """Both texts hold numbers in figures, and not the same."""
+    """Both texts hold numbers in figures, and the numbers differ."""
     LANGUAGE = "language"
     """One of the texts is in the language of the other table."""
     MARGIN = "margin"
-    """The pair is hardly nearer than other rows are."""
+    """The two rows are hardly nearer to each other than to other rows."""
     TAKEN = "taken"
     """All candidates belong to pairs with a greater margin."""
 

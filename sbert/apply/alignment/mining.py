@@ -20,7 +20,7 @@ __all__ = ["Alignment", "Blocks", "align_vectors", "in_memory"]
 
 QUERIES_PER_PASS = 16_384
 LEAST_MEAN = 0.01
-"""Mean cosines are not taken to be less: a division by almost nothing would make any pair look good."""
+"""Least mean cosine that is divided by: a division by almost zero would make any pair look good."""
 
 Blocks = Callable[[], Iterable[Float32]]
 """Reads the unit vectors of one side, a block at a time, always in the same order."""
@@ -33,9 +33,9 @@ class Alignment:
     partner_N: Int64
     """Number of the right row, or `NO_ROW`."""
     cosine_N: Float32
-    """Cosine of the pair; of a row without partner that of its best candidate."""
+    """Cosine of the pair; for a row without partner, the cosine of its best candidate."""
     margin_N: Float32
-    """Ratio margin of the pair; of a row without partner that of its best candidate."""
+    """Ratio margin of the pair; for a row without partner, the margin of its best candidate."""
     reason_N: npt.NDArray[np.object_]
     """Reason that a row has no partner; None for a row that has one."""
 

@@ -23,7 +23,7 @@ __all__ = ["Answer", "Questions", "best_answers"]
 
 QUESTIONS_PER_PASS = 1_024
 ROUNDING = np.float32(1e-4)
-"""More than a score of the search differs from the stored one."""
+"""Bound of the difference between a score of the search and the stored score."""
 DIGITS = 6
 """Decimal places of stored scores: sums of 32-bit numbers differ beyond them."""
 
@@ -34,7 +34,7 @@ class Answer(NamedTuple):
     key: Key
     score: float
     text_hash: bytes
-    """Of the answer: equal answers have equal hashes."""
+    """Hash of the answer's text; equal answers have equal hashes."""
     cosine: float
     answer_cosine: float | None
     words: float | None
@@ -111,7 +111,7 @@ def _described(
     numbers_QK: Int64,
     matches: list[scipy.sparse.csr_array],
 ) -> list[list[Answer]]:
-    """Compute each part of the score of the answers that were found."""
+    """Compute each part of the score of the best answers."""
     rows, columns = np.nonzero(numbers_QK != NO_ROW)
     numbers = numbers_QK[rows, columns]
     ours = questions.vectors_QD[rows].astype(np.float64)

@@ -31,7 +31,7 @@ class Reason(StrEnum):
 
 
 class Decided(NamedTuple):
-    """The probability that the best answer is right, and what follows from it."""
+    """The probability that the best answer is right, and the decision that follows from it."""
 
     probability: float
     decision: Decision
@@ -41,7 +41,8 @@ class Decided(NamedTuple):
 def features(lists: Sequence[Sequence[Answer]]) -> Float64:
     """Return what the probability is computed from, shape (questions, `FEATURES`).
 
-    ``margin`` is the distance of the best score to that of the next *other* answer: the same answer twice is no doubt.
+    ``margin`` is the distance of the best score to that of the next *other* answer: an equal answer in second place is no
+    reason for doubt.
     ``lead`` is the distance to the mean of all scores of the list but the first. Both are 0 without a second answer.
     """
     values = np.zeros((len(lists), len(FEATURES)))

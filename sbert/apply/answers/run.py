@@ -36,7 +36,7 @@ __all__ = ["answer_questions", "prepare_job"]
 log = logging.getLogger(__name__)
 
 TOKEN_SAMPLE = 100_000
-"""Tokens of answers whose length is measured, at least."""
+"""Least number of tokens of answers whose length is measured."""
 PAIRS = LabelSettings(kind=LabelKind.PAIRS)
 
 

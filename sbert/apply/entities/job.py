@@ -51,7 +51,7 @@ class EntitiesJob(ContentJob):
         words_text_column(table, self.text_column)
 
     def fingerprint(self, table: Table) -> str:
-        """Hash what the output depends on. Where the tagger lies does not matter: a folder can be moved."""
+        """Hash everything that the output depends on. The place of the tagger does not count: a folder can be moved."""
         column = words_text_column(table, self.text_column)
         parts = [self.name, str(self.code_version), self.tagger, column, f"{self.min_probability:g}"]
         return hashlib.sha256("|".join([*parts, table.encoder.fingerprint]).encode()).hexdigest()

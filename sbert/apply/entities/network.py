@@ -1,7 +1,7 @@
 """A small network on frozen word vectors that learns, from base labels, what makes a word part of a name.
 
-Its hidden layer is what a tagger uses: words that are alike for telling the base types apart lie near each other there, also
-words of types that the base labels do not know. The encoder stays as it is.
+A tagger uses its hidden layer. There, words lie near each other if they are alike for telling the base types apart. This
+holds for words of other types too. The encoder stays as it is.
 """
 
 import numpy as np

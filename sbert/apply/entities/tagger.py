@@ -63,7 +63,7 @@ class TaggerRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Projection:
-    """The features of words: centred vectors, how the words are written, and what base labels taught of both."""
+    """The features of words: centred vectors, spelling features, and the hidden layer that base labels taught."""
 
     mean_H: Float32
     """Mean of the words' vectors."""
@@ -91,7 +91,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Tagger:
-    """Labelled words that other words are compared with, and how tags follow each other."""
+    """Labelled words that other words are compared with, and the probabilities of one tag after another."""
 
     record: TaggerRecord
     projection: Projection

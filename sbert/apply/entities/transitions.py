@@ -23,14 +23,14 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Transitions:
-    """Shares of what follows, each row adds up to 1."""
+    """Probabilities of the tag after a tag."""
 
     begin: float
-    """After no entity: one begins."""
+    """Probability that an entity begins after a word of none."""
     go_on: float
-    """After a word of an entity: the entity goes on."""
+    """Probability that an entity goes on after one of its words."""
     change: float
-    """After a word of an entity: one of another type begins."""
+    """Probability that an entity is followed by an entity of another type."""
 
     def log_matrix(self, num_tags: int, weight: float = 1.0) -> Float64:
         """Return the logarithm of each transition's probability, shape (K, K).

@@ -16,15 +16,15 @@ __all__ = ["lay_out"]
 
 Float32 = npt.NDArray[np.float32]
 FEW_ROWS = 10
-"""Fewer rows lie by their principal components."""
+"""With fewer rows, principal components give the places."""
 INTERPOLATED_ROWS = 10_000
-"""From this number on, interpolation of the repulsion is faster than a tree."""
+"""Rows from which on interpolation of the repulsion is faster than a tree."""
 THREADED_ROWS = 2_000
-"""For fewer rows, threads wait for each other longer than they compute."""
+"""Rows below which threads wait for each other longer than they compute."""
 EARLY = {"n_iter": 200, "exaggeration": 12.0, "momentum": 0.5}
 LATE = {"n_iter": 300, "momentum": 0.8}
 EXAGGERATED_ROWS = 40_000
-"""From this number on, groups are drawn together, else the many rows between them would fill the gaps."""
+"""Rows from which on groups are drawn together; otherwise the many rows between them would fill the gaps."""
 MAX_EXAGGERATION = 2.5
 
 

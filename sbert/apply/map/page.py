@@ -1,7 +1,8 @@
 """Render a map as one HTML page.
 
-The page holds its script, its styles and its data. Its content policy allows that one script by its hash and nothing else,
-no connection either. Texts are in the packed data (`sbert.apply.map.page_data`). The script puts them on the page as text.
+The page holds its script, its styles and its data. Its content policy allows this script by its hash. It allows no other
+script and no connection. Texts are in the packed data (`sbert.apply.map.page_data`). The script puts them on the page as
+text.
 """
 
 import base64

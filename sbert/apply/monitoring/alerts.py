@@ -1,4 +1,4 @@
-"""Walk through the buckets of a topic in time: what was expected of each, and where alerts open and close.
+"""Walk through the buckets of a topic in time: compute the expectation for each bucket, and open and close alerts.
 
 The whole history is walked through in each run, from the classes that the rows have now. So late, changed and deleted rows
 change their cells and what follows, and a new model is judged by a history of its own.
@@ -29,9 +29,9 @@ VOLUME = "volume"
 """Name of the series of all rows of a topic; the other series are classes."""
 MONTH_SECONDS = 30 * 86_400
 HISTORY_HALF_LIVES = 8
-"""Buckets that are further back count for nothing."""
+"""Half-lives after which a bucket no longer counts."""
 OPEN_HALF_LIVES = 2
-"""An alert that stays open for so many half-lives ends: what surprised has become the level, and what was is forgotten."""
+"""Half-lives after which an open alert ends: the surprising level has become the usual level."""
 MONDAY_TO_FRIDAY = 5
 
 Int64 = npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Alert:
-    """A series of a topic that rose beyond what was expected."""
+    """A series of a topic that rose above its expectation."""
 
     topic: str
     series: str
@@ -52,9 +52,9 @@ class Alert:
     peak: dt.datetime
     """The most surprising bucket."""
     count: int
-    """Rows of the series in it and the buckets before it that were looked at together with it."""
+    """Rows of the series in the most surprising bucket, and in the buckets before it that were tested together with it."""
     total: int
-    """All rows of the topic in them."""
+    """All rows of the topic in these buckets."""
     expected: Expected
     since: dt.datetime
     """Begin of the first bucket that was looked at together with the most surprising one."""
@@ -65,7 +65,7 @@ class Alert:
         return f"{self.topic}|{self.series}|{self.opened.isoformat()}"
 
     def sentence(self) -> str:
-        """Return what happened, in words."""
+        """Return the alert as a sentence."""
         odds = f"once in {1 / max(self.expected.p_value, 1e-12):,.0f} buckets"
         when = f"{self.since:%Y-%m-%d %H:%M}"
         if self.series == VOLUME:
@@ -165,7 +165,7 @@ class _SeriesWalk:
         self.is_tested_B = np.zeros(len(buckets), np.bool_)
 
     def run(self) -> None:
-        """Look at each bucket with the eyes of its time."""
+        """Test each bucket with the rows that were known at its time."""
         opened, calm = -1, 0
         for at in range(len(self._buckets)):
             expected = self._expect(at)

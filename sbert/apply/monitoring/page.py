@@ -58,7 +58,7 @@ def opinion_page(
 
 
 def _verdict(report: MonitoringReport) -> Verdict:
-    """Return what was found; a page that looked at nothing is not good news."""
+    """Return the conclusion of the page. A page that tested nothing is not good news."""
     open_alerts = [alert.sentence for alert in report.alerts if alert.closed is None]
     if open_alerts:
         hidden = f"; and {len(open_alerts) - MAX_IN_VERDICT:,} more" if len(open_alerts) > MAX_IN_VERDICT else ""

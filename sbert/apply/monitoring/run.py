@@ -1,4 +1,5 @@
-"""Watch a table over time, with its classes or without: count, compare with what came before, and say what rose.
+"""Monitor a table over time, with or without classes: count rows by cell, compare cells with earlier cells, and report
+rises.
 
 >>> from sbert.apply.monitoring.run import monitor
 >>> report = monitor("data/classes", "data/opinion", MonitoringSettings(time_column="at"))  # doctest: +SKIP
@@ -32,7 +33,7 @@ MAX_BUCKETS = 20_000
 """Buckets from the first to the last; more are an error, since one wrong year would make them."""
 
 NOT_ASKED = {"first_alert", "first_alert_hours", "max_alerts_shown", "num_texts", "text_column"}
-"""Settings that say how people are told, and not what is an alert."""
+"""Settings that decide how people are told, but not which cells are alerts."""
 
 
 def monitor(

@@ -54,7 +54,7 @@ class News:
 
 
 def read_told(out_uri: str) -> Told | None:
-    """Return what the run before left; None for the first run.
+    """Return the record of the run before; None for the first run.
 
     Raises:
         TableError: the file cannot be read.
@@ -71,7 +71,7 @@ def read_told(out_uri: str) -> Told | None:
 
 
 def write_told(out_uri: str, told: Told) -> None:
-    """Write what the next run needs to know."""
+    """Write the record that the next run reads."""
     write_bytes(join(out_uri, "_reports", ALERTS_NAME), told.model_dump_json(indent=1).encode())
 
 
@@ -79,7 +79,8 @@ def news(alerts: list[AlertReport], before: Told | None, first_alert: FirstAlert
     """Return the alerts to tell people about, and those that wait for a person.
 
     The first run tells of alerts that are open now. A run with another model or other settings tells only of what happened
-    after the run before: what it sees differently in the past is a change of its own, not of the world. An alert that waited
+    after the run before: differences in the past come from the model or the settings, not from the world. An alert that
+    waited
     for a person and is still there waits on, or is told once people are no longer asked.
     """
     fresh = _fresh(alerts, before, is_told_anew=is_told_anew)

@@ -23,9 +23,9 @@ from sbert.vectors.unit import unit_rows
 __all__ = ["TypicalText", "texts_of_alerts"]
 
 SAME_COSINE = 0.95
-"""Texts that are nearer than this say the same."""
+"""Cosine above which two texts say the same."""
 MAX_ROWS = 2_000
-"""Rows of an alert that are looked at; of more, those with the smallest text hashes, a random sample."""
+"""Most rows of an alert that are read. If there are more, the rows with the smallest text hashes are a random sample."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ class RelationsJob(ContentJob):
             check_same_rows(table, entities)
 
     def fingerprint(self, table: Table) -> str:
-        """Hash what the output depends on: how entities are found counts, not the version of their table."""
+        """Hash everything that the output depends on. The job that finds the entities counts; the version of their table
+        does not."""
         entities = self._entities()
         parts = [
             *(self.name, str(self.code_version), self.relator, words_text_column(table, self.text_column)),

@@ -117,7 +117,8 @@ def pair_features(mean_H: Float32, settings: RelatorSettings) -> PairFeatures:
 
 
 def answers_of(cosines_PR: Float64, none_P: Float64) -> Float64:
-    """Return what decides whether a pair has any of the relations, shape (P, 3): see `RelatorRecord.coefficients`."""
+    """Return the inputs of the model that decides whether a pair has any of the relations, shape (P, 3): see
+    `RelatorRecord.coefficients`."""
     ordered_PR = np.sort(cosines_PR, axis=1)
     best_P = ordered_PR[:, -1]
     second_P = ordered_PR[:, -2] if cosines_PR.shape[1] > 1 else np.zeros(len(best_P))

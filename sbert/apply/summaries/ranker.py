@@ -170,7 +170,7 @@ class Ranker:
 
 
 def ranker_inputs(sentences: SentenceList, vectors_SD: Float32) -> Float32:
-    """Return what a ranker knows of each sentence: features, vector, centroid; shape (S, F + 2 D)."""
+    """Return the inputs of a ranker for each sentence: features, vector, centroid; shape (S, F + 2 D)."""
     centroid_SD = np.broadcast_to(centroid_of(vectors_SD), vectors_SD.shape)
     return np.concatenate([sentence_features(sentences, vectors_SD), vectors_SD, centroid_SD], axis=1)
 

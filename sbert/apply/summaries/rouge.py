@@ -1,4 +1,4 @@
-"""ROUGE-N: how much of a reference a summary says.
+"""ROUGE-N: the share of a reference that a summary covers.
 
 Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", section 2. The F-measure weighs precision and recall
 equally. Of several references the best counts, as usual for SciTLDR (Cachola et al. 2020, section 4).

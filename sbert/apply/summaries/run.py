@@ -1,4 +1,4 @@
-"""Bring the summaries of a table's documents up to date: choose what ranks, summarise what changed, report.
+"""Bring the summaries of a table's documents up to date: choose the ranking method, summarise changed documents, report.
 
 >>> from sbert.apply.summaries.run import summarize
 >>> report = summarize("data/table", "data/summaries")  # doctest: +SKIP
@@ -64,7 +64,7 @@ def summarize(
 
 
 def decide_ranker(table_uri: str, out_uri: str, labels_uri: str | None, settings: SummarySettings) -> RankerDecision:
-    """Return what ranks; before anything is written, table and output are checked.
+    """Choose the ranking method. Check table and output before anything is written.
 
     Raises:
         ColumnError, NotATableError, TableError: the table keeps no text, or the output belongs to another job.

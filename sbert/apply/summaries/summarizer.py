@@ -1,4 +1,4 @@
-"""Documents in, rows of the output out: sentences, their vectors, their scores, the chosen ones."""
+"""Turn documents into rows of the output: sentences, their vectors, their scores, and the summary."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows of the output before that are still true: those of documents that did not change inside a split that did."""
+"""Rows of the output before that are still right: the rows of unchanged documents inside a changed split."""
 
 from collections.abc import Collection, Sequence
 from typing import Any

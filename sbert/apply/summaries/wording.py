@@ -21,7 +21,7 @@ __all__ = ["NUM_HASHES", "WORDING_FEATURES", "WordingModel", "count_runs", "fit_
 NUM_HASHES = 2**18
 LONGEST_RUN = 3
 BEGIN = "\x02"
-"""Stands before the first term, so that words at the beginning of a sentence differ from the same words inside."""
+"""Mark before the first term, by which words at the beginning of a sentence differ from the same words inside."""
 TOLERANCE = 1e-3
 WORDING_FEATURES = ("wording", "wording_rank")
 """Promise of the sentence, and the share of the document's other sentences that promise less."""
@@ -70,7 +70,7 @@ def fit_wording(runs_NW: scipy.sparse.csr_matrix, gain_N: npt.NDArray[np.float32
 
 
 def wording_features(scores_S: Float32) -> Float32:
-    """Return what the promises of the S sentences of one document say of each, shape (S, 2)."""
+    """Return the wording features of the S sentences of one document, shape (S, 2)."""
     return np.stack([scores_S, ranks_of(scores_S)], axis=1)
 
 

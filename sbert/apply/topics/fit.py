@@ -26,7 +26,7 @@ MAX_AUTOMATIC = 300
 RESTARTS = 3
 ROUNDS = 3
 LEAST_OVERLAP = 0.2
-"""Rows that two topics must share to be one: as a part of the rows of either."""
+"""Share of the rows of either topic that two topics must have in common to be one."""
 
 Ints = npt.NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""The report of topics for people: what is new, the topics by group, and how they change over time."""
+"""The report of topics for people: new topics, topics by group, and changes over time."""
 
 from collections import defaultdict
 from itertools import islice

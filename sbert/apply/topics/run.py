@@ -45,7 +45,7 @@ Derive = Callable[[TopicsJob, str, str], DerivedReport]
 
 @dataclass(frozen=True)
 class _Plan:
-    """The topics to use, and why they were fitted."""
+    """The topics to use, and the reason that they were fitted."""
 
     model: TopicModel
     before: TopicModel | None
