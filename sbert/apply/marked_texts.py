@@ -67,10 +67,10 @@ def read_marked_texts(uri: str) -> list[MarkedText]:
         MissingError, EmptySourceError, StorageError, BrokenObjectError: there is nothing to read, or it cannot be read.
         LabelError: a record is wrong, spans lie outside their text or overlap, or there is no text.
     """
-    found = [_checked(where, marked) for where, marked in read_records(uri, MarkedText, _two_columns)]
-    if not found:
+    marked_texts = [_checked(where, marked) for where, marked in read_records(uri, MarkedText, _two_columns)]
+    if not marked_texts:
         raise LabelError(f"{uri}: there are no labelled texts: write one JSON object a line with text and entities")
-    return found
+    return marked_texts
 
 
 def read_records(
@@ -191,13 +191,13 @@ def _joined(tokens: Sequence[tuple[str, str]]) -> dict[str, Any]:
     entities: list[dict[str, Any]] = []
     place, type_before = 0, ""
     for token, tag in tokens:
-        found = TAG.fullmatch(tag)
-        if found is not None:
-            scheme, name = found.groups()
+        match = TAG.fullmatch(tag)
+        if match is not None:
+            scheme, name = match.groups()
             if scheme in BEGINNINGS or name != type_before:
                 entities.append({"start": place, "end": place, "type": name})
             entities[-1]["end"] = place + len(token)
-        type_before = found.group(2) if found is not None else ""
+        type_before = match.group(2) if match is not None else ""
         place += len(token) + 1
     return {"text": " ".join(token for token, _ in tokens), "entities": entities}
 
@@ -206,8 +206,8 @@ def _first_fault(error: ValidationError, kind: type[BaseModel]) -> str:
     fault = error.errors(include_url=False)[0]
     place = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
-        known = ", ".join(kind.model_fields) if len(fault["loc"]) == 1 else ", ".join(MarkedSpan.model_fields)
-        return f"there is no field {place!r}: the fields are {known}"
+        names = ", ".join(kind.model_fields) if len(fault["loc"]) == 1 else ", ".join(MarkedSpan.model_fields)
+        return f"there is no field {place!r}: the fields are {names}"
     if fault["type"] == "missing":
         return f"the field {place!r} is missing"
     return f"the field {place!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -58,8 +58,8 @@ def updated_list(before: Sequence[Found], joined: Sequence[Found], left: Collect
         left: keys of the rows that left. A row that changed left and joined.
         k: rows of a list.
     """
-    stayed = [found for found in before if found[0] not in left]
-    num_nearer = sum(found[1] >= before[-1][1] for found in joined) if before else 0
+    stayed = [candidate for candidate in before if candidate[0] not in left]
+    num_nearer = sum(candidate[1] >= before[-1][1] for candidate in joined) if before else 0
     if len(before) == k and num_nearer < len(before) - len(stayed):
         return None
-    return sorted([*stayed, *joined], key=lambda found: (-found[1], found[0]))[:k]
+    return sorted([*stayed, *joined], key=lambda candidate: (-candidate[1], candidate[0]))[:k]

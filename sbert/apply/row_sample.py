@@ -59,14 +59,14 @@ def read_sample(table: Table, max_rows: int, columns: tuple[str, ...] = (), *, w
     for shard in shards:
         with open_shard(table.shard_uri(shard.name)) as parquet:
             for batch in parquet.iter_batches(columns=[*wanted, *vector_columns]):
-                chosen = batch
+                sampled = batch
                 if limit is not None:
-                    chosen = batch.filter(pa.array(prefixes(hash_matrix(batch.column("text_hash"))) <= limit))
-                frame = pl.from_arrow(pa.Table.from_batches([chosen.select(wanted)]))
+                    sampled = batch.filter(pa.array(prefixes(hash_matrix(batch.column("text_hash"))) <= limit))
+                frame = pl.from_arrow(pa.Table.from_batches([sampled.select(wanted)]))
                 assert isinstance(frame, pl.DataFrame)
                 frames.append(frame)
                 if with_vectors:
-                    vectors.append(vector_matrix(chosen, info.dim, info.precision))
+                    vectors.append(vector_matrix(sampled, info.dim, info.precision))
     rows = pl.concat(frames).with_row_index("_at").sort(KEYS).head(max_rows)
     every = np.concatenate(vectors) if with_vectors else np.zeros((len(rows), 0), np.float32)
     return RowSample(rows.drop("_at"), every[rows["_at"].to_numpy()] if with_vectors else every)

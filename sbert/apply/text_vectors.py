@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.index.queries import load_table_encoder
-from sbert.rows.cleaning import CleaningSettings, clean_texts, hash_texts
+from sbert.rows.cleaning import clean_texts, hash_texts
 from sbert.table.delta import Table
+from sbert.table.recorded_settings import table_cleaning, table_windows
 from sbert.table.text_index import hash_matrix
 from sbert.table.vector_cache import VectorCache
 from sbert.vectors.precision import Float32, Precision, restore, truncate
@@ -22,9 +22,7 @@ __all__ = ["encode_cleaned", "table_texts", "vectors_of_texts"]
 
 def table_texts(table: Table, texts: Sequence[str]) -> pl.Series:
     """Return texts as the table's cleaning leaves them."""
-    recorded = (table.recorded_settings or {}).get("cleaning") or {}
-    known = {name: value for name, value in recorded.items() if name in CleaningSettings.model_fields}
-    return clean_texts(pl.Series("text", texts, dtype=pl.String), CleaningSettings.model_validate(known))
+    return clean_texts(pl.Series("text", texts, dtype=pl.String), table_cleaning(table))
 
 
 def vectors_of_texts(table: Table, texts: Sequence[str]) -> Float32:
@@ -44,11 +42,11 @@ def vectors_of_texts(table: Table, texts: Sequence[str]) -> Float32:
     cache = VectorCache(info.dim, precision, run_file_bytes=0)
     try:
         cache.add_shards([table.shard_uri(shard.name) for shard in table.shards() if shard.num_rows])
-        found = cache.lookup(hash_matrix(hash_texts(cleaned).to_arrow()))
+        cached = cache.lookup(hash_matrix(hash_texts(cleaned).to_arrow()))
     finally:
         cache.close()
-    vectors_ND = np.array(restore(found.embeddings), np.float32)
-    missing = np.flatnonzero(~found.hits)
+    vectors_ND = np.array(restore(cached.embeddings), np.float32)
+    missing = np.flatnonzero(~cached.hits)
     if len(missing):
         vectors_ND[missing] = encode_cleaned(table, cleaned.gather(missing).to_list())
     return vectors_ND
@@ -62,8 +60,5 @@ def encode_cleaned(table: Table, texts: Sequence[str]) -> Float32:
         EncoderMismatchError: the model of that name is no longer the same encoder.
     """
     info = table.encoder
-    recorded = (table.recorded_settings or {}).get("encoding", {}).get("windows") or {}
-    known = {name: value for name, value in recorded.items() if name in WindowSettings.model_fields}
-    windows = WindowSettings.model_validate(known) if info.truncation == "window" else None
-    whole_ND = load_table_encoder(table).encode(texts, prompt=info.prompt, windows=windows)
+    whole_ND = load_table_encoder(table).encode(texts, prompt=info.prompt, windows=table_windows(table))
     return truncate(whole_ND, info.dim, normalize=info.normalized)

@@ -115,20 +115,20 @@ def _numbers(values: pl.Series, zone: str, form: TimeFormat) -> pl.Series:
     milliseconds = value.round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms", "UTC"))
     match form:
         case TimeFormat.EXCEL:
-            chosen = pl.col("days")
+            moment = pl.col("days")
         case TimeFormat.UNIX_SECONDS:
-            chosen = seconds
+            moment = seconds
         case TimeFormat.UNIX_MILLISECONDS:
-            chosen = milliseconds
+            moment = milliseconds
         case TimeFormat.AUTO:
-            chosen = (
+            moment = (
                 pl.when(value.is_between(*EXCEL_DAYS))
                 .then(pl.col("days"))
                 .when(value.abs() < LEAST_MILLISECONDS)
                 .then(seconds)
                 .otherwise(milliseconds)
             )
-    return frame.select(pl.when(value.is_finite()).then(chosen).alias("moment")).to_series()
+    return frame.select(pl.when(value.is_finite()).then(moment).alias("moment")).to_series()
 
 
 def _in_zone(naive: pl.Series, zone: str) -> pl.Series:

@@ -80,7 +80,7 @@ class WordReader:
 
     def read(self, texts: Sequence[str]) -> list[WordVectors]:
         """Return the words of each text."""
-        found: list[WordVectors] = []
+        word_vectors: list[WordVectors] = []
         for first in range(0, len(texts), TEXTS_AT_ONCE):
             some = texts[first : first + TEXTS_AT_ONCE]
             pieces = [(number, begin, end) for number, text in enumerate(some) for begin, end in self._pieces(text)]
@@ -92,8 +92,8 @@ class WordReader:
             parts: list[list[tuple[int, TokenVectors]]] = [[] for _ in some]
             for (number, begin, _), tokens in zip(pieces, read, strict=True):
                 parts[number].append((begin, tokens))
-            found += [_joined(text, part) for text, part in zip(some, parts, strict=True)]
-        return found
+            word_vectors += [_joined(text, part) for text, part in zip(some, parts, strict=True)]
+        return word_vectors
 
     def _pieces(self, text: str) -> list[tuple[int, int]]:
         """Cut a text where the encoder stops reading, at the last end of a sentence before, else at the last word."""
@@ -106,7 +106,7 @@ class WordReader:
             limit = begin + (
                 tokens.words[-2][1] if len(tokens.words) > 1 else tokens.words[-1][1]
             )  # the last may be cut
-            ends = [found.end() for found in SENTENCE_END.finditer(text, begin, limit)]
+            ends = [match.end() for match in SENTENCE_END.finditer(text, begin, limit)]
             end = next((place for place in reversed(ends) if place - begin > (limit - begin) // 2), limit)
             pieces.append((begin, end))
             begin = end

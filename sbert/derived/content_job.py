@@ -55,7 +55,7 @@ class ContentJob(DerivedJob):
 
     def open(self, table: Table, out_uri: str) -> SplitFunction:
         """Read the outputs of the splits that leave; load the function when the first unknown content comes."""
-        known = self._known(table, out_uri)
+        earlier = self._known(table, out_uri)
         read = self.open_contents(table)
         function = _Loaded(lambda: self.open_function(table, out_uri))
         schema = self.content_columns()
@@ -64,13 +64,16 @@ class ContentJob(DerivedJob):
             for keys, contents in read(split):
                 hashes = hash_texts(pl.Series("text", contents, pl.String)).to_list()
                 missing = {
-                    key: content for key, content in zip(hashes, contents, strict=True) if key not in known.places
+                    key: content for key, content in zip(hashes, contents, strict=True) if key not in earlier.places
                 }
-                outputs, new = known.table, {key: place for place, key in enumerate(missing, start=len(known.places))}
+                outputs, new = (
+                    earlier.table,
+                    {key: place for place, key in enumerate(missing, start=len(earlier.places))},
+                )
                 if missing:
                     made = function(list(missing.values())).select(schema.names).cast(schema)
-                    outputs = pa.concat_tables([known.table, made])
-                places = [known.places.get(key, new.get(key)) for key in hashes]
+                    outputs = pa.concat_tables([earlier.table, made])
+                places = [earlier.places.get(key, new.get(key)) for key in hashes]
                 taken = outputs.take(pa.array(places, pa.int64()))
                 columns = [*(keys[name] for name in KEY_COLUMNS), *taken.columns, pa.array(hashes, pa.binary())]
                 yield pa.Table.from_arrays(columns, names=[*KEY_COLUMNS, *schema.names, CONTENT_HASH])

@@ -34,12 +34,12 @@ class FoundRows:
 
     def with_findings(self, findings: Iterable[ShardFinding], keys: ErasedKeys) -> "FoundRows":
         """Return these rows and those of findings; `keys` is the request."""
-        found = list(findings)
+        several = list(findings)
         return FoundRows(
-            pairs=self.pairs.union(*(one.keys for one in found)),
-            text_hashes=self.text_hashes.union(*(one.text_hashes - {b""} for one in found)),
-            shards=self.shards.union(one.name for one in found),
-            asked=self.asked.together(keys.among(key for one in found for key in one.keys | one.documents)),
+            pairs=self.pairs.union(*(one.keys for one in several)),
+            text_hashes=self.text_hashes.union(*(one.text_hashes - {b""} for one in several)),
+            shards=self.shards.union(one.name for one in several),
+            asked=self.asked.together(keys.among(key for one in several for key in one.keys | one.documents)),
         )
 
     def with_asked(self, keys: ErasedKeys) -> "FoundRows":

@@ -38,11 +38,11 @@ from sbert.erase.sources import with_whole_sources
 from sbert.erase.stores import erase_in_store, keys_in_store
 from sbert.erase.table_files import files_below, look_into_places, runs_at_work, unknown_files
 from sbert.errors import SettingsError
-from sbert.rows.cleaning import CleaningSettings
 from sbert.storage.files import join, normalize_uri, write_bytes
 from sbert.sync.destinations.locate import check_location, open_destination
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.lease import hold_lease
+from sbert.table.recorded_settings import table_cleaning
 from sbert.table.shard_rewrite import ShardFinding
 from sbert.table.tombstones import KeyedHash, TombstoneFile, read_tombstone_files, request_of, write_tombstones
 
@@ -259,10 +259,8 @@ class _Run:
 
     def find_seen_by(self, labels_uri: str | None, models_uri: str | None) -> None:
         """List labels and models that had seen the rows."""
-        recorded = (self.store.table.recorded_settings or {}).get("cleaning", {})
-        self.seen_by, problems = find_seen_by(
-            labels_uri, models_uri, self.rows, CleaningSettings.model_validate(recorded)
-        )
+        cleaning = table_cleaning(self.store.table)
+        self.seen_by, problems = find_seen_by(labels_uri, models_uri, self.rows, cleaning)
         self.places += problems
 
     def write_receipt(self) -> Receipt:

@@ -6,11 +6,9 @@ reason; the other queries are searched.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel
 
 from sbert.encoder.description import EncoderSpec
 from sbert.encoder.engine.dtype import ComputeDtype
@@ -18,17 +16,15 @@ from sbert.encoder.process_cache import load_encoder
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.encoder.tokenization.texts import check_text
-from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.errors import ModelError, RegistryError, StorageError
-from sbert.rows.cleaning import CleaningSettings, clean_texts
+from sbert.rows.cleaning import clean_texts
 from sbert.rows.rejects import RejectReason
 from sbert.storage.errors import is_transient
 from sbert.table.delta import Table
+from sbert.table.recorded_settings import table_cleaning, table_windows
 from sbert.vectors.precision import Float32, truncate
 
 __all__ = ["EncodedQueries", "QueryEncoder", "RejectedQuery", "load_table_encoder"]
-
-Settings = TypeVar("Settings", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -61,10 +57,8 @@ class QueryEncoder:
         """Read the rules of the table."""
         self._table = table
         self._info = table.encoder
-        settings = table.recorded_settings or {}
-        self._cleaning = _read_recorded(CleaningSettings, settings.get("cleaning"))
-        windows = _read_recorded(WindowSettings, settings.get("encoding", {}).get("windows"))
-        self._windows = windows if self._info.truncation == "window" else None
+        self._cleaning = table_cleaning(table)
+        self._windows = table_windows(table)
 
     def encode_queries(self, texts: Sequence[str]) -> EncodedQueries:
         """Clean and encode texts.
@@ -129,8 +123,3 @@ def load_table_encoder(table: Table) -> SentenceEncoder:
         ) from error
     table.check_model(encoder)
     return encoder
-
-
-def _read_recorded(kind: type[Settings], recorded: dict[str, Any] | None) -> Settings:
-    """Return recorded settings; names that this release does not know are passed over."""
-    return kind.model_validate({name: value for name, value in (recorded or {}).items() if name in kind.model_fields})

@@ -18,10 +18,10 @@ from sbert.index.search_settings import SearchMode, SearchSettings
 from sbert.index.top_k import NO_ROW, Int64
 from sbert.index.version_rows import VersionRows
 from sbert.index.words.bm25 import WordView
-from sbert.index.words.settings import table_cleaning
 from sbert.rows.cleaning import clean_texts
 from sbert.rows.rejects import RejectReason
 from sbert.table.delta import Table
+from sbert.table.recorded_settings import table_cleaning
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.vectors.precision import Float32
 

@@ -18,10 +18,10 @@ import pyarrow as pa
 from sbert.apply.answers.settings import FusionWeights
 from sbert.apply.answers.shared_words import AnswerWords, WordCounts, answer_words
 from sbert.apply.nearest_rows import Key, keys_of
-from sbert.index.words.settings import table_cleaning
 from sbert.rows.cleaning import clean_texts
 from sbert.runtime.prefetch import prefetch
 from sbert.table.delta import Table
+from sbert.table.recorded_settings import table_cleaning
 from sbert.table.shard_layout import filled_splits, locate_splits, read_split
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.vectors.precision import Float32, Precision

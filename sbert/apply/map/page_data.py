@@ -23,11 +23,11 @@ SEPARATOR = "\0"
 LEVEL = 6
 
 
-def pack(facts: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], texts: dict[str, list[str]]) -> str:
-    """Return facts, number arrays and columns of texts as base64.
+def pack(properties: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], texts: dict[str, list[str]]) -> str:
+    """Return properties, number arrays and columns of texts as base64.
 
     Args:
-        facts: anything that JSON can hold.
+        properties: anything that JSON can hold.
         arrays: one-dimensional arrays of uint8 or uint16, by name.
         texts: columns of texts without NUL, by name.
     """
@@ -41,14 +41,14 @@ def pack(facts: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], texts: dict
         places[name] = {"kind": kind, "offset": offset, "bytes": len(content)}
         parts.append(content + b"\0" * (-len(content) % ALIGNMENT))
         offset += len(parts[-1])
-    header = json.dumps({"facts": facts, "arrays": places}, ensure_ascii=False).encode()
+    header = json.dumps({"facts": properties, "arrays": places}, ensure_ascii=False).encode()
     header += b" " * (-len(header) % ALIGNMENT)
     whole = len(header).to_bytes(4, "little") + header + b"".join(parts)
     return base64.b64encode(gzip.compress(whole, LEVEL, mtime=0)).decode("ascii")
 
 
 def unpack(packed: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the facts and, by name, the arrays and the columns of texts."""
+    """Return the properties and, by name, the arrays and the columns of texts."""
     whole = gzip.decompress(base64.b64decode(packed))
     first = 4 + int.from_bytes(whole[:4], "little")
     header = json.loads(whole[4:first])

@@ -110,7 +110,7 @@ def fit_relator(
     none_MG = _features(features, none) if none else np.zeros((0, examples.features_NG.shape[1]), np.float32)
     cosines_NR = examples.cosines_left_out()
     temperature = _temperature(cosines_NR, examples.relation_N)
-    coefficients, found, kept_out = _line(examples, none_MG, cosines_NR)
+    coefficients, found_share, kept_out = _line(examples, none_MG, cosines_NR)
     return Relator(
         record=RelatorRecord(
             fingerprint=fingerprint,
@@ -122,7 +122,7 @@ def fit_relator(
             settings=settings,
             temperature=temperature,
             coefficients=coefficients,
-            found=found,
+            found=found_share,
             kept_out=kept_out,
         ),
         features=features,

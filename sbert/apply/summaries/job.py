@@ -89,20 +89,20 @@ class SummaryJob(PartJob):
         own = self.fingerprint(table)
         is_same_job = before is not None and before.info.job_fingerprint == own
         wanted = {part_fingerprint(name, content, own) for name, content in names.items()}
-        known = UnchangedRows(before if is_same_job else None, wanted)
+        unchanged = UnchangedRows(before if is_same_job else None, wanted)
         ranker = RANKERS.load(self.ranker_uri, self.ranker, table) if self.ranker else None
         summarizer = Summarizer(table, ranker, self.budget, self.max_ranked_sentences)
         reader = DocumentReader(table)
 
         def build(split: str) -> Iterator[pa.Table]:
             for documents in _batches(reader.documents(shards, split)):
-                yield self._rows(documents, known, summarizer)
+                yield self._rows(documents, unchanged, summarizer)
 
         return Parts(names, build)
 
-    def _rows(self, documents: list[Document], known: UnchangedRows, summarizer: Summarizer) -> pa.Table:
+    def _rows(self, documents: list[Document], unchanged: UnchangedRows, summarizer: Summarizer) -> pa.Table:
         """Return a row for each document, in their order: the one that is known, or a new one."""
-        kept = known.rows_of(documents)
+        kept = unchanged.rows_of(documents)
         fresh = [document for document, row in zip(documents, kept, strict=True) if row is None]
         made = iter(summarizer.rows(fresh))
         rows = [next(made) if row is None else row for row in kept]

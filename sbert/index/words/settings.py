@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import ColumnError
 from sbert.index.words.terms import TERMS_VERSION
-from sbert.rows.cleaning import CleaningSettings
 from sbert.table.delta import Table
+from sbert.table.recorded_settings import table_cleaning
 
-__all__ = ["WordSettings", "find_text_column", "table_cleaning", "words_fingerprint", "words_text_column"]
+__all__ = ["WordSettings", "find_text_column", "words_fingerprint", "words_text_column"]
 
 
 class WordSettings(BaseModel):
@@ -88,13 +88,6 @@ def find_text_column(table: Table, asked: str | None = None) -> str | None:
         if asked is not None:
             raise
         return None
-
-
-def table_cleaning(table: Table) -> CleaningSettings:
-    """Return the rules that the table's texts were cleaned by."""
-    recorded = (table.recorded_settings or {}).get("cleaning") or {}
-    cleaning = {name: value for name, value in recorded.items() if name in CleaningSettings.model_fields}
-    return CleaningSettings.model_validate(cleaning)
 
 
 def words_fingerprint(table: Table, column: str) -> str:
