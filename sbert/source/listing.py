@@ -46,6 +46,8 @@ Entries = dict[str, dict[str, Any]]
 Kind = tuple[SourceFormat, Compression]
 MAX_THREADS = 16
 NO_ENDING = "(no ending)"
+UNKNOWN: Kind = (format_of("txt"), Compression.NONE)
+"""Stands for the format of what is not read itself, because its members are the objects."""
 HIDDEN = "hidden"
 """Stands for the ending of objects that are passed over because a part of their name begins with ``.`` or ``_``."""
 
@@ -56,8 +58,8 @@ def list_objects(raw_uri: str, named: str | None = None, *, documents: bool = Tr
     Without `documents`, those of formats such as Markdown are passed over.
 
     Names with a part that begins with ``.`` or ``_`` below the root are passed over, as in every engine. Links on a local
-    disk are followed. A link whose target is gone is listed as unreadable. Of a table of Delta Lake or Iceberg, the objects
-    are the files of its newest version.
+    disk are followed. A link whose target is gone is listed as unreadable, whatever its name: it may have led to a folder.
+    Of a table of Delta Lake or Iceberg, the objects are the files of its newest version.
 
     Args:
         raw_uri: where to look.
@@ -110,13 +112,14 @@ class _Readable:
         elif not _is_text(path):
             self.passed_over["(a name that is not UTF-8)"] += 1
         elif is_archive(path):
-            kind = (format_of("txt"), Compression.NONE)
-            self.archives.append(_object(self._protocol, path, info, self._root, kind))
+            self.archives.append(_object(self._protocol, path, info, self._root, UNKNOWN))
         else:
             self._add_object(path, info)
 
     def _add_object(self, path: str, info: dict[str, Any]) -> None:
         kind = _kind(self._protocol, path, info, self._by_folder, self._named)
+        if kind is None and info.get("may_be_folder"):
+            kind = UNKNOWN  # unreadable: the rows of the objects below it stay
         if kind is None or (kind[0].is_document and not self._documents):
             name = path.rsplit("/", 1)[-1]
             ending = "." + name.rsplit(".", 1)[-1] if "." in name else NO_ENDING
@@ -281,10 +284,22 @@ def _pattern(uri: str, path: str) -> Listing:
     above = table_above(protocol + fixed)
     tables = [_folder(above)] if above is not None else tables_in(entries_below, fixed)
     tables = [table for table in tables if is_table(protocol + table.path)]  # a store may list a folder that is gone
-    entries = {key: info for key, info in entries_below.items() if matches(key) and info.get("type") != "directory"}
+    leads_to_match = _matches_a_beginning(path)
+    entries = {
+        key: info
+        for key, info in entries_below.items()
+        if (matches(key) and info.get("type") != "directory") or (info.get("may_be_folder") and leads_to_match(key))
+    }
     if not entries:
         raise MissingError(_no_match(uri, path), uri=uri)
     return Listing(fixed, entries, tables, lambda file: bool(matches(strip_protocol(file))))
+
+
+def _matches_a_beginning(pattern: str) -> Callable[[str], bool]:
+    """Return what says whether objects that match a pattern may lie in a folder."""
+    parts = pattern.split("/")
+    beginnings = [re.compile(glob_translate("/".join(parts[:number]))).match for number in range(2, len(parts))]
+    return lambda folder: any(matches(folder) for matches in beginnings)
 
 
 def _no_match(uri: str, path: str) -> str:

@@ -64,7 +64,8 @@ def _hidden_names(folder: str) -> list[str]:
 def local_info(path: str) -> dict[str, Any]:
     """Return size, time and type of a path, of its target for a link; empty when nothing is there.
 
-    ``unreadable`` says why a file cannot be opened, when that is known already.
+    ``unreadable`` says why a file cannot be opened, when that is known already. ``may_be_folder`` says that it may be a
+    folder of files: nobody can tell what a link led to whose target is gone.
     """
     try:
         status = os.stat(path)  # noqa: PTH116
@@ -75,7 +76,7 @@ def local_info(path: str) -> dict[str, Any]:
         reason = os.strerror(error.errno or 0)
         if is_link:
             reason = f"a link to {os.readlink(path)} ({reason}): restore the target or remove the link"  # noqa: PTH115
-        return {"type": "file", "size": 0, "unreadable": f"cannot be opened: {reason}"}
+        return {"type": "file", "size": 0, "unreadable": f"cannot be opened: {reason}", "may_be_folder": True}
     info = {
         "type": "directory" if stat.S_ISDIR(status.st_mode) else "file",
         "size": status.st_size,

@@ -114,6 +114,35 @@ def test_a_link_whose_target_is_gone_is_unreadable_and_its_rows_stay(tmp_path: P
     assert again.report.num_splits_built == 0
 
 
+@pytest.mark.parametrize("asked", ["raw", "raw/**", "raw/**/*.jsonl", "raw/*/*.jsonl"])
+def test_rows_below_a_link_to_a_folder_that_is_gone_stay(tmp_path: Path, model: str, asked: str) -> None:
+    """A disk is not mounted: nobody can tell whether the link led to a folder or to a file."""
+    raw, table = tmp_path / asked, tmp_path / "table"
+    for number in range(6):
+        write(tmp_path / f"raw/here/{number}.jsonl", rows(number, 1))
+    write(tmp_path / "disk/b.jsonl", rows(20, 1))
+    (tmp_path / "raw/day.1").symlink_to(tmp_path / "disk")
+    refresh_table(raw, table, model)
+    (tmp_path / "disk").rename(tmp_path / "not mounted")
+    broken = refresh_table(raw, table, model).report.broken_objects
+    assert list(broken) == [f"{tmp_path}/raw/day.1"]
+    assert "a link to" in broken[f"{tmp_path}/raw/day.1"]
+    assert read(table).height == 7
+    (tmp_path / "not mounted").rename(tmp_path / "disk")
+    again = refresh_table(raw, table, model).report
+    assert again.complete
+    assert again.num_splits_built == 0
+
+
+def test_only_links_that_may_lead_to_what_was_asked_for_count(tmp_path: Path) -> None:
+    write(tmp_path / "raw/a/b.jsonl", rows(0, 1))
+    for name in ("raw/gone", "raw/.hidden", "raw/a/deep"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    assert names(tmp_path / "raw") == ["b.jsonl", "deep", "gone"]
+    assert names(tmp_path / "raw/a*/*.jsonl") == ["b.jsonl"]
+    assert names(tmp_path / "raw/*/*.jsonl") == ["b.jsonl", "gone"]
+
+
 def test_an_edited_target_of_the_same_length_is_a_new_version(tmp_path: Path) -> None:
     target, raw = tmp_path / "data.jsonl", tmp_path / "raw"
     target.write_text('{"text": "one"}')
