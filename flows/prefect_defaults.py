@@ -18,6 +18,8 @@ LOGGERS = ("sbert", "flows", "tasks")
 EVERYWHERE = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(SERVER_START_SECONDS),
     "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
+    # The library also logs outside of runs, for example while settings are read.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 COMMAND_LINE = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -15,7 +15,7 @@ from sbert.derived.paired_rows import RowStream, read_shards
 from sbert.errors import NotATableError, SbertError, TableError
 from sbert.storage.files import list_names
 from sbert.table.delta import Table, TableShard
-from sbert.table.shard_file import file_checksum_problem, open_shard
+from sbert.table.shard_file import file_checksum_problem, is_damage, open_shard
 from sbert.table.shard_layout import locate_splits, read_split
 from sbert.table.verify import Verification
 
@@ -43,12 +43,15 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
     shards: dict[str, list[TableShard]] = {}
     for shard in derived.shards():
         shards.setdefault(shard.fingerprint, []).append(shard)
-    findings, num_without_checksum = _check_files(derived)
+    findings, num_without_checksum, damaged = _check_files(derived)
     num_rows = 0
     for split, count in sorted(_rows_of_splits(located).items()):
         name = derived_fingerprint(split, count, derived.info.job_fingerprint)
         if name not in shards:
             findings.append(f"split {split} of {count:,} rows has no output")
+            continue
+        if damaged.intersection(shard.name for shard in shards[name]):
+            del shards[name]
             continue
         try:
             difference = _differing_row(
@@ -75,7 +78,7 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
 
 def _verify_parts(derived: DerivedTable, recorded: PartsSummary) -> DerivedVerification:
     """Check each file, and that the parts are those that the commit recorded."""
-    findings, num_without_checksum = _check_files(derived)
+    findings, num_without_checksum, _ = _check_files(derived)
     shards = derived.shards()
     if digest_of_parts((shard.fingerprint, shard.num_rows) for shard in shards) != recorded.digest:
         findings.append(
@@ -118,21 +121,29 @@ def _rows_of_splits(shards: list[TableShard]) -> dict[str, int]:
     return rows
 
 
-def _check_files(derived: DerivedTable) -> tuple[list[str], int]:
-    """Return what is wrong with size, checksum and number of rows of each shard, and how many have no checksum."""
+def _check_files(derived: DerivedTable) -> tuple[list[str], int, set[str]]:
+    """Return what is wrong with size, checksum and number of rows of each shard, and how many have no checksum.
+
+    The third value names the damaged shards, which must not be parsed.
+    """
     findings: list[str] = []
+    damaged: set[str] = set()
     num_without = 0
     for shard in derived.shards():
         uri = derived.shard_uri(shard.name)
         try:
             problem, has_checksum = file_checksum_problem(uri, shard.num_bytes)
+            num_without += not has_checksum
+            if is_damage(problem):
+                findings.append(f"{shard.name}: {problem}; its rows were not read")
+                damaged.add(shard.name)
+                continue
             with open_shard(uri) as parquet:
                 num_rows = parquet.metadata.num_rows
                 columns = parquet.schema_arrow.remove_metadata()
         except SbertError as error:
             findings.append(str(error))
             continue
-        num_without += not has_checksum
         if problem is not None:
             findings.append(f"{shard.name}: {problem}")
         if num_rows != shard.num_rows:
@@ -141,7 +152,7 @@ def _check_files(derived: DerivedTable) -> tuple[list[str], int]:
             findings.append(
                 f"{shard.name}: has the columns {', '.join(columns.names)}, the table {', '.join(derived.schema.names)}"
             )
-    return findings, num_without
+    return findings, num_without, damaged
 
 
 def _differing_row(derived: DerivedTable, shards: list[TableShard], rows: Iterator[pa.Table]) -> str | None:

@@ -19,7 +19,14 @@ from sbert.errors import SbertError, TableError
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import open_input, open_output
 
-__all__ = ["ShardOutput", "damage_as_table_error", "file_checksum_problem", "open_shard", "open_shard_file"]
+__all__ = [
+    "ShardOutput",
+    "damage_as_table_error",
+    "file_checksum_problem",
+    "is_damage",
+    "open_shard",
+    "open_shard_file",
+]
 
 CHECKSUM_KEY = "sbert_checksum"
 CHECKSUM_PREFIX = b"sha256:"
@@ -27,6 +34,7 @@ PLACEHOLDER = CHECKSUM_PREFIX + b"0" * 64
 CHECKSUM = re.compile(rb"sbert_checksum.{1,4}sha256:([0-9a-f]{64})", re.DOTALL)
 CHECKSUM_TRACE = re.compile(rb"sbert_checksum|sbert_c.{8,11}sha256:|hecksum.{1,4}sha256:", re.DOTALL)
 """Beginnings of the checksum's entry in the footer; one stays readable when a bit of it is flipped."""
+DAMAGED = "is damaged"
 DAMAGE_WORDS = re.compile("checksum|thrift|corrupt|decompress", re.IGNORECASE)
 """Words of the `OSError` that pyarrow raises when the bytes of a file do not make sense."""
 TRACE_BYTES = 2**20
@@ -141,6 +149,14 @@ def damage_as_table_error(uri: str) -> Iterator[None]:
             ) from error
 
 
+def is_damage(problem: str | None) -> bool:
+    """Return whether a problem of `file_checksum_problem` says that bytes of the file are wrong.
+
+    Such a file must not be parsed: a library that trusts it may end the process (Polars does, by the name of a column).
+    """
+    return problem is not None and DAMAGED in problem
+
+
 def file_checksum_problem(uri: str, num_bytes: int) -> tuple[str | None, bool]:
     """Read a whole shard; return what is wrong with its size or checksum, and whether it has a checksum at all.
 
@@ -156,7 +172,7 @@ def file_checksum_problem(uri: str, num_bytes: int) -> tuple[str | None, bool]:
         problem = f"is {size:,} bytes long, the log says {num_bytes:,}" if size != num_bytes else None
         footer_start = _footer_start(file, size)
         if footer_start is None:
-            return problem or "is damaged: it does not end as a Parquet file does", False
+            return problem or f"{DAMAGED}: it does not end as a Parquet file does", False
         file.seek(footer_start)
         footer = file.read(size - footer_start)
         written = CHECKSUM.search(footer)
@@ -164,7 +180,7 @@ def file_checksum_problem(uri: str, num_bytes: int) -> tuple[str | None, bool]:
             # The length of the footer may be what is damaged, so that the checksum lies before its supposed beginning.
             file.seek(max(0, min(footer_start, size - TRACE_BYTES)))
             has_trace = CHECKSUM_TRACE.search(file.read()) is not None
-            return problem or ("is damaged: its checksum cannot be read" if has_trace else None), has_trace
+            return _and(problem, f"{DAMAGED}: its checksum cannot be read" if has_trace else None), has_trace
         digest = hashlib.sha256()
         file.seek(0)
         remaining = footer_start
@@ -174,8 +190,12 @@ def file_checksum_problem(uri: str, num_bytes: int) -> tuple[str | None, bool]:
     start, end = written.span(1)
     digest.update(footer[:start] + b"0" * 64 + footer[end:])
     if digest.hexdigest().encode() != written.group(1):
-        problem = problem or "is damaged: its bytes do not agree with its checksum"
+        problem = _and(problem, f"{DAMAGED}: its bytes do not agree with its checksum")
     return problem, True
+
+
+def _and(first: str | None, second: str | None) -> str | None:
+    return "; ".join(filter(None, (first, second))) or None
 
 
 def _footer_start(file: Any, size: int) -> int | None:

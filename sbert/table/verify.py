@@ -1,7 +1,8 @@
 """Check a whole table: everything a reader relies on, shard by shard.
 
 The check compares the files with the log and with the table's metadata, and assumes nothing else. Every difference
-becomes a finding, and the check goes on. Memory holds a block of rows, whatever the table's size.
+becomes a finding, and the check goes on. A shard whose bytes are damaged is named and not parsed. Memory holds a block of
+rows, whatever the table's size.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
 from sbert.table.duplicate_keys import KeyLedger, row_keys
 from sbert.table.record_file import Keys
 from sbert.table.segment_check import index_findings, word_index_findings
-from sbert.table.shard_file import file_checksum_problem, open_shard
+from sbert.table.shard_file import file_checksum_problem, is_damage, open_shard
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import stored_vectors, vector_names
 from sbert.table.text_index import HASH_BYTES
@@ -63,8 +64,11 @@ def verify_table(table_uri: str, version: int | None = None) -> Verification:
             starts.append(num_rows)
             try:
                 problem, has_checksum = file_checksum_problem(table.shard_uri(shard.name), shard.num_bytes)
-                findings += [f"{shard.name}: {problem}"] if problem else []
                 num_without_checksum += not has_checksum
+                if is_damage(problem):
+                    findings.append(f"{shard.name}: {problem}; its rows were not read")
+                    continue
+                findings += [f"{shard.name}: {problem}"] if problem else []
                 for batch in _checked(table, shard, findings):
                     keys = _keys(batch)
                     ledger.add(keys, np.arange(num_rows, num_rows + len(keys), dtype=np.int64))

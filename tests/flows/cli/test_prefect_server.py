@@ -87,3 +87,27 @@ def test_a_script_that_calls_a_flow_waits_longer_for_the_temporary_server(tmp_pa
             check=True,
         )
         assert done.stdout.strip() == expected
+
+
+def test_a_line_of_the_library_before_a_run_brings_no_warning_of_prefect(tmp_path: Path) -> None:
+    script = (
+        "import logging\n"
+        "import flows.cli.commands\n"
+        "from flows.refresh import refresh_embeddings\n"
+        "logging.getLogger('sbert.refresh.job').warning('the setting has another name now')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            "PYTHONPATH": str(ROOT),
+            "PREFECT_HOME": str(tmp_path / "prefect"),
+            "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""

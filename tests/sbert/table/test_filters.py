@@ -252,6 +252,23 @@ def test_filters_find_their_rows_after_compaction(tmp_path: Path, model: str) ->
     assert all('"source" =' in answer and f"3 rows, expected {NUM_ROWS}" in answer for answer in wrong)
 
 
+def test_rows_with_nan_are_found_by_readers_that_prune_by_footers(tmp_path: Path, model: str) -> None:
+    """Bounds of floats leave NaN out: by them, DuckDB and pyarrow take every value for at most the greatest number."""
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    raw.mkdir()
+    prices = pl.DataFrame({"text": texts(0, 3), "price": [1.0, 5.0, float("nan")]})
+    prices.with_columns(pl.col("price").cast(pl.Float32).alias("share")).write_parquet(raw / "a.parquet")
+    update(raw, table, model=model, settings=objects_apart(source={"keep_columns": ["price", "share"]}))
+    (shard,) = DeltaTable(table).file_uris()
+    dataset = DeltaTable(table).to_pyarrow_dataset()
+    with duckdb.connect() as connection:
+        for name in ("price", "share"):
+            for condition, num_rows in {"isnan({})": 1, "{} > 5": 1, "not {} <= 5": 1, "{} <= 5": 2}.items():
+                query = f"select count(*) from read_parquet('{shard}') where {condition.format(name)}"
+                assert connection.execute(query).fetchall() == [(num_rows,)], query
+            assert dataset.to_table(filter=~(ds.field(name) <= 5)).num_rows == 1
+
+
 @pytest.mark.parametrize("with_checkpoint", [False, True])
 def test_the_next_refresh_mends_a_table_of_an_earlier_version_once(
     table: str, refreshed: tuple[str, str], with_checkpoint: bool
