@@ -199,9 +199,16 @@ Passages = Annotated[
 ]
 Text = Annotated[str | None, BeforeValidator(lambda value: value or None), WithJsonSchema({"type": "string"})]
 """Text that may be empty: one field of the form, without a choice between text and nothing."""
+
+
+def _without_empty_rows(value: Any) -> Any:
+    """Return a list without the rows that a person added and left empty; None when no row is left."""
+    return ([item for item in value if item != ""] if isinstance(value, list) else value) or None
+
+
 Names = Annotated[
     list[str] | None,
-    BeforeValidator(lambda value: value or None),
+    BeforeValidator(_without_empty_rows),
     WithJsonSchema({"type": "array", "items": {"type": "string"}}),
 ]
 """A list of names; None when the field is empty."""

@@ -93,6 +93,13 @@ def test_an_empty_field_is_no_setting(empty: object) -> None:
     assert found["since"] is None
 
 
+def test_an_empty_row_of_a_list_is_no_name() -> None:
+    only = refresh_embeddings.validate_parameters({**WHERE, "keep_columns": [""]})
+    assert only["keep_columns"] is None  # the table's own
+    beside = backfill_embeddings.validate_parameters({**WHERE, "include": ["", "a*"]})
+    assert beside["include"] == ["a*"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
