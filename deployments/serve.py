@@ -18,8 +18,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import yaml
@@ -31,6 +33,9 @@ START_SECONDS = 300
 STOP_SECONDS = 30
 CALL_ATTEMPTS = 20
 BUSY = 503
+NOT_FOUND = 404
+FLOW_RUN_ENDED = "sbert.flow-run.ended"
+"""Event by which flows say that they have ended (flows/hooks.py)."""
 
 
 def main() -> int:
@@ -46,12 +51,19 @@ def main() -> int:
         _refuse_taken_port(environment)
         running.append(("server", _start(["server", "start", "--host", "127.0.0.1"], environment, quiet=True)))
         _wait_for(running, f"{api}/health")
-        _end_orphans(api)  # before the worker starts: a run that waits for a dead one may begin at once
-        worker = ["worker", "start", "--pool", POOL, "--type", "process", "--name", "serve"]  # makes the pool, too
-        running.append(("worker", _start(worker, environment)))
+        ended = _end_orphans(api)  # before the worker starts: a run that waits for a dead one may begin at once
+        # `prefect deploy` makes the triggers of deployments anew. An event in between would start nothing, so no run may
+        # send one: the worker starts last. It makes the pool, which there is not at the first start, when nothing runs yet.
+        is_first = not _is_there(f"{api}/work_pools/{POOL}")
+        worker = ["worker", "start", "--pool", POOL, "--type", "process", "--name", "serve"]
+        if is_first:
+            running.append(("worker", _start(worker, environment)))
         _install_automations(api)
+        _tell_ended(api, ended)
         _wait_for(running, f"{api}/work_pools/{POOL}")
         _deploy(environment)
+        if not is_first:
+            running.append(("worker", _start(worker, environment)))
         print(
             f"ready after {time.monotonic() - began:.0f} s: {api.removesuffix('/api')}  (Ctrl-C stops everything)",
             flush=True,
@@ -169,15 +181,21 @@ def _agrees(wanted: Any, there: Any) -> bool:
     return bool(wanted == there)
 
 
-def _end_orphans(api: str) -> None:
+def _end_orphans(api: str) -> list[str]:
     """Set runs to Crashed whose processes died with the machine, so that the next run does not wait behind them.
 
-    A process worker notes the process of each run. The server listens on 127.0.0.1 only, so every worker is on this machine.
+    A process worker notes the process of each run. The server listens on 127.0.0.1 only, so every worker is on this
+    machine. A run of a deployment that is pending without a process died before it had one. Return the ids of all.
     """
+    ended: list[str] = []
     begun = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}, "limit": 200}
     for run in _call(f"{api}/flow_runs/filter", begun):
         number = run.get("infrastructure_pid") or ""
-        if not number.isdigit() or _runs_flow(int(number), run["id"]):
+        if number.isdigit():
+            is_orphan = not _runs_flow(int(number), run["id"])
+        else:
+            is_orphan = run["state_type"] == "PENDING" and run["deployment_id"] is not None
+        if not is_orphan:
             continue
         message = (
             "The machine or the worker stopped while the run was going on. The next run goes on where this one ended."
@@ -185,6 +203,22 @@ def _end_orphans(api: str) -> None:
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
         _call(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
         print(f"the run {run['name']!r} ended with its machine: Crashed", flush=True)
+        ended.append(run["id"])
+    return ended
+
+
+def _tell_ended(api: str, run_ids: list[str]) -> None:
+    """Tell the automation that runs have ended, or it marks them as Crashed again when their heartbeats stay away.
+
+    The server may have missed the change of their states itself, since it was just starting.
+    """
+    now = datetime.now(UTC).isoformat()
+    events = [
+        {"id": str(uuid4()), "occurred": now, "event": FLOW_RUN_ENDED, "resource": {"prefect.resource.id": resource}}
+        for resource in (f"prefect.flow-run.{run_id}" for run_id in run_ids)
+    ]
+    if events:
+        _call(f"{api}/events", events)
 
 
 def _runs_flow(number: int, run_id: str) -> bool:
@@ -212,6 +246,17 @@ def _call(url: str, body: Any = None, method: str | None = None) -> Any:
                 raise
             time.sleep(2)
     raise AssertionError
+
+
+def _is_there(url: str) -> bool:
+    """Return whether the server has something at `url`."""
+    try:
+        _call(url)
+    except urllib.error.HTTPError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 def _wait_for(running: list[tuple[str, subprocess.Popen[bytes]]], url: str) -> None:

@@ -27,6 +27,7 @@ from sbert.source.settings import ReadSettings, SourceSettings
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import normalize_uri, open_output
 from sbert.table.delta import Table
+from sbert.table.shards import columns_with_true_bounds
 
 __all__ = ["FileSearchReport", "read_queries", "search_file"]
 
@@ -198,7 +199,8 @@ def _output(uri: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Open a Parquet file that appears at the end of the block, or not at all when the block fails."""
     file = open_output(uri)
     try:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        bounds = columns_with_true_bounds(schema)
+        with pq.ParquetWriter(file, schema, compression="zstd", write_statistics=bounds) as writer:
             yield writer
         file.close()
     except BaseException:

@@ -24,7 +24,7 @@ from sbert.table.delta import Table, TableShard
 from sbert.table.duplicate_keys import row_keys
 from sbert.table.record_file import Keys
 from sbert.table.shard_file import open_shard
-from sbert.table.shards import discard_parquet, embedding_matrix
+from sbert.table.shards import columns_with_true_bounds, discard_parquet, embedding_matrix
 
 __all__ = ["Changes", "FeedSummary", "write_changes"]
 
@@ -66,7 +66,8 @@ class ParquetFeed:
         """Begin a file at `uri`."""
         self._uri = uri
         self._output: OutputFile = open_output(uri)
-        self._writer = pq.ParquetWriter(self._output, schema, compression="zstd")
+        bounds = columns_with_true_bounds(schema)
+        self._writer = pq.ParquetWriter(self._output, schema, compression="zstd", write_statistics=bounds)
 
     def write(self, changes: pa.Table) -> None:
         """Append a block."""

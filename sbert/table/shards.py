@@ -28,6 +28,7 @@ __all__ = [
     "ShardRecord",
     "ShardSettings",
     "ShardWriter",
+    "columns_with_true_bounds",
     "embedding_column",
     "embedding_matrix",
     "fingerprint_of_shard",
@@ -199,12 +200,20 @@ def fingerprint_of_shard(name: str) -> str:
 def _columns_with_bounds(schema: pa.Schema) -> list[str]:
     """Return the kept columns whose bounds are in the footer: whole numbers, decimals, dates and times.
 
-    Bounds of floats leave NaN out, and readers that prune by them lose its rows (DuckDB: ``isnan(x)``, ``x > 5``; pyarrow:
-    ``~(x <= 5)``). Long texts would bloat the footer.
+    Long texts would bloat it; floats have none, see `columns_with_true_bounds`.
     """
     kinds = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_temporal)
     kept = (field for field in schema if field.name not in RESERVED_COLUMNS)
     return [field.name for field in kept if any(is_kind(field.type) for is_kind in kinds)]
+
+
+def columns_with_true_bounds(schema: pa.Schema) -> list[str]:
+    """Return the columns of a Parquet file that may have bounds in the footer: all but floats and nested ones.
+
+    Bounds of floats leave NaN out, and readers that prune by them lose its rows (DuckDB: ``isnan(x)``, ``x > 5``; pyarrow:
+    ``~(x <= 5)``).
+    """
+    return [field.name for field in schema if not (pa.types.is_floating(field.type) or pa.types.is_nested(field.type))]
 
 
 def discard_parquet(writer: pq.ParquetWriter | None, output: OutputFile | ShardOutput | None) -> None:

@@ -20,6 +20,8 @@ from tests.support.tables import rows, write
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 LOCKED_SECONDS = 20
+SILENT_SECONDS = 150
+"""After this long without a heartbeat, the automation has acted on a run (90 seconds), or never will."""
 NAMES = {"nightly-refresh", "watch-labels", "retrain-on-labels", "reembed-on-promotion", "backfill", "upkeep", "erase"}
 
 
@@ -147,22 +149,36 @@ def test_a_locked_database_loses_no_event(served: Stack) -> None:
 
 
 def test_a_restart_ends_the_runs_of_the_killed_machine_and_keeps_the_automation(tmp_path: Path) -> None:
-    """Everything is killed at once, as by a power cut: server, worker, flow and serve.py."""
+    """Everything is killed at once, as by a power cut: server, worker, flow and serve.py.
+
+    Of three runs one is in the middle, one waits for it, and one has no process yet.
+    """
     raw, table = tmp_path / "raw", tmp_path / "table"
     for number in range(60):
         write(raw / f"part-{number:02}.jsonl", rows(number * 400, 400))
     with stack(tmp_path) as served:
         run_id = start_long(served, raw, table)
+        waiting = served.start("backfill", raw_uri=str(raw), table_uri=str(table))
+        upkeep = served.deployments()["upkeep"]["id"]
+        pending = {"state": {"type": "PENDING", "name": "Pending"}}
+        without_process = served.call("POST", f"/deployments/{upkeep}/create_flow_run", pending)["id"]
         automations = automation_ids(served)
         flow = served.process_of(run_id)
         for process in (served.process, *psutil.Process(served.process.pid).children(recursive=True), flow):
             with contextlib.suppress(psutil.NoSuchProcess):
                 os.kill(process.pid, signal.SIGKILL)
+        killed = time.monotonic()
     with stack(tmp_path) as served:
-        run = served.wait_for(run_id, "Crashed", seconds=10)
-        assert "The machine or the worker stopped" in run["state"]["message"]
+        for orphan in (run_id, without_process):
+            run = served.wait_for(orphan, "Crashed", seconds=10)
+            assert "The machine or the worker stopped" in run["state"]["message"]
         assert automation_ids(served) == automations
+        next_run = served.wait_for(waiting, "Completed", seconds=500)
+        triggers = served.call("POST", "/automations/filter", {})
+        assert next_run["start_time"] > max(item["created"] for item in triggers)  # no event meets a missing trigger
         assert served.wait_for(served.start("nightly-refresh"), "Completed", seconds=500)
+        time.sleep(max(0.0, killed + SILENT_SECONDS - time.monotonic()))
+        assert not [line for line in served.lines if "already in terminal state" in line]
 
 
 def automation_ids(served: Stack) -> set[str]:

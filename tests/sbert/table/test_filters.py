@@ -22,6 +22,8 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.transaction import AddAction
 
+from sbert.index.query_file import search_file
+from sbert.sync.change_feed import write_changes
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.verify import verify_table
@@ -267,6 +269,23 @@ def test_rows_with_nan_are_found_by_readers_that_prune_by_footers(tmp_path: Path
                 query = f"select count(*) from read_parquet('{shard}') where {condition.format(name)}"
                 assert connection.execute(query).fetchall() == [(num_rows,)], query
             assert dataset.to_table(filter=~(ds.field(name) <= 5)).num_rows == 1
+
+
+def test_rows_with_nan_are_found_in_the_files_that_commands_write(tmp_path: Path, model: str) -> None:
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    raw.mkdir()
+    settings = objects_apart(source={"keep_columns": ["price"]})
+    for number, price in enumerate([1.0, float("nan")]):
+        pl.DataFrame({"text": texts(number, 1), "price": [price]}).write_parquet(raw / f"{number}.parquet")
+        update(raw, table, model=model, settings=settings)
+    pl.DataFrame({"text": texts(0, 1), "price": [2.0]}).write_parquet(raw / "0.parquet")
+    update(raw, table, settings=settings)
+    (tmp_path / "queries.jsonl").write_text('{"text": "one"}\n')
+    write_changes(table, 0, 2, str(tmp_path / "changes.parquet"))
+    search_file(Table.open(table), str(tmp_path / "queries.jsonl"), str(tmp_path / "hits.parquet"))
+    for name in ("changes", "hits"):
+        query = f"select count(*) from read_parquet('{tmp_path}/{name}.parquet') where isnan(price)"
+        assert duckdb.sql(query).fetchall() == [(1,)], name
 
 
 @pytest.mark.parametrize("with_checkpoint", [False, True])
