@@ -18,6 +18,9 @@ QUERIES_PER_PRODUCT = 1_024
 ROWS_PER_PRODUCT = 8_192
 """A product of this size has 32 MiB of scores; larger ones are not faster."""
 
+CANDIDATES_PER_PLACE = 8
+"""A block with more better scores than this for each kept place, such as the first, is reduced to its best k by sorting."""
+
 Int64 = npt.NDArray[np.int64]
 Added = Callable[[slice, slice], Float32]
 """Returns what is added to the products of some queries with some rows of a block: shape (queries, rows)."""
@@ -63,25 +66,45 @@ class TopK:
 
     def merge(self, scores_QN: Float32, numbers_QN: Int64) -> None:
         """Add rows that another search found, shape (Q, N); places without a row have the number `NO_ROW`."""
-        scores = np.concatenate([self.scores_QK, np.where(numbers_QN == NO_ROW, -np.inf, scores_QN)], axis=1)
-        numbers = np.concatenate([self.numbers_QK, numbers_QN], axis=1)
-        best = np.argpartition(-scores, self._k - 1, axis=1)[:, : self._k]
-        self.scores_QK = np.take_along_axis(scores, best, axis=1)
-        self.numbers_QK = np.take_along_axis(numbers, best, axis=1)
+        every = np.arange(len(self._queries_QD))
+        self._take_over(every, np.where(numbers_QN == NO_ROW, -np.inf, scores_QN), numbers_QN)
 
     def _keep(self, queries: slice, scores_QN: torch.Tensor, numbers_N: Int64) -> None:
-        """Keep rows that score above the worst row kept so far. Most queries gain nothing from a late block."""
-        gaining = np.flatnonzero(scores_QN.amax(dim=1).numpy() > self.scores_QK[queries].min(axis=1))
-        if not len(gaining):
+        """Keep each score above the worst score that was kept so far. A late block has few of them."""
+        worst_Q = torch.from_numpy(self.scores_QK[queries].min(axis=1))
+        is_better_QN = (scores_QN > worst_Q[:, None]).numpy()
+        num_better = np.count_nonzero(is_better_QN)
+        if num_better > CANDIDATES_PER_PLACE * self.scores_QK[queries].size:
+            best = torch.topk(scores_QN, min(self._k, scores_QN.shape[1]), dim=1, sorted=False)
+            gaining = np.arange(len(scores_QN))
+            scores, numbers = best.values.numpy(), numbers_N[best.indices.numpy()]
+        elif num_better:
+            gaining, scores, numbers = _candidates(is_better_QN, scores_QN.numpy(), numbers_N)
+        else:
             return
-        gaining_GN = scores_QN if len(gaining) == len(scores_QN) else scores_QN[torch.from_numpy(gaining)]
-        best = torch.topk(gaining_GN, min(self._k, scores_QN.shape[1]), dim=1, sorted=False)
-        rows = gaining + queries.start
-        scores = np.concatenate([self.scores_QK[rows], best.values.numpy()], axis=1)
-        numbers = np.concatenate([self.numbers_QK[rows], numbers_N[best.indices.numpy()]], axis=1)
+        self._take_over(gaining + queries.start, scores, numbers)
+
+    def _take_over(self, rows: Int64, scores_GC: Float32, numbers_GC: Int64) -> None:
+        """Merge C candidates into the kept rows of each of G queries."""
+        scores = np.concatenate([self.scores_QK[rows], scores_GC], axis=1)
+        numbers = np.concatenate([self.numbers_QK[rows], numbers_GC], axis=1)
         places = np.argpartition(-scores, self._k - 1, axis=1)[:, : self._k]
         self.scores_QK[rows] = np.take_along_axis(scores, places, axis=1)
         self.numbers_QK[rows] = np.take_along_axis(numbers, places, axis=1)
+
+
+def _candidates(
+    is_better_QN: npt.NDArray[np.bool_], scores_QN: Float32, numbers_N: Int64
+) -> tuple[Int64, Float32, Int64]:
+    """Return the queries with candidates; scores and numbers of these, shape (G, C), filled up with `NO_ROW`."""
+    queries, columns = np.divmod(np.flatnonzero(is_better_QN), scores_QN.shape[1])
+    gaining, firsts, counts = np.unique(queries, return_index=True, return_counts=True)
+    at = np.repeat(np.arange(len(gaining)), counts), np.arange(len(queries)) - np.repeat(firsts, counts)
+    scores_GC = np.full((len(gaining), counts.max()), -np.inf, np.float32)
+    numbers_GC = np.full(scores_GC.shape, NO_ROW, np.int64)
+    scores_GC[at] = scores_QN[queries, columns]
+    numbers_GC[at] = numbers_N[columns]
+    return gaining, scores_GC, numbers_GC
 
 
 def _with(scores_QN: torch.Tensor, added: Added | None, queries: slice, first: int) -> torch.Tensor:
