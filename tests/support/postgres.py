@@ -32,10 +32,8 @@ class PostgresServer:
         while psutil.pid_exists(self.handle.get_pid()):
             assert time.monotonic() < end, "PostgreSQL does not die"
             time.sleep(0.05)
-        for process in psutil.process_iter(["name", "cmdline"]):  # its children end by themselves a moment later
-            is_child = process.info["name"] == "postgres" and str(self.handle.pgdata) in " ".join(
-                process.info["cmdline"] or ()  # None where it has just ended
-            )
+        for process in psutil.process_iter(["name", "cwd"]):  # its children end by themselves a moment later
+            is_child = process.info["name"] == "postgres" and process.info["cwd"] == str(self.handle.pgdata)
             while is_child and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 assert time.monotonic() < end, "a child of PostgreSQL does not die"
                 time.sleep(0.05)
