@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sbert.apply.answers import answer_pool
 from sbert.apply.answers import job as library
-from sbert.apply.answers import pool
 from sbert.apply.answers.carried import RowsBefore, are_same_rows, last_scores, names_any, with_replaced
 from sbert.apply.answers.run import answer_questions
 from sbert.apply.answers.settings import AnswerSettings
@@ -83,8 +83,8 @@ def test_a_pool_in_a_file_gives_what_one_in_memory_gives(tmp_path: Path, monkeyp
     for table in (answers, second):
         make_version(table, {name: {str(row): ord(name) * 100 + row for row in range(20)} for name in "ab"})
     outputs = []
-    for name, limit in (("memory", pool.BYTES_IN_MEMORY), ("file", 0)):
-        monkeypatch.setattr(pool, "BYTES_IN_MEMORY", limit)
+    for name, limit in (("memory", answer_pool.BYTES_IN_MEMORY), ("file", 0)):
+        monkeypatch.setattr(answer_pool, "BYTES_IN_MEMORY", limit)
         out = str(tmp_path / name)
         answer_questions(questions, answers, out, AnswerSettings(k=3), second_uri=second)
         outputs.append(DerivedTable.open(out).scan().collect())
