@@ -238,7 +238,11 @@ def _deployment(
         },
         # Of two runs the second waits. It then finds nothing left to do and ends at once.
         "concurrency_limit": {"limit": 1, "collision_strategy": "ENQUEUE"},
-        "parameters": parameters,
+        # The form shows an object that is JSON text; it has no field for a parsed one.
+        "parameters": {
+            name: json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+            for name, value in parameters.items()
+        },
     }
     if schedule is not None:
         deployment["schedules"] = [schedule.entry(tag)]

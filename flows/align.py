@@ -11,7 +11,7 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import Concurrency, TableUri, form, location
+from flows.parameters import Concurrency, ExistingTableUri, completed, form, location, make_form
 from flows.run_names import named_after
 from sbert.apply.alignment.job import AlignmentJob
 from sbert.apply.alignment.run import AlignmentReport, report_alignment
@@ -21,12 +21,13 @@ __all__ = ["align_rows"]
 
 @flow(name="align-tables", flow_run_name=named_after("align {table_uri}"), persist_result=False, **HOOKS)
 def align_rows(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     right_uri: Annotated[
         str,
         location(
             title="Other table",
-            description="Folder of the table of the other language, made with the same encoder.",
+            description="Folder of the table of the other language, made with the same encoder. "
+            "Example: s3://company-embeddings/tickets-german",
         ),
     ],
     out_uri: OutUri,
@@ -52,4 +53,8 @@ def align_rows(
     """
     job = AlignmentJob.of_newest(right_uri, k=k, min_margin=min_margin, max_length_ratio=max_length_ratio)
     report = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=EngineSettings())
-    return report_alignment(job, report)
+    found = report_alignment(job, report)
+    return completed(found, found.summary())
+
+
+make_form(align_rows)

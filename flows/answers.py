@@ -11,7 +11,17 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import Concurrency, EngineChoice, TableUri, form, location
+from flows.parameters import (
+    ANY_JSON,
+    Concurrency,
+    EngineChoice,
+    Text,
+    advanced_form,
+    completed,
+    location,
+    make_form,
+    read_advanced,
+)
 from flows.run_names import named_after
 from sbert.apply.answers.report import AnswersReport
 from sbert.apply.answers.settings import AnswerSettings
@@ -22,33 +32,46 @@ __all__ = ["answer_table"]
 
 @flow(name="answer-table", flow_run_name=named_after("answers for {questions_uri}"), persist_result=False, **HOOKS)
 def answer_table(
-    questions_uri: TableUri,
+    questions_uri: Annotated[
+        str,
+        location(
+            title="Questions",
+            description="Folder of the embeddings table of the questions, local or s3://. "
+            "Example: s3://company-embeddings/tickets",
+        ),
+    ],
     answers_uri: Annotated[
         str,
         location(
             title="Answers",
-            description="Folder of the embeddings table of the answers, local or s3://.",
+            description="Folder of the embeddings table of the answers, local or s3://. "
+            "Example: s3://company-embeddings/faq",
         ),
     ],
     out_uri: OutUri,
     second_uri: Annotated[
-        str | None,
+        Text,
         location(
             title="Answers by another text",
             may_be_empty=True,
-            description="Embeddings table of the same rows by another text, such as the answers of a FAQ; empty for none.",
+            description="Embeddings table of the same rows by another text, such as the answers of a FAQ. "
+            "Empty: none. Example: s3://company-embeddings/faq-answers",
         ),
     ] = None,
     labels_uri: Annotated[
-        str | None,
+        Text,
         location(
             title="Labels",
             may_be_empty=True,
-            description="Labels of the kind pairs (question, answer) to fit with; empty for the model that is there.",
+            description="Labels of the kind pairs (question, answer) to fit with. Empty: the model that is there. "
+            "Example: s3://company-labels/answers",
         ),
     ] = None,
     settings: Annotated[
-        AnswerSettings, form(title="Settings", description="What is compared, and the error that is promised.")
+        AnswerSettings,
+        read_advanced(AnswerSettings),
+        ANY_JSON,
+        advanced_form("answer", '{"k": 3, "promised_error": 0.1}'),
     ] = AnswerSettings(),  # noqa: B008  (frozen)
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
@@ -60,4 +83,8 @@ def answer_table(
     """
     job = prepare_answers(questions_uri, answers_uri, out_uri, settings, second_uri, labels_uri)
     output = run_derivation(job, questions_uri, out_uri, concurrency=concurrency, engine=engine)
-    return report_answers(output)
+    found = report_answers(output)
+    return completed(found, found.summary())
+
+
+make_form(answer_table)

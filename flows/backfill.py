@@ -24,7 +24,7 @@ from flows.parameters import (
     Text,
     completed,
     form,
-    hide_from_form,
+    make_form,
     split_advanced,
 )
 from flows.run_names import named_after
@@ -116,4 +116,4 @@ def backfill_embeddings(
     return completed(report, report.summary())
 
 
-hide_from_form(backfill_embeddings, "exclude", "model", "concurrency", "engine")
+make_form(backfill_embeddings, "exclude", "model", "concurrency", "engine")

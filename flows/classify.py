@@ -11,7 +11,17 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import Concurrency, EngineChoice, TableUri, form, location
+from flows.parameters import (
+    ANY_JSON,
+    Concurrency,
+    EngineChoice,
+    ExistingTableUri,
+    advanced_form,
+    completed,
+    location,
+    make_form,
+    read_advanced,
+)
 from flows.run_names import named_after
 from sbert.apply.classification.run import ClassificationReport, classification_job, shares_before
 from sbert.apply.classification.settings import ClassificationSettings
@@ -22,17 +32,21 @@ __all__ = ["classify_table"]
 
 @flow(name="classify-table", flow_run_name=named_after("classes of {table_uri}"), persist_result=False, **HOOKS)
 def classify_table(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     labels_uri: Annotated[
         str,
         location(
             title="Labels",
-            description="File, folder or glob of texts and their classes, local or s3://.",
+            description="File, folder or glob of texts and their classes, local or s3://. "
+            "Example: s3://company-labels/kinds",
         ),
     ],
     out_uri: OutUri,
     settings: Annotated[
-        ClassificationSettings, form(title="Settings", description="How heads are fitted and compared.")
+        ClassificationSettings,
+        read_advanced(ClassificationSettings),
+        ANY_JSON,
+        advanced_form("classify", '{"head": {"promised_error": 0.1}}'),
     ] = ClassificationSettings(),  # noqa: B008  (frozen)
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
@@ -46,4 +60,8 @@ def classify_table(
     decisions = fit_heads(table_uri, labels_uri, out_uri, settings)
     job = classification_job(decisions, out_uri)
     output = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=engine)
-    return report_classes(output, decisions, before, settings)
+    found = report_classes(output, decisions, before, settings)
+    return completed(found, found.summary())
+
+
+make_form(classify_table)

@@ -11,7 +11,7 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import Concurrency, TableUri, form, hide_from_form, location
+from flows.parameters import Concurrency, ExistingTableUri, Text, completed, form, location, make_form
 from flows.run_names import named_after
 from sbert.apply.duplicates.fit import FitSettings
 from sbert.apply.duplicates.run import DuplicateSettings, DuplicatesReport, count_groups, duplicates_job
@@ -21,7 +21,7 @@ __all__ = ["find_duplicate_texts"]
 
 @flow(name="find-duplicates", flow_run_name=named_after("duplicates {table_uri}"), persist_result=False, **HOOKS)
 def find_duplicate_texts(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     out_uri: OutUri,
     similarity: Annotated[
         float | None,
@@ -29,15 +29,16 @@ def find_duplicate_texts(
             title="Similarity",
             ge=0.3,
             lt=1,
-            description="Least cosine of two texts that say the same; 0.9 if empty. Leave it empty with labels.",
+            description="Least cosine of two texts that say the same; Empty: 0.9; leave it empty with labels.",
         ),
     ] = None,
     labels_uri: Annotated[
-        str | None,
+        Text,
         location(
             title="Labelled pairs",
             may_be_empty=True,
-            description="Labels (scored_pairs or pairs) that the rule is fitted on, in place of a cosine.",
+            description="Labels (scored_pairs or pairs) that the rule is fitted on, in place of a cosine. "
+            "Empty: none. Example: s3://company-labels/duplicates",
         ),
     ] = None,
     precision: Annotated[
@@ -46,7 +47,7 @@ def find_duplicate_texts(
             title="Precision",
             gt=0.5,
             lt=1,
-            description="With labels: promised share of pairs called the same that are (0.5 to 1); the best F1 if empty.",
+            description="With labels: promised share of pairs called the same that are (0.5 to 1). Empty: the best F1.",
         ),
     ] = None,
     conflict_check: Annotated[
@@ -56,8 +57,8 @@ def find_duplicate_texts(
         ),
     ] = True,
     text_column: Annotated[
-        str | None,
-        form(title="Text column", description="Kept column that holds the text; the encoded one if empty."),
+        Text,
+        form(title="Text column", description="Kept column that holds the text. Empty: the encoded one. Example: body"),
     ] = None,
     concurrency: Concurrency = 1,
     guard: Annotated[
@@ -80,7 +81,8 @@ def find_duplicate_texts(
     )
     job = duplicates_job(table_uri, settings)
     report = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=EngineSettings())
-    return count_groups(report, job)
+    found = count_groups(report, job)
+    return completed(found, found.summary())
 
 
-hide_from_form(find_duplicate_texts, "guard")
+make_form(find_duplicate_texts, "guard")

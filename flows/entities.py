@@ -11,7 +11,17 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import Concurrency, EngineChoice, TableUri, form, location
+from flows.parameters import (
+    ANY_JSON,
+    Concurrency,
+    EngineChoice,
+    ExistingTableUri,
+    advanced_form,
+    completed,
+    location,
+    make_form,
+    read_advanced,
+)
 from flows.run_names import named_after
 from sbert.apply.entities.run import EntitiesReport
 from sbert.apply.entities.settings import EntitySettings
@@ -22,17 +32,21 @@ __all__ = ["find_table_entities"]
 
 @flow(name="find-entities", flow_run_name=named_after("entities of {table_uri}"), persist_result=False, **HOOKS)
 def find_table_entities(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     labels_uri: Annotated[
         str,
         location(
             title="Labels",
-            description="File, folder or glob of texts with marked entities, local or s3://.",
+            description="File, folder or glob of texts with marked entities, local or s3://. "
+            "Example: s3://company-labels/entities",
         ),
     ],
     out_uri: OutUri,
     settings: Annotated[
-        EntitySettings, form(title="Settings", description="How the tagger is fitted, and what is written.")
+        EntitySettings,
+        read_advanced(EntitySettings),
+        ANY_JSON,
+        advanced_form("entities", '{"min_probability": 0.5}'),
     ] = EntitySettings(),  # noqa: B008  (frozen)
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
@@ -44,4 +58,8 @@ def find_table_entities(
     """
     job = fit_entity_tagger(table_uri, labels_uri, out_uri, settings)
     output = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=engine)
-    return report_entities(output, job)
+    found = report_entities(output, job)
+    return completed(found, found.summary())
+
+
+make_form(find_table_entities)

@@ -6,9 +6,21 @@ Run it with ``sbert erase TABLE --ids FILE``, or fill in the form of the deploym
 from typing import Annotated
 
 from prefect import flow, get_run_logger
+from pydantic import BeforeValidator
 
 from flows.hooks import HOOKS
-from flows.parameters import DryRun, Names, TableUri, Text, form, location
+from flows.parameters import (
+    ANY_JSON,
+    DryRun,
+    ExistingTableUri,
+    Names,
+    Text,
+    completed,
+    form,
+    location,
+    make_form,
+    read_object,
+)
 from flows.run_names import named_after
 from sbert.counted import counted
 from sbert.erase.receipt import Receipt
@@ -20,29 +32,48 @@ __all__ = ["erase_rows"]
 
 @flow(name="erase-rows", flow_run_name=named_after("erase {table_uri}"), persist_result=False, **HOOKS)
 def erase_rows(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     ids_uri: Annotated[
         str,
         location(
             title="Ids",
             may_be_empty=True,
             description="Location of a file that names the rows: JSON Lines, CSV or Parquet with a column id and perhaps "
-            "source, or text with an id a line. Ids are no parameters, so that Prefect does not store them.",
+            "source, or text with an id a line. Ids are no parameters, so that Prefect does not store them. "
+            "Example: s3://company-private/erase.csv",
         ),
     ] = "",
     destinations: Annotated[
         dict[str, str] | None,
+        BeforeValidator(read_object),
+        ANY_JSON,
         form(
             title="Vector stores",
-            description="Location of each store that follows the table, with the name of a Prefect Secret block, or empty.",
+            description="A JSON object: location of each store that follows the table, and the name of its Prefect Secret "
+            'block or "". Empty: none. Example: {"lancedb:s3://company-search/lance#tickets": ""}',
         ),
     ] = None,
-    derived: Annotated[Names, form(title="Derived tables", description="Locations of derived tables.")] = None,
+    derived: Annotated[
+        Names,
+        form(
+            title="Derived tables",
+            description="Locations of derived tables. Empty: none. Example: s3://company-embeddings/tickets-classes",
+        ),
+    ] = None,
     labels_uri: Annotated[
-        Text, form(title="Labels", description="Labels to search for the rows; they are listed.")
+        Text,
+        form(
+            title="Labels",
+            description="Labels to search for the rows; they are listed. Empty: none. Example: s3://company-labels/tickets",
+        ),
     ] = None,
     models_uri: Annotated[
-        Text, form(title="Models", description="Registry; models whose labels hold the rows are listed.")
+        Text,
+        form(
+            title="Models",
+            description="Registry; models whose labels hold the rows are listed. Empty: none. "
+            "Example: s3://company-embeddings/models",
+        ),
     ] = None,
     dry_run: DryRun = False,
     allow_missing: Annotated[
@@ -72,7 +103,7 @@ def erase_rows(
     if receipt.num_not_found:
         get_run_logger().warning("%s: %d keys were found nowhere", receipt.table_uri, receipt.num_not_found)
     _check_erased(receipt, allow_missing=allow_missing)
-    return receipt
+    return completed(receipt, receipt.summary())
 
 
 def _check_erased(receipt: Receipt, *, allow_missing: bool) -> None:
@@ -85,3 +116,6 @@ def _check_erased(receipt: Receipt, *, allow_missing: bool) -> None:
             f"{receipt.table_uri}: {counted(receipt.num_not_found, 'key')} found nowhere: `sbert erase` names them, "
             "allow_missing accepts this"
         )
+
+
+make_form(erase_rows)

@@ -8,7 +8,16 @@ from typing import Annotated
 from prefect import flow
 
 from flows.hooks import HOOKS
-from flows.parameters import TableUri, form, location
+from flows.parameters import (
+    ANY_JSON,
+    ExistingTableUri,
+    Text,
+    advanced_form,
+    completed,
+    location,
+    make_form,
+    read_advanced,
+)
 from flows.run_names import named_after
 from sbert.apply.map.run import MapReport
 from sbert.apply.map.settings import MapSettings
@@ -19,21 +28,28 @@ __all__ = ["map_table"]
 
 @flow(name="map-table", flow_run_name=named_after("map of {table_uri}"), persist_result=False, **HOOKS)
 def map_table(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     output_uri: Annotated[
         str,
-        location(title="Page", description="HTML file to write, local or s3://."),
+        location(
+            title="Page",
+            description="HTML file to write, local or s3://. Example: s3://company-reports/tickets.html",
+        ),
     ],
     coordinates_uri: Annotated[
-        str | None,
+        Text,
         location(
             title="Coordinates",
             may_be_empty=True,
-            description="Derived table of x and y of every row, for other viewers; empty for none.",
+            description="Derived table of x and y of every row, for other viewers. Empty: none. "
+            "Example: s3://company-embeddings/tickets-map",
         ),
     ] = None,
     settings: Annotated[
-        MapSettings, form(title="Settings", description="Rows, topics and columns of the map.")
+        MapSettings,
+        read_advanced(MapSettings),
+        ANY_JSON,
+        advanced_form("map", '{"color_by": "kind", "num_topics": 30}'),
     ] = MapSettings(),  # noqa: B008  (frozen)
 ) -> MapReport:
     """Draw the newest version of the table as one HTML page.
@@ -43,4 +59,7 @@ def map_table(
     """
     report = draw_page(table_uri, output_uri, settings, coordinates_uri)
     report_map(report)
-    return report
+    return completed(report, report.summary())
+
+
+make_form(map_table)

@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import form, location
+from flows.parameters import ANY_JSON, advanced_form, completed, location, make_form, read_advanced
 from flows.run_names import named_after
 from sbert.apply.monitoring.report import MonitoringReport
 from sbert.apply.monitoring.settings import MonitoringSettings
@@ -25,13 +25,16 @@ def monitor_opinion(
         str,
         location(
             title="Predictions",
-            description="Output of the classification, local or s3://. For volume alone, a table of embeddings too.",
+            description="Output of the classification, local or s3://. For volume alone, a table of embeddings too. "
+            "Example: s3://company-embeddings/tickets-classes",
         ),
     ],
     out_uri: OutUri,
     settings: Annotated[
         MonitoringSettings,
-        form(title="Settings", description="Columns of time and topic, and when a rise is an alert."),
+        read_advanced(MonitoringSettings),
+        ANY_JSON,
+        advanced_form("monitor", '{"time_column": "created_at", "topic_column": "product"}', empty="Required."),
     ],
 ) -> MonitoringReport:
     """Count classes by topic and time, report what rose beyond chance, and emit an event for each new alert.
@@ -45,4 +48,7 @@ def monitor_opinion(
     report = ask_first_alerts(report, settings)
     report_opinion(report)
     announce_alerts(report)
-    return report
+    return completed(report, report.summary())
+
+
+make_form(monitor_opinion)

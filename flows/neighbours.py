@@ -10,7 +10,7 @@ from prefect import flow
 from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
-from flows.parameters import Concurrency, EngineChoice, TableUri, form
+from flows.parameters import Concurrency, EngineChoice, ExistingTableUri, completed, form, make_form
 from flows.run_names import named_after
 from sbert.apply.neighbours.job import NeighboursJob
 from sbert.derived.run import DerivedReport
@@ -23,14 +23,15 @@ OutUri = Annotated[
         title="Output",
         min_length=1,
         pattern="^(?!.*://[^/]*@)",
-        description="Folder of the derived table, local or s3:// (made if it is not there).",
+        description="Folder of the derived table, local or s3://; made if it is not there. "
+        "Example: s3://company-embeddings/tickets-derived",
     ),
 ]
 
 
 @flow(name="find-neighbours", flow_run_name=named_after("neighbours {table_uri}"), persist_result=False, **HOOKS)
 def find_neighbours(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     out_uri: OutUri,
     k: Annotated[int, form(title="Neighbours", ge=1, le=1_000, description="Nearest rows of each row (rows).")] = 10,
     concurrency: Concurrency = 1,
@@ -41,4 +42,8 @@ def find_neighbours(
     Returns:
         What was done, in numbers.
     """
-    return run_derivation(NeighboursJob(k=k), table_uri, out_uri, concurrency=concurrency, engine=engine)
+    report = run_derivation(NeighboursJob(k=k), table_uri, out_uri, concurrency=concurrency, engine=engine)
+    return completed(report, report.summary())
+
+
+make_form(find_neighbours)

@@ -6,6 +6,7 @@ a file that holds one. Callers in Python, deployments and the API may still pass
 
 import datetime as dt
 import inspect
+import json
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 from prefect import Flow
@@ -21,12 +22,14 @@ from sbert.settings import read_settings
 from sbert.storage.files import normalize_uri, read_bytes
 
 __all__ = [
+    "ANY_JSON",
     "AdvancedSettings",
     "AllowDrop",
     "Concurrency",
     "Day",
     "DryRun",
     "EngineChoice",
+    "ExistingTableUri",
     "Model",
     "Names",
     "Passages",
@@ -35,10 +38,13 @@ __all__ = [
     "RetrainSettingsField",
     "TableUri",
     "Text",
+    "advanced_form",
     "completed",
     "form",
-    "hide_from_form",
     "location",
+    "make_form",
+    "read_advanced",
+    "read_object",
     "split_advanced",
 ]
 
@@ -66,26 +72,27 @@ def location(*, title: str, description: str, may_be_empty: bool = False) -> Any
     return form(title=title, description=description, pattern=NO_CREDENTIALS, **bounds)
 
 
-def hide_from_form(flow: Flow[..., Any], *names: str) -> None:
-    """Leave parameters out of a flow's form; callers can still pass them.
+def make_form(flow: Flow[..., Any], *hidden: str) -> None:
+    """Make a flow's form: with empty values for defaults that no form can show, and without the hidden parameters.
 
-    Prefect makes the form from the signature of the flow, and calls the function by the function's own signature.
+    Callers can still pass hidden parameters. Prefect makes the form from the signature of the flow, and calls the function
+    by the function's own signature.
     """
     whole = inspect.signature(flow.fn, eval_str=True)
-    shown = [_with_empty_value(parameter) for name, parameter in whole.parameters.items() if name not in names]
+    shown = [_with_empty_value(parameter) for name, parameter in whole.parameters.items() if name not in hidden]
     flow.__signature__ = whole.replace(parameters=shown)  # type: ignore[attr-defined]
     flow.parameters = parameter_schema(flow)
 
 
 def _with_empty_value(parameter: inspect.Parameter) -> inspect.Parameter:
     """Return a parameter whose default the form can send back: the UI sends each default, and the server checks its type."""
-    if parameter.default is not None:
+    if parameter.default is not None and not isinstance(parameter.default, BaseModel):
         return parameter
     schema = TypeAdapter(parameter.annotation).json_schema()
     kinds = {schema.get("type"), *(choice.get("type") for choice in schema.get("anyOf", []))}
     if "null" in kinds:
         return parameter
-    return parameter.replace(default=[] if "array" in kinds else "")
+    return parameter.replace(default="" if "string" in kinds else [] if "array" in kinds else {})
 
 
 class AdvancedSettings(RefreshSettings):
@@ -118,21 +125,45 @@ def split_advanced(settings: RefreshSettings | None) -> AdvancedSettings:
 class _Reader(Generic[Settings]):
     """Reads settings from what a form sends: a JSON object as text or parsed, or the location of a file."""
 
-    def __init__(self, kind: type[Settings]) -> None:
+    def __init__(self, kind: type[Settings], empty: object = None) -> None:
         self._kind = kind
+        self._empty = empty
 
     def __call__(self, value: Any) -> Any:
-        """Return settings; None for an empty field."""
-        if value is None or value == "":
-            return None
+        """Return settings, or what stands for an empty field."""
+        if value is None:
+            return self._empty
         if isinstance(value, dict):
             return self._kind.model_validate(value)
         if not isinstance(value, str):
             return value
         text = value.strip()
         if not text:
-            return None
+            return self._empty
         return read_settings(self._kind, text if text.startswith("{") else _read_file(text.removeprefix("@")))
+
+
+def read_advanced(kind: type[Settings]) -> BeforeValidator:
+    """Return what reads the advanced field of a form; an empty field is every setting's default.
+
+    A kind that cannot be without settings names the missing ones.
+    """
+    return BeforeValidator(_Reader(kind, {}))
+
+
+def read_object(value: Any) -> Any:
+    """Return what a field says that holds a JSON object: parsed, or as text; an empty field is an object without names."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return {}
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _read_engine(value: Any) -> Any:
+    """Return an engine by its name or by a JSON object; threads of this process for an empty field."""
+    text = value.strip() if isinstance(value, str) else None
+    if value is None or text == "":
+        return EngineSettings()
+    return read_settings(EngineSettings, text) if text and text.startswith("{") else text or value
 
 
 def _read_file(uri: str) -> bytes:
@@ -151,6 +182,17 @@ def _read_file(uri: str) -> bytes:
 
 ANY_JSON = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})
 """Text in the form, by the API also an object. A schema with fields would show each setting as a field of its own."""
+
+
+def advanced_form(command: str, example: str, empty: str = "Empty: the defaults.") -> Any:
+    """Describe the advanced field of a form; `sbert settings COMMAND` lists its settings."""
+    return form(
+        title="Advanced settings",
+        description=f"A JSON object, or the location of a file that holds one. {empty} Example: {example}. "
+        f"`sbert settings {command}` lists them.",
+    )
+
+
 RefreshSettingsField = Annotated[
     RefreshSettings | None,
     BeforeValidator(_Reader(AdvancedSettings)),
@@ -166,11 +208,7 @@ RetrainSettingsField = Annotated[
     RetrainSettings | None,
     BeforeValidator(_Reader(RetrainSettings)),
     ANY_JSON,
-    form(
-        title="Advanced settings",
-        description="A JSON object, or the location of a file that holds one. Empty: the defaults. Example: "
-        '{"training": {"epochs": 2}, "gate": {"margin": 0.01}}. `sbert settings retrain` lists them.',
-    ),
+    advanced_form("retrain", '{"training": {"epochs": 2}, "gate": {"margin": 0.01}}'),
 ]
 
 RawUri = Annotated[
@@ -187,6 +225,13 @@ TableUri = Annotated[
     location(
         title="Table",
         description="Folder of the table, local or s3://; made if it is not there. Example: s3://company-embeddings/tickets",
+    ),
+]
+ExistingTableUri = Annotated[
+    str,
+    location(
+        title="Table",
+        description="Folder of the table, local or s3://. Example: s3://company-embeddings/tickets",
     ),
 ]
 Passages = Annotated[
@@ -219,7 +264,7 @@ Model = Annotated[
     form(
         title="Model",
         description="Sentence encoder: folder, model registry, s3:// URI or hub id. Empty: the table's own; for a new table "
-        "the packaged one. Another model re-embeds every row.",
+        "the packaged one. Another model re-embeds every row. Example: s3://company-embeddings/models",
     ),
 ]
 Concurrency = Annotated[
@@ -235,7 +280,13 @@ AllowDrop = Annotated[
 ]
 EngineChoice = Annotated[
     EngineSettings,
-    form(title="Engine", description="Engine that builds splits: threads of this process, a Ray or a Dask cluster."),
+    BeforeValidator(_read_engine),
+    ANY_JSON,
+    form(
+        title="Engine",
+        description="Engine that builds splits: local (threads of this process), ray or dask, or a JSON object. Empty: "
+        'local. Example: {"kind": "ray", "gpus_per_worker": 1}. `sbert settings engine` lists its fields.',
+    ),
 ]
 
 

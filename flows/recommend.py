@@ -10,7 +10,15 @@ from prefect import flow
 
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import Concurrency, form, location
+from flows.parameters import (
+    ANY_JSON,
+    Concurrency,
+    advanced_form,
+    completed,
+    location,
+    make_form,
+    read_advanced,
+)
 from flows.run_names import named_after
 from sbert.apply.recommendation.run import RecommendationReport
 from sbert.apply.recommendation.settings import RecommendationSettings
@@ -25,20 +33,24 @@ def recommend_items(
         str,
         location(
             title="Items",
-            description="Folder of the embeddings table of the items, local or s3://.",
+            description="Folder of the embeddings table of the items, local or s3://. "
+            "Example: s3://company-embeddings/articles",
         ),
     ],
     events_uri: Annotated[
         str,
         location(
             title="Events",
-            description="File or folder of events (user, item, type, time), local or s3://.",
+            description="File or folder of events (user, item, type, time), local or s3://. "
+            "Example: s3://company-raw/clicks",
         ),
     ],
     out_uri: OutUri,
     settings: Annotated[
         RecommendationSettings,
-        form(title="Settings", description="Columns of the events, model, lists, age of the model."),
+        read_advanced(RecommendationSettings),
+        ANY_JSON,
+        advanced_form("recommend", '{"lists": {"k": 10}}'),
     ] = RecommendationSettings(),  # noqa: B008  (frozen)
     concurrency: Concurrency = 1,
 ) -> RecommendationReport:
@@ -49,4 +61,7 @@ def recommend_items(
     """
     report = make_lists(items_uri, events_uri, out_uri, settings, concurrency)
     report_lists(report)
-    return report
+    return completed(report, report.summary())
+
+
+make_form(recommend_items)

@@ -8,7 +8,7 @@ from typing import Annotated
 from prefect import flow
 
 from flows.hooks import HOOKS
-from flows.parameters import TableUri, form
+from flows.parameters import ExistingTableUri, completed, form
 from flows.run_names import named_after
 from flows.sync_parameters import Credentials, Destination
 from sbert.counted import counted
@@ -21,7 +21,7 @@ __all__ = ["reconcile_destination"]
 
 @flow(name="reconcile-destination", flow_run_name=named_after("reconcile {destination}"), persist_result=False, **HOOKS)
 def reconcile_destination(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     destination: Destination,
     credentials: Credentials = "",
     repair: Annotated[bool, form(title="Repair", description="Mend what differs, and nothing else.")] = False,
@@ -41,4 +41,4 @@ def reconcile_destination(
             f"{report.destination}: {counted(report.num_missing, 'missing row')}, {report.num_stale:,} stale and "
             f"{report.num_extra:,} extra: run it again with Repair"
         )
-    return report
+    return completed(report, report.summary())

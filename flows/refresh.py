@@ -23,7 +23,7 @@ from flows.parameters import (
     Text,
     completed,
     form,
-    hide_from_form,
+    make_form,
     split_advanced,
 )
 from flows.run_names import named_after
@@ -44,7 +44,7 @@ def refresh_embeddings(
         form(
             title="Text column",
             description="Column that holds the text, or a template over columns such as {title}. {body}. Empty: the table's "
-            "own; for a new table the column text.",
+            "own; for a new table the column text. Example: body",
         ),
     ] = None,
     id_column: Annotated[
@@ -52,14 +52,15 @@ def refresh_embeddings(
         form(
             title="Id column",
             description="Column that holds the row's id. Empty: the table's own; for a new table the column id if there is "
-            "one, else derived from object and row number.",
+            "one, else derived from object and row number. Example: ticket_id",
         ),
     ] = None,
     keep_columns: Annotated[
         Names,
         form(
             title="Kept columns",
-            description="Source columns to keep in the table. Empty: the table's own; for a new table none.",
+            description="Source columns to keep in the table. Empty: the table's own; for a new table none. "
+            "Example: title",
         ),
     ] = None,
     passages: Passages = "",
@@ -93,4 +94,4 @@ def refresh_embeddings(
     return completed(report, report.summary())
 
 
-hide_from_form(refresh_embeddings, "concurrency", "engine")
+make_form(refresh_embeddings, "concurrency", "engine")

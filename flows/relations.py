@@ -11,7 +11,16 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import Concurrency, EngineChoice, form, location
+from flows.parameters import (
+    ANY_JSON,
+    Concurrency,
+    EngineChoice,
+    advanced_form,
+    completed,
+    location,
+    make_form,
+    read_advanced,
+)
 from flows.run_names import named_after
 from sbert.apply.relations.run import RelationsReport, table_of_names
 from sbert.apply.relations.settings import RelationSettings
@@ -26,19 +35,24 @@ def find_table_relations(
         str,
         location(
             title="Entities",
-            description="Output of find-entities, or an embeddings table with a column that marks the names.",
+            description="Output of find-entities, or an embeddings table with a column that marks the names. "
+            "Example: s3://company-embeddings/tickets-entities",
         ),
     ],
     labels_uri: Annotated[
         str,
         location(
             title="Labels",
-            description="File, folder or glob of texts with head, tail and relation, local or s3://.",
+            description="File, folder or glob of texts with head, tail and relation, local or s3://. "
+            "Example: s3://company-labels/relations",
         ),
     ],
     out_uri: OutUri,
     settings: Annotated[
-        RelationSettings, form(title="Settings", description="How the relator is fitted, and what is written.")
+        RelationSettings,
+        read_advanced(RelationSettings),
+        ANY_JSON,
+        advanced_form("relations", '{"min_probability": 0.7}'),
     ] = RelationSettings(),  # noqa: B008  (frozen)
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
@@ -51,4 +65,8 @@ def find_table_relations(
     job = fit_name_relator(table_uri, labels_uri, out_uri, settings)
     embeddings_uri = table_of_names(table_uri, settings)[0].uri
     output = run_derivation(job, embeddings_uri, out_uri, concurrency=concurrency, engine=engine)
-    return report_relations(output, job)
+    found = report_relations(output, job)
+    return completed(found, found.summary())
+
+
+make_form(find_table_relations)

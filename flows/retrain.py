@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.hooks import HOOKS
-from flows.parameters import RetrainSettingsField, Text, completed, form, hide_from_form, location
+from flows.parameters import RetrainSettingsField, Text, completed, form, location, make_form
 from flows.run_names import named_after
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import retrain
@@ -47,7 +47,8 @@ def retrain_encoder(
         Text,
         form(
             title="Base model",
-            description="Model to begin with: folder, s3:// URI or hub id. Empty: production, or the packaged model.",
+            description="Model to begin with: folder, s3:// URI or hub id. Empty: production, or the packaged model. "
+            "Example: s3://company-embeddings/models/v0003",
         ),
     ] = None,
     force: Annotated[
@@ -91,4 +92,4 @@ def retrain_encoder(
     return completed(report, report.summary())
 
 
-hide_from_form(retrain_encoder)
+make_form(retrain_encoder)

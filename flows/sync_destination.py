@@ -8,7 +8,7 @@ from typing import Annotated
 from prefect import flow
 
 from flows.hooks import HOOKS
-from flows.parameters import TableUri, form
+from flows.parameters import ExistingTableUri, completed, form
 from flows.run_names import named_after
 from flows.sync_parameters import Credentials, Destination
 from sbert.sync.follow import SyncReport
@@ -19,7 +19,7 @@ __all__ = ["sync_destination"]
 
 @flow(name="sync-destination", flow_run_name=named_after("sync {destination}"), persist_result=False, **HOOKS)
 def sync_destination(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     destination: Destination,
     credentials: Credentials = "",
     prove: Annotated[
@@ -39,4 +39,4 @@ def sync_destination(
     """
     report = sync_rows(table_uri, destination, credentials or None, prove=prove, replace=replace)
     report_sync(report)
-    return report
+    return completed(report, report.summary())

@@ -16,13 +16,14 @@ Destination = Annotated[
         min_length=1,
         pattern=LOCATION_PATTERN,
         description="Vector store, and the name in it: postgresql://host/database#schema.name, "
-        "lancedb:FOLDER#name, qdrant:URL#name, milvus:URL#name.",
+        "lancedb:FOLDER#name, qdrant:URL#name, milvus:URL#name. Example: lancedb:s3://company-search/lance#tickets",
     ),
 ]
 Credentials = Annotated[
     str,
     form(
         title="Credentials",
-        description="Name of a Prefect Secret block with the password, key or token; empty for the environment's.",
+        description="Name of a Prefect Secret block with the password, key or token. Empty: the environment's. "
+        "Example: vector-store-password",
     ),
 ]

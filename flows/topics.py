@@ -14,7 +14,7 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import Concurrency, EngineChoice, TableUri, form
+from flows.parameters import Concurrency, EngineChoice, ExistingTableUri, Text, completed, form, make_form
 from flows.run_names import named_after
 from sbert.apply.topics.report import TopicsReport
 from sbert.apply.topics.run import find_topics
@@ -27,19 +27,22 @@ TOPIC_APPEARED = "sbert.topic.appeared"
 
 @flow(name="find-topics", flow_run_name=named_after("topics {table_uri}"), persist_result=False, **HOOKS)
 def find_table_topics(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     out_uri: OutUri,
     num_topics: Annotated[
         int | None,
-        form(title="Topics", ge=1, le=2_000, description="Topics to look for; by the number of rows if empty."),
+        form(title="Topics", ge=1, le=2_000, description="Topics to look for. Empty: by the number of rows."),
     ] = None,
     text_column: Annotated[
-        str | None,
-        form(title="Text column", description="Kept column that holds the text; the encoded one if empty."),
+        Text,
+        form(title="Text column", description="Kept column that holds the text. Empty: the encoded one. Example: body"),
     ] = None,
     time_column: Annotated[
-        str | None,
-        form(title="Time column", description="Kept column with the time of each row; no counts over time if empty."),
+        Text,
+        form(
+            title="Time column",
+            description="Kept column with the time of each row. Empty: no counts over time. Example: created_at",
+        ),
     ] = None,
     period: Annotated[
         Literal["day", "week", "month"], form(title="Period", description="Length of a period of these counts.")
@@ -66,7 +69,10 @@ def find_table_topics(
         table_uri, out_uri, settings, run_job=partial(run_derivation, concurrency=concurrency, engine=engine)
     )
     announce_new_topics(report)
-    return report
+    return completed(report, report.summary())
+
+
+make_form(find_table_topics)
 
 
 def announce_new_topics(report: TopicsReport) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 from prefect import flow
 
 from flows.hooks import HOOKS
-from flows.parameters import TableUri, form
+from flows.parameters import ExistingTableUri, completed, form
 from flows.run_names import named_after
 from sbert.table.shards import ShardSettings
 from sbert.table.upkeep import UpkeepReport, upkeep
@@ -20,7 +20,7 @@ __all__ = ["upkeep_table"]
 
 @flow(name="upkeep-table", flow_run_name=named_after("upkeep {table_uri}"), persist_result=False, **HOOKS)
 def upkeep_table(
-    table_uri: TableUri,
+    table_uri: ExistingTableUri,
     compact: Annotated[
         bool,
         form(
@@ -53,7 +53,7 @@ def upkeep_table(
     Raises:
         VerificationError: when something is wrong with the table; the message has the first findings.
     """
-    return upkeep(
+    report = upkeep(
         table_uri,
         compact=compact,
         shards=ShardSettings(shard_rows=shard_rows),
@@ -62,3 +62,4 @@ def upkeep_table(
         verify=verify,
         steps=PREFECT_STEPS,
     )
+    return completed(report, report.summary())

@@ -27,14 +27,15 @@ def watch_labels(
         str,
         location(
             title="Labels",
-            description="Folder or glob of labels, local or s3://.",
+            description="Folder or glob of labels, local or s3://. Example: s3://company-labels/tickets",
         ),
     ],
     models_uri: Annotated[
         str,
         location(
             title="Models",
-            description="Folder of the model registry; what was handed over is noted there.",
+            description="Folder of the model registry; what was handed over is noted there. "
+            "Example: s3://company-embeddings/models",
         ),
     ],
     min_new_rows: Annotated[

@@ -24,8 +24,11 @@ class Settable(StrEnum):
     RETRAIN = "retrain"
     SUGGEST = "suggest"
     INDEX = "index"
+    INDEX_WORDS = "index-words"
+    ANSWER = "answer"
     CLASSIFY = "classify"
     ENTITIES = "entities"
+    MAP = "map"
     MONITOR = "monitor"
     RECOMMEND = "recommend"
     RELATIONS = "relations"
@@ -39,8 +42,11 @@ MODELS = {
     Settable.RETRAIN: ("sbert.retrain.settings", "RetrainSettings"),
     Settable.SUGGEST: ("sbert.suggest.settings", "SuggestSettings"),
     Settable.INDEX: ("sbert.index.index_settings", "IndexSettings"),
+    Settable.INDEX_WORDS: ("sbert.index.words.settings", "WordSettings"),
+    Settable.ANSWER: ("sbert.apply.answers.settings", "AnswerSettings"),
     Settable.CLASSIFY: ("sbert.apply.classification.settings", "ClassificationSettings"),
     Settable.ENTITIES: ("sbert.apply.entities.settings", "EntitySettings"),
+    Settable.MAP: ("sbert.apply.map.settings", "MapSettings"),
     Settable.MONITOR: ("sbert.apply.monitoring.settings", "MonitoringSettings"),
     Settable.RECOMMEND: ("sbert.apply.recommendation.settings", "RecommendationSettings"),
     Settable.RELATIONS: ("sbert.apply.relations.settings", "RelationSettings"),

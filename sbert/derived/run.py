@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.derived.build import DerivationContext, close_deriver, derivation_context, derived_schema, deriver_for
 from sbert.derived.derived_table import DerivedTable, commit_derived
 from sbert.derived.job import DerivedJob
@@ -52,6 +53,10 @@ class DerivedReport(BaseModel):
     num_rows: int = Field(description="Rows of the derived table.")
     num_rows_built: int = Field(description="Rows whose output was computed in this run.")
     seconds: float = 0.0
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        return f"Version {self.version}: {counted(self.num_rows, 'row')}, {self.num_rows_built:,} computed"
 
 
 class DerivedSteps:

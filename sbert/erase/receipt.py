@@ -92,6 +92,13 @@ class Receipt(BaseModel):
     seconds: float = 0.0
     receipt: str = Field(default="", description="Where the receipt is; empty when nothing was changed.")
 
+    def summary(self) -> str:
+        """Return the outcome in one line; it names no key, since Prefect stores it."""
+        if self.is_nothing:
+            return f"Nothing to erase: {counted(self.num_keys, 'key')} asked for"
+        verb = "Planned only: would erase" if self.is_dry_run else "Erased"
+        return f"{verb} {counted(self.num_rows_erased, 'row')}, asked for {counted(self.num_keys, 'key')}"
+
     @property
     def is_nothing(self) -> bool:
         """Whether the erasure changed nothing, because no row was found and no key is new."""

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.errors import QualityError
 from sbert.index.index_plan import Group, IndexPlan, plan_index, plan_merges
 from sbert.index.index_settings import IndexSettings
@@ -71,6 +72,12 @@ class IndexReport(BaseModel):
     seconds_up_to_date: float = Field(
         description="Seconds until every row had a segment, before merging and measuring."
     )
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        recall = "recall@10 not measured" if self.recall_at_10 is None else f"recall@10 {self.recall_at_10:.3f}"
+        indexed = f"{self.num_rows_indexed:,} of {counted(self.num_rows, 'row')}"
+        return f"Version {self.version} of the table: {indexed} in {counted(self.num_segments, 'segment')}, {recall}"
 
 
 def index_table(

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.errors import NotATableError, NotEqualError, TableError
 from sbert.sync.change_feed import Changes
 from sbert.sync.destinations.base import Collection, Destination, restored_rows
@@ -58,6 +59,11 @@ class SyncReport(BaseModel):
     is_switched: bool = Field(description="Whether readers were switched to this collection.")
     is_proven: bool = Field(description="Whether every row was compared after writing.")
     seconds: float = 0.0
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        written = f"{counted(self.num_upserts, 'upsert')}, {counted(self.num_deletes, 'delete')}"
+        return f"Version {self.to_version}: {counted(self.num_rows, 'row')}, {written}"
 
 
 def sync(

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.errors import DestinationError
 from sbert.runtime.prefetch import prefetch
 from sbert.sync.bucket_comparison import compare_buckets
@@ -64,6 +65,14 @@ class ReconcileReport(BaseModel):
     stale: list[RowKey] = Field(description=f"The first {NAMED_KEYS} stale rows.")
     is_repaired: bool = Field(default=False, description="Whether this run mended the differences.")
     seconds: float = 0.0
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        if self.was_equal:
+            return f"Equal to version {self.version}: {counted(self.num_rows, 'row')}"
+        verdict = "Mended" if self.is_equal else "Not equal"
+        found = f"{counted(self.num_missing, 'missing row')}, {self.num_stale:,} stale, {self.num_extra:,} extra"
+        return f"{verdict}, version {self.version}: {found}"
 
 
 class _KeyFile:

@@ -34,6 +34,10 @@ class UpkeepReport(BaseModel):
     vacuum: Vacuum | None = Field(default=None, description="Files removed.")
     verification: Verification | None = Field(default=None, description="Rows checked.")
 
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        return "; ".join(f"{step}: {line}" for step, line in self.describe().items()) or "No step was asked for"
+
     def describe(self) -> dict[str, str]:
         """Return a line for each step that was done."""
         lines: dict[str, str] = {}

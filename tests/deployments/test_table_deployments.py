@@ -1,5 +1,6 @@
 """`tables.yaml` becomes Prefect's deployment file: one set of deployments a table, none in another's way."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_two_tables_live_side_by_side(tmp_path: Path) -> None:
 def test_columns_and_settings_of_a_table_go_to_every_job_that_builds_its_rows(tmp_path: Path) -> None:
     found = made(tmp_path, TWO)
     for job in ("nightly-refresh", "backfill", "reembed-on-promotion"):
-        assert found[f"{job}-tickets"]["parameters"]["settings"] == {
+        assert json.loads(found[f"{job}-tickets"]["parameters"]["settings"]) == {
             "cleaning": {"mask_emails": True},
             "source": {"text_column": "body", "keep_columns": ["kind", "body"]},
         }
@@ -127,7 +128,8 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
         "sync-on-publish-search-tickets", "sync-on-publish-lake-tickets", "reconcile-search-tickets",
         "reconcile-lake-tickets", "erase-tickets",
     }  # fmt: skip
-    assert found["erase-tickets"]["parameters"] == {
+    erasure = found["erase-tickets"]["parameters"]
+    assert {**erasure, "destinations": json.loads(erasure["destinations"])} == {
         "table_uri": "/data/tickets/table",
         "destinations": {"postgresql://db/app#public.tickets": "app-db", "lancedb:/data/lance#tickets": ""},
         "derived": ["/data/tickets/neighbours"],

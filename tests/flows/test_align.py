@@ -14,6 +14,7 @@ from sbert.derived.any_table import verify_any
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import SettingsError
 from tests.support import made_tables
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
 
 
@@ -86,5 +87,6 @@ def test_both_sides_need_the_same_encoder_and_two_tables(
 def test_the_flow_does_the_same(places: tuple[str, str, str]) -> None:
     left, right, out = places
     report = align_rows(left, right, out, k=2)
+    assert outcome_of_newest_run() == "Version 0: 20 rows, 20 computed, 16 with a partner"
     assert report.num_rows_built == 20
     assert align_rows(left, right, out, k=2).num_rows_built == 0

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from flows.duplicates import find_duplicate_texts
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_texts import make_text_version
 
 
@@ -38,6 +39,7 @@ def test_a_promise_needs_labels(places: tuple[str, str]) -> None:
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
     report = find_duplicate_texts(*places)
+    assert outcome_of_newest_run() == "Version 0: 4 rows, 4 computed; 1 group with 1 repeat"
     assert (report.num_groups, report.num_rows_built) == (1, 4)
     assert find_duplicate_texts(*places).num_rows_built == 0
     assert not find_duplicate_texts(*places, guard=False).rule.conflict_check  # the old name

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from flows.entities import find_table_entities
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.tables import update, write
 
 
@@ -47,5 +48,6 @@ def test_bad_labels_are_one_line(places: tuple[str, str, str], tmp_path: Path) -
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_does_the_same(places: tuple[str, str, str]) -> None:
     report = find_table_entities(*places)
+    assert outcome_of_newest_run() == "Version 0: 2 rows, 2 computed; 2 entities in 1 row"
     assert (report.num_entities, report.output.num_rows_built) == (2, 2)
     assert find_table_entities(*places).output.num_rows_built == 0

@@ -8,6 +8,7 @@ from prefect.client.orchestration import get_client
 
 from flows.erase import erase_rows
 from sbert.errors import NotErasedError
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
 
 
@@ -23,6 +24,7 @@ def test_the_flow_erases_leaves_the_receipt_and_fails_when_rows_are_left(tmp_pat
     make_version(table, {"s3://raw/a.jsonl": {f"a-{at}": at for at in range(5)}})
     (tmp_path / "ids.csv").write_text("id\na-3\n")
     receipt = erase_rows(table, str(tmp_path / "ids.csv"))
+    assert outcome_of_newest_run() == "Erased 1 row, asked for 1 key"
     assert receipt.num_rows_erased == 1
     assert any(receipt.erasure in text for text in artifacts("erasure-receipt"))
     (tmp_path / "ids.csv").write_text("id\na-4\n")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from flows.cli.commands import app
 from flows.index_table import index_embeddings
 from sbert.index.index_settings import IndexSettings
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
 
 
@@ -34,5 +35,6 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(table: str) -> None:
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_does_the_same(table: str) -> None:
     report = index_embeddings(table, settings=IndexSettings(connectivity=8))
+    assert outcome_of_newest_run() == "Version 0 of the table: 250 of 250 rows in 1 segment, recall@10 1.000"
     assert report.num_segments_built == 1
     assert index_embeddings(table, settings=IndexSettings(connectivity=8)).num_rows_built == 0

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from flows.cli.commands import app
 from flows.index_words import index_table_words
 from sbert.index.words.settings import WordSettings
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
 
 
@@ -42,4 +43,5 @@ def test_an_unknown_mode_is_named_with_those_there_are(table: str) -> None:
 def test_the_flow_does_the_same_as_the_command(table: str) -> None:
     settings = WordSettings(text_column="kind")
     assert index_table_words(table, settings).num_rows_built == 6
+    assert outcome_of_newest_run() == "Version 0 of the table: 6 rows in 1 segment, 6 indexed in this run"
     assert index_table_words(table, settings).num_rows_built == 0

@@ -10,6 +10,7 @@ from flows.cli.commands import app
 from flows.map_table import map_table
 from sbert.apply.map.settings import MapSettings
 from sbert.derived.derived_table import DerivedTable
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
 
 
@@ -40,5 +41,6 @@ def test_the_flow_writes_the_page_and_the_coordinates(tmp_path: Path) -> None:
     make_version(table, {"a": {str(row): row for row in range(30)}})
     settings = MapSettings(text_column="kind", num_topics=2)
     report = map_table(table, str(output), str(tmp_path / "places"), settings)
+    assert outcome_of_newest_run() == "Version 0 of the table: 30 of 30 rows drawn, 2 topics"
     assert (report.num_rows, report.num_bytes) == (30, output.stat().st_size)
     assert DerivedTable.open(str(tmp_path / "places")).num_rows == 30

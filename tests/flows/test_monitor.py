@@ -13,6 +13,7 @@ from flows.monitor import monitor_opinion
 from sbert.apply.monitoring.settings import MonitoringSettings
 from tests.flows.test_approval import paused_run
 from tests.sbert.apply.monitoring.test_monitor import CALM, classify, hours
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
 
 SETTINGS = {"min_volume": 10, "min_history": 3, "text_column": "kind"}
@@ -48,6 +49,7 @@ def test_the_flow_emits_an_event_for_each_new_alert(
     monkeypatch.setattr("tasks.monitor.emit_event", lambda **event: emitted.append(event))
     settings = MonitoringSettings.model_validate({"time_column": "at", "bucket": "1h", **SETTINGS})
     report = monitor_opinion(predictions, str(tmp_path / "out"), settings)
+    assert outcome_of_newest_run() == "Version 0: 220 rows, 1 open alert, 1 new"
     assert [event["event"] for event in emitted] == ["sbert.opinion.alert"]
     assert emitted[0]["payload"]["sentence"] == report.alerts[0].sentence
     assert monitor_opinion(predictions, str(tmp_path / "out"), settings).new_alerts == []

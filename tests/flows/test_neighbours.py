@@ -16,6 +16,7 @@ from sbert.apply.neighbours.job import NeighboursJob
 from sbert.derived.any_table import verify_any
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
 
 
@@ -46,6 +47,7 @@ def test_the_table_and_the_output_must_be_two_folders(places: tuple[str, str]) -
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
     report = find_neighbours(*places, k=3)
+    assert outcome_of_newest_run() == "Version 0: 30 rows, 30 computed"
     assert (report.num_rows, report.num_rows_built) == (30, 30)
     assert find_neighbours(*places, k=3).num_rows_built == 0
 

@@ -1,7 +1,9 @@
 """Forms have at most ten fields that a person understands; the advanced field reads JSON, parsed or as text, or a file."""
 
 import json
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -10,15 +12,25 @@ from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import validate
 
+import flows
 from flows.backfill import backfill_embeddings
+from flows.classify import classify_table
+from flows.erase import erase_rows
+from flows.monitor import monitor_opinion
+from flows.neighbours import find_neighbours
 from flows.parameters import AdvancedSettings
 from flows.refresh import refresh_embeddings
-from flows.retrain import retrain_encoder
-from flows.upkeep import upkeep_table
-from flows.watch_labels import watch_labels
 from sbert.errors import SettingsError
 
-FLOWS = [refresh_embeddings, backfill_embeddings, retrain_encoder, upkeep_table, watch_labels]
+
+def all_flows() -> list[Flow[..., Any]]:
+    """Return every flow of the package, by name: a form that is added later is looked at, too."""
+    modules = [import_module(f"flows.{module.name}") for module in iter_modules(flows.__path__) if not module.ispkg]
+    found = {flow.name: flow for module in modules for flow in vars(module).values() if isinstance(flow, Flow)}
+    return [found[name] for name in sorted(found)]
+
+
+FLOWS = all_flows()
 WHERE = {"raw_uri": "raw", "table_uri": "table"}
 ALL_FLOWS = pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
 
@@ -45,10 +57,25 @@ def test_a_form_has_at_most_ten_fields_each_with_title_description_and_default(f
 
 
 @ALL_FLOWS
+def test_each_field_for_text_a_list_or_an_object_has_an_example(flow: Flow[..., Any]) -> None:
+    for name, field in fields_of(flow).items():
+        kinds = {field.get("type"), *(choice.get("type") for choice in field.get("anyOf", []))}
+        is_written = kinds & {"string", "array", "object"} and "enum" not in field and name not in {"since", "until"}
+        assert not is_written or "Example: " in field["description"], name
+
+
+@ALL_FLOWS
+def test_no_field_of_a_form_opens_into_further_fields(flow: Flow[..., Any]) -> None:
+    assert not [name for name, field in fields_of(flow).items() if "$ref" in str(field) or "properties" in field]
+
+
+@ALL_FLOWS
 def test_the_server_accepts_every_default_as_the_form_sends_it(flow: Flow[..., Any]) -> None:
     schema = parameter_schema(flow).model_dump()
     defaults = {name: field["default"] for name, field in schema["properties"].items() if "default" in field}
     required = dict.fromkeys(schema["required"], "somewhere")
+    if "settings" in required:
+        required["settings"] = '{"time_column": "created_at"}'
     validate({**required, **defaults}, schema, raise_on_error=True)
     flow.validate_parameters({**required, **defaults})
 
@@ -56,7 +83,7 @@ def test_the_server_accepts_every_default_as_the_form_sends_it(flow: Flow[..., A
 @ALL_FLOWS
 def test_only_dates_and_numbers_are_a_choice_between_a_value_and_nothing(flow: Flow[..., Any]) -> None:
     nullable = {name for name, field in fields_of(flow).items() if {"type": "null"} in field.get("anyOf", [])}
-    assert nullable <= {"since", "until", "limit"}
+    assert nullable <= {"since", "until", "limit", "num_topics", "similarity", "precision"}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +125,30 @@ def test_an_empty_row_of_a_list_is_no_name() -> None:
     assert only["keep_columns"] is None  # the table's own
     beside = backfill_embeddings.validate_parameters({**WHERE, "include": ["", "a*"]})
     assert beside["include"] == ["a*"]
+
+
+def test_the_advanced_field_of_an_application_reads_json_and_defaults() -> None:
+    places = {"table_uri": "table", "labels_uri": "labels", "out_uri": "out"}
+    text = '{"head": {"promised_error": 0.2}}'
+    assert classify_table.validate_parameters({**places, "settings": text})["settings"].head.promised_error == 0.2
+    assert classify_table.validate_parameters({**places, "settings": ""})["settings"].head.promised_error == 0.05
+    with pytest.raises((ParameterTypeError, SettingsError), match="time_column"):
+        monitor_opinion.validate_parameters({"predictions_uri": "classes", "out_uri": "out", "settings": ""})
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [("", "local"), ("ray", "ray"), ('{"kind": "dask", "cpus_per_worker": 2}', "dask"), ({"kind": "ray"}, "ray")],
+)
+def test_an_engine_is_named_or_described(given: object, kind: str) -> None:
+    engine = find_neighbours.validate_parameters({"table_uri": "table", "out_uri": "out", "engine": given})["engine"]
+    assert engine.kind.value == kind
+
+
+@pytest.mark.parametrize("given", ['{"lancedb:lance#docs": ""}', {"lancedb:lance#docs": ""}], ids=["text", "parsed"])
+def test_vector_stores_of_an_erasure_are_a_json_object(given: object) -> None:
+    found = erase_rows.validate_parameters({"table_uri": "table", "destinations": given})
+    assert found["destinations"] == {"lancedb:lance#docs": ""}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from flows.cli.commands import app
 from flows.recommend import recommend_items
 from sbert.apply.recommendation.settings import RankingSettings, RecommendationSettings
 from tests.sbert.apply.recommendation.made_events import event, item_rows, made_events, write_events, write_items
+from tests.support.flow_runs import outcome_of_newest_run
 
 SMALL = {"ranking": {"num_factors": 4, "num_rounds": 2}}
 
@@ -47,4 +48,5 @@ def test_a_column_that_is_not_there_is_named(places: tuple[str, str, str]) -> No
 def test_the_flow_writes_the_lists(places: tuple[str, str, str]) -> None:
     settings = RecommendationSettings(ranking=RankingSettings(num_factors=4, num_rounds=2))
     report = recommend_items(*places, settings)
+    assert outcome_of_newest_run() == "Version 0: lists for 20 users, 20 computed"
     assert (report.num_users, report.num_users_computed) == (20, 20)

@@ -10,6 +10,7 @@ from flows.cli.commands import app
 from flows.summarize import summarize_documents
 from sbert.apply.summaries.settings import SummarySettings
 from sbert.derived.derived_table import DerivedTable
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.tables import texts, update, write
 
 QUICK = {
@@ -63,4 +64,5 @@ def test_wrong_labels_and_budgets_are_one_line(tmp_path: Path, places: tuple[str
 def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
     settings = SummarySettings.model_validate(QUICK)
     assert summarize_documents(*places, settings=settings).num_computed == 8
+    assert outcome_of_newest_run() == "Version 0: 8 documents, 8 computed"
     assert summarize_documents(*places, settings=settings).num_computed == 0

@@ -12,6 +12,7 @@ from flows.sync_destination import sync_destination
 from sbert.errors import DestinationError, NotEqualError
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.destinations.qdrant import QdrantDestination, point_id
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -37,6 +38,7 @@ def artifacts(key: str) -> list[Any]:
 
 def test_a_sync_leaves_a_report_at_its_run(table: str, location: str) -> None:
     report = sync_destination(table_uri=table, destination=location)
+    assert outcome_of_newest_run() == "Version 0: 30 rows, 30 upserts, 0 deletes"
     assert report.num_upserts == 30
     (text,) = [text for text in artifacts("sync-report") if location in text]
     assert "| rows written | 30 |" in text
@@ -53,6 +55,7 @@ def test_a_reconcile_that_finds_differences_fails_and_its_artifact_names_the_row
         reconcile_destination(table_uri=table, destination=location)
     assert any("First missing rows" in text and "| 7 |" in text for text in artifacts("reconcile-report"))
     assert reconcile_destination(table_uri=table, destination=location, repair=True).is_repaired
+    assert outcome_of_newest_run() == "Mended, version 0: 1 missing row, 0 stale, 0 extra"
 
 
 def test_credentials_come_from_a_secret_block_and_are_no_parameter_of_the_run(

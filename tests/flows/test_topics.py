@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from flows import topics as flow_module
 from flows.cli.commands import app
 from flows.topics import find_table_topics
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_texts import make_text_version
 
 
@@ -37,6 +38,7 @@ def test_the_flow_announces_each_new_topic(places: tuple[str, str], monkeypatch:
         flow_module, "emit_event", lambda **event: events.append(event["resource"]["prefect.resource.id"])
     )
     report = find_table_topics(*places, num_topics=2)
+    assert outcome_of_newest_run() == "Version 0: 40 rows, 40 computed; 2 topics, 0 new, 0 ended"
     assert (report.num_topics, report.num_rows_built, events) == (2, 40, [])
     flow_module.announce_new_topics(report.model_copy(update={"new_topics": (1,)}))
     assert events == [f"sbert.topic.{report.out_uri}.1"]

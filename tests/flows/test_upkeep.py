@@ -7,6 +7,7 @@ import pytest
 from flows.upkeep import upkeep_table
 from sbert.errors import VerificationError
 from sbert.table.delta import Table
+from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.tables import objects_apart, update, write_objects
 from tests.support.tiny_models import save_tiny
 
@@ -17,6 +18,10 @@ def test_compact_vacuum_and_verify(tmp_path: Path) -> None:
     write_objects(tmp_path / "raw", 3, 10)
     update(tmp_path / "raw", table, model=model, settings=objects_apart())
     report = upkeep_table(table, retention_hours=0)
+    assert (
+        outcome_of_newest_run()
+        == "compact: 3 shards became 1, version 1; vacuum: 3 files, 0.0 MiB removed; verify: 30 rows: nothing wrong"
+    )
     assert report.compaction is not None
     assert report.vacuum is not None
     assert report.verification is not None

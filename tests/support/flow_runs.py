@@ -47,3 +47,8 @@ def newest_run() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         asked = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
         artifacts = client.request("POST", "/artifacts/filter", json=asked).json()
     return run, {item["key"] or item["type"]: item for item in artifacts}
+
+
+def outcome_of_newest_run() -> str:
+    """Return the state message of the flow run that began last."""
+    return str(newest_run()[0]["state"]["message"])

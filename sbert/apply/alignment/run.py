@@ -21,6 +21,10 @@ class AlignmentReport(DerivedReport):
     num_without: dict[str, int] = Field(description="Rows without a partner, by reason.")
     sides: SideDistance | None = Field(description="None if a table has no rows.")
 
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        return f"{super().summary()}, {self.num_matched:,} with a partner"
+
 
 def align_tables(job: AlignmentJob, left_uri: str, out_uri: str, *, concurrency: int = 1) -> AlignmentReport:
     """Write the partner of every row of the left table to a derived table.

@@ -44,3 +44,8 @@ class AnswersReport(BaseModel):
     unused: tuple[UnusedAnswer, ...] = Field(description="The first of them.")
     unanswered: tuple[QuestionGroup, ...] = Field(description="The largest groups of unanswered questions.")
     report_uri: str = Field(description="The report for people, an HTML file.")
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        decisions = ", ".join(f"{name} {count:,}" for name, count in self.decisions.items())
+        return f"{self.output.summary()}; decisions: {decisions}"

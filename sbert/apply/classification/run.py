@@ -14,6 +14,7 @@ from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.page import REPORT_NAME, report_page
 from sbert.apply.classification.report import ClassShares, TaskReport
 from sbert.apply.classification.settings import ClassificationSettings
+from sbert.counted import counted
 from sbert.derived.derived_table import DerivedTable, find_output
 from sbert.derived.run import DerivedReport, derive
 from sbert.storage.files import join, normalize_uri, write_bytes
@@ -33,6 +34,12 @@ class ClassificationReport(BaseModel):
     output: DerivedReport = Field(description="What was computed.")
     tasks: tuple[TaskReport, ...] = Field(description="The head of each task, and the classes of the rows.")
     report_uri: str = Field(description="The report for people, an HTML file.")
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        answered = sum(task.now.num_rows - task.now.num_abstained for task in self.tasks)
+        abstained = sum(task.now.num_abstained for task in self.tasks)
+        return f"{self.output.summary()}; {counted(answered, 'class', 'classes')} given, {abstained:,} abstained"
 
 
 def classify(

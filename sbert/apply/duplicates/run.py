@@ -13,6 +13,7 @@ from sbert.apply.duplicates.fit import FitSettings, LabelledPairs, fit_rule, wit
 from sbert.apply.duplicates.job import DuplicatesJob
 from sbert.apply.duplicates.rule import PairRule, with_new_names
 from sbert.apply.text_vectors import vectors_of_texts
+from sbert.counted import counted
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import DerivedReport, derive
 from sbert.errors import LabelError, SettingsError
@@ -78,6 +79,10 @@ class DuplicatesReport(DerivedReport):
     num_rows_in_groups: int = Field(description="Rows of these groups.")
     num_repeats: int = Field(description="Rows that a representative stands for: rows of groups, less one a group.")
     rule: PairRule = Field(description="When two texts say the same.")
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        return f"{super().summary()}; {counted(self.num_groups, 'group')} with {counted(self.num_repeats, 'repeat')}"
 
 
 def find_duplicates(

@@ -15,6 +15,7 @@ from sbert.apply.entities.settings import EntitySettings
 from sbert.apply.entities.tagger import TAGGERS
 from sbert.apply.marked_texts import label_fingerprint, read_marked_texts
 from sbert.apply.word_vectors import WordReader
+from sbert.counted import counted
 from sbert.derived.derived_table import DerivedTable, find_output
 from sbert.derived.run import DerivedReport, derive
 from sbert.index.words.settings import words_text_column
@@ -51,6 +52,11 @@ class EntitiesReport(BaseModel):
     num_rows_with_entities: int
     num_entities: int
     types: tuple[TypeCount, ...] = Field(description="Every type that was found, the most frequent first.")
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        found = counted(self.num_entities, "entity", "entities")
+        return f"{self.output.summary()}; {found} in {counted(self.num_rows_with_entities, 'row')}"
 
 
 def find_entities(

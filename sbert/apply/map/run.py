@@ -19,6 +19,7 @@ from sbert.apply.map.settings import LayoutSettings, MapSettings
 from sbert.apply.map.topics import name_groups, topics_of
 from sbert.apply.principal_components import principal_components
 from sbert.apply.row_sample import RowSample, read_sample
+from sbert.counted import counted
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.errors import ColumnError
@@ -58,6 +59,11 @@ class MapReport(BaseModel):
     topics: tuple[str, ...] = Field(description="Names of the topics, the largest first.")
     coordinates: str | None = Field(description="Derived table of x and y, if one was asked for.")
     num_bytes: int = Field(description="Size of the file.")
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        drawn = f"{self.num_rows:,} of {counted(self.num_table_rows, 'row')} drawn"
+        return f"Version {self.version} of the table: {drawn}, {counted(len(self.topics), 'topic')}"
 
 
 def write_map(

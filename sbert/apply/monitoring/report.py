@@ -63,6 +63,12 @@ class MonitoringReport(BaseModel):
     page_uri: str
     seconds: float = 0.0
 
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        alerts = f"{counted(self.num_open, 'open alert')}, {len(self.new_alerts):,} new"
+        waiting = f", {len(self.waiting_alerts):,} waiting for a person" if self.waiting_alerts else ""
+        return f"Version {self.version}: {counted(self.num_rows, 'row')}, {alerts}{waiting}"
+
 
 def tested_sentence(report: MonitoringReport, settings: MonitoringSettings) -> str:
     """Return how much of a history was tested, and if nothing was, what to change."""

@@ -27,6 +27,7 @@ from sbert.apply.recommendation.model import (
 from sbert.apply.recommendation.ranker import fit_ranker
 from sbert.apply.recommendation.settings import RecommendationSettings
 from sbert.apply.recommendation.signals import SIGNALS, places_of
+from sbert.counted import counted
 from sbert.derived.derived_table import find_output
 from sbert.derived.part_table import derive_parts
 from sbert.derived.run import DerivedReport
@@ -57,6 +58,12 @@ class RecommendationReport(DerivedReport):
     fitted_at: dt.datetime = Field(description="When the model was fitted.")
     num_later_events: int = Field(description="Later events that weigh the signals; 0 if the weights are a guess.")
     weights: dict[str, float] = Field(description="Weight of each signal in the log-odds.")
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        return (
+            f"Version {self.version}: lists for {counted(self.num_users, 'user')}, {self.num_users_computed:,} computed"
+        )
 
 
 def recommend(

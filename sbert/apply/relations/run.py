@@ -17,6 +17,7 @@ from sbert.apply.relations.names import check_same_rows
 from sbert.apply.relations.relator import RELATORS
 from sbert.apply.relations.settings import RelationSettings
 from sbert.apply.word_vectors import WordReader
+from sbert.counted import counted
 from sbert.derived.derived_table import DerivedTable, find_output
 from sbert.derived.run import DerivedReport, derive
 from sbert.errors import DerivedTableError, SettingsError
@@ -57,6 +58,11 @@ class RelationsReport(BaseModel):
     num_rows_with_relations: int
     num_relations: int
     relations: tuple[RelationCount, ...] = Field(description="Every relation that was found, the most frequent first.")
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        found = counted(self.num_relations, "relation")
+        return f"{self.output.summary()}; {found} in {counted(self.num_rows_with_relations, 'row')}"
 
 
 def find_relations(

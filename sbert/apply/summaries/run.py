@@ -11,6 +11,7 @@ from sbert.apply.summaries.choose import RankerDecision, choose_ranker
 from sbert.apply.summaries.documents import DocumentReader
 from sbert.apply.summaries.job import SummaryJob
 from sbert.apply.summaries.settings import SummarySettings
+from sbert.counted import counted
 from sbert.derived.derived_table import DerivedTable, find_output
 from sbert.derived.part_table import derive_parts
 from sbert.derived.run import DerivedReport
@@ -33,6 +34,12 @@ class SummaryReport(BaseModel):
     num_cut: int = Field(description="Documents with more sentences than are ranked.")
     num_whole: int = Field(description="Documents whose summary is all their sentences.")
     mean_words: float = Field(description="Words of a summary, on average.")
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        return (
+            f"Version {self.output.version}: {counted(self.num_documents, 'document')}, {self.num_computed:,} computed"
+        )
 
 
 def summarize(

@@ -3,6 +3,7 @@
 from pydantic import ConfigDict, Field
 
 from sbert.apply.topics.report_figures import TopicSummary
+from sbert.counted import counted
 from sbert.derived.run import DerivedReport
 
 __all__ = ["FIRST_RUN", "TopicsReport"]
@@ -26,3 +27,8 @@ class TopicsReport(DerivedReport):
     period: str = Field(default="week", description="Length of a period: day, week or month.")
     num_without_time: int = Field(description="Rows without a time, which are in no period; 0 without a time column.")
     report_uri: str = Field(description="The report for people, an HTML file.")
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        changes = f"{len(self.new_topics):,} new, {len(self.ended_topics):,} ended"
+        return f"{super().summary()}; {counted(self.num_topics, 'topic')}, {changes}"

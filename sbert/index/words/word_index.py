@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.index.segment_cache import forget_segment, note_as_checked
 from sbert.index.words.postings import build_postings, postings_bytes
 from sbert.index.words.settings import WordSettings, words_fingerprint, words_text_column
@@ -57,6 +58,11 @@ class WordIndexReport(BaseModel):
     num_rows_built: int = Field(description="Rows that this run put into segments, merging included.")
     num_bytes: int = Field(description="Size of the segments that serve the version.")
     seconds: float
+
+    def summary(self) -> str:
+        """Return the outcome in one line."""
+        rows = f"{counted(self.num_rows, 'row')} in {counted(self.num_segments, 'segment')}"
+        return f"Version {self.version} of the table: {rows}, {self.num_rows_built:,} indexed in this run"
 
 
 def index_words(
