@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 __all__ = [
     "BLUE",
@@ -18,6 +19,7 @@ __all__ = [
     "Picture",
     "as_picture",
     "date_axis",
+    "few_ticks",
     "legend_below",
     "new_axes",
     "new_figure",
@@ -29,6 +31,7 @@ SERIES = ("#2563eb", "#ea580c", "#0891b2", "#7c3aed", "#65a30d", "#be185d", "#a1
 """Colours of lines or bars that stand beside each other."""
 WIDTH_INCHES, HEIGHT_INCHES = 5.6, 2.8
 """Narrow, so that letters stay readable where the page is scaled down to a telephone."""
+MAX_INTERVALS = 5
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,18 @@ def new_axes(height: float = HEIGHT_INCHES, *, x: str = "", y: str = "") -> tupl
     axes.tick_params(labelsize=9)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    few_ticks(axes)
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
     return figure, axes
+
+
+def few_ticks(axes: Axes) -> None:
+    """Give the vertical axis a number of ticks that does not depend on its length.
+
+    Otherwise the layout leaves room for the numbers of a few ticks, then draws more of them, and longer ones are cut off.
+    """
+    axes.yaxis.set_major_locator(MaxNLocator(MAX_INTERVALS))
 
 
 def as_picture(figure: Figure, title: str, explanation: str = "") -> Picture:

@@ -15,9 +15,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from sbert.pages.pictures import Picture, as_picture, new_axes, plain
+from sbert.pages.pictures import Picture, as_picture, few_ticks, new_axes, plain
 from sbert.refresh.run_metrics import SAMPLE_BY_HASH
 from sbert.table.drift import cosine_of_means, energy_distance, stability_index
 
@@ -244,7 +244,7 @@ def _scale(axes: Axes, values: Numbers) -> None:
         axes.set_title("logarithmic axis", fontsize=8, loc="right", color=LIMIT_COLOR)
     else:
         axes.set_ylim(0, 1.1 * max(positive))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        few_ticks(axes)
 
 
 def _line(axes: Axes, runs: Sequence[Run], lines: Sequence[Numbers], labels: Sequence[str] = ()) -> None:
@@ -288,7 +288,7 @@ def _rejects(axes: Axes, runs: Sequence[Run]) -> None:
         bottom += shares
     if bottom.any():
         axes.set_ylim(0, 1.1 * bottom.max())
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        few_ticks(axes)
     else:
         axes.set_ylim(0, 1)
         axes.text(0.5, 0.5, "no row was rejected", transform=axes.transAxes, ha="center", color=LIMIT_COLOR)
@@ -319,7 +319,8 @@ def _drift(axes: Axes, runs: Sequence[Run], values: Numbers, limits: dict[float,
 
 def _clear_notes(axes: Axes, measured: Numbers) -> None:
     """Draw drift on a linear axis, and let a flat line at 0 speak for itself."""
-    axes.set_yscale("linear")
+    axes.set_yscale("linear")  # which forgets the ticks
+    few_ticks(axes)
     axes.set_title("", loc="right")
     if measured:
         for text in list(axes.texts):
