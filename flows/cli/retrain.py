@@ -11,6 +11,7 @@ from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_settings
 from flows.cli.text_tables import Column, print_properties, print_rows
+from sbert.counted import counted
 
 
 @command(Panel.MODELS, example="sbert retrain s3://bucket/labels s3://bucket/models")
@@ -112,7 +113,7 @@ def _show_retrain(report: dict[str, Any]) -> None:
         ),
         *(("warning", warning) for warning in report["decision"]["warnings"]),
         ("labels", ", ".join(f"{count:,} {kind}" for kind, count in report["labels"]["counts"].items())),
-        ("training", f"{report['stop_reason']} after {report['num_steps']:,} steps"),
+        ("training", f"{report['stop_reason']} after {counted(report['num_steps'], 'step')}"),
         *(("note", note) for note in report["training_notes"]),
         ("report", report["report_uri"] or ""),
         ("seconds", f"{report['seconds']:,.1f}"),

@@ -145,7 +145,7 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
     assert trigger["match"] == {"prefect.resource.id": "sbert.table./data/tickets/table"}
     assert sync["schedules"][0]["cron"] == "0 6 * * *"
     index = found["index-on-publish-tickets"]
-    assert index["parameters"] == {"table_uri": "/data/tickets/table", "settings": {"min_recall": 0.9}}
+    assert index["parameters"] == {"table_uri": "/data/tickets/table", "settings": '{"min_recall": 0.9}'}
     assert index["triggers"][0]["expect"] == ["sbert.table.published"]
     words = found["words-on-publish-tickets"]
     assert words["parameters"] == {"table_uri": "/data/tickets/table"}

@@ -27,7 +27,7 @@ def test_nested_settings_have_their_full_name_type_default_and_meaning() -> None
 @pytest.mark.parametrize("command", list(Settable))
 def test_every_setting_has_a_meaning(command: str) -> None:
     found = listed(command)
-    assert len(found) >= 5
+    assert len(found) >= 4
     assert [name for name, item in found.items() if not item["meaning"]] == []
 
 
