@@ -72,6 +72,14 @@ def _show(report: dict[str, Any]) -> None:
                 for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
             )
             out.print(f"  {name}{values} on {counted(quality['num_rows'], 'held-out row')}", markup=False)
+        words = head["words"]
+        if words is not None:
+            told = f"reads {counted(words['num_terms'], 'term')} too" if words["weight"] else "reads vectors alone"
+            out.print(
+                f"  {name}the head {told}: macro-F1 {words['macro_f1']:.3f} with words, "
+                f"{words['macro_f1_without']:.3f} without, in cross-validation",
+                markup=False,
+            )
         rules = head["rules"]
         if rules is not None:
             gain = rules["gain"]

@@ -2,11 +2,15 @@
 
     python -m tests.benchmarks.classification /path/to/data                  # phrasebank, airline_tweets, banking77
     python -m tests.benchmarks.classification /path/to/data --case banking77 # one of them
+    python -m tests.benchmarks.classification /path/to/data --seeds 3        # medians of three seeds
+    python -m tests.benchmarks.classification /path/to/data --vectors-only   # without the words of the texts
+    python -m tests.benchmarks.classification /path/to/data --dev            # on rows that heads are fitted on
     python -m tests.benchmarks.classification /path/to/data --night 200000   # time of classifying that many rows
     python -m tests.benchmarks.classification /path/to/data --rules phrasebank  # 5 % of the labels, with and without rules
 
 The folder holds `phrasebank/all-data.csv` (label, content; Latin-1), `airline_tweets/Tweets.csv` and `banking77/train.csv` and
 `test.csv`. Texts are encoded once by the packaged model; vectors are kept in `--cache`. Test rows choose nothing.
+A perfectly calibrated head has a calibration error too, by chance; its mean is shown in brackets.
 """
 
 import argparse
@@ -14,13 +18,13 @@ import csv
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from sklearn.metrics import accuracy_score, f1_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from sbert import SentenceEncoder
 from sbert.apply.classification.calibration import calibration_error
@@ -28,6 +32,7 @@ from sbert.apply.classification.fit import fit_head
 from sbert.apply.classification.head import Float32, Head
 from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.settings import HeadSettings
+from sbert.apply.classification.words import HeadWords
 from sbert.derived.run import derive
 from sbert.encoder.side import Side
 from sbert.table.delta import Table
@@ -36,10 +41,34 @@ from tests.benchmarks.derived import add_objects
 from tests.benchmarks.harness import print_table
 from tests.benchmarks.sync import ROWS_PER_OBJECT, make_table
 
-Case = tuple[str, Float32, np.ndarray, Float32, np.ndarray]
 SENTIMENTS = ("negative", "neutral", "positive")
 AIRLINE_TRAIN = 0.7
 """Share of the tweets, the earliest, that is learned from."""
+DEV_SHARE = {"airline_tweets": 0.25}
+"""Share of the rows to learn from that `--dev` measures on: the latest of the tweets, else a fifth at random."""
+NUM_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows."""
+
+    vectors_ND: Float32
+    truth: np.ndarray
+    texts: list[str]
+
+    def take(self, rows: np.ndarray) -> "Rows":
+        """Return some of them."""
+        return Rows(self.vectors_ND[rows], self.truth[rows], [self.texts[row] for row in rows.tolist()])
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows to learn from, and rows to measure on."""
+
+    name: str
+    seen: Rows
+    unseen: Rows
 
 
 def encoded(name: str, texts: list[str], cache: Path) -> Float32:
@@ -51,37 +80,54 @@ def encoded(name: str, texts: list[str], cache: Path) -> Float32:
 
 
 def cases(data: Path, cache: Path, seed: int, wanted: str | None = None) -> Iterator[Case]:
-    """Yield name, vectors and classes to learn from, and those to measure on; of one data set where one is wanted."""
+    """Yield the rows to learn from and to measure on; of one data set where one is wanted."""
     for name, found in (("phrasebank", _phrasebank), ("airline_tweets", _airline), ("banking77", _banking)):
         if wanted in {None, name}:
             yield from found(data, cache, seed)
 
 
+def dev_case(case: Case, seed: int) -> Case:
+    """Return a case whose rows to measure on are some of those to learn from, and no others."""
+    places = np.arange(len(case.seen.truth))
+    if case.name in DEV_SHARE:
+        first = round((1 - DEV_SHARE[case.name]) * len(places))
+        seen, unseen = places[:first], places[first:]
+    else:
+        seen, unseen = train_test_split(places, test_size=0.2, stratify=case.seen.truth, random_state=seed)
+    return Case(f"{case.name}, dev", case.seen.take(seen), case.seen.take(unseen))
+
+
 def _phrasebank(data: Path, cache: Path, seed: int) -> Iterator[Case]:
-    rows = [
+    found = [
         row for row in csv.reader((data / "phrasebank/all-data.csv").open(encoding="latin-1")) if row[0] in SENTIMENTS
     ]
-    vectors_ND, truth = encoded("phrasebank", [row[1] for row in rows], cache), np.array([row[0] for row in rows])
-    for fold, (seen, unseen) in enumerate(StratifiedKFold(5, shuffle=True, random_state=seed).split(vectors_ND, truth)):
-        yield f"phrasebank, fold {fold}", vectors_ND[seen], truth[seen], vectors_ND[unseen], truth[unseen]
+    texts = [row[1] for row in found]
+    rows = Rows(encoded("phrasebank", texts, cache), np.array([row[0] for row in found]), texts)
+    for seen, unseen in StratifiedKFold(5, shuffle=True, random_state=seed).split(rows.vectors_ND, rows.truth):
+        yield Case("phrasebank", rows.take(seen), rows.take(unseen))
 
 
 def _airline(data: Path, cache: Path, _: int) -> Iterator[Case]:
     tweets = pl.read_csv(data / "airline_tweets/Tweets.csv", infer_schema_length=0, encoding="utf8-lossy")
     tweets = tweets.filter(pl.col("airline_sentiment").is_in(SENTIMENTS) & pl.col("text").is_not_null())
     tweets = tweets.with_columns(pl.col("tweet_created").cast(pl.Float64)).sort("tweet_created", maintain_order=True)
-    vectors_ND, truth = encoded("airline", tweets["text"].to_list(), cache), tweets["airline_sentiment"].to_numpy()
-    first = int(AIRLINE_TRAIN * len(truth))
-    yield "airline_tweets, later 30 %", vectors_ND[:first], truth[:first], vectors_ND[first:], truth[first:]
+    texts = tweets["text"].to_list()
+    rows = Rows(encoded("airline", texts, cache), tweets["airline_sentiment"].to_numpy(), texts)
+    places, first = np.arange(len(texts)), int(AIRLINE_TRAIN * len(texts))
+    yield Case("airline_tweets", rows.take(places[:first]), rows.take(places[first:]))
 
 
 def _banking(data: Path, cache: Path, _: int) -> Iterator[Case]:
     parts = {name: pl.read_csv(data / f"banking77/{name}.csv") for name in ("train", "test")}
-    vectors = {name: encoded(f"banking_{name}", part["text"].to_list(), cache) for name, part in parts.items()}
-    yield (
-        "banking77", vectors["train"], parts["train"]["category"].to_numpy(), vectors["test"],
-        parts["test"]["category"].to_numpy(),
-    )  # fmt: skip
+    seen, unseen = (
+        Rows(
+            encoded(f"banking_{name}", part["text"].to_list(), cache),
+            part["category"].to_numpy(),
+            part["text"].to_list(),
+        )
+        for name, part in parts.items()
+    )
+    yield Case("banking77", seen, unseen)
 
 
 def rule_cases(data: Path, cache: Path) -> list[RuleCase]:
@@ -106,30 +152,72 @@ def rule_cases(data: Path, cache: Path) -> list[RuleCase]:
     ]  # fmt: skip
 
 
-def fitted(vectors_ND: Float32, truth: np.ndarray, settings: HeadSettings) -> Head:
+def fitted(rows: Rows, settings: HeadSettings) -> Head:
     """Fit a head."""
     return fit_head(
-        vectors_ND, truth.tolist(), settings, fingerprint="bench", encoder_fingerprint="", labels_fingerprint=""
+        rows.vectors_ND,
+        rows.truth.tolist(),
+        settings,
+        fingerprint="bench",
+        encoder_fingerprint="",
+        labels_fingerprint="",
+        words=HeadWords("text", rows.texts) if settings.words else None,
     )
 
 
-def measured(case: Case, settings: HeadSettings) -> tuple[str, ...]:
+def chance_error(confidence_N: np.ndarray) -> float:
+    """Return the mean calibration error of rows that are right exactly as often as their probability says."""
+    random = np.random.default_rng(0)
+    draws = (random.random(len(confidence_N)) < confidence_N for _ in range(NUM_DRAWS))
+    return float(np.mean([calibration_error(confidence_N, right_N) for right_N in draws]))
+
+
+def measured(case: Case, settings: HeadSettings) -> dict[str, float | str]:
     """Fit a head and return its figures on the rows to measure on."""
-    name, seen_ND, seen, unseen_ND, unseen = case
+    unseen = case.unseen.truth
     began = time.process_time()
-    head = fitted(seen_ND, seen, settings)
+    head = fitted(case.seen, settings)
     seconds = time.process_time() - began
-    probabilities_NC = head.probabilities(unseen_ND)
+    probabilities_NC = head.probabilities(case.unseen.vectors_ND, case.unseen.texts)
     predicted = np.array(head.classes)[probabilities_NC.argmax(axis=1)]
     right_N, confidence_N = predicted == unseen, probabilities_NC.max(axis=1)
     answered_N, sets_NC = ~head.abstains(probabilities_NC), head.sets(probabilities_NC)
     covered_N = sets_NC[np.arange(len(unseen)), np.searchsorted(head.classes, unseen)]
-    error = f"{(~right_N[answered_N]).mean():.1%}" if answered_N.any() else ""
-    return (
-        name, f"{head.record.kind.value} {head.record.strength:g}", f"{accuracy_score(unseen, predicted):.2%}",
-        f"{f1_score(unseen, predicted, average='macro'):.2%}", f"{calibration_error(confidence_N, right_N):.3f}",
-        f"{covered_N.mean():.1%} ({sets_NC.sum(axis=1).mean():.2f})", f"{answered_N.mean():.1%}", error, f"{seconds:.0f}",
-    )  # fmt: skip
+    words = 0.0 if head.record.words is None else head.record.words.weight
+    return {
+        "case": case.name,
+        "head": f"{head.record.kind.value} {head.record.strength:g}, words {words:g}",
+        "accuracy": 100 * accuracy_score(unseen, predicted),
+        "macro-F1": 100 * f1_score(unseen, predicted, average="macro"),
+        "ECE": calibration_error(confidence_N, right_N),
+        "by chance": chance_error(confidence_N),
+        "in 90 % sets": 100 * covered_N.mean(),
+        "set size": sets_NC.sum(axis=1).mean(),
+        "answered": 100 * answered_N.mean(),
+        "wrong of them": 100 * (~right_N[answered_N]).mean() if answered_N.any() else float("nan"),
+        "fit, s": seconds,
+    }
+
+
+def _shown(value: float | str, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:.3f}" if name in {"ECE", "by chance"} else f"{value:.2f}" if name == "set size" else f"{value:.1f}"
+
+
+def show_medians(found: list[dict[str, float | str]]) -> None:
+    """Print for each case the median over folds and seeds, and the range."""
+    rows = []
+    for name in dict.fromkeys(str(row["case"]) for row in found):
+        of_case = [row for row in found if row["case"] == name]
+        cells = [f"{name} ({len(of_case)})"]
+        for key in list(of_case[0])[2:]:
+            values = [float(row[key]) for row in of_case]
+            spread = f" ({_shown(min(values), key)} to {_shown(max(values), key)})" if len(values) > 1 else ""
+            cells.append(f"{_shown(float(np.median(values)), key)}{spread}")
+        rows.append(tuple(cells))
+    columns = ("case (fits)", *list(found[0])[2:])
+    print_table("Heads on frozen vectors of all-MiniLM-L6-v2: medians (ranges)", columns, rows)
 
 
 def night(num_rows: int, case: Case, settings: HeadSettings) -> None:
@@ -138,15 +226,17 @@ def night(num_rows: int, case: Case, settings: HeadSettings) -> None:
         uri, out = str(Path(folder) / "table"), str(Path(folder) / "out")
         num_objects = max(1, num_rows // ROWS_PER_OBJECT)
         make_table(uri, num_objects)
-        head = fitted(case[1], case[2], settings)
+        head = fitted(case.seen, settings)
         record = head.record.model_copy(update={"encoder_fingerprint": Table.open(uri).encoder.fingerprint})
         replace(head, record=record).save(out)
-        job = ClassificationJob(heads=(HeadName(task="", fingerprint=record.fingerprint),), heads_uri=out)
+        name = HeadName(task="", fingerprint=record.fingerprint, words_column=head.words_column)
+        job = ClassificationJob(heads=(name,), heads_uri=out)
         full, unchanged = (derive(job, uri, out, concurrency=2).seconds for _ in range(2))
         add_objects(uri, max(1, num_objects // 100), num_objects)
         new = derive(job, uri, out, concurrency=2).seconds
     print_table(
-        f"{num_objects * ROWS_PER_OBJECT:,} rows, {len(head.classes)} classes, a {record.kind.value} head",
+        f"{num_objects * ROWS_PER_OBJECT:,} rows, {len(head.classes)} classes, a {record.kind.value} head, "
+        f"words of {head.words_column or 'no column'}",
         ("run", "seconds", "of the full run"),
         [
             (name, f"{seconds:.2f}", f"{seconds / full:.2%}")
@@ -160,7 +250,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()), help="folder for vectors")
-    parser.add_argument("--seed", type=int, default=0, help="seed of folds and heads")
+    parser.add_argument("--seed", type=int, default=0, help="first seed of folds and heads")
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
+    parser.add_argument("--vectors-only", action="store_true", help="without the words of the texts")
+    parser.add_argument("--dev", action="store_true", help="measure on some of the rows to learn from, and no others")
     parser.add_argument("--case", choices=("phrasebank", "airline_tweets", "banking77"), help="one data set alone")
     parser.add_argument("--night", type=int, metavar="ROWS", help="measure the time of classifying instead")
     parser.add_argument("--rules", choices=("phrasebank", "banking77"), help="what rules add to 5 %% of the labels")
@@ -169,31 +262,19 @@ def main() -> None:
         chosen = [case for case in rule_cases(given.data, given.cache) if case[0] == given.rules]
         measure_rules(chosen, range(given.seed, given.seed + 3))
         return
-    settings = HeadSettings(seed=given.seed)
     given.cache.mkdir(parents=True, exist_ok=True)
+    settings = HeadSettings(seed=given.seed, words=not given.vectors_only)
     if given.night:
         (case,) = cases(given.data, given.cache, given.seed, "banking77")
         night(given.night, case, settings)
         return
-    rows = []
-    for case in cases(given.data, given.cache, given.seed, given.case):
-        rows.append(measured(case, settings))
-        print(*rows[-1], sep="  ", flush=True)
-    print_table(
-        "Heads on frozen vectors of all-MiniLM-L6-v2, test rows",
-        (
-            "case",
-            "head",
-            "accuracy",
-            "macro-F1",
-            "ECE",
-            "90 % sets (size)",
-            "answered at 5 %",
-            "error",
-            "processor s of the fit",
-        ),
-        rows,
-    )
+    found = []
+    for seed in range(given.seed, given.seed + given.seeds):
+        for case in cases(given.data, given.cache, seed, given.case):
+            chosen = dev_case(case, seed) if given.dev else case
+            found.append(measured(chosen, settings.model_copy(update={"seed": seed})))
+            print(seed, *(_shown(value, name) for name, value in found[-1].items()), sep="  ", flush=True)
+    show_medians(found)
 
 
 if __name__ == "__main__":

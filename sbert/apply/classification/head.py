@@ -2,31 +2,29 @@
 
 A head is logistic regression on features of a vector. The features are the centred vector with length 1, or its Gaussian
 similarities to some labelled texts (the Nyström method, Williams and Seeger 2001, "Using the Nyström Method to Speed Up
-Kernel Machines"). Probabilities are calibrated by one temperature (Guo et al. 2017, "On Calibration of Modern Neural
-Networks").
+Kernel Machines"). Words of the text may add to the scores (`sbert.apply.classification.words`). Probabilities are
+calibrated by one temperature (Guo et al. 2017, "On Calibration of Modern Neural Networks").
 
 A head lies beside the output that it makes: ``OUT/_heads/FINGERPRINT/head.safetensors`` and ``head.json``.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadKind
+from sbert.apply.classification.words import Texts, WordScorer, WordsUse
 from sbert.apply.fitted_models import FittedModels, Tensors
 from sbert.vectors.unit import unit_rows
 
-__all__ = ["HEADS", "Float64", "Head", "HeadRecord", "Texts"]
+__all__ = ["HEADS", "Float64", "Head", "HeadRecord"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Texts = Sequence[str | None] | pl.Series
 
 
 class HeadRecord(BaseModel):
@@ -57,6 +55,9 @@ class HeadRecord(BaseModel):
     rules: tuple[Rule, ...] = Field(default=(), description="Rules whose matches are features beside the vector.")
     text_column: str = Field(default="", description="Column of the table that rules are matched with.")
     num_weak_rows: int = Field(default=0, description="Rows without a label that rules gave a class to learn from.")
+    words: WordsUse | None = Field(
+        default=None, description="Whether the head reads words; None where it was fitted without looking at them."
+    )
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Head:
     bias_C: Float32
     rule_weights_KC: Float32 | None = None
     """Weights of the K classes that rules speak for; None without rules."""
+    words: WordScorer | None = None
+    """Weights of words; None where the head reads vectors alone."""
 
     @property
     def classes(self) -> list[str]:
@@ -85,16 +88,34 @@ class Head:
         """Rows of each true class by predicted class, on rows that the predicting head had not seen, shape (C, C)."""
         return np.array(self.record.confusion, np.int64)
 
-    def scores(self, vectors_ND: Float32, texts: Texts | None = None) -> Float64:
-        """Return the score of each class before calibration, shape (N, C); without texts no rule speaks."""
+    @property
+    def words_column(self) -> str:
+        """The column of the table whose words the head reads; empty where it reads vectors alone."""
+        return "" if self.words is None or self.record.words is None else self.record.words.column
+
+    def scores(self, vectors_ND: Float32, texts: Texts | None = None, *, with_rules: bool = True) -> Float64:
+        """Return the score of each class before calibration, shape (N, C).
+
+        Args:
+            vectors_ND: vectors of N rows.
+            texts: their texts; a head that reads words needs them, and without them no rule speaks.
+            with_rules: False to leave out what rules say.
+
+        Raises:
+            ValueError: the head reads words, and there are no texts.
+        """
         features_NF = features(vectors_ND, self.mean_D, self.landmarks_LD, self.gamma)
         scores_NC = np.asarray(features_NF @ self.weights_FC + self.bias_C, np.float64)
-        if texts is not None and self.rule_weights_KC is not None:
+        if self.words is not None:
+            if texts is None:
+                raise ValueError(f"the head {self.record.fingerprint} reads words: give the texts of the rows")
+            scores_NC += self.words.scores(texts)
+        if with_rules and texts is not None and self.rule_weights_KC is not None:
             scores_NC += rule_features(self.record.rules, texts) @ self.rule_weights_KC
         return scores_NC
 
     def probabilities(self, vectors_ND: Float32, texts: Texts | None = None) -> Float64:
-        """Return the calibrated probability of each class, shape (N, C); without texts no rule speaks."""
+        """Return the calibrated probability of each class, shape (N, C); arguments as `scores`."""
         return softmax(self.scores(vectors_ND, texts) / self.record.temperature)
 
     def sets(self, probabilities_NC: Float64) -> npt.NDArray[np.bool_]:
@@ -118,6 +139,8 @@ class Head:
         }
         if self.rule_weights_KC is not None:
             tensors["rule_weights"] = self.rule_weights_KC
+        if self.words is not None:
+            tensors |= self.words.tensors()
         HEADS.save(out_uri, self.record.fingerprint, self.record, tensors)
 
 
@@ -131,6 +154,7 @@ def _build(content: bytes, tensors: Tensors) -> Head:
         weights_FC=tensors["weights"],
         bias_C=tensors["bias"],
         rule_weights_KC=tensors["rule_weights"] if record.rules else None,
+        words=WordScorer.from_tensors(tensors) if record.words is not None and record.words.weight else None,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.classification.fit import HeadRules, fit_head, head_fingerprint
+from sbert.apply.classification.fit import HeadRules, earlier_fingerprint, fit_head, head_fingerprint
 from sbert.apply.classification.head import HEADS, Float32, Head
 from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.quality import HeadQuality, compared_macro_f1, measure_head
@@ -20,10 +20,13 @@ from sbert.apply.classification.rules import Rule, read_rules, rules_hash
 from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.weak_labels import check_text_column, find_weak_labels
+from sbert.apply.classification.words import HeadWords, WordsUse
 from sbert.apply.text_vectors import vectors_of_texts
+from sbert.counted import counted
 from sbert.derived.derived_table import find_output
 from sbert.errors import SettingsError
 from sbert.evaluation.metric import difference_interval
+from sbert.index.words.settings import find_text_column
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import load_labels
@@ -37,6 +40,7 @@ log = logging.getLogger(__name__)
 
 NUM_RESAMPLES = 1_000
 CONFIDENCE = 0.95
+TEXT_COLUMN = "text"
 MIN_GROUP_ROWS = 20
 """Groups with fewer held-out rows are shown, but refuse no head."""
 
@@ -58,9 +62,32 @@ class HeadDecision(BaseModel):
     strength: float
     tried: list[dict[str, float | str]]
     text_column: str = Field(default="", description="Column that rules are matched with; empty without rules.")
+    words_column: str = Field(default="", description="Column whose words the head reads; empty for vectors alone.")
+    words: WordsUse | None = Field(
+        default=None, description="What cross-validation said of words; None where no words could be read."
+    )
+    speaking: dict[str, list[str]] = Field(
+        default={}, description="Terms that speak most for each class, the strongest first; empty without words."
+    )
     rules: RulesEffect | None = Field(
         default=None, description="What rules do; None without rules, and for a head before, which has other labels."
     )
+
+    def told_words(self) -> str:
+        """Return in one sentence whether the head reads words, and what they gave."""
+        if self.words is None:
+            return (
+                "The head reads vectors alone: the table kept no text when it was fitted, head.words is off, or it is of an "
+                "earlier release."
+            )
+        gain = 100 * (self.words.macro_f1 - self.words.macro_f1_without)
+        told = (
+            f"macro-F1 of cross-validation is {100 * self.words.macro_f1:.1f} with them and "
+            f"{100 * self.words.macro_f1_without:.1f} without ({gain:+.1f} points)"
+        )
+        if not self.words.weight:
+            return f"The head reads vectors alone, since words give too little: {told}."
+        return f"The head reads {counted(self.words.num_terms, 'term')} of the column {self.words.column}: {told}."
 
 
 def current_heads(out_uri: str) -> dict[str, HeadName]:
@@ -111,6 +138,8 @@ def _choose(
     new = _fitted(labels, out_uri, settings, task, rules, vectors)
     fingerprint = new.record.fingerprint
     old = None if in_use is None or in_use.fingerprint == fingerprint else HEADS.find(out_uri, in_use.fingerprint)
+    if old is not None and old.words_column and old.words_column not in table.kept_schema:
+        old = None  # it cannot read the rows
     test_ND = vectors.of(labels.test["text"])
     quality = _measure(new, test_ND, labels, settings)
     objection = _objection(new, old, table, test_ND, labels, quality, settings)
@@ -133,6 +162,9 @@ def _choose(
         strength=better.record.strength,
         tried=better.record.chosen,
         text_column=better.record.text_column,
+        words_column=better.words_column,
+        words=better.record.words,
+        speaking={} if better.words is None else better.words.speaking(better.classes),
         rules=_effect(new, labels, out_uri, settings, task, vectors) if objection is None else None,
     )
 
@@ -149,21 +181,25 @@ def _fitted(
     table = vectors.table
     learned = pl.concat([labels.train, labels.dev])
     content = hashlib.sha256("\n".join(sorted(learned["row_id"])).encode()).hexdigest()
-    suffix = rules_hash(rules, settings.text_column, settings.max_weak_rows) if rules else ""
-    fingerprint = head_fingerprint(content, table.encoder.fingerprint, task, settings.head, suffix)
-    stored = HEADS.find(out_uri, fingerprint)
-    if stored is not None:
-        return stored
+    column = _text_column(table, settings)
+    suffix = rules_hash(rules, column or TEXT_COLUMN, settings.max_weak_rows) if rules else ""
+    named = (content, table.encoder.fingerprint, task, settings.head)
+    words_column = column if column is not None and settings.head.words else ""
+    fingerprint = head_fingerprint(*named, rules=suffix, words_column=words_column)
+    for name in (fingerprint, earlier_fingerprint(*named, rules=suffix)):
+        stored = None if name is None else HEADS.find(out_uri, name)
+        if stored is not None:
+            return stored
     vectors.look_up(pl.concat([learned["text"], labels.test["text"]]))
     knowledge = None
     if rules:
         by_people = pl.concat([learned["text"], labels.test["text"]])
         weak = (
-            find_weak_labels(table, settings.text_column, rules, by_people, settings.max_weak_rows)
+            find_weak_labels(table, column or TEXT_COLUMN, rules, by_people, settings.max_weak_rows)
             if settings.max_weak_rows
             else None
         )
-        knowledge = HeadRules(rules, settings.text_column, learned["text"], weak)
+        knowledge = HeadRules(rules, column or TEXT_COLUMN, learned["text"], weak)
     head = fit_head(
         vectors.of(learned["text"]),
         learned["label"].to_list(),
@@ -173,16 +209,24 @@ def _fitted(
         labels_fingerprint=content,
         task=task,
         rules=knowledge,
+        words=HeadWords(words_column, learned["text"]) if words_column else None,
     )
     head.save(normalize_uri(out_uri))
     return head
+
+
+def _text_column(table: Table, settings: ClassificationSettings) -> str | None:
+    """Return the kept column of the texts; None where the table keeps none, or not the one that was asked for."""
+    if settings.text_column is not None and table.kept_schema.get(settings.text_column) != pl.String:
+        return None
+    return find_text_column(table, settings.text_column)
 
 
 def _rules(table: Table, labels: LabelSet, settings: ClassificationSettings, task: str) -> tuple[Rule, ...]:
     """Read the rules of a task; none without a file of rules."""
     if settings.rules_uri is None:
         return ()
-    check_text_column(table, settings.text_column)
+    check_text_column(table, settings.text_column or _text_column(table, settings) or TEXT_COLUMN)
     classes = set(labels.train["label"]) | set(labels.dev["label"])
     return read_rules(settings.rules_uri, task, settings.label_columns or ("",), sorted(classes))
 
@@ -281,7 +325,7 @@ def _reason(in_use: HeadName | None, old: Head | None, fingerprint: str, table: 
     if in_use.fingerprint == fingerprint:
         return "labels, encoder and settings did not change"
     if old is None:
-        return "the head before is no longer there"
+        return "the head before is no longer there, or the table no longer keeps the texts that it reads"
     if old.record.encoder_fingerprint != table.encoder.fingerprint:
         return "the table has another encoder, whose vectors the head before cannot classify"
     return "not worse than the head before on held-out rows"

@@ -23,6 +23,7 @@ class HeadName(BaseModel):
     task: str = Field(description="Column of the labels that it was fitted on; empty for the label column.")
     fingerprint: str = Field(description="Name of its folder in ``_heads/``.")
     text_column: str = Field(default="", description="Column that its rules are matched with; empty without rules.")
+    words_column: str = Field(default="", description="Column whose words it reads; empty for vectors alone.")
 
 
 class ClassificationJob(RowJob):
@@ -53,8 +54,8 @@ class ClassificationJob(RowJob):
         )
 
     def input_columns(self, table: Table) -> list[str]:
-        """Return the columns of the vectors, and the texts that rules are matched with."""
-        texts = [head.text_column for head in self.heads if head.text_column]
+        """Return the columns of the vectors, and the texts that rules are matched with or whose words are read."""
+        texts = [column for head in self.heads for column in (head.text_column, head.words_column) if column]
         return list(dict.fromkeys([*super().input_columns(table), *texts]))
 
     def prefix(self, head: HeadName) -> str:
@@ -69,16 +70,14 @@ class ClassificationJob(RowJob):
 
     def function(self, table: Table) -> RowFunction:
         """Load the heads, and return the function of a block."""
-        heads = [
-            (self.prefix(name), name.text_column, HEADS.load(self.heads_uri, name.fingerprint, table))
-            for name in self.heads
-        ]
+        heads = [(self.prefix(name), name, HEADS.load(self.heads_uri, name.fingerprint, table)) for name in self.heads]
 
         def classify(rows: pa.Table) -> pa.Table:
             vectors_ND = row_vectors(rows, table)
             columns = {}
-            for prefix, text_column, head in heads:
-                texts = pl.Series(rows[text_column].to_pylist(), dtype=pl.String) if text_column else None
+            for prefix, name, head in heads:
+                column = name.text_column or name.words_column  # a head has one column of texts
+                texts = pl.Series(rows[column]).cast(pl.String) if column else None
                 probabilities_NC = head.probabilities(vectors_ND, texts)
                 best_N = probabilities_NC.argmax(axis=1)
                 classes = pa.array(head.classes, pa.string())
@@ -88,8 +87,9 @@ class ClassificationJob(RowJob):
                 )
                 columns[f"{prefix}labels"] = _sets(head, probabilities_NC, classes)
                 columns[f"{prefix}abstained"] = pa.array(head.abstains(probabilities_NC))
-                if text_column:
-                    columns[f"{prefix}by_rules"] = pa.array(best_N != head.scores(vectors_ND).argmax(axis=1))
+                if name.text_column:
+                    silent_NC = head.scores(vectors_ND, texts, with_rules=False)
+                    columns[f"{prefix}by_rules"] = pa.array(best_N != silent_NC.argmax(axis=1))
             return pa.table(columns)
 
         return classify

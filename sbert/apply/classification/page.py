@@ -112,13 +112,26 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
             tables=[PageTable(columns, wrong, text_columns=["true class", "named"])] if wrong else [],
         )
     )
-    tried = [[str(item["kind"]), f"{item['strength']:g}", f"{item['macro_f1']:.4f}"] for item in task.head.tried]
-    if tried:
-        choice = Section("Settings that were tried", tables=[PageTable(["kind", "strength", "macro-F1 ↑"], tried)])
-        sections.append(
-            Section(f"{prefix}How it was chosen", ["By cross-validation on the labelled rows."], parts=[choice])
-        )
-    return sections
+    return [*sections, *_choice_sections(prefix, task)]
+
+
+def _choice_sections(prefix: str, task: TaskReport) -> list[Section]:
+    """Return what was tried, and which words tell the classes apart; nothing where there was no choice."""
+    head = task.head
+    if not head.tried:
+        return []
+    tried = [
+        [str(item["kind"]), f"{item['strength']:g}", f"{item.get('words', 0):g}", f"{item['macro_f1']:.4f}"]
+        for item in head.tried
+    ]
+    table = PageTable(["kind", "strength", "weight of words", "macro-F1 ↑"], tried)
+    parts = [Section("Settings that were tried", tables=[table])]
+    paragraphs = ["By cross-validation on the labelled rows.", head.told_words()]
+    if head.speaking:
+        speaking = [[label, ", ".join(terms)] for label, terms in head.speaking.items()]
+        columns = ["class", "words that speak most for it"]
+        parts.insert(0, Section("Words", tables=[PageTable(columns, speaking, text_columns=[columns[1]])]))
+    return [Section(f"{prefix}How it was chosen", paragraphs, parts=parts)]
 
 
 def _shares_section(prefix: str, task: TaskReport) -> Section:

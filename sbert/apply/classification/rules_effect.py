@@ -66,10 +66,13 @@ def rules_effect(head: Head, plain: Head, test_ND: Float32, labels: list[str], t
     without, gain, num_changed = None, None, 0
     if labels:
         scores_NC = head.scores(test_ND, texts)
-        after, before = compared_macro_f1(labels, [(head.classes, scores_NC), (plain.classes, plain.scores(test_ND))])
+        after, before = compared_macro_f1(
+            labels, [(head.classes, scores_NC), (plain.classes, plain.scores(test_ND, texts))]
+        )
         difference = difference_interval(after, before, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
         without, gain = resampled(before), Share(value=difference.value, low=difference.low, high=difference.high)
-        num_changed = int((scores_NC.argmax(axis=1) != head.scores(test_ND).argmax(axis=1)).sum())
+        silent_NC = head.scores(test_ND, texts, with_rules=False)
+        num_changed = int((scores_NC.argmax(axis=1) != silent_NC.argmax(axis=1)).sum())
     return RulesEffect(
         num_weak_rows=head.record.num_weak_rows,
         coefficients=coefficients,

@@ -73,7 +73,12 @@ def classify(
 def classification_job(decisions: tuple[HeadDecision, ...], out_uri: str) -> ClassificationJob:
     """Return the job that the chosen heads do."""
     heads = tuple(
-        HeadName(task=decision.task, fingerprint=decision.fingerprint, text_column=decision.text_column)
+        HeadName(
+            task=decision.task,
+            fingerprint=decision.fingerprint,
+            text_column=decision.text_column,
+            words_column=decision.words_column,
+        )
         for decision in decisions
     )
     return ClassificationJob(heads=heads, heads_uri=normalize_uri(out_uri))

@@ -1,13 +1,18 @@
 """Settings of classification."""
 
 from enum import StrEnum
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.settings import LabelSettings
 
 __all__ = ["ClassificationSettings", "HeadKind", "HeadSettings"]
+
+
+NEWER: dict[str, Any] = {"words": True, "max_terms": 20_000}
+"""Settings of a head that earlier releases did not have, with their defaults."""
 
 
 class HeadKind(StrEnum):
@@ -42,6 +47,19 @@ class HeadSettings(BaseModel):
         le=20_000,
         title="Landmarks",
         description="Labelled texts that a kernel head compares each row with, at most (texts).",
+    )
+    words: bool = Field(
+        default=True,
+        title="Words",
+        description="Consider the words of the texts beside the vectors, where the table keeps its texts; cross-validation "
+        "decides.",
+    )
+    max_terms: int = Field(
+        default=NEWER["max_terms"],
+        ge=100,
+        le=1_000_000,
+        title="Terms",
+        description="Words and pairs of words that have weights, at most; those that most labelled texts have.",
     )
     num_folds: int = Field(
         default=5, ge=2, le=20, title="Folds", description="Parts of cross-validation; each is predicted by the others."
@@ -81,6 +99,18 @@ class HeadSettings(BaseModel):
     )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, title="Seed", description="The same seed gives the same head.")
 
+    @property
+    def has_newer(self) -> bool:
+        """Whether a setting that earlier releases did not have is not at its default."""
+        return any(getattr(self, name) != default for name, default in NEWER.items())
+
+    @model_serializer(mode="wrap")
+    def _without_newer_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave newer settings out at their defaults, so that the names of earlier heads stay as they are."""
+        return {
+            name: value for name, value in dump(self).items() if name not in NEWER or getattr(self, name) != NEWER[name]
+        }
+
 
 class ClassificationSettings(BaseModel):
     """Settings for fitting heads to labels, and for replacing an earlier head."""
@@ -102,11 +132,12 @@ class ClassificationSettings(BaseModel):
         title="Rules",
         description="File of rules (JSON Lines) that speak for classes; empty for none.",
     )
-    text_column: str = Field(
-        default="text",
+    text_column: str | None = Field(
+        default=None,
         min_length=1,
         title="Text column",
-        description="Column of the table that rules are matched with.",
+        description="Kept column of the table whose words are read and that rules are matched with; empty for the one that "
+        "was encoded.",
     )
     max_weak_rows: int = Field(
         default=1_000,

@@ -26,7 +26,7 @@ def test_a_linear_head_is_logistic_regression_on_centred_unit_vectors() -> None:
     vectors, labels = blobs(300)
     head = fitted(vectors, labels, kinds=("linear",), strengths=(10.0,))
     features = centred(vectors, vectors.mean(axis=0))
-    model = LogisticRegression(C=10.0, max_iter=300, tol=1e-3).fit(features, labels)
+    model = LogisticRegression(C=10.0, max_iter=300, tol=1e-4).fit(features, labels)
     assert head.classes == model.classes_.tolist()
     np.testing.assert_allclose(head.scores(vectors), features @ model.coef_.T + model.intercept_, atol=1e-4)
     np.testing.assert_allclose(head.probabilities(vectors).sum(axis=1), 1)
@@ -47,7 +47,7 @@ def test_a_kernel_head_learns_what_no_line_can_separate() -> None:
 def test_two_classes_have_the_probabilities_of_one_score() -> None:
     vectors, labels = blobs(200, num_classes=2)
     head = fitted(vectors, labels, kinds=("linear",), strengths=(1.0,))
-    model = LogisticRegression(C=1.0, max_iter=300, tol=1e-3).fit(centred(vectors, vectors.mean(axis=0)), labels)
+    model = LogisticRegression(C=1.0, max_iter=300, tol=1e-4).fit(centred(vectors, vectors.mean(axis=0)), labels)
     expected = model.decision_function(centred(vectors, vectors.mean(axis=0)))
     scores = head.scores(vectors)
     np.testing.assert_allclose(scores[:, 1] - scores[:, 0], expected, atol=1e-4)

@@ -1,0 +1,139 @@
+"""Choose kind and strength of a head, and whether it reads words, by cross-validation."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedKFold
+
+from sbert.apply.classification.head import Float32, Float64
+from sbert.apply.classification.settings import HeadSettings
+from sbert.apply.classification.trained import HeadChoice, Int64, LabelledRows, train_head
+from sbert.apply.classification.words import train_words
+
+__all__ = ["Chosen", "choose_head", "unseen_scores"]
+
+CHOICE_FOLDS = 3
+WORD_WEIGHTS = (0.25, 0.5, 1.0)
+MIN_WORDS_GAIN = 0.005
+"""Macro-F1 that words must add. There are more choices with words than without, so the best of them is better by chance."""
+
+Tried = list[dict[str, float | str]]
+Score = Callable[[LabelledRows, LabelledRows], Float64]
+"""Learns from some rows and returns the scores of others."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The choice, all that was tried, and the best macro-F1 with words and without; None where nothing was compared."""
+
+    choice: HeadChoice
+    tried: Tried
+    macro_f1: float | None = None
+    macro_f1_with_words: float | None = None
+
+
+def choose_head(rows: LabelledRows, settings: HeadSettings, num_classes: int) -> Chosen:
+    """Return the choice with the best macro-F1 on unseen rows; of equals the first, which is the simplest.
+
+    Words are taken where they add at least `MIN_WORDS_GAIN`.
+    """
+    choices = [HeadChoice(kind, strength) for kind in settings.kinds for strength in sorted(settings.strengths)]
+    if len(choices) == 1 and rows.terms is None:
+        return Chosen(choices[0], [])
+    rows = _at_most(rows, settings)
+    by_words = _word_scores(rows, settings, num_classes)
+    plain, mixed = [], []
+    tried: Tried = []
+    for choice in choices:
+        scores_NC = unseen_scores(rows, choice, settings, num_classes, CHOICE_FOLDS)
+        plain.append((_macro_f1(rows, scores_NC), choice))
+        tried.append(_told(*plain[-1]))
+        with_words = [
+            (
+                _macro_f1(rows, scores_NC + weight * words_NC),
+                HeadChoice(choice.kind, choice.strength, strength, weight),
+            )
+            for strength, words_NC in by_words
+            for weight in WORD_WEIGHTS
+        ]
+        if with_words:
+            mixed.append(_best(with_words))
+            tried.append(_told(*mixed[-1]))
+    best, chosen = _best(plain)
+    if not mixed:
+        return Chosen(chosen, tried, best)
+    best_mixed, chosen_mixed = _best(mixed)
+    return Chosen(chosen_mixed if best_mixed - best >= MIN_WORDS_GAIN else chosen, tried, best, best_mixed)
+
+
+def unseen_scores(
+    rows: LabelledRows, choice: HeadChoice, settings: HeadSettings, num_classes: int, num_folds: int
+) -> Float64:
+    """Return the scores of each row by a head that was trained on other rows, shape (N, C)."""
+    return _unseen(
+        rows,
+        lambda seen, unseen: train_head(seen, choice, settings, num_classes).scores(unseen),
+        settings.seed,
+        num_folds,
+        num_classes,
+    )
+
+
+def _word_scores(rows: LabelledRows, settings: HeadSettings, num_classes: int) -> list[tuple[float, Float32]]:
+    """Return the scores of unseen rows by words alone, for each strength; none without words."""
+    if rows.terms is None:
+        return []
+
+    def score(strength: float) -> Score:
+        def of(seen: LabelledRows, unseen: LabelledRows) -> Float64:
+            assert seen.terms is not None
+            assert unseen.terms is not None
+            found = train_words(
+                seen.terms, seen.truth_N, strength, num_classes=num_classes, max_terms=settings.max_terms
+            )
+            return found.scores(unseen.terms)
+
+        return of
+
+    return [
+        (strength, _unseen(rows, score(strength), settings.seed, CHOICE_FOLDS, num_classes).astype(np.float32))
+        for strength in sorted(settings.strengths)
+    ]
+
+
+def _unseen(rows: LabelledRows, score: Score, seed: int, num_folds: int, num_classes: int) -> Float64:
+    scores_NC = np.full((len(rows.truth_N), num_classes), -np.inf)
+    for seen, unseen in _folds(rows.truth_N, seed, num_folds):
+        scores_NC[unseen] = score(rows.take(seen), rows.take(unseen))
+    return scores_NC
+
+
+def _folds(truth_N: Int64, seed: int, num_folds: int) -> Iterator[tuple[Int64, Int64]]:
+    """Cut rows into parts of like shares of each class; a class with fewer rows than parts is in some of them only."""
+    splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        yield from splitter.split(np.zeros(len(truth_N)), truth_N)
+
+
+def _at_most(rows: LabelledRows, settings: HeadSettings) -> LabelledRows:
+    num_rows = len(rows.truth_N)
+    if num_rows <= settings.max_choice_rows:
+        return rows
+    return rows.take(np.sort(np.random.default_rng(settings.seed).permutation(num_rows)[: settings.max_choice_rows]))
+
+
+def _macro_f1(rows: LabelledRows, scores_NC: Float64) -> float:
+    return float(f1_score(rows.truth_N, scores_NC.argmax(axis=1), average="macro"))
+
+
+def _best(found: list[tuple[float, HeadChoice]]) -> tuple[float, HeadChoice]:
+    return max(found, key=lambda item: item[0])
+
+
+def _told(macro_f1: float, choice: HeadChoice) -> dict[str, float | str]:
+    words = {"words": choice.word_weight, "word_strength": choice.word_strength} if choice.word_weight else {}
+    return {"kind": choice.kind.value, "strength": choice.strength, **words, "macro_f1": round(macro_f1, 6)}
