@@ -104,10 +104,14 @@ def answer(
 
 
 def _show(report: dict[str, Any]) -> None:
+    from sbert.apply.answers.decide import Reason
+
     show_derived(report["output"])
     decisions = report["decisions"]
+    silent = [f"{count:,} {name}" for name, count in report["reasons"].items() if name != Reason.TWO_ANSWERS]
     out.print(
-        f"  {decisions['answer']:,} answered, {decisions['clarify']:,} to clarify, {decisions['abstain']:,} without answer",
+        f"  {decisions['answer']:,} answered, {decisions['clarify']:,} to clarify, {decisions['abstain']:,} without answer"
+        + (f" ({', '.join(silent)})" if silent else ""),
         markup=False,
     )
     model, quality = report["model"], report["model"]["quality"]

@@ -120,16 +120,21 @@ def filled_splits(shards: Iterable[TableShard]) -> dict[str, int]:
 
 
 def read_split(
-    table_uri: str, shards: Iterable[TableShard], fingerprint: str, columns: list[str] | None = None
+    table_uri: str,
+    shards: Iterable[TableShard],
+    fingerprint: str,
+    columns: list[str] | None = None,
+    *,
+    block_rows: int = ROWS_PER_READ,
 ) -> Iterator[pa.Table]:
-    """Yield the rows of a split from the `shards` that hold some, in blocks, in their order."""
+    """Yield the rows of a split from the `shards` that hold some, in blocks of up to `block_rows`, in their order."""
     for shard in shards:
         for rows in shard.splits:
             if rows.fingerprint == fingerprint:
-                yield from _read_rows(join(table_uri, shard.name), rows, columns)
+                yield from _read_rows(join(table_uri, shard.name), rows, columns, block_rows)
 
 
-def _read_rows(uri: str, rows: SplitRows, columns: list[str] | None) -> Iterator[pa.Table]:
+def _read_rows(uri: str, rows: SplitRows, columns: list[str] | None, block_rows: int) -> Iterator[pa.Table]:
     stop = rows.first_row + rows.num_rows
     with open_shard(uri) as parquet:
         begin = 0
@@ -137,7 +142,7 @@ def _read_rows(uri: str, rows: SplitRows, columns: list[str] | None) -> Iterator
             end = begin + parquet.metadata.row_group(group).num_rows
             if begin < stop and end > rows.first_row:
                 at = begin
-                for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, row_groups=[group], columns=columns):
+                for batch in parquet.iter_batches(batch_size=block_rows, row_groups=[group], columns=columns):
                     low, high = max(rows.first_row - at, 0), min(stop - at, batch.num_rows)
                     if low < high:
                         yield pa.Table.from_batches([batch.slice(low, high - low)])

@@ -14,9 +14,7 @@ import argparse
 import csv
 import json
 import random
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,26 +23,19 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
-from sbert.apply.answers.answer_pool import TableSplits
 from sbert.apply.answers.decide import Decision
-from sbert.apply.answers.job import AnswersJob
 from sbert.apply.answers.model import load_model
-from sbert.apply.answers.run import answer_questions, prepare_job
+from sbert.apply.answers.run import answer_questions
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.apply.answers.shared_words import answer_words, count_words, question_words
 from sbert.derived.derived_table import DerivedTable
-from sbert.derived.run import derive
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.evaluation.metric import Metric, interval
 from sbert.evaluation.statistics import mean
-from sbert.index.top_k import TopK
-from sbert.table.commit import commit
-from sbert.table.delta import Table
-from sbert.vectors.unit import unit_rows
+from tests.benchmarks.answers_cost import cost
 from tests.benchmarks.harness import print_table
-from tests.benchmarks.sync import KEPT, ROWS_PER_OBJECT, make_table, write_object
 from tests.support.refreshing import refresh_table
 
 Matrix = np.ndarray[Any, Any]
@@ -275,69 +266,6 @@ def covid(arguments: argparse.Namespace) -> None:
     scores = [f"{roc_auc_score(truth, each):.3f}" for each in (word, near, both)]
     header = ["pairs", "words", "vectors", "both, fixed weights"]
     print_table("labelled pairs of questions, AUROC", header, [[str(len(truth)), *scores]])
-
-
-def cost(arguments: argparse.Namespace) -> None:
-    """Compare a full run with exact batch search, and a night with a full run; vectors alone."""
-    num_questions, num_answers = arguments.questions // ROWS_PER_OBJECT, arguments.answers // ROWS_PER_OBJECT
-    with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name:
-        questions, answers, out = (str(Path(name) / part) for part in ("questions", "answers", "out"))
-        make_table(questions, num_questions)
-        make_table(answers, num_answers)
-        settings = AnswerSettings()
-
-        def run(folder: str) -> float:
-            job = prepare_job(questions, answers, folder, settings)
-            job = AnswersJob.model_validate({**job.model_dump(), "question_column": None, "answer_columns": ()})
-            began = time.perf_counter()
-            derive(job, questions, folder)
-            return time.perf_counter() - began
-
-        def search() -> float:
-            ours, theirs = (
-                np.concatenate([np.array(rows["embedding"].to_list(), np.float32) for rows in _rows(table)])
-                for table in (questions, answers)
-            )
-            began = time.perf_counter()
-            best = TopK(unit_rows(ours), settings.k)
-            best.add(unit_rows(theirs), np.arange(len(theirs)))
-            return time.perf_counter() - began
-
-        exact = statistics.median(search() for _ in range(arguments.rounds))
-        full = statistics.median(run(str(Path(name) / f"out {number}")) for number in range(arguments.rounds))
-        run(out)
-        _grow(questions, arguments.questions // 100, 1_000)
-        new_questions = run(out)
-        _grow(answers, arguments.answers // 100, 2_000)
-        new_answers = run(out)
-        print_table(
-            f"{arguments.questions:,} questions, {arguments.answers:,} answers",
-            ["run", "seconds", "share"],
-            [
-                ["exact batch search in memory", f"{exact:.2f}", "1"],
-                ["full run", f"{full:.2f}", f"{exact / full:.0%} of the rate"],
-                ["1 % new questions", f"{new_questions:.2f}", f"{new_questions / full:.1%} of a full run"],
-                ["1 % new answers", f"{new_answers:.2f}", f"{new_answers / full:.1%} of a full run"],
-            ],
-        )
-
-
-def _rows(table: str) -> list[pl.DataFrame]:
-    splits = TableSplits(Table.open(table))
-    return [pl.DataFrame(rows) for rows in splits.rows(splits.num_rows, ["embedding"])]
-
-
-def _grow(folder: str, num_rows: int, number: int) -> None:
-    """Commit a version with one object more, of some rows."""
-    import tests.benchmarks.sync as made
-
-    table, usual = Table.open(folder), made.ROWS_PER_OBJECT
-    made.ROWS_PER_OBJECT = num_rows
-    try:
-        new = write_object(folder, number, number)
-    finally:
-        made.ROWS_PER_OBJECT = usual
-    commit(folder, table, add=[new], drop=[], encoder=table.encoder, kept_schema=KEPT, metadata={})
 
 
 CASES: dict[str, Callable[[argparse.Namespace], None]] = {

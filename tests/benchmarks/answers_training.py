@@ -40,12 +40,15 @@ from tests.benchmarks.harness import print_table
 
 MAX_TURNS = 3
 NUM_ASKED = 3_000
+NUM_CHOSEN_ON = 1_000
 AMONG = 100
 NUM_HELD_OUT = 600
 """Dialogues of the train part that settings are chosen on."""
 DECAYS = (0.25, 0.5, 1.0)
-MAX_POSTS = 12
+MAX_POSTS = 6
 """Posts of one entry that are trained on: one entry has 681."""
+MAX_CHARACTERS = 600
+"""Length of a post that is trained on."""
 
 
 class Exchange:
@@ -81,24 +84,21 @@ def hits(asked_QD: Float32, replies_QD: Float32) -> Float32:
     )
 
 
-def selection(encoder: SentenceEncoder, exchanges: list[Exchange]) -> list[list[str]]:
+def selection(encoder: SentenceEncoder, exchanges: list[Exchange], num_asked: int) -> list[list[str]]:
     """Return the share of right replies for each way to make a query."""
     exchanges = list(exchanges)
     random.Random(0).shuffle(exchanges)
-    exchanges = exchanges[:NUM_ASKED]
+    exchanges = exchanges[:num_asked]
     replies_QD = encoder.encode([each.reply for each in exchanges])
     rows = []
-    for turns in range(1, MAX_TURNS + 1):
+    for turns in (1, MAX_TURNS):
         joined = encoder.encode([" ".join(each.turns[-turns:]) for each in exchanges])
         rows.append([f"{turns}", "joined", shown(hits(joined, replies_QD))])
     texts = list(dict.fromkeys(text for each in exchanges for text in each.turns))
     vectors = dict(zip(texts, encoder.encode(texts), strict=True))
     for decay in DECAYS:
-        for turns in range(2, MAX_TURNS + 1):
-            mixed = np.stack(
-                [with_context([vectors[text] for text in each.turns[-turns:]], decay) for each in exchanges]
-            )
-            rows.append([f"{turns}", f"mean of vectors, decay {decay:g}", shown(hits(mixed, replies_QD))])
+        mixed = np.stack([with_context([vectors[text] for text in each.turns], decay) for each in exchanges])
+        rows.append([f"{MAX_TURNS}", f"mean of vectors, decay {decay:g}", shown(hits(mixed, replies_QD))])
     return rows
 
 
@@ -114,17 +114,14 @@ def dialogue(arguments: argparse.Namespace) -> None:
         own = [each for each in train if each.dialogue not in held_out]
         chance.shuffle(own)
         pairs = [(" ".join(each.turns[-chance.randint(1, MAX_TURNS) :]), each.reply) for each in own[: arguments.pairs]]
-        settings = TrainingSettings(
-            batch_size=arguments.batch or 128, epochs=arguments.epochs or 1, learning_rate=arguments.rate or 2e-4, dropout=0.0,
-            freeze="embeddings", seed=arguments.seed,
-        )  # fmt: skip
-        train_on(pairs, settings, arguments.folder)
+        train_on(pairs, settings_of(arguments, batch_size=128, epochs=1), arguments.folder)
     encoder = encoder_for(arguments)
-    parts = {"held out of train": [each for each in train if each.dialogue in held_out]}
+    parts = {"held out of train": ([each for each in train if each.dialogue in held_out], NUM_CHOSEN_ON)}
     if not arguments.held_out_only:
-        parts["dev"] = exchanges_of(folder, "dev")
-    for name, exchanges in parts.items():
-        print_table(f"response selection, {name}", ["turns", "query", "right of 100"], selection(encoder, exchanges))
+        parts["dev"] = (exchanges_of(folder, "dev"), NUM_ASKED)
+    for name, (exchanges, num_asked) in parts.items():
+        rows = selection(encoder, exchanges, num_asked)
+        print_table(f"response selection, {name}", ["turns", "query", "right of 100"], rows)
 
 
 def faq(arguments: argparse.Namespace) -> None:
@@ -135,12 +132,16 @@ def faq(arguments: argparse.Namespace) -> None:
     for number, entry in enumerate(entries):
         if number not in gone:
             posts = [*entry["answers"][:MAX_POSTS], " ".join(entry["answers"])]
-            pairs += [(entry["question"], post) for post in dict.fromkeys(posts)]
-    settings = TrainingSettings(
-        batch_size=arguments.batch or 64, epochs=arguments.epochs or 4, learning_rate=arguments.rate or 1e-4, dropout=0.0,
-        freeze="embeddings", seed=arguments.seed,
+            pairs += [(entry["question"], post) for post in dict.fromkeys(post[:MAX_CHARACTERS] for post in posts)]
+    train_on(pairs, settings_of(arguments, batch_size=32, epochs=3), arguments.folder)
+
+
+def settings_of(arguments: argparse.Namespace, *, batch_size: int, epochs: float) -> TrainingSettings:
+    """Return the rate and the trained layers of the recipe ``classes``, with the size of batches and the epochs of a case."""
+    return TrainingSettings(
+        batch_size=arguments.batch or batch_size, epochs=arguments.epochs or epochs, learning_rate=arguments.rate or 2e-4,
+        dropout=0.0, freeze="layers", freeze_layers=3, seed=arguments.seed,
     )  # fmt: skip
-    train_on(pairs, settings, arguments.folder)
 
 
 def encoder_for(arguments: argparse.Namespace) -> SentenceEncoder:

@@ -42,6 +42,7 @@ def test_the_command_answers_reports_and_asks_for_labels(places: tuple[str, str,
     again = CliRunner().invoke(app, ["answer", *places, "--settings", WORDS])
     assert "no labels: the probabilities are a guess" in again.stdout
     assert "0 shards built (0 rows), 1 kept" in again.stdout
+    assert f"without answer ({report['reasons']['unsure']} unsure)" in again.stdout
     assert verify_any(places[2]).findings == []
 
 

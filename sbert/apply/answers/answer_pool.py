@@ -30,7 +30,9 @@ from sbert.vectors.unit import unit_rows
 __all__ = ["ROWS_PER_BLOCK", "AnswerBlock", "AnswerPool", "AnswerTables", "TableSplits", "joined_texts"]
 
 ROWS_PER_BLOCK = 8_192
-BLOCKS_AHEAD = 2
+BLOCKS_AHEAD = 4
+ROWS_PER_READ = 2_048
+"""Vectors of 3 MiB: larger blocks get new memory from the system each time, which costs more than to decode them."""
 ROWS_PER_UNIT = 1_024
 BYTES_IN_MEMORY = 256 << 20
 KEYS = ("source", "id", "text_hash")
@@ -49,7 +51,9 @@ class TableSplits:
     def rows(self, splits: Collection[str], columns: Sequence[str]) -> Iterator[pa.Table]:
         """Read the rows of splits in blocks."""
         blocks = (
-            rows for split in sorted(splits) for rows in read_split(self.table.uri, self._shards, split, list(columns))
+            rows
+            for split in sorted(splits)
+            for rows in read_split(self.table.uri, self._shards, split, list(columns), block_rows=ROWS_PER_READ)
         )
         with closing(prefetch(blocks, BLOCKS_AHEAD)) as ahead:
             yield from ahead
