@@ -15,6 +15,7 @@ from flows.parameters import (
     ANY_JSON,
     Concurrency,
     EngineChoice,
+    Explain,
     Text,
     advanced_form,
     completed,
@@ -75,13 +76,14 @@ def answer_table(
     ] = AnswerSettings(),  # noqa: B008  (frozen)
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
+    explain: Explain = False,
 ) -> AnswersReport:
     """Write the best answers of every question with a decision; compute only what changed since the last run.
 
     Returns:
         What was done, in numbers.
     """
-    job = prepare_answers(questions_uri, answers_uri, out_uri, settings, second_uri, labels_uri)
+    job = prepare_answers(questions_uri, answers_uri, out_uri, settings, second_uri, labels_uri, explain)
     output = run_derivation(job, questions_uri, out_uri, concurrency=concurrency, engine=engine)
     found = report_answers(output)
     return completed(found, found.summary())

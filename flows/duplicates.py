@@ -11,7 +11,7 @@ from flows.derived_running import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri
-from flows.parameters import Concurrency, ExistingTableUri, Text, completed, form, location, make_form
+from flows.parameters import Concurrency, ExistingTableUri, Explain, Text, completed, form, location, make_form
 from flows.run_names import named_after
 from sbert.apply.duplicates.fit import FitSettings
 from sbert.apply.duplicates.run import DuplicateSettings, DuplicatesReport, count_groups, duplicates_job
@@ -61,6 +61,7 @@ def find_duplicate_texts(
         form(title="Text column", description="Kept column that holds the text. Empty: the encoded one. Example: body"),
     ] = None,
     concurrency: Concurrency = 1,
+    explain: Explain = False,
     guard: Annotated[
         bool | None, form(title="Guard", description="The old name of the check for conflicts; it is not in the form.")
     ] = None,
@@ -76,6 +77,7 @@ def find_duplicate_texts(
             "labels_uri": labels_uri or None,
             "fit": FitSettings(precision=precision or None),
             "text_column": text_column or None,
+            "explain": explain,
             **({"conflict_check": conflict_check} if guard is None else {"guard": guard}),
         }
     )

@@ -30,6 +30,7 @@ __all__ = [
     "DryRun",
     "EngineChoice",
     "ExistingTableUri",
+    "Explain",
     "Model",
     "Names",
     "Passages",
@@ -269,6 +270,14 @@ Model = Annotated[
 ]
 Concurrency = Annotated[
     int, form(title="Concurrency", ge=1, le=256, description="Splits to build at the same time (splits).")
+]
+Explain = Annotated[
+    bool,
+    form(
+        title="Explain",
+        description="Add a column that says why the two texts of each pair are near, and what their vectors overlook; "
+        "each new pair costs an encoding of both texts.",
+    ),
 ]
 DryRun = Annotated[bool, form(title="Dry run", description="Only plan: report what would be done, and write nothing.")]
 AllowDrop = Annotated[

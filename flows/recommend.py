@@ -13,6 +13,7 @@ from flows.neighbours import OutUri
 from flows.parameters import (
     ANY_JSON,
     Concurrency,
+    Explain,
     advanced_form,
     completed,
     location,
@@ -53,13 +54,14 @@ def recommend_items(
         advanced_form("recommend", '{"lists": {"k": 10}}'),
     ] = RecommendationSettings(),  # noqa: B008  (frozen)
     concurrency: Concurrency = 1,
+    explain: Explain = False,
 ) -> RecommendationReport:
     """Write the items for each user to a derived table; make only the lists that changed.
 
     Returns:
         What was done, in numbers.
     """
-    report = make_lists(items_uri, events_uri, out_uri, settings, concurrency)
+    report = make_lists(items_uri, events_uri, out_uri, settings, concurrency, explain)
     report_lists(report)
     return completed(report, report.summary())
 

@@ -26,9 +26,12 @@ def prepare_answers(
     settings: AnswerSettings,
     second_uri: str | None,
     labels_uri: str | None,
+    explain: bool,
 ) -> AnswersJob:
     """Fit the model, or find the one that is there."""
-    return prepare_job(questions_uri, answers_uri, out_uri, settings, second_uri=second_uri, labels_uri=labels_uri)
+    return prepare_job(
+        questions_uri, answers_uri, out_uri, settings, second_uri=second_uri, labels_uri=labels_uri, explain=explain
+    )
 
 
 @task(name="report answers", **RETRIED)

@@ -14,10 +14,15 @@ __all__ = ["make_lists", "report_lists"]
 
 @task(name="make lists", **RETRIED)
 def make_lists(
-    items_uri: str, events_uri: str, out_uri: str, settings: RecommendationSettings, concurrency: int
+    items_uri: str,
+    events_uri: str,
+    out_uri: str,
+    settings: RecommendationSettings,
+    concurrency: int,
+    explain: bool,
 ) -> RecommendationReport:
     """Fit the model if need be, and make the lists that changed; a retry takes over the parts that are finished."""
-    return recommend(items_uri, events_uri, out_uri, settings, concurrency=concurrency)
+    return recommend(items_uri, events_uri, out_uri, settings, explain=explain, concurrency=concurrency)
 
 
 @task(name="report lists", cache_policy=NO_CACHE)

@@ -25,6 +25,7 @@ PACKAGES = (
     "index",
     "refresh",
     "derived",
+    "explanation",
     "labels",
     "evaluation",
     "training",

@@ -6,7 +6,16 @@ import typer
 
 from flows.cli.app import Panel, command
 from flows.cli.derived_answer import show_derived
-from flows.cli.options import Concurrency, EngineOption, Json, OutUri, SettingsJson, check_location, parse_engine
+from flows.cli.options import (
+    Concurrency,
+    EngineOption,
+    Explain,
+    Json,
+    OutUri,
+    SettingsJson,
+    check_location,
+    parse_engine,
+)
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_settings
@@ -63,6 +72,7 @@ def answer(
             help="New file of labels to fill in: the most frequent questions without an answer.",
         ),
     ] = None,
+    explain: Explain = False,
     settings: SettingsJson = None,
     concurrency: Concurrency = 1,
     engine: EngineOption = "local",
@@ -89,6 +99,7 @@ def answer(
                 parsed,
                 second_uri=second,
                 labels_uri=labels,
+                explain=explain,
                 concurrency=concurrency,
             )
         else:
@@ -97,7 +108,9 @@ def answer(
 
             workers = parse_engine(engine)
             wait_for_server()
-            report = answer_table(questions_uri, answers_uri, out_uri, second, labels, parsed, concurrency, workers)
+            report = answer_table(
+                questions_uri, answers_uri, out_uri, second, labels, parsed, concurrency, workers, explain
+            )
         if to_label is not None:
             write_questions_to_label(report, to_label)
         reply.print(report.model_dump(mode="json"), _show)

@@ -6,7 +6,7 @@ import typer
 
 from flows.cli.app import Panel, command
 from flows.cli.derived_answer import show_derived
-from flows.cli.options import Concurrency, Json, OutUri, TableUri, check_location
+from flows.cli.options import Concurrency, Explain, Json, OutUri, TableUri, check_location
 from flows.cli.output import answering, out
 from sbert.counted import counted
 
@@ -57,6 +57,7 @@ def duplicates(
         str | None,
         typer.Option(metavar="COLUMN", help="Kept column that holds the text.", show_default="the encoded one"),
     ] = None,
+    explain: Explain = False,
     concurrency: Concurrency = 1,
     as_json: Json = False,
 ) -> None:
@@ -71,6 +72,7 @@ def duplicates(
                 "labels_uri": labels_uri,
                 "fit": FitSettings(precision=precision),
                 "text_column": text_column,
+                "explain": explain,
                 **({"conflict_check": conflict_check} if guard is None else {"guard": guard}),
             }
         )

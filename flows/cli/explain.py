@@ -41,10 +41,10 @@ def explain(
     if model is not None and table is not None:
         raise typer.BadParameter("--model and --table both name an encoder: give one of them")
     with answering(as_json=as_json) as answer:
-        from sbert.apply.explanation.explain import Explainer
-        from sbert.apply.explanation.settings import ExplanationSettings, Method
         from sbert.encoder.model_location import DEFAULT_MODEL
         from sbert.encoder.side import Side
+        from sbert.explanation.explain import Explainer
+        from sbert.explanation.settings import ExplanationSettings, Method
         from sbert.table.delta import Table
 
         settings = ExplanationSettings(method=Method.THROUGH_LAYERS if through_layers else Method.LAST_LAYER)
@@ -55,7 +55,7 @@ def explain(
         sides = (Side.QUERY if is_query else Side.DOCUMENT, Side.DOCUMENT)
         explanation = explainer.explain(left, right, sides=sides)
         if output is not None:
-            from sbert.apply.explanation.page import explanation_page
+            from sbert.explanation.page import explanation_page
             from sbert.storage.files import normalize_uri, write_bytes
 
             output = normalize_uri(output)

@@ -16,6 +16,7 @@ __all__ = [
     "DestinationLocation",
     "DryRun",
     "EngineOption",
+    "Explain",
     "IdColumn",
     "Json",
     "KeepColumns",
@@ -168,6 +169,13 @@ AllowDrop = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")]
+Explain = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Add a column that says why the two texts of each pair are near, and what their vectors overlook.",
+    ),
+]
 EngineOption = Annotated[
     str,
     typer.Option(

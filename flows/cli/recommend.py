@@ -6,7 +6,7 @@ import typer
 
 from flows.cli.app import Panel, command
 from flows.cli.derived_answer import show_derived
-from flows.cli.options import Concurrency, Json, OutUri, SettingsJson, check_location
+from flows.cli.options import Concurrency, Explain, Json, OutUri, SettingsJson, check_location
 from flows.cli.output import answering, out
 
 
@@ -32,6 +32,7 @@ def recommend(
         typer.Option("-k", min=1, max=1_000, metavar="N", help="Items in the list of a user.", show_default="20"),
     ] = None,
     refit: Annotated[bool, typer.Option("--refit", help="Fit the model anew now, and make every list again.")] = False,
+    explain: Explain = False,
     settings: SettingsJson = None,
     concurrency: Concurrency = 1,
     as_json: Json = False,
@@ -45,7 +46,7 @@ def recommend(
         parsed = load_named(settings, RecommendationSettings, {"refit": refit or None})
         if k is not None:
             parsed = parsed.model_copy(update={"lists": parsed.lists.model_copy(update={"k": k})})
-        report = make_lists(items_uri, events_uri, out_uri, parsed, concurrency=concurrency)
+        report = make_lists(items_uri, events_uri, out_uri, parsed, explain=explain, concurrency=concurrency)
         answer.print(report.model_dump(mode="json"), _show)
 
 

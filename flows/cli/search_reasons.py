@@ -18,7 +18,7 @@ def add_reasons(table: "Table", query: str, words_column: str | None, results: l
     Raises:
         ColumnError: the table keeps no text.
     """
-    from sbert.apply.explanation.reasons import explain_hits
+    from sbert.explanation.reasons import explain_hits
     from sbert.index.words.settings import words_text_column
 
     column = words_text_column(table, words_column)

@@ -9,8 +9,9 @@ from sbert.derived.derived_table import DerivedTable, find_derived
 from sbert.derived.job import DerivedJob, SplitInput, derived_fingerprint
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
+from sbert.table.shard_layout import locate_splits, split_rows
 
-__all__ = ["output_before", "rows_before"]
+__all__ = ["fingerprints_now", "output_before", "rows_before"]
 
 ROWS_PER_READ = 16_384
 
@@ -41,6 +42,12 @@ def output_before(
         and info.table_id == table.table_id
     )
     return before if is_usable else None
+
+
+def fingerprints_now(table: Table, job_fingerprint: str) -> set[str]:
+    """Return the fingerprints that the splits of a version have in an output of a job."""
+    num_rows = split_rows(locate_splits(table.uri, table.shards()))
+    return {derived_fingerprint(name, count, job_fingerprint) for name, count in num_rows.items()}
 
 
 def rows_before(

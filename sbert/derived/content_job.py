@@ -13,12 +13,12 @@ from threading import Lock
 import polars as pl
 import pyarrow as pa
 
+from sbert.derived.before import fingerprints_now
 from sbert.derived.derived_table import DerivedTable, find_derived
-from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput, derived_fingerprint
+from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.rows.cleaning import hash_texts
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
-from sbert.table.shard_layout import locate_splits
 
 __all__ = ["CONTENT_HASH", "ContentBlock", "ContentFunction", "ContentJob"]
 
@@ -86,7 +86,7 @@ class ContentJob(DerivedJob):
         before = find_derived(out_uri)
         if before is None or before.info.job_fingerprint != self.fingerprint(table):
             return _Known({}, schema.empty_table())
-        return _known_outputs(before, _wanted(table, before.info.job_fingerprint), schema)
+        return _known_outputs(before, fingerprints_now(table, before.info.job_fingerprint), schema)
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,6 @@ class _Loaded:
             if self._function is None:
                 self._function = self._make()
         return self._function(contents)
-
-
-def _wanted(table: Table, job_fingerprint: str) -> set[str]:
-    """Return the fingerprints that the shards of a version have in the output."""
-    num_rows: dict[str, int] = {}
-    for shard in locate_splits(table.uri, table.shards()):
-        for split in shard.splits:
-            num_rows[split.fingerprint] = num_rows.get(split.fingerprint, 0) + split.num_rows
-    return {derived_fingerprint(name, count, job_fingerprint) for name, count in num_rows.items()}
 
 
 def _known_outputs(before: DerivedTable, wanted: set[str], schema: pa.Schema) -> _Known:

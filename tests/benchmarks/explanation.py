@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sbert.apply.explanation.explain import Explainer, overlooked_differences
-from sbert.apply.explanation.settings import ExplanationSettings, Method
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
+from sbert.explanation.explain import Explainer, overlooked_differences
+from sbert.explanation.settings import ExplanationSettings, Method
 from sbert.rows.text_differences import text_facts
 
 AUXILIARY = re.compile(r"\b(is|are|was|were|will|can|could|should|would|has|have|had|does|did)\b")

@@ -10,6 +10,7 @@ from flows.answers import answer_table
 from flows.cli.commands import app
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.derived.any_table import verify_any
+from sbert.errors import ColumnError
 from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
 from tests.support.refreshing import refresh_table
@@ -63,9 +64,17 @@ def test_labels_are_fitted_once(tmp_path: Path, model: str) -> None:
     assert json.loads(second.stdout)["output"]["num_rows_built"] == 0
 
 
+def test_reasons_need_the_encoded_texts(places: tuple[str, str, str]) -> None:
+    done = CliRunner().invoke(app, ["answer", *places, "--explain", "--settings", WORDS])
+    assert done.exit_code == 1
+    assert "no kept column holds the encoded text" in " ".join(done.output.split())
+
+
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_does_the_same(places: tuple[str, str, str]) -> None:
     settings = AnswerSettings.model_validate_json(WORDS)
     assert answer_table(*places, settings=settings).output.num_rows_built == 20
     assert outcome_of_newest_run() == "Version 0: 20 rows, 20 computed; decisions: answer 0, clarify 0, abstain 20"
     assert answer_table(*places, settings=settings).output.num_rows_built == 0
+    with pytest.raises(ColumnError, match="no kept column holds the encoded text"):
+        answer_table(*places, settings=AnswerSettings(), explain=True)

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from flows.duplicates import find_duplicate_texts
+from sbert.errors import ModelError
 from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_texts import make_text_version
 
@@ -36,6 +37,12 @@ def test_a_promise_needs_labels(places: tuple[str, str]) -> None:
     assert "a precision can be promised on labelled pairs only" in done.output
 
 
+def test_reasons_need_the_encoder_of_the_table(places: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["duplicates", *places, "--explain"])
+    assert done.exit_code == 1
+    assert "reasons cannot be given" in done.output
+
+
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
     report = find_duplicate_texts(*places)
@@ -43,4 +50,6 @@ def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
     assert (report.num_groups, report.num_rows_built) == (1, 4)
     assert find_duplicate_texts(*places).num_rows_built == 0
     assert not find_duplicate_texts(*places, guard=False).rule.conflict_check  # the old name
+    with pytest.raises(ModelError, match="reasons cannot be given"):
+        find_duplicate_texts(*places, explain=True)
     assert "guard" not in find_duplicate_texts.parameters.properties

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from flows.cli.commands import app
 from flows.recommend import recommend_items
 from sbert.apply.recommendation.settings import RankingSettings, RecommendationSettings
+from sbert.errors import ModelError
 from tests.sbert.apply.recommendation.made_events import event, item_rows, made_events, write_events, write_items
 from tests.support.flow_runs import outcome_of_newest_run
 
@@ -44,9 +45,17 @@ def test_a_column_that_is_not_there_is_named(places: tuple[str, str, str]) -> No
     assert "no column 'customer'" in " ".join(done.output.split())
 
 
+def test_reasons_need_the_encoder_of_the_items(places: tuple[str, str, str]) -> None:
+    done = CliRunner().invoke(app, ["recommend", *places, "--explain", "--settings", json.dumps(SMALL)])
+    assert done.exit_code == 1
+    assert "reasons cannot be given" in done.output
+
+
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_writes_the_lists(places: tuple[str, str, str]) -> None:
     settings = RecommendationSettings(ranking=RankingSettings(num_factors=4, num_rounds=2))
     report = recommend_items(*places, settings)
     assert outcome_of_newest_run() == "Version 0: lists for 20 users, 20 computed"
     assert (report.num_users, report.num_users_computed) == (20, 20)
+    with pytest.raises(ModelError, match="reasons cannot be given"):
+        recommend_items(*places, settings, explain=True)

@@ -8,8 +8,9 @@ the versions of the answers tables that it compares with, and hashes their split
 import hashlib
 import logging
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from functools import cache
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -23,11 +24,15 @@ from sbert.apply.answers.model import load_model
 from sbert.apply.answers.questions import QuestionReader
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.apply.nearest_rows import Key, updated_list
+from sbert.apply.row_texts import RowTexts
+from sbert.apply.text_vectors import table_texts
 from sbert.derived.before import output_before, rows_before
 from sbert.derived.build import derived_schema
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
+from sbert.explanation.reason_column import EXPLANATION, REASONS, ReasonColumn, RowPair, SplitReasons
+from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
 
 __all__ = ["ANSWER", "AnswersJob"]
@@ -48,6 +53,8 @@ ANSWER = pa.struct(
 )
 VERSIONS = ("answers_version", "second_version")
 """Fields that may differ between the output before and this run."""
+Explain = Callable[[pa.Table, list[list[Answer]]], pa.ListArray]
+"""Makes the column of reasons for a block of questions and their answers."""
 
 
 class AnswersJob(DerivedJob):
@@ -65,15 +72,21 @@ class AnswersJob(DerivedJob):
     question_column: str | None = Field(default=None, description="Kept column of the questions' texts.")
     answer_columns: tuple[str, ...] = Field(default=(), description="Kept columns of the answers' texts.")
     model_uri: str = Field(description="Fitted model; its name is the hash of its content.")
+    explain: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,  # outputs of earlier releases stay as they are
+        description="Say why each question and its first answer are near.",
+    )
 
     def columns(self, table: Table) -> pa.Schema:  # noqa: ARG002
-        """Return the list of answers, the probability that the first is right, the decision, and its reason."""
+        """Return the answers, the probability that the first is right, the decision, its reason, perhaps an explanation."""
         return pa.schema(
             [
                 pa.field("answers", pa.list_(ANSWER)),
                 pa.field("probability", pa.float64()),
                 pa.field("decision", pa.string()),
                 pa.field("reason", pa.string()),
+                *([pa.field(EXPLANATION, REASONS)] if self.explain else []),
             ]
         )
 
@@ -106,6 +119,7 @@ class _Answers:
         self._weights = self._model.record.weights
         self._tables = job.tables()
         self._before = output_before(job, table, out_uri, may_differ=VERSIONS)
+        self._reasons = _Reasons(job, table, self._tables.first.table, out_uri) if job.explain else None
         self._left: set[Key] = set()
         self._joined = None if self._before is None else self._find_changes(self._before)
         self._schema = derived_schema(job, table)
@@ -116,6 +130,7 @@ class _Answers:
         """Return the answers of a split's questions."""
         job = self._job
         reader = QuestionReader(self._table, job.settings, job.question_column, self._model.record, self._model.counts)
+        explain = None if self._reasons is None else self._reasons.of_split(split)
         columns = list(dict.fromkeys([*KEY_COLUMNS, *reader.columns]))
         with closing(self._batches_before(split)) as batches:
             before = RowsBefore(batches, self._schema)
@@ -123,13 +138,19 @@ class _Answers:
                 questions, is_unknown = reader.read(rows, with_words=bool(job.answer_columns))
                 old = before.take(len(rows))
                 if self._joined is not None and are_same_rows(old, rows):
-                    yield self._updated(rows, questions, is_unknown, old, self._joined)
+                    yield self._updated(rows, questions, is_unknown, old, self._joined, explain)
                 else:
                     lists = best_answers(questions, self._every_answer(), self._weights, job.settings.k)
-                    yield self._output(rows, lists, is_unknown)
+                    yield self._output(rows, lists, is_unknown, explain)
 
     def _updated(
-        self, rows: pa.Table, questions: Questions, is_unknown: Sequence[bool], old: pa.Table, joined: AnswerPool
+        self,
+        rows: pa.Table,
+        questions: Questions,
+        is_unknown: Sequence[bool],
+        old: pa.Table,
+        joined: AnswerPool,
+        explain: Explain | None,
     ) -> pa.Table:
         """Return the output before, with the rows answered again whose list an answer joins or left."""
         k = self._job.settings.k
@@ -150,11 +171,16 @@ class _Answers:
             for number, answers in zip(unknown, found, strict=True):
                 lists[number] = answers
         changed = self._output(
-            rows.take(pa.array(places)), [answers or [] for answers in lists], [is_unknown[place] for place in places]
+            rows.take(pa.array(places)),
+            [answers or [] for answers in lists],
+            [is_unknown[place] for place in places],
+            explain,
         )
         return with_replaced(old, places, changed)
 
-    def _output(self, rows: pa.Table, lists: list[list[Answer]], is_unknown: Sequence[bool]) -> pa.Table:
+    def _output(
+        self, rows: pa.Table, lists: list[list[Answer]], is_unknown: Sequence[bool], explain: Explain | None
+    ) -> pa.Table:
         decided = decide(lists, is_unknown, self._model.record)
         columns: list[Any] = [rows[name] for name in KEY_COLUMNS]
         columns += [
@@ -163,6 +189,8 @@ class _Answers:
             pa.array([each.decision.value for each in decided], pa.string()),
             pa.array([each.reason.value for each in decided], pa.string()),
         ]
+        if explain is not None:
+            columns.append(explain(rows, lists))
         return pa.Table.from_arrays(columns, schema=self._schema)
 
     def _every_answer(self) -> AnswerPool:
@@ -196,6 +224,32 @@ class _Answers:
         """Read the output before of a split that stayed, in the order of its rows."""
         if self._before is not None:
             yield from rows_before(self._before, split, self._schema.names)
+
+
+class _Reasons:
+    """Says why questions and their first answers are near; threads may share it."""
+
+    def __init__(self, job: AnswersJob, questions: Table, answers: Table, out_uri: str) -> None:
+        self._questions = questions
+        self._column = words_text_column(questions, job.settings.question_column)
+        self._texts = RowTexts(answers, words_text_column(answers))
+        self._reasons = SplitReasons(ReasonColumn(questions, answers), job.name, questions, out_uri)
+
+    def of_split(self, split: SplitInput) -> Explain:
+        """Return the function that makes the column for the rows of a split and their answers."""
+        known = cache(lambda: self._reasons.known(split))
+
+        def make(rows: pa.Table, lists: list[list[Answer]]) -> pa.ListArray:
+            ours = table_texts(self._questions, [text or "" for text in rows[self._column].to_pylist()])
+            first = [answers[0].key if answers else None for answers in lists]
+            theirs = self._texts.read([key for key in first if key is not None])
+            pairs = [
+                None if key is None else RowPair(*key, text, theirs[key])
+                for text, key in zip(ours.to_list(), first, strict=True)
+            ]
+            return self._reasons.make(pairs, known())
+
+        return make
 
 
 def _structs(answers: list[Answer]) -> list[dict[str, Any]]:

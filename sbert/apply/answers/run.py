@@ -48,6 +48,7 @@ def answer_questions(
     *,
     second_uri: str | None = None,
     labels_uri: str | None = None,
+    explain: bool = False,
     concurrency: int = 1,
 ) -> AnswersReport:
     """Bring the answers of every question up to date, and write the report.
@@ -59,13 +60,16 @@ def answer_questions(
         settings: what is compared and decided.
         second_uri: table with the rows of `answers_uri` by another text, if there is one.
         labels_uri: labels of the kind ``pairs`` (question, answer) to fit with; None for the model that is there.
+        explain: say why each question and its first answer are near.
         concurrency: splits that are answered at the same time.
 
     Raises:
         EncoderMismatchError: the tables have different encoders.
         LabelError, NotATableError, SettingsError, TableError: as `prepare_job` and `derive`.
     """
-    job = prepare_job(questions_uri, answers_uri, out_uri, settings, second_uri=second_uri, labels_uri=labels_uri)
+    job = prepare_job(
+        questions_uri, answers_uri, out_uri, settings, second_uri=second_uri, labels_uri=labels_uri, explain=explain
+    )
     return finish_report(derive(job, questions_uri, out_uri, concurrency=concurrency))
 
 
@@ -77,6 +81,7 @@ def prepare_job(
     *,
     second_uri: str | None = None,
     labels_uri: str | None = None,
+    explain: bool = False,
 ) -> AnswersJob:
     """Return the job for the newest versions of the answers tables, with its model made or found.
 
@@ -101,6 +106,9 @@ def prepare_job(
     columns = asked.answer_columns or tuple(name for name in [find_text_column(first)] if name)
     for name in columns:
         words_text_column(first, name)
+    if explain:
+        words_text_column(questions, asked.question_column)
+        words_text_column(first)
     if question_column is None or not columns:
         log.warning("words are not compared: both tables must keep their texts (`sbert refresh --keep-columns`)")
         columns = ()
@@ -125,6 +133,7 @@ def prepare_job(
         question_column=question_column,
         answer_columns=columns,
         model_uri=model_uri,
+        explain=explain,
     )
 
 

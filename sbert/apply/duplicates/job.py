@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,12 @@ from pydantic import Field
 from sbert.apply.duplicates.distinct_texts import DistinctTexts, Ints, SortedHashes, read_columns, sorted_hashes
 from sbert.apply.duplicates.grouping import Grouping
 from sbert.apply.duplicates.rule import PairRule
+from sbert.apply.text_vectors import table_texts
 from sbert.derived.before import output_before
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
+from sbert.explanation.reason_column import EXPLANATION, REASONS, ReasonColumn, RowPair, SplitReasons
 from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
@@ -62,25 +64,37 @@ class DuplicatesJob(DerivedJob):
         description="Similar representatives that a text is compared with, at most; bounds the work for crowds (texts).",
     )
 
+    explain: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,  # outputs of earlier releases stay as they are
+        description="Say why a row's text and that of its representative are near.",
+    )
+
     def columns(self, table: Table) -> pa.Schema:  # noqa: ARG002
-        """Return the output columns: group, representative row, cosine with its text, rows of the group."""
+        """Return the output columns: group, representative row, cosine with its text, rows of the group, perhaps reasons."""
         return pa.schema(
             [
                 pa.field("group", pa.string()),
                 pa.field("representative", REPRESENTATIVE),
                 pa.field("similarity", pa.float32()),
                 pa.field("num_in_group", pa.int64()),
+                *([pa.field(EXPLANATION, REASONS)] if self.explain else []),
             ]
         )
 
     def check(self, table: Table) -> None:
-        """Check also that the table keeps the text, if the rule reads it.
+        """Check also that the table keeps the text, if the rule or the reasons read it.
 
         Raises:
             ColumnError: no such column is kept.
         """
         super().check(table)
         self.text_name(table)
+        self.explained_name(table)
+
+    def explained_name(self, table: Table) -> str | None:
+        """Return the column with the texts that are explained, None without reasons."""
+        return words_text_column(table, self.text_column) if self.explain else None
 
     def text_name(self, table: Table) -> str | None:
         """Return the column that the rule reads, None if it reads none."""
@@ -112,6 +126,9 @@ class _Groups:
 
     def __init__(self, job: DuplicatesJob, table: Table, out_uri: str) -> None:
         self._table = table
+        self._schema = job.columns(table)
+        self._text = job.explained_name(table)
+        self._reasons = SplitReasons(ReasonColumn(table), job.name, table, out_uri) if job.explain else None
         self._hashes, num_rows = sorted_hashes(table)
         with tempfile.TemporaryDirectory(prefix="sbert-duplicates-") as folder:
             texts = DistinctTexts(table, self._hashes, Path(folder), job.text_name(table))
@@ -129,21 +146,33 @@ class _Groups:
 
     def derive(self, split: SplitInput) -> Iterator[pa.Table]:
         """Return the groups of a split's rows."""
-        for rows in split.rows(list(KEY_COLUMNS)):
+        known = None if self._reasons is None else self._reasons.known(split)
+        for rows in split.rows([*KEY_COLUMNS, *([self._text] if self._text else [])]):
             ranks = self._hashes.ranks(hash_matrix(rows["text_hash"]))
             leaders = self._representatives[ranks]
             counts = self._num_in_group[ranks]
             group = pl.Series(self._hashes.hashes(leaders).view(f"V{HASH_BYTES}")[:, 0].tolist(), dtype=pl.Binary)
-            columns = [
+            columns: list[Any] = [
                 *(rows[name] for name in KEY_COLUMNS),
                 group.bin.encode("hex").to_arrow().cast(pa.string()),
                 self._representatives_of(rows, leaders, counts),
                 pa.array(self._similarities[ranks]),
                 pa.array(counts),
             ]
-            yield pa.Table.from_arrays(
-                columns, names=[*KEY_COLUMNS, "group", "representative", "similarity", "num_in_group"]
-            )
+            if self._reasons is not None and known is not None:
+                columns.append(self._reasons.make(self._pairs(rows, ranks, leaders), known))
+            yield pa.Table.from_arrays(columns, names=[*KEY_COLUMNS, *self._schema.names])
+
+    def _pairs(self, rows: pa.Table, ranks: Ints, leaders: Ints) -> list[RowPair | None]:
+        """Return the texts of each row and its representative; None where they are one text."""
+        assert self._text is not None
+        own = table_texts(self._table, [text or "" for text in rows[self._text].to_pylist()])
+        wanted = pl.DataFrame({"rank": leaders, "own": own, "is_same": ranks == leaders})
+        named = wanted.join(self._keys, on="rank", how="left", maintain_order="left")
+        return [
+            None if row["is_same"] else RowPair(row["source"], row["id"], row["own"], row["text"])
+            for row in named.select("is_same", "source", "id", "own", "text").iter_rows(named=True)
+        ]
 
     def _settled(self, job: DuplicatesJob, texts: DistinctTexts, out_uri: str) -> Ints:
         before, gone_RS = self._before(job, texts, out_uri)
@@ -154,7 +183,7 @@ class _Groups:
 
     def _before(self, job: DuplicatesJob, texts: DistinctTexts, out_uri: str) -> tuple[Ints | None, Float32 | None]:
         """Return the groups before, and the short forms of representatives that left; nothing where a run starts anew."""
-        output = output_before(job, self._table, out_uri)
+        output = output_before(job, self._table, out_uri, may_differ=("explain",))
         if output is None:
             return None, None
         before = _read_before(output, self._hashes)
@@ -166,26 +195,33 @@ class _Groups:
         return before.representatives, texts.shorten(vectors_ND)
 
     def _representative_rows(self) -> pl.DataFrame:
-        """Return the first row, by source and id, of each representative of several rows: rank, source, id."""
+        """Return the first row, by source and id, of each representative of several rows: rank, source, id, perhaps text."""
         ranks_kept = self._num_in_group > 1
         ranks_kept &= self._representatives == np.arange(len(self._hashes))
-        schema = {"rank": pl.Int64, "source": pl.String, "id": pl.String}
+        texts = {"text": self._text} if self._text else {}
+        schema = {"rank": pl.Int64, "source": pl.String, "id": pl.String, **dict.fromkeys(texts, pl.String)}
         frames = [pl.DataFrame(schema=schema)]
-        for batch in read_columns(self._table, KEYS):
+        for batch in read_columns(self._table, [*KEYS, *texts.values()]):
             ranks = self._hashes.ranks(hash_matrix(batch.column("text_hash")))
             rows = pa.array(ranks_kept[ranks])
             keys = pl.DataFrame(
                 {
                     "rank": ranks[ranks_kept[ranks]],
-                    "source": pl.Series(batch.column("source").filter(rows), dtype=pl.String),
-                    "id": pl.Series(batch.column("id").filter(rows), dtype=pl.String),
+                    **{
+                        name: pl.Series(batch.column(column).filter(rows), dtype=pl.String)
+                        for name, column in {"source": "source", "id": "id", **texts}.items()
+                    },
                 },
                 schema=schema,
             )
             frames.append(keys)
             if len(frames) == FRAMES_AT_ONCE:
                 frames = [_first_of_each_rank(frames)]
-        return _first_of_each_rank(frames)
+        first = _first_of_each_rank(frames)
+        if self._text:
+            cleaned = table_texts(self._table, first["text"].fill_null("").to_list())
+            first = first.with_columns(text=cleaned)
+        return first
 
     def _representatives_of(self, rows: pa.Table, leaders: Ints, counts: Ints) -> pa.StructArray:
         """Return the representative row of each row; a row without others in its group represents itself."""

@@ -65,6 +65,10 @@ class DuplicateSettings(BaseModel):
         le=10_000,
         description="Similar representatives that a text is compared with, at most (texts).",
     )
+    explain: bool = Field(
+        default=False,
+        description="Say why a row's text and that of its representative are near; costs an encoding of both.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -117,7 +121,9 @@ def duplicates_job(table_uri: str, settings: DuplicateSettings | None = None) ->
         rule = PairRule(conflict_check=settings.conflict_check)
         if settings.similarity is not None:
             rule = rule.model_copy(update={"similarity": settings.similarity})
-    return DuplicatesJob(rule=rule, text_column=settings.text_column, max_compared=settings.max_compared)
+    return DuplicatesJob(
+        rule=rule, text_column=settings.text_column, max_compared=settings.max_compared, explain=settings.explain
+    )
 
 
 def fit_on_labels(table: Table, settings: DuplicateSettings) -> PairRule:

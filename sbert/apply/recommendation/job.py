@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
+from sbert.apply.nearest_rows import Key
 from sbert.apply.recommendation.events import Events, history_hashes
 from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.lists import Entry, make_list
@@ -25,8 +26,18 @@ from sbert.apply.recommendation.ranker import blocks_of
 from sbert.apply.recommendation.settings import ListSettings
 from sbert.apply.recommendation.signals import Signals, UserHistories
 from sbert.apply.recommendation.unchanged_lists import ScoreJoined, UnchangedLists, find_unchanged_lists, items_before
+from sbert.apply.row_texts import RowTexts
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.part_table import PartJob, Parts, part_fingerprint
+from sbert.explanation.reason_column import (
+    EXPLANATION,
+    REASONS,
+    KnownReasons,
+    ReasonColumn,
+    RowPair,
+    reasons_of_shards,
+)
+from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
 
 __all__ = ["SCHEMA", "Inputs", "RecommendationJob"]
@@ -50,7 +61,8 @@ SCHEMA = pa.schema(
     ]
 )
 """`source`, `id` and `text_hash` are those of the item. `because` is the nearest item of the user's history. `is_new` says
-that the item had no event when the model was fitted. `history` is a hash of the events that the list was made from."""
+that the item had no event when the model was fitted. `history` is a hash of the events that the list was made from. Where
+reasons are asked for, a last column says why the item and the nearest item of the history are near."""
 
 
 @dataclass
@@ -78,22 +90,29 @@ class RecommendationJob(PartJob):
     model: str = Field(description="Fingerprint of the model in ``_recommender/``.")
     lists: ListSettings = Field(description="Length, places for new items, diversity.")
     events_uri: str = Field(description="The events.")
+    explain: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,  # outputs of earlier releases stay as they are
+        description="Say why each item and the nearest item of the user's history are near.",
+    )
     _inputs: Inputs = PrivateAttr()
 
     @classmethod
-    def of(cls, inputs: Inputs, lists: ListSettings, events_uri: str) -> "RecommendationJob":
+    def of(cls, inputs: Inputs, lists: ListSettings, events_uri: str, *, explain: bool = False) -> "RecommendationJob":
         """Return the job on what was read."""
-        job = cls(model=inputs.model.fingerprint, lists=lists, events_uri=events_uri)
+        job = cls(model=inputs.model.fingerprint, lists=lists, events_uri=events_uri, explain=explain)
         job._inputs = inputs
         return job
 
     def columns(self, table: Table) -> pa.Schema:  # noqa: ARG002
         """Return the output columns."""
-        return SCHEMA
+        return SCHEMA.append(pa.field(EXPLANATION, REASONS)) if self.explain else SCHEMA
 
     def fingerprint(self, table: Table) -> str:
         """Hash model, settings of the lists and encoder. Where the events lie does not matter."""
         parts = [self.name, str(self.code_version), self.model, self.lists.model_dump_json(), table.encoder.fingerprint]
+        if self.explain:
+            parts.append(f"explain {words_text_column(table)}")
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def parts(self, table: Table, before: DerivedTable | None) -> Parts:
@@ -103,7 +122,8 @@ class RecommendationJob(PartJob):
         names = {name: _content(users, self._inputs) for name, users in buckets.items()}
         usable = before if before is not None and before.info.job_fingerprint == own else None
         wanted = {part_fingerprint(name, content, own) for name, content in names.items()}
-        return Parts(names, _Maker(self._inputs, self.lists, usable, wanted, buckets).build)
+        reasons = _Reasons(table, before, wanted) if self.explain else None
+        return Parts(names, _Maker(self._inputs, self.lists, usable, wanted, buckets, reasons).build)
 
 
 def _buckets(users: list[str]) -> dict[str, list[str]]:
@@ -126,6 +146,21 @@ def _content(users: list[str], inputs: Inputs) -> str:
     return digest.hexdigest()
 
 
+class _Reasons:
+    """Says why items and items of a history are near; threads may share it."""
+
+    def __init__(self, items: Table, before: DerivedTable | None, wanted: set[str]) -> None:
+        self._texts = RowTexts(items, words_text_column(items))
+        self._column = ReasonColumn(items)
+        self._known = KnownReasons.of([]) if before is None else reasons_of_shards(before, wanted)
+
+    def make(self, items: list[Key], because: list[Key]) -> pa.ListArray:
+        """Return the column for rows that name these items, each with the nearest item of the history."""
+        texts = self._texts.read({*items, *because})
+        pairs = [RowPair(*other, texts[item], texts[other]) for item, other in zip(items, because, strict=True)]
+        return self._column.make(pairs, self._known)
+
+
 class _Maker:
     """Makes parts; threads may share it. What the lists need is read when the first part is made."""
 
@@ -136,8 +171,10 @@ class _Maker:
         before: DerivedTable | None,
         wanted: set[str],
         buckets: dict[str, list[str]],
+        reasons: _Reasons | None,
     ) -> None:
-        self._inputs, self._settings = inputs, settings
+        self._inputs, self._settings, self._reasons = inputs, settings, reasons
+        self._schema = SCHEMA if reasons is None else SCHEMA.append(pa.field(EXPLANATION, REASONS))
         self._before, self._wanted, self._buckets = before, wanted, buckets
         self._numbers = {user: number for number, user in enumerate(inputs.events.users)}
         self._opened: tuple[Signals, UserHistories, UnchangedLists | None] | None = None
@@ -150,9 +187,9 @@ class _Maker:
         signals, users, old = self._opened
         everyone = set(self._buckets[name])
         kept = everyone & old.users() if old is not None else set()
-        blocks = [SCHEMA.empty_table()]
+        blocks = [self._schema.empty_table()]
         if old is not None:
-            blocks += [rows.cast(SCHEMA) for rows in old.rows(kept, SCHEMA.names)]
+            blocks += [rows.cast(self._schema) for rows in old.rows(kept, self._schema.names)]
         numbers = np.array(sorted(self._numbers[user] for user in everyone - kept), np.int64)
         blocks += [self._made(some, signals, users) for some in blocks_of(numbers, len(self._inputs.items))]
         with self._inputs.lock:
@@ -195,7 +232,7 @@ class _Maker:
             for (_, _, entry), (source, item) in zip(lines, reasons.select("source", "id").iter_rows(), strict=True)
         ]
         names = [inputs.events.users[user] for user, _, _ in lines]
-        columns = [
+        columns: list[pa.Array] = [
             pa.array(names, pa.string()),
             pa.array([rank for _, rank, _ in lines], pa.int32()),
             pa.array(of_items["source"].to_list(), pa.string()),
@@ -206,4 +243,7 @@ class _Maker:
             pa.array([bool(signals.is_new_N[entry.item]) for _, _, entry in lines], pa.bool_()),
             pa.array([inputs.histories[name] for name in names], pa.binary()),
         ]
-        return pa.Table.from_arrays(columns, schema=SCHEMA)
+        if self._reasons is not None:
+            keys = [list(rows.select("source", "id").iter_rows()) for rows in (of_items, reasons)]
+            columns.append(self._reasons.make(*keys))
+        return pa.Table.from_arrays(columns, schema=self._schema)

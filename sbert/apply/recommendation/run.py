@@ -32,6 +32,7 @@ from sbert.derived.derived_table import find_output
 from sbert.derived.part_table import derive_parts
 from sbert.derived.run import DerivedReport
 from sbert.errors import EmptySourceError, SettingsError, TableError
+from sbert.index.words.settings import words_text_column
 from sbert.storage.files import normalize_uri
 from sbert.table.delta import Table
 
@@ -72,6 +73,7 @@ def recommend(
     out_uri: str,
     settings: RecommendationSettings | None = None,
     *,
+    explain: bool = False,
     concurrency: int = 1,
     now: dt.datetime | None = None,
     run_id: str | None = None,
@@ -83,12 +85,13 @@ def recommend(
         events_uri: an object or a folder of events, in any format of raw text that has columns.
         out_uri: the derived table; made if it is not there.
         settings: columns of the events, model, lists, age of the model.
+        explain: say why each item and the nearest item of the user's history are near.
         concurrency: parts of the output that are made at the same time.
         now: the present moment, with a zone; later events are rejected.
         run_id: name of the run; by default a new one.
 
     Raises:
-        ColumnError: a column of the events is missing.
+        ColumnError: a column of the events is missing, or the items keep no text that could be explained.
         EmptySourceError: there are no events, or none that can be used.
         SourceError, StorageError: the events cannot be read.
         NotATableError, SettingsError, TableError: as `derive_parts`; the output is as it was.
@@ -101,6 +104,8 @@ def recommend(
     table = Table.open(items_uri)
     out_uri = normalize_uri(out_uri)
     find_output(out_uri, RecommendationJob.name)
+    if explain:
+        words_text_column(table)
     items = Items.read(table)
     if not len(items):
         raise TableError(f"{table.uri}: version {table.version} has no rows: run `sbert refresh` first")
@@ -112,7 +117,7 @@ def recommend(
         )
     model, reason = _model(table, items, events, out_uri, settings, now)
     inputs = Inputs(items, events, model)
-    job = RecommendationJob.of(inputs, settings.lists, normalize_uri(events_uri))
+    job = RecommendationJob.of(inputs, settings.lists, normalize_uri(events_uri), explain=explain)
     output = derive_parts(job, table.uri, out_uri, table_version=table.version, concurrency=concurrency, run_id=run_id)
     if reason:
         remove_old_models(out_uri)

@@ -12,7 +12,7 @@ a · b is the sum of all a_i · b_j.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sbert.encoder.modules import Normalize, Truncate
 from sbert.encoder.pooling import PoolingMode
-from sbert.encoder.token_vectors import NO_WORD, TokenizedText, TokenReader
+from sbert.encoder.token_vectors import NO_WORD, TokenizedText, TokenReader, TokenVectors
 from sbert.errors import ModelError
 
 __all__ = ["WordShares", "integrated_shares", "last_layer_shares"]
@@ -58,8 +58,8 @@ class WordShares:
         return float(np.linalg.norm(self.shares_WD.sum(0) - self.vector_D))
 
 
-def last_layer_shares(reader: TokenReader, text: str, *, prompt: str = "") -> WordShares:
-    """Return the share of each word by the token vectors of the last layer.
+def last_layer_shares(reader: TokenReader, texts: Sequence[str], *, prompt: str = "") -> list[WordShares]:
+    """Return the share of each word of texts by the token vectors of the last layer; texts are read in batches.
 
     Raises:
         ModelError: the encoder's vector is not a weighted sum of its token vectors.
@@ -76,10 +76,14 @@ def last_layer_shares(reader: TokenReader, text: str, *, prompt: str = "") -> Wo
             f"{encoder.model_id or 'this encoder'}: its vectors are no weighted sums of token vectors (pooling "
             f"{encoder.pooling_name}, {len(layers)} layers after it): explain by the method through-layers"
         )
-    tokens = reader.read([text], prompt=prompt)[0]
+    read = reader.read(texts, prompt=prompt)
+    return [_pooled_shares(reader, text, tokens) for text, tokens in zip(texts, read, strict=True)]
+
+
+def _pooled_shares(reader: TokenReader, text: str, tokens: TokenVectors) -> WordShares:
     weights_L = _pooling_weights(reader, tokens)
     shares_LD = weights_L[:, None] * tokens.vectors_LH.astype(np.float64)
-    for layer in layers:
+    for layer in reader.encoder.layers:
         if isinstance(layer, Truncate):
             shares_LD = shares_LD[:, : layer.dimension]
     vector_D = shares_LD.sum(0)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from sbert.apply.explanation.explain import Explainer, overlooked_differences
-from sbert.apply.explanation.page import explanation_page
-from sbert.apply.explanation.reasons import Reason, explain_pairs
-from sbert.apply.explanation.settings import ExplanationSettings, Method
 from sbert.encoder.modules import Dense
 from sbert.encoder.pooling import PoolingMode
 from sbert.encoder.side import Side
 from sbert.errors import ModelError, SettingsError
+from sbert.explanation.explain import Explainer, overlooked_differences
+from sbert.explanation.page import explanation_page
+from sbert.explanation.reasons import Reason, explain_pairs
+from sbert.explanation.settings import ExplanationSettings, Method
 from tests.support.tiny_models import prompted_encoder, tiny_encoder
 
 LEFT, RIGHT = "how do i reset my password", "the train to hamburg is late"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sbert.apply.explanation.explain import ExplainedText, Explanation
+from sbert.explanation.explain import ExplainedText, Explanation
 from sbert.pages.page import PageTable, Section, Verdict, render_page
 from sbert.pages.pictures import Picture, as_picture, new_figure, plain
 

@@ -1,6 +1,6 @@
 """Short reasons for pairs that another application found: the greatest pairs of words, and warnings.
 
->>> from sbert.apply.explanation.reasons import explain_hits
+>>> from sbert.explanation.reasons import explain_hits
 >>> explain_hits(Table.open("data/table"), "reset my password", ["How do I get a new login?"])  # doctest: +SKIP
 """
 
@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.explanation.explain import Explainer, Explanation, Overlooked, WordPair
 from sbert.encoder.side import Side
+from sbert.explanation.explain import KEPT_TEXTS, Explainer, Explanation, Overlooked, Prompts, WordPair
 from sbert.table.delta import Table
 
 __all__ = ["Reason", "explain_hits", "explain_pairs"]
 
 NUM_PAIRS = 5
+PAIRS_AT_ONCE = KEPT_TEXTS // 2
 
 
 class Reason(BaseModel):
@@ -29,7 +30,7 @@ class Reason(BaseModel):
     @classmethod
     def of(cls, found: Explanation, num_pairs: int = NUM_PAIRS) -> "Reason":
         """Shorten an explanation."""
-        return cls(cosine=round(found.cosine, 6), pairs=tuple(found.pairs[:num_pairs]), warnings=found.warnings)
+        return cls(cosine=round(found.cosine, 6), pairs=tuple(found.greatest_pairs(num_pairs)), warnings=found.warnings)
 
 
 def explain_hits(table: Table, query: str, texts: Sequence[str | None]) -> list[Reason | None]:
@@ -46,6 +47,22 @@ def explain_hits(table: Table, query: str, texts: Sequence[str | None]) -> list[
     ]
 
 
-def explain_pairs(explainer: Explainer, pairs: Sequence[tuple[str, str]]) -> list[Reason]:
-    """Return why the two texts of each pair are near; both are rows of a table."""
-    return [Reason.of(explainer.explain(left, right)) for left, right in pairs]
+def explain_pairs(
+    explainer: Explainer, pairs: Sequence[tuple[str, str]], *, prompts: Prompts | None = None
+) -> list[Reason]:
+    """Return why the two texts of each pair are near; both are rows of a table. Texts are encoded in batches.
+
+    Args:
+        explainer: divides the texts.
+        pairs: none of the texts is empty.
+        prompts: what is put before the left texts and before the right ones; by default what the encoder puts before
+            documents.
+    """
+    before = prompts or explainer.document_prompts
+    order = sorted(range(len(pairs)), key=lambda number: pairs[number][::-1])  # equal texts are divided once
+    reasons: dict[int, Reason] = {}
+    for first in range(0, len(order), PAIRS_AT_ONCE):
+        some = order[first : first + PAIRS_AT_ONCE]
+        explainer.read([pairs[number] for number in some], before)
+        reasons |= {number: Reason.of(explainer.explain(*pairs[number], prompts=before)) for number in some}
+    return [reasons[number] for number in range(len(pairs))]

@@ -1,34 +1,38 @@
 """Say why two texts are near, word pair by word pair, and warn of what their vectors overlook.
 
->>> from sbert.apply.explanation.explain import Explainer
+>>> from sbert.explanation.explain import Explainer
 >>> why = Explainer.of_model().explain("I forgot my password", "How do I reset a login?")  # doctest: +SKIP
 >>> why.cosine, why.pairs[0]  # doctest: +SKIP
 
-The parts of all pairs add up to the cosine. Other applications call `Explainer.explain` for the pairs they found; an
+The parts of all pairs add up to the cosine. Applications call `sbert.explanation.reasons` for the pairs that they found. An
 explainer keeps the words of the last texts, so a query is divided once for all its hits.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.explanation.settings import ExplanationSettings, Method
-from sbert.apply.explanation.shares import WordShares, integrated_shares, last_layer_shares
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.model_location import DEFAULT_MODEL
+from sbert.encoder.modules import Truncate
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.encoder.token_vectors import TokenReader
 from sbert.errors import SettingsError
+from sbert.explanation.settings import ExplanationSettings, Method
+from sbert.explanation.shares import WordShares, integrated_shares, last_layer_shares
+from sbert.index.queries import load_table_encoder
 from sbert.rows.text_differences import DifferenceKind, differences
 from sbert.table.delta import Table
 
 __all__ = ["ExplainedText", "Explainer", "Explanation", "Overlooked", "WordPair", "WordPart", "overlooked_differences"]
 
 KEPT_TEXTS = 64
+"""Texts whose shares are kept: those that were used last."""
+Prompts = tuple[str, str]
+"""What is put before the left and the right text."""
 
 
 class WordPart(BaseModel):
@@ -95,13 +99,16 @@ class Explanation(BaseModel):
     @property
     def pairs(self) -> list[WordPair]:
         """Return all pairs of words, the greatest part first; of equal parts the pair that comes first in the texts."""
-        num_left, num_right = len(self.left.words), len(self.right.words)
-        found = [
+        return self.greatest_pairs()
+
+    def greatest_pairs(self, num: int | None = None) -> list[WordPair]:
+        """Return the first `num` of `pairs`."""
+        parts = np.array(self.parts)[: len(self.left.words), : len(self.right.words)]
+        rows, columns = np.unravel_index(np.argsort(-parts, axis=None, kind="stable")[:num], parts.shape)
+        return [
             WordPair(left=self.left.words[row].word, right=self.right.words[column].word, part=self.parts[row][column])
-            for row in range(num_left)
-            for column in range(num_right)
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         ]
-        return sorted(found, key=lambda pair: -pair.part)
 
 
 class Explainer:
@@ -122,7 +129,7 @@ class Explainer:
             raise SettingsError(f"the encoder computes in {encoder.compute_dtype}: load it with compute_dtype float32")
         self.settings = settings or ExplanationSettings()
         self._reader = TokenReader(encoder)
-        self._shares = lru_cache(KEPT_TEXTS)(self._divide)
+        self._kept: dict[tuple[str, str], WordShares] = {}
 
     @classmethod
     def of_model(
@@ -148,11 +155,22 @@ class Explainer:
 
         Raises:
             ModelError: it cannot be loaded.
+            EncoderMismatchError: the model of that name is no longer the same encoder.
         """
-        return cls.of_model(table.encoder.model, settings, max_seq_length=table.encoder.max_seq_length)
+        load_table_encoder(table)  # checks that the model is the one that made the table, in the table's own dtype
+        explainer = cls.of_model(table.encoder.model, settings, max_seq_length=table.encoder.max_seq_length)
+        encoder = explainer._reader.encoder
+        if table.encoder.dim < encoder.dim:  # the table keeps the first values of each vector
+            encoder.layers.append(Truncate(table.encoder.dim))
+        return explainer
 
     def explain(
-        self, left: str, right: str, *, sides: tuple[Side, Side] = (Side.DOCUMENT, Side.DOCUMENT)
+        self,
+        left: str,
+        right: str,
+        *,
+        sides: tuple[Side, Side] = (Side.DOCUMENT, Side.DOCUMENT),
+        prompts: Prompts | None = None,
     ) -> Explanation:
         """Return the part of each pair of words in the cosine of two texts, and warnings.
 
@@ -160,6 +178,7 @@ class Explainer:
             left: a text.
             right: another.
             sides: how each is encoded: as a query or as a document.
+            prompts: what is put before each; by default what the encoder puts before texts of these sides.
 
         Raises:
             ModelError: the method cannot explain this encoder.
@@ -168,7 +187,9 @@ class Explainer:
         for name, text in (("left", left), ("right", right)):
             if not text.strip():
                 raise SettingsError(f"the {name} text is empty, so it has no words to explain: give a text")
-        ours, theirs = self._shares(left, sides[0]), self._shares(right, sides[1])
+        prompt_for = self._reader.encoder.prompt_for
+        before_left, before_right = prompts or (prompt_for(sides[0]), prompt_for(sides[1]))
+        ours, theirs = self._shares([left], before_left)[0], self._shares([right], before_right)[0]
         parts = ours.shares_WD @ theirs.shares_WD.T
         cosine = float(ours.vector_D @ theirs.vector_D)
         return Explanation(
@@ -182,13 +203,35 @@ class Explainer:
             warnings=overlooked_differences(left, right, cosine, above=self.settings.warn_above),
         )
 
-    def _divide(self, text: str, side: Side) -> WordShares:
-        prompt = self._reader.encoder.prompt_for(side)
+    @property
+    def document_prompts(self) -> Prompts:
+        """What the encoder puts before two documents."""
+        prompt = self._reader.encoder.prompt_for(Side.DOCUMENT)
+        return prompt, prompt
+
+    def read(self, pairs: Sequence[tuple[str, str]], prompts: Prompts) -> None:
+        """Divide the texts of up to `KEPT_TEXTS` / 2 pairs in batches, so that `explain` finds them divided."""
+        self._shares([left for left, _ in pairs], prompts[0])
+        self._shares([right for _, right in pairs], prompts[1])
+
+    def _shares(self, texts: Sequence[str], prompt: str) -> list[WordShares]:
+        keys = [(text, prompt) for text in dict.fromkeys(texts)]
+        known = {key: self._kept.pop(key) for key in keys if key in self._kept}
+        missing = [text for text, _ in keys if (text, prompt) not in known]
+        if missing:
+            known |= {(share.text, prompt): share for share in self._divide(missing, prompt)}
+        self._kept |= known
+        for key in list(self._kept)[:-KEPT_TEXTS]:
+            del self._kept[key]
+        return [known[text, prompt] for text in texts]
+
+    def _divide(self, texts: Sequence[str], prompt: str) -> list[WordShares]:
         if self.settings.method is Method.LAST_LAYER:
-            return last_layer_shares(self._reader, text, prompt=prompt)
-        return integrated_shares(
-            self._reader, text, prompt=prompt, steps=self.settings.steps, max_error=self.settings.max_error
-        )
+            return last_layer_shares(self._reader, texts, prompt=prompt)
+        steps, max_error = self.settings.steps, self.settings.max_error
+        return [
+            integrated_shares(self._reader, text, prompt=prompt, steps=steps, max_error=max_error) for text in texts
+        ]
 
 
 def overlooked_differences(
