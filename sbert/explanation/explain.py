@@ -101,12 +101,16 @@ class Explanation(BaseModel):
         """Return all pairs of words, the greatest part first; of equal parts the pair that comes first in the texts."""
         return self.greatest_pairs()
 
-    def greatest_pairs(self, num: int | None = None) -> list[WordPair]:
-        """Return the first `num` of `pairs`."""
-        parts = np.array(self.parts)[: len(self.left.words), : len(self.right.words)]
+    def greatest_pairs(self, num: int | None = None, *, with_marks: bool = True) -> list[WordPair]:
+        """Return the first `num` of `pairs`, perhaps without pairs in which a word is only a mark, such as a full stop."""
+        ours, theirs = (
+            [word for word in enumerate(text.words) if with_marks or any(map(str.isalnum, word[1].word))]
+            for text in (self.left, self.right)
+        )
+        parts = np.array(self.parts)[np.ix_([row for row, _ in ours], [column for column, _ in theirs])]
         rows, columns = np.unravel_index(np.argsort(-parts, axis=None, kind="stable")[:num], parts.shape)
         return [
-            WordPair(left=self.left.words[row].word, right=self.right.words[column].word, part=self.parts[row][column])
+            WordPair(left=ours[row][1].word, right=theirs[column][1].word, part=float(parts[row, column]))
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         ]
 

@@ -24,13 +24,19 @@ class Reason(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     cosine: float = Field(description="In float32; the score of a table may differ in the third digit.")
-    pairs: tuple[WordPair, ...] = Field(description="The pairs of words with the greatest parts of the cosine.")
+    pairs: tuple[WordPair, ...] = Field(
+        description="The pairs of words with the greatest parts of the cosine; none with a mark such as a full stop."
+    )
     warnings: tuple[Overlooked, ...]
 
     @classmethod
     def of(cls, found: Explanation, num_pairs: int = NUM_PAIRS) -> "Reason":
         """Shorten an explanation."""
-        return cls(cosine=round(found.cosine, 6), pairs=tuple(found.greatest_pairs(num_pairs)), warnings=found.warnings)
+        return cls(
+            cosine=round(found.cosine, 6),
+            pairs=tuple(found.greatest_pairs(num_pairs, with_marks=False)),
+            warnings=found.warnings,
+        )
 
 
 def explain_hits(table: Table, query: str, texts: Sequence[str | None]) -> list[Reason | None]:

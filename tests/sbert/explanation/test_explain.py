@@ -81,6 +81,15 @@ def test_pairs_are_sorted_and_a_reason_has_the_first_of_them() -> None:
     assert Reason.of(found).pairs == tuple(found.pairs[:5])
 
 
+def test_a_reason_names_words_and_no_marks() -> None:
+    found = Explainer(tiny_encoder()).explain("late. late!", "is it late?")
+    assert {".", "!"} <= {pair.left for pair in found.pairs}
+    reason = Reason.of(found, num_pairs=20)
+    assert {(pair.left, pair.right) for pair in reason.pairs} == {("late", right) for right in ("is", "it", "late")}
+    assert len(reason.pairs) == 6
+    assert Reason.of(Explainer(tiny_encoder()).explain("?", "!")).pairs == ()
+
+
 @pytest.mark.parametrize(("left", "right", "side"), [("", RIGHT, "left"), (RIGHT, " \n", "right")])
 def test_an_empty_text_is_refused_by_its_side(left: str, right: str, side: str) -> None:
     with pytest.raises(SettingsError, match=f"the {side} text is empty"):
