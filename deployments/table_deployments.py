@@ -20,7 +20,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, this folder alone is on the path
 
-from deployments.applications import Schedule, application_of
+from deployments.applications import VARIABLE, Schedule, application_of
 from deployments.kubernetes_jobs import on_kubernetes, pool_template, read_kubernetes
 from deployments.tables_file import TableEntry, TablesFile, read_tables, spelled
 from sbert.errors import SbertError
@@ -139,7 +139,9 @@ def _erase_places(entry: TableEntry) -> dict[str, Any]:
 def _followers(table_name: str, entry: TableEntry, is_alone: bool) -> list[dict[str, Any]]:
     """Return the deployments that start when the table has a new version."""
     table = spelled(entry.table)
-    trigger = _trigger("table published", "sbert.table.published", "sbert.table", None if is_alone else table, {})
+    # The location of a single table may be a variable that only the server knows: then any table starts the followers.
+    is_any = is_alone and VARIABLE in table
+    trigger = _trigger("table published", "sbert.table.published", "sbert.table", None if is_any else table, {})
     made = []
     for name, destination in entry.destinations.items():
         place = {"table_uri": table, "destination": destination.location, "credentials": destination.credentials}

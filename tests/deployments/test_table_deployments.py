@@ -67,6 +67,16 @@ def test_columns_and_settings_of_a_table_go_to_every_job_that_builds_its_rows(tm
     assert found["backfill-tickets"]["parameters"]["raw_uri"] == "/data/tickets/raw"
 
 
+@pytest.mark.parametrize(
+    ("table", "matched"), [("/data/table", "sbert.table./data/table"), ("{{ $SBERT_TABLE_URI }}", "sbert.table.*")]
+)
+def test_another_table_does_not_start_the_followers_of_a_single_table_whose_place_is_known(
+    tmp_path: Path, table: str, matched: str
+) -> None:
+    found = made(tmp_path, json.dumps({"tables": {"default": {"raw": "/data/raw", "table": table, "index": True}}}))
+    assert found["index-on-publish"]["triggers"][0]["match"] == {"prefect.resource.id": matched}
+
+
 def test_an_event_starts_the_jobs_of_its_own_table_only(tmp_path: Path) -> None:
     found = made(tmp_path, TWO)
     match = {
