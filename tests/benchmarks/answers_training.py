@@ -6,9 +6,9 @@
     python -m tests.benchmarks.answers faq DATA/stackfaq --model FOLDER/model
 
 `dialogue` chooses the system's turn that follows among 100, by the vector of the last turns, and prints two ways to make it:
-of the turns joined to one text, and as the mean that `context_turns` makes of the vectors of single turns. Settings were chosen
-on dialogues of the train part that are never trained on (held out); dev was measured with the chosen ones. With FOLDER the
-encoder is trained first; without, it is the packaged one or that of ``--model``.
+of the turns joined to one text, and as the mean that `context_turns` makes of the vectors of single turns. Settings are those of the
+recipe ``classes``; to choose others, ``--held-out-only`` measures dialogues of the train part that are never trained on. With FOLDER
+the encoder is trained first; without, it is the packaged one or that of ``--model``. On a busy machine set OMP_NUM_THREADS=1.
 
 `faq` trains on pairs of an entry's question and one of its posts, and of its question and all posts. No rephrasing is seen.
 ``--without SEED`` leaves out the entries that the case `hidden` of `tests.benchmarks.answers` hides with that seed.
