@@ -14,7 +14,7 @@ COMMANDS = (
     *("neighbours", "recommend", "relations", "summarize", "topics"),
     *("retrain", "models", "suggest", "doctor"),
     *("inspect", "report", "changes", "settings"),
-    *("compact", "vacuum", "verify", "reconcile", "rollback", "erase"),
+    *("compact", "vacuum", "verify", "reconcile", "rollback", "forget", "erase"),
 )
 """Modules of the commands; each adds its command to the application, in the order of the help."""
 

@@ -110,7 +110,7 @@ def derive_parts(
                 continue
         break
     report = work.report(time.monotonic() - began)
-    note_output(report)
+    note_output(report, has_own_rows=True)
     return report
 
 

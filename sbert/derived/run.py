@@ -172,8 +172,13 @@ def _reported(plan: DerivedPlan, built: Sequence[DerivedRecord], version: int, b
     return report
 
 
-def note_output(report: DerivedReport) -> None:
-    """Note beside the embeddings table what an output holds, for `sbert inspect`."""
+def note_output(report: DerivedReport, *, has_own_rows: bool = False) -> None:
+    """Note beside the embeddings table what an output holds, for `sbert inspect`.
+
+    Args:
+        report: the results of the run.
+        has_own_rows: whether the rows are others than those of the embeddings table.
+    """
     note_follower(
         report.table_uri,
         Follower(
@@ -181,6 +186,7 @@ def note_output(report: DerivedReport) -> None:
             kind=report.job,
             version=report.table_version,
             num_rows=report.num_rows,
+            has_own_rows=has_own_rows,
             followed_at=dt.datetime.now(dt.UTC),
         ),
     )

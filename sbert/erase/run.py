@@ -245,7 +245,7 @@ class _Run:
         """Remove the pages of a derived table; those of a table of parts, which names no rows, when any row was erased."""
         of_rows = done.num_rows or done.findings
         is_meant = self.num_rows if store.derived.info.parts is not None else of_rows
-        return erase_reports(store.uri, has_erased_rows=bool(is_meant), is_dry_run=self.is_dry_run)
+        return erase_reports(store.uri, self.rows, has_erased_rows=bool(is_meant), is_dry_run=self.is_dry_run)
 
     def erase_destination(self, location: str, secret: str | None) -> None:
         """Erase the rows of a vector store."""

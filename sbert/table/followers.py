@@ -1,7 +1,8 @@
 """The consumers of a table: vector stores and derived tables, and which version each of them holds.
 
 Each consumer's newest run leaves a small file in ``TABLE/_followers/``, without credentials. The files are for people: a run
-that follows the table decides by what the consumer itself holds, never by these. Remove the file of a consumer that is gone.
+that follows the table decides by what the consumer itself holds, never by these. `forget_follower` removes the file of a
+consumer that is gone.
 """
 
 import datetime as dt
@@ -11,12 +12,12 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sbert.errors import SbertError
-from sbert.storage.files import join, list_names, read_bytes, write_bytes
+from sbert.errors import SbertError, SettingsError
+from sbert.storage.files import delete, join, list_names, normalize_uri, read_bytes, write_bytes
 from sbert.storage.redaction import redact
 from sbert.table.delta import Table, commit_info
 
-__all__ = ["FOLLOWERS_FOLDER", "Follower", "FollowerState", "followers_of", "note_follower"]
+__all__ = ["FOLLOWERS_FOLDER", "Follower", "FollowerState", "followers_of", "forget_follower", "note_follower"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ class Follower(BaseModel):
     kind: str = Field(description="Scheme of the store, or the job of a derived table.")
     version: int = Field(description="The table version that it holds.")
     num_rows: int = Field(description="Its rows.")
+    has_own_rows: bool = Field(
+        default=False,
+        description="Whether its rows are others than those of the table, such as groups or cells of time.",
+    )
     followed_at: dt.datetime = Field(description="When it was brought to this version (UTC).")
     proven_version: int | None = Field(default=None, description="The newest version that was found equal row by row.")
     proven_at: dt.datetime | None = Field(default=None, description="When that comparison ended (UTC).")
@@ -54,7 +59,7 @@ class FollowerState(Follower):
         description="Age of its newest rows: time since the version that it holds was published (minutes)."
     )
     coverage: float | None = Field(
-        description="Its rows divided by the rows of the newest version; None for an empty table."
+        description="Its rows divided by the rows of the newest version; None for an empty table, and for rows of its own."
     )
 
     def describe_lag(self) -> str:
@@ -83,11 +88,39 @@ class FollowerState(Follower):
 def note_follower(table_uri: str, follower: Follower) -> None:
     """Write or replace the file of a consumer; storage that refuses is logged, because nothing depends on the file."""
     follower = follower.model_copy(update={"name": redact(follower.name)})
-    name = hashlib.sha256(follower.name.encode()).hexdigest()[:16]
     try:
-        write_bytes(join(table_uri, FOLLOWERS_FOLDER, f"{name}.json"), follower.model_dump_json(indent=1).encode())
+        write_bytes(
+            join(table_uri, FOLLOWERS_FOLDER, _file_name(follower.name)), follower.model_dump_json(indent=1).encode()
+        )
     except SbertError as error:
         log.warning("%s: `sbert inspect` will not show %s as it is now: %s", table_uri, follower.name, error)
+
+
+def forget_follower(table: Table, name: str) -> FollowerState:
+    """Remove the file of a consumer that is gone; return what the file said.
+
+    The consumer itself is not touched. If it still runs, its next run writes the file again.
+
+    Args:
+        table: the table.
+        name: the consumer, as `followers_of` names it; the folder of a derived table may be relative.
+
+    Raises:
+        SettingsError: the table has no such consumer.
+        StorageError: storage refuses.
+    """
+    states = followers_of(table)
+    names = {name, redact(name), *([] if "@" in name else [normalize_uri(name)])}
+    found = next((state for state in states if state.name in names), None)
+    if found is None:
+        known = f"it has {', '.join(state.name for state in states)}" if states else "it has none"
+        raise SettingsError(f"{table.uri}: the table has no consumer {redact(name)}: {known}")
+    delete([join(table.uri, FOLLOWERS_FOLDER, _file_name(found.name))])
+    return found
+
+
+def _file_name(follower_name: str) -> str:
+    return f"{hashlib.sha256(follower_name.encode()).hexdigest()[:16]}.json"
 
 
 def followers_of(table: Table) -> list[FollowerState]:
@@ -124,5 +157,5 @@ def _state(
         lag_versions=lag,
         lag_minutes=minutes_since(follower.version + 1) if lag > 0 else 0.0,
         age_minutes=minutes_since(follower.version),
-        coverage=follower.num_rows / num_rows if num_rows else None,
+        coverage=follower.num_rows / num_rows if num_rows and not follower.has_own_rows else None,
     )

@@ -63,6 +63,19 @@ def test_reconcile_ends_with_status_1_and_names_the_rows_that_differ(table: str,
     assert "the differences were mended; both sides are equal now" in printed
 
 
+def test_a_store_that_is_gone_is_taken_off_the_list_of_consumers(table: str, location: str) -> None:
+    run("sync", table, location)
+    (follower,) = json.loads(run("inspect", table, "--json")[1])["followers"]
+    status, printed = run("forget", table, "qdrant:/elsewhere#docs", "--json")
+    assert status == 1
+    assert follower["name"] in json.loads(printed)["error"]["message"]
+    status, printed = run("forget", table, location)
+    assert status == 0
+    assert "(qdrant, version 0) is forgotten" in printed
+    assert json.loads(run("inspect", table, "--json")[1])["followers"] == []
+    assert visible_collection(location)  # the store itself is not touched
+
+
 def test_a_failure_is_one_json_object(table: str, tmp_path: Path) -> None:
     status, printed = run("reconcile", table, f"qdrant:{tmp_path / 'empty'}#docs", "--json")
     assert status == 1

@@ -3,6 +3,7 @@
 A part holds the cells of a topic in a calendar year. A run writes the parts that changed, and publishes all in one commit.
 """
 
+import datetime as dt
 import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -21,9 +22,10 @@ from sbert.derived.derived_table import (
     digest_of_parts,
     find_output,
 )
+from sbert.table.followers import Follower, note_follower
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
 
-__all__ = ["CELL_SCHEMA", "publish_cells"]
+__all__ = ["CELL_SCHEMA", "JOB", "publish_cells"]
 
 JOB = "monitoring"
 CODE_VERSION = 1
@@ -51,8 +53,18 @@ def publish_cells(
     histories: Sequence[TopicHistory],
     watched: Watched,
     settings: MonitoringSettings,
+    run_id: str,
 ) -> int:
     """Write the parts that are not there, and commit; return the version, which stays when nothing changed.
+
+    The output is noted beside the embeddings table, so that `sbert inspect` shows it among the consumers.
+
+    Args:
+        out_uri: the output.
+        histories: the cells of each topic.
+        watched: the data that they were counted from.
+        settings: the settings that they were counted with.
+        run_id: the run, which the commit names.
 
     Raises:
         TableError: the folder holds the output of another job.
@@ -81,12 +93,26 @@ def publish_cells(
         encoder=table.encoder.model,
         encoder_fingerprint=table.encoder.fingerprint,
         parts=PartsSummary(num_parts=len(parts), digest=digest_of_parts(parts.items())),
+        run_id=run_id,
     )
     drop = [shard for name, shard in have.items() if name not in parts]
-    if before is not None and not records and not drop and before.info == info:
-        return before.version
     counts = {"num_shards_built": len(records), "num_rows_built": sum(record.num_rows for record in records)}
-    return commit_derived(out_uri, before, schema=CELL_SCHEMA, add=records, drop=drop, info=info, counts=counts)
+    if before is None or records or drop or before.info.model_copy(update={"run_id": run_id}) != info:
+        version = commit_derived(out_uri, before, schema=CELL_SCHEMA, add=records, drop=drop, info=info, counts=counts)
+    else:
+        version = before.version
+    note_follower(
+        table.uri,
+        Follower(
+            name=out_uri,
+            kind=JOB,
+            version=table.version,
+            num_rows=sum(parts.values()),
+            has_own_rows=True,
+            followed_at=dt.datetime.now(dt.UTC),
+        ),
+    )
+    return version
 
 
 def _parts(history: TopicHistory, shares: CorrectedShares | None) -> Iterator[pa.Table]:

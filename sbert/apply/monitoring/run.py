@@ -9,12 +9,13 @@ import datetime as dt
 import hashlib
 import logging
 import time
+import uuid
 
 import numpy as np
 import polars as pl
 
 from sbert.apply.monitoring.alerts import VOLUME, Alert, TopicHistory, walk_topic
-from sbert.apply.monitoring.cell_table import publish_cells
+from sbert.apply.monitoring.cell_table import JOB, publish_cells
 from sbert.apply.monitoring.cells import CellCounts, buckets_between, count_cells
 from sbert.apply.monitoring.page import PAGE_NAME, opinion_page
 from sbert.apply.monitoring.report import AlertReport, MonitoringReport, tested_sentence
@@ -22,8 +23,10 @@ from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.told_alerts import Told, found_alerts, gone_alerts, news, read_told, write_told
 from sbert.apply.monitoring.typical_texts import TypicalText, texts_of_alerts
 from sbert.apply.monitoring.watched import Watched, open_watched
+from sbert.derived.derived_table import find_output
 from sbert.errors import SettingsError
 from sbert.storage.files import join, normalize_uri, write_bytes
+from sbert.table.lease import hold_lease
 
 __all__ = ["monitor"]
 
@@ -50,56 +53,59 @@ def monitor(
     Raises:
         EncoderMismatchError: the table has another encoder than the classes.
         ColumnError: the table does not keep the time or topic column, or no value of the first is a time.
-        NotATableError, TableError: the classes are not the output of `sbert classify`.
+        NotATableError, TableError: the classes are not the output of `sbert classify`, or the output is of another job.
         SettingsError: too many topics or buckets.
     """
     began = time.monotonic()
     watched = open_watched(predictions_uri, settings)
+    out_uri = normalize_uri(out_uri)
+    find_output(out_uri, JOB)  # another table there is an error before any work
     counts = count_cells(watched, settings, now or dt.datetime.now(dt.UTC))
     histories = _histories(counts, watched, settings)
     alerts = _alerts_with_texts(histories, watched, settings)
-    out_uri = normalize_uri(out_uri)
-    before = read_told(out_uri)
-    asked = hashlib.sha256(settings.model_dump_json(exclude=NOT_ASKED).encode()).hexdigest()[:16]
-    version = publish_cells(out_uri, histories, watched, settings)
-    is_new_model = before is not None and before.model != watched.model
-    is_told_anew = is_new_model or (before is not None and before.settings != asked)
-    told_now = news(alerts, before, settings.first_alert, is_told_anew=is_told_anew)
-    report = MonitoringReport(
-        predictions_uri=watched.uri,
-        out_uri=out_uri,
-        version=version,
-        num_rows=counts.num_rows,
-        num_without_time=counts.num_without_time,
-        num_in_future=counts.num_in_future,
-        num_topics=len(histories),
-        num_cells=sum(len(history.buckets) for history in histories),
-        num_tested=sum(int(history.is_tested_B.sum()) for history in histories),
-        num_small=sum(_num_small(history, settings) for history in histories),
-        first_bucket=min((history.buckets[0] for history in histories), default=None),
-        last_bucket=max((history.buckets[-1] for history in histories), default=None),
-        num_open=sum(alert.closed is None for alert in alerts),
-        alerts=alerts,
-        new_alerts=told_now.told,
-        waiting_alerts=told_now.waiting,
-        is_new_model=is_new_model,
-        gone_with_model=gone_alerts(alerts, before) if is_new_model else [],
-        found_with_model=found_alerts(alerts, before) if is_new_model else [],
-        page_uri=join(out_uri, "_reports", PAGE_NAME),
-    )
-    report = report.model_copy(update={"tested": tested_sentence(report, settings)})
-    page = opinion_page(report, histories, watched.shares, settings)
-    write_bytes(report.page_uri, page.encode())
-    told = Told(
-        model=watched.model,
-        settings=asked,
-        last_bucket=report.last_bucket,
-        sentences={item.key: item.sentence for item in alerts},
-        topics=told_now.topics,
-        waiting=[alert.key for alert in told_now.waiting],
-        decisions=before.decisions if before else {},
-    )
-    write_told(out_uri, told)
+    run_id = str(uuid.uuid4())
+    with hold_lease(out_uri, run_id, JOB):
+        before = read_told(out_uri)
+        asked = hashlib.sha256(settings.model_dump_json(exclude=NOT_ASKED).encode()).hexdigest()[:16]
+        version = publish_cells(out_uri, histories, watched, settings, run_id)
+        is_new_model = before is not None and before.model != watched.model
+        is_told_anew = is_new_model or (before is not None and before.settings != asked)
+        told_now = news(alerts, before, settings.first_alert, is_told_anew=is_told_anew)
+        report = MonitoringReport(
+            predictions_uri=watched.uri,
+            out_uri=out_uri,
+            version=version,
+            num_rows=counts.num_rows,
+            num_without_time=counts.num_without_time,
+            num_in_future=counts.num_in_future,
+            num_topics=len(histories),
+            num_cells=sum(len(history.buckets) for history in histories),
+            num_tested=sum(int(history.is_tested_B.sum()) for history in histories),
+            num_small=sum(_num_small(history, settings) for history in histories),
+            first_bucket=min((history.buckets[0] for history in histories), default=None),
+            last_bucket=max((history.buckets[-1] for history in histories), default=None),
+            num_open=sum(alert.closed is None for alert in alerts),
+            alerts=alerts,
+            new_alerts=told_now.told,
+            waiting_alerts=told_now.waiting,
+            is_new_model=is_new_model,
+            gone_with_model=gone_alerts(alerts, before) if is_new_model else [],
+            found_with_model=found_alerts(alerts, before) if is_new_model else [],
+            page_uri=join(out_uri, "_reports", PAGE_NAME),
+        )
+        report = report.model_copy(update={"tested": tested_sentence(report, settings)})
+        page = opinion_page(report, histories, watched.shares, settings)
+        write_bytes(report.page_uri, page.encode())
+        told = Told(
+            model=watched.model,
+            settings=asked,
+            last_bucket=report.last_bucket,
+            sentences={item.key: item.sentence for item in alerts},
+            topics=told_now.topics,
+            waiting=[alert.key for alert in told_now.waiting],
+            decisions=before.decisions if before else {},
+        )
+        write_told(out_uri, told.without_gone_topics({history.topic for history in histories}))
     return report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 

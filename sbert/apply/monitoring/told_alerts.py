@@ -1,12 +1,16 @@
 """The alerts that people have been told of: `_reports/alerts.json`, beside the page.
 
 With `first_alert: ask` the first alert of a topic waits until a person has decided. The decision stands in this file.
+
+The file holds topics, classes and numbers, and what people said of alerts; never a text or an id of a row. An erasure keeps
+it (`sbert/erase/reports.py`), so that alerts which are open are not told again: never add texts of rows to it.
 """
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from pydantic import BaseModel, Field
 
@@ -40,6 +44,18 @@ class Told(BaseModel):
     def known_topics(self) -> set[str]:
         """Topics whose next alert needs no person."""
         return set(map(_topic, self.sentences)) if self.topics is None else set(self.topics)
+
+    def without_gone_topics(self, topics: Collection[str]) -> Self:
+        """Return the record of `topics` alone: nothing that was erased stays because an earlier record named its topic.
+
+        A topic that comes back is a new one, so its first alert waits for a person again where people are asked.
+        """
+        return self.model_copy(
+            update={
+                "topics": [topic for topic in self.topics or [] if topic in topics],
+                "decisions": {key: decision for key, decision in self.decisions.items() if _topic(key) in topics},
+            }
+        )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ READERS = [
     ["changes", "TABLE", "--from", "0"],
     ["search", "TABLE", "red"],
     ["suggest", "TABLE", "labels.jsonl"],
+    ["forget", "TABLE", "s3://bucket/old"],
     ["models", "TABLE", "rollback"],
     ["models", "TABLE", "compare", "v0001", "v0002"],
 ]

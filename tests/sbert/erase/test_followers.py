@@ -61,6 +61,31 @@ def test_pages_that_quote_texts_of_a_derived_table_go_with_the_first_erased_row(
     assert not page.exists()
 
 
+@pytest.mark.parametrize(
+    ("record", "is_kept"),
+    [
+        ({"sentences": {"shoes|bad|2026": "shoes: 3 rows"}, "decisions": {"shoes|bad|2026": {"reason": "a-30"}}}, True),
+        (
+            {"sentences": {"shoes|bad|2026": "shoes: 3 rows"}, "decisions": {"shoes|bad|2026": {"reason": "of a-3"}}},
+            False,
+        ),
+        ({"sentences": {"a-3|bad|2026": "a-3: 3 rows"}}, False),
+        ({"topics": ["a-3"]}, False),
+    ],
+)
+def test_a_record_of_alerts_stays_unless_an_erased_id_stands_in_it(
+    tmp_path: Path, table: str, record: dict[str, object], is_kept: bool
+) -> None:
+    out = tmp_path / "neighbours"
+    derive(NeighboursJob(k=2), table, str(out))
+    reports = out / "_reports"
+    reports.mkdir()
+    (reports / "alerts.json").write_text(json.dumps(record))
+    (reports / "opinion.html").write_text("the text of a person")
+    assert erase(table, ErasedKeys(ids=["a-3"]), derived=[str(out)]).is_complete
+    assert {file.name for file in reports.iterdir()} == ({"alerts.json"} if is_kept else set())
+
+
 def test_a_wrong_derived_table_is_an_error_before_anything_is_done(tmp_path: Path, table: str) -> None:
     with pytest.raises(NotATableError):
         erase(table, ErasedKeys(ids=["a-3"]), derived=[str(tmp_path / "nowhere")])

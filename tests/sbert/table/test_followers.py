@@ -7,10 +7,11 @@ import pytest
 
 from sbert.apply.neighbours.job import NeighboursJob
 from sbert.derived.run import derive
+from sbert.errors import SettingsError
 from sbert.sync.follow import sync
 from sbert.sync.reconcile import reconcile
 from sbert.table.delta import Table
-from sbert.table.followers import Follower, FollowerState, followers_of, note_follower
+from sbert.table.followers import Follower, FollowerState, followers_of, forget_follower, note_follower
 from tests.support.made_tables import make_version
 
 
@@ -72,6 +73,31 @@ def test_a_difference_is_shown_with_the_proof_before(table: str) -> None:
     assert state_of(table, "made up").describe_proof() == "differs now; version 0 on 2026-11-28 06:30 was equal"
 
 
+def test_rows_of_a_consumer_that_are_not_those_of_the_table_have_no_coverage(table: str) -> None:
+    note(table, has_own_rows=True)
+    state = state_of(table, "made up")
+    assert (state.num_rows, state.coverage, state.describe_coverage()) == (20, None, "")
+
+
+def test_a_consumer_that_is_gone_is_forgotten_and_listed_again_when_it_runs_again(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    note(table, name="postgresql://reader@host/db#public.docs")
+    derive(NeighboursJob(k=2), table, "out")
+    version = Table.open(table)
+    names = [state.name for state in followers_of(version)]
+    assert names == [str(tmp_path / "out"), "postgresql://***@host/db#public.docs"]
+    with pytest.raises(SettingsError, match=rf"no consumer gone: it has {tmp_path / 'out'}, postgresql"):
+        forget_follower(version, "gone")
+    assert forget_follower(version, "out").kind == "neighbours"
+    assert forget_follower(version, "postgresql://reader@host/db#public.docs").kind == "made up"
+    with pytest.raises(SettingsError, match="no consumer out: it has none"):
+        forget_follower(version, "out")
+    derive(NeighboursJob(k=2), table, "out")
+    assert [state.kind for state in followers_of(version)] == ["neighbours"]
+
+
 def test_no_credential_reaches_the_file(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "very-secret")
     note(table, name="postgresql://reader:very-secret@host/db#docs")
@@ -95,6 +121,7 @@ def note(
     proven_version: int | None = None,
     proven_at: dt.datetime | None = None,
     is_equal: bool | None = None,
+    has_own_rows: bool = False,
 ) -> None:
     note_follower(
         table,
@@ -107,5 +134,6 @@ def note(
             proven_version=proven_version,
             proven_at=proven_at,
             is_equal=is_equal,
+            has_own_rows=has_own_rows,
         ),
     )

@@ -10,6 +10,7 @@ import pytest
 
 from sbert.apply.classification.head import Head, HeadRecord
 from sbert.apply.classification.job import ClassificationJob, HeadName
+from sbert.apply.monitoring.page import opinion_page
 from sbert.apply.monitoring.run import monitor
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.derived.any_table import vacuum_any, verify_any
@@ -17,7 +18,10 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.erase.run import erase
 from sbert.errors import ColumnError, EmbeddingsTableError, EncoderMismatchError, SettingsError, TableError
+from sbert.table.delta import Table, recorded_in
 from sbert.table.erased_keys import ErasedKeys
+from sbert.table.followers import followers_of
+from sbert.table.lease import Lease, active_leases
 from tests.support.made_tables import DIM, encoder_info, make_version, unit_vector
 
 SETTINGS = MonitoringSettings(
@@ -170,6 +174,54 @@ def test_an_erasure_removes_the_page_and_asks_for_the_classes_first(places: tupl
         monitor(str(classes), str(out), SETTINGS, now=NOW)
     classify(table, classes)
     assert monitor(str(classes), str(out), SETTINGS, now=NOW).num_rows == len(rows) - 1
+
+
+def test_an_erasure_keeps_what_was_told_so_that_an_open_alert_is_no_news(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    settings = SETTINGS.model_copy(update={"min_volume": 10})
+    rows = hours([*CALM, 0.9])
+    make_version(table, {"a": rows})
+    classify(table, classes)
+    (alert,) = monitor(str(classes), str(out), settings, now=NOW).new_alerts
+    erased = next(row for row in rows if int(row) > 100)
+    receipt = erase(table, ErasedKeys(ids=[erased]), derived=[str(classes), str(out)])
+    (place,) = [
+        place for place in receipt.places if place.place == "reports of a derived table" and "opinion" in place.location
+    ]
+    assert place.action == (
+        "1 file removed; the next run of the job writes them; 1 record of alerts kept: no text, and none of the ids, is in it"
+    )
+    classify(table, classes)
+    again = monitor(str(classes), str(out), settings, now=NOW)
+    assert again.num_rows == len(rows) - 1
+    assert [open_alert.key for open_alert in again.alerts] == [alert.key]
+    assert again.new_alerts == []
+
+
+def test_inspect_shows_the_output_among_the_consumers_and_a_run_at_work(
+    places: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours(CALM)})
+    classify(table, classes)
+    at_work: list[Lease] = []
+
+    def seen(*given: object) -> str:
+        at_work.extend(active_leases(str(out)))
+        return opinion_page(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("sbert.apply.monitoring.run.opinion_page", seen)
+    report = monitor(str(classes), str(out), SETTINGS, now=NOW)
+    (lease,) = at_work
+    assert (lease.operation, active_leases(str(out))) == ("monitoring", [])
+    (entry,) = DerivedTable.open(str(out)).history()
+    assert recorded_in(entry)["run_id"] == lease.run_id
+    (state,) = [state for state in followers_of(Table.open(table)) if state.kind == "monitoring"]
+    assert (state.name, state.version, state.lag_versions, state.coverage) == (str(out), 0, 0, None)
+    assert state.num_rows == DerivedTable.open(str(out)).num_rows > 0
+    assert (
+        monitor(str(classes), str(out), SETTINGS, now=NOW).version == report.version
+    )  # another run alone is no change
 
 
 def test_rows_without_a_time_or_in_the_future_are_counted_and_left_out(places: tuple[str, Path, Path]) -> None:

@@ -88,6 +88,22 @@ def test_topics_of_an_earlier_record_are_known(tmp_path: Path) -> None:
     assert run(tmp_path, [before, later]).told == [later]
 
 
+def test_topics_that_are_gone_leave_nothing_behind() -> None:
+    shoes, hats = alert("shoes", 1), alert("hats", 1)
+    decision = made_now(approved=True, name="Ada", reason="it is real")
+    told = Told(
+        model="m",
+        last_bucket=FIRST,
+        sentences={hats.key: hats.sentence},
+        topics=["hats", "shoes"],
+        decisions={shoes.key: decision, hats.key: decision},
+    )
+    left = told.without_gone_topics({"hats"})
+    assert "shoes" not in left.model_dump_json()
+    assert left.topics == ["hats"]
+    assert set(left.decisions) == {hats.key}
+
+
 def test_a_decision_needs_a_record(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="there is no record of alerts"):
         decide_alerts(str(tmp_path), [], [], made_now(approved=True, name="", reason=""))
