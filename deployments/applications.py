@@ -29,8 +29,16 @@ class Application:
     """The flow's parameter for the table that it follows."""
     out: str = "out_uri"
     """The flow's parameter for its output."""
+    after: str | None = None
+    """The flow's parameter for the output of another application (`after`); by default that takes the place of the table."""
     is_table: bool = True
     """Whether the output is a derived table, which needs upkeep and from which erased rows must go."""
+
+    def locations(self, table: str, after: str | None, out: str) -> dict[str, str]:
+        """Return the parameters of the flow that name what it reads and writes; `after` is the output it comes after."""
+        if after is not None and self.after is not None:
+            return {self.table: table, self.after: after, self.out: out}
+        return {self.table: table if after is None else after, self.out: out}
 
 
 APPLICATIONS = {
@@ -46,7 +54,11 @@ APPLICATIONS = {
         "flows.entities.find_table_entities", "Keep the entities in the text of every row up to date."
     ),
     "map": Application(
-        "flows.map_table.map_table", "Draw the texts of the table as one page.", out="output_uri", is_table=False
+        "flows.map_table.map_table",
+        "Draw the texts of the table as one page.",
+        out="output_uri",
+        after="topics_uri",
+        is_table=False,
     ),
     "monitor": Application(
         "flows.monitor.monitor_opinion",
@@ -110,11 +122,12 @@ def application_of(name: str, entry: ApplicationEntry) -> Application:
     application = APPLICATIONS[job]
     module, _, function = application.entrypoint.rpartition(".")
     flow = getattr(import_module(module), function)
-    asked = {application.table: "table", application.out: entry.out, **entry.parameters}
+    locations = application.locations("table", entry.after, entry.out)
+    asked = {**locations, **entry.parameters}
     known = flow.parameters.properties
     for parameter in entry.parameters:
-        if parameter not in known or parameter in {application.table, application.out}:
-            free = sorted(set(known) - {application.table, application.out})
+        if parameter not in known or parameter in locations:
+            free = sorted(set(known) - set(locations))
             raise SettingsError(
                 f"applications.{name}.parameters: {job} has no parameter {parameter!r} to set: choose from {', '.join(free)}"
             )

@@ -184,15 +184,16 @@ def _applications(table_name: str, entry: TableEntry, table_trigger: dict[str, A
     made = []
     for name, asked in entry.applications.items():
         application = application_of(name, asked)
-        source, trigger = spelled(entry.table), table_trigger
+        trigger, after = table_trigger, None
         if asked.after is not None:
-            source = spelled(entry.applications[asked.after].out)
-            trigger = _trigger("output published", "sbert.derived.published", "sbert.derived", source, {})
+            after = spelled(entry.applications[asked.after].out)
+            trigger = _trigger("output published", "sbert.derived.published", "sbert.derived", after, {})
+        locations = application.locations(spelled(entry.table), after, spelled(asked.out))
         made.append(
             _deployment(
                 table_name, entry, f"{name}-on-publish", application.entrypoint, name, application.description,
-                {application.table: source, application.out: spelled(asked.out), **asked.parameters},
-                schedule=asked.schedule, trigger={**trigger, "name": f"{trigger['name']}: {name}"},
+                {**locations, **asked.parameters}, schedule=asked.schedule,
+                trigger={**trigger, "name": f"{trigger['name']}: {name}"},
             )
         )  # fmt: skip
         if application.is_table:

@@ -45,6 +45,14 @@ def map_table(
             "Example: s3://company-embeddings/tickets-map",
         ),
     ] = None,
+    topics_uri: Annotated[
+        str | None,
+        location(
+            title="Topics",
+            may_be_empty=True,
+            description="Output of topics for the table, whose topics give the colours; empty for topics of the map's own.",
+        ),
+    ] = None,
     settings: Annotated[
         MapSettings,
         read_advanced(MapSettings),
@@ -57,7 +65,7 @@ def map_table(
     Returns:
         What is on the map.
     """
-    report = draw_page(table_uri, output_uri, settings, coordinates_uri)
+    report = draw_page(table_uri, output_uri, settings, coordinates_uri, topics_uri)
     report_map(report)
     return completed(report, report.summary())
 

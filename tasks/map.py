@@ -13,9 +13,11 @@ __all__ = ["draw_page", "report_map"]
 
 
 @task(name="draw map", **RETRIED)
-def draw_page(table_uri: str, output_uri: str, settings: MapSettings, coordinates_uri: str | None) -> MapReport:
+def draw_page(
+    table_uri: str, output_uri: str, settings: MapSettings, coordinates_uri: str | None, topics_uri: str | None
+) -> MapReport:
     """Draw the newest version and write the page."""
-    return write_map(table_uri, output_uri, settings, coordinates_uri=coordinates_uri)
+    return write_map(table_uri, output_uri, settings, coordinates_uri=coordinates_uri, topics_uri=topics_uri)
 
 
 @task(name="report map", cache_policy=NO_CACHE)
@@ -26,6 +28,7 @@ def report_map(report: MapReport) -> None:
         ("table", f"`{escaped(report.table_uri)}` version {report.version}"),
         ("rows on the map", f"{report.num_rows:,} of {report.num_table_rows:,}"),
         ("topics, the largest first", escaped("; ".join(report.topics))),
+        *([("topics of", f"`{escaped(report.topics_uri)}`")] if report.topics_uri else []),
         *([("coordinates", f"`{escaped(report.coordinates)}`")] if report.coordinates else []),
         ("size, MiB", f"{report.num_bytes / 2**20:,.1f}"),
     ]

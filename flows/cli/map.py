@@ -34,10 +34,21 @@ def draw(
             callback=check_location,
         ),
     ] = None,
+    topics_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--topics-from",
+            metavar="OUT_URI",
+            help="Output of `sbert topics` for TABLE: its topics give the colours, with their words.",
+            callback=check_location,
+        ),
+    ] = None,
     max_rows: Annotated[
         int, typer.Option(min=1, max=250_000, metavar="ROWS", help="Rows on the map; of a larger table a sample.")
     ] = 100_000,
-    topics: Annotated[int, typer.Option(min=1, max=60, metavar="N", help="Topics, at most.")] = 16,
+    topics: Annotated[
+        int, typer.Option(min=1, max=60, metavar="N", help="Topics that the map finds itself, at most.")
+    ] = 16,
     seed: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The same seed gives the same map.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +60,7 @@ def draw(
         settings = MapSettings(
             max_rows=max_rows, color_by=color_by, text_column=text_column, num_topics=topics, seed=seed
         )
-        report = write_map(table_uri, output, settings, coordinates_uri=coordinates)
+        report = write_map(table_uri, output, settings, coordinates_uri=coordinates, topics_uri=topics_uri)
         answer.print(report.model_dump(mode="json"), _show_map)
 
 

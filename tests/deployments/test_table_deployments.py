@@ -10,6 +10,7 @@ import yaml
 from deployments.table_deployments import HERE, prefect_file
 from deployments.tables_file import read_tables
 from sbert.errors import SettingsError
+from sbert.storage.files import normalize_uri
 
 TWO = """
 tables:
@@ -188,6 +189,18 @@ def test_an_application_can_follow_the_output_of_another(tmp_path: Path) -> None
     (trigger,) = second["triggers"]
     assert trigger["expect"] == ["sbert.derived.published"]
     assert trigger["match"] == {"prefect.resource.id": "sbert.derived./data/first"}
+
+
+def test_a_map_after_topics_draws_the_table_with_these_topics(tmp_path: Path) -> None:
+    entry = "{topics: {out: /data/topics}, map: {out: /data/map.html, after: topics}}"
+    drawn = made(tmp_path, f"tables: {{default: {{{ONE}, applications: {entry}}}}}")["map-on-publish"]
+    assert drawn["parameters"] == {
+        "table_uri": normalize_uri("b"),
+        "topics_uri": "/data/topics",
+        "output_uri": "/data/map.html",
+    }
+    (trigger,) = drawn["triggers"]
+    assert trigger["match"] == {"prefect.resource.id": "sbert.derived./data/topics"}
 
 
 def test_an_output_that_is_no_table_needs_no_upkeep_and_is_no_place_of_rows(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sbert.apply.map.colourings import Colouring
+from sbert.apply.map.colourings import Colouring, ColouringKind
 from sbert.apply.map.page_data import pack, text_column
 from sbert.pages.templates import page_template
 from sbert.table.delta import Table
@@ -38,7 +38,7 @@ class Drawing:
     columns: Sequence[str]
     """Kept columns beside the text."""
     colourings: Sequence[Colouring]
-    """The topics come first."""
+    """Those by topic come first."""
     color_by: str | None
     """Column whose colours the page shows at first; None for the topics."""
     max_chars: int
@@ -77,7 +77,12 @@ def _header(drawing: Drawing, shown: Sequence[str]) -> dict[str, Any]:
             for item in drawing.colourings
         ],
         "colouring": next(
-            (number for number, item in enumerate(drawing.colourings) if number and item.name == drawing.color_by), 0
+            (
+                number
+                for number, item in enumerate(drawing.colourings)
+                if item.kind is not ColouringKind.TOPIC and item.name == drawing.color_by
+            ),
+            0,
         ),
     }
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.map.colourings import Colouring, ColouringKind, column_colouring, is_colourable
 from sbert.apply.map.coordinates import CoordinatesJob
+from sbert.apply.map.derived_topics import derived_topics, open_topics
 from sbert.apply.map.layout import lay_out
 from sbert.apply.map.page import Drawing, render_map
 from sbert.apply.map.settings import LayoutSettings, MapSettings
@@ -58,6 +59,9 @@ class MapReport(BaseModel):
     num_table_rows: int
     topics: tuple[str, ...] = Field(description="Names of the topics, the largest first.")
     coordinates: str | None = Field(description="Derived table of x and y, if one was asked for.")
+    topics_uri: str | None = Field(
+        description="Output of `sbert topics` that the topics are of; none for the map's own."
+    )
     num_bytes: int = Field(description="Size of the file.")
 
     def summary(self) -> str:
@@ -67,7 +71,12 @@ class MapReport(BaseModel):
 
 
 def write_map(
-    table_uri: str, output: str, settings: MapSettings | None = None, *, coordinates_uri: str | None = None
+    table_uri: str,
+    output: str,
+    settings: MapSettings | None = None,
+    *,
+    coordinates_uri: str | None = None,
+    topics_uri: str | None = None,
 ) -> MapReport:
     """Draw the newest version of a table, and write the page.
 
@@ -76,12 +85,13 @@ def write_map(
         output: HTML file to write, local or in object storage.
         settings: rows, topics, columns.
         coordinates_uri: as in `draw_map`.
+        topics_uri: as in `draw_map`.
 
     Raises:
         ColumnError, TableError: as `draw_map`.
         StorageError: the file cannot be written.
     """
-    page = draw_map(Table.open(table_uri), settings, coordinates_uri=coordinates_uri)
+    page = draw_map(Table.open(table_uri), settings, coordinates_uri=coordinates_uri, topics_uri=topics_uri)
     target, content = normalize_uri(output), page.html.encode()
     write_bytes(target, content)
     return MapReport(
@@ -92,21 +102,29 @@ def write_map(
         num_table_rows=page.num_table_rows,
         topics=page.topics,
         coordinates=coordinates_uri,
+        topics_uri=topics_uri,
         num_bytes=len(content),
     )
 
 
-def draw_map(table: Table, settings: MapSettings | None = None, *, coordinates_uri: str | None = None) -> MapPage:
+def draw_map(
+    table: Table,
+    settings: MapSettings | None = None,
+    *,
+    coordinates_uri: str | None = None,
+    topics_uri: str | None = None,
+) -> MapPage:
     """Return a page with the rows of a version of a table in the plane.
 
     Args:
         table: the version.
         settings: rows, topics, columns.
         coordinates_uri: derived table of x and y of every row, which is brought up to date first; the map shows its places.
+        topics_uri: output of `sbert topics` for the table, whose topics take the place of the map's own.
 
     Raises:
         ColumnError: no text is kept, or a named column is not.
-        TableError: the table has no rows, or `coordinates_uri` belongs to another table.
+        TableError: the table has no rows, or `coordinates_uri` or `topics_uri` belongs to another table.
     """
     settings = settings or MapSettings()
     kept = [name for name, kind in table.kept_schema.items() if kind != pl.Binary]
@@ -116,6 +134,7 @@ def draw_map(table: Table, settings: MapSettings | None = None, *, coordinates_u
             f"{table.uri}: no kept column {settings.color_by!r} (kept: {', '.join(kept) or 'none'}): name one of these, or "
             "keep it with `sbert refresh --keep-columns`"
         )
+    named = None if topics_uri is None else open_topics(topics_uri, table)
     layout = LayoutSettings.model_validate(settings.model_dump(include=set(LayoutSettings.model_fields)))
     if coordinates_uri is None:
         sample = read_sample(table, settings.max_rows, tuple(kept))
@@ -126,14 +145,14 @@ def draw_map(table: Table, settings: MapSettings | None = None, *, coordinates_u
         sample = read_sample(table, settings.max_rows, tuple(kept))
         places_N2 = _derived_places(coordinates_uri, report.version, sample)
     columns = [name for name in kept if name != text_name]
-    topics = _topic_colouring(sample, text_name, settings)
+    by_topic = [_own_topics(sample, text_name, settings)] if named is None else derived_topics(*named, sample)
     drawing = Drawing(
         table=table,
         rows=sample.rows,
         places_N2=places_N2,
         text_name=text_name,
         columns=columns,
-        colourings=[topics, *_column_colourings(sample, columns, settings.color_by)],
+        colourings=[*by_topic, *_column_colourings(sample, columns, settings.color_by)],
         color_by=settings.color_by,
         max_chars=settings.max_chars,
     )
@@ -142,11 +161,11 @@ def draw_map(table: Table, settings: MapSettings | None = None, *, coordinates_u
         version=table.version,
         num_rows=len(sample),
         num_table_rows=table.num_rows,
-        topics=topics.labels,
+        topics=by_topic[0].labels[: len(by_topic[0].labels) - by_topic[0].num_rest],
     )
 
 
-def _topic_colouring(sample: RowSample, text_name: str, settings: MapSettings) -> Colouring:
+def _own_topics(sample: RowSample, text_name: str, settings: MapSettings) -> Colouring:
     """Put the rows into topics, and name the topics by their words."""
     texts = sample.rows[text_name].cast(pl.String).fill_null("").str.slice(0, settings.max_chars)
     groups_N = topics_of(principal_components(sample.vectors_ND), settings.num_topics, settings.seed)

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import polars as pl
 from scipy.optimize import linear_sum_assignment
 
+from sbert.apply.named_topics import OUTLIER, Topic
 from sbert.apply.principal_components import principal_components
-from sbert.apply.topics.model import OUTLIER, Topic, TopicModel, TopicRecord
+from sbert.apply.topics.model import TopicModel, TopicRecord
 from sbert.apply.topics.settings import FitSettings
 from sbert.apply.topics.telling_words import telling_words
 from sbert.vectors.precision import Float32

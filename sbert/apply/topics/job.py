@@ -6,6 +6,7 @@ from typing import ClassVar
 import pyarrow as pa
 from pydantic import Field
 
+from sbert.apply.named_topics import TOPICS_JOB
 from sbert.apply.topics.model import TOPIC_MODELS, TopicModel
 from sbert.derived.job import RowFunction, RowJob, row_vectors
 from sbert.errors import TableError
@@ -17,7 +18,7 @@ __all__ = ["TopicsJob", "load_topics"]
 class TopicsJob(RowJob):
     """The topic of each row, its group on the upper level, and the cosine with the topic's centroid."""
 
-    name: ClassVar[str] = "topics"
+    name: ClassVar[str] = TOPICS_JOB
 
     topics: str = Field(description="Name of the folder of the topics in ``_topics/``.")
     topics_uri: str = Field(description="The output beside which the topics lie.")

@@ -12,24 +12,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.fitted_models import FittedModels, Tensors
+from sbert.apply.named_topics import OUTLIER, TOPICS_FOLDER, TOPICS_JOB, Topic
 from sbert.apply.topics.settings import FitSettings
 from sbert.vectors.precision import Float32
 from sbert.vectors.unit import unit_rows
 
-__all__ = ["OUTLIER", "TOPIC_MODELS", "Topic", "TopicModel", "TopicRecord"]
-
-OUTLIER = -1
-"""Topic of rows that are of none."""
-
-
-class Topic(BaseModel):
-    """One topic."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: int = Field(description="Its number, which it keeps.")
-    parent: int = Field(description="Number of its group on the upper level.")
-    words: tuple[str, ...] = Field(description="Words that set it apart, the most telling first.")
+__all__ = ["TOPIC_MODELS", "TopicModel", "TopicRecord"]
 
 
 class TopicRecord(BaseModel):
@@ -98,4 +86,4 @@ def _build(content: bytes, tensors: Tensors) -> TopicModel:
     return TopicModel(TopicRecord.model_validate_json(content), tensors["centroids"])
 
 
-TOPIC_MODELS = FittedModels("topics", "_topics", "name a new folder for the output", _build)
+TOPIC_MODELS = FittedModels(TOPICS_JOB, TOPICS_FOLDER, "name a new folder for the output", _build)

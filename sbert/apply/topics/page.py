@@ -1,10 +1,10 @@
 """The report of topics for people: new topics, topics by group, and changes over time."""
 
 from collections import defaultdict
-from itertools import islice
 
 import numpy as np
 
+from sbert.apply.named_topics import group_name
 from sbert.apply.topics.report import FIRST_RUN, TopicsReport
 from sbert.apply.topics.report_figures import TopicSummary
 from sbert.counted import counted
@@ -41,7 +41,13 @@ def topics_page(report: TopicsReport) -> str:
     for topic in report.topics:
         groups[topic.parent].append(topic)
     ordered = sorted(groups.items(), key=lambda item: -sum(topic.num_rows for topic in item[1]))
-    parts = [Section(f"{_name(topics)} ({_size(topics, report)})", tables=[_table(topics)]) for _, topics in ordered]
+    parts = [
+        Section(
+            f"{group_name(parent, (topic.words for topic in topics))} ({_size(topics, report)})",
+            tables=[_table(topics)],
+        )
+        for parent, topics in ordered
+    ]
     sections.append(
         Section(
             "Topics by group",
@@ -60,12 +66,6 @@ def _verdict(report: TopicsReport) -> Verdict:
     if report.refitted == FIRST_RUN:
         return Verdict(f"{counted(report.num_topics, 'topic')} in {counted(report.num_rows, 'row')}.")
     return Verdict("No new topics.", "good")
-
-
-def _name(topics: list[TopicSummary]) -> str:
-    """Return the first words of the largest topics of a group."""
-    words = dict.fromkeys(word for topic in topics for word in topic.words[:2])
-    return ", ".join(islice(words, 5)) or f"group {topics[0].parent}"
 
 
 def _size(topics: list[TopicSummary], report: TopicsReport) -> str:

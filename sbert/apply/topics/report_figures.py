@@ -3,8 +3,9 @@
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.named_topics import OUTLIER
 from sbert.apply.times import moments_of
-from sbert.apply.topics.model import OUTLIER, TopicModel
+from sbert.apply.topics.model import TopicModel
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import DerivedReport
 from sbert.table.delta import Table

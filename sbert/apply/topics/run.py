@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from sbert.apply.named_topics import OUTLIER
 from sbert.apply.row_sample import RowSample, read_sample
 from sbert.apply.times import check_times
 from sbert.apply.topics.fit import Before, FitRows, extended, fit_topics, new_groups
 from sbert.apply.topics.job import TopicsJob, load_topics
-from sbert.apply.topics.model import OUTLIER, TopicModel
+from sbert.apply.topics.model import TopicModel
 from sbert.apply.topics.page import topics_page
 from sbert.apply.topics.report import FIRST_RUN, TopicsReport
 from sbert.apply.topics.report_figures import count_outliers, counts_over_time, summaries
