@@ -9,14 +9,16 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pydantic import Field
 
+from sbert.counted import counted
 from sbert.derived.derived_table import DerivedTable, PartsSummary, digest_of_parts
 from sbert.derived.job import KEY_COLUMNS, derived_fingerprint
 from sbert.derived.paired_rows import RowStream, read_shards
 from sbert.errors import NotATableError, SbertError, TableError
 from sbert.storage.files import list_names
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table, TableShard, recorded_at
 from sbert.table.shard_file import file_checksum_problem, is_damage, open_shard
 from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.tombstones import ERASE
 from sbert.table.verify import Verification
 
 __all__ = ["DerivedVerification", "verify_derived"]
@@ -81,9 +83,13 @@ def _verify_parts(derived: DerivedTable, recorded: PartsSummary) -> DerivedVerif
     findings, num_without_checksum, _ = _check_files(derived)
     shards = derived.shards()
     if digest_of_parts((shard.fingerprint, shard.num_rows) for shard in shards) != recorded.digest:
-        findings.append(
-            f"the parts are not those that the job committed: run the job {derived.info.job} again to restore them"
+        num_erased = _rows_erased_since_the_job(derived)
+        what = (
+            f"an erasure took {counted(num_erased, 'row')} out of the parts after the job committed them"
+            if num_erased
+            else "the parts are not those that the job committed"
         )
+        findings.append(f"{what}: run the job {derived.info.job} again to restore them")
     return DerivedVerification(
         table_uri=derived.uri,
         version=derived.version,
@@ -94,6 +100,17 @@ def _verify_parts(derived: DerivedTable, recorded: PartsSummary) -> DerivedVerif
         num_shards_without_checksum=num_without_checksum,
         findings=findings,
     )
+
+
+def _rows_erased_since_the_job(derived: DerivedTable) -> int:
+    """Return the rows that erasures took out of the output after the newest commit of its job."""
+    num_rows = 0
+    for version in range(derived.version, -1, -1):
+        recorded = recorded_at(derived.uri, version)
+        if recorded.get("operation") != ERASE:
+            break
+        num_rows += int(recorded["num_rows_erased"])
+    return num_rows
 
 
 def _table_of(derived: DerivedTable) -> Table:

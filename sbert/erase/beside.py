@@ -20,11 +20,10 @@ from sbert.table.followers import FOLLOWERS_FOLDER
 from sbert.table.lease import LEASES_FOLDER, active_leases
 from sbert.table.row_sample import RowSample
 from sbert.table.split_records import MISFITS_FOLDER, REJECTED_FOLDER, SPLITS_FOLDER
-from sbert.table.tombstones import ERASED_FOLDER
+from sbert.table.tombstones import ERASE, ERASED_FOLDER
 from sbert.table.vacuum import DIGESTS_FOLDER
 
 __all__ = [
-    "ERASE",
     "DigestFiles",
     "LogBounds",
     "MisfitRows",
@@ -39,8 +38,6 @@ __all__ = [
 REDACTED = "erased on request"
 SAMPLE_ENDING = ".sample.parquet"
 TEMPORARY_NAME = re.compile(r"\..*\.tmp")
-ERASE = "erase"
-"""Operation of an erasure in leases and commits."""
 
 
 class RejectedRows(FilePlace):

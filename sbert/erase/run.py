@@ -23,7 +23,6 @@ from typing import Any
 
 import polars as pl
 
-from sbert.erase.beside import ERASE
 from sbert.erase.earlier import EarlierErasures, KeyHashes, find_earlier
 from sbert.erase.found_rows import FoundRows, forget_found_rows, read_found_rows, write_found_rows
 from sbert.erase.out_of_reach import OUT_OF_REACH, bucket_problem
@@ -44,7 +43,14 @@ from sbert.table.erased_keys import ErasedKeys
 from sbert.table.lease import hold_lease
 from sbert.table.recorded_settings import table_cleaning
 from sbert.table.shard_rewrite import ShardFinding
-from sbert.table.tombstones import KeyedHash, TombstoneFile, read_tombstone_files, request_of, write_tombstones
+from sbert.table.tombstones import (
+    ERASE,
+    KeyedHash,
+    TombstoneFile,
+    read_tombstone_files,
+    request_of,
+    write_tombstones,
+)
 
 __all__ = ["erase"]
 

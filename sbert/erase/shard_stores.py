@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from sbert.derived.derived_table import DerivedTable, commit_derived
-from sbert.erase.beside import ERASE
 from sbert.errors import MissingError
 from sbert.rows.rejects import RejectReason
 from sbert.storage.files import delete, join, list_names, read_bytes
@@ -15,6 +14,7 @@ from sbert.table.commit import commit
 from sbert.table.delta import Table, TableShard, commit_info, recorded_in
 from sbert.table.shards import ShardRecord
 from sbert.table.split_records import SPLITS_FOLDER, find_record, write_record
+from sbert.table.tombstones import ERASE
 
 __all__ = ["DerivedStore", "EmbeddingsStore", "ShardStore"]
 

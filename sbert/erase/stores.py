@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable
 
 from sbert.counted import counted
-from sbert.erase.beside import ERASE
 from sbert.erase.receipt import PlaceReport
 from sbert.errors import DestinationError
 from sbert.sync.destinations.base import Destination
@@ -13,6 +12,7 @@ from sbert.sync.reconcile import watermark_of
 from sbert.sync.watermark import Watermark
 from sbert.table.delta import Table, recorded_at
 from sbert.table.erased_keys import ErasedKeys
+from sbert.table.tombstones import ERASE
 
 __all__ = ["erase_in_store", "keys_in_store"]
 

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 from sbert.counted import counted
-from sbert.erase.beside import ERASE
 from sbert.erase.places import ErasedRows
 from sbert.erase.receipt import PlaceReport
 from sbert.erase.registry import PLACES
@@ -12,6 +11,7 @@ from sbert.erase.shards import is_shard
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import filesystem, join, strip_protocol
 from sbert.table.lease import active_leases
+from sbert.table.tombstones import ERASE
 
 __all__ = ["files_below", "look_into_places", "runs_at_work", "unknown_files"]
 

@@ -26,6 +26,7 @@ from sbert.storage.conditional_put import create_bytes
 from sbert.storage.files import delete, join, list_names, normalize_uri, read_bytes, write_bytes
 
 __all__ = [
+    "ERASE",
     "ERASED_FOLDER",
     "KeyedHash",
     "TombstoneFile",
@@ -36,6 +37,8 @@ __all__ = [
     "write_tombstones",
 ]
 
+ERASE = "erase"
+"""Operation of an erasure in leases and commits."""
 ERASED_FOLDER = "_erased"
 KEY_NAME = "key"
 TOMBSTONES_FOLDER = f"{ERASED_FOLDER}/tombstones"

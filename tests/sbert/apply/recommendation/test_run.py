@@ -15,7 +15,9 @@ from sbert.apply.recommendation.run import RecommendationReport, recommend
 from sbert.apply.recommendation.settings import EventColumns, ListSettings, RankingSettings, RecommendationSettings
 from sbert.derived.any_table import verify_any
 from sbert.derived.derived_table import DerivedTable
+from sbert.erase.run import erase
 from sbert.errors import ColumnError, EmptySourceError, MissingError, NotATableError, SettingsError, TableError
+from sbert.table.erased_keys import ErasedKeys
 from tests.sbert.apply.recommendation.made_events import (
     HALF,
     NOW,
@@ -114,6 +116,21 @@ def test_a_new_item_can_be_recommended_at_once_and_one_that_left_is_gone(place: 
     assert report.rejected == {"unknown item": sum(row["item"] == "10" for row in made_events())}
     assert "u01" in set(found.filter((pl.col("id") == "99") & pl.col("is_new"))["user"])
     assert_equal_to_a_full_run(place)
+
+
+def test_after_an_erasure_a_check_asks_for_another_run_and_finds_nothing_after_it(place: Path) -> None:
+    run(place)
+    out = str(place / "out")
+    num_rows = lists(place).filter(pl.col("id") == "10").height
+    assert num_rows > 1
+    erase(str(place / "items"), ErasedKeys(ids=["10"]), derived=[out])
+    assert verify_any(out).findings == [
+        f"an erasure took {num_rows} rows out of the parts after the job committed them: run the job recommendation again to "
+        "restore them"
+    ]
+    run(place, now=LATER)
+    assert "10" not in set(lists(place)["id"])
+    assert verify_any(out).findings == []
 
 
 def test_an_item_far_from_everyone_changes_no_list(place: Path) -> None:
