@@ -53,6 +53,15 @@ def recommend_items(
         ANY_JSON,
         advanced_form("recommend", '{"lists": {"k": 10}}'),
     ] = RecommendationSettings(),  # noqa: B008  (frozen)
+    pairs_uri: Annotated[
+        str | None,
+        location(
+            title="Labels",
+            may_be_empty=True,
+            description="Folder of labels that pairs of items of one session are added to, for retraining; empty for none. "
+            "Example: s3://company-labels/sessions",
+        ),
+    ] = None,
     concurrency: Concurrency = 1,
     explain: Explain = False,
 ) -> RecommendationReport:
@@ -61,7 +70,7 @@ def recommend_items(
     Returns:
         What was done, in numbers.
     """
-    report = make_lists(items_uri, events_uri, out_uri, settings, concurrency, explain)
+    report = make_lists(items_uri, events_uri, out_uri, settings, pairs_uri, concurrency, explain)
     report_lists(report)
     return completed(report, report.summary())
 

@@ -18,11 +18,14 @@ def make_lists(
     events_uri: str,
     out_uri: str,
     settings: RecommendationSettings,
+    pairs_uri: str | None,
     concurrency: int,
     explain: bool,
 ) -> RecommendationReport:
     """Fit the model if need be, and make the lists that changed; a retry takes over the parts that are finished."""
-    return recommend(items_uri, events_uri, out_uri, settings, explain=explain, concurrency=concurrency)
+    return recommend(
+        items_uri, events_uri, out_uri, settings, explain=explain, pairs_uri=pairs_uri, concurrency=concurrency
+    )
 
 
 @task(name="report lists", cache_policy=NO_CACHE)
@@ -37,6 +40,7 @@ def report_lists(report: RecommendationReport) -> None:
         *((f"rejected: {escaped(reason)}", f"{count:,}") for reason, count in report.rejected.items()),
         ("model", f"`{report.model}` of {report.fitted_at:%Y-%m-%d %H:%M}"),
         *([("fitted in this run", escaped(report.refitted))] if report.refitted else []),
+        *([("new pairs of sessions", f"{report.num_pairs_new:,}")] if report.pairs_uri else []),
         *((f"weight: {name}", f"{weight:+.3f}") for name, weight in report.weights.items()),
     ]
     markdown = f"# Recommendations: `{escaped(report.out_uri)}`\n\n{markdown_table(('', ''), rows)}"

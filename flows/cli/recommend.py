@@ -8,6 +8,7 @@ from flows.cli.app import Panel, command
 from flows.cli.derived_answer import show_derived
 from flows.cli.options import Concurrency, Explain, Json, OutUri, SettingsJson, check_location
 from flows.cli.output import answering, out
+from sbert.counted import counted
 
 
 @command(Panel.APPLICATIONS, example="sbert recommend s3://bucket/items s3://bucket/events s3://bucket/lists")
@@ -33,6 +34,15 @@ def recommend(
     ] = None,
     refit: Annotated[bool, typer.Option("--refit", help="Fit the model anew now, and make every list again.")] = False,
     explain: Explain = False,
+    pairs_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--pairs-to",
+            metavar="LABELS_URI",
+            help="Folder of labels: pairs of items that users take in one session are added, for `sbert retrain`.",
+            callback=check_location,
+        ),
+    ] = None,
     settings: SettingsJson = None,
     concurrency: Concurrency = 1,
     as_json: Json = False,
@@ -46,7 +56,9 @@ def recommend(
         parsed = load_named(settings, RecommendationSettings, {"refit": refit or None})
         if k is not None:
             parsed = parsed.model_copy(update={"lists": parsed.lists.model_copy(update={"k": k})})
-        report = make_lists(items_uri, events_uri, out_uri, parsed, explain=explain, concurrency=concurrency)
+        report = make_lists(
+            items_uri, events_uri, out_uri, parsed, explain=explain, pairs_uri=pairs_uri, concurrency=concurrency
+        )
         answer.print(report.model_dump(mode="json"), _show)
 
 
@@ -59,6 +71,9 @@ def _show(report: dict[str, Any]) -> None:
     )
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report["rejected"].items()))
     out.print(f"  {report['num_events']:,} events" + (f"; rejected: {reasons}" if reasons else ""), markup=False)
+    if report["pairs_uri"]:
+        where = f": {report['pairs_file']}" if report["pairs_file"] else f" for {report['pairs_uri']}"
+        out.print(f"  {counted(report['num_pairs_new'], 'new pair')} of sessions{where}", markup=False)
     fitted = f"fitted in this run: {report['refitted']}" if report["refitted"] else f"of {report['fitted_at'][:16]}"
     basis = f"{report['num_later_events']:,} later events" if report["num_later_events"] else "a guess"
     weights = ", ".join(f"{name} {weight:+.2f}" for name, weight in report["weights"].items())

@@ -39,6 +39,20 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, places
     assert (again["refitted"], again["num_users_computed"]) == ("asked for", 20)
 
 
+def test_the_command_adds_pairs_of_sessions_to_the_labels(tmp_path: Path, places: tuple[str, str, str]) -> None:
+    labels = tmp_path / "labels"
+    write_events(tmp_path / "events", [event(user, item, 10**6) for user in ("a", "b", "c") for item in (3, 5)], "b")
+    arguments = ["recommend", *places, "--settings", json.dumps(SMALL), "--pairs-to", str(labels)]
+    report = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    (file,) = labels.iterdir()
+    assert (report["pairs_uri"], report["pairs_file"]) == (str(labels), str(file))
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert report["num_pairs_new"] == len(rows) > 0
+    assert {"text 3", "text 5"} in [{row["anchor"], row["positive"]} for row in rows]
+    again = CliRunner().invoke(app, arguments)
+    assert f"0 new pairs of sessions for {labels}" in " ".join(again.output.split())
+
+
 def test_a_column_that_is_not_there_is_named(places: tuple[str, str, str]) -> None:
     done = CliRunner().invoke(app, ["recommend", *places, "--settings", '{"events": {"user": "customer"}}'])
     assert done.exit_code == 1
@@ -52,10 +66,11 @@ def test_reasons_need_the_encoder_of_the_items(places: tuple[str, str, str]) -> 
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_writes_the_lists(places: tuple[str, str, str]) -> None:
+def test_the_flow_writes_the_lists(tmp_path: Path, places: tuple[str, str, str]) -> None:
     settings = RecommendationSettings(ranking=RankingSettings(num_factors=4, num_rounds=2))
-    report = recommend_items(*places, settings)
+    report = recommend_items(*places, settings, pairs_uri=str(tmp_path / "labels"))
     assert outcome_of_newest_run() == "Version 0: lists for 20 users, 20 computed"
     assert (report.num_users, report.num_users_computed) == (20, 20)
+    assert report.pairs_uri == str(tmp_path / "labels")
     with pytest.raises(ModelError, match="reasons cannot be given"):
         recommend_items(*places, settings, explain=True)

@@ -25,6 +25,7 @@ from sbert.apply.recommendation.model import (
     save_model,
 )
 from sbert.apply.recommendation.ranker import fit_ranker
+from sbert.apply.recommendation.session_pairs import add_pairs, item_texts, known_pairs, session_pairs
 from sbert.apply.recommendation.settings import RecommendationSettings
 from sbert.apply.recommendation.signals import SIGNALS, places_of
 from sbert.counted import counted
@@ -59,6 +60,9 @@ class RecommendationReport(DerivedReport):
     fitted_at: dt.datetime = Field(description="When the model was fitted.")
     num_later_events: int = Field(description="Later events that weigh the signals; 0 if the weights are a guess.")
     weights: dict[str, float] = Field(description="Weight of each signal in the log-odds.")
+    pairs_uri: str | None = Field(description="Folder of labels to which pairs of sessions are added, if any.")
+    num_pairs_new: int = Field(description="Pairs that were added.")
+    pairs_file: str = Field(description="The file that they were written to; empty if there is none.")
 
     def summary(self) -> str:
         """Return the outcome in one line."""
@@ -74,6 +78,7 @@ def recommend(
     settings: RecommendationSettings | None = None,
     *,
     explain: bool = False,
+    pairs_uri: str | None = None,
     concurrency: int = 1,
     now: dt.datetime | None = None,
     run_id: str | None = None,
@@ -86,13 +91,16 @@ def recommend(
         out_uri: the derived table; made if it is not there.
         settings: columns of the events, model, lists, age of the model.
         explain: say why each item and the nearest item of the user's history are near.
+        pairs_uri: folder of labels to which pairs of items of one session are added; by default none are made. The table
+            must keep the text of the items.
         concurrency: parts of the output that are made at the same time.
         now: the present moment, with a zone; later events are rejected.
         run_id: name of the run; by default a new one.
 
     Raises:
-        ColumnError: a column of the events is missing, or the items keep no text that could be explained.
+        ColumnError: a column of the events is missing, or the items keep no text that could be explained or paired.
         EmptySourceError: there are no events, or none that can be used.
+        LabelError: `pairs_uri` holds labels of another kind.
         SourceError, StorageError: the events cannot be read.
         NotATableError, SettingsError, TableError: as `derive_parts`; the output is as it was.
     """
@@ -102,6 +110,7 @@ def recommend(
     if normalize_uri(items_uri) == normalize_uri(out_uri):
         raise SettingsError(f"{out_uri}: the output needs a folder of its own: name another one than the table's")
     table = Table.open(items_uri)
+    text_column = None if pairs_uri is None else _text_column_for_pairs(table, pairs_uri)
     out_uri = normalize_uri(out_uri)
     find_output(out_uri, RecommendationJob.name)
     if explain:
@@ -122,6 +131,10 @@ def recommend(
     if reason:
         remove_old_models(out_uri)
     record = model.record
+    pairs_file, num_pairs = "", 0
+    if pairs_uri is not None and text_column is not None:
+        texts_N = item_texts(items, table, text_column)
+        pairs_file, num_pairs = add_pairs(session_pairs(events, items, texts_N, settings.sessions), pairs_uri)
     return RecommendationReport(
         **{**output.model_dump(), "seconds": round(time.monotonic() - began, 3)},
         events_uri=normalize_uri(events_uri),
@@ -137,7 +150,16 @@ def recommend(
         fitted_at=record.fitted_at,
         num_later_events=record.num_later_events,
         weights=record.weights,
+        pairs_uri=pairs_uri,
+        num_pairs_new=num_pairs,
+        pairs_file=pairs_file,
     )
+
+
+def _text_column_for_pairs(table: Table, pairs_uri: str) -> str:
+    """Return the kept column of the texts of items, after a check that the labels are pairs."""
+    known_pairs(pairs_uri)
+    return words_text_column(table)
 
 
 def _model(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["EventColumns", "ListSettings", "RankingSettings", "RecommendationSettings"]
+__all__ = ["EventColumns", "ListSettings", "RankingSettings", "RecommendationSettings", "SessionSettings"]
 
 ColumnName = Annotated[str, Field(min_length=1)]
 Weight = Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
@@ -116,6 +116,48 @@ class ListSettings(BaseModel):
     )
 
 
+class SessionSettings(BaseModel):
+    """What decides the pairs of items of one session, which are labels for the encoder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    gap_minutes: float = Field(
+        default=30.0,
+        gt=0,
+        le=525_600,
+        title="Pause",
+        description="A longer pause between two events of a user ends the session (minutes).",
+    )
+    window: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        title="Window",
+        description="Following items of the session that an item makes a pair with (items).",
+    )
+    min_users: int = Field(
+        default=3,
+        ge=2,
+        le=1_000_000,
+        title="Users of a pair",
+        description="Users who took both items in one session, at least; a rarer pair is chance, or tells of one person.",
+    )
+    max_pairs: int = Field(
+        default=5,
+        ge=1,
+        le=1_000,
+        title="Pairs of an item",
+        description="Best pairs of each item that are kept; an item can be in more pairs, as one of the best of others.",
+    )
+    shrinkage: float = Field(
+        default=20.0,
+        ge=0,
+        le=1e4,
+        title="Shrinkage",
+        description="Users by which the score of pairs of items with few users is reduced (users).",
+    )
+
+
 class RecommendationSettings(BaseModel):
     """Settings of `sbert recommend`."""
 
@@ -124,6 +166,11 @@ class RecommendationSettings(BaseModel):
     events: EventColumns = Field(default=EventColumns(), title="Events", description="Columns and weights of events.")
     ranking: RankingSettings = Field(default=RankingSettings(), title="Ranking", description="What decides the model.")
     lists: ListSettings = Field(default=ListSettings(), title="Lists", description="What decides the lists.")
+    sessions: SessionSettings = Field(
+        default=SessionSettings(),
+        title="Sessions",
+        description="What decides the pairs of sessions, if they are asked for.",
+    )
     refit_days: float = Field(
         default=7.0,
         gt=0,
