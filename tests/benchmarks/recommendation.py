@@ -1,19 +1,23 @@
 """Measure recommendations on MovieLens: the last 20 % of each user's time, all items as candidates.
 
     python -m tests.benchmarks.recommendation quality DATA/movielens_small [--vectors vectors.npy] [--seeds 0 1 2]
-    python -m tests.benchmarks.recommendation night [--users 20000 --items 10000 --events 400000]
+    python -m tests.benchmarks.recommendation sessions DATA/movielens_small [--seeds 0 1 2]
+    python -m tests.benchmarks.recommendation night [DATA/movielens_small | --users 20000 --items 10000 --events 400000]
 
 `quality`: the texts of items are title and genres; tags are left out, for many were written in the test period. Everything is
 tuned on an inner split of train by time, and fitted on train. ALS is that of the package `implicit`, where it is installed, else
-ours. Cold items are those without an event in train; they are ranked among themselves. `night`: made events; a full run, then
-1 % new events of 1 % of the users, and the same lists by a full run.
+ours. Cold items are those without an event in train; they are ranked among themselves. `sessions`: the same before and after
+the encoder was tuned with pairs of items of the sessions of train. `night`: a full run, then 1 % new events, and the same lists
+by a full run. The new events are the newest ratings, or made ones of 1 % of the users.
 """
 
 import argparse
 import datetime as dt
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +29,23 @@ import scipy.sparse as sp
 from sbert.apply.recommendation.events import Events, check_events, split_by_time
 from sbert.apply.recommendation.factors import fit_factors, solve_factors
 from sbert.apply.recommendation.items import Items
+from sbert.apply.recommendation.model import MODEL_FOLDER
 from sbert.apply.recommendation.ranker import Ranker, blocks_of, fit_ranker
 from sbert.apply.recommendation.run import recommend
-from sbert.apply.recommendation.settings import EventColumns, RankingSettings, RecommendationSettings
+from sbert.apply.recommendation.session_pairs import add_pairs, session_pairs
+from sbert.apply.recommendation.settings import (
+    EventColumns,
+    RankingSettings,
+    RecommendationSettings,
+    SessionSettings,
+)
 from sbert.apply.recommendation.signals import SIGNALS, Signals, UserHistories
+from sbert.derived.derived_table import DerivedTable
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.labels.load import load_labels
+from sbert.training.settings import TrainingSettings
+from sbert.training.train import train_encoder
 from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import print_table
 from tests.support.made_texts import make_text_version
@@ -42,6 +57,7 @@ ALS = [(factors, penalty, alpha) for factors in (16, 32, 64) for penalty in (1.0
 """Factors, regularization and alpha of the peer that are tried."""
 HALF_LIVES = [(5.0, 1.0), (5.0, 2.0), (5.0, 4.0), (15.0, 2.0), (30.0, 2.0)]
 """Half-lives of profiles and of the latest events that are tried for the whole."""
+MOVIELENS_COLUMNS = EventColumns(user="userId", item="movieId", time="timestamp", weight="rating")
 PROFILES = [1.0, 3.0, 10.0, 30.0, 100.0, 1e6]
 """Half-lives that are tried for item vectors alone."""
 
@@ -143,24 +159,71 @@ def interval(values: npt.NDArray[np.float64]) -> str:
     return f"{values.mean():.4f} ± {1.96 * values.std() / len(values) ** 0.5:.4f}"
 
 
-def measure_quality(data: Path, vectors: Path | None, seeds: list[int]) -> None:
-    """Tune on the inner split, then print each ranking on the later part."""
+@dataclass(frozen=True)
+class MovieLens:
+    """Films and ratings."""
+
+    texts: list[str]
+    keys: pl.DataFrame
+    ratings: pl.DataFrame
+
+    def parts(self, items: Items) -> tuple[Part, Part]:
+        """Return the inner split of train, and train with the last 20 % of each user's time."""
+        events = check_events(self.ratings, items, MOVIELENS_COLUMNS, dt.datetime.now(dt.UTC))
+        train, test = split_by_time(events.taken, 0.2)
+        return Part(*split_by_time(train, 0.2), events.users, items), Part(train, test, events.users, items)
+
+
+def read_movielens(data: Path) -> MovieLens:
+    """Read films and ratings."""
     movies = pl.read_csv(data / "movies.csv", infer_schema=False).sort("movieId")
     ids = movies["movieId"].to_list()
     texts = [f"{title}. {genres.replace('|', ', ')}" for title, genres in movies.select("title", "genres").iter_rows()]
+    keys = pl.DataFrame({"source": "movies", "id": ids, "text_hash": [text.encode() for text in texts]})
+    return MovieLens(texts, keys, pl.read_csv(data / "ratings.csv", columns=[0, 1, 2, 3], infer_schema=False))
+
+
+def measure_sessions(data: Path, seeds: list[int]) -> None:
+    """Tune the encoder with the pairs of the sessions of train, and print what its vectors find before and after."""
+    movielens = read_movielens(data)
+    encoder = SentenceEncoder.from_pretrained(DEFAULT_MODEL)
+    table = []
+
+    def measure(name: str, vectors_ND: Float32, seed: int) -> Part:
+        part = movielens.parts(Items(movielens.keys, vectors_ND))[1]
+        scores = part.ranker(RankingSettings(seed=seed))[0]
+        for kind, ranking in (("item vectors alone", part.vectors(10.0)), ("the whole", scores)):
+            found = part.measure(ranking)
+            cold = part.cold_recall(ranking)[0]
+            table.append([f"{name}, {kind}, seed {seed}", *map(interval, found.T), f"{cold:.3f}"])
+        return part
+
+    before = measure("before", encoder.encode(movielens.texts, side="document"), seeds[0])
+    pairs = session_pairs(before.events, before.items, pl.Series(movielens.texts), SessionSettings())
+    with tempfile.TemporaryDirectory() as folder:
+        add_pairs(pairs, folder)
+        labels = load_labels(folder)
+    print(f"{pairs.height:,} pairs of sessions: {labels.account()}", flush=True)
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            result = train_encoder(DEFAULT_MODEL, labels, TrainingSettings(seed=seed), folder)
+            tuned = SentenceEncoder.from_pretrained(result.folder)
+            print(f"seed {seed}: dev {result.dev_before:.4f} to {result.dev_best:.4f}", flush=True)
+            measure("after", tuned.encode(movielens.texts, side="document"), seed)
+    print_table(
+        "MovieLens, later part, vectors before and after", ["ranking", "nDCG@10", "recall@10", "cold recall@50"], table
+    )
+
+
+def measure_quality(data: Path, vectors: Path | None, seeds: list[int]) -> None:
+    """Tune on the inner split, then print each ranking on the later part."""
+    movielens = read_movielens(data)
     vectors_ND = (
-        SentenceEncoder.from_pretrained(DEFAULT_MODEL).encode(texts, side="document")
+        SentenceEncoder.from_pretrained(DEFAULT_MODEL).encode(movielens.texts, side="document")
         if vectors is None
         else np.load(vectors)
     )
-    keys = pl.DataFrame({"source": "movies", "id": ids, "text_hash": [text.encode() for text in texts]})
-    items = Items(keys, vectors_ND)
-    names = EventColumns(user="userId", item="movieId", time="timestamp", weight="rating")
-    ratings = pl.read_csv(data / "ratings.csv", columns=[0, 1, 2, 3], infer_schema=False)
-    events = check_events(ratings, items, names, dt.datetime.now(dt.UTC))
-    train, test = split_by_time(events.taken, 0.2)
-    inner = Part(*split_by_time(train, 0.2), events.users, items)
-    whole = Part(train, test, events.users, items)
+    inner, whole = movielens.parts(Items(movielens.keys, vectors_ND))
 
     def settings(choice: tuple[float, float], seed: int) -> RankingSettings:
         return RankingSettings(half_life_events=choice[0], half_life_next=choice[1], seed=seed)
@@ -190,41 +253,79 @@ def measure_quality(data: Path, vectors: Path | None, seeds: list[int]) -> None:
     print_table("MovieLens, later part", ["ranking", "nDCG@10", "recall@10"], table)
 
 
-def measure_night(num_users: int, num_items: int, num_events: int) -> None:
-    """Time a full run and a night with 1 % new events, and compare its lists with those of a full run."""
+@dataclass(frozen=True)
+class Night:
+    """Items in a folder, events of a first run, and those of the night after it."""
+
+    first: pl.DataFrame
+    later: pl.DataFrame
+    columns: EventColumns
+
+
+def made_night(items_uri: str, num_users: int, num_items: int, num_events: int) -> Night:
+    """Write made items; return made events, and as many as 1 % of them by 1 % of the users."""
     random = np.random.default_rng(0)
     topics = random.normal(size=(50, 384))
     of_item = random.integers(0, 50, num_items)
     vectors = (topics[of_item] + random.normal(size=(num_items, 384))).astype(np.float32)
     taste = random.integers(0, 50, num_users)
+    make_text_version(items_uri, {"made": [(str(item), f"item {item}", vector) for item, vector in enumerate(vectors)]})
+    by_topic = [np.flatnonzero(of_item == topic) for topic in range(50)]
+
+    def events(users: npt.NDArray[np.int64], begin: int) -> pl.DataFrame:
+        own = [random.choice(by_topic[taste[user]]) for user in users]
+        popular = (random.pareto(1.2, len(users)) * 20).astype(int) % num_items
+        items = np.where(random.random(len(users)) < 0.8, own, popular)
+        return pl.DataFrame({"user": users, "item": items, "time": begin + np.arange(len(users)), "type": "click"})
+
+    first = events(random.integers(0, num_users, num_events), 1_600_000_000)
+    later = events(random.integers(0, max(1, num_users // 100), num_events // 100), 1_700_000_000)
+    return Night(first, later, EventColumns())
+
+
+def movielens_night(items_uri: str, data: Path) -> Night:
+    """Write the films; return the ratings, the newest 1 % apart."""
+    movielens = read_movielens(data)
+    vectors_ND = SentenceEncoder.from_pretrained(DEFAULT_MODEL).encode(movielens.texts, side="document")
+    make_text_version(
+        items_uri, {"movies": list(zip(movielens.keys["id"], movielens.texts, vectors_ND.tolist(), strict=True))}
+    )
+    ratings = movielens.ratings.sort(pl.col("timestamp").cast(pl.Int64), maintain_order=True)
+    num_later = ratings.height // 100
+    return Night(ratings.head(-num_later), ratings.tail(num_later), MOVIELENS_COLUMNS)
+
+
+def measure_night(data: Path | None, num_users: int, num_items: int, num_events: int) -> None:
+    """Time a full run and a night with 1 % new events, and compare its lists with those of a full run."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        rows = [(str(item), f"item {item}", vector) for item, vector in enumerate(vectors)]
-        make_text_version(str(place / "items"), {"made": rows})
-        by_topic = [np.flatnonzero(of_item == topic) for topic in range(50)]
-
-        def write(users: npt.NDArray[np.int64], name: str, begin: int) -> None:
-            own = [random.choice(by_topic[taste[user]]) for user in users]
-            items = np.where(
-                random.random(len(users)) < 0.8, own, (random.pareto(1.2, len(users)) * 20).astype(int) % num_items
-            )
-            frame = pl.DataFrame({"user": users, "item": items, "time": begin + np.arange(len(users)), "type": "click"})
-            frame.write_parquet(place / "events" / f"{name}.parquet")
-
+        items = str(place / "items")
+        night = made_night(items, num_users, num_items, num_events) if data is None else movielens_night(items, data)
         (place / "events").mkdir()
-        write(random.integers(0, num_users, num_events), "a", 1_600_000_000)
+        settings = RecommendationSettings(events=night.columns)
 
-        def run(out: str) -> tuple[Any, float]:
+        def run(out: str) -> float:
             began = time.monotonic(), time.process_time()
-            report = recommend(str(place / "items"), str(place / "events"), str(place / out), RecommendationSettings())
-            print(out, f"{time.monotonic() - began[0]:.1f} s, {time.process_time() - began[1]:.1f} s of CPU, "
-                  f"{report.num_users_computed:,} lists made, {report.num_rows:,} rows", flush=True)  # fmt: skip
-            return report, time.process_time() - began[1]
+            report = recommend(items, str(place / "events"), str(place / out), settings)
+            seconds, of_cpu = time.monotonic() - began[0], time.process_time() - began[1]
+            made = f"{report.num_users_computed:,} of {report.num_users:,} lists made, {report.num_rows:,} rows"
+            print(f"{out}: {seconds:.1f} s, {of_cpu:.1f} s of CPU, {made}", flush=True)
+            return of_cpu
 
-        _, full = run("lists")
-        write(random.integers(0, max(1, num_users // 100), num_events // 100), "b", 1_700_000_000)
-        _, night = run("lists")
-        print(f"night / full run: {night / full:.2%} of the CPU time")
+        night.first.write_parquet(place / "events" / "a.parquet")
+        full = run("lists")
+        print(f"no change / full run: {run('lists') / full:.2%} of the CPU time")
+        night.later.write_parquet(place / "events" / "b.parquet")
+        print(f"night / full run: {run('lists') / full:.2%} of the CPU time")
+        shutil.copytree(place / "lists" / MODEL_FOLDER, place / "all lists by the same model" / MODEL_FOLDER)
+        run("all lists by the same model")
+        mine, whole = (
+            DerivedTable.open(str(place / out)).scan().collect().sort("user", "rank")
+            for out in ("lists", "all lists by the same model")
+        )
+        columns = ["user", "rank", "source", "id", "is_new", "history"]
+        same = mine.select(columns).equals(whole.select(columns))
+        print(f"same lists: {same}; scores differ by at most {(mine['score'] - whole['score']).abs().max():.5f}")
 
 
 def main() -> None:
@@ -235,14 +336,20 @@ def main() -> None:
     quality.add_argument("data", type=Path)
     quality.add_argument("--vectors", type=Path, default=None)
     quality.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    sessions = kinds.add_parser("sessions")
+    sessions.add_argument("data", type=Path)
+    sessions.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     night = kinds.add_parser("night")
+    night.add_argument("data", type=Path, nargs="?", default=None)
     for name, value in (("users", 20_000), ("items", 10_000), ("events", 400_000)):
         night.add_argument(f"--{name}", type=int, default=value)
     asked = parser.parse_args()
     if asked.kind == "quality":
         measure_quality(asked.data, asked.vectors, asked.seeds)
+    elif asked.kind == "sessions":
+        measure_sessions(asked.data, asked.seeds)
     else:
-        measure_night(asked.users, asked.items, asked.events)
+        measure_night(asked.data, asked.users, asked.items, asked.events)
 
 
 if __name__ == "__main__":
