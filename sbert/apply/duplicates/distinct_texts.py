@@ -1,7 +1,7 @@
 """The distinct texts of a table in the order of their hashes, with vectors and texts in scratch files.
 
-Memory holds 44 bytes for each text: its hash, counts and places. Vectors and texts lie in a scratch folder and are read a
-block at a time.
+Memory holds about 50 bytes for each text: its hash, counts and places. Vectors and texts lie in a scratch folder and are
+read a block at a time.
 
 Beside each vector of length 1 the folder has a short form of it: the first coordinates in an orthonormal basis, and the
 length of the rest. By the inequality of Cauchy and Schwarz the inner product of two short forms is at least the cosine, so
@@ -111,7 +111,7 @@ class DistinctTexts:
         self._dim = table.encoder.dim
         self.short_dim = min(SHORT_DIM, self._dim - 1) + 1
         self._basis_DS: Float32 | None = None
-        self._full = _Matrix(folder / "vectors", len(hashes), self._dim)
+        self._full = _AppendedRows(folder / "vectors", len(hashes), self._dim)
         self._short = _Matrix(folder / "short", len(hashes), self.short_dim)
         self._starts = np.zeros(len(hashes), np.int64)
         self._lengths = np.zeros(len(hashes), np.int32)
@@ -126,6 +126,7 @@ class DistinctTexts:
     def close(self) -> None:
         """Close the files."""
         self._texts.close()
+        self._full.close()
         self.facts.cache_clear()
 
     def short(self, first: int, last: int) -> Float32:
@@ -172,13 +173,15 @@ class DistinctTexts:
         end = 0
         with self._texts_path.open("wb") as texts:
             for batch in read_columns(table, columns):
-                ranks, rows = np.unique(self.hashes.ranks(hash_matrix(batch.column("text_hash"))), return_index=True)
-                is_new = ~is_there[ranks]
-                ranks, rows = ranks[is_new], rows[is_new]
-                if not len(ranks):
+                ranks = self.hashes.ranks(hash_matrix(batch.column("text_hash")))
+                is_new = np.zeros(len(ranks), np.bool_)
+                is_new[np.unique(ranks, return_index=True)[1]] = True
+                is_new &= ~is_there[ranks]
+                if not is_new.any():
                     continue
+                ranks = ranks[is_new]
                 is_there[ranks] = True
-                first_rows = batch.take(pa.array(rows))
+                first_rows = batch if is_new.all() else batch.filter(pa.array(is_new))
                 unit_ND = unit_rows(vector_matrix(first_rows, info.dim, info.precision))
                 self._full.write(ranks, unit_ND)
                 self._short.write(ranks, self.shorten(unit_ND))
@@ -192,6 +195,36 @@ class DistinctTexts:
         self._lengths[ranks] = lengths
         file.write("".join(texts.to_list()).encode())
         return end + int(lengths.sum())
+
+
+class _AppendedRows:
+    """Rows of a float32 matrix in a file, in the order in which they were written: that costs least."""
+
+    def __init__(self, path: Path, num_rows: int, dim: int) -> None:
+        self._path, self._dim = path, dim
+        self._file = path.open("wb")
+        self._places = np.zeros(num_rows, np.int32)
+        self._num_written = 0
+        self._map: Any = None
+
+    def write(self, rows: Ints, values_RD: Float32) -> None:
+        self._places[rows] = np.arange(self._num_written, self._num_written + len(rows))
+        self._num_written += len(rows)
+        self._file.write(np.ascontiguousarray(values_RD, np.float32).data)
+
+    def take(self, rows: Ints) -> Float32:
+        if self._map is None:
+            self._file.close()
+            self._map = np.memmap(self._path, np.float32, "r", shape=(self._num_written, self._dim))
+        return np.asarray(self._map[self._places[rows]], np.float32)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def release(self) -> None:
+        """Take the pages of the file out of this process; they stay in the system's cache."""
+        if self._map is not None:
+            self._map._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 class _Matrix:

@@ -52,15 +52,16 @@ class Grouping:
         self.num_decided = 0
         """Decisions that were made: a measure of the work."""
 
-    def settle(self, gone_RS: Float32 | None = None) -> None:
+    def settle(self, gone: tuple[Ints, Float32] | None = None) -> None:
         """Decide all texts that have no representative, and all that this, and texts that are gone, can concern.
 
         Args:
-            gone_RS: short forms of representatives of the earlier run that are no longer among the texts.
+            gone: representatives of the earlier run that are no longer among the texts: the rank that each would have, in
+                ascending order, and their short forms.
         """
         dirty = self.representatives < 0
-        if gone_RS is not None and len(gone_RS):
-            dirty |= self._near(gone_RS)
+        if gone is not None:
+            dirty |= self._near(*gone)
         while dirty.any():
             ranks = np.flatnonzero(dirty)
             before = self._is_rep[ranks]
@@ -73,19 +74,20 @@ class Grouping:
             near = np.zeros(len(dirty), np.bool_)
             for first in range(0, len(changed), BLOCK):
                 part = changed[first : first + BLOCK]
-                near |= self._near(self._texts.short_at(part), int(part[0]))
+                near |= self._near(part, self._texts.short_at(part))
             dirty = near & ~dirty
 
-    def _near(self, others_RS: Float32, first_rank: int = 0) -> npt.NDArray[np.bool_]:
-        """Return which texts after `first_rank` may be similar to one of the others."""
+    def _near(self, ranks: Ints, others_RS: Float32) -> npt.NDArray[np.bool_]:
+        """Return which texts may be similar to another one before them; the others are given in the order of their ranks."""
         near = np.zeros(len(self._texts), np.bool_)
-        others = [torch.from_numpy(others_RS[at : at + TILE]) for at in range(0, len(others_RS), TILE)]
-        for first in range(first_rank, len(near), CHUNK):
-            last = min(first + CHUNK, len(near))
+        others = torch.from_numpy(others_RS)
+        for first in range(int(ranks[0]) if len(ranks) else len(near), len(near), BLOCK):
+            last = min(first + BLOCK, len(near))
             block = torch.from_numpy(self._texts.short(first, last))
-            for at in range(0, len(block), BLOCK):
-                most = torch.stack([(block[at : at + BLOCK] @ part.T).amax(dim=1) for part in others]).amax(dim=0)
-                near[first + at : first + at + len(most)] = (most >= self._floor).numpy()
+            num_before = int(np.searchsorted(ranks, last))
+            parts = [others[at : min(at + TILE, num_before)] for at in range(0, num_before, TILE)]
+            most = torch.stack([(block @ part.T).amax(dim=1) for part in parts]).amax(dim=0)
+            near[first:last] = (most >= self._floor).numpy()
             self._texts.release()
         return near
 

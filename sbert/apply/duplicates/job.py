@@ -116,8 +116,10 @@ class _Before:
 
     representatives: Ints
     """Rank of each text's representative, -1 where there is none among the texts now."""
+    similarities: Float32
+    """Cosine of each text and its representative."""
     gone: Hashes
-    """Representatives that are no longer in the table."""
+    """Representatives that are no longer in the table, in ascending order."""
     table_version: int
 
 
@@ -133,11 +135,14 @@ class _Groups:
         with tempfile.TemporaryDirectory(prefix="sbert-duplicates-") as folder:
             texts = DistinctTexts(table, self._hashes, Path(folder), job.text_name(table))
             try:
-                self._representatives = self._settled(job, texts, out_uri)
-                own = np.arange(len(texts))
-                self._similarities = np.ones(len(texts), np.float32)
-                members = np.flatnonzero(self._representatives != own)
-                self._similarities[members] = texts.cosines(members, self._representatives[members])
+                before, gone = self._before(job, texts, out_uri)
+                grouping = Grouping(
+                    texts, job.rule, job.max_compared, None if before is None else before.representatives
+                )
+                grouping.settle(gone)
+                log.info("grouped %d texts, %d of them decided in this run", len(texts), grouping.num_decided)
+                self._representatives = grouping.representatives
+                self._similarities = self._compared(texts, before)
             finally:
                 texts.close()
         counts = np.bincount(self._representatives, weights=num_rows, minlength=len(num_rows)).astype(np.int64)
@@ -174,25 +179,34 @@ class _Groups:
             for row in named.select("is_same", "source", "id", "own", "text").iter_rows(named=True)
         ]
 
-    def _settled(self, job: DuplicatesJob, texts: DistinctTexts, out_uri: str) -> Ints:
-        before, gone_RS = self._before(job, texts, out_uri)
-        grouping = Grouping(texts, job.rule, job.max_compared, before)
-        grouping.settle(gone_RS)
-        log.info("grouped %d texts, %d of them decided in this run", len(texts), grouping.num_decided)
-        return grouping.representatives
+    def _compared(self, texts: DistinctTexts, before: _Before | None) -> Float32:
+        """Return the cosine of each text and its representative; that of a pair that was there before is taken over."""
+        similarities = np.ones(len(texts), np.float32)
+        is_open = self._representatives != np.arange(len(texts))
+        if before is not None:
+            is_same = is_open & (self._representatives == before.representatives)
+            similarities[is_same] = before.similarities[is_same]
+            is_open &= ~is_same
+        members = np.flatnonzero(is_open)
+        similarities[members] = texts.cosines(members, self._representatives[members])
+        return similarities
 
-    def _before(self, job: DuplicatesJob, texts: DistinctTexts, out_uri: str) -> tuple[Ints | None, Float32 | None]:
-        """Return the groups before, and the short forms of representatives that left; nothing where a run starts anew."""
+    def _before(
+        self, job: DuplicatesJob, texts: DistinctTexts, out_uri: str
+    ) -> tuple[_Before | None, tuple[Ints, Float32] | None]:
+        """Return the groups before, and ranks and short forms of representatives that left; nothing for a new start."""
         output = output_before(job, self._table, out_uri, may_differ=("explain",))
         if output is None:
             return None, None
         before = _read_before(output, self._hashes)
+        if not len(before.gone):
+            return before, None
         try:
             vectors_ND = _vectors_that_left(self._table, before)
         except (NotATableError, StorageError, TableError) as error:
             log.info("all texts are grouped anew: version %d of the table is gone: %s", before.table_version, error)
             return None, None
-        return before.representatives, texts.shorten(vectors_ND)
+        return before, (self._hashes.places(before.gone), texts.shorten(vectors_ND))
 
     def _representative_rows(self) -> pl.DataFrame:
         """Return the first row, by source and id, of each representative of several rows: rank, source, id, perhaps text."""
@@ -246,22 +260,24 @@ def _first_of_each_rank(frames: list[pl.DataFrame]) -> pl.DataFrame:
 def _read_before(output: DerivedTable, hashes: SortedHashes) -> _Before:
     """Read the groups of an output."""
     representatives = np.full(len(hashes), -1, np.int64)
+    similarities = np.ones(len(hashes), np.float32)
     ended: list[Hashes] = []
     for shard in output.shards():
         if not shard.num_rows:
             continue
         with open_shard(output.shard_uri(shard.name)) as parquet:
-            for batch in parquet.iter_batches(columns=["text_hash", "group"]):
+            for batch in parquet.iter_batches(columns=["text_hash", "group", "similarity"]):
                 ranks = hashes.ranks(hash_matrix(batch.column("text_hash")))
                 groups = pl.Series(batch.column("group"), dtype=pl.String).str.decode("hex")
                 leaders = hash_matrix(groups.to_arrow().cast(pa.binary()))
                 leader_ranks = hashes.ranks(leaders)
                 is_there = ranks >= 0
                 representatives[ranks[is_there]] = leader_ranks[is_there]
+                similarities[ranks[is_there]] = batch.column("similarity").to_numpy()[is_there]
                 ended.append(np.array(leaders[leader_ranks < 0]))
     every = np.concatenate(ended) if ended else np.zeros((0, HASH_BYTES), np.uint8)
     left = SortedHashes(every)
-    return _Before(representatives, left.hashes(np.arange(len(left))), output.info.table_version)
+    return _Before(representatives, similarities, left.hashes(np.arange(len(left))), output.info.table_version)
 
 
 def _vectors_that_left(table: Table, before: _Before) -> Float32:
@@ -274,8 +290,6 @@ def _vectors_that_left(table: Table, before: _Before) -> Float32:
     dim = table.encoder.dim
     left = SortedHashes(before.gone)
     vectors_ND = np.zeros((len(left), dim), np.float32)
-    if not len(left):
-        return vectors_ND
     old = Table.open(table.uri, before.table_version)
     is_found: npt.NDArray[np.bool_] = np.zeros(len(left), np.bool_)
     now = {shard.name for shard in table.shards()}
