@@ -52,7 +52,7 @@ class Items:
     @cached_property
     def digest(self) -> str:
         """Hash of all keys."""
-        return hashlib.sha256(key_hashes(self.keys, ITEM_KEYS).tobytes()).hexdigest()
+        return hashlib.sha256(self.states.tobytes()).hexdigest()
 
     @cached_property
     def names(self) -> npt.NDArray[np.uint8]:
@@ -86,13 +86,10 @@ class Items:
 
 def key_hashes(rows: pl.DataFrame, columns: tuple[str, ...]) -> npt.NDArray[np.uint8]:
     """Return a hash of some columns of each row, shape (rows, 16)."""
-    joined = [b"\0".join(_as_bytes(value) for value in row) for row in rows.select(columns).iter_rows()]
+    values = [rows[name].cast(pl.Binary).to_list() for name in columns]
+    joined = map(b"\0".join, zip(*values, strict=True))
     digests = b"".join(hashlib.blake2b(value, digest_size=16).digest() for value in joined)
     return np.frombuffer(digests, np.uint8).reshape(-1, 16)
-
-
-def _as_bytes(value: str | bytes) -> bytes:
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
 
 def _shards(table: Table) -> list[str]:
