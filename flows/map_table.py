@@ -46,11 +46,12 @@ def map_table(
         ),
     ] = None,
     topics_uri: Annotated[
-        str | None,
+        Text,
         location(
             title="Topics",
             may_be_empty=True,
-            description="Output of topics for the table, whose topics give the colours; empty for topics of the map's own.",
+            description="Output of topics for the table, whose topics give the colours. Empty: topics of the map's own. "
+            "Example: s3://company-embeddings/tickets-topics",
         ),
     ] = None,
     settings: Annotated[

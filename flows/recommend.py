@@ -14,6 +14,7 @@ from flows.parameters import (
     ANY_JSON,
     Concurrency,
     Explain,
+    Text,
     advanced_form,
     completed,
     location,
@@ -54,11 +55,11 @@ def recommend_items(
         advanced_form("recommend", '{"lists": {"k": 10}}'),
     ] = RecommendationSettings(),  # noqa: B008  (frozen)
     pairs_uri: Annotated[
-        str | None,
+        Text,
         location(
             title="Labels",
             may_be_empty=True,
-            description="Folder of labels that pairs of items of one session are added to, for retraining; empty for none. "
+            description="Folder of labels that pairs of items of one session are added to, for retraining. Empty: none. "
             "Example: s3://company-labels/sessions",
         ),
     ] = None,
