@@ -125,7 +125,7 @@ class PassageCutter:
             document=sized.document[first],
             starts=sized.units.bodies[first],
             begins=(sized.units.bodies if self._settings.with_headings else sized.units.starts)[
-                self._with_overlap(first, sized)
+                self._with_overlap(first, last, sized)
             ],
             ends=sized.units.ends[last],
         )
@@ -182,11 +182,11 @@ class PassageCutter:
         return np.where(sizes > self._room // 2, 0, sizes)
 
     def _sized(self, units: Units, texts: Sequence[str], firsts: Ints, document: Ints, limits: Ints) -> "_Sized":
-        """Count the tokens of all units, and replace those above their limit by their parts."""
+        """Count the tokens of all units, and replace those that are too long even by themselves by their parts."""
         begins = units.bodies if self._settings.with_headings else units.starts
         cleaned = self._clean(_slices(texts, firsts, document, begins, units.ends))
         num_tokens = self._tokens.count(cleaned)
-        long = np.flatnonzero(num_tokens > limits)
+        long = np.flatnonzero(num_tokens > limits + self._settings.overlap_tokens)  # by itself it may take that room
         if len(long):
             whole = _slices(texts, firsts, document[long], units.bodies[long], units.ends[long])
             units, owner = split_long_units(units, long, whole)
@@ -209,12 +209,15 @@ class PassageCutter:
         cleaned = clean_texts(pl.Series([text.strip() for text in texts], dtype=pl.String), self._cleaning)
         return cleaned.str.replace_all(rf"(\S{{{LONG_WORD}}})", "$1 ").to_list()
 
-    def _with_overlap(self, first: Ints, sized: "_Sized") -> Ints:
-        """Return the unit that each passage begins with when it repeats units before its first."""
-        if not self._settings.overlap_tokens:
+    def _with_overlap(self, first: Ints, last: Ints, sized: "_Sized") -> Ints:
+        """Return the unit that each passage begins with when it repeats units before its first, as far as there is room."""
+        overlap = self._settings.overlap_tokens
+        if not overlap:
             return first
-        before = np.cumsum(sized.num_tokens) - sized.num_tokens
-        begin = np.searchsorted(before, before[first] - self._settings.overlap_tokens, side="left")
+        ends = np.cumsum(sized.num_tokens)
+        before = ends - sized.num_tokens
+        room = np.minimum(overlap, sized.limits[first] + overlap - (ends[last] - before[first]))
+        begin = np.searchsorted(before, before[first] - room, side="left")
         sections = np.insert(np.flatnonzero(level_of(sized.keys) == Level.ALWAYS) + 1, 0, 0)
         own = sections[np.searchsorted(sections, first, side="right") - 1]
         begin_in_own: Ints = np.minimum(np.maximum(begin, own), first)
@@ -257,14 +260,17 @@ class PassageCutter:
             *(series.alias(prefix + name) for name, series in columns.items()),
         )
         if prefix + "page" in result.columns and len(outline.pages):
-            result = result.with_columns(self._pages(outline, cut.starts, offsets).alias(prefix + "page"))
+            own = result[prefix + "page"]  # of documents without pages among those that have some
+            pages = self._pages(outline, cut.starts, offsets).cast(own.dtype).fill_null(own)
+            result = result.with_columns(pages.alias(prefix + "page"))
         return result
 
     @staticmethod
     def _pages(outline: _Outline, places: Ints, document_starts: Ints) -> pl.Series:
+        """Return the page of each place; null where the document has none before it."""
         page_numbers = np.searchsorted(outline.page_starts, places, side="right") - 1
         has_page = (page_numbers >= 0) & (outline.page_starts[np.maximum(page_numbers, 0)] >= document_starts)
-        return pl.Series(np.where(has_page, outline.pages[np.maximum(page_numbers, 0)], 1), dtype=pl.Int64)
+        return pl.Series(outline.pages[np.maximum(page_numbers, 0)]).set(pl.Series(~has_page), None)
 
 
 def _no_passages(documents: pl.DataFrame, prefix: str) -> pl.DataFrame:

@@ -190,6 +190,17 @@ def test_passages_repeat_the_end_of_the_one_before() -> None:
     assert count_words(passages["passage"].to_list()).max() <= 62
 
 
+def test_a_sentence_is_not_cut_to_make_room_for_what_is_repeated() -> None:
+    long = " ".join(["Long", *WORDS[:25]]) + "."
+    passages = cut(f"One two three. Four five. {long} And five more words here.", 32, overlap_tokens=12)
+    assert passages["passage"].to_list() == [
+        "One two three. Four five.",
+        f"Four five. {long}",
+        "And five more words here.",
+    ]
+    assert count_words(passages["passage"].to_list()).max() <= 30
+
+
 def test_a_path_that_leaves_too_little_room_is_left_out() -> None:
     title = " ".join(WORDS[:20])
     outline = [{"start": 0, "end": len(title), "level": 1, "title": title}]
@@ -217,6 +228,16 @@ def test_the_page_is_that_on_which_the_passage_begins() -> None:
     passages = PassageCutter(PassageSettings(), CleaningSettings(), TokenCounter(count_words, 32, 2)).cut(documents, "")
     assert passages.filter(pl.col("start") < middle)["page"].unique().to_list() == [1]
     assert passages.filter(pl.col("start") >= middle)["page"].unique().to_list() == [2]
+
+
+def test_a_document_without_pages_keeps_its_value_beside_one_that_has_pages() -> None:
+    mark = {"start": 0, "end": 0, "level": 0, "title": "3"}
+    documents = pl.DataFrame(
+        {"id": list("abc"), "text": ["No page.", "A page.", "No page either."], "page": [None, 1, 7]},
+        schema_overrides={"page": pl.Int64},
+    ).with_columns(outline=pl.Series([[], [mark], []], dtype=OUTLINE))
+    passages = PassageCutter(PassageSettings(), CleaningSettings(), TokenCounter(count_words, 32, 2)).cut(documents, "")
+    assert passages["page"].to_list() == [None, 3, 7]
 
 
 def test_a_text_that_repeats_itself_is_cut_into_passages_of_use() -> None:
