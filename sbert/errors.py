@@ -141,7 +141,7 @@ class CutOffError(BrokenObjectError):
 class IncompleteError(SourceError):
     """Some objects could not be read; everything else was done and published. ``report`` says what was.
 
-    A new table of which no row could be read is not published.
+    A new table of which no row could be read is not published. A dry run raises it when planning shows such objects.
     """
 
     def __init__(self, message: str, report: object = None) -> None:

@@ -37,7 +37,7 @@ from sbert.source.passages.cutter import PASSAGE_COLUMNS
 from sbert.source.plain_text_columns import check_columns_of_plain_text
 from sbert.source.schema import infer_kept_schema
 from sbert.source.splits import with_first_rows
-from sbert.source.written import describe_objects
+from sbert.source.written import look_at_objects
 from sbert.storage.files import join
 from sbert.table.delta import EncoderInfo, Table, TableShard, find_table, recorded_in
 from sbert.table.shard_layout import locate_splits, mark_lost_shards
@@ -99,6 +99,9 @@ class Plan(BaseModel):
     formats: dict[str, int] = Field(
         default={},
         description="Ways in which objects to read are written, told by looking at some, and the number of each.",
+    )
+    unreadable: dict[str, str] = Field(
+        default={}, description="Objects to read that looking at some showed to be unreadable, and why, by URI."
     )
 
     @property
@@ -188,6 +191,7 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     ]
     resumed = {result.planned.fingerprint for result in resume}
     build = with_row_numbers([planned for planned in selection.missing if planned.fingerprint not in resumed])
+    looks = look_at_objects([span.object for planned in build for span in planned.split.spans], job.settings.source)
     return Plan(
         spec=spec,
         base=base,
@@ -201,9 +205,8 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
         losses=_losses(job, base.shards, selection, objects).model_copy(update={"columns_lost": resolved.columns_lost}),
         changes=changes,
         has_rows=_may_break_off(build) & {span.uri for record in selection.records.values() for span in record.spans},
-        formats=describe_objects(
-            [span.object for planned in build for span in planned.split.spans], job.settings.source
-        ),
+        formats=looks.formats,
+        unreadable=looks.unreadable,
     )
 
 

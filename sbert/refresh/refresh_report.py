@@ -84,7 +84,10 @@ class RefreshReport(BaseModel):
     formats: dict[str, int] = Field(
         default_factory=dict, description="How objects that were read are written, as told by looking at some of them."
     )
-    broken_objects: dict[str, str] = Field(default_factory=dict, description="Objects that could not be read, and why.")
+    broken_objects: dict[str, str] = Field(
+        default_factory=dict,
+        description="Objects that could not be read, and why; in a plan those that looking at some showed.",
+    )
     estimate: Estimate | None = Field(default=None, description="Estimate of the work that the plan takes.")
     num_bytes_read: int = Field(default=0, description="Bytes of the splits that were built.")
     stage_seconds: StageSeconds = Field(default=StageSeconds(), description="Time by stage, as it was (seconds).")
@@ -137,6 +140,7 @@ class RefreshReport(BaseModel):
             columns_lost=plan.losses.columns_lost,
             changes=plan.changes,
             formats=plan.formats,
+            broken_objects=plan.unreadable,
         )
 
     @classmethod

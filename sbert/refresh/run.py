@@ -75,7 +75,7 @@ def refresh(
 
     Raises:
         IncompleteError: when objects could not be read; everything else was published, and the error has the report.
-            Of a new table nothing is published when no row could be read.
+            Of a new table nothing is published when no row could be read. With `dry_run`, when planning shows it.
         MassDeletionError: when too much would disappear; the error has the report of the plan.
         SettingsError, SourceError, EncoderMismatchError, …: as `make_plan` and `publish`; the table is as it was.
     """
@@ -91,12 +91,19 @@ def refresh(
     if not dry_run:
         run.steps.record(report, started, run.run_id)
     if report.broken_objects:
-        raise IncompleteError(
-            f"{len(report.broken_objects)} of {report.num_objects} objects could not be read. Rows that the table has of "
-            f"them already stay, and everything else is in version {report.version}: {_name_some(report.broken_objects)}",
-            report,
-        )
+        raise IncompleteError(_name_unreadable(report), report)
     return report
+
+
+def _name_unreadable(report: RefreshReport) -> str:
+    """Return the message about a run that could not read all objects, or a plan of which this is known already."""
+    number, some = f"{len(report.broken_objects)} of {report.num_objects} objects", _name_some(report.broken_objects)
+    if report.dry_run:
+        return f"{number} cannot be read, as planning shows. A run would read the others: {some}"
+    return (
+        f"{number} could not be read. Rows that the table has of them already stay, and everything else is in version "
+        f"{report.version}: {some}"
+    )
 
 
 def _name_some(broken: dict[str, str]) -> str:

@@ -38,6 +38,9 @@ def broken_data(uri: str) -> Iterator[None]:
         yield
     except SbertError:
         raise
+    except pa.ArrowNotImplementedError as error:
+        detail = f"holds what Arrow cannot read ({error}): write the column as text, or the object without it"
+        raise BrokenObjectError(uri, detail) from error
     except BROKEN as error:
         raise BrokenObjectError(uri, f"cannot be read to its end: {' '.join(str(error).split())[:300]}") from error
 

@@ -1,13 +1,16 @@
 """Sources that cannot be what the caller meant: columns of plain text, nothing but empty or unreadable objects."""
 
 import logging
+import zipfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from sbert.errors import ColumnError, IncompleteError
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import make_plan
+from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.run import refresh
 from sbert.source.listing import list_objects
 from sbert.source.plain_text_columns import check_columns_of_plain_text
@@ -83,6 +86,31 @@ def test_a_new_table_without_a_readable_row_is_not_published(tmp_path: Path, mod
     write(tmp_path / "raw/b.jsonl", rows(0, 2))
     with pytest.raises(IncompleteError, match="everything else is in version 0"):
         refresh(job)
+
+
+def test_a_dry_run_names_the_objects_that_planning_shows_to_be_unreadable(tmp_path: Path, model: str) -> None:
+    raw = tmp_path / "raw"
+    write(raw / "a.jsonl", rows(0, 2))
+    (raw / "no_mark.csv").write_bytes("text\nred\n".encode("utf-16-le"))
+    (raw / "mixed.csv").write_bytes("text\né\n".encode() * 9 + "text\né\n".encode("cp1252") * 9)
+    (raw / "bars.csv").write_text("a;b,c;d\n" + "1;2,3;4\n" * 5)
+    with zipfile.ZipFile(raw / "b.zip", "w") as archive:
+        archive.writestr("../out.csv", "text\nred\n")
+    (raw / "gone.jsonl").symlink_to(raw / "nothing")
+    pl.DataFrame({"text": ["red"], "n": pl.Series([2**100], dtype=pl.Int128)}).write_parquet(raw / "wide.parquet")
+    job = RefreshJob(raw_uri=str(raw), table_uri=str(tmp_path / "table"), model=model)
+    with pytest.raises(IncompleteError, match=r"^6 of 7 objects cannot be read, as planning shows") as caught:
+        refresh(job, dry_run=True)
+    report = caught.value.report
+    assert isinstance(report, RefreshReport)
+    reasons = {uri.removeprefix(f"{raw}/"): why for uri, why in report.broken_objects.items()}
+    assert reasons.keys() == {"no_mark.csv", "mixed.csv", "bars.csv", "b.zip/../out.csv", "gone.jsonl", "wide.parquet"}
+    assert "set source.encoding to utf-16-le" in reasons["no_mark.csv"]
+    assert "both utf-8 and windows-1252 fit: set source.encoding" in reasons["mixed.csv"]
+    assert "',' and ';', both fit: set source.csv.delimiter" in reasons["bars.csv"]
+    assert "more than 64 bits" in reasons["wide.parquet"]
+    assert "write the column as text" in reasons["wide.parquet"]
+    assert not (tmp_path / "table").exists()
 
 
 def test_an_object_without_the_column_is_named_once(tmp_path: Path, model: str) -> None:
