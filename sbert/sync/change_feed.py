@@ -1,11 +1,12 @@
 """Write the upserts and deletes by which a vector index follows a table from one version to another.
 
 The log tells which shards joined and which left; only their rows can differ. A first pass over these shards compares the
-rows by hash (`row_comparison`), a second pass reads the rows that changed. Memory is bounded, and rows that were merely
-rewritten into another shard are not changes.
+rows by hash (`row_comparison`), each side in a thread of its own. A second pass reads the rows that changed, unless they are
+still in memory. Memory is bounded, and rows that were merely rewritten into another shard are not changes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -29,6 +30,9 @@ from sbert.table.shards import columns_with_true_bounds, discard_parquet, embedd
 __all__ = ["Changes", "FeedSummary", "write_changes"]
 
 ROWS_PER_READ = 8_192
+KEPT_BYTES = 2**26
+"""Joining rows up to this size stay in memory, so that those that changed need no second read."""
+KEY_NAMES = ["source", "id"]
 
 
 class FeedSummary(BaseModel):
@@ -145,19 +149,43 @@ class Changes:
         self._joined = _difference(after, before)
         _check_there(before, [*self._left, *self._joined])
         self.encoder_changed = before.encoder.fingerprint != after.encoder.fingerprint
+        self._are_all_new = self.encoder_changed or before.arrow_schema != after.arrow_schema
+        self._joined_blocks: list[pa.RecordBatch] | None = []
+        self._num_kept_bytes = 0
         self._differences: RowDifferences
 
     def __enter__(self) -> Self:
-        with RowComparison() as rows:
-            for keys, content in _hashed_rows(self.before, self._left):
-                rows.add_copy_rows(keys, content)
-            for keys, content in _hashed_rows(self.after, self._joined):
-                rows.add_table_rows(keys, content)
+        with RowComparison() as rows, ThreadPoolExecutor(1, thread_name_prefix="left") as pool:
+            left = pool.submit(self._add_left, rows)
+            self._add_joined(rows)
+            left.result()
             self._differences = rows.differences()
             self._num_joined = rows.num_table_rows
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self._joined_blocks = None
+
+    def _add_left(self, rows: RowComparison) -> None:
+        for batch in _batches(self.before, self._left, self._compared(self.before)):
+            rows.add_copy_rows(*_hashes(batch, self.before.encoder.dim))
+
+    def _add_joined(self, rows: RowComparison) -> None:
+        for batch in _batches(self.after, self._joined, self._compared(self.after)):
+            rows.add_table_rows(*_hashes(batch, self.after.encoder.dim))
+            self._keep(batch)
+
+    def _compared(self, table: Table) -> list[str]:
+        """Return the columns that decide what changed: keys alone where every joining row is new."""
+        return KEY_NAMES if self._are_all_new else table.arrow_schema.names
+
+    def _keep(self, batch: pa.RecordBatch) -> None:
+        """Keep a block of joining rows, or none when they are too large."""
+        self._num_kept_bytes += batch.nbytes
+        if self._are_all_new or self._num_kept_bytes > KEPT_BYTES:
+            self._joined_blocks = None
+        elif self._joined_blocks is not None:
+            self._joined_blocks.append(batch)
 
     @property
     def num_shards_read(self) -> int:
@@ -176,15 +204,18 @@ class Changes:
 
     def upserts(self) -> Iterator[pa.Table]:
         """Read the rows to insert or replace, with the table's columns."""
-        return _rows_at(self.after, self._joined, self._upsert_places(), self.after.arrow_schema.names)
+        blocks: Iterable[pa.RecordBatch] | None = self._joined_blocks
+        if blocks is None:
+            blocks = _batches(self.after, self._joined, self.after.arrow_schema.names)
+        return _rows_at(blocks, self._upsert_places())
 
     def deletes(self) -> Iterator[pa.Table]:
         """Read the keys to remove: columns ``id`` and ``source``."""
-        return _rows_at(self.before, self._left, self._differences.extra, ["id", "source"])
+        return _rows_at(_batches(self.before, self._left, KEY_NAMES), self._differences.extra)
 
     def _upsert_places(self) -> Places:
         """Return every joining row where all rows are new: with another encoder or other columns."""
-        if self.encoder_changed or self.before.arrow_schema != self.after.arrow_schema:
+        if self._are_all_new:
             return np.arange(self._num_joined)
         return np.union1d(self._differences.missing, self._differences.stale)
 
@@ -248,15 +279,16 @@ def _check_there(table: Table, shards: Sequence[TableShard]) -> None:
         )
 
 
-def _hashed_rows(table: Table, shards: Sequence[TableShard]) -> Iterator[tuple[Keys, Keys]]:
-    """Return the hashes of keys and of content of the rows of `shards`, in blocks."""
-    names = table.arrow_schema.names
-    for batch in _batches(table, shards, names):
-        frame = _comparable(batch, table.encoder.dim)
-        yield (
-            row_keys(frame, "source", "id"),
-            row_keys(frame, *(name for name in names if name not in {"source", "id"})),
-        )
+def _hashes(batch: pa.RecordBatch, dim: int) -> tuple[Keys, Keys]:
+    """Return the hashes of keys and of content of rows; rows of keys alone have the keys as content."""
+    content = [name for name in batch.schema.names if name not in KEY_NAMES]
+    if not content:
+        keys = pl.from_arrow(batch)
+        assert isinstance(keys, pl.DataFrame)
+        hashes = row_keys(keys, *KEY_NAMES)
+        return hashes, hashes
+    frame = _comparable(batch, dim)
+    return row_keys(frame, *KEY_NAMES), row_keys(frame, *content)
 
 
 def _comparable(batch: pa.RecordBatch, dim: int) -> pl.DataFrame:
@@ -279,12 +311,12 @@ def _batches(table: Table, shards: Sequence[TableShard], columns: list[str]) -> 
             yield from parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns)
 
 
-def _rows_at(table: Table, shards: Sequence[TableShard], places: Places, columns: list[str]) -> Iterator[pa.Table]:
-    """Read `shards` again and give the rows at `places`."""
+def _rows_at(batches: Iterable[pa.RecordBatch], places: Places) -> Iterator[pa.Table]:
+    """Yield the rows of a stream at `places`."""
     if not len(places):
         return
     first = 0
-    for batch in _batches(table, shards, columns):
+    for batch in batches:
         low, high = np.searchsorted(places, [first, first + batch.num_rows])
         if low < high:
             yield pa.Table.from_batches([batch]).take(pa.array(places[low:high] - first))

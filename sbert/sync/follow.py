@@ -159,7 +159,7 @@ def bring_to_version(
     with changes, destination.begin(collection, begun) as load:
         upserts = (destination.portable(restored_rows(rows, table)) for rows in changes.upserts())
         num_upserts = load.upsert(upserts)
-        num_deletes = load.delete(changes.deletes())
+        num_deletes = load.delete(destination.portable(keys) for keys in changes.deletes())
         load.finish(watermark_of(table, is_complete=True, earlier=mark))
     return report.model_copy(
         update={"method": SyncMethod.CHANGE_FEED, "num_upserts": num_upserts, "num_deletes": num_deletes}

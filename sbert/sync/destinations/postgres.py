@@ -20,7 +20,7 @@ from psycopg import sql
 from sbert.errors import DestinationError
 from sbert.runtime.prefetch import prefetch
 from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
-from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, copy_content
+from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, TextArray, TextArrayDumper, copy_content
 from sbert.sync.destinations.postgres_columns import FULL_TYPE_NAMES, collection_types, column_options, copy_types
 from sbert.sync.destinations.postgres_digests import PostgresDigester, content_of
 from sbert.sync.watermark import Watermark
@@ -87,6 +87,7 @@ class PostgresDestination(Destination):
                 connect_timeout=CONNECT_SECONDS,
                 application_name="sbert",
             )
+            self._connection.adapters.register_dumper(TextArray, TextArrayDumper)
             self._ensure_extension()
             self._execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._schema)))
             self._execute(
@@ -366,7 +367,7 @@ class PostgresLoad:
         ).format(self._destination._table(self._collection.name))
         num_rows = 0
         for keys in blocks:
-            self._destination._execute(query, keys["source"].to_pylist(), keys["id"].to_pylist())
+            self._destination._execute(query, TextArray(keys["source"]), TextArray(keys["id"]))
             num_rows += len(keys)
         return num_rows
 

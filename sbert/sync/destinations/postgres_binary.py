@@ -19,15 +19,29 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.types.numeric import DecimalBinaryDumper
 
-__all__ = ["HEADER", "TRAILER", "ColumnType", "column_type", "copy_content", "field_bytes", "vector_words"]
+__all__ = [
+    "HEADER",
+    "TRAILER",
+    "ColumnType",
+    "TextArray",
+    "TextArrayDumper",
+    "column_type",
+    "copy_content",
+    "field_bytes",
+    "vector_words",
+]
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 """Signature, flags and length of the header's extension."""
 TRAILER = b"\xff\xff"
 EMPTY = pa.scalar(b"", pa.large_binary())
 """Stands between joined values."""
+TEXT_OID, TEXT_ARRAY_OID = 25, 1009
+"""Numbers of PostgreSQL's types ``text`` and ``text[]``."""
 EPOCH_DAYS = 10_957
 """Days from 1970-01-01 to 2000-01-01, PostgreSQL's epoch."""
 EPOCH_MICROSECONDS = EPOCH_DAYS * 86_400_000_000
@@ -95,6 +109,29 @@ def copy_content(rows: pa.Table, types: Sequence[tuple[str, ColumnType]]) -> mem
     head = len(types).to_bytes(2, "big") + (4 + 4 * vector.dim).to_bytes(4, "big")
     start = _vectors(_array(rows, first), vector.dim, head)
     return _content(pc.binary_join_element_wise(start, *(part for field in fields for part in field), EMPTY))
+
+
+@dataclass(frozen=True)
+class TextArray:
+    """A column of texts as one parameter of the type ``text[]``, without a Python object for each text."""
+
+    texts: pa.ChunkedArray
+
+
+class TextArrayDumper(Dumper):
+    """Writes a `TextArray` in PostgreSQL's binary format of arrays."""
+
+    oid = TEXT_ARRAY_OID
+    format = Format.BINARY
+
+    def dump(self, obj: TextArray) -> bytes:
+        """Return dimensions, whether a text is null, the type, length and first index, then each length and text."""
+        count, num_nulls = len(obj.texts), obj.texts.null_count
+        head = [1, int(num_nulls > 0), TEXT_OID, count, 1] if count else [0, 0, TEXT_OID]
+        column = pa.concat_arrays(obj.texts.chunks) if count else pa.array([], pa.string())
+        texts = column.cast(pa.large_string()).cast(pa.large_binary())
+        joined = pc.binary_join_element_wise(*_with_length(texts), EMPTY)
+        return np.array(head, ">i4").tobytes() + bytes(_content(joined))
 
 
 def vector_words(rows: pa.Table, name: str, dim: int) -> npt.NDArray[np.uint32]:

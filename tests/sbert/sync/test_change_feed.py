@@ -117,6 +117,7 @@ def test_applying_the_changes_gives_the_other_version(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_comparison, "ROWS_PER_SLICE", slice_rows)
         patch.setattr(library, "ROWS_PER_READ", 3)
+        patch.setattr(library, "KEPT_BYTES", data.draw(st.sampled_from([0, 200, 2**26])))
         patch.setattr(record_file, "RECORDS_PER_READ", 5)
         summary = write_changes(folder, low, high, f"{folder}/feed.parquet")
     feed = pl.read_parquet(f"{folder}/feed.parquet")

@@ -11,6 +11,7 @@ import pytest
 from sbert.sync import row_digests
 from sbert.sync.destinations.base import Collection, RowDigester
 from sbert.sync.destinations.locate import open_destination
+from sbert.sync.destinations.postgres_binary import TextArray, TextArrayDumper
 from sbert.sync.destinations.postgres_digests import PostgresDigester
 from sbert.sync.destinations.postgres_hash import hash_values, hash_words
 from sbert.sync.follow import sync
@@ -142,3 +143,27 @@ def test_sums_find_exactly_the_buckets_of_the_rows_that_differ(table: str, desti
         store._execute(f"DELETE FROM public.{collection.name} WHERE id = '7'")  # type: ignore[attr-defined]
         changed = np.flatnonzero((digester.sums(256) != before).any(axis=1))
         assert changed.tolist() == row_digests.bucket_of(row.reshape(1, 3), 256).tolist()
+
+
+@pytest.mark.parametrize(
+    "chunks", [[["a", "", "ä€", "x" * 300, '{"\\,']], [["a"], ["b", "c"]], [["a", None, "c"]], [[]], []]
+)
+def test_a_column_of_texts_reaches_the_server_as_an_array(
+    postgres: PostgresServer, chunks: list[list[str | None]]
+) -> None:
+    column = pa.chunked_array(chunks, pa.string())
+    with psycopg.connect(postgres.location) as connection:
+        connection.adapters.register_dumper(TextArray, TextArrayDumper)
+        assert connection.execute("SELECT %s", [TextArray(column)]).fetchone() == (column.to_pylist(),)
+        sliced = column.slice(1)
+        assert connection.execute("SELECT %s", [TextArray(sliced)]).fetchone() == (sliced.to_pylist(),)
+
+
+def test_a_row_whose_id_postgresql_cannot_hold_is_removed_too(tmp_path: Path, destination: str) -> None:
+    folder = str(tmp_path / "table")
+    make_version(folder, {SOURCE: {"a": 1, "b\0c": 2}})
+    sync(folder, destination)
+    make_version(folder, {SOURCE: {"a": 1}})
+    report = sync(folder, destination)
+    assert (report.num_deletes, report.num_rows) == (1, 1)
+    assert reconcile(folder, destination).is_equal
