@@ -25,6 +25,7 @@ import polars as pl
 
 from sbert.erase.earlier import EarlierErasures, KeyHashes, find_earlier
 from sbert.erase.found_rows import FoundRows, forget_found_rows, read_found_rows, write_found_rows
+from sbert.erase.other_consumers import other_consumers
 from sbert.erase.out_of_reach import OUT_OF_REACH, bucket_problem
 from sbert.erase.places import ErasedRows
 from sbert.erase.receipt import RECEIPTS_FOLDER, OutOfReach, PlaceReport, Receipt, receipt_markdown
@@ -128,11 +129,14 @@ def _follow(
     models_uri: str | None,
     run: "_Run",
 ) -> Receipt:
-    """Erase what follows the table, and return the receipt."""
+    """Erase what follows the table, name the consumers that were left out, and return the receipt."""
     for uri in derived:
         run.erase_derived(normalize_uri(uri))
     for location in destinations:
         run.erase_destination(location, secrets.get(location))
+    if not run.earlier.is_finished:
+        stores = [str(open_destination(location, secrets.get(location))) for location in destinations]
+        run.places += other_consumers(run.store.table, [*map(normalize_uri, derived), *stores])
     run.find_seen_by(labels_uri, models_uri)
     return run.write_receipt()
 

@@ -1,6 +1,7 @@
 """Derived tables lose the rows and their mentions; labels and models that had seen them are listed and left."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +17,10 @@ from sbert.erase.seen_by import find_seen_by
 from sbert.errors import NotATableError, TableError
 from sbert.registry.store import LabelsRecord, VersionRecord
 from sbert.rows.cleaning import CleaningSettings, hash_texts
+from sbert.sync.follow import sync
+from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
+from sbert.table.followers import forget_follower
 from tests.support.file_search import files_that_hold
 from tests.support.made_tables import make_version
 
@@ -44,6 +48,32 @@ def test_a_derived_table_loses_the_rows_and_their_mentions_in_lists_of_others(tm
         DerivedTable.open(out, 0)
     derive(NeighboursJob(k=15), table, out)
     assert verify_derived(out).findings == []
+
+
+def test_a_consumer_on_record_that_was_not_named_leaves_the_erasure_incomplete(tmp_path: Path, table: str) -> None:
+    out = str(tmp_path / "neighbours")
+    derive(NeighboursJob(k=2), table, out)
+    store = f"lancedb:{tmp_path}/lance#docs"
+    sync(table, store)
+    receipt = erase(table, ErasedKeys(ids=["a-3"]))
+    assert {place.location: place.problem.split(":")[0] for place in receipt.left} == {
+        out: "it may hold the rows",
+        store: "it may hold the rows",
+    }
+    assert f"--derived {out}" in next(place.problem for place in receipt.left if place.location == out)
+    assert f"--destination {store}" in next(place.problem for place in receipt.left if place.location == store)
+    assert files_that_hold(out, b"'a-3'")
+    assert erase(table, ErasedKeys(ids=["a-3"]), derived=[out], destinations=[store]).is_complete
+    assert files_that_hold(out, b"'a-3'") == []
+
+
+def test_a_consumer_that_is_gone_is_forgotten_before_an_erasure(tmp_path: Path, table: str) -> None:
+    out = str(tmp_path / "neighbours")
+    derive(NeighboursJob(k=2), table, out)
+    shutil.rmtree(out)
+    assert not erase(table, ErasedKeys(ids=["a-3"])).is_complete
+    forget_follower(Table.open(table), out)
+    assert erase(table, ErasedKeys(ids=["a-3"])).is_complete
 
 
 def test_pages_that_quote_texts_of_a_derived_table_go_with_the_first_erased_row(tmp_path: Path, table: str) -> None:
