@@ -164,11 +164,33 @@ def _methods(module: str, owner: str, cls: type) -> Iterator[dict[str, str]]:
             yield from _document(f"{module}.{owner}.{key}", "method", module, title, getattr(member, "__doc__", None))
 
 
+class _Unshown:
+    """Stands for a default value that is not part of a document."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
 def _signature(value: Any) -> str:
+    """Return the signature; of default values only constants and classes are shown.
+
+    The text of another object can hold the environment of this process (`os.environ`) or an address that changes in each run.
+    """
     try:
-        return str(inspect.signature(value))
+        signature = inspect.signature(value)
+        parameters = [
+            one if _is_constant(one.default) else one.replace(default=_Unshown())
+            for one in signature.parameters.values()
+        ]
+        return str(signature.replace(parameters=parameters))
     except Exception:  # noqa: BLE001  (signatures of some C functions evaluate names that are not there)
         return "()"
+
+
+def _is_constant(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_constant, value))
+    return value is None or isinstance(value, type | bool | int | float | str | bytes)
 
 
 def _document(identity: str, kind: str, module: str, title: str, doc: str | None) -> Iterator[dict[str, str]]:
