@@ -174,7 +174,7 @@ class _Unshown:
 def _signature(value: Any) -> str:
     """Return the signature; of default values only constants and classes are shown.
 
-    The text of another object can hold the environment of this process (`os.environ`) or an address that changes in each run.
+    The text of another object can hold the environment of this process (`os.environ`), or an address.
     """
     try:
         signature = inspect.signature(value)
