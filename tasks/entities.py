@@ -26,6 +26,7 @@ def report_entities(output: DerivedReport, job: EntitiesJob) -> EntitiesReport:
     properties = [
         ("labelled texts", f"{report.num_labelled_texts:,}"),
         ("base texts", f"{report.num_base_texts:,}"),
+        ("tuned layers of the encoder", escaped(report.frozen_encoder or f"{report.num_tuned_layers}")),
         ("rows with entities", f"{report.num_rows_with_entities:,} of {output.num_rows:,}"),
     ]
     types = [(escaped(f"{each.type}: {', '.join(each.frequent)}"), f"{each.num_entities:,}") for each in report.types]

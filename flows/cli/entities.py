@@ -73,6 +73,10 @@ def _show(report: dict[str, Any]) -> None:
         + (f", and from {report['num_base_texts']:,} base texts" if report["num_base_texts"] else ""),
         markup=False,
     )
+    if report["num_tuned_layers"]:
+        out.print(f"  {report['num_tuned_layers']} layers of the encoder learned from the base texts too", markup=False)
+    if report["frozen_encoder"]:
+        out.print(f"  the encoder stays as it is: {report['frozen_encoder']}", markup=False)
     out.print(f"  {report['num_entities']:,} entities in {report['num_rows_with_entities']:,} rows", markup=False)
     for each in report["types"]:
         out.print(f"  {each['type']}: {each['num_entities']:,} ({', '.join(each['frequent'])})", markup=False)

@@ -5,7 +5,7 @@ vector. A text that is longer than the encoder reads is cut at the ends of sente
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +17,33 @@ from sbert.encoder.token_vectors import NO_WORD, TokenReader, TokenVectors
 from sbert.index.queries import load_table_encoder
 from sbert.table.delta import Table
 
-__all__ = ["NUM_SHAPES", "WordReader", "WordVectors", "shapes_of"]
+__all__ = ["NUM_SHAPES", "WordPiece", "WordReader", "WordVectors", "shapes_of"]
 
 SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f]+[\"'\u201d\u2019)\]]*\s+|\n+")
 NUM_SHAPES = 12
 TEXTS_AT_ONCE = 512
 
+Float16 = npt.NDArray[np.float16]
 Float32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class WordPiece:
+    """A part of a text that the encoder reads at once, before its open layers."""
+
+    first_word: int
+    """Number of the text's words before the piece."""
+    num_words: int
+    word_of_token: Ints
+    """The word of each token, counted from the first of the piece, or `NO_WORD`; shape (L,)."""
+    states_LH: Float16
+    """What the open layers read."""
+
+    @property
+    def words(self) -> slice:
+        """Return the places of the piece's words among those of the text."""
+        return slice(self.first_word, self.first_word + self.num_words)
 
 
 @dataclass(frozen=True)
@@ -40,18 +59,23 @@ class WordVectors:
     """Spelling features of each word, such as capitals and digits, shape (W, `NUM_SHAPES`)."""
     whole_H: Float32
     """Mean of all words' vectors, shape (H,)."""
+    pieces: tuple[WordPiece, ...] = ()
+    """What the open layers of the reader read; nothing if it has none."""
 
 
 class WordReader:
     """Reads the words of texts by one encoder, in float32."""
 
-    def __init__(self, encoder: SentenceEncoder, *, prompt: str = "", num_layers: int = 4) -> None:
+    def __init__(
+        self, encoder: SentenceEncoder, *, prompt: str = "", num_layers: int = 4, num_open_layers: int = 0
+    ) -> None:
         """Prepare an encoder that was loaded by `SentenceEncoder.from_pretrained`.
 
         Args:
             encoder: gives the vectors of tokens.
             prompt: put before every text.
             num_layers: layers at the end of the transformer over which the vectors are averaged.
+            num_open_layers: the words keep the input of that many layers at the end, for tuned layers in their place.
 
         Raises:
             ModelError: the encoder was loaded for vectors of texts alone.
@@ -59,9 +83,15 @@ class WordReader:
         self._tokens = TokenReader(encoder)
         self._prompt = prompt
         self._num_layers = num_layers
+        self.num_open_layers = num_open_layers
+
+    @property
+    def encoder(self) -> SentenceEncoder:
+        """Return the encoder that reads."""
+        return self._tokens.encoder
 
     @classmethod
-    def of_table(cls, table: Table, num_layers: int = 4) -> "WordReader":
+    def of_table(cls, table: Table, num_layers: int = 4, num_open_layers: int = 0) -> "WordReader":
         """Load the encoder of a table.
 
         Raises:
@@ -76,7 +106,7 @@ class WordReader:
             max_seq_length=info.max_seq_length,
             normalize=info.normalized,
         )
-        return cls(encoder, prompt=info.prompt, num_layers=num_layers)
+        return cls(encoder, prompt=info.prompt, num_layers=num_layers, num_open_layers=num_open_layers)
 
     def read(self, texts: Sequence[str]) -> list[WordVectors]:
         """Return the words of each text."""
@@ -88,6 +118,7 @@ class WordReader:
                 [some[number][begin:end] for number, begin, end in pieces],
                 prompt=self._prompt,
                 num_layers=self._num_layers,
+                num_open_layers=self.num_open_layers,
             )
             parts: list[list[tuple[int, TokenVectors]]] = [[] for _ in some]
             for (number, begin, _), tokens in zip(pieces, read, strict=True):
@@ -118,7 +149,15 @@ def _joined(text: str, parts: Sequence[tuple[int, TokenVectors]]) -> WordVectors
     means = [_word_means(tokens) for _, tokens in parts]
     vectors_WH = np.concatenate(means)
     whole_H = vectors_WH.mean(0) if len(vectors_WH) else np.zeros(vectors_WH.shape[1], np.float32)
-    return WordVectors(text, tuple(words), vectors_WH, shapes_of(text, words), whole_H)
+    return WordVectors(text, tuple(words), vectors_WH, shapes_of(text, words), whole_H, tuple(_word_pieces(parts)))
+
+
+def _word_pieces(parts: Sequence[tuple[int, TokenVectors]]) -> Iterator[WordPiece]:
+    first = 0
+    for _, tokens in parts:
+        if tokens.states_LH.shape[1]:
+            yield WordPiece(first, len(tokens.words), tokens.word_of_token, tokens.states_LH)
+        first += len(tokens.words)
 
 
 def _word_means(tokens: TokenVectors) -> Float32:

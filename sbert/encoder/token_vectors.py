@@ -19,11 +19,12 @@ from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.tokenization.token_ids import count_prompt_tokens, plain_tokenizer, special_token_counts
 from sbert.errors import ModelError
 
-__all__ = ["NO_WORD", "TokenReader", "TokenVectors", "TokenizedText"]
+__all__ = ["NO_WORD", "TokenReader", "TokenVectors", "TokenizedText", "token_cuts"]
 
 NO_WORD = -1
 """The word of a token that belongs to none: a special token, or a token of the prompt."""
 
+Float16 = npt.NDArray[np.float16]
 Float32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -50,6 +51,8 @@ class TokenVectors(TokenizedText):
 
     vectors_LH: Float32
     """Shape (L, H)."""
+    states_LH: Float16
+    """What the last layers read, shape (L, H); (L, 0) where nobody asked for it."""
 
 
 class TokenReader:
@@ -100,7 +103,13 @@ class TokenReader:
         )
 
     def read(
-        self, texts: Sequence[str], *, prompt: str = "", num_layers: int = 1, token_budget: int = 4_096
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str = "",
+        num_layers: int = 1,
+        num_open_layers: int = 0,
+        token_budget: int = 4_096,
     ) -> list[TokenVectors]:
         """Return the tokens of texts with their vectors.
 
@@ -108,21 +117,28 @@ class TokenReader:
             texts: N texts.
             prompt: put before every text.
             num_layers: layers at the end of the transformer over which the vectors are averaged.
+            num_open_layers: the input of that many layers at the end is returned too, at most of all; 0 for none.
             token_budget: padded tokens of a batch.
         """
         tokens = [self.tokenize(text, prompt=prompt) for text in texts]
         lengths = [len(each.input_ids) for each in tokens]
         order = sorted(range(len(tokens)), key=lambda number: lengths[number])
         vectors: dict[int, Float32] = {}
-        for first, end in pairwise(_cuts([lengths[number] for number in order], token_budget)):
+        states: dict[int, Float16] = {}
+        for first, end in pairwise(token_cuts([lengths[number] for number in order], token_budget)):
             batch = order[first:end]
-            hidden_BLH = self._hidden([tokens[number].input_ids for number in batch], num_layers)
-            for number, hidden_LH in zip(batch, hidden_BLH, strict=True):
+            rows = [tokens[number].input_ids for number in batch]
+            hidden_BLH, states_BLH = self._hidden(rows, num_layers, num_open_layers)
+            for number, hidden_LH, state_LH in zip(batch, hidden_BLH, states_BLH, strict=True):
                 vectors[number] = hidden_LH[: lengths[number]].astype(np.float32)
-        return [TokenVectors(**vars(each), vectors_LH=vectors[number]) for number, each in enumerate(tokens)]
+                states[number] = state_LH[: lengths[number]].astype(np.float16)
+        return [
+            TokenVectors(**vars(each), vectors_LH=vectors[number], states_LH=states[number])
+            for number, each in enumerate(tokens)
+        ]
 
-    def _hidden(self, rows: Sequence[Ints], num_layers: int) -> Float32:
-        """Return the mean over the last layers of the padded rows, shape (B, L, H)."""
+    def _hidden(self, rows: Sequence[Ints], num_layers: int, num_open_layers: int) -> tuple[Float32, Float32]:
+        """Return the mean over the last layers of the padded rows, and the input of the open layers, shape (B, L, H)."""
         length = max(map(len, rows))
         ids_BL = torch.full((len(rows), length), int(self.encoder.hf_tokenizer.pad_token_id or 0))
         mask_BL = torch.zeros_like(ids_BL)
@@ -132,17 +148,21 @@ class TokenReader:
         device = self.encoder.device
         with torch.inference_mode():
             output = self.encoder.transformer(
-                input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), output_hidden_states=num_layers > 1
+                input_ids=ids_BL.to(device),
+                attention_mask=mask_BL.to(device),
+                output_hidden_states=num_layers > 1 or num_open_layers > 0,
             )
             if num_layers == 1:
                 hidden_BLH = output.last_hidden_state.float()
             else:
                 hidden_BLH = torch.stack(output.hidden_states[-num_layers:]).float().mean(0)
-        read: Float32 = hidden_BLH.cpu().numpy()
-        return read
+            states_BLH = hidden_BLH[..., :0]
+            if num_open_layers:
+                states_BLH = output.hidden_states[-min(1 + num_open_layers, len(output.hidden_states))].float()
+        return hidden_BLH.cpu().numpy(), states_BLH.cpu().numpy()
 
 
-def _cuts(lengths: Sequence[int], token_budget: int) -> list[int]:
+def token_cuts(lengths: Sequence[int], token_budget: int) -> list[int]:
     """Return the places where texts in ascending order of length are cut into batches, 0 and the end included."""
     cuts = [0]
     for number, length in enumerate(lengths):

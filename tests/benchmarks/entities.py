@@ -9,11 +9,12 @@ chosen on WNUT dev (``--part dev``, without the texts of the support sets).
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 
-from sbert.apply.entities.fit import fit_tagger
+from sbert.apply.entities.fit import BaseKnowledge, fit_tagger, learn_base
 from sbert.apply.entities.settings import TaggerSettings
 from sbert.apply.marked_texts import MarkedText, read_marked_texts
 from tests.benchmarks.word_cache import CachedReader
@@ -24,39 +25,52 @@ Spans = set[tuple[int, int, str]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--part", choices=["dev", "test"], default="test")
+    parser.add_argument("--part", choices=["dev", "test"], nargs="+", default=["test"])
     parser.add_argument("--base-texts", type=int, default=9_000, help="sentences of CoNLL; 0 for no base labels")
+    parser.add_argument("--tuned-layers", type=int, default=2, help="0 to keep the encoder as it is")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shots", type=int, choices=[1, 5], default=5)
     parser.add_argument("--cache", type=Path, help="file of word vectors, made if it is not there")
     arguments = parser.parse_args()
-    settings = TaggerSettings()
-    reader = CachedReader(arguments.cache, settings.num_layers)
+    settings = TaggerSettings(tuned_layers=arguments.tuned_layers, seed=arguments.seed)
+    reader = CachedReader(arguments.cache, settings.num_layers, settings.tuned_layers if arguments.base_texts else 0)
     folder = arguments.data / f"support-wnut-{arguments.shots}shot"
     supports = [read_marked_texts(str(path)) for path in sorted(folder.glob("*.txt"))]
     base = read_marked_texts(str(arguments.data / "train.txt"))[: arguments.base_texts]
-    texts = read_marked_texts(str(arguments.data / f"{arguments.part}-wnut.txt"))
-    if arguments.part == "dev":
-        seen = {text.text for support in supports for text in support}
-        texts = [text for text in texts if text.text not in seen]
-    reader.read([text.text for text in (*base, *texts)])
-    reader.save()
-    scores = [score(support, base, texts, reader, settings) for support in supports]
-    names = ("f1", "precision", "recall", "f1 without types")
-    print(json.dumps({"texts": len(texts), "base texts": len(base), "supports": [round(each[0], 1) for each in scores],
-                      **dict(zip(names, np.round(np.mean(scores, axis=0), 1).tolist(), strict=True))}, indent=1))  # fmt: skip
+    start = time.process_time()
+    reader.read([text.text for text in base])
+    read = time.process_time()
+    knowledge = learn_base(base, reader, arguments.seed, "base") if base else None
+    learned = time.process_time()
+    for part in arguments.part:
+        texts = read_marked_texts(str(arguments.data / f"{part}-wnut.txt"))
+        if part == "dev":
+            seen = {text.text for support in supports for text in support}
+            texts = [text for text in texts if text.text not in seen]
+        reader.read([text.text for text in texts])
+        reader.save()
+        tagging = time.process_time()
+        scores = [score(support, knowledge, texts, reader, settings) for support in supports]
+        names = ("f1", "precision", "recall", "f1 without types")
+        print(json.dumps({"part": part, "texts": len(texts), "base texts": len(base),
+                          "supports": [round(each[0], 1) for each in scores],
+                          **dict(zip(names, np.round(np.mean(scores, axis=0), 1).tolist(), strict=True)),
+                          "processor seconds": {"read base": round(read - start), "learn base": round(learned - read),
+                                                "tag": round((time.process_time() - tagging) / len(scores), 1)}},
+                         indent=1), flush=True)  # fmt: skip
 
 
 def score(
     support: list[MarkedText],
-    base: list[MarkedText],
+    base: BaseKnowledge | None,
     texts: list[MarkedText],
     reader: CachedReader,
     settings: TaggerSettings,
 ) -> tuple[float, float, float, float]:
     tagger = fit_tagger(support, base, reader, settings, fingerprint="", encoder_fingerprint="", where="support")
     found: list[Spans] = [
-        {(entity.start, entity.end, entity.type) for entity in tagger.tag(words)}
-        for words in reader.read([text.text for text in texts])
+        {(entity.start, entity.end, entity.type) for entity in entities}
+        for entities in tagger.tag(reader.read([text.text for text in texts]))
     ]
     truth: list[Spans] = [{(span.start, span.end, span.type) for span in text.entities} for text in texts]
     untyped = f1([{(*each[:2], "") for each in spans} for spans in found],

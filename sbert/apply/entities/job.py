@@ -69,12 +69,13 @@ class EntitiesJob(ContentJob):
     def open_function(self, table: Table, out_uri: str) -> ContentFunction:  # noqa: ARG002
         """Load the tagger and the encoder, and return the function that finds the entities of texts."""
         tagger = TAGGERS.load(self.taggers_uri, self.tagger, table)
-        reader = WordReader.of_table(table, tagger.record.num_layers)
+        tuned = tagger.record.tuned
+        reader = WordReader.of_table(table, tagger.record.num_layers, tuned.num_layers if tuned else 0)
 
         def tag(texts: list[str]) -> pa.Table:
             entities = [
-                [entity.model_dump() for entity in tagger.tag(words) if entity.probability >= self.min_probability]
-                for words in reader.read(texts)
+                [entity.model_dump() for entity in found if entity.probability >= self.min_probability]
+                for found in tagger.tag(reader.read(texts))
             ]
             return pa.table({"entities": pa.array(entities, pa.list_(ENTITY))})
 

@@ -9,7 +9,7 @@ import logging
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.entities.fit import fit_tagger, tagger_fingerprint
+from sbert.apply.entities.fit import check_types, earlier_fingerprint, fit_tagger, learn_base, tagger_fingerprint
 from sbert.apply.entities.job import EntitiesJob
 from sbert.apply.entities.settings import EntitySettings
 from sbert.apply.entities.tagger import TAGGERS
@@ -49,6 +49,8 @@ class EntitiesReport(BaseModel):
     num_labelled_texts: int
     num_labelled_entities: dict[str, int] = Field(description="Labelled entities of each type.")
     num_base_texts: int = Field(description="Texts of the base labels; 0 without base labels.")
+    num_tuned_layers: int = Field(description="Layers of the encoder that learned from the base labels.")
+    frozen_encoder: str | None = Field(description="Why no layer learned from base labels though it was asked for.")
     num_rows_with_entities: int
     num_entities: int
     types: tuple[TypeCount, ...] = Field(description="Every type that was found, the most frequent first.")
@@ -94,14 +96,16 @@ def entities_job(table_uri: str, labels_uri: str, out_uri: str, settings: Entity
     words_text_column(table, settings.text_column)
     labels = read_marked_texts(labels_uri)
     base = read_marked_texts(settings.base_labels_uri) if settings.base_labels_uri is not None else []
-    fingerprint = tagger_fingerprint(
-        label_fingerprint(labels), label_fingerprint(base), table.encoder.fingerprint, settings.tagger
-    )
-    if TAGGERS.find(out_uri, fingerprint) is None:
+    named = (label_fingerprint(labels), label_fingerprint(base), table.encoder.fingerprint, settings.tagger)
+    fingerprint, earlier = tagger_fingerprint(*named), earlier_fingerprint(*named)
+    stored = [name for name in (fingerprint, earlier) if name is not None and TAGGERS.find(out_uri, name) is not None]
+    if not stored:
+        check_types(labels, labels_uri)  # before the base labels are learned from, which can take minutes
+        reader = WordReader.of_table(table, settings.tagger.num_layers, settings.tagger.tuned_layers if base else 0)
         fit_tagger(
             labels,
-            base,
-            WordReader.of_table(table, settings.tagger.num_layers),
+            learn_base(base, reader, settings.tagger.seed, str(settings.base_labels_uri)) if base else None,
+            reader,
             settings.tagger,
             fingerprint=fingerprint,
             encoder_fingerprint=table.encoder.fingerprint,
@@ -109,7 +113,7 @@ def entities_job(table_uri: str, labels_uri: str, out_uri: str, settings: Entity
         ).save(out_uri)
         log.info("fitted the tagger %s on %d labelled texts", fingerprint, len(labels))
     return EntitiesJob(
-        tagger=fingerprint,
+        tagger=stored[0] if stored else fingerprint,
         taggers_uri=out_uri,
         text_column=settings.text_column,
         min_probability=settings.min_probability,
@@ -147,6 +151,8 @@ def count_entities(output: DerivedReport, job: EntitiesJob) -> EntitiesReport:
         num_labelled_texts=tagger.record.num_texts,
         num_labelled_entities=tagger.record.num_entities,
         num_base_texts=tagger.record.num_base_texts,
+        num_tuned_layers=tagger.record.tuned.num_layers if tagger.record.tuned else 0,
+        frozen_encoder=tagger.record.frozen,
         num_rows_with_entities=num_rows,
         num_entities=sum(each.num_entities for each in types),
         types=tuple(sorted(types, key=lambda each: (-each.num_entities, each.type))),

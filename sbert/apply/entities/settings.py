@@ -19,6 +19,13 @@ class TaggerSettings(BaseModel):
         title="Layers",
         description="Layers at the end of the encoder over which the vectors of words are averaged (layers).",
     )
+    tuned_layers: int = Field(
+        default=2,
+        ge=0,
+        le=48,
+        title="Tuned layers",
+        description="Layers at the end of the encoder that learn from base labels; 0 to keep all as they are (layers).",
+    )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, title="Seed", description="The same seed gives the same tagger.")
 
 

@@ -8,14 +8,16 @@ examples a single neighbour is often chance. How a word is written stands beside
 A tagger lies beside the output that it makes: ``OUT/_taggers/FINGERPRINT/tagger.safetensors`` and ``tagger.json``.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.entities.transitions import OUTSIDE, Marginals, Transitions, best_path
+from sbert.apply.entities.tuned_layers import LayerShape, TunedLayers
 from sbert.apply.fitted_models import FittedModels, Tensors
 from sbert.apply.word_vectors import WordVectors
 from sbert.vectors.unit import unit_rows
@@ -23,6 +25,8 @@ from sbert.vectors.unit import unit_rows
 __all__ = ["TAGGERS", "Entity", "Projection", "Tagger", "TaggerRecord"]
 
 WORDS_AT_ONCE = 4_096
+TUNED = "tuned."
+"""Begin of the names of tensors of tuned layers."""
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -55,6 +59,10 @@ class TaggerRecord(BaseModel):
     num_texts: int = Field(description="Labelled texts.")
     num_entities: dict[str, int] = Field(description="Labelled entities of each type.")
     num_base_texts: int = Field(description="Texts of the base labels; 0 without them.")
+    tuned: LayerShape | None = Field(
+        default=None, description="Shape of the encoder's layers that learned from the base labels; None: it is frozen."
+    )
+    frozen: str | None = Field(default=None, description="Why no layers learned though the settings ask for it.")
     temperature: float = Field(description="Width of the Gaussian: squared distances are divided by it.")
     begin: float = Field(description="Probability that an entity begins after a word of none.")
     go_on: float = Field(description="Probability that an entity goes on after one of its words.")
@@ -73,13 +81,26 @@ class Projection:
     learned_weight: float
     vector_weight: float
     shape_weight: float
+    tuned: TunedLayers | None = None
+    """The last layers of the encoder, which base labels taught too."""
+    tuned_weight: float = 0.0
 
     def inputs(self, words: WordVectors) -> Float32:
         """Return centred unit vectors and shapes side by side, shape (W, F)."""
         return np.concatenate([unit_rows(words.vectors_WH - self.mean_H), words.shapes_WS], axis=1)
 
-    def __call__(self, words: WordVectors) -> Float32:
-        """Return the features of the words of a text, in which near means alike, shape (W, G)."""
+    def __call__(self, words: Sequence[WordVectors]) -> list[Float32]:
+        """Return the features of the words of each text, in which near means alike, shape (W, G)."""
+        frozen = [self._frozen(each) for each in words]
+        if self.tuned is None:
+            return frozen
+        hidden = self.tuned.read(words)
+        return [
+            np.concatenate([frozen_WG, self.tuned_weight * unit_rows(hidden_WE)], axis=1, dtype=np.float32)
+            for frozen_WG, hidden_WE in zip(frozen, hidden, strict=True)
+        ]
+
+    def _frozen(self, words: WordVectors) -> Float32:
         inputs_WF = self.inputs(words)
         num_values = len(self.mean_H)
         parts = [self.vector_weight * inputs_WF[:, :num_values], self.shape_weight * inputs_WF[:, num_values:]]
@@ -100,9 +121,8 @@ class Tagger:
     tags_N: Ints
     """Their tags: 0 for no entity, else the place of the type in `record.types`, counted from 1."""
 
-    def scores(self, words: WordVectors) -> Float64:
+    def scores(self, features_WG: Float32) -> Float64:
         """Return the logarithm of the mean similarity to the labelled words of each tag, shape (W, K)."""
-        features_WG = self.projection(words)
         parts = [
             self._scores(features_WG[first : first + WORDS_AT_ONCE])
             for first in range(0, max(len(features_WG), 1), WORDS_AT_ONCE)
@@ -120,11 +140,14 @@ class Tagger:
         member_NK = (self.tags_N[:, None] == np.arange(len(counts_K))) / np.maximum(counts_K, 1)
         return np.asarray(np.log(near_WN @ member_NK + 1e-30))
 
-    def tag(self, words: WordVectors) -> list[Entity]:
-        """Return the entities of a text, in its order."""
+    def tag(self, words: Sequence[WordVectors]) -> list[list[Entity]]:
+        """Return the entities of each text, in its order."""
+        return [self._tag(*text) for text in zip(words, self.projection(words), strict=True)]
+
+    def _tag(self, words: WordVectors, features_WG: Float32) -> list[Entity]:
         if not words.words:
             return []
-        scores_WK = self.scores(words)
+        scores_WK = self.scores(features_WG)
         record = self.record
         transitions = Transitions(begin=record.begin, go_on=record.go_on, change=record.change)
         transitions_KK = transitions.log_matrix(1 + len(record.types))
@@ -147,7 +170,7 @@ class Tagger:
         """Write the tagger beside the output."""
         projection = self.projection
         weights = [projection.learned_weight, projection.vector_weight, projection.shape_weight]
-        tensors: Tensors = {
+        tensors: dict[str, npt.NDArray[Any]] = {
             "mean": projection.mean_H,
             "hidden": projection.hidden_FE,
             "bias": projection.bias_E,
@@ -155,13 +178,24 @@ class Tagger:
             "labelled": self.labelled_NG,
             "tags": self.tags_N,
         }
+        if projection.tuned is not None:
+            tensors["tuned_weight"] = np.array([projection.tuned_weight], np.float64)
+            tensors |= {f"{TUNED}{name}": value for name, value in projection.tuned.tensors().items()}
         TAGGERS.save(out_uri, self.record.fingerprint, self.record, tensors)
 
 
 def _build(content: bytes, tensors: Tensors) -> Tagger:
     learned, vector, shape = map(float, tensors["weights"])
     projection = Projection(tensors["mean"], tensors["hidden"], tensors["bias"], learned, vector, shape)
-    return Tagger(TaggerRecord.model_validate_json(content), projection, tensors["labelled"], tensors["tags"])
+    record = TaggerRecord.model_validate_json(content)
+    if record.tuned is not None:
+        weights = {name.removeprefix(TUNED): value for name, value in tensors.items() if name.startswith(TUNED)}
+        projection = replace(
+            projection,
+            tuned=TunedLayers.of_tensors(record.tuned, weights),
+            tuned_weight=float(tensors["tuned_weight"][0]),
+        )
+    return Tagger(record, projection, tensors["labelled"], tensors["tags"])
 
 
 TAGGERS = FittedModels("tagger", "_taggers", "run `sbert entities` again", _build)
