@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.counted import counted
+from sbert.counted import counted, listed
 
 __all__ = ["RECEIPTS_FOLDER", "OutOfReach", "PlaceReport", "Receipt", "SeenBy", "receipt_markdown"]
 
@@ -122,7 +122,7 @@ def receipt_markdown(receipt: Receipt) -> str:
         verdict = "dry run: nothing was changed"
     if receipt.is_nothing:
         verdict = "nothing was found, every key was erased before: nothing was changed and no receipt is kept"
-    refused = ", ".join(map(str, receipt.refused_versions)) or "none"
+    refused = listed("version", receipt.refused_versions) if receipt.refused_versions else "none"
     lines = [
         f"# Erasure {receipt.erasure}",
         "",

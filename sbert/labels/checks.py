@@ -105,7 +105,7 @@ def drop_repeated(
             f"{against.height} of {keyed.height} {split} rows contradict another row of the same texts "
             f"({against.height / keyed.height:.2%}, limit {settings.max_contradictions:.2%}), for example "
             f"{' / '.join(first[name][:60] for name in TEXT_COLUMNS[kind])!r} is {first[label]!r} and {second[label]!r}: "
-            "correct the labels, or raise max_contradictions to have such rows dropped"
+            "correct the labels, or raise labels.max_contradictions to have such rows dropped"
         )
     kept = keyed.filter(~pl.col("contradicts")).unique("key", keep="first", maintain_order=True)
     rejected = {"contradiction": against.height, "repeated": keyed.height - against.height - kept.height}
