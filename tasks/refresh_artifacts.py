@@ -53,7 +53,7 @@ def describe_work(plan: Plan) -> str:
         reasons = next(iter(numbers))
     else:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items())
-    return f"{num_splits:,} of {counted(num_splits + len(plan.keep), 'split')} ({reasons})"
+    return f"{num_splits:,} of {counted(num_splits + plan.outlook.num_kept, 'split')} ({reasons})"
 
 
 def describe_choice(selection: Selection | None, *, force: bool) -> str:

@@ -7,7 +7,6 @@ drops ``have - wanted``, and nothing else is remembered between runs.
 
 import logging
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import polars as pl
@@ -25,6 +24,7 @@ from sbert.refresh.encoder_choice import check_same_encoder, describe_encoder, e
 from sbert.refresh.erased_rows import without_erased_records
 from sbert.refresh.fingerprints import PlannedSplit, rows_fingerprint
 from sbert.refresh.job import RefreshJob
+from sbert.refresh.outlook import Outlook, foresee
 from sbert.refresh.passages import passage_columns, passage_limit, with_document_passages, without_stray_documents
 from sbert.refresh.split_selection import Scope, SplitSelection, scope_of, select_splits
 from sbert.refresh.stages import OnStage, Stage, ignore_stage
@@ -103,6 +103,7 @@ class Plan(BaseModel):
     unreadable: dict[str, str] = Field(
         default={}, description="Objects to read that looking at some showed to be unreadable, and why, by URI."
     )
+    outlook: Outlook = Field(description="Splits that a run will build, keep, copy and drop.")
 
     @property
     def job(self) -> RefreshJob:
@@ -146,8 +147,8 @@ class Plan(BaseModel):
 
     @property
     def splits_by_reason(self) -> dict[BuildReason, int]:
-        """Return the number of splits that are built for each reason, the most frequent first."""
-        return dict(Counter(self.reasons[planned.fingerprint] for planned in self.build).most_common())
+        """Return the number of splits that a run will build for each reason, the most frequent first."""
+        return self.outlook.splits_by_reason
 
 
 def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
@@ -192,12 +193,13 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     resumed = {result.planned.fingerprint for result in resume}
     build = with_row_numbers([planned for planned in selection.missing if planned.fingerprint not in resumed])
     looks = look_at_objects([span.object for planned in build for span in planned.split.spans], job.settings.source)
+    reasons = _reasons(spec, table, selection, base)
     return Plan(
         spec=spec,
         base=base,
         scope=selection.scope,
         build=build,
-        reasons=_reasons(spec, table, selection, base),
+        reasons=reasons,
         resume=resume,
         retype=[] if job.force else [record for name, record in completed.items() if name not in resumed],
         keep=selection.keep,
@@ -207,6 +209,15 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
         has_rows=_may_break_off(build) & {span.uri for record in selection.records.values() for span in record.spans},
         formats=looks.formats,
         unreadable=looks.unreadable,
+        outlook=foresee(
+            selection,
+            build,
+            reasons=reasons,
+            unreadable=looks.unreadable,
+            objects=objects,
+            have=base.splits - selection.leaving if job.force else base.splits,
+            rows=spec.rows_fingerprint,
+        ),
     )
 
 

@@ -159,11 +159,11 @@ class _Run:
             self.estimate = estimate_plan(plan, seconds)
         log.info(
             "planned: %s to build (%s), %d to resume, %d to keep, %d to drop",
-            counted(len(plan.build), "split"),
+            counted(plan.outlook.num_built, "split"),
             ", ".join(f"{number} {reason}" for reason, number in plan.splits_by_reason.items()) or "nothing new",
             len(plan.resume),
-            len(plan.keep),
-            len(plan.leaving),
+            plan.outlook.num_kept,
+            plan.outlook.num_dropped,
         )
         for change in plan.changes:
             log.warning("this run changes the table: %s", change.describe())

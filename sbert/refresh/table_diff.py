@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import TableError
 from sbert.refresh.build_result import BuildResult
+from sbert.refresh.earlier_rows import held_prefixes, staying_spans, tables_held_back
 from sbert.refresh.fingerprints import recorded_fingerprint
 from sbert.refresh.plan import Plan
 from sbert.rows.counts import RowCounts
@@ -81,8 +82,7 @@ def diff_table(plan: Plan, results: Iterable[BuildResult], run_id: str) -> Table
     broken = {uri: reason for result in results for uri, reason in result.broken.items()}
     in_table = {result.built.fingerprint for result in results if result.built is not None and result.record is None}
     leaving = set(plan.leaving - in_table)
-    # An archive that cannot be read keeps the rows of its members.
-    held = (*_tables_held_back(plan, results, broken, leaving), *(f"{uri}/" for uri in broken))
+    held = held_prefixes(_tables_held_back(plan, results, broken, leaving), broken)
     finished = [
         result.record
         for result in results
@@ -114,12 +114,9 @@ def _tables_held_back(
     """Return the folders of source tables that have an unreadable file, and have replaced files of the table's rows."""
     splits = [planned.split for planned in (*plan.keep, *(result.planned for result in results))]
     objects = [span.object for split in splits for span in split.spans]
-    folders = {f"{item.table.uri}/" for item in objects if item.table is not None and item.uri in broken}
-    if not folders:
+    if not any(item.table is not None and item.uri in broken for item in objects):
         return ()
-    listed = {item.uri for item in objects}
-    before = {span.uri for record in read_records(plan.table_uri, leaving).values() for span in record.spans}
-    held = tuple(sorted(folder for folder in folders if any(uri.startswith(folder) for uri in before - listed)))
+    held = tables_held_back(objects, broken, read_records(plan.table_uri, leaving).values())
     for folder in held:
         log.warning("%s: a file of this table cannot be read: its rows stay as they were before", folder.rstrip("/"))
     return held
@@ -137,15 +134,8 @@ def _keep_rows(
     table = Table.open(plan.table_uri, plan.base.version)
     copied: list[SplitRecord] = []
     staying: set[str] = set()
-    for fingerprint in sorted(leaving):
+    for fingerprint, spans in staying_spans(records, plan.scope, broken, held).items():
         old = records[fingerprint]
-        spans = [
-            span
-            for span in old.spans
-            if span.uri in broken or span.uri.startswith(held) or not plan.scope.includes(span.uri)
-        ]
-        if not spans:
-            continue
         _check_can_stay(plan, table, spans[0].uri, broken)
         if len(spans) == len(old.spans):
             staying.add(fingerprint)

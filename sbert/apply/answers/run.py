@@ -154,14 +154,14 @@ def _check_encoder(questions: Table, answers: Table) -> None:
 
 
 def _check_conversation(questions: Table, settings: AnswerSettings) -> None:
-    """Check that the column of conversations is there when context is asked for.
+    """Check that the column of conversations is named when context is asked for, and is kept when it is named.
 
     Raises:
-        SettingsError: it is not named, or not kept.
+        SettingsError: it is not.
     """
-    if settings.context_turns == 1:
-        return
     if settings.conversation_column is None:
+        if settings.context_turns == 1:
+            return
         raise SettingsError(f"context_turns is {settings.context_turns}: name the conversation_column too")
     if settings.conversation_column not in questions.kept_schema:
         raise SettingsError(

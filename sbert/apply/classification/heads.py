@@ -114,9 +114,11 @@ def choose_heads(
         settings: how heads are fitted and compared.
 
     Raises:
-        LabelError, ColumnError: the labels cannot be read or learned from.
+        LabelError: the labels cannot be read or learned from.
+        ColumnError: the labels lack a column, or the table does not keep the text column that the settings name.
         ModelError: a labelled text is not in the table, and its encoder cannot be loaded.
     """
+    find_text_column(table, settings.text_column)  # a column that was named and is not kept is refused first
     in_use = current_heads(out_uri)
     tasks = settings.label_columns or ("",)
     vectors = _Vectors(table)
@@ -181,7 +183,7 @@ def _fitted(
     table = vectors.table
     learned = pl.concat([labels.train, labels.dev])
     content = hashlib.sha256("\n".join(sorted(learned["row_id"])).encode()).hexdigest()
-    column = _text_column(table, settings)
+    column = find_text_column(table, settings.text_column)
     suffix = rules_hash(rules, column or TEXT_COLUMN, settings.max_weak_rows) if rules else ""
     named = (content, table.encoder.fingerprint, task, settings.head)
     words_column = column if column is not None and settings.head.words else ""
@@ -215,18 +217,11 @@ def _fitted(
     return head
 
 
-def _text_column(table: Table, settings: ClassificationSettings) -> str | None:
-    """Return the kept column of the texts; None where the table keeps none, or not the one that was asked for."""
-    if settings.text_column is not None and table.kept_schema.get(settings.text_column) != pl.String:
-        return None
-    return find_text_column(table, settings.text_column)
-
-
 def _rules(table: Table, labels: LabelSet, settings: ClassificationSettings, task: str) -> tuple[Rule, ...]:
     """Read the rules of a task; none without a file of rules."""
     if settings.rules_uri is None:
         return ()
-    check_text_column(table, settings.text_column or _text_column(table, settings) or TEXT_COLUMN)
+    check_text_column(table, find_text_column(table, settings.text_column) or TEXT_COLUMN)
     classes = set(labels.train["label"]) | set(labels.dev["label"])
     return read_rules(settings.rules_uri, task, settings.label_columns or ("",), sorted(classes))
 

@@ -28,7 +28,7 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
 from sbert.explanation.reason_column import EXPLANATION, REASONS, ReasonColumn, RowPair, SplitReasons
-from sbert.index.words.settings import words_text_column
+from sbert.index.words.settings import find_text_column, words_text_column
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
 from sbert.table.shard_layout import locate_splits, split_rows
@@ -83,12 +83,13 @@ class DuplicatesJob(DerivedJob):
         )
 
     def check(self, table: Table) -> None:
-        """Check also that the table keeps the text, if the rule or the reasons read it.
+        """Check also that the table keeps the text column that was named, and a text if the rule or the reasons read it.
 
         Raises:
             ColumnError: no such column is kept.
         """
         super().check(table)
+        find_text_column(table, self.text_column)
         self.text_name(table)
         self.explained_name(table)
 

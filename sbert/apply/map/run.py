@@ -152,7 +152,7 @@ def draw_map(
         places_N2=places_N2,
         text_name=text_name,
         columns=columns,
-        colourings=[*by_topic, *_column_colourings(sample, columns, settings.color_by)],
+        colourings=[*by_topic, *_column_colourings(sample, kept, text_name, settings.color_by)],
         color_by=settings.color_by,
         max_chars=settings.max_chars,
     )
@@ -172,12 +172,15 @@ def _own_topics(sample: RowSample, text_name: str, settings: MapSettings) -> Col
     return Colouring(TOPIC, ColouringKind.TOPIC, tuple(name_groups(texts, groups_N)), 0, groups_N.astype(np.uint8))
 
 
-def _column_colourings(sample: RowSample, columns: list[str], color_by: str | None) -> list[Colouring]:
-    """Return a colouring for each column whose values can be shown as colours, and for the one that was asked for."""
+def _column_colourings(sample: RowSample, kept: list[str], text_name: str, color_by: str | None) -> list[Colouring]:
+    """Return a colouring for each column whose values can be shown as colours, and for the one that was asked for.
+
+    The column that is shown as the text gives colours only where it was asked for.
+    """
     return [
         column_colouring(name, sample.rows[name])
-        for name in columns
-        if name == color_by or is_colourable(sample.rows[name])
+        for name in kept
+        if name == color_by or (name != text_name and is_colourable(sample.rows[name]))
     ]
 
 

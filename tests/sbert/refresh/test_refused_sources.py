@@ -2,12 +2,15 @@
 
 import logging
 import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from sbert.errors import ColumnError, IncompleteError
+from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import make_plan
 from sbert.refresh.refresh_report import RefreshReport
@@ -16,7 +19,17 @@ from sbert.source.listing import list_objects
 from sbert.source.plain_text_columns import check_columns_of_plain_text
 from sbert.source.settings import SourceSettings
 from tests.support.refreshing import refresh_table
-from tests.support.tables import rows, write
+from tests.support.tables import objects_apart, rows, write
+
+SPLIT_COUNTS = {
+    "num_splits_built",
+    "num_splits_resumed",
+    "num_splits_kept",
+    "num_splits_copied",
+    "num_splits_dropped",
+    "splits_by_reason",
+    "broken_objects",
+}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +124,89 @@ def test_a_dry_run_names_the_objects_that_planning_shows_to_be_unreadable(tmp_pa
     assert "more than 64 bits" in reasons["wide.parquet"]
     assert "write the column as text" in reasons["wide.parquet"]
     assert not (tmp_path / "table").exists()
+
+
+def _broken_parquet(raw: Path) -> None:
+    (raw / "bad.parquet").write_bytes(b"PAR1nonsense")
+
+
+def _rows_beside_broken_parquet(raw: Path) -> None:
+    _broken_parquet(raw)
+    write(raw / "b.jsonl", rows(2, 2))
+
+
+def _rows_that_become_broken(raw: Path) -> None:
+    pl.DataFrame({"id": ["9"], "text": ["blue"]}).write_parquet(raw / "bad.parquet")
+
+
+def _changed_beside_broken_parquet(raw: Path) -> None:
+    _broken_parquet(raw)
+    write(raw / "a.jsonl", rows(0, 3))
+
+
+def _link_to_a_folder(raw: Path) -> None:
+    write(raw.parent / "elsewhere/c.jsonl", rows(4, 2))
+    (raw / "link").symlink_to(raw.parent / "elsewhere")
+
+
+def _folder_is_gone(raw: Path) -> None:
+    (raw.parent / "elsewhere").rename(raw.parent / "moved")
+
+
+def _folder_is_gone_and_a_neighbour_changes(raw: Path) -> None:
+    _folder_is_gone(raw)
+    write(raw / "a.jsonl", rows(0, 3))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (_broken_parquet, None),
+        (_broken_parquet, _rows_beside_broken_parquet),
+        (_rows_that_become_broken, _broken_parquet),
+        (_rows_that_become_broken, _rows_beside_broken_parquet),
+        (_rows_that_become_broken, _changed_beside_broken_parquet),
+        (_link_to_a_folder, _folder_is_gone),
+        (_link_to_a_folder, _folder_is_gone_and_a_neighbour_changes),
+    ],
+)
+def test_a_dry_run_foresees_the_splits_of_a_run_with_unreadable_objects(
+    tmp_path: Path,
+    model: str,
+    before: Callable[[Path], None],
+    after: Callable[[Path], None] | None,
+    apart: bool,
+) -> None:
+    raw = tmp_path / "raw"
+    write(raw / "a.jsonl", rows(0, 2))
+    before(raw)
+    everything = {"deletion_limit": {"max_drop_share": 1.0}}
+    settings = objects_apart(**everything) if apart else RefreshSettings.model_validate(everything)
+    job = RefreshJob(raw_uri=str(raw), table_uri=str(tmp_path / "table"), model=model, settings=settings)
+    with suppress(IncompleteError):
+        refresh(job)
+    if after is not None:
+        after(raw)
+    reports = []
+    for dry_run in (True, False):
+        with pytest.raises(IncompleteError) as caught:
+            refresh(job, dry_run=dry_run)
+        assert isinstance(caught.value.report, RefreshReport)
+        reports.append(caught.value.report.model_dump(include=SPLIT_COUNTS))
+    assert reports[0] == reports[1]
+
+
+def test_a_dry_run_of_a_backfill_foresees_the_rows_that_are_copied(tmp_path: Path, model: str) -> None:
+    raw, table = tmp_path / "raw", str(tmp_path / "table")
+    write(raw / "a.jsonl", rows(0, 2))
+    write(raw / "b.jsonl", rows(2, 2))
+    refresh(RefreshJob(raw_uri=str(raw), table_uri=table, model=model))
+    write(raw / "a.jsonl", rows(0, 3))
+    job = RefreshJob(raw_uri=str(raw), table_uri=table, selection=Selection(include=("a.jsonl",)))
+    planned, done = (refresh(job, dry_run=dry_run).model_dump(include=SPLIT_COUNTS) for dry_run in (True, False))
+    assert planned == done
+    assert done["num_splits_copied"] == 1
 
 
 def test_an_object_without_the_column_is_named_once(tmp_path: Path, model: str) -> None:

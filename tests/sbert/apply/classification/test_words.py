@@ -19,7 +19,7 @@ from sbert.apply.classification.run import ClassificationReport, classify
 from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
 from sbert.apply.classification.words import HeadWords, count_terms, train_words
 from sbert.derived.derived_table import DerivedTable
-from sbert.errors import TableError
+from sbert.errors import ColumnError, TableError
 from sbert.table.delta import Table
 from tests.sbert.apply.classification.blobs import blobs
 from tests.support.made_tables import make_version, unit_vector
@@ -207,13 +207,23 @@ def test_the_words_of_the_rows_decide_their_class_at_the_cost_of_what_changed(pl
 def test_without_kept_text_or_with_words_off_a_head_reads_vectors_alone(places: tuple[str, str, str]) -> None:
     for settings in (
         SETTINGS.model_copy(update={"text_column": None}),  # the table keeps no column called text
-        SETTINGS.model_copy(update={"text_column": "absent"}),
         SETTINGS.model_copy(update={"head": QUICK.model_copy(update={"words": False})}),
     ):
         head = run(places, settings).tasks[0].head
         assert head.words is None
         assert head.words_column == ""
         assert head.told_words().startswith("The head reads vectors alone: the table kept no text")
+
+
+@pytest.mark.parametrize("column", ["absent", "price"])
+@pytest.mark.parametrize("words", [True, False])
+def test_a_text_column_that_the_table_does_not_keep_is_refused(
+    places: tuple[str, str, str], column: str, words: bool
+) -> None:
+    head = QUICK.model_copy(update={"words": words})
+    with pytest.raises(ColumnError, match=rf"no kept column of texts '{column}' \(kept: kind, price"):
+        run(places, ClassificationSettings(head=head, text_column=column))
+    assert not Path(places[2]).exists()
 
 
 def first_name(*given: Any, words_column: str, **named: Any) -> str | None:

@@ -98,6 +98,15 @@ def test_no_text_becomes_part_of_the_page(tmp_path: Path, model: str) -> None:
     assert facts["colouring"] == [item["name"] for item in facts["colourings"]].index("text")
 
 
+def test_the_column_of_the_text_gives_the_colours_where_it_is_asked_for(made: Table) -> None:
+    for color_by in ("kind", None):
+        facts, _ = content(draw_map(made, MapSettings(text_column="kind", color_by=color_by)).html)
+        named = {item["name"]: item for item in facts["colourings"]}
+        assert ("kind" in named) == (color_by == "kind")
+        chosen = facts["colourings"][facts["colouring"]]
+        assert chosen is named["kind"] if color_by == "kind" else chosen["kind"] == "topic"
+
+
 def test_the_page_may_run_its_own_script_and_load_nothing(drawn: MapPage) -> None:
     html = drawn.html
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)

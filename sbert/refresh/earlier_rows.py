@@ -1,0 +1,60 @@
+"""Earlier rows that stay: those of objects that could not be read, and of objects that a backfill did not choose.
+
+The plan foresees with these functions what a run will keep, and the diff decides with them what it keeps.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from sbert.refresh.split_selection import Scope
+from sbert.source.objects import SourceObject
+from sbert.table.split_records import RecordedSpan, SplitRecord
+
+__all__ = ["held_prefixes", "staying_spans", "tables_held_back"]
+
+
+def tables_held_back(
+    objects: Collection[SourceObject], broken: Collection[str], before: Iterable[SplitRecord]
+) -> tuple[str, ...]:
+    """Return the folders of source tables that have an unreadable file, and have replaced files of the table's rows.
+
+    Args:
+        objects: the source.
+        broken: objects that cannot be read, by URI.
+        before: records of the splits that leave the table.
+    """
+    folders = {f"{item.table.uri}/" for item in objects if item.table is not None and item.uri in broken}
+    if not folders:
+        return ()
+    listed = {item.uri for item in objects}
+    gone = {span.uri for record in before for span in record.spans} - listed
+    return tuple(sorted(folder for folder in folders if any(uri.startswith(folder) for uri in gone)))
+
+
+def held_prefixes(tables: Iterable[str], broken: Iterable[str]) -> tuple[str, ...]:
+    """Return the beginnings of the URIs whose rows stay: a table that is held back, and all below an unreadable object.
+
+    Such an object is an archive that cannot be opened, or a link to a folder that is gone.
+    """
+    return (*tables, *(f"{uri}/" for uri in broken))
+
+
+def staying_spans(
+    records: Mapping[str, SplitRecord], scope: Scope, broken: Collection[str], held: tuple[str, ...]
+) -> dict[str, list[RecordedSpan]]:
+    """Return the spans whose rows stay of splits that leave the table, by fingerprint, for the splits that have some.
+
+    Args:
+        records: of the splits that leave.
+        scope: objects whose rows may change.
+        broken: objects that cannot be read, by URI.
+        held: the result of `held_prefixes`.
+    """
+    staying = {
+        fingerprint: [
+            span
+            for span in record.spans
+            if span.uri in broken or span.uri.startswith(held) or not scope.includes(span.uri)
+        ]
+        for fingerprint, record in sorted(records.items())
+    }
+    return {fingerprint: spans for fingerprint, spans in staying.items() if spans}
