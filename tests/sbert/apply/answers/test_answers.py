@@ -234,3 +234,6 @@ def test_context_needs_a_column_of_conversations(tmp_path: Path) -> None:
     make_version(answers, {"a": {"1": 1}})
     with pytest.raises(SettingsError, match="name the conversation_column too"):
         answer_questions(questions, answers, str(tmp_path / "out"), AnswerSettings(context_turns=2))
+    absent = AnswerSettings(conversation_column="absent")  # it is refused where no context is asked for, too
+    with pytest.raises(SettingsError, match="no kept column 'absent'"):
+        answer_questions(questions, answers, str(tmp_path / "out"), absent)

@@ -159,6 +159,15 @@ def test_a_table_without_its_texts_is_refused_unless_the_check_is_off(tmp_path: 
     assert derive(DuplicatesJob(rule=PairRule(conflict_check=False)), table, out).num_rows == 1
 
 
+def test_a_text_column_that_is_not_kept_is_refused_where_no_text_is_read_too(tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+    make_text_version(table, {"a": [("1", "the card is lost", NEAR[0])]})
+    job = DuplicatesJob(rule=PairRule(conflict_check=False), text_column="absent")
+    with pytest.raises(ColumnError, match="no kept column of texts 'absent'"):
+        derive(job, table, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_empty_table_has_no_groups(tmp_path: Path) -> None:
     table, out = str(tmp_path / "table"), str(tmp_path / "out")
     make_version(table, {"a": {"1": 1}})
