@@ -101,6 +101,7 @@ def suggest(
             "num_rows": suggestions.rows.height,
             "num_pool": suggestions.num_pool,
             "criteria": list(suggestions.criteria),
+            "note": suggestions.note,
             "candidate": other,
             "rows": suggestions.rows.head(10).to_dicts(),
         }
@@ -117,3 +118,5 @@ def _show_suggestions(result: dict[str, Any]) -> None:
     for row in result["rows"]:
         table.add_row(*(cell(row[name]) for name in names))
     out.print(table)
+    if result["note"]:
+        out.print(result["note"], markup=False)

@@ -4,12 +4,13 @@ from typing import Any
 
 import polars as pl
 
+from sbert.counted import counted
 from sbert.errors import LabelError, TooFewLabelsError
 from sbert.labels.label_kinds import COLUMNS, KEY_COLUMNS, NLI_LABELS, TEXT_COLUMNS, LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.settings import LabelSettings
 
-__all__ = ["check_enough", "clean_rows", "drop_repeated", "fold_texts"]
+__all__ = ["check_enough", "clean_rows", "drop_repeated", "fold_texts", "shortfall"]
 
 SYMMETRIC = frozenset({LabelKind.SCORED_PAIRS})
 FINAL_PUNCTUATION = r"[\s\p{Terminal_Punctuation}…]+$"
@@ -122,25 +123,38 @@ def fold_texts(texts: pl.Series) -> pl.Series:
     return folded.set(folded == "", None).fill_null(texts)
 
 
+def shortfall(labels: LabelSet, settings: LabelSettings) -> tuple[str, str] | None:
+    """Return what the train rows lack to be learned from, and the remedy; None when they are enough.
+
+    They lack something when there are too few rows, or only one class or one score.
+    """
+    train, kind = labels.train, labels.kind
+    assert set(KEY_COLUMNS[kind]) <= set(train.columns)
+    if train.height < settings.min_train_rows:
+        rows = counted(train.height, "row")
+        return (
+            f"{rows} to train on, but at least {settings.min_train_rows} are needed (min_train_rows)",
+            f"label more. {labels.account()}",
+        )
+    if kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
+        return (
+            f"all {train.height} train rows are of one class, {train['label'][0]!r}",
+            "label texts of at least 2 classes",
+        )
+    if kind is LabelKind.SCORED_PAIRS and train["score"].n_unique() < 2:
+        return (
+            f"all {train.height} train rows have the score {train['score'][0]:g} (scaled to 0 … 1)",
+            "label pairs with different scores",
+        )
+    return None
+
+
 def check_enough(labels: LabelSet, settings: LabelSettings) -> None:
     """Check that there is enough to learn from.
 
     Raises:
         TooFewLabelsError: when there are too few rows, or only one class or one score.
     """
-    train, kind = labels.train, labels.kind
-    if train.height < settings.min_train_rows:
-        raise TooFewLabelsError(
-            f"{train.height} rows to train on, but at least {settings.min_train_rows} are needed "
-            f"(min_train_rows): label more. {labels.account()}"
-        )
-    if kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
-        raise TooFewLabelsError(
-            f"all {train.height} train rows are of one class, {train['label'][0]!r}: label texts of at least 2 classes"
-        )
-    if kind is LabelKind.SCORED_PAIRS and train["score"].n_unique() < 2:
-        raise TooFewLabelsError(
-            f"all {train.height} train rows have the score {train['score'][0]:g} (scaled to 0 … 1): label pairs with "
-            "different scores"
-        )
-    assert set(KEY_COLUMNS[kind]) <= set(train.columns)
+    lack = shortfall(labels, settings)
+    if lack is not None:
+        raise TooFewLabelsError(": ".join(lack))

@@ -8,7 +8,7 @@ and retrain. Rows without a label are skipped.
 import io
 import posixpath
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from sbert.encoder.side import Side
 from sbert.errors import ColumnError, EncoderMismatchError, LabelError, SettingsError
 from sbert.evaluation.geometry import Vectors, unit
 from sbert.evaluation.label_metrics import best_threshold, cosines
-from sbert.labels.checks import fold_texts
+from sbert.labels.checks import fold_texts, shortfall
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import load_labels_and_rows
@@ -59,6 +59,8 @@ class Suggestions:
     """Texts to choose from."""
     criteria: tuple[str, ...]
     """Criteria that could be used."""
+    note: str = ""
+    """What could not be learned from the labels, and how the choice was made instead; empty when all went as asked."""
 
 
 def suggest(
@@ -79,8 +81,9 @@ def suggest(
         num: how many; fewer are returned when the table has fewer.
         encoder: the encoder of the table, for the texts of `labels`.
         candidate: another encoder, for disagreement; None leaves that out.
-        labels: existing labels. Their texts are not suggested again, and uncertainty is measured with them; None for no
-            uncertainty.
+        labels: existing labels. Their texts are not suggested again, and uncertainty is measured with them. Labels that
+            are too few to learn from (`sbert.labels.checks.shortfall`) measure no uncertainty of texts; the note of the
+            suggestions says so. None for no labels.
         labelled: texts of all labelled rows (`load_labelled`), also of rows that `labels` leaves out, such as repeats. They
             are not suggested again.
         predictions: the output of `sbert classify` for the table: texts on which it abstains come first. None leaves that
@@ -98,6 +101,7 @@ def suggest(
     _check_asked(table, num, encoder, labels, predictions, settings)
     frames = [labels.train, labels.dev, labels.test] if labels is not None else []
     frames += [labelled] if labelled is not None else []
+    note = _left_out(labels, settings)
     pool = _pool(table, frames, settings)
 
     def encode(texts: pl.Series) -> Vectors:
@@ -109,13 +113,15 @@ def suggest(
         theirs_ND = candidate.encode(pool["text"], prompt=_candidate_prompt(table, encoder, candidate))
     if settings.kind is SuggestionKind.CLASSES:
         said = None if predictions is None else load_predictions(predictions, table, pool, settings.prediction_task)
-        return _texts(pool, vectors_ND, theirs_ND, num, encode, labels, said, settings)
+        suggestions = _texts(pool, vectors_ND, theirs_ND, num, encode, labels, not note, said, settings)
+        return replace(suggestions, note=note)
     labelled_pairs = {
         frozenset(pair)
         for frame in frames
         for pair in zip(fold_texts(frame["sentence1"]), fold_texts(frame["sentence2"]), strict=True)
     }
-    return _pairs(pool, vectors_ND, theirs_ND, num, encode, labels, labelled_pairs, settings)
+    learned = None if note else labels
+    return replace(_pairs(pool, vectors_ND, theirs_ND, num, encode, learned, labelled_pairs, settings), note=note)
 
 
 def _check_asked(
@@ -157,16 +163,28 @@ def _candidate_prompt(table: Table, encoder: SentenceEncoder, candidate: Sentenc
 
 
 def load_labelled(uri: str, settings: SuggestSettings) -> tuple[LabelSet, pl.DataFrame]:
-    """Read the existing labels; return the labels that can be learned from, and the texts of every row with a label.
+    """Read the existing labels; return the labels to learn from, and the texts of every row with a label.
+
+    Labels that are too few to learn from are returned too: `suggest` leaves their texts out.
 
     Raises:
         LabelError, SourceError, StorageError: as `load_labels`.
     """
     label_settings = settings.labels.model_copy(update={"kind": LabelKind(settings.kind.value)})
-    labels, rows = load_labels_and_rows(uri, label_settings)
+    labels, rows = load_labels_and_rows(uri, label_settings, to_train=False)
     answer = pl.col(labels.columns[-1]).str.strip_chars()
     texts = [pl.col(name).str.strip_chars() for name in labels.text_columns]
     return labels, rows.filter(answer.is_not_null() & (answer != "")).select(texts).drop_nulls()
+
+
+def _left_out(labels: LabelSet | None, settings: SuggestSettings) -> str:
+    """Return the note about labels that are too few to learn from; empty for enough labels and for none."""
+    lack = shortfall(labels, settings.labels) if labels is not None else None
+    if lack is None:
+        return ""
+    if settings.kind is SuggestionKind.CLASSES:
+        return f"{lack[0]}: the labelled texts are left out, the others are chosen without uncertainty, by diversity"
+    return f"{lack[0]}: the labelled pairs are left out, a pair is uncertain when its cosine is near the median"
 
 
 def _pool(table: Table, labelled: Sequence[pl.DataFrame], settings: SuggestSettings) -> pl.DataFrame:
@@ -208,6 +226,7 @@ def _texts(
     num: int,
     encode: Callable[[pl.Series], Vectors],
     labels: LabelSet | None,
+    can_learn: bool,
     predictions: Predictions | None,
     settings: SuggestSettings,
 ) -> Suggestions:
@@ -221,9 +240,11 @@ def _texts(
         criteria["disagreement"] = neighbor_disagreement(neighbors, nearest(theirs_ND, settings.num_neighbors)[0])
     labelled_MD = None
     if labels is not None:
-        labelled_MD = encode(labels.train["text"])
-        probe = LogisticRegression(C=10.0, max_iter=1_000).fit(labelled_MD, labels.train["label"].to_list())
-        criteria["uncertainty"] = margin_uncertainty(probe.predict_proba(vectors_ND))
+        labelled_MD = encode(pl.concat([labels.train["text"], labels.dev["text"], labels.test["text"]]))
+        if can_learn:
+            train_RD = labelled_MD[: labels.train.height]
+            probe = LogisticRegression(C=10.0, max_iter=1_000).fit(train_RD, labels.train["label"].to_list())
+            criteria["uncertainty"] = margin_uncertainty(probe.predict_proba(vectors_ND))
     order = _choose(criteria, vectors_ND, num, settings, labelled_MD, first_N)
     rows = pool[order].select("text", pl.lit(None, pl.String).alias("label"), "id", "source")
     return _with_criteria(rows, criteria, order, pool.height)
@@ -301,8 +322,8 @@ def _choose(
     weights = {name: float(getattr(settings, name)) for name in criteria}
     if not any(weights.values()):
         raise SettingsError(
-            f"every criterion that can be used ({', '.join(criteria)}) has weight 0: set the weight of one, or name labels "
-            "(uncertainty), a candidate (disagreement) or predictions (prediction)"
+            f"every criterion that can be used ({', '.join(criteria)}) has weight 0: set the weight of one, or name "
+            "enough labels (uncertainty), a candidate (disagreement) or predictions (prediction)"
         )
     total = np.sum([weight * ranked(criteria[name]) for name, weight in weights.items()], axis=0)
     best = np.argsort(-total, kind="stable")

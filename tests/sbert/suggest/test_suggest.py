@@ -109,7 +109,7 @@ def test_suggestions_that_cannot_be_made_are_refused(table: Table, model: str) -
         suggest(table, 5, encoder=encoder, settings=SuggestSettings(text_column="body"))
     with pytest.raises(LabelError, match="the labels are pairs, but kind is classes: set kind"):
         suggest(table, 5, encoder=encoder, labels=toy_labels(LabelKind.PAIRS))
-    with pytest.raises(SettingsError, match="has weight 0: set the weight of one, or name labels"):
+    with pytest.raises(SettingsError, match="has weight 0: set the weight of one, or name enough labels"):
         suggest(table, 5, encoder=encoder, settings=SuggestSettings(density=0))
     with pytest.raises(SettingsError, match="n is 0"):
         suggest(table, 0, encoder=encoder)
@@ -201,6 +201,68 @@ def test_a_labelled_text_with_other_white_space_is_not_asked_for_again(
     asked = set(suggest(Table.open(uri), 1_000, encoder=encoder, labelled=labelled).rows["text"])
     assert len(asked) > 20
     assert not {written[0], written[0].strip()} & asked
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (["a", "b", "a"], "3 rows to train on, but at least 8 are needed (min_train_rows)"),
+        (["a"], "1 row to train on, but at least 8 are needed (min_train_rows)"),
+        (["a"] * 10, "all 10 train rows are of one class, 'a'"),
+        ([None] * 3, "0 rows to train on, but at least 8 are needed (min_train_rows)"),
+    ],
+    ids=["a handful", "one", "one class", "none filled in"],
+)
+def test_labels_too_few_to_learn_from_only_leave_their_texts_out(
+    table: Table, tmp_path: Path, labels: list[str | None], reason: str
+) -> None:
+    texts = table.scan().select("text").collect()["text"].unique().sort()[: len(labels)].to_list()
+    uri = str(tmp_path / "few.jsonl")
+    pl.DataFrame({"text": texts, "label": labels}, schema={"text": pl.String, "label": pl.String}).write_ndjson(uri)
+    settings = '{"labels": {"dev_share": 0, "test_share": 0, "near_duplicate_similarity": 1.0}}'
+    asked = ["suggest", table.uri, "--labels", uri, "-n", "1000", "--settings", settings]
+    told = json.loads(CliRunner().invoke(app, [*asked, str(tmp_path / "todo.jsonl"), "--json"]).stdout)
+    assert told["criteria"] == ["density"]
+    assert told["note"] == (
+        f"{reason}: the labelled texts are left out, the others are chosen without uncertainty, by diversity"
+    )
+    suggested = set(pl.read_ndjson(tmp_path / "todo.jsonl")["text"])
+    num_labelled = len(labels) - labels.count(None)
+    assert told["num_pool"] == len(suggested) == 150 - num_labelled
+    assert set(texts) & suggested == (set() if num_labelled else set(texts))
+    shown = CliRunner().invoke(app, [*asked, str(tmp_path / "again.jsonl")])
+    assert told["note"] in shown.stdout.splitlines()
+
+
+def test_texts_far_from_a_handful_of_labels_come_first(table: Table, model: str, tmp_path: Path) -> None:
+    """The labelled texts count as chosen already: the second suggestion is the text farthest from them and the first."""
+    encoder = SentenceEncoder.from_pretrained(model)
+    rows = table.scan().select("text", "embedding").collect().unique("text").sort("text")
+    vectors = np.array(rows["embedding"].to_list())
+    few = pl.DataFrame({"text": rows["text"][:3], "label": ["a", "b", "a"], "split": ["train", "dev", "test"]})
+    few.write_ndjson(tmp_path / "few.jsonl")
+    settings = SuggestSettings(shortlist_factor=1_000)
+    labels, labelled = load_labelled(str(tmp_path / "few.jsonl"), settings)
+    first, second = suggest(table, 2, encoder=encoder, labels=labels, labelled=labelled, settings=settings).rows["text"]
+    others = [at for at, text in enumerate(rows["text"]) if at > 2 and text != first]
+    at_first = rows["text"].to_list().index(first)
+    nearest_cosine = (vectors[others] @ vectors[[0, 1, 2, at_first]].T).max(axis=1)
+    assert second == rows["text"][others[int(np.argmin(nearest_cosine))]]
+
+
+def test_a_handful_of_scored_pairs_leaves_the_pairs_out(table: Table, model: str, tmp_path: Path) -> None:
+    encoder, settings = SentenceEncoder.from_pretrained(model), SuggestSettings(kind=SuggestionKind.SCORED_PAIRS)
+    without = suggest(table, 5_000, encoder=encoder, settings=settings)
+    few = without.rows.head(2).select("sentence1", "sentence2", score=pl.Series([0.1, 0.9]))
+    few.write_ndjson(tmp_path / "few.jsonl")
+    labels, labelled = load_labelled(str(tmp_path / "few.jsonl"), settings)
+    suggestions = suggest(table, 5_000, encoder=encoder, labels=labels, labelled=labelled, settings=settings)
+    assert without.note == ""
+    assert "are needed (min_train_rows): the labelled pairs are left out" in suggestions.note
+    keys = ["sentence1", "sentence2"]
+    left = without.rows.join(few, on=keys, how="anti").select(keys)
+    assert suggestions.rows.height == without.rows.height - 2
+    assert set(suggestions.rows.select(keys).rows()) == set(left.rows())
 
 
 def test_pairs_that_training_leaves_out_are_not_asked_for_again(table: Table, model: str, tmp_path: Path) -> None:
