@@ -282,6 +282,21 @@ def test_python_examples_compile_and_import_what_exists(document: Document) -> N
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
+def test_examples_of_the_library_need_nothing_of_prefect() -> None:
+    """The packages below `sbert/` do not import flows and tasks; so neither do their guides."""
+    imported = {
+        (name, (node.module or "").split(".")[0])
+        for name, document in GUIDES.items()
+        if name.startswith("sbert/")
+        for block in document.blocks
+        if block.language == "python"
+        for node in ast.walk(ast.parse(block.text))
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert imported
+    assert {(name, package) for name, package in imported if package in {"flows", "tasks", "prefect"}} == set()
+
+
 def test_the_architecture_guide_lists_the_packages_in_their_order() -> None:
     table = DOCUMENTS["sbert/README.md"].text.split("\n| package | offers |\n", 1)[1].split("\n\n", 1)[0]
     assert tuple(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == PACKAGES

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from sbert.errors import StorageError
 from sbert.source.formats.registry import format_of, format_of_name, named_format
 from sbert.source.objects import Compression, SourceObject
-from sbert.source.streams import ALWAYS_BYTES, MAX_EXPANSION
+from sbert.source.streams import ALWAYS_BYTES, BROKEN, MAX_EXPANSION
 from sbert.source.tables.recognise import is_hidden
 from sbert.storage.files import open_input
 
@@ -47,7 +47,7 @@ def archive_members(archive: SourceObject, named: str | None) -> list[SourceObje
         if error.transient:
             raise
         return [archive.model_copy(update={"unreadable": f"cannot be opened: {error}"})]
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except BROKEN as error:
         return [archive.model_copy(update={"unreadable": f"is not a zip archive that can be read: {error}"})]
     total = sum(info.file_size for info in infos.values())
     if total > max(ALWAYS_BYTES, MAX_EXPANSION * archive.num_bytes):

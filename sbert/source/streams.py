@@ -18,17 +18,18 @@ BROKEN = (
     OSError,  # pyarrow's errors are OSErrors and ValueErrors
     ValueError,
     EOFError,
-    NotImplementedError,  # a compression of zip archives that Python does not know
+    NotImplementedError,  # zipfile raises it for compressions and versions of archives that it does not know
     lzma.LZMAError,
     zipfile.BadZipFile,
     zlib.error,
 )
+"""Errors of decoders: the data is not what its name or its first bytes say, or ends too early."""
 MAX_EXPANSION = 1_000
 """Text that is compressed gets smaller by up to a hundred times; a bomb by far more."""
 ALWAYS_BYTES = 256 * 2**20
 """So much may come out of any object."""
 
-__all__ = ["ALWAYS_BYTES", "MAX_EXPANSION", "broken_data", "open_stream"]
+__all__ = ["ALWAYS_BYTES", "BROKEN", "MAX_EXPANSION", "broken_data", "open_stream"]
 
 
 @contextmanager

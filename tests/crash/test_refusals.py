@@ -2,7 +2,6 @@
 
 import errno
 import random
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents, copy_folder
 from tests.crash.forks import Forks
 from tests.crash.points import Strike, watched
+from tests.crash.small_disks import small_disk
 from tests.crash.test_faults import use
 from tests.support.fault_proxy import DENIED, fault_proxy
 from tests.support.refreshing import refresh_table
@@ -65,17 +65,10 @@ def test_when_the_disk_refuses_a_write_the_version_before_stays_and_the_next_run
 
 @pytest.mark.slow
 def test_a_file_system_that_runs_out_of_space_keeps_the_version_before(tmp_path: Path, model: str) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(
-            f"mounting a file system of a fixed size needs Linux and root ({mounted.stderr.strip()}); what the pipeline does "
-            "when writes are refused is tested by test_when_the_disk_refuses_a_write_the_version_before_stays_and_the_next_run_heals without"
-        )
-    raw, table = str(tmp_path / "raw"), str(disk / "table")
-    try:
+    raw = str(tmp_path / "raw")
+    refused = test_when_the_disk_refuses_a_write_the_version_before_stays_and_the_next_run_heals
+    with small_disk(tmp_path / "disk", "200k", without_root=refused.__name__) as disk:
+        table = str(disk.folder / "table")
         corpora.write_objects(raw, {"a.jsonl": corpora.rows(0, 60)})
         refresh_table(raw, table, model, SETTINGS)
         before = contents(table)
@@ -83,11 +76,9 @@ def test_a_file_system_that_runs_out_of_space_keeps_the_version_before(tmp_path:
         with pytest.raises(StorageError, match="the disk is full"):
             refresh_table(raw, table, model, SETTINGS)
         assert_same(contents(table), before, tolerance=0)
-        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        disk.resize("50m")
         refresh_table(raw, table, model, SETTINGS)
         assert Table.open(table).num_rows == 3600
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_temporary_folder_is_named_in_the_error(

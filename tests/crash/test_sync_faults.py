@@ -6,7 +6,6 @@ the table. PostgreSQL and Qdrant are the sample of `make test`.
 
 import os
 import re
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +25,9 @@ from sbert.table.compaction import compact_table
 from sbert.table.rollback import roll_back
 from sbert.table.shards import ShardSettings
 from sbert.table.vacuum import vacuum_table
+from tests.crash.small_disks import small_disk
 from tests.support.made_tables import State, make_version
-from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.postgres import PostgresServer, postgres_server, skip_without_build
 from tests.support.stores import visible_collection
 
 SAMPLE = ("postgresql", "qdrant")
@@ -39,6 +39,7 @@ BATCHES = 20
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
+    skip_without_build()
     with postgres_server() as server:
         yield server
 
@@ -255,18 +256,11 @@ def test_a_name_with_quotes_is_a_name_like_any_other_or_is_refused_by_name(
 @pytest.mark.slow
 def test_a_disk_that_is_full_under_postgresql_keeps_the_version_before(table: str, postgres: PostgresServer) -> None:
     data = Path(str(postgres.handle.pgdata))
-    disk = data.parent / f"{data.name}-disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        disk.rmdir()
-        pytest.skip(f"mounting a file system of a fixed size needs Linux and root ({mounted.stderr.strip()})")
-    try:
+    refused = test_a_store_that_refuses_every_twentieth_batch_fails_the_run_and_the_next_run_completes
+    with small_disk(data.parent / f"{data.name}-disk", "1m", without_root=refused.__name__) as disk:
         owner = data.stat()
-        os.chown(disk, owner.st_uid, owner.st_gid)
-        postgres.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
+        os.chown(disk.folder, owner.st_uid, owner.st_gid)
+        postgres.execute(f"CREATE TABLESPACE small LOCATION '{disk.folder}'")
         postgres.execute("ALTER DATABASE postgres SET default_tablespace = small")
         location = postgres_location(postgres)
         sync(table, location)
@@ -274,7 +268,7 @@ def test_a_disk_that_is_full_under_postgresql_keeps_the_version_before(table: st
         with pytest.raises(DestinationError, match="No space left on device"):
             sync(table, location)
         assert mark_of(location).version == 0
-        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        disk.resize("200m")
         assert sync(table, location).num_rows == 6_040
         assert_equal(table, location)
         postgres.execute(f"DROP VIEW {location.rpartition('#')[2]}")
@@ -284,6 +278,3 @@ def test_a_disk_that_is_full_under_postgresql_keeps_the_version_before(table: st
         postgres.execute("ALTER DATABASE postgres RESET default_tablespace")
         postgres.execute("DROP TABLE IF EXISTS public.sbert_watermarks")
         postgres.execute("DROP TABLESPACE small")
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
-        disk.rmdir()

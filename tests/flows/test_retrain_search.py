@@ -13,7 +13,6 @@ from tests.flows.test_retrain import QUICK
 from tests.support.tiny_models import save_tiny
 from tests.support.toy_training import toy_rows
 
-pytest.importorskip("optuna", reason="the extra `search` is not installed")
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 

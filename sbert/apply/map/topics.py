@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sbert.index.words.terms import terms_of
+from sbert.apply.grouped_words import count_grouped_words
 
 __all__ = ["name_groups", "topics_of"]
 
@@ -51,25 +51,12 @@ def name_groups(texts: pl.Series, groups_N: npt.NDArray[np.int64]) -> list[str]:
         groups_N: number of each text's group, from 0 on without holes.
     """
     num_groups = int(groups_N.max()) + 1 if len(groups_N) else 0
-    sizes = pl.DataFrame({"group": groups_N}).group_by("group").agg(size=pl.len())
-    words = (
-        pl.DataFrame({"group": groups_N, "word": terms_of(texts, fold_accents=False)})
-        .with_row_index("text")
-        .explode("word", empty_as_null=True)
-        .drop_nulls("word")
-        .filter(pl.col("word").str.len_chars() >= 2, ~pl.col("word").str.contains(r"^[\p{N}\p{P}]+$"))
-    )
-    counts = (
-        words.group_by("group", "word")
-        .agg(count=pl.len(), texts=pl.col("text").n_unique())
-        .join(sizes, on="group")
-        .with_columns(all=pl.col("count").sum().over("word"), words=pl.col("count").sum().over("group"))
-    )
-    total = max(len(words), 1)
-    share = pl.col("count") / pl.col("words")
-    lift = share / (pl.col("all") / total)
+    counts = count_grouped_words(texts, groups_N)
+    num_words = max(int(counts["count"].sum()), 1)
+    share = pl.col("count") / pl.col("group_words")
+    lift = share / (pl.col("count_everywhere") / num_words)
     ranked = (
-        counts.filter(lift >= MIN_LIFT, pl.col("texts") >= MIN_SHARE * pl.col("size"))
+        counts.filter(lift >= MIN_LIFT, pl.col("num_texts") >= MIN_SHARE * pl.col("group_size"))
         .with_columns(weight=share * lift.log())
         .sort(["weight", "word"], descending=[True, False])
         .group_by("group", maintain_order=True)

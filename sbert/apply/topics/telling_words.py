@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sbert.index.words.terms import terms_of
+from sbert.apply.grouped_words import count_grouped_words
 
 __all__ = ["telling_words"]
 
@@ -27,28 +27,16 @@ def telling_words(texts: pl.Series, groups_N: npt.NDArray[np.int64], num_words: 
         groups_N: number of each text's group.
         num_words: words of a group, at most.
     """
-    words = (
-        pl.DataFrame({"group": groups_N, "word": terms_of(texts, fold_accents=False)})
-        .with_row_index("text")
-        .explode("word", empty_as_null=True)
-        .drop_nulls("word")
-        .filter(pl.col("word").str.len_chars() >= 2, ~pl.col("word").str.contains(r"^[\p{N}\p{P}]+$"))
-    )
-    sizes = pl.DataFrame({"group": groups_N}).group_by("group").agg(size=pl.len())
-    counts = (
-        words.group_by("group", "word")
-        .agg(count=pl.len(), texts=pl.col("text").n_unique())
-        .join(sizes, on="group")
-        .with_columns(every=pl.col("count").sum().over("word"), words=pl.col("count").sum().over("group"))
-    )
-    mean_words = len(words) / max(counts["group"].n_unique(), 1)
-    share = pl.col("count") / pl.col("words")
+    counts = count_grouped_words(texts, groups_N)
+    num_all_words = int(counts["count"].sum())
+    mean_words = num_all_words / max(counts["group"].n_unique(), 1)
+    share = pl.col("count") / pl.col("group_words")
     ranked = (
         counts.filter(
-            share >= MIN_LIFT * pl.col("every") / max(len(words), 1),
-            pl.col("texts") >= (MIN_SHARE * pl.col("size")).clip(lower_bound=2),
+            share >= MIN_LIFT * pl.col("count_everywhere") / max(num_all_words, 1),
+            pl.col("num_texts") >= (MIN_SHARE * pl.col("group_size")).clip(lower_bound=2),
         )
-        .with_columns(weight=share * (1 + mean_words / pl.col("every")).log())
+        .with_columns(weight=share * (1 + mean_words / pl.col("count_everywhere")).log())
         .sort(["group", "weight", "word"], descending=[False, True, False])
         .group_by("group", maintain_order=True)
         .agg(pl.col("word").head(num_words))

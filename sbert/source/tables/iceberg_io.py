@@ -46,8 +46,8 @@ class StorageIO(FileIO):
 
     def new_output(self, location: str) -> OutputFile:
         """Refuse: a source is only read."""
-        raise NotImplementedError(f"{location}: a source is only read")
+        raise io.UnsupportedOperation(f"{location}: a source is only read, nothing is written to it")
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
         """Refuse: a source is only read."""
-        raise NotImplementedError(f"{location}: a source is only read")
+        raise io.UnsupportedOperation(f"{location}: a source is only read, nothing is removed from it")

@@ -14,6 +14,8 @@ from flows.cli.prefect_server import check_server
 from sbert.errors import ServerError
 
 ROOT = Path(__file__).parents[3]
+NOBODY = "http://127.0.0.1:9/api"
+"""An address where nothing answers."""
 
 
 @pytest.fixture
@@ -46,22 +48,23 @@ def test_an_address_of_something_else_is_named(web_server: str) -> None:
         check_server(web_server)
 
 
-@pytest.mark.parametrize("command", [("refresh", "raw", "table"), ("backfill", "raw", "table"), ("retrain", "l", "m")])
-def test_a_server_that_is_away_is_one_line_and_nothing_before_it(command: tuple[str, ...], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *command],
-        cwd=tmp_path,
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-            "PYTHONPATH": str(ROOT),
-            "PREFECT_HOME": str(tmp_path / "prefect"),
-            "PREFECT_API_URL": "http://127.0.0.1:9/api",
-        },
+def run_python(arguments: list[str], home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python on the project's code, with no variables of Prefect but the given ones."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=home,
+        env={**environment, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(home / "prefect"), **variables},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize("command", [("refresh", "raw", "table"), ("backfill", "raw", "table"), ("retrain", "l", "m")])
+def test_a_server_that_is_away_is_one_line_and_nothing_before_it(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_python(["-m", "flows.cli", *command], tmp_path, PREFECT_API_URL=NOBODY)
     assert done.returncode == 1
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
@@ -76,16 +79,9 @@ def test_a_script_that_calls_a_flow_waits_longer_for_the_temporary_server(tmp_pa
         "from prefect.settings import get_current_settings\n"
         "print(get_current_settings().server.ephemeral.startup_timeout_seconds)\n"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     for given, expected in ({}, "90"), ({"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "33"}, "33"):
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            env={**environment, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path), **given},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
+        done = run_python(["-c", script], tmp_path, **given)
+        assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == expected
 
 
@@ -96,18 +92,6 @@ def test_a_line_of_the_library_before_a_run_brings_no_warning_of_prefect(tmp_pat
         "from flows.refresh import refresh_embeddings\n"
         "logging.getLogger('sbert.refresh.job').warning('the setting has another name now')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-            "PYTHONPATH": str(ROOT),
-            "PREFECT_HOME": str(tmp_path / "prefect"),
-            "PREFECT_API_URL": "http://127.0.0.1:9/api",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python(["-c", script], tmp_path, PREFECT_API_URL=NOBODY)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -25,8 +25,6 @@ from tests.sbert.retrain.test_run import QUICK
 from tests.support.tiny_models import save_tiny
 from tests.support.toy_training import toy_rows
 
-pytest.importorskip("optuna", reason="the extra `search` is not installed")
-
 SPACE = {"learning_rate": {"low": 5e-4, "high": 8e-3, "log": True}, "batch_size": [8, 16]}
 
 

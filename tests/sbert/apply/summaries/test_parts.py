@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rouge_score import rouge_scorer
 
 from sbert.apply.summaries.lexrank import lexrank, word_cosines
 from sbert.apply.summaries.rouge import best_rouge, ngrams, rouge_f
@@ -54,7 +55,6 @@ def test_sentences_that_are_all_alike_have_the_same_lexrank(num: int) -> None:
     assert lexrank(np.ones((num, num), np.float32)).tolist() == [1.0] * num
 
 
-rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer", reason="a peer of the extra dev")
 WORDS = st.lists(st.sampled_from("the cat sat on a mat dog ran".split()), max_size=12)
 
 

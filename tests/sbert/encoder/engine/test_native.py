@@ -51,11 +51,7 @@ def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     units = KINDS[request.param]
     if os.environ.get(NATIVE_VARIABLE) == "0":
         pytest.skip(f"the kernels are turned off by {NATIVE_VARIABLE}=0: unset it to test them")
-    compiler = compiled._find_compiler()
-    if compiler is None or (units.has_tiles and not knows_amx()):
-        pytest.skip(
-            "there is no C++ compiler that knows these units: install GCC 11, Clang 12 or later, or name one in CXX"
-        )
+    compiler = compiler_that_knows(units)
     emulated = units.has_tiles and not has_units("amx") and cpu_features()["avx512_bf16"]
     if not emulated and not has_units(units.name):
         pytest.skip(
@@ -83,29 +79,26 @@ def emulated_kernels(compiler: list[str], units: Units, file: Path) -> ctypes.CD
     return library
 
 
-def knows_amx() -> bool:
-    """Return whether there is a compiler that knows AMX, which older ones do not.
+def compiler_that_knows(units: Units) -> list[str]:
+    """Return the command of a compiler that knows a processor's units, or skip the test.
 
-    Asked with an option of its own, not with the kernels' options: if these were wrong, tests must fail, not be skipped.
+    The compiler is asked about AMX with an option of its own. If the kernels' options were wrong, tests must fail.
     """
     compiler = compiled._find_compiler()
-    if compiler is None:
-        return False
-    command = [*compiler, "-mamx-bf16", "-E", "-x", "c++", "-", "-o", os.devnull]
-    return subprocess.run(command, input=b"", capture_output=True, check=False).returncode == 0
+    asked = ["-mamx-bf16", "-E", "-x", "c++", "-", "-o", os.devnull]
+    if compiler is None or (
+        units.has_tiles and subprocess.run([*compiler, *asked], input=b"", capture_output=True, check=False).returncode
+    ):
+        pytest.skip(
+            f"there is no C++ compiler that knows {units.needs}: install GCC 11, Clang 12 or later, or name one in CXX"
+        )
+    return compiler
 
 
 @pytest.mark.parametrize("units", ALL_UNITS, ids=KINDS)
 def test_the_sources_compile(units: Units, tmp_path: Path) -> None:
-    """Also where the processor cannot run them; those that it can run are compiled for the other tests."""
-    if has_units(units.name):
-        return
-    compiler = compiled._find_compiler()
-    if compiler is None or not knows_amx():
-        pytest.skip(
-            "there is no C++ compiler here that knows AMX (GCC 11 or Clang 12 and later do): install one, or name it in CXX"
-        )
-    compiled._compile(compiled.read_sources(), compiler, units, tmp_path / "kernels.so")
+    """Also where the processor cannot run them."""
+    compiled._compile(compiled.read_sources(), compiler_that_knows(units), units, tmp_path / "kernels.so")
     assert (tmp_path / "kernels.so").stat().st_size > 10_000
 
 

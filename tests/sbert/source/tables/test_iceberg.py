@@ -2,6 +2,7 @@
 
 import datetime as dt
 import importlib.util
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,19 +12,18 @@ from types import SimpleNamespace
 import polars as pl
 import pyarrow as pa
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import StaticTable, Table
 
 from sbert.errors import EmptySourceError, SourceError
 from sbert.source.listing import list_objects
 from sbert.source.settings import SourceSettings
 from sbert.source.tables.iceberg import newest_metadata
+from sbert.source.tables.iceberg_io import StorageIO
 from tests.support.reading import read_all
 from tests.support.refreshing import refresh_table
 from tests.support.services import S3Server
 from tests.support.tables import read, texts
-
-pytest.importorskip("pyiceberg")
-from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.table import StaticTable, Table
 
 DAY = dt.date(2026, 11, 1)
 
@@ -210,3 +210,15 @@ def test_a_table_on_s3_is_read(s3: S3Server, s3_bucket: str, tmp_path: Path) -> 
     assert [item.num_rows for item in items] == [2]
     assert items[0].uri.startswith(f"{s3_bucket}/lake/")
     assert read_all(f"{s3_bucket}/lake").rows["text"].to_list() == ["a", "b"]
+
+
+def test_a_source_is_never_written_to(tmp_path: Path) -> None:
+    (tmp_path / "data.parquet").write_bytes(b"rows")
+    storage = StorageIO()
+    with pytest.raises(io.UnsupportedOperation, match=r"data.parquet: a source is only read, nothing is written to it"):
+        storage.new_output(str(tmp_path / "data.parquet"))
+    with pytest.raises(
+        io.UnsupportedOperation, match=r"data.parquet: a source is only read, nothing is removed from it"
+    ):
+        storage.delete(str(tmp_path / "data.parquet"))
+    assert (tmp_path / "data.parquet").read_bytes() == b"rows"
