@@ -71,7 +71,10 @@ def main() -> int:
         while True:
             for name, process in running:
                 if process.poll() is not None:
-                    print(f"the {name} ended with status {process.returncode}", file=sys.stderr)
+                    print(
+                        f"the {name} ended with status {process.returncode}: its output above says why",
+                        file=sys.stderr,
+                    )
                     return 1
             time.sleep(0.5)
     except KeyboardInterrupt:
@@ -110,7 +113,7 @@ def _refuse_taken_port(environment: dict[str, str]) -> None:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise RuntimeError(
-                f"port {port} is taken: stop what listens there, or choose one with PREFECT_SERVER_API_PORT"
+                f"port {port} is taken: stop the program that uses it, or choose a port with PREFECT_SERVER_API_PORT"
             )
 
 
@@ -197,9 +200,7 @@ def _end_orphans(api: str) -> list[str]:
             is_orphan = run["state_type"] == "PENDING" and run["deployment_id"] is not None
         if not is_orphan:
             continue
-        message = (
-            "The machine or the worker stopped while the run was going on. The next run goes on where this one ended."
-        )
+        message = "The machine or the worker stopped during the run. The next run continues where this one ended."
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
         _call(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
         print(f"the run {run['name']!r} ended with its machine: Crashed", flush=True)
@@ -265,14 +266,14 @@ def _wait_for(running: list[tuple[str, subprocess.Popen[bytes]]], url: str) -> N
     while time.monotonic() < deadline:
         for name, process in running:
             if process.poll() is not None:
-                raise RuntimeError(f"the {name} ended with status {process.returncode}")
+                raise RuntimeError(f"the {name} ended with status {process.returncode}: its output above says why")
         try:
             _call(url)
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
         else:
             return
-    raise RuntimeError(f"{url} did not answer within {START_SECONDS} s")
+    raise RuntimeError(f"{url} did not answer within {START_SECONDS} s: look at the output above, and start again")
 
 
 def _end(name: str, process: subprocess.Popen[bytes]) -> None:
@@ -280,7 +281,7 @@ def _end(name: str, process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        print(f"the {name} does not stop, it is killed", file=sys.stderr)
+        print(f"the {name} did not stop within {STOP_SECONDS} s and is killed", file=sys.stderr)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

@@ -78,7 +78,7 @@ class TableEntry(BaseModel):
         for name, application in self.applications.items():
             if application.after is not None and application.after not in self.applications:
                 raise SettingsError(
-                    f"applications.{name}.after is {application.after}, which is no application of this table: "
+                    f"applications.{name}.after is {application.after}, but this table has no such application: "
                     f"choose from {', '.join(sorted(set(self.applications) - {name})) or 'none'}"
                 )
             application_of(name, application)
@@ -123,8 +123,12 @@ class TablesFile(BaseModel):
                 if number > 1:
                     names = [name for name, entry in self.tables.items() if _location(entry, what) == location]
                     raise SettingsError(
-                        f"the tables {' and '.join(names)} have the same {what} {location}: name it once"
-                        + (", the other tables follow by their models" if what == "labels" else "")
+                        f"the tables {' and '.join(names)} have the same {what} {location}: "
+                        + (
+                            "name it for one table; the others follow its models"
+                            if what == "labels"
+                            else "name it once"
+                        )
                     )
         return self
 

@@ -86,8 +86,8 @@ class EngineSettings(BaseModel):
     def _check(self) -> Self:
         if self.kind is not EngineKind.RAY and self.gpus_per_worker:
             raise SettingsError(
-                f"gpus_per_worker is {self.gpus_per_worker:g}, engine {self.kind} has no control over GPUs: choose "
-                "engine ray, or leave it at 0 (threads use the accelerator that this machine has)"
+                f"gpus_per_worker is {self.gpus_per_worker:g}, but engine {self.kind} does not assign GPUs: choose "
+                "engine ray, or set it to 0 (threads use the accelerator of this machine)"
             )
         if self.kind is EngineKind.LOCAL and self.address is not None:
             raise SettingsError(f"address is {self.address}, but the engine is local: choose ray or dask")
@@ -201,7 +201,7 @@ def _ray(settings: EngineSettings, concurrency: int) -> Iterator[TaskRunner[Any]
         from prefect_ray.context import remote_options
         from prefect_ray.task_runners import RayTaskRunner
     except ImportError as error:
-        raise SettingsError(f"engine ray: {error}: pip install 'sbert-prefect[ray]'") from error
+        raise SettingsError(f"engine ray: {error}: run pip install 'sbert-prefect[ray]'") from error
     options: dict[str, Any] = {"log_to_driver": False}
     if settings.address is None:
         options |= {
@@ -227,7 +227,7 @@ def _check_ray_nodes(settings: EngineSettings, nodes: list[dict[str, float]]) ->
     largest = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in wanted}
     where = settings.address or "started on this machine"
     raise SettingsError(
-        f"engine ray: each worker is to have {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, but the machines of the "
+        f"engine ray: a worker needs {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, but the machines of the "
         f"cluster ({where}) have at most {largest['CPU']:g} CPUs and {largest['GPU']:g} GPUs: lower cpus_per_worker or "
         "gpus_per_worker, or add a machine"
     )
@@ -238,7 +238,7 @@ def _dask(settings: EngineSettings, concurrency: int) -> Iterator[TaskRunner[Any
     try:
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
-        raise SettingsError(f"engine dask: {error}: pip install 'sbert-prefect[dask]'") from error
+        raise SettingsError(f"engine dask: {error}: run pip install 'sbert-prefect[dask]'") from error
     if settings.address is not None:
         task_runner = DaskTaskRunner(address=settings.address)
     else:
@@ -257,7 +257,7 @@ def _dask(settings: EngineSettings, concurrency: int) -> Iterator[TaskRunner[Any
         except OSError as error:
             raise _unreachable(settings, error) from error
         if not workers:
-            raise SettingsError(f"engine dask: the cluster at {settings.address} has no workers: start some")
+            raise SettingsError(f"engine dask: the cluster at {settings.address} has no workers: start a worker there")
         yield runner
 
 

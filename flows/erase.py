@@ -101,7 +101,11 @@ def erase_rows(
     )
     report_erasure(receipt)
     if receipt.num_not_found:
-        get_run_logger().warning("%s: %d keys were found nowhere", receipt.table_uri, receipt.num_not_found)
+        get_run_logger().warning(
+            "%s: %s found nowhere in the table, its files and its followers",
+            receipt.table_uri,
+            counted(receipt.num_not_found, "key"),
+        )
     _check_erased(receipt, allow_missing=allow_missing)
     return completed(receipt, receipt.summary())
 
@@ -110,11 +114,13 @@ def _check_erased(receipt: Receipt, *, allow_missing: bool) -> None:
     """Raise `NotErasedError` when rows are left somewhere, or keys are found nowhere and must not be missing."""
     if not receipt.is_complete:
         left = "; ".join(f"{place.place} {place.location}: {place.problem or place.num_left}" for place in receipt.left)
-        raise NotErasedError(f"{receipt.table_uri}: the erasure is not complete: {left}")
+        raise NotErasedError(
+            f"{receipt.table_uri}: the erasure is not complete, erase again when this is solved: {left}"
+        )
     if receipt.num_not_found and not allow_missing:
         raise NotErasedError(
-            f"{receipt.table_uri}: {counted(receipt.num_not_found, 'key')} found nowhere: `sbert erase` names them, "
-            "allow_missing accepts this"
+            f"{receipt.table_uri}: {counted(receipt.num_not_found, 'key')} found nowhere: check the ids (`sbert erase` "
+            "names them), or set allow_missing"
         )
 
 

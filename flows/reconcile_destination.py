@@ -24,7 +24,7 @@ def reconcile_destination(
     table_uri: ExistingTableUri,
     destination: Destination,
     credentials: Credentials = "",
-    repair: Annotated[bool, form(title="Repair", description="Mend what differs, and nothing else.")] = False,
+    repair: Annotated[bool, form(title="Repair", description="Write the rows that differ, and no others.")] = False,
 ) -> ReconcileReport:
     """Compare every row of a vector store with the table version that it says to hold.
 
@@ -32,13 +32,13 @@ def reconcile_destination(
         What was found, in numbers and names.
 
     Raises:
-        NotEqualError: when both sides differ and were not mended; the run's artifact names the rows.
+        NotEqualError: when both sides differ and were not repaired; the run's artifact names the rows.
     """
     report = compare_rows(table_uri, destination, credentials or None, repair=repair)
     report_comparison(report)
     if not report.is_equal:
         raise NotEqualError(
             f"{report.destination}: {counted(report.num_missing, 'missing row')}, {report.num_stale:,} stale and "
-            f"{report.num_extra:,} extra: run it again with Repair"
+            f"{report.num_extra:,} extra: run this flow again with Repair switched on"
         )
     return completed(report, report.summary())

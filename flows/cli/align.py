@@ -54,12 +54,12 @@ def _show_alignment(report: dict[str, Any]) -> None:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report["num_without"].items()))
     sides = report["sides"]
     out.print(
-        f"  {counted(report['num_matched'], 'row')} have a partner" + (f"; without one: {reasons}" if reasons else ""),
+        f"  {counted(report['num_matched'], 'row')} with a partner" + (f"; without one: {reasons}" if reasons else ""),
         markup=False,
     )
     if sides is not None:
         out.print(
-            f"  nearest row of the other table: cosine {sides['across']:.2f}, of the own table: {sides['within']:.2f}",
+            f"  cosine of the nearest row: {sides['across']:.2f} in the other table, {sides['within']:.2f} in the own table",
             style="dim",
             markup=False,
         )

@@ -132,9 +132,10 @@ def _show(report: dict[str, Any]) -> None:
         out.print("  no labels: the probabilities are a guess; fit them with --labels", markup=False)
     else:
         out.print(
-            f"  promised error {model['promised_error']:.1%}; by cross-validation on {quality['num_questions']:,} labelled "
-            f"questions {quality['error']:.1%} [{quality['error_low']:.1%}, {quality['error_high']:.1%}], AUROC "
-            f"{quality['auroc']:.3f} [{quality['auroc_low']:.3f}, {quality['auroc_high']:.3f}]",
+            f"  promised error {model['promised_error']:.1%}; in cross-validation {quality['error']:.1%} "
+            f"[{quality['error_low']:.1%}, {quality['error_high']:.1%}], AUROC {quality['auroc']:.3f} "
+            f"[{quality['auroc_low']:.3f}, {quality['auroc_high']:.3f}] "
+            f"({counted(quality['num_questions'], 'labelled question')})",
             markup=False,
         )
     out.print(f"  {report['num_unused']:,} of {counted(report['num_answers'], 'answer')} are never used", markup=False)

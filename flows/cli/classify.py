@@ -74,7 +74,7 @@ def _show(report: dict[str, Any]) -> None:
             out.print(f"  {name}{values} on {counted(quality['num_rows'], 'held-out row')}", markup=False)
         words = head["words"]
         if words is not None:
-            told = f"reads {counted(words['num_terms'], 'term')} too" if words["weight"] else "reads vectors alone"
+            told = f"also reads {counted(words['num_terms'], 'term')}" if words["weight"] else "reads vectors only"
             out.print(
                 f"  {name}the head {told}: macro-F1 {words['macro_f1']:.3f} with words, "
                 f"{words['macro_f1_without']:.3f} without, in cross-validation",
@@ -85,8 +85,8 @@ def _show(report: dict[str, Any]) -> None:
             gain = rules["gain"]
             told = f", macro-F1 {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
             out.print(
-                f"  {name}rules: learned from {counted(rules['num_weak_rows'], 'row')}, "
-                f"{counted(now['num_by_rules'], 'row')} of another class because of them{told}",
+                f"  {name}rules: the head learned from {counted(rules['num_weak_rows'], 'row')} that they labelled; they "
+                f"changed the class of {counted(now['num_by_rules'], 'row')}{told}",
                 markup=False,
             )
         out.print(

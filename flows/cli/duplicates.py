@@ -90,12 +90,11 @@ def _show_duplicates(report: dict[str, Any]) -> None:
     )
     model = report["rule"]["model"]
     if model is None:
-        out.print(f"  texts say the same from a cosine of {report['rule']['similarity']:g} on", markup=False)
+        out.print(f"  texts with a cosine of {report['rule']['similarity']:g} or more count as the same", markup=False)
     else:
         out.print(
             f"  fitted on {counted(model['num_pairs'], 'labelled pair')}: {model['precision']:.1%} of pairs called the "
-            "same are "
-            f"(95 % interval {model['precision_low']:.1%} to {model['precision_high']:.1%}), {model['recall']:.1%} are "
-            "found",
+            f"same are the same (95 % interval {model['precision_low']:.1%} to {model['precision_high']:.1%}); "
+            f"{model['recall']:.1%} of all same pairs are found",
             markup=False,
         )

@@ -20,6 +20,7 @@ from flows.cli.options import (
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_named
+from sbert.counted import counted
 
 
 @command(Panel.APPLICATIONS, example="sbert entities s3://bucket/table s3://bucket/entity-labels s3://bucket/entities")
@@ -68,15 +69,20 @@ def _show(report: dict[str, Any]) -> None:
     show_derived(report["output"])
     labelled = report["num_labelled_entities"]
     out.print(
-        f"  learned from {sum(labelled.values()):,} entities of {len(labelled)} types in "
-        f"{report['num_labelled_texts']:,} texts"
-        + (f", and from {report['num_base_texts']:,} base texts" if report["num_base_texts"] else ""),
+        f"  learned from {counted(sum(labelled.values()), 'entity', 'entities')} of {counted(len(labelled), 'type')} in "
+        f"{counted(report['num_labelled_texts'], 'text')}"
+        + (f", and from {counted(report['num_base_texts'], 'base text')}" if report["num_base_texts"] else ""),
         markup=False,
     )
     if report["num_tuned_layers"]:
-        out.print(f"  {report['num_tuned_layers']} layers of the encoder learned from the base texts too", markup=False)
+        layers = counted(report["num_tuned_layers"], "layer")
+        out.print(f"  {layers} of the encoder also learned from the base texts", markup=False)
     if report["frozen_encoder"]:
-        out.print(f"  the encoder stays as it is: {report['frozen_encoder']}", markup=False)
-    out.print(f"  {report['num_entities']:,} entities in {report['num_rows_with_entities']:,} rows", markup=False)
+        out.print(f"  the encoder was not tuned: {report['frozen_encoder']}", markup=False)
+    entities, rows = (
+        counted(report["num_entities"], "entity", "entities"),
+        counted(report["num_rows_with_entities"], "row"),
+    )
+    out.print(f"  {entities} in {rows}", markup=False)
     for each in report["types"]:
         out.print(f"  {each['type']}: {each['num_entities']:,} ({', '.join(each['frequent'])})", markup=False)

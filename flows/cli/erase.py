@@ -121,7 +121,9 @@ def erase(
         is_missing = receipt.num_not_found and not allow_missing
         if is_missing:
             number = counted(receipt.num_not_found, "key")
-            err.print(f"{number} found nowhere, see above; --allow-missing accepts this", style="red", markup=False)
+            err.print(
+                f"{number} found nowhere, see above: check the ids, or pass --allow-missing", style="red", markup=False
+            )
         if is_missing or not receipt.is_complete:
             raise typer.Exit(1)
 
@@ -154,7 +156,8 @@ def _show_receipt(receipt: dict[str, Any]) -> None:
     for seen in receipt["seen_by"]:
         detail = f" ({seen['detail']})" if seen["detail"] else ""
         out.print(
-            f"  {seen['kind']} {seen['location']} had seen {counted(seen['num_rows'], 'row')}{detail}: decide what to do",
+            f"  {seen['kind']} {seen['location']} had seen {counted(seen['num_rows'], 'row')}{detail}, and was not changed: "
+            "remove the rows there, or train again",
             markup=False,
             style="yellow",
         )

@@ -62,7 +62,7 @@ def models(
             answer.print(report, lambda done: out.print(done["reason"], markup=False))
         elif action is Action.ROLLBACK:
             if len(named) > 1 or (named and version):
-                raise SettingsError("rollback goes back to one version: name it once")
+                raise SettingsError("rollback takes one version: name it once")
             pointer = registry.rollback(version or (named[0] if named else None))
             answer.print(
                 {"models_uri": registry.uri, **pointer.model_dump(mode="json")},

@@ -98,9 +98,9 @@ def _show(report: dict[str, Any]) -> None:
         markup=False,
     )
     if report["is_new_model"]:
-        num_gone, num_found = counted(len(report["gone_with_model"]), "alert"), len(report["found_with_model"])
+        num_gone, num_new = counted(len(report["gone_with_model"]), "past alert"), len(report["found_with_model"])
         out.print(
-            f"  another model: {num_gone} of the past not seen any more, {num_found:,} not seen before: no news",
+            f"  the model changed: it no longer sees {num_gone}, and sees {num_new:,} others in the past; these are no news",
             markup=False,
         )
     for alert in report["new_alerts"]:
@@ -109,7 +109,7 @@ def _show(report: dict[str, Any]) -> None:
     for alert in report["waiting_alerts"]:
         out.print(f"  waits for a person: {alert['sentence']}", markup=False)
     if report["waiting_alerts"]:
-        out.print("  decide by running the command at a terminal, or the flow with the Prefect UI", markup=False)
+        out.print("  to decide, run this command at a terminal, or its flow from the Prefect UI", markup=False)
     out.print(
         f"  {counted(report['num_open'], 'alert')} open, {len(report['alerts']):,} in all; page: {report['page_uri']}",
         markup=False,

@@ -43,7 +43,7 @@ def check_location(uri: str | None) -> str | None:
     try:
         if uri is not None:
             if not uri.strip():
-                raise typer.BadParameter("the location is empty")
+                raise typer.BadParameter("the location is empty: name a file, a folder or a URI")
             check_no_credentials(uri)
     except SbertError as error:
         raise typer.BadParameter(str(error)) from error

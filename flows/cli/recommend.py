@@ -65,16 +65,19 @@ def recommend(
 def _show(report: dict[str, Any]) -> None:
     show_derived(report)
     out.print(
-        f"  {report['num_users']:,} users, {report['num_users_computed']:,} lists made in this run; {report['num_items']:,} "
-        f"items, {report['num_items_new']:,} of them new",
+        f"  {counted(report['num_users'], 'user')}, {counted(report['num_users_computed'], 'list')} made in this run; "
+        f"{counted(report['num_items'], 'item')}, {report['num_items_new']:,} of them new",
         markup=False,
     )
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report["rejected"].items()))
-    out.print(f"  {report['num_events']:,} events" + (f"; rejected: {reasons}" if reasons else ""), markup=False)
+    out.print(
+        f"  {counted(report['num_events'], 'event')}" + (f"; rejected: {reasons}" if reasons else ""), markup=False
+    )
     if report["pairs_uri"]:
         where = f": {report['pairs_file']}" if report["pairs_file"] else f" for {report['pairs_uri']}"
         out.print(f"  {counted(report['num_pairs_new'], 'new pair')} of sessions{where}", markup=False)
     fitted = f"fitted in this run: {report['refitted']}" if report["refitted"] else f"of {report['fitted_at'][:16]}"
-    basis = f"{report['num_later_events']:,} later events" if report["num_later_events"] else "a guess"
+    number = report["num_later_events"]
+    basis = f"weights fitted on {counted(number, 'later event')}" if number else "fixed weights, a guess"
     weights = ", ".join(f"{name} {weight:+.2f}" for name, weight in report["weights"].items())
-    out.print(f"  model {fitted}; weights by {basis}: {weights}", markup=False)
+    out.print(f"  model {fitted}; {basis}: {weights}", markup=False)

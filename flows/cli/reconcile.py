@@ -16,7 +16,7 @@ SHOWN_KEYS = 5
 def reconcile(
     table_uri: TableUri,
     destination: DestinationLocation,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what differs, and nothing else.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Write the rows that differ, and no others.")] = False,
     as_json: Json = False,
 ) -> None:
     """Prove that a vector store holds what TABLE holds, row by row. Exit status is 1 when it does not."""
@@ -50,4 +50,4 @@ def _show_comparison(report: dict[str, Any]) -> None:
     if report["was_equal"]:
         out.print("  both sides are equal", markup=False)
     elif report["is_repaired"]:
-        out.print("  the differences were mended; both sides are equal now", markup=False)
+        out.print("  the differences were repaired; both sides are equal now", markup=False)

@@ -19,6 +19,7 @@ from flows.cli.options import (
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_named
+from sbert.counted import counted
 
 
 @command(
@@ -68,10 +69,11 @@ def _show(report: dict[str, Any]) -> None:
     labelled = report["num_labelled_pairs"]
     none = f" and {report['num_labelled_none']:,} without" if report["num_labelled_none"] else ""
     out.print(
-        f"  learned from {sum(labelled.values()):,} pairs of {len(labelled)} relations{none}: {report['found']:.0%} of them "
-        f"are found by the others, {report['kept_out']:.0%} of foreign pairs are kept out",
+        f"  learned from {counted(sum(labelled.values()), 'pair')} of {counted(len(labelled), 'relation')}{none}; tested on "
+        f"the labels: {report['found']:.0%} of these pairs get their relation, {report['kept_out']:.0%} of others get none",
         markup=False,
     )
-    out.print(f"  {report['num_relations']:,} relations in {report['num_rows_with_relations']:,} rows", markup=False)
+    relations, rows = counted(report["num_relations"], "relation"), counted(report["num_rows_with_relations"], "row")
+    out.print(f"  {relations} in {rows}", markup=False)
     for each in report["relations"]:
         out.print(f"  {each['relation']}: {each['num_pairs']:,} ({'; '.join(each['examples'])})", markup=False)

@@ -175,7 +175,7 @@ def _show_file_search(result: dict[str, Any]) -> None:
     )
     if result["num_queries_rejected"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(result["rejected_by_reason"].items()))
-        out.print(f"  {counted(result['num_queries_rejected'], 'record')} are no query: {reasons}", markup=False)
+        out.print(f"  {counted(result['num_queries_rejected'], 'record')} rejected: {reasons}", markup=False)
         for reject in result["rejected"]:
             out.print(f"  {reject['query_id']}: {reject['detail']}", markup=False)
 

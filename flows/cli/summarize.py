@@ -9,6 +9,7 @@ from flows.cli.derived_answer import show_derived
 from flows.cli.options import Concurrency, Json, OutUri, SettingsJson, TableUri, check_location
 from flows.cli.output import answering, out
 from flows.cli.settings_json import load_named
+from sbert.counted import counted
 
 
 @command(Panel.APPLICATIONS, example="sbert summarize s3://bucket/passages s3://bucket/summaries --words 60")
@@ -57,18 +58,20 @@ def _show(report: dict[str, Any]) -> None:
     labels, quality = decision["labels"], decision["quality"]
     if labels is not None:
         out.print(
-            f"  {labels['num_learned']:,} labelled documents learned from, {labels['num_not_found']:,} not in the table",
+            f"  learned from {counted(labels['num_learned'], 'labelled document')}; {labels['num_not_found']:,} others are "
+            "not in the table",
             markup=False,
         )
     if quality is not None:
         gain = quality["gain"]
         out.print(
             f"  gain over LexRank {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] on "
-            f"{quality['num_documents']:,} unseen documents",
+            f"{counted(quality['num_documents'], 'unseen document')}",
             markup=False,
         )
     out.print(
-        f"  {report['num_documents']:,} documents, {report['num_computed']:,} computed, {report['num_without_text']:,} "
-        f"without text, {report['num_cut']:,} cut; {report['mean_words']:.1f} words on average",
+        f"  {counted(report['num_documents'], 'document')}, {report['num_computed']:,} computed, "
+        f"{report['num_without_text']:,} without text, {report['num_cut']:,} read only in part; {report['mean_words']:.1f} "
+        "words a summary on average",
         markup=False,
     )

@@ -70,7 +70,7 @@ def _show_topics(report: dict[str, Any]) -> None:
     show_derived(report)
     fitted = f", fitted in this run: {report['refitted']}" if report["refitted"] else ""
     out.print(
-        f"  {counted(report['num_topics'], 'topic')}, {counted(report['num_outliers'], 'row')} of none{fitted}",
+        f"  {counted(report['num_topics'], 'topic')}, {counted(report['num_outliers'], 'row')} without a topic{fitted}",
         markup=False,
     )
     if report["new_topics"] or report["ended_topics"]:
@@ -78,7 +78,9 @@ def _show_topics(report: dict[str, Any]) -> None:
             f"  new topics: {_names(report['new_topics'])}; ended: {_names(report['ended_topics'])}", markup=False
         )
     if report["num_without_time"]:
-        out.print(f"  {counted(report['num_without_time'], 'row')} without a time, in no period", markup=False)
+        out.print(
+            f"  {counted(report['num_without_time'], 'row')} without a time, not counted in any period", markup=False
+        )
     for topic in report["topics"][:NUM_SHOWN]:
         out.print(f"  {topic['topic']:>5} {topic['num_rows']:>9,} rows  {', '.join(topic['words'][:6])}", markup=False)
     if report["num_topics"] > NUM_SHOWN:

@@ -47,4 +47,4 @@ def _show_vacuum(done: dict[str, Any]) -> None:
     if len(done["files"]) > MAX_SHOWN:
         out.print(f"  and {len(done['files']) - MAX_SHOWN:,} more")
     for lease in done["leases"]:
-        out.print(f"at work: {lease}; {counted(done['num_kept_for_runs'], 'file')} are kept for it", markup=False)
+        out.print(f"at work: {lease}; {counted(done['num_kept_for_runs'], 'file')} kept for it", markup=False)

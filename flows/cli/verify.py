@@ -41,7 +41,7 @@ def _show_verification(verification: dict[str, Any]) -> None:
         )
     if verification["num_shards_without_checksum"]:
         out.print(
-            f"  {counted(verification['num_shards_without_checksum'], 'shard')} were written by an earlier version, "
+            f"  {counted(verification['num_shards_without_checksum'], 'shard')} written by an earlier version, "
             "without a checksum: not every flipped bit is found in them",
             markup=False,
         )

@@ -70,8 +70,8 @@ class FittedModels(Generic[Model]):
             return None
         except (ValueError, KeyError, safetensors.SafetensorError) as error:
             raise TableError(
-                f"{folder}: the files of the {self.name} are damaged ({error}): remove this folder, and the next run fits "
-                "again"
+                f"{folder}: the files of the {self.name} are damaged ({error}): remove this folder, then run again to fit a "
+                f"new {self.name}"
             ) from error
 
     def load(self, out_uri: str, fingerprint: str, table: Table) -> Model:
@@ -86,7 +86,7 @@ class FittedModels(Generic[Model]):
         encoder = model.record.encoder_fingerprint
         if encoder != table.encoder.fingerprint:
             raise TableError(
-                f"{out_uri}: the {self.name} {fingerprint} reads the encoder {encoder[:12]}, the table has "
+                f"{out_uri}: the {self.name} {fingerprint} was fitted on the encoder {encoder[:12]}, but the table has "
                 f"{table.encoder.fingerprint[:12]}: {self.remedy}"
             )
         return model

@@ -112,15 +112,16 @@ def check_span(where: str, text: str, span: MarkedSpan, name: str) -> None:
         )
     if span.end > len(text):
         raise LabelError(
-            f"{where}: {name} ends at {span.end}, the text has {len(text)} characters: count characters from 0, not bytes"
+            f"{where}: {name} ends at {span.end}, but the text has {len(text)} characters: count characters from 0, not "
+            "bytes"
         )
     marked = text[span.start : span.end]
     if not marked.strip():
-        raise LabelError(f"{where}: {name} at {span.start} to {span.end} holds only space: mark a word")
+        raise LabelError(f"{where}: {name} at {span.start} to {span.end} holds only white space: mark a word")
     if span.text is not None and span.text != marked:
         raise LabelError(
-            f"{where}: {name} at {span.start} to {span.end} is {marked!r} in the text, the label says {span.text!r}: "
-            "mend start and end"
+            f"{where}: {name} at {span.start} to {span.end} is {marked!r} in the text, but the label says "
+            f"{span.text!r}: correct start and end"
         )
 
 
@@ -137,7 +138,7 @@ def _checked(where: str, marked: MarkedText) -> MarkedText:
     for left, right in pairwise(ordered):
         if right.start < left.end:
             raise LabelError(
-                f"{where}: the entities at {left.start} to {left.end} and {right.start} to {right.end} overlap: keep one"
+                f"{where}: the entities at {left.start} to {left.end} and {right.start} to {right.end} overlap: remove one"
             )
     plain = [MarkedSpan(start=span.start, end=span.end, type=span.type) for span in ordered]
     return MarkedText(text=marked.text, entities=plain)
@@ -151,7 +152,7 @@ def _lines(item: SourceObject) -> list[str]:
     try:
         return data.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise LabelError(f"{item.uri}: byte {error.start} is not UTF-8: save the labels as UTF-8") from error
+        raise LabelError(f"{item.uri}: not UTF-8 at byte {error.start}: save the labels as UTF-8") from error
 
 
 def _json_lines(item: SourceObject, lines: Sequence[str]) -> Iterator[_Line]:
@@ -162,9 +163,9 @@ def _json_lines(item: SourceObject, lines: Sequence[str]) -> Iterator[_Line]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise LabelError(f"{where}: not JSON: {error}: write one object a line") from error
+            raise LabelError(f"{where}: not JSON ({error}): write one object per line") from error
         if not isinstance(record, dict):
-            raise LabelError(f"{where}: a JSON {type(record).__name__}, expected an object")
+            raise LabelError(f"{where}: a JSON {type(record).__name__}, expected an object: write one object per line")
         yield _Line(where, record)
 
 

@@ -95,8 +95,8 @@ class Deriver:
                 self._check_running()
             if num_rows != planned.num_rows:
                 raise TableError(
-                    f"{context.out_uri}: {context.job.name} made {num_rows} rows for a split of {planned.num_rows}: "
-                    "nothing was published"
+                    f"{context.out_uri}: {context.job.name} made {num_rows} rows for a split of {planned.num_rows}, and "
+                    "nothing was published: correct the job so that it returns one row for each row"
                 )
             shards = writer.close()
         record = DerivedRecord(

@@ -109,7 +109,7 @@ class DerivedTable:
             raise EmbeddingsTableError(
                 f"{uri}: this is an embeddings table, not the output of a job such as `sbert classify`: name another folder"
             )
-        raise NotATableError(f"{uri}: this Delta table was not derived by sbert: choose a new folder")
+        raise NotATableError(f"{uri}: this Delta table was not made by a job of sbert: choose a new folder")
 
     @property
     def version(self) -> int:

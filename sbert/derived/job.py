@@ -126,7 +126,7 @@ class DerivedJob(TableJob):
         clash = sorted(set(self.columns(table).names) & set(KEY_COLUMNS))
         if clash:
             raise SettingsError(
-                f"{self.name}: columns() names {', '.join(clash)}, which every derived table has already: leave it out"
+                f"{self.name}: columns() names {', '.join(clash)}, but every derived table has that already: leave it out"
             )
 
     @abstractmethod

@@ -126,7 +126,9 @@ def _table_of(derived: DerivedTable) -> Table:
     files = list_names(table.uri)
     num_gone = sum(shard.name not in files for shard in table.shards())
     if num_gone:
-        raise NotATableError(f"{computed_from}, of which {num_gone} shards were vacuumed: run the job {info.job} again")
+        raise NotATableError(
+            f"{computed_from}, which lost {counted(num_gone, 'shard')} to a vacuum: run the job {info.job} again"
+        )
     return table
 
 
@@ -164,7 +166,7 @@ def _check_files(derived: DerivedTable) -> tuple[list[str], int, set[str]]:
         if problem is not None:
             findings.append(f"{shard.name}: {problem}")
         if num_rows != shard.num_rows:
-            findings.append(f"{shard.name}: has {num_rows} rows, the log says {shard.num_rows}")
+            findings.append(f"{shard.name}: has {counted(num_rows, 'row')}, but the log says {shard.num_rows:,}")
         if columns != derived.schema:
             findings.append(
                 f"{shard.name}: has the columns {', '.join(columns.names)}, the table {', '.join(derived.schema.names)}"

@@ -71,7 +71,7 @@ def read_folder(folder: Path) -> ModelFolder:
     modules = _read_module_list(modules_file)
     kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
     if not kinds or kinds[0] != "Transformer":
-        raise ModelError(f"{folder}: the first module is {kinds[:1]}, expected a Transformer")
+        raise ModelError(f"{folder}: the first module is {kinds[0] if kinds else 'missing'}, expected a Transformer")
     transformer = folder / modules[0]["path"]
     _check_transformer(transformer)
     pooling: Pooling | None = None
@@ -81,14 +81,16 @@ def read_folder(folder: Path) -> ModelFolder:
         if kind == "Pooling" and pooling is None:
             pooling = read_pooling(place)
         elif kind in READERS and pooling is None:
-            raise ModelError(f"{folder}: module {kind} stands before Pooling, where there is no vector of a text yet")
+            raise ModelError(f"{folder}: module {kind} stands before Pooling: put it after Pooling in modules.json")
         elif kind in READERS:
             layers.append(READERS[kind](place))
         elif kind not in WITHOUT_EFFECT:
             supported = ", ".join(["Pooling", *READERS, *WITHOUT_EFFECT])
             raise ModelError(f"{folder}: module {kind} ({module['type']}) is not one of {supported}")
     if pooling is None:
-        raise ModelError(f"{folder}: modules.json names no Pooling: its vectors would be those of tokens")
+        raise ModelError(
+            f"{folder}: modules.json names no Pooling, so a text has no single vector: add a Pooling module"
+        )
     settings = read_folder_settings(folder)
     if settings.truncate_dim is not None:
         layers.append(Truncate(settings.truncate_dim))

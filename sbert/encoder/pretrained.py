@@ -64,7 +64,10 @@ def load_parts(
     hidden_size = int(config.hidden_size)
     pooling = folder.pooling or Pooling(hidden_size, (_default_pooling(name, config, tokenizer),))
     if pooling.hidden_size != hidden_size:
-        raise ModelError(f"{name}: pooling takes {pooling.hidden_size} values, the transformer gives {hidden_size}")
+        raise ModelError(
+            f"{name}: pooling takes {pooling.hidden_size} values, but the transformer gives {hidden_size}: the folder mixes "
+            "files of two models"
+        )
     return EncoderParts(
         transformer=transformer,
         tokenizer=tokenizer,
@@ -142,5 +145,5 @@ def _length_limit(name: str, own: int | None, asked: int | None, tokenizer: Any,
         own = limit or MAX_LENGTH_WITHOUT_LIMIT
     length = asked or min(own, limit or own)
     if limit is not None and length > limit:
-        raise SettingsError(f"max_seq_length is {length}, {name} has positions for {limit} tokens")
+        raise SettingsError(f"max_seq_length is {length}, but {name} takes at most {limit} tokens: set {limit} or less")
     return length

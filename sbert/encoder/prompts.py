@@ -42,5 +42,5 @@ def choose_prompt(
     if name is None:
         return ""
     if name not in prompts:
-        raise SettingsError(f"the model has no prompt {name!r}, it has {sorted(prompts)}")
+        raise SettingsError(f"the model has no prompt {name!r}: name one of {sorted(prompts)}")
     return prompts[name]

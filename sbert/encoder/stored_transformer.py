@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import nn
 
+from sbert.counted import counted
 from sbert.encoder.load_record import LoadRecord
 from sbert.errors import ModelError
 
@@ -76,7 +77,9 @@ def _read_tensors(folder: Path, record: LoadRecord) -> dict[str, torch.Tensor]:
         raise ModelError(f"{folder}: the weights cannot be read: {error}") from error
     missing = [name for name in record.tensor_names if name not in tensors]
     if missing:
-        raise ModelError(f"{folder}: {len(missing)} weights are not in the file (first: {missing[0]})")
+        raise ModelError(
+            f"{folder}: {counted(len(missing), 'weight')} not in the file (first: {missing[0]}): save the model again"
+        )
     return tensors
 
 

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from sbert.counted import counted
 from sbert.errors import ModelError
 
 __all__ = ["check_vocabulary", "load_transformer", "position_limit"]
@@ -69,7 +70,7 @@ def load_transformer(folder: Path) -> tuple[nn.Module, Any]:
     missing = sorted(key for key in info["missing_keys"] if "pooler." not in key and "position_ids" not in key)
     if missing:
         raise ModelError(
-            f"{folder}: {len(missing)} weights are not in the file and would be random (first: {missing[0]}): "
+            f"{folder}: {counted(len(missing), 'weight')} not in the file, which would be random (first: {missing[0]}): "
             "the folder does not fit its config.json"
         )
     return transformer, tokenizer
@@ -98,7 +99,9 @@ def _check_tokenizer(folder: Path, tokenizer: Any) -> None:
             "which is not supported: choose another model, or set it to right and accept other vectors of long texts"
         )
     if any(tokenizer.backend_tokenizer.encode("a").type_ids):
-        raise ModelError(f"{folder}: the tokenizer gives token types other than 0, which are not supported")
+        raise ModelError(
+            f"{folder}: the tokenizer gives token types other than 0, not supported here: choose another model"
+        )
 
 
 def check_vocabulary(tokenizer: Tokenizer, transformer: nn.Module, model: str) -> None:

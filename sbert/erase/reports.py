@@ -56,7 +56,7 @@ def erase_reports(uri: str, rows: ErasedRows, *, has_erased_rows: bool, is_dry_r
         num_found=0,
         action="; ".join(actions),
         look="" if is_dry_run else f"{counted(len(left), 'file')} left",
-        problem="" if not left else f"{counted(len(left), 'file')} were written meanwhile: run again",
+        problem="" if not left else f"{counted(len(left), 'file')} written meanwhile: run again",
     )
 
 

@@ -39,8 +39,6 @@ class WordIndex(Place):
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:  # noqa: ARG002
         """Count the files that are left, which a run built meanwhile."""
         problem = (
-            f"{counted(len(paths), 'file')} were written by a run at work: erase again when it has ended"
-            if paths
-            else ""
+            f"{counted(len(paths), 'file')} written by a run at work: erase again when it has ended" if paths else ""
         )
         return report.model_copy(update={"look": f"{counted(len(paths), 'file')}", "problem": problem})

@@ -73,7 +73,7 @@ def last_layer_shares(reader: TokenReader, texts: Sequence[str], *, prompt: str 
         or not all(isinstance(each, Normalize | Truncate) for each in layers)
     ):
         raise ModelError(
-            f"{encoder.model_id or 'this encoder'}: its vectors are no weighted sums of token vectors (pooling "
+            f"{encoder.model_id or 'this encoder'}: its vectors are not weighted sums of token vectors (pooling "
             f"{encoder.pooling_name}, {len(layers)} layers after it): explain by the method through-layers"
         )
     read = reader.read(texts, prompt=prompt)
@@ -123,8 +123,8 @@ def integrated_shares(
         steps *= 2
         if steps > MAX_STEPS:
             raise ModelError(
-                f"the shares of the words miss the vector by {path.error(MAX_STEPS):.3f}, {max_error} is allowed: set "
-                "max_error higher, or explain by the method last-layer"
+                f"the shares of the words differ from the vector by {path.error(MAX_STEPS):.3f}, but {max_error} is "
+                "allowed: set max_error higher, or explain by the method last-layer"
             )
     return _gathered(text, tokens, path.shares(steps), path.masked_D, path.vector_D)
 

@@ -86,7 +86,7 @@ class SearchWay(BaseModel):
         if self.mode is SearchMode.VECTOR:
             return self._describe_vectors()
         number = self.num_word_segments
-        index = f"{number:,} segment{'s' if number > 1 else ''} of the word index" if number else "no word index"
+        index = f"{counted(number, 'segment')} of the word index" if number else "no word index"
         read = f", the texts of {counted(self.num_rows_read, 'row')} were read" if self.num_rows_read else ""
         words = f"words: {index}{read}"
         if self.mode is SearchMode.WORDS:

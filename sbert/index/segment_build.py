@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from sbert.counted import counted
 from sbert.errors import QualityError
 from sbert.index.index_settings import IndexSettings
 from sbert.index.recall import NEIGHBOURS, measure_recall, sample_positions
@@ -148,9 +149,9 @@ def _good_graph(
             name, tuned.recall.value, connectivity, settings.min_recall,
         )  # fmt: skip
     raise QualityError(
-        f"{rows.table.uri}: the segment of {len(splits)} splits ({len(stored)} rows) has a recall@10 of "
-        f"{tuned.recall.value:.3f} at most, min_recall is {settings.min_recall}: it is left out and its rows are "
-        "searched exactly; raise connectivity and expansion_add, or lower min_recall"
+        f"{rows.table.uri}: the segment of {counted(len(splits), 'split')} ({counted(len(stored), 'row')}) has a recall@10 "
+        f"of {tuned.recall.value:.3f} at most, but min_recall is {settings.min_recall}, so it is left out and its rows are "
+        "searched exactly: raise connectivity and expansion_add, or lower min_recall"
     )
 
 

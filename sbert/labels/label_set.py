@@ -5,6 +5,7 @@ from typing import Literal
 
 import polars as pl
 
+from sbert.counted import counted
 from sbert.labels.label_kinds import COLUMNS, TEXT_COLUMNS, LabelKind
 
 __all__ = ["LabelObject", "LabelSet", "LeakageReport", "SplitName"]
@@ -109,8 +110,8 @@ class LabelSet:
         reasons = ", ".join(f"{count:,} {REASONS[reason]}" for reason, count in self.num_rejected.items())
         counts = self.counts()
         return (
-            f"{self.num_rows_read:,} rows read: {counts['train']:,} train, {counts['dev']:,} dev, {counts['test']:,} test, "
-            f"{counts['rejected']:,} left out{f' ({reasons})' if reasons else ''}"
+            f"{counted(self.num_rows_read, 'row')} read: {counts['train']:,} train, {counts['dev']:,} dev, "
+            f"{counts['test']:,} test, {counts['rejected']:,} left out{f' ({reasons})' if reasons else ''}"
         )
 
     def new_rows(self, known_objects: frozenset[str]) -> pl.DataFrame:

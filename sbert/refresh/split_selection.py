@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.errors import SettingsError, TableError
 from sbert.refresh.backfill_selection import Selection, choose_objects, cut_to_rows
 from sbert.refresh.fingerprints import PlannedSplit, plan_split, without_objects
@@ -138,8 +139,8 @@ def _select_within(
     records = read_records(job.table_uri, others)
     if lost := others - records.keys():
         raise TableError(
-            f"{job.table_uri}: the completion records of {len(lost)} splits are gone ({min(lost)}), so a backfill cannot "
-            "tell whose rows they hold: run `sbert refresh`, which builds the whole source"
+            f"{job.table_uri}: completion records of {counted(len(lost), 'split')} are gone ({min(lost)}), so a backfill "
+            "cannot tell whose rows they hold: run `sbert refresh`, which builds the whole source"
         )
     leaving: set[str] = set()
     keeps_other_rows = False

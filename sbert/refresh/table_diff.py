@@ -129,7 +129,8 @@ def _keep_rows(
     records = read_records(plan.table_uri, leaving)
     if lost := leaving - records.keys():
         raise TableError(
-            f"{plan.table_uri}: the completion record of split {min(lost)} is gone, so nobody can tell whose rows it holds"
+            f"{plan.table_uri}: the completion record of split {min(lost)} is gone, so the objects of its rows are unknown: "
+            "repair or remove the unreadable objects, and run `sbert refresh`"
         )
     table = Table.open(plan.table_uri, plan.base.version)
     copied: list[SplitRecord] = []

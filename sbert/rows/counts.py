@@ -51,7 +51,10 @@ class RowCounts(BaseModel):
             )
         by_reason = sum(self.rejects_by_reason.values())
         if by_reason != self.num_rows_rejected:
-            raise AccountingError(f"{what}: {self.num_rows_rejected} rows were rejected but {by_reason} have a reason")
+            raise AccountingError(
+                f"{what}: {self.num_rows_rejected} rows were rejected but {by_reason} have a reason: nothing was published; "
+                "please report this with the source object"
+            )
         if self.num_documents_written > self.num_documents_read:
             raise AccountingError(
                 f"{what}: passages of {self.num_documents_written} documents were written, but {self.num_documents_read} "

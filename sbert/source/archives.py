@@ -52,8 +52,8 @@ def archive_members(archive: SourceObject, named: str | None) -> list[SourceObje
     total = sum(info.file_size for info in infos.values())
     if total > max(ALWAYS_BYTES, MAX_EXPANSION * archive.num_bytes):
         reason = (
-            f"its {archive.num_bytes:,} bytes would become {total:,}, over {MAX_EXPANSION:,} times as much, like a bomb: "
-            "store its members uncompressed if they are text"
+            f"its {archive.num_bytes:,} bytes would expand to {total:,}, more than {MAX_EXPANSION:,} times their size, as "
+            "in an archive bomb: if its members are text, store them uncompressed"
         )
         return [archive.model_copy(update={"unreadable": reason})]
     members = list(_objects(archive, infos, named))

@@ -101,7 +101,7 @@ class _Limited:
         if self._left < 0:
             raise BrokenObjectError(
                 self._uri,
-                f"its {self._stored_bytes:,} bytes become over {MAX_EXPANSION:,} times as much, like a bomb: store it "
-                "uncompressed if it is text",
+                f"its {self._stored_bytes:,} bytes expand to more than {MAX_EXPANSION:,} times their size, as in an archive "
+                "bomb: if this is text, store it uncompressed",
             )
         return data

@@ -134,7 +134,7 @@ def fixed_type(name: str) -> pl.DataType:
     precision, scale = (int(number) for number in re.findall("[0-9]+", name))
     if not 1 <= precision <= MAX_DECIMAL_DIGITS or scale > precision:
         raise SettingsError(
-            f"source.column_types has {name}: a table holds decimals of 1 to {MAX_DECIMAL_DIGITS} digits, of which at most "
-            "all are behind the point"
+            f"source.column_types has {name}: a decimal has a precision of 1 to {MAX_DECIMAL_DIGITS} digits, and a scale of "
+            "at most its precision"
         )
     return pl.Decimal(precision, scale)

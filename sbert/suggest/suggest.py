@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 from sklearn.linear_model import LogisticRegression
 
+from sbert.counted import counted
 from sbert.derived.derived_table import DerivedTable
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
@@ -215,7 +216,9 @@ def _pool(table: Table, labelled: Sequence[pl.DataFrame], settings: SuggestSetti
         asked_before = fold_texts(pl.concat([frame["text"] for frame in labelled])).unique()
         pool = pool.filter(~pl.col("key").is_in(asked_before.implode()))
     if pool.height < 2:
-        raise LabelError(f"{table.uri}: {pool.height} texts are not labelled yet, but choosing needs at least 2")
+        raise LabelError(
+            f"{table.uri}: {counted(pool.height, 'text')} without a label, but choosing needs at least 2: add rows"
+        )
     return pool
 
 

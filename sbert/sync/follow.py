@@ -185,8 +185,8 @@ def check_equal(table: Table, destination: Destination, collection: Collection) 
         if not comparison.is_equal:
             raise NotEqualError(
                 f"{destination}: after writing version {table.version} the store lacks {len(differences.missing):,} of "
-                f"{comparison.num_table_rows:,} rows, and has {len(differences.stale):,} with other content and "
-                f"{len(differences.extra):,} more: run `sbert reconcile --repair`"
+                f"{comparison.num_table_rows:,} rows, and has {len(differences.stale):,} stale and "
+                f"{len(differences.extra):,} extra rows: run `sbert reconcile --repair`"
             )
     destination.set_watermark(collection.name, proven(destination.watermarks()[collection.name]))
 

@@ -118,11 +118,11 @@ def commit_errors(uri: str) -> Iterator[None]:
             yield
     except CommitFailedError as error:
         raise CommitConflictError(
-            f"{uri}: another writer committed first; nothing of this run was published"
+            f"{uri}: another writer committed first, and nothing of this run was published: run again"
         ) from error
     except DeltaError as error:
         if "already exists" in str(error):
-            raise CommitConflictError(f"{uri}: another writer made the table first") from error
+            raise CommitConflictError(f"{uri}: another writer made the table first: run again") from error
         raise TableError(f"{uri}: the commit failed: {error}") from error
 
 

@@ -99,7 +99,7 @@ def compact_table(table_uri: str, settings: ShardSettings | None = None) -> Comp
     """
     settings = settings or ShardSettings()
     if settings.shard_rows < 2:
-        raise SettingsError(f"shard_rows is {settings.shard_rows}: shards of one row cannot be merged")
+        raise SettingsError(f"shard_rows is {settings.shard_rows}, so no shards can be merged: set it to 2 or more")
     run_id = str(uuid.uuid4())
     shards = Table.open(table_uri).shards()
     if len(_small(shards, settings.shard_rows)) < 2 and not any(shard.has_bounds for shard in shards):

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sbert.counted import counted
 from sbert.errors import QualityError, StorageError, TableError
 from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
 from sbert.table.duplicate_keys import KeyLedger, row_keys
@@ -118,7 +119,7 @@ def _check_footer(table: Table, shard: TableShard, parquet: pq.ParquetFile) -> l
     findings = []
     num_rows = parquet.metadata.num_rows
     if num_rows != shard.num_rows:
-        findings.append(f"{shard.name}: has {num_rows} rows, the log says {shard.num_rows}")
+        findings.append(f"{shard.name}: has {counted(num_rows, 'row')}, but the log says {shard.num_rows:,}")
     schema = parquet.schema_arrow
     if schema.remove_metadata() != table.arrow_schema:
         findings.append(
@@ -144,7 +145,7 @@ def _check_footer(table: Table, shard: TableShard, parquet: pq.ParquetFile) -> l
             findings.append(str(error))
         else:
             if num_named != num_rows:
-                findings.append(f"{shard.name}: names splits of {num_named} rows and has {num_rows}")
+                findings.append(f"{shard.name}: names splits of {counted(num_named, 'row')}, but has {num_rows:,}")
     return findings
 
 
@@ -198,4 +199,4 @@ def _describe_duplicates(table: Table, shards: list[TableShard], starts: list[in
                     break
                 row -= batch.num_rows
     more = f", and {len(repeated) - MAX_NAMED} more" if len(repeated) > MAX_NAMED else ""
-    return [f"{len(repeated)} rows have a (source, id) that another row has: {'; '.join(named)}{more}"]
+    return [f"{counted(len(repeated), 'row')} with a (source, id) that another row has: {'; '.join(named)}{more}"]

@@ -165,7 +165,7 @@ def _fit(
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     except NanLossError as error:
-        log.error("%s: training stops, the best checkpoint before is kept", error)  # noqa: TRY400
+        log.error("%s: training stops and keeps the best checkpoint before", error)  # noqa: TRY400
         return StopReason.NAN_LOSS, str(error)
     if trainer.state.global_step < trainer.state.max_steps:
         return StopReason.EARLY_STOPPING, ""
@@ -197,7 +197,7 @@ def _finish(
             if run.score is not None:
                 before = f"no checkpoint before was better than the base encoder (dev {run.dev_before:.4f})"
             raise DivergedError(
-                f"{diverged}, and {before}: lower learning_rate ({settings.learning_rate:g}), or look at the labels"
+                f"{diverged}, and {before}: lower learning_rate ({settings.learning_rate:g}), or check the labels"
             )
         if run.arguments.process_index == 0:
             SentenceEncoder.from_pretrained(base, device="cpu", compute_dtype=ComputeDtype.FLOAT32).save_pretrained(

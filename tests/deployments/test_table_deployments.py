@@ -215,7 +215,7 @@ def test_an_output_that_is_no_table_needs_no_upkeep_and_is_no_place_of_rows(tmp_
     [
         ("{best: {out: /o}}", "there is no application 'best': set job to one of .*neighbours"),
         ("{neighbours: {}}", "applications.neighbours.out: Field required"),
-        ("{neighbours: {out: /o, after: topics}}", "after is topics, which is no application of this table"),
+        ("{neighbours: {out: /o, after: topics}}", "after is topics, but this table has no such application"),
         (
             "{neighbours: {out: /o, parameters: {nearest: 5}}}",
             "neighbours has no parameter 'nearest' to set: choose from",

@@ -43,7 +43,7 @@ def test_the_command_writes_partners_and_reasons(places: tuple[str, str, str]) -
     assert verify_any(places[2]).findings == []
     shown = CliRunner().invoke(app, ["align", *places, "-k", "2"]).stdout
     assert "0 shards built (0 rows), 2 kept" in shown
-    assert "rows have a partner" in shown
+    assert "rows with a partner" in shown
 
 
 @pytest.mark.parametrize("empty", [0, 1], ids=["left", "right"])

@@ -34,7 +34,7 @@ def test_the_command_says_how_many_rows_repeat_another(places: tuple[str, str]) 
 def test_a_promise_needs_labels(places: tuple[str, str]) -> None:
     done = CliRunner().invoke(app, ["duplicates", *places, "--precision", "0.95"])
     assert done.exit_code == 1
-    assert "a precision can be promised on labelled pairs only" in done.output
+    assert "a precision needs labelled pairs" in done.output
 
 
 def test_reasons_need_the_encoder_of_the_table(places: tuple[str, str]) -> None:

@@ -62,7 +62,7 @@ def assert_same(table: Path, expected: pl.DataFrame) -> None:
 
 def test_settings_that_cannot_work_are_refused_at_once() -> None:
     with pytest.raises(
-        ValidationError, match="gpus_per_worker is 1, engine dask has no control over GPUs: choose engine ray"
+        ValidationError, match="gpus_per_worker is 1, but engine dask does not assign GPUs: choose engine ray"
     ):
         EngineSettings(kind="dask", gpus_per_worker=1)  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="address is ray://head:10001, but the engine is local"):

@@ -48,7 +48,7 @@ def test_the_command_says_what_it_learned_from_and_what_it_found(places: tuple[s
 def test_names_that_are_nowhere_are_one_line(places: tuple[str, str, str]) -> None:
     done = CliRunner().invoke(app, ["relations", *places])
     assert done.exit_code == 1
-    assert "nothing says where the names are" in " ".join(done.output.split())
+    assert "this table has no marked names" in " ".join(done.output.split())
 
 
 @pytest.mark.usefixtures("prefect_server")

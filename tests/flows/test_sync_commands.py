@@ -60,7 +60,7 @@ def test_reconcile_ends_with_status_1_and_names_the_rows_that_differ(table: str,
     assert "1 row the store lacks: '7' of s3://raw/a.jsonl" in printed
     status, printed = run("reconcile", table, location, "--repair")
     assert status == 0
-    assert "the differences were mended; both sides are equal now" in printed
+    assert "the differences were repaired; both sides are equal now" in printed
 
 
 def test_a_store_that_is_gone_is_taken_off_the_list_of_consumers(table: str, location: str) -> None:

@@ -24,6 +24,7 @@ from sbert.apply.answers.settings import AnswerSettings, FusionWeights
 from sbert.apply.answers.shared_words import question_words
 from sbert.apply.nearest_rows import Key, keys_of
 from sbert.apply.text_vectors import table_texts, vectors_of_texts
+from sbert.counted import counted
 from sbert.errors import TooFewLabelsError
 from sbert.labels.checks import fold_texts
 from sbert.table.delta import Table
@@ -84,7 +85,7 @@ def fit_model(
         else:
             num_unmatched += 1
     if num_unmatched:
-        log.warning("%d of %d labels name an answer that is no row of %s: they are left out",
+        log.warning("%d of %d labels are left out, because their answer is not a row of %s",
                     num_unmatched, rows.height, tables.first.table.uri)  # fmt: skip
     if len(right) < MIN_QUESTIONS:
         raise TooFewLabelsError(_too_few(len(right), num_unmatched, tables))
@@ -117,7 +118,8 @@ def fit_labelled(labelled: Labelled, tables: AnswerTables, fixed: FittedModel, s
     examples = _examples([each[: settings.k] for each in lists], [each[: settings.k] for each in held_out], labelled)
     if len(np.unique(examples.first)) < 2:
         raise TooFewLabelsError(
-            "the best answers of all labelled questions are right, or all are wrong: give more labels"
+            "the best answers of the labelled questions are all right or all wrong, so there is nothing to learn: label "
+            "more questions"
         )
     groups = np.tile(_groups(labelled.right), 2)
     sample = np.repeat([1 - settings.unanswerable_share, settings.unanswerable_share], len(lists))
@@ -322,7 +324,7 @@ def _places(tables: AnswerTables, wanted: set[str]) -> dict[str, set[Key]]:
 
 def _too_few(num_matched: int, unmatched: int, tables: AnswerTables) -> str:
     return (
-        f"{num_matched} labelled questions have an answer that is a row of {tables.first.table.uri} ({unmatched} have "
-        f"another), a fit needs {MIN_QUESTIONS}: keep the column of answers with `sbert refresh --keep-columns`, or give "
-        "more labels"
+        f"{counted(num_matched, 'labelled question')} with an answer that is a row of {tables.first.table.uri}, and "
+        f"{unmatched} with another answer; a fit needs "
+        f"{MIN_QUESTIONS}: keep the column of answers with `sbert refresh --keep-columns`, or give more labels"
     )

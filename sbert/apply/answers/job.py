@@ -216,7 +216,7 @@ class _Answers:
             only = tables.first.keys(joined) | other
             return AnswerPool(tables, self._weights, self._model.counts, None if only else joined, only or None)
         except (NotATableError, StorageError, TableError) as error:
-            log.info("every question is compared with every answer: an earlier version is gone: %s", error)
+            log.info("every question is compared with every answer, because an earlier version is gone: %s", error)
             self._before = None
             return None
 

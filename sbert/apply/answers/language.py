@@ -72,7 +72,7 @@ class LanguageCheck:
         try:
             tokenizer = load_table_encoder(self._table).hf_tokenizer
         except (EncoderMismatchError, ModelError) as error:
-            log.warning("questions in a script that the encoder has no characters of are not found: %s", error)
+            log.warning("the encoder cannot be loaded, so questions in a script unknown to it are not found: %s", error)
             self._has_encoder = False
             return [0] * len(texts)
         return hidden_characters(plain_tokenizer(tokenizer, do_lower_case=False), texts)

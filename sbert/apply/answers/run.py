@@ -98,7 +98,7 @@ def prepare_job(
             _check_encoder(questions, table)
             if normalize_uri(out_uri) == table.uri:
                 raise SettingsError(
-                    f"{out_uri}: the output needs a folder of its own: name another one than the tables'"
+                    f"{out_uri}: the output needs a folder of its own: name a folder other than the tables'"
                 )
     _check_conversation(questions, asked)
     find_output(out_uri, AnswersJob.name)
@@ -110,7 +110,9 @@ def prepare_job(
         words_text_column(questions, asked.question_column)
         words_text_column(first)
     if question_column is None or not columns:
-        log.warning("words are not compared: both tables must keep their texts (`sbert refresh --keep-columns`)")
+        log.warning(
+            "words are not compared, because a table keeps no texts: keep them with `sbert refresh --keep-columns`"
+        )
         columns = ()
     labels = None if labels_uri is None else load_labels(labels_uri, PAIRS, to_train=False)
     tables = AnswerTables(TableSplits(first), None if second is None else TableSplits(second), columns)
@@ -162,7 +164,9 @@ def _check_conversation(questions: Table, settings: AnswerSettings) -> None:
     if settings.conversation_column is None:
         if settings.context_turns == 1:
             return
-        raise SettingsError(f"context_turns is {settings.context_turns}: name the conversation_column too")
+        raise SettingsError(
+            f"context_turns is {settings.context_turns}, but conversation_column is empty: name that column"
+        )
     if settings.conversation_column not in questions.kept_schema:
         raise SettingsError(
             f"{questions.uri}: no kept column {settings.conversation_column!r} (kept: "
@@ -186,7 +190,7 @@ def _known_model(
     try:
         model = load_model(uri).record
     except (MissingError, TableError) as error:
-        log.warning("the model is made again: %s", error)
+        log.warning("the model of the last run cannot be read and is made again: %s", error)
         return None
     if labels is not None and model.labels_fingerprint != labels.fingerprint:
         return None
@@ -202,8 +206,8 @@ def _known_model(
     if not changed:
         return uri
     if labels is None and model.origin == "labels":
-        log.warning("%s: the model that was fitted to labels had another %s; a model without labels replaces it: name "
-                    "the labels to fit one again", out_uri, " and ".join(changed))  # fmt: skip
+        log.warning("%s: a model without labels replaces the model that was fitted to labels, because these changed: %s. "
+                    "Name the labels to fit it again", out_uri, ", ".join(changed))  # fmt: skip
     return None
 
 

@@ -173,7 +173,7 @@ def fit_head(
     )
     if threshold > 1:
         log.warning(
-            "%s: no threshold keeps the promised error of %g on %d labelled rows: the head abstains on every row; add "
+            "%s: no threshold keeps the promised error of %g on %d labelled rows: the head abstains on every row: add "
             "labels, or raise head.promised_error", task or "labels", settings.promised_error, len(labels),
         )  # fmt: skip
     trained = train_head(rows, choice, settings, len(classes))

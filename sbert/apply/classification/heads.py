@@ -147,7 +147,7 @@ def _choose(
     objection = _objection(new, old, table, test_ND, labels, quality, settings)
     if objection is not None:
         assert old is not None
-        log.warning("%s: the new head is refused, the one before stays: %s", task or "labels", objection)
+        log.warning("%s: the new head is refused and the head before stays: %s", task or "labels", objection)
         better, quality = old, _measure(old, test_ND, labels, settings)
     else:
         better = new

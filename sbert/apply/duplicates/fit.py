@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.duplicates.rule import FEATURES, FittedModel, PairRule, pair_features, shared_words
+from sbert.counted import counted
 from sbert.errors import LabelError
 from sbert.rows.text_differences import TextFacts, has_conflict, text_facts
 from sbert.vectors.precision import Float32
@@ -81,8 +82,9 @@ def fit_rule(pairs: LabelledPairs, settings: FitSettings | None = None, *, confl
     num_same = int(pairs.is_same.sum())
     if min(num_same, len(pairs.is_same) - num_same) < MIN_PAIRS:
         raise LabelError(
-            f"{num_same} pairs say the same and {len(pairs.is_same) - num_same} do not, {MIN_PAIRS} of each are needed: "
-            "label more, or set a similarity instead"
+            f"{num_same} of {counted(len(pairs.is_same), 'labelled pair')} say the same and "
+            f"{len(pairs.is_same) - num_same} do not, but {MIN_PAIRS} of each are needed: label more, or set a similarity "
+            "instead"
         )
     order = np.lexsort((pairs.right, pairs.left))  # the rule does not depend on the order of the rows
     facts = [(text_facts(pairs.left[row]), text_facts(pairs.right[row])) for row in order]
@@ -198,8 +200,8 @@ def _promised_threshold(is_same: Flags, scores: Array, precision: float) -> floa
             best_threshold = threshold
     if best_threshold is None:
         raise LabelError(
-            f"no threshold keeps a precision of {precision:.1%}: the best that {len(scores)} labelled pairs can show is "
-            f"{best_low:.1%}; promise less, or label more pairs ({fewest} that are called the same are the fewest)"
+            f"no threshold keeps a precision of {precision:.1%}: {len(scores)} labelled pairs can prove {best_low:.1%} at "
+            f"most. Set a lower precision, or label more pairs (at least {fewest} of them must be called the same)"
         )
     return best_threshold
 

@@ -205,7 +205,9 @@ class _Groups:
         try:
             vectors_ND = _vectors_that_left(self._table, before)
         except (NotATableError, StorageError, TableError) as error:
-            log.info("all texts are grouped anew: version %d of the table is gone: %s", before.table_version, error)
+            log.info(
+                "all texts are grouped anew, because version %d of the table is gone: %s", before.table_version, error
+            )
             return None, None
         return before, (self._hashes.places(before.gone), texts.shorten(vectors_ND))
 
@@ -306,5 +308,7 @@ def _vectors_that_left(table: Table, before: _Before) -> Float32:
                     vectors_ND[ranks[rows]] = vector_matrix(part, dim, old.encoder.precision)
                     is_found[ranks[rows]] = True
     if not is_found.all():
-        raise TableError(f"{int((~is_found).sum())} of {len(left)} texts that left are not in it")
+        raise TableError(
+            f"{int((~is_found).sum())} of {len(left)} removed texts have no vector in version {old.version}"
+        )
     return vectors_ND

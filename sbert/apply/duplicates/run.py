@@ -117,7 +117,7 @@ def duplicates_job(table_uri: str, settings: DuplicateSettings | None = None) ->
         rule = fit_on_labels(Table.open(table_uri), settings)
     else:
         if settings.fit.precision is not None:
-            raise SettingsError("a precision can be promised on labelled pairs only: name labels_uri, or leave it out")
+            raise SettingsError("a precision needs labelled pairs: name labels_uri, or leave fit.precision empty")
         rule = PairRule(conflict_check=settings.conflict_check)
         if settings.similarity is not None:
             rule = rule.model_copy(update={"similarity": settings.similarity})

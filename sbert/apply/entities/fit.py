@@ -17,6 +17,7 @@ from sbert.apply.entities.transitions import OUTSIDE, Transitions, count_transit
 from sbert.apply.entities.tuned_layers import LayerShape, layer_shape, tune_layers
 from sbert.apply.marked_texts import MarkedText
 from sbert.apply.word_vectors import WordReader, WordVectors
+from sbert.counted import counted
 from sbert.errors import TooFewLabelsError
 
 __all__ = [
@@ -79,8 +80,8 @@ def check_types(labels: Sequence[MarkedText], where: str) -> dict[str, int]:
     if len(counts) < 2:
         only = f", {next(iter(counts))!r}" if counts else ""
         raise TooFewLabelsError(
-            f"{where}: the labels have {len(counts)} types of entities{only}, at least 2 are needed: mark entities of "
-            "another type too, so that the tagger sees names that are not meant"
+            f"{where}: the labels have {counted(len(counts), 'type')} of entities{only}, but at least 2 are needed: mark "
+            "entities of another type too, so that the tagger learns to tell them apart"
         )
     return dict(sorted(counts.items()))
 
@@ -204,7 +205,7 @@ def _tunable(reader: WordReader, num_base_texts: int, where: str) -> tuple[Layer
         )
     else:
         return shape, None
-    log.warning("%s: the encoder stays as it is: %s", where, frozen)
+    log.warning("%s: the encoder was not tuned: %s", where, frozen)
     return None, frozen
 
 

@@ -72,7 +72,7 @@ def count_cells(watched: Watched, settings: MonitoringSettings, now: dt.datetime
     num_topics = counts["topic"].n_unique()
     if num_topics > settings.max_topics:
         raise SettingsError(
-            f"{watched.table.uri}: the column {settings.topic_column!r} has {num_topics:,} values, at most "
+            f"{watched.table.uri}: the column {settings.topic_column!r} has {num_topics:,} values, but at most "
             f"{settings.max_topics:,} topics are watched (max_topics): name another column, or raise max_topics"
         )
     return CellCounts(counts, num_rows, num_without, num_future)

@@ -137,7 +137,7 @@ def _histories(counts: CellCounts, watched: Watched, settings: MonitoringSetting
     num_buckets = int((last.timestamp() - first.timestamp()) / settings.bucket_seconds) + 1
     if num_buckets > MAX_BUCKETS:
         raise SettingsError(
-            f"{watched.uri}: {num_buckets:,} buckets of {settings.bucket} lie between {first} and {last}, at most "
+            f"{watched.uri}: {num_buckets:,} buckets of {settings.bucket} lie between {first} and {last}, but at most "
             f"{MAX_BUCKETS:,} are possible: choose longer buckets, or correct the times"
         )
     buckets = buckets_between(first, last, settings)

@@ -82,7 +82,7 @@ def read_told(out_uri: str) -> Told | None:
         return None
     except ValueError as error:
         raise TableError(
-            f"{uri}: cannot be read ({error}): remove it; the next run then tells again of all alerts that are open"
+            f"{uri}: cannot be read ({error}): remove this file; the next run then reports every open alert again"
         ) from error
 
 

@@ -65,7 +65,7 @@ def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
     if settings.series == (VOLUME,) and isinstance(opened := open_any(uri), Table):
         if settings.task:
             raise SettingsError(
-                f"{opened.uri}: this is a table without classes, and task is {settings.task!r}: name the output of "
+                f"{opened.uri}: this table has no classes, but task is {settings.task!r}: name the output of "
                 "`sbert classify`, or leave task empty"
             )
         return Watched(opened.uri, opened, None, None, [], None, "")
@@ -105,8 +105,8 @@ def _check_series(classes: list[str], settings: MonitoringSettings, where: str) 
     unknown = sorted({*settings.series} - {*classes, VOLUME})
     if unknown:
         raise SettingsError(
-            f"{where}: series names {', '.join(map(repr, unknown))}, which is no class and not {VOLUME!r}: name some of "
-            f"{', '.join([*classes, VOLUME])}"
+            f"{where}: series names {', '.join(map(repr, unknown))}, but the series are {', '.join([*classes, VOLUME])}: "
+            "name some of these"
         )
 
 

@@ -151,7 +151,11 @@ class _Neighbours:
                 for rows in read_split(old_table.uri, old_shards, name, ["source", "id"]):
                     self._left_keys.update(keys_of(rows))
         except (NotATableError, StorageError, TableError) as error:
-            log.info("every row is compared with every other: version %d is gone: %s", before.info.table_version, error)
+            log.info(
+                "every row is compared with every other, because version %d is gone: %s",
+                before.info.table_version,
+                error,
+            )
             self._before = None
             return
         self._joined = [name for name, rows in self._splits.items() if old_splits.get(name) != rows]

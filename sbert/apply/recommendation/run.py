@@ -176,7 +176,9 @@ def _model(
     log.info("fitting a model: %s", reason)
     ranker = fit_ranker(events, items, settings.ranking)
     if not ranker.num_later_events:
-        log.warning("there are too few events to weigh the signals: fixed weights are used, which are a guess")
+        log.warning(
+            "there are too few events to fit the weights of the signals: fixed weights are used, which are a guess"
+        )
     record = ModelRecord(
         fitted_at=now,
         encoder_fingerprint=table.encoder.fingerprint,

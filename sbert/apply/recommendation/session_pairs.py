@@ -162,8 +162,8 @@ def known_pairs(labels_uri: str) -> pl.DataFrame:
             continue
         if not {ANCHOR, POSITIVE} <= set(labels.columns):
             raise LabelError(
-                f"{item.uri}: has the columns {', '.join(labels.columns)}, not {ANCHOR} and {POSITIVE}: name a folder for "
-                "pairs alone, since all labels of one training are of one kind"
+                f"{item.uri}: has the columns {', '.join(labels.columns)}, not {ANCHOR} and {POSITIVE}: name another folder "
+                "for the pairs, because all labels of one training must be of one kind"
             )
         keys.append(labels.select(pl.col(ANCHOR, POSITIVE).cast(pl.String)).select(_key()))
     return pl.concat(keys)

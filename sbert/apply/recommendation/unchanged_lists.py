@@ -51,7 +51,7 @@ def items_before(output: DerivedTable) -> Items | None:
     try:
         return Items.read(Table.open(output.info.table_uri, output.info.table_version))
     except (NotATableError, StorageError, TableError) as error:
-        log.info("every list is made again: the version of the items before is gone: %s", error)
+        log.info("every list is made again, because the earlier version of the items is gone: %s", error)
         return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.marked_texts import check_span, read_records
+from sbert.counted import counted
 from sbert.errors import LabelError, TooFewLabelsError
 
 __all__ = ["MIN_EXAMPLES", "LabelledPair", "Name", "check_relations", "read_relation_labels"]
@@ -52,11 +53,13 @@ def read_relation_labels(uri: str) -> list[LabelledPair]:
         if pair.head.start < pair.tail.end and pair.tail.start < pair.head.end:
             raise LabelError(
                 f"{where}: the head at {pair.head.start} to {pair.head.end} and the tail at {pair.tail.start} to "
-                f"{pair.tail.end} overlap: mark two names"
+                f"{pair.tail.end} overlap: mark two separate names"
             )
         pairs.append(pair.model_copy(update={"id": None}))
     if not pairs:
-        raise LabelError(f"{uri}: there are no labelled pairs: write one object with text, head, tail, relation a line")
+        raise LabelError(
+            f"{uri}: there are no labelled pairs: write one JSON object per line, with text, head, tail and relation"
+        )
     return pairs
 
 
@@ -70,13 +73,13 @@ def check_relations(pairs: Sequence[LabelledPair], where: str) -> dict[str, int]
     if len(counts) < 2:
         only = f", {next(iter(counts))!r}" if counts else ""
         raise TooFewLabelsError(
-            f"{where}: the labels have {len(counts)} relations{only}, at least 2 are needed: add pairs of another relation, "
-            "so that the relator sees what is not meant"
+            f"{where}: the labels have {counted(len(counts), 'relation')}{only}, but at least 2 are needed: add pairs of "
+            "another relation, so that the relator learns to tell them apart"
         )
     alone = sorted(name for name, count in counts.items() if count < MIN_EXAMPLES)
     if alone:
         raise TooFewLabelsError(
-            f"{where}: {len(alone)} of {len(counts)} relations have 1 example, such as {alone[0]!r}, {MIN_EXAMPLES} are "
-            "needed: add examples"
+            f"{where}: {len(alone)} of {len(counts)} relations have fewer than {MIN_EXAMPLES} examples, such as "
+            f"{alone[0]!r}: add examples"
         )
     return dict(sorted(counts.items()))

@@ -55,8 +55,8 @@ def check_same_rows(table: Table, entities: DerivedTable) -> None:
     ]
     if missing:
         raise SettingsError(
-            f"{entities.uri}: it is of version {info.table_version} of {table.uri}, which has version {table.version}: run "
-            "`sbert entities` first"
+            f"{entities.uri}: it was made from version {info.table_version} of {table.uri}, but the newest is "
+            f"{table.version}: run `sbert entities` first"
         )
 
 
@@ -82,8 +82,8 @@ def names_of_entities(entities: DerivedTable, text_column: str) -> Callable[[Spl
                 key, spans = next(names)
                 if key != (source, row_id):
                     raise TableError(
-                        f"{entities.uri}: the entities of row {row_id} of {source} are not where they belong: run `sbert "
-                        "verify` on both tables"
+                        f"{entities.uri}: expected the entities of row {row_id} of {source}, but found those of row "
+                        f"{key[1]} of {key[0]}: run `sbert verify` on both tables"
                     )
                 contents.append(_content(text, [(span["start"], span["end"], span["type"]) for span in spans]))
             yield rows, contents
@@ -116,7 +116,8 @@ def names_of_column(table: Table, column: str, text_column: str) -> Callable[[Sp
                 outside = next((name for name in names if not name.start < name.end <= len(text or "")), None)
                 if outside is not None:
                     raise TableError(
-                        f"{where}: a name from {outside.start} to {outside.end}, the text has {len(text or '')} characters"
+                        f"{where}: a name goes from {outside.start} to {outside.end}, but the text has {len(text or '')} "
+                        "characters: correct start and end in the source"
                     )
                 contents.append(_content(text, [(name.start, name.end, name.type) for name in names]))
             yield rows, contents

@@ -111,8 +111,8 @@ def table_of_names(table_uri: str, settings: RelationSettings) -> tuple[Table, D
         table = Table.open(entities.info.table_uri)
     if entities is None and settings.entities_column is None:
         raise SettingsError(
-            f"{table.uri}: nothing says where the names are: name an output of `sbert entities` in its place, or the "
-            "setting entities_column"
+            f"{table.uri}: this table has no marked names: name an output of `sbert entities` in its place, or set "
+            "entities_column"
         )
     if entities is not None and settings.entities_column is not None:
         raise SettingsError(

@@ -107,9 +107,9 @@ def _examples(table: Table, labels: SummaryLabels, settings: SummarySettings) ->
     if len(examples) < needed:
         unknown = next((f", unlike {name!r}" for name in labels.references if name not in ids), "")
         raise TooFewLabelsError(
-            f"{labels.uri}: {counts.account()}; a ranker needs {needed} documents to learn from: check that column "
-            f"{settings.columns.document!r} holds ids of documents of {table.uri}{unknown} (a summary without labels "
-            "shows them in its column id), or leave the labels out"
+            f"{labels.uri}: {counts.account()}; a ranker needs {needed} documents to learn from. Check that column "
+            f"{settings.columns.document!r} holds ids of documents of {table.uri}{unknown}, or leave the labels out (the "
+            "output then shows the ids)"
         )
     if counts.num_not_found or counts.num_incomplete:
         log.warning("%s: %s", labels.uri, counts.account())
@@ -135,7 +135,7 @@ def _decision(record: RankerRecord, *, is_new: bool) -> RankerDecision:
             labels=record.labels,
             quality=quality,
         )
-    log.warning("the ranker is not better than LexRank, which ranks: %s", values)
+    log.warning("LexRank ranks, because the ranker is not better: %s", values)
     return RankerDecision(
         ranker="", reason=f"LexRank ranks: {values}", is_new=is_new, labels=record.labels, quality=quality
     )

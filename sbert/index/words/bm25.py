@@ -176,7 +176,7 @@ class WordView(WordScores):
         """Rows without a segment, whose texts were read."""
         if self.num_rows_read > MAX_ROWS_READ:
             raise SettingsError(
-                f"{table.uri}: {self.num_rows_read:,} rows are in no segment of the word index, a search reads at most "
+                f"{table.uri}: {self.num_rows_read:,} rows are in no segment of the word index, but a search reads at most "
                 f"{MAX_ROWS_READ:,}: run `sbert index-words` first"
             )
         if missing:

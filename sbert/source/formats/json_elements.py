@@ -192,4 +192,4 @@ def _check_end(uri: str, after: bytes, stream: Any, row: int) -> None:
         last = data.rstrip()[-1:] or last
         has_more |= bool(data.strip())
     if has_more and last != b"}":
-        raise CutOffError(uri, f"after record {row - 1:,}, the last, the JSON does not end as it should")
+        raise CutOffError(uri, f"the JSON does not end correctly after its last record, number {row - 1:,}")

@@ -52,7 +52,10 @@ def test_a_new_entity_begins_where_the_tag_says_so(tmp_path: Path) -> None:
         ),
         ({"text": "Zoe", "entities": [entity(2, 2)]}, "not after its start 2"),
         ({"text": "a b", "entities": [entity(1, 2)]}, "holds only space"),
-        ({"text": "Zoe Bell", "entities": [entity(0, 3, text="Bell")]}, "is 'Zoe' in the text, the label says 'Bell'"),
+        (
+            {"text": "Zoe Bell", "entities": [entity(0, 3, text="Bell")]},
+            "is 'Zoe' in the text, but the label says 'Bell'",
+        ),
         ({"text": "Zoe", "entities": [], "mood": 1}, "there is no field 'mood': the fields are text, entities, id"),
         (
             {"text": "Zoe", "entities": [entity(0, 3, label="x")]},

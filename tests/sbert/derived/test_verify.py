@@ -49,7 +49,7 @@ def test_an_output_that_ends_early_is_found(out: str) -> None:
     path = shard_of(out, 30)
     pq.write_table(pq.read_table(path).slice(0, 10), path)
     findings = " ".join(verify_derived(out).findings)
-    assert "has 10 rows, the log says 30" in findings
+    assert "has 10 rows, but the log says 30" in findings
     assert "the output ends after 10 rows" in findings
 
 
@@ -65,7 +65,7 @@ def test_an_embeddings_table_whose_shards_were_vacuumed_cannot_be_compared(out: 
     table = Path(out).parent / "table"
     for shard in Table.open(str(table)).shards():
         (table / shard.name).unlink()
-    with pytest.raises(NotATableError, match="of which 2 shards were vacuumed: run the job neighbours again"):
+    with pytest.raises(NotATableError, match="which lost 2 shards to a vacuum: run the job neighbours again"):
         verify_derived(out)
 
 

@@ -161,7 +161,7 @@ def test_fields_that_do_not_change_vectors_are_accepted(folder: Path, change: Ch
         (edit("config_sentence_transformers.json", default_prompt_name="title"), "default_prompt_name is 'title'"),
         (edit("config_sentence_transformers.json", truncate_dim=0), "truncate_dim is 0"),
         (edit("1_Pooling/config.json", something_new=1), "something_new is 1"),
-        (edit("1_Pooling/config.json", embedding_dimension=16), "pooling takes 16 values, the transformer gives 32"),
+        (edit("1_Pooling/config.json", embedding_dimension=16), "pooling takes 16 values, but the transformer gives 32"),
         (edit("2_Normalize/config.json", module_input_name="token_embeddings"), "module_input_name is"),
         (edit("tokenizer_config.json", truncation_side="left"), "truncates texts at their beginning"),
         (edit("adapter_config.json", base_model_name_or_path="a/b", peft_type="LORA"), "holds an adapter for a/b"),

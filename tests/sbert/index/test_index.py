@@ -201,7 +201,7 @@ def test_a_recall_that_stays_too_low_is_refused_and_search_is_exact(
 
     monkeypatch.setattr(segment_build, "make_graph", noted)
     monkeypatch.setattr(segment_build, "_add_rows", poor)
-    with pytest.raises(QualityError, match=r"recall@10 of 0\.\d+ at most, min_recall is 0.95"):
+    with pytest.raises(QualityError, match=r"recall@10 of 0\.\d+ at most, but min_recall is 0.95"):
         index_table(table.uri)
     assert densities == [(16, 96), (32, 192)]
     assert not search_table(table, queries()).way.by_index

@@ -83,8 +83,8 @@ def test_an_element_that_is_no_object_is_rejected_alone(tmp_path: Path) -> None:
         ('[{"text": "one"}, {"text": "two"},', 2, "is cut off after record 2"),
         ('[{"text": "one"}, {"text": "two}]', 1, "is cut off after record 1"),
         ('[{"text": "one"}}, {"text": "two"}]', 1, "is broken after record 1"),
-        ('[{"text": "one"}] [{"text": "two"}]', 1, "does not end as it should"),
-        ('{"rows": [{"text": "one"}], "n": ', 1, "does not end as it should"),
+        ('[{"text": "one"}] [{"text": "two"}]', 1, "does not end correctly after its last record, number 1"),
+        ('{"rows": [{"text": "one"}], "n": ', 1, "does not end correctly after its last record, number 1"),
         ("[", 0, "is cut off after record 0"),
     ],
 )

@@ -218,7 +218,7 @@ def test_a_type_of_a_column_that_is_not_kept_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="column_types names m, but the kept columns are n"):
         infer_kept_schema(list_objects(str(tmp_path)), SourceSettings(keep_columns=("n",), column_types={"m": "date"}))
     source = SourceSettings(keep_columns=("n",), column_types={"n": "decimal(39,0)"})
-    with pytest.raises(SettingsError, match=r"decimal\(39,0\): a table holds decimals of 1 to 38 digits"):
+    with pytest.raises(SettingsError, match=r"decimal\(39,0\): a decimal has a precision of 1 to 38 digits"):
         infer_kept_schema(list_objects(str(tmp_path)), source)
     with pytest.raises(ValueError, match="column_types"):
         SourceSettings(column_types={"n": "money"})

@@ -70,7 +70,7 @@ def test_a_sound_table_passes(table: Path) -> None:
         (with_column("embedding", vectors(1, HIDDEN - 1)), "5 embeddings hold 155 values, expected 5 x 32"),
         (with_column("text_hash", pa.array([b"short"] * 5)), "5 text hashes are not 16 bytes long"),
         (with_column("id", pa.array(["0", None, "2", "3", "4"])), "1 rows have no id"),
-        (lambda rows_there: rows_there.slice(0, 4), "has 4 rows, the log says 5"),
+        (lambda rows_there: rows_there.slice(0, 4), "has 4 rows, but the log says 5"),
         (lambda rows_there: rows_there.replace_schema_metadata({}), "its footer names no encoder"),
         (
             lambda rows_there: rows_there.replace_schema_metadata(
@@ -111,7 +111,7 @@ def test_a_compacted_shard_must_name_its_splits(table: Path) -> None:
             {**rows_there.schema.metadata, b"sbert_splits": json.dumps([["0" * 32, 7]]).encode()}
         ),
     )
-    assert any("names splits of 7 rows and has 10" in finding for finding in verify_table(str(table)).findings)
+    assert any("names splits of 7 rows, but has 10" in finding for finding in verify_table(str(table)).findings)
     rewrite(
         table,
         lambda rows_there: rows_there.replace_schema_metadata({b"sbert": rows_there.schema.metadata[b"sbert"]}),
@@ -126,7 +126,7 @@ def test_the_exit_status_tells(table: Path) -> None:
     rewrite(table, lambda rows_there: rows_there.slice(0, 4))
     done = CliRunner().invoke(app, ["verify", str(table), "--json"])
     assert done.exit_code == 1
-    assert any("has 4 rows, the log says 5" in finding for finding in json.loads(done.stdout)["findings"])
+    assert any("has 4 rows, but the log says 5" in finding for finding in json.loads(done.stdout)["findings"])
     assert CliRunner().invoke(app, ["verify", str(table), "--version", "7", "--json"]).exit_code == 1
 
 

@@ -157,7 +157,7 @@ def test_a_model_is_made_again_for_other_answers(
     make_version(answers, {"a": {"1": 1, "2": 3}})
     assert answer_questions(questions, answers, out, AnswerSettings(k=3)).model.mean_length == 77
     assert answer_questions(questions, others, out, AnswerSettings(k=3)).model.mean_length != 77
-    assert "another answers_id; a model without labels replaces it: name the labels to fit one again" in caplog.text
+    assert "because these changed: answers_id. Name the labels to fit it again" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["second table", "columns"])
@@ -232,7 +232,7 @@ def test_context_needs_a_column_of_conversations(tmp_path: Path) -> None:
     questions, answers = str(tmp_path / "questions"), str(tmp_path / "answers")
     make_version(questions, {"q": {"1": 1}})
     make_version(answers, {"a": {"1": 1}})
-    with pytest.raises(SettingsError, match="name the conversation_column too"):
+    with pytest.raises(SettingsError, match="but conversation_column is empty: name that column"):
         answer_questions(questions, answers, str(tmp_path / "out"), AnswerSettings(context_turns=2))
     absent = AnswerSettings(conversation_column="absent")  # it is refused where no context is asked for, too
     with pytest.raises(SettingsError, match="no kept column 'absent'"):

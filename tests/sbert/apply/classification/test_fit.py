@@ -72,7 +72,7 @@ def test_a_head_comes_back_from_storage_as_it_was(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.probabilities(vectors), head.probabilities(vectors))
     (tmp_path / "_heads" / ("f" * 32) / "head.safetensors").write_bytes(b"broken")
     with pytest.raises(
-        TableError, match=r"the files of the head are damaged .*: remove this folder, and the next run fits again"
+        TableError, match=r"the files of the head are damaged .*: remove this folder, then run again to fit a new head"
     ):
         HEADS.find(str(tmp_path), "f" * 32)
     record = tmp_path / "_heads" / ("f" * 32) / "head.json"

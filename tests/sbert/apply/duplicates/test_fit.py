@@ -30,13 +30,13 @@ def test_the_promised_precision_is_in_the_interval_of_pairs_that_were_not_fitted
 
 
 def test_a_promise_that_the_labels_cannot_show_is_refused_with_both_numbers() -> None:
-    with pytest.raises(LabelError, match=r"precision of 99\.5%: the best that 400 labelled pairs can show is [0-9]"):
+    with pytest.raises(LabelError, match=r"precision of 99\.5%: 400 labelled pairs can prove [0-9]"):
         fit_rule(made_pairs(), FitSettings(precision=0.995))
 
 
 def test_too_few_pairs_of_one_kind_are_refused() -> None:
     pairs = LabelledPairs(["a"] * 60, ["b"] * 60, np.ones(60, np.bool_), np.ones(60))
-    with pytest.raises(LabelError, match="60 pairs say the same and 0 do not, 50 of each"):
+    with pytest.raises(LabelError, match="60 of 60 labelled pairs say the same and 0 do not, but 50 of each"):
         fit_rule(pairs)
 
 

@@ -115,8 +115,8 @@ def test_the_same_labels_give_the_same_output_wherever_they_lie(places: tuple[st
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([{**LABELS[0], "entities": LABELS[0]["entities"][:1]}], "have 1 types of entities, 'colour', at least 2"),  # type: ignore[index]
-        ([{"text": "no names", "entities": []}], "have 0 types of entities, at least 2"),
+        ([{**LABELS[0], "entities": LABELS[0]["entities"][:1]}], "have 1 type of entities, 'colour', but at least 2"),  # type: ignore[index]
+        ([{"text": "no names", "entities": []}], "have 0 types of entities, but at least 2"),
     ],
 )
 def test_labels_of_one_type_are_refused(places: tuple[str, str, str], labels: Rows, message: str) -> None:

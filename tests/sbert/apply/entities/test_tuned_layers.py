@@ -119,7 +119,7 @@ def test_encoders_other_than_bert_stay_as_they_are(kind: str, caplog: pytest.Log
     assert knowledge.frozen == (
         f"the architecture of the encoder is {kind!r}, and layers of BERT alone learn from base labels"
     )
-    assert "base.txt: the encoder stays as it is" in caplog.text
+    assert "base.txt: the encoder was not tuned" in caplog.text
     tagger = fit_tagger(
         marked(LABELS), knowledge, reader, TaggerSettings(), fingerprint="", encoder_fingerprint="", where=""
     )

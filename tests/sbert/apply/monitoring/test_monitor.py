@@ -242,7 +242,7 @@ def test_topics_are_watched_apart_and_too_many_are_refused(places: tuple[str, Pa
     by_kind = SETTINGS.model_copy(update={"topic_column": "kind"})
     report = monitor(str(classes), str(out), by_kind, now=NOW)
     assert report.num_topics == 3  # three kinds; rows without one have no time either
-    with pytest.raises(SettingsError, match="the column 'kind' has 3 values, at most 2 topics are watched"):
+    with pytest.raises(SettingsError, match="the column 'kind' has 3 values, but at most 2 topics are watched"):
         monitor(str(classes), str(out), by_kind.model_copy(update={"max_topics": 2}), now=NOW)
 
 
@@ -265,7 +265,7 @@ def test_other_tables_and_tasks_are_refused(places: tuple[str, Path, Path], tmp_
     with pytest.raises(SettingsError, match="there is no task 'mood'"):
         monitor(str(classes), str(out), SETTINGS.model_copy(update={"task": "mood"}), now=NOW)
     with pytest.raises(
-        SettingsError, match="series names 'angry', which is no class and not 'volume': name some of bad, good, volume"
+        SettingsError, match="series names 'angry', but the series are bad, good, volume: name some of these"
     ):
         monitor(str(classes), str(out), SETTINGS.model_copy(update={"series": ("angry", "volume")}), now=NOW)
     monitor(str(classes), str(out), SETTINGS, now=NOW)
@@ -346,5 +346,5 @@ def test_a_table_without_classes_is_watched_by_its_volume(places: tuple[str, Pat
     assert cells["count"].sum() == len(rows) + 40
     assert verify_any(str(out)).findings == []
     assert "Shares of the classes" not in Path(second.page_uri).read_text()
-    with pytest.raises(SettingsError, match="a table without classes, and task is 'mood'"):
+    with pytest.raises(SettingsError, match="this table has no classes, but task is 'mood'"):
         monitor(table, str(out), settings.model_copy(update={"task": "mood"}), now=NOW)

@@ -114,7 +114,7 @@ def test_a_record_that_cannot_be_read_says_what_its_removal_does(tmp_path: Path)
     run(tmp_path, [shoes], FirstAlert.AUTOMATIC)
     record = tmp_path / "_reports" / "alerts.json"
     record.write_bytes(b"\xff")
-    with pytest.raises(TableError, match="remove it; the next run then tells again of all alerts that are open"):
+    with pytest.raises(TableError, match="remove this file; the next run then reports every open alert again"):
         run(tmp_path, [shoes], FirstAlert.AUTOMATIC)
     record.unlink()
     assert run(tmp_path, [shoes], FirstAlert.AUTOMATIC).told == [shoes]

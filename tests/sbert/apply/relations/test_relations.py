@@ -130,7 +130,7 @@ def test_names_come_from_the_output_of_entities(places: tuple[str, str, str], tm
     write(tmp_path / "raw/b.jsonl", [{"id": "new", "text": "the cat sat on hamburg", "names": "[]"}])
     refresh(tmp_path, model)
     with pytest.raises(
-        SettingsError, match=r"it is of version 0 of .* which has version 1: run `sbert entities` first"
+        SettingsError, match=r"it was made from version 0 of .*, but the newest is 1: run `sbert entities` first"
     ):
         find_relations(entities, *places[1:])
 
@@ -185,17 +185,19 @@ def test_bad_labels_are_refused(
     with pytest.raises(kind, match=re.escape(message)):
         find_relations(*places, SETTINGS)
     write(Path(places[1]), [LABELS[0], LABELS[1], LABELS[-10]])
-    with pytest.raises(TooFewLabelsError, match="1 of 2 relations have 1 example, such as 'becomes', 2 are needed"):
+    with pytest.raises(TooFewLabelsError, match="1 of 2 relations have fewer than 2 examples, such as 'becomes'"):
         find_relations(*places, SETTINGS)
     assert not Path(places[2]).exists()
 
 
 def test_names_that_are_nowhere_or_wrong_are_refused(places: tuple[str, str, str], tmp_path: Path, model: str) -> None:
-    with pytest.raises(SettingsError, match="nothing says where the names are"):
+    with pytest.raises(SettingsError, match="this table has no marked names"):
         find_relations(*places)
     with pytest.raises(ColumnError, match="no kept column 'marks'"):
         find_relations(*places, RelationSettings(entities_column="marks"))
     write(tmp_path / "raw/a.jsonl", [{"id": "a", "text": "the cat", "names": '[{"start": 4, "end": 70}]'}])
     refresh(tmp_path, model)
-    with pytest.raises(TableError, match="row a: column 'names': a name from 4 to 70, the text has 7 characters"):
+    with pytest.raises(
+        TableError, match="row a: column 'names': a name goes from 4 to 70, but the text has 7 characters"
+    ):
         find_relations(*places, SETTINGS)
