@@ -105,7 +105,9 @@ class ApplicationEntry(BaseModel):
         description="Another entry whose output this job reads and follows; by default the job follows the table.",
     )
     parameters: dict[str, Any] = Field(default={}, description="Further parameters of its flow, by name.")
-    schedule: Schedule | None = Field(default=None, description="Times beside each new version, if any.")
+    schedule: Schedule | None = Field(
+        default=None, description="Times at which the job runs, beside each new version; empty for none."
+    )
 
 
 def application_of(name: str, entry: ApplicationEntry) -> Application:

@@ -27,7 +27,8 @@ class DestinationEntry(BaseModel):
     location: str = Field(min_length=1, description="Location, such as postgresql://host/database#public.docs.")
     credentials: str = Field(default="", description="Prefect Secret block with its password, key or token.")
     sync: Schedule | None = Field(
-        default=Schedule(cron="0 6 * * *"), description="Beside each published version, in case an event was lost."
+        default=Schedule(cron="0 6 * * *"),
+        description="Times of a sync beside the one after each version, in case an event was lost.",
     )
     reconcile: Schedule | None = Field(
         default=Schedule(cron="30 6 * * *"), description="Times at which every row is compared with the table."
@@ -58,7 +59,9 @@ class TableEntry(BaseModel):
         default={}, description="Further settings, as `sbert settings refresh` lists them."
     )
     retrain_settings: dict[str, Any] = Field(default={}, description="As `sbert settings retrain` lists them.")
-    min_new_labels: int = Field(default=100, ge=1, description="Fewer new labels wait for more (rows).")
+    min_new_labels: int = Field(
+        default=100, ge=1, description="Least number of new labels that start a retraining (rows)."
+    )
     destinations: dict[str, DestinationEntry] = Field(default={}, description="Vector stores that follow the table.")
     applications: dict[str, ApplicationEntry] = Field(
         default={}, description="Jobs that keep an output of their own up to date with the table."

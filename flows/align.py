@@ -42,7 +42,12 @@ def align_rows(
     ] = 1.0,
     max_length_ratio: Annotated[
         float,
-        form(title="Length ratio", ge=1, le=100, description="How much longer than usual one text of a pair may be."),
+        form(
+            title="Length ratio",
+            ge=1,
+            le=100,
+            description="Factor by which one text of a pair may be longer than usual.",
+        ),
     ] = 2.5,
     concurrency: Concurrency = 1,
 ) -> AlignmentReport:

@@ -64,7 +64,7 @@ def answer_table(
         location(
             title="Labels",
             may_be_empty=True,
-            description="Labels of the kind pairs (question, answer) to fit with. Empty: the model that is there. "
+            description="Labels of the kind pairs (question, answer) to fit with. Empty: the model of the last run. "
             "Example: s3://company-labels/answers",
         ),
     ] = None,

@@ -29,7 +29,7 @@ def find_duplicate_texts(
             title="Similarity",
             ge=0.3,
             lt=1,
-            description="Least cosine of two texts that say the same; Empty: 0.9; leave it empty with labels.",
+            description="Least cosine of two texts that say the same. Empty: 0.9, or with labels the fitted rule.",
         ),
     ] = None,
     labels_uri: Annotated[
@@ -47,7 +47,8 @@ def find_duplicate_texts(
             title="Precision",
             gt=0.5,
             lt=1,
-            description="With labels: promised share of pairs called the same that are (0.5 to 1). Empty: the best F1.",
+            description="With labels: promised share of right pairs among those called the same (0.5 to 1). Empty: the "
+            "best F1.",
         ),
     ] = None,
     conflict_check: Annotated[

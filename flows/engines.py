@@ -73,7 +73,7 @@ class EngineSettings(BaseModel):
         default=256 * MIB,
         title="Bytes handed over",
         ge=1,
-        description="Raw text handed to a worker at once, at most, above one split (bytes).",
+        description="Most raw text handed to a worker at once, if it is more than one split (bytes).",
     )
 
     @model_validator(mode="before")

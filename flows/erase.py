@@ -38,8 +38,9 @@ def erase_rows(
         location(
             title="Ids",
             may_be_empty=True,
-            description="Location of a file that names the rows: JSON Lines, CSV or Parquet with a column id and perhaps "
-            "source, or text with an id a line. Ids are no parameters, so that Prefect does not store them. "
+            description="Location of a file that names the rows: JSON Lines, CSV or Parquet with a column id and, if "
+            "needed, source; or text with one id per line. The ids themselves are no parameters, so Prefect does not store "
+            "them. "
             "Example: s3://company-private/erase.csv",
         ),
     ] = "",

@@ -26,7 +26,7 @@ def sync_destination(
         bool, form(title="Prove", description="Compare every row after writing; a new collection is always compared.")
     ] = False,
     replace: Annotated[
-        bool, form(title="Replace", description="Follow this table though the destination follows another one now.")
+        bool, form(title="Replace", description="Follow this table, even if the destination follows another one now.")
     ] = False,
 ) -> SyncReport:
     """Write the rows that changed to a vector store, and remove those that are gone.

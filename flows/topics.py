@@ -31,7 +31,12 @@ def find_table_topics(
     out_uri: OutUri,
     num_topics: Annotated[
         int | None,
-        form(title="Topics", ge=1, le=2_000, description="Topics to look for. Empty: by the number of rows."),
+        form(
+            title="Topics",
+            ge=1,
+            le=2_000,
+            description="Number of topics to look for. Empty: computed from the number of rows.",
+        ),
     ] = None,
     text_column: Annotated[
         Text,

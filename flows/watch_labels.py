@@ -39,7 +39,13 @@ def watch_labels(
         ),
     ],
     min_new_rows: Annotated[
-        int, form(title="Least new rows", ge=1, le=10_000_000, description="Fewer new labels wait for more (rows).")
+        int,
+        form(
+            title="Least new rows",
+            ge=1,
+            le=10_000_000,
+            description="Least number of new labels that are announced (rows).",
+        ),
     ] = 100,
 ) -> State[LabelNews]:
     """Emit ``sbert.labels.arrived`` when enough labels are new; the same set is told once."""

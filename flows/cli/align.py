@@ -34,7 +34,9 @@ def align(
     ] = 1.0,
     max_length_ratio: Annotated[
         float,
-        typer.Option(min=1, max=100, metavar="RATIO", help="How much longer than usual one text of a pair may be."),
+        typer.Option(
+            min=1, max=100, metavar="RATIO", help="Factor by which one text of a pair may be longer than usual."
+        ),
     ] = 2.5,
     concurrency: Concurrency = 1,
     as_json: Json = False,

@@ -39,7 +39,7 @@ def duplicates(
             min=0.501,
             max=0.999,
             metavar="SHARE",
-            help="With labels: promised share of pairs called the same that are.",
+            help="With labels: promised share of right pairs among those called the same.",
             show_default="the rule with the best F1",
         ),
     ] = None,

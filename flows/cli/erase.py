@@ -40,7 +40,8 @@ def erase(
         str,
         typer.Option(
             metavar="FILE",
-            help="The rows: JSON Lines, CSV or Parquet with a column id and perhaps source, or text with an id a line.",
+            help="File of the rows: JSON Lines, CSV or Parquet with a column id and, if needed, source; or text with one id "
+            "per line.",
             callback=check_location,
         ),
     ],
@@ -71,7 +72,7 @@ def erase(
         ),
     ] = None,
     dry_run: DryRun = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation; needed without a terminal.")] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Exit with status 0 also when ids are found nowhere.")
     ] = False,

@@ -19,7 +19,7 @@ def index(
         typer.Option(
             "--queries",
             metavar="URI",
-            help="Texts whose recall is measured too: file, folder or glob in any format of raw text.",
+            help="Queries with which recall is measured too: file, folder or glob in any format of raw text.",
             callback=check_location,
         ),
     ] = None,

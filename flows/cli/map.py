@@ -19,7 +19,9 @@ def draw(
     color_by: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN", help="Kept column that gives the colours at first.", show_default="topics by meaning"
+            metavar="COLUMN",
+            help="Kept column by which the page colours rows when it opens.",
+            show_default="topics by meaning",
         ),
     ] = None,
     text_column: Annotated[

@@ -87,7 +87,7 @@ def search(
         typer.Option(help="Find rows by meaning, by the words of the query (names, codes, rare words), or by both."),
     ] = Mode.VECTOR,
     diversity: Annotated[
-        float, typer.Option(min=0, max=1, metavar="SHARE", help="How much rows shall differ from those before.")
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="How much each row must differ from the rows above it.")
     ] = 0.0,
     words_column: Annotated[
         str | None,

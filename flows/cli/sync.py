@@ -19,7 +19,7 @@ def sync(
     ] = None,
     prove: Annotated[bool, typer.Option("--prove", help="Compare every row afterwards.")] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Follow this table though DESTINATION follows another one now.")
+        bool, typer.Option("--replace", help="Follow this table, even if DESTINATION follows another one now.")
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -30,7 +30,13 @@ def topics(
     num: Annotated[
         int | None,
         typer.Option(
-            "-n", "--num", min=1, max=2_000, metavar="N", help="Topics to look for.", show_default="by the rows"
+            "-n",
+            "--num",
+            min=1,
+            max=2_000,
+            metavar="N",
+            help="Number of topics to look for.",
+            show_default="by the rows",
         ),
     ] = None,
     text_column: Annotated[
@@ -41,7 +47,7 @@ def topics(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Kept column with the time of each row: counts over time.",
+            help="Kept column with the time of each row, for counts over time.",
         ),
     ] = None,
     period: Annotated[Period, typer.Option(help="Length of a period of these counts.")] = Period.WEEK,

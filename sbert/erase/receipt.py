@@ -24,8 +24,8 @@ class PlaceReport(BaseModel):
     place: str = Field(description="Name of the place, such as `shards` or `vector store`.")
     location: str = Field(description="Where it is.")
     num_found: int = Field(default=0, description="Rows that were found there, in all versions and files.")
-    action: str = Field(default="nothing to do", description="What was done.")
-    look: str = Field(default="", description="The look afterwards.")
+    action: str = Field(default="nothing to do", description="The action that was taken.")
+    look: str = Field(default="", description="Result of the look afterwards.")
     num_left: int = Field(default=0, description="Rows that the look afterwards found.")
     problem: str = Field(default="", description="Why rows are left, or may be; empty when the place is clean.")
 
@@ -59,7 +59,7 @@ class OutOfReach(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     place: str
-    advice: str = Field(description="What a person can do.")
+    advice: str = Field(description="Advice for a person.")
 
 
 class Receipt(BaseModel):

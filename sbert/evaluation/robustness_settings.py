@@ -33,7 +33,7 @@ class RobustnessSettings(BaseModel):
     )
     action: Literal["report", "refuse"] = Field(
         default="report",
-        description="What follows from a proven loss on a set: report (a note in the report) or refuse (no promotion).",
+        description="Consequence of a proven loss on a set: report (a note in the report) or refuse (no promotion).",
     )
     tolerance: float = Field(
         default=0.0,

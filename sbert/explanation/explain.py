@@ -54,7 +54,7 @@ class ExplainedText(BaseModel):
     text: str
     words: tuple[WordPart, ...]
     rest: float = Field(
-        description="What special tokens and the prompt add; through layers, what a text of masks adds."
+        description="Part of the special tokens and the prompt; by the method through-layers, part of a text of masks."
     )
     truncated: bool = Field(description="Whether the encoder does not see the end of the text.")
 

@@ -50,7 +50,7 @@ class SearchSettings(BaseModel):
         ge=0,
         le=1,
         title="Diversity",
-        description="How much rows shall differ from those before: 0 not at all, 1 regardless of the query (0 to 1).",
+        description="How much each row must differ from the rows above it: 0 not at all, 1 whatever the query (0 to 1).",
     )
     words_column: str | None = Field(
         default=None,

@@ -42,7 +42,7 @@ class AlignmentJob(DerivedJob):
         default=1.0, ge=0, le=10, description="Least ratio of a pair's cosine to that of the nearest rows (ratio)."
     )
     max_length_ratio: float = Field(
-        default=2.5, ge=1, le=100, description="How much longer than usual one text of a pair may be (ratio)."
+        default=2.5, ge=1, le=100, description="Factor by which one text of a pair may be longer than usual (ratio)."
     )
 
     @classmethod

@@ -63,7 +63,7 @@ class AnswerSettings(BaseModel):
         ge=10,
         le=1_000_000,
         title="Labels for weights",
-        description="Labelled questions from which on the weights are fitted too (rows).",
+        description="Least number of labelled questions from which the weights are fitted too (rows).",
     )
     question_column: str | None = Field(
         default=None,
@@ -85,7 +85,7 @@ class AnswerSettings(BaseModel):
         ge=1,
         le=20,
         title="Turns of context",
-        description="Last turns of a dialogue that are the query together (turns).",
+        description="Number of last turns of a dialogue that together form the query (turns).",
     )
     context_decay: float = Field(
         default=0.5,

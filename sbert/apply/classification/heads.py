@@ -56,7 +56,7 @@ class HeadDecision(BaseModel):
     refused: str | None = Field(default=None, description="The new head that was worse.")
     reason: str
     num_labels: int = Field(description="Labelled rows that the new head was fitted on.")
-    labels: str = Field(description="What became of the labelled rows.")
+    labels: str = Field(description="Number of labelled rows that were read, used and left out, in words.")
     quality: HeadQuality | None = Field(description="The head on held-out rows; None without such rows.")
     kind: str
     strength: float
@@ -64,13 +64,15 @@ class HeadDecision(BaseModel):
     text_column: str = Field(default="", description="Column that rules are matched with; empty without rules.")
     words_column: str = Field(default="", description="Column whose words the head reads; empty for vectors alone.")
     words: WordsUse | None = Field(
-        default=None, description="What cross-validation said of words; None where no words could be read."
+        default=None,
+        description="Macro-F1 of cross-validation with words and without; None where no words could be read.",
     )
     speaking: dict[str, list[str]] = Field(
         default={}, description="Terms that speak most for each class, the strongest first; empty without words."
     )
     rules: RulesEffect | None = Field(
-        default=None, description="What rules do; None without rules, and for a head before, which has other labels."
+        default=None,
+        description="Effect of the rules; None without rules, and for the head before, which has other labels.",
     )
 
     def told_words(self) -> str:

@@ -31,7 +31,7 @@ class ClassificationReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    output: DerivedReport = Field(description="What was computed.")
+    output: DerivedReport = Field(description="Report of the derived table.")
     tasks: tuple[TaskReport, ...] = Field(description="The head of each task, and the classes of the rows.")
     report_uri: str = Field(description="The report for people, an HTML file.")
 

@@ -62,7 +62,11 @@ class HeadSettings(BaseModel):
         description="Words and pairs of words that have weights, at most; those that most labelled texts have.",
     )
     num_folds: int = Field(
-        default=5, ge=2, le=20, title="Folds", description="Parts of cross-validation; each is predicted by the others."
+        default=5,
+        ge=2,
+        le=20,
+        title="Folds",
+        description="Parts of cross-validation; each part is predicted by a head of the others.",
     )
     max_choice_rows: int = Field(
         default=20_000,

@@ -49,7 +49,8 @@ class FitSettings(BaseModel):
         default=None,
         gt=0.5,
         lt=1,
-        description="Promised share of pairs called the same that are (0.5 to 1); empty: the threshold with the best F1.",
+        description="Promised share of right pairs among those called the same (0.5 to 1); empty: the threshold "
+        "with the best F1.",
     )
     same_score: float = Field(
         default=0.5, gt=0, le=1, description="Score from which on a scored pair counts as the same (0 to 1)."

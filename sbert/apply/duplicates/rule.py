@@ -33,7 +33,7 @@ class FittedModel(BaseModel):
     threshold: float = Field(gt=0, lt=1, description="Two texts say the same from this probability on (0 to 1).")
     labels: str = Field(description="Fingerprint of the labelled pairs.")
     num_pairs: int = Field(ge=1, description="Labelled pairs (rows).")
-    precision: float = Field(ge=0, le=1, description="Share of pairs called the same that are (0 to 1).")
+    precision: float = Field(ge=0, le=1, description="Share of right pairs among those called the same (0 to 1).")
     precision_low: float = Field(ge=0, le=1, description="Lower end of its 95 % interval (0 to 1).")
     precision_high: float = Field(ge=0, le=1, description="Upper end of its 95 % interval (0 to 1).")
     recall: float = Field(ge=0, le=1, description="Share of the pairs that say the same which are found (0 to 1).")

@@ -44,7 +44,7 @@ class EntitiesReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    output: DerivedReport = Field(description="What was computed.")
+    output: DerivedReport = Field(description="Report of the derived table.")
     tagger: str = Field(description="Name of the tagger's folder in ``_taggers/``.")
     num_labelled_texts: int
     num_labelled_entities: dict[str, int] = Field(description="Labelled entities of each type.")

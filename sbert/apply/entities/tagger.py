@@ -64,7 +64,7 @@ class TaggerRecord(BaseModel):
     )
     frozen: str | None = Field(default=None, description="Why no layers learned though the settings ask for it.")
     temperature: float = Field(description="Width of the Gaussian: squared distances are divided by it.")
-    begin: float = Field(description="Probability that an entity begins after a word of none.")
+    begin: float = Field(description="Probability that an entity begins after a word outside of entities.")
     go_on: float = Field(description="Probability that an entity goes on after one of its words.")
     change: float = Field(description="Probability that an entity is followed by one of another type.")
 

@@ -30,7 +30,7 @@ class MapSettings(LayoutSettings):
         description="Kept column that is shown as the text; empty for the column that was encoded, else `text`.",
     )
     color_by: str | None = Field(
-        default=None, description="Kept column that gives the colours at first; empty for the topics."
+        default=None, description="Kept column by which the page colours rows when it opens; empty for the topics."
     )
     num_topics: int = Field(default=16, ge=1, le=60, description="Topics that the rows are put into, at most (topics).")
     max_chars: int = Field(

@@ -65,7 +65,7 @@ class MonitoringSettings(BaseModel):
         default=14.0,
         gt=0,
         title="Half-life",
-        description="Earlier buckets count half as much in what is expected for every so many buckets back (buckets).",
+        description="Age at which an earlier bucket counts half as much in the expected value (buckets).",
     )
     min_history: int = Field(
         default=4, ge=2, title="Least history", description="Earlier buckets with rows that a test needs (buckets)."
@@ -89,7 +89,7 @@ class MonitoringSettings(BaseModel):
         default=(1,),
         min_length=1,
         title="Windows",
-        description="Shares are looked at over so many buckets together, each look at its part of false_alerts (buckets).",
+        description="Numbers of buckets over which shares are tested together; the tests share false_alerts (buckets).",
     )
     close_above: float = Field(
         default=0.05,

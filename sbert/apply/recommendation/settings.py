@@ -64,7 +64,7 @@ class RankingSettings(BaseModel):
         ge=1,
         le=2_000,
         title="Neighbours",
-        description="Items kept for each item as those that the same users take, or take next (items).",
+        description="Related items kept for each item: taken by the same users, or taken next (items).",
     )
     shrinkage: float = Field(
         default=20.0,
@@ -98,7 +98,7 @@ class ListSettings(BaseModel):
         ge=0,
         le=1_000,
         title="New items",
-        description="Last places of a list that are for items without events, which the others would keep out (items).",
+        description="Places at the end of a list that are kept for items without events (items).",
     )
     max_similarity: float = Field(
         default=0.9,
@@ -117,7 +117,7 @@ class ListSettings(BaseModel):
 
 
 class SessionSettings(BaseModel):
-    """What decides the pairs of items of one session, which are labels for the encoder."""
+    """Settings of the pairs of items of one session, which are labels for the encoder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -164,12 +164,12 @@ class RecommendationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     events: EventColumns = Field(default=EventColumns(), title="Events", description="Columns and weights of events.")
-    ranking: RankingSettings = Field(default=RankingSettings(), title="Ranking", description="What decides the model.")
-    lists: ListSettings = Field(default=ListSettings(), title="Lists", description="What decides the lists.")
+    ranking: RankingSettings = Field(default=RankingSettings(), title="Ranking", description="Settings of the model.")
+    lists: ListSettings = Field(default=ListSettings(), title="Lists", description="Settings of the lists.")
     sessions: SessionSettings = Field(
         default=SessionSettings(),
         title="Sessions",
-        description="What decides the pairs of sessions, if they are asked for.",
+        description="Settings of the pairs of sessions, if they are asked for.",
     )
     refit_days: float = Field(
         default=7.0,

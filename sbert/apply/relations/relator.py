@@ -48,7 +48,9 @@ class RelatorRecord(BaseModel):
         "the second relation, its lead over the nearest pair that has none."
     )
     found: float = Field(description="Share of the examples that are found with their relation by the other examples.")
-    kept_out: float = Field(description="Share of pairs of foreign relations, or none, that are told to have none.")
+    kept_out: float = Field(
+        description="Share of pairs of other relations, or of none, that are recognised as having none."
+    )
 
 
 @dataclass(frozen=True)

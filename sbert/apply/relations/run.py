@@ -49,12 +49,14 @@ class RelationsReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    output: DerivedReport = Field(description="What was computed.")
+    output: DerivedReport = Field(description="Report of the derived table.")
     relator: str = Field(description="Name of the relator's folder in ``_relators/``.")
     num_labelled_pairs: dict[str, int] = Field(description="Labelled pairs of each relation.")
     num_labelled_none: int = Field(description="Labelled pairs that have none of the relations.")
     found: float = Field(description="Share of the labelled pairs whose relation the others find.")
-    kept_out: float = Field(description="Share of pairs of foreign relations, or none, that are told to have none.")
+    kept_out: float = Field(
+        description="Share of pairs of other relations, or of none, that are recognised as having none."
+    )
     num_rows_with_relations: int
     num_relations: int
     relations: tuple[RelationCount, ...] = Field(description="Every relation that was found, the most frequent first.")

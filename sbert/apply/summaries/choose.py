@@ -37,7 +37,9 @@ class RankerDecision(BaseModel):
     ranker: str = Field(description="Name of the ranker's folder in ``_rankers/``; empty for LexRank.")
     reason: str
     is_new: bool = Field(default=False, description="Whether the ranker was fitted in this run.")
-    labels: LabelCounts | None = Field(default=None, description="What became of the labels; None without labels.")
+    labels: LabelCounts | None = Field(
+        default=None, description="Numbers of labels that were used and left out; None without labels."
+    )
     quality: RankerQuality | None = Field(default=None, description="The ranker on documents that it has not seen.")
 
 

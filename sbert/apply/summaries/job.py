@@ -45,7 +45,9 @@ class SummaryJob(PartJob):
 
     name: ClassVar[str] = "summarize"
 
-    budget: SummaryBudget = Field(default_factory=SummaryBudget, description="What a summary may hold.")
+    budget: SummaryBudget = Field(
+        default_factory=SummaryBudget, description="Length of a summary, and the repetition that it may have."
+    )
     max_ranked_sentences: int = Field(default=1_000, ge=2, le=10_000, description="Sentences of a document to rank.")
     ranker: str = Field(default="", description="Name of the ranker's folder in ``_rankers/``; empty for LexRank.")
     ranker_uri: str = Field(default="", description="The output beside which the ranker lies.")

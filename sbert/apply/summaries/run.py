@@ -26,8 +26,8 @@ class SummaryReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    output: DerivedReport = Field(description="What was computed.")
-    decision: RankerDecision = Field(description="What ranked the sentences.")
+    output: DerivedReport = Field(description="Report of the derived table.")
+    decision: RankerDecision = Field(description="The ranker that was used, or LexRank.")
     num_documents: int
     num_computed: int = Field(description="Documents that were ranked in this run.")
     num_without_text: int = Field(description="Documents without a sentence; their summary is null.")

@@ -117,7 +117,11 @@ class SummarySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    budget: SummaryBudget = Field(default_factory=SummaryBudget, title="Budget", description="What a summary may hold.")
+    budget: SummaryBudget = Field(
+        default_factory=SummaryBudget,
+        title="Budget",
+        description="Length of a summary, and the repetition that it may have.",
+    )
     max_ranked_sentences: int = Field(
         default=1_000,
         ge=2,

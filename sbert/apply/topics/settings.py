@@ -13,7 +13,10 @@ class FitSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_topics: int | None = Field(
-        default=None, ge=1, le=2_000, description="Topics to look for; empty: the root of half the rows, at most 300."
+        default=None,
+        ge=1,
+        le=2_000,
+        description="Number of topics to look for; empty: the root of half the rows, at most 300.",
     )
     num_parents: int | None = Field(
         default=None, ge=1, le=200, description="Groups of topics, the upper level; empty: the root of the topics."
@@ -36,7 +39,7 @@ class TopicSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fit: FitSettings = Field(default_factory=FitSettings, description="What decides the topics.")
+    fit: FitSettings = Field(default_factory=FitSettings, description="Settings of the fit of topics.")
     text_column: str | None = Field(
         default=None, min_length=1, description="Kept column of the texts; empty for the column that was encoded."
     )

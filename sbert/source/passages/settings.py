@@ -42,7 +42,8 @@ class PassageSettings(BaseModel):
 
     of: PassagesOf = Field(
         default=PassagesOf.EVERYTHING,
-        description="What is cut: everything (each row is a document), documents (objects such as Markdown), or nothing.",
+        description="Texts that are cut: everything (each row is a document), documents (objects such as Markdown), or "
+        "nothing.",
     )
     max_tokens: int | None = Field(
         default=None,
