@@ -35,7 +35,7 @@ class Application:
     """Whether the output is a derived table, which needs upkeep and from which erased rows must go."""
 
     def locations(self, table: str, after: str | None, out: str) -> dict[str, str]:
-        """Return the parameters of the flow that name what it reads and writes; `after` is the output it comes after."""
+        """Return the parameters of the flow that name its inputs and output; `after` is the output that it reads."""
         if after is not None and self.after is not None:
             return {self.table: table, self.after: after, self.out: out}
         return {self.table: table if after is None else after, self.out: out}

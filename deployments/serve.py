@@ -144,7 +144,7 @@ def _run(arguments: list[str], environment: dict[str, str], *, prefect: bool = T
 
 
 def _deploy(environment: dict[str, str]) -> None:
-    """Make Prefect's file from the tables, and deploy what it says."""
+    """Make Prefect's file from the tables, and deploy its deployments."""
     tables = Path(os.environ.get("SBERT_TABLES", HERE / "tables.yaml")).resolve()
     with tempfile.TemporaryDirectory(prefix="sbert-deploy-") as folder:
         file = Path(folder) / "prefect.yaml"
@@ -157,7 +157,7 @@ def _deploy(environment: dict[str, str]) -> None:
 
 
 def _install_automations(api: str) -> None:
-    """Install what automations.yaml says.
+    """Install the automations of automations.yaml.
 
     An automation that is there already keeps its id: with it go the heartbeats that it is waiting for, among them those of
     runs that died with the machine.
@@ -174,7 +174,7 @@ def _install_automations(api: str) -> None:
 
 
 def _agrees(wanted: Any, there: Any) -> bool:
-    """Return whether the server has what a file says; the server adds fields, and orders lists of events as it likes."""
+    """Return whether the server has the values of a file; the server adds fields, and orders lists of events as it likes."""
     if isinstance(wanted, dict):
         return isinstance(there, dict) and all(_agrees(value, there.get(name)) for name, value in wanted.items())
     if isinstance(wanted, list):

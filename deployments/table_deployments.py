@@ -1,4 +1,4 @@
-"""Make Prefect's deployment file from `tables.yaml`, which says for each table what it is made of.
+"""Make Prefect's deployment file from `tables.yaml`, which describes each table.
 
     python deployments/table_deployments.py                    # writes prefect.yaml beside tables.yaml
     python deployments/table_deployments.py --tables /etc/sbert/tables.yaml --output /tmp/prefect.yaml
@@ -275,7 +275,7 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 def main() -> int:
-    """Write Prefect's file, or say what is wrong with `tables.yaml`."""
+    """Write Prefect's file, or print the mistake in `tables.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, default=HERE / "tables.yaml", help="file to read")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`tables.yaml`: what each table is made of, what follows it, and when its jobs start."""
+"""Read `tables.yaml`: the source of each table, its followers, and the times of its jobs."""
 
 from collections import Counter
 from pathlib import Path
@@ -42,7 +42,7 @@ class DestinationEntry(BaseModel):
 
 
 class TableEntry(BaseModel):
-    """One table: where everything is, what it keeps, and when its jobs start."""
+    """One table: its locations, the columns that it keeps, and the times of its jobs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

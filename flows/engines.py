@@ -155,7 +155,7 @@ class Engine:
         return False
 
     def stop(self, run_id: str) -> None:
-        """Stop what is being built: threads between two batches, workers at once."""
+        """Stop the builds: threads between two batches, workers at once."""
         self._stop_run(run_id)
         if self._runner is None:
             return

@@ -1,4 +1,4 @@
-"""Record how a run ended that did not complete: an artifact that says what happened and what to do next.
+"""Leave an artifact for a run that did not complete: it names the cause and the next step.
 
 Prefect calls a hook with exactly (flow, flow_run, state): in the flow's process when the flow fails or is interrupted, in
 the worker's process when the flow's process died or was cancelled.

@@ -117,7 +117,7 @@ class AdvancedSettings(RefreshSettings):
 
 
 def split_advanced(settings: RefreshSettings | None) -> AdvancedSettings:
-    """Return what the form's field named, as one type."""
+    """Return the value of the form's field, as one type."""
     if isinstance(settings, AdvancedSettings):
         return settings
     return AdvancedSettings.model_validate({} if settings is None else settings.model_dump(exclude_unset=True))
@@ -131,7 +131,7 @@ class _Reader(Generic[Settings]):
         self._empty = empty
 
     def __call__(self, value: Any) -> Any:
-        """Return settings, or what stands for an empty field."""
+        """Return settings, or the value of an empty field."""
         if value is None:
             return self._empty
         if isinstance(value, dict):
@@ -145,7 +145,7 @@ class _Reader(Generic[Settings]):
 
 
 def read_advanced(kind: type[Settings]) -> BeforeValidator:
-    """Return what reads the advanced field of a form; an empty field is every setting's default.
+    """Return the reader of the advanced field of a form; an empty field stands for every setting's default.
 
     A kind that cannot be without settings names the missing ones.
     """
@@ -153,7 +153,7 @@ def read_advanced(kind: type[Settings]) -> BeforeValidator:
 
 
 def read_object(value: Any) -> Any:
-    """Return what a field says that holds a JSON object: parsed, or as text; an empty field is an object without names."""
+    """Return the JSON object of a field, which holds it parsed or as text; an empty field is an object without names."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return {}
     return json.loads(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Prove that a vector store holds what a table holds.
+"""Prove that a vector store holds the rows of a table.
 
 Run it with ``sbert reconcile TABLE DESTINATION``, or as a deployment at night.
 """

@@ -1,4 +1,4 @@
-"""Names of flow runs: what a person typed stays; a name that Prefect made up is replaced by one that says what runs."""
+"""Name flow runs after their job. A name that a person typed stays; a name that Prefect made up is replaced."""
 
 import re
 from collections.abc import Callable

@@ -33,7 +33,7 @@ __all__ = ["run_job"]
 
 
 def run_job(job: RefreshJob, *, concurrency: int, dry_run: bool, engine: EngineSettings) -> RefreshReport:
-    """Do a job, or with `dry_run` only plan it; return what was done, in numbers.
+    """Run a job, or with `dry_run` only plan it; return the report, in numbers.
 
     Raises:
         IncompleteError: when objects could not be read; everything else was published, and the error has the report.
@@ -66,7 +66,7 @@ class PrefectSteps(RefreshSteps):
         return plan_refresh(job, on_stage)
 
     def announce(self, plan: Plan, estimate: Estimate) -> None:  # noqa: ARG002
-        """Name the flow run after what it has to do, and leave the plan as an artifact."""
+        """Name the flow run after its plan, and leave the plan as an artifact."""
         announce_plan(plan)
 
     def build(

@@ -139,7 +139,7 @@ class CutOffError(BrokenObjectError):
 
 
 class IncompleteError(SourceError):
-    """Some objects could not be read; everything else was done and published. ``report`` says what was.
+    """Some objects could not be read; everything else was done and published. ``report`` counts it.
 
     A new table of which no row could be read is not published. A dry run raises it when planning shows such objects.
     """
@@ -154,7 +154,7 @@ class IncompleteError(SourceError):
 
 
 class LabelError(SbertError):
-    """Labels that nothing should be learned from; the message says which rows, and what to do."""
+    """Labels that cannot be learned from; the message names the rows and the remedy."""
 
 
 class LeakageError(LabelError):
@@ -206,7 +206,7 @@ class RegistryError(SbertError):
 
 
 class PromotionConflictError(RegistryError):
-    """Another promotion was first; production is what that one made it."""
+    """Another promotion was first; its version is production."""
 
 
 class QualityError(SbertError):
@@ -250,7 +250,7 @@ class NotErasedError(TableError):
 
 
 class MassDeletionError(TableError):
-    """A run would drop more of the table than is accepted. ``report`` is what it would have done."""
+    """A run would drop more of the table than is accepted. ``report`` is that of a dry run."""
 
     def __init__(self, message: str, report: object = None) -> None:
         super().__init__(message)

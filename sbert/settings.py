@@ -31,7 +31,7 @@ def read_settings(kind: type[Settings], text: str | bytes) -> Settings:
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Return what is wrong as one line."""
+    """Return the mistakes as one line."""
     return "; ".join(_problem(item, kind) for item in error.errors(include_url=False))
 
 
@@ -50,7 +50,7 @@ def _problem(item: Any, kind: type[BaseModel]) -> str:
 
 
 def problem(path: Sequence[int | str], message: str) -> str:
-    """Return what is wrong with the field at a path; a message that begins with the field's name names it once."""
+    """Return the mistake in the field at a path; a message that begins with the field's name names it once."""
     name = ".".join(map(str, path)) or "settings"
     said = message.removeprefix("Value error, ")
     if path and said.startswith(f"{path[-1]} "):

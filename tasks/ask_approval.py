@@ -105,7 +105,7 @@ def _refuse_late(run_id: UUID, hours: float, setting: str, is_answered: threadin
 
 
 def _question(report: RetrainReport, hours: float) -> str:
-    """Return what the form asks, as Markdown."""
+    """Return the question of the form, as Markdown."""
     decision = report.decision
     until = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
     gains = "\n".join(

@@ -59,7 +59,7 @@ def commit_output(job: DerivedJob, plan: Opaque[DerivedPlan], records: Opaque[Se
 
 @task(name="report derived", cache_policy=NO_CACHE)
 def report_derived(report: DerivedReport) -> None:
-    """Leave what was done as a Markdown artifact, and emit `sbert.derived.published` for jobs that read the output.
+    """Leave the report as a Markdown artifact, and emit `sbert.derived.published` for jobs that read the output.
 
     The event names the version that the output has now, also when the run changed nothing: a job that follows it compares
     versions by itself.

@@ -1,4 +1,4 @@
-"""Fit the tagger of entities, and leave a report of what was found."""
+"""Fit the tagger of entities, and leave a report of the entities."""
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact

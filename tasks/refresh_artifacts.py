@@ -57,7 +57,7 @@ def describe_work(plan: Plan) -> str:
 
 
 def describe_choice(selection: Selection | None, *, force: bool) -> str:
-    """Return what a backfill works on, for people; empty for a refresh."""
+    """Return the objects and rows that a backfill chose, in words; empty for a refresh."""
     if selection is None:
         return ""
     parts = [f"include {glob}" for glob in selection.include]

@@ -25,7 +25,7 @@ def choose_summary_ranker(
 def write_document_summaries(
     table_uri: str, out_uri: str, decision: RankerDecision, settings: SummarySettings, concurrency: int
 ) -> SummaryReport:
-    """Summarise what changed; a retry takes over the splits that are finished."""
+    """Summarise changed documents; a retry takes over the splits that are finished."""
     return write_summaries(table_uri, out_uri, decision, settings, concurrency=concurrency)
 
 

@@ -19,7 +19,7 @@ __all__ = ["compare_rows", "load_secret", "report_comparison", "report_sync", "s
 
 @task(name="sync rows", **RETRIED)
 def sync_rows(table_uri: str, destination: str, credentials: str | None, *, prove: bool, replace: bool) -> SyncReport:
-    """Write what changed; `credentials` names a Prefect Secret block."""
+    """Write changed rows; `credentials` names a Prefect Secret block."""
     return sync(table_uri, destination, prove=prove, replace=replace, secret=load_secret(credentials))
 
 

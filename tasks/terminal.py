@@ -1,4 +1,4 @@
-"""The line at the bottom of the terminal that says what a command does right now; nothing where there is no terminal.
+"""Show the current work of a command in the last line of the terminal; nothing where there is no terminal.
 
 A command opens the line before it imports the libraries that take seconds. The flow goes on with the same line.
 """

@@ -9,7 +9,7 @@ __all__ = ["show_derived"]
 
 
 def show_derived(report: dict[str, Any]) -> None:
-    """Print what a job on a derived table did."""
+    """Print the report of a job on a derived table."""
     resumed = f", {report['num_shards_resumed']:,} taken over" if report["num_shards_resumed"] else ""
     out.print(
         f"{report['out_uri']} version {report['version']}: {counted(report['num_rows'], 'row')}, computed from version "

@@ -13,7 +13,7 @@ __all__ = ["describe_derived", "show_derived_table"]
 
 
 def describe_derived(table: DerivedTable) -> dict[str, Any]:
-    """Return what there is to say about a derived table; scripts rely on the keys."""
+    """Return the description of a derived table; scripts rely on its keys."""
     shards, info = table.shards(), table.info
     try:
         newest: int | None = Table.open(info.table_uri).version

@@ -26,7 +26,7 @@ def read_job_settings(
     keep_no_columns: bool,
     passages: str | None,
 ) -> "RefreshSettings":
-    """Return the settings of ``--settings`` with what other options name."""
+    """Return the settings of ``--settings``, completed by the values of other options."""
     from sbert.refresh.job import RefreshSettings
 
     kept = [name.strip() for name in keep_columns.split(",") if name.strip()] if keep_columns else None

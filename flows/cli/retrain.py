@@ -69,7 +69,7 @@ def retrain(
 
 
 def _ask(candidate: str, report: dict[str, Any], models_uri: str) -> dict[str, Any]:
-    """Ask at the terminal whether a candidate that passed becomes production; return what is new in the report."""
+    """Ask at the terminal whether a candidate that passed becomes production; return the changed fields."""
     from flows.cli.models import decide
 
     out.print(f"{candidate} passed: {report['reason']}\nreport: {report['report_uri']}", markup=False)

@@ -26,7 +26,7 @@ def load_settings(text: str | None, kind: type[Settings]) -> Settings:
 
 
 def load_named(text: str | None, kind: type[Settings], named: dict[str, Any]) -> Settings:
-    """Return settings as `load_settings`, with those that options of their own name; None stands for not named.
+    """Return settings as `load_settings` does, completed by options of their own; None is an option that is not given.
 
     Raises:
         SettingsError: the file cannot be read, or a setting is wrong.

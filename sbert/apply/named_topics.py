@@ -33,7 +33,7 @@ class Topic(BaseModel):
 
 
 class _Record(BaseModel):
-    """What is read of the record of a set of topics."""
+    """The part of a topics record that is read."""
 
     topics: tuple[Topic, ...]
 

@@ -32,7 +32,7 @@ class RowSample:
 
 
 def read_sample(table: Table, max_rows: int, columns: tuple[str, ...] = (), *, with_vectors: bool = True) -> RowSample:
-    """Read up to `max_rows` rows: those with the smallest text hashes.
+    """Read up to `max_rows` rows: the rows with the smallest text hashes.
 
     Args:
         table: the version.

@@ -42,7 +42,7 @@ class WordPiece:
 
     @property
     def words(self) -> slice:
-        """Return the places of the piece's words among those of the text."""
+        """Return the places of the piece's words among the words of the text."""
         return slice(self.first_word, self.first_word + self.num_words)
 
 

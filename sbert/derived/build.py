@@ -1,4 +1,4 @@
-"""Build splits of a derived table: what a worker process needs for a run, and the completion of one split.
+"""Build splits of a derived table: the context of a worker process, and the completion of one split.
 
 A process opens the job once for a run. The output of a split is written block by block, followed by the completion record
 of the split. If the process is killed before it writes the record, only this split is lost.
@@ -45,7 +45,7 @@ class DerivationContext(BaseModel):
 
 
 def derivation_context(job: DerivedJob, plan: DerivedPlan, run_id: str, attempt: int = 1) -> DerivationContext:
-    """Gather what workers need for the splits of a plan."""
+    """Return the context that workers need for the splits of a plan."""
     return DerivationContext(
         run_id=run_id,
         attempt=attempt,
@@ -68,7 +68,7 @@ class Deriver:
         self._schema = derived_schema(context.job, self._table)
 
     def build_group(self, splits: tuple[PlannedDerivation, ...], *, attempt: int = 1) -> list[DerivedRecord]:
-        """Build splits one after the other; those that an earlier attempt of this run finished are taken over.
+        """Build splits one after the other; splits that an earlier attempt of this run finished are taken over.
 
         Raises:
             TableError: the output of a split has another number of rows than the split.

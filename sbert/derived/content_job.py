@@ -44,7 +44,7 @@ class ContentJob(DerivedJob):
 
     @abstractmethod
     def open_function(self, table: Table, out_uri: str) -> ContentFunction:
-        """Load what the work needs, and return the function of contents. It is called at most once a block.
+        """Load models and inputs, and return the function of contents. It is called at most once a block.
 
         The function is called by several threads at the same time when the concurrency is above 1.
         """

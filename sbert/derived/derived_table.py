@@ -156,7 +156,7 @@ class DerivedTable:
         return pl.scan_parquet(shards, glob=False, storage_options=delta_storage_options(self.uri) or None)
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the commits, newest first: version, timestamp (ms), and what this library recorded."""
+        """Return the commits, newest first: version, timestamp (ms), and the record of this library."""
         with translate_errors(self.uri):
             return [dict(entry) for entry in self._delta.history()]
 

@@ -79,7 +79,7 @@ def row_vectors(rows: pa.Table, table: Table) -> npt.NDArray[np.float32]:
 
 
 class TableJob(BaseModel, ABC):
-    """A job's settings, and what identifies its output. Frozen: a worker in another process gets a copy."""
+    """A job's settings, and the identity of its output. Frozen: a worker in another process gets a copy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -109,7 +109,7 @@ class TableJob(BaseModel, ABC):
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def inputs(self) -> list[str]:
-        """Return hashes of what the job reads beside the table, such as a file of labels or a head; by default none."""
+        """Return hashes of the job's inputs beside the table, such as a file of labels or a head; by default none."""
         return []
 
 
@@ -131,7 +131,7 @@ class DerivedJob(TableJob):
 
     @abstractmethod
     def open(self, table: Table, out_uri: str) -> SplitFunction:
-        """Load what the work needs, once for each worker process, and return the function that does a split.
+        """Load models and inputs, once for each worker process, and return the function of one split.
 
         Args:
             table: the version that is worked on.
@@ -151,7 +151,7 @@ class RowJob(DerivedJob):
 
     @abstractmethod
     def function(self, table: Table) -> RowFunction:
-        """Load what the work needs, and return the function of a block of up to 16,384 rows.
+        """Load models and inputs, and return the function of a block of up to 16,384 rows.
 
         The function is called by several threads at the same time when the concurrency is above 1.
         """

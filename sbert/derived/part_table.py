@@ -180,7 +180,7 @@ class _Work:
         )
 
     def report(self, seconds: float) -> DerivedReport:
-        """Return what was done."""
+        """Return the report."""
         info = self._info
         return DerivedReport(
             job=info.job,

@@ -80,7 +80,7 @@ def plan_derived(job: DerivedJob, table_uri: str, out_uri: str, run_id: str) -> 
 def open_output(
     job: TableJob, table_uri: str, out_uri: str, run_id: str, version: int | None = None
 ) -> tuple[Table, DerivedTable | None, DerivedInfo]:
-    """Open the embeddings table and the output, if it is there, and return what the next commit says about both.
+    """Open the embeddings table and the output, if it is there, and return the record of both for the next commit.
 
     Args:
         job: what the output is made by.

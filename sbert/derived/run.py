@@ -147,7 +147,7 @@ def _derive(job: DerivedJob, table_uri: str, out_uri: str, steps: DerivedSteps, 
 
 
 def commit_plan(job: DerivedJob, plan: DerivedPlan, records: Sequence[DerivedRecord]) -> int:
-    """Publish what was built and taken over, and retire what no longer belongs to the table; return the version.
+    """Publish built and resumed splits, and remove shards that no longer belong to the table; return the version.
 
     Raises:
         CommitConflictError: another run committed since the plan was made.
@@ -166,14 +166,14 @@ def commit_plan(job: DerivedJob, plan: DerivedPlan, records: Sequence[DerivedRec
 
 
 def _reported(plan: DerivedPlan, built: Sequence[DerivedRecord], version: int, began: float) -> DerivedReport:
-    """Note beside the embeddings table what the derived table holds, and return the report."""
+    """Note the version of the derived table beside the embeddings table, and return the report."""
     report = _report(plan, built, version, time.monotonic() - began)
     note_output(report)
     return report
 
 
 def note_output(report: DerivedReport, *, has_own_rows: bool = False) -> None:
-    """Note beside the embeddings table what an output holds, for `sbert inspect`.
+    """Note the version of an output beside the embeddings table, for `sbert inspect`.
 
     Args:
         report: the results of the run.

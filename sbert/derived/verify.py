@@ -79,7 +79,7 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
 
 
 def _verify_parts(derived: DerivedTable, recorded: PartsSummary) -> DerivedVerification:
-    """Check each file, and that the parts are those that the commit recorded."""
+    """Check each file, and that the parts equal the record of the commit."""
     findings, num_without_checksum, _ = _check_files(derived)
     shards = derived.shards()
     if digest_of_parts((shard.fingerprint, shard.num_rows) for shard in shards) != recorded.digest:
@@ -141,7 +141,7 @@ def _rows_of_splits(shards: list[TableShard]) -> dict[str, int]:
 
 
 def _check_files(derived: DerivedTable) -> tuple[list[str], int, set[str]]:
-    """Return what is wrong with size, checksum and number of rows of each shard, and how many have no checksum.
+    """Return the findings about size, checksum and number of rows of each shard, and the number without checksum.
 
     The third value names the damaged shards, which must not be parsed.
     """
@@ -175,7 +175,7 @@ def _check_files(derived: DerivedTable) -> tuple[list[str], int, set[str]]:
 
 
 def _differing_row(derived: DerivedTable, shards: list[TableShard], rows: Iterator[pa.Table]) -> str | None:
-    """Return what is wrong with the first row that differs; None when all are equal."""
+    """Return a finding about the first row that differs; None when all are equal."""
     place = 0
     output = RowStream(read_shards(derived, shards, KEY_COLUMNS))
     for block in rows:

@@ -43,7 +43,7 @@ class Measured(BaseModel):
 
     @property
     def passes(self) -> bool:
-        """Return whether the vectors are close enough to those of float32."""
+        """Return whether the vectors are close enough to float32 vectors."""
         return self.least_cosine >= MIN_PROBE_COSINE
 
 

@@ -1,4 +1,4 @@
-"""Remember what a full load of an encoder found out, so that later processes start faster.
+"""Remember the results of a full load of an encoder, so that later processes start faster.
 
 Importing transformers and proving a runner take several seconds. Both give the same result every time for the same files,
 code and machine. The first load writes a record of the result into the user's cache. Later loads on this machine read it,
@@ -115,7 +115,7 @@ def _folder() -> Path:
 
 @functools.cache
 def _machine() -> tuple[str, ...]:
-    """Return what a load depends on beside the model: versions, code, processor."""
+    """Return the facts that a load depends on beside the model: versions, code, processor."""
     code = hashlib.sha256()
     pending = [resources.files("sbert.encoder")]
     while pending:

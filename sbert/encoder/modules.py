@@ -94,6 +94,6 @@ class Truncate(nn.Module):
 
 
 def describe_layer(layer: nn.Module) -> list[str | None]:
-    """Return what an encoder's fingerprint says about a layer, beside its weights and its size."""
+    """Return the part of an encoder's fingerprint about a layer, beside its weights and its size."""
     description = [type(layer).__name__, getattr(layer, "activation_name", None)]
     return [*description, "residual"] if isinstance(layer, Dense) and layer.use_residual else description

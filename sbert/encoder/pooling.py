@@ -60,7 +60,7 @@ class Pooling(nn.Module):
         return self.hidden_size * len(self.modes)
 
     def without_prompt(self, mask_BL: Tensor, num_prompt_tokens: int | Tensor) -> Tensor:
-        """Return the mask of the tokens to pool: 0 for those of the prompt, unless the prompt is pooled too.
+        """Return the mask of the tokens to pool: 0 for tokens of the prompt, unless the prompt is pooled too.
 
         Args:
             mask_BL: 1 for tokens, 0 for padding.

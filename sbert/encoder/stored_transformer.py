@@ -84,7 +84,7 @@ def _read_tensors(folder: Path, record: LoadRecord) -> dict[str, torch.Tensor]:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """Return the files of weights that transformers would read: one, or those of an index."""
+    """Return the files of weights that transformers would read: one file, or the files of an index."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file() or not index.is_file():
         return [folder / "model.safetensors"]

@@ -33,7 +33,7 @@ class FoundRows:
     """Keys of the request that were found, in shards or elsewhere."""
 
     def with_findings(self, findings: Iterable[ShardFinding], keys: ErasedKeys) -> "FoundRows":
-        """Return these rows and those of findings; `keys` is the request."""
+        """Return these rows and the rows of findings; `keys` is the request."""
         several = list(findings)
         return FoundRows(
             pairs=self.pairs.union(*(one.keys for one in several)),

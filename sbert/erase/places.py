@@ -47,7 +47,7 @@ class Place(ABC):
 
     @abstractmethod
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:
-        """Read every file of this place again, and return the report with what is left."""
+        """Read every file of this place again, and return the report with the rows that are left."""
 
     def keys_in(self, table_uri: str, paths: Sequence[str], keys: ErasedKeys) -> ErasedKeys:  # noqa: ARG002
         """Return the keys that files of this place name; most places name none."""

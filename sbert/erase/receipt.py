@@ -1,4 +1,4 @@
-"""The receipt of an erasure: every place, what was done there, and the look afterwards.
+"""The receipt of an erasure: every place, the action there, and the look afterwards.
 
 A receipt may be shown to the person whose rows were erased, and kept for years. So it holds nothing that was erased: no
 text, no id, no source, no text hash, no vector. Keys appear as keyed hashes (`sbert.table.tombstones`).

@@ -129,7 +129,7 @@ def _follow(
     models_uri: str | None,
     run: "_Run",
 ) -> Receipt:
-    """Erase what follows the table, name the consumers that were left out, and return the receipt."""
+    """Erase in the table's followers, name the consumers that were left out, and return the receipt."""
     for uri in derived:
         run.erase_derived(normalize_uri(uri))
     for location in destinations:
@@ -181,7 +181,7 @@ class _Run:
         return self.keys.without(self.found_rows.asked).without(self.earlier.keys)
 
     def bury(self) -> None:
-        """Write the tombstones, or find those of a run with the same keys that did not end."""
+        """Write the tombstones, or find the tombstones of an unfinished run with the same keys."""
         hasher = KeyedHash.of_table(self.table_uri)
         sources = pl.Series(sorted({source for source, _ in self.keys.pairs}), dtype=pl.String)
         hashes = KeyHashes.of(self.keys, hasher)
@@ -252,7 +252,7 @@ class _Run:
         self.places += [report, *([reports] if reports else []), *bucket_problem(uri)]
 
     def _erase_reports(self, store: DerivedStore, done: ShardsErased) -> PlaceReport | None:
-        """Remove the pages of a derived table; those of a table of parts, which names no rows, when any row was erased."""
+        """Remove the pages of a derived table. A table of parts names no rows: its pages go when any row was erased."""
         of_rows = done.num_rows or done.findings
         is_meant = self.num_rows if store.derived.info.parts is not None else of_rows
         return erase_reports(store.uri, self.rows, has_erased_rows=bool(is_meant), is_dry_run=self.is_dry_run)
@@ -338,13 +338,13 @@ class _Run:
         self._keep(self.found_rows.with_asked(self.keys.among(rows)))
 
     def _keep(self, rows: FoundRows) -> None:
-        """Remember what was found; a run that goes on with this erasure reads it."""
+        """Store the rows that were found; a run that continues this erasure reads them."""
         self.found_rows = rows
         if not self.is_dry_run:
             write_found_rows(self.table_uri, self.erasure, rows)
 
     def _erase_places(self, reports: dict[str, PlaceReport]) -> None:
-        """Erase what lies beside the shards; found rows of several passes add up."""
+        """Erase in the places beside the shards; found rows of several passes add up."""
         files = files_below(self.table_uri)
         for place in PLACES:
             paths = [path for path in files if place.owns(path)]

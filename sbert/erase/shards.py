@@ -160,7 +160,7 @@ def _look(store: ShardStore, keys: ErasedKeys) -> Iterable[ShardFinding]:
 
 
 def look_into_shards(store: ShardStore, keys: ErasedKeys, report: PlaceReport) -> PlaceReport:
-    """Read the keys of every shard again, and return the report with what is left."""
+    """Read the keys of every shard again, and return the report with the rows that are left."""
     store.open()
     findings = list(_look(store, keys))
     num_left = sum(finding.num_rows + finding.num_mentions for finding in findings)

@@ -1,4 +1,4 @@
-"""Look at what lies below a table: the files of every place, files that no place owns, and runs at work."""
+"""Look at all files below a table: the files of every place, files that no place owns, and runs at work."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def files_below(table_uri: str) -> list[str]:
 
 
 def look_into_places(table_uri: str, rows: ErasedRows, reports: Mapping[str, PlaceReport]) -> list[PlaceReport]:
-    """Look again into every place beside the shards; return the reports with what is left.
+    """Look again into every place beside the shards; return the reports with the rows that are left.
 
     Args:
         table_uri: the table.

@@ -36,7 +36,7 @@ Prompts = tuple[str, str]
 
 
 class WordPart(BaseModel):
-    """A word, and what it adds to the cosine with all words of the other text together."""
+    """A word, and its part of the cosine, with all words of the other text together."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,7 +60,7 @@ class ExplainedText(BaseModel):
 
 
 class WordPair(BaseModel):
-    """A word of each text, and what the pair adds to the cosine."""
+    """A word of each text, and the pair's part of the cosine."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -209,7 +209,7 @@ class Explainer:
 
     @property
     def document_prompts(self) -> Prompts:
-        """What the encoder puts before two documents."""
+        """The prompts before two documents."""
         prompt = self._reader.encoder.prompt_for(Side.DOCUMENT)
         return prompt, prompt
 

@@ -156,7 +156,7 @@ class SplitReasons:
     """The column of a job that goes split by split, and the reasons of its output before."""
 
     def __init__(self, column: ReasonColumn, job: str, table: Table, out_uri: str) -> None:
-        """Read the reasons of the splits that left; those of a split that stayed are read with it.
+        """Read the reasons of the splits that left; the reasons of a split that stayed are read with it.
 
         Args:
             column: makes reasons.

@@ -1,4 +1,4 @@
-"""What an explanation is asked for."""
+"""Settings of an explanation."""
 
 from enum import StrEnum
 

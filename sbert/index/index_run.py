@@ -1,4 +1,4 @@
-"""Bring the index of a table up to date: plan, build what is missing, publish, merge, measure.
+"""Bring the index of a table up to date: plan, build missing segments, publish, merge, measure.
 
 >>> from sbert.index.index_run import index_table
 >>> report = index_table("data/table")  # doctest: +SKIP

@@ -112,7 +112,7 @@ def _schema(table: Table) -> dict[str, pl.DataType]:
 
 
 def _check(where: str, tree: Any) -> None:
-    """Refuse what is neither a column, a literal nor an operator.
+    """Refuse an expression that is neither a column, a literal nor an operator.
 
     Raises:
         SettingsError: naming it.

@@ -120,7 +120,7 @@ class Searcher:
         return proposed if self._index.segments and not asked.exact and proposed <= MAX_PROPOSED else 0
 
     def _matching(self, where: str) -> Int64:
-        """Return the numbers of the rows that satisfy a filter; those of the last filters are kept."""
+        """Return the numbers of the rows that satisfy a filter; the numbers of the last filters are cached."""
         if where not in self._filters:
             matching = self._rows.matching(RowFilter(where, self.table))
             while self._filters and sum(map(len, self._filters.values())) + len(matching) > MAX_FILTERED_ROWS:

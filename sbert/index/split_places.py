@@ -71,7 +71,7 @@ class SegmentPlaces:
         return cls(np.array(firsts, np.int64), np.array(numbers, np.int64), position)
 
     def numbers_at(self, positions: Int64) -> Int64:
-        """Return the numbers of rows at these positions, `NO_ROW` for those that have none and for position -1."""
+        """Return the numbers of rows at these positions, `NO_ROW` for a row without a number and for position -1."""
         run = np.maximum(np.searchsorted(self._firsts, positions, side="right") - 1, 0)
         numbers = self._numbers[run] + positions - self._firsts[run]
         return np.where((self._numbers[run] == NO_ROW) | (positions < 0), NO_ROW, numbers)

@@ -77,7 +77,7 @@ def read_labels(
 
 
 def kept_columns(kind: LabelKind, settings: LabelSettings) -> list[str]:
-    """Return the columns that rows keep beside those they have in any case."""
+    """Return the columns that rows keep beside the columns of their kind."""
     ours = {*COLUMNS[kind], "split", "object", "row_id"}
     return [name for name in dict.fromkeys(settings.keep_columns) if name not in ours]
 

@@ -71,7 +71,7 @@ def _column_names(item: SourceObject, header: tuple[str, ...], hints: Hints) -> 
 
 
 def _raise_first_bad(item: SourceObject, header: tuple[str, ...], hints: Hints) -> None:
-    """Raise what is wrong with an object that shows no columns, if anything is."""
+    """Raise the error of an object that shows no columns, if it has one."""
     request = ColumnRequest(texts=(TEXT,), csv_header=header, hints=hints)
     for block in format_of(item.format).read(Span(object=item), request, ReadSettings()):
         if block.bad:

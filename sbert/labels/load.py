@@ -60,7 +60,7 @@ def load_labels(uri: str, settings: LabelSettings | None = None, *, to_train: bo
 def load_labels_and_rows(
     uri: str, settings: LabelSettings | None = None, *, to_train: bool = True
 ) -> tuple[LabelSet, pl.DataFrame]:
-    """Load labels, and return also the rows as they were read, those that are left out among them.
+    """Load labels, and return also all rows as they were read, including the rows that are left out.
 
     Raises:
         MissingError, EmptySourceError, StorageError, ColumnError, BrokenObjectError, LabelError: as `load_labels`.

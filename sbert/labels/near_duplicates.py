@@ -52,7 +52,7 @@ def text_clusters(texts: pl.Series, similarity: float) -> Ints:
 
 
 def _shingles(texts: pl.Series) -> tuple[npt.NDArray[np.uint64], Ints]:
-    """Return the hashes of the distinct shingles of all texts in one array, and where those of each text begin."""
+    """Return the hashes of the distinct shingles of all texts in one array, and the place where each text begins."""
     padded = [f"  {text} " for text in texts]
     points = np.frombuffer("".join(padded).encode("utf-32-le"), dtype="<u4").astype(np.uint64)
     lengths = np.fromiter(map(len, padded), dtype=np.int64, count=len(padded))

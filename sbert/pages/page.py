@@ -23,7 +23,7 @@ MAX_SHORT = 26
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table of a page. Every cell is text, formatted by whoever makes the table."""
+    """A table of a page. Every cell is text, formatted by the caller."""
 
     columns: Sequence[str]
     """Titles, all different."""

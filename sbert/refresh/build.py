@@ -1,4 +1,4 @@
-"""Build splits: what a worker process needs for a run, and the completion of one split.
+"""Build splits: the context of a worker process, and the completion of one split.
 
 A process loads the encoder once and remembers every vector it computed. Building a split is then a stream
 (`sbert.refresh.stream`) followed by the completion record of the split. If the process is killed before it writes the
@@ -78,7 +78,7 @@ class BuildContext(BaseModel):
 
 
 def build_context(plan: Plan, run_id: str, attempt: int = 1) -> BuildContext:
-    """Gather what workers need for the splits of `plan`."""
+    """Return the context that workers need for the splits of `plan`."""
     reusable = [shard.name for record in [*plan.resumed_records, *plan.retype] for shard in record.shards]
     table = plan.open_base() if plan.build and not plan.job.force else None
     if table is not None and table.encoder.fingerprint == plan.encoder.fingerprint:

@@ -77,7 +77,7 @@ class ReasonFinder:
         return self._difference(planned, earlier)
 
     def _difference(self, planned: PlannedSplit, earlier: Mapping[str, SplitRecord]) -> BuildReason:
-        """Return what differs between a split and the earlier rows of its objects."""
+        """Return the difference between a split and the earlier rows of its objects."""
         versions = {span.object.uri: span.object.version for span in planned.split.spans}
         record = next(iter(earlier.values()))
         if record.encoder_fingerprint != self._encoder_fingerprint:

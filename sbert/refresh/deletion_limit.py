@@ -101,7 +101,7 @@ def _is_in(source_table: str, item: SourceObject) -> bool:
 
 
 def _files_of_tables(uris: set[str], objects: Sequence[SourceObject]) -> dict[str, set[str]]:
-    """Return those of `uris` that are files of a table which is still in the source, by table."""
+    """Return the `uris` that are files of a table which is still in the source, by table."""
     tables = {item.table.uri for item in objects if item.table is not None}
     files = {table: {uri for uri in uris if uri.startswith(f"{table}/")} for table in tables}
     return {table: names for table, names in files.items() if names}

@@ -42,7 +42,7 @@ class DuplicateRows:
         self._ledger.close()
 
     def take_out(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return the next rows of the pass without those that are replaced, and these as rejected rows."""
+        """Return the next rows of the pass without replaced rows, and the replaced rows as rejected rows."""
         positions = np.arange(self._num_rows, self._num_rows + rows.height, dtype=np.int64)
         self._num_rows += rows.height
         out: npt.NDArray[np.bool_] = np.isin(positions, self._superseded)

@@ -1,4 +1,4 @@
-"""Earlier rows that stay: those of objects that could not be read, and of objects that a backfill did not choose.
+"""Find earlier rows that stay: rows of unreadable objects, and of objects that a backfill did not choose.
 
 The plan foresees with these functions what a run will keep, and the diff decides with them what it keeps.
 """

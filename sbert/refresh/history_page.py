@@ -88,7 +88,7 @@ def _facts(uri: str, runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _follower_rows(uri: str) -> list[dict[str, str]]:
-    """Return what each consumer of the table holds now, with the text of each cell by the column's title."""
+    """Return a row of cells for each consumer of the table; the text of each cell stands under the column's title."""
     try:
         states = followers_of(Table.open(uri))
     except NotATableError:  # the table is gone, its history is still there

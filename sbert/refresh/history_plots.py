@@ -44,7 +44,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Drift:
-    """The distance of the vectors of a run's table from those of the run before."""
+    """The distance of the vectors of a run's table from the vectors of the run before."""
 
     cosine: float
     stability: float
@@ -57,7 +57,7 @@ def is_backfill(run: Run) -> bool:
 
 
 def drift_of(runs: Sequence[Run]) -> list[Drift | None]:
-    """Return how far each run's vectors are from those of the run before.
+    """Return the distance of each run's vectors from the vectors of the run before.
 
     None stands for the first run, a run without a sample, and a run after a change of encoder.
     """

@@ -213,7 +213,7 @@ class RefreshSettings(BaseModel):
         return self
 
     def with_source(self, **fields: str | Sequence[str] | Mapping[str, str] | None) -> "RefreshSettings":
-        """Return settings in which `fields` replace those of ``source``; None leaves a field as it is.
+        """Return settings in which `fields` replace fields of ``source``; None leaves a field as it is.
 
         Of a field that holds settings itself, such as ``passages``, only the named ones are replaced.
         """

@@ -107,7 +107,7 @@ class Plan(BaseModel):
 
     @property
     def job(self) -> RefreshJob:
-        """The job, with what the table decides filled in."""
+        """The job, completed by the settings of the table."""
         return self.spec.job
 
     @property
@@ -329,7 +329,7 @@ def _reasons(
 def _losses(
     job: RefreshJob, shards: Sequence[TableShard], selection: SplitSelection, objects: Sequence[SourceObject]
 ) -> Losses:
-    """Return what a refresh takes away; a backfill takes nothing away."""
+    """Return the rows, objects and columns that a refresh removes; a backfill removes none."""
     if job.selection is not None or not selection.leaving:
         return Losses()
     return foresee_losses(job.table_uri, shards, selection, objects)

@@ -128,7 +128,7 @@ class WorkDone(BaseModel):
 
 
 class WorkCounter:
-    """Counts what the threads of one process do."""
+    """Counts the work of the threads of one process."""
 
     def __init__(self) -> None:
         """Start at nothing."""

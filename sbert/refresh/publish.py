@@ -1,4 +1,4 @@
-"""Publish the splits that were built: check them as a whole, check what would disappear, commit once.
+"""Publish the built splits: check them as a whole, check the deletion limit, commit once.
 
 The one idea: everything before the commit only adds files that no reader sees. The commit is one atomic step against the
 version that the plan was made for. It fails cleanly when another run was faster.
@@ -153,7 +153,7 @@ def _sample_vectors(plan: Plan, diff: TableDiff) -> np.ndarray:
 
 
 def publish(plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, Any]) -> int:
-    """Check what was built, commit, and return the table's version; without a difference, the version there is.
+    """Check the built splits, commit, and return the table's version; without a difference, return the current one.
 
     Raises:
         CommitConflictError: when another run committed since the plan was made.

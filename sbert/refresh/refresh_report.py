@@ -30,7 +30,7 @@ class Figure(NamedTuple):
 
 
 class RefreshReport(BaseModel):
-    """The outcome of one refresh; with ``dry_run`` what it would have done."""
+    """The outcome of one refresh; with ``dry_run`` the plan of it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -115,7 +115,7 @@ class RefreshReport(BaseModel):
 
     @classmethod
     def of_plan(cls, plan: Plan) -> "RefreshReport":
-        """Report what a plan would do."""
+        """Report a plan."""
         return cls(
             operation=plan.job.operation,
             raw_uri=plan.raw_uri,
@@ -148,7 +148,7 @@ class RefreshReport(BaseModel):
     def of_run(
         cls, plan: Plan, diff: TableDiff, built: BuildTally, *, table: Table, reduction: Reduction | None
     ) -> "RefreshReport":
-        """Report what a run did.
+        """Report a run.
 
         Args:
             plan: the plan that was published.
@@ -188,7 +188,7 @@ class RefreshReport(BaseModel):
         )
 
     def estimate_and_truth(self) -> list[Figure]:
-        """Return what was estimated beside what it was: in a dry run all figures, after a run those known before it."""
+        """Return estimates beside measured values: all figures of a dry run, after a run the figures estimated before."""
         if self.estimate is None or not (self.num_splits_built if self.dry_run else self.num_bytes_read):
             return []
         estimate, actual = self.estimate, self.stage_seconds

@@ -49,6 +49,6 @@ class RejectWriter:
             self._writer = self._output = None
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove the file that was written."""
         discard_parquet(self._writer, self._output)
         self._writer = self._output = None

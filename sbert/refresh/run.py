@@ -107,14 +107,14 @@ def _name_unreadable(report: RefreshReport) -> str:
 
 
 def _name_some(broken: dict[str, str]) -> str:
-    """Return the first objects with what is wrong with each, and how many more there are."""
+    """Return the first objects with the fault of each, and the number of the others."""
     first = "; ".join(f"{uri}: {why}" for uri, why in list(broken.items())[:NAMED_OBJECTS])
     others = len(broken) - NAMED_OBJECTS
     return first if others <= 0 else f"{first}; and {others} more"
 
 
 class _Run:
-    """A refresh under way: what it has measured and built, over all its attempts to commit."""
+    """A refresh under way: its measurements and built splits, over all its attempts to commit."""
 
     def __init__(self, job: RefreshJob, steps: RefreshSteps, run_id: str, on_progress: OnProgress) -> None:
         self.steps = steps
@@ -127,7 +127,7 @@ class _Run:
         self._tally = BuildTally()
 
     def plan_only(self) -> RefreshReport:
-        """Plan, and report what a run would do."""
+        """Plan, and report the plan."""
         return RefreshReport.of_plan(self._plan()).model_copy(update={"stage_seconds": self._seconds})
 
     def carry_out(self) -> RefreshReport:
@@ -240,7 +240,7 @@ class _Run:
         return report.model_copy(update={"stage_seconds": self._seconds, "num_bytes_read": self._num_bytes_read})
 
     def _commit_metadata(self, plan: Plan) -> dict[str, Any]:
-        """Return what the commit records of the run, beside its counts."""
+        """Return the metadata of the commit, beside the counts of the run."""
         return {
             "operation": self._job.operation,
             "run_id": self.run_id,

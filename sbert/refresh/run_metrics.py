@@ -139,7 +139,7 @@ def _read_sample(uri: str) -> RowSample | None:
 
 
 def summarize(sample: RowSample) -> dict[str, Any]:
-    """Return what a run's record says of a sample: quantiles of the lengths, mean vector, projections."""
+    """Return the summary of a sample in a run's record: quantiles of the lengths, mean vector, projections."""
     if not len(sample):
         return {}
     quantiles = np.quantile(sample.num_tokens, TOKEN_QUANTILES)

@@ -44,7 +44,7 @@ class Scope(BaseModel):
 
 
 class SplitSelection(BaseModel):
-    """Splits by what the job does with them."""
+    """Splits by the job's action: build, keep or drop."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -63,7 +63,7 @@ class RefreshSteps:
         return self._retried(lambda: make_plan(job, on_stage))
 
     def announce(self, plan: Plan, estimate: Estimate) -> None:
-        """Tell people what the run is going to do."""
+        """Tell people the plan of the run."""
 
     def build(
         self,
@@ -120,7 +120,7 @@ class RefreshSteps:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def diff(self, plan: Plan, results: Sequence[BuildResult], run_id: str) -> TableDiff:
-        """Decide what joins and what leaves the table."""
+        """Decide which splits join the table and which leave it."""
         return self._retried(lambda: diff_table(plan, results, run_id))
 
     def publish(self, plan: Plan, diff: TableDiff, counts: RowCounts, metadata: dict[str, Any]) -> int:
@@ -128,7 +128,7 @@ class RefreshSteps:
         return self._retried(lambda: publish(plan, diff, counts, metadata))
 
     def report(self, report: RefreshReport) -> None:
-        """Show people what the run did."""
+        """Show people the report of the run."""
 
     def record(self, report: RefreshReport, started: dt.datetime, run_id: str) -> None:
         """Keep the run's metrics beside the table."""

@@ -235,14 +235,14 @@ class _SplitStream:
             yield CleanBlock(block.num_rows_read, rows, pl.concat(rejects), block.misfits, block.num_documents_read)
 
     def _with_unique_ids(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return rows without those whose id a later row has, and these as rejected rows."""
+        """Return the rows whose id no later row has, and the others as rejected rows."""
         is_last = rows.select(pl.struct("source", "id").is_last_distinct()).to_series()
         out = ~is_last | rows["id"].is_in(self._excluded_ids.implode())
         kept, rejects = self._ids.take_out(rows.filter(~out))
         return kept, pl.concat([describe_rejects(rows, out, RejectReason.DUPLICATE_ID), rejects])
 
     def _tokenize(self, blocks: Iterable[CleanBlock]) -> Iterator[TokenizedBlock]:
-        """Find the distinct texts of each block and tokenize those whose vector is not cached."""
+        """Find the distinct texts of each block, and tokenize the texts whose vector is not cached."""
         for block in blocks:
             hashes = hash_matrix(block.rows["text_hash"].to_arrow())
             first, text_of_row = distinct_rows(hashes)

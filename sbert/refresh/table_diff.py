@@ -1,4 +1,4 @@
-"""The difference that the commit will make: what joins and what leaves the table, once every split is built or given up.
+"""Compute the difference that the commit makes: splits that join and leave, once every split is built or given up.
 
 An object that could not be read, or that a backfill did not choose, keeps its earlier rows. Where they share a split or
 a shard with rows that leave, they are copied, never computed again. A source table that replaced files, one of which
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class TableDiff(BaseModel):
-    """The shards and splits that join the table with a commit, and those that leave it."""
+    """The shards and splits that join the table with a commit, and the shards and splits that leave it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,7 +68,7 @@ class TableDiff(BaseModel):
 
 
 def diff_table(plan: Plan, results: Iterable[BuildResult], run_id: str) -> TableDiff:
-    """Decide what joins and what leaves the table, so that objects which were not built keep their earlier rows.
+    """Decide which splits join and leave the table, so that objects which were not built keep their earlier rows.
 
     Args:
         plan: the plan.

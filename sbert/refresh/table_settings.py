@@ -68,7 +68,7 @@ Named = dict[str, dict[str, Any]]
 
 
 class SettingChange(BaseModel):
-    """One thing that a run changes about what the table is."""
+    """One setting of the table that a run changes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -102,7 +102,7 @@ class ResolvedJob(BaseModel):
 
 
 def resolve_job(job: RefreshJob, table: Table | None) -> ResolvedJob:
-    """Fill in every setting of the table that the job does not name, and list those that it changes.
+    """Fill in every setting of the table that the job does not name, and list the settings that it changes.
 
     Raises:
         SettingsError: the table recorded no settings, and none that were tried made it.
@@ -168,7 +168,7 @@ def check_backfill_changes(job: RefreshJob, changes: tuple[SettingChange, ...]) 
 
 
 def settings_record(settings: RefreshSettings, encoder: EncoderInfo, model_prompt: str) -> Named:
-    """Return what a commit records of the settings that decide the table's rows.
+    """Return the record of the settings that decide the table's rows, for a commit.
 
     A prompt that is the model's own is recorded as none, so that another model brings its own prompt.
     """

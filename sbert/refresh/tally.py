@@ -1,4 +1,4 @@
-"""The tally of a run: what it built over all its attempts to commit. Each split counts once."""
+"""Count the work of a run over all its attempts to commit. Each split counts once."""
 
 from collections import Counter
 

@@ -21,7 +21,7 @@ class Approval(BaseModel):
     decided_at: str = Field(description="UTC time in ISO 8601.")
 
     def sentence(self) -> str:
-        """Return who decided what, and why."""
+        """Return the decision, the person and the reason in a sentence."""
         return f"{'approved' if self.approved else 'refused'} by {self.name}: {self.reason}"
 
 

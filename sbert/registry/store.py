@@ -205,7 +205,7 @@ class Registry:
         return record
 
     def record_approval(self, version: str, approval: Approval) -> VersionRecord:
-        """Write down what a person decided about a version that waits; the first decision counts.
+        """Record a person's decision about a version that waits; the first decision counts.
 
         Returns:
             The version's record with the decision that counts.

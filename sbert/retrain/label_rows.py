@@ -55,7 +55,7 @@ def read_rows(job: RetrainJob) -> RetrainRows:
 
 
 def unchanged_rows(job: RetrainJob, fingerprints: tuple[str, ...]) -> RetrainRows:
-    """Return the rows of a run, provided that they still are those with these fingerprints.
+    """Return the rows of a run, if they still have these fingerprints.
 
     A step in the process that called `read_rows` gets them from memory; a step in another process reads them.
 
@@ -105,7 +105,7 @@ def _with_slice_columns(job: RetrainJob, labels: LabelSettings) -> LabelSettings
 
 
 def deciding_labels(job: RetrainJob, labels: LabelSet) -> LabelSet:
-    """Return the labels whose held-out rows decide: those of `held_out`, else the labels themselves.
+    """Return the labels whose held-out rows decide: the set `held_out`, else the labels themselves.
 
     Raises:
         SettingsError: when the labels are plain texts and no `held_out` is named.

@@ -74,7 +74,7 @@ def gains_picture(comparisons: Sequence[Comparison], margin: float) -> str:
 
 
 def _role(item: Comparison) -> tuple[str, str]:
-    """Return the colour of a comparison, and what the legend calls it."""
+    """Return the colour of a comparison, and its name in the legend."""
     if item.tolerance is None:
         return BLUE, "gain that decides"
     if item.set_name.startswith(PREFIX):

@@ -63,7 +63,7 @@ def promote_stored(inputs: RetrainInputs) -> RetrainReport:
 
 
 def decide_stored(inputs: RetrainInputs, report: RetrainReport, approval: Approval) -> RetrainReport:
-    """Do what a person decided about the version that a report names, or what another person decided before.
+    """Carry out a person's decision about the version of a report, or the decision that another person made before.
 
     Raises:
         PromotionConflictError: when production changed since `find_inputs`; the decision is written down all the same.

@@ -49,7 +49,7 @@ def report_html(record: VersionRecord, judgement: Judgement, training: TrainingR
 
 
 def _outcome(record: VersionRecord, *, promoted: bool) -> tuple[str, str]:
-    """Return what became of the candidate, and the mood of the box: a page is written before a person decides."""
+    """Return the outcome of the candidate, and the mood of the box: a page is written before a person decides."""
     if not promoted:
         return "refused", "bad"
     if record.awaits_approval:

@@ -1,4 +1,4 @@
-"""The inputs of a retraining: labels, production, base, and what an earlier, killed run left.
+"""Find the inputs of a retraining: labels, production, base, and the files of an earlier, killed run.
 
 Like a refresh, a retraining is identified by its inputs. The *run key* hashes the labels, the settings, the base and
 the rows that are measured on. Three things follow:

@@ -1,4 +1,4 @@
-"""The files that runs leave in ``MODELS_URI/_runs/RUN_KEY/``: what they train on, checkpoints, and the decision.
+"""The files that runs leave in ``MODELS_URI/_runs/RUN_KEY/``: inputs, checkpoints, and the decision.
 
 run.json                  the labels that the run trains on, written before the first checkpoint
 BASE/RUN/checkpoint-N/    checkpoints; removed when the run has decided, or when nothing can resume them any more

@@ -138,7 +138,7 @@ class _Search:
         return with_changes(self._recipe, changes_of(values))
 
     def _try_next(self) -> None:
-        """Run one trial to its end, and write down what came of it: its model first, then the study."""
+        """Run one trial to its end, and store the result: its model first, then the study."""
         trial = self._study.ask()
         values = suggest(trial, self._space, self._recipe)
         checkpoints = trial_checkpoints(self._uri, values)
@@ -209,7 +209,7 @@ class _Search:
         )
 
     def _trials(self) -> list[Trial]:
-        """Return what each trial came to, in the order in which they began."""
+        """Return the result of each trial, in the order in which they began."""
         best = self._study.best_trial.number if self._has_best() else None
         return [
             Trial(

@@ -91,7 +91,7 @@ def open_study(search_uri: str, settings: SearchSettings, first: Mapping[str, Va
 
 
 def counted(study: Any) -> list[Any]:
-    """Return the trials that ended, without those that a killed run left and a later run began again."""
+    """Return the trials that ended, without the trials of a killed run that a later run began again."""
     killed = set(study.user_attrs.get(KILLED, []))
     return [trial for trial in study.trials if trial.state.is_finished() and trial.number not in killed]
 

@@ -1,4 +1,4 @@
-"""Clean texts with Polars expressions, and hash what is left.
+"""Clean texts with Polars expressions, and hash the cleaned texts.
 
 A chain of rules runs over whole columns, then again over the rows that changed, until no row changes. So cleaning is
 idempotent by construction (``&amp;lt;b&amp;gt;`` needs several rounds). The settings switch rules on and off. Every

@@ -12,7 +12,7 @@ __all__ = ["RowCounts"]
 
 
 class RowCounts(BaseModel):
-    """Counts of the rows of one split or one run, by what became of them."""
+    """Counts of the rows of one split or one run, by outcome."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Rows that are not embedded: why, and what they were.
+"""Rows that are not embedded: the reasons, and the original values.
 
 Every input row ends as embedded, carried over or rejected. Rejected rows are kept with their original bytes, so nothing
 disappears silently.

@@ -1,4 +1,4 @@
-"""Name what vectors overlook: numbers, names and negations in which two texts differ.
+"""Find the differences that vectors overlook: numbers, names and negations of two texts.
 
 >>> from sbert.rows.text_differences import differences
 >>> [(found.kind.value, found.left, found.right) for found in differences("It opens at 9.", "It does not open at 10.")]
@@ -157,7 +157,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _plain(value: str) -> list[str]:
-    """Return a number as figures with a decimal point; more than one where the marks are those of a date or version."""
+    """Return a number as figures with a decimal point; more than one point in a date or a version."""
     value = value.replace("'", "")
     if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", value):
         return [value.replace(",", "")]

@@ -38,7 +38,7 @@ def share_heaps() -> bool:
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Let what a batch frees stay in the heaps, for the next batch; True where the C library can (glibc).
+    """Keep the freed memory of a batch in the heaps, for the next batch; return True where the C library can (glibc).
 
     Asking the system for it again would cost a tenth of encoding's time; `FreedMemory` still returns it now and then.
     """

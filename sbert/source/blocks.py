@@ -1,4 +1,4 @@
-"""Blocks of rows: records with their id, text and kept columns, beside those that could not become a row."""
+"""Blocks of rows: records with their id, text and kept columns, and the records that could not become a row."""
 
 from dataclasses import dataclass, field
 from typing import Any

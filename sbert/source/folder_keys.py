@@ -22,7 +22,7 @@ NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def folder_keys(path: str, root: str) -> dict[str, str | None]:
-    """Return the keys of the folders below `root`, and of those at its end, that an object lies in."""
+    """Return the keys of the folders of an object: folders below `root`, and key folders at its end."""
     above = root.rstrip("/")
     while "=" in above.rsplit("/", 1)[-1]:
         above = above.rpartition("/")[0]

@@ -102,7 +102,7 @@ def _skip_to_line(stream: IO[bytes], start: int, block_bytes: int) -> int:
 
 
 def count_lines(item: SourceObject, read: ReadSettings, encoding: str | None, *, guess: bool, blank_lines: bool) -> int:
-    """Count the lines of an object; with `blank_lines`, also those that hold nothing but white space."""
+    """Count the lines of an object; with `blank_lines`, also the lines of white space alone."""
     num_lines = 0
     for chunk in read_lines(Span(object=item), read, encoding, guess=guess):
         lines = [chunk.data] if chunk.too_long_bytes else chunk.data.removesuffix(b"\n").split(b"\n")

@@ -129,7 +129,7 @@ class _Readable:
             self.objects.append(_object(self._protocol, path, info, self._root, kind))
 
     def log_passed_over(self, uri: str) -> None:
-        """Say what is passed over; hidden names alone are no reason to warn."""
+        """Log the objects that are passed over; hidden names alone are no reason to warn."""
         if self.passed_over:
             log.log(
                 logging.INFO if self.passed_over.keys() == {HIDDEN} else logging.WARNING,
@@ -200,7 +200,7 @@ def _nothing_here(uri: str, listing: "Listing", passed_over: Counter[str]) -> st
 
 
 def _example(protocol: str, examples: dict[str, str]) -> str:
-    """Return one object that is passed over, and what can be done for objects without an ending."""
+    """Return one object that is passed over, and the remedy for objects without an ending."""
     if not examples:
         return ""
     path = examples.get(NO_ENDING) or next(iter(examples.values()))
@@ -272,7 +272,7 @@ def _file(uri: str, path: str, info: dict[str, Any]) -> Listing:
 
 
 def _pattern(uri: str, path: str) -> Listing:
-    """List the objects whose path matches a pattern, and those of the tables that it reaches into."""
+    """List the objects whose path matches a pattern, and the objects of the tables that it reaches into."""
     fixed = path[: min(path.find(character) for character in "*?[" if character in path)].rsplit("/", 1)[0]
     protocol = uri.removesuffix(path)
     matches = re.compile(glob_translate(path)).match
@@ -296,14 +296,14 @@ def _pattern(uri: str, path: str) -> Listing:
 
 
 def _matches_a_beginning(pattern: str) -> Callable[[str], bool]:
-    """Return what says whether objects that match a pattern may lie in a folder."""
+    """Return a test whether objects that match a pattern may lie in a folder."""
     parts = pattern.split("/")
     beginnings = [re.compile(glob_translate("/".join(parts[:number]))).match for number in range(2, len(parts))]
     return lambda folder: any(matches(folder) for matches in beginnings)
 
 
 def _no_match(uri: str, path: str) -> str:
-    """Return why a pattern has no objects; a pattern of folders does not stand for what lies in them."""
+    """Return the reason that a pattern has no objects; a pattern of folders does not stand for the objects in them."""
     matched = filesystem(uri).glob(path, detail=True)
     num_folders = sum(info.get("type") == "directory" for info in matched.values())
     said = f"{uri}: no object matches this pattern"
@@ -319,7 +319,7 @@ def _folder(table: tuple[str, str]) -> TableFolder:
 
 
 def _info(uri: str, path: str) -> dict[str, Any]:
-    """Return what is known of one path; empty when nothing is there."""
+    """Return the file information of one path; empty when nothing is there."""
     if "://" not in uri:
         return local_info(path)
     try:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def walk_folder(folder: str, max_depth: int | None = None) -> dict[str, dict[str, Any]]:
-    """Return what is known of every file below a folder, by path; empty when there is no folder.
+    """Return the file information of every file below a folder, by path; empty when there is no folder.
 
     Args:
         folder: where to start.

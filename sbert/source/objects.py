@@ -20,7 +20,7 @@ class Compression(StrEnum):
 
 
 class SourceTable(BaseModel):
-    """A version of a table that is read as raw text: what its log says of all of its files."""
+    """A version of a table that is read as raw text, with the facts of its log about all its files."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 

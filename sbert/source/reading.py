@@ -77,7 +77,7 @@ def _put_together(span: Span, source: SourceSettings, records: RecordBlock) -> R
 
 
 def hints_of(source: SourceSettings) -> Hints:
-    """Return what the settings say about how objects are written."""
+    """Return the hints of the settings on how objects are written."""
     return Hints(encoding=source.encoding, csv=source.csv, wanted=tuple(required_columns(source)))
 
 

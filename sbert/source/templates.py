@@ -72,7 +72,7 @@ def parts_of(name: str) -> tuple[Part, ...]:
 
 
 def _cut(literal: str) -> tuple[str, str, str]:
-    """Cut what stands between two parts: what closes the first, what joins them, what begins the second."""
+    """Cut the text between two parts: the end of the first, the joint, the beginning of the second."""
     begin = 0
     while begin < len(literal) and literal[begin] in CLOSING and not literal[:begin].strip("".join(CLOSING)):
         begin += 1

@@ -1,4 +1,4 @@
-"""Types of kept columns: what a table can hold, and the one type that holds the values of several objects.
+"""Types of kept columns: the types that a table can hold, and the one type for the values of several objects.
 
 The rules, which `sbert/source/README.md` states for users:
 

@@ -19,7 +19,7 @@ MAX_THREADS = 16
 
 
 class Looks(NamedTuple):
-    """What looking at objects says about all of them."""
+    """The result of looking at some objects, about all of them."""
 
     formats: dict[str, int]
     """What was told, such as ``csv: semicolon, double quotes, windows-1252``, and of how many objects."""

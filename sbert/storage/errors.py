@@ -131,7 +131,7 @@ def _translate(uri: str, error: Exception) -> StorageError | None:
 
 
 def _without_paths(text: str, uri: str = "") -> str:
-    """Return what a client says without the names that a user chose: the location, and other words with a slash."""
+    """Return a client's message without names that a user chose: the location, and other words with a slash."""
     for name in {uri, uri.partition("://")[2]} - {""}:
         text = text.replace(name, " ")
     return PATH.sub(" ", text)

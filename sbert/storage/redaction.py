@@ -1,4 +1,4 @@
-"""Keep credentials out of what is shown: messages, artifacts, reports.
+"""Keep credentials out of messages, artifacts and reports.
 
 Credentials come from the environment, so what must not be shown is known: the values of variables with telling names, and
 what stands before the ``@`` of a URI.

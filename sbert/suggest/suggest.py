@@ -133,7 +133,7 @@ def _check_asked(
     predictions: DerivedTable | None,
     settings: SuggestSettings,
 ) -> None:
-    """Refuse what cannot work before any work; the errors are those of `suggest`."""
+    """Refuse wrong arguments before any work; `suggest` names the errors."""
     if num < 1:
         raise SettingsError(f"n is {num}: ask for at least 1 row")
     if predictions is not None:
@@ -189,7 +189,7 @@ def _left_out(labels: LabelSet | None, settings: SuggestSettings) -> str:
 
 
 def _pool(table: Table, labelled: Sequence[pl.DataFrame], settings: SuggestSettings) -> pl.DataFrame:
-    """Read a fixed sample of the table's different texts: those with the smallest hashes."""
+    """Read a fixed sample of the table's different texts: the texts with the smallest hashes."""
     column = settings.text_column
     if column not in table.kept_schema:
         kept = ", ".join(table.kept_schema) or "none"

@@ -176,7 +176,7 @@ class Changes:
             self._keep(batch)
 
     def _compared(self, table: Table) -> list[str]:
-        """Return the columns that decide what changed: keys alone where every joining row is new."""
+        """Return the columns by which rows are compared: keys alone where every joining row is new."""
         return KEY_NAMES if self._are_all_new else table.arrow_schema.names
 
     def _keep(self, batch: pa.RecordBatch) -> None:

@@ -127,7 +127,7 @@ def sync(
 def bring_to_version(
     table: Table, destination: Destination, collection: Collection, mark: Watermark | None
 ) -> SyncReport:
-    """Write what a collection lacks of a table version, and move its watermark."""
+    """Write the rows that a collection lacks of a table version, and move its watermark."""
     report = SyncReport(
         table_uri=table.uri,
         destination=str(destination),
@@ -169,7 +169,7 @@ def bring_to_version(
 def by_comparison(
     table: Table, destination: Destination, collection: Collection, report: SyncReport, why: str
 ) -> SyncReport:
-    """Compare every row and write what differs."""
+    """Compare every row, and write the rows that differ."""
     log.warning("%s: every row is compared: %s", destination, why)
     with compare(table, destination, collection) as comparison:
         num_upserts, num_deletes = repair(table, destination, collection, comparison)

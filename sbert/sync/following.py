@@ -1,4 +1,4 @@
-"""Note beside the table what a destination holds, for `sbert inspect` and reports."""
+"""Note the version of a destination beside the table, for `sbert inspect` and reports."""
 
 from sbert.sync.destinations.base import Destination
 from sbert.sync.watermark import Watermark

@@ -1,4 +1,4 @@
-"""Prove that a destination holds what its table holds, row by row, and mend what it does not.
+"""Prove row by row that a destination equals its table, and repair the rows that differ.
 
 Every key and every content of both sides is compared: text hash, vector and kept columns. The proof is exact but for a
 collision of hashes. A store that hashes its rows itself is compared by sums of buckets first (`bucket_comparison`).
@@ -185,7 +185,7 @@ def compare(table: Table, destination: Destination, collection: Collection) -> C
 
 
 def repair(table: Table, destination: Destination, collection: Collection, comparison: Comparison) -> tuple[int, int]:
-    """Upsert what is missing or stale, then delete what is extra; return both numbers of rows."""
+    """Upsert missing and stale rows, then delete extra rows; return both numbers of rows."""
     earlier = destination.watermarks().get(collection.name)
     with destination.begin(collection, watermark_of(table, is_complete=False, earlier=earlier)) as load:
         load.delete(comparison.repeated())

@@ -34,7 +34,7 @@ def bucket_of(digests: RowDigests, num_buckets: int) -> np.ndarray[tuple[int], n
 def shard_digests(
     table: Table, destination: Destination, collection: Collection, digester: RowDigester
 ) -> Iterator[RowDigests]:
-    """Return the digests of each shard's rows in the order of the rows; compute and keep those that are not there."""
+    """Return the digests of each shard's rows in the order of the rows; compute and keep missing digests."""
     name = hashlib.sha256(f"{digester.kind}|{collection.encoder_fingerprint}|{collection.schema}".encode()).hexdigest()[
         :12
     ]

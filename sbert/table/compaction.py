@@ -44,7 +44,7 @@ class Compaction(BaseModel):
 def group_shards(
     shards: Sequence[TableShard], shard_rows: int, first_source: Mapping[str, str]
 ) -> list[list[TableShard]]:
-    """Return the groups of shards worth merging: those below half of `shard_rows`, neighbours by source.
+    """Return the groups of shards worth merging: shards below half of `shard_rows`, neighbours by source.
 
     A group holds at most `shard_rows` rows and at least two shards, so that a second compaction finds nothing.
 

@@ -123,7 +123,7 @@ class TableShard(BaseModel):
         return frozenset(rows.fingerprint for rows in self.splits)
 
     def record(self) -> ShardRecord:
-        """Return what the log needs to add the shard again."""
+        """Return the record by which the log can add the shard again."""
         return ShardRecord(name=self.name, num_rows=self.num_rows, num_bytes=self.num_bytes)
 
 
@@ -228,7 +228,7 @@ class Table:
         return recorded_at(self.uri, self.version)
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the commits, newest first: version, timestamp (ms), operation and what this library recorded."""
+        """Return the commits, newest first: version, timestamp (ms), operation and the record of this library."""
         with translate_errors(self.uri):
             return [dict(entry) for entry in self._delta.history(limit)]
 
@@ -282,7 +282,7 @@ def _open_delta(uri: str, version: int | None) -> DeltaTable:
 
 
 def commit_info(uri: str, version: int) -> dict[str, Any] | None:
-    """Return what the commit of a version says about itself; None when the log no longer has the commit.
+    """Return the information of the commit of a version; None when the log no longer has the commit.
 
     The log is read directly: delta-rs numbers the history of a table that was opened at an earlier version wrongly.
     """
@@ -295,12 +295,12 @@ def commit_info(uri: str, version: int) -> dict[str, Any] | None:
 
 
 def recorded_at(uri: str, version: int) -> dict[str, Any]:
-    """Return what this library recorded in the commit of a version; empty when another writer made it, or it is gone."""
+    """Return this library's record in the commit of a version; empty when another writer made it, or it is gone."""
     return recorded_in(commit_info(uri, version) or {})
 
 
 def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
-    """Return what this library recorded in a commit: run id, encoder and counts; empty for other writers' commits."""
+    """Return this library's record in a commit: run id, encoder and counts; empty for other writers' commits."""
     recorded = commit_info.get(METADATA_KEY)
     return dict(json.loads(recorded)) if recorded else {}
 

@@ -1,4 +1,4 @@
-"""Measure how far the vectors of one version are from those of another.
+"""Measure the distance of the vectors of one version from the vectors of another.
 
 Three views of two samples: the cosine of their means (a shift of the whole cloud), the population stability index and the
 energy distance along fixed directions (a change of its shape). Rules of thumb for the index: below 0.1 stable, above 0.25

@@ -78,7 +78,7 @@ class FollowerState(Follower):
         return "" if self.age_minutes is None else f"{self.age_minutes:,.0f} min"
 
     def describe_proof(self) -> str:
-        """Return what the newest comparison found, in words."""
+        """Return the result of the newest comparison, in words."""
         if self.proven_at is None:
             return "differs" if self.is_equal is False else "none yet"
         proof = f"version {self.proven_version} on {self.proven_at:%Y-%m-%d %H:%M}"
@@ -97,7 +97,7 @@ def note_follower(table_uri: str, follower: Follower) -> None:
 
 
 def forget_follower(table: Table, name: str) -> FollowerState:
-    """Remove the file of a consumer that is gone; return what the file said.
+    """Remove the file of a consumer that is gone; return its content.
 
     The consumer itself is not touched. If it still runs, its next run writes the file again.
 

@@ -182,7 +182,7 @@ def remove_samples(table_uri: str, records: Iterable[SplitRecord]) -> None:
 def measure(
     table_uri: str, encoder: EncoderInfo, records: list[SplitRecord], before: Reduction | None = None
 ) -> Reduction:
-    """Measure the recall of new splits' stored vectors against float32; `before` is what the table has recorded.
+    """Measure the recall of new splits' stored vectors against float32; `before` is the record of the table.
 
     Raises:
         QualityError: when recall is below `EncoderInfo.min_recall`.
@@ -222,7 +222,7 @@ def _remedy(encoder: EncoderInfo) -> str:
 
 
 def reduction_of_run(table: Table, run_id: str) -> Reduction | None:
-    """Return what a run measured of its smaller vectors; None when it did not make this version, or has none."""
+    """Return a run's measurement of its smaller vectors; None when it did not make this version, or has none."""
     recorded = table.last_commit()
     if recorded.get("run_id") != run_id or RECORD_KEY not in recorded:
         return None
@@ -230,7 +230,7 @@ def reduction_of_run(table: Table, run_id: str) -> Reduction | None:
 
 
 def newest_reduction(table: Table) -> Reduction | None:
-    """Return what the newest commits recorded of this encoder's vectors, with the newest recall that was measured."""
+    """Return the newest record of this encoder's vectors, with the newest recall that was measured."""
     newest: Reduction | None = None
     for entry in table.history(MAX_COMMITS):
         recorded = recorded_in(entry).get(RECORD_KEY)

@@ -59,7 +59,7 @@ def check_not_refused(table_uri: str, version: int) -> None:
 
 
 def refuse_versions(table_uri: str, erasure: str, versions: Collection[int]) -> tuple[int, ...]:
-    """Note versions as refused, with those that the erasure noted before; return all of them."""
+    """Note versions as refused, and keep the versions that the erasure noted before; return all of them."""
     before = [refused.versions for refused in read_refused(table_uri) if refused.erasure == erasure]
     every = tuple(sorted(set(versions).union(*before)))
     if every:
@@ -69,7 +69,7 @@ def refuse_versions(table_uri: str, erasure: str, versions: Collection[int]) -> 
 
 
 def versions_that_name(table_uri: str, files: Collection[str]) -> list[int]:
-    """Return the versions, among those whose commits are in the log, that name one of `files`.
+    """Return the versions that name one of `files`, as far as their commits are in the log.
 
     A file whose commit is no longer in the log was there from the first version that is.
     """

@@ -25,7 +25,7 @@ INDEX_CHECK = "sbert index --check"
 def check_segment_file(
     uri: str, file: SegmentFile, copy: LocalWrite | None = None, *, command: str = INDEX_CHECK
 ) -> None:
-    """Read a file of a segment to its end and compare it with its record; write what is read to `copy`.
+    """Read a file of a segment to its end and compare it with its record; write its bytes to `copy`.
 
     Args:
         uri: the file.

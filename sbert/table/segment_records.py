@@ -142,7 +142,7 @@ def segment_name(splits: Sequence[SegmentSplit], encoder_fingerprint: str, setti
 
 
 def read_segments(table_uri: str) -> tuple[list[SegmentRecord], list[str]]:
-    """Return the segments whose files are in place, and the names of those that are broken.
+    """Return the segments whose files are in place, and the names of broken segments.
 
     A segment is broken when its record cannot be read, or when one of its files is gone or has another size.
     """
@@ -180,7 +180,7 @@ def remove_segment(table_uri: str, name: str) -> None:
 
 
 def find_version_index(table_uri: str, version: int) -> VersionIndex | None:
-    """Return what was measured of the index of a version; None when nothing was."""
+    """Return the measurements of the index of a version; None when there are none."""
     try:
         return VersionIndex.model_validate_json(read_bytes(_version_uri(table_uri, version)))
     except (MissingError, ValidationError):
@@ -188,7 +188,7 @@ def find_version_index(table_uri: str, version: int) -> VersionIndex | None:
 
 
 def write_version_index(table_uri: str, measured: VersionIndex) -> None:
-    """Write what was measured of the index of a version."""
+    """Write the measurements of the index of a version."""
     write_bytes(_version_uri(table_uri, measured.version), measured.model_dump_json(indent=1).encode())
 
 

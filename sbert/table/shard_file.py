@@ -129,7 +129,7 @@ def open_shard(uri: str) -> Iterator[pq.ParquetFile]:
 
 @contextmanager
 def damage_as_table_error(uri: str) -> Iterator[None]:
-    """Turn what pyarrow raises about a damaged file into `TableError`.
+    """Turn pyarrow's errors about a damaged file into `TableError`.
 
     Raises:
         TableError: naming the shard and the remedy.
@@ -158,7 +158,7 @@ def is_damage(problem: str | None) -> bool:
 
 
 def file_checksum_problem(uri: str, num_bytes: int) -> tuple[str | None, bool]:
-    """Read a whole shard; return what is wrong with its size or checksum, and whether it has a checksum at all.
+    """Read a whole shard; return the fault of its size or checksum, and whether it has a checksum at all.
 
     Args:
         uri: the shard.

@@ -67,7 +67,7 @@ def locate_splits(table_uri: str, shards: Sequence[TableShard]) -> list[TableSha
 
 
 def mark_lost_shards(table_uri: str, shards: Sequence[TableShard]) -> list[TableShard]:
-    """Return the shards, with those marked as lost whose file is gone or has another size than the log says.
+    """Return the shards; a shard whose file is gone, or has another size than the log says, is marked as lost.
 
     A lost shard holds no splits, so that a plan builds the splits again and drops the shard. One listing is made.
     """

@@ -66,7 +66,7 @@ class ShardSettings(BaseModel):
 
 
 class ShardRecord(BaseModel):
-    """One written shard, with what the log needs to know of it."""
+    """One written shard, with its record for the log."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

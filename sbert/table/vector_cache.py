@@ -1,4 +1,4 @@
-"""The vector cache: find vectors that need not be computed again, in the table and among those of this run.
+"""Find vectors that need not be computed again, in the table and among the vectors of this run.
 
 Only an index (`sbert.table.text_index`) is in memory. The vectors stay in the table's shards or in a temporary file of
 this run. The cache compares all 16 bytes of the hash before it uses a vector. When a text is in several places, it

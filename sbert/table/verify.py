@@ -100,7 +100,7 @@ def _check_statistics(shards: list[TableShard]) -> list[str]:
 
 
 def _checked(table: Table, shard: TableShard, findings: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the blocks of a shard, and note what is wrong with them."""
+    """Yield the blocks of a shard, and note their faults."""
     with open_shard(table.shard_uri(shard.name)) as parquet:
         findings += _check_footer(table, shard, parquet)
         if parquet.schema_arrow.remove_metadata() != table.arrow_schema:

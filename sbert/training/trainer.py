@@ -257,7 +257,7 @@ class EarlyStopping(transformers.EarlyStoppingCallback):
             self.early_stopping_patience_counter += 1
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint stores; transformers restores it by class name."""
+        """Return the state for a checkpoint; transformers restores it by class name."""
         stored: dict[str, Any] = super().state()
         stored["attributes"]["last_counted"] = self.last_counted
         return stored

@@ -64,7 +64,7 @@ def assemble_run(
     evaluate_dev: Callable[[SentenceEncoder], float] | None,
     known_objects: frozenset[str],
 ) -> TrainingRun:
-    """Assemble a training; arguments and errors are those of `sbert.training.train.train_encoder`."""
+    """Assemble a training; `sbert.training.train.train_encoder` documents the arguments and errors."""
     objective = choose_objective(labels.kind, settings.objective)
     has_dev = evaluate_dev is not None or labels.dev.height > 0
     arguments = trainer_arguments(settings, place, has_dev=has_dev)

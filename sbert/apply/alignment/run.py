@@ -1,4 +1,4 @@
-"""Align two tables, and count what was aligned."""
+"""Align two tables, and count the aligned rows."""
 
 import polars as pl
 from pydantic import Field
@@ -43,7 +43,7 @@ def align_tables(job: AlignmentJob, left_uri: str, out_uri: str, *, concurrency:
 
 
 def report_alignment(job: AlignmentJob, report: DerivedReport) -> AlignmentReport:
-    """Count what the derived table holds, and warn if the vectors of the two sides are far apart."""
+    """Count the rows of the derived table by outcome, and warn if the vectors of the two sides are far apart."""
     rows = DerivedTable.open(report.out_uri, report.version).scan()
     counts = rows.group_by("reason").agg(pl.len()).sort("reason").collect()
     by_reason = dict(zip(counts["reason"].to_list(), counts["len"].to_list(), strict=True))

@@ -74,7 +74,7 @@ class SideRows:
         return ranks
 
     def facts(self) -> SentenceFacts:
-        """Return what the checks need of all texts."""
+        """Return the values of all texts that the checks need."""
         if self.text_column is None:
             return facts_of([None] * sum(self.splits.values()))
         parts = [facts_of(rows[self.text_column].to_pylist()) for rows in self._read([self.text_column])]

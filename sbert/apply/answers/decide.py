@@ -39,7 +39,7 @@ class Decided(NamedTuple):
 
 
 def features(lists: Sequence[Sequence[Answer]]) -> Float64:
-    """Return what the probability is computed from, shape (questions, `FEATURES`).
+    """Return the features of the probability, shape (questions, `FEATURES`).
 
     ``margin`` is the distance of the best score to that of the next *other* answer: an equal answer in second place is no
     reason for doubt.

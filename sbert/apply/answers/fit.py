@@ -256,7 +256,7 @@ def _quality(
     settings: AnswerSettings,
     labelled: Labelled,
 ) -> FitQuality:
-    """Measure what the threshold does to questions that the calibration has not seen, with intervals over answers.
+    """Measure the error of the threshold on questions that the calibration has not seen, with intervals over answers.
 
     The weights of the score have seen all questions: they are two free numbers, and a fit of them in each fold would search
     all answers again for each fold.

@@ -1,4 +1,4 @@
-"""Settings of answers: what is compared, how many answers are kept, and the error that is promised."""
+"""Settings of answers: the compared columns, the number of answers, and the promised error."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

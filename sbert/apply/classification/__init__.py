@@ -1,1 +1,1 @@
-"""A class for every row of a table: calibrated, able to abstain, and as cheap as what changed."""
+"""Give every row of a table a calibrated class, or abstain; the cost follows the changed rows."""

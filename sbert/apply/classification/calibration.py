@@ -1,4 +1,4 @@
-"""Make the numbers of a classifier mean what they say, on rows that it has not seen.
+"""Calibrate the probabilities, thresholds and sets of a classifier on rows that it has not seen.
 
 Each function takes scores or probabilities of N rows of C classes that come from cross-validation: a row is predicted by a
 head that was fitted without it. The head that is used afterwards has seen all of them, so it is a little better than these

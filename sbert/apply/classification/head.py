@@ -1,4 +1,4 @@
-"""A classifier on frozen vectors: what it computes, and how it is stored.
+"""A classifier on frozen vectors: its computation, and its files.
 
 A head is logistic regression on features of a vector. The features are the centred vector with length 1, or its Gaussian
 similarities to some labelled texts (the Nyström method, Williams and Seeger 2001, "Using the Nyström Method to Speed Up
@@ -28,7 +28,7 @@ Float64 = npt.NDArray[np.float64]
 
 
 class HeadRecord(BaseModel):
-    """What is known about a head beside its weights; `head.json`."""
+    """The record of a head beside its weights: `head.json`."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -76,7 +76,7 @@ class HeadDecision(BaseModel):
     )
 
     def told_words(self) -> str:
-        """Return in one sentence whether the head reads words, and what they gave."""
+        """Return in one sentence whether the head reads words, and their gain."""
         if self.words is None:
             return (
                 "The head reads vectors alone: the table kept no text when it was fitted, head.words is off, or it is of an "
@@ -107,7 +107,7 @@ def current_heads(out_uri: str) -> dict[str, HeadName]:
 def choose_heads(
     table: Table, labels_uri: str, out_uri: str, settings: ClassificationSettings
 ) -> tuple[HeadDecision, ...]:
-    """Fit what is not fitted yet, compare it with the heads that are in use, and return the heads to use.
+    """Fit the heads that are missing, compare them with the heads in use, and return the heads to use.
 
     Args:
         table: the embeddings table; its encoder makes the vectors of the labelled texts.

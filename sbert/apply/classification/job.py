@@ -59,7 +59,7 @@ class ClassificationJob(RowJob):
         return list(dict.fromkeys([*super().input_columns(table), *texts]))
 
     def prefix(self, head: HeadName) -> str:
-        """Return what the names of a task's columns begin with."""
+        """Return the prefix of the names of a task's columns."""
         return f"{head.task}_" if len(self.heads) > 1 else ""
 
     def fingerprint(self, table: Table) -> str:

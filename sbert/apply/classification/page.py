@@ -36,7 +36,7 @@ def report_page(output: DerivedReport, tasks: Sequence[TaskReport], settings: Cl
 
 
 def _verdict(tasks: Sequence[TaskReport], settings: ClassificationSettings) -> Verdict:
-    """Return what was found. A head that answers nothing is no good news, and one that answers few rows is no news."""
+    """Return the verdict and its mood: bad for a head that answers nothing, neutral for one that answers few rows."""
     promised = settings.head.promised_error
     refused = [task for task in tasks if task.head.refused is not None]
     if refused:
@@ -116,7 +116,7 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
 
 
 def _choice_sections(prefix: str, task: TaskReport) -> list[Section]:
-    """Return what was tried, and which words tell the classes apart; nothing where there was no choice."""
+    """Return the settings that were tried, and the words that tell the classes apart; nothing where there was no choice."""
     head = task.head
     if not head.tried:
         return []

@@ -125,7 +125,7 @@ def rule_classes(rules: Sequence[Rule]) -> list[str]:
 
 
 def spoken_for(rules: Sequence[Rule], column: str) -> list[pl.Expr]:
-    """Return for each of the K classes how surely rules speak for it: the largest weight of those that match, else 0."""
+    """Return for each of the K classes the largest weight of the rules that match, else 0."""
     text = pl.col(column).cast(pl.String)
     return [
         pl.max_horizontal(

@@ -1,4 +1,4 @@
-"""What rules do to a head: their coefficients, and the held-out rows with and without them."""
+"""Measure the effect of rules on a head: their coefficients, and the held-out rows with and without them."""
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 
 
 class RuleCoefficient(BaseModel):
-    """What the rules of a class weigh."""
+    """The weight of the rules of one class."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,7 +41,7 @@ class RulesEffect(BaseModel):
 
 
 def rules_effect(head: Head, plain: Head, test_ND: Float32, labels: list[str], texts: pl.Series) -> RulesEffect:
-    """Return what rules do.
+    """Return the effect of the rules on a head.
 
     Args:
         head: a head with rules.

@@ -1,4 +1,4 @@
-"""Bring the classes of a table's rows up to date: choose the heads, classify what changed, report.
+"""Bring the classes of a table's rows up to date: choose the heads, classify the changed rows, report.
 
 >>> from sbert.apply.classification.run import classify
 >>> report = classify("data/table", "data/labels", "data/classes")  # doctest: +SKIP

@@ -18,7 +18,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class HeadChoice:
-    """What cross-validation chooses."""
+    """The settings of a head, which cross-validation chooses."""
 
     kind: HeadKind
     strength: float

@@ -36,7 +36,7 @@ Texts = Sequence[str | None] | pl.Series
 
 
 class WordsUse(BaseModel):
-    """Whether a head reads words, and what cross-validation said of it."""
+    """Whether a head reads words, with the result of cross-validation."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,7 +52,7 @@ class WordsUse(BaseModel):
 
 @dataclass(frozen=True)
 class HeadWords:
-    """What a head needs to consider words."""
+    """The texts and settings that a head needs to consider words."""
 
     column: str
     texts: Texts
@@ -100,7 +100,7 @@ class WordScorer:
         return _scores(counts_NV, self.idf_V, self.weights_VC, self.bias_C)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """Return what is stored of it."""
+        """Return the tensors that are stored."""
         names = "\n".join(self.terms_V).encode()  # terms hold letters, digits and single spaces
         return {
             "word_terms": np.frombuffer(names, np.uint8),
@@ -111,7 +111,7 @@ class WordScorer:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> "WordScorer":
-        """Return what was stored.
+        """Return the scorer of stored tensors.
 
         Raises:
             KeyError, ValueError: something is missing, or the terms are not as many as their weights.
@@ -119,7 +119,9 @@ class WordScorer:
         terms = tensors["word_terms"].tobytes().decode().split("\n")
         idf_V, weights_VC = tensors["word_idf"], tensors["word_weights"]
         if not len(terms) == len(idf_V) == len(weights_VC):
-            raise ValueError(f"{len(terms):,} terms have {len(idf_V):,} rarities and {len(weights_VC):,} weights")
+            raise ValueError(
+                f"{len(terms):,} terms have {len(idf_V):,} inverse document frequencies and {len(weights_VC):,} weights"
+            )
         return cls(pl.Series(terms, dtype=pl.String), idf_V, weights_VC, tensors["word_bias"])
 
     def speaking(self, classes: Sequence[str]) -> dict[str, list[str]]:

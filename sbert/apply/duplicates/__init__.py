@@ -1,1 +1,1 @@
-"""Texts of a table that say the same: groups with a representative, kept up to date at the cost of what changed."""
+"""Group the texts of a table that say the same, with a representative each; the cost follows the changed rows."""

@@ -123,7 +123,7 @@ class Grouping:
     def _merged(
         self, rank: int, others: Ints, cosines: npt.NDArray[np.float64], near: Ints
     ) -> tuple[Ints, npt.NDArray[np.float64]]:
-        """Add representatives of the block to those from outside; the first `max_compared` by rank stay."""
+        """Merge representatives of the block with earlier ones; the first `max_compared` by rank stay."""
         if len(others) >= self._max_compared:
             near = near[near < others[-1]]
         new = self._texts.cosines(np.full(len(near), rank), near)
@@ -165,7 +165,7 @@ class Grouping:
             self._texts.release()
 
     def _add(self, candidates: "_Candidates", ranks: Ints, rows: Ints, others: Ints) -> None:
-        """Add those of the pairs (row of the block, representative) that are similar, as far as there is room."""
+        """Add the similar pairs (row of the block, representative), as far as there is room."""
         is_before = others < ranks[rows]
         rows, others = rows[is_before], others[is_before]
         while len(rows):

@@ -1,4 +1,4 @@
-"""Fit a tagger: a few labelled texts say what to look for, many base texts teach what names look like."""
+"""Fit a tagger: a few labelled texts name the types, many base texts teach the look of names."""
 
 import hashlib
 import logging
@@ -88,7 +88,7 @@ def check_types(labels: Sequence[MarkedText], where: str) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class BaseKnowledge:
-    """What base labels teach: features of words, and how names begin and end."""
+    """The result of learning from base labels: features of words, and transitions between tags."""
 
     projection: Projection
     transitions: Transitions
@@ -99,7 +99,7 @@ class BaseKnowledge:
 
 
 def learn_base(base: Sequence[MarkedText], reader: WordReader, seed: int, where: str) -> BaseKnowledge:
-    """Learn from base labels what names look like: one hidden layer, and another with the reader's open layers.
+    """Learn the look of names from base labels: one hidden layer, and another with the reader's open layers.
 
     Args:
         base: many texts with entities of any types, at least one.

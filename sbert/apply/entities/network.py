@@ -1,4 +1,4 @@
-"""A small network on frozen word vectors that learns, from base labels, what makes a word part of a name.
+"""A small network on frozen word vectors that learns, from base labels, to recognise the words of names.
 
 A tagger uses its hidden layer. There, words lie near each other if they are alike for telling the base types apart. This
 holds for words of other types too. The encoder stays as it is.

@@ -1,4 +1,4 @@
-"""Bring the entities of a table's rows up to date: fit or find the tagger, tag what changed, count.
+"""Bring the entities of a table's rows up to date: fit or find the tagger, tag the changed rows, count.
 
 >>> from sbert.apply.entities.run import find_entities
 >>> report = find_entities("data/table", "data/labels", "data/entities")  # doctest: +SKIP

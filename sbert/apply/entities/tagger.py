@@ -1,4 +1,4 @@
-"""A tagger: what it computes for the words of a text, and how it is stored.
+"""A tagger: its tags for the words of a text, and its files.
 
 A word takes the type of the labelled words that it is near to (NNShot and StructShot: Yang and Katiyar 2020, "Simple and
 Effective Few-Shot Named Entity Recognition with Structured Nearest Neighbor Learning"). Two things differ from the paper.

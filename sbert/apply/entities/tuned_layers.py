@@ -79,7 +79,7 @@ class TunedLayers(nn.Module):
     length: Tensor
 
     def __init__(self, shape: LayerShape) -> None:
-        """Make layers of a shape; their weights are those of nothing yet."""
+        """Make layers of a shape, without weights."""
         super().__init__()
         config: Any = transformers.BertConfig(  # type: ignore[call-arg]
             hidden_size=shape.hidden_size,

@@ -62,7 +62,7 @@ def render_map(drawing: Drawing) -> str:
 
 
 def _header(drawing: Drawing, shown: Sequence[str]) -> dict[str, Any]:
-    """Return what the script has to know beside the rows."""
+    """Return the data of the page's script beside the rows."""
     table = drawing.table
     return {
         "title": _short_name(table.uri),

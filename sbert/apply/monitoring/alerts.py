@@ -207,7 +207,7 @@ class _SeriesWalk:
         return replace(best, p_value=min(1.0, best.p_value * len(lengths)))
 
     def _look(self, at: int, length: int) -> Expected | None:
-        """Compare the last `length` buckets together with those before them."""
+        """Test the last `length` buckets together against the buckets before them."""
         begin = at - length + 1
         first = max(0, begin - math.ceil(HISTORY_HALF_LIVES * self._settings.half_life))
         earlier = first + np.flatnonzero(self._is_usual[first:begin])

@@ -71,7 +71,7 @@ class MonitoringReport(BaseModel):
 
 
 def tested_sentence(report: MonitoringReport, settings: MonitoringSettings) -> str:
-    """Return how much of a history was tested, and if nothing was, what to change."""
+    """Return in a sentence the tested share of a history, and a remedy if nothing was tested."""
     cells = counted(report.num_cells, "cell")
     if not report.num_cells:
         rows = counted(report.num_rows, "row")

@@ -42,7 +42,7 @@ NOT_ASKED = {"first_alert", "first_alert_hours", "max_alerts_shown", "num_texts"
 def monitor(
     predictions_uri: str, out_uri: str, settings: MonitoringSettings, *, now: dt.datetime | None = None
 ) -> MonitoringReport:
-    """Count the classes of a table by topic and time, find what rose, and write cells, alerts and a page.
+    """Count the classes of a table by topic and time, find rises, and write cells, alerts and a page.
 
     Args:
         predictions_uri: the output of `sbert classify`; or an embeddings table, whose volume is watched alone.
@@ -112,7 +112,7 @@ def monitor(
 def _alerts_with_texts(
     histories: list[TopicHistory], watched: Watched, settings: MonitoringSettings
 ) -> list[AlertReport]:
-    """Return all alerts, the newest first; those that a page shows have typical texts."""
+    """Return all alerts, the newest first; alerts on the page have typical texts."""
     alerts = sorted(
         (alert for history in histories for alert in history.alerts),
         key=lambda item: (item.opened, item.key),

@@ -45,7 +45,7 @@ class Expected:
 
 
 def weights_of(ages_B: Float64, same_slot_B: npt.NDArray[np.bool_], half_life: float) -> Float64:
-    """Return the weights of earlier buckets: newer ones and those of the same slot of the week count more."""
+    """Return the weights of earlier buckets: newer buckets and buckets of the same slot of the week count more."""
     return np.asarray(0.5 ** (ages_B / half_life) * np.where(same_slot_B, SAME_SLOT_WEIGHT, 1.0))
 
 
@@ -97,7 +97,7 @@ def _correlation(like: Spans, mean: float) -> float:
 
 
 def _upper_tail(count: int, total: int, alpha: float, beta: float) -> float:
-    """Return the mid-p-value of a beta-binomial count: what exceeds it, and half of what equals it.
+    """Return the mid-p-value of a beta-binomial count: the probability of more, and half that of equally many.
 
     A plain tail of a count is too large on average; the half corrects it (Lancaster 1961, "Significance tests in discrete
     distributions").

@@ -92,7 +92,7 @@ def write_told(out_uri: str, told: Told) -> None:
 
 
 def news(alerts: list[AlertReport], before: Told | None, first_alert: FirstAlert, *, is_told_anew: bool) -> News:
-    """Return the alerts to tell people about, and those that wait for a person.
+    """Return the alerts to tell people about, and the alerts that wait for a person.
 
     The first run tells of alerts that are open now. A run with another model or other settings tells only of what happened
     after the run before: differences in the past come from the model or the settings, not from the world. An alert that
@@ -120,7 +120,7 @@ def _fresh(alerts: list[AlertReport], before: Told | None, *, is_told_anew: bool
 def decide_alerts(
     out_uri: str, waiting: Iterable[AlertReport], approved_topics: Iterable[str], decision: Approval
 ) -> list[AlertReport]:
-    """Record what a person said of alerts that wait; return those to tell now.
+    """Record a person's decision about waiting alerts; return the alerts to tell now.
 
     A topic that was approved is known from now on: its later alerts wait for nobody. An alert that was refused is not told;
     the next one of its topic waits again.

@@ -112,7 +112,7 @@ def _collect(
 
 
 def _typical(rows: _Rows, num_texts: int) -> list[TypicalText]:
-    """Return the rows nearest to the mean, without those that say the same as one before."""
+    """Return the rows nearest to the mean, without repetitions of a nearer row."""
     if not rows.texts:
         return []
     sampled = np.argsort(np.array(rows.hashes, dtype="S16"), kind="stable")[:MAX_ROWS]

@@ -59,7 +59,7 @@ class NeighboursJob(DerivedJob):
         return hashlib.sha256(f"{super().fingerprint(table)}|{splits}".encode()).hexdigest()
 
     def open(self, table: Table, out_uri: str) -> SplitFunction:
-        """Find out what joined and what left since the output that is there."""
+        """Find the rows that joined and left since the last output."""
         return _Neighbours(self, table, out_uri).derive
 
 

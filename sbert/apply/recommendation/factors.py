@@ -38,7 +38,7 @@ def fit_factors(
 
 
 def solve_factors(weights_RC: sp.csr_matrix, other_CF: Float32, regularization: float, alpha: float) -> Float32:
-    """Return the factors of each row given those of the columns; this also folds in a new user."""
+    """Return the factors of each row, given the factors of the columns; this also folds in a new user."""
     num_factors = other_CF.shape[1]
     gram_FF = other_CF.T @ other_CF + regularization * np.eye(num_factors, dtype=np.float32)
     solved_RF = np.zeros((weights_RC.shape[0], num_factors), np.float32)

@@ -162,7 +162,7 @@ class _Reasons:
 
 
 class _Maker:
-    """Makes parts; threads may share it. What the lists need is read when the first part is made."""
+    """Makes parts; threads may share it. The data for the lists is read when the first part is made."""
 
     def __init__(
         self,

@@ -100,7 +100,7 @@ class _Picker:
         self._settings = settings
 
     def take(self, order: Iterator[int], scores_N: Float32, count: int) -> None:
-        """Add up to `count` items of an order; those that wait enter last when the order ends."""
+        """Add up to `count` items of an order; waiting items enter last when the order ends."""
         waiting: list[int] = []
         end = len(self.chosen) + count
         allowance = float(np.log(self._settings.floor))

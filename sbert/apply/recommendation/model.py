@@ -1,4 +1,4 @@
-"""The fitted model of an output, in a file beside it: what it knows of items, and the weights. It names no user.
+"""The fitted model of an output, in a file beside it: statistics of items, and weights. It names no user.
 
 ``OUT/_recommender/FINGERPRINT.safetensors`` and, written last, ``FINGERPRINT.json``. Items are named by a hash.
 """

@@ -96,7 +96,7 @@ def fit_ranker(events: Events, items: Items, settings: RankingSettings) -> Ranke
 def _choices(
     later: pl.DataFrame, shown: pl.DataFrame, signals: Signals, histories: UserHistories, settings: RankingSettings
 ) -> list[Choice]:
-    """Return what each user chose later, and among which items."""
+    """Return the later choices of each user, and the items to choose among."""
     random = np.random.default_rng(settings.seed)
     num_items = len(signals.is_new_N)
     taken = dict(later.group_by("user").agg(pl.col("item").unique().sort()).sort("user").iter_rows())

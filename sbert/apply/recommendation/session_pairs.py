@@ -39,7 +39,7 @@ def item_texts(items: Items, table: Table, column: str) -> pl.Series:
 
 
 def session_pairs(events: Events, items: Items, texts_N: pl.Series, settings: SessionSettings) -> pl.DataFrame:
-    """Return the pairs of items of sessions, those of the most users first.
+    """Return the pairs of items of sessions, pairs of the most users first.
 
     Of each item those pairs stay whose items go together most: by the users who took both, divided by the geometric mean of
     the users who took one, with `settings.shrinkage` users added. The item that most of the users took first is the anchor.
@@ -67,7 +67,7 @@ def session_pairs(events: Events, items: Items, texts_N: pl.Series, settings: Se
 
 
 def add_pairs(pairs: pl.DataFrame, labels_uri: str) -> tuple[str, int]:
-    """Write those pairs that the labels do not have, as one new file beside them; return its location and their number.
+    """Write the pairs that the labels lack as one new file beside them; return its location and their number.
 
     Nothing is written, and the location is empty, where there are no new pairs. The order of a pair does not matter.
 
@@ -103,7 +103,7 @@ def _in_sessions(events: Events, settings: SessionSettings) -> pl.DataFrame:
 
 
 def _counted(rows: pl.DataFrame, settings: SessionSettings) -> pl.DataFrame:
-    """Return pairs of items with the number of their users: those of enough users that are among the best of an item."""
+    """Return pairs of items with the number of their users: pairs of enough users, among the best of an item."""
     found = [pl.DataFrame(schema={"user": pl.Int64, "first": pl.Int64, "second": pl.Int64})]
     for distance in range(1, settings.window + 1):
         later = pl.col("item").shift(-distance).over("session")
@@ -139,7 +139,7 @@ def _counted(rows: pl.DataFrame, settings: SessionSettings) -> pl.DataFrame:
 
 
 def _key() -> pl.Expr:
-    """Return what two rows of one pair share, in either order."""
+    """Return the key of a pair of items, the same in either order."""
     low, high = pl.min_horizontal(ANCHOR, POSITIVE), pl.max_horizontal(ANCHOR, POSITIVE)
     return pl.concat_str([low, high], separator="\x1f").alias("key")
 

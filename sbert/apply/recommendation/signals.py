@@ -1,4 +1,4 @@
-"""The signals that say how well an item fits a user, from what a model knows of items and from the user's own events.
+"""The signals that say how well an item fits a user, from a model's statistics of items and from the user's own events.
 
 A model knows the items that had events when it was fitted (K of them). An item that came later has its vector, and
 zero for every other signal. A user is known by the own events alone, so a user needs no fit.
@@ -129,7 +129,7 @@ class Signals:
 
 
 def fit_statistics(rows: pl.DataFrame, num_users: int, items: Items, settings: RankingSettings) -> ItemStatistics:
-    """Return what events say of their items; no event outside `rows` counts.
+    """Return the statistics of items by events; no event outside `rows` counts.
 
     Args:
         rows: events by which users took items, as `Events.taken`.

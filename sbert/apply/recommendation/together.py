@@ -1,4 +1,4 @@
-"""Items that go together: those that the same users take, and those that users take soon after one another."""
+"""Find items that go together: taken by the same users, or taken soon after one another."""
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,7 @@ def _capped(taken_UK: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def _largest(matrix: sp.csr_matrix, count: int) -> sp.csr_matrix:
-    """Return the matrix with the `count` largest values of each row, of equal ones those of the smaller column."""
+    """Return the matrix with the `count` largest values of each row; of equal values the smaller column stays."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     order = np.lexsort((matrix.indices, -matrix.data, rows))
     place = np.arange(len(order)) - matrix.indptr[rows[order]]

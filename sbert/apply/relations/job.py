@@ -57,7 +57,7 @@ class RelationsJob(ContentJob):
         return pa.schema([pa.field("relations", pa.list_(RELATION))])
 
     def check(self, table: Table) -> None:
-        """Check also that the table keeps the text, and that the entities are those of its rows.
+        """Check also that the table keeps the text, and that the entities belong to its rows.
 
         Raises:
             ColumnError: no such column is kept.

@@ -31,7 +31,7 @@ class NamedText:
 
 
 def parse_content(content: str) -> NamedText:
-    """Return what a content of the job holds."""
+    """Return the text and the names of a content of the job."""
     text, names = json.loads(content)
     return NamedText(text, tuple(Name(start=start, end=end, type=kind) for start, end, kind in names))
 

@@ -86,7 +86,7 @@ class Relator:
     none_MG: Float32
 
     def probabilities(self, features_PG: Float32) -> Float64:
-        """Return the probability of each relation for P pairs, shape (P, R); what is missing to 1 is none of these."""
+        """Return the probability of each relation for P pairs, shape (P, R); the rest to 1 is that of no relation."""
         cosines_PR = np.asarray(features_PG @ self.prototypes_RG.T, np.float64)
         none_P = nearest_none(features_PG, self.none_MG)
         constant, *weights = self.record.coefficients

@@ -1,4 +1,4 @@
-"""Bring the relations of a table's rows up to date: fit or find the relator, relate what changed, count.
+"""Bring the relations of a table's rows up to date: fit or find the relator, relate the changed rows, count.
 
 >>> from sbert.apply.relations.run import find_relations
 >>> report = find_relations("data/entities", "data/labels", "data/relations")  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Decide what ranks the sentences: a ranker that is fitted to labels, or LexRank.
+"""Choose the ranker of sentences: a ranker that is fitted to labels, or LexRank.
 
 Without labels LexRank ranks. With labels a ranker is fitted, and compared with LexRank on documents that it has not seen, by
 cross-validation. LexRank stays where the ranker is not better. Nothing is remembered but the rankers themselves, beside the
@@ -44,7 +44,7 @@ class RankerDecision(BaseModel):
 
 
 def choose_ranker(table: Table, labels_uri: str | None, out_uri: str, settings: SummarySettings) -> RankerDecision:
-    """Return what ranks; fit a ranker, and store it beside the output, where labels are given and it is not there.
+    """Return the choice of a ranker. Fit it and store it beside the output, if labels are given and it is not there.
 
     Args:
         table: the embeddings table; its encoder makes the vectors of sentences.
@@ -85,7 +85,7 @@ def _fingerprint(labels: SummaryLabels, table: Table, settings: SummarySettings)
 
 
 def _examples(table: Table, labels: SummaryLabels, settings: SummarySettings) -> tuple[list[Example], LabelCounts]:
-    """Return what is learned from, and what became of all labels.
+    """Return the examples to learn from, and the counts of all labels.
 
     Raises:
         TooFewLabelsError: there are fewer documents than parts of cross-validation.

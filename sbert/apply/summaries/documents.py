@@ -153,7 +153,7 @@ def document_of_text(source: str, document_id: str, text: str, text_hash: bytes 
 
 
 def _join(source: str, document_id: str, digest: bytes, parts: list[tuple[int, str]]) -> Document:
-    """Put passages together in the order of their places; what a passage repeats of the one before stands once."""
+    """Join passages in the order of their places; text that a passage repeats of the one before stands once."""
     texts: list[str] = []
     text_starts: list[int] = []
     document_starts: list[int] = []

@@ -86,7 +86,7 @@ def decide_ranker(table_uri: str, out_uri: str, labels_uri: str | None, settings
 def write_summaries(
     table_uri: str, out_uri: str, decision: RankerDecision, settings: SummarySettings, *, concurrency: int = 1
 ) -> SummaryReport:
-    """Write the summaries that a decision leads to, and count what the output holds.
+    """Write the summaries by the chosen ranker, and count the rows of the output.
 
     Raises:
         SettingsError, TableError, ModelError: as `summarize`.

@@ -1,4 +1,4 @@
-"""Fit topics, match them with those before, and notice new ones among outliers.
+"""Fit topics, match them with the earlier topics, and notice new topics among outliers.
 
 Topics are found by k-means on 50 principal components of a sample, and finished by three rounds of spherical k-means on the
 whole unit vectors, by which all other rows are assigned. A fit that follows another one begins at its topics. The ids

@@ -141,7 +141,7 @@ def _assign(model: TopicModel, table: Table, out_uri: str, run_job: Derive) -> D
 def _with_new_topics(
     model: TopicModel, table: Table, text_name: str, output: DerivedReport, settings: TopicSettings
 ) -> TopicModel | None:
-    """Return the topics with those that the outliers have formed; None when there are none."""
+    """Return the topics with the new topics of the outliers; None when there are none."""
     hashes = (
         DerivedTable.open(output.out_uri, output.version)
         .scan()

@@ -68,7 +68,7 @@ class PostingsBuilder:
         self._num_rows = 0
 
     def add(self, texts: pl.Series) -> None:
-        """Add rows after those that are there."""
+        """Append rows."""
         terms = terms_of(texts)
         self._lengths.append(terms.list.len().to_numpy().astype(np.uint32))
         counted = (

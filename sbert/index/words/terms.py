@@ -53,7 +53,7 @@ def terms_of(texts: pl.Series, *, fold_accents: bool = True) -> pl.Series:
 
 
 def _parts(runs: pl.DataFrame) -> pl.DataFrame:
-    """Return the words of compounds, and those compounds as a whole that hold a digit."""
+    """Return the words of compounds, and as a whole each compound that holds a digit."""
     words = runs.select("text", "at", term=pl.col("run").str.extract_all(WORD)).explode("term")
     whole = runs.filter(pl.col("run").str.contains(r"\p{N}")).select("text", "at", term="run")
     return pl.concat([words, whole])

@@ -1,4 +1,4 @@
-"""Bring the word index of a table up to date: plan, build what is missing, merge.
+"""Bring the word index of a table up to date: plan, build missing segments, merge.
 
 >>> from sbert.index.words.word_index import index_words
 >>> report = index_words("data/table")  # doctest: +SKIP
@@ -143,7 +143,7 @@ def _serving(table_uri: str, splits: dict[str, int], fingerprint: str) -> list[t
 def _missing(
     table_uri: str, splits: dict[str, int], fingerprint: str, settings: WordSettings
 ) -> Iterator[tuple[WordSplit, ...]]:
-    """Yield the splits of each segment to build: those without a segment, or in one with too many rows gone."""
+    """Yield the splits of each segment to build: splits without a segment, or in a segment with too many rows gone."""
     covered: set[str] = set()
     for record, answered in _serving(table_uri, splits, fingerprint):
         if sum(splits[name] for name in answered) >= (1 - settings.max_gone_share) * record.num_rows:

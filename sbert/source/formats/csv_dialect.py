@@ -133,7 +133,7 @@ def _first(looks: dict[str | None, _Look]) -> _Look:
 
 
 def _is_numbered(names: Sequence[str]) -> bool:
-    """Return whether all names are those of columns without a header."""
+    """Return whether all names have the form of columns without a header."""
     return all(NUMBERED.fullmatch(name) for name in names)
 
 

@@ -39,7 +39,7 @@ class Layout(StrEnum):
 
 
 class Structure(NamedTuple):
-    """Brackets and commas of a piece of JSON, those inside strings left out."""
+    """Brackets and commas of a piece of JSON, without the marks inside strings."""
 
     places: Any
     """Positions, ascending (int64)."""
@@ -181,7 +181,7 @@ def _with_key(member: bytes) -> bytes:
 
 
 def _check_end(uri: str, after: bytes, stream: Any, row: int) -> None:
-    """Check that a document ends after its records; what else an object holds beside its array of records is passed over.
+    """Check that a document ends after its records; other values of an object beside its array of records are ignored.
 
     Raises:
         CutOffError: when it does not.

@@ -28,7 +28,7 @@ FIELD_ID = b"PARQUET:field_id"
 
 
 class TableFileFormat(SourceFormat):
-    """A Parquet file of a table; the object carries what the table's log says of it."""
+    """A Parquet file of a table; the object carries the facts of the table's log."""
 
     name = "table_file"
     endings = ()

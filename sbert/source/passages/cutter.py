@@ -132,7 +132,7 @@ class PassageCutter:
         return self._rows(documents, prefix, texts, firsts, outline, passages)
 
     def _outline(self, documents: pl.DataFrame, texts: Sequence[str], firsts: Ints) -> _Outline:
-        """Return the headings of all documents; those without an outline are looked at as Markdown."""
+        """Return the headings of all documents; a document without an outline is read as Markdown."""
         outlines = documents["outline"].to_list() if "outline" in documents.columns else [None] * len(texts)
         marks, paths, owners = [], [], []
         page_starts, pages = [], []
@@ -182,7 +182,7 @@ class PassageCutter:
         return np.where(sizes > self._room // 2, 0, sizes)
 
     def _sized(self, units: Units, texts: Sequence[str], firsts: Ints, document: Ints, limits: Ints) -> "_Sized":
-        """Count the tokens of all units, and replace those that are too long even by themselves by their parts."""
+        """Count the tokens of all units, and replace a unit that is too long by itself by its parts."""
         begins = units.bodies if self._settings.with_headings else units.starts
         cleaned = self._clean(_slices(texts, firsts, document, begins, units.ends))
         num_tokens = self._tokens.count(cleaned)

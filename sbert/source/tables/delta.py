@@ -86,7 +86,7 @@ def _open(uri: str) -> DeltaTable:
 
 
 def _describe(uri: str, delta: DeltaTable) -> SourceTable:
-    """Return version, columns and their names in the files; refuse what cannot be read rightly."""
+    """Return version, columns and their names in the files; refuse a table that cannot be read correctly."""
     strange = sorted(set(delta.protocol().reader_features or ()) - FEATURES)
     if strange:
         raise SourceError(

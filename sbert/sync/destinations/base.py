@@ -171,7 +171,7 @@ class Load(Protocol):
     """One version on its way into a collection."""
 
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
-        """Insert rows, or replace those with the same key; return the number of rows.
+        """Insert rows, or replace the rows with the same key; return the number of rows.
 
         Args:
             blocks: rows with the columns of `Collection.schema`, a few thousand a block.
@@ -283,7 +283,7 @@ class Destination(ABC):
         """Make nearest-neighbour search in a collection fast, if the store does not do so by itself."""
 
     def collections(self) -> list[str]:
-        """Return every collection of this destination, also those that a load which died left without a watermark."""
+        """Return every collection of this destination, also the collections that a killed load left without a watermark."""
         return sorted(self.watermarks())
 
     def find(self, collection: str, keys: ErasedKeys) -> int:  # noqa: ARG002

@@ -152,7 +152,7 @@ class LanceDestination(Destination):
                 self._database.drop_table(collection)
 
     def collections(self) -> list[str]:
-        """Return the tables of this destination, also those that the pointer does not name yet."""
+        """Return the tables of this destination, also the tables that the pointer does not name yet."""
         with self._translated():
             return [name for name in self._names() if name.startswith(f"{self.name}__")]
 

@@ -198,7 +198,7 @@ class MilvusDestination(Destination):
         self._make_ready(collection.name, fields, "IP" if collection.is_normalized else "COSINE")
 
     def _make_ready(self, name: str, fields: Sequence[tuple[str, DataType, dict[str, Any]]], metric: str) -> None:
-        """Make a collection with its index, and load it; do what is left of this when a process was killed before the end.
+        """Make a collection with its index, and load it; finish this when a process was killed before the end.
 
         The last of the fields is the vector, and the first is the key.
         """

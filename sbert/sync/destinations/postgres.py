@@ -79,7 +79,7 @@ class PostgresDestination(Destination):
             )
 
     def connect(self) -> None:
-        """Connect, create what is needed, and take the lock that keeps a second sync out."""
+        """Connect, create extension, schema and watermark table, and take the lock that keeps a second sync out."""
         with self._translated():
             self._connection = psycopg.connect(
                 psycopg.conninfo.make_conninfo(self.location, **{"password": self._secret} if self._secret else {}),
@@ -265,7 +265,7 @@ class PostgresDestination(Destination):
         self._execute(sql.SQL("CREATE TABLE {} ({})").format(self._table(collection.name), sql.SQL(", ").join(columns)))
 
     def _check_columns(self, collection: Collection) -> None:
-        """Raise `DestinationError` unless the columns of a table are those that its rows need."""
+        """Raise `DestinationError` unless a table has the columns that its rows need."""
         query = (
             "SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a "
             "JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace "

@@ -186,7 +186,7 @@ def _numbers(column: pa.Array, dtype: str) -> pa.LargeBinaryArray:
 
 
 def _vector_head(dim: int) -> bytes:
-    """Return what comes before a vector's values: dim, and an unused half-word."""
+    """Return the bytes before a vector's values: dim, and an unused half-word."""
     return dim.to_bytes(2, "big") + bytes(2)
 
 
