@@ -44,14 +44,14 @@ def test_a_new_entity_begins_where_the_tag_says_so(tmp_path: Path) -> None:
     [
         (
             {"text": "Zoe", "entities": [entity(0, 9)]},
-            "line 2: an entity of type 'person' ends at 9, the text has 3 char",
+            "line 2: an entity of type 'person' ends at 9, but the text has 3 char",
         ),
         (
             {"text": "Zoe Bell", "entities": [entity(0, 8), entity(4, 8)]},
             "line 2: the entities at 0 to 8 and 4 to 8 over",
         ),
         ({"text": "Zoe", "entities": [entity(2, 2)]}, "not after its start 2"),
-        ({"text": "a b", "entities": [entity(1, 2)]}, "holds only space"),
+        ({"text": "a b", "entities": [entity(1, 2)]}, "holds only white space"),
         (
             {"text": "Zoe Bell", "entities": [entity(0, 3, text="Bell")]},
             "is 'Zoe' in the text, but the label says 'Bell'",

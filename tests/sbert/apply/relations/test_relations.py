@@ -162,7 +162,11 @@ def test_names_that_are_far_apart_are_not_looked_at(places: tuple[str, str, str]
 @pytest.mark.parametrize(
     ("label", "kind", "message"),
     [
-        ({**LABELS[0], "tail": {"start": 3, "end": 99}}, LabelError, "line 1: the tail ends at 99, the text has 22"),
+        (
+            {**LABELS[0], "tail": {"start": 3, "end": 99}},
+            LabelError,
+            "line 1: the tail ends at 99, but the text has 22",
+        ),
         (
             {**LABELS[0], "tail": {"start": 5, "end": 9}},
             LabelError,
@@ -174,8 +178,8 @@ def test_names_that_are_far_apart_are_not_looked_at(places: tuple[str, str, str]
             "line 1: there is no field 'mood': the fields are text, head, tail, rel",
         ),
         ({**LABELS[0], "head": {"start": 0}}, LabelError, "the field 'head.end' is missing"),
-        (LABELS[0], TooFewLabelsError, "have 1 relations, 'sat on', at least 2 are needed"),
-        ({**LABELS[0], "relation": None}, TooFewLabelsError, "have 0 relations, at least 2"),
+        (LABELS[0], TooFewLabelsError, "have 1 relation, 'sat on', but at least 2 are needed"),
+        ({**LABELS[0], "relation": None}, TooFewLabelsError, "have 0 relations, but at least 2"),
     ],
 )
 def test_bad_labels_are_refused(
