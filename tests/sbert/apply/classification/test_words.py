@@ -272,5 +272,5 @@ def test_words_that_do_not_fit_their_weights_are_named(tmp_path: Path) -> None:
     head = fitted(vectors, labels, texts)
     assert head.words is not None
     replace(head, words=replace(head.words, idf_V=head.words.idf_V[1:])).save(str(tmp_path))
-    with pytest.raises(TableError, match=r"terms have .* rarities"):
+    with pytest.raises(TableError, match=r"terms have .* inverse document frequencies"):
         HEADS.find(str(tmp_path), "f" * 32)
