@@ -1,4 +1,4 @@
-"""Run refreshes in their own processes that start in milliseconds: a parent has imported everything and forks.
+"""Run refreshes, erasures and jobs in their own processes that start in milliseconds: a parent has imported everything and forks.
 
 ``with Forks(folder) as forks: run = forks.start(raw=…, table=…)`` starts a real process that can be killed. `Run.wait` returns how it
 ended. The parent computes nothing before it forks, so no thread pool is copied half-way through its work.
@@ -12,21 +12,25 @@ import sys
 import time
 import traceback
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from pydantic import BaseModel
 
 from sbert.erase.receipt import Receipt
 from sbert.erase.run import erase
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.erased_keys import ErasedKeys
+from tests.crash.jobs import JOBS
 from tests.crash.points import Strike, watched
 from tests.support.refreshing import refresh_table
 
 
 @dataclass
 class Run:
-    """One refresh in its process."""
+    """One run in its process."""
 
     pid: int
     began: float
@@ -42,7 +46,7 @@ class Run:
         """Wait for the end and return whether the process was killed.
 
         Raises:
-            AssertionError: when the refresh failed by itself; the message is its traceback.
+            AssertionError: when the run failed by itself; the message is its traceback.
         """
         if self._status is None:
             self._status = int(self._forks.ask({"wait": self.pid})["status"])
@@ -102,15 +106,24 @@ class Forks:
 
     def start(self, *, strike: Strike | None = None, **refresh: Any) -> Run:
         """Start a refresh (arguments of `tests.support.refreshing.refresh_table`)."""
-        result = self._folder / f"{uuid.uuid4().hex}.json"
-        request = {"refresh": refresh, "strike": asdict(strike) if strike else None, "result": str(result)}
-        return Run(int(self.ask(request)["pid"]), time.monotonic(), self, result)
+        return self._start("refresh", strike, refresh)
 
     def start_erase(self, *, strike: Strike | None = None, table: str, ids: list[str], derived: list[str]) -> Run:
         """Start an erasure."""
+        return self._start("erase", strike, {"table": table, "ids": ids, "derived": derived})
+
+    def start_job(self, name: str, *, strike: Strike | None = None, folder: str) -> Run:
+        """Start one of the jobs of `tests.crash.jobs`."""
+        return self._start("job", strike, {"name": name, "folder": folder})
+
+    def _start(self, kind: str, strike: Strike | None, arguments: dict[str, Any]) -> Run:
         result = self._folder / f"{uuid.uuid4().hex}.json"
-        erasure = {"table": table, "ids": ids, "derived": derived}
-        request = {"erase": erasure, "strike": asdict(strike) if strike else None, "result": str(result)}
+        request = {
+            "kind": kind,
+            "arguments": arguments,
+            "strike": asdict(strike) if strike else None,
+            "result": str(result),
+        }
         return Run(int(self.ask(request)["pid"]), time.monotonic(), self, result)
 
     def run(self, **refresh: Any) -> RefreshReport:
@@ -130,6 +143,8 @@ class Forks:
 def serve() -> None:
     """Fork a process for each request read from standard input."""
     import s3fs  # noqa: F401
+    import sklearn.cluster
+    import sklearn.linear_model  # noqa: F401
     import transformers.models.bert.modeling_bert  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
@@ -147,12 +162,19 @@ def serve() -> None:
     os._exit(0)  # the end of an interpreter with these libraries takes long on a busy machine, and proves nothing
 
 
-def _refresh(refresh: dict[str, Any]) -> RefreshReport:
+def _refresh(**refresh: Any) -> RefreshReport:
     return refresh_table(**refresh, concurrency=2).report
 
 
 def _erase(table: str, ids: list[str], derived: list[str]) -> Receipt:
     return erase(table, ErasedKeys(ids=ids), derived=derived)
+
+
+def _job(name: str, folder: str) -> BaseModel:
+    return JOBS[name].run(folder)
+
+
+KINDS: dict[str, Callable[..., BaseModel]] = {"refresh": _refresh, "erase": _erase, "job": _job}
 
 
 def _work(request: dict[str, Any]) -> None:
@@ -164,7 +186,7 @@ def _work(request: dict[str, Any]) -> None:
     try:
         began = time.monotonic()
         with watched(Strike(**request["strike"]) if request["strike"] else None) as points:
-            report = _erase(**request["erase"]) if "erase" in request else _refresh(request["refresh"])
+            report = KINDS[request["kind"]](**request["arguments"])
         found = {"report": report.model_dump(mode="json"), "points": points.names, "seconds": time.monotonic() - began}
         result.write_text(json.dumps(found))
         status = 0
