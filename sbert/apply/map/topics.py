@@ -3,14 +3,14 @@
 The words are ranked by their part of the Kullback-Leibler divergence between the words of a topic and all words (Tomokiyo
 and Hurst 2003, "A Language Model Approach to Keyphrase Extraction"): ``p log(p / q)``, where ``p`` is the share of the word
 among the words of the topic and ``q`` among all. Words that are not three times as frequent in the topic as in all texts do
-not name it. So words such as "the" drop out in every language, without a list.
+not name it, nor do stop words and parts of URLs (`sbert.apply.grouped_words`).
 """
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sbert.apply.grouped_words import count_grouped_words
+from sbert.apply.grouped_words import choose_grouped_words
 
 __all__ = ["name_groups", "topics_of"]
 
@@ -51,19 +51,22 @@ def name_groups(texts: pl.Series, groups_N: npt.NDArray[np.int64]) -> list[str]:
         groups_N: number of each text's group, from 0 on without holes.
     """
     num_groups = int(groups_N.max()) + 1 if len(groups_N) else 0
-    counts = count_grouped_words(texts, groups_N)
-    num_words = max(int(counts["count"].sum()), 1)
-    share = pl.col("count") / pl.col("group_words")
-    lift = share / (pl.col("count_everywhere") / num_words)
-    ranked = (
-        counts.filter(lift >= MIN_LIFT, pl.col("num_texts") >= MIN_SHARE * pl.col("group_size"))
-        .with_columns(weight=share * lift.log())
-        .sort(["weight", "word"], descending=[True, False])
-        .group_by("group", maintain_order=True)
-        .agg(pl.col("word").head(WORDS_TRIED))
-    )
-    named = {group: ", ".join(_different(telling_words)) for group, telling_words in ranked.iter_rows()}
-    return [named.get(group, f"topic {group + 1}") for group in range(num_groups)]
+
+    def rank(counts: pl.DataFrame) -> pl.DataFrame:
+        num_words = max(int(counts["count"].sum()), 1)
+        share = pl.col("count") / pl.col("group_words")
+        lift = share / (pl.col("count_everywhere") / num_words)
+        return (
+            counts.filter(lift >= MIN_LIFT, pl.col("num_texts") >= MIN_SHARE * pl.col("group_size"))
+            .with_columns(weight=share * lift.log())
+            .sort(["weight", "word"], descending=[True, False])
+        )
+
+    words = choose_grouped_words(texts, groups_N, rank)
+    return [
+        ", ".join(_different(words[group][:WORDS_TRIED])) if group in words else f"topic {group + 1}"
+        for group in range(num_groups)
+    ]
 
 
 def _different(words: list[str]) -> list[str]:

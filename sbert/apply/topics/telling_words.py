@@ -3,13 +3,14 @@
 A word has the weight ``tf * log(1 + A / f)`` in a topic: ``tf`` is its share of the words of the topic, ``f`` how often it
 occurs in all topics, and ``A`` the mean number of words of a topic (Grootendorst 2022, "BERTopic: Neural topic modeling
 with a class-based TF-IDF procedure", section 3.3). A word counts only where it is more frequent than in all texts.
+Stop words and parts of URLs do not count.
 """
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sbert.apply.grouped_words import count_grouped_words
+from sbert.apply.grouped_words import choose_grouped_words
 
 __all__ = ["telling_words"]
 
@@ -27,18 +28,18 @@ def telling_words(texts: pl.Series, groups_N: npt.NDArray[np.int64], num_words: 
         groups_N: number of each text's group.
         num_words: words of a group, at most.
     """
-    counts = count_grouped_words(texts, groups_N)
-    num_all_words = int(counts["count"].sum())
-    mean_words = num_all_words / max(counts["group"].n_unique(), 1)
-    share = pl.col("count") / pl.col("group_words")
-    ranked = (
-        counts.filter(
-            share >= MIN_LIFT * pl.col("count_everywhere") / max(num_all_words, 1),
-            pl.col("num_texts") >= (MIN_SHARE * pl.col("group_size")).clip(lower_bound=2),
+
+    def rank(counts: pl.DataFrame) -> pl.DataFrame:
+        num_all_words = int(counts["count"].sum())
+        mean_words = num_all_words / max(counts["group"].n_unique(), 1)
+        share = pl.col("count") / pl.col("group_words")
+        return (
+            counts.filter(
+                share >= MIN_LIFT * pl.col("count_everywhere") / max(num_all_words, 1),
+                pl.col("num_texts") >= (MIN_SHARE * pl.col("group_size")).clip(lower_bound=2),
+            )
+            .with_columns(weight=share * (1 + mean_words / pl.col("count_everywhere")).log())
+            .sort(["group", "weight", "word"], descending=[False, True, False])
         )
-        .with_columns(weight=share * (1 + mean_words / pl.col("count_everywhere")).log())
-        .sort(["group", "weight", "word"], descending=[False, True, False])
-        .group_by("group", maintain_order=True)
-        .agg(pl.col("word").head(num_words))
-    )
-    return {group: tuple(words_of_group) for group, words_of_group in ranked.iter_rows()}
+
+    return {group: tuple(words[:num_words]) for group, words in choose_grouped_words(texts, groups_N, rank).items()}
