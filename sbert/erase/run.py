@@ -41,6 +41,7 @@ from sbert.errors import SettingsError
 from sbert.storage.files import join, normalize_uri, write_bytes
 from sbert.sync.destinations.locate import check_location, open_destination
 from sbert.table.erased_keys import ErasedKeys
+from sbert.table.followers import note_rows_left
 from sbert.table.lease import hold_lease
 from sbert.table.recorded_settings import table_cleaning
 from sbert.table.shard_rewrite import ShardFinding
@@ -249,6 +250,7 @@ class _Run:
             done = erase_shards(store, self.rows.keys, self.erasure, before_commit=self._note_asked)
             report = look_into_shards(store, self.rows.keys, done.report(store, is_dry_run=False))
             reports = self._erase_reports(store, done)
+        note_rows_left(self.table_uri, store.uri, store.derived.num_rows)
         self.places += [report, *([reports] if reports else []), *bucket_problem(uri)]
 
     def _erase_reports(self, store: DerivedStore, done: ShardsErased) -> PlaceReport | None:

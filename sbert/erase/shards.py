@@ -54,7 +54,7 @@ class ShardsErased:
             f"{counted(self.num_rewritten, 'shard')} {would}rewritten, "
             f"{counted(self.num_removed, 'old or unpublished one')} {would}removed"
             + (f", {counted(self.num_records, 'unpublished split')} removed" if self.num_records else "")
-            + (f", {counted(mentions, 'mention')} in lists of other rows taken out" if mentions else "")
+            + (f", {counted(mentions, 'mention')} in other rows taken out" if mentions else "")
         )
         return PlaceReport(
             place=store.kind,

@@ -12,6 +12,7 @@ from sbert.sync.reconcile import watermark_of
 from sbert.sync.watermark import Watermark
 from sbert.table.delta import Table, recorded_at
 from sbert.table.erased_keys import ErasedKeys
+from sbert.table.followers import note_rows_left
 from sbert.table.tombstones import ERASE
 
 __all__ = ["erase_in_store", "keys_in_store"]
@@ -73,6 +74,10 @@ def _erase(destination: Destination, table: Table, keys: ErasedKeys, *, is_dry_r
         mark = marks.get(name)
         if mark is not None and _holds_newest(destination, mark, table, name):
             destination.set_watermark(name, watermark_of(table, is_complete=True))
+    visible = destination.visible()
+    if visible is not None and visible in marks:
+        newest_mark = destination.watermarks()[visible]
+        note_rows_left(table.uri, str(destination), destination.count(visible), newest_mark.version)
     num_left = sum(destination.find(name, keys) for name in names)
     loading = [name for name, mark in marks.items() if not mark.is_complete]
     problem = (

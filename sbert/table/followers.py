@@ -12,12 +12,20 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sbert.errors import SbertError, SettingsError
+from sbert.errors import MissingError, SbertError, SettingsError
 from sbert.storage.files import delete, join, list_names, normalize_uri, read_bytes, write_bytes
 from sbert.storage.redaction import redact
 from sbert.table.delta import Table, commit_info
 
-__all__ = ["FOLLOWERS_FOLDER", "Follower", "FollowerState", "followers_of", "forget_follower", "note_follower"]
+__all__ = [
+    "FOLLOWERS_FOLDER",
+    "Follower",
+    "FollowerState",
+    "followers_of",
+    "forget_follower",
+    "note_follower",
+    "note_rows_left",
+]
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +102,27 @@ def note_follower(table_uri: str, follower: Follower) -> None:
         )
     except SbertError as error:
         log.warning("%s: `sbert inspect` will not show %s as it is now: %s", table_uri, follower.name, error)
+
+
+def note_rows_left(table_uri: str, name: str, num_rows: int, version: int | None = None) -> None:
+    """Note the rows that a consumer has after an erasure; a consumer without a file stays without.
+
+    Args:
+        table_uri: the table.
+        name: the consumer, as `followers_of` names it.
+        num_rows: its rows now.
+        version: the table version that it holds now; None when that did not change.
+    """
+    name = redact(name)
+    try:
+        follower = Follower.model_validate_json(read_bytes(join(table_uri, FOLLOWERS_FOLDER, _file_name(name))))
+    except MissingError:
+        return
+    except (SbertError, ValidationError) as error:
+        log.warning("%s: `sbert inspect` will not show %s as it is now: %s", table_uri, name, error)
+        return
+    changed = {"num_rows": num_rows} | ({} if version is None else {"version": version})
+    note_follower(table_uri, follower.model_copy(update=changed))
 
 
 def forget_follower(table: Table, name: str) -> FollowerState:

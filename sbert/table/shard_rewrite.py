@@ -1,7 +1,8 @@
 """Find erased rows in shards, and write a shard again without them.
 
 A row is also found where another row names it: in a list of records with ``source`` and ``id``, such as the neighbours of
-a row. There, only the element goes.
+a row, or in a single record, such as the representative of a group. The element goes from the list; the single record
+becomes null.
 """
 
 import posixpath
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sbert.storage.files import base_name, join
@@ -37,7 +39,7 @@ class ShardFinding:
     num_rows: int = 0
     """Rows that are meant."""
     num_mentions: int = 0
-    """Elements of lists of other rows that name a row that is meant."""
+    """Records of other rows that name a row that is meant: elements of lists, and single ones."""
     text_hashes: set[bytes] = field(default_factory=set)
     """Text hashes of the rows that are meant."""
     keys: set[tuple[str, str]] = field(default_factory=set)
@@ -64,14 +66,15 @@ def find_rows(folder_uri: str, name: str, keys: ErasedKeys) -> ShardFinding:
     with open_shard(join(folder_uri, name)) as parquet:
         if not {"source", "id"} <= set(parquet.schema_arrow.names):
             return finding
-        mentions = _mention_columns(parquet.schema_arrow)
+        mentions, names = _mention_columns(parquet.schema_arrow), _name_columns(parquet.schema_arrow)
         positions: list[int] = []
         columns = key_columns(parquet.schema_arrow)
-        for batch in parquet.iter_batches(ROWS_PER_READ, columns=[*columns, *mentions]):
-            places = keys.arrow_mask(batch, columns).arg_true().to_list()
-            positions += [finding.num_rows_read + place for place in places]
+        for batch in parquet.iter_batches(ROWS_PER_READ, columns=[*columns, *mentions, *names]):
+            meant = keys.arrow_mask(batch, columns)
+            positions += [finding.num_rows_read + place for place in meant.arg_true().to_list()]
             finding.num_rows_read += batch.num_rows
             finding.num_mentions += sum(int(_mentions(batch.column(column), keys).sum()) for column in mentions)
+            finding.num_mentions += sum(int((_named(batch.column(name), keys) & ~meant).sum()) for name in names)
         finding.num_rows = len(positions)
         if positions:
             _note_rows(parquet, positions, finding)
@@ -133,7 +136,7 @@ def rewrite_shard(folder_uri: str, name: str, keys: ErasedKeys) -> ShardRecord:
         settings = ShardSettings(
             shard_rows=max(1, parquet.metadata.num_rows), row_group_rows=max(1, *groups, 0) if groups else 8_192
         )
-        mentions = _mention_columns(schema)
+        mentions, names = _mention_columns(schema), _name_columns(schema)
         with ShardWriter(folder_uri, fingerprint, schema.remove_metadata(), settings, metadata) as writer:
             for batch in parquet.iter_batches(ROWS_PER_WRITE):
                 rows = pa.Table.from_batches([batch])
@@ -142,6 +145,9 @@ def rewrite_shard(folder_uri: str, name: str, keys: ErasedKeys) -> ShardRecord:
                 for column in mentions:
                     place = rows.schema.get_field_index(column)
                     rows = rows.set_column(place, rows.schema.field(place), _without_mentions(rows[column], keys))
+                for column in names:
+                    place = rows.schema.get_field_index(column)
+                    rows = rows.set_column(place, rows.schema.field(place), _without_names(rows[column], keys))
                 writer.write(rows)
             (record,) = writer.close()
     return record
@@ -157,14 +163,18 @@ def _rows_left(parquet: pq.ParquetFile, name: str, keys: ErasedKeys) -> list[tup
 
 def _mention_columns(schema: pa.Schema) -> list[str]:
     """Return the columns that hold lists of records with ``source`` and ``id``."""
-    names = []
-    for item in schema:
-        kind = item.type
-        if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
-            fields = {kind.value_type.field(number).name for number in range(kind.value_type.num_fields)}
-            if {"source", "id"} <= fields:
-                names.append(item.name)
-    return names
+    return [item.name for item in schema if pa.types.is_list(item.type) and _is_key(item.type.value_type)]
+
+
+def _name_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns that hold one record with ``source`` and ``id``."""
+    return [item.name for item in schema if _is_key(item.type)]
+
+
+def _is_key(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind):
+        return False
+    return {"source", "id"} <= {kind.field(number).name for number in range(kind.num_fields)}
 
 
 def _mentions(column: pa.Array, keys: ErasedKeys) -> pl.Series:
@@ -172,6 +182,17 @@ def _mentions(column: pa.Array, keys: ErasedKeys) -> pl.Series:
     elements = column.flatten()
     named = pa.table({part: elements.field(part) for part in ("source", "id")})
     return keys.arrow_mask(named)
+
+
+def _named(column: pa.Array | pa.ChunkedArray, keys: ErasedKeys) -> pl.Series:
+    """Return which records of a column name a row that is meant; null names none."""
+    return keys.arrow_mask(pa.table({part: pc.struct_field(column, part) for part in ("source", "id")}))
+
+
+def _without_names(column: pa.ChunkedArray, keys: ErasedKeys) -> pa.ChunkedArray:
+    """Return a column with null where a record names a row that is meant."""
+    meant = _named(column, keys)
+    return pc.if_else(meant.to_arrow(), pa.scalar(None, column.type), column) if meant.any() else column
 
 
 def _without_mentions(column: pa.ChunkedArray, keys: ErasedKeys) -> pa.ChunkedArray:

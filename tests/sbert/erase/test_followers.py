@@ -7,6 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from sbert.apply.alignment.job import AlignmentJob
+from sbert.apply.duplicates.job import DuplicatesJob
+from sbert.apply.duplicates.rule import PairRule
 from sbert.apply.neighbours.job import NeighboursJob
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
@@ -20,9 +23,10 @@ from sbert.rows.cleaning import CleaningSettings, hash_texts
 from sbert.sync.follow import sync
 from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
-from sbert.table.followers import forget_follower
+from sbert.table.followers import followers_of, forget_follower
 from tests.support.file_search import files_that_hold
 from tests.support.made_tables import make_version
+from tests.support.made_texts import make_text_version
 
 
 @pytest.fixture
@@ -48,6 +52,73 @@ def test_a_derived_table_loses_the_rows_and_their_mentions_in_lists_of_others(tm
         DerivedTable.open(out, 0)
     derive(NeighboursJob(k=15), table, out)
     assert verify_derived(out).findings == []
+
+
+def test_an_erased_representative_is_named_nowhere_and_the_next_run_names_another(tmp_path: Path) -> None:
+    table, out = str(tmp_path / "table"), str(tmp_path / "duplicates")
+    near = {"s3://raw/a": [(f"a-{at}", f"text {at}", [1.0, 0.01 * at]) for at in range(4)]}
+    make_text_version(table, near | {"s3://raw/b": [("b-0", "other", [0.0, 1.0]), ("b-1", "more", [-1.0, 0.0])]})
+    job = DuplicatesJob(rule=PairRule(conflict_check=False))
+    derive(job, table, out)
+    rows = DerivedTable.open(out).scan().collect()
+    (first,) = {row["id"] for row in rows["representative"].to_list() if row["id"].startswith("a-")}
+    receipt = erase(table, ErasedKeys(ids=[first, "b-0"]), derived=[out])
+    assert receipt.is_complete
+    (place,) = [place for place in receipt.places if place.place == "derived table"]
+    assert place.num_found == 2 + 3  # two rows, and the representative of three others
+    assert "3 mentions in other rows taken out" in place.action
+    assert files_that_hold(out, f"'{first}'".encode()) == []
+    rows = DerivedTable.open(out).scan().collect().sort("id")
+    named = {row["id"]: row["representative"] for row in rows.to_dicts()}
+    assert named.pop("b-1") == {"source": "s3://raw/b", "id": "b-1"}
+    assert len(named) == 3
+    assert set(named.values()) == {None}
+    derive(job, table, out)
+    rows = DerivedTable.open(out).scan().filter(pl.col("id") != "b-1").collect()
+    (next_one,) = {row["id"] for row in rows["representative"].to_list()}
+    assert next_one in named
+    assert verify_derived(out).findings == []
+
+
+def test_an_erased_partner_in_another_table_is_named_no_more_in_an_alignment(tmp_path: Path) -> None:
+    ours, theirs, out = (str(tmp_path / name) for name in ("ours", "theirs", "out"))
+    vectors = [[1.0, 0.1 * at, 0.01 * at * at] for at in range(6)]
+    make_text_version(ours, {"s3://raw/de": [(f"de-{at}", f"Wort {at}", vector) for at, vector in enumerate(vectors)]})
+    make_text_version(
+        theirs, {"s3://raw/en": [(f"en-{at}", f"word {at}", vector) for at, vector in enumerate(vectors)]}
+    )
+    derive(AlignmentJob.of_newest(theirs, k=2), ours, out)
+    partners = dict(DerivedTable.open(out).scan().select("id", "match").collect().iter_rows())
+    (named,) = [row for row, match in partners.items() if match is not None and match["id"] == "en-3"]
+    assert erase(theirs, ErasedKeys(pairs=[("s3://raw/en", "en-3")]), derived=[out]).is_complete
+    after = dict(DerivedTable.open(out).scan().select("id", "match").collect().iter_rows())
+    assert after == partners | {named: None}
+    assert files_that_hold(out, b"'en-3'") == []
+
+
+def test_the_rows_of_consumers_on_record_are_those_after_the_erasure(tmp_path: Path, table: str) -> None:
+    out, store = str(tmp_path / "neighbours"), f"lancedb:{tmp_path}/lance#docs"
+    derive(NeighboursJob(k=2), table, out)
+    sync(table, store)
+    rows = {state.name: state.num_rows for state in followers_of(Table.open(table))}
+    assert rows == {out: 16, store: 16}
+    keys = ErasedKeys(ids=["a-3", "b-1"])
+    erase(table, keys, derived=[out], destinations=[store], is_dry_run=True)
+    assert {state.num_rows for state in followers_of(Table.open(table))} == {16}
+    receipt = erase(table, keys, derived=[out], destinations=[store])
+    states = {state.name: state for state in followers_of(Table.open(table))}
+    assert {name: state.num_rows for name, state in states.items()} == {out: 14, store: 14}
+    assert {state.coverage for state in states.values()} == {1.0}
+    assert (states[out].version, states[store].version) == (0, receipt.version)
+    assert states[store].proven_version == 0
+
+
+def test_a_table_that_is_no_consumer_on_record_is_not_noted(tmp_path: Path, table: str) -> None:
+    out = str(tmp_path / "neighbours")
+    derive(NeighboursJob(k=2), table, out)
+    forget_follower(Table.open(table), out)
+    assert erase(table, ErasedKeys(ids=["a-3"]), derived=[out]).is_complete
+    assert followers_of(Table.open(table)) == []
 
 
 def test_a_consumer_on_record_that_was_not_named_leaves_the_erasure_incomplete(tmp_path: Path, table: str) -> None:
