@@ -118,7 +118,8 @@ def _refuse_taken_port(environment: dict[str, str]) -> None:
 
 
 def _prefect(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "prefect", *arguments]
+    program = [str(HERE / "prefect_server.py")] if arguments[0] == "server" else ["-m", "prefect"]
+    return [sys.executable, *program, *arguments]
 
 
 def _start(arguments: list[str], environment: dict[str, str], *, quiet: bool = False) -> subprocess.Popen[bytes]:
