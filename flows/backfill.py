@@ -51,17 +51,25 @@ def backfill_embeddings(
         ),
     ] = None,
     since: Annotated[
-        Day, form(title="Since", description="Only objects modified on this day or later (UTC). Empty: no bound.")
+        Day,
+        form(
+            title="Since",
+            description="Only objects modified on this day or later (UTC). Empty: no bound. Example: 2026-11-01",
+        ),
     ] = None,
     until: Annotated[
-        Day, form(title="Until", description="Only objects modified on this day or earlier (UTC). Empty: no bound.")
+        Day,
+        form(
+            title="Until",
+            description="Only objects modified on this day or earlier (UTC). Empty: no bound. Example: 2026-11-30",
+        ),
     ] = None,
     limit: Annotated[
         Annotated[int, Field(ge=1, le=MAX_ROWS)] | None,
         form(
             title="Limit",
             description="Only this many rows, the first of the chosen objects in order of their names, to try things on a "
-            "new table. Empty: all rows.",
+            "new table. Empty: all rows. Example: 1000",
         ),
     ] = None,
     force: Annotated[

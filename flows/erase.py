@@ -6,7 +6,6 @@ Run it with ``sbert erase TABLE --ids FILE``, or fill in the form of the deploym
 from typing import Annotated
 
 from prefect import flow, get_run_logger
-from pydantic import BeforeValidator
 
 from flows.hooks import HOOKS
 from flows.parameters import (
@@ -20,6 +19,7 @@ from flows.parameters import (
     location,
     make_form,
     read_object,
+    reads_with,
 )
 from flows.run_names import named_after
 from sbert.counted import counted
@@ -46,7 +46,7 @@ def erase_rows(
     ] = "",
     destinations: Annotated[
         dict[str, str] | None,
-        BeforeValidator(read_object),
+        reads_with(read_object),
         ANY_JSON,
         form(
             title="Vector stores",

@@ -7,18 +7,20 @@ a file that holds one. Callers in Python, deployments and the API may still pass
 import datetime as dt
 import inspect
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 from prefect import Flow
 from prefect.states import Completed
 from prefect.utilities.callables import parameter_schema
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from flows.engines import EngineSettings
 from sbert.errors import SbertError, SettingsError
 from sbert.refresh.job import RefreshSettings
 from sbert.retrain.settings import RetrainSettings
-from sbert.settings import read_settings
+from sbert.settings import explain, read_settings
 from sbert.storage.files import normalize_uri, read_bytes
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "make_form",
     "read_advanced",
     "read_object",
+    "reads_with",
     "split_advanced",
 ]
 
@@ -123,6 +126,18 @@ def split_advanced(settings: RefreshSettings | None) -> AdvancedSettings:
     return AdvancedSettings.model_validate({} if settings is None else settings.model_dump(exclude_unset=True))
 
 
+def reads_with(read: Callable[[Any], Any]) -> BeforeValidator:
+    """Return a validator that reads a field, and that says what is wrong without words of Pydantic's."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return read(value)
+        except SettingsError as error:
+            raise PydanticCustomError("settings", "{said}", {"said": str(error).removeprefix("settings: ")}) from error
+
+    return BeforeValidator(validate)
+
+
 class _Reader(Generic[Settings]):
     """Reads settings from what a form sends: a JSON object as text or parsed, or the location of a file."""
 
@@ -135,7 +150,10 @@ class _Reader(Generic[Settings]):
         if value is None:
             return self._empty
         if isinstance(value, dict):
-            return self._kind.model_validate(value)
+            try:
+                return self._kind.model_validate(value)
+            except ValidationError as error:
+                raise SettingsError(explain(error, self._kind)) from error
         if not isinstance(value, str):
             return value
         text = value.strip()
@@ -149,14 +167,21 @@ def read_advanced(kind: type[Settings]) -> BeforeValidator:
 
     A kind that cannot be without settings names the missing ones.
     """
-    return BeforeValidator(_Reader(kind, {}))
+    return reads_with(_Reader(kind, {}))
 
 
 def read_object(value: Any) -> Any:
-    """Return the JSON object of a field, which holds it parsed or as text; an empty field is an object without names."""
+    """Return the JSON object of a field, which holds it parsed or as text; an empty field is an object without names.
+
+    Raises:
+        SettingsError: the text is not JSON.
+    """
     if value is None or (isinstance(value, str) and not value.strip()):
         return {}
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise SettingsError(f"{value!r} is not a JSON object: {error}") from error
 
 
 def _read_engine(value: Any) -> Any:
@@ -196,7 +221,7 @@ def advanced_form(command: str, example: str, empty: str = "Empty: the defaults.
 
 RefreshSettingsField = Annotated[
     RefreshSettings | None,
-    BeforeValidator(_Reader(AdvancedSettings)),
+    reads_with(_Reader(AdvancedSettings)),
     ANY_JSON,
     form(
         title="Advanced settings",
@@ -207,7 +232,7 @@ RefreshSettingsField = Annotated[
 ]
 RetrainSettingsField = Annotated[
     RetrainSettings | None,
-    BeforeValidator(_Reader(RetrainSettings)),
+    reads_with(_Reader(RetrainSettings)),
     ANY_JSON,
     advanced_form("retrain", '{"training": {"epochs": 2}, "gate": {"margin": 0.01}}'),
 ]
@@ -289,7 +314,7 @@ AllowDrop = Annotated[
 ]
 EngineChoice = Annotated[
     EngineSettings,
-    BeforeValidator(_read_engine),
+    reads_with(_read_engine),
     ANY_JSON,
     form(
         title="Engine",

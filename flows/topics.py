@@ -35,7 +35,7 @@ def find_table_topics(
             title="Topics",
             ge=1,
             le=2_000,
-            description="Number of topics to look for. Empty: computed from the number of rows.",
+            description="Number of topics to look for. Empty: computed from the number of rows. Example: 50",
         ),
     ] = None,
     text_column: Annotated[

@@ -52,6 +52,7 @@ def _environment() -> Environment:
     )
     environment.filters["count"] = lambda number: "" if number is None else f"{number:,}"
     environment.filters["mebibytes"] = lambda number: f"{number / 2**20:,.1f} MiB"
+    environment.filters["amount"] = lambda amount: f"{amount:,.0f}" if abs(amount) >= 100 else f"{amount:.3g}"
     return environment
 
 

@@ -60,15 +60,9 @@ def describe_choice(selection: Selection | None, *, force: bool) -> str:
     """Return the objects and rows that a backfill chose, in words; empty for a refresh."""
     if selection is None:
         return ""
-    parts = [f"include {glob}" for glob in selection.include]
-    parts += [f"exclude {glob}" for glob in selection.exclude]
-    if selection.since is not None:
-        parts.append(f"modified since {selection.since}")
-    if selection.until is not None:
-        parts.append(f"modified until {selection.until}")
-    if selection.limit is not None:
-        parts.append(f"the first {counted(selection.limit, 'row')}")
-    return ", ".join([*(parts or ["everything"]), *(["every vector computed anew (force)"] if force else [])])
+    return ", ".join(
+        [*(selection.describe() or ["everything"]), *(["every vector computed anew (force)"] if force else [])]
+    )
 
 
 def plan_markdown(plan: Plan, name: str) -> str:

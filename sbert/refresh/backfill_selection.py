@@ -11,6 +11,7 @@ from typing import Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sbert.counted import counted
 from sbert.errors import EmptySourceError, SettingsError
 from sbert.source.objects import SourceObject, Span
 from sbert.source.reading import read_span
@@ -51,6 +52,18 @@ class Selection(BaseModel):
                 raise SettingsError(f"{name} has an empty glob, which matches nothing: remove it")
         return self
 
+    def describe(self) -> list[str]:
+        """Return what it names, for people; empty when it leaves nothing out."""
+        parts = [f"include {glob}" for glob in self.include]
+        parts += [f"exclude {glob}" for glob in self.exclude]
+        if self.since is not None:
+            parts.append(f"modified since {self.since}")
+        if self.until is not None:
+            parts.append(f"modified until {self.until}")
+        if self.limit is not None:
+            parts.append(f"the first {counted(self.limit, 'row')}")
+        return parts
+
     @property
     def is_everything(self) -> bool:
         """Return whether it leaves nothing out."""
@@ -67,11 +80,11 @@ def choose_objects(objects: Sequence[SourceObject], selection: Selection, raw_ur
     root = normalize_uri(raw_uri)
     selected = [item for item in objects if _is_named(item.uri, root, selection) and _is_dated(item, selection)]
     if not selected:
-        asked = selection.model_dump(mode="json", exclude_defaults=True)
-        first = objects[0]
+        first, asked = objects[0], ", ".join(selection.describe())
+        modified = "at an unknown time" if first.modified is None else f"{first.modified:%Y-%m-%d %H:%M:%S} UTC"
         raise EmptySourceError(
-            f"{raw_uri}: the selection {asked} chooses none of {len(objects)} objects; the first object is {first.uri}, "
-            f"modified {first.modified or 'at an unknown time'}"
+            f"{raw_uri}: the selection ({asked}) chooses none of {counted(len(objects), 'object')}; "
+            f"the first object is {first.uri}, modified {modified}: change the globs or the dates"
         )
     return selected
 

@@ -83,7 +83,7 @@ def without_objects(planned: PlannedSplit, uris: set[str], rows: str) -> Planned
     spans = tuple(span for span in planned.split.spans if span.object.uri not in uris)
     if not spans:
         return None
-    return plan_split(Split(spans=spans, name=planned.split.name), rows)
+    return plan_split(planned.split.part(spans), rows)
 
 
 def cut_to_first_rows(planned: PlannedSplit, num_rows: Mapping[str, int], rows: str) -> PlannedSplit:

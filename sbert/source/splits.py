@@ -6,6 +6,7 @@ object and the hash of its name decide its pack, so one new object changes one p
 
 import hashlib
 import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -17,6 +18,10 @@ from sbert.source.settings import SplitSettings
 from sbert.storage.files import base_name
 
 __all__ = ["Split", "make_splits", "with_first_rows"]
+
+
+PACK_SIZE = re.compile(r"\((?:\d+ of )?(\d+) objects\)$")
+"""The end of a pack's name."""
 
 
 class Split(BaseModel):
@@ -36,6 +41,13 @@ class Split(BaseModel):
             else span.object.num_bytes
             for span in self.spans
         )
+
+    def part(self, spans: tuple[Span, ...]) -> "Split":
+        """Return a split of some of the spans; the name of a pack says how many of its objects are left."""
+        name = self.name
+        if len(self.spans) > 1:
+            name = PACK_SIZE.sub(lambda size: f"({len(spans)} of {size[1]} objects)", name)
+        return Split(spans=spans, name=name)
 
     def identity(self) -> list[list[str | int | None]]:
         """Return everything that decides the split's rows, in a fixed order."""

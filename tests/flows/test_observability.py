@@ -86,6 +86,28 @@ def test_artifacts_of_a_backfill_say_what_was_chosen_and_agree_with_each_other(t
     assert "2 of 2 splits" in artifacts["progress"]["description"]
 
 
+def test_a_backfill_of_two_objects_of_a_pack_says_so(tmp_path: Path, model: str) -> None:
+    raw, table = tmp_path / "raw", tmp_path / "table"
+    for number in range(3):
+        write(raw / f"part-{number}.jsonl", rows(number * 10, 10))
+    refresh_embeddings(str(raw), str(table), model=model)
+    for dry_run in (True, False):
+        backfill_embeddings(str(raw), str(table), include=["part-[01].jsonl"], force=True, dry_run=dry_run)
+        _, artifacts = newest_run()
+        plan, told = artifacts["plan"]["data"], artifacts["refresh-report"]["data"]
+        assert "| raw/ pack 1 (2 of 3 objects) | forced |" in plan
+        assert "| to take apart, rows copied | 1 |" in plan
+        assert f"| {'to take apart' if dry_run else 'taken apart'}, rows copied | 1 |" in told
+        head = (
+            "| figure | estimate |\n| --- | ---: |"
+            if dry_run
+            else "| figure | estimate | truth |\n| --- | ---: | ---: |"
+        )
+        assert f"{head}\n| MiB to read | 0.0" in told
+    figures = told.partition("## Estimate and truth")[2]
+    assert "\n\n| rows to read" not in figures  # an empty line would end the table
+
+
 def test_a_run_that_encodes_nothing_shows_no_rate_of_encoding(tmp_path: Path, model: str) -> None:
     raw, table = tmp_path / "raw", tmp_path / "table"
     write(raw / "a.jsonl", rows(0, 10))

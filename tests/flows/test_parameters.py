@@ -60,7 +60,7 @@ def test_a_form_has_at_most_ten_fields_each_with_title_description_and_default(f
 def test_each_field_for_text_a_list_or_an_object_has_an_example(flow: Flow[..., Any]) -> None:
     for name, field in fields_of(flow).items():
         kinds = {field.get("type"), *(choice.get("type") for choice in field.get("anyOf", []))}
-        is_written = kinds & {"string", "array", "object"} and "enum" not in field and name not in {"since", "until"}
+        is_written = kinds & {"string", "array", "object"} and "enum" not in field
         assert not is_written or "Example: " in field["description"], name
 
 
@@ -157,12 +157,21 @@ def test_vector_stores_of_an_erasure_are_a_json_object(given: object) -> None:
         ('{"cleaning": {"min_char": 3}}', "cleaning.min_char: no such setting, did you mean min_chars"),
         ({"cleaning": {"min_chars": 0}}, "greater than or equal to 1"),
         ("nowhere.json", "settings 'nowhere.json': neither a JSON object nor a file that can be read"),
-        ("{", "settings"),
+        ({"cleaning": {"min_char": 3}}, "cleaning.min_char: no such setting, did you mean min_chars"),
+        ("{", " - settings: Invalid JSON: EOF while parsing an object at line 1 column 1"),
     ],
 )
 def test_wrong_advanced_settings_say_what_is_wrong(wrong: object, message: str) -> None:
-    with pytest.raises((ParameterTypeError, SettingsError), match=message):
+    with pytest.raises((ParameterTypeError, SettingsError), match=message) as raised:
         backfill_embeddings.validate_parameters({**WHERE, "settings": wrong})
+    assert "Value error" not in str(raised.value)
+
+
+def test_a_wrong_engine_and_wrong_stores_say_what_is_wrong() -> None:
+    with pytest.raises(ParameterTypeError, match=" - engine: gpus: no such setting; the settings are kind, address"):
+        backfill_embeddings.validate_parameters({**WHERE, "engine": '{"kind": "ray", "gpus": 1}'})
+    with pytest.raises(ParameterTypeError, match=r" - destinations: '\{' is not a JSON object"):
+        erase_rows.validate_parameters({"table_uri": "table", "destinations": "{"})
 
 
 @pytest.mark.usefixtures("prefect_server")

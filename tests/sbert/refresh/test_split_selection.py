@@ -155,6 +155,11 @@ def test_combinations_that_cannot_work_are_refused(tmp_path: Path, raw: Path, mo
         ({"model": other, "selection": Selection()}, EncoderMismatchError, "backfill to a new table, or switch"),
         ({"selection": Selection(include=("nothing*",))}, EmptySourceError, r"none of 4 objects.*0\.jsonl"),
         (
+            {"selection": Selection(include=("a*",), since=dt.date(2100, 1, 1))},
+            EmptySourceError,
+            r"\(include a\*, modified since 2100-01-01\) .* modified \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: change the globs",
+        ),
+        (
             {"selection": Selection(include=("1*",)), "settings": RefreshSettings().with_source(keep_columns=["kind"])},
             SettingsError,
             r"source\.keep_columns: none → kind",
