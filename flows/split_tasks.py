@@ -47,8 +47,10 @@ def build_splits(
         max_splits=engine.settings.group_splits,
         max_bytes=engine.settings.group_bytes,
     )
-    builder = builder_for(context) if engine.worker_threads is None else None
-    if builder is not None:
+    builder = None
+    if engine.worker_threads is None:
+        with meter.loading_encoder():
+            builder = builder_for(context)
         builder.state.work.reset()
 
     def show(results: list[BuildResult]) -> None:

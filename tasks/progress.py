@@ -51,7 +51,7 @@ class ProgressArtifact:
         if self._id is not None:
             update_progress_artifact(self._id, progress=percent, description=text)
             return
-        created = create_progress_artifact(progress=percent, description=text)
+        created = create_progress_artifact(key="progress", progress=percent, description=text)
         assert isinstance(created, UUID)
         self._id = created
 

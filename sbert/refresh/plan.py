@@ -176,7 +176,7 @@ def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     job, passage_changes = with_document_passages(job, objects, is_new=table is None)
     scope = scope_of(job, objects)
     kept_schema = _kept_schema(job, table, objects)
-    on_stage(Stage.LOADING_ENCODER)
+    on_stage(Stage.CHECKING_ENCODER)
     spec = _build_spec(job, table, kept_schema)
     on_stage(Stage.COMPARING)
     base = BaseVersion.of(table)

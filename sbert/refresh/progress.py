@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -72,15 +73,16 @@ class Progress(BaseModel):
         rows = f"{self.num_rows_done:,}"
         if self.num_rows_expected:
             rows += f" of about {max(self.num_rows_expected, self.num_rows_done):,}"
-        parts = [
-            f"{self.stage.value}: {rows} rows",
-            f"{self.num_splits_done:,} of {counted(self.num_splits, 'split')}",
-            f"{self.rows_per_second:,.0f} rows/s",
-        ]
+        stage = self.stage.value
+        if self.seconds_left is not None and self.num_splits_done < self.num_splits:
+            stage += (
+                f", {describe_seconds(self.seconds_left)} left"  # first: a card of the UI shows some forty characters
+            )
+        parts = [f"{stage}: {rows} rows", f"{self.num_splits_done:,} of {counted(self.num_splits, 'split')}"]
+        if self.num_rows_done:
+            parts.append(f"{self.rows_per_second:,.0f} rows/s")
         if self.num_tokens_done:
             parts.append(f"{self.tokens_per_second:,.0f} tokens/s")
-        if self.seconds_left is not None and self.num_splits_done < self.num_splits:
-            parts.append(f"{describe_seconds(self.seconds_left)} left")
         return ", ".join(parts)
 
 
@@ -193,6 +195,13 @@ class ProgressMeter:
         self._num_bytes = sum(planned.split.num_bytes for planned in splits)
         self._num_rows_estimated = num_rows_estimated
         self._on_progress = on_progress
+        self._began = time.monotonic()
+
+    @contextmanager
+    def loading_encoder(self) -> Iterator[None]:
+        """Say that the encoder is loaded; the time of the first split counts from the end."""
+        self._on_progress(Progress(stage=Stage.LOADING_ENCODER))
+        yield
         self._began = time.monotonic()
 
     def show(self, done: WorkDone, *, is_indexed: bool = True) -> None:

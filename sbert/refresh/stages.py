@@ -10,6 +10,7 @@ class Stage(StrEnum):
     """The stages of a refresh."""
 
     LISTING = "listing objects"
+    CHECKING_ENCODER = "checking encoder"
     LOADING_ENCODER = "loading encoder"
     COMPARING = "comparing source and table"
     INDEXING = "reading which texts the table has"

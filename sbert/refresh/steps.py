@@ -80,7 +80,8 @@ class RefreshSteps:
             excluded_ids: ids to leave out, by fingerprint of the split.
             meter: is shown how far the work is.
         """
-        builder = builder_for(context)
+        with meter.loading_encoder():
+            builder = builder_for(context)
         builder.state.work.reset()
         groups = [
             SplitGroup(

@@ -1,5 +1,7 @@
 """Rates, expected rows and time left."""
 
+import time
+
 import pytest
 
 from sbert.refresh.fingerprints import PlannedSplit
@@ -35,6 +37,17 @@ def test_without_an_estimate_no_time_left_is_shown() -> None:
     assert "left" not in progress.describe()
 
 
+def test_the_time_to_load_the_encoder_is_shown_and_is_no_time_of_encoding() -> None:
+    reported: list[Progress] = []
+    meter = ProgressMeter(Stage.ENCODING, planned(100), 10, reported.append)
+    with meter.loading_encoder():
+        time.sleep(0.5)
+    meter.show(WorkDone(num_rows=1))
+    loading, encoding = reported
+    assert loading.describe() == "loading encoder"
+    assert encoding.seconds < 0.5
+
+
 def test_the_share_reaches_one_only_when_every_split_is_done() -> None:
     assert shown(planned(100), 10, WorkDone(num_rows=70)).share == pytest.approx(0.99)
     finished = WorkDone(num_splits=1, num_rows=70, num_bytes_finished=100, num_rows_finished=70)
@@ -52,8 +65,9 @@ def test_one_line_says_rows_splits_rates_and_time_left() -> None:
         seconds=10,
     )
     assert progress.describe() == (
-        "encoding: 1,000 of about 4,000 rows, 1 of 4 splits, 100 rows/s, 5,000 tokens/s, 30 s left"
+        "encoding, 30 s left: 1,000 of about 4,000 rows, 1 of 4 splits, 100 rows/s, 5,000 tokens/s"
     )
+    assert Progress(stage=Stage.ENCODING, num_splits=4, seconds=10).describe() == "encoding: 0 rows, 0 of 4 splits"
     assert Progress(stage=Stage.LOADING_ENCODER).describe() == "loading encoder"
 
 
