@@ -126,10 +126,10 @@ def application_of(name: str, entry: ApplicationEntry) -> Application:
     flow = getattr(import_module(module), function)
     locations = application.locations("table", entry.after, entry.out)
     asked = {**locations, **entry.parameters}
-    known = flow.parameters.properties
+    accepted = flow.parameters.properties
     for parameter in entry.parameters:
-        if parameter not in known or parameter in locations:
-            free = sorted(set(known) - set(locations))
+        if parameter not in accepted or parameter in locations:
+            free = sorted(set(accepted) - set(locations))
             raise SettingsError(
                 f"applications.{name}.parameters: {job} has no parameter {parameter!r} to set: choose from {', '.join(free)}"
             )

@@ -114,8 +114,8 @@ class KubernetesFile(_Strict):
         if self.secrets:
             variables["env_from"] = [{"secretRef": {"name": name}} for name in self.secrets]
         for name, value in (("node_selector", self.node_selector), ("tolerations", self.tolerations)):
-            if chosen := changes.get(name, value):
-                variables[name] = chosen
+            if own := changes.get(name, value):
+                variables[name] = own
         return variables
 
 
@@ -140,15 +140,15 @@ def on_kubernetes(content: dict[str, Any], kubernetes: KubernetesFile) -> dict[s
         SettingsError: `jobs` names a job or deployment that there is not.
     """
     deployments = deepcopy(content["deployments"])
-    known: set[str] = set()
+    job_names: set[str] = set()
     for deployment in deployments:
         names = _names(deployment)
-        known.update(names)
+        job_names.update(names)
         pool = deployment["work_pool"]
         pool["name"] = kubernetes.work_pool
         pool["job_variables"] |= kubernetes.job_variables(*names)
-    if unknown := sorted(set(kubernetes.jobs) - known):
-        raise SettingsError(f"jobs names {', '.join(unknown)}, but the jobs are {', '.join(sorted(known))}")
+    if unknown := sorted(set(kubernetes.jobs) - job_names):
+        raise SettingsError(f"jobs names {', '.join(unknown)}, but the jobs are {', '.join(sorted(job_names))}")
     return {**content, "deployments": deployments}
 
 

@@ -58,8 +58,8 @@ def align_rows(
     """
     job = AlignmentJob.of_newest(right_uri, k=k, min_margin=min_margin, max_length_ratio=max_length_ratio)
     report = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=EngineSettings())
-    found = report_alignment(job, report)
-    return completed(found, found.summary())
+    aligned = report_alignment(job, report)
+    return completed(aligned, aligned.summary())
 
 
 make_form(align_rows)

@@ -85,8 +85,8 @@ def answer_table(
     """
     job = prepare_answers(questions_uri, answers_uri, out_uri, settings, second_uri, labels_uri, explain)
     output = run_derivation(job, questions_uri, out_uri, concurrency=concurrency, engine=engine)
-    found = report_answers(output)
-    return completed(found, found.summary())
+    answered = report_answers(output)
+    return completed(answered, answered.summary())
 
 
 make_form(answer_table)

@@ -60,8 +60,8 @@ def classify_table(
     decisions = fit_heads(table_uri, labels_uri, out_uri, settings)
     job = classification_job(decisions, out_uri)
     output = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=engine)
-    found = report_classes(output, decisions, before, settings)
-    return completed(found, found.summary())
+    classified = report_classes(output, decisions, before, settings)
+    return completed(classified, classified.summary())
 
 
 make_form(classify_table)

@@ -84,8 +84,8 @@ def find_duplicate_texts(
     )
     job = duplicates_job(table_uri, settings)
     report = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=EngineSettings())
-    found = count_groups(report, job)
-    return completed(found, found.summary())
+    grouped = count_groups(report, job)
+    return completed(grouped, grouped.summary())
 
 
 make_form(find_duplicate_texts, "guard")

@@ -58,8 +58,8 @@ def find_table_entities(
     """
     job = fit_entity_tagger(table_uri, labels_uri, out_uri, settings)
     output = run_derivation(job, table_uri, out_uri, concurrency=concurrency, engine=engine)
-    found = report_entities(output, job)
-    return completed(found, found.summary())
+    tagged = report_entities(output, job)
+    return completed(tagged, tagged.summary())
 
 
 make_form(find_table_entities)

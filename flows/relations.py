@@ -65,8 +65,8 @@ def find_table_relations(
     job = fit_name_relator(table_uri, labels_uri, out_uri, settings)
     embeddings_uri = table_of_names(table_uri, settings)[0].uri
     output = run_derivation(job, embeddings_uri, out_uri, concurrency=concurrency, engine=engine)
-    found = report_relations(output, job)
-    return completed(found, found.summary())
+    related = report_relations(output, job)
+    return completed(related, related.summary())
 
 
 make_form(find_table_relations)

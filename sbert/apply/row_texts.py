@@ -32,10 +32,10 @@ class RowTexts:
             missing = sorted(wanted - self._kept.keys())
             if missing:
                 self._kept |= self._read(missing)
-            found = {key: self._kept[key] for key in wanted if key in self._kept}
+            texts = {key: self._kept[key] for key in wanted if key in self._kept}
             for key in list(self._kept)[:-KEPT_TEXTS]:
                 del self._kept[key]
-        return found
+        return texts
 
     def _read(self, keys: list[Key]) -> dict[Key, str]:
         named = pl.DataFrame(keys, schema={"source": pl.String, "id": pl.String}, orient="row")

@@ -55,7 +55,7 @@ class ContentJob(DerivedJob):
 
     def open(self, table: Table, out_uri: str) -> SplitFunction:
         """Read the outputs of the splits that leave; load the function when the first unknown content comes."""
-        earlier = self._known(table, out_uri)
+        earlier = self._earlier_outputs(table, out_uri)
         read = self.open_contents(table)
         function = _Loaded(lambda: self.open_function(table, out_uri))
         schema = self.content_columns()
@@ -80,17 +80,17 @@ class ContentJob(DerivedJob):
 
         return derive
 
-    def _known(self, table: Table, out_uri: str) -> "_Known":
+    def _earlier_outputs(self, table: Table, out_uri: str) -> "_EarlierOutputs":
         """Return the outputs of the splits that leave, if the output that is there is of this very job."""
         schema = self.content_columns()
         before = find_derived(out_uri)
         if before is None or before.info.job_fingerprint != self.fingerprint(table):
-            return _Known({}, schema.empty_table())
-        return _known_outputs(before, fingerprints_now(table, before.info.job_fingerprint), schema)
+            return _EarlierOutputs({}, schema.empty_table())
+        return _outputs_that_leave(before, fingerprints_now(table, before.info.job_fingerprint), schema)
 
 
 @dataclass(frozen=True)
-class _Known:
+class _EarlierOutputs:
     """Outputs, and the row of each by the hash of its content."""
 
     places: dict[bytes, int]
@@ -112,7 +112,7 @@ class _Loaded:
         return self._function(contents)
 
 
-def _known_outputs(before: DerivedTable, wanted: set[str], schema: pa.Schema) -> _Known:
+def _outputs_that_leave(before: DerivedTable, wanted: set[str], schema: pa.Schema) -> _EarlierOutputs:
     """Read the outputs of the shards that are no longer wanted."""
     tables = [schema.empty_table()]
     places: dict[bytes, int] = {}
@@ -127,4 +127,4 @@ def _known_outputs(before: DerivedTable, wanted: set[str], schema: pa.Schema) ->
                 places[key] = len(places)
                 taken.append(place)
         tables.append(rows.select(schema.names).take(pa.array(taken, pa.int64())).cast(schema))
-    return _Known(places, pa.concat_tables(tables))
+    return _EarlierOutputs(places, pa.concat_tables(tables))

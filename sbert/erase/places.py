@@ -70,7 +70,7 @@ class FilePlace(Place):
 
     def erase(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, *, is_dry_run: bool) -> PlaceReport:
         """Count the rows in every file, and clean the files that hold some."""
-        rows_by_path = self._found(table_uri, paths, rows)
+        rows_by_path = self._count_rows(table_uri, paths, rows)
         for path in () if is_dry_run else rows_by_path:
             self.clean(table_uri, path, rows)
         action = (
@@ -82,9 +82,9 @@ class FilePlace(Place):
 
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:
         """Count again."""
-        num_left = sum(self._found(table_uri, paths, rows).values())
+        num_left = sum(self._count_rows(table_uri, paths, rows).values())
         return report.model_copy(update={"look": f"{counted(len(paths), 'file')} read", "num_left": num_left})
 
-    def _found(self, table_uri: str, paths: Sequence[str], rows: ErasedRows) -> Mapping[str, int]:
+    def _count_rows(self, table_uri: str, paths: Sequence[str], rows: ErasedRows) -> Mapping[str, int]:
         counts = {path: self.count(table_uri, path, rows) for path in paths}
         return {path: number for path, number in counts.items() if number}

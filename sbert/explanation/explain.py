@@ -220,14 +220,14 @@ class Explainer:
 
     def _shares(self, texts: Sequence[str], prompt: str) -> list[WordShares]:
         keys = [(text, prompt) for text in dict.fromkeys(texts)]
-        known = {key: self._kept.pop(key) for key in keys if key in self._kept}
-        missing = [text for text, _ in keys if (text, prompt) not in known]
+        cached = {key: self._kept.pop(key) for key in keys if key in self._kept}
+        missing = [text for text, _ in keys if (text, prompt) not in cached]
         if missing:
-            known |= {(share.text, prompt): share for share in self._divide(missing, prompt)}
-        self._kept |= known
+            cached |= {(share.text, prompt): share for share in self._divide(missing, prompt)}
+        self._kept |= cached
         for key in list(self._kept)[:-KEPT_TEXTS]:
             del self._kept[key]
-        return [known[text, prompt] for text in texts]
+        return [cached[text, prompt] for text in texts]
 
     def _divide(self, texts: Sequence[str], prompt: str) -> list[WordShares]:
         if self.settings.method is Method.LAST_LAYER:
@@ -253,10 +253,13 @@ def overlooked_differences(
         return ()
     return tuple(
         Overlooked(
-            kind=found.kind, left=found.left, right=found.right, message=_message(found.kind, found.left, found.right)
+            kind=difference.kind,
+            left=difference.left,
+            right=difference.right,
+            message=_message(difference.kind, difference.left, difference.right),
         )
-        for found in differences(left, right)
-        if found.is_conflict and found.kind is not DifferenceKind.NAME
+        for difference in differences(left, right)
+        if difference.is_conflict and difference.kind is not DifferenceKind.NAME
     )
 
 

@@ -13,25 +13,25 @@ MAX_WORDS = 40
 MAX_PAIRS = 20
 
 
-def explanation_page(found: Explanation) -> str:
+def explanation_page(explanation: Explanation) -> str:
     """Return the page of an explanation."""
-    warned = "; ".join(warning.message for warning in found.warnings)
+    warned = "; ".join(warning.message for warning in explanation.warnings)
     verdict = Verdict(f"The vectors overlook a difference: {warned}.", "bad") if warned else None
-    facts = {
-        "left": found.left.text,
-        "right": found.right.text,
-        "cosine": f"{found.cosine:.4f}",
-        "parts": f"add up to the cosine but for {found.error:.1e}",
-        "method": found.method,
-        "encoder": found.model,
+    properties = {
+        "left": explanation.left.text,
+        "right": explanation.right.text,
+        "cosine": f"{explanation.cosine:.4f}",
+        "parts": f"add up to the cosine but for {explanation.error:.1e}",
+        "method": explanation.method,
+        "encoder": explanation.model,
     }
-    pairs = [(pair.left, pair.right, f"{pair.part:+.4f}") for pair in found.pairs[:MAX_PAIRS]]
+    pairs = [(pair.left, pair.right, f"{pair.part:+.4f}") for pair in explanation.pairs[:MAX_PAIRS]]
     sections = [
-        Section("Pairs of words", pictures=[_picture(found)] if pairs else []),
+        Section("Pairs of words", pictures=[_picture(explanation)] if pairs else []),
         Section("The greatest pairs", tables=[PageTable(("left", "right", "part"), pairs, text_columns=("right",))]),
-        Section("Words", tables=[_words("left", found.left), _words("right", found.right)]),
+        Section("Words", tables=[_words("left", explanation.left), _words("right", explanation.right)]),
     ]
-    return render_page("Why these texts are near", facts, sections, verdict=verdict)
+    return render_page("Why these texts are near", properties, sections, verdict=verdict)
 
 
 def _words(side: str, text: ExplainedText) -> PageTable:
@@ -39,15 +39,17 @@ def _words(side: str, text: ExplainedText) -> PageTable:
     return PageTable(("word", "part"), [*rows, ("(rest)", f"{text.rest:+.4f}")], caption=f"{side} text")
 
 
-def _picture(found: Explanation) -> Picture:
-    rows, columns = _strongest(found.left), _strongest(found.right)
-    parts = np.array(found.parts)[np.ix_(rows, columns)]
+def _picture(explanation: Explanation) -> Picture:
+    rows, columns = _strongest(explanation.left), _strongest(explanation.right)
+    parts = np.array(explanation.parts)[np.ix_(rows, columns)]
     figure = new_figure(height=max(2.2, 0.24 * len(rows) + 1.2))
     axes = figure.add_subplot()
     limit = float(np.abs(parts).max(initial=1e-9))
     image = axes.imshow(parts, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-    axes.set_xticks(range(len(columns)), [plain(found.right.words[at].word) for at in columns], rotation=60, ha="right")
-    axes.set_yticks(range(len(rows)), [plain(found.left.words[at].word) for at in rows])
+    axes.set_xticks(
+        range(len(columns)), [plain(explanation.right.words[at].word) for at in columns], rotation=60, ha="right"
+    )
+    axes.set_yticks(range(len(rows)), [plain(explanation.left.words[at].word) for at in rows])
     axes.tick_params(labelsize=8)
     figure.colorbar(image, ax=axes).ax.tick_params(labelsize=8)
     return as_picture(

@@ -81,9 +81,9 @@ class KnownReasons:
 
     def find(self, wanted: Collection[bytes]) -> dict[bytes, dict[str, Any]]:
         """Return the reasons of some hashes that are there."""
-        found = [key for key in wanted if key in self.places]
-        rows = self.reasons["reason"].take(pa.array([self.places[key] for key in found], pa.int64())).to_pylist()
-        return dict(zip(found, rows, strict=True))
+        present = [key for key in wanted if key in self.places]
+        rows = self.reasons["reason"].take(pa.array([self.places[key] for key in present], pa.int64())).to_pylist()
+        return dict(zip(present, rows, strict=True))
 
 
 class ReasonColumn:
@@ -104,7 +104,7 @@ class ReasonColumn:
         self._made: dict[bytes, dict[str, Any]] = {}
         self._lock = Lock()
 
-    def make(self, pairs: Sequence[RowPair | None], known: KnownReasons) -> pa.ListArray:
+    def make(self, pairs: Sequence[RowPair | None], earlier: KnownReasons) -> pa.ListArray:
         """Return the column for a block of rows.
 
         Args:
@@ -118,7 +118,7 @@ class ReasonColumn:
         named = [pair if pair is not None and pair.left.strip() and pair.right.strip() else None for pair in pairs]
         hashes = [b"" if pair is None else self._hash(pair) for pair in named]
         wanted = {key: pair for key, pair in zip(hashes, named, strict=True) if pair is not None}
-        reasons = known.find(wanted)
+        reasons = earlier.find(wanted)
         missing = {key: pair for key, pair in wanted.items() if key not in reasons}
         if missing:
             with self._lock:
@@ -146,10 +146,10 @@ class ReasonColumn:
             except ModelError as error:
                 raise ModelError(f"reasons cannot be given ({error}): run the job without explain") from error
             self._made |= {key: _record(key, reason) for key, reason in zip(new, made, strict=True)}
-        found = {key: self._made[key] for key in missing}
+        reasons = {key: self._made[key] for key in missing}
         for key in list(self._made)[:-KEPT_REASONS]:
             del self._made[key]
-        return found
+        return reasons
 
 
 class SplitReasons:
@@ -168,20 +168,20 @@ class SplitReasons:
         before = find_derived(out_uri)
         is_usable = before is not None and before.info.job == job and EXPLANATION in before.schema.names
         self._before = before if is_usable else None
-        self._gone = KnownReasons.of([])
+        self._removed = KnownReasons.of([])
         if self._before is not None:
-            self._gone = reasons_of_shards(self._before, fingerprints_now(table, self._before.info.job_fingerprint))
+            self._removed = reasons_of_shards(self._before, fingerprints_now(table, self._before.info.job_fingerprint))
 
-    def known(self, split: SplitInput) -> KnownReasons:
+    def earlier(self, split: SplitInput) -> KnownReasons:
         """Return the reasons that rows of a split may have had before."""
         if self._before is None:
-            return self._gone
+            return self._removed
         stayed = KnownReasons.of(batch.column(0) for batch in rows_before(self._before, split, [EXPLANATION]))
-        return stayed if stayed.places else self._gone
+        return stayed if stayed.places else self._removed
 
-    def make(self, pairs: Sequence[RowPair | None], known: KnownReasons) -> pa.ListArray:
+    def make(self, pairs: Sequence[RowPair | None], earlier: KnownReasons) -> pa.ListArray:
         """Return the column for a block of rows; see `ReasonColumn.make`."""
-        return self._column.make(pairs, known)
+        return self._column.make(pairs, earlier)
 
 
 def reasons_of_shards(output: DerivedTable, but: Collection[str]) -> KnownReasons:

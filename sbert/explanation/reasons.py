@@ -30,12 +30,12 @@ class Reason(BaseModel):
     warnings: tuple[Overlooked, ...]
 
     @classmethod
-    def of(cls, found: Explanation, num_pairs: int = NUM_PAIRS) -> "Reason":
+    def of(cls, explanation: Explanation, num_pairs: int = NUM_PAIRS) -> "Reason":
         """Shorten an explanation."""
         return cls(
-            cosine=round(found.cosine, 6),
-            pairs=tuple(found.greatest_pairs(num_pairs, with_marks=False)),
-            warnings=found.warnings,
+            cosine=round(explanation.cosine, 6),
+            pairs=tuple(explanation.greatest_pairs(num_pairs, with_marks=False)),
+            warnings=explanation.warnings,
         )
 
 

@@ -203,9 +203,9 @@ def _derivative(function: Callable[[Tensor], Tensor], point: Tensor, direction: 
     """Return the derivative of a function at a point in a direction (forward mode)."""
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(point, direction)  # type: ignore[no-untyped-call]
-        found = forward_ad.unpack_dual(function(dual)).tangent  # type: ignore[no-untyped-call]
-        assert isinstance(found, Tensor)
-        derivative: Float64 = found.double().cpu().numpy()
+        tangent = forward_ad.unpack_dual(function(dual)).tangent  # type: ignore[no-untyped-call]
+        assert isinstance(tangent, Tensor)
+        derivative: Float64 = tangent.double().cpu().numpy()
     return derivative
 
 

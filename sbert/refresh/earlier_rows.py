@@ -26,8 +26,8 @@ def tables_held_back(
     if not folders:
         return ()
     listed = {item.uri for item in objects}
-    gone = {span.uri for record in before for span in record.spans} - listed
-    return tuple(sorted(folder for folder in folders if any(uri.startswith(folder) for uri in gone)))
+    unlisted = {span.uri for record in before for span in record.spans} - listed
+    return tuple(sorted(folder for folder in folders if any(uri.startswith(folder) for uri in unlisted)))
 
 
 def held_prefixes(tables: Iterable[str], broken: Iterable[str]) -> tuple[str, ...]:

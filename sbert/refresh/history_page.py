@@ -42,7 +42,7 @@ def history_page(table_uri: str, *, price_per_hour: float | None = None) -> str:
     runs: list[Run] = [run for run in read_runs(uri).to_dicts() if not run.get("dry_run")]
     if not runs:
         raise MissingError(f"{uri}: no run has left metrics in {RUNS_FOLDER}/ yet: run `sbert refresh` first", uri=uri)
-    return render_page(f"History of {uri}", _facts(uri, runs), _sections(uri, runs, price_per_hour))
+    return render_page(f"History of {uri}", _properties(uri, runs), _sections(uri, runs, price_per_hour))
 
 
 def _sections(uri: str, runs: Sequence[Run], price_per_hour: float | None) -> list[Section]:
@@ -72,7 +72,7 @@ def _page_table(rows: Sequence[dict[str, str]]) -> PageTable:
     return PageTable(columns, [list(row.values()) for row in rows], text_columns=["kind"])
 
 
-def _facts(uri: str, runs: Sequence[Run]) -> dict[str, str]:
+def _properties(uri: str, runs: Sequence[Run]) -> dict[str, str]:
     last = runs[-1]
     first_day, last_day = (f"{run['started']:%-d %b %Y %H:%M}" for run in (runs[0], last))
     num_backfills = sum(map(is_backfill, runs))

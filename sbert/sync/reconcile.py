@@ -71,8 +71,8 @@ class ReconcileReport(BaseModel):
         if self.was_equal:
             return f"Equal to version {self.version}: {counted(self.num_rows, 'row')}"
         verdict = "Mended" if self.is_equal else "Not equal"
-        found = f"{counted(self.num_missing, 'missing row')}, {self.num_stale:,} stale, {self.num_extra:,} extra"
-        return f"{verdict}, version {self.version}: {found}"
+        counts = f"{counted(self.num_missing, 'missing row')}, {self.num_stale:,} stale, {self.num_extra:,} extra"
+        return f"{verdict}, version {self.version}: {counts}"
 
 
 class _KeyFile:

@@ -140,12 +140,12 @@ def forget_follower(table: Table, name: str) -> FollowerState:
     """
     states = followers_of(table)
     names = {name, redact(name), *([] if "@" in name else [normalize_uri(name)])}
-    found = next((state for state in states if state.name in names), None)
-    if found is None:
-        known = f"it has {', '.join(state.name for state in states)}" if states else "it has none"
-        raise SettingsError(f"{table.uri}: the table has no consumer {redact(name)}: {known}")
-    delete([join(table.uri, FOLLOWERS_FOLDER, _file_name(found.name))])
-    return found
+    follower = next((state for state in states if state.name in names), None)
+    if follower is None:
+        consumers = f"it has {', '.join(state.name for state in states)}" if states else "it has none"
+        raise SettingsError(f"{table.uri}: the table has no consumer {redact(name)}: {consumers}")
+    delete([join(table.uri, FOLLOWERS_FOLDER, _file_name(follower.name))])
+    return follower
 
 
 def _file_name(follower_name: str) -> str:

@@ -142,7 +142,7 @@ class Tombstones:
         """Return the tombstone of each row by its ``source`` and ``id``, null for rows without one."""
         if self._hasher is None:
             return pl.Series("tombstone", [None] * rows.height, dtype=pl.String)
-        by_id = self._known(self._hasher.ids(rows["id"]), self._ids) if len(self._ids) else None
+        by_id = self._matches(self._hasher.ids(rows["id"]), self._ids) if len(self._ids) else None
         by_pair = self._known_in_sources(rows, self._pairs, self._pair_hashes)
         return _first_of(rows.height, by_id, by_pair)
 
@@ -174,11 +174,11 @@ class Tombstones:
         places = rows.select(pl.col("source").is_in(meant.implode())).to_series().arg_true()
         if not len(places):
             return None
-        matched = self._known(hashes(rows[places]), erased_hashes)
+        matched = self._matches(hashes(rows[places]), erased_hashes)
         return pl.Series("tombstone", [None] * rows.height, dtype=pl.String).scatter(places, matched)
 
     @staticmethod
-    def _known(hashes: pl.Series, erased_hashes: pl.Series) -> pl.Series:
+    def _matches(hashes: pl.Series, erased_hashes: pl.Series) -> pl.Series:
         frame = hashes.alias("hash").to_frame()
         return frame.select(pl.when(pl.col("hash").is_in(erased_hashes.implode())).then(pl.col("hash"))).to_series()
 

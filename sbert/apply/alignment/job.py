@@ -93,7 +93,7 @@ class AlignmentJob(DerivedJob):
         alignment = align_vectors(
             left.vectors,
             right.vectors,
-            (left.facts(), right.facts()),
+            (left.sentence_facts(), right.sentence_facts()),
             (left.ranks, right.ranks),
             k=self.k,
             min_margin=self.min_margin,

@@ -48,7 +48,7 @@ def in_memory(vectors_ND: Float32, block_rows: int = 16_384) -> Blocks:
 def align_vectors(
     left: Blocks,
     right: Blocks,
-    facts: tuple[SentenceFacts, SentenceFacts],
+    sides: tuple[SentenceFacts, SentenceFacts],
     ranks: tuple[Int64, Int64],
     *,
     k: int,
@@ -62,24 +62,24 @@ def align_vectors(
     Args:
         left: vectors of the N left rows.
         right: vectors of the M right rows.
-        facts: the properties that the checks compare of both sides.
+        sides: the properties of both sides that the checks compare.
         ranks: a place for each row of both sides that does not depend on how it was read; decides between equal margins.
         k: nearest rows that give the mean.
         min_margin: least ratio margin of a pair.
         max_length_ratio: see `failed_checks`.
     """
-    num = len(facts[0].lengths)
+    num = len(sides[0].lengths)
     ours, theirs = _nearest(left, right, k), _nearest(right, left, k)
     rows_P, columns_P, cosine_P = _candidates(ours, theirs)
     means = _means(ours[0]), _means(theirs[0])
     margin_P = cosine_P / ((means[0][rows_P] + means[1][columns_P]) / 2)
     order = np.lexsort((ranks[1][columns_P], ranks[0][rows_P], -margin_P))
-    failed = failed_checks(*facts, rows_P, columns_P, max_length_ratio) | {NoMatch.MARGIN: margin_P < min_margin}
+    failed = failed_checks(*sides, rows_P, columns_P, max_length_ratio) | {NoMatch.MARGIN: margin_P < min_margin}
     reason_P = np.full(len(order), NoMatch.TAKEN, np.object_)  # the reason of a pair that passes, but is not chosen
     for reason, fails in reversed(failed.items()):  # the first check that fails is the reason
         reason_P[fails] = reason
     passes_P = ~np.logical_or.reduce(list(failed.values()))
-    aligned = _chosen(order[passes_P[order]], rows_P, columns_P)
+    aligned = _one_to_one(order[passes_P[order]], rows_P, columns_P)
     reason_P[aligned] = None
     shown_N = _first_pairs(order, rows_P, num)
     shown_N[rows_P[aligned]] = aligned
@@ -101,7 +101,7 @@ def _first_pairs(order: Int64, rows_P: Int64, num: int) -> Int64:
     return first_N
 
 
-def _chosen(pairs: Int64, rows_P: Int64, columns_P: Int64) -> Int64:
+def _one_to_one(pairs: Int64, rows_P: Int64, columns_P: Int64) -> Int64:
     """Return the pairs whose rows are both free when their turn comes."""
     taken_rows: set[int] = set()
     taken_columns: set[int] = set()

@@ -73,7 +73,7 @@ class SideRows:
         ranks[frame.with_row_index("_row").sort("source", "id")["_row"].to_numpy()] = np.arange(len(frame))
         return ranks
 
-    def facts(self) -> SentenceFacts:
+    def sentence_facts(self) -> SentenceFacts:
         """Return the values of all texts that the checks need."""
         if self.text_column is None:
             return facts_of([None] * sum(self.splits.values()))

@@ -57,17 +57,17 @@ def last_scores(lists: pa.ChunkedArray, k: int) -> Float32:
 
 def names_any(lists: pa.ChunkedArray, keys: Collection[Key]) -> Bools:
     """Return for each list whether it has an answer with one of the keys."""
-    found = np.zeros(len(lists), np.bool_)
+    has_key = np.zeros(len(lists), np.bool_)
     if not keys:
-        return found
+        return has_key
     starts_Q, flat = _flat(lists)
     has_id = pc.is_in(flat.field("id"), value_set=pa.array({name for _, name in keys}, flat.field("id").type))
     places = np.flatnonzero(has_id.to_numpy(zero_copy_only=False))
-    chosen = flat.take(pa.array(places))
-    sources, ids = chosen.field("source").to_pylist(), chosen.field("id").to_pylist()
+    candidates = flat.take(pa.array(places))
+    sources, ids = candidates.field("source").to_pylist(), candidates.field("id").to_pylist()
     left = [place for place, *key in zip(places.tolist(), sources, ids, strict=True) if tuple(key) in keys]
-    found[np.searchsorted(starts_Q, left, side="right") - 1] = True
-    return found
+    has_key[np.searchsorted(starts_Q, left, side="right") - 1] = True
+    return has_key
 
 
 def with_replaced(old: pa.Table, places: Collection[int], new: pa.Table) -> pa.Table:

@@ -167,8 +167,8 @@ class _Answers:
         unknown = [number for number, answers in enumerate(lists) if answers is None]
         if unknown:
             asked = questions.take([places[number] for number in unknown])
-            found = best_answers(asked, self._every_answer(), self._weights, k)
-            for number, answers in zip(unknown, found, strict=True):
+            best = best_answers(asked, self._every_answer(), self._weights, k)
+            for number, answers in zip(unknown, best, strict=True):
                 lists[number] = answers
         changed = self._output(
             rows.take(pa.array(places)),
@@ -237,7 +237,7 @@ class _Reasons:
 
     def of_split(self, split: SplitInput) -> Explain:
         """Return the function that makes the column for the rows of a split and their answers."""
-        known = cache(lambda: self._reasons.known(split))
+        earlier = cache(lambda: self._reasons.earlier(split))
 
         def make(rows: pa.Table, lists: list[list[Answer]]) -> pa.ListArray:
             ours = table_texts(self._questions, [text or "" for text in rows[self._column].to_pylist()])
@@ -247,7 +247,7 @@ class _Reasons:
                 None if key is None else RowPair(*key, text, theirs[key])
                 for text, key in zip(ours.to_list(), first, strict=True)
             ]
-            return self._reasons.make(pairs, known())
+            return self._reasons.make(pairs, earlier())
 
         return make
 

@@ -72,7 +72,9 @@ class LanguageCheck:
         try:
             tokenizer = load_table_encoder(self._table).hf_tokenizer
         except (EncoderMismatchError, ModelError) as error:
-            log.warning("the encoder cannot be loaded, so questions in a script unknown to it are not found: %s", error)
+            log.warning(
+                "the encoder cannot be loaded, so questions in a script unknown to it are not noticed: %s", error
+            )
             self._has_encoder = False
             return [0] * len(texts)
         return hidden_characters(plain_tokenizer(tokenizer, do_lower_case=False), texts)
@@ -80,7 +82,7 @@ class LanguageCheck:
 
 def foreign_letters(texts: Iterable[pl.Series]) -> str:
     """Return the letters beyond ASCII of texts, each once, in order."""
-    found: set[str] = set()
+    letters: set[str] = set()
     for part in texts:
-        found.update("".join(text for text in part.to_list() if not text.isascii()))
-    return "".join(sorted(letter for letter in found if letter.isalpha() and not letter.isascii()))
+        letters.update("".join(text for text in part.to_list() if not text.isascii()))
+    return "".join(sorted(letter for letter in letters if letter.isalpha() and not letter.isascii()))

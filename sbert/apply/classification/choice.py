@@ -13,7 +13,7 @@ from sbert.apply.classification.settings import HeadSettings
 from sbert.apply.classification.trained import HeadChoice, Int64, LabelledRows, train_head
 from sbert.apply.classification.words import train_words
 
-__all__ = ["Chosen", "choose_head", "unseen_scores"]
+__all__ = ["HeadSelection", "choose_head", "unseen_scores"]
 
 CHOICE_FOLDS = 3
 WORD_WEIGHTS = (0.25, 0.5, 1.0)
@@ -26,7 +26,7 @@ Score = Callable[[LabelledRows, LabelledRows], Float64]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class HeadSelection:
     """The choice, all that was tried, and the best macro-F1 with words and without; None where nothing was compared."""
 
     choice: HeadChoice
@@ -35,14 +35,14 @@ class Chosen:
     macro_f1_with_words: float | None = None
 
 
-def choose_head(rows: LabelledRows, settings: HeadSettings, num_classes: int) -> Chosen:
+def choose_head(rows: LabelledRows, settings: HeadSettings, num_classes: int) -> HeadSelection:
     """Return the choice with the best macro-F1 on unseen rows; of equals the first, which is the simplest.
 
     Words are taken where they add at least `MIN_WORDS_GAIN`.
     """
     choices = [HeadChoice(kind, strength) for kind in settings.kinds for strength in sorted(settings.strengths)]
     if len(choices) == 1 and rows.terms is None:
-        return Chosen(choices[0], [])
+        return HeadSelection(choices[0], [])
     rows = _at_most(rows, settings)
     by_words = _word_scores(rows, settings, num_classes)
     plain, mixed = [], []
@@ -62,11 +62,13 @@ def choose_head(rows: LabelledRows, settings: HeadSettings, num_classes: int) ->
         if with_words:
             mixed.append(_best(with_words))
             tried.append(_told(*mixed[-1]))
-    best, chosen = _best(plain)
+    best, best_choice = _best(plain)
     if not mixed:
-        return Chosen(chosen, tried, best)
-    best_mixed, chosen_mixed = _best(mixed)
-    return Chosen(chosen_mixed if best_mixed - best >= MIN_WORDS_GAIN else chosen, tried, best, best_mixed)
+        return HeadSelection(best_choice, tried, best)
+    best_mixed, best_mixed_choice = _best(mixed)
+    return HeadSelection(
+        best_mixed_choice if best_mixed - best >= MIN_WORDS_GAIN else best_choice, tried, best, best_mixed
+    )
 
 
 def unseen_scores(
@@ -91,10 +93,10 @@ def _word_scores(rows: LabelledRows, settings: HeadSettings, num_classes: int) -
         def of(seen: LabelledRows, unseen: LabelledRows) -> Float64:
             assert seen.terms is not None
             assert unseen.terms is not None
-            found = train_words(
+            scorer = train_words(
                 seen.terms, seen.truth_N, strength, num_classes=num_classes, max_terms=settings.max_terms
             )
-            return found.scores(unseen.terms)
+            return scorer.scores(unseen.terms)
 
         return of
 
@@ -130,8 +132,8 @@ def _macro_f1(rows: LabelledRows, scores_NC: Float64) -> float:
     return float(f1_score(rows.truth_N, scores_NC.argmax(axis=1), average="macro"))
 
 
-def _best(found: list[tuple[float, HeadChoice]]) -> tuple[float, HeadChoice]:
-    return max(found, key=lambda item: item[0])
+def _best(candidates: list[tuple[float, HeadChoice]]) -> tuple[float, HeadChoice]:
+    return max(candidates, key=lambda item: item[0])
 
 
 def _told(macro_f1: float, choice: HeadChoice) -> dict[str, float | str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sbert.apply.classification.calibration import abstention_threshold, calibrated, fit_temperature, set_scores
-from sbert.apply.classification.choice import Chosen, choose_head, unseen_scores
+from sbert.apply.classification.choice import HeadSelection, choose_head, unseen_scores
 from sbert.apply.classification.head import Float32, Head, HeadRecord
 from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadSettings
@@ -160,8 +160,8 @@ def fit_head(
     number = {name: at for at, name in enumerate(classes)}
     truth_N = np.array([number[name] for name in labels], np.int64)
     rows = _rows(vectors_ND, truth_N, number, rules, None if words is None else count_terms(words.texts))
-    chosen = choose_head(rows, settings, len(classes))
-    choice = chosen.choice
+    selection = choose_head(rows, settings, len(classes))
+    choice = selection.choice
     scores_NC = unseen_scores(rows, choice, settings, len(classes), settings.num_folds)
     temperature = fit_temperature(scores_NC, truth_N)
     probabilities_NC = calibrated(scores_NC, temperature)
@@ -191,11 +191,11 @@ def fit_head(
             abstain_below=threshold,
             set_scores=set_scores(probabilities_NC, truth_N, settings.coverage, settings.min_class_rows),
             num_rows=len(labels),
-            chosen=chosen.tried,
+            chosen=selection.tried,
             rules=() if rules is None else rules.rules,
             text_column="" if rules is None else rules.text_column,
             num_weak_rows=len(rows.weak_M),
-            words=None if words is None else _words_use(words, chosen, trained),
+            words=None if words is None else _words_use(words, selection, trained),
         ),
         mean_D=trained.mean_D,
         landmarks_LD=trained.landmarks_LD,
@@ -207,16 +207,16 @@ def fit_head(
     )
 
 
-def _words_use(words: HeadWords, chosen: Chosen, trained: TrainedHead) -> WordsUse:
-    assert chosen.macro_f1 is not None
-    assert chosen.macro_f1_with_words is not None
+def _words_use(words: HeadWords, selection: HeadSelection, trained: TrainedHead) -> WordsUse:
+    assert selection.macro_f1 is not None
+    assert selection.macro_f1_with_words is not None
     return WordsUse(
         column=words.column,
-        weight=chosen.choice.word_weight,
-        strength=chosen.choice.word_strength,
+        weight=selection.choice.word_weight,
+        strength=selection.choice.word_strength,
         num_terms=0 if trained.words is None else len(trained.words.columns_V),
-        macro_f1=chosen.macro_f1_with_words,
-        macro_f1_without=chosen.macro_f1,
+        macro_f1=selection.macro_f1_with_words,
+        macro_f1_without=selection.macro_f1,
     )
 
 

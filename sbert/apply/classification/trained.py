@@ -65,9 +65,9 @@ class TrainedHead:
 
     def scores(self, rows: LabelledRows) -> Float64:
         """Return scores before calibration, shape (N, C)."""
-        found = features(rows.vectors_ND, self.mean_D, self.landmarks_LD, GAMMA) @ self.weights_FC + self.bias_C
-        found += rows.rules_NK @ self.rule_weights_KC
-        scores_NC = np.asarray(found, np.float64)
+        scores = features(rows.vectors_ND, self.mean_D, self.landmarks_LD, GAMMA) @ self.weights_FC + self.bias_C
+        scores += rows.rules_NK @ self.rule_weights_KC
+        scores_NC = np.asarray(scores, np.float64)
         if self.words is not None and rows.terms is not None:
             scores_NC += self.word_weight * self.words.scores(rows.terms)
         return scores_NC

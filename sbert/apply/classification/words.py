@@ -127,19 +127,23 @@ class WordScorer:
     def speaking(self, classes: Sequence[str]) -> dict[str, list[str]]:
         """Return for each class the terms that speak for it most, compared with the mean of all classes."""
         weights_VC = self.idf_V[:, None] * (self.weights_VC - self.weights_VC.mean(axis=1, keepdims=True))
-        found = {}
+        speaking = {}
         for at, label in enumerate(classes):
             best = np.argsort(-weights_VC[:, at], kind="stable")[:NUM_SPEAKING]
-            found[label] = self.terms_V.gather(best[weights_VC[best, at] > 0]).to_list()
-        return found
+            speaking[label] = self.terms_V.gather(best[weights_VC[best, at] > 0]).to_list()
+        return speaking
 
 
 def count_terms(texts: Texts) -> TermCounts:
     """Count the terms of labelled texts that at least two of them have."""
-    found = _terms(texts)
-    common = found.group_by("term").agg(pl.col("text").n_unique().alias("texts")).filter(pl.col("texts") >= MIN_TEXTS)
+    terms_of_texts = _terms(texts)
+    common = (
+        terms_of_texts.group_by("term")
+        .agg(pl.col("text").n_unique().alias("texts"))
+        .filter(pl.col("texts") >= MIN_TEXTS)
+    )
     terms_V = common["term"].sort()
-    return TermCounts(terms_V, _counted(found, terms_V, len(texts)))
+    return TermCounts(terms_V, _counted(terms_of_texts, terms_V, len(texts)))
 
 
 def train_words(
@@ -181,9 +185,11 @@ def _terms(texts: Texts) -> pl.DataFrame:
 def _counted(terms: pl.DataFrame, known_V: pl.Series, num_texts: int) -> scipy.sparse.csr_array:
     """Count the known terms of each text, shape (num_texts, V)."""
     numbered = known_V.alias("term").to_frame().with_row_index("at")
-    found = terms.join(numbered, on="term").group_by("text", "at").len().sort("text", "at")
-    places = (found["text"].to_numpy(), found["at"].to_numpy())
-    counts = scipy.sparse.coo_array((found["len"].to_numpy().astype(np.float32), places), (num_texts, len(known_V)))
+    counted_terms = terms.join(numbered, on="term").group_by("text", "at").len().sort("text", "at")
+    places = (counted_terms["text"].to_numpy(), counted_terms["at"].to_numpy())
+    counts = scipy.sparse.coo_array(
+        (counted_terms["len"].to_numpy().astype(np.float32), places), (num_texts, len(known_V))
+    )
     return counts.tocsr()
 
 

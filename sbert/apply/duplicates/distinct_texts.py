@@ -118,7 +118,7 @@ class DistinctTexts:
         self._texts_path = folder / "texts"
         self._copy(table, text_column)
         self._texts = self._texts_path.open("rb")
-        self.facts = lru_cache(FACTS_IN_MEMORY)(self._facts)
+        self.facts_of = lru_cache(FACTS_IN_MEMORY)(self._facts)
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -127,7 +127,7 @@ class DistinctTexts:
         """Close the files."""
         self._texts.close()
         self._full.close()
-        self.facts.cache_clear()
+        self.facts_of.cache_clear()
 
     def short(self, first: int, last: int) -> Float32:
         """Return the short forms of the ranks from `first` up to, not including, `last`."""

@@ -88,13 +88,15 @@ def fit_rule(pairs: LabelledPairs, settings: FitSettings | None = None, *, confl
             "instead"
         )
     order = np.lexsort((pairs.right, pairs.left))  # the rule does not depend on the order of the rows
-    facts = [(text_facts(pairs.left[row]), text_facts(pairs.right[row])) for row in order]
+    fact_pairs = [(text_facts(pairs.left[row]), text_facts(pairs.right[row])) for row in order]
     is_same, cosines = pairs.is_same[order], pairs.cosines[order]
-    features_PF = np.array([pair_features(float(cosine), *pair) for cosine, pair in zip(cosines, facts, strict=True)])
+    features_PF = np.array(
+        [pair_features(float(cosine), *pair) for cosine, pair in zip(cosines, fact_pairs, strict=True)]
+    )
     weights, intercept, held_out = _fit(features_PF, is_same, settings.seed)
     is_near = cosines >= LEAST_COSINE
-    reach = _check_reach(is_same, held_out, is_near, facts) if conflict_check else None
-    blocked = _blocked(facts, reach) if reach is not None else np.zeros(len(order), np.bool_)
+    reach = _check_reach(is_same, held_out, is_near, fact_pairs) if conflict_check else None
+    blocked = _blocked(fact_pairs, reach) if reach is not None else np.zeros(len(order), np.bool_)
     scores = np.where(is_near & ~blocked, held_out, -1.0)
     threshold = _best_threshold(is_same, scores)[0]
     if settings.precision is not None:
@@ -154,22 +156,22 @@ def _fit(features_PF: Array, is_same: Flags, seed: int) -> tuple[Array, float, A
     return model.coef_[0], float(model.intercept_[0]), held_out
 
 
-def _check_reach(is_same: Flags, scores: Array, is_near: Flags, facts: Facts) -> float:
+def _check_reach(is_same: Flags, scores: Array, is_near: Flags, fact_pairs: Facts) -> float:
     """Return the strictest reach of the check that costs at most `MAX_CHECK_LOSS` of F1."""
     free = _best_threshold(is_same, np.where(is_near, scores, -1.0))[1]
     for reach in CONFLICT_OVERLAPS:
-        checked = np.where(is_near & ~_blocked(facts, reach), scores, -1.0)
+        checked = np.where(is_near & ~_blocked(fact_pairs, reach), scores, -1.0)
         if free - _best_threshold(is_same, checked)[1] <= MAX_CHECK_LOSS:
             return reach
     return CONFLICT_OVERLAPS[-1]
 
 
-def _blocked(facts: Facts, reach: float) -> Flags:
+def _blocked(fact_pairs: Facts, reach: float) -> Flags:
     """Return which pairs the check keeps apart."""
     return np.array(
         [
             has_conflict(left, right) and shared_words(left, right, beside_conflicts=True) >= reach
-            for left, right in facts
+            for left, right in fact_pairs
         ]
     )
 

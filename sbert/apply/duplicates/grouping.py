@@ -52,16 +52,16 @@ class Grouping:
         self.num_decided = 0
         """Decisions that were made: a measure of the work."""
 
-    def settle(self, gone: tuple[Ints, Float32] | None = None) -> None:
+    def settle(self, removed: tuple[Ints, Float32] | None = None) -> None:
         """Decide all texts that have no representative, and all that this, and texts that are gone, can concern.
 
         Args:
-            gone: representatives of the earlier run that are no longer among the texts: the rank that each would have, in
+            removed: representatives of the earlier run that are no longer among the texts: the rank that each would have, in
                 ascending order, and their short forms.
         """
         dirty = self.representatives < 0
-        if gone is not None:
-            dirty |= self._near(*gone)
+        if removed is not None:
+            dirty |= self._near(*removed)
         while dirty.any():
             ranks = np.flatnonzero(dirty)
             before = self._is_rep[ranks]
@@ -113,7 +113,7 @@ class Grouping:
                 if has_some[row - first]:
                     near = ranks[np.flatnonzero(inside[row - first])]
                     others, cosines = self._merged(int(ranks[row]), others, cosines, near[self._is_rep[near]])
-                self._set(int(ranks[row]), self._chosen(int(ranks[row]), others, cosines))
+                self._set(int(ranks[row]), self._representative_of(int(ranks[row]), others, cosines))
         self.num_decided += len(ranks)
 
     def _set(self, rank: int, representative: int) -> None:
@@ -132,13 +132,13 @@ class Grouping:
         order = np.argsort(every)[: self._max_compared]
         return every[order], scores[order]
 
-    def _chosen(self, rank: int, others: Ints, cosines: npt.NDArray[np.float64]) -> int:
+    def _representative_of(self, rank: int, others: Ints, cosines: npt.NDArray[np.float64]) -> int:
         """Return the most similar representative that says the same, else the text itself."""
         if not self._rule.needs_texts:
             return int(others[np.lexsort((others, -cosines))[0]]) if len(others) else rank
         for place in np.lexsort((others, -cosines)):
             other = int(others[place])
-            if self._rule.is_same(float(cosines[place]), self._texts.facts(rank), self._texts.facts(other)):
+            if self._rule.is_same(float(cosines[place]), self._texts.facts_of(rank), self._texts.facts_of(other)):
                 return other
         return rank
 

@@ -119,7 +119,7 @@ class _Before:
     """Rank of each text's representative, -1 where there is none among the texts now."""
     similarities: Float32
     """Cosine of each text and its representative."""
-    gone: Hashes
+    removed: Hashes
     """Representatives that are no longer in the table, in ascending order."""
     table_version: int
 
@@ -136,11 +136,11 @@ class _Groups:
         with tempfile.TemporaryDirectory(prefix="sbert-duplicates-") as folder:
             texts = DistinctTexts(table, self._hashes, Path(folder), job.text_name(table))
             try:
-                before, gone = self._before(job, texts, out_uri)
+                before, removed = self._before(job, texts, out_uri)
                 grouping = Grouping(
                     texts, job.rule, job.max_compared, None if before is None else before.representatives
                 )
-                grouping.settle(gone)
+                grouping.settle(removed)
                 log.info("grouped %d texts, %d of them decided in this run", len(texts), grouping.num_decided)
                 self._representatives = grouping.representatives
                 self._similarities = self._compared(texts, before)
@@ -152,7 +152,7 @@ class _Groups:
 
     def derive(self, split: SplitInput) -> Iterator[pa.Table]:
         """Return the groups of a split's rows."""
-        known = None if self._reasons is None else self._reasons.known(split)
+        earlier = None if self._reasons is None else self._reasons.earlier(split)
         for rows in split.rows([*KEY_COLUMNS, *([self._text] if self._text else [])]):
             ranks = self._hashes.ranks(hash_matrix(rows["text_hash"]))
             leaders = self._representatives[ranks]
@@ -165,8 +165,8 @@ class _Groups:
                 pa.array(self._similarities[ranks]),
                 pa.array(counts),
             ]
-            if self._reasons is not None and known is not None:
-                columns.append(self._reasons.make(self._pairs(rows, ranks, leaders), known))
+            if self._reasons is not None and earlier is not None:
+                columns.append(self._reasons.make(self._pairs(rows, ranks, leaders), earlier))
             yield pa.Table.from_arrays(columns, names=[*KEY_COLUMNS, *self._schema.names])
 
     def _pairs(self, rows: pa.Table, ranks: Ints, leaders: Ints) -> list[RowPair | None]:
@@ -200,7 +200,7 @@ class _Groups:
         if output is None:
             return None, None
         before = _read_before(output, self._hashes)
-        if not len(before.gone):
+        if not len(before.removed):
             return before, None
         try:
             vectors_ND = _vectors_that_left(self._table, before)
@@ -209,7 +209,7 @@ class _Groups:
                 "all texts are grouped anew, because version %d of the table is gone: %s", before.table_version, error
             )
             return None, None
-        return before, (self._hashes.places(before.gone), texts.shorten(vectors_ND))
+        return before, (self._hashes.places(before.removed), texts.shorten(vectors_ND))
 
     def _representative_rows(self) -> pl.DataFrame:
         """Return the first row, by source and id, of each representative of several rows: rank, source, id, perhaps text."""
@@ -291,7 +291,7 @@ def _vectors_that_left(table: Table, before: _Before) -> Float32:
         NotATableError, StorageError: the version cannot be read.
     """
     dim = table.encoder.dim
-    left = SortedHashes(before.gone)
+    left = SortedHashes(before.removed)
     vectors_ND = np.zeros((len(left), dim), np.float32)
     old = Table.open(table.uri, before.table_version)
     is_found: npt.NDArray[np.bool_] = np.zeros(len(left), np.bool_)

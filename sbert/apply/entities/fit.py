@@ -62,8 +62,8 @@ def earlier_fingerprint(labels: str, base: str, encoder_fingerprint: str, settin
     """
     if settings.tuned_layers not in (0, TaggerSettings().tuned_layers):
         return None
-    known = settings.model_dump_json(exclude={"tuned_layers"})
-    return _hash(labels, base, encoder_fingerprint, known, str(FIRST_CODE_VERSION))
+    first_settings = settings.model_dump_json(exclude={"tuned_layers"})
+    return _hash(labels, base, encoder_fingerprint, first_settings, str(FIRST_CODE_VERSION))
 
 
 def _hash(*parts: str) -> str:

@@ -74,8 +74,8 @@ class EntitiesJob(ContentJob):
 
         def tag(texts: list[str]) -> pa.Table:
             entities = [
-                [entity.model_dump() for entity in found if entity.probability >= self.min_probability]
-                for found in tagger.tag(reader.read(texts))
+                [entity.model_dump() for entity in entities if entity.probability >= self.min_probability]
+                for entities in tagger.tag(reader.read(texts))
             ]
             return pa.table({"entities": pa.array(entities, pa.list_(ENTITY))})
 

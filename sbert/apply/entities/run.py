@@ -57,8 +57,8 @@ class EntitiesReport(BaseModel):
 
     def summary(self) -> str:
         """Return the outcome in one line."""
-        found = counted(self.num_entities, "entity", "entities")
-        return f"{self.output.summary()}; {found} in {counted(self.num_rows_with_entities, 'row')}"
+        entities = counted(self.num_entities, "entity", "entities")
+        return f"{self.output.summary()}; {entities} in {counted(self.num_rows_with_entities, 'row')}"
 
 
 def find_entities(

@@ -73,13 +73,13 @@ class _Placer:
     """Places rows among the rows of a sample."""
 
     def __init__(self, hashes: list[bytes], vectors_ND: Float32, places_N2: Float32) -> None:
-        self._known = {text_hash: number for number, text_hash in reversed(list(enumerate(hashes)))}
+        self._number_of = {text_hash: number for number, text_hash in reversed(list(enumerate(hashes)))}
         self._vectors_ND = torch.from_numpy(vectors_ND)
         self._places_N2 = places_N2
 
     def place(self, hashes: list[bytes], vectors_ND: Float32) -> Float32:
         """Return the places of rows, shape (rows, 2); equal texts have one place."""
-        numbers = np.array([self._known.get(text_hash, -1) for text_hash in hashes], np.int64)
+        numbers = np.array([self._number_of.get(text_hash, -1) for text_hash in hashes], np.int64)
         places = self._places_N2[numbers]
         unknown = np.flatnonzero(numbers < 0)
         for first in range(0, len(unknown), ROWS_PER_PRODUCT):

@@ -50,7 +50,7 @@ def derived_topics(output: DerivedTable, topics: Iterable[Topic], sample: RowSam
     rows = output.scan().select(*KEY_COLUMNS, "topic", "parent")
     sizes = dict(rows.group_by("topic").agg(pl.len()).collect(engine="streaming").iter_rows())
     keys = sample.rows.select(KEY_COLUMNS).lazy()
-    found = keys.join(rows, on=KEY_COLUMNS, how="left", maintain_order="left").collect(engine="streaming")
+    topics_of_rows = keys.join(rows, on=KEY_COLUMNS, how="left", maintain_order="left").collect(engine="streaming")
     ordered = sorted(topics, key=lambda topic: (-sizes.get(topic.id, 0), topic.id))
     groups: dict[int, list[Topic]] = defaultdict(list)
     for topic in ordered:
@@ -61,8 +61,8 @@ def derived_topics(output: DerivedTable, topics: Iterable[Topic], sample: RowSam
         name: group_name(name, (topic.words for topic in groups[name]))
         for name in sorted(groups, key=lambda name: (-sizes_of_groups[name], name))
     }
-    colourings = [_colouring(TOPIC, found["topic"], names)]
-    return colourings if len(groups) < 2 else [*colourings, _colouring(GROUP, found["parent"], group_names)]
+    colourings = [_colouring(TOPIC, topics_of_rows["topic"], names)]
+    return colourings if len(groups) < 2 else [*colourings, _colouring(GROUP, topics_of_rows["parent"], group_names)]
 
 
 def _colouring(name: str, numbers: pl.Series, labels: dict[int, str]) -> Colouring:

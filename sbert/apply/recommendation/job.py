@@ -152,13 +152,13 @@ class _Reasons:
     def __init__(self, items: Table, before: DerivedTable | None, wanted: set[str]) -> None:
         self._texts = RowTexts(items, words_text_column(items))
         self._column = ReasonColumn(items)
-        self._known = KnownReasons.of([]) if before is None else reasons_of_shards(before, wanted)
+        self._earlier_reasons = KnownReasons.of([]) if before is None else reasons_of_shards(before, wanted)
 
     def make(self, items: list[Key], because: list[Key]) -> pa.ListArray:
         """Return the column for rows that name these items, each with the nearest item of the history."""
         texts = self._texts.read({*items, *because})
         pairs = [RowPair(*other, texts[item], texts[other]) for item, other in zip(items, because, strict=True)]
-        return self._column.make(pairs, self._known)
+        return self._column.make(pairs, self._earlier_reasons)
 
 
 class _Maker:

@@ -53,21 +53,21 @@ def make_list(
     num_new = min(settings.num_new, settings.k - 1)
     picker = _Picker(vectors_ND, settings)
     picker.take(_by_score(scores_N, settings.k), scores_N, settings.k - num_new)
-    first = set(picker.chosen)
+    first = set(picker.items)
     if num_new:
         new_N = np.where(is_new_N, scores_N, -np.inf).astype(np.float32)
         new = list(islice(_by_score(_without(new_N, first), num_new), num_new))
         rest = settings.k - len(first) - len(new)
         if rest:
             picker.take(_by_score(_without(scores_N, first | set(new)), settings.k), scores_N, rest)
-        picker.chosen += new
-    if not picker.chosen:
+        picker.items += new
+    if not picker.items:
         return []
-    nearness = vectors_ND[picker.chosen] @ vectors_ND[history].T
+    nearness = vectors_ND[picker.items] @ vectors_ND[history].T
     nearest = nearness.argmax(axis=1)
     return [
         Entry(item, float(scores_N[item]), int(history[near]), float(nearness[place, near]))
-        for place, (item, near) in enumerate(zip(picker.chosen, nearest, strict=True))
+        for place, (item, near) in enumerate(zip(picker.items, nearest, strict=True))
     ]
 
 
@@ -95,32 +95,32 @@ class _Picker:
     """Fills a list with items that are not alike."""
 
     def __init__(self, vectors_ND: Float32, settings: ListSettings) -> None:
-        self.chosen: list[int] = []
+        self.items: list[int] = []
         self._vectors_ND = vectors_ND
         self._settings = settings
 
     def take(self, order: Iterator[int], scores_N: Float32, count: int) -> None:
         """Add up to `count` items of an order; waiting items enter last when the order ends."""
         waiting: list[int] = []
-        end = len(self.chosen) + count
+        end = len(self.items) + count
         allowance = float(np.log(self._settings.floor))
         for item in order:
-            while waiting and scores_N[item] < scores_N[waiting[0]] + allowance and len(self.chosen) < end:
-                self.chosen.append(waiting.pop(0))
-            if len(self.chosen) == end:
+            while waiting and scores_N[item] < scores_N[waiting[0]] + allowance and len(self.items) < end:
+                self.items.append(waiting.pop(0))
+            if len(self.items) == end:
                 return
             if self._is_like_another(item):
                 waiting.append(item)
             else:
-                self.chosen.append(item)
-            if len(self.chosen) == end:
+                self.items.append(item)
+            if len(self.items) == end:
                 return
-        self.chosen += waiting[: end - len(self.chosen)]
+        self.items += waiting[: end - len(self.items)]
 
     def _is_like_another(self, item: int) -> bool:
-        if self._settings.max_similarity >= 1 or not self.chosen:
+        if self._settings.max_similarity >= 1 or not self.items:
             return False
-        return bool((self._vectors_ND[self.chosen] @ self._vectors_ND[item]).max() > self._settings.max_similarity)
+        return bool((self._vectors_ND[self.items] @ self._vectors_ND[item]).max() > self._settings.max_similarity)
 
 
 def _by_score(scores_N: Float32, k: int) -> Iterator[int]:

@@ -104,13 +104,13 @@ def _in_sessions(events: Events, settings: SessionSettings) -> pl.DataFrame:
 
 def _counted(rows: pl.DataFrame, settings: SessionSettings) -> pl.DataFrame:
     """Return pairs of items with the number of their users: pairs of enough users, among the best of an item."""
-    found = [pl.DataFrame(schema={"user": pl.Int64, "first": pl.Int64, "second": pl.Int64})]
+    frames = [pl.DataFrame(schema={"user": pl.Int64, "first": pl.Int64, "second": pl.Int64})]
     for distance in range(1, settings.window + 1):
         later = pl.col("item").shift(-distance).over("session")
-        found.append(rows.select("user", first="item", second=later).drop_nulls())
+        frames.append(rows.select("user", first="item", second=later).drop_nulls())
     low, high = pl.min_horizontal("first", "second"), pl.max_horizontal("first", "second")
     counted = (
-        pl.concat(found)
+        pl.concat(frames)
         .with_columns(low=low, high=high)
         .group_by("user", "low", "high")
         .agg(is_low_first=(pl.col("first") == pl.col("low")).mean() >= 0.5)

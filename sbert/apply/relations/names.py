@@ -66,7 +66,7 @@ def names_of_entities(entities: DerivedTable, text_column: str) -> Callable[[Spl
     for shard in entities.shards():
         shards_of.setdefault(shard.fingerprint, []).append(shard.name)
 
-    def found(split: SplitInput) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    def entities_of_rows(split: SplitInput) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
         name = derived_fingerprint(split.fingerprint, split.num_rows, entities.info.job_fingerprint)
         for shard in shards_of.get(name, []):
             with open_shard(entities.shard_uri(shard)) as parquet:
@@ -75,7 +75,7 @@ def names_of_entities(entities: DerivedTable, text_column: str) -> Callable[[Spl
                     yield from zip(keys, batch["entities"].to_pylist(), strict=True)
 
     def read(split: SplitInput) -> Iterator[ContentBlock]:
-        names = found(split)
+        names = entities_of_rows(split)
         for rows in _blocks(split, text_column):
             contents = []
             for source, row_id, text in _columns(rows, "source", "id", text_column):

@@ -63,8 +63,8 @@ class RelationsReport(BaseModel):
 
     def summary(self) -> str:
         """Return the outcome in one line."""
-        found = counted(self.num_relations, "relation")
-        return f"{self.output.summary()}; {found} in {counted(self.num_rows_with_relations, 'row')}"
+        relations = counted(self.num_relations, "relation")
+        return f"{self.output.summary()}; {relations} in {counted(self.num_rows_with_relations, 'row')}"
 
 
 def find_relations(

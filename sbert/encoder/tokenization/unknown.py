@@ -27,6 +27,10 @@ def hidden_characters(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     unknown = unknown_token(tokenizer)
     number = None if unknown is None else tokenizer.token_to_id(unknown)
     return [
-        sum(end - begin - 1 for token, (begin, end) in zip(found.ids, found.offsets, strict=True) if token == number)
-        for found in tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        sum(
+            end - begin - 1
+            for token, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if token == number
+        )
+        for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
     ]

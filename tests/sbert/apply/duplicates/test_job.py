@@ -73,14 +73,14 @@ def test_a_crowd_of_texts_that_are_all_alike_is_compared_with_few(
 ) -> None:
     table, out = str(tmp_path / "table"), str(tmp_path / "out")
     num_pairs = 0
-    count = grouping.Grouping._chosen
+    count = grouping.Grouping._representative_of
 
     def counted(self: grouping.Grouping, rank: int, others: Any, cosines: Any) -> int:
         nonlocal num_pairs
         num_pairs += len(others)
         return count(self, rank, others, cosines)
 
-    monkeypatch.setattr(grouping.Grouping, "_chosen", counted)
+    monkeypatch.setattr(grouping.Grouping, "_representative_of", counted)
     make_text_version(table, {"a": [(str(n), f"order {n} was sent", [1.0, 1e-4 * n]) for n in range(300)]})
     derive(DuplicatesJob(max_compared=8), table, out)
     assert rows_of(out)["num_in_group"].to_list() == [1] * 300
