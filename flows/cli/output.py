@@ -83,7 +83,7 @@ def answering(*, as_json: bool) -> Iterator[Output]:
         except (typer.Exit, TyperException, BrokenPipeError):
             raise  # Typer ends the command
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the clean-up that follows takes a moment
+            _ignore_signals()
             output.fail(
                 "stopped on request; finished work is kept, run again to go on", "KeyboardInterrupt", INTERRUPTED
             )
@@ -101,9 +101,16 @@ def answering(*, as_json: bool) -> Iterator[Output]:
         except BaseException as error:
             if type(error).__name__ != TERMINATION:  # Prefect's, which need not be loaded
                 raise
+            _ignore_signals()
             output.fail(
                 "the process was told to stop; finished work is kept, run again to go on", TERMINATION, TERMINATED
             )
+
+
+def _ignore_signals() -> None:
+    """Let the clean-up that follows end: it takes a moment."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def cell(value: Any) -> str:

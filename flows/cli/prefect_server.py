@@ -3,6 +3,7 @@
 Both happen while the libraries load, because each takes seconds.
 """
 
+import atexit
 import contextlib
 import functools
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 from unittest import mock
 
 from sbert.errors import ServerError
@@ -35,7 +36,7 @@ def begin_server() -> Callable[[], None]:
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
-    _stop_on_hangup()
+    _stop_in_order_on_signals()
     if settings.api.url:
         return _check_in_background(settings.api.url)
     if settings.server.ephemeral.enabled:
@@ -43,10 +44,22 @@ def begin_server() -> Callable[[], None]:
     return lambda: None
 
 
-def _stop_on_hangup() -> None:
-    """Treat a closed terminal like Ctrl-C; a process started with nohup keeps ignoring it."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+def _stop_in_order_on_signals() -> None:
+    """Treat a closed terminal like Ctrl-C, and let a termination signal end the command in order, with its server.
+
+    Prefect handles a termination signal only while a flow runs. A process started with nohup keeps ignoring the terminal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number, handler in ((signal.SIGHUP, signal.default_int_handler), (signal.SIGTERM, _terminate)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    from prefect.exceptions import TerminationSignal
+
+    raise TerminationSignal(signal=number)
 
 
 def _check_in_background(api_url: str) -> Callable[[], None]:
@@ -104,10 +117,23 @@ def _start_in_background() -> Callable[[], None]:
         """A server that a Ctrl-C in the terminal does not reach: it must live to record how the run ended."""
 
         def _run_uvicorn_command(self) -> "subprocess.Popen[Any]":
-            with mock.patch.object(prefect_server, "subprocess", own_group):
-                return super()._run_uvicorn_command()
+            with gate:
+                if is_ending.is_set():
+                    raise RuntimeError("the command ends, so no server is started")
+                with mock.patch.object(prefect_server, "subprocess", own_group):
+                    self.server_process = super()._run_uvicorn_command()
+                return self.server_process
 
+    gate, is_ending = threading.Lock(), threading.Event()
     server = Server()  # one a process: the flow's client takes this one
+
+    def end() -> None:
+        with gate:
+            is_ending.set()
+        server.stop()
+
+    # Prefect registers the same only after the start of the server, which may happen while this process ends.
+    atexit.register(end)
 
     def start() -> None:
         for _ in range(START_ATTEMPTS):

@@ -70,6 +70,7 @@ def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
         *((f"  {reason.value}", f"{number:,}") for reason, number in whole.splits_by_reason.items()),
         ("splits resumed", f"{whole.num_splits_resumed:,}"),
         ("splits kept", f"{whole.num_splits_kept:,}"),
+        *([("splits taken apart, rows copied", f"{whole.num_splits_copied:,}")] if whole.num_splits_copied else []),
         ("splits dropped", f"{whole.num_splits_dropped:,}"),
     ]
     if whole.num_objects_lost:

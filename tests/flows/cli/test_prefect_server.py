@@ -2,12 +2,16 @@
 
 import http.server
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from flows.cli.prefect_server import check_server
@@ -69,6 +73,46 @@ def test_a_server_that_is_away_is_one_line_and_nothing_before_it(command: tuple[
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
     assert line.startswith("error: PREFECT_API_URL is http://127.0.0.1:9/api, but no Prefect server answers there (")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 130), (signal.SIGINT, 130)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_command_that_is_stopped_before_its_flow_leaves_no_server(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    """The server has a process group of its own, so that it lives to record how a run ended."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    home = str(tmp_path / "prefect")
+    options: dict[str, Any] = {
+        "cwd": tmp_path,
+        "env": {**environment, "PYTHONPATH": str(ROOT), "PREFECT_HOME": home},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+    with subprocess.Popen([sys.executable, "-m", "flows.cli", "refresh", "raw", "table"], **options) as command:
+        process = psutil.Process(command.pid)
+        deadline = time.monotonic() + 120
+        while not process.children():  # the server was started, and does not answer yet
+            assert command.poll() is None, command.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        command.send_signal(number)
+        _, said = command.communicate(timeout=120)
+    assert command.returncode == status, said
+    assert said.splitlines()[-1].endswith("finished work is kept, run again to go on")
+    assert not [other.pid for other in psutil.process_iter() if home_of(other) == home]
+
+
+def home_of(process: psutil.Process) -> str:
+    """Return the folder of Prefect's data that a process was told, empty where it may not be looked at."""
+    try:
+        return process.environ().get("PREFECT_HOME", "")
+    except psutil.Error:
+        return ""
 
 
 def test_a_script_that_calls_a_flow_waits_longer_for_the_temporary_server(tmp_path: Path) -> None:
