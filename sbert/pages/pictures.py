@@ -3,6 +3,7 @@
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -73,12 +74,20 @@ def new_axes(height: float = HEIGHT_INCHES, *, x: str = "", y: str = "") -> tupl
     return figure, axes
 
 
+class _FewTicks(MaxNLocator):
+    """Few round numbers; whole ones on an axis that is long enough for them, since most of these show counts."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        self.set_params(integer=abs(vmax - vmin) >= MAX_INTERVALS)
+        return super().tick_values(vmin, vmax)
+
+
 def few_ticks(axes: Axes) -> None:
     """Give the vertical axis a number of ticks that does not depend on its length.
 
     Otherwise the layout leaves room for the numbers of a few ticks, then draws more of them, and longer ones are cut off.
     """
-    axes.yaxis.set_major_locator(MaxNLocator(MAX_INTERVALS))
+    axes.yaxis.set_major_locator(_FewTicks(MAX_INTERVALS))
 
 
 def as_picture(figure: Figure, title: str, explanation: str = "") -> Picture:

@@ -146,6 +146,8 @@ def test_a_locked_database_loses_no_event(served: Stack) -> None:
                 and run["deployment_id"] == served.deployments()["retrain-on-labels"]["id"]] or None  # fmt: skip
 
     assert len(until(retrained, 120)) == 1
+    assert not [line for line in served.lines if "database is locked" in line]
+    assert not (served.folder / "prefect/dlq").exists()  # where Prefect puts events that nothing came of
 
 
 def test_a_restart_ends_the_runs_of_the_killed_machine_and_keeps_the_automation(tmp_path: Path) -> None:
