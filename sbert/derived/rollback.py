@@ -5,9 +5,9 @@ import uuid
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.derived.derived_table import DerivedTable, commit_derived
-from sbert.errors import NotATableError, SettingsError, TableError
+from sbert.errors import SettingsError
 from sbert.table.lease import hold_lease
-from sbert.table.rollback import check_shards_are_there, earlier_version
+from sbert.table.rollback import earlier_version, open_earlier, shards_without
 
 __all__ = ["DerivedRollback", "roll_back_derived"]
 
@@ -47,23 +47,18 @@ def roll_back_derived(out_uri: str, version: int | None = None) -> DerivedRollba
 
 
 def _restore(now: DerivedTable, wanted: int, run_id: str) -> DerivedRollback:
-    try:
-        then = DerivedTable.open(now.uri, wanted)
-    except NotATableError as error:
-        raise TableError(f"{now.uri}: version {wanted} is no longer in the log: choose a later one") from error
-    shards_now, shards_then = now.shards(), then.shards()
-    check_shards_are_there(now.uri, wanted, shards_then, otherwise=f"run the job {now.info.job} again")
-    names_now, names_then = {shard.name for shard in shards_now}, {shard.name for shard in shards_then}
+    then = open_earlier(now, wanted, otherwise=f"run the job {now.info.job} again")
+    add, drop = shards_without(then.shards(), now.shards()), shards_without(now.shards(), then.shards())
     is_same = now.info == then.info.model_copy(update={"run_id": now.info.run_id})
-    if names_now == names_then and is_same:
+    if not add and not drop and is_same:
         raise SettingsError(f"{now.uri}: version {now.version} shows the rows of version {wanted} already")
     has_new_columns = now.schema != then.schema  # then every shard of the earlier version is added
     version = commit_derived(
         now.uri,
         now,
         schema=then.schema,
-        add=[shard.record() for shard in shards_then if has_new_columns or shard.name not in names_now],
-        drop=[shard for shard in shards_now if shard.name not in names_then],
+        add=[shard.record() for shard in (then.shards() if has_new_columns else add)],
+        drop=drop,
         info=then.info.model_copy(update={"run_id": run_id}),
         counts={"operation": "rollback", "restored": wanted},
     )

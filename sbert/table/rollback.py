@@ -6,6 +6,7 @@ present ones, and names the earlier encoder. Nothing is copied or lost: a rollba
 
 import uuid
 from collections.abc import Sequence
+from typing import Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,7 +16,22 @@ from sbert.table.commit import commit
 from sbert.table.delta import Table, TableShard
 from sbert.table.lease import hold_lease
 
-__all__ = ["Rollback", "check_shards_are_there", "earlier_version", "roll_back"]
+__all__ = ["Rollback", "earlier_version", "open_earlier", "roll_back", "shards_without"]
+
+
+class OpenedTable(Protocol):
+    """A version of an embeddings table or of a derived table."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @classmethod
+    def open(cls, uri: str, version: int | None = None) -> Self: ...
+
+    def shards(self) -> list[TableShard]: ...
+
+
+AnyTable = TypeVar("AnyTable", bound=OpenedTable)
 
 
 class Rollback(BaseModel):
@@ -65,36 +81,42 @@ def earlier_version(uri: str, now: int, asked: int | None) -> int:
     return wanted
 
 
-def check_shards_are_there(uri: str, version: int, shards: Sequence[TableShard], *, otherwise: str) -> None:
-    """Check that a vacuum left the shards of an earlier version.
+def open_earlier(now: AnyTable, version: int, *, otherwise: str) -> AnyTable:
+    """Open an earlier version of a table, whose rows can be restored.
 
     Raises:
-        TableError: it did not; the message says what to do `otherwise`.
+        TableError: the log no longer has it, or a vacuum removed shards of it; the message says what to do `otherwise`.
     """
-    files = list_names(uri)
+    try:
+        earlier = type(now).open(now.uri, version)
+    except NotATableError as error:
+        raise TableError(f"{now.uri}: version {version} is no longer in the log: choose a later one") from error
+    files, shards = list_names(now.uri), earlier.shards()
     missing = [shard.name for shard in shards if files.get(shard.name) != shard.num_bytes]
     if missing:
         raise TableError(
-            f"{uri}: version {version} cannot be restored: {len(missing)} of its {len(shards)} shards are gone "
+            f"{now.uri}: version {version} cannot be restored: {len(missing)} of its {len(shards)} shards are gone "
             f"(vacuumed; first: {missing[0]}): choose a later version, or {otherwise}"
         )
+    return earlier
+
+
+def shards_without(shards: Sequence[TableShard], others: Sequence[TableShard]) -> list[TableShard]:
+    """Return the shards that are not among `others`."""
+    names = {shard.name for shard in others}
+    return [shard for shard in shards if shard.name not in names]
 
 
 def _restore(now: Table, wanted: int, run_id: str) -> Rollback:
-    try:
-        then = Table.open(now.uri, wanted)
-    except NotATableError as error:
-        raise TableError(f"{now.uri}: version {wanted} is no longer in the log: choose a later one") from error
-    shards = then.shards()
-    check_shards_are_there(now.uri, wanted, shards, otherwise="run `sbert refresh`")
-    names_now, names_then = {shard.name for shard in now.shards()}, {shard.name for shard in shards}
-    if names_now == names_then and now.encoder == then.encoder:
+    then = open_earlier(now, wanted, otherwise="run `sbert refresh`")
+    add, drop = shards_without(then.shards(), now.shards()), shards_without(now.shards(), then.shards())
+    if not add and not drop and now.encoder == then.encoder:
         raise SettingsError(f"{now.uri}: version {now.version} shows the rows of version {wanted} already")
     new_version = commit(
         now.uri,
         now,
-        add=[shard.record() for shard in shards if shard.name not in names_now],
-        drop=[shard for shard in now.shards() if shard.name not in names_then],
+        add=[shard.record() for shard in add],
+        drop=drop,
         encoder=then.encoder,
         kept_schema=then.kept_schema,
         metadata={

@@ -19,7 +19,16 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 from sbert.errors import DestinationError
 from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows, errors_of
-from sbert.sync.destinations.payload import key_digest, payload_content, payloads, vectors_of
+from sbert.sync.destinations.payload import (
+    handles_of,
+    in_parts,
+    key_digest,
+    payload_content,
+    payloads,
+    requests_of,
+    stored_keys,
+    vectors_of,
+)
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
@@ -123,13 +132,7 @@ class MilvusDestination(Destination):
                 items = [
                     {name: value for name, value in row.items() if name not in {"key", "embedding"}} for row in rows
                 ]
-                keys = pa.table(
-                    {
-                        "source": pa.array([row["source"] for row in rows], pa.string()),
-                        "id": pa.array([row["id"] for row in rows], pa.string()),
-                        "handle": pa.array([row["key"] for row in rows], pa.string()),
-                    }
-                )
+                keys = stored_keys(*([row[name] for row in rows] for name in ("source", "id", "key")))
                 vectors = np.array([row["embedding"] for row in rows], np.float32)
                 yield StoredRows(keys, payload_content(items, vectors))
         finally:
@@ -229,40 +232,29 @@ class MilvusLoad:
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace entities."""
         num_rows = 0
-        for block in blocks:
-            for first in range(0, len(block), ROWS_PER_REQUEST):
-                rows = block.slice(first, ROWS_PER_REQUEST)
-                vectors = vectors_of(rows, self._collection).tolist()
-                entities = [
-                    {**item, "key": entity_key(item["source"], item["id"]), "embedding": vector}
-                    for item, vector in zip(payloads(rows), vectors, strict=True)
-                ]
-                for entity in entities:
-                    self._check(entity)
-                with self._destination._translated():
-                    done = self._destination._client.upsert(self._collection.name, entities)
-                if done["upsert_count"] != len(entities):
-                    raise DestinationError(
-                        f"{self._destination}: the store took {done['upsert_count']} of {len(entities)} rows: "
-                        "run the sync again"
-                    )
-                num_rows += len(rows)
+        for rows in requests_of(blocks, ROWS_PER_REQUEST):
+            vectors = vectors_of(rows, self._collection).tolist()
+            entities = [
+                {**item, "key": entity_key(item["source"], item["id"]), "embedding": vector}
+                for item, vector in zip(payloads(rows), vectors, strict=True)
+            ]
+            for entity in entities:
+                self._check(entity)
+            with self._destination._translated():
+                done = self._destination._client.upsert(self._collection.name, entities)
+            if done["upsert_count"] != len(entities):
+                raise DestinationError(
+                    f"{self._destination}: the store took {done['upsert_count']} of {len(entities)} rows: run the sync again"
+                )
+            num_rows += len(rows)
         return num_rows
 
     def delete(self, blocks: Iterator[pa.Table]) -> int:
         """Remove entities by the hash of their key."""
         num_rows = 0
-        for keys in blocks:
-            if "handle" in keys.schema.names:
-                handles = keys["handle"].to_pylist()
-            else:
-                pairs = zip(keys["source"].to_pylist(), keys["id"].to_pylist(), strict=True)
-                handles = [entity_key(source, row_id) for source, row_id in pairs]
-            for first in range(0, len(handles), ROWS_PER_REQUEST):
-                with self._destination._translated():
-                    self._destination._client.delete(
-                        self._collection.name, ids=handles[first : first + ROWS_PER_REQUEST]
-                    )
+        for keys in requests_of(blocks, ROWS_PER_REQUEST):
+            with self._destination._translated():
+                self._destination._client.delete(self._collection.name, ids=handles_of(keys, entity_key))
             num_rows += len(keys)
         return num_rows
 
@@ -287,9 +279,8 @@ def _meant(keys: ErasedKeys) -> Iterator[str]:
     """Yield filters of the entities that an erasure means, of up to `ROWS_PER_REQUEST` keys each."""
     pair_keys = [entity_key(source, row_id) for source, row_id in sorted(keys.pairs)]
     for name, values in (("id", sorted(keys.ids)), ("key", pair_keys)):
-        for first in range(0, len(values), ROWS_PER_REQUEST):
-            listed = json.dumps(values[first : first + ROWS_PER_REQUEST], ensure_ascii=False)
-            yield f"{name} in {listed}"
+        for part in in_parts(values, ROWS_PER_REQUEST):
+            yield f"{name} in {json.dumps(part, ensure_ascii=False)}"
 
 
 def entity_key(source: str, row_id: str) -> str:

@@ -4,8 +4,9 @@ import datetime as dt
 import hashlib
 import json
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,51 @@ import pyarrow as pa
 from sbert.sync.destinations.base import Collection
 from sbert.table.record_file import Keys
 
-__all__ = ["key_digest", "payload_content", "payloads", "vectors_of"]
+__all__ = [
+    "handles_of",
+    "in_parts",
+    "key_digest",
+    "payload_content",
+    "payloads",
+    "requests_of",
+    "stored_keys",
+    "vectors_of",
+]
+
+Value = TypeVar("Value")
+
+
+def requests_of(blocks: Iterable[pa.Table], max_rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of blocks in tables of up to `max_rows`, one for each request."""
+    for block in blocks:
+        for first in range(0, len(block), max_rows):
+            yield block.slice(first, max_rows)
+
+
+def in_parts(values: Sequence[Value], size: int) -> Iterator[Sequence[Value]]:
+    """Yield values in parts of up to `size`."""
+    for first in range(0, len(values), size):
+        yield values[first : first + size]
+
+
+def stored_keys(sources: Sequence[str], ids: Sequence[str], handles: Sequence[str]) -> pa.Table:
+    """Return keys that were read from a store, with the name of each row there as ``handle``."""
+    return pa.table(
+        {
+            "source": pa.array(sources, pa.string()),
+            "id": pa.array(ids, pa.string()),
+            "handle": pa.array(handles, pa.string()),
+        }
+    )
+
+
+def handles_of(keys: pa.Table, name_of: Callable[[str, str], str]) -> list[str]:
+    """Return the names of rows in a store: the names that were read, or else the names made of source and id."""
+    if "handle" in keys.schema.names:
+        handles: list[str] = keys["handle"].to_pylist()
+        return handles
+    pairs = zip(keys["source"].to_pylist(), keys["id"].to_pylist(), strict=True)
+    return [name_of(source, row_id) for source, row_id in pairs]
 
 
 def payloads(rows: pa.Table) -> list[dict[str, Any]]:

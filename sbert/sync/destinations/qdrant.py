@@ -22,7 +22,16 @@ from qdrant_client.http.exceptions import ApiException
 
 from sbert.errors import DestinationError
 from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows, errors_of
-from sbert.sync.destinations.payload import key_digest, payload_content, payloads, vectors_of
+from sbert.sync.destinations.payload import (
+    handles_of,
+    in_parts,
+    key_digest,
+    payload_content,
+    payloads,
+    requests_of,
+    stored_keys,
+    vectors_of,
+)
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
@@ -114,12 +123,10 @@ class QdrantDestination(Destination):
             if points:
                 items = [point.payload or {} for point in points]
                 vectors = np.array([point.vector for point in points], np.float32)
-                keys = pa.table(
-                    {
-                        "source": pa.array([str(item.get("source", "")) for item in items], pa.string()),
-                        "id": pa.array([str(item.get("id", "")) for item in items], pa.string()),
-                        "handle": pa.array([str(point.id) for point in points], pa.string()),
-                    }
+                keys = stored_keys(
+                    [str(item.get("source", "")) for item in items],
+                    [str(item.get("id", "")) for item in items],
+                    [str(point.id) for point in points],
                 )
                 yield StoredRows(keys, payload_content(items, self._compared(vectors, collection)))
             if offset is None:
@@ -208,29 +215,25 @@ class QdrantLoad:
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace points."""
         num_rows = 0
-        for block in blocks:
-            for first in range(0, len(block), ROWS_PER_REQUEST):
-                rows = block.slice(first, ROWS_PER_REQUEST)
-                items = payloads(rows)
-                batch = models.Batch(
-                    ids=[point_id(item["source"], item["id"]) for item in items],
-                    vectors=vectors_of(rows, self._collection).tolist(),
-                    payloads=items,
-                )
-                with self._destination._translated():
-                    self._destination._open.upsert(self._collection.name, batch, wait=True)
-                num_rows += len(rows)
+        for rows in requests_of(blocks, ROWS_PER_REQUEST):
+            items = payloads(rows)
+            batch = models.Batch(
+                ids=[point_id(item["source"], item["id"]) for item in items],
+                vectors=vectors_of(rows, self._collection).tolist(),
+                payloads=items,
+            )
+            with self._destination._translated():
+                self._destination._open.upsert(self._collection.name, batch, wait=True)
+            num_rows += len(rows)
         return num_rows
 
     def delete(self, blocks: Iterator[pa.Table]) -> int:
         """Remove points by the id that is made of their key."""
         num_rows = 0
-        for keys in blocks:
-            points = handles_of(keys)
-            for first in range(0, len(points), ROWS_PER_REQUEST):
-                selector = models.PointIdsList(points=points[first : first + ROWS_PER_REQUEST])
-                with self._destination._translated():
-                    self._destination._open.delete(self._collection.name, selector, wait=True)
+        for keys in requests_of(blocks, ROWS_PER_REQUEST):
+            selector = models.PointIdsList(points=points_of(keys))
+            with self._destination._translated():
+                self._destination._open.delete(self._collection.name, selector, wait=True)
             num_rows += len(keys)
         return num_rows
 
@@ -241,24 +244,16 @@ class QdrantLoad:
 
 def _meant(keys: ErasedKeys) -> Iterator[models.Filter]:
     """Yield filters of the points that an erasure means, of up to `ROWS_PER_REQUEST` keys each."""
-    ids, pairs = sorted(keys.ids), sorted(keys.pairs)
-    for first in range(0, len(ids), ROWS_PER_REQUEST):
-        match = models.MatchAny(any=ids[first : first + ROWS_PER_REQUEST])
-        yield models.Filter(must=[models.FieldCondition(key="id", match=match)])
-    for first in range(0, len(pairs), ROWS_PER_REQUEST):
-        points: list[Any] = [point_id(source, row_id) for source, row_id in pairs[first : first + ROWS_PER_REQUEST]]
+    for ids in in_parts(sorted(keys.ids), ROWS_PER_REQUEST):
+        yield models.Filter(must=[models.FieldCondition(key="id", match=models.MatchAny(any=list(ids)))])
+    for pairs in in_parts(sorted(keys.pairs), ROWS_PER_REQUEST):
+        points: list[Any] = [point_id(source, row_id) for source, row_id in pairs]
         yield models.Filter(must=[models.HasIdCondition(has_id=points)])
 
 
-def handles_of(keys: pa.Table) -> list[Any]:
-    """Return the ids of the points: the ids that were read, or else the ids computed from source and row id."""
-    if "handle" in keys.schema.names:
-        # A point that a person added may have a whole number for its id.
-        return [int(handle) if handle.isdigit() else handle for handle in keys["handle"].to_pylist()]
-    return [
-        point_id(source, row_id)
-        for source, row_id in zip(keys["source"].to_pylist(), keys["id"].to_pylist(), strict=True)
-    ]
+def points_of(keys: pa.Table) -> list[Any]:
+    """Return the ids of the points of rows; a point that a person added may have a whole number for its id."""
+    return [int(handle) if handle.isdigit() else handle for handle in handles_of(keys, point_id)]
 
 
 def point_id(source: str, row_id: str) -> str:
