@@ -11,7 +11,8 @@ from flows.cli.options import Json, ModelsUri
 from flows.cli.output import answering, cell, out
 from flows.cli.text_tables import Column, print_rows
 from sbert.errors import SettingsError
-from sbert.registry.store import Registry, VersionRecord
+from sbert.registry.store import Registry
+from sbert.registry.version_record import VersionRecord
 
 
 class Action(StrEnum):

@@ -4,7 +4,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from sbert.registry.store import VersionRecord
+from sbert.registry.version_record import VersionRecord
 
 __all__ = ["model_card"]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from sbert.registry.approval import Approval
 from sbert.registry.card import model_card
-from sbert.registry.store import Registry, VersionRecord
+from sbert.registry.store import Registry
+from sbert.registry.version_record import VersionRecord
 from sbert.retrain.gate import Decision
 from sbert.retrain.judge import Judgement
 from sbert.retrain.report_page import report_html

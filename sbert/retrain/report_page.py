@@ -8,7 +8,7 @@ import jinja2
 
 from sbert.evaluation.label_metrics import LOWER_IS_BETTER
 from sbert.pages.page import page_style
-from sbert.registry.store import VersionRecord
+from sbert.registry.version_record import VersionRecord
 from sbert.retrain.judge import Judgement
 from sbert.retrain.plots import curves_picture, gains_picture
 from sbert.training.result import TrainingResult

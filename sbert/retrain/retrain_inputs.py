@@ -22,7 +22,8 @@ from sbert.errors import MissingError, TooFewLabelsError
 from sbert.labels.label_set import LabelSet
 from sbert.registry.card import model_card
 from sbert.registry.pointer import Action, Pointer, resolve_model
-from sbert.registry.store import LabelsRecord, LeakageRecord, Registry, VersionRecord
+from sbert.registry.store import Registry
+from sbert.registry.version_record import LabelsRecord, LeakageRecord, VersionRecord
 from sbert.retrain.label_rows import RetrainRows, load_measured, read_rows
 from sbert.retrain.settings import RetrainJob
 from sbert.storage.files import join, normalize_uri, read_bytes

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.registry.approval import Approval
-from sbert.registry.store import LabelsRecord
+from sbert.registry.version_record import LabelsRecord
 from sbert.retrain.gate import Decision
 from sbert.training.result import Trial
 

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sbert.errors import MissingError, StorageError
-from sbert.registry.store import LabelsRecord, Registry
+from sbert.registry.store import Registry
+from sbert.registry.version_record import LabelsRecord
 from sbert.retrain.retrain_inputs import RUNS_FOLDER, RetrainInputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainJob

@@ -7,25 +7,22 @@ still in memory. Memory is bounded, and rows that were merely rewritten into ano
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.errors import SettingsError, TableError
-from sbert.storage.errors import translate_errors
-from sbert.storage.files import OutputFile, list_names, open_output
-from sbert.storage.json_text import json_text
+from sbert.errors import TableError
+from sbert.storage.files import list_names
+from sbert.sync.feed_writers import open_feed
 from sbert.sync.row_comparison import Places, RowComparison, RowDifferences
 from sbert.table.delta import Table, TableShard
 from sbert.table.duplicate_keys import row_keys
 from sbert.table.record_file import Keys
 from sbert.table.shard_file import open_shard
-from sbert.table.shards import columns_with_true_bounds, discard_parquet, embedding_matrix
+from sbert.table.shards import embedding_matrix
 
 __all__ = ["Changes", "FeedSummary", "write_changes"]
 
@@ -48,90 +45,6 @@ class FeedSummary(BaseModel):
     num_shards_read: int
     encoder_changed: bool = Field(description="Whether the vectors are of another encoder: every row is an upsert.")
     output: str | None = None
-
-
-class FeedWriter(Protocol):
-    """Takes blocks of changes: the column ``change``, then the table's columns."""
-
-    def write(self, changes: pa.Table) -> None:
-        """Append a block."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class ParquetFeed:
-    """Changes as one Parquet file, whole or not there."""
-
-    def __init__(self, uri: str, schema: pa.Schema) -> None:
-        """Begin a file at `uri`."""
-        self._uri = uri
-        self._output: OutputFile = open_output(uri)
-        bounds = columns_with_true_bounds(schema)
-        self._writer = pq.ParquetWriter(self._output, schema, compression="zstd", write_statistics=bounds)
-
-    def write(self, changes: pa.Table) -> None:
-        """Append a block."""
-        with translate_errors(self._uri):
-            self._writer.write_table(changes)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            discard_parquet(self._writer, self._output)
-            return
-        with translate_errors(self._uri):
-            self._writer.close()
-            self._output.close()
-
-
-class JsonLinesFeed:
-    """Changes as JSON Lines: an upsert has all columns, a delete the key. Hashes are hexadecimal, NaN is null."""
-
-    def __init__(self, uri: str) -> None:
-        """Begin a file at `uri`."""
-        self._output = open_output(uri)
-
-    def write(self, changes: pa.Table) -> None:
-        """Append a block."""
-        lines = []
-        for row in changes.to_pylist():
-            if row["change"] == "delete":
-                row = {name: row[name] for name in ("change", "source", "id")}  # noqa: PLW2901
-            lines.append(json_text(row))
-        self._output.write(("\n".join(lines) + "\n").encode() if lines else b"")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._output.discard()
-        else:
-            self._output.close()
-
-
-class CountOnly:
-    """Writes nothing."""
-
-    def write(self, changes: pa.Table) -> None:
-        """Pass over a block."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 class Changes:
@@ -236,7 +149,7 @@ def write_changes(table_uri: str, from_version: int, to_version: int | None, out
     """
     before, after = Table.open(table_uri, from_version), Table.open(table_uri, to_version)
     schema = pa.schema([pa.field("change", pa.string()), *after.arrow_schema])
-    with Changes(before, after) as changes, _open_feed(output, schema) as feed:
+    with Changes(before, after) as changes, open_feed(output, schema) as feed:
         if output is not None:
             for rows in changes.upserts():
                 feed.write(_as_changes(rows, "upsert", schema))
@@ -252,16 +165,6 @@ def write_changes(table_uri: str, from_version: int, to_version: int | None, out
             encoder_changed=changes.encoder_changed,
             output=output,
         )
-
-
-def _open_feed(output: str | None, schema: pa.Schema) -> FeedWriter:
-    if output is None:
-        return CountOnly()
-    if output.endswith(".parquet"):
-        return ParquetFeed(output, schema)
-    if output.endswith((".jsonl", ".ndjson")):
-        return JsonLinesFeed(output)
-    raise SettingsError(f"{output}: changes are written as .parquet or .jsonl: name the file so")
 
 
 def _difference(table: Table, other: Table) -> list[TableShard]:

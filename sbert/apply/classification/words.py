@@ -194,7 +194,7 @@ def _counted(terms: pl.DataFrame, known_V: pl.Series, num_texts: int) -> scipy.s
 
 
 def _weighed(counts_NV: scipy.sparse.csr_array, idf_V: Float32) -> scipy.sparse.csr_array:
-    """Return 1 plus the logarithm of the counts, times the rarity, in rows of length 1."""
+    """Return TF-IDF in rows of length 1, as `TfidfTransformer(sublinear_tf=True)` of scikit-learn computes it."""
     if not counts_NV.nnz:
         return counts_NV
     values = (1 + np.log(counts_NV.data)) * idf_V[counts_NV.indices]

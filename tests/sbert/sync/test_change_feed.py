@@ -186,17 +186,9 @@ def test_on_s3_and_through_the_command_line(tmp_path: Path, s3: S3Server, s3_buc
     arguments = ["changes", f"{s3_bucket}/table", "--from", "0", "--output", f"{s3_bucket}/feed/0-1.parquet", "--json"]
     done = CliRunner().invoke(app, arguments)
     found = json.loads(done.stdout)
-    assert (done.exit_code, found["num_upserts"], found["num_deletes"], found["to_version"]) == (0, 2, 1, 1)
+    assert done.exit_code == 0
+    assert found["num_upserts"] == 2
+    assert found["num_deletes"] == 1
+    assert found["to_version"] == 1
     feed = pl.read_parquet(s3.filesystem().cat_file(f"{s3_bucket}/feed/0-1.parquet"))
     assert feed["change"].to_list() == ["upsert", "upsert", "delete"]
-
-
-def test_numbers_that_json_lacks_are_null_in_json_lines(tmp_path: Path) -> None:
-    schema = pa.schema([("change", pa.string()), ("source", pa.string()), ("id", pa.string()), ("price", pa.float64())])
-    prices = [1.5, float("nan"), float("inf"), None]
-    names = ["a", "b", "c", "d"]
-    with library.JsonLinesFeed(str(tmp_path / "feed.jsonl")) as feed:
-        feed.write(pa.table([["upsert"] * 4, names, names, prices], schema=schema))
-    lines = (tmp_path / "feed.jsonl").read_text()
-    assert [json.loads(line)["price"] for line in lines.splitlines()] == [1.5, None, None, None]
-    assert not {"NaN", "Infinity"} & set(lines.split())
