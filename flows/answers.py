@@ -78,7 +78,7 @@ def answer_table(
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
     explain: Explain = False,
 ) -> AnswersReport:
-    """Write the best answers of every question with a decision; compute only what changed since the last run.
+    """Write the best answers of every question with a decision; compute only rows that changed since the last run.
 
     Returns:
         What was done, in numbers.

@@ -51,7 +51,7 @@ def classify_table(
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
 ) -> ClassificationReport:
-    """Fit heads to the labels, classify every row by them, and report; compute only what changed since the last run.
+    """Fit heads to the labels, classify every row by them, and report; compute only rows that changed since the last run.
 
     Returns:
         What was done, in numbers.

@@ -67,7 +67,7 @@ def find_duplicate_texts(
         bool | None, form(title="Guard", description="The old name of the check for conflicts; it is not in the form.")
     ] = None,
 ) -> DuplicatesReport:
-    """Write the group and the representative of every row to a derived table; compare only what changed.
+    """Write the group and the representative of every row to a derived table; compare only changed rows.
 
     Returns:
         What was done, in numbers.

@@ -51,7 +51,7 @@ def find_table_entities(
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
 ) -> EntitiesReport:
-    """Fit a tagger to the labels, and write the entities of every row; compute only what changed since the last run.
+    """Fit a tagger to the labels, and write the entities of every row; compute only rows that changed since the last run.
 
     Returns:
         What was done, in numbers.

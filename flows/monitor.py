@@ -37,7 +37,7 @@ def monitor_opinion(
         advanced_form("monitor", '{"time_column": "created_at", "topic_column": "product"}', empty="Required."),
     ],
 ) -> MonitoringReport:
-    """Count classes by topic and time, report what rose beyond chance, and emit an event for each new alert.
+    """Count classes by topic and time, report rises beyond chance, and emit an event for each new alert.
 
     With `first_alert: ask` the run waits for a person before it tells of the first alert of a topic.
 

@@ -37,7 +37,7 @@ def find_neighbours(
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
 ) -> DerivedReport:
-    """Write the nearest rows of every row to a derived table; compute only what changed since the last run.
+    """Write the nearest rows of every row to a derived table; compute only rows that changed since the last run.
 
     Returns:
         What was done, in numbers.

@@ -57,7 +57,7 @@ def find_table_relations(
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
 ) -> RelationsReport:
-    """Fit a relator to the labels, and write the relations of every row; compute only what changed since the last run.
+    """Fit a relator to the labels, and write the relations of every row; compute only rows that changed since the last run.
 
     Returns:
         What was done, in numbers.

@@ -29,7 +29,7 @@ def sync_destination(
         bool, form(title="Replace", description="Follow this table, even if the destination follows another one now.")
     ] = False,
 ) -> SyncReport:
-    """Write the rows that changed to a vector store, and remove those that are gone.
+    """Write changed rows to a vector store, and remove rows that are gone.
 
     Returns:
         What was done, in numbers.

@@ -78,7 +78,7 @@ def answer(
     engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
-    """Write the best answers of every row of QUESTIONS to the table OUT, and whether to give them; compute what changed."""
+    """Write the best answers of every row of QUESTIONS to the table OUT, and whether to give them; compute only changes."""
     with answering(as_json=as_json) as reply:
         from sbert.apply.answers.report_figures import write_questions_to_label
         from sbert.apply.answers.settings import AnswerSettings

@@ -32,7 +32,7 @@ def classify(
     engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
-    """Write the class of every row of TABLE to the table OUT, learned from labels; compute only what changed."""
+    """Write the class of every row of TABLE to the table OUT, learned from labels; compute only changed rows."""
     with answering(as_json=as_json) as answer:
         from sbert.apply.classification.settings import ClassificationSettings
 

@@ -61,7 +61,7 @@ def duplicates(
     concurrency: Concurrency = 1,
     as_json: Json = False,
 ) -> None:
-    """Write the groups of texts of TABLE that say the same to the table OUT; a later run computes only what changed."""
+    """Write the groups of texts of TABLE that say the same to the table OUT; a later run computes only changed rows."""
     with answering(as_json=as_json) as answer:
         from sbert.apply.duplicates.fit import FitSettings
         from sbert.apply.duplicates.run import DuplicateSettings, find_duplicates

@@ -84,7 +84,7 @@ def erase(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Erase rows of TABLE for good: all versions, files beside it, and what follows it. Writes a receipt.
+    """Erase rows of TABLE for good, also from earlier versions, files beside it and followers. Writes a receipt.
 
     Exit status is 1 when rows are left, or may be left, in a place that the command can reach. It is 1 too when ids are
     found nowhere.

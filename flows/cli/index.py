@@ -33,7 +33,7 @@ def index(
     settings: SettingsJson = None,
     as_json: Json = False,
 ) -> None:
-    """Build the index of TABLE, or bring it up to date, and measure what share of the true nearest rows it finds."""
+    """Build the index of TABLE, or bring it up to date, and measure the share of the true nearest rows that it finds."""
     with answering(as_json=as_json) as answer:
         from sbert.index.index_run import drop_index, index_table
         from sbert.index.index_settings import IndexSettings

@@ -22,7 +22,7 @@ def neighbours(
     engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
-    """Write the nearest rows of every row of TABLE to the table OUT; a later run computes only what changed."""
+    """Write the nearest rows of every row of TABLE to the table OUT; a later run computes only changed rows."""
     with answering(as_json=as_json) as answer:
         if engine == "local":
             from sbert.apply.neighbours.job import NeighboursJob

@@ -19,7 +19,7 @@ def reconcile(
     repair: Annotated[bool, typer.Option("--repair", help="Write the rows that differ, and no others.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Prove that a vector store holds what TABLE holds, row by row. Exit status is 1 when it does not."""
+    """Prove row by row that a vector store equals TABLE. Exit status is 1 when it does not."""
     with answering(as_json=as_json) as answer:
         from sbert.sync.reconcile import reconcile as compare_sides
 

@@ -42,7 +42,7 @@ def refresh(
     engine: EngineOption = "local",
     as_json: Json = False,
 ) -> None:
-    """Bring TABLE up to date with RAW: embed what changed and publish it in one commit."""
+    """Bring TABLE up to date with RAW: encode changed texts, and publish them in one commit."""
     with answering(as_json=as_json) as answer:
         wait_for_server = begin_server()
         from flows.refresh import refresh_embeddings

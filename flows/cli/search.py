@@ -103,7 +103,7 @@ def search(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the rows of TABLE nearest to a query, or write those of many queries to a file."""
+    """Print the rows of TABLE nearest to a query, or write the rows nearest to many queries to a file."""
     _check_usage(query, queries_uri, output, is_explained=explain)
     with answering(as_json=as_json) as answer:
         from sbert.index.search_settings import SearchSettings

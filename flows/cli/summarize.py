@@ -38,7 +38,7 @@ def summarize(
     concurrency: Concurrency = 1,
     as_json: Json = False,
 ) -> None:
-    """Write a summary of every document of TABLE to the table OUT: its best sentences; compute only what changed."""
+    """Write a summary of every document of TABLE to the table OUT: its best sentences; compute only changed documents."""
     with answering(as_json=as_json) as answer:
         from sbert.apply.summaries.run import summarize as summarize_table
         from sbert.apply.summaries.settings import SummaryBudget, SummarySettings

@@ -23,7 +23,7 @@ def sync(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a vector store equal to TABLE: write the rows that changed, remove those that are gone."""
+    """Make a vector store equal to TABLE: write changed rows, and remove rows that are gone."""
     with answering(as_json=as_json) as answer:
         from sbert.sync.follow import sync as follow
 

@@ -61,6 +61,6 @@ def named_topics(output: DerivedTable) -> tuple[Topic, ...]:
 
 
 def group_name(parent: int, words: Iterable[tuple[str, ...]]) -> str:
-    """Return the name of a group of topics: the first words of its topics, which are given from the largest on."""
+    """Return the name of a group of topics: the first words of its topics, given in order of size."""
     first = dict.fromkeys(word for each in words for word in each[:WORDS_OF_TOPIC])
     return ", ".join(islice(first, WORDS_OF_GROUP)) or f"group {parent}"

@@ -47,7 +47,7 @@ def nearest_in_blocks(queries_QD: Float32, k: int, blocks: Iterable[tuple[pa.Tab
 
 
 def updated_list(before: Sequence[Found], joined: Sequence[Found], left: Collection[Key], k: int) -> list[Found] | None:
-    """Return the k best rows after rows joined and left, or None where only a new search can say.
+    """Return the k best rows after rows joined and left, or None if a new search is needed.
 
     A row that is not in the list before is at most as near as the last of a full list. So the merged list is exact when at
     least as many joined rows are as near as that last one as rows of the list left.

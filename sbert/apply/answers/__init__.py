@@ -1,1 +1,1 @@
-"""The best answers of every question, how sure they are, and silence where there is none."""
+"""The best answers of every question with their probabilities, or no answer."""

@@ -1,4 +1,4 @@
-"""`AnswersJob`: the best answers of each question, kept up to date at the cost of what changed.
+"""`AnswersJob`: the best answers of each question, kept up to date at a cost that follows the changes.
 
 The list of the night before is true but for answers that left, and only answers that joined can enter it, as in
 `sbert.apply.neighbours.job`. So an old question is compared with the new answers, and a new question with all. The job names
@@ -99,7 +99,7 @@ class AnswersJob(DerivedJob):
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def open(self, table: Table, out_uri: str) -> SplitFunction:
-        """Load the model, and find out which answers joined and left since the output that is there."""
+        """Load the model, and find the answers that joined and left since the last output."""
         return _Answers(self, table, out_uri).derive
 
     def tables(self) -> AnswerTables:

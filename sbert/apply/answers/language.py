@@ -27,7 +27,7 @@ FRAME_TOKENS = 2
 
 
 class LanguageCheck:
-    """Says of which questions the tokens are much shorter than those of the answers."""
+    """Finds questions whose tokens are much shorter than the tokens of the answers."""
 
     def __init__(self, table: Table, settings: AnswerSettings, model: AnswerModel) -> None:
         """Take the length of the answers' tokens from the model.

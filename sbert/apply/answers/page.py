@@ -35,7 +35,7 @@ def report_page(report: AnswersReport, promised_error: float) -> str:
 
 
 def _errors(report: AnswersReport, promised_error: float) -> Section:
-    """Return the errors that the page speaks of, each with where it comes from."""
+    """Return the errors that the page shows, each with its origin."""
     quality = report.model.quality
     rows = [
         ["promised", f"at most {promised_error:.1%}", "the setting promised_error: wrong ones among the given answers"]

@@ -1,4 +1,4 @@
-"""The results of a run as data: decisions, questions that many ask and nothing answers, answers that nobody needs."""
+"""The results of a run as data: decisions, frequent questions without an answer, answers that are never used."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -1,4 +1,4 @@
-"""Make the report of a run: shares of decisions, questions that many ask and nothing answers, answers that nobody needs."""
+"""Make the report of a run: shares of decisions, frequent questions without an answer, answers that are never used."""
 
 import numpy as np
 import polars as pl
@@ -62,7 +62,7 @@ def finish_report(output: DerivedReport) -> AnswersReport:
 
 
 def write_questions_to_label(report: AnswersReport, uri: str) -> int:
-    """Write the unanswered questions as labels of the kind ``pairs`` without an answer; return how many.
+    """Write the unanswered questions as labels of the kind ``pairs`` without an answer; return their number.
 
     Rows without an answer are passed over by everything that reads labels, until a person fills them in.
 

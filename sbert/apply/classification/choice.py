@@ -27,7 +27,7 @@ Score = Callable[[LabelledRows, LabelledRows], Float64]
 
 @dataclass(frozen=True)
 class HeadSelection:
-    """The choice, all that was tried, and the best macro-F1 with words and without; None where nothing was compared."""
+    """The choice, the settings tried, and the best macro-F1 with words and without; None where nothing was compared."""
 
     choice: HeadChoice
     tried: Tried

@@ -1,4 +1,4 @@
-"""Decide which head makes each task's output: the one that is there, or a new one that is not worse.
+"""Decide which head makes each task's output: the head in use, or a new head that is not worse.
 
 Nothing is remembered but the heads themselves, beside the output. A head is named by what decides it, so that labels,
 encoder and settings that did not change find it again. The rows that rules labelled are not part of the name: a head keeps
@@ -236,7 +236,7 @@ def _effect(
     task: str,
     vectors: "_Vectors",
 ) -> RulesEffect | None:
-    """Compare the head of the present labels with theirs without rules, which keeps the name that it would have alone."""
+    """Compare the head of the present labels with the head of the same labels without rules."""
     if not new.record.rules:
         return None
     check_text_column(vectors.table, new.record.text_column)

@@ -244,7 +244,7 @@ def f1_share(hits: int, total: int) -> Share | None:
 
 
 def macro_f1_share(truth_N: Int64, predicted_N: Int64) -> Share:
-    """Return macro-F1 with an interval: that of the bootstrap, and where it says less, that of the classes together.
+    """Return macro-F1 with an interval: the wider of the bootstrap interval and the interval by class.
 
     The mean of the classes' F1 gets its interval from theirs (MOVER, Zou and Donner 2008). With few rows, or when every
     row is right, all resamples give one value, and the bootstrap alone would claim to be certain.

@@ -50,7 +50,7 @@ def classify(
     *,
     concurrency: int = 1,
 ) -> ClassificationReport:
-    """Classify every row of a table by heads that are fitted to labels; compute only what changed.
+    """Classify every row of a table by heads that are fitted to labels; compute only changed rows.
 
     Args:
         table_uri: the embeddings table.

@@ -41,7 +41,7 @@ class LabelledRows:
     """Terms of the labelled rows; None where the head reads vectors alone."""
 
     def take(self, rows: Int64) -> "LabelledRows":
-        """Return some of the labelled rows, with all that rules labelled."""
+        """Return some of the labelled rows, with all rows that rules labelled."""
         return replace(
             self,
             vectors_ND=self.vectors_ND[rows],

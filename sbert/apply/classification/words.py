@@ -1,4 +1,4 @@
-"""The words of texts beside their vectors: which words and pairs of words speak for which class.
+"""Classify by the words of texts beside their vectors: each word and pair of words has a weight for each class.
 
 A vector holds the subject of a text. Single words that hardly change the subject can still tell classes apart, such as
 "rose" and "fell". Words are terms and pairs of neighbouring terms, each weighed by its rarity among the labelled texts

@@ -190,7 +190,7 @@ def fit_tagger(
 
 
 def _tunable(reader: WordReader, num_base_texts: int, where: str) -> tuple[LayerShape | None, str | None]:
-    """Return the shape of the layers that can learn, or None and why the encoder stays as it is."""
+    """Return the shape of the layers that can learn, or None and the reason that the encoder is not tuned."""
     if not reader.num_open_layers:
         return None, None
     shape = layer_shape(reader.encoder, reader.num_open_layers)

@@ -69,7 +69,7 @@ def find_entities(
     *,
     concurrency: int = 1,
 ) -> EntitiesReport:
-    """Find the entities in the text of every row of a table; compute only what changed.
+    """Find the entities in the text of every row of a table; compute only changed rows.
 
     Args:
         table_uri: the embeddings table, which keeps its text.

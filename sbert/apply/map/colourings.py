@@ -88,7 +88,7 @@ def _shown(values: pl.Series, edge: float) -> str:
 
 
 def _with_rest(name: str, kind: ColouringKind, labels: list[str], codes: pl.Series, is_there: pl.Series) -> Colouring:
-    """Add entries for rows of other values and for rows without a value, where there are such rows."""
+    """Add entries for rows of other values and for rows without a value, if there are any."""
     rest: list[str] = []
     for label, rows in ((OTHER, codes.is_null() & is_there), (NONE, codes.is_null() & ~is_there)):
         if rows.any():

@@ -173,7 +173,7 @@ def _own_topics(sample: RowSample, text_name: str, settings: MapSettings) -> Col
 
 
 def _column_colourings(sample: RowSample, kept: list[str], text_name: str, color_by: str | None) -> list[Colouring]:
-    """Return a colouring for each column whose values can be shown as colours, and for the one that was asked for.
+    """Return a colouring for the column that was asked for, and for each column whose values can be shown as colours.
 
     The column that is shown as the text gives colours only where it was asked for.
     """

@@ -70,7 +70,7 @@ def name_groups(texts: pl.Series, groups_N: npt.NDArray[np.int64]) -> list[str]:
 
 
 def _different(words: list[str]) -> list[str]:
-    """Return the first words of which none begins another: ``card`` says it, ``cards`` adds nothing."""
+    """Return the first words, without words that begin as an earlier one: ``cards`` adds nothing to ``card``."""
     words_kept: list[str] = []
     for word in words:
         if not any(word.startswith(other) or other.startswith(word) for other in words_kept):

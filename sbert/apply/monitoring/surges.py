@@ -115,7 +115,7 @@ def _upper_tail(count: int, total: int, alpha: float, beta: float) -> float:
 
 
 def clump_share(p_value: float, length: int) -> float:
-    """Return which share of the looks with such a p-value begins a clump of them.
+    """Return the share of tests with such a p-value that begin a clump of them.
 
     Looks at `length` buckets together that begin a bucket apart share most of their rows, so those that surprise follow one
     another. Only the first of a clump opens an alert. For moving sums of normal values (Siegmund 1985, "Sequential

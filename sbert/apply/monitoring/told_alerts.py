@@ -1,4 +1,4 @@
-"""The alerts that people have been told of: `_reports/alerts.json`, beside the page.
+"""The record of alerts that people were told of: `_reports/alerts.json`, beside the page.
 
 With `first_alert: ask` the first alert of a topic waits until a person has decided. The decision stands in this file.
 
@@ -46,7 +46,7 @@ class Told(BaseModel):
         return set(map(_topic, self.sentences)) if self.topics is None else set(self.topics)
 
     def without_gone_topics(self, topics: Collection[str]) -> Self:
-        """Return the record of `topics` alone: nothing that was erased stays because an earlier record named its topic.
+        """Return the record of `topics` alone, so that an earlier record keeps no topic that was erased.
 
         A topic that comes back is a new one, so its first alert waits for a person again where people are asked.
         """

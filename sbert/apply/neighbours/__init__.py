@@ -1,1 +1,1 @@
-"""The nearest rows of every row of a table, exact, kept up to date at the cost of what changed."""
+"""The nearest rows of every row of a table, exact, kept up to date at a cost that follows the changes."""

@@ -99,7 +99,7 @@ class RecommendationJob(PartJob):
 
     @classmethod
     def of(cls, inputs: Inputs, lists: ListSettings, events_uri: str, *, explain: bool = False) -> "RecommendationJob":
-        """Return the job on what was read."""
+        """Return the job on the inputs that were read."""
         job = cls(model=inputs.model.fingerprint, lists=lists, events_uri=events_uri, explain=explain)
         job._inputs = inputs
         return job

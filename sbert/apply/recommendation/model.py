@@ -136,7 +136,7 @@ def find_models(out_uri: str) -> list[tuple[str, ModelRecord]]:
 
 
 def remove_old_models(out_uri: str) -> None:
-    """Remove all models but the newest; no version of the output needs a model to be read."""
+    """Remove all models but the newest; reading an output needs no model."""
     kept = {fingerprint for fingerprint, _ in find_models(out_uri)[:KEPT_MODELS]}
     folder = join(out_uri, MODEL_FOLDER)
     delete(join(folder, name) for name in list_names(folder) if name.partition(".")[0] not in kept)

@@ -165,7 +165,7 @@ def _text_column_for_pairs(table: Table, pairs_uri: str) -> str:
 def _model(
     table: Table, items: Items, events: Events, out_uri: str, settings: RecommendationSettings, now: dt.datetime
 ) -> tuple[RecommendationModel, str]:
-    """Return the model, and why it was fitted; an empty reason for a model that was there.
+    """Return the model, and the reason that it was fitted; empty for a stored model.
 
     The newest model beside the output counts, published or not: a run that was killed after the fit goes on with it.
     """

@@ -75,7 +75,7 @@ def find_relations(
     *,
     concurrency: int = 1,
 ) -> RelationsReport:
-    """Find the relations between the names of every row; compute only what changed.
+    """Find the relations between the names of every row; compute only changed rows.
 
     Args:
         table_uri: an output of `sbert entities`, or an embeddings table with a column that marks the names.

@@ -50,7 +50,7 @@ def summarize(
     labels_uri: str | None = None,
     concurrency: int = 1,
 ) -> SummaryReport:
-    """Summarise every document of a table; compute only what changed.
+    """Summarise every document of a table; compute only changed documents.
 
     Args:
         table_uri: an embeddings table of passages, or one whose rows are whole documents; it keeps the text.
