@@ -17,6 +17,8 @@ import pyarrow as pa
 from sbert.errors import DestinationError
 from sbert.storage.files import delta_storage_options
 from sbert.sync.destinations.base import KEY_COLUMNS, Collection, Destination, Load, StoredRows, content_keys, errors_of
+from sbert.sync.destinations.lance_rows import RowStream, as_lance, as_table_rows, lance_schema, merged_blocks
+from sbert.sync.destinations.payload import in_parts
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
@@ -163,7 +165,7 @@ class LanceDestination(Destination):
             table = self._database.open_table(collection)
             for version in [item["version"] for item in table.list_versions()]:
                 table.checkout(version)
-                num_rows += sum(table.count_rows(meant) for meant in _meant(keys))
+                num_rows += sum(table.count_rows(condition) for condition in _conditions(keys))
         return num_rows
 
     def erase(self, collection: str, keys: ErasedKeys) -> None:
@@ -177,8 +179,8 @@ class LanceDestination(Destination):
             if pointer is not None and table.version != pointer["lance_version"]:
                 table.checkout(pointer["lance_version"])
                 table.restore()
-            for meant in _meant(keys):
-                table.delete(meant)
+            for condition in _conditions(keys):
+                table.delete(condition)
             table.update(where="true", values_sql={"source": "source"})
             for index in table.list_indices():
                 metric = str(table.index_stats(index.name).distance_type)
@@ -268,7 +270,7 @@ class LanceLoad:
         """Append to a new table as one stream, else merge by key."""
         schema = lance_schema(self._collection)
         if self._is_new:
-            stream = _RowStream(blocks, schema)
+            stream = RowStream(blocks, schema)
             try:
                 with self._destination._translated():
                     self._table.add(pa.RecordBatchReader.from_batches(schema, stream.batches()))
@@ -306,64 +308,11 @@ class LanceLoad:
         self._destination.complete(self._collection, watermark, int(self._table.version))
 
 
-class _RowStream:
-    """Rows on their way into LanceDB, which hides errors of the stream behind its own."""
-
-    def __init__(self, blocks: Iterator[pa.Table], schema: pa.Schema) -> None:
-        self._blocks = blocks
-        self._schema = schema
-        self.num_rows = 0
-        self.error: Exception | None = None
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        try:
-            for rows in self._blocks:
-                self.num_rows += len(rows)
-                yield from as_lance(rows, self._schema).to_batches()
-        except Exception as error:
-            self.error = error
-            raise
-
-
-def merged_blocks(blocks: Iterator[pa.Table], num_rows: int) -> Iterator[pa.Table]:
-    """Join blocks until each has at least `num_rows` rows; the last may have fewer."""
-    waiting: list[pa.Table] = []
-    count = 0
-    for rows in blocks:
-        waiting.append(rows)
-        count += len(rows)
-        if count >= num_rows:
-            yield pa.concat_tables(waiting)
-            waiting, count = [], 0
-    if count:
-        yield pa.concat_tables(waiting)
-
-
-def lance_schema(collection: Collection) -> pa.Schema:
-    """Return the columns of a collection with vectors of fixed length, as LanceDB searches them."""
-    return pa.schema(
-        [
-            pa.field("embedding", pa.list_(pa.float32(), collection.dim)) if item.name == "embedding" else item
-            for item in collection.schema
-        ]
-    )
-
-
-def as_lance(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return rows with vectors of fixed length."""
-    return rows.select(schema.names).cast(schema)
-
-
-def as_table_rows(rows: pa.Table, collection: Collection) -> pa.Table:
-    """Return rows in the types of the collection's schema."""
-    return rows.select(collection.schema.names).cast(collection.schema)
-
-
 def _create_index(table: Any, metric: str) -> None:
     table.create_index(metric=metric, vector_column_name="embedding", index_type="IVF_HNSW_SQ")
 
 
-def _meant(keys: ErasedKeys) -> Iterator[str]:
+def _conditions(keys: ErasedKeys) -> Iterator[str]:
     """Yield conditions of the rows that an erasure means, of up to `KEYS_PER_FILTER` keys each."""
     by_source: dict[str, list[str]] = {}
     for source, row_id in sorted(keys.pairs):
@@ -371,8 +320,8 @@ def _meant(keys: ErasedKeys) -> Iterator[str]:
     groups: list[tuple[str, list[str]]] = [("", sorted(keys.ids))]
     groups += [(f"source = {quoted(source)} AND ", ids) for source, ids in by_source.items()]
     for prefix, ids in groups:
-        for first in range(0, len(ids), KEYS_PER_FILTER):
-            yield f"{prefix}id IN ({', '.join(map(quoted, ids[first : first + KEYS_PER_FILTER]))})"
+        for part in in_parts(ids, KEYS_PER_FILTER):
+            yield f"{prefix}id IN ({', '.join(map(quoted, part))})"
 
 
 def quoted(value: str) -> str:

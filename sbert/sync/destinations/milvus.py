@@ -172,10 +172,10 @@ class MilvusDestination(Destination):
     def find(self, collection: str, keys: ErasedKeys) -> int:
         """Count the entities by id, or by the key that is made of source and id."""
         num_rows = 0
-        for meant in _meant(keys):
+        for condition in _filters(keys):
             with self._translated():
                 rows = self._client.query(
-                    collection, filter=meant, output_fields=["count(*)"], consistency_level=STRONG
+                    collection, filter=condition, output_fields=["count(*)"], consistency_level=STRONG
                 )
             num_rows += int(rows[0]["count(*)"])
         return num_rows
@@ -183,8 +183,8 @@ class MilvusDestination(Destination):
     def erase(self, collection: str, keys: ErasedKeys) -> None:
         """Delete the entities, write everything to storage, and compact: a compaction drops deleted entities."""
         with self._translated():
-            for meant in _meant(keys):
-                self._client.delete(collection, filter=meant)
+            for condition in _filters(keys):
+                self._client.delete(collection, filter=condition)
             self._client.flush(collection)
             self._client.compact(collection)
 
@@ -275,7 +275,7 @@ class MilvusLoad:
             )
 
 
-def _meant(keys: ErasedKeys) -> Iterator[str]:
+def _filters(keys: ErasedKeys) -> Iterator[str]:
     """Yield filters of the entities that an erasure means, of up to `ROWS_PER_REQUEST` keys each."""
     pair_keys = [entity_key(source, row_id) for source, row_id in sorted(keys.pairs)]
     for name, values in (("id", sorted(keys.ids)), ("key", pair_keys)):

@@ -169,14 +169,15 @@ class QdrantDestination(Destination):
         """Count the points, by the id in their payload, or by the point id that is made of source and id."""
         with self._translated():
             return sum(
-                int(self._open.count(collection, count_filter=meant, exact=True).count) for meant in _meant(keys)
+                int(self._open.count(collection, count_filter=condition, exact=True).count)
+                for condition in _filters(keys)
             )
 
     def erase(self, collection: str, keys: ErasedKeys) -> None:
         """Delete the points and wait."""
         with self._translated():
-            for meant in _meant(keys):
-                self._open.delete(collection, models.FilterSelector(filter=meant), wait=True)
+            for condition in _filters(keys):
+                self._open.delete(collection, models.FilterSelector(filter=condition), wait=True)
 
     def __str__(self) -> str:
         return f"qdrant:{self.location}#{self.name}"
@@ -242,7 +243,7 @@ class QdrantLoad:
         self._destination.set_watermark(self._collection.name, watermark)
 
 
-def _meant(keys: ErasedKeys) -> Iterator[models.Filter]:
+def _filters(keys: ErasedKeys) -> Iterator[models.Filter]:
     """Yield filters of the points that an erasure means, of up to `ROWS_PER_REQUEST` keys each."""
     for ids in in_parts(sorted(keys.ids), ROWS_PER_REQUEST):
         yield models.Filter(must=[models.FieldCondition(key="id", match=models.MatchAny(any=list(ids)))])
