@@ -9,7 +9,7 @@ from sbert.apply.answers.report_figures import finish_report
 from sbert.apply.answers.run import prepare_job
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.derived.run import DerivedReport
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import escaped, markdown_table, report_markdown
 from tasks.retries import RETRIED
 
 __all__ = ["prepare_answers", "report_answers"]
@@ -52,11 +52,12 @@ def report_answers(output: DerivedReport) -> AnswersReport:
         (escaped(group.text or f"{group.id} in {group.source}"), f"{group.num_questions:,}")
         for group in report.unanswered[:MAX_GROUPS]
     ]
-    parts = [
-        f"# Answers: `{escaped(output.out_uri)}`",
-        markdown_table(("", ""), rows),
+    markdown = report_markdown(
+        "Answers:",
+        output.out_uri,
+        rows,
         markdown_table(("question without an answer", "questions"), groups) if groups else "",
         f"Report: `{escaped(report.report_uri)}`",
-    ]
-    create_markdown_artifact(key="answers-summary", markdown="\n\n".join(parts), description=output.out_uri)
+    )
+    create_markdown_artifact(key="answers-summary", markdown=markdown, description=output.out_uri)
     return report

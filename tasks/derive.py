@@ -14,7 +14,7 @@ from sbert.derived.job import DerivedJob
 from sbert.derived.plan import DerivedPlan, PlannedDerivation, plan_derived
 from sbert.derived.records import DerivedRecord
 from sbert.derived.run import DerivedReport, commit_plan
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import escaped, report_markdown
 from tasks.publish import Opaque
 from tasks.retries import RETRIED
 
@@ -76,7 +76,7 @@ def report_derived(report: DerivedReport) -> None:
         ("shards dropped", f"{report.num_shards_dropped:,}"),
         ("seconds", f"{report.seconds:,.1f}"),
     ]
-    markdown = f"# {escaped(report.job).capitalize()}: `{escaped(report.out_uri)}`\n\n{markdown_table(('', ''), rows)}"
+    markdown = report_markdown(f"{escaped(report.job).capitalize()}:", report.out_uri, rows)
     create_markdown_artifact(key=f"{report.job}-report", markdown=markdown, description=report.out_uri)
     emit_event(
         event=DERIVED_PUBLISHED,

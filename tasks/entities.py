@@ -7,7 +7,7 @@ from sbert.apply.entities.job import EntitiesJob
 from sbert.apply.entities.run import EntitiesReport, count_entities, entities_job
 from sbert.apply.entities.settings import EntitySettings
 from sbert.derived.run import DerivedReport
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import escaped, markdown_table, report_markdown
 from tasks.retries import RETRIED
 
 __all__ = ["fit_entity_tagger", "report_entities"]
@@ -30,10 +30,7 @@ def report_entities(output: DerivedReport, job: EntitiesJob) -> EntitiesReport:
         ("rows with entities", f"{report.num_rows_with_entities:,} of {output.num_rows:,}"),
     ]
     types = [(escaped(f"{each.type}: {', '.join(each.frequent)}"), f"{each.num_entities:,}") for each in report.types]
-    parts = [
-        f"# Entities: `{escaped(output.out_uri)}`",
-        markdown_table(("", ""), properties),
-        markdown_table(("type and its most frequent texts", "entities"), types),
-    ]
-    create_markdown_artifact(key="entities", markdown="\n\n".join(parts), description=output.out_uri)
+    counts = markdown_table(("type and its most frequent texts", "entities"), types)
+    markdown = report_markdown("Entities:", output.out_uri, properties, counts)
+    create_markdown_artifact(key="entities", markdown=markdown, description=output.out_uri)
     return report

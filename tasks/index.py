@@ -8,7 +8,7 @@ from sbert.index.index_run import IndexReport, index_table
 from sbert.index.index_settings import IndexSettings
 from sbert.index.words.settings import WordSettings
 from sbert.index.words.word_index import WordIndexReport, index_words
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import escaped, report_markdown
 from tasks.retries import RETRIED
 
 __all__ = ["build_index", "build_word_index", "report_index", "report_word_index"]
@@ -40,7 +40,7 @@ def report_index(report: IndexReport) -> None:
         ("rows put into segments", f"{report.num_rows_built:,}"),
         ("seconds", f"{report.seconds:,.1f}"),
     ]
-    markdown = f"# Index of `{escaped(report.table_uri)}`\n\n{markdown_table(('', ''), rows)}"
+    markdown = report_markdown("Index of", report.table_uri, rows)
     create_markdown_artifact(key="index-report", markdown=markdown, description=report.table_uri)
 
 
@@ -63,5 +63,5 @@ def report_word_index(report: WordIndexReport) -> None:
         ("size, MiB", f"{report.num_bytes / 2**20:,.1f}"),
         ("seconds", f"{report.seconds:,.1f}"),
     ]
-    markdown = f"# Words of `{escaped(report.table_uri)}`\n\n{markdown_table(('', ''), rows)}"
+    markdown = report_markdown("Words of", report.table_uri, rows)
     create_markdown_artifact(key="words-report", markdown=markdown, description=report.table_uri)

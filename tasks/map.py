@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 
 from sbert.apply.map.run import MapReport, write_map
 from sbert.apply.map.settings import MapSettings
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import escaped, report_markdown
 from tasks.retries import RETRIED
 
 __all__ = ["draw_page", "report_map"]
@@ -32,5 +32,5 @@ def report_map(report: MapReport) -> None:
         *([("coordinates", f"`{escaped(report.coordinates)}`")] if report.coordinates else []),
         ("size, MiB", f"{report.num_bytes / 2**20:,.1f}"),
     ]
-    markdown = f"# Map of `{escaped(report.table_uri)}`\n\n{markdown_table(('', ''), rows)}"
+    markdown = report_markdown("Map of", report.table_uri, rows)
     create_markdown_artifact(key="map-report", markdown=markdown, description=report.output)

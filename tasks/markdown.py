@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["escaped", "markdown_table", "render"]
+__all__ = ["escaped", "markdown_table", "render", "report_markdown"]
 
 SPECIAL = str.maketrans(
     {
@@ -38,6 +38,12 @@ def markdown_table(header: tuple[str, str], rows: Sequence[tuple[str, str]]) -> 
     """Return a table of two columns, the second to the right; the caller escapes what comes from outside."""
     lines = [f"| {left} | {right} |" for left, right in rows]
     return "\n".join([f"| {header[0]} | {header[1]} |", "| --- | ---: |", *lines])
+
+
+def report_markdown(title: str, uri: str, properties: Sequence[tuple[str, str]], *parts: str) -> str:
+    """Return a report: a heading with a location, a table of properties, and further parts; empty ones are left out."""
+    heading = f"# {title} `{escaped(uri)}`"
+    return "\n\n".join([heading, markdown_table(("", ""), properties), *filter(None, parts)])
 
 
 @cache

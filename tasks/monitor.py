@@ -8,7 +8,7 @@ from prefect.events import emit_event
 from sbert.apply.monitoring.report import MonitoringReport
 from sbert.apply.monitoring.run import monitor
 from sbert.apply.monitoring.settings import MonitoringSettings
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import escaped, markdown_table, report_markdown
 from tasks.retries import RETRIED
 
 __all__ = ["OPINION_ALERT", "announce_alerts", "report_opinion", "watch_opinion"]
@@ -35,16 +35,19 @@ def report_opinion(report: MonitoringReport) -> None:
         ("alerts open; in all; new", f"{report.num_open:,}; {len(report.alerts):,}; {len(report.new_alerts):,}"),
         *([("wait for a person", f"{len(report.waiting_alerts):,}")] if report.waiting_alerts else []),
         ("page", f"`{escaped(report.page_uri)}`"),
-        *([("model", "another one: what it sees differently in the past is no news")] if report.is_new_model else []),
+        *(
+            [("model", "changed: alerts that it sees differently in the past are no news")]
+            if report.is_new_model
+            else []
+        ),
     ]
     alerts = [
         (escaped(alert.sentence), "open" if alert.closed is None else f"until {alert.closed:%Y-%m-%d %H:%M}")
         for alert in report.alerts[:MAX_ALERTS]
     ]
-    parts = [f"# Opinion: `{escaped(report.out_uri)}`", markdown_table(("", ""), rows)]
-    if alerts:
-        parts.append(markdown_table(("alert", "state"), alerts))
-    create_markdown_artifact(key="opinion-report", markdown="\n\n".join(parts), description=report.out_uri)
+    states = markdown_table(("alert", "state"), alerts) if alerts else ""
+    markdown = report_markdown("Opinion:", report.out_uri, rows, states)
+    create_markdown_artifact(key="opinion-report", markdown=markdown, description=report.out_uri)
 
 
 @task(name="announce alerts", cache_policy=NO_CACHE)

@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 
 from sbert.apply.recommendation.run import RecommendationReport, recommend
 from sbert.apply.recommendation.settings import RecommendationSettings
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import escaped, report_markdown
 from tasks.retries import RETRIED
 
 __all__ = ["make_lists", "report_lists"]
@@ -43,5 +43,5 @@ def report_lists(report: RecommendationReport) -> None:
         *([("new pairs of sessions", f"{report.num_pairs_new:,}")] if report.pairs_uri else []),
         *((f"weight: {name}", f"{weight:+.3f}") for name, weight in report.weights.items()),
     ]
-    markdown = f"# Recommendations: `{escaped(report.out_uri)}`\n\n{markdown_table(('', ''), rows)}"
+    markdown = report_markdown("Recommendations:", report.out_uri, rows)
     create_markdown_artifact(key="recommendation-report", markdown=markdown, description=report.out_uri)

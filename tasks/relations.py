@@ -1,4 +1,4 @@
-"""Fit the relator of names, and leave a report of the relations that were found."""
+"""Fit the relator of names, and leave a report of the relations."""
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -7,7 +7,7 @@ from sbert.apply.relations.job import RelationsJob
 from sbert.apply.relations.run import RelationsReport, count_relations, relations_job
 from sbert.apply.relations.settings import RelationSettings
 from sbert.derived.run import DerivedReport
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import escaped, markdown_table, report_markdown
 from tasks.retries import RETRIED
 
 __all__ = ["fit_name_relator", "report_relations"]
@@ -26,17 +26,14 @@ def report_relations(output: DerivedReport, job: RelationsJob) -> RelationsRepor
     properties = [
         ("labelled pairs", f"{sum(report.num_labelled_pairs.values()):,}"),
         ("labelled pairs that have no relation", f"{report.num_labelled_none:,}"),
-        ("labelled pairs that the others find ↑", f"{report.found:.1%}"),
-        ("foreign pairs that are kept out ↑", f"{report.kept_out:.1%}"),
+        ("labelled pairs that get their relation ↑", f"{report.found:.1%}"),
+        ("other pairs that get no relation ↑", f"{report.kept_out:.1%}"),
         ("rows with relations", f"{report.num_rows_with_relations:,} of {output.num_rows:,}"),
     ]
-    counts = [
+    relations = [
         (escaped(f"{each.relation}: {'; '.join(each.examples)}"), f"{each.num_pairs:,}") for each in report.relations
     ]
-    parts = [
-        f"# Relations: `{escaped(output.out_uri)}`",
-        markdown_table(("", ""), properties),
-        markdown_table(("relation and its surest pairs", "pairs"), counts),
-    ]
-    create_markdown_artifact(key="relations", markdown="\n\n".join(parts), description=output.out_uri)
+    counts = markdown_table(("relation and its surest pairs", "pairs"), relations)
+    markdown = report_markdown("Relations:", output.out_uri, properties, counts)
+    create_markdown_artifact(key="relations", markdown=markdown, description=output.out_uri)
     return report

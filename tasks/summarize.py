@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from sbert.apply.summaries.choose import RankerDecision
 from sbert.apply.summaries.run import SummaryReport, decide_ranker, write_summaries
 from sbert.apply.summaries.settings import SummarySettings
-from tasks.markdown import escaped, markdown_table
+from tasks.markdown import escaped, report_markdown
 from tasks.retries import RETRIED
 
 __all__ = ["choose_summary_ranker", "report_summaries", "write_document_summaries"]
@@ -38,7 +38,7 @@ def report_summaries(report: SummaryReport) -> None:
         ("documents", f"{report.num_documents:,}"),
         ("computed in this run", f"{report.num_computed:,}"),
         ("without text", f"{report.num_without_text:,}"),
-        ("longer than what is ranked", f"{report.num_cut:,}"),
+        ("read only in part", f"{report.num_cut:,}"),
         ("words of a summary, on average", f"{report.mean_words:,.1f}"),
     ]
     if decision.labels is not None:
@@ -48,5 +48,5 @@ def report_summaries(report: SummaryReport) -> None:
             (f"ROUGE-1 of {name} ↑", f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]")
             for name, value in (("the ranker", quality.ranker), ("LexRank", quality.lexrank))
         ]
-    markdown = f"# Summaries: `{escaped(report.output.out_uri)}`\n\n{markdown_table(('', ''), rows)}"
+    markdown = report_markdown("Summaries:", report.output.out_uri, rows)
     create_markdown_artifact(key="summaries", markdown=markdown, description=report.output.out_uri)

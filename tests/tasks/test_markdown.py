@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.markdown import escaped, render
+from tasks.markdown import escaped, render, report_markdown
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,12 @@ def test_every_value_of_a_template_is_escaped() -> None:
     shown = render("ending.md.j2", **{name: f"<{name}>" for name in names})
     assert "<" not in shown
     assert all(f"&lt;{name}&gt;" in shown for name in names)
+
+
+def test_a_report_has_its_location_escaped_its_properties_and_the_parts_that_are_not_empty() -> None:
+    shown = report_markdown("Index of", "/data/`a`", [("rows", "2")], "", "Report: /page.html")
+    assert shown.split("\n\n") == [
+        "# Index of `/data/&#96;a&#96;`",
+        "|  |  |\n| --- | ---: |\n| rows | 2 |",
+        "Report: /page.html",
+    ]
