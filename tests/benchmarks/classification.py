@@ -87,7 +87,7 @@ def cases(data: Path, cache: Path, seed: int, wanted: str | None = None) -> Iter
 
 
 def dev_case(case: Case, seed: int) -> Case:
-    """Return a case whose rows to measure on are some of those to learn from, and no others."""
+    """Return a case that is measured on some of its train rows, and learns from the others."""
     places = np.arange(len(case.seen.truth))
     if case.name in DEV_SHARE:
         first = round((1 - DEV_SHARE[case.name]) * len(places))

@@ -68,7 +68,7 @@ def few(truth: np.ndarray, seed: int) -> np.ndarray:
 
 
 def weak_labels(vectors_ND: Float32, texts: list[str], rules: tuple[Rule, ...]) -> tuple[WeakLabels, np.ndarray]:
-    """Return what the job would take of rows without a label, and the places of these rows."""
+    """Return the rows without a label that the job would learn from, and their places."""
     spoken_NK = rule_features(rules, texts)
     order = hash_texts(pl.Series(texts)).arg_sort().to_numpy()
     order = order[(spoken_NK[order] > 0).sum(axis=1) == 1][: ClassificationSettings().max_weak_rows]

@@ -71,7 +71,7 @@ def f1(truth: npt.NDArray[np.bool_], called: npt.NDArray[np.bool_]) -> float:
 def called_same(
     rule: PairRule, left: Sequence[str], right: Sequence[str], cosines: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.bool_]:
-    """Return what the rule says of each pair."""
+    """Return for each pair whether the rule calls it the same."""
     return np.array(
         [
             rule.is_same(float(cosine), text_facts(one), text_facts(other))

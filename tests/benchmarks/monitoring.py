@@ -137,7 +137,7 @@ def measure_surges(
 
 
 def best_possible(tweets: pl.DataFrame, seeds: Sequence[int], num_series: int) -> tuple[float, float]:
-    """Return the share of surges that a detector can find which knows what no detector knows, at one false alert a month.
+    """Return the share of surges that an ideal detector finds, which knows the true rates, at one false alert a month.
 
     It knows the airline's share without the surge and the six hours to look at. It looks at every six hours of a month once.
     The first value is for six hours that differ by chance alone, the second for the correlation that the airline's six hours
@@ -300,7 +300,7 @@ def measure_counts(every: Sequence[Counts]) -> list[list[str]]:
 
 
 def main() -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("/tmp/sbert-classification"))

@@ -184,7 +184,7 @@ def read_movielens(data: Path) -> MovieLens:
 
 
 def measure_sessions(data: Path, seeds: list[int]) -> None:
-    """Tune the encoder with the pairs of the sessions of train, and print what its vectors find before and after."""
+    """Tune the encoder with the pairs of the sessions of train, and print the quality of its vectors before and after."""
     movielens = read_movielens(data)
     encoder = SentenceEncoder.from_pretrained(DEFAULT_MODEL)
     table = []
@@ -329,7 +329,7 @@ def measure_night(data: Path | None, num_users: int, num_items: int, num_events:
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Run the measurements that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     quality = kinds.add_parser("quality")

@@ -58,7 +58,7 @@ class Cost(NamedTuple):
 
 
 def cost_of(step: Callable[[], object]) -> Cost:
-    """Return what a step costs."""
+    """Return the cost of a step."""
     clock, processor = time.perf_counter(), time.process_time()
     step()
     return Cost(time.perf_counter() - clock, time.process_time() - processor)
@@ -107,7 +107,7 @@ def encoder_info() -> EncoderInfo:
 
 
 def add_objects(folder: str, info: EncoderInfo, sizes: dict[int, int]) -> None:
-    """Commit objects; the number of each says what it holds."""
+    """Commit objects; the number of an object decides its rows."""
     before = Table.open(folder) if (Path(folder) / "_delta_log").exists() else None
     records = [write_object(folder, number, num_rows) for number, num_rows in sizes.items()]
     commit(folder, before, add=records, drop=[], encoder=info, kept_schema=KEPT, metadata={})

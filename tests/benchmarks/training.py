@@ -269,7 +269,7 @@ def continual(arguments: argparse.Namespace) -> None:
 
 
 def domain_accuracy(encoder: SentenceEncoder, labels: LabelSet) -> float:
-    """Return the accuracy of the nearest train text's class: what the vectors alone know of the classes."""
+    """Return the accuracy of the nearest train text's class, which measures the vectors alone."""
     train_vectors, test_vectors = (
         unit(encoder.encode(part["text"], side=Side.DOCUMENT)) for part in (labels.train, labels.test)
     )

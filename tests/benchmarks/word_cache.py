@@ -49,7 +49,7 @@ class CachedReader(WordReader):
         return [self._known[text] for text in texts]
 
     def save(self) -> None:
-        """Write what is known."""
+        """Write the word vectors that were read."""
         if self._path is not None:
             known = self._known.values()
             pieces = [piece for words in known for piece in words.pieces]

@@ -47,7 +47,7 @@ class Month:
             write(self.raw / f"{number}.jsonl", rows(number * ROWS, ROWS))
 
     def first_day(self) -> None:
-        """Make the table, and remember what it is."""
+        """Make the table, and remember its state."""
         self.start("nightly-refresh", model=self.model)
         self.columns = read(self.table).columns
         self.settings = Table.open(self.table).recorded_settings
@@ -67,7 +67,7 @@ class Month:
         return read(self.table).filter(pl.col("source").is_in(names))
 
     def night(self, night: int) -> None:
-        """Edit, refresh as deployed, and check what the table is."""
+        """Edit, refresh as deployed, and check the state of the table."""
         self.edit(night)
         self.start("nightly-refresh")
         self.check(night)

@@ -206,7 +206,7 @@ def start_long(served: Stack, raw: Path, table: Path) -> str:
 
 
 def finish(served: Stack, raw: Path, table: Path, num_finished: int) -> None:
-    """Run again and check that what was finished is taken over and nothing is lost."""
+    """Run again, and check that finished splits are taken over and no row is lost."""
     settings = {"splits": {"pack_below_bytes": 0}}
     run_id = served.start("backfill", raw_uri=str(raw), table_uri=str(table), settings=settings, concurrency=2)
     run = served.wait_for(run_id, "Completed", seconds=500)

@@ -79,7 +79,7 @@ def write_split(folder: Path, rows: pl.DataFrame, name: str) -> None:
 
 
 def labels(folder: Path, *, shuffled: bool = False) -> str:
-    """Write labels with given splits; `shuffled` spoils what is trained on, and never what decides."""
+    """Write labels with given splits; `shuffled` spoils the train and dev rows, and never the test rows."""
     for name, num_rows, seed in (("train", 128, 0), ("dev", 40, 1), ("test", 80, 2)):
         rows = toy_rows(LabelKind.SCORED_PAIRS, num_rows, seed)
         if shuffled and name != "test":
@@ -95,7 +95,7 @@ def retrain(labels_uri: object, models_uri: object, **options: Any) -> RetrainRe
 
 @pytest.fixture(scope="module")
 def promoted(tmp_path_factory: pytest.TempPathFactory, base: str, prefect_server: None) -> tuple[Path, RetrainReport]:
-    """A planted good candidate: labels that say what the held-out rows say."""
+    """A planted good candidate: its train labels agree with the held-out rows."""
     folder = tmp_path_factory.mktemp("good")
     return folder, retrain(labels(folder / "labels"), folder / "models", base=base)
 

@@ -42,7 +42,7 @@ def queries(num: int = 20) -> Any:
 
 
 def assert_finds_what_exact_search_finds(table: Table, where: str | None = None, least: float = 0.97) -> Any:
-    """Compare the ten nearest rows of twenty queries, and the scores of those that were found."""
+    """Compare the ten nearest rows of twenty queries, and their scores."""
     result = search_table(table, queries(), settings=SearchSettings(where=where))
     exact = search_table(table, queries(), settings=SearchSettings(where=where, exact=True))
     shares = []

@@ -10,7 +10,7 @@ from sbert.storage.files import read_bytes
 
 
 def race(uri: str, num_writers: int = 8) -> list[bytes]:
-    """Let writers loose on one name; give the contents of those that were told they made it."""
+    """Let writers put one name at once; return the contents of the writers that succeeded."""
     winners: list[bytes] = []
     barrier = threading.Barrier(num_writers)
 

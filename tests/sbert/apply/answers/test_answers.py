@@ -57,7 +57,7 @@ def assert_exact(questions: str, answers: str, second: str | None, out: str) -> 
 
 
 def plain(out: str) -> list[tuple[Any, ...]]:
-    """Return what a run says of each question, without the names of equal answers."""
+    """Return the decision and answers of each question, without the names of equal answers."""
     return [
         (row["source"], row["id"], [each["score"] for each in row["answers"]], row["decision"], row["probability"])
         for row in output(out).to_dicts()

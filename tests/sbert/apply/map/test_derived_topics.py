@@ -45,7 +45,7 @@ def made() -> dict[str, list[Row]]:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Table, str, TopicsReport]:
-    """A table, an output of topics, and what was reported."""
+    """A table, an output of topics, and the report of its run."""
     folder = tmp_path_factory.mktemp("topics")
     kinds = {row: f"kind {source}" for source, rows in made().items() for row, _, _ in rows}
     table = make_text_version(str(folder / "table"), made(), kept={"kind": kinds})

@@ -25,7 +25,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u0000&
 
 
 def content(html: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a page holds."""
+    """Return the data of a page."""
     match = re.search(r'<script type="text/plain" id="data">([A-Za-z0-9+/=]*)</script>', html)
     assert match is not None
     return unpack(match[1])
