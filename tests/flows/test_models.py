@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from sbert.registry.pointer import Action
-from sbert.registry.store import Registry, VersionRecord
+from sbert.registry.store import Registry
+from sbert.registry.version_record import VersionRecord
 from tests.support.tiny_models import save_tiny
 
 

@@ -68,7 +68,9 @@ def test_the_first_alert_of_a_topic_waits_for_a_form_in_the_ui(
         {"time_column": "at", "bucket": "1h", "first_alert": "ask", "first_alert_hours": 2 / 3600, **SETTINGS}
     )
     refused = monitor_opinion(predictions, str(tmp_path / "silent"), settings)
-    assert (refused.new_alerts, refused.waiting_alerts, emitted) == ([], [], [])
+    assert refused.new_alerts == []
+    assert refused.waiting_alerts == []
+    assert emitted == []
     record = json.loads((tmp_path / "silent/_reports/alerts.json").read_text())
     (decision,) = record["decisions"].values()
     assert decision["reason"] == "nobody answered within 0.000555556 hours (first_alert_hours)"
@@ -99,4 +101,6 @@ def test_a_terminal_asks_for_the_first_alert_of_a_topic(
     assert "This is the first alert of all rows. Tell of it?" in done.stdout
     assert "new: all rows: " in done.stdout
     (decision,) = json.loads((tmp_path / "out/_reports/alerts.json").read_text())["decisions"].values()
-    assert (decision["approved"], decision["name"], decision["reason"]) == (True, "Ada", "it is real")
+    assert decision["approved"]
+    assert decision["name"] == "Ada"
+    assert decision["reason"] == "it is real"

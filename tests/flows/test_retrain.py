@@ -24,7 +24,8 @@ from sbert.errors import EvaluationError, LabelError, PromotionConflictError, Se
 from sbert.index.search import search_table
 from sbert.labels.label_kinds import LabelKind
 from sbert.refresh.job import RefreshSettings
-from sbert.registry.store import Registry, VersionRecord
+from sbert.registry.store import Registry
+from sbert.registry.version_record import VersionRecord
 from sbert.retrain import promotion
 from sbert.retrain.label_rows import load_measured
 from sbert.retrain.retrain_inputs import find_inputs

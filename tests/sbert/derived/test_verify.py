@@ -30,7 +30,9 @@ def shard_of(out: str, num_rows: int) -> Path:
 
 def test_a_sound_table_has_no_findings(out: str) -> None:
     found = verify_derived(out)
-    assert (found.findings, found.num_rows, found.table_version) == ([], 31, 0)
+    assert found.findings == []
+    assert found.num_rows == 31
+    assert found.table_version == 0
 
 
 def test_a_lost_shard_is_found(out: str) -> None:

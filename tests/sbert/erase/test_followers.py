@@ -18,7 +18,7 @@ from sbert.erase.places import ErasedRows
 from sbert.erase.run import erase
 from sbert.erase.seen_by import find_seen_by
 from sbert.errors import NotATableError, TableError
-from sbert.registry.store import LabelsRecord, VersionRecord
+from sbert.registry.version_record import LabelsRecord, VersionRecord
 from sbert.rows.cleaning import CleaningSettings, hash_texts
 from sbert.sync.follow import sync
 from sbert.table.delta import Table

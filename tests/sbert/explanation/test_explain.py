@@ -68,7 +68,8 @@ def test_a_long_text_is_cut_where_the_encoder_cuts_it() -> None:
     found = explainer.explain(" ".join([LEFT] * 20), RIGHT)
     encoder = explainer._reader.encoder
     left, right = encoder.encode([" ".join([LEFT] * 20), RIGHT], side=Side.DOCUMENT)
-    assert (found.left.truncated, found.right.truncated) == (True, False)
+    assert found.left.truncated
+    assert not found.right.truncated
     assert found.cosine == pytest.approx(float(left @ right), abs=1e-5)
 
 

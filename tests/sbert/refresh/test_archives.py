@@ -15,9 +15,11 @@ def test_an_unreadable_archive_keeps_the_rows_of_its_members(tmp_path: Path, mod
         for number in range(3):
             archive.writestr(f"{number}.jsonl", json.dumps({"id": "1", "text": texts(number, 1)[0]}))
     first = refresh_table(raw, str(table), model=model).report
-    assert (first.num_rows, first.num_objects) == (3, 3)
+    assert first.num_rows == 3
+    assert first.num_objects == 3
     assert refresh_table(raw, str(table)).report.num_splits_built == 0
     (raw / "a.zip").write_bytes(b"PK damaged")
     broken = refresh_table(raw, str(table)).report
-    assert (broken.num_rows, list(broken.broken_objects)) == (3, [str(raw / "a.zip")])
+    assert broken.num_rows == 3
+    assert list(broken.broken_objects) == [str(raw / "a.zip")]
     assert read(table)["source"].n_unique() == 3

@@ -26,19 +26,24 @@ def test_rows_before_the_cut_are_embedded_and_earlier_rows_stay(tmp_path: Path, 
     first = refresh_table(raw, str(table), model=model).report
     assert first.broken_objects.keys() == {str(raw / "new.json")}
     assert "is cut off after record 3" in first.broken_objects[str(raw / "new.json")]
-    assert (ids_of(table, "new.json"), ids_of(table, "old.json")) == (["0", "1", "2"], ["0", "1", "2", "3"])
+    assert ids_of(table, "new.json") == ["0", "1", "2"]
+    assert ids_of(table, "old.json") == ["0", "1", "2", "3"]
 
     again = refresh_table(raw, str(table)).report
     assert again.broken_objects.keys() == {str(raw / "new.json")}
-    assert (again.num_texts_encoded, again.num_rows) == (0, 8)
+    assert again.num_texts_encoded == 0
+    assert again.num_rows == 8
 
     array(raw / "old.json", range(6), is_cut=True)  # an object that has rows keeps them
     later = refresh_table(raw, str(table)).report
     assert later.broken_objects.keys() == {str(raw / "new.json"), str(raw / "old.json")}
-    assert (ids_of(table, "new.json"), ids_of(table, "old.json")) == (["0", "1", "2"], ["0", "1", "2", "3"])
+    assert ids_of(table, "new.json") == ["0", "1", "2"]
+    assert ids_of(table, "old.json") == ["0", "1", "2", "3"]
 
     array(raw / "new.json", range(5))
     array(raw / "old.json", range(6))
     mended = refresh_table(raw, str(table)).report
     assert mended.broken_objects == {}
-    assert (len(ids_of(table, "new.json")), len(ids_of(table, "old.json")), mended.num_rows) == (5, 6, 12)
+    assert len(ids_of(table, "new.json")) == 5
+    assert len(ids_of(table, "old.json")) == 6
+    assert mended.num_rows == 12

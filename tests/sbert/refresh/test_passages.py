@@ -83,7 +83,8 @@ def test_other_passages_are_another_setting_of_the_table(raw: Path, tmp_path: Pa
     assert [change.name for change in changed.plan.changes] == ["source.passages"]
     passages = changed.plan.job.settings.source.passages
     assert passages is not None
-    assert (passages.max_tokens, passages.overlap_tokens) == (16, 4)  # the one that is not named stays
+    assert passages.max_tokens == 16
+    assert passages.overlap_tokens == 4  # the one that is not named stays
 
 
 def test_passages_can_be_turned_off_again(raw: Path, tmp_path: Path, model: str) -> None:
@@ -112,7 +113,8 @@ def test_a_document_whose_id_comes_again_leaves_as_a_whole(tmp_path: Path, model
     table = read(tmp_path / "table")
     assert " ".join(table.filter(table["document_id"] == "x").sort("start")["passage"]) == document(3, 4)
     assert report.rejects_by_reason == {"duplicate_id": 1}
-    assert (report.num_documents_read, report.num_documents_written) == (3, 2)
+    assert report.num_documents_read == 3
+    assert report.num_documents_written == 2
 
 
 def test_documents_of_several_slices_that_share_an_id_leave_but_the_last(tmp_path: Path, model: str) -> None:
@@ -134,7 +136,8 @@ def test_rejected_passages_and_documents_add_up(tmp_path: Path, model: str) -> N
     report = refresh_table(raw, tmp_path / "table", model, CUT | {"cleaning": {"min_chars": 4}}).report
     assert report.rejects_by_reason == {"broken_row": 1, "empty_text": 1, "too_short": 1}
     assert report.num_rows_read == report.num_rows_encoded + 3
-    assert (report.num_documents_read, report.num_documents_written) == (5, 2)
+    assert report.num_documents_read == 5
+    assert report.num_documents_written == 2
 
 
 def test_a_misfit_of_a_document_counts_once(tmp_path: Path, model: str) -> None:

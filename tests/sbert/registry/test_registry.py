@@ -12,7 +12,8 @@ from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ModelError, PromotionConflictError, RegistryError
 from sbert.registry.card import model_card
 from sbert.registry.pointer import Action, Pointer, resolve_model
-from sbert.registry.store import LabelsRecord, Registry, VersionRecord
+from sbert.registry.store import Registry
+from sbert.registry.version_record import LabelsRecord, VersionRecord
 from tests.support.tiny_models import save_tiny
 
 

@@ -64,12 +64,10 @@ def test_a_candidate_that_passed_waits_and_is_not_trained_again(
     job: RetrainJob, waiting: tuple[RetrainJob, RetrainReport]
 ) -> None:
     report = waiting[1]
-    assert (report.awaits_approval, report.promoted, report.candidate, report.version) == (
-        True,
-        False,
-        "v0002",
-        "v0001",
-    )
+    assert report.awaits_approval
+    assert not report.promoted
+    assert report.candidate == "v0002"
+    assert report.version == "v0001"
     assert "waits for approval" in report.summary()
     assert production(job) == "v0001"
     again = retrain(job, RetrainSteps(train=no_training))
@@ -88,7 +86,8 @@ def test_the_decision_of_a_person_is_carried_out_and_recorded(job: RetrainJob, a
 
     steps = RetrainSteps(train=no_training, ask=ask, announce=lambda _, report: announced.append(report.promoted))
     report = retrain(job, steps)
-    assert (report.promoted, report.awaits_approval) == (approved, False)
+    assert report.promoted == approved
+    assert not report.awaits_approval
     assert production(job) == ("v0002" if approved else "v0001")
     assert announced == [approved]
     record = json.loads(Path(job.models_uri, "v0002/version.json").read_text())
@@ -103,7 +102,9 @@ def test_the_decision_of_a_person_is_carried_out_and_recorded(job: RetrainJob, a
 
 def test_an_approval_may_come_later_and_the_first_decision_counts(job: RetrainJob) -> None:
     report = decide_version(job.models_uri, "v0002", said(approved=True))
-    assert (report.promoted, report.version, production(job)) == (True, "v0002", "v0002")
+    assert report.promoted
+    assert report.version == "v0002"
+    assert production(job) == "v0002"
     with pytest.raises(RegistryError, match="v0002 does not wait for a decision: it was approved by Ada"):
         decide_version(job.models_uri, "v0002", said(approved=False))
     assert retrain(job, RetrainSteps(train=no_training)).decided_before

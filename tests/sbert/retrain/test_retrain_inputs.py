@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from sbert.errors import EvaluationError, RegistryError, SettingsError, TooFewLabelsError
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
-from sbert.registry.store import Registry, VersionRecord
+from sbert.registry.store import Registry
+from sbert.registry.version_record import VersionRecord
 from sbert.retrain.judge import dev_score, train_candidate
 from sbert.retrain.label_rows import RetrainRows, read_rows
 from sbert.retrain.retrain_inputs import RetrainInputs, _prompts, _run_key, find_inputs

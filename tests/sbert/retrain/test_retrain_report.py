@@ -11,7 +11,7 @@ from sbert.evaluation.bias import Association
 from sbert.evaluation.evaluate import EncoderEvaluation, MetricValue, SetEvaluation
 from sbert.evaluation.geometry import Geometry
 from sbert.pages.page import page_style
-from sbert.registry.store import LabelsRecord, VersionRecord
+from sbert.registry.version_record import LabelsRecord, VersionRecord
 from sbert.retrain.gate import Comparison, Decision
 from sbert.retrain.judge import Judgement
 from sbert.retrain.report_page import report_html

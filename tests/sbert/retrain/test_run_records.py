@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sbert.registry.pointer import Action, Pointer
-from sbert.registry.store import LabelsRecord
+from sbert.registry.version_record import LabelsRecord
 from sbert.retrain.retrain_inputs import RetrainInputs
 from sbert.retrain.run_records import record_run, remove_stale_checkpoints
 from sbert.retrain.settings import RetrainJob, RetrainSettings

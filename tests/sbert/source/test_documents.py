@@ -156,7 +156,8 @@ def test_a_pdf_of_pictures_is_rejected_with_that_reason(tmp_path: Path, model: s
     (raw / "text.md").write_text("# Some\n\ntext")
     report = refresh_table(raw, tmp_path / "table", model).report
     assert report.rejects_by_reason == {"empty_text": 1}
-    assert (report.num_documents_read, report.num_documents_written) == (2, 1)
+    assert report.num_documents_read == 2
+    assert report.num_documents_written == 1
     rejected = pl.read_parquet(f"{tmp_path}/table/_rejected/*.parquet")
     assert "only pictures" in rejected["detail"][0]
     assert report.broken_objects == {}
@@ -180,7 +181,9 @@ def test_documents_are_cut_and_rows_beside_them_stay_whole(tmp_path: Path, model
     assert by_id["paper.pdf:1#1"]["page"] == 1
     assert table.filter(pl.col("document_id") == "paper.pdf:1")["page"].max() == 2
     row: dict[str, Any] = by_id["7"]
-    assert (row["document_id"], row["passage"], row["title"]) == ("7", None, None)
+    assert row["document_id"] == "7"
+    assert row["passage"] is None
+    assert row["title"] is None
     assert outcome.report.num_documents_read == 4
     assert refresh_table(raw, tmp_path / "table").plan.is_empty
 

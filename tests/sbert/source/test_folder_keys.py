@@ -102,7 +102,8 @@ def test_a_later_value_of_a_key_does_not_cost_a_row(tmp_path: Path, model: str) 
     refresh_table(raw, table, model, {"source": {"keep_columns": ["year"]}})
     write(raw / "year=unknown/a.jsonl", rows(3, 2))
     report = refresh_table(raw, table).report
-    assert (report.num_rows, report.misfits_by_column) == (5, {"year": 2})
+    assert report.num_rows == 5
+    assert report.misfits_by_column == {"year": 2}
     assert sorted(read(table)["year"].to_list(), key=str) == [2026, 2026, 2026, None, None]
 
 

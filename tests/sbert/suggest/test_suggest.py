@@ -18,7 +18,8 @@ from sbert.labels import label_files
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.load import load_labels
 from sbert.labels.settings import LabelSettings
-from sbert.registry.store import Registry, VersionRecord
+from sbert.registry.store import Registry
+from sbert.registry.version_record import VersionRecord
 from sbert.suggest.criteria import density, k_center, margin_uncertainty, nearest, neighbor_disagreement, ranked
 from sbert.suggest.settings import SuggestSettings
 from sbert.suggest.suggest import candidate_model, load_labelled, suggest, write_suggestions

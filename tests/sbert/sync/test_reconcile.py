@@ -30,8 +30,12 @@ def ids(keys: list[RowKey]) -> list[str]:
 
 
 def assert_named(report: ReconcileReport, *, missing: list[str], stale: list[str], extra: list[str]) -> None:
-    assert (ids(report.missing), ids(report.stale), ids(report.extra)) == (missing, stale, extra)
-    assert (report.num_missing, report.num_stale, report.num_extra) == (len(missing), len(stale), len(extra))
+    assert ids(report.missing) == missing
+    assert ids(report.stale) == stale
+    assert ids(report.extra) == extra
+    assert report.num_missing == len(missing)
+    assert report.num_stale == len(stale)
+    assert report.num_extra == len(extra)
     assert not report.was_equal
 
 
@@ -52,7 +56,9 @@ def test_equal_sides_are_proven_and_the_proof_is_kept_in_the_destination(table: 
     report = reconcile(table, location)
     assert report.is_equal
     assert report.num_rows == 200
-    assert (report.num_missing, report.num_extra, report.num_stale) == (0, 0, 0)
+    assert report.num_missing == 0
+    assert report.num_extra == 0
+    assert report.num_stale == 0
 
 
 def test_nothing_synced_yet_is_an_error_that_says_what_to_do(table: str, location: str) -> None:

@@ -35,19 +35,21 @@ def test_a_vector_store_is_shown_with_version_lag_rows_and_last_proof(table: str
     location = f"lancedb:{tmp_path / 'lance'}#docs"
     sync(table, location)
     state = state_of(table, "lancedb")
-    assert (state.version, state.num_rows, state.lag_versions, state.lag_minutes, state.coverage) == (
-        0,
-        20,
-        0,
-        0.0,
-        1.0,
-    )
-    assert (state.proven_version, state.is_equal, state.describe_lag()) == (0, True, "up to date")
+    assert state.version == 0
+    assert state.num_rows == 20
+    assert state.lag_versions == 0
+    assert state.lag_minutes == 0.0
+    assert state.coverage == 1.0
+    assert state.proven_version == 0
+    assert state.is_equal
+    assert state.describe_lag() == "up to date"
     assert state.name.endswith("#docs")
 
     make_version(table, {"a": {str(row): row for row in range(40)}})
     state = state_of(table, "lancedb")
-    assert (state.lag_versions, state.coverage, state.newest_version) == (1, 0.5, 1)
+    assert state.lag_versions == 1
+    assert state.coverage == 0.5
+    assert state.newest_version == 1
     assert state.lag_minutes is not None
     assert state.age_minutes is not None
     assert state.lag_minutes <= state.age_minutes
@@ -55,16 +57,22 @@ def test_a_vector_store_is_shown_with_version_lag_rows_and_last_proof(table: str
 
     sync(table, location)
     state = state_of(table, "lancedb")
-    assert (state.version, state.lag_versions, state.num_rows) == (1, 0, 40)
-    assert (state.proven_version, state.is_equal) == (0, None)  # the last proof stays until the next one
+    assert state.version == 1
+    assert state.lag_versions == 0
+    assert state.num_rows == 40
+    assert state.proven_version == 0
+    assert state.is_equal is None  # the last proof stays until the next one
     reconcile(table, location)
-    assert (state_of(table, "lancedb").proven_version, state_of(table, "lancedb").is_equal) == (1, True)
+    assert state_of(table, "lancedb").proven_version == 1
+    assert state_of(table, "lancedb").is_equal
 
 
 def test_a_derived_table_is_shown_too(table: str, tmp_path: Path) -> None:
     derive(NeighboursJob(k=2), table, str(tmp_path / "out"))
     state = state_of(table, "neighbours")
-    assert (state.version, state.num_rows, state.describe_proof()) == (0, 20, "none yet")
+    assert state.version == 0
+    assert state.num_rows == 20
+    assert state.describe_proof() == "none yet"
 
 
 def test_a_difference_is_shown_with_the_proof_before(table: str) -> None:
@@ -76,7 +84,9 @@ def test_a_difference_is_shown_with_the_proof_before(table: str) -> None:
 def test_rows_of_a_consumer_that_are_not_those_of_the_table_have_no_coverage(table: str) -> None:
     note(table, has_own_rows=True)
     state = state_of(table, "made up")
-    assert (state.num_rows, state.coverage, state.describe_coverage()) == (20, None, "")
+    assert state.num_rows == 20
+    assert state.coverage is None
+    assert state.describe_coverage() == ""
 
 
 def test_a_consumer_that_is_gone_is_forgotten_and_listed_again_when_it_runs_again(

@@ -68,7 +68,8 @@ def test_the_encoder_comes_back(tmp_path: Path, table: str, model: str) -> None:
     assert Table.open(table).encoder.model == model
     assert search_table(Table.open(table), texts(2, 1)[0]).hits()[0].id == "2"
     _, _, version, counts = update(tmp_path / "raw", table, settings=objects_apart())
-    assert (version, counts.num_rows_read) == (3, 0)  # the table's own encoder is the old one again
+    assert version == 3
+    assert counts.num_rows_read == 0  # the table's own encoder is the old one again
     assert roll_back(table).encoder == other
     assert read(table).equals(switched)
 

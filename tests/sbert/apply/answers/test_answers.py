@@ -216,7 +216,9 @@ def test_few_answers_decide_only_as_far_as_they_go(
         assert row["decision"] != "clarify"
         assert row["probability"] > 0
     else:
-        assert (row["decision"], row["reason"], row["probability"]) == (decision, reason, 0.0)
+        assert row["decision"] == decision
+        assert row["reason"] == reason
+        assert row["probability"] == 0.0
 
 
 def test_tables_of_other_encoders_are_refused_with_both_fingerprints(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def test_a_decision_follows_from_the_list(
     found: list[Answer], is_unknown: bool, decision: Decision, reason: Reason
 ) -> None:
     (decided,) = decide([found], [is_unknown], MODEL)
-    assert (decided.decision, decided.reason) == (decision, reason)
+    assert decided.decision == decision
+    assert decided.reason == reason
     assert 0 <= decided.probability <= 1
 
 
@@ -80,7 +81,8 @@ def test_a_question_between_two_answers_asks_which_is_meant(tmp_path: Path) -> N
     )
     rows = {row["id"]: row for row in DerivedTable.open(out).scan().collect().to_dicts()}
     between = rows["between"]
-    assert (between["decision"], between["reason"]) == ("clarify", "two answers")
+    assert between["decision"] == "clarify"
+    assert between["reason"] == "two answers"
     assert {each["id"] for each in between["answers"][:2]} == {"left", "right"}
     assert np.diff([each["score"] for each in between["answers"][:2]]) > -1e-3
     assert report.decisions["clarify"] == 1

@@ -142,7 +142,8 @@ def test_a_run_stores_the_layers_and_a_second_one_computes_nothing(
 ) -> None:
     settings = EntitySettings(base_labels_uri=str(tmp_path / "base.jsonl"))
     report = find_entities(*places, settings)
-    assert (report.num_tuned_layers, report.frozen_encoder) == (2, None)
+    assert report.num_tuned_layers == 2
+    assert report.frozen_encoder is None
     assert report.num_entities == 2
     tagger = TAGGERS.find(places[2], report.tagger)
     assert tagger is not None
@@ -151,9 +152,11 @@ def test_a_run_stores_the_layers_and_a_second_one_computes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("sbert.apply.entities.fit.tune_layers", None)
         again = find_entities(*places, settings)
-    assert (again.tagger, again.output.num_rows_built) == (report.tagger, 0)
+    assert again.tagger == report.tagger
+    assert again.output.num_rows_built == 0
     frozen = find_entities(*places, settings.model_copy(update={"tagger": TaggerSettings(tuned_layers=0)}))
-    assert (frozen.num_tuned_layers, frozen.frozen_encoder) == (0, None)
+    assert frozen.num_tuned_layers == 0
+    assert frozen.frozen_encoder is None
     assert frozen.tagger != report.tagger
     record = tmp_path / "out/_taggers" / report.tagger / "tagger.json"
     other = json.loads(record.read_text())
@@ -193,6 +196,7 @@ def test_a_tagger_of_the_release_before_stays_until_something_changes(
     known = {name: value for name, value in json.loads(record.read_text()).items() if name not in ("tuned", "frozen")}
     record.write_text(json.dumps(known))  # as the release before wrote it
     after = find_entities(*places, settings.model_copy(update={"tagger": TaggerSettings(seed=3)}))
-    assert (after.tagger, after.output.num_rows_built) == (before.tagger, 0)
+    assert after.tagger == before.tagger
+    assert after.output.num_rows_built == 0
     changed = find_entities(*places, settings.model_copy(update={"tagger": TaggerSettings(seed=4)}))
     assert changed.num_tuned_layers == 2

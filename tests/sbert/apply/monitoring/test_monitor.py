@@ -90,7 +90,9 @@ def test_a_surge_is_told_once_and_cells_follow_the_rows(places: tuple[str, Path,
     make_version(table, {"a": calm})
     classify(table, classes)
     first = monitor(str(classes), str(out), settings, now=NOW)
-    assert (first.num_topics, first.num_open, first.num_without_time) == (1, 0, 0)
+    assert first.num_topics == 1
+    assert first.num_open == 0
+    assert first.num_without_time == 0
     assert first.num_rows == len(calm)
     make_version(table, {"a": calm, "b": {key: number for key, number in surge.items() if key not in calm}})
     classify(table, classes)
@@ -115,7 +117,8 @@ def test_a_surge_is_told_once_and_cells_follow_the_rows(places: tuple[str, Path,
     make_version(table, {"a": calm})  # the rows of the surge are deleted
     classify(table, classes)
     gone = monitor(str(classes), str(out), settings, now=NOW)
-    assert (gone.num_open, gone.alerts) == (0, [])
+    assert gone.num_open == 0
+    assert gone.alerts == []
     assert verify_any(str(out)).findings == []
     vacuum_any(str(out), retention_hours=0.0, apply=True)
     assert verify_any(str(out)).findings == []
@@ -213,11 +216,15 @@ def test_inspect_shows_the_output_among_the_consumers_and_a_run_at_work(
     monkeypatch.setattr("sbert.apply.monitoring.run.opinion_page", seen)
     report = monitor(str(classes), str(out), SETTINGS, now=NOW)
     (lease,) = at_work
-    assert (lease.operation, active_leases(str(out))) == ("monitoring", [])
+    assert lease.operation == "monitoring"
+    assert active_leases(str(out)) == []
     (entry,) = DerivedTable.open(str(out)).history()
     assert recorded_in(entry)["run_id"] == lease.run_id
     (state,) = [state for state in followers_of(Table.open(table)) if state.kind == "monitoring"]
-    assert (state.name, state.version, state.lag_versions, state.coverage) == (str(out), 0, 0, None)
+    assert state.name == str(out)
+    assert state.version == 0
+    assert state.lag_versions == 0
+    assert state.coverage is None
     assert state.num_rows == DerivedTable.open(str(out)).num_rows > 0
     assert (
         monitor(str(classes), str(out), SETTINGS, now=NOW).version == report.version
@@ -289,7 +296,8 @@ def test_a_history_of_which_nothing_was_tested_is_no_good_news(
     make_version(table, {"a": hours(hours_of_rows)})
     classify(table, classes)
     report = monitor(str(classes), str(out), SETTINGS.model_copy(update=settings), now=NOW)
-    assert (report.num_tested, report.num_open) == (0, 0)
+    assert report.num_tested == 0
+    assert report.num_open == 0
     assert report.tested.startswith("Nothing was tested: ")
     assert said in report.tested
     page = Path(report.page_uri).read_text()
@@ -333,12 +341,17 @@ def test_a_table_without_classes_is_watched_by_its_volume(places: tuple[str, Pat
     rows = {str(number): number for hour, count in calm for number in numbers(lambda _: True, 60 * hour + 1, count)}
     make_version(table, {"a": rows})
     first = monitor(table, str(out), settings, now=NOW)
-    assert (first.num_rows, first.alerts, first.is_new_model) == (len(rows), [], False)
+    assert first.num_rows == len(rows)
+    assert first.alerts == []
+    assert not first.is_new_model
     surge = {str(number): number for number in numbers(lambda _: True, 601, 40)}
     make_version(table, {"a": rows, "b": surge}, encoder_number=1)  # no class: the encoder does not matter
     second = monitor(table, str(out), settings, now=NOW)
     (alert,) = second.new_alerts
-    assert (alert.series, alert.num_rows, alert.share, second.is_new_model) == ("volume", 40, None, False)
+    assert alert.series == "volume"
+    assert alert.num_rows == 40
+    assert alert.share is None
+    assert not second.is_new_model
     assert alert.texts
     cells = DerivedTable.open(str(out)).scan().collect()
     assert isinstance(cells, pl.DataFrame)

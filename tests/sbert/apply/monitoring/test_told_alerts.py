@@ -43,13 +43,15 @@ def run(out: Path, alerts: list[AlertReport], first_alert: FirstAlert = FirstAle
 def test_the_first_alert_of_a_topic_waits_and_later_ones_do_not(tmp_path: Path) -> None:
     shoes = alert("shoes", 1)
     found = run(tmp_path, [shoes])
-    assert (found.told, found.waiting) == ([], [shoes])
+    assert found.told == []
+    assert found.waiting == [shoes]
     assert run(tmp_path, [shoes]).waiting == [shoes]  # nobody decided: it waits on
     decision = made_now(approved=True, name="Ada", reason="it is real")
     assert decide_alerts(str(tmp_path), [shoes], ["shoes"], decision) == [shoes]
     again, hats = alert("shoes", 5), alert("hats", 5)
     found = run(tmp_path, [shoes, again, hats])
-    assert (found.told, found.waiting) == ([again], [hats])
+    assert found.told == [again]
+    assert found.waiting == [hats]
     told = read_told(str(tmp_path))
     assert told is not None
     assert told.decisions[shoes.key].sentence() == "approved by Ada: it is real"
@@ -68,7 +70,8 @@ def test_a_refused_alert_is_not_told_and_the_next_one_waits_again(
         decide_alerts(str(tmp_path), [shoes], ["shoes"], made_now(approved=True, name="", reason="")) == []
     )  # too late
     found = run(tmp_path, [shoes, later])
-    assert (found.told, found.waiting) == ([], [later])
+    assert found.told == []
+    assert found.waiting == [later]
     told = read_told(str(tmp_path))
     assert told is not None
     assert not told.decisions[shoes.key].approved
@@ -78,7 +81,9 @@ def test_without_asking_all_are_told_also_those_that_waited(tmp_path: Path) -> N
     shoes = alert("shoes", 1)
     run(tmp_path, [shoes])
     found = run(tmp_path, [shoes], FirstAlert.AUTOMATIC)
-    assert (found.told, found.waiting, found.topics) == ([shoes], [], ["shoes"])
+    assert found.told == [shoes]
+    assert found.waiting == []
+    assert found.topics == ["shoes"]
 
 
 def test_topics_of_an_earlier_record_are_known(tmp_path: Path) -> None:

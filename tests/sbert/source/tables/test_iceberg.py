@@ -110,7 +110,9 @@ def test_a_change_of_the_table_costs_what_it_changes(catalog: SqlCatalog, tmp_pa
     assert refresh_table(raw, table).plan.is_empty
     source.overwrite(pa.table({"id": ["4"], "text": ["another text"]}), "id == '4'")
     changed = refresh_table(raw, table).report
-    assert (changed.num_texts_encoded, changed.num_rows, changed.num_rows_lost) == (1, 20, 0)
+    assert changed.num_texts_encoded == 1
+    assert changed.num_rows == 20
+    assert changed.num_rows_lost == 0
     assert read(table).height == 20
 
 
