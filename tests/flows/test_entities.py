@@ -28,7 +28,7 @@ def test_the_command_says_what_it_learned_from_and_what_it_found(places: tuple[s
     done = CliRunner().invoke(app, ["entities", *places])
     assert done.exit_code == 0, done.output
     assert "learned from 6 entities of 2 types in 5 texts" in done.output
-    assert "2 entities in 1 rows" in done.output
+    assert "2 entities in 1 row" in done.output
     assert "city: 1 (hamburg)" in done.output
     report = json.loads(CliRunner().invoke(app, ["entities", *places, "--json"]).stdout)
     assert report["output"]["num_rows"] == 2
@@ -43,7 +43,7 @@ def test_bad_labels_are_one_line(places: tuple[str, str, str], tmp_path: Path) -
     write(tmp_path / "labels.jsonl", [{"text": "red", "entities": [{"start": 0, "end": 9, "type": "colour"}]}])
     done = CliRunner().invoke(app, ["entities", *places])
     assert done.exit_code == 1
-    assert "ends at 9, the text has 3 characters" in " ".join(done.output.split())
+    assert "ends at 9, but the text has 3 characters" in " ".join(done.output.split())
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -39,7 +39,7 @@ def test_the_command_says_what_it_learned_from_and_what_it_found(places: tuple[s
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "learned from 6 pairs of 2 relations" in " ".join(done.output.split())
-    assert "1 relations in 1 rows" in done.output
+    assert "1 relation in 1 row" in done.output
     assert "sat on: 1 (cat → rain)" in done.output
     report = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert report["output"]["num_rows"] == 2
