@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.errors import StorageError
 from sbert.refresh.build_result import BuildResult
 from sbert.refresh.build_spec import BuildSpec
@@ -233,15 +234,15 @@ class SplitBuilder:
     def _log_built(self, record: SplitRecord) -> None:
         for column, num_rows in record.counts.misfits_by_column.items():
             kind = record.kept_types.get(column, "its type")
-            message = "%s: %d values of column %r do not fit %s: null there, the originals are in %s"
-            log.warning(message, record.name, num_rows, column, kind, record.misfits)
+            message = "%s: %s of column %r not fitting %s: null in the table, the original is in %s"
+            log.warning(message, record.name, counted(num_rows, "value"), column, kind, record.misfits)
         level = logging.INFO if self.context.num_splits <= MAX_LOGGED_SPLITS else logging.DEBUG
         counts = record.counts
         log.log(
             level,
-            "%s: %d rows read, %d encoded, %d carried over, %d rejected",
+            "%s: %s read, %d encoded, %d carried over, %d rejected",
             record.name,
-            counts.num_rows_read,
+            counted(counts.num_rows_read, "row"),
             counts.num_rows_encoded,
             counts.num_rows_carried,
             counts.num_rows_rejected,

@@ -217,17 +217,17 @@ class _Run:
         self._took(publish=time.monotonic() - began)
         table = Table.open(plan.table_uri, version)
         log.info(
-            "version %d: %d rows, %d rows encoded, %d carried over, %d rejected",
+            "version %d: %s, of this run %d encoded, %d carried over, %d rejected",
             version,
-            table.num_rows,
+            counted(table.num_rows, "row"),
             counts.num_rows_encoded,
             counts.num_rows_carried,
             counts.num_rows_rejected,
         )
         if counts.num_rows_rejected:
             log.warning(
-                "%d rows were rejected: %s holds them, with the object, the row and the reason",
-                counts.num_rows_rejected,
+                "%s rejected: look into %s for the object, the row and the reason",
+                counted(counts.num_rows_rejected, "row"),
                 join(plan.table_uri, REJECTED_FOLDER),
             )
         report = RefreshReport.of_run(

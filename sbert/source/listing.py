@@ -16,6 +16,7 @@ from typing import Any
 
 from fsspec.utils import glob_translate
 
+from sbert.counted import counted
 from sbert.errors import EmptySourceError, MissingError, StorageError
 from sbert.source.archives import archive_members, is_archive
 from sbert.source.folder_keys import folder_keys
@@ -133,9 +134,9 @@ class _Readable:
         if self.passed_over:
             log.log(
                 logging.INFO if self.passed_over.keys() == {HIDDEN} else logging.WARNING,
-                "%s: %d objects are passed over by their ending or name (%s)%s",
+                "%s: %s passed over by their ending or name (%s)%s",
                 uri,
-                self.passed_over.total(),
+                counted(self.passed_over.total(), "object"),
                 _most(self.passed_over),
                 _example(self._protocol, self._examples),
             )

@@ -135,9 +135,7 @@ def test_parts_of_an_export_without_an_ending_are_told_by_looking(
         "json/000000_0": "jsonl",
         "parquet/part-00001": "parquet",
     }
-    assert (
-        "7 objects are passed over by their ending or name (3 (no ending), 3 hidden, 1 .part), such as " in caplog.text
-    )
+    assert "7 objects passed over by their ending or name (3 (no ending), 3 hidden, 1 .part), such as " in caplog.text
     assert "csv/part-00000: only Parquet and JSON are told by looking; source.format names another" in caplog.text
     assert read_all(tmp_path).rows["text"].to_list() == ["a"] * 4
     assert read_all(tmp_path / "json/000000_0").rows["text"].to_list() == ["a"]
