@@ -4,6 +4,7 @@ Prefect calls a hook with exactly (flow, flow_run, state): in the flow's process
 the worker's process when the flow's process died or was cancelled.
 """
 
+import time
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +21,8 @@ from tasks.markdown import render
 __all__ = ["FLOW_RUN_ENDED", "HOOKS", "leave_trace", "tell_end"]
 
 FLOW_RUN_ENDED = "sbert.flow-run.ended"
+ENDED_AGAIN_SECONDS = 1.0
+"""Time after which the server has handled a heartbeat that was sent before."""
 
 set_defaults()  # every flow imports this module, so a script that calls a flow has the defaults, too
 
@@ -80,10 +83,16 @@ def leave_trace(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
 def tell_end(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Emit `sbert.flow-run.ended`, which the server gets after the run's last heartbeat.
 
-    Both go over one connection in order. Without it, a heartbeat that arrives after the end would start the wait for the
-    next heartbeat, and the automation of `deployments/automations.yaml` would try to crash a finished run.
+    Without it, a heartbeat that arrives after the end would start the wait for the next heartbeat, and the automation of
+    `deployments/automations.yaml` would try to crash a finished run. The server may handle events of the same moment in
+    another order: a run that takes less than a second sends its only heartbeat when it ends. So a run of a
+    deployment emits the event a second time.
     """
-    emit_event(FLOW_RUN_ENDED, resource={"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"})
+    resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"}
+    emit_event(FLOW_RUN_ENDED, resource=resource)
+    if flow_run.deployment_id is not None:
+        time.sleep(ENDED_AGAIN_SECONDS)
+        emit_event(FLOW_RUN_ENDED, resource=resource)
 
 
 def ending_of(state: State[Any]) -> Ending:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
+from sbert.counted import counted
 from sbert.errors import BrokenObjectError, ColumnError, SettingsError, StorageError
 from sbert.source.folder_keys import types_with_keys
 from sbert.source.formats.base import missing_column
@@ -50,7 +51,7 @@ def infer_kept_schema(objects: Sequence[SourceObject], source: SourceSettings) -
     for name in wanted if columns else ():
         if not any(name in types for _, types in columns):
             item, types = columns[0]
-            others = f" (nor in {len(columns) - 1} other objects)" if len(columns) > 1 else ""
+            others = f" (nor in {counted(len(columns) - 1, 'other object')})" if len(columns) > 1 else ""
             raise ColumnError(f"{missing_column(item.uri, name, list(types))}{others}")
     if not columns and source.keep_columns and all(not format_of(item.format).has_columns for item in objects):
         raise ColumnError(
