@@ -57,9 +57,14 @@ def _environment() -> Environment:
         autoescape=False,  # noqa: S701  (`finalize` escapes for Markdown as well as for HTML)
     )
     environment.filters["count"] = lambda number: "" if number is None else f"{number:,}"
-    environment.filters["mebibytes"] = lambda number: f"{number / 2**20:,.1f} MiB"
-    environment.filters["amount"] = lambda amount: f"{amount:,.0f}" if abs(amount) >= 100 else f"{amount:.3g}"
+    environment.filters["amount"] = _amount
+    environment.filters["mebibytes"] = lambda number: f"{_amount(number / 2**20)} MiB"
     return environment
+
+
+def _amount(amount: float) -> str:
+    """Return three digits of a number, or all digits before the point."""
+    return f"{amount:,.0f}" if abs(amount) >= 100 else f"{amount:.3g}"
 
 
 def _safe(value: Any) -> str:
