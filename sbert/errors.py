@@ -141,7 +141,8 @@ class CutOffError(BrokenObjectError):
 class IncompleteError(SourceError):
     """Some objects could not be read; everything else was done and published. ``report`` counts it.
 
-    A new table of which no row could be read is not published. A dry run raises it when planning shows such objects.
+    A new table of which no row could be read, or of which every row was rejected, is not published. A dry run raises it
+    when planning shows such objects.
     """
 
     def __init__(self, message: str, report: object = None) -> None:

@@ -58,7 +58,8 @@ def print_report(run: Callable[[], "RefreshReport"], answer: Output) -> None:
 
 
 def _show_refresh(report: dict[str, Any], whole: "RefreshReport") -> None:
-    title = "plan" if whole.dry_run else f"version {whole.version}"
+    published = "nothing published" if whole.version is None else f"version {whole.version}"
+    title = "plan" if whole.dry_run else published
     rows: list[tuple[str, str]] = [
         ("encoder", f"{whole.encoder} (dim {whole.dim}, {whole.precision.value})"),
         ("source objects", f"{whole.num_objects:,}"),

@@ -104,7 +104,7 @@ def _rename(frame: pl.DataFrame, item: SourceObject, settings: LabelSettings) ->
                 f"columns names {ours!r}, our columns are: {', '.join([*ALIASES, 'premise, hypothesis'])}"
             )
         if theirs not in frame.columns:
-            raise missing_column(item.uri, theirs, frame.columns)
+            raise missing_column(item.uri, theirs, frame.columns, takes_templates=False)
         if ours != theirs:
             frame = frame.drop(ours, strict=False).rename({theirs: ours})
     for ours, others in ALIASES.items():

@@ -64,6 +64,9 @@ class RefreshReport(BaseModel):
     num_documents_read: int = Field(default=0, description="Documents read, where documents are cut into passages.")
     num_documents_written: int = Field(default=0, description="Those with at least one passage in the table.")
     rejects_by_reason: dict[str, int] = Field(default_factory=dict)
+    all_rejected: str = Field(
+        default="", description="Likely cause and remedy where every row that was read was rejected; else empty."
+    )
     misfits_by_column: dict[str, int] = Field(
         default_factory=dict, description="Rows whose value does not fit a kept column and is null there."
     )
@@ -98,7 +101,7 @@ class RefreshReport(BaseModel):
     @property
     def complete(self) -> bool:
         """Return whether everything asked for was done."""
-        return not self.broken_objects
+        return not self.broken_objects and (self.dry_run or self.version is not None)
 
     @property
     def texts_per_second(self) -> float | None:
@@ -146,7 +149,13 @@ class RefreshReport(BaseModel):
 
     @classmethod
     def of_run(
-        cls, plan: Plan, diff: TableDiff, built: BuildTally, *, table: Table, reduction: Reduction | None
+        cls,
+        plan: Plan,
+        diff: TableDiff,
+        built: BuildTally,
+        *,
+        table: Table | None = None,
+        reduction: Reduction | None = None,
     ) -> "RefreshReport":
         """Report a run.
 
@@ -154,15 +163,15 @@ class RefreshReport(BaseModel):
             plan: the plan that was published.
             diff: what joined and left the table.
             built: the splits that the run built, over all its attempts to commit.
-            table: the version that the run left.
+            table: the version that the run left; None when there is none, because it published nothing.
             reduction: what the run found out about smaller vectors.
         """
         return cls.of_plan(plan).model_copy(
             update={
                 **built.counts.model_dump(),
                 "dry_run": False,
-                "version": table.version,
-                "num_rows": table.num_rows,
+                "version": table.version if table is not None else None,
+                "num_rows": table.num_rows if table is not None else 0,
                 "num_splits_built": built.num_splits,
                 "num_splits_resumed": len(diff.resumed),
                 "num_splits_kept": len(plan.keep) + diff.num_splits_stayed,
@@ -182,9 +191,11 @@ class RefreshReport(BaseModel):
                 f"Planned only: {counted(self.num_splits_built, 'split')} to build, {self.num_splits_resumed:,} to resume, "
                 f"{self.num_splits_kept:,} to keep, {self.num_splits_dropped:,} to drop"
             )
+        version = "No version" if self.version is None else f"Version {self.version}"
         return (
-            f"Version {self.version}: {counted(self.num_rows or 0, 'row')}, {self.num_rows_encoded:,} encoded, "
+            f"{version}: {counted(self.num_rows or 0, 'row')}, {self.num_rows_encoded:,} encoded, "
             f"{self.num_rows_carried:,} carried over, {self.num_rows_rejected:,} rejected"
+            f"{f': {self.all_rejected}' if self.all_rejected else ''}"
         )
 
     def estimate_and_truth(self) -> list[Figure]:

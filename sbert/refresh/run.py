@@ -16,6 +16,7 @@ from typing import Any
 
 from sbert.counted import counted
 from sbert.errors import CommitConflictError, IncompleteError, MassDeletionError
+from sbert.refresh.all_rejected import explain_all_rejected
 from sbert.refresh.build import build_context
 from sbert.refresh.build_result import BuildResult
 from sbert.refresh.deletion_limit import check_losses
@@ -75,7 +76,8 @@ def refresh(
 
     Raises:
         IncompleteError: when objects could not be read; everything else was published, and the error has the report.
-            Of a new table nothing is published when no row could be read. With `dry_run`, when planning shows it.
+            Of a new table nothing is published when no row could be read, or every row was rejected. With `dry_run`, when
+            planning shows it.
         MassDeletionError: when too much would disappear; the error has the report of the plan.
         SettingsError, SourceError, EncoderMismatchError, …: as `make_plan` and `publish`; the table is as it was.
     """
@@ -97,13 +99,17 @@ def refresh(
 
 def _name_unreadable(report: RefreshReport) -> str:
     """Return the message about a run that could not read all objects, or a plan of which this is known already."""
-    number, some = f"{len(report.broken_objects)} of {report.num_objects} objects", _name_some(report.broken_objects)
+    number, some = _number_unreadable(report), _name_some(report.broken_objects)
     if report.dry_run:
         return f"{number} cannot be read, as planning shows. A run would read the others: {some}"
     return (
         f"{number} could not be read. Rows that the table has of them already stay, and everything else is in version "
         f"{report.version}: {some}"
     )
+
+
+def _number_unreadable(report: RefreshReport) -> str:
+    return f"{len(report.broken_objects)} of {report.num_objects} objects"
 
 
 def _name_some(broken: dict[str, str]) -> str:
@@ -210,6 +216,7 @@ class _Run:
         self._show_stage(Stage.COMMITTING)
         counts = self._tally.counts.check(f"run {self.run_id}")
         _check_any_read(plan, diff)
+        self._check_any_accepted(plan, diff)
         try:
             version = self.steps.publish(plan, diff, counts, self._commit_metadata(plan))
         except MassDeletionError as error:
@@ -224,7 +231,10 @@ class _Run:
             counts.num_rows_carried,
             counts.num_rows_rejected,
         )
-        if counts.num_rows_rejected:
+        all_rejected = explain_all_rejected(plan.table_uri, self._tally.records, plan.job.settings, "")
+        if all_rejected:
+            log.warning("%s", all_rejected)
+        elif counts.num_rows_rejected:
             log.warning(
                 "%s rejected: look into %s for the object, the row and the reason",
                 counted(counts.num_rows_rejected, "row"),
@@ -237,7 +247,31 @@ class _Run:
             table=table,
             reduction=reduction_of_run(table, self.run_id),
         )
-        return report.model_copy(update={"stage_seconds": self._seconds, "num_bytes_read": self._num_bytes_read})
+        return report.model_copy(
+            update={
+                "stage_seconds": self._seconds,
+                "num_bytes_read": self._num_bytes_read,
+                "all_rejected": all_rejected,
+            }
+        )
+
+    def _check_any_accepted(self, plan: Plan, diff: TableDiff) -> None:
+        """Refuse to begin a table with nothing because every row was rejected.
+
+        Raises:
+            IncompleteError: with the cause and the remedy; the error has a report with the counts.
+        """
+        if plan.base.version is not None:
+            return
+        said = explain_all_rejected(plan.table_uri, diff.add, plan.job.settings, ", and nothing was published")
+        if said:
+            report = RefreshReport.of_run(plan, diff, self._tally).model_copy(
+                update={"stage_seconds": self._seconds, "num_bytes_read": self._num_bytes_read, "all_rejected": said}
+            )
+            broken = (
+                f". {_number_unreadable(report)} could not be read: {_name_some(diff.broken)}" if diff.broken else ""
+            )
+            raise IncompleteError(f"{said}{broken}", report)
 
     def _commit_metadata(self, plan: Plan) -> dict[str, Any]:
         """Return the metadata of the commit, beside the counts of the run."""

@@ -41,6 +41,11 @@ class BuildTally:
         return len(self._records)
 
     @property
+    def records(self) -> list[SplitRecord]:
+        """Completion records of the splits that the run built."""
+        return list(self._records.values())
+
+    @property
     def counts(self) -> RowCounts:
         """Row counts of the splits that the run built."""
         return RowCounts.total([*(record.counts for record in self._records.values()), *self._encoded_before.values()])

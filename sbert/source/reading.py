@@ -78,7 +78,12 @@ def _put_together(span: Span, source: SourceSettings, records: RecordBlock) -> R
 
 def hints_of(source: SourceSettings) -> Hints:
     """Return the hints of the settings on how objects are written."""
-    return Hints(encoding=source.encoding, csv=source.csv, wanted=tuple(required_columns(source)))
+    return Hints(
+        encoding=source.encoding,
+        csv=source.csv,
+        wanted=tuple(required_columns(source)),
+        nested=tuple(nested_fields(source)),
+    )
 
 
 def _first_rows(blocks: Iterator[RowBlock], max_rows: int) -> Iterator[RowBlock]:

@@ -11,10 +11,11 @@ from sbert.errors import BrokenObjectError, ColumnError, SettingsError, StorageE
 from sbert.source.folder_keys import types_with_keys
 from sbert.source.formats.base import missing_column
 from sbert.source.formats.registry import format_of
+from sbert.source.nested import may_have_field, missing_field
 from sbert.source.objects import SourceObject
 from sbert.source.reading import hints_of
 from sbert.source.settings import SourceSettings
-from sbert.source.templates import nested_fields, required_columns, root_of, text_fields
+from sbert.source.templates import nested_fields, required_columns, text_fields
 from sbert.source.types import fixed_type, merged_type, storable_type, written_type
 
 __all__ = ["infer_kept_schema"]
@@ -43,21 +44,52 @@ def infer_kept_schema(objects: Sequence[SourceObject], source: SourceSettings) -
     check_column_types(source)
     columns = _columns_of_all(objects, source, only_first=not source.keep_columns)
     wanted = [*required_columns(source), *source.keep_columns]
-    if not source.keep_columns and columns and not set(wanted) <= columns[0][1].keys():
+    is_shown = not columns or (set(wanted) <= columns[0][1].keys() and not _field_errors(columns, source))
+    if not source.keep_columns and not is_shown:
         columns = _columns_of_all(objects, source)
-    for field in nested_fields(source) if columns else ():
-        if not any({field, root_of(field)} & types.keys() for _, types in columns):
-            raise missing_column(columns[0][0].uri, root_of(field), list(columns[0][1]))
+    for error in _field_errors(columns, source):
+        raise error
     for name in wanted if columns else ():
         if not any(name in types for _, types in columns):
             item, types = columns[0]
-            others = f" (nor in {counted(len(columns) - 1, 'other object')})" if len(columns) > 1 else ""
-            raise ColumnError(f"{missing_column(item.uri, name, list(types))}{others}")
+            raise ColumnError(f"{missing_column(_place_of(item), name, list(types))}{_others(len(columns))}")
     if not columns and source.keep_columns and all(not format_of(item.format).has_columns for item in objects):
         raise ColumnError(
             f"plain text has no columns {', '.join(source.keep_columns)} to keep: leave keep_columns empty"
         )
     return {name: _kept_type(name, objects, source, columns) for name in source.keep_columns}
+
+
+def _field_errors(columns: Columns, source: SourceSettings) -> list[ColumnError]:
+    """Return an error for each field that a template names inside a column, and that no object shows."""
+    errors = (_field_error(field, columns) for field in nested_fields(source) if columns)
+    return [ColumnError(f"{error}{_others(len(columns))}") for error in errors if error is not None]
+
+
+def _field_error(field: str, columns: Columns) -> ColumnError | None:
+    """Return the error for a field that no object shows; None where an object has it, or nothing can be told."""
+    column, *path = field.split(".")
+    if any(field in types for _, types in columns):
+        return None
+    looks = [(_place_of(item), types[column]) for item, types in columns if column in types]
+    if not looks:
+        item, types = columns[0]
+        return missing_column(_place_of(item), column, list(types))
+    lacking = [(uri, kind) for uri, kind in looks if may_have_field(kind, path) is False]
+    if not lacking or any(may_have_field(kind, path) for _, kind in looks):
+        return None
+    return missing_field(lacking[0][0], field, lacking[0][1])
+
+
+def _place_of(item: SourceObject) -> str:
+    """Return the object, or the table whose file it is."""
+    return item.uri if item.table is None else item.table.uri
+
+
+def _others(num_objects: int) -> str:
+    if num_objects <= 1:
+        return ""
+    return f" (nor in {counted(num_objects - 1, 'other object')})"
 
 
 def _kept_type(name: str, objects: Sequence[SourceObject], source: SourceSettings, columns: Columns) -> pl.DataType:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from sbert.errors import ColumnError
+from sbert.source.nested import may_have_field, missing_field
 from sbert.source.settings import SourceSettings
 from sbert.source.values import as_text
 
@@ -116,12 +116,14 @@ def put_together(uri: str, name: str, values: pl.DataFrame) -> pl.Series:
     """Return the column `name`, or the text of a template with this name; null where all parts are empty.
 
     Raises:
-        ColumnError: when a nested column has no such field.
+        ColumnError: when the types of the columns show that no row can have any part.
     """
     parts = parts_of(name)
     if not parts:
         return values[name]
-    columns = [_value(uri, part.field, values).alias(str(place)) for place, part in enumerate(parts)]
+    columns = [_value(part.field, values).alias(str(place)) for place, part in enumerate(parts)]
+    if all(_lacks(part.field, values) for part in parts):
+        raise missing_field(uri, parts[0].field, values.schema[root_of(parts[0].field)])
     filled: list[Any] = [(pl.col(series.name).str.strip_chars() != "").fill_null(value=False) for series in columns]
     pieces: list[Any] = []
     for place, part in enumerate(parts):
@@ -134,7 +136,15 @@ def put_together(uri: str, name: str, values: pl.DataFrame) -> pl.Series:
     return pl.DataFrame(columns).select(text.alias(name)).to_series()
 
 
-def _value(uri: str, field: str, values: pl.DataFrame) -> pl.Series:
+def _lacks(field: str, values: pl.DataFrame) -> bool:
+    """Return whether no row can have a field, by the types of the columns."""
+    root, *path = field.split(".")
+    if not path or values[field].null_count() < values.height:
+        return False
+    return may_have_field(values.schema[root], path) is False
+
+
+def _value(field: str, values: pl.DataFrame) -> pl.Series:
     """Return a field as text: the column of this name, else the value inside the column before the first dot."""
     own = as_text(values[field])
     if "." not in field:
@@ -142,19 +152,20 @@ def _value(uri: str, field: str, values: pl.DataFrame) -> pl.Series:
     root, *path = field.split(".")
     column = values[root]
     if isinstance(column.dtype, pl.Struct):
-        for name in path:
-            names = [inner.name for inner in column.dtype.fields] if isinstance(column.dtype, pl.Struct) else []
-            if name not in names:
-                fields = ", ".join(map(repr, names)) or "none"
-                raise ColumnError(
-                    f"{uri}: no field {name!r} of {{{field}}} in the column {root!r}, its fields are: {fields}"
-                )
-            column = column.struct.field(name)
-        inside = as_text(column)
+        inside = as_text(_field_of(column, path))
     else:
         quoted = "".join(f"['{name}']" for name in path)
         inside = as_text(column).str.json_path_match(f"${quoted}")
     return own if own.null_count() == 0 else _first_known([own, inside])
+
+
+def _field_of(column: pl.Series, path: Sequence[str]) -> pl.Series:
+    """Return a field of structs; nulls where they have no such field."""
+    if may_have_field(column.dtype, path) is False:
+        return pl.Series([None], dtype=pl.String()).new_from_index(0, len(column))
+    for name in path:
+        column = column.struct.field(name)
+    return column
 
 
 def _first_known(columns: Sequence[pl.Series]) -> pl.Series:

@@ -56,7 +56,7 @@ def read_summaries(uri: str, columns: LabelColumns) -> SummaryLabels:
             continue
         for name in (columns.document, columns.summary):
             if name not in raw.columns:
-                raise missing_column(item.uri, name, raw.columns)
+                raise missing_column(item.uri, name, raw.columns, takes_templates=False)
         texts = [as_texts(raw, name, item.uri).str.strip_chars() for name in (columns.document, columns.summary)]
         frames.append(pl.DataFrame(texts, schema=["document", "summary"]))
     rows = pl.concat(frames) if frames else pl.DataFrame(schema={"document": pl.String, "summary": pl.String})

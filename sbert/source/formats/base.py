@@ -34,6 +34,8 @@ class Hints:
     csv: CsvSettings = field(default_factory=CsvSettings)
     wanted: tuple[str, ...] = ()
     """Columns that the object must have; a header that has them shows how the object is written."""
+    nested: tuple[str, ...] = ()
+    """Fields such as ``doc.summary`` that templates name inside columns. The types of these columns tell their fields."""
 
 
 @dataclass(frozen=True)
@@ -158,23 +160,30 @@ class SourceFormat(ABC):
         return {}
 
 
-def missing_column(uri: str, name: str, columns: Sequence[str]) -> ColumnError:
+def missing_column(uri: str, name: str, columns: Sequence[str], *, takes_templates: bool = True) -> ColumnError:
     """Return the error for a column that an object lacks: the columns there are, and the one that was likely meant.
 
-    For the default text column, which nobody named, it says how to name another.
+    For the default text column, which nobody named, it says how to name another. For a name with a dot, it says how a
+    value inside a column is named, where templates are taken.
     """
     remedy = ": name the column that holds the text with text_column (--text-column)" if name == "text" else ""
+    column = name.split(".", 1)[0]
+    if takes_templates and column != name and column in columns:
+        remedy = (
+            f": the value inside {column!r} is named {{{name}}}, with braces, in text_column and id_column; keep_columns "
+            f"keeps {column!r} as a whole"
+        )
     return ColumnError(f"{uri}: no column {name!r}, {there_are(columns, name)}{remedy}")
 
 
-def there_are(columns: Sequence[str], name: str) -> str:
-    """Return the part of a message that lists the columns there are, and names those most like `name`."""
+def there_are(columns: Sequence[str], name: str, *, kind: str = "columns") -> str:
+    """Return the part of a message that lists the columns (or fields) there are, and names those most like `name`."""
     shown = ", ".join(repr(other[:SHOWN_CHARACTERS]) for other in columns[:SHOWN_COLUMNS]) or "(none)"
     more = f" and {len(columns) - SHOWN_COLUMNS} more" if len(columns) > SHOWN_COLUMNS else ""
     values = any(not other.strip() or len(other) > MAX_NAME_CHARACTERS or other[:1].isdigit() for other in columns)
-    is_header = not values and len(set(columns)) == len(columns)
+    is_header = kind != "columns" or (not values and len(set(columns)) == len(columns))
     number = "" if is_header else " (a column of CSV without a header is named by its number, such as column_1)"
-    return f"the columns are: {shown}{more}{_likely(name, columns)}{number}"
+    return f"the {kind} are: {shown}{more}{_likely(name, columns)}{number}"
 
 
 def _likely(name: str, columns: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from sbert.source.encodings import HEAD_BYTES, TextStream, open_text
 from sbert.source.formats.base import ColumnRequest, Hints, RecordBlock, SourceFormat, missing_column
 from sbert.source.formats.csv_blocks import CsvRecords
 from sbert.source.formats.csv_dialect import Dialect, dialect_of_head
+from sbert.source.nested import paths_by_column, type_with_fields
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.streams import broken_data
@@ -40,7 +41,11 @@ class CsvFormat(SourceFormat):
         records = dialect.reader(io.StringIO(head.decode("utf-8", "replace"), newline=""), strict=False)
         whole = _whole_records(records, len(dialect.header))[dialect.has_header :]
         columns = list(zip(*whole, strict=True)) or [()] * len(dialect.header)
-        return {name: written_type(values) for name, values in zip(dialect.header, columns, strict=True)}
+        paths = paths_by_column(hints.nested)
+        return {
+            name: type_with_fields(values, paths[name]) if name in paths else written_type(values)
+            for name, values in zip(dialect.header, columns, strict=True)
+        }
 
     def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:
         """Return the number of records below the header."""

@@ -3,6 +3,7 @@
 import codecs
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from sbert.source.encodings import HEAD_BYTES, open_text
 from sbert.source.formats.base import ColumnRequest, Hints, RecordBlock, SourceFormat
 from sbert.source.formats.json_elements import Layout, record_lines, structure_of
 from sbert.source.formats.json_lines import JsonLinesFormat, parse_chunk, types_of_lines
+from sbert.source.nested import paths_by_column
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.streams import broken_data
@@ -42,20 +44,19 @@ class JsonFormat(SourceFormat):
 
     def columns(self, item: SourceObject, head_bytes: int, hints: Hints) -> dict[str, pl.DataType] | None:
         """Return the keys of the records in the head of the object, with the types of their values."""
-        types: dict[str, pl.DataType] = {}
         with open_text(Span(object=item), hints.encoding, guess=False, head_bytes=HEAD_BYTES) as stream:
             shape = _look(item.uri, stream.head, hints)
             head = stream.read_head(head_bytes)
         if shape.layout is Layout.LINES:
             is_cut = head_bytes and len(head) >= head_bytes
-            return types_of_lines(head[: head.rfind(b"\n") + 1] or head if is_cut else head) or None
+            return types_of_lines(head[: head.rfind(b"\n") + 1] or head if is_cut else head, hints.nested) or None
         rest = _Rest(head[shape.begin :])
-        try:
-            for chunk in record_lines(item.uri, rest, shape.layout, len(head) + 1, len(head) + 1):
-                types |= types_of_lines(chunk.data)
-        except CutOffError:
-            pass  # the head may be cut; reading reports what is broken
-        return types or None
+        lines: list[bytes] = []
+        with suppress(CutOffError):  # the head may be cut; reading reports what is broken
+            lines.extend(
+                chunk.data for chunk in record_lines(item.uri, rest, shape.layout, len(head) + 1, len(head) + 1)
+            )
+        return types_of_lines(b"\n".join(lines), hints.nested) or None
 
     def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:
         """Return the number of records."""
@@ -133,7 +134,8 @@ def _look(uri: str, head: bytes, hints: Hints) -> _Found:
     if head[end:].strip():  # something follows the first value
         return _Found(Layout.VALUES if b"\n" in head[begin:end] else Layout.LINES)
     members = _members(head[:end], structure, begin)
-    if members and not (hints.wanted and set(hints.wanted) <= {key for key, _ in members}):
+    asked = {*hints.wanted, *paths_by_column(hints.nested)}
+    if members and not (asked and asked <= {key for key, _ in members}):
         if all(head[place : place + 1] == b"{" for _, place in members):
             return _Found(Layout.BY_KEY, begin + 1)
         for key, place in members:

@@ -13,6 +13,7 @@ from sbert.rows.rejects import RejectReason
 from sbert.source.encodings import UTF8, marked_encoding, mended_utf8, open_text
 from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlock, SourceFormat
 from sbert.source.lines import LineChunk, count_lines, first_lines, read_lines
+from sbert.source.nested import paths_by_column, type_with_fields
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.types import json_type, merged_type
@@ -33,7 +34,7 @@ class JsonLinesFormat(SourceFormat):
             head = stream.read_head(head_bytes)
         if head_bytes and len(head) >= head_bytes:
             head = head[: head.rfind(b"\n") + 1] or head  # the last line may be cut
-        return types_of_lines(head) or None
+        return types_of_lines(head, hints.nested) or None
 
     def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:
         """Return the number of lines that are not blank."""
@@ -70,9 +71,11 @@ class JsonLinesFormat(SourceFormat):
             yield parse_chunk(chunk, request, read.max_row_bytes)
 
 
-def types_of_lines(lines: bytes) -> dict[str, pl.DataType]:
-    """Return the keys of the records of lines, with the types of their values."""
+def types_of_lines(lines: bytes, nested: Sequence[str] = ()) -> dict[str, pl.DataType]:
+    """Return the keys of the records of lines, with the types of their values; of `nested` fields as `Hints` says."""
     types: dict[str, pl.DataType] = {}
+    paths = paths_by_column(nested)
+    looked_into: dict[str, list[object]] = {name: [] for name in paths}
     for line in lines.split(b"\n"):
         try:
             record = json.loads(line, parse_constant=_null)
@@ -81,7 +84,9 @@ def types_of_lines(lines: bytes) -> dict[str, pl.DataType]:
         if isinstance(record, dict):
             for name, value in record.items():
                 types[name] = merged_type(types.get(name, pl.Null()), json_type(value))
-    return types
+                if name in looked_into:
+                    looked_into[name].append(value)
+    return types | {name: type_with_fields(values, paths[name]) for name, values in looked_into.items() if values}
 
 
 def parse_chunk(chunk: LineChunk, request: ColumnRequest, max_row_bytes: int) -> RecordBlock:

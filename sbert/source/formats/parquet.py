@@ -173,7 +173,7 @@ def _block(uri: str, frame: pl.DataFrame, request: ColumnRequest, first_row: int
             values[name] = raw
             continue
         if raw.dtype.is_nested():
-            raise ColumnError(f"{uri}: column {name!r} holds {raw.dtype}, expected text")
+            raise _not_text(uri, name, raw.dtype)
         values[name] = as_text(raw)
         if raw.dtype == pl.Binary and name in request.required:
             for place in (values[name].is_null() & raw.is_not_null() & good).arg_true():
@@ -182,3 +182,12 @@ def _block(uri: str, frame: pl.DataFrame, request: ColumnRequest, first_row: int
                 good[place] = False
     block = pl.DataFrame(values)
     return RecordBlock(rows, block) if not bad else RecordBlock(rows.filter(good), block.filter(good), bad)
+
+
+def _not_text(uri: str, name: str, kind: pl.DataType) -> ColumnError:
+    """Return the error for a text column of lists or structs."""
+    inner = kind.fields[0].name if isinstance(kind, pl.Struct) and kind.fields else None
+    remedy = (
+        "name another column" if inner is None else f"name a value inside it, with braces, such as {{{name}.{inner}}}"
+    )
+    return ColumnError(f"{uri}: column {name!r} holds {kind}, expected text: {remedy}")

@@ -84,11 +84,3 @@ def test_an_unknown_column_of_a_template_is_named(tmp_path: Path, name: str, tem
         (frame.write_csv if name.endswith("csv") else frame.write_parquet)(tmp_path / name)
     with pytest.raises(ColumnError, match=said):
         read_all(tmp_path, SourceSettings(text_column=template))
-
-
-def test_an_unknown_field_of_a_nested_column_is_named(tmp_path: Path) -> None:
-    pl.DataFrame(ROWS).write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(
-        ColumnError, match=r"no field 'body' of \{doc.body\} in the column 'doc', its fields are: 'summary'"
-    ):
-        read_all(tmp_path, SourceSettings(text_column="{doc.body}"))
