@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sbert.refresh.job import RefreshSettings
 from sbert.rows.counts import RowCounts
 from sbert.rows.rejects import RejectReason
+from sbert.source.formats.registry import format_of_name
 from sbert.storage.files import join
 from sbert.table.split_records import REJECTED_FOLDER, SplitRecord, read_rejects
 
@@ -53,17 +54,25 @@ def explain_all_rejected(table_uri: str, records: Sequence[SplitRecord], setting
         max_chars=settings.cleaning.max_chars,
         max_row_bytes=settings.reading.max_row_bytes,
     )
+    source, row, detail = _example(table_uri, records, main)
+    if main == RejectReason.EMPTY_TEXT and _is_document(source):
+        remedy = ""  # the detail has it
     number = f"{counts.num_rows_rejected:,} of {counts.num_rows_read:,} rows were rejected"
     rejected = join(table_uri, REJECTED_FOLDER)
     return (
-        f"{number} ({numbers}){result}: {_example(table_uri, records, main)}. "
+        f"{number} ({numbers}){result}: {source}, row {row}: {detail}. "
         f"{f'{remedy}; {rejected}' if remedy else rejected} holds the rejected rows"
     )
 
 
-def _example(table_uri: str, records: Sequence[SplitRecord], reason: str) -> str:
+def _example(table_uri: str, records: Sequence[SplitRecord], reason: str) -> tuple[str, int, str]:
     """Return object, row and detail of the first row that was rejected for a reason."""
     record = next(record for record in records if record.counts.rejects_by_reason.get(reason))
     rejects = read_rejects(table_uri, [record])
     source, row, detail = rejects.filter(rejects["reason"] == reason).select("source", "row", "detail").row(0)
-    return f"{source}, row {row}: {detail}"
+    return source, row, detail
+
+
+def _is_document(uri: str) -> bool:
+    kind = format_of_name(uri)
+    return kind is not None and kind[0].is_document

@@ -182,8 +182,8 @@ def _members_of(archives: list[SourceObject], named: str | None) -> list[SourceO
 
 
 def _kind_of_parts(protocol: str, path: str, info: dict[str, Any], by_folder: dict[str, Kind | None]) -> Kind | None:
-    """Return the format of an export's parts, told by the first part of each folder that holds anything."""
-    folder = posixpath.dirname(path)
+    """Return the format of an export's parts, told by the first part of each folder and ending that holds anything."""
+    folder = posixpath.dirname(path) + posixpath.splitext(path)[1]
     if folder not in by_folder:
         if not info.get("size") or info.get("unreadable"):
             return None
@@ -197,7 +197,8 @@ def _nothing_here(uri: str, listing: "Listing", passed_over: Counter[str]) -> st
         first = listing.tables[0]
         return f"{uri}: the newest version of the {first.kind} table {first.path} has no such file"
     there = _most(passed_over) or "no objects at all"
-    return f"{uri}: nothing to read here (found: {there}). Readable endings are {READ_ENDINGS}"
+    named = "; source.format names the format of objects without an ending" if NO_ENDING in passed_over else ""
+    return f"{uri}: nothing to read here (found: {there}). Readable endings are {READ_ENDINGS}{named}"
 
 
 def _example(protocol: str, examples: dict[str, str]) -> str:

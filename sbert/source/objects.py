@@ -4,6 +4,7 @@ import datetime as dt
 from enum import StrEnum
 
 import polars as pl
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["Compression", "SourceObject", "SourceTable", "Span"]
@@ -33,6 +34,10 @@ class SourceTable(BaseModel):
     )
     field_ids: dict[str, int] = Field(
         default={}, description="Ids in the files of columns that are found by id, not by name."
+    )
+    nested: dict[str, pa.Field] = Field(
+        default={},
+        description="Columns of structs and lists as the table's schema has them (`sbert.source.tables.nested_columns`).",
     )
 
 

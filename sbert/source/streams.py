@@ -29,7 +29,7 @@ MAX_EXPANSION = 1_000
 ALWAYS_BYTES = 256 * 2**20
 """So much may come out of any object."""
 
-__all__ = ["ALWAYS_BYTES", "BROKEN", "MAX_EXPANSION", "broken_data", "open_stream"]
+__all__ = ["ALWAYS_BYTES", "BROKEN", "MAX_EXPANSION", "broken_data", "decompressed", "open_stream"]
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def open_stream(span: Span) -> Iterator[Any]:
         if item.compression is Compression.NONE:
             yield raw
         else:
-            with _decompressed(raw, item.compression) as stream:
+            with decompressed(raw, item.compression) as stream:
                 yield _Limited(stream, item.uri, item.num_bytes)
 
 
@@ -72,7 +72,8 @@ def _member(item: SourceObject) -> Iterator[Any]:
         yield raw
 
 
-def _decompressed(raw: Any, compression: Compression) -> AbstractContextManager[Any]:
+def decompressed(raw: Any, compression: Compression) -> AbstractContextManager[Any]:
+    """Return the decompressed bytes of a file as a stream."""
     if compression is Compression.BZ2:
         return bz2.BZ2File(raw)
     if compression is Compression.XZ:

@@ -5,23 +5,27 @@ Only formats with a sure sign are told: Parquet, JSON Lines, and arrays of JSON.
 
 import re
 
-import pyarrow as pa
-
 from sbert.source.objects import Compression
+from sbert.source.streams import BROKEN, decompressed
 from sbert.storage.files import open_input
 
 __all__ = ["format_by_looking", "is_part_name"]
 
-PART_NAME = re.compile(r"part[-_][^.]*|[0-9]+(_part)?(_[0-9]+)?")
-"""Names that engines give to the parts of an export. Other names without an ending (README, Makefile) are no data."""
+PART_NAME = re.compile(r"(part[-_][^.]*|[0-9]+(_part)?(_[0-9]+)?)(\.(gz|zst|bz2|xz))?")
+"""Names that engines give to the parts of an export, also compressed. Other names without an ending (README) are no data."""
 HEAD_BYTES = 4096
 JSON_FORMATS = {b"{": "jsonl", b"[": "json"}
 """The format by the first character of the text."""
-MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5\x2f\xfd": Compression.ZSTD}
+MAGIC = {
+    b"\x1f\x8b": Compression.GZIP,
+    b"\x28\xb5\x2f\xfd": Compression.ZSTD,
+    b"BZh": Compression.BZ2,
+    b"\xfd7zXZ": Compression.XZ,
+}
 
 
 def is_part_name(name: str) -> bool:
-    """Return whether a name without an ending is that of a part of an export."""
+    """Return whether a name without an ending, or with that of a compression only, is that of a part of an export."""
     return PART_NAME.fullmatch(name) is not None
 
 
@@ -39,8 +43,9 @@ def format_by_looking(uri: str) -> tuple[str, Compression] | None:
         if compression is not Compression.NONE:
             file.seek(0)
             try:
-                head = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), compression.value).read(HEAD_BYTES)
-            except (OSError, ValueError):  # pyarrow's errors for broken files
+                with decompressed(file, compression) as stream:
+                    head = stream.read(HEAD_BYTES)
+            except BROKEN:
                 return None
     name = JSON_FORMATS.get(head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1])
     return (name, compression) if name is not None else None

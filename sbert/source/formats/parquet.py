@@ -13,6 +13,7 @@ from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlo
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.streams import broken_data
+from sbert.source.tables.nested_columns import in_table_form
 from sbert.source.types import MAX_DECIMAL_DIGITS
 from sbert.source.values import as_text
 from sbert.storage.files import open_input
@@ -101,6 +102,7 @@ def read_row_groups(
     stored_names: Mapping[str, str],
     request: ColumnRequest,
     read: ReadSettings,
+    nested: Mapping[str, pa.Field] | None = None,
 ) -> Iterator[RecordBlock]:
     """Stream the rows of row groups.
 
@@ -111,14 +113,25 @@ def read_row_groups(
         stored_names: the file's name for each requested column that it has; the others are null.
         request: the columns.
         read: sizes.
+        nested: columns of a table whose inner fields are to be as its schema has them.
     """
     names = {stored: name for name, stored in stored_names.items()}
     row = span.first_row
     for batch in parquet.iter_batches(batch_size=read.block_rows, row_groups=list(groups), columns=list(names)):
-        frame = pl.from_arrow(_for_polars(span.object.uri, pa.Table.from_batches([batch])))
+        table = pa.Table.from_batches([_in_table_form(batch, names, nested) if nested else batch])
+        frame = pl.from_arrow(_for_polars(span.object.uri, table))
         assert isinstance(frame, pl.DataFrame)
         yield _block(span.object.uri, frame.rename(names), request, row, batch.num_rows)
         row += batch.num_rows
+
+
+def _in_table_form(batch: pa.RecordBatch, names: Mapping[str, str], nested: Mapping[str, pa.Field]) -> pa.RecordBatch:
+    """Return a batch whose nested columns have the fields that the table's schema has."""
+    arrays = [
+        in_table_form(array, nested[names[field.name]]) if names[field.name] in nested else array
+        for field, array in zip(batch.schema, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
 def _for_polars(uri: str, table: pa.Table) -> pa.Table:

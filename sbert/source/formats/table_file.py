@@ -19,12 +19,10 @@ from sbert.source.objects import SourceObject, SourceTable, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.streams import broken_data
 from sbert.source.tables.deleted_rows import undeleted
+from sbert.source.tables.nested_columns import FIELD_ID
 from sbert.storage.files import open_input
 
 __all__ = ["TableFileFormat"]
-
-FIELD_ID = b"PARQUET:field_id"
-"""Metadata key under which pyarrow gives the id of a column."""
 
 
 class TableFileFormat(SourceFormat):
@@ -82,7 +80,7 @@ class TableFileFormat(SourceFormat):
             stop = item.num_bytes if span.stop is None else span.stop
             first_bytes = _first_bytes(parquet)
             groups = [group for group, first in enumerate(first_bytes) if (span.start or 0) <= first < stop]
-            for block in read_row_groups(parquet, groups, span, stored_names, request, read):
+            for block in read_row_groups(parquet, groups, span, stored_names, request, read, table.nested):
                 yield _without_deleted(item, _with_values(item, block))
 
 

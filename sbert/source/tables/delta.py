@@ -21,6 +21,7 @@ from deltalake.exceptions import DeltaError
 from sbert.errors import SourceError
 from sbert.source.objects import SourceObject, SourceTable
 from sbert.source.tables.deleted_rows import pack_deleted
+from sbert.source.tables.nested_columns import file_names, with_file_names
 from sbert.source.values import as_text
 from sbert.storage.files import delta_retry_options, delta_storage_options, join
 from sbert.storage.redaction import redact
@@ -94,14 +95,24 @@ def _describe(uri: str, delta: DeltaTable) -> SourceTable:
             "to a folder of Parquet files and read that"
         )
     fields = delta.schema().fields
+    schema = pa.schema(delta.schema().to_arrow())
     mode = delta.metadata().configuration.get(MAPPING_MODE, "none")
     return SourceTable(
         kind=KIND,
         uri=uri,
         version=str(delta.version()),
-        columns=_types(pa.schema(delta.schema().to_arrow())),
+        columns=_types(schema),
         stored_names={field.name: field.metadata[STORED_NAME] for field in fields} if mode == "name" else {},
         field_ids={field.name: int(field.metadata[FIELD_ID]) for field in fields} if mode == "id" else {},
+        nested={
+            field.name: with_file_names(
+                field,
+                name_key=STORED_NAME.encode() if mode == "name" else None,
+                id_key=FIELD_ID.encode() if mode == "id" else None,
+            )
+            for field in schema
+            if pa.types.is_nested(field.type)
+        },
     )
 
 
@@ -154,7 +165,7 @@ def _file_of(
     num_rows = entry["num_records"]
     return SourceObject(
         uri=_location(table.uri, entry["path"]),
-        version=_version(entry, [table.stored_names, table.field_ids, values, deleted_rows]),
+        version=_version(entry, [table.stored_names, table.field_ids, values, deleted_rows, _inner_names(table)]),
         num_bytes=entry["size_bytes"],
         modified=dt.datetime.fromtimestamp(entry["modification_time"] / 1000, dt.UTC),
         format="table_file",
@@ -163,6 +174,11 @@ def _file_of(
         num_rows=None if num_rows is None else num_rows - num_deleted,
         deleted_rows=deleted_rows,
     )
+
+
+def _inner_names(table: SourceTable) -> dict[str, dict[str, str]]:
+    """Return how inner fields are found in the files, where the table has column mapping."""
+    return {column: names for column, field in table.nested.items() if (names := file_names(field))}
 
 
 def _version(entry: dict[str, Any], parts: Iterable[object]) -> str:

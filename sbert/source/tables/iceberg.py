@@ -13,14 +13,18 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from sbert.errors import SbertError, SourceError
 from sbert.source.formats.parquet import types_of_schema
 from sbert.source.objects import SourceObject, SourceTable
+from sbert.source.tables.nested_columns import FIELD_ID, with_file_names
 from sbert.storage.files import join, list_names, normalize_uri, read_bytes
 from sbert.storage.redaction import redact
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
+    from pyiceberg.schema import Schema
     from pyiceberg.table import StaticTable
 
 __all__ = ["KIND", "METADATA_ENDINGS", "METADATA_FOLDER", "iceberg_files"]
@@ -126,12 +130,16 @@ def _describe(location: str, opened: "StaticTable") -> SourceTable:
     from pyiceberg.io.pyarrow import schema_to_pyarrow
 
     snapshot = opened.metadata.current_snapshot_id
+    schema = schema_to_pyarrow(opened.schema())
     return SourceTable(
         kind=KIND,
         uri=_location(opened.location()) or posixpath.dirname(posixpath.dirname(location)),
         version=f"{posixpath.basename(location)}, snapshot {snapshot}",
-        columns=types_of_schema(schema_to_pyarrow(opened.schema())),
+        columns=types_of_schema(schema),
         field_ids={field.name: field.field_id for field in opened.schema().fields},
+        nested={
+            field.name: with_file_names(field, id_key=FIELD_ID) for field in schema if pa.types.is_nested(field.type)
+        },
     )
 
 
@@ -179,11 +187,13 @@ def _partition_values(opened: "StaticTable", file: "DataFile") -> dict[str, str 
 
 
 def _renamed(opened: "StaticTable") -> dict[str, int]:
-    """Return the ids of columns whose name had another id, or whose id had another name, in an earlier schema."""
-    pairs = {(field.name, field.field_id) for schema in opened.schemas().values() for field in schema.fields}
+    """Return the ids of columns and inner fields whose name had another id, or whose id had another name, earlier."""
+    pairs = {pair for schema in opened.schemas().values() for pair in _names_and_ids(schema)}
     names, ids = Counter(name for name, _ in pairs), Counter(number for _, number in pairs)
-    return {
-        field.name: field.field_id
-        for field in opened.schema().fields
-        if names[field.name] > 1 or ids[field.field_id] > 1
-    }
+    now = _names_and_ids(opened.schema())
+    return {name: number for name, number in now if names[name] > 1 or ids[number] > 1}
+
+
+def _names_and_ids(schema: "Schema") -> list[tuple[str, int]]:
+    """Return the names of all columns and inner fields, such as ``doc.summary``, with their ids."""
+    return [(name, schema.find_field(name).field_id) for name in schema.column_names]

@@ -129,6 +129,14 @@ def test_no_table_is_begun_with_nothing_but_rejected_rows(tmp_path: Path, model:
     assert (accepted.version, accepted.complete) == (0, True)
 
 
+def test_documents_without_text_are_explained_by_their_format(tmp_path: Path, model: str) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.html").write_text("<html><body><img src=a.png></body></html>")
+    with pytest.raises(IncompleteError, match=r"1 of 1 rows .*a\.html, row 1: .*_rejected holds") as caught:
+        refresh(job_of(tmp_path, model, {}))
+    assert "text_column" not in str(caught.value)
+
+
 def test_the_report_counts_the_rejected_rows(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", [{"body": "red"}, {"body": "green", "text": None}])
     with pytest.raises(IncompleteError) as caught:

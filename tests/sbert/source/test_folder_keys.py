@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sbert.errors import ColumnError
+from sbert.errors import ColumnError, EmptySourceError
 from sbert.source.folder_keys import folder_keys
 from sbert.source.listing import list_objects
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import SourceSettings
-from tests.support.reading import read_all
+from tests.support.reading import compress, read_all
 from tests.support.refreshing import refresh_table
 from tests.support.tables import read, rows, write
 
@@ -139,3 +139,19 @@ def test_parts_of_an_export_without_an_ending_are_told_by_looking(
     assert "csv/part-00000: only Parquet and JSON are told by looking; source.format names another" in caplog.text
     assert read_all(tmp_path).rows["text"].to_list() == ["a"] * 4
     assert read_all(tmp_path / "json/000000_0").rows["text"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".bz2", ".xz"])
+@pytest.mark.parametrize("name", ["part-00000", "000000_0", "0000_part_00"])
+def test_compressed_parts_of_an_export_are_told_by_looking(tmp_path: Path, name: str, ending: str) -> None:
+    (tmp_path / f"{name}{ending}").write_bytes(compress(b'{"text": "a"}\n', ending))
+    (tmp_path / f"z{name}{ending}").write_bytes(b"nonsense")
+    assert read_all(tmp_path).rows["text"].to_list() == ["a"]
+    assert read_all(tmp_path / f"{name}{ending}").rows["text"].to_list() == ["a"]
+
+
+def test_parts_that_are_not_told_by_looking_are_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "part-00000").write_text("text\na\n")
+    (tmp_path / "part-00001.gz").write_bytes(b"\x1f\x8bnonsense")
+    with pytest.raises(EmptySourceError, match="source\\.format names the format of objects without an ending"):
+        list_objects(str(tmp_path))
