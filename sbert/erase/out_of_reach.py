@@ -20,6 +20,11 @@ OUT_OF_REACH = (
         advice="files of `sbert changes` and `sbert suggest`, copies of readers and searches, answers that were given: tell "
         "their owners",
     ),
+    OutOfReach(
+        place="vectors in the caches of other machines",
+        advice="remove `sbert-prefect/vectors` below `$XDG_CACHE_HOME` (by default `~/.cache`) on machines that ran jobs; "
+        "this machine's are removed",
+    ),
     OutOfReach(place="free space of disks", advice="removed files stay on a disk until it is overwritten"),
 )
 

@@ -53,6 +53,7 @@ from sbert.table.tombstones import (
     request_of,
     write_tombstones,
 )
+from sbert.table.unit_vectors import forget_unit_vectors
 
 __all__ = ["erase"]
 
@@ -225,6 +226,7 @@ class _Run:
             self._erase_places(reports)
             self.places += [report, *reports.values(), *unknown_files(self.table_uri)]
             return
+        forget_unit_vectors(self.table_uri)
         for number in range(1, MAX_PASSES + 1):
             looked = look_into_shards(self.store, self.keys, report)
             beside = look_into_places(self.table_uri, self.rows, reports)

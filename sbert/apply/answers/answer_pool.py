@@ -20,10 +20,12 @@ from sbert.apply.answers.shared_words import AnswerWords, WordCounts, answer_wor
 from sbert.apply.nearest_rows import Key, keys_of
 from sbert.rows.cleaning import clean_texts
 from sbert.runtime.prefetch import prefetch
-from sbert.table.delta import Table
+from sbert.table.delta import Table, TableShard
 from sbert.table.recorded_settings import table_cleaning
+from sbert.table.shard_file import open_shard
 from sbert.table.shard_layout import filled_splits, locate_splits, read_split
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.table.unit_vectors import UnitVectors
 from sbert.vectors.precision import Float32, Precision
 from sbert.vectors.unit import unit_rows
 
@@ -57,6 +59,17 @@ class TableSplits:
         )
         with closing(prefetch(blocks, BLOCKS_AHEAD)) as ahead:
             yield from ahead
+
+    def shard_rows(self, shards: Sequence[TableShard], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Read all rows of shards in blocks."""
+        blocks = (rows for shard in shards for rows in self._shard_blocks(shard, columns))
+        with closing(prefetch(blocks, BLOCKS_AHEAD)) as ahead:
+            yield from ahead
+
+    def _shard_blocks(self, shard: TableShard, columns: Sequence[str]) -> Iterator[pa.Table]:
+        with open_shard(self.table.shard_uri(shard.name)) as parquet:
+            for batch in parquet.iter_batches(batch_size=ROWS_PER_BLOCK, columns=list(columns)):
+                yield pa.Table.from_batches([batch])
 
     def keys(self, splits: Collection[str]) -> set[Key]:
         """Return the keys of the rows of splits."""
@@ -109,16 +122,24 @@ class AnswerPool:
             only: keys of the rows that are wanted; None for all.
         """
         first = tables.first
-        dim, precision = first.table.encoder.dim, first.table.encoder.precision
-        columns = list(dict.fromkeys([*KEYS, *tables.text_columns, *vector_names(precision)]))
+        precision = first.table.encoder.precision
+        columns = list(dict.fromkeys([*KEYS, *tables.text_columns]))
+        if splits is None and only is None:
+            stored = UnitVectors.open(first.table)
+            self.vectors_ND = _whole_matrix(stored)
+            blocks = first.shard_rows(stored.shards, columns)
+        else:
+            read = first.num_rows if splits is None else splits
+            self.vectors_ND = _matrix(sum(first.num_rows[split] for split in read), first.table.encoder.dim)
+            blocks = first.rows(read, [*columns, *vector_names(precision)])
         keys: list[pa.Table] = [_no_keys(first.table)]
         self._words: list[AnswerWords] = []
-        read = first.num_rows if splits is None else splits
-        self.vectors_ND = _matrix(sum(first.num_rows[split] for split in read), dim)
         num_rows = 0
-        for rows in _regular(first.rows(read, columns), only):
+        for rows in _regular(blocks, only):
             keys.append(rows.select(KEYS))
-            num_rows = _fill(self.vectors_ND, num_rows, rows, precision)
+            if "embedding" in rows.column_names:
+                _fill(self.vectors_ND, num_rows, rows, precision)
+            num_rows += len(rows)
             if tables.text_columns:
                 self._words.append(answer_words(joined_texts(rows, tables.text_columns, first.table), counts))
         self.vectors_ND = self.vectors_ND[:num_rows]
@@ -180,12 +201,24 @@ def _matrix(num_rows: int, dim: int) -> Float32:
         return np.memmap(file, np.float32, "r+", shape=(num_rows, dim))
 
 
-def _fill(matrix_ND: Float32, first: int, rows: pa.Table, precision: Precision) -> int:
-    """Write the unit vectors of rows from row `first` on, and return the row after the last; parts stay in the cache."""
+def _whole_matrix(stored: UnitVectors) -> Float32:
+    """Return all vectors in the order of `UnitVectors.shards`: mapped as they are, or copied from several files."""
+    whole_ND = stored.whole()
+    if whole_ND is not None:
+        return whole_ND
+    matrix_ND, first = _matrix(stored.num_rows, stored.dim), 0
+    for shard in stored.shards:
+        start = stored.starts[shard.name]
+        matrix_ND[first : first + shard.num_rows] = stored.rows(start, start + shard.num_rows)
+        first += shard.num_rows
+    return matrix_ND
+
+
+def _fill(matrix_ND: Float32, first: int, rows: pa.Table, precision: Precision) -> None:
+    """Write the unit vectors of rows from row `first` on; parts stay in the processor's cache."""
     for batch in rows.select(vector_names(precision)).to_batches(ROWS_PER_UNIT):
         matrix_ND[first : first + len(batch)] = unit_rows(vector_matrix(batch, matrix_ND.shape[1], precision))
         first += len(batch)
-    return first
 
 
 def _regular(blocks: Iterator[pa.Table], only: Collection[Key] | None) -> Iterator[pa.Table]:

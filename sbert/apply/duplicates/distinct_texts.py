@@ -1,9 +1,9 @@
 """The distinct texts of a table in the order of their hashes, with vectors and texts in scratch files.
 
-Memory holds about 50 bytes for each text: its hash, counts and places. Vectors and texts lie in a scratch folder and are
-read a block at a time.
+Memory holds about 50 bytes for each text: its hash, counts and places. Vectors are mapped from this machine's cache
+(`sbert.table.unit_vectors`). Texts lie in a scratch folder. Both are read a block at a time.
 
-Beside each vector of length 1 the folder has a short form of it: the first coordinates in an orthonormal basis, and the
+For each vector of length 1 the folder has a short form of it: the first coordinates in an orthonormal basis, and the
 length of the rest. By the inequality of Cauchy and Schwarz the inner product of two short forms is at least the cosine, so
 pairs whose short forms are below a threshold need no further look, in any basis. The basis is that of principal
 components, in which few pairs are left.
@@ -11,6 +11,7 @@ components, in which few pairs are left.
 
 import mmap
 from collections.abc import Iterator
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,11 @@ import polars as pl
 import pyarrow as pa
 
 from sbert.rows.text_differences import TextFacts, text_facts
-from sbert.table.delta import Table
+from sbert.table.delta import Table, TableShard
 from sbert.table.shard_file import open_shard
-from sbert.table.shards import vector_matrix, vector_names
 from sbert.table.text_index import HASH_BYTES, Hashes, hash_matrix
+from sbert.table.unit_vectors import UnitVectors
 from sbert.vectors.precision import Float32
-from sbert.vectors.unit import unit_rows
 
 __all__ = ["DistinctTexts", "sorted_hashes"]
 
@@ -34,8 +34,11 @@ ROWS_PER_READ = 16_384
 SHORT_DIM = 64
 FACTS_IN_MEMORY = 10_000
 PAIRS_AT_ONCE = 16_384
+ROWS_PER_WRITE = 65_536
+"""Short forms that are gathered before they are written (16 MiB)."""
 
 Ints = npt.NDArray[np.int64]
+Ranks = npt.NDArray[np.int32]
 
 
 class SortedHashes:
@@ -89,34 +92,50 @@ def _halves(hashes: Hashes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint
 def read_columns(table: Table, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Read columns of all rows of a version in blocks."""
     for shard in table.shards():
-        if shard.num_rows:
-            with open_shard(table.shard_uri(shard.name)) as parquet:
-                yield from parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns)
+        yield from read_shard(table, shard, columns)
 
 
-def sorted_hashes(table: Table) -> tuple[SortedHashes, Ints]:
-    """Return the distinct hashes of a version, and the number of rows of each text."""
+def read_shard(table: Table, shard: TableShard, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Read columns of a shard in blocks."""
+    if shard.num_rows:
+        with open_shard(table.shard_uri(shard.name)) as parquet:
+            yield from parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns)
+
+
+def sorted_hashes(table: Table) -> tuple[SortedHashes, Ranks]:
+    """Return the distinct hashes of a version, and the rank of each row's text, in the order of `read_columns`."""
     parts = [np.array(hash_matrix(batch.column(0))) for batch in read_columns(table, ["text_hash"])]
     every = np.concatenate(parts) if parts else np.zeros((0, HASH_BYTES), np.uint8)
     hashes = SortedHashes(every)
-    return hashes, np.bincount(hashes.ranks(every), minlength=len(hashes)).astype(np.int64)
+    return hashes, hashes.ranks(every).astype(np.int32)
 
 
 class DistinctTexts:
     """Vectors and texts by rank. Close it, and remove its folder, when done."""
 
-    def __init__(self, table: Table, hashes: SortedHashes, folder: Path, text_column: str | None) -> None:
-        """Copy vectors, and texts if `text_column` is given, to files in `folder`."""
+    def __init__(
+        self, table: Table, hashes: SortedHashes, row_ranks: Ranks, folder: Path, text_column: str | None
+    ) -> None:
+        """Map vectors, and write short forms, and texts if `text_column` is given, to files in `folder`.
+
+        Args:
+            table: the version.
+            hashes: its distinct hashes.
+            row_ranks: the rank of each row's text, as `sorted_hashes` returns them.
+            folder: for the files.
+            text_column: kept column with the texts.
+        """
         self.hashes = hashes
         self._dim = table.encoder.dim
         self.short_dim = min(SHORT_DIM, self._dim - 1) + 1
         self._basis_DS: Float32 | None = None
-        self._full = _AppendedRows(folder / "vectors", len(hashes), self._dim)
+        self._full = UnitVectors.open(table)
+        self._places = np.zeros(len(hashes), np.int32 if len(self._full) < 2**31 else np.int64)
         self._short = _Matrix(folder / "short", len(hashes), self.short_dim)
         self._starts = np.zeros(len(hashes), np.int64)
         self._lengths = np.zeros(len(hashes), np.int32)
         self._texts_path = folder / "texts"
-        self._copy(table, text_column)
+        self._copy(table, row_ranks, text_column)
         self._texts = self._texts_path.open("rb")
         self.facts_of = lru_cache(FACTS_IN_MEMORY)(self._facts)
 
@@ -126,7 +145,6 @@ class DistinctTexts:
     def close(self) -> None:
         """Close the files."""
         self._texts.close()
-        self._full.close()
         self.facts_of.cache_clear()
 
     def short(self, first: int, last: int) -> Float32:
@@ -137,9 +155,8 @@ class DistinctTexts:
         """Return the short forms of ranks."""
         return self._short.take(ranks)
 
-    def shorten(self, vectors_ND: Float32) -> Float32:
-        """Return the short forms of vectors, shape (N, short_dim)."""
-        unit_ND = unit_rows(vectors_ND)
+    def shorten(self, unit_ND: Float32) -> Float32:
+        """Return the short forms of vectors of length 1, shape (N, short_dim)."""
         if self._basis_DS is None:
             self._basis_DS = _principal_basis(unit_ND, self.short_dim - 1)
         first_NS = unit_ND @ self._basis_DS
@@ -152,7 +169,7 @@ class DistinctTexts:
         for first in range(0, len(left), PAIRS_AT_ONCE):
             part = slice(first, first + PAIRS_AT_ONCE)
             low, high = np.minimum(left[part], right[part]), np.maximum(left[part], right[part])
-            values[part] = np.einsum("nd,nd->n", self._full.take(low), self._full.take(high), dtype=np.float64)
+            values[part] = np.einsum("nd,nd->n", self._vectors(low), self._vectors(high), dtype=np.float64)
         if len(left) > PAIRS_AT_ONCE:
             self._full.release()
         return np.round(values, 6)
@@ -162,31 +179,35 @@ class DistinctTexts:
         self._full.release()
         self._short.release()
 
+    def _vectors(self, ranks: Ints) -> Float32:
+        return self._full.take(self._places[ranks])
+
     def _facts(self, rank: int) -> TextFacts:
         self._texts.seek(int(self._starts[rank]))
         return text_facts(self._texts.read(int(self._lengths[rank])).decode())
 
-    def _copy(self, table: Table, text_column: str | None) -> None:
-        info = table.encoder
-        columns = ["text_hash", *vector_names(info.precision), *([text_column] if text_column else [])]
+    def _copy(self, table: Table, row_ranks: Ranks, text_column: str | None) -> None:
         is_there = np.zeros(len(self), np.bool_)
-        end = 0
-        with self._texts_path.open("wb") as texts:
-            for batch in read_columns(table, columns):
-                ranks = self.hashes.ranks(hash_matrix(batch.column("text_hash")))
-                is_new = np.zeros(len(ranks), np.bool_)
+        begin = end = 0
+        with self._texts_path.open("wb") as texts, closing(_RowBuffer(self._short)) as short:
+            for shard, first, count, column in _blocks(table, text_column):
+                ranks = row_ranks[begin : begin + count].astype(np.int64)
+                begin += count
+                is_new = np.zeros(count, np.bool_)
                 is_new[np.unique(ranks, return_index=True)[1]] = True
                 is_new &= ~is_there[ranks]
                 if not is_new.any():
                     continue
-                ranks = ranks[is_new]
+                start = self._full.starts[shard] + first
+                rows = np.flatnonzero(is_new)
+                unit_ND = self._full.rows(start, start + count)
+                ranks = ranks[rows]
                 is_there[ranks] = True
-                first_rows = batch if is_new.all() else batch.filter(pa.array(is_new))
-                unit_ND = unit_rows(vector_matrix(first_rows, info.dim, info.precision))
-                self._full.write(ranks, unit_ND)
-                self._short.write(ranks, self.shorten(unit_ND))
-                if text_column:
-                    end = self._write_texts(texts, end, ranks, first_rows.column(text_column))
+                self._places[ranks] = start + rows
+                short.write(ranks, self.shorten(unit_ND if len(rows) == count else unit_ND[rows]))
+                if column is not None:
+                    end = self._write_texts(texts, end, ranks, column if len(rows) == count else column.take(rows))
+        self._full.release()
 
     def _write_texts(self, file: Any, end: int, ranks: Ints, column: pa.Array) -> int:
         texts = pl.Series(column).cast(pl.String).fill_null("")
@@ -197,34 +218,42 @@ class DistinctTexts:
         return end + int(lengths.sum())
 
 
-class _AppendedRows:
-    """Rows of a float32 matrix in a file, in the order in which they were written: that costs least."""
+def _blocks(table: Table, text_column: str | None) -> Iterator[tuple[str, int, int, pa.Array | None]]:
+    """Return the rows of a version in blocks: shard, number of the first row in it, number of rows, and their texts."""
+    for shard in table.shards():
+        if text_column is None:
+            for first in range(0, shard.num_rows, ROWS_PER_READ):
+                yield shard.name, first, min(ROWS_PER_READ, shard.num_rows - first), None
+            continue
+        first = 0
+        for batch in read_shard(table, shard, [text_column]):
+            yield shard.name, first, len(batch), batch.column(0)
+            first += len(batch)
 
-    def __init__(self, path: Path, num_rows: int, dim: int) -> None:
-        self._path, self._dim = path, dim
-        self._file = path.open("wb")
-        self._places = np.zeros(num_rows, np.int32)
-        self._num_written = 0
-        self._map: Any = None
+
+class _RowBuffer:
+    """Gathers rows for a matrix in a file. Many rows in their order touch each page once; few rows touch nearly as many."""
+
+    def __init__(self, matrix: "_Matrix") -> None:
+        self._matrix = matrix
+        self._rows: list[Ints] = []
+        self._values: list[Float32] = []
+        self._num_rows = 0
 
     def write(self, rows: Ints, values_RD: Float32) -> None:
-        self._places[rows] = np.arange(self._num_written, self._num_written + len(rows))
-        self._num_written += len(rows)
-        self._file.write(np.ascontiguousarray(values_RD, np.float32).data)
-
-    def take(self, rows: Ints) -> Float32:
-        if self._map is None:
-            self._file.close()
-            self._map = np.memmap(self._path, np.float32, "r", shape=(self._num_written, self._dim))
-        return np.asarray(self._map[self._places[rows]], np.float32)
+        self._rows.append(rows)
+        self._values.append(values_RD)
+        self._num_rows += len(rows)
+        if self._num_rows >= ROWS_PER_WRITE:
+            self.close()
 
     def close(self) -> None:
-        self._file.close()
-
-    def release(self) -> None:
-        """Take the pages of the file out of this process; they stay in the system's cache."""
-        if self._map is not None:
-            self._map._mmap.madvise(mmap.MADV_DONTNEED)
+        """Write what was gathered."""
+        if self._rows:
+            rows = np.concatenate(self._rows)
+            order = np.argsort(rows)
+            self._matrix.write(rows[order], np.concatenate(self._values)[order])
+        self._rows, self._values, self._num_rows = [], [], 0
 
 
 class _Matrix:

@@ -19,7 +19,14 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field
 
-from sbert.apply.duplicates.distinct_texts import DistinctTexts, Ints, SortedHashes, read_columns, sorted_hashes
+from sbert.apply.duplicates.distinct_texts import (
+    DistinctTexts,
+    Ints,
+    Ranks,
+    SortedHashes,
+    read_columns,
+    sorted_hashes,
+)
 from sbert.apply.duplicates.grouping import Grouping
 from sbert.apply.duplicates.rule import PairRule
 from sbert.apply.text_vectors import table_texts
@@ -35,13 +42,13 @@ from sbert.table.shard_layout import locate_splits, split_rows
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.table.text_index import HASH_BYTES, Hashes, hash_matrix
 from sbert.vectors.precision import Float32
+from sbert.vectors.unit import unit_rows
 
 __all__ = ["REPRESENTATIVE", "DuplicatesJob"]
 
 log = logging.getLogger(__name__)
 
 REPRESENTATIVE = pa.struct([("source", pa.string()), ("id", pa.string())])
-KEYS = ["text_hash", "source", "id"]
 FRAMES_AT_ONCE = 64
 """Frames of rows that are put together in one step."""
 
@@ -132,9 +139,9 @@ class _Groups:
         self._schema = job.columns(table)
         self._text = job.explained_name(table)
         self._reasons = SplitReasons(ReasonColumn(table), job.name, table, out_uri) if job.explain else None
-        self._hashes, num_rows = sorted_hashes(table)
+        self._hashes, row_ranks = sorted_hashes(table)
         with tempfile.TemporaryDirectory(prefix="sbert-duplicates-") as folder:
-            texts = DistinctTexts(table, self._hashes, Path(folder), job.text_name(table))
+            texts = DistinctTexts(table, self._hashes, row_ranks, Path(folder), job.text_name(table))
             try:
                 before, removed = self._before(job, texts, out_uri)
                 grouping = Grouping(
@@ -146,9 +153,9 @@ class _Groups:
                 self._similarities = self._compared(texts, before)
             finally:
                 texts.close()
-        counts = np.bincount(self._representatives, weights=num_rows, minlength=len(num_rows)).astype(np.int64)
+        counts = np.bincount(self._representatives[row_ranks], minlength=len(self._hashes))
         self._num_in_group = counts[self._representatives]
-        self._keys = self._representative_rows()
+        self._keys = self._representative_rows(row_ranks)
 
     def derive(self, split: SplitInput) -> Iterator[pa.Table]:
         """Return the groups of a split's rows."""
@@ -209,21 +216,23 @@ class _Groups:
                 "all texts are grouped anew, because version %d of the table is gone: %s", before.table_version, error
             )
             return None, None
-        return before, (self._hashes.places(before.removed), texts.shorten(vectors_ND))
+        return before, (self._hashes.places(before.removed), texts.shorten(unit_rows(vectors_ND)))
 
-    def _representative_rows(self) -> pl.DataFrame:
+    def _representative_rows(self, row_ranks: Ranks) -> pl.DataFrame:
         """Return the first row, by source and id, of each representative of several rows: rank, source, id, perhaps text."""
         ranks_kept = self._num_in_group > 1
         ranks_kept &= self._representatives == np.arange(len(self._hashes))
         texts = {"text": self._text} if self._text else {}
         schema = {"rank": pl.Int64, "source": pl.String, "id": pl.String, **dict.fromkeys(texts, pl.String)}
         frames = [pl.DataFrame(schema=schema)]
-        for batch in read_columns(self._table, [*KEYS, *texts.values()]):
-            ranks = self._hashes.ranks(hash_matrix(batch.column("text_hash")))
+        end = 0
+        for batch in read_columns(self._table, ["source", "id", *texts.values()]):
+            ranks = row_ranks[end : end + len(batch)]
+            end += len(batch)
             rows = pa.array(ranks_kept[ranks])
             keys = pl.DataFrame(
                 {
-                    "rank": ranks[ranks_kept[ranks]],
+                    "rank": ranks[ranks_kept[ranks]].astype(np.int64),
                     **{
                         name: pl.Series(batch.column(column).filter(rows), dtype=pl.String)
                         for name, column in {"source": "source", "id": "id", **texts}.items()

@@ -17,6 +17,7 @@ from sbert.index.words.word_index import index_words
 from sbert.storage.files import join, list_names, read_bytes
 from sbert.sync.follow import sync
 from sbert.sync.reconcile import reconcile
+from sbert.table import unit_vectors
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
@@ -67,6 +68,19 @@ def test_only_shards_that_hold_the_rows_are_rewritten_and_old_ones_go_at_once(ve
     assert receipt.is_complete
     assert Table.open(versions).num_rows == 20 * 3 + 2 - 1
     assert not [found for found in verify_table(versions).findings if "encoder" not in found]
+
+
+def test_the_vectors_that_this_machine_keeps_go_too(
+    versions: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(unit_vectors, "LEAST_BYTES", 0)
+    unit_vectors.UnitVectors.open(Table.open(versions))
+    erase(versions, ErasedKeys(ids=["a-3"]), is_dry_run=True)
+    assert len(list(unit_vectors.vector_cache_folder().iterdir())) == 1
+    receipt = erase(versions, ErasedKeys(ids=["a-3"]))
+    assert list(unit_vectors.vector_cache_folder().iterdir()) == []
+    assert "vectors in the caches of other machines" in {place.place for place in receipt.out_of_reach}
 
 
 def test_an_id_alone_means_it_in_every_source(versions: str) -> None:

@@ -19,10 +19,18 @@ from sbert.apply.answers.run import answer_questions
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import EncoderMismatchError, SettingsError
+from sbert.table import unit_vectors
 from sbert.table.delta import Table
 from tests.support.made_tables import State, make_version
 
 SETTINGS = AnswerSettings(k=3, question_column="kind", answer_columns=("kind",))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep vectors of small tables too, in a folder of the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(unit_vectors, "LEAST_BYTES", 0)
 
 
 def vectors_of(table: str) -> dict[tuple[str, str], Any]:

@@ -17,11 +17,19 @@ from sbert.derived.any_table import verify_any
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.errors import ColumnError, NotATableError
+from sbert.table import unit_vectors
 from sbert.table.delta import Table
 from tests.support.made_tables import State, make_version
 from tests.support.made_texts import make_text_version
 
 NEAR = [[1.0, 0.0, 0.0], [0.99, 0.1, 0.0], [0.98, 0.0, 0.15], [0.0, 1.0, 0.0]]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep vectors of small tables too, in a folder of the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(unit_vectors, "LEAST_BYTES", 0)
 
 
 def rows_of(out: str) -> pl.DataFrame:
