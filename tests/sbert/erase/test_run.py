@@ -150,7 +150,7 @@ def test_the_word_index_goes_as_a_whole(versions: str) -> None:
 def test_the_receipt_holds_hashes_and_nothing_that_was_erased(versions: str) -> None:
     receipt = erase(versions, ErasedKeys(pairs=[("s3://raw/a.jsonl", "a-3")]))
     kept = read_bytes(receipt.receipt), read_bytes(receipt.receipt.replace(".json", ".md"))
-    for content in kept:
+    for content in (each.replace(receipt.erasure.encode(), b"") for each in kept):  # a random name, such as 0a-3f
         assert b"a-3" not in content
         assert b"s3://raw" not in content
         assert receipt.hashed_keys[0].encode() in content
