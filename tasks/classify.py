@@ -3,7 +3,10 @@
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
+from sbert.apply.classification.head_kinds import Quality
 from sbert.apply.classification.heads import HeadDecision, choose_heads
+from sbert.apply.classification.multi_label_quality import MultiLabelQuality
+from sbert.apply.classification.quality import Share
 from sbert.apply.classification.report import ClassShares, TaskReport
 from sbert.apply.classification.run import ClassificationReport, finish_report
 from sbert.apply.classification.settings import ClassificationSettings
@@ -56,12 +59,7 @@ def _task_markdown(report: TaskReport) -> str:
     if quality is not None:
         rows += [
             (title, f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]")
-            for title, value in (
-                ("accuracy ↑", quality.accuracy),
-                ("macro-F1 ↑", quality.macro_f1),
-                ("wrong among the answered ↓", quality.answered_error),
-                ("sets that hold the true class", quality.set_coverage),
-            )
+            for title, value in _measures(quality)
             if value is not None
         ]
     shares = [
@@ -70,6 +68,23 @@ def _task_markdown(report: TaskReport) -> str:
     ]
     title = f"## {escaped(head.task)}\n\n" if head.task else ""
     return f"{title}{markdown_table(('', ''), rows)}\n\n{markdown_table(('class', 'rows'), shares)}"
+
+
+def _measures(quality: Quality) -> list[tuple[str, Share | None]]:
+    if isinstance(quality, MultiLabelQuality):
+        return [
+            ("rows whose whole list is right ↑", quality.subset_accuracy),
+            ("micro-F1 ↑", quality.micro_f1),
+            ("macro-F1 ↑", quality.macro_f1),
+            ("wrong lists among the answered ↓", quality.answered_error),
+            ("true classes that are possible", quality.possible_coverage),
+        ]
+    return [
+        ("accuracy ↑", quality.accuracy),
+        ("macro-F1 ↑", quality.macro_f1),
+        ("wrong among the answered ↓", quality.answered_error),
+        ("sets that hold the true class", quality.set_coverage),
+    ]
 
 
 def _change(report: TaskReport, label: str) -> str:

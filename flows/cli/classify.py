@@ -12,6 +12,14 @@ from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_named
 from sbert.counted import counted
 
+MEASURES = (
+    ("accuracy", "accuracy"),
+    ("subset_accuracy", "whole lists right"),
+    ("micro_f1", "micro-F1"),
+    ("macro_f1", "macro-F1"),
+)
+"""Measures of either kind of head, by their key in the report."""
+
 
 @command(Panel.APPLICATIONS, example="sbert classify s3://bucket/table s3://bucket/labels s3://bucket/classes")
 def classify(
@@ -69,7 +77,8 @@ def _show(report: dict[str, Any]) -> None:
         if quality is not None:
             values = ", ".join(
                 f"{title} {quality[key]['value']:.3f} [{quality[key]['low']:.3f}, {quality[key]['high']:.3f}]"
-                for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
+                for key, title in MEASURES
+                if key in quality
             )
             out.print(f"  {name}{values} on {counted(quality['num_rows'], 'held-out row')}", markup=False)
         words = head["words"]

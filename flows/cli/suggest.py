@@ -72,6 +72,7 @@ def suggest(
         from sbert.derived.derived_table import DerivedTable
         from sbert.encoder.sentence_encoder import SentenceEncoder
         from sbert.index.queries import load_table_encoder
+        from sbert.suggest.predictions import gives_lists
         from sbert.suggest.settings import SuggestSettings
         from sbert.suggest.suggest import candidate_model, check_target, load_labelled, write_suggestions
         from sbert.suggest.suggest import suggest as choose
@@ -83,7 +84,9 @@ def suggest(
             parsed = parsed.model_copy(update={"text_column": text_column})
         table = Table.open(table_uri)
         other = candidate_model(models_uri, candidate)
-        labels, labelled = load_labelled(labels_uri, parsed) if labels_uri else (None, None)
+        predictions = DerivedTable.open(predictions_uri) if predictions_uri else None
+        several = predictions is not None and gives_lists(predictions, parsed.prediction_task)
+        labels, labelled = load_labelled(labels_uri, parsed, is_multi_label=several) if labels_uri else (None, None)
         suggestions = choose(
             table,
             num,
@@ -91,7 +94,7 @@ def suggest(
             candidate=SentenceEncoder.from_pretrained(other) if other else None,
             labels=labels,
             labelled=labelled,
-            predictions=DerivedTable.open(predictions_uri) if predictions_uri else None,
+            predictions=predictions,
             settings=parsed,
         )
         write_suggestions(suggestions.rows, labels_out)

@@ -6,11 +6,12 @@ import polars as pl
 
 from sbert.counted import counted
 from sbert.errors import LabelError, TooFewLabelsError
+from sbert.labels.class_lists import LISTS, lists_of_texts, texts_of_lists
 from sbert.labels.label_kinds import COLUMNS, KEY_COLUMNS, NLI_LABELS, TEXT_COLUMNS, LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.settings import LabelSettings
 
-__all__ = ["check_enough", "clean_rows", "drop_repeated", "fold_texts", "shortfall"]
+__all__ = ["check_enough", "clean_rows", "drop_repeated", "fold_texts", "join_rows", "shortfall"]
 
 SYMMETRIC = frozenset({LabelKind.SCORED_PAIRS})
 FINAL_PUNCTUATION = r"[\s\p{Terminal_Punctuation}…]+$"
@@ -113,6 +114,17 @@ def drop_repeated(
     return kept.select(rows.columns), {reason: count for reason, count in rejected.items() if count}
 
 
+def join_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """Join the rows of one text and split: the first stays, with the classes of all of them."""
+    keyed = rows.with_columns(
+        fold_texts(rows["text"]).alias("key:text"), lists_of_texts(rows["label"]).alias("key:label")
+    )
+    joined = keyed.group_by("key:text", "split", maintain_order=True).agg(
+        pl.all().exclude("key:label").first(), pl.col("key:label").explode(empty_as_null=False, keep_nulls=False)
+    )
+    return joined.with_columns(texts_of_lists(joined["key:label"].cast(LISTS)).alias("label")).select(rows.columns)
+
+
 def fold_texts(texts: pl.Series) -> pl.Series:
     """Return texts by which repeated labels are recognised: without case, extra white space and final punctuation.
 
@@ -135,6 +147,12 @@ def shortfall(labels: LabelSet, settings: LabelSettings) -> tuple[str, str] | No
         return (
             f"{rows} to train on, but at least {settings.min_train_rows} are needed (min_train_rows)",
             f"label more. {labels.account()}",
+        )
+    if labels.is_multi_label and train["label"].n_unique() < 2:
+        only = ", ".join(train["label"][0])
+        return (
+            f"all {train.height} train rows have {f'the same classes, {only}' if only else 'an empty list of classes'}",
+            "label texts that have a class, and texts that do not have it",
         )
     if kind is LabelKind.CLASSES and train["label"].n_unique() < 2:
         return (

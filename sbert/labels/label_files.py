@@ -6,6 +6,7 @@ import polars as pl
 
 from sbert.counted import counted
 from sbert.errors import ColumnError, LabelError, SettingsError
+from sbert.labels.class_lists import LISTS, ClassLists, as_lists, map_classes
 from sbert.labels.given_splits import column_split, named_split
 from sbert.labels.label_kinds import ALIASES, COLUMNS, LabelKind
 from sbert.labels.label_records import read_label_object
@@ -18,14 +19,18 @@ from sbert.source.values import as_text
 
 __all__ = ["as_texts", "kept_columns", "read_labels"]
 
+LISTS_ALIAS = "labels"
+"""Another name of the column ``label`` where it may hold lists."""
+
 
 def read_labels(
-    objects: Sequence[SourceObject], settings: LabelSettings
+    objects: Sequence[SourceObject], settings: LabelSettings, class_lists: ClassLists | None = None
 ) -> tuple[LabelKind, pl.DataFrame, list[LabelObject]]:
     """Read label objects whole; return their kind, their rows, and one record of each object for later runs.
 
     The frame has the columns of the kind, those to keep (null where an object does not have one), ``split`` (null where
-    the source does not say) and ``object``.
+    the source does not say) and ``object``. With `class_lists` the column ``label`` holds lists where the source does, or
+    where `ClassLists.join_rows` says that a text can have several classes.
 
     Raises:
         ColumnError: when a column is not there, with those that are.
@@ -37,12 +42,12 @@ def read_labels(
     read: list[LabelObject] = []
     columns: dict[str, None] = {}
     for item in objects:
-        raw = read_label_object(item, settings)
+        raw = _read(item, settings, class_lists)
         label_object = LabelObject(item.uri, item.version, raw.height)
         read.append(label_object)
         if raw.height == 0:
             continue
-        renamed = _rename(raw, item, settings)
+        renamed = _rename(raw, item, settings, has_lists=class_lists is not None)
         kind_here = settings.kind or _recognise(renamed, item)
         if kind is not None and kind_here is not kind:
             raise LabelError(
@@ -54,7 +59,7 @@ def read_labels(
             as_texts(raw, name, item.uri) if name in raw.columns else pl.lit(None, pl.String()).alias(name)
             for name in kept_columns(kind, settings)
         ]
-        frame = _select(renamed, item, kind, settings)
+        frame = _select(renamed, item, kind, settings, class_lists)
         frames.append(frame.with_columns(*kept, pl.lit(label_object.key).alias("object")))
     if kind is None or not frames:
         others = f" and {counted(len(objects) - 1, 'other file')}" if len(objects) > 1 else ""
@@ -69,11 +74,42 @@ def read_labels(
             f"objects, {there_are(list(columns), missing[0])}"
         )
     kept_names = kept_columns(kind, settings)
+    if class_lists is not None:
+        frames = _alike(frames)
     rows = pl.concat(frames, how="vertical")
     values = [name for name in COLUMNS[kind] if name == "label"] + kept_names
     is_nli = kind is LabelKind.NLI  # its labels may be the numbers 0, 1, 2
-    spelled = [one_spelling(rows[name], objects[0].uri, always=is_nli and name == "label") for name in values]
-    return kind, rows.with_columns(spelled), read
+
+    def spelled(column: pl.Series) -> pl.Series:
+        return one_spelling(column, objects[0].uri, always=is_nli and column.name == "label")
+
+    columns_spelled = [
+        map_classes(rows[name], spelled) if rows.schema[name] == LISTS else spelled(rows[name]) for name in values
+    ]
+    return kind, rows.with_columns(columns_spelled), read
+
+
+def _read(item: SourceObject, settings: LabelSettings, class_lists: ClassLists | None) -> pl.DataFrame:
+    if class_lists is None:
+        return read_label_object(item, settings)
+    names = {"label", *ALIASES["label"], LISTS_ALIAS, settings.columns.get("label", "label")}
+    return read_label_object(item, settings, lists=class_lists.columns | names)
+
+
+def _alike(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Check that the labels of all objects are lists, or none are. A column without a value can be either."""
+    lists = [frame for frame in frames if frame.schema.get("label") == LISTS]
+    if not lists:
+        return frames
+    single = [
+        frame for frame in frames if frame.schema["label"] != LISTS and frame["label"].null_count() < frame.height
+    ]
+    if single:
+        raise LabelError(
+            f"{lists[0]['object'][0]} holds lists of classes, {single[0]['object'][0]} holds one class a row: write "
+            "lists in both, or set multi_label_columns to the label column"
+        )
+    return [frame.with_columns(pl.col("label").cast(LISTS)) for frame in frames]
 
 
 def kept_columns(kind: LabelKind, settings: LabelSettings) -> list[str]:
@@ -96,7 +132,7 @@ def as_texts(frame: pl.DataFrame, name: str, source: str) -> pl.Series:
     raise LabelError(f"{source}: column {name!r} holds {column.dtype}, not one text a row: write each value as text")
 
 
-def _rename(frame: pl.DataFrame, item: SourceObject, settings: LabelSettings) -> pl.DataFrame:
+def _rename(frame: pl.DataFrame, item: SourceObject, settings: LabelSettings, *, has_lists: bool) -> pl.DataFrame:
     """Rename columns to our names: as the settings say, then well-known other names of missing columns."""
     for ours, theirs in settings.columns.items():
         if ours not in ALIASES and ours not in {"premise", "hypothesis"}:
@@ -109,7 +145,8 @@ def _rename(frame: pl.DataFrame, item: SourceObject, settings: LabelSettings) ->
             frame = frame.drop(ours, strict=False).rename({theirs: ours})
     for ours, others in ALIASES.items():
         if ours not in frame.columns:
-            theirs = next((name for name in others if name in frame.columns), "")
+            names = (*others, LISTS_ALIAS) if has_lists and ours == "label" else others
+            theirs = next((name for name in names if name in frame.columns), "")
             frame = frame.rename({theirs: ours}) if theirs else frame
     return frame
 
@@ -125,11 +162,16 @@ def _recognise(frame: pl.DataFrame, item: SourceObject) -> LabelKind:
     )
 
 
-def _select(frame: pl.DataFrame, item: SourceObject, kind: LabelKind, settings: LabelSettings) -> pl.DataFrame:
+def _select(
+    frame: pl.DataFrame, item: SourceObject, kind: LabelKind, settings: LabelSettings, class_lists: ClassLists | None
+) -> pl.DataFrame:
     for name in COLUMNS[kind]:
         if name not in frame.columns:
             raise ColumnError(f"{item.uri}: {kind} need a column {name!r}, {there_are(frame.columns, name)}")
-    columns = [as_texts(frame, name, item.uri) for name in COLUMNS[kind]]
+    lists = None if class_lists is None or kind is not LabelKind.CLASSES else _lists(frame, item, class_lists)
+    columns = [
+        lists if lists is not None and name == "label" else as_texts(frame, name, item.uri) for name in COLUMNS[kind]
+    ]
     name = settings.split_column or "split"
     values = as_texts(frame, name, item.uri) if name in frame.columns else None
     splits = column_split(values, frame.columns, item.uri, settings)
@@ -137,3 +179,18 @@ def _select(frame: pl.DataFrame, item: SourceObject, kind: LabelKind, settings: 
         return frame.select(*columns, splits)
     by_name = named_split(item.uri) if settings.use_given_splits else None
     return frame.select(*columns, pl.lit(by_name, pl.String).alias("split"))
+
+
+def _lists(frame: pl.DataFrame, item: SourceObject, class_lists: ClassLists) -> pl.Series | None:
+    """Return the lists of classes of the label column; None where it holds one class a row, as it may."""
+    label = frame["label"]
+    if label.dtype == LISTS:
+        return label
+    if not class_lists.join_rows:
+        return None
+    texts = as_texts(frame, "label", item.uri)
+    texts = texts.set(texts.str.strip_chars() == "", None)
+    lists = as_lists(texts, item.uri)
+    return (
+        lists if lists is not None else pl.Series("label", [None if t is None else [t.strip()] for t in texts], LISTS)
+    )

@@ -17,6 +17,7 @@ REASONS = {
     "no_label": "without a label",
     "contradiction": "that contradict another row",
     "repeated": "that repeat another row",
+    "joined": "joined with another row of the same text",
     "twin_held_out": "nearly the same as a held-out row",
 }
 """Reasons why rows are left out, in words."""
@@ -59,7 +60,7 @@ class LabelSet:
 
     Every frame has the columns of the kind (`COLUMNS`), those of `LabelSettings.keep_columns` (strings), ``row_id`` (16
     hex digits, of the row's content) and ``object`` (the `key` of the object it came from). Scores are scaled to 0 … 1;
-    NLI labels are the words of `NLI_LABELS`; classes are strings.
+    NLI labels are the words of `NLI_LABELS`; classes are strings, or sorted lists of strings (`is_multi_label`).
     """
 
     kind: LabelKind
@@ -75,6 +76,8 @@ class LabelSet:
     leakage: LeakageReport = field(default_factory=LeakageReport)
     splits_given: frozenset[str] = frozenset()
     """Held-out splits (dev, test) that the source names. The others are hashed, or missing."""
+    is_multi_label: bool = False
+    """True if each text has a list of classes. Only readers that ask for lists get them."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -89,7 +92,11 @@ class LabelSet:
     @property
     def classes(self) -> list[str]:
         """Classes of the train rows, sorted; empty for kinds without classes."""
-        return sorted(self.train["label"].unique().to_list()) if self.kind is LabelKind.CLASSES else []
+        if self.kind is not LabelKind.CLASSES:
+            return []
+        labels = self.train["label"]
+        single = labels.explode(empty_as_null=False, keep_nulls=False) if self.is_multi_label else labels
+        return sorted(single.unique().to_list())
 
     @property
     def object_keys(self) -> frozenset[str]:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import polars as pl
 
 from sbert.errors import LabelError, SettingsError
-from sbert.labels.checks import check_enough, clean_rows, drop_repeated
+from sbert.labels.checks import check_enough, clean_rows, drop_repeated, join_rows
+from sbert.labels.class_lists import LISTS, ClassLists, lists_of_texts, texts_of_lists
 from sbert.labels.given_splits import normalize_splits
 from sbert.labels.label_files import as_texts, kept_columns, read_labels
 from sbert.labels.label_kinds import COLUMNS, LabelKind
@@ -41,24 +42,35 @@ def new_label_objects(objects: Iterable[SourceObject], known_objects: frozenset[
     return [item for item in objects if LabelObject(item.uri, item.version, 0).key not in known_objects]
 
 
-def load_labels(uri: str, settings: LabelSettings | None = None, *, to_train: bool = True) -> LabelSet:
+def load_labels(
+    uri: str,
+    settings: LabelSettings | None = None,
+    *,
+    to_train: bool = True,
+    class_lists: ClassLists | None = None,
+) -> LabelSet:
     """Read, check and split the labels under a file, folder or glob.
 
     Args:
         uri: location of the labels, local or s3://.
         settings: how the labels are read and split.
         to_train: check that there are enough train rows. Labels that are only measured on need none.
+        class_lists: accept classes as lists (`LabelSet.is_multi_label`); None to refuse lists.
 
     Raises:
         MissingError, EmptySourceError, StorageError: when there is nothing, or storage refuses.
         ColumnError, BrokenObjectError: when an object cannot be read as labels.
         LabelError: when labels are wrong. `LeakageError` and `TooFewLabelsError` are two kinds of it.
     """
-    return load_labels_and_rows(uri, settings, to_train=to_train)[0]
+    return load_labels_and_rows(uri, settings, to_train=to_train, class_lists=class_lists)[0]
 
 
 def load_labels_and_rows(
-    uri: str, settings: LabelSettings | None = None, *, to_train: bool = True
+    uri: str,
+    settings: LabelSettings | None = None,
+    *,
+    to_train: bool = True,
+    class_lists: ClassLists | None = None,
 ) -> tuple[LabelSet, pl.DataFrame]:
     """Load labels, and return also all rows as they were read, including the rows that are left out.
 
@@ -66,11 +78,13 @@ def load_labels_and_rows(
         MissingError, EmptySourceError, StorageError, ColumnError, BrokenObjectError, LabelError: as `load_labels`.
     """
     settings = settings or LabelSettings()
-    kind, rows, objects = read_labels(list_label_objects(uri), settings)
+    kind, rows, objects = read_labels(list_label_objects(uri), settings, class_lists)
+    joins = class_lists is not None and class_lists.join_rows
     try:
-        return make_label_set(rows, kind, settings, objects=tuple(objects), to_train=to_train), rows
+        labels = make_label_set(rows, kind, settings, objects=tuple(objects), to_train=to_train, joins_rows=joins)
     except LabelError as error:
         raise type(error)(f"{uri}: {error}") from error
+    return labels, rows
 
 
 def make_label_set(
@@ -80,11 +94,12 @@ def make_label_set(
     *,
     objects: tuple[LabelObject, ...] = (),
     to_train: bool = True,
+    joins_rows: bool = False,
 ) -> LabelSet:
     """Check and split rows of labels in a frame.
 
     The frame has the columns of `kind`, the columns to keep, and ``split`` and ``object`` where they are known. Values may
-    be text. `to_train` is that of `load_labels`.
+    be text. Classes may be lists. `to_train` is that of `load_labels`, `joins_rows` is `ClassLists.join_rows`.
 
     Raises:
         SettingsError: when a column is missing.
@@ -92,6 +107,9 @@ def make_label_set(
     """
     settings = settings or LabelSettings()
     columns = [*COLUMNS[kind], *kept_columns(kind, settings)]
+    is_multi_label = kind is LabelKind.CLASSES and rows.schema.get("label") == LISTS
+    if is_multi_label:
+        rows = rows.with_columns(texts_of_lists(rows["label"]))
     rows = _typed_rows(rows, kind, columns)
     num_rows_read = rows.height
     rejected: Counter[str] = Counter()
@@ -99,12 +117,18 @@ def make_label_set(
     rejected.update(left_out)
     given = frozenset({"dev", "test"} & set(rows["split"]))
     rows = assign_splits(rows, kind, settings)
+    if is_multi_label and joins_rows:
+        num_apart = rows.height
+        rows = join_rows(rows)
+        rejected["joined"] += num_apart - rows.height
     rows, left_out = _without_repeated(rows, kind, settings, given)
     rejected.update(left_out)
     num_distinct = rows.height
     rows, leakage = leave_out_twins(rows, kind, settings, given=given)
     rejected["twin_held_out"] += num_distinct - rows.height
     rows = _with_row_ids(rows, kind)
+    if is_multi_label:
+        rows = rows.with_columns(lists_of_texts(rows["label"]))
     frames = {
         split: rows.filter(pl.col("split") == split).select(*columns, "row_id", "object")
         for split in ("train", "dev", "test")
@@ -118,6 +142,7 @@ def make_label_set(
         num_rejected={reason: count for reason, count in sorted(rejected.items()) if count},
         leakage=leakage,
         splits_given=given,
+        is_multi_label=is_multi_label,
     )
     assert sum(label_set.counts().values()) == num_rows_read
     level = logging.WARNING if DEFECTS & label_set.num_rejected.keys() else logging.INFO

@@ -11,7 +11,7 @@ from sbert.errors import ColumnError, SettingsError, TableError
 from sbert.suggest.criteria import Values
 from sbert.table.delta import Table
 
-__all__ = ["CLASSIFICATION_JOB", "Predictions", "load_predictions", "prediction_columns"]
+__all__ = ["CLASSIFICATION_JOB", "Predictions", "gives_lists", "load_predictions", "prediction_columns"]
 
 CLASSIFICATION_JOB = "classification"
 """Name of the job whose output is read. The job is in a package above, which this one does not import."""
@@ -23,9 +23,12 @@ class Predictions:
     """Predictions of N texts."""
 
     doubt_N: Values
-    """One minus the probability of the likeliest class. A row without a prediction has the median of the others."""
+    """One minus the probability of the likeliest class, or of the whole list. A row without a prediction has the
+    median of the others."""
     abstained_N: npt.NDArray[np.bool_]
     """Whether the classifier abstains on each row."""
+    is_multi_label: bool = False
+    """True if the classifier gives lists of classes. The doubt is then that of the whole list."""
 
 
 def prediction_columns(derived: DerivedTable, table: Table, task: str) -> tuple[str, str]:
@@ -100,4 +103,10 @@ def load_predictions(derived: DerivedTable, table: Table, pool: pl.DataFrame, ta
     doubt_N[places] = 1.0 - predicted["probability"].cast(pl.Float64).to_numpy()
     abstained_N = np.zeros(pool.height, bool)
     abstained_N[places] = predicted["abstained"].to_numpy()
-    return Predictions(np.where(np.isnan(doubt_N), np.nanmedian(doubt_N), doubt_N), abstained_N)
+    doubt_N = np.where(np.isnan(doubt_N), np.nanmedian(doubt_N), doubt_N)
+    return Predictions(doubt_N, abstained_N, gives_lists(derived, task))
+
+
+def gives_lists(derived: DerivedTable, task: str = "") -> bool:
+    """Return whether the rows of a task can have several classes."""
+    return f"{task}_probabilities" in derived.schema.names if task else "probabilities" in derived.schema.names

@@ -23,6 +23,7 @@ from sbert.errors import ColumnError, EncoderMismatchError, LabelError, Settings
 from sbert.evaluation.geometry import Vectors, unit
 from sbert.evaluation.label_metrics import best_threshold, cosines
 from sbert.labels.checks import fold_texts, shortfall
+from sbert.labels.class_lists import LISTS, ClassLists
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import load_labels_and_rows
@@ -163,8 +164,12 @@ def _candidate_prompt(table: Table, encoder: SentenceEncoder, candidate: Sentenc
     return candidate.prompt_for(Side.DOCUMENT) if table.encoder.prompt == own else table.encoder.prompt
 
 
-def load_labelled(uri: str, settings: SuggestSettings) -> tuple[LabelSet, pl.DataFrame]:
+def load_labelled(
+    uri: str, settings: SuggestSettings, *, is_multi_label: bool = False
+) -> tuple[LabelSet, pl.DataFrame]:
     """Read the existing labels; return the labels to learn from, and the texts of every row with a label.
+
+    Classes may be lists. With `is_multi_label` the rows of one text are joined, as `sbert classify` does for such a task.
 
     Labels that are too few to learn from are returned too: `suggest` leaves their texts out.
 
@@ -172,10 +177,14 @@ def load_labelled(uri: str, settings: SuggestSettings) -> tuple[LabelSet, pl.Dat
         LabelError, SourceError, StorageError: as `load_labels`.
     """
     label_settings = settings.labels.model_copy(update={"kind": LabelKind(settings.kind.value)})
-    labels, rows = load_labels_and_rows(uri, label_settings, to_train=False)
-    answer = pl.col(labels.columns[-1]).str.strip_chars()
+    lists = ClassLists(join_rows=is_multi_label) if settings.kind is SuggestionKind.CLASSES else None
+    labels, rows = load_labels_and_rows(uri, label_settings, to_train=False, class_lists=lists)
+    answer = pl.col(labels.columns[-1])
+    is_answered = answer.is_not_null()
+    if not labels.is_multi_label:
+        is_answered &= answer.str.strip_chars() != ""
     texts = [pl.col(name).str.strip_chars() for name in labels.text_columns]
-    return labels, rows.filter(answer.is_not_null() & (answer != "")).select(texts).drop_nulls()
+    return labels, rows.filter(is_answered).select(texts).drop_nulls()
 
 
 def _left_out(labels: LabelSet | None, settings: SuggestSettings) -> str:
@@ -246,11 +255,29 @@ def _texts(
         labelled_MD = encode(pl.concat([labels.train["text"], labels.dev["text"], labels.test["text"]]))
         if can_learn:
             train_RD = labelled_MD[: labels.train.height]
-            probe = LogisticRegression(C=10.0, max_iter=1_000).fit(train_RD, labels.train["label"].to_list())
-            criteria["uncertainty"] = margin_uncertainty(probe.predict_proba(vectors_ND))
+            criteria["uncertainty"] = _uncertainty(train_RD, labels, vectors_ND)
     order = _choose(criteria, vectors_ND, num, settings, labelled_MD, first_N)
-    rows = pool[order].select("text", pl.lit(None, pl.String).alias("label"), "id", "source")
+    answer = pl.lit(None, pl.String).alias("label")
+    if (labels is not None and labels.is_multi_label) or (predictions is not None and predictions.is_multi_label):
+        answer = pl.lit(None, LISTS).alias("labels")
+    rows = pool[order].select("text", answer, "id", "source")
     return _with_criteria(rows, criteria, order, pool.height)
+
+
+def _uncertainty(train_RD: Vectors, labels: LabelSet, vectors_ND: Vectors) -> Values:
+    """Return how unsure a probe on the labels is of each text.
+
+    Where a text can have several classes, each class has a probe, and the text is as unsure as the least sure of them.
+    """
+    probe = LogisticRegression(C=10.0, max_iter=1_000)
+    if not labels.is_multi_label:
+        return margin_uncertainty(probe.fit(train_RD, labels.train["label"].to_list()).predict_proba(vectors_ND))
+    doubts = []
+    for name in labels.classes:
+        has_class = labels.train["label"].list.contains(name).to_numpy()
+        if not has_class.all():
+            doubts.append(margin_uncertainty(probe.fit(train_RD, has_class).predict_proba(vectors_ND)))
+    return np.asarray(np.max(doubts, axis=0), np.float64)
 
 
 def _pairs(
@@ -393,7 +420,8 @@ def write_suggestions(rows: pl.DataFrame, uri: str) -> None:
     if ending == ".jsonl":
         rows.write_ndjson(buffer)
     elif ending == ".csv":
-        rows.write_csv(buffer)
+        lists = [name for name in rows.columns if rows.schema[name] == LISTS]
+        rows.with_columns(pl.lit(None, pl.String).alias(name) for name in lists).write_csv(buffer)  # all are empty
     else:
         rows.write_parquet(buffer)
     if not create_bytes(normalize_uri(uri), buffer.getvalue()):

@@ -42,6 +42,40 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, places
     assert "rows answered, the head abstains on the others" in again.stdout
 
 
+@pytest.mark.usefixtures("places")
+def test_lists_of_classes_are_given_measured_and_suggested_again(tmp_path: Path, model: str) -> None:
+    table = str(tmp_path / "kept")
+    update(tmp_path / "raw", table, model=model, settings={"source": {"keep_columns": ["text"]}})
+    labels = [
+        {"text": text, "tags": [*(["odd"] if at % 2 else []), *(["third"] if at % 3 == 0 else [])]}
+        for at, text in enumerate(texts(0, 60))
+    ]
+    write(tmp_path / "lists/a.jsonl", labels)
+    out = str(tmp_path / "out")
+    arguments = [
+        "classify",
+        table,
+        str(tmp_path / "lists"),
+        out,
+        "--tasks",
+        "tags",
+        "--settings",
+        json.dumps(QUICK),
+    ]
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    quality = json.loads(done.stdout)["tasks"][0]["head"]["quality"]
+    assert {"subset_accuracy", "micro_f1", "macro_f1", "possible_coverage"} <= quality.keys()
+    again = CliRunner().invoke(app, arguments)
+    assert "0 shards built" in again.stdout
+    assert "tags: whole lists right" in again.stdout
+    assert "micro-F1" in again.stdout
+    todo = tmp_path / "todo.jsonl"
+    suggested = CliRunner().invoke(app, ["suggest", table, str(todo), "-n", "5", "--predictions", out])
+    assert suggested.exit_code == 0, suggested.output
+    assert all(json.loads(line)["labels"] is None for line in todo.read_text().splitlines())
+
+
 def test_labels_that_cannot_be_read_are_one_line(tmp_path: Path, places: tuple[str, str]) -> None:
     done = CliRunner().invoke(app, ["classify", *places, str(tmp_path / "out"), "--tasks", "mood"])
     assert done.exit_code == 1
@@ -57,3 +91,14 @@ def test_the_flow_does_the_same(tmp_path: Path, places: tuple[str, str]) -> None
     assert report.output.num_rows == 30
     assert sum(report.tasks[0].now.classes.values()) == 30
     assert classify_table(*places, str(tmp_path / "out"), settings).output.num_rows_built == 0
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_gives_lists_of_classes_too(tmp_path: Path, places: tuple[str, str]) -> None:
+    rows = [{"text": text, "tags": ["odd"] if at % 2 else []} for at, text in enumerate(texts(0, 60))]
+    write(tmp_path / "lists/a.jsonl", rows)
+    settings = ClassificationSettings.model_validate({**QUICK, "label_columns": ["tags"]})
+    report = classify_table(places[0], str(tmp_path / "lists"), str(tmp_path / "out"), settings)
+    assert report.tasks[0].head.is_multi_label
+    assert report.tasks[0].now.num_rows == 30
+    assert report.tasks[0].now.classes.get("odd", 0) + report.tasks[0].now.num_without_class == 30

@@ -12,7 +12,7 @@ import scipy.stats
 
 from sbert.apply.classification.head import Float64, softmax
 
-__all__ = ["abstention_threshold", "calibration_error", "fit_temperature", "set_scores"]
+__all__ = ["abstention_threshold", "calibrated", "calibration_error", "fit_temperature", "quantile", "set_scores"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -45,15 +45,16 @@ def set_scores(probabilities_NC: Float64, truth_N: Int64, coverage: float, min_c
     `min_class_rows` rows has a threshold of its own, so that coverage holds in this class; the others share one.
     """
     scores_N = 1 - probabilities_NC[np.arange(len(truth_N)), truth_N]
-    shared = _quantile(scores_N, coverage)
+    shared = quantile(scores_N, coverage)
     counts = np.bincount(truth_N, minlength=probabilities_NC.shape[1])
     return [
-        _quantile(scores_N[truth_N == number], coverage) if count >= min_class_rows else shared
+        quantile(scores_N[truth_N == number], coverage) if count >= min_class_rows else shared
         for number, count in enumerate(counts.tolist())
     ]
 
 
-def _quantile(scores_N: Float64, coverage: float) -> float:
+def quantile(scores_N: Float64, coverage: float) -> float:
+    """Return the conformal threshold: the smallest score that enough of them do not exceed; 1 where there are too few."""
     place = int(np.ceil((len(scores_N) + 1) * coverage))
     return float(np.sort(scores_N)[place - 1]) if place <= len(scores_N) else 1.0
 

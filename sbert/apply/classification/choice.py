@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
 
 from sbert.apply.classification.head import Float32, Float64
+from sbert.apply.classification.multi_label_calibration import best_f1
 from sbert.apply.classification.settings import HeadSettings
 from sbert.apply.classification.trained import HeadChoice, Int64, LabelledRows, train_head
 from sbert.apply.classification.words import train_words
@@ -38,7 +39,8 @@ class HeadSelection:
 def choose_head(rows: LabelledRows, settings: HeadSettings, num_classes: int) -> HeadSelection:
     """Return the choice with the best macro-F1 on unseen rows; of equals the first, which is the simplest.
 
-    Words are taken where they add at least `MIN_WORDS_GAIN`.
+    Words are taken where they add at least `MIN_WORDS_GAIN`. Where a row can have several classes, the F1 of a class is that
+    at its best threshold.
     """
     choices = [HeadChoice(kind, strength) for kind in settings.kinds for strength in sorted(settings.strengths)]
     if len(choices) == 1 and rows.terms is None:
@@ -94,7 +96,7 @@ def _word_scores(rows: LabelledRows, settings: HeadSettings, num_classes: int) -
             assert seen.terms is not None
             assert unseen.terms is not None
             scorer = train_words(
-                seen.terms, seen.truth_N, strength, num_classes=num_classes, max_terms=settings.max_terms
+                seen.terms, seen.truth, strength, num_classes=num_classes, max_terms=settings.max_terms
             )
             return scorer.scores(unseen.terms)
 
@@ -107,29 +109,42 @@ def _word_scores(rows: LabelledRows, settings: HeadSettings, num_classes: int) -
 
 
 def _unseen(rows: LabelledRows, score: Score, seed: int, num_folds: int, num_classes: int) -> Float64:
-    scores_NC = np.full((len(rows.truth_N), num_classes), -np.inf)
-    for seen, unseen in _folds(rows.truth_N, seed, num_folds):
+    scores_NC = np.full((len(rows.truth), num_classes), -np.inf)
+    for seen, unseen in _folds(rows.truth, seed, num_folds):
         scores_NC[unseen] = score(rows.take(seen), rows.take(unseen))
     return scores_NC
 
 
-def _folds(truth_N: Int64, seed: int, num_folds: int) -> Iterator[tuple[Int64, Int64]]:
-    """Cut rows into parts of like shares of each class; a class with fewer rows than parts is in some of them only."""
+def _folds(truth: Int64, seed: int, num_folds: int) -> Iterator[tuple[Int64, Int64]]:
+    """Cut rows into parts of like shares of each class; a class with fewer rows than parts is in some of them only.
+
+    A row of several classes counts as one of its rarest, which is hardest to share out.
+    """
     splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
-        yield from splitter.split(np.zeros(len(truth_N)), truth_N)
+        yield from splitter.split(np.zeros(len(truth)), truth if truth.ndim == 1 else _rarest(truth))
+
+
+def _rarest(truth_NC: Int64) -> Int64:
+    """Return the number of the rarest class of each row; C for a row without a class."""
+    counts_C = truth_NC.sum(axis=0)
+    sizes_NC = np.where(truth_NC > 0, counts_C, len(truth_NC) + 1)
+    return np.asarray(np.where(truth_NC.any(axis=1), sizes_NC.argmin(axis=1), truth_NC.shape[1]), np.int64)
 
 
 def _at_most(rows: LabelledRows, settings: HeadSettings) -> LabelledRows:
-    num_rows = len(rows.truth_N)
+    num_rows = len(rows.truth)
     if num_rows <= settings.max_choice_rows:
         return rows
     return rows.take(np.sort(np.random.default_rng(settings.seed).permutation(num_rows)[: settings.max_choice_rows]))
 
 
 def _macro_f1(rows: LabelledRows, scores_NC: Float64) -> float:
-    return float(f1_score(rows.truth_N, scores_NC.argmax(axis=1), average="macro"))
+    if rows.truth.ndim == 2:
+        truth_NC = rows.truth > 0
+        return float(np.mean([best_f1(scores_NC[:, at], truth_NC[:, at])[0] for at in range(truth_NC.shape[1])]))
+    return float(f1_score(rows.truth, scores_NC.argmax(axis=1), average="macro"))
 
 
 def _best(candidates: list[tuple[float, HeadChoice]]) -> tuple[float, HeadChoice]:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,24 @@ from sbert.apply.classification.words import HeadWords, TermCounts, Texts, WordS
 from sbert.errors import TooFewLabelsError
 from sbert.index.words.terms import TERMS_VERSION
 
-__all__ = ["CODE_VERSION", "HeadRules", "check_classes", "earlier_fingerprint", "fit_head", "head_fingerprint"]
+__all__ = [
+    "CODE_VERSION",
+    "HeadRules",
+    "check_classes",
+    "earlier_fingerprint",
+    "fit_head",
+    "head_fingerprint",
+    "labelled_rows",
+    "record_fields",
+    "scorer_fields",
+]
 
 log = logging.getLogger(__name__)
 
 CODE_VERSION = 2
 """Raise it when the code changes so that the same labels make another head."""
+MULTI_LABEL_CODE_VERSION = 1
+"""The same for heads of rows with several classes alone."""
 FIRST_CODE_VERSION = 1
 """Heads that did not know of words."""
 
@@ -46,6 +59,7 @@ def head_fingerprint(
     *,
     rules: str = "",
     words_column: str = "",
+    is_multi_label: bool = False,
 ) -> str:
     """Return a hash of everything that decides a head.
 
@@ -56,9 +70,11 @@ def head_fingerprint(
         settings: of the head.
         rules: hash of its rules; empty without rules.
         words_column: column of the table whose words the head may read; empty for none.
+        is_multi_label: whether a row can have several classes.
     """
     words = f"words:{words_column}:{TERMS_VERSION}" if words_column else ""
-    return _hash(labels_fingerprint, encoder_fingerprint, task, settings, CODE_VERSION, rules, words)
+    several = f"multi_label:{MULTI_LABEL_CODE_VERSION}" if is_multi_label else ""
+    return _hash(labels_fingerprint, encoder_fingerprint, task, settings, CODE_VERSION, rules, words, several)
 
 
 def earlier_fingerprint(
@@ -70,13 +86,11 @@ def earlier_fingerprint(
     """
     if settings.has_newer:
         return None
-    return _hash(labels_fingerprint, encoder_fingerprint, task, settings, FIRST_CODE_VERSION, rules, "")
+    return _hash(labels_fingerprint, encoder_fingerprint, task, settings, FIRST_CODE_VERSION, rules)
 
 
-def _hash(
-    labels: str, encoder: str, task: str, settings: HeadSettings, code_version: int, rules: str, words: str
-) -> str:
-    parts = [labels, encoder, task, settings.model_dump_json(), str(code_version), *filter(None, (rules, words))]
+def _hash(labels: str, encoder: str, task: str, settings: HeadSettings, code_version: int, *others: str) -> str:
+    parts = [labels, encoder, task, settings.model_dump_json(), str(code_version), *filter(None, others)]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
 
 
@@ -108,18 +122,27 @@ def check_classes(labels: list[str], where: str) -> None:
                     where, 100 * share, largest)  # fmt: skip
 
 
-def _rows(
+def labelled_rows(
     vectors_ND: Float32,
-    truth_N: Int64,
+    truth: Int64,
     number: dict[str, int],
     rules: HeadRules | None,
     terms: TermCounts | None,
 ) -> LabelledRows:
+    """Return the rows that a head learns from.
+
+    Args:
+        vectors_ND: vectors of N labelled texts.
+        truth: their classes, as `fit_regression` takes them.
+        number: the number of each class, for the classes that rules give.
+        rules: rules as prior knowledge; None for none.
+        terms: the terms of the texts; None for vectors alone.
+    """
     weak = None if rules is None else rules.weak
     return LabelledRows(
         vectors_ND=vectors_ND,
-        rules_NK=np.zeros((len(truth_N), 0), np.float32) if rules is None else rule_features(rules.rules, rules.texts),
-        truth_N=truth_N,
+        rules_NK=np.zeros((len(truth), 0), np.float32) if rules is None else rule_features(rules.rules, rules.texts),
+        truth=truth,
         weak_MD=np.zeros((0, vectors_ND.shape[1]), np.float32) if weak is None else weak.vectors_ND,
         weak_M=np.array([] if weak is None else [number[label] for label in weak.labels], np.int64),
         weak_weights_M=np.zeros(0) if weak is None else weak.weights_N,
@@ -159,7 +182,7 @@ def fit_head(
     classes = sorted(set(labels))
     number = {name: at for at, name in enumerate(classes)}
     truth_N = np.array([number[name] for name in labels], np.int64)
-    rows = _rows(vectors_ND, truth_N, number, rules, None if words is None else count_terms(words.texts))
+    rows = labelled_rows(vectors_ND, truth_N, number, rules, None if words is None else count_terms(words.texts))
     selection = choose_head(rows, settings, len(classes))
     choice = selection.choice
     scores_NC = unseen_scores(rows, choice, settings, len(classes), settings.num_folds)
@@ -183,28 +206,44 @@ def fit_head(
             encoder_fingerprint=encoder_fingerprint,
             labels_fingerprint=labels_fingerprint,
             task=task,
-            kind=choice.kind,
-            strength=choice.strength,
             classes=classes,
             confusion=confusion.tolist(),
             temperature=temperature,
             abstain_below=threshold,
             set_scores=set_scores(probabilities_NC, truth_N, settings.coverage, settings.min_class_rows),
-            num_rows=len(labels),
-            chosen=selection.tried,
-            rules=() if rules is None else rules.rules,
-            text_column="" if rules is None else rules.text_column,
-            num_weak_rows=len(rows.weak_M),
-            words=None if words is None else _words_use(words, selection, trained),
+            **record_fields(rows, selection, trained, rules, words),
         ),
-        mean_D=trained.mean_D,
-        landmarks_LD=trained.landmarks_LD,
-        gamma=GAMMA,
-        weights_FC=trained.weights_FC,
-        bias_C=trained.bias_C,
-        rule_weights_KC=None if rules is None else trained.rule_weights_KC,
-        words=_word_scorer(rows, trained),
+        **scorer_fields(rows, trained, rules),
     )
+
+
+def record_fields(
+    rows: LabelledRows, selection: HeadSelection, trained: TrainedHead, rules: HeadRules | None, words: HeadWords | None
+) -> dict[str, Any]:
+    """Return the fields of the record of any head that say how it was fitted."""
+    return {
+        "kind": selection.choice.kind,
+        "strength": selection.choice.strength,
+        "num_rows": len(rows.truth),
+        "chosen": selection.tried,
+        "rules": () if rules is None else rules.rules,
+        "text_column": "" if rules is None else rules.text_column,
+        "num_weak_rows": len(rows.weak_M),
+        "words": None if words is None else _words_use(words, selection, trained),
+    }
+
+
+def scorer_fields(rows: LabelledRows, trained: TrainedHead, rules: HeadRules | None) -> dict[str, Any]:
+    """Return the weights of any head."""
+    return {
+        "mean_D": trained.mean_D,
+        "landmarks_LD": trained.landmarks_LD,
+        "gamma": GAMMA,
+        "weights_FC": trained.weights_FC,
+        "bias_C": trained.bias_C,
+        "rule_weights_KC": None if rules is None else trained.rule_weights_KC,
+        "words": _word_scorer(rows, trained),
+    }
 
 
 def _words_use(words: HeadWords, selection: HeadSelection, trained: TrainedHead) -> WordsUse:

@@ -21,14 +21,14 @@ from sbert.apply.classification.words import Texts, WordScorer, WordsUse
 from sbert.apply.fitted_models import FittedModels, Tensors
 from sbert.vectors.unit import unit_rows
 
-__all__ = ["HEADS", "Float64", "Head", "HeadRecord"]
+__all__ = ["HEADS", "Float64", "Head", "HeadRecord", "Scorer", "ScorerRecord", "scorer_tensors"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 
-class HeadRecord(BaseModel):
-    """The record of a head beside its weights: `head.json`."""
+class ScorerRecord(BaseModel):
+    """The record of any head beside its weights."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,6 +39,19 @@ class HeadRecord(BaseModel):
     kind: HeadKind
     strength: float = Field(description="Inverse strength of the penalty on weights.")
     classes: list[str] = Field(description="The classes, sorted.")
+    num_rows: int = Field(description="Labelled rows that the head was fitted on.")
+    chosen: list[dict[str, float | str]] = Field(description="Settings that were tried, and their macro-F1.")
+    rules: tuple[Rule, ...] = Field(default=(), description="Rules whose matches are features beside the vector.")
+    text_column: str = Field(default="", description="Column of the table that rules are matched with.")
+    num_weak_rows: int = Field(default=0, description="Rows without a label that rules gave a class to learn from.")
+    words: WordsUse | None = Field(
+        default=None, description="Whether the head reads words; None where it was fitted without looking at them."
+    )
+
+
+class HeadRecord(ScorerRecord):
+    """The record of a head of one class a row: `head.json`."""
+
     confusion: list[list[int]] = Field(
         description="Rows of each true class (outer list) by predicted class, each predicted by a head that had not seen "
         "the row; in the order of `classes`."
@@ -50,21 +63,13 @@ class HeadRecord(BaseModel):
     set_scores: list[float] = Field(
         description="For each class: it belongs to the set of a row where 1 minus its probability is at most this."
     )
-    num_rows: int = Field(description="Labelled rows that the head was fitted on.")
-    chosen: list[dict[str, float | str]] = Field(description="Settings that were tried, and their macro-F1.")
-    rules: tuple[Rule, ...] = Field(default=(), description="Rules whose matches are features beside the vector.")
-    text_column: str = Field(default="", description="Column of the table that rules are matched with.")
-    num_weak_rows: int = Field(default=0, description="Rows without a label that rules gave a class to learn from.")
-    words: WordsUse | None = Field(
-        default=None, description="Whether the head reads words; None where it was fitted without looking at them."
-    )
 
 
-@dataclass(frozen=True)
-class Head:
-    """A fitted classifier of F features and C classes for vectors of D values."""
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Weights of F features and C classes for vectors of D values: the scores of every kind of head."""
 
-    record: HeadRecord
+    record: ScorerRecord
     mean_D: Float32
     """Mean of the vectors that the head was fitted on."""
     landmarks_LD: Float32
@@ -82,11 +87,6 @@ class Head:
     def classes(self) -> list[str]:
         """The classes, sorted."""
         return self.record.classes
-
-    @property
-    def confusion(self) -> npt.NDArray[np.int64]:
-        """Rows of each true class by predicted class, on rows that the predicting head had not seen, shape (C, C)."""
-        return np.array(self.record.confusion, np.int64)
 
     @property
     def words_column(self) -> str:
@@ -114,6 +114,31 @@ class Head:
             scores_NC += rule_features(self.record.rules, texts) @ self.rule_weights_KC
         return scores_NC
 
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the weights as they are stored."""
+        tensors: dict[str, npt.NDArray[Any]] = {
+            "mean": self.mean_D,
+            "landmarks": self.landmarks_LD,
+            "gamma": np.array([self.gamma], np.float64),
+            "weights": self.weights_FC,
+            "bias": self.bias_C,
+        }
+        if self.rule_weights_KC is not None:
+            tensors["rule_weights"] = self.rule_weights_KC
+        return tensors if self.words is None else tensors | self.words.tensors()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Scorer):
+    """A fitted classifier that names one class of each row."""
+
+    record: HeadRecord
+
+    @property
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """Rows of each true class by predicted class, on rows that the predicting head had not seen, shape (C, C)."""
+        return np.array(self.record.confusion, np.int64)
+
     def probabilities(self, vectors_ND: Float32, texts: Texts | None = None) -> Float64:
         """Return the calibrated probability of each class, shape (N, C); arguments as `scores`."""
         return softmax(self.scores(vectors_ND, texts) / self.record.temperature)
@@ -130,32 +155,25 @@ class Head:
 
     def save(self, out_uri: str) -> None:
         """Write the head beside the output."""
-        tensors: dict[str, npt.NDArray[Any]] = {
-            "mean": self.mean_D,
-            "landmarks": self.landmarks_LD,
-            "gamma": np.array([self.gamma], np.float64),
-            "weights": self.weights_FC,
-            "bias": self.bias_C,
-        }
-        if self.rule_weights_KC is not None:
-            tensors["rule_weights"] = self.rule_weights_KC
-        if self.words is not None:
-            tensors |= self.words.tensors()
-        HEADS.save(out_uri, self.record.fingerprint, self.record, tensors)
+        HEADS.save(out_uri, self.record.fingerprint, self.record, self.tensors())
 
 
 def _build(content: bytes, tensors: Tensors) -> Head:
     record = HeadRecord.model_validate_json(content)
-    return Head(
-        record=record,
-        mean_D=tensors["mean"],
-        landmarks_LD=tensors["landmarks"],
-        gamma=float(tensors["gamma"][0]),
-        weights_FC=tensors["weights"],
-        bias_C=tensors["bias"],
-        rule_weights_KC=tensors["rule_weights"] if record.rules else None,
-        words=WordScorer.from_tensors(tensors) if record.words is not None and record.words.weight else None,
-    )
+    return Head(record=record, **scorer_tensors(record, tensors))
+
+
+def scorer_tensors(record: ScorerRecord, tensors: Tensors) -> dict[str, Any]:
+    """Return the fields of a `Scorer` beside its record, from its stored tensors."""
+    return {
+        "mean_D": tensors["mean"],
+        "landmarks_LD": tensors["landmarks"],
+        "gamma": float(tensors["gamma"][0]),
+        "weights_FC": tensors["weights"],
+        "bias_C": tensors["bias"],
+        "rule_weights_KC": tensors["rule_weights"] if record.rules else None,
+        "words": WordScorer.from_tensors(tensors) if record.words is not None and record.words.weight else None,
+    }
 
 
 HEADS = FittedModels("head", "_heads", "run `sbert classify` again", _build)

@@ -12,10 +12,19 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.classification.fit import HeadRules, earlier_fingerprint, fit_head, head_fingerprint
-from sbert.apply.classification.head import HEADS, Float32, Head
+from sbert.apply.classification.fit import HeadRules, earlier_fingerprint, head_fingerprint
+from sbert.apply.classification.head import Float32
+from sbert.apply.classification.head_kinds import (
+    AnyHead,
+    Quality,
+    compare_heads,
+    find_head,
+    fit_any,
+    is_multi_label,
+    measure,
+    speaking_terms,
+)
 from sbert.apply.classification.job import ClassificationJob, HeadName
-from sbert.apply.classification.quality import HeadQuality, compared_macro_f1, measure_head
 from sbert.apply.classification.rules import Rule, read_rules, rules_hash
 from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
 from sbert.apply.classification.settings import ClassificationSettings
@@ -25,8 +34,8 @@ from sbert.apply.text_vectors import vectors_of_texts
 from sbert.counted import counted
 from sbert.derived.derived_table import find_output
 from sbert.errors import SettingsError
-from sbert.evaluation.metric import difference_interval
 from sbert.index.words.settings import find_text_column
+from sbert.labels.class_lists import ClassLists
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import load_labels
@@ -38,8 +47,6 @@ __all__ = ["HeadDecision", "choose_heads", "current_heads"]
 
 log = logging.getLogger(__name__)
 
-NUM_RESAMPLES = 1_000
-CONFIDENCE = 0.95
 TEXT_COLUMN = "text"
 MIN_GROUP_ROWS = 20
 """Groups with fewer held-out rows are shown, but refuse no head."""
@@ -57,7 +64,8 @@ class HeadDecision(BaseModel):
     reason: str
     num_labels: int = Field(description="Labelled rows that the new head was fitted on.")
     labels: str = Field(description="Number of labelled rows that were read, used and left out, in words.")
-    quality: HeadQuality | None = Field(description="The head on held-out rows; None without such rows.")
+    is_multi_label: bool = Field(default=False, description="Whether a row can have several classes.")
+    quality: Quality | None = Field(description="The head on held-out rows; None without such rows.")
     kind: str
     strength: float
     tried: list[dict[str, float | str]]
@@ -122,9 +130,8 @@ def choose_heads(
     """
     find_text_column(table, settings.text_column)  # a column that was named and is not kept is refused first
     in_use = current_heads(out_uri)
-    tasks = settings.label_columns or ("",)
     vectors = _Vectors(table)
-    return tuple(_choose(vectors, labels_uri, out_uri, settings, task, in_use.get(task)) for task in tasks)
+    return tuple(_choose(vectors, labels_uri, out_uri, settings, task, in_use.get(task)) for task in settings.tasks)
 
 
 def _choose(
@@ -136,14 +143,12 @@ def _choose(
     in_use: HeadName | None,
 ) -> HeadDecision:
     table = vectors.table
-    labels = load_labels(labels_uri, _label_settings(settings, task))
+    labels = load_labels(labels_uri, _label_settings(settings, task), class_lists=_class_lists(settings, task))
     learned = pl.concat([labels.train, labels.dev])
     rules = _rules(table, labels, settings, task)
     new = _fitted(labels, out_uri, settings, task, rules, vectors)
     fingerprint = new.record.fingerprint
-    old = None if in_use is None or in_use.fingerprint == fingerprint else HEADS.find(out_uri, in_use.fingerprint)
-    if old is not None and old.words_column and old.words_column not in table.kept_schema:
-        old = None  # it cannot read the rows
+    old = None if in_use is None or in_use.fingerprint == fingerprint else _old(out_uri, in_use, new, table)
     test_ND = vectors.of(labels.test["text"])
     quality = _measure(new, test_ND, labels, settings)
     objection = _objection(new, old, table, test_ND, labels, quality, settings)
@@ -158,9 +163,10 @@ def _choose(
         fingerprint=better.record.fingerprint,
         is_new=in_use is None or better.record.fingerprint != in_use.fingerprint,
         refused=None if objection is None else new.record.fingerprint,
-        reason=objection or _reason(in_use, old, fingerprint, table),
+        reason=objection or _reason(in_use, old, new, table),
         num_labels=learned.height,
         labels=labels.account(),
+        is_multi_label=is_multi_label(better),
         quality=quality,
         kind=better.record.kind.value,
         strength=better.record.strength,
@@ -168,9 +174,24 @@ def _choose(
         text_column=better.record.text_column,
         words_column=better.words_column,
         words=better.record.words,
-        speaking={} if better.words is None else better.words.speaking(better.classes),
+        speaking=speaking_terms(better),
         rules=_effect(new, labels, out_uri, settings, task, vectors) if objection is None else None,
     )
+
+
+def _class_lists(settings: ClassificationSettings, task: str) -> ClassLists:
+    """Return how lists are read: a column of lists is recognised, the settings name any other task of several classes."""
+    return ClassLists(columns=frozenset(settings.tasks), join_rows=task in settings.multi_label_columns)
+
+
+def _old(out_uri: str, in_use: HeadName, new: AnyHead, table: Table) -> AnyHead | None:
+    """Return the head that is in use; None where it cannot be compared with the new one."""
+    if in_use.is_multi_label != is_multi_label(new):
+        return None  # one class a row cannot be measured against lists
+    old = find_head(out_uri, in_use.fingerprint, multi_label=in_use.is_multi_label)
+    if old is not None and old.words_column and old.words_column not in table.kept_schema:
+        return None  # it cannot read the rows
+    return old
 
 
 def _fitted(
@@ -180,7 +201,7 @@ def _fitted(
     task: str,
     rules: tuple[Rule, ...],
     vectors: "_Vectors",
-) -> Head:
+) -> AnyHead:
     """Return the head of labels and rules; fit it, and store it beside the output, where it is not there."""
     table = vectors.table
     learned = pl.concat([labels.train, labels.dev])
@@ -189,9 +210,10 @@ def _fitted(
     suffix = rules_hash(rules, column or TEXT_COLUMN, settings.max_weak_rows) if rules else ""
     named = (content, table.encoder.fingerprint, task, settings.head)
     words_column = column if column is not None and settings.head.words else ""
-    fingerprint = head_fingerprint(*named, rules=suffix, words_column=words_column)
-    for name in (fingerprint, earlier_fingerprint(*named, rules=suffix)):
-        stored = None if name is None else HEADS.find(out_uri, name)
+    several = labels.is_multi_label
+    fingerprint = head_fingerprint(*named, rules=suffix, words_column=words_column, is_multi_label=several)
+    for name in (fingerprint, None if several else earlier_fingerprint(*named, rules=suffix)):
+        stored = None if name is None else find_head(out_uri, name, multi_label=several)
         if stored is not None:
             return stored
     vectors.look_up(pl.concat([learned["text"], labels.test["text"]]))
@@ -200,13 +222,13 @@ def _fitted(
         by_people = pl.concat([learned["text"], labels.test["text"]])
         weak = (
             find_weak_labels(table, column or TEXT_COLUMN, rules, by_people, settings.max_weak_rows)
-            if settings.max_weak_rows
+            if settings.max_weak_rows and not several
             else None
         )
         knowledge = HeadRules(rules, column or TEXT_COLUMN, learned["text"], weak)
-    head = fit_head(
+    head = fit_any(
         vectors.of(learned["text"]),
-        learned["label"].to_list(),
+        learned["label"],
         settings.head,
         fingerprint=fingerprint,
         encoder_fingerprint=table.encoder.fingerprint,
@@ -224,12 +246,13 @@ def _rules(table: Table, labels: LabelSet, settings: ClassificationSettings, tas
     if settings.rules_uri is None:
         return ()
     check_text_column(table, find_text_column(table, settings.text_column) or TEXT_COLUMN)
-    classes = set(labels.train["label"]) | set(labels.dev["label"])
-    return read_rules(settings.rules_uri, task, settings.label_columns or ("",), sorted(classes))
+    named = pl.concat([labels.train["label"], labels.dev["label"]])
+    classes = named.explode(empty_as_null=False, keep_nulls=False) if labels.is_multi_label else named
+    return read_rules(settings.rules_uri, task, settings.tasks, sorted(set(classes)))
 
 
 def _effect(
-    new: Head,
+    new: AnyHead,
     labels: LabelSet,
     out_uri: str,
     settings: ClassificationSettings,
@@ -241,9 +264,7 @@ def _effect(
         return None
     check_text_column(vectors.table, new.record.text_column)
     plain = _fitted(labels, out_uri, settings, task, (), vectors)
-    return rules_effect(
-        new, plain, vectors.of(labels.test["text"]), labels.test["label"].to_list(), labels.test["text"]
-    )
+    return rules_effect(new, plain, vectors.of(labels.test["text"]), labels.test)
 
 
 class _Vectors:
@@ -277,19 +298,18 @@ def _label_settings(settings: ClassificationSettings, task: str) -> LabelSetting
     return settings.labels.model_copy(update={"kind": LabelKind.CLASSES, "columns": columns, "keep_columns": kept})
 
 
-def _measure(head: Head, test_ND: Float32, labels: LabelSet, settings: ClassificationSettings) -> HeadQuality | None:
+def _measure(head: AnyHead, test_ND: Float32, labels: LabelSet, settings: ClassificationSettings) -> Quality | None:
     test = labels.test
-    groups = {name: test[name].to_list() for name in settings.group_columns}
-    return measure_head(head, test_ND, test["label"].to_list(), test["text"].to_list(), groups)
+    return measure(head, test_ND, test, {name: test[name].to_list() for name in settings.group_columns})
 
 
 def _objection(
-    new: Head,
-    old: Head | None,
+    new: AnyHead,
+    old: AnyHead | None,
     table: Table,
     test_ND: Float32,
     labels: LabelSet,
-    quality: HeadQuality | None,
+    quality: Quality | None,
     settings: ClassificationSettings,
 ) -> str | None:
     """Return why the head that is in use stays; None when the new one replaces it."""
@@ -303,24 +323,25 @@ def _objection(
                     f"{group.gap.value:.3f} [{group.gap.low:.3f}, {group.gap.high:.3f}], surely above max_group_gap "
                     f"{settings.max_group_gap:g}"
                 )
-    scored = [(head.classes, head.scores(test_ND, labels.test["text"])) for head in (new, old)]
-    after, before = compared_macro_f1(labels.test["label"].to_list(), scored)
-    gain = difference_interval(after, before, num_resamples=NUM_RESAMPLES, confidence=CONFIDENCE, seed=0)
+    after, before, gain = compare_heads(new, old, test_ND, labels.test)
     if gain.value >= -settings.tolerance:
         return None
     return (
-        f"macro-F1 drops by {-gain.value:.4f} ({before.value:.4f} → {after.value:.4f}, interval of the gain "
+        f"macro-F1 drops by {-gain.value:.4f} ({before:.4f} → {after:.4f}, interval of the gain "
         f"[{gain.low:+.4f}, {gain.high:+.4f}]) on {labels.test.height:,} held-out rows, more than the tolerance of "
         f"{settings.tolerance:g}"
     )
 
 
-def _reason(in_use: HeadName | None, old: Head | None, fingerprint: str, table: Table) -> str:
+def _reason(in_use: HeadName | None, old: AnyHead | None, new: AnyHead, table: Table) -> str:
     """Return why the head of the present labels is used."""
     if in_use is None:
         return "the first head"
-    if in_use.fingerprint == fingerprint:
+    if in_use.fingerprint == new.record.fingerprint:
         return "labels, encoder and settings did not change"
+    if in_use.is_multi_label != is_multi_label(new):
+        several = "can have several classes" if is_multi_label(new) else "has one class"
+        return f"a row {several} now, which the head before cannot give"
     if old is None:
         return "the head before is no longer there, or the table no longer keeps the texts that it reads"
     if old.record.encoder_fingerprint != table.encoder.fingerprint:

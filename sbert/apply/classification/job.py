@@ -1,18 +1,33 @@
 """`ClassificationJob`: the class of every row, by heads that lie beside the output."""
 
 import hashlib
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from sbert.apply.classification.head import HEADS, Head
+from sbert.apply.classification.head import HEADS, Float32, Head
+from sbert.apply.classification.multi_label_head import MULTI_LABEL_HEADS
+from sbert.apply.classification.multi_label_output import MULTI_LABEL_FIELDS, multi_label_values, ordered_lists
+from sbert.apply.classification.words import Texts
 from sbert.derived.job import RowFunction, RowJob, row_vectors
 from sbert.table.delta import Table
 
 __all__ = ["ClassificationJob", "HeadName"]
+
+
+FIELDS = (
+    pa.field("label", pa.string()),
+    pa.field("probability", pa.float32()),
+    pa.field("labels", pa.list_(pa.string())),
+    pa.field("abstained", pa.bool_()),
+)
+BY_RULES = pa.field("by_rules", pa.bool_())
+Values = Callable[[Float32, Texts | None], dict[str, pa.Array]]
+"""Returns the columns of a task for the vectors and texts of a block."""
 
 
 class HeadName(BaseModel):
@@ -24,10 +39,25 @@ class HeadName(BaseModel):
     fingerprint: str = Field(description="Name of its folder in ``_heads/``.")
     text_column: str = Field(default="", description="Column that its rules are matched with; empty without rules.")
     words_column: str = Field(default="", description="Column whose words it reads; empty for vectors alone.")
+    is_multi_label: bool = Field(default=False, description="Whether a row can have several classes.")
+
+    @model_serializer(mode="wrap")
+    def _without_newer_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what earlier releases did not have at its default, so that their outputs stay as they are."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if name != "is_multi_label" or value}
+
+    @property
+    def column(self) -> str:
+        """The column of texts that it reads; empty for none."""
+        return self.text_column or self.words_column
 
 
 class ClassificationJob(RowJob):
-    """The likeliest class of each row, its probability, a set that holds the true class, and whether to trust it."""
+    """The likeliest class of each row, its probability, a set that holds the true class, and whether to trust it.
+
+    A task whose rows can have several classes gives a list of classes instead (`MULTI_LABEL_FIELDS`).
+    """
 
     name: ClassVar[str] = "classification"
 
@@ -35,23 +65,15 @@ class ClassificationJob(RowJob):
     heads_uri: str = Field(description="The output beside which the heads lie.")
 
     def columns(self, table: Table) -> pa.Schema:  # noqa: ARG002
-        """Return four columns for each task, and ``by_rules`` where its head has rules.
+        """Return the columns of each task, and ``by_rules`` where its head has rules.
 
         With several tasks their names begin with the task.
         """
-        return pa.schema(
-            [
-                field
-                for head in self.heads
-                for field in (
-                    pa.field(f"{self.prefix(head)}label", pa.string()),
-                    pa.field(f"{self.prefix(head)}probability", pa.float32()),
-                    pa.field(f"{self.prefix(head)}labels", pa.list_(pa.string())),
-                    pa.field(f"{self.prefix(head)}abstained", pa.bool_()),
-                    *([pa.field(f"{self.prefix(head)}by_rules", pa.bool_())] if head.text_column else []),
-                )
-            ]
-        )
+        fields = []
+        for head in self.heads:
+            own = [*(MULTI_LABEL_FIELDS if head.is_multi_label else FIELDS), *([BY_RULES] if head.text_column else [])]
+            fields += [field.with_name(f"{self.prefix(head)}{field.name}") for field in own]
+        return pa.schema(fields)
 
     def input_columns(self, table: Table) -> list[str]:
         """Return the columns of the vectors, and the texts that rules are matched with or whose words are read."""
@@ -70,35 +92,44 @@ class ClassificationJob(RowJob):
 
     def function(self, table: Table) -> RowFunction:
         """Load the heads, and return the function of a block."""
-        heads = [(self.prefix(name), name, HEADS.load(self.heads_uri, name.fingerprint, table)) for name in self.heads]
+        functions = [(self.prefix(name), name, _values_of(self.heads_uri, name, table)) for name in self.heads]
 
         def classify(rows: pa.Table) -> pa.Table:
             vectors_ND = row_vectors(rows, table)
-            columns = {}
-            for prefix, name, head in heads:
-                column = name.text_column or name.words_column  # a head has one column of texts
-                texts = pl.Series(rows[column]).cast(pl.String) if column else None
-                probabilities_NC = head.probabilities(vectors_ND, texts)
-                best_N = probabilities_NC.argmax(axis=1)
-                classes = pa.array(head.classes, pa.string())
-                columns[f"{prefix}label"] = classes.take(pa.array(best_N))
-                columns[f"{prefix}probability"] = pa.array(
-                    probabilities_NC[np.arange(len(best_N)), best_N].astype(np.float32)
-                )
-                columns[f"{prefix}labels"] = _sets(head, probabilities_NC, classes)
-                columns[f"{prefix}abstained"] = pa.array(head.abstains(probabilities_NC))
-                if name.text_column:
-                    silent_NC = head.scores(vectors_ND, texts, with_rules=False)
-                    columns[f"{prefix}by_rules"] = pa.array(best_N != silent_NC.argmax(axis=1))
+            columns: dict[str, pa.Array] = {}
+            for prefix, name, values in functions:
+                texts = pl.Series(rows[name.column]).cast(pl.String) if name.column else None
+                columns |= {f"{prefix}{column}": value for column, value in values(vectors_ND, texts).items()}
             return pa.table(columns)
 
         return classify
 
 
+def _values_of(heads_uri: str, name: HeadName, table: Table) -> Values:
+    """Load a head, and return the function of a block of rows."""
+    if name.is_multi_label:
+        several = MULTI_LABEL_HEADS.load(heads_uri, name.fingerprint, table)
+        return lambda vectors_ND, texts: multi_label_values(several, vectors_ND, texts)
+    head = HEADS.load(heads_uri, name.fingerprint, table)
+    return lambda vectors_ND, texts: _values(head, name, vectors_ND, texts)
+
+
+def _values(head: Head, name: HeadName, vectors_ND: Float32, texts: Texts | None) -> dict[str, pa.Array]:
+    probabilities_NC = head.probabilities(vectors_ND, texts)
+    best_N = probabilities_NC.argmax(axis=1)
+    classes = pa.array(head.classes, pa.string())
+    values = {
+        "label": classes.take(pa.array(best_N)),
+        "probability": pa.array(probabilities_NC[np.arange(len(best_N)), best_N].astype(np.float32)),
+        "labels": _sets(head, probabilities_NC, classes),
+        "abstained": pa.array(head.abstains(probabilities_NC)),
+    }
+    if name.text_column:
+        silent_NC = head.scores(vectors_ND, texts, with_rules=False)
+        values["by_rules"] = pa.array(best_N != silent_NC.argmax(axis=1))
+    return values
+
+
 def _sets(head: Head, probabilities_NC: np.ndarray, classes: pa.Array) -> pa.ListArray:
     """Return the classes of each row's set, the likeliest first."""
-    chosen_NC = head.sets(probabilities_NC)
-    order_NC = np.argsort(-probabilities_NC, axis=1, kind="stable")
-    ordered_NC = np.take_along_axis(chosen_NC, order_NC, axis=1)
-    offsets = np.concatenate([[0], np.cumsum(ordered_NC.sum(axis=1))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), classes.take(pa.array(order_NC[ordered_NC])))
+    return ordered_lists(head.sets(probabilities_NC), probabilities_NC, classes)[0]

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sbert.apply.classification.head_kinds import Quality
+from sbert.apply.classification.multi_label_quality import MultiLabelQuality
 from sbert.apply.classification.quality import HeadQuality, Share
 from sbert.apply.classification.report import TaskReport
 from sbert.apply.classification.rules_effect import RulesEffect
-from sbert.apply.classification.settings import ClassificationSettings
+from sbert.apply.classification.settings import ClassificationSettings, HeadSettings
 from sbert.counted import counted
 from sbert.derived.run import DerivedReport
 from sbert.pages.page import PageTable, Section, Verdict, render_page
@@ -21,6 +23,10 @@ MAX_CLASSES = 20
 MAX_LABEL = 24
 MIN_PICTURE_ROWS = 30
 """Held-out rows below which curves show chance."""
+ABOUT_LISTS = (
+    "A row can have several classes, or none. A class is named where its probability reaches the threshold with the best F1 "
+    "on rows that the head had not seen. The head answers where the whole list of a row is surely enough right."
+)
 
 
 def report_page(output: DerivedReport, tasks: Sequence[TaskReport], settings: ClassificationSettings) -> str:
@@ -75,6 +81,8 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
         f"The head is {task.head.kind} with strength {task.head.strength:g}, fitted on "
         f"{counted(task.head.num_labels, 'row')}; {task.head.reason}.",
     ]
+    if isinstance(quality, MultiLabelQuality):
+        paragraphs.append(ABOUT_LISTS)
     is_small = quality.num_rows < MIN_PICTURE_ROWS
     if is_small:
         paragraphs.append(
@@ -82,14 +90,16 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
             "intervals. Name more test rows, or raise labels.test_share."
         )
     values = [
-        ["accuracy ↑", _shown(quality.accuracy), ""],
-        ["macro-F1 ↑", _shown(quality.macro_f1), ""],
-        ["calibration error ↓", "too few rows" if is_small else f"{quality.calibration_error:.3f}", ""],
-        ["sets that hold the true class", _shown(quality.set_coverage), f"{head.coverage:.0%} promised"],
-        ["classes in a set ↓", f"{quality.mean_set_size:.2f}", ""],
+        *(_values_of_lists(quality, head) if isinstance(quality, MultiLabelQuality) else _values(quality, head)),
         ["rows answered ↑", _shown(quality.answered), ""],
-        ["wrong among the answered ↓", _shown(quality.answered_error), f"at most {head.promised_error:.0%} promised"],
+        [
+            "wrong lists among the answered ↓" if task.head.is_multi_label else "wrong among the answered ↓",
+            _shown(quality.answered_error),
+            f"at most {head.promised_error:.0%} promised",
+        ],
     ]
+    error = "too few rows" if is_small else f"{quality.calibration_error:.3f}"
+    values.insert(3 if task.head.is_multi_label else 2, ["calibration error ↓", error, ""])
     sections.append(
         Section(
             f"{prefix}Quality",
@@ -103,16 +113,45 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
     sections.append(_class_section(prefix, quality))
     if quality.groups:
         sections.append(_group_section(prefix, quality))
-    wrong = [[row.text[:300], row.truth, row.predicted, f"{row.probability:.3f}"] for row in quality.wrong]
-    columns = ["text", "true class", "named", "probability"]
-    sections.append(
-        Section(
-            f"{prefix}Most surely wrong",
-            ["Look at these first: some may be labelled wrongly."],
-            tables=[PageTable(columns, wrong, text_columns=["true class", "named"])] if wrong else [],
-        )
-    )
+    sections.append(_wrong_section(prefix, quality))
     return [*sections, *_choice_sections(prefix, task)]
+
+
+def _values(quality: HeadQuality, head: HeadSettings) -> list[list[str]]:
+    return [
+        ["accuracy ↑", _shown(quality.accuracy), ""],
+        ["macro-F1 ↑", _shown(quality.macro_f1), ""],
+        ["sets that hold the true class", _shown(quality.set_coverage), f"{head.coverage:.0%} promised"],
+        ["classes in a set ↓", f"{quality.mean_set_size:.2f}", ""],
+    ]
+
+
+def _values_of_lists(quality: MultiLabelQuality, head: HeadSettings) -> list[list[str]]:
+    promised = f"{head.coverage:.0%} promised"
+    return [
+        ["rows whose whole list is right ↑", _shown(quality.subset_accuracy), ""],
+        ["micro-F1 ↑", _shown(quality.micro_f1), ""],
+        ["macro-F1 ↑", _shown(quality.macro_f1), ""],
+        ["true classes that are possible", _shown(quality.possible_coverage), promised],
+        ["possible classes of a row ↓", f"{quality.mean_possible:.2f}", ""],
+    ]
+
+
+def _wrong_section(prefix: str, quality: Quality) -> Section:
+    if isinstance(quality, MultiLabelQuality):
+        columns = ["text", "true classes", "named", "probability of the list"]
+        wrong = [
+            [row.text[:300], ", ".join(row.truth) or "none", ", ".join(row.named) or "none", f"{row.probability:.3f}"]
+            for row in quality.wrong
+        ]
+    else:
+        columns = ["text", "true class", "named", "probability"]
+        wrong = [[row.text[:300], row.truth, row.predicted, f"{row.probability:.3f}"] for row in quality.wrong]
+    return Section(
+        f"{prefix}Most surely wrong",
+        ["Look at these first: some may be labelled wrongly."],
+        tables=[PageTable(columns, wrong, text_columns=columns[1:3])] if wrong else [],
+    )
 
 
 def _choice_sections(prefix: str, task: TaskReport) -> list[Section]:
@@ -144,20 +183,24 @@ def _shares_section(prefix: str, task: TaskReport) -> Section:
     if before is not None:
         rows = [[*row, f"{100 * (now.share(row[0]) - before.share(row[0])):+.2f}"] for row in rows]
         columns.append("change since the last run, points")
-    note = (
-        f"The head abstains on {now.num_abstained:,} of {counted(now.num_rows, 'row')}; here they count by their likeliest "
-        "class."
-    )
+    abstained = f"The head abstains on {now.num_abstained:,} of {counted(now.num_rows, 'row')}"
+    note = f"{abstained}; here they count by their likeliest class."
+    if task.head.is_multi_label:
+        note = (
+            f"{abstained}; here they count with the classes that it gives them. {counted(now.num_without_class, 'row')} "
+            "got no class. A row counts for each of its classes, so that shares can add up to more than 100 %."
+        )
     return Section(f"{prefix}Classes of the rows", [note], tables=[PageTable(columns, rows)])
 
 
-def _class_section(prefix: str, quality: HeadQuality) -> Section:
+def _class_section(prefix: str, quality: Quality) -> Section:
     rows = [
         [item.label, f"{item.num_rows:,}", _shown(item.precision), _shown(item.recall), _shown(item.f1)]
         for item in quality.classes
     ]
     columns = ["class", "rows", "precision ↑", "recall ↑", "F1 ↑"]
-    return Section(f"{prefix}Class by class", pictures=[_confusion(quality)], tables=[PageTable(columns, rows)])
+    pictures = [] if isinstance(quality, MultiLabelQuality) else [_confusion(quality)]
+    return Section(f"{prefix}Class by class", pictures=pictures, tables=[PageTable(columns, rows)])
 
 
 def _rules_section(prefix: str, task: TaskReport, rules: RulesEffect) -> Section:
@@ -176,7 +219,7 @@ def _rules_section(prefix: str, task: TaskReport, rules: RulesEffect) -> Section
     return Section(f"{prefix}Effect of rules", paragraphs, tables=[PageTable(columns, rows)])
 
 
-def _group_section(prefix: str, quality: HeadQuality) -> Section:
+def _group_section(prefix: str, quality: Quality) -> Section:
     rows = [
         [f"{item.column} = {item.value}", f"{item.num_rows:,}", _shown(item.error), _shown(item.abstained),
          f"{item.gap.value:+.3f} [{item.gap.low:+.3f}, {item.gap.high:+.3f}]"]
@@ -186,21 +229,22 @@ def _group_section(prefix: str, quality: HeadQuality) -> Section:
     return Section(f"{prefix}Group by group", tables=[PageTable(columns, rows)])
 
 
-def _reliability(quality: HeadQuality) -> Picture:
+def _reliability(quality: Quality) -> Picture:
     figure, axes = new_axes(3.2, x="probability of the named class (0 to 1)", y="share that is right (0 to 1)")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="exact")
     axes.plot(*zip(*[(mean, right) for mean, right, _ in quality.reliability], strict=True), "o-", color=BLUE,
               markersize=4, label="measured")  # fmt: skip
     legend_below(figure)
-    rows = quality.num_rows // len(quality.reliability)
-    return as_picture(
-        figure,
-        "Reliability",
-        f"Each point holds about {counted(rows, 'held-out row')}; on the dashed line probabilities are exact.",
-    )
+    if isinstance(quality, MultiLabelQuality):
+        about = (
+            "Each point holds the decisions about a class and a row whose probability lies in one tenth of the range"
+        )
+    else:
+        about = f"Each point holds about {counted(quality.num_rows // len(quality.reliability), 'held-out row')}"
+    return as_picture(figure, "Reliability", f"{about}; on the dashed line probabilities are exact.")
 
 
-def _risk(quality: HeadQuality, promised: float) -> Picture:
+def _risk(quality: Quality, promised: float) -> Picture:
     figure, axes = new_axes(3.2, x="share of held-out rows answered (0 to 1)", y="wrong among them (0 to 1)")
     axes.plot(*zip(*quality.risk, strict=True), color=BLUE, linewidth=1.4)
     axes.axhline(promised, color=ORANGE, linestyle="--", linewidth=1, label=f"promised {promised:.0%}")

@@ -18,13 +18,18 @@ __all__ = [
     "HeadQuality",
     "Share",
     "WrongRow",
+    "class_quality",
     "f1_share",
     "group_gap",
     "macro_f1",
     "macro_f1_share",
+    "measure_groups",
     "measure_head",
+    "mover",
     "resampled",
+    "risk_curve",
     "share",
+    "share_of",
 ]
 
 CONFIDENCE = 0.95
@@ -153,16 +158,16 @@ def measure_head(
     np.add.at(confusion, (truth_N, predicted_N), 1)
     return HeadQuality(
         num_rows=len(labels),
-        accuracy=_share_of(right_N),
+        accuracy=share_of(right_N),
         macro_f1=macro_f1_share(truth_N, predicted_N),
         calibration_error=calibration_error(confidence_N, right_N, num_bins),
-        set_coverage=_share_of(covered_N),
+        set_coverage=share_of(covered_N),
         mean_set_size=float(sets_NC.sum(axis=1).mean()),
-        answered=_share_of(answered_N),
+        answered=share_of(answered_N),
         answered_error=share(int((~right_N & answered_N).sum()), int(answered_N.sum())),
-        classes=[_class_quality(name, at, truth_N, predicted_N) for name, at in number.items()],
+        classes=[class_quality(name, truth_N == at, predicted_N == at) for name, at in number.items()],
         confusion=confusion.tolist(),
-        groups=_groups(groups or {}, right_N, answered_N),
+        groups=measure_groups(groups or {}, right_N, answered_N),
         wrong=[
             WrongRow(
                 text=texts[row],
@@ -177,7 +182,7 @@ def measure_head(
             (float(confidence_N[part].mean()), float(right_N[part].mean()), len(part))
             for part in np.array_split(np.argsort(confidence_N, kind="stable"), num_bins)
         ],
-        risk=_risk(confidence_N, right_N),
+        risk=risk_curve(confidence_N, right_N),
     )
 
 
@@ -215,15 +220,15 @@ def group_gap(wrong_N: Bools, inside_N: Bools) -> Share:
     )
 
 
-def _class_quality(label: str, number: int, truth_N: Int64, predicted_N: Int64) -> ClassQuality:
-    is_true, is_named = truth_N == number, predicted_N == number
-    hits = int((is_true & is_named).sum())
+def class_quality(label: str, true_N: Bools, named_N: Bools) -> ClassQuality:
+    """Return the quality of one class from the rows that have it and the rows that it was named for."""
+    hits = int((true_N & named_N).sum())
     return ClassQuality(
         label=label,
-        num_rows=int(is_true.sum()),
-        precision=share(hits, int(is_named.sum())),
-        recall=share(hits, int(is_true.sum())),
-        f1=f1_share(hits, int((is_true | is_named).sum())),
+        num_rows=int(true_N.sum()),
+        precision=share(hits, int(named_N.sum())),
+        recall=share(hits, int(true_N.sum())),
+        f1=f1_share(hits, int((true_N | named_N).sum())),
     )
 
 
@@ -260,10 +265,7 @@ def macro_f1_share(truth_N: Int64, predicted_N: Int64) -> Share:
             )
         )
     ]
-    below, above = (
-        float(np.sqrt(sum((part.value - getattr(part, side)) ** 2 for part in parts))) / len(parts)
-        for side in ("low", "high")
-    )
+    below, above = mover(parts)
     return Share(
         value=measured.value,
         low=max(0.0, min(measured.low, measured.value - below)),
@@ -271,7 +273,17 @@ def macro_f1_share(truth_N: Int64, predicted_N: Int64) -> Share:
     )
 
 
-def _groups(groups: Mapping[str, Sequence[str | None]], right_N: Bools, answered_N: Bools) -> list[GroupQuality]:
+def mover(parts: Sequence[Share]) -> tuple[float, float]:
+    """Return how far the interval of the mean of shares reaches below and above it (MOVER, Zou and Donner 2008)."""
+    below, above = (
+        float(np.sqrt(sum((part.value - getattr(part, side)) ** 2 for part in parts))) / len(parts)
+        for side in ("low", "high")
+    )
+    return below, above
+
+
+def measure_groups(groups: Mapping[str, Sequence[str | None]], right_N: Bools, answered_N: Bools) -> list[GroupQuality]:
+    """Return errors and abstentions for each value of each column, and each error compared with all other rows."""
     measured = []
     for column, values in groups.items():
         values_N = np.array(["" if value is None else value for value in values], dtype=object)
@@ -282,15 +294,16 @@ def _groups(groups: Mapping[str, Sequence[str | None]], right_N: Bools, answered
                     column=column,
                     value=value,
                     num_rows=int(inside_N.sum()),
-                    error=_share_of(~right_N[inside_N]),
-                    abstained=_share_of(~answered_N[inside_N]),
+                    error=share_of(~right_N[inside_N]),
+                    abstained=share_of(~answered_N[inside_N]),
                     gap=group_gap(~right_N, inside_N),
                 )
             )
     return measured
 
 
-def _risk(confidence_N: npt.NDArray[np.float64], right_N: Bools) -> list[tuple[float, float]]:
+def risk_curve(confidence_N: npt.NDArray[np.float64], right_N: Bools) -> list[tuple[float, float]]:
+    """Return shares of rows answered, the surest first, and the share of wrong answers among them."""
     wrong_N = np.cumsum(~right_N[np.argsort(-confidence_N, kind="stable")])
     counts = np.unique(np.linspace(1, len(right_N), min(100, len(right_N))).astype(int))
     return [(count / len(right_N), float(wrong_N[count - 1] / count)) for count in counts.tolist()]
@@ -302,7 +315,8 @@ def resampled(metric: Metric) -> Share:
     return Share(value=bootstrap.value, low=max(0.0, bootstrap.low), high=min(1.0, bootstrap.high))
 
 
-def _share_of(flags_N: Bools) -> Share:
+def share_of(flags_N: Bools) -> Share:
+    """Return the share of true flags with its interval; there must be one flag at least."""
     share_of_rows = share(int(flags_N.sum()), len(flags_N))
     assert share_of_rows is not None
     return share_of_rows

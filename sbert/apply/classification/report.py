@@ -16,7 +16,10 @@ class ClassShares(BaseModel):
     num_rows: int
     num_abstained: int
     num_by_rules: int = Field(default=0, description="Rows that have another class because of rules.")
-    classes: dict[str, int] = Field(description="Rows of each class, the largest first.")
+    num_without_class: int = Field(default=0, description="Rows that have none of the classes.")
+    classes: dict[str, int] = Field(
+        description="Rows of each class, the largest first; where a row can have several classes it counts for each."
+    )
 
     def share(self, label: str) -> float:
         """Return the share of a class (0 to 1)."""

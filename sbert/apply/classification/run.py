@@ -54,7 +54,7 @@ def classify(
 
     Args:
         table_uri: the embeddings table.
-        labels_uri: labels of the kind ``classes``: file, folder or glob.
+        labels_uri: labels of the kind ``classes``, one class a text or a list: file, folder or glob.
         out_uri: the derived table; made if it is not there.
         settings: how heads are fitted and compared.
         concurrency: splits that are classified at the same time.
@@ -78,6 +78,7 @@ def classification_job(decisions: tuple[HeadDecision, ...], out_uri: str) -> Cla
             fingerprint=decision.fingerprint,
             text_column=decision.text_column,
             words_column=decision.words_column,
+            is_multi_label=decision.is_multi_label,
         )
         for decision in decisions
     )
@@ -110,6 +111,9 @@ def finish_report(
 def _shares(table: DerivedTable, job: ClassificationJob) -> SharesByTask:
     by_task = {}
     for head in job.heads:
+        if head.is_multi_label:
+            by_task[head.task] = _shares_of_lists(table, job.prefix(head), has_rules=bool(head.text_column))
+            continue
         label, abstained = (pl.col(f"{job.prefix(head)}{name}") for name in ("label", "abstained"))
         changed = pl.col(f"{job.prefix(head)}by_rules").sum() if head.text_column else pl.lit(0)
         sums = [pl.len(), abstained.sum().alias("abstained"), changed.alias("by_rules")]
@@ -122,3 +126,23 @@ def _shares(table: DerivedTable, job: ClassificationJob) -> SharesByTask:
             classes=dict(zip(ordered["label"].to_list(), ordered["len"].to_list(), strict=True)),
         )
     return by_task
+
+
+def _shares_of_lists(table: DerivedTable, prefix: str, *, has_rules: bool) -> ClassShares:
+    labels = pl.col(f"{prefix}labels")
+    sums = [
+        pl.len().alias("rows"),
+        pl.col(f"{prefix}abstained").sum().alias("abstained"),
+        (labels.list.len() == 0).sum().alias("empty"),
+        (pl.col(f"{prefix}by_rules").sum() if has_rules else pl.lit(0)).alias("by_rules"),
+    ]
+    totals = table.scan().select(sums).collect().row(0, named=True)
+    each = table.scan().select(labels.alias("label").explode(empty_as_null=False, keep_nulls=False))
+    ordered = each.group_by("label").len().collect().sort(["len", "label"], descending=[True, False])
+    return ClassShares(
+        num_rows=int(totals["rows"]),
+        num_abstained=int(totals["abstained"]),
+        num_by_rules=int(totals["by_rules"]),
+        num_without_class=int(totals["empty"]),
+        classes=dict(zip(ordered["label"].to_list(), ordered["len"].to_list(), strict=True)),
+    )

@@ -3,8 +3,9 @@
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from sbert.errors import SettingsError
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.settings import LabelSettings
 
@@ -131,6 +132,12 @@ class ClassificationSettings(BaseModel):
         title="Tasks",
         description="Columns of the labels that each hold the classes of a task; empty for one task, in the label column.",
     )
+    multi_label_columns: tuple[str, ...] = Field(
+        default=(),
+        title="Tasks of several classes",
+        description="Tasks whose texts can have several classes at once: the rows of a text are then joined. A column of "
+        "lists needs no entry, except in CSV.",
+    )
     rules_uri: str | None = Field(
         default=None,
         title="Rules",
@@ -172,3 +179,18 @@ class ClassificationSettings(BaseModel):
         description="A new head is refused when the error of one group is surely higher than that of all other rows by more "
         "than this (0 to 1); empty for no limit.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClassificationSettings":
+        unknown = sorted(set(self.multi_label_columns) - set(self.label_columns))
+        if self.label_columns and unknown:
+            raise SettingsError(
+                f"multi_label_columns names {', '.join(unknown)}, the tasks (label_columns) are "
+                f"{', '.join(self.label_columns)}: name some of them"
+            )
+        return self
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Columns of the labels that are learned; an empty name stands for the label column."""
+        return self.label_columns or self.multi_label_columns or ("",)

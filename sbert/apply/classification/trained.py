@@ -33,7 +33,8 @@ class LabelledRows:
 
     vectors_ND: Float32
     rules_NK: Float32
-    truth_N: Int64
+    truth: Int64
+    """Number of each row's class, shape (N,); or 1 for each class of a row and 0 for the others, shape (N, C)."""
     weak_MD: Float32
     weak_M: Int64
     weak_weights_M: Float64
@@ -46,7 +47,7 @@ class LabelledRows:
             self,
             vectors_ND=self.vectors_ND[rows],
             rules_NK=self.rules_NK[rows],
-            truth_N=self.truth_N[rows],
+            truth=self.truth[rows],
             terms=None if self.terms is None else self.terms.take(rows),
         )
 
@@ -79,7 +80,7 @@ def train_head(rows: LabelledRows, choice: HeadChoice, settings: HeadSettings, n
     if not choice.word_weight or rows.terms is None:
         return trained
     words = train_words(
-        rows.terms, rows.truth_N, choice.word_strength, num_classes=num_classes, max_terms=settings.max_terms
+        rows.terms, rows.truth, choice.word_strength, num_classes=num_classes, max_terms=settings.max_terms
     )
     return replace(trained, words=words, word_weight=choice.word_weight)
 
@@ -106,8 +107,8 @@ def _train_vectors(rows: LabelledRows, choice: HeadChoice, settings: HeadSetting
     if rows.rules_NK.shape[1]:
         silent_MK = np.zeros((len(rows.weak_M), rows.rules_NK.shape[1]), np.float32)
         features_NF = np.concatenate([features_NF, np.concatenate([rows.rules_NK, silent_MK])], axis=1)
-    sample_weights = np.concatenate([np.ones(len(rows.truth_N)), rows.weak_weights_M]) if len(rows.weak_M) else None
-    truth = np.concatenate([rows.truth_N, rows.weak_M])
+    sample_weights = np.concatenate([np.ones(len(rows.truth)), rows.weak_weights_M]) if len(rows.weak_M) else None
+    truth = np.concatenate([rows.truth, rows.weak_M]) if len(rows.weak_M) else rows.truth
     weights_FC, bias_C = fit_regression(features_NF, truth, choice.strength, num_classes, sample_weights)
     weights_FC, rule_weights_KC = weights_FC[:num_features], weights_FC[num_features:]
     if whitening_FF is not None:

@@ -124,9 +124,15 @@ class WordScorer:
             )
         return cls(pl.Series(terms, dtype=pl.String), idf_V, weights_VC, tensors["word_bias"])
 
-    def speaking(self, classes: Sequence[str]) -> dict[str, list[str]]:
-        """Return for each class the terms that speak for it most, compared with the mean of all classes."""
-        weights_VC = self.idf_V[:, None] * (self.weights_VC - self.weights_VC.mean(axis=1, keepdims=True))
+    def speaking(self, classes: Sequence[str], *, against_others: bool = True) -> dict[str, list[str]]:
+        """Return for each class the terms that speak for it most.
+
+        Args:
+            classes: the classes.
+            against_others: compare each weight with the mean of all classes; False where classes do not exclude each other.
+        """
+        others_V1 = self.weights_VC.mean(axis=1, keepdims=True) if against_others else np.float32(0)
+        weights_VC = self.idf_V[:, None] * (self.weights_VC - others_V1)
         speaking = {}
         for at, label in enumerate(classes):
             best = np.argsort(-weights_VC[:, at], kind="stable")[:NUM_SPEAKING]
@@ -146,14 +152,12 @@ def count_terms(texts: Texts) -> TermCounts:
     return TermCounts(terms_V, _counted(terms_of_texts, terms_V, len(texts)))
 
 
-def train_words(
-    counts: TermCounts, truth_N: Int64, strength: float, *, num_classes: int, max_terms: int
-) -> TrainedWords:
+def train_words(counts: TermCounts, truth: Int64, strength: float, *, num_classes: int, max_terms: int) -> TrainedWords:
     """Fit weights of terms to N texts of known classes.
 
     Args:
         counts: terms of the texts.
-        truth_N: numbers of their classes.
+        truth: their classes, as `fit_regression` takes them.
         strength: inverse strength of the penalty on weights.
         num_classes: C; a class without texts gets a score that no text reaches.
         max_terms: terms with weights at most, those that most texts have.
@@ -164,9 +168,9 @@ def train_words(
     if not len(columns_V):
         nothing = np.zeros((0, num_classes), np.float32)
         return TrainedWords(columns_V, np.zeros(0, np.float32), nothing, np.zeros(num_classes, np.float32))
-    idf_V = (np.log((1 + len(truth_N)) / (1 + num_texts_V[columns_V])) + 1).astype(np.float32)
+    idf_V = (np.log((1 + len(truth)) / (1 + num_texts_V[columns_V])) + 1).astype(np.float32)
     weighed_NV = _weighed(counts.counts_NV[:, columns_V], idf_V)
-    weights_VC, bias_C = fit_regression(weighed_NV, truth_N, strength, num_classes)
+    weights_VC, bias_C = fit_regression(weighed_NV, truth, strength, num_classes)
     return TrainedWords(columns_V, idf_V, weights_VC.astype(np.float32), bias_C.astype(np.float32))
 
 

@@ -59,7 +59,7 @@ def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
     Raises:
         EmbeddingsTableError: an embeddings table, and the settings ask for classes.
         EncoderMismatchError: the table has another encoder than the classes.
-        SettingsError: there is no such task, or a series that is none.
+        SettingsError: there is no such task, its rows can have several classes, or a series is none.
         TableError: the table belongs to another job.
     """
     if settings.series == (VOLUME,) and isinstance(opened := open_any(uri), Table):
@@ -77,6 +77,12 @@ def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
     if head_name is None:
         tasks = ", ".join(head.task or "(none)" for head in job.heads)
         raise SettingsError(f"{opened.uri}: there is no task {settings.task!r}: set task to one of {tasks}")
+    if head_name.is_multi_label:
+        raise SettingsError(
+            f"{opened.uri}: a row of {head_name.task or 'this task'} can have several classes, but monitoring counts one "
+            f"class a row: name a task with one class a row, or watch the number of rows of {table.uri} alone (--volume, in "
+            f"settings series: [{VOLUME}])"
+        )
     head = HEADS.load(job.heads_uri, head_name.fingerprint, table)
     _check_series(head.classes, settings, opened.uri)
     return Watched(

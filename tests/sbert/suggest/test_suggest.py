@@ -29,6 +29,10 @@ from tests.support.refreshing import refresh_table
 from tests.support.tiny_models import prompted_encoder, save_tiny
 from tests.support.toy_training import toy_labels, toy_rows
 
+ONLY_UNCERTAIN = SuggestSettings(
+    density=0, shortlist_factor=2, labels=LabelSettings(near_duplicate_similarity=1, min_train_rows=1)
+)
+
 
 def test_nearest_and_density_by_hand() -> None:
     angles = np.radians([0.0, 10.0, 25.0, 90.0])
@@ -93,6 +97,45 @@ def test_uncertain_texts_come_first(table: Table, model: str) -> None:
     chosen = suggest(table, 10, encoder=encoder, labels=labels, settings=only).rows["uncertainty"]
     everything = suggest(table, 1_000, encoder=encoder, labels=labels, settings=only).rows["uncertainty"]
     assert chosen.min() >= everything.sort(descending=True)[9] - 1e-9  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_texts_of_several_classes_are_suggested_by_the_least_sure_class(
+    table: Table, model: str, tmp_path: Path, ending: str
+) -> None:
+    rows = toy_rows(LabelKind.CLASSES, 60, seed=9)
+    lists = [
+        [label, *(["long"] if len(text) % 2 else [])] if at % 5 else [] for at, (text, label) in enumerate(rows.rows())
+    ]
+    rows.select("text", labels=pl.Series(lists)).write_ndjson(tmp_path / "labels.jsonl")
+    labels, labelled = load_labelled(str(tmp_path / "labels.jsonl"), ONLY_UNCERTAIN)
+    assert labels.is_multi_label
+    encoder = SentenceEncoder.from_pretrained(model)
+    found = suggest(table, 8, encoder=encoder, labels=labels, labelled=labelled, settings=ONLY_UNCERTAIN)
+    assert found.rows.columns[:2] == ["text", "labels"]
+    everything = suggest(table, 1_000, encoder=encoder, labels=labels, labelled=labelled, settings=ONLY_UNCERTAIN).rows
+    assert found.rows["uncertainty"].min() >= everything["uncertainty"].sort(descending=True)[15] - 1e-6  # type: ignore[operator]
+    train, texts, doubts = encoder.encode(labels.train["text"]), everything["text"], []
+    for name in labels.classes:
+        probe = LogisticRegression(C=10.0, max_iter=1_000)
+        probe.fit(train, [name in names for names in labels.train["label"]])
+        doubts.append(margin_uncertainty(probe.predict_proba(encoder.encode(texts))))
+    np.testing.assert_allclose(everything["uncertainty"], np.max(doubts, axis=0), atol=1e-3)
+    target = tmp_path / f"todo.{ending}"
+    write_suggestions(found.rows, str(target))
+    filled = {text: ["a"] if at % 2 else ["a", "b"] for at, text in enumerate(found.rows["text"])}
+    if ending == "csv":
+        answers = pl.read_csv(target).with_columns(
+            labels=pl.Series([json.dumps(filled[text]) for text in found.rows["text"]])
+        )
+        answers.write_csv(target)
+    else:
+        read = pl.read_ndjson(target) if ending == "jsonl" else pl.read_parquet(target)
+        answers = read.with_columns(labels=pl.Series(list(filled.values())))
+        answers.write_ndjson(target) if ending == "jsonl" else answers.write_parquet(target)
+    back, _ = load_labelled(str(target), ONLY_UNCERTAIN, is_multi_label=True)
+    assert back.is_multi_label
+    assert back.classes == ["a", "b"]
 
 
 def test_pairs_to_score_are_pairs_of_different_texts(table: Table, model: str) -> None:
@@ -169,7 +212,11 @@ def test_labelled_rows_that_training_leaves_out_are_not_asked_for_again(
         labels=LabelSettings(near_duplicate_similarity=0.4, split_seed=3, max_contradictions=0.5)
     )
     real, read = label_files.read_label_object, []
-    monkeypatch.setattr(label_files, "read_label_object", lambda item, *rest: (read.append(item), real(item, *rest))[1])
+    monkeypatch.setattr(
+        label_files,
+        "read_label_object",
+        lambda item, *rest, **named: (read.append(item), real(item, *rest, **named))[1],
+    )
     labels, labelled = load_labelled(uri, settings)
     assert len(read) == 1
     left_in = pl.concat([labels.train, labels.dev, labels.test])["text"]

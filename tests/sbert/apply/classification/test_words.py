@@ -12,7 +12,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sbert.apply.classification import heads
+from sbert.apply.classification import head_kinds, heads
 from sbert.apply.classification.fit import earlier_fingerprint, fit_head, head_fingerprint
 from sbert.apply.classification.head import HEADS, Head
 from sbert.apply.classification.run import ClassificationReport, classify
@@ -226,7 +226,7 @@ def test_a_text_column_that_the_table_does_not_keep_is_refused(
     assert not Path(places[2]).exists()
 
 
-def first_name(*given: Any, words_column: str, **named: Any) -> str | None:
+def first_name(*given: Any, words_column: str, is_multi_label: bool, **named: Any) -> str | None:
     """Name a head as the release before words did."""
     return earlier_fingerprint(*given, **named)
 
@@ -241,7 +241,7 @@ def test_a_head_of_an_earlier_release_stays_until_labels_or_settings_change(
 ) -> None:
     with monkeypatch.context() as earlier:  # as the release before named and fitted heads
         earlier.setattr(heads, "head_fingerprint", first_name)
-        earlier.setattr(heads, "fit_head", without_words)
+        earlier.setattr(head_kinds, "fit_head", without_words)
         before = run(places)
     assert before.tasks[0].head.words is None
     after = run(places)
