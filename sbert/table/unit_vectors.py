@@ -275,7 +275,8 @@ def _starts(record: _Record) -> Iterator[tuple[str, int]]:
 
 
 def _mapped(path: Path, num_rows: int, dim: int) -> Float32:
-    return np.asarray(np.memmap(path, np.float32, "r", shape=(num_rows, dim)))
+    """Map a file. Memory that may be written, though nothing reaches the file, is taken over by torch without a copy."""
+    return np.asarray(np.memmap(path, np.float32, "c", shape=(num_rows, dim)))
 
 
 def _copy(file: IO[bytes], matrix_ND: Float32, first: int, num_rows: int) -> None:
@@ -311,7 +312,7 @@ def _temporary_file(table: Table, shards: Sequence[TableShard]) -> tuple[_Record
         for shard in shards:
             _decode(file, table, shard)
         file.flush()
-        return record, np.asarray(np.memmap(file, np.float32, "r", shape=(record.num_rows, dim)))
+        return record, np.asarray(np.memmap(file, np.float32, "c", shape=(record.num_rows, dim)))
 
 
 def _shrink(in_use: Path) -> None:

@@ -188,7 +188,7 @@ class DistinctTexts:
 
     def _copy(self, table: Table, row_ranks: Ranks, text_column: str | None) -> None:
         is_there = np.zeros(len(self), np.bool_)
-        begin = end = 0
+        begin = end = num_mapped = 0
         with self._texts_path.open("wb") as texts, closing(_RowBuffer(self._short)) as short:
             for shard, first, count, column in _blocks(table, text_column):
                 ranks = row_ranks[begin : begin + count].astype(np.int64)
@@ -198,6 +198,10 @@ class DistinctTexts:
                 is_new &= ~is_there[ranks]
                 if not is_new.any():
                     continue
+                num_mapped += count
+                if num_mapped >= ROWS_PER_WRITE:
+                    self._full.release()
+                    num_mapped = 0
                 start = self._full.starts[shard] + first
                 rows = np.flatnonzero(is_new)
                 unit_ND = self._full.rows(start, start + count)

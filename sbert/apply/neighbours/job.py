@@ -12,6 +12,7 @@ Of rows with the same score any may be named.
 import hashlib
 import itertools
 import logging
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import ClassVar
@@ -27,8 +28,10 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
 from sbert.table.delta import Table
+from sbert.table.shard_file import open_shard
 from sbert.table.shard_layout import locate_splits, read_split, split_rows
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.table.unit_vectors import UnitVectors
 from sbert.vectors.unit import unit_rows
 
 __all__ = ["NeighboursJob"]
@@ -73,6 +76,8 @@ class _Neighbours:
         self._splits = split_rows(self._shards)
         self._before = output_before(job, table, out_uri)
         self._joined: list[str] = []
+        self._vectors: UnitVectors | None = None
+        self._lock = threading.Lock()
         self._left_keys: set[Key] = set()
         if self._before is not None:
             self._compare_versions(self._before)
@@ -97,7 +102,7 @@ class _Neighbours:
         lists = self._updated(keys, vectors_ND, old_lists)
         unknown = [place for place, nearest in enumerate(lists) if nearest is None]
         if unknown:
-            every = nearest_in_blocks(vectors_ND[unknown], self._k + 1, self._blocks(list(self._splits)))
+            every = nearest_in_blocks(vectors_ND[unknown], self._k + 1, self._every_block())
             for place, candidates in zip(unknown, every, strict=True):
                 lists[place] = _best(candidates, keys[place], self._k)
         neighbours = pa.array(
@@ -136,6 +141,19 @@ class _Neighbours:
         for name in splits:
             for rows in read_split(self._table.uri, self._shards, name, columns):
                 yield rows.select(["source", "id"]), self._unit_vectors(rows)
+
+    def _every_block(self) -> Iterator[tuple[pa.Table, Float32]]:
+        """Read all rows; their unit vectors are those that this machine keeps, as each block of queries reads them again."""
+        with self._lock:
+            if self._vectors is None:
+                self._vectors = UnitVectors.open(self._table)
+        for shard in self._vectors.shards:
+            first = self._vectors.starts[shard.name]
+            with open_shard(self._table.shard_uri(shard.name)) as parquet:
+                for batch in parquet.iter_batches(batch_size=ROWS_PER_READ, columns=["source", "id"]):
+                    yield pa.Table.from_batches([batch]), self._vectors.rows(first, first + len(batch))
+                    first += len(batch)
+            self._vectors.release()
 
     def _unit_vectors(self, rows: pa.Table) -> Float32:
         return unit_rows(vector_matrix(rows, self._table.encoder.dim, self._table.encoder.precision))

@@ -12,10 +12,18 @@ from sbert.apply.neighbours import job as library
 from sbert.apply.neighbours.job import NeighboursJob
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
+from sbert.table import unit_vectors
 from sbert.table.delta import Table
 from tests.support.made_tables import State, make_version
 
 K = 3
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep vectors of small tables too, in a folder of the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(unit_vectors, "LEAST_BYTES", 0)
 
 
 def rows_of(table: str) -> tuple[list[tuple[str, str]], Any]:
