@@ -55,10 +55,11 @@ def describe_parts(progress: Progress) -> list[str]:
     """Return the progress for a terminal, the most important part first: a narrow window shows the first ones."""
     if not progress.num_splits:
         return [progress.stage.value]
-    rows = f"{progress.num_rows_done:,}"
+    rows = counted(progress.num_rows_done, "row")
     if progress.num_rows_expected:
-        rows += f" of about {max(progress.num_rows_expected, progress.num_rows_done):,}"
-    parts = [f"{progress.stage.value} {rows} rows"]
+        expected = max(progress.num_rows_expected, progress.num_rows_done)
+        rows = f"{progress.num_rows_done:,} of about {counted(expected, 'row')}"
+    parts = [f"{progress.stage.value} {rows}"]
     if progress.seconds_left is not None and progress.num_splits_done < progress.num_splits:
         parts.append(f"{describe_seconds(progress.seconds_left)} left")
     if progress.num_rows_done:

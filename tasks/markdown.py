@@ -7,6 +7,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from sbert.counted import counted
+
 __all__ = ["escaped", "markdown_table", "render", "report_markdown"]
 
 SPECIAL = str.maketrans(
@@ -58,6 +60,7 @@ def _environment() -> Environment:
     )
     environment.filters["count"] = lambda number: "" if number is None else f"{number:,}"
     environment.filters["amount"] = _amount
+    environment.filters["counted"] = counted
     environment.filters["mebibytes"] = lambda number: f"{_amount(number / 2**20)} MiB"
     return environment
 

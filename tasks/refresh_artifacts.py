@@ -94,6 +94,6 @@ def report_markdown(report: RefreshReport, followers: Sequence[FollowerState] = 
         report=report,
         title=title,
         chosen=describe_choice(report.selection, force=report.force),
-        figures=report.estimate_and_truth(),
+        figures=report.estimate_and_actual(),
         followers=followers,
     )

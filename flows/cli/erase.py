@@ -147,9 +147,9 @@ def _show_receipt(receipt: dict[str, Any]) -> None:
     for place in receipt["places"]:
         if place["num_found"] or place["num_left"] or place["problem"]:
             left = place["problem"] or (f"{counted(place['num_left'], 'row')} left" if place["num_left"] else "")
-            line = (
-                f"  {place['place']} {place['location']}: {counted(place['num_found'], 'row')} found, {place['action']}"
-            )
+            is_searched = place["num_found"] or place["look"] or not place["problem"]
+            rows_found = f"{counted(place['num_found'], 'row')} found, " if is_searched else ""
+            line = f"  {place['place']} {place['location']}: {rows_found}{place['action']}"
             looked = f"; looked again: {place['look']}" if place["look"] else ""
             out.print(f"{line}{looked}{f'; LEFT: {left}' if left else ''}", markup=False, style="red" if left else None)
     if receipt["refused_versions"]:

@@ -95,6 +95,10 @@ def _version_row(entry: dict[str, Any]) -> list[str]:
     ]
 
 
+NUM_CONSUMER_COLUMNS = 8
+"""Columns of the consumers of a table that was neither copied nor moved."""
+
+
 def _print_followers(followers: list[dict[str, Any]]) -> None:
     """Print the vector stores and derived tables that follow a table."""
     from sbert.table.followers import FollowerState
@@ -106,6 +110,7 @@ def _print_followers(followers: list[dict[str, Any]]) -> None:
         Column("behind"),
         *(Column(name, is_number=True) for name in ("rows", "coverage", "age of newest rows")),
         Column("last proof"),
+        *([Column("noted for")] if any(follower["is_elsewhere"] for follower in followers) else []),
     ]
     rows = [
         [
@@ -117,6 +122,7 @@ def _print_followers(followers: list[dict[str, Any]]) -> None:
             state.describe_coverage(),
             state.describe_age(),
             state.describe_proof(),
+            *([state.describe_origin()] if len(columns) > NUM_CONSUMER_COLUMNS else []),
         ]
         for state in map(FollowerState.model_validate, followers)
     ]

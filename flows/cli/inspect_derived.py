@@ -9,7 +9,7 @@ from sbert.errors import NotATableError
 from sbert.table.delta import Table, recorded_in
 from sbert.table.lease import active_leases
 
-__all__ = ["describe_derived", "show_derived_table"]
+__all__ = ["describe_derived", "show_derived_table", "shown_setting"]
 
 
 def describe_derived(table: DerivedTable) -> dict[str, Any]:
@@ -48,7 +48,8 @@ def show_derived_table(description: dict[str, Any]) -> None:
     properties = [
         ("version", description["version"]),
         ("job", description["job"]),
-        ("settings", ", ".join(f"{name} {value}" for name, value in description["settings"].items())),
+        ("settings", "" if description["settings"] else "none"),
+        *((f"  {name}", shown_setting(value)) for name, value in description["settings"].items()),
         ("derived from", description["derived_from"]),
         ("its version", f"{description['table_version']} ({behind})"),
         ("encoder", description["encoder"]),
@@ -66,6 +67,17 @@ def show_derived_table(description: dict[str, Any]) -> None:
         Column("run"),
     ]
     print_rows("versions", columns, [_version_row(entry) for entry in description["versions"]])
+
+
+def shown_setting(value: Any) -> str:
+    """Return the value of a setting for a person: parts with their names, lists with commas, "none" for nothing."""
+    if isinstance(value, dict):
+        return " · ".join(f"{name} {shown_setting(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(shown_setting(item) for item in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in (None, "") else str(value)
 
 
 def _version_row(entry: dict[str, Any]) -> list[str]:

@@ -67,9 +67,10 @@ def draw(
 
 
 def _show_map(result: dict[str, Any]) -> None:
-    of_all = f" of {result['num_table_rows']:,}" if result["num_rows"] < result["num_table_rows"] else ""
+    rows = counted(result["num_table_rows"], "row")
+    drawn = f"{result['num_rows']:,} of {rows}" if result["num_rows"] < result["num_table_rows"] else rows
     out.print(
-        f"wrote {result['output']}: {result['num_rows']:,}{of_all} rows of version {result['version']}, "
+        f"wrote {result['output']}: {drawn} of version {result['version']}, "
         f"{counted(len(result['topics']), 'topic')}, {result['num_bytes'] / 2**20:,.1f} MiB",
         markup=False,
     )

@@ -28,7 +28,14 @@ def monitor(
         ),
     ],
     out_uri: OutUri,
-    time_column: Annotated[str, typer.Option(metavar="COLUMN", help="Kept column that says when a row was written.")],
+    time_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Kept column that says when a row was written; needed unless the settings name it.",
+            show_default=False,
+        ),
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +53,8 @@ def monitor(
     as_json: Json = False,
 ) -> None:
     """Count the classes of PREDICTIONS over time, and say in which topics a class or the volume rose beyond chance."""
+    if time_column is None and settings is None:
+        raise typer.BadParameter("name the column that says when a row was written", param_hint="'--time-column'")
     with answering(as_json=as_json) as answer:
         from flows.cli.settings_json import load_named
         from sbert.apply.monitoring.run import monitor as watch

@@ -6,6 +6,7 @@ processes print goes to standard error.
 
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any, NoReturn, TextIO
 
 import typer
 from pydantic import ValidationError
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from typer.exceptions import TyperException
@@ -23,7 +25,7 @@ from sbert.settings import problem
 from sbert.storage.json_text import json_text
 from tasks.terminal import terminal
 
-__all__ = ["Output", "answering", "cell", "err", "out"]
+__all__ = ["Output", "TextConsole", "answering", "cell", "err", "out"]
 
 PIPE_WIDTH = 120
 """Columns of what is printed into a file or a pipe, when COLUMNS does not say otherwise."""
@@ -33,13 +35,40 @@ TERMINATION = "TerminationSignal"
 """Error that Prefect raises in a flow when the process gets SIGTERM."""
 TRACEBACK_VARIABLE = "SBERT_TRACEBACK"
 
-# In a terminal lines break between words; in a file or a pipe a line stays one line.
-out = Console(
-    soft_wrap=not sys.stdout.isatty(),
-    highlight=False,
-    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH,
-)
-err = Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
+HANGING = 2
+"""Columns by which the rest of a line is moved to the right."""
+
+
+class TextConsole(Console):
+    """A console whose lines of text break between words, so that a location stays whole and can be copied."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print objects; the rest of a line of text that is too long stands in the next lines, moved to the right."""
+        if len(objects) == 1 and isinstance(objects[0], str) and not self.soft_wrap:
+            objects, options = (_broken(objects[0], self.width),), {"soft_wrap": True} | options
+        super().print(*objects, **options)
+
+
+def _broken(text: str, width: int) -> str:
+    """Return a text whose lines are broken between words; a word that is longer than a line stays whole."""
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + HANGING)
+        part = ""
+        for word in re.findall(r"\s*\S+", line):
+            if part and cell_len(part + word) > width:
+                lines.append(part)
+                part = indent + word.lstrip()
+            else:
+                part += word
+        lines.append(part)
+    return "\n".join(lines)
+
+
+# In a window of known width lines break between words; in a file or a pipe a line stays one line.
+has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+out = TextConsole(soft_wrap=not has_width, highlight=False, width=None if has_width else PIPE_WIDTH)
+err = TextConsole(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
 
 
 class Output:

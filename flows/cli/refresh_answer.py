@@ -114,10 +114,10 @@ def _row_counts(report: "RefreshReport") -> list[tuple[str, str]]:
 
 
 def _estimate_rows(report: "RefreshReport") -> list[tuple[str, str]]:
-    """Show the estimate, after a run beside the truth."""
-    shown = []
-    for name, expected, actual in report.estimate_and_truth():
-        digits = 0 if "rows" in name or "tokens" in name else 2
-        before = "not known yet" if expected is None else f"{expected:,.{digits}f}"
-        shown.append((f"estimate: {name}", before if report.dry_run else f"{before} (was {actual:,.{digits}f})"))
-    return shown
+    """Show the estimate, after a run beside the actual number."""
+    if report.dry_run:
+        return [(f"estimate: {figure.name}", figure.shown_expected) for figure in report.estimate_and_actual()]
+    return [
+        (figure.name, f"estimate {figure.shown_expected}, actual {figure.shown_actual}")
+        for figure in report.estimate_and_actual()
+    ]

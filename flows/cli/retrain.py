@@ -93,8 +93,8 @@ def _show_retrain(report: dict[str, Any]) -> None:
         ("production", f"{report['previous']} → {report['version']}"),
         (
             report["primary_metric"],
-            f"{report['before']:.4f} → {report['after']:.4f} on {primary['num_rows']:,} rows, gain {primary['gain']:+.4f} "
-            f"[{primary['low']:+.4f}, {primary['high']:+.4f}]",
+            f"{report['before']:.4f} → {report['after']:.4f} on {counted(primary['num_rows'], 'row')}, gain "
+            f"{primary['gain']:+.4f} [{primary['low']:+.4f}, {primary['high']:+.4f}]",
         ),
         *(
             (

@@ -169,8 +169,8 @@ def _check_usage(
 
 def _show_file_search(result: dict[str, Any]) -> None:
     out.print(
-        f"wrote {result['output']}: {counted(result['num_hits'], 'row')} for {result['num_queries']:,} queries "
-        f"({_describe_way(result)}, {result['seconds']:,.1f} s)",
+        f"wrote {result['output']}: {counted(result['num_hits'], 'row')} for "
+        f"{counted(result['num_queries'], 'query', 'queries')} ({_describe_way(result)}, {result['seconds']:,.1f} s)",
         markup=False,
     )
     if result["num_queries_rejected"]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.derived_table import DerivedTable, completed_settings, find_derived
 from sbert.derived.job import DerivedJob, SplitInput, derived_fingerprint
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
@@ -37,7 +37,7 @@ def output_before(
 
     is_usable = (
         info.code_version == job.code_version
-        and compared(info.settings) == compared(job.model_dump(mode="json"))
+        and compared(completed_settings(type(job), info.settings)) == compared(job.model_dump(mode="json"))
         and info.encoder_fingerprint == table.encoder.fingerprint
         and info.table_id == table.table_id
     )

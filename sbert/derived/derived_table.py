@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import create_table_with_add_actions
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import EmbeddingsTableError, MissingError, NotATableError, TableError
 from sbert.storage.errors import translate_errors
@@ -36,6 +36,7 @@ __all__ = [
     "DerivedTable",
     "PartsSummary",
     "commit_derived",
+    "completed_settings",
     "digest_of_parts",
     "find_derived",
     "find_output",
@@ -69,6 +70,26 @@ class DerivedInfo(BaseModel):
         default=None, description="For a table whose rows are not those of the embeddings table: its parts."
     )
     run_id: str = Field(default="", description="The run that committed.")
+
+    def is_record_of(self, now: "DerivedInfo", settings: type[BaseModel]) -> bool:
+        """Return whether this record says what `now` would say, so that no commit is needed to say it.
+
+        A setting that a later release added counts with its default: an upgrade alone changes nothing.
+
+        Args:
+            now: the record of a run that is about to commit; its run may be another.
+            settings: the model of the job's settings.
+        """
+        completed = completed_settings(settings, self.settings)
+        return self.model_copy(update={"settings": completed, "run_id": now.run_id}) == now
+
+
+def completed_settings(kind: type[BaseModel], recorded: dict[str, Any]) -> dict[str, Any]:
+    """Return recorded settings as this release records them; those that it does not understand as they are."""
+    try:
+        return kind.model_validate(recorded).model_dump(mode="json")
+    except ValidationError:
+        return recorded
 
 
 class DerivedTable:

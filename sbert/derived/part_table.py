@@ -126,8 +126,10 @@ class _Work:
         schema: pa.Schema,
         wanted: dict[str, str],
         build: Callable[[str], Iterable[pa.Table]],
+        job: type[PartJob],
     ) -> None:
         self.out_uri = out_uri
+        self._job = job
         self._info, self._before, self._schema, self._make = info, before, schema, build
         shards: dict[str, list[TableShard]] = {}
         for shard in before.shards() if before is not None else []:
@@ -153,8 +155,7 @@ class _Work:
         """Return whether there is nothing to commit, not even the version of the embeddings table."""
         if self._before is None or self._missing or self._drop:
             return False
-        now = self._info.model_copy(update={"parts": self._summary(), "run_id": self._before.info.run_id})
-        return now == self._before.info
+        return self._before.info.is_record_of(self._info.model_copy(update={"parts": self._summary()}), self._job)
 
     def build(self, concurrency: int) -> None:
         """Write the shards and the record of each missing part."""
@@ -236,4 +237,5 @@ def _plan(job: PartJob, table_uri: str, out_uri: str, run_id: str, table_version
         schema=job.columns(table),
         wanted=wanted,
         build=parts.build,
+        job=type(job),
     )

@@ -69,7 +69,7 @@ def plan_derived(job: DerivedJob, table_uri: str, out_uri: str, run_id: str) -> 
         info=info,
         out_uri=normalize_uri(out_uri),
         base_version=None if before is None else before.version,
-        is_current=before is not None and info == before.info.model_copy(update={"run_id": run_id}),
+        is_current=before is not None and before.info.is_record_of(info, type(job)),
         build=tuple(planned for planned in missing if planned.fingerprint not in finished),
         resume=tuple(finished.values()),
         keep=tuple(shard for shard in shards if shard.fingerprint in names),

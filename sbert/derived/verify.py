@@ -50,7 +50,7 @@ def verify_derived(out_uri: str, version: int | None = None) -> DerivedVerificat
     for split, count in sorted(_rows_of_splits(located).items()):
         name = derived_fingerprint(split, count, derived.info.job_fingerprint)
         if name not in shards:
-            findings.append(f"split {split} of {count:,} rows has no output")
+            findings.append(f"split {split} of {counted(count, 'row')} has no output")
             continue
         if damaged.intersection(shard.name for shard in shards[name]):
             del shards[name]
@@ -189,6 +189,6 @@ def _differing_row(derived: DerivedTable, shards: list[TableShard], rows: Iterat
                         f"{left['source']}"
                     )
         if len(got) < len(wanted):
-            return f"the output ends after {place + len(got):,} rows"
+            return f"the output ends after {counted(place + len(got), 'row')}"
         place += len(wanted)
     return "the output has more rows than the split" if len(output.take(1)) else None

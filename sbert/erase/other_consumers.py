@@ -6,7 +6,7 @@ from sbert.counted import counted
 from sbert.erase.receipt import PlaceReport
 from sbert.storage.redaction import redact
 from sbert.table.delta import Table
-from sbert.table.followers import followers_of
+from sbert.table.followers import FollowerState, followers_of
 
 __all__ = ["other_consumers"]
 
@@ -24,12 +24,21 @@ def other_consumers(table: Table, named: Iterable[str]) -> list[PlaceReport]:
             place="consumer on record",
             location=follower.name,
             action=f"not looked into; it had {counted(follower.num_rows, 'row')} on {follower.followed_at:%Y-%m-%d}",
-            problem=f"it may hold the rows: erase again with {_option(follower.kind, follower.name)}, or, when it is gone, "
-            f"run `sbert forget {table.uri} {follower.name}` first",
+            problem=_problem(table, follower),
         )
         for follower in followers_of(table)
         if follower.name not in seen
     ]
+
+
+def _problem(table: Table, follower: FollowerState) -> str:
+    option, forget = _option(follower.kind, follower.name), f"`sbert forget {table.uri} {follower.name}`"
+    if not follower.is_elsewhere:
+        return f"it may hold the rows: erase again with {option}, or, when it is gone, run {forget} first"
+    return (
+        f"it followed this table as {follower.table_uri}. If this table is a copy, the consumer is that of the original: "
+        f"run {forget} first. If the table was moved, it may hold the rows: erase again with {option}"
+    )
 
 
 def _option(kind: str, name: str) -> str:

@@ -183,7 +183,11 @@ class SplitBuilder:
                     uri: rows for uri, rows in streamed.rows_before_break.items() if uri not in self.context.has_rows
                 }
                 for uri, detail in streamed.broken.items():
-                    what = f"only the first {rows_before[uri]:,} rows are read" if uri in rows_before else SKIPPED
+                    what = (
+                        f"only the first {counted(rows_before[uri], 'row')} can be read"
+                        if uri in rows_before
+                        else SKIPPED
+                    )
                     log.warning("%s: %s: %s", uri, what, detail)
                 cut_off |= {uri: streamed.broken[uri] for uri in rows_before}
                 broken |= {uri: detail for uri, detail in streamed.broken.items() if uri not in rows_before}

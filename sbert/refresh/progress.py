@@ -70,15 +70,16 @@ class Progress(BaseModel):
         """Return the progress as one line for people."""
         if not self.num_splits:
             return self.stage.value
-        rows = f"{self.num_rows_done:,}"
+        rows = counted(self.num_rows_done, "row")
         if self.num_rows_expected:
-            rows += f" of about {max(self.num_rows_expected, self.num_rows_done):,}"
+            expected = max(self.num_rows_expected, self.num_rows_done)
+            rows = f"{self.num_rows_done:,} of about {counted(expected, 'row')}"
         stage = self.stage.value
         if self.seconds_left is not None and self.num_splits_done < self.num_splits:
             stage += (
                 f", {describe_seconds(self.seconds_left)} left"  # first: a card of the UI shows some forty characters
             )
-        parts = [f"{stage}: {rows} rows", f"{self.num_splits_done:,} of {counted(self.num_splits, 'split')}"]
+        parts = [f"{stage}: {rows}", f"{self.num_splits_done:,} of {counted(self.num_splits, 'split')}"]
         if self.num_rows_done:
             parts.append(f"{self.rows_per_second:,.0f} rows/s")
         if self.num_tokens_done:

@@ -27,6 +27,18 @@ class Figure(NamedTuple):
     expected: float | None
     """None when no earlier run measured any."""
     actual: float
+    decimals: int = 0
+    """Decimal places that a person is shown."""
+
+    @property
+    def shown_expected(self) -> str:
+        """The estimate, for a person."""
+        return "not known yet" if self.expected is None else f"{self.expected:,.{self.decimals}f}"
+
+    @property
+    def shown_actual(self) -> str:
+        """The number that it turned out to be, for a person."""
+        return f"{self.actual:,.{self.decimals}f}"
 
 
 class RefreshReport(BaseModel):
@@ -198,18 +210,18 @@ class RefreshReport(BaseModel):
             f"{f': {self.all_rejected}' if self.all_rejected else ''}"
         )
 
-    def estimate_and_truth(self) -> list[Figure]:
+    def estimate_and_actual(self) -> list[Figure]:
         """Return estimates beside measured values: all figures of a dry run, after a run the figures estimated before."""
         if self.estimate is None or not (self.num_splits_built if self.dry_run else self.num_bytes_read):
             return []
         estimate, actual = self.estimate, self.stage_seconds
         figures = [
-            Figure("MiB to read", estimate.num_bytes / 2**20, self.num_bytes_read / 2**20),
+            Figure("MiB to read", estimate.num_bytes / 2**20, self.num_bytes_read / 2**20, 2),
             Figure("rows to read", estimate.num_rows, self.num_rows_read),
             Figure("tokens to encode, at most", estimate.num_tokens, self.num_tokens_encoded),
-            Figure("seconds to build", estimate.seconds.get("build"), actual.build),
-            Figure("seconds to publish", estimate.seconds.get("publish"), actual.publish),
+            Figure("seconds to build", estimate.seconds.get("build"), actual.build, 2),
+            Figure("seconds to publish", estimate.seconds.get("publish"), actual.publish, 2),
         ]
         if self.dry_run:
-            return [*figures[:3], Figure("seconds to plan", estimate.seconds.get("plan"), actual.plan), *figures[3:]]
+            return [*figures[:3], Figure("seconds to plan", estimate.seconds.get("plan"), actual.plan, 2), *figures[3:]]
         return [figure for figure in figures if figure.expected is not None]

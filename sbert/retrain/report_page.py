@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from sbert.counted import counted
 from sbert.evaluation.label_metrics import LOWER_IS_BETTER
 from sbert.pages.page import page_style
 from sbert.registry.version_record import VersionRecord
@@ -42,6 +43,7 @@ def report_html(record: VersionRecord, judgement: Judgement, training: TrainingR
         settings=json.dumps(record.settings, indent=1, ensure_ascii=False),
         gains=gains_picture(compared, record.settings["gate"]["margin"]),
         curves=curves_picture(training.history, training.dev_before, training.best_step),
+        counted=counted,
         arrow=lambda metric: "↓" if metric in LOWER_IS_BETTER else "↑",
         f=_number,
         signed=_signed,

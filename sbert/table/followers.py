@@ -45,6 +45,9 @@ class Follower(BaseModel):
         default=False,
         description="Whether its rows are others than those of the table, such as groups or cells of time.",
     )
+    table_uri: str = Field(
+        default="", description="Location that the table had when this was noted; empty in records of earlier releases."
+    )
     followed_at: dt.datetime = Field(description="When it was brought to this version (UTC).")
     proven_version: int | None = Field(default=None, description="The newest version that was found equal row by row.")
     proven_at: dt.datetime | None = Field(default=None, description="When that comparison ended (UTC).")
@@ -57,6 +60,11 @@ class FollowerState(Follower):
     """A consumer, compared with the newest version of the table."""
 
     newest_version: int
+    is_elsewhere: bool = Field(
+        default=False,
+        description="Whether the table had another location when this was noted: it was copied or moved since, and a "
+        "consumer of the original does not follow a copy.",
+    )
     lag_versions: int = Field(
         description="Versions that it is behind; below 0 after a rollback of a copy of the table."
     )
@@ -69,6 +77,10 @@ class FollowerState(Follower):
     coverage: float | None = Field(
         description="Its rows divided by the rows of the newest version; None for an empty table, and for rows of its own."
     )
+
+    def describe_origin(self) -> str:
+        """Return the location of the table that was noted, in words; empty where it is this one."""
+        return f"{self.table_uri}, of which this table is a copy or was moved from" if self.is_elsewhere else ""
 
     def describe_lag(self) -> str:
         """Return how far it is behind, in words."""
@@ -95,7 +107,7 @@ class FollowerState(Follower):
 
 def note_follower(table_uri: str, follower: Follower) -> None:
     """Write or replace the file of a consumer; storage that refuses is logged, because nothing depends on the file."""
-    follower = follower.model_copy(update={"name": redact(follower.name)})
+    follower = follower.model_copy(update={"name": redact(follower.name), "table_uri": normalize_uri(table_uri)})
     try:
         write_bytes(
             join(table_uri, FOLLOWERS_FOLDER, _file_name(follower.name)), follower.model_dump_json(indent=1).encode()
@@ -172,17 +184,18 @@ def followers_of(table: Table) -> list[FollowerState]:
         except (SbertError, ValidationError) as error:
             log.warning("%s/%s cannot be read and is passed over: %s", folder, name, error)
             continue
-        states.append(_state(follower, table.version, num_rows, minutes_since))
+        states.append(_state(follower, table, num_rows, minutes_since))
     return sorted(states, key=lambda state: state.name)
 
 
 def _state(
-    follower: Follower, newest: int, num_rows: int, minutes_since: Callable[[int], float | None]
+    follower: Follower, table: Table, num_rows: int, minutes_since: Callable[[int], float | None]
 ) -> FollowerState:
-    lag = newest - follower.version
+    lag = table.version - follower.version
     return FollowerState(
         **follower.model_dump(),
-        newest_version=newest,
+        newest_version=table.version,
+        is_elsewhere=follower.table_uri not in {"", table.uri},
         lag_versions=lag,
         lag_minutes=minutes_since(follower.version + 1) if lag > 0 else 0.0,
         age_minutes=minutes_since(follower.version),

@@ -15,7 +15,7 @@ from tests.support.tiny_models import save_tiny
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
+def test_the_estimate_stands_beside_the_actual_number(tmp_path: Path) -> None:
     model, raw, table = save_tiny(tmp_path / "model"), str(tmp_path / "raw"), str(tmp_path / "table")
     write_objects(tmp_path / "raw", 2, 50)
     first = refresh_embeddings(raw, table, model=model, settings=objects_apart())
@@ -44,11 +44,14 @@ def test_the_estimate_stands_beside_the_truth(tmp_path: Path) -> None:
     assert estimate["seconds"]["build"] == round(recorded["stages"]["build"] * third / size, 3)
     shown = CliRunner().invoke(app, ["refresh", raw, table, "--settings", settings, "--dry-run"])
     assert "estimate: rows to read" in shown.stdout
-    assert [name for name, *_ in first.estimate_and_truth()] == ["MiB to read"]  # what was not known is not shown
+    assert [name for name, *_ in first.estimate_and_actual()] == ["MiB to read"]  # what was not known is not shown
 
     second = refresh_embeddings(raw, table, settings=objects_apart())
     assert second.estimate is not None
     assert abs(second.estimate.num_rows - second.num_rows_read) <= 2  # type: ignore[operator]
-    assert f"| rows to read | {second.estimate.num_rows} | 50 |" in report_markdown(second)
+    report = report_markdown(second)
+    assert f"| rows to read | {second.estimate.num_rows} | 50 |" in report
+    assert "| figure | estimate | actual |" in report
+    assert "(3 objects)" in report
     nothing = refresh_embeddings(raw, table, settings=objects_apart(), dry_run=True)
-    assert nothing.estimate_and_truth() == []
+    assert nothing.estimate_and_actual() == []

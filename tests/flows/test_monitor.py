@@ -42,6 +42,21 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, predic
 
 
 @pytest.mark.usefixtures("prefect_server")
+def test_the_column_of_time_may_stand_in_the_settings(tmp_path: Path, predictions: str) -> None:
+    settings = tmp_path / "monitor.json"
+    settings.write_text(json.dumps({"time_column": "at"}))
+    command = ["monitor", predictions, str(tmp_path / "opinion"), "--json"]
+    done = CliRunner().invoke(app, [*command, "--settings", f"@{settings}"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["num_rows"] > 0
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert "--time-column: name the column that says when a row was written" in " ".join(refused.output.split())
+    lacking = CliRunner().invoke(app, [*command, "--settings", '{"bucket": "1d"}'])
+    assert lacking.exit_code == 1
+    assert "time_column" in json.loads(lacking.stdout)["error"]["message"]
+
+
 def test_the_flow_emits_an_event_for_each_new_alert(
     tmp_path: Path, predictions: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

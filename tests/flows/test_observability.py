@@ -103,10 +103,10 @@ def test_a_backfill_of_two_objects_of_a_pack_says_so(tmp_path: Path, model: str)
         head = (
             "| figure | estimate |\n| --- | ---: |"
             if dry_run
-            else "| figure | estimate | truth |\n| --- | ---: | ---: |"
+            else "| figure | estimate | actual |\n| --- | ---: | ---: |"
         )
         assert f"{head}\n| MiB to read | 0.0" in told
-    figures = told.partition("## Estimate and truth")[2]
+    figures = told.partition("## Estimate and actual")[2]
     assert "\n\n| rows to read" not in figures  # an empty line would end the table
 
 

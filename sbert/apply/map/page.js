@@ -33,7 +33,7 @@ const X = new Float32Array(N), Y = new Float32Array(N);
 const columns = facts.columns.map((name, at) => ({ name, values: get("t" + at) }));
 const number = (value) => value.toLocaleString("en");
 $("facts").textContent = (facts.rows < facts.table_rows ? number(facts.rows) + " of " : "") + number(facts.table_rows) +
-  " rows · version " + facts.version + " · " + facts.encoder.split("/").pop();
+  (facts.table_rows === 1 ? " row" : " rows") + " · version " + facts.version + " · " + facts.encoder.split("/").pop();
 
 // ---- colourings ----------------------------------------------------------------------------------------------------
 function colourOf(colouring, at) {

@@ -22,6 +22,7 @@ from sbert.apply.monitoring.surges import (
     volume_surprise,
     weights_of,
 )
+from sbert.counted import counted
 
 __all__ = ["VOLUME", "Alert", "TopicHistory", "opening_level", "walk_topic"]
 
@@ -68,13 +69,14 @@ class Alert:
         """Return the alert as a sentence."""
         odds = f"once in {1 / max(self.expected.p_value, 1e-12):,.0f} buckets"
         when = f"{self.since:%Y-%m-%d %H:%M}"
+        rows = counted(self.total, "row")
         if self.series == VOLUME:
             return (
-                f"{self.topic}: {self.total:,} rows from {when} on, about {self.expected.value:,.0f} were expected; "
+                f"{self.topic}: {rows} from {when} on, about {self.expected.value:,.0f} were expected; "
                 f"by chance this happens {odds}"
             )
         return (
-            f"{self.topic}: {self.count / max(1, self.total):.0%} of {self.total:,} rows from {when} on are {self.series}, "
+            f"{self.topic}: {self.count / max(1, self.total):.0%} of {rows} from {when} on are {self.series}, "
             f"{self.expected.value:.0%} were expected; by chance this happens {odds}"
         )
 

@@ -97,7 +97,7 @@ def publish_cells(
     )
     drop = [shard for name, shard in have.items() if name not in parts]
     counts = {"num_shards_built": len(records), "num_rows_built": sum(record.num_rows for record in records)}
-    if before is None or records or drop or before.info.model_copy(update={"run_id": run_id}) != info:
+    if before is None or records or drop or not _is_record_of(before.info, info):
         version = commit_derived(out_uri, before, schema=CELL_SCHEMA, add=records, drop=drop, info=info, counts=counts)
     else:
         version = before.version
@@ -113,6 +113,14 @@ def publish_cells(
         ),
     )
     return version
+
+
+def _is_record_of(before: DerivedInfo, now: DerivedInfo) -> bool:
+    """Return whether a record says what `now` would say. The fingerprint follows from the settings and the code.
+
+    The content of the cells names them, so other code that makes the same cells changes nothing either.
+    """
+    return before.model_copy(update={"job_fingerprint": now.job_fingerprint}).is_record_of(now, MonitoringSettings)
 
 
 def _parts(history: TopicHistory, shares: CorrectedShares | None) -> Iterator[pa.Table]:

@@ -101,6 +101,7 @@ def recommend(
         ColumnError: a column of the events is missing, or the items keep no text that could be explained or paired.
         EmptySourceError: there are no events, or none that can be used.
         LabelError: `pairs_uri` holds labels of another kind.
+        SettingsError: `pairs_uri` is no folder.
         SourceError, StorageError: the events cannot be read.
         NotATableError, SettingsError, TableError: as `derive_parts`; the output is as it was.
     """

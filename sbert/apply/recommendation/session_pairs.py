@@ -10,25 +10,27 @@ A run adds only pairs that no file of the folder has: ``wanted - have``. Nothing
 import hashlib
 import io
 import logging
+import posixpath
 
 import polars as pl
 
 from sbert.apply.recommendation.events import Events
 from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.settings import SessionSettings
-from sbert.errors import EmptySourceError, LabelError, MissingError
+from sbert.errors import EmptySourceError, LabelError, MissingError, SettingsError
 from sbert.labels.label_kinds import COLUMNS, LabelKind
 from sbert.labels.label_records import read_label_object
 from sbert.labels.load import list_label_objects
 from sbert.labels.settings import LabelSettings
 from sbert.storage.conditional_put import create_bytes
-from sbert.storage.files import join, normalize_uri
+from sbert.storage.files import filesystem, join, list_names, normalize_uri, strip_protocol
 from sbert.table.delta import Table
 
 __all__ = ["add_pairs", "item_texts", "known_pairs", "session_pairs"]
 
 log = logging.getLogger(__name__)
 
+FILE_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 ANCHOR, POSITIVE = COLUMNS[LabelKind.PAIRS]
 
 
@@ -72,6 +74,7 @@ def add_pairs(pairs: pl.DataFrame, labels_uri: str) -> tuple[str, int]:
     Nothing is written, and the location is empty, where there are no new pairs. The order of a pair does not matter.
 
     Raises:
+        SettingsError: a file or a pattern is named, not a folder.
         LabelError: the folder holds labels of another kind.
         BrokenObjectError, StorageError: labels cannot be read, or storage refuses.
     """
@@ -144,13 +147,32 @@ def _key() -> pl.Expr:
     return pl.concat_str([low, high], separator="\x1f").alias("key")
 
 
+def _check_folder(labels_uri: str) -> None:
+    uri = normalize_uri(labels_uri)
+    folder, _, name = uri.rpartition("/")
+    if "/" not in strip_protocol(uri).strip("/"):
+        return  # a bucket
+    is_pattern = any(sign in uri for sign in "*?[")
+    if not is_pattern and name not in list_names(folder):
+        is_file = posixpath.splitext(name)[1] in FILE_ENDINGS  # it is not there yet, but is meant to be one
+    else:
+        is_file = not is_pattern and filesystem(uri).isfile(strip_protocol(uri))
+    if is_file or is_pattern:
+        what = "a pattern" if is_pattern else "a file"
+        raise SettingsError(
+            f"{labels_uri}: this names {what}, but new pairs are written as a new file: name a folder, such as {folder}"
+        )
+
+
 def known_pairs(labels_uri: str) -> pl.DataFrame:
     """Return the keys of the pairs that the labels have; a missing or empty folder has none.
 
     Raises:
+        SettingsError: a file or a pattern is named, so that there is no place for a new file.
         LabelError: the folder holds labels of another kind.
         BrokenObjectError, StorageError: labels cannot be read, or storage refuses.
     """
+    _check_folder(labels_uri)
     keys = [pl.DataFrame(schema={"key": pl.String()})]
     try:
         objects = list_label_objects(labels_uri)

@@ -17,6 +17,7 @@ from sbert.apply.fitted_models import FittedModels, Tensors
 from sbert.apply.summaries.features import FEATURES, centroid_of, sentence_features
 from sbert.apply.summaries.sentences import SentenceList
 from sbert.apply.summaries.wording import WORDING_FEATURES, WordingModel, count_runs, wording_features
+from sbert.counted import counted
 from sbert.vectors.precision import Float32
 
 __all__ = [
@@ -52,17 +53,16 @@ class LabelCounts(BaseModel):
     def account(self) -> str:
         """Return the counts as a sentence."""
         parts = [
-            (self.num_incomplete, "rows incomplete"),
-            (self.num_repeated, "rows repeated"),
-            (self.num_several, "documents with several summaries"),
-            (self.num_not_found, "documents not in the table"),
-            (self.num_without_choice, "documents without a choice of sentences"),
-            (self.num_left_out, "documents above the limit"),
+            (self.num_incomplete, "row", "incomplete"),
+            (self.num_repeated, "row", "repeated"),
+            (self.num_several, "document", "with several summaries"),
+            (self.num_not_found, "document", "not in the table"),
+            (self.num_without_choice, "document", "without a choice of sentences"),
+            (self.num_left_out, "document", "above the limit"),
         ]
-        others = "".join(f", {count:,} {what}" for count, what in parts if count)
-        return (
-            f"{self.num_rows:,} labels of {self.num_documents:,} documents, {self.num_learned:,} learned from{others}"
-        )
+        others = "".join(f", {counted(count, noun)} {what}" for count, noun, what in parts if count)
+        labels, documents = counted(self.num_rows, "label"), counted(self.num_documents, "document")
+        return f"{labels} of {documents}, {self.num_learned:,} learned from{others}"
 
 
 class Value(BaseModel):

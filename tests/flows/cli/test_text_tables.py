@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.cli.output import out
+from flows.cli.output import TextConsole, out
 from flows.cli.text_tables import Column, print_properties, print_rows
 
 COLUMNS = [
@@ -69,3 +69,31 @@ def test_a_fact_that_belongs_to_the_one_above_it_is_indented(capsys: pytest.Capt
     print_properties("table", [("splits built", "2"), ("  new object", "2")])
     above, below = (line for line in capsys.readouterr().out.splitlines() if "2" in line)
     assert below.index("new object") == above.index("splits built") + 2
+
+
+def printed(text: str, capsys: pytest.CaptureFixture[str], *, soft_wrap: bool = False) -> list[str]:
+    TextConsole(width=40, soft_wrap=soft_wrap, highlight=False).print(text, markup=False)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_rest_of_a_long_line_is_moved_to_the_right_and_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "table version 3: 10,003 rows, computed from version 0\n  1 shard built (10,003 rows), 0 kept, 0 dropped"
+    lines = printed(text, capsys)
+    assert lines == [
+        "table version 3: 10,003 rows, computed",
+        "  from version 0",
+        "  1 shard built (10,003 rows), 0 kept, 0",
+        "    dropped",
+    ]
+    assert printed(text, capsys, soft_wrap=True) == text.split("\n")  # in a file a line stays one line
+
+
+def test_a_location_that_is_wider_than_the_window_stays_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    location = "s3://bucket/" + "x" * 60
+    assert printed(f"report: {location}, made now", capsys) == ["report:", f"  {location},", "  made now"]
+
+
+def test_characters_of_two_columns_count_twice_and_columns_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed("漢字" * 8 + " " + "漢字" * 4, capsys) == ["漢字" * 8, "  " + "漢字" * 4]
+    assert printed("      0       317 rows  card, new", capsys) == ["      0       317 rows  card, new"]
+    assert printed("one\n\ntwo", capsys) == ["one", "", "two"]

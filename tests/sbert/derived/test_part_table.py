@@ -14,6 +14,7 @@ from sbert.derived.part_table import PartJob, Parts, derive_parts
 from sbert.derived.run import DerivedReport, derive
 from sbert.errors import TableError
 from sbert.table.delta import Table
+from tests.support.earlier_records import record_settings
 from tests.support.made_tables import make_version
 
 
@@ -97,6 +98,15 @@ def test_a_run_without_changes_commits_nothing_and_other_settings_build_everythi
     assert derive_parts(SizesJob(), *places).version == 0
     assert counts(derive_parts(SizesJob(scale=10), *places)) == (2, 0, 0, 2)
     assert output(places[1]) == {"a": 30, "b": 40}
+
+
+def test_a_setting_that_a_release_added_is_no_change(places: tuple[str, str]) -> None:
+    fill(places[0], a=3, b=4)
+    job = DyingJob(dies_at="never")
+    derive_parts(SizesJob(), *places)
+    assert record_settings(places[1], lambda _: {"scale": 1}) == 1
+    assert derive_parts(DyingJob(), *places).version == 1  # dies_at has its default
+    assert derive_parts(job, *places).version == 2
 
 
 def test_a_killed_run_goes_on_with_the_parts_that_it_finished(places: tuple[str, str]) -> None:

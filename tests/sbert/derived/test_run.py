@@ -22,6 +22,7 @@ from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.rollback import roll_back
 from sbert.table.shards import ShardSettings
+from tests.support.earlier_records import record_settings
 from tests.support.made_tables import State, make_version
 
 
@@ -116,6 +117,29 @@ def test_a_second_run_does_nothing(places: tuple[str, str]) -> None:
     report = derive(LengthJob(), table, out)
     assert counts(report) == {"built": 0, "kept": 1, "dropped": 0, "resumed": 0}
     assert report.version == 0
+
+
+class FixedNameJob(LengthJob):
+    """Its fingerprint does not hash the settings."""
+
+    name: ClassVar[str] = "fixed"
+    added: str = "default"
+
+    def fingerprint(self, table: Table) -> str:
+        return f"{self.factor}|{table.encoder.fingerprint}"
+
+
+def test_a_setting_that_a_release_added_is_no_change(places: tuple[str, str]) -> None:
+    table, out = places
+    make_version(table, state(a=20))
+    derive(FixedNameJob(), table, out)
+    assert record_settings(out, lambda settings: {"factor": settings["factor"]}) == 1
+    report = derive(FixedNameJob(), table, out)
+    assert (report.version, report.num_shards_built) == (1, 0)
+    assert derive(FixedNameJob(added="other"), table, out).version == 2  # said anew: it is another setting
+    assert DerivedTable.open(out).info.settings == {"factor": 1, "added": "other"}
+    assert record_settings(out, lambda settings: settings | {"unheard_of": 1}) == 3
+    assert derive(FixedNameJob(added="other"), table, out).version == 4
 
 
 def test_only_splits_that_changed_are_derived_again(places: tuple[str, str]) -> None:

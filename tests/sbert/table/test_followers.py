@@ -1,16 +1,23 @@
 """What `sbert inspect` says of the consumers of a table."""
 
 import datetime as dt
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli.commands import app
 from sbert.apply.neighbours.job import NeighboursJob
+from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
+from sbert.erase.run import erase
 from sbert.errors import SettingsError
 from sbert.sync.follow import sync
 from sbert.sync.reconcile import reconcile
 from sbert.table.delta import Table
+from sbert.table.erased_keys import ErasedKeys
 from sbert.table.followers import Follower, FollowerState, followers_of, forget_follower, note_follower
 from tests.support.made_tables import make_version
 
@@ -106,6 +113,38 @@ def test_a_consumer_that_is_gone_is_forgotten_and_listed_again_when_it_runs_agai
         forget_follower(version, "out")
     derive(NeighboursJob(k=2), table, "out")
     assert [state.kind for state in followers_of(version)] == ["neighbours"]
+
+
+def test_a_copy_of_the_table_says_that_the_consumers_are_those_of_the_original(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, copy = str(tmp_path / "out"), str(tmp_path / "copy")
+    derive(NeighboursJob(k=2), table, out)
+    assert not state_of(table, "neighbours").is_elsewhere
+    assert state_of(table, "neighbours").describe_origin() == ""
+    shutil.copytree(table, copy)
+    state = state_of(copy, "neighbours")
+    assert (state.is_elsewhere, state.table_uri) == (True, table)
+    shown = " ".join(CliRunner().invoke(app, ["inspect", copy]).stdout.split())
+    assert f"noted for {table}, of which this table is a copy or was moved from" in shown
+    assert "noted for" not in CliRunner().invoke(app, ["inspect", table]).stdout
+    (left,) = erase(copy, ErasedKeys(ids=["3"])).left
+    assert left.problem == (
+        f"it followed this table as {table}. If this table is a copy, the consumer is that of the original: run "
+        f"`sbert forget {copy} {out}` first. If the table was moved, it may hold the rows: erase again with --derived {out}"
+    )
+    forget_follower(Table.open(copy), out)
+    assert erase(copy, ErasedKeys(ids=["3"])).is_complete
+    assert DerivedTable.open(out).num_rows == Table.open(table).num_rows == 20  # the original is untouched
+
+
+def test_a_record_of_an_earlier_release_is_taken_for_one_of_this_table(table: str) -> None:
+    note(table)
+    (file,) = (Path(table) / "_followers").iterdir()
+    record = json.loads(file.read_text())
+    del record["table_uri"]
+    file.write_text(json.dumps(record))
+    assert not state_of(table, "made up").is_elsewhere
 
 
 def test_no_credential_reaches_the_file(table: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.errors import LabelError, SettingsError, TableError
 from sbert.table.delta import Table
+from tests.support.earlier_records import record_settings
 from tests.support.made_tables import make_version, unit_vector
 
 QUICK = HeadSettings(kinds=(HeadKind.LINEAR,), strengths=(10.0,), num_folds=2)
@@ -103,6 +104,22 @@ def test_every_row_has_its_class_and_a_night_costs_what_changed(tmp_path: Path) 
     page = Path(first.report_uri).read_text()
     for expected in ("Reliability", "Coverage against error", "Confusion", "Most surely wrong", "macro-F1"):
         assert expected in page
+
+
+def test_an_output_of_an_earlier_release_stays_where_nothing_changed(tmp_path: Path) -> None:
+    """Earlier releases named neither the column of words nor that of rules of a head."""
+    table, out = str(tmp_path / "table"), str(tmp_path / "out")
+    make_version(table, {"a": rows(0, 60)})
+    labels = write_labels(tmp_path / "labels", range(400))
+    run(table, labels, Path(out))
+    version = record_settings(
+        out,
+        lambda settings: (
+            settings | {"heads": [{key: head[key] for key in ("task", "fingerprint")} for head in settings["heads"]]}
+        ),
+    )
+    report = run(table, labels, Path(out))
+    assert (report.output.version, report.output.num_shards_built) == (version, 0)
 
 
 def test_a_head_that_answers_nothing_is_no_good_news_and_the_page_names_the_setting(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from sbert.table.delta import Table, recorded_in
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.followers import followers_of
 from sbert.table.lease import Lease, active_leases
+from tests.support.earlier_records import record_settings
 from tests.support.made_tables import DIM, encoder_info, make_version, unit_vector
 
 SETTINGS = MonitoringSettings(
@@ -229,6 +230,17 @@ def test_inspect_shows_the_output_among_the_consumers_and_a_run_at_work(
     assert (
         monitor(str(classes), str(out), SETTINGS, now=NOW).version == report.version
     )  # another run alone is no change
+
+
+def test_a_setting_that_a_release_added_is_no_change(tmp_path: Path) -> None:
+    table, classes, out = str(tmp_path / "table"), tmp_path / "classes", str(tmp_path / "out")
+    make_version(table, {"a": hours(CALM)})
+    classify(table, classes)
+    monitor(str(classes), out, SETTINGS, now=NOW)
+    version = record_settings(out, lambda settings: {k: v for k, v in settings.items() if k != "first_alert_hours"})
+    assert monitor(str(classes), out, SETTINGS, now=NOW).version == version
+    more = SETTINGS.model_copy(update={"first_alert_hours": 1.0})
+    assert monitor(str(classes), out, more, now=NOW).version == version + 1
 
 
 def test_rows_without_a_time_or_in_the_future_are_counted_and_left_out(places: tuple[str, Path, Path]) -> None:

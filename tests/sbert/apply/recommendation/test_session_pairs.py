@@ -8,14 +8,14 @@ import pytest
 
 from sbert.apply.recommendation.events import Events, check_events
 from sbert.apply.recommendation.run import recommend
-from sbert.apply.recommendation.session_pairs import add_pairs, session_pairs
+from sbert.apply.recommendation.session_pairs import add_pairs, known_pairs, session_pairs
 from sbert.apply.recommendation.settings import (
     EventColumns,
     RankingSettings,
     RecommendationSettings,
     SessionSettings,
 )
-from sbert.errors import ColumnError, LabelError
+from sbert.errors import ColumnError, LabelError, SettingsError
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.load import load_labels
 from tests.sbert.apply.recommendation.made_events import (
@@ -120,6 +120,27 @@ def test_a_run_adds_only_pairs_that_the_labels_lack(tmp_path: Path) -> None:
     by_hand.write_ndjson(Path(labels) / "people.jsonl")
     with pytest.raises(LabelError, match=r"people\.jsonl: has the columns query, answer, not anchor and positive"):
         add_pairs(first, labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("people.jsonl", "a file"), ("notes", "a file"), ("new.csv", "a file"), ("*.jsonl", "a pattern")]
+)
+def test_pairs_go_to_a_folder_and_anything_else_is_refused_before_any_work(
+    tmp_path: Path, name: str, what: str
+) -> None:
+    folder = tmp_path / "labels.d"
+    folder.mkdir()
+    pl.DataFrame({"anchor": ["a"], "positive": ["b"]}).write_ndjson(folder / "people.jsonl")
+    (folder / "notes").write_text("hello")
+    write_items(tmp_path / "items", item_rows())
+    write_events(tmp_path / "events", [event("u", "1", 0)])
+    places = [str(tmp_path / place) for place in ("items", "events", "out")]
+    expected = rf"this names {what}, but new pairs are written as a new file: name a folder, such as {folder}$"
+    with pytest.raises(SettingsError, match=expected):
+        recommend(*places, pairs_uri=str(folder / name), now=NOW)
+    assert not (tmp_path / "out").exists()
+    assert known_pairs(str(folder)).height == 1  # a folder may have an ending
+    assert known_pairs(str(folder / "new")).height == 0
 
 
 def test_a_run_of_recommendations_writes_pairs_that_retraining_reads(tmp_path: Path) -> None:

@@ -177,8 +177,8 @@ def test_labels_that_are_not_learned_from_are_counted_by_reason(tmp_path: Path, 
     counts = summarize(table, str(tmp_path / "out"), QUICK, labels_uri=str(labels)).decision.labels
     assert counts is not None
     assert counts.account() == (
-        "28 labels of 25 documents, 24 learned from, 1 rows incomplete, 1 rows repeated, 1 documents with several summaries, "
-        "1 documents not in the table"
+        "28 labels of 25 documents, 24 learned from, 1 row incomplete, 1 row repeated, 1 document with several summaries, "
+        "1 document not in the table"
     )
 
 
