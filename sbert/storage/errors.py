@@ -18,6 +18,13 @@ __all__ = ["is_transient", "s3_endpoint", "translate_errors"]
 TRANSIENT_ERRNOS = frozenset(
     {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
 )
+DISK_FULL = ("the disk is full", "free space and run again")
+PLAIN_ERRNOS = {
+    errno.ENOSPC: DISK_FULL,
+    errno.EDQUOT: DISK_FULL,
+    errno.ENOTDIR: ("a file stands where a folder is needed", "name another folder"),
+}
+"""Problem and remedy, in words, of errors of a local disk that say exactly what is wrong."""
 STATUS = r"(?<![\w./:-])(?:%s)(?!\w|[/:-]|\.\w)"
 """An HTTP status that stands alone. As a part of a name, as in ``bucket-404``, the same figures mean nothing."""
 TRANSIENT_WORDS = re.compile(
@@ -123,8 +130,9 @@ def _translate(uri: str, error: Exception) -> StorageError | None:
             else "check the owner and mode of the folder"
         )
         return StorageError(f"{where}: access denied ({detail}); {remedy}", uri=uri)
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StorageError(f"{where}: the disk is full ({detail}); free space and run again", uri=uri)
+    if isinstance(error, OSError) and error.errno in PLAIN_ERRNOS:
+        problem, remedy = PLAIN_ERRNOS[error.errno]
+        return StorageError(f"{where}: {problem} ({detail}); {remedy}", uri=uri)
     transient = is_transient(error)
     advice = "storage failed temporarily; run again" if transient else "storage refused"
     return StorageError(f"{where}: {advice} ({detail})", uri=uri, transient=transient)

@@ -8,6 +8,7 @@ from deltalake.exceptions import DeltaError
 
 from sbert.errors import MissingError, StorageError
 from sbert.storage.errors import is_transient, translate_errors
+from sbert.storage.files import list_names
 from sbert.table.delta import find_table
 
 NAMES = ["run-401", "403", "data-404", "batch 503 of 504", "not-found timed out", "forbidden", "access denied"]
@@ -28,6 +29,12 @@ def test_a_full_disk_is_named_as_such_whatever_the_path_is(tmp_path: Path, name:
     with pytest.raises(StorageError, match="the disk is full") as caught, translate_errors(uri):
         raise OSError(errno.ENOSPC, "No space left on device", uri)
     assert not caught.value.transient
+
+
+def test_a_file_in_the_place_of_a_folder_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("hello")
+    with pytest.raises(StorageError, match=r"out/_splits: a file stands where a folder is needed \(.*\); name another"):
+        list_names(str(tmp_path / "out/_splits"))
 
 
 @pytest.mark.parametrize("name", NAMES)
