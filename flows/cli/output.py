@@ -40,12 +40,17 @@ HANGING = 2
 
 
 class TextConsole(Console):
-    """A console whose lines of text break between words, so that a location stays whole and can be copied."""
+    """A console whose lines of text break between words, so that a location stays whole and can be copied.
+
+    In a terminal lines break at its width. In a file or a pipe a line stays one line, unless COLUMNS names a width.
+    """
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print objects; the rest of a line of text that is too long stands in the next lines, moved to the right."""
-        if len(objects) == 1 and isinstance(objects[0], str) and not self.soft_wrap:
-            objects, options = (_broken(objects[0], self.width),), {"soft_wrap": True} | options
+        columns = os.environ.get("COLUMNS", "") if self.soft_wrap and not self.stderr else ""
+        if len(objects) == 1 and isinstance(objects[0], str) and (columns.isdigit() or not self.soft_wrap):
+            width = int(columns) if columns else self.width
+            objects, options = (_broken(objects[0], width),), {"soft_wrap": True} | options
         super().print(*objects, **options)
 
 
@@ -65,9 +70,11 @@ def _broken(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
-# In a window of known width lines break between words; in a file or a pipe a line stays one line.
-has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
-out = TextConsole(soft_wrap=not has_width, highlight=False, width=None if has_width else PIPE_WIDTH)
+out = TextConsole(
+    soft_wrap=not sys.stdout.isatty(),
+    highlight=False,
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH,
+)
 err = TextConsole(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
 
 

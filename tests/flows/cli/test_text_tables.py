@@ -71,6 +71,12 @@ def test_a_fact_that_belongs_to_the_one_above_it_is_indented(capsys: pytest.Capt
     assert below.index("new object") == above.index("splits built") + 2
 
 
+@pytest.fixture(autouse=True)
+def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as where nobody exported COLUMNS."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def printed(text: str, capsys: pytest.CaptureFixture[str], *, soft_wrap: bool = False) -> list[str]:
     TextConsole(width=40, soft_wrap=soft_wrap, highlight=False).print(text, markup=False)
     return capsys.readouterr().out.splitlines()
@@ -86,6 +92,17 @@ def test_the_rest_of_a_long_line_is_moved_to_the_right_and_nothing_is_lost(capsy
         "    dropped",
     ]
     assert printed(text, capsys, soft_wrap=True) == text.split("\n")  # in a file a line stays one line
+
+
+def test_a_pipe_keeps_lines_whole_unless_columns_names_a_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "one two three four"
+    assert printed(text, capsys, soft_wrap=True) == [text]
+    monkeypatch.setenv("COLUMNS", "10")
+    assert printed(text, capsys, soft_wrap=True) == ["one two", "  three", "  four"]
+    TextConsole(stderr=True, soft_wrap=True, highlight=False).print(text)
+    assert capsys.readouterr().err == f"{text}\n"  # an error is one line
 
 
 def test_a_location_that_is_wider_than_the_window_stays_whole(capsys: pytest.CaptureFixture[str]) -> None:
