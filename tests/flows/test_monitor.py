@@ -51,7 +51,7 @@ def test_the_column_of_time_may_stand_in_the_settings(tmp_path: Path, prediction
     assert json.loads(done.stdout)["num_rows"] > 0
     refused = CliRunner().invoke(app, command)
     assert refused.exit_code == 2
-    assert "--time-column: name the column that says when a row was written" in " ".join(refused.output.split())
+    assert "'--time-column': name the column that says when a row was written" in refused.output
     lacking = CliRunner().invoke(app, [*command, "--settings", '{"bucket": "1d"}'])
     assert lacking.exit_code == 1
     assert "time_column" in json.loads(lacking.stdout)["error"]["message"]
