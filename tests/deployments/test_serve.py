@@ -89,7 +89,7 @@ def test_a_run_names_itself_logs_and_leaves_its_artifacts(served: Stack, model: 
     assert any("passed over by their ending or name" in item["message"] for item in logged)
     assert Table.open(str(table)).num_rows == 20
     again = served.wait_for(served.start("nightly-refresh"), "Completed")
-    assert again["name"] == "refresh table · 0 of 1 splits (nothing to build)"
+    assert again["name"] == "refresh table · 0 of 1 split (nothing to build)"
     assert len(list((table / "_runs").glob("*.parquet"))) == 2
 
 
@@ -105,7 +105,7 @@ def test_a_failed_run_says_what_happened(served: Stack) -> None:
     served.wait_for(run_id, "Failed")
     told = until(lambda: served.artifacts(run_id).get("what-happened"), 60)
     assert "no such file or folder" in told
-    assert "the next run goes on" in told
+    assert "The next run goes on" in told
 
 
 def test_labels_are_told_of_once(served: Stack) -> None:
@@ -210,8 +210,11 @@ def finish(served: Stack, raw: Path, table: Path, num_finished: int) -> None:
     settings = {"splits": {"pack_below_bytes": 0}}
     run_id = served.start("backfill", raw_uri=str(raw), table_uri=str(table), settings=settings, concurrency=2)
     run = served.wait_for(run_id, "Completed", seconds=500)
-    assert re.search(r"\| resumed \| (\d+) \|", served.artifacts(run_id)["refresh-report"])
-    resumed = int(re.findall(r"\| resumed \| (\d+) \|", served.artifacts(run_id)["refresh-report"])[0])
+    row = re.search(
+        r"\| finished by an earlier run, published now \| (\d+) \|", served.artifacts(run_id)["refresh-report"]
+    )
+    assert row
+    resumed = int(row[1])
     assert resumed >= num_finished, run["name"]
     assert Table.open(str(table)).num_rows == 24_000
 
