@@ -27,6 +27,8 @@ REFRESH_KEYS = {
     "num_rows_rejected", "num_splits_built", "num_splits_kept", "num_splits_dropped", "seconds",
 }  # fmt: skip
 """Scripts rely on these."""
+RUN_SECONDS = 600
+"""Limit of a command: encoding the sample in float32 takes minutes on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +54,12 @@ def start(place: Path, *arguments: object, **environment: str) -> "subprocess.Po
 
 
 def run(place: Path, *arguments: object, status: int = 0, **environment: str) -> tuple[str, str]:
-    process = start(place, *arguments, **environment)
-    out, err = process.communicate(timeout=180)
+    with start(place, *arguments, **environment) as process:
+        try:
+            out, err = process.communicate(timeout=RUN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # or it would disturb the tests after this one
+            raise
     assert process.returncode == status, out + err
     return out, err
 
@@ -209,6 +215,7 @@ def test_s3_by_the_standard_environment_alone(place: Path, s3: S3Server, s3_buck
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_make_run_ends_with_the_table_and_a_search(place: Path) -> None:
     """The sample corpus, the packaged model, and the right answer to a question."""
     sample = run_json(place, "sample", "sample")
