@@ -271,7 +271,14 @@ def test_stages_and_rows_are_shown_while_one_large_split_is_built(tmp_path: Path
         job(tmp_path / "raw", tmp_path / "table", model, settings=settings), steps=Watching(1), on_progress=shown.append
     )
     stages = list(dict.fromkeys(progress.stage for progress in shown))
-    assert stages == [Stage.LISTING, Stage.LOADING_ENCODER, Stage.COMPARING, Stage.ENCODING, Stage.COMMITTING]
+    assert stages == [
+        Stage.LISTING,
+        Stage.CHECKING_ENCODER,
+        Stage.COMPARING,
+        Stage.LOADING_ENCODER,
+        Stage.ENCODING,
+        Stage.COMMITTING,
+    ]
     assert next(progress for progress in shown if progress.stage is Stage.ENCODING).num_rows_expected == 400
     inside = [progress for progress in shown if progress.stage is Stage.ENCODING and not progress.num_splits_done]
     assert len({progress.num_rows_done for progress in inside}) > 20
