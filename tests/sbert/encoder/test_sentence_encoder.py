@@ -105,7 +105,7 @@ def test_pooling_dense_and_prompts_equal_those_of_sentence_transformers(
     assert np.abs(with_prompt - encoder.encode(TEXTS)).max() > 1e-3
     assert encoder.prompt_for(Side.QUERY) == "how do i "
     assert encoder.prompt_for(Side.DOCUMENT) == ""
-    with pytest.raises(SettingsError, match=r"no prompt 'title', it has \['document', 'query'\]"):
+    with pytest.raises(SettingsError, match=r"no prompt 'title': name one of \['document', 'query'\]"):
         encoder.encode(["x"], prompt_name="title")
 
 

@@ -45,7 +45,7 @@ def test_a_finished_split_of_a_first_run_follows_the_types_of_the_next(
         ),
         ({"settings": {"source": {"id_column": "key"}}}, ColumnError, "no column 'key'"),
         ({"settings": {"source": {"keep_columns": ["size"]}}}, ColumnError, "no column 'size'"),
-        ({"selection": {"include": ["none"]}}, EmptySourceError, "none of 1 objects"),
+        ({"selection": {"include": ["none"]}}, EmptySourceError, "chooses none of 1 object;"),
         ({"table_uri": "raw/table"}, SettingsError, "within the raw text"),
         ({"raw_uri": "nowhere"}, MissingError, "nowhere"),
     ],
