@@ -82,7 +82,7 @@ def answer(
     with answering(as_json=as_json) as reply:
         from sbert.apply.answers.report_figures import write_questions_to_label
         from sbert.apply.answers.settings import AnswerSettings
-        from sbert.suggest.suggest import check_target
+        from sbert.suggest.suggestion_file import check_target
 
         parsed = load_settings(settings, AnswerSettings)
         if promised_error is not None:

@@ -72,10 +72,12 @@ def suggest(
         from sbert.derived.derived_table import DerivedTable
         from sbert.encoder.sentence_encoder import SentenceEncoder
         from sbert.index.queries import load_table_encoder
+        from sbert.suggest.candidate import candidate_model
         from sbert.suggest.predictions import gives_lists
         from sbert.suggest.settings import SuggestSettings
-        from sbert.suggest.suggest import candidate_model, check_target, load_labelled, write_suggestions
+        from sbert.suggest.suggest import load_labelled
         from sbert.suggest.suggest import suggest as choose
+        from sbert.suggest.suggestion_file import check_target, write_suggestions
         from sbert.table.delta import Table
 
         check_target(labels_out)

@@ -5,8 +5,6 @@ choice from it. The result is in the label format with an empty label: fill in t
 and retrain. Rows without a label are skipped.
 """
 
-import io
-import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,9 +25,6 @@ from sbert.labels.class_lists import LISTS, ClassLists
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import load_labels_and_rows
-from sbert.registry.store import Registry
-from sbert.storage.conditional_put import create_bytes
-from sbert.storage.files import normalize_uri
 from sbert.suggest.criteria import (
     Values,
     density,
@@ -46,9 +41,7 @@ from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.vectors.precision import Precision
 
-__all__ = ["Suggestions", "candidate_model", "check_target", "load_labelled", "suggest", "write_suggestions"]
-
-FORMATS = (".jsonl", ".csv", ".parquet")
+__all__ = ["Suggestions", "load_labelled", "suggest"]
 
 
 @dataclass(frozen=True)
@@ -373,56 +366,3 @@ def _with_criteria(rows: pl.DataFrame, criteria: dict[str, Values], order: list[
     names = sorted(criteria)
     rows = rows.with_columns(pl.Series(name, criteria[name][order]).round(6) for name in names)
     return Suggestions(rows, num_pool, tuple(names))
-
-
-def candidate_model(models_uri: str | None, version: str | None) -> str | None:
-    """Return the model folder to compare the table's encoder with: `version`, else the newest that is not production.
-
-    Raises:
-        SettingsError: when a version is named without a registry.
-        RegistryError: when there is no such version.
-    """
-    if models_uri is None:
-        if version is not None:
-            raise SettingsError(f"candidate {version}: name the registry it is in")
-        return None
-    registry = Registry(models_uri)
-    if version is not None:
-        return registry.model_uri(registry.version(version).version)
-    production = registry.production()
-    others = [
-        record.version
-        for record in registry.versions()
-        if (production is None or record.version != production.version) and registry.has_weights(record.version)
-    ]
-    return registry.model_uri(others[-1]) if others else None
-
-
-def check_target(uri: str) -> None:
-    """Check that suggestions can be written under a name.
-
-    Raises:
-        SettingsError: when its ending names no format of labels.
-    """
-    if posixpath.splitext(uri)[1] not in FORMATS:
-        raise SettingsError(f"{uri}: the name must end in {', '.join(FORMATS)}")
-
-
-def write_suggestions(rows: pl.DataFrame, uri: str) -> None:
-    """Write suggestions as labels to be filled in. An existing file is never overwritten.
-
-    Raises:
-        SettingsError: when the file exists, or its ending names no format of labels.
-    """
-    check_target(uri)
-    buffer = io.BytesIO()
-    ending = posixpath.splitext(uri)[1]
-    if ending == ".jsonl":
-        rows.write_ndjson(buffer)
-    elif ending == ".csv":
-        lists = [name for name in rows.columns if rows.schema[name] == LISTS]
-        rows.with_columns(pl.lit(None, pl.String).alias(name) for name in lists).write_csv(buffer)  # all are empty
-    else:
-        rows.write_parquet(buffer)
-    if not create_bytes(normalize_uri(uri), buffer.getvalue()):
-        raise SettingsError(f"{uri}: the file exists and may hold labels: name a new file")

@@ -13,7 +13,7 @@ from sbert.apply.answers.report import AnswersReport, QuestionGroup, UnusedAnswe
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import DerivedReport
 from sbert.storage.files import join, write_bytes
-from sbert.suggest.suggest import write_suggestions
+from sbert.suggest.suggestion_file import write_suggestions
 from sbert.table.delta import Table
 from sbert.table.shards import vector_matrix, vector_names
 from sbert.vectors.unit import unit_rows

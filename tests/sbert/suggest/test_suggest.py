@@ -13,20 +13,19 @@ from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.errors import ColumnError, LabelError, RegistryError, SettingsError
+from sbert.errors import ColumnError, LabelError, SettingsError
 from sbert.labels import label_files
 from sbert.labels.label_kinds import LabelKind
-from sbert.labels.load import load_labels
 from sbert.labels.settings import LabelSettings
 from sbert.registry.store import Registry
-from sbert.registry.version_record import VersionRecord
 from sbert.suggest.criteria import density, k_center, margin_uncertainty, nearest, neighbor_disagreement, ranked
 from sbert.suggest.settings import SuggestSettings
-from sbert.suggest.suggest import candidate_model, load_labelled, suggest, write_suggestions
+from sbert.suggest.suggest import load_labelled, suggest
+from sbert.suggest.suggestion_file import write_suggestions
 from sbert.suggest.suggestion_kinds import SuggestionKind
 from sbert.table.delta import Table
 from tests.support.refreshing import refresh_table
-from tests.support.tiny_models import prompted_encoder, save_tiny
+from tests.support.tiny_models import prompted_encoder
 from tests.support.toy_training import toy_labels, toy_rows
 
 ONLY_UNCERTAIN = SuggestSettings(
@@ -159,30 +158,6 @@ def test_suggestions_that_cannot_be_made_are_refused(table: Table, model: str) -
         suggest(table, 0, encoder=encoder)
     with pytest.raises(ValidationError, match="all weights are 0"):
         SuggestSettings(uncertainty=0, disagreement=0, prediction=0, density=0)
-
-
-@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
-def test_the_file_is_labels_once_it_is_filled_in(tmp_path: Path, ending: str) -> None:
-    texts = [f"text number {word}" for word in "one two three four five six seven eight nine ten red blue".split()]
-    rows = pl.DataFrame({"text": texts, "label": pl.Series([None] * 12, dtype=pl.String), "id": texts, "density": 0.5})
-    uri = str(tmp_path / f"suggested.{ending}")
-    write_suggestions(rows, uri)
-    read = {"jsonl": pl.read_ndjson, "csv": pl.read_csv, "parquet": pl.read_parquet}[ending](uri)
-    assert read["text"].to_list() == texts
-    with pytest.raises(SettingsError, match="the file exists and may hold labels"):
-        write_suggestions(rows, uri)
-    filled = read.with_columns(label=pl.Series(["a", "b"] * 5 + [None, None]))
-    Path(uri).unlink()
-    write_suggestions(filled, uri)
-    labels = load_labels(uri, LabelSettings(near_duplicate_similarity=1.0, dev_share=0, test_share=0))
-    assert labels.kind == LabelKind.CLASSES
-    assert labels.train.height == 10
-    assert labels.num_rejected == {"no_label": 2}
-
-
-def test_an_ending_that_is_no_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"must end in .jsonl, .csv, .parquet"):
-        write_suggestions(pl.DataFrame({"text": ["a"]}), str(tmp_path / "out.xlsx"))
 
 
 def test_the_command_line_writes_suggestions(table: Table, tmp_path: Path) -> None:
@@ -324,32 +299,6 @@ def test_pairs_that_training_leaves_out_are_not_asked_for_again(table: Table, mo
     found = suggest(table, 5_000, encoder=encoder, labels=labels, labelled=labelled, settings=settings).rows
     pairs = {frozenset(pair) for pair in zip(found["sentence1"], found["sentence2"], strict=True)}
     assert frozenset((first["sentence1"], first["sentence2"])) not in pairs
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory, model: str) -> Registry:
-    """Production v0001, then three others, of which the last has no weights any more."""
-    registry = Registry(str(tmp_path_factory.mktemp("registry") / "models"))
-    folder = Path(save_tiny(tmp_path_factory.mktemp("other"), seed=3))
-    for name in ("a", "b", "c", "d"):
-        record = VersionRecord(
-            version="", encoder_fingerprint=name, dim=32, base=model, run_id=name, decision={"promoted": name == "a"}
-        )
-        registry.add(record, folder)
-    registry.promote("v0001", current=None, reason="first", run_id="a")
-    Path(registry.file_uri("v0004", "dropped.json")).write_text("{}")
-    return registry
-
-
-def test_the_candidate_is_the_newest_version_that_can_be_loaded(models: Registry, tmp_path: Path) -> None:
-    assert candidate_model(None, None) is None
-    assert candidate_model(models.uri, None) == models.model_uri("v0003")
-    assert candidate_model(models.uri, "v0002") == models.model_uri("v0002")
-    with pytest.raises(RegistryError, match="no version v0009; the versions are: v0001, v0002, v0003, v0004"):
-        candidate_model(models.uri, "v0009")
-    with pytest.raises(SettingsError, match="candidate v0002: name the registry it is in"):
-        candidate_model(None, "v0002")
-    assert candidate_model(str(tmp_path / "empty"), None) is None
 
 
 def test_models_candidate_labels_and_kind_on_the_command_line(table: Table, models: Registry, tmp_path: Path) -> None:
