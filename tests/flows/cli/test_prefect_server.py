@@ -102,7 +102,8 @@ def test_a_command_that_is_stopped_before_its_flow_leaves_no_server(
             time.sleep(0.01)
         command.send_signal(number)
         _, said = command.communicate(timeout=120)
-    # Python ends by the signal itself, which a shell calls 130, too, where Ctrl-C struck code that was run from a string.
+    # Once, on a busy machine, a command ended by the signal itself after its message, which a shell calls 130, too. The cause
+    # is not known.
     assert command.returncode in ({status, -number} if number is signal.SIGINT else {status}), said
     assert said.splitlines()[-1].endswith("finished work is kept, run again to go on")
     assert not [other.pid for other in psutil.process_iter() if home_of(other) == home]
