@@ -125,10 +125,10 @@ def is_importable(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
     for whole, part in ((name, None), (module, attribute)):
         try:
-            found = importlib.import_module(whole)
+            imported = importlib.import_module(whole)
         except ImportError:
             continue
-        if part is None or hasattr(found, part):
+        if part is None or hasattr(imported, part):
             return True
     return False
 
@@ -168,15 +168,15 @@ def test_a_guide_is_short_enough_to_be_read(document: Document) -> None:
 
 @guides
 def test_every_sbert_command_exists_with_its_options(document: Document) -> None:
-    known = command_options()
+    options_by_command = command_options()
     wrong = []
     for words in arguments_of(document, "sbert"):
-        names = [word for word in words if word in known] if "|" in words else words[:1]
+        names = [word for word in words if word in options_by_command] if "|" in words else words[:1]
         name = "" if not names or names[0].startswith("-") else names[0]
-        if name not in known:
+        if name not in options_by_command:
             wrong.append(f"no command: sbert {' '.join(words)}")
-        elif options_in(words) - known[name]:
-            wrong.append(f"no option {options_in(words) - known[name]}: sbert {' '.join(words)}")
+        elif options_in(words) - options_by_command[name]:
+            wrong.append(f"no option {options_in(words) - options_by_command[name]}: sbert {' '.join(words)}")
     assert wrong == []
 
 

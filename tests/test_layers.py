@@ -42,13 +42,13 @@ GROUND = {"sbert.counted", "sbert.errors", "sbert.settings"}
 
 def imported_by(path: Path) -> set[str]:
     """Return the top-level packages that a file imports, anywhere in it."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(path.relative_to(ROOT).parts[0] if node.level else str(node.module).split(".")[0])
-    return found
+            names.add(path.relative_to(ROOT).parts[0] if node.level else str(node.module).split(".")[0])
+    return names
 
 
 def modules_imported_by(path: Path) -> set[str]:

@@ -37,15 +37,15 @@ HOSTILE_NAMES = [
 
 def hostile_texts(number: int) -> list[str]:
     """Return texts that have broken other programs, and many random ones."""
-    known = [
+    hostile = [
         "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "../../../../etc/passwd", "{{7*7}} ${7*7} {0.__class__}", "\u0000null",
         "\u202eright to left", "a\u0300" * 500, "\ufeffmark", "x" * 100_000, "\ud83d half", "' or 1=1 --", "%s%n%x", "![](http://x)",
         "[link](javascript:alert(1))", "| a | b |\n|---|", "``` code", "\x1b[31mred", "-" * 5000, "🏳️‍🌈" * 100, "\r\n\r\n",
     ]  # fmt: skip
     generator = random.Random(7)
-    while len(known) < number:
-        known.append("".join(chr(generator.choice([*range(1, 128), *range(0x80, 0x800)])) for _ in range(60)))
-    return known
+    while len(hostile) < number:
+        hostile.append("".join(chr(generator.choice([*range(1, 128), *range(0x80, 0x800)])) for _ in range(60)))
+    return hostile
 
 
 @pytest.mark.parametrize("uri", ["s3://AKIAPLANTED:planted-secret@bucket/raw", "https://user:planted-secret@host/x"])
@@ -203,10 +203,10 @@ def test_planted_credentials_are_nowhere(tmp_path: Path, model: str, s3: S3Serve
         assert done.returncode == status, done.stderr.decode()
     client.get(s3_bucket, str(tmp_path / "bucket"), recursive=True)
     searched = list(everything(tmp_path))
-    found = "\n".join(content for _, content in searched)
-    assert "refresh-embeddings" in found  # the database was searched
-    assert '"num_rows_read"' in found  # the records too
-    assert "access denied" in found  # and the failures
+    stored_text = "\n".join(content for _, content in searched)
+    assert "refresh-embeddings" in stored_text  # the database was searched
+    assert '"num_rows_read"' in stored_text  # the records too
+    assert "access denied" in stored_text  # and the failures
     hidden = [*secrets.values(), environment["AWS_SECRET_ACCESS_KEY"], wrong["AWS_SECRET_ACCESS_KEY"]]
     leaks = [
         path for secret in hidden for path, content in searched if any(form in content for form in spellings(secret))

@@ -39,7 +39,7 @@ def main() -> None:
         ]
         left, right = (encoder.encode(side, side=Side.DOCUMENT) for side in texts)
         own = np.arange(len(left))
-        found = align_vectors(
+        alignment = align_vectors(
             in_memory(left),
             in_memory(right),
             (facts_of(texts[0]), facts_of(texts[1])),
@@ -49,17 +49,17 @@ def main() -> None:
             max_length_ratio=arguments.max_length_ratio,
         )
         plain = float(((left @ right.T).argmax(1) != own).mean())
-        errors = float((found.partner_N != own).mean())
-        has_partner = found.partner_N >= 0
+        errors = float((alignment.partner_N != own).mean())
+        has_partner = alignment.partner_N >= 0
         result = {
             "language": language,
             "errors of plain cosine": plain,
             "errors": errors,
             "ratio": round(errors / plain, 3),
             "rows with a partner": float(has_partner.mean()),
-            "of these right": float((found.partner_N == own)[has_partner].mean()),
+            "of these right": float((alignment.partner_N == own)[has_partner].mean()),
             "without a partner": {
-                str(name): int((found.reason_N == name).sum()) for name in set(found.reason_N) - {None}
+                str(name): int((alignment.reason_N == name).sum()) for name in set(alignment.reason_N) - {None}
             },
         }
         print(json.dumps(result))

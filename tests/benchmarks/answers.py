@@ -75,8 +75,8 @@ def ndcg(scores: Matrix, relevant: Sequence[set[int]]) -> Matrix:
 
 def shown(values: Matrix) -> str:
     """Return a mean with its 95 % interval."""
-    found = interval(Metric("mean", (values,), mean), num_resamples=1_000, confidence=0.95, seed=0)
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    estimate = interval(Metric("mean", (values,), mean), num_resamples=1_000, confidence=0.95, seed=0)
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def per_entry(scores: Matrix, entry_of: Matrix, num: int) -> Matrix:
@@ -115,7 +115,7 @@ def faq(arguments: argparse.Namespace) -> None:
 
     every = [{at} for at in range(num)]
     joined, post, word, _, _ = parts(own)
-    chosen = {
+    best_weights = {
         name: max(WORD_WEIGHTS, key=lambda weight: float(ndcg(scores + weight * word, every).mean()))
         for name, scores in (("whole", joined), ("post", post), ("both", (joined + post) / 2))
     }
@@ -124,13 +124,13 @@ def faq(arguments: argparse.Namespace) -> None:
     rows = [
         ["words of the answer (BM25)", "", shown(ndcg(word, right))],
         ["answer, one vector", "", shown(ndcg(joined, right))],
-        ["answer and words", f"{chosen['whole']}", shown(ndcg(joined + chosen["whole"] * word, right))],
+        ["answer and words", f"{best_weights['whole']}", shown(ndcg(joined + best_weights["whole"] * word, right))],
         ["best post of the answer", "", shown(ndcg(post, right))],
-        ["best post and words", f"{chosen['post']}", shown(ndcg(post + chosen["post"] * word, right))],
+        ["best post and words", f"{best_weights['post']}", shown(ndcg(post + best_weights["post"] * word, right))],
         [
             "answer, best post and words",
-            f"{chosen['both']}",
-            shown(ndcg((joined + post) / 2 + chosen["both"] * word, right)),
+            f"{best_weights['both']}",
+            shown(ndcg((joined + post) / 2 + best_weights["both"] * word, right)),
         ],
         ["question", "", shown(ndcg(question, right))],
         [
@@ -159,13 +159,13 @@ def hidden(arguments: argparse.Namespace) -> None:
     figures: list[list[str]] = []
     for seed in arguments.seeds:
         order = _shuffled(len(entries), seed)
-        gone, labelled = hidden_entries(len(entries), seed), set(order[len(order) // 5 : 3 * len(order) // 5])
+        left_out, labelled = hidden_entries(len(entries), seed), set(order[len(order) // 5 : 3 * len(order) // 5])
         with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name:
             folder = Path(name)
             kept = [
                 {"id": str(at), "question": entry["question"], "answer": " ".join(entry["answers"])}
                 for at, entry in enumerate(entries)
-                if at not in gone
+                if at not in left_out
             ]
             asked = [
                 {"id": f"{at}-{number}", "text": text}
@@ -184,7 +184,7 @@ def hidden(arguments: argparse.Namespace) -> None:
                 keep = ["question", "answer"] if file == "faq" else ["text"]
                 source = {"text_column": column, "keep_columns": keep}
                 refresh_table(folder / f"{file}.jsonl", folder / table, arguments.model, settings={"source": source})
-            share = sum(int(row["id"].split("-")[0]) in gone for row in asked) / len(asked)
+            share = sum(int(row["id"].split("-")[0]) in left_out for row in asked) / len(asked)
             settings = AnswerSettings(
                 promised_error=arguments.promise,
                 unanswerable_share=share,
@@ -195,7 +195,7 @@ def hidden(arguments: argparse.Namespace) -> None:
                 str(folder / "t"), str(folder / "q"), str(folder / "out"), settings,
                 second_uri=str(folder / "a"), labels_uri=str(folder / "pairs.jsonl"),
             )  # fmt: skip
-            figures.append(_refusals(DerivedTable.open(str(folder / "out")), gone, seed))
+            figures.append(_refusals(DerivedTable.open(str(folder / "out")), left_out, seed))
     header = [
         "seed",
         "AUROC, visible or hidden",
@@ -207,10 +207,10 @@ def hidden(arguments: argparse.Namespace) -> None:
     print_table("a fifth of the entries hidden", header, figures)
 
 
-def _refusals(output: DerivedTable, gone: set[int], seed: int) -> list[str]:
+def _refusals(output: DerivedTable, left_out: set[int], seed: int) -> list[str]:
     rows = output.scan().collect()
     entry = [int(each.split("-")[0]) for each in rows["id"]]
-    is_visible = np.array([each not in gone for each in entry])
+    is_visible = np.array([each not in left_out for each in entry])
     is_right = np.array(
         [answers[0]["id"] == str(at) for answers, at in zip(rows["answers"].to_list(), entry, strict=True)]
     )
@@ -253,8 +253,8 @@ def covid(arguments: argparse.Namespace) -> None:
             right[questions.index(question)].add(answers.index(answer))
         near = encoder.encode(questions, side=Side.QUERY) @ encoder.encode(answers, side=Side.DOCUMENT).T
         word = words(questions, answers)
-        found = [ndcg(word, right), ndcg(near, right), cross_fitted(near, word, right)]
-        rows.append([language, str(len(questions)), *map(shown, found)])
+        figures = [ndcg(word, right), ndcg(near, right), cross_fitted(near, word, right)]
+        rows.append([language, str(len(questions)), *map(shown, figures)])
     header = ["language", "questions", "words", "vectors", "both, weight fitted"]
     print_table("question to answer, nDCG@10", header, rows)
     pairs = pl.read_csv(folder / "eval_question_similarity_en.csv")

@@ -59,14 +59,14 @@ def cost(arguments: argparse.Namespace) -> None:
             best.add(unit_rows(theirs), np.arange(len(theirs)))
             return Seconds.now() - began
 
-        found: dict[str, list[Seconds]] = {name: [] for name in ("search", "full", "questions", "answers")}
+        timings: dict[str, list[Seconds]] = {name: [] for name in ("search", "full", "questions", "answers")}
         for number in range(arguments.rounds):
-            found["search"].append(search())
-            found["full"].append(run(out := str(Path(name) / f"out {number}")))
+            timings["search"].append(search())
+            timings["full"].append(run(out := str(Path(name) / f"out {number}")))
             _grow(questions, arguments.questions // 100, 1_000 + number)
-            found["questions"].append(run(out))
+            timings["questions"].append(run(out))
             _grow(answers, arguments.answers // 100, 2_000 + number)
-            found["answers"].append(run(out))
+            timings["answers"].append(run(out))
         rows = [
             ("exact batch search in memory", "search", "search"),
             ("full run", "full", "search"),
@@ -76,7 +76,7 @@ def cost(arguments: argparse.Namespace) -> None:
         print_table(
             f"{arguments.questions:,} questions, {arguments.answers:,} answers, medians of {arguments.rounds} rounds",
             ["run", "seconds", "share", "seconds of CPU", "share"],
-            [[label, *_shares(found[own], found[of])] for label, own, of in rows],
+            [[label, *_shares(timings[own], timings[of])] for label, own, of in rows],
         )
 
 

@@ -60,7 +60,7 @@ class Exchange:
 
 def exchanges_of(folder: Path, part: str) -> list[Exchange]:
     """Return the exchanges of all dialogues, each with up to three turns before the reply."""
-    found, history, dialogue = [], [], ""
+    exchanges, history, dialogue = [], [], ""
     with gzip.open(folder / f"{part}.jsonl.gz", "rt") as file:
         for line in file:
             row = json.loads(line)
@@ -68,9 +68,9 @@ def exchanges_of(folder: Path, part: str) -> list[Exchange]:
             if own != dialogue:
                 history, dialogue = [], own
             if history and row["speaker"] == "SYSTEM" and history[-1][0] == "USER":
-                found.append(Exchange(own, [text for _, text in history[-MAX_TURNS:]], row["text"]))
+                exchanges.append(Exchange(own, [text for _, text in history[-MAX_TURNS:]], row["text"]))
             history.append((row["speaker"], row["text"]))
-    return found
+    return exchanges
 
 
 def hits(asked_QD: Float32, replies_QD: Float32) -> Float32:
@@ -127,10 +127,10 @@ def dialogue(arguments: argparse.Namespace) -> None:
 def faq(arguments: argparse.Namespace) -> None:
     """Tune the encoder on the FAQ's own pairs of a question and a post."""
     entries = faq_entries(Path(arguments.data))
-    gone = set() if arguments.without is None else hidden_entries(len(entries), arguments.without)
+    left_out = set() if arguments.without is None else hidden_entries(len(entries), arguments.without)
     pairs = []
     for number, entry in enumerate(entries):
-        if number not in gone:
+        if number not in left_out:
             posts = [*entry["answers"][:MAX_POSTS], " ".join(entry["answers"])]
             pairs += [(entry["question"], post) for post in dict.fromkeys(post[:MAX_CHARACTERS] for post in posts)]
     train_on(pairs, settings_of(arguments, batch_size=32, epochs=3), arguments.folder)

@@ -81,9 +81,9 @@ def encoded(name: str, texts: list[str], cache: Path) -> Float32:
 
 def cases(data: Path, cache: Path, seed: int, wanted: str | None = None) -> Iterator[Case]:
     """Yield the rows to learn from and to measure on; of one data set where one is wanted."""
-    for name, found in (("phrasebank", _phrasebank), ("airline_tweets", _airline), ("banking77", _banking)):
+    for name, cases_of in (("phrasebank", _phrasebank), ("airline_tweets", _airline), ("banking77", _banking)):
         if wanted in {None, name}:
-            yield from found(data, cache, seed)
+            yield from cases_of(data, cache, seed)
 
 
 def dev_case(case: Case, seed: int) -> Case:
@@ -98,11 +98,11 @@ def dev_case(case: Case, seed: int) -> Case:
 
 
 def _phrasebank(data: Path, cache: Path, seed: int) -> Iterator[Case]:
-    found = [
+    records = [
         row for row in csv.reader((data / "phrasebank/all-data.csv").open(encoding="latin-1")) if row[0] in SENTIMENTS
     ]
-    texts = [row[1] for row in found]
-    rows = Rows(encoded("phrasebank", texts, cache), np.array([row[0] for row in found]), texts)
+    texts = [row[1] for row in records]
+    rows = Rows(encoded("phrasebank", texts, cache), np.array([row[0] for row in records]), texts)
     for seen, unseen in StratifiedKFold(5, shuffle=True, random_state=seed).split(rows.vectors_ND, rows.truth):
         yield Case("phrasebank", rows.take(seen), rows.take(unseen))
 
@@ -205,18 +205,18 @@ def _shown(value: float | str, name: str) -> str:
     return f"{value:.3f}" if name in {"ECE", "by chance"} else f"{value:.2f}" if name == "set size" else f"{value:.1f}"
 
 
-def show_medians(found: list[dict[str, float | str]]) -> None:
+def show_medians(results: list[dict[str, float | str]]) -> None:
     """Print for each case the median over folds and seeds, and the range."""
     rows = []
-    for name in dict.fromkeys(str(row["case"]) for row in found):
-        of_case = [row for row in found if row["case"] == name]
+    for name in dict.fromkeys(str(row["case"]) for row in results):
+        of_case = [row for row in results if row["case"] == name]
         cells = [f"{name} ({len(of_case)})"]
         for key in list(of_case[0])[2:]:
             values = [float(row[key]) for row in of_case]
             spread = f" ({_shown(min(values), key)} to {_shown(max(values), key)})" if len(values) > 1 else ""
             cells.append(f"{_shown(float(np.median(values)), key)}{spread}")
         rows.append(tuple(cells))
-    columns = ("case (fits)", *list(found[0])[2:])
+    columns = ("case (fits)", *list(results[0])[2:])
     print_table("Heads on frozen vectors of all-MiniLM-L6-v2: medians (ranges)", columns, rows)
 
 
@@ -259,8 +259,8 @@ def main() -> None:
     parser.add_argument("--rules", choices=("phrasebank", "banking77"), help="what rules add to 5 %% of the labels")
     given = parser.parse_args()
     if given.rules:
-        chosen = [case for case in rule_cases(given.data, given.cache) if case[0] == given.rules]
-        measure_rules(chosen, range(given.seed, given.seed + 3))
+        selected = [case for case in rule_cases(given.data, given.cache) if case[0] == given.rules]
+        measure_rules(selected, range(given.seed, given.seed + 3))
         return
     given.cache.mkdir(parents=True, exist_ok=True)
     settings = HeadSettings(seed=given.seed, words=not given.vectors_only)
@@ -268,13 +268,13 @@ def main() -> None:
         (case,) = cases(given.data, given.cache, given.seed, "banking77")
         night(given.night, case, settings)
         return
-    found = []
+    results = []
     for seed in range(given.seed, given.seed + given.seeds):
         for case in cases(given.data, given.cache, seed, given.case):
-            chosen = dev_case(case, seed) if given.dev else case
-            found.append(measured(chosen, settings.model_copy(update={"seed": seed})))
-            print(seed, *(_shown(value, name) for name, value in found[-1].items()), sep="  ", flush=True)
-    show_medians(found)
+            measured_case = dev_case(case, seed) if given.dev else case
+            results.append(measured(measured_case, settings.model_copy(update={"seed": seed})))
+            print(seed, *(_shown(value, name) for name, value in results[-1].items()), sep="  ", flush=True)
+    show_medians(results)
 
 
 if __name__ == "__main__":

@@ -91,11 +91,11 @@ def compared(case: RuleCase, seed: int) -> Iterator[tuple[str, dict[str, float]]
         "rules as features": HeadRules(rules, "text", seen),
         "both": HeadRules(rules, "text", seen, weak),
     }
-    for name, known in uses.items():
+    for name, head_rules in uses.items():
         began = time.perf_counter()
         head = fit_head(
             vectors_ND[taken], truth[taken].tolist(), HeadSettings(seed=seed), fingerprint="bench",
-            encoder_fingerprint="", labels_fingerprint="", rules=known,
+            encoder_fingerprint="", labels_fingerprint="", rules=head_rules,
         )  # fmt: skip
         named = head.scores(test_ND, test_texts).argmax(axis=1)
         yield (
@@ -114,13 +114,13 @@ def compared(case: RuleCase, seed: int) -> Iterator[tuple[str, dict[str, float]]
 def measure_rules(cases: Sequence[RuleCase], seeds: Sequence[int]) -> None:
     """Print the median macro-F1 over seeds, the range, and the median gain."""
     for case in cases:
-        found: dict[str, list[dict[str, float]]] = {}
+        results: dict[str, list[dict[str, float]]] = {}
         for seed in seeds:
             for name, values in compared(case, seed):
-                found.setdefault(name, []).append(values)
-        plain = np.array([values["macro_f1"] for values in found["without rules"]])
+                results.setdefault(name, []).append(values)
+        plain = np.array([values["macro_f1"] for values in results["without rules"]])
         rows = []
-        for name, values in found.items():
+        for name, values in results.items():
             scores = np.array([item["macro_f1"] for item in values])
             middle = {key: float(np.median([item[key] for item in values])) for key in values[0]}
             gain = 100 * (scores - plain)

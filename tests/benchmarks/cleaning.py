@@ -42,8 +42,8 @@ def main() -> None:
     for kind, values in kinds.items():
         ids = pl.Series(range(len(values)), dtype=pl.Int64)
         rows = pl.DataFrame({"source": "a.jsonl", "row": ids, "id": ids.cast(pl.String), "text": values})
-        for rules, chosen in settings.items():
-            cases[f"{kind}, {rules}"] = lambda rows=rows, chosen=chosen: cleaned(rows, chosen)
+        for rules, cleaning in settings.items():
+            cases[f"{kind}, {rules}"] = lambda rows=rows, cleaning=cleaning: cleaned(rows, cleaning)
     medians = alternate(cases, asked.rounds)
     characters = sum(map(len, texts)) / len(texts)
     print_table(

@@ -98,10 +98,10 @@ def made_pairs(texts: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
 
 def other_number(text: str, source: random.Random) -> str | None:
     """Return the text with another value for one of its numbers."""
-    found = list(re.finditer(r"(?<![\w.,])\d+(?![\w.,]*\d)", text))
-    if not found:
+    numbers = list(re.finditer(r"(?<![\w.,])\d+(?![\w.,]*\d)", text))
+    if not numbers:
         return None
-    match = source.choice(found)
+    match = source.choice(numbers)
     other = str(int(match.group()) + source.randint(1, 9))
     return text[: match.start()] + other + text[match.end() :]
 
@@ -231,9 +231,9 @@ def measure_scale(num_rows: int, *, alike: bool) -> None:
         rows = []
         full = 0.0
         one = max(1, num_objects // 100)
-        for run, (new, gone) in {"full": (0, 0), "1 % new": (one, 0), "1 % deleted": (0, one)}.items():
-            if new or gone:
-                change(folder, new, gone, num_objects, alike=alike)
+        for run, (num_new, num_deleted) in {"full": (0, 0), "1 % new": (one, 0), "1 % deleted": (0, one)}.items():
+            if num_new or num_deleted:
+                change(folder, num_new, num_deleted, num_objects, alike=alike)
             seconds, processor, peak, groups = run_apart(folder, out)
             full = full or processor
             rows.append(
@@ -268,13 +268,13 @@ def main() -> None:
     once = parts.add_parser("once", help="one run, for `scale`")
     once.add_argument("table")
     once.add_argument("out")
-    chosen = parser.parse_args()
-    if chosen.part == "pairs":
-        measure_pairs(chosen.folder)
-    elif chosen.part == "once":
-        run_once(chosen.table, chosen.out)
+    arguments = parser.parse_args()
+    if arguments.part == "pairs":
+        measure_pairs(arguments.folder)
+    elif arguments.part == "once":
+        run_once(arguments.table, arguments.out)
     else:
-        measure_scale(chosen.rows, alike=chosen.alike)
+        measure_scale(arguments.rows, alike=arguments.alike)
 
 
 if __name__ == "__main__":

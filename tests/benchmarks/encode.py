@@ -195,10 +195,10 @@ class Quality:
 
 def quality_of(peers: Mapping[str, Peer], folder: Path, gold: Sequence[float]) -> dict[str, Quality]:
     """Compare the vectors of all ways with those of sentence-transformers in float32."""
-    found = {way: peer.vectors("quality", None, folder / "vectors.npy") for way, peer in peers.items()}
-    reference = found["st-float32"]
+    vectors_by_way = {way: peer.vectors("quality", None, folder / "vectors.npy") for way, peer in peers.items()}
+    reference = vectors_by_way["st-float32"]
     qualities = {}
-    for way, vectors in found.items():
+    for way, vectors in vectors_by_way.items():
         sts = None
         if gold:
             first, second = np.split(peers[way].vectors("sts", None, folder / "vectors.npy"), 2)
@@ -292,18 +292,18 @@ def main() -> None:
             for case in arguments.cases
         }
         qualities = quality_of(peers, Path(name), gold)
-    for case, found in rates.items():
-        rows = [[way, rate.texts_per_second, f"{rate.ratio:.2f}"] for way, rate in found.items()]
+    for case, rate_by_way in rates.items():
+        rows = [[way, rate.texts_per_second, f"{rate.ratio:.2f}"] for way, rate in rate_by_way.items()]
         title = f"{case}: medians of {arguments.rounds} rounds"
         print_table(title, ["way", "texts/s", "ours is … times as fast"], rows)
     rows = [
         [
             way,
-            f"{found.least_cosine:.5f}",
-            f"{found.overlap_at_10:.4f}",
-            "" if found.sts is None else f"{found.sts:.2f}",
+            f"{quality.least_cosine:.5f}",
+            f"{quality.overlap_at_10:.4f}",
+            "" if quality.sts is None else f"{quality.sts:.2f}",
         ]
-        for way, found in qualities.items()
+        for way, quality in qualities.items()
     ]
     print_table("quality", ["way", "least cosine", "overlap@10", "STS Spearman"], rows)
     kind = kind_of_processor(without_amx=arguments.without_amx)

@@ -68,19 +68,19 @@ def score(
     settings: TaggerSettings,
 ) -> tuple[float, float, float, float]:
     tagger = fit_tagger(support, base, reader, settings, fingerprint="", encoder_fingerprint="", where="support")
-    found: list[Spans] = [
+    predicted: list[Spans] = [
         {(entity.start, entity.end, entity.type) for entity in entities}
         for entities in tagger.tag(reader.read([text.text for text in texts]))
     ]
     truth: list[Spans] = [{(span.start, span.end, span.type) for span in text.entities} for text in texts]
-    untyped = f1([{(*each[:2], "") for each in spans} for spans in found],
+    untyped = f1([{(*each[:2], "") for each in spans} for spans in predicted],
                  [{(*each[:2], "") for each in spans} for spans in truth])  # fmt: skip
-    return (*f1(found, truth), untyped[0])
+    return (*f1(predicted, truth), untyped[0])
 
 
-def f1(found: list[Spans], truth: list[Spans]) -> tuple[float, float, float]:
-    right = sum(len(one & other) for one, other in zip(found, truth, strict=True))
-    precision, recall = right / max(sum(map(len, found)), 1), right / max(sum(map(len, truth)), 1)
+def f1(predicted: list[Spans], truth: list[Spans]) -> tuple[float, float, float]:
+    right = sum(len(one & other) for one, other in zip(predicted, truth, strict=True))
+    precision, recall = right / max(sum(map(len, predicted)), 1), right / max(sum(map(len, truth)), 1)
     return 200 * precision * recall / max(precision + recall, 1e-9), 100 * precision, 100 * recall
 
 

@@ -81,16 +81,16 @@ def num_found(folder: Path, ids: list[str]) -> tuple[int, int]:
     """Return the number of files, and of values and other files that name one of the ids as a word."""
     needles = [f"{name}," for name in ids]  # in a text the id is followed by a comma
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    found = 0
+    num_hits = 0
     for path in files:
         if path.suffix == ".parquet":
             rows = pl.read_parquet(path, columns=["id", "text"])
-            found += int(rows["id"].is_in(pl.Series(ids).implode()).sum())
-            found += int(rows["text"].str.contains_any(needles).sum())
+            num_hits += int(rows["id"].is_in(pl.Series(ids).implode()).sum())
+            num_hits += int(rows["text"].str.contains_any(needles).sum())
         else:
             content = path.read_bytes()
-            found += sum(f'"{name}"'.encode() in content for name in ids)
-    return len(files), found
+            num_hits += sum(f'"{name}"'.encode() in content for name in ids)
+    return len(files), num_hits
 
 
 def main() -> None:

@@ -62,16 +62,16 @@ def deletion(encoder: SentenceEncoder, pairs: Sequence[Pair], method: Method, se
     rng = random.Random(seed)
     errors, relative, top, at_random = [], [], [], []
     for left, right in pairs:
-        found = explainer.explain(left, right)
-        words = found.left.words
+        explanation = explainer.explain(left, right)
+        words = explanation.left.words
         num = max(1, round(0.2 * len(words)))
         ranked = sorted(range(len(words)), key=lambda number: -words[number].part)
-        chosen = [ranked[:num], *(rng.sample(range(len(words)), num) for _ in range(5))]
-        texts = [without(left, [(words[at].start, words[at].end) for at in gone]) for gone in chosen]
+        removals = [ranked[:num], *(rng.sample(range(len(words)), num) for _ in range(5))]
+        texts = [without(left, [(words[at].start, words[at].end) for at in removed]) for removed in removals]
         vectors = encoder.encode([right, left, *texts], side=Side.DOCUMENT)
         drops = vectors[1] @ vectors[0] - vectors[2:] @ vectors[0]
-        errors.append(abs(float(np.sum(found.parts)) - float(vectors[1] @ vectors[0])))
-        relative.append(errors[-1] / max(abs(found.cosine), 1e-6))
+        errors.append(abs(float(np.sum(explanation.parts)) - float(vectors[1] @ vectors[0])))
+        relative.append(errors[-1] / max(abs(explanation.cosine), 1e-6))
         top.append(float(drops[0]))
         at_random.append(float(drops[1:].mean()))
     return {

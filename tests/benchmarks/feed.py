@@ -49,7 +49,7 @@ def main() -> None:
         work()
         return (clock() - began) / num_tokens * 1e9
 
-    found = alternate(
+    timings = alternate(
         {
             # The tokenizer's threads need no lock of Python: only the calling thread counts.
             "ids, tokenizer's threads": lambda: spent(time.thread_time, lambda: alone.token_ids(texts)),
@@ -64,11 +64,11 @@ def main() -> None:
     print_table(
         f"{len(texts):,} texts, {num_tokens:,} tokens, {arguments.processes} processes",
         ["what", "ns a token"],
-        [[name, f"{value:.1f}"] for name, value in found.items()],
+        [[name, f"{value:.1f}"] for name, value in timings.items()],
     )
-    rest = found["laying out and copying"]
+    rest = timings["laying out and copying"]
     for name in ("tokenizer's threads", "processes"):
-        rate = 1e3 / (found[f"ids, {name}"] + rest)
+        rate = 1e3 / (timings[f"ids, {name}"] + rest)
         Console().print(f"one process can supply at most, {name}: {rate:.1f} million tokens per second")
 
 

@@ -32,13 +32,13 @@ def texts_under(raw_uri: str | None, count: int) -> list[str]:
     from sbert.source.reading import read_span
     from sbert.source.settings import ReadSettings, SourceSettings
 
-    found: list[str] = []
+    texts: list[str] = []
     for item in list_objects(raw_uri):
         for block in read_span(Span(object=item), SourceSettings(), ReadSettings(), {}):
-            found += block.rows["text"].to_list()
-            if len(found) >= count:
-                return found[:count]
-    return found
+            texts += block.rows["text"].to_list()
+            if len(texts) >= count:
+                return texts[:count]
+    return texts
 
 
 def tiny_model(folder: Path) -> str:

@@ -47,8 +47,8 @@ def ndcg(numbers: np.ndarray, task: RetrievalTask) -> np.ndarray:
     """Return nDCG@10 of each query; a judged text counts 1."""
     gains = 1 / np.log2(np.arange(10) + 2)
     scores = []
-    for found, relevant in zip(numbers, task.relevant, strict=True):
-        hits = np.array([number in relevant for number in found[:10]])
+    for ranking, relevant in zip(numbers, task.relevant, strict=True):
+        hits = np.array([number in relevant for number in ranking[:10]])
         scores.append(float((hits * gains[: len(hits)]).sum() / gains[: min(10, len(relevant))].sum()))
     return np.array(scores)
 
@@ -67,17 +67,17 @@ def retrieval(arguments: argparse.Namespace) -> None:
             scores = {}
             for mode in SearchMode:
                 result = searcher.search(task.queries, settings=SearchSettings(mode=mode))
-                found = [[int(hit.id) for hit in result.hits(query)] for query in range(len(task.queries))]
-                scores[mode] = ndcg(np.array([each + [-1] * (10 - len(each)) for each in found]), task)
+                rankings = [[int(hit.id) for hit in result.hits(query)] for query in range(len(task.queries))]
+                scores[mode] = ndcg(np.array([each + [-1] * (10 - len(each)) for each in rankings]), task)
         test = ~is_dev(task)
         best = max((SearchMode.VECTOR, SearchMode.WORDS), key=lambda mode: scores[mode][test].mean())
         gain = scores[SearchMode.HYBRID] - scores[best]
         picks = np.random.default_rng(0).integers(0, test.sum(), (10_000, test.sum()))
         low, high = np.quantile(gain[test][picks].mean(axis=1), [0.025, 0.975])
-        for part, chosen in (("dev", ~test), ("test", test)):
-            means = [f"{100 * scores[mode][chosen].mean():.1f}" for mode in SearchMode]
+        for part, is_in_part in (("dev", ~test), ("test", test)):
+            means = [f"{100 * scores[mode][is_in_part].mean():.1f}" for mode in SearchMode]
             interval = f"{100 * low:+.1f} to {100 * high:+.1f}" if part == "test" else ""
-            rows.append([folder.name, f"{part}, {chosen.sum()} queries", *means, interval])
+            rows.append([folder.name, f"{part}, {is_in_part.sum()} queries", *means, interval])
     print_table("nDCG@10 in percent", ["set", "queries", *SearchMode, "95 % interval of hybrid's gain"], rows)
 
 

@@ -107,7 +107,7 @@ class Raw:
 
         With `suffix` every text is longer and different from all others.
         """
-        known = {json.loads(line)["text"] for path in self._folder.iterdir() for line in path.open()}
+        stored = {json.loads(line)["text"] for path in self._folder.iterdir() for line in path.open()}
         texts: set[str] = set()
         size = num_rows // count
         for added in range(count):
@@ -118,7 +118,7 @@ class Raw:
             texts.update(line["text"] for line in lines)
             self._write(self.num_objects + added, lines)
         self.num_objects += count
-        return len(texts - known)
+        return len(texts - stored)
 
     def rename_one(self) -> None:
         """Rename one object."""
@@ -144,13 +144,13 @@ def measure(name: str, raw: Path, table: Path, model: str, settings: dict[str, A
         [sys.executable, __file__, "--child", json.dumps(request)],
         check=True, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    found = Measured(name=name, **json.loads(done.stdout.splitlines()[-1]))
+    measured = Measured(name=name, **json.loads(done.stdout.splitlines()[-1]))
     print(
-        f"  {name}: {found.seconds:.2f} s, {found.cpu_seconds:.2f} s CPU, {found.peak_mib:,.0f} MiB",
+        f"  {name}: {measured.seconds:.2f} s, {measured.cpu_seconds:.2f} s CPU, {measured.peak_mib:,.0f} MiB",
         file=sys.stderr,
         flush=True,
     )
-    return found
+    return measured
 
 
 def child(request: dict[str, Any]) -> None:
@@ -205,15 +205,15 @@ def night(folder: Path, texts: list[str], arguments: argparse.Namespace, model: 
         ("the same, every text new and longer", lambda: raw.add_objects(2, num_rows // 100, suffix="new")),
         ("one object renamed", lambda: raw.rename_one() or 0),
     ]
-    found = []
+    runs = []
     for name, change in steps:
         num_changed = change()
-        found.append(measure(name, folder / "raw", folder / "table", model, arguments.settings))
-        if num_changed is not None and found[-1].num_texts_encoded != num_changed:
-            raise SystemExit(f"{name}: {num_changed} texts changed, but {found[-1].num_texts_encoded} were encoded")
-    if found[1].num_objects_opened:
-        raise SystemExit(f"nothing changed, but {found[1].num_objects_opened} objects were opened")
-    return found
+        runs.append(measure(name, folder / "raw", folder / "table", model, arguments.settings))
+        if num_changed is not None and runs[-1].num_texts_encoded != num_changed:
+            raise SystemExit(f"{name}: {num_changed} texts changed, but {runs[-1].num_texts_encoded} were encoded")
+    if runs[1].num_objects_opened:
+        raise SystemExit(f"nothing changed, but {runs[1].num_objects_opened} objects were opened")
+    return runs
 
 
 def show(nights: list[Measured], small: list[Measured], arguments: argparse.Namespace) -> None:

@@ -51,9 +51,9 @@ def peak_of(raw: str, table: Path, model: str, num_rows: int) -> float:
         text=True,
         check=True,
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["num_rows"] == num_rows
-    return float(found["peak_bytes"])
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["num_rows"] == num_rows
+    return float(result["peak_bytes"])
 
 
 def main() -> None:

@@ -129,11 +129,13 @@ def measure_surges(
         str(topic[0]): {alert.key for alert in alerts_of(str(topic[0]), rows, settings)}
         for topic, rows in tweets.partition_by("airline", as_dict=True).items()
     }
-    found = []
+    outcomes = []
     for seed in seeds:
         surge, rows = planted(tweets, seed)
-        found.append((surge, is_found(surge, alerts_of(surge.airline, rows, settings), usual[surge.airline], settings)))
-    return found
+        outcomes.append(
+            (surge, is_found(surge, alerts_of(surge.airline, rows, settings), usual[surge.airline], settings))
+        )
+    return outcomes
 
 
 def best_possible(tweets: pl.DataFrame, seeds: Sequence[int], num_series: int) -> tuple[float, float]:
@@ -143,7 +145,7 @@ def best_possible(tweets: pl.DataFrame, seeds: Sequence[int], num_series: int) -
     The first value is for six hours that differ by chance alone, the second for the correlation that the airline's six hours
     without the surge really have.
     """
-    found = []
+    detected = []
     level = SURGE / MONTH / num_series
     for seed in seeds:
         surge, rows = planted(tweets, seed)
@@ -164,8 +166,8 @@ def best_possible(tweets: pl.DataFrame, seeds: Sequence[int], num_series: int) -
         size = 1 / correlation - 1
         plain = scipy.stats.binom.sf(count - 1, total, mean)
         spread_out = scipy.stats.betabinom.sf(count - 1, total, mean * size, (1 - mean) * size)
-        found.append((plain <= level, spread_out <= level))
-    by_chance, as_it_is = np.mean(found, axis=0).tolist()
+        detected.append((plain <= level, spread_out <= level))
+    by_chance, as_it_is = np.mean(detected, axis=0).tolist()
     return by_chance, as_it_is
 
 
@@ -202,8 +204,8 @@ def labelled_counts(folder: Path) -> list[Counts]:
             {"at": [row["timestamp"] for row in rows], "value": [int(float(row["value"])) for row in rows]}
         ).with_columns(pl.col("at").str.to_datetime(time_unit="ms", time_zone="UTC").dt.truncate("1h"))
         summed = frame.group_by("at").agg(pl.col("value").sum()).sort("at").upsample("at", every="1h")
-        (found,) = [spans for name, spans in windows.items() if name.endswith(f"/{file.name}")]
-        spans = [(_moment(begin), _moment(end)) for begin, end in found]
+        (labelled_spans,) = [spans for name, spans in windows.items() if name.endswith(f"/{file.name}")]
+        spans = [(_moment(begin), _moment(end)) for begin, end in labelled_spans]
         series.append(
             Counts(file.stem, summed["at"].to_list(), summed["value"].fill_null(0).to_numpy().astype(np.int64), spans)
         )
@@ -236,15 +238,15 @@ def by_ewma(series: Counts, threshold: float) -> list[dt.datetime]:
     """Return when a count exceeds an exponentially weighted mean by some standard deviations (half-life one day)."""
     keep = 0.5 ** (1 / 24)
     mean, variance = float(series.values_H[0]), float(series.values_H[0] + 1)
-    last, found = -CALM_HOURS, []
+    last, detections = -CALM_HOURS, []
     for at, value in enumerate(series.values_H.tolist()):
         if at >= 24 and value - mean > threshold * math.sqrt(variance):
             if at - last >= CALM_HOURS:  # alerts of all detectors end after so many calm hours
-                found.append(series.hours[at])
+                detections.append(series.hours[at])
             last = at
         variance = keep * variance + (1 - keep) * (value - mean) ** 2
         mean = keep * mean + (1 - keep) * value
-    return found
+    return detections
 
 
 def by_pelt(series: Counts, penalty: float) -> list[dt.datetime]:
@@ -268,10 +270,10 @@ DETECTORS: dict[str, tuple[Detector, tuple[float, ...]]] = {
 """Each with the values of its one setting that may be chosen."""
 
 
-def hits(series: Counts, found: Sequence[dt.datetime]) -> tuple[int, int, int]:
+def hits(series: Counts, detections: Sequence[dt.datetime]) -> tuple[int, int, int]:
     """Return windows with a detection, windows without, and detections outside of all windows."""
-    inside = [sum(begin <= at <= end for at in found) for begin, end in series.windows]
-    outside = sum(not any(begin <= at <= end for begin, end in series.windows) for at in found)
+    inside = [sum(begin <= at <= end for at in detections) for begin, end in series.windows]
+    outside = sum(not any(begin <= at <= end for begin, end in series.windows) for at in detections)
     return sum(count > 0 for count in inside), sum(count == 0 for count in inside), outside
 
 
@@ -286,16 +288,16 @@ def measure_counts(every: Sequence[Counts]) -> list[list[str]]:
     halves = [list(every[::2]), list(every[1::2])]
     rows = []
     for name, (detect, values) in DETECTORS.items():
-        found = {(series.name, value): hits(series, detect(series, value)) for series in every for value in values}
+        outcomes = {(series.name, value): hits(series, detect(series, value)) for series in every for value in values}
         results: list[tuple[int, int, int]] = []
-        chosen = []
+        thresholds = []
         for seen, unseen in (halves, halves[::-1]):
-            scores = {value: f1(found[series.name, value] for series in seen) for value in values}
+            scores = {value: f1(outcomes[series.name, value] for series in seen) for value in values}
             best = max(values, key=lambda value: scores[value])
-            chosen.append(f"{best:g}")
-            results += [found[series.name, best] for series in unseen]
+            thresholds.append(f"{best:g}")
+            results += [outcomes[series.name, best] for series in unseen]
         right, missed, wrong = (sum(part) for part in zip(*results, strict=True))
-        rows.append([name, f"{f1(results):.3f}", f"{right} of {right + missed}", str(wrong), ", ".join(chosen)])
+        rows.append([name, f"{f1(results):.3f}", f"{right} of {right + missed}", str(wrong), ", ".join(thresholds)])
     return rows
 
 
@@ -322,9 +324,9 @@ def main() -> None:
         surges = measure_surges(tweets, seeds, settings)
         shuffles = measure_shuffles(tweets, seeds, settings)
         days = (tweets["moment"][-1] - tweets["moment"][0]) / MONTH
-        rows = [["surges found within a bucket", f"{sum(found for _, found in surges)} of {len(surges)}"]]
+        rows = [["surges found within a bucket", f"{sum(is_detected for _, is_detected in surges)} of {len(surges)}"]]
         for airline in sorted({surge.airline for surge, _ in surges}):
-            own = [found for surge, found in surges if surge.airline == airline]
+            own = [is_detected for surge, is_detected in surges if surge.airline == airline]
             rows.append([f"… of {airline}", f"{sum(own)} of {len(own)}"])
         by_chance, as_it_is = best_possible(tweets, seeds, len(settings.series) or len(SENTIMENTS) + 1)
         rows.append(["the best possible, if six hours differ by chance alone", f"{by_chance:.0%}"])

@@ -136,17 +136,17 @@ def measure_edits(collection: Collection, encoder: SentenceEncoder) -> None:
             return cutter.cut(pl.DataFrame({"id": ["d"], "text": [text]}), "")["text"].to_list()
 
         count = 3 * max_tokens
-        known = sentences[:count]
+        original = sentences[:count]
         others = sentences[count : count + 1000]
-        before = passages(" . ".join(known))
+        before = passages(" . ".join(original))
         edited, inserted = [], []
         for trial in range(200):
             place = source.randrange(count)
-            text = " . ".join([*known[:place], source.choice(others), *known[place + 1 :]])
+            text = " . ".join([*original[:place], source.choice(others), *original[place + 1 :]])
             edited.append(len(set(passages(text)) - set(before)))
             if trial < 100:
                 paragraph = " . ".join(source.sample(others, source.randint(2, 8))) + ".\n\n"
-                inserted.append(len(set(passages(paragraph + " . ".join(known))) - set(before)))
+                inserted.append(len(set(passages(paragraph + " . ".join(original))) - set(before)))
         for name, costs in (("a sentence replaced", edited), ("a paragraph at the top", inserted)):
             within = np.mean(np.array(costs) <= 3)
             rows.append((max_tokens, len(before), name, f"{np.mean(costs):.2f}", max(costs), f"{within:.1%}"))

@@ -126,18 +126,20 @@ def main() -> None:
     shown = []
     with tempfile.TemporaryDirectory() as folder:
         for name in asked.only.split(","):
-            chosen = FORMATS[name]
-            path = Path(folder) / f"rows{chosen.ending}"
-            chosen.write(path, rows)
+            file_format = FORMATS[name]
+            path = Path(folder) / f"rows{file_format.ending}"
+            file_format.write(path, rows)
             data = path / "rows.parquet" if path.is_dir() else path
             mb = data.stat().st_size / 1e6
-            memory = _memory_held(lambda path=path, chosen=chosen: _read(path, chosen.source))
+            memory = _memory_held(lambda path=path, file_format=file_format: _read(path, file_format.source))
             cases = {
-                "ours": lambda path=path, chosen=chosen: _cpu_seconds(lambda: _read(path, chosen.source)),
-                "peer": lambda path=path, chosen=chosen: _cpu_seconds(lambda: chosen.peer(path)),
+                "ours": lambda path=path, file_format=file_format: _cpu_seconds(
+                    lambda: _read(path, file_format.source)
+                ),
+                "peer": lambda path=path, file_format=file_format: _cpu_seconds(lambda: file_format.peer(path)),
             }
             seconds = alternate(cases, asked.rounds)
-            shown.append((name, mb, mb / seconds["ours"], chosen.peer_name, mb / seconds["peer"], memory))
+            shown.append((name, mb, mb / seconds["ours"], file_format.peer_name, mb / seconds["peer"], memory))
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     print_table(
         f"reading {rows.height:,} rows with one core, median of {asked.rounds}",

@@ -65,12 +65,12 @@ PROFILES = [1.0, 3.0, 10.0, 30.0, 100.0, 1e6]
 class Part:
     """Events that are known, and later ones to find."""
 
-    def __init__(self, known: pl.DataFrame, later: pl.DataFrame, users: list[str], items: Items) -> None:
-        self.events = Events(users, known.with_columns(is_shown=pl.lit(value=False)), {})
+    def __init__(self, earlier: pl.DataFrame, later: pl.DataFrame, users: list[str], items: Items) -> None:
+        self.events = Events(users, earlier.with_columns(is_shown=pl.lit(value=False)), {})
         self.items = items
         self.shape = (len(users), len(items))
         self.later = later
-        self.known_UN = self.matrix(known, known["weight"])
+        self.known_UN = self.matrix(earlier, earlier["weight"])
         self.wanted = {
             user: np.setdiff1d(wanted, self.known_UN[user].indices)
             for user, wanted in later.group_by("user").agg("item").sort("user").iter_rows()
@@ -83,14 +83,14 @@ class Part:
 
     def measure(self, scores: Scores, at: int = 10) -> npt.NDArray[np.float64]:
         """Return nDCG and recall of each user with later unseen items, shape (U, 2)."""
-        found = []
+        qualities = []
         for user, values in self._scored(scores, [user for user, wanted in self.wanted.items() if len(wanted)]):
             values[self.known_UN[user].indices] = -np.inf
             best, wanted = np.argsort(-values, kind="stable")[:at], self.wanted[user]
             gains = np.isin(best, wanted) / np.log2(np.arange(2, at + 2))
             ideal = (1 / np.log2(np.arange(2, min(at, len(wanted)) + 2))).sum()
-            found.append((gains.sum() / ideal, np.isin(best, wanted).sum() / len(wanted)))
-        return np.array(found)
+            qualities.append((gains.sum() / ideal, np.isin(best, wanted).sum() / len(wanted)))
+        return np.array(qualities)
 
     def cold_recall(self, scores: Scores, at: int = 50) -> tuple[float, float, int, int]:
         """Return recall among cold items that were taken later, that of a random order, number of users and of items."""
@@ -147,11 +147,11 @@ class Part:
 
 def best_of(part: Part, choices: dict[Any, Callable[[], Scores]], name: str) -> Any:
     """Return the choice with the highest nDCG@10 on the later events of the inner split."""
-    found = {}
+    ndcg_by_choice = {}
     for choice, make in choices.items():
-        found[choice] = float(part.measure(make())[:, 0].mean())
-        print(f"dev nDCG@10 of {name} {choice}: {found[choice]:.4f}", flush=True)
-    return max(found, key=lambda choice: found[choice])
+        ndcg_by_choice[choice] = float(part.measure(make())[:, 0].mean())
+        print(f"dev nDCG@10 of {name} {choice}: {ndcg_by_choice[choice]:.4f}", flush=True)
+    return max(ndcg_by_choice, key=lambda choice: ndcg_by_choice[choice])
 
 
 def interval(values: npt.NDArray[np.float64]) -> str:
@@ -193,9 +193,9 @@ def measure_sessions(data: Path, seeds: list[int]) -> None:
         part = movielens.parts(Items(movielens.keys, vectors_ND))[1]
         scores = part.ranker(RankingSettings(seed=seed))[0]
         for kind, ranking in (("item vectors alone", part.vectors(10.0)), ("the whole", scores)):
-            found = part.measure(ranking)
+            quality = part.measure(ranking)
             cold = part.cold_recall(ranking)[0]
-            table.append([f"{name}, {kind}, seed {seed}", *map(interval, found.T), f"{cold:.3f}"])
+            table.append([f"{name}, {kind}, seed {seed}", *map(interval, quality.T), f"{cold:.3f}"])
         return part
 
     before = measure("before", encoder.encode(movielens.texts, side="document"), seeds[0])
@@ -247,8 +247,8 @@ def measure_quality(data: Path, vectors: Path | None, seeds: list[int]) -> None:
         if seed == seeds[0]:
             rankings = {"popularity": whole.popularity(), "item vectors, tuned": whole.vectors(profile), **rankings}
         for name, ranking in rankings.items():
-            found = whole.measure(ranking)
-            table.append([f"{name}, seed {seed}", interval(found[:, 0]), interval(found[:, 1])])
+            quality = whole.measure(ranking)
+            table.append([f"{name}, seed {seed}", interval(quality[:, 0]), interval(quality[:, 1])])
         print("cold: recall@50, random, users, items", whole.cold_recall(scores), flush=True)
     print_table("MovieLens, later part", ["ranking", "nDCG@10", "recall@10"], table)
 

@@ -44,9 +44,9 @@ def main() -> None:
         [features.of(read, place(row, "h"), place(row, "t")) for row, read in zip(rows, words, strict=True)]
     )
     per_relation = len(rows) // len(relations)
-    chosen = {"all": range(len(relations)), "not chosen on": range(1, len(relations), 2)}
+    parts = {"all": range(len(relations)), "not chosen on": range(1, len(relations), 2)}
     result: dict[str, Any] = {"sentences": len(rows), "episodes": arguments.episodes}
-    for name, numbers in chosen.items():
+    for name, numbers in parts.items():
         for shots in (1, 5):
             value = accuracy(vectors_NG, np.array(numbers), per_relation, shots, arguments.episodes)
             result[f"{shots}-shot, {name}"] = round(value, 1)

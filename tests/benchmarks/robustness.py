@@ -130,16 +130,16 @@ def say(
 ) -> None:
     encode = TextVectors(load_measured(model))
     name = PRIMARY_METRICS[deciding.kind]
-    found = {name: measure_one(deciding, encode, EVALUATION, name).value}
-    found |= {each.name: measure_one(each, encode, EVALUATION, str(each.made_for)).value for each in made}
+    values = {name: measure_one(deciding, encode, EVALUATION, name).value}
+    values |= {each.name: measure_one(each, encode, EVALUATION, str(each.made_for)).value for each in made}
     if contrasts:
         left, right, changed = (encode(list(texts), Side.DOCUMENT) for texts in zip(*contrasts, strict=True))
         # The changed text is made from the paraphrase, so that both are equally far from the left text but for the change.
-        found[f"paraphrase nearer than changed ({len(contrasts)})"] = float(
+        values[f"paraphrase nearer than changed ({len(contrasts)})"] = float(
             (cosines(left, right) > cosines(left, changed)).mean()
         )
     print(
-        json.dumps({"case": case, "seed": seed, **{key: round(value, 4) for key, value in found.items()}}), flush=True
+        json.dumps({"case": case, "seed": seed, **{key: round(value, 4) for key, value in values.items()}}), flush=True
     )
 
 

@@ -70,9 +70,9 @@ def verify(table: str) -> str:
     """Read and check every row. Return the number of rows."""
     from sbert.table.verify import verify_table
 
-    found = verify_table(table)
-    assert not found.findings, found.findings[:3]
-    return f"{found.num_rows:,} rows checked"
+    verification = verify_table(table)
+    assert not verification.findings, verification.findings[:3]
+    return f"{verification.num_rows:,} rows checked"
 
 
 def changes(table: str, first: int, last: int) -> str:

@@ -198,15 +198,15 @@ def measure_queries(table: Table, peers: list[Peer], queries: Float32) -> None:
     ]
     for peer in peers:
         for expansion in PEER_EXPANSIONS:
-            found = recall_of([peer.search(query, expansion) for query in queries], best)
-            if found >= recall - 0.001:
+            peer_recall = recall_of([peer.search(query, expansion) for query in queries], best)
+            if peer_recall >= recall - 0.001:
                 break
         lines.append(
             timed_queries(
                 f"{peer.name}, {expansion} candidates",
                 lambda query, p=peer, e=expansion: p.search(query, e),
                 queries,
-                found,
+                peer_recall,
             )  # type: ignore[misc]
         )
     assert exact.places.height == 10 * len(queries)
@@ -250,8 +250,8 @@ def measure_filter(table: Table, queries: Float32) -> None:
     asked = SearchSettings(where="price < 0.001")
     first = cost_of(lambda: searcher.search(queries[:1], settings=asked))
     exact = search_table(table, queries, settings=SearchSettings(where=asked.where, exact=True))
-    found = searcher.search(queries, settings=asked)
-    is_equal = found.rows["id"].equals(exact.rows["id"])
+    answer = searcher.search(queries, settings=asked)
+    is_equal = answer.rows["id"].equals(exact.rows["id"])
     lines = [
         timed_queries("no filter", lambda query: searcher.search(query[None]), queries, float("nan")),
         timed_queries(

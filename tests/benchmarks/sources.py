@@ -193,8 +193,8 @@ def measure(folder: Path, name: str, corpus: Corpus, model: str, rounds: int) ->
         loads.append(os.getloadavg()[0])
         num_texts, num_text_bytes = sum(map(len, texts)), sum(int(block.str.len_bytes().sum()) for block in texts)
         shutil.rmtree(folder / f"{name}-table-{number}")
-    seconds = {case: statistics.median(one.seconds for one in found) for case, found in measures.items()}
-    cpu = {case: statistics.median(one.cpu_seconds for one in found) for case, found in measures.items()}
+    seconds = {case: statistics.median(one.seconds for one in runs) for case, runs in measures.items()}
+    cpu = {case: statistics.median(one.cpu_seconds for one in runs) for case, runs in measures.items()}
     on_disk = sum(path.stat().st_size for path in raw.rglob("*") if path.is_file()) / 1e6
     shutil.rmtree(raw)
     return (

@@ -60,11 +60,11 @@ def main() -> None:
         models = fit_models([item for item in train if len(item.sentences) > 1], settings)
         print(f"seed {seed}: fitted in {time.process_time() - began:.0f} s of processor time")
         for split, (examples, references) in held_out.items():
-            found = measure(examples, references, lambda item: models.scores(item.inputs_SI, item.runs_SW))  # noqa: B023
-            figures[split].append(found)
-            show(split, f"ranker, seed {seed}", [found])
-    for split, found in figures.items():
-        show(split, "ranker, median of the seeds", found)
+            result = measure(examples, references, lambda item: models.scores(item.inputs_SI, item.runs_SW))  # noqa: B023
+            figures[split].append(result)
+            show(split, f"ranker, seed {seed}", [result])
+    for split, results in figures.items():
+        show(split, "ranker, median of the seeds", results)
 
 
 def read_examples(arguments: argparse.Namespace, split: str) -> tuple[list[Example], list[list[str]]]:
@@ -101,15 +101,15 @@ def sentence_list(texts: Sequence[str]) -> SentenceList:
 
 def measure(examples: Sequence[Example], references: Sequence[Sequence[str]], score: Score) -> tuple[float, float]:
     """Return the mean ROUGE-1 F without and with stemmer."""
-    chosen = [item.sentences.texts[int(np.argmax(score(item)))] for item in examples]
+    best_sentences = [item.sentences.texts[int(np.argmax(score(item)))] for item in examples]
     values = []
     for use_stemmer in (False, True):
         scorer = RougeScorer(["rouge1"], use_stemmer=use_stemmer)
-        found = [
+        overlaps = [
             max(scorer.score(reference, sentence)["rouge1"].fmeasure for reference in several)
-            for sentence, several in zip(chosen, references, strict=True)
+            for sentence, several in zip(best_sentences, references, strict=True)
         ]
-        values.append(statistics.fmean(found))
+        values.append(statistics.fmean(overlaps))
     return values[0], values[1]
 
 

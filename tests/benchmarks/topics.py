@@ -61,8 +61,8 @@ def measure_seed(
     report = find_topics(table, out, settings)
     seconds = time.perf_counter() - began
     before = topics_of(out)
-    found = np.array([before[row] for row, _, _ in old])
-    nmi = agreement(intents[~is_new], found)
+    assigned = np.array([before[row] for row, _, _ in old])
+    nmi = agreement(intents[~is_new], assigned)
     make_text_version(table, {"old": old, "new": [row for row, new in zip(rows, is_new, strict=True) if new]})
     find_topics(table, out, settings)
     night = stayed(before, topics_of(out))
@@ -86,16 +86,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of BANKING77")
     parser.add_argument("--peer", action="store_true", help="measure UMAP and HDBSCAN too")
-    chosen = parser.parse_args()
-    frame = pl.read_csv(chosen.folder / "train.csv")
+    arguments = parser.parse_args()
+    frame = pl.read_csv(arguments.folder / "train.csv")
     intents = frame["category"].to_numpy()
     vectors_ND = SentenceEncoder.from_pretrained(DEFAULT_MODEL).encode(frame["text"].to_list())
     rows = [
         (str(n), text, vector.tolist()) for n, (text, vector) in enumerate(zip(frame["text"], vectors_ND, strict=True))
     ]
     with tempfile.TemporaryDirectory(prefix="sbert-bench-") as folder:
-        found = [measure_seed(rows, intents, seed, Path(folder)) for seed in range(SEEDS)]
-    nmi, outliers, topics, night, refit, seconds = (median(column) for column in zip(*found, strict=True))
+        results = [measure_seed(rows, intents, seed, Path(folder)) for seed in range(SEEDS)]
+    nmi, outliers, topics, night, refit, seconds = (median(column) for column in zip(*results, strict=True))
     lines = [
         (
             "sbert topics",
@@ -107,7 +107,7 @@ def main() -> None:
             f"{seconds:.1f}",
         )
     ]
-    if chosen.peer:
+    if arguments.peer:
         peers = [measure_peer(vectors_ND, intents, seed) for seed in range(SEEDS)]
         nmi, outliers, topics = (median(column) for column in zip(*peers, strict=True))
         lines.append(("UMAP and HDBSCAN", f"{nmi:.3f}", f"{outliers:.1%}", f"{topics:.0f}", "", "", ""))

@@ -142,8 +142,8 @@ def speed(arguments: argparse.Namespace) -> None:
             EncoderTrainer.__init__ = original  # type: ignore[method-assign]
             rates.setdefault(f"ours, {name}", []).append(clock.pairs_per_second())
     reference = [statistics.median(column) for column in zip(*next(iter(rates.values())), strict=True)]
-    for name, found in rates.items():
-        wall, processor = (statistics.median(column) for column in zip(*found, strict=True))
+    for name, measurements in rates.items():
+        wall, processor = (statistics.median(column) for column in zip(*measurements, strict=True))
         say(
             case=name,
             pairs_per_second=round(wall, 1),
@@ -204,41 +204,41 @@ def banking(arguments: argparse.Namespace) -> None:
     recipe = "few_per_class" if arguments.per_class else "classes"
     scores = []
     for seed in arguments.seeds:
-        chosen = few_labels(labels, arguments.per_class, seed)
-        scored = chosen.test
+        subset = few_labels(labels, arguments.per_class, seed)
+        scored = subset.test
         if arguments.on_rest:
-            scored = labels.train.join(chosen.train, on="row_id", how="anti").sort("row_id").sample(3_000, seed=0)
+            scored = labels.train.join(subset.train, on="row_id", how="anti").sort("row_id").sample(3_000, seed=0)
         settings = changed(recipe, arguments, seed)
-        encoder, result = train(chosen, settings, arguments.checkpoints)
-        known = chosen.train.select("text", "label")
-        named = with_class_names(known, LabelKind.CLASSES) if settings.class_names else known
+        encoder, result = train(subset, settings, arguments.checkpoints)
+        train_rows = subset.train.select("text", "label")
+        named = with_class_names(train_rows, LabelKind.CLASSES) if settings.class_names else train_rows
         base = SentenceEncoder.from_pretrained()
-        before = probe_accuracy(base, known, scored)
+        before = probe_accuracy(base, train_rows, scored)
         scores.append(probe_accuracy(encoder, named, scored))
         say(
             case=f"banking77, {arguments.per_class or 'all'} a class",
             scored="rest of train" if arguments.on_rest else "test",
             seed=seed,
-            rows=chosen.train.height,
+            rows=subset.train.height,
             before=round(before, 2),
             after=round(scores[-1], 2),
-            before_by_neighbors=round(neighbors_accuracy(base, known, scored), 2),
+            before_by_neighbors=round(neighbors_accuracy(base, train_rows, scored), 2),
             after_by_neighbors=round(neighbors_accuracy(encoder, named, scored), 2),
             rows_per_second=round(result.rows_per_second, 1),
         )
     say(case="banking77", per_class=arguments.per_class, median=round(statistics.median(scores), 2))
 
 
-def probe_accuracy(encoder: SentenceEncoder, known: pl.DataFrame, scored: pl.DataFrame) -> float:
-    classifier = SentenceClassifier.fit(encoder, known["text"], known["label"].to_list())
-    found = zip(classifier.predict(scored["text"]), scored["label"], strict=True)
-    return 100 * float(np.mean([ours == true for ours, true in found]))
+def probe_accuracy(encoder: SentenceEncoder, train_rows: pl.DataFrame, scored: pl.DataFrame) -> float:
+    classifier = SentenceClassifier.fit(encoder, train_rows["text"], train_rows["label"].to_list())
+    predictions = zip(classifier.predict(scored["text"]), scored["label"], strict=True)
+    return 100 * float(np.mean([ours == true for ours, true in predictions]))
 
 
-def neighbors_accuracy(encoder: SentenceEncoder, known: pl.DataFrame, scored: pl.DataFrame) -> float:
+def neighbors_accuracy(encoder: SentenceEncoder, train_rows: pl.DataFrame, scored: pl.DataFrame) -> float:
     """Return the accuracy of the majority class of the ten nearest texts."""
     nearest = KNeighborsClassifier(n_neighbors=10, metric="cosine", weights="distance")
-    nearest.fit(encoder.encode(known["text"], side=Side.DOCUMENT), known["label"].to_list())
+    nearest.fit(encoder.encode(train_rows["text"], side=Side.DOCUMENT), train_rows["label"].to_list())
     return 100 * float(nearest.score(encoder.encode(scored["text"], side=Side.DOCUMENT), scored["label"].to_list()))
 
 
@@ -251,21 +251,21 @@ def continual(arguments: argparse.Namespace) -> None:
     before = sts_score(base, regression_set)
     drops: dict[str, list[float]] = {}
     for seed in arguments.seeds:
-        chosen = few_labels(labels, arguments.per_class, seed)
-        say(case="before", seed=seed, regression_set=round(before, 2), domain=round(domain_accuracy(base, chosen), 2))
+        subset = few_labels(labels, arguments.per_class, seed)
+        say(case="before", seed=seed, regression_set=round(before, 2), domain=round(domain_accuracy(base, subset), 2))
         settings = changed("continual", arguments, seed)
         plain = settings.model_copy(update={"continual": TrainingSettings().continual})
         for name, each in (("continual learning on", settings), ("continual learning off", plain)):
-            encoder, _ = train(chosen, each, arguments.checkpoints)
+            encoder, _ = train(subset, each, arguments.checkpoints)
             drops.setdefault(name, []).append(before - sts_score(encoder, regression_set))
             say(
                 case=name,
                 seed=seed,
                 regression_set=round(before - drops[name][-1], 2),
-                domain=round(domain_accuracy(encoder, chosen), 2),
+                domain=round(domain_accuracy(encoder, subset), 2),
             )
-    for name, found in drops.items():
-        say(case=name, median_drop=round(statistics.median(found), 2))
+    for name, drops_of_case in drops.items():
+        say(case=name, median_drop=round(statistics.median(drops_of_case), 2))
 
 
 def domain_accuracy(encoder: SentenceEncoder, labels: LabelSet) -> float:

@@ -51,16 +51,16 @@ class CachedReader(WordReader):
     def save(self) -> None:
         """Write the word vectors that were read."""
         if self._path is not None:
-            known = self._known.values()
-            pieces = [piece for words in known for piece in words.pieces]
+            all_words = self._known.values()
+            pieces = [piece for words in all_words for piece in words.pieces]
             texts = [
                 [words.text, words.words, [[p.first_word, p.num_words, len(p.word_of_token)] for p in words.pieces]]
-                for words in known
+                for words in all_words
             ]
             np.savez(
                 self._path,
                 texts=np.array(json.dumps(texts)),
-                vectors=np.concatenate([words.vectors_WH.astype(np.float16) for words in known]),
+                vectors=np.concatenate([words.vectors_WH.astype(np.float16) for words in all_words]),
                 states=np.concatenate([np.zeros((0, 0), np.float16)] if not pieces else [p.states_LH for p in pieces]),
                 tokens=np.concatenate([np.zeros(0, np.int64), *(p.word_of_token for p in pieces)]),
             )

@@ -114,12 +114,14 @@ def records(table_uri: str) -> set[str]:
 def texts_of_splits(table_uri: str) -> dict[str, set[bytes]]:
     """Return the hashes of the texts of each split of a table."""
     table = Table.open(table_uri)
-    found: dict[str, set[bytes]] = {}
+    hashes: dict[str, set[bytes]] = {}
     for shard in table.shards():
         uri = table.shard_uri(shard.name)
         with filesystem(uri).open(strip_protocol(uri)) as file:
-            found.setdefault(shard.fingerprint, set()).update(pl.read_parquet(file, columns=["text_hash"])["text_hash"])
-    return found
+            hashes.setdefault(shard.fingerprint, set()).update(
+                pl.read_parquet(file, columns=["text_hash"])["text_hash"]
+            )
+    return hashes
 
 
 def union(sets: Iterable[set[bytes]]) -> set[bytes]:

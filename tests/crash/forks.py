@@ -75,8 +75,8 @@ class Run:
         return float(self._read()["seconds"])
 
     def _read(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._result.read_text())
-        return found
+        outcome: dict[str, Any] = json.loads(self._result.read_text())
+        return outcome
 
 
 class Forks:
@@ -187,8 +187,12 @@ def _work(request: dict[str, Any]) -> None:
         began = time.monotonic()
         with watched(Strike(**request["strike"]) if request["strike"] else None) as points:
             report = KINDS[request["kind"]](**request["arguments"])
-        found = {"report": report.model_dump(mode="json"), "points": points.names, "seconds": time.monotonic() - began}
-        result.write_text(json.dumps(found))
+        outcome = {
+            "report": report.model_dump(mode="json"),
+            "points": points.names,
+            "seconds": time.monotonic() - began,
+        }
+        result.write_text(json.dumps(outcome))
         status = 0
     except BaseException:
         traceback.print_exc()

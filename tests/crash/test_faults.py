@@ -38,9 +38,9 @@ def test_a_run_among_faults_makes_the_same_table(
             corpora.write_objects(raw, state)
             expected = refresh_table(raw, calm, model, SETTINGS, concurrency=2).report
             use(proxy.address, monkeypatch, 8)
-            found = refresh_table(raw, stormy, model, SETTINGS, concurrency=2).report
-            assert found.version == expected.version
-            assert found.num_texts_encoded == expected.num_texts_encoded
+            report = refresh_table(raw, stormy, model, SETTINGS, concurrency=2).report
+            assert report.version == expected.version
+            assert report.num_texts_encoded == expected.num_texts_encoded
         again = refresh_table(raw, stormy, model, SETTINGS, concurrency=2).report
         assert again.num_splits_built == 0
         assert again.version == 1

@@ -248,19 +248,19 @@ class Histories(RuleBasedStateMachine):
             return
         version = self.versions[-1]
         assert Table.open(str(self.table)).version == len(self.versions) - 1
-        found = corpora.contents(str(self.table))
+        rows = corpora.contents(str(self.table))
         expected = [
             row for split in sorted(version.splits, key=lambda split: split.name) for row in self.rows_of(split)
         ]
         columns = ["source", "id", "text_hash", *(["kind"] if version.keeps else [])]
-        assert sorted(set(found.columns) - {"embedding", "scale", "num_tokens", "truncated"}) == sorted(columns)
-        frame = pl.DataFrame(expected, schema={**{name: found.schema[name] for name in columns}, "text": pl.String})
+        assert sorted(set(rows.columns) - {"embedding", "scale", "num_tokens", "truncated"}) == sorted(columns)
+        frame = pl.DataFrame(expected, schema={**{name: rows.schema[name] for name in columns}, "text": pl.String})
         frame = frame.sort("source", "id")
-        assert found.select(columns).equals(frame.select(columns))
+        assert rows.select(columns).equals(frame.select(columns))
         vectors = np.stack([world().vector(version.model, text) for text in frame["text"]])
         precision = precision_of(version.model)
-        assert ("scale" in found.columns) == (precision == "int8")
-        np.testing.assert_allclose(corpora.matrix(found), vectors, atol=TOLERANCES[precision], rtol=0)
+        assert ("scale" in rows.columns) == (precision == "int8")
+        np.testing.assert_allclose(corpora.matrix(rows), vectors, atol=TOLERANCES[precision], rtol=0)
 
     # The model of the design.
 
@@ -285,15 +285,15 @@ class Histories(RuleBasedStateMachine):
         return {self.splits_by_record[name] for name in corpora.records(str(self.table)) if self.is_whole(name)}
 
     def is_whole(self, record: str) -> bool:
-        found = json.loads((self.table / SPLITS_FOLDER / f"{record}.json").read_text())
-        return all((self.table / shard["name"]).exists() for shard in found["shards"])
+        split_record = json.loads((self.table / SPLITS_FOLDER / f"{record}.json").read_text())
+        return all((self.table / shard["name"]).exists() for shard in split_record["shards"])
 
     def num_unknown(self) -> int:
         """Return how many texts a refresh must encode according to the design."""
         now = self.versions[-1] if self.versions else Version()
         resumed = (self.wanted() - now.splits) & self.finished() if self.table.exists() else set()
-        known = self.texts_of(resumed) | (self.texts_of(now.splits) if now.model == self.model else set())
-        return len(self.texts_of(self.wanted() - now.splits - resumed) - known)
+        embedded = self.texts_of(resumed) | (self.texts_of(now.splits) if now.model == self.model else set())
+        return len(self.texts_of(self.wanted() - now.splits - resumed) - embedded)
 
     def texts_of(self, splits: set[Split] | frozenset[Split]) -> set[str]:
         return {row["text"] for split in splits for row in self.rows_of(split)}
@@ -308,7 +308,7 @@ class Histories(RuleBasedStateMachine):
         return [{**row, "kind": line["kind"]} if split.keeps else row for row, line in zip(rows, lines, strict=True)]
 
     def refresh(self, table: Path) -> RefreshReport:
-        chosen = {
+        given = {
             "splits": {"pack_below_bytes": 0},
             "reading": {"block_rows": 5},
             "shards": {"shard_rows": 6, "row_group_rows": 4},
@@ -318,14 +318,14 @@ class Histories(RuleBasedStateMachine):
             "deletion_limit": {"max_drop_share": 1},
             "encoding": {"precision": precision_of(self.model), "min_recall": 0},
         }
-        return refresh_table(self.raw, table, world().models[self.model % 2], chosen).report
+        return refresh_table(self.raw, table, world().models[self.model % 2], given).report
 
     def note_records(self) -> None:
         """Record the splits that the last run finished."""
         by_uri = {str(self.raw / split.name): split for split in self.wanted()}
         for name in corpora.records(str(self.table)) - self.splits_by_record.keys() if self.table.exists() else ():
-            found = json.loads((self.table / SPLITS_FOLDER / f"{name}.json").read_text())
-            self.splits_by_record[name] = by_uri[found["spans"][0]["uri"]]
+            split_record = json.loads((self.table / SPLITS_FOLDER / f"{name}.json").read_text())
+            self.splits_by_record[name] = by_uri[split_record["spans"][0]["uri"]]
 
     def published(self, version: int) -> None:
         self.note_records()

@@ -45,7 +45,7 @@ class Scenario:
     expected: pl.DataFrame
     wanted: dict[str, set[bytes]]
     """Hashes of the texts of each split of the final table."""
-    known: set[bytes]
+    embedded_before: set[bytes]
     """Hashes of the texts whose vectors the table had before the refresh."""
     version: int
     points: list[str]
@@ -67,26 +67,26 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 def prepare(name: str, folder: str, models: tuple[str, str], forks: Forks) -> Scenario:
     raw, base, undisturbed = (f"{folder}/{part}" for part in ("raw", "base", "undisturbed"))
     refresh: dict[str, Any] = {"raw": raw, "model": models[0], "settings": SETTINGS}
-    known: set[bytes] = set()
+    embedded_before: set[bytes] = set()
     corpora.write_objects(raw, corpora.first_state())
     if name != "full":
         forks.run(table=base, **refresh)
         copy_folder(base, undisturbed)
     if name == "incremental":
-        known = corpora.union(corpora.texts_of_splits(base).values())
+        embedded_before = corpora.union(corpora.texts_of_splits(base).values())
         corpora.write_objects(raw, corpora.second_state())
     if name == "switch":
         refresh["model"] = models[1]
     run = forks.start(table=undisturbed, **refresh)
     wanted = corpora.texts_of_splits(undisturbed) if not run.wait() else {}
-    assert run.report().num_texts_encoded == len(corpora.union(wanted.values()) - known)
+    assert run.report().num_texts_encoded == len(corpora.union(wanted.values()) - embedded_before)
     return Scenario(
         folder=folder,
         base=base if name != "full" else None,
         refresh=refresh,
         expected=contents(undisturbed),
         wanted=wanted,
-        known=known,
+        embedded_before=embedded_before,
         version=run.report().version,
         points=run.points(),
         seconds=run.seconds(),
@@ -125,14 +125,14 @@ def is_done(scenario: Scenario, table: str) -> bool:
 
 def check_before_or_after(scenario: Scenario, table: str) -> None:
     try:
-        found = contents(table)
+        rows = contents(table)
     except NotATableError:
         assert scenario.base is None
         return
     if scenario.base is not None and Table.open(table).version == Table.open(scenario.base).version:
-        assert_same(found, contents(scenario.base), tolerance=0)
+        assert_same(rows, contents(scenario.base), tolerance=0)
     else:
-        assert_same(found, scenario.expected)
+        assert_same(rows, scenario.expected)
 
 
 def check_finishes(scenario: Scenario, table: str, run: Run, records: set[str], *, done: bool) -> None:
@@ -147,7 +147,7 @@ def num_left(scenario: Scenario, records: set[str], *, done: bool) -> int:
     """Return how many texts are left to encode when the splits of `records` are finished."""
     finished = corpora.union(texts for name, texts in scenario.wanted.items() if name in records)
     left = corpora.union(texts for name, texts in scenario.wanted.items() if name not in records)
-    return 0 if done else len(left - finished - scenario.known)
+    return 0 if done else len(left - finished - scenario.embedded_before)
 
 
 def one_kill(scenario: Scenario, table: str, forks: Forks, chance: random.Random) -> str:
@@ -229,10 +229,10 @@ def test_the_sbert_command_keeps_the_same_promises_when_killed(
         process.communicate()
         check_before_or_after(scenario, table)
         records, done = corpora.records(table), is_done(scenario, table)
-        found = flow_outcome(start_flow(scenario, table))
+        outcome = flow_outcome(start_flow(scenario, table))
         assert_same(contents(table), scenario.expected)
-        assert found["version"] == scenario.version
-        assert found["num_texts_encoded"] == num_left(scenario, records, done=done)
+        assert outcome["version"] == scenario.version
+        assert outcome["num_texts_encoded"] == num_left(scenario, records, done=done)
 
 
 def start_flow(scenario: Scenario, table: str) -> "subprocess.Popen[str]":
@@ -255,5 +255,5 @@ def start_flow(scenario: Scenario, table: str) -> "subprocess.Popen[str]":
 def flow_outcome(process: "subprocess.Popen[str]") -> dict[str, Any]:
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    found: dict[str, Any] = json.loads(output)
-    return found
+    outcome: dict[str, Any] = json.loads(output)
+    return outcome

@@ -26,8 +26,8 @@ def prepare(served: Stack, model: str) -> None:
     """Make the table, name a small model to begin with, and look for labels every few seconds."""
     write(served.folder / "raw/a.jsonl", rows(0, 60))
     served.wait_for(served.start("nightly-refresh", model=model), "Completed")
-    found = served.deployments()
-    retrain, watch = found["retrain-on-labels"], found["watch-labels"]
+    deployments = served.deployments()
+    retrain, watch = deployments["retrain-on-labels"], deployments["watch-labels"]
     served.call(
         "PATCH", f"/deployments/{retrain['id']}",
         {"parameters": {**retrain["parameters"], "base": model, "settings": QUICK}},

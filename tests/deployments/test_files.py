@@ -19,9 +19,9 @@ LOCATIONS = {"SBERT_RAW_URI", "SBERT_TABLE_URI", "SBERT_LABELS_URI", "SBERT_MODE
 
 def flow_of(deployment: dict[str, Any]) -> Flow[..., Any]:
     module, name = deployment["entrypoint"].rsplit(".", 1)
-    found = getattr(import_module(module), name)
-    assert isinstance(found, Flow)
-    return found
+    flow = getattr(import_module(module), name)
+    assert isinstance(flow, Flow)
+    return flow
 
 
 @BY_NAME

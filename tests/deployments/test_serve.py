@@ -44,12 +44,12 @@ def test_the_address_is_said_and_listens_on_loopback_only(served: Stack) -> None
 
 
 def test_all_deployments_are_there_and_the_night_is_scheduled(served: Stack) -> None:
-    found = served.deployments()
-    assert set(found) == NAMES
-    for deployment in found.values():
+    deployments = served.deployments()
+    assert set(deployments) == NAMES
+    for deployment in deployments.values():
         assert deployment["global_concurrency_limit"]["limit"] == 1
         assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-    nightly = found["nightly-refresh"]["id"]
+    nightly = deployments["nightly-refresh"]["id"]
 
     def scheduled() -> list[dict[str, object]] | None:
         runs = served.runs(
@@ -58,7 +58,7 @@ def test_all_deployments_are_there_and_the_night_is_scheduled(served: Stack) -> 
         return runs or None
 
     assert len(until(scheduled, 60)) > 1
-    schedule = found["nightly-refresh"]["schedules"][0]["schedule"]
+    schedule = deployments["nightly-refresh"]["schedules"][0]["schedule"]
     assert schedule["cron"] == "0 2 * * *"
     assert schedule["timezone"] == "Europe/Berlin"
     automations = {item["name"] for item in served.call("POST", "/automations/filter", {})}

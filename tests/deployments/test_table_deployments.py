@@ -43,29 +43,29 @@ def test_the_file_in_the_repository_is_the_one_made_from_the_tables() -> None:
 
 
 def test_two_tables_live_side_by_side(tmp_path: Path) -> None:
-    found = made(tmp_path, TWO)
-    assert set(found) == {
+    deployments = made(tmp_path, TWO)
+    assert set(deployments) == {
         "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "erase-tickets", "reembed-on-promotion-tickets",
         "watch-labels-tickets", "retrain-on-labels-tickets",
         "nightly-refresh-articles", "backfill-articles", "upkeep-articles", "erase-articles",
         "reembed-on-promotion-articles",
     }  # fmt: skip
-    assert all(item["concurrency_limit"]["limit"] == 1 for item in found.values())
-    assert found["nightly-refresh-tickets"]["schedules"] == [
+    assert all(item["concurrency_limit"]["limit"] == 1 for item in deployments.values())
+    assert deployments["nightly-refresh-tickets"]["schedules"] == [
         {"cron": "30 1 * * *", "timezone": "UTC", "slug": "nightly"}
     ]
-    assert "schedules" not in found["upkeep-tickets"]
+    assert "schedules" not in deployments["upkeep-tickets"]
 
 
 def test_columns_and_settings_of_a_table_go_to_every_job_that_builds_its_rows(tmp_path: Path) -> None:
-    found = made(tmp_path, TWO)
+    deployments = made(tmp_path, TWO)
     for job in ("nightly-refresh", "backfill", "reembed-on-promotion"):
-        assert json.loads(found[f"{job}-tickets"]["parameters"]["settings"]) == {
+        assert json.loads(deployments[f"{job}-tickets"]["parameters"]["settings"]) == {
             "cleaning": {"mask_emails": True},
             "source": {"text_column": "body", "keep_columns": ["kind", "body"]},
         }
-        assert "settings" not in found[f"{job}-articles"]["parameters"]
-    assert found["backfill-tickets"]["parameters"]["raw_uri"] == "/data/tickets/raw"
+        assert "settings" not in deployments[f"{job}-articles"]["parameters"]
+    assert deployments["backfill-tickets"]["parameters"]["raw_uri"] == "/data/tickets/raw"
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,18 @@ def test_columns_and_settings_of_a_table_go_to_every_job_that_builds_its_rows(tm
 def test_another_table_does_not_start_the_followers_of_a_single_table_whose_place_is_known(
     tmp_path: Path, table: str, matched: str
 ) -> None:
-    found = made(tmp_path, json.dumps({"tables": {"default": {"raw": "/data/raw", "table": table, "index": True}}}))
-    assert found["index-on-publish"]["triggers"][0]["match"] == {"prefect.resource.id": matched}
+    deployments = made(
+        tmp_path, json.dumps({"tables": {"default": {"raw": "/data/raw", "table": table, "index": True}}})
+    )
+    assert deployments["index-on-publish"]["triggers"][0]["match"] == {"prefect.resource.id": matched}
 
 
 def test_an_event_starts_the_jobs_of_its_own_table_only(tmp_path: Path) -> None:
-    found = made(tmp_path, TWO)
+    deployments = made(tmp_path, TWO)
     match = {
-        name: item["triggers"][0]["match"]["prefect.resource.id"] for name, item in found.items() if "triggers" in item
+        name: item["triggers"][0]["match"]["prefect.resource.id"]
+        for name, item in deployments.items()
+        if "triggers" in item
     }
     assert match == {
         "retrain-on-labels-tickets": "sbert.labels./data/tickets/labels",
@@ -132,20 +136,20 @@ tables:
 
 
 def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_path: Path) -> None:
-    found = made(tmp_path, FOLLOWED)
-    assert {name for name in found if "tickets" in name} == {
+    deployments = made(tmp_path, FOLLOWED)
+    assert {name for name in deployments if "tickets" in name} == {
         "nightly-refresh-tickets", "backfill-tickets", "upkeep-tickets", "neighbours-on-publish-tickets", "upkeep-neighbours-tickets",
         "index-on-publish-tickets", "words-on-publish-tickets",
         "sync-on-publish-search-tickets", "sync-on-publish-lake-tickets", "reconcile-search-tickets",
         "reconcile-lake-tickets", "erase-tickets",
     }  # fmt: skip
-    erasure = found["erase-tickets"]["parameters"]
+    erasure = deployments["erase-tickets"]["parameters"]
     assert {**erasure, "destinations": json.loads(erasure["destinations"])} == {
         "table_uri": "/data/tickets/table",
         "destinations": {"postgresql://db/app#public.tickets": "app-db", "lancedb:/data/lance#tickets": ""},
         "derived": ["/data/tickets/neighbours"],
     }
-    sync = found["sync-on-publish-search-tickets"]
+    sync = deployments["sync-on-publish-search-tickets"]
     assert sync["parameters"] == {
         "table_uri": "/data/tickets/table",
         "destination": "postgresql://db/app#public.tickets",
@@ -155,13 +159,13 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
     assert trigger["expect"] == ["sbert.table.published"]
     assert trigger["match"] == {"prefect.resource.id": "sbert.table./data/tickets/table"}
     assert sync["schedules"][0]["cron"] == "0 6 * * *"
-    index = found["index-on-publish-tickets"]
+    index = deployments["index-on-publish-tickets"]
     assert index["parameters"] == {"table_uri": "/data/tickets/table", "settings": '{"min_recall": 0.9}'}
     assert index["triggers"][0]["expect"] == ["sbert.table.published"]
-    words = found["words-on-publish-tickets"]
+    words = deployments["words-on-publish-tickets"]
     assert words["parameters"] == {"table_uri": "/data/tickets/table"}
     assert words["triggers"][0]["expect"] == ["sbert.table.published"]
-    nearest = found["neighbours-on-publish-tickets"]
+    nearest = deployments["neighbours-on-publish-tickets"]
     assert nearest["entrypoint"] == "flows.neighbours.find_neighbours"
     assert nearest["parameters"] == {
         "table_uri": "/data/tickets/table",
@@ -169,22 +173,22 @@ def test_followers_start_when_their_table_has_a_new_version_and_once_a_day(tmp_p
         "k": 5,
     }
     assert nearest["triggers"][0]["match"] == {"prefect.resource.id": "sbert.table./data/tickets/table"}
-    assert found["upkeep-neighbours-tickets"]["parameters"] == {
+    assert deployments["upkeep-neighbours-tickets"]["parameters"] == {
         "table_uri": "/data/tickets/neighbours",
         "compact": False,
     }
-    assert "triggers" not in found["reconcile-search-tickets"]
-    assert "schedules" not in found["reconcile-lake-tickets"]
-    names = [trigger["name"] for item in found.values() for trigger in item.get("triggers", ())]
+    assert "triggers" not in deployments["reconcile-search-tickets"]
+    assert "schedules" not in deployments["reconcile-lake-tickets"]
+    names = [trigger["name"] for item in deployments.values() for trigger in item.get("triggers", ())]
     assert len(set(names)) == len(names)
 
 
 def test_an_application_can_follow_the_output_of_another(tmp_path: Path) -> None:
     chain = "{first: {job: neighbours, out: /data/first}, second: {job: neighbours, out: /data/second, after: first}}"
-    found = made(
+    deployments = made(
         tmp_path, FOLLOWED.replace("{neighbours: {out: /data/tickets/neighbours/, parameters: {k: 5}}}", chain)
     )
-    second = found["second-on-publish-tickets"]
+    second = deployments["second-on-publish-tickets"]
     assert second["parameters"]["table_uri"] == "/data/first"
     (trigger,) = second["triggers"]
     assert trigger["expect"] == ["sbert.derived.published"]
@@ -204,10 +208,10 @@ def test_a_map_after_topics_draws_the_table_with_these_topics(tmp_path: Path) ->
 
 
 def test_an_output_that_is_no_table_needs_no_upkeep_and_is_no_place_of_rows(tmp_path: Path) -> None:
-    found = made(tmp_path, f"tables: {{default: {{{ONE}, applications: {{map: {{out: /data/map.html}}}}}}}}")
-    assert found["map-on-publish"]["parameters"]["output_uri"] == "/data/map.html"
-    assert "upkeep-map" not in found
-    assert "derived" not in found["erase"]["parameters"]
+    deployments = made(tmp_path, f"tables: {{default: {{{ONE}, applications: {{map: {{out: /data/map.html}}}}}}}}")
+    assert deployments["map-on-publish"]["parameters"]["output_uri"] == "/data/map.html"
+    assert "upkeep-map" not in deployments
+    assert "derived" not in deployments["erase"]["parameters"]
 
 
 @pytest.mark.parametrize(

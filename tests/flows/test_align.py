@@ -40,8 +40,8 @@ def test_the_command_writes_partners_and_reasons(places: tuple[str, str, str]) -
     assert report["table_version"] == 0
     assert report["num_rows"] == 20
     assert report["num_matched"] + sum(report["num_without"].values()) == 20
-    found = partners(places[2])
-    assert [found[f"l{row}"] for row in range(16)] == [f"r{row}" for row in range(16)]
+    partner_by_id = partners(places[2])
+    assert [partner_by_id[f"l{row}"] for row in range(16)] == [f"r{row}" for row in range(16)]
     assert verify_any(places[2]).findings == []
     shown = CliRunner().invoke(app, ["align", *places, "-k", "2"]).stdout
     assert "0 shards built (0 rows), 2 kept" in shown

@@ -22,15 +22,15 @@ from tests.support.toy_training import toy_rows
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def paused_run(known: set[UUID], seconds: float = 120) -> UUID:
+def paused_run(earlier: set[UUID], seconds: float = 120) -> UUID:
     """Wait until a run is paused, and return its id."""
     wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PAUSED"]}}})
     end = time.monotonic() + seconds
     with get_client(sync_client=True) as client:
         while time.monotonic() < end:
-            found = [run.id for run in client.read_flow_runs(flow_run_filter=wanted) if run.id not in known]
-            if found:
-                return found[0]
+            new_runs = [run.id for run in client.read_flow_runs(flow_run_filter=wanted) if run.id not in earlier]
+            if new_runs:
+                return new_runs[0]
             time.sleep(0.2)
     raise AssertionError("no run was paused")
 

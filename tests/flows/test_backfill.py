@@ -55,10 +55,10 @@ def test_a_backfill_through_the_command_line(tmp_path: Path, model: str) -> None
     assert report["num_texts_encoded"] == 10
     assert report["num_rows"] == 30
     planned = runner.invoke(app, ["backfill", raw, table, "--force", "--dry-run", "--json"])
-    found = json.loads(planned.stdout)
-    assert found["dry_run"]
-    assert found["num_splits_resumed"] == 0
-    assert found["num_splits_built"] == 1
+    plan = json.loads(planned.stdout)
+    assert plan["dry_run"]
+    assert plan["num_splits_resumed"] == 0
+    assert plan["num_splits_built"] == 1
     assert Table.open(table).version == 1
     for arguments, kind, reason in (
         (["--since", "2026-02-01", "--until", "2026-01-01"], "SettingsError", "since 2026-02-01 is after"),
@@ -83,11 +83,11 @@ def test_the_deletion_limit_stops_with_the_plan_and_the_flag_lifts_it(tmp_path: 
     (tmp_path / "raw/0.jsonl").unlink()
     runner = CliRunner()
     stopped = runner.invoke(app, ["refresh", raw, table, "--json"])
-    found = json.loads(stopped.stdout)
+    answer = json.loads(stopped.stdout)
     assert stopped.exit_code == 1
-    assert found["error"]["kind"] == "MassDeletionError"
-    assert found["plan"]["num_objects_lost"] == 1
-    assert found["plan"]["num_rows_lost"] == 10
+    assert answer["error"]["kind"] == "MassDeletionError"
+    assert answer["plan"]["num_objects_lost"] == 1
+    assert answer["plan"]["num_rows_lost"] == 10
     shown = runner.invoke(app, ["refresh", raw, table])
     assert "objects no longer there" in shown.stdout
     assert runner.invoke(app, ["refresh", raw, table, "--allow-drop", "--json"]).exit_code == 0

@@ -67,9 +67,9 @@ def run(place: Path, *arguments: object, status: int = 0, **environment: str) ->
 def run_json(place: Path, *arguments: object, status: int = 0, **environment: str) -> dict[str, Any]:
     """Run with ``--json``: standard output must be one JSON object and nothing else."""
     out, _ = run(place, *arguments, "--json", status=status, **environment)
-    found = json.loads(out)
-    assert isinstance(found, dict)
-    return found
+    answer = json.loads(out)
+    assert isinstance(answer, dict)
+    return answer
 
 
 def write_rows(path: Path, count: int) -> None:
@@ -83,13 +83,13 @@ def write_rows(path: Path, count: int) -> None:
 
 def test_the_doctor_says_what_an_encoder_does(place: Path) -> None:
     encoder = SentenceEncoder.from_pretrained(place / "model")
-    found = run_json(place, "doctor", "--model", place / "model", "--seconds", 0.1)
-    assert found["compute_dtype"] == encoder.compute_dtype == "float32"
-    assert found["path"] == encoder.selected_runner.name
-    assert found["reason"] == encoder.selected_runner.reason
-    assert found["num_threads"] == torch.get_num_threads()
-    assert found["token_budget"] == CPU_TOKENS
-    assert [way["path"] for way in found["measured"] if way["chosen"]] == [found["path"]]
+    diagnosis = run_json(place, "doctor", "--model", place / "model", "--seconds", 0.1)
+    assert diagnosis["compute_dtype"] == encoder.compute_dtype == "float32"
+    assert diagnosis["path"] == encoder.selected_runner.name
+    assert diagnosis["reason"] == encoder.selected_runner.reason
+    assert diagnosis["num_threads"] == torch.get_num_threads()
+    assert diagnosis["token_budget"] == CPU_TOKENS
+    assert [way["path"] for way in diagnosis["measured"] if way["chosen"]] == [diagnosis["path"]]
     out, _ = run(place, "doctor", "--model", place / "model", "--seconds", 0.1)
     assert "tokens of a batch" in out
     assert "SBERT_COMPUTE_DTYPE says so" in out
@@ -113,8 +113,8 @@ def test_from_raw_text_to_an_answer(place: Path) -> None:
     assert first["num_rows_encoded"] == 30
     assert Table.open(str(place / "table")).encoder.max_seq_length == 16
 
-    found = run_json(place, "search", "table", "how do i reset my password", "-k", 3)
-    assert [set(hit) for hit in found["results"]] == [{"id", "source", "score", "kind"}] * 3
+    answer = run_json(place, "search", "table", "how do i reset my password", "-k", 3)
+    assert [set(hit) for hit in answer["results"]] == [{"id", "source", "score", "kind"}] * 3
 
     seen = run_json(place, "inspect", "table")
     assert {name: seen[name] for name in ("version", "dim", "num_rows", "num_shards")} == {
@@ -222,8 +222,8 @@ def test_make_run_ends_with_the_table_and_a_search(place: Path) -> None:
     assert sample["num_documents"] >= 4_500
     report = run_json(place, "refresh", "sample", "sample-table", "--keep-columns", "kind,text")
     assert report["num_rows_encoded"] == report["num_rows_read"] == sample["num_documents"]
-    found = run_json(place, "search", "sample-table", "how do I parse a date from a string", "-k", 10)
-    ids = [hit["id"] for hit in found["results"]]
+    answer = run_json(place, "search", "sample-table", "how do I parse a date from a string", "-k", 10)
+    ids = [hit["id"] for hit in answer["results"]]
     assert any("fromisoformat" in name or "strptime" in name for name in ids[:5]), ids
     assert {"datetime.datetime.strptime", "datetime.date.fromisoformat"} & set(ids), ids
     again = run_json(place, "refresh", "sample", "sample-table", "--keep-columns", "kind,text")

@@ -54,9 +54,9 @@ def expected(raw: Path, model: str, tmp_path_factory: pytest.TempPathFactory, pr
 
 
 def assert_same(table: Path, expected: pl.DataFrame) -> None:
-    found = read(table)
-    assert found.drop("embedding").equals(expected.drop("embedding"))
-    difference = (found["embedding"].explode() - expected["embedding"].explode()).abs().max()
+    built = read(table)
+    assert built.drop("embedding").equals(expected.drop("embedding"))
+    difference = (built["embedding"].explode() - expected["embedding"].explode()).abs().max()
     assert difference < 1e-5  # type: ignore[operator]
 
 

@@ -50,13 +50,13 @@ def answer(*arguments: str, exit_code: int = 0) -> Any:
 
 
 def test_the_list_shows_the_state_of_each_version_and_the_history(models_uri: str) -> None:
-    found = answer(models_uri)
-    assert found["production"] == "v0002"
-    assert [(line["version"], line["production"], line["accepted"]) for line in found["versions"]] == [
+    listing = answer(models_uri)
+    assert listing["production"] == "v0002"
+    assert [(line["version"], line["production"], line["accepted"]) for line in listing["versions"]] == [
         ("v0001", False, True), ("v0002", True, True), ("v0003", False, False),
     ]  # fmt: skip
-    assert found["versions"][1]["after"] == 0.6
-    assert [entry["action"] for entry in found["history"]] == ["first", "promotion"]
+    assert listing["versions"][1]["after"] == 0.6
+    assert [entry["action"] for entry in listing["history"]] == ["first", "promotion"]
     shown = run(models_uri).stdout
     assert "production" in shown
     assert "refused" in shown
@@ -109,5 +109,5 @@ def test_a_folder_that_is_not_there_or_is_no_registry_is_an_error(tmp_path: Path
 
 def test_an_empty_folder_is_a_registry_that_has_yet_to_begin(tmp_path: Path) -> None:
     assert answer(str(tmp_path))["versions"] == []
-    found = run(str(tmp_path))
-    assert "no versions yet" in found.output
+    result = run(str(tmp_path))
+    assert "no versions yet" in result.output

@@ -82,14 +82,14 @@ def test_the_commands_of_upkeep_take_a_derived_table(places: tuple[str, str]) ->
     def answer(*arguments: str) -> dict[str, Any]:
         done = CliRunner().invoke(app, [*arguments, "--json"])
         assert done.exit_code == 0, done.output
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
+        output: dict[str, Any] = json.loads(done.stdout)
+        return output
 
-    found = answer("inspect", out)
-    assert found["job"] == "neighbours"
-    assert found["num_rows"] == 30
-    assert found["table_version"] == 0
-    assert found["lag_versions"] == 1
+    inspected = answer("inspect", out)
+    assert inspected["job"] == "neighbours"
+    assert inspected["num_rows"] == 30
+    assert inspected["table_version"] == 0
+    assert inspected["lag_versions"] == 1
     derive(NeighboursJob(k=3), table, out)
     assert answer("inspect", out)["lag_versions"] == 0
     assert answer("verify", out)["num_rows"] == 40

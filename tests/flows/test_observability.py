@@ -75,13 +75,13 @@ def test_artifacts_of_a_backfill_say_what_was_chosen_and_agree_with_each_other(t
     run, artifacts = newest_run()
     assert report.num_splits_built == 2
     assert run["name"] == "backfill table · 2 of 2 splits (forced)"
-    chosen = "include part-&#91;01&#93;.jsonl, modified since 2020-01-01, every vector computed anew (force)"
+    selection = "include part-&#91;01&#93;.jsonl, modified since 2020-01-01, every vector computed anew (force)"
     plan, told = artifacts["plan"]["data"], artifacts["refresh-report"]["data"]
-    assert f"Chosen: {chosen}" in plan
+    assert f"Chosen: {selection}" in plan
     assert "| to build | 2 (" in plan
     assert "| part-0.jsonl | forced |" in plan
     assert told.startswith(f"# Backfill of {table}\n")
-    assert f"| chosen | {chosen} (2 objects) |" in told
+    assert f"| chosen | {selection} (2 objects) |" in told
     assert "| built | 2 |" in told
     assert "| — forced | 2 |" in told
     assert "2 of 2 splits" in artifacts["progress"]["description"]
@@ -169,10 +169,10 @@ def test_a_failed_run_leaves_what_happened(tmp_path: Path, model: str, monkeypat
     with pytest.raises(MissingError):
         refresh_embeddings(str(raw), str(tmp_path / "table"), model=model)
     with get_client(sync_client=True) as client:
-        found = client.request(
+        artifacts = client.request(
             "POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["what-happened"]}}}
         ).json()
-    told = next(str(item["data"]) for item in found if "***-" in str(item["data"]))
+    told = next(str(item["data"]) for item in artifacts if "***-" in str(item["data"]))
     assert "no such file or folder" in told
     assert "***-&lt;b&gt;" in told
     assert "planted-secret" not in told

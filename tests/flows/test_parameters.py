@@ -26,8 +26,8 @@ from sbert.errors import SettingsError
 def all_flows() -> list[Flow[..., Any]]:
     """Return every flow of the package, by name: a form that is added later is looked at, too."""
     modules = [import_module(f"flows.{module.name}") for module in iter_modules(flows.__path__) if not module.ispkg]
-    found = {flow.name: flow for module in modules for flow in vars(module).values() if isinstance(flow, Flow)}
-    return [found[name] for name in sorted(found)]
+    flow_by_name = {flow.name: flow for module in modules for flow in vars(module).values() if isinstance(flow, Flow)}
+    return [flow_by_name[name] for name in sorted(flow_by_name)]
 
 
 FLOWS = all_flows()
@@ -40,9 +40,9 @@ def fields_of(flow: Flow[..., Any]) -> dict[str, dict[str, Any]]:
 
 
 def advanced_of(settings: object) -> AdvancedSettings:
-    found = backfill_embeddings.validate_parameters({**WHERE, "settings": settings})["settings"]
-    assert isinstance(found, AdvancedSettings)
-    return found
+    advanced = backfill_embeddings.validate_parameters({**WHERE, "settings": settings})["settings"]
+    assert isinstance(advanced, AdvancedSettings)
+    return advanced
 
 
 @ALL_FLOWS
@@ -114,10 +114,10 @@ def test_the_advanced_field_reads_a_file(tmp_path: Path, prefix: str) -> None:
 @pytest.mark.parametrize("empty", [None, "", "  "])
 def test_an_empty_field_is_no_setting(empty: object) -> None:
     given = {**WHERE, "settings": empty, "include": [], "since": "", "limit": None}
-    found = backfill_embeddings.validate_parameters(given)
-    assert found["settings"] is None
-    assert found["include"] is None
-    assert found["since"] is None
+    parameters = backfill_embeddings.validate_parameters(given)
+    assert parameters["settings"] is None
+    assert parameters["include"] is None
+    assert parameters["since"] is None
 
 
 def test_an_empty_row_of_a_list_is_no_name() -> None:
@@ -147,8 +147,8 @@ def test_an_engine_is_named_or_described(given: object, kind: str) -> None:
 
 @pytest.mark.parametrize("given", ['{"lancedb:lance#docs": ""}', {"lancedb:lance#docs": ""}], ids=["text", "parsed"])
 def test_vector_stores_of_an_erasure_are_a_json_object(given: object) -> None:
-    found = erase_rows.validate_parameters({"table_uri": "table", "destinations": given})
-    assert found["destinations"] == {"lancedb:lance#docs": ""}
+    parameters = erase_rows.validate_parameters({"table_uri": "table", "destinations": given})
+    assert parameters["destinations"] == {"lancedb:lance#docs": ""}
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ def labels(folder: Path, *, shuffled: bool = False) -> str:
 
 
 def retrain(labels_uri: object, models_uri: object, **options: Any) -> RetrainReport:
-    chosen = options.pop("settings", settings())
-    return retrain_encoder(labels_uri=str(labels_uri), models_uri=str(models_uri), settings=chosen, **options)
+    retrain_settings = options.pop("settings", settings())
+    return retrain_encoder(labels_uri=str(labels_uri), models_uri=str(models_uri), settings=retrain_settings, **options)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_decided_retraining_is_not_repeated_until_there_are_new_labels(
     assert again.decided_before
     assert again.version == "v0002"
     assert again.reason.startswith(f"nothing new: these labels and settings were decided on in run {first.run_id}")
-    assert [found.version for found in Registry(str(folder / "models")).versions()] == ["v0001", "v0002"]
+    assert [stored.version for stored in Registry(str(folder / "models")).versions()] == ["v0001", "v0002"]
 
 
 @pytest.mark.slow
@@ -299,7 +299,7 @@ def test_a_run_killed_before_promotion_is_finished_without_training(
         patch.setattr(Registry, "promote", killed_after_first(killed))
         with pytest.raises(KeyboardInterrupt):
             retrain(labels(tmp_path / "labels"), models, base=base)
-    assert [found.version for found in Registry(str(models)).versions()] == ["v0001", "v0002"]
+    assert [stored.version for stored in Registry(str(models)).versions()] == ["v0001", "v0002"]
     with monkeypatch.context() as patch:
         patch.setattr("sbert.retrain.judge.train_encoder", killed)  # not called again
         report = retrain(tmp_path / "labels", models, base=base)

@@ -70,36 +70,37 @@ class Document:
         """Code spans of the prose."""
         paragraphs = re.split(r"\n\s*\n", "\n".join(self.lines))
         return [
-            " ".join(found["text"].replace("\\|", "|").split())
+            " ".join(match["text"].replace("\\|", "|").split())
             for paragraph in paragraphs
-            for found in SPAN.finditer(paragraph.replace("\n", " "))
+            for match in SPAN.finditer(paragraph.replace("\n", " "))
         ]
 
     @cached_property
     def links(self) -> list[str]:
         """Targets of the links and pictures."""
         prose = SPAN.sub("code", "\n".join(self.lines))
-        return [found["target"] for found in LINK.finditer(prose)]
+        return [match["target"] for match in LINK.finditer(prose)]
 
     @cached_property
     def anchors(self) -> set[str]:
         """Anchors of the headings, as GitHub forms them."""
-        found: set[str] = set()
+        anchors: set[str] = set()
         for line in self.lines:
             heading = HEADING.match(line)
             if heading:
                 title = re.sub(r"[^\w\- ]", "", SPAN.sub(r"\g<text>", heading["title"]).lower()).replace(" ", "-")
                 number = sum(
-                    anchor == title or re.fullmatch(rf"{re.escape(title)}-\d+", anchor) is not None for anchor in found
+                    anchor == title or re.fullmatch(rf"{re.escape(title)}-\d+", anchor) is not None
+                    for anchor in anchors
                 )
-                found.add(f"{title}-{number}" if number else title)
-        return found
+                anchors.add(f"{title}-{number}" if number else title)
+        return anchors
 
     @cached_property
     def commands(self) -> list[list[str]]:
         """Commands of the checked programs, as lists of arguments that begin with the program's name."""
-        found = [words for block in self.blocks for words in _commands_of(block.text)]
-        return found + [words for span in self.spans for words in _commands_of(span)]
+        commands = [words for block in self.blocks for words in _commands_of(block.text)]
+        return commands + [words for span in self.spans for words in _commands_of(span)]
 
     @property
     def shell_text(self) -> str:

@@ -14,12 +14,12 @@ __all__ = ["files_that_hold"]
 def files_that_hold(uri: str, *needles: bytes) -> list[str]:
     """Return the files below `uri` that hold one of the needles: in their bytes, or in a value of a Parquet or Arrow file."""
     fs = filesystem(uri)
-    found = []
+    paths = []
     for path in sorted(fs.find(strip_protocol(uri))):
         content = fs.cat_file(path)
         if any(needle in content or needle in _values(path, content) for needle in needles):
-            found.append(path)
-    return found
+            paths.append(path)
+    return paths
 
 
 def _values(path: str, content: bytes) -> bytes:

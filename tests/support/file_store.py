@@ -115,8 +115,8 @@ class FileStoreLoad:
         num_keys = 0
         for keys in blocks:
             frames = [pl.from_arrow(table.select(KEY_COLUMNS)) for table in (self._rows, keys)]
-            there, gone = (frame for frame in frames if isinstance(frame, pl.DataFrame))
-            places = there.with_row_index("place").join(gone, on=KEY_COLUMNS, how="anti")["place"].sort()
+            there, removed = (frame for frame in frames if isinstance(frame, pl.DataFrame))
+            places = there.with_row_index("place").join(removed, on=KEY_COLUMNS, how="anti")["place"].sort()
             self._rows = self._rows.take(places.to_arrow())
             num_keys += len(keys)
         return num_keys

@@ -35,8 +35,8 @@ def ids_of(table: Path) -> set[str]:
 
 def rejects_of(table_uri: str) -> pl.DataFrame:
     """Return the rejected rows of the newest version."""
-    found = completed_splits(table_uri, [shard.fingerprint for shard in Table.open(table_uri).shards()])
-    return read_rejects(table_uri, list(found.values()))
+    splits = completed_splits(table_uri, [shard.fingerprint for shard in Table.open(table_uri).shards()])
+    return read_rejects(table_uri, list(splits.values()))
 
 
 def newest_run() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

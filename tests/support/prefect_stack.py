@@ -79,8 +79,8 @@ class Stack:
 
     def artifacts(self, run_id: str) -> dict[str, str]:
         """Return the Markdown of a run's artifacts by key."""
-        found = self.call("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
-        return {item["key"] or item["type"]: str(item["data"]) for item in found}
+        artifacts = self.call("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
+        return {item["key"] or item["type"]: str(item["data"]) for item in artifacts}
 
     def logs(self, run_id: str) -> list[dict[str, Any]]:
         return list(self.call("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}}))
@@ -91,23 +91,23 @@ class Stack:
     def process_of(self, run_id: str) -> psutil.Process:
         """Return the process of a running flow."""
 
-        def found() -> psutil.Process | None:
+        def process_of_run() -> psutil.Process | None:
             for process in psutil.process_iter(["cmdline", "environ"]):
                 environment = process.info["environ"] or {}
                 if environment.get("PREFECT__FLOW_RUN_ID", "").replace("-", "") == run_id.replace("-", ""):
                     return process
             return None
 
-        return until(found, 60)
+        return until(process_of_run, 60)
 
 
 def until(look: Callable[[], T | None], seconds: float) -> T:
     """Call `look` until it returns something other than None, and return that."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = look()
-        if found is not None:
-            return found
+        value = look()
+        if value is not None:
+            return value
         time.sleep(POLL_SECONDS)
     raise TimeoutError(f"not within {seconds} s")
 

@@ -15,9 +15,9 @@ def test_the_command_prints_pairs_and_writes_a_page(model: str, tmp_path: Path) 
     arguments = ["explain", "the train is late", "the train is not late", "--model", model, "-n", "3"]
     done = CliRunner().invoke(app, [*arguments, "--output", str(page), "--json"])
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert len(found["pairs"]) == 3
-    assert sum(map(sum, found["parts"])) == pytest.approx(found["cosine"], abs=1e-4)
+    explanation = json.loads(done.stdout)
+    assert len(explanation["pairs"]) == 3
+    assert sum(map(sum, explanation["parts"])) == pytest.approx(explanation["cosine"], abs=1e-4)
     assert page.read_text().startswith("<!doctype html>")
     assert "the parts add up" in CliRunner().invoke(app, arguments).stdout
 

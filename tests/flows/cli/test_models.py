@@ -10,11 +10,11 @@ from flows.cli.output import out
 REASON = "spearman 0.8204 → 0.8254: +0.0050 could be chance (30 test rows); more labels would help"
 
 
-def version(name: str, **facts: Any) -> dict[str, Any]:
+def version(name: str, **fields: Any) -> dict[str, Any]:
     return {
         "version": name, "production": False, "accepted": True, "weights": True, "created_at": "2026-11-28T10:20:30",
         "metric": "spearman", "before": 0.8204, "after": 0.8254, "encoder_fingerprint": "0123456789abcdef", "reason": REASON,
-        "awaits_approval": False, "approval": None, **facts,
+        "awaits_approval": False, "approval": None, **fields,
     }  # fmt: skip
 
 

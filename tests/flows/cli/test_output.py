@@ -165,5 +165,7 @@ def test_numbers_of_things_are_printed_with_the_right_noun() -> None:
     """``1 rows`` reads as a mistake: a number and its noun go through `sbert.counted`."""
     pattern = re.compile(r"\['\]:,\} [a-z]*(?:row|shard|topic|file|segment|object|alert|group|text)s\\b")
     folder = Path(output.__file__).parent
-    wrong = {path.name: found for path in folder.glob("*.py") if (found := pattern.findall(path.read_text("utf-8")))}
+    wrong = {
+        path.name: matches for path in folder.glob("*.py") if (matches := pattern.findall(path.read_text("utf-8")))
+    }
     assert wrong.keys() <= {"retrain.py"}

@@ -26,9 +26,9 @@ def test_nested_settings_have_their_full_name_type_default_and_meaning() -> None
 
 @pytest.mark.parametrize("command", list(Settable))
 def test_every_setting_has_a_meaning(command: str) -> None:
-    found = listed(command)
-    assert len(found) >= 4
-    assert [name for name, item in found.items() if not item["meaning"]] == []
+    settings = listed(command)
+    assert len(settings) >= 4
+    assert [name for name, item in settings.items() if not item["meaning"]] == []
 
 
 def test_every_listed_name_can_be_set() -> None:

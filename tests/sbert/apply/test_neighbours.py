@@ -50,12 +50,12 @@ def assert_exact(table: str, out: str) -> None:
     assert frame.height == len(keys)
     for row in frame.to_dicts():
         key = (row["source"], row["id"])
-        found = [(item["source"], item["id"]) for item in row["neighbours"]]
-        assert key not in found
-        assert len(set(found)) == len(found)
+        neighbours = [(item["source"], item["id"]) for item in row["neighbours"]]
+        assert key not in neighbours
+        assert len(set(neighbours)) == len(neighbours)
         np.testing.assert_allclose([item["score"] for item in row["neighbours"]], wanted[key], atol=1e-5)
         # each named row really has the score that stands beside it
-        true = [float(vectors[place[key]] @ vectors[place[other]]) for other in found]
+        true = [float(vectors[place[key]] @ vectors[place[other]]) for other in neighbours]
         np.testing.assert_allclose([item["score"] for item in row["neighbours"]], true, atol=1e-5)
 
 
@@ -123,10 +123,10 @@ def test_a_vacuumed_version_costs_a_full_comparison_and_no_more(tmp_path: Path) 
     derive(NeighboursJob(k=K), table, out)
     state["a"]["1"] = 9
     make_version(table, state)
-    gone = {shard.name for shard in Table.open(table, 0).shards()} - {
+    vacuumed = {shard.name for shard in Table.open(table, 0).shards()} - {
         shard.name for shard in Table.open(table).shards()
     }
-    for name in gone:
+    for name in vacuumed:
         (Path(table) / name).unlink()
     derive(NeighboursJob(k=K), table, out)
     assert_exact(table, out)

@@ -25,11 +25,11 @@ def test_every_word_of_a_long_text_has_a_vector(make: object) -> None:
     encoder = make()  # type: ignore[operator]
     text = "The cat sat on a mat. " * 20 + "word" * 3
     (words,) = WordReader(encoder, prompt="text: ").read([text])
-    found = [text[start:end] for start, end in words.words]
-    assert found == text.replace(".", " .").split()
-    assert words.vectors_WH.shape == (len(found), 32)
+    cut_words = [text[start:end] for start, end in words.words]
+    assert cut_words == text.replace(".", " .").split()
+    assert words.vectors_WH.shape == (len(cut_words), 32)
     assert np.isfinite(words.vectors_WH).all()
-    assert words.shapes_WS.shape == (len(found), NUM_SHAPES)
+    assert words.shapes_WS.shape == (len(cut_words), NUM_SHAPES)
 
 
 def test_empty_texts_have_no_words() -> None:

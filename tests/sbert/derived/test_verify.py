@@ -29,10 +29,10 @@ def shard_of(out: str, num_rows: int) -> Path:
 
 
 def test_a_sound_table_has_no_findings(out: str) -> None:
-    found = verify_derived(out)
-    assert found.findings == []
-    assert found.num_rows == 31
-    assert found.table_version == 0
+    verification = verify_derived(out)
+    assert verification.findings == []
+    assert verification.num_rows == 31
+    assert verification.table_version == 0
 
 
 def test_a_lost_shard_is_found(out: str) -> None:

@@ -27,8 +27,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Short texts of the sample corpus, from all over it."""
     file = tmp_path_factory.mktemp("sample") / "sample.jsonl"
     write_sample(str(file))
-    found = [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
-    short = list(dict.fromkeys(text for text in found if len(text) <= 100))
+    all_texts = [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
+    short = list(dict.fromkeys(text for text in all_texts if len(text) <= 100))
     return short[:: len(short) // NUM_TEXTS][:NUM_TEXTS]
 
 

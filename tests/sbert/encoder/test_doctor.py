@@ -39,33 +39,33 @@ def test_the_diagnosis_is_what_an_encoder_does(
     (budget,) = budgets
     budgets.clear()
 
-    found = diagnose(model, seconds=0.1)
+    diagnosis = diagnose(model, seconds=0.1)
     assert set(budgets) == {
         PROBE_TOKEN_BUDGET,
         budget,
     }  # the choice is proven with the first, and measured with the second
-    assert found.token_budget == budget
-    assert found.compute_dtype is encoder.compute_dtype is dtype
-    assert found.path == "packed"
-    assert found.reason == encoder.selected_runner.reason
-    assert found.dtype_reason == "SBERT_COMPUTE_DTYPE says so"
-    assert found.num_threads == torch.get_num_threads()
-    assert found.num_batches_at_once == num_workers(encoder.device)
-    (chosen,) = (way for way in found.measured if way.chosen)
-    assert chosen.path == "packed"
-    assert chosen.compute_dtype is dtype
-    assert all(way.passes and way.tokens_per_second > 0 for way in found.measured)
+    assert diagnosis.token_budget == budget
+    assert diagnosis.compute_dtype is encoder.compute_dtype is dtype
+    assert diagnosis.path == "packed"
+    assert diagnosis.reason == encoder.selected_runner.reason
+    assert diagnosis.dtype_reason == "SBERT_COMPUTE_DTYPE says so"
+    assert diagnosis.num_threads == torch.get_num_threads()
+    assert diagnosis.num_batches_at_once == num_workers(encoder.device)
+    (selected,) = (way for way in diagnosis.measured if way.chosen)
+    assert selected.path == "packed"
+    assert selected.compute_dtype is dtype
+    assert all(way.passes and way.tokens_per_second > 0 for way in diagnosis.measured)
     assert {("padded", ComputeDtype.FLOAT32), ("packed", dtype)} <= {
-        (way.path, way.compute_dtype) for way in found.measured
+        (way.path, way.compute_dtype) for way in diagnosis.measured
     }
 
 
 def test_a_type_that_failed_the_probe_is_named(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DTYPE_VARIABLE, "bfloat16")
     monkeypatch.setattr("sbert.encoder.sentence_encoder.MIN_PROBE_COSINE", 0.9999999)
-    found = diagnose(model, seconds=0.1)
-    assert found.compute_dtype is ComputeDtype.FLOAT32
-    assert found.dtype_reason == "bfloat16 gives other vectors than float32 on the probe"
+    diagnosis = diagnose(model, seconds=0.1)
+    assert diagnosis.compute_dtype is ComputeDtype.FLOAT32
+    assert diagnosis.dtype_reason == "bfloat16 gives other vectors than float32 on the probe"
 
 
 def test_advice_names_a_clearly_faster_way_that_is_as_accurate() -> None:

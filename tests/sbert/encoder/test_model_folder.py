@@ -71,7 +71,7 @@ def test_the_names_are_those_of_sentence_transformers(folder: Path, monkeypatch:
         asked.append(filename)
 
     monkeypatch.setattr(
-        "sentence_transformers.base.modules.module.load_file_path", lambda **found: record(**found, path="")
+        "sentence_transformers.base.modules.module.load_file_path", lambda **names: record(**names, path="")
     )
     load(TheirTransformer, str(folder))
     assert tuple(asked) == TEXT_SETTINGS_FILES
@@ -290,8 +290,8 @@ def test_layers_of_other_sizes_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_fields_of_dense_are_those_of_sentence_transformers() -> None:
-    known = {"in_features", "out_features", "bias", "activation_function", "use_residual"}
-    assert set(TheirDense.config_keys) == known | {"module_input_name", "module_output_name"}
+    our_fields = {"in_features", "out_features", "bias", "activation_function", "use_residual"}
+    assert set(TheirDense.config_keys) == our_fields | {"module_input_name", "module_output_name"}
 
 
 def test_a_saved_folder_keeps_what_does_not_concern_vectors(folder: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_forward_pass_takes_one_number_of_prompt_tokens_for_each_text(includ
 
 def calls_without_a_side(path: Path) -> list[str]:
     """Return the calls in a file that encode or tokenize texts and do not say with which prompt."""
-    found = []
+    calls = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
@@ -83,8 +83,8 @@ def calls_without_a_side(path: Path) -> list[str]:
         names = {keyword.arg for keyword in node.keywords}
         is_codec = all(isinstance(argument, ast.Constant) for argument in node.args)  # "text".encode("utf-8")
         if not is_codec and not names & {"side", "prompt", "prompt_name"}:
-            found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    return found
+            calls.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    return calls
 
 
 def test_no_code_encodes_texts_without_saying_their_side() -> None:

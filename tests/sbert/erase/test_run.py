@@ -67,7 +67,7 @@ def test_only_shards_that_hold_the_rows_are_rewritten_and_old_ones_go_at_once(ve
     assert receipt.num_rows_erased == 1
     assert receipt.is_complete
     assert Table.open(versions).num_rows == 20 * 3 + 2 - 1
-    assert not [found for found in verify_table(versions).findings if "encoder" not in found]
+    assert not [finding for finding in verify_table(versions).findings if "encoder" not in finding]
 
 
 def test_the_vectors_that_this_machine_keeps_go_too(
@@ -105,7 +105,7 @@ def test_a_compacted_shard_is_rewritten_and_still_names_its_splits(versions: str
     before = Table.open(versions)
     receipt = erase(versions, ErasedKeys(ids=["b-1", "a-3"]))
     assert receipt.num_rows_erased == 3
-    assert not [found for found in verify_table(versions).findings if "encoder" not in found]
+    assert not [finding for finding in verify_table(versions).findings if "encoder" not in finding]
     assert Table.open(versions).num_rows == before.num_rows - 3
 
 
@@ -199,8 +199,8 @@ def test_an_erased_row_is_nowhere_and_does_not_come_back(tmp_path: Path, model: 
 
 
 def record_of(table: str, name: str) -> SplitRecord:
-    found = [SplitRecord.model_validate_json(path.read_bytes()) for path in Path(table, "_splits").glob("*.json")]
-    return next(record for record in found if record.spans[0].uri.endswith(name))
+    records = [SplitRecord.model_validate_json(path.read_bytes()) for path in Path(table, "_splits").glob("*.json")]
+    return next(record for record in records if record.spans[0].uri.endswith(name))
 
 
 def test_rows_without_an_id_column_are_known_by_their_text_when_numbers_move(tmp_path: Path, model: str) -> None:

@@ -46,8 +46,8 @@ def test_a_number_becomes_another_number_of_as_many_figures(text: str) -> None:
         changed = change_number(text, seed=seed)
         assert changed is not None
         assert changed == change_number(text, seed=seed)
-        [found] = [each for each in differences(text, changed) if each.kind is DifferenceKind.NUMBER]
-        assert found.is_conflict
+        [difference] = [each for each in differences(text, changed) if each.kind is DifferenceKind.NUMBER]
+        assert difference.is_conflict
         assert len(changed) == len(text) or "two" in text
 
 

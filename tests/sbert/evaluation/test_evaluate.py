@@ -33,20 +33,20 @@ def encoder() -> SentenceEncoder:
 @pytest.mark.parametrize("kind", list(PRIMARY_METRICS))
 def test_every_kind_has_its_metrics(encoder: SentenceEncoder, kind: LabelKind) -> None:
     rows = frozen_set(toy_labels(kind, 200), QUICK)
-    found = evaluate(encoder, [rows], QUICK).summary.sets["held-out"]
-    assert found.kind == kind.value
-    assert found.primary_metric == PRIMARY_METRICS[kind]
-    assert found.num_rows == rows.rows.height
-    for value in found.metrics.values():
+    held_out = evaluate(encoder, [rows], QUICK).summary.sets["held-out"]
+    assert held_out.kind == kind.value
+    assert held_out.primary_metric == PRIMARY_METRICS[kind]
+    assert held_out.num_rows == rows.rows.height
+    for value in held_out.metrics.values():
         assert value.low <= value.value <= value.high or value.low == value.high
         assert 0 <= value.value <= 4
-    assert set(found.robustness) == {"clean", "typos", "lower_case", "upper_case", "truncation", "word_order"}
-    clean, lower = found.robustness["clean"], found.robustness["lower_case"]
-    assert clean.value == pytest.approx(found.metrics[found.primary_metric].value)
+    assert set(held_out.robustness) == {"clean", "typos", "lower_case", "upper_case", "truncation", "word_order"}
+    clean, lower = held_out.robustness["clean"], held_out.robustness["lower_case"]
+    assert clean.value == pytest.approx(held_out.metrics[held_out.primary_metric].value)
     assert lower.value == pytest.approx(clean.value)  # the tokenizer lower-cases
     assert clean.low < clean.value < clean.high or clean.low == clean.high
-    assert metric_names(rows, QUICK) == tuple(found.metrics)
-    for name, value in found.metrics.items():
+    assert metric_names(rows, QUICK) == tuple(held_out.metrics)
+    for name, value in held_out.metrics.items():
         assert measure_one(rows, TextVectors(encoder), QUICK, name).value == pytest.approx(value.value)
 
 
@@ -54,28 +54,28 @@ def test_spearman_equals_that_of_scipy(encoder: SentenceEncoder) -> None:
     rows = frozen_set(toy_labels(LabelKind.SCORED_PAIRS), QUICK).rows
     left, right = encoder.encode(rows["sentence1"]), encoder.encode(rows["sentence2"])
     expected = spearmanr((left * right).sum(axis=1), rows["score"].to_numpy()).statistic
-    found = evaluate(encoder, [frozen_set(toy_labels(LabelKind.SCORED_PAIRS), QUICK)], QUICK)
-    assert found.summary.sets["held-out"].metrics["spearman"].value == pytest.approx(expected)
+    evaluation = evaluate(encoder, [frozen_set(toy_labels(LabelKind.SCORED_PAIRS), QUICK)], QUICK)
+    assert evaluation.summary.sets["held-out"].metrics["spearman"].value == pytest.approx(expected)
 
 
 def test_the_probe_is_a_logistic_regression_on_frozen_vectors(encoder: SentenceEncoder) -> None:
-    chosen = frozen_set(toy_labels(LabelKind.CLASSES, 500), QUICK)
-    train, rows = encoder.encode(chosen.train["text"]), encoder.encode(chosen.rows["text"])
-    plain = LogisticRegression(C=1e3, max_iter=5_000).fit(train, chosen.train["label"].to_list())
-    expected = plain.score(rows, chosen.rows["label"].to_list())
-    found = evaluate(encoder, [chosen], QUICK.model_copy(update={"probe_strength": 1e3}))
-    assert found.summary.sets["held-out"].metrics["accuracy"].value == pytest.approx(expected, abs=0.1)
+    evaluation_set = frozen_set(toy_labels(LabelKind.CLASSES, 500), QUICK)
+    train, rows = encoder.encode(evaluation_set.train["text"]), encoder.encode(evaluation_set.rows["text"])
+    plain = LogisticRegression(C=1e3, max_iter=5_000).fit(train, evaluation_set.train["label"].to_list())
+    expected = plain.score(rows, evaluation_set.rows["label"].to_list())
+    evaluation = evaluate(encoder, [evaluation_set], QUICK.model_copy(update={"probe_strength": 1e3}))
+    assert evaluation.summary.sets["held-out"].metrics["accuracy"].value == pytest.approx(expected, abs=0.1)
     assert expected > 0.3  # by chance 0.1
 
 
 def test_macro_f1_of_the_neighbours_is_scikit_learns(encoder: SentenceEncoder) -> None:
-    chosen = frozen_set(toy_labels(LabelKind.CLASSES, 400), QUICK)
+    evaluation_set = frozen_set(toy_labels(LabelKind.CLASSES, 400), QUICK)
     neighbors = KNeighborsClassifier(n_neighbors=QUICK.num_neighbors, metric="cosine")
-    neighbors.fit(encoder.encode(chosen.train["text"]), chosen.train["label"].to_list())
-    predicted = neighbors.predict(encoder.encode(chosen.rows["text"]))
-    expected = f1_score(chosen.rows["label"].to_list(), predicted, average="macro")
-    found = evaluate(encoder, [chosen], QUICK).summary.sets["held-out"].metrics["knn_macro_f1"]
-    assert found.value == pytest.approx(expected)
+    neighbors.fit(encoder.encode(evaluation_set.train["text"]), evaluation_set.train["label"].to_list())
+    predicted = neighbors.predict(encoder.encode(evaluation_set.rows["text"]))
+    expected = f1_score(evaluation_set.rows["label"].to_list(), predicted, average="macro")
+    macro_f1 = evaluate(encoder, [evaluation_set], QUICK).summary.sets["held-out"].metrics["knn_macro_f1"]
+    assert macro_f1.value == pytest.approx(expected)
 
 
 def best_f1_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -83,40 +83,40 @@ def best_f1_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def test_scores_that_say_yes_or_no_have_precision_and_f1(encoder: SentenceEncoder) -> None:
-    chosen = frozen_set(toy_labels(LabelKind.SCORED_PAIRS, 300), QUICK)
+    evaluation_set = frozen_set(toy_labels(LabelKind.SCORED_PAIRS, 300), QUICK)
 
     def told(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         cosines = (encoder.encode(frame["sentence1"]) * encoder.encode(frame["sentence2"])).sum(axis=1)
         return (frame["score"] == 1.0).to_numpy(), cosines
 
-    (truth, scores), train = told(chosen.rows), told(chosen.train)
-    found = evaluate(encoder, [chosen], QUICK).summary.sets["held-out"].metrics
-    assert found["average_precision"].value == pytest.approx(average_precision_score(truth, scores))
-    assert found["f1"].value == pytest.approx(f1_score(truth, scores >= best_f1_threshold(*train) - 1e-6))
+    (truth, scores), train = told(evaluation_set.rows), told(evaluation_set.train)
+    metrics = evaluate(encoder, [evaluation_set], QUICK).summary.sets["held-out"].metrics
+    assert metrics["average_precision"].value == pytest.approx(average_precision_score(truth, scores))
+    assert metrics["f1"].value == pytest.approx(f1_score(truth, scores >= best_f1_threshold(*train) - 1e-6))
     graded = toy_rows(LabelKind.SCORED_PAIRS, 300).with_columns(score=pl.col("score") * 0.7)
     labels = make_label_set(graded, LabelKind.SCORED_PAIRS, LabelSettings(near_duplicate_similarity=1.0))
     assert metric_names(frozen_set(labels, QUICK), QUICK) == ("spearman", "pearson")
 
 
 def test_f1_of_triplets_is_that_of_their_pairs(encoder: SentenceEncoder) -> None:
-    chosen = frozen_set(toy_labels(LabelKind.TRIPLETS, 200), QUICK)
+    evaluation_set = frozen_set(toy_labels(LabelKind.TRIPLETS, 200), QUICK)
 
     def told(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         anchors = encoder.encode(frame["anchor"])
         cosines = [(anchors * encoder.encode(frame[name])).sum(axis=1) for name in ("positive", "negative")]
         return np.repeat([True, False], frame.height), np.concatenate(cosines)
 
-    (truth, scores), train = told(chosen.rows), told(chosen.train)
-    found = evaluate(encoder, [chosen], QUICK).summary.sets["held-out"].metrics["f1"]
-    assert found.num_rows == chosen.rows.height
-    assert found.value == pytest.approx(f1_score(truth, scores >= best_f1_threshold(*train) - 1e-6))
+    (truth, scores), train = told(evaluation_set.rows), told(evaluation_set.train)
+    f1 = evaluate(encoder, [evaluation_set], QUICK).summary.sets["held-out"].metrics["f1"]
+    assert f1.num_rows == evaluation_set.rows.height
+    assert f1.value == pytest.approx(f1_score(truth, scores >= best_f1_threshold(*train) - 1e-6))
 
 
 def test_without_train_rows_nothing_is_fitted(encoder: SentenceEncoder) -> None:
-    chosen = frozen_set(toy_labels(LabelKind.NLI, 200), QUICK)
-    alone = replace(chosen, train=chosen.train.clear())
-    found = evaluate(encoder, [alone], QUICK).summary.sets["held-out"].metrics
-    assert list(found) == ["average_precision"] == list(metric_names(alone, QUICK))
+    evaluation_set = frozen_set(toy_labels(LabelKind.NLI, 200), QUICK)
+    alone = replace(evaluation_set, train=evaluation_set.train.clear())
+    metrics = evaluate(encoder, [alone], QUICK).summary.sets["held-out"].metrics
+    assert list(metrics) == ["average_precision"] == list(metric_names(alone, QUICK))
     labels = toy_labels(LabelKind.CLASSES, 200)
     with pytest.raises(
         EvaluationError, match="the 0 train rows that a classifier is fitted on have 0 classes, but it needs at least 2"
@@ -140,15 +140,15 @@ def test_frozen_rows_do_not_depend_on_reading_order() -> None:
 
 def test_slices_are_by_length_and_by_the_values_of_a_column(encoder: SentenceEncoder) -> None:
     settings = QUICK.model_copy(update={"slice_columns": ("label",), "min_slice_rows": 2})
-    found = evaluate(encoder, [frozen_set(toy_labels(LabelKind.CLASSES, 400), settings)], settings)
-    slices = found.summary.sets["held-out"].slices
+    evaluation = evaluate(encoder, [frozen_set(toy_labels(LabelKind.CLASSES, 400), settings)], settings)
+    slices = evaluation.summary.sets["held-out"].slices
     assert {"length: short", "length: middle", "length: long"} < set(slices)
     by_label = {name: value for name, value in slices.items() if name.startswith("label: topic")}
     total = sum(value.value * value.num_rows for value in by_label.values())
     num_rows = sum(value.num_rows for value in by_label.values())
     assert len(by_label) > 2
-    if num_rows == found.summary.sets["held-out"].num_rows:
-        assert total / num_rows == pytest.approx(found.summary.sets["held-out"].metrics["accuracy"].value)
+    if num_rows == evaluation.summary.sets["held-out"].num_rows:
+        assert total / num_rows == pytest.approx(evaluation.summary.sets["held-out"].metrics["accuracy"].value)
 
 
 def test_a_query_of_several_rows_is_in_the_slice_of_its_first(encoder: SentenceEncoder) -> None:
@@ -160,13 +160,13 @@ def test_a_query_of_several_rows_is_in_the_slice_of_its_first(encoder: SentenceE
         labels, test=labels.test.with_columns(lang=pl.col("positive").str.contains("again").cast(pl.String))
     )
     settings = QUICK.model_copy(update={"min_slice_rows": 2, "slice_columns": ("lang",)})
-    chosen = frozen_set(labels, settings)
-    queries = chosen.rows.unique("anchor", keep="first", maintain_order=True)
-    assert queries.height < chosen.rows.height
-    found = evaluate(encoder, [chosen], settings)
-    slices = found.summary.sets["held-out"].slices
+    evaluation_set = frozen_set(labels, settings)
+    queries = evaluation_set.rows.unique("anchor", keep="first", maintain_order=True)
+    assert queries.height < evaluation_set.rows.height
+    evaluation = evaluate(encoder, [evaluation_set], settings)
+    slices = evaluation.summary.sets["held-out"].slices
     assert sum(value.num_rows for name, value in slices.items() if name.startswith("length")) == queries.height
-    values = found.metrics["held-out"]["ndcg@10"].rows[0]
+    values = evaluation.metrics["held-out"]["ndcg@10"].rows[0]
     assert slices["lang: true"].value == pytest.approx(values[(queries["lang"] == "true").to_numpy()].mean())
     assert slices["lang: true"].num_rows + slices["lang: false"].num_rows == queries.height
 
@@ -211,11 +211,11 @@ def test_test_rows_alone_are_measured_where_nothing_is_fitted(encoder: SentenceE
         with pytest.raises(EvaluationError, match=r"held-out: the 0 train rows .* have 0 classes"):
             frozen_set(labels, QUICK)
         return
-    found = evaluate(encoder, [frozen_set(labels, QUICK)], QUICK).summary.sets["held-out"]
-    assert found.num_rows == rows.height
-    assert PRIMARY_METRICS[kind] in found.metrics
-    assert "accuracy" not in found.metrics
-    assert "f1" not in found.metrics
+    held_out = evaluate(encoder, [frozen_set(labels, QUICK)], QUICK).summary.sets["held-out"]
+    assert held_out.num_rows == rows.height
+    assert PRIMARY_METRICS[kind] in held_out.metrics
+    assert "accuracy" not in held_out.metrics
+    assert "f1" not in held_out.metrics
 
 
 def test_plain_texts_cannot_decide(encoder: SentenceEncoder) -> None:
@@ -233,13 +233,13 @@ def test_nli_rows_of_one_label_are_refused() -> None:
 
 def test_geometry_tells_encoders_apart(encoder: SentenceEncoder) -> None:
     rows = frozen_set(toy_labels(LabelKind.SCORED_PAIRS), QUICK)
-    found = evaluate(encoder, [rows], QUICK).summary
-    assert found.fingerprint == encoder.fingerprint
+    summary = evaluate(encoder, [rows], QUICK).summary
+    assert summary.fingerprint == encoder.fingerprint
     vectors = encoder.encode(rows.texts())
-    assert found.geometry.num_texts == len(rows.texts()) + 12
-    assert -1 < found.geometry.mean_cosine < 1
-    assert 1 < found.geometry.effective_rank <= vectors.shape[1]
-    assert np.isfinite(found.geometry.uniformity)
+    assert summary.geometry.num_texts == len(rows.texts()) + 12
+    assert -1 < summary.geometry.mean_cosine < 1
+    assert 1 < summary.geometry.effective_rank <= vectors.shape[1]
+    assert np.isfinite(summary.geometry.uniformity)
 
 
 @pytest.mark.parametrize(

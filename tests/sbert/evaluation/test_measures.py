@@ -23,11 +23,11 @@ def test_retrieval_metrics_are_those_worked_by_hand() -> None:
     angles = np.array([0.1, 0.2, 0.3, 0.4])
     corpus = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     task = RetrievalTask(["q"], ["x", "y", "z", "w"], [frozenset({1, 3})])
-    found = rank_scores(task, np.array([[1.0, 0.0]], dtype=np.float32), corpus, ks=(1, 2, 10))
+    metrics = rank_scores(task, np.array([[1.0, 0.0]], dtype=np.float32), corpus, ks=(1, 2, 10))
     # DCG = 1/log2(3) + 1/log2(5) = 0.6309 + 0.4307; ideal = 1 + 1/log2(3) = 1.6309
-    assert found["ndcg@10"][0] == pytest.approx((0.6309 + 0.4307) / 1.6309, abs=1e-4)
-    assert found["mrr@10"][0] == pytest.approx(1 / 2)
-    assert [found[f"recall@{k}"][0] for k in (1, 2, 10)] == [0.0, 0.5, 1.0]
+    assert metrics["ndcg@10"][0] == pytest.approx((0.6309 + 0.4307) / 1.6309, abs=1e-4)
+    assert metrics["mrr@10"][0] == pytest.approx(1 / 2)
+    assert [metrics[f"recall@{k}"][0] for k in (1, 2, 10)] == [0.0, 0.5, 1.0]
 
 
 def test_ndcg_is_that_of_scikit_learn() -> None:
@@ -35,12 +35,12 @@ def test_ndcg_is_that_of_scikit_learn() -> None:
     queries, corpus = rng.normal(size=(7, 8)).astype(np.float32), rng.normal(size=(150, 8)).astype(np.float32)
     relevant = [frozenset(rng.choice(150, size=5, replace=False).tolist()) for _ in range(7)]
     task = RetrievalTask([f"q{n}" for n in range(7)], [f"d{n}" for n in range(150)], relevant)
-    found = rank_scores(task, queries, corpus, ks=(10,))["ndcg@10"]
+    ndcg = rank_scores(task, queries, corpus, ks=(10,))["ndcg@10"]
     unit = corpus / np.linalg.norm(corpus, axis=1, keepdims=True)
     scores = (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ unit.T
     truth = np.array([[float(number in hits) for number in range(150)] for hits in relevant])
     expected = [sklearn.metrics.ndcg_score([a], [b], k=10) for a, b in zip(truth, scores, strict=True)]
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert ndcg == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_query_is_not_its_own_answer() -> None:

@@ -16,12 +16,12 @@ def metric(values: np.ndarray) -> Metric:
 
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     values = np.random.default_rng(0).normal(5.0, 2.0, size=400)
-    found = interval(metric(values), **OPTIONS)
+    estimate = interval(metric(values), **OPTIONS)
     half = 1.96 * values.std() / np.sqrt(400)
-    assert found.value == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - half, abs=0.02)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.02)
-    assert interval(metric(values), **OPTIONS) == found  # the seed decides
+    assert estimate.value == pytest.approx(values.mean())
+    assert estimate.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert estimate.high == pytest.approx(values.mean() + half, abs=0.02)
+    assert interval(metric(values), **OPTIONS) == estimate  # the seed decides
 
 
 def test_pairing_sees_a_small_steady_gain_between_noisy_rows() -> None:
@@ -36,16 +36,16 @@ def test_pairing_sees_a_small_steady_gain_between_noisy_rows() -> None:
 
 def test_the_same_encoder_has_gained_nothing() -> None:
     values = metric(np.random.default_rng(2).normal(size=50))
-    found = difference_interval(values, values, **OPTIONS)
-    assert found.value == 0.0
-    assert found.low == 0.0
-    assert found.high == 0.0
+    gain = difference_interval(values, values, **OPTIONS)
+    assert gain.value == 0.0
+    assert gain.low == 0.0
+    assert gain.high == 0.0
 
 
 def test_one_row_proves_nothing() -> None:
-    found = difference_interval(metric(np.ones(1)), metric(np.zeros(1)), **OPTIONS)
-    assert found.value == 1.0
-    assert found.low == -np.inf
+    gain = difference_interval(metric(np.ones(1)), metric(np.zeros(1)), **OPTIONS)
+    assert gain.value == 1.0
+    assert gain.low == -np.inf
 
 
 def test_metrics_over_different_rows_are_not_compared() -> None:

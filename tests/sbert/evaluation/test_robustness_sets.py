@@ -22,7 +22,7 @@ def test_the_sets_come_from_the_texts_that_decide() -> None:
         for anchor, positive, negative in made.rows.iter_rows():
             assert anchor in firsts
             assert positive.lower().endswith(anchor.lower())
-            assert [found.kind for found in differences(anchor, negative)] == [kind]
+            assert [difference.kind for difference in differences(anchor, negative)] == [kind]
     assert set(typos.rows["positive"]) <= firsts
     assert (typos.rows["anchor"] != typos.rows["positive"]).all()
     assert not set(other.rows["anchor"]) & firsts
@@ -58,8 +58,8 @@ def test_a_set_that_cannot_be_made_is_left_out(monkeypatch: pytest.MonkeyPatch) 
 def test_a_made_set_is_measured_by_its_one_metric_and_leaves_the_shape_of_the_space_alone() -> None:
     quick = EvaluationSettings(num_resamples=100, bias=False, speed_texts=0)
     [made] = robustness_sets(OWN, RobustnessSettings(sets=(RobustnessKind.NUMBER,), num_texts=20), seed=0)
-    found = evaluate(tiny_encoder(), [made], quick)
-    measured = found.summary.sets["robustness:number"]
+    evaluation = evaluate(tiny_encoder(), [made], quick)
+    measured = evaluation.summary.sets["robustness:number"]
     assert list(measured.metrics) == [measured.primary_metric] == ["triplet_accuracy"]
     assert measured.slices == measured.robustness == {}
-    assert found.summary.geometry == evaluate(tiny_encoder(), [], quick).summary.geometry
+    assert evaluation.summary.geometry == evaluate(tiny_encoder(), [], quick).summary.geometry

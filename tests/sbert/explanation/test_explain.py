@@ -27,31 +27,35 @@ def cosine_of(explainer: Explainer, sides: tuple[Side, Side] = (Side.DOCUMENT, S
 )
 def test_the_parts_of_all_pairs_add_up_to_the_cosine(mode: PoolingMode) -> None:
     explainer = Explainer(tiny_encoder(modes=(mode,)))
-    found = explainer.explain(LEFT, RIGHT)
-    assert found.cosine == pytest.approx(cosine_of(explainer), abs=1e-5)
-    assert np.sum(found.parts) == pytest.approx(found.cosine, abs=1e-6)
-    assert [word.word for word in found.left.words] == LEFT.split()
-    assert sum(word.part for word in found.left.words) + found.left.rest == pytest.approx(found.cosine, abs=1e-6)
-    assert sum(word.part for word in found.right.words) + found.right.rest == pytest.approx(found.cosine, abs=1e-6)
+    explanation = explainer.explain(LEFT, RIGHT)
+    assert explanation.cosine == pytest.approx(cosine_of(explainer), abs=1e-5)
+    assert np.sum(explanation.parts) == pytest.approx(explanation.cosine, abs=1e-6)
+    assert [word.word for word in explanation.left.words] == LEFT.split()
+    assert sum(word.part for word in explanation.left.words) + explanation.left.rest == pytest.approx(
+        explanation.cosine, abs=1e-6
+    )
+    assert sum(word.part for word in explanation.right.words) + explanation.right.rest == pytest.approx(
+        explanation.cosine, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("include_prompt", [True, False])
 def test_a_query_is_divided_with_its_prompt(include_prompt: bool) -> None:
     explainer = Explainer(prompted_encoder(include_prompt=include_prompt))
     sides = (Side.QUERY, Side.DOCUMENT)
-    found = explainer.explain(LEFT, RIGHT, sides=sides)
-    assert found.cosine == pytest.approx(cosine_of(explainer, sides), abs=1e-5)
-    assert [word.word for word in found.left.words] == LEFT.split()
-    assert found.error < 1e-6
+    explanation = explainer.explain(LEFT, RIGHT, sides=sides)
+    assert explanation.cosine == pytest.approx(cosine_of(explainer, sides), abs=1e-5)
+    assert [word.word for word in explanation.left.words] == LEFT.split()
+    assert explanation.error < 1e-6
 
 
 @pytest.mark.parametrize("kind", ["bert", "mpnet"])
 def test_the_parts_through_the_layers_add_up_within_the_allowed_error(kind: str) -> None:
     explainer = Explainer(tiny_encoder(kind), ExplanationSettings(method=Method.THROUGH_LAYERS))
-    found = explainer.explain(LEFT, RIGHT)
-    assert found.cosine == pytest.approx(cosine_of(explainer), abs=1e-5)
-    assert np.sum(found.parts) == pytest.approx(found.cosine, abs=0.1)
-    assert found.error == pytest.approx(abs(np.sum(found.parts) - found.cosine), abs=1e-6)
+    explanation = explainer.explain(LEFT, RIGHT)
+    assert explanation.cosine == pytest.approx(cosine_of(explainer), abs=1e-5)
+    assert np.sum(explanation.parts) == pytest.approx(explanation.cosine, abs=0.1)
+    assert explanation.error == pytest.approx(abs(np.sum(explanation.parts) - explanation.cosine), abs=1e-6)
 
 
 def test_an_encoder_with_layers_after_the_pooling_is_explained_through_the_layers_alone() -> None:
@@ -59,33 +63,33 @@ def test_an_encoder_with_layers_after_the_pooling_is_explained_through_the_layer
     encoder.layers.insert(0, Dense(32, 16, activation="torch.nn.modules.activation.Tanh"))
     with pytest.raises(ModelError, match="explain by the method through-layers"):
         Explainer(encoder).explain(LEFT, RIGHT)
-    found = Explainer(encoder, ExplanationSettings(method=Method.THROUGH_LAYERS)).explain(LEFT, RIGHT)
-    assert found.error < 0.1
+    explanation = Explainer(encoder, ExplanationSettings(method=Method.THROUGH_LAYERS)).explain(LEFT, RIGHT)
+    assert explanation.error < 0.1
 
 
 def test_a_long_text_is_cut_where_the_encoder_cuts_it() -> None:
     explainer = Explainer(tiny_encoder())
-    found = explainer.explain(" ".join([LEFT] * 20), RIGHT)
+    explanation = explainer.explain(" ".join([LEFT] * 20), RIGHT)
     encoder = explainer._reader.encoder
     left, right = encoder.encode([" ".join([LEFT] * 20), RIGHT], side=Side.DOCUMENT)
-    assert found.left.truncated
-    assert not found.right.truncated
-    assert found.cosine == pytest.approx(float(left @ right), abs=1e-5)
+    assert explanation.left.truncated
+    assert not explanation.right.truncated
+    assert explanation.cosine == pytest.approx(float(left @ right), abs=1e-5)
 
 
 def test_pairs_are_sorted_and_a_reason_has_the_first_of_them() -> None:
     explainer = Explainer(tiny_encoder())
-    found = explainer.explain(LEFT, RIGHT)
-    parts = [pair.part for pair in found.pairs]
+    explanation = explainer.explain(LEFT, RIGHT)
+    parts = [pair.part for pair in explanation.pairs]
     assert parts == sorted(parts, reverse=True)
-    assert explain_pairs(explainer, [(LEFT, RIGHT)]) == [Reason.of(found)]
-    assert Reason.of(found).pairs == tuple(found.pairs[:5])
+    assert explain_pairs(explainer, [(LEFT, RIGHT)]) == [Reason.of(explanation)]
+    assert Reason.of(explanation).pairs == tuple(explanation.pairs[:5])
 
 
 def test_a_reason_names_words_and_no_marks() -> None:
-    found = Explainer(tiny_encoder()).explain("late. late!", "is it late?")
-    assert {".", "!"} <= {pair.left for pair in found.pairs}
-    reason = Reason.of(found, num_pairs=20)
+    explanation = Explainer(tiny_encoder()).explain("late. late!", "is it late?")
+    assert {".", "!"} <= {pair.left for pair in explanation.pairs}
+    reason = Reason.of(explanation, num_pairs=20)
     assert {(pair.left, pair.right) for pair in reason.pairs} == {("late", right) for right in ("is", "it", "late")}
     assert len(reason.pairs) == 6
     assert Reason.of(Explainer(tiny_encoder()).explain("?", "!")).pairs == ()
@@ -107,7 +111,7 @@ def test_an_empty_text_is_refused_by_its_side(left: str, right: str, side: str) 
     ],
 )
 def test_numbers_and_negations_are_named_where_the_vectors_are_near(left: str, right: str, kinds: list[str]) -> None:
-    assert [found.kind.value for found in overlooked_differences(left, right, 0.95)] == kinds
+    assert [difference.kind.value for difference in overlooked_differences(left, right, 0.95)] == kinds
     assert overlooked_differences(left, right, 0.5) == ()
 
 

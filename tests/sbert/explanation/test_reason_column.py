@@ -81,13 +81,13 @@ def test_a_duplicate_says_why_and_warns_of_a_negation(tmp_path: Path, model: str
     derive(everything_alike(), table, out)
     texts = {row["id"]: row["text"] for row in Table.open(table).scan().collect().to_dicts()}
     explainer = Explainer.of_table(Table.open(table))
-    found = 0
+    num_reasons = 0
     for row in rows_of(out):
         other = row["representative"]["id"]
         if texts[row["id"]] == texts[other]:
             assert row[EXPLANATION] == []
             continue
-        found += 1
+        num_reasons += 1
         (reason,) = row[EXPLANATION]
         wanted = explainer.explain(texts[row["id"]], texts[other])
         assert reason["id"] == other
@@ -97,7 +97,7 @@ def test_a_duplicate_says_why_and_warns_of_a_negation(tmp_path: Path, model: str
             [pair.part for pair in wanted.pairs[:5]], abs=2e-5
         )
         assert reason["warnings"] == [warning.message for warning in wanted.warnings]
-    assert found >= 2
+    assert num_reasons >= 2
     assert verify_any(out).findings == []
 
 
@@ -227,9 +227,9 @@ def test_reasons_are_of_the_vectors_that_the_table_has(tmp_path: Path, model: st
     write(tmp_path / "raw.jsonl", rows)
     refresh_table(tmp_path / "raw.jsonl", tmp_path / "table", model, {**KEEP, "encoding": encoding})
     derive(everything_alike(), str(tmp_path / "table"), str(tmp_path / "out"))
-    found = [row for row in rows_of(str(tmp_path / "out")) if row[EXPLANATION]]
-    assert found
-    for row in found:
+    rows_with_reason = [row for row in rows_of(str(tmp_path / "out")) if row[EXPLANATION]]
+    assert rows_with_reason
+    for row in rows_with_reason:
         assert row[EXPLANATION][0]["cosine"] == pytest.approx(row["similarity"], abs=0.01)
 
 

@@ -32,22 +32,22 @@ def searcher(tmp_path: Path, model: str) -> Searcher:
 
 def test_each_document_is_there_once_with_its_best_passage(searcher: Searcher) -> None:
     query = texts(0, 1)[0]
-    found = search_documents(searcher, query, settings=SearchSettings(k=10))
+    answer = search_documents(searcher, query, settings=SearchSettings(k=10))
     every = searcher.search(query, settings=SearchSettings(k=1_000)).hits()
     best: dict[str, tuple[str, float]] = {}
     for hit in every:
         best.setdefault(hit.kept["document_id"], (hit.id, hit.score))
-    assert [(hit.kept["document_id"], hit.id) for hit in found.hits()] == [
+    assert [(hit.kept["document_id"], hit.id) for hit in answer.hits()] == [
         (name, row) for name, (row, _) in best.items()
     ]
-    assert found.places["rank"].to_list() == [1, 2, 3, 4, 5, 6]
+    assert answer.places["rank"].to_list() == [1, 2, 3, 4, 5, 6]
 
 
 def test_more_passages_are_read_until_there_are_enough_documents(searcher: Searcher) -> None:
-    found = search_documents(searcher, [texts(0, 1)[0], texts(300, 1)[0]], settings=SearchSettings(k=3))
-    assert found.places["query"].to_list() == [0, 0, 0, 1, 1, 1]
+    answer = search_documents(searcher, [texts(0, 1)[0], texts(300, 1)[0]], settings=SearchSettings(k=3))
+    assert answer.places["query"].to_list() == [0, 0, 0, 1, 1, 1]
     for query in (0, 1):
-        assert len({hit.kept["document_id"] for hit in found.hits(query)}) == 3
+        assert len({hit.kept["document_id"] for hit in answer.hits(query)}) == 3
 
 
 def test_each_query_gets_the_documents_that_it_gets_alone(searcher: Searcher) -> None:
@@ -101,8 +101,8 @@ def test_a_file_of_queries_is_searched_for_documents(searcher: Searcher, tmp_pat
 
 def test_a_filter_holds_for_the_passages(searcher: Searcher) -> None:
     settings = SearchSettings(k=5, where="document_id in ('d1', 'd2')")
-    found = search_documents(searcher, "anything", settings=settings)
-    assert sorted(hit.kept["document_id"] for hit in found.hits()) == ["d1", "d2"]
+    answer = search_documents(searcher, "anything", settings=settings)
+    assert sorted(hit.kept["document_id"] for hit in answer.hits()) == ["d1", "d2"]
 
 
 def test_the_words_that_are_searched_are_those_of_the_passages(searcher: Searcher) -> None:

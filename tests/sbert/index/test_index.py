@@ -47,12 +47,12 @@ def assert_finds_what_exact_search_finds(table: Table, where: str | None = None,
     exact = search_table(table, queries(), settings=SearchSettings(where=where, exact=True))
     shares = []
     for number in range(20):
-        found = {(hit.source, hit.id): hit.score for hit in result.hits(number)}
+        scores = {(hit.source, hit.id): hit.score for hit in result.hits(number)}
         wanted = {(hit.source, hit.id): hit.score for hit in exact.hits(number)}
-        assert len(found) == len(wanted)
-        shares.append(len(found.keys() & wanted.keys()) / len(wanted) if wanted else 1)
-        for key in found.keys() & wanted.keys():
-            assert found[key] == pytest.approx(wanted[key], abs=1e-6)
+        assert len(scores) == len(wanted)
+        shares.append(len(scores.keys() & wanted.keys()) / len(wanted) if wanted else 1)
+        for key in scores.keys() & wanted.keys():
+            assert scores[key] == pytest.approx(wanted[key], abs=1e-6)
     assert np.mean(shares) >= least
     return result
 
@@ -290,8 +290,8 @@ def test_quantized_and_unnormalized_vectors_are_indexed_too(
     result = search_table(table, vectors)
     exact = search_table(table, vectors, settings=SearchSettings(exact=True))
     assert result.way.by_index
-    found, wanted = (set(part.places["score"].round(4).to_list()) for part in (result, exact))
-    assert len(found & wanted) >= 0.95 * len(wanted)
+    scores, wanted = (set(part.places["score"].round(4).to_list()) for part in (result, exact))
+    assert len(scores & wanted) >= 0.95 * len(wanted)
 
 
 def test_a_table_without_rows_has_an_index_without_segments(tmp_path: Path) -> None:

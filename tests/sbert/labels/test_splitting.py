@@ -169,12 +169,12 @@ def test_clusters_are_those_of_comparing_all_pairs() -> None:
         texts.append(text + " now")
     texts = sorted(set(texts))
     clusters = text_clusters(pl.Series(texts), 0.8).tolist()
-    found = {
+    groups = {
         frozenset(text for text, each in zip(texts, clusters, strict=True) if each == number)
         for number in set(clusters)
     }
-    assert found == brute_force(texts, 0.8)
-    assert max(map(len, found)) > 1
+    assert groups == brute_force(texts, 0.8)
+    assert max(map(len, groups)) > 1
 
 
 def test_other_scripts_keep_their_letters() -> None:

@@ -43,7 +43,7 @@ def page_of(folder: Path, runs: list[dict[str, Any]], **options: Any) -> str:
 
 
 def pictures(page: str) -> list[str]:
-    return [base64.b64decode(found).decode() for found in re.findall(r"svg\+xml;base64,([^\"]+)", page)]
+    return [base64.b64decode(picture).decode() for picture in re.findall(r"svg\+xml;base64,([^\"]+)", page)]
 
 
 def test_the_page_has_every_plot_and_runs_nothing_that_came_from_data(tmp_path: Path) -> None:

@@ -217,13 +217,13 @@ def test_a_backfill_reports_what_was_chosen_and_the_copied_rest_of_a_pack_is_not
     tmp_path: Path, raw: Path, model: str
 ) -> None:
     refresh(job(raw, tmp_path / "table", model))  # one pack
-    chosen = Selection(include=("1.jsonl",))
-    asked = job(raw, tmp_path / "table", selection=chosen, force=True)
+    selection = Selection(include=("1.jsonl",))
+    asked = job(raw, tmp_path / "table", selection=selection, force=True)
     planned = refresh(asked, dry_run=True)
     report = refresh(asked)
     for shown in (planned, report):
         assert shown.operation == "backfill"
-        assert shown.selection == chosen
+        assert shown.selection == selection
         assert shown.force
         assert shown.num_objects == 3
         assert shown.num_objects_chosen == 1

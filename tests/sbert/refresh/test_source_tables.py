@@ -83,14 +83,14 @@ def test_a_missing_file_is_named_and_all_else_is_read(tmp_path: Path, model: str
     source_table(raw / "t", 0, 10)
     source_table(raw / "t", 10, 10, mode="append")
     write(raw / "loose.jsonl", rows(20, 10))
-    gone = next(raw.glob("t/*.parquet"))
-    content = gone.read_bytes()
-    gone.unlink()
+    missing = next(raw.glob("t/*.parquet"))
+    content = missing.read_bytes()
+    missing.unlink()
     report = refresh_table(raw, table, model).report
-    assert list(report.broken_objects) == [str(gone)]
-    assert "is in version 1 of the table" in report.broken_objects[str(gone)]
+    assert list(report.broken_objects) == [str(missing)]
+    assert "is in version 1 of the table" in report.broken_objects[str(missing)]
     assert report.num_rows == 20
-    gone.write_bytes(content)
+    missing.write_bytes(content)
     assert refresh_table(raw, table).report.num_rows == 30
 
 

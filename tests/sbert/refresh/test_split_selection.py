@@ -98,8 +98,8 @@ def test_a_date_range_is_on_the_day_of_modification(tmp_path: Path, raw: Path, m
     for number in range(4):
         noon = dt.datetime(2026, 3, 1 + number, 12, tzinfo=dt.UTC).timestamp()
         os.utime(raw / f"{number}.jsonl", (noon, noon))
-    chosen = Selection(since=dt.date(2026, 3, 2), until=dt.date(2026, 3, 3))
-    refresh_table(raw, tmp_path / "table", model=model, selection=chosen)
+    selection = Selection(since=dt.date(2026, 3, 2), until=dt.date(2026, 3, 3))
+    refresh_table(raw, tmp_path / "table", model=model, selection=selection)
     assert ids(tmp_path / "table") == list(range(10, 30))
 
 

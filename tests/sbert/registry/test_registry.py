@@ -26,14 +26,14 @@ def fingerprint(folder: Path) -> str:
     return SentenceEncoder.from_pretrained(folder).fingerprint
 
 
-def record(seed: int = 0, encoder_fingerprint: str = "e" * 64, **facts: object) -> VersionRecord:
+def record(seed: int = 0, encoder_fingerprint: str = "e" * 64, **fields: object) -> VersionRecord:
     return VersionRecord(
         version="",
         encoder_fingerprint=encoder_fingerprint,
         dim=32,
         base="base",
         run_id=f"run-{seed}",
-        **facts,  # type: ignore[arg-type]
+        **fields,  # type: ignore[arg-type]
     )
 
 
@@ -49,7 +49,7 @@ def filled(uri: str, folders: list[Path]) -> Registry:
 
 def test_versions_are_numbered_and_kept(tmp_path: Path, folders: list[Path]) -> None:
     registry = filled(str(tmp_path / "models"), folders)
-    assert [found.version for found in registry.versions()] == ["v0001", "v0002", "v0003"]
+    assert [stored.version for stored in registry.versions()] == ["v0001", "v0002", "v0003"]
     assert [pointer.version for pointer in registry.history()] == ["v0001", "v0002", "v0003"]
     production = registry.production()
     assert production is not None

@@ -38,10 +38,10 @@ def evaluated(
     sets = {
         name: SetEvaluation(
             name=name, kind="classes", fingerprint=rows_fingerprint, num_rows=NUM_ROWS, primary_metric="accuracy",
-            metrics={"accuracy": MetricValue(value=found["accuracy"].value, low=0, high=1, num_rows=NUM_ROWS)},
+            metrics={"accuracy": MetricValue(value=metrics_of_set["accuracy"].value, low=0, high=1, num_rows=NUM_ROWS)},
             slices={}, robustness={},
         )
-        for name, found in metrics.items()
+        for name, metrics_of_set in metrics.items()
     }  # fmt: skip
     geometry = Geometry(num_texts=100, mean_cosine=cosine, effective_rank=rank, uniformity=-3.0)
     summary = EncoderEvaluation(
@@ -187,11 +187,11 @@ def test_a_tolerance_for_an_unknown_set_is_refused() -> None:
 
 def test_for_a_metric_where_lower_is_better_a_lower_value_is_a_gain() -> None:
     def aligned(fingerprint: str, distance: float) -> Evaluated:
-        found = evaluated(fingerprint, {"held-out": 0.5})
+        evaluation = evaluated(fingerprint, {"held-out": 0.5})
         values = np.full(50, distance) + np.linspace(0, 0.01, 50)
         metrics = {"held-out": {"alignment": Metric("alignment", (values,), statistics.mean)}}
-        chosen = found.summary.sets["held-out"].model_copy(update={"primary_metric": "alignment"})
-        return Evaluated(found.summary.model_copy(update={"sets": {"held-out": chosen}}), metrics)
+        held_out = evaluation.summary.sets["held-out"].model_copy(update={"primary_metric": "alignment"})
+        return Evaluated(evaluation.summary.model_copy(update={"sets": {"held-out": held_out}}), metrics)
 
     assert decide(aligned("old", 0.5), aligned("new", 0.4), GateSettings(), EVALUATION).promoted
     worse = decide(aligned("old", 0.4), aligned("new", 0.5), GateSettings(), EVALUATION)

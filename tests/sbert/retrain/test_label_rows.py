@@ -32,8 +32,8 @@ def write(path: Path, kind: LabelKind, num_rows: int = 200, seed: int = 0) -> st
 
 
 def job(labels_uri: str, **settings: object) -> RetrainJob:
-    chosen = RetrainSettings.model_validate({"labels": LOOSE} | settings)
-    return RetrainJob(labels_uri=labels_uri, models_uri="models", settings=chosen)
+    validated = RetrainSettings.model_validate({"labels": LOOSE} | settings)
+    return RetrainJob(labels_uri=labels_uri, models_uri="models", settings=validated)
 
 
 def test_plain_texts_are_decided_by_a_labelled_set(tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_regression_sets_are_measured_beside_the_deciding_rows(tmp_path: Path) -
     skill = LabelledSet(name="topics", uri=write(tmp_path / "topics.jsonl", LabelKind.CLASSES), labels=LOOSE)
     pairs = write(tmp_path / "pairs.jsonl", LabelKind.PAIRS)
     asked = job(pairs, regression_sets=[skill], evaluation={"slice_columns": ["object"]})
-    found = evaluation_sets(asked, load_labels(pairs, LOOSE))
-    assert [(item.name, item.kind) for item in found] == [
+    sets = evaluation_sets(asked, load_labels(pairs, LOOSE))
+    assert [(item.name, item.kind) for item in sets] == [
         ("held-out", LabelKind.PAIRS),
         ("topics", LabelKind.CLASSES),
     ]
-    assert "object" in found[0].rows.columns
+    assert "object" in sets[0].rows.columns
 
 
 def test_labels_keep_the_columns_that_are_sliced_by(tmp_path: Path) -> None:
@@ -159,13 +159,13 @@ def test_the_old_name_of_regression_sets_is_read_with_a_warning(caplog: pytest.L
 
 
 def undescribed(model: type[BaseModel]) -> list[str]:
-    found = []
+    missing = []
     for name, field in model.model_fields.items():
         if not field.description:
-            found.append(f"{model.__name__}.{name}")
+            missing.append(f"{model.__name__}.{name}")
         for nested in models_within(field.annotation):
-            found += undescribed(nested)
-    return found
+            missing += undescribed(nested)
+    return missing
 
 
 def models_within(annotation: Any) -> list[type[BaseModel]]:

@@ -37,17 +37,17 @@ PAIRS = pl.DataFrame(
 )
 def test_a_pair_is_shared_when_both_texts_are(held: list[tuple[str, str]], num_leaking: int) -> None:
     rows = pl.DataFrame([(*pair, 0.5) for pair in held], schema=PAIRS.columns, orient="row")
-    found = find_overlap("sts", rows, LabelKind.SCORED_PAIRS, PAIRS, LabelKind.SCORED_PAIRS, 0.85)
-    assert found.num_rows == {"sts": len(held)}
-    assert found.num_leaking == {"sts": num_leaking}
-    assert len(found.examples) == num_leaking
+    overlap = find_overlap("sts", rows, LabelKind.SCORED_PAIRS, PAIRS, LabelKind.SCORED_PAIRS, 0.85)
+    assert overlap.num_rows == {"sts": len(held)}
+    assert overlap.num_leaking == {"sts": num_leaking}
+    assert len(overlap.examples) == num_leaking
 
 
 def test_of_another_kind_a_row_is_shared_when_its_texts_are() -> None:
     rows = pl.DataFrame({"text": ["the train is delayed", "no such text"], "label": ["a", "b"]})
-    found = find_overlap("topics", rows, LabelKind.CLASSES, PAIRS, LabelKind.SCORED_PAIRS, 0.85)
-    assert found.share == 0.5
-    assert found.examples == (("the train is delayed", "the train is delayed"),)
+    overlap = find_overlap("topics", rows, LabelKind.CLASSES, PAIRS, LabelKind.SCORED_PAIRS, 0.85)
+    assert overlap.share == 0.5
+    assert overlap.examples == (("the train is delayed", "the train is delayed"),)
 
 
 def with_regression_set(folder: Path, num_shared: int, kind: LabelKind = LabelKind.SCORED_PAIRS) -> RetrainJob:

@@ -44,9 +44,9 @@ def labels(folder: Path) -> str:
 
 
 def job(folder: Path, *, base: str | None = None, force: bool = False, **settings: Any) -> RetrainJob:
-    chosen = RetrainSettings.model_validate({"labels": LOOSE} | settings)
+    validated = RetrainSettings.model_validate({"labels": LOOSE} | settings)
     models = str(folder / "models")
-    return RetrainJob(labels_uri=str(folder / "labels"), models_uri=models, base=base, force=force, settings=chosen)
+    return RetrainJob(labels_uri=str(folder / "labels"), models_uri=models, base=base, force=force, settings=validated)
 
 
 def test_a_models_folder_that_holds_other_things_is_refused_before_anything_is_read(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def trained_objects(asked: RetrainJob, monkeypatch: pytest.MonkeyPatch) -> dict[
     """Return the number of rows of each label object that a run trains on."""
     inputs, seen = find_inputs(asked, "run"), []
 
-    def choose(_base: str, found: LabelSet, training: TrainingSettings, *_: object, **options: Any) -> None:
-        seen.append(mix_rows(found, options["known_objects"], training.continual.replay_share, training.seed))
+    def choose(_base: str, label_set: LabelSet, training: TrainingSettings, *_: object, **options: Any) -> None:
+        seen.append(mix_rows(label_set, options["known_objects"], training.continual.replay_share, training.seed))
 
     with monkeypatch.context() as patch:
         patch.setattr("sbert.retrain.judge.train_encoder", choose)

@@ -26,13 +26,13 @@ GEOMETRY = Geometry(num_texts=9, mean_cosine=0.1, effective_rank=5.0, uniformity
 
 def evaluation() -> EncoderEvaluation:
     value = MetricValue(value=0.5, low=0.4, high=0.6, num_rows=30)
-    found = SetEvaluation(
+    evaluated_set = SetEvaluation(
         name=EVIL, kind="classes", fingerprint="rows", num_rows=30, primary_metric="accuracy", metrics={"accuracy": value},
         slices={f"label: {EVIL}": value}, robustness={"clean": value, "typos": value.model_copy(update={"value": 0.31, "low": 0.29})},
     )  # fmt: skip
     bias = [Association(name="flowers", effect_size=1.0, p_value=0.01)]
     return EncoderEvaluation(
-        model=EVIL, fingerprint="f" * 64, dim=8, sets={EVIL: found}, geometry=GEOMETRY, bias=bias, speed=None
+        model=EVIL, fingerprint="f" * 64, dim=8, sets={EVIL: evaluated_set}, geometry=GEOMETRY, bias=bias, speed=None
     )
 
 
@@ -92,10 +92,10 @@ def test_html_is_escaped_and_complete() -> None:
     ],
 )
 def test_the_page_says_what_became_of_the_candidate(promoted: bool, approval: str, outcome: str, mood: str) -> None:
-    found = decision().model_copy(update={"promoted": promoted})
+    decided = decision().model_copy(update={"promoted": promoted})
     settings = RetrainSettings.model_validate({"gate": {"approval": approval}}).model_dump(mode="json")
-    stored = record().model_copy(update={"settings": settings, "decision": found.model_dump(mode="json")})
-    html = report_html(stored, Judgement(decision=found, before=evaluation(), after=evaluation()), training())
+    stored = record().model_copy(update={"settings": settings, "decision": decided.model_dump(mode="json")})
+    html = report_html(stored, Judgement(decision=decided, before=evaluation(), after=evaluation()), training())
     assert f"<h1>v0002: {outcome}</h1>" in html
     assert f'<div class="{mood}">' in html
     assert page_style() in html
@@ -126,13 +126,13 @@ def test_without_dev_rows_the_report_says_so() -> None:
     assert "nan" not in re.sub(r"base64,[^\"]*", "", html)
 
 
-def retrained(**facts: Any) -> RetrainReport:
-    known: dict[str, Any] = {
+def retrained(**changes: Any) -> RetrainReport:
+    fields: dict[str, Any] = {
         "promoted": True, "version": "v0002", "primary_metric": "accuracy", "before": 0.5, "after": 0.6, "reason": EVIL,
         "candidate": "v0002", "previous": "v0001", "model_uri": "m", "decision": decision(), "labels": LABELS,
         "num_new_objects": 1,
     }  # fmt: skip
-    return RetrainReport(**known | facts)
+    return RetrainReport(**fields | changes)
 
 
 def test_markdown_is_escaped_and_has_pictures() -> None:
@@ -144,7 +144,7 @@ def test_markdown_is_escaped_and_has_pictures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "heading"),
+    ("changes", "heading"),
     [
         ({}, "# Promoted: v0002"),
         ({"promoted": False, "version": "v0001"}, "# Refused: v0002"),
@@ -152,8 +152,8 @@ def test_markdown_is_escaped_and_has_pictures() -> None:
         ({"promoted": False, "decided_before": True}, "# Nothing new: v0002 stays"),
     ],
 )
-def test_the_heading_says_what_became_of_production(facts: dict[str, Any], heading: str) -> None:
-    assert report_markdown(retrained(**facts), None, 0.0).startswith(heading + "\n")
+def test_the_heading_says_what_became_of_production(changes: dict[str, Any], heading: str) -> None:
+    assert report_markdown(retrained(**changes), None, 0.0).startswith(heading + "\n")
 
 
 TRIALS = (

@@ -167,22 +167,22 @@ def test_a_trial_below_the_median_of_the_others_is_stopped(
 ) -> None:
     good = [[0.5, 0.6, 0.7, 0.8 + number / 100] for number in range(5)]
     run = scripted(monkeypatch, [*good, [0.1, 0.1, 0.1, 0.1], [0.5, 0.6, 0.7, 0.9]])
-    found = run(make_job(trials=7), tmp_path / "found")
-    assert [trial.outcome for trial in found.training.trials] == [*["completed"] * 5, "stopped", "completed"]
-    assert found.training.trials[5].reason == "below the median of the other trials after 25%"
-    assert found.training.trials[5].dev == 0.1
-    assert Path(found.training.folder, "weights").read_text() == "0.9"
+    outcome = run(make_job(trials=7), tmp_path / "found")
+    assert [trial.outcome for trial in outcome.training.trials] == [*["completed"] * 5, "stopped", "completed"]
+    assert outcome.training.trials[5].reason == "below the median of the other trials after 25%"
+    assert outcome.training.trials[5].dev == 0.1
+    assert Path(outcome.training.folder, "weights").read_text() == "0.9"
 
 
 def test_a_trial_that_diverges_fails_and_the_others_go_on(
     make_job: Callable[..., RetrainJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = scripted(monkeypatch, [[0.5] * 4, DivergedError("the loss is nan"), [0.4] * 4])
-    found = run(make_job(), tmp_path / "found")
-    assert [trial.outcome for trial in found.training.trials] == ["completed", "failed", "completed"]
-    assert found.training.trials[1].reason == "the loss is nan"
-    assert found.training.trials[0].is_best
-    assert Path(found.training.folder, "weights").read_text() == "0.5"
+    outcome = run(make_job(), tmp_path / "found")
+    assert [trial.outcome for trial in outcome.training.trials] == ["completed", "failed", "completed"]
+    assert outcome.training.trials[1].reason == "the loss is nan"
+    assert outcome.training.trials[0].is_best
+    assert Path(outcome.training.folder, "weights").read_text() == "0.5"
 
 
 def test_a_recipe_that_cannot_be_trained_ends_the_search_and_so_do_trials_without_a_model(

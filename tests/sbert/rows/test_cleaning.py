@@ -73,11 +73,11 @@ def escaped(text: str, times: int) -> str:
 )
 def test_cleaning_is_idempotent(texts: list[str], form: str | None, flags: tuple[bool, ...]) -> None:
     names = ("strip_control_characters", "strip_html", "collapse_whitespace", "mask_urls", "mask_emails")
-    chosen = CleaningSettings(unicode_form=form, **dict(zip(names, flags, strict=True)))  # type: ignore[arg-type]
+    cleaning_settings = CleaningSettings(unicode_form=form, **dict(zip(names, flags, strict=True)))  # type: ignore[arg-type]
     original = pl.Series(texts, dtype=pl.String)
-    once = clean_texts(original, chosen).to_list()
+    once = clean_texts(original, cleaning_settings).to_list()
     assert original.to_list() == texts  # the input stays what it is
-    assert clean_texts(pl.Series(once, dtype=pl.String), chosen).to_list() == once
+    assert clean_texts(pl.Series(once, dtype=pl.String), cleaning_settings).to_list() == once
 
 
 @settings(max_examples=300, deadline=None)

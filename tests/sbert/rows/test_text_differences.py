@@ -3,7 +3,7 @@ import pytest
 from sbert.rows.text_differences import Difference, DifferenceKind, differences, has_conflict, text_facts
 
 
-def found(left: str, right: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+def differing_words(left: str, right: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     return {difference.kind.value: (difference.left, difference.right) for difference in differences(left, right)}
 
 
@@ -21,7 +21,7 @@ def found(left: str, right: str) -> dict[str, tuple[tuple[str, ...], tuple[str, 
     ],
 )
 def test_other_numbers_are_a_conflict(left: str, right: str, only_left: str, only_right: str) -> None:
-    assert found(left, right) == {"number": ((only_left,), (only_right,))}
+    assert differing_words(left, right) == {"number": ((only_left,), (only_right,))}
     assert has_conflict(text_facts(left), text_facts(right))
 
 
@@ -59,8 +59,8 @@ def test_another_spelling_is_no_difference(left: str, right: str) -> None:
     ],
 )
 def test_a_negation_that_one_text_has_more_is_a_conflict(plain: str, negated: str, word: str) -> None:
-    assert found(plain, negated)["negation"] == ((), (word,))
-    assert found(negated, plain)["negation"] == ((word,), ())
+    assert differing_words(plain, negated)["negation"] == ((), (word,))
+    assert differing_words(negated, plain)["negation"] == ((word,), ())
     assert has_conflict(text_facts(plain), text_facts(negated))
 
 

@@ -44,14 +44,14 @@ def test_bfloat16_needs_units_that_are_not_switched_off(monkeypatch: pytest.Monk
     assert not hardware.has_fast_bfloat16(torch.device("mps"))
 
 
-@pytest.mark.parametrize(("chosen", "allowed", "expected"), [(3, 2, 2), (1, 2, 1), (2, 2, 2)])
+@pytest.mark.parametrize(("num_threads", "allowed", "expected"), [(3, 2, 2), (1, 2, 1), (2, 2, 2)])
 def test_threads_are_lowered_and_never_raised(
-    chosen: int, allowed: int, expected: int, monkeypatch: pytest.MonkeyPatch
+    num_threads: int, allowed: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(hardware, "available_cpus", lambda: allowed)
     before = torch.get_num_threads()
-    torch.set_num_threads(chosen)
+    torch.set_num_threads(num_threads)
     try:
         hardware.limit_threads()
         assert torch.get_num_threads() == expected

@@ -170,9 +170,9 @@ def test_both_readers_give_the_rows_of_pythons_reader(
             continue
         if len(record) == 2:
             expected.append(record)
-    found = read_all(path, SourceSettings(csv=CsvSettings(delimiter=",")), ReadSettings(block_bytes=block_bytes))
+    result = read_all(path, SourceSettings(csv=CsvSettings(delimiter=",")), ReadSettings(block_bytes=block_bytes))
     both = pl.concat(
-        [found.rows.select("row", "text"), found.rejects.filter(reason="null_text").select("row", text=pl.lit(""))]
+        [result.rows.select("row", "text"), result.rejects.filter(reason="null_text").select("row", text=pl.lit(""))]
     )
     assert both.sort("row")["text"].to_list() == [record[1] for record in expected]
 

@@ -55,8 +55,8 @@ def test_folder_keys_can_be_kept_in_every_format(tmp_path: Path, ending: str) ->
         make(tmp_path / f"lang={lang}/year={year}", ending)
     make(tmp_path / "loose", ending)
     kept = read_all(tmp_path, SourceSettings(keep_columns=("lang", "year"))).rows
-    found = {text: (lang, year) for text, lang, year in kept.select("text", "kept:lang", "kept:year").rows()}
-    assert found == {
+    keys_by_text = {text: (lang, year) for text, lang, year in kept.select("text", "kept:lang", "kept:year").rows()}
+    assert keys_by_text == {
         "year=2026": ("en", 2026),
         "year=2025": ("x/y", 2025),
         "year=2024": (None, 2024),
@@ -128,8 +128,10 @@ def test_parts_of_an_export_without_an_ending_are_told_by_looking(
         (tmp_path / "json" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "json" / name).write_text("{")
     with caplog.at_level(logging.INFO, "sbert.source.listing"):
-        found = {str(Path(item.uri).relative_to(tmp_path)): item.format for item in list_objects(str(tmp_path))}
-    assert found == {
+        format_by_path = {
+            str(Path(item.uri).relative_to(tmp_path)): item.format for item in list_objects(str(tmp_path))
+        }
+    assert format_by_path == {
         "array/part-r-00000": "json",
         "gz/part_0": "jsonl",
         "json/000000_0": "jsonl",

@@ -133,7 +133,7 @@ def test_an_array_is_cut_as_a_parser_would(
         "\n".join(json.dumps(record, ensure_ascii=ascii_only) for record in records * 20), "utf-8"
     )
     source, read = SourceSettings(keep_columns=("n",)), ReadSettings(block_bytes=1_024)
-    found = [
+    results = [
         read_all(folder / f"a.{ending}", source, read, kept_schema={"n": pl.String()}) for ending in ("json", "jsonl")
     ]
-    assert found[0].rows.select("row", "text", "kept:n").equals(found[1].rows.select("row", "text", "kept:n"))
+    assert results[0].rows.select("row", "text", "kept:n").equals(results[1].rows.select("row", "text", "kept:n"))

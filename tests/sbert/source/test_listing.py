@@ -90,10 +90,10 @@ def test_a_listing_of_several_pages_on_s3_is_complete(s3: S3Server, s3_bucket: s
     client = s3.filesystem()
     client.pipe({f"{s3_bucket[5:]}/raw/part-{number:04d}.jsonl": b'{"text": "x"}\n' for number in range(1203)})
     client.pipe_file(f"{s3_bucket}/raw/star*[1].jsonl", b'{"text": "x"}\n')
-    found = list_objects(f"{s3_bucket}/raw")
-    assert len(found) == 1204
-    assert found[0].uri == f"{s3_bucket}/raw/part-0000.jsonl"
-    assert len(found[0].version) == 32  # the ETag of a plain upload is an MD5
+    objects = list_objects(f"{s3_bucket}/raw")
+    assert len(objects) == 1204
+    assert objects[0].uri == f"{s3_bucket}/raw/part-0000.jsonl"
+    assert len(objects[0].version) == 32  # the ETag of a plain upload is an MD5
     assert len(list_objects(f"{s3_bucket}/raw/part-000*")) == 10
 
 
@@ -165,8 +165,8 @@ def test_a_link_to_a_folder_is_followed_but_not_in_a_loop(tmp_path: Path, caplog
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "elsewhere")
-    found = list_objects(str(tmp_path / "raw"))
-    assert [item.uri for item in found] == [f"{tmp_path}/raw/link/sub/a.jsonl"]
+    objects = list_objects(str(tmp_path / "raw"))
+    assert [item.uri for item in objects] == [f"{tmp_path}/raw/link/sub/a.jsonl"]
     assert f"{tmp_path}/raw/link/loop: is a link to a folder that it lies in" in caplog.text
 
 
@@ -180,9 +180,9 @@ def test_pipes_and_sockets_are_unreadable_and_never_opened(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "pipe.jsonl")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket.csv"))
-    found = list_objects(str(tmp_path))
-    assert [Path(item.uri).name for item in found] == ["pipe.jsonl", "socket.csv"]
-    assert {item.unreadable for item in found} == {"cannot be opened: a pipe, socket or device, not a file"}
+    objects = list_objects(str(tmp_path))
+    assert [Path(item.uri).name for item in objects] == ["pipe.jsonl", "socket.csv"]
+    assert {item.unreadable for item in objects} == {"cannot be opened: a pipe, socket or device, not a file"}
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error_and_loses_no_rows(
@@ -238,15 +238,15 @@ def test_a_table_in_a_hidden_folder_is_passed_over(tmp_path: Path) -> None:
 def test_an_object_is_chosen_by_its_literal_name(tmp_path: Path, include: str) -> None:
     for name in ("e[1].jsonl", "f.jsonl"):
         (tmp_path / name).write_text("{}")
-    chosen = choose_objects(list_objects(str(tmp_path)), Selection(include=(include,)), str(tmp_path))
-    assert [Path(item.uri).name for item in chosen] == ["e[1].jsonl"]
+    objects = choose_objects(list_objects(str(tmp_path)), Selection(include=(include,)), str(tmp_path))
+    assert [Path(item.uri).name for item in objects] == ["e[1].jsonl"]
 
 
 def test_objects_without_a_known_ending_are_of_the_named_format(tmp_path: Path) -> None:
     for name in ("export-1", "export-2.dat.gz", "a.csv"):
         (tmp_path / name).write_bytes(b"x")
-    found = list_objects(str(tmp_path), "jsonl")
-    assert [(item.uri.rsplit("/", 1)[-1], item.format, item.compression.value) for item in found] == [
+    objects = list_objects(str(tmp_path), "jsonl")
+    assert [(item.uri.rsplit("/", 1)[-1], item.format, item.compression.value) for item in objects] == [
         ("a.csv", "csv", "none"),
         ("export-1", "jsonl", "none"),
         ("export-2.dat.gz", "jsonl", "gzip"),

@@ -81,7 +81,7 @@ class Tiny:
     dim = DIM
 
 
-def chosen(table: Table, num: int, guesses: DerivedTable, settings: SuggestSettings = ONLY) -> pl.DataFrame:
+def suggested(table: Table, num: int, guesses: DerivedTable, settings: SuggestSettings = ONLY) -> pl.DataFrame:
     encoder: SentenceEncoder = Tiny()  # type: ignore[assignment]
     return suggest(table, num, encoder=encoder, predictions=guesses, settings=settings).rows
 
@@ -89,10 +89,10 @@ def chosen(table: Table, num: int, guesses: DerivedTable, settings: SuggestSetti
 def test_texts_on_which_the_head_abstains_come_first_then_the_least_sure(
     table: Table, guesses: DerivedTable, texts: None
 ) -> None:
-    few = chosen(table, 5, guesses)
+    few = suggested(table, 5, guesses)
     assert sorted(few["id"], key=int) == ["1", "2", "3", "5", "6"]  # 4 keeps no text
     assert few["prediction"].to_list() == [pytest.approx(1 - int(name) / 100) for name in few["id"]]
-    ids = [int(name) for name in chosen(table, 40, guesses, ONLY.model_copy(update={"density": 5.0}))["id"]]
+    ids = [int(name) for name in suggested(table, 40, guesses, ONLY.model_copy(update={"density": 5.0}))["id"]]
     abstained = [number for number in range(1, 30) if number % 5 != 4]
     assert sorted(ids[: len(abstained)]) == abstained
     assert min(ids[len(abstained) :]) >= 30
@@ -102,7 +102,7 @@ def test_without_weight_predictions_change_nothing(table: Table, guesses: Derive
     settings = ONLY.model_copy(update={"prediction": 0.0, "density": 1.0})
     encoder: SentenceEncoder = Tiny()  # type: ignore[assignment]
     plain = suggest(table, 10, encoder=encoder, settings=settings).rows
-    assert chosen(table, 10, guesses, settings)["id"].to_list() == plain["id"].to_list()
+    assert suggested(table, 10, guesses, settings)["id"].to_list() == plain["id"].to_list()
 
 
 def test_a_text_that_changed_has_no_prediction_and_counts_as_average(table: Table, guesses: DerivedTable) -> None:
@@ -110,10 +110,10 @@ def test_a_text_that_changed_has_no_prediction_and_counts_as_average(table: Tabl
     changed = pool.with_columns(
         text_hash=pl.when(pl.col("id") == "1").then(pl.lit(b"x" * 16)).otherwise(pl.col("text_hash"))
     )
-    found = load_predictions(guesses, table, changed)
-    assert found.doubt_N[0] == pytest.approx(np.median(1 - np.arange(2, 91) / 100))
-    assert not found.abstained_N[0]
-    assert found.abstained_N[1:29].all()
+    predictions = load_predictions(guesses, table, changed)
+    assert predictions.doubt_N[0] == pytest.approx(np.median(1 - np.arange(2, 91) / 100))
+    assert not predictions.abstained_N[0]
+    assert predictions.abstained_N[1:29].all()
     with pytest.raises(SettingsError, match="none of 90 texts to choose from has a prediction"):
         load_predictions(guesses, table, pool.with_columns(text_hash=pl.lit(b"x" * 16)))
 
@@ -121,21 +121,21 @@ def test_a_text_that_changed_has_no_prediction_and_counts_as_average(table: Tabl
 def test_predictions_of_something_else_are_refused_by_name(table: Table, guesses: DerivedTable, tmp_path: Path) -> None:
     other = make_version(str(tmp_path / "other"), state(20))
     with pytest.raises(TableError, match=r"its rows are those of .*, but .* has id .*for this table"):
-        chosen(other, 5, guesses)
+        suggested(other, 5, guesses)
     topics = DerivedTable.open(derive(OtherJob(), table.uri, str(tmp_path / "topics")).out_uri)
     with pytest.raises(TableError, match=r"the output of the job topics, .* name the output of `sbert classify`"):
-        chosen(table, 5, topics)
+        suggested(table, 5, topics)
     with pytest.raises(ColumnError, match=r"no column mood_probability, mood_abstained .*leave prediction_task empty"):
-        chosen(table, 5, guesses, ONLY.model_copy(update={"prediction_task": "mood"}))
+        suggested(table, 5, guesses, ONLY.model_copy(update={"prediction_task": "mood"}))
     tasks = DerivedTable.open(derive(Guesses(prefix="mood_"), table.uri, str(tmp_path / "tasks")).out_uri)
     with pytest.raises(ColumnError, match="set prediction_task to one of mood"):
-        chosen(table, 5, tasks)
+        suggested(table, 5, tasks)
     assert prediction_columns(tasks, table, "mood") == ("mood_probability", "mood_abstained")
     with pytest.raises(SettingsError, match="predictions are classes of texts, but kind is scored_pairs"):
-        chosen(table, 5, guesses, SuggestSettings(kind=SuggestionKind.SCORED_PAIRS))
+        suggested(table, 5, guesses, SuggestSettings(kind=SuggestionKind.SCORED_PAIRS))
     again = make_version(table.uri, state(90), encoder_number=1)
     with pytest.raises(TableError, match=r"of vectors of the encoder 0{12}, .*: run `sbert classify` again"):
-        chosen(again, 5, guesses)
+        suggested(again, 5, guesses)
 
 
 def test_the_command_line_refuses_an_output_that_is_not_there(table: Table, tmp_path: Path) -> None:

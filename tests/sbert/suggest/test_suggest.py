@@ -44,8 +44,8 @@ def test_nearest_and_density_by_hand() -> None:
 
 
 def test_disagreement_and_uncertainty_by_hand() -> None:
-    found = neighbor_disagreement(np.array([[1, 2], [0, 2], [0, 1]]), np.array([[2, 1], [0, 3], [3, 4]]))
-    assert found.tolist() == [0.0, pytest.approx(1 - 1 / 3), 1.0]
+    disagreement = neighbor_disagreement(np.array([[1, 2], [0, 2], [0, 1]]), np.array([[2, 1], [0, 3], [3, 4]]))
+    assert disagreement.tolist() == [0.0, pytest.approx(1 - 1 / 3), 1.0]
     margins = margin_uncertainty(np.array([[0.9, 0.05, 0.05], [0.5, 0.45, 0.05]]))
     assert margins == pytest.approx([0.15, 0.95])
     assert ranked(np.array([5.0, 1.0, 3.0])).tolist() == [1.0, 0.0, 0.5]
@@ -55,8 +55,8 @@ def test_k_center_spreads_and_knows_what_is_labelled() -> None:
     directions = np.eye(3)[[0, 0, 0, 1, 1, 2]] + 0.01 * np.arange(6)[:, None]
     vectors = directions.astype(np.float32)
     assert {k_center(vectors, 3, 0)[at] // 3 for at in (1, 2)} == {1}
-    chosen = k_center(vectors, 3, 0)
-    assert {(0, 0, 0, 1, 1, 2)[at] for at in chosen} == {0, 1, 2}
+    centers = k_center(vectors, 3, 0)
+    assert {(0, 0, 0, 1, 1, 2)[at] for at in centers} == {0, 1, 2}
     labelled = k_center(vectors, 2, 0, np.array([[0.0, 1.0, 0.0]], dtype=np.float32))
     assert (0, 0, 0, 1, 1, 2)[labelled[1]] == 2  # the second direction is covered
 
@@ -78,24 +78,24 @@ def test_texts_to_classify_are_unlabelled_texts_of_the_table(table: Table, model
     encoder = SentenceEncoder.from_pretrained(model)
     candidate = SentenceEncoder.from_pretrained(model)
     labels = toy_labels(LabelKind.CLASSES, 120)
-    found = suggest(table, 12, encoder=encoder, candidate=candidate, labels=labels)
-    assert found.criteria == ("density", "disagreement", "uncertainty")
-    assert found.rows.columns[:4] == ["text", "label", "id", "source"]
-    assert found.rows.height == found.rows["text"].n_unique() == 12
-    assert found.rows["label"].null_count() == 12
-    assert set(found.rows["disagreement"]) == {0.0}  # the candidate is the same encoder
-    assert not set(found.rows["text"]) & set(labels.train["text"])
+    suggested = suggest(table, 12, encoder=encoder, candidate=candidate, labels=labels)
+    assert suggested.criteria == ("density", "disagreement", "uncertainty")
+    assert suggested.rows.columns[:4] == ["text", "label", "id", "source"]
+    assert suggested.rows.height == suggested.rows["text"].n_unique() == 12
+    assert suggested.rows["label"].null_count() == 12
+    assert set(suggested.rows["disagreement"]) == {0.0}  # the candidate is the same encoder
+    assert not set(suggested.rows["text"]) & set(labels.train["text"])
     texts = dict(table.scan().select("id", "text").collect().iter_rows())
-    assert all(texts[row["id"]] == row["text"] for row in found.rows.to_dicts())
-    assert suggest(table, 12, encoder=encoder, candidate=candidate, labels=labels).rows.equals(found.rows)
+    assert all(texts[row["id"]] == row["text"] for row in suggested.rows.to_dicts())
+    assert suggest(table, 12, encoder=encoder, candidate=candidate, labels=labels).rows.equals(suggested.rows)
 
 
 def test_uncertain_texts_come_first(table: Table, model: str) -> None:
     encoder, labels = SentenceEncoder.from_pretrained(model), toy_labels(LabelKind.CLASSES, 120)
     only = SuggestSettings(disagreement=0, density=0, shortlist_factor=1)
-    chosen = suggest(table, 10, encoder=encoder, labels=labels, settings=only).rows["uncertainty"]
+    uncertainty = suggest(table, 10, encoder=encoder, labels=labels, settings=only).rows["uncertainty"]
     everything = suggest(table, 1_000, encoder=encoder, labels=labels, settings=only).rows["uncertainty"]
-    assert chosen.min() >= everything.sort(descending=True)[9] - 1e-9  # type: ignore[operator]
+    assert uncertainty.min() >= everything.sort(descending=True)[9] - 1e-9  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
@@ -110,10 +110,10 @@ def test_texts_of_several_classes_are_suggested_by_the_least_sure_class(
     labels, labelled = load_labelled(str(tmp_path / "labels.jsonl"), ONLY_UNCERTAIN)
     assert labels.is_multi_label
     encoder = SentenceEncoder.from_pretrained(model)
-    found = suggest(table, 8, encoder=encoder, labels=labels, labelled=labelled, settings=ONLY_UNCERTAIN)
-    assert found.rows.columns[:2] == ["text", "labels"]
+    suggested = suggest(table, 8, encoder=encoder, labels=labels, labelled=labelled, settings=ONLY_UNCERTAIN)
+    assert suggested.rows.columns[:2] == ["text", "labels"]
     everything = suggest(table, 1_000, encoder=encoder, labels=labels, labelled=labelled, settings=ONLY_UNCERTAIN).rows
-    assert found.rows["uncertainty"].min() >= everything["uncertainty"].sort(descending=True)[15] - 1e-6  # type: ignore[operator]
+    assert suggested.rows["uncertainty"].min() >= everything["uncertainty"].sort(descending=True)[15] - 1e-6  # type: ignore[operator]
     train, texts, doubts = encoder.encode(labels.train["text"]), everything["text"], []
     for name in labels.classes:
         probe = LogisticRegression(C=10.0, max_iter=1_000)
@@ -121,11 +121,11 @@ def test_texts_of_several_classes_are_suggested_by_the_least_sure_class(
         doubts.append(margin_uncertainty(probe.predict_proba(encoder.encode(texts))))
     np.testing.assert_allclose(everything["uncertainty"], np.max(doubts, axis=0), atol=1e-3)
     target = tmp_path / f"todo.{ending}"
-    write_suggestions(found.rows, str(target))
-    filled = {text: ["a"] if at % 2 else ["a", "b"] for at, text in enumerate(found.rows["text"])}
+    write_suggestions(suggested.rows, str(target))
+    filled = {text: ["a"] if at % 2 else ["a", "b"] for at, text in enumerate(suggested.rows["text"])}
     if ending == "csv":
         answers = pl.read_csv(target).with_columns(
-            labels=pl.Series([json.dumps(filled[text]) for text in found.rows["text"]])
+            labels=pl.Series([json.dumps(filled[text]) for text in suggested.rows["text"]])
         )
         answers.write_csv(target)
     else:
@@ -140,10 +140,10 @@ def test_texts_of_several_classes_are_suggested_by_the_least_sure_class(
 def test_pairs_to_score_are_pairs_of_different_texts(table: Table, model: str) -> None:
     encoder = SentenceEncoder.from_pretrained(model)
     settings = SuggestSettings(kind=SuggestionKind.SCORED_PAIRS)
-    found = suggest(table, 10, encoder=encoder, labels=toy_labels(LabelKind.SCORED_PAIRS), settings=settings).rows
-    assert found.columns[:3] == ["sentence1", "sentence2", "score"]
-    assert found["score"].null_count() == found.height == 10
-    assert not (found["sentence1"] == found["sentence2"]).any()
+    suggested = suggest(table, 10, encoder=encoder, labels=toy_labels(LabelKind.SCORED_PAIRS), settings=settings).rows
+    assert suggested.columns[:3] == ["sentence1", "sentence2", "score"]
+    assert suggested["score"].null_count() == suggested.height == 10
+    assert not (suggested["sentence1"] == suggested["sentence2"]).any()
 
 
 def test_suggestions_that_cannot_be_made_are_refused(table: Table, model: str) -> None:
@@ -296,8 +296,8 @@ def test_pairs_that_training_leaves_out_are_not_asked_for_again(table: Table, mo
     uri = str(tmp_path / "labels.jsonl")
     pl.concat([rows, pl.DataFrame(more, schema=rows.schema, orient="row")]).write_ndjson(uri)
     labels, labelled = load_labelled(uri, settings)
-    found = suggest(table, 5_000, encoder=encoder, labels=labels, labelled=labelled, settings=settings).rows
-    pairs = {frozenset(pair) for pair in zip(found["sentence1"], found["sentence2"], strict=True)}
+    suggested = suggest(table, 5_000, encoder=encoder, labels=labels, labelled=labelled, settings=settings).rows
+    pairs = {frozenset(pair) for pair in zip(suggested["sentence1"], suggested["sentence2"], strict=True)}
     assert frozenset((first["sentence1"], first["sentence2"])) not in pairs
 
 
@@ -334,11 +334,11 @@ def test_suggestions_encode_texts_as_the_rows_of_the_table_were(tmp_path: Path, 
     table = Table.open(str(tmp_path / "table"))
     encoder = SentenceEncoder.from_pretrained(tmp_path / "model")
     labels = toy_labels(LabelKind.CLASSES, 120)
-    found = suggest(table, 12, encoder=encoder, candidate=encoder, labels=labels)
-    assert set(found.rows["disagreement"]) == {0.0}  # the candidate is the table's own encoder
+    suggested = suggest(table, 12, encoder=encoder, candidate=encoder, labels=labels)
+    assert set(suggested.rows["disagreement"]) == {0.0}  # the candidate is the table's own encoder
     probe = LogisticRegression(C=10.0, max_iter=1_000).fit(
         encoder.encode(labels.train["text"], prompt=table.encoder.prompt), labels.train["label"].to_list()
     )
-    asked = encoder.encode(found.rows["text"], prompt=table.encoder.prompt)
+    asked = encoder.encode(suggested.rows["text"], prompt=table.encoder.prompt)
     expected = margin_uncertainty(probe.predict_proba(asked))
-    np.testing.assert_allclose(found.rows["uncertainty"], expected, atol=1e-4)
+    np.testing.assert_allclose(suggested.rows["uncertainty"], expected, atol=1e-4)

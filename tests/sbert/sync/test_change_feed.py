@@ -77,9 +77,9 @@ def publish(folder: str, state: dict[str, Rows], before: dict[str, Rows] | None,
 
 
 def contents(frame: pl.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
-    found = {(row["source"], row["id"]): row for row in frame.to_dicts()}
-    assert len(found) == frame.height
-    return found
+    rows = {(row["source"], row["id"]): row for row in frame.to_dicts()}
+    assert len(rows) == frame.height
+    return rows
 
 
 def apply(copy: dict[tuple[str, str], dict[str, Any]], feed: pl.DataFrame) -> None:
@@ -144,17 +144,17 @@ def two_versions(folder: str) -> None:
 def test_changes_are_written_as_json_lines(tmp_path: Path) -> None:
     two_versions(str(tmp_path / "table"))
     write_changes(str(tmp_path / "table"), 0, None, str(tmp_path / "feed.jsonl"))
-    found = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]
-    assert [(row["change"], row["source"], row["id"]) for row in found] == [
+    changes = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]
+    assert [(row["change"], row["source"], row["id"]) for row in changes] == [
         ("upsert", "A", "b"),
         ("upsert", "A", "d"),
         ("delete", "A", "c"),
     ]
-    assert found[0] == {
+    assert changes[0] == {
         "change": "upsert", "id": "b", "source": "A", "text_hash": "00" * 15 + "02", "embedding": [2.0, 2.0, 2.0],
         "num_tokens": 1, "truncated": False, "kind": "b", "tags": ["x"],
     }  # fmt: skip
-    assert set(found[2]) == {"change", "source", "id"}
+    assert set(changes[2]) == {"change", "source", "id"}
 
 
 def test_only_touched_shards_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,10 +185,10 @@ def test_on_s3_and_through_the_command_line(tmp_path: Path, s3: S3Server, s3_buc
     write_bytes(f"{s3_bucket}/feed/old.txt", b"")
     arguments = ["changes", f"{s3_bucket}/table", "--from", "0", "--output", f"{s3_bucket}/feed/0-1.parquet", "--json"]
     done = CliRunner().invoke(app, arguments)
-    found = json.loads(done.stdout)
+    answer = json.loads(done.stdout)
     assert done.exit_code == 0
-    assert found["num_upserts"] == 2
-    assert found["num_deletes"] == 1
-    assert found["to_version"] == 1
+    assert answer["num_upserts"] == 2
+    assert answer["num_deletes"] == 1
+    assert answer["to_version"] == 1
     feed = pl.read_parquet(s3.filesystem().cat_file(f"{s3_bucket}/feed/0-1.parquet"))
     assert feed["change"].to_list() == ["upsert", "upsert", "delete"]

@@ -155,10 +155,10 @@ def test_versions_that_were_vacuumed_are_replaced_by_a_comparison_of_every_row(
     sync(table, location)
     rows["s3://raw/a.jsonl"]["1"] = 77
     make_version(table, rows)
-    gone = {shard.name for shard in Table.open(table, 0).shards()} - {
+    vacuumed = {shard.name for shard in Table.open(table, 0).shards()} - {
         shard.name for shard in Table.open(table).shards()
     }
-    for name in gone:
+    for name in vacuumed:
         (Path(table) / name).unlink()
     report = sync(table, location)
     assert report.method == SyncMethod.COMPARISON
@@ -280,12 +280,12 @@ def test_postgresql_readers_see_typed_columns_and_find_neighbours(table: str, po
         "ORDER BY embedding <#> (SELECT embedding FROM search.docs WHERE id = '10') LIMIT 1",
         "s3://raw/a.jsonl",
     )
-    (found,) = rows
-    assert found[0] == "10"
-    assert found[1] == "kind 1 𠮷 ' \" \\"
-    assert found[2] == pytest.approx(10 / 7)
-    assert str(found[3]) == "1.75"
-    assert found[7] == "b10"
+    (row,) = rows
+    assert row[0] == "10"
+    assert row[1] == "kind 1 𠮷 ' \" \\"
+    assert row[2] == pytest.approx(10 / 7)
+    assert str(row[3]) == "1.75"
+    assert row[7] == "b10"
     kinds = postgres.execute("SELECT indexdef FROM pg_indexes WHERE schemaname = 'search'")
     assert any("hnsw" in definition for (definition,) in kinds)
 

@@ -33,11 +33,11 @@ def test_a_store_of_another_package_follows_the_table_and_is_proven(tmp_path: Pa
     with open_destination(location) as destination:
         file = tmp_path / "store" / f"{destination.visible()}.parquet"
     pq.write_table(pq.read_table(file).slice(1), file)
-    found = reconcile(table, location, repair_differences=True)
-    assert found.num_missing == 1
-    assert found.num_extra == 0
-    assert found.num_stale == 0
-    assert found.is_repaired
+    reconciled = reconcile(table, location, repair_differences=True)
+    assert reconciled.num_missing == 1
+    assert reconciled.num_extra == 0
+    assert reconciled.num_stale == 0
+    assert reconciled.is_repaired
     make_version(table, {"a": {"1": 1}}, encoder_number=1)
     assert sync(table, location).is_switched
 

@@ -177,5 +177,5 @@ def test_each_split_is_read_back_from_its_place(
     bare = TableShard(name=record.name, fingerprint=name, num_rows=record.num_rows, num_bytes=record.num_bytes)
     located = locate_splits(folder, [bare])
     for at, (fingerprint, size) in enumerate(sources):
-        found = [value for part in read_split(folder, located, fingerprint, ["id"]) for value in part["id"].to_pylist()]
-        assert found == [f"{100 * at + number:05d}" for number in range(size)]
+        ids = [value for part in read_split(folder, located, fingerprint, ["id"]) for value in part["id"].to_pylist()]
+        assert ids == [f"{100 * at + number:05d}" for number in range(size)]

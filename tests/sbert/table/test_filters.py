@@ -142,9 +142,9 @@ def by_pandas(table: str, condition: Filter) -> int:
 def by_duckdb(table: str, condition: Filter) -> int:
     with duckdb.connect() as connection:
         connection.register("vectors", DeltaTable(table).to_pyarrow_dataset())
-        found = connection.execute(f"select count(*) from vectors where {sql(condition)}").fetchone()
-    assert found is not None
-    return int(found[0])
+        count = connection.execute(f"select count(*) from vectors where {sql(condition)}").fetchone()
+    assert count is not None
+    return int(count[0])
 
 
 def by_polars(table: str, condition: Filter, *, use_pyarrow: bool = False) -> int:
@@ -183,13 +183,13 @@ def wrong_answers(table: str, source: str) -> list[str]:
                 wrong.append(f"{reader}: {shown}: {num_rows} rows, expected {condition.num_rows}")
     for name, num_nulls in {"nothing": NUM_ROWS, "stock": 1, "embedding": 0, "text_hash": 0}.items():
         dataset = DeltaTable(table).to_pyarrow_dataset()
-        found = {
+        num_nulls_by_reader = {
             "pyarrow": dataset.to_table(filter=ds.field(name).is_null()).num_rows,
             "polars": pl.scan_delta(table).filter(pl.col(name).is_null()).collect().height,
         }
         wrong += [
             f"{reader}: {name} is null: {rows} rows, expected {num_nulls}"
-            for reader, rows in found.items()
+            for reader, rows in num_nulls_by_reader.items()
             if rows != num_nulls
         ]
     return wrong

@@ -65,16 +65,16 @@ def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: s
     assert info.dim == HIDDEN
     assert info.full_dim == HIDDEN
     assert info.min_recall == 0.9
-    found = newest_reduction(Table.open(table))
-    assert found is not None
-    assert found.calibration is not None
-    assert found.num_rows_compared == 90
+    reduction = newest_reduction(Table.open(table))
+    assert reduction is not None
+    assert reduction.calibration is not None
+    assert reduction.num_rows_compared == 90
     measured = recall_at_10(restore(quantize(exact)), exact)
-    assert found.recall_at_10 == pytest.approx(measured, abs=0.02)
-    assert 0.9 <= found.recall_at_10 <= 1
-    assert found.calibration.min_scale == scale.min()
-    assert found.calibration.max_scale == scale.max()
-    assert found.calibration.num_saturated == (np.abs(values) == 127).sum()
+    assert reduction.recall_at_10 == pytest.approx(measured, abs=0.02)
+    assert 0.9 <= reduction.recall_at_10 <= 1
+    assert reduction.calibration.min_scale == scale.min()
+    assert reduction.calibration.max_scale == scale.max()
+    assert reduction.calibration.num_saturated == (np.abs(values) == 127).sum()
     assert not [name for name in list_names(f"{table}/_splits") if "sample" in name]
 
     assert update(raw, table, settings=objects_apart())[0].is_empty  # settings without a word of precision
@@ -91,9 +91,9 @@ def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: s
     assert both.filter((pl.col("embedding") == pl.col("e2")) & (pl.col("scale") == pl.col("s2"))).height == 89
     later = newest_reduction(Table.open(table))
     assert later is not None
-    assert later.recall_at_10 == found.recall_at_10  # one new text says nothing: that of the first run is shown
+    assert later.recall_at_10 == reduction.recall_at_10  # one new text says nothing: that of the first run is shown
     assert later.calibration is not None
-    assert later.calibration.min_scale <= found.calibration.min_scale
+    assert later.calibration.min_scale <= reduction.calibration.min_scale
 
     assert verify_table(table).findings == []
     feed = write_changes(table, 0, 1, str(tmp_path / "feed.parquet"))
@@ -128,11 +128,11 @@ def test_float32_to_int8_and_back_is_one_commit_each(tmp_path: Path, model: str)
     feed = write_changes(table, 0, 1, None)
     assert feed.num_upserts == 20
     assert feed.encoder_changed
-    found = newest_reduction(Table.open(table))
-    assert found is not None
-    assert found.recall_at_10 is None
-    assert found.num_rows_compared == 20
-    assert found.describe() == "not measured: only 20 new texts, at least 50 are needed"
+    reduction = newest_reduction(Table.open(table))
+    assert reduction is not None
+    assert reduction.recall_at_10 is None
+    assert reduction.num_rows_compared == 20
+    assert reduction.describe() == "not measured: only 20 new texts, at least 50 are needed"
     update(raw, table, model=model, settings=stored_as(precision="float32"))
     assert read(table).equals(read(table, 0))
     assert roll_back(table, 1).version == 3
@@ -170,10 +170,10 @@ def test_a_table_can_store_the_first_values_of_vectors_only(tmp_path: Path, mode
     assert verify_table(table).findings == []
     assert search_table(Table.open(table), texts(33, 1)[0]).hits()[0].id == "33"
     assert update(raw, table)[0].is_empty
-    found = newest_reduction(Table.open(table))
-    assert found is not None
-    assert found.calibration is None
-    assert found.recall_at_10 == pytest.approx(recall_at_10(truncate(exact, 16, normalize=True), exact), abs=0.02)
+    reduction = newest_reduction(Table.open(table))
+    assert reduction is not None
+    assert reduction.calibration is None
+    assert reduction.recall_at_10 == pytest.approx(recall_at_10(truncate(exact, 16, normalize=True), exact), abs=0.02)
     _, _, version, _ = update(raw, table, model=model, settings=stored_as(output_dim=HIDDEN))
     assert version == 1
     assert Table.open(table).encoder.dim == HIDDEN
@@ -214,9 +214,9 @@ def test_the_first_texts_warn_once(
 ) -> None:
     monkeypatch.setattr("sbert.table.quantization_recall.FIRST_LOOK_ROWS", 50)
     write_objects(tmp_path / "raw", 4, 30)
-    chosen = stored_as(precision="int8", output_dim=output_dim, min_recall=0.8)
+    settings = stored_as(precision="int8", output_dim=output_dim, min_recall=0.8)
     with caplog.at_level("WARNING", logger="sbert.table.quantization_recall"), contextlib.suppress(QualityError):
-        update(tmp_path / "raw", tmp_path / "table", model=model, settings=chosen)
+        update(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
     warnings = [message for message in caplog.messages if "among the first 60 texts, the limit is 0.8000" in message]
     assert len(warnings) == num_warnings
     assert all("choose an output_dim above 2" in message for message in warnings)
@@ -240,15 +240,15 @@ def test_the_sample_survives_a_kill_and_a_second_pass(
 ) -> None:
     for number in range(2):
         write(tmp_path / f"raw/{number}.jsonl", [*rows(number * 30, 30), *rows(number * 30, 1)])  # one id twice
-    raw, table, chosen = tmp_path / "raw", str(tmp_path / "table"), stored_as(precision="int8", min_recall=0.5)
+    raw, table, settings = tmp_path / "raw", str(tmp_path / "table"), stored_as(precision="int8", min_recall=0.5)
     with killed_after(monkeypatch, 1), pytest.raises(KeyboardInterrupt):
-        update(raw, table, model=model, settings=chosen)
-    plan, *_ = update(raw, table, model=model, settings=chosen)
+        update(raw, table, model=model, settings=settings)
+    plan, *_ = update(raw, table, model=model, settings=settings)
     assert len(plan.resume) == 1
     assert len(plan.build) == 1
-    found = newest_reduction(Table.open(table))
-    assert found is not None
-    assert found.num_rows_compared == 60
+    reduction = newest_reduction(Table.open(table))
+    assert reduction is not None
+    assert reduction.num_rows_compared == 60
 
 
 def test_damage_to_scales_is_found(tmp_path: Path, model: str) -> None:

@@ -159,11 +159,11 @@ def test_on_s3_and_through_the_command_line(tmp_path: Path, model: str, s3: S3Se
     s3.filesystem().put_file(str(write(tmp_path / "0.jsonl", rows(10, 6))), f"{s3_bucket}/raw/0.jsonl")
     update(f"{s3_bucket}/raw", table)
     done = CliRunner().invoke(app, ["rollback", table, "--version", "0", "--json"])
-    found = json.loads(done.stdout)
+    answer = json.loads(done.stdout)
     assert done.exit_code == 0
-    assert found["version"] == 2
-    assert found["restored"] == 0
-    assert found["num_rows"] == 5
+    assert answer["version"] == 2
+    assert answer["restored"] == 0
+    assert answer["num_rows"] == 5
     assert set(read(table)["id"]) == set("01234")
     again = CliRunner().invoke(app, ["rollback", table, "--version", "0", "--json"])
     assert again.exit_code == 1

@@ -55,11 +55,11 @@ def vectors(value: float, dim: int = HIDDEN) -> pa.Array:
 
 
 def test_a_sound_table_passes(table: Path) -> None:
-    found = verify_table(str(table))
-    assert found.version == 0
-    assert found.num_shards == 2
-    assert found.num_rows == 10
-    assert found.findings == []
+    verification = verify_table(str(table))
+    assert verification.version == 0
+    assert verification.num_shards == 2
+    assert verification.num_rows == 10
+    assert verification.findings == []
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_sound_table_passes(table: Path) -> None:
 def test_damage_is_found_and_named(table: Path, change: Callable[[pa.Table], pa.Table], finding: str) -> None:
     name = rewrite(table, change)
     findings = verify_table(str(table)).findings
-    assert any(finding in found and name in found for found in findings), findings
+    assert any(finding in line and name in line for line in findings), findings
 
 
 def test_missing_and_torn_shards_do_not_stop_the_check(table: Path) -> None:
@@ -164,9 +164,9 @@ def test_a_flipped_bit_is_a_finding_and_never_the_end_of_the_check(table: Path) 
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     for place in [*range(0, footer, 97), *range(footer, len(whole), 5)]:
         path.write_bytes(flipped(whole, place))
-        found = verify_table(str(table))
-        assert any(shard.name in finding for finding in found.findings), place
-        assert found.num_rows == 5  # the other shard is checked
+        verification = verify_table(str(table))
+        assert any(shard.name in finding for finding in verification.findings), place
+        assert verification.num_rows == 5  # the other shard is checked
 
 
 def test_every_wrong_length_of_a_footer_is_found(table: Path) -> None:

@@ -106,9 +106,9 @@ def gradients(cached: bool, max_texts: int | None, *, train: bool = False) -> tu
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = module(**batch)
     loss.backward()
-    found = {name: each.grad for name, each in module.named_parameters() if each.grad is not None}
+    gradient_by_name = {name: each.grad for name, each in module.named_parameters() if each.grad is not None}
     module.eval()
-    return found, sum(kept.values())
+    return gradient_by_name, sum(kept.values())
 
 
 def test_gradient_caching_gives_the_gradients_of_the_whole_batch() -> None:

@@ -21,7 +21,7 @@ def test_embeddings_and_first_layers_are_frozen_in_every_architecture(kind: str)
     trained = {name for name, parameter in encoder.transformer.named_parameters() if parameter.requires_grad}
     words = encoder.transformer.get_input_embeddings()
     assert not words.weight.requires_grad
-    assert {found[1] for name in trained if (found := LAYER.search(name))} == {"1"}
+    assert {match[1] for name in trained if (match := LAYER.search(name))} == {"1"}
 
 
 def test_a_t5_learns(tmp_path: Path) -> None:

@@ -72,12 +72,12 @@ def test_negatives_come_from_the_current_table(prefect_server: None, tmp_path: P
     model = save_tiny(tmp_path / "model")
     pl.DataFrame({"text": TEXTS}).write_ndjson(tmp_path / "raw.jsonl")
     refresh_embeddings(str(tmp_path / "raw.jsonl"), str(tmp_path / "table"), model=model, keep_columns=["text"])
-    found = read_corpus(Table.open(str(tmp_path / "table")))
-    assert sorted(found.texts) == sorted(TEXTS)
+    stored = read_corpus(Table.open(str(tmp_path / "table")))
+    assert sorted(stored.texts) == sorted(TEXTS)
     encoder = SentenceEncoder.from_pretrained(model, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
-    np.testing.assert_allclose(found.vectors_TD, encoder.encode(found.texts), atol=1e-5)
+    np.testing.assert_allclose(stored.vectors_TD, encoder.encode(stored.texts), atol=1e-5)
     settings = NegativesSettings(per_anchor=1, relative_margin=0)
-    assert mine_negatives(PAIRS, found, encoder, settings).height > 0
+    assert mine_negatives(PAIRS, stored, encoder, settings).height > 0
     with pytest.raises(ColumnError, match="no column 'body'; it keeps: text"):
         read_corpus(Table.open(str(tmp_path / "table")), "body")
     with pytest.raises(SettingsError, match="negatives are mined from at most 5 rows, but the table has 11"):
@@ -172,8 +172,8 @@ def test_two_classes_have_the_probabilities_of_scikit_learn() -> None:
     rows, encoder = toy_rows(LabelKind.CLASSES, 100).filter(pl.col("label") < "topic 2"), tiny_encoder()
     labels = rows["label"].to_list()
     reference = LogisticRegression(C=10.0, max_iter=1000).fit(encoder.encode(rows["text"]), labels)
-    found = SentenceClassifier.fit(encoder, rows["text"], labels).probabilities(rows["text"])
-    np.testing.assert_allclose(found, reference.predict_proba(encoder.encode(rows["text"])), atol=1e-4)
+    probabilities = SentenceClassifier.fit(encoder, rows["text"], labels).probabilities(rows["text"])
+    np.testing.assert_allclose(probabilities, reference.predict_proba(encoder.encode(rows["text"])), atol=1e-4)
 
 
 def test_classifier_needs_two_classes_and_a_head(tmp_path: Path) -> None:

@@ -66,10 +66,10 @@ def test_killed_and_resumed_is_bit_equal_to_unkilled(base: str, s3_bucket: str, 
     assert killed.returncode == -9
     resumed = run_script(tmp_path, base, str(tmp_path / "resumed"), uri, "-1", "cosent", "scored_pairs", "0.1")
     assert resumed.returncode == 0, resumed.stderr[-2000:]
-    expected, found = json.loads(whole.stdout), json.loads(resumed.stdout)
-    assert found["losses"] == expected["losses"]
-    assert found["tokens"] < expected["tokens"]  # it did not begin again
-    first, second = weights(expected["folder"]), weights(found["folder"])
+    expected, actual = json.loads(whole.stdout), json.loads(resumed.stdout)
+    assert actual["losses"] == expected["losses"]
+    assert actual["tokens"] < expected["tokens"]  # it did not begin again
+    first, second = weights(expected["folder"]), weights(actual["folder"])
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -80,11 +80,11 @@ def test_two_processes_have_the_loss_curve_of_one(base: str, tmp_path: Path) -> 
     two = run_script(tmp_path, base, str(tmp_path / "two"), "", "-1", "ranking", "pairs", "0.0", processes=2)
     assert one.returncode == 0, one.stderr[-2000:]
     assert two.returncode == 0, two.stderr[-2000:]
-    expected, found = json.loads(one.stdout), json.loads(two.stdout.strip().splitlines()[-1])
-    assert len(found["losses"]) == len(expected["losses"]) > 10
-    np.testing.assert_allclose(found["losses"], expected["losses"], rtol=1e-3, atol=1e-4)
+    expected, actual = json.loads(one.stdout), json.loads(two.stdout.strip().splitlines()[-1])
+    assert len(actual["losses"]) == len(expected["losses"]) > 10
+    np.testing.assert_allclose(actual["losses"], expected["losses"], rtol=1e-3, atol=1e-4)
     one_vectors, two_vectors = (
         SentenceEncoder.from_pretrained(each["folder"], device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(TEXTS)
-        for each in (expected, found)
+        for each in (expected, actual)
     )
     np.testing.assert_allclose(one_vectors, two_vectors, atol=2e-3)

@@ -32,8 +32,8 @@ def few_answers(num_rows: int, num_answers: int) -> LabelSet:
 
 def test_a_positive_of_the_anchor_is_no_negative_of_it() -> None:
     """Texts: questions 0, 1, 2 and answers 3, 4; 0 and 1 have answer 3, 2 has 4, and 0 has 4 in a row of another batch."""
-    known = KnownPairs.of(np.array([[0, 3], [1, 3], [2, 4], [0, 4]]))
-    marked = known.not_negative(torch.tensor([[0, 3], [1, 3], [2, 4]]))
+    pairs = KnownPairs.of(np.array([[0, 3], [1, 3], [2, 4], [0, 4]]))
+    marked = pairs.not_negative(torch.tensor([[0, 3], [1, 3], [2, 4]]))
     assert marked.tolist() == [
         [False, True, True],  # 3 again, and 4, which answers 0 too
         [True, False, False],
@@ -42,8 +42,8 @@ def test_a_positive_of_the_anchor_is_no_negative_of_it() -> None:
 
 
 def test_given_negatives_that_are_positives_of_the_anchor_are_left_out() -> None:
-    known = KnownPairs.of(np.array([[0, 2], [1, 3]]))
-    marked = known.not_negative(torch.tensor([[0, 2, 3], [1, 3, 3]]))  # the negative of both rows is text 3
+    pairs = KnownPairs.of(np.array([[0, 2], [1, 3]]))
+    marked = pairs.not_negative(torch.tensor([[0, 2, 3], [1, 3, 3]]))  # the negative of both rows is text 3
     assert marked[:, 2:].tolist() == [[False, False], [True, True]]
 
 
@@ -53,13 +53,13 @@ def test_the_loss_of_a_batch_with_one_answer_twice_is_that_of_formula_without_it
     anchors = torch.nn.functional.normalize(torch.randn(3, 8, generator=generator), dim=1)
     answers = torch.nn.functional.normalize(torch.randn(2, 8, generator=generator), dim=1)[[0, 0, 1]]
     scores = (anchors @ answers.T / 0.05).tolist()
-    chosen = [[0, 2], [1, 2], [0, 1, 2]]
+    counted = [[0, 2], [1, 2], [0, 1, 2]]
     expected = sum(
-        float(torch.logsumexp(torch.tensor([scores[row][other] for other in chosen[row]]), 0)) - scores[row][row]
+        float(torch.logsumexp(torch.tensor([scores[row][other] for other in counted[row]]), 0)) - scores[row][row]
         for row in range(3)
     )
-    known = KnownPairs.of(np.array([[0, 3], [1, 3], [2, 4]]))
-    loss = RankingLoss(symmetric=False, known_pairs=known)([anchors, answers], torch.tensor([[0, 3], [1, 3], [2, 4]]))
+    pairs = KnownPairs.of(np.array([[0, 3], [1, 3], [2, 4]]))
+    loss = RankingLoss(symmetric=False, known_pairs=pairs)([anchors, answers], torch.tensor([[0, 3], [1, 3], [2, 4]]))
     assert float(loss) == pytest.approx(expected / 3, rel=1e-5)
 
 

@@ -84,16 +84,19 @@ def test_the_optimizer_has_groups_for_decay_and_for_fresh_heads(
     assert type(inner) is (torch.optim.AdamW if optimizer == "adamw" else torch.optim.SGD)
     assert trainer.model is not None
     names = {id(each): name for name, each in trainer.model.named_parameters()}
-    found = {
+    options_by_name = {
         names[id(each)]: (group["weight_decay"], group["lr"], group.get("momentum"))
         for group in inner.param_groups
         for each in group["params"]
     }
     momentum = 0.7 if optimizer == "sgd" else None
-    for name, facts in found.items():
+    for name, options in options_by_name.items():
         decay = 0.37 if name.endswith(".weight") and "LayerNorm" not in name else 0.0
-        assert facts == (decay, 0.5 if name.startswith("loss.classifier.") else 0.25, momentum), name
-    assert {"loss.classifier.weight", "encoder.transformer.encoder.layer.0.attention.self.query.weight"} <= found.keys()
+        assert options == (decay, 0.5 if name.startswith("loss.classifier.") else 0.25, momentum), name
+    assert {
+        "loss.classifier.weight",
+        "encoder.transformer.encoder.layer.0.attention.self.query.weight",
+    } <= options_by_name.keys()
 
 
 def test_weight_decay_shrinks_weights(base: str, pairs: LabelSet, tmp_path: Path) -> None:
@@ -160,8 +163,8 @@ def test_all_but_the_head_stays_as_it_is(base: str, classes: LabelSet, tmp_path:
     )
     result = train_encoder(base, classes, settings, tmp_path)
     assert moved(base, result) == {}
-    found = SentenceClassifier.load(result.folder).predict(classes.train["text"])
-    right = [ours == true for ours, true in zip(found, classes.train["label"], strict=True)]
+    predicted = SentenceClassifier.load(result.folder).predict(classes.train["text"])
+    right = [ours == true for ours, true in zip(predicted, classes.train["label"], strict=True)]
     assert sum(right) / len(right) > 0.3  # chance is 0.1
 
 

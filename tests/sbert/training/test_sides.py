@@ -48,9 +48,9 @@ def test_texts_are_trained_with_the_prompt_of_their_side(kind: LabelKind, includ
     objective = {LabelKind.NLI: Objective.SOFTMAX, LabelKind.SCORED_PAIRS: Objective.COSENT}.get(
         kind, Objective.RANKING
     )
-    found = trained_vectors(encoder, batch_of(make_training_data(rows, kind, objective, encoder)))
+    trained = trained_vectors(encoder, batch_of(make_training_data(rows, kind, objective, encoder)))
     expected = [encoder.encode(rows[name][:ROWS], side=side_of(name)) for name in TEXT_COLUMNS[kind]]
-    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-5)
+    np.testing.assert_allclose(trained, np.concatenate(expected), atol=1e-5)
 
 
 def test_an_anchor_is_a_query_and_every_other_text_a_document() -> None:
@@ -81,8 +81,8 @@ def test_word_deletion_keeps_prompts_whole() -> None:
     source = make_training_data(rows, LabelKind.PAIRS, Objective.TSDAE, encoder)
     batch = batch_of(source, deletion=WordDeletion(encoder.hf_tokenizer, 0.9, 0))
     heads = {tuple(encoder.tokenize([prompt]).input_ids[:-1].tolist()) for prompt in encoder.prompts.values()}
-    found = {tuple(ids[: len(next(iter(heads)))].tolist()) for part in batch["input_ids"] for ids in part}
-    assert found <= heads
+    beginnings = {tuple(ids[: len(next(iter(heads)))].tolist()) for part in batch["input_ids"] for ids in part}
+    assert beginnings <= heads
 
 
 def test_a_teacher_uses_its_own_prompts() -> None:

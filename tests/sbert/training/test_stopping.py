@@ -103,8 +103,8 @@ def ruin_gradient(monkeypatch: pytest.MonkeyPatch, loss: type[torch.nn.Module], 
             steps.append(1)
             if len(steps) == step:
                 vectors[0].register_hook(lambda gradient: gradient * math.nan)
-        found: torch.Tensor = real(self, vectors, labels)
-        return found
+        value: torch.Tensor = real(self, vectors, labels)
+        return value
 
     monkeypatch.setattr(loss, "forward", forward)
 
@@ -206,8 +206,8 @@ def test_a_resumed_run_knows_the_best_checkpoint_and_for_how_long_nothing_was_be
         assert result.dev_best == 0.9
         assert result.best_step == 2 * per_epoch
         assert result.num_steps == 5 * per_epoch
-    expected, found = weights(whole.folder), weights(resumed.folder)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    expected, actual = weights(whole.folder), weights(resumed.folder)
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 def test_other_known_objects_are_another_run(base: str, tmp_path: Path) -> None:
@@ -218,9 +218,9 @@ def test_other_known_objects_are_another_run(base: str, tmp_path: Path) -> None:
     settings, uri = TrainingSettings(max_steps=2, **FAST), str(tmp_path / "store")
     first, second, again = (
         train_encoder(
-            base, labels, settings, tmp_path / str(number), checkpoints_uri=uri, known_objects=frozenset(known)
+            base, labels, settings, tmp_path / str(number), checkpoints_uri=uri, known_objects=frozenset(objects)
         )
-        for number, known in enumerate(("a", "b", "a"))
+        for number, objects in enumerate(("a", "b", "a"))
     )
     assert first.checkpoints_uri == again.checkpoints_uri != second.checkpoints_uri
     one, two = weights(first.folder), weights(second.folder)

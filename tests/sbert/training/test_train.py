@@ -140,7 +140,7 @@ def test_cross_entropy_leaves_a_classifier_beside_the_encoder(base: str, tmp_pat
     result = train_encoder(base, labels, settings, tmp_path)
     classifier = SentenceClassifier.load(result.folder)
     truth = labels.train["label"].to_list()
-    right = [found == true for found, true in zip(classifier.predict(labels.train["text"]), truth, strict=True)]
+    right = [predicted == true for predicted, true in zip(classifier.predict(labels.train["text"]), truth, strict=True)]
     assert sum(right) / len(right) > 0.4  # chance is 0.1
     SentenceTransformer(result.folder, device="cpu")
 
@@ -166,12 +166,12 @@ def test_distillation_moves_towards_another_encoder(base: str, tmp_path: Path) -
 
 
 def test_same_seed_same_weights_other_seed_others(base: str, tmp_path: Path) -> None:
-    pairs, found = toy_labels(LabelKind.SCORED_PAIRS, dev_share=0.0), []
+    pairs, trained = toy_labels(LabelKind.SCORED_PAIRS, dev_share=0.0), []
     for number, seed in enumerate((1, 1, 2)):
         settings = TrainingSettings(max_steps=3, early_stopping_patience=None, seed=seed, **FAST)
-        found.append(weights(train_encoder(base, pairs, settings, tmp_path / str(number)).folder))
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
-    assert not all(torch.equal(found[0][name], found[2][name]) for name in found[0])
+        trained.append(weights(train_encoder(base, pairs, settings, tmp_path / str(number)).folder))
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+    assert not all(torch.equal(trained[0][name], trained[2][name]) for name in trained[0])
 
 
 def test_weight_averaging_lies_between_base_and_trained(base: str, pairs: LabelSet, tmp_path: Path) -> None:
@@ -266,8 +266,8 @@ def test_names_of_classes_are_texts_of_them(base: str, tmp_path: Path) -> None:
     rows = pl.DataFrame(
         {"text": ["where is it", "card arrival", "no pin"], "label": ["card_arrival", "card_arrival", "forgot_pin"]}
     )
-    found = with_class_names(rows, LabelKind.CLASSES)
-    assert found.rows() == [*rows.rows(), ("forgot pin", "forgot_pin")]  # the other name is a text already
+    named = with_class_names(rows, LabelKind.CLASSES)
+    assert named.rows() == [*rows.rows(), ("forgot pin", "forgot_pin")]  # the other name is a text already
     assert with_class_names(rows, LabelKind.TEXTS) is rows
     labels = toy_labels(LabelKind.CLASSES, 60, dev_share=0.0)
     settings = TrainingSettings(class_names=True, epochs=1, **{**FAST, "batch_size": labels.train.height + 10})

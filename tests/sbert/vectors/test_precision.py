@@ -106,8 +106,8 @@ def test_a_sample_is_the_same_in_any_order_and_split() -> None:
     vectors = unit((300, 4))
     whole, parts = VectorSample(20, 4), VectorSample(20, 4)
     whole.add(hashes, vectors)
-    for chosen in np.array_split(np.random.default_rng(1).permutation(300), 7):
-        parts.add(hashes[chosen], vectors[chosen])
+    for part in np.array_split(np.random.default_rng(1).permutation(300), 7):
+        parts.add(hashes[part], vectors[part])
     parts.add(hashes[:50], vectors[:50])  # seen before
     np.testing.assert_array_equal(whole.hashes, parts.hashes)
     np.testing.assert_array_equal(whole.vectors_ND, parts.vectors_ND)

@@ -43,19 +43,19 @@ def noisy_copies(num: int) -> tuple[Float32, Float32]:
 
 def test_noisy_copies_find_each_other_whatever_the_blocks() -> None:
     left, right = noisy_copies(60)
-    found = mined(left, right)
-    assert found.partner_N.tolist() == list(range(60))
+    alignment = mined(left, right)
+    assert alignment.partner_N.tolist() == list(range(60))
     again = mined(left, right, block_rows=7)
-    assert again.partner_N.tolist() == found.partner_N.tolist()
-    np.testing.assert_allclose(again.margin_N, found.margin_N, rtol=1e-5)
+    assert again.partner_N.tolist() == alignment.partner_N.tolist()
+    np.testing.assert_allclose(again.margin_N, alignment.margin_N, rtol=1e-5)
 
 
 def test_a_row_that_is_near_to_everything_is_given_once() -> None:
     # The first right row is the nearest of both left rows. Margins: the mean of its cosines is (0.9 + 0.8) / 2.
     left = np.array([[1, 0, 0], [0.9, np.sqrt(1 - 0.81), 0]], np.float32)
     right = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
-    found = mined(left, right)
-    assert found.partner_N.tolist() == [0, 1]
+    alignment = mined(left, right)
+    assert alignment.partner_N.tolist() == [0, 1]
     assert mined(left, right[:1]).partner_N.tolist() == [0, -1]
     assert mined(left, right[:1]).reason_N.tolist() == [None, NoMatch.TAKEN]
 
@@ -63,8 +63,8 @@ def test_a_row_that_is_near_to_everything_is_given_once() -> None:
 def test_the_margin_is_the_cosine_over_the_mean_of_both_sides() -> None:
     # cosines: row 0: 1 and 0.6, row 1: 0 and 0.8; means of rows 0.8 and 0.4, of columns 0.5 and 0.7
     left, right = np.eye(2, dtype=np.float32), np.array([[1, 0], [0.6, 0.8]], np.float32)
-    found = mined(left, right)
-    assert found.margin_N.tolist() == pytest.approx([1 / 0.65, 0.8 / 0.55])
+    alignment = mined(left, right)
+    assert alignment.margin_N.tolist() == pytest.approx([1 / 0.65, 0.8 / 0.55])
     strict = mined(left, right, min_margin=1.5)
     assert strict.partner_N.tolist() == [0, -1]
     assert strict.reason_N[1] is NoMatch.MARGIN
@@ -83,9 +83,9 @@ def test_a_pair_that_fails_a_check_is_none(right: str, reason: NoMatch | None) -
     left, vectors = noisy_copies(12)
     english: list[str | None] = ["The train goes to Hamburg at 9 and it is late."] * 12
     german: list[str | None] = ["Der Zug nach Hamburg ist nicht da, er hat Verspätung."] * 11
-    found = mined(left, vectors, (english, [right, *german]))
-    assert found.reason_N[0] is reason
-    assert found.partner_N[1:].tolist() == list(range(1, 12))
+    alignment = mined(left, vectors, (english, [right, *german]))
+    assert alignment.reason_N[0] is reason
+    assert alignment.partner_N[1:].tolist() == list(range(1, 12))
 
 
 def test_a_row_whose_partner_is_given_away_shows_its_best_pair() -> None:
@@ -96,7 +96,7 @@ def test_a_row_whose_partner_is_given_away_shows_its_best_pair() -> None:
         [f"{row % 3}" for row in range(40)],
         [f"{row % 4}" for row in range(25)],
     )
-    found = mined(left, right, texts, min_margin=1.0)
+    alignment = mined(left, right, texts, min_margin=1.0)
     cosine = left @ right.T
     means = [np.sort(each, axis=1)[:, -4:].mean(axis=1) for each in (cosine, cosine.T)]
     margin = cosine / ((means[0][:, None] + means[1][None]) / 2)
@@ -112,8 +112,8 @@ def test_a_row_whose_partner_is_given_away_shows_its_best_pair() -> None:
             partners[row], reasons[row] = column, None
         elif reasons[row] is None:
             reasons[row] = reason
-    assert found.partner_N.tolist() == partners
-    assert found.reason_N.tolist() == reasons
+    assert alignment.partner_N.tolist() == partners
+    assert alignment.reason_N.tolist() == reasons
     assert len(set(reasons)) == 4
 
 

@@ -57,11 +57,11 @@ def assert_exact(questions: str, answers: str, second: str | None, out: str) -> 
             + (weights.answer_cosine * float(vector @ others[key]) if key in others else 0.0)
             for key, own in theirs.items()
         }
-        found = {(each["source"], each["id"]): each["score"] for each in row["answers"]}
-        assert [each["rank"] for each in row["answers"]] == list(range(1, len(found) + 1))
-        np.testing.assert_allclose(list(found.values()), [scores[key] for key in found], atol=1e-5)
+        scores_given = {(each["source"], each["id"]): each["score"] for each in row["answers"]}
+        assert [each["rank"] for each in row["answers"]] == list(range(1, len(scores_given) + 1))
+        np.testing.assert_allclose(list(scores_given.values()), [scores[key] for key in scores_given], atol=1e-5)
         best = sorted(scores.values(), reverse=True)[:3]
-        np.testing.assert_allclose(list(found.values()), best, atol=1e-5)
+        np.testing.assert_allclose(list(scores_given.values()), best, atol=1e-5)
 
 
 def plain(out: str) -> list[tuple[Any, ...]]:
@@ -174,12 +174,12 @@ def test_a_model_is_made_again_for_a_second_table_and_for_other_texts(tmp_path: 
     for table in (questions, answers, second):
         make_version(table, {"a": {"1": 1, "2": 2}})
     answer_questions(questions, answers, out, AnswerSettings(k=3))
-    facts = DerivedTable.open(out).info
+    info = DerivedTable.open(out).info
     tables = AnswerTables(TableSplits(Table.open(answers)), None, ())
-    known = partial(run_module._known_model, out, AnswerSettings(k=3), Table.open(questions), labels=None)
-    assert known(tables) == facts.settings["model_uri"]
+    known_model = partial(run_module._known_model, out, AnswerSettings(k=3), Table.open(questions), labels=None)
+    assert known_model(tables) == info.settings["model_uri"]
     changed = {"second table": {"second": TableSplits(Table.open(second))}, "columns": {"text_columns": ("kind",)}}
-    assert known(replace(tables, **changed[change])) is None
+    assert known_model(replace(tables, **changed[change])) is None
 
 
 def test_the_shown_unused_answers_do_not_depend_on_files(tmp_path: Path) -> None:

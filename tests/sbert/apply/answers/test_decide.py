@@ -33,7 +33,7 @@ def answers(*scores: float, hashes: str = "abc") -> list[Answer]:
 
 
 @pytest.mark.parametrize(
-    ("found", "is_unknown", "decision", "reason"),
+    ("candidates", "is_unknown", "decision", "reason"),
     [
         (answers(0.9, 0.5, 0.4), False, Decision.ANSWER, Reason.NONE),
         (answers(0.9, 0.89, 0.4), False, Decision.CLARIFY, Reason.TWO_ANSWERS),
@@ -48,9 +48,9 @@ def answers(*scores: float, hashes: str = "abc") -> list[Answer]:
          "no answers", "no answers, language"],
 )  # fmt: skip
 def test_a_decision_follows_from_the_list(
-    found: list[Answer], is_unknown: bool, decision: Decision, reason: Reason
+    candidates: list[Answer], is_unknown: bool, decision: Decision, reason: Reason
 ) -> None:
-    (decided,) = decide([found], [is_unknown], MODEL)
+    (decided,) = decide([candidates], [is_unknown], MODEL)
     assert decided.decision == decision
     assert decided.reason == reason
     assert 0 <= decided.probability <= 1

@@ -63,17 +63,17 @@ def test_an_answer_that_says_what_a_right_one_says_is_right_in_both_looks(tmp_pa
     rows = {str(row): row for row in range(40)}
     twice = make_version(str(tmp_path / "twice"), {"a": rows, "b": rows})
     once = make_version(str(tmp_path / "once"), {"a": rows})
-    found, plain = (
+    repeated, plain = (
         fit_labelled(
             labelled(100, 0.1), AnswerTables(TableSplits(table), None, ()), fixed(), AnswerSettings(k=8)
         ).record
         for table in (twice, once)
     )
-    assert found.weights == plain.weights
-    assert found.quality is not None
+    assert repeated.weights == plain.weights
+    assert repeated.quality is not None
     assert plain.quality is not None
-    assert found.quality.best_is_right == plain.quality.best_is_right
-    assert found.quality.auroc == pytest.approx(plain.quality.auroc, abs=0.05)
+    assert repeated.quality.best_is_right == plain.quality.best_is_right
+    assert repeated.quality.auroc == pytest.approx(plain.quality.auroc, abs=0.05)
 
 
 def test_the_same_labels_make_the_same_model(tables: AnswerTables) -> None:

@@ -22,18 +22,18 @@ def page(quality: FitQuality | None, expected_error: float | None) -> str:
 
 
 def test_promised_measured_and_expected_errors_stand_side_by_side() -> None:
-    found = page(QUALITY, 0.084)
-    rows = [line for line in found.splitlines() if line.startswith("<tr><td") and "share" in line]
+    html = page(QUALITY, 0.084)
+    rows = [line for line in html.splitlines() if line.startswith("<tr><td") and "share" in line]
     names = ("promised<", "at most 10.0%"), ("measured<", "9.3% [5.5%, 13.2%]"), ("expected in this run<", "8.4%")
     for (name, value), row in zip(names, (row for row in rows if "where it comes from" in row), strict=True):
         assert name in row
         assert value in row
-    assert '<div class="verdict">74% of 500 questions are answered.</div>' in found
-    assert "They differ because they are about different questions." in found
+    assert '<div class="verdict">74% of 500 questions are answered.</div>' in html
+    assert "They differ because they are about different questions." in html
 
 
 def test_without_labels_nothing_is_measured() -> None:
-    found = page(None, None)
-    assert "at most 10.0%" in found
-    assert "measured" not in found
-    assert "They differ" not in found
+    html = page(None, None)
+    assert "at most 10.0%" in html
+    assert "measured" not in html
+    assert "They differ" not in html

@@ -40,10 +40,10 @@ def test_the_last_turns_of_a_dialogue_are_the_query_together(tmp_path: Path) -> 
     query = with_context([unit_vector(0), unit_vector(3)], 0.5)
     cosines = {str(row): float(query @ unit_vector(row)) for row in range(20, 60)}
     best = sorted(cosines, key=lambda name: -cosines[name])[:3]
-    found = after["3"]["answers"]
-    assert isinstance(found, list)
-    assert [each["id"] for each in found] == best
-    np.testing.assert_allclose([each["cosine"] for each in found], [cosines[name] for name in best], atol=1e-5)
+    best_answers = after["3"]["answers"]
+    assert isinstance(best_answers, list)
+    assert [each["id"] for each in best_answers] == best
+    np.testing.assert_allclose([each["cosine"] for each in best_answers], [cosines[name] for name in best], atol=1e-5)
 
 
 def test_a_turn_counts_less_the_longer_ago_it_was() -> None:
@@ -81,10 +81,10 @@ def test_questions_in_a_script_that_the_encoder_cannot_spell_are_silent_and_coun
     """Each word of Amharic or Thai is one unknown token: long tokens, which say nothing."""
     out = str(tmp_path / "out")
     report = answer_questions(*tables, out)
-    found = answered(out)
-    silent = {name for name, row in found.items() if row["reason"] == "unknown language"}
+    row_by_id = answered(out)
+    silent = {name for name, row in row_by_id.items() if row["reason"] == "unknown language"}
     assert silent == {"de", "am", "th", "zh"}  # the encoder of the test spells German letter by letter
-    assert {found[name]["decision"] for name in silent} == {"abstain"}
+    assert {row_by_id[name]["decision"] for name in silent} == {"abstain"}
     assert report.reasons["unknown language"] == 4
     assert "unknown language" in Path(report.report_uri).read_text()
 
@@ -97,10 +97,10 @@ def test_without_the_check_they_are_questions_as_all_others(tables: tuple[str, s
 def test_an_encoder_that_cannot_be_loaded_leaves_the_length_of_tokens(
     tables: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def gone(table: Table) -> None:
+    def cannot_be_loaded(table: Table) -> None:
         raise ModelError(f"{table.encoder.model} is gone")
 
-    monkeypatch.setattr(language, "load_table_encoder", gone)
+    monkeypatch.setattr(language, "load_table_encoder", cannot_be_loaded)
     out = str(tmp_path / "out")
     answer_questions(*tables, out)
     assert {name for name, row in answered(out).items() if row["reason"] == "unknown language"} == {"de", "zh"}

@@ -83,16 +83,16 @@ def test_every_row_has_its_class_and_a_night_costs_what_changed(tmp_path: Path) 
     make_version(table, {"a": rows(1_000, 50), "b": rows(2_000, 50)})
     labels = write_labels(tmp_path / "labels", range(400))
     first = run(table, labels, out)
-    found = output(out)
-    truth = [sign_of(int(number)) for number in found["id"]]
-    assert (found["label"] == pl.Series(truth)).mean() > 0.9
-    assert found.columns == ["source", "id", "text_hash", "label", "probability", "labels", "abstained"]
-    assert all(label in labels for label, labels in found.select("label", "labels").iter_rows())
-    assert found["probability"].is_between(0.5, 1).all()
+    classified = output(out)
+    truth = [sign_of(int(number)) for number in classified["id"]]
+    assert (classified["label"] == pl.Series(truth)).mean() > 0.9
+    assert classified.columns == ["source", "id", "text_hash", "label", "probability", "labels", "abstained"]
+    assert all(label in labels for label, labels in classified.select("label", "labels").iter_rows())
+    assert classified["probability"].is_between(0.5, 1).all()
     task = first.tasks[0]
     assert task.head.reason == "the first head"
-    assert task.now.classes == dict(found.group_by("label").len().sort("len", descending=True).iter_rows())
-    assert task.now.num_abstained == found["abstained"].sum()
+    assert task.now.classes == dict(classified.group_by("label").len().sort("len", descending=True).iter_rows())
+    assert task.now.num_abstained == classified["abstained"].sum()
     assert task.head.quality is not None
     assert task.head.quality.num_rows == 100
     again = run(table, labels, out)
@@ -178,11 +178,11 @@ def test_several_tasks_stand_side_by_side(tmp_path: Path) -> None:
     make_version(table, {"a": rows(1_000, 40)})
     labels = write_labels(tmp_path / "labels", range(300))
     report = run(table, labels, out, SETTINGS.model_copy(update={"label_columns": ("label", "tone")}))
-    found = output(out)
-    assert set(found["label_label"]) <= {"up", "down"}
-    assert set(found["tone_label"]) <= {"warm", "cold"}
-    warm = ["warm" if unit_vector(int(number))[1] > 0 else "cold" for number in found["id"]]
-    assert (found["tone_label"] == pl.Series(warm)).mean() > 0.85
+    classified = output(out)
+    assert set(classified["label_label"]) <= {"up", "down"}
+    assert set(classified["tone_label"]) <= {"warm", "cold"}
+    warm = ["warm" if unit_vector(int(number))[1] > 0 else "cold" for number in classified["id"]]
+    assert (classified["tone_label"] == pl.Series(warm)).mean() > 0.85
     assert [task.head.task for task in report.tasks] == ["label", "tone"]
 
 

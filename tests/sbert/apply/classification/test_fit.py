@@ -66,10 +66,10 @@ def test_a_head_comes_back_from_storage_as_it_was(tmp_path: Path) -> None:
     head = fitted(vectors, labels)
     assert HEADS.find(str(tmp_path), "f" * 32) is None
     head.save(str(tmp_path))
-    found = HEADS.find(str(tmp_path), "f" * 32)
-    assert found is not None
-    assert found.record == head.record
-    np.testing.assert_array_equal(found.probabilities(vectors), head.probabilities(vectors))
+    stored = HEADS.find(str(tmp_path), "f" * 32)
+    assert stored is not None
+    assert stored.record == head.record
+    np.testing.assert_array_equal(stored.probabilities(vectors), head.probabilities(vectors))
     (tmp_path / "_heads" / ("f" * 32) / "head.safetensors").write_bytes(b"broken")
     with pytest.raises(
         TableError, match=r"the files of the head are damaged .*: remove this folder, then run again to fit a new head"

@@ -109,15 +109,15 @@ def test_rules_label_rows_where_they_agree_and_nobody_labelled(tmp_path: Path) -
     table = make_version(str(tmp_path / "table"), {"a": {str(number): number for number in range(30)}})
     texts = dict(table.scan().select("id", "kind").collect().iter_rows())
     rules = [rule("zero", "kind 0", weight=0.7), rule("zero", "kind 0", weight=0.2), rule("one", "kind 1")]
-    found = find_weak_labels(table, "kind", rules, pl.Series(["nothing"]), 100)
-    assert found is not None
+    weak = find_weak_labels(table, "kind", rules, pl.Series(["nothing"]), 100)
+    assert weak is not None
     spoken = sorted((number for number in range(30) if number % 5 != 4 and number % 3 < 2), key=lambda n: n)
-    assert found.labels == [("zero", "one")[number % 3] for number in spoken]  # the hash is the number
-    assert found.weights_N.tolist() == [(0.7, 1.0)[number % 3] for number in spoken]
-    np.testing.assert_allclose(found.vectors_ND, [unit_vector(number) for number in spoken], atol=1e-6)
+    assert weak.labels == [("zero", "one")[number % 3] for number in spoken]  # the hash is the number
+    assert weak.weights_N.tolist() == [(0.7, 1.0)[number % 3] for number in spoken]
+    np.testing.assert_allclose(weak.vectors_ND, [unit_vector(number) for number in spoken], atol=1e-6)
     capped = find_weak_labels(table, "kind", rules, pl.Series(["nothing"]), 4)
     assert capped is not None
-    assert capped.labels == found.labels[:4]
+    assert capped.labels == weak.labels[:4]
     labelled = find_weak_labels(table, "kind", rules, pl.Series([texts["0"]]), 100)
     assert labelled is not None
     assert set(labelled.labels) == {"one"}
@@ -131,9 +131,9 @@ def test_rules_tell_classes_that_vectors_cannot_and_silent_rules_change_nothing(
     points, _ = blobs(200)
     labels = ["even" if number % 2 == 0 else "odd" for number in range(200)]
     texts = [f"the {label} one" if number % 4 else "nothing" for number, label in enumerate(labels)]
-    known = HeadRules((rule("even", "even"), rule("odd", "odd")), "text", texts)
+    rules = HeadRules((rule("even", "even"), rule("odd", "odd")), "text", texts)
     head = fit_head(
-        points, labels, QUICK, fingerprint="f" * 32, encoder_fingerprint="e", labels_fingerprint="l", rules=known
+        points, labels, QUICK, fingerprint="f" * 32, encoder_fingerprint="e", labels_fingerprint="l", rules=rules
     )
     named = np.array(head.classes)[head.scores(points, texts).argmax(axis=1)]
     assert (named == labels)[np.arange(200) % 4 != 0].mean() > 0.95
@@ -151,9 +151,9 @@ def test_rows_that_rules_labelled_are_learned_from_by_their_weight() -> None:
     heads_found = [
         fit_head(
             points[:40], labels[:40], QUICK, fingerprint="f", encoder_fingerprint="e", labels_fingerprint="l",
-            rules=known and HeadRules((rule("class 0", "never"),), "text", [""] * 40, known),
+            rules=weak_labels and HeadRules((rule("class 0", "never"),), "text", [""] * 40, weak_labels),
         )
-        for known in (weak, none, None)
+        for weak_labels in (weak, none, None)
     ]  # fmt: skip
     assert heads_found[0].record.num_weak_rows == 260
     assert heads_found[0].confusion.sum() == 40  # nothing is measured on them
@@ -185,28 +185,28 @@ def test_rows_whose_class_rules_changed_are_marked_and_the_effect_is_told(tmp_pa
     write_rules(tmp_path / "labels.jsonl", *labelled)
     plain = run(tmp_path, ClassificationSettings(head=QUICK))
     rules_uri = write_rules(tmp_path / "rules.jsonl", {"class": "zero", "terms": ["kind 0"], "weight": 0.9})
-    known = ClassificationSettings(head=QUICK, rules_uri=rules_uri, text_column="kind", max_weak_rows=5)
-    found = run(tmp_path, known)
+    settings = ClassificationSettings(head=QUICK, rules_uri=rules_uri, text_column="kind", max_weak_rows=5)
+    report = run(tmp_path, settings)
     assert lookups == [400, 400]  # each run asks once for all texts
-    task = found.tasks[0]
+    task = report.tasks[0]
     assert task.head.rules is not None
     assert task.head.rules.num_weak_rows == 5
     assert task.head.rules.coefficients[0].coefficient > 1
     assert task.head.rules.gain is not None
     assert task.head.rules.gain.low > 0.1
-    rows = DerivedTable.open(found.output.out_uri).scan().collect()
+    rows = DerivedTable.open(report.output.out_uri).scan().collect()
     assert isinstance(rows, pl.DataFrame)
     changed = rows.filter("by_rules")
     assert 0 < changed.height == task.now.num_by_rules
     assert set(changed["label"]) == {"zero"}
     assert {int(name) % 3 for name in changed["id"]} == {0}
-    page = Path(found.report_uri).read_text()
+    page = Path(report.report_uri).read_text()
     assert "Effect of rules" in page
-    assert run(tmp_path, known).output.num_rows_built == 0
+    assert run(tmp_path, settings).output.num_rows_built == 0
     worse = [{**row, "label": "up" if row["label"] == "down" else row["label"]} for row in labelled]
     worse = [row if row["split"] == "train" else old for row, old in zip(worse, labelled, strict=True)]
     write_rules(tmp_path / "labels.jsonl", *worse)
-    refused = run(tmp_path, known).tasks[0].head
+    refused = run(tmp_path, settings).tasks[0].head
     assert refused.refused is not None
     assert refused.rules is None  # the head before has other labels than any head without rules that is fitted now
     write_rules(tmp_path / "labels.jsonl", *labelled)

@@ -47,8 +47,8 @@ def right(head: Head, vectors: np.ndarray, labels: list[str], texts: list[str] |
 
 def test_words_are_weighed_as_by_scikit_learn() -> None:
     random = np.random.default_rng(0)
-    known = ["up", "down", "a", "the", "market", "share", "Zürich", "2-1"]
-    texts = [" ".join(random.choice(known, random.integers(1, 9))) for _ in range(120)]
+    vocabulary = ["up", "down", "a", "the", "market", "share", "Zürich", "2-1"]
+    texts = [" ".join(random.choice(vocabulary, random.integers(1, 9))) for _ in range(120)]
     truth = np.array([int("up" in text.split()) for text in texts], np.int64)
 
     def terms(text: str) -> list[str]:
@@ -58,8 +58,8 @@ def test_words_are_weighed_as_by_scikit_learn() -> None:
     vectorizer = TfidfVectorizer(analyzer=terms, min_df=2, sublinear_tf=True)
     model = LogisticRegression(C=3.0, max_iter=1_000, tol=1e-4).fit(vectorizer.fit_transform(texts[:80]), truth[:80])
     counts = count_terms(texts)
-    found = train_words(counts.take(np.arange(80)), truth[:80], 3.0, num_classes=2, max_terms=1_000)
-    scores = found.scores(counts.take(np.arange(80, 120)))
+    trained = train_words(counts.take(np.arange(80)), truth[:80], 3.0, num_classes=2, max_terms=1_000)
+    scores = trained.scores(counts.take(np.arange(80, 120)))
     expected = model.decision_function(vectorizer.transform(texts[80:]))
     np.testing.assert_allclose(scores[:, 1] - scores[:, 0], expected, atol=1e-3)
 
@@ -114,9 +114,9 @@ def test_a_head_reads_no_more_terms_than_allowed_those_of_most_texts() -> None:
     texts = [f"word{number % 200} common rare{number}" for number in range(400)]
     counts = count_terms(texts)
     truth = np.arange(400) % 2
-    found = train_words(counts, truth, 1.0, num_classes=2, max_terms=100)
-    assert len(found.columns_V) == 100
-    assert "common" in counts.terms_V.gather(found.columns_V)
+    trained = train_words(counts, truth, 1.0, num_classes=2, max_terms=100)
+    assert len(trained.columns_V) == 100
+    assert "common" in counts.terms_V.gather(trained.columns_V)
     assert not any("rare" in term for term in counts.terms_V)  # each is in one text
 
 
@@ -125,8 +125,8 @@ def test_texts_without_a_common_term_and_no_texts_at_all_are_no_error() -> None:
     head = fitted(vectors, labels, [f"word{number}" for number in range(60)])
     assert head.words is None
     once = count_terms(["up", "up", "down"]).take(np.array([0, 2]))  # each term is in one of these texts
-    found = train_words(once, np.array([0, 1]), 1.0, num_classes=2, max_terms=100)
-    assert found.scores(once).tolist() == [[0, 0], [0, 0]]
+    trained = train_words(once, np.array([0, 1]), 1.0, num_classes=2, max_terms=100)
+    assert trained.scores(once).tolist() == [[0, 0], [0, 0]]
     texts, classes = telling(range(60))
     reading = fitted(vectors, classes, texts)
     assert reading.scores(vectors[:0], []).shape == (0, 2)
@@ -188,12 +188,12 @@ def test_the_words_of_the_rows_decide_their_class_at_the_cost_of_what_changed(pl
     report = run(places)
     head = report.tasks[0].head
     assert head.words_column == "kind"
-    found = DerivedTable.open(places[2]).scan().collect()
-    assert isinstance(found, pl.DataFrame)
-    told = found.filter(pl.col("id").cast(pl.Int64) % 5 != 4)  # every fifth row has no text
+    rows = DerivedTable.open(places[2]).scan().collect()
+    assert isinstance(rows, pl.DataFrame)
+    told = rows.filter(pl.col("id").cast(pl.Int64) % 5 != 4)  # every fifth row has no text
     truth = ["zero" if int(number) % 3 == 0 else "other" for number in told["id"]]
     assert (told["label"] == pl.Series(truth)).mean() > 0.95
-    assert "by_rules" not in found.columns
+    assert "by_rules" not in rows.columns
     assert run(places).output.num_rows_built == 0
     make_version(places[0], {name: {str(n): n for n in numbers} for name, numbers in
                              {"a": range(1_000, 1_060), "b": range(2_000, 2_005)}.items()})  # fmt: skip
@@ -259,8 +259,8 @@ def test_a_head_whose_texts_the_table_no_longer_keeps_is_replaced(places: tuple[
     head = HEADS.find(places[2], first.tasks[0].head.fingerprint)
     assert head is not None
     assert head.record.words is not None
-    gone = head.record.model_copy(update={"words": head.record.words.model_copy(update={"column": "gone"})})
-    replace(head, record=gone).save(places[2])  # the column that it reads is no longer kept
+    outdated = head.record.model_copy(update={"words": head.record.words.model_copy(update={"column": "gone"})})
+    replace(head, record=outdated).save(places[2])  # the column that it reads is no longer kept
     second = run(places, SETTINGS.model_copy(update={"text_column": None}))
     assert second.tasks[0].head.is_new
     assert "no longer keeps the texts that it reads" in second.tasks[0].head.reason

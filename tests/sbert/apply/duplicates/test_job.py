@@ -126,8 +126,8 @@ def test_a_night_decides_only_the_texts_that_a_change_concerns(tmp_path: Path, m
     decided: list[int] = []
     settle = grouping.Grouping.settle
 
-    def noted(self: grouping.Grouping, gone: object = None) -> None:
-        settle(self, gone)  # type: ignore[arg-type]
+    def noted(self: grouping.Grouping, removed: object = None) -> None:
+        settle(self, removed)  # type: ignore[arg-type]
         decided.append(self.num_decided)
 
     monkeypatch.setattr(grouping.Grouping, "settle", noted)
@@ -153,8 +153,8 @@ def _only_newest(open_table: Any, folder: str) -> Any:
     def opened(uri: str, version: int | None = None) -> Table:
         if version is not None and version < newest:
             raise NotATableError(f"{uri}: version {version} is gone")
-        found: Table = open_table(uri, version)
-        return found
+        table: Table = open_table(uri, version)
+        return table
 
     return opened
 

@@ -54,8 +54,8 @@ def found_in(out: str) -> dict[str, list[tuple[str, str]]]:
 
 def test_entities_lie_where_they_say_and_have_the_type_of_the_labels(places: tuple[str, str, str]) -> None:
     report = find_entities(*places)
-    found = found_in(places[2])
-    assert found == {
+    entities = found_in(places[2])
+    assert entities == {
         "0": [("red", "colour"), ("hamburg", "city")],
         "1": [],
         "2": [("blue", "colour"), ("rain", "city")],

@@ -12,10 +12,10 @@ from sbert.apply.entities.transitions import Marginals, Transitions, best_path, 
 
 def test_transitions_are_counted_with_one_more_of_each() -> None:
     # O O 1 1 2 O: after none 2 + 1 begin of 3 (the first word follows none); inside: 1 goes on, 1 changes, 1 ends
-    found = count_transitions([np.array([0, 0, 1, 1, 2, 0])])
-    assert found.begin == pytest.approx((1 + 1) / (3 + 2))
-    assert found.go_on == pytest.approx((1 + 1) / (3 + 3))
-    assert found.change == pytest.approx((1 + 1) / (3 + 3))
+    transitions = count_transitions([np.array([0, 0, 1, 1, 2, 0])])
+    assert transitions.begin == pytest.approx((1 + 1) / (3 + 2))
+    assert transitions.go_on == pytest.approx((1 + 1) / (3 + 3))
+    assert transitions.change == pytest.approx((1 + 1) / (3 + 3))
 
 
 @pytest.mark.parametrize("num_tags", [2, 3, 5])

@@ -63,8 +63,8 @@ def test_layers_learn_what_a_hidden_layer_alone_does_not(monkeypatch: pytest.Mon
     for rate in (0.0, 3e-3):
         monkeypatch.setattr(tuned_layers, "LAYER_RATE", rate)
         tuned = tune_layers(reader.encoder, shape, words, tags, num_tags=2, seed=0)
-        found = share_right(tuned, words, np.array([each[2] for each in tags]), new_words)
-        right.append(float((found == np.array([each[2] for each in new_tags])).mean()))
+        predicted = share_right(tuned, words, np.array([each[2] for each in tags]), new_words)
+        right.append(float((predicted == np.array([each[2] for each in new_tags])).mean()))
     assert right[1] > 0.95
     assert right[0] < 0.85
 
@@ -193,8 +193,10 @@ def test_a_tagger_of_the_release_before_stays_until_something_changes(
         before = find_entities(*places, settings)
     assert before.tagger == names[0]
     record = tmp_path / "out/_taggers" / before.tagger / "tagger.json"
-    known = {name: value for name, value in json.loads(record.read_text()).items() if name not in ("tuned", "frozen")}
-    record.write_text(json.dumps(known))  # as the release before wrote it
+    old_record = {
+        name: value for name, value in json.loads(record.read_text()).items() if name not in ("tuned", "frozen")
+    }
+    record.write_text(json.dumps(old_record))  # as the release before wrote it
     after = find_entities(*places, settings.model_copy(update={"tagger": TaggerSettings(seed=3)}))
     assert after.tagger == before.tagger
     assert after.output.num_rows_built == 0

@@ -55,10 +55,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Table, str, Topics
 
 def entries(html: str, colouring: str) -> dict[str, str]:
     """Return the legend entry of each row of a page, by the row's id."""
-    facts, values = content(html)
-    names = [item["name"] for item in facts["colourings"]]
-    labels = facts["colourings"][names.index(colouring)]["labels"]
-    ids = values[f"t{facts['columns'].index('id')}"]
+    properties, values = content(html)
+    names = [item["name"] for item in properties["colourings"]]
+    labels = properties["colourings"][names.index(colouring)]["labels"]
+    ids = values[f"t{properties['columns'].index('id')}"]
     return {row: labels[code] for row, code in zip(ids, values[f"c{names.index(colouring)}"], strict=True)}
 
 
@@ -72,11 +72,11 @@ def test_each_row_has_the_topic_of_the_output_under_its_words(places: tuple[Tabl
     assert shown == {
         row: words.get(topic, "outliers, of no topic") for row, topic in rows.select("id", "topic").iter_rows()
     }
-    facts, _ = content(page.html)
-    assert facts["colouring"] == 0
-    labels = facts["colourings"][0]["labels"]
+    properties, _ = content(page.html)
+    assert properties["colouring"] == 0
+    labels = properties["colourings"][0]["labels"]
     assert page.topics == tuple(labels[:-1]) == tuple(words[topic.topic] for topic in report.topics)
-    assert facts["colourings"][0]["rest"] == 1  # outliers are grey
+    assert properties["colourings"][0]["rest"] == 1  # outliers are grey
 
 
 def test_the_upper_level_is_a_colouring_too(places: tuple[Table, str, TopicsReport]) -> None:
@@ -91,8 +91,8 @@ def test_the_upper_level_is_a_colouring_too(places: tuple[Table, str, TopicsRepo
         assert topic.words[0] in groups.pop()
     of_none = {row for row, shown in by_topic.items() if shown == "outliers, of no topic"}
     assert of_none == {row for row, shown in by_group.items() if shown == "outliers, of no topic"}
-    facts, _ = content(draw_map(table, MapSettings(color_by="kind"), topics_uri=out).html)
-    assert facts["colourings"][facts["colouring"]]["name"] == "kind"
+    properties, _ = content(draw_map(table, MapSettings(color_by="kind"), topics_uri=out).html)
+    assert properties["colourings"][properties["colouring"]]["name"] == "kind"
 
 
 def test_rows_that_joined_or_changed_since_then_have_no_topic_yet(tmp_path: Path) -> None:
@@ -115,19 +115,19 @@ def test_more_topics_than_a_legend_holds_share_a_grey_entry(
     table, out, report = places
     monkeypatch.setattr(module, "MAX_ENTRIES", 2)
     page = draw_map(table, topics_uri=out)
-    facts, _ = content(page.html)
+    properties, _ = content(page.html)
     counts = Counter(entries(page.html, "topic").values())
-    assert facts["colourings"][0]["labels"][2:] == ["other topics", "outliers, of no topic"]
-    assert facts["colourings"][0]["rest"] == 2
+    assert properties["colourings"][0]["labels"][2:] == ["other topics", "outliers, of no topic"]
+    assert properties["colourings"][0]["rest"] == 2
     assert counts["other topics"] == sum(topic.num_rows for topic in report.topics[2:])
 
 
 def test_a_topic_without_words_is_named_by_its_number(tmp_path: Path) -> None:
     table = make_text_version(str(tmp_path / "table"), {"a": [(str(n), "?", np.eye(4)[0].tolist()) for n in range(12)]})
     find_topics(table.uri, str(tmp_path / "topics"), TopicSettings(fit=FitSettings(num_topics=1, outlier_share=0.0)))
-    facts, _ = content(draw_map(table, topics_uri=str(tmp_path / "topics")).html)
-    assert facts["colourings"][0]["labels"] == ["0"]
-    assert "group of topics" not in [item["name"] for item in facts["colourings"]]
+    properties, _ = content(draw_map(table, topics_uri=str(tmp_path / "topics")).html)
+    assert properties["colourings"][0]["labels"] == ["0"]
+    assert "group of topics" not in [item["name"] for item in properties["colourings"]]
 
 
 def test_topics_that_cannot_be_drawn_are_refused_before_anything_is_laid_out(

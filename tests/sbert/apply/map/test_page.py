@@ -46,15 +46,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 def test_the_page_holds_every_row(made: Table, drawn: MapPage) -> None:
     page = drawn
-    facts, values = content(page.html)
+    properties, values = content(page.html)
     rows = made.scan().collect().sort("text_hash", "source", "id")
     assert page.num_rows == 120
     assert page.num_table_rows == 120
     assert page.version == 0
-    assert facts["rows"] == 120
-    assert facts["table_rows"] == 120
-    shown = {name: values[f"t{at}"] for at, name in enumerate(facts["columns"])}
-    assert facts["columns"][0] == "kind"
+    assert properties["rows"] == 120
+    assert properties["table_rows"] == 120
+    shown = {name: values[f"t{at}"] for at, name in enumerate(properties["columns"])}
+    assert properties["columns"][0] == "kind"
     assert "raw" not in shown  # bytes are no text
     assert shown["id"] == rows["id"].to_list()
     assert shown["source"] == rows["source"].to_list()
@@ -62,7 +62,7 @@ def test_the_page_holds_every_row(made: Table, drawn: MapPage) -> None:
     assert len(values["x"]) == 120
     assert len(values["y"]) == 120
     assert max(np.ptp(values["x"].astype(int)), np.ptp(values["y"].astype(int))) == 65_535
-    by_name = {item["name"]: (item, values[f"c{at}"]) for at, item in enumerate(facts["colourings"])}
+    by_name = {item["name"]: (item, values[f"c{at}"]) for at, item in enumerate(properties["colourings"])}
     flags, codes = by_name["flag"]
     shown_flags = [flags["labels"][code] for code in codes]
     assert shown_flags == ["no value" if flag is None else str(flag).lower() for flag in rows["flag"].to_list()]
@@ -76,17 +76,17 @@ def test_the_same_seed_makes_the_same_page(made: Table, drawn: MapPage) -> None:
 def test_a_sample_has_the_smallest_hashes(made: Table) -> None:
     page = draw_map(made, MapSettings(text_column="kind", max_rows=50))
     rows = made.scan().collect().sort("text_hash", "source", "id").head(50)
-    facts, values = content(page.html)
-    assert facts["rows"] == 50
-    assert facts["table_rows"] == 120
-    assert values[f"t{facts['columns'].index('id')}"] == rows["id"].to_list()
+    properties, values = content(page.html)
+    assert properties["rows"] == 50
+    assert properties["table_rows"] == 120
+    assert values[f"t{properties['columns'].index('id')}"] == rows["id"].to_list()
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 10])
 def test_few_rows_are_a_map_too(tmp_path: Path, count: int) -> None:
     table = make_version(str(tmp_path / "table"), {"a": {str(row): row for row in range(count)}})
-    facts, _ = content(draw_map(table, MapSettings(text_column="kind")).html)
-    assert facts["rows"] == count
+    properties, _ = content(draw_map(table, MapSettings(text_column="kind")).html)
+    assert properties["rows"] == count
 
 
 def test_no_text_becomes_part_of_the_page(tmp_path: Path, model: str) -> None:
@@ -98,18 +98,18 @@ def test_no_text_becomes_part_of_the_page(tmp_path: Path, model: str) -> None:
     html = draw_map(Table.open(str(folder)), MapSettings(text_column="note", color_by="text")).html
     assert "alert(" not in html.replace("alert(3)", "")
     assert "<script>alert" not in html
-    facts, values = content(html)
+    properties, values = content(html)
     assert HOSTILE.replace("\0", " ") in values["t0"]
-    assert facts["colouring"] == [item["name"] for item in facts["colourings"]].index("text")
+    assert properties["colouring"] == [item["name"] for item in properties["colourings"]].index("text")
 
 
 def test_the_column_of_the_text_gives_the_colours_where_it_is_asked_for(made: Table) -> None:
     for color_by in ("kind", None):
-        facts, _ = content(draw_map(made, MapSettings(text_column="kind", color_by=color_by)).html)
-        named = {item["name"]: item for item in facts["colourings"]}
+        properties, _ = content(draw_map(made, MapSettings(text_column="kind", color_by=color_by)).html)
+        named = {item["name"]: item for item in properties["colourings"]}
         assert ("kind" in named) == (color_by == "kind")
-        chosen = facts["colourings"][facts["colouring"]]
-        assert chosen is named["kind"] if color_by == "kind" else chosen["kind"] == "topic"
+        shown = properties["colourings"][properties["colouring"]]
+        assert shown is named["kind"] if color_by == "kind" else shown["kind"] == "topic"
 
 
 def test_the_page_may_run_its_own_script_and_load_nothing(drawn: MapPage) -> None:
@@ -145,8 +145,8 @@ def test_coordinates_are_a_derived_table_that_the_page_shows(made: Table, tmp_pa
     every = DerivedTable.open(out).scan().collect()
     assert every.height == 120
     assert every.select(pl.col("x").is_finite().all() & pl.col("y").is_finite().all()).item()
-    facts, values = content(page.html)
-    keys = pl.DataFrame({name: values[f"t{facts['columns'].index(name)}"] for name in ("source", "id")})
+    properties, values = content(page.html)
+    keys = pl.DataFrame({name: values[f"t{properties['columns'].index(name)}"] for name in ("source", "id")})
     shown = keys.join(every, on=["source", "id"], how="left", maintain_order="left")
     assert abs(np.corrcoef(shown["x"], values["x"])[0, 1]) > 0.9999
     assert draw_map(made, settings, coordinates_uri=out).html == page.html
@@ -158,8 +158,8 @@ def test_coordinates_are_a_derived_table_that_the_page_shows(made: Table, tmp_pa
 def test_packed_data_comes_back() -> None:
     arrays = {"x": np.array([0, 1, 65_535], np.uint16), "c": np.array([7, 8, 9], np.uint8)}
     texts = {"t": ["a", "", "𠮷 \n"], "u": ["", "", ""]}
-    facts, values = unpack(pack({"title": "é"}, arrays, texts))
-    assert facts == {"title": "é"}
+    properties, values = unpack(pack({"title": "é"}, arrays, texts))
+    assert properties == {"title": "é"}
     assert values["t"] == texts["t"]
     assert values["u"] == texts["u"]
     assert values["x"].tolist() == [0, 1, 65_535]

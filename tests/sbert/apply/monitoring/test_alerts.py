@@ -115,9 +115,9 @@ def test_the_level_accepts_the_promised_number_of_chance_alerts() -> None:
 
 def test_without_overdispersion_the_surprise_is_nearly_binomial() -> None:
     counts, totals = np.full(500, 30), np.full(500, 100)
-    found = share_surprise(45, 100, counts, totals, np.ones(500))
+    surprise = share_surprise(45, 100, counts, totals, np.ones(500))
     mid = float(scipy.stats.binom.sf(45, 100, 0.3) + scipy.stats.binom.pmf(45, 100, 0.3) / 2)
-    assert found.p_value == pytest.approx(mid, rel=0.1)
+    assert surprise.p_value == pytest.approx(mid, rel=0.1)
     assert volume_surprise(130, np.random.default_rng(0).poisson(100, 500), np.ones(500)).p_value == pytest.approx(
         float(scipy.stats.poisson.sf(129, 100)), rel=0.5
     )
@@ -126,13 +126,13 @@ def test_without_overdispersion_the_surprise_is_nearly_binomial() -> None:
 @pytest.mark.parametrize("count", [0, 3, 30, 77, 100])
 def test_tails_are_those_of_scipy(count: int) -> None:
     counts, totals = np.array([20, 45, 31, 24]), np.array([100, 100, 100, 100])
-    found = share_surprise(count, 100, counts, totals, np.ones(4))
+    surprise = share_surprise(count, 100, counts, totals, np.ones(4))
     mean = 120.5 / 401
     spread = mean * (1 - mean)
     correlation = float(((counts - 100 * mean) ** 2 - 100 * spread).sum() / (spread * 4 * 100 * 99))
     extra = correlation + 4 * 100 * (1 + correlation * 99) / 401**2
     law = scipy.stats.betabinom(100, mean * (1 / extra - 1), (1 - mean) * (1 / extra - 1))
-    assert found.p_value == pytest.approx(float(law.sf(count) + law.pmf(count) / 2), rel=1e-6)
+    assert surprise.p_value == pytest.approx(float(law.sf(count) + law.pmf(count) / 2), rel=1e-6)
 
 
 def test_the_tail_of_a_volume_is_that_of_scipy() -> None:

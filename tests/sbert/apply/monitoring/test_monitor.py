@@ -49,9 +49,9 @@ def make_head(out: Path, name: str, direction: int, encoder_number: int = 0) -> 
 
 def numbers(wanted: Callable[[int], bool], first: int, count: int) -> list[int]:
     """Return numbers of one hour whose vectors have a property; every fifth has no time and is left out."""
-    found = [number for number in range(first, first + 60) if number % 5 != 4 and wanted(number)]
-    assert len(found) >= count, len(found)
-    return found[:count]
+    matching = [number for number in range(first, first + 60) if number % 5 != 4 and wanted(number)]
+    assert len(matching) >= count, len(matching)
+    return matching[:count]
 
 
 def is_bad(number: int) -> bool:
@@ -64,10 +64,10 @@ def hours(shares: list[float], per_hour: int = 20) -> dict[str, int]:
     for hour, share in enumerate(shares):
         bad = round(share * per_hour)
         first = 60 * hour + 1  # minute 0 of the made tables is 23:59
-        chosen = numbers(is_bad, first, min(bad, 18)) + numbers(
+        drawn = numbers(is_bad, first, min(bad, 18)) + numbers(
             lambda number: not is_bad(number), first, min(per_hour - bad, 18)
         )
-        rows |= {str(number): number for number in chosen}
+        rows |= {str(number): number for number in drawn}
     return rows
 
 
@@ -117,13 +117,13 @@ def test_a_surge_is_told_once_and_cells_follow_the_rows(places: tuple[str, Path,
     assert cells.filter(pl.col("series") != "volume")["share"].is_between(0, 1).all()
     make_version(table, {"a": calm})  # the rows of the surge are deleted
     classify(table, classes)
-    gone = monitor(str(classes), str(out), settings, now=NOW)
-    assert gone.num_open == 0
-    assert gone.alerts == []
+    calm_again = monitor(str(classes), str(out), settings, now=NOW)
+    assert calm_again.num_open == 0
+    assert calm_again.alerts == []
     assert verify_any(str(out)).findings == []
     vacuum_any(str(out), retention_hours=0.0, apply=True)
     assert verify_any(str(out)).findings == []
-    page = Path(gone.page_uri).read_text()
+    page = Path(calm_again.page_uri).read_text()
     assert (
         "No alert is open. 7 of 10 cells (all rows in a bucket of 1h) had enough rows and history to be tested." in page
     )

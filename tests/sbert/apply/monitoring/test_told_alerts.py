@@ -24,34 +24,34 @@ def alert(topic: str, day: int, *, is_open: bool = True) -> AlertReport:
 
 
 def run(out: Path, alerts: list[AlertReport], first_alert: FirstAlert = FirstAlert.ASK) -> News:
-    known = read_told(str(out))
-    found = news(alerts, known, first_alert, is_told_anew=False)
+    told_before = read_told(str(out))
+    outcome = news(alerts, told_before, first_alert, is_told_anew=False)
     write_told(
         str(out),
         Told(
             model="m",
             last_bucket=FIRST,
             sentences={item.key: item.sentence for item in alerts},
-            topics=found.topics,
-            waiting=[item.key for item in found.waiting],
-            decisions=known.decisions if known else {},
+            topics=outcome.topics,
+            waiting=[item.key for item in outcome.waiting],
+            decisions=told_before.decisions if told_before else {},
         ),
     )
-    return found
+    return outcome
 
 
 def test_the_first_alert_of_a_topic_waits_and_later_ones_do_not(tmp_path: Path) -> None:
     shoes = alert("shoes", 1)
-    found = run(tmp_path, [shoes])
-    assert found.told == []
-    assert found.waiting == [shoes]
+    outcome = run(tmp_path, [shoes])
+    assert outcome.told == []
+    assert outcome.waiting == [shoes]
     assert run(tmp_path, [shoes]).waiting == [shoes]  # nobody decided: it waits on
     decision = made_now(approved=True, name="Ada", reason="it is real")
     assert decide_alerts(str(tmp_path), [shoes], ["shoes"], decision) == [shoes]
     again, hats = alert("shoes", 5), alert("hats", 5)
-    found = run(tmp_path, [shoes, again, hats])
-    assert found.told == [again]
-    assert found.waiting == [hats]
+    outcome = run(tmp_path, [shoes, again, hats])
+    assert outcome.told == [again]
+    assert outcome.waiting == [hats]
     told = read_told(str(tmp_path))
     assert told is not None
     assert told.decisions[shoes.key].sentence() == "approved by Ada: it is real"
@@ -69,9 +69,9 @@ def test_a_refused_alert_is_not_told_and_the_next_one_waits_again(
     assert (
         decide_alerts(str(tmp_path), [shoes], ["shoes"], made_now(approved=True, name="", reason="")) == []
     )  # too late
-    found = run(tmp_path, [shoes, later])
-    assert found.told == []
-    assert found.waiting == [later]
+    outcome = run(tmp_path, [shoes, later])
+    assert outcome.told == []
+    assert outcome.waiting == [later]
     told = read_told(str(tmp_path))
     assert told is not None
     assert not told.decisions[shoes.key].approved
@@ -80,10 +80,10 @@ def test_a_refused_alert_is_not_told_and_the_next_one_waits_again(
 def test_without_asking_all_are_told_also_those_that_waited(tmp_path: Path) -> None:
     shoes = alert("shoes", 1)
     run(tmp_path, [shoes])
-    found = run(tmp_path, [shoes], FirstAlert.AUTOMATIC)
-    assert found.told == [shoes]
-    assert found.waiting == []
-    assert found.topics == ["shoes"]
+    outcome = run(tmp_path, [shoes], FirstAlert.AUTOMATIC)
+    assert outcome.told == [shoes]
+    assert outcome.waiting == []
+    assert outcome.topics == ["shoes"]
 
 
 def test_topics_of_an_earlier_record_are_known(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_items_that_cannot_change_a_list_do_not(seed: int) -> None:
     if not can_change(scores[joined], list_scores, list_is_new, settings):
         assert before == after
     left = [item for item in range(1, num) if item not in {entry.item for entry in after}]
-    gone = scores.copy()
-    gone[random.permutation(left)[:5]] = TAKEN  # items that are not in a list can leave
+    reduced = scores.copy()
+    reduced[random.permutation(left)[:5]] = TAKEN  # items that are not in a list can leave
     if len(after) == settings.k:
-        assert make_list(gone, vectors, HISTORY, is_new, settings) == after
+        assert make_list(reduced, vectors, HISTORY, is_new, settings) == after

@@ -115,10 +115,10 @@ def test_a_new_item_can_be_recommended_at_once_and_one_that_left_is_gone(place: 
     write_items(place / "items", [*[row for row in rows if row[0] != "10"], ("99", "a new item", between)])
     report = run(place, now=LATER)
     assert 0 < report.num_users_computed <= 20
-    found = lists(place)
-    assert "10" not in set(found["id"])
+    recommended = lists(place)
+    assert "10" not in set(recommended["id"])
     assert report.rejected == {"unknown item": sum(row["item"] == "10" for row in made_events())}
-    assert "u01" in set(found.filter((pl.col("id") == "99") & pl.col("is_new"))["user"])
+    assert "u01" in set(recommended.filter((pl.col("id") == "99") & pl.col("is_new"))["user"])
     assert_equal_to_a_full_run(place)
 
 

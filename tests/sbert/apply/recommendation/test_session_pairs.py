@@ -38,7 +38,7 @@ def events_of(rows: list[dict[str, str]]) -> Events:
     return check_events(pl.DataFrame(rows), made_items(), EventColumns(), NOW)
 
 
-def found(
+def pairs_of(
     rows: list[dict[str, str]], settings: SessionSettings = EVERY, texts: pl.Series = TEXTS
 ) -> list[tuple[str, str, int]]:
     pairs = session_pairs(events_of(rows), made_items(), texts, settings)
@@ -52,47 +52,47 @@ def visit(user: str, *items: int, at: int = 0) -> list[dict[str, str]]:
 
 def test_items_that_users_take_in_one_session_are_a_pair_and_the_first_one_is_the_anchor() -> None:
     rows = [*visit("a", 3, 5), *visit("b", 3, 5), *visit("c", 5, 3), *visit("d", 7, 8)]
-    assert found(rows) == [("text 3", "text 5", 3)]
+    assert pairs_of(rows) == [("text 3", "text 5", 3)]
 
 
 def test_a_long_pause_ends_a_session() -> None:
     near = [*visit("a", 3), *visit("a", 5, at=30 * MINUTE), *visit("b", 3), *visit("b", 5, at=30 * MINUTE)]
     far = [*visit("a", 3), *visit("a", 5, at=31 * MINUTE), *visit("b", 3), *visit("b", 5, at=31 * MINUTE)]
-    assert found(near) == [("text 3", "text 5", 2)]
-    assert found(far) == []
-    assert found(far, EVERY.model_copy(update={"gap_minutes": 31.0})) == [("text 3", "text 5", 2)]
+    assert pairs_of(near) == [("text 3", "text 5", 2)]
+    assert pairs_of(far) == []
+    assert pairs_of(far, EVERY.model_copy(update={"gap_minutes": 31.0})) == [("text 3", "text 5", 2)]
 
 
 def test_a_user_counts_once_and_one_user_is_not_enough() -> None:
     often = [row for day in range(5) for row in visit("a", 3, 5, at=day * 86_400)]
-    assert found(often) == []
-    assert found([*often, *visit("b", 5, 3)]) == [("text 3", "text 5", 2)]
+    assert pairs_of(often) == []
+    assert pairs_of([*often, *visit("b", 5, 3)]) == [("text 3", "text 5", 2)]
 
 
 def test_an_item_is_paired_with_the_items_of_the_window_and_a_repeat_takes_no_place() -> None:
     rows = [*visit("a", 3, 3, 5, 3, 7), *visit("b", 3, 5, 5, 7)]
     narrow = EVERY.model_copy(update={"window": 1})
-    assert found(rows, narrow) == [("text 3", "text 5", 2), ("text 5", "text 7", 2)]
-    assert ("text 3", "text 7", 2) in found(rows)
+    assert pairs_of(rows, narrow) == [("text 3", "text 5", 2), ("text 5", "text 7", 2)]
+    assert ("text 3", "text 7", 2) in pairs_of(rows)
 
 
 def test_the_last_item_of_a_user_makes_no_pair_with_the_first_of_the_next() -> None:
-    assert found([*visit("a", 3), *visit("b", 5), *visit("c", 3), *visit("d", 5)]) == []
+    assert pairs_of([*visit("a", 3), *visit("b", 5), *visit("c", 3), *visit("d", 5)]) == []
 
 
 def test_items_that_were_only_shown_make_no_pair() -> None:
     shown = [event(user, 5, MINUTE, "impression") for user in "ab"]
-    assert found([*visit("a", 3), *visit("b", 3), *shown]) == []
+    assert pairs_of([*visit("a", 3), *visit("b", 3), *shown]) == []
 
 
 def test_of_each_item_the_best_pairs_stay() -> None:
     # Everyone takes 1. Users who take 3 and 5 take 1 too, but 1 is no more than the second best of both.
     rows = [row for user in range(12) for row in visit(f"u{user}", 1, 10 + user % 6)]
     rows += [row for user in "abcd" for row in visit(user, 3, 5, 1)]
-    best = found(rows, SessionSettings(min_users=2, max_pairs=1))
+    best = pairs_of(rows, SessionSettings(min_users=2, max_pairs=1))
     assert ("text 3", "text 5", 4) in best
     assert ("text 5", "text 1", 4) not in best
-    assert ("text 5", "text 1", 4) in found(rows, SessionSettings(min_users=2, max_pairs=2))
+    assert ("text 5", "text 1", 4) in pairs_of(rows, SessionSettings(min_users=2, max_pairs=2))
     assert ("text 1", "text 10", 2) in best  # the only one of 10
 
 
@@ -100,7 +100,7 @@ def test_texts_that_are_empty_or_equal_make_no_pair() -> None:
     rows = [*visit("a", 3, 5, 7), *visit("b", 3, 5, 7)]
     texts = TEXTS.to_list()
     texts[5], texts[7] = "", "text 3"
-    assert found(rows, texts=pl.Series(texts)) == []
+    assert pairs_of(rows, texts=pl.Series(texts)) == []
 
 
 def test_a_run_adds_only_pairs_that_the_labels_lack(tmp_path: Path) -> None:

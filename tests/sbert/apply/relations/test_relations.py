@@ -121,9 +121,9 @@ def test_names_come_from_the_output_of_entities(places: tuple[str, str, str], tm
     entities = str(tmp_path / "entities")
     find_entities(places[0], str(tmp_path / "marked.jsonl"), entities)
     find_relations(entities, *places[1:])
-    found = found_in(places[2])
-    assert found["sat"] == [("cat", "sat on", "rain")]
-    assert found["none"] == []
+    relations = found_in(places[2])
+    assert relations["sat"] == [("cat", "sat on", "rain")]
+    assert relations["none"] == []
     assert find_relations(entities, *places[1:]).output.num_rows_built == 0
     with pytest.raises(SettingsError, match="leave entities_column out"):
         find_relations(entities, *places[1:], SETTINGS)

@@ -40,8 +40,8 @@ def test_sentences_of_passages_have_their_places_in_the_document(
     first, second = documents(tmp_path / "table")
     assert first.id == "d"
     assert second.id == "e"
-    found, alone = split_documents([first, second], 100)
-    assert tuple(" ".join(text.split()) for text in found.texts) == (
+    whole, alone = split_documents([first, second], 100)
+    assert tuple(" ".join(text.split()) for text in whole.texts) == (
         "The engine needs oil.",
         "Change the oil every year!",
         "Use a clean can (see Fig. 2).",
@@ -49,8 +49,8 @@ def test_sentences_of_passages_have_their_places_in_the_document(
         "Look at the pressure each month, and after a long trip.",
         "Dr. Smith said so.",
     )
-    places = zip(found.starts_S.tolist(), found.ends_S.tolist(), strict=True)
-    assert [TEXT[start:end].split() for start, end in places] == [text.split() for text in found.texts]
+    places = zip(whole.starts_S.tolist(), whole.ends_S.tolist(), strict=True)
+    assert [TEXT[start:end].split() for start, end in places] == [text.split() for text in whole.texts]
     assert alone.texts == ("One sentence only.",)
 
 
@@ -74,18 +74,18 @@ def test_of_two_documents_with_one_id_the_later_one_counts(tmp_path: Path, model
     write(tmp_path / "raw/a.jsonl", lines)
     settings = {"source": {"passages": {"max_tokens": 24}}}
     update(tmp_path / "raw", tmp_path / "table", model=model, settings=settings)
-    found = {document.id: document.text for document in documents(tmp_path / "table")}
-    assert found == {"e": "Butter in the oven.", "d": "She won."}
+    texts = {document.id: document.text for document in documents(tmp_path / "table")}
+    assert texts == {"e": "Butter in the oven.", "d": "She won."}
 
 
 def test_a_gap_between_passages_ends_a_sentence_and_moves_no_place() -> None:
     from sbert.apply.summaries.documents import _join
 
     document = _join("s", "d", b"", [(0, "no end here"), (20, "and here"), (29, "it goes on.")])
-    (found,) = split_documents([document], 10)
-    assert found.texts == ("no end here", "and here\nit goes on.")
-    assert found.starts_S.tolist() == [0, 20]
-    assert found.ends_S.tolist() == [11, 40]
+    (sentences,) = split_documents([document], 10)
+    assert sentences.texts == ("no end here", "and here\nit goes on.")
+    assert sentences.starts_S.tolist() == [0, 20]
+    assert sentences.ends_S.tolist() == [11, 40]
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_words_are_runs_without_spaces_or_characters(text: str, count: int) -> N
 def test_documents_without_text_between_others_keep_their_place() -> None:
     empty = Document("s", "e", b"", "", np.zeros(1, np.int64), np.zeros(1, np.int64))
     full = Document("s", "f", b"", "A cat. A dog.", np.zeros(1, np.int64), np.zeros(1, np.int64))
-    assert [len(found) for found in split_documents([empty, full, empty, full], 5)] == [0, 2, 0, 2]
+    assert [len(sentences) for sentences in split_documents([empty, full, empty, full], 5)] == [0, 2, 0, 2]

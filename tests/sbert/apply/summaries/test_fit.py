@@ -38,9 +38,9 @@ def test_the_wording_of_summaries_is_learned_and_the_same_seed_gives_the_same_ra
     models, again = (fit_models(documents(24, seed=0), SETTINGS) for _ in range(2))
     unseen = documents(12, seed=1)
     scores = [models.scores(item.inputs_SI, item.runs_SW) for item in unseen]
-    assert [int(found.argmax()) for found in scores] == [int(item.rouge_S.argmax()) for item in unseen]
-    for item, found in zip(unseen, scores, strict=True):
-        np.testing.assert_allclose(again.scores(item.inputs_SI, item.runs_SW), found, rtol=1e-5)
+    assert [int(item_scores.argmax()) for item_scores in scores] == [int(item.rouge_S.argmax()) for item in unseen]
+    for item, item_scores in zip(unseen, scores, strict=True):
+        np.testing.assert_allclose(again.scores(item.inputs_SI, item.runs_SW), item_scores, rtol=1e-5)
 
 
 def test_runs_of_terms_are_counted_once_by_their_hashes() -> None:
@@ -61,9 +61,9 @@ def test_ranks_and_features_of_one_and_of_no_sentence() -> None:
     assert ranks_of(np.array([3, 1, 2], np.float32)).tolist() == [1, 0, 0.5]
     assert wording_features(np.ones(1, np.float32)).tolist() == [[1, 0]]
     for num in (0, 1):
-        found = sentence_features(sentence_list(*["A cat."] * num), np.ones((num, 1), np.float32))
-        assert found.shape == (num, len(FEATURES))
-        assert np.isfinite(found).all()
+        features = sentence_features(sentence_list(*["A cat."] * num), np.ones((num, 1), np.float32))
+        assert features.shape == (num, len(FEATURES))
+        assert np.isfinite(features).all()
 
 
 def test_a_stored_ranker_holds_no_words(tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ def test_a_stored_ranker_holds_no_words(tmp_path: Path) -> None:
     record = RankerRecord(fingerprint="f", encoder_fingerprint="e", labels=counts, quality=quality)
     ranker = Ranker(record, fit_models(documents(6, seed=0), SETTINGS))
     ranker.save(str(tmp_path))
-    found = RANKERS.find(str(tmp_path), "f")
-    assert found is not None
+    stored = RANKERS.find(str(tmp_path), "f")
+    assert stored is not None
     item = documents(1, seed=2)[0]
     wanted = ranker.scores(item.sentences, item.vectors_SD)
-    np.testing.assert_array_equal(found.scores(item.sentences, item.vectors_SD), wanted)
+    np.testing.assert_array_equal(stored.scores(item.sentences, item.vectors_SD), wanted)
     folder = tmp_path / "_rankers" / "f"
     assert all(
         tensor.dtype.kind == "f" for tensor in safetensors.numpy.load_file(folder / "ranker.safetensors").values()

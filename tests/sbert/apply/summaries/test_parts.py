@@ -21,17 +21,17 @@ def unit(vectors: list[list[float]]) -> Float32:
 
 
 def cosines(vectors: list[list[float]]) -> Float32:
-    found: Float32 = unit(vectors) @ unit(vectors).T
-    return found
+    similarities: Float32 = unit(vectors) @ unit(vectors).T
+    return similarities
 
 
 def test_words_that_few_sentences_have_make_two_sentences_alike() -> None:
     # Three sentences: "a" stands in all and weighs ln(4/3), "b" in two and weighs ln 2, "c" and "d" in one and weigh ln 4.
     a, b, c = np.log(4 / 3), np.log(2), np.log(4)
-    found = word_cosines([("a", "b"), ("b", "a", "b"), ("a", "c", "d")])
-    assert found[0, 1] == pytest.approx(1)
-    assert found[0, 2] == pytest.approx(a * a / (np.hypot(a, b) * np.sqrt(a * a + 2 * c * c)))
-    np.testing.assert_allclose(found, found.T)
+    similarities = word_cosines([("a", "b"), ("b", "a", "b"), ("a", "c", "d")])
+    assert similarities[0, 1] == pytest.approx(1)
+    assert similarities[0, 2] == pytest.approx(a * a / (np.hypot(a, b) * np.sqrt(a * a + 2 * c * c)))
+    np.testing.assert_allclose(similarities, similarities.T)
     assert word_cosines([(), ()]).tolist() == [[1, 0], [0, 1]]
 
 
@@ -79,7 +79,7 @@ LENGTHS = np.array([10, 5, 3, 2])
 
 
 @pytest.mark.parametrize(
-    ("budget", "chosen"),
+    ("budget", "expected"),
     [
         ({"max_words": 100}, [0, 1, 3]),  # the third repeats the first
         ({"max_words": 100, "max_similarity": 1}, [0, 1, 2, 3]),
@@ -92,12 +92,12 @@ LENGTHS = np.array([10, 5, 3, 2])
     ],
 )
 def test_the_best_are_chosen_within_the_budget_in_their_order(
-    budget: dict[str, float | None], chosen: list[int]
+    budget: dict[str, float | None], expected: list[int]
 ) -> None:
     asked = SummaryBudget.model_validate(budget)
-    assert choose_sentences(SCORES, LENGTHS, VECTORS, asked).tolist() == chosen
+    assert choose_sentences(SCORES, LENGTHS, VECTORS, asked).tolist() == expected
     back = choose_sentences(SCORES[::-1], LENGTHS[::-1], VECTORS[::-1], asked)
-    assert sorted(3 - back) == chosen
+    assert sorted(3 - back) == expected
 
 
 def test_a_budget_without_a_limit_is_refused() -> None:

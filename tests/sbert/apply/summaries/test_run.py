@@ -64,10 +64,10 @@ def test_each_document_has_a_row_with_its_sentences(tmp_path: Path, table: str) 
         parts = [text[part["start"] : part["end"]] for part in row["sentences"]]
         assert " ".join(parts) == text
         assert sorted(part["rank"] for part in row["sentences"]) == [1, 2, 3, 4, 5]
-        (chosen,) = (at for at, part in enumerate(row["sentences"]) if part["chosen"])
-        assert row["sentences"][chosen]["rank"] == 1
-        assert row["summary"] == parts[chosen]
-        assert row["num_words"] == len(parts[chosen].split())
+        (place,) = (at for at, part in enumerate(row["sentences"]) if part["chosen"])
+        assert row["sentences"][place]["rank"] == 1
+        assert row["summary"] == parts[place]
+        assert row["num_words"] == len(parts[place].split())
     assert verify_any(str(tmp_path / "out")).findings == []
 
 
@@ -101,9 +101,9 @@ def test_whole_documents_without_sentences_and_with_one(tmp_path: Path, model: s
     assert report.num_documents == 3
     assert report.num_without_text == 1
     assert report.num_whole == 2
-    found = output(out)
-    assert found["summary"].to_list() == [None, sentence(1), document(1)["text"]]
-    assert found["num_sentences"].to_list() == [0, 1, 5]
+    summaries = output(out)
+    assert summaries["summary"].to_list() == [None, sentence(1), document(1)["text"]]
+    assert summaries["num_sentences"].to_list() == [0, 1, 5]
     update(tmp_path / "raw", tmp_path / "bare", model=model)
     with pytest.raises(ColumnError, match="a summary needs the text"):
         summarize(str(tmp_path / "bare"), str(tmp_path / "other"))

@@ -170,8 +170,8 @@ def test_kernels_are_not_loaded_on_machines_that_cannot_run_them(
 @pytest.mark.parametrize("missing", [[], ["amx"], ["amx", "avx512_bf16"], ["amx", "avx512_bf16", "avx512"]])
 def test_the_fastest_units_of_the_processor_are_chosen(missing: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units_of_processors, "has_units", lambda name: name not in missing)
-    found = [units_of_processors.units_here(dtype) for dtype in ComputeDtype]
-    names = [units.name if units else None for units in found]
+    fastest = [units_of_processors.units_here(dtype) for dtype in ComputeDtype]
+    names = [units.name if units else None for units in fastest]
     floats = "avx512" if "avx512" not in missing else "avx2"
     halves = next((name for name in ("amx", "avx512_bf16") if name not in missing), None)
     assert dict(zip(ComputeDtype, names, strict=True)) == {"float32": floats, "bfloat16": halves, "float16": None}
@@ -179,9 +179,9 @@ def test_the_fastest_units_of_the_processor_are_chosen(missing: list[str], monke
 
 def test_units_can_be_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NATIVE_VARIABLE, "avx2")
-    found = units_of_processors.units_here(ComputeDtype.FLOAT32)
-    assert found is not None
-    assert found.name == "avx2"
+    units = units_of_processors.units_here(ComputeDtype.FLOAT32)
+    assert units is not None
+    assert units.name == "avx2"
     assert units_of_processors.units_here(ComputeDtype.BFLOAT16) is None
     monkeypatch.setenv(NATIVE_VARIABLE, "avx3")
     with pytest.raises(SettingsError, match="SBERT_NATIVE is 'avx3', expected 0, 1, amx, avx512_bf16, avx512, avx2"):

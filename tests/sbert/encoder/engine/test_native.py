@@ -63,9 +63,9 @@ def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if emulated:
             library = emulated_kernels(compiler, units, tmp_path_factory.mktemp("emulated") / "kernels.so")
             patch.setattr(compiled, "_load", lambda _: Kernels(library, "emulated", units))
-        found = load_kernels(units.dtype)
-        assert found.units is units, found.reason
-        yield found
+        loaded = load_kernels(units.dtype)
+        assert loaded.units is units, loaded.reason
+        yield loaded
 
 
 def emulated_kernels(compiler: list[str], units: Units, file: Path) -> ctypes.CDLL:
@@ -280,12 +280,12 @@ def test_every_pooling_and_prompts_left_out(kernels: Kernels, modes: tuple[Pooli
     assert packed is not None
     tokens = encoder.tokenize(["red", "", "green blue " * 40, "one two three"], prompt="train: ")
     sequences = np.arange(4)
-    found = []
+    vectors = []
     with torch.inference_mode():
         for runner in (packed, encoder.selected_runner.runner):
             (batch,) = runner.cut(tokens, sequences, 1_000)
-            found.append(runner.run(tokens, batch)[torch.from_numpy(np.argsort(batch.sequences))])
-    torch.testing.assert_close(*found, atol=0.1, rtol=0.05)
+            vectors.append(runner.run(tokens, batch)[torch.from_numpy(np.argsort(batch.sequences))])
+    torch.testing.assert_close(*vectors, atol=0.1, rtol=0.05)
 
 
 @pytest.mark.parametrize("kernels", ["avx2"], indirect=True)
@@ -296,18 +296,18 @@ def test_wrong_kernels_are_not_used(
     run = NativeRunner.run
     monkeypatch.setattr(NativeRunner, "run", lambda self, tokens, batch: run(self, tokens, batch).roll(1, dims=1))
     with caplog.at_level(logging.WARNING, logger="sbert.encoder.engine.runner_selection"):
-        chosen = SentenceEncoder.from_pretrained(compute_dtype=kernels.units.dtype, device="cpu").selected_runner
-    assert chosen.name == "packed"
+        runner = SentenceEncoder.from_pretrained(compute_dtype=kernels.units.dtype, device="cpu").selected_runner
+    assert runner.name == "packed"
     assert "the native runner gives other vectors" in caplog.text
-    assert "not native (it failed the probe" in chosen.reason
+    assert "not native (it failed the probe" in runner.reason
 
 
 def test_kernels_are_not_used_when_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NATIVE_VARIABLE, "0")
-    chosen = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu").selected_runner
-    assert chosen.name == "packed"
+    runner = SentenceEncoder.from_pretrained(compute_dtype=ComputeDtype.BFLOAT16, device="cpu").selected_runner
+    assert runner.name == "packed"
     assert load_kernels(ComputeDtype.BFLOAT16).library is None
-    assert "not native (turned off by SBERT_NATIVE=0)" in chosen.reason
+    assert "not native (turned off by SBERT_NATIVE=0)" in runner.reason
 
 
 @pytest.mark.parametrize(

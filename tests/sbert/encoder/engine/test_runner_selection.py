@@ -92,9 +92,9 @@ def test_a_type_that_gives_other_vectors_is_not_chosen(
     assert SentenceEncoder.from_pretrained(folder, device="cpu").compute_dtype is ComputeDtype.BFLOAT16
     monkeypatch.setattr("sbert.encoder.sentence_encoder.MIN_PROBE_COSINE", 0.9999999)
     with caplog.at_level(logging.WARNING, logger="sbert.encoder.sentence_encoder"):
-        chosen = SentenceEncoder.from_pretrained(folder, device="cpu")
+        encoder = SentenceEncoder.from_pretrained(folder, device="cpu")
         asked = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.BFLOAT16)
-    assert chosen.compute_dtype is ComputeDtype.FLOAT32
+    assert encoder.compute_dtype is ComputeDtype.FLOAT32
     assert asked.compute_dtype is ComputeDtype.BFLOAT16
     assert "float32 is used" in caplog.text
     assert "bfloat16 is used because it was asked for" in caplog.text
@@ -150,9 +150,9 @@ def test_workers_keep_order_hand_errors_on_and_stop() -> None:
 
     tokens = tiny_encoder().tokenize(["red"])
     for workers in (1, 2):
-        found = list(compute_batches(Runner(), tokens, range(6), workers))
-        assert [batch for batch, _ in found] == list(range(6))
-        assert [str(outcome) if batch == 3 else int(outcome) for batch, outcome in found] == [0, 1, 2, "three", 4, 5]
+        outcomes = list(compute_batches(Runner(), tokens, range(6), workers))
+        assert [batch for batch, _ in outcomes] == list(range(6))
+        assert [str(outcome) if batch == 3 else int(outcome) for batch, outcome in outcomes] == [0, 1, 2, "three", 4, 5]
         with pytest.raises(InterruptedError):
             list(compute_batches(Runner(), tokens, range(6), workers, lambda: True))
     assert num_workers(torch.device("cuda")) == 1

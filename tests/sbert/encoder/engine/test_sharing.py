@@ -42,10 +42,10 @@ def test_a_small_job_is_cut_into_equal_parts() -> None:
 
 
 def test_batches_of_a_large_job_get_smaller_towards_its_end() -> None:
-    found = sizes([64] * 1_000, 2_048, 4)
-    assert found[:20] == [2_048] * 20
-    assert found == sorted(found, reverse=True)
-    assert found[-1] <= SMALLEST_TOKENS
+    batch_sizes = sizes([64] * 1_000, 2_048, 4)
+    assert batch_sizes[:20] == [2_048] * 20
+    assert batch_sizes == sorted(batch_sizes, reverse=True)
+    assert batch_sizes[-1] <= SMALLEST_TOKENS
 
 
 @pytest.mark.parametrize(

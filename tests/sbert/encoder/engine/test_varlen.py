@@ -26,11 +26,11 @@ def stand_in(
     """Compute each sequence by itself, as torch.nn.attention.varlen.varlen_attn does; shapes (T, N, D)."""
     assert cu_seq_q.dtype is torch.int32
     assert max_q == max_k == int(cu_seq_q.diff().max())
-    found = torch.empty_like(query)
+    attended = torch.empty_like(query)
     for first, stop in zip(cu_seq_q.tolist()[:-1], cu_seq_k.tolist()[1:], strict=True):
         parts = (each[first:stop].transpose(0, 1)[None] for each in (query, key, value))
-        found[first:stop] = functional.scaled_dot_product_attention(*parts)[0].transpose(0, 1)
-    return found
+        attended[first:stop] = functional.scaled_dot_product_attention(*parts)[0].transpose(0, 1)
+    return attended
 
 
 @pytest.fixture
@@ -62,9 +62,9 @@ def test_batches_have_no_padding(encoder: SentenceEncoder) -> None:
 
 def test_a_wrong_attention_is_not_used(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(varlen, "find_varlen_attention", lambda: lambda query, *rest: query.flip(0))
-    chosen = select_again(encoder)
-    assert chosen.name == "packed"
-    assert "not varlen (it failed the probe" in chosen.reason
+    runner = select_again(encoder)
+    assert runner.name == "packed"
+    assert "not varlen (it failed the probe" in runner.reason
 
 
 def test_an_attention_that_does_not_run_is_not_used(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +72,9 @@ def test_an_attention_that_does_not_run_is_not_used(encoder: SentenceEncoder, mo
         raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
 
     monkeypatch.setattr(varlen, "find_varlen_attention", lambda: fail)
-    chosen = select_again(encoder)
-    assert chosen.name == "packed"
-    assert "not varlen (it failed on the probe)" in chosen.reason
+    runner = select_again(encoder)
+    assert runner.name == "packed"
+    assert "not varlen (it failed on the probe)" in runner.reason
 
 
 def select_again(encoder: SentenceEncoder) -> runner_selection.SelectedRunner:

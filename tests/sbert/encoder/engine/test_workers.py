@@ -53,9 +53,9 @@ def test_batches_in_turn_are_laid_out_and_started_before_earlier_vectors_are_wai
         return lambda: events.append(f"waited for {int(values)}") or values  # type: ignore[func-returns-value]
 
     monkeypatch.setattr(workers, "copy_to_cpu", copy_to_cpu)
-    found = compute_batches(Runner(), tiny_encoder().tokenize(["red"]), batches(), 1)
+    outcomes = compute_batches(Runner(), tiny_encoder().tokenize(["red"]), batches(), 1)
     last = BATCHES_IN_FLIGHT + 1
-    assert [batch for batch, _ in found] == list(range(last + 1))
+    assert [batch for batch, _ in outcomes] == list(range(last + 1))
     place = {event: number for number, event in enumerate(events)}
     for number in range(last + 1):
         assert place[f"laid out {number}"] < place[f"started {number}"] < place[f"waited for {number}"]

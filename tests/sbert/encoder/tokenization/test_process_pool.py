@@ -30,12 +30,12 @@ def make_texts(num: int = NUM_TEXTS) -> list[str]:
 
 def children() -> set[int]:
     """Return the processes of pools that this process has started."""
-    found = set()
+    pids = set()
     for each in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
             if "sbert.encoder.tokenization.worker" in " ".join(each.cmdline()):
-                found.add(each.pid)
-    return found
+                pids.add(each.pid)
+    return pids
 
 
 @pytest.fixture
@@ -76,14 +76,14 @@ def test_killed_tokenizer_processes_cost_a_warning_and_no_text(
     with ThreadPoolExecutor(1) as thread:
         if busy:  # one has taken its share and does not answer
             os.kill(min(started), signal.SIGSTOP)
-            found = thread.submit(encoder.tokenize, texts)
+            pending = thread.submit(encoder.tokenize, texts)
             time.sleep(0.5)
-            assert not found.done()
+            assert not pending.done()
         for pid in started:
             os.kill(pid, signal.SIGKILL)
         if not busy:
-            found = thread.submit(encoder.tokenize, texts)
-        np.testing.assert_array_equal(found.result(timeout=60).input_ids, expected)
+            pending = thread.submit(encoder.tokenize, texts)
+        np.testing.assert_array_equal(pending.result(timeout=60).input_ids, expected)
     assert "a tokenizer process ended" in caplog.text
     np.testing.assert_array_equal(encoder.tokenize(texts).input_ids, expected)
     assert not children() - before
@@ -93,9 +93,9 @@ def test_threads_that_share_a_pool_take_turns(encoder: SentenceEncoder) -> None:
     pool, before = encoder._tokenizer_pool, children()
     blocks = [make_texts(NUM_TEXTS + extra) for extra in range(4)]
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(pool.token_ids, blocks))
+        id_blocks = list(threads.map(pool.token_ids, blocks))
     assert len(children() - before) == 2
-    for block, ids in zip(blocks, found, strict=True):
+    for block, ids in zip(blocks, id_blocks, strict=True):
         np.testing.assert_array_equal(ids[0], token_ids(pool.tokenizer, block)[0])
 
 

@@ -30,8 +30,8 @@ def terms(text: str | None) -> list[str]:
     ],
 )
 def test_a_text_is_cut_into_its_terms(text: str | None, expected: list[str]) -> None:
-    found = terms(text)
-    assert [term for term in found if term.strip("\ufe0f")] == expected
+    all_terms = terms(text)
+    assert [term for term in all_terms if term.strip("\ufe0f")] == expected
 
 
 def test_a_text_has_the_same_terms_whatever_stands_beside_it() -> None:

@@ -49,8 +49,8 @@ def notes_table(folder: Path, model: str, *, notes: dict[str, str] | None = None
     for key, text in wanted.items():
         if not (raw / f"{key}.jsonl").exists():  # an object that is written again is a new split
             write(raw / f"{key}.jsonl", [{"id": key, "text": text}])
-    chosen = objects_apart(source={"keep_columns": ["text"]}, deletion_limit={"max_drop_share": 1.0})
-    update(raw, folder / "table", model=model, settings=chosen)
+    table_settings = objects_apart(source={"keep_columns": ["text"]}, deletion_limit={"max_drop_share": 1.0})
+    update(raw, folder / "table", model=model, settings=table_settings)
     return str(folder / "table")
 
 
@@ -59,7 +59,7 @@ def table_uri(tmp_path_factory: pytest.TempPathFactory, model: str) -> str:
     return notes_table(tmp_path_factory.mktemp("notes"), model)
 
 
-def found(uri: str, query: str, **asked: object) -> list[tuple[str, float]]:
+def scored_hits(uri: str, query: str, **asked: object) -> list[tuple[str, float]]:
     result = search_table(Table.open(uri), query, settings=WORDS.model_copy(update=asked))
     return [(hit.id, hit.score) for hit in result.hits()]
 
@@ -89,7 +89,7 @@ def test_scores_are_those_of_the_formula(table_uri: str) -> None:
         ["東京", "京大", "大学", "学の", "の入", "入学", "学試", "試験"],
     ]
     expected = bm25_by_hand(["the", "password"], texts)
-    hits = dict(found(table_uri, "The password"))
+    hits = dict(scored_hits(table_uri, "The password"))
     assert set(hits) == {"1", "2", "3", "4"}
     for key, score in hits.items():
         assert score == pytest.approx(expected[int(key) - 1], rel=1e-5)
@@ -97,11 +97,11 @@ def test_scores_are_those_of_the_formula(table_uri: str) -> None:
 
 @pytest.mark.parametrize(("query", "first"), [("PR-1042", "1"), ("pr 1042", "1"), ("大学", "5"), ("LOST", "2")])
 def test_codes_and_rare_words_are_found_in_any_script(table_uri: str, query: str, first: str) -> None:
-    assert found(table_uri, query)[0][0] == first
+    assert scored_hits(table_uri, query)[0][0] == first
 
 
 def test_a_query_without_a_known_word_finds_nothing(table_uri: str) -> None:
-    assert found(table_uri, "zebra") == []
+    assert scored_hits(table_uri, "zebra") == []
 
 
 @given(
@@ -147,14 +147,14 @@ def test_postings_are_those_of_a_count() -> None:
 def test_the_index_follows_the_table_and_answers_as_no_index_does(tmp_path: Path, model: str) -> None:
     uri = notes_table(tmp_path, model)
     queries = ["the invoice", "password reset", "PR-1042", "大学"]
-    before = [found(uri, query) for query in queries]
+    before = [scored_hits(uri, query) for query in queries]
     result = search_table(Table.open(uri), "the", settings=WORDS)
     assert result.way.describe() == "words: no word index, the texts of 5 rows were read, 5 rows of version 0"
     report = index_words(uri, settings=WordSettings(segment_rows=2, merge_segments=64))
     assert report.num_segments == 3
     assert report.num_segments_built == 3
     assert report.num_rows_built == 5
-    assert [found(uri, query) for query in queries] == before
+    assert [scored_hits(uri, query) for query in queries] == before
     way = search_table(Table.open(uri), "the", settings=WORDS).way
     assert way.num_word_segments == 3
     assert way.num_rows_read == 0
@@ -163,15 +163,15 @@ def test_the_index_follows_the_table_and_answers_as_no_index_does(tmp_path: Path
     changed = {**NOTES, "6": "another invoice"}
     del changed["2"]
     notes_table(tmp_path, model, notes=changed)
-    by_old_segments = [found(uri, query) for query in queries]
+    by_old_segments = [scored_hits(uri, query) for query in queries]
     assert search_table(Table.open(uri), "the", settings=WORDS).way.num_rows_read == 1
     report = index_words(uri)
     assert report.num_rows == 5
-    assert [found(uri, query) for query in queries] == by_old_segments
+    assert [scored_hits(uri, query) for query in queries] == by_old_segments
     drop_words(uri)
-    assert [found(uri, query) for query in queries] == by_old_segments
+    assert [scored_hits(uri, query) for query in queries] == by_old_segments
     compact_table(uri)
-    assert [found(uri, query) for query in queries] == by_old_segments
+    assert [scored_hits(uri, query) for query in queries] == by_old_segments
 
 
 def test_segments_are_merged_so_that_few_remain(tmp_path: Path, model: str) -> None:
@@ -181,7 +181,7 @@ def test_segments_are_merged_so_that_few_remain(tmp_path: Path, model: str) -> N
     assert apart.num_segments == 9
     merged = index_words(uri, settings=WordSettings(merge_segments=3))
     assert merged.num_segments == 1
-    assert len(found(uri, "shared")) == 9
+    assert len(scored_hits(uri, "shared")) == 9
 
 
 def test_a_damaged_segment_is_left_out_and_built_again(
@@ -189,14 +189,14 @@ def test_a_damaged_segment_is_left_out_and_built_again(
 ) -> None:
     uri = notes_table(tmp_path, model)
     index_words(uri)
-    whole = found(uri, "the invoice")
+    whole = scored_hits(uri, "the invoice")
     (record,) = read_word_segments(uri)
     file = Path(uri) / "_words" / record.data.name
     content = bytearray(file.read_bytes())
     content[-3] ^= 1  # one bit, in an array: the file can still be opened
     file.write_bytes(content)
     assert "run `sbert index-words --check`" in verify_table(uri).findings[0]
-    assert found(uri, "the invoice") == whole
+    assert scored_hits(uri, "the invoice") == whole
     assert "a segment of the word index is left out" in caplog.text
     assert index_words(uri).num_segments_built == 0
     assert index_words(uri, check=True).num_segments_built == 1
@@ -219,7 +219,7 @@ def test_a_search_in_object_storage_copies_a_segment_once_and_checks_it(
     assert search_table(Table.open(uri), "invoice", settings=WORDS).way.num_word_segments == 0  # damaged: left out
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
     write_bytes(file, content)
-    whole = found(uri, "invoice")
+    whole = scored_hits(uri, "invoice")
     assert sorted(hit for hit, _ in whole) == ["1", "2"]
     write_bytes(file, b"\xff" * len(content))
     result = search_table(Table.open(uri), "invoice", settings=WORDS)
@@ -236,7 +236,7 @@ def test_vacuum_removes_segments_of_splits_that_no_version_needs(tmp_path: Path,
     notes_table(tmp_path, model, notes={"9": "all is new"})
     going = [name for name in vacuum_table(uri, retention_hours=0, apply=True).files if name.startswith("_words/")]
     assert [Path(name).suffix for name in going] == [".json", ".safetensors"]
-    assert [hit for hit, _ in found(uri, "new")] == ["9"]
+    assert [hit for hit, _ in scored_hits(uri, "new")] == ["9"]
 
 
 def test_a_table_without_text_or_with_too_many_rows_says_what_to_do(

@@ -69,14 +69,14 @@ def test_each_passage_is_the_text_between_its_two_places() -> None:
 
 
 def test_passages_keep_whole_sentences_and_the_limit() -> None:
-    known = sentences(300)
-    passages = cut(" ".join(known))
+    original = sentences(300)
+    passages = cut(" ".join(original))
     assert passages["passage"].str.ends_with(".").all()
     assert passages["passage"].str.starts_with("S").all()
     sizes = count_words(passages["passage"].to_list())
     assert sizes.max() <= 32 - SPECIAL_TOKENS
     assert sizes.mean() > 0.5 * 32
-    assert " ".join(passages["passage"]) == " ".join(known)
+    assert " ".join(passages["passage"]) == " ".join(original)
 
 
 @given(st.lists(st.text(alphabet="aB .!?\n#-é。1|", max_size=80), min_size=1, max_size=4), st.sampled_from([16, 24]))
@@ -90,17 +90,17 @@ def test_nothing_but_white_space_and_headings_is_lost(texts: list[str], max_toke
 
 @pytest.mark.parametrize("place", [3, 120, 399])
 def test_a_changed_sentence_changes_at_most_three_passages(place: int) -> None:
-    known = sentences(400)
-    changed = [*known[:place], "Here is another sentence instead.", *known[place + 1 :]]
-    assert cut(" ".join(known)).height >= 100
-    assert 1 <= num_new(" ".join(known), " ".join(changed)) <= 3
+    original = sentences(400)
+    changed = [*original[:place], "Here is another sentence instead.", *original[place + 1 :]]
+    assert cut(" ".join(original)).height >= 100
+    assert 1 <= num_new(" ".join(original), " ".join(changed)) <= 3
 
 
 def test_edits_change_fewer_than_two_passages_on_average() -> None:
-    known = sentences(200)
-    before = set(cut(" ".join(known))["text"])
+    original = sentences(200)
+    before = set(cut(" ".join(original))["text"])
     costs = [
-        len(set(cut(" ".join([*known[:place], "Something new is here.", *known[place + 1 :]]))["text"]) - before)
+        len(set(cut(" ".join([*original[:place], "Something new is here.", *original[place + 1 :]]))["text"]) - before)
         for place in range(0, 200, 5)
     ]
     assert np.mean(costs) < 2
@@ -181,8 +181,8 @@ def test_a_comment_in_code_is_no_heading() -> None:
 
 
 def test_passages_repeat_the_end_of_the_one_before() -> None:
-    known = sentences(100)
-    passages = cut(" ".join(known), 64, overlap_tokens=20)
+    original = sentences(100)
+    passages = cut(" ".join(original), 64, overlap_tokens=20)
     starts, ends = passages["start"].to_list(), passages["end"].to_list()
     overlapping = [start < end for start, end in zip(starts[1:], ends[:-1], strict=True)]
     assert all(overlapping)
@@ -216,9 +216,9 @@ def test_the_outline_that_a_format_gives_replaces_markdown() -> None:
 
 
 def test_the_page_is_that_on_which_the_passage_begins() -> None:
-    known = sentences(40)
-    text = " ".join(known[:20]) + "\n" + " ".join(known[20:])
-    middle = text.index(known[20])
+    original = sentences(40)
+    text = " ".join(original[:20]) + "\n" + " ".join(original[20:])
+    middle = text.index(original[20])
     pages = [
         {"start": 0, "end": 0, "level": 0, "title": "1"},
         {"start": middle, "end": middle, "level": 0, "title": "2"},

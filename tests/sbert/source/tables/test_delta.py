@@ -186,9 +186,9 @@ def test_a_large_file_is_cut_where_row_groups_begin(tmp_path: Path) -> None:
         for span in split.spans
         for block in read_span(span, SourceSettings(), ReadSettings(block_rows=64), {})
     ]
-    found = pl.concat(read).sort("row")
-    assert found["row"].to_list() == [row for row in range(1, 2001) if row not in {1, 701, 2000}]
-    assert found["text"].to_list() == [rows["text"][row - 1] for row in found["row"]]
+    read_rows = pl.concat(read).sort("row")
+    assert read_rows["row"].to_list() == [row for row in range(1, 2001) if row not in {1, 701, 2000}]
+    assert read_rows["text"].to_list() == [rows["text"][row - 1] for row in read_rows["row"]]
 
 
 def test_the_version_of_a_file_is_its_entry_in_the_log(tmp_path: Path) -> None:

@@ -31,10 +31,10 @@ DAY = dt.date(2026, 11, 1)
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[SqlCatalog]:
     """Return a catalog whose tables lie in tmp_path/lake."""
-    found = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/lake")
-    found.create_namespace("n")
-    yield found
-    found.close()
+    sql_catalog = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/lake")
+    sql_catalog.create_namespace("n")
+    yield sql_catalog
+    sql_catalog.close()
 
 
 def make(catalog: SqlCatalog, name: str = "t") -> tuple[Table, Path]:
@@ -118,10 +118,10 @@ def test_a_change_of_the_table_costs_what_it_changes(catalog: SqlCatalog, tmp_pa
 
 def test_a_missing_data_file_is_named(catalog: SqlCatalog, tmp_path: Path, model: str) -> None:
     _, folder = make(catalog)
-    gone = next(folder.glob("data/lang=en/*/*.parquet"))
-    gone.unlink()
+    missing = next(folder.glob("data/lang=en/*/*.parquet"))
+    missing.unlink()
     report = refresh_table(folder, tmp_path / "table", model).report
-    assert list(report.broken_objects) == [str(gone)]
+    assert list(report.broken_objects) == [str(missing)]
     assert report.num_rows == 2
 
 
