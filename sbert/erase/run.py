@@ -178,6 +178,11 @@ class _Run:
         )
 
     @property
+    def buried_at(self) -> dt.datetime:
+        """Time of the tombstones: that of the first run of this erasure."""
+        return self.begun_at if self.tombstones is None else self.tombstones.created
+
+    @property
     def missing(self) -> ErasedKeys:
         """The keys that were found nowhere so far, and that no earlier erasure named."""
         return self.keys.without(self.found_rows.asked).without(self.earlier.keys)
@@ -216,9 +221,8 @@ class _Run:
             self._note(findings)
             self._erase_places(reports)
 
-        done = erase_shards(
-            self.store, self.keys, self.erasure, is_dry_run=self.is_dry_run, before_commit=before_commit
-        )
+        erased = partial(erase_shards, self.store, self.keys, self.erasure, self.buried_at)
+        done = erased(is_dry_run=self.is_dry_run, before_commit=before_commit)
         report = done.report(self.store, is_dry_run=self.is_dry_run)
         self._take(done)
         if self.is_dry_run:
@@ -234,7 +238,7 @@ class _Run:
                 break
             log.info("%s: rows were written meanwhile; erasing them too", self.table_uri)
             if not looked.is_clean:
-                self._take(erase_shards(self.store, self.keys, self.erasure, before_commit=before_commit))
+                self._take(erased(before_commit=before_commit))
             self._erase_places(reports)
         at_work = runs_at_work(self.table_uri, self.erasure)
         self.places += [looked, *beside, *unknown_files(self.table_uri), *at_work, *bucket_problem(self.table_uri)]
@@ -243,13 +247,13 @@ class _Run:
         """Erase the rows of a derived table, and take them out of lists of other rows."""
         store = DerivedStore(uri)
         if self.is_dry_run:
-            done = erase_shards(store, self.rows.keys, self.erasure, is_dry_run=True)
+            done = erase_shards(store, self.rows.keys, self.erasure, self.buried_at, is_dry_run=True)
             self._note_asked(done.findings)
             reports = self._erase_reports(store, done)
             self.places += [done.report(store, is_dry_run=True), *([reports] if reports else [])]
             return
         with hold_lease(uri, self.erasure, ERASE):
-            done = erase_shards(store, self.rows.keys, self.erasure, before_commit=self._note_asked)
+            done = erase_shards(store, self.rows.keys, self.erasure, self.buried_at, before_commit=self._note_asked)
             report = look_into_shards(store, self.rows.keys, done.report(store, is_dry_run=False))
             reports = self._erase_reports(store, done)
         note_rows_left(self.table_uri, store.uri, store.derived.num_rows)
@@ -284,7 +288,7 @@ class _Run:
             erasure=self.erasure,
             table_uri=self.table_uri,
             table_id=self.store.table.table_id,
-            begun_at=self.begun_at if self.tombstones is None else self.tombstones.created,
+            begun_at=self.buried_at,
             ended_at=dt.datetime.now(dt.UTC),
             requested_by=f"{_user()} on {socket.gethostname()}",
             is_dry_run=self.is_dry_run,

@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from sbert.derived.derived_table import DerivedTable, commit_derived
@@ -42,7 +42,7 @@ class ShardStore(ABC):
 
     @abstractmethod
     def commit(self, add: Sequence[ShardRecord], drop: Sequence[TableShard], erasure: str, num_rows: int) -> int:
-        """Make the next version, even when no shard changes: a run that was planned before must not commit any more.
+        """Make the next version, even when no shard changes: a run that was planned before then cannot commit.
 
         Raises:
             CommitConflictError: another run committed first.
@@ -86,15 +86,21 @@ class ShardStore(ABC):
 
     def rows_erased_by(self, erasure: str, since: dt.datetime) -> int:
         """Return the rows that commits of an erasure, the oldest made after `since`, took out of the newest version."""
-        total = 0
+        return sum(int(recorded.get("num_rows_erased", 0)) for recorded in self._commits_of(erasure, since))
+
+    def has_commit_of(self, erasure: str, since: dt.datetime) -> bool:
+        """Return whether an erasure, begun at `since`, made a version up to the one that is open."""
+        return any(True for _ in self._commits_of(erasure, since))
+
+    def _commits_of(self, erasure: str, since: dt.datetime) -> Iterator[dict[str, Any]]:
+        """Return the records of an erasure's commits, the newest first."""
         for version in range(self.version, -1, -1):
             info = commit_info(self.uri, version)
             if info is None or info.get("timestamp", 0) < since.timestamp() * 1000:
-                break
+                return
             recorded = recorded_in(info)
             if recorded.get("operation") == ERASE and recorded.get("erasure") == erasure:
-                total += int(recorded.get("num_rows_erased", 0))
-        return total
+                yield recorded
 
 
 class EmbeddingsStore(ShardStore):

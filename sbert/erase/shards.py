@@ -1,12 +1,12 @@
 """Take erased rows out of the shards of a table, in all its versions and in splits that are not published yet.
 
 Every Parquet file in the table's folder is searched, whether or not a version names it. A file of the newest version is
-written again
-without the rows, and one commit puts the new files in the place of the old ones. All other files that hold a row only go:
-versions that name them are refused from then on, and unpublished splits are built again. Old files go after the commit, so
-a reader of the newest version always finds whole files.
+written again without the rows, and one commit puts the new files in the place of the old ones. All other files that hold a
+row only go: versions that name them are refused from then on, and unpublished splits are built again. Old files go after the
+commit, so a reader of the newest version always finds whole files.
 """
 
+import datetime as dt
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +73,7 @@ def erase_shards(
     store: ShardStore,
     keys: ErasedKeys,
     erasure: str,
+    begun_at: dt.datetime,
     *,
     is_dry_run: bool = False,
     before_commit: Callable[[list[ShardFinding]], None] = lambda _: None,
@@ -83,6 +84,8 @@ def erase_shards(
         store: the table.
         keys: the rows.
         erasure: id of the erasure, for the commit.
+        begun_at: time of its tombstones. A run that goes on with the erasure makes no version if one was made since then
+            and no shard changes.
         is_dry_run: only look.
         before_commit: gets what was found while the files still hold it.
 
@@ -111,7 +114,8 @@ def erase_shards(
                 for finding in current:
                     written.append(rewrite_shard(store.uri, finding.name, keys))  # noqa: PERF401  (kept after an error)
             drop = [store.shards[finding.name] for finding in current]
-            done.version = store.commit(written, drop, erasure, done.num_rows)
+            if current or not store.has_commit_of(erasure, begun_at):
+                done.version = store.commit(written, drop, erasure, done.num_rows)
         except CommitConflictError as error:
             delete(join(store.uri, record.name) for record in written)
             if attempt == MAX_ATTEMPTS:

@@ -19,10 +19,12 @@ TRANSIENT_ERRNOS = frozenset(
     {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
 )
 DISK_FULL = ("the disk is full", "free space and run again")
+FILE_FOR_FOLDER = ("a file stands where a folder is needed", "name another folder")
 PLAIN_ERRNOS = {
     errno.ENOSPC: DISK_FULL,
     errno.EDQUOT: DISK_FULL,
-    errno.ENOTDIR: ("a file stands where a folder is needed", "name another folder"),
+    errno.ENOTDIR: FILE_FOR_FOLDER,
+    errno.EEXIST: FILE_FOR_FOLDER,
 }
 """Problem and remedy, in words, of errors of a local disk that say exactly what is wrong."""
 STATUS = r"(?<![\w./:-])(?:%s)(?!\w|[/:-]|\.\w)"

@@ -90,9 +90,8 @@ def test_with_faults_in_all_requests_an_error_names_the_endpoint_in_time(
     model = save_tiny(tmp_path / "model")
     corpora.write_objects(f"{s3_bucket}/raw", {"a.jsonl": corpora.rows(0, 3)})
     refresh_table(f"{s3_bucket}/raw", f"{s3_bucket}/table", model)
-    seconds = 1.0
     with fault_proxy(s3, 1.0, (kind,)) as proxy:
-        use(proxy.address, monkeypatch, seconds)
+        use(proxy.address, monkeypatch, 1.0)
         for attempt in (
             lambda: list_objects(f"{s3_bucket}/raw"),
             lambda: read_bytes(f"{s3_bucket}/raw/a.jsonl"),
@@ -103,5 +102,6 @@ def test_with_faults_in_all_requests_an_error_names_the_endpoint_in_time(
             with pytest.raises(StorageError, match=proxy.address.endpoint) as caught:
                 attempt()
             assert caught.value.transient
-            # A request that begins within the time may end after it. delta-rs makes two requests, one after the other.
-            assert time.monotonic() - began < 5 * seconds
+            # A request that begins within the time may end after it, and a busy machine is slow. Without the setting
+            # retries go on for a minute.
+            assert time.monotonic() - began < 30

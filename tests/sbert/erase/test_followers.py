@@ -134,6 +134,7 @@ def test_a_consumer_on_record_that_was_not_named_leaves_the_erasure_incomplete(t
     assert f"--derived {out}" in next(place.problem for place in receipt.left if place.location == out)
     assert f"--destination {store}" in next(place.problem for place in receipt.left if place.location == store)
     assert files_that_hold(out, b"'a-3'")
+    assert erase(table, ErasedKeys(ids=["a-3"])).version == receipt.version  # nothing was left to commit
     assert erase(table, ErasedKeys(ids=["a-3"]), derived=[out], destinations=[store]).is_complete
     assert files_that_hold(out, b"'a-3'") == []
 

@@ -8,7 +8,7 @@ from deltalake.exceptions import DeltaError
 
 from sbert.errors import MissingError, StorageError
 from sbert.storage.errors import is_transient, translate_errors
-from sbert.storage.files import list_names
+from sbert.storage.files import list_names, write_bytes
 from sbert.table.delta import find_table
 
 NAMES = ["run-401", "403", "data-404", "batch 503 of 504", "not-found timed out", "forbidden", "access denied"]
@@ -35,6 +35,8 @@ def test_a_file_in_the_place_of_a_folder_is_named_as_such(tmp_path: Path) -> Non
     (tmp_path / "out").write_text("hello")
     with pytest.raises(StorageError, match=r"out/_splits: a file stands where a folder is needed \(.*\); name another"):
         list_names(str(tmp_path / "out/_splits"))
+    with pytest.raises(StorageError, match=r"part: a file stands where a folder is needed \(.*\); name another"):
+        write_bytes(str(tmp_path / "out/part"), b"")
 
 
 @pytest.mark.parametrize("name", NAMES)
