@@ -28,7 +28,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from sbert import SentenceEncoder
 from sbert.apply.classification.calibration import calibration_error
-from sbert.apply.classification.fit import fit_head
+from sbert.apply.classification.fit import HeadOrigin, fit_head
 from sbert.apply.classification.head import Float32, Head
 from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.settings import HeadSettings
@@ -158,9 +158,7 @@ def fitted(rows: Rows, settings: HeadSettings) -> Head:
         rows.vectors_ND,
         rows.truth.tolist(),
         settings,
-        fingerprint="bench",
-        encoder_fingerprint="",
-        labels_fingerprint="",
+        HeadOrigin(fingerprint="bench", encoder_fingerprint="", labels_fingerprint=""),
         words=HeadWords("text", rows.texts) if settings.words else None,
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import f1_score
 
-from sbert.apply.classification.fit import HeadRules, fit_head
+from sbert.apply.classification.fit import HeadOrigin, HeadRules, fit_head
 from sbert.apply.classification.head import Float32
 from sbert.apply.classification.rules import Rule, rule_classes, rule_features
 from sbert.apply.classification.settings import ClassificationSettings, HeadSettings
@@ -94,8 +94,8 @@ def compared(case: RuleCase, seed: int) -> Iterator[tuple[str, dict[str, float]]
     for name, head_rules in uses.items():
         began = time.perf_counter()
         head = fit_head(
-            vectors_ND[taken], truth[taken].tolist(), HeadSettings(seed=seed), fingerprint="bench",
-            encoder_fingerprint="", labels_fingerprint="", rules=head_rules,
+            vectors_ND[taken], truth[taken].tolist(), HeadSettings(seed=seed),
+            HeadOrigin(fingerprint="bench", encoder_fingerprint="", labels_fingerprint=""), rules=head_rules,
         )  # fmt: skip
         named = head.scores(test_ND, test_texts).argmax(axis=1)
         yield (

@@ -19,6 +19,7 @@ from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
 
 from sbert import SentenceEncoder
+from sbert.apply.classification.fit import HeadOrigin
 from sbert.apply.classification.head import Float32
 from sbert.apply.classification.multi_label_fit import fit_multi_label_head, truth_matrix
 from sbert.apply.classification.multi_label_quality import measure_multi_label_head
@@ -70,8 +71,8 @@ def measured(data: Path, cache: Path, seed: int) -> list[list[object]]:
     for name, words in (("vectors and words", HeadWords("text", train)), ("vectors", None)):
         began = time.process_time()
         head = fit_multi_label_head(
-            train_ND, labels, HeadSettings(seed=seed), fingerprint="f", encoder_fingerprint="e", labels_fingerprint="l",
-            words=words,
+            train_ND, labels, HeadSettings(seed=seed),
+            HeadOrigin(fingerprint="f", encoder_fingerprint="e", labels_fingerprint="l"), words=words,
         )  # fmt: skip
         seconds = time.process_time() - began
         quality = measure_multi_label_head(head, test_ND, truth, test)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sbert.apply.classification.calibration import abstention_threshold, calibrated, fit_temperature, set_scores
 from sbert.apply.classification.choice import HeadSelection, choose_head, unseen_scores
-from sbert.apply.classification.head import Float32, Head, HeadRecord
+from sbert.apply.classification.head import Float32, Float64, Head, HeadRecord
 from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadSettings
 from sbert.apply.classification.trained import GAMMA, Int64, LabelledRows, TrainedHead, train_head
@@ -20,8 +21,11 @@ from sbert.index.words.terms import TERMS_VERSION
 
 __all__ = [
     "CODE_VERSION",
+    "HeadOrigin",
     "HeadRules",
+    "abstention_limit",
     "check_classes",
+    "check_no_class_of_one_row",
     "earlier_fingerprint",
     "fit_head",
     "head_fingerprint",
@@ -38,6 +42,25 @@ MULTI_LABEL_CODE_VERSION = 1
 """The same for heads of rows with several classes alone."""
 FIRST_CODE_VERSION = 1
 """Heads that did not know of words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOrigin:
+    """The name of a head, and of what it is fitted to."""
+
+    fingerprint: str
+    """Name of the head, as `head_fingerprint` gives it."""
+    encoder_fingerprint: str
+    """The encoder that made the vectors."""
+    labels_fingerprint: str
+    """Hash of the labelled rows."""
+    task: str = ""
+    """Column of the labels; empty for the label column."""
+
+    @property
+    def where(self) -> str:
+        """The labels, as messages name them."""
+        return self.task or "labels"
 
 
 @dataclass(frozen=True)
@@ -108,18 +131,27 @@ def check_classes(labels: list[str], where: str) -> None:
         raise TooFewLabelsError(
             f"{where}: the labels have {len(counts)} class{only}, at least 2 are needed: add rows of other classes"
         )
-    alone = sorted(name for name, count in counts.items() if count == 1)
+    check_no_class_of_one_row(dict(sorted(counts.items())), where)
+    largest = max(counts, key=lambda name: counts[name])
+    share = counts[largest] / len(labels)
+    if share >= 0.9:
+        log.warning("%s: %.0f %% of the rows have the class %r: judge the head by macro-F1, not by accuracy",
+                    where, 100 * share, largest)  # fmt: skip
+
+
+def check_no_class_of_one_row(counts: dict[str, int], where: str) -> None:
+    """Check that each class has two rows, so that one of them can be predicted by a head that saw the other.
+
+    Raises:
+        TooFewLabelsError: a class has a single row.
+    """
+    alone = [name for name, count in counts.items() if count == 1]
     if alone:
         named = ", ".join(map(repr, alone[:5]))
         raise TooFewLabelsError(
             f"{where}: {len(alone):,} of {len(counts):,} classes have one row, such as {named}: add a row to each, or leave "
             "them out"
         )
-    largest = max(counts, key=lambda name: counts[name])
-    share = counts[largest] / len(labels)
-    if share >= 0.9:
-        log.warning("%s: %.0f %% of the rows have the class %r: judge the head by macro-F1, not by accuracy",
-                    where, 100 * share, largest)  # fmt: skip
 
 
 def labelled_rows(
@@ -154,11 +186,8 @@ def fit_head(
     vectors_ND: Float32,
     labels: list[str],
     settings: HeadSettings,
+    origin: HeadOrigin,
     *,
-    fingerprint: str,
-    encoder_fingerprint: str,
-    labels_fingerprint: str,
-    task: str = "",
     rules: HeadRules | None = None,
     words: HeadWords | None = None,
 ) -> Head:
@@ -168,17 +197,14 @@ def fit_head(
         vectors_ND: vectors of N labelled texts.
         labels: their N classes.
         settings: what to choose from, and what to promise.
-        fingerprint: name of the head, as `head_fingerprint` gives it.
-        encoder_fingerprint: the encoder that made the vectors.
-        labels_fingerprint: hash of the labelled rows.
-        task: column of the labels; empty for the label column.
+        origin: name of the head, and of what it is fitted to.
         rules: rules as prior knowledge; None for none.
         words: the labelled texts, whose words cross-validation may add to the vectors; None for vectors alone.
 
     Raises:
         TooFewLabelsError: there is a single class, or a class has a single row.
     """
-    check_classes(labels, task or "labels")
+    check_classes(labels, origin.where)
     classes = sorted(set(labels))
     number = {name: at for at, name in enumerate(classes)}
     truth_N = np.array([number[name] for name in labels], np.int64)
@@ -191,37 +217,55 @@ def fit_head(
     predicted_N = probabilities_NC.argmax(axis=1)
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (truth_N, predicted_N), 1)
-    threshold = abstention_threshold(
-        probabilities_NC.max(axis=1), predicted_N == truth_N, settings.promised_error, settings.promise_confidence
-    )
-    if threshold > 1:
-        log.warning(
-            "%s: no threshold keeps the promised error of %g on %d labelled rows: the head abstains on every row: add "
-            "labels, or raise head.promised_error", task or "labels", settings.promised_error, len(labels),
-        )  # fmt: skip
     trained = train_head(rows, choice, settings, len(classes))
     return Head(
         record=HeadRecord(
-            fingerprint=fingerprint,
-            encoder_fingerprint=encoder_fingerprint,
-            labels_fingerprint=labels_fingerprint,
-            task=task,
             classes=classes,
             confusion=confusion.tolist(),
             temperature=temperature,
-            abstain_below=threshold,
+            abstain_below=abstention_limit(probabilities_NC.max(axis=1), predicted_N == truth_N, settings, origin),
             set_scores=set_scores(probabilities_NC, truth_N, settings.coverage, settings.min_class_rows),
-            **record_fields(rows, selection, trained, rules, words),
+            **record_fields(origin, rows, selection, trained, rules, words),
         ),
         **scorer_fields(rows, trained, rules),
     )
 
 
+def abstention_limit(
+    confidence_N: Float64, is_right_N: npt.NDArray[np.bool_], settings: HeadSettings, origin: HeadOrigin, of: str = ""
+) -> float:
+    """Return the confidence below which a head abstains; warn where the head abstains on every row.
+
+    Args:
+        confidence_N: confidence of N labelled rows, by heads that had not seen them.
+        is_right_N: whether these heads were right.
+        settings: the promised error, and how sure the promise is.
+        origin: named in the warning.
+        of: what the promise is about, if not about a class: " for whole lists".
+    """
+    threshold = abstention_threshold(confidence_N, is_right_N, settings.promised_error, settings.promise_confidence)
+    if threshold > 1:
+        log.warning(
+            "%s: no threshold keeps the promised error of %g%s on %d labelled rows: the head abstains on every row: add "
+            "labels, or raise head.promised_error", origin.where, settings.promised_error, of, len(is_right_N),
+        )  # fmt: skip
+    return threshold
+
+
 def record_fields(
-    rows: LabelledRows, selection: HeadSelection, trained: TrainedHead, rules: HeadRules | None, words: HeadWords | None
+    origin: HeadOrigin,
+    rows: LabelledRows,
+    selection: HeadSelection,
+    trained: TrainedHead,
+    rules: HeadRules | None,
+    words: HeadWords | None,
 ) -> dict[str, Any]:
-    """Return the fields of the record of any head that say how it was fitted."""
+    """Return the fields of the record of any head that say how it was fitted, and to what."""
     return {
+        "fingerprint": origin.fingerprint,
+        "encoder_fingerprint": origin.encoder_fingerprint,
+        "labels_fingerprint": origin.labels_fingerprint,
+        "task": origin.task,
         "kind": selection.choice.kind,
         "strength": selection.choice.strength,
         "num_rows": len(rows.truth),

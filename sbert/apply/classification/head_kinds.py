@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from sbert.apply.classification.fit import HeadRules, fit_head
+from sbert.apply.classification.fit import HeadOrigin, HeadRules, fit_head
 from sbert.apply.classification.head import HEADS, Float32, Head
 from sbert.apply.classification.multi_label_fit import fit_multi_label_head
 from sbert.apply.classification.multi_label_head import MULTI_LABEL_HEADS, MultiLabelHead
@@ -45,11 +45,8 @@ def fit_any(
     vectors_ND: Float32,
     labels: pl.Series,
     settings: HeadSettings,
+    origin: HeadOrigin,
     *,
-    fingerprint: str,
-    encoder_fingerprint: str,
-    labels_fingerprint: str,
-    task: str,
     rules: HeadRules | None,
     words: HeadWords | None,
 ) -> AnyHead:
@@ -59,17 +56,7 @@ def fit_any(
         TooFewLabelsError: as `fit_head` and `fit_multi_label_head`, whose arguments these are.
     """
     fit = fit_multi_label_head if labels.dtype.is_nested() else fit_head
-    head: AnyHead = fit(
-        vectors_ND,
-        labels.to_list(),
-        settings,
-        fingerprint=fingerprint,
-        encoder_fingerprint=encoder_fingerprint,
-        labels_fingerprint=labels_fingerprint,
-        task=task,
-        rules=rules,
-        words=words,
-    )
+    head: AnyHead = fit(vectors_ND, labels.to_list(), settings, origin, rules=rules, words=words)
     return head
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.classification.fit import HeadRules, earlier_fingerprint, head_fingerprint
+from sbert.apply.classification.fit import HeadOrigin, HeadRules, earlier_fingerprint, head_fingerprint
 from sbert.apply.classification.head import Float32
 from sbert.apply.classification.head_kinds import (
     AnyHead,
@@ -230,10 +230,12 @@ def _fitted(
         vectors.of(learned["text"]),
         learned["label"],
         settings.head,
-        fingerprint=fingerprint,
-        encoder_fingerprint=table.encoder.fingerprint,
-        labels_fingerprint=content,
-        task=task,
+        HeadOrigin(
+            fingerprint=fingerprint,
+            encoder_fingerprint=table.encoder.fingerprint,
+            labels_fingerprint=content,
+            task=task,
+        ),
         rules=knowledge,
         words=HeadWords(words_column, learned["text"]) if words_column else None,
     )

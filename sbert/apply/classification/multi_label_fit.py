@@ -1,13 +1,19 @@
 """Fit a head of texts that can have several classes at once: one class against the rest, calibrated on unseen rows."""
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
 
-from sbert.apply.classification.calibration import abstention_threshold
 from sbert.apply.classification.choice import choose_head, unseen_scores
-from sbert.apply.classification.fit import HeadRules, labelled_rows, record_fields, scorer_fields
+from sbert.apply.classification.fit import (
+    HeadOrigin,
+    HeadRules,
+    abstention_limit,
+    check_no_class_of_one_row,
+    labelled_rows,
+    record_fields,
+    scorer_fields,
+)
 from sbert.apply.classification.head import Float32
 from sbert.apply.classification.multi_label_calibration import fit_sigmoid, possible_scores, thresholds
 from sbert.apply.classification.multi_label_head import (
@@ -22,8 +28,6 @@ from sbert.apply.classification.words import HeadWords, count_terms
 from sbert.errors import TooFewLabelsError
 
 __all__ = ["check_class_lists", "fit_multi_label_head", "truth_matrix"]
-
-log = logging.getLogger(__name__)
 
 MIN_ROWS = 2
 """Rows that have a class, and rows that do not have it, at least."""
@@ -48,13 +52,7 @@ def check_class_lists(labels: Sequence[Sequence[str]], where: str) -> None:
     if not classes:
         raise TooFewLabelsError(f"{where}: none of {len(labels):,} labelled rows has a class: add rows that have one")
     counts_C = truth_matrix(labels, classes).sum(axis=0)
-    alone = [name for name, count in zip(classes, counts_C.tolist(), strict=True) if count < MIN_ROWS]
-    if alone:
-        named = ", ".join(map(repr, alone[:5]))
-        raise TooFewLabelsError(
-            f"{where}: {len(alone):,} of {len(classes):,} classes have one row, such as {named}: add a row to each, or "
-            "leave them out"
-        )
+    check_no_class_of_one_row(dict(zip(classes, counts_C.tolist(), strict=True)), where)
     everywhere = [
         name for name, count in zip(classes, counts_C.tolist(), strict=True) if len(labels) - count < MIN_ROWS
     ]
@@ -70,11 +68,8 @@ def fit_multi_label_head(
     vectors_ND: Float32,
     labels: Sequence[Sequence[str]],
     settings: HeadSettings,
+    origin: HeadOrigin,
     *,
-    fingerprint: str,
-    encoder_fingerprint: str,
-    labels_fingerprint: str,
-    task: str = "",
     rules: HeadRules | None = None,
     words: HeadWords | None = None,
 ) -> MultiLabelHead:
@@ -84,18 +79,14 @@ def fit_multi_label_head(
         vectors_ND: vectors of N labelled texts.
         labels: the classes of each, in any order; none for a text that has none of them.
         settings: what to choose from, and what to promise.
-        fingerprint: name of the head, as `head_fingerprint` gives it.
-        encoder_fingerprint: the encoder that made the vectors.
-        labels_fingerprint: hash of the labelled rows.
-        task: column of the labels; empty for the label column.
+        origin: name of the head, and of what it is fitted to.
         rules: rules as features. They label no rows: a rule that is silent does not say that a class is absent.
         words: the labelled texts, whose words cross-validation may add to the vectors; None for vectors alone.
 
     Raises:
         TooFewLabelsError: as `check_class_lists`.
     """
-    where = task or "labels"
-    check_class_lists(labels, where)
+    check_class_lists(labels, origin.where)
     classes = sorted({name for names in labels for name in names})
     rows = labelled_rows(
         vectors_ND, truth_matrix(labels, classes), {}, rules, None if words is None else count_terms(words.texts)
@@ -112,19 +103,9 @@ def fit_multi_label_head(
     of_lists_N = list_scores(probabilities_NC, named_NC)
     list_slope, list_offset = fit_sigmoid(of_lists_N, right_N)
     sure_N = sigmoid_probabilities(of_lists_N, np.array(list_slope), np.array(list_offset))
-    threshold = abstention_threshold(sure_N, right_N, settings.promised_error, settings.promise_confidence)
-    if threshold > 1:
-        log.warning(
-            "%s: no threshold keeps the promised error of %g for whole lists on %d labelled rows: the head abstains on "
-            "every row; add labels, or raise head.promised_error", where, settings.promised_error, len(labels),
-        )  # fmt: skip
     trained = train_head(rows, selection.choice, settings, len(classes))
     return MultiLabelHead(
         record=MultiLabelRecord(
-            fingerprint=fingerprint,
-            encoder_fingerprint=encoder_fingerprint,
-            labels_fingerprint=labels_fingerprint,
-            task=task,
             classes=classes,
             slopes=slopes,
             offsets=offsets,
@@ -132,8 +113,8 @@ def fit_multi_label_head(
             possible_scores=possible_scores(probabilities_NC, truth_NC, settings.coverage, settings.min_class_rows),
             list_slope=list_slope,
             list_offset=list_offset,
-            abstain_below=threshold,
-            **record_fields(rows, selection, trained, rules, words),
+            abstain_below=abstention_limit(sure_N, right_N, settings, origin, of=" for whole lists"),
+            **record_fields(origin, rows, selection, trained, rules, words),
         ),
         **scorer_fields(rows, trained, rules),
     )

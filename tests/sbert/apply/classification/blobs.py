@@ -3,7 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["blobs"]
+from sbert.apply.classification.fit import HeadOrigin
+
+__all__ = ["ORIGIN", "blobs"]
+
+ORIGIN = HeadOrigin(fingerprint="f" * 32, encoder_fingerprint="e", labels_fingerprint="l")
+"""Names for a head that is fitted to such vectors."""
 
 
 def blobs(

@@ -119,7 +119,8 @@ def test_an_output_of_an_earlier_release_stays_where_nothing_changed(tmp_path: P
         ),
     )
     report = run(table, labels, Path(out))
-    assert (report.output.version, report.output.num_shards_built) == (version, 0)
+    assert report.output.version == version
+    assert report.output.num_shards_built == 0
 
 
 def test_a_head_that_answers_nothing_is_no_good_news_and_the_page_names_the_setting(tmp_path: Path) -> None:

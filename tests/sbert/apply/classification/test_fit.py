@@ -13,13 +13,11 @@ from sbert.apply.classification.head import HEADS, Head, centred
 from sbert.apply.classification.quality import measure_head
 from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.errors import TableError, TooFewLabelsError
-from tests.sbert.apply.classification.blobs import blobs
+from tests.sbert.apply.classification.blobs import ORIGIN, blobs
 
 
 def fitted(vectors: np.ndarray, labels: list[str], **settings: object) -> Head:
-    return fit_head(
-        vectors, labels, HeadSettings(**settings), fingerprint="f" * 32, encoder_fingerprint="e", labels_fingerprint="l"
-    )
+    return fit_head(vectors, labels, HeadSettings(**settings), ORIGIN)
 
 
 def test_a_linear_head_is_logistic_regression_on_centred_unit_vectors() -> None:

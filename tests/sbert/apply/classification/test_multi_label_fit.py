@@ -20,6 +20,7 @@ from sbert.apply.classification.rules import Rule
 from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.apply.classification.words import HeadWords
 from sbert.errors import TooFewLabelsError
+from tests.sbert.apply.classification.blobs import ORIGIN
 
 QUICK = HeadSettings(kinds=(HeadKind.LINEAR,), strengths=(10.0,), num_folds=3)
 Vectors = npt.NDArray[np.float32]
@@ -40,8 +41,7 @@ def overlapping(
 def fitted(
     vectors_ND: Vectors, labels: list[list[str]], settings: HeadSettings = QUICK, **more: object
 ) -> MultiLabelHead:
-    names = {"fingerprint": "f" * 32, "encoder_fingerprint": "e", "labels_fingerprint": "l"}
-    return fit_multi_label_head(vectors_ND, labels, settings, **names, **more)
+    return fit_multi_label_head(vectors_ND, labels, settings, ORIGIN, **more)
 
 
 def test_each_class_is_logistic_regression_against_the_rest() -> None:
@@ -85,12 +85,15 @@ def test_the_threshold_of_a_class_has_the_best_f1_of_all() -> None:
     tried = [f1_score(truth_N, scores_N >= score) for score in scores_N]
     assert value == pytest.approx(max(tried))
     assert f1_score(truth_N, scores_N >= threshold) == pytest.approx(value)
-    tied = best_f1(np.array([0.5, 0.5, 0.5, 0.1]), np.array([True, False, True, False]))
-    assert tied == (pytest.approx(0.8), pytest.approx(0.3))  # 2 of 3 right, 2 of 2 reached: 2 · 2 / (3 + 2)
-    assert best_f1(scores_N, np.zeros(300, bool)) == (0.0, float("inf"))
+    value, threshold = best_f1(np.array([0.5, 0.5, 0.5, 0.1]), np.array([True, False, True, False]))
+    assert value == pytest.approx(0.8)  # 2 of 3 right, 2 of 2 reached: 2 · 2 / (3 + 2)
+    assert threshold == pytest.approx(0.3)
+    value, threshold = best_f1(scores_N, np.zeros(300, bool))
+    assert value == 0
+    assert threshold == float("inf")
 
 
-def test_small_classes_share_a_threshold_and_what_is_possible() -> None:
+def test_small_classes_share_a_threshold_and_a_least_possible_score() -> None:
     random = np.random.default_rng(2)
     truth_NC = random.random((400, 3)) < np.array([0.4, 0.03, 0.03])
     probabilities_NC = np.clip(0.5 * truth_NC + 0.5 * random.random((400, 3)), 0, 1)
@@ -167,7 +170,7 @@ def test_a_head_is_compared_with_another_on_the_same_rows() -> None:
     truth_NC = truth_matrix(truth, good.classes)
     assert after == pytest.approx(f1_score(truth_NC, good.named(good.probabilities(rest)), average="macro"))
     _, _, none = difference_of_macro_f1(good, good, rest, truth, texts, num_resamples=50, confidence=0.95)
-    assert (none.low, none.value, none.high) == (0, 0, 0)
+    assert none.low == none.value == none.high == 0
 
 
 def test_words_and_rules_are_features_of_each_class() -> None:

@@ -19,7 +19,7 @@ from sbert.apply.classification.weak_labels import WeakLabels, find_weak_labels
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import ColumnError, LabelError
 from sbert.table.delta import Table
-from tests.sbert.apply.classification.blobs import blobs
+from tests.sbert.apply.classification.blobs import ORIGIN, blobs
 from tests.support.made_tables import make_version, unit_vector
 
 QUICK = HeadSettings(kinds=(HeadKind.LINEAR,), strengths=(10.0,), num_folds=2, words=False)
@@ -132,9 +132,7 @@ def test_rules_tell_classes_that_vectors_cannot_and_silent_rules_change_nothing(
     labels = ["even" if number % 2 == 0 else "odd" for number in range(200)]
     texts = [f"the {label} one" if number % 4 else "nothing" for number, label in enumerate(labels)]
     rules = HeadRules((rule("even", "even"), rule("odd", "odd")), "text", texts)
-    head = fit_head(
-        points, labels, QUICK, fingerprint="f" * 32, encoder_fingerprint="e", labels_fingerprint="l", rules=rules
-    )
+    head = fit_head(points, labels, QUICK, ORIGIN, rules=rules)
     named = np.array(head.classes)[head.scores(points, texts).argmax(axis=1)]
     assert (named == labels)[np.arange(200) % 4 != 0].mean() > 0.95
     np.testing.assert_array_equal(head.scores(points, ["nothing"] * 200), head.scores(points))
@@ -148,17 +146,17 @@ def test_rows_that_rules_labelled_are_learned_from_by_their_weight() -> None:
     points, labels = blobs(300, spread=0.3)
     weak = WeakLabels(points[40:], labels[40:], np.full(260, 0.9))
     none = WeakLabels(points[40:], labels[40:], np.full(260, 1e-9))
-    heads_found = [
+    heads_by_weight = [
         fit_head(
-            points[:40], labels[:40], QUICK, fingerprint="f", encoder_fingerprint="e", labels_fingerprint="l",
+            points[:40], labels[:40], QUICK, ORIGIN,
             rules=weak_labels and HeadRules((rule("class 0", "never"),), "text", [""] * 40, weak_labels),
         )
         for weak_labels in (weak, none, None)
     ]  # fmt: skip
-    assert heads_found[0].record.num_weak_rows == 260
-    assert heads_found[0].confusion.sum() == 40  # nothing is measured on them
-    np.testing.assert_allclose(heads_found[1].weights_FC, heads_found[2].weights_FC, atol=0.05)
-    assert np.abs(heads_found[0].weights_FC - heads_found[2].weights_FC).max() > 0.5
+    assert heads_by_weight[0].record.num_weak_rows == 260
+    assert heads_by_weight[0].confusion.sum() == 40  # nothing is measured on them
+    np.testing.assert_allclose(heads_by_weight[1].weights_FC, heads_by_weight[2].weights_FC, atol=0.05)
+    assert np.abs(heads_by_weight[0].weights_FC - heads_by_weight[2].weights_FC).max() > 0.5
 
 
 def test_without_rules_a_head_keeps_its_name() -> None:

@@ -21,7 +21,7 @@ from sbert.apply.classification.words import HeadWords, count_terms, train_words
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import ColumnError, TableError
 from sbert.table.delta import Table
-from tests.sbert.apply.classification.blobs import blobs
+from tests.sbert.apply.classification.blobs import ORIGIN, blobs
 from tests.support.made_tables import make_version, unit_vector
 
 QUICK = HeadSettings(kinds=(HeadKind.LINEAR,), strengths=(10.0,), num_folds=2)
@@ -35,10 +35,7 @@ def telling(numbers: range) -> tuple[list[str], list[str]]:
 
 
 def fitted(vectors: np.ndarray, labels: list[str], texts: list[str] | None, settings: HeadSettings = QUICK) -> Head:
-    return fit_head(
-        vectors, labels, settings, fingerprint="f" * 32, encoder_fingerprint="e", labels_fingerprint="l",
-        words=texts and HeadWords("text", texts),
-    )  # fmt: skip
+    return fit_head(vectors, labels, settings, ORIGIN, words=texts and HeadWords("text", texts))
 
 
 def right(head: Head, vectors: np.ndarray, labels: list[str], texts: list[str] | None = None) -> float:
