@@ -185,7 +185,9 @@ def test_after_a_kill_the_table_is_the_version_before_or_after_and_the_next_run_
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_hundred_kills_on_local_files(tmp_path: Path, models: tuple[str, str], forks: Forks, name: str) -> None:
+def test_a_hundred_kills_on_local_files_never_damage_the_table(
+    tmp_path: Path, models: tuple[str, str], forks: Forks, name: str
+) -> None:
     scenario = prepare(name, str(tmp_path), models, forks)
     chance = random.Random(f"{name} on disk")
     for number in range(KILLS[name]):
@@ -197,7 +199,7 @@ def test_a_hundred_kills_on_local_files(tmp_path: Path, models: tuple[str, str],
 @pytest.mark.s3
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_hundred_kills_on_s3(
+def test_a_hundred_kills_on_s3_never_damage_the_table(
     tmp_path: Path, models: tuple[str, str], s3: S3Server, s3_bucket: str, name: str
 ) -> None:
     chance = random.Random(f"{name} on S3")

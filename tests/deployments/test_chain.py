@@ -35,7 +35,7 @@ def prepare(served: Stack, model: str) -> None:
     served.call("POST", f"/deployments/{watch['id']}/schedules", [{"active": True, "schedule": {"interval": 20}}])
 
 
-def test_from_a_label_file_to_a_switched_table(tmp_path: Path) -> None:
+def test_a_new_label_file_leads_to_a_promotion_and_a_switched_table(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "base")
     table_uri, models_uri = str(tmp_path / "table"), str(tmp_path / "models")
     with stack(tmp_path) as served:

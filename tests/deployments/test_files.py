@@ -42,7 +42,7 @@ def test_every_field_of_the_form_has_a_description(deployment: dict[str, Any]) -
 
 
 @BY_NAME
-def test_one_at_a_time_and_the_second_waits(deployment: dict[str, Any]) -> None:
+def test_a_second_run_of_a_deployment_waits_for_the_first(deployment: dict[str, Any]) -> None:
     assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
     environment = deployment["work_pool"]["job_variables"]["env"]
     assert environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"

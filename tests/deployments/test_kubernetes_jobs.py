@@ -106,7 +106,7 @@ def test_a_job_without_gpu_and_secrets_asks_for_none() -> None:
         ("[", "kubernetes.yaml"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_mistakes_in_the_settings_of_a_job_are_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "kubernetes.yaml").write_text(text)
     with pytest.raises(SettingsError, match=message):
         read_kubernetes(tmp_path / "kubernetes.yaml")

@@ -65,7 +65,7 @@ def test_all_deployments_are_there_and_the_night_is_scheduled(served: Stack) -> 
     assert "sbert crash silent runs" in automations
 
 
-def test_the_backfill_form_speaks(served: Stack) -> None:
+def test_each_field_of_the_backfill_form_has_a_title_and_a_description(served: Stack) -> None:
     schema = served.deployments()["backfill"]["parameter_openapi_schema"]
     properties = schema["properties"]
     for name, field in properties.items():

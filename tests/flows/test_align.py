@@ -87,7 +87,7 @@ def test_both_sides_need_the_same_encoder_and_two_tables(
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_does_the_same(places: tuple[str, str, str]) -> None:
+def test_the_flow_writes_partners_and_a_second_run_computes_nothing(places: tuple[str, str, str]) -> None:
     left, right, out = places
     report = align_rows(left, right, out, k=2)
     assert outcome_of_newest_run() == "Version 0: 20 rows, 20 computed, 16 with a partner"

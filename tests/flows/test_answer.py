@@ -71,7 +71,7 @@ def test_reasons_need_the_encoded_texts(places: tuple[str, str, str]) -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_does_the_same(places: tuple[str, str, str]) -> None:
+def test_the_flow_decides_every_question_and_a_second_run_computes_nothing(places: tuple[str, str, str]) -> None:
     settings = AnswerSettings.model_validate_json(WORDS)
     assert answer_table(*places, settings=settings).output.num_rows_built == 20
     assert outcome_of_newest_run() == "Version 0: 20 rows, 20 computed; decisions: answer 0, clarify 0, abstain 20"

@@ -41,7 +41,7 @@ def test_a_backfill_with_the_empty_fields_of_its_form_keeps_the_tables_columns(t
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_backfill_through_the_command_line(tmp_path: Path, model: str) -> None:
+def test_the_command_builds_the_chosen_objects_anew_and_refuses_wrong_choices(tmp_path: Path, model: str) -> None:
     import json
 
     write_objects(tmp_path / "raw", 3, 10)

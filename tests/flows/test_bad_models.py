@@ -66,7 +66,7 @@ def _with_nan(folder: Path) -> None:
         (shutil.rmtree, SbertError, "no such model folder"),
     ],
 )
-def test_a_model_that_must_not_make_vectors(
+def test_a_model_whose_vectors_cannot_be_trusted_is_refused_and_makes_no_table(
     tmp_path: Path, arrange: Callable[[Path], None], error: type[SbertError], message: str
 ) -> None:
     save_tiny(tmp_path / "model")
@@ -103,7 +103,7 @@ def test_a_table_refuses_rows_of_another_encoder(tmp_path: Path, model: str) -> 
     assert read(table.uri).height == 10
 
 
-def test_the_encoder_is_the_same_after_all_this(model: str) -> None:
+def test_models_that_failed_to_load_do_not_replace_the_encoder_of_the_process(model: str) -> None:
     """The process keeps one encoder: failed loads must not have replaced it by something else."""
     loaded = load_encoder(EncoderSpec(model=model, normalize=True))
     assert loaded.fingerprint == SentenceEncoder.from_pretrained(model, normalize=True).fingerprint

@@ -84,7 +84,9 @@ def test_labels_that_cannot_be_read_are_one_line(tmp_path: Path, places: tuple[s
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_does_the_same(tmp_path: Path, places: tuple[str, str]) -> None:
+def test_the_flow_classifies_every_row_and_a_second_run_computes_nothing(
+    tmp_path: Path, places: tuple[str, str]
+) -> None:
     settings = ClassificationSettings.model_validate(QUICK)
     report = classify_table(*places, str(tmp_path / "out"), settings)
     assert outcome_of_newest_run() == "Version 0: 30 rows, 30 computed; 0 classes given, 30 abstained"

@@ -95,7 +95,7 @@ def test_the_doctor_says_what_an_encoder_does(place: Path) -> None:
     assert "SBERT_COMPUTE_DTYPE says so" in out
 
 
-def test_from_raw_text_to_an_answer(place: Path) -> None:
+def test_commands_lead_from_raw_text_to_an_answer(place: Path) -> None:
     write_rows(place / "raw/a.jsonl", 30)
     (place / "settings.json").write_text('{"encoding": {"max_seq_length": 16}}')
     options = ("--model", "model", "--keep-columns", "kind", "--settings", "@settings.json")
@@ -201,7 +201,7 @@ def test_ctrl_c_stops_cleanly_is_recorded_as_such_and_the_next_run_goes_on(place
 
 
 @pytest.mark.s3
-def test_s3_by_the_standard_environment_alone(place: Path, s3: S3Server, s3_bucket: str) -> None:
+def test_the_standard_environment_variables_are_enough_for_s3(place: Path, s3: S3Server, s3_bucket: str) -> None:
     write_rows(place / "up/a.jsonl", 12)
     s3.filesystem().put_file(str(place / "up/a.jsonl"), f"{s3_bucket}/raw/a.jsonl")
     report = run_json(place, "refresh", f"{s3_bucket}/raw", f"{s3_bucket}/table", "--model", "model")

@@ -48,7 +48,7 @@ def test_reasons_need_the_encoder_of_the_table(places: tuple[str, str]) -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
+def test_the_flow_finds_repeats_and_a_second_run_computes_nothing(places: tuple[str, str]) -> None:
     report = find_duplicate_texts(*places)
     assert outcome_of_newest_run() == "Version 0: 4 rows, 4 computed; 1 group with 1 repeat"
     assert report.num_groups == 1

@@ -47,7 +47,7 @@ def test_bad_labels_are_one_line(places: tuple[str, str, str], tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_does_the_same(places: tuple[str, str, str]) -> None:
+def test_the_flow_finds_entities_and_a_second_run_computes_nothing(places: tuple[str, str, str]) -> None:
     report = find_table_entities(*places)
     assert outcome_of_newest_run() == "Version 0: 2 rows, 2 computed; 2 entities in 1 row"
     assert report.num_entities == 2

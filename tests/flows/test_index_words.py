@@ -42,7 +42,7 @@ def test_an_unknown_mode_is_named_with_those_there_are(table: str) -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_does_the_same_as_the_command(table: str) -> None:
+def test_the_flow_indexes_words_as_the_command_does(table: str) -> None:
     settings = WordSettings(text_column="kind")
     assert index_table_words(table, settings).num_rows_built == 6
     assert outcome_of_newest_run() == "Version 0 of the table: 6 rows in 1 segment, 6 indexed in this run"

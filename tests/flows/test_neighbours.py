@@ -48,7 +48,7 @@ def test_the_table_and_the_output_must_be_two_folders(places: tuple[str, str]) -
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
+def test_the_flow_finds_neighbours_and_a_second_run_computes_nothing(places: tuple[str, str]) -> None:
     report = find_neighbours(*places, k=3)
     assert outcome_of_newest_run() == "Version 0: 30 rows, 30 computed"
     assert report.num_rows == 30

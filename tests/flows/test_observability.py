@@ -178,7 +178,7 @@ def test_a_failed_run_leaves_what_happened(tmp_path: Path, model: str, monkeypat
     assert "planted-secret" not in told
 
 
-def test_engines_on_the_command_line() -> None:
+def test_an_engine_is_a_name_or_json_on_the_command_line() -> None:
     assert parse_engine("dask") == EngineSettings.model_validate({"kind": "dask"})
     assert parse_engine('{"kind": "ray", "gpus_per_worker": 0.5}').gpus_per_worker == 0.5
     done = CliRunner().invoke(app, ["refresh", "raw", "table", "--engine", "spark", "--json"])

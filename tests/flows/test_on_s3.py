@@ -47,7 +47,7 @@ def test_a_table_on_s3_is_made_updated_and_searched(tmp_path: Path, model: str, 
 
 
 @pytest.mark.s3
-def test_wrong_keys_and_missing_buckets(
+def test_wrong_keys_and_missing_buckets_are_refused_without_showing_the_secret(
     tmp_path: Path, model: str, s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(MissingError, match="no-such-bucket"):
@@ -63,7 +63,9 @@ def test_wrong_keys_and_missing_buckets(
 
 
 @pytest.mark.s3
-def test_names_of_every_kind_on_s3(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str) -> None:
+def test_objects_with_names_of_every_kind_are_read_from_s3(
+    tmp_path: Path, model: str, s3: S3Server, s3_bucket: str
+) -> None:
     names = [name for name in NAMES if "\n" not in name and "\\" not in name]
     client = s3.filesystem()
     for number, name in enumerate(names):
@@ -75,7 +77,7 @@ def test_names_of_every_kind_on_s3(tmp_path: Path, model: str, s3: S3Server, s3_
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_more_objects_than_one_page_of_a_listing(model: str, s3: S3Server, s3_bucket: str) -> None:
+def test_all_objects_are_read_when_a_listing_has_several_pages(model: str, s3: S3Server, s3_bucket: str) -> None:
     client = s3.filesystem()
     num_objects = 1_050
     client.pipe({f"{s3_bucket}/raw/{n:05d}.txt": texts(n, 1)[0].encode() for n in range(num_objects)})

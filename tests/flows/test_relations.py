@@ -53,7 +53,7 @@ def test_names_that_are_nowhere_are_one_line(places: tuple[str, str, str]) -> No
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_does_the_same(places: tuple[str, str, str]) -> None:
+def test_the_flow_finds_relations_and_a_second_run_computes_nothing(places: tuple[str, str, str]) -> None:
     settings = RelationSettings(entities_column="names", min_probability=0.3)
     report = find_table_relations(*places, settings)
     assert outcome_of_newest_run() == "Version 0: 2 rows, 2 computed; 1 relation in 1 row"

@@ -61,7 +61,7 @@ def test_wrong_labels_and_budgets_are_one_line(tmp_path: Path, places: tuple[str
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_does_the_same(places: tuple[str, str]) -> None:
+def test_the_flow_summarizes_every_document_and_a_second_run_computes_nothing(places: tuple[str, str]) -> None:
     settings = SummarySettings.model_validate(QUICK)
     assert summarize_documents(*places, settings=settings).num_computed == 8
     assert outcome_of_newest_run() == "Version 0: 8 documents, 8 computed"

@@ -13,7 +13,7 @@ from tests.support.tiny_models import save_tiny
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_compact_vacuum_and_verify(tmp_path: Path) -> None:
+def test_upkeep_compacts_vacuums_and_verifies_unless_told_otherwise(tmp_path: Path) -> None:
     model, table = save_tiny(tmp_path / "model"), str(tmp_path / "table")
     write_objects(tmp_path / "raw", 3, 10)
     update(tmp_path / "raw", table, model=model, settings=objects_apart())

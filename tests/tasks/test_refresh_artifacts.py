@@ -22,7 +22,9 @@ def write(path: Path, texts: list[str]) -> None:
     )
 
 
-def test_progress_report_and_one_load_of_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_loads_the_encoder_once_and_reports_progress_and_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = save_tiny(tmp_path / "model")
     write(tmp_path / "raw/a|b.jsonl", ["red", "cat", "oven", ""])
     write(tmp_path / "raw/c.jsonl", ["green", "train"])

@@ -37,7 +37,8 @@ def test_only_transient_errors_are_retried(error: BaseException, again: bool) ->
 
 def test_every_task_that_touches_storage_retries_with_jitter() -> None:
     for task in (embed_splits, plan_refresh, diff_splits, publish_table):
-        assert (task.retries, task.retry_jitter_factor) == (MAX_RETRIES, JITTER), task.name
+        assert task.retries == MAX_RETRIES, task.name
+        assert task.retry_jitter_factor == JITTER, task.name
         assert task.retry_condition_fn is failed_transiently, task.name
 
 

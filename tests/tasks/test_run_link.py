@@ -77,7 +77,7 @@ def test_where_nothing_answers_there_is_no_link(ui: Ui, monkeypatch: pytest.Monk
     assert run_url("known") is None
 
 
-def test_the_cloud_has_one_ui() -> None:
+def test_the_link_to_the_cloud_is_that_of_its_only_ui() -> None:
     base = "https://app.prefect.cloud/account/a/workspace/w"
     with temporary_settings({PREFECT_UI_URL: base}):
         assert run_url("known") == f"{base}/runs/flow-run/known"

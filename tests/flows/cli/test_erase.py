@@ -46,7 +46,7 @@ def test_a_dry_run_writes_nothing(table: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("answer", "num_rows"), [("n\n", 5), ("y\n", 4)])
-def test_a_terminal_is_asked(
+def test_only_a_yes_at_the_terminal_erases_rows(
     table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, num_rows: int
 ) -> None:
     monkeypatch.setattr(command, "is_terminal", lambda: True)

@@ -22,7 +22,7 @@ def test_the_command_prints_pairs_and_writes_a_page(model: str, tmp_path: Path) 
     assert "the parts add up" in CliRunner().invoke(app, arguments).stdout
 
 
-def test_one_encoder_is_named() -> None:
+def test_a_model_and_a_table_together_are_wrong_usage() -> None:
     done = CliRunner().invoke(app, ["explain", "a", "b", "--model", "m", "--table", "t"])
     assert done.exit_code == 2
     assert "give one of them" in done.output

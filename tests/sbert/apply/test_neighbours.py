@@ -59,7 +59,7 @@ def assert_exact(table: str, out: str) -> None:
         np.testing.assert_allclose([item["score"] for item in row["neighbours"]], true, atol=1e-5)
 
 
-def test_neighbours_are_exact(tmp_path: Path) -> None:
+def test_neighbours_are_those_of_comparing_all_rows(tmp_path: Path) -> None:
     table, out = str(tmp_path / "table"), str(tmp_path / "out")
     make_version(table, {name: {str(row): hash((name, row)) % 10_000 for row in range(40)} for name in "ab"})
     report = derive(NeighboursJob(k=K), table, out)

@@ -15,7 +15,7 @@ from sbert.errors import SettingsError
         ("ids.csv", "id,source\na,\n7,s3://raw/x.jsonl\n"),
     ],
 )
-def test_ids_alone_and_with_their_source(tmp_path: Path, name: str, content: str) -> None:
+def test_a_file_names_ids_alone_or_with_their_source(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
     keys = read_keys(str(tmp_path / name))
     assert keys.ids == {"a"}
@@ -37,6 +37,6 @@ def test_a_file_without_ids_is_refused(tmp_path: Path, name: str, content: str, 
         read_keys(str(tmp_path / name))
 
 
-def test_no_file_is_refused() -> None:
+def test_an_empty_name_of_the_file_is_refused() -> None:
     with pytest.raises(SettingsError, match="no file of ids"):
         read_keys("")

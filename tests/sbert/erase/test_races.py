@@ -82,7 +82,9 @@ def test_a_compaction_whose_shards_go_under_it_plans_again(tmp_path: Path, monke
 
 
 @pytest.mark.s3
-def test_erasures_on_s3_and_a_bucket_that_keeps_versions(s3: S3Server, s3_bucket: str, model: str) -> None:
+def test_an_erasure_on_s3_is_complete_unless_the_bucket_keeps_versions(
+    s3: S3Server, s3_bucket: str, model: str
+) -> None:
     raw, table = f"{s3_bucket}/raw", f"{s3_bucket}/table"
     s3.filesystem().pipe_file(f"{raw}/0.jsonl", "".join(json.dumps(row) + "\n" for row in people(0, 4)).encode())
     update(raw, table, model=model)

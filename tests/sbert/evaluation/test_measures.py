@@ -69,7 +69,7 @@ def test_effective_rank_is_the_number_of_dimensions_in_use() -> None:
     assert effective_rank(stacked) == pytest.approx(1.928, abs=1e-3)
 
 
-def test_a_collapsed_space_shows() -> None:
+def test_a_collapsed_space_has_a_high_mean_cosine_and_few_dimensions_in_use() -> None:
     rng = np.random.default_rng(0)
     spread, noise = rng.normal(size=(200, 16)).astype(np.float32), rng.normal(size=(200, 16)).astype(np.float32)
     collapsed = np.ones(16, dtype=np.float32) + 0.02 * noise
@@ -91,7 +91,7 @@ def test_the_association_effect_is_that_worked_by_hand() -> None:
     assert p_value == 1.0
 
 
-def test_word_sets_are_balanced() -> None:
+def test_the_word_sets_of_an_association_test_are_of_one_size() -> None:
     for test in TESTS:
         assert len(test.targets[0]) == len(test.targets[1])
         assert len(test.attributes[0]) == len(test.attributes[1])

@@ -126,7 +126,7 @@ def test_segments_merge_so_that_their_number_stays_small(tmp_path: Path) -> None
     assert_finds_what_exact_search_finds(Table.open(folder))
 
 
-def test_compaction_is_no_change(tmp_path: Path) -> None:
+def test_after_a_compaction_the_index_serves_as_before(tmp_path: Path) -> None:
     table = make_version(str(tmp_path / "table"), state_of(0, 1, 2))
     index_table(table.uri)
     compact_table(table.uri, ShardSettings(shard_rows=10_000))

@@ -42,7 +42,7 @@ def test_rows_that_come_better_and_better_are_all_compared() -> None:
     np.testing.assert_array_equal(numbers, np.tile(np.arange(2_999, 2_989, -1), (100, 1)))
 
 
-def test_one_query_with_many_candidates_among_queries_with_none() -> None:
+def test_a_query_with_many_candidates_is_right_among_queries_with_none() -> None:
     queries = np.zeros((40, 2), np.float32)
     queries[7] = 1, 0
     queries[:, 1] = 1

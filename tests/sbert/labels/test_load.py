@@ -74,7 +74,7 @@ def test_given_splits_are_kept_and_dev_comes_out_of_train(tmp_path: Path) -> Non
     assert set(labels.dev["text"]) <= set(rows.head(160)["text"])
 
 
-def test_new_objects_are_wanted_minus_have(tmp_path: Path) -> None:
+def test_objects_that_were_not_learned_from_are_new(tmp_path: Path) -> None:
     rows = toy_rows(LabelKind.CLASSES, 60)
     rows.head(30).write_csv(tmp_path / "monday.csv")
     first = load_labels(str(tmp_path), ALL)

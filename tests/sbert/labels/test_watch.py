@@ -16,7 +16,7 @@ def write(path: Path, num_rows: int) -> None:
     path.write_text("".join(json.dumps({"text": f"text {n}", "label": "a"}) + "\n" for n in range(num_rows)))
 
 
-def test_new_until_handed_over_and_only_once(tmp_path: Path) -> None:
+def test_labels_are_new_until_they_are_handed_over_once(tmp_path: Path) -> None:
     labels, models = tmp_path / "labels", str(tmp_path / "models")
     assert find_news(str(labels), models).num_new_rows == 0
     write(labels / "a.jsonl", 5)

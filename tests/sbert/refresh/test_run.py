@@ -193,7 +193,7 @@ def test_splits_built_twice_for_a_shared_id_count_once(tmp_path: Path, model: st
     assert report.num_texts_encoded == 60  # those that the encoder computed in the first pass
     assert report.rejects_by_reason == {"duplicate_id": 1}
     encoding = [progress for progress in shown if progress.stage is Stage.ENCODING]
-    assert (encoding[-1].num_splits, encoding[-1].num_splits_done) == (report.num_splits_built,) * 2
+    assert encoding[-1].num_splits == encoding[-1].num_splits_done == report.num_splits_built
     assert [progress.num_splits for progress in shown if progress.stage is Stage.REBUILDING][-1:] == [1]
 
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from sbert.refresh.backfill_selection import Selection
-from sbert.refresh.history_plots import drift_of
+from sbert.refresh.history_plots import Drift, drift_of
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.run_metrics import SAMPLE_NAME, directions, read_runs, record_run
 from sbert.table.compaction import compact_table
@@ -18,6 +18,7 @@ from sbert.table.row_sample import SAMPLE_ROWS, RowSample, sample_rows
 from tests.support.tables import objects_apart, rows, update, write, write_objects
 
 APART = objects_apart().allowing_drops(True)
+NO_DRIFT = Drift(cosine=pytest.approx(1), stability=0, energy=0)
 
 
 @pytest.fixture
@@ -37,10 +38,10 @@ def remember(table: Path, number: int) -> None:
     record_run(report, dt.datetime(2027, 1, 1 + number, tzinfo=dt.UTC), f"run-{number}", engine="local")
 
 
-def last_drift(table: Path) -> tuple[float, float, float]:
+def last_drift(table: Path) -> Drift:
     drift = drift_of(read_runs(str(table)).to_dicts())[-1]
     assert drift is not None
-    return drift.stability, drift.energy, drift.cosine
+    return drift
 
 
 def test_a_run_is_recorded_with_its_counts_and_a_summary_of_the_table(table: Path) -> None:
@@ -77,22 +78,22 @@ def test_drift_is_flat_after_a_forced_backfill_of_half_the_table(tmp_path: Path,
     remember(table, 0)
     update(tmp_path / "raw", table, settings=APART, selection=Selection(include=("[01].jsonl",)), force=True)
     remember(table, 1)
-    stability, energy, cosine = last_drift(table)
-    assert stability == 0
-    assert energy == pytest.approx(0, abs=1e-4)
-    assert cosine == pytest.approx(1, abs=1e-6)
+    drift = last_drift(table)
+    assert drift.stability == 0
+    assert drift.energy == pytest.approx(0, abs=1e-4)
+    assert drift.cosine == pytest.approx(1, abs=1e-6)
 
 
 def test_drift_is_flat_after_compaction_and_after_renaming_objects(tmp_path: Path, table: Path) -> None:
     remember(table, 0)
     compact_table(str(table))
     remember(table, 1)
-    assert last_drift(table) == (0, 0, pytest.approx(1))
+    assert last_drift(table) == NO_DRIFT
     for number in range(4):
         (tmp_path / f"raw/{number}.jsonl").rename(tmp_path / f"raw/renamed-{number}.jsonl")
     assert update(tmp_path / "raw", table, settings=APART).report.num_texts_encoded == 0
     remember(table, 2)
-    assert last_drift(table) == (0, 0, pytest.approx(1))
+    assert last_drift(table) == NO_DRIFT
 
 
 def test_drift_shows_when_half_of_the_texts_are_others(tmp_path: Path, table: Path) -> None:
@@ -101,9 +102,9 @@ def test_drift_shows_when_half_of_the_texts_are_others(tmp_path: Path, table: Pa
         write(tmp_path / f"raw/{number}.jsonl", [{"id": str(at), "text": f"cat {at}"} for at in range(30)])
     update(tmp_path / "raw", table, settings=APART)
     remember(table, 1)
-    stability, energy, _ = last_drift(table)
-    assert stability > 0.1
-    assert energy > 0.01
+    drift = last_drift(table)
+    assert drift.stability > 0.1
+    assert drift.energy > 0.01
 
 
 def test_the_sample_is_the_texts_with_the_least_hashes_in_any_layout(table: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_limit_that_would_cut_rows_of_the_table_is_refused(tmp_path: Path, raw
     assert ids(tmp_path / "table") == [*range(10), *range(20, 40), *range(100, 110)]
 
 
-def test_a_limit_within_a_sliced_object(tmp_path: Path, model: str) -> None:
+def test_a_limit_may_end_within_an_object_that_is_cut_into_slices(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 60))
     settings = RefreshSettings.model_validate({"splits": {"pack_below_bytes": 0, "split_bytes": 1000}})
     refresh_table(tmp_path / "raw", tmp_path / "table", model=model, settings=settings, selection=Selection(limit=37))

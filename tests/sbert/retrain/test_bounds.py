@@ -44,7 +44,7 @@ NUMBERS = [
 ]
 
 
-def test_the_settings_were_found() -> None:
+def test_the_settings_that_are_checked_include_those_of_every_kind() -> None:
     names = {model.__name__ for model in CLASSES}
     assert {"LabelSettings", "EvaluationSettings", "GateSettings", "TrainingFields", "NegativesSettings"} <= names
     assert len(NUMBERS) > 50

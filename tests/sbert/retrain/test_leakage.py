@@ -76,7 +76,7 @@ def test_a_regression_set_that_is_trained_on_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "models").exists()
 
 
-def test_a_little_of_it_is_reported(tmp_path: Path) -> None:
+def test_a_small_overlap_is_reported_and_accepted(tmp_path: Path) -> None:
     [record] = find_inputs(with_regression_set(tmp_path, 10), "run").labels.leakage
     assert record.name == "old"
     assert record.num_leaking == 10

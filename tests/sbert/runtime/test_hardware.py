@@ -16,7 +16,7 @@ def test_the_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert cpus.available_cpus() == expected
 
 
-def test_the_older_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quota_of_older_control_groups_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "quota").write_text("250000\n")
     (tmp_path / "period").write_text("100000\n")
     monkeypatch.setattr(cpus, "CGROUP_V2", tmp_path / "none")

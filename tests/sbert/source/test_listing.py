@@ -53,7 +53,7 @@ def test_the_version_follows_the_content(tmp_path: Path) -> None:
     assert list_objects(str(tmp_path))[0].version != before.version
 
 
-def test_names_are_opaque(tmp_path: Path) -> None:
+def test_objects_with_names_of_every_kind_are_listed(tmp_path: Path) -> None:
     odd = [
         "sp ace.jsonl",
         "per%20cent.jsonl",
@@ -67,7 +67,7 @@ def test_names_are_opaque(tmp_path: Path) -> None:
     assert sorted(names(tmp_path)) == sorted(odd)
 
 
-def test_nothing_there_and_nothing_readable(tmp_path: Path) -> None:
+def test_a_place_with_nothing_there_or_nothing_readable_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no-such-folder"):
         list_objects(str(tmp_path / "no-such-folder"))
     with pytest.raises(MissingError, match=r"no object matches this pattern"):

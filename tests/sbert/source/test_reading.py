@@ -40,7 +40,7 @@ def test_rows_of_json_lines_are_read_plain_and_compressed(tmp_path: Path, ending
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".bz2", ".xz"])
-def test_csv_with_quoted_newlines_and_byte_order_mark(tmp_path: Path, ending: str) -> None:
+def test_quoted_newlines_and_a_byte_order_mark_of_csv_are_understood(tmp_path: Path, ending: str) -> None:
     data = b'\xef\xbb\xbfid,text,n\r\n1,"two\nlines, and a ""quote""",5\r\n2,plain,\r\n'
     (tmp_path / f"a.csv{ending}").write_bytes(compress(data, ending))
     block = read_all(tmp_path, SourceSettings(keep_columns=("n",)))
@@ -69,7 +69,7 @@ def test_rows_of_parquet_are_read_with_their_types_for_every_size_of_row_groups(
     assert block.rejects.select("row", "reason").rows() == [(3, "null_text")]
 
 
-def test_text_by_line_and_by_file(tmp_path: Path) -> None:
+def test_plain_text_is_a_row_a_line_or_a_row_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"first\n\nthird \xff line\nfourth")
     block = read_all(tmp_path)
     assert block.rows.select("row", "id", "text").rows() == [

@@ -32,7 +32,7 @@ def read(
 
 
 @pytest.mark.parametrize("by_line", [False, True])
-def test_numbers_and_truth_values_as_text_and_id(tmp_path: Path, by_line: bool) -> None:
+def test_numbers_and_truth_values_are_written_plainly_as_text_and_id(tmp_path: Path, by_line: bool) -> None:
     values = [7, 2.5, 1.0, 1e5, 1e16, 1.5e-7, -0.0, True, 10**30]
     block = read(tmp_path, [{"id": value, "text": value} for value in values], by_line=by_line)
     expected = ["7", "2.5", "1", "100000", "10000000000000000", "0.00000015", "-0", "true", "1" + "0" * 30]
@@ -104,7 +104,7 @@ def test_a_kept_value_that_does_not_fit_its_column_is_null_and_the_row_stays(
         (pl.String(), [1, "x"], '[1, "x"]'),
     ],
 )
-def test_a_kept_value_that_fits_though_written_otherwise(
+def test_a_kept_value_may_be_written_in_another_way_of_its_type(
     tmp_path: Path, kind: pl.DataType, value: object, expected: object, by_line: bool
 ) -> None:
     block = read(tmp_path, [{"text": "x", "n": value}], by_line=by_line, kept_schema={"n": kind})
@@ -135,7 +135,7 @@ def test_a_fraction_is_not_cut_off_in_parquet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["with [brackets]", "what?", "st*r"])
-def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path, folder: str) -> None:
+def test_a_folder_whose_name_looks_like_a_pattern_is_read(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "a.jsonl").write_text('{"text": "x"}\n')
     assert read_all(tmp_path / folder).rows["source"].to_list() == [str(tmp_path / folder / "a.jsonl")]

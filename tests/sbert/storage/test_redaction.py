@@ -20,6 +20,6 @@ def test_credentials_inside_addresses_are_hidden() -> None:
     assert redact("ann@example.org wrote https://example.org/a@b") == "ann@example.org wrote https://example.org/a@b"
 
 
-def test_short_values_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_values_are_taken_for_words_and_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "table")
     assert redact("the table is gone") == "the table is gone"

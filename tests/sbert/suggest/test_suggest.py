@@ -33,7 +33,7 @@ ONLY_UNCERTAIN = SuggestSettings(
 )
 
 
-def test_nearest_and_density_by_hand() -> None:
+def test_nearest_neighbours_and_density_are_those_worked_by_hand() -> None:
     angles = np.radians([0.0, 10.0, 25.0, 90.0])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     neighbors, cosines = nearest(vectors, 2)
@@ -43,7 +43,7 @@ def test_nearest_and_density_by_hand() -> None:
     assert int(np.argmin(density(cosines))) == 3
 
 
-def test_disagreement_and_uncertainty_by_hand() -> None:
+def test_disagreement_and_uncertainty_are_those_worked_by_hand() -> None:
     disagreement = neighbor_disagreement(np.array([[1, 2], [0, 2], [0, 1]]), np.array([[2, 1], [0, 3], [3, 4]]))
     assert disagreement.tolist() == [0.0, pytest.approx(1 - 1 / 3), 1.0]
     margins = margin_uncertainty(np.array([[0.9, 0.05, 0.05], [0.5, 0.45, 0.05]]))
@@ -301,7 +301,9 @@ def test_pairs_that_training_leaves_out_are_not_asked_for_again(table: Table, mo
     assert frozenset((first["sentence1"], first["sentence2"])) not in pairs
 
 
-def test_models_candidate_labels_and_kind_on_the_command_line(table: Table, models: Registry, tmp_path: Path) -> None:
+def test_the_command_line_takes_models_a_candidate_labels_and_a_kind(
+    table: Table, models: Registry, tmp_path: Path
+) -> None:
     scores = toy_rows(LabelKind.SCORED_PAIRS, 80).with_columns(score=pl.col("score") * 5)
     scores.write_ndjson(tmp_path / "sts.jsonl")
 

@@ -180,7 +180,7 @@ def test_the_output_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.s3
-def test_on_s3_and_through_the_command_line(tmp_path: Path, s3: S3Server, s3_bucket: str) -> None:
+def test_the_command_writes_the_changes_of_a_table_on_s3(tmp_path: Path, s3: S3Server, s3_bucket: str) -> None:
     two_versions(f"{s3_bucket}/table")
     write_bytes(f"{s3_bucket}/feed/old.txt", b"")
     arguments = ["changes", f"{s3_bucket}/table", "--from", "0", "--output", f"{s3_bucket}/feed/0-1.parquet", "--json"]

@@ -72,7 +72,9 @@ def test_one_split_of_a_compacted_shard_changes_and_one_goes(tmp_path: Path, tab
     assert read(table).drop("embedding").equals(read(tmp_path / "scratch").drop("embedding"))
 
 
-def test_a_backfill_and_an_unreadable_object_within_a_compacted_pack(tmp_path: Path, model: str) -> None:
+def test_other_rows_of_a_compacted_pack_stay_after_a_backfill_or_an_unreadable_object(
+    tmp_path: Path, model: str
+) -> None:
     for folder in ("a", "b"):  # two packs of two objects
         for number in range(2):
             write(tmp_path / f"raw/{folder}/{number}.jsonl", rows(10 * number + 100 * (folder == "b"), 10))
@@ -90,7 +92,7 @@ def test_a_backfill_and_an_unreadable_object_within_a_compacted_pack(tmp_path: P
     assert verify_table(table).findings == []
 
 
-def test_a_rollback_over_a_compaction(tmp_path: Path, table: str) -> None:
+def test_a_rollback_over_a_compaction_restores_the_rows(tmp_path: Path, table: str) -> None:
     first = read(table)
     compact_table(table)
     write(tmp_path / "raw/0.jsonl", rows(500, 3))

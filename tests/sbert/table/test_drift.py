@@ -9,12 +9,12 @@ from scipy import stats
 from sbert.table.drift import cosine_of_means, energy_distance, stability_index
 
 
-def test_cosine_of_means_by_hand() -> None:
+def test_the_cosine_of_means_is_that_worked_by_hand() -> None:
     assert cosine_of_means([3.0, 4.0], [4.0, 3.0]) == pytest.approx(24 / 25)
     assert math.isnan(cosine_of_means([0.0, 0.0], [1.0, 0.0]))
 
 
-def test_stability_index_by_hand() -> None:
+def test_the_stability_index_is_that_worked_by_hand() -> None:
     # Base: 10 rows in each decile. Now: all 100 in the first. Half a row more per bin: p = 10.5/105 = 0.1 in every bin,
     # q = 100.5/105 in the first and 0.5/105 in nine: (q1-p) ln(q1/p) + 9 (q0-p) ln(q0/p).
     base, now = [list(range(100))], [[-1.0] * 100]

@@ -47,7 +47,7 @@ def test_samples_of_many_splits_stay_few(tmp_path: Path, model: str) -> None:
     assert rows_to_sample(whole, names[0], 1) == 0
 
 
-def test_an_int8_table_from_first_build_to_carried_rows(tmp_path: Path, model: str) -> None:
+def test_an_int8_table_is_built_measured_and_carried_over_without_loss(tmp_path: Path, model: str) -> None:
     write_objects(tmp_path / "raw", 3, 30)
     raw, table = tmp_path / "raw", str(tmp_path / "table")
     update(raw, table, model=model, settings=stored_as(precision="int8", min_recall=0.9))

@@ -30,7 +30,7 @@ def table(tmp_path: Path, model: str) -> str:
     return str(tmp_path / "table")
 
 
-def test_the_version_before_by_default_and_back_again(table: str) -> None:
+def test_a_rollback_restores_the_version_before_and_a_second_one_undoes_it(table: str) -> None:
     first, second = read(table, 0), read(table, 1)
     done = roll_back(table)
     assert done.version == 2
@@ -45,7 +45,7 @@ def test_the_version_before_by_default_and_back_again(table: str) -> None:
     assert Table.open(table).last_commit()["operation"] == "rollback"
 
 
-def test_statistics_come_back_with_the_shards(table: str) -> None:
+def test_a_rollback_brings_the_statistics_of_shards_back(table: str) -> None:
     before = Table.open(table, 0).shards()
     roll_back(table)
     assert Table.open(table).shards() == before
@@ -60,7 +60,7 @@ def test_the_next_refresh_goes_forward_without_encoding(tmp_path: Path, table: s
     assert read(table).equals(second)
 
 
-def test_the_encoder_comes_back(tmp_path: Path, table: str, model: str) -> None:
+def test_a_rollback_brings_the_earlier_encoder_back(tmp_path: Path, table: str, model: str) -> None:
     other = save_tiny(tmp_path / "other", seed=2)
     update(tmp_path / "raw", table, model=other, settings=objects_apart())
     switched = read(table)
@@ -100,7 +100,7 @@ def test_finished_splits_with_other_types_are_written_anew_from_their_vectors(tm
     assert read(table, 1).equals(whole)
 
 
-def test_kept_columns_come_back(tmp_path: Path, table: str) -> None:
+def test_a_rollback_brings_the_earlier_kept_columns_back(tmp_path: Path, table: str) -> None:
     kept = RefreshSettings.model_validate({**objects_apart().model_dump(), "source": {"keep_columns": ["kind"]}})
     update(tmp_path / "raw", table, settings=kept)
     assert "kind" in read(table).columns
@@ -150,7 +150,7 @@ def test_a_commit_in_between_is_not_rolled_back(tmp_path: Path, table: str, monk
 
 
 @pytest.mark.s3
-def test_on_s3_and_through_the_command_line(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str) -> None:
+def test_the_command_rolls_back_a_table_on_s3(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str) -> None:
     import json
 
     s3.filesystem().put_file(str(write(tmp_path / "0.jsonl", rows(0, 5))), f"{s3_bucket}/raw/0.jsonl")

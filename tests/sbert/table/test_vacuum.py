@@ -164,7 +164,9 @@ def test_records_of_compacted_splits_stay(tmp_path: Path, table: str) -> None:
 
 
 @pytest.mark.s3
-def test_on_s3_and_through_the_command_line(tmp_path: Path, model: str, s3: S3Server, s3_bucket: str) -> None:
+def test_the_commands_vacuum_and_compact_a_table_on_s3(
+    tmp_path: Path, model: str, s3: S3Server, s3_bucket: str
+) -> None:
     table = f"{s3_bucket}/table"
     for number in range(2):
         s3.filesystem().put_file(str(write(tmp_path / "0.jsonl", rows(10 * number, 5))), f"{s3_bucket}/raw/0.jsonl")

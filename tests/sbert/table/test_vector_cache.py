@@ -46,7 +46,7 @@ def write_shard(folder: Path, numbers: list[int], row_group_rows: int = 2) -> st
     return str(folder / record.name)
 
 
-def test_vectors_of_shards_and_of_the_run(tmp_path: Path) -> None:
+def test_vectors_of_shards_and_of_the_run_are_found_by_their_hashes(tmp_path: Path) -> None:
     vectors = VectorCache(DIM, run_file_bytes=2**20)
     vectors.add_shards([write_shard(tmp_path, [1, 2, 3, 4, 5])])
     vectors.add_computed(

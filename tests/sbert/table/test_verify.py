@@ -119,7 +119,7 @@ def test_a_compacted_shard_must_name_its_splits(table: Path) -> None:
     assert any("does not name its splits" in finding for finding in verify_table(str(table)).findings)
 
 
-def test_the_exit_status_tells(table: Path) -> None:
+def test_the_exit_status_of_verify_is_1_when_something_is_wrong(table: Path) -> None:
     done = CliRunner().invoke(app, ["verify", str(table), "--json"])
     assert done.exit_code == 0
     assert json.loads(done.stdout)["findings"] == []

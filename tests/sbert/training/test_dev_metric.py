@@ -52,7 +52,7 @@ def test_constant_vectors_score_no_better_than_the_worst_ranking(kind: LabelKind
     assert default_dev_metric(labels)(tiny_encoder()) != score
 
 
-def test_reciprocal_rank_by_hand() -> None:
+def test_the_reciprocal_rank_is_that_worked_by_hand() -> None:
     """Of the three answers only b is told apart: 1 for its question; the other two tie with each other: 1/2."""
     labels = with_dev(LabelKind.PAIRS, ("qa", "a"), ("qb", "b"), ("qc", "c"))
     east, north = [1.0, 0.0], [0.0, 1.0]

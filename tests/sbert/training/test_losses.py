@@ -100,7 +100,9 @@ def test_value_and_gradient_are_those_of_sentence_transformers(name: str, model:
         torch.testing.assert_close(ours_grad.grad, theirs_grad.grad, **TOLERANCE)
 
 
-def test_softmax_through_the_model_itself(folder: str, model: SentenceTransformer) -> None:
+def test_the_softmax_loss_from_texts_on_is_that_of_sentence_transformers(
+    folder: str, model: SentenceTransformer
+) -> None:
     """The whole way, texts to loss, with sentence-transformers' forward."""
     texts = [["reset my password", "the cat sat"], ["forgot login", "a train is late"]]
     mine, reference, _, _ = pair("softmax", model)
@@ -111,7 +113,7 @@ def test_softmax_through_the_model_itself(folder: str, model: SentenceTransforme
     torch.testing.assert_close(mine(vectors, labels), reference(features, labels), **TOLERANCE)
 
 
-def test_matryoshka_is_sentence_transformers(folder: str, model: SentenceTransformer) -> None:
+def test_the_matryoshka_loss_is_that_of_sentence_transformers(folder: str, model: SentenceTransformer) -> None:
     texts = [["reset my password", "the cat sat"], ["forgot login", "a train is late"]]
     reference = theirs.MatryoshkaLoss(model, theirs.CosineSimilarityLoss(model), matryoshka_dims=[D, 16, 8])
     mine = ours.MatryoshkaLoss(ours.CosineLoss(), (D, 16, 8), D)
@@ -122,7 +124,9 @@ def test_matryoshka_is_sentence_transformers(folder: str, model: SentenceTransfo
     torch.testing.assert_close(mine(vectors, labels), expected, **TOLERANCE)
 
 
-def test_distillation_is_sentence_transformers_plus_the_similarity_term(model: SentenceTransformer) -> None:
+def test_the_distillation_loss_is_that_of_sentence_transformers_plus_the_similarity_term(
+    model: SentenceTransformer,
+) -> None:
     student, teacher = some_vectors(2), some_vectors(2, seed=5)
     reference = theirs.EmbedDistillLoss(model, distance_metric="mse").compute_loss_from_embeddings(student, teacher)
     similarity = 0.0
@@ -138,7 +142,7 @@ def test_distillation_to_another_dim_compares_similarities_only() -> None:
     assert ours.DistillationLoss()(student, teacher) > 0
 
 
-def test_tsdae_is_sentence_transformers(folder: str, model: SentenceTransformer) -> None:
+def test_the_tsdae_loss_is_that_of_sentence_transformers(folder: str, model: SentenceTransformer) -> None:
     reference = theirs.DenoisingAutoEncoderLoss(model, tie_encoder_decoder=True).eval()
     encoder = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
     mine = ours.TsdaeLoss(encoder).eval()
@@ -165,7 +169,7 @@ def test_tsdae_refuses_an_architecture_without_decoder() -> None:
         ours.TsdaeLoss(tiny_encoder("distilbert"))
 
 
-def test_supervised_contrastive_is_its_formula() -> None:
+def test_the_supervised_contrastive_loss_is_that_of_its_formula() -> None:
     (vectors,) = some_vectors(1)
     unit = torch.nn.functional.normalize(vectors, dim=1).detach()
     temperature, total, counted = 0.1, 0.0, 0

@@ -59,7 +59,7 @@ def test_negatives_are_the_nearest_that_are_no_positives() -> None:
     assert mined.select("anchor", "positive", "negative", "negative_2").rows() == expected
 
 
-def test_limits_of_negatives_hold() -> None:
+def test_negatives_are_no_more_and_no_nearer_than_the_limits_allow() -> None:
     encoder = tiny_encoder()
     everything = corpus(encoder)
     mined = mine_negatives(PAIRS, everything, encoder, NegativesSettings(per_anchor=1, max_score=0.1))

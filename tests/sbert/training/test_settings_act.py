@@ -117,7 +117,9 @@ SHARES = {
 
 
 @pytest.mark.parametrize("scheduler", SHARES)
-def test_the_rate_rises_and_falls(scheduler: Any, base: str, pairs: LabelSet, tmp_path: Path) -> None:
+def test_the_learning_rate_rises_in_the_warmup_and_falls_as_the_scheduler_says(
+    scheduler: Any, base: str, pairs: LabelSet, tmp_path: Path
+) -> None:
     settings = TrainingSettings(max_steps=10, **{**PLAIN, "scheduler": scheduler, "warmup_ratio": 0.2})
     result = train_encoder(base, pairs, settings, tmp_path)
     np.testing.assert_allclose(rates(result), 0.01 * np.array([0.0, 0.5, *SHARES[scheduler]]), rtol=1e-6, atol=1e-9)

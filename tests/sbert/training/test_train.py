@@ -117,7 +117,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "objective", "more"), CASES)
-def test_every_objective_trains(
+def test_every_objective_moves_the_weights_with_a_finite_loss(
     kind: LabelKind, objective: Objective | None, more: dict[str, Any], base: str, tmp_path: Path
 ) -> None:
     labels = toy_labels(kind, 60, dev_share=0.0)
@@ -165,7 +165,7 @@ def test_distillation_moves_towards_another_encoder(base: str, tmp_path: Path) -
     assert distances[1] < 0.8 * distances[0]
 
 
-def test_same_seed_same_weights_other_seed_others(base: str, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(base: str, tmp_path: Path) -> None:
     pairs, trained = toy_labels(LabelKind.SCORED_PAIRS, dev_share=0.0), []
     for number, seed in enumerate((1, 1, 2)):
         settings = TrainingSettings(max_steps=3, early_stopping_patience=None, seed=seed, **FAST)

@@ -9,7 +9,7 @@ from sbert.vectors.checks import MIN_OWN_TEXTS, check_not_collapsed, check_vecto
 UNIT = np.array([[0.6, 0.8], [1.0, 0.0]], dtype=np.float32)
 
 
-def test_good_vectors_pass() -> None:
+def test_vectors_of_the_right_dim_and_norm_pass() -> None:
     check_vectors(UNIT, dim=2, normalized=True, what="x")
     check_vectors(UNIT * 3, dim=2, normalized=False, what="x")
     check_vectors(np.zeros((0, 2), dtype=np.float32), dim=2, normalized=True, what="x")

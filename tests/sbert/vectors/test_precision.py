@@ -65,7 +65,7 @@ def test_norms_stay_within_their_tolerance(seed: int, dim: int) -> None:
         check_vectors(restore(stored), dim=dim, normalized=True, what="v", tolerance=norm_tolerance(stored) / 2)
 
 
-def test_columns_and_back_is_identity() -> None:
+def test_writing_vectors_to_columns_and_reading_them_is_identity() -> None:
     import pyarrow as pa
 
     stored = quantize(unit((7, 5)))
@@ -83,7 +83,7 @@ def test_truncate_keeps_the_first_values_and_the_unit_length() -> None:
     assert truncate(vectors, 3, normalize=True) is vectors
 
 
-def test_recall_by_hand_and_against_a_plain_reference() -> None:
+def test_recall_is_that_of_a_plain_reference_and_ties_count() -> None:
     exact, approximate = unit((60, 16)), unit((60, 16), seed=1)
     expected = []
     for row in range(60):
@@ -154,7 +154,7 @@ def test_int8_shards_are_a_quarter_of_float32(tmp_path: Path) -> None:
     assert sizes[Precision.INT8] < 0.3 * sizes[Precision.FLOAT32]
 
 
-def test_calibrations_add_up() -> None:
+def test_the_calibration_of_two_parts_is_that_of_all_rows() -> None:
     one, two = quantize(unit((5, 8))), quantize(3 * unit((7, 8), seed=1))
     both, of_one = Calibration.of(np.concatenate([one, two])), Calibration.of(one)
     assert of_one is not None

@@ -11,7 +11,7 @@ def test_rows_have_length_1_and_zeros_stay() -> None:
     assert normalized.dtype == np.float32
 
 
-def test_double_precision_stays() -> None:
+def test_vectors_in_double_precision_stay_in_it() -> None:
     assert unit_rows(np.array([[3.0, 4.0]])).dtype == np.float64
 
 

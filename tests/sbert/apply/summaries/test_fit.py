@@ -57,7 +57,7 @@ def test_a_word_of_good_sentences_has_more_weight_than_one_of_bad_ones() -> None
     assert bad == pytest.approx(-good, abs=1e-4)
 
 
-def test_ranks_and_features_of_one_and_of_no_sentence() -> None:
+def test_ranks_and_features_are_finite_for_one_and_for_no_sentence() -> None:
     assert ranks_of(np.array([3, 1, 2], np.float32)).tolist() == [1, 0, 0.5]
     assert wording_features(np.ones(1, np.float32)).tolist() == [[1, 0]]
     for num in (0, 1):

@@ -92,7 +92,7 @@ def test_only_documents_that_changed_are_computed_again(tmp_path: Path, table: s
     assert verify_any(out).findings == []
 
 
-def test_whole_documents_without_sentences_and_with_one(tmp_path: Path, model: str) -> None:
+def test_documents_that_are_rows_are_summarized_also_with_no_sentence_or_one(tmp_path: Path, model: str) -> None:
     rows: Rows = [{"id": "a", "text": "..."}, {"id": "b", "text": sentence(1)}, document(1)]
     write(tmp_path / "raw/a.jsonl", rows)
     table, out = str(tmp_path / "table"), str(tmp_path / "out")
@@ -195,7 +195,7 @@ def test_labels_that_are_not_learned_from_are_counted_by_reason(tmp_path: Path, 
         ([{"document": "d1", "summary": ["a", "b"]}], LabelError, "write each value as text"),
     ],
 )
-def test_labels_that_nothing_can_be_learned_from(
+def test_labels_that_nothing_can_be_learned_from_are_refused(
     tmp_path: Path, table: str, lines: Rows, error: type[Exception], text: str
 ) -> None:
     labels = write(tmp_path / "labels/a.jsonl", lines)
@@ -204,7 +204,7 @@ def test_labels_that_nothing_can_be_learned_from(
     assert not (tmp_path / "out").exists()
 
 
-def test_files_that_contradict_each_other_in_their_columns_or_end_early(tmp_path: Path, table: str) -> None:
+def test_label_files_without_the_column_or_cut_off_are_named(tmp_path: Path, table: str) -> None:
     write(tmp_path / "labels/a.jsonl", [{"document": "d1", "summary": "She won."}])
     write(tmp_path / "labels/b.jsonl", [{"document": "d1", "label": "good"}])
     with pytest.raises(ColumnError, match=r"b\.jsonl: no column 'summary'"):

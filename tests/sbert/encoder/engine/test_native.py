@@ -192,7 +192,9 @@ def test_token_vectors_are_those_of_torch(
 
 @pytest.mark.parametrize("sharpness", [4.0, 16.0])
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
-def test_attention_to_single_tokens(kernels: Kernels, sharpness: float, activation: str) -> None:
+def test_attention_that_is_sharp_gives_the_token_vectors_of_torch(
+    kernels: Kernels, sharpness: float, activation: str
+) -> None:
     check_token_vectors(kernels, SIZES[2], [300, 64, 7], activation, sharpness)
 
 
@@ -269,7 +271,9 @@ def test_means_are_those_of_the_token_vectors(kernels: Kernels, skipped: int) ->
 @pytest.mark.parametrize(
     "modes", [(PoolingMode.MEAN,), (PoolingMode.CLS,), (PoolingMode.MAX, PoolingMode.LAST), (PoolingMode.ATTENTION,)]
 )
-def test_every_pooling_and_prompts_left_out(kernels: Kernels, modes: tuple[PoolingMode, ...]) -> None:
+def test_every_pooling_that_leaves_the_prompt_out_gives_the_vectors_of_torch(
+    kernels: Kernels, modes: tuple[PoolingMode, ...]
+) -> None:
     assert kernels.units is not None
     encoder = SentenceEncoder(
         make_model(SIZES[0]), tiny_tokenizer(), Pooling(32, modes, include_prompt=False), max_seq_length=60,
@@ -324,7 +328,7 @@ def test_other_encoders_are_left_to_torch(kind: str, dtype: torch.dtype, reason:
     assert why_kernels_cannot(weights) == reason
 
 
-def test_layout_of_weights_by_hand() -> None:
+def test_weights_are_laid_out_as_worked_by_hand() -> None:
     weight = torch.arange(64 * 96).view(64, 96)
     tiles = lay_out(weight, KINDS["amx"])
     assert tiles.shape == (2, 3, 2, 16, 16, 2)
