@@ -16,7 +16,7 @@ def inspect(table_uri: TableUri, as_json: Json = False) -> None:
         from flows.cli.inspect_derived import describe_derived, show_derived_table
         from sbert.derived.any_table import open_any
         from sbert.derived.derived_table import DerivedTable
-        from sbert.table.delta import recorded_in
+        from sbert.table.commit_record import recorded_in
         from sbert.table.followers import followers_of
         from sbert.table.lease import active_leases
         from sbert.table.quantization_recall import newest_reduction

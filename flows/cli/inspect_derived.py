@@ -6,7 +6,8 @@ from flows.cli.table_properties import commit_time, lease_properties
 from flows.cli.text_tables import Column, print_properties, print_rows
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import NotATableError
-from sbert.table.delta import Table, recorded_in
+from sbert.table.commit_record import recorded_in
+from sbert.table.delta import Table
 from sbert.table.lease import active_leases
 
 __all__ = ["describe_derived", "show_derived_table", "shown_setting"]

@@ -8,9 +8,10 @@ import polars as pl
 import pyarrow as pa
 
 from sbert.errors import TableError
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.table.table_shard import TableShard
 from sbert.table.text_index import Hashes, hash_matrix, prefixes
 
 __all__ = ["RowSample", "read_sample"]

@@ -27,9 +27,11 @@ from sbert.storage.files import (
 )
 from sbert.storage.retry import try_again
 from sbert.table.commit import add_action, commit_errors, remove_action
-from sbert.table.delta import DERIVED_NAME, METADATA_KEY, TableShard, is_embeddings_table, recorded_at
+from sbert.table.commit_record import METADATA_KEY, recorded_at
+from sbert.table.delta import DERIVED_NAME, is_embeddings_table
 from sbert.table.refused_versions import check_not_refused
 from sbert.table.shards import ShardRecord, fingerprint_of_shard
+from sbert.table.table_shard import TableShard
 
 __all__ = [
     "DerivedInfo",

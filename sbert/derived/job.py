@@ -17,9 +17,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from sbert.errors import SettingsError, TableError
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.shard_layout import read_split
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.table.table_shard import TableShard
 
 __all__ = [
     "KEY_COLUMNS",

@@ -11,9 +11,10 @@ import pyarrow as pa
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS, derived_fingerprint
 from sbert.errors import TableError
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
 from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.table_shard import TableShard
 
 __all__ = ["RowStream", "paired_rows", "read_shards"]
 

@@ -33,9 +33,10 @@ from sbert.derived.records import DerivedRecord, finished_splits, write_derived_
 from sbert.derived.run import MAX_ATTEMPTS, DerivedReport, note_output
 from sbert.errors import CommitConflictError, TableError
 from sbert.storage.files import normalize_uri
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
 from sbert.table.shards import ShardSettings, ShardWriter
+from sbert.table.table_shard import TableShard
 
 __all__ = ["PartJob", "Parts", "derive_parts", "part_fingerprint"]
 

@@ -13,8 +13,9 @@ from sbert.derived.job import DerivedJob, TableJob, derived_fingerprint
 from sbert.derived.records import DerivedRecord, finished_splits
 from sbert.errors import SettingsError
 from sbert.storage.files import normalize_uri
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.shard_layout import locate_splits
+from sbert.table.table_shard import TableShard
 
 __all__ = ["DerivedPlan", "PlannedDerivation", "open_output", "plan_derived"]
 

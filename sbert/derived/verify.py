@@ -15,9 +15,11 @@ from sbert.derived.job import KEY_COLUMNS, derived_fingerprint
 from sbert.derived.paired_rows import RowStream, read_shards
 from sbert.errors import NotATableError, SbertError, TableError
 from sbert.storage.files import list_names
-from sbert.table.delta import Table, TableShard, recorded_at
+from sbert.table.commit_record import recorded_at
+from sbert.table.delta import Table
 from sbert.table.shard_file import file_checksum_problem, is_damage, open_shard
 from sbert.table.shard_layout import locate_splits, read_split
+from sbert.table.table_shard import TableShard
 from sbert.table.tombstones import ERASE
 from sbert.table.verify import Verification
 

@@ -11,9 +11,11 @@ from sbert.errors import MissingError
 from sbert.rows.rejects import RejectReason
 from sbert.storage.files import delete, join, list_names, read_bytes
 from sbert.table.commit import commit
-from sbert.table.delta import Table, TableShard, commit_info, recorded_in
+from sbert.table.commit_record import commit_info, recorded_in
+from sbert.table.delta import Table
 from sbert.table.shards import ShardRecord
 from sbert.table.split_records import SPLITS_FOLDER, find_record, write_record
+from sbert.table.table_shard import TableShard
 from sbert.table.tombstones import ERASE
 
 __all__ = ["DerivedStore", "EmbeddingsStore", "ShardStore"]

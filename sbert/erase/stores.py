@@ -10,7 +10,8 @@ from sbert.sync.destinations.base import Destination
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.reconcile import watermark_of
 from sbert.sync.watermark import Watermark
-from sbert.table.delta import Table, recorded_at
+from sbert.table.commit_record import recorded_at
+from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.followers import note_rows_left
 from sbert.table.tombstones import ERASE

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from sbert.index.row_filter import RowFilter
 from sbert.index.top_k import Int64
 from sbert.runtime.prefetch import prefetch
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import stored_vectors, vector_names
+from sbert.table.table_shard import TableShard
 from sbert.vectors.precision import Float32, StoredVectors, restore
 
 __all__ = ["RowRange", "VectorBlock", "VersionRows"]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.encoder.description import EncoderSpec
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.source.passages.cutter import PASSAGE_COLUMNS
-from sbert.table.delta import EncoderInfo
+from sbert.table.encoder_info import EncoderInfo
 
 __all__ = ["BuildSpec"]
 

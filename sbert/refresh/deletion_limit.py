@@ -18,8 +18,8 @@ from sbert.errors import MassDeletionError
 from sbert.refresh.job import DeletionLimitSettings
 from sbert.refresh.split_selection import SplitSelection
 from sbert.source.objects import SourceObject
-from sbert.table.delta import TableShard
 from sbert.table.shard_layout import read_split
+from sbert.table.table_shard import TableShard
 
 __all__ = ["Losses", "check_losses", "foresee_losses"]
 

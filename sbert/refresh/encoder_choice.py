@@ -12,7 +12,8 @@ from sbert.refresh.fingerprints import FORMAT, hash_json
 from sbert.refresh.job import EncodingSettings, RefreshJob, TruncationPolicy
 from sbert.registry.pointer import resolve_model
 from sbert.storage.files import normalize_uri
-from sbert.table.delta import EncoderInfo, Table
+from sbert.table.delta import Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.vectors.precision import MIN_RECALL, Precision
 
 __all__ = [

@@ -8,7 +8,7 @@ reading, so tokens are an upper bound.
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.refresh.plan import Plan
-from sbert.table.delta import recorded_in
+from sbert.table.commit_record import recorded_in
 
 __all__ = ["Estimate", "estimate_plan"]
 

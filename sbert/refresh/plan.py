@@ -39,9 +39,12 @@ from sbert.source.schema import infer_kept_schema
 from sbert.source.splits import with_first_rows
 from sbert.source.written import look_at_objects
 from sbert.storage.files import join
-from sbert.table.delta import EncoderInfo, Table, TableShard, find_table, recorded_in
+from sbert.table.commit_record import recorded_in
+from sbert.table.delta import Table, find_table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shard_layout import locate_splits, mark_lost_shards
 from sbert.table.split_records import SplitRecord, completed_splits, find_record, kept_types
+from sbert.table.table_shard import TableShard
 from sbert.table.tombstones import Tombstones
 
 __all__ = ["Plan", "is_stale", "make_plan", "with_row_numbers"]

@@ -20,10 +20,11 @@ from sbert.refresh.earlier_rows import held_prefixes, staying_spans, tables_held
 from sbert.refresh.fingerprints import recorded_fingerprint
 from sbert.refresh.plan import Plan
 from sbert.rows.counts import RowCounts
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.shard_layout import read_split, write_compacted
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, table_schema
 from sbert.table.split_records import RecordedSpan, SplitRecord, kept_types, read_records, write_record
+from sbert.table.table_shard import TableShard
 
 __all__ = ["TableDiff", "diff_table"]
 

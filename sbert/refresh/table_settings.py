@@ -17,7 +17,8 @@ from sbert.errors import SettingsError
 from sbert.refresh.encoder_choice import encoder_spec, vector_fingerprint
 from sbert.refresh.fingerprints import recorded_fingerprint, rows_fingerprint
 from sbert.refresh.job import EncodingSettings, RefreshJob, RefreshSettings, TruncationPolicy
-from sbert.table.delta import EncoderInfo, Table
+from sbert.table.delta import Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shard_layout import locate_splits
 from sbert.table.split_records import SplitRecord, find_record
 

@@ -18,11 +18,12 @@ from sbert.errors import TableError
 from sbert.storage.files import list_names
 from sbert.sync.feed_writers import open_feed
 from sbert.sync.row_comparison import Places, RowComparison, RowDifferences
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.duplicate_keys import row_keys
 from sbert.table.record_file import Keys
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import embedding_matrix
+from sbert.table.table_shard import TableShard
 
 __all__ = ["Changes", "FeedSummary", "write_changes"]
 

@@ -15,7 +15,8 @@ from sbert.errors import MissingError, StorageError
 from sbert.storage.files import join, read_bytes, write_bytes
 from sbert.sync.destinations.base import Collection, Destination, RowDigester, RowDigests
 from sbert.sync.table_rows import read_rows
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
+from sbert.table.table_shard import TableShard
 from sbert.table.vacuum import DIGESTS_FOLDER
 
 __all__ = ["bucket_of", "shard_digests"]

@@ -8,10 +8,11 @@ import polars as pl
 import pyarrow as pa
 
 from sbert.sync.destinations.base import KEY_COLUMNS, Destination, restored_rows
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.duplicate_keys import row_keys
 from sbert.table.record_file import Keys
 from sbert.table.shard_file import open_shard
+from sbert.table.table_shard import TableShard
 
 __all__ = ["keys_of", "read_rows", "rows_at", "table_rows_at"]
 

@@ -20,8 +20,11 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from sbert.errors import CommitConflictError, MissingError, TableError
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import delta_retry_options, delta_storage_options, normalize_uri
-from sbert.table.delta import METADATA_KEY, RECORDED_SETTINGS, SETTINGS_KEY, EncoderInfo, Table, TableShard
+from sbert.table.commit_record import METADATA_KEY, RECORDED_SETTINGS
+from sbert.table.delta import SETTINGS_KEY, Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import ShardRecord, table_schema
+from sbert.table.table_shard import TableShard
 
 __all__ = ["add_action", "commit", "commit_errors", "mend_statistics", "moved_is_conflict", "remove_action"]
 

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.errors import CommitConflictError, SettingsError
 from sbert.storage.files import delete
 from sbert.table.commit import commit, mend_statistics, moved_is_conflict
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
 from sbert.table.shard_file import open_shard
 from sbert.table.shard_layout import locate_splits, mark_lost_shards, write_compacted
 from sbert.table.shards import ShardRecord, ShardSettings, table_schema
+from sbert.table.table_shard import TableShard
 
 __all__ = ["Compaction", "compact_table", "group_shards"]
 

@@ -1,4 +1,4 @@
-"""The published table: Parquet shards plus a Delta Lake log.
+"""A version of the published table, opened for reading: Parquet shards plus a Delta Lake log.
 
 A version of the table is a set of shards, and a commit (`sbert.table.commit`) adds and removes shards in one atomic
 step. Facts about the encoder are metadata of the ``embedding`` column in the Delta schema, so that they change in the
@@ -13,118 +13,30 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
-from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.errors import DerivedTableError, EncoderMismatchError, MissingError, NotATableError
 from sbert.storage.errors import translate_errors
-from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri, read_bytes
+from sbert.storage.files import delta_retry_options, delta_storage_options, join, list_names, normalize_uri
 from sbert.storage.retry import try_again
+from sbert.table.commit_record import METADATA_KEY, RECORDED_SETTINGS, commit_info, recorded_at, recorded_in
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.refused_versions import check_not_refused
-from sbert.table.shards import ShardRecord, fingerprint_of_shard
-from sbert.vectors.precision import MIN_RECALL, Precision
+from sbert.table.shards import fingerprint_of_shard
+from sbert.table.table_shard import SplitRows, TableShard
 
 if TYPE_CHECKING:  # readers of the log do not import torch
     from sbert.encoder.sentence_encoder import SentenceEncoder
 
-__all__ = [
-    "DERIVED_NAME",
-    "METADATA_KEY",
-    "RECORDED_SETTINGS",
-    "SETTINGS_KEY",
-    "EncoderInfo",
-    "SplitRows",
-    "Table",
-    "TableShard",
-    "commit_info",
-    "find_table",
-    "is_embeddings_table",
-    "recorded_at",
-    "recorded_in",
-]
+__all__ = ["DERIVED_NAME", "SETTINGS_KEY", "Table", "find_table", "is_embeddings_table"]
 
-METADATA_KEY = "sbert"
 SETTINGS_KEY = "sbert_settings"
 """Metadata of the ``embedding`` column: the table's settings when its schema was last written."""
-RECORDED_SETTINGS = "settings"
-"""Entry of what a commit records: the table's settings after it."""
 DERIVED_NAME = "sbert "
 """Begins the name, in the Delta log, of a table that a job derived; the job's name follows."""
 SETTINGS_COMMITS = 100
 """Newest commits among which one of this library is looked for."""
 ACTION_COLUMNS = ("path", "size_bytes", "num_records")
 BASE_COLUMNS = frozenset({"id", "source", "text_hash", "embedding", "scale", "num_tokens", "truncated"})
-
-
-class EncoderInfo(BaseModel):
-    """The facts that a reader needs of the encoder that made a table's vectors."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    model: str = Field(description="The model as named by the user: a hub id, a folder or a URI.")
-    fingerprint: str = Field(description="Hash of everything that decides a text's vector: model, prompt, windows.")
-    model_fingerprint: str = Field(description="Hash of the model alone.")
-    dim: int = Field(description="Values in one vector.")
-    pooling: str = Field(description="Pooling by which token vectors become one vector.")
-    normalized: bool = Field(description="Whether vectors have unit length.")
-    precision: Precision = Field(default=Precision.FLOAT32, description="Type of the stored values.")
-    model_dim: int | None = Field(
-        default=None, description="Values that the model gives, where vectors are cut to their first `dim`."
-    )
-    min_recall: float = Field(
-        default=MIN_RECALL, description="Least recall@10 against float32 that smaller vectors must have (0 to 1)."
-    )
-    compute_dtype: str = Field(default="float32", description="Type the encoder computes in.")
-    max_seq_length: int = Field(description="Tokens after which a text is truncated or windowed.")
-    truncation: str = Field(default="truncate", description="Treatment of longer texts.")
-    prompt: str = Field(default="", description="Text put before each document.")
-
-    @property
-    def full_dim(self) -> int:
-        """Values that the model gives."""
-        return self.model_dim or self.dim
-
-    @property
-    def is_reduced(self) -> bool:
-        """Return whether vectors are stored smaller than the model gives them."""
-        return self.precision is not Precision.FLOAT32 or self.full_dim != self.dim
-
-
-class SplitRows(BaseModel):
-    """The place of one split's rows in a shard."""
-
-    model_config = ConfigDict(frozen=True)
-
-    fingerprint: str
-    first_row: int
-    num_rows: int
-
-
-class TableShard(BaseModel):
-    """One shard of a version of the table."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    fingerprint: str
-    num_rows: int
-    num_bytes: int
-    splits: tuple[SplitRows, ...] = Field(
-        default=(), description="Splits whose rows it holds; of a compacted shard known after reading its footer."
-    )
-    has_bounds: bool = Field(
-        default=False,
-        description="Whether the log has bounds of some columns, as earlier versions wrote them; filters go wrong by them.",
-    )
-    is_lost: bool = Field(default=False, description="Whether the file is gone or torn; its rows must be built again.")
-
-    @property
-    def fingerprints(self) -> frozenset[str]:
-        """The splits whose rows it holds."""
-        return frozenset(rows.fingerprint for rows in self.splits)
-
-    def record(self) -> ShardRecord:
-        """Return the record by which the log can add the shard again."""
-        return ShardRecord(name=self.name, num_rows=self.num_rows, num_bytes=self.num_bytes)
 
 
 class Table:
@@ -279,30 +191,6 @@ def _open_delta(uri: str, version: int | None) -> DeltaTable:
     if not DeltaTable.is_deltatable(uri, options):
         raise TableNotFoundError(uri)
     return DeltaTable(uri, version=version, storage_options=options)
-
-
-def commit_info(uri: str, version: int) -> dict[str, Any] | None:
-    """Return the information of the commit of a version; None when the log no longer has the commit.
-
-    The log is read directly: delta-rs numbers the history of a table that was opened at an earlier version wrongly.
-    """
-    try:
-        lines = read_bytes(join(uri, "_delta_log", f"{version:020}.json")).splitlines()
-    except MissingError:
-        return None
-    infos = (json.loads(line).get("commitInfo") for line in lines if b'"commitInfo"' in line)
-    return next((dict(info) for info in infos if info), {})
-
-
-def recorded_at(uri: str, version: int) -> dict[str, Any]:
-    """Return this library's record in the commit of a version; empty when another writer made it, or it is gone."""
-    return recorded_in(commit_info(uri, version) or {})
-
-
-def recorded_in(commit_info: dict[str, Any]) -> dict[str, Any]:
-    """Return this library's record in a commit: run id, encoder and counts; empty for other writers' commits."""
-    recorded = commit_info.get(METADATA_KEY)
-    return dict(json.loads(recorded)) if recorded else {}
 
 
 def _shard_of(action: dict[str, Any]) -> TableShard:

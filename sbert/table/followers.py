@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sbert.errors import MissingError, SbertError, SettingsError
 from sbert.storage.files import delete, join, list_names, normalize_uri, read_bytes, write_bytes
 from sbert.storage.redaction import redact
-from sbert.table.delta import Table, commit_info
+from sbert.table.commit_record import commit_info
+from sbert.table.delta import Table
 
 __all__ = [
     "FOLLOWERS_FOLDER",

@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.counted import counted
 from sbert.errors import MissingError, QualityError, StorageError
 from sbert.storage.files import delete, join, read_bytes, write_bytes
-from sbert.table.delta import EncoderInfo, Table, recorded_in
+from sbert.table.commit_record import recorded_in
+from sbert.table.delta import Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import embedding_column, embedding_matrix
 from sbert.table.split_records import SPLITS_FOLDER, SplitRecord
 from sbert.vectors.precision import Calibration, Float32, Precision, recall_at_10, reduce_vectors, restore

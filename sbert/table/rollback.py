@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.errors import NotATableError, SettingsError, TableError
 from sbert.storage.files import list_names
 from sbert.table.commit import commit
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
+from sbert.table.table_shard import TableShard
 
 __all__ = ["Rollback", "earlier_version", "open_earlier", "roll_back", "shards_without"]
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from sbert.errors import TableError
 from sbert.storage.files import join, list_names
-from sbert.table.delta import SplitRows, TableShard
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter
+from sbert.table.table_shard import SplitRows, TableShard
 
 __all__ = [
     "compacted_name",

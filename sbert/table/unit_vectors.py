@@ -28,9 +28,10 @@ from sbert.errors import SbertError, TableError
 from sbert.runtime.prefetch import prefetch
 from sbert.runtime.user_cache import user_cache
 from sbert.storage.local_write import LocalWrite
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.table.table_shard import TableShard
 from sbert.vectors.precision import Float32
 from sbert.vectors.unit import unit_rows
 

@@ -16,13 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.counted import counted
 from sbert.errors import QualityError, StorageError, TableError
-from sbert.table.delta import METADATA_KEY, EncoderInfo, Table, TableShard
+from sbert.table.commit_record import METADATA_KEY
+from sbert.table.delta import Table
 from sbert.table.duplicate_keys import KeyLedger, row_keys
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.record_file import Keys
 from sbert.table.segment_check import index_findings, word_index_findings
 from sbert.table.shard_file import file_checksum_problem, is_damage, open_shard
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import stored_vectors, vector_names
+from sbert.table.table_shard import TableShard
 from sbert.table.text_index import HASH_BYTES
 from sbert.vectors.checks import check_vectors
 from sbert.vectors.precision import norm_tolerance, restore

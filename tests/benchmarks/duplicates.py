@@ -37,7 +37,8 @@ from sbert.encoder.side import Side
 from sbert.labels.label_kinds import LabelKind
 from sbert.rows.text_differences import text_facts
 from sbert.table.commit import commit
-from sbert.table.delta import EncoderInfo, Table
+from sbert.table.delta import Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
 from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import print_table

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from sbert.erase.run import erase
 from sbert.table.commit import commit
-from sbert.table.delta import EncoderInfo, Table
+from sbert.table.delta import Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
 from sbert.vectors.unit import unit_rows

@@ -34,7 +34,8 @@ from sbert.index.search import Searcher, search_table
 from sbert.index.search_settings import SearchSettings
 from sbert.index.version_rows import RowRange, VersionRows
 from sbert.table.commit import commit
-from sbert.table.delta import EncoderInfo, Table
+from sbert.table.delta import Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
 from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import alternate, print_table

@@ -29,7 +29,8 @@ from sbert.sync.follow import bring_to_version, sync
 from sbert.sync.reconcile import reconcile
 from sbert.sync.table_rows import read_rows
 from sbert.table.commit import commit
-from sbert.table.delta import EncoderInfo, Table
+from sbert.table.delta import Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import ShardSettings, ShardWriter, embedding_column, table_schema
 from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import print_table

@@ -9,7 +9,8 @@ import polars as pl
 import pyarrow as pa
 
 from sbert.table.commit import commit
-from sbert.table.delta import EncoderInfo, Table
+from sbert.table.delta import Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
 
 __all__ = ["DIM", "KEPT", "State", "make_version"]

@@ -20,11 +20,12 @@ from sbert.apply.answers.shared_words import AnswerWords, WordCounts, answer_wor
 from sbert.apply.nearest_rows import Key, keys_of
 from sbert.rows.cleaning import clean_texts
 from sbert.runtime.prefetch import prefetch
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.recorded_settings import table_cleaning
 from sbert.table.shard_file import open_shard
 from sbert.table.shard_layout import filled_splits, locate_splits, read_split
 from sbert.table.shards import vector_matrix, vector_names
+from sbert.table.table_shard import TableShard
 from sbert.table.unit_vectors import UnitVectors
 from sbert.vectors.precision import Float32, Precision
 from sbert.vectors.unit import unit_rows

@@ -22,8 +22,9 @@ import polars as pl
 import pyarrow as pa
 
 from sbert.rows.text_differences import TextFacts, text_facts
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
+from sbert.table.table_shard import TableShard
 from sbert.table.text_index import HASH_BYTES, Hashes, hash_matrix
 from sbert.table.unit_vectors import UnitVectors
 from sbert.vectors.precision import Float32

@@ -17,7 +17,8 @@ from sbert.apply.recommendation.signals import Signals, UserHistories
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.paired_rows import read_shards
 from sbert.errors import NotATableError, StorageError, TableError
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
+from sbert.table.table_shard import TableShard
 
 __all__ = ["UnchangedLists", "find_unchanged_lists", "items_before"]
 

@@ -19,8 +19,9 @@ import polars as pl
 
 from sbert.errors import ColumnError
 from sbert.index.words.settings import words_text_column
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.shard_layout import read_split
+from sbert.table.table_shard import TableShard
 
 __all__ = ["MAX_CHARACTERS", "Document", "DocumentReader", "document_of_text"]
 

@@ -22,11 +22,12 @@ from sbert.index.words.postings import build_postings, postings_bytes
 from sbert.index.words.settings import WordSettings, words_fingerprint, words_text_column
 from sbert.rows.cleaning import clean_texts
 from sbert.storage.files import join
-from sbert.table.delta import Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
 from sbert.table.recorded_settings import table_cleaning
 from sbert.table.segment_check import word_segment_problem
 from sbert.table.shard_layout import filled_splits, locate_splits, read_split
+from sbert.table.table_shard import TableShard
 from sbert.table.word_segments import (
     WORDS_FOLDER,
     WordRecord,

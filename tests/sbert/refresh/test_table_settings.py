@@ -11,8 +11,9 @@ from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import Plan, make_plan
 from sbert.refresh.run import refresh
+from sbert.table.commit_record import METADATA_KEY, RECORDED_SETTINGS
 from sbert.table.compaction import compact_table
-from sbert.table.delta import METADATA_KEY, RECORDED_SETTINGS, SETTINGS_KEY, Table
+from sbert.table.delta import SETTINGS_KEY, Table
 from sbert.table.rollback import roll_back
 from sbert.table.shards import ShardSettings
 from tests.support.tables import objects_apart, read, rows, update, write, write_objects

@@ -20,7 +20,8 @@ from sbert.sync import row_comparison
 from sbert.sync.change_feed import write_changes
 from sbert.table import record_file
 from sbert.table.commit import commit
-from sbert.table.delta import EncoderInfo, Table
+from sbert.table.delta import Table
+from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
 from tests.support.services import S3Server
 

@@ -12,10 +12,11 @@ from sbert.refresh.backfill_selection import Selection
 from sbert.sync.change_feed import write_changes
 from sbert.table import compaction as library
 from sbert.table.compaction import compact_table, group_shards
-from sbert.table.delta import SplitRows, Table, TableShard
+from sbert.table.delta import Table
 from sbert.table.rollback import roll_back
 from sbert.table.shard_layout import is_compacted, locate_splits, read_split, write_compacted
 from sbert.table.shards import ShardSettings, ShardWriter, table_schema
+from sbert.table.table_shard import SplitRows, TableShard
 from sbert.table.verify import verify_table
 from tests.sbert.table.test_shards import rows_of
 from tests.support.tables import objects_apart, read, rows, texts, update, write, write_objects

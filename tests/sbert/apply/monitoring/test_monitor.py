@@ -18,7 +18,8 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.erase.run import erase
 from sbert.errors import ColumnError, EmbeddingsTableError, EncoderMismatchError, SettingsError, TableError
-from sbert.table.delta import Table, recorded_in
+from sbert.table.commit_record import recorded_in
+from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.followers import followers_of
 from sbert.table.lease import Lease, active_leases
