@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from flows.cli.commands import app
 from sbert.labels.label_kinds import LabelKind
 from sbert.registry.store import Registry
-from tests.flows.test_retrain import QUICK
+from tests.flows.retraining import QUICK
 from tests.support.tiny_models import save_tiny
 from tests.support.toy_training import toy_rows
 

@@ -1,7 +1,6 @@
-"""Labels from objects of every format, and what is wrong with them."""
+"""Labels from objects of every format: their kind, columns, splits and fingerprint."""
 
 import gzip
-import logging
 from pathlib import Path
 
 import polars as pl
@@ -20,9 +19,8 @@ from sbert.errors import (
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.load import list_label_objects, load_labels, make_label_set, new_label_objects
 from sbert.labels.settings import LabelSettings
+from tests.sbert.labels.small_labels import ALL, TWENTY, classes
 from tests.support.toy_training import toy_rows
-
-ALL = LabelSettings(dev_share=0, test_share=0, near_duplicate_similarity=1)
 
 
 @pytest.mark.parametrize("kind", list(LabelKind))
@@ -108,13 +106,6 @@ def test_labels_are_read_from_object_storage(s3_bucket: str) -> None:
         load_labels(f"{s3_bucket}/nothing", ALL)
 
 
-def classes(texts: list[str], labels: list[str]) -> pl.DataFrame:
-    return pl.DataFrame({"text": texts, "label": labels})
-
-
-TWENTY = [f"text number {word}" for word in "one two three four five six seven eight nine ten cat dog tin red mat go up at by of".split()]  # fmt: skip
-
-
 def test_files_without_rows_are_named(tmp_path: Path) -> None:
     first = tmp_path / "a.csv"
     first.touch()
@@ -125,90 +116,6 @@ def test_files_without_rows_are_named(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("text,label\n")
     with pytest.raises(LabelError, match=r"a\.csv and 1 other file: there are no labels in them: add rows"):
         load_labels(str(tmp_path))
-
-
-def test_labels_of_one_class_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TooFewLabelsError, match=r"^all 20 train rows are of one class, 'a'"):
-        make_label_set(classes(TWENTY, ["a"] * 20), LabelKind.CLASSES, ALL)
-    classes(TWENTY, ["a"] * 20).write_csv(tmp_path / "labels.csv")
-    with pytest.raises(TooFewLabelsError, match=f"^{tmp_path}: all 20 train rows are of one class, 'a'"):
-        load_labels(str(tmp_path), ALL)
-
-
-def test_three_rows_are_too_few() -> None:
-    with pytest.raises(TooFewLabelsError, match=r"3 rows to train on, but at least 8 are needed \(min_train_rows\)"):
-        make_label_set(classes(TWENTY[:3], ["a", "b", "a"]), LabelKind.CLASSES, ALL)
-
-
-def test_contradicting_labels_are_refused_or_dropped() -> None:
-    rows = pl.DataFrame(
-        {
-            "sentence1": [*TWENTY, "A cat!", "a dog"],
-            "sentence2": [*TWENTY[::-1], "a dog", "a cat"],
-            "score": [0.5, 0.4] * 10 + [0.0, 1.0],
-        }
-    )
-    with pytest.raises(
-        LabelError, match=r"2 of 22 train rows contradict.*'0.0'|2 of 22 train rows contradict.*0.0 and 1.0"
-    ):
-        make_label_set(rows, LabelKind.SCORED_PAIRS, ALL)
-    lenient = ALL.model_copy(update={"max_contradictions": 0.2})
-    labels = make_label_set(rows, LabelKind.SCORED_PAIRS, lenient)
-    assert labels.num_rejected["contradiction"] == 2
-    assert not set(labels.train["sentence1"]) & {"A cat!", "a dog"}
-
-
-def test_signs_that_tell_texts_apart_make_neither_contradictions_nor_repeats() -> None:
-    texts = ["C++ help", "C# help", "👍", "👎", "-5", "5", "is it on?", "it is on", "x²", "x2", ":)", ":(", "?", "..."]
-    labels = make_label_set(classes(texts, ["a", "b"] * 7), LabelKind.CLASSES, ALL)
-    assert labels.num_rejected == {}
-    assert sorted(labels.train["text"]) == sorted(texts)
-
-
-def test_case_white_space_and_final_signs_make_a_repeat() -> None:
-    rows = classes(
-        [*TWENTY, "Text  number one", "text number one .", "TEXT NUMBER TWO?!"], ["a", "b"] * 10 + list("aab")
-    )
-    labels = make_label_set(rows, LabelKind.CLASSES, ALL)
-    assert labels.num_rejected == {"repeated": 3}
-    against = classes([*TWENTY, "Text Number One…"], ["a", "b"] * 10 + ["b"])
-    with pytest.raises(LabelError, match=r"2 of 21 train rows contradict .* is 'a' and 'b'"):
-        make_label_set(against, LabelKind.CLASSES, ALL)
-
-
-def test_scores_outside_the_declared_range_are_refused() -> None:
-    rows = pl.DataFrame({"sentence1": TWENTY, "sentence2": TWENTY[::-1], "score": [0.5] * 19 + [4.2]})
-    with pytest.raises(LabelError, match=r"1 of 20 scores are not numbers from 0 to 1; the first is '4.2'.*score_max"):
-        make_label_set(rows, LabelKind.SCORED_PAIRS, ALL)
-    with pytest.raises(LabelError, match="the first is 'high'"):
-        make_label_set(rows.with_columns(score=pl.Series(["0.5"] * 19 + ["high"])), LabelKind.SCORED_PAIRS, ALL)
-
-
-def test_an_unknown_nli_label_is_refused() -> None:
-    rows = pl.DataFrame({"premise": TWENTY, "hypothesis": TWENTY[::-1], "label": ["0", "maybe"] * 10})
-    with pytest.raises(LabelError, match="10 of 20 NLI labels are unknown \\(first: 'maybe'\\): write "):
-        make_label_set(rows, LabelKind.NLI, ALL)
-
-
-def test_empty_texts_and_missing_labels_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    rows = classes([*TWENTY, "", "  ", "fine"], ["a", "b"] * 10 + ["a", "a", ""])
-    with caplog.at_level(logging.WARNING):
-        labels = make_label_set(rows, LabelKind.CLASSES, ALL)
-    assert labels.num_rejected == {"empty_text": 2, "no_label": 1}
-    assert labels.train.height == 20
-    assert caplog.messages == [
-        "labels: classes, 23 rows read: 20 train, 0 dev, 0 test, 3 left out (2 with an empty text, 1 without a label)"
-    ]
-
-
-def test_too_few_rows_say_where_the_others_went() -> None:
-    rows = classes([*TWENTY[:5], TWENTY[0], *[" "] * 30], ["a", "b"] * 18)
-    expected = (
-        r"5 rows to train on, but at least 8 are needed \(min_train_rows\): label more. 36 rows read: 5 train, 0 dev, 0 test, 31 left out "
-        r"\(30 with an empty text, 1 that repeat another row\)"
-    )
-    with pytest.raises(TooFewLabelsError, match=expected):
-        make_label_set(rows.with_columns(label=pl.Series([*"ababaa", *"a" * 30])), LabelKind.CLASSES, ALL)
 
 
 def test_labels_that_are_only_measured_on_need_no_train_rows(tmp_path: Path) -> None:
@@ -241,33 +148,6 @@ def test_columns_to_keep_stay_with_their_rows(tmp_path: Path) -> None:
         load_labels(str(tmp_path), ALL.model_copy(update={"keep_columns": ("country",)}))
 
 
-@pytest.mark.parametrize(
-    ("values", "ending", "held"),
-    [
-        ([["a", "b"]] * 9, "jsonl", r"a JSON array"),
-        ([{"de": "a"}] * 9, "jsonl", r"a JSON object"),
-        ([["a"]] * 9, "parquet", r"List\(String\)"),
-    ],
-)
-def test_columns_without_texts_are_refused(values: list[object], ending: str, held: str, tmp_path: Path) -> None:
-    rows = pl.DataFrame({"text": values, "label": ["a"] * 9})
-    path = tmp_path / f"labels.{ending}"
-    rows.write_ndjson(path) if ending == "jsonl" else rows.write_parquet(path)
-    with pytest.raises(LabelError, match=rf"{path}: (row 1: )?column 'text' holds {held}.*: write each value as text"):
-        load_labels(str(path))
-    with pytest.raises(LabelError, match=r"column 'text' holds (List|Struct)\("):
-        make_label_set(rows, LabelKind.CLASSES)
-
-
-def test_bytes_that_are_no_text_are_named_by_their_row(tmp_path: Path) -> None:
-    rows = pl.DataFrame({"text": [b"fine", b"\xff"], "label": ["a", "b"]})
-    rows.write_parquet(tmp_path / "labels.parquet")
-    with pytest.raises(BrokenObjectError, match=r"labels.parquet: row 2: column 'text' is not UTF-8: save the labels"):
-        load_labels(str(tmp_path))
-    with pytest.raises(LabelError, match="column 'text' holds Binary"):
-        make_label_set(rows, LabelKind.CLASSES)
-
-
 def test_unknown_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     pl.DataFrame({"foo": ["a"], "bar": ["b"]}).write_csv(path)
@@ -281,78 +161,6 @@ def test_unknown_columns_are_refused(tmp_path: Path) -> None:
         load_labels(str(path), LabelSettings(columns={"topic": "foo"}))
     with pytest.raises(ColumnError, match="has 2 columns, csv_columns names 3"):
         load_labels(str(path), LabelSettings(csv_columns=("a", "b", "c")))
-
-
-def test_a_broken_last_line_is_named_with_its_number(tmp_path: Path) -> None:
-    Path(tmp_path, "labels.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": ')
-    with pytest.raises(BrokenObjectError, match=r"labels.jsonl: row 2: not JSON: .*: mend the row or remove it"):
-        load_labels(str(tmp_path))
-    Path(tmp_path, "labels.jsonl").write_bytes(b'\n{"text": "\xff", "label": "b"}\n')
-    with pytest.raises(BrokenObjectError, match="row 2: byte 10 of the line is not UTF-8: save the labels as UTF-8"):
-        load_labels(str(tmp_path))
-
-
-def test_a_broken_only_line_is_named_with_its_number(tmp_path: Path) -> None:
-    Path(tmp_path, "labels.jsonl").write_text("{broken")
-    with pytest.raises(BrokenObjectError, match=r"labels.jsonl: row 1: not JSON"):
-        load_labels(str(tmp_path))
-
-
-def test_a_csv_record_with_a_field_too_many_is_named_with_its_number(tmp_path: Path) -> None:
-    Path(tmp_path, "labels.csv").write_text("text,label\nfine,a\none, two,a\n")
-    with pytest.raises(BrokenObjectError, match=r"labels.csv: row 2: 3 fields, the header has 2"):
-        load_labels(str(tmp_path))
-
-
-def test_a_quote_inside_a_value_is_read_as_raw_text_reads_it(tmp_path: Path) -> None:
-    lines = [f"{text},{label}" for text, label in zip(TWENTY, "ab" * 10, strict=True)]
-    Path(tmp_path, "labels.csv").write_text("\n".join(["text,label", *lines, 'tv 5" red,a']))
-    labels = load_labels(str(tmp_path), ALL)
-    assert 'tv 5" red' in labels.train["text"].to_list()
-    assert labels.num_rejected == {}
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ([0, 1], [0.0, 1.0], ["0", "1"]),
-        ([2, 10], [2.0, 10.0], ["10", "2"]),
-        ([True, False], ["True", "False"], ["false", "true"]),
-        (["1.50", "2"], [1.5, 2.0], ["1.5", "2"]),
-        (["01", "1"], ["01", "1"], ["01", "1"]),  # a code is no number
-    ],
-)
-@pytest.mark.parametrize("endings", [("jsonl", "parquet"), ("csv", "parquet"), ("parquet", "csv"), ("jsonl", "csv")])
-def test_equal_labels_of_different_types_are_one_class(
-    first: list[object], second: list[object], expected: list[str], endings: tuple[str, str], tmp_path: Path
-) -> None:
-    for name, values, texts in (("a", first, TWENTY[:10]), ("b", second, TWENTY[10:])):
-        rows = pl.DataFrame({"text": texts, "label": values * 5}, strict=False)
-        path = tmp_path / f"{name}.{endings[name == 'b']}"
-        {".jsonl": rows.write_ndjson, ".csv": rows.write_csv, ".parquet": rows.write_parquet}[path.suffix](path)
-    assert load_labels(str(tmp_path), ALL).classes == expected
-
-
-def test_numbers_of_nli_labels_may_be_floats(tmp_path: Path) -> None:
-    rows = pl.DataFrame({"premise": TWENTY, "hypothesis": TWENTY[::-1], "label": [0.0, 1.0] * 10})
-    rows.write_parquet(tmp_path / "labels.parquet")
-    labels = load_labels(str(tmp_path), ALL)
-    assert set(labels.train["label"]) == {"entailment", "neutral"}
-
-
-def test_values_to_slice_by_have_one_spelling(tmp_path: Path) -> None:
-    for name, year, texts in (("a.jsonl", 2025, TWENTY[:10]), ("b.jsonl", "2025.0", TWENTY[10:])):
-        pl.DataFrame({"text": texts, "label": list("ab" * 5), "year": [year] * 10}).write_ndjson(tmp_path / name)
-    labels = load_labels(str(tmp_path), ALL.model_copy(update={"keep_columns": ("year",)}))
-    assert set(labels.train["year"]) == {"2025"}
-
-
-def test_a_label_that_is_not_a_number_in_json_is_missing(tmp_path: Path) -> None:
-    lines = [f'{{"text": "{text}", "label": {number % 2}}}' for number, text in enumerate(TWENTY)]
-    Path(tmp_path, "labels.jsonl").write_text("\n".join([*lines, '{"text": "odd", "label": NaN}']))
-    labels = load_labels(str(tmp_path), ALL)
-    assert labels.num_rejected == {"no_label": 1}
-    assert labels.classes == ["0", "1"]
 
 
 def test_labels_behind_a_link_whose_target_is_gone_are_unreadable(tmp_path: Path) -> None:
