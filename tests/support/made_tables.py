@@ -2,6 +2,7 @@
 
 import datetime as dt
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sbert.table.delta import Table
 from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
 
-__all__ = ["DIM", "KEPT", "State", "make_version"]
+__all__ = ["DIM", "KEPT", "State", "make_version", "remove_shards_of_version"]
 
 DIM = 4
 KEPT: dict[str, pl.DataType] = {
@@ -116,3 +117,11 @@ def kept_value(name: str, number: int) -> Any:
         "raw": bytes([number % 256, 0, 255]),
     }
     return values[name]
+
+
+def remove_shards_of_version(table_uri: str, version: int) -> None:
+    """Remove the shards that an earlier version has and the newest has not, as a vacuum does."""
+    newest = {shard.name for shard in Table.open(table_uri).shards()}
+    for shard in Table.open(table_uri, version).shards():
+        if shard.name not in newest:
+            Path(table_uri, shard.name).unlink()

@@ -14,7 +14,7 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.table import unit_vectors
 from sbert.table.delta import Table
-from tests.support.made_tables import State, make_version
+from tests.support.made_tables import State, make_version, remove_shards_of_version
 
 K = 3
 
@@ -123,10 +123,6 @@ def test_a_vacuumed_version_costs_a_full_comparison_and_no_more(tmp_path: Path) 
     derive(NeighboursJob(k=K), table, out)
     state["a"]["1"] = 9
     make_version(table, state)
-    vacuumed = {shard.name for shard in Table.open(table, 0).shards()} - {
-        shard.name for shard in Table.open(table).shards()
-    }
-    for name in vacuumed:
-        (Path(table) / name).unlink()
+    remove_shards_of_version(table, 0)
     derive(NeighboursJob(k=K), table, out)
     assert_exact(table, out)

@@ -16,8 +16,7 @@ from sbert.sync.destinations.locate import open_destination
 from sbert.sync.destinations.postgres import PostgresDestination
 from sbert.sync.follow import SyncMethod, sync
 from sbert.sync.reconcile import reconcile, watermark_of
-from sbert.table.delta import Table
-from tests.support.made_tables import State, make_version
+from tests.support.made_tables import State, make_version, remove_shards_of_version
 from tests.support.postgres import PostgresServer
 
 
@@ -155,11 +154,7 @@ def test_versions_that_were_vacuumed_are_replaced_by_a_comparison_of_every_row(
     sync(table, location)
     rows["s3://raw/a.jsonl"]["1"] = 77
     make_version(table, rows)
-    vacuumed = {shard.name for shard in Table.open(table, 0).shards()} - {
-        shard.name for shard in Table.open(table).shards()
-    }
-    for name in vacuumed:
-        (Path(table) / name).unlink()
+    remove_shards_of_version(table, 0)
     report = sync(table, location)
     assert report.method == SyncMethod.COMPARISON
     assert report.num_upserts == 1
