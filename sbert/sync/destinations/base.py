@@ -224,6 +224,10 @@ class Destination(ABC):
         """Return the location that a person writes; it is shown and stored."""
         return f"{self.scheme}:{self.location}#{self.name}"
 
+    def taken_by_another(self, kind: str) -> DestinationError:
+        """Return the error of a destination whose name a table or collection of another program has."""
+        return DestinationError(f"{self}: a {kind} of this name exists that sbert did not make: choose another name")
+
     @abstractmethod
     def connect(self) -> None:
         """Connect, and check that no table or collection of another program has the destination's name.

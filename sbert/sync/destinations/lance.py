@@ -76,9 +76,7 @@ class LanceDestination(Destination):
                 self.location, storage_options=delta_storage_options(self.location) or None
             )
             if self._exists(self.name) and self._database.open_table(self.name).schema != POINTER_SCHEMA:
-                raise DestinationError(
-                    f"{self}: a table of this name exists that sbert did not make: choose another name"
-                )
+                raise self.taken_by_another("table")
 
     def close(self) -> None:
         """Let the database go."""
@@ -205,9 +203,6 @@ class LanceDestination(Destination):
         row = self._pointer(collection.name) or {"collection": collection.name, "is_visible": False}
         row |= {"lance_version": lance_version, "watermark": watermark.model_dump_json()}
         self._write_pointers([*(other for other in self._pointers() if other["collection"] != collection.name), row])
-
-    def __str__(self) -> str:
-        return f"lancedb:{self.location}#{self.name}"
 
     def _exists(self, name: str) -> bool:
         return name in self._names()

@@ -59,8 +59,7 @@ class MilvusDestination(Destination):
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to the alias `name` of the server or file at `location`; `secret` is the token."""
-        super().__init__(location, name)
-        self._secret = secret or os.environ.get("MILVUS_TOKEN")
+        super().__init__(location, name, secret or os.environ.get("MILVUS_TOKEN"))
         self._client: Any = None
         self._watermarks_name = f"{name}__watermarks"
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -71,12 +70,10 @@ class MilvusDestination(Destination):
     def connect(self) -> None:
         """Connect, and check that no foreign collection has the alias' name."""
         with self._translated():
-            self._client = MilvusClient(self.location, token=self._secret or "", timeout=TIMEOUT_SECONDS)
+            self._client = MilvusClient(self.location, token=self.secret or "", timeout=TIMEOUT_SECONDS)
             names = self._client.list_collections()
         if self.name in names:
-            raise DestinationError(
-                f"{self}: a collection of this name exists that sbert did not make: choose another name"
-            )
+            raise self.taken_by_another("collection")
 
     def close(self) -> None:
         """Close the client."""
@@ -187,9 +184,6 @@ class MilvusDestination(Destination):
                 self._client.delete(collection, filter=condition)
             self._client.flush(collection)
             self._client.compact(collection)
-
-    def __str__(self) -> str:
-        return f"milvus:{self.location}#{self.name}"
 
     def _make_collection_ready(self, collection: Collection) -> None:
         fields: list[tuple[str, DataType, dict[str, Any]]] = [

@@ -68,9 +68,8 @@ class PostgresDestination(Destination):
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to the view `name` (``schema.view``, or ``view`` in schema ``public``); `secret` is the password."""
         schema, _, view = name.rpartition(".")
-        super().__init__(location, view)
+        super().__init__(location, view, secret)
         self._schema = schema or "public"
-        self._secret = secret
         self._connection: psycopg.Connection[Any] | None = None
         if not view or len(view.encode()) > MAX_NAME_BYTES:
             raise DestinationError(
@@ -82,7 +81,7 @@ class PostgresDestination(Destination):
         """Connect, create extension, schema and watermark table, and take the lock that keeps a second sync out."""
         with self._translated():
             self._connection = psycopg.connect(
-                psycopg.conninfo.make_conninfo(self.location, **{"password": self._secret} if self._secret else {}),
+                psycopg.conninfo.make_conninfo(self.location, **{"password": self.secret} if self.secret else {}),
                 autocommit=True,
                 connect_timeout=CONNECT_SECONDS,
                 application_name="sbert",
@@ -103,7 +102,7 @@ class PostgresDestination(Destination):
         kind = self._kind(self.name)
         if kind is not None and kind != "v":
             self.close()
-            raise DestinationError(f"{self}: a table of this name exists that sbert did not make: choose another name")
+            raise self.taken_by_another("table")
 
     def _lock(self) -> bool:
         """Take the lock of the view. The server keeps the lock of a process that was killed until it notices the death."""

@@ -20,7 +20,6 @@ from httpx import HTTPError
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
-from sbert.errors import DestinationError
 from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows, errors_of
 from sbert.sync.destinations.payload import (
     handles_of,
@@ -55,8 +54,7 @@ class QdrantDestination(Destination):
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to the alias `name` of the server or folder at `location`; `secret` is the API key."""
-        super().__init__(location, name)
-        self._secret = secret or os.environ.get("QDRANT_API_KEY")
+        super().__init__(location, name, secret or os.environ.get("QDRANT_API_KEY"))
         self._client: QdrantClient | None = None
         self._watermarks_name = f"{name}__watermarks"
 
@@ -65,15 +63,13 @@ class QdrantDestination(Destination):
         with self._translated():
             if self.location.startswith(("http://", "https://")):
                 self._client = QdrantClient(
-                    url=self.location, api_key=self._secret, timeout=TIMEOUT_SECONDS, check_compatibility=False
+                    url=self.location, api_key=self.secret, timeout=TIMEOUT_SECONDS, check_compatibility=False
                 )
             else:
                 self._client = QdrantClient(path=self.location)
             names = {item.name for item in self._open.get_collections().collections}
         if self.name in names:
-            raise DestinationError(
-                f"{self}: a collection of this name exists that sbert did not make: choose another name"
-            )
+            raise self.taken_by_another("collection")
 
     def close(self) -> None:
         """Close the client."""
@@ -178,9 +174,6 @@ class QdrantDestination(Destination):
         with self._translated():
             for condition in _filters(keys):
                 self._open.delete(collection, models.FilterSelector(filter=condition), wait=True)
-
-    def __str__(self) -> str:
-        return f"qdrant:{self.location}#{self.name}"
 
     @property
     def _open(self) -> QdrantClient:
