@@ -69,7 +69,7 @@ def _followers(table_uri: str, destination: str) -> list[tuple[str, str]]:
         for state in followers_of(Table.open(table_uri))
         if state.name == redact(destination)
         for row in (
-            ("behind the newest version", state.describe_lag()),
+            ("lag behind the newest version", state.describe_lag()),
             ("coverage", state.describe_coverage()),
             ("age of the newest rows", state.describe_age()),
             ("last proof", state.describe_proof()),

@@ -7,6 +7,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import Json, TableUri
 from flows.cli.output import answering, out
+from sbert.errors import SbertError
 
 
 @command(Panel.UPKEEP, example="sbert forget s3://bucket/table 'postgresql://host/database#public.docs'")
@@ -26,8 +27,18 @@ def forget(
         from sbert.table.followers import forget_follower
 
         table = Table.open(table_uri)
-        state = forget_follower(table, consumer)
+        state = forget_follower(table, _name_of(consumer))
         answer.print({"table_uri": table.uri, "forgotten": state.model_dump(mode="json")}, _show_forget)
+
+
+def _name_of(consumer: str) -> str:
+    """Return the name of a vector store with its whole location; of anything else, the consumer as it is."""
+    from sbert.sync.destinations.locate import EXTRAS, open_destination
+
+    try:
+        return str(open_destination(consumer)) if consumer.partition(":")[0] in EXTRAS else consumer
+    except SbertError:  # its client is not installed, or the location is none
+        return consumer
 
 
 def _show_forget(answer: dict[str, Any]) -> None:

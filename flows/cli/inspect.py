@@ -57,7 +57,8 @@ def _show_inspect(description: dict[str, Any]) -> None:
         ("encoder", f"{description['encoder']} · {info['fingerprint'][:12]}"),
         (
             "vectors",
-            f"dim {description['dim']} · {info['precision']} · {info['pooling']} pooling · normalized {info['normalized']}",
+            f"dim {description['dim']} · {info['precision']} · {info['pooling']} pooling · "
+            f"{'unit length' if info['normalized'] else 'any length'}",
         ),
         ("rows", f"{description['num_rows']:,}"),
         ("shards", f"{description['num_shards']:,} ({description['num_bytes'] / 2**20:,.1f} MiB)"),
@@ -107,7 +108,7 @@ def _print_followers(followers: list[dict[str, Any]]) -> None:
         Column("consumer", is_lead=True),
         Column("kind"),
         Column("version", is_number=True),
-        Column("behind"),
+        Column("lag"),
         *(Column(name, is_number=True) for name in ("rows", "coverage", "age of newest rows")),
         Column("last proof"),
         *([Column("noted for")] if any(follower["is_elsewhere"] for follower in followers) else []),

@@ -1,5 +1,6 @@
 """``sbert settings``: every setting that ``--settings`` and ``--engine`` of a command take."""
 
+import json
 from collections.abc import Iterator
 from enum import Enum, StrEnum
 from importlib import import_module
@@ -9,11 +10,13 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from rich.table import Table as TextTable
 
 from flows.cli.app import Panel, command
 from flows.cli.options import Json
 from flows.cli.output import answering, cell, out
+
+REQUIRED = "(required)"
+"""Stands in the place of a default where there is none."""
 
 
 class Settable(StrEnum):
@@ -116,11 +119,15 @@ def _type_name(annotation: Any) -> str:
 
 def _default(field: FieldInfo) -> Any:
     if field.is_required():
-        return "(required)"
+        return REQUIRED
     default = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(default, Enum):
         return default.value
     return list(default) if isinstance(default, tuple | set | frozenset) else default
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=lambda kept: kept.model_dump(mode="json"))
 
 
 def _meaning(field: FieldInfo) -> str:
@@ -128,13 +135,10 @@ def _meaning(field: FieldInfo) -> str:
 
 
 def _show_settings(result: dict[str, Any]) -> None:
-    table = TextTable.grid(padding=(0, 2, 0, 0))
-    table.add_column()
     for item in result["settings"]:
-        default = "null" if item["default"] is None else item["default"]
-        table.add_row(f"[bold]{cell(item['name'])}[/bold] [dim]{cell(item['type'])}, default {cell(default)}[/dim]")
-        table.add_row(f"  {cell(item['meaning'])}")
-    out.print(table)
+        default = item["default"] if item["default"] == REQUIRED else f"default {_as_json(item['default'])}"
+        out.print(f"[bold]{cell(item['name'])}[/bold] [dim]{cell(item['type'])}, {cell(default)}[/dim]")
+        out.print(f"  {item['meaning']}", markup=False)
     option = "--engine" if result["command"] == Settable.ENGINE else "--settings"
     out.print(
         "A name with dots is a nested object: source.text_column is "

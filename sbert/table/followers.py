@@ -86,7 +86,7 @@ class FollowerState(Follower):
     def describe_lag(self) -> str:
         """Return how far it is behind, in words."""
         if self.lag_versions <= 0:
-            return "up to date"
+            return "none"
         since = "" if self.lag_minutes is None else f", {self.lag_minutes:,.0f} min"
         return f"{self.lag_versions:,} version{'s' if self.lag_versions > 1 else ''}{since}"
 

@@ -129,7 +129,7 @@ def test_commands_lead_from_raw_text_to_an_answer(place: Path) -> None:
         out, _ = run(place, "search", "table", "red", "-k", 2, COLUMNS=width)
         assert "score" in out
         assert max(map(len, out.splitlines())) <= int(width)
-    assert "normalized True" in run(place, "inspect", "table")[0]
+    assert "unit length" in run(place, "inspect", "table")[0]
 
 
 def test_errors_are_one_line_and_a_status(place: Path) -> None:

@@ -47,7 +47,7 @@ def test_sync_and_reconcile_print_the_keys_that_scripts_rely_on(table: str, loca
     assert follower["num_rows"] == 30
     assert follower["coverage"] == 1.0
     assert follower["is_equal"]
-    assert "up to date" in run("inspect", table)[1]
+    assert "lag none" in " ".join(run("inspect", table)[1].split())
     assert report["num_missing"] == 0
     assert report["num_extra"] == 0
     assert report["num_stale"] == 0
@@ -79,9 +79,18 @@ def test_a_store_that_is_gone_is_taken_off_the_list_of_consumers(table: str, loc
     assert follower["name"] in json.loads(printed)["error"]["message"]
     status, printed = run("forget", table, location)
     assert status == 0
-    assert "(qdrant, version 0) is forgotten" in printed
+    assert "(qdrant, version 0) is forgotten" in " ".join(printed.split())
     assert json.loads(run("inspect", table, "--json")[1])["followers"] == []
     assert visible_collection(location)  # the store itself is not touched
+
+
+def test_a_store_is_forgotten_by_the_relative_location_that_followed_the_table(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("sync", table, "lancedb:lance#docs")
+    assert "WARN" not in capfd.readouterr().err
+    assert run("forget", table, "lancedb:lance#docs")[0] == 0
 
 
 def test_a_failure_is_one_json_object(table: str, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_sync_leaves_a_report_at_its_run(table: str, location: str) -> None:
     assert report.num_upserts == 30
     (text,) = [text for text in artifacts("sync-report") if location in text]
     assert "| rows written | 30 |" in text
-    assert "| behind the newest version | up to date |" in text
+    assert "| lag behind the newest version | none |" in text
     assert "| coverage | 100.0% |" in text
 
 

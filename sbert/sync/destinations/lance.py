@@ -6,10 +6,13 @@ never sees a load that is half done. The pointer is replaced by one commit.
 """
 
 import datetime as dt
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
+
+os.environ.setdefault("LANCEDB_LOG", "error")  # read when it is imported; it warns that a new table is new
 
 import lancedb
 import pyarrow as pa

@@ -49,7 +49,7 @@ def test_a_vector_store_is_shown_with_version_lag_rows_and_last_proof(table: str
     assert state.coverage == 1.0
     assert state.proven_version == 0
     assert state.is_equal
-    assert state.describe_lag() == "up to date"
+    assert state.describe_lag() == "none"
     assert state.name.endswith("#docs")
 
     make_version(table, {"a": {str(row): row for row in range(40)}})
