@@ -126,7 +126,10 @@ def _default(field: FieldInfo) -> Any:
     return list(default) if isinstance(default, tuple | set | frozenset) else default
 
 
-def _as_json(value: Any) -> str:
+def _shown(value: Any) -> str:
+    """Return a default as JSON, a text without its quotes."""
+    if isinstance(value, str) and value:
+        return value
     return json.dumps(value, ensure_ascii=False, default=lambda kept: kept.model_dump(mode="json"))
 
 
@@ -136,7 +139,7 @@ def _meaning(field: FieldInfo) -> str:
 
 def _show_settings(result: dict[str, Any]) -> None:
     for item in result["settings"]:
-        default = item["default"] if item["default"] == REQUIRED else f"default {_as_json(item['default'])}"
+        default = item["default"] if item["default"] == REQUIRED else f"default {_shown(item['default'])}"
         out.print(f"[bold]{cell(item['name'])}[/bold] [dim]{cell(item['type'])}, {cell(default)}[/dim]")
         out.print(f"  {item['meaning']}", markup=False)
     option = "--engine" if result["command"] == Settable.ENGINE else "--settings"

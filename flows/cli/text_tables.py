@@ -45,9 +45,8 @@ class Column:
 
 def print_rows(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; in a window that is too narrow for it, print a block of lines for each row."""
-    table = TextTable(
-        title=cell(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
-    )
+    out.print(cell(title), style="italic")
+    table = TextTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column.name, justify="right" if column.is_number else "left", no_wrap=True)
     for row in rows:
@@ -56,7 +55,6 @@ def print_rows(title: str, columns: Sequence[Column], rows: Sequence[Sequence[st
     if Measurement.get(out, unlimited, table).maximum <= out.width:
         out.print(table)
         return
-    out.print(cell(title), style="italic")
     for row in rows:
         named = [(column, value) for column, value in zip(columns, row, strict=True) if value]
         out.print("  ".join(cell(value) for column, value in named if column.is_lead), style="bold")
