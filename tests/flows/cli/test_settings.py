@@ -7,7 +7,6 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
-from flows.cli.output import out
 from flows.cli.settings import Settable
 from sbert.refresh.job import RefreshSettings
 
@@ -43,7 +42,7 @@ def test_every_listed_name_can_be_set() -> None:
 
 @pytest.mark.parametrize("width", [60, 80])
 def test_people_see_name_and_default_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(out, "width", width)
+    monkeypatch.setenv("COLUMNS", str(width))
     shown = CliRunner().invoke(app, ["settings", "engine"]).stdout
     assert "kind local or ray or dask, default local" in " ".join(shown.split())
     assert max(len(line.rstrip()) for line in shown.splitlines()[:-1]) <= width
