@@ -52,10 +52,15 @@ def answer(*arguments: str, exit_code: int = 0) -> Any:
 def test_the_list_shows_the_state_of_each_version_and_the_history(models_uri: str) -> None:
     listing = answer(models_uri)
     assert listing["production"] == "v0002"
-    assert [(line["version"], line["production"], line["accepted"]) for line in listing["versions"]] == [
-        ("v0001", False, True), ("v0002", True, True), ("v0003", False, False),
-    ]  # fmt: skip
-    assert listing["versions"][1]["after"] == 0.6
+    first, promoted, refused = listing["versions"]
+    assert [line["version"] for line in listing["versions"]] == ["v0001", "v0002", "v0003"]
+    assert first["accepted"]
+    assert not first["production"]
+    assert promoted["accepted"]
+    assert promoted["production"]
+    assert promoted["after"] == 0.6
+    assert not refused["accepted"]
+    assert not refused["production"]
     assert [entry["action"] for entry in listing["history"]] == ["first", "promotion"]
     shown = run(models_uri).stdout
     assert "production" in shown

@@ -34,14 +34,19 @@ def test_a_run_says_what_it_does_and_remembers_what_it_did(tmp_path: Path, model
     first = refresh_embeddings(str(raw), str(table), model=model, settings=settings)  # type: ignore[arg-type]
     write(raw / "part-1.jsonl", rows(500, 15))
     second = refresh_embeddings(str(raw), str(table), settings=settings)  # type: ignore[arg-type]
-    runs = read_runs(str(table)).to_dicts()
-    assert [(run["num_rows_read"], run["num_rows"], run["version"]) for run in runs] == [(63, 60, 0), (15, 55, 1)]
-    assert runs[0]["rejects_by_reason"] == [{"reason": "empty_text", "num_rows": 3}]
-    assert runs[1]["num_rows_sampled"] == 55
-    assert runs[0]["engine"] == "local"
-    assert runs[0]["concurrency"] == 2
+    first_record, second_record = read_runs(str(table)).to_dicts()
+    assert first_record["version"] == 0
+    assert first_record["num_rows_read"] == 63
+    assert first_record["num_rows"] == 60
+    assert first_record["rejects_by_reason"] == [{"reason": "empty_text", "num_rows": 3}]
+    assert first_record["engine"] == "local"
+    assert first_record["concurrency"] == 2
+    assert second_record["version"] == 1
+    assert second_record["num_rows_read"] == 15
+    assert second_record["num_rows"] == 55
+    assert second_record["num_rows_sampled"] == 55
     run, artifacts = newest_run()
-    assert run["id"] == runs[1]["run_id"]
+    assert run["id"] == second_record["run_id"]
     assert run["name"] == "refresh tickets · 1 of 3 splits (changed object)"
     assert first.run_url is None
     assert second.run_url is None  # the server of the tests has no UI
