@@ -100,9 +100,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()), help="folder for vectors")
     parser.add_argument("--seeds", type=int, default=1, help="how many draws of the sentences")
-    given = parser.parse_args()
-    given.cache.mkdir(parents=True, exist_ok=True)
-    lines = [line for seed in range(given.seeds) for line in measured(given.data, given.cache, seed)]
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    lines = [line for seed in range(arguments.seeds) for line in measured(arguments.data, arguments.cache, seed)]
     print_table("kinds of names in a sentence, %", ("seed, head", *COLUMNS), lines)
 
 

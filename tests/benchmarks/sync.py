@@ -128,17 +128,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table, in objects of 10,000")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of COPY and first load, in turns")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sbert-bench-") as name, postgres_server() as server:
         folder = str(Path(name) / "table")
-        make_table(folder, max(1, given.rows // ROWS_PER_OBJECT))
+        make_table(folder, max(1, arguments.rows // ROWS_PER_OBJECT))
         first = Table.open(folder, 0)
         location = f"{server.location}#public.docs"
         collection = Collection.of_table("docs", first)
         peers, loads = [], []
-        for number in range(given.rounds):
+        for number in range(arguments.rounds):
             peers.append(copy_of_file(server, first, collection, Path(name)))
-            loads.append(first_load(first, location, is_kept=number == given.rounds - 1))
+            loads.append(first_load(first, location, is_kept=number == arguments.rounds - 1))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         peer, load = median(peers), median(loads)
         ratio = median([one / other for one, other in zip(peers, loads, strict=True)])

@@ -64,12 +64,12 @@ def second_state() -> Objects:
 def write_objects(raw_uri: str, objects: Objects) -> None:
     """Make a folder contain exactly these objects; objects that do not change are not written."""
     fs = filesystem(raw_uri)
-    there = list_names(raw_uri)
-    delete(join(raw_uri, name) for name in there if name not in objects)
+    present = list_names(raw_uri)
+    delete(join(raw_uri, name) for name in present if name not in objects)
     for name, lines in objects.items():
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
         uri = join(raw_uri, name)
-        if name not in there or fs.cat_file(strip_protocol(uri)) != content:
+        if name not in present or fs.cat_file(strip_protocol(uri)) != content:
             write_bytes(uri, content)
 
 

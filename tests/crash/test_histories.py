@@ -308,7 +308,7 @@ class Histories(RuleBasedStateMachine):
         return [{**row, "kind": line["kind"]} if split.keeps else row for row, line in zip(rows, lines, strict=True)]
 
     def refresh(self, table: Path) -> RefreshReport:
-        given = {
+        named_settings = {
             "splits": {"pack_below_bytes": 0},
             "reading": {"block_rows": 5},
             "shards": {"shard_rows": 6, "row_group_rows": 4},
@@ -318,7 +318,7 @@ class Histories(RuleBasedStateMachine):
             "deletion_limit": {"max_drop_share": 1},
             "encoding": {"precision": precision_of(self.model), "min_recall": 0},
         }
-        return refresh_table(self.raw, table, world().models[self.model % 2], given).report
+        return refresh_table(self.raw, table, world().models[self.model % 2], named_settings).report
 
     def note_records(self) -> None:
         """Record the splits that the last run finished."""

@@ -177,10 +177,10 @@ def test_a_failed_run_leaves_what_happened(tmp_path: Path, model: str, monkeypat
         artifacts = client.request(
             "POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["what-happened"]}}}
         ).json()
-    told = next(str(item["data"]) for item in artifacts if "***-" in str(item["data"]))
-    assert "no such file or folder" in told
-    assert "***-&lt;b&gt;" in told
-    assert "planted-secret" not in told
+    what_happened = next(str(item["data"]) for item in artifacts if "***-" in str(item["data"]))
+    assert "no such file or folder" in what_happened
+    assert "***-&lt;b&gt;" in what_happened
+    assert "planted-secret" not in what_happened
 
 
 def test_an_engine_is_a_name_or_json_on_the_command_line() -> None:

@@ -131,10 +131,10 @@ def test_every_error_has_a_kind_a_line_and_a_status(
     with pytest.raises(typer.Exit) as caught, answering(as_json=True):
         raise error
     printed = capsys.readouterr()
-    told = json.loads(printed.out)["error"]
+    printed_error = json.loads(printed.out)["error"]
     assert caught.value.exit_code == status
-    assert told["kind"] == kind
-    assert message in told["message"]
+    assert printed_error["kind"] == kind
+    assert message in printed_error["message"]
     assert len(printed.err.splitlines()) == 1
 
 

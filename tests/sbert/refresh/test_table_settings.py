@@ -123,15 +123,15 @@ def test_a_named_change_is_planned_logged_and_reported_by_name(
     for path in raw.iterdir():
         write(path, [{**json.loads(line), "size": 1} for line in path.read_text().splitlines()])
     job = {"settings": {"cleaning": {"mask_emails": True}, "source": {"keep_columns": ["kind", "text", "size"]}}}
-    told = ["source.keep_columns: kind, text → kind, text, size", "cleaning.mask_emails: off → on"]
-    assert changes_of(plan_of(raw, table, **job)) == told
+    changes = ["source.keep_columns: kind, text → kind, text, size", "cleaning.mask_emails: off → on"]
+    assert changes_of(plan_of(raw, table, **job)) == changes
     asked = RefreshJob.model_validate({"raw_uri": str(raw), "table_uri": str(table), **job})
     dry = refresh(asked, dry_run=True)
-    assert [change.describe() for change in dry.changes] == told
+    assert [change.describe() for change in dry.changes] == changes
     with caplog.at_level(logging.WARNING, "sbert"):
         report = refresh(asked)
-    assert [change.describe() for change in report.changes] == told
-    assert [line for line in told if f"this run changes the table: {line}" in caplog.text] == told
+    assert [change.describe() for change in report.changes] == changes
+    assert [line for line in changes if f"this run changes the table: {line}" in caplog.text] == changes
     assert not plan_of(raw, table).changes, "the change is the table's own now"
     assert plan_of(raw, table).is_empty
 

@@ -139,7 +139,7 @@ def test_predictions_of_something_else_are_refused_by_name(table: Table, guesses
 
 
 def test_the_command_line_refuses_an_output_that_is_not_there(table: Table, tmp_path: Path) -> None:
-    given = ["suggest", table.uri, str(tmp_path / "todo.csv"), "--predictions", str(tmp_path / "none")]
-    result = CliRunner().invoke(app, given)
+    arguments = ["suggest", table.uri, str(tmp_path / "todo.csv"), "--predictions", str(tmp_path / "none")]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code != 0
     assert not (tmp_path / "todo.csv").exists()

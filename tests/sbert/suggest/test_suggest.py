@@ -164,10 +164,10 @@ def test_the_command_line_writes_suggestions(table: Table, tmp_path: Path) -> No
     target = tmp_path / "todo.jsonl"
     result = CliRunner().invoke(app, ["suggest", table.uri, str(target), "-n", "7", "--json"])
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["num_rows"] == 7
-    assert told["criteria"] == ["density"]
-    assert told["num_pool"] == 150
+    answer = json.loads(result.stdout)
+    assert answer["num_rows"] == 7
+    assert answer["criteria"] == ["density"]
+    assert answer["num_pool"] == 150
     assert pl.read_ndjson(target)["text"].n_unique() == 7
     shown = CliRunner().invoke(app, ["suggest", table.uri, str(tmp_path / "again.csv"), "-n", "3"])
     assert "3 from 150 texts" in " ".join(shown.stdout.split())
@@ -244,17 +244,17 @@ def test_labels_too_few_to_learn_from_only_leave_their_texts_out(
     pl.DataFrame({"text": texts, "label": labels}, schema={"text": pl.String, "label": pl.String}).write_ndjson(uri)
     settings = '{"labels": {"dev_share": 0, "test_share": 0, "near_duplicate_similarity": 1.0}}'
     asked = ["suggest", table.uri, "--labels", uri, "-n", "1000", "--settings", settings]
-    told = json.loads(CliRunner().invoke(app, [*asked, str(tmp_path / "todo.jsonl"), "--json"]).stdout)
-    assert told["criteria"] == ["density"]
-    assert told["note"] == (
+    answer = json.loads(CliRunner().invoke(app, [*asked, str(tmp_path / "todo.jsonl"), "--json"]).stdout)
+    assert answer["criteria"] == ["density"]
+    assert answer["note"] == (
         f"{reason}: the labelled texts are left out, the others are chosen without uncertainty, by diversity"
     )
     suggested = set(pl.read_ndjson(tmp_path / "todo.jsonl")["text"])
     num_labelled = len(labels) - labels.count(None)
-    assert told["num_pool"] == len(suggested) == 150 - num_labelled
+    assert answer["num_pool"] == len(suggested) == 150 - num_labelled
     assert set(texts) & suggested == (set() if num_labelled else set(texts))
     shown = CliRunner().invoke(app, [*asked, str(tmp_path / "again.jsonl")])
-    assert told["note"] in shown.stdout.splitlines()
+    assert answer["note"] in shown.stdout.splitlines()
 
 
 def test_texts_far_from_a_handful_of_labels_come_first(table: Table, model: str, tmp_path: Path) -> None:
@@ -309,21 +309,21 @@ def test_the_command_line_takes_models_a_candidate_labels_and_a_kind(
 
     def asked(name: str, *options: str) -> dict[str, Any]:
         arguments = ["suggest", table.uri, str(tmp_path / name), "-n", "4", "--json", *options]
-        told: dict[str, Any] = json.loads(CliRunner().invoke(app, arguments).stdout)
-        return told
+        answer: dict[str, Any] = json.loads(CliRunner().invoke(app, arguments).stdout)
+        return answer
 
-    told = asked("a.jsonl", "--models", models.uri)
-    assert told["candidate"] == models.model_uri("v0003")
-    assert told["criteria"] == ["density", "disagreement"]
+    answer = asked("a.jsonl", "--models", models.uri)
+    assert answer["candidate"] == models.model_uri("v0003")
+    assert answer["criteria"] == ["density", "disagreement"]
     assert asked("b.jsonl", "--models", models.uri, "--candidate", "v0002")["candidate"] == models.model_uri("v0002")
     pairs = ("--kind", "scored_pairs", "--labels", str(tmp_path / "sts.jsonl"))
     assert "set score_min and score_max" in asked("c.jsonl", *pairs)["error"]["message"]
-    told = asked("d.jsonl", *pairs, "--settings", '{"labels": {"score_max": 5}}')
-    assert told["num_rows"] == 4
-    assert told["criteria"] == ["density", "uncertainty"]
+    answer = asked("d.jsonl", *pairs, "--settings", '{"labels": {"score_max": 5}}')
+    assert answer["num_rows"] == 4
+    assert answer["criteria"] == ["density", "uncertainty"]
     assert pl.read_ndjson(tmp_path / "d.jsonl").columns[:3] == ["sentence1", "sentence2", "score"]
-    told = asked("e.jsonl", "--labels", str(tmp_path / "sts.jsonl"))
-    assert "classes need a column 'text'" in told["error"]["message"]
+    answer = asked("e.jsonl", "--labels", str(tmp_path / "sts.jsonl"))
+    assert "classes need a column 'text'" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize("prompt", [None, "two three "], ids=["the encoder's own prompt", "a prompt in the settings"])

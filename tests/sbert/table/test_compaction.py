@@ -121,8 +121,8 @@ def test_another_commit_in_between_makes_it_begin_anew(
     assert compact_table(table).version == 2
     assert read(table).height == 53
     assert verify_table(table).findings == []
-    there = {path.name for path in Path(table).glob("part-compacted*")}
-    assert there == {shard.name for shard in Table.open(table).shards()}  # the one in vain is removed
+    compacted_files = {path.name for path in Path(table).glob("part-compacted*")}
+    assert compacted_files == {shard.name for shard in Table.open(table).shards()}  # the one in vain is removed
     assert not list((tmp_path / "table/_leases").iterdir())
     monkeypatch.setattr(library, "commit", lambda *_, **__: (_ for _ in ()).throw(CommitConflictError("always")))
     update(tmp_path / "raw", table, settings=objects_apart(reading={"block_rows": 3}, cleaning={"mask_emails": True}))

@@ -159,8 +159,8 @@ def test_a_table_can_store_the_first_values_of_vectors_only(tmp_path: Path, mode
     with pytest.raises(SettingsError, match=r"output_dim is 33, but the encoder gives 32 values"):
         update(raw, table, model=model, settings=stored_as(output_dim=33))
     update(raw, table, model=model, settings=stored_as(output_dim=16, min_recall=0))
-    there = read(table).with_columns(pl.col("id").cast(pl.Int64)).sort("id")
-    vectors = there["embedding"].cast(pl.Array(pl.Float32, 16)).to_numpy()
+    stored_rows = read(table).with_columns(pl.col("id").cast(pl.Int64)).sort("id")
+    vectors = stored_rows["embedding"].cast(pl.Array(pl.Float32, 16)).to_numpy()
     exact = SentenceEncoder.from_pretrained(model).encode(texts(0, 60))
     np.testing.assert_allclose(vectors, truncate(exact, 16, normalize=True), atol=1e-5)
     info = Table.open(table).encoder
@@ -256,9 +256,11 @@ def test_damage_to_scales_is_found(tmp_path: Path, model: str) -> None:
     table = tmp_path / "table"
     update(tmp_path / "raw", table, model=model, settings=stored_as(precision="int8"))
     (shard,) = Table.open(str(table)).shards()
-    there = pq.read_table(table / shard.name)
-    doubled = there.set_column(
-        there.schema.get_field_index("scale"), there.schema.field("scale"), [np.float32(2) * there["scale"].to_numpy()]
+    stored_rows = pq.read_table(table / shard.name)
+    doubled = stored_rows.set_column(
+        stored_rows.schema.get_field_index("scale"),
+        stored_rows.schema.field("scale"),
+        [np.float32(2) * stored_rows["scale"].to_numpy()],
     )
     pq.write_table(doubled, table / shard.name)
     assert any("10 of 10 vectors have a wrong norm" in finding for finding in verify_table(str(table)).findings)

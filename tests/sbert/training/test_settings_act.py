@@ -184,23 +184,23 @@ def test_distillation_beside_the_objective_holds_vectors_back(base: str, pairs: 
 def test_curves_go_to_the_trackers_named(
     base: str, pairs: LabelSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: dict[str, list[float]] = {"wandb": [], "mlflow": []}
+    curves: dict[str, list[float]] = {"wandb": [], "mlflow": []}
 
     def tracker(name: str) -> type[transformers.TrainerCallback]:
         class Tracker(transformers.TrainerCallback):
             def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-                told[name] += [logs["loss"]] if "loss" in logs else []
+                curves[name] += [logs["loss"]] if "loss" in logs else []
 
         return Tracker
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    for name in told:
+    for name in curves:
         monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, name, tracker(name))
     settings = TrainingSettings(max_steps=3, trackers=(TrackerKind.WANDB, TrackerKind.MLFLOW), **FAST)
     result = train_encoder(base, pairs, settings, tmp_path)
     losses = [point.values["loss"] for point in result.history if "loss" in point.values]
     assert len(losses) == 3
-    assert told == {"wandb": losses, "mlflow": losses}
+    assert curves == {"wandb": losses, "mlflow": losses}
 
 
 def test_one_process_uses_one_accelerator(

@@ -37,9 +37,9 @@ from tests.support.toy_training import FAST, TEXTS, toy_labels, weights
 
 
 def test_training_improves_the_dev_metric_and_says_how(base: str, pairs: LabelSet, tmp_path: Path) -> None:
-    told: list[TrainingProgress] = []
+    reported: list[TrainingProgress] = []
     settings = TrainingSettings(epochs=8, early_stopping_patience=None, **{**FAST, "learning_rate": 5e-3})
-    result = train_encoder(base, pairs, settings, tmp_path, on_progress=told.append)
+    result = train_encoder(base, pairs, settings, tmp_path, on_progress=reported.append)
     assert result.stop_reason is StopReason.COMPLETED
     assert result.improved
     encoder = SentenceEncoder.from_pretrained(result.folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
@@ -48,11 +48,11 @@ def test_training_improves_the_dev_metric_and_says_how(base: str, pairs: LabelSe
     assert len(devs) > 3
     assert max(devs) == pytest.approx(result.dev_best)
     assert all(math.isfinite(point.values["loss"]) for point in result.history if "loss" in point.values)
-    assert [each.step for each in told] == sorted(each.step for each in told)
-    assert told[-1].num_steps == 8 * (pairs.train.height // 16)
-    assert told[-1].share == 1.0
-    assert told[-1].seconds_left == 0.0
-    assert all(each.seconds_left is not None and each.seconds_left > 0 for each in told if 0 < each.share < 1)
+    assert [each.step for each in reported] == sorted(each.step for each in reported)
+    assert reported[-1].num_steps == 8 * (pairs.train.height // 16)
+    assert reported[-1].share == 1.0
+    assert reported[-1].seconds_left == 0.0
+    assert all(each.seconds_left is not None and each.seconds_left > 0 for each in reported if 0 < each.share < 1)
     assert result.num_tokens > 4 * 16 * 2 * 3
     assert list(Path(tmp_path, "runs").iterdir())
     json.dumps(result.to_record())

@@ -148,8 +148,8 @@ def test_int8_shards_are_a_quarter_of_float32(tmp_path: Path) -> None:
             writer.write(block)
             (record,) = writer.close()
         sizes[precision] = record.num_bytes
-        there = pq.read_table(tmp_path / record.name)
-        np.testing.assert_array_equal(stored_vectors(there, 384, precision), stored)
+        stored_rows = pq.read_table(tmp_path / record.name)
+        np.testing.assert_array_equal(stored_vectors(stored_rows, 384, precision), stored)
     assert sizes[Precision.INT8] < 5_000 * 384 * 1.08
     assert sizes[Precision.INT8] < 0.3 * sizes[Precision.FLOAT32]
 

@@ -187,9 +187,9 @@ def test_the_words_of_the_rows_decide_their_class_at_the_cost_of_what_changed(pl
     assert head.words_column == "kind"
     rows = DerivedTable.open(places[2]).scan().collect()
     assert isinstance(rows, pl.DataFrame)
-    told = rows.filter(pl.col("id").cast(pl.Int64) % 5 != 4)  # every fifth row has no text
-    truth = ["zero" if int(number) % 3 == 0 else "other" for number in told["id"]]
-    assert (told["label"] == pl.Series(truth)).mean() > 0.95
+    rows_with_text = rows.filter(pl.col("id").cast(pl.Int64) % 5 != 4)  # every fifth row has no text
+    truth = ["zero" if int(number) % 3 == 0 else "other" for number in rows_with_text["id"]]
+    assert (rows_with_text["label"] == pl.Series(truth)).mean() > 0.95
     assert "by_rules" not in rows.columns
     assert run(places).output.num_rows_built == 0
     make_version(places[0], {name: {str(n): n for n in numbers} for name, numbers in
