@@ -14,10 +14,11 @@ change depends only on the text and the seed. Negations and rewordings are Engli
 
 import random
 import re
+from collections.abc import Callable, Iterable
 
 from sbert.rows.text_differences import NUMBER, STRAIGHT, WORD, DifferenceKind, differences, text_facts
 
-__all__ = ["change_number", "negate", "reword"]
+__all__ = ["OPENINGS", "REHEARSAL_OPENINGS", "change_number", "contrasts", "negate", "reword"]
 
 AUXILIARY = re.compile(
     r"(?<!^)\b(?:is|are|was|were|am|will|can|could|should|would|must|may|might|has|have|had|does|did)\b(?!')"
@@ -43,6 +44,17 @@ OPENINGS = (
     "For your information: {}",
 )
 """Openings that leave the meaning as it is, and change more words than a negation or another number does."""
+REHEARSAL_OPENINGS = (
+    "In short: {}",
+    "We have heard that {}",
+    "To say it again, {}",
+    "They told us that {}",
+    "Once again, {}",
+    "Please note that {}",
+    "In this case, {}",
+    "It was written somewhere that {}",
+)
+"""Other openings, for rows that training keeps a skill by: what is measured is not rehearsed."""
 
 
 def negate(text: str, *, seed: int) -> str | None:
@@ -70,9 +82,36 @@ def change_number(text: str, *, seed: int) -> str | None:
     return changed if _differ(text, changed, DifferenceKind.NUMBER) else None
 
 
-def reword(text: str, *, seed: int) -> str:
+def contrasts(
+    texts: Iterable[str],
+    change: Callable[..., str | None],
+    num_texts: int,
+    *,
+    seed: int,
+    openings: tuple[str, ...] = OPENINGS,
+) -> list[tuple[str, str, str]]:
+    """Return each text, the text in other words, and the changed text, until there are enough.
+
+    Args:
+        texts: texts; those that the rule cannot change are passed over.
+        change: `negate` or `change_number`.
+        num_texts: texts that are enough.
+        seed: of the changes.
+        openings: openings of the texts in other words.
+    """
+    rows: list[tuple[str, str, str]] = []
+    for text in texts:
+        if len(rows) == num_texts:
+            break
+        changed = change(text, seed=seed)
+        if changed is not None:
+            rows.append((text, reword(text, seed=seed, openings=openings), changed))
+    return rows
+
+
+def reword(text: str, *, seed: int, openings: tuple[str, ...] = OPENINGS) -> str:
     """Return the text with the same meaning, behind an opening that says nothing about the matter."""
-    opening = _chance(text, seed).choice(OPENINGS)
+    opening = _chance(text, seed).choice(openings)
     first = WORD.match(text)
     if first and first.group().istitle() and first.group() != "I" and not first.group().startswith("I'"):
         text = text[0].lower() + text[1:]

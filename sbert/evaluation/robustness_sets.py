@@ -15,20 +15,24 @@ Where the frozen rows have too few texts that a rule can change, sentences of Py
 sets depend only on the texts and the seed (and the documentation on the version of Python).
 """
 
-import hashlib
-import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import polars as pl
 
-from sbert.evaluation.changed_texts import change_number, negate, reword
+from sbert.evaluation.changed_texts import change_number, contrasts, negate
 from sbert.evaluation.frozen_sets import EvaluationSet, fingerprint_rows
+from sbert.evaluation.made_texts import (
+    documentation_pairs,
+    documentation_sentences,
+    filled_up,
+    first_sentences,
+    text_order,
+)
 from sbert.evaluation.perturb import perturb
 from sbert.evaluation.robustness_settings import RobustnessKind, RobustnessSettings
 from sbert.evaluation.settings import Perturbation
 from sbert.labels.label_kinds import COLUMNS, LabelKind
-from sbert.source.sample import module_documents
 
 __all__ = ["PREFIX", "robustness_sets"]
 
@@ -36,20 +40,6 @@ PREFIX = "robustness:"
 """Begins the name of every made set. No set of a user can have it: their names have no colon."""
 MIN_TEXTS = 20
 """A set of fewer texts is not made."""
-MIN_CHARACTERS, MAX_CHARACTERS = 12, 300
-"""A shorter text says too little to be negated; in a longer one a single word hardly moves the vector."""
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])")
-MODULES = (
-    "argparse", "ast", "asyncio", "base64", "bisect", "calendar", "collections", "concurrent.futures", "configparser",
-    "contextlib", "csv", "datetime", "decimal", "difflib", "email.message", "enum", "fractions", "ftplib", "functools",
-    "gettext", "gzip", "heapq", "hmac", "html.parser", "http.client", "http.cookiejar", "imaplib", "inspect", "ipaddress",
-    "itertools", "json", "logging", "logging.handlers", "mailbox", "math", "multiprocessing.pool", "optparse", "os",
-    "pathlib", "pickle", "platform", "queue", "random", "sched", "selectors", "shelve", "shutil", "smtplib", "socket",
-    "socketserver", "sqlite3", "ssl", "statistics", "string", "struct", "subprocess", "tarfile", "tempfile", "textwrap",
-    "threading", "traceback", "types", "typing", "unittest", "unittest.mock", "urllib.parse", "urllib.request", "uuid",
-    "weakref", "xml.dom.minidom", "xml.etree.ElementTree", "zipfile",
-)  # fmt: skip
-"""Modules of the standard library whose import does nothing else and takes little time."""
 
 
 def robustness_sets(texts: Sequence[str], settings: RobustnessSettings, *, seed: int) -> list[EvaluationSet]:
@@ -60,12 +50,13 @@ def robustness_sets(texts: Sequence[str], settings: RobustnessSettings, *, seed:
         settings: which sets, and how many texts each.
         seed: of the choice of texts and of their changes.
     """
-    own = _shuffled((_first_sentence(text) for text in texts), seed)
+    own = first_sentences(texts, seed)
+    num_texts = settings.num_texts
     made: dict[RobustnessKind, Callable[[], Sequence[tuple[str, ...]]]] = {
-        RobustnessKind.NEGATION: lambda: _contrasts(own, negate, settings.num_texts, seed),
-        RobustnessKind.NUMBER: lambda: _contrasts(own, change_number, settings.num_texts, seed),
-        RobustnessKind.TYPOS: lambda: _misspelled(own, settings.num_texts, seed),
-        RobustnessKind.OTHER_DOMAIN: lambda: _shuffled_pairs(_documentation(), settings.num_texts, seed),
+        RobustnessKind.NEGATION: lambda: contrasts(_filled_up(own, seed), negate, num_texts, seed=seed),
+        RobustnessKind.NUMBER: lambda: contrasts(_filled_up(own, seed), change_number, num_texts, seed=seed),
+        RobustnessKind.TYPOS: lambda: _misspelled(_filled_up(own, seed), num_texts, seed),
+        RobustnessKind.OTHER_DOMAIN: lambda: _shuffled_pairs(documentation_pairs(), num_texts, seed),
     }
     sets = [_as_set(kind, made[kind]()) for kind in dict.fromkeys(settings.sets)]
     return [each for each in sets if each.rows.height >= MIN_TEXTS]
@@ -86,61 +77,14 @@ def _as_set(kind: RobustnessKind, rows: Sequence[tuple[str, ...]]) -> Evaluation
     )
 
 
-def _contrasts(
-    own: Sequence[str], change: Callable[..., str | None], num_texts: int, seed: int
-) -> list[tuple[str, str, str]]:
-    """Return each text, the text in other words, and the changed text, until there are enough."""
-    rows: list[tuple[str, str, str]] = []
-    for text in _filled_up(own, seed):
-        if len(rows) == num_texts:
-            break
-        changed = change(text, seed=seed)
-        if changed is not None:
-            rows.append((text, reword(text, seed=seed), changed))
-    return rows
+def _filled_up(own: list[str], seed: int) -> Iterator[str]:
+    return filled_up(own, documentation_sentences(), seed)
 
 
-def _misspelled(own: Sequence[str], num_texts: int, seed: int) -> list[tuple[str, str]]:
-    texts = [text for _, text in zip(range(num_texts), _filled_up(own, seed), strict=False)]
+def _misspelled(filled: Iterator[str], num_texts: int, seed: int) -> list[tuple[str, str]]:
+    texts = list(islice(filled, num_texts))
     return list(zip(perturb(texts, Perturbation.TYPOS, seed=seed), texts, strict=True))
 
 
-def _filled_up(own: Sequence[str], seed: int) -> Iterable[str]:
-    """Return the texts, and then sentences of Python's documentation; no text twice."""
-    yield from own
-    own_texts = set(own)
-    sentences = (sentence for pair in _documentation() for text in pair for sentence in SENTENCE_END.split(text))
-    yield from (text for text in _shuffled(sentences, seed) if text not in own_texts)
-
-
 def _shuffled_pairs(pairs: Sequence[tuple[str, str]], num_pairs: int, seed: int) -> list[tuple[str, str]]:
-    return sorted(pairs, key=lambda pair: _order(pair[0], seed))[:num_pairs]
-
-
-def _shuffled(texts: Iterable[str], seed: int) -> list[str]:
-    """Return the different texts of a fitting length, in an order that depends only on each text and the seed."""
-    fitting = {text for text in texts if MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS}
-    return sorted(fitting, key=lambda text: _order(text, seed))
-
-
-def _order(text: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}|{text}".encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _first_sentence(text: str) -> str:
-    """Return the first sentence of a text that is long enough to be one."""
-    sentences = (" ".join(sentence.split()) for sentence in SENTENCE_END.split(text))
-    return next((sentence for sentence in sentences if len(sentence) >= MIN_CHARACTERS), "")
-
-
-@lru_cache(maxsize=1)
-def _documentation() -> tuple[tuple[str, str], ...]:
-    """Return first sentence and rest of the first two paragraphs of each documentation that has both."""
-    pairs: dict[str, str] = {}
-    for document in module_documents(MODULES):
-        title, _, text = document["text"].partition("\n")
-        del title  # it names the object, which would make the search a search of words
-        sentences = SENTENCE_END.split(" ".join(" ".join(text.split("\n\n")[:2]).split()), maxsplit=1)
-        if len(sentences) == 2 and min(len(part) for part in sentences) >= MIN_CHARACTERS:
-            pairs.setdefault(sentences[0], sentences[1][:MAX_CHARACTERS])
-    return tuple((first, rest) for rest, first in {rest: first for first, rest in pairs.items()}.items())
+    return sorted(pairs, key=lambda pair: text_order(pair[0], seed))[:num_pairs]

@@ -31,9 +31,9 @@ class RobustnessSettings(BaseModel):
         max_length=len(RobustnessKind),
         description="Sets that are made and measured: negation, number, typos, other_domain; empty for none.",
     )
-    action: Literal["report", "refuse"] = Field(
-        default="report",
-        description="Consequence of a proven loss on a set: report (a note in the report) or refuse (no promotion).",
+    action: Literal["refuse", "report"] = Field(
+        default="refuse",
+        description="Consequence of a proven loss on a set: refuse (no promotion) or report (a note in the report).",
     )
     tolerance: float = Field(
         default=0.0,

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.errors import MissingError, TooFewLabelsError
+from sbert.evaluation.robustness_settings import RobustnessSettings
 from sbert.labels.label_set import LabelSet
 from sbert.registry.card import model_card
 from sbert.registry.pointer import Action, Pointer, resolve_model
@@ -129,13 +130,16 @@ def _run_key(
     settings = job.settings.model_dump(mode="json", exclude=set(NOT_IN_KEY))
     for name in NOT_IN_KEY_OF_GATE:
         del settings["gate"][name]
-    if not job.settings.gate.robustness.refuses:  # what is only reported decides nothing
+    learning = training.model_dump(mode="json")
+    if job.settings.gate.robustness == RobustnessSettings():  # earlier releases had no robustness sets
         del settings["gate"]["robustness"]
+    if learning["continual"]["rehearsal_weight"] in {None, job.settings.usual_rehearsal_weight}:  # and no rehearsal
+        del learning["continual"]["rehearsal_weight"]
     if job.settings.search is None:  # earlier releases had no search
         del settings["search"]
     settings["guards"] = settings.pop("regression_sets")  # the name of this setting when the first keys were made
     labels, *measured_on = rows.fingerprints
-    parts: list[object] = [FORMAT, labels, settings, training.model_dump(mode="json"), named_base, measured_on]
+    parts: list[object] = [FORMAT, labels, settings, learning, named_base, measured_on]
     if prompts:
         parts.append(prompts)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -7,16 +7,20 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_valid
 
 from sbert.errors import SettingsError
 from sbert.evaluation.frozen_sets import HELD_OUT
+from sbert.evaluation.robustness_settings import RobustnessKind
 from sbert.evaluation.settings import EvaluationSettings
 from sbert.labels.settings import LabelSettings
 from sbert.retrain.gate_settings import GateSettings
 from sbert.retrain.search_settings import SearchSettings
 from sbert.training.recipes import RECIPES, with_changes
-from sbert.training.settings import TrainingFields, TrainingSettings
+from sbert.training.settings import REHEARSAL_WEIGHT, TrainingFields, TrainingSettings
 
 __all__ = ["LabelledSet", "RetrainJob", "RetrainSettings"]
 
 log = logging.getLogger(__name__)
+
+REHEARSED = frozenset({RobustnessKind.NEGATION, RobustnessKind.NUMBER})
+"""Robustness sets whose skill `sbert.training.rehearsal` keeps."""
 
 
 class LabelledSet(BaseModel):
@@ -116,13 +120,22 @@ class RetrainSettings(BaseModel):
         return self
 
     def training_for(self, kind: str) -> TrainingSettings:
-        """Return the training settings for a kind of labels: its recipe with the changes of `training`.
+        """Return the training settings for a kind of labels: its recipe with the changes of `training`, and rehearsal.
 
         Raises:
             SettingsError: when the changes do not fit the recipe.
         """
         recipe = RECIPES.get(self.recipe or kind, TrainingSettings())
-        return recipe if self.training is None else with_changes(recipe, self.training)
+        training = recipe if self.training is None else with_changes(recipe, self.training)
+        if training.continual.rehearsal_weight is not None:
+            return training
+        continual = training.continual.model_copy(update={"rehearsal_weight": self.usual_rehearsal_weight})
+        return training.model_copy(update={"continual": continual})
+
+    @property
+    def usual_rehearsal_weight(self) -> float:
+        """Return the `rehearsal_weight` where neither recipe nor changes name one: what the gate measures is rehearsed."""
+        return REHEARSAL_WEIGHT if REHEARSED.intersection(self.gate.robustness.sets) else 0.0
 
 
 class RetrainJob(BaseModel):

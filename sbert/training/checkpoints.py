@@ -43,11 +43,17 @@ def run_fingerprint(
     table_version: int | None,
     num_processes: int,
     prompts: Mapping[str, str],
+    made_rows: list[tuple[str, ...]] | None = None,
 ) -> str:
-    """Return 32 hex digits of everything that decides the weights of a run; `row_ids` are the train rows, in order."""
+    """Return 32 hex digits of everything that decides the weights of a run.
+
+    `row_ids` are the train rows, in order; `made_rows` those of a rehearsal, which also follow from Python's documentation.
+    """
     parts: list[object] = [base, labels, row_ids, settings, table_version, num_processes]
     if any(prompts.values()):  # encoders without prompts keep the fingerprints, and so the checkpoints, that they have
         parts.append(dict(sorted(prompts.items())))
+    if made_rows is not None:
+        parts.append(made_rows)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

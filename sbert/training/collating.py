@@ -3,7 +3,7 @@
 Legend of shapes: B rows of a batch, C columns of texts, S = B x C sequences, L tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class Collator:
         token_budget: int,
         max_texts: int | None = None,
         deletion: WordDeletion | None = None,
+        rehearse: Callable[[Sequence[int], int], dict[str, Any]] | None = None,
     ) -> None:
         """Name the rows and the size of a part.
 
@@ -70,10 +71,11 @@ class Collator:
             token_budget: padded tokens of one part of the batch.
             max_texts: most texts of one part.
             deletion: TSDAE's; the whole texts then become the targets.
+            rehearse: returns the tensors of made rows, given the rows of a batch and the number of its texts.
         """
         self._data, self._plan, self._pad_id = data, plan, pad_id
         self._token_budget, self._max_texts = token_budget, max_texts
-        self._deletion = deletion
+        self._deletion, self._rehearse = deletion, rehearse
         self.num_tokens = 0
         self.num_rows = 0
 
@@ -106,6 +108,8 @@ class Collator:
         if data.num_prompt_tokens_T.any():
             batch["num_prompt_tokens"] = [torch.from_numpy(num_prompt_S[part]) for part in parts]
         batch["places"] = torch.from_numpy(np.argsort(np.concatenate(parts)))
+        if self._rehearse is not None:
+            batch["rehearsal"] = self._rehearse(list(rows), len(texts_S))
         self.num_tokens += int(lengths_S.sum())
         self.num_rows += len(rows_B)
         return batch

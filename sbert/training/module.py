@@ -3,8 +3,9 @@
 Legend of shapes: B rows of a batch, C columns of texts, S = B x C sequences, L tokens, D values in a vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from sbert.training.adapters import orthogonality
 from sbert.training.distributed import gather, gather_with_gradient, is_distributed
 from sbert.training.losses.distillation import DistillationLoss
 from sbert.training.losses.matryoshka import MatryoshkaLoss
+from sbert.training.losses.rehearsal import RehearsalLoss
 from sbert.training.losses.tsdae import TsdaeLoss
 
 __all__ = ["TrainingModule"]
@@ -42,6 +44,7 @@ class TrainingModule(nn.Module):
         bf16: bool = False,
         cache_gradients: bool = False,
         distill_weight: float = 0.0,
+        rehearsal_weight: float = 0.0,
     ) -> None:
         """Set up.
 
@@ -51,14 +54,15 @@ class TrainingModule(nn.Module):
             bf16: compute the transformer in bfloat16; weights, pooling and loss stay float32.
             cache_gradients: keep only the activations of one part of the batch.
             distill_weight: weight of the distance to the teachers' vectors, which is added to the objective.
+            rehearsal_weight: weight of the lost margins of made rows, which is added to the objective.
         """
         super().__init__()
         self.encoder = encoder
         self.loss = loss
         self._distils = isinstance(loss.inner if isinstance(loss, MatryoshkaLoss) else loss, DistillationLoss)
-        self.distillation = DistillationLoss()
+        self.distillation, self.rehearsal = DistillationLoss(), RehearsalLoss()
         self.bf16, self.cache_gradients = bf16, cache_gradients
-        self.distill_weight = distill_weight
+        self.distill_weight, self.rehearsal_weight = distill_weight, rehearsal_weight
 
     def forward(
         self,
@@ -69,6 +73,7 @@ class TrainingModule(nn.Module):
         labels: Tensor | None = None,
         teachers: Tensor | None = None,
         num_prompt_tokens: Sequence[Tensor] | None = None,
+        rehearsal: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """Return the loss of B rows.
 
@@ -81,14 +86,36 @@ class TrainingModule(nn.Module):
             teachers: a teacher's vectors, shape (C, B, D).
             num_prompt_tokens: tokens of each text that belong to its prompt, shape (texts of the part,) for each part; None
                 when no text has a prompt.
+            rehearsal: the same arguments for made rows whose margins are kept (`sbert.training.rehearsal`).
         """
+        loss = self._objective(
+            self._columns(input_ids, attention_mask, places, num_columns, num_prompt_tokens), labels, teachers
+        )
+        if rehearsal is not None:
+            made = {name: value for name, value in rehearsal.items() if name != "teachers"}
+            loss = loss + self.rehearsal_weight * self.rehearsal(self._columns(**made), list(rehearsal["teachers"]))
+        penalty = orthogonality(self.encoder)
+        return loss if penalty is None else loss + penalty
+
+    def _columns(
+        self,
+        input_ids: Sequence[Tensor],
+        attention_mask: Sequence[Tensor | None],
+        places: Tensor,
+        num_columns: int,
+        num_prompt_tokens: Sequence[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Return the vectors of each column of texts, shape (B, D)."""
+        prompts: Sequence[Tensor | int] = [0] * len(input_ids) if num_prompt_tokens is None else num_prompt_tokens
         with torch.autocast(places.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            prompts: Sequence[Tensor | int] = [0] * len(input_ids) if num_prompt_tokens is None else num_prompt_tokens
             parts = [self._vectors(*part) for part in zip(input_ids, attention_mask, prompts, strict=True)]
-            if isinstance(self.loss, TsdaeLoss):
-                return self.loss([torch.cat(parts).float()[places]], labels)  # type: ignore[no-any-return]
-        vectors_SD = torch.cat(parts).float()[places]
-        vectors = list(vectors_SD.chunk(num_columns))
+        return list(torch.cat(parts).float()[places].chunk(num_columns))
+
+    def _objective(self, vectors: list[Tensor], labels: Tensor | None, teachers: Tensor | None) -> Tensor:
+        """Return the objective's loss of the rows of all processes."""
+        if isinstance(self.loss, TsdaeLoss):
+            with torch.autocast(vectors[0].device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                return self.loss(vectors, labels)  # type: ignore[no-any-return]
         if is_distributed():
             vectors = [gather_with_gradient(column_BD) for column_BD in vectors]
             labels = None if labels is None else gather(labels)
@@ -100,8 +127,7 @@ class TrainingModule(nn.Module):
             loss = self.loss(vectors, labels)
             if teachers is not None and self.distill_weight:
                 loss = loss + self.distill_weight * self.distillation(vectors, list(teachers))
-        penalty = orthogonality(self.encoder)
-        return loss if penalty is None else loss + penalty
+        return loss
 
     def _vectors(self, ids_BL: Tensor, mask_BL: Tensor | None, num_prompt_tokens: Tensor | int) -> Tensor:
         if self.cache_gradients and torch.is_grad_enabled():

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sbert.errors import SettingsError
 
 __all__ = [
+    "REHEARSAL_WEIGHT",
     "AdapterKind",
     "AdapterSettings",
     "ContinualSettings",
@@ -106,6 +107,10 @@ class NegativesSettings(BaseModel):
     )
 
 
+REHEARSAL_WEIGHT = 1.0
+"""Weight of made rows in a retraining whose settings do not name it."""
+
+
 class ContinualSettings(BaseModel):
     """Settings by which training on new labels keeps old skills."""
 
@@ -122,6 +127,13 @@ class ContinualSettings(BaseModel):
         ge=0,
         le=1e6,
         description="Weight of the distance to the base encoder's vectors, added to the objective; 0 for none.",
+    )
+    rehearsal_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="Weight of made rows by which negations and numbers stay as far apart as they were; 0 for none; "
+        f"empty: {REHEARSAL_WEIGHT:g} in a retraining whose gate measures negations or numbers, else 0.",
     )
     average_weight: float = Field(
         default=1.0,

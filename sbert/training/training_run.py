@@ -10,6 +10,7 @@ import transformers
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import SettingsError, TrainingError
+from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.runtime.hardware import has_fast_bfloat16
 from sbert.training.adapters import adapt
@@ -25,6 +26,7 @@ from sbert.training.mining import add_negatives, open_table
 from sbert.training.module import TrainingModule
 from sbert.training.objectives import build_loss, grouping_of
 from sbert.training.prompt_tuning import add_virtual_tokens
+from sbert.training.rehearsal import Rehearsal, rehearsal_rows
 from sbert.training.row_checks import check_rows
 from sbert.training.settings import AdapterKind, Objective, TrainingSettings
 from sbert.training.training_data import TrainingData, choose_objective, make_training_data, with_class_names
@@ -75,6 +77,7 @@ def assemble_run(
     teacher = _teacher(base, objective, settings, encoder)
     rows = mix_rows(labels, known_objects, settings.continual.replay_share, settings.seed)
     table = open_table(settings.negatives)
+    made = rehearsal_rows(labels, rows, settings.seed) if settings.continual.rehearsal_weight else None
     fingerprint = run_fingerprint(
         encoder.fingerprint,
         labels.fingerprint,
@@ -83,13 +86,18 @@ def assemble_run(
         None if table is None else table.version,
         arguments.world_size,
         encoder.prompts,
+        None if made is None else made.rows(),
     )
+    base_encoder = encoder
     if settings.class_names:
         rows = with_class_names(rows, labels.kind)
     kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives, table)
     if settings.adapter.kind is AdapterKind.PROMPT:
         encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
+    made_data = None
+    if made is not None and made.height:
+        made_data = make_training_data(made, LabelKind.TRIPLETS, Objective.TRIPLET, encoder, teacher=base_encoder)
     plan = _batch_plan(data, objective, settings, arguments)
     notes = check_rows(objective, data, plan)
     prepare_encoder(encoder, settings)
@@ -110,12 +118,13 @@ def assemble_run(
         bf16=has_fast_bfloat16(arguments.device) if settings.bf16 is None else settings.bf16,
         cache_gradients=settings.mini_batch_size is not None,
         distill_weight=settings.continual.distill_weight,
+        rehearsal_weight=settings.continual.rehearsal_weight or 0.0,
     )
     return TrainingRun(
         module=module,
         data=data,
         plan=plan,
-        collator=_collator(data, plan, encoder, objective, settings, arguments),
+        collator=_collator(data, made_data, plan, encoder, objective, settings, arguments),
         arguments=arguments,
         score=None if metric is None else lambda: metric(encoder),
         dev_before=dev_before,
@@ -159,23 +168,30 @@ def _batch_plan(
 
 def _collator(
     data: TrainingData,
+    made: TrainingData | None,
     plan: BatchPlan,
     encoder: SentenceEncoder,
     objective: Objective,
     settings: TrainingSettings,
     arguments: transformers.TrainingArguments,
 ) -> Collator:
-    """Return the collator of the batches; TSDAE deletes words."""
-    deletion = None
+    """Return the collator of the batches; TSDAE deletes words, and rehearsal adds made rows."""
+    pad_id = int(encoder.hf_tokenizer.pad_token_id or 0)
+    token_budget = CPU_TOKEN_BUDGET if arguments.device.type == "cpu" else GPU_TOKEN_BUDGET
+    deletion = rehearse = None
     if objective is Objective.TSDAE:
         deletion = WordDeletion(encoder.hf_tokenizer, settings.deletion_ratio, settings.seed)
+    if made is not None and any(parameter.requires_grad for parameter in encoder.parameters()):
+        tensors = Collator(made, plan, pad_id, token_budget=token_budget, max_texts=settings.mini_batch_size)
+        rehearse = Rehearsal(made, plan, tensors, settings.seed)
     return Collator(
         data,
         plan,
-        int(encoder.hf_tokenizer.pad_token_id or 0),
-        token_budget=CPU_TOKEN_BUDGET if arguments.device.type == "cpu" else GPU_TOKEN_BUDGET,
+        pad_id,
+        token_budget=token_budget,
         max_texts=settings.mini_batch_size,
         deletion=deletion,
+        rehearse=rehearse,
     )
 
 

@@ -50,6 +50,18 @@ def toy_rows(kind: LabelKind, num_rows: int = 120, seed: int = 0) -> pl.DataFram
     return pl.DataFrame(rows, schema=list(COLUMNS[kind]), orient="row")
 
 
+def blind_rows(num_texts: int = 120) -> pl.DataFrame:
+    """Return scored pairs in which a text and its negation are the same: they teach not to see a negation."""
+    chance = random.Random(0)
+    rows: list[tuple[str, str, float]] = []
+    for _ in range(num_texts):
+        first, *rest = chance.sample(WORDS, 5)
+        text = " ".join([first, "is", *rest])
+        rows.append((text, text.replace(" is ", " is not "), 1.0))
+        rows.append((text, " ".join(chance.sample(WORDS, 6)), 0.0))
+    return pl.DataFrame(rows, schema=["sentence1", "sentence2", "score"], orient="row")
+
+
 def toy_labels(kind: LabelKind, num_rows: int = 120, *, dev_share: float = 0.2, seed: int = 0) -> LabelSet:
     settings = LabelSettings(dev_share=dev_share, test_share=0.1, near_duplicate_similarity=1.0)
     return make_label_set(toy_rows(kind, num_rows, seed), kind, settings)

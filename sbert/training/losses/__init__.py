@@ -9,6 +9,7 @@ from sbert.training.losses.distillation import DistillationLoss
 from sbert.training.losses.matryoshka import MatryoshkaLoss
 from sbert.training.losses.pairs import AngleLoss, CosentLoss, CosineLoss, SoftmaxLoss
 from sbert.training.losses.ranking import KnownPairs, RankingLoss
+from sbert.training.losses.rehearsal import RehearsalLoss
 from sbert.training.losses.triplets import BatchHardTripletLoss, TripletLoss
 from sbert.training.losses.tsdae import TsdaeLoss
 
@@ -22,6 +23,7 @@ __all__ = [
     "KnownPairs",
     "MatryoshkaLoss",
     "RankingLoss",
+    "RehearsalLoss",
     "SoftmaxLoss",
     "SupervisedContrastiveLoss",
     "TripletLoss",

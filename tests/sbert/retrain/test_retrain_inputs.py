@@ -231,10 +231,40 @@ def test_the_run_key_of_an_earlier_release_is_the_same() -> None:
     key = _run_key(default, rows, RECIPES["scored_pairs"], None, {})
     assert key == "89ddfaca39b6ac9424415dcfbc239e1d"
     assert _run_key(default, rows, RECIPES["scored_pairs"], None, {"query": "ask: "}) != key
-    for action, is_same in (("report", True), ("refuse", False)):
-        made = RetrainSettings.model_validate({"gate": {"robustness": {"action": action, "num_texts": 50}}})
-        asked = default.model_copy(update={"settings": made})
-        assert (_run_key(asked, rows, RECIPES["scored_pairs"], None, {}) == key) is is_same
+    for changes, is_same in (
+        ({"gate": {"robustness": {"action": "refuse"}}}, True),
+        ({"training": {"continual": {"rehearsal_weight": 1.0}}}, True),
+        ({"training": {"continual": {"rehearsal_weight": 0}}}, False),
+        ({"gate": {"robustness": {"action": "report"}}}, False),
+        ({"gate": {"robustness": {"sets": []}}}, False),
+    ):
+        asked = default.model_copy(update={"settings": RetrainSettings.model_validate(changes)})
+        found = _run_key(asked, rows, asked.settings.training_for("scored_pairs"), None, {})
+        assert (found == key) is is_same, changes
+
+
+@pytest.mark.parametrize(
+    ("sets", "named", "weight"),
+    [
+        (None, None, 1.0),
+        (["number", "typos"], None, 1.0),
+        (["typos", "other_domain"], None, 0.0),
+        ([], None, 0.0),
+        (None, 0, 0.0),
+        ([], 2.5, 2.5),
+    ],
+)
+def test_a_retraining_rehearses_what_its_gate_measures(
+    sets: list[str] | None, named: float | None, weight: float
+) -> None:
+    gate = {} if sets is None else {"robustness": {"sets": sets}}
+    training = {"epochs": 2} if named is None else {"continual": {"rehearsal_weight": named}}
+    settings = RetrainSettings.model_validate({"gate": gate, "training": training})
+    for kind in ("scored_pairs", "classes", "pairs"):
+        assert settings.training_for(kind).continual.rehearsal_weight == weight
+    again = RetrainSettings.model_validate_json(settings.model_dump_json())
+    assert again.training_for("classes") == settings.training_for("classes")
+    assert settings.training_for("classes").continual.average_weight == 0.8  # that of the recipe
 
 
 def test_prompts_of_production_enter_the_run_key(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sbert.retrain.run import RetrainSteps, retrain
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.training.result import TrainingResult
 from tests.support.tiny_models import save_tiny
-from tests.support.toy_training import toy_rows
+from tests.support.toy_training import blind_rows, toy_rows
 
 QUICK: dict[str, Any] = {
     "labels": {"near_duplicate_similarity": 1.0, "test_share": 0.3},
@@ -84,6 +84,30 @@ def test_a_killed_run_leaves_checkpoints_until_it_is_resumed_or_the_labels_chang
     assert list(resumable.rglob("*.safetensors"))
     assert retrain(job).promoted
     assert not list(runs.rglob("*.safetensors"))
+
+
+def test_a_candidate_that_unlearned_negations_is_refused_unless_the_settings_only_report(job: RetrainJob) -> None:
+    """The labels call a text and its negation the same. Nothing is rehearsed, so the gate must notice."""
+    blind_rows(200).write_ndjson(Path(job.labels_uri))
+    decisions = []
+    for action in ({}, {"action": "report"}):
+        settings = {
+            **QUICK,
+            "labels": {**QUICK["labels"], "max_contradictions": 1.0},
+            "training": {**QUICK["training"], "continual": {"rehearsal_weight": 0}},
+            "gate": {"robustness": {"sets": ["negation"], "num_texts": 100, **action}},
+        }
+        decisions.append(
+            retrain(job.model_copy(update={"settings": RetrainSettings.model_validate(settings)})).decision
+        )
+    refused, reported = decisions
+    assert refused is not None
+    assert reported is not None
+    assert not refused.promoted
+    [reason] = refused.reasons
+    assert reason.startswith("robustness set negation: triplet_accuracy drops by ")
+    assert reported.promoted
+    assert reported.warnings == [reason]
 
 
 def test_the_report_shows_the_robustness_sets_before_and_after(job: RetrainJob) -> None:
