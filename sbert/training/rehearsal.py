@@ -3,8 +3,8 @@
 Training on labels can unlearn skills that the labels say nothing about: after STS pairs, an encoder tells a sentence from
 its negation less often. So each batch also holds made rows: a text, the text in other words, and the text negated or with
 another number. What is kept is the difference of the two cosines that the encoder had before training
-(`sbert.training.losses.rehearsal`). The texts are train texts, filled up with sentences of Python's documentation. None of
-them is a text of the robustness sets of the gate, and the texts in other words begin with other openings.
+(`sbert.training.losses.rehearsal`). The texts are train texts, filled up with sentences of Python's documentation. The
+gate measures on dev and test texts, on other documentation, and on texts in other words with other openings.
 """
 
 from collections.abc import Sequence

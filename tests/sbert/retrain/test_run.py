@@ -90,12 +90,12 @@ def test_a_candidate_that_unlearned_negations_is_refused_unless_the_settings_onl
     """The labels call a text and its negation the same. Nothing is rehearsed, so the gate must notice."""
     blind_rows(200).write_ndjson(Path(job.labels_uri))
     decisions = []
-    for action in ({}, {"action": "report"}):
-        settings = {
+    for action in ("refuse", "report"):
+        settings: dict[str, Any] = {
             **QUICK,
             "labels": {**QUICK["labels"], "max_contradictions": 1.0},
             "training": {**QUICK["training"], "continual": {"rehearsal_weight": 0}},
-            "gate": {"robustness": {"sets": ["negation"], "num_texts": 100, **action}},
+            "gate": {"robustness": {"sets": ["negation"], "num_texts": 100, "action": action}},
         }
         decisions.append(
             retrain(job.model_copy(update={"settings": RetrainSettings.model_validate(settings)})).decision

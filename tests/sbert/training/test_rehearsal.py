@@ -1,6 +1,7 @@
 """Rehearsal: made rows by which training keeps margins that the encoder had, and unlearns only without them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sbert.training.train import train_encoder
 from tests.sbert.training.test_stopping import killed_in
 from tests.support.toy_training import FAST, blind_rows, toy_labels, weights
 
-REHEARSE = {"continual": ContinualSettings(rehearsal_weight=1.0)}
+REHEARSE: dict[str, Any] = {"continual": ContinualSettings(rehearsal_weight=1.0)}
 
 
 def blind_labels() -> LabelSet:
@@ -63,7 +64,7 @@ def test_made_rows_are_of_train_texts_and_of_documentation_that_is_not_measured(
     rows = labels.train.with_columns(sentence1=pl.lit(own.format(3)))
     held_out = labels.test.with_columns(sentence2=pl.lit(own.format(4)))
     rows = pl.concat([rows, held_out.select(rows.columns)])
-    labels = LabelSet(**{**vars(labels), "test": held_out})
+    labels = replace(labels, test=held_out)
     made = rehearsal_rows(labels, rows, 0)
     assert made.height == 2 * NUM_TEXTS
     assert made.columns == list(TEXT_COLUMNS[LabelKind.TRIPLETS])
