@@ -48,7 +48,8 @@ def test_only_the_sets_that_are_asked_for_are_made() -> None:
 
 
 def test_a_set_that_cannot_be_made_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_documentation", tuple)  # as under python -OO
+    monkeypatch.setattr(module, "documentation_pairs", tuple)  # as under python -OO
+    monkeypatch.setattr(module, "documentation_sentences", list)
     assert [each.name for each in robustness_sets([f"{text}" for text in OWN], FEW, seed=0)] == [
         "robustness:negation", "robustness:number", "robustness:typos",
     ]  # fmt: skip

@@ -18,8 +18,8 @@ from sbert.retrain.label_rows import RetrainRows, read_rows
 from sbert.retrain.retrain_inputs import RetrainInputs, _prompts, _run_key, find_inputs
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.training.continual import mix_rows
-from sbert.training.recipes import RECIPES
-from sbert.training.settings import TrainingSettings
+from sbert.training.recipes import RECIPES, with_changes
+from sbert.training.settings import ContinualSettings, TrainingFields, TrainingSettings
 from tests.support.tiny_models import prompted_encoder, save_tiny, tiny_encoder
 from tests.support.toy_training import toy_rows
 
@@ -207,10 +207,10 @@ def test_other_rows_to_measure_on_make_another_run(tmp_path: Path, base: str) ->
 
 def test_changes_are_judged_together_with_their_recipe() -> None:
     asked = RetrainSettings.model_validate({"recipe": "few_per_class", "training": {"freeze": "layers"}})
-    assert asked.training_for("classes") == RECIPES["few_per_class"]
-    assert (
-        RetrainSettings.model_validate_json(asked.model_dump_json()).training_for("classes") == RECIPES["few_per_class"]
-    )
+    rehearse = TrainingFields(continual=ContinualSettings(rehearsal_weight=1))
+    assert asked.training_for("classes") == with_changes(RECIPES["few_per_class"], rehearse)
+    again = RetrainSettings.model_validate_json(asked.model_dump_json())
+    assert again.training_for("classes") == asked.training_for("classes")
     with pytest.raises(ValidationError, match="freeze is 'layers', but freeze_layers is 0"):
         RetrainSettings.model_validate({"recipe": "scored_pairs", "training": {"freeze": "layers"}})
     by_kind = RetrainSettings.model_validate({"training": {"freeze": "layers"}})

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sbert.evaluation import changed_texts
 from sbert.labels.label_kinds import LabelKind
 from sbert.registry.store import Registry
 from sbert.retrain.judge import Judgement, train_candidate
@@ -86,8 +87,14 @@ def test_a_killed_run_leaves_checkpoints_until_it_is_resumed_or_the_labels_chang
     assert not list(runs.rglob("*.safetensors"))
 
 
-def test_a_candidate_that_unlearned_negations_is_refused_unless_the_settings_only_report(job: RetrainJob) -> None:
-    """The labels call a text and its negation the same. Nothing is rehearsed, so the gate must notice."""
+def test_a_candidate_that_unlearned_negations_is_refused_unless_the_settings_only_report(
+    job: RetrainJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The labels call a text and its negation the same. Nothing is rehearsed, so the gate must notice.
+
+    A random encoder does not know openings: here a text in other words is the text with its words turned round.
+    """
+    monkeypatch.setattr(changed_texts, "reword", lambda text, **_: " ".join(reversed(text.split())))
     blind_rows(200).write_ndjson(Path(job.labels_uri))
     decisions = []
     for action in ("refuse", "report"):
