@@ -73,7 +73,7 @@ def rehearsal_sentences() -> tuple[str, ...]:
         sentence for pair in _first_paragraphs(REHEARSAL_MODULES) for sentence in SENTENCE_END.split(" ".join(pair))
     ]
     measured = set(documentation_sentences())
-    return tuple(sentence for sentence in dict.fromkeys(found) if sentence not in measured)
+    return tuple(sentence for sentence in dict.fromkeys(sentences) if sentence not in measured)
 
 
 @lru_cache(maxsize=1)

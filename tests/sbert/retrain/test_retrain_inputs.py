@@ -239,8 +239,8 @@ def test_the_run_key_of_an_earlier_release_is_the_same() -> None:
         ({"gate": {"robustness": {"sets": []}}}, False),
     ):
         asked = default.model_copy(update={"settings": RetrainSettings.model_validate(changes)})
-        found = _run_key(asked, rows, asked.settings.training_for("scored_pairs"), None, {})
-        assert (found == key) is is_same, changes
+        changed_key = _run_key(asked, rows, asked.settings.training_for("scored_pairs"), None, {})
+        assert (changed_key == key) is is_same, changes
 
 
 @pytest.mark.parametrize(

@@ -138,19 +138,19 @@ def test_a_killed_training_with_rehearsal_continues_bit_equal(base: str, tmp_pat
         )
     resumed = train_encoder(base, labels, settings, tmp_path / "resumed", checkpoints_uri=uri)
     assert resumed.num_tokens < whole.num_tokens  # it did not begin again
-    expected, found = weights(whole.folder), weights(resumed.folder)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    expected, continued = weights(whole.folder), weights(resumed.folder)
+    assert all(torch.equal(continued[name], expected[name]) for name in expected)
 
 
 def test_without_rehearsal_the_weights_are_those_of_before_and_the_checkpoints_others(
     base: str, tmp_path: Path
 ) -> None:
     labels = toy_labels(LabelKind.SCORED_PAIRS, dev_share=0.0)
-    uri, found = str(tmp_path / "store"), []
+    uri, results = str(tmp_path / "store"), []
     for weight in (None, 0.0, 1.0):
         settings = TrainingSettings(max_steps=3, continual=ContinualSettings(rehearsal_weight=weight), **FAST)
-        found.append(train_encoder(base, labels, settings, tmp_path / str(weight), checkpoints_uri=uri))
-    none, zero, one = (weights(result.folder) for result in found)
+        results.append(train_encoder(base, labels, settings, tmp_path / str(weight), checkpoints_uri=uri))
+    none, zero, one = (weights(result.folder) for result in results)
     assert all(torch.equal(none[name], zero[name]) for name in none)
     assert not all(torch.equal(none[name], one[name]) for name in none)
-    assert found[0].checkpoints_uri != found[2].checkpoints_uri
+    assert results[0].checkpoints_uri != results[2].checkpoints_uri
