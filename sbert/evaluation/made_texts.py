@@ -69,7 +69,7 @@ def documentation_sentences() -> list[str]:
 @lru_cache(maxsize=1)
 def rehearsal_sentences() -> tuple[str, ...]:
     """Return sentences of the other documentation, without those that encoders are measured on."""
-    found = [
+    sentences = [
         sentence for pair in _first_paragraphs(REHEARSAL_MODULES) for sentence in SENTENCE_END.split(" ".join(pair))
     ]
     measured = set(documentation_sentences())
