@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from sbert.source.formats.json_numbers import field_in_json
 from sbert.source.nested import may_have_field, missing_field
 from sbert.source.settings import SourceSettings
 from sbert.source.values import as_text
@@ -154,8 +155,7 @@ def _value(field: str, values: pl.DataFrame) -> pl.Series:
     if isinstance(column.dtype, pl.Struct):
         inside = as_text(_field_of(column, path))
     else:
-        quoted = "".join(f"['{name}']" for name in path)
-        inside = as_text(column).str.json_path_match(f"${quoted}")
+        inside = field_in_json(as_text(column), path)
     return own if own.null_count() == 0 else _first_known([own, inside])
 
 

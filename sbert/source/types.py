@@ -2,7 +2,7 @@
 
 The rules, which `sbert/source/README.md` states for users:
 
-- Text has no types. A column of CSV is of numbers only when every value seen writes back to the same characters.
+- A column of CSV or JSON is of numbers only when every value seen writes back to the same characters.
 - A type that Delta Lake does not have is replaced by the nearest one that loses nothing.
 - Where objects disagree, the wider number type holds both; types without a common one become text.
 """
@@ -15,10 +15,10 @@ import polars as pl
 
 from sbert.errors import ColumnError, SettingsError
 
-__all__ = ["fixed_type", "json_type", "merged_type", "storable_type", "written_type"]
+__all__ = ["NumberLiteral", "fixed_type", "json_type", "merged_type", "storable_type", "written_type"]
 
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)")
-DECIMAL_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
+DECIMAL_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[-+][0-9]+)?")
 NOT_A_NUMBER = frozenset({"nan", "+nan", "-nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
 FIXED: dict[str, pl.DataType] = {
     "string": pl.String(),
@@ -44,17 +44,46 @@ NUMBERS: dict[pl.DataType, pl.DataType] = {
 """The type that holds every value of a number type that Delta Lake does not have."""
 MAX_DECIMAL_DIGITS = 38
 FLOAT_CHARACTERS = 24
-"""No number of 64 bits needs more to be written without an exponent, within the range where it is written so."""
+"""No number of 64 bits needs more to be written, within the range where it is written without an exponent."""
+EXACT_WHOLE_NUMBERS = 2**53
+"""A float of 64 bits holds every whole number up to this."""
+
+
+class NumberLiteral:
+    """A number of JSON as it is written."""
+
+    __slots__ = ("characters",)
+
+    def __init__(self, characters: str) -> None:
+        """Keep the characters."""
+        self.characters = characters
 
 
 def written_type(values: Iterable[str]) -> pl.DataType:
     """Return the type of a column of written values, as CSV has them; Null when all are empty."""
+    return _common_type((value, _type_of_written(value)) for value in values)
+
+
+def json_type(values: Iterable[object]) -> pl.DataType:
+    """Return the type of a column of JSON values, whose numbers are `NumberLiteral`; arrays and objects are text."""
+    return _common_type(
+        (value.characters, _type_of_written(value.characters))
+        if isinstance(value, NumberLiteral)
+        else ("", pl.Null() if value is None else pl.Boolean() if isinstance(value, bool) else pl.String())
+        for value in values
+    )
+
+
+def _common_type(typed: Iterable[tuple[str, pl.DataType]]) -> pl.DataType:
+    """Return the type of a column of values, given each with its type; Null when there is none."""
     kind: pl.DataType = pl.Null()
-    for value in values:
-        kind = merged_type(kind, _type_of_written(value))
+    has_large = False
+    for characters, own in typed:
+        has_large |= own == pl.Int64() and abs(int(characters)) > EXACT_WHOLE_NUMBERS
+        kind = merged_type(kind, own)
         if kind == pl.String():
             break
-    return kind
+    return pl.String() if kind == pl.Float64() and has_large else kind
 
 
 def _type_of_written(value: str) -> pl.DataType:
@@ -62,24 +91,20 @@ def _type_of_written(value: str) -> pl.DataType:
         return pl.Null()
     if value.lower() in {"true", "false"}:
         return pl.Boolean()
-    if WHOLE_NUMBER.fullmatch(value) and value != "-0":
-        return pl.Int64() if len(value) <= FLOAT_CHARACTERS and _fits_64_bits(int(value)) else pl.String()
-    if len(value) <= FLOAT_CHARACTERS and DECIMAL_NUMBER.fullmatch(value):
-        number = float(value)
-        same = {np.format_float_positional(number, trim="-"), np.format_float_positional(number, trim="0")}
-        return pl.Float64() if value in same else pl.String()
-    return pl.String()
+    if len(value) > FLOAT_CHARACTERS:
+        return pl.String()
+    if WHOLE_NUMBER.fullmatch(value):
+        return pl.Int64() if value != "-0" and _fits_64_bits(int(value)) else pl.String()
+    return pl.Float64() if DECIMAL_NUMBER.fullmatch(value) and _writes_back(value) else pl.String()
 
 
-def json_type(value: object) -> pl.DataType:
-    """Return the type of one JSON value; arrays and objects are text that holds JSON."""
-    if value is None:
-        return pl.Null()
-    if isinstance(value, bool):
-        return pl.Boolean()
-    if isinstance(value, int):  # larger numbers would lose digits
-        return pl.Int64() if _fits_64_bits(value) else pl.String()
-    return pl.Float64() if isinstance(value, float) else pl.String()
+def _writes_back(value: str) -> bool:
+    """Return whether a float is written so: with its fewest digits, without an exponent or with one as Python has it."""
+    number = float(value)
+    shortest = repr(number)
+    return value in {shortest, shortest.replace("e-0", "e-")} or value in {
+        np.format_float_positional(number, trim=trim) for trim in ("-", "0")
+    }
 
 
 def _fits_64_bits(value: int) -> bool:

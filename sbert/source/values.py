@@ -5,6 +5,7 @@ import json
 import polars as pl
 
 from sbert.source.encodings import mended_utf8
+from sbert.source.numbers import parse_numbers
 from sbert.source.types import storable_type
 
 __all__ = ["as_text", "convert", "decode_utf8"]
@@ -12,8 +13,6 @@ __all__ = ["as_text", "convert", "decode_utf8"]
 NOT_A_NUMBER = r"(?i)^[+-]?(nan|inf|infinity)$"
 """Words that programs write where there is no number."""
 ISO_TIME = "%Y-%m-%dT%H:%M:%S%.f"
-LEADING_ZERO = r"^[+-]?0[0-9]"
-"""A code such as a postal code: as a number it would lose its zeros."""
 
 
 def decode_utf8(raw: pl.Series) -> pl.Series:
@@ -67,7 +66,8 @@ def convert(raw: pl.Series, kind: pl.DataType) -> tuple[pl.Series, pl.Series]:
     """Bring values to the type of their column; return them and a mask of the values that do not fit.
 
     A value that does not fit is null in the result. A value fits when it is the same value in the new type: ``7`` and
-    ``7.0`` are the whole number 7; ``3.5`` is not a whole number; ``02139`` is not a number, because its zero would be lost.
+    ``7.0`` are the whole number 7, and ``1.10`` is the number 1.1; ``3.5`` is not a whole number; ``02139`` is not a number,
+    because its zero would be lost; a number with more digits than the new type holds is another number there.
     """
     if raw.dtype == kind:
         return raw, pl.Series([False]).new_from_index(0, len(raw))
@@ -76,13 +76,14 @@ def convert(raw: pl.Series, kind: pl.DataType) -> tuple[pl.Series, pl.Series]:
         if kind.is_numeric():
             nothing |= raw.str.contains(NOT_A_NUMBER)
         raw = raw.set(nothing.fill_null(value=False), None)
+        if kind.is_numeric():
+            converted, misfit = parse_numbers(raw, kind)
+            return (converted.set(misfit, None) if misfit.any() else converted), misfit
     try:
         converted = _converted(raw, kind)
     except pl.exceptions.PolarsError:  # no value of the one type is a value of the other
         converted = pl.Series(raw.name, [None], dtype=kind).new_from_index(0, len(raw))
     misfit = converted.is_null() & raw.is_not_null()
-    if raw.dtype == pl.String() and kind.is_numeric():
-        misfit |= raw.str.contains(LEADING_ZERO).fill_null(value=False)
     if raw.dtype.is_float():
         misfit &= ~raw.is_nan().fill_null(value=False)  # not a number: null in a column that cannot hold it
         if kind.is_integer():  # a cast would cut the fraction off

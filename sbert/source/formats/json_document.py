@@ -12,8 +12,9 @@ import polars as pl
 from sbert.errors import BrokenObjectError, CutOffError
 from sbert.source.encodings import HEAD_BYTES, open_text
 from sbert.source.formats.base import ColumnRequest, Hints, RecordBlock, SourceFormat
-from sbert.source.formats.json_elements import Layout, record_lines, structure_of
+from sbert.source.formats.json_elements import Layout, record_lines
 from sbert.source.formats.json_lines import JsonLinesFormat, parse_chunk, types_of_lines
+from sbert.source.formats.json_structure import structure_of
 from sbert.source.nested import paths_by_column
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings

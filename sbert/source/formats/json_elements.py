@@ -8,21 +8,17 @@ JSON Lines, so both formats give the same rows, and a record with a wrong byte o
 import json
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from sbert.errors import CutOffError
+from sbert.source.formats.json_structure import DEPTHS, Structure, structure_of
 from sbert.source.lines import LineChunk
 
-__all__ = ["Layout", "Structure", "record_lines", "structure_of"]
+__all__ = ["Layout", "record_lines"]
 
-NEWLINE, SPACE, QUOTE, BACKSLASH, COMMA = b'\n "\\,'
-CLASSES = np.zeros(256, dtype=np.int8)
-CLASSES[list(b'"{}[],')] = 1
-DEPTHS = np.zeros(256, dtype=np.int64)
-DEPTHS[list(b"{[")] = 1
-DEPTHS[list(b"}]")] = -1
+NEWLINE, SPACE, COMMA = b"\n ,"
 
 
 class Layout(StrEnum):
@@ -36,42 +32,6 @@ class Layout(StrEnum):
     """An array of records, also as a value of an object."""
     BY_KEY = "object"
     """An object whose values are the records."""
-
-
-class Structure(NamedTuple):
-    """Brackets and commas of a piece of JSON, without the marks inside strings."""
-
-    places: Any
-    """Positions, ascending (int64)."""
-    marks: Any
-    """The characters there (uint8)."""
-    depths: Any
-    """Depth of nesting after each, where the piece begins at 0 (int64)."""
-
-
-def structure_of(data: Any) -> Structure:
-    """Return the structure of a piece of JSON (uint8) that begins outside of strings."""
-    places = np.flatnonzero(CLASSES[data])
-    marks = data[places]
-    quotes = marks == QUOTE
-    if len(escaped := _escaped(data, places[quotes])):
-        quotes[np.flatnonzero(quotes)[escaped]] = False
-        marks = np.where(data[places] == QUOTE, QUOTE, marks)
-    outside = (np.cumsum(quotes) % 2 == 0) & (marks != QUOTE)
-    places, marks = places[outside], marks[outside]
-    return Structure(places, marks, np.cumsum(DEPTHS[marks]))
-
-
-def _escaped(data: Any, quotes: Any) -> Any:
-    """Return which quotes follow an odd number of backslashes, as indices."""
-    slashes = np.flatnonzero(data == BACKSLASH)
-    if not len(slashes) or not len(quotes):
-        return np.zeros(0, dtype=np.int64)
-    numbers = np.arange(len(slashes))
-    begins = np.maximum.accumulate(np.where(np.diff(slashes, prepend=-2) != 1, numbers, 0))
-    after = np.flatnonzero(data[np.maximum(quotes - 1, 0)] == BACKSLASH)
-    last = np.searchsorted(slashes, quotes[after] - 1)
-    return after[(last - begins[last]) % 2 == 0]
 
 
 def record_lines(uri: str, stream: Any, layout: Layout, block_bytes: int, max_row_bytes: int) -> Iterator[LineChunk]:

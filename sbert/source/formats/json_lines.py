@@ -1,22 +1,27 @@
 """JSON Lines: a block is parsed by one call; only a block with a bad line is looked at line by line."""
 
 import io
-import json
-import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import numpy as np
 import polars as pl
 
 from sbert.rows.rejects import RejectReason
 from sbert.source.encodings import UTF8, marked_encoding, mended_utf8, open_text
 from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlock, SourceFormat
+from sbert.source.formats.json_numbers import (
+    are_plain,
+    json_text,
+    load_json,
+    needs_line_by_line,
+    quote_numbers,
+    unquote_numbers,
+    unused_mark,
+)
 from sbert.source.lines import LineChunk, count_lines, first_lines, read_lines
 from sbert.source.nested import paths_by_column, type_with_fields
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
-from sbert.source.types import json_type, merged_type
+from sbert.source.types import json_type
 
 __all__ = ["JsonLinesFormat", "parse_chunk", "types_of_lines"]
 
@@ -73,20 +78,20 @@ class JsonLinesFormat(SourceFormat):
 
 def types_of_lines(lines: bytes, nested: Sequence[str] = ()) -> dict[str, pl.DataType]:
     """Return the keys of the records of lines, with the types of their values; of `nested` fields as `Hints` says."""
-    types: dict[str, pl.DataType] = {}
+    columns: dict[str, list[object]] = {}
     paths = paths_by_column(nested)
-    looked_into: dict[str, list[object]] = {name: [] for name in paths}
     for line in lines.split(b"\n"):
         try:
-            record = json.loads(line, parse_constant=_null)
+            record = load_json(line.decode("utf-8-sig", "replace"))
         except (ValueError, RecursionError):
             continue  # rejected when it is read
         if isinstance(record, dict):
             for name, value in record.items():
-                types[name] = merged_type(types.get(name, pl.Null()), json_type(value))
-                if name in looked_into:
-                    looked_into[name].append(value)
-    return types | {name: type_with_fields(values, paths[name]) for name, values in looked_into.items() if values}
+                columns.setdefault(name, []).append(value)
+    return {
+        name: type_with_fields(values, paths[name]) if name in paths else json_type(values)
+        for name, values in columns.items()
+    }
 
 
 def parse_chunk(chunk: LineChunk, request: ColumnRequest, max_row_bytes: int) -> RecordBlock:
@@ -97,23 +102,25 @@ def parse_chunk(chunk: LineChunk, request: ColumnRequest, max_row_bytes: int) ->
 
 def _parse_at_once(chunk: LineChunk, request: ColumnRequest) -> RecordBlock | None:
     """Parse a chunk in one call; None when it holds anything that needs a closer look."""
-    num_lines = chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n"))
-    if any(re.search(_nested(name), chunk.data) for name in request.texts):
-        return None
+    data, mark = chunk.data, ""
+    if not are_plain(data, request.columns):
+        if needs_line_by_line(data, request.columns, request.texts):
+            return None
+        mark = unused_mark(data)
+        quoted = quote_numbers(data, mark)
+        if quoted is None:
+            return None
+        data = quoted
+    num_lines = data.count(b"\n") + (not data.endswith(b"\n"))
     try:
         # Polars reads 3.5 as the Int64 3, so every value is read as text first.
-        parsed = pl.read_ndjson(io.BytesIO(chunk.data), schema=dict.fromkeys(request.columns, pl.String()))
+        parsed = pl.read_ndjson(io.BytesIO(data), schema=dict.fromkeys(request.columns, pl.String()))
     except (pl.exceptions.PolarsError, ValueError):
         return None
     if parsed.height != num_lines:  # blank lines
         return None
     rows = pl.Series(range(chunk.first_row, chunk.first_row + num_lines), dtype=pl.Int64)
-    return RecordBlock(rows, parsed)
-
-
-def _nested(key: str) -> bytes:
-    """Return a pattern of a key whose value is an array or an object; inside a string its quotes are escaped."""
-    return re.escape(json.dumps(key, ensure_ascii=False).encode()) + rb"\s*:\s*[\[{]"
+    return RecordBlock(rows, unquote_numbers(parsed, mark) if mark else parsed)
 
 
 def _parse_by_line(chunk: LineChunk, request: ColumnRequest, max_row_bytes: int) -> RecordBlock:
@@ -149,7 +156,7 @@ def _parse_line(row: int, line: bytes, request: ColumnRequest) -> dict[str, str 
             return BadRecord(row, RejectReason.INVALID_UTF8, f"byte {error.start} of the line is not UTF-8", line)
         text = mended
     try:
-        record = json.loads(text, parse_constant=_null)
+        record = load_json(text)
     except (ValueError, RecursionError) as error:
         return BadRecord(row, RejectReason.BROKEN_ROW, f"not JSON: {error}", line)
     if not isinstance(record, dict):
@@ -161,20 +168,4 @@ def _parse_line(row: int, line: bytes, request: ColumnRequest) -> dict[str, str 
             kind = "object" if isinstance(value, dict) else "array"
             detail = f"column {name!r} holds a JSON {kind}, expected one text"
             return BadRecord(row, RejectReason.BAD_VALUE, detail, line)
-    return {name: _text_of(record.get(name)) for name in request.columns}
-
-
-def _null(_: str) -> None:
-    """Read NaN, Infinity and -Infinity, which some programs write into JSON, as null."""
-
-
-def _text_of(value: Any) -> str | None:
-    """Write a value as Polars does when it reads JSON as text, so that a row never depends on its neighbours."""
-    if value is None:
-        return None
-    if isinstance(value, float):
-        if not np.isfinite(value):  # such as 1e999
-            return None
-        return str(np.format_float_positional(value, trim="-"))
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode()  # lone surrogates are not Unicode text
+    return {name: json_text(record.get(name), text) for name in request.columns}
