@@ -67,6 +67,8 @@ def _names(text: str) -> list[str]:
 
 
 def _show(report: dict[str, Any]) -> None:
+    from sbert.apply.classification.classifier_use import ClassifierUse
+
     show_derived(report["output"])
     for task in report["tasks"]:
         head, now = task["head"], task["now"]
@@ -81,6 +83,8 @@ def _show(report: dict[str, Any]) -> None:
                 if key in quality
             )
             out.print(f"  {name}{values} on {counted(quality['num_rows'], 'held-out row')}", markup=False)
+        if head["classifier"] is not None:
+            out.print(f"  {name}{ClassifierUse.model_validate(head['classifier']).told()}", markup=False)
         words = head["words"]
         if words is not None:
             told = f"also reads {counted(words['num_terms'], 'term')}" if words["weight"] else "reads vectors only"

@@ -49,7 +49,9 @@ class SeenBy(BaseModel):
 
     kind: SeenKind
     location: str
-    num_rows: int = Field(description="Rows of the labels that have an erased key or text.")
+    num_rows: int = Field(
+        description="Rows of the labels that have an erased key or text; or erased texts that a model learned from."
+    )
     detail: str = ""
 
 

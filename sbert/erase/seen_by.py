@@ -1,21 +1,25 @@
 """Labels, frozen rows and models that had seen erased rows. An erasure lists them and leaves them: a person decides.
 
 A label row was copied from the table by a person, and a model cannot forget one row. The list names labels to remove by
-hand, and models to train anew.
+hand, and models to train anew. A model is recognised by its record of learned texts, and by the labels that it was trained
+on, as they are now.
 """
 
 from collections.abc import Iterable
 
 import polars as pl
 
+from sbert.counted import counted
 from sbert.erase.places import ErasedRows
 from sbert.erase.receipt import PlaceReport, SeenBy, SeenKind
 from sbert.errors import SbertError
 from sbert.labels.label_records import read_label_object
 from sbert.labels.load import list_label_objects
 from sbert.labels.settings import LabelSettings
+from sbert.registry.pointer import MODEL_FOLDER
 from sbert.registry.store import Registry
 from sbert.rows.cleaning import CleaningSettings, clean_texts, hash_texts
+from sbert.training.learned_texts import LearnedTexts
 
 __all__ = ["find_seen_by"]
 
@@ -28,8 +32,10 @@ def find_seen_by(
     """Return labels and models that had seen rows, and a problem for each location that could not be read.
 
     Labels are recognised by the key, or by the hash of a text that was found in the table's shards. Without `labels_uri`
-    the labels that the registry's versions name are read, as they are now.
+    the labels that the registry's versions name are read, as they are now. The record of a model knows also texts whose
+    labels are gone, and texts that an earlier base learned from.
     """
+    hashes = pl.Series(sorted(rows.text_hashes), dtype=pl.Binary)
     seen: list[SeenBy] = []
     problems: list[PlaceReport] = []
     versions = []
@@ -51,18 +57,27 @@ def find_seen_by(
         except SbertError as error:
             problems.append(_unread("labels", uri, error))
     for version in versions:
+        location = f"{models_uri}/{version.version}"
         objects = version.labels.objects if version.labels is not None else []
         num_rows = sum(rows_of_objects.get(key.rpartition("@")[0], 0) for key in objects)
-        if num_rows:
-            seen.append(
-                SeenBy(
-                    kind=SeenKind.MODEL,
-                    location=f"{models_uri}/{version.version}",
-                    num_rows=num_rows,
-                    detail="its labels, or an earlier state of them, hold these rows",
-                )
-            )
+        details = ["its labels, or an earlier state of them, hold these rows"] if num_rows else []
+        try:
+            num_texts = _num_learned(f"{location}/{MODEL_FOLDER}", hashes)
+        except SbertError as error:
+            problems.append(_unread("models", location, error))
+            num_texts = 0
+        if num_texts:
+            details.append(f"its record of learned texts holds {counted(num_texts, 'erased text')}")
+        if details:
+            most = max(num_rows, num_texts)
+            seen.append(SeenBy(kind=SeenKind.MODEL, location=location, num_rows=most, detail="; ".join(details)))
     return seen, problems
+
+
+def _num_learned(model_uri: str, hashes: pl.Series) -> int:
+    """Return how many erased texts stand in a model's record of learned texts; 0 without a record."""
+    learned = LearnedTexts.read(model_uri) if len(hashes) else None
+    return 0 if learned is None else learned.num_seen(hashes)
 
 
 def _count(labels: pl.DataFrame, rows: ErasedRows, cleaning: CleaningSettings) -> tuple[int, int]:

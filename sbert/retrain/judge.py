@@ -49,6 +49,7 @@ def train_candidate(
         job.settings.training_for(rows.labels.kind),
         folder,
         evaluate_dev=dev_score(job, rows),
+        dev_texts=None if rows.dev is None else rows.dev.texts(),
         checkpoints_uri=inputs.checkpoints_uri,
         known_objects=frozenset() if job.force else inputs.known_objects,
         on_progress=on_progress,

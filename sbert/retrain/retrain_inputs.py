@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.encoder.model_location import DEFAULT_MODEL
+from sbert.encoder.model_location import DEFAULT_MODEL, locate_model
 from sbert.errors import MissingError, TooFewLabelsError
 from sbert.evaluation.robustness_settings import RobustnessSettings
 from sbert.labels.label_set import LabelSet
@@ -28,7 +28,9 @@ from sbert.registry.version_record import LabelsRecord, LeakageRecord, VersionRe
 from sbert.retrain.label_rows import RetrainRows, load_measured, read_rows
 from sbert.retrain.settings import RetrainJob
 from sbert.storage.files import join, normalize_uri, read_bytes
+from sbert.training.classifier_files import copy_classifier
 from sbert.training.continual import mix_rows
+from sbert.training.learned_texts import copy_learned_texts
 from sbert.training.settings import TrainingSettings
 
 __all__ = ["RUNS_FOLDER", "RetrainInputs", "find_inputs"]
@@ -225,6 +227,8 @@ def _first_version(registry: Registry, base: str | None, run_id: str) -> Pointer
     encoder = load_measured(model)
     with tempfile.TemporaryDirectory(prefix="sbert-import-") as folder:
         encoder.save_pretrained(folder)
+        copy_classifier(locate_model(model), Path(folder))
+        copy_learned_texts(locate_model(model), Path(folder))
         record = registry.add(
             VersionRecord(
                 version="",

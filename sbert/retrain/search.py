@@ -177,6 +177,7 @@ class _Search:
     def _train(self, trial: Any, settings: TrainingSettings, folder: Path, checkpoints: str) -> TrainingResult:
         score = dev_score(self._job, self._rows)
         assert score is not None
+        assert self._rows.dev is not None
         measured: list[float] = []
         num_evaluations = max(1.0, settings.epochs * settings.evaluations_per_epoch)
         began, number = time.monotonic(), len(counted(self._study)) + 1
@@ -203,6 +204,7 @@ class _Search:
             settings,
             folder,
             evaluate_dev=evaluate_dev,
+            dev_texts=self._rows.dev.texts(),
             checkpoints_uri=checkpoints,
             known_objects=frozenset() if self._job.force else self._inputs.known_objects,
             on_progress=show,

@@ -5,7 +5,6 @@ classifier = SentenceClassifier.load("output/model")             # after objecti
 classifier.predict(["my card was swallowed"])
 """
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,18 +14,16 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.encoder.tokenization.texts import Texts
 from sbert.errors import ModelError, TooFewLabelsError
+from sbert.training.classifier_files import NAMES_FILE, ClassifierFiles
 from sbert.training.losses.classes import CrossEntropyLoss
 
 __all__ = ["SentenceClassifier", "head_accuracy", "save_head"]
-
-WEIGHTS, NAMES_FILE = "classifier.safetensors", "classifier.json"
 
 Floats = npt.NDArray[np.float32]
 
@@ -79,21 +76,20 @@ class SentenceClassifier:
         """Load an encoder's folder with the head beside it.
 
         Raises:
-            ModelError: when there is no head in the folder.
+            ModelError: when there is no head in the folder, or its files are damaged.
         """
-        place = Path(folder)
-        if not (place / NAMES_FILE).is_file():
+        place = os.fspath(folder)
+        files = ClassifierFiles.read(place)
+        if files is None:
             raise ModelError(
                 f"{place}: no classifier here ({NAMES_FILE}): train with objective cross_entropy, or fit and save one"
             )
-        tensors = load_file(place / WEIGHTS)
-        classes = json.loads((place / NAMES_FILE).read_text(encoding="utf-8"))["classes"]
-        return cls(SentenceEncoder.from_pretrained(place), tuple(classes), tensors["weight"], tensors["bias"])
+        return cls(SentenceEncoder.from_pretrained(place), files.classes, files.weight_CD, files.bias_C)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write encoder and head. sentence-transformers can load the encoder from the folder."""
         self.encoder.save_pretrained(folder)
-        _write(Path(folder), self.classes, self.weight_CD, self.bias_C)
+        ClassifierFiles(self.classes, self.weight_CD, self.bias_C).write(Path(folder))
 
     def probabilities(self, texts: Texts) -> Floats:
         """Return each text's probability of each class, shape (N, C)."""
@@ -127,9 +123,4 @@ def _head(loss: CrossEntropyLoss) -> tuple[Floats, Floats]:
 def save_head(loss: nn.Module, classes: tuple[str, ...], folder: Path) -> None:
     """Write the classifier of a cross-entropy training beside its encoder. Other objectives have none."""
     if isinstance(loss, CrossEntropyLoss):
-        _write(folder, classes, *_head(loss))
-
-
-def _write(folder: Path, classes: tuple[str, ...], weight_CD: Floats, bias_C: Floats) -> None:
-    save_file({"weight": np.ascontiguousarray(weight_CD), "bias": np.ascontiguousarray(bias_C)}, folder / WEIGHTS)
-    (folder / NAMES_FILE).write_text(json.dumps({"classes": list(classes)}, ensure_ascii=False), encoding="utf-8")
+        ClassifierFiles(classes, *_head(loss)).write(folder)

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import transformers
 from transformers.trainer_utils import get_last_checkpoint
 
 from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.model_location import locate_model
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import DivergedError
 from sbert.labels.label_set import LabelSet
@@ -25,8 +26,10 @@ from sbert.storage.files import join
 from sbert.training.adapters import merge_adapter
 from sbert.training.checkpoints import CheckpointStore
 from sbert.training.classifier import save_head
+from sbert.training.classifier_files import copy_classifier
 from sbert.training.continual import average_with
 from sbert.training.distributed import wait_for_all
+from sbert.training.learned_texts import LearnedTexts, copy_learned_texts
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import TrainingSettings
 from sbert.training.trainer import EarlyStopping, EncoderTrainer, NanLossError, RunCallback, load_trained
@@ -46,6 +49,7 @@ def train_encoder(
     output_folder: str | os.PathLike[str],
     *,
     evaluate_dev: Callable[[SentenceEncoder], float] | None = None,
+    dev_texts: Sequence[str] | None = None,
     checkpoints_uri: str | None = None,
     known_objects: frozenset[str] = frozenset(),
     on_progress: Callable[[TrainingProgress], None] | None = None,
@@ -61,6 +65,8 @@ def train_encoder(
         output_folder: local folder; gets ``model/`` (the best checkpoint), ``runs/`` (TensorBoard) and ``checkpoints/``.
         evaluate_dev: returns the dev metric of an encoder, higher is better. The default fits the kind of labels
             (`default_dev_metric`); for cross-entropy it is the accuracy of the head.
+        dev_texts: the texts that `evaluate_dev` measures on, for the record of learned texts; None for those of
+            ``labels.dev``.
         checkpoints_uri: folder in object storage from which a killed run is resumed; None for no resuming. The checkpoints
             stay there, so that a caller that is killed later loses nothing. `CheckpointStore.clear` removes them.
         known_objects: keys of label objects that earlier runs learned from (`LabelSet.object_keys`). Rows for
@@ -78,7 +84,9 @@ def train_encoder(
             before the first checkpoint.
     """
     place = Path(output_folder)
-    run = assemble_run(base, labels, settings, place, evaluate_dev=evaluate_dev, known_objects=known_objects)
+    run = assemble_run(
+        base, labels, settings, place, evaluate_dev=evaluate_dev, dev_texts=dev_texts, known_objects=known_objects
+    )
     store = None
     if checkpoints_uri is not None:
         store = CheckpointStore(join(checkpoints_uri, run.fingerprint))
@@ -203,6 +211,8 @@ def _finish(
             SentenceEncoder.from_pretrained(base, device="cpu", compute_dtype=ComputeDtype.FLOAT32).save_pretrained(
                 place / "model"
             )
+            copy_classifier(locate_model(base), place / "model")
+            copy_learned_texts(locate_model(base), place / "model")
         return run.dev_before, 0
     if run.score is not None or diverged:
         load_trained(run.module, Path(str(kept)))
@@ -215,6 +225,8 @@ def _finish(
     if run.arguments.process_index == 0:
         encoder.save_pretrained(place / "model")
         save_head(run.module.loss, run.data.classes, place / "model")
+        earlier = LearnedTexts.read(str(locate_model(base)))
+        (run.learned if earlier is None else run.learned.joined(earlier)).write(place / "model")
     assert best is not None
     return float(best), best_step
 

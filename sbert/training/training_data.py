@@ -17,7 +17,14 @@ from sbert.labels.label_kinds import NLI_LABELS, TEXT_COLUMNS, LabelKind, side_o
 from sbert.training.losses.ranking import KnownPairs
 from sbert.training.settings import Objective
 
-__all__ = ["DEFAULT_OBJECTIVES", "TrainingData", "choose_objective", "make_training_data", "with_class_names"]
+__all__ = [
+    "DEFAULT_OBJECTIVES",
+    "WITHOUT_LABELS",
+    "TrainingData",
+    "choose_objective",
+    "make_training_data",
+    "with_class_names",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -44,6 +51,8 @@ ALLOWED: dict[Objective, tuple[LabelKind, ...]] = {
     Objective.DISTILLATION: tuple(LabelKind),
 }
 """Kinds of labels that each objective can learn from."""
+WITHOUT_LABELS = frozenset({Objective.SIMCSE, Objective.TSDAE, Objective.DISTILLATION})
+"""Objectives that learn from texts alone, and from nothing that people said about them."""
 NLI_SCORES = {"entailment": 1.0, "neutral": 0.5, "contradiction": 0.0}
 
 
@@ -144,7 +153,7 @@ def make_training_data(
     texts = pl.concat([_with_prompts(rows[name], side_of(name), encoder, teacher) for name in names])
     distinct = texts.unique(maintain_order=True)
     num_columns = len(names)
-    if objective in {Objective.SIMCSE, Objective.TSDAE, Objective.DISTILLATION}:
+    if objective in WITHOUT_LABELS:
         texts, num_columns = distinct, 1
     text_ids_NC, content_ids_NC = (
         texts.join(numbered.with_row_index("number"), on=numbered.columns, how="left", maintain_order="left")["number"]
@@ -192,7 +201,7 @@ def _teach(teacher: SentenceEncoder, distinct: pl.DataFrame) -> npt.NDArray[np.f
 def _labels(
     rows: pl.DataFrame, kind: LabelKind, objective: Objective
 ) -> tuple[npt.NDArray[np.float32] | Ints | None, tuple[str, ...]]:
-    if objective in {Objective.SIMCSE, Objective.TSDAE, Objective.DISTILLATION, Objective.RANKING, Objective.TRIPLET}:
+    if objective in WITHOUT_LABELS | {Objective.RANKING, Objective.TRIPLET}:
         return None, ()
     if kind is LabelKind.SCORED_PAIRS:
         return rows["score"].to_numpy().astype(np.float32), ()

@@ -1,16 +1,17 @@
 """Assemble one training from labels and settings: rows, batches, module, arguments, and the fingerprint of the run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import transformers
 
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import SettingsError, TrainingError
-from sbert.labels.label_kinds import LabelKind
+from sbert.labels.label_kinds import TEXT_COLUMNS, LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.runtime.hardware import has_fast_bfloat16
 from sbert.training.adapters import adapt
@@ -22,6 +23,7 @@ from sbert.training.collating import Collator, WordDeletion
 from sbert.training.continual import mix_rows
 from sbert.training.dev_metric import default_dev_metric
 from sbert.training.freezing import count_parameters, prepare_encoder
+from sbert.training.learned_texts import LearnedTexts
 from sbert.training.mining import add_negatives, open_table
 from sbert.training.module import TrainingModule
 from sbert.training.objectives import build_loss, grouping_of
@@ -29,7 +31,13 @@ from sbert.training.prompt_tuning import add_virtual_tokens
 from sbert.training.rehearsal import Rehearsal, rehearsal_rows
 from sbert.training.row_checks import check_rows
 from sbert.training.settings import AdapterKind, Objective, TrainingSettings
-from sbert.training.training_data import TrainingData, choose_objective, make_training_data, with_class_names
+from sbert.training.training_data import (
+    WITHOUT_LABELS,
+    TrainingData,
+    choose_objective,
+    make_training_data,
+    with_class_names,
+)
 
 __all__ = ["TrainingRun", "assemble_run"]
 
@@ -55,6 +63,8 @@ class TrainingRun:
     steps_per_epoch: int
     notes: tuple[str, ...]
     """Findings about rows that weaken training."""
+    learned: LearnedTexts
+    """The texts of the rows, and those on which checkpoints are compared."""
 
 
 def assemble_run(
@@ -64,6 +74,7 @@ def assemble_run(
     place: Path,
     *,
     evaluate_dev: Callable[[SentenceEncoder], float] | None,
+    dev_texts: Sequence[str] | None,
     known_objects: frozenset[str],
 ) -> TrainingRun:
     """Assemble a training; `sbert.training.train.train_encoder` documents the arguments and errors."""
@@ -132,7 +143,21 @@ def assemble_run(
         fingerprint=fingerprint,
         steps_per_epoch=steps_per_epoch,
         notes=notes,
+        learned=_learned_texts(rows, kind, objective, labels, dev_texts),
     )
+
+
+def _learned_texts(
+    rows: pl.DataFrame, kind: LabelKind, objective: Objective, labels: LabelSet, dev_texts: Sequence[str] | None
+) -> LearnedTexts:
+    """Return the texts of the train rows, mined negatives among them, and of the rows on which checkpoints are compared."""
+    columns = [*TEXT_COLUMNS[kind], *(name for name in rows.columns if name.startswith("negative_"))]
+    trained = pl.concat([rows[name].alias("text") for name in columns])
+    of_labels = pl.concat([labels.dev[name].alias("text") for name in labels.text_columns])
+    dev = of_labels if dev_texts is None else pl.Series("text", dev_texts, dtype=pl.String)
+    if objective in WITHOUT_LABELS:
+        return LearnedTexts.of(unlabelled=trained, chosen_on=dev)
+    return LearnedTexts.of(labelled=trained, chosen_on=dev)
 
 
 def _dev_before(base: str, encoder: SentenceEncoder, metric: Callable[[SentenceEncoder], float]) -> float:

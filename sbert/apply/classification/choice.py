@@ -1,8 +1,12 @@
-"""Choose kind and strength of a head, and whether it reads words, by cross-validation."""
+"""Choose kind and strength of a head, and whether it reads words, by cross-validation.
+
+Where the encoder brings a classifier of its own, this is one more choice, and rows that the encoder has not learned from
+decide.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.metrics import f1_score
@@ -10,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from sbert.apply.classification.head import Float32, Float64
 from sbert.apply.classification.multi_label_calibration import best_f1
-from sbert.apply.classification.settings import HeadSettings
+from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.apply.classification.trained import HeadChoice, Int64, LabelledRows, train_head
 from sbert.apply.classification.words import train_words
 
@@ -34,19 +38,51 @@ class HeadSelection:
     tried: Tried
     macro_f1: float | None = None
     macro_f1_with_words: float | None = None
+    macro_f1_fitted: float | None = None
+    """Best macro-F1 of a head that is fitted; None where the encoder has no classifier."""
+    macro_f1_classifier: float | None = None
+    """Macro-F1 of the encoder's classifier; None where it has none."""
+
+    @property
+    def chosen_macro_f1(self) -> float:
+        """Macro-F1 of the choice, where choices were compared."""
+        found = self.macro_f1_with_words if self.choice.word_weight else self.macro_f1
+        assert found is not None
+        return found
 
 
 def choose_head(rows: LabelledRows, settings: HeadSettings, num_classes: int) -> HeadSelection:
     """Return the choice with the best macro-F1 on unseen rows; of equals the first, which is the simplest.
 
     Words are taken where they add at least `MIN_WORDS_GAIN`. Where a row can have several classes, the F1 of a class is that
-    at its best threshold.
+    at its best threshold. The encoder's classifier is taken where it is not worse than the best head that is fitted.
     """
-    choices = [HeadChoice(kind, strength) for kind in settings.kinds for strength in sorted(settings.strengths)]
-    if len(choices) == 1 and rows.terms is None:
-        return HeadSelection(choices[0], [])
+    fitted = [HeadChoice(kind, strength) for kind in settings.kinds for strength in sorted(settings.strengths)]
+    if len(fitted) == 1 and rows.terms is None and rows.classifier is None:
+        return HeadSelection(fitted[0], [])
     rows = _at_most(rows, settings)
     by_words = _word_scores(rows, settings, num_classes)
+    best = _best_of(fitted, rows, by_words, settings, num_classes)
+    if rows.classifier is None:
+        return best
+    ready = _best_of([HeadChoice(HeadKind.CLASSIFIER, 1.0)], rows, by_words, settings, num_classes)
+    better = ready if ready.chosen_macro_f1 >= best.chosen_macro_f1 else best
+    return replace(
+        better,
+        tried=[*best.tried, *ready.tried],
+        macro_f1_fitted=best.chosen_macro_f1,
+        macro_f1_classifier=ready.chosen_macro_f1,
+    )
+
+
+def _best_of(
+    choices: list[HeadChoice],
+    rows: LabelledRows,
+    by_words: list[tuple[float, Float32]],
+    settings: HeadSettings,
+    num_classes: int,
+) -> HeadSelection:
+    """Return the best of some choices, with words where they add enough."""
     plain, mixed = [], []
     tried: Tried = []
     for choice in choices:
@@ -137,14 +173,19 @@ def _at_most(rows: LabelledRows, settings: HeadSettings) -> LabelledRows:
     num_rows = len(rows.truth)
     if num_rows <= settings.max_choice_rows:
         return rows
-    return rows.take(np.sort(np.random.default_rng(settings.seed).permutation(num_rows)[: settings.max_choice_rows]))
+    order = np.random.default_rng(settings.seed).permutation(num_rows)
+    if rows.classifier is not None:  # the rows that decide come first
+        order = order[np.argsort(~rows.classifier.is_unseen_N[order], kind="stable")]
+    return rows.take(np.sort(order[: settings.max_choice_rows]))
 
 
 def _macro_f1(rows: LabelledRows, scores_NC: Float64) -> float:
-    if rows.truth.ndim == 2:
-        truth_NC = rows.truth > 0
+    deciding = rows.deciding
+    truth, scores_NC = rows.truth[deciding], scores_NC[deciding]
+    if truth.ndim == 2:
+        truth_NC = truth > 0
         return float(np.mean([best_f1(scores_NC[:, at], truth_NC[:, at])[0] for at in range(truth_NC.shape[1])]))
-    return float(f1_score(rows.truth, scores_NC.argmax(axis=1), average="macro"))
+    return float(f1_score(truth, scores_NC.argmax(axis=1), average="macro"))
 
 
 def _best(candidates: list[tuple[float, HeadChoice]]) -> tuple[float, HeadChoice]:

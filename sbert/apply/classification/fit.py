@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from sbert.apply.classification.calibration import abstention_threshold, calibrated, fit_temperature, set_scores
 from sbert.apply.classification.choice import HeadSelection, choose_head, unseen_scores
+from sbert.apply.classification.classifier_use import ClassifierUse
+from sbert.apply.classification.encoder_classifier import EncoderClassifier
 from sbert.apply.classification.head import Float32, Float64, Head, HeadRecord
 from sbert.apply.classification.rules import Rule, rule_features
-from sbert.apply.classification.settings import HeadSettings
+from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.apply.classification.trained import GAMMA, Int64, LabelledRows, TrainedHead, train_head
 from sbert.apply.classification.weak_labels import WeakLabels
 from sbert.apply.classification.words import HeadWords, TermCounts, Texts, WordScorer, WordsUse, count_terms
@@ -21,6 +23,7 @@ from sbert.index.words.terms import TERMS_VERSION
 
 __all__ = [
     "CODE_VERSION",
+    "HeadClassifier",
     "HeadOrigin",
     "HeadRules",
     "abstention_limit",
@@ -74,6 +77,14 @@ class HeadRules:
     weak: WeakLabels | None = None
 
 
+@dataclass(frozen=True)
+class HeadClassifier:
+    """The encoder's classifier for the classes of a head."""
+
+    weights: EncoderClassifier
+    use: ClassifierUse
+
+
 def head_fingerprint(
     labels_fingerprint: str,
     encoder_fingerprint: str,
@@ -83,6 +94,7 @@ def head_fingerprint(
     rules: str = "",
     words_column: str = "",
     is_multi_label: bool = False,
+    classifier: str = "",
 ) -> str:
     """Return a hash of everything that decides a head.
 
@@ -94,10 +106,12 @@ def head_fingerprint(
         rules: hash of its rules; empty without rules.
         words_column: column of the table whose words the head may read; empty for none.
         is_multi_label: whether a row can have several classes.
+        classifier: hash of the encoder's classifier that is considered; empty for none.
     """
     words = f"words:{words_column}:{TERMS_VERSION}" if words_column else ""
     several = f"multi_label:{MULTI_LABEL_CODE_VERSION}" if is_multi_label else ""
-    return _hash(labels_fingerprint, encoder_fingerprint, task, settings, CODE_VERSION, rules, words, several)
+    named = (labels_fingerprint, encoder_fingerprint, task, settings, CODE_VERSION)
+    return _hash(*named, rules, words, several, classifier)
 
 
 def earlier_fingerprint(
@@ -160,6 +174,7 @@ def labelled_rows(
     number: dict[str, int],
     rules: HeadRules | None,
     terms: TermCounts | None,
+    classifier: EncoderClassifier | None = None,
 ) -> LabelledRows:
     """Return the rows that a head learns from.
 
@@ -169,6 +184,7 @@ def labelled_rows(
         number: the number of each class, for the classes that rules give.
         rules: rules as prior knowledge; None for none.
         terms: the terms of the texts; None for vectors alone.
+        classifier: the encoder's classifier, and the rows that decide; None for none.
     """
     weak = None if rules is None else rules.weak
     return LabelledRows(
@@ -179,6 +195,7 @@ def labelled_rows(
         weak_M=np.array([] if weak is None else [number[label] for label in weak.labels], np.int64),
         weak_weights_M=np.zeros(0) if weak is None else weak.weights_N,
         terms=terms,
+        classifier=classifier,
     )
 
 
@@ -190,8 +207,9 @@ def fit_head(
     *,
     rules: HeadRules | None = None,
     words: HeadWords | None = None,
+    classifier: HeadClassifier | None = None,
 ) -> Head:
-    """Fit a head to labelled vectors.
+    """Fit a head to labelled vectors, or take the classifier of their encoder.
 
     Args:
         vectors_ND: vectors of N labelled texts.
@@ -200,6 +218,8 @@ def fit_head(
         origin: name of the head, and of what it is fitted to.
         rules: rules as prior knowledge; None for none.
         words: the labelled texts, whose words cross-validation may add to the vectors; None for vectors alone.
+        classifier: the encoder's classifier for these classes. Rows that the encoder has not learned from then choose and
+            calibrate the head, whichever is taken. None where all rows do.
 
     Raises:
         TooFewLabelsError: there is a single class, or a class has a single row.
@@ -208,10 +228,17 @@ def fit_head(
     classes = sorted(set(labels))
     number = {name: at for at, name in enumerate(classes)}
     truth_N = np.array([number[name] for name in labels], np.int64)
-    rows = labelled_rows(vectors_ND, truth_N, number, rules, None if words is None else count_terms(words.texts))
+    terms = None if words is None else count_terms(words.texts)
+    ready = None if classifier is None else _tempered(classifier.weights, vectors_ND, truth_N)
+    rows = labelled_rows(vectors_ND, truth_N, number, rules, terms, ready)
     selection = choose_head(rows, settings, len(classes))
     choice = selection.choice
-    scores_NC = unseen_scores(rows, choice, settings, len(classes), settings.num_folds)
+    use = None if classifier is None else _classifier_use(classifier.use, selection, rules)
+    if choice.kind is HeadKind.CLASSIFIER:
+        rules = None  # it reads none
+    deciding = rows.deciding
+    scores_NC = unseen_scores(rows, choice, settings, len(classes), settings.num_folds)[deciding]
+    truth_N = truth_N[deciding]
     temperature = fit_temperature(scores_NC, truth_N)
     probabilities_NC = calibrated(scores_NC, temperature)
     predicted_N = probabilities_NC.argmax(axis=1)
@@ -225,6 +252,7 @@ def fit_head(
             temperature=temperature,
             abstain_below=abstention_limit(probabilities_NC.max(axis=1), predicted_N == truth_N, settings, origin),
             set_scores=set_scores(probabilities_NC, truth_N, settings.coverage, settings.min_class_rows),
+            classifier=use,
             **record_fields(origin, rows, selection, trained, rules, words),
         ),
         **scorer_fields(rows, trained, rules),
@@ -252,6 +280,25 @@ def abstention_limit(
     return threshold
 
 
+def _tempered(classifier: EncoderClassifier, vectors_ND: Float32, truth_N: Int64) -> EncoderClassifier:
+    """Return the classifier with calibrated scores, to which those of words can be added."""
+    unseen_N = classifier.is_unseen_N
+    scores_NC = np.asarray(vectors_ND[unseen_N] @ classifier.weights_DC + classifier.bias_C, np.float64)
+    return classifier.scaled(1 / fit_temperature(scores_NC, truth_N[unseen_N]))
+
+
+def _classifier_use(use: ClassifierUse, selection: HeadSelection, rules: HeadRules | None) -> ClassifierUse:
+    is_used = selection.choice.kind is HeadKind.CLASSIFIER
+    return use.model_copy(
+        update={
+            "is_used": is_used,
+            "drops_rules": is_used and rules is not None,
+            "macro_f1": selection.macro_f1_classifier,
+            "macro_f1_fitted": selection.macro_f1_fitted,
+        }
+    )
+
+
 def record_fields(
     origin: HeadOrigin,
     rows: LabelledRows,
@@ -272,7 +319,7 @@ def record_fields(
         "chosen": selection.tried,
         "rules": () if rules is None else rules.rules,
         "text_column": "" if rules is None else rules.text_column,
-        "num_weak_rows": len(rows.weak_M),
+        "num_weak_rows": 0 if rules is None else len(rows.weak_M),
         "words": None if words is None else _words_use(words, selection, trained),
     }
 

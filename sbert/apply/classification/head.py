@@ -2,8 +2,9 @@
 
 A head is logistic regression on features of a vector. The features are the centred vector with length 1, or its Gaussian
 similarities to some labelled texts (the Nyström method, Williams and Seeger 2001, "Using the Nyström Method to Speed Up
-Kernel Machines"). Words of the text may add to the scores (`sbert.apply.classification.words`). Probabilities are
-calibrated by one temperature (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+Kernel Machines"). Or a head is the classifier that was trained together with the encoder, on the vector as it is. Words of
+the text may add to the scores (`sbert.apply.classification.words`). Probabilities are calibrated by one temperature (Guo et
+al. 2017, "On Calibration of Modern Neural Networks").
 
 A head lies beside the output that it makes: ``OUT/_heads/FINGERPRINT/head.safetensors`` and ``head.json``.
 """
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.classification.classifier_use import ClassifierUse
 from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadKind
 from sbert.apply.classification.words import Texts, WordScorer, WordsUse
@@ -46,6 +48,9 @@ class ScorerRecord(BaseModel):
     num_weak_rows: int = Field(default=0, description="Rows without a label that rules gave a class to learn from.")
     words: WordsUse | None = Field(
         default=None, description="Whether the head reads words; None where it was fitted without looking at them."
+    )
+    classifier: ClassifierUse | None = Field(
+        default=None, description="Whether the head is the encoder's own classifier; None where it was not considered."
     )
 
 
@@ -104,7 +109,10 @@ class Scorer:
         Raises:
             ValueError: the head reads words, and there are no texts.
         """
-        features_NF = features(vectors_ND, self.mean_D, self.landmarks_LD, self.gamma)
+        if self.record.kind is HeadKind.CLASSIFIER:
+            features_NF = vectors_ND
+        else:
+            features_NF = features(vectors_ND, self.mean_D, self.landmarks_LD, self.gamma)
         scores_NC = np.asarray(features_NF @ self.weights_FC + self.bias_C, np.float64)
         if self.words is not None:
             if texts is None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from sbert.apply.classification.fit import HeadOrigin, HeadRules, fit_head
+from sbert.apply.classification.fit import HeadClassifier, HeadOrigin, HeadRules, fit_head
 from sbert.apply.classification.head import HEADS, Float32, Head
 from sbert.apply.classification.multi_label_fit import fit_multi_label_head
 from sbert.apply.classification.multi_label_head import MULTI_LABEL_HEADS, MultiLabelHead
@@ -49,15 +49,17 @@ def fit_any(
     *,
     rules: HeadRules | None,
     words: HeadWords | None,
+    classifier: HeadClassifier | None = None,
 ) -> AnyHead:
     """Fit the kind of head that the labels ask for: lists of classes, or one class a row.
 
     Raises:
         TooFewLabelsError: as `fit_head` and `fit_multi_label_head`, whose arguments these are.
     """
-    fit = fit_multi_label_head if labels.dtype.is_nested() else fit_head
-    head: AnyHead = fit(vectors_ND, labels.to_list(), settings, origin, rules=rules, words=words)
-    return head
+    if labels.dtype.is_nested():
+        assert classifier is None  # it gives one class to a text
+        return fit_multi_label_head(vectors_ND, labels.to_list(), settings, origin, rules=rules, words=words)
+    return fit_head(vectors_ND, labels.to_list(), settings, origin, rules=rules, words=words, classifier=classifier)
 
 
 def measure(

@@ -5,31 +5,30 @@ encoder and settings that did not change find it again. The rows that rules labe
 those of the version that it was fitted on. A new head each night would classify every row of the table again.
 """
 
-import hashlib
 import logging
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.classification.fit import HeadOrigin, HeadRules, earlier_fingerprint, head_fingerprint
+from sbert.apply.classification.classifier_use import ClassifierUse
 from sbert.apply.classification.head import Float32
+from sbert.apply.classification.head_fitting import TEXT_COLUMN, HeadFitting
 from sbert.apply.classification.head_kinds import (
     AnyHead,
     Quality,
     compare_heads,
     find_head,
-    fit_any,
     is_multi_label,
     measure,
     speaking_terms,
 )
 from sbert.apply.classification.job import ClassificationJob, HeadName
-from sbert.apply.classification.rules import Rule, read_rules, rules_hash
+from sbert.apply.classification.rules import Rule, read_rules
 from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
 from sbert.apply.classification.settings import ClassificationSettings
-from sbert.apply.classification.weak_labels import check_text_column, find_weak_labels
-from sbert.apply.classification.words import HeadWords, WordsUse
+from sbert.apply.classification.weak_labels import check_text_column
+from sbert.apply.classification.words import WordsUse
 from sbert.apply.text_vectors import vectors_of_texts
 from sbert.counted import counted
 from sbert.derived.derived_table import find_output
@@ -40,14 +39,12 @@ from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
 from sbert.labels.load import load_labels
 from sbert.labels.settings import LabelSettings
-from sbert.storage.files import normalize_uri
 from sbert.table.delta import Table
 
 __all__ = ["HeadDecision", "choose_heads", "current_heads"]
 
 log = logging.getLogger(__name__)
 
-TEXT_COLUMN = "text"
 MIN_GROUP_ROWS = 20
 """Groups with fewer held-out rows are shown, but refuse no head."""
 
@@ -75,6 +72,13 @@ class HeadDecision(BaseModel):
         default=None,
         description="Macro-F1 of cross-validation with words and without; None where no words could be read.",
     )
+    classifier: ClassifierUse | None = Field(
+        default=None,
+        description="Part of the classifier that was trained together with the encoder; None where the encoder has none.",
+    )
+    num_seen_test: int = Field(
+        default=0, description="Held-out rows that are left out, because the encoder learned from them."
+    )
     speaking: dict[str, list[str]] = Field(
         default={}, description="Terms that speak most for each class, the strongest first; empty without words."
     )
@@ -82,6 +86,20 @@ class HeadDecision(BaseModel):
         default=None,
         description="Effect of the rules; None without rules, and for the head before, which has other labels.",
     )
+
+    def told_kind(self) -> str:
+        """Return the kind of the head in a sentence, and whether it was trained together with the encoder."""
+        fitted = f"The head is {self.kind} with strength {self.strength:g}, fitted on {counted(self.num_labels, 'row')}"
+        if self.classifier is None:
+            return f"{fitted}; {self.reason}."
+        left_out = (
+            f" {counted(self.num_seen_test, 'held-out row')} are left out, because the encoder learned from them."
+            if self.num_seen_test
+            else ""
+        )
+        if self.classifier.is_used:
+            return f"{self.classifier.told()} ({self.reason}.){left_out}"
+        return f"{fitted}; {self.reason}. {self.classifier.told()}{left_out}"
 
     def told_words(self) -> str:
         """Return in one sentence whether the head reads words, and their gain."""
@@ -144,11 +162,12 @@ def _choose(
 ) -> HeadDecision:
     table = vectors.table
     labels = load_labels(labels_uri, _label_settings(settings, task), class_lists=_class_lists(settings, task))
-    learned = pl.concat([labels.train, labels.dev])
     rules = _rules(table, labels, settings, task)
-    new = _fitted(labels, out_uri, settings, task, rules, vectors)
+    fitting = HeadFitting(table, vectors, labels, out_uri, settings, task).with_classifier(rules)
+    new = fitting.head(rules)
     fingerprint = new.record.fingerprint
     old = None if in_use is None or in_use.fingerprint == fingerprint else _old(out_uri, in_use, new, table)
+    labels = fitting.judging_labels(new)
     test_ND = vectors.of(labels.test["text"])
     quality = _measure(new, test_ND, labels, settings)
     objection = _objection(new, old, table, test_ND, labels, quality, settings)
@@ -164,8 +183,8 @@ def _choose(
         is_new=in_use is None or better.record.fingerprint != in_use.fingerprint,
         refused=None if objection is None else new.record.fingerprint,
         reason=objection or _reason(in_use, old, new, table),
-        num_labels=learned.height,
-        labels=labels.account(),
+        num_labels=fitting.learned.height,
+        labels=fitting.labels.account(),
         is_multi_label=is_multi_label(better),
         quality=quality,
         kind=better.record.kind.value,
@@ -174,8 +193,10 @@ def _choose(
         text_column=better.record.text_column,
         words_column=better.words_column,
         words=better.record.words,
+        classifier=better.record.classifier or fitting.unused_classifier,
+        num_seen_test=fitting.labels.test.height - labels.test.height,
         speaking=speaking_terms(better),
-        rules=_effect(new, labels, out_uri, settings, task, vectors) if objection is None else None,
+        rules=_effect(new, fitting, labels) if objection is None else None,
     )
 
 
@@ -194,55 +215,6 @@ def _old(out_uri: str, in_use: HeadName, new: AnyHead, table: Table) -> AnyHead 
     return old
 
 
-def _fitted(
-    labels: LabelSet,
-    out_uri: str,
-    settings: ClassificationSettings,
-    task: str,
-    rules: tuple[Rule, ...],
-    vectors: "_Vectors",
-) -> AnyHead:
-    """Return the head of labels and rules; fit it, and store it beside the output, where it is not there."""
-    table = vectors.table
-    learned = pl.concat([labels.train, labels.dev])
-    content = hashlib.sha256("\n".join(sorted(learned["row_id"])).encode()).hexdigest()
-    column = find_text_column(table, settings.text_column)
-    suffix = rules_hash(rules, column or TEXT_COLUMN, settings.max_weak_rows) if rules else ""
-    named = (content, table.encoder.fingerprint, task, settings.head)
-    words_column = column if column is not None and settings.head.words else ""
-    several = labels.is_multi_label
-    fingerprint = head_fingerprint(*named, rules=suffix, words_column=words_column, is_multi_label=several)
-    for name in (fingerprint, None if several else earlier_fingerprint(*named, rules=suffix)):
-        stored = None if name is None else find_head(out_uri, name, multi_label=several)
-        if stored is not None:
-            return stored
-    vectors.look_up(pl.concat([learned["text"], labels.test["text"]]))
-    knowledge = None
-    if rules:
-        by_people = pl.concat([learned["text"], labels.test["text"]])
-        weak = (
-            find_weak_labels(table, column or TEXT_COLUMN, rules, by_people, settings.max_weak_rows)
-            if settings.max_weak_rows and not several
-            else None
-        )
-        knowledge = HeadRules(rules, column or TEXT_COLUMN, learned["text"], weak)
-    head = fit_any(
-        vectors.of(learned["text"]),
-        learned["label"],
-        settings.head,
-        HeadOrigin(
-            fingerprint=fingerprint,
-            encoder_fingerprint=table.encoder.fingerprint,
-            labels_fingerprint=content,
-            task=task,
-        ),
-        rules=knowledge,
-        words=HeadWords(words_column, learned["text"]) if words_column else None,
-    )
-    head.save(normalize_uri(out_uri))
-    return head
-
-
 def _rules(table: Table, labels: LabelSet, settings: ClassificationSettings, task: str) -> tuple[Rule, ...]:
     """Read the rules of a task; none without a file of rules."""
     if settings.rules_uri is None:
@@ -253,20 +225,12 @@ def _rules(table: Table, labels: LabelSet, settings: ClassificationSettings, tas
     return read_rules(settings.rules_uri, task, settings.tasks, sorted(set(classes)))
 
 
-def _effect(
-    new: AnyHead,
-    labels: LabelSet,
-    out_uri: str,
-    settings: ClassificationSettings,
-    task: str,
-    vectors: "_Vectors",
-) -> RulesEffect | None:
+def _effect(new: AnyHead, fitting: HeadFitting, labels: LabelSet) -> RulesEffect | None:
     """Compare the head of the present labels with the head of the same labels without rules."""
     if not new.record.rules:
         return None
-    check_text_column(vectors.table, new.record.text_column)
-    plain = _fitted(labels, out_uri, settings, task, (), vectors)
-    return rules_effect(new, plain, vectors.of(labels.test["text"]), labels.test)
+    check_text_column(fitting.table, new.record.text_column)
+    return rules_effect(new, fitting.head(()), fitting.vectors.of(labels.test["text"]), labels.test)
 
 
 class _Vectors:

@@ -9,7 +9,7 @@ from sbert.apply.classification.multi_label_quality import MultiLabelQuality
 from sbert.apply.classification.quality import HeadQuality, Share
 from sbert.apply.classification.report import TaskReport
 from sbert.apply.classification.rules_effect import RulesEffect
-from sbert.apply.classification.settings import ClassificationSettings, HeadSettings
+from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
 from sbert.counted import counted
 from sbert.derived.run import DerivedReport
 from sbert.pages.page import PageTable, Section, Verdict, render_page
@@ -73,13 +73,12 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
     sections = [_shares_section(prefix, task)]
     if quality is None:
         note = "There are no held-out rows: name test rows, or raise labels.test_share."
-        return [*sections, Section(f"{prefix}Quality", [note])]
+        return [*sections, Section(f"{prefix}Quality", [note, task.head.told_kind()])]
     head = settings.head
     paragraphs = [
         f"Measured on {counted(quality.num_rows, 'labelled row')} that the head has not seen. Brackets hold 95 % intervals. "
         f"Labels: {task.head.labels}.",
-        f"The head is {task.head.kind} with strength {task.head.strength:g}, fitted on "
-        f"{counted(task.head.num_labels, 'row')}; {task.head.reason}.",
+        task.head.told_kind(),
     ]
     if isinstance(quality, MultiLabelQuality):
         paragraphs.append(ABOUT_LISTS)
@@ -160,7 +159,12 @@ def _choice_sections(prefix: str, task: TaskReport) -> list[Section]:
     if not head.tried:
         return []
     tried = [
-        [str(item["kind"]), f"{item['strength']:g}", f"{item.get('words', 0):g}", f"{item['macro_f1']:.4f}"]
+        [
+            str(item["kind"]),
+            "" if item["kind"] == HeadKind.CLASSIFIER else f"{item['strength']:g}",
+            f"{item.get('words', 0):g}",
+            f"{item['macro_f1']:.4f}",
+        ]
         for item in head.tried
     ]
     table = PageTable(["kind", "strength", "weight of words", "macro-F1 ↑"], tried)

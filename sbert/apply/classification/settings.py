@@ -1,7 +1,7 @@
 """Settings of classification."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -12,7 +12,7 @@ from sbert.labels.settings import LabelSettings
 __all__ = ["ClassificationSettings", "HeadKind", "HeadSettings"]
 
 
-NEWER: dict[str, Any] = {"words": True, "max_terms": 20_000}
+NEWER: dict[str, Any] = {"words": True, "max_terms": 20_000, "classifier": True, "min_unseen_rows": 100}
 """Settings of a head that earlier releases did not have, with their defaults."""
 
 
@@ -23,6 +23,8 @@ class HeadKind(StrEnum):
     """Logistic regression on the vectors."""
     KERNEL = "kernel"
     """Logistic regression on Gaussian similarities to some of the labelled texts."""
+    CLASSIFIER = "classifier"
+    """The classifier that was trained together with the encoder. No setting names it: where there is one, it competes."""
 
 
 class HeadSettings(BaseModel):
@@ -30,7 +32,7 @@ class HeadSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kinds: tuple[HeadKind, ...] = Field(
+    kinds: tuple[Literal[HeadKind.LINEAR, HeadKind.KERNEL], ...] = Field(
         default=(HeadKind.LINEAR, HeadKind.KERNEL),
         min_length=1,
         title="Kinds",
@@ -61,6 +63,18 @@ class HeadSettings(BaseModel):
         le=1_000_000,
         title="Terms",
         description="Words and pairs of words that have weights, at most; those that most labelled texts have.",
+    )
+    classifier: bool = Field(
+        default=NEWER["classifier"],
+        title="Classifier of the encoder",
+        description="Consider the classifier that was trained together with the encoder, where there is one for the same "
+        "classes; rows that the encoder has not learned from decide.",
+    )
+    min_unseen_rows: int = Field(
+        default=NEWER["min_unseen_rows"],
+        ge=10,
+        title="Unseen rows",
+        description="Fewest labelled rows that the encoder has not learned from, to consider its classifier (rows).",
     )
     num_folds: int = Field(
         default=5,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from sbert.apply.classification.encoder_classifier import EncoderClassifier
 from sbert.apply.classification.head import Float32, Float64, centred, features
 from sbert.apply.classification.regression import fit_regression
 from sbert.apply.classification.settings import HeadKind, HeadSettings
@@ -40,6 +41,8 @@ class LabelledRows:
     weak_weights_M: Float64
     terms: TermCounts | None = None
     """Terms of the labelled rows; None where the head reads vectors alone."""
+    classifier: EncoderClassifier | None = None
+    """The classifier of the encoder, and the rows that decide; None where there is none, and all rows decide."""
 
     def take(self, rows: Int64) -> "LabelledRows":
         """Return some of the labelled rows, with all rows that rules labelled."""
@@ -49,7 +52,15 @@ class LabelledRows:
             rules_NK=self.rules_NK[rows],
             truth=self.truth[rows],
             terms=None if self.terms is None else self.terms.take(rows),
+            classifier=None if self.classifier is None else self.classifier.take(rows),
         )
+
+    @property
+    def deciding(self) -> Int64:
+        """Places of the rows that may choose, calibrate and judge: those that the encoder has not learned from."""
+        if self.classifier is None:
+            return np.arange(len(self.truth))
+        return np.flatnonzero(self.classifier.is_unseen_N)
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,15 @@ class TrainedHead:
     rule_weights_KC: Float32
     words: TrainedWords | None = None
     word_weight: float = 0.0
+    kind: HeadKind = HeadKind.LINEAR
 
     def scores(self, rows: LabelledRows) -> Float64:
         """Return scores before calibration, shape (N, C)."""
-        scores = features(rows.vectors_ND, self.mean_D, self.landmarks_LD, GAMMA) @ self.weights_FC + self.bias_C
+        if self.kind is HeadKind.CLASSIFIER:
+            features_NF = rows.vectors_ND
+        else:
+            features_NF = features(rows.vectors_ND, self.mean_D, self.landmarks_LD, GAMMA)
+        scores = features_NF @ self.weights_FC + self.bias_C
         scores += rows.rules_NK @ self.rule_weights_KC
         scores_NC = np.asarray(scores, np.float64)
         if self.words is not None and rows.terms is not None:
@@ -76,13 +92,30 @@ class TrainedHead:
 
 def train_head(rows: LabelledRows, choice: HeadChoice, settings: HeadSettings, num_classes: int) -> TrainedHead:
     """Train a head; words and vectors learn by themselves, and their scores are added."""
-    trained = _train_vectors(rows, choice, settings, num_classes)
+    if choice.kind is HeadKind.CLASSIFIER:
+        trained = _ready_classifier(rows, num_classes)
+    else:
+        trained = _train_vectors(rows, choice, settings, num_classes)
     if not choice.word_weight or rows.terms is None:
         return trained
     words = train_words(
         rows.terms, rows.truth, choice.word_strength, num_classes=num_classes, max_terms=settings.max_terms
     )
     return replace(trained, words=words, word_weight=choice.word_weight)
+
+
+def _ready_classifier(rows: LabelledRows, num_classes: int) -> TrainedHead:
+    """Return the classifier of the encoder, which learns nothing here and reads no rules."""
+    assert rows.classifier is not None
+    dim = rows.vectors_ND.shape[1]
+    return TrainedHead(
+        mean_D=np.zeros(dim, np.float32),
+        landmarks_LD=np.zeros((0, dim), np.float32),
+        weights_FC=rows.classifier.weights_DC,
+        bias_C=rows.classifier.bias_C,
+        rule_weights_KC=np.zeros((rows.rules_NK.shape[1], num_classes), np.float32),
+        kind=HeadKind.CLASSIFIER,
+    )
 
 
 def _train_vectors(rows: LabelledRows, choice: HeadChoice, settings: HeadSettings, num_classes: int) -> TrainedHead:

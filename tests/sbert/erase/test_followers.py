@@ -24,6 +24,7 @@ from sbert.sync.follow import sync
 from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.followers import followers_of, forget_follower
+from sbert.training.learned_texts import LEARNED_TEXTS_NAME, LearnedTexts
 from tests.support.file_search import files_that_hold
 from tests.support.made_tables import make_version
 from tests.support.made_texts import make_text_version
@@ -234,6 +235,25 @@ def test_labels_and_models_that_had_seen_a_row_are_listed_and_left(tmp_path: Pat
     ]
     assert seen[0].detail == "1 of them are dev or test rows"
     assert (labels / "one.jsonl").read_bytes() == before
+
+
+def test_a_model_is_listed_by_its_record_of_learned_texts_when_its_labels_are_gone(tmp_path: Path) -> None:
+    for name, text in (("v0001", "another text"), ("v0002", "the text of a person")):
+        record = VersionRecord(version=name, encoder_fingerprint="f", dim=4, base="b", run_id="r")
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "version.json").write_text(record.model_dump_json())
+        LearnedTexts.of(unlabelled=pl.Series([text])).write(tmp_path / name / "model")
+    text_hashes = frozenset(hash_texts(pl.Series(["the text of a person", "nobody learned this"])))
+    rows = ErasedRows(ErasedKeys(ids=["p-1"]), text_hashes)
+    seen, problems = find_seen_by(None, str(tmp_path), rows, CleaningSettings())
+    assert problems == []
+    assert [(one.kind.value, Path(one.location).name, one.num_rows) for one in seen] == [("model", "v0002", 1)]
+    assert seen[0].detail == "its record of learned texts holds 1 erased text"
+    (tmp_path / "v0002/model" / LEARNED_TEXTS_NAME).write_bytes(b"damaged")
+    seen, (problem,) = find_seen_by(None, str(tmp_path), rows, CleaningSettings())
+    assert seen == []
+    assert problem.location.endswith("v0002")
+    assert "is damaged" in problem.problem
 
 
 def test_labels_that_cannot_be_read_are_left(tmp_path: Path) -> None:
