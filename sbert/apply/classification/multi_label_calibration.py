@@ -10,7 +10,7 @@ import scipy.special
 
 from sbert.apply.classification.calibration import quantile
 
-__all__ = ["Sigmoid", "best_f1", "fit_sigmoid", "possible_scores", "thresholds"]
+__all__ = ["Sigmoid", "best_f1", "count_decisions", "fit_sigmoid", "possible_scores", "thresholds"]
 
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -72,6 +72,31 @@ def thresholds(probabilities_NC: Float64, truth_NC: Bools, min_class_rows: int) 
         shared if is_small else best_f1(probabilities_NC[:, at], truth_NC[:, at])[1]
         for at, is_small in enumerate(is_small_C.tolist())
     ]
+
+
+def count_decisions(
+    probabilities_NC: Float64, truth_NC: Bools, min_class_rows: int, *, num_folds: int, seed: int
+) -> list[list[int]]:
+    """Return for each class the rows that have it and get it, have it alone, get it alone, and the others.
+
+    Thresholds were chosen as the best on some rows, so they look better there than elsewhere. Here the thresholds of each
+    part of the rows are those of the other parts.
+
+    Args:
+        probabilities_NC: probabilities of N rows by heads that had not seen them.
+        truth_NC: which classes they have.
+        min_class_rows: as in `thresholds`.
+        num_folds: parts of the rows.
+        seed: of the parts.
+    """
+    parts_N = np.random.default_rng(seed).permutation(len(truth_NC)) % num_folds
+    named_NC = np.zeros_like(truth_NC)
+    for part in range(num_folds):
+        inside_N = parts_N == part
+        least = thresholds(probabilities_NC[~inside_N], truth_NC[~inside_N], min_class_rows)
+        named_NC[inside_N] = probabilities_NC[inside_N] >= np.array(least)
+    counts = [(truth_NC & named_NC), (truth_NC & ~named_NC), (~truth_NC & named_NC), (~truth_NC & ~named_NC)]
+    return np.stack([each.sum(axis=0) for each in counts], axis=1).tolist()  # type: ignore[no-any-return]
 
 
 def possible_scores(probabilities_NC: Float64, truth_NC: Bools, coverage: float, min_class_rows: int) -> list[float]:

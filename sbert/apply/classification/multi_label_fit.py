@@ -15,7 +15,7 @@ from sbert.apply.classification.fit import (
     scorer_fields,
 )
 from sbert.apply.classification.head import Float32
-from sbert.apply.classification.multi_label_calibration import fit_sigmoid, possible_scores, thresholds
+from sbert.apply.classification.multi_label_calibration import count_decisions, fit_sigmoid, possible_scores, thresholds
 from sbert.apply.classification.multi_label_head import (
     MultiLabelHead,
     MultiLabelRecord,
@@ -111,6 +111,9 @@ def fit_multi_label_head(
             offsets=offsets,
             thresholds=least,
             possible_scores=possible_scores(probabilities_NC, truth_NC, settings.coverage, settings.min_class_rows),
+            decisions=count_decisions(
+                probabilities_NC, truth_NC, settings.min_class_rows, num_folds=settings.num_folds, seed=settings.seed
+            ),
             list_slope=list_slope,
             list_offset=list_offset,
             abstain_below=abstention_limit(sure_N, right_N, settings, origin, of=" for whole lists"),

@@ -35,6 +35,11 @@ class MultiLabelRecord(ScorerRecord):
     possible_scores: list[float] = Field(
         description="For each class: it is possible for a row where 1 minus its probability is at most this."
     )
+    decisions: list[list[int]] | None = Field(
+        default=None,
+        description="For each class: rows that have it and got it, rows that only have it, rows that only got it, and "
+        "others. Each row was decided by a head and thresholds that had not seen it. None in heads of earlier releases.",
+    )
     list_slope: float = Field(description="Slope of the calibration of whole lists.")
     list_offset: float = Field(description="Offset of the calibration of whole lists.")
     abstain_below: float = Field(

@@ -112,7 +112,13 @@ def opening_level(settings: MonitoringSettings, num_series: int) -> float:
 
 
 def walk_topic(
-    topic: str, cells: pl.DataFrame, buckets: list[dt.datetime], classes: list[str], settings: MonitoringSettings
+    topic: str,
+    cells: pl.DataFrame,
+    buckets: list[dt.datetime],
+    classes: list[str],
+    settings: MonitoringSettings,
+    *,
+    is_multi_label: bool = False,
 ) -> TopicHistory:
     """Walk through a topic.
 
@@ -122,9 +128,11 @@ def walk_topic(
         buckets: every bucket from the topic's first to the last of all topics, without gaps.
         classes: the classes, in the order of the series; none where only the volume is watched.
         settings: what opens and closes an alert.
+        is_multi_label: whether a row can have several classes; the counts of a null label are then all rows. Each class is
+            tested by itself, as rows that were given it among all rows.
     """
     series = [*classes, VOLUME]
-    counts_BS = _counts(cells, buckets, classes)
+    counts_BS = _counts(cells, buckets, classes, is_multi_label=is_multi_label)
     slots = [_slot(bucket, settings) for bucket in buckets]
     watched = [name for name in series if not settings.series or name in settings.series]
     level = opening_level(settings, len(watched))
@@ -262,8 +270,8 @@ class _SeriesWalk:
         )
 
 
-def _counts(cells: pl.DataFrame, buckets: list[dt.datetime], classes: list[str]) -> Int64:
-    """Return rows by bucket and series, shape (B, classes + 1)."""
+def _counts(cells: pl.DataFrame, buckets: list[dt.datetime], classes: list[str], *, is_multi_label: bool) -> Int64:
+    """Return rows by bucket and series, shape (B, classes + 1); the last is that of all rows."""
     # By the moment: the two hours that a clock put back repeats are equal as local times.
     place = {bucket.timestamp(): at for at, bucket in enumerate(buckets)}
     number = {name: at for at, name in enumerate(classes)}
@@ -271,7 +279,8 @@ def _counts(cells: pl.DataFrame, buckets: list[dt.datetime], classes: list[str])
     for bucket, label, count in cells.select("bucket", "label", "count").iter_rows():
         if label is not None:  # without classes there is the volume alone
             counts_BS[place[bucket.timestamp()], number[label]] += count
-        counts_BS[place[bucket.timestamp()], -1] += count
+        if label is None or not is_multi_label:
+            counts_BS[place[bucket.timestamp()], -1] += count
     return counts_BS
 
 

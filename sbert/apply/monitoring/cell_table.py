@@ -13,7 +13,7 @@ import pyarrow.ipc
 
 from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.shares import CorrectedShares
+from sbert.apply.monitoring.shares import ShareCorrection
 from sbert.apply.monitoring.watched import Watched
 from sbert.derived.derived_table import (
     DerivedInfo,
@@ -123,7 +123,7 @@ def _is_record_of(before: DerivedInfo, now: DerivedInfo) -> bool:
     return before.model_copy(update={"job_fingerprint": now.job_fingerprint}).is_record_of(now, MonitoringSettings)
 
 
-def _parts(history: TopicHistory, shares: CorrectedShares | None) -> Iterator[pa.Table]:
+def _parts(history: TopicHistory, shares: ShareCorrection | None) -> Iterator[pa.Table]:
     """Yield the cells of a topic, a calendar year at a time."""
     places = range(len(history.buckets))
     for _, group in groupby(places, key=lambda at: history.buckets[at].year):
@@ -131,9 +131,9 @@ def _parts(history: TopicHistory, shares: CorrectedShares | None) -> Iterator[pa
         yield pa.Table.from_pylist(rows, CELL_SCHEMA)
 
 
-def _rows(history: TopicHistory, at: int, shares: CorrectedShares | None) -> Iterator[dict[str, object]]:
+def _rows(history: TopicHistory, at: int, shares: ShareCorrection | None) -> Iterator[dict[str, object]]:
     total = int(history.counts_BS[at, -1])
-    value, low, high = shares.estimate(history.counts_BS[at, :-1]) if total and shares else (None, None, None)
+    value, low, high = shares.estimate(history.counts_BS[at, :-1], total) if total and shares else (None, None, None)
     for place, series in enumerate(history.series):
         expected = history.expected[series][at]
         has_share = series != VOLUME and value is not None and low is not None and high is not None

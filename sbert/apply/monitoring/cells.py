@@ -26,7 +26,8 @@ class CellCounts:
 
     counts: pl.DataFrame
     """Columns ``topic``, ``bucket`` (a moment in the zone of the settings), ``label`` and ``count``. Without classes
-    labels are null."""
+    labels are null. Where a row can have several classes, it counts once with a null label, and once for each of its
+    classes."""
     num_rows: int
     num_without_time: int
     num_in_future: int
@@ -54,7 +55,10 @@ def count_cells(watched: Watched, settings: MonitoringSettings, now: dt.datetime
         num_without += placed["moment"].null_count()
         num_future += int(is_future.sum() or 0)
         kept = placed.filter(~is_future.fill_null(value=True))
-        parts.append(kept.group_by("topic", "bucket", label.alias("label")).agg(pl.len().alias("count")))
+        if watched.is_multi_label and watched.label_column is not None:
+            parts.append(_counted(kept, pl.lit(None, pl.String)))
+            kept = kept.explode(watched.label_column, empty_as_null=False, keep_nulls=False)
+        parts.append(_counted(kept, label))
         if len(parts) > 64:
             parts = [_merged(parts)]
     counts = (
@@ -76,6 +80,10 @@ def count_cells(watched: Watched, settings: MonitoringSettings, now: dt.datetime
             f"{settings.max_topics:,} topics are watched (max_topics): name another column, or raise max_topics"
         )
     return CellCounts(counts, num_rows, num_without, num_future)
+
+
+def _counted(rows: pl.DataFrame, label: pl.Expr) -> pl.DataFrame:
+    return rows.group_by("topic", "bucket", label.alias("label")).agg(pl.len().alias("count"))
 
 
 def with_cells(rows: pl.DataFrame, settings: MonitoringSettings) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
 from sbert.apply.monitoring.report import AlertReport, MonitoringReport
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.shares import CorrectedShares
+from sbert.apply.monitoring.shares import ShareCorrection
 from sbert.counted import counted
 from sbert.pages.page import PageTable, Section, Verdict, render_page
 from sbert.pages.pictures import (
@@ -41,8 +41,10 @@ MAX_BUCKETS = 200
 def opinion_page(
     report: MonitoringReport,
     histories: Sequence[TopicHistory],
-    shares: CorrectedShares | None,
+    shares: ShareCorrection | None,
     settings: MonitoringSettings,
+    *,
+    is_multi_label: bool = False,
 ) -> str:
     """Return the page as HTML."""
     properties = {
@@ -53,7 +55,8 @@ def opinion_page(
         "Topics": f"{report.num_topics:,} ({settings.topic_column or 'all rows together'})",
         "Time": _span(report, settings),
     }
-    sections = [_alert_section(report), *_model_section(report), *_trend_sections(report, histories, shares, settings)]
+    trends = _trend_sections(report, histories, shares, settings, is_multi_label=is_multi_label)
+    sections = [_alert_section(report), *_model_section(report), *trends]
     return render_page("Opinion over time", properties, sections, verdict=_verdict(report))
 
 
@@ -118,8 +121,10 @@ def _model_section(report: MonitoringReport) -> list[Section]:
 def _trend_sections(
     report: MonitoringReport,
     histories: Sequence[TopicHistory],
-    shares: CorrectedShares | None,
+    shares: ShareCorrection | None,
     settings: MonitoringSettings,
+    *,
+    is_multi_label: bool,
 ) -> list[Section]:
     alarmed = {alert.topic for alert in report.alerts}
     ordered = sorted(histories, key=lambda item: (item.topic not in alarmed, -item.counts_BS[:, -1].sum(), item.topic))
@@ -127,6 +132,10 @@ def _trend_sections(
         "Lines are the shares of the classes in each bucket, corrected for the mistakes of the classifier, with their 95 % "
         "intervals as bands. Few rows make wide bands. "
     )
+    if is_multi_label:
+        bands += (
+            "A row can have several classes, or none; each is corrected by itself, so shares need not add up to 1. "
+        )
     note = f"{'' if shares is None else bands}A red ring marks a bucket in which an alert is open."
     hidden = [f"{MAX_TOPICS} of {counted(len(ordered), 'topic')} are drawn."] if len(ordered) > MAX_TOPICS else []
     pictures = [picture for history in ordered[:MAX_TOPICS] for picture in _topic_pictures(history, shares, settings)]
@@ -134,7 +143,7 @@ def _trend_sections(
 
 
 def _topic_pictures(
-    history: TopicHistory, shares: CorrectedShares | None, settings: MonitoringSettings
+    history: TopicHistory, shares: ShareCorrection | None, settings: MonitoringSettings
 ) -> list[Picture]:
     first = max(0, len(history.buckets) - MAX_BUCKETS)
     places = np.arange(first, len(history.buckets))
@@ -143,7 +152,7 @@ def _topic_pictures(
 
 
 def _share_picture(
-    history: TopicHistory, shares: CorrectedShares, places: np.ndarray, settings: MonitoringSettings
+    history: TopicHistory, shares: ShareCorrection, places: np.ndarray, settings: MonitoringSettings
 ) -> Picture:
     """Draw the shares of the largest classes; a bucket without rows is a gap."""
     figure, axes = new_axes(3.0, x=_time_label(settings), y="share of the rows")
@@ -151,7 +160,7 @@ def _share_picture(
     estimates = np.full((len(places), 3, num_classes), np.nan)
     for row, at in enumerate(places.tolist()):
         if history.counts_BS[at, -1]:
-            estimates[row] = shares.estimate(history.counts_BS[at, :-1])
+            estimates[row] = shares.estimate(history.counts_BS[at, :-1], int(history.counts_BS[at, -1]))
     times = _numbers(history, places.tolist())
     largest = np.argsort(-history.counts_BS[:, :-1].sum(axis=0), kind="stable")[:MAX_CLASSES]
     for number, place in enumerate(np.sort(largest).tolist()):

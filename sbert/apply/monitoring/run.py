@@ -94,7 +94,7 @@ def monitor(
             page_uri=join(out_uri, "_reports", PAGE_NAME),
         )
         report = report.model_copy(update={"tested": tested_sentence(report, settings)})
-        page = opinion_page(report, histories, watched.shares, settings)
+        page = opinion_page(report, histories, watched.shares, settings, is_multi_label=watched.is_multi_label)
         write_bytes(report.page_uri, page.encode())
         told = Told(
             model=watched.model,
@@ -151,7 +151,16 @@ def _histories(counts: CellCounts, watched: Watched, settings: MonitoringSetting
         first = part["bucket"].min()
         assert isinstance(first, dt.datetime)
         begin = buckets.index(first)
-        histories.append(walk_topic(str(topic[0]), part, buckets[begin:], watched.classes, settings))
+        histories.append(
+            walk_topic(
+                str(topic[0]),
+                part,
+                buckets[begin:],
+                watched.classes,
+                settings,
+                is_multi_label=watched.is_multi_label,
+            )
+        )
     return histories
 
 

@@ -104,8 +104,9 @@ def _collect(
     vectors_ND = row_vectors(block.take(pa.array(placed["row"])), watched.table)
     for at, row in enumerate(placed.select("topic", "bucket", text_column, "text_hash", *labels).iter_rows()):
         topic, bucket, text, text_hash, *label = row
+        series = {VOLUME, *(label[0] if watched.is_multi_label else label)}
         for number in wanted[topic, bucket]:
-            if alerts[number].series in {VOLUME, *label} and text is not None:
+            if alerts[number].series in series and text is not None:
                 rows_of_alerts[number].texts.append(text)
                 rows_of_alerts[number].hashes.append(text_hash)
                 rows_of_alerts[number].vectors.append(vectors_ND[at])

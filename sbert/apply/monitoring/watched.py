@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from sbert.apply.classification.head import HEADS
+from sbert.apply.classification.head_kinds import AnyHead
 from sbert.apply.classification.job import ClassificationJob
+from sbert.apply.classification.multi_label_head import MULTI_LABEL_HEADS, MultiLabelHead
 from sbert.apply.monitoring.alerts import VOLUME
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.shares import CorrectedShares
+from sbert.apply.monitoring.shares import CorrectedListShares, CorrectedShares, ShareCorrection
 from sbert.derived.any_table import open_any
 from sbert.derived.derived_table import DerivedTable
 from sbert.derived.job import KEY_COLUMNS
@@ -33,8 +36,10 @@ class Watched:
     """The classes; None where only the volume is watched."""
     label_column: str | None
     """Their column; None without classes."""
+    is_multi_label: bool
+    """Whether the column holds lists of classes."""
     classes: list[str]
-    shares: CorrectedShares | None
+    shares: ShareCorrection | None
     """Corrects shares for the head's mistakes; None without classes."""
     model: str
     """Names head and encoder; empty without classes, since no model decides a volume."""
@@ -59,8 +64,8 @@ def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
     Raises:
         EmbeddingsTableError: an embeddings table, and the settings ask for classes.
         EncoderMismatchError: the table has another encoder than the classes.
-        SettingsError: there is no such task, its rows can have several classes, or a series is none.
-        TableError: the table belongs to another job.
+        SettingsError: there is no such task, or a series is none.
+        TableError: the table belongs to another job, or its head, which gives lists, is of an earlier release.
     """
     if settings.series == (VOLUME,) and isinstance(opened := open_any(uri), Table):
         if settings.task:
@@ -68,7 +73,7 @@ def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
                 f"{opened.uri}: this table has no classes, but task is {settings.task!r}: name the output of "
                 "`sbert classify`, or leave task empty"
             )
-        return Watched(opened.uri, opened, None, None, [], None, "")
+        return Watched(opened.uri, opened, None, None, False, [], None, "")
     opened = _open_classes(uri)
     job, table = _classification_of(opened)
     head_name = next((head for head in job.heads if head.task == settings.task), None)
@@ -77,23 +82,40 @@ def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
     if head_name is None:
         tasks = ", ".join(head.task or "(none)" for head in job.heads)
         raise SettingsError(f"{opened.uri}: there is no task {settings.task!r}: set task to one of {tasks}")
+    head: AnyHead
     if head_name.is_multi_label:
-        raise SettingsError(
-            f"{opened.uri}: a row of {head_name.task or 'this task'} can have several classes, but monitoring counts one "
-            f"class a row: name a task with one class a row, or watch the number of rows of {table.uri} alone (--volume, in "
-            f"settings series: [{VOLUME}])"
-        )
-    head = HEADS.load(job.heads_uri, head_name.fingerprint, table)
+        head = MULTI_LABEL_HEADS.load(job.heads_uri, head_name.fingerprint, table)
+    else:
+        head = HEADS.load(job.heads_uri, head_name.fingerprint, table)
+    shares = _correction(head, opened.uri)
     _check_series(head.classes, settings, opened.uri)
     return Watched(
         uri=opened.uri,
         table=table,
         predictions=opened,
-        label_column=f"{job.prefix(head_name)}label",
+        label_column=f"{job.prefix(head_name)}{'labels' if head_name.is_multi_label else 'label'}",
+        is_multi_label=head_name.is_multi_label,
         classes=head.classes,
-        shares=CorrectedShares(head.confusion),
+        shares=shares,
         model=f"{head.record.fingerprint}|{table.encoder.fingerprint}",
     )
+
+
+def _correction(head: AnyHead, where: str) -> ShareCorrection:
+    """Return the correction for a head's mistakes.
+
+    Raises:
+        TableError: a head that gives lists does not say how often it is wrong.
+    """
+    if not isinstance(head, MultiLabelHead):
+        return CorrectedShares(head.confusion)
+    decisions = head.record.decisions
+    if decisions is None:
+        raise TableError(
+            f"{where}: the head of the task {head.record.task or '(none)'} is of an earlier release, which did not keep how "
+            "often each class is missed or given wrongly: fit a new head, by `sbert classify` with another head.seed"
+        )
+    return CorrectedListShares(np.array(decisions, np.int64))
 
 
 def _open_classes(uri: str) -> DerivedTable:

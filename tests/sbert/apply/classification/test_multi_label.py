@@ -20,7 +20,7 @@ from sbert.apply.monitoring.run import monitor
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.derived.any_table import verify_any
 from sbert.derived.derived_table import DerivedTable
-from sbert.errors import LabelError, SettingsError
+from sbert.errors import LabelError
 from sbert.suggest.predictions import gives_lists, load_predictions
 from sbert.table.delta import Table
 from tests.support.made_tables import make_version, unit_vector
@@ -226,13 +226,17 @@ def test_suggestions_read_the_doubt_of_whole_lists(places: tuple[str, str, str])
     assert read.abstained_N.sum() == joined["abstained"].sum()
 
 
-def test_monitoring_refuses_lists_and_names_the_remedy(places: tuple[str, str, str], tmp_path: Path) -> None:
+def test_monitoring_counts_each_class_of_the_lists(places: tuple[str, str, str], tmp_path: Path) -> None:
     run(places)
-    with pytest.raises(
-        SettingsError, match=r"a row of this task can have several classes, .*watch the number of rows of"
-    ):
-        monitor(places[2], str(tmp_path / "opinion"), MonitoringSettings(time_column="at"))
-    assert not (tmp_path / "opinion").exists()
+    report = monitor(places[2], str(tmp_path / "opinion"), MonitoringSettings(time_column="at", bucket="1h"))
+    cells = DerivedTable.open(str(tmp_path / "opinion")).scan().collect()
+    assert isinstance(cells, pl.DataFrame)
+    counts = dict(cells.group_by("series").agg(pl.col("count").sum()).iter_rows())
+    lists = output(places[2]).join(
+        Table.open(places[0]).scan().select("id", "at").collect(), on="id"
+    ).drop_nulls("at")["labels"]  # fmt: skip
+    assert counts.pop("volume") == len(lists) == report.num_rows - report.num_without_time
+    assert counts == {name: sum(name in row for row in lists.to_list()) for name in CLASSES}
 
 
 @pytest.mark.parametrize(
