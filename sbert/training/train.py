@@ -29,7 +29,7 @@ from sbert.training.classifier import save_head
 from sbert.training.classifier_files import copy_classifier
 from sbert.training.continual import average_with
 from sbert.training.distributed import wait_for_all
-from sbert.training.learned_texts import LearnedTexts, copy_learned_texts
+from sbert.training.learned_texts import copy_learned_texts
 from sbert.training.result import HistoryPoint, StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import TrainingSettings
 from sbert.training.trainer import EarlyStopping, EncoderTrainer, NanLossError, RunCallback, load_trained
@@ -225,8 +225,7 @@ def _finish(
     if run.arguments.process_index == 0:
         encoder.save_pretrained(place / "model")
         save_head(run.module.loss, run.data.classes, place / "model")
-        earlier = LearnedTexts.read(str(locate_model(base)))
-        (run.learned if earlier is None else run.learned.joined(earlier)).write(place / "model")
+        run.learned.write(place / "model")
     assert best is not None
     return float(best), best_step
 

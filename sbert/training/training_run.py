@@ -1,6 +1,7 @@
 """Assemble one training from labels and settings: rows, batches, module, arguments, and the fingerprint of the run."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import polars as pl
 import transformers
 
 from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.model_location import locate_model
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import SettingsError, TrainingError
 from sbert.labels.label_kinds import TEXT_COLUMNS, LabelKind
@@ -64,7 +66,7 @@ class TrainingRun:
     notes: tuple[str, ...]
     """Findings about rows that weaken training."""
     learned: LearnedTexts
-    """The texts of the rows, and those on which checkpoints are compared."""
+    """The texts of the rows, those on which checkpoints are compared, and those of the base and its bases."""
 
 
 def assemble_run(
@@ -103,6 +105,10 @@ def assemble_run(
     if settings.class_names:
         rows = with_class_names(rows, labels.kind)
     kind, rows = add_negatives(rows, labels.kind, encoder, settings.negatives, table)
+    learned = _learned_texts(rows, kind, objective, labels, dev_texts)
+    earlier = LearnedTexts.read(os.fspath(locate_model(base)))  # now: a damaged one must not end a training
+    if earlier is not None:
+        learned = learned.joined(earlier)
     if settings.adapter.kind is AdapterKind.PROMPT:
         encoder = add_virtual_tokens(encoder, settings.adapter.num_virtual_tokens, settings.seed)
     data = make_training_data(rows, kind, objective, encoder, teacher=teacher)
@@ -143,7 +149,7 @@ def assemble_run(
         fingerprint=fingerprint,
         steps_per_epoch=steps_per_epoch,
         notes=notes,
-        learned=_learned_texts(rows, kind, objective, labels, dev_texts),
+        learned=learned,
     )
 
 

@@ -172,18 +172,22 @@ def chance_error(confidence_N: np.ndarray) -> float:
 
 def measured(case: Case, settings: HeadSettings) -> dict[str, float | str]:
     """Fit a head and return its figures on the rows to measure on."""
-    unseen = case.unseen.truth
     began = time.process_time()
     head = fitted(case.seen, settings)
-    seconds = time.process_time() - began
-    probabilities_NC = head.probabilities(case.unseen.vectors_ND, case.unseen.texts)
+    return figures_of(head, case.name, case.unseen) | {"fit, s": time.process_time() - began}
+
+
+def figures_of(head: Head, name: str, rows: Rows) -> dict[str, float | str]:
+    """Return the figures of a head on rows that chose nothing."""
+    unseen = rows.truth
+    probabilities_NC = head.probabilities(rows.vectors_ND, rows.texts)
     predicted = np.array(head.classes)[probabilities_NC.argmax(axis=1)]
     right_N, confidence_N = predicted == unseen, probabilities_NC.max(axis=1)
     answered_N, sets_NC = ~head.abstains(probabilities_NC), head.sets(probabilities_NC)
     covered_N = sets_NC[np.arange(len(unseen)), np.searchsorted(head.classes, unseen)]
     words = 0.0 if head.record.words is None else head.record.words.weight
     return {
-        "case": case.name,
+        "case": name,
         "head": f"{head.record.kind.value} {head.record.strength:g}, words {words:g}",
         "accuracy": 100 * accuracy_score(unseen, predicted),
         "macro-F1": 100 * f1_score(unseen, predicted, average="macro"),
@@ -193,7 +197,6 @@ def measured(case: Case, settings: HeadSettings) -> dict[str, float | str]:
         "set size": sets_NC.sum(axis=1).mean(),
         "answered": 100 * answered_N.mean(),
         "wrong of them": 100 * (~right_N[answered_N]).mean() if answered_N.any() else float("nan"),
-        "fit, s": seconds,
     }
 
 

@@ -3,14 +3,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from flows.classify import classify_table
 from flows.cli.commands import app
 from sbert.apply.classification.settings import ClassificationSettings
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.training.classifier_files import ClassifierFiles
+from sbert.training.learned_texts import LearnedTexts
 from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.tables import rows, texts, update, write
+from tests.support.tiny_models import save_tiny
 
 QUICK = {"head": {"kinds": ["linear"], "strengths": [10], "num_folds": 2}}
 
@@ -40,6 +46,31 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, places
     assert "labels, encoder and settings did not change" in again.stdout
     assert "0 shards built" in again.stdout
     assert "rows answered, the head abstains on the others" in again.stdout
+
+
+def test_the_command_says_what_becomes_of_the_encoders_own_classifier(tmp_path: Path) -> None:
+    own = save_tiny(tmp_path / "own")
+    dim = SentenceEncoder.from_pretrained(own, device="cpu").dim
+    ClassifierFiles(("even", "odd"), np.ones((2, dim), np.float32), np.zeros(2, np.float32)).write(Path(own))
+    LearnedTexts.of(labelled=pl.Series(texts(0, 60))).write(Path(own))
+    write(tmp_path / "raw/a.jsonl", rows(0, 30))
+    update(tmp_path / "raw", tmp_path / "table", model=own)
+    labels = [{"text": text, "label": "odd" if at % 2 else "even"} for at, text in enumerate(texts(0, 60))]
+    write(tmp_path / "labels/a.jsonl", labels)
+    arguments = [
+        "classify",
+        *(str(tmp_path / name) for name in ("table", "labels", "out")),
+        "--settings",
+        json.dumps(QUICK),
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.stdout.split())
+    assert "The classifier that was trained together with the encoder is not considered" in told
+    assert "100 others are needed (head.min_unseen_rows)" in told
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    use = json.loads(done.stdout)["tasks"][0]["head"]["classifier"]
+    assert (use["is_used"], use["num_unseen"]) == (False, 0)
 
 
 @pytest.mark.usefixtures("places")

@@ -15,6 +15,7 @@ from sbert.apply.classification.head import HEADS, Head
 from sbert.apply.classification.run import ClassificationReport, classify
 from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
 from sbert.derived.derived_table import DerivedTable
+from sbert.encoder import process_cache
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.errors import ModelError
@@ -219,6 +220,7 @@ def test_a_classifier_of_another_model_in_the_same_folder_is_not_taken(place: Pl
     write(place.folder / "raw/b.jsonl", [{"id": f"l{at}", "text": text} for at, text in enumerate(TEXTS)])
     update(place.folder / "raw", place.table, model=place.model)  # so that no labelled text needs the encoder
     save_tiny(Path(place.model), seed=5)
+    process_cache._loaded.clear()  # another night, another process
     assert "restore the model" in use_of(place.classify()).reason
     assert place.classify().tasks[0].head.kind == "linear"
 

@@ -12,11 +12,11 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sbert.apply.classification import head_kinds, heads
+from sbert.apply.classification import head_fitting, head_kinds, heads
 from sbert.apply.classification.fit import earlier_fingerprint, fit_head, head_fingerprint
 from sbert.apply.classification.head import HEADS, Head
 from sbert.apply.classification.run import ClassificationReport, classify
-from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
+from sbert.apply.classification.settings import NEWER, ClassificationSettings, HeadKind, HeadSettings
 from sbert.apply.classification.words import HeadWords, count_terms, train_words
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import ColumnError, TableError
@@ -150,9 +150,10 @@ def test_whether_words_may_be_read_is_part_of_the_name_and_earlier_names_stay() 
         head_fingerprint("l", "e", "", HeadSettings(max_terms=100), words_column="text"),
     ]
     assert len(set(names)) == 4
+    assert names[1] == "d4f3d9784eabb0ff9fde5074cb7c555b"  # as the release before classifiers of encoders named it
     assert earlier_fingerprint("l", "e", "", HeadSettings()) == "c8320d0b82d80763965342ccf84ede98"
     assert earlier_fingerprint("l", "e", "", HeadSettings(max_terms=100)) is None
-    assert HeadSettings().model_dump().keys() == HeadSettings.model_fields.keys() - {"words", "max_terms"}
+    assert HeadSettings().model_dump().keys() == HeadSettings.model_fields.keys() - NEWER.keys()
 
 
 def of_texts(_: Table, texts: list[str]) -> np.ndarray[Any, Any]:
@@ -223,12 +224,12 @@ def test_a_text_column_that_the_table_does_not_keep_is_refused(
     assert not Path(places[2]).exists()
 
 
-def first_name(*given: Any, words_column: str, is_multi_label: bool, **named: Any) -> str | None:
+def first_name(*given: Any, words_column: str, is_multi_label: bool, classifier: str, **named: Any) -> str | None:
     """Name a head as the release before words did."""
     return earlier_fingerprint(*given, **named)
 
 
-def without_words(*given: Any, words: HeadWords | None, **named: Any) -> Head:
+def without_words(*given: Any, words: HeadWords | None, classifier: None, **named: Any) -> Head:
     """Fit a head as the release before words did."""
     return fit_head(*given, **named)
 
@@ -237,7 +238,7 @@ def test_a_head_of_an_earlier_release_stays_until_labels_or_settings_change(
     places: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:  # as the release before named and fitted heads
-        earlier.setattr(heads, "head_fingerprint", first_name)
+        earlier.setattr(head_fitting, "head_fingerprint", first_name)
         earlier.setattr(head_kinds, "fit_head", without_words)
         before = run(places)
     assert before.tasks[0].head.words is None
