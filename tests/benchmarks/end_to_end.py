@@ -19,7 +19,7 @@ import polars as pl
 from sbert import SentenceEncoder
 from sbert.apply.classification.classifier_use import ClassifierUse
 from sbert.apply.classification.encoder_classifier import EncoderClassifier, FoundClassifier
-from sbert.apply.classification.fit import HeadClassifier, fit_head
+from sbert.apply.classification.fit import HeadClassifier, HeadOrigin, fit_head
 from sbert.apply.classification.head import Head
 from sbert.apply.classification.settings import HeadSettings
 from sbert.apply.classification.words import HeadWords
@@ -85,9 +85,7 @@ def heads(seen: Rows, model: str, settings: HeadSettings) -> dict[str, Head]:
             seen.vectors_ND,
             seen.truth.tolist(),
             settings,
-            fingerprint="bench",
-            encoder_fingerprint="",
-            labels_fingerprint="",
+            HeadOrigin(fingerprint="bench", encoder_fingerprint="", labels_fingerprint=""),
             words=HeadWords("text", seen.texts) if settings.words else None,
             classifier=classifier,
         )
