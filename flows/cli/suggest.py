@@ -12,6 +12,8 @@ from flows.cli.settings_json import load_settings
 from sbert.counted import counted
 from sbert.suggest.suggestion_kinds import SuggestionKind
 
+NUM_SHOWN = 10
+"""Rows of the file that are shown."""
 MAX_COLUMN = 70
 BORDER = 4
 """Columns of the lines and spaces around one column of the table."""
@@ -69,47 +71,23 @@ def suggest(
 ) -> None:
     """Write the texts or pairs of TABLE that are worth labelling next, as a file to fill in."""
     with answering(as_json=as_json) as answer:
-        from sbert.derived.derived_table import DerivedTable
-        from sbert.encoder.sentence_encoder import SentenceEncoder
-        from sbert.index.queries import load_table_encoder
-        from sbert.suggest.candidate import candidate_model
-        from sbert.suggest.predictions import gives_lists
+        from sbert.suggest.run import suggest_labels
         from sbert.suggest.settings import SuggestSettings
-        from sbert.suggest.suggest import load_labelled
-        from sbert.suggest.suggest import suggest as choose
-        from sbert.suggest.suggestion_file import check_target, write_suggestions
-        from sbert.table.delta import Table
 
-        check_target(labels_out)
         parsed = load_settings(settings, SuggestSettings).model_copy(update={"kind": kind})
         if text_column is not None:
             parsed = parsed.model_copy(update={"text_column": text_column})
-        table = Table.open(table_uri)
-        other = candidate_model(models_uri, candidate)
-        predictions = DerivedTable.open(predictions_uri) if predictions_uri else None
-        several = predictions is not None and gives_lists(predictions, parsed.prediction_task)
-        labels, labelled = load_labelled(labels_uri, parsed, is_multi_label=several) if labels_uri else (None, None)
-        suggestions = choose(
-            table,
+        report = suggest_labels(
+            table_uri,
+            labels_out,
             num,
-            encoder=load_table_encoder(table),
-            candidate=SentenceEncoder.from_pretrained(other) if other else None,
-            labels=labels,
-            labelled=labelled,
-            predictions=predictions,
+            models_uri=models_uri,
+            candidate=candidate,
+            labels_uri=labels_uri,
+            predictions_uri=predictions_uri,
             settings=parsed,
         )
-        write_suggestions(suggestions.rows, labels_out)
-        result = {
-            "table_uri": table.uri,
-            "labels_out": labels_out,
-            "num_rows": suggestions.rows.height,
-            "num_pool": suggestions.num_pool,
-            "criteria": list(suggestions.criteria),
-            "note": suggestions.note,
-            "candidate": other,
-            "rows": suggestions.rows.head(10).to_dicts(),
-        }
+        result = report.model_dump() | {"rows": report.rows.head(NUM_SHOWN).to_dicts()}
         answer.print(result, _show_suggestions)
 
 
