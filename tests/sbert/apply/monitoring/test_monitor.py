@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -211,9 +212,9 @@ def test_inspect_shows_the_output_among_the_consumers_and_a_run_at_work(
     classify(table, classes)
     at_work: list[Lease] = []
 
-    def seen(*given: object) -> str:
+    def seen(*given: Any, **named: Any) -> str:
         at_work.extend(active_leases(str(out)))
-        return opinion_page(*given)  # type: ignore[arg-type]
+        return opinion_page(*given, **named)
 
     monkeypatch.setattr("sbert.apply.monitoring.run.opinion_page", seen)
     report = monitor(str(classes), str(out), SETTINGS, now=NOW)
