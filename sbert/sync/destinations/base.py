@@ -214,7 +214,11 @@ class Destination(ABC):
         self.secret = secret
 
     def __enter__(self) -> Self:
-        self.connect()
+        try:
+            self.connect()
+        except BaseException:
+            self.close()  # the error may have come after a connection was opened
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

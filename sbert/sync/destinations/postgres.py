@@ -39,6 +39,8 @@ MAX_INDEXED_DIM = 2_000
 """pgvector indexes ``vector`` columns up to this dim, and ``halfvec`` up to twice as many."""
 MAX_INDEXED_HALF_DIM = 4_000
 WATERMARKS = "sbert_watermarks"
+CREATION_LOCK = int.from_bytes(hashlib.sha256(WATERMARKS.encode()).digest()[:8], "big", signed=True)
+"""Advisory lock of a database, held while a connection creates what every sync needs."""
 CONNECT_SECONDS = 15
 """Time that a connection waits for a server (seconds)."""
 LOCK_RETRY_SECONDS = 0.2
@@ -87,7 +89,24 @@ class PostgresDestination(Destination):
                 application_name="sbert",
             )
             self._connection.adapters.register_dumper(TextArray, TextArrayDumper)
-            self._ensure_extension()
+            self._create_own_things()
+            is_ours = self._lock()
+        if not is_ours:
+            raise DestinationError(f"{self}: another sync or reconcile is at work on it: wait until it has ended")
+        kind = self._kind(self.name)
+        if kind is not None and kind != "v":
+            raise self.taken_by_another("table")
+
+    def _create_own_things(self) -> None:
+        """Create extension, schema and watermark table where they are missing, one connection after the other.
+
+        ``CREATE … IF NOT EXISTS`` of two connections at the same time fails in one of them. The other one may be another
+        sync, or what a sync that was killed has left on the server.
+        """
+        with self._open.transaction():
+            self._execute("SELECT pg_advisory_xact_lock(%s)", CREATION_LOCK)
+            if not self._fetch_all("SELECT 1 FROM pg_extension WHERE extname = 'vector'"):
+                self._execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"))
             self._execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._schema)))
             self._execute(
                 sql.SQL(
@@ -95,14 +114,6 @@ class PostgresDestination(Destination):
                     "PRIMARY KEY (name, collection))"
                 ).format(self._table(WATERMARKS))
             )
-            is_ours = self._lock()
-        if not is_ours:
-            self.close()
-            raise DestinationError(f"{self}: another sync or reconcile is at work on it: wait until it has ended")
-        kind = self._kind(self.name)
-        if kind is not None and kind != "v":
-            self.close()
-            raise self.taken_by_another("table")
 
     def _lock(self) -> bool:
         """Take the lock of the view. The server keeps the lock of a process that was killed until it notices the death."""
@@ -282,10 +293,6 @@ class PostgresDestination(Destination):
                 f"{self}: the table {collection.name} was changed by someone else ({'; '.join(wrong)}): restore its "
                 "columns, or drop view and table and sync again"
             )
-
-    def _ensure_extension(self) -> None:
-        if not self._fetch_all("SELECT 1 FROM pg_extension WHERE extname = 'vector'"):
-            self._execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"))
 
     def _kind(self, name: str) -> str | None:
         rows = self._fetch_all(
