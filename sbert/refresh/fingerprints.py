@@ -57,7 +57,7 @@ def rows_fingerprint(encoder_fingerprint: str, settings: RefreshSettings) -> str
             FORMAT,
             encoder_fingerprint,
             settings.source.identity(),
-            settings.cleaning.model_dump(mode="json"),
+            settings.cleaning.identity(),
             settings.encoding.truncation.value == TruncationPolicy.REJECT.value,
         ]
     )

@@ -49,6 +49,20 @@ NOT_PLAIN = rf"[^ {PLAIN}]|  |^ | $|://|[wW]{{3}}"
 """A rule changes only texts that match this pattern. A text without a match is clean, so one search is enough."""
 
 
+FIRST_SETTINGS = {
+    "unicode_form",
+    "strip_control_characters",
+    "strip_html",
+    "collapse_whitespace",
+    "mask_urls",
+    "mask_emails",
+    "min_chars",
+    "max_chars",
+    "drop_duplicate_texts",
+}
+"""Settings that every fingerprint holds, at their defaults too. This set must never change."""
+
+
 class CleaningSettings(BaseModel):
     """Cleaning rules for each text."""
 
@@ -81,6 +95,17 @@ class CleaningSettings(BaseModel):
                 f"max_chars is {self.max_chars}, below min_chars {self.min_chars}, so no text would be left: exchange them"
             )
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that are part of a fingerprint.
+
+        A setting that is newer than the first tables counts only where it is not at its default, so that tables made
+        before it existed keep their fingerprints.
+        """
+        return {
+            **self.model_dump(mode="json", include=FIRST_SETTINGS),
+            **self.model_dump(mode="json", exclude_defaults=True),
+        }
 
 
 @dataclass(frozen=True)
