@@ -14,6 +14,7 @@ Higher is better for every metric but those in `LOWER_IS_BETTER`. Thresholds of 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -87,22 +88,27 @@ def metric_names(frozen: EvaluationSet, settings: EvaluationSettings) -> tuple[s
     Raises:
         EvaluationError: when rows of this kind have no labels to measure on (plain texts).
     """
-    if frozen.kind not in MEASURES:
-        raise EvaluationError(
-            f"{frozen.name}: {frozen.kind.value} have no labels to measure on: name a labelled set as evaluation set"
-        )
     retrieval = ("ndcg@10", "mrr@10", *(f"recall@{k}" for k in settings.recall_at))
-    if frozen.kind is LabelKind.SCORED_PAIRS:
-        return ("spearman", "pearson", *(("average_precision", "f1") if _is_binary(frozen) else ()))
-    if frozen.kind is LabelKind.PAIRS:
-        return (*retrieval, "alignment")
-    fitted = frozen.train.height > 0
-    if frozen.kind is LabelKind.TRIPLETS:
-        names = ("average_precision", "triplet_accuracy", *retrieval, "alignment")
-        return (*names, "f1") if fitted else names
-    if frozen.kind is LabelKind.NLI:
-        return ("average_precision", "f1", "accuracy") if fitted else ("average_precision",)
-    return ("accuracy", "macro_f1", "knn_accuracy", "knn_macro_f1")
+    is_fitted = frozen.train.height > 0
+    names: tuple[str, ...]
+    match frozen.kind:
+        case LabelKind.SCORED_PAIRS:
+            names = ("spearman", "pearson", *(("average_precision", "f1") if _is_binary(frozen) else ()))
+        case LabelKind.PAIRS:
+            names = (*retrieval, "alignment")
+        case LabelKind.TRIPLETS:
+            names = ("average_precision", "triplet_accuracy", *retrieval, "alignment", *(("f1",) if is_fitted else ()))
+        case LabelKind.NLI:
+            names = ("average_precision", *(("f1", "accuracy") if is_fitted else ()))
+        case LabelKind.CLASSES:
+            names = ("accuracy", "macro_f1", "knn_accuracy", "knn_macro_f1")
+        case LabelKind.TEXTS:
+            raise EvaluationError(
+                f"{frozen.name}: {frozen.kind.value} have no labels to measure on: name a labelled set as evaluation set"
+            )
+        case _:
+            assert_never(frozen.kind)
+    return names
 
 
 def check_metric(frozen: EvaluationSet, settings: EvaluationSettings, name: str) -> None:

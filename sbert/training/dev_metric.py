@@ -1,6 +1,7 @@
 """The default metric that compares checkpoints: one number for each encoder, higher is better."""
 
 from collections.abc import Callable
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -32,27 +33,32 @@ def default_dev_metric(labels: LabelSet) -> Callable[[SentenceEncoder], float]:
     Scored pairs: Spearman's rank correlation of cosine and score. NLI: the same, with 1, 0.5, 0 for entailment, neutral,
     contradiction. Triplets: share of anchors nearer to the positive. Pairs: mean reciprocal rank of the positive among all
     dev positives. Classes: accuracy of the nearest class centre of train texts. Texts: mean reciprocal rank of a text's
-    second half among all second halves, with the first half as the query. Texts of equal cosine rank before the right one.
+    second half among all second halves, with the first half as the query. At equal cosines the right answer ranks last.
 
     Raises:
         TooFewLabelsError: when the dev rows give every encoder the same score.
     """
     dev = labels.dev.sort("row_id").head(MAX_ROWS)
     _check_contrast(labels, dev)
-    if labels.kind is LabelKind.SCORED_PAIRS:
-        return lambda encoder: _rank_correlation(encoder, dev["sentence1"], dev["sentence2"], dev["score"].to_numpy())
-    if labels.kind is LabelKind.NLI:
-        scores = dev["label"].replace_strict(NLI_SCORES, return_dtype=pl.Float32).to_numpy()
-        return lambda encoder: _rank_correlation(encoder, dev["premise"], dev["hypothesis"], scores)
-    if labels.kind is LabelKind.TRIPLETS:
-        return lambda encoder: _triplet_accuracy(encoder, dev)
-    if labels.kind is LabelKind.PAIRS:
-        return lambda encoder: _reciprocal_rank(encoder, dev["anchor"], dev["positive"], asked_by=Side.QUERY)
-    if labels.kind is LabelKind.CLASSES:
-        train = labels.train.sort("row_id").group_by("label", maintain_order=True).head(TEXTS_PER_CLASS)
-        return lambda encoder: _centre_accuracy(encoder, train, dev)
-    halves = _halves(dev["text"])
-    return lambda encoder: _reciprocal_rank(encoder, halves["first"], halves["second"], asked_by=Side.DOCUMENT)
+    match labels.kind:
+        case LabelKind.SCORED_PAIRS:
+            scores = dev["score"].to_numpy()
+            return lambda encoder: _rank_correlation(encoder, dev["sentence1"], dev["sentence2"], scores)
+        case LabelKind.NLI:
+            scores = dev["label"].replace_strict(NLI_SCORES, return_dtype=pl.Float32).to_numpy()
+            return lambda encoder: _rank_correlation(encoder, dev["premise"], dev["hypothesis"], scores)
+        case LabelKind.TRIPLETS:
+            return lambda encoder: _triplet_accuracy(encoder, dev)
+        case LabelKind.PAIRS:
+            return lambda encoder: _reciprocal_rank(encoder, dev["anchor"], dev["positive"], asked_by=Side.QUERY)
+        case LabelKind.CLASSES:
+            train = labels.train.sort("row_id").group_by("label", maintain_order=True).head(TEXTS_PER_CLASS)
+            return lambda encoder: _centre_accuracy(encoder, train, dev)
+        case LabelKind.TEXTS:
+            halves = _halves(dev["text"])
+            return lambda encoder: _reciprocal_rank(encoder, halves["first"], halves["second"], asked_by=Side.DOCUMENT)
+        case _:
+            assert_never(labels.kind)
 
 
 def _check_contrast(labels: LabelSet, dev: pl.DataFrame) -> None:
