@@ -21,6 +21,7 @@ from sbert.errors import SbertError, SettingsError
 from sbert.refresh.job import RefreshSettings
 from sbert.retrain.settings import RetrainSettings
 from sbert.settings import explain, read_settings
+from sbert.source.formats.registry import READ_ENDINGS
 from sbert.storage.files import normalize_uri, read_bytes
 
 __all__ = [
@@ -241,8 +242,7 @@ RawUri = Annotated[
     str,
     location(
         title="Raw text",
-        description="File, folder or glob of raw text, local or s3:// (.jsonl, .csv, .parquet, .txt, .md, .html, .pdf; "
-        "plain, .gz or .zst). "
+        description=f"File, folder or glob of raw text, local or s3://. Readable endings are {READ_ENDINGS}. "
         "Example: s3://company-raw/tickets",
     ),
 ]

@@ -38,6 +38,7 @@ SOURCE_ENDINGS = {".py", ".toml", ".yaml", ".yml", ".env", ".h", ".cpp", ".j2", 
 PATH = re.compile(r"[\w.\-]+(/[\w.\-]+)*(/|\.(py|md|toml|ya?ml|h|cpp|j2|env|Dockerfile))|Makefile")
 DOTTED_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 SNAKE_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
+CALL = re.compile(r"\b([A-Za-z_]\w*)\(")
 VARIABLE = re.compile(r"\b(?:SBERT|PREFECT)_[A-Z0-9_]+[A-Z0-9]\b")
 
 
@@ -246,6 +247,12 @@ def test_every_name_with_an_underscore_occurs_in_the_code(document: Document) ->
 
 
 @guides
+def test_every_function_that_is_called_occurs_in_the_code(document: Document) -> None:
+    wrong = {name for span in document.spans for name in CALL.findall(span) if name not in source_words()}
+    assert wrong == set()
+
+
+@guides
 def test_every_variable_of_ours_and_of_prefect_is_read_by_someone(document: Document) -> None:
     named = set(VARIABLE.findall(document.shell_text))
     ours = {name for name in named if name.startswith("SBERT_")}
@@ -333,6 +340,7 @@ def test_the_readme_shows_as_many_hits_as_make_run_prints() -> None:
         (test_every_python_command_names_a_module_or_a_file_with_its_options, "`python -m tests.benchmarks.flow --rws 1`"),
         (test_every_dotted_name_is_a_setting_a_module_or_a_word_of_the_code, "`guard.max_dropped_share`"),
         (test_every_name_with_an_underscore_occurs_in_the_code, "`max_dropped_share`"),
+        (test_every_function_that_is_called_occurs_in_the_code, "`report.estimate_and_trth()`"),
         (test_every_variable_of_ours_and_of_prefect_is_read_by_someone, "`SBERT_STORAGE_SECNDS`"),
         (test_every_variable_of_ours_and_of_prefect_is_read_by_someone, "`PREFECT_SERVER_API_PRT`"),
         (test_every_file_and_folder_exists, "`sbert/refresh/plans.py`"),

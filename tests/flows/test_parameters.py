@@ -1,6 +1,7 @@
 """Forms have at most ten fields that a person understands; the advanced field reads JSON, parsed or as text, or a file."""
 
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -21,6 +22,7 @@ from flows.neighbours import find_neighbours
 from flows.parameters import AdvancedSettings
 from flows.refresh import refresh_embeddings
 from sbert.errors import SettingsError
+from sbert.source.formats.registry import COMPRESSIONS, FORMATS
 
 
 def all_flows() -> list[Flow[..., Any]]:
@@ -62,6 +64,16 @@ def test_each_field_for_text_a_list_or_an_object_has_an_example(flow: Flow[..., 
         kinds = {field.get("type"), *(choice.get("type") for choice in field.get("anyOf", []))}
         is_written = kinds & {"string", "array", "object"} and "enum" not in field
         assert not is_written or "Example: " in field["description"], name
+
+
+@pytest.mark.parametrize("flow", [refresh_embeddings, backfill_embeddings], ids=lambda flow: flow.name)
+def test_the_field_for_raw_text_names_every_ending_that_is_read(flow: Flow[..., Any]) -> None:
+    description = fields_of(flow)["raw_uri"]["description"]
+    endings = {ending for each_format in FORMATS.values() for ending in each_format.endings}
+    assert {".tsv", ".ndjson", ".json"} <= endings
+    words = {word.rstrip(".") for word in re.split(r"[\s,]+", description)}
+    missing = {*endings, *COMPRESSIONS, ".zip"} - words
+    assert missing == set()
 
 
 @ALL_FLOWS

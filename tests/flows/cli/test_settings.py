@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
-from flows.cli.settings import Settable
+from flows.cli.settings import MODELS, Settable
 from sbert.refresh.job import RefreshSettings
 
 
@@ -28,6 +29,16 @@ def test_every_setting_has_a_meaning(command: str) -> None:
     settings = listed(command)
     assert len(settings) >= 4
     assert [name for name, item in settings.items() if not item["meaning"]] == []
+
+
+def test_every_command_with_settings_has_a_list_of_them() -> None:
+    group: Any = typer.main.get_command(app)
+    takes_settings = {
+        name for name, command in group.commands.items() if any("--settings" in item.opts for item in command.params)
+    }
+    assert {"refresh", "retrain", "monitor"} <= takes_settings
+    assert takes_settings - set(Settable) == set()
+    assert MODELS.keys() == set(Settable)
 
 
 def test_every_listed_name_can_be_set() -> None:
