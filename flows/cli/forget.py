@@ -33,10 +33,10 @@ def forget(
 
 def _name_of(consumer: str) -> str:
     """Return the name of a vector store with its whole location; of anything else, the consumer as it is."""
-    from sbert.sync.destinations.locate import EXTRAS, open_destination
+    from sbert.sync.destinations.locate import STORES, open_destination
 
     try:
-        return str(open_destination(consumer)) if consumer.partition(":")[0] in EXTRAS else consumer
+        return str(open_destination(consumer)) if consumer.partition(":")[0] in STORES else consumer
     except SbertError:  # its client is not installed, or the location is none
         return consumer
 

@@ -24,7 +24,6 @@ class FileStoreDestination(Destination):
     """A name in a folder; readers read the collection that ``NAME.current`` names."""
 
     scheme: ClassVar[str] = "filestore"
-    is_transactional: ClassVar[bool] = True  # a load is one new file
 
     def connect(self) -> None:
         """Make the folder."""

@@ -3,9 +3,11 @@
 A destination is one name in a store, such as ``docs``, under which readers find the newest complete version of a table.
 Behind the name there is one *collection* for each encoder and set of columns. A new encoder fills a new collection beside
 the old one; `Destination.switch` then points the name to it in one step. The watermark of each collection is kept in the
-store, and is moved only after everything of a version is there.
+store. A store without transactions marks it as incomplete while a load runs (`Watermark.is_complete`). It says that a
+version is complete only after everything of the version is there.
 
-To add a store, write a class with these methods and register it under the entry point group ``sbert.destinations``.
+To add a store, write a class with these methods and name it: a store of this library in `STORES` of `locate.py`, a store of
+another package under that package's entry point group ``sbert.destinations``.
 """
 
 import hashlib
@@ -198,8 +200,6 @@ class Destination(ABC):
     """The word that a location begins with, such as ``postgresql``."""
     kept_by_store: ClassVar[str] = "its logs, replicas, snapshots and backups"
     """Places inside the store that may keep removed rows, and that no client can reach; an erasure's receipt names them."""
-    is_transactional: ClassVar[bool] = False
-    """True if a load that is killed leaves no rows behind."""
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:
         """Refer to `name` at `location`; neither holds a secret.

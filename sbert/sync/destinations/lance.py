@@ -64,7 +64,6 @@ class LanceDestination(Destination):
     """A pointer table in a LanceDB database."""
 
     scheme: ClassVar[str] = "lancedb"
-    is_transactional: ClassVar[bool] = True
     kept_by_store: ClassVar[str] = "copies of its folder, and object versions where the bucket keeps them"
 
     def __init__(self, location: str, name: str, secret: str | None = None) -> None:  # noqa: ARG002

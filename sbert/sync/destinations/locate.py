@@ -3,22 +3,34 @@
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import NamedTuple
 
 from sbert.errors import DestinationError, SettingsError
 from sbert.storage.files import check_no_credentials, normalize_uri
 from sbert.sync.destinations.base import Destination
 
-__all__ = ["EXTRAS", "check_location", "check_no_secret", "open_destination"]
+__all__ = ["STORES", "Store", "check_location", "check_no_secret", "open_destination"]
 
 ENTRY_POINTS = "sbert.destinations"
 """Group of entry points: the name is the scheme, the value a `Destination` class."""
-EXTRAS: Mapping[str, tuple[str, str]] = {
-    "postgresql": ("sbert.sync.destinations.postgres:PostgresDestination", "postgres"),
-    "lancedb": ("sbert.sync.destinations.lance:LanceDestination", "lancedb"),
-    "qdrant": ("sbert.sync.destinations.qdrant:QdrantDestination", "qdrant"),
-    "milvus": ("sbert.sync.destinations.milvus:MilvusDestination", "milvus"),
+
+
+class Store(NamedTuple):
+    """A vector store that this library can follow a table with."""
+
+    path: str
+    """Where its `Destination` class is: ``module:class``. The module is imported when a location names the store."""
+    extra: str
+    """The extra of the package that installs the store's client."""
+
+
+STORES: Mapping[str, Store] = {
+    "postgresql": Store("sbert.sync.destinations.postgres:PostgresDestination", "postgres"),
+    "lancedb": Store("sbert.sync.destinations.lance:LanceDestination", "lancedb"),
+    "qdrant": Store("sbert.sync.destinations.qdrant:QdrantDestination", "qdrant"),
+    "milvus": Store("sbert.sync.destinations.milvus:MilvusDestination", "milvus"),
 }
-"""The stores of this library by scheme: where the class is, and the extra that installs its client."""
+"""The stores of this library by scheme. A new store is added here."""
 WHOLE_URI = frozenset({"postgresql"})
 """Schemes whose client takes the location with its scheme."""
 
@@ -53,9 +65,9 @@ def check_location(location: str) -> tuple[str, str, str]:
     check_no_secret(location)
     scheme, separator, rest = location.partition(":")
     where, _, name = rest.rpartition("#")
-    schemes = sorted(EXTRAS)
-    if scheme not in EXTRAS:  # reading the entry points of all packages takes a moment
-        schemes = sorted({*EXTRAS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    schemes = sorted(STORES)
+    if scheme not in STORES:  # reading the entry points of all packages takes a moment
+        schemes = sorted({*STORES, *(point.name for point in entry_points(group=ENTRY_POINTS))})
     if not separator or scheme not in schemes:
         raise SettingsError(f"{location}: unknown store {scheme!r}: begin with one of {', '.join(schemes)}")
     if not where or not name:
@@ -84,17 +96,17 @@ def check_no_secret(location: str) -> None:
 
 
 def _class_of(scheme: str) -> type[Destination]:
-    if scheme not in EXTRAS:
+    if scheme not in STORES:
         (point,) = (point for point in entry_points(group=ENTRY_POINTS) if point.name == scheme)
         loaded: type[Destination] = point.load()
         return loaded
-    path, extra = EXTRAS[scheme]
-    module, _, name = path.partition(":")
+    store = STORES[scheme]
+    module, _, name = store.path.partition(":")
     try:
         destination_class: type[Destination] = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         raise DestinationError(
             f"{scheme}: the client library is not installed ({error.name} is missing): "
-            f"run pip install 'sbert-prefect[{extra}]'"
+            f"run pip install 'sbert-prefect[{store.extra}]'"
         ) from error
     return destination_class

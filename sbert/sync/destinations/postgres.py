@@ -52,14 +52,13 @@ MEANT = sql.SQL(
     "(t.id = ANY(%s::text[]) OR EXISTS "
     "(SELECT FROM unnest(%s::text[], %s::text[]) AS k(source, id) WHERE t.source = k.source AND t.id = k.id))"
 )
-"""Condition of the rows that an erasure means."""
+"""Condition of the rows that an erasure removes."""
 
 
 class PostgresDestination(Destination):
     """A view in PostgreSQL over the table of the current encoder."""
 
     scheme: ClassVar[str] = "postgresql"
-    is_transactional: ClassVar[bool] = True
     kept_by_store: ClassVar[str] = (
         "the write-ahead log, replicas, backups, and free space of its files until it is overwritten (VACUUM FULL does)"
     )
