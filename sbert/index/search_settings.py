@@ -10,10 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sbert.counted import counted
 from sbert.index.queries import RejectedQuery
 
-__all__ = ["HIT_COLUMNS", "Hit", "SearchMode", "SearchResult", "SearchSettings", "SearchWay"]
-
-HIT_COLUMNS = ("query", "rank", "score")
-"""Columns of a hit beside those of its row."""
+__all__ = ["Hit", "SearchMode", "SearchResult", "SearchSettings", "SearchWay"]
 
 
 class SearchMode(StrEnum):

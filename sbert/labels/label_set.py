@@ -1,16 +1,13 @@
 """Labels in memory: the rows of train, dev and test, and where they came from."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import polars as pl
 
 from sbert.counted import counted
 from sbert.labels.label_kinds import COLUMNS, TEXT_COLUMNS, LabelKind
 
-__all__ = ["LabelObject", "LabelSet", "LeakageReport", "SplitName"]
-
-SplitName = Literal["train", "dev", "test"]
+__all__ = ["LabelObject", "LabelSet", "LeakageReport"]
 
 REASONS = {
     "empty_text": "with an empty text",

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import MissingError
 from sbert.rows.counts import RowCounts
-from sbert.rows.misfits import empty_misfits
 from sbert.rows.rejects import empty_rejects
 from sbert.storage.files import join, list_names, read_bytes, write_bytes
 from sbert.table.shards import ShardRecord
@@ -30,7 +29,6 @@ __all__ = [
     "find_record",
     "kept_types",
     "misfits_name",
-    "read_misfits",
     "read_record",
     "read_records",
     "read_rejects",
@@ -156,12 +154,6 @@ def rejects_name(fingerprint: str) -> str:
 def misfits_name(fingerprint: str) -> str:
     """Return the file of a split's kept values that do not fit their column, relative to the table."""
     return f"{MISFITS_FOLDER}/{fingerprint}.parquet"
-
-
-def read_misfits(table_uri: str, records: list[SplitRecord]) -> pl.DataFrame:
-    """Return the kept values of splits that do not fit their column, with the original of each."""
-    files = [join(table_uri, record.misfits) for record in records if record.misfits is not None]
-    return pl.concat([empty_misfits(), *(pl.read_parquet(read_bytes(uri)) for uri in files)])
 
 
 def read_rejects(table_uri: str, records: list[SplitRecord]) -> pl.DataFrame:

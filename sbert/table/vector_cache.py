@@ -36,7 +36,6 @@ READ_GAP_ROWS = 32
 """Places of the temporary file that are nearer than this are read in one go."""
 READ_ROWS = 1_024
 """Most rows of the temporary file that are read or written in one go."""
-RUN_FILE = -1
 
 
 @dataclass(frozen=True)

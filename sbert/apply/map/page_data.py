@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["pack", "text_column", "unpack"]
+__all__ = ["pack", "text_column"]
 
 ALIGNMENT = 4
 TEXT = "text"
@@ -45,20 +45,6 @@ def pack(properties: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], texts:
     header += b" " * (-len(header) % ALIGNMENT)
     whole = len(header).to_bytes(4, "little") + header + b"".join(parts)
     return base64.b64encode(gzip.compress(whole, LEVEL, mtime=0)).decode("ascii")
-
-
-def unpack(packed: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the properties and, by name, the arrays and the columns of texts."""
-    whole = gzip.decompress(base64.b64decode(packed))
-    first = 4 + int.from_bytes(whole[:4], "little")
-    header = json.loads(whole[4:first])
-    values: dict[str, Any] = {}
-    for name, place in header["arrays"].items():
-        content = whole[first + place["offset"] :][: place["bytes"]]
-        values[name] = (
-            content.decode().split(SEPARATOR) if place["kind"] == TEXT else np.frombuffer(content, KINDS[place["kind"]])
-        )
-    return header["facts"], values
 
 
 def text_column(values: pl.Series, max_chars: int) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.optimize
 
-__all__ = ["CorrectedListShares", "CorrectedShares", "ShareCorrection", "corrected_shares"]
+__all__ = ["CorrectedListShares", "CorrectedShares", "ShareCorrection"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -102,11 +102,6 @@ class CorrectedListShares:
         tells = recall - false
         solved = np.clip((named - false) / np.where(tells > LEAST_TOLD, tells, 1.0), 0, 1)
         return np.asarray(np.where(tells > LEAST_TOLD, solved, unknown))
-
-
-def corrected_shares(confusion_CC: npt.NDArray[np.int64], counts_C: npt.NDArray[np.int64]) -> Float64:
-    """Return the corrected shares alone, shape (C,)."""
-    return CorrectedShares(confusion_CC).estimate(counts_C)[0]
 
 
 def _solved(matrix_CC: Float64, shares_C: Float64) -> Float64:

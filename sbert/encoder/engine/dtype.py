@@ -9,7 +9,7 @@ from sbert.errors import SettingsError
 if TYPE_CHECKING:  # settings and plans name a type without importing torch
     import torch
 
-__all__ = ["BATCH_TOLERANCE", "DTYPE_VARIABLE", "ComputeDtype", "fastest_dtype", "why_dtype"]
+__all__ = ["DTYPE_VARIABLE", "ComputeDtype", "fastest_dtype", "why_dtype"]
 
 DTYPE_VARIABLE = "SBERT_COMPUTE_DTYPE"
 """Environment variable for the type. A setting and a table's own type come before it."""
@@ -21,14 +21,6 @@ class ComputeDtype(StrEnum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
-
-
-BATCH_TOLERANCE: dict[ComputeDtype, float] = {
-    ComputeDtype.FLOAT32: 1e-5,
-    ComputeDtype.BFLOAT16: 3e-2,
-    ComputeDtype.FLOAT16: 5e-3,
-}
-"""Largest change of a value of a unit vector by other texts in its batch."""
 
 
 def fastest_dtype(device: "torch.device") -> ComputeDtype:

@@ -16,7 +16,6 @@ from sbert.errors import ColumnError, SettingsError
 from sbert.source.listing import list_objects
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import SourceSettings
-from sbert.table.split_records import read_misfits
 from tests.support.reading import read_all
 from tests.support.refreshing import refresh_table
 
@@ -182,7 +181,8 @@ def test_a_later_fraction_costs_no_row_and_is_kept_beside_the_table(tmp_path: Pa
     assert outcome.report.misfits_by_column == {"n": 1}
     assert outcome.report.rejects_by_reason == {"empty_text": 1}
     (record,) = outcome.diff.built
-    misfits = read_misfits(str(tmp_path / "table"), [record])
+    assert record.misfits is not None
+    misfits = pl.read_parquet(tmp_path / "table" / record.misfits)
     assert misfits.select("row", "id", "column", "type", "original").rows() == [(1, "2", "n", "Int64", "3.5")]
     again = refresh_table(tmp_path / "raw", tmp_path / "table", model, settings)
     assert again.report.num_splits_built == 0

@@ -1,7 +1,9 @@
 """The page of a map: it holds the rows, no text of a table can become part of it, and the same seed makes it again."""
 
 import base64
+import gzip
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import polars as pl
 import pytest
 
 from sbert.apply.map.colourings import ColouringKind, column_colouring, is_colourable
-from sbert.apply.map.page_data import pack, text_column, unpack
+from sbert.apply.map.page_data import KINDS, SEPARATOR, TEXT, pack, text_column
 from sbert.apply.map.run import MapPage, draw_map
 from sbert.apply.map.settings import MapSettings
 from sbert.apply.map.topics import name_groups
@@ -22,6 +24,20 @@ from tests.support.made_tables import make_version
 from tests.support.tables import update, write
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u0000&lt; {{ 7*7 }}"
+
+
+def unpack(packed: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the properties and, by name, the arrays and the columns of texts of packed data."""
+    whole = gzip.decompress(base64.b64decode(packed))
+    first = 4 + int.from_bytes(whole[:4], "little")
+    header = json.loads(whole[4:first])
+    values: dict[str, Any] = {}
+    for name, place in header["arrays"].items():
+        content = whole[first + place["offset"] :][: place["bytes"]]
+        values[name] = (
+            content.decode().split(SEPARATOR) if place["kind"] == TEXT else np.frombuffer(content, KINDS[place["kind"]])
+        )
+    return header["facts"], values
 
 
 def content(html: str) -> tuple[dict[str, Any], dict[str, Any]]:
