@@ -128,7 +128,7 @@ class Engine:
 
     @property
     def most_submitted(self) -> int:
-        """Tasks that may be submitted at once: on a private cluster up to twice as many as there are workers."""
+        """Most tasks submitted at the same time: one for each worker of a shared cluster, two for each of a private one."""
         return self.concurrency if self.settings.address is not None else 2 * self.concurrency
 
     def submit(self, task: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:

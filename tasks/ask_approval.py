@@ -89,9 +89,9 @@ def wait_for_person(form: type[Form], *, hours: float, setting: str, key: str) -
 
 
 def _refuse_late(run_id: UUID, hours: float, setting: str, is_answered: threading.Event) -> None:
-    """Answer the form in place of the person who did not.
+    """Refuse when nobody has answered the form in time.
 
-    Prefect itself would let the run fail at the end of a pause, and nothing would be decided.
+    Without this answer Prefect fails the run at the end of the pause, and nothing is decided.
     """
     reason = f"nobody answered within {hours:g} hours ({setting})"
     is_over = is_answered.wait(hours * 3600)

@@ -30,10 +30,10 @@ class FirstAlertForm(RunInput):
 
 
 def ask_first_alerts(report: MonitoringReport, settings: MonitoringSettings) -> MonitoringReport:
-    """Pause the run until a person decides on first alerts of topics; return the report with those to tell.
+    """Pause the run until a person decides on the first alerts of topics; return the report with the approved alerts.
 
-    Nobody is asked when nothing waits. A temporary server has no UI: then the alerts wait for the next run. When nobody
-    answers within `first_alert_hours`, they are refused.
+    If no alert waits, the run does not pause. If the server has no UI (a temporary one), the alerts wait for the next run.
+    If nobody answers within `first_alert_hours`, the alerts are refused.
     """
     if not report.waiting_alerts or not can_ask():
         return report

@@ -19,7 +19,7 @@ ROWS_PER_READ = 16_384
 def output_before(
     job: DerivedJob, table: Table, out_uri: str, *, may_differ: Collection[str] = ()
 ) -> DerivedTable | None:
-    """Return the output that is there if it is of the same table, encoder, settings and version of the job's code.
+    """Return the existing output if the same table, encoder, settings and version of the job's code made it, else None.
 
     Args:
         job: the job that runs now.
@@ -53,7 +53,7 @@ def fingerprints_now(table: Table, job_fingerprint: str) -> set[str]:
 def rows_before(
     before: DerivedTable, split: SplitInput, columns: Sequence[str]
 ) -> Generator[pa.RecordBatch, None, None]:
-    """Read the rows of a split that stayed, in their order; nothing of a split that is new."""
+    """Read the earlier output rows of a split in order; a split that the earlier output lacks has none."""
     name = derived_fingerprint(split.fingerprint, split.num_rows, before.info.job_fingerprint)
     for shard in before.shards():
         if shard.fingerprint == name:

@@ -121,9 +121,9 @@ _derivers_lock = threading.Lock()
 
 
 def deriver_for(context: DerivationContext) -> Deriver:
-    """Return this process's deriver of a run, made at the first call, and again when the run has planned again.
+    """Return the deriver of a run in this process. The first call makes it, and the first after a new plan again.
 
-    A worker process serves one run at a time, and holds torch to the threads that the worker was given.
+    A worker process serves one run at a time, and limits torch to the threads that the worker was given.
     """
     with _derivers_lock:
         current = _derivers.get(context.run_id)

@@ -182,7 +182,7 @@ class RowJob(DerivedJob):
         return derive
 
     def _checked(self, output: pa.Table, schema: pa.Schema, num_rows: int) -> pa.Table:
-        """Return the output's columns in order.
+        """Return the output with its columns in the order of `schema`.
 
         Raises:
             TableError: the function returned other columns, or another number of rows.

@@ -45,10 +45,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts that an output consists of, and how one of them is made."""
+    """The parts of an output, and the function that builds a part."""
 
     names: Mapping[str, str]
-    """Everything that decides the rows of each part, beside the job's fingerprint, by a name for people."""
+    """The inputs that decide the rows of each part, as one text, by the part's name. The job's fingerprint is added."""
     build: Callable[[str], Iterable[pa.Table]]
     """Makes the rows of the part of this name, in blocks; several threads call it when the concurrency is above 1."""
 
@@ -116,7 +116,7 @@ def derive_parts(
 
 
 class _Work:
-    """The work of one attempt."""
+    """One attempt: build the parts that the output lacks, and commit them."""
 
     def __init__(
         self,

@@ -177,7 +177,7 @@ def note_output(report: DerivedReport, *, has_own_rows: bool = False) -> None:
 
     Args:
         report: the results of the run.
-        has_own_rows: whether the rows are others than those of the embeddings table.
+        has_own_rows: whether the output has rows of its own, not one for each row of the embeddings table.
     """
     note_follower(
         report.table_uri,

@@ -27,7 +27,7 @@ REMEDIES = {
     "{max_row_bytes}",
     RejectReason.TOO_MANY_TOKENS: "Set encoding.truncation to truncate or window",
 }
-"""What a person can do where a reason keeps every row out. The other reasons never do by themselves."""
+"""Remedy for each reason that can reject every row of a source. Other reasons alone never reject all rows."""
 
 
 def explain_all_rejected(table_uri: str, records: Sequence[SplitRecord], settings: RefreshSettings, result: str) -> str:

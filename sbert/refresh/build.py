@@ -269,9 +269,9 @@ _builders_lock = threading.Lock()
 
 
 def builder_for(context: BuildContext) -> SplitBuilder:
-    """Return this process's builder of a run, made at the first call, and again when the run has planned again.
+    """Return the builder of a run in this process. The first call makes it, and the first after a new plan again.
 
-    A worker process serves one run at a time: it closes the builders of earlier runs, and holds the encoder to the
+    A worker process serves one run at a time: it closes the builders of earlier runs, and limits the encoder to the
     threads that the worker was given.
     """
     share_heaps()

@@ -82,7 +82,7 @@ def foresee_losses(
 def _num_rows_of(
     uris: set[str], objects_of: Mapping[str, set[str]], table_uri: str, shards: Sequence[TableShard]
 ) -> int:
-    """Return how many rows of the table are of the objects `uris`, where `objects_of` has the objects of each split."""
+    """Return how many rows of the table come from the objects `uris`; `objects_of` has the objects of each split."""
     num_rows = 0
     num_rows_of: Counter[str] = Counter()
     for rows in (rows for shard in shards for rows in shard.splits):

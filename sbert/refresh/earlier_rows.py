@@ -15,7 +15,9 @@ __all__ = ["held_prefixes", "staying_spans", "tables_held_back"]
 def tables_held_back(
     objects: Collection[SourceObject], broken: Collection[str], before: Iterable[SplitRecord]
 ) -> tuple[str, ...]:
-    """Return the folders of source tables that have an unreadable file, and have replaced files of the table's rows.
+    """Return the folders of source tables whose earlier rows must stay.
+
+    Such a folder has an unreadable file now, and the table has rows of files that it has replaced since.
 
     Args:
         objects: the source.
@@ -31,9 +33,9 @@ def tables_held_back(
 
 
 def held_prefixes(tables: Iterable[str], broken: Iterable[str]) -> tuple[str, ...]:
-    """Return the beginnings of the URIs whose rows stay: a table that is held back, and all below an unreadable object.
+    """Return the URI prefixes whose rows stay: of source tables that are held back, and of unreadable objects.
 
-    Such an object is an archive that cannot be opened, or a link to a folder that is gone.
+    An unreadable object has others below it when it is an archive that cannot be opened, or a link to a folder that is gone.
     """
     return (*tables, *(f"{uri}/" for uri in broken))
 
@@ -41,7 +43,9 @@ def held_prefixes(tables: Iterable[str], broken: Iterable[str]) -> tuple[str, ..
 def staying_spans(
     records: Mapping[str, SplitRecord], scope: Scope, broken: Collection[str], held: tuple[str, ...]
 ) -> dict[str, list[RecordedSpan]]:
-    """Return the spans whose rows stay of splits that leave the table, by fingerprint, for the splits that have some.
+    """Return, for each split that leaves the table, its spans whose rows stay, by fingerprint.
+
+    Splits without such spans are left out.
 
     Args:
         records: of the splits that leave.

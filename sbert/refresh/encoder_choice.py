@@ -141,7 +141,7 @@ def check_same_encoder(job: RefreshJob, table: Table, info: EncoderInfo) -> None
             "one step, or restore the model and settings"
         )
     log.warning(
-        "%s (%s) replaces the table's encoder %s (%s): every row is embedded anew, and one commit switches the table",
+        "%s (%s) replaces the table's encoder %s (%s): every row is encoded anew, and one commit switches the table",
         info.model,
         info.fingerprint[:12],
         table.encoder.model,

@@ -299,7 +299,7 @@ def _completed(
 
 
 def _may_break_off(build: Sequence[PlannedSplit]) -> set[str]:
-    """Return the objects to build of which the rows before a break are whole, by URI."""
+    """Return the URIs of the objects to build whose format gives whole rows even if the object breaks off after them."""
     objects = (span.object for planned in build for span in planned.split.spans)
     return {item.uri for item in objects if format_of(item.format).may_break_off}
 

@@ -37,7 +37,7 @@ class Figure(NamedTuple):
 
     @property
     def shown_actual(self) -> str:
-        """The number that it turned out to be, for a person."""
+        """The actual number, for a person."""
         return f"{self.actual:,.{self.decimals}f}"
 
 

@@ -44,7 +44,7 @@ class Scope(BaseModel):
 
 
 class SplitSelection(BaseModel):
-    """Splits by the job's action: build, keep or drop."""
+    """The splits of a job in three groups: to build, to keep, and to drop from the table."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -94,7 +94,7 @@ class StreamResult:
     calibration: Calibration | None = None
     """Calibration of the vectors that were written; None when they are not quantized."""
     broken: dict[str, str] = field(default_factory=dict)
-    """The reason why an object could not be read to its end, by URI. If there is one, nothing of the split is kept."""
+    """Why each unreadable object could not be read to its end, by URI. With any entry, nothing of the split is kept."""
     rows_before_break: dict[str, int] = field(default_factory=dict)
     """Number of whole rows of each object that breaks off after them, by URI."""
 
@@ -155,7 +155,7 @@ class _SplitStream:
                 return replace(result, counts=counts)
 
     def _pass(self) -> StreamResult | None:
-        """Stream the split through once; None when rows turned out to be superseded, and it must be done again."""
+        """Stream the split once; None when a later row replaces a row already written: then stream it again."""
         spec, fingerprint = self._spec, self._planned.fingerprint
         self._state.work.begin(fingerprint)
         self._last_document = None

@@ -1,1 +1,1 @@
-"""Rows before they are embedded: cleaning, counts that add up, and reasons for rejection."""
+"""Rows before they are encoded: cleaning, counts that add up, and reasons for rejection."""

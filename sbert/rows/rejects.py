@@ -1,6 +1,6 @@
-"""Rows that are not embedded: the reasons, and the original values.
+"""Rows that are not encoded: the reasons, and the original values.
 
-Every input row ends as embedded, carried over or rejected. Rejected rows are kept with their original bytes, so nothing
+Every input row ends as encoded, carried over or rejected. Rejected rows are kept with their original bytes, so nothing
 disappears silently.
 """
 

@@ -128,7 +128,10 @@ class Changes:
         return _rows_at(_batches(self.before, self._left, KEY_NAMES), self._differences.extra)
 
     def _upsert_places(self) -> Places:
-        """Return every joining row where all rows are new: with another encoder or other columns."""
+        """Return the positions of the rows to write among the joining rows.
+
+        With another encoder or other columns all rows are new, so all are written.
+        """
         if self._are_all_new:
             return np.arange(self._num_joined)
         return np.union1d(self._differences.missing, self._differences.stale)
@@ -178,8 +181,8 @@ def _check_there(table: Table, shards: Sequence[TableShard]) -> None:
     missing = [shard.name for shard in shards if shard.name not in files]
     if missing:
         raise TableError(
-            f"{table.uri}: {len(missing)} of the {len(shards)} shards that tell the changes are gone (vacuumed; first: "
-            f"{missing[0]}): load the index anew from the newest version, and follow it from there"
+            f"{table.uri}: {len(missing)} of the {len(shards)} shards that hold the changes are gone (vacuumed; first: "
+            f"{missing[0]}): load your index anew from the newest version, then read the changes from that version on"
         )
 
 

@@ -276,7 +276,7 @@ def _version_shown(newest: Table, destination: Destination) -> tuple[Table, Coll
 
 
 def watermark_of(table: Table, *, is_complete: bool, earlier: Watermark | None = None) -> Watermark:
-    """Return the watermark of a table version; the newest proof stays as `earlier` has it."""
+    """Return the watermark of a table version, with the newest proof of the watermark `earlier`."""
     is_same_table = earlier is not None and earlier.table_id == table.table_id
     return Watermark(
         table_uri=table.uri,

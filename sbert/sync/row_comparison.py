@@ -77,7 +77,7 @@ class RowComparison:
 
 
 def _compare(records: npt.NDArray[np.void]) -> tuple[Places, Places, Places, Places]:
-    """Return missing, stale, extra and repeated rows of a sorted slice: of one key, the copy's rows come first."""
+    """Return missing, stale, extra and repeated rows of a sorted slice. Of one key, the rows of the copy come first."""
     if not len(records):
         none = np.empty(0, np.int64)
         return none, none, none, none

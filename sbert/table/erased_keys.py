@@ -13,10 +13,10 @@ PASSAGE_MARKS = frozenset({DOCUMENT_ID, "passage", "start", "end"})
 
 
 class ErasedKeys:
-    """Keys of rows to erase. A row is meant when its id is named alone, or together with its source."""
+    """Keys of rows to be erased. A row matches a key that is its id alone, or its source and id."""
 
     def __init__(self, ids: Iterable[str] = (), pairs: Iterable[tuple[str, str]] = ()) -> None:
-        """Remember ids that are meant in every source, and pairs of source and id."""
+        """Take ids, which match rows of every source, and pairs of source and id."""
         self.ids = frozenset(ids)
         self.pairs = frozenset(pairs)
         self._ids = pl.Series(sorted(self.ids), dtype=pl.String).implode()
@@ -34,11 +34,11 @@ class ErasedKeys:
         return self.ids | {row_id for _, row_id in self.pairs}
 
     def with_pairs(self, pairs: Iterable[tuple[str, str]]) -> "ErasedKeys":
-        """Return these keys and further pairs, such as the passages of documents that are meant."""
+        """Return these keys and further pairs, such as the passages of documents to be erased."""
         return ErasedKeys(self.ids, self.pairs.union(key for key in pairs if key[1] not in self.ids))
 
     def among(self, rows: Iterable[tuple[str, str]]) -> "ErasedKeys":
-        """Return the keys that mean a row among `rows`, pairs of source and id."""
+        """Return the keys that match a row of `rows`, pairs of source and id."""
         pairs = frozenset(rows)
         return ErasedKeys(self.ids & {row_id for _, row_id in pairs}, self.pairs & pairs)
 
@@ -55,15 +55,15 @@ class ErasedKeys:
         return sorted([*self.ids, *(f"{row_id} of {source}" for source, row_id in self.pairs)])
 
     def mask(self, rows: pl.DataFrame) -> pl.Series:
-        """Return which rows are meant; `rows` has the columns ``source`` and ``id``, null is meant by no key.
+        """Return, for each row, whether it matches a key. `rows` has the columns ``source`` and ``id``; null matches no key.
 
-        With a column ``document_id`` a passage is also meant when its document is.
+        With a column ``document_id`` a passage also matches a key of its document.
         """
         meant = self._meant(rows, "id")
         return meant | self._meant(rows, DOCUMENT_ID) if DOCUMENT_ID in rows.columns else meant
 
     def arrow_mask(self, rows: pa.Table | pa.RecordBatch, columns: list[str] | None = None) -> pl.Series:
-        """Return which rows of an Arrow table are meant, by `columns` (see `key_columns`) of the whole table."""
+        """Return, for each Arrow row, whether it matches a key, by `columns` of the whole table (`key_columns`)."""
         frame = pl.from_arrow(rows.select(key_columns(rows.schema) if columns is None else columns))
         assert isinstance(frame, pl.DataFrame)
         return self.mask(frame)
@@ -83,5 +83,5 @@ class ErasedKeys:
 
 
 def key_columns(schema: pa.Schema) -> list[str]:
-    """Return the columns that say whether a row is meant: source and id, and of passages the document's id."""
+    """Return the columns that keys are compared with: source and id, and the document's id in tables of passages."""
     return ["source", "id", *([DOCUMENT_ID] if set(schema.names) >= PASSAGE_MARKS else [])]

@@ -158,7 +158,7 @@ def is_damage(problem: str | None) -> bool:
 
 
 def file_checksum_problem(uri: str, num_bytes: int) -> tuple[str | None, bool]:
-    """Read a whole shard; return the fault of its size or checksum, and whether it has a checksum at all.
+    """Read a whole shard; return what is wrong with its size or checksum (None: nothing), and whether it has a checksum.
 
     Args:
         uri: the shard.

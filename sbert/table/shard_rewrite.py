@@ -37,19 +37,19 @@ class ShardFinding:
     name: str
     num_rows_read: int = 0
     num_rows: int = 0
-    """Rows that are meant."""
+    """Rows to be erased."""
     num_mentions: int = 0
-    """Records of other rows that name a row that is meant: elements of lists, and single ones."""
+    """Number of references to erased rows in other rows: list elements, and single records."""
     text_hashes: set[bytes] = field(default_factory=set)
-    """Text hashes of the rows that are meant."""
+    """Text hashes of the rows to be erased."""
     keys: set[tuple[str, str]] = field(default_factory=set)
-    """Source and id of the rows that are meant."""
+    """Source and id of the rows to be erased."""
     documents: set[tuple[str, str]] = field(default_factory=set)
-    """Source and document of the passages that are meant."""
+    """Source and document of the passages to be erased."""
     derived_ids: set[tuple[str, str, bytes]] = field(default_factory=set)
     """Source, id and text hash of rows whose id is made of object and row number."""
     rows_of_splits: dict[str, int] = field(default_factory=dict)
-    """Rows that are meant, by the split that they belong to."""
+    """Number of rows to be erased in each split."""
 
     def __bool__(self) -> bool:
         return bool(self.num_rows or self.num_mentions)
@@ -178,19 +178,19 @@ def _is_key(kind: pa.DataType) -> bool:
 
 
 def _mentions(column: pa.Array, keys: ErasedKeys) -> pl.Series:
-    """Return which elements of all lists of a column name a row that is meant."""
+    """Return, for each element of the lists of a column, whether it names a row to be erased."""
     elements = column.flatten()
     named = pa.table({part: elements.field(part) for part in ("source", "id")})
     return keys.arrow_mask(named)
 
 
 def _named(column: pa.Array | pa.ChunkedArray, keys: ErasedKeys) -> pl.Series:
-    """Return which records of a column name a row that is meant; null names none."""
+    """Return, for each record of a column, whether it names a row to be erased; null names none."""
     return keys.arrow_mask(pa.table({part: pc.struct_field(column, part) for part in ("source", "id")}))
 
 
 def _without_names(column: pa.ChunkedArray, keys: ErasedKeys) -> pa.ChunkedArray:
-    """Return a column with null where a record names a row that is meant."""
+    """Return a column with null in place of each record that names a row to be erased."""
     meant = _named(column, keys)
     return pc.if_else(meant.to_arrow(), pa.scalar(None, column.type), column) if meant.any() else column
 

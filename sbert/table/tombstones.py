@@ -1,11 +1,11 @@
 """Tombstones: they keep an erased row from coming back while the raw text still has it.
 
-A tombstone is a keyed hash, so that the place that must remember an erased row does not name it. A plain hash would not do:
+A tombstone is a keyed hash, so that the record of an erased row does not name the row. A plain hash would not do:
 ids are often few and easy to list (customer numbers, mail addresses), and anyone could hash them all and compare. The key
-is random, one for each table, and lies in ``_erased/key``. Receipts hold hashes only, so who has a receipt without the key
-cannot test a guess. Who can read the key can read the table, with all ids that were not erased.
+is random, one for each table, and lies in ``_erased/key``. Receipts hold hashes only, so a person with a receipt but without
+the key cannot test a guess. A person who can read the key can read the table, with all ids that were not erased.
 
-A refresh rejects rows that have a tombstone with the reason ``erased``, and keeps nothing of them. Tombstones are no part of
+A refresh rejects a row that has a tombstone, with the reason ``erased``, and keeps nothing of it. Tombstones are no part of
 a split's fingerprint: an erasure rewrites the shards that hold its rows under the fingerprint that they have, so the next
 refresh builds nothing. Splits that were built before a tombstone and not published yet are resumed only if none of their
 rows has one.
@@ -84,11 +84,11 @@ class KeyedHash:
         try:
             return cls(read_bytes(uri).decode())
         except MissingError:
-            create_bytes(uri, secrets.token_hex(KEY_BYTES).encode())  # of two that try, one makes it
+            create_bytes(uri, secrets.token_hex(KEY_BYTES).encode())  # of two processes that try, one succeeds
             return cls(read_bytes(uri).decode())
 
     def ids(self, ids: pl.Series) -> pl.Series:
-        """Hash ids that are meant in every source."""
+        """Hash ids that are erased in every source."""
         return self._hash("id", ids)
 
     def sources(self, sources: pl.Series) -> pl.Series:

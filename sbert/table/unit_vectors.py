@@ -144,7 +144,7 @@ class UnitVectors:
         return taken_ND
 
     def whole(self) -> Float32 | None:
-        """Return the vectors of all `shards`, in their order, if they lie so in one file, else None."""
+        """Return the vectors of all `shards` in order, if one file holds them in this order without gaps, else None."""
         if not self.shards:
             return np.zeros((0, self.dim), np.float32)
         last = self.shards[-1]
@@ -232,7 +232,7 @@ def _complete(table: Table, shards: Sequence[TableShard], folder: Path) -> list[
 
 
 def _is_unfinished(path: Path) -> bool:
-    """Return whether a file is what a process left that died while it wrote."""
+    """Return true for the temporary file of a process that died while it wrote the file."""
     with suppress(FileNotFoundError):
         return path.suffix == ".tmp" and path.stat().st_mtime < time.time() - UNFINISHED_SECONDS
     return False
@@ -276,7 +276,7 @@ def _starts(record: _Record) -> Iterator[tuple[str, int]]:
 
 
 def _mapped(path: Path, num_rows: int, dim: int) -> Float32:
-    """Map a file. Memory that may be written, though nothing reaches the file, is taken over by torch without a copy."""
+    """Map a file copy-on-write: torch uses writable memory without copying it, and writes never reach the file."""
     return np.asarray(np.memmap(path, np.float32, "c", shape=(num_rows, dim)))
 
 

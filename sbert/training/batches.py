@@ -88,7 +88,7 @@ class BatchPlan:
         return self._made[1]
 
     def _distinct(self, order: Ints) -> Ints:
-        """Reorder rows so that no batch holds a text twice. Rows that fit nowhere come last, and may break this rule."""
+        """Reorder rows so that no batch holds a text twice. Rows that fit nowhere come last, where a text may repeat."""
         batches: list[list[int]] = []
         seen: list[set[int]] = []
         first_open = 0

@@ -94,7 +94,7 @@ class Decisions:
         return np.asarray(2 * hits_BC.sum(axis=1) / np.maximum(totals_BC.sum(axis=1), 1))
 
     def _sums(self, weights_BN: Float64) -> tuple[Float64, Float64]:
-        """Return right decisions for each class, and rows that have it plus rows that were given it, shape (B, C)."""
+        """Return, for each class, the correct predictions, and the sum of true and predicted rows; both of shape (B, C)."""
         hits_NC = (self.truth_NC & self.named_NC).astype(np.float64)
         return weights_BN @ hits_NC, weights_BN @ (self.truth_NC.astype(np.float64) + self.named_NC)
 

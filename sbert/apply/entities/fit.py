@@ -56,9 +56,9 @@ def tagger_fingerprint(labels: str, base: str, encoder_fingerprint: str, setting
 
 
 def earlier_fingerprint(labels: str, base: str, encoder_fingerprint: str, settings: TaggerSettings) -> str | None:
-    """Return the name that an earlier release gave the tagger of these labels; None with settings that it did not know.
+    """Return the fingerprint that an earlier release gave a tagger of these labels; None if it did not have these settings.
 
-    Such a tagger stays in use as long as nothing changes, so that a new release alone reads no table again.
+    A tagger with this fingerprint stays in use, so that upgrading alone does not compute the output anew.
     """
     if settings.tuned_layers not in (0, TaggerSettings().tuned_layers):
         return None

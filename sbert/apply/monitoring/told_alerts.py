@@ -60,13 +60,13 @@ class Told(BaseModel):
 
 @dataclass(frozen=True)
 class News:
-    """News of a run."""
+    """The alerts of a run to tell people about, and those that wait."""
 
     told: list[AlertReport]
     waiting: list[AlertReport]
     """First alerts of their topics, which a person decides on."""
     topics: list[str]
-    """Topics of which people were told an alert, with this run."""
+    """Topics about which people have been told an alert, in this run or before."""
 
 
 def read_told(out_uri: str) -> Told | None:
@@ -94,10 +94,9 @@ def write_told(out_uri: str, told: Told) -> None:
 def news(alerts: list[AlertReport], before: Told | None, first_alert: FirstAlert, *, is_told_anew: bool) -> News:
     """Return the alerts to tell people about, and the alerts that wait for a person.
 
-    The first run tells of alerts that are open now. A run with another model or other settings tells only of what happened
-    after the run before: differences in the past come from the model or the settings, not from the world. An alert that
-    waited
-    for a person and is still there waits on, or is told once people are no longer asked.
+    The first run tells people the alerts that are open now. A run with another model or other settings tells only the alerts
+    of events after the previous run, because earlier differences come from the model or the settings. An alert that waited
+    for a person and is still there goes on waiting; when people are no longer asked, it is told.
     """
     fresh = _fresh(alerts, before, is_told_anew=is_told_anew)
     waited = set(before.waiting) if before else set()

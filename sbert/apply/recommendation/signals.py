@@ -42,9 +42,9 @@ class ItemStatistics:
     together_KK: sp.csr_matrix
     """Weight of the column's item for users who took the row's item."""
     next_KK: sp.csr_matrix
-    """Number of times that the column's item came soon after the row's item."""
+    """How often the column's item came soon after the row's item."""
     mean_D: Float32
-    """Mean vector of all items, which is taken off."""
+    """Mean vector of all items, which is subtracted from each vector."""
 
 
 class UserHistories:

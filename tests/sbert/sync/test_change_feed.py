@@ -165,7 +165,7 @@ def test_only_touched_shards_are_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert write_changes(str(tmp_path / "table"), 0, 1, None).num_shards_read == 2
     for shard in (tmp_path / "table").glob("part-*A-*"):
         shard.unlink()
-    with pytest.raises(TableError, match=r"2 of the 2 shards that tell the changes are gone \(vacuumed"):
+    with pytest.raises(TableError, match=r"2 of the 2 shards that hold the changes are gone \(vacuumed"):
         write_changes(str(tmp_path / "table"), 0, 1, None)
 
 
