@@ -62,7 +62,7 @@ class PartJob(TableJob):
 
         Args:
             table: the version of the embeddings table that is worked on.
-            before: the output that is there, if any; its rows may help to make the new ones.
+            before: the existing output, if any; its rows may help to make the new ones.
         """
 
 
