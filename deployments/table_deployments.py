@@ -109,7 +109,7 @@ def _deployments(table_name: str, entry: TableEntry, is_alone: bool) -> list[dic
         retrain = {"settings": entry.retrain_settings} if entry.retrain_settings else {}
         made.append(
             _deployment(
-                table_name, entry, "retrain-on-labels", "flows.retrain.retrain_encoder", "training",
+                table_name, entry, "retrain-on-labels", "flows.retrain.retrain_on_labels", "training",
                 "Fine-tune when labels have arrived; promote the model only if it is better.", {**learning, **retrain},
                 trigger=_trigger("labels arrived", "sbert.labels.arrived", "sbert.labels", None if is_alone else labels,
                                  {name: f"{{{{ event.payload.{name} }}}}" for name in learning}),

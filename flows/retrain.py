@@ -22,11 +22,11 @@ from tasks.retrain import PREFECT_STEPS
 from tasks.run_link import run_url
 from tasks.terminal import terminal
 
-__all__ = ["retrain_encoder"]
+__all__ = ["retrain_on_labels"]
 
 
 @flow(name="retrain-encoder", flow_run_name=named_after("retrain {models_uri}"), persist_result=False, **HOOKS)
-def retrain_encoder(
+def retrain_on_labels(
     labels_uri: Annotated[
         str,
         location(
@@ -92,4 +92,4 @@ def retrain_encoder(
     return completed(report, report.summary())
 
 
-make_form(retrain_encoder)
+make_form(retrain_on_labels)

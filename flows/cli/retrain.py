@@ -49,12 +49,12 @@ def retrain(
     """
     with answering(as_json=as_json) as answer:
         wait_for_server = begin_server()
-        from flows.retrain import retrain_encoder
+        from flows.retrain import retrain_on_labels
         from sbert.retrain.settings import RetrainSettings
 
         parsed = load_settings(settings, RetrainSettings)
         wait_for_server()
-        report = retrain_encoder(
+        report = retrain_on_labels(
             labels_uri=labels_uri,
             models_uri=models_uri,
             base=base,

@@ -36,7 +36,7 @@ from sbert.evaluation.metric import Metric, interval
 from sbert.evaluation.statistics import mean
 from tests.benchmarks.answers_cost import cost
 from tests.benchmarks.harness import print_table
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 
 Matrix = np.ndarray[Any, Any]
 DISCOUNTS = 1 / np.log2(np.arange(10) + 2)
@@ -183,7 +183,7 @@ def hidden(arguments: argparse.Namespace) -> None:
             for table, file, column in (("q", "faq", "question"), ("a", "faq", "answer"), ("t", "tickets", "text")):
                 keep = ["question", "answer"] if file == "faq" else ["text"]
                 source = {"text_column": column, "keep_columns": keep}
-                refresh_table(folder / f"{file}.jsonl", folder / table, arguments.model, settings={"source": source})
+                refreshed(folder / f"{file}.jsonl", folder / table, arguments.model, settings={"source": source})
             share = sum(int(row["id"].split("-")[0]) in left_out for row in asked) / len(asked)
             settings = AnswerSettings(
                 promised_error=arguments.promise,

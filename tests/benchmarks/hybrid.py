@@ -30,7 +30,7 @@ from sbert.index.words.postings import build_postings, postings_bytes
 from sbert.table.delta import Table
 from tests.benchmarks.harness import print_table, texts_under
 from tests.benchmarks.training import RetrievalTask, covid_faq, cranfield
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 
 DEPTH = 100
 
@@ -62,7 +62,7 @@ def retrieval(arguments: argparse.Namespace) -> None:
             raw.write_text(
                 "".join(json.dumps({"id": str(at), "text": text}) + "\n" for at, text in enumerate(task.corpus))
             )
-            refresh_table(raw, Path(name) / "table", settings={"source": {"keep_columns": ["text"]}})
+            refreshed(raw, Path(name) / "table", settings={"source": {"keep_columns": ["text"]}})
             searcher = Searcher(Table.open(f"{name}/table"))
             scores = {}
             for mode in SearchMode:

@@ -157,7 +157,7 @@ def child(request: dict[str, Any]) -> None:
     """Refresh and print the measurements."""
     import transformers.models.bert.modeling_bert  # noqa: F401  (so that imports are not measured)
 
-    from tests.support.refreshing import refresh_table
+    from tests.support.refreshing import refreshed
 
     opened: set[str] = set()
 
@@ -168,7 +168,7 @@ def child(request: dict[str, Any]) -> None:
     sys.addaudithook(note)
     began, cpu_began = time.monotonic(), time.process_time()
     with profiled(os.environ.get("PROFILE")):
-        report = refresh_table(**request, concurrency=2).report
+        report = refreshed(**request, concurrency=2).report
     measured = {
         "seconds": time.monotonic() - began,
         "cpu_seconds": time.process_time() - cpu_began,

@@ -52,9 +52,9 @@ class Step:
 
 def refresh(table: str, raw: str, model: str) -> str:
     """Bring the table up to date. Return the number of texts encoded."""
-    from tests.support.refreshing import refresh_table
+    from tests.support.refreshing import refreshed
 
-    report = refresh_table(raw, table, model, concurrency=2).report
+    report = refreshed(raw, table, model, concurrency=2).report
     return f"{report.num_splits_built:,} splits built, {report.num_texts_encoded:,} texts encoded"
 
 

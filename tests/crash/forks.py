@@ -25,7 +25,7 @@ from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.erased_keys import ErasedKeys
 from tests.crash.jobs import JOBS
 from tests.crash.points import Strike, watched
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Forks:
         self._process.wait(120)
 
     def start(self, *, strike: Strike | None = None, **refresh: Any) -> Run:
-        """Start a refresh (arguments of `tests.support.refreshing.refresh_table`)."""
+        """Start a refresh (arguments of `tests.support.refreshing.refreshed`)."""
         return self._start("refresh", strike, refresh)
 
     def start_erase(self, *, strike: Strike | None = None, table: str, ids: list[str], derived: list[str]) -> Run:
@@ -163,7 +163,7 @@ def serve() -> None:
 
 
 def _refresh(**refresh: Any) -> RefreshReport:
-    return refresh_table(**refresh, concurrency=2).report
+    return refreshed(**refresh, concurrency=2).report
 
 
 def _erase(table: str, ids: list[str], derived: list[str]) -> Receipt:

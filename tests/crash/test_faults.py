@@ -14,7 +14,7 @@ from sbert.table.delta import Table
 from tests.crash import corpora
 from tests.crash.corpora import SETTINGS, assert_same, contents
 from tests.support.fault_proxy import FAULTS, fault_proxy
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.services import S3Server
 from tests.support.tiny_models import save_tiny
 
@@ -36,12 +36,12 @@ def test_a_run_among_faults_makes_the_same_table(
         for state in (corpora.first_state(), corpora.second_state()):
             use(s3, monkeypatch, 60)
             corpora.write_objects(raw, state)
-            expected = refresh_table(raw, calm, model, SETTINGS, concurrency=2).report
+            expected = refreshed(raw, calm, model, SETTINGS, concurrency=2).report
             use(proxy.address, monkeypatch, 8)
-            report = refresh_table(raw, stormy, model, SETTINGS, concurrency=2).report
+            report = refreshed(raw, stormy, model, SETTINGS, concurrency=2).report
             assert report.version == expected.version
             assert report.num_texts_encoded == expected.num_texts_encoded
-        again = refresh_table(raw, stormy, model, SETTINGS, concurrency=2).report
+        again = refreshed(raw, stormy, model, SETTINGS, concurrency=2).report
         assert again.num_splits_built == 0
         assert again.version == 1
     use(s3, monkeypatch, 60)
@@ -89,7 +89,7 @@ def test_with_faults_in_all_requests_an_error_names_the_endpoint_in_time(
 ) -> None:
     model = save_tiny(tmp_path / "model")
     corpora.write_objects(f"{s3_bucket}/raw", {"a.jsonl": corpora.rows(0, 3)})
-    refresh_table(f"{s3_bucket}/raw", f"{s3_bucket}/table", model)
+    refreshed(f"{s3_bucket}/raw", f"{s3_bucket}/table", model)
     with fault_proxy(s3, 1.0, (kind,)) as proxy:
         use(proxy.address, monkeypatch, 1.0)
         for attempt in (

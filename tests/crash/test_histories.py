@@ -42,7 +42,7 @@ from sbert.table.vacuum import vacuum_table
 from sbert.table.verify import verify_table
 from tests.crash import corpora
 from tests.crash.points import Strike, watched
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tiny_models import save_tiny
 
 NAMES = tuple(f"{letter}.jsonl" for letter in "abcdef")
@@ -318,7 +318,7 @@ class Histories(RuleBasedStateMachine):
             "deletion_limit": {"max_drop_share": 1},
             "encoding": {"precision": precision_of(self.model), "min_recall": 0},
         }
-        return refresh_table(self.raw, table, world().models[self.model % 2], named_settings).report
+        return refreshed(self.raw, table, world().models[self.model % 2], named_settings).report
 
     def note_records(self) -> None:
         """Record the splits that the last run finished."""

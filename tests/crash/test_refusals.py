@@ -18,7 +18,7 @@ from tests.crash.points import Strike, watched
 from tests.crash.small_disks import small_disk
 from tests.crash.test_faults import use
 from tests.support.fault_proxy import DENIED, fault_proxy
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.services import S3Server
 
 REFUSALS = {
@@ -41,11 +41,11 @@ def test_when_the_disk_refuses_a_write_the_version_before_stays_and_the_next_run
 ) -> None:
     raw, base, undisturbed = (str(tmp_path / name) for name in ("raw", "base", "undisturbed"))
     corpora.write_objects(raw, corpora.first_state())
-    refresh_table(raw, base, model, SETTINGS)
+    refreshed(raw, base, model, SETTINGS)
     corpora.write_objects(raw, corpora.second_state())
     copy_folder(base, undisturbed)
     with watched() as points:
-        refresh_table(raw, undisturbed, model, SETTINGS)
+        refreshed(raw, undisturbed, model, SETTINGS)
     before, after = contents(base), contents(undisturbed)
     chance = random.Random(message)
     for number in range(num_places):
@@ -56,10 +56,10 @@ def test_when_the_disk_refuses_a_write_the_version_before_stays_and_the_next_run
             watched(strike, raising(REFUSALS[message])),
             pytest.raises(StorageError, match=f"{table}.*{message}") as caught,
         ):
-            refresh_table(raw, table, model, SETTINGS)
+            refreshed(raw, table, model, SETTINGS)
         assert not caught.value.transient
         assert_same(contents(table), before, tolerance=0)
-        refresh_table(raw, table, model, SETTINGS)
+        refreshed(raw, table, model, SETTINGS)
         assert_same(contents(table), after)
 
 
@@ -70,14 +70,14 @@ def test_a_file_system_that_runs_out_of_space_keeps_the_version_before(tmp_path:
     with small_disk(tmp_path / "disk", "200k", without_root=refused.__name__) as disk:
         table = str(disk.folder / "table")
         corpora.write_objects(raw, {"a.jsonl": corpora.rows(0, 60)})
-        refresh_table(raw, table, model, SETTINGS)
+        refreshed(raw, table, model, SETTINGS)
         before = contents(table)
         corpora.write_objects(raw, {f"{letter}.jsonl": corpora.rows(0, 600) for letter in "abcdef"})
         with pytest.raises(StorageError, match="the disk is full"):
-            refresh_table(raw, table, model, SETTINGS)
+            refreshed(raw, table, model, SETTINGS)
         assert_same(contents(table), before, tolerance=0)
         disk.resize("50m")
-        refresh_table(raw, table, model, SETTINGS)
+        refreshed(raw, table, model, SETTINGS)
         assert Table.open(table).num_rows == 3600
 
 
@@ -95,7 +95,7 @@ def test_a_full_temporary_folder_is_named_in_the_error(
 
     monkeypatch.setattr("sbert.table.record_file.tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(StorageError, match=f"{tempfile.gettempdir()}.*the disk is full"):
-        refresh_table(str(tmp_path / "raw"), str(tmp_path / "table"), model, SETTINGS)
+        refreshed(str(tmp_path / "raw"), str(tmp_path / "table"), model, SETTINGS)
 
 
 @pytest.mark.s3
@@ -104,19 +104,19 @@ def test_when_keys_expire_the_version_before_stays_and_new_keys_heal(
 ) -> None:
     raw, table = f"{s3_bucket}/raw", f"{s3_bucket}/table"
     corpora.write_objects(raw, corpora.first_state())
-    refresh_table(raw, table, model, SETTINGS)
+    refreshed(raw, table, model, SETTINGS)
     before = contents(table)
     corpora.write_objects(raw, corpora.second_state())
     for calm_requests in (0, 7, 25, 60):
         with fault_proxy(s3, 1.0, (DENIED,), calm_requests) as proxy:
             use(proxy.address, monkeypatch, 60)
             with pytest.raises(StorageError, match=f"{proxy.address.endpoint}.*access denied") as caught:
-                refresh_table(raw, table, model, SETTINGS)
+                refreshed(raw, table, model, SETTINGS)
             assert not caught.value.transient
         use(s3, monkeypatch, 60)
         assert_same(contents(table), before, tolerance=0)
-    refresh_table(raw, table, model, SETTINGS)
-    refresh_table(raw, f"{s3_bucket}/other", model, SETTINGS)
+    refreshed(raw, table, model, SETTINGS)
+    refreshed(raw, f"{s3_bucket}/other", model, SETTINGS)
     assert_same(contents(table), contents(f"{s3_bucket}/other"))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from flows.retrain import retrain_encoder
+from flows.retrain import retrain_on_labels
 from sbert.labels.label_kinds import LabelKind
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.settings import RetrainSettings
@@ -43,4 +43,6 @@ def labels(folder: Path, *, shuffled: bool = False) -> str:
 
 def retrain(labels_uri: object, models_uri: object, **options: Any) -> RetrainReport:
     retrain_settings = options.pop("settings", settings())
-    return retrain_encoder(labels_uri=str(labels_uri), models_uri=str(models_uri), settings=retrain_settings, **options)
+    return retrain_on_labels(
+        labels_uri=str(labels_uri), models_uri=str(models_uri), settings=retrain_settings, **options
+    )

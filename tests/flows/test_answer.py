@@ -13,7 +13,7 @@ from sbert.derived.any_table import verify_any
 from sbert.errors import ColumnError
 from tests.support.flow_runs import outcome_of_newest_run
 from tests.support.made_tables import make_version
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import rows, write
 
 WORDS = '{"question_column": "kind", "answer_columns": ["kind"]}'
@@ -51,7 +51,7 @@ def test_labels_are_fitted_once(tmp_path: Path, model: str) -> None:
     faq = write(tmp_path / "faq.jsonl", rows(0, 40))
     tickets = write(tmp_path / "tickets.jsonl", rows(0, 45))
     for name, raw in (("faq", faq), ("tickets", tickets)):
-        refresh_table(raw, tmp_path / "tables" / name, model, settings={"source": {"keep_columns": ["text"]}})
+        refreshed(raw, tmp_path / "tables" / name, model, settings={"source": {"keep_columns": ["text"]}})
     labels = [{"anchor": f"{row['text']} please", "positive": row["text"]} for row in rows(0, 40)]
     write(tmp_path / "labels" / "pairs.jsonl", labels)
     arguments = [*(str(tmp_path / "tables" / name) for name in ("tickets", "faq")), str(tmp_path / "out")]

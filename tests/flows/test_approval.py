@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.flow_runs import resume_flow_run
 
-from flows.retrain import retrain_encoder
+from flows.retrain import retrain_on_labels
 from sbert.labels.label_kinds import LabelKind
 from sbert.registry.store import Registry
 from sbert.retrain.settings import RetrainSettings
@@ -46,7 +46,7 @@ def test_the_form_in_the_ui_decides_and_silence_refuses(tmp_path: Path, monkeypa
         settings = RetrainSettings.model_validate(
             {**QUICK, "gate": {"approval": "ask", "approval_hours": hours, "robustness": {"sets": []}}}
         )
-        return retrain_encoder(str(tmp_path / "labels.jsonl"), models, base, settings=settings)
+        return retrain_on_labels(str(tmp_path / "labels.jsonl"), models, base, settings=settings)
 
     def answer() -> None:
         resume_flow_run(

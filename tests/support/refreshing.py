@@ -20,7 +20,7 @@ from sbert.refresh.run import refresh
 from sbert.refresh.steps import RefreshSteps
 from sbert.refresh.table_diff import TableDiff
 
-__all__ = ["Outcome", "refresh_table"]
+__all__ = ["Outcome", "refreshed"]
 
 NO_WAIT = (0.0,) * 4
 """As many retries as usual, without the waits."""
@@ -59,7 +59,7 @@ class RememberingSteps(RefreshSteps):
         return self.diff_made
 
 
-def refresh_table(
+def refreshed(
     raw: object,
     table: object,
     model: str | None = None,
@@ -93,7 +93,7 @@ def refresh_table(
 
 def main(request: Mapping[str, Any]) -> None:
     """Refresh as asked, and print the report."""
-    print(refresh_table(**request).report.model_dump_json())
+    print(refreshed(**request).report.model_dump_json())
 
 
 if __name__ == "__main__":

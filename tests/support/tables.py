@@ -15,7 +15,7 @@ from sbert.refresh.plan import Plan
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.table_diff import TableDiff
 from sbert.table.delta import Table
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tiny_models import WORDS
 
 Rows = list[dict[str, object]]
@@ -71,7 +71,7 @@ class Done(NamedTuple):
 
 def update(raw: object, table: object, **options: Any) -> Done:
     """Refresh by the library, and return plan, difference, version and report."""
-    outcome = refresh_table(raw, table, **options)
+    outcome = refreshed(raw, table, **options)
     return Done(outcome.plan, outcome.diff, outcome.version, outcome.report)
 
 

@@ -23,7 +23,7 @@ from sbert.explanation.explain import Explainer
 from sbert.explanation.reason_column import EXPLANATION, KnownReasons, ReasonColumn, RowPair
 from sbert.table.delta import Table
 from tests.support.made_texts import make_text_version
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import write
 
 KEEP = {"source": {"keep_columns": ["text"]}}
@@ -37,7 +37,7 @@ def table_of(place: Path, model: str, objects: dict[str, Sequence[str]], name: s
     for key, texts in objects.items():
         rows = [{"id": f"{key}{number}", "text": text} for number, text in enumerate(texts)]
         write(place / f"{name}-raw" / f"{key}.jsonl", rows)
-    refresh_table(place / f"{name}-raw", place / name, model, KEEP)
+    refreshed(place / f"{name}-raw", place / name, model, KEEP)
     return str(place / name)
 
 
@@ -208,7 +208,7 @@ def test_a_recommended_item_says_why_it_is_near_the_history(
 def test_a_table_without_texts_is_refused_before_any_work(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw.jsonl", [{"id": str(number), "text": text} for number, text in enumerate(TEXTS)])
     bare, out = str(tmp_path / "bare"), str(tmp_path / "out")
-    refresh_table(tmp_path / "raw.jsonl", bare, model)
+    refreshed(tmp_path / "raw.jsonl", bare, model)
     other = table_of(tmp_path, model, {"a": TEXTS})
     for job in (
         lambda: derive(everything_alike(), bare, out),
@@ -225,7 +225,7 @@ def test_a_table_without_texts_is_refused_before_any_work(tmp_path: Path, model:
 def test_reasons_are_of_the_vectors_that_the_table_has(tmp_path: Path, model: str, encoding: dict[str, Any]) -> None:
     rows = [{"id": str(number), "text": text} for number, text in enumerate(TEXTS)]
     write(tmp_path / "raw.jsonl", rows)
-    refresh_table(tmp_path / "raw.jsonl", tmp_path / "table", model, {**KEEP, "encoding": encoding})
+    refreshed(tmp_path / "raw.jsonl", tmp_path / "table", model, {**KEEP, "encoding": encoding})
     derive(everything_alike(), str(tmp_path / "table"), str(tmp_path / "out"))
     rows_with_reason = [row for row in rows_of(str(tmp_path / "out")) if row[EXPLANATION]]
     assert rows_with_reason

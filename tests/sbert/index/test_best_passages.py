@@ -12,7 +12,7 @@ from sbert.index.search import Searcher
 from sbert.index.search_settings import SearchResult, SearchSettings
 from sbert.index.words.settings import words_text_column
 from sbert.table.delta import Table
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import rows, texts, write
 
 CUT = {"source": {"passages": {"max_tokens": 16}}}
@@ -26,7 +26,7 @@ def searcher(tmp_path: Path, model: str) -> Searcher:
         for number, count in enumerate([60, 2, 3, 4, 5, 6])
     ]
     write(tmp_path / "raw/a.jsonl", lines)
-    refresh_table(tmp_path / "raw", tmp_path / "table", model, CUT)
+    refreshed(tmp_path / "raw", tmp_path / "table", model, CUT)
     return Searcher(Table.open(str(tmp_path / "table")))
 
 
@@ -111,6 +111,6 @@ def test_the_words_that_are_searched_are_those_of_the_passages(searcher: Searche
 
 def test_a_table_without_passages_is_refused(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 3))
-    refresh_table(tmp_path / "raw", tmp_path / "table", model)
+    refreshed(tmp_path / "raw", tmp_path / "table", model)
     with pytest.raises(ColumnError, match="its rows are not passages"):
         search_documents(Searcher(Table.open(str(tmp_path / "table"))), "anything")

@@ -22,7 +22,7 @@ from sbert.table.shards import ShardSettings
 from sbert.table.vacuum import vacuum_table
 from sbert.table.verify import verify_table
 from tests.support.made_tables import State, make_version, unit_vector
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import rows, write
 
 NUM_ROWS = 300
@@ -283,7 +283,7 @@ def test_quantized_and_unnormalized_vectors_are_indexed_too(
     tmp_path: Path, model: str, encoding: dict[str, Any]
 ) -> None:
     raw = write(tmp_path / "raw.jsonl", rows(0, 300))
-    refresh_table(raw, tmp_path / "table", model=model, settings={"encoding": {**encoding, "min_recall": 0}})
+    refreshed(raw, tmp_path / "table", model=model, settings={"encoding": {**encoding, "min_recall": 0}})
     table = Table.open(str(tmp_path / "table"))
     index_table(table.uri)
     vectors = np.random.default_rng(0).standard_normal((20, table.encoder.dim)).astype(np.float32)

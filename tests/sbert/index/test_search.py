@@ -19,7 +19,7 @@ from sbert.index.version_rows import VersionRows
 from sbert.source.settings import SourceSettings
 from sbert.table.delta import Table
 from tests.support.made_tables import make_version, unit_vector
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import rows, texts, write
 from tests.support.tiny_models import prompted_encoder
 
@@ -30,7 +30,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     folder = tmp_path_factory.mktemp("search")
     prompted_encoder().save_pretrained(folder / "model")
     raw = write(folder / "raw.jsonl", rows(0, 40))
-    refresh_table(raw, folder / "table", model=str(folder / "model"))
+    refreshed(raw, folder / "table", model=str(folder / "model"))
     return Table.open(str(folder / "table"))
 
 
@@ -75,7 +75,7 @@ def test_of_many_queries_those_that_are_none_are_named_and_the_others_searched(t
 
 def test_queries_are_cleaned_as_the_table_s_texts_were(tmp_path: Path, model: str) -> None:
     raw = write(tmp_path / "raw.jsonl", [{"id": "a", "text": "see www.a.org"}, {"id": "b", "text": "red blue"}])
-    refresh_table(raw, tmp_path / "table", model=model, settings={"cleaning": {"mask_urls": True}})
+    refreshed(raw, tmp_path / "table", model=model, settings={"cleaning": {"mask_urls": True}})
     hits = search_table(Table.open(str(tmp_path / "table")), "see  https://other.org/page").hits()
     assert hits[0].id == "a"
     assert hits[0].score == pytest.approx(1, abs=1e-5)
@@ -83,7 +83,7 @@ def test_queries_are_cleaned_as_the_table_s_texts_were(tmp_path: Path, model: st
 
 def test_a_table_that_rejects_long_texts_rejects_long_queries(tmp_path: Path, model: str) -> None:
     raw = write(tmp_path / "raw.jsonl", rows(0, 4))
-    refresh_table(
+    refreshed(
         raw, tmp_path / "table", model=model, settings={"encoding": {"truncation": "reject", "max_seq_length": 32}}
     )
     with pytest.raises(SettingsError, match=r"the query has \d+ tokens, the table takes texts of at most 32"):

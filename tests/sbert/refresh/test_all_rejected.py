@@ -13,7 +13,7 @@ from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.run import refresh
 from sbert.table.erased_keys import ErasedKeys
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import read, rows, write
 
 
@@ -185,11 +185,11 @@ def test_a_night_of_rejected_rows_only_gives_a_warning(
 
 def test_rows_that_were_erased_are_no_fault(tmp_path: Path, model: str, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 1))
-    refresh_table(tmp_path / "raw", tmp_path / "table", model)
+    refreshed(tmp_path / "raw", tmp_path / "table", model)
     erase(str(tmp_path / "table"), ErasedKeys(ids=["0"]))
     settings = {"cleaning": {"min_chars": 2}}  # builds the split anew
     with caplog.at_level(logging.WARNING, "sbert"):
-        report = refresh_table(tmp_path / "raw", tmp_path / "table", model, settings).report
+        report = refreshed(tmp_path / "raw", tmp_path / "table", model, settings).report
     assert report.rejects_by_reason == {"erased": 1}
     assert report.all_rejected == ""
     assert report.complete

@@ -4,7 +4,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import read, texts
 
 
@@ -14,12 +14,12 @@ def test_an_unreadable_archive_keeps_the_rows_of_its_members(tmp_path: Path, mod
     with zipfile.ZipFile(raw / "a.zip", "w") as archive:
         for number in range(3):
             archive.writestr(f"{number}.jsonl", json.dumps({"id": "1", "text": texts(number, 1)[0]}))
-    first = refresh_table(raw, str(table), model=model).report
+    first = refreshed(raw, str(table), model=model).report
     assert first.num_rows == 3
     assert first.num_objects == 3
-    assert refresh_table(raw, str(table)).report.num_splits_built == 0
+    assert refreshed(raw, str(table)).report.num_splits_built == 0
     (raw / "a.zip").write_bytes(b"PK damaged")
-    broken = refresh_table(raw, str(table)).report
+    broken = refreshed(raw, str(table)).report
     assert broken.num_rows == 3
     assert list(broken.broken_objects) == [str(raw / "a.zip")]
     assert read(table)["source"].n_unique() == 3

@@ -11,7 +11,7 @@ from sbert.refresh.job import RefreshJob, RefreshSettings
 from sbert.refresh.plan import Plan, make_plan
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import objects_apart, rows, write, write_objects
 from tests.support.tiny_models import save_tiny
 
@@ -39,7 +39,7 @@ def test_every_split_of_a_new_table_is_new(tmp_path: Path, raw: Path, model: str
 
 
 def test_new_and_changed_objects_are_told_apart_and_the_rest_is_kept(tmp_path: Path, raw: Path, model: str) -> None:
-    refresh_table(raw, tmp_path / "table", model, APART)
+    refreshed(raw, tmp_path / "table", model, APART)
     write(raw / "1.jsonl", rows(50, 10))
     write(raw / "9.jsonl", rows(90, 10))
     made = plan(raw, tmp_path / "table")
@@ -48,7 +48,7 @@ def test_new_and_changed_objects_are_told_apart_and_the_rest_is_kept(tmp_path: P
 
 
 def test_another_encoder_other_columns_and_other_settings_are_told_apart(tmp_path: Path, raw: Path, model: str) -> None:
-    refresh_table(raw, tmp_path / "table", model, APART)
+    refreshed(raw, tmp_path / "table", model, APART)
     table = tmp_path / "table"
     for number in range(3):
         write(raw / f"{number}.jsonl", rows(number * 10, 10))  # the same text with another modification time
@@ -61,21 +61,21 @@ def test_another_encoder_other_columns_and_other_settings_are_told_apart(tmp_pat
 
 
 def test_force_is_the_reason_whatever_else_changed(tmp_path: Path, raw: Path, model: str) -> None:
-    refresh_table(raw, tmp_path / "table", model, APART)
+    refreshed(raw, tmp_path / "table", model, APART)
     write(raw / "1.jsonl", rows(50, 10))
     made = plan(raw, tmp_path / "table", selection=Selection(include=("[12].jsonl",)), force=True)
     assert made.splits_by_reason == {BuildReason.FORCED: 2}
 
 
 def test_a_pack_that_lost_an_object_is_regrouped(tmp_path: Path, raw: Path, model: str) -> None:
-    refresh_table(raw, tmp_path / "table", model)
+    refreshed(raw, tmp_path / "table", model)
     (raw / "1.jsonl").unlink()
     made = plan(raw, tmp_path / "table", RefreshSettings().allowing_drops(True))
     assert made.splits_by_reason == {BuildReason.REGROUPED: 1}
 
 
 def test_without_the_record_of_earlier_rows_the_reason_is_not_guessed(tmp_path: Path, raw: Path, model: str) -> None:
-    refresh_table(raw, tmp_path / "table", model, APART)
+    refreshed(raw, tmp_path / "table", model, APART)
     for record in (tmp_path / "table/_splits").iterdir():
         record.unlink()
     write(raw / "1.jsonl", rows(50, 10))
@@ -85,7 +85,7 @@ def test_without_the_record_of_earlier_rows_the_reason_is_not_guessed(tmp_path: 
 @pytest.mark.parametrize("is_compacted", [False, True])
 def test_a_split_whose_shard_is_gone_says_so(tmp_path: Path, raw: Path, model: str, is_compacted: bool) -> None:
     table = str(tmp_path / "table")
-    refresh_table(raw, table, model, APART)
+    refreshed(raw, table, model, APART)
     if is_compacted:
         earlier = [shard.name for shard in Table.open(table).shards()]
         compact_table(table)

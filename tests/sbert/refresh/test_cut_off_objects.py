@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import read, texts, write
 
 
@@ -23,26 +23,26 @@ def test_rows_before_the_cut_are_embedded_and_earlier_rows_stay(tmp_path: Path, 
     array(raw / "new.json", range(4), is_cut=True)
     array(raw / "old.json", range(4))
     write(raw / "a.jsonl", [{"id": "9", "text": "other"}])
-    first = refresh_table(raw, str(table), model=model).report
+    first = refreshed(raw, str(table), model=model).report
     assert first.broken_objects.keys() == {str(raw / "new.json")}
     assert "is cut off after record 3" in first.broken_objects[str(raw / "new.json")]
     assert ids_of(table, "new.json") == ["0", "1", "2"]
     assert ids_of(table, "old.json") == ["0", "1", "2", "3"]
 
-    again = refresh_table(raw, str(table)).report
+    again = refreshed(raw, str(table)).report
     assert again.broken_objects.keys() == {str(raw / "new.json")}
     assert again.num_texts_encoded == 0
     assert again.num_rows == 8
 
     array(raw / "old.json", range(6), is_cut=True)  # an object that has rows keeps them
-    later = refresh_table(raw, str(table)).report
+    later = refreshed(raw, str(table)).report
     assert later.broken_objects.keys() == {str(raw / "new.json"), str(raw / "old.json")}
     assert ids_of(table, "new.json") == ["0", "1", "2"]
     assert ids_of(table, "old.json") == ["0", "1", "2", "3"]
 
     array(raw / "new.json", range(5))
     array(raw / "old.json", range(6))
-    mended = refresh_table(raw, str(table)).report
+    mended = refreshed(raw, str(table)).report
     assert mended.broken_objects == {}
     assert len(ids_of(table, "new.json")) == 5
     assert len(ids_of(table, "old.json")) == 6

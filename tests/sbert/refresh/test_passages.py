@@ -13,7 +13,7 @@ from sbert.refresh.fingerprints import rows_fingerprint
 from sbert.refresh.job import RefreshSettings
 from sbert.sync.change_feed import write_changes
 from sbert.table.verify import verify_table
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import read, texts, write
 
 CUT: dict[str, Any] = {"source": {"passages": {"max_tokens": 16}}}
@@ -40,7 +40,7 @@ def raw(tmp_path: Path) -> Path:
 
 def test_each_passage_is_a_row_with_the_columns_of_its_document(raw: Path, tmp_path: Path, model: str) -> None:
     settings = {"source": {**CUT["source"], "keep_columns": ["kind"]}}
-    report = refresh_table(raw, tmp_path / "table", model, settings).report
+    report = refreshed(raw, tmp_path / "table", model, settings).report
     table = read(tmp_path / "table")
     assert report.num_rows_read == report.num_rows_encoded == table.height > 4
     assert report.num_documents_read == report.num_documents_written == 2
@@ -57,8 +57,8 @@ def test_each_passage_is_a_row_with_the_columns_of_its_document(raw: Path, tmp_p
 
 
 def test_a_second_run_does_nothing_and_remembers_the_settings(raw: Path, tmp_path: Path, model: str) -> None:
-    refresh_table(raw, tmp_path / "table", model, CUT)
-    again = refresh_table(raw, tmp_path / "table", model)
+    refreshed(raw, tmp_path / "table", model, CUT)
+    again = refreshed(raw, tmp_path / "table", model)
     assert again.plan.is_empty
     assert again.plan.changes == ()
 
@@ -68,18 +68,18 @@ def test_a_changed_sentence_encodes_at_most_three_passages(tmp_path: Path, model
     sentences = [f"{text.capitalize()} {chance.random():.6f}." for text in texts(0, 300)]
     write_documents(tmp_path / "raw/a.jsonl", {"x": " ".join(sentences)})
     settings = {"source": {"passages": {"max_tokens": 48}}}
-    first = refresh_table(tmp_path / "raw", tmp_path / "table", model, settings).report
+    first = refreshed(tmp_path / "raw", tmp_path / "table", model, settings).report
     sentences[150] = "A new sentence stands here."
     write_documents(tmp_path / "raw/a.jsonl", {"x": " ".join(sentences)})
-    report = refresh_table(tmp_path / "raw", tmp_path / "table").report
+    report = refreshed(tmp_path / "raw", tmp_path / "table").report
     assert first.num_rows_read >= 100
     assert 1 <= report.num_texts_encoded <= 3
     assert report.num_rows_carried + report.num_rows_encoded == report.num_rows_read
 
 
 def test_other_passages_are_another_setting_of_the_table(raw: Path, tmp_path: Path, model: str) -> None:
-    refresh_table(raw, tmp_path / "table", model, CUT)
-    changed = refresh_table(raw, tmp_path / "table", model, {"source": {"passages": {"overlap_tokens": 4}}})
+    refreshed(raw, tmp_path / "table", model, CUT)
+    changed = refreshed(raw, tmp_path / "table", model, {"source": {"passages": {"overlap_tokens": 4}}})
     assert [change.name for change in changed.plan.changes] == ["source.passages"]
     passages = changed.plan.job.settings.source.passages
     assert passages is not None
@@ -88,9 +88,9 @@ def test_other_passages_are_another_setting_of_the_table(raw: Path, tmp_path: Pa
 
 
 def test_passages_can_be_turned_off_again(raw: Path, tmp_path: Path, model: str) -> None:
-    refresh_table(raw, tmp_path / "table", model, CUT)
+    refreshed(raw, tmp_path / "table", model, CUT)
     settings = RefreshSettings().with_source(passages={"of": "nothing"}).allowing_drops(allowed=True)
-    refresh_table(raw, tmp_path / "table", model, settings)
+    refreshed(raw, tmp_path / "table", model, settings)
     table = read(tmp_path / "table")
     assert table["id"].to_list() == ["x", "y"]
     assert "passage" not in table.columns
@@ -109,7 +109,7 @@ def test_a_document_whose_id_comes_again_leaves_as_a_whole(tmp_path: Path, model
         {"id": "x", "text": document(3, 4)},
     ]
     write(tmp_path / "raw/a.jsonl", lines)
-    report = refresh_table(tmp_path / "raw", tmp_path / "table", model, CUT | {"reading": {"block_rows": 2}}).report
+    report = refreshed(tmp_path / "raw", tmp_path / "table", model, CUT | {"reading": {"block_rows": 2}}).report
     table = read(tmp_path / "table")
     assert " ".join(table.filter(table["document_id"] == "x").sort("start")["passage"]) == document(3, 4)
     assert report.rejects_by_reason == {"duplicate_id": 1}
@@ -121,7 +121,7 @@ def test_documents_of_several_slices_that_share_an_id_leave_but_the_last(tmp_pat
     names = ["x", "y", "z", "x", "v"]
     lines = [{"id": name, "text": document(number)} for number, name in enumerate(names)]
     write(tmp_path / "raw/a.jsonl", lines)
-    outcome = refresh_table(tmp_path / "raw", tmp_path / "table", model, CUT | PIECES)
+    outcome = refreshed(tmp_path / "raw", tmp_path / "table", model, CUT | PIECES)
     assert len(outcome.plan.build) > 1
     table = read(tmp_path / "table")
     assert " ".join(table.filter(table["document_id"] == "x").sort("start")["passage"]) == document(3)
@@ -133,7 +133,7 @@ def test_rejected_passages_and_documents_add_up(tmp_path: Path, model: str) -> N
     raw = tmp_path / "raw"
     write_documents(raw / "a.jsonl", {"x": document(1), "blank": "  \n ", "short": "No."})
     (raw / "b.jsonl").write_text("[1]\n" + json.dumps({"id": "y", "text": document(2)}) + "\n")
-    report = refresh_table(raw, tmp_path / "table", model, CUT | {"cleaning": {"min_chars": 4}}).report
+    report = refreshed(raw, tmp_path / "table", model, CUT | {"cleaning": {"min_chars": 4}}).report
     assert report.rejects_by_reason == {"broken_row": 1, "empty_text": 1, "too_short": 1}
     assert report.num_rows_read == report.num_rows_encoded + 3
     assert report.num_documents_read == 5
@@ -144,25 +144,25 @@ def test_a_misfit_of_a_document_counts_once(tmp_path: Path, model: str) -> None:
     lines = [{"id": str(number), "text": document(number), "n": number} for number in range(3)]
     write(tmp_path / "raw/a.jsonl", lines)
     settings = {"source": {**CUT["source"], "keep_columns": ["n"]}, "reading": {"block_rows": 3}}
-    refresh_table(tmp_path / "raw", tmp_path / "table", model, settings)
+    refreshed(tmp_path / "raw", tmp_path / "table", model, settings)
     lines[1]["n"] = "many"
     write(tmp_path / "raw/a.jsonl", lines)
-    report = refresh_table(tmp_path / "raw", tmp_path / "table").report
+    report = refreshed(tmp_path / "raw", tmp_path / "table").report
     assert report.misfits_by_column == {"n": 1}
     assert report.num_texts_encoded == 0
 
 
 def test_equal_passages_are_encoded_once(tmp_path: Path, model: str) -> None:
     write_documents(tmp_path / "raw/a.jsonl", {"x": document(1), "y": document(1)})
-    report = refresh_table(tmp_path / "raw", tmp_path / "table", model, CUT).report
+    report = refreshed(tmp_path / "raw", tmp_path / "table", model, CUT).report
     assert report.num_texts_encoded * 2 == report.num_rows_read
 
 
 def test_the_change_feed_names_passages(raw: Path, tmp_path: Path, model: str) -> None:
-    refresh_table(raw, tmp_path / "table", model, CUT)
+    refreshed(raw, tmp_path / "table", model, CUT)
     before = read(tmp_path / "table")
     write_documents(raw / "a.jsonl", {"y": document(2)})
-    refresh_table(raw, tmp_path / "table", settings={"deletion_limit": {"max_drop_share": 1.0}})
+    refreshed(raw, tmp_path / "table", settings={"deletion_limit": {"max_drop_share": 1.0}})
     write_changes(str(tmp_path / "table"), 0, None, str(tmp_path / "changes.jsonl"))
     changes = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
     deleted = {row["id"] for row in changes if row["change"] == "delete"}
@@ -172,10 +172,10 @@ def test_the_change_feed_names_passages(raw: Path, tmp_path: Path, model: str) -
 def test_a_backfill_of_one_object_keeps_the_other_documents(raw: Path, tmp_path: Path, model: str) -> None:
     write_documents(raw / "b.jsonl", {"z": document(3)})
     settings = CUT | {"splits": {"pack_below_bytes": 0}}
-    refresh_table(raw, tmp_path / "table", model, settings)
+    refreshed(raw, tmp_path / "table", model, settings)
     write_documents(raw / "a.jsonl", {"x": document(4), "y": document(5)})
     write_documents(raw / "b.jsonl", {"z": document(6)})
-    refresh_table(raw, tmp_path / "table", settings=settings, selection=Selection(include=("b.jsonl",)))
+    refreshed(raw, tmp_path / "table", settings=settings, selection=Selection(include=("b.jsonl",)))
     table = read(tmp_path / "table")
     by_document = {name: " ".join(rows.sort("start")["passage"]) for (name,), rows in table.group_by("document_id")}
     assert by_document == {"x": document(1), "y": document(2), "z": document(6)}
@@ -193,4 +193,4 @@ def test_settings_that_cannot_work_are_refused(
     raw: Path, tmp_path: Path, model: str, source: object, message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        refresh_table(raw, tmp_path / "table", model, {"source": source})
+        refreshed(raw, tmp_path / "table", model, {"source": source})

@@ -7,7 +7,7 @@ import pytest
 from sbert.errors import ColumnError, EmptySourceError, MissingError, SbertError, SettingsError
 from sbert.refresh.job import RefreshJob
 from sbert.refresh.plan import make_plan
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import killed_after, objects_apart, read, texts, write
 
 
@@ -19,7 +19,7 @@ def test_a_finished_split_of_a_first_run_follows_the_types_of_the_next(
     write(raw / "1.jsonl", [{"id": "1", "text": texts(1, 1)[0], "size": 1}])
     write(raw / "2.jsonl", [{"id": "2", "text": texts(2, 1)[0], "size": 2}])
     with killed_after(monkeypatch, 1), pytest.raises(KeyboardInterrupt):
-        refresh_table(raw, table, model=model, settings=kept)
+        refreshed(raw, table, model=model, settings=kept)
     job = RefreshJob(raw_uri=str(raw), table_uri=table, model=model, settings=kept)
     plan = make_plan(job)
     assert len(plan.resume) == 1
@@ -30,7 +30,7 @@ def test_a_finished_split_of_a_first_run_follows_the_types_of_the_next(
     assert len(plan.resume) == 0
     assert len(plan.retype) == 1
     assert len(plan.build) == 3
-    report = refresh_table(raw, table, model=model, settings=kept).report
+    report = refreshed(raw, table, model=model, settings=kept).report
     assert report.num_texts_encoded == 2  # the finished split's vector is known
     assert read(table).select("id", "size").rows() == [("0", 0.5), ("1", 1.0), ("2", 2.0)]
 
@@ -69,10 +69,10 @@ def test_a_wrong_column_of_an_existing_table_is_found_before_the_encoder_is_load
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "raw/a.jsonl", [{"id": "1", "text": "red"}])
-    refresh_table(tmp_path / "raw", tmp_path / "table", model)
+    refreshed(tmp_path / "raw", tmp_path / "table", model)
     monkeypatch.setattr("sbert.refresh.plan.describe_model", lambda _: pytest.fail("the encoder was loaded"))
     with pytest.raises(ColumnError, match="no column 'body'"):
-        refresh_table(tmp_path / "raw", tmp_path / "table", settings={"source": {"text_column": "body"}})
+        refreshed(tmp_path / "raw", tmp_path / "table", settings={"source": {"text_column": "body"}})
 
 
 def test_locations_that_lie_within_each_other_are_refused(tmp_path: Path) -> None:

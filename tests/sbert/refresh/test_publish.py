@@ -12,7 +12,7 @@ from sbert.refresh.table_diff import TableDiff
 from sbert.rows.counts import RowCounts
 from sbert.table.delta import Table
 from sbert.vectors.checks import MIN_OWN_TEXTS
-from tests.support.refreshing import Outcome, RememberingSteps, refresh_table
+from tests.support.refreshing import Outcome, RememberingSteps, refreshed
 from tests.support.tables import objects_apart, read, rows, write, write_objects
 from tests.support.tiny_models import WORDS
 
@@ -32,7 +32,7 @@ def built(raw: Path, table: Path, monkeypatch: pytest.MonkeyPatch, **job: Any) -
     with monkeypatch.context() as patch:
         patch.setattr(RememberingSteps, "publish", remember, raising=False)
         with pytest.raises(Interrupted) as stopped:
-            refresh_table(raw, table, **job)
+            refreshed(raw, table, **job)
     return stopped.value.outcome
 
 
@@ -62,10 +62,10 @@ def test_a_commit_against_a_version_that_is_no_longer_the_newest_is_a_conflict(
     tmp_path: Path, raw: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "table"
-    refresh_table(raw, table, model, objects_apart())
+    refreshed(raw, table, model, objects_apart())
     write(raw / "0.jsonl", rows(50, 10))
     ready = built(raw, table, monkeypatch, settings=objects_apart())
-    refresh_table(raw, table, settings=objects_apart())
+    refreshed(raw, table, settings=objects_apart())
     with pytest.raises(CommitConflictError):
         publish(ready.plan, ready.diff, RowCounts(), {})
     assert Table.open(str(table)).version == 1
@@ -75,7 +75,7 @@ def test_without_a_difference_nothing_is_committed(
     tmp_path: Path, raw: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "table"
-    refresh_table(raw, table, model)
+    refreshed(raw, table, model)
     ready = built(raw, table, monkeypatch)
     assert publish(ready.plan, ready.diff, RowCounts(), {"run_id": "night"}) == 0
     assert Table.open(str(table)).version == 0
@@ -85,9 +85,9 @@ def test_policy_fail_refuses_too_many_truncated_rows(tmp_path: Path, model: str)
     write(tmp_path / "raw/a.jsonl", [{"id": "long", "text": " ".join(WORDS * 3)}, {"id": "short", "text": "red"}])
     strict = objects_apart(encoding={"truncation": "fail", "max_truncated_share": 0.4})
     with pytest.raises(TruncationError, match=r"1 of 2 rows \(50.00%\) have more than 64 tokens.*40.00%"):
-        refresh_table(tmp_path / "raw", tmp_path / "table", model, strict)
+        refreshed(tmp_path / "raw", tmp_path / "table", model, strict)
     lenient = objects_apart(encoding={"truncation": "fail", "max_truncated_share": 0.5})
-    assert refresh_table(tmp_path / "raw", tmp_path / "table", model, lenient).version == 0
+    assert refreshed(tmp_path / "raw", tmp_path / "table", model, lenient).version == 0
 
 
 def test_vectors_that_are_all_alike_are_refused(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,17 +96,17 @@ def test_vectors_that_are_all_alike_are_refused(tmp_path: Path, model: str, monk
     alike[:, 0] = 1
     monkeypatch.setattr("sbert.refresh.publish._sample_vectors", lambda *_: alike)
     with pytest.raises(QualityError):
-        refresh_table(tmp_path / "raw", tmp_path / "table", model)
+        refreshed(tmp_path / "raw", tmp_path / "table", model)
     assert not (tmp_path / "table/_delta_log").exists()
 
 
 def test_rows_that_vanish_inside_objects_count_as_a_loss(tmp_path: Path, raw: Path, model: str) -> None:
     table = tmp_path / "table"
-    refresh_table(raw, table, model, objects_apart())
+    refreshed(raw, table, model, objects_apart())
     for number in range(3):
         write(raw / f"{number}.jsonl", rows(number * 10, 5))
     with pytest.raises(MassDeletionError, match=r"0 of 3 source objects.*15 of 30 rows"):
-        refresh_table(raw, table, settings=objects_apart())
+        refreshed(raw, table, settings=objects_apart())
     assert len(read(table)) == 30
 
 

@@ -18,7 +18,7 @@ from sbert.refresh.run import refresh
 from sbert.source.listing import list_objects
 from sbert.source.plain_text_columns import check_columns_of_plain_text
 from sbert.source.settings import SourceSettings
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import objects_apart, rows, write
 
 SPLIT_COUNTS = {
@@ -83,7 +83,7 @@ def test_a_source_of_empty_objects_gives_a_warning(
 ) -> None:
     write(tmp_path / "raw/a.jsonl", [])
     with caplog.at_level(logging.WARNING, "sbert"):
-        report = refresh_table(tmp_path / "raw", tmp_path / "table", model).report
+        report = refreshed(tmp_path / "raw", tmp_path / "table", model).report
     assert report.version == 0
     assert report.num_rows == 0
     assert "all 1 objects are empty, such as" in caplog.text
@@ -213,7 +213,7 @@ def test_a_dry_run_of_a_backfill_foresees_the_rows_that_are_copied(tmp_path: Pat
 def test_an_object_without_the_column_is_named_once(tmp_path: Path, model: str) -> None:
     write(tmp_path / "raw/a.jsonl", rows(0, 2))
     (tmp_path / "raw/b.csv").write_text("question\nred\n")
-    broken = refresh_table(tmp_path / "raw", tmp_path / "table", model).report.broken_objects
+    broken = refreshed(tmp_path / "raw", tmp_path / "table", model).report.broken_objects
     assert broken[f"{tmp_path}/raw/b.csv"].startswith("no column 'text', the columns are: 'question': name the column")
 
 
@@ -225,5 +225,5 @@ def test_documents_among_rows_are_read_when_passages_are_named(
     (tmp_path / "raw/b.md").write_text("# Title\n\nred green\n")
     settings = {} if named is None else {"source": {"passages": {"of": named}}}
     with caplog.at_level(logging.WARNING, "sbert"):
-        assert refresh_table(tmp_path / "raw", tmp_path / "table", model, settings).report.num_rows == num_rows
+        assert refreshed(tmp_path / "raw", tmp_path / "table", model, settings).report.num_rows == num_rows
     assert ("--passages documents (setting source.passages.of) reads them too" in caplog.text) == (named is None)

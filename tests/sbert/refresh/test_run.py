@@ -22,7 +22,7 @@ from sbert.refresh.stages import Stage
 from sbert.refresh.steps import RefreshSteps
 from sbert.table.lease import active_leases
 from sbert.table.verify import verify_table
-from tests.support.refreshing import RememberingSteps, refresh_table
+from tests.support.refreshing import RememberingSteps, refreshed
 from tests.support.tables import objects_apart, read, rows, write, write_objects
 from tests.support.tiny_models import save_tiny
 
@@ -152,7 +152,7 @@ def test_a_run_overtaken_by_an_encoder_switch_builds_with_the_new_encoder(
     report = refresh(job(raw, table), steps=steps)
     assert report.encoder == other
     assert verify_table(str(table)).findings == []
-    fresh = refresh_table(raw, tmp_path / "fresh", other)
+    fresh = refreshed(raw, tmp_path / "fresh", other)
     assert fresh.report.num_rows == 30
     expected = {row["id"]: row["embedding"] for row in read(tmp_path / "fresh").to_dicts()}
     for row in read(table).to_dicts():
@@ -300,7 +300,7 @@ def test_storage_that_fails_for_the_moment_is_retried(
         return real(self, planned, *args)
 
     monkeypatch.setattr(SplitBuilder, "build", fails_twice)
-    outcome = refresh_table(raw, tmp_path / "table", model)
+    outcome = refreshed(raw, tmp_path / "table", model)
     assert outcome.report.num_rows == 30
     assert len(failures) == 2
 
@@ -316,7 +316,7 @@ def test_an_object_that_storage_refuses_for_good_counts_as_unreadable(
         return real(self, planned, *args)
 
     monkeypatch.setattr(SplitBuilder, "build", refused)
-    outcome = refresh_table(raw, tmp_path / "table", model, objects_apart())
+    outcome = refreshed(raw, tmp_path / "table", model, objects_apart())
     assert list(outcome.report.broken_objects) == [str(raw / "1.jsonl")]
     assert outcome.report.num_rows == 20
 
@@ -340,7 +340,7 @@ def test_an_object_compressed_and_broken_is_read_again_without_it(tmp_path: Path
         path.parent.mkdir(exist_ok=True)
         content = "".join(json.dumps(row) + "\n" for row in rows(number * 10, 10)).encode()
         path.write_bytes(gzip.compress(content) if number else gzip.compress(content)[:60])
-    outcome = refresh_table(tmp_path / "raw", tmp_path / "table", model)
+    outcome = refreshed(tmp_path / "raw", tmp_path / "table", model)
     assert list(outcome.report.broken_objects) == [str(tmp_path / "raw/0.jsonl.gz")]
     assert outcome.report.num_splits_built == 1
     assert outcome.report.num_rows == outcome.report.num_rows_read == 10

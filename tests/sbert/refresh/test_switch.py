@@ -6,7 +6,7 @@ import pytest
 
 from sbert.table.delta import Table
 from sbert.table.verify import verify_table
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import killed_after, objects_apart, read, write_objects
 from tests.support.tiny_models import save_tiny
 
@@ -17,20 +17,18 @@ def test_an_interrupted_switch_goes_on_and_readers_never_see_two_encoders(
     model, other = save_tiny(tmp_path / "model"), save_tiny(tmp_path / "other", seed=1)
     write_objects(tmp_path / "raw", 4, 5)
     raw, table, settings = tmp_path / "raw", str(tmp_path / "table"), objects_apart()
-    refresh_table(raw, table, model=model, settings=settings)
+    refreshed(raw, table, model=model, settings=settings)
     before = read(table)
     reader = Table.open(table).scan()
 
     with killed_after(monkeypatch, 2), pytest.raises(KeyboardInterrupt):
-        refresh_table(raw, table, model=other, settings=settings)
+        refreshed(raw, table, model=other, settings=settings)
     assert Table.open(table).version == 0
     assert Table.open(table).encoder.model == model
     assert read(table).equals(before)
-    assert refresh_table(
-        raw, table, settings=settings
-    ).plan.is_empty  # the nightly run in between keeps the old encoder
+    assert refreshed(raw, table, settings=settings).plan.is_empty  # the nightly run in between keeps the old encoder
 
-    outcome = refresh_table(raw, table, model=other, settings=settings)
+    outcome = refreshed(raw, table, model=other, settings=settings)
     assert outcome.version == 1
     assert outcome.report.num_splits_resumed == outcome.report.num_splits_built == 2
     assert outcome.report.num_texts_encoded == 10
@@ -40,5 +38,5 @@ def test_an_interrupted_switch_goes_on_and_readers_never_see_two_encoders(
     assert verify_table(table, 0).findings == []
     assert reader.collect().sort("source", "id").equals(before)  # a reader that began before the switch goes on
     scratch = str(tmp_path / "scratch")
-    refresh_table(raw, scratch, model=other, settings=settings)
+    refreshed(raw, scratch, model=other, settings=settings)
     assert read(table).drop("embedding").equals(read(scratch).drop("embedding"))

@@ -19,7 +19,7 @@ from sbert.source.reading import read_span
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import ReadSettings, SourceSettings
 from tests.support.pdf_files import make_pdf
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import read
 
 MARKDOWN = """\
@@ -143,7 +143,7 @@ def test_a_pdf_that_cannot_be_read_is_named_and_the_others_are_read(
     raw.mkdir()
     (raw / "bad.pdf").write_bytes(data)
     (raw / "good.pdf").write_bytes(make_pdf([["Good text."]]))
-    report = refresh_table(raw, tmp_path / "table", model).report
+    report = refreshed(raw, tmp_path / "table", model).report
     assert [uri.rsplit("/", 1)[-1] for uri in report.broken_objects] == ["bad.pdf"]
     assert message in next(iter(report.broken_objects.values()))
     assert read(tmp_path / "table")["passage"].to_list() == ["Good text."]
@@ -154,7 +154,7 @@ def test_a_pdf_of_pictures_is_rejected_with_that_reason(tmp_path: Path, model: s
     raw.mkdir()
     (raw / "pictures.pdf").write_bytes(make_pdf([[], []]))
     (raw / "text.md").write_text("# Some\n\ntext")
-    report = refresh_table(raw, tmp_path / "table", model).report
+    report = refreshed(raw, tmp_path / "table", model).report
     assert report.rejects_by_reason == {"empty_text": 1}
     assert report.num_documents_read == 2
     assert report.num_documents_written == 1
@@ -171,7 +171,7 @@ def test_documents_are_cut_and_rows_beside_them_stay_whole(tmp_path: Path, model
     (raw / "paper.pdf").write_bytes(make_pdf([["One page."], [f"Another {number} page." for number in range(40)]]))
     (raw / "rows.jsonl").write_text('{"id": "7", "text": "A row. It stays whole."}\n')
     settings = {"source": {"keep_columns": ["title", "page"], "passages": {"of": "documents"}}}
-    outcome = refresh_table(raw, tmp_path / "table", model, settings)
+    outcome = refreshed(raw, tmp_path / "table", model, settings)
     table = read(tmp_path / "table")
     by_id = {row["id"]: row for row in table.iter_rows(named=True)}
     assert by_id["book.md:1#1"]["headings"] == "Pumps move water"
@@ -185,14 +185,14 @@ def test_documents_are_cut_and_rows_beside_them_stay_whole(tmp_path: Path, model
     assert row["passage"] is None
     assert row["title"] is None
     assert outcome.report.num_documents_read == 4
-    assert refresh_table(raw, tmp_path / "table").plan.is_empty
+    assert refreshed(raw, tmp_path / "table").plan.is_empty
 
 
 def test_documents_stay_whole_on_request(tmp_path: Path, model: str) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/book.md").write_text(MARKDOWN)
     settings = {"source": {"passages": {"of": "nothing"}, "keep_columns": ["headings"]}}
-    refresh_table(tmp_path / "raw", tmp_path / "table", model, settings)
+    refreshed(tmp_path / "raw", tmp_path / "table", model, settings)
     table = read(tmp_path / "table")
     assert table["id"].to_list() == ["book.md:1"]
     assert table["headings"].to_list() == ['["Pumps move water","Oil"]']
@@ -202,12 +202,10 @@ def test_documents_stay_whole_on_request(tmp_path: Path, model: str) -> None:
 def test_documents_among_rows_are_passed_over_until_passages_are_named(tmp_path: Path, model: str) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/rows.jsonl").write_text('{"id": "7", "text": "A row."}\n')
-    refresh_table(tmp_path / "raw", tmp_path / "table", model)
+    refreshed(tmp_path / "raw", tmp_path / "table", model)
     (tmp_path / "raw/README.md").write_text(MARKDOWN)
-    assert refresh_table(tmp_path / "raw", tmp_path / "table").plan.is_empty
-    outcome = refresh_table(
-        tmp_path / "raw", tmp_path / "table", settings={"source": {"passages": {"of": "documents"}}}
-    )
+    assert refreshed(tmp_path / "raw", tmp_path / "table").plan.is_empty
+    outcome = refreshed(tmp_path / "raw", tmp_path / "table", settings={"source": {"passages": {"of": "documents"}}})
     assert [change.name for change in outcome.plan.changes] == ["source.passages"]
     assert outcome.report.num_rows_carried == 1
     table = read(tmp_path / "table")

@@ -12,7 +12,7 @@ from sbert.source.listing import list_objects
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import SourceSettings
 from tests.support.reading import compress, read_all
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import read, rows, write
 
 DEFAULT = "__HIVE_DEFAULT_PARTITION__"
@@ -99,9 +99,9 @@ def test_a_folder_key_is_the_id_only_where_it_is_named(tmp_path: Path) -> None:
 def test_a_later_value_of_a_key_does_not_cost_a_row(tmp_path: Path, model: str) -> None:
     raw, table = tmp_path / "raw", tmp_path / "table"
     write(raw / "year=2026/a.jsonl", rows(0, 3))
-    refresh_table(raw, table, model, {"source": {"keep_columns": ["year"]}})
+    refreshed(raw, table, model, {"source": {"keep_columns": ["year"]}})
     write(raw / "year=unknown/a.jsonl", rows(3, 2))
-    report = refresh_table(raw, table).report
+    report = refreshed(raw, table).report
     assert report.num_rows == 5
     assert report.misfits_by_column == {"year": 2}
     assert sorted(read(table)["year"].to_list(), key=str) == [2026, 2026, 2026, None, None]

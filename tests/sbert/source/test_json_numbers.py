@@ -18,7 +18,7 @@ from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import ReadSettings, SourceSettings
 from sbert.source.types import NumberLiteral
 from tests.support.reading import read_all
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 
 LITERALS = [
     "1.10", "1.0", "1", "-0.5", "-0", "-0.0", "1e5", "1E5", "1e-07", "1e-7", "1e+16", "1e22", "1e999", "0.30000000000000004",
@@ -218,9 +218,9 @@ def test_the_table_has_the_characters_and_keeps_the_types_that_it_has(tmp_path: 
     raw.mkdir()
     settings = {"source": {"keep_columns": ("price", "score", "doc")}}
     (raw / "a.jsonl").write_text('{"id": 1.0, "text": "one", "price": 1.10, "score": 0.5, "doc": {"price": 1.10}}\n')
-    refresh_table(raw, table, model, settings)
+    refreshed(raw, table, model, settings)
     (raw / "b.jsonl").write_text('{"id": 2, "text": "two", "price": 2, "score": 1.10, "doc": [1e5]}\n')
-    report = refresh_table(raw, table, model, settings).report
+    report = refreshed(raw, table, model, settings).report
     assert report.misfits_by_column == {}
     rows = pl.read_delta(str(table)).sort("id").select("id", "price", "score", "doc").rows()
     assert rows == [("1.0", "1.10", 0.5, '{"price": 1.10}'), ("2", "2", 1.1, "[1e5]")]

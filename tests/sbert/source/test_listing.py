@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileOpener
 from sbert.errors import EmptySourceError, MissingError, SettingsError, SourceError, StorageError
 from sbert.refresh.backfill_selection import Selection, choose_objects
 from sbert.source.listing import list_objects
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.services import S3Server
 from tests.support.tables import read, rows, write
 
@@ -101,15 +101,15 @@ def test_a_link_whose_target_is_gone_is_unreadable_and_its_rows_stay(tmp_path: P
     write(tmp_path / "data/a.jsonl", rows(0, 5))
     write(tmp_path / "raw/b.jsonl", rows(5, 5))
     (tmp_path / "raw/a.jsonl").symlink_to(tmp_path / "data/a.jsonl")
-    refresh_table(tmp_path / "raw", tmp_path / "table", model)
+    refreshed(tmp_path / "raw", tmp_path / "table", model)
     (tmp_path / "data").rename(tmp_path / "not mounted")
-    outcome = refresh_table(tmp_path / "raw", tmp_path / "table", model)
+    outcome = refreshed(tmp_path / "raw", tmp_path / "table", model)
     broken = outcome.report.broken_objects
     assert list(broken) == [f"{tmp_path}/raw/a.jsonl"]
     assert broken[f"{tmp_path}/raw/a.jsonl"].startswith(f"cannot be opened: a link to {tmp_path}/data/a.jsonl")
     assert read(tmp_path / "table").height == 10
     (tmp_path / "not mounted").rename(tmp_path / "data")
-    again = refresh_table(tmp_path / "raw", tmp_path / "table", model)
+    again = refreshed(tmp_path / "raw", tmp_path / "table", model)
     assert again.report.complete
     assert again.report.num_splits_built == 0
 
@@ -122,14 +122,14 @@ def test_rows_below_a_link_to_a_folder_that_is_gone_stay(tmp_path: Path, model: 
         write(tmp_path / f"raw/here/{number}.jsonl", rows(number, 1))
     write(tmp_path / "disk/b.jsonl", rows(20, 1))
     (tmp_path / "raw/day.1").symlink_to(tmp_path / "disk")
-    refresh_table(raw, table, model)
+    refreshed(raw, table, model)
     (tmp_path / "disk").rename(tmp_path / "not mounted")
-    broken = refresh_table(raw, table, model).report.broken_objects
+    broken = refreshed(raw, table, model).report.broken_objects
     assert list(broken) == [f"{tmp_path}/raw/day.1"]
     assert "a link to" in broken[f"{tmp_path}/raw/day.1"]
     assert read(table).height == 7
     (tmp_path / "not mounted").rename(tmp_path / "disk")
-    again = refresh_table(raw, table, model).report
+    again = refreshed(raw, table, model).report
     assert again.complete
     assert again.num_splits_built == 0
 
@@ -215,7 +215,7 @@ def test_an_object_that_storage_refuses_does_not_take_its_pack_with_it(
         opened(self)
 
     monkeypatch.setattr(LocalFileOpener, "_open", refuse)
-    outcome = refresh_table(tmp_path / "raw", tmp_path / "table", model)
+    outcome = refreshed(tmp_path / "raw", tmp_path / "table", model)
     assert list(outcome.report.broken_objects) == [f"{tmp_path}/raw/a.jsonl"]
     assert outcome.report.num_rows == 5
 

@@ -17,7 +17,7 @@ from sbert.source.listing import list_objects
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import SourceSettings
 from tests.support.reading import read_all
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 
 
 def types(raw: Path, *keep: str) -> dict[str, pl.DataType]:
@@ -136,7 +136,7 @@ def test_every_type_of_parquet_is_kept_by_a_stated_rule_and_readable_in_the_tabl
     frame.write_parquet(tmp_path / "raw/a.parquet")
     expected_types = {name: kind for name, (_, kind, _) in KINDS.items()}
     assert types(tmp_path / "raw", *KINDS) == expected_types
-    outcome = refresh_table(tmp_path / "raw", tmp_path / "table", model, {"source": {"keep_columns": tuple(KINDS)}})
+    outcome = refreshed(tmp_path / "raw", tmp_path / "table", model, {"source": {"keep_columns": tuple(KINDS)}})
     assert outcome.report.complete
     assert outcome.report.misfits_by_column == {}
     table = pl.from_arrow(DeltaTable(str(tmp_path / "table")).to_pyarrow_table())
@@ -148,7 +148,7 @@ def test_every_type_of_parquet_is_kept_by_a_stated_rule_and_readable_in_the_tabl
 def test_whole_numbers_above_64_bits_in_csv_are_kept_digit_by_digit(tmp_path: Path, model: str) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/a.csv").write_text(f"text,n\na,{2**63}\nb,5\n")
-    refresh_table(tmp_path / "raw", tmp_path / "table", model, {"source": {"keep_columns": ("n",)}})
+    refreshed(tmp_path / "raw", tmp_path / "table", model, {"source": {"keep_columns": ("n",)}})
     assert sorted(pl.read_delta(str(tmp_path / "table"))["n"]) == ["5", str(2**63)]
 
 
@@ -172,10 +172,10 @@ def test_a_later_fraction_costs_no_row_and_is_kept_beside_the_table(tmp_path: Pa
     settings = {"source": {"keep_columns": ("n",)}}
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/a.jsonl").write_text('{"id": 1, "text": "one", "n": 1}\n')
-    refresh_table(tmp_path / "raw", tmp_path / "table", model, settings)
+    refreshed(tmp_path / "raw", tmp_path / "table", model, settings)
     lines = [{"id": 2, "text": "two", "n": 3.5}, {"id": 3, "text": "three", "n": 3}, {"id": 4, "text": "", "n": 4.5}]
     (tmp_path / "raw/b.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    outcome = refresh_table(tmp_path / "raw", tmp_path / "table", model, settings)
+    outcome = refreshed(tmp_path / "raw", tmp_path / "table", model, settings)
     table = pl.read_delta(str(tmp_path / "table"))
     assert dict(table.select("id", "n").rows()) == {"1": 1, "2": None, "3": 3}
     assert outcome.report.misfits_by_column == {"n": 1}
@@ -184,7 +184,7 @@ def test_a_later_fraction_costs_no_row_and_is_kept_beside_the_table(tmp_path: Pa
     assert record.misfits is not None
     misfits = pl.read_parquet(tmp_path / "table" / record.misfits)
     assert misfits.select("row", "id", "column", "type", "original").rows() == [(1, "2", "n", "Int64", "3.5")]
-    again = refresh_table(tmp_path / "raw", tmp_path / "table", model, settings)
+    again = refreshed(tmp_path / "raw", tmp_path / "table", model, settings)
     assert again.report.num_splits_built == 0
 
 
@@ -193,7 +193,7 @@ def test_column_types_fix_the_types_of_kept_columns(tmp_path: Path, model: str) 
     (tmp_path / "raw/a.csv").write_text("text,code,day,price\na,7,2026-11-01,1.5\nb,08,soon,2.25\nc,9,,x\n")
     fixed = {"code": "string", "day": "date", "price": "decimal(10,2)"}
     settings = {"source": {"keep_columns": list(fixed), "column_types": fixed}}
-    report = refresh_table(tmp_path / "raw", tmp_path / "table", model, settings).report
+    report = refreshed(tmp_path / "raw", tmp_path / "table", model, settings).report
     assert report.misfits_by_column == {"day": 1, "price": 1}
     table = pl.read_delta(str(tmp_path / "table")).sort("id")
     assert table["code"].to_list() == ["7", "08", "9"]
@@ -204,14 +204,14 @@ def test_column_types_fix_the_types_of_kept_columns(tmp_path: Path, model: str) 
 def test_another_column_type_changes_the_table_without_encoding(tmp_path: Path, model: str) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/a.csv").write_text("text,n,m\na,7,1\nb,8,2\n")
-    refresh_table(tmp_path / "raw", tmp_path / "table", model, {"source": {"keep_columns": ["n", "m"]}})
+    refreshed(tmp_path / "raw", tmp_path / "table", model, {"source": {"keep_columns": ["n", "m"]}})
     named = {"source": {"column_types": {"n": "string"}}}
-    changed = refresh_table(tmp_path / "raw", tmp_path / "table", settings=named)
+    changed = refreshed(tmp_path / "raw", tmp_path / "table", settings=named)
     assert changed.report.num_rows_encoded == 0
     table = pl.read_delta(str(tmp_path / "table"))
     assert sorted(table["n"]) == ["7", "8"]
     assert sorted(table["m"]) == [1, 2]
-    assert refresh_table(tmp_path / "raw", tmp_path / "table").plan.is_empty
+    assert refreshed(tmp_path / "raw", tmp_path / "table").plan.is_empty
 
 
 def test_a_type_of_a_column_that_is_not_kept_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sbert.suggest.suggest import load_labelled, suggest
 from sbert.suggest.suggestion_file import write_suggestions
 from sbert.suggest.suggestion_kinds import SuggestionKind
 from sbert.table.delta import Table
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tiny_models import prompted_encoder
 from tests.support.toy_training import toy_labels, toy_rows
 
@@ -218,7 +218,7 @@ def test_a_labelled_text_with_other_white_space_is_not_asked_for_again(
         "".join(json.dumps({"id": str(number), "text": text}) + "\n" for number, text in enumerate(written))
     )
     uri = str(tmp_path / "table")
-    refresh_table(tmp_path / "raw.jsonl", uri, model=model, settings={"source": {"keep_columns": ["text"]}})
+    refreshed(tmp_path / "raw.jsonl", uri, model=model, settings={"source": {"keep_columns": ["text"]}})
     labelled = pl.DataFrame({"text": [" ".join(written[0].split())]})
     encoder = SentenceEncoder.from_pretrained(model)
     asked = set(suggest(Table.open(uri), 1_000, encoder=encoder, labelled=labelled).rows["text"])
@@ -332,7 +332,7 @@ def test_suggestions_encode_texts_as_the_rows_of_the_table_were(tmp_path: Path, 
     texts = toy_rows(LabelKind.TEXTS, 150, seed=5)["text"].to_list()
     (tmp_path / "raw.jsonl").write_text("".join(json.dumps({"id": text, "text": text}) + "\n" for text in texts))
     settings = {"source": {"keep_columns": ["text"]}, "encoding": {"prompt": prompt}}
-    refresh_table(tmp_path / "raw.jsonl", tmp_path / "table", model=str(tmp_path / "model"), settings=settings)
+    refreshed(tmp_path / "raw.jsonl", tmp_path / "table", model=str(tmp_path / "model"), settings=settings)
     table = Table.open(str(tmp_path / "table"))
     encoder = SentenceEncoder.from_pretrained(tmp_path / "model")
     labels = toy_labels(LabelKind.CLASSES, 120)

@@ -7,14 +7,14 @@ import pytest
 from sbert.errors import VerificationError
 from sbert.table.delta import Table
 from sbert.table.upkeep import UpkeepReport, UpkeepSteps, upkeep
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import objects_apart, write_objects
 
 
 @pytest.fixture
 def table(tmp_path: Path, model: str) -> str:
     write_objects(tmp_path / "raw", 3, 10)
-    refresh_table(tmp_path / "raw", tmp_path / "table", model, objects_apart())
+    refreshed(tmp_path / "raw", tmp_path / "table", model, objects_apart())
     return str(tmp_path / "table")
 
 

@@ -16,7 +16,7 @@ from sbert.derived.derived_table import DerivedTable
 from sbert.errors import ModelError, SettingsError
 from sbert.table.delta import Table
 from tests.support.made_tables import make_version, unit_vector
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.tables import rows, write
 
 AMHARIC, THAI, CHINESE = "የይለፍ ቃሌን እንዴት መቀየር እችላለሁ", "ฉันจะเปลี่ยนรหัสผ่านได้อย่างไร", "如何更改我的密码"
@@ -71,7 +71,7 @@ def tables(tmp_path: Path, model: str) -> tuple[str, str]:
     asked += [{"id": name, "text": text} for name, text in (("am", AMHARIC), ("th", THAI), ("zh", CHINESE))]
     for name, lines in (("faq", rows(0, 30)), ("tickets", asked)):
         raw = write(tmp_path / f"{name}.jsonl", lines)
-        refresh_table(raw, tmp_path / name, model, settings={"source": {"keep_columns": ["text"]}})
+        refreshed(raw, tmp_path / name, model, settings={"source": {"keep_columns": ["text"]}})
     return str(tmp_path / "tickets"), str(tmp_path / "faq")
 
 

@@ -21,7 +21,7 @@ from sbert.source.settings import SourceSettings
 from sbert.source.tables.iceberg import newest_metadata
 from sbert.source.tables.iceberg_io import StorageIO
 from tests.support.reading import read_all
-from tests.support.refreshing import refresh_table
+from tests.support.refreshing import refreshed
 from tests.support.services import S3Server
 from tests.support.tables import read, texts
 
@@ -106,10 +106,10 @@ def test_a_change_of_the_table_costs_what_it_changes(catalog: SqlCatalog, tmp_pa
     source = catalog.create_table("n.t", schema=pa.schema([("id", pa.string()), ("text", pa.string())]))
     source.append(pa.table({"id": [str(number) for number in range(20)], "text": texts(0, 20)}))
     raw, table = source.location().removeprefix("file://"), tmp_path / "table"
-    assert refresh_table(raw, table, model).report.num_rows_encoded == 20
-    assert refresh_table(raw, table).plan.is_empty
+    assert refreshed(raw, table, model).report.num_rows_encoded == 20
+    assert refreshed(raw, table).plan.is_empty
     source.overwrite(pa.table({"id": ["4"], "text": ["another text"]}), "id == '4'")
-    changed = refresh_table(raw, table).report
+    changed = refreshed(raw, table).report
     assert changed.num_texts_encoded == 1
     assert changed.num_rows == 20
     assert changed.num_rows_lost == 0
@@ -120,7 +120,7 @@ def test_a_missing_data_file_is_named(catalog: SqlCatalog, tmp_path: Path, model
     _, folder = make(catalog)
     missing = next(folder.glob("data/lang=en/*/*.parquet"))
     missing.unlink()
-    report = refresh_table(folder, tmp_path / "table", model).report
+    report = refreshed(folder, tmp_path / "table", model).report
     assert list(report.broken_objects) == [str(missing)]
     assert report.num_rows == 2
 
