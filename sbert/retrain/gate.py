@@ -25,7 +25,7 @@ from sbert.evaluation.robustness_settings import RobustnessKind, RobustnessSetti
 from sbert.evaluation.settings import EvaluationSettings
 from sbert.retrain.gate_settings import GateSettings
 
-__all__ = ["Comparison", "Decision", "decide"]
+__all__ = ["Decision", "MetricComparison", "decide"]
 
 
 UNLEARNED = {
@@ -46,7 +46,7 @@ REMEDIES = {
 """The training that keeps more of the skill."""
 
 
-class Comparison(BaseModel):
+class MetricComparison(BaseModel):
     """One metric of production and candidate on the same rows."""
 
     model_config = ConfigDict(frozen=True)
@@ -70,12 +70,12 @@ class Decision(BaseModel):
 
     promoted: bool
     reasons: list[str] = Field(description="Reasons against the candidate; when it was promoted, the reason for it.")
-    primary: Comparison = Field(description="The metric that decides.")
-    regression_sets: list[Comparison] = Field(
+    primary: MetricComparison = Field(description="The metric that decides.")
+    regression_sets: list[MetricComparison] = Field(
         validation_alias=AliasChoices("regression_sets", "guards"),  # guards: the name in records of earlier releases
         description="The metrics that may not drop.",
     )
-    robustness: list[Comparison] = Field(
+    robustness: list[MetricComparison] = Field(
         default_factory=list,
         description="The robustness sets. Their intervals are corrected for the number of sets, so they are wider.",
     )
@@ -155,7 +155,7 @@ def decide(
     )
 
 
-def compare(before: Evaluated, after: Evaluated, name: str, evaluation: EvaluationSettings) -> Comparison:
+def compare(before: Evaluated, after: Evaluated, name: str, evaluation: EvaluationSettings) -> MetricComparison:
     """Compare the primary metric of one set.
 
     Raises:
@@ -174,7 +174,7 @@ def compare(before: Evaluated, after: Evaluated, name: str, evaluation: Evaluati
         confidence=evaluation.confidence,
         seed=evaluation.seed,
     )
-    return Comparison(
+    return MetricComparison(
         set_name=name,
         metric=metric,
         before=before.metrics[name][metric].value,
@@ -219,7 +219,7 @@ def _collapse(before: Geometry, after: Geometry, gate: GateSettings) -> list[str
     return reasons
 
 
-def _no_gain(primary: Comparison, gate: GateSettings, evaluation: EvaluationSettings) -> list[str]:
+def _no_gain(primary: MetricComparison, gate: GateSettings, evaluation: EvaluationSettings) -> list[str]:
     if primary.low > gate.margin:
         return []
     values = f"{primary.metric} {primary.before:.4f} → {primary.after:.4f}"
@@ -237,7 +237,7 @@ def _no_gain(primary: Comparison, gate: GateSettings, evaluation: EvaluationSett
     return [f"{values}: {primary.gain:+.4f} could be chance ({rows}); more labels would help; {interval}"]
 
 
-def _regression(item: Comparison) -> list[str]:
+def _regression(item: MetricComparison) -> list[str]:
     assert item.tolerance is not None
     if item.gain >= -item.tolerance:
         return []
@@ -247,7 +247,7 @@ def _regression(item: Comparison) -> list[str]:
     ]
 
 
-def _robustness_loss(item: Comparison, settings: RobustnessSettings) -> list[str]:
+def _robustness_loss(item: MetricComparison, settings: RobustnessSettings) -> list[str]:
     if item.high >= -settings.tolerance:
         return []
     below = f"minus the tolerance of {settings.tolerance:g}" if settings.tolerance else "0"

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.evaluation.robustness_settings import RobustnessSettings
 
-__all__ = ["Approval", "GateSettings"]
+__all__ = ["ApprovalMode", "GateSettings"]
 
 
-class Approval(StrEnum):
+class ApprovalMode(StrEnum):
     """The way to decide about a candidate that passed."""
 
     AUTOMATIC = "automatic"
@@ -39,8 +39,8 @@ class GateSettings(BaseModel):
     tolerances: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default_factory=dict, description="The same for single regression sets, by name: {'sts': 0.01}."
     )
-    approval: Approval = Field(
-        default=Approval.AUTOMATIC,
+    approval: ApprovalMode = Field(
+        default=ApprovalMode.AUTOMATIC,
         description="Whether a candidate that passed is promoted at once, or a person is asked first: automatic or ask.",
     )
     approval_hours: float = Field(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sbert.evaluation.robustness_sets import PREFIX
-from sbert.retrain.gate import Comparison
+from sbert.retrain.gate import MetricComparison
 from sbert.training.result import HistoryPoint
 
 __all__ = ["curves_picture", "gains_picture"]
@@ -40,7 +40,7 @@ def curves_picture(history: Sequence[HistoryPoint], dev_before: float, best_step
     return _data_uri(figure)
 
 
-def gains_picture(comparisons: Sequence[Comparison], margin: float) -> str:
+def gains_picture(comparisons: Sequence[MetricComparison], margin: float) -> str:
     """Draw each comparison's gain with its interval; right of the line is better."""
     figure = Figure(figsize=(WIDTH_INCHES, 1.5 + 0.5 * len(comparisons)), layout="constrained")
     axes = figure.add_subplot()
@@ -73,7 +73,7 @@ def gains_picture(comparisons: Sequence[Comparison], margin: float) -> str:
     return _data_uri(figure)
 
 
-def _role(item: Comparison) -> tuple[str, str]:
+def _role(item: MetricComparison) -> tuple[str, str]:
     """Return the colour of a comparison, and its name in the legend."""
     if item.tolerance is None:
         return BLUE, "gain that decides"

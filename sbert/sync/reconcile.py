@@ -28,7 +28,7 @@ from sbert.sync.table_rows import keys_of, read_rows, rows_at, table_rows_at
 from sbert.sync.watermark import Watermark
 from sbert.table.delta import Table
 
-__all__ = ["Comparison", "ReconcileReport", "compare", "reconcile", "repair", "watermark_of"]
+__all__ = ["CopyComparison", "ReconcileReport", "compare", "reconcile", "repair", "watermark_of"]
 
 NAMED_KEYS = 20
 """Keys of each kind that a report names; the counts are of all."""
@@ -96,7 +96,7 @@ class _KeyFile:
         self._writer.write_table(keys)
 
 
-class Comparison:
+class CopyComparison:
     """The differences between a table version and a collection, and the rows that mend them."""
 
     def __init__(self, table: Table, destination: Destination, collection: Collection) -> None:
@@ -179,12 +179,14 @@ class Comparison:
                 yield pa.Table.from_batches([batch])
 
 
-def compare(table: Table, destination: Destination, collection: Collection) -> Comparison:
+def compare(table: Table, destination: Destination, collection: Collection) -> CopyComparison:
     """Compare every row of a table version with a collection; use the result as a context manager."""
-    return Comparison(table, destination, collection)
+    return CopyComparison(table, destination, collection)
 
 
-def repair(table: Table, destination: Destination, collection: Collection, comparison: Comparison) -> tuple[int, int]:
+def repair(
+    table: Table, destination: Destination, collection: Collection, comparison: CopyComparison
+) -> tuple[int, int]:
     """Upsert missing and stale rows, then delete extra rows; return both numbers of rows."""
     earlier = destination.watermarks().get(collection.name)
     with destination.begin(collection, watermark_of(table, is_complete=False, earlier=earlier)) as load:

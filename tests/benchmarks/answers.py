@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
-from sbert.apply.answers.decide import Decision
+from sbert.apply.answers.decide import AnswerDecision
 from sbert.apply.answers.model import load_model
 from sbert.apply.answers.run import answer_questions
 from sbert.apply.answers.settings import AnswerSettings
@@ -214,7 +214,7 @@ def _refusals(output: DerivedTable, left_out: set[int], seed: int) -> list[str]:
     is_right = np.array(
         [answers[0]["id"] == str(at) for answers, at in zip(rows["answers"].to_list(), entry, strict=True)]
     )
-    given = (rows["decision"] == Decision.ANSWER.value).to_numpy()
+    given = (rows["decision"] == AnswerDecision.ANSWER.value).to_numpy()
     wrong = given & ~is_right
     promise = load_model(output.info.settings["model_uri"]).record.promised_error
     return [

@@ -9,10 +9,10 @@ import numpy as np
 from sbert.apply.answers.best_answers import Answer
 from sbert.apply.answers.model import FEATURES, AnswerModel, Float64
 
-__all__ = ["Decided", "Decision", "Reason", "decide", "features"]
+__all__ = ["AnswerDecision", "Decided", "Reason", "decide", "features"]
 
 
-class Decision(StrEnum):
+class AnswerDecision(StrEnum):
     """Decision about a question."""
 
     ANSWER = "answer"
@@ -34,7 +34,7 @@ class Decided(NamedTuple):
     """The probability that the best answer is right, and the decision that follows from it."""
 
     probability: float
-    decision: Decision
+    decision: AnswerDecision
     reason: Reason
 
 
@@ -78,13 +78,13 @@ def decide(lists: Sequence[Sequence[Answer]], is_unknown: Sequence[bool], model:
     decided = []
     for answers, unknown, best, either in zip(lists, is_unknown, first, two, strict=True):
         if not answers:
-            decided.append(Decided(0.0, Decision.ABSTAIN, Reason.NO_ANSWERS))
+            decided.append(Decided(0.0, AnswerDecision.ABSTAIN, Reason.NO_ANSWERS))
         elif unknown:
-            decided.append(Decided(best, Decision.ABSTAIN, Reason.UNKNOWN_LANGUAGE))
+            decided.append(Decided(best, AnswerDecision.ABSTAIN, Reason.UNKNOWN_LANGUAGE))
         elif best >= model.first.threshold:
-            decided.append(Decided(best, Decision.ANSWER, Reason.NONE))
+            decided.append(Decided(best, AnswerDecision.ANSWER, Reason.NONE))
         elif len({answer.text_hash for answer in answers}) > 1 and either >= model.first_two.threshold:
-            decided.append(Decided(best, Decision.CLARIFY, Reason.TWO_ANSWERS))
+            decided.append(Decided(best, AnswerDecision.CLARIFY, Reason.TWO_ANSWERS))
         else:
-            decided.append(Decided(best, Decision.ABSTAIN, Reason.UNSURE))
+            decided.append(Decided(best, AnswerDecision.ABSTAIN, Reason.UNSURE))
     return decided

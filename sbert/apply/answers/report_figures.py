@@ -5,7 +5,7 @@ import polars as pl
 from sklearn.cluster import AgglomerativeClustering
 
 from sbert.apply.answers.answer_pool import joined_texts
-from sbert.apply.answers.decide import Decision
+from sbert.apply.answers.decide import AnswerDecision
 from sbert.apply.answers.job import AnswersJob
 from sbert.apply.answers.model import load_model
 from sbert.apply.answers.page import report_page
@@ -34,7 +34,7 @@ def finish_report(output: DerivedReport) -> AnswersReport:
     job = AnswersJob.model_validate(derived.info.settings)
     rows = derived.scan()
     decisions = _counts(rows, "decision")
-    answered = rows.filter(pl.col("decision") == Decision.ANSWER.value)
+    answered = rows.filter(pl.col("decision") == AnswerDecision.ANSWER.value)
     mean = answered.select(1 - pl.col("probability").mean()).collect().item()
     best = pl.col("answers").list.first().struct
     used = answered.select(source=best.field("source"), id=best.field("id")).unique().collect()
@@ -46,7 +46,7 @@ def finish_report(output: DerivedReport) -> AnswersReport:
         output=output,
         model=load_model(job.model_uri).record,
         num_answers=answers.num_rows,
-        decisions={each.value: decisions.get(each.value, 0) for each in Decision},
+        decisions={each.value: decisions.get(each.value, 0) for each in AnswerDecision},
         reasons={name: count for name, count in _counts(rows, "reason").items() if name},
         expected_error=None if mean is None else float(mean),
         num_unused=unused.select(pl.len()).collect().item(),
@@ -92,7 +92,7 @@ def _groups(derived: DerivedTable, job: AnswersJob) -> tuple[QuestionGroup, ...]
     """Group a sample of the unanswered questions by meaning, the largest groups first."""
     questions = Table.open(derived.info.table_uri, derived.info.table_version)
     info = questions.encoder
-    silent = derived.scan().filter(pl.col("decision") == Decision.ABSTAIN.value)
+    silent = derived.scan().filter(pl.col("decision") == AnswerDecision.ABSTAIN.value)
     sample = silent.select("source", "id", "text_hash").sort("text_hash", "source", "id").head(MAX_GROUPED).collect()
     if sample.is_empty():
         return ()

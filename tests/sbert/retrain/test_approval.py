@@ -12,7 +12,7 @@ from sbert.errors import RegistryError
 from sbert.labels.label_kinds import LabelKind
 from sbert.registry.approval import Approval, made_now
 from sbert.registry.store import Registry
-from sbert.retrain.gate_settings import Approval as GateApproval
+from sbert.retrain.gate_settings import ApprovalMode
 from sbert.retrain.late_decision import decide_version
 from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.retrain_report import RetrainReport
@@ -132,7 +132,7 @@ def test_an_approval_of_what_was_compared_with_another_production_is_refused(job
 
 def test_who_is_asked_does_not_change_what_a_run_is(job: RetrainJob) -> None:
     automatic = job.settings.model_copy(
-        update={"gate": job.settings.gate.model_copy(update={"approval": GateApproval.AUTOMATIC})}
+        update={"gate": job.settings.gate.model_copy(update={"approval": ApprovalMode.AUTOMATIC})}
     )
     keys = {find_inputs(item, "r").run_key for item in (job, job.model_copy(update={"settings": automatic}))}
     assert len(keys) == 1

@@ -12,7 +12,7 @@ from sbert.evaluation.evaluate import EncoderEvaluation, MetricValue, SetEvaluat
 from sbert.evaluation.geometry import Geometry
 from sbert.pages.page import page_style
 from sbert.registry.version_record import LabelsRecord, VersionRecord
-from sbert.retrain.gate import Comparison, Decision
+from sbert.retrain.gate import Decision, MetricComparison
 from sbert.retrain.judge import Judgement
 from sbert.retrain.report_page import report_html
 from sbert.retrain.retrain_report import RetrainReport
@@ -37,7 +37,7 @@ def evaluation() -> EncoderEvaluation:
 
 
 def decision() -> Decision:
-    comparison = Comparison(
+    comparison = MetricComparison(
         set_name=EVIL, metric="accuracy", before=0.5, after=0.6, gain=0.1, low=0.05, high=0.15, num_rows=30,
         rows_fingerprint="rows",
     )  # fmt: skip

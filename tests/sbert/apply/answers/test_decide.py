@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sbert.apply.answers.best_answers import Answer
-from sbert.apply.answers.decide import Decision, Reason, decide
+from sbert.apply.answers.decide import AnswerDecision, Reason, decide
 from sbert.apply.answers.model import AnswerModel, Calibration
 from sbert.apply.answers.run import answer_questions
 from sbert.apply.answers.settings import AnswerSettings, FusionWeights
@@ -35,20 +35,20 @@ def answers(*scores: float, hashes: str = "abc") -> list[Answer]:
 @pytest.mark.parametrize(
     ("candidates", "is_unknown", "decision", "reason"),
     [
-        (answers(0.9, 0.5, 0.4), False, Decision.ANSWER, Reason.NONE),
-        (answers(0.9, 0.89, 0.4), False, Decision.CLARIFY, Reason.TWO_ANSWERS),
-        (answers(0.9, 0.89, 0.88, hashes="aab"), False, Decision.CLARIFY, Reason.TWO_ANSWERS),
-        (answers(0.9, 0.89, hashes="aa"), False, Decision.ABSTAIN, Reason.UNSURE),
-        (answers(0.5, 0.49, 0.4), False, Decision.ABSTAIN, Reason.UNSURE),
-        (answers(0.9, 0.5, 0.4), True, Decision.ABSTAIN, Reason.UNKNOWN_LANGUAGE),
-        ([], False, Decision.ABSTAIN, Reason.NO_ANSWERS),
-        ([], True, Decision.ABSTAIN, Reason.NO_ANSWERS),
+        (answers(0.9, 0.5, 0.4), False, AnswerDecision.ANSWER, Reason.NONE),
+        (answers(0.9, 0.89, 0.4), False, AnswerDecision.CLARIFY, Reason.TWO_ANSWERS),
+        (answers(0.9, 0.89, 0.88, hashes="aab"), False, AnswerDecision.CLARIFY, Reason.TWO_ANSWERS),
+        (answers(0.9, 0.89, hashes="aa"), False, AnswerDecision.ABSTAIN, Reason.UNSURE),
+        (answers(0.5, 0.49, 0.4), False, AnswerDecision.ABSTAIN, Reason.UNSURE),
+        (answers(0.9, 0.5, 0.4), True, AnswerDecision.ABSTAIN, Reason.UNKNOWN_LANGUAGE),
+        ([], False, AnswerDecision.ABSTAIN, Reason.NO_ANSWERS),
+        ([], True, AnswerDecision.ABSTAIN, Reason.NO_ANSWERS),
     ],
     ids=["one is best", "two are good", "the same twice and another", "the same twice", "none is good", "language",
          "no answers", "no answers, language"],
 )  # fmt: skip
 def test_a_decision_follows_from_the_list(
-    candidates: list[Answer], is_unknown: bool, decision: Decision, reason: Reason
+    candidates: list[Answer], is_unknown: bool, decision: AnswerDecision, reason: Reason
 ) -> None:
     (decided,) = decide([candidates], [is_unknown], MODEL)
     assert decided.decision == decision
