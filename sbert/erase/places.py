@@ -2,7 +2,7 @@
 
 A place says which files below the table are its own, and how rows go from them. A file that no place owns is named in the
 receipt as not erased. To add a folder to tables, write a class with the methods of `Place` (where the folder's own code is)
-and add an instance to `PLACES` in `sbert/erase/registry.py`.
+and add an instance to `PLACES` in `sbert/erase/all_places.py`.
 """
 
 from abc import ABC, abstractmethod

@@ -23,16 +23,16 @@ from typing import Any
 
 import polars as pl
 
-from sbert.erase.earlier import EarlierErasures, KeyHashes, find_earlier
+from sbert.erase.all_places import PLACES
+from sbert.erase.earlier_erasures import EarlierErasures, KeyHashes, find_earlier
+from sbert.erase.erasable_tables import ErasableDerived, ErasableEmbeddings
 from sbert.erase.found_rows import FoundRows, forget_found_rows, read_found_rows, write_found_rows
 from sbert.erase.other_consumers import other_consumers
 from sbert.erase.out_of_reach import OUT_OF_REACH, bucket_problem
 from sbert.erase.places import ErasedRows
 from sbert.erase.receipt import RECEIPTS_FOLDER, OutOfReach, PlaceReport, Receipt, receipt_markdown
-from sbert.erase.registry import PLACES
 from sbert.erase.reports import erase_reports
 from sbert.erase.seen_by import find_seen_by
-from sbert.erase.shard_stores import DerivedStore, EmbeddingsStore
 from sbert.erase.shards import ShardsErased, erase_shards, look_into_shards
 from sbert.erase.sources import with_whole_sources
 from sbert.erase.stores import erase_in_store, keys_in_store
@@ -105,7 +105,7 @@ def erase(
     run = _Run(normalize_uri(table_uri), keys, is_dry_run=is_dry_run)
     run.keys = with_whole_sources(run.table_uri, keys, allow_missing=allow_missing)
     for uri in derived:
-        DerivedStore(normalize_uri(uri)).open()  # a wrong location is an error before anything is done
+        ErasableDerived(normalize_uri(uri)).open()  # a wrong location is an error before anything is done
     run.earlier = find_earlier(run.table_uri, run.keys)
     follow = partial(_follow, derived, destinations, secrets or {}, labels_uri, models_uri)
     if run.earlier.is_finished and not (is_dry_run or destinations):
@@ -138,7 +138,7 @@ def _follow(
         run.erase_destination(location, secrets.get(location))
     if not run.earlier.is_finished:
         stores = [str(open_destination(location, secrets.get(location))) for location in destinations]
-        run.places += other_consumers(run.store.table, [*map(normalize_uri, derived), *stores])
+        run.places += other_consumers(run.embeddings.table, [*map(normalize_uri, derived), *stores])
     run.find_seen_by(labels_uri, models_uri)
     return run.write_receipt()
 
@@ -159,11 +159,11 @@ class _Run:
     def __post_init__(self) -> None:
         self.began = time.monotonic()
         self.begun_at = dt.datetime.now(dt.UTC)
-        self.store = EmbeddingsStore(self.table_uri)
-        self.store.open()
-        self.table_uri = self.store.uri
+        self.embeddings = ErasableEmbeddings(self.table_uri)
+        self.embeddings.open()
+        self.table_uri = self.embeddings.uri
         self.erasure = str(uuid.uuid4())
-        self.version_before = self.store.version
+        self.version_before = self.embeddings.version
         self.refused: set[int] = set()
         self.num_rows = 0
         self.found_rows = FoundRows()
@@ -209,7 +209,7 @@ class _Run:
             self.tombstones = unfinished[0]
             self.erasure = self.tombstones.erasure
             self.found_rows = read_found_rows(self.table_uri, self.erasure)
-            self.num_rows = self.store.rows_erased_by(self.erasure, self.tombstones.created)
+            self.num_rows = self.embeddings.rows_erased_by(self.erasure, self.tombstones.created)
             log.info("%s: going on with erasure %s, which did not end", self.table_uri, self.erasure)
         write_tombstones(self.table_uri, self.tombstones)
 
@@ -221,9 +221,9 @@ class _Run:
             self._note(findings)
             self._erase_places(reports)
 
-        erased = partial(erase_shards, self.store, self.keys, self.erasure, self.buried_at)
+        erased = partial(erase_shards, self.embeddings, self.keys, self.erasure, self.buried_at)
         done = erased(is_dry_run=self.is_dry_run, before_commit=before_commit)
-        report = done.report(self.store, is_dry_run=self.is_dry_run)
+        report = done.report(self.embeddings, is_dry_run=self.is_dry_run)
         self._take(done)
         if self.is_dry_run:
             self._note(done.findings)
@@ -232,7 +232,7 @@ class _Run:
             return
         forget_unit_vectors(self.table_uri)
         for number in range(1, MAX_PASSES + 1):
-            looked = look_into_shards(self.store, self.keys, report)
+            looked = look_into_shards(self.embeddings, self.keys, report)
             beside = look_into_places(self.table_uri, self.rows, reports)
             if number == MAX_PASSES or all(place.is_clean for place in (looked, *beside)):
                 break
@@ -245,25 +245,25 @@ class _Run:
 
     def erase_derived(self, uri: str) -> None:
         """Erase the rows of a derived table, and take them out of lists of other rows."""
-        store = DerivedStore(uri)
+        output = ErasableDerived(uri)
         if self.is_dry_run:
-            done = erase_shards(store, self.rows.keys, self.erasure, self.buried_at, is_dry_run=True)
+            done = erase_shards(output, self.rows.keys, self.erasure, self.buried_at, is_dry_run=True)
             self._note_asked(done.findings)
-            reports = self._erase_reports(store, done)
-            self.places += [done.report(store, is_dry_run=True), *([reports] if reports else [])]
+            reports = self._erase_reports(output, done)
+            self.places += [done.report(output, is_dry_run=True), *([reports] if reports else [])]
             return
         with hold_lease(uri, self.erasure, ERASE):
-            done = erase_shards(store, self.rows.keys, self.erasure, self.buried_at, before_commit=self._note_asked)
-            report = look_into_shards(store, self.rows.keys, done.report(store, is_dry_run=False))
-            reports = self._erase_reports(store, done)
-        note_rows_left(self.table_uri, store.uri, store.derived.num_rows)
+            done = erase_shards(output, self.rows.keys, self.erasure, self.buried_at, before_commit=self._note_asked)
+            report = look_into_shards(output, self.rows.keys, done.report(output, is_dry_run=False))
+            reports = self._erase_reports(output, done)
+        note_rows_left(self.table_uri, output.uri, output.derived.num_rows)
         self.places += [report, *([reports] if reports else []), *bucket_problem(uri)]
 
-    def _erase_reports(self, store: DerivedStore, done: ShardsErased) -> PlaceReport | None:
+    def _erase_reports(self, output: ErasableDerived, done: ShardsErased) -> PlaceReport | None:
         """Remove the pages of a derived table. A table of parts names no rows: its pages go when any row was erased."""
         of_rows = done.num_rows or done.findings
-        is_meant = self.num_rows if store.derived.info.parts is not None else of_rows
-        return erase_reports(store.uri, self.rows, has_erased_rows=bool(is_meant), is_dry_run=self.is_dry_run)
+        is_meant = self.num_rows if output.derived.info.parts is not None else of_rows
+        return erase_reports(output.uri, self.rows, has_erased_rows=bool(is_meant), is_dry_run=self.is_dry_run)
 
     def erase_destination(self, location: str, secret: str | None) -> None:
         """Erase the rows of a vector store."""
@@ -277,7 +277,7 @@ class _Run:
 
     def find_seen_by(self, labels_uri: str | None, models_uri: str | None) -> None:
         """List labels and models that had seen the rows."""
-        cleaning = table_cleaning(self.store.table)
+        cleaning = table_cleaning(self.embeddings.table)
         self.seen_by, problems = find_seen_by(labels_uri, models_uri, self.rows, cleaning)
         self.places += problems
 
@@ -287,7 +287,7 @@ class _Run:
         receipt = Receipt(
             erasure=self.erasure,
             table_uri=self.table_uri,
-            table_id=self.store.table.table_id,
+            table_id=self.embeddings.table.table_id,
             begun_at=self.buried_at,
             ended_at=dt.datetime.now(dt.UTC),
             requested_by=f"{_user()} on {socket.gethostname()}",
@@ -298,7 +298,7 @@ class _Run:
             hashed_keys=self.hashed,
             num_rows_erased=self.num_rows,
             version_before=self.version_before,
-            version=self.store.version,
+            version=self.embeddings.version,
             refused_versions=sorted(self.refused),
             places=self.places,
             seen_by=self.seen_by,

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from sbert.counted import counted
+from sbert.erase.erasable_tables import ErasableTable
 from sbert.erase.receipt import PlaceReport
-from sbert.erase.shard_stores import ShardStore
 from sbert.errors import CommitConflictError, MissingError
 from sbert.storage.files import delete, join, list_names
 from sbert.table.commit import moved_is_conflict
@@ -46,7 +46,7 @@ class ShardsErased:
     refused: tuple[int, ...] = ()
     findings: list[ShardFinding] = field(default_factory=list)
 
-    def report(self, store: ShardStore, *, is_dry_run: bool) -> PlaceReport:
+    def report(self, table: ErasableTable, *, is_dry_run: bool) -> PlaceReport:
         """Return the entry of the receipt."""
         mentions = sum(finding.num_mentions for finding in self.findings)
         would = "would be " if is_dry_run else ""
@@ -57,8 +57,8 @@ class ShardsErased:
             + (f", {counted(mentions, 'mention')} in other rows taken out" if mentions else "")
         )
         return PlaceReport(
-            place=store.kind,
-            location=store.uri,
+            place=table.kind,
+            location=table.uri,
             num_found=sum(finding.num_rows for finding in self.findings) + mentions,
             action=action if self.findings else "nothing to do",
         )
@@ -70,7 +70,7 @@ def is_shard(path: str) -> bool:
 
 
 def erase_shards(
-    store: ShardStore,
+    table: ErasableTable,
     keys: ErasedKeys,
     erasure: str,
     begun_at: dt.datetime,
@@ -81,7 +81,7 @@ def erase_shards(
     """Remove rows from every shard. A killed run is finished by running again.
 
     Args:
-        store: the table.
+        table: the table.
         keys: the rows.
         erasure: id of the erasure, for the commit.
         begun_at: time of its tombstones. A run that goes on with the erasure makes no version if one was made since then
@@ -94,15 +94,15 @@ def erase_shards(
         TableError: a shard is damaged, so nobody can tell what it holds.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        store.open()
+        table.open()
         written: list[ShardRecord] = []
         try:
-            with moved_is_conflict(store.uri, None if store.kind != "shards" else store.version):
-                findings = [finding for finding in _look(store, keys) if finding]
-                current = [finding for finding in findings if finding.name in store.shards]
+            with moved_is_conflict(table.uri, None if table.kind != "shards" else table.version):
+                findings = [finding for finding in _look(table, keys) if finding]
+                current = [finding for finding in findings if finding.name in table.shards]
                 done = ShardsErased(
-                    version_before=store.version,
-                    version=store.version,
+                    version_before=table.version,
+                    version=table.version,
                     num_rows=sum(finding.num_rows for finding in current),
                     num_rewritten=len(current),
                     num_removed=len(findings) - len(current),
@@ -112,50 +112,50 @@ def erase_shards(
                     return done
                 before_commit(findings)
                 for finding in current:
-                    written.append(rewrite_shard(store.uri, finding.name, keys))  # noqa: PERF401  (kept after an error)
-            drop = [store.shards[finding.name] for finding in current]
-            if current or not store.has_commit_of(erasure, begun_at):
-                done.version = store.commit(written, drop, erasure, done.num_rows)
+                    written.append(rewrite_shard(table.uri, finding.name, keys))  # noqa: PERF401  (kept after an error)
+            drop = [table.shards[finding.name] for finding in current]
+            if current or not table.has_commit_of(erasure, begun_at):
+                done.version = table.commit(written, drop, erasure, done.num_rows)
         except CommitConflictError as error:
-            delete(join(store.uri, record.name) for record in written)
+            delete(join(table.uri, record.name) for record in written)
             if attempt == MAX_ATTEMPTS:
                 raise
             log.warning(
                 "another run committed first; looking again (attempt %d of %d): %s", attempt + 1, MAX_ATTEMPTS, error
             )
             continue
-        _remove_old(store, done, dict(zip([finding.name for finding in current], written, strict=True)), erasure)
+        _remove_old(table, done, dict(zip([finding.name for finding in current], written, strict=True)), erasure)
         return done
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _remove_old(store: ShardStore, done: ShardsErased, renamed: dict[str, ShardRecord], erasure: str) -> None:
+def _remove_old(table: ErasableTable, done: ShardsErased, renamed: dict[str, ShardRecord], erasure: str) -> None:
     """Refuse the versions that name the old files, then remove records and files."""
     old = [finding.name for finding in done.findings]
     done.refused = refuse_versions(
-        store.uri, erasure, [v for v in versions_that_name(store.uri, old) if v < done.version]
+        table.uri, erasure, [v for v in versions_that_name(table.uri, old) if v < done.version]
     )
     rows_of_splits: dict[str, int] = {}
     for finding in done.findings:
         if finding.name in renamed:
             for fingerprint, num_rows in finding.rows_of_splits.items():
                 rows_of_splits[fingerprint] = rows_of_splits.get(fingerprint, 0) + num_rows
-    store.publish_records(renamed, rows_of_splits)
-    published = {shard.fingerprint for shard in store.shards.values()} | rows_of_splits.keys()
-    done.num_records = store.remove_unpublished(old, sorted(published))
-    delete(join(store.uri, name) for name in old)
+    table.publish_records(renamed, rows_of_splits)
+    published = {shard.fingerprint for shard in table.shards.values()} | rows_of_splits.keys()
+    done.num_records = table.remove_unpublished(old, sorted(published))
+    delete(join(table.uri, name) for name in old)
 
 
-def _look(store: ShardStore, keys: ErasedKeys) -> Iterable[ShardFinding]:
+def _look(table: ErasableTable, keys: ErasedKeys) -> Iterable[ShardFinding]:
     """Search every Parquet file of the folder. A file that vanishes meanwhile belongs to no version, so it is passed
     over."""
-    names = sorted(name for name in list_names(store.uri) if is_shard(name))
+    names = sorted(name for name in list_names(table.uri) if is_shard(name))
 
     def look(name: str) -> ShardFinding:
         try:
-            return find_rows(store.uri, name, keys)
+            return find_rows(table.uri, name, keys)
         except MissingError:
-            if name in store.shards:
+            if name in table.shards:
                 raise
             return ShardFinding(name)
 
@@ -163,10 +163,10 @@ def _look(store: ShardStore, keys: ErasedKeys) -> Iterable[ShardFinding]:
         return list(pool.map(look, names))
 
 
-def look_into_shards(store: ShardStore, keys: ErasedKeys, report: PlaceReport) -> PlaceReport:
+def look_into_shards(table: ErasableTable, keys: ErasedKeys, report: PlaceReport) -> PlaceReport:
     """Read the keys of every shard again, and return the report with the rows that are left."""
-    store.open()
-    findings = list(_look(store, keys))
+    table.open()
+    findings = list(_look(table, keys))
     num_left = sum(finding.num_rows + finding.num_mentions for finding in findings)
     num_rows = sum(finding.num_rows_read for finding in findings)
     return report.model_copy(

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from sbert.counted import counted
+from sbert.erase.all_places import PLACES
 from sbert.erase.places import ErasedRows
 from sbert.erase.receipt import PlaceReport
-from sbert.erase.registry import PLACES
 from sbert.erase.shards import is_shard
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import filesystem, join, strip_protocol

@@ -6,8 +6,8 @@ from sbert.errors import BrokenObjectError, LabelError, StorageError
 from sbert.labels.class_lists import as_lists
 from sbert.labels.settings import LabelSettings
 from sbert.rows.rejects import RejectReason
+from sbert.source.formats.all_formats import format_of
 from sbert.source.formats.base import BadRecord, ColumnRequest, Hints
-from sbert.source.formats.registry import format_of
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.values import as_text

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sbert.errors import EmptySourceError, MissingError
 from sbert.labels.label_set import LabelObject
 from sbert.labels.load import list_label_objects, new_label_objects
+from sbert.source.formats.all_formats import format_of
 from sbert.source.formats.base import Hints
-from sbert.source.formats.registry import format_of
 from sbert.source.objects import SourceObject
 from sbert.source.settings import ReadSettings
 from sbert.storage.files import join, normalize_uri, read_bytes, write_bytes

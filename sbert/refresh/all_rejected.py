@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sbert.refresh.job import RefreshSettings
 from sbert.rows.counts import RowCounts
 from sbert.rows.rejects import RejectReason
-from sbert.source.formats.registry import format_of_name
+from sbert.source.formats.all_formats import format_of_name
 from sbert.storage.files import join
 from sbert.table.split_records import REJECTED_FOLDER, SplitRecord, read_rejects
 

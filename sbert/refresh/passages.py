@@ -13,7 +13,7 @@ from sbert.refresh.build_spec import BuildSpec
 from sbert.refresh.job import EncodingSettings, RefreshJob, TruncationPolicy
 from sbert.refresh.table_settings import SettingChange
 from sbert.source.blocks import KEPT_PREFIX, RowBlock
-from sbert.source.formats.registry import format_of
+from sbert.source.formats.all_formats import format_of
 from sbert.source.objects import SourceObject
 from sbert.source.passages.cutter import PASSAGE_COLUMNS, PassageCutter, TokenCounter
 from sbert.source.passages.settings import PassageSettings, PassagesOf

@@ -30,7 +30,7 @@ from sbert.refresh.split_selection import Scope, SplitSelection, scope_of, selec
 from sbert.refresh.stages import OnStage, Stage, ignore_stage
 from sbert.refresh.table_settings import SettingChange, check_backfill_changes, encoder_changes, resolve_job
 from sbert.runtime.memory import share_heaps
-from sbert.source.formats.registry import format_of
+from sbert.source.formats.all_formats import format_of
 from sbert.source.listing import list_objects
 from sbert.source.objects import SourceObject
 from sbert.source.passages.cutter import PASSAGE_COLUMNS

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from sbert.errors import SbertError
 from sbert.refresh.fingerprints import PlannedSplit
+from sbert.source.formats.all_formats import format_of
 from sbert.source.formats.base import Hints
-from sbert.source.formats.registry import format_of
 from sbert.source.objects import SourceObject
 from sbert.source.settings import ReadSettings
 from sbert.storage.files import open_input

@@ -20,9 +20,9 @@ from sbert.counted import counted
 from sbert.errors import EmptySourceError, MissingError, StorageError
 from sbert.source.archives import archive_members, is_archive
 from sbert.source.folder_keys import folder_keys
+from sbert.source.formats.all_formats import READ_ENDINGS, format_of, format_of_name, named_format
 from sbert.source.formats.base import SourceFormat
 from sbert.source.formats.looking import format_by_looking, is_part_name
-from sbert.source.formats.registry import READ_ENDINGS, format_of, format_of_name, named_format
 from sbert.source.local_files import local_info, walk_folder
 from sbert.source.objects import Compression, SourceObject
 from sbert.source.tables import iceberg

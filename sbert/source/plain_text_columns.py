@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from sbert.errors import ColumnError
-from sbert.source.formats.registry import format_of
+from sbert.source.formats.all_formats import format_of
 from sbert.source.objects import SourceObject
 from sbert.source.settings import SourceSettings
 from sbert.source.templates import id_fields, text_fields

@@ -8,8 +8,8 @@ import polars as pl
 from sbert.errors import BrokenObjectError, StorageError
 from sbert.source.blocks import RowBlock, make_rows
 from sbert.source.folder_keys import keys_asked_for, with_keys, without_keys
+from sbert.source.formats.all_formats import format_of
 from sbert.source.formats.base import ColumnRequest, Hints, RecordBlock
-from sbert.source.formats.registry import format_of
 from sbert.source.objects import Span
 from sbert.source.settings import ReadSettings, SourceSettings
 from sbert.source.templates import (

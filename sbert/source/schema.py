@@ -9,8 +9,8 @@ import polars as pl
 from sbert.counted import counted
 from sbert.errors import BrokenObjectError, ColumnError, SettingsError, StorageError
 from sbert.source.folder_keys import types_with_keys
+from sbert.source.formats.all_formats import format_of
 from sbert.source.formats.base import missing_column
-from sbert.source.formats.registry import format_of
 from sbert.source.nested import may_have_field, missing_field
 from sbert.source.objects import SourceObject
 from sbert.source.reading import hints_of

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.source.formats.registry import format_of
+from sbert.source.formats.all_formats import format_of
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import SplitSettings
 from sbert.storage.files import base_name

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from sbert.errors import BrokenObjectError, StorageError
-from sbert.source.formats.registry import format_of
+from sbert.source.formats.all_formats import format_of
 from sbert.source.objects import SourceObject
 from sbert.source.reading import hints_of
 from sbert.source.settings import SourceSettings

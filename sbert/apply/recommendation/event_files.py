@@ -8,8 +8,8 @@ import polars as pl
 
 from sbert.apply.recommendation.settings import EventColumns
 from sbert.errors import BrokenObjectError
+from sbert.source.formats.all_formats import format_of
 from sbert.source.formats.base import ColumnRequest
-from sbert.source.formats.registry import format_of
 from sbert.source.listing import list_objects
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings

@@ -86,7 +86,7 @@ class RecordBlock:
 
 
 class SourceFormat(ABC):
-    """The interface of a source format. To add a format, write a subclass and name it in `sbert.source.formats.registry`."""
+    """The interface of a source format. To add a format, write a subclass and name it in `sbert.source.formats.all_formats`."""
 
     name: ClassVar[str]
     """Its name in settings, records and messages."""

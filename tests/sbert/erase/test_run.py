@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sbert.erase.beside import LogBounds
 from sbert.erase.places import ErasedRows
+from sbert.erase.places_beside_shards import LogBounds
 from sbert.erase.receipt import PlaceReport
 from sbert.erase.run import erase
 from sbert.erase.undo import lift_tombstones

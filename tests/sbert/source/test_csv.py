@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sbert.errors import BrokenObjectError, ColumnError
+from sbert.source.formats.all_formats import format_of
 from sbert.source.formats.base import Hints
 from sbert.source.formats.csv_dialect import dialect_of_head
-from sbert.source.formats.registry import format_of
 from sbert.source.listing import list_objects
 from sbert.source.settings import CsvSettings, ReadSettings, SourceSettings, SplitSettings
 from tests.support.reading import read_all

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sbert.errors import BrokenObjectError, CutOffError
 from sbert.source.blocks import RowBlock
+from sbert.source.formats.all_formats import format_of
 from sbert.source.formats.base import Hints
-from sbert.source.formats.registry import format_of
 from sbert.source.listing import list_objects
 from sbert.source.objects import Span
 from sbert.source.reading import read_span

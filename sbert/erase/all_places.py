@@ -3,7 +3,9 @@
 The Parquet files of the table itself are `sbert.erase.shards`.
 """
 
-from sbert.erase.beside import (
+from sbert.erase.index_segments import IndexSegments
+from sbert.erase.places import Place
+from sbert.erase.places_beside_shards import (
     DigestFiles,
     LogBounds,
     MisfitRows,
@@ -14,8 +16,6 @@ from sbert.erase.beside import (
     SplitSamples,
     TemporaryFiles,
 )
-from sbert.erase.index_segments import IndexSegments
-from sbert.erase.places import Place
 from sbert.erase.word_index import WordIndex
 
 __all__ = ["PLACES"]

@@ -18,10 +18,10 @@ from sbert.table.split_records import SPLITS_FOLDER, find_record, write_record
 from sbert.table.table_shard import TableShard
 from sbert.table.tombstones import ERASE
 
-__all__ = ["DerivedStore", "EmbeddingsStore", "ShardStore"]
+__all__ = ["ErasableDerived", "ErasableEmbeddings", "ErasableTable"]
 
 
-class ShardStore(ABC):
+class ErasableTable(ABC):
     """One version of a table, for an erasure."""
 
     kind: ClassVar[str]
@@ -105,7 +105,7 @@ class ShardStore(ABC):
                 yield recorded
 
 
-class EmbeddingsStore(ShardStore):
+class ErasableEmbeddings(ErasableTable):
     """A table of embeddings."""
 
     kind: ClassVar[str] = "shards"
@@ -155,7 +155,7 @@ class EmbeddingsStore(ShardStore):
             )
 
 
-class DerivedStore(ShardStore):
+class ErasableDerived(ErasableTable):
     """A derived table."""
 
     kind: ClassVar[str] = "derived table"
