@@ -15,10 +15,10 @@ from sbert.erase.receipt import PlaceReport
 from sbert.errors import MissingError
 from sbert.refresh.run_metrics import RUNS_FOLDER
 from sbert.storage.files import delete, filesystem, join, read_bytes, strip_protocol, write_bytes
+from sbert.table.drift_sample import DriftSample
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.followers import FOLLOWERS_FOLDER
 from sbert.table.lease import LEASES_FOLDER, active_leases
-from sbert.table.row_sample import RowSample
 from sbert.table.split_records import MISFITS_FOLDER, REJECTED_FOLDER, SPLITS_FOLDER
 from sbert.table.tombstones import ERASE, ERASED_FOLDER
 from sbert.table.vacuum import DIGESTS_FOLDER
@@ -156,7 +156,7 @@ class RunSample(FilePlace):
     def count(self, table_uri: str, path: str, rows: ErasedRows) -> int:
         """Count vectors of erased texts."""
         try:
-            sample = RowSample.from_bytes(read_bytes(join(table_uri, path)))
+            sample = DriftSample.from_bytes(read_bytes(join(table_uri, path)))
         except MissingError:
             return 0
         if sample is None:  # nobody can read it, and the next run writes it anew

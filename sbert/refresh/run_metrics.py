@@ -2,7 +2,7 @@
 
 A run writes its counts and a summary of the table's vectors: their mean, and a few hundred of them projected on eight
 fixed directions. So trends over years are drawn from kilobytes, also for versions whose shards were vacuumed. The
-vectors are those of a sample of texts that does not depend on files (`sbert.table.row_sample`). Nothing reads these
+vectors are those of a sample of texts that does not depend on files (`sbert.table.drift_sample`). Nothing reads these
 files to decide anything.
 """
 
@@ -19,8 +19,8 @@ from sbert.errors import MissingError, SbertError
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.storage.files import join, list_names, read_bytes, write_bytes
 from sbert.table.delta import Table
+from sbert.table.drift_sample import DriftSample, sample_rows
 from sbert.table.followers import followers_of
-from sbert.table.row_sample import RowSample, sample_rows
 from sbert.vectors.unit import unit_rows
 
 __all__ = ["RUNS_FOLDER", "SAMPLE_BY_HASH", "read_runs", "record_run"]
@@ -131,14 +131,14 @@ def _followers(table_uri: str) -> list[dict[str, Any]]:
     return [state.model_dump(include=set(FOLLOWER_FIELDS)) for state in states]
 
 
-def _read_sample(uri: str) -> RowSample | None:
+def _read_sample(uri: str) -> DriftSample | None:
     try:
-        return RowSample.from_bytes(read_bytes(uri))
+        return DriftSample.from_bytes(read_bytes(uri))
     except MissingError:
         return None
 
 
-def summarize(sample: RowSample) -> dict[str, Any]:
+def summarize(sample: DriftSample) -> dict[str, Any]:
     """Return the summary of a sample in a run's record: quantiles of the lengths, mean vector, projections."""
     if not len(sample):
         return {}

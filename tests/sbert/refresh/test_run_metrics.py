@@ -13,8 +13,8 @@ from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.run_metrics import SAMPLE_NAME, directions, read_runs, record_run
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
+from sbert.table.drift_sample import SAMPLE_ROWS, DriftSample, sample_rows
 from sbert.table.followers import Follower, note_follower
-from sbert.table.row_sample import SAMPLE_ROWS, RowSample, sample_rows
 from tests.support.tables import objects_apart, rows, update, write, write_objects
 
 APART = objects_apart().allowing_drops(True)
@@ -123,7 +123,7 @@ def test_an_earlier_sample_gives_the_same_rows_and_reads_changed_shards_only(tmp
     assert sample_rows(Table.open(str(table)), earlier) is earlier
     write(tmp_path / "raw/1.jsonl", rows(200, 30))
     update(tmp_path / "raw", table, settings=APART)
-    marked = RowSample(**{**vars(earlier), "num_tokens": earlier.num_tokens + 1000})
+    marked = DriftSample(**{**vars(earlier), "num_tokens": earlier.num_tokens + 1000})
     anew, reused = sample_rows(Table.open(str(table))), sample_rows(Table.open(str(table)), marked)
     np.testing.assert_array_equal(reused.hashes, anew.hashes)
     np.testing.assert_array_equal(reused.embeddings, anew.embeddings)
@@ -132,13 +132,13 @@ def test_an_earlier_sample_gives_the_same_rows_and_reads_changed_shards_only(tmp
 
 def test_a_sample_survives_writing_and_other_files_are_no_samples(table: Path) -> None:
     sample = sample_rows(Table.open(str(table)))
-    back = RowSample.from_bytes(sample.to_bytes())
+    back = DriftSample.from_bytes(sample.to_bytes())
     assert back is not None
     assert back.version == 0
     assert back.encoder_fingerprint == sample.encoder_fingerprint
     assert back.shards == sample.shards
     np.testing.assert_array_equal(back.embeddings, sample.embeddings)
-    assert RowSample.from_bytes(b"something else") is None
+    assert DriftSample.from_bytes(b"something else") is None
     (table / "_runs").mkdir(exist_ok=True)
     (table / "_runs" / SAMPLE_NAME).write_bytes(b"half a file")
     remember(table, 0)

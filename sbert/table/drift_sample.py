@@ -19,7 +19,7 @@ from sbert.table.shard_file import open_shard
 from sbert.table.shards import embedding_column, embedding_matrix, vector_matrix, vector_names
 from sbert.table.text_index import HASH_BYTES, Hashes, hash_matrix
 
-__all__ = ["SAMPLE_ROWS", "RowSample", "sample_rows"]
+__all__ = ["SAMPLE_ROWS", "DriftSample", "sample_rows"]
 
 SAMPLE_ROWS = 512
 SHARDS_AT_ONCE = 8
@@ -28,7 +28,7 @@ FACTS_KEY = b"sbert_sample"
 
 
 @dataclass(frozen=True)
-class RowSample:
+class DriftSample:
     """N rows of a version of a table, ordered by text hash; one row for each text."""
 
     encoder_fingerprint: str
@@ -84,7 +84,7 @@ class RowSample:
             return None
 
 
-def sample_rows(table: Table, earlier: RowSample | None = None) -> RowSample:
+def sample_rows(table: Table, earlier: DriftSample | None = None) -> DriftSample:
     """Return up to `SAMPLE_ROWS` rows of a table; `earlier` saves reading rows whose shard is unchanged."""
     if earlier is not None and earlier.encoder_fingerprint != table.encoder.fingerprint:
         earlier = None
@@ -123,8 +123,8 @@ def _least_hashes(table: Table, name: str) -> tuple[Hashes, npt.NDArray[np.int64
 
 
 def _read_rows(
-    table: Table, hashes: Hashes, shards: Sequence[str], rows: npt.NDArray[np.int64], earlier: RowSample | None
-) -> RowSample:
+    table: Table, hashes: Hashes, shards: Sequence[str], rows: npt.NDArray[np.int64], earlier: DriftSample | None
+) -> DriftSample:
     info = table.encoder
     embeddings = np.zeros((len(hashes), info.dim), np.float32)
     num_tokens, truncated = np.zeros(len(hashes), np.int32), np.zeros(len(hashes), np.bool_)
@@ -154,7 +154,7 @@ def _read_rows(
                 embeddings[wanted] = vector_matrix(there, info.dim, info.precision)
                 num_tokens[wanted] = there["num_tokens"].to_numpy()
                 truncated[wanted] = there["truncated"].to_numpy()
-    return RowSample(
+    return DriftSample(
         encoder_fingerprint=info.fingerprint,
         version=table.version,
         hashes=hashes,
