@@ -17,7 +17,7 @@ from sbert.errors import NotATableError, NotEqualError, TableError
 from sbert.sync.change_feed import Changes
 from sbert.sync.destinations.base import Collection, Destination, restored_rows
 from sbert.sync.destinations.locate import open_destination
-from sbert.sync.following import note_destination
+from sbert.sync.note_destination import note_destination
 from sbert.sync.reconcile import check_same_table, compare, proven, repair, watermark_of
 from sbert.sync.table_rows import read_rows
 from sbert.sync.watermark import Watermark

@@ -22,7 +22,7 @@ from sbert.runtime.prefetch import prefetch
 from sbert.sync.bucket_comparison import compare_buckets
 from sbert.sync.destinations.base import Collection, Destination
 from sbert.sync.destinations.locate import open_destination
-from sbert.sync.following import note_destination
+from sbert.sync.note_destination import note_destination
 from sbert.sync.row_comparison import RowComparison, RowDifferences
 from sbert.sync.table_rows import keys_of, read_rows, rows_at, table_rows_at
 from sbert.sync.watermark import Watermark
