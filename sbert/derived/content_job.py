@@ -13,8 +13,8 @@ from threading import Lock
 import polars as pl
 import pyarrow as pa
 
-from sbert.derived.before import fingerprints_now
 from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.earlier_output import fingerprints_now
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.rows.cleaning import hash_texts
 from sbert.table.delta import Table

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sbert.derived.before import fingerprints_now, rows_before
 from sbert.derived.derived_table import DerivedTable, find_derived
+from sbert.derived.earlier_output import fingerprints_now, rows_before
 from sbert.derived.job import SplitInput
 from sbert.errors import ModelError
 from sbert.explanation.explain import Explainer

@@ -24,20 +24,20 @@ from sbert.refresh.encoder_choice import check_same_encoder, describe_encoder, e
 from sbert.refresh.erased_rows import without_erased_records
 from sbert.refresh.fingerprints import PlannedSplit, rows_fingerprint
 from sbert.refresh.job import RefreshJob
-from sbert.refresh.outlook import Outlook, foresee
 from sbert.refresh.passages import passage_columns, passage_limit, with_document_passages, without_stray_documents
+from sbert.refresh.planned_counts import PlannedCounts, foresee
 from sbert.refresh.split_selection import Scope, SplitSelection, scope_of, select_splits
 from sbert.refresh.stages import OnStage, Stage, ignore_stage
 from sbert.refresh.table_settings import SettingChange, check_backfill_changes, encoder_changes, resolve_job
 from sbert.runtime.memory import share_heaps
 from sbert.source.formats.all_formats import format_of
 from sbert.source.listing import list_objects
+from sbert.source.look_at_objects import look_at_objects
 from sbert.source.objects import SourceObject
 from sbert.source.passages.cutter import PASSAGE_COLUMNS
 from sbert.source.plain_text_columns import check_columns_of_plain_text
 from sbert.source.schema import infer_kept_schema
 from sbert.source.splits import with_first_rows
-from sbert.source.written import look_at_objects
 from sbert.storage.files import join
 from sbert.table.commit_record import recorded_in
 from sbert.table.delta import Table, find_table
@@ -106,7 +106,7 @@ class Plan(BaseModel):
     unreadable: dict[str, str] = Field(
         default={}, description="Objects to read that looking at some showed to be unreadable, and why, by URI."
     )
-    outlook: Outlook = Field(description="Splits that a run will build, keep, copy and drop.")
+    outlook: PlannedCounts = Field(description="Splits that a run will build, keep, copy and drop.")
 
     @property
     def job(self) -> RefreshJob:

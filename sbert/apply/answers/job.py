@@ -18,17 +18,17 @@ from pydantic import Field
 
 from sbert.apply.answers.answer_pool import AnswerPool, AnswerTables, TableSplits
 from sbert.apply.answers.best_answers import Answer, Questions, best_answers
-from sbert.apply.answers.carried import RowsBefore, are_same_rows, last_scores, names_any, with_replaced
 from sbert.apply.answers.decide import decide
+from sbert.apply.answers.earlier_answers import RowsBefore, are_same_rows, last_scores, names_any, with_replaced
 from sbert.apply.answers.model import load_model
 from sbert.apply.answers.questions import QuestionReader
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.apply.nearest_rows import Key, updated_list
 from sbert.apply.row_texts import RowTexts
 from sbert.apply.text_vectors import table_texts
-from sbert.derived.before import output_before, rows_before
 from sbert.derived.build import derived_schema
 from sbert.derived.derived_table import DerivedTable
+from sbert.derived.earlier_output import output_before, rows_before
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
 from sbert.explanation.reason_column import EXPLANATION, REASONS, ReasonColumn, RowPair, SplitReasons

@@ -30,8 +30,8 @@ from sbert.apply.duplicates.distinct_texts import (
 from sbert.apply.duplicates.grouping import Grouping
 from sbert.apply.duplicates.rule import PairRule
 from sbert.apply.text_vectors import table_texts
-from sbert.derived.before import output_before
 from sbert.derived.derived_table import DerivedTable
+from sbert.derived.earlier_output import output_before
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
 from sbert.explanation.reason_column import EXPLANATION, REASONS, ReasonColumn, RowPair, SplitReasons

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
+from sbert.apply.monitoring.monitored_table import MonitoredTable
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import ShareCorrection
-from sbert.apply.monitoring.watched import Watched
 from sbert.derived.derived_table import (
     DerivedInfo,
     PartsSummary,
@@ -51,7 +51,7 @@ CELL_SCHEMA = pa.schema(
 def publish_cells(
     out_uri: str,
     histories: Sequence[TopicHistory],
-    watched: Watched,
+    monitored: MonitoredTable,
     settings: MonitoringSettings,
     run_id: str,
 ) -> int:
@@ -62,7 +62,7 @@ def publish_cells(
     Args:
         out_uri: the output.
         histories: the cells of each topic.
-        watched: the data that they were counted from.
+        monitored: the data that they were counted from.
         settings: the settings that they were counted with.
         run_id: the run, which the commit names.
 
@@ -70,13 +70,13 @@ def publish_cells(
         TableError: the folder holds the output of another job.
         CommitConflictError: another run committed at the same time.
     """
-    table = watched.table
+    table = monitored.table
     before = find_output(out_uri, JOB)
     have = {} if before is None else {shard.fingerprint: shard for shard in before.shards()}
     parts: dict[str, int] = {}
     records: list[ShardRecord] = []
     for history in histories:
-        for cells in _parts(history, watched.shares):
+        for cells in _parts(history, monitored.shares):
             name = _fingerprint(cells)
             parts[name] = len(cells)
             if name not in have:

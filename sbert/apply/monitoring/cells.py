@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from sbert.apply.kept_columns import check_kept
+from sbert.apply.monitoring.monitored_table import MonitoredTable
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.watched import Watched
 from sbert.apply.times import check_times, moments_of
 from sbert.errors import SettingsError
 
@@ -33,20 +33,20 @@ class CellCounts:
     num_in_future: int
 
 
-def count_cells(watched: Watched, settings: MonitoringSettings, now: dt.datetime) -> CellCounts:
+def count_cells(monitored: MonitoredTable, settings: MonitoringSettings, now: dt.datetime) -> CellCounts:
     """Count rows block by block; memory holds the cells, not the rows.
 
     Raises:
         ColumnError: the table does not keep the time or topic column, or no value of the first is a time.
         SettingsError: the topic column has more values than the settings accept.
     """
-    check_kept(watched.table, [settings.topic_column])
-    check_times(watched.table, settings.time_column)
-    label = pl.lit(None, pl.String) if watched.label_column is None else pl.col(watched.label_column)
+    check_kept(monitored.table, [settings.topic_column])
+    check_times(monitored.table, settings.time_column)
+    label = pl.lit(None, pl.String) if monitored.label_column is None else pl.col(monitored.label_column)
     parts: list[pl.DataFrame] = []
     num_rows = num_without = num_future = 0
     columns = [settings.time_column, *([settings.topic_column] if settings.topic_column else [])]
-    for block in watched.blocks(list(dict.fromkeys(columns))):
+    for block in monitored.blocks(list(dict.fromkeys(columns))):
         frame = pl.from_arrow(block)
         assert isinstance(frame, pl.DataFrame)
         placed = with_cells(frame, settings)
@@ -55,9 +55,9 @@ def count_cells(watched: Watched, settings: MonitoringSettings, now: dt.datetime
         num_without += placed["moment"].null_count()
         num_future += int(is_future.sum() or 0)
         kept = placed.filter(~is_future.fill_null(value=True))
-        if watched.is_multi_label and watched.label_column is not None:
+        if monitored.is_multi_label and monitored.label_column is not None:
             parts.append(_counted(kept, pl.lit(None, pl.String)))
-            kept = kept.explode(watched.label_column, empty_as_null=False, keep_nulls=False)
+            kept = kept.explode(monitored.label_column, empty_as_null=False, keep_nulls=False)
         parts.append(_counted(kept, label))
         if len(parts) > 64:
             parts = [_merged(parts)]
@@ -76,7 +76,7 @@ def count_cells(watched: Watched, settings: MonitoringSettings, now: dt.datetime
     num_topics = counts["topic"].n_unique()
     if num_topics > settings.max_topics:
         raise SettingsError(
-            f"{watched.table.uri}: the column {settings.topic_column!r} has {num_topics:,} values, but at most "
+            f"{monitored.table.uri}: the column {settings.topic_column!r} has {num_topics:,} values, but at most "
             f"{settings.max_topics:,} topics are watched (max_topics): name another column, or raise max_topics"
         )
     return CellCounts(counts, num_rows, num_without, num_future)

@@ -17,12 +17,12 @@ import polars as pl
 from sbert.apply.monitoring.alerts import VOLUME, Alert, TopicHistory, walk_topic
 from sbert.apply.monitoring.cell_table import JOB, publish_cells
 from sbert.apply.monitoring.cells import CellCounts, buckets_between, count_cells
+from sbert.apply.monitoring.monitored_table import MonitoredTable, open_monitored
 from sbert.apply.monitoring.page import PAGE_NAME, opinion_page
 from sbert.apply.monitoring.report import AlertReport, MonitoringReport, tested_sentence
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.told_alerts import Told, found_alerts, gone_alerts, news, read_told, write_told
 from sbert.apply.monitoring.typical_texts import TypicalText, texts_of_alerts
-from sbert.apply.monitoring.watched import Watched, open_watched
 from sbert.derived.derived_table import find_output
 from sbert.errors import SettingsError
 from sbert.storage.files import join, normalize_uri, write_bytes
@@ -57,22 +57,22 @@ def monitor(
         SettingsError: too many topics or buckets.
     """
     began = time.monotonic()
-    watched = open_watched(predictions_uri, settings)
+    monitored = open_monitored(predictions_uri, settings)
     out_uri = normalize_uri(out_uri)
     find_output(out_uri, JOB)  # another table there is an error before any work
-    counts = count_cells(watched, settings, now or dt.datetime.now(dt.UTC))
-    histories = _histories(counts, watched, settings)
-    alerts = _alerts_with_texts(histories, watched, settings)
+    counts = count_cells(monitored, settings, now or dt.datetime.now(dt.UTC))
+    histories = _histories(counts, monitored, settings)
+    alerts = _alerts_with_texts(histories, monitored, settings)
     run_id = str(uuid.uuid4())
     with hold_lease(out_uri, run_id, JOB):
         before = read_told(out_uri)
         asked = hashlib.sha256(settings.model_dump_json(exclude=NOT_ASKED).encode()).hexdigest()[:16]
-        version = publish_cells(out_uri, histories, watched, settings, run_id)
-        is_new_model = before is not None and before.model != watched.model
+        version = publish_cells(out_uri, histories, monitored, settings, run_id)
+        is_new_model = before is not None and before.model != monitored.model
         is_told_anew = is_new_model or (before is not None and before.settings != asked)
         told_now = news(alerts, before, settings.first_alert, is_told_anew=is_told_anew)
         report = MonitoringReport(
-            predictions_uri=watched.uri,
+            predictions_uri=monitored.uri,
             out_uri=out_uri,
             version=version,
             num_rows=counts.num_rows,
@@ -94,10 +94,10 @@ def monitor(
             page_uri=join(out_uri, "_reports", PAGE_NAME),
         )
         report = report.model_copy(update={"tested": tested_sentence(report, settings)})
-        page = opinion_page(report, histories, watched.shares, settings, is_multi_label=watched.is_multi_label)
+        page = opinion_page(report, histories, monitored.shares, settings, is_multi_label=monitored.is_multi_label)
         write_bytes(report.page_uri, page.encode())
         told = Told(
-            model=watched.model,
+            model=monitored.model,
             settings=asked,
             last_bucket=report.last_bucket,
             sentences={item.key: item.sentence for item in alerts},
@@ -110,7 +110,7 @@ def monitor(
 
 
 def _alerts_with_texts(
-    histories: list[TopicHistory], watched: Watched, settings: MonitoringSettings
+    histories: list[TopicHistory], monitored: MonitoredTable, settings: MonitoringSettings
 ) -> list[AlertReport]:
     """Return all alerts, the newest first; alerts on the page have typical texts."""
     alerts = sorted(
@@ -118,17 +118,17 @@ def _alerts_with_texts(
         key=lambda item: (item.opened, item.key),
         reverse=True,
     )
-    texts = texts_of_alerts(alerts[: settings.max_alerts_shown], watched, settings)
+    texts = texts_of_alerts(alerts[: settings.max_alerts_shown], monitored, settings)
     return [_report(alert, own) for alert, own in zip(alerts, [*texts, *[[]] * len(alerts)], strict=False)]
 
 
-def _histories(counts: CellCounts, watched: Watched, settings: MonitoringSettings) -> list[TopicHistory]:
+def _histories(counts: CellCounts, monitored: MonitoredTable, settings: MonitoringSettings) -> list[TopicHistory]:
     cells = counts.counts
     if cells.is_empty():
         if counts.num_rows:
             log.warning(
                 "%s: none of %d rows has a time that can be used (%d without, %d in the future): nothing is watched",
-                watched.uri, counts.num_rows, counts.num_without_time, counts.num_in_future,
+                monitored.uri, counts.num_rows, counts.num_without_time, counts.num_in_future,
             )  # fmt: skip
         return []
     first, last = (
@@ -137,14 +137,14 @@ def _histories(counts: CellCounts, watched: Watched, settings: MonitoringSetting
     num_buckets = int((last.timestamp() - first.timestamp()) / settings.bucket_seconds) + 1
     if num_buckets > MAX_BUCKETS:
         raise SettingsError(
-            f"{watched.uri}: {num_buckets:,} buckets of {settings.bucket} lie between {first} and {last}, but at most "
+            f"{monitored.uri}: {num_buckets:,} buckets of {settings.bucket} lie between {first} and {last}, but at most "
             f"{MAX_BUCKETS:,} are possible: choose longer buckets, or correct the times"
         )
     buckets = buckets_between(first, last, settings)
     if len(buckets) <= settings.min_history:
         log.warning(
             "%s: there are %d buckets, min_history asks for %d earlier ones: nothing can be an alert yet",
-            watched.uri, len(buckets), settings.min_history,
+            monitored.uri, len(buckets), settings.min_history,
         )  # fmt: skip
     histories = []
     for topic, part in sorted(cells.partition_by("topic", as_dict=True).items()):
@@ -156,9 +156,9 @@ def _histories(counts: CellCounts, watched: Watched, settings: MonitoringSetting
                 str(topic[0]),
                 part,
                 buckets[begin:],
-                watched.classes,
+                monitored.classes,
                 settings,
-                is_multi_label=watched.is_multi_label,
+                is_multi_label=monitored.is_multi_label,
             )
         )
     return histories

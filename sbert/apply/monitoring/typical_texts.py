@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from sbert.apply.monitoring.alerts import VOLUME, Alert
 from sbert.apply.monitoring.cells import with_cells
+from sbert.apply.monitoring.monitored_table import MonitoredTable
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.watched import Watched
 from sbert.derived.job import row_vectors
 from sbert.errors import ColumnError
 from sbert.index.words.settings import words_text_column
@@ -45,7 +45,9 @@ class _Rows:
     vectors: list[Float32] = field(default_factory=list)
 
 
-def texts_of_alerts(alerts: Sequence[Alert], watched: Watched, settings: MonitoringSettings) -> list[list[TypicalText]]:
+def texts_of_alerts(
+    alerts: Sequence[Alert], monitored: MonitoredTable, settings: MonitoringSettings
+) -> list[list[TypicalText]]:
     """Return the typical texts of each alert, from the rows of its most surprising bucket.
 
     Nothing is returned where the table keeps no text.
@@ -53,7 +55,7 @@ def texts_of_alerts(alerts: Sequence[Alert], watched: Watched, settings: Monitor
     Raises:
         ColumnError: the table does not keep the text column that the settings name.
     """
-    table = watched.table
+    table = monitored.table
     text_column = _text_column(table, settings)
     if not alerts or not settings.num_texts or text_column is None:
         return [[] for _ in alerts]
@@ -69,8 +71,8 @@ def texts_of_alerts(alerts: Sequence[Alert], watched: Watched, settings: Monitor
         {"topic": [topic for topic, _ in wanted], "bucket": [bucket for _, bucket in wanted]},
         schema={"topic": pl.String, "bucket": pl.Datetime("ms", settings.time_zone)},
     )
-    for block in watched.blocks(list(columns)):
-        _collect(block, wanted, cells, alerts, rows_of_alerts, watched, text_column, settings)
+    for block in monitored.blocks(list(columns)):
+        _collect(block, wanted, cells, alerts, rows_of_alerts, monitored, text_column, settings)
     return [_typical(rows, settings.num_texts) for rows in rows_of_alerts]
 
 
@@ -89,11 +91,11 @@ def _collect(
     cells: pl.DataFrame,
     alerts: Sequence[Alert],
     rows_of_alerts: list[_Rows],
-    watched: Watched,
+    monitored: MonitoredTable,
     text_column: str,
     settings: MonitoringSettings,
 ) -> None:
-    labels = [] if watched.label_column is None else [watched.label_column]
+    labels = [] if monitored.label_column is None else [monitored.label_column]
     names = list(dict.fromkeys([settings.time_column, *labels, text_column, "text_hash",
                                 *([settings.topic_column] if settings.topic_column else [])]))  # fmt: skip
     frame = pl.from_arrow(block.select(names))
@@ -101,10 +103,10 @@ def _collect(
     placed = with_cells(frame, settings).with_row_index("row").join(cells, on=["topic", "bucket"], how="semi")
     if placed.is_empty():
         return
-    vectors_ND = row_vectors(block.take(pa.array(placed["row"])), watched.table)
+    vectors_ND = row_vectors(block.take(pa.array(placed["row"])), monitored.table)
     for at, row in enumerate(placed.select("topic", "bucket", text_column, "text_hash", *labels).iter_rows()):
         topic, bucket, text, text_hash, *label = row
-        series = {VOLUME, *(label[0] if watched.is_multi_label else label)}
+        series = {VOLUME, *(label[0] if monitored.is_multi_label else label)}
         for number in wanted[topic, bucket]:
             if alerts[number].series in series and text is not None:
                 rows_of_alerts[number].texts.append(text)

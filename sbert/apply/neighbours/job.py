@@ -23,8 +23,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from sbert.apply.nearest_rows import Candidates, Key, keys_of, nearest_in_blocks, updated_list
-from sbert.derived.before import output_before, rows_before
 from sbert.derived.derived_table import DerivedTable
+from sbert.derived.earlier_output import output_before, rows_before
 from sbert.derived.job import KEY_COLUMNS, DerivedJob, SplitFunction, SplitInput
 from sbert.errors import NotATableError, StorageError, TableError
 from sbert.table.delta import Table

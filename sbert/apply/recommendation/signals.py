@@ -12,9 +12,9 @@ import polars as pl
 import scipy.sparse as sp
 
 from sbert.apply.recommendation.factors import fit_factors, solve_factors
+from sbert.apply.recommendation.item_pairs import taken_next, taken_together
 from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.settings import RankingSettings
-from sbert.apply.recommendation.together import taken_next, taken_together
 from sbert.vectors.precision import Float32
 from sbert.vectors.unit import unit_rows
 

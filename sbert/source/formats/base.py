@@ -86,7 +86,10 @@ class RecordBlock:
 
 
 class SourceFormat(ABC):
-    """The interface of a source format. To add a format, write a subclass and name it in `sbert.source.formats.all_formats`."""
+    """The interface of a source format.
+
+    To add a format, write a subclass and name it in `sbert.source.formats.all_formats`.
+    """
 
     name: ClassVar[str]
     """Its name in settings, records and messages."""

@@ -9,11 +9,11 @@ import scipy.sparse as sp
 
 from sbert.apply.recommendation.events import Events, check_events, history_hashes, read_events, split_by_time
 from sbert.apply.recommendation.factors import solve_factors
+from sbert.apply.recommendation.item_pairs import taken_next, taken_together
 from sbert.apply.recommendation.items import Items
 from sbert.apply.recommendation.ranker import FIXED_WEIGHTS, Ranker, fit_ranker
 from sbert.apply.recommendation.settings import EventColumns, RankingSettings
 from sbert.apply.recommendation.signals import SIGNALS, Signals, UserHistories
-from sbert.apply.recommendation.together import taken_next, taken_together
 from sbert.errors import ColumnError
 from sbert.vectors.precision import Float32
 from tests.sbert.apply.recommendation.made_events import HALF, NOW, NUM_ITEMS, event, made_events, made_items

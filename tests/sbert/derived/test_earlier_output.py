@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from sbert.apply.neighbours.job import NeighboursJob
-from sbert.derived.before import output_before
 from sbert.derived.derived_table import DerivedTable
+from sbert.derived.earlier_output import output_before
 from sbert.derived.run import derive
 from tests.support.made_tables import make_version
 

@@ -9,7 +9,7 @@ import pytest
 
 from sbert.apply.answers import answer_pool
 from sbert.apply.answers import job as library
-from sbert.apply.answers.carried import RowsBefore, are_same_rows, last_scores, names_any, with_replaced
+from sbert.apply.answers.earlier_answers import RowsBefore, are_same_rows, last_scores, names_any, with_replaced
 from sbert.apply.answers.run import answer_questions
 from sbert.apply.answers.settings import AnswerSettings
 from sbert.derived.derived_table import DerivedTable

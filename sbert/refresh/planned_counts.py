@@ -15,10 +15,10 @@ from sbert.refresh.fingerprints import PlannedSplit, without_objects
 from sbert.refresh.split_selection import SplitSelection
 from sbert.source.objects import SourceObject
 
-__all__ = ["Outlook", "foresee"]
+__all__ = ["PlannedCounts", "foresee"]
 
 
-class Outlook(BaseModel):
+class PlannedCounts(BaseModel):
     """Splits that a run will build, keep, copy and drop, where nothing but the objects known to be unreadable fails."""
 
     model_config = ConfigDict(frozen=True)
@@ -45,7 +45,7 @@ def foresee(
     objects: Collection[SourceObject],
     have: Collection[str],
     rows: str,
-) -> Outlook:
+) -> PlannedCounts:
     """Count the splits that a run will build, keep, copy and drop.
 
     Args:
@@ -71,7 +71,7 @@ def foresee(
     held = held_prefixes(tables_held_back(objects, broken, records.values()), broken)
     staying = staying_spans(records, selection.scope, broken, held)
     whole = {name for name, spans in staying.items() if len(spans) == len(records[name].spans)}
-    return Outlook(
+    return PlannedCounts(
         splits_by_reason=dict(by_reason.most_common()),
         num_kept=len(selection.keep) + len(stayed) + len(whole),
         num_copied=len(staying) - len(whole),

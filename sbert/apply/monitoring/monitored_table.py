@@ -1,4 +1,4 @@
-"""The watched data: the classes of a table, or the rows of a table that nobody classified."""
+"""The monitored data: the classes of a table, or the rows of a table that nobody classified."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from sbert.errors import EmbeddingsTableError, EncoderMismatchError, NotATableEr
 from sbert.table.delta import Table
 from sbert.table.shard_layout import locate_splits, read_split
 
-__all__ = ["Watched", "open_watched"]
+__all__ = ["MonitoredTable", "open_monitored"]
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoredTable:
     """Rows with times, of one version."""
 
     uri: str
@@ -58,7 +58,7 @@ class Watched:
             yield from read_split(self.table.uri, shards, split, [*KEY_COLUMNS, *columns])
 
 
-def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
+def open_monitored(uri: str, settings: MonitoringSettings) -> MonitoredTable:
     """Open the output of `sbert classify`; or an embeddings table, where the volume alone is watched.
 
     Raises:
@@ -73,7 +73,7 @@ def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
                 f"{opened.uri}: this table has no classes, but task is {settings.task!r}: name the output of "
                 "`sbert classify`, or leave task empty"
             )
-        return Watched(opened.uri, opened, None, None, False, [], None, "")
+        return MonitoredTable(opened.uri, opened, None, None, False, [], None, "")
     opened = _open_classes(uri)
     job, table = _classification_of(opened)
     head_name = next((head for head in job.heads if head.task == settings.task), None)
@@ -89,7 +89,7 @@ def open_watched(uri: str, settings: MonitoringSettings) -> Watched:
         head = HEADS.load(job.heads_uri, head_name.fingerprint, table)
     shares = _correction(head, opened.uri)
     _check_series(head.classes, settings, opened.uri)
-    return Watched(
+    return MonitoredTable(
         uri=opened.uri,
         table=table,
         predictions=opened,
