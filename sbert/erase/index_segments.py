@@ -20,8 +20,8 @@ from sbert.index.version_rows import VersionRows
 from sbert.storage.files import delete, join
 from sbert.table.delta import Table
 from sbert.table.erased_keys import key_columns
-from sbert.table.segment_records import INDEX_FOLDER, SegmentRecord, read_segments, remove_segment
 from sbert.table.shard_layout import read_split
+from sbert.table.vector_segments import INDEX_FOLDER, SegmentRecord, read_segments, remove_segment
 
 __all__ = ["IndexSegments"]
 

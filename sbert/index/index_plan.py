@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sbert.index.index_settings import IndexSettings
 from sbert.index.split_places import SplitPlaces
-from sbert.table.segment_records import SegmentRecord, SegmentSplit, ServingSegment, choose_segments
+from sbert.table.vector_segments import SegmentRecord, SegmentSplit, ServingSegment, choose_segments
 
 __all__ = ["IndexPlan", "plan_index", "plan_merges"]
 

@@ -31,7 +31,7 @@ from sbert.index.version_rows import VersionRows
 from sbert.table.delta import Table
 from sbert.table.lease import hold_lease
 from sbert.table.segment_check import segment_problem
-from sbert.table.segment_records import (
+from sbert.table.vector_segments import (
     MeasuredRecall,
     SegmentRecord,
     VersionIndex,

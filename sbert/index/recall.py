@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sbert.index.top_k import NO_ROW, Int64
-from sbert.table.segment_records import MeasuredRecall
+from sbert.table.vector_segments import MeasuredRecall
 from sbert.vectors.precision import Float32
 
 __all__ = ["NEIGHBOURS", "measure_recall", "sample_positions"]

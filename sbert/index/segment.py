@@ -14,7 +14,7 @@ from sbert.index.segment_cache import local_file
 from sbert.index.top_k import Int64
 from sbert.runtime.cpus import available_cpus
 from sbert.storage.files import join
-from sbert.table.segment_records import INDEX_FOLDER, SegmentRecord
+from sbert.table.vector_segments import INDEX_FOLDER, SegmentRecord
 from sbert.vectors.precision import Float32, Precision, StoredVectors, restore, stored_dtype
 
 if TYPE_CHECKING:

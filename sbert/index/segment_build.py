@@ -31,7 +31,7 @@ from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
 from sbert.index.version_rows import VersionRows
 from sbert.runtime.cpus import available_cpus
 from sbert.storage.files import join, open_output
-from sbert.table.segment_records import (
+from sbert.table.vector_segments import (
     INDEX_FOLDER,
     MeasuredRecall,
     SegmentFile,

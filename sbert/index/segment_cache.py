@@ -17,7 +17,7 @@ from sbert.storage.errors import translate_errors
 from sbert.storage.files import join
 from sbert.storage.local_write import LocalWrite
 from sbert.table.segment_check import INDEX_CHECK, check_segment_file
-from sbert.table.segment_records import SegmentFile
+from sbert.table.vector_segments import SegmentFile
 
 __all__ = [
     "BUILDING",

@@ -16,7 +16,7 @@ from sbert.index.split_places import SegmentPlaces, SplitPlaces
 from sbert.index.top_k import NO_ROW, Int64, TopK
 from sbert.index.version_rows import RowRange, VectorBlock, VersionRows
 from sbert.storage.files import join
-from sbert.table.segment_records import (
+from sbert.table.vector_segments import (
     INDEX_FOLDER,
     SegmentRecord,
     ServingSegment,

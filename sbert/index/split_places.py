@@ -8,8 +8,8 @@ import numpy as np
 
 from sbert.index.top_k import NO_ROW, Int64
 from sbert.index.version_rows import RowRange, VersionRows
-from sbert.table.segment_records import SegmentSplit, ServingSegment
 from sbert.table.shard_layout import locate_splits
+from sbert.table.vector_segments import SegmentSplit, ServingSegment
 
 __all__ = ["SegmentPlaces", "SplitPlaces"]
 

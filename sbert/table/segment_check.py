@@ -5,7 +5,7 @@ import hashlib
 from sbert.errors import StorageError, TableError
 from sbert.storage.files import join, list_names, open_input
 from sbert.storage.local_write import LocalWrite
-from sbert.table.segment_records import INDEX_FOLDER, SegmentFile, SegmentRecord, read_segments
+from sbert.table.vector_segments import INDEX_FOLDER, SegmentFile, SegmentRecord, read_segments
 from sbert.table.word_segments import CHECK_COMMAND, WORDS_FOLDER, WordRecord, read_word_segments
 
 __all__ = [

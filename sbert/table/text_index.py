@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["HASH_BYTES", "HashIndex", "Hashes", "TableIndex", "distinct_rows", "hash_matrix", "prefixes"]
+__all__ = ["HASH_BYTES", "HashIndex", "Hashes", "TextPlaces", "distinct_rows", "hash_matrix", "prefixes"]
 
 HASH_BYTES = 16
 MAX_SEGMENTS = 24
@@ -36,7 +36,7 @@ def _first_at(
     return at, sorted_keys[at] == keys
 
 
-class TableIndex:
+class TextPlaces:
     """Every place of every text of the table, sorted by hash prefix. Several threads may search at the same time."""
 
     def __init__(self) -> None:

@@ -18,11 +18,11 @@ from sbert.storage.files import delete, filesystem, join, read_bytes, strip_prot
 from sbert.table.delta import Table
 from sbert.table.followers import FOLLOWERS_FOLDER
 from sbert.table.lease import LEASES_FOLDER, active_leases
-from sbert.table.segment_records import INDEX_FOLDER, unneeded_index_files
 from sbert.table.shard_layout import is_compacted, locate_splits
 from sbert.table.shards import fingerprint_of_shard
 from sbert.table.split_records import MISFITS_FOLDER, REJECTED_FOLDER, SPLITS_FOLDER
 from sbert.table.table_shard import TableShard
+from sbert.table.vector_segments import INDEX_FOLDER, unneeded_index_files
 from sbert.table.word_segments import unneeded_word_files
 
 __all__ = ["Vacuum", "vacuum_table"]

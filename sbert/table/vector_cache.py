@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from sbert.table.shard_file import damage_as_table_error, open_shard, open_shard_file
 from sbert.table.shards import stored_vectors, vector_names
-from sbert.table.text_index import HASH_BYTES, Hashes, HashIndex, TableIndex, hash_matrix, prefixes
+from sbert.table.text_index import HASH_BYTES, Hashes, HashIndex, TextPlaces, hash_matrix, prefixes
 from sbert.vectors.precision import Precision, StoredVectors, stored_dtype
 
 __all__ = ["CachedVectors", "VectorCache"]
@@ -75,7 +75,7 @@ class VectorCache:
         )
         self._max_run_rows = run_file_bytes // self._record.itemsize
         self._shards: list[str] = []
-        self._table_index = TableIndex()
+        self._table_places = TextPlaces()
         self._run_index = HashIndex()
         self._run_file: IO[bytes] | None = None
         self._num_run_rows = 0
@@ -84,13 +84,13 @@ class VectorCache:
         self._groups: OrderedDict[tuple[int, int], _Vectors] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._table_index) + len(self._run_index)
+        return len(self._table_places) + len(self._run_index)
 
     def add_shards(self, uris: Sequence[str]) -> None:
         """Index the texts of committed or completed shards; only their ``text_hash`` columns are read."""
         with ThreadPoolExecutor(min(INDEX_THREADS, max(1, len(uris)))) as pool:
             keys = list(pool.map(_keys_of, uris))
-        self._table_index.add(keys, first_shard=len(self._shards))
+        self._table_places.add(keys, first_shard=len(self._shards))
         self._shards += uris
 
     def add_computed(
@@ -142,7 +142,7 @@ class VectorCache:
             num_tokens=np.zeros(num_texts, dtype=np.int32),
             truncated=np.zeros(num_texts, dtype=np.bool_),
         )
-        places = self._table_index.find(hashes)
+        places = self._table_places.find(hashes)
         self._read_shards(hashes, places, result)
         result.in_table[:] = result.hits
         rows = self._run_index.find(hashes)
@@ -153,7 +153,7 @@ class VectorCache:
 
     def may_have(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
         """Return True for each text that is probably cached, judged by half of its hash. Shape (texts,)."""
-        return (self._run_index.find(hashes) >= 0) | (self._table_index.find(hashes) >= 0)
+        return (self._run_index.find(hashes) >= 0) | (self._table_places.find(hashes) >= 0)
 
     def close(self) -> None:
         """Remove this run's file and close the shards."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.errors import MissingError
 from sbert.storage.files import delete, join, list_names, read_bytes, write_bytes
-from sbert.table.segment_records import SegmentFile
+from sbert.table.vector_segments import SegmentFile
 
 __all__ = [
     "CHECK_COMMAND",

@@ -8,7 +8,7 @@ from sbert.erase.run import erase
 from sbert.index.index_run import index_table
 from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
-from sbert.table.segment_records import INDEX_FOLDER, read_segments
+from sbert.table.vector_segments import INDEX_FOLDER, read_segments
 from tests.support.made_tables import State, make_version
 
 

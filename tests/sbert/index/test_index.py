@@ -17,9 +17,9 @@ from sbert.index.search_settings import SearchSettings
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.segment_check import index_findings
-from sbert.table.segment_records import INDEX_FOLDER, read_segments
 from sbert.table.shards import ShardSettings
 from sbert.table.vacuum import vacuum_table
+from sbert.table.vector_segments import INDEX_FOLDER, read_segments
 from sbert.table.verify import verify_table
 from tests.support.made_tables import State, make_version, unit_vector
 from tests.support.refreshing import refreshed

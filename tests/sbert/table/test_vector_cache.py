@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sbert.rows.cleaning import hash_texts
 from sbert.table import text_index, vector_cache
 from sbert.table.shards import ShardSettings, ShardWriter, embedding_column, table_schema
-from sbert.table.text_index import TableIndex, distinct_rows, hash_matrix
+from sbert.table.text_index import TextPlaces, distinct_rows, hash_matrix
 from sbert.table.vector_cache import VectorCache
 
 DIM = 4
@@ -146,7 +146,7 @@ def test_of_several_places_the_one_near_the_others_is_read(tmp_path: Path, monke
     wanted=st.lists(st.integers(0, 25), min_size=1, max_size=30),
 )
 def test_a_place_is_one_of_the_texts_places(parts: list[list[int]], wanted: list[int]) -> None:
-    index = TableIndex()
+    index = TextPlaces()
     where: dict[int, list[int]] = {}
     for number, part in enumerate(parts):
         for row, text in enumerate(part):
