@@ -15,7 +15,7 @@ from sbert.registry.store import Registry
 from sbert.registry.version_record import VersionRecord
 
 
-class Action(StrEnum):
+class ModelsAction(StrEnum):
     """Actions of `sbert models` on a registry."""
 
     LIST = "list"
@@ -28,7 +28,9 @@ class Action(StrEnum):
 @command(Panel.MODELS, example="sbert models s3://bucket/models compare v0001 v0002")
 def models(
     models_uri: ModelsUri,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="Action on the registry.")] = Action.LIST,
+    action: Annotated[
+        ModelsAction, typer.Argument(metavar="ACTION", help="Action on the registry.")
+    ] = ModelsAction.LIST,
     versions: Annotated[
         list[str] | None,
         typer.Argument(
@@ -48,20 +50,20 @@ def models(
     with answering(as_json=as_json) as answer:
         registry, named = Registry(models_uri), versions or []
         registry.check()
-        if action is Action.COMPARE:
+        if action is ModelsAction.COMPARE:
             if len(named) != 2:
                 raise SettingsError(f"compare needs two versions, but got {len(named)}: name two, such as v0001 v0002")
             compared = compare_versions(registry.version(named[0]), registry.version(named[1]))
             answer.print({"models_uri": registry.uri, **compared}, _show_comparison)
-        elif action in {Action.APPROVE, Action.REFUSE}:
+        elif action in {ModelsAction.APPROVE, ModelsAction.REFUSE}:
             if len(named) != 1 or not name.strip() or not reason.strip():
                 raise SettingsError(
                     f"{action} needs one version, --name and --reason, for example: {action} v0002 --name Ada "
                     "--reason 'its errors are harmless'"
                 )
-            report = decide(registry.uri, named[0], approved=action is Action.APPROVE, name=name, reason=reason)
+            report = decide(registry.uri, named[0], approved=action is ModelsAction.APPROVE, name=name, reason=reason)
             answer.print(report, lambda done: out.print(done["reason"], markup=False))
-        elif action is Action.ROLLBACK:
+        elif action is ModelsAction.ROLLBACK:
             if len(named) > 1 or (named and version):
                 raise SettingsError("rollback takes one version: name it once")
             pointer = registry.rollback(version or (named[0] if named else None))

@@ -37,7 +37,7 @@ from sbert.table.shards import ShardRecord, ShardWriter, table_schema, vector_co
 from sbert.table.split_records import misfits_name, rejects_name
 from sbert.table.text_index import distinct_rows, hash_matrix
 from sbert.vectors.checks import check_vectors
-from sbert.vectors.precision import Calibration, StoredVectors, norm_tolerance, reduce_vectors, restore
+from sbert.vectors.precision import QuantizationStatistics, StoredVectors, norm_tolerance, reduce_vectors, restore
 
 __all__ = ["StreamResult", "stream_split"]
 
@@ -80,7 +80,7 @@ class EncodedBlock:
     rejects: pl.DataFrame
     misfits: pl.DataFrame
     counts: RowCounts
-    calibration: Calibration | None
+    calibration: QuantizationStatistics | None
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class StreamResult:
     """Empty when an object broke."""
     counts: RowCounts = field(default_factory=RowCounts)
     """Counts of the rows; when an object broke, only the texts that went through the encoder are counted."""
-    calibration: Calibration | None = None
-    """Calibration of the vectors that were written; None when they are not quantized."""
+    calibration: QuantizationStatistics | None = None
+    """Statistics of the vectors that were written; None when they are not quantized."""
     broken: dict[str, str] = field(default_factory=dict)
     """Why each unreadable object could not be read to its end, by URI. With any entry, nothing of the split is kept."""
     rows_before_break: dict[str, int] = field(default_factory=dict)
@@ -169,7 +169,7 @@ class _SplitStream:
             check_running=self._state.check_running,
         )
         counts = RowCounts()
-        calibration: Calibration | None = None
+        calibration: QuantizationStatistics | None = None
         with (
             self._ids,
             self._texts,
@@ -366,7 +366,7 @@ class _SplitStream:
             rejects_by_reason=dict(Counter(rejects["reason"].to_list())),
             misfits_by_column=dict(Counter(misfits["column"].to_list())),
         )
-        return EncodedBlock(table, rejects, misfits, counts, Calibration.of(stored))
+        return EncodedBlock(table, rejects, misfits, counts, QuantizationStatistics.of(stored))
 
     def _num_documents(self, rows: pl.DataFrame) -> int:
         """Return how many documents begin in the next rows that are written; 0 when the run cuts none."""

@@ -22,8 +22,8 @@ __all__ = [
     "DROPPED_NAME",
     "MODEL_FOLDER",
     "RECORD_NAME",
-    "Action",
     "Pointer",
+    "PointerReason",
     "append_pointer",
     "production_log",
     "resolve_model",
@@ -36,7 +36,7 @@ DROPPED_NAME = "dropped.json"
 POINTER_NAME = re.compile(r"(\d{6,})\.json")
 
 
-class Action(StrEnum):
+class PointerReason(StrEnum):
     """Reasons for a change of production."""
 
     FIRST = "first"
@@ -56,7 +56,7 @@ class Pointer(BaseModel):
     version: str = Field(description="The version that is production from here on.")
     encoder_fingerprint: str
     previous: str | None = Field(description="The version that was production before.")
-    action: Action
+    action: PointerReason
     reason: str
     run_id: str
     moved_at: str = Field(description="UTC time in ISO 8601.")
@@ -89,7 +89,7 @@ def append_pointer(
     *,
     version: str,
     encoder_fingerprint: str,
-    action: Action,
+    action: PointerReason,
     reason: str,
     run_id: str,
 ) -> Pointer:

@@ -31,8 +31,8 @@ from sbert.registry.pointer import (
     MODEL_FOLDER,
     PRODUCTION_FOLDER,
     RECORD_NAME,
-    Action,
     Pointer,
+    PointerReason,
     append_pointer,
     production_log,
     read_pointer,
@@ -265,7 +265,7 @@ class Registry:
         current: Pointer | None,
         reason: str,
         run_id: str,
-        action: Action = Action.PROMOTION,
+        action: PointerReason = PointerReason.PROMOTION,
     ) -> Pointer:
         """Make a finished version production, provided that `current` is still production.
 
@@ -304,14 +304,16 @@ class Registry:
             current=current,
             reason=f"rolled back from {current.version}",
             run_id=run_id or uuid.uuid4().hex,
-            action=Action.ROLLBACK,
+            action=PointerReason.ROLLBACK,
         )
 
     def _before(self, current: Pointer) -> str:
         """Return the version that was production before the present one. Each rollback goes one version further back."""
         entries = self.history()
         arrived = current
-        while arrived.action is Action.ROLLBACK:  # find when that version was promoted, not when it was rolled back to
+        while (
+            arrived.action is PointerReason.ROLLBACK
+        ):  # find when that version was promoted, not when it was rolled back to
             earlier = [
                 pointer for pointer in entries if pointer.number < arrived.number and pointer.version == arrived.version
             ]

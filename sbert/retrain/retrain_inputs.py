@@ -22,7 +22,7 @@ from sbert.errors import MissingError, TooFewLabelsError
 from sbert.evaluation.robustness_settings import RobustnessSettings
 from sbert.labels.label_set import LabelSet
 from sbert.registry.card import model_card
-from sbert.registry.pointer import Action, Pointer, resolve_model
+from sbert.registry.pointer import Pointer, PointerReason, resolve_model
 from sbert.registry.store import Registry
 from sbert.registry.version_record import LabelsRecord, LeakageRecord, VersionRecord
 from sbert.retrain.label_rows import RetrainRows, load_measured, read_rows
@@ -241,5 +241,9 @@ def _first_version(registry: Registry, base: str | None, run_id: str) -> Pointer
             lambda named: {"model/README.md": model_card(named).encode()},
         )
     return registry.promote(
-        record.version, current=None, reason=f"the registry was empty: {model}", run_id=run_id, action=Action.FIRST
+        record.version,
+        current=None,
+        reason=f"the registry was empty: {model}",
+        run_id=run_id,
+        action=PointerReason.FIRST,
     )

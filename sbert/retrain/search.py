@@ -27,7 +27,7 @@ from sbert.retrain.retrain_inputs import RetrainInputs
 from sbert.retrain.search_settings import SearchSettings, Value, changes_of
 from sbert.retrain.search_space import recipe_values, search_space, suggest
 from sbert.retrain.settings import RetrainJob
-from sbert.retrain.study import counted, open_study, remove_checkpoints, trial_checkpoints
+from sbert.retrain.study import ended_trials, open_study, remove_checkpoints, trial_checkpoints
 from sbert.storage.files import join
 from sbert.training.checkpoints import CheckpointStore
 from sbert.training.recipes import with_changes
@@ -112,7 +112,7 @@ class _Search:
 
     def run(self, folder: Path) -> SearchOutcome:
         """Try settings, and return the best."""
-        while len(counted(self._study)) < self._settings.trials and (not self._is_over() or not self._has_best()):
+        while len(ended_trials(self._study)) < self._settings.trials and (not self._is_over() or not self._has_best()):
             self._try_next()
         if not self._has_best():
             reasons = "; ".join(f"{each.number}: {each.reason}" for each in self._trials())
@@ -122,7 +122,7 @@ class _Search:
         record = json.loads((stored / RESULT_NAME).read_text())
         training = TypeAdapter(TrainingResult).validate_python(record | {"folder": str(stored / "model")})
         settings = self._settings_of(best.params)
-        log.info("trial %d of %d is the best: dev %.4f", best.number, len(counted(self._study)), best.value)
+        log.info("trial %d of %d is the best: dev %.4f", best.number, len(ended_trials(self._study)), best.value)
         changed = TrainingFields.model_validate(settings.model_dump(mode="json"))
         job = self._job.model_copy(update={"settings": self._job.settings.model_copy(update={"training": changed})})
         return SearchOutcome(job, replace(training, trials=tuple(self._trials()), checkpoints_uri=None))
@@ -131,7 +131,7 @@ class _Search:
         return any(trial.value is not None and trial.state.name == "COMPLETE" for trial in self._study.trials)
 
     def _is_over(self, seconds: float = 0.0) -> bool:
-        used = sum(trial.user_attrs["seconds"] for trial in counted(self._study))
+        used = sum(trial.user_attrs["seconds"] for trial in ended_trials(self._study))
         return bool(used + seconds >= 60 * self._settings.max_minutes)
 
     def _settings_of(self, values: dict[str, Value]) -> TrainingSettings:
@@ -150,7 +150,7 @@ class _Search:
             except _TrialStoppedError as stopped:
                 state, reason = "PRUNED", str(stopped)
             except (TrainingError, SettingsError, LabelError) as error:
-                if not counted(self._study) and not isinstance(error, DivergedError):
+                if not ended_trials(self._study) and not isinstance(error, DivergedError):
                     raise  # the recipe cannot be trained: neither can anything near it
                 reason = str(error)
             else:
@@ -180,7 +180,7 @@ class _Search:
         assert self._rows.dev is not None
         measured: list[float] = []
         num_evaluations = max(1.0, settings.epochs * settings.evaluations_per_epoch)
-        began, number = time.monotonic(), len(counted(self._study)) + 1
+        began, number = time.monotonic(), len(ended_trials(self._study)) + 1
 
         def evaluate_dev(encoder: SentenceEncoder) -> float:
             measured.append(score(encoder))
@@ -223,7 +223,7 @@ class _Search:
                 reason=trial.user_attrs["reason"],
                 is_best=trial.number == best,
             )
-            for number, trial in enumerate(counted(self._study), start=1)
+            for number, trial in enumerate(ended_trials(self._study), start=1)
         ]
 
 

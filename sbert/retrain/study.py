@@ -20,7 +20,7 @@ from sbert.retrain.search_settings import SearchSettings, Value
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import filesystem, join, read_bytes, strip_protocol, write_bytes
 
-__all__ = ["StudyJournal", "counted", "open_study", "remove_checkpoints", "trial_checkpoints"]
+__all__ = ["StudyJournal", "ended_trials", "open_study", "remove_checkpoints", "trial_checkpoints"]
 
 STUDY_NAME = "retrain"
 KILLED = "killed"
@@ -90,7 +90,7 @@ def open_study(search_uri: str, settings: SearchSettings, first: Mapping[str, Va
     return study
 
 
-def counted(study: Any) -> list[Any]:
+def ended_trials(study: Any) -> list[Any]:
     """Return the trials that ended, without the trials of a killed run that a later run began again."""
     killed = set(study.user_attrs.get(KILLED, []))
     return [trial for trial in study.trials if trial.state.is_finished() and trial.number not in killed]

@@ -23,7 +23,7 @@ from sbert.table.delta import Table
 from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import embedding_column, embedding_matrix
 from sbert.table.split_records import SPLITS_FOLDER, SplitRecord
-from sbert.vectors.precision import Calibration, Float32, Precision, recall_at_10, reduce_vectors, restore
+from sbert.vectors.precision import Float32, Precision, QuantizationStatistics, recall_at_10, reduce_vectors, restore
 
 __all__ = [
     "RECORD_KEY",
@@ -62,7 +62,7 @@ class Reduction(BaseModel):
     recall_at_10: float | None = Field(description="Share of the ten nearest that are found; empty: too few rows.")
     num_rows_compared: int = Field(description="Rows among which recall was measured, or would have been.")
     min_recall: float = Field(description="Least recall that was accepted.")
-    calibration: Calibration | None = Field(
+    calibration: QuantizationStatistics | None = Field(
         default=None, description="Scales of the rows written with this encoder so far; empty when not quantized."
     )
 

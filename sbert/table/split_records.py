@@ -17,7 +17,7 @@ from sbert.rows.counts import RowCounts
 from sbert.rows.rejects import empty_rejects
 from sbert.storage.files import join, list_names, read_bytes, write_bytes
 from sbert.table.shards import ShardRecord
-from sbert.vectors.precision import Calibration
+from sbert.vectors.precision import QuantizationStatistics
 
 __all__ = [
     "MISFITS_FOLDER",
@@ -84,7 +84,9 @@ class SplitRecord(BaseModel):
     has_sample: bool = Field(
         default=False, description="Whether float32 vectors of some rows lie beside the record until the commit."
     )
-    calibration: Calibration | None = Field(default=None, description="Of its vectors, when they are quantized.")
+    calibration: QuantizationStatistics | None = Field(
+        default=None, description="Of its vectors, when they are quantized."
+    )
     tombstones: str = Field(default="", description="Digest of the tombstones that the build knew; empty for none.")
 
 

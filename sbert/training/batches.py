@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from sbert.errors import TooFewLabelsError
 
-__all__ = ["BatchPlan", "Grouping"]
+__all__ = ["BatchGrouping", "BatchPlan"]
 
 Ints = npt.NDArray[np.int64]
 
 
-class Grouping(Enum):
+class BatchGrouping(Enum):
     """Ways of choosing the rows of a batch."""
 
     RANDOM = auto()
@@ -35,7 +35,7 @@ class BatchPlan:
         text_ids_NC: Ints,
         labels_N: Ints | None,
         *,
-        grouping: Grouping,
+        grouping: BatchGrouping,
         batch_size: int,
         seed: int,
         classes_per_batch: int = 16,
@@ -77,11 +77,11 @@ class BatchPlan:
         """Return all batches of an epoch, of equal size. Rows that fill no batch are left out of this epoch."""
         if self._made is None or self._made[0] != epoch:
             rng = np.random.default_rng([self._seed, epoch])
-            if self._grouping is Grouping.CLASSES:
+            if self._grouping is BatchGrouping.CLASSES:
                 made = self._by_class(rng)
             else:
                 order = rng.permutation(len(self._text_ids_NC))
-                if self._grouping is Grouping.DISTINCT_TEXTS:
+                if self._grouping is BatchGrouping.DISTINCT_TEXTS:
                     order = self._distinct(order)
                 made = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
             self._made = (epoch, made[: len(self)])

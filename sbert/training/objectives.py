@@ -5,7 +5,7 @@ from torch import nn
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import TrainingError
 from sbert.training import losses
-from sbert.training.batches import Grouping
+from sbert.training.batches import BatchGrouping
 from sbert.training.settings import Objective, TrainingSettings
 from sbert.training.training_data import TrainingData
 
@@ -63,10 +63,10 @@ def _plain_loss(  # noqa: C901, PLR0911  (one line an objective)
             return losses.DistillationLoss()
 
 
-def grouping_of(objective: Objective) -> Grouping:
+def grouping_of(objective: Objective) -> BatchGrouping:
     """Return how an objective needs the rows of a batch to be chosen."""
     if objective in {Objective.RANKING, Objective.SIMCSE}:
-        return Grouping.DISTINCT_TEXTS
+        return BatchGrouping.DISTINCT_TEXTS
     if objective in {Objective.BATCH_HARD_TRIPLET, Objective.SUPERVISED_CONTRASTIVE}:
-        return Grouping.CLASSES
-    return Grouping.RANDOM
+        return BatchGrouping.CLASSES
+    return BatchGrouping.RANDOM

@@ -15,8 +15,8 @@ from sbert.vectors.unit import unit_rows
 
 __all__ = [
     "MIN_RECALL",
-    "Calibration",
     "Precision",
+    "QuantizationStatistics",
     "StoredVectors",
     "dequantize",
     "norm_tolerance",
@@ -52,7 +52,7 @@ class Precision(StrEnum):
     """1 byte a value and one float32 scale a vector."""
 
 
-class Calibration(BaseModel):
+class QuantizationStatistics(BaseModel):
     """Statistics of the quantization of some vectors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +64,7 @@ class Calibration(BaseModel):
 
     @classmethod
     def of(cls, stored: StoredVectors) -> Self | None:
-        """Calibrate on stored vectors; None when there are none, or they are not quantized."""
+        """Return the statistics of stored vectors; None when there are none, or they are not quantized."""
         if stored.dtype.names is None or not len(stored):
             return None
         return cls(
@@ -74,11 +74,11 @@ class Calibration(BaseModel):
             num_saturated=int((np.abs(stored["values"]) == MAX_INT8).sum()),
         )
 
-    def merged(self, other: "Calibration | None") -> "Calibration":
-        """Return the calibration over the vectors of both."""
+    def merged(self, other: "QuantizationStatistics | None") -> "QuantizationStatistics":
+        """Return the statistics of the vectors of both."""
         if other is None:
             return self
-        return Calibration(
+        return QuantizationStatistics(
             min_scale=min(self.min_scale, other.min_scale),
             max_scale=max(self.max_scale, other.max_scale),
             num_values=self.num_values + other.num_values,

@@ -110,12 +110,12 @@ class Clock(TrainerCallback):
 
 def speed(arguments: argparse.Namespace) -> None:
     """Compare the pairs per second of both trainers on the same batches, in turns, by median steps."""
-    from sbert.training.batches import BatchPlan, Grouping
+    from sbert.training.batches import BatchGrouping, BatchPlan
     from sbert.training.trainer import EncoderTrainer
 
     labels = load_labels(f"{arguments.data}/stsb-en-*.csv", STS_SETTINGS)
     plan = BatchPlan(
-        np.zeros((labels.train.height, 2), dtype=np.int64), None, grouping=Grouping.RANDOM, batch_size=32, seed=0
+        np.zeros((labels.train.height, 2), dtype=np.int64), None, grouping=BatchGrouping.RANDOM, batch_size=32, seed=0
     )
     rows = labels.train[np.concatenate(plan.batches(0))[: arguments.steps * 32]]
     without_dev = LabelSet(**{**vars(labels), "dev": labels.dev.head(0)})

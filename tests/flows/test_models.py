@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
-from sbert.registry.pointer import Action
+from sbert.registry.pointer import PointerReason
 from sbert.registry.store import Registry
 from sbert.registry.version_record import VersionRecord
 from tests.support.tiny_models import save_tiny
@@ -32,7 +32,7 @@ def models_uri(tmp_path: Path) -> str:
         )  # fmt: skip
         stored = registry.add(record, folder)
         if promoted:
-            action = Action.PROMOTION if number else Action.FIRST
+            action = PointerReason.PROMOTION if number else PointerReason.FIRST
             registry.promote(
                 stored.version, current=registry.production(), reason="better", run_id="run", action=action
             )

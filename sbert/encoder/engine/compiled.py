@@ -24,7 +24,7 @@ from importlib import resources
 from pathlib import Path
 
 from sbert.encoder.engine.dtype import ComputeDtype
-from sbert.encoder.engine.kernel_targets import ALL_UNITS, NATIVE_VARIABLE, Units, units_here
+from sbert.encoder.engine.kernel_targets import ALL_UNITS, NATIVE_VARIABLE, ProcessorUnits, units_here
 from sbert.runtime.user_cache import user_cache
 
 __all__ = ["Kernels", "load_kernels"]
@@ -47,7 +47,7 @@ class Kernels:
     library: ctypes.CDLL | None
     reason: str
     """Text for people: the units that the kernels use, or why there are no kernels."""
-    units: Units | None = None
+    units: ProcessorUnits | None = None
 
 
 def load_kernels(dtype: ComputeDtype) -> Kernels:
@@ -75,7 +75,7 @@ def read_sources() -> dict[str, str]:
 
 
 @functools.cache
-def _load(units: Units) -> Kernels:
+def _load(units: ProcessorUnits) -> Kernels:
     try:
         began = time.perf_counter()
         file, is_new = _file(units)
@@ -102,7 +102,7 @@ def _load(units: Units) -> Kernels:
     return Kernels(library, f"compiled for {units.needs} in {seconds:.1f} s", units)
 
 
-def _file(units: Units) -> tuple[Path, bool]:
+def _file(units: ProcessorUnits) -> tuple[Path, bool]:
     """Return the compiled file, and whether it was compiled just now.
 
     Raises:
@@ -140,7 +140,7 @@ def _find_compiler() -> list[str] | None:
     return None
 
 
-def _compile(sources: dict[str, str], compiler: list[str], units: Units, file: Path) -> None:
+def _compile(sources: dict[str, str], compiler: list[str], units: ProcessorUnits, file: Path) -> None:
     """Compile the kernels into a file, which is written whole or not at all.
 
     Raises:

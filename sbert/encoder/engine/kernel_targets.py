@@ -10,14 +10,14 @@ from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.errors import SettingsError
 from sbert.runtime.hardware import has_units
 
-__all__ = ["ALL_UNITS", "NATIVE_VARIABLE", "Units", "units_here"]
+__all__ = ["ALL_UNITS", "NATIVE_VARIABLE", "ProcessorUnits", "units_here"]
 
 NATIVE_VARIABLE = "SBERT_NATIVE"
 """Environment variable: with 0 the compiled kernels are not used; with a name of units only their kernels are."""
 
 
 @dataclass(frozen=True)
-class Units:
+class ProcessorUnits:
     """The units of a processor that compute products, and the kernels for them."""
 
     name: str
@@ -43,14 +43,16 @@ class Units:
 AVX512 = ("-march=x86-64-v4",)
 BFLOAT16 = (*AVX512, "-mavx512bf16")
 ALL_UNITS = (
-    Units("amx", ComputeDtype.BFLOAT16, (*BFLOAT16, "-mamx-tile", "-mamx-bf16"), panel=32, pair=2, has_tiles=True),
-    Units("avx512_bf16", ComputeDtype.BFLOAT16, BFLOAT16, panel=32, pair=2),
-    Units("avx512", ComputeDtype.FLOAT32, AVX512, panel=32, group_tokens=256),
-    Units("avx2", ComputeDtype.FLOAT32, ("-march=x86-64-v3",), panel=16, group_tokens=256),
+    ProcessorUnits(
+        "amx", ComputeDtype.BFLOAT16, (*BFLOAT16, "-mamx-tile", "-mamx-bf16"), panel=32, pair=2, has_tiles=True
+    ),
+    ProcessorUnits("avx512_bf16", ComputeDtype.BFLOAT16, BFLOAT16, panel=32, pair=2),
+    ProcessorUnits("avx512", ComputeDtype.FLOAT32, AVX512, panel=32, group_tokens=256),
+    ProcessorUnits("avx2", ComputeDtype.FLOAT32, ("-march=x86-64-v3",), panel=16, group_tokens=256),
 )
 
 
-def units_here(dtype: ComputeDtype) -> Units | None:
+def units_here(dtype: ComputeDtype) -> ProcessorUnits | None:
     """Return the fastest units of this processor for a type, or None when it has none that may be used.
 
     Raises:

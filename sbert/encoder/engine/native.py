@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sbert.encoder.engine.compiled import Kernels
 from sbert.encoder.engine.dtype import ComputeDtype
-from sbert.encoder.engine.kernel_targets import Units
+from sbert.encoder.engine.kernel_targets import ProcessorUnits
 from sbert.encoder.engine.packing import PackedBatch, lay_end_to_end
 from sbert.encoder.engine.sharing import Sharing
 from sbert.encoder.engine.weights import EncoderWeights
@@ -189,7 +189,7 @@ class NativeRunner:
         return int(self._kept[-1].data_ptr())
 
 
-def lay_out(weight_OI: Tensor, units: Units) -> Tensor:
+def lay_out(weight_OI: Tensor, units: ProcessorUnits) -> Tensor:
     """Return a weight in the layout of the kernels.
 
     For AMX it has tiles of 16 pairs of inputs times 16 outputs, two tiles beside each other. For other units it has panels:

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.errors import ModelError, PromotionConflictError, RegistryError
 from sbert.registry.card import model_card
-from sbert.registry.pointer import Action, Pointer, resolve_model
+from sbert.registry.pointer import Pointer, PointerReason, resolve_model
 from sbert.registry.store import Registry
 from sbert.registry.version_record import LabelsRecord, VersionRecord
 from tests.support.tiny_models import save_tiny
@@ -42,7 +42,7 @@ def filled(uri: str, folders: list[Path]) -> Registry:
     registry = Registry(uri)
     for seed, folder in enumerate(folders):
         stored = registry.add(record(seed, fingerprint(folder)), folder)
-        action = Action.PROMOTION if seed else Action.FIRST
+        action = PointerReason.PROMOTION if seed else PointerReason.FIRST
         registry.promote(stored.version, current=registry.production(), reason="better", run_id="r", action=action)
     return registry
 

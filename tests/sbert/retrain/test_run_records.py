@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sbert.registry.pointer import Action, Pointer
+from sbert.registry.pointer import Pointer, PointerReason
 from sbert.registry.version_record import LabelsRecord
 from sbert.retrain.retrain_inputs import RetrainInputs
 from sbert.retrain.run_records import record_run, remove_stale_checkpoints
@@ -17,7 +17,7 @@ DAY = 86_400
 
 def inputs(models: Path, run_key: str, objects: list[str], uri: str = "labels") -> RetrainInputs:
     production = Pointer(
-        number=1, version="v0001", encoder_fingerprint="f", previous=None, action=Action.FIRST, reason="", run_id="r",
+        number=1, version="v0001", encoder_fingerprint="f", previous=None, action=PointerReason.FIRST, reason="", run_id="r",
         moved_at="",
     )  # fmt: skip
     return RetrainInputs(

@@ -8,7 +8,7 @@ import torch
 
 from sbert.errors import TooFewLabelsError
 from sbert.labels.label_kinds import LabelKind
-from sbert.training.batches import BatchPlan, Grouping
+from sbert.training.batches import BatchGrouping, BatchPlan
 from sbert.training.collating import Collator, WordDeletion
 from sbert.training.losses.ranking import RankingLoss
 from sbert.training.module import TrainingModule
@@ -21,13 +21,13 @@ LABELS = np.array([0] * 3 + [1] * 40 + [2] * 40 + [3] * 37)
 TEXTS = np.stack([np.arange(120), np.arange(120) // 4 + 1000], axis=1)
 
 
-def plan(grouping: Grouping = Grouping.RANDOM, **more: Any) -> BatchPlan:
+def plan(grouping: BatchGrouping = BatchGrouping.RANDOM, **more: Any) -> BatchPlan:
     settings = {"batch_size": 16, "seed": 3, "classes_per_batch": 4, **more}
     return BatchPlan(TEXTS, LABELS, grouping=grouping, **settings)
 
 
-@pytest.mark.parametrize("grouping", list(Grouping))
-def test_batches_follow_from_seed_and_epoch(grouping: Grouping) -> None:
+@pytest.mark.parametrize("grouping", list(BatchGrouping))
+def test_batches_follow_from_seed_and_epoch(grouping: BatchGrouping) -> None:
     one, again, other = plan(grouping), plan(grouping), plan(grouping, seed=4)
     again.batches(5)  # what was made before does not matter
     assert [batch.tolist() for batch in one.batches(2)] == [batch.tolist() for batch in again.batches(2)]
@@ -46,14 +46,14 @@ def test_processes_share_out_the_batch_of_one() -> None:
 
 
 def test_no_text_is_twice_in_a_batch() -> None:
-    for batch in plan(Grouping.DISTINCT_TEXTS).batches(0):
+    for batch in plan(BatchGrouping.DISTINCT_TEXTS).batches(0):
         texts = TEXTS[batch].ravel()
         assert len(set(texts.tolist())) == len(texts)
     assert any(len(set(TEXTS[batch, 1].tolist())) < 16 for batch in plan().batches(0))
 
 
 def test_batches_of_classes_hold_several_of_each() -> None:
-    for batch in plan(Grouping.CLASSES).batches(0):
+    for batch in plan(BatchGrouping.CLASSES).batches(0):
         counts = np.bincount(LABELS[batch], minlength=4)
         assert counts[1:].min() >= 4
         assert counts[0] <= 3
@@ -61,7 +61,7 @@ def test_batches_of_classes_hold_several_of_each() -> None:
 
 def test_fewer_rows_than_processes_are_refused() -> None:
     with pytest.raises(TooFewLabelsError, match="1 rows make no batch for 2 processes"):
-        BatchPlan(TEXTS[:1], None, grouping=Grouping.RANDOM, batch_size=4, seed=0, num_processes=2)
+        BatchPlan(TEXTS[:1], None, grouping=BatchGrouping.RANDOM, batch_size=4, seed=0, num_processes=2)
 
 
 ENCODER = tiny_encoder()
@@ -72,7 +72,7 @@ def data(objective: Objective = Objective.RANKING, kind: LabelKind = LabelKind.P
 
 
 def make_collator(source: TrainingData, **more: Any) -> Collator:
-    planned = BatchPlan(source.text_ids_NC, None, grouping=Grouping.RANDOM, batch_size=16, seed=0)
+    planned = BatchPlan(source.text_ids_NC, None, grouping=BatchGrouping.RANDOM, batch_size=16, seed=0)
     return Collator(source, planned, 1, **{"token_budget": 64, **more})
 
 

@@ -11,7 +11,7 @@ from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.labels.label_kinds import TEXT_COLUMNS, LabelKind, side_of
 from sbert.labels.label_set import LabelSet
-from sbert.training.batches import BatchPlan, Grouping
+from sbert.training.batches import BatchGrouping, BatchPlan
 from sbert.training.checkpoints import run_fingerprint
 from sbert.training.classifier import SentenceClassifier
 from sbert.training.collating import Collator, WordDeletion
@@ -27,7 +27,7 @@ ROWS = 16
 
 
 def batch_of(source: TrainingData, **more: Any) -> dict[str, Any]:
-    planned = BatchPlan(source.content_ids_NC, None, grouping=Grouping.RANDOM, batch_size=ROWS, seed=0)
+    planned = BatchPlan(source.content_ids_NC, None, grouping=BatchGrouping.RANDOM, batch_size=ROWS, seed=0)
     return Collator(source, planned, 1, token_budget=64, **more)(list(range(ROWS)))
 
 

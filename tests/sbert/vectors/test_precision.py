@@ -14,8 +14,8 @@ from sbert.table.shards import stored_vectors, vector_columns
 from sbert.table.vector_cache import VectorCache
 from sbert.vectors.checks import check_vectors
 from sbert.vectors.precision import (
-    Calibration,
     Precision,
+    QuantizationStatistics,
     dequantize,
     norm_tolerance,
     quantize,
@@ -154,11 +154,11 @@ def test_int8_shards_are_a_quarter_of_float32(tmp_path: Path) -> None:
     assert sizes[Precision.INT8] < 0.3 * sizes[Precision.FLOAT32]
 
 
-def test_the_calibration_of_two_parts_is_that_of_all_rows() -> None:
+def test_the_statistics_of_two_parts_are_those_of_all_rows() -> None:
     one, two = quantize(unit((5, 8))), quantize(3 * unit((7, 8), seed=1))
-    both, of_one = Calibration.of(np.concatenate([one, two])), Calibration.of(one)
+    both, of_one = QuantizationStatistics.of(np.concatenate([one, two])), QuantizationStatistics.of(one)
     assert of_one is not None
-    assert of_one.merged(Calibration.of(two)) == both
+    assert of_one.merged(QuantizationStatistics.of(two)) == both
     assert of_one.merged(None) is of_one
-    assert Calibration.of(one[:0]) is None
-    assert Calibration.of(unit((5, 8))) is None
+    assert QuantizationStatistics.of(one[:0]) is None
+    assert QuantizationStatistics.of(unit((5, 8))) is None

@@ -19,7 +19,7 @@ from sbert.encoder.engine import compiled
 from sbert.encoder.engine import kernel_targets as units_of_processors
 from sbert.encoder.engine.compiled import Kernels, load_kernels
 from sbert.encoder.engine.dtype import ComputeDtype
-from sbert.encoder.engine.kernel_targets import ALL_UNITS, NATIVE_VARIABLE, Units
+from sbert.encoder.engine.kernel_targets import ALL_UNITS, NATIVE_VARIABLE, ProcessorUnits
 from sbert.encoder.engine.native import NativeRunner, lay_out, why_kernels_cannot
 from sbert.encoder.engine.packing import lay_end_to_end
 from sbert.encoder.engine.runner_selection import run_all
@@ -68,7 +68,7 @@ def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield loaded
 
 
-def emulated_kernels(compiler: list[str], units: Units, file: Path) -> ctypes.CDLL:
+def emulated_kernels(compiler: list[str], units: ProcessorUnits, file: Path) -> ctypes.CDLL:
     sources = compiled.read_sources()
     include = "#include <immintrin.h>\n"
     assert include in sources["registers.h"]
@@ -79,7 +79,7 @@ def emulated_kernels(compiler: list[str], units: Units, file: Path) -> ctypes.CD
     return library
 
 
-def compiler_that_knows(units: Units) -> list[str]:
+def compiler_that_knows(units: ProcessorUnits) -> list[str]:
     """Return the command of a compiler that knows a processor's units, or skip the test.
 
     The compiler is asked about AMX with an option of its own. If the kernels' options were wrong, tests must fail.
@@ -96,7 +96,7 @@ def compiler_that_knows(units: Units) -> list[str]:
 
 
 @pytest.mark.parametrize("units", ALL_UNITS, ids=KINDS)
-def test_the_sources_compile(units: Units, tmp_path: Path) -> None:
+def test_the_sources_compile(units: ProcessorUnits, tmp_path: Path) -> None:
     """Also where the processor cannot run them."""
     compiled._compile(compiled.read_sources(), compiler_that_knows(units), units, tmp_path / "kernels.so")
     assert (tmp_path / "kernels.so").stat().st_size > 10_000
