@@ -16,8 +16,8 @@ from flows.parameters import RetrainSettingsField, Text, completed, form, locati
 from flows.run_names import named_after
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import retrain
-from sbert.retrain.search_settings import SearchSettings
 from sbert.retrain.settings import RetrainJob, RetrainSettings
+from sbert.retrain.tuning_settings import TuningSettings
 from tasks.retrain import PREFECT_STEPS
 from tasks.run_link import run_url
 from tasks.terminal import terminal
@@ -82,7 +82,7 @@ def retrain_on_labels(
     """
     settings = settings or RetrainSettings()
     if search:
-        trials = (settings.search or SearchSettings()).model_copy(update={"trials": search})
+        trials = (settings.search or TuningSettings()).model_copy(update={"trials": search})
         settings = settings.model_copy(update={"search": trials})
     job = RetrainJob(labels_uri=labels_uri, models_uri=models_uri, base=base, force=force, settings=settings)
     run_id = str(flow_run.get_id() or uuid.uuid4())

@@ -13,8 +13,8 @@ from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import RetrainSteps
 from sbert.retrain.run_records import find_decision, record_run, remember_decision, remove_stale_checkpoints
-from sbert.retrain.search import SearchOutcome, SearchProgress, search_candidate
 from sbert.retrain.settings import RetrainJob
+from sbert.retrain.tuning import TuningOutcome, TuningProgress, tune_candidate
 from sbert.training.result import TrainingProgress, TrainingResult
 from tasks.announce_decision import announce_decision, report_retrain
 from tasks.ask_approval import ask_in_prefect
@@ -73,18 +73,18 @@ def describe_training(progress: TrainingProgress) -> list[str]:
 
 
 @task(name="search settings", tags={"sbert-train"}, **RETRIED)
-def _search(job: RetrainJob, inputs: RetrainInputs, folder: Path) -> SearchOutcome:
+def _search(job: RetrainJob, inputs: RetrainInputs, folder: Path) -> TuningOutcome:
     """Try settings; a retry goes on with the trial that was running."""
     terminal.update(["loading the encoder for the first trial"])
     with ProgressArtifact() as artifact:
 
-        def show(progress: SearchProgress) -> None:
+        def show(progress: TuningProgress) -> None:
             parts = [f"trial {progress.number} of {progress.num_trials}", *describe_training(progress.training)]
             share = (progress.number - 1 + progress.training.share) / progress.num_trials
             terminal.update(parts, share)
             artifact.show(share, ", ".join(parts), is_at_end=share >= 1)
 
-        return search_candidate(job, inputs, folder, show)
+        return tune_candidate(job, inputs, folder, show)
 
 
 @task(name="judge candidate", **RETRIED)

@@ -20,8 +20,8 @@ from sbert.retrain.promotion import decide_stored, promote_stored, store_and_pro
 from sbert.retrain.retrain_inputs import RetrainInputs, find_inputs
 from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run_records import find_decision, record_run, remember_decision, remove_stale_checkpoints
-from sbert.retrain.search import SearchOutcome, search_candidate
 from sbert.retrain.settings import RetrainJob
+from sbert.retrain.tuning import TuningOutcome, tune_candidate
 from sbert.training.result import TrainingResult
 
 __all__ = ["RetrainSteps", "retrain"]
@@ -48,7 +48,7 @@ class RetrainSteps:
     find_decision: Callable[[RetrainInputs], RetrainReport | None] = find_decision
     record_run: Callable[[RetrainInputs], None] = record_run
     train: Callable[[RetrainJob, RetrainInputs, Path], TrainingResult] = train_candidate
-    search: Callable[[RetrainJob, RetrainInputs, Path], SearchOutcome] = search_candidate
+    search: Callable[[RetrainJob, RetrainInputs, Path], TuningOutcome] = tune_candidate
     """Takes the place of `train` where the settings ask for a search."""
     judge: Callable[[RetrainJob, RetrainInputs, TrainingResult], Judgement] = judge_candidate
     store_and_promote: Callable[[RetrainJob, RetrainInputs, TrainingResult, Judgement], RetrainReport] = (

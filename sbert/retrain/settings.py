@@ -11,7 +11,7 @@ from sbert.evaluation.robustness_settings import RobustnessKind
 from sbert.evaluation.settings import EvaluationSettings
 from sbert.labels.settings import LabelSettings
 from sbert.retrain.gate_settings import GateSettings
-from sbert.retrain.search_settings import SearchSettings
+from sbert.retrain.tuning_settings import TuningSettings
 from sbert.training.recipes import RECIPES, with_changes
 from sbert.training.settings import REHEARSAL_WEIGHT, TrainingFields, TrainingSettings
 
@@ -64,7 +64,7 @@ class RetrainSettings(BaseModel):
         description="Labelled set that decides; needed for plain texts. Empty: the test rows of the labels decide.",
     )
 
-    search: SearchSettings | None = Field(
+    search: TuningSettings | None = Field(
         default=None, description="Try several training settings on dev rows and judge the best; empty for no search."
     )
 

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from sbert.errors import MissingError, SettingsError
-from sbert.retrain.search_settings import SearchSettings, Value
+from sbert.retrain.tuning_settings import TuningSettings, Value
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import filesystem, join, read_bytes, strip_protocol, write_bytes
 
@@ -50,7 +50,7 @@ class StudyJournal:
         write_bytes(self._uri, "".join(f"{json.dumps(entry)}\n" for entry in self._entries).encode())
 
 
-def open_study(search_uri: str, settings: SearchSettings, first: Mapping[str, Value]) -> Any:
+def open_study(search_uri: str, settings: TuningSettings, first: Mapping[str, Value]) -> Any:
     """Return the study of a search, new or as a killed run left it. Its next trial is the one that was running then.
 
     Args:

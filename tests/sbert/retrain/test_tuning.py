@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from sbert.errors import DivergedError, SettingsError, TooFewLabelsError, TrainingError
 from sbert.labels.label_kinds import LabelKind
 from sbert.registry.store import Registry
-from sbert.retrain import judge, search
+from sbert.retrain import judge, tuning
 from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.run import retrain
-from sbert.retrain.search import SearchOutcome
-from sbert.retrain.search_settings import SearchSettings
 from sbert.retrain.search_space import recipe_values, search_space
 from sbert.retrain.settings import RetrainJob, RetrainSettings
+from sbert.retrain.tuning import TuningOutcome
+from sbert.retrain.tuning_settings import TuningSettings
 from sbert.training.recipes import RECIPES
 from sbert.training.result import StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import TrainingSettings
@@ -80,7 +80,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_running(
 ) -> None:
     job = make_job()
     began: list[tuple[float, int, str]] = []
-    original = search.train_encoder
+    original = tuning.train_encoder
 
     def train(*arguments: Any, **options: Any) -> Any:
         settings: TrainingSettings = arguments[2]
@@ -96,7 +96,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_running(
             return original(*arguments, **{**options, "on_progress": killed})
         return original(*arguments, **options)
 
-    monkeypatch.setattr(search, "train_encoder", train)
+    monkeypatch.setattr(tuning, "train_encoder", train)
     with pytest.raises(KeyboardInterrupt):
         retrain(job)
     assert list(Path(job.models_uri, "_runs").rglob("best/checkpoint-0/model/model.safetensors"))
@@ -111,7 +111,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_running(
 def test_a_search_in_object_storage_goes_on_too(
     make_job: Callable[..., RetrainJob], s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, original = make_job(f"{s3_bucket}/models", trials=2), search.train_encoder
+    job, original = make_job(f"{s3_bucket}/models", trials=2), tuning.train_encoder
     began: list[float] = []
 
     def train(*arguments: Any, **options: Any) -> Any:
@@ -120,7 +120,7 @@ def test_a_search_in_object_storage_goes_on_too(
             raise KeyboardInterrupt
         return original(*arguments, **options)
 
-    monkeypatch.setattr(search, "train_encoder", train)
+    monkeypatch.setattr(tuning, "train_encoder", train)
     with pytest.raises(KeyboardInterrupt):
         retrain(job)
     report = retrain(job)
@@ -136,7 +136,7 @@ def test_the_time_limit_ends_the_search_after_the_first_trial(make_job: Callable
 
 def scripted(
     monkeypatch: pytest.MonkeyPatch, trials: list[list[float] | Exception]
-) -> Callable[[RetrainJob, Path], SearchOutcome]:
+) -> Callable[[RetrainJob, Path], TuningOutcome]:
     """Replace training by dev values that are known, one for each epoch, or by an error; return the search."""
     dev: list[float] = []
 
@@ -157,9 +157,9 @@ def scripted(
             rows_per_second=1.0, tokens_per_second=1.0,
         )  # fmt: skip
 
-    monkeypatch.setattr(search, "dev_score", lambda *_: lambda _: dev[-1])
-    monkeypatch.setattr(search, "train_encoder", train)
-    return lambda job, folder: search.search_candidate(job, find_inputs(job, "run"), folder)
+    monkeypatch.setattr(tuning, "dev_score", lambda *_: lambda _: dev[-1])
+    monkeypatch.setattr(tuning, "train_encoder", train)
+    return lambda job, folder: tuning.tune_candidate(job, find_inputs(job, "run"), folder)
 
 
 def test_a_trial_below_the_median_of_the_others_is_stopped(
@@ -208,9 +208,9 @@ def test_without_dev_rows_there_is_no_search(make_job: Callable[..., RetrainJob]
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_the_space_around_a_recipe_holds_the_recipe(name: str) -> None:
     recipe = RECIPES[name]
-    space = search_space(SearchSettings(), recipe)
+    space = search_space(TuningSettings(), recipe)
     assert set(recipe_values(space, recipe)) == set(space)
-    assert SearchSettings(space=space).space == space  # every bound is a value that the setting may have
+    assert TuningSettings(space=space).space == space  # every bound is a value that the setting may have
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_the_space_around_a_recipe_holds_the_recipe(name: str) -> None:
 )
 def test_a_space_that_cannot_be_searched_is_refused(space: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
-        SearchSettings.model_validate({"space": space})
+        TuningSettings.model_validate({"space": space})
 
 
 def test_settings_of_a_search_survive_the_way_through_json() -> None:

@@ -1,4 +1,4 @@
-"""Search the settings of a training on dev rows; the gate judges the best once, on rows that no trial has seen.
+"""Tune the settings of a training by a search on dev rows; the gate judges the best once, on rows that no trial has seen.
 
 Each trial trains from the same base with other settings. Optuna proposes the settings (a tree-structured Parzen estimator)
 and stops trials that fall behind (the median rule). The first trial is the recipe, so that the best is never worse on dev
@@ -24,10 +24,10 @@ from sbert.errors import DivergedError, LabelError, SettingsError, TrainingError
 from sbert.retrain.judge import dev_score
 from sbert.retrain.label_rows import RetrainRows, unchanged_rows
 from sbert.retrain.retrain_inputs import RetrainInputs
-from sbert.retrain.search_settings import SearchSettings, Value, changes_of
 from sbert.retrain.search_space import recipe_values, search_space, suggest
 from sbert.retrain.settings import RetrainJob
 from sbert.retrain.study import ended_trials, open_study, remove_checkpoints, trial_checkpoints
+from sbert.retrain.tuning_settings import TuningSettings, Value, changes_of
 from sbert.storage.files import join
 from sbert.training.checkpoints import CheckpointStore
 from sbert.training.recipes import with_changes
@@ -35,7 +35,7 @@ from sbert.training.result import StopReason, TrainingProgress, TrainingResult, 
 from sbert.training.settings import TrainingFields, TrainingSettings
 from sbert.training.train import train_encoder
 
-__all__ = ["SearchOutcome", "SearchProgress", "search_candidate"]
+__all__ = ["TuningOutcome", "TuningProgress", "tune_candidate"]
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ RESULT_NAME = "result.json"
 
 
 @dataclass(frozen=True)
-class SearchProgress:
+class TuningProgress:
     """Progress of a search."""
 
     number: int
@@ -53,7 +53,7 @@ class SearchProgress:
 
 
 @dataclass(frozen=True)
-class SearchOutcome:
+class TuningOutcome:
     """The best trial of a search."""
 
     job: RetrainJob
@@ -66,12 +66,12 @@ class _TrialStoppedError(Exception):
     """The trial falls behind, or the time is over."""
 
 
-def search_candidate(
+def tune_candidate(
     job: RetrainJob,
     inputs: RetrainInputs,
     folder: Path,
-    on_progress: Callable[[SearchProgress], None] | None = None,
-) -> SearchOutcome:
+    on_progress: Callable[[TuningProgress], None] | None = None,
+) -> TuningOutcome:
     """Try settings until enough were tried or the time is over; put the model of the best trial into `folder`.
 
     A killed search goes on when it is run again with the same labels and settings, also in the middle of a trial.
@@ -88,10 +88,10 @@ def search_candidate(
             f"{job.labels_uri}: a search compares settings on dev rows, but there are none: set labels.dev_share above 0, "
             "or leave out the search"
         )
-    return _Search(job, inputs, rows, search, on_progress).run(folder)
+    return _Tuning(job, inputs, rows, search, on_progress).run(folder)
 
 
-class _Search:
+class _Tuning:
     """One run of a search."""
 
     def __init__(
@@ -99,8 +99,8 @@ class _Search:
         job: RetrainJob,
         inputs: RetrainInputs,
         rows: RetrainRows,
-        settings: SearchSettings,
-        on_progress: Callable[[SearchProgress], None] | None,
+        settings: TuningSettings,
+        on_progress: Callable[[TuningProgress], None] | None,
     ) -> None:
         self._job, self._inputs, self._rows, self._settings = job, inputs, rows, settings
         self._on_progress = on_progress
@@ -110,7 +110,7 @@ class _Search:
         self._best = CheckpointStore(join(self._uri, "best"))
         self._study = open_study(self._uri, settings, recipe_values(self._space, self._recipe))
 
-    def run(self, folder: Path) -> SearchOutcome:
+    def run(self, folder: Path) -> TuningOutcome:
         """Try settings, and return the best."""
         while len(ended_trials(self._study)) < self._settings.trials and (not self._is_over() or not self._has_best()):
             self._try_next()
@@ -125,7 +125,7 @@ class _Search:
         log.info("trial %d of %d is the best: dev %.4f", best.number, len(ended_trials(self._study)), best.value)
         changed = TrainingFields.model_validate(settings.model_dump(mode="json"))
         job = self._job.model_copy(update={"settings": self._job.settings.model_copy(update={"training": changed})})
-        return SearchOutcome(job, replace(training, trials=tuple(self._trials()), checkpoints_uri=None))
+        return TuningOutcome(job, replace(training, trials=tuple(self._trials()), checkpoints_uri=None))
 
     def _has_best(self) -> bool:
         return any(trial.value is not None and trial.state.name == "COMPLETE" for trial in self._study.trials)
@@ -188,7 +188,7 @@ class _Search:
 
         def show(progress: TrainingProgress) -> None:
             if self._on_progress is not None:
-                self._on_progress(SearchProgress(number, self._settings.trials, progress))
+                self._on_progress(TuningProgress(number, self._settings.trials, progress))
             if len(measured) > 1 and progress.dev == measured[-1]:  # the first is that of the base encoder
                 step = max(1, round(progress.share * num_evaluations))
                 trial.report(measured[-1], step)

@@ -8,14 +8,14 @@ from sbert.errors import SettingsError
 from sbert.settings import explain
 from sbert.training.settings import TrainingFields
 
-__all__ = ["FIXED", "SearchRange", "SearchSettings", "changes_of"]
+__all__ = ["FIXED", "TuningRange", "TuningSettings", "changes_of"]
 
 Value = bool | int | float | str
 FIXED = frozenset({"epochs", "max_steps", "evaluations_per_epoch", "early_stopping_patience", "trackers", "seed"})
 """Training settings that a search does not change: trials are compared after the same share of the training."""
 
 
-class SearchRange(BaseModel):
+class TuningRange(BaseModel):
     """Numbers between two bounds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -25,7 +25,7 @@ class SearchRange(BaseModel):
     log: bool = Field(default=False, description="Try values by their logarithm: as many from 1e-5 to 1e-4 as to 1e-3.")
 
     @model_validator(mode="after")
-    def _check(self) -> "SearchRange":
+    def _check(self) -> "TuningRange":
         if self.low >= self.high or (self.log and self.low == 0):
             raise SettingsError(
                 f"a range from {self.low:g} to {self.high:g}{' with log' if self.log else ''}: low must be below high, and "
@@ -34,7 +34,7 @@ class SearchRange(BaseModel):
         return self
 
 
-class SearchSettings(BaseModel):
+class TuningSettings(BaseModel):
     """A search of training settings on dev rows, of which the gate judges the best."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -53,7 +53,7 @@ class SearchSettings(BaseModel):
         description="Stop a trial early whose dev metric is below the median of the others after as many evaluations.",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of the choice of settings.")
-    space: dict[str, SearchRange | tuple[Value, ...]] = Field(
+    space: dict[str, TuningRange | tuple[Value, ...]] = Field(
         default_factory=dict,
         max_length=50,
         description="Training settings that are tried, with a range or values; empty for a space around the recipe. "
@@ -62,13 +62,13 @@ class SearchSettings(BaseModel):
 
     @field_validator("space")
     @classmethod
-    def _is_of_training(cls, space: dict[str, SearchRange | tuple[Value, ...]]) -> dict[str, Any]:
+    def _is_of_training(cls, space: dict[str, TuningRange | tuple[Value, ...]]) -> dict[str, Any]:
         for name, choice in space.items():
             if name.split(".")[0] in FIXED:
                 raise SettingsError(
                     f"search.space names {name}, but all trials have the same {', '.join(sorted(FIXED))}"
                 )
-            values = (choice.low, choice.high) if isinstance(choice, SearchRange) else choice
+            values = (choice.low, choice.high) if isinstance(choice, TuningRange) else choice
             if not values:
                 raise SettingsError(f"search.space names {name} with no value: give a range, or a list of values")
             for value in values:
