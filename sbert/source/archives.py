@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from sbert.errors import StorageError
 from sbert.source.formats.all_formats import format_of, format_of_name, named_format
+from sbert.source.lake_tables.recognise import is_hidden
 from sbert.source.objects import Compression, SourceObject
 from sbert.source.streams import ALWAYS_BYTES, BROKEN, MAX_EXPANSION
-from sbert.source.tables.recognise import is_hidden
 from sbert.storage.files import open_input
 
 __all__ = ["archive_members", "is_archive"]

@@ -23,10 +23,8 @@ from sbert.source.folder_keys import folder_keys
 from sbert.source.formats.all_formats import READ_ENDINGS, format_of, format_of_name, named_format
 from sbert.source.formats.base import SourceFormat
 from sbert.source.formats.looking import format_by_looking, is_part_name
-from sbert.source.local_files import local_info, walk_folder
-from sbert.source.objects import Compression, SourceObject
-from sbert.source.tables import iceberg
-from sbert.source.tables.recognise import (
+from sbert.source.lake_tables import iceberg
+from sbert.source.lake_tables.recognise import (
     TableFolder,
     is_hidden,
     is_table,
@@ -34,6 +32,8 @@ from sbert.source.tables.recognise import (
     table_above,
     tables_in,
 )
+from sbert.source.local_files import local_info, walk_folder
+from sbert.source.objects import Compression, SourceObject
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import filesystem, normalize_uri, strip_protocol
 from sbert.storage.retry import try_again

@@ -37,7 +37,8 @@ class SourceTable(BaseModel):
     )
     nested: dict[str, pa.Field] = Field(
         default={},
-        description="Columns of structs and lists as the table's schema has them (`sbert.source.tables.nested_columns`).",
+        description="Columns of structs and lists as the table's schema has them "
+        "(`sbert.source.lake_tables.nested_columns`).",
     )
 
 
@@ -67,7 +68,7 @@ class SourceObject(BaseModel):
         default=None, description="Rows, deleted ones left out, where the table's log says it."
     )
     deleted_rows: str = Field(
-        default="", description="Rows that the table's log marks as deleted (`sbert.source.tables.deleted_rows`)."
+        default="", description="Rows that the table's log marks as deleted (`sbert.source.lake_tables.deleted_rows`)."
     )
 
     @property

@@ -6,11 +6,11 @@ from sbert.source.formats.csv_records import CsvFormat, TsvFormat
 from sbert.source.formats.html import HtmlFormat
 from sbert.source.formats.json_document import JsonFormat
 from sbert.source.formats.json_lines import JsonLinesFormat
+from sbert.source.formats.lake_file import LakeFileFormat
 from sbert.source.formats.markdown import MarkdownFormat
 from sbert.source.formats.parquet import ParquetFormat
 from sbert.source.formats.pdf import PdfFormat
 from sbert.source.formats.plain_text import PlainTextFormat
-from sbert.source.formats.table_file import TableFileFormat
 from sbert.source.objects import Compression
 
 __all__ = ["FORMATS", "READ_ENDINGS", "format_of", "format_of_name", "named_format"]
@@ -24,7 +24,7 @@ FORMATS: dict[str, SourceFormat] = {
         TsvFormat(),
         ParquetFormat(),
         PlainTextFormat(),
-        TableFileFormat(),
+        LakeFileFormat(),
         MarkdownFormat(),
         HtmlFormat(),
         PdfFormat(),

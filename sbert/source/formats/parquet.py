@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from sbert.errors import ColumnError, StorageError
 from sbert.rows.rejects import RejectReason
 from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlock, SourceFormat, missing_column
+from sbert.source.lake_tables.nested_columns import in_table_form
 from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.streams import broken_data
-from sbert.source.tables.nested_columns import in_table_form
 from sbert.source.types import MAX_DECIMAL_DIGITS
 from sbert.source.values import as_text
 from sbert.storage.files import open_input

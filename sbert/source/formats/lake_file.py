@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 from sbert.errors import BrokenObjectError, MissingError
 from sbert.source.formats.base import ColumnRequest, Hints, RecordBlock, SourceFormat, missing_column
 from sbert.source.formats.parquet import read_row_groups
+from sbert.source.lake_tables.deleted_rows import undeleted
+from sbert.source.lake_tables.nested_columns import FIELD_ID
 from sbert.source.objects import SourceObject, SourceTable, Span
 from sbert.source.settings import ReadSettings
 from sbert.source.streams import broken_data
-from sbert.source.tables.deleted_rows import undeleted
-from sbert.source.tables.nested_columns import FIELD_ID
 from sbert.storage.files import open_input
 
-__all__ = ["TableFileFormat"]
+__all__ = ["LakeFileFormat"]
 
 
-class TableFileFormat(SourceFormat):
+class LakeFileFormat(SourceFormat):
     """A Parquet file of a table; the object carries the facts of the table's log."""
 
     name = "table_file"

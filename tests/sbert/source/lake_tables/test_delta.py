@@ -16,14 +16,14 @@ from sbert.errors import ColumnError, EmptySourceError, SourceError, StorageErro
 from sbert.labels.label_records import read_label_object
 from sbert.labels.settings import LabelSettings
 from sbert.labels.watch import count_rows
+from sbert.source.lake_tables import recognise
+from sbert.source.lake_tables.delta import delta_files
 from sbert.source.listing import list_objects
 from sbert.source.objects import Span
 from sbert.source.reading import read_span
 from sbert.source.schema import infer_kept_schema
 from sbert.source.settings import ReadSettings, SourceSettings, SplitSettings
 from sbert.source.splits import make_splits, with_first_rows
-from sbert.source.tables import recognise
-from sbert.source.tables.delta import delta_files
 from sbert.storage.files import filesystem
 from tests.support.reading import read_all
 from tests.support.services import S3Server

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sbert.errors import SourceError
+from sbert.source.lake_tables import delta, iceberg
 from sbert.source.objects import SourceObject
-from sbert.source.tables import delta, iceberg
 from sbert.storage.files import join, list_names
 
 __all__ = ["TableFolder", "is_hidden", "is_table", "refuse_other_tables", "table_above", "tables_in"]

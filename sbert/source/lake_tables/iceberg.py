@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from sbert.errors import SbertError, SourceError
 from sbert.source.formats.parquet import types_of_schema
+from sbert.source.lake_tables.nested_columns import FIELD_ID, with_file_names
 from sbert.source.objects import SourceObject, SourceTable
-from sbert.source.tables.nested_columns import FIELD_ID, with_file_names
 from sbert.storage.files import join, list_names, normalize_uri, read_bytes
 from sbert.storage.redaction import redact
 
@@ -114,7 +114,7 @@ def _open(location: str) -> "StaticTable":
     from pyiceberg.serializers import FromInputFile
     from pyiceberg.table import StaticTable
 
-    from sbert.source.tables.iceberg_io import StorageIO
+    from sbert.source.lake_tables.iceberg_io import StorageIO
 
     io = StorageIO()
     return StaticTable(

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
+from sbert.source.lake_tables.nested_columns import in_table_form
 from sbert.source.listing import list_objects
 from sbert.source.settings import SourceSettings
-from sbert.source.tables.nested_columns import in_table_form
 from tests.support.reading import read_all
 from tests.support.source_tables import append_actions, protocol
 

@@ -19,9 +19,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from sbert.errors import SourceError
+from sbert.source.lake_tables.deleted_rows import pack_deleted
+from sbert.source.lake_tables.nested_columns import file_names, with_file_names
 from sbert.source.objects import SourceObject, SourceTable
-from sbert.source.tables.deleted_rows import pack_deleted
-from sbert.source.tables.nested_columns import file_names, with_file_names
 from sbert.source.values import as_text
 from sbert.storage.files import delta_retry_options, delta_storage_options, join
 from sbert.storage.redaction import redact

@@ -16,10 +16,10 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import StaticTable, Table
 
 from sbert.errors import EmptySourceError, SourceError
+from sbert.source.lake_tables.iceberg import newest_metadata
+from sbert.source.lake_tables.iceberg_io import StorageIO
 from sbert.source.listing import list_objects
 from sbert.source.settings import SourceSettings
-from sbert.source.tables.iceberg import newest_metadata
-from sbert.source.tables.iceberg_io import StorageIO
 from tests.support.reading import read_all
 from tests.support.refreshing import refreshed
 from tests.support.services import S3Server
