@@ -1,7 +1,7 @@
 """Build chosen objects of a table again; all other objects keep their rows.
 
 Run it with ``sbert backfill RAW_URI TABLE_URI --include 'tickets/2025-*' --force`` or from the form in the Prefect UI.
-`flows.running` does the work.
+`flows.refresh_steps` does the work.
 """
 
 from typing import Annotated
@@ -27,8 +27,8 @@ from flows.parameters import (
     make_form,
     split_advanced,
 )
+from flows.refresh_steps import run_job
 from flows.run_names import named_after
-from flows.running import run_job
 from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.job import RefreshJob
 from sbert.refresh.refresh_report import RefreshReport

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from prefect import flow
 
-from flows.derived_running import run_derivation
+from flows.derived_steps import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri

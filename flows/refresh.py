@@ -1,6 +1,6 @@
 """The nightly job: bring a table of embeddings up to date with the raw text it comes from.
 
-Run it with ``sbert refresh RAW_URI TABLE_URI`` or as a Prefect deployment; `flows.running` is what it does.
+Run it with ``sbert refresh RAW_URI TABLE_URI`` or as a Prefect deployment; `flows.refresh_steps` is what it does.
 """
 
 from typing import Annotated
@@ -26,8 +26,8 @@ from flows.parameters import (
     make_form,
     split_advanced,
 )
+from flows.refresh_steps import run_job
 from flows.run_names import named_after
-from flows.running import run_job
 from sbert.refresh.job import RefreshJob
 from sbert.refresh.refresh_report import RefreshReport
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from prefect import flow
 from prefect.events import emit_event
 
-from flows.derived_running import run_derivation
+from flows.derived_steps import run_derivation
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.neighbours import OutUri

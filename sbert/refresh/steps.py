@@ -1,7 +1,7 @@
 """The parts of a refresh, each a method: a caller that wants one done in another way overrides it.
 
 The defaults call the library in this process, and build on threads. The Prefect flow overrides them with tasks
-(`flows.running`).
+(`flows.refresh_steps`).
 """
 
 import datetime as dt
