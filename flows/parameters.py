@@ -21,7 +21,7 @@ from sbert.errors import SbertError, SettingsError
 from sbert.refresh.job import RefreshSettings
 from sbert.retrain.settings import RetrainSettings
 from sbert.settings import explain, read_settings
-from sbert.source.formats.registry import READ_ENDINGS
+from sbert.source.formats.all_formats import READ_ENDINGS
 from sbert.storage.files import normalize_uri, read_bytes
 
 __all__ = [

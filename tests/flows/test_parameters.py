@@ -22,7 +22,7 @@ from flows.neighbours import find_neighbours
 from flows.parameters import AdvancedSettings
 from flows.refresh import refresh_embeddings
 from sbert.errors import SettingsError
-from sbert.source.formats.registry import COMPRESSIONS, FORMATS
+from sbert.source.formats.all_formats import COMPRESSIONS, FORMATS
 
 
 def all_flows() -> list[Flow[..., Any]]:
