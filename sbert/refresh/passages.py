@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from sbert.errors import SettingsError
@@ -34,6 +35,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 OUTLINE_COLUMN = "outline"
+COUNTED_AT_ONCE = 8_192
+"""Sentences that are tokenized together: a tokenizer needs about 3 KB for each, and a large document has a million."""
 
 
 class BlockCutter:
@@ -100,8 +103,16 @@ def passage_cutter(spec: BuildSpec, encoder: "SentenceEncoder") -> BlockCutter |
 def token_counter(encoder: "SentenceEncoder", prompt: str, limit: int) -> TokenCounter:
     """Return how the cutter counts the tokens of an encoder, for passages of at most `limit` tokens after `prompt`."""
     num_special = int(encoder.tokenize([""], prompt="").num_tokens[0])
+
+    def count(texts: list[str]) -> npt.NDArray[np.int64]:
+        num_tokens = np.zeros(len(texts), dtype=np.int64)
+        for first in range(0, len(texts), COUNTED_AT_ONCE):
+            part = slice(first, first + COUNTED_AT_ONCE)
+            num_tokens[part] = encoder.tokenize(texts[part], prompt="").num_tokens
+        return num_tokens - num_special
+
     return TokenCounter(
-        count=lambda texts: encoder.tokenize(texts, prompt="").num_tokens.astype(np.int64) - num_special,
+        count=count,
         limit=limit,
         overhead=int(encoder.tokenize([""], prompt=prompt).num_tokens[0]),
     )

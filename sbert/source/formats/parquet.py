@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sbert.errors import ColumnError, StorageError
+from sbert.errors import BrokenObjectError, ColumnError
 from sbert.rows.rejects import RejectReason
 from sbert.source.formats.base import BadRecord, ColumnRequest, Hints, RecordBlock, SourceFormat, missing_column
 from sbert.source.lake_tables.nested_columns import in_table_form
@@ -33,8 +35,8 @@ class ParquetFormat(SourceFormat):
 
     def columns(self, item: SourceObject, head_bytes: int, hints: Hints) -> dict[str, pl.DataType] | None:  # noqa: ARG002
         """Return the columns of the footer's schema."""
-        with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
-            return types_of_schema(pq.ParquetFile(file).schema_arrow)
+        with _open_parquet(item.uri) as parquet:
+            return types_of_schema(parquet.schema_arrow)
 
     def describe(self, item: SourceObject, hints: Hints) -> str:
         """Return nothing: how the object is written is certain. That its footer can be read is checked."""
@@ -43,18 +45,16 @@ class ParquetFormat(SourceFormat):
 
     def count(self, item: SourceObject, read: ReadSettings, hints: Hints) -> int:  # noqa: ARG002
         """Return the number of rows in the footer."""
-        with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
-            return int(pq.ParquetFile(file).metadata.num_rows)
+        with _open_parquet(item.uri) as parquet:
+            return int(parquet.metadata.num_rows)
 
     def slices(self, item: SourceObject, split_bytes: int) -> list[tuple[int, int]]:
         """Return groups of neighbouring row groups; none for an unreadable footer, which reading will report."""
         try:
-            with open_input(item.uri, in_order=False) as file:
-                metadata = pq.ParquetFile(file).metadata
-        except StorageError:
-            raise
-        except (OSError, ValueError) as error:  # pyarrow's errors for broken files
-            log.warning("%s: cannot be cut by row groups: %s", item.uri, error)
+            with _open_parquet(item.uri) as parquet:
+                metadata = parquet.metadata
+        except BrokenObjectError as error:
+            log.warning("%s: cannot be cut by row groups: %s", item.uri, error.detail)
             return []
         bounds: list[tuple[int, int]] = []
         first, size = 0, 0
@@ -69,8 +69,8 @@ class ParquetFormat(SourceFormat):
 
     def first_rows(self, item: SourceObject, starts: Sequence[int]) -> dict[int, int]:
         """Return the number of the first row of slices, from the footer."""
-        with broken_data(item.uri), open_input(item.uri, in_order=False) as file:
-            metadata = pq.ParquetFile(file).metadata
+        with _open_parquet(item.uri) as parquet:
+            metadata = parquet.metadata
             sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         return {start: 1 + sum(sizes[:start]) for start in starts}
 
@@ -81,11 +81,7 @@ class ParquetFormat(SourceFormat):
             ColumnError: when a required column is not there, or a text column holds lists or structs.
         """
         uri = span.object.uri
-        with (
-            broken_data(uri),
-            open_input(uri, in_order=False) as file,
-            pq.ParquetFile(file, pre_buffer=False) as parquet,
-        ):
+        with _open_parquet(uri) as parquet:
             names = parquet.schema_arrow.names
             for name in request.columns:
                 if name in request.required and name not in names:
@@ -93,6 +89,39 @@ class ParquetFormat(SourceFormat):
             present = {name: name for name in request.columns if name in names}
             stop = parquet.num_row_groups if span.stop is None else span.stop
             yield from read_row_groups(parquet, range(span.start or 0, stop), span, present, request, read)
+
+
+@contextmanager
+def _open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
+    """Open an object.
+
+    Raises:
+        BrokenObjectError: when it cannot be read, or has columns that Arrow has no type for; these are named.
+    """
+    with broken_data(uri), open_input(uri, in_order=False) as file:
+        try:
+            parquet = pq.ParquetFile(file, pre_buffer=False)
+        except pa.ArrowNotImplementedError as error:
+            wide = _columns_of_128_bits(file)
+            if not wide:
+                raise
+            raise BrokenObjectError(
+                uri,
+                f"integers of 128 bits in {', '.join(wide)}, which Arrow cannot read ({error}): write the column as text "
+                "or decimal(38, 0), or the object without it",
+            ) from error
+        with parquet:
+            yield parquet
+
+
+def _columns_of_128_bits(file: Any) -> list[str]:
+    """Return the quoted names of the columns of integers of 128 bits, which Polars writes; none when Polars fails too."""
+    file.seek(0)
+    try:
+        schema = pl.read_parquet_schema(file)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return []
+    return [repr(name) for name, kind in schema.items() if "Int128" in str(kind)]
 
 
 def read_row_groups(

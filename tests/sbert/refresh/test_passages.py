@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.errors import SettingsError
 from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.fingerprints import rows_fingerprint
 from sbert.refresh.job import RefreshSettings
+from sbert.refresh.passages import token_counter
 from sbert.sync.change_feed import write_changes
 from sbert.table.verify import verify_table
 from tests.support.refreshing import refreshed
@@ -75,6 +78,21 @@ def test_a_changed_sentence_encodes_at_most_three_passages(tmp_path: Path, model
     assert first.num_rows_read >= 100
     assert 1 <= report.num_texts_encoded <= 3
     assert report.num_rows_carried + report.num_rows_encoded == report.num_rows_read
+
+
+def test_sentences_are_counted_in_parts_of_bounded_memory(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = SentenceEncoder.from_pretrained(model)
+    expected = token_counter(encoder, "", 16).count(texts(0, 10)).tolist()
+    tokenize, sizes = encoder.tokenize, []
+
+    def remember(some: list[str], *, prompt: str) -> TokenizedTexts:
+        sizes.append(len(some))
+        return tokenize(some, prompt=prompt)
+
+    monkeypatch.setattr(encoder, "tokenize", remember)
+    monkeypatch.setattr("sbert.refresh.passages.COUNTED_AT_ONCE", 4)
+    assert token_counter(encoder, "", 16).count(texts(0, 10)).tolist() == expected
+    assert max(sizes) == 4
 
 
 def test_other_passages_are_another_setting_of_the_table(raw: Path, tmp_path: Path, model: str) -> None:

@@ -122,9 +122,20 @@ def test_a_dry_run_names_the_objects_that_planning_shows_to_be_unreadable(tmp_pa
     assert "set source.encoding to utf-16-le" in reasons["no_mark.csv"]
     assert "both utf-8 and windows-1252 fit: set source.encoding" in reasons["mixed.csv"]
     assert "',' and ';', both fit: set source.csv.delimiter" in reasons["bars.csv"]
-    assert "more than 64 bits" in reasons["wide.parquet"]
+    assert "integers of 128 bits in 'n', which Arrow cannot read" in reasons["wide.parquet"]
     assert "write the column as text" in reasons["wide.parquet"]
     assert not (tmp_path / "table").exists()
+
+
+def test_a_large_object_with_integers_of_128_bits_costs_no_row_of_the_others(tmp_path: Path, model: str) -> None:
+    raw = tmp_path / "raw"
+    write(raw / "a.jsonl", rows(0, 2))
+    wide = pl.DataFrame({"text": ["red"], "n": pl.Series([2**100], dtype=pl.Int128)})
+    wide.write_parquet(raw / "wide.parquet")
+    report = refresh_table(raw, tmp_path / "table", model, {"splits": {"split_bytes": 1}}).report
+    assert report.num_rows == 2
+    assert list(report.broken_objects) == [str(raw / "wide.parquet")]
+    assert "integers of 128 bits in 'n'" in report.broken_objects[str(raw / "wide.parquet")]
 
 
 def _broken_parquet(raw: Path) -> None:
