@@ -132,7 +132,7 @@ def test_a_large_object_with_integers_of_128_bits_costs_no_row_of_the_others(tmp
     write(raw / "a.jsonl", rows(0, 2))
     wide = pl.DataFrame({"text": ["red"], "n": pl.Series([2**100], dtype=pl.Int128)})
     wide.write_parquet(raw / "wide.parquet")
-    report = refresh_table(raw, tmp_path / "table", model, {"splits": {"split_bytes": 1}}).report
+    report = refreshed(raw, tmp_path / "table", model, {"splits": {"split_bytes": 1}}).report
     assert report.num_rows == 2
     assert list(report.broken_objects) == [str(raw / "wide.parquet")]
     assert "integers of 128 bits in 'n'" in report.broken_objects[str(raw / "wide.parquet")]
