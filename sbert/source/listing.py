@@ -197,7 +197,7 @@ def _nothing_here(uri: str, listing: "Listing", passed_over: Counter[str]) -> st
         first = listing.tables[0]
         return f"{uri}: the newest version of the {first.kind} table {first.path} has no such file"
     there = _most(passed_over) or "no objects at all"
-    named = "; source.format names the format of objects without an ending" if NO_ENDING in passed_over else ""
+    named = "; source.format names the format of objects whose names do not say it" if passed_over else ""
     return f"{uri}: nothing to read here (found: {there}). Readable endings are {READ_ENDINGS}{named}"
 
 

@@ -155,5 +155,14 @@ def test_compressed_parts_of_an_export_are_told_by_looking(tmp_path: Path, name:
 def test_parts_that_are_not_told_by_looking_are_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "part-00000").write_text("text\na\n")
     (tmp_path / "part-00001.gz").write_bytes(b"\x1f\x8bnonsense")
-    with pytest.raises(EmptySourceError, match="source\\.format names the format of objects without an ending"):
+    with pytest.raises(EmptySourceError, match=r"source\.format names the format of objects whose names do not say it"):
         list_objects(str(tmp_path))
+
+
+def test_objects_of_an_unknown_ending_are_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "x.dat").write_text("text\na\n")
+    with pytest.raises(
+        EmptySourceError, match=r"found: 1 \.dat.*source\.format names the format of objects whose names"
+    ):
+        list_objects(str(tmp_path))
+    assert [item.format for item in list_objects(str(tmp_path), "csv")] == ["csv"]
