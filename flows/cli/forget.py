@@ -33,11 +33,11 @@ def forget(
 
 def _name_of(consumer: str) -> str:
     """Return the name of a vector store with its whole location; of anything else, the consumer as it is."""
-    from sbert.sync.destinations.locate import STORES, open_destination
+    from sbert.sync.destinations.locate import open_destination
 
     try:
-        return str(open_destination(consumer)) if consumer.partition(":")[0] in STORES else consumer
-    except SbertError:  # its client is not installed, or the location is none
+        return str(open_destination(consumer))
+    except SbertError:  # a derived table, or the store's client is not installed
         return consumer
 
 

@@ -59,6 +59,10 @@ MODELS = {
 """Module and class of the settings; a module is imported when its settings are asked for."""
 
 
+FORM_ONLY = frozenset({Settable.MAP, Settable.INDEX_WORDS})
+"""Commands without an option for their settings."""
+
+
 @command(Panel.LOOK, example="sbert settings refresh")
 def settings(
     command: Annotated[Settable, typer.Argument(metavar="COMMAND", help="Command with settings.")] = Settable.REFRESH,
@@ -142,11 +146,21 @@ def _show_settings(result: dict[str, Any]) -> None:
         default = item["default"] if item["default"] == REQUIRED else f"default {_shown(item['default'])}"
         out.print(f"[bold]{cell(item['name'])}[/bold] [dim]{cell(item['type'])}, {cell(default)}[/dim]")
         out.print(f"  {item['meaning']}", markup=False)
-    option = "--engine" if result["command"] == Settable.ENGINE else "--settings"
-    out.print(
-        "A name with dots is a nested object: source.text_column is "
-        f'{option} \'{{"source": {{"text_column": "body"}}}}\'.'
-        if option == "--settings"
-        else f'Give them as {option} \'{{"kind": "ray"}}\'.',
-        markup=False,
-    )
+    out.print(_how_to_give(Settable(result["command"]), result["settings"]), markup=False)
+
+
+def _how_to_give(command: Settable, listed: list[dict[str, Any]]) -> str:
+    """Return a sentence that says how the settings are given, by the example of one of them."""
+    if command is Settable.ENGINE:
+        return 'Give them as --engine \'{"kind": "ray"}\'.'
+    if command in FORM_ONLY:
+        return "They are set in the form of the deployment, or in Python; the command has no option for them."
+    nested = next((item for item in listed if "." in item["name"] and "[]" not in item["name"]), None)
+    if nested is None:
+        example = json.dumps({listed[0]["name"]: listed[0]["default"]}, ensure_ascii=False, default=str)
+        return f"Give them as --settings '{example}'."
+    value: Any = nested["default"]
+    for part in reversed(nested["name"].split(".")):
+        value = {part: value}
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    return f"A name with dots is a nested object: {nested['name']} is --settings '{shown}'."

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli.commands import app
-from flows.cli.settings import MODELS, Settable
+from flows.cli.settings import MODELS, Settable, model_of
 from sbert.refresh.job import RefreshSettings
 
 
@@ -16,6 +16,13 @@ def listed(command: str) -> dict[str, dict[str, Any]]:
     result = CliRunner().invoke(app, ["settings", command, "--json"])
     assert result.exit_code == 0, result.output
     return {item["name"]: item for item in json.loads(result.stdout)["settings"]}
+
+
+def commands_with_settings() -> set[str]:
+    group: Any = typer.main.get_command(app)
+    return {
+        name for name, command in group.commands.items() if any("--settings" in item.opts for item in command.params)
+    }
 
 
 def test_nested_settings_have_their_full_name_type_default_and_meaning() -> None:
@@ -32,12 +39,8 @@ def test_every_setting_has_a_meaning(command: str) -> None:
 
 
 def test_every_command_with_settings_has_a_list_of_them() -> None:
-    group: Any = typer.main.get_command(app)
-    takes_settings = {
-        name for name, command in group.commands.items() if any("--settings" in item.opts for item in command.params)
-    }
-    assert {"refresh", "retrain", "monitor"} <= takes_settings
-    assert takes_settings - set(Settable) == set()
+    assert {"refresh", "retrain", "monitor"} <= commands_with_settings()
+    assert commands_with_settings() - set(Settable) == set()
     assert MODELS.keys() == set(Settable)
 
 
@@ -49,6 +52,15 @@ def test_every_listed_name_can_be_set() -> None:
         for part in reversed(name.split(".")):
             value = {part: value}
         RefreshSettings.model_validate_json(json.dumps(value))
+
+
+@pytest.mark.parametrize("command", sorted(Settable))
+def test_the_example_is_one_that_the_command_takes(command: str) -> None:
+    shown = " ".join(CliRunner().invoke(app, ["settings", command]).stdout.split())
+    has_option = command in commands_with_settings()
+    assert ("--settings '" in shown) == has_option
+    if has_option:
+        model_of(Settable(command)).model_validate_json(shown.rpartition("--settings '")[2].rpartition("'")[0])
 
 
 @pytest.mark.parametrize("width", [60, 80])
