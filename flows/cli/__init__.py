@@ -16,4 +16,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     show_warnings()
-    app()
+    try:
+        app()
+    finally:
+        # Python marks an interrupt that passes through code made of text, such as the making of a dataclass. At its end it
+        # would then send itself SIGINT, though the interrupt was handled. Running any text takes the mark away.
+        exec("")  # noqa: S102

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
@@ -25,7 +26,7 @@ from sbert.settings import problem
 from sbert.storage.json_text import json_text
 from tasks.terminal import terminal
 
-__all__ = ["Output", "TextConsole", "answering", "cell", "err", "out"]
+__all__ = ["Output", "TextConsole", "answering", "cell", "err", "is_told_to_stop", "out"]
 
 PIPE_WIDTH = 120
 """Columns of what is printed into a file or a pipe, when COLUMNS does not say otherwise."""
@@ -34,6 +35,8 @@ TERMINATED = 143
 TERMINATION = "TerminationSignal"
 """Error that Prefect raises in a flow when the process gets SIGTERM."""
 TRACEBACK_VARIABLE = "SBERT_TRACEBACK"
+is_told_to_stop = threading.Event()
+"""Set when a termination signal came."""
 
 HANGING = 2
 """Columns by which the rest of a line is moved to the right."""
@@ -128,6 +131,8 @@ def answering(*, as_json: bool) -> Iterator[Output]:
         except (SbertError, OSError) as error:
             output.fail(str(error), type(error).__name__)
         except Exception as error:
+            if is_told_to_stop.is_set():  # an import was interrupted, and made another error of it
+                _fail_as_terminated(output)
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
             output.fail(
@@ -137,10 +142,12 @@ def answering(*, as_json: bool) -> Iterator[Output]:
         except BaseException as error:
             if type(error).__name__ != TERMINATION:  # Prefect's, which need not be loaded
                 raise
-            _ignore_signals()
-            output.fail(
-                "the process was told to stop; finished work is kept, run again to go on", TERMINATION, TERMINATED
-            )
+            _fail_as_terminated(output)
+
+
+def _fail_as_terminated(output: Output) -> NoReturn:
+    _ignore_signals()
+    output.fail("the process was told to stop; finished work is kept, run again to go on", TERMINATION, TERMINATED)
 
 
 def _ignore_signals() -> None:

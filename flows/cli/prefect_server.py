@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 from unittest import mock
 
+from flows.cli.output import is_told_to_stop
 from sbert.errors import ServerError
 from tasks.terminal import terminal
 
@@ -59,6 +60,7 @@ def _stop_in_order_on_signals() -> None:
 def _terminate(number: int, _: object) -> NoReturn:
     from prefect.exceptions import TerminationSignal
 
+    is_told_to_stop.set()
     raise TerminationSignal(signal=number)
 
 

@@ -169,3 +169,14 @@ def test_numbers_of_things_are_printed_with_the_right_noun() -> None:
         path.name: matches for path in folder.glob("*.py") if (matches := pattern.findall(path.read_text("utf-8")))
     }
     assert wrong.keys() <= {"retrain.py"}
+
+
+def test_an_error_that_an_interrupted_import_made_counts_as_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "_ignore_signals", lambda: None)
+    output.is_told_to_stop.set()
+    try:
+        with pytest.raises(typer.Exit) as caught, answering(as_json=True):
+            raise SystemError("returned a result with an exception set")
+    finally:
+        output.is_told_to_stop.clear()
+    assert caught.value.exit_code == 143
