@@ -56,10 +56,17 @@ def test_without_dev_rows_the_last_checkpoint_is_the_candidate(tmp_path: Path) -
     assert dev_score(asked, read_rows(asked)) is None
 
 
-def test_a_kind_of_labels_has_its_recipe() -> None:
-    assert RetrainSettings().training_for(LabelKind.SCORED_PAIRS) == RECIPES["scored_pairs"]
-    assert RetrainSettings().training_for(LabelKind.NLI) == TrainingSettings()
-    assert RetrainSettings(recipe="few_per_class").training_for(LabelKind.CLASSES) == RECIPES["few_per_class"]
+def with_rehearsal(training: TrainingSettings, weight: float) -> TrainingSettings:
+    continual = training.continual.model_copy(update={"rehearsal_weight": weight})
+    return training.model_copy(update={"continual": continual})
+
+
+def test_a_kind_of_labels_has_its_recipe_with_rehearsal() -> None:
+    settings = RetrainSettings()
+    assert settings.training_for(LabelKind.SCORED_PAIRS) == with_rehearsal(RECIPES["scored_pairs"], 1.0)
+    assert settings.training_for(LabelKind.NLI) == with_rehearsal(TrainingSettings(), 1.0)
+    few = RetrainSettings(recipe="few_per_class").training_for(LabelKind.CLASSES)
+    assert few == with_rehearsal(RECIPES["few_per_class"], 1.0)
     with pytest.raises(ValidationError, match="unknown recipe 'few'; choose one of scored_pairs, "):
         RetrainSettings(recipe="few")
 
@@ -69,7 +76,7 @@ def test_given_fields_change_the_recipe_and_nothing_else() -> None:
     asked = RetrainSettings.model_validate({"recipe": "continual", "training": changes})
     recipe = RECIPES["continual"]
     kept = recipe.continual.model_copy(update={"replay_share": 0.1})
-    expected = recipe.model_copy(update={"epochs": 9.0, "continual": kept})
+    expected = with_rehearsal(recipe.model_copy(update={"epochs": 9.0, "continual": kept}), 1.0)
     assert asked.training_for(LabelKind.CLASSES) == expected
     again = RetrainSettings.model_validate_json(asked.model_dump_json())  # as a flow's parameters travel
     assert again.training_for(LabelKind.CLASSES) == expected
