@@ -9,7 +9,8 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "unneeded"),
     [
-        ("flows.cli.commands", {"prefect", "torch", "transformers", "polars"}),
+        # Help and wrong usage wait for this alone.
+        ("flows.cli.commands", {"prefect", "torch", "transformers", "polars", "sklearn", "pandas"}),
         ("sbert.table.delta", {"prefect", "torch", "transformers", "sklearn", "scipy"}),
         ("flows.refresh", {"torch", "transformers", "sklearn", "scipy", "matplotlib"}),
         ("sbert.index.search", {"prefect", "transformers", "sklearn", "scipy"}),

@@ -11,7 +11,7 @@ from sbert.errors import (
     MissingError,
     StorageError,
 )
-from tests.flows.test_places import NAMES
+from tests.sbert.refresh.test_places import NAMES
 from tests.support.flow_runs import refresh
 from tests.support.services import S3Server
 from tests.support.tables import objects_apart, read, rows, texts, write

@@ -49,12 +49,12 @@ def test_two_refreshes_at_once_make_one_version_with_every_row_once(
     assert active_leases(table) == []
 
 
-@pytest.mark.usefixtures("prefect_server")
 def files_beside_metrics(table: Path) -> list[str]:
     """Names of all files of a table but those that tell how runs went, of which every run leaves one."""
     return sorted(path.name for path in table.rglob("*") if path.parent.name != "_runs")
 
 
+@pytest.mark.usefixtures("prefect_server")
 def test_a_lease_lasts_as_long_as_the_run_also_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, raw, table = save_tiny(tmp_path / "model"), str(tmp_path / "raw"), str(tmp_path / "table")
     write(tmp_path / "raw/0.jsonl", rows(0, 10))

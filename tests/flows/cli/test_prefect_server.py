@@ -13,7 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from typer.testing import CliRunner
 
+from flows.cli.commands import app
 from flows.cli.prefect_server import check_server
 from sbert.errors import ServerError
 
@@ -66,13 +69,25 @@ def run_python(arguments: list[str], home: Path, **variables: str) -> subprocess
     )
 
 
-@pytest.mark.parametrize("command", [("refresh", "raw", "table"), ("backfill", "raw", "table"), ("retrain", "l", "m")])
-def test_a_server_that_is_away_is_one_line_and_nothing_before_it(command: tuple[str, ...], tmp_path: Path) -> None:
-    done = run_python(["-m", "flows.cli", *command], tmp_path, PREFECT_API_URL=NOBODY)
+AWAY = "error: PREFECT_API_URL is http://127.0.0.1:9/api, but no Prefect server answers there ("
+
+
+def test_a_server_that_is_away_is_one_line_and_nothing_before_it(tmp_path: Path) -> None:
+    done = run_python(["-m", "flows.cli", "refresh", "raw", "table"], tmp_path, PREFECT_API_URL=NOBODY)
     assert done.returncode == 1
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
-    assert line.startswith("error: PREFECT_API_URL is http://127.0.0.1:9/api, but no Prefect server answers there (")
+    assert line.startswith(AWAY)
+
+
+@pytest.mark.parametrize("command", [("backfill", "raw", "table"), ("retrain", "l", "m")])
+def test_other_commands_say_the_same_of_a_server_that_is_away(command: tuple[str, ...]) -> None:
+    with temporary_settings({PREFECT_API_URL: NOBODY}):
+        done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith(AWAY)
 
 
 @pytest.mark.parametrize(

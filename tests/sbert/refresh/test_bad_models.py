@@ -19,11 +19,9 @@ from sbert.errors import (
 from sbert.table.commit import commit
 from sbert.table.delta import Table
 from sbert.table.shards import ShardSettings, ShardWriter, table_schema
-from tests.support.flow_runs import ids_of, refresh
+from tests.support.library_runs import ids_of, refresh
 from tests.support.tables import read, rows, write
 from tests.support.tiny_models import save_tiny, tiny_encoder
-
-pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def _without_tokenizer(folder: Path) -> None:

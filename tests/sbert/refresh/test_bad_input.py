@@ -12,10 +12,9 @@ import pytest
 from sbert.errors import ColumnError
 from sbert.refresh.job import RefreshSettings
 from sbert.refresh.run import _name_some
-from tests.support.flow_runs import ids_of, incomplete, refresh, rejects_of
+from tests.support.library_runs import ids_of, incomplete, refresh, rejects_of
 from tests.support.tables import Rows, objects_apart, read, rows, write
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
 LONG_BYTES = 5_000_000
 
 

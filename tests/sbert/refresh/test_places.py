@@ -15,11 +15,9 @@ from sbert.errors import (
     StorageError,
 )
 from sbert.table.delta import Table
-from tests.support.flow_runs import ids_of, incomplete, refresh
+from tests.support.library_runs import ids_of, incomplete, refresh
 from tests.support.tables import objects_apart, read, rows, write
 from tests.support.tiny_models import save_tiny
-
-pytestmark = pytest.mark.usefixtures("prefect_server")
 
 NOBODY = 65534
 
