@@ -67,7 +67,7 @@ def _names(text: str) -> list[str]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    from sbert.apply.classification.classifier_use import ClassifierUse
+    from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
 
     show_derived(report["output"])
     for task in report["tasks"]:
@@ -83,8 +83,10 @@ def _show(report: dict[str, Any]) -> None:
                 if key in quality
             )
             out.print(f"  {name}{values} on {counted(quality['num_rows'], 'held-out row')}", markup=False)
-        if head["classifier"] is not None:
-            out.print(f"  {name}{ClassifierUse.model_validate(head['classifier']).told()}", markup=False)
+        classifier = None if head["classifier"] is None else ClassifierUse.model_validate(head["classifier"])
+        learned = None if head["learned"] is None else LearnedUse.model_validate(head["learned"])
+        for told in told_of_encoder(classifier, learned):
+            out.print(f"  {name}{told}", markup=False)
         words = head["words"]
         if words is not None:
             told = f"also reads {counted(words['num_terms'], 'term')}" if words["weight"] else "reads vectors only"

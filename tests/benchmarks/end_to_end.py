@@ -17,10 +17,11 @@ import numpy as np
 import polars as pl
 
 from sbert import SentenceEncoder
-from sbert.apply.classification.classifier_use import ClassifierUse
-from sbert.apply.classification.encoder_classifier import EncoderClassifier, FoundClassifier
+from sbert.apply.classification.encoder_classifier import FoundClassifier
+from sbert.apply.classification.encoder_use import LearnedUse, told_of_encoder
 from sbert.apply.classification.fit import HeadClassifier, HeadOrigin, fit_head
 from sbert.apply.classification.head import Head
+from sbert.apply.classification.learned_rows import FoundRecord
 from sbert.apply.classification.settings import HeadSettings
 from sbert.apply.classification.words import HeadWords
 from sbert.encoder.side import Side
@@ -70,15 +71,13 @@ def heads(seen: Rows, model: str, settings: HeadSettings) -> dict[str, Head]:
     assert files is not None
     assert learned is not None
     texts = pl.Series(seen.texts)
-    unseen = ~(learned.has_labelled(texts) | learned.has_chosen(texts))
-    use = ClassifierUse(num_unseen=int(unseen.sum()))
-    ready = HeadClassifier(FoundClassifier(files, learned, use).of_rows(texts), use)
-    # a classifier whose scores are all equal is never chosen, and the unseen rows alone judge the fitted heads
-    silent = EncoderClassifier(0 * ready.weights.weights_DC, 0 * ready.weights.bias_C, ready.weights.is_unseen_N)
+    num_unseen = int((~(learned.has_labelled(texts) | learned.has_chosen(texts))).sum())
+    record = FoundRecord(learned, LearnedUse(num_seen=len(texts) - num_unseen, num_unseen=num_unseen))
+    found, deciding = FoundClassifier(files, record), record.of_rows(texts)
     candidates = {
-        "sbert classify": ready,
-        "fitted heads alone": HeadClassifier(silent, use),
-        "calibrated on all rows": None,
+        "sbert classify": (HeadClassifier(found.weights, found.use), deciding),
+        "fitted heads alone": (None, deciding),
+        "calibrated on all rows": (None, None),
     }
     return {
         name: fit_head(
@@ -88,8 +87,9 @@ def heads(seen: Rows, model: str, settings: HeadSettings) -> dict[str, Head]:
             HeadOrigin(fingerprint="bench", encoder_fingerprint="", labels_fingerprint=""),
             words=HeadWords("text", seen.texts) if settings.words else None,
             classifier=classifier,
+            deciding=deciding,
         )
-        for name, classifier in candidates.items()
+        for name, (classifier, deciding) in candidates.items()
     }
 
 
@@ -113,9 +113,8 @@ def main() -> None:
     settings = HeadSettings(seed=given.seed, words=not given.vectors_only)
     found = []
     for name, head in heads(seen, str(model), settings).items():
-        print(
-            f"{name}: {head.record.classifier.told() if head.record.classifier else 'all rows calibrate'}", flush=True
-        )
+        told = told_of_encoder(head.record.classifier, head.record.learned) or ["all rows calibrate"]
+        print(f"{name}: {' '.join(told)}", flush=True)
         found.append(figures_of(head, f"{given.case}, {name}", unseen))
     rows = [
         tuple(value if isinstance(value, str) else f"{value:.3f}" if name in {"ECE", "by chance"} else f"{value:.1f}"

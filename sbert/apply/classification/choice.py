@@ -1,7 +1,7 @@
 """Choose kind and strength of a head, and whether it reads words, by cross-validation.
 
-Where the encoder brings a classifier of its own, this is one more choice, and rows that the encoder has not learned from
-decide.
+Where the encoder brings a classifier of its own, this is one more choice. Where it has learned from some of the rows, the
+others decide.
 """
 
 import warnings
@@ -174,8 +174,8 @@ def _at_most(rows: LabelledRows, settings: HeadSettings) -> LabelledRows:
     if num_rows <= settings.max_choice_rows:
         return rows
     order = np.random.default_rng(settings.seed).permutation(num_rows)
-    if rows.classifier is not None:  # the rows that decide come first
-        order = order[np.argsort(~rows.classifier.is_unseen_N[order], kind="stable")]
+    if rows.is_unseen_N is not None:  # the rows that decide come first
+        order = order[np.argsort(~rows.is_unseen_N[order], kind="stable")]
     return rows.take(np.sort(order[: settings.max_choice_rows]))
 
 

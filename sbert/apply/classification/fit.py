@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from sbert.apply.classification.calibration import abstention_threshold, calibrated, fit_temperature, set_scores
 from sbert.apply.classification.choice import HeadSelection, choose_head, unseen_scores
-from sbert.apply.classification.classifier_use import ClassifierUse
 from sbert.apply.classification.encoder_classifier import EncoderClassifier
+from sbert.apply.classification.encoder_use import ClassifierUse
 from sbert.apply.classification.head import Float32, Float64, Head, HeadRecord
+from sbert.apply.classification.learned_rows import DecidingRows
 from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.apply.classification.trained import GAMMA, Int64, LabelledRows, TrainedHead, train_head
@@ -94,7 +95,7 @@ def head_fingerprint(
     rules: str = "",
     words_column: str = "",
     is_multi_label: bool = False,
-    classifier: str = "",
+    learned: str = "",
 ) -> str:
     """Return a hash of everything that decides a head.
 
@@ -106,12 +107,13 @@ def head_fingerprint(
         rules: hash of its rules; empty without rules.
         words_column: column of the table whose words the head may read; empty for none.
         is_multi_label: whether a row can have several classes.
-        classifier: hash of the encoder's classifier that is considered; empty for none.
+        learned: hash of the texts that the encoder learned from, and of its classifier where it is considered; empty where
+            all rows decide and there is no classifier.
     """
     words = f"words:{words_column}:{TERMS_VERSION}" if words_column else ""
     several = f"multi_label:{MULTI_LABEL_CODE_VERSION}" if is_multi_label else ""
     named = (labels_fingerprint, encoder_fingerprint, task, settings, CODE_VERSION)
-    return _hash(*named, rules, words, several, classifier)
+    return _hash(*named, rules, words, several, learned)
 
 
 def earlier_fingerprint(
@@ -174,7 +176,7 @@ def labelled_rows(
     number: dict[str, int],
     rules: HeadRules | None,
     terms: TermCounts | None,
-    classifier: EncoderClassifier | None = None,
+    deciding: DecidingRows | None,
 ) -> LabelledRows:
     """Return the rows that a head learns from.
 
@@ -184,7 +186,7 @@ def labelled_rows(
         number: the number of each class, for the classes that rules give.
         rules: rules as prior knowledge; None for none.
         terms: the terms of the texts; None for vectors alone.
-        classifier: the encoder's classifier, and the rows that decide; None for none.
+        deciding: the rows that the encoder has not learned from; None where all rows decide.
     """
     weak = None if rules is None else rules.weak
     return LabelledRows(
@@ -195,7 +197,7 @@ def labelled_rows(
         weak_M=np.array([] if weak is None else [number[label] for label in weak.labels], np.int64),
         weak_weights_M=np.zeros(0) if weak is None else weak.weights_N,
         terms=terms,
-        classifier=classifier,
+        is_unseen_N=None if deciding is None else deciding.is_unseen_N,
     )
 
 
@@ -208,6 +210,7 @@ def fit_head(
     rules: HeadRules | None = None,
     words: HeadWords | None = None,
     classifier: HeadClassifier | None = None,
+    deciding: DecidingRows | None = None,
 ) -> Head:
     """Fit a head to labelled vectors, or take the classifier of their encoder.
 
@@ -218,8 +221,9 @@ def fit_head(
         origin: name of the head, and of what it is fitted to.
         rules: rules as prior knowledge; None for none.
         words: the labelled texts, whose words cross-validation may add to the vectors; None for vectors alone.
-        classifier: the encoder's classifier for these classes. Rows that the encoder has not learned from then choose and
-            calibrate the head, whichever is taken. None where all rows do.
+        classifier: the encoder's classifier for these classes; None for none.
+        deciding: the rows that the encoder has not learned from. They alone choose and calibrate the head, whichever is
+            taken. None where all rows do.
 
     Raises:
         TooFewLabelsError: there is a single class, or a class has a single row.
@@ -229,16 +233,16 @@ def fit_head(
     number = {name: at for at, name in enumerate(classes)}
     truth_N = np.array([number[name] for name in labels], np.int64)
     terms = None if words is None else count_terms(words.texts)
-    ready = None if classifier is None else _tempered(classifier.weights, vectors_ND, truth_N)
-    rows = labelled_rows(vectors_ND, truth_N, number, rules, terms, ready)
+    rows = labelled_rows(vectors_ND, truth_N, number, rules, terms, deciding)
+    if classifier is not None:
+        rows = replace(rows, classifier=_tempered(classifier.weights, rows))
     selection = choose_head(rows, settings, len(classes))
     choice = selection.choice
     use = None if classifier is None else _classifier_use(classifier.use, selection, rules)
     if choice.kind is HeadKind.CLASSIFIER:
         rules = None  # it reads none
-    deciding = rows.deciding
-    scores_NC = unseen_scores(rows, choice, settings, len(classes), settings.num_folds)[deciding]
-    truth_N = truth_N[deciding]
+    scores_NC = unseen_scores(rows, choice, settings, len(classes), settings.num_folds)[rows.deciding]
+    truth_N = truth_N[rows.deciding]
     temperature = fit_temperature(scores_NC, truth_N)
     probabilities_NC = calibrated(scores_NC, temperature)
     predicted_N = probabilities_NC.argmax(axis=1)
@@ -253,7 +257,7 @@ def fit_head(
             abstain_below=abstention_limit(probabilities_NC.max(axis=1), predicted_N == truth_N, settings, origin),
             set_scores=set_scores(probabilities_NC, truth_N, settings.coverage, settings.min_class_rows),
             classifier=use,
-            **record_fields(origin, rows, selection, trained, rules, words),
+            **record_fields(origin, rows, selection, trained, rules, words, deciding),
         ),
         **scorer_fields(rows, trained, rules),
     )
@@ -280,11 +284,11 @@ def abstention_limit(
     return threshold
 
 
-def _tempered(classifier: EncoderClassifier, vectors_ND: Float32, truth_N: Int64) -> EncoderClassifier:
+def _tempered(classifier: EncoderClassifier, rows: LabelledRows) -> EncoderClassifier:
     """Return the classifier with calibrated scores, to which those of words can be added."""
-    unseen_N = classifier.is_unseen_N
-    scores_NC = np.asarray(vectors_ND[unseen_N] @ classifier.weights_DC + classifier.bias_C, np.float64)
-    return classifier.scaled(1 / fit_temperature(scores_NC, truth_N[unseen_N]))
+    unseen = rows.deciding
+    scores_NC = np.asarray(rows.vectors_ND[unseen] @ classifier.weights_DC + classifier.bias_C, np.float64)
+    return classifier.scaled(1 / fit_temperature(scores_NC, rows.truth[unseen]))
 
 
 def _classifier_use(use: ClassifierUse, selection: HeadSelection, rules: HeadRules | None) -> ClassifierUse:
@@ -306,6 +310,7 @@ def record_fields(
     trained: TrainedHead,
     rules: HeadRules | None,
     words: HeadWords | None,
+    deciding: DecidingRows | None,
 ) -> dict[str, Any]:
     """Return the fields of the record of any head that say how it was fitted, and to what."""
     return {
@@ -321,6 +326,7 @@ def record_fields(
         "text_column": "" if rules is None else rules.text_column,
         "num_weak_rows": 0 if rules is None else len(rows.weak_M),
         "words": None if words is None else _words_use(words, selection, trained),
+        "learned": None if deciding is None else deciding.use,
     }
 
 

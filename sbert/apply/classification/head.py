@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.classification.classifier_use import ClassifierUse
+from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse
 from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadKind
 from sbert.apply.classification.words import Texts, WordScorer, WordsUse
@@ -48,6 +48,11 @@ class ScorerRecord(BaseModel):
     num_weak_rows: int = Field(default=0, description="Rows without a label that rules gave a class to learn from.")
     words: WordsUse | None = Field(
         default=None, description="Whether the head reads words; None where it was fitted without looking at them."
+    )
+    learned: LearnedUse | None = Field(
+        default=None,
+        description="Which labelled rows chose and calibrated the head; None where all did, and in heads of earlier "
+        "releases.",
     )
     classifier: ClassifierUse | None = Field(
         default=None, description="Whether the head is the encoder's own classifier; None where it was not considered."

@@ -1,7 +1,8 @@
 """Find or fit the head of the labels of one task: what names it, and what it is fitted to.
 
-A head is named by what decides it: labels, encoder, settings, rules, the column whose words it may read, and the encoder's
-own classifier where one competes. A head that lies under its name is never fitted again.
+A head is named by what decides it: labels, encoder, settings, rules, the column whose words it may read, the record of the
+texts that the encoder learned from where some labelled rows are among them, and the encoder's own classifier where one
+competes. A head that lies under its name is never fitted again.
 """
 
 import hashlib
@@ -11,11 +12,12 @@ from typing import Protocol
 
 import polars as pl
 
-from sbert.apply.classification.classifier_use import ClassifierUse
 from sbert.apply.classification.encoder_classifier import FoundClassifier, find_classifier
+from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
 from sbert.apply.classification.fit import HeadClassifier, HeadOrigin, HeadRules, earlier_fingerprint, head_fingerprint
 from sbert.apply.classification.head import Float32
 from sbert.apply.classification.head_kinds import AnyHead, find_head, fit_any
+from sbert.apply.classification.learned_rows import FoundRecord, find_record, unlike_table
 from sbert.apply.classification.rules import Rule, rules_hash
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.weak_labels import find_weak_labels
@@ -54,6 +56,8 @@ class HeadFitting:
     task: str
     classifier: FoundClassifier | ClassifierUse | None = None
     """The encoder's classifier; why it is not considered; or None where there is none."""
+    record: FoundRecord | LearnedUse | None = None
+    """The texts that the encoder learned from; why all rows decide nevertheless; or None where nothing is recorded."""
 
     @property
     def learned(self) -> pl.DataFrame:
@@ -65,32 +69,51 @@ class HeadFitting:
         """Why the encoder's classifier is not considered; None where it is, or there is none."""
         return self.classifier if isinstance(self.classifier, ClassifierUse) else None
 
-    def with_classifier(self, rules: tuple[Rule, ...]) -> "HeadFitting":
-        """Return this with the classifier of the table's encoder, where it has one.
+    @property
+    def unused_record(self) -> LearnedUse | None:
+        """Why all rows decide although the encoder has learned from some; None otherwise."""
+        return self.record if isinstance(self.record, LearnedUse) else None
 
-        Before a head is fitted with it, the encoder is loaded and compared with that of the table.
+    def with_encoder_files(self, rules: tuple[Rule, ...]) -> "HeadFitting":
+        """Return this with what the encoder's training left beside it: the record of its texts, and its classifier.
+
+        Before they decide about a new head, the encoder is loaded and compared with that of the table.
 
         Raises:
-            ModelError: its files are damaged.
+            ModelError: one of the files is damaged.
         """
-        learned = self.learned
-        found = find_classifier(self.table, learned["text"], learned["label"], self.settings.head)
-        fitting = replace(self, classifier=found)
-        if isinstance(found, FoundClassifier) and fitting._stored(rules) is None:
-            reason = found.unlike_table(self.table)
+        learned, head = self.learned, self.settings.head
+        record = find_record(self.table, learned["text"], head)
+        fitting = replace(self, record=record, classifier=find_classifier(self.table, learned["label"], head, record))
+        if fitting._needs_encoder and fitting._stored(rules) is None:
+            reason = unlike_table(self.table)
             if reason:
-                fitting = replace(self, classifier=ClassifierUse(reason=reason))
-        unused = fitting.unused_classifier
-        if unused is not None:
-            log.info("%s: %s", self.task or "labels", unused.told())
+                classifier = fitting.classifier
+                fitting = replace(
+                    self,
+                    record=LearnedUse(reason=reason),
+                    classifier=ClassifierUse(reason=reason) if isinstance(classifier, FoundClassifier) else classifier,
+                )
+        for told in told_of_encoder(fitting.unused_classifier, fitting.unused_record):
+            log.info("%s: %s", self.task or "labels", told)
         return fitting
 
-    def judging_labels(self, head: AnyHead) -> LabelSet:
-        """Return the labels without held-out rows that the encoder learned from, where its classifier competed."""
-        if head.record.classifier is None or not isinstance(self.classifier, FoundClassifier):
+    @property
+    def _needs_encoder(self) -> bool:
+        """Whether it matters that the files beside the encoder belong to the encoder of the table."""
+        if isinstance(self.classifier, FoundClassifier):
+            return True
+        if not isinstance(self.record, FoundRecord):
+            return False
+        return bool(self.record.use.num_seen) or not self.record.is_unseen(self.labels.test["text"]).all()
+
+    @property
+    def judging_labels(self) -> LabelSet:
+        """The labels without held-out rows that the encoder learned from."""
+        if not isinstance(self.record, FoundRecord):
             return self.labels
         test = self.labels.test
-        return replace(self.labels, test=test.filter(self.classifier.is_unseen(test["text"])))
+        return replace(self.labels, test=test.filter(self.record.is_unseen(test["text"])))
 
     def head(self, rules: tuple[Rule, ...]) -> AnyHead:
         """Return the head of labels and rules; fit it, and store it beside the output, where it is not there."""
@@ -100,6 +123,7 @@ class HeadFitting:
         learned, words_column = self.learned, self._words_column
         self.vectors.look_up(pl.concat([learned["text"], self.labels.test["text"]]))
         found = self.classifier if isinstance(self.classifier, FoundClassifier) else None
+        record = self.record if isinstance(self.record, FoundRecord) else None
         head = fit_any(
             self.vectors.of(learned["text"]),
             learned["label"],
@@ -112,7 +136,8 @@ class HeadFitting:
             ),
             rules=self._knowledge(rules) if rules else None,
             words=HeadWords(words_column, learned["text"]) if words_column else None,
-            classifier=None if found is None else HeadClassifier(found.of_rows(learned["text"]), found.use),
+            classifier=None if found is None else HeadClassifier(found.weights, found.use),
+            deciding=None if record is None else record.of_rows(learned["text"]),
         )
         head.save(normalize_uri(self.out_uri))
         return head
@@ -129,16 +154,23 @@ class HeadFitting:
         """Return the name of the head, then the name that an earlier release gave it."""
         suffix = rules_hash(rules, self._text_column, self.settings.max_weak_rows) if rules else ""
         named = (self._content, self.table.encoder.fingerprint, self.task, self.settings.head)
-        several, found = self.labels.is_multi_label, self.classifier
+        several, brought = self.labels.is_multi_label, self._brought
         name = head_fingerprint(
             *named,
             rules=suffix,
             words_column=self._words_column,
             is_multi_label=several,
-            classifier=found.fingerprint if isinstance(found, FoundClassifier) else "",
+            learned=brought,
         )
-        earlier = None if several or isinstance(found, FoundClassifier) else earlier_fingerprint(*named, rules=suffix)
+        earlier = None if several or brought else earlier_fingerprint(*named, rules=suffix)
         return [name] if earlier is None else [name, earlier]
+
+    @property
+    def _brought(self) -> str:
+        """Hash of the files beside the encoder that decide about the head; empty where they decide nothing."""
+        if isinstance(self.classifier, FoundClassifier):
+            return self.classifier.fingerprint
+        return self.record.fingerprint if isinstance(self.record, FoundRecord) else ""
 
     def _knowledge(self, rules: tuple[Rule, ...]) -> HeadRules:
         """Return rules with the rows that they label; with several classes a row they label none."""

@@ -6,6 +6,7 @@ import polars as pl
 
 from sbert.apply.classification.fit import HeadClassifier, HeadOrigin, HeadRules, fit_head
 from sbert.apply.classification.head import HEADS, Float32, Head
+from sbert.apply.classification.learned_rows import DecidingRows
 from sbert.apply.classification.multi_label_fit import fit_multi_label_head
 from sbert.apply.classification.multi_label_head import MULTI_LABEL_HEADS, MultiLabelHead
 from sbert.apply.classification.multi_label_quality import (
@@ -49,7 +50,8 @@ def fit_any(
     *,
     rules: HeadRules | None,
     words: HeadWords | None,
-    classifier: HeadClassifier | None = None,
+    classifier: HeadClassifier | None,
+    deciding: DecidingRows | None,
 ) -> AnyHead:
     """Fit the kind of head that the labels ask for: lists of classes, or one class a row.
 
@@ -58,8 +60,19 @@ def fit_any(
     """
     if labels.dtype.is_nested():
         assert classifier is None  # it gives one class to a text
-        return fit_multi_label_head(vectors_ND, labels.to_list(), settings, origin, rules=rules, words=words)
-    return fit_head(vectors_ND, labels.to_list(), settings, origin, rules=rules, words=words, classifier=classifier)
+        return fit_multi_label_head(
+            vectors_ND, labels.to_list(), settings, origin, rules=rules, words=words, deciding=deciding
+        )
+    return fit_head(
+        vectors_ND,
+        labels.to_list(),
+        settings,
+        origin,
+        rules=rules,
+        words=words,
+        classifier=classifier,
+        deciding=deciding,
+    )
 
 
 def measure(

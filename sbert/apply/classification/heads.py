@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from sbert.apply.classification.classifier_use import ClassifierUse
+from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
 from sbert.apply.classification.head import Float32
 from sbert.apply.classification.head_fitting import TEXT_COLUMN, HeadFitting
 from sbert.apply.classification.head_kinds import (
@@ -76,6 +76,11 @@ class HeadDecision(BaseModel):
         default=None,
         description="Part of the classifier that was trained together with the encoder; None where the encoder has none.",
     )
+    learned: LearnedUse | None = Field(
+        default=None,
+        description="Which labelled rows chose and calibrated the head, where the encoder has learned from some of them; "
+        "None where it has not, or nobody recorded it.",
+    )
     num_seen_test: int = Field(
         default=0, description="Held-out rows that are left out, because the encoder learned from them."
     )
@@ -90,16 +95,17 @@ class HeadDecision(BaseModel):
     def told_kind(self) -> str:
         """Return the kind of the head in a sentence, and whether it was trained together with the encoder."""
         fitted = f"The head is {self.kind} with strength {self.strength:g}, fitted on {counted(self.num_labels, 'row')}"
-        if self.classifier is None:
-            return f"{fitted}; {self.reason}."
         left_out = (
-            f" {counted(self.num_seen_test, 'held-out row')} are left out, because the encoder learned from them."
+            f"{counted(self.num_seen_test, 'held-out row')} are left out, because the encoder learned from them."
             if self.num_seen_test
             else ""
         )
-        if self.classifier.is_used:
-            return f"{self.classifier.told()} ({self.reason}.){left_out}"
-        return f"{fitted}; {self.reason}. {self.classifier.told()}{left_out}"
+        told = told_of_encoder(self.classifier, self.learned)
+        if self.classifier is not None and self.classifier.is_used:
+            sentences = [f"{' '.join(told)} ({self.reason}.)", left_out]
+        else:
+            sentences = [f"{fitted}; {self.reason}.", *told, left_out]
+        return " ".join(filter(None, sentences))
 
     def told_words(self) -> str:
         """Return in one sentence whether the head reads words, and their gain."""
@@ -163,11 +169,11 @@ def _choose(
     table = vectors.table
     labels = load_labels(labels_uri, _label_settings(settings, task), class_lists=_class_lists(settings, task))
     rules = _rules(table, labels, settings, task)
-    fitting = HeadFitting(table, vectors, labels, out_uri, settings, task).with_classifier(rules)
+    fitting = HeadFitting(table, vectors, labels, out_uri, settings, task).with_encoder_files(rules)
     new = fitting.head(rules)
     fingerprint = new.record.fingerprint
     old = None if in_use is None or in_use.fingerprint == fingerprint else _old(out_uri, in_use, new, table)
-    labels = fitting.judging_labels(new)
+    labels = fitting.judging_labels
     test_ND = vectors.of(labels.test["text"])
     quality = _measure(new, test_ND, labels, settings)
     objection = _objection(new, old, table, test_ND, labels, quality, settings)
@@ -194,6 +200,7 @@ def _choose(
         words_column=better.words_column,
         words=better.record.words,
         classifier=better.record.classifier or fitting.unused_classifier,
+        learned=better.record.learned or fitting.unused_record,
         num_seen_test=fitting.labels.test.height - labels.test.height,
         speaking=speaking_terms(better),
         rules=_effect(new, fitting, labels) if objection is None else None,

@@ -15,6 +15,7 @@ from sbert.apply.classification.fit import (
     scorer_fields,
 )
 from sbert.apply.classification.head import Float32
+from sbert.apply.classification.learned_rows import DecidingRows
 from sbert.apply.classification.multi_label_calibration import count_decisions, fit_sigmoid, possible_scores, thresholds
 from sbert.apply.classification.multi_label_head import (
     MultiLabelHead,
@@ -72,6 +73,7 @@ def fit_multi_label_head(
     *,
     rules: HeadRules | None = None,
     words: HeadWords | None = None,
+    deciding: DecidingRows | None = None,
 ) -> MultiLabelHead:
     """Fit a head to labelled vectors.
 
@@ -82,18 +84,19 @@ def fit_multi_label_head(
         origin: name of the head, and of what it is fitted to.
         rules: rules as features. They label no rows: a rule that is silent does not say that a class is absent.
         words: the labelled texts, whose words cross-validation may add to the vectors; None for vectors alone.
+        deciding: the rows that the encoder has not learned from. They alone choose and calibrate the head; None where all
+            rows do.
 
     Raises:
         TooFewLabelsError: as `check_class_lists`.
     """
     check_class_lists(labels, origin.where)
     classes = sorted({name for names in labels for name in names})
-    rows = labelled_rows(
-        vectors_ND, truth_matrix(labels, classes), {}, rules, None if words is None else count_terms(words.texts)
-    )
+    terms = None if words is None else count_terms(words.texts)
+    rows = labelled_rows(vectors_ND, truth_matrix(labels, classes), {}, rules, terms, deciding)
     selection = choose_head(rows, settings, len(classes))
-    scores_NC = unseen_scores(rows, selection.choice, settings, len(classes), settings.num_folds)
-    truth_NC = rows.truth > 0
+    scores_NC = unseen_scores(rows, selection.choice, settings, len(classes), settings.num_folds)[rows.deciding]
+    truth_NC = rows.truth[rows.deciding] > 0
     sigmoids = [fit_sigmoid(scores_NC[:, at], truth_NC[:, at]) for at in range(len(classes))]
     slopes, offsets = [slope for slope, _ in sigmoids], [offset for _, offset in sigmoids]
     probabilities_NC = sigmoid_probabilities(scores_NC, np.array(slopes), np.array(offsets))
@@ -117,7 +120,7 @@ def fit_multi_label_head(
             list_slope=list_slope,
             list_offset=list_offset,
             abstain_below=abstention_limit(sure_N, right_N, settings, origin, of=" for whole lists"),
-            **record_fields(origin, rows, selection, trained, rules, words),
+            **record_fields(origin, rows, selection, trained, rules, words, deciding),
         ),
         **scorer_fields(rows, trained, rules),
     )

@@ -74,7 +74,8 @@ class HeadSettings(BaseModel):
         default=NEWER["min_unseen_rows"],
         ge=10,
         title="Unseen rows",
-        description="Fewest labelled rows that the encoder has not learned from, to consider its classifier (rows).",
+        description="Fewest labelled rows that the encoder has not learned from, so that they alone choose, calibrate and "
+        "judge, and its classifier is considered (rows).",
     )
     num_folds: int = Field(
         default=5,

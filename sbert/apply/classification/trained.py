@@ -14,6 +14,7 @@ from sbert.apply.classification.words import TermCounts, TrainedWords, train_wor
 __all__ = ["GAMMA", "HeadChoice", "LabelledRows", "TrainedHead", "train_head"]
 
 GAMMA = 1.0
+Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 
 
@@ -42,7 +43,9 @@ class LabelledRows:
     terms: TermCounts | None = None
     """Terms of the labelled rows; None where the head reads vectors alone."""
     classifier: EncoderClassifier | None = None
-    """The classifier of the encoder, and the rows that decide; None where there is none, and all rows decide."""
+    """The classifier of the encoder; None where there is none."""
+    is_unseen_N: Bools | None = None
+    """The rows that the encoder has not learned from, which alone decide; None where all rows do."""
 
     def take(self, rows: Int64) -> "LabelledRows":
         """Return some of the labelled rows, with all rows that rules labelled."""
@@ -52,15 +55,15 @@ class LabelledRows:
             rules_NK=self.rules_NK[rows],
             truth=self.truth[rows],
             terms=None if self.terms is None else self.terms.take(rows),
-            classifier=None if self.classifier is None else self.classifier.take(rows),
+            is_unseen_N=None if self.is_unseen_N is None else self.is_unseen_N[rows],
         )
 
     @property
     def deciding(self) -> Int64:
         """Places of the rows that may choose, calibrate and judge: those that the encoder has not learned from."""
-        if self.classifier is None:
+        if self.is_unseen_N is None:
             return np.arange(len(self.truth))
-        return np.flatnonzero(self.classifier.is_unseen_N)
+        return np.flatnonzero(self.is_unseen_N)
 
 
 @dataclass(frozen=True)

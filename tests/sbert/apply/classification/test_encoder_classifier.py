@@ -5,82 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
-from sbert.apply.classification.classifier_use import ClassifierUse
 from sbert.apply.classification.encoder_classifier import EncoderClassifier
+from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse
 from sbert.apply.classification.fit import HeadClassifier, HeadOrigin, fit_head
-from sbert.apply.classification.head import HEADS, Head
-from sbert.apply.classification.run import ClassificationReport, classify
-from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
+from sbert.apply.classification.learned_rows import DecidingRows
+from sbert.apply.classification.run import ClassificationReport
+from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.derived.derived_table import DerivedTable
 from sbert.encoder import process_cache
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.side import Side
 from sbert.errors import ModelError
 from sbert.training.classifier_files import NAMES_FILE, WEIGHTS, ClassifierFiles
-from sbert.training.learned_texts import LEARNED_TEXTS_NAME, LearnedTexts
-from tests.support.tables import rows, texts, update, write
+from sbert.training.learned_texts import LEARNED_TEXTS_NAME
+from tests.sbert.apply.classification.tuned_place import CLASSES, NUM_LEARNED, TEXTS, Place
+from tests.support.tables import texts, update, write
 from tests.support.tiny_models import save_tiny
-
-NUM_LABELS, NUM_LEARNED = 240, 120
-TEXTS = texts(0, NUM_LABELS)
-CLASSES = ("down", "flat", "up")
-HEAD: dict[str, Any] = {"kinds": ["linear"], "strengths": [10], "num_folds": 2, "min_unseen_rows": 50, "words": False}
-
-
-class Place:
-    """A table whose encoder brings a classifier, and labels that the classifier gives to all texts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.model = save_tiny(folder / "model")
-        vectors_ND = SentenceEncoder.from_pretrained(self.model, device="cpu").encode(TEXTS, side=Side.DOCUMENT)
-        spread = np.linalg.svd(vectors_ND - vectors_ND.mean(axis=0))[2][:2]  # the two main directions of the texts
-        weight_CD = np.stack([spread[0], spread[1], -spread[0] - spread[1]]).astype(np.float32)
-        bias_C = (-vectors_ND.mean(axis=0) @ weight_CD.T).astype(np.float32)
-        self.classifier = ClassifierFiles(CLASSES, 50 * weight_CD, 50 * bias_C)
-        self.labels = [CLASSES[at] for at in (vectors_ND @ weight_CD.T + bias_C).argmax(axis=1)]
-        self.classifier.write(Path(self.model))
-        self.learn(TEXTS[:NUM_LEARNED])
-        self.write_labels()
-        write(folder / "raw/a.jsonl", rows(1_000, 40))
-        self.table = str(folder / "table")
-        update(folder / "raw", self.table, model=self.model, settings={"source": {"keep_columns": ["text"]}})
-        self.out = str(folder / "out")
-
-    def learn(self, labelled: list[str], chosen_on: list[str] | None = None) -> None:
-        LearnedTexts.of(
-            pl.Series(labelled, dtype=pl.String), chosen_on=pl.Series(chosen_on or [], dtype=pl.String)
-        ).write(Path(self.model))
-
-    def write_labels(self, labels: list[Any] | None = None) -> None:
-        """Write labels; every fourth row is held out."""
-        lines: list[dict[str, object]] = [
-            {"text": text, "label": label, "split": "test" if at % 4 == 0 else "train"}
-            for at, (text, label) in enumerate(zip(TEXTS, labels or self.labels, strict=True))
-        ]
-        write(self.folder / "labels/a.jsonl", lines)
-
-    def classify(self, out: str | None = None, more: dict[str, Any] | None = None, **head: Any) -> ClassificationReport:
-        settings = {
-            "labels": {"kind": "classes", "near_duplicate_similarity": 1.0},
-            "head": HEAD | head,
-            **(more or {}),
-        }
-        return classify(
-            self.table, str(self.folder / "labels"), out or self.out, ClassificationSettings.model_validate(settings)
-        )
-
-    def without_classifier(self) -> None:
-        for name in (NAMES_FILE, WEIGHTS, LEARNED_TEXTS_NAME):
-            Path(self.model, name).unlink()
-
-    def head(self, report: ClassificationReport) -> Head:
-        found = HEADS.find(self.out, report.tasks[0].head.fingerprint)
-        assert found is not None
-        return found
 
 
 @pytest.fixture
@@ -264,15 +206,15 @@ def test_promises_hold_where_the_encoder_knows_the_other_rows_by_heart() -> None
     vectors_ND, labels = np.concatenate([learned[0], unseen[0]]), learned[1] + unseen[1]
     is_unseen_N = np.arange(1_200) >= 600
     classifier = HeadClassifier(
-        EncoderClassifier((8 * centres_CD.T).astype(np.float32), np.zeros(3, np.float32), is_unseen_N),
-        ClassifierUse(num_unseen=600),
+        EncoderClassifier((8 * centres_CD.T).astype(np.float32), np.zeros(3, np.float32)), ClassifierUse(num_unseen=600)
     )
+    deciding = DecidingRows(is_unseen_N, LearnedUse(num_seen=600, num_unseen=600))
     settings = HeadSettings(kinds=(HeadKind.LINEAR,), strengths=(10.0,), promised_error=0.1)
 
-    def coverage_and_error(given: HeadClassifier | None) -> tuple[float, float]:
+    def coverage_and_error(given: HeadClassifier | None, unseen: DecidingRows | None) -> tuple[float, float]:
         head = fit_head(
             vectors_ND, labels, settings, HeadOrigin(fingerprint="f", encoder_fingerprint="e", labels_fingerprint="l"),
-            classifier=given,
+            classifier=given, deciding=unseen,
         )  # fmt: skip
         probabilities_NC = head.probabilities(later[0])
         truth_N = np.array([head.classes.index(label) for label in later[1]])
@@ -280,10 +222,11 @@ def test_promises_hold_where_the_encoder_knows_the_other_rows_by_heart() -> None
         covered = head.sets(probabilities_NC)[np.arange(len(truth_N)), truth_N].mean()
         return float(covered), float((probabilities_NC.argmax(axis=1) != truth_N)[answered_N].mean())
 
-    covered, error = coverage_and_error(classifier)
-    assert 0.87 < covered < 0.93
-    assert error < 0.12
-    covered, error = coverage_and_error(None)  # what the promises are worth on rows that the encoder knows
+    for given in (classifier, None):  # without a classifier the record alone decides
+        covered, error = coverage_and_error(given, deciding)
+        assert 0.87 < covered < 0.93
+        assert error < 0.12
+    covered, error = coverage_and_error(None, None)  # what the promises are worth on rows that the encoder knows
     assert covered < 0.87
     assert error > 0.12
 

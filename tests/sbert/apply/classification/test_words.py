@@ -224,12 +224,12 @@ def test_a_text_column_that_the_table_does_not_keep_is_refused(
     assert not Path(places[2]).exists()
 
 
-def first_name(*given: Any, words_column: str, is_multi_label: bool, classifier: str, **named: Any) -> str | None:
+def first_name(*given: Any, words_column: str, is_multi_label: bool, learned: str, **named: Any) -> str | None:
     """Name a head as the release before words did."""
     return earlier_fingerprint(*given, **named)
 
 
-def without_words(*given: Any, words: HeadWords | None, classifier: None, **named: Any) -> Head:
+def without_words(*given: Any, words: HeadWords | None, **named: Any) -> Head:
     """Fit a head as the release before words did."""
     return fit_head(*given, **named)
 

@@ -1,10 +1,10 @@
-"""The part of the encoder's own classifier in a head, in numbers for records and in words for reports."""
+"""The part of the encoder's own classifier in a head, and the rows that decide, in numbers for records and in words."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.counted import counted
 
-__all__ = ["ClassifierUse"]
+__all__ = ["ClassifierUse", "LearnedUse", "told_of_encoder"]
 
 
 class ClassifierUse(BaseModel):
@@ -45,3 +45,38 @@ class ClassifierUse(BaseModel):
             f"The head is {head}{numbers}, on {counted(self.num_unseen, 'labelled row')} that the encoder has not learned "
             f"from{dev}. These rows alone chose and calibrated it.{rules}"
         )
+
+
+class LearnedUse(BaseModel):
+    """Which labelled rows choose and calibrate a head, where the encoder has learned from some of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_seen: int = Field(default=0, description="Labelled rows that choose and calibrate nothing.")
+    num_unseen: int = Field(
+        default=0, description="Labelled rows that the encoder has not learned from; they alone choose and calibrate."
+    )
+    with_dev: bool = Field(
+        default=False, description="Whether rows that chose the encoder's checkpoint are among the unseen ones."
+    )
+    reason: str = Field(
+        default="", description="Why all labelled rows choose and calibrate nevertheless; empty where they do not."
+    )
+
+    def told(self) -> str:
+        """Return in a sentence which rows choose and calibrate the head."""
+        if self.reason:
+            return f"All labelled rows choose and calibrate the head: {self.reason}."
+        dev = ", some of which chose the encoder's checkpoint," if self.with_dev else ""
+        return (
+            f"{counted(self.num_unseen, 'labelled row')} that the encoder has not learned from{dev} alone chose and "
+            f"calibrated the head; the other {self.num_seen:,} only taught it."
+        )
+
+
+def told_of_encoder(classifier: ClassifierUse | None, learned: LearnedUse | None) -> list[str]:
+    """Return in sentences what became of the encoder's classifier, and which rows decided; none for most encoders."""
+    told = [] if classifier is None else [classifier.told()]
+    if learned is None or (classifier is not None and classifier.reason in {"", learned.reason}):
+        return told  # the classifier was considered, or not for the reason for which all rows decide
+    return [*told, learned.told()]
