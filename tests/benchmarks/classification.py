@@ -1,16 +1,16 @@
-"""Measure heads on frozen vectors: accuracy, calibration, sets, abstention, and what a night costs.
+"""Measure heads on frozen vectors: accuracy, calibration, sets, abstention.
 
     python -m tests.benchmarks.classification /path/to/data                  # phrasebank, airline_tweets, banking77
     python -m tests.benchmarks.classification /path/to/data --case banking77 # one of them
     python -m tests.benchmarks.classification /path/to/data --seeds 3        # medians of three seeds
     python -m tests.benchmarks.classification /path/to/data --vectors-only   # without the words of the texts
     python -m tests.benchmarks.classification /path/to/data --dev            # on rows that heads are fitted on
-    python -m tests.benchmarks.classification /path/to/data --night 200000   # time of classifying that many rows
     python -m tests.benchmarks.classification /path/to/data --rules phrasebank  # 5 % of the labels, with and without rules
 
 The folder holds `phrasebank/all-data.csv` (label, content; Latin-1), `airline_tweets/Tweets.csv` and `banking77/train.csv` and
 `test.csv`. Texts are encoded once by the packaged model; vectors are kept in `--cache`. Test rows choose nothing.
-A perfectly calibrated head has a calibration error too, by chance; its mean is shown in brackets.
+A perfectly calibrated head has a calibration error too, by chance; its mean is shown in brackets. What a large table costs:
+`tests.benchmarks.classification_night`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import csv
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +30,11 @@ from sbert import SentenceEncoder
 from sbert.apply.classification.calibration import calibration_error
 from sbert.apply.classification.fit import HeadOrigin, fit_head
 from sbert.apply.classification.head import Float32, Head
-from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.settings import HeadSettings
 from sbert.apply.classification.words import HeadWords
-from sbert.derived.run import derive
 from sbert.encoder.side import Side
-from sbert.table.delta import Table
 from tests.benchmarks.classification_rules import RuleCase, measure_rules, name_rules, sentiment_rules
-from tests.benchmarks.derived import add_objects
 from tests.benchmarks.harness import print_table
-from tests.benchmarks.sync import ROWS_PER_OBJECT, make_table
 
 SENTIMENTS = ("negative", "neutral", "positive")
 AIRLINE_TRAIN = 0.7
@@ -221,31 +216,6 @@ def show_medians(results: list[dict[str, float | str]]) -> None:
     print_table("Heads on frozen vectors of all-MiniLM-L6-v2: medians (ranges)", columns, rows)
 
 
-def night(num_rows: int, case: Case, settings: HeadSettings) -> None:
-    """Print the time of classifying a table: a full run, nothing changed, 1 % of the rows in new objects."""
-    with tempfile.TemporaryDirectory(prefix="sbert-bench-") as folder:
-        uri, out = str(Path(folder) / "table"), str(Path(folder) / "out")
-        num_objects = max(1, num_rows // ROWS_PER_OBJECT)
-        make_table(uri, num_objects)
-        head = fitted(case.seen, settings)
-        record = head.record.model_copy(update={"encoder_fingerprint": Table.open(uri).encoder.fingerprint})
-        replace(head, record=record).save(out)
-        name = HeadName(task="", fingerprint=record.fingerprint, words_column=head.words_column)
-        job = ClassificationJob(heads=(name,), heads_uri=out)
-        full, unchanged = (derive(job, uri, out, concurrency=2).seconds for _ in range(2))
-        add_objects(uri, max(1, num_objects // 100), num_objects)
-        new = derive(job, uri, out, concurrency=2).seconds
-    print_table(
-        f"{num_objects * ROWS_PER_OBJECT:,} rows, {len(head.classes)} classes, a {record.kind.value} head, "
-        f"words of {head.words_column or 'no column'}",
-        ("run", "seconds", "of the full run"),
-        [
-            (name, f"{seconds:.2f}", f"{seconds / full:.2%}")
-            for name, seconds in (("full", full), ("nothing changed", unchanged), ("1 % in new objects", new))
-        ],
-    )
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -256,7 +226,6 @@ def main() -> None:
     parser.add_argument("--vectors-only", action="store_true", help="without the words of the texts")
     parser.add_argument("--dev", action="store_true", help="measure on some of the rows to learn from, and no others")
     parser.add_argument("--case", choices=("phrasebank", "airline_tweets", "banking77"), help="one data set alone")
-    parser.add_argument("--night", type=int, metavar="ROWS", help="measure the time of classifying instead")
     parser.add_argument("--rules", choices=("phrasebank", "banking77"), help="what rules add to 5 %% of the labels")
     given = parser.parse_args()
     if given.rules:
@@ -265,10 +234,6 @@ def main() -> None:
         return
     given.cache.mkdir(parents=True, exist_ok=True)
     settings = HeadSettings(seed=given.seed, words=not given.vectors_only)
-    if given.night:
-        (case,) = cases(given.data, given.cache, given.seed, "banking77")
-        night(given.night, case, settings)
-        return
     results = []
     for seed in range(given.seed, given.seed + given.seeds):
         for case in cases(given.data, given.cache, seed, given.case):

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.monitoring /path/to/data            # airline_tweets
     python -m tests.benchmarks.monitoring /path/to/data --counts   # nab_tweets; needs `pip install ruptures`
+    python -m tests.benchmarks.monitoring /path/to/data --search   # nab_tweets, more settings, every half of the series
 
 The folder holds `airline_tweets/Tweets.csv` and `nab_tweets/` (counts of ten shares, and `combined_windows.json`). The class of a
 tweet is named by a head that has not seen it (five folds). A surge doubles the share of negative tweets of one airline for six
@@ -13,6 +14,7 @@ import argparse
 import csv
 import datetime as dt
 import importlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -219,12 +221,12 @@ def _moment(text: str) -> dt.datetime:
 Detector = Callable[[Counts, float], list[dt.datetime]]
 
 
-def by_monitoring(series: Counts, false_alerts: float) -> list[dt.datetime]:
-    """Return when alerts of this package open."""
+def by_monitoring(series: Counts, false_alerts: float, half_life: float = 168) -> list[dt.datetime]:
+    """Return when alerts of this package open; the half-life is in hours."""
     settings = MonitoringSettings(
         time_column="at",
         bucket="1h",
-        half_life=168,
+        half_life=half_life,
         min_history=24,
         false_alerts=false_alerts,
         min_volume=1,
@@ -234,9 +236,9 @@ def by_monitoring(series: Counts, false_alerts: float) -> list[dt.datetime]:
     return [alert.opened for alert in walk_topic(series.name, cells, series.hours, [], settings).alerts]
 
 
-def by_ewma(series: Counts, threshold: float) -> list[dt.datetime]:
-    """Return when a count exceeds an exponentially weighted mean by some standard deviations (half-life one day)."""
-    keep = 0.5 ** (1 / 24)
+def by_ewma(series: Counts, threshold: float, half_life: float = 24) -> list[dt.datetime]:
+    """Return when a count exceeds an exponentially weighted mean by some standard deviations; the half-life is in hours."""
+    keep = 0.5 ** (1 / half_life)
     mean, variance = float(series.values_H[0]), float(series.values_H[0] + 1)
     last, detections = -CALM_HOURS, []
     for at, value in enumerate(series.values_H.tolist()):
@@ -301,12 +303,61 @@ def measure_counts(every: Sequence[Counts]) -> list[list[str]]:
     return rows
 
 
+HALF_LIVES = (24.0, 72.0, 168.0, 336.0)
+SEARCHED: dict[str, tuple[Callable[..., list[dt.datetime]], list[tuple[float, ...]]]] = {
+    "sbert monitor, half-life of a week": (by_monitoring, [(value,) for value in (1e-7, 1e-5, 0.001, 0.01, 0.1, 1)]),
+    "sbert monitor, four half-lives": (
+        by_monitoring,
+        list(itertools.product((1e-7, 1e-5, 0.001, 0.01, 0.1, 1), HALF_LIVES)),
+    ),
+    "EWMA z-score, half-life of a day": (by_ewma, [(value,) for value in DETECTORS["EWMA z-score"][1]]),
+    "EWMA z-score, four half-lives": (by_ewma, list(itertools.product(DETECTORS["EWMA z-score"][1], HALF_LIVES))),
+    "PELT": (by_pelt, [(value,) for value in DETECTORS["PELT"][1]]),
+}
+"""Detectors with all settings that the search looks at."""
+
+
+Outcomes = dict[tuple[float, ...], list[tuple[int, int, int]]]
+"""What each setting found in each series, as `hits`."""
+
+
+def _best(outcomes: Outcomes, places: Sequence[int]) -> tuple[float, ...]:
+    """Return the setting with the best F1 over some of the series."""
+    return max(outcomes, key=lambda setting: f1(outcomes[setting][at] for at in places))
+
+
+def search_counts(every: Sequence[Counts]) -> list[list[str]]:
+    """Choose settings on each half of the series and measure on the other; the same with all series but one.
+
+    The last columns hold the best setting on all series. It is no result, but no choice can be better.
+    """
+    halves = list(itertools.combinations(range(len(every)), len(every) // 2))
+    rows = []
+    for name, (detect, settings) in SEARCHED.items():
+        outcomes: Outcomes = {
+            setting: [hits(series, detect(series, *setting)) for series in every] for setting in settings
+        }
+
+        scores = []
+        for seen in halves:
+            chosen = outcomes[_best(outcomes, seen)]
+            scores.append(f1(chosen[at] for at in range(len(every)) if at not in seen))
+        everything = range(len(every))
+        alone = [outcomes[_best(outcomes, [other for other in everything if other != at])][at] for at in everything]
+        of_all = _best(outcomes, everything)
+        low, high = np.quantile(scores, [0.05, 0.95])
+        rows.append([name, f"{np.mean(scores):.3f} ({low:.3f} to {high:.3f})", f"{f1(alone):.3f}", f"{f1(outcomes[of_all]):.3f}",
+                     ", ".join(f"{value:g}" for value in of_all)])  # fmt: skip
+    return rows
+
+
 def main() -> None:
     """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("/tmp/sbert-classification"))
     parser.add_argument("--counts", action="store_true", help="the labelled counts")
+    parser.add_argument("--search", action="store_true", help="the labelled counts with more settings")
     parser.add_argument("--half", choices=["tune", "test"], default="test")
     parser.add_argument("--num", type=int, default=100)
     parser.add_argument(
@@ -315,6 +366,16 @@ def main() -> None:
         help="JSON, beside time_column",
     )
     arguments = parser.parse_args()
+    if arguments.search:
+        columns = [
+            "detector",
+            "F1 ↑, mean of all halves (5 to 95 %)",
+            "chosen on all series but one",
+            "best on all",
+            "its setting",
+        ]
+        print_table("nab_tweets, by hour", columns, search_counts(labelled_counts(arguments.data / "nab_tweets")))
+        return
     if not arguments.counts:
         settings = MonitoringSettings.model_validate({"time_column": "at", **json.loads(arguments.settings)})
         arguments.cache.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from sbert.apply.classification.head_kinds import (
     speaking_terms,
 )
 from sbert.apply.classification.job import ClassificationJob, HeadName
+from sbert.apply.classification.measures import HeadMeasures, find_measures, keep_measures, measures_key
 from sbert.apply.classification.rules import Rule, read_rules
 from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
 from sbert.apply.classification.settings import ClassificationSettings
@@ -174,15 +175,20 @@ def _choose(
     fingerprint = new.record.fingerprint
     old = None if in_use is None or in_use.fingerprint == fingerprint else _old(out_uri, in_use, new, table)
     labels = fitting.judging_labels
-    test_ND = vectors.of(labels.test["text"])
-    quality = _measure(new, test_ND, labels, settings)
-    objection = _objection(new, old, table, test_ND, labels, quality, settings)
-    if objection is not None:
-        assert old is not None
-        log.warning("%s: the new head is refused and the head before stays: %s", task or "labels", objection)
-        better, quality = old, _measure(old, test_ND, labels, settings)
-    else:
-        better = new
+    key = measures_key(new, table, labels.test, settings.group_columns)
+    measures = find_measures(out_uri, task, key) if old is None else None
+    better, objection = new, None
+    if measures is None:
+        test_ND = vectors.of(labels.test["text"])
+        quality = _measure(new, test_ND, labels, settings)
+        objection = _objection(new, old, table, test_ND, labels, quality, settings)
+        if objection is None:
+            measures = HeadMeasures(quality=quality, rules=_effect(new, fitting, test_ND, labels))
+            keep_measures(out_uri, task, key, measures)
+        else:
+            assert old is not None
+            log.warning("%s: the new head is refused and the head before stays: %s", task or "labels", objection)
+            better, measures = old, HeadMeasures(quality=_measure(old, test_ND, labels, settings))
     return HeadDecision(
         task=task,
         fingerprint=better.record.fingerprint,
@@ -192,7 +198,7 @@ def _choose(
         num_labels=fitting.learned.height,
         labels=fitting.labels.account(),
         is_multi_label=is_multi_label(better),
-        quality=quality,
+        quality=measures.quality,
         kind=better.record.kind.value,
         strength=better.record.strength,
         tried=better.record.chosen,
@@ -203,7 +209,7 @@ def _choose(
         learned=better.record.learned or fitting.unused_record,
         num_seen_test=fitting.labels.test.height - labels.test.height,
         speaking=speaking_terms(better),
-        rules=_effect(new, fitting, labels) if objection is None else None,
+        rules=measures.rules,
     )
 
 
@@ -232,12 +238,12 @@ def _rules(table: Table, labels: LabelSet, settings: ClassificationSettings, tas
     return read_rules(settings.rules_uri, task, settings.tasks, sorted(set(classes)))
 
 
-def _effect(new: AnyHead, fitting: HeadFitting, labels: LabelSet) -> RulesEffect | None:
+def _effect(new: AnyHead, fitting: HeadFitting, test_ND: Float32, labels: LabelSet) -> RulesEffect | None:
     """Compare the head of the present labels with the head of the same labels without rules."""
     if not new.record.rules:
         return None
     check_text_column(fitting.table, new.record.text_column)
-    return rules_effect(new, fitting.head(()), fitting.vectors.of(labels.test["text"]), labels.test)
+    return rules_effect(new, fitting.head(()), test_ND, labels.test)
 
 
 class _Vectors:

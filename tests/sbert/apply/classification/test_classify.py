@@ -106,6 +106,43 @@ def test_every_row_has_its_class_and_a_night_costs_what_changed(tmp_path: Path) 
         assert expected in page
 
 
+def test_a_night_without_new_labels_tells_the_same_measures_and_looks_no_vectors_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 50)})
+    settings = ClassificationSettings(head=QUICK, label_columns=("label", "tone"), group_columns=("region",))
+    labels = write_labels(tmp_path / "labels", range(400))
+    first = run(table, labels, out, settings)
+    looked_up: list[int] = []
+    of_texts = heads.vectors_of_texts
+
+    def counted(table: Table, texts: list[str]) -> np.ndarray[Any, Any]:
+        looked_up.append(len(texts))
+        return of_texts(table, texts)
+
+    monkeypatch.setattr(heads, "vectors_of_texts", counted)
+    make_version(table, {"a": rows(1_000, 50), "b": rows(2_000, 9)})
+    again = run(table, labels, out, settings)
+    assert again.output.num_rows_built == 9
+    assert not looked_up
+    assert [task.head.quality for task in again.tasks] == [task.head.quality for task in first.tasks]
+    assert again.tasks[0].head.quality != again.tasks[1].head.quality
+    ungrouped = run(table, labels, out, settings.model_copy(update={"group_columns": ()}))
+    assert looked_up.pop() == 100  # other measures of the same head and rows
+    assert ungrouped.tasks[0].head.quality is not None
+    assert not ungrouped.tasks[0].head.quality.groups
+    for file in (out / "_reports").glob("measures*.json"):
+        file.write_text("damaged")
+    assert run(table, labels, out, settings).tasks[0].head.quality == first.tasks[0].head.quality
+    assert looked_up.pop() == 100
+    write_labels(tmp_path / "labels", range(1_000, 1_040), name="more.jsonl")  # ten more are held out
+    more = run(table, labels, out, settings)
+    assert looked_up
+    assert more.tasks[0].head.quality is not None
+    assert more.tasks[0].head.quality.num_rows == 110
+
+
 def test_an_output_of_an_earlier_release_stays_where_nothing_changed(tmp_path: Path) -> None:
     """Earlier releases named neither the column of words nor that of rules of a head."""
     table, out = str(tmp_path / "table"), str(tmp_path / "out")
