@@ -20,11 +20,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Parallel test processes with a thread per core each would wait for each other at every operation: ten times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from typing import TYPE_CHECKING
+
 import fsspec
 import pytest
 
 from tests.support.services import S3Server, s3_server, weed_binary
 from tests.support.tiny_models import save_tiny
+
+if TYPE_CHECKING:
+    from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +79,16 @@ def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch, new_s3_clients: Non
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     s3.filesystem().call_s3("create_bucket", Bucket=bucket)
     return f"s3://{bucket}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["PostgresServer"]:
+    """Run a real PostgreSQL server for the whole session. A test that kills it starts it again."""
+    from tests.support.postgres import postgres_server, skip_without_build
+
+    skip_without_build()
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """SIGKILL at any moment of an erasure: readers see the version before or after, and running again ends it."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ NEEDLES = tuple(f"{quote}{name}{quote}".encode() for name in IDS for quote in "'
 NUM_ROWS = 3 * 12
 SAMPLE_KILLS = 2
 FULL_KILLS = 100
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with Forks(tmp_path_factory.mktemp("forks")) as started:
-        yield started
 
 
 def prepare(folder: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import random
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,6 @@ ROUNDS = [
     *(pytest.param(job, SAMPLE_KILLS, id=f"{job}, sample") for job in SAMPLE),
     *(pytest.param(job, FULL_KILLS, id=job, marks=FULL) for job in JOBS),
 ]
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    folder = tmp_path_factory.mktemp("forks")
-    with Forks(folder, {"XDG_CACHE_HOME": str(folder / "cache")}) as started:
-        yield started
 
 
 @pytest.fixture(autouse=True)

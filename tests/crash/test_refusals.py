@@ -5,6 +5,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,11 @@ def test_two_refreshes_at_once_make_one_correct_table(
     folder = str(tmp_path) if where == "disk" else request.getfixturevalue("s3_bucket")
     raw, base = f"{folder}/raw", f"{folder}/base"
     chance = random.Random(where)
-    with Forks(tmp_path / "forks") as forks:
+    with ExitStack() as own:
+        if where == "disk":
+            forks: Forks = request.getfixturevalue("forks")
+        else:
+            forks = own.enter_context(Forks(tmp_path / "forks"))  # started with this bucket's environment
         for state in (corpora.first_state(), corpora.second_state()):
             corpora.write_objects(raw, state)
             job = {"raw": raw, "model": model, "settings": SETTINGS}

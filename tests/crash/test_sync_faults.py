@@ -27,7 +27,7 @@ from sbert.table.shards import ShardSettings
 from sbert.table.vacuum import vacuum_table
 from tests.crash.small_disks import small_disk
 from tests.support.made_tables import State, make_version
-from tests.support.postgres import PostgresServer, postgres_server, skip_without_build
+from tests.support.postgres import PostgresServer
 from tests.support.stores import visible_collection
 
 SAMPLE = ("postgresql", "qdrant")
@@ -35,13 +35,6 @@ REST = ("lancedb", "milvus")
 STORES = [*SAMPLE, *(pytest.param(store, marks=pytest.mark.slow) for store in REST)]
 ROWS_PER_BATCH = 10
 BATCHES = 20
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    skip_without_build()
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture(params=STORES)

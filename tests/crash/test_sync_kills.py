@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -22,19 +21,12 @@ from sbert.sync.destinations.locate import open_destination
 from sbert.sync.follow import sync
 from sbert.sync.reconcile import reconcile
 from tests.support.made_tables import State, make_version
-from tests.support.postgres import PostgresServer, postgres_server, skip_without_build
+from tests.support.postgres import PostgresServer
 
 SYNC = "import sys; from sbert.sync.follow import sync; print('ready', flush=True); sync(sys.argv[1], sys.argv[2])"
 NUM_ROWS = 3_000
 FULL_ROUNDS = 50
 SAMPLE_ROUNDS = 2
-
-
-@pytest.fixture
-def postgres() -> Iterator[PostgresServer]:
-    skip_without_build()
-    with postgres_server() as server:
-        yield server
 
 
 class Versions:

@@ -1,8 +1,21 @@
 """Look into the vector stores that tests fill."""
 
+import time
+from types import SimpleNamespace
+
+import pytest
+
 from sbert.sync.destinations.locate import open_destination
 
-__all__ = ["visible_collection"]
+__all__ = ["do_not_wait_in_milvus", "visible_collection"]
+
+
+def do_not_wait_in_milvus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Milvus's client ask at once whether an index is ready: it sleeps half a second before it asks for the first time."""
+    from pymilvus.client import grpc_handler
+
+    clock = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: time.sleep(min(seconds, 0.01))})
+    monkeypatch.setattr(grpc_handler, "time", clock)
 
 
 def visible_collection(location: str) -> str:

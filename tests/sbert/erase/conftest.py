@@ -1,5 +1,5 @@
 """The stores of the sync tests, for erasures in them."""
 
-from tests.sbert.sync.conftest import location, postgres
+from tests.sbert.sync.conftest import location
 
-__all__ = ["location", "postgres"]
+__all__ = ["location"]
