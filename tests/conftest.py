@@ -1,5 +1,6 @@
 """Fixtures for all tests: no network, tiny encoders, an S3 server, Prefect's test server."""
 
+import gc
 import os
 import platform
 import uuid
@@ -30,6 +31,12 @@ from tests.support.tiny_models import save_tiny
 
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresServer
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the imports made out of garbage collections: each training asks for one, and it took longer than the training."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
