@@ -3,6 +3,7 @@
 import gc
 import os
 import platform
+import tempfile
 import uuid
 from collections.abc import Iterator
 
@@ -21,9 +22,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Parallel test processes with a thread per core each would wait for each other at every operation: ten times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fsspec
+import psutil
 import pytest
 
 from tests.support.services import S3Server, s3_server, weed_binary
@@ -31,6 +34,25 @@ from tests.support.tiny_models import save_tiny
 
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresServer
+
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 8 * 2**30
+
+
+def keep_temporary_files_in_memory() -> None:
+    """Let temporary folders lie in memory where there is plenty: stores, servers and tables wait for the disk thousands of times.
+
+    The folder must allow programs, because tests write compilers and compiled files. A TMPDIR of the user wins.
+    """
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    system = os.statvfs(MEMORY)
+    is_roomy = min(system.f_bavail * system.f_frsize, psutil.virtual_memory().available) >= ROOM_BYTES
+    if is_roomy and not system.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+keep_temporary_files_in_memory()
 
 
 def pytest_collection_finish() -> None:
