@@ -4,12 +4,14 @@
     python -m tests.benchmarks.sources --mb 10 --only md,html --text-bytes 50000
 
 A row has an id, a text, and with ``--other-bytes`` a column that is neither text nor kept; a document of Markdown or HTML is a text
-with headings, which is cut into passages. With ``--other-bytes`` a page of HTML has navigation of that size, which is left out. Each round measures the library's refresh from raw text to commit, in one process with a
+with headings, which is cut into passages. With ``--other-bytes`` a page of HTML has navigation and a document of Markdown a picture of that
+size, which are left out. Each round measures the library's refresh from raw text to commit, in one process with a
 loaded encoder, then the encoder alone. The encoder alone tokenizes one block ahead, as `encode` does. ``--tiny`` uses an encoder that costs
 almost nothing: its CPU seconds show the refresh's own cost. CPU seconds differ less than seconds when other work shares the processors.
 """
 
 import argparse
+import base64
 import os
 import random
 import shutil
@@ -40,6 +42,7 @@ from tests.benchmarks.incremental import base_texts, tiny_model
 
 BLOCK_BYTES = 8 * 2**20
 """Texts that the encoder alone tokenizes together (bytes), as a refresh does."""
+PICTURE = "\n\n![picture {}](data:image/png;base64,{})\n"
 PAGE = "<html><head><title>{}</title></head><body><nav><a href='/'>Home</a>{}</nav><main>{}</main></body></html>"
 SECTION_SENTENCES = 20
 Rows = Callable[[Path, pl.DataFrame], object]
@@ -110,12 +113,16 @@ def write_rows(folder: Path, name: str, corpus: Corpus) -> None:
 
 def write_documents(folder: Path, name: str, corpus: Corpus) -> None:
     """Write documents, each an object, with a heading for every twenty sentences."""
-    sentences = Sentences()
+    sentences, chance = Sentences(), random.Random(1)
     for number in range(max(1, corpus.num_bytes // (corpus.text_bytes + corpus.other_bytes))):
         taken = sentences.take(corpus.text_bytes)
         parts = [taken[at : at + SECTION_SENTENCES] for at in range(0, len(taken), SECTION_SENTENCES)]
         if name == "md":
             content = "\n\n".join(f"## {part[0][:24]}\n\n{' '.join(part)}" for part in parts)
+            if corpus.other_bytes:
+                content += PICTURE.format(
+                    number, base64.b64encode(chance.randbytes(corpus.other_bytes * 3 // 4)).decode()
+                )
         else:
             others = sentences.take(corpus.other_bytes) if corpus.other_bytes else []
             links = "".join(f"<li><a href='/{len(title)}'>{title}</a></li>" for title in others)

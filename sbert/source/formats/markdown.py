@@ -18,6 +18,20 @@ FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?\r?\n)(?:---|\.\.\.)[ \t]*(?:\r?
 TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*\r?$", re.MULTILINE)
 
 
+class _TextParser(MarkdownIt):
+    """A parser whose caller needs no destinations of links and pictures, so it neither encodes nor refuses them.
+
+    The library refuses destinations that are dangerous in a browser, and leaves such a link as it is written. A picture that
+    is part of the document (``data:image/svg+xml;base64,…``) would be kilobytes of text.
+    """
+
+    def normalizeLink(self, url: str) -> str:  # noqa: N802  (named by the library)
+        return url
+
+    def validateLink(self, url: str) -> bool:  # noqa: ARG002, N802
+        return True
+
+
 class MarkdownFormat(DocumentFormat):
     """Documents in Markdown (CommonMark and tables); a header of YAML between ``---`` gives the title and is no text."""
 
@@ -34,7 +48,7 @@ class MarkdownFormat(DocumentFormat):
             named = TITLE.search(header[1])
             title = named[1].strip("\"'") if named else None
         text = DocumentText()
-        _add_blocks(text, MarkdownIt("commonmark").enable("table").parse(source))
+        _add_blocks(text, _TextParser("commonmark").enable("table").parse(source))
         return Document(text.text, title or text.first_heading, text.outline)
 
 

@@ -81,6 +81,15 @@ def test_markdown_is_read_without_its_marks() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "destination",
+    ["data:image/svg+xml;base64,PHN2Zz4=", "data:image/png;base64,iVBORw0KGgo=", "javascript:open()", "häuser.png"],
+)
+def test_destinations_of_markdown_links_are_no_text(destination: str) -> None:
+    document = MarkdownFormat().parse(f"See ![the pump]({destination}) and [oil]({destination}).".encode(), "uri", None)
+    assert document.text == "See the pump and oil."
+
+
 def test_the_highest_heading_is_the_title_where_none_is_named() -> None:
     assert MarkdownFormat().parse(b"## Small\n\n# Large\n\ntext", "uri", None).title == "Large"
     assert MarkdownFormat().parse(b"only text", "uri", None).title is None
