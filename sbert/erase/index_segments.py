@@ -26,7 +26,7 @@ from sbert.table.vector_segments import INDEX_FOLDER, SegmentRecord, read_segmen
 __all__ = ["IndexSegments"]
 
 OWN_NAME = re.compile(
-    rf"{INDEX_FOLDER}/(segment-[0-9a-f]{{32}}[-.].*|version-\d{{20}}\.json|\.(segment|version)-.*\.tmp)"
+    rf"{INDEX_FOLDER}/((?:ivf|segment)-[0-9a-f]{{32}}[-.].*|version-\d{{20}}\.json|\.(ivf|segment|version)-.*\.tmp)"
 )
 
 
@@ -47,7 +47,7 @@ class IndexSegments(Place):
         if not is_dry_run:
             for record in holding:
                 remove_segment(table_uri, record.name)
-                forget_segment(join(table_uri, INDEX_FOLDER), record.graph.name)
+                forget_segment(join(table_uri, INDEX_FOLDER), record.lists.name)
             delete(join(table_uri, path) for path in unfinished)
         return PlaceReport(
             place=self.name,

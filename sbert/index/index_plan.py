@@ -27,7 +27,7 @@ def plan_index(
     records: Iterable[SegmentRecord], places: SplitPlaces, encoder_fingerprint: str, settings: IndexSettings
 ) -> IndexPlan:
     """Return the segments that stay, and the splits of the segments to build."""
-    usable = [record for record in records if record.settings_hash == settings.graph_hash()]
+    usable = [record for record in records if record.settings_hash == settings.segment_hash()]
     serving = choose_segments(usable, places.num_rows, encoder_fingerprint)
     keep = [
         segment for segment in serving if segment.num_rows >= (1 - settings.max_gone_share) * segment.record.num_rows

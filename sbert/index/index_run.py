@@ -23,7 +23,7 @@ from sbert.index.index_settings import IndexSettings
 from sbert.index.queries import QueryEncoder
 from sbert.index.recall import NEIGHBOURS, measure_recall, sample_positions
 from sbert.index.segment import num_candidates
-from sbert.index.segment_build import EXPANSIONS, build_segment
+from sbert.index.segment_build import build_segment, probes_to_try
 from sbert.index.segment_search import IndexView
 from sbert.index.split_places import SplitPlaces
 from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
@@ -38,6 +38,7 @@ from sbert.table.vector_segments import (
     find_version_index,
     read_segments,
     remove_segment,
+    remove_version_indexes,
     segment_name,
     write_version_index,
 )
@@ -66,7 +67,7 @@ class IndexReport(BaseModel):
     recall_at_10: float | None = Field(description="Of the whole index, with rows of the table as queries (0 to 1).")
     recall: MeasuredRecall | None = Field(description="The same with its interval.")
     labelled_recall: MeasuredRecall | None = Field(description="With the given queries.")
-    expansion_search: int = Field(description="Candidates that a query looks at in each segment.")
+    probes: int = Field(description="Lists that a query looks into in each segment.")
     refused: tuple[str, ...] = Field(description="Why segments were refused.")
     seconds: float
     seconds_up_to_date: float = Field(
@@ -109,12 +110,13 @@ def index_table(
 
 
 def drop_index(table_uri: str) -> int:
-    """Remove every segment of a table; return their number. Searches are exact afterwards."""
+    """Remove every segment of a table and its measurements; return the number of segments. Searches are exact afterwards."""
     table = Table.open(table_uri)
     records, broken = read_segments(table.uri)
     names = [record.name for record in records] + broken
     for name in names:
         remove_segment(table.uri, name)
+    remove_version_indexes(table.uri)
     return len(names)
 
 
@@ -156,7 +158,7 @@ class _Run:
             recall_at_10=None if measured.recall is None else measured.recall.value,
             recall=measured.recall,
             labelled_recall=measured.labelled_recall,
-            expansion_search=measured.expansion_search,
+            probes=measured.probes,
             refused=tuple(self._refused.values()),
             seconds=round(time.monotonic() - began, 3),
             seconds_up_to_date=round(up_to_date, 3),
@@ -188,7 +190,7 @@ class _Run:
             try:
                 return build_segment(self._rows, self._places, group, self._settings, self._run_id)
             except QualityError as error:
-                name = segment_name(group, self._table.encoder.fingerprint, self._settings.graph_hash())
+                name = segment_name(group, self._table.encoder.fingerprint, self._settings.segment_hash())
                 self._refused[name] = str(error)
                 return None
 
@@ -208,18 +210,18 @@ class _Run:
         return merged
 
     def _measure(self, view: IndexView, queries: list[str] | None) -> VersionIndex:
-        """Measure the recall of the whole index. While it is too low, look at more candidates. Record the outcome."""
+        """Measure the recall of the whole index. While it is too low, look into more lists. Record the outcome."""
         own, vectors_QD = self._own_rows(view)
-        expansion, recall = self._tune(view, own, vectors_QD)
+        probes, recall = self._tune(view, own, vectors_QD)
         labelled = None
         if queries:
             encoded = QueryEncoder(self._table).encode_queries(queries).vectors_QD
             no_rows = np.full(len(encoded), NO_ROW, np.int64)
-            labelled = self._recall(view, no_rows, encoded, self._exact(view, encoded), expansion)
+            labelled = self._recall(view, no_rows, encoded, self._exact(view, encoded), probes)
         measured = VersionIndex(
             version=self._table.version,
             segments=tuple(part.serving.record.name for part in view.segments),
-            expansion_search=expansion,
+            probes=probes,
             recall=recall,
             labelled_recall=labelled,
             is_refused=any(
@@ -240,15 +242,15 @@ class _Run:
 
     def _tune(self, view: IndexView, own: Int64, vectors_QD: Float32) -> tuple[int, MeasuredRecall | None]:
         if not len(own):
-            return view.expansion, None
+            return view.probes, None
         exact = self._exact(view, vectors_QD)
-        recall = self._recall(view, own, vectors_QD, exact, view.expansion)
-        expansion = view.expansion
-        for larger in (value for value in EXPANSIONS if value > view.expansion):
+        recall = self._recall(view, own, vectors_QD, exact, view.probes)
+        probes = view.probes
+        for larger in (value for value in probes_to_try(self._settings.max_probes) if value > view.probes):
             if recall.value >= self._settings.min_recall:
                 break
-            expansion, recall = larger, self._recall(view, own, vectors_QD, exact, larger)
-        return expansion, recall
+            probes, recall = larger, self._recall(view, own, vectors_QD, exact, larger)
+        return probes, recall
 
     def _exact(self, view: IndexView, vectors_QD: Float32) -> tuple[Float32, Int64]:
         best = TopK(vectors_QD, NEIGHBOURS + 1)
@@ -257,10 +259,10 @@ class _Run:
         return in_order(best.scores_QK, best.numbers_QK)
 
     def _recall(
-        self, view: IndexView, own: Int64, vectors_QD: Float32, exact: tuple[Float32, Int64], expansion: int
+        self, view: IndexView, own: Int64, vectors_QD: Float32, exact: tuple[Float32, Int64], probes: int
     ) -> MeasuredRecall:
         best = TopK(vectors_QD, NEIGHBOURS + 1)
-        view.search(best, vectors_QD, num_candidates(NEIGHBOURS + 1), expansion=expansion)
+        view.search(best, vectors_QD, num_candidates(NEIGHBOURS + 1), probes=probes)
         return measure_recall(own, exact, in_order(best.scores_QK, best.numbers_QK))
 
     def _check_recall(self, report: IndexReport, measured: VersionIndex) -> None:
@@ -271,5 +273,5 @@ class _Run:
             values = [recall.value for recall in (measured.recall, measured.labelled_recall) if recall is not None]
             raise QualityError(
                 f"{report.table_uri}: recall@10 of the whole index is {min(values):.3f}, min_recall is "
-                f"{self._settings.min_recall}: searches are exact until it is higher; run again with a larger connectivity"
+                f"{self._settings.min_recall}: searches are exact until it is higher; run again with a larger max_probes"
             )

@@ -1,10 +1,15 @@
 """Settings of the index."""
 
 import hashlib
+import logging
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["IndexSettings"]
+
+log = logging.getLogger(__name__)
+
+FORMER_SETTINGS = {"connectivity", "expansion_add"}
 
 
 class IndexSettings(BaseModel):
@@ -24,7 +29,7 @@ class IndexSettings(BaseModel):
         ge=0,
         le=1,
         title="Recall aimed at",
-        description="Recall@10 at which queries look at no more candidates (0 to 1).",
+        description="Recall@10 at which queries look into no more lists (0 to 1).",
     )
     recall_queries: int = Field(
         default=200,
@@ -33,15 +38,19 @@ class IndexSettings(BaseModel):
         title="Recall queries",
         description="Rows of the table that recall is measured with (rows).",
     )
-    connectivity: int = Field(
-        default=16, ge=4, le=256, title="Connectivity", description="Neighbours of a row in the graph (rows)."
+    list_factor: float = Field(
+        default=3,
+        gt=0,
+        le=100,
+        title="Lists",
+        description="Lists of rows in a segment, as a multiple of the square root of its rows.",
     )
-    expansion_add: int = Field(
-        default=96,
-        ge=8,
-        le=4_096,
-        title="Candidates while building",
-        description="Candidates that are looked at for each row when the graph is built (rows).",
+    max_probes: int = Field(
+        default=256,
+        ge=1,
+        le=65_536,
+        title="Most lists a query",
+        description="Lists that a query looks into at most; fewer where the recall that is aimed at is reached (lists).",
     )
     segment_rows: int = Field(
         default=2_000_000,
@@ -68,7 +77,19 @@ class IndexSettings(BaseModel):
         default=1, ge=1, le=64, title="Concurrency", description="Segments that are built at the same time (segments)."
     )
 
-    def graph_hash(self) -> str:
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_former_settings(cls, settings: object) -> object:
+        """Accept settings of the graph that an index of an earlier release had."""
+        if not isinstance(settings, dict) or not FORMER_SETTINGS & settings.keys():
+            return settings
+        log.warning(
+            "the settings connectivity and expansion_add of the index have no effect any more and will be refused: set "
+            "list_factor and max_probes"
+        )
+        return {name: value for name, value in settings.items() if name not in FORMER_SETTINGS}
+
+    def segment_hash(self) -> str:
         """Return a hash of the settings that decide a segment; others leave finished segments as they are."""
-        deciding = self.model_dump_json(include={"connectivity", "expansion_add"})
+        deciding = self.model_dump_json(include={"list_factor"})
         return hashlib.sha256(deciding.encode()).hexdigest()[:16]

@@ -33,9 +33,9 @@ __all__ = ["QUERIES_PER_PASS", "Searcher", "search_table"]
 QUERIES_PER_PASS = 32_768
 """Queries that share one reading of the table: their vectors and best rows stay in memory."""
 FILTER_MARGIN = 1.5
-"""Factor by which a graph proposes more rows than a filter is expected to leave."""
+"""Factor by which a segment proposes more rows than a filter is expected to leave."""
 MAX_PROPOSED = 2_000
-"""Most rows that a graph proposes under a filter. Above it, comparing all rows that the filter leaves is quicker."""
+"""Most rows that a segment proposes under a filter. Above it, comparing all rows that the filter leaves is quicker."""
 MAX_FILTERED_ROWS = 8_000_000
 """Row numbers of filters that are kept for the next search: 64 MB."""
 

@@ -82,12 +82,12 @@ class IndexView:
                 usable = [record for record in usable if record.name != error.name]
                 continue
             break
-        least = max((segment.record.expansion_search for segment in serving), default=0)
-        self.expansion = max(least, measured.expansion_search if measured is not None else 0)
-        """Candidates that a query looks at in each segment."""
+        least = max((segment.record.probes for segment in serving), default=0)
+        self.probes = max(least, measured.probes if measured is not None else 0)
+        """Lists that a query looks into in each segment."""
         self.splits_without_segment = self.places.without(serving)
         """Ranges of row numbers of the splits that no segment answers for."""
-        shrink_cache((join(table.uri, INDEX_FOLDER), segment.record.graph.name) for segment in serving)
+        shrink_cache((join(table.uri, INDEX_FOLDER), segment.record.lists.name) for segment in serving)
 
     @property
     def ranges_without_segment(self) -> list[RowRange]:
@@ -101,7 +101,7 @@ class IndexView:
         proposed: int,
         matching: Int64 | None = None,
         *,
-        expansion: int | None = None,
+        probes: int | None = None,
     ) -> None:
         """Compare the rows that the segments propose, and all rows without a segment, and keep the best.
 
@@ -110,11 +110,11 @@ class IndexView:
             queries_QD: the queries.
             proposed: rows that each segment proposes for a query; more where rows of a segment are gone.
             matching: numbers of the rows to search among, ascending; None for all.
-            expansion: candidates that a query looks at; by default as many as the index needs for its recall.
+            probes: lists that a query looks into in each segment; by default as many as the index needs for its recall.
         """
         for part in self.segments:
             share = part.serving.num_rows / part.serving.record.num_rows
-            positions = part.segment.propose(queries_QD, math.ceil(proposed / share), expansion or self.expansion)
+            positions = part.segment.propose(queries_QD, math.ceil(proposed / share), probes or self.probes)
             numbers = part.places.numbers_at(positions)
             if matching is not None:
                 numbers = np.where(_is_among(numbers, matching), numbers, NO_ROW)

@@ -30,6 +30,7 @@ __all__ = [
     "find_version_index",
     "read_segments",
     "remove_segment",
+    "remove_version_indexes",
     "segment_name",
     "unneeded_index_files",
     "write_segment",
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 INDEX_FOLDER = "_index"
 SUFFIX = ".json"
 VERSION_NAME = re.compile(r"version-(\d{20})\.json")
-SEGMENT_NAME = re.compile(r"segment-[0-9a-f]{32}\.json")
+SEGMENT_NAME = re.compile(r"ivf-[0-9a-f]{32}\.json")
 MAX_THREADS = 16
 
 
@@ -87,10 +88,10 @@ class SegmentRecord(BaseModel):
     dim: int
     precision: Precision
     normalized: bool
-    connectivity: int = Field(description="Neighbours of a row in the graph.")
-    expansion_add: int = Field(description="Candidates that were looked at for each row when the graph was built.")
-    expansion_search: int = Field(description="Candidates that a query looks at.")
-    graph: SegmentFile
+    num_lists: int = Field(description="Lists of rows.")
+    codes: str = Field(description="What a list holds for each row: product or scalar codes.")
+    probes: int = Field(description="Lists that a query looks into.")
+    lists: SegmentFile
     vectors: SegmentFile
     recall: MeasuredRecall
     run_id: str
@@ -105,7 +106,7 @@ class SegmentRecord(BaseModel):
     @property
     def files(self) -> tuple[SegmentFile, SegmentFile]:
         """Both files."""
-        return self.graph, self.vectors
+        return self.lists, self.vectors
 
 
 class VersionIndex(BaseModel):
@@ -115,7 +116,7 @@ class VersionIndex(BaseModel):
 
     version: int
     segments: tuple[str, ...]
-    expansion_search: int
+    probes: int
     recall: MeasuredRecall | None = Field(description="With rows of the table as queries.")
     labelled_recall: MeasuredRecall | None = Field(default=None, description="With the queries of a file.")
     is_refused: bool = Field(default=False, description="Whether the recall is too low, so that search is exact.")
@@ -138,7 +139,7 @@ class ServingSegment(BaseModel):
 def segment_name(splits: Sequence[SegmentSplit], encoder_fingerprint: str, settings_hash: str) -> str:
     """Return the name of the segment that holds these splits."""
     parts = [encoder_fingerprint, settings_hash, *(f"{split.fingerprint}:{split.num_rows}" for split in splits)]
-    return f"segment-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
+    return f"ivf-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
 
 
 def read_segments(table_uri: str) -> tuple[list[SegmentRecord], list[str]]:
@@ -185,6 +186,12 @@ def find_version_index(table_uri: str, version: int) -> VersionIndex | None:
         return VersionIndex.model_validate_json(read_bytes(_version_uri(table_uri, version)))
     except (MissingError, ValidationError):
         return None
+
+
+def remove_version_indexes(table_uri: str) -> None:
+    """Remove the measurements of the index of every version."""
+    folder = join(table_uri, INDEX_FOLDER)
+    delete(join(folder, name) for name in list_names(folder) if VERSION_NAME.fullmatch(name))
 
 
 def write_version_index(table_uri: str, measured: VersionIndex) -> None:

@@ -1,23 +1,28 @@
 """Measure search and its index beside faiss HNSW and LanceDB on the same vectors: build, query, nights, batches, filters, cold start.
 
     python -m tests.benchmarks.search --rows 1000000 [--parts build,query,nights,batch,filter,cold]
+    python -m tests.benchmarks.search --rows 1000000 --corpus FOLDER --keep vectors.npy
 
-The vectors are made up: points around 2,000 centres in a space of 96 dimensions, in 384 values, with noise. The table is made
-by the library without an encoder, in objects of 10,000 rows. Peers: ``faiss.IndexHNSWFlat`` and LanceDB's ``IVF_HNSW_SQ`` with one
-partition and exact refining, with the same number of neighbours and of candidates while building. Each peer looks at
-the fewest candidates that reach the recall of our index. "Processor" is processor time of all threads, which other work on the
-machine changes less than the time by the clock. Queries come one by one, from vectors; "with rows" also reads id, source
-and kept columns, which the peers do not.
+The vectors are made up: points around 2,000 centres in a space of 96 dimensions, in 384 values, with noise. Real texts are nearer to
+each other: ``--corpus`` takes those of a folder of ``.jsonl.gz`` files, repeated with one word of each replaced, as often as needed. Their
+vectors are kept in the file of ``--keep``, because encoding takes longer than everything else. The table is made by the
+library without an encoder, in objects of 10,000 rows. Peers: ``faiss.IndexHNSWFlat``, and LanceDB's ``IVF_HNSW_SQ`` with one partition
+and ``IVF_PQ`` with its own settings, both with exact refining. The graphs have 16 neighbours a row, and 96 candidates
+while building. Each peer looks at the fewest candidates or partitions that reach the recall of our index. "Processor" is processor time of
+all threads, which other work on the machine changes less than the time by the clock. Queries come one by one, from
+vectors; "with rows" also reads id, source and kept columns, which the peers do not.
 """
 
 import argparse
+import itertools
 import os
+import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +37,7 @@ from sbert.index.index_run import index_table
 from sbert.index.index_settings import IndexSettings
 from sbert.index.search import Searcher, search_table
 from sbert.index.search_settings import SearchSettings
+from sbert.index.segment import num_candidates
 from sbert.index.version_rows import RowRange, VersionRows
 from sbert.table.commit import commit
 from sbert.table.delta import Table
@@ -39,6 +45,7 @@ from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
 from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import alternate, print_table
+from tests.benchmarks.incremental import base_texts
 
 DIM = 384
 INNER_DIM = 96
@@ -46,7 +53,10 @@ CENTRES = 2_000
 ROWS_PER_OBJECT = 10_000
 KEPT: dict[str, pl.DataType] = {"text": pl.String(), "price": pl.Float64()}
 SETTINGS = IndexSettings()
-PEER_EXPANSIONS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
+NEIGHBOURS_IN_GRAPH, CANDIDATES_WHILE_BUILDING = 16, 96
+PEER_EFFORTS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024)
+NIGHTS_FROM = 1_000_000
+"""Number of the object of the first night."""
 PARTS = ("build", "query", "nights", "batch", "filter", "cold")
 Float32 = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -65,7 +75,7 @@ def cost_of(step: Callable[[], object]) -> Cost:
     return Cost(time.perf_counter() - clock, time.process_time() - processor)
 
 
-def vectors_of(seed: int, num: int) -> Float32:
+def made_up_vectors(seed: int, num: int) -> Float32:
     """Return made-up unit vectors of shape (num, 384)."""
     shared = np.random.default_rng(0)
     centres = shared.standard_normal((CENTRES, INNER_DIM), np.float32)
@@ -76,16 +86,82 @@ def vectors_of(seed: int, num: int) -> Float32:
     return unit_rows(vectors)
 
 
-def write_object(folder: str, number: int, num_rows: int = ROWS_PER_OBJECT) -> ShardRecord:
+def changed_texts(texts: Sequence[str]) -> Iterator[str]:
+    """Return the texts, then the same again and again, each with one word replaced by a word of another."""
+    words = sorted({word for text in texts for word in text.split()})
+    chance = random.Random(0)
+    yield from texts
+    while True:
+        for text in texts:
+            parts = text.split()
+            parts[chance.randrange(len(parts))] = chance.choice(words)
+            yield " ".join(parts)
+
+
+def corpus_vectors(corpus: str, keep: str, num: int) -> Float32:
+    """Return unit vectors of the texts of a corpus, from the file where they are kept, or encode them and keep them."""
+    if Path(keep).exists():
+        kept: Float32 = np.load(keep, mmap_mode="r")
+        assert len(kept) >= num, f"{keep} has {len(kept):,} vectors, {num:,} are needed: remove it"
+        return kept
+    encoder = SentenceEncoder.from_pretrained()
+    texts = changed_texts([text for text in base_texts(corpus) if text.strip()])
+    made = np.lib.format.open_memmap(f"{keep}.part", "w+", np.float32, (num, DIM))
+    for first in range(0, num, ROWS_PER_OBJECT):
+        block = list(itertools.islice(texts, min(ROWS_PER_OBJECT, num - first)))
+        made[first : first + len(block)] = unit_rows(np.asarray(encoder.encode(block)))
+    made.flush()
+    Path(f"{keep}.part").rename(keep)
+    return made
+
+
+class Vectors:
+    """Where the vectors of objects and of queries come from: made up, or a corpus."""
+
+    def __init__(self, num_rows: int, num_nights: int, num_queries: int, corpus: str | None, keep: str) -> None:
+        """Make or read them.
+
+        Args:
+            num_rows: rows of the table.
+            num_nights: nights that add a hundredth of the rows.
+            num_queries: queries.
+            corpus: folder of texts, None for made-up vectors.
+            keep: file of the corpus's vectors.
+        """
+        self._rows_per_night = max(1, num_rows // 100)
+        self._num_rows = num_rows
+        self._num_queries = num_queries
+        num = num_rows + num_nights * self._rows_per_night + num_queries
+        self._corpus = None if corpus is None else corpus_vectors(corpus, keep, num)
+
+    def of_object(self, number: int, num_rows: int) -> Float32:
+        """Return the vectors of an object: the table's by number, those of nights from `NIGHTS_FROM` on."""
+        if self._corpus is None:
+            return made_up_vectors(number, num_rows)
+        night = number - NIGHTS_FROM
+        first = (
+            number * ROWS_PER_OBJECT if night < 0 else self._num_rows + self._num_queries + night * self._rows_per_night
+        )
+        return np.array(self._corpus[first : first + num_rows])
+
+    def of_queries(self) -> Float32:
+        """Return the vectors of the queries, which are no rows of the table."""
+        if self._corpus is None:
+            return made_up_vectors(5_000_000, self._num_queries)
+        return np.array(self._corpus[self._num_rows : self._num_rows + self._num_queries])
+
+
+def write_object(folder: str, number: int, vectors_ND: Float32) -> ShardRecord:
     """Write one object's shard."""
     source = np.random.default_rng(number)
+    num_rows = len(vectors_ND)
     schema = table_schema(KEPT)
     rows = pa.table(
         [
             pa.array([f"row-{number}-{row}" for row in range(num_rows)]),
             pa.array([f"s3://bucket/raw/part-{number:05d}.jsonl"] * num_rows),
             pa.array([source.bytes(16) for _ in range(num_rows)]),
-            embedding_column(vectors_of(number, num_rows)),
+            embedding_column(vectors_ND),
             pa.array(np.full(num_rows, 14, np.int32)),
             pa.array(np.zeros(num_rows, np.bool_)),
             pa.array([f"some text of about sixty characters, as people write it: {row}" for row in range(num_rows)]),
@@ -107,10 +183,10 @@ def encoder_info() -> EncoderInfo:
     )  # fmt: skip
 
 
-def add_objects(folder: str, info: EncoderInfo, sizes: dict[int, int]) -> None:
-    """Commit objects; the number of an object decides its rows."""
+def add_objects(folder: str, info: EncoderInfo, vectors: Vectors, sizes: dict[int, int]) -> None:
+    """Commit objects, given by number and rows."""
     before = Table.open(folder) if (Path(folder) / "_delta_log").exists() else None
-    records = [write_object(folder, number, num_rows) for number, num_rows in sizes.items()]
+    records = [write_object(folder, number, vectors.of_object(number, num_rows)) for number, num_rows in sizes.items()]
     commit(folder, before, add=records, drop=[], encoder=info, kept_schema=KEPT, metadata={})
 
 
@@ -125,15 +201,15 @@ class Peer(NamedTuple):
     name: str
     build: Cost
     search: Callable[[Float32, int], np.ndarray[Any, Any]]
-    """Numbers of the ten nearest rows of one query, with a number of candidates."""
+    """Numbers of the ten nearest rows of one query, with a number of candidates or partitions."""
 
 
 def faiss_peer(vectors: Float32) -> Peer:
     """Build the index of faiss."""
     import faiss
 
-    graph = faiss.IndexHNSWFlat(DIM, SETTINGS.connectivity, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = SETTINGS.expansion_add
+    graph = faiss.IndexHNSWFlat(DIM, NEIGHBOURS_IN_GRAPH, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = CANDIDATES_WHILE_BUILDING
     faiss.omp_set_num_threads(torch.get_num_threads())
     build = cost_of(lambda: graph.add(vectors))
     faiss.omp_set_num_threads(1)
@@ -145,30 +221,43 @@ def faiss_peer(vectors: Float32) -> Peer:
     return Peer("faiss HNSW", build, search)
 
 
-def lance_peer(vectors: Float32, folder: str) -> Peer:
-    """Build the index of LanceDB."""
+def lance_peers(vectors: Float32, folder: str) -> Iterator[Peer]:
+    """Build both indexes of LanceDB, each on a table of its own."""
     import lancedb
-    from lancedb.index import HnswSq
+    from lancedb.index import HnswSq, IvfPq
 
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), DIM)
-    table = lancedb.connect(folder).create_table("rows", pa.table({"id": np.arange(len(vectors)), "vector": column}))
-    config = HnswSq(
-        distance_type="dot", num_partitions=1, m=SETTINGS.connectivity, ef_construction=SETTINGS.expansion_add
+    rows = pa.table({"id": np.arange(len(vectors)), "vector": column})
+    graph = HnswSq(
+        distance_type="dot", num_partitions=1, m=NEIGHBOURS_IN_GRAPH, ef_construction=CANDIDATES_WHILE_BUILDING
     )
-    build = cost_of(lambda: table.create_index("vector", config=config))
+    connection = lancedb.connect(folder)
 
-    def search(query: Float32, expansion: int) -> np.ndarray[Any, Any]:
-        asked = table.search(query).distance_type("dot").limit(10).nprobes(1).ef(expansion).refine_factor(3)
-        return np.asarray(asked.select(["id", "_distance"]).to_arrow()["id"].to_numpy())
+    def peer(name: str, config: Any, ask: Callable[[Any, int], Any]) -> Peer:
+        table = connection.create_table(name, rows)
+        build = cost_of(lambda: table.create_index("vector", config=config))
 
-    return Peer("LanceDB IVF_HNSW_SQ", build, search)
+        def search(query: Float32, effort: int) -> np.ndarray[Any, Any]:
+            asked = ask(table.search(query).distance_type("dot").limit(10), effort)
+            return np.asarray(asked.select(["id", "_distance"]).to_arrow()["id"].to_numpy())
+
+        return Peer(f"LanceDB {name}", build, search)
+
+    yield peer("IVF_HNSW_SQ", graph, lambda asked, effort: asked.nprobes(1).ef(effort).refine_factor(3))
+    yield peer("IVF_PQ", IvfPq(distance_type="dot"), lambda asked, effort: asked.nprobes(effort).refine_factor(10))
 
 
-def recall_of(numbers: list[Any], exact: list[set[int]]) -> float:
-    """Return recall@10."""
-    return float(
-        np.mean([len(set(np.asarray(own).tolist()) & best) / 10 for own, best in zip(numbers, exact, strict=True)])
-    )
+class Truth:
+    """Scores that the ten nearest rows of each query have at least, so that rows with equal scores are no misses."""
+
+    def __init__(self, searcher: Searcher, queries: Float32) -> None:
+        """Compare every row with every query."""
+        self.queries = queries
+        self._least = searcher._nearest(queries, 10, None, 0)[0].min(axis=1) - 1e-5
+
+    def recall(self, scores: Sequence[Float32]) -> float:
+        """Return recall@10 of the exact scores of the rows found for each query."""
+        return float(np.mean([(found >= least).sum() / 10 for found, least in zip(scores, self._least, strict=True)]))
 
 
 def timed_queries(name: str, search: Callable[[Float32], Any], queries: Float32, recall: float) -> list[object]:
@@ -186,43 +275,34 @@ def timed_queries(name: str, search: Callable[[Float32], Any], queries: Float32,
     return [name, round(recall, 4), float(p50), float(p99), len(queries) / sum(seconds), 1 / processor]
 
 
-def measure_queries(table: Table, peers: list[Peer], queries: Float32) -> None:
+def measure_queries(searcher: Searcher, vectors: Float32, peers: list[Peer], truth: Truth) -> None:
     """Compare queries one by one at equal recall."""
-    exact = search_table(table, queries, settings=SearchSettings(exact=True))
-    searcher = Searcher(table)
-    best = [set(part.tolist()) for part in np.split(exact_numbers(searcher, queries), len(queries))]
-    own = [searcher._nearest(query[None], 10, None, 32)[1][0] for query in queries]
-    recall = recall_of(own, best)
+
+    def nearest(query: Float32) -> Any:
+        return searcher._nearest(query[None], 10, None, num_candidates(10))
+
+    recall = truth.recall([nearest(query)[0][0] for query in truth.queries])
     lines = [
-        timed_queries("ours, with rows", lambda query: searcher.search(query[None]), queries, recall),
-        timed_queries("ours, row numbers", lambda query: searcher._nearest(query[None], 10, None, 32), queries, recall),
+        timed_queries("ours, with rows", lambda query: searcher.search(query[None]), truth.queries, recall),
+        timed_queries("ours, row numbers", nearest, truth.queries, recall),
     ]
     for peer in peers:
-        for expansion in PEER_EXPANSIONS:
-            peer_recall = recall_of([peer.search(query, expansion) for query in queries], best)
-            if peer_recall >= recall - 0.001:
+        for effort in PEER_EFFORTS:
+            reached = truth.recall([vectors[peer.search(query, effort)] @ query for query in truth.queries])
+            if reached >= recall - 0.001:
                 break
         lines.append(
             timed_queries(
-                f"{peer.name}, {expansion} candidates",
-                lambda query, p=peer, e=expansion: p.search(query, e),
-                queries,
-                peer_recall,
+                f"{peer.name}, {effort}", lambda query, p=peer, e=effort: p.search(query, e), truth.queries, reached
             )  # type: ignore[misc]
         )
-    assert exact.places.height == 10 * len(queries)
     header = ["queries one by one", "recall@10", "p50 ms", "p99 ms", "queries/s", "queries/processor second"]
-    print_table(f"{len(queries)} queries, {table.num_rows:,} rows", header, lines)
-
-
-def exact_numbers(searcher: Searcher, queries: Float32) -> Any:
-    """Return the numbers of the ten nearest rows by comparing every row."""
-    return searcher._nearest(queries, 10, None, 0)[1].reshape(-1)
+    print_table(f"{len(truth.queries)} queries, {len(vectors):,} rows", header, lines)
 
 
 def measure_batch(table: Table, queries: Float32) -> None:
     """Compare exact search of many queries with the rate of the machine's matrix product of the same shape."""
-    block = torch.from_numpy(vectors_of(1, 8_192))
+    block = torch.from_numpy(made_up_vectors(1, 8_192))
     batch = torch.from_numpy(queries)
     product = min(cost_of(lambda: batch @ block.T).processor for _ in range(5))
     ideal = product * table.num_rows / 8_192
@@ -264,12 +344,12 @@ def measure_filter(table: Table, queries: Float32) -> None:
 
 
 def measure_nights(
-    folder: str, info: EncoderInfo, num_rows: int, full: Cost, queries: Float32, num_nights: int
+    folder: str, info: EncoderInfo, made: Vectors, num_rows: int, full: Cost, queries: Float32, num_nights: int
 ) -> None:
     """Add one percent of the rows each night, and index."""
     lines = []
     for night in range(num_nights):
-        add_objects(folder, info, {1_000_000 + night: max(1, num_rows // 100)})
+        add_objects(folder, info, made, {NIGHTS_FROM + night: max(1, num_rows // 100)})
         reports = []
         cost = cost_of(lambda: reports.append(index_table(folder, settings=SETTINGS)))  # noqa: B023
         report = reports[0]
@@ -291,9 +371,9 @@ def measure_nights(
     ]
     print_table("1 % new rows a night; shares of the full build", header, lines)
     searcher = Searcher(Table.open(folder))
-    best = [set(part.tolist()) for part in np.split(exact_numbers(searcher, queries), len(queries))]
-    own = [searcher._nearest(query[None], 10, None, 32)[1][0] for query in queries]
-    print(f"recall@10 of {len(queries)} other queries after {num_nights} nights: {recall_of(own, best):.4f}")
+    truth = Truth(searcher, queries)
+    recall = truth.recall([searcher._nearest(query[None], 10, None, num_candidates(10))[0][0] for query in queries])
+    print(f"recall@10 of {len(queries)} other queries after {num_nights} nights: {recall:.4f}")
 
 
 def measure_cold(folders: list[str], rounds: int) -> None:
@@ -331,6 +411,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table, in objects of 10,000")
     parser.add_argument("--queries", type=int, default=1_000, help="queries")
     parser.add_argument("--nights", type=int, default=20, help="nights with 1 % new rows")
+    parser.add_argument("--lance", type=int, default=2, help="indexes of LanceDB to compare with: 0, 1 or 2")
+    parser.add_argument("--corpus", help="folder of .jsonl.gz files with a column text, whose texts are encoded")
+    parser.add_argument("--keep", default="vectors.npy", help="file in which the vectors of the corpus are kept")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the cold start")
     parser.add_argument("--parts", default=",".join(PARTS), help="what is measured, separated by commas")
     asked = parser.parse_args()
@@ -339,37 +422,37 @@ def main() -> None:
         os.environ["XDG_CACHE_HOME"] = f"{name}/cache"
         folder, small = f"{name}/table", f"{name}/small"
         info = encoder_info()
-        add_objects(folder, info, dict.fromkeys(range(max(1, asked.rows // ROWS_PER_OBJECT)), ROWS_PER_OBJECT))
+        made = Vectors(asked.rows, asked.nights, asked.queries, asked.corpus, asked.keep)
+        add_objects(folder, info, made, dict.fromkeys(range(max(1, asked.rows // ROWS_PER_OBJECT)), ROWS_PER_OBJECT))
         table = Table.open(folder)
-        queries = vectors_of(5_000_000, asked.queries)
+        queries = made.of_queries()
         reports = []
         full = cost_of(lambda: reports.append(index_table(folder, settings=SETTINGS)))
         report = reports[0]
         print(
-            f"{report.num_rows:,} rows: {report.num_segments} segments, recall@10 {report.recall}, {report.expansion_search} candidates"
+            f"{report.num_rows:,} rows: {report.num_segments} segments, recall@10 {report.recall}, {report.probes} lists"
         )
-        peers: list[Peer] = []
         if parts & {"build", "query"}:
             vectors = table_vectors(table)
-            peers = [faiss_peer(vectors), lance_peer(vectors, f"{name}/lance")]
+            peers = [faiss_peer(vectors), *itertools.islice(lance_peers(vectors, f"{name}/lance"), asked.lance)]
             builds = [("ours, with reading, measuring and writing", full), *((peer.name, peer.build) for peer in peers)]
             print_table(
                 "build", ["", "seconds", "processor s", "rows/processor s"],
                 [[who, cost.clock, cost.processor, table.num_rows / cost.processor] for who, cost in builds],
             )  # fmt: skip
-            del vectors
-        if "query" in parts:
-            measure_queries(table, peers, queries)
-        peers.clear()
+            if "query" in parts:
+                searcher = Searcher(table)
+                measure_queries(searcher, vectors, peers, Truth(searcher, queries))
+            del vectors, peers
         if "batch" in parts:
             measure_batch(table, queries)
         if "filter" in parts:
             measure_filter(table, queries)
         if "cold" in parts:
-            add_objects(small, info, {0: 5_000})
+            add_objects(small, info, made, {0: 5_000})
             measure_cold([small, folder], asked.rounds)
         if "nights" in parts:
-            measure_nights(folder, info, table.num_rows, full, queries, asked.nights)
+            measure_nights(folder, info, made, table.num_rows, full, queries, asked.nights)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sbert.errors import QualityError
-from sbert.index import segment_build
+from sbert.index import inverted_file, segment, segment_build
 from sbert.index.index_run import drop_index, index_table
 from sbert.index.index_settings import IndexSettings
 from sbert.index.search import search_table
@@ -160,7 +160,7 @@ def test_a_broken_segment_is_named_left_out_and_built_again(
     table = make_version(str(tmp_path / "table"), state_of(0, 1))
     index_table(table.uri)
     (record,), _ = read_segments(table.uri)
-    path = Path(table.uri) / INDEX_FOLDER / record.graph.name
+    path = Path(table.uri) / INDEX_FOLDER / record.lists.name
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -184,27 +184,42 @@ def test_a_broken_segment_is_named_left_out_and_built_again(
     assert index_findings(table.uri) == []
 
 
-def test_a_recall_that_stays_too_low_is_refused_and_search_is_exact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recall_that_is_too_low_gets_larger_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inverted_file, "FEW_ROWS", 100)
     table = make_version(str(tmp_path / "table"), state_of(0, 1))
-    densities = []
-    real = segment_build.make_graph
+    tried = []
+    real = segment_build._tune
 
-    def noted(dim: int, **options: Any) -> Any:
-        densities.append((options["connectivity"], options["expansion_add"]))
-        return real(dim, **options)
+    def noted(lists: Any, stored: Any, settings: Any) -> Any:
+        tuned = real(lists, stored, settings)
+        tried.append(tuned.recall.value)
+        return tuned
 
-    def poor(graph: Any, stored: Any, positions: Any) -> None:
-        if len(positions):
-            graph.add(positions, np.array(stored[np.random.default_rng(0).permutation(positions)]))  # of other rows
+    monkeypatch.setattr(segment_build, "_tune", noted)
+    monkeypatch.setattr(segment, "EXTRA_CANDIDATES", 0)  # so that the order by codes decides
+    index_table(table.uri, settings=IndexSettings(min_recall=0.97))
+    (record,), _ = read_segments(table.uri)
+    assert tried[0] < 0.97 <= tried[1] == record.recall.value
+    assert record.codes == "scalar"
+    assert record.num_lists == 74  # 3 times the root of 600
+    assert record.probes <= 74
+    assert_finds_what_exact_search_finds(table)
 
-    monkeypatch.setattr(segment_build, "make_graph", noted)
-    monkeypatch.setattr(segment_build, "_add_rows", poor)
-    with pytest.raises(QualityError, match=r"recall@10 of 0\.\d+ at most, but min_recall is 0.95"):
-        index_table(table.uri)
-    assert densities == [(16, 96), (32, 192)]
+
+def test_a_recall_that_stays_too_low_is_refused_and_search_is_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(inverted_file, "FEW_ROWS", 100)
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    with pytest.raises(
+        QualityError, match=r"recall@10 of 0\.\d+ at most, but min_recall is 0.95.*raise max_probes \(1\)"
+    ):
+        index_table(table.uri, settings=IndexSettings(max_probes=1))
+    assert [line for line in caplog.messages if "product codes and 1 list a query" in line]
+    assert [line for line in caplog.messages if "scalar codes and 1 list a query" in line]
     assert not search_table(table, queries()).way.by_index
+    assert index_table(table.uri).num_segments == 1
+    assert_finds_what_exact_search_finds(table)
 
 
 def test_vacuum_removes_segments_that_no_longer_serve(tmp_path: Path) -> None:
@@ -214,7 +229,7 @@ def test_vacuum_removes_segments_that_no_longer_serve(tmp_path: Path) -> None:
         index_table(folder)
     assert len(read_segments(folder)[0]) == 5  # four nights, and the segment that they were merged into
     removed = vacuum_table(folder, retention_hours=0, apply=True).files
-    assert sum(name.endswith(".graph") for name in removed) == 4
+    assert sum(name.endswith(".lists") for name in removed) == 4
     assert len(read_segments(folder)[0]) == 1
     assert index_findings(folder) == []
     assert_finds_what_exact_search_finds(Table.open(folder))
@@ -232,7 +247,7 @@ def test_two_runs_that_build_one_segment_leave_one(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(segment_build, "write_segment", beaten)
     assert index_table(table.uri).num_segments == 1
     files = sorted(path.suffix for path in (Path(table.uri) / INDEX_FOLDER).iterdir())
-    assert files == [".graph", ".json", ".json", ".vectors"]  # one record of the segment, one of the version
+    assert files == [".json", ".json", ".lists", ".vectors"]  # one record of the segment, one of the version
     assert_finds_what_exact_search_finds(table)
 
 
@@ -254,28 +269,54 @@ def test_a_run_that_is_killed_leaves_nothing_that_is_searched_and_the_next_one_f
     assert_finds_what_exact_search_finds(table)
     vacuum_table(table.uri, retention_hours=0, apply=True)
     files = sorted(path.suffix for path in (Path(table.uri) / INDEX_FOLDER).iterdir())
-    assert files == [".graph", ".json", ".json", ".vectors"]
+    assert files == [".json", ".json", ".lists", ".vectors"]
 
 
-def test_rows_that_recall_is_measured_with_are_in_the_graph_afterwards(
+def test_a_query_looks_into_no_more_lists_than_the_recall_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = make_version(str(tmp_path / "table"), state_of(0, num_rows=2_200))
-    measured = []
-    real = segment_build._tune
+    monkeypatch.setattr(inverted_file, "FEW_ROWS", 100)
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    monkeypatch.setattr(segment_build, "PROBES", (1, 2, 4, 8, 16))
+    probes = []
+    for aimed in (0.5, 1):
+        drop_index(table.uri)
+        report = index_table(table.uri, settings=IndexSettings(min_recall=0.5, aimed_recall=aimed))
+        assert report.recall_at_10 is not None
+        assert report.recall_at_10 >= 0.5
+        probes.append(report.probes)
+    assert probes[0] < probes[1]
 
-    def noted(graph: Any, stored: Any, apart: Any, settings: Any) -> Any:
-        measured.append((len(graph), apart))
-        return real(graph, stored, apart, settings)
 
-    monkeypatch.setattr(segment_build, "_tune", noted)
-    index_table(table.uri)
-    ((num_rows, apart),) = measured
-    assert num_rows == 2_000
-    assert len(apart) == 200
-    vectors = np.array(table.scan().select("embedding").collect()["embedding"].to_list(), np.float32)[apart]
-    hits = search_table(table, vectors, settings=SearchSettings(k=1))
-    assert (hits.places["score"] > 0.99999).mean() > 0.99
+def test_an_index_of_an_earlier_release_is_neither_used_nor_called_broken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0))
+    name = f"segment-{'0' * 32}"
+    folder = Path(table.uri) / INDEX_FOLDER
+    folder.mkdir()
+    for file in (f"{name}.json", f"{name}-00000000.graph", f"{name}-00000000.vectors"):
+        (folder / file).write_text("{}")
+    assert not search_table(table, queries()).way.by_index
+    assert index_table(table.uri).num_segments_built == 1
+    assert not caplog.messages
+    removed = vacuum_table(table.uri, retention_hours=0, apply=True).files
+    assert sum(name in file for file in removed) == 3
+
+
+def test_more_lists_than_rows_allow_are_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inverted_file, "FEW_ROWS", 100)
+    table = make_version(str(tmp_path / "table"), state_of(0, 1))
+    index_table(table.uri, settings=IndexSettings(list_factor=100))
+    (record,), _ = read_segments(table.uri)
+    assert record.num_lists == 600 // 8
+    assert_finds_what_exact_search_finds(table)
+
+
+def test_settings_of_an_earlier_release_are_accepted_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert IndexSettings.model_validate({"connectivity": 8, "expansion_add": 64}) == IndexSettings()
+    assert "connectivity and expansion_add" in caplog.text
+    assert "list_factor" in caplog.text
 
 
 @pytest.mark.parametrize("encoding", [{"precision": "int8"}, {"normalize": False}])
@@ -307,7 +348,7 @@ def test_dropping_the_index_makes_search_exact(tmp_path: Path) -> None:
     index_table(table.uri)
     assert drop_index(table.uri) == 1
     assert not search_table(table, queries()).way.by_index
-    assert not list((Path(table.uri) / INDEX_FOLDER).glob("segment-*"))
+    assert not list((Path(table.uri) / INDEX_FOLDER).glob("ivf-*"))
 
 
 def test_a_table_in_object_storage_is_searched_from_a_cache_that_keeps_its_limit(
@@ -318,20 +359,21 @@ def test_a_table_in_object_storage_is_searched_from_a_cache_that_keeps_its_limit
     assert_finds_what_exact_search_finds(table)
     cache = tmp_path / "cache" / "sbert" / "index"
     copies = [path for path in cache.rglob("*") if path.is_file()]
-    assert sorted(path.suffix for path in copies) == [".graph", ".vectors"]
+    assert sorted(path.suffix for path in copies) == [".lists", ".vectors"]
     other = make_version(f"{s3_bucket}/other", state_of(7))
     index_table(other.uri)
     monkeypatch.setenv("SBERT_INDEX_CACHE_BYTES", "1")
     search_table(other, queries())
-    assert {path.parent for path in cache.rglob("*.graph")}.isdisjoint({path.parent for path in copies})
-    assert len(list(cache.rglob("*.graph"))) == 1
+    assert {path.parent for path in cache.rglob("*.lists")}.isdisjoint({path.parent for path in copies})
+    assert len(list(cache.rglob("*.lists"))) == 1
 
 
 def test_records_hold_what_a_reader_of_the_table_needs(tmp_path: Path) -> None:
     table = make_version(str(tmp_path / "table"), state_of(0))
-    index_table(table.uri, settings=IndexSettings(connectivity=8))
-    (path,) = (Path(table.uri) / INDEX_FOLDER).glob("segment-*.json")
+    index_table(table.uri, settings=IndexSettings(list_factor=2))
+    (path,) = (Path(table.uri) / INDEX_FOLDER).glob("ivf-*.json")
     record = json.loads(path.read_text())
-    assert record["connectivity"] == 8
+    assert record["num_lists"] == record["probes"] == 1  # few rows: a single list
+    assert record["codes"] == "scalar"
     assert record["recall"]["num_queries"] == 200
     assert [split["num_rows"] for split in record["splits"]] == [NUM_ROWS]
