@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table, in objects of 10,000")
     parser.add_argument(
-        "--folder", type=Path, help="folder for the table (3 GB for 1,000,000 rows); by default a temporary one"
+        "--folder", type=Path, help="folder for the table (2 GB for 1,000,000 rows); by default a temporary one"
     )
     given = parser.parse_args()
     num_objects = max(1, given.rows // ROWS_PER_OBJECT)
