@@ -65,11 +65,16 @@ def make_rows(
         id_or_derived = pl.coalesce("id", derived)
     else:
         id_or_derived = pl.col("id")
-    columns = [records.row_numbers.alias("row"), identity.alias("id"), records.values[source.text_column].alias("text")]
     if records.outline is not None:
         kept = [*kept, records.outline.alias("outline")]
-    rows = pl.DataFrame([*columns, *kept]).select(
-        pl.lit(span.object.uri).alias("source"), "row", "id", "text", *(series.name for series in kept)
+    rows = pl.DataFrame(
+        [
+            pl.repeat(span.object.uri, len(records.row_numbers), dtype=pl.String, eager=True).alias("source"),
+            records.row_numbers.alias("row"),
+            identity.alias("id"),
+            records.values[source.text_column].alias("text"),
+            *kept,
+        ]
     )
     rejects = _rejected_records(span, records.bad)
     reason: Any = pl.when(pl.col("text").is_null()).then(pl.lit(RejectReason.NULL_TEXT.value))

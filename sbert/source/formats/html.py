@@ -16,7 +16,8 @@ from sbert.source.formats.document import Document, DocumentFormat, DocumentText
 __all__ = ["HtmlFormat", "html_document"]
 
 BLOCK, BREAK, HEADING, HEADING_END, OUT, OUT_END = "\x01", "\x02", "\x03", "\x04", "\x05", "\x06"
-MARKS = re.compile("[\x01-\x06]")
+MARKS = (BLOCK, BREAK, HEADING, HEADING_END, OUT, OUT_END)
+WITHOUT_MARKS = str.maketrans("", "", "".join(MARKS))
 
 BLOCKS = (
     "address,article,blockquote,caption,center,dd,details,dialog,div,dl,dt,fieldset,figcaption,figure,header,hgroup,hr,legend,"
@@ -48,7 +49,8 @@ class HtmlFormat(DocumentFormat):
 
 def html_document(html: str) -> Document:
     """Return the text, title and headings of a page or a part of one."""
-    page = LexborHTMLParser(MARKS.sub("", html))
+    has_marks = any(mark in html for mark in MARKS)  # six quick searches, where one for all of them is slow
+    page = LexborHTMLParser(html.translate(WITHOUT_MARKS) if has_marks else html)
     title = page.css_first("title")
     text = DocumentText()
     for root in _roots(page):

@@ -83,7 +83,13 @@ def test_markdown_is_read_without_its_marks() -> None:
 
 @pytest.mark.parametrize(
     "destination",
-    ["data:image/svg+xml;base64,PHN2Zz4=", "data:image/png;base64,iVBORw0KGgo=", "javascript:open()", "häuser.png"],
+    [
+        "data:image/svg+xml;base64,PHN2Zz4=",
+        pytest.param("data:image/png;base64," + 1_000 * "iVBORw0KGgo=", id="large"),
+        pytest.param("data:image/png;base64," + 1_000 * "iVBORw0KGgo=" + " 'a title'", id="large with title"),
+        "javascript:open()",
+        "häuser.png",
+    ],
 )
 def test_destinations_of_markdown_links_are_no_text(destination: str) -> None:
     document = MarkdownFormat().parse(f"See ![the pump]({destination}) and [oil]({destination}).".encode(), "uri", None)
