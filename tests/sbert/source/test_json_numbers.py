@@ -108,6 +108,14 @@ def as_json(value: Any, *, is_ascii: bool) -> str:
     return json.dumps(value, ensure_ascii=is_ascii)
 
 
+def test_control_characters_inside_of_values_are_escaped() -> None:
+    characters = [chr(code) for code in [*range(0x20), ord('"'), ord("\\"), 0x7F]]
+    values = [value for text in characters for value in ([f"a{text}b", text], {f"key{text}": "a"})]
+    for value in values:  # each alone: one that needs care would help the others
+        (written,) = parse([json.dumps({"text": "x", "doc": value})])["doc"]
+        assert json.loads(written) == value
+
+
 @settings(max_examples=100, deadline=None)
 @given(values=st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=5), is_ascii=st.booleans())
 def test_a_value_is_what_is_written_and_does_not_depend_on_its_neighbours(values: list[Any], is_ascii: bool) -> None:
