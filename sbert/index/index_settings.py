@@ -39,14 +39,14 @@ class IndexSettings(BaseModel):
         description="Rows of the table that recall is measured with (rows).",
     )
     list_factor: float = Field(
-        default=3,
+        default=1.5,
         gt=0,
         le=100,
         title="Lists",
         description="Lists of rows in a segment, as a multiple of the square root of its rows.",
     )
     max_probes: int = Field(
-        default=256,
+        default=1_024,
         ge=1,
         le=65_536,
         title="Most lists a query",

@@ -22,7 +22,7 @@ __all__ = ["Segment", "map_vectors", "num_candidates"]
 FEW_QUERIES = 8
 """Up to this number of queries, threads cost more than they save."""
 QUERIES_PER_BLOCK = 256
-EXTRA_CANDIDATES = 54
+EXTRA_CANDIDATES = 118
 """Least number of rows that are proposed beyond those asked for: codes rank neighbours less exactly than vectors."""
 
 

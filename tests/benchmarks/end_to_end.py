@@ -10,6 +10,7 @@ a fitted head that is chosen and calibrated on all rows, as for an encoder witho
 """
 
 import argparse
+import itertools
 import time
 from pathlib import Path
 
@@ -99,12 +100,13 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("folder", type=Path, help="folder for the model, checkpoints and vectors")
     parser.add_argument("--case", choices=("phrasebank", "airline_tweets", "banking77"), required=True, help="data set")
+    parser.add_argument("--fold", type=int, default=0, help="fold of phrasebank that is measured on (0 to 4)")
     parser.add_argument("--seed", type=int, default=0, help="seed of parts and heads")
     parser.add_argument("--settings", default="{}", help="changes of the recipe, as a JSON object")
     parser.add_argument("--vectors-only", action="store_true", help="without the words of the texts")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    case = next(iter(cases(given.data, given.folder, given.seed, given.case)))
+    case = next(itertools.islice(cases(given.data, given.folder, given.seed, given.case), given.fold, None))
     model = given.folder / "model"
     if not (model / "classifier.json").exists():
         train(case, given.folder, given.settings, given.seed)

@@ -54,7 +54,7 @@ ROWS_PER_OBJECT = 10_000
 KEPT: dict[str, pl.DataType] = {"text": pl.String(), "price": pl.Float64()}
 SETTINGS = IndexSettings()
 NEIGHBOURS_IN_GRAPH, CANDIDATES_WHILE_BUILDING = 16, 96
-PEER_EFFORTS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024)
+PEER_EFFORTS = (16, 32, 64, 128, 256, 512, 1_024, 2_048)
 NIGHTS_FROM = 1_000_000
 """Number of the object of the first night."""
 PARTS = ("build", "query", "nights", "batch", "filter", "cold")

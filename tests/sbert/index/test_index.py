@@ -201,8 +201,8 @@ def test_a_recall_that_is_too_low_gets_larger_codes(tmp_path: Path, monkeypatch:
     (record,), _ = read_segments(table.uri)
     assert tried[0] < 0.97 <= tried[1] == record.recall.value
     assert record.codes == "scalar"
-    assert record.num_lists == 74  # 3 times the root of 600
-    assert record.probes <= 74
+    assert record.num_lists == 37  # 1.5 times the root of 600
+    assert record.probes <= 37
     assert_finds_what_exact_search_finds(table)
 
 
