@@ -42,9 +42,14 @@ class IndexSegments(Place):
     def erase(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, *, is_dry_run: bool) -> PlaceReport:
         """Remove segments that hold or may hold erased rows, and files of segments that were never finished."""
         holding, unfinished = self._holding(table_uri, paths, rows)
+        former = [path.removeprefix(f"{INDEX_FOLDER}/") for path in unfinished if path.endswith(".graph")]
         verb = "would be removed" if is_dry_run else "removed"
-        action = f"{counted(len(holding), 'segment')} {verb}; `sbert index` builds them again"
+        actions = [f"{counted(len(holding), 'segment')} {verb}; `sbert index` builds them again"] if holding else []
+        if former:
+            actions.append(f"{counted(len(former), 'segment')} of an earlier release {verb}, which may hold such rows")
         if not is_dry_run:
+            for name in former:
+                forget_segment(join(table_uri, INDEX_FOLDER), name)
             for record in holding:
                 remove_segment(table_uri, record.name)
                 forget_segment(join(table_uri, INDEX_FOLDER), record.lists.name)
@@ -53,7 +58,7 @@ class IndexSegments(Place):
             place=self.name,
             location=join(table_uri, INDEX_FOLDER),
             num_found=sum(holding.values()),
-            action=action if holding else "nothing to do",
+            action="; ".join(actions) or "nothing to do",
         )
 
     def look(self, table_uri: str, paths: Sequence[str], rows: ErasedRows, report: PlaceReport) -> PlaceReport:

@@ -22,7 +22,7 @@ from sbert.index.index_plan import Group, IndexPlan, plan_index, plan_merges
 from sbert.index.index_settings import IndexSettings
 from sbert.index.queries import QueryEncoder
 from sbert.index.recall import NEIGHBOURS, measure_recall, sample_positions
-from sbert.index.segment import num_candidates
+from sbert.index.segment import num_proposed
 from sbert.index.segment_build import build_segment, probes_to_try
 from sbert.index.segment_search import IndexView
 from sbert.index.split_places import SplitPlaces
@@ -37,6 +37,7 @@ from sbert.table.vector_segments import (
     VersionIndex,
     find_version_index,
     read_segments,
+    remove_former_segments,
     remove_segment,
     remove_version_indexes,
     segment_name,
@@ -45,6 +46,9 @@ from sbert.table.vector_segments import (
 from sbert.vectors.precision import Float32
 
 __all__ = ["IndexReport", "drop_index", "index_table"]
+
+Sample = tuple[Int64, Float32, tuple[Float32, Int64]]
+"""Queries: the number of the row that each is, their vectors, and scores and numbers of their best rows by exact search."""
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +120,7 @@ def drop_index(table_uri: str) -> int:
     names = [record.name for record in records] + broken
     for name in names:
         remove_segment(table.uri, name)
+    remove_former_segments(table.uri)
     remove_version_indexes(table.uri)
     return len(names)
 
@@ -142,7 +147,7 @@ class _Run:
         view = IndexView(self._rows, even_refused=True)
         measured = find_version_index(self._table.uri, self._table.version)
         serving = tuple(part.serving.record.name for part in view.segments)
-        if measured is None or measured.segments != serving or measured.is_refused or queries is not None:
+        if measured is None or measured.segments != serving or queries is not None or self._may_improve(measured):
             measured = self._measure(view, None if queries is None else list(queries))
         report = IndexReport(
             table_uri=self._table.uri,
@@ -209,25 +214,30 @@ class _Run:
             merged += made
         return merged
 
+    def _may_improve(self, measured: VersionIndex) -> bool:
+        """Return whether to measure again, because the recall of own rows is lower than the settings ask.
+
+        Queries that are not given this time cannot be measured again, so what they showed stays.
+        """
+        low = self._settings.min_recall
+        is_low = measured.recall is not None and measured.recall.value < low
+        return (is_low or measured.is_refused) and measured.labelled_recall is None
+
     def _measure(self, view: IndexView, queries: list[str] | None) -> VersionIndex:
         """Measure the recall of the whole index. While it is too low, look into more lists. Record the outcome."""
         own, vectors_QD = self._own_rows(view)
-        probes, recall = self._tune(view, own, vectors_QD)
-        labelled = None
+        samples = [(own, vectors_QD, self._exact(view, vectors_QD))] if len(own) else []
         if queries:
             encoded = QueryEncoder(self._table).encode_queries(queries).vectors_QD
-            no_rows = np.full(len(encoded), NO_ROW, np.int64)
-            labelled = self._recall(view, no_rows, encoded, self._exact(view, encoded), probes)
+            samples.append((np.full(len(encoded), NO_ROW, np.int64), encoded, self._exact(view, encoded)))
+        probes, recalls = self._tune(view, samples)
         measured = VersionIndex(
             version=self._table.version,
             segments=tuple(part.serving.record.name for part in view.segments),
             probes=probes,
-            recall=recall,
-            labelled_recall=labelled,
-            is_refused=any(
-                measured_recall is not None and measured_recall.value < self._settings.min_recall
-                for measured_recall in (recall, labelled)
-            ),
+            recall=recalls[0] if len(own) else None,
+            labelled_recall=recalls[-1] if queries else None,
+            is_refused=any(recall.value < self._settings.min_recall for recall in recalls),
         )
         write_version_index(self._table.uri, measured)
         return measured
@@ -240,17 +250,14 @@ class _Run:
             vectors_QD[np.searchsorted(own, block.numbers_N)] = block.vectors_ND
         return own, vectors_QD
 
-    def _tune(self, view: IndexView, own: Int64, vectors_QD: Float32) -> tuple[int, MeasuredRecall | None]:
-        if not len(own):
-            return view.probes, None
-        exact = self._exact(view, vectors_QD)
-        recall = self._recall(view, own, vectors_QD, exact, view.probes)
-        probes = view.probes
-        for larger in (value for value in probes_to_try(self._settings.max_probes) if value > view.probes):
-            if recall.value >= self._settings.min_recall:
+    def _tune(self, view: IndexView, samples: list[Sample]) -> tuple[int, list[MeasuredRecall]]:
+        """Return the lists a query, and the recall of each sample of queries; more lists while one recall is too low."""
+        more = (value for value in probes_to_try(self._settings.max_probes) if value > view.probes)
+        for probes in (view.probes, *more):
+            recalls = [self._recall(view, *sample, probes) for sample in samples]
+            if all(recall.value >= self._settings.min_recall for recall in recalls):
                 break
-            probes, recall = larger, self._recall(view, own, vectors_QD, exact, larger)
-        return probes, recall
+        return probes, recalls
 
     def _exact(self, view: IndexView, vectors_QD: Float32) -> tuple[Float32, Int64]:
         best = TopK(vectors_QD, NEIGHBOURS + 1)
@@ -262,7 +269,7 @@ class _Run:
         self, view: IndexView, own: Int64, vectors_QD: Float32, exact: tuple[Float32, Int64], probes: int
     ) -> MeasuredRecall:
         best = TopK(vectors_QD, NEIGHBOURS + 1)
-        view.search(best, vectors_QD, num_candidates(NEIGHBOURS + 1), probes=probes)
+        view.search(best, vectors_QD, num_proposed(NEIGHBOURS + 1), probes=probes)
         return measure_recall(own, exact, in_order(best.scores_QK, best.numbers_QK))
 
     def _check_recall(self, report: IndexReport, measured: VersionIndex) -> None:
@@ -273,5 +280,6 @@ class _Run:
             values = [recall.value for recall in (measured.recall, measured.labelled_recall) if recall is not None]
             raise QualityError(
                 f"{report.table_uri}: recall@10 of the whole index is {min(values):.3f}, min_recall is "
-                f"{self._settings.min_recall}: searches are exact until it is higher; run again with a larger max_probes"
+                f"{self._settings.min_recall}: searches are exact until it is higher; run again with a larger max_probes "
+                f"({self._settings.max_probes}) where segments have more lists, or a smaller min_recall"
             )

@@ -25,7 +25,7 @@ class IndexSettings(BaseModel):
         description="Least recall@10 against exact search; a segment that stays below it is refused (0 to 1).",
     )
     aimed_recall: float = Field(
-        default=0.99,
+        default=0.98,
         ge=0,
         le=1,
         title="Recall aimed at",
@@ -90,6 +90,6 @@ class IndexSettings(BaseModel):
         return {name: value for name, value in settings.items() if name not in FORMER_SETTINGS}
 
     def segment_hash(self) -> str:
-        """Return a hash of the settings that decide a segment; others leave finished segments as they are."""
+        """Return a hash of the settings whose change makes new segments; others leave finished segments as they are."""
         deciding = self.model_dump_json(include={"list_factor"})
         return hashlib.sha256(deciding.encode()).hexdigest()[:16]

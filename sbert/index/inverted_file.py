@@ -1,4 +1,4 @@
-"""An inverted file: lists of rows around centroids, so that a query looks into a few lists instead of all rows.
+"""An inverted file: lists of rows around centroids, so that a query looks into some lists instead of all rows.
 
 Rows join the list of their nearest centroid, and a query looks into the lists of the centroids that are nearest to it
 (Jégou, Douze and Schmid 2011, "Product quantization for nearest neighbor search"; by faiss). A list holds short codes in
@@ -6,6 +6,8 @@ place of vectors. Its scores are approximate, so the caller compares the rows th
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,10 @@ ROWS_PER_CENTROID = 32
 """Rows that a centroid is fitted to, on average."""
 ITERATIONS = 6
 """Iterations of k-means; more change the recall by less than its interval."""
+
+
+QUERIES_PER_BLOCK = 2_048
+"""Queries that are compared with the centroids at once, which takes 12 bytes for each list that a query looks into."""
 
 
 class RowCodes(StrEnum):
@@ -57,34 +63,30 @@ class InvertedFile:
         self._index = index
 
     @classmethod
-    def fit(
-        cls, sample_SD: Float32, num_lists: int, codes: RowCodes, *, is_normalized: bool, threads: int
-    ) -> "InvertedFile":
+    def fit(cls, sample_SD: Float32, num_lists: int, codes: RowCodes, *, threads: int) -> "InvertedFile":
         """Return an empty inverted file whose centroids and codes fit a sample of rows.
 
         Args:
             sample_SD: the sample, shape (S, dim), at least `num_lists` rows.
             num_lists: centroids.
             codes: what a list holds for each row.
-            is_normalized: whether the vectors have length 1; the centroids then have, too.
             threads: threads to use.
         """
         import faiss  # here: a search without an index does not wait for it
 
-        faiss.omp_set_num_threads(threads)
         dim = sample_SD.shape[1]
         made = f"PQ{dim // 2}x4fs" if codes is RowCodes.PRODUCT else "SQ8"
         index: Any = faiss.index_factory(dim, f"IVF{num_lists},{made}", faiss.METRIC_INNER_PRODUCT)
         index.cp.niter = ITERATIONS
-        index.cp.spherical = is_normalized
         index.cp.min_points_per_centroid = 1  # no warning of fewer rows than the library would like
         index.cp.max_points_per_centroid = ROWS_PER_CENTROID
-        index.train(np.ascontiguousarray(sample_SD))
+        with _threads(threads):
+            index.train(np.ascontiguousarray(sample_SD))
         return cls(index)
 
     @classmethod
     def open(cls, path: Path) -> "InvertedFile":
-        """Map an inverted file into memory.
+        """Open an inverted file. Codes of 8 bits are mapped into memory; product codes, 0.1 GB for 1,000,000 rows, are read.
 
         Raises:
             RuntimeError: the file is not readable.
@@ -105,10 +107,8 @@ class InvertedFile:
 
     def add(self, vectors_ND: Float32, *, threads: int) -> None:
         """Add rows; their positions go on from those that are there."""
-        import faiss
-
-        faiss.omp_set_num_threads(threads)
-        self._index.add(np.ascontiguousarray(vectors_ND))
+        with _threads(threads):
+            self._index.add(np.ascontiguousarray(vectors_ND))
 
     def save(self, path: Path) -> None:
         """Write it into a file."""
@@ -127,8 +127,24 @@ class InvertedFile:
         """
         import faiss
 
-        faiss.omp_set_num_threads(threads)
         asked = faiss.SearchParametersIVF()
         asked.nprobe = min(probes, self.num_lists)
-        _, positions_QC = self._index.search(np.ascontiguousarray(queries_QD), count, params=asked)
-        return np.asarray(positions_QC, np.int64)
+        positions_QC = np.empty((len(queries_QD), count), np.int64)
+        with _threads(threads):
+            for first in range(0, len(queries_QD), QUERIES_PER_BLOCK):
+                block = np.ascontiguousarray(queries_QD[first : first + QUERIES_PER_BLOCK])
+                positions_QC[first : first + len(block)] = self._index.search(block, count, params=asked)[1]
+        return positions_QC
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let faiss use a number of threads. It shares this setting with torch, so the one before is set again."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(number)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

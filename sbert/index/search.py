@@ -20,7 +20,7 @@ from sbert.index.queries import QueryEncoder, RejectedQuery
 from sbert.index.ranked_search import PreparedQueries, check_modes, clean_queries, num_ranked, rank_rows
 from sbert.index.row_filter import RowFilter
 from sbert.index.search_settings import SearchMode, SearchResult, SearchSettings, SearchWay
-from sbert.index.segment import num_candidates
+from sbert.index.segment import num_proposed
 from sbert.index.segment_search import IndexView
 from sbert.index.top_k import NO_ROW, Int64, TopK, in_order
 from sbert.index.version_rows import VersionRows
@@ -114,7 +114,7 @@ class Searcher:
 
     def _num_proposed(self, asked: SearchSettings, matching: Int64 | None) -> int:
         """Return the rows that each segment proposes for a query; 0 if every row is compared."""
-        proposed = num_candidates(num_ranked(asked))
+        proposed = num_proposed(num_ranked(asked))
         if matching is not None and len(matching):
             proposed = math.ceil(FILTER_MARGIN * proposed * len(self._rows) / len(matching))
         return proposed if self._index.segments and not asked.exact and proposed <= MAX_PROPOSED else 0
@@ -181,8 +181,9 @@ class Searcher:
         best = TopK(vectors_QD, k)
         if proposed:
             self._index.search(best, vectors_QD, proposed, matching)
-            short = np.flatnonzero((best.numbers_QK == NO_ROW).any(axis=1))
-            if matching is not None and len(short):  # the filter left less of what was proposed than it was expected to
+            wanted = min(k, len(self._rows) if matching is None else len(matching))
+            short = np.flatnonzero((best.numbers_QK != NO_ROW).sum(axis=1) < wanted)
+            if len(short):  # the lists, or the filter, left fewer rows than expected
                 best.scores_QK[short], best.numbers_QK[short] = self._nearest(vectors_QD[short], k, matching, 0)
         else:
             blocks = self._index.vectors() if matching is None else self._index.vectors_at(matching)

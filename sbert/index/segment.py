@@ -1,7 +1,7 @@
 """An open segment: an inverted file that proposes rows, and the rows' own vectors, which decide.
 
 The inverted file holds short codes, so it is small, quick and slightly wrong. The rows that it proposes are compared with
-the query by the vectors as the table stores them. Both files are mapped into memory.
+the query by the vectors as the table stores them. The vectors are mapped into memory.
 """
 
 from pathlib import Path
@@ -17,18 +17,19 @@ from sbert.storage.files import join
 from sbert.table.vector_segments import INDEX_FOLDER, SegmentRecord
 from sbert.vectors.precision import Float32, Precision, StoredVectors, restore, stored_dtype
 
-__all__ = ["Segment", "map_vectors", "num_candidates"]
+__all__ = ["Segment", "map_vectors", "num_proposed"]
 
 FEW_QUERIES = 8
 """Up to this number of queries, threads cost more than they save."""
-QUERIES_PER_BLOCK = 256
-EXTRA_CANDIDATES = 118
+GATHERED_BYTES = 64 * 2**20
+"""Vectors of proposed rows that are compared at once."""
+EXTRA_PROPOSED = 118
 """Least number of rows that are proposed beyond those asked for: codes rank neighbours less exactly than vectors."""
 
 
-def num_candidates(k: int) -> int:
+def num_proposed(k: int) -> int:
     """Return the rows that a segment proposes for a query that asks for `k`."""
-    return k + max(EXTRA_CANDIDATES, k // 2)
+    return k + max(EXTRA_PROPOSED, k // 2)
 
 
 def map_vectors(path: Path, dim: int, precision: Precision, num_rows: int, *, write: bool = False) -> StoredVectors:
@@ -75,8 +76,9 @@ class Segment:
     def scores(self, queries_QD: Float32, positions_QC: Int64) -> Float32:
         """Return the exact inner products of queries and rows, shape (Q, C); position -1 gives minus infinity."""
         scores_QC = np.empty(positions_QC.shape, np.float32)
-        for first in range(0, len(queries_QD), QUERIES_PER_BLOCK):
-            part = slice(first, first + QUERIES_PER_BLOCK)
+        step = max(1, GATHERED_BYTES // max(1, 4 * queries_QD.shape[1] * positions_QC.shape[1]))
+        for first in range(0, len(queries_QD), step):
+            part = slice(first, first + step)
             vectors_QCD = restore(self._stored[np.maximum(positions_QC[part], 0).reshape(-1)])
             vectors_QCD = vectors_QCD.reshape(*positions_QC[part].shape, -1)
             scores_QC[part] = np.matmul(vectors_QCD, queries_QD[part, :, None])[:, :, 0]

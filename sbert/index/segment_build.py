@@ -23,7 +23,7 @@ from sbert.errors import QualityError
 from sbert.index.index_settings import IndexSettings
 from sbert.index.inverted_file import ROWS_PER_CENTROID, InvertedFile, RowCodes, codes_of, num_lists_of
 from sbert.index.recall import NEIGHBOURS, measure_recall, sample_positions
-from sbert.index.segment import Segment, map_vectors, num_candidates
+from sbert.index.segment import Segment, map_vectors, num_proposed
 from sbert.index.segment_cache import BUILDING, cache_folder, note_as_checked
 from sbert.index.split_places import SegmentPlaces, SplitPlaces
 from sbert.index.top_k import Int64, TopK, in_order
@@ -132,33 +132,30 @@ def _good_lists(
     Raises:
         QualityError: that with the largest codes does not.
     """
-    info = rows.table.encoder
-    for codes in codes_of(len(stored), info.dim):
-        lists = _make_lists(stored, codes, settings, is_normalized=info.normalized)
+    best = 0.0
+    for codes in codes_of(len(stored), rows.table.encoder.dim):
+        lists = _make_lists(stored, codes, settings)
         tuned = _tune(lists, stored, settings)
         if tuned.recall.value >= settings.min_recall:
             return _MadeLists(lists, codes, tuned)
+        best = max(best, tuned.recall.value)
         log.warning(
             "%s: recall@10 is %.3f with %s codes and %s, %s is needed",
             name, tuned.recall.value, codes, counted(tuned.probes, "list") + " a query", settings.min_recall,
         )  # fmt: skip
     raise QualityError(
         f"{rows.table.uri}: the segment of {counted(len(splits), 'split')} ({counted(len(stored), 'row')}) has a recall@10 "
-        f"of {tuned.recall.value:.3f} at most, but min_recall is {settings.min_recall}, so it is left out and its rows are "
+        f"of {best:.3f} at most, but min_recall is {settings.min_recall}, so it is left out and its rows are "
         f"searched exactly: raise max_probes ({settings.max_probes}), or lower min_recall"
     )
 
 
-def _make_lists(
-    stored: StoredVectors, codes: RowCodes, settings: IndexSettings, *, is_normalized: bool
-) -> InvertedFile:
+def _make_lists(stored: StoredVectors, codes: RowCodes, settings: IndexSettings) -> InvertedFile:
     """Fit centroids and codes to a sample of the rows, and group all rows into lists."""
     num_lists = num_lists_of(len(stored), settings.list_factor)
     sample = sample_positions(len(stored), max(ROWS_PER_CENTROID * num_lists, ROWS_PER_BLOCK))
-    threads = available_cpus()
-    lists = InvertedFile.fit(
-        np.asarray(restore(stored[sample])), num_lists, codes, is_normalized=is_normalized, threads=threads
-    )
+    threads = max(1, available_cpus() // settings.concurrency)
+    lists = InvertedFile.fit(np.asarray(restore(stored[sample])), num_lists, codes, threads=threads)
     for first in range(0, len(stored), ROWS_PER_BLOCK):
         lists.add(np.asarray(restore(stored[first : first + ROWS_PER_BLOCK])), threads=threads)
     return lists
@@ -206,7 +203,7 @@ def exact_and_proposed(
 ) -> tuple[Float32, Int64]:
     """Return exact scores and positions of the rows that an inverted file proposes."""
     segment = Segment(lists, stored)
-    positions = segment.propose(queries_QD, num_candidates(NEIGHBOURS + 1), probes)
+    positions = segment.propose(queries_QD, num_proposed(NEIGHBOURS + 1), probes)
     best = TopK(queries_QD, NEIGHBOURS + 1)
     best.merge(segment.scores(queries_QD, positions), positions)
     return in_order(best.scores_QK, best.numbers_QK)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sbert.errors import MissingError, TableError
-from sbert.index.segment import Segment
+from sbert.index.recall import NEIGHBOURS
+from sbert.index.segment import Segment, num_proposed
 from sbert.index.segment_cache import shrink_cache
 from sbert.index.split_places import SegmentPlaces, SplitPlaces
 from sbert.index.top_k import NO_ROW, Int64, TopK
@@ -108,13 +109,16 @@ class IndexView:
         Args:
             best: gets the rows.
             queries_QD: the queries.
-            proposed: rows that each segment proposes for a query; more where rows of a segment are gone.
+            proposed: rows that each segment proposes for a query; more where rows of a segment are gone. A query looks into
+                more lists, too, where more rows are proposed than the recall was measured with.
             matching: numbers of the rows to search among, ascending; None for all.
             probes: lists that a query looks into in each segment; by default as many as the index needs for its recall.
         """
         for part in self.segments:
             share = part.serving.num_rows / part.serving.record.num_rows
-            positions = part.segment.propose(queries_QD, math.ceil(proposed / share), probes or self.probes)
+            count = min(math.ceil(proposed / share), part.serving.record.num_rows)
+            more = max(1.0, count / num_proposed(NEIGHBOURS + 1))  # the lists were chosen for this number of rows
+            positions = part.segment.propose(queries_QD, count, math.ceil(more * (probes or self.probes)))
             numbers = part.places.numbers_at(positions)
             if matching is not None:
                 numbers = np.where(_is_among(numbers, matching), numbers, NO_ROW)

@@ -29,6 +29,7 @@ __all__ = [
     "choose_segments",
     "find_version_index",
     "read_segments",
+    "remove_former_segments",
     "remove_segment",
     "remove_version_indexes",
     "segment_name",
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 INDEX_FOLDER = "_index"
 SUFFIX = ".json"
+FORMER_NAME = re.compile(r"(segment-[0-9a-f]{32}-[0-9a-f]+)\.(?:graph|vectors)|segment-[0-9a-f]{32}\.json")
+"""Files of segments of an earlier release, which nothing reads."""
 VERSION_NAME = re.compile(r"version-(\d{20})\.json")
 SEGMENT_NAME = re.compile(r"ivf-[0-9a-f]{32}\.json")
 MAX_THREADS = 16
@@ -188,6 +191,14 @@ def find_version_index(table_uri: str, version: int) -> VersionIndex | None:
         return None
 
 
+def remove_former_segments(table_uri: str) -> list[str]:
+    """Remove segments of an earlier release; return the names of their graphs, by which machines cached them."""
+    folder = join(table_uri, INDEX_FOLDER)
+    names = [name for name in list_names(folder) if FORMER_NAME.fullmatch(name)]
+    delete(join(folder, name) for name in names)
+    return [name for name in names if name.endswith(".graph")]
+
+
 def remove_version_indexes(table_uri: str) -> None:
     """Remove the measurements of the index of every version."""
     folder = join(table_uri, INDEX_FOLDER)
@@ -218,7 +229,12 @@ def choose_segments(
         )
 
     usable = [record for record in records if record.encoder_fingerprint == encoder_fingerprint]
-    for record in sorted(usable, key=lambda record: (-sum(splits[name] for name in live(record)), record.name)):
+
+    def order(record: SegmentRecord) -> tuple[int, int, str]:
+        """Most rows of the version first; of equals the segment that has fewer rows that are gone."""
+        return -sum(splits[name] for name in live(record)), record.num_rows, record.name
+
+    for record in sorted(usable, key=order):
         left = live(record) - covered
         if left:
             serving.append(ServingSegment(record=record, splits=left))

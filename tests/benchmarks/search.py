@@ -37,7 +37,7 @@ from sbert.index.index_run import index_table
 from sbert.index.index_settings import IndexSettings
 from sbert.index.search import Searcher, search_table
 from sbert.index.search_settings import SearchSettings
-from sbert.index.segment import num_candidates
+from sbert.index.segment import num_proposed
 from sbert.index.version_rows import RowRange, VersionRows
 from sbert.table.commit import commit
 from sbert.table.delta import Table
@@ -54,7 +54,7 @@ ROWS_PER_OBJECT = 10_000
 KEPT: dict[str, pl.DataType] = {"text": pl.String(), "price": pl.Float64()}
 SETTINGS = IndexSettings()
 NEIGHBOURS_IN_GRAPH, CANDIDATES_WHILE_BUILDING = 16, 96
-PEER_EFFORTS = (16, 32, 64, 128, 256, 512, 1_024, 2_048)
+PEER_EFFORTS = (32, 64, 128, 256, 512, 1_024, 2_048)
 NIGHTS_FROM = 1_000_000
 """Number of the object of the first night."""
 PARTS = ("build", "query", "nights", "batch", "filter", "cold")
@@ -279,7 +279,7 @@ def measure_queries(searcher: Searcher, vectors: Float32, peers: list[Peer], tru
     """Compare queries one by one at equal recall."""
 
     def nearest(query: Float32) -> Any:
-        return searcher._nearest(query[None], 10, None, num_candidates(10))
+        return searcher._nearest(query[None], 10, None, num_proposed(10))
 
     recall = truth.recall([nearest(query)[0][0] for query in truth.queries])
     lines = [
@@ -372,7 +372,7 @@ def measure_nights(
     print_table("1 % new rows a night; shares of the full build", header, lines)
     searcher = Searcher(Table.open(folder))
     truth = Truth(searcher, queries)
-    recall = truth.recall([searcher._nearest(query[None], 10, None, num_candidates(10))[0][0] for query in queries])
+    recall = truth.recall([searcher._nearest(query[None], 10, None, num_proposed(10))[0][0] for query in queries])
     print(f"recall@10 of {len(queries)} other queries after {num_nights} nights: {recall:.4f}")
 
 

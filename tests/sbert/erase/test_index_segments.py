@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sbert.erase.run import erase
+from sbert.index import segment_cache
 from sbert.index.index_run import index_table
 from sbert.table.delta import Table
 from sbert.table.erased_keys import ErasedKeys
@@ -43,6 +44,21 @@ def test_a_segment_with_rows_that_nobody_can_name_any_more_goes_too(table: str) 
     make_version(table, {"s3://raw/b": {f"b-{at}": at for at in range(30)}})
     erase(table, ErasedKeys(ids=["a-3"]))
     assert read_segments(table)[0] == []
+
+
+def test_segments_of_an_earlier_release_go_with_their_local_copies(table: str, tmp_path: Path) -> None:
+    name = f"segment-{'0' * 32}"
+    files = [f"{name}.json", f"{name}-00000000.graph", f"{name}-00000000.vectors"]
+    for file in files:
+        (Path(table) / INDEX_FOLDER / file).write_text("{}")
+    copy = segment_cache._folder_of(f"{table}/{INDEX_FOLDER}", f"{name}-00000000.graph")
+    copy.mkdir(parents=True)
+    assert tmp_path in copy.parents
+    receipt = erase(table, ErasedKeys(ids=["c-3"]))
+    (place,) = [place for place in receipt.places if place.place == "segments of the index"]
+    assert "1 segment of an earlier release removed" in place.action
+    assert not [file for file in files if (Path(table) / INDEX_FOLDER / file).exists()]
+    assert not copy.exists()
 
 
 def test_a_dry_run_counts_and_removes_nothing(table: str) -> None:

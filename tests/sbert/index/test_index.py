@@ -3,13 +3,15 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sbert.errors import QualityError
-from sbert.index import inverted_file, segment, segment_build
+from sbert.index import index_run, inverted_file, segment, segment_build
 from sbert.index.index_run import drop_index, index_table
 from sbert.index.index_settings import IndexSettings
 from sbert.index.search import search_table
@@ -114,6 +116,18 @@ def test_a_segment_that_lost_many_rows_is_built_anew(tmp_path: Path) -> None:
     assert_finds_what_exact_search_finds(Table.open(table.uri))
 
 
+def test_a_segment_that_was_built_anew_serves_in_place_of_the_former(tmp_path: Path) -> None:
+    for first in range(0, 30, 3):  # the hash in a segment's name decides nothing
+        folder = str(tmp_path / f"table{first}")
+        make_version(folder, state_of(first, first + 1, first + 2, num_rows=40))
+        index_table(folder)
+        make_version(folder, state_of(first, first + 1, num_rows=40))
+        assert index_table(folder).num_rows_built == 80
+        assert index_table(folder).num_rows_built == 0
+        vacuum_table(folder, retention_hours=0, apply=True)
+        assert index_table(folder).num_rows_built == 0
+
+
 def test_segments_merge_so_that_their_number_stays_small(tmp_path: Path) -> None:
     folder = str(tmp_path / "table")
     for night in range(9):
@@ -196,7 +210,7 @@ def test_a_recall_that_is_too_low_gets_larger_codes(tmp_path: Path, monkeypatch:
         return tuned
 
     monkeypatch.setattr(segment_build, "_tune", noted)
-    monkeypatch.setattr(segment, "EXTRA_CANDIDATES", 0)  # so that the order by codes decides
+    monkeypatch.setattr(segment, "EXTRA_PROPOSED", 0)  # so that the order by codes decides
     index_table(table.uri, settings=IndexSettings(min_recall=0.97))
     (record,), _ = read_segments(table.uri)
     assert tried[0] < 0.97 <= tried[1] == record.recall.value
@@ -286,6 +300,93 @@ def test_a_query_looks_into_no_more_lists_than_the_recall_needs(
         assert report.recall_at_10 >= 0.5
         probes.append(report.probes)
     assert probes[0] < probes[1]
+
+
+@pytest.fixture
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let even small segments have many lists, of which a query looks into few."""
+    monkeypatch.setattr(inverted_file, "FEW_ROWS", 100)
+    monkeypatch.setattr(segment_build, "PROBES", (1, 2, 4, 8, 16, 32, 64))
+
+
+NARROW = IndexSettings(min_recall=0.5, aimed_recall=0.9, list_factor=3)
+
+
+@pytest.mark.usefixtures("_narrow")
+@pytest.mark.parametrize("k", [10, 500, 1_000])
+def test_every_query_gets_as_many_rows_as_it_asks_for(tmp_path: Path, k: int) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1, 2))
+    assert index_table(table.uri, settings=NARROW).probes < 16  # of 90 lists
+    result = search_table(table, queries(), settings=SearchSettings(k=k))
+    assert result.way.by_index
+    assert all(len(result.hits(number)) == min(k, 900) for number in range(20))
+
+
+@pytest.mark.usefixtures("_narrow")
+@pytest.mark.parametrize("where", ["flag", "kind like 'kind 1%'"])
+def test_a_filter_does_not_lower_the_recall(tmp_path: Path, where: str) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0, 1, 2))
+    index_table(table.uri, settings=NARROW)
+    assert_finds_what_exact_search_finds(table, where, least=0.97)
+
+
+def test_a_search_leaves_the_threads_of_others_alone(tmp_path: Path) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0))
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            index_table(table.uri)
+            search_table(table, queries())
+            search_table(table, queries(1))
+            assert torch.get_num_threads() == threads
+            drop_index(table.uri)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_low_recall_of_given_queries_stays_until_they_are_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_version(str(tmp_path / "table"), state_of(0))
+
+    class Encoder:
+        def __init__(self, table: Table) -> None: ...
+
+        def encode_queries(self, texts: list[str]) -> Any:
+            return SimpleNamespace(vectors_QD=queries(len(texts)))
+
+    monkeypatch.setattr(index_run, "QueryEncoder", Encoder)
+    real = index_run._Run._recall
+    lowered = []
+
+    def low(self: Any, view: Any, own: Any, *rest: Any) -> Any:
+        recall = real(self, view, own, *rest)
+        is_given = bool((own == -1).all())
+        return recall.model_copy(update={"value": 0.2}) if is_given and lowered else recall
+
+    monkeypatch.setattr(index_run._Run, "_recall", low)
+    lowered.append(True)
+    with pytest.raises(QualityError, match=r"recall@10 of the whole index is 0\.200"):
+        index_table(table.uri, queries=["a", "b"])
+    with pytest.raises(QualityError, match=r"recall@10 of the whole index is 0\.200"):
+        index_table(table.uri)
+    assert not search_table(table, queries()).way.by_index
+    lowered.clear()
+    assert index_table(table.uri, queries=["a", "b"]).labelled_recall is not None
+    assert search_table(table, queries()).way.by_index
+
+
+@pytest.mark.usefixtures("_narrow")
+@pytest.mark.parametrize("encoding", [{"precision": "int8"}, {"normalize": False}])
+def test_lists_of_other_vectors_find_their_neighbours_too(tmp_path: Path, model: str, encoding: dict[str, Any]) -> None:
+    raw = write(tmp_path / "raw.jsonl", rows(0, 600))
+    refreshed(raw, tmp_path / "table", model=model, settings={"encoding": {**encoding, "min_recall": 0}})
+    report = index_table(str(tmp_path / "table"))
+    (record,), _ = read_segments(str(tmp_path / "table"))
+    assert record.num_lists > 30
+    assert report.recall_at_10 is not None
+    assert report.recall_at_10 >= 0.95
 
 
 def test_an_index_of_an_earlier_release_is_neither_used_nor_called_broken(
