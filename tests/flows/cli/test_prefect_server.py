@@ -90,6 +90,15 @@ def test_other_commands_say_the_same_of_a_server_that_is_away(command: tuple[str
     assert line.startswith(AWAY)
 
 
+@pytest.fixture
+def _terminal() -> Iterator[None]:
+    """Let commands hear the end of the terminal, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_terminal")
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGTERM, 143), (signal.SIGHUP, 130), (signal.SIGINT, 130)],
