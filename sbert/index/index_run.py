@@ -37,9 +37,8 @@ from sbert.table.vector_segments import (
     VersionIndex,
     find_version_index,
     read_segments,
-    remove_former_segments,
+    remove_beside_segments,
     remove_segment,
-    remove_version_indexes,
     segment_name,
     write_version_index,
 )
@@ -120,8 +119,7 @@ def drop_index(table_uri: str) -> int:
     names = [record.name for record in records] + broken
     for name in names:
         remove_segment(table.uri, name)
-    remove_former_segments(table.uri)
-    remove_version_indexes(table.uri)
+    remove_beside_segments(table.uri)
     return len(names)
 
 

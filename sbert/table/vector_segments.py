@@ -29,9 +29,8 @@ __all__ = [
     "choose_segments",
     "find_version_index",
     "read_segments",
-    "remove_former_segments",
+    "remove_beside_segments",
     "remove_segment",
-    "remove_version_indexes",
     "segment_name",
     "unneeded_index_files",
     "write_segment",
@@ -42,7 +41,7 @@ log = logging.getLogger(__name__)
 
 INDEX_FOLDER = "_index"
 SUFFIX = ".json"
-FORMER_NAME = re.compile(r"(segment-[0-9a-f]{32}-[0-9a-f]+)\.(?:graph|vectors)|segment-[0-9a-f]{32}\.json")
+FORMER_NAME = re.compile(r"segment-[0-9a-f]{32}(?:-[0-9a-f]+\.(?:graph|vectors)|\.json)")
 """Files of segments of an earlier release, which nothing reads."""
 VERSION_NAME = re.compile(r"version-(\d{20})\.json")
 SEGMENT_NAME = re.compile(r"ivf-[0-9a-f]{32}\.json")
@@ -191,18 +190,12 @@ def find_version_index(table_uri: str, version: int) -> VersionIndex | None:
         return None
 
 
-def remove_former_segments(table_uri: str) -> list[str]:
-    """Remove segments of an earlier release; return the names of their graphs, by which machines cached them."""
+def remove_beside_segments(table_uri: str) -> None:
+    """Remove the measurements of every version's index, and the segments of an earlier release."""
     folder = join(table_uri, INDEX_FOLDER)
-    names = [name for name in list_names(folder) if FORMER_NAME.fullmatch(name)]
-    delete(join(folder, name) for name in names)
-    return [name for name in names if name.endswith(".graph")]
-
-
-def remove_version_indexes(table_uri: str) -> None:
-    """Remove the measurements of the index of every version."""
-    folder = join(table_uri, INDEX_FOLDER)
-    delete(join(folder, name) for name in list_names(folder) if VERSION_NAME.fullmatch(name))
+    delete(
+        join(folder, name) for name in list_names(folder) if VERSION_NAME.fullmatch(name) or FORMER_NAME.fullmatch(name)
+    )
 
 
 def write_version_index(table_uri: str, measured: VersionIndex) -> None:
