@@ -145,8 +145,16 @@ class _Run:
         view = IndexView(self._rows, even_refused=True)
         measured = find_version_index(self._table.uri, self._table.version)
         serving = tuple(part.serving.record.name for part in view.segments)
-        if measured is None or measured.segments != serving or queries is not None or self._may_improve(measured):
-            measured = self._measure(view, None if queries is None else list(queries))
+        before = measured if measured is not None and measured.segments == serving else None
+        if (
+            before is None
+            or queries is not None
+            or before.is_refused
+            or self._is_too_low(before.recall, before.labelled_recall)
+        ):
+            measured = self._measure(view, list(queries or []), before)
+        else:
+            measured = before
         report = IndexReport(
             table_uri=self._table.uri,
             version=self._table.version,
@@ -212,30 +220,33 @@ class _Run:
             merged += made
         return merged
 
-    def _may_improve(self, measured: VersionIndex) -> bool:
-        """Return whether to measure again, because the recall of own rows is lower than the settings ask.
+    def _is_too_low(self, *recalls: MeasuredRecall | None) -> bool:
+        return any(recall is not None and recall.value < self._settings.min_recall for recall in recalls)
 
-        Queries that are not given this time cannot be measured again, so what they showed stays.
+    def _measure(self, view: IndexView, queries: list[str], before: VersionIndex | None) -> VersionIndex:
+        """Measure the recall of the whole index. While it is too low, look into more lists. Record the outcome.
+
+        Args:
+            view: the segments.
+            queries: texts that are searched too. Without them, their earlier recall stays.
+            before: what was measured with the same segments.
         """
-        low = self._settings.min_recall
-        is_low = measured.recall is not None and measured.recall.value < low
-        return (is_low or measured.is_refused) and measured.labelled_recall is None
-
-    def _measure(self, view: IndexView, queries: list[str] | None) -> VersionIndex:
-        """Measure the recall of the whole index. While it is too low, look into more lists. Record the outcome."""
         own, vectors_QD = self._own_rows(view)
         samples = [(own, vectors_QD, self._exact(view, vectors_QD))] if len(own) else []
         if queries:
             encoded = QueryEncoder(self._table).encode_queries(queries).vectors_QD
             samples.append((np.full(len(encoded), NO_ROW, np.int64), encoded, self._exact(view, encoded)))
         probes, recalls = self._tune(view, samples)
+        recall = recalls[0] if len(own) else None
+        earlier = None if before is None else before.labelled_recall
+        labelled_recall = recalls[-1] if queries else earlier
         measured = VersionIndex(
             version=self._table.version,
             segments=tuple(part.serving.record.name for part in view.segments),
             probes=probes,
-            recall=recalls[0] if len(own) else None,
-            labelled_recall=recalls[-1] if queries else None,
-            is_refused=any(recall.value < self._settings.min_recall for recall in recalls),
+            recall=recall,
+            labelled_recall=labelled_recall,
+            is_refused=self._is_too_low(recall, labelled_recall),
         )
         write_version_index(self._table.uri, measured)
         return measured
@@ -253,7 +264,7 @@ class _Run:
         more = (value for value in probes_to_try(self._settings.max_probes) if value > view.probes)
         for probes in (view.probes, *more):
             recalls = [self._recall(view, *sample, probes) for sample in samples]
-            if all(recall.value >= self._settings.min_recall for recall in recalls):
+            if not self._is_too_low(*recalls):
                 break
         return probes, recalls
 

@@ -372,6 +372,12 @@ def test_a_low_recall_of_given_queries_stays_until_they_are_given_again(
     with pytest.raises(QualityError, match=r"recall@10 of the whole index is 0\.200"):
         index_table(table.uri)
     assert not search_table(table, queries()).way.by_index
+    accepted = index_table(table.uri, settings=IndexSettings(min_recall=0.1)).labelled_recall
+    assert accepted is not None
+    assert accepted.value == 0.2
+    assert search_table(table, queries()).way.by_index
+    with pytest.raises(QualityError, match=r"recall@10 of the whole index is 0\.200, min_recall is 0\.95"):
+        index_table(table.uri)
     lowered.clear()
     assert index_table(table.uri, queries=["a", "b"]).labelled_recall is not None
     assert search_table(table, queries()).way.by_index
