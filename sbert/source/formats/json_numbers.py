@@ -48,7 +48,7 @@ MAX_CHARACTERS = 400
 MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 """Characters that Unicode keeps for uses inside programs (section 23.7 of its standard), so that no text has them."""
 ESCAPED_MARK = re.compile(rb"\\u[fF][dD][dDeE][0-9a-fA-F]")
-MISWRITTEN = r'\\(?:[\\bft]|u00[01]|u005[cC])|\\(?:["nrt]|u0022)(?:[^"\\]|\\.)*"[ \t\r]*:'
+MISWRITTEN = r'\\(?:[\\bft]|u00[01]|u005[cC])|\\(?:["nr]|u0022)(?:[^"\\]|\\.)*"[ \t\r]*:'
 """Backslashes, control characters other than line ends, and quotes in keys: Polars does not escape them inside of values."""
 
 

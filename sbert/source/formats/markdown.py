@@ -14,8 +14,8 @@ from sbert.source.formats.html import html_document
 __all__ = ["MarkdownFormat"]
 
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-EMBEDDED = re.compile(r"\(data:[^\s()]{256,}")
-"""The data of a picture or file inside the document; the parser would look at each of its characters several times."""
+EMBEDDED = re.compile(r"\]\(data:[^\s()]{256,}")
+"""A link or picture with its data in the document itself; the parser would look at each character of them several times."""
 FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?\r?\n)(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*\r?$", re.MULTILINE)
 
@@ -50,7 +50,7 @@ class MarkdownFormat(DocumentFormat):
             named = TITLE.search(header[1])
             title = named[1].strip("\"'") if named else None
         text = DocumentText()
-        _add_blocks(text, _TextParser("commonmark").enable("table").parse(EMBEDDED.sub("(data:", source)))
+        _add_blocks(text, _TextParser("commonmark").enable("table").parse(EMBEDDED.sub("](data:", source)))
         return Document(text.text, title or text.first_heading, text.outline)
 
 

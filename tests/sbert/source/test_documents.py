@@ -96,6 +96,11 @@ def test_destinations_of_markdown_links_are_no_text(destination: str) -> None:
     assert document.text == "See the pump and oil."
 
 
+def test_data_in_code_are_text() -> None:
+    code = f"fetch(data:text/plain;base64,{400 * 'A'})"
+    assert MarkdownFormat().parse(f"```\n{code}\n```".encode(), "uri", None).text.strip() == code
+
+
 def test_the_highest_heading_is_the_title_where_none_is_named() -> None:
     assert MarkdownFormat().parse(b"## Small\n\n# Large\n\ntext", "uri", None).title == "Large"
     assert MarkdownFormat().parse(b"only text", "uri", None).title is None
