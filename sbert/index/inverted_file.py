@@ -30,8 +30,6 @@ ROWS_PER_CENTROID = 32
 """Rows that a centroid is fitted to, on average."""
 ITERATIONS = 6
 """Iterations of k-means; more change the recall by less than its interval."""
-
-
 QUERIES_PER_BLOCK = 2_048
 """Queries that are compared with the centroids at once, which takes 12 bytes for each list that a query looks into."""
 
@@ -95,10 +93,6 @@ class InvertedFile:
 
         index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         return cls(index)
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return int(self._index.ntotal)
 
     @property
     def num_lists(self) -> int:

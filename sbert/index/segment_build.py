@@ -41,7 +41,7 @@ from sbert.table.vector_segments import (
 )
 from sbert.vectors.precision import Float32, StoredVectors, restore
 
-__all__ = ["build_segment", "exact_and_proposed", "probes_to_try"]
+__all__ = ["build_segment", "probes_to_try"]
 
 log = logging.getLogger(__name__)
 
@@ -141,12 +141,13 @@ def _good_lists(
         best = max(best, tuned.recall.value)
         log.warning(
             "%s: recall@10 is %.3f with %s codes and %s, %s is needed",
-            name, tuned.recall.value, codes, counted(tuned.probes, "list") + " a query", settings.min_recall,
+            name, tuned.recall.value, codes, f"{counted(tuned.probes, 'list')} a query", settings.min_recall,
         )  # fmt: skip
+    more = f"raise max_probes ({settings.max_probes}), or " if settings.max_probes < lists.num_lists else ""
     raise QualityError(
         f"{rows.table.uri}: the segment of {counted(len(splits), 'split')} ({counted(len(stored), 'row')}) has a recall@10 "
         f"of {best:.3f} at most, but min_recall is {settings.min_recall}, so it is left out and its rows are "
-        f"searched exactly: raise max_probes ({settings.max_probes}), or lower min_recall"
+        f"searched exactly: {more}lower min_recall"
     )
 
 
@@ -183,7 +184,7 @@ def _tune(lists: InvertedFile, stored: StoredVectors, settings: IndexSettings) -
     queries_QD = np.asarray(restore(stored[own]))
     exact = _exact(stored, queries_QD)
     for probes in probes_to_try(min(settings.max_probes, lists.num_lists)):
-        tuned = _Tuned(probes, measure_recall(own, exact, exact_and_proposed(lists, stored, queries_QD, probes)))
+        tuned = _Tuned(probes, measure_recall(own, exact, _proposed(lists, stored, queries_QD, probes)))
         if tuned.recall.value >= max(settings.aimed_recall, settings.min_recall):
             break
     return tuned
@@ -198,9 +199,7 @@ def _exact(stored: StoredVectors, queries_QD: Float32) -> tuple[Float32, Int64]:
     return in_order(best.scores_QK, best.numbers_QK)
 
 
-def exact_and_proposed(
-    lists: InvertedFile, stored: StoredVectors, queries_QD: Float32, probes: int
-) -> tuple[Float32, Int64]:
+def _proposed(lists: InvertedFile, stored: StoredVectors, queries_QD: Float32, probes: int) -> tuple[Float32, Int64]:
     """Return exact scores and positions of the rows that an inverted file proposes."""
     segment = Segment(lists, stored)
     positions = segment.propose(queries_QD, num_proposed(NEIGHBOURS + 1), probes)

@@ -1,8 +1,8 @@
 """The measures of a head on held-out rows, kept beside the report, so that a night without new labels looks no vectors up.
 
 Held-out texts lie anywhere in a table. A look-up reads the vectors of nearly every shard, so its time grows with the table,
-and the same head measures the same on the same rows. The file is ``OUT/_reports/measures_TASK.json``. It quotes texts as the
-page does, and `sbert erase` removes both; the next run measures again.
+and the same head measures the same on the same rows. The file is ``OUT/_reports/measures.json``, one a task where there
+are several. It quotes texts as the page does, and `sbert erase` removes both; the next run measures again.
 """
 
 import hashlib
