@@ -16,15 +16,14 @@ vectors; "with rows" also reads id, source and kept columns, which the peers do 
 import argparse
 import itertools
 import os
-import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -43,112 +42,14 @@ from sbert.table.commit import commit
 from sbert.table.delta import Table
 from sbert.table.encoder_info import EncoderInfo
 from sbert.table.shards import ShardRecord, ShardSettings, ShardWriter, embedding_column, table_schema
-from sbert.vectors.unit import unit_rows
 from tests.benchmarks.harness import alternate, print_table
-from tests.benchmarks.incremental import base_texts
+from tests.benchmarks.search_peers import Cost, Peer, cost_of, faiss_peer, lance_peers
+from tests.benchmarks.search_vectors import DIM, NIGHTS_FROM, ROWS_PER_OBJECT, Float32, Vectors, made_up_vectors
 
-DIM = 384
-INNER_DIM = 96
-CENTRES = 2_000
-ROWS_PER_OBJECT = 10_000
 KEPT: dict[str, pl.DataType] = {"text": pl.String(), "price": pl.Float64()}
 SETTINGS = IndexSettings()
-NEIGHBOURS_IN_GRAPH, CANDIDATES_WHILE_BUILDING = 16, 96
 PEER_EFFORTS = (32, 64, 128, 256, 512, 1_024, 2_048)
-NIGHTS_FROM = 1_000_000
-"""Number of the object of the first night."""
 PARTS = ("build", "query", "nights", "batch", "filter", "cold")
-Float32 = np.ndarray[Any, np.dtype[np.float32]]
-
-
-class Cost(NamedTuple):
-    """Seconds by the clock and of the processors."""
-
-    clock: float
-    processor: float
-
-
-def cost_of(step: Callable[[], object]) -> Cost:
-    """Return the cost of a step."""
-    clock, processor = time.perf_counter(), time.process_time()
-    step()
-    return Cost(time.perf_counter() - clock, time.process_time() - processor)
-
-
-def made_up_vectors(seed: int, num: int) -> Float32:
-    """Return made-up unit vectors of shape (num, 384)."""
-    shared = np.random.default_rng(0)
-    centres = shared.standard_normal((CENTRES, INNER_DIM), np.float32)
-    outward = shared.standard_normal((INNER_DIM, DIM), np.float32) / np.float32(INNER_DIM**0.5)
-    own = np.random.default_rng(seed + 1)
-    inner = 0.7 * (centres[own.integers(0, CENTRES, num)] + own.standard_normal((num, INNER_DIM), np.float32))
-    vectors = inner @ outward + 0.1 * own.standard_normal((num, DIM), np.float32)
-    return unit_rows(vectors)
-
-
-def changed_texts(texts: Sequence[str]) -> Iterator[str]:
-    """Return the texts, then the same again and again, each with one word replaced by a word of another."""
-    words = sorted({word for text in texts for word in text.split()})
-    chance = random.Random(0)
-    yield from texts
-    while True:
-        for text in texts:
-            parts = text.split()
-            parts[chance.randrange(len(parts))] = chance.choice(words)
-            yield " ".join(parts)
-
-
-def corpus_vectors(corpus: str, keep: str, num: int) -> Float32:
-    """Return unit vectors of the texts of a corpus, from the file where they are kept, or encode them and keep them."""
-    if Path(keep).exists():
-        kept: Float32 = np.load(keep, mmap_mode="r")
-        assert len(kept) >= num, f"{keep} has {len(kept):,} vectors, {num:,} are needed: remove it"
-        return kept
-    encoder = SentenceEncoder.from_pretrained()
-    texts = changed_texts([text for text in base_texts(corpus) if text.strip()])
-    made = np.lib.format.open_memmap(f"{keep}.part", "w+", np.float32, (num, DIM))
-    for first in range(0, num, ROWS_PER_OBJECT):
-        block = list(itertools.islice(texts, min(ROWS_PER_OBJECT, num - first)))
-        made[first : first + len(block)] = unit_rows(np.asarray(encoder.encode(block)))
-    made.flush()
-    Path(f"{keep}.part").rename(keep)
-    return made
-
-
-class Vectors:
-    """Where the vectors of objects and of queries come from: made up, or a corpus."""
-
-    def __init__(self, num_rows: int, num_nights: int, num_queries: int, corpus: str | None, keep: str) -> None:
-        """Make or read them.
-
-        Args:
-            num_rows: rows of the table.
-            num_nights: nights that add a hundredth of the rows.
-            num_queries: queries.
-            corpus: folder of texts, None for made-up vectors.
-            keep: file of the corpus's vectors.
-        """
-        self._rows_per_night = max(1, num_rows // 100)
-        self._num_rows = num_rows
-        self._num_queries = num_queries
-        num = num_rows + num_nights * self._rows_per_night + num_queries
-        self._corpus = None if corpus is None else corpus_vectors(corpus, keep, num)
-
-    def of_object(self, number: int, num_rows: int) -> Float32:
-        """Return the vectors of an object: the table's by number, those of nights from `NIGHTS_FROM` on."""
-        if self._corpus is None:
-            return made_up_vectors(number, num_rows)
-        night = number - NIGHTS_FROM
-        first = (
-            number * ROWS_PER_OBJECT if night < 0 else self._num_rows + self._num_queries + night * self._rows_per_night
-        )
-        return np.array(self._corpus[first : first + num_rows])
-
-    def of_queries(self) -> Float32:
-        """Return the vectors of the queries, which are no rows of the table."""
-        if self._corpus is None:
-            return made_up_vectors(5_000_000, self._num_queries)
-        return np.array(self._corpus[self._num_rows : self._num_rows + self._num_queries])
 
 
 def write_object(folder: str, number: int, vectors_ND: Float32) -> ShardRecord:
@@ -193,58 +94,6 @@ def add_objects(folder: str, info: EncoderInfo, vectors: Vectors, sizes: dict[in
 def table_vectors(table: Table) -> Float32:
     """Return every vector of a table, in the order of its row numbers."""
     return np.concatenate([block.vectors_ND for block in VersionRows(table).vectors([RowRange(0, table.num_rows)])])
-
-
-class Peer(NamedTuple):
-    """A peer's index."""
-
-    name: str
-    build: Cost
-    search: Callable[[Float32, int], np.ndarray[Any, Any]]
-    """Numbers of the ten nearest rows of one query, with a number of candidates or partitions."""
-
-
-def faiss_peer(vectors: Float32) -> Peer:
-    """Build the index of faiss."""
-    import faiss
-
-    graph = faiss.IndexHNSWFlat(DIM, NEIGHBOURS_IN_GRAPH, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = CANDIDATES_WHILE_BUILDING
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    build = cost_of(lambda: graph.add(vectors))
-    faiss.omp_set_num_threads(1)
-
-    def search(query: Float32, expansion: int) -> np.ndarray[Any, Any]:
-        graph.hnsw.efSearch = expansion
-        return np.asarray(graph.search(query[None], 10)[1][0])
-
-    return Peer("faiss HNSW", build, search)
-
-
-def lance_peers(vectors: Float32, folder: str) -> Iterator[Peer]:
-    """Build both indexes of LanceDB, each on a table of its own."""
-    import lancedb
-    from lancedb.index import HnswSq, IvfPq
-
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), DIM)
-    rows = pa.table({"id": np.arange(len(vectors)), "vector": column})
-    graph = HnswSq(
-        distance_type="dot", num_partitions=1, m=NEIGHBOURS_IN_GRAPH, ef_construction=CANDIDATES_WHILE_BUILDING
-    )
-    connection = lancedb.connect(folder)
-
-    def peer(name: str, config: Any, ask: Callable[[Any, int], Any]) -> Peer:
-        table = connection.create_table(name, rows)
-        build = cost_of(lambda: table.create_index("vector", config=config))
-
-        def search(query: Float32, effort: int) -> np.ndarray[Any, Any]:
-            asked = ask(table.search(query).distance_type("dot").limit(10), effort)
-            return np.asarray(asked.select(["id", "_distance"]).to_arrow()["id"].to_numpy())
-
-        return Peer(f"LanceDB {name}", build, search)
-
-    yield peer("IVF_HNSW_SQ", graph, lambda asked, effort: asked.nprobes(1).ef(effort).refine_factor(3))
-    yield peer("IVF_PQ", IvfPq(distance_type="dot"), lambda asked, effort: asked.nprobes(effort).refine_factor(10))
 
 
 class Truth:
