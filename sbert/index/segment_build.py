@@ -155,8 +155,8 @@ def _make_lists(stored: StoredVectors, codes: RowCodes, settings: IndexSettings)
     """Fit centroids and codes to a sample of the rows, and group all rows into lists."""
     num_lists = num_lists_of(len(stored), settings.list_factor)
     sample = sample_positions(len(stored), max(ROWS_PER_CENTROID * num_lists, ROWS_PER_BLOCK))
+    lists = InvertedFile.fit(np.asarray(restore(stored[sample])), num_lists, codes)
     threads = max(1, available_cpus() // settings.concurrency)
-    lists = InvertedFile.fit(np.asarray(restore(stored[sample])), num_lists, codes, threads=threads)
     for first in range(0, len(stored), ROWS_PER_BLOCK):
         lists.add(np.asarray(restore(stored[first : first + ROWS_PER_BLOCK])), threads=threads)
     return lists
