@@ -27,7 +27,7 @@ class BuildReason(StrEnum):
     CHANGED_OBJECT = "changed object"
     """An object has another version."""
     REGROUPED = "regrouped"
-    """The same objects are packed or cut into slices in another way, for example because a neighbour is new or gone."""
+    """The same objects are packed or cut into slices in another way: a neighbour left or changed, or packs are joined."""
     LOST_RECORD = "lost record"
     """The completion record of earlier rows is gone, so that what changed cannot be told."""
 

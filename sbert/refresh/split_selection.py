@@ -1,7 +1,8 @@
 """Select the splits that a job builds, the splits that it keeps, and the splits that leave the table.
 
-A refresh wants exactly the splits of the source: all other splits of the table leave it. A backfill wants the chosen
-objects only: everything else stays, also rows of objects that are no longer in the source.
+A refresh wants exactly the splits of the source: all other splits of the table leave it. Packs of tiny objects that the
+table has are splits of the source (`sbert.refresh.table_packs`). A backfill wants the chosen objects only: everything else
+stays, also rows of objects that are no longer in the source.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from sbert.errors import SettingsError, TableError
 from sbert.refresh.backfill_selection import Selection, choose_objects, cut_to_rows
 from sbert.refresh.fingerprints import PlannedSplit, plan_split, without_objects
 from sbert.refresh.job import RefreshJob
+from sbert.refresh.table_packs import with_packs_of_table
 from sbert.source.objects import SourceObject, Span
 from sbert.source.splits import make_splits
 from sbert.table.split_records import SplitRecord, read_records
@@ -94,7 +96,7 @@ def select_splits(
         SettingsError: when a limit would cut rows that the table has.
         TableError: when completion records are gone without which a backfill cannot tell whose rows to keep.
     """
-    wanted = [plan_split(split, rows) for split in make_splits(objects, job.settings.splits)]
+    wanted, records = _splits_of_source(job, objects, have, rows)
     if job.selection is None:
         leaving = have - {planned.fingerprint for planned in wanted}
         return SplitSelection(
@@ -102,7 +104,7 @@ def select_splits(
             missing=[planned for planned in wanted if planned.fingerprint not in have],
             keep=[planned for planned in wanted if planned.fingerprint in have],
             leaving=leaving,
-            records=read_records(job.table_uri, leaving),
+            records={fingerprint: record for fingerprint, record in records.items() if fingerprint in leaving},
         )
     not_chosen = {item.uri for item in objects if not scope.includes(item.uri)}
     candidates = [
@@ -115,7 +117,25 @@ def select_splits(
         candidates, row_limits = _cut_to_limit(job, job.selection.limit, candidates, rows)
         uris = frozenset(uri for candidate in candidates for uri in candidate.part.object_uris)
         scope = scope.model_copy(update={"uris": uris})
-    return _select_within(job, job.selection, scope, candidates, row_limits, have)
+    return _select_within(job, job.selection, scope, candidates, row_limits, have, records)
+
+
+def _splits_of_source(
+    job: RefreshJob, objects: Sequence[SourceObject], have: frozenset[str], rows: str
+) -> tuple[list[PlannedSplit], dict[str, SplitRecord]]:
+    """Return the splits of the source, and the completion records of the table's splits that the rule does not give.
+
+    A backfill packs nothing anew that the table has. With a limit it takes rows in the order of their objects, and only the
+    rule has this order.
+    """
+    settings = job.settings.splits
+    by_rule = [plan_split(split, rows) for split in make_splits(objects, settings)]
+    fingerprints = {planned.fingerprint for planned in by_rule}
+    records = read_records(job.table_uri, have - fingerprints)
+    if not records or fingerprints <= have or (job.selection is not None and job.selection.limit is not None):
+        return by_rule, records
+    wanted = with_packs_of_table(by_rule, settings, have=have, records=records, rows=rows, merges=job.selection is None)
+    return wanted, records
 
 
 def _select_within(
@@ -125,8 +145,9 @@ def _select_within(
     candidates: Sequence[Candidate],
     row_limits: Mapping[str, int],
     have: frozenset[str],
+    known: Mapping[str, SplitRecord],
 ) -> SplitSelection:
-    """Compare the candidates of a backfill with the table."""
+    """Compare the candidates of a backfill with the table; `known` are completion records that were read already."""
     missing: list[PlannedSplit] = []
     keep: list[PlannedSplit] = []
     for candidate in candidates:
@@ -136,7 +157,8 @@ def _select_within(
         else:
             missing.append(candidate.part)
     others = have - {planned.fingerprint for planned in keep}
-    records = read_records(job.table_uri, others)
+    records = {fingerprint: record for fingerprint, record in known.items() if fingerprint in others}
+    records |= read_records(job.table_uri, others - known.keys())
     if lost := others - records.keys():
         raise TableError(
             f"{job.table_uri}: completion records of {counted(len(lost), 'split')} are gone ({min(lost)}), so a backfill "

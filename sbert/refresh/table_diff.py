@@ -156,9 +156,13 @@ def _check_can_stay(plan: Plan, table: Table, uri: str, broken: dict[str, str]) 
 
 
 def _copy_rows(plan: Plan, old: SplitRecord, spans: list[RecordedSpan], run_id: str) -> SplitRecord:
-    """Copy the rows of some objects of a split from its shards into shards of their own."""
+    """Copy the rows of some objects of a split from its shards into shards of their own.
+
+    Rows that other settings made get a name that no plan asks for, so that a run which can read their object builds it.
+    """
     spec = plan.spec
-    fingerprint = recorded_fingerprint(spans, spec.rows_fingerprint)
+    is_of_this_run = old.fingerprint == recorded_fingerprint(old.spans, spec.rows_fingerprint)
+    fingerprint = recorded_fingerprint(spans, spec.rows_fingerprint if is_of_this_run else old.fingerprint)
     uris = pa.array(sorted({span.uri for span in spans}), pa.string())
     metadata = {"sbert": spec.encoder.model_dump_json()}
     schema = table_schema(spec.kept_schema, spec.encoder.precision)

@@ -1,7 +1,8 @@
 """Units of work: slices of large objects, whole objects, packs of tiny ones.
 
 The cut depends on nothing but the objects themselves. Slices begin at fixed multiples of a size. The folder of a tiny
-object and the hash of its name decide its pack, so one new object changes one pack.
+object and the hash of its name decide its pack. A refresh keeps the packs that the table has, and packs by this rule only
+the tiny objects that are left over (`sbert.refresh.table_packs`).
 """
 
 import hashlib
@@ -17,8 +18,11 @@ from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import SplitSettings
 from sbert.storage.files import base_name
 
-__all__ = ["Split", "make_splits", "with_first_rows"]
+__all__ = ["Split", "folder_of", "is_full", "is_tiny", "make_packs", "make_splits", "with_first_rows"]
 
+FULL_SHARE = 4
+"""A pack with one part in so many of the objects or bytes that packs aim at is full. The rule makes packs of more than half
+of them on average, so few of its packs are not full."""
 
 PACK_SIZE = re.compile(r"\((?:\d+ of )?(\d+) objects\)$")
 """The end of a pack's name."""
@@ -57,12 +61,27 @@ class Split(BaseModel):
 
 def make_splits(objects: Sequence[SourceObject], settings: SplitSettings) -> list[Split]:
     """Cut objects into units of work, ordered by the first object's URI."""
-    tiny = [item for item in objects if item.num_bytes < settings.pack_below_bytes]
-    splits = _packs(tiny, settings)
+    splits = make_packs([item for item in objects if is_tiny(item, settings)], settings)
     for item in objects:
-        if item.num_bytes >= settings.pack_below_bytes:
+        if not is_tiny(item, settings):
             splits += _slices(item, settings)
     return sorted(splits, key=lambda split: (split.spans[0].object.uri, split.spans[0].start or 0))
+
+
+def is_tiny(item: SourceObject, settings: SplitSettings) -> bool:
+    """Return whether an object is packed with others of its folder."""
+    return item.num_bytes < settings.pack_below_bytes
+
+
+def is_full(pack: Split, settings: SplitSettings) -> bool:
+    """Return whether a pack has a good part of the objects or bytes that packs aim at."""
+    num_bytes = sum(span.object.num_bytes for span in pack.spans)
+    return len(pack.spans) * FULL_SHARE >= settings.pack_objects or num_bytes * FULL_SHARE >= settings.pack_bytes
+
+
+def folder_of(item: SourceObject) -> str:
+    """Return the folder of an object, whose tiny objects may share a pack with it."""
+    return posixpath.dirname(item.uri)
 
 
 def _slices(item: SourceObject, settings: SplitSettings) -> list[Split]:
@@ -79,10 +98,11 @@ def _slices(item: SourceObject, settings: SplitSettings) -> list[Split]:
     ]
 
 
-def _packs(objects: Sequence[SourceObject], settings: SplitSettings) -> list[Split]:
+def make_packs(objects: Sequence[SourceObject], settings: SplitSettings) -> list[Split]:
+    """Pack tiny objects by the rule: the folder and the hash of the name decide the pack."""
     folders: dict[str, list[SourceObject]] = defaultdict(list)
     for item in objects:
-        folders[posixpath.dirname(item.uri)].append(item)
+        folders[folder_of(item)].append(item)
     splits: list[Split] = []
     for folder, members in folders.items():
         needed = max(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,32 @@ def test_rows_of_an_unreadable_object_are_copied_out_of_their_pack(tmp_path: Pat
     write_gz(raw / "2.jsonl.gz", rows(60, 5))
     outcome = refreshed(raw, tmp_path / "table")
     assert [record.name for record in outcome.diff.copied] == ["earlier rows of 1 object"]
-    assert len(outcome.diff.built) == outcome.report.num_splits_built == 1
+    assert sorted(record.name for record in outcome.diff.built) == ["0.jsonl.gz", "raw/ pack 1 (1 of 2 objects)"]
+    assert outcome.report.num_splits_built == 2
     assert outcome.report.num_splits_copied == 1
     assert outcome.report.num_texts_encoded == 5
     assert ids(tmp_path / "table") == {*range(20), *range(60, 65)}
+
+
+def test_copied_rows_that_other_settings_made_are_built_again_once_their_object_is_readable(
+    tmp_path: Path, raw: Path, model: str
+) -> None:
+    path = raw / "1.jsonl.gz"
+    write_gz(path, [{"id": "1", "text": "mail me at a@example.org"}])
+    whole, times = path.read_bytes(), path.stat()
+    refreshed(raw, tmp_path / "table", model)
+
+    def put(content: bytes) -> None:
+        path.write_bytes(content)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # the same version
+
+    put(whole[:-20] + b"x" * 20)
+    broken = refreshed(raw, tmp_path / "table", settings={"cleaning": {"mask_emails": True}})
+    assert [record.name for record in broken.diff.copied] == ["earlier rows of 1 object"]
+    put(whole)
+    mended = refreshed(raw, tmp_path / "table")
+    assert mended.report.num_texts_encoded == 1  # the address is masked now
+    assert refreshed(raw, tmp_path / "table").plan.is_empty
 
 
 def test_rows_of_objects_that_a_backfill_did_not_choose_are_copied_out_of_their_pack(
