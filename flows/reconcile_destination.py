@@ -25,6 +25,13 @@ def reconcile_destination(
     destination: Destination,
     credentials: Credentials = "",
     repair: Annotated[bool, form(title="Repair", description="Write the rows that differ, and no others.")] = False,
+    recompute: Annotated[
+        bool,
+        form(
+            title="Recompute",
+            description="Hash every row anew, also rows that nobody wrote since the last proof.",
+        ),
+    ] = False,
 ) -> ReconcileReport:
     """Compare every row of a vector store with the table version that it says to hold.
 
@@ -34,7 +41,7 @@ def reconcile_destination(
     Raises:
         NotEqualError: when both sides differ and were not repaired; the run's artifact names the rows.
     """
-    report = compare_rows(table_uri, destination, credentials or None, repair=repair)
+    report = compare_rows(table_uri, destination, credentials or None, repair=repair, recompute=recompute)
     report_comparison(report)
     if not report.is_equal:
         raise NotEqualError(

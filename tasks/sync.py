@@ -24,9 +24,13 @@ def sync_rows(table_uri: str, destination: str, credentials: str | None, *, prov
 
 
 @task(name="compare rows", **RETRIED)
-def compare_rows(table_uri: str, destination: str, credentials: str | None, *, repair: bool) -> ReconcileReport:
+def compare_rows(
+    table_uri: str, destination: str, credentials: str | None, *, repair: bool, recompute: bool
+) -> ReconcileReport:
     """Compare every row; `credentials` names a Prefect Secret block."""
-    return reconcile(table_uri, destination, repair_differences=repair, secret=load_secret(credentials))
+    return reconcile(
+        table_uri, destination, repair_differences=repair, recompute=recompute, secret=load_secret(credentials)
+    )
 
 
 def load_secret(block_name: str | None) -> str | None:

@@ -17,13 +17,16 @@ def reconcile(
     table_uri: TableUri,
     destination: DestinationLocation,
     repair: Annotated[bool, typer.Option("--repair", help="Write the rows that differ, and no others.")] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Hash every row anew, also rows that nobody wrote since the last proof.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Prove row by row that a vector store equals TABLE. Exit status is 1 when it does not."""
     with answering(as_json=as_json) as answer:
         from sbert.sync.reconcile import reconcile as compare_sides
 
-        report = compare_sides(table_uri, destination, repair_differences=repair)
+        report = compare_sides(table_uri, destination, repair_differences=repair, recompute=recompute)
         answer.print(report.model_dump(mode="json"), _show_comparison)
         if not report.is_equal:
             raise typer.Exit(1)

@@ -30,6 +30,8 @@ def compare_buckets(
     digester: RowDigester,
     comparison: RowComparison,
     keep_keys: Callable[[pa.Table], None],
+    *,
+    recompute: bool = False,
 ) -> None:
     """Compare the buckets of both sides, and add the rows of different buckets to `comparison`.
 
@@ -40,15 +42,18 @@ def compare_buckets(
         digester: the store's digests.
         comparison: gets the rows.
         keep_keys: gets the keys of the store's rows in the order in which they were added.
+        recompute: compute also the digests that earlier comparisons kept, on both sides.
     """
     num_buckets = min(MAX_BUCKETS, max(MIN_BUCKETS, 1 << (table.num_rows // ROWS_PER_BUCKET).bit_length()))
 
-    def digests() -> Iterator[RowDigests]:
-        return prefetch(shard_digests(table, destination, collection, digester), 1)
+    def digests(*, recompute: bool = False) -> Iterator[RowDigests]:
+        return prefetch(shard_digests(table, destination, collection, digester, recompute=recompute), 1)
 
+    if recompute:
+        destination.forget_digests(collection.name)
     with ThreadPoolExecutor(1, thread_name_prefix="sums") as pool:
         server_side: Future[BucketSums] = pool.submit(digester.sums, num_buckets)
-        sums = _sums(digests(), num_buckets)
+        sums = _sums(digests(recompute=recompute), num_buckets)
         differing = np.flatnonzero((sums != server_side.result()).any(axis=1))
     comparison.num_table_rows = table.num_rows
     if not len(differing):

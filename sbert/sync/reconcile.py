@@ -99,8 +99,11 @@ class _KeyFile:
 class CopyComparison:
     """The differences between a table version and a collection, and the rows that mend them."""
 
-    def __init__(self, table: Table, destination: Destination, collection: Collection) -> None:
+    def __init__(
+        self, table: Table, destination: Destination, collection: Collection, *, recompute: bool = False
+    ) -> None:
         """Compare on entering; hold the keys of the collection in a temporary file until the exit."""
+        self._recompute = recompute
         self._table = table
         self._destination = destination
         self._collection = collection
@@ -112,7 +115,15 @@ class CopyComparison:
         digester = self._destination.digester(self._collection)
         with RowComparison() as rows, _KeyFile(self._keys_file) as keys:
             if digester is not None:
-                compare_buckets(self._table, self._destination, self._collection, digester, rows, keys.write)
+                compare_buckets(
+                    self._table,
+                    self._destination,
+                    self._collection,
+                    digester,
+                    rows,
+                    keys.write,
+                    recompute=self._recompute,
+                )
             else:
                 self._compare_all(rows, keys)
             self.differences = rows.differences()
@@ -179,9 +190,18 @@ class CopyComparison:
                 yield pa.Table.from_batches([batch])
 
 
-def compare(table: Table, destination: Destination, collection: Collection) -> CopyComparison:
-    """Compare every row of a table version with a collection; use the result as a context manager."""
-    return CopyComparison(table, destination, collection)
+def compare(
+    table: Table, destination: Destination, collection: Collection, *, recompute: bool = False
+) -> CopyComparison:
+    """Compare every row of a table version with a collection; use the result as a context manager.
+
+    Args:
+        table: the version.
+        destination: where the collection is.
+        collection: the rows to compare.
+        recompute: hash every row anew, also rows of which an earlier comparison has kept hashes.
+    """
+    return CopyComparison(table, destination, collection, recompute=recompute)
 
 
 def repair(
@@ -198,7 +218,12 @@ def repair(
 
 
 def reconcile(
-    table_uri: str, location: str, *, repair_differences: bool = False, secret: str | None = None
+    table_uri: str,
+    location: str,
+    *,
+    repair_differences: bool = False,
+    recompute: bool = False,
+    secret: str | None = None,
 ) -> ReconcileReport:
     """Compare a destination with the table version that its watermark names; optionally mend just the differences.
 
@@ -206,6 +231,8 @@ def reconcile(
         table_uri: the table.
         location: the destination, see `open_destination`.
         repair_differences: mend what differs, then prove again.
+        recompute: hash every row anew on both sides. Otherwise hashes serve that an earlier comparison kept, of rows that
+            were not written since.
         secret: password, token or API key, where the environment does not hold it.
 
     Raises:
@@ -215,7 +242,7 @@ def reconcile(
     newest = Table.open(table_uri)
     with open_destination(location, secret) as destination:
         table, collection, mark = _version_shown(newest, destination)
-        with compare(table, destination, collection) as comparison:
+        with compare(table, destination, collection, recompute=recompute) as comparison:
             was_equal = comparison.is_equal and mark.is_complete
             report = ReconcileReport(
                 table_uri=table.uri,

@@ -33,15 +33,15 @@ def bucket_of(digests: RowDigests, num_buckets: int) -> np.ndarray[tuple[int], n
 
 
 def shard_digests(
-    table: Table, destination: Destination, collection: Collection, digester: RowDigester
+    table: Table, destination: Destination, collection: Collection, digester: RowDigester, *, recompute: bool = False
 ) -> Iterator[RowDigests]:
-    """Return the digests of each shard's rows in the order of the rows; compute and keep missing digests."""
+    """Return the digests of each shard's rows in the order of the rows; compute and keep missing digests, or all anew."""
     name = hashlib.sha256(f"{digester.kind}|{collection.encoder_fingerprint}|{collection.schema}".encode()).hexdigest()[
         :12
     ]
     for shard in table.shards():
         uri = join(table.uri, DIGESTS_FOLDER, f"{shard.name.removesuffix('.parquet')}.{name}")
-        digests = _read(uri, shard)
+        digests = None if recompute else _read(uri, shard)
         if digests is None:
             digests = _computed(table, shard, destination, digester)
             content = digests.astype("<u8").tobytes()

@@ -282,6 +282,9 @@ class Destination(ABC):
         """
         return None
 
+    def forget_digests(self, collection: str) -> None:  # noqa: B027  (most stores keep none)
+        """Forget the digests of a collection that the store keeps from one proof to the next."""
+
     def portable(self, rows: pa.Table) -> pa.Table:
         """Return rows with values that the store can hold; stores that hold every value return `rows`."""
         return rows

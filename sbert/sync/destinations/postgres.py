@@ -23,6 +23,7 @@ from sbert.sync.destinations.base import Collection, Destination, Load, StoredRo
 from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, TextArray, TextArrayDumper, copy_content
 from sbert.sync.destinations.postgres_columns import FULL_TYPE_NAMES, collection_types, column_options, copy_types
 from sbert.sync.destinations.postgres_digests import PostgresDigester, content_of
+from sbert.sync.destinations.postgres_sums import SUMS, SUMS_COLUMNS, KeptSums
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
@@ -113,6 +114,7 @@ class PostgresDestination(Destination):
                     "PRIMARY KEY (name, collection))"
                 ).format(self._table(WATERMARKS))
             )
+            self._execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} {}").format(self._table(SUMS), SUMS_COLUMNS))
 
     def _lock(self) -> bool:
         """Take the lock of the view. The server keeps the lock of a process that was killed until it notices the death."""
@@ -171,7 +173,16 @@ class PostgresDestination(Destination):
     def digester(self, collection: Collection) -> PostgresDigester:
         """Return the digester: the server hashes rows, so vectors do not travel."""
         with self._translated():
-            return PostgresDigester(self._open, self._table(collection.name), collection_types(collection))
+            rows = self._table(collection.name)
+            return PostgresDigester(self._open, rows, collection_types(collection), self._kept_sums(collection.name))
+
+    def forget_digests(self, collection: str) -> None:
+        """Remove the sums of row hashes that proofs keep."""
+        with self._translated():
+            self._kept_sums(collection).forget()
+
+    def _kept_sums(self, collection: str) -> KeptSums:
+        return KeptSums(self._open, self._table(SUMS), self.name, collection)
 
     def keys(self, collection: Collection) -> Iterator[StoredRows]:
         """Read keys and hashes of all rows."""
@@ -231,8 +242,9 @@ class PostgresDestination(Destination):
             self._execute(sql.SQL("CREATE VIEW {} AS SELECT * FROM {}").format(view, self._table(collection.name)))
 
     def drop(self, collection: str) -> None:
-        """Drop a table and its watermark in one transaction."""
+        """Drop a table, its watermark and its sums in one transaction."""
         with self._translated(), self._open.transaction():
+            self.forget_digests(collection)
             self._execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self._table(collection)))
             self._execute(
                 sql.SQL("DELETE FROM {} WHERE name = %s AND collection = %s").format(self._table(WATERMARKS)),

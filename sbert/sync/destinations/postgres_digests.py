@@ -2,7 +2,8 @@
 
 Each column's bytes, as the server's ``*_send`` functions return them, are hashed with a seed of the column. A row's hash is
 a hash of the exclusive or of these. The server adds up row hashes by bucket of the key. Where both sides have the same
-number of rows and the same sum, the bucket's rows are equal.
+number of rows and the same sum, the bucket's rows are equal. The sums are kept in the server, and the next proof adds up
+only the buckets with rows that were written since (`postgres_sums.py`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from sbert.errors import DestinationError
 from sbert.sync.destinations.base import KEY_COLUMNS, BucketSums, RowDigester, RowDigests, StoredRows
 from sbert.sync.destinations.postgres_binary import ColumnType, field_bytes, vector_words
 from sbert.sync.destinations.postgres_hash import hash_values, hash_words
+from sbert.sync.destinations.postgres_sums import KeptBuckets, KeptSums
 from sbert.table.record_file import Keys
 
 __all__ = ["PostgresDigester", "content_of"]
@@ -27,6 +29,7 @@ ROW_SEED = SEED - 1
 ROWS_PER_READ = 16_384
 WORK_MEMORY = "64MB"
 """Memory of the server for the sums of all buckets; with PostgreSQL's 4 MB it would write them to disk."""
+EVERY_ROW = sql.SQL("")
 PROBE = b"sbert", 7
 """Bytes and seed whose hash the server must compute as this library does."""
 
@@ -41,8 +44,9 @@ class PostgresDigester(RowDigester):
         connection: psycopg.Connection[Any],
         table: sql.Identifier,
         types: Sequence[tuple[str, ColumnType]],
+        kept: KeptSums,
     ) -> None:
-        """Digest the columns `types` of `table`.
+        """Digest the columns `types` of `table`, with the sums that earlier proofs kept.
 
         Raises:
             DestinationError: the server computes other hashes than this library.
@@ -50,6 +54,7 @@ class PostgresDigester(RowDigester):
         self._connection = connection
         self._table = table
         self._types = types
+        self._kept = kept
         answer = connection.execute("SELECT hashbyteaextended(%s, %s)", PROBE).fetchone()
         expected = hash_values(pa.array([PROBE[0]], pa.large_binary()), PROBE[1]).view(np.int64)[0]
         if answer is None or answer[0] != expected:
@@ -79,24 +84,48 @@ class PostgresDigester(RowDigester):
         return digests
 
     def sums(self, num_buckets: int) -> BucketSums:
-        """Let the server count and add up the row hashes of each bucket."""
-        query = sql.SQL("SELECT {bucket}, count(*), sum({row}) FROM {table} GROUP BY 1").format(
-            bucket=self._bucket(num_buckets), row=self._row_hash(), table=self._table
-        )
-        sums = np.zeros((num_buckets, 2), np.uint64)
+        """Let the server count and add up the row hashes of each bucket. Sums of before serve buckets without new rows."""
         with self._connection.transaction():
+            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # all queries see the same rows
             self._connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(WORK_MEMORY))
-            for bucket, count, total in self._connection.execute(query):
-                sums[bucket] = count, int(total) % 2**64
+            definition = self._kept.definition(self._table, self.kind)
+            if definition is None:
+                return self._added_up(num_buckets, self._row_hash())
+            before = self._kept.read(definition, num_buckets)
+            if before is None:
+                buckets = self._added_up(num_buckets, self._version_hash(), self._row_hash())
+            else:
+                buckets = self._with_new_rows(before, num_buckets)
+            if before is None or (buckets != before).any():
+                self._kept.write(definition, buckets)
+            return buckets[:, [0, 2]]
+
+    def _with_new_rows(self, before: KeptBuckets, num_buckets: int) -> KeptBuckets:
+        """Return the sums of now: of buckets whose rows are those of before, the sums of before."""
+        versions = self._added_up(num_buckets, self._version_hash())
+        changed = np.flatnonzero((versions != before[:, :2]).any(axis=1))
+        sums = before[:, 2].copy()
+        if len(changed):
+            where = self._in_buckets(num_buckets, changed.tolist())
+            sums[changed] = self._added_up(num_buckets, self._row_hash(), where=where)[changed, 1]
+        return np.column_stack([versions, sums])
+
+    def _added_up(self, num_buckets: int, *hashes: sql.Composed, where: sql.Composable = EVERY_ROW) -> KeptBuckets:
+        """Return the number of rows of each bucket and the sums of their hashes, shape (buckets, 1 + hashes)."""
+        query = sql.SQL("SELECT {bucket}, count(*), {sums} FROM {table}{where} GROUP BY 1").format(
+            bucket=self._bucket(num_buckets),
+            sums=sql.SQL(", ").join(sql.SQL("sum({})").format(one) for one in hashes),
+            table=self._table,
+            where=where,
+        )
+        sums = np.zeros((num_buckets, 1 + len(hashes)), np.uint64)
+        for bucket, count, *totals in self._connection.execute(query):
+            sums[bucket] = [count, *(int(total) % 2**64 for total in totals)]
         return sums
 
     def rows(self, num_buckets: int, buckets: Sequence[int] | None) -> Iterator[StoredRows]:
         """Read keys and digests of the rows of some buckets, or of all."""
-        where = (
-            sql.SQL("")
-            if buckets is None
-            else sql.SQL(" WHERE {} = ANY({}::bigint[])").format(self._bucket(num_buckets), list(map(int, buckets)))
-        )
+        where = EVERY_ROW if buckets is None else self._in_buckets(num_buckets, buckets)
         query = sql.SQL("COPY (SELECT source, id, {}, {}, {} FROM {}{}) TO STDOUT (FORMAT binary)").format(
             self._hash("source"), self._hash("id"), self._row_hash(), self._table, where
         )
@@ -116,7 +145,17 @@ class PostgresDigester(RowDigester):
             yield _stored(sources, ids, hashes)
 
     def _bucket(self, num_buckets: int) -> sql.Composed:
-        return sql.SQL("(({} # {}) & {})").format(self._hash("source"), self._hash("id"), num_buckets - 1)
+        return sql.SQL("({} & {})").format(self._key_hash(), num_buckets - 1)
+
+    def _in_buckets(self, num_buckets: int, buckets: Sequence[int]) -> sql.Composed:
+        return sql.SQL(" WHERE {} = ANY({}::bigint[])").format(self._bucket(num_buckets), list(map(int, buckets)))
+
+    def _key_hash(self) -> sql.Composed:
+        return sql.SQL("({} # {})").format(self._hash("source"), self._hash("id"))
+
+    def _version_hash(self) -> sql.Composed:
+        """Return the SQL that hashes a row's key and the number of the transaction that wrote it."""
+        return sql.SQL("hashbyteaextended(xidsend(xmin), {})").format(self._key_hash())
 
     def _hash(self, name: str) -> sql.Composed:
         """Return the SQL that hashes a column."""
