@@ -6,6 +6,7 @@ An object that is not chosen is treated like an object that cannot be read: it k
 import datetime as dt
 import fnmatch
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Self
 
 import polars as pl
@@ -121,7 +122,7 @@ def cut_to_rows(splits: Sequence[Split], limit: int, source: SourceSettings, rea
             if left <= 0:
                 break
             num_rows = _count_rows(span, left, source, reading)
-            spans.append(span if num_rows is not None else span.model_copy(update={"max_rows": left}))
+            spans.append(span if num_rows is not None else replace(span, max_rows=left))
             left -= left if num_rows is None else num_rows
         if spans:
             kept.append(Split(spans=tuple(spans), name=split.name))
@@ -133,7 +134,7 @@ def _count_rows(span: Span, limit: int, source: SourceSettings, reading: ReadSet
     only_text = source.model_copy(update={"keep_columns": ()})
     kept: dict[str, pl.DataType] = {}
     num_rows = 0
-    for block in read_span(span.model_copy(update={"max_rows": None}), only_text, reading, kept):
+    for block in read_span(replace(span, max_rows=None), only_text, reading, kept):
         num_rows += block.num_rows_read
         if num_rows > limit:
             return None

@@ -6,6 +6,7 @@ Planning, building and publishing compare only these names.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
 
@@ -89,7 +90,7 @@ def without_objects(planned: PlannedSplit, uris: set[str], rows: str) -> Planned
 def cut_to_first_rows(planned: PlannedSplit, num_rows: Mapping[str, int], rows: str) -> PlannedSplit:
     """Return a split with only the first rows of the objects in `num_rows`, and a name of its own."""
     spans = tuple(
-        span.model_copy(update={"max_rows": num_rows[span.object.uri]}) if span.object.uri in num_rows else span
+        replace(span, max_rows=num_rows[span.object.uri]) if span.object.uri in num_rows else span
         for span in planned.split.spans
     )
     return plan_split(Split(spans=spans, name=planned.split.name), rows)

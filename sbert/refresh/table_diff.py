@@ -113,6 +113,8 @@ def _tables_held_back(
     plan: Plan, results: Sequence[BuildResult], broken: dict[str, str], leaving: set[str]
 ) -> tuple[str, ...]:
     """Return the folders of source tables that have an unreadable file, and have replaced files of the table's rows."""
+    if not broken:
+        return ()
     splits = [planned.split for planned in (*plan.keep, *(result.planned for result in results))]
     objects = [span.object for split in splits for span in split.spans]
     if not any(item.table is not None and item.uri in broken for item in objects):

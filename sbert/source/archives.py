@@ -7,6 +7,7 @@ Nothing is ever unpacked to a disk.
 import logging
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sbert.errors import StorageError
 from sbert.source.formats.all_formats import format_of, format_of_name, named_format
@@ -46,16 +47,16 @@ def archive_members(archive: SourceObject, named: str | None) -> list[SourceObje
     except StorageError as error:
         if error.transient:
             raise
-        return [archive.model_copy(update={"unreadable": f"cannot be opened: {error}"})]
+        return [replace(archive, unreadable=f"cannot be opened: {error}")]
     except BROKEN as error:
-        return [archive.model_copy(update={"unreadable": f"is not a zip archive that can be read: {error}"})]
+        return [replace(archive, unreadable=f"is not a zip archive that can be read: {error}")]
     total = sum(info.file_size for info in infos.values())
     if total > max(ALWAYS_BYTES, MAX_EXPANSION * archive.num_bytes):
         reason = (
             f"its {archive.num_bytes:,} bytes would expand to {total:,}, more than {MAX_EXPANSION:,} times their size, as "
             "in an archive bomb: if its members are text, store them uncompressed"
         )
-        return [archive.model_copy(update={"unreadable": reason})]
+        return [replace(archive, unreadable=reason)]
     members = list(_objects(archive, infos, named))
     if len(members) < len(infos):
         log.warning(
@@ -78,16 +79,15 @@ def _objects(archive: SourceObject, infos: dict[str, zipfile.ZipInfo], named: st
             unreadable = (
                 unreadable or f"{kind[0].name} objects cannot be read inside a zip archive: store it beside the archive"
             )
-        yield archive.model_copy(
-            update={
-                "uri": f"{archive.uri}/{name}",
-                "num_bytes": info.file_size,
-                "format": kind[0].name,
-                "compression": kind[1],
-                "unreadable": unreadable,
-                "archive": archive.uri,
-                "member": name,
-            }
+        yield replace(
+            archive,
+            uri=f"{archive.uri}/{name}",
+            num_bytes=info.file_size,
+            format=kind[0].name,
+            compression=kind[1],
+            unreadable=unreadable,
+            archive=archive.uri,
+            member=name,
         )
 
 

@@ -23,6 +23,8 @@ NULL = "__HIVE_DEFAULT_PARTITION__"
 
 def folder_keys(path: str, root: str) -> dict[str, str | None]:
     """Return the keys of the folders of an object: folders below `root`, and key folders at its end."""
+    if "=" not in path:
+        return {}
     above = root.rstrip("/")
     while "=" in above.rsplit("/", 1)[-1]:
         above = above.rpartition("/")[0]

@@ -1,6 +1,8 @@
 """Objects of the source, and slices of them."""
 
 import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import polars as pl
@@ -42,34 +44,33 @@ class SourceTable(BaseModel):
     )
 
 
-class SourceObject(BaseModel):
-    """One object of the source."""
+@dataclass(frozen=True, slots=True)
+class SourceObject:
+    """One object of the source. A source may have hundreds of thousands, so each takes little memory."""
 
-    model_config = ConfigDict(frozen=True)
-
-    uri: str = Field(description="Where it is: an absolute local path, or a URI.")
-    version: str = Field(
-        description="Changes when the content does: the store's ETag, else size and modification time."
-    )
+    uri: str
+    """Where it is: an absolute local path, or a URI."""
+    version: str
+    """Changes when the content does: the store's ETag, else size and modification time."""
     num_bytes: int
+    format: str
+    """Name of its format, such as jsonl."""
     modified: dt.datetime | None = None
-    format: str = Field(description="Name of its format, such as jsonl.")
     compression: Compression = Compression.NONE
-    unreadable: str = Field(
-        default="", description="Why the object cannot be opened, as known from the listing; empty when it can."
-    )
-    archive: str = Field(default="", description="URI of the zip archive that the object is a member of.")
-    member: str = Field(default="", description="Its name in there.")
-    values: dict[str, str | None] = Field(
-        default={}, description="Columns with one value for all rows, which the object itself does not hold, as text."
-    )
-    table: SourceTable | None = Field(default=None, description="The table that the object is a file of.")
-    num_rows: int | None = Field(
-        default=None, description="Rows, deleted ones left out, where the table's log says it."
-    )
-    deleted_rows: str = Field(
-        default="", description="Rows that the table's log marks as deleted (`sbert.source.lake_tables.deleted_rows`)."
-    )
+    unreadable: str = ""
+    """Why the object cannot be opened, as known from the listing; empty when it can."""
+    archive: str = ""
+    """URI of the zip archive that the object is a member of."""
+    member: str = ""
+    """Its name in there."""
+    values: Mapping[str, str | None] = field(default_factory=dict)
+    """Columns with one value for all rows, which the object itself does not hold, as text."""
+    table: SourceTable | None = None
+    """The table that the object is a file of."""
+    num_rows: int | None = None
+    """Rows, deleted ones left out, where the table's log says it."""
+    deleted_rows: str = ""
+    """Rows that the table's log marks as deleted (`sbert.source.lake_tables.deleted_rows`)."""
 
     @property
     def is_stream(self) -> bool:
@@ -77,18 +78,19 @@ class SourceObject(BaseModel):
         return self.compression is not Compression.NONE or bool(self.archive)
 
 
-class Span(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Span:
     """A whole object, or a slice of it."""
 
-    model_config = ConfigDict(frozen=True)
-
     object: SourceObject
-    start: int | None = Field(default=None, description="First byte, or row group (Parquet); None: all.")
-    stop: int | None = Field(default=None, description="The byte or row group after the last.")
-    first_row: int = Field(
-        default=1, description="Number of the first row within the object; not part of the identity."
-    )
-    max_rows: int | None = Field(default=None, description="Rows after which the span is cut off; None: all.")
+    start: int | None = None
+    """First byte, or row group (Parquet); None: all."""
+    stop: int | None = None
+    """The byte or row group after the last."""
+    first_row: int = 1
+    """Number of the first row within the object; not part of the identity."""
+    max_rows: int | None = None
+    """Rows after which the span is cut off; None: all."""
 
     def identity(self) -> list[str | int | None]:
         """Return everything that decides the rows: URI, version, start and stop, and the cut if there is one."""

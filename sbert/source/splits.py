@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -146,7 +147,7 @@ def with_first_rows(splits: Sequence[Split]) -> list[Split]:
         Split(
             name=split.name,
             spans=tuple(
-                span.model_copy(update={"first_row": numbers[span.object.uri][span.start]}) if span.start else span
+                replace(span, first_row=numbers[span.object.uri][span.start]) if span.start else span
                 for span in split.spans
             ),
         )

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -71,7 +72,7 @@ class JsonLinesFormat(SourceFormat):
             if encoding != UTF8:
                 if span.start > 0:
                     return
-                span = span.model_copy(update={"start": None, "stop": None})
+                span = replace(span, start=None, stop=None)
         for chunk in read_lines(span, read, encoding):
             yield parse_chunk(chunk, request, read.max_row_bytes)
 

@@ -45,7 +45,7 @@ class TableFolder(NamedTuple):
 def is_hidden(path: str, root: str) -> bool:
     """Return whether a name below the root begins with ``.`` or ``_``, so that nobody reads it."""
     below = path[len(root) :] if path.startswith(root) else path
-    return any(part.startswith((".", "_")) for part in below.split("/"))
+    return below.startswith((".", "_")) or "/." in below or "/_" in below  # called for every object
 
 
 def is_table(uri: str) -> str | None:
