@@ -6,6 +6,7 @@ same commit as the shards they describe.
 """
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -114,6 +115,10 @@ class Table:
 
     def shards(self) -> list[TableShard]:
         """Return the shards of this version, ordered by name, from the log alone."""
+        return list(self._shards)
+
+    @cached_property
+    def _shards(self) -> list[TableShard]:
         actions = pl.DataFrame(self._delta.get_add_actions(flatten=True))  # pyarrow would import pandas for this
         bounds = [name for name in actions.columns if name.startswith(("min.", "max.", "null_count."))]
         has_bounds = pl.any_horizontal(pl.lit(False), *(pl.col(name).is_not_null() for name in bounds))

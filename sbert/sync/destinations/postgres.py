@@ -8,6 +8,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, LiteralString
 
@@ -73,6 +74,8 @@ class PostgresDestination(Destination):
         super().__init__(location, view, secret)
         self._schema = schema or "public"
         self._connection: psycopg.Connection[Any] | None = None
+        self._counting: tuple[str, Future[int]] | None = None
+        self._count_after_load: tuple[str, int] | None = None
         if not view or len(view.encode()) > MAX_NAME_BYTES:
             raise DestinationError(
                 f"{location}#{name}: the name has {len(view.encode())} bytes, but 1 to {MAX_NAME_BYTES} are possible: "
@@ -163,10 +166,25 @@ class PostgresDestination(Destination):
                 self._check_columns(collection)
                 # The index finds keys fastest, whatever the planner's statistics say.
                 self._execute("SET LOCAL enable_seqscan = off")
-            yield PostgresLoad(self, collection, is_new=is_new)
+            load = PostgresLoad(self, collection, is_new=is_new)
+            counting, self._counting = self._counting, None
+            before = counting[1].result() if counting is not None and counting[0] == collection.name else None
+            yield load
+        if before is not None:
+            self._count_after_load = collection.name, before + load.num_rows_gained
+
+    def begin_count(self, collection: str) -> None:
+        """Count the rows in a thread, while the caller computes what to write."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="count")
+        self._counting = collection, pool.submit(self._counted, collection)
+        pool.shutdown(wait=False)
 
     def count(self, collection: str) -> int:
-        """Count the rows."""
+        """Count the rows. Right after a load this is their number before it, and by how many the server says it changed."""
+        after_load, self._count_after_load = self._count_after_load, None
+        return after_load[1] if after_load is not None and after_load[0] == collection else self._counted(collection)
+
+    def _counted(self, collection: str) -> int:
         (number,) = self._fetch_one(sql.SQL("SELECT count(*) FROM {}").format(self._table(collection)))
         return int(number)
 
@@ -315,9 +333,10 @@ class PostgresDestination(Destination):
         kind = rows[0][0] if rows else None
         return kind.decode() if isinstance(kind, bytes) else kind
 
-    def _execute(self, query: Query, *values: object) -> None:
+    def _execute(self, query: Query, *values: object) -> int:
+        """Run a statement and return the number of rows that it wrote or removed."""
         with self._translated():
-            self._open.execute(query, values or None)
+            return self._open.execute(query, values or None).rowcount
 
     def _fetch_all(self, query: Query, *values: object) -> list[tuple[Any, ...]]:
         with self._translated():
@@ -345,6 +364,8 @@ class PostgresLoad:
         self._collection = collection
         self._is_new = is_new
         self._types = copy_types(collection)
+        self.num_rows_gained = 0
+        """Rows that the server says it added, less those that it removed."""
 
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace rows."""
@@ -371,10 +392,12 @@ class PostgresLoad:
             sql.SQL(", ").join(sql.Identifier(name) for name, _ in self._types),
             options,
         )
-        with self._destination._open.cursor() as cursor, cursor.copy(query) as copy:
-            copy.write(HEADER)
-            yield copy
-            copy.write(TRAILER)
+        with self._destination._open.cursor() as cursor:
+            with cursor.copy(query) as copy:
+                copy.write(HEADER)
+                yield copy
+                copy.write(TRAILER)
+            self.num_rows_gained += cursor.rowcount
 
     def delete(self, blocks: Iterator[pa.Table]) -> int:
         """Remove rows by key."""
@@ -384,7 +407,7 @@ class PostgresLoad:
         ).format(self._destination._table(self._collection.name))
         num_rows = 0
         for keys in blocks:
-            self._destination._execute(query, TextArray(keys["source"]), TextArray(keys["id"]))
+            self.num_rows_gained -= self._destination._execute(query, TextArray(keys["source"]), TextArray(keys["id"]))
             num_rows += len(keys)
         return num_rows
 

@@ -1,0 +1,87 @@
+"""A sync counts the rows in PostgreSQL while it computes what to write, and knows the number after the load from the server."""
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from sbert.errors import NotEqualError
+from sbert.sync.destinations.locate import open_destination
+from sbert.sync.destinations.postgres import PostgresDestination
+from sbert.sync.follow import sync
+from tests.support.made_tables import State, make_version
+from tests.support.postgres import PostgresServer
+from tests.support.stores import visible_collection
+
+A, B = "s3://raw/a.jsonl", "s3://raw/b.jsonl"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    folder = str(tmp_path / "table")
+    make_version(folder, rows_of(range(60)))
+    return folder
+
+
+@pytest.fixture
+def location(postgres: PostgresServer) -> str:
+    return f"{postgres.location}#public.docs_{uuid.uuid4().hex[:8]}"
+
+
+def rows_of(first: range, **second: int) -> State:
+    return {A: {str(number): number for number in first}, B: second}
+
+
+def test_an_increment_counts_once_and_knows_the_number_after_it(
+    table: str, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(table, location)
+    counted: list[int] = []
+    real = PostgresDestination._counted
+
+    def noted(self: PostgresDestination, collection: str) -> int:
+        counted.append(real(self, collection))
+        return counted[-1]
+
+    monkeypatch.setattr(PostgresDestination, "_counted", noted)
+    make_version(table, rows_of(range(5, 63), x=1, y=2))  # 5 rows leave, 3 and 2 join
+    report = sync(table, location)
+    assert (report.num_deletes, report.num_rows) == (5, 60)
+    assert counted == [60]
+    make_version(table, rows_of(range(5, 63)))
+    assert sync(table, location).num_rows == 58
+    assert counted == [60, 60]
+    assert sync(table, location).num_rows == 58
+    assert counted == [60, 60, 58]
+    with open_destination(location) as destination:
+        assert destination.count(str(destination.visible())) == 58
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [
+        ("DELETE FROM {} WHERE id IN ('7', '8')", 59),
+        ("INSERT INTO {0} SELECT id || ' copy', source, text_hash, embedding, num_tokens, truncated FROM {0} WHERE id = '7'", 62),
+    ],
+)  # fmt: skip
+def test_rows_that_somebody_removed_or_added_are_noticed_by_the_next_increment(
+    table: str, location: str, postgres: PostgresServer, change: str, number: int
+) -> None:
+    sync(table, location)
+    name = visible_collection(location)
+    columns = "(id, source, text_hash, embedding, num_tokens, truncated)"
+    postgres.execute(change.replace("INTO {0}", f"INTO {{0}} {columns}").format(name))
+    make_version(table, rows_of(range(60), x=1))
+    with pytest.raises(NotEqualError, match=rf"the store has {number} rows, but version 1 of .* has 61"):
+        sync(table, location)
+
+
+def test_a_count_after_another_load_is_a_new_one(table: str, location: str, postgres: PostgresServer) -> None:
+    sync(table, location)
+    make_version(table, rows_of(range(60), x=1))
+    sync(table, location)
+    with open_destination(location) as destination:
+        name = str(destination.visible())
+        destination.begin_count(name)
+        postgres.execute(f"DELETE FROM {name} WHERE id = 'x'")
+        assert destination.count(name) == 60
