@@ -2,7 +2,9 @@
 
 The one idea: the sample holds the texts with the smallest hashes. So it is random, it is the same after a compaction, a
 backfill or the renaming of an object, and it changes by as much as the texts change. Finding it costs a read of the
-``text_hash`` columns (16 bytes a row). Vectors are read only for rows whose shard was not sampled before.
+``text_hash`` columns (16 bytes a row). With the sample of an earlier version only the shards that have joined since are
+read, as long as all shards with rows of that sample are still there. Vectors are read only for rows that the earlier sample
+does not have; a compaction copies them.
 """
 
 from collections.abc import Sequence
@@ -14,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sbert.table.commit_record import moved_shards
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
-from sbert.table.shards import embedding_column, embedding_matrix, vector_matrix, vector_names
+from sbert.table.shard_layout import is_compacted
+from sbert.table.shards import embedding_column, embedding_matrix, fingerprint_of_shard, vector_matrix, vector_names
 from sbert.table.text_index import HASH_BYTES, Hashes, hash_matrix
 
 __all__ = ["SAMPLE_ROWS", "DriftSample", "sample_rows"]
@@ -25,6 +29,8 @@ SAMPLE_ROWS = 512
 SHARDS_AT_ONCE = 8
 """Shards whose hashes are read at the same time: on object storage nearly all of the time is waiting."""
 FACTS_KEY = b"sbert_sample"
+NOT_READ = -1
+"""Stands in place of the row in its shard, for rows of an earlier sample."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +91,42 @@ class DriftSample:
 
 
 def sample_rows(table: Table, earlier: DriftSample | None = None) -> DriftSample:
-    """Return up to `SAMPLE_ROWS` rows of a table; `earlier` saves reading rows whose shard is unchanged."""
+    """Return up to `SAMPLE_ROWS` rows of a table; `earlier` saves reading shards that it was made of."""
     if earlier is not None and earlier.encoder_fingerprint != table.encoder.fingerprint:
         earlier = None
     if earlier is not None and earlier.version == table.version:
         return earlier
-    names = [shard.name for shard in table.shards() if shard.num_rows]
+    joined = None if earlier is None else _joined_since(table, earlier)
+    names = [shard.name for shard in table.shards() if shard.num_rows and (joined is None or shard.name in joined)]
     with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
         parts = list(pool.map(lambda name: _least_hashes(table, name), names))
-    hashes = np.concatenate([np.zeros((0, HASH_BYTES), np.uint8), *(part[0] for part in parts)])
-    rows = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
-    numbers = np.repeat(np.arange(len(parts)), [len(part[1]) for part in parts])
+    stays = earlier if joined is not None else None
+    hashes = np.concatenate([_no_hashes() if stays is None else stays.hashes, *(part[0] for part in parts)])
+    shards = [] if stays is None else [*stays.shards]
+    rows = np.concatenate([np.full(len(shards), NOT_READ), *(part[1] for part in parts)])
+    for name, part in zip(names, parts, strict=True):
+        shards += [name] * len(part[1])
     least = _least(hashes)
-    return _read_rows(table, hashes[least], [names[number] for number in numbers[least]], rows[least], earlier)
+    return _read_rows(table, hashes[least], [shards[place] for place in least], rows[least], earlier)
+
+
+def _joined_since(table: Table, earlier: DriftSample) -> frozenset[str] | None:
+    """Return the shards that have joined since an earlier sample; None where all shards must be read.
+
+    That is so where a shard with sampled rows has left, since rows that were not sampled take their places, and where the
+    log no longer has the commits.
+    """
+    joined: set[str] = set()
+    for version in range(earlier.version + 1, table.version + 1):
+        moved = moved_shards(table.uri, version)
+        if moved is None or not moved.left.isdisjoint(earlier.shards):
+            return None
+        joined = (joined - moved.left) | moved.joined
+    return frozenset(joined) if earlier.version < table.version else None
+
+
+def _no_hashes() -> Hashes:
+    return np.zeros((0, HASH_BYTES), np.uint8)
 
 
 def _least(hashes: Hashes) -> npt.NDArray[np.int64]:
@@ -128,15 +157,15 @@ def _read_rows(
     info = table.encoder
     embeddings = np.zeros((len(hashes), info.dim), np.float32)
     num_tokens, truncated = np.zeros(len(hashes), np.int32), np.zeros(len(hashes), np.bool_)
-    earlier_places = {}
-    if earlier is not None:
-        earlier_places = {
-            (row.tobytes(), name): at for at, (row, name) in enumerate(zip(earlier.hashes, earlier.shards, strict=True))
-        }
+    earlier_places = {} if earlier is None else {row.tobytes(): at for at, row in enumerate(earlier.hashes)}
     to_read: dict[str, list[int]] = {}
     for place, (row, name) in enumerate(zip(hashes, shards, strict=True)):
-        at = earlier_places.get((row.tobytes(), name))
-        if at is None or earlier is None:
+        at = earlier_places.get(row.tobytes())
+        if (
+            earlier is None
+            or at is None
+            or not (name == earlier.shards[at] or is_compacted(fingerprint_of_shard(name)))
+        ):
             to_read.setdefault(name, []).append(place)
         else:
             embeddings[place], num_tokens[place], truncated[place] = (

@@ -2,15 +2,18 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.history_plots import Drift, drift_of
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.refresh.run_metrics import SAMPLE_NAME, directions, read_runs, record_run
+from sbert.table import drift_sample
 from sbert.table.compaction import compact_table
 from sbert.table.delta import Table
 from sbert.table.drift_sample import SAMPLE_ROWS, DriftSample, sample_rows
@@ -128,6 +131,57 @@ def test_an_earlier_sample_gives_the_same_rows_and_reads_changed_shards_only(tmp
     np.testing.assert_array_equal(reused.hashes, anew.hashes)
     np.testing.assert_array_equal(reused.embeddings, anew.embeddings)
     assert np.count_nonzero(reused.num_tokens > 1000) == 90
+
+
+def test_an_earlier_sample_spares_the_shards_that_it_was_made_of(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = sample_rows(Table.open(str(table)))
+    before = {shard.name for shard in Table.open(str(table)).shards()}
+    write(tmp_path / "raw/new.jsonl", rows(300, 20))
+    update(tmp_path / "raw", table, settings=APART)
+    anew = sample_rows(Table.open(str(table)))
+    read, real = [], drift_sample._least_hashes
+
+    def noted(table: Table, name: str) -> Any:
+        read.append(name)
+        return real(table, name)
+
+    monkeypatch.setattr(drift_sample, "_least_hashes", noted)
+    reused = sample_rows(Table.open(str(table)), earlier)
+    assert len(read) == 1
+    assert read[0] not in before
+    assert_same_rows(reused, anew)
+
+
+@pytest.mark.parametrize("loss", ["an object", "a commit of the log"])
+def test_a_sample_is_made_anew_where_the_earlier_one_cannot_tell(tmp_path: Path, table: Path, loss: str) -> None:
+    earlier = sample_rows(Table.open(str(table)))
+    write(tmp_path / "raw/new.jsonl", rows(300, 20))
+    if loss == "an object":
+        (tmp_path / "raw/0.jsonl").unlink()
+    update(tmp_path / "raw", table, settings=APART)
+    if loss != "an object":
+        DeltaTable(str(table)).create_checkpoint()
+        (table / "_delta_log" / f"{1:020}.json").unlink()
+    assert_same_rows(sample_rows(Table.open(str(table)), earlier), sample_rows(Table.open(str(table))))
+
+
+def test_after_a_compaction_no_vector_is_read_again(table: Path) -> None:
+    earlier = sample_rows(Table.open(str(table)))
+    marked = DriftSample(**{**vars(earlier), "num_tokens": earlier.num_tokens + 1000})
+    compact_table(str(table))
+    reused = sample_rows(Table.open(str(table)), marked)
+    np.testing.assert_array_equal(reused.num_tokens, marked.num_tokens)
+    np.testing.assert_array_equal(reused.embeddings, earlier.embeddings)
+    assert set(reused.shards) == {shard.name for shard in Table.open(str(table)).shards()}
+
+
+def assert_same_rows(one: DriftSample, other: DriftSample) -> None:
+    """Assert that two samples hold the same texts with the same values."""
+    np.testing.assert_array_equal(one.hashes, other.hashes)
+    np.testing.assert_array_equal(one.embeddings, other.embeddings)
+    np.testing.assert_array_equal(one.num_tokens, other.num_tokens)
 
 
 def test_a_sample_survives_writing_and_other_files_are_no_samples(table: Path) -> None:
