@@ -1,8 +1,8 @@
 """Keep the packs of tiny objects that the table has, so that a new object costs its own rows and not those of a pack.
 
-A pack of the table stays while each of its objects is in the source, with the same version, and tiny. The objects that are
-left over are packed among themselves: on one side new and changed objects, on the other the rest of packs that lost or
-changed an object. So an object that changes every night leaves its pack once.
+A pack of the table stays while each of its objects is in the source, with the same version, and tiny. A pack that lost or
+changed objects is built again without them, so that its vectors are read from one place. New and changed objects are packed
+among themselves. So an object that changes every night leaves its pack once.
 
 Packs with few objects would grow in number night by night. So a refresh that packs objects of a folder packs them together
 with all packs of the folder that are not full, where there would be more than `MAX_SMALL_PACKS`. Each time the pack of a
@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sbert.refresh.fingerprints import PlannedSplit, plan_split, recorded_fingerprint
-from sbert.source.objects import Span
+from sbert.source.objects import SourceObject, Span
 from sbert.source.settings import SplitSettings
 from sbert.source.splits import Split, folder_of, is_full, is_tiny, make_packs
+from sbert.storage.files import base_name
 from sbert.table.split_records import SplitRecord
 
 __all__ = ["MAX_SMALL_PACKS", "with_packs_of_table"]
@@ -62,44 +63,38 @@ def with_packs_of_table(
         else:
             packs.append(pack)
             _take_out(left, pack)
+    rests = [plan_split(rest, rows) for record in leaving if (rest := _rest_of(record, left, rows)) is not None]
+    packs += rests
     objects = [span.object for span in left.values()]
-    known = _unchanged(leaving, rows)
-    groups = [
-        [item for item in objects if (item.uri, item.version) in known],
-        [item for item in objects if (item.uri, item.version) not in known],
-    ]
-    fresh = [split for group in groups for split in make_packs(group, settings)]
     if merges:
-        folders = _folders_to_merge(packs, fresh, settings)
-        merged = [item for item in objects if folder_of(item) in folders]
-        small = [pack for pack in packs if _is_small_in(folders, pack, settings)]
-        merged += [span.object for pack in small for span in pack.split.spans]
-        packs = [pack for pack in packs if not _is_small_in(folders, pack, settings)]
-        fresh = [split for split in fresh if _folder(split) not in folders] + make_packs(merged, settings)
-    return sorted([*others, *packs, *(plan_split(split, rows) for split in fresh)], key=_first_place)
+        small = _small_packs_to_merge(packs, rests, objects, settings)
+        packs = [pack for pack in packs if pack.fingerprint not in small]
+        objects += [span.object for pack in small.values() for span in pack.split.spans]
+    fresh = [plan_split(split, rows) for split in make_packs(objects, settings)]
+    return sorted([*others, *packs, *fresh], key=_first_place)
 
 
-def _unchanged(records: Iterable[SplitRecord], rows: str) -> set[tuple[str, str]]:
-    """Return the whole objects, with their versions, whose rows a run with the rows fingerprint `rows` would make again."""
-    return {
-        (span.uri, span.version)
-        for record in records
-        if record.fingerprint == recorded_fingerprint(record.spans, rows)
-        for span in record.spans
-        if span.start is None and span.max_rows is None
-    }
+def _small_packs_to_merge(
+    packs: Sequence[PlannedSplit],
+    rests: Iterable[PlannedSplit],
+    objects: Sequence[SourceObject],
+    settings: SplitSettings,
+) -> dict[str, PlannedSplit]:
+    """Return the packs that are not full, by fingerprint, of folders that get a pack and would then have too many of them.
 
-
-def _folders_to_merge(packs: Iterable[PlannedSplit], fresh: Iterable[Split], settings: SplitSettings) -> set[str]:
-    """Return the folders that get packs, and would then have too many that are not full."""
-    folders = {_folder(split) for split in fresh}
-    splits = [*(pack.split for pack in packs), *fresh]
-    num_small = Counter(_folder(split) for split in splits if not is_full(split, settings))
-    return {folder for folder in folders if num_small[folder] > MAX_SMALL_PACKS}
-
-
-def _is_small_in(folders: Collection[str], pack: PlannedSplit, settings: SplitSettings) -> bool:
-    return _folder(pack.split) in folders and not is_full(pack.split, settings)
+    Args:
+        packs: packs that the table has, and rests of such packs.
+        rests: the latter.
+        objects: objects that are in none of them.
+        settings: sizes of the splits.
+    """
+    small = [pack for pack in packs if not is_full(pack.split, settings)]
+    fresh = make_packs(objects, settings)
+    num_small = Counter(_folder(pack.split) for pack in small)
+    num_small.update(_folder(split) for split in fresh if not is_full(split, settings))
+    changed = {_folder(rest.split) for rest in rests} | {_folder(split) for split in fresh}
+    folders = {folder for folder in changed if num_small[folder] > MAX_SMALL_PACKS}
+    return {pack.fingerprint: pack for pack in small if _folder(pack.split) in folders}
 
 
 def _is_pack(planned: PlannedSplit, settings: SplitSettings) -> bool:
@@ -116,6 +111,24 @@ def _pack_of(record: SplitRecord, left: Mapping[str, Span], rows: str) -> Planne
         return None
     planned = plan_split(Split(spans=spans, name=record.name), rows)
     return planned if planned.fingerprint == record.fingerprint else None
+
+
+def _rest_of(record: SplitRecord, left: dict[str, Span], rows: str) -> Split | None:
+    """Take the objects of a split of the table out of `left` that are as they were, and return them as a pack."""
+    if record.fingerprint != recorded_fingerprint(record.spans, rows):
+        return None  # other settings or another encoder
+    spans = tuple(
+        left.pop(span.uri)
+        for span in record.spans
+        if span.start is None
+        and span.max_rows is None
+        and span.uri in left
+        and left[span.uri].object.version == span.version
+    )
+    if not spans:
+        return None
+    name = record.name if len(spans) > 1 else base_name(spans[0].object.uri)
+    return Split(spans=spans, name=name).part(spans)
 
 
 def _take_out(left: dict[str, Span], pack: PlannedSplit) -> None:

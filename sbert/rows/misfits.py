@@ -15,8 +15,9 @@ MISFIT_SCHEMA = pl.Schema(
     }
 )
 """``row`` counts from 1 within the object; ``type`` is the column's type in the table, ``original`` the value as text."""
+NO_MISFITS = pl.DataFrame(schema=MISFIT_SCHEMA)
 
 
 def empty_misfits() -> pl.DataFrame:
     """Return a frame of no misfits."""
-    return pl.DataFrame(schema=MISFIT_SCHEMA)
+    return NO_MISFITS.clone()  # made once: every block begins with one

@@ -52,11 +52,12 @@ REJECT_SCHEMA = pl.Schema(
 )
 """``row`` counts from 1 within the object (the line of JSON Lines and text, the record of CSV and Parquet);
 ``original`` holds the raw line when it could not be parsed, else a JSON object of the selected columns."""
+NO_REJECTS = pl.DataFrame(schema=REJECT_SCHEMA)
 
 
 def empty_rejects() -> pl.DataFrame:
     """Return a frame of no rejected rows."""
-    return pl.DataFrame(schema=REJECT_SCHEMA)
+    return NO_REJECTS.clone()  # made once: every block begins with one
 
 
 def original_of(rows: pl.DataFrame) -> pl.Series:

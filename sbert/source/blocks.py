@@ -60,16 +60,11 @@ def make_rows(
     identity = records.values[source.id_column or "id"]
     if null_is_empty:
         identity = identity.set((identity == "").fill_null(value=False), None)
-    if source.id_column is None:
-        derived = pl.format("{}:{}", pl.lit(base_name(span.object.uri)), pl.col("row"))
-        id_or_derived = pl.coalesce("id", derived)
-    else:
-        id_or_derived = pl.col("id")
     if records.outline is not None:
         kept = [*kept, records.outline.alias("outline")]
     rows = pl.DataFrame(
         [
-            pl.repeat(span.object.uri, len(records.row_numbers), dtype=pl.String, eager=True).alias("source"),
+            pl.Series("source", [span.object.uri], pl.String).new_from_index(0, len(records.row_numbers)),
             records.row_numbers.alias("row"),
             identity.alias("id"),
             records.values[source.text_column].alias("text"),
@@ -77,6 +72,8 @@ def make_rows(
         ]
     )
     rejects = _rejected_records(span, records.bad)
+    if not _lacks_values(rows):  # each expression costs as much as reading hundreds of rows
+        return RowBlock(rows, rejects, misfits)
     reason: Any = pl.when(pl.col("text").is_null()).then(pl.lit(RejectReason.NULL_TEXT.value))
     if source.id_column is not None:
         reason = reason.when(pl.col("id").is_null()).then(pl.lit(RejectReason.NULL_ID.value))
@@ -86,7 +83,15 @@ def make_rows(
         rejects = pl.concat([rejects, _rejected_rows(rows.filter(is_bad), reasons.filter(is_bad), source)])
         rows = rows.filter(~is_bad)
         misfits = misfits.filter(~pl.col("row").is_in(records.row_numbers.filter(is_bad).implode()))
-    return RowBlock(rows.with_columns(id_or_derived.alias("id")), rejects, misfits)
+    if source.id_column is None:
+        derived = pl.format("{}:{}", pl.lit(base_name(span.object.uri)), pl.col("row"))
+        rows = rows.with_columns(pl.coalesce("id", derived).alias("id"))
+    return RowBlock(rows, rejects, misfits)
+
+
+def _lacks_values(rows: pl.DataFrame) -> bool:
+    """Return whether a row has no text or no id."""
+    return bool(rows["text"].null_count() or rows["id"].null_count())
 
 
 def _kept_columns(
@@ -112,7 +117,7 @@ def _kept_columns(
                 .with_columns(source=pl.lit(span.object.uri), column=pl.lit(name), type=pl.lit(str(kind)))
                 .select(MISFIT_SCHEMA.names())
             )
-    return kept, pl.concat(misfits)
+    return kept, pl.concat(misfits) if len(misfits) > 1 else misfits[0]
 
 
 def _rejected_records(span: Span, bad: list[BadRecord]) -> pl.DataFrame:

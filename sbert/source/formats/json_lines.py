@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from sbert.rows.rejects import RejectReason
@@ -120,7 +121,7 @@ def _parse_at_once(chunk: LineChunk, request: ColumnRequest) -> RecordBlock | No
         return None
     if parsed.height != num_lines:  # blank lines
         return None
-    rows = pl.Series(range(chunk.first_row, chunk.first_row + num_lines), dtype=pl.Int64)
+    rows = pl.Series(np.arange(chunk.first_row, chunk.first_row + num_lines, dtype=np.int64))
     return RecordBlock(rows, unquote_numbers(parsed, mark) if mark else parsed)
 
 
