@@ -144,18 +144,24 @@ def test_of_several_places_the_one_near_the_others_is_read(tmp_path: Path, monke
 @given(
     parts=st.lists(st.lists(st.integers(0, 20), max_size=30), min_size=1, max_size=4),
     wanted=st.lists(st.integers(0, 25), min_size=1, max_size=30),
+    sorted_after=st.sampled_from([0, 1, 2, 9]),
 )
-def test_a_place_is_one_of_the_texts_places(parts: list[list[int]], wanted: list[int]) -> None:
+def test_a_place_is_one_of_the_texts_places(parts: list[list[int]], wanted: list[int], sorted_after: int) -> None:
+    """The index is sorted before the first shards are added, before the last ones, after them, or not at all."""
     index = TextPlaces()
+    index._num_passes = text_index.MAX_PASSES - sorted_after
     where: dict[int, list[int]] = {}
     for number, part in enumerate(parts):
         for row, text in enumerate(part):
             where.setdefault(text, []).append((number << 32) | row)
     keys = [np.array(part, dtype=np.uint64) for part in parts]
-    index.add(keys[:2], first_shard=0)
-    index.add(keys[2:], first_shard=2)
     asked = np.zeros((len(wanted), 2), dtype=np.uint64)
     asked[:, 0] = wanted
+    assert set(index.find(asked.view(np.uint8)).tolist()) == {-1}
+    index.add(keys[:2], first_shard=0)
+    index.find(asked.view(np.uint8))
+    index.add(keys[2:], first_shard=2)
+    assert len(index) == sum(map(len, parts))
     places = index.find(asked.view(np.uint8))
     single = [where[text][0] for text in wanted if len(where.get(text, ())) == 1]
     for text, place in zip(wanted, places.tolist(), strict=True):
