@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def test_another_encoder_packs_everything_by_the_rule() -> None:
 def test_slices_and_first_rows_are_no_packs(span: dict[str, int]) -> None:
     table, objects = Nights(), items(3)
     whole = make_splits(objects[:1], table.splits)[0].spans[0]
-    cut = plan_split(Split(spans=(whole.model_copy(update=span),), name="cut"), ROWS)
+    cut = plan_split(Split(spans=(replace(whole, **span),), name="cut"), ROWS)
     table.have = {cut.fingerprint: record_of(cut)}
     assert names_of(table.refresh(objects)) == [{"a/00000.jsonl", "a/00001.jsonl", "a/00002.jsonl"}]
 
@@ -253,9 +254,8 @@ def test_after_any_history_every_object_is_once_in_the_table(history: list[Any])
                     del objects[of_folder[first + at]]
                 elif first + at < len(of_folder):
                     size = 4_000 if kind == "grow" else 1_000
-                    objects[of_folder[first + at]] = objects[of_folder[first + at]].model_copy(
-                        update={"version": str(number), "num_bytes": size}
-                    )
+                    uri = of_folder[first + at]
+                    objects[uri] = replace(objects[uri], version=str(number), num_bytes=size)
         table.splits = sizes or table.splits
         table.rows = OTHER_ROWS if switches and number % 5 == 0 else table.rows
         if not objects:
