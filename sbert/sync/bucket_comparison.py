@@ -1,7 +1,7 @@
-"""Compare a table with a store that hashes its rows itself: sums of buckets first, then the rows of buckets that differ.
+"""Compare a table with a store that hashes its rows itself: checksums of buckets first, then rows of buckets that differ.
 
-Both sides count the rows of each bucket of keys and add up their hashes. Equal numbers and sums mean equal rows, but for a
-collision of 64-bit hashes. Only rows of the other buckets are compared one by one.
+Both sides count the rows of each bucket of keys, and join their hashes to a checksum. Equal numbers and checksums mean equal
+rows, but for a collision of 64-bit hashes. Only rows of the other buckets are compared one by one.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sbert.runtime.prefetch import prefetch
-from sbert.sync.destinations.base import BucketSums, Collection, Destination, RowDigester, RowDigests
+from sbert.sync.destinations.base import BucketChecksums, Collection, Destination, RowDigester, RowDigests
 from sbert.sync.row_comparison import RowComparison
 from sbert.sync.row_digests import bucket_of, shard_digests
 from sbert.table.delta import Table
@@ -19,8 +19,9 @@ from sbert.table.record_file import Keys
 
 __all__ = ["compare_buckets"]
 
-ROWS_PER_BUCKET = 64
-MIN_BUCKETS, MAX_BUCKETS = 2**8, 2**16
+ROWS_PER_BUCKET = 4
+"""Few: a row that changed costs the hashes of all rows of its bucket."""
+MIN_BUCKETS, MAX_BUCKETS = 2**8, 2**20
 
 
 def compare_buckets(
@@ -51,10 +52,10 @@ def compare_buckets(
 
     if recompute:
         destination.forget_digests(collection.name)
-    with ThreadPoolExecutor(1, thread_name_prefix="sums") as pool:
-        server_side: Future[BucketSums] = pool.submit(digester.sums, num_buckets)
-        sums = _sums(digests(recompute=recompute), num_buckets)
-        differing = np.flatnonzero((sums != server_side.result()).any(axis=1))
+    with ThreadPoolExecutor(1, thread_name_prefix="checksums") as pool:
+        server_side: Future[BucketChecksums] = pool.submit(digester.checksums, num_buckets)
+        checksums = _checksums(digests(recompute=recompute), num_buckets)
+        differing = np.flatnonzero((checksums != server_side.result()).any(axis=1))
     comparison.num_table_rows = table.num_rows
     if not len(differing):
         return
@@ -73,13 +74,13 @@ def compare_buckets(
         keep_keys(stored.keys.take(pa.array(in_differing)))
 
 
-def _sums(blocks: Iterator[RowDigests], num_buckets: int) -> BucketSums:
-    sums = np.zeros((num_buckets, 2), np.uint64)
+def _checksums(blocks: Iterator[RowDigests], num_buckets: int) -> BucketChecksums:
+    checksums = np.zeros((num_buckets, 2), np.uint64)
     for digests in blocks:
         buckets = bucket_of(digests, num_buckets)
-        sums[:, 0] += np.bincount(buckets, minlength=num_buckets).astype(np.uint64)
-        np.add.at(sums[:, 1], buckets, digests[:, 2])
-    return sums
+        checksums[:, 0] += np.bincount(buckets, minlength=num_buckets).astype(np.uint64)
+        np.bitwise_xor.at(checksums[:, 1], buckets, digests[:, 2])
+    return checksums
 
 
 def _content(digests: RowDigests) -> Keys:

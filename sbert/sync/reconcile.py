@@ -1,7 +1,7 @@
 """Prove row by row that a destination equals its table, and repair the rows that differ.
 
 Every key and every content of both sides is compared: text hash, vector and kept columns. The proof is exact but for a
-collision of hashes. A store that hashes its rows itself is compared by sums of buckets first (`bucket_comparison`).
+collision of hashes. A store that hashes its rows itself is compared by checksums of buckets first (`bucket_comparison`).
 """
 
 import datetime as dt

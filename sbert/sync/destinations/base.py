@@ -33,7 +33,7 @@ from sbert.vectors.precision import Precision
 
 __all__ = [
     "KEY_COLUMNS",
-    "BucketSums",
+    "BucketChecksums",
     "Collection",
     "Destination",
     "Load",
@@ -126,8 +126,8 @@ def content_keys(rows: pa.Table) -> Keys:
 
 RowDigests = npt.NDArray[np.uint64]
 """Shape (rows, 3): hashes of source, id and the whole row."""
-BucketSums = npt.NDArray[np.uint64]
-"""Shape (buckets, 2): number of rows, and the sum of their row hashes modulo 2**64."""
+BucketChecksums = npt.NDArray[np.uint64]
+"""Shape (buckets, 2): number of rows, and the exclusive or of their row hashes."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class StoredRows:
 
 
 class RowDigester(ABC):
-    """Digests of rows that a store computes and adds up itself, and that this library computes from the table's rows.
+    """Digests of rows that a store computes itself, and that this library computes from the table's rows.
 
     A digest is three numbers of 64 bits: a hash of the source, of the id, and of the whole row. The bucket of a row is
     the lowest bits of the exclusive or of the first two.
@@ -157,8 +157,8 @@ class RowDigester(ABC):
         """Return the digests of rows of the table, shape (rows, 3)."""
 
     @abstractmethod
-    def sums(self, num_buckets: int) -> BucketSums:
-        """Return, for each bucket, the number of rows that the store holds and the sum of their row hashes.
+    def checksums(self, num_buckets: int) -> BucketChecksums:
+        """Return, for each bucket, the number of rows that the store holds and the checksum of their row hashes.
 
         Args:
             num_buckets: a power of two.

@@ -22,9 +22,9 @@ from sbert.errors import DestinationError
 from sbert.runtime.prefetch import prefetch
 from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
 from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, TextArray, TextArrayDumper, copy_content
+from sbert.sync.destinations.postgres_checksums import CHECKSUMS, CHECKSUMS_COLUMNS, KeptChecksums
 from sbert.sync.destinations.postgres_columns import FULL_TYPE_NAMES, collection_types, column_options, copy_types
 from sbert.sync.destinations.postgres_digests import PostgresDigester, content_of
-from sbert.sync.destinations.postgres_sums import SUMS, SUMS_COLUMNS, KeptSums
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
@@ -117,7 +117,7 @@ class PostgresDestination(Destination):
                     "PRIMARY KEY (name, collection))"
                 ).format(self._table(WATERMARKS))
             )
-            self._execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} {}").format(self._table(SUMS), SUMS_COLUMNS))
+            self._execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} {}").format(self._table(CHECKSUMS), CHECKSUMS_COLUMNS))
 
     def _lock(self) -> bool:
         """Take the lock of the view. The server keeps the lock of a process that was killed until it notices the death."""
@@ -158,6 +158,8 @@ class PostgresDestination(Destination):
     @contextmanager
     def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:  # noqa: ARG002  (one transaction)
         """Open the transaction of a version."""
+        counting, self._counting = self._counting, None
+        before = counting[1].result() if counting is not None and counting[0] == collection.name else None
         with self._translated(), self._open.transaction():
             is_new = self._kind(collection.name) is None
             if is_new:
@@ -167,8 +169,6 @@ class PostgresDestination(Destination):
                 # The index finds keys fastest, whatever the planner's statistics say.
                 self._execute("SET LOCAL enable_seqscan = off")
             load = PostgresLoad(self, collection, is_new=is_new)
-            counting, self._counting = self._counting, None
-            before = counting[1].result() if counting is not None and counting[0] == collection.name else None
             yield load
         if before is not None:
             self._count_after_load = collection.name, before + load.num_rows_gained
@@ -185,22 +185,26 @@ class PostgresDestination(Destination):
         return after_load[1] if after_load is not None and after_load[0] == collection else self._counted(collection)
 
     def _counted(self, collection: str) -> int:
-        (number,) = self._fetch_one(sql.SQL("SELECT count(*) FROM {}").format(self._table(collection)))
+        with self._translated(), self._open.transaction():
+            self._execute("SET LOCAL max_parallel_workers_per_gather = 0")  # as fast, and the caller needs the cores
+            (number,) = self._fetch_one(sql.SQL("SELECT count(*) FROM {}").format(self._table(collection)))
         return int(number)
 
     def digester(self, collection: Collection) -> PostgresDigester:
         """Return the digester: the server hashes rows, so vectors do not travel."""
         with self._translated():
             rows = self._table(collection.name)
-            return PostgresDigester(self._open, rows, collection_types(collection), self._kept_sums(collection.name))
+            return PostgresDigester(
+                self._open, rows, collection_types(collection), self._kept_checksums(collection.name)
+            )
 
     def forget_digests(self, collection: str) -> None:
-        """Remove the sums of row hashes that proofs keep."""
+        """Remove the checksums that proofs keep."""
         with self._translated():
-            self._kept_sums(collection).forget()
+            self._kept_checksums(collection).forget()
 
-    def _kept_sums(self, collection: str) -> KeptSums:
-        return KeptSums(self._open, self._table(SUMS), self.name, collection)
+    def _kept_checksums(self, collection: str) -> KeptChecksums:
+        return KeptChecksums(self._open, self._table(CHECKSUMS), self.name, collection)
 
     def keys(self, collection: Collection) -> Iterator[StoredRows]:
         """Read keys and hashes of all rows."""
@@ -260,7 +264,7 @@ class PostgresDestination(Destination):
             self._execute(sql.SQL("CREATE VIEW {} AS SELECT * FROM {}").format(view, self._table(collection.name)))
 
     def drop(self, collection: str) -> None:
-        """Drop a table, its watermark and its sums in one transaction."""
+        """Drop a table, its watermark and its checksums in one transaction."""
         with self._translated(), self._open.transaction():
             self.forget_digests(collection)
             self._execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self._table(collection)))
@@ -369,20 +373,30 @@ class PostgresLoad:
 
     def upsert(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace rows."""
-        encoded = prefetch(((rows, copy_content(rows, self._types)) for rows in prefetch(blocks, 2)), 2)
+        return self._insert(blocks) if self._is_new else self._replace(blocks)
+
+    def _insert(self, blocks: Iterator[pa.Table]) -> int:
         num_rows = 0
-        if self._is_new:
-            with self._copy(FROZEN) as copy:
-                for rows, content in encoded:
-                    copy.write(content)
-                    num_rows += len(rows)
-            return num_rows
-        for rows, content in encoded:
-            self.delete(iter([rows]))
-            with self._copy(NO_OPTIONS) as copy:
+        with self._copy(FROZEN) as copy:
+            for rows, content in prefetch(((rows, self._encoded(rows)) for rows in prefetch(blocks, 2)), 2):
                 copy.write(content)
-            num_rows += len(rows)
+                num_rows += len(rows)
         return num_rows
+
+    def _replace(self, blocks: Iterator[pa.Table]) -> int:
+        """Insert or replace rows. A block is encoded while the server removes its keys."""
+        num_rows = 0
+        with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
+            for rows in prefetch(blocks, 2):
+                content = pool.submit(self._encoded, rows)
+                self.delete(iter([rows]))
+                with self._copy(NO_OPTIONS) as copy:
+                    copy.write(content.result())
+                num_rows += len(rows)
+        return num_rows
+
+    def _encoded(self, rows: pa.Table) -> memoryview:
+        return copy_content(rows, self._types)
 
     @contextmanager
     def _copy(self, options: sql.SQL) -> Iterator[psycopg.Copy]:

@@ -1,12 +1,12 @@
-"""Hashes of rows that PostgreSQL computes and adds up itself, so that rows do not travel to be compared.
+"""Hashes of rows that PostgreSQL computes and joins to checksums itself, so that rows do not travel to be compared.
 
 Each column's bytes, as the server's ``*_send`` functions return them, are hashed with a seed of the column. A row's hash is
-a hash of the exclusive or of these. The server adds up row hashes by bucket of the key. Where both sides have the same
-number of rows and the same sum, the bucket's rows are equal. The sums are kept in the server, and the next proof adds up
-only the buckets with rows that were written since (`postgres_sums.py`).
+a hash of the exclusive or of these. The checksum of a bucket of keys is the exclusive or of its row hashes. Where both sides
+have the same number of rows and the same checksum, the bucket's rows are equal. Checksums are kept in the server, and the
+next proof computes those of buckets with rows that were written since (`postgres_checksums.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,10 +15,10 @@ import pyarrow as pa
 from psycopg import sql
 
 from sbert.errors import DestinationError
-from sbert.sync.destinations.base import KEY_COLUMNS, BucketSums, RowDigester, RowDigests, StoredRows
-from sbert.sync.destinations.postgres_binary import ColumnType, field_bytes, vector_words
+from sbert.sync.destinations.base import KEY_COLUMNS, BucketChecksums, RowDigester, RowDigests, StoredRows
+from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, ColumnType, field_bytes, vector_words
+from sbert.sync.destinations.postgres_checksums import KeptBuckets, KeptChecksums
 from sbert.sync.destinations.postgres_hash import hash_values, hash_words
-from sbert.sync.destinations.postgres_sums import KeptBuckets, KeptSums
 from sbert.table.record_file import Keys
 
 __all__ = ["PostgresDigester", "content_of"]
@@ -28,7 +28,7 @@ SEED = 0x5BE4_7000
 ROW_SEED = SEED - 1
 ROWS_PER_READ = 16_384
 WORK_MEMORY = "64MB"
-"""Memory of the server for the sums of all buckets; with PostgreSQL's 4 MB it would write them to disk."""
+"""Memory of the server for the checksums of all buckets; with PostgreSQL's 4 MB it would write them to disk."""
 EVERY_ROW = sql.SQL("")
 PROBE = b"sbert", 7
 """Bytes and seed whose hash the server must compute as this library does."""
@@ -44,9 +44,9 @@ class PostgresDigester(RowDigester):
         connection: psycopg.Connection[Any],
         table: sql.Identifier,
         types: Sequence[tuple[str, ColumnType]],
-        kept: KeptSums,
+        kept: KeptChecksums,
     ) -> None:
-        """Digest the columns `types` of `table`, with the sums that earlier proofs kept.
+        """Digest the columns `types` of `table`, with the checksums that earlier proofs kept.
 
         Raises:
             DestinationError: the server computes other hashes than this library.
@@ -83,17 +83,17 @@ class PostgresDigester(RowDigester):
         digests[:, 2] = hash_words(words_WN, ROW_SEED)
         return digests
 
-    def sums(self, num_buckets: int) -> BucketSums:
-        """Let the server count and add up the row hashes of each bucket. Sums of before serve buckets without new rows."""
+    def checksums(self, num_buckets: int) -> BucketChecksums:
+        """Let the server count the rows of each bucket and join their hashes, but for buckets without new rows."""
         with self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # all queries see the same rows
             self._connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(WORK_MEMORY))
             definition = self._kept.definition(self._table, self.kind)
             if definition is None:
-                return self._added_up(num_buckets, self._row_hash())
+                return self._joined(num_buckets, self._row_hash())
             before = self._kept.read(definition, num_buckets)
             if before is None:
-                buckets = self._added_up(num_buckets, self._version_hash(), self._row_hash())
+                buckets = self._joined(num_buckets, self._version_hash(), self._row_hash())
             else:
                 buckets = self._with_new_rows(before, num_buckets)
             if before is None or (buckets != before).any():
@@ -101,27 +101,35 @@ class PostgresDigester(RowDigester):
             return buckets[:, [0, 2]]
 
     def _with_new_rows(self, before: KeptBuckets, num_buckets: int) -> KeptBuckets:
-        """Return the sums of now: of buckets whose rows are those of before, the sums of before."""
-        versions = self._added_up(num_buckets, self._version_hash())
+        """Return the checksums of now: of buckets whose rows are those of before, the checksums of before."""
+        versions = self._joined(num_buckets, self._version_hash())
         changed = np.flatnonzero((versions != before[:, :2]).any(axis=1))
-        sums = before[:, 2].copy()
+        checksums = before[:, 2].copy()
         if len(changed):
-            where = self._in_buckets(num_buckets, changed.tolist())
-            sums[changed] = self._added_up(num_buckets, self._row_hash(), where=where)[changed, 1]
-        return np.column_stack([versions, sums])
+            where = self._in_buckets(num_buckets, changed) if 2 * len(changed) < num_buckets else EVERY_ROW
+            checksums[changed] = self._joined(num_buckets, self._row_hash(), where=where)[changed, 1]
+        return np.column_stack([versions, checksums])
 
-    def _added_up(self, num_buckets: int, *hashes: sql.Composed, where: sql.Composable = EVERY_ROW) -> KeptBuckets:
-        """Return the number of rows of each bucket and the sums of their hashes, shape (buckets, 1 + hashes)."""
-        query = sql.SQL("SELECT {bucket}, count(*), {sums} FROM {table}{where} GROUP BY 1").format(
+    def _joined(self, num_buckets: int, *hashes: sql.Composed, where: sql.Composable = EVERY_ROW) -> KeptBuckets:
+        """Return the number of rows of each bucket and the exclusive ors of their hashes, shape (buckets, 1 + hashes)."""
+        query = sql.SQL(
+            "COPY (SELECT {bucket}, count(*), {hashes} FROM {table}{where} GROUP BY 1) TO STDOUT (FORMAT binary)"
+        ).format(
             bucket=self._bucket(num_buckets),
-            sums=sql.SQL(", ").join(sql.SQL("sum({})").format(one) for one in hashes),
+            hashes=sql.SQL(", ").join(sql.SQL("bit_xor({})").format(one) for one in hashes),
             table=self._table,
             where=where,
         )
-        sums = np.zeros((num_buckets, 1 + len(hashes)), np.uint64)
-        for bucket, count, *totals in self._connection.execute(query):
-            sums[bucket] = [count, *(int(total) % 2**64 for total in totals)]
-        return sums
+        with self._connection.cursor() as cursor, cursor.copy(query) as copy:
+            content = b"".join(copy)
+        num_fields = 2 + len(hashes)
+        groups = np.frombuffer(
+            content[len(HEADER) : -len(TRAILER)],
+            [("fields", ">i2"), ("values", [("bytes", ">i4"), ("value", ">u8")], num_fields)],
+        )["values"]["value"]
+        checksums = np.zeros((num_buckets, num_fields - 1), np.uint64)
+        checksums[groups[:, 0].astype(np.int64)] = groups[:, 1:]
+        return checksums
 
     def rows(self, num_buckets: int, buckets: Sequence[int] | None) -> Iterator[StoredRows]:
         """Read keys and digests of the rows of some buckets, or of all."""
@@ -147,7 +155,7 @@ class PostgresDigester(RowDigester):
     def _bucket(self, num_buckets: int) -> sql.Composed:
         return sql.SQL("({} & {})").format(self._key_hash(), num_buckets - 1)
 
-    def _in_buckets(self, num_buckets: int, buckets: Sequence[int]) -> sql.Composed:
+    def _in_buckets(self, num_buckets: int, buckets: Iterable[int]) -> sql.Composed:
         return sql.SQL(" WHERE {} = ANY({}::bigint[])").format(self._bucket(num_buckets), list(map(int, buckets)))
 
     def _key_hash(self) -> sql.Composed:

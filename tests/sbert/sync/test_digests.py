@@ -115,7 +115,7 @@ def test_vacuum_removes_digests_with_their_shard(table: str, destination: str) -
 
 
 def test_values_that_moved_between_rows_of_one_bucket_are_seen(table: str, postgres: PostgresServer) -> None:
-    """Sums of the hashes of columns would stay the same; sums of the hashes of rows do not."""
+    """A checksum of the hashes of columns would stay the same; a checksum of the hashes of rows does not."""
     location = f"{postgres.location}#public.docs_{uuid.uuid4().hex[:8]}"
     sync(table, location)
     with open_destination(location) as opened:
@@ -133,7 +133,7 @@ def test_sums_find_exactly_the_buckets_of_the_rows_that_differ(table: str, desti
         collection = Collection.of_table(store.name, opened)
         digester = store.digester(collection)
         assert isinstance(digester, PostgresDigester | RowDigester)
-        before = digester.sums(256)
+        before = digester.checksums(256)
         assert before[:, 0].sum() == 300
         (row,) = [
             stored.digests[stored.keys["id"].to_pylist().index("7")]
@@ -141,7 +141,7 @@ def test_sums_find_exactly_the_buckets_of_the_rows_that_differ(table: str, desti
             if stored.digests is not None
         ]
         store._execute(f"DELETE FROM public.{collection.name} WHERE id = '7'")  # type: ignore[attr-defined]
-        changed = np.flatnonzero((digester.sums(256) != before).any(axis=1))
+        changed = np.flatnonzero((digester.checksums(256) != before).any(axis=1))
         assert changed.tolist() == row_digests.bucket_of(row.reshape(1, 3), 256).tolist()
 
 

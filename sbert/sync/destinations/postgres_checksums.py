@@ -1,13 +1,13 @@
-"""Sums of row hashes that PostgreSQL keeps from one proof to the next, with the row versions that they are of.
+"""Checksums of buckets of rows that PostgreSQL keeps from one proof to the next, with the row versions that they are of.
 
 PostgreSQL never changes a row in place. Each insert and each update writes a new row version, and the system column ``xmin``
 of the version is the number of the transaction that wrote it (https://www.postgresql.org/docs/current/ddl-system-columns.html).
-While keys and ``xmin`` of a bucket's rows stay as they were, the values of its rows and the sum of their hashes stay too. So
-the next proof reads keys and ``xmin`` of all rows, and vectors of the other buckets only.
+While keys and ``xmin`` of a bucket's rows stay as they were, the values of its rows and its checksum stay too. So the next
+proof reads keys and ``xmin`` of all rows, and vectors of the other buckets only.
 
-Sums are used only where this reasoning holds, see `KeptSums.definition`. A number of ``xmin`` comes again after 2**32
-transactions: a row would have to be changed in exactly that one to look unchanged. The sums lie in the server itself, so a
-server that is restored from a backup has the sums that belong to its rows.
+Checksums are used only where this reasoning holds, see `KeptChecksums.definition`. A number of ``xmin`` comes again after
+2**32 transactions: a row would have to be changed in exactly that one to look unchanged. The checksums lie in the server
+itself, so a server that is restored from a backup has the checksums that belong to its rows.
 """
 
 from typing import Any
@@ -17,15 +17,15 @@ import numpy.typing as npt
 import psycopg
 from psycopg import sql
 
-__all__ = ["SUMS", "SUMS_COLUMNS", "KeptBuckets", "KeptSums"]
+__all__ = ["CHECKSUMS", "CHECKSUMS_COLUMNS", "KeptBuckets", "KeptChecksums"]
 
-SUMS = "sbert_row_sums"
-"""Table of the sums, one row for each collection."""
-SUMS_COLUMNS = sql.SQL(
+CHECKSUMS = "sbert_checksums"
+"""Table of the checksums, one row for each collection."""
+CHECKSUMS_COLUMNS = sql.SQL(
     "(name text, collection text, definition text NOT NULL, buckets bytea NOT NULL, PRIMARY KEY (name, collection))"
 )
 KeptBuckets = npt.NDArray[np.uint64]
-"""Shape (buckets, 3): number of rows, sum of the hashes of row versions, sum of row hashes."""
+"""Shape (buckets, 3): number of rows, exclusive or of the hashes of row versions, exclusive or of row hashes."""
 BYTES_PER_BUCKET = 24
 DEFINITION = sql.SQL(
     "SELECT concat_ws(' ', c.oid, pg_relation_filenode(c.oid), "
@@ -36,15 +36,15 @@ DEFINITION = sql.SQL(
 )
 
 
-class KeptSums:
-    """The sums of one collection. Use them in the transaction that also reads the rows."""
+class KeptChecksums:
+    """The checksums of one collection. Use them in the transaction that also reads the rows."""
 
     def __init__(self, connection: psycopg.Connection[Any], table: sql.Identifier, name: str, collection: str) -> None:
-        """Refer to the sums of a collection.
+        """Refer to the checksums of a collection.
 
         Args:
             connection: of the destination.
-            table: the table `SUMS` in the destination's schema.
+            table: the table `CHECKSUMS` in the destination's schema.
             name: of the destination's view.
             collection: name of the collection's table.
         """
@@ -53,10 +53,10 @@ class KeptSums:
         self._key = name, collection
 
     def definition(self, rows: sql.Identifier, kind: str) -> str | None:
-        """Return everything besides the row versions that the sums depend on; None where no sums may be kept.
+        """Return everything besides the row versions that the checksums depend on; None where no checksums may be kept.
 
-        Sums are kept for plain tables in PostgreSQL's own storage without computed columns, and only where the server keeps
-        checksums of its pages. Without checksums a proof that does not read a vector could not notice a damaged disk.
+        Checksums are kept for plain tables in PostgreSQL's own storage without computed columns, and only where the server
+        keeps checksums of its pages. Without those a proof that does not read a vector could not notice a damaged disk.
 
         Args:
             rows: table of the collection.
@@ -67,7 +67,7 @@ class KeptSums:
         return None if found is None else f"{kind} {found[0]}"
 
     def read(self, definition: str, num_buckets: int) -> KeptBuckets | None:
-        """Return the sums that were kept under `definition`; None where there are none, or of another number of buckets."""
+        """Return the checksums that were kept under `definition`; None without any, or with another number of buckets."""
         query = sql.SQL("SELECT buckets FROM {} WHERE name = %s AND collection = %s AND definition = %s")
         found = self._connection.execute(
             query.format(self._table), [*self._key, definition], prepare=False, binary=True
@@ -77,7 +77,7 @@ class KeptSums:
         return np.frombuffer(found[0], "<u8").astype(np.uint64).reshape(num_buckets, 3)
 
     def write(self, definition: str, buckets: KeptBuckets) -> None:
-        """Keep sums in place of earlier ones."""
+        """Keep checksums in place of earlier ones."""
         query = sql.SQL(
             "INSERT INTO {} VALUES (%s, %s, %s, %s) ON CONFLICT (name, collection) "
             "DO UPDATE SET definition = EXCLUDED.definition, buckets = EXCLUDED.buckets"
@@ -85,6 +85,6 @@ class KeptSums:
         self._connection.execute(query.format(self._table), [*self._key, definition, buckets.astype("<u8").tobytes()])
 
     def forget(self) -> None:
-        """Remove the sums, so that the next proof reads every value."""
+        """Remove the checksums, so that the next proof reads every value."""
         query = sql.SQL("DELETE FROM {} WHERE name = %s AND collection = %s")
         self._connection.execute(query.format(self._table), self._key)

@@ -1,4 +1,4 @@
-"""PostgreSQL keeps the sums of row hashes. A later proof hashes rows that were written since, and finds every change."""
+"""PostgreSQL keeps checksums of its rows. A later proof hashes rows that were written since, and finds every change."""
 
 import random
 import uuid
@@ -12,7 +12,7 @@ from psycopg import sql
 
 from sbert.errors import NotEqualError
 from sbert.sync.bucket_comparison import MIN_BUCKETS
-from sbert.sync.destinations import postgres_digests, postgres_sums
+from sbert.sync.destinations import postgres_checksums, postgres_digests
 from sbert.sync.destinations.base import Collection
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.destinations.postgres import PostgresDestination
@@ -44,22 +44,22 @@ def location(postgres: PostgresServer) -> str:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that gets, for each time that the server hashes values of rows, the number of these rows."""
     numbers: list[int] = []
-    real = PostgresDigester._added_up
+    real = PostgresDigester._joined
 
     def noted(self: PostgresDigester, num_buckets: int, *hashes: sql.Composed, **where: Any) -> Any:
-        sums = real(self, num_buckets, *hashes, **where)
+        checksums = real(self, num_buckets, *hashes, **where)
         if self._row_hash() in hashes:
-            numbers.append(int(sums[:, 0].sum()))
-        return sums
+            numbers.append(int(checksums[:, 0].sum()))
+        return checksums
 
-    monkeypatch.setattr(PostgresDigester, "_added_up", noted)
+    monkeypatch.setattr(PostgresDigester, "_joined", noted)
     return numbers
 
 
 def definitions(postgres: PostgresServer, location: str) -> list[tuple[Any, ...]]:
-    """Return the collections of a destination that sums are kept of."""
+    """Return the collections of a destination that checksums are kept of."""
     name = location.rpartition(".")[2]
-    return postgres.execute(f"SELECT collection FROM public.{postgres_sums.SUMS} WHERE name = %s", name)
+    return postgres.execute(f"SELECT collection FROM public.{postgres_checksums.CHECKSUMS} WHERE name = %s", name)
 
 
 def test_a_proof_hashes_only_buckets_with_rows_that_were_written_since(
@@ -159,10 +159,10 @@ def test_a_computed_column_is_hashed_anew_by_each_proof(
 def test_without_checksums_of_pages_each_proof_hashes_every_row(
     table: str, location: str, postgres: PostgresServer, hashed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = postgres_sums.DEFINITION.as_string()
+    text = postgres_checksums.DEFINITION.as_string()
     assert "current_setting('data_checksums') = 'on'" in text
     without = sql.SQL(text.replace("current_setting('data_checksums')", "'off'"))  # type: ignore[arg-type]
-    monkeypatch.setattr(postgres_sums, "DEFINITION", without)
+    monkeypatch.setattr(postgres_checksums, "DEFINITION", without)
     sync(table, location)
     assert reconcile(table, location).is_equal
     assert hashed == [NUM_ROWS, NUM_ROWS]
@@ -189,7 +189,7 @@ def test_recompute_reads_values_that_nobody_wrote(table: str, location: str) -> 
         assert definition is not None
         before = digester._kept.read(definition, MIN_BUCKETS)
         assert before is not None
-        versions = digester._added_up(len(before), digester._version_hash())
+        versions = digester._joined(len(before), digester._version_hash())
         digester._kept.write(definition, np.column_stack([versions, before[:, 2]]))
     assert reconcile(table, location).is_equal
     assert [key.id for key in reconcile(table, location, recompute=True).stale] == ["7"]
@@ -206,12 +206,12 @@ def test_recompute_hashes_the_rows_of_the_table_anew(table: str, location: str) 
 
 
 @pytest.mark.parametrize("damage", [b"", b"\1" * 24, b"\1" * 24 * 257])
-def test_sums_of_another_number_of_buckets_are_added_up_anew(
+def test_sums_of_another_number_of_buckets_are_joined_anew(
     table: str, location: str, postgres: PostgresServer, hashed: list[int], damage: bytes
 ) -> None:
     sync(table, location)
     name = location.rpartition(".")[2]
-    postgres.execute(f"UPDATE public.{postgres_sums.SUMS} SET buckets = %s WHERE name = %s", damage, name)
+    postgres.execute(f"UPDATE public.{postgres_checksums.CHECKSUMS} SET buckets = %s WHERE name = %s", damage, name)
     assert reconcile(table, location).is_equal
     assert hashed == [NUM_ROWS, NUM_ROWS]
 
@@ -235,7 +235,7 @@ def test_sums_leave_with_their_collection(table: str, location: str, postgres: P
     assert after != before
 
 
-def test_proofs_with_kept_sums_name_what_proofs_of_every_row_name(
+def test_proofs_with_kept_checksums_name_what_proofs_of_every_row_name(
     table: str, location: str, postgres: PostgresServer
 ) -> None:
     source = random.Random(5)
