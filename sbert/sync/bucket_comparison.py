@@ -19,8 +19,8 @@ from sbert.table.record_file import Keys
 
 __all__ = ["compare_buckets"]
 
-ROWS_PER_BUCKET = 4
-"""Few: a row that changed costs the hashes of all rows of its bucket."""
+ROWS_PER_BUCKET = 16
+"""A row that changed costs the hashes of all rows of its bucket, and the server holds two numbers for each bucket."""
 MIN_BUCKETS, MAX_BUCKETS = 2**8, 2**20
 
 

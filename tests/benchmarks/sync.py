@@ -40,7 +40,7 @@ from tests.support.postgres import PostgresServer, postgres_server
 DIM = 384
 KEPT: dict[str, pl.DataType] = {"text": pl.String()}
 ROWS_PER_OBJECT = 10_000
-NUM_CHANGES = 5
+NUM_CHANGES = 3
 
 
 def write_object(folder: str, number: int, seed: int) -> object:
@@ -148,10 +148,12 @@ def main() -> None:
         ratio = median([one / other for one, other in zip(peers, loads, strict=True)])
         first_proof = timed(lambda: reconcile(folder, location))
         proof = median([timed(lambda: reconcile(folder, location)) for _ in range(3)])
-        changes = [timed(partial(sync, folder, location, version=version)) for version in range(1, NUM_CHANGES + 1)]
-        change = median(changes)
+        changes, proofs_after = [], []
+        for version in range(1, NUM_CHANGES + 1):
+            changes.append(timed(partial(sync, folder, location, version=version)))
+            proofs_after.append(timed(partial(reconcile, folder, location)))
+        change, proof_after = median(changes), median(proofs_after)
         again = timed(lambda: sync(folder, location))
-        changed_proof = timed(lambda: reconcile(folder, location))
         report = reconcile(folder, location)
         assert report.is_equal
         assert report.version == NUM_CHANGES
@@ -169,11 +171,7 @@ def main() -> None:
                     f"{first_proof / load:.1%}",
                 ),
                 ("every later reconcile", f"{proof:.2f}", f"{proof / load:.1%}"),
-                (
-                    f"reconcile after {NUM_CHANGES} changes of 1 %",
-                    f"{changed_proof:.2f}",
-                    f"{changed_proof / load:.1%}",
-                ),
+                ("reconcile after 1 % changed", f"{proof_after:.2f}", f"{proof_after / load:.1%}"),
             ],
         )
 
