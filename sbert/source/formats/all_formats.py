@@ -1,5 +1,7 @@
 """All formats, and the format of a name by its ending."""
 
+from functools import lru_cache
+
 from sbert.errors import SettingsError
 from sbert.source.formats.base import SourceFormat
 from sbert.source.formats.csv_records import CsvFormat, TsvFormat
@@ -49,7 +51,14 @@ def format_of(name: str) -> SourceFormat:
 
 def format_of_name(uri: str) -> tuple[SourceFormat, Compression] | None:
     """Return format and compression by the ending of an object's name; None when it is not one that is read."""
-    name, compression = _compression_of(uri)
+    _, dot, endings = uri.rsplit("/", 1)[-1].partition(".")
+    return _format_of_endings(dot + endings)
+
+
+@lru_cache(maxsize=4_096)  # a source of 100,000 objects has few different endings
+def _format_of_endings(endings: str) -> tuple[SourceFormat, Compression] | None:
+    """Return format and compression by everything from the first dot of a name on."""
+    name, compression = _compression_of(endings)
     for ending, each_format in BY_ENDING.items():
         if name.endswith(ending):
             is_readable = each_format.may_be_compressed or compression is Compression.NONE
