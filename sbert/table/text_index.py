@@ -18,6 +18,8 @@ HASH_BYTES = 16
 MAX_SEGMENTS = 24
 LARGE_SEGMENT = 131_072
 """Segments of this many texts, or of a sixteenth of all, are not merged again: a merge takes four times their memory."""
+MAX_VOTES = 64
+"""A text in more places than this says nothing about the shard that a block comes from."""
 MAX_PASSES = 16
 """Searches that pass over all texts before these are sorted: half the time of sorting them."""
 PASS_BITS = 20
@@ -132,12 +134,35 @@ class _SortedPlaces:
         after = np.minimum(first + 1, len(self._keys) - 1)
         several = (after > first) & (self._keys[after] == self._keys[first])
         if several.any():
-            one = self._places[first[~several]]
             begin = first[several]
             end = np.searchsorted(self._keys, self._keys[begin], side="right")
-            middle = np.int64(np.median(one if len(one) else self._places[begin]))
+            middle = self._middle(first[~several], begin, end)
             places[texts[several]] = self._places[self._nearest(begin, end, middle)]
         return places
+
+    def _middle(self, one: npt.NDArray[np.int64], begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> np.int64:
+        """Return the middle of the places in the shard that has the most of the texts of a block.
+
+        Of that shard, texts that are in it once count; all of them where there is none.
+
+        Args:
+            one: positions of the texts with one place.
+            begin: the first positions of the texts with several places.
+            end: the positions after their last ones; texts with more than `MAX_VOTES` places have no say.
+        """
+        has_say = end - begin <= MAX_VOTES
+        begin = np.concatenate([one, begin[has_say]])
+        num_places = np.concatenate([np.ones(len(one), dtype=np.int64), (end[has_say] - begin[len(one) :])])
+        if not len(begin):
+            return np.int64(np.median(self._places[end - 1]))
+        texts = np.repeat(np.arange(len(begin)), num_places)
+        places = self._places[np.arange(len(texts)) + (begin - (np.cumsum(num_places) - num_places))[texts]]
+        shards = places >> 32
+        is_first = np.append(True, (np.diff(texts) != 0) | (np.diff(shards) != 0))  # of its text in its shard
+        names, num_texts = np.unique(shards[is_first], return_counts=True)
+        in_shard = shards == names[np.argmax(num_texts)]
+        alone = in_shard & is_first & np.append(is_first[1:], True)
+        return np.int64(np.median(places[alone if alone.any() else in_shard]))
 
     def _nearest(
         self, first: npt.NDArray[np.int64], end: npt.NDArray[np.int64], middle: np.int64
