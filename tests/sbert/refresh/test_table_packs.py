@@ -164,12 +164,12 @@ def test_a_small_folder_is_not_rewritten_every_night() -> None:
 
 def test_packs_are_merged_only_in_a_folder_that_gets_a_pack() -> None:
     table, objects = Nights(), [item("b/0.jsonl")]
-    for night in range(MAX_SMALL_PACKS):
+    for night in range(MAX_SMALL_PACKS + 4):
         objects.append(item(f"a/new{night:05d}.jsonl"))
-        table.refresh(objects)
-    assert table.refresh([*objects, item("b/1.jsonl")]) == [
-        Split(spans=make_splits([item("b/1.jsonl")], table.splits)[0].spans, name="1.jsonl")
-    ]
+        table.have = {one.fingerprint: record_of(one) for one in table.plan(objects, merges=False)}
+    assert len(table.have) == MAX_SMALL_PACKS + 4 + 1
+    assert table.refresh(objects) == []
+    assert names_of(table.refresh([*objects, item("b/1.jsonl")])) == [{"b/1.jsonl"}]
     assert len(table.refresh([*objects, item("a/z.jsonl")])) == 1
     assert len(table.have) == 2
 
@@ -365,6 +365,17 @@ def test_a_backfill_builds_nothing_that_a_pack_of_the_table_has(tmp_path: Path, 
     assert outcome.report.num_rows_read == 10
     assert ids(table) == [*range(10), *range(20, 70), *range(110, 120)]
     assert refreshed(raw, table).plan.is_empty
+
+
+def test_a_backfill_joins_no_packs(tmp_path: Path, raw: Path, model: str) -> None:
+    table = tmp_path / "table"
+    refreshed(raw, table, model)
+    for number in range(5, 5 + MAX_SMALL_PACKS):
+        write(raw / f"{number}.jsonl", rows(number * 10, 10))
+        outcome = refreshed(raw, table, selection=Selection(include=("*",)))
+        assert outcome.report.num_rows_read == 10
+    assert len(Table.open(str(table)).shards()) == 1 + MAX_SMALL_PACKS
+    assert ids(table) == list(range(50 + MAX_SMALL_PACKS * 10))
 
 
 def test_a_forced_backfill_takes_its_objects_out_of_their_pack_and_the_refresh_keeps_them(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sbert.errors import BrokenObjectError, ColumnError, StorageError
 from sbert.source.listing import list_objects
+from sbert.source.objects import Span
 from sbert.source.reading import read_span
 from sbert.source.settings import ReadSettings, SourceSettings, SplitSettings
 from sbert.source.splits import make_splits
@@ -173,6 +174,15 @@ def test_a_column_that_is_not_there_lists_those_that_are(tmp_path: Path, name: s
         read_all(tmp_path)
     with pytest.raises(ColumnError, match=r"no column 'lang', the columns are: 'key', 'body'"):
         read_all(tmp_path, SourceSettings(text_column="body", keep_columns=("lang",)))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt"])
+def test_a_small_object_is_one_block(tmp_path: Path, name: str) -> None:
+    plain = b"".join(b'{"text": "text %d"}\n' % n for n in range(2_000))
+    (tmp_path / name).write_bytes(compress(plain, name[name.rfind(".") :]))
+    (item,) = list_objects(str(tmp_path))
+    blocks = list(read_span(Span(object=item), TEXT_AND_ID if "json" in name else SourceSettings(), ReadSettings(), {}))
+    assert [block.num_rows_read for block in blocks] == [2_000]
 
 
 def test_storage_failures_are_not_broken_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
