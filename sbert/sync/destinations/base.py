@@ -149,7 +149,7 @@ class RowDigester(ABC):
     the lowest bits of the exclusive or of the first two.
     """
 
-    kind: ClassVar[str]
+    kind: str
     """Name of the functions that make the digests; other functions need another name."""
 
     @abstractmethod

@@ -46,6 +46,10 @@ CREATION_LOCK = int.from_bytes(hashlib.sha256(WATERMARKS.encode()).digest()[:8],
 CONNECT_SECONDS = 15
 """Time that a connection waits for a server (seconds)."""
 LOCK_RETRY_SECONDS = 0.2
+MIN_SERVER_VERSION = 14
+DAMAGED = (
+    ": the server's disk is damaged: restore the server from a backup, or drop the view and its table and sync again"
+)
 NO_OPTIONS, FROZEN = sql.SQL(""), sql.SQL(", FREEZE")
 """Rows of a table that this transaction made need no further writing when they are first read."""
 INDEX_MEMORY = "256MB"
@@ -91,6 +95,7 @@ class PostgresDestination(Destination):
                 connect_timeout=CONNECT_SECONDS,
                 application_name="sbert",
             )
+            self._check_version()
             self._connection.adapters.register_dumper(TextArray, TextArrayDumper)
             self._create_own_things()
             is_ours = self._lock()
@@ -99,6 +104,13 @@ class PostgresDestination(Destination):
         kind = self._kind(self.name)
         if kind is not None and kind != "v":
             raise self.taken_by_another("table")
+
+    def _check_version(self) -> None:
+        version = self._open.info.server_version // 10_000
+        if version < MIN_SERVER_VERSION:
+            raise DestinationError(
+                f"{self}: the server is PostgreSQL {version}, but {MIN_SERVER_VERSION} or newer is needed: upgrade it"
+            )
 
     def _create_own_things(self) -> None:
         """Create extension, schema and watermark table where they are missing, one connection after the other.
@@ -175,6 +187,8 @@ class PostgresDestination(Destination):
 
     def begin_count(self, collection: str) -> None:
         """Count the rows in a thread, while the caller computes what to write."""
+        if self._kind(collection) is None:
+            return  # somebody dropped the table
         pool = ThreadPoolExecutor(1, thread_name_prefix="count")
         self._counting = collection, pool.submit(self._counted, collection)
         pool.shutdown(wait=False)
@@ -194,9 +208,8 @@ class PostgresDestination(Destination):
         """Return the digester: the server hashes rows, so vectors do not travel."""
         with self._translated():
             rows = self._table(collection.name)
-            return PostgresDigester(
-                self._open, rows, collection_types(collection), self._kept_checksums(collection.name)
-            )
+            kept = self._kept_checksums(collection.name)
+            return PostgresDigester(self._open, rows, collection_types(collection), kept, self._translated)
 
     def forget_digests(self, collection: str) -> None:
         """Remove the checksums that proofs keep."""
@@ -356,7 +369,8 @@ class PostgresDestination(Destination):
             yield
         except psycopg.Error as error:
             text = " ".join(str(error).split())
-            raise DestinationError(f"{self}: {text or type(error).__name__}") from error
+            remedy = DAMAGED if isinstance(error, psycopg.errors.DataCorrupted) else ""
+            raise DestinationError(f"{self}: {text or type(error).__name__}{remedy}") from error
 
 
 class PostgresLoad:

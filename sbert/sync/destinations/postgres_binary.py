@@ -59,13 +59,19 @@ class ColumnType:
     """Returns the bytes of each value, null where the value is null."""
     dim: int = 0
     """Values of a vector; 0 for every other type."""
+    reading: str = ""
+    """SQL of a number that the server cannot tell without reading the whole value, for types that it may store apart."""
 
 
 def column_type(kind: pa.DataType, *, vector_dim: int | None = None) -> ColumnType:  # noqa: C901, PLR0911, PLR0912
     """Return the PostgreSQL type for an Arrow type; `vector_dim` says that a list of floats is a pgvector column."""
     if vector_dim is not None:
         return ColumnType(
-            f"vector({vector_dim})", "vector_send", lambda column: _vectors(column, vector_dim), vector_dim
+            f"vector({vector_dim})",
+            "vector_send",
+            lambda column: _vectors(column, vector_dim),
+            vector_dim,
+            "vector_dims({})",
         )
     if pa.types.is_boolean(kind):
         return ColumnType("boolean", "boolsend", lambda column: _numbers(column.cast(pa.uint8()), "u1"))
@@ -86,12 +92,19 @@ def column_type(kind: pa.DataType, *, vector_dim: int | None = None) -> ColumnTy
             return ColumnType("timestamp", "timestamp_send", _timestamps)
         return ColumnType("timestamptz", "timestamptz_send", _timestamps)
     if pa.types.is_decimal(kind) or pa.types.is_uint64(kind):
-        return ColumnType("numeric", "numeric_send", _decimals)
+        return ColumnType("numeric", "numeric_send", _decimals, reading="hash_numeric({})")
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return ColumnType("bytea", "byteasend", lambda column: column.cast(pa.large_binary()))
+        return ColumnType(
+            "bytea", "byteasend", lambda column: column.cast(pa.large_binary()), reading="length(md5({}))"
+        )
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return ColumnType("text", "textsend", lambda column: column.cast(pa.large_string()).cast(pa.large_binary()))
-    return ColumnType("json", "json_send", _json_texts)
+        return ColumnType(
+            "text",
+            "textsend",
+            lambda column: column.cast(pa.large_string()).cast(pa.large_binary()),
+            reading="length({})",
+        )
+    return ColumnType("json", "json_send", _json_texts, reading="length({}::text)")
 
 
 def copy_content(rows: pa.Table, types: Sequence[tuple[str, ColumnType]]) -> memoryview:

@@ -3,7 +3,8 @@
 PostgreSQL never changes a row in place. Each insert and each update writes a new row version, and the system column ``xmin``
 of the version is the number of the transaction that wrote it (https://www.postgresql.org/docs/current/ddl-system-columns.html).
 While keys and ``xmin`` of a bucket's rows stay as they were, the values of its rows and its checksum stay too. So the next
-proof reads keys and ``xmin`` of all rows, and vectors of the other buckets only.
+proof reads keys and ``xmin`` of all rows, and hashes the values of the other buckets only. It still makes the server read
+every page that holds a value, so that the server's own page checksums are compared.
 
 Checksums are used only where this reasoning holds, see `KeptChecksums.definition`. A number of ``xmin`` comes again after
 2**32 transactions: a row would have to be changed in exactly that one to look unchanged. The checksums lie in the server
@@ -31,9 +32,11 @@ DEFINITION = sql.SQL(
     "SELECT concat_ws(' ', c.oid, pg_relation_filenode(c.oid), "
     "array_agg(concat_ws(' ', a.attname, a.attnum, a.atttypid, a.atttypmod, a.attmissingval::text) ORDER BY a.attnum)) "
     "FROM pg_class c JOIN pg_am m ON m.oid = c.relam JOIN pg_attribute a ON a.attrelid = c.oid "
-    "WHERE c.oid = {}::regclass AND c.relkind = 'r' AND m.amname = 'heap' AND a.attnum > 0 AND NOT a.attisdropped "
-    "AND current_setting('data_checksums') = 'on' GROUP BY c.oid HAVING bool_and(a.attgenerated = '')"
+    "WHERE c.oid = {rows}::regclass AND c.relkind = 'r' AND NOT c.relhassubclass AND m.amname = 'heap' AND a.attnum > 0 "
+    "AND NOT a.attisdropped AND current_setting('data_checksums') = 'on' AND {may_use} "
+    "GROUP BY c.oid HAVING bool_and(a.attgenerated = '')"
 )
+PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 class KeptChecksums:
@@ -55,16 +58,24 @@ class KeptChecksums:
     def definition(self, rows: sql.Identifier, kind: str) -> str | None:
         """Return everything besides the row versions that the checksums depend on; None where no checksums may be kept.
 
-        Checksums are kept for plain tables in PostgreSQL's own storage without computed columns, and only where the server
-        keeps checksums of its pages. Without those a proof that does not read a vector could not notice a damaged disk.
+        Checksums are kept for plain tables in PostgreSQL's own storage without computed columns and inheriting tables, and
+        only where the server keeps checksums of its pages. Without those a proof that does not hash a vector could not
+        notice a damaged disk. A user without rights on the table of checksums proves without them.
 
         Args:
             rows: table of the collection.
             kind: name of the functions that make the hashes.
         """
-        name = rows.as_string(self._connection)
-        found = self._connection.execute(DEFINITION.format(sql.Literal(name))).fetchone()
+        query = DEFINITION.format(rows=sql.Literal(rows.as_string(self._connection)), may_use=self._may_use())
+        found = self._connection.execute(query).fetchone()
         return None if found is None else f"{kind} {found[0]}"
+
+    def _may_use(self) -> sql.Composed:
+        """Return the SQL that tells whether the user may read and write the table of checksums."""
+        name = sql.Literal(self._table.as_string(self._connection))
+        return sql.SQL(" AND ").join(
+            sql.SQL("has_table_privilege({}::regclass, {})").format(name, privilege) for privilege in PRIVILEGES
+        )
 
     def read(self, definition: str, num_buckets: int) -> KeptBuckets | None:
         """Return the checksums that were kept under `definition`; None without any, or with another number of buckets."""
@@ -85,6 +96,8 @@ class KeptChecksums:
         self._connection.execute(query.format(self._table), [*self._key, definition, buckets.astype("<u8").tobytes()])
 
     def forget(self) -> None:
-        """Remove the checksums, so that the next proof reads every value."""
-        query = sql.SQL("DELETE FROM {} WHERE name = %s AND collection = %s")
-        self._connection.execute(query.format(self._table), self._key)
+        """Remove the checksums, so that the next proof hashes every value; without rights on them nothing uses them."""
+        may_use = self._connection.execute(sql.SQL("SELECT {}").format(self._may_use())).fetchone()
+        if may_use is not None and may_use[0]:
+            query = sql.SQL("DELETE FROM {} WHERE name = %s AND collection = %s")
+            self._connection.execute(query.format(self._table), self._key)

@@ -6,8 +6,10 @@ have the same number of rows and the same checksum, the bucket's rows are equal.
 next proof computes those of buckets with rows that were written since (`postgres_checksums.py`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -34,10 +36,35 @@ PROBE = b"sbert", 7
 """Bytes and seed whose hash the server must compute as this library does."""
 
 
+@dataclass(frozen=True)
+class ServerHash:
+    """A way to let the server compute lookup3 of bytes (`postgres_hash.py`)."""
+
+    kind: str
+    """Name of the digests that it makes."""
+    template: str
+    """SQL of the hash of ``{value}`` with the seed ``{seed}``."""
+    added: np.uint64
+    """What the server's function adds to the hash."""
+
+    def sql(self, value: sql.Composable, seed: int | sql.Composable) -> sql.Composed:
+        """Return the SQL that hashes bytes."""
+        return sql.SQL(self.template).format(value=value, seed=seed)
+
+
+HASH_OF_BYTES = ServerHash("postgresql-1", "hashbyteaextended({value}, {seed})", np.uint64(0))
+"""From PostgreSQL 18 on."""
+HASH_OF_ARRAY = ServerHash(
+    "postgresql-array-1",
+    "hash_array_extended(ARRAY[{value}], {seed})",
+    np.uint64(31),
+)
+"""Before: of an array of one element, 31 and the element's hash (src/backend/utils/adt/arrayfuncs.c)."""
+HAS_HASH_OF_BYTES = "SELECT to_regprocedure('hashbyteaextended(bytea, bigint)') IS NOT NULL"
+
+
 class PostgresDigester(RowDigester):
     """Digests of the rows of one collection."""
-
-    kind: ClassVar[str] = "postgresql-1"
 
     def __init__(
         self,
@@ -45,8 +72,16 @@ class PostgresDigester(RowDigester):
         table: sql.Identifier,
         types: Sequence[tuple[str, ColumnType]],
         kept: KeptChecksums,
+        translated: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """Digest the columns `types` of `table`, with the checksums that earlier proofs kept.
+
+        Args:
+            connection: of the destination.
+            table: of the collection.
+            types: columns of the collection.
+            kept: checksums of earlier proofs.
+            translated: a context that translates errors of the client.
 
         Raises:
             DestinationError: the server computes other hashes than this library.
@@ -55,11 +90,16 @@ class PostgresDigester(RowDigester):
         self._table = table
         self._types = types
         self._kept = kept
-        answer = connection.execute("SELECT hashbyteaextended(%s, %s)", PROBE).fetchone()
-        expected = hash_values(pa.array([PROBE[0]], pa.large_binary()), PROBE[1]).view(np.int64)[0]
-        if answer is None or answer[0] != expected:
+        self._translated = translated
+        (has_function,) = connection.execute(HAS_HASH_OF_BYTES).fetchone() or (False,)
+        self._hashing = HASH_OF_BYTES if has_function else HASH_OF_ARRAY
+        self.kind = self._hashing.kind
+        probe = self._hashing.sql(sql.Literal(PROBE[0]), PROBE[1])
+        answer = connection.execute(sql.SQL("SELECT {}").format(probe)).fetchone()
+        expected = hash_values(pa.array([PROBE[0]], pa.large_binary()), PROBE[1]) + self._hashing.added
+        if answer is None or answer[0] != expected.view(np.int64)[0]:
             raise DestinationError(
-                "the server's hashbyteaextended differs from that of PostgreSQL on a little-endian machine: rows cannot be "
+                "the server's hashes differ from those of PostgreSQL on a little-endian machine: rows cannot be "
                 "compared on this server"
             )
 
@@ -75,17 +115,18 @@ class PostgresDigester(RowDigester):
                 values = field_bytes(rows, name, kind)
                 hashes = hash_values(values, seed)
                 if values.null_count:
-                    hashes[~np.asarray(values.is_valid())] = seed
+                    hashes[~np.asarray(values.is_valid())] = np.uint64(seed) - self._hashing.added
+            hashes += self._hashing.added
             if name in KEY_COLUMNS:
                 digests[:, KEY_COLUMNS.index(name)] = hashes
             combined ^= hashes
         words_WN = np.ascontiguousarray(combined.byteswap().view("<u4").reshape(len(rows), 2).T)  # as int8send sends it
-        digests[:, 2] = hash_words(words_WN, ROW_SEED)
+        digests[:, 2] = hash_words(words_WN, ROW_SEED) + self._hashing.added
         return digests
 
     def checksums(self, num_buckets: int) -> BucketChecksums:
         """Let the server count the rows of each bucket and join their hashes, but for buckets without new rows."""
-        with self._connection.transaction():
+        with self._translated(), self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # all queries see the same rows
             self._connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(WORK_MEMORY))
             definition = self._kept.definition(self._table, self.kind)
@@ -140,7 +181,7 @@ class PostgresDigester(RowDigester):
         sources: list[str] = []
         ids: list[str] = []
         hashes: list[bytes] = []
-        with self._connection.cursor() as cursor, cursor.copy(query) as copy:
+        with self._translated(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
             copy.set_types(["text", "text", "bytea", "bytea", "bytea"])
             for source, row_id, *digest in copy.rows():
                 sources.append(source)
@@ -162,20 +203,29 @@ class PostgresDigester(RowDigester):
         return sql.SQL("({} # {})").format(self._hash("source"), self._hash("id"))
 
     def _version_hash(self) -> sql.Composed:
-        """Return the SQL that hashes a row's key and the number of the transaction that wrote it."""
-        return sql.SQL("hashbyteaextended(xidsend(xmin), {})").format(self._key_hash())
+        """Return the SQL that hashes a row's key and the number of the transaction that wrote it.
+
+        It makes the server read the pages of values that may be stored apart from their row.
+        """
+        reads = [
+            sql.SQL(kind.reading).format(sql.Identifier(name))
+            for name, kind in self._types
+            if kind.reading and name not in KEY_COLUMNS
+        ]
+        seed = sql.SQL(" # ").join([self._key_hash(), *(sql.SQL("coalesce({}, 0)").format(read) for read in reads)])
+        return self._hashing.sql(sql.SQL("xidsend(xmin)"), seed)
 
     def _hash(self, name: str) -> sql.Composed:
         """Return the SQL that hashes a column."""
         place, kind = next((place, kind) for place, (other, kind) in enumerate(self._types) if other == name)
-        return sql.SQL("coalesce(hashbyteaextended({}({}), {seed}), {seed})").format(
-            sql.SQL(kind.send), sql.Identifier(name), seed=SEED + place
-        )
+        column, seed = sql.Identifier(name), SEED + place
+        hashed = self._hashing.sql(sql.SQL("{}({})").format(sql.SQL(kind.send), column), seed)
+        return sql.SQL("CASE WHEN {} IS NULL THEN {} ELSE {} END").format(column, seed, hashed)
 
     def _row_hash(self) -> sql.Composed:
         """Return the SQL that hashes a row."""
         combined = sql.SQL(" # ").join(self._hash(name) for name, _ in self._types)
-        return sql.SQL("hashbyteaextended(int8send({}), {})").format(combined, ROW_SEED)
+        return self._hashing.sql(sql.SQL("int8send({})").format(combined), ROW_SEED)
 
 
 def _stored(sources: list[str], ids: list[str], hashes: list[bytes]) -> StoredRows:

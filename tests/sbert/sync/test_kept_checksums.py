@@ -3,6 +3,7 @@
 import random
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ def test_other_functions_do_not_use_the_sums(
     table: str, location: str, hashed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync(table, location)
-    monkeypatch.setattr(postgres_digests.PostgresDigester, "kind", "postgresql-2")
+    monkeypatch.setattr(postgres_digests, "HASH_OF_BYTES", replace(postgres_digests.HASH_OF_BYTES, kind="postgresql-2"))
     assert reconcile(table, location).is_equal
     assert hashed == [NUM_ROWS, NUM_ROWS]
 
@@ -266,3 +267,62 @@ def sync_anyway(table: str, location: str) -> None:
     """Sync; the store may have other rows than the table, since somebody changed them."""
     with suppress(NotEqualError):
         sync(table, location)
+
+
+def test_a_server_without_a_hash_of_bytes_hashes_arrays_of_them(
+    table: str, location: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, hashed: list[int]
+) -> None:
+    """PostgreSQL before version 18."""
+    monkeypatch.setattr(postgres_digests, "HAS_HASH_OF_BYTES", "SELECT false")
+    sync(table, location)
+    assert reconcile(table, location).is_equal
+    assert hashed == [NUM_ROWS]
+    name = visible_collection(location)
+    postgres.execute(f"UPDATE {name} SET kind = 'another', tags = NULL WHERE id IN ('4', '5')")
+    assert [key.id for key in reconcile(table, location).stale] == ["4", "5"]
+    assert reconcile(table, location, repair_differences=True).is_repaired
+
+
+def test_a_user_without_rights_on_the_checksums_proves_without_them(
+    table: str, location: str, postgres: PostgresServer, hashed: list[int]
+) -> None:
+    sync(table, location)  # makes the table of checksums, which belongs to this user
+    user, schema_rights = f"user_{uuid.uuid4().hex[:8]}", "CREATE, USAGE ON SCHEMA public"
+    postgres.execute(f"CREATE ROLE {user} LOGIN")
+    for right in ("CREATE ON DATABASE postgres", schema_rights, "ALL ON sbert_watermarks"):
+        postgres.execute(f"GRANT {right} TO {user}")
+    other = location.replace("user=postgres", f"user={user}") + "_other"
+    sync(table, other)
+    assert reconcile(table, other).is_equal
+    assert reconcile(table, other, recompute=True).is_equal
+    assert hashed == [NUM_ROWS] * 4
+    assert definitions(postgres, other) == []
+
+
+def test_rows_of_an_inheriting_table_are_hashed_by_each_proof(
+    table: str, location: str, postgres: PostgresServer, hashed: list[int]
+) -> None:
+    sync(table, location)
+    name = visible_collection(location)
+    postgres.execute(f"CREATE TABLE {name}_child () INHERITS ({name})")
+    for number in (1, 2):
+        assert reconcile(table, location).is_equal
+        assert hashed == [NUM_ROWS] * (1 + number)
+
+
+def test_each_proof_reads_every_stored_value(table: str, location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a damaged page is found by the server, also one of values that are stored apart from their row."""
+    sync(table, location)
+    with open_destination(location) as destination:
+        assert isinstance(destination, PostgresDestination)
+        collection = Collection.of_table(destination.name, Table.open(table))
+        digester = destination.digester(collection)
+        text = digester._version_hash().as_string(destination._open)
+    for part in (
+        'vector_dims("embedding")',
+        'length("kind")',
+        'length("tags"::text)',
+        'length(md5("raw"))',
+        'hash_numeric("cost")',
+    ):
+        assert part in text
