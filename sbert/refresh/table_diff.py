@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.counted import counted
 from sbert.errors import TableError
 from sbert.refresh.build_result import BuildResult
 from sbert.refresh.earlier_rows import held_prefixes, staying_spans, tables_held_back
@@ -175,7 +176,7 @@ def _copy_rows(plan: Plan, old: SplitRecord, spans: list[RecordedSpan], run_id: 
     record = SplitRecord(
         fingerprint=fingerprint,
         encoder_fingerprint=spec.encoder.fingerprint,
-        name=f"earlier rows of {len(uris)} object{'s' if len(uris) > 1 else ''}",
+        name=f"earlier rows ({counted(len(uris), 'object')})",
         spans=spans,
         shards=shards,
         rejects=None,

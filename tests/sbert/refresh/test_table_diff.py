@@ -78,7 +78,7 @@ def test_rows_of_an_unreadable_object_are_copied_out_of_their_pack(tmp_path: Pat
     break_object(raw / "1.jsonl.gz")
     write_gz(raw / "2.jsonl.gz", rows(60, 5))
     outcome = refreshed(raw, tmp_path / "table")
-    assert [record.name for record in outcome.diff.copied] == ["earlier rows of 1 object"]
+    assert [record.name for record in outcome.diff.copied] == ["earlier rows (1 object)"]
     assert sorted(record.name for record in outcome.diff.built) == ["0.jsonl.gz", "raw/ pack 1 (1 of 2 objects)"]
     assert outcome.report.num_splits_built == 2
     assert outcome.report.num_splits_copied == 1
@@ -100,7 +100,7 @@ def test_copied_rows_that_other_settings_made_are_built_again_once_their_object_
 
     put(whole[:-20] + b"x" * 20)
     broken = refreshed(raw, tmp_path / "table", settings={"cleaning": {"mask_emails": True}})
-    assert [record.name for record in broken.diff.copied] == ["earlier rows of 1 object"]
+    assert [record.name for record in broken.diff.copied] == ["earlier rows (1 object)"]
     put(whole)
     mended = refreshed(raw, tmp_path / "table")
     assert mended.report.num_texts_encoded == 1  # the address is masked now
@@ -114,7 +114,7 @@ def test_rows_of_objects_that_a_backfill_did_not_choose_are_copied_out_of_their_
     for number in range(3):
         write_gz(raw / f"{number}.jsonl.gz", rows(100 + number * 10, 5))
     outcome = refreshed(raw, tmp_path / "table", selection=Selection(include=("1.*",)))
-    assert [record.name for record in outcome.diff.copied] == ["earlier rows of 2 objects"]
+    assert [record.name for record in outcome.diff.copied] == ["earlier rows (2 objects)"]
     assert ids(tmp_path / "table") == {*range(10), *range(20, 30), *range(110, 115)}
 
 
