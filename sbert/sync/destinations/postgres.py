@@ -19,12 +19,12 @@ import pyarrow.compute as pc
 from psycopg import sql
 
 from sbert.errors import DestinationError
-from sbert.runtime.prefetch import prefetch
 from sbert.sync.destinations.base import Collection, Destination, Load, StoredRows
-from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, TextArray, TextArrayDumper, copy_content
+from sbert.sync.destinations.postgres_binary import TextArray, TextArrayDumper
 from sbert.sync.destinations.postgres_checksums import CHECKSUMS, CHECKSUMS_COLUMNS, KeptChecksums
-from sbert.sync.destinations.postgres_columns import FULL_TYPE_NAMES, collection_types, column_options, copy_types
+from sbert.sync.destinations.postgres_columns import FULL_TYPE_NAMES, collection_types, column_options
 from sbert.sync.destinations.postgres_digests import PostgresDigester, content_of
+from sbert.sync.destinations.postgres_load import PostgresLoad
 from sbert.sync.watermark import Watermark
 from sbert.table.erased_keys import ErasedKeys
 from sbert.table.record_file import Keys
@@ -50,10 +50,6 @@ MIN_SERVER_VERSION = 14
 DAMAGED = (
     ": the server's disk is damaged: restore the server from a backup, or drop the view and its table and sync again"
 )
-NO_OPTIONS, FROZEN = sql.SQL(""), sql.SQL(", FREEZE")
-"""Rows of a table that this transaction made need no further writing when they are first read."""
-INDEX_MEMORY = "256MB"
-"""Memory of the server for sorting the keys of a new table."""
 MEANT = sql.SQL(
     "(t.id = ANY(%s::text[]) OR EXISTS "
     "(SELECT FROM unnest(%s::text[], %s::text[]) AS k(source, id) WHERE t.source = k.source AND t.id = k.id))"
@@ -180,7 +176,7 @@ class PostgresDestination(Destination):
                 self._check_columns(collection)
                 # The index finds keys fastest, whatever the planner's statistics say.
                 self._execute("SET LOCAL enable_seqscan = off")
-            load = PostgresLoad(self, collection, is_new=is_new)
+            load = PostgresLoad(self._open, self._table(collection.name), collection, self.set_watermark, is_new=is_new)
             yield load
         if before is not None:
             self._count_after_load = collection.name, before + load.num_rows_gained
@@ -350,10 +346,9 @@ class PostgresDestination(Destination):
         kind = rows[0][0] if rows else None
         return kind.decode() if isinstance(kind, bytes) else kind
 
-    def _execute(self, query: Query, *values: object) -> int:
-        """Run a statement and return the number of rows that it wrote or removed."""
+    def _execute(self, query: Query, *values: object) -> None:
         with self._translated():
-            return self._open.execute(query, values or None).rowcount
+            self._open.execute(query, values or None)
 
     def _fetch_all(self, query: Query, *values: object) -> list[tuple[Any, ...]]:
         with self._translated():
@@ -371,84 +366,6 @@ class PostgresDestination(Destination):
             text = " ".join(str(error).split())
             remedy = DAMAGED if isinstance(error, psycopg.errors.DataCorrupted) else ""
             raise DestinationError(f"{self}: {text or type(error).__name__}{remedy}") from error
-
-
-class PostgresLoad:
-    """One transaction. Rows that are replaced are removed in it before COPY adds the new ones, so no reader misses them."""
-
-    def __init__(self, destination: PostgresDestination, collection: Collection, *, is_new: bool) -> None:
-        """Load into `collection`; `is_new` says that this transaction made it."""
-        self._destination = destination
-        self._collection = collection
-        self._is_new = is_new
-        self._types = copy_types(collection)
-        self.num_rows_gained = 0
-        """Rows that the server says it added, less those that it removed."""
-
-    def upsert(self, blocks: Iterator[pa.Table]) -> int:
-        """Insert or replace rows."""
-        return self._insert(blocks) if self._is_new else self._replace(blocks)
-
-    def _insert(self, blocks: Iterator[pa.Table]) -> int:
-        num_rows = 0
-        with self._copy(FROZEN) as copy:
-            for rows, content in prefetch(((rows, self._encoded(rows)) for rows in prefetch(blocks, 2)), 2):
-                copy.write(content)
-                num_rows += len(rows)
-        return num_rows
-
-    def _replace(self, blocks: Iterator[pa.Table]) -> int:
-        """Insert or replace rows. A block is encoded while the server removes its keys."""
-        num_rows = 0
-        with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
-            for rows in prefetch(blocks, 2):
-                content = pool.submit(self._encoded, rows)
-                self.delete(iter([rows]))
-                with self._copy(NO_OPTIONS) as copy:
-                    copy.write(content.result())
-                num_rows += len(rows)
-        return num_rows
-
-    def _encoded(self, rows: pa.Table) -> memoryview:
-        return copy_content(rows, self._types)
-
-    @contextmanager
-    def _copy(self, options: sql.SQL) -> Iterator[psycopg.Copy]:
-        """Begin and end a binary COPY into the collection."""
-        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})").format(
-            self._destination._table(self._collection.name),
-            sql.SQL(", ").join(sql.Identifier(name) for name, _ in self._types),
-            options,
-        )
-        with self._destination._open.cursor() as cursor:
-            with cursor.copy(query) as copy:
-                copy.write(HEADER)
-                yield copy
-                copy.write(TRAILER)
-            self.num_rows_gained += cursor.rowcount
-
-    def delete(self, blocks: Iterator[pa.Table]) -> int:
-        """Remove rows by key."""
-        query = sql.SQL(
-            "DELETE FROM {} t USING unnest(%s::text[], %s::text[]) AS k(source, id) "
-            "WHERE t.source = k.source AND t.id = k.id"
-        ).format(self._destination._table(self._collection.name))
-        num_rows = 0
-        for keys in blocks:
-            self.num_rows_gained -= self._destination._execute(query, TextArray(keys["source"]), TextArray(keys["id"]))
-            num_rows += len(keys)
-        return num_rows
-
-    def finish(self, watermark: Watermark) -> None:
-        """Add the key of a new table and set the watermark: both become visible with the transaction's commit."""
-        if self._is_new:
-            self._destination._execute(sql.SQL("SET LOCAL maintenance_work_mem = {}").format(INDEX_MEMORY))
-            self._destination._execute(
-                sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (id, source)").format(
-                    self._destination._table(self._collection.name)
-                )
-            )
-        self._destination.set_watermark(self._collection.name, watermark)
 
 
 def _key_arrays(keys: ErasedKeys) -> tuple[list[str], list[str], list[str]]:
