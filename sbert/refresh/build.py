@@ -16,7 +16,7 @@ from sbert.counted import counted
 from sbert.errors import StorageError
 from sbert.refresh.build_result import BuildResult
 from sbert.refresh.build_spec import BuildSpec
-from sbert.refresh.fingerprints import PlannedSplit, cut_to_first_rows, without_objects
+from sbert.refresh.fingerprints import PlannedSplit, cut_to_first_rows, recorded_spans, without_objects
 from sbert.refresh.plan import Plan
 from sbert.refresh.scheduling import SplitGroup
 from sbert.refresh.stream import StreamResult, stream_split
@@ -26,7 +26,6 @@ from sbert.runtime.memory import share_heaps
 from sbert.storage.files import join
 from sbert.table.quantization_recall import VectorSample, rows_to_sample, write_sample
 from sbert.table.split_records import (
-    RecordedSpan,
     SplitRecord,
     find_record,
     kept_types,
@@ -212,16 +211,7 @@ class SplitBuilder:
             fingerprint=planned.fingerprint,
             encoder_fingerprint=spec.encoder.fingerprint,
             name=planned.split.name,
-            spans=[
-                RecordedSpan(
-                    uri=span.object.uri,
-                    version=span.object.version,
-                    start=span.start,
-                    stop=span.stop,
-                    max_rows=span.max_rows,
-                )
-                for span in planned.split.spans
-            ],
+            spans=recorded_spans(planned.split),
             shards=streamed.shards,
             rejects=rejects_name(planned.fingerprint) if counts.num_rows_rejected else None,
             misfits=misfits_name(planned.fingerprint) if counts.misfits_by_column else None,

@@ -22,6 +22,7 @@ __all__ = [
     "identity_fingerprint",
     "plan_split",
     "recorded_fingerprint",
+    "recorded_spans",
     "rows_fingerprint",
     "without_objects",
 ]
@@ -72,6 +73,20 @@ def plan_split(split: Split, rows: str) -> PlannedSplit:
 def identity_fingerprint(identity: Sequence[Sequence[str | int | None]], rows: str) -> str:
     """Return the name of rows made of the spans of `identity`: (uri, version, start, stop) each; 32 hex digits."""
     return hash_json([rows, identity])[:FINGERPRINT_CHARACTERS]
+
+
+def recorded_spans(split: Split) -> list[RecordedSpan]:
+    """Return the spans of a split as its completion record has them."""
+    return [
+        RecordedSpan(
+            uri=span.object.uri,
+            version=span.object.version,
+            start=span.start,
+            stop=span.stop,
+            max_rows=span.max_rows,
+        )
+        for span in split.spans
+    ]
 
 
 def recorded_fingerprint(spans: Sequence[RecordedSpan], rows: str) -> str:
