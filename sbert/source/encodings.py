@@ -76,9 +76,8 @@ class TextStream:
             if not raw and not self._waiting:
                 return b""
         data, self._waiting = self._waiting[:num_bytes], self._waiting[num_bytes:]
-        if (
-            self._decode is None and len(data) < num_bytes
-        ):  # so that a small object is one block, not its head and the rest
+        if self._decode is None and len(data) < num_bytes:
+            # So that a small object is one block, not its head and the rest.
             data += self._raw.read(num_bytes - len(data))
         return data
 
