@@ -112,6 +112,14 @@ class CopyComparison:
         self.num_table_rows = 0
 
     def __enter__(self) -> Self:
+        try:
+            self._compare()
+        except BaseException:
+            self._keys_file.close()
+            raise
+        return self
+
+    def _compare(self) -> None:
         digester = self._destination.digester(self._collection)
         with RowComparison() as rows, _KeyFile(self._keys_file) as keys:
             if digester is not None:
@@ -128,7 +136,6 @@ class CopyComparison:
                 self._compare_all(rows, keys)
             self.differences = rows.differences()
             self.num_table_rows = rows.num_table_rows
-        return self
 
     def _compare_all(self, rows: RowComparison, keys: "_KeyFile") -> None:
         """Add every row of both sides, each side in a thread of its own."""
