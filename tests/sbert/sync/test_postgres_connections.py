@@ -76,3 +76,12 @@ def test_a_connection_that_is_refused_is_closed(postgres: PostgresServer) -> Non
     while postgres.execute(OPEN) != [(0,)]:
         assert time.monotonic() < end, "the connection is still open"
         time.sleep(0.05)
+
+
+def test_a_server_that_is_too_old_is_refused_by_name(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sbert.sync.destinations.postgres.MIN_SERVER_VERSION", 99)
+    with (
+        pytest.raises(DestinationError, match=r"is PostgreSQL \d+, but 99 or newer is needed: upgrade it"),
+        PostgresDestination(postgres.location, "docs"),
+    ):
+        pass

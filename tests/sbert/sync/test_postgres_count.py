@@ -85,3 +85,13 @@ def test_a_count_after_another_load_is_a_new_one(table: str, location: str, post
         destination.begin_count(name)
         postgres.execute(f"DELETE FROM {name} WHERE id = 'x'")
         assert destination.count(name) == 60
+
+
+def test_a_collection_that_somebody_dropped_is_noticed_before_readers_see_it(
+    table: str, location: str, postgres: PostgresServer
+) -> None:
+    sync(table, location)
+    postgres.execute(f"DROP TABLE {visible_collection(location)} CASCADE")
+    make_version(table, rows_of(range(60), x=1))
+    with pytest.raises(NotEqualError, match=r"lacks 60 of 61 rows.*run `sbert reconcile --repair`"):
+        sync(table, location)
