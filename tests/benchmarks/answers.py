@@ -1,17 +1,18 @@
 """Measure answers: ranking and refusal on FAQs, and the cost of a night. `answers_training` tunes encoders for them.
 
-    python -m tests.benchmarks.answers faq DATA/stackfaq [--model FOLDER]
+    python -m tests.benchmarks.answers faq DATA/stackfaq [--model FOLDER] [--search]
     python -m tests.benchmarks.answers hidden DATA/stackfaq [--model FOLDER] --seeds 0,1,2
     python -m tests.benchmarks.answers covid DATA/covid_faq
     python -m tests.benchmarks.answers cost
 
 The folders of data hold: stackfaq: stackExchange-FAQ.json; covid_faq: faq_200327.tsv and eval_question_similarity_en.csv.
-The weight of words is chosen on the FAQ's own pairs of question and answer,
-never on rephrasings.
+The weight of words is chosen on the FAQ's own pairs of question and answer, never on rephrasings. ``--search`` shows what no
+choice could exceed: the weights that are best for the rephrasings themselves.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import random
 import tempfile
@@ -40,6 +41,8 @@ from tests.support.refreshing import refreshed
 
 Matrix = np.ndarray[Any, Any]
 DISCOUNTS = 1 / np.log2(np.arange(10) + 2)
+SEARCHED_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
+"""Weights of the other scores beside the question's, all combinations of which ``--search`` tries."""
 WORD_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
 RATIOS = (*WORD_WEIGHTS, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0)
 
@@ -139,7 +142,22 @@ def faq(arguments: argparse.Namespace) -> None:
             shown(ndcg(0.5 * question + 0.3 * joined + 0.2 * all_words, right)),
         ],
     ]
+    if arguments.search:
+        weights = max(
+            itertools.product(SEARCHED_WEIGHTS, SEARCHED_WEIGHTS, SEARCHED_WEIGHTS),
+            key=lambda each: float(ndcg(question + fused(each, joined, post, all_words), right).mean()),
+        )
+        best = ndcg(question + fused(weights, joined, post, all_words), right)
+        names = ", ".join(
+            f"{weight:g} {name}" for weight, name in zip(weights, ("answer", "post", "words"), strict=True)
+        )
+        rows.append([f"question and {names}: the best weights in hindsight", "", shown(best)])
     print_table(f"nDCG@10 of {len(asked):,} rephrasings", ["score", "weight of words", "nDCG@10"], rows)
+
+
+def fused(weights: Sequence[float], *scores: Matrix) -> Matrix:
+    """Return the weighted sum of scores."""
+    return np.asarray(sum(weight * score for weight, score in zip(weights, scores, strict=True)))
 
 
 def hidden_entries(num: int, seed: int) -> set[int]:
@@ -283,6 +301,11 @@ def main() -> None:
     parser.add_argument("data", nargs="?", help="folder of the data")
     parser.add_argument("--model", help="encoder; by default the packaged one")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        help="faq: also the weights beside the question's score that are best in hindsight",
+    )
     parser.add_argument("--promise", type=float, default=0.1, help="promised error")
     parser.add_argument("--questions", type=int, default=10_000)
     parser.add_argument("--answers", type=int, default=100_000)
