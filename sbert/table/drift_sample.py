@@ -37,6 +37,8 @@ NOT_READ = -1
 class DriftSample:
     """N rows of a version of a table, ordered by text hash; one row for each text."""
 
+    table_id: str
+    """The id in the table's Delta log: another table at the same URI has another id."""
     encoder_fingerprint: str
     version: int
     hashes: Hashes
@@ -55,7 +57,7 @@ class DriftSample:
 
     def to_bytes(self) -> bytes:
         """Return the sample as an Arrow file."""
-        origin = f"{self.version} {self.encoder_fingerprint}".encode()
+        origin = f"{self.version} {self.encoder_fingerprint} {self.table_id}".encode()
         rows = pa.table(
             {
                 "text_hash": pa.array([row.tobytes() for row in self.hashes], pa.binary()),
@@ -75,9 +77,10 @@ class DriftSample:
         """Read a sample back; None when the bytes are not a sample."""
         try:
             rows = pa.ipc.open_file(content).read_all()
-            version, fingerprint = rows.schema.metadata[FACTS_KEY].decode().split(" ", 1)
+            version, fingerprint, table_id = rows.schema.metadata[FACTS_KEY].decode().split(" ")
             dim = len(rows["embedding"][0]) if rows.num_rows else 0
             return cls(
+                table_id=table_id,
                 encoder_fingerprint=fingerprint,
                 version=int(version),
                 hashes=hash_matrix(rows["text_hash"]),
@@ -92,7 +95,8 @@ class DriftSample:
 
 def sample_rows(table: Table, earlier: DriftSample | None = None) -> DriftSample:
     """Return up to `SAMPLE_ROWS` rows of a table; `earlier` saves reading shards that it was made of."""
-    if earlier is not None and earlier.encoder_fingerprint != table.encoder.fingerprint:
+    origin = table.table_id, table.encoder.fingerprint
+    if earlier is not None and (earlier.table_id, earlier.encoder_fingerprint) != origin:
         earlier = None
     if earlier is not None and earlier.version == table.version:
         return earlier
@@ -184,6 +188,7 @@ def _read_rows(
                 num_tokens[wanted] = there["num_tokens"].to_numpy()
                 truncated[wanted] = there["truncated"].to_numpy()
     return DriftSample(
+        table_id=table.table_id,
         encoder_fingerprint=info.fingerprint,
         version=table.version,
         hashes=hashes,

@@ -1,6 +1,7 @@
 """A run is recorded beside the table, with a sample that depends on the texts alone."""
 
 import datetime as dt
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,16 @@ def test_a_sample_is_made_anew_where_the_earlier_one_cannot_tell(tmp_path: Path,
         DeltaTable(str(table)).create_checkpoint()
         (table / "_delta_log" / f"{1:020}.json").unlink()
     assert_same_rows(sample_rows(Table.open(str(table)), earlier), sample_rows(Table.open(str(table))))
+
+
+def test_a_sample_of_another_table_in_the_same_folder_is_not_used(tmp_path: Path, table: Path, model: str) -> None:
+    earlier = sample_rows(Table.open(str(table)))
+    shutil.rmtree(table)
+    write_objects(tmp_path / "other", 2, 20)
+    update(tmp_path / "other", table, model=model, settings=APART)
+    opened = Table.open(str(table))
+    assert opened.version == earlier.version
+    assert_same_rows(sample_rows(opened, earlier), sample_rows(opened))
 
 
 def test_after_a_compaction_no_vector_is_read_again(table: Path) -> None:
