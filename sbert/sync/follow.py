@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.counted import counted
 from sbert.errors import NotATableError, NotEqualError, TableError
-from sbert.sync.change_feed import Changes
 from sbert.sync.destinations.base import Collection, Destination, restored_rows
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.note_destination import note_destination
 from sbert.sync.reconcile import check_same_table, compare, proven, repair, watermark_of
 from sbert.sync.table_rows import read_rows
+from sbert.sync.version_changes import VersionChanges
 from sbert.sync.watermark import Watermark
 from sbert.table.delta import Table
 
@@ -152,11 +152,10 @@ def bring_to_version(
         return report
     try:
         before = Table.open(table.uri, mark.version)
-        changes = Changes(before, table)
+        changes = VersionChanges(before, table)
     except (TableError, NotATableError) as error:
         return by_comparison(table, destination, collection, report, f"version {mark.version} is gone: {error}")
     begun = watermark_of(table, is_complete=False, earlier=mark)
-    destination.begin_count(collection.name)
     with changes, destination.begin(collection, begun) as load:
         upserts = (destination.portable(restored_rows(rows, table)) for rows in changes.upserts())
         num_upserts = load.upsert(upserts)

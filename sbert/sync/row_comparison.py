@@ -31,6 +31,10 @@ class RowDifferences:
     """Rows of the copy whose key the table lacks."""
     repeated: Places
     """Rows of the copy whose key it has more than once."""
+    alike: Places
+    """Rows of the table that the copy has once, with the same content."""
+    alike_copies: Places
+    """The row of the copy for each of these."""
 
 
 class RowComparison:
@@ -69,18 +73,28 @@ class RowComparison:
     def differences(self) -> RowDifferences:
         """Compare all rows that were added."""
         parts = [_compare(records) for records in self._records.sorted_slices()]
-        return RowDifferences(*(np.sort(np.concatenate(places)) for places in zip(*parts, strict=True)))
+        missing, stale, extra, repeated, alike, alike_copies = (
+            np.concatenate(places) for places in zip(*parts, strict=True)
+        )
+        order = np.argsort(alike)
+        return RowDifferences(
+            missing=np.sort(missing),
+            stale=np.sort(stale),
+            extra=np.sort(extra),
+            repeated=np.sort(repeated),
+            alike=alike[order],
+            alike_copies=alike_copies[order],
+        )
 
     def _add(self, keys: Keys, content: Keys, rows: Places) -> None:
         with self._lock:
             self._records.add(key=keys, content=content, row=rows)
 
 
-def _compare(records: npt.NDArray[np.void]) -> tuple[Places, Places, Places, Places]:
-    """Return missing, stale, extra and repeated rows of a sorted slice. Of one key, the rows of the copy come first."""
+def _compare(records: npt.NDArray[np.void]) -> tuple[Places, ...]:
+    """Return the places of `RowDifferences` in a sorted slice. Of one key, the rows of the copy come first."""
     if not len(records):
-        none = np.empty(0, np.int64)
-        return none, none, none, none
+        return (np.empty(0, np.int64),) * 6
     starts = np.append(True, (records["key"][1:] != records["key"][:-1]).any(axis=1))
     group = np.cumsum(starts) - 1
     is_copy = records["row"] < 0
@@ -92,5 +106,6 @@ def _compare(records: npt.NDArray[np.void]) -> tuple[Places, Places, Places, Pla
     stale = is_table & ((copies > 1) | ((copies == 1) & ~same_as_previous))
     extra = is_copy & ~in_table
     repeated = is_copy & in_table & (copies > 1)
+    (alike,) = np.nonzero(is_table & (copies == 1) & same_as_previous)
     row = records["row"]
-    return row[missing], row[stale], -1 - row[extra], -1 - row[repeated]
+    return row[missing], row[stale], -1 - row[extra], -1 - row[repeated], row[alike], -1 - row[alike - 1]

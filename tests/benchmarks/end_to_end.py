@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.end_to_end /path/to/data FOLDER --case airline_tweets    # trains, then measures
     python -m tests.benchmarks.end_to_end /path/to/data FOLDER --case airline_tweets    # again: measures the model in FOLDER
+    python -m tests.benchmarks.end_to_end /path/to/data FOLDER --case phrasebank --dev          # to compare settings
 
 The data sets and the rows to measure on are those of `tests.benchmarks.classification`. Of the rows to learn from, eight of ten are
 trained on, one of ten chooses the checkpoint, and one of ten is left for calibration. The recipe is `classes`. Three heads are
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, default=0, help="fold of phrasebank that is measured on (0 to 4)")
     parser.add_argument("--seed", type=int, default=0, help="seed of parts and heads")
     parser.add_argument("--settings", default="{}", help="changes of the recipe, as a JSON object")
+    parser.add_argument("--dev", action="store_true", help="train and print the dev accuracy, measure nothing")
     parser.add_argument("--vectors-only", action="store_true", help="without the words of the texts")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +112,8 @@ def main() -> None:
     model = given.folder / "model"
     if not (model / "classifier.json").exists():
         train(case, given.folder, given.settings, given.seed)
+    if given.dev:
+        return
     encoder = SentenceEncoder.from_pretrained(model)
     seen, unseen = (encoded(encoder, rows) for rows in (case.seen, case.unseen))
     settings = HeadSettings(seed=given.seed, words=not given.vectors_only)

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from sbert.errors import DestinationError
-from sbert.sync import change_feed, table_rows
+from sbert.sync import table_rows, version_changes
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.follow import SyncMethod, sync
 from sbert.sync.reconcile import reconcile
@@ -76,7 +76,7 @@ def refusing(location: str, monkeypatch: pytest.MonkeyPatch, every: int) -> Iter
     """Let the store's client refuse every so many batches of `ROWS_PER_BATCH` rows."""
     kind: Any
     error: Exception
-    limits: list[tuple[Any, str]] = [(table_rows, "ROWS_PER_READ"), (change_feed, "ROWS_PER_READ")]
+    limits: list[tuple[Any, str]] = [(table_rows, "ROWS_PER_READ"), (version_changes, "ROWS_PER_READ")]
     match location.partition(":")[0]:  # clients take seconds to import: one at a time
         case "postgresql":
             kind, method, error = psycopg.Copy, "write", psycopg.OperationalError("429 too many requests")

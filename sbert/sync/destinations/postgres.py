@@ -8,7 +8,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, LiteralString
 
@@ -23,6 +22,7 @@ from sbert.sync.destinations.base import Collection, Destination, Load, StoredRo
 from sbert.sync.destinations.postgres_binary import TextArray, TextArrayDumper
 from sbert.sync.destinations.postgres_checksums import CHECKSUMS, CHECKSUMS_COLUMNS, KeptChecksums
 from sbert.sync.destinations.postgres_columns import FULL_TYPE_NAMES, collection_types, column_options
+from sbert.sync.destinations.postgres_count import CountInBackground, count_rows
 from sbert.sync.destinations.postgres_digests import PostgresDigester, content_of
 from sbert.sync.destinations.postgres_load import PostgresLoad
 from sbert.sync.watermark import Watermark
@@ -74,7 +74,6 @@ class PostgresDestination(Destination):
         super().__init__(location, view, secret)
         self._schema = schema or "public"
         self._connection: psycopg.Connection[Any] | None = None
-        self._counting: tuple[str, Future[int]] | None = None
         self._count_after_load: tuple[str, int] | None = None
         if not view or len(view.encode()) > MAX_NAME_BYTES:
             raise DestinationError(
@@ -85,12 +84,7 @@ class PostgresDestination(Destination):
     def connect(self) -> None:
         """Connect, create extension, schema and watermark table, and take the lock that keeps a second sync out."""
         with self._translated():
-            self._connection = psycopg.connect(
-                psycopg.conninfo.make_conninfo(self.location, **{"password": self.secret} if self.secret else {}),
-                autocommit=True,
-                connect_timeout=CONNECT_SECONDS,
-                application_name="sbert",
-            )
+            self._connection = self._new_connection()
             self._check_version()
             self._connection.adapters.register_dumper(TextArray, TextArrayDumper)
             self._create_own_things()
@@ -100,6 +94,14 @@ class PostgresDestination(Destination):
         kind = self._kind(self.name)
         if kind is not None and kind != "v":
             raise self.taken_by_another("table")
+
+    def _new_connection(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            psycopg.conninfo.make_conninfo(self.location, **{"password": self.secret} if self.secret else {}),
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+            application_name="sbert",
+        )
 
     def _check_version(self) -> None:
         version = self._open.info.server_version // 10_000
@@ -166,9 +168,7 @@ class PostgresDestination(Destination):
     @contextmanager
     def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:  # noqa: ARG002  (one transaction)
         """Open the transaction of a version."""
-        counting, self._counting = self._counting, None
-        before = counting[1].result() if counting is not None and counting[0] == collection.name else None
-        with self._translated(), self._open.transaction():
+        with self._translated(), self._background_count(collection.name) as counting, self._open.transaction():
             is_new = self._kind(collection.name) is None
             if is_new:
                 self._create(collection)
@@ -178,27 +178,31 @@ class PostgresDestination(Destination):
                 self._execute("SET LOCAL enable_seqscan = off")
             load = PostgresLoad(self._open, self._table(collection.name), collection, self.set_watermark, is_new=is_new)
             yield load
-        if before is not None:
-            self._count_after_load = collection.name, before + load.num_rows_gained
+            num_before = None if counting is None else counting.result()
+        if num_before is not None:
+            self._count_after_load = collection.name, num_before + load.num_rows_gained
 
-    def begin_count(self, collection: str) -> None:
-        """Count the rows in a thread, while the caller computes what to write."""
+    @contextmanager
+    def _background_count(self, collection: str) -> Iterator[CountInBackground | None]:
+        """Count the rows of a collection by another connection; None where it is new, or the server allows no other one."""
         if self._kind(collection) is None:
-            return  # somebody dropped the table
-        pool = ThreadPoolExecutor(1, thread_name_prefix="count")
-        self._counting = collection, pool.submit(self._counted, collection)
-        pool.shutdown(wait=False)
+            yield None
+            return
+        try:
+            connection = self._new_connection()
+        except psycopg.OperationalError:
+            yield None
+            return
+        with CountInBackground(connection, self._table(collection)) as counting:
+            yield counting
 
     def count(self, collection: str) -> int:
         """Count the rows. Right after a load this is their number before it, and by how many the server says it changed."""
         after_load, self._count_after_load = self._count_after_load, None
-        return after_load[1] if after_load is not None and after_load[0] == collection else self._counted(collection)
-
-    def _counted(self, collection: str) -> int:
-        with self._translated(), self._open.transaction():
-            self._execute("SET LOCAL max_parallel_workers_per_gather = 0")  # as fast, and the caller needs the cores
-            (number,) = self._fetch_one(sql.SQL("SELECT count(*) FROM {}").format(self._table(collection)))
-        return int(number)
+        if after_load is not None and after_load[0] == collection:
+            return after_load[1]
+        with self._translated():
+            return count_rows(self._open, self._table(collection))
 
     def digester(self, collection: Collection) -> PostgresDigester:
         """Return the digester: the server hashes rows, so vectors do not travel."""

@@ -71,12 +71,13 @@ class PostgresLoad:
     def _replace(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace rows. A block is encoded while the server removes its keys."""
         num_rows = 0
-        with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
+        with ThreadPoolExecutor(1, thread_name_prefix="delete") as pool:
             for rows in prefetch(blocks, 2):
-                content = pool.submit(self._encoded, rows)
-                self.delete(iter([rows]))
+                removal = pool.submit(self.delete, iter([rows]))
+                content = self._encoded(rows)
+                removal.result()
                 with self._copy(NO_OPTIONS) as copy:
-                    copy.write(content.result())
+                    copy.write(content)
                 num_rows += len(rows)
         return num_rows
 

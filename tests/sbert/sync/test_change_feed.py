@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from flows.cli.commands import app
 from sbert.errors import SettingsError, TableError
 from sbert.storage.files import write_bytes
-from sbert.sync import change_feed as library
-from sbert.sync import row_comparison
+from sbert.sync import change_feed, row_comparison, version_changes
 from sbert.sync.change_feed import write_changes
 from sbert.table import record_file
 from sbert.table.commit import commit
@@ -28,7 +27,7 @@ from tests.support.services import S3Server
 DIM = 3
 KEPT = {"kind": pl.String(), "tags": pl.List(pl.String())}
 Rows = dict[str, int]
-"""A number decides the content of a row."""
+"""A number decides the content of a row. Numbers can differ in nothing but the vector."""
 
 
 def encoder(number: int) -> EncoderInfo:
@@ -44,7 +43,7 @@ def write_shard(folder: str, source: str, rows: Rows, encoder_number: int) -> Sh
         {
             "id": list(rows),
             "source": [source] * len(rows),
-            "text_hash": [int(value // 3).to_bytes(16, "big") for value in rows.values()],
+            "text_hash": [int(value // 6).to_bytes(16, "big") for value in rows.values()],
             "embedding": embedding_column(np.repeat(values // 3, DIM, axis=1).astype(np.float32)),
             "num_tokens": np.ones(len(rows), np.int32),
             "truncated": np.zeros(len(rows), np.bool_),
@@ -117,8 +116,8 @@ def test_applying_the_changes_gives_the_other_version(
     high = data.draw(st.integers(0, newest))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_comparison, "ROWS_PER_SLICE", slice_rows)
-        patch.setattr(library, "ROWS_PER_READ", 3)
-        patch.setattr(library, "KEPT_BYTES", data.draw(st.sampled_from([0, 200, 2**26])))
+        patch.setattr(version_changes, "ROWS_PER_READ", 3)
+        patch.setattr(version_changes, "KEPT_BYTES", data.draw(st.sampled_from([0, 200, 2**26])))
         patch.setattr(record_file, "RECORDS_PER_READ", 5)
         summary = write_changes(folder, low, high, f"{folder}/feed.parquet")
     feed = pl.read_parquet(f"{folder}/feed.parquet")
@@ -152,10 +151,28 @@ def test_changes_are_written_as_json_lines(tmp_path: Path) -> None:
         ("delete", "A", "c"),
     ]
     assert changes[0] == {
-        "change": "upsert", "id": "b", "source": "A", "text_hash": "00" * 15 + "02", "embedding": [2.0, 2.0, 2.0],
+        "change": "upsert", "id": "b", "source": "A", "text_hash": "00" * 15 + "01", "embedding": [2.0, 2.0, 2.0],
         "num_tokens": 1, "truncated": False, "kind": "b", "tags": ["x"],
     }  # fmt: skip
     assert set(changes[2]) == {"change", "source", "id"}
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 2**26])
+def test_a_row_that_differs_in_nothing_but_its_vector_is_an_upsert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(version_changes, "KEPT_BYTES", kept_bytes)
+    folder = str(tmp_path / "table")
+    first = {"A": {"a": 0, "b": 1, "c": 2}, "B": {"d": 0, "e": 1}}
+    publish(folder, first, None, 0, 0)
+    publish(folder, {"A": {"c": 5, "a": 3, "b": 1}, "B": {"e": 1, "d": 0, "f": 2}}, first, 0, 0)
+    write_changes(folder, 0, 1, str(tmp_path / "feed.jsonl"))
+    changes = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]
+    assert [(row["change"], row["id"], row["embedding"][0]) for row in changes] == [
+        ("upsert", "c", 1.0),
+        ("upsert", "a", 1.0),
+        ("upsert", "f", 0.0),
+    ]
 
 
 def test_only_touched_shards_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +190,7 @@ def test_the_output_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mo
     two_versions(str(tmp_path / "table"))
     with pytest.raises(SettingsError, match=r"changes are written as \.parquet or \.jsonl"):
         write_changes(str(tmp_path / "table"), 0, 1, str(tmp_path / "feed.csv"))
-    monkeypatch.setattr(library, "_as_changes", lambda *_: 1 / 0)
+    monkeypatch.setattr(change_feed, "_as_changes", lambda *_: 1 / 0)
     for name in ("feed.parquet", "feed.jsonl"):
         with pytest.raises(ZeroDivisionError):
             write_changes(str(tmp_path / "table"), 0, 1, str(tmp_path / name))

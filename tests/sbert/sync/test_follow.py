@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 
 from sbert.errors import DestinationError, NotEqualError, SettingsError
-from sbert.sync import change_feed
 from sbert.sync.destinations.base import Collection, Destination
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.destinations.postgres import PostgresDestination
 from sbert.sync.follow import SyncMethod, sync
 from sbert.sync.reconcile import reconcile, watermark_of
+from sbert.sync.version_changes import VersionChanges
 from tests.support.made_tables import State, make_version, remove_shards_of_version
 from tests.support.postgres import PostgresServer
 
@@ -308,10 +308,10 @@ def dying_after_rows(monkeypatch: pytest.MonkeyPatch, num_rows: int) -> Iterator
             if not left:
                 raise ConnectionError("the line is dead")
 
-    real_read, real_upserts = follow.read_rows, change_feed.Changes.upserts
+    real_read, real_upserts = follow.read_rows, VersionChanges.upserts
     with monkeypatch.context() as patch:
         patch.setattr(follow, "read_rows", lambda *args: broken(real_read(*args)))
-        patch.setattr(change_feed.Changes, "upserts", lambda self: broken(real_upserts(self)))
+        patch.setattr(VersionChanges, "upserts", lambda self: broken(real_upserts(self)))
         yield
 
 

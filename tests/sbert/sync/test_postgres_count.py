@@ -1,13 +1,18 @@
-"""A sync counts the rows in PostgreSQL while it computes what to write, and knows the number after the load from the server."""
+"""A sync counts the rows in PostgreSQL while it writes, and knows the number after the load from the server."""
 
 import uuid
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from sbert.errors import NotEqualError
+from sbert.sync.destinations import postgres, postgres_count
 from sbert.sync.destinations.locate import open_destination
 from sbert.sync.destinations.postgres import PostgresDestination
+from sbert.sync.destinations.postgres_count import count_rows
+from sbert.sync.destinations.postgres_load import PostgresLoad
 from sbert.sync.follow import sync
 from tests.support.made_tables import State, make_version
 from tests.support.postgres import PostgresServer
@@ -32,18 +37,23 @@ def rows_of(first: range, **second: int) -> State:
     return {A: {str(number): number for number in first}, B: second}
 
 
-def test_an_increment_counts_once_and_knows_the_number_after_it(
-    table: str, location: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the numbers that the server counts from now on."""
+    numbers: list[int] = []
+
+    def noted(*given: Any) -> int:
+        numbers.append(count_rows(*given))
+        return numbers[-1]
+
+    for module in (postgres, postgres_count):
+        monkeypatch.setattr(module, "count_rows", noted)
+    return numbers
+
+
+def test_an_increment_counts_once_and_knows_the_number_after_it(table: str, location: str, counted: list[int]) -> None:
     sync(table, location)
-    counted: list[int] = []
-    real = PostgresDestination._counted
-
-    def noted(self: PostgresDestination, collection: str) -> int:
-        counted.append(real(self, collection))
-        return counted[-1]
-
-    monkeypatch.setattr(PostgresDestination, "_counted", noted)
+    counted.clear()
     make_version(table, rows_of(range(5, 63), x=1, y=2))  # 5 rows leave, 3 and 2 join
     report = sync(table, location)
     assert (report.num_deletes, report.num_rows) == (5, 60)
@@ -82,9 +92,47 @@ def test_a_count_after_another_load_is_a_new_one(table: str, location: str, post
     sync(table, location)
     with open_destination(location) as destination:
         name = str(destination.visible())
-        destination.begin_count(name)
         postgres.execute(f"DELETE FROM {name} WHERE id = 'x'")
         assert destination.count(name) == 60
+
+
+def test_a_server_that_allows_no_second_connection_counts_after_the_load(
+    table: str, location: str, counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(table, location)
+    counted.clear()
+    real = PostgresDestination._new_connection
+
+    def first_only(self: PostgresDestination) -> psycopg.Connection[Any]:
+        if self._connection is not None:
+            raise psycopg.OperationalError('too many connections for role "embedder"')
+        return real(self)
+
+    monkeypatch.setattr(PostgresDestination, "_new_connection", first_only)
+    make_version(table, rows_of(range(60), x=1))
+    assert sync(table, location).num_rows == 61
+    assert counted == [61]
+
+
+def test_a_load_that_fails_ends_its_count(
+    table: str, location: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(table, location)
+
+    def endless(connection: psycopg.Connection[Any], _table: object) -> int:
+        connection.execute("SELECT pg_sleep(3600)")
+        return 0
+
+    def refused(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(postgres_count, "count_rows", endless)
+    monkeypatch.setattr(PostgresLoad, "upsert", refused)
+    make_version(table, rows_of(range(60), x=1))
+    with pytest.raises(OSError, match="No space left"):
+        sync(table, location)
+    open_ones = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sbert' AND query LIKE '%pg_sleep%'"
+    assert postgres.execute(open_ones) == [(0,)]
 
 
 def test_a_collection_that_somebody_dropped_is_noticed_before_readers_see_it(
