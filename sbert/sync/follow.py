@@ -156,6 +156,7 @@ def bring_to_version(
     except (TableError, NotATableError) as error:
         return by_comparison(table, destination, collection, report, f"version {mark.version} is gone: {error}")
     begun = watermark_of(table, is_complete=False, earlier=mark)
+    destination.begin_count(collection.name)
     with changes, destination.begin(collection, begun) as load:
         upserts = (destination.portable(restored_rows(rows, table)) for rows in changes.upserts())
         num_upserts = load.upsert(upserts)

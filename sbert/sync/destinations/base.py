@@ -267,6 +267,9 @@ class Destination(ABC):
     def count(self, collection: str) -> int:
         """Return the number of rows of a collection."""
 
+    def begin_count(self, collection: str) -> None:  # noqa: B027  (most stores count at once)
+        """Let the store begin to count the rows of a collection, so that `count` after the load has less to wait for."""
+
     @abstractmethod
     def keys(self, collection: Collection) -> Iterator[StoredRows]:
         """Read the keys, and a hash of the content, of all rows of a collection, in blocks."""

@@ -74,6 +74,7 @@ class PostgresDestination(Destination):
         super().__init__(location, view, secret)
         self._schema = schema or "public"
         self._connection: psycopg.Connection[Any] | None = None
+        self._counting: CountInBackground | None = None
         self._count_after_load: tuple[str, int] | None = None
         if not view or len(view.encode()) > MAX_NAME_BYTES:
             raise DestinationError(
@@ -142,7 +143,8 @@ class PostgresDestination(Destination):
             time.sleep(LOCK_RETRY_SECONDS)
 
     def close(self) -> None:
-        """Close the connection; an open transaction is rolled back."""
+        """Close the connections; an open transaction is rolled back."""
+        self._end_count()
         if self._connection is not None:
             with suppress(psycopg.Error):
                 self._connection.close()
@@ -168,7 +170,10 @@ class PostgresDestination(Destination):
     @contextmanager
     def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:  # noqa: ARG002  (one transaction)
         """Open the transaction of a version."""
-        with self._translated(), self._background_count(collection.name) as counting, self._open.transaction():
+        counting = (
+            self._counting if self._counting is not None and self._counting.collection == collection.name else None
+        )
+        with self._translated(), self._open.transaction():
             is_new = self._kind(collection.name) is None
             if is_new:
                 self._create(collection)
@@ -179,22 +184,20 @@ class PostgresDestination(Destination):
             load = PostgresLoad(self._open, self._table(collection.name), collection, self.set_watermark, is_new=is_new)
             yield load
             num_before = None if counting is None else counting.result()
+        self._end_count()
         if num_before is not None:
             self._count_after_load = collection.name, num_before + load.num_rows_gained
 
-    @contextmanager
-    def _background_count(self, collection: str) -> Iterator[CountInBackground | None]:
-        """Count the rows of a collection by another connection; None where it is new, or the server allows no other one."""
-        if self._kind(collection) is None:
-            yield None
-            return
-        try:
-            connection = self._new_connection()
-        except psycopg.OperationalError:
-            yield None
-            return
-        with CountInBackground(connection, self._table(collection)) as counting:
-            yield counting
+    def begin_count(self, collection: str) -> None:
+        """Count the rows by another connection, while the caller computes what to write, and writes."""
+        self._end_count()
+        if self._kind(collection) is not None:  # somebody may have dropped the table
+            self._counting = CountInBackground(self._new_connection, collection, self._table(collection))
+
+    def _end_count(self) -> None:
+        if self._counting is not None:
+            self._counting.end()
+            self._counting = None
 
     def count(self, collection: str) -> int:
         """Count the rows. Right after a load this is their number before it, and by how many the server says it changed."""

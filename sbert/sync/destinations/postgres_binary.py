@@ -24,6 +24,7 @@ from psycopg.pq import Format
 from psycopg.types.numeric import DecimalBinaryDumper
 
 __all__ = [
+    "HASH",
     "HEADER",
     "TRAILER",
     "ColumnType",
@@ -38,6 +39,7 @@ __all__ = [
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 """Signature, flags and length of the header's extension."""
 TRAILER = b"\xff\xff"
+HASH = "hash"
 EMPTY = pa.scalar(b"", pa.large_binary())
 """Stands between joined values."""
 TEXT_OID, TEXT_ARRAY_OID = 25, 1009
@@ -60,7 +62,8 @@ class ColumnType:
     dim: int = 0
     """Values of a vector; 0 for every other type."""
     reading: str = ""
-    """SQL of a number that the server cannot tell without reading the whole value, for types that it may store apart."""
+    """SQL of a number that the server cannot tell without reading the whole value, for types that it may store apart. `HASH`
+    stands for the hash of the bytes, whose function depends on the server."""
 
 
 def column_type(kind: pa.DataType, *, vector_dim: int | None = None) -> ColumnType:  # noqa: C901, PLR0911, PLR0912
@@ -94,9 +97,7 @@ def column_type(kind: pa.DataType, *, vector_dim: int | None = None) -> ColumnTy
     if pa.types.is_decimal(kind) or pa.types.is_uint64(kind):
         return ColumnType("numeric", "numeric_send", _decimals, reading="hash_numeric({})")
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return ColumnType(
-            "bytea", "byteasend", lambda column: column.cast(pa.large_binary()), reading="length(md5({}))"
-        )
+        return ColumnType("bytea", "byteasend", lambda column: column.cast(pa.large_binary()), reading=HASH)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return ColumnType(
             "text",

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from sbert.errors import DestinationError
 from sbert.sync.destinations.base import KEY_COLUMNS, BucketChecksums, RowDigester, RowDigests, StoredRows
-from sbert.sync.destinations.postgres_binary import HEADER, TRAILER, ColumnType, field_bytes, vector_words
+from sbert.sync.destinations.postgres_binary import HASH, HEADER, TRAILER, ColumnType, field_bytes, vector_words
 from sbert.sync.destinations.postgres_checksums import KeptBuckets, KeptChecksums
 from sbert.sync.destinations.postgres_hash import hash_values, hash_words
 from sbert.table.record_file import Keys
@@ -32,6 +32,8 @@ ROWS_PER_READ = 16_384
 WORK_MEMORY = "64MB"
 """Memory of the server for the checksums of all buckets; with PostgreSQL's 4 MB it would write them to disk."""
 EVERY_ROW = sql.SQL("")
+READ_ANYWAY = {*KEY_COLUMNS, "text_hash"}
+"""The key's hash reads the key, and a text hash is shorter than a reference to a value that is stored apart from its row."""
 PROBE = b"sbert", 7
 """Bytes and seed whose hash the server must compute as this library does."""
 
@@ -129,6 +131,8 @@ class PostgresDigester(RowDigester):
         with self._translated(), self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # all queries see the same rows
             self._connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(WORK_MEMORY))
+            # The planner takes the number of buckets for that of rows, so it would sort the rows, vectors and all.
+            self._connection.execute("SET LOCAL enable_sort = off")
             definition = self._kept.definition(self._table, self.kind)
             if definition is None:
                 return self._joined(num_buckets, self._row_hash())
@@ -208,9 +212,11 @@ class PostgresDigester(RowDigester):
         It makes the server read the pages of values that may be stored apart from their row.
         """
         reads = [
-            sql.SQL(kind.reading).format(sql.Identifier(name))
+            self._hashing.sql(sql.Identifier(name), 0)
+            if kind.reading == HASH
+            else sql.SQL(kind.reading).format(sql.Identifier(name))
             for name, kind in self._types
-            if kind.reading and name not in KEY_COLUMNS
+            if kind.reading and name not in READ_ANYWAY
         ]
         seed = sql.SQL(" # ").join([self._key_hash(), *(sql.SQL("coalesce({}, 0)").format(read) for read in reads)])
         return self._hashing.sql(sql.SQL("xidsend(xmin)"), seed)

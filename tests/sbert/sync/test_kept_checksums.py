@@ -60,6 +60,30 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
+def test_a_proof_never_sorts_rows_also_when_the_server_knows_their_number(
+    tmp_path: Path, location: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = str(tmp_path / "large")
+    make_version(table, {SOURCE: {str(number): number for number in range(3_000)}})
+    sync(table, location)
+    postgres.execute(f"ANALYZE {visible_collection(location)}")
+    plans: list[str] = []
+    real = PostgresDigester._joined
+
+    def explained(self: PostgresDigester, num_buckets: int, *hashes: sql.Composed, **where: Any) -> Any:
+        grouped = sql.SQL("EXPLAIN SELECT {}, bit_xor({}) FROM {} GROUP BY 1")
+        query = grouped.format(self._bucket(num_buckets), hashes[0], self._table)
+        plans.append("\n".join(line for (line,) in self._connection.execute(query)))
+        return real(self, num_buckets, *hashes, **where)
+
+    monkeypatch.setattr(postgres_digests, "WORK_MEMORY", "64kB")
+    monkeypatch.setattr(PostgresDigester, "_joined", explained)
+    assert reconcile(table, location).is_equal
+    (plan,) = plans
+    assert "HashAggregate" in plan
+    assert "Sort" not in plan
+
+
 def definitions(postgres: PostgresServer, location: str) -> list[tuple[Any, ...]]:
     """Return the collections of a destination that checksums are kept of."""
     name = location.rpartition(".")[2]

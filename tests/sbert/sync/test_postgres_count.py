@@ -1,4 +1,4 @@
-"""A sync counts the rows in PostgreSQL while it writes, and knows the number after the load from the server."""
+"""A sync counts the rows in PostgreSQL while it computes what to write, and knows the number after the load from the server."""
 
 import uuid
 from pathlib import Path
@@ -92,6 +92,7 @@ def test_a_count_after_another_load_is_a_new_one(table: str, location: str, post
     sync(table, location)
     with open_destination(location) as destination:
         name = str(destination.visible())
+        destination.begin_count(name)
         postgres.execute(f"DELETE FROM {name} WHERE id = 'x'")
         assert destination.count(name) == 60
 
