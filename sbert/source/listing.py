@@ -78,7 +78,7 @@ def list_objects(raw_uri: str, named: str | None = None, *, documents: bool = Tr
     protocol = uri.split("://", 1)[0] + "://" if "://" in uri else ""
     objects = [item for table in listing.tables for item in _table_files(table, protocol) if listing.includes(item.uri)]
     inside = tuple(f"{table.path}/" for table in listing.tables)
-    entries = {path: info for path, info in sorted(listing.entries.items()) if not path.startswith(inside)}
+    entries = {path: listing.entries[path] for path in sorted(listing.entries) if not path.startswith(inside)}
     refuse_other_tables(protocol, listing.root, entries)
     readable = _Readable(protocol, listing.root, named, documents)
     for path, info in entries.items():
@@ -344,6 +344,8 @@ def _raise_when_missing(uri: str) -> None:
 
 def _is_text(path: str) -> bool:
     """Return whether a name can be written down; on disk any bytes can be one."""
+    if path.isascii():
+        return True
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:

@@ -6,7 +6,6 @@ the tiny objects that are left over (`sbert.refresh.table_packs`).
 """
 
 import hashlib
-import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -82,7 +81,7 @@ def is_full(pack: Split, settings: SplitSettings) -> bool:
 
 def folder_of(item: SourceObject) -> str:
     """Return the folder of an object, whose tiny objects may share a pack with it."""
-    return posixpath.dirname(item.uri)
+    return item.uri.rpartition("/")[0].rstrip("/")
 
 
 def _slices(item: SourceObject, settings: SplitSettings) -> list[Split]:

@@ -33,6 +33,7 @@ IMPORTS = (
     "sbert.table.verify",
     "sbert.sync.change_feed",
     "sbert.table.rollback",
+    "pandas",  # pyarrow imports it where it is installed
 )
 NEW_SHARE = 1_000
 """One row in this many is new in the step of new rows."""

@@ -16,12 +16,13 @@ from sbert.storage.files import join, list_names
 __all__ = ["TableFolder", "is_hidden", "is_table", "refuse_other_tables", "table_above", "tables_in"]
 
 MARKS = {
-    delta.KIND: re.compile(rf"(?P<table>.*)/{delta.LOG_FOLDER}(/.*)?"),
-    iceberg.KIND: re.compile(
-        rf"(?P<table>.*)/{iceberg.METADATA_FOLDER}/([^/]+\.metadata\.json(\.gz)?|version-hint\.text)"
+    delta.KIND: (f"/{delta.LOG_FOLDER}", re.compile(rf"(?P<table>.*)/{delta.LOG_FOLDER}(/.*)?")),
+    iceberg.KIND: (
+        f"/{iceberg.METADATA_FOLDER}/",
+        re.compile(rf"(?P<table>.*)/{iceberg.METADATA_FOLDER}/([^/]+\.metadata\.json(\.gz)?|version-hint\.text)"),
     ),
 }
-"""Paths by which a folder is known as a table that can be read."""
+"""Paths by which a folder is known as a table that can be read: a part that each of them has, and their pattern."""
 HUDI = re.compile(r"(?P<table>.*)/\.hoodie/.+")
 
 
@@ -70,8 +71,8 @@ def tables_in(paths: Iterable[str], root: str) -> list[TableFolder]:
     """Return the tables below the root; tables within tables and in hidden folders left out."""
     kind_of_folder: dict[str, str] = {}
     for path in paths:
-        for kind, mark in MARKS.items():
-            match = mark.fullmatch(path)
+        for kind, (part, mark) in MARKS.items():
+            match = mark.fullmatch(path) if part in path else None
             if (
                 match and kind_of_folder.get(match["table"]) != delta.KIND
             ):  # a Delta table may be readable as Iceberg too
@@ -90,7 +91,7 @@ def refuse_other_tables(protocol: str, root: str, paths: Iterable[str]) -> None:
         SourceError: naming the folder and the table format.
     """
     for path in paths:
-        match = HUDI.fullmatch(path)
+        match = HUDI.fullmatch(path) if "/.hoodie/" in path else None
         if match and not is_hidden(match["table"], root):
             raise SourceError(
                 f"{protocol}{match['table']}: is a table of Hudi, which also keeps files of rows that were removed from it: "
