@@ -29,7 +29,7 @@ from sbert.refresh.planned_counts import PlannedCounts, foresee
 from sbert.refresh.split_selection import Scope, SplitSelection, scope_of, select_splits
 from sbert.refresh.stages import OnStage, Stage, ignore_stage
 from sbert.refresh.table_settings import SettingChange, check_backfill_changes, encoder_changes, resolve_job
-from sbert.runtime.memory import share_heaps
+from sbert.runtime.memory import cycle_searches, share_heaps
 from sbert.source.formats.all_formats import format_of
 from sbert.source.listing import list_objects
 from sbert.source.look_at_objects import look_at_objects
@@ -154,6 +154,7 @@ class Plan(BaseModel):
         return self.outlook.splits_by_reason
 
 
+@cycle_searches.pause()
 def make_plan(job: RefreshJob, on_stage: OnStage = ignore_stage) -> Plan:
     """Compare source and table; nothing is written. Everything that is cheap is checked before the encoder is loaded.
 

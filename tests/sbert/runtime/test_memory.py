@@ -1,5 +1,7 @@
 """Heaps are shared and emptied where the C library can, and nothing fails where it cannot."""
 
+import gc
+
 import pytest
 
 from sbert.runtime import memory
@@ -33,3 +35,27 @@ def test_memory_is_given_back_at_most_once_in_a_while(monkeypatch: pytest.Monkey
     for now in (100.5, 101.1, 101.5, 102.0, 102.2):  # noqa: B007  (the clock)
         freed.give_back()
     assert library.num_trims == 2
+
+
+def test_a_pause_of_the_search_for_cycles_ends_with_the_last_of_several() -> None:
+    pauses = memory.CycleSearchPauses()
+    assert gc.isenabled()
+    with pauses.pause():
+        with pauses.pause():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), pauses.pause():
+        _ = 1 / 0
+    assert gc.isenabled()
+
+
+def test_a_search_for_cycles_that_is_off_stays_off() -> None:
+    pauses = memory.CycleSearchPauses()
+    gc.disable()
+    try:
+        with pauses.pause():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
