@@ -31,10 +31,8 @@ class RowDifferences:
     """Rows of the copy whose key the table lacks."""
     repeated: Places
     """Rows of the copy whose key it has more than once."""
-    alike: Places
-    """Rows of the table that the copy has once, with the same content."""
-    alike_copies: Places
-    """The row of the copy for each of these."""
+    num_alike: int
+    """Number of the rows of the table that the copy has once, with the same content."""
 
 
 class RowComparison:
@@ -73,28 +71,24 @@ class RowComparison:
     def differences(self) -> RowDifferences:
         """Compare all rows that were added."""
         parts = [_compare(records) for records in self._records.sorted_slices()]
-        missing, stale, extra, repeated, alike, alike_copies = (
-            np.concatenate(places) for places in zip(*parts, strict=True)
+        missing, stale, extra, repeated = (
+            np.sort(np.concatenate(places)) for places in zip(*(places for places, _ in parts), strict=True)
         )
-        order = np.argsort(alike)
-        return RowDifferences(
-            missing=np.sort(missing),
-            stale=np.sort(stale),
-            extra=np.sort(extra),
-            repeated=np.sort(repeated),
-            alike=alike[order],
-            alike_copies=alike_copies[order],
-        )
+        return RowDifferences(missing, stale, extra, repeated, num_alike=sum(num_alike for _, num_alike in parts))
 
     def _add(self, keys: Keys, content: Keys, rows: Places) -> None:
         with self._lock:
             self._records.add(key=keys, content=content, row=rows)
 
 
-def _compare(records: npt.NDArray[np.void]) -> tuple[Places, ...]:
-    """Return the places of `RowDifferences` in a sorted slice. Of one key, the rows of the copy come first."""
+def _compare(records: npt.NDArray[np.void]) -> tuple[tuple[Places, Places, Places, Places], int]:
+    """Return missing, stale, extra and repeated rows of a sorted slice, and the number of rows that are alike.
+
+    Of one key, the rows of the copy come first.
+    """
     if not len(records):
-        return (np.empty(0, np.int64),) * 6
+        none = np.empty(0, np.int64)
+        return (none, none, none, none), 0
     starts = np.append(True, (records["key"][1:] != records["key"][:-1]).any(axis=1))
     group = np.cumsum(starts) - 1
     is_copy = records["row"] < 0
@@ -106,6 +100,6 @@ def _compare(records: npt.NDArray[np.void]) -> tuple[Places, ...]:
     stale = is_table & ((copies > 1) | ((copies == 1) & ~same_as_previous))
     extra = is_copy & ~in_table
     repeated = is_copy & in_table & (copies > 1)
-    (alike,) = np.nonzero(is_table & (copies == 1) & same_as_previous)
+    num_alike = int(np.count_nonzero(is_table & ~missing & ~stale))
     row = records["row"]
-    return row[missing], row[stale], -1 - row[extra], -1 - row[repeated], row[alike], -1 - row[alike - 1]
+    return (row[missing], row[stale], -1 - row[extra], -1 - row[repeated]), num_alike

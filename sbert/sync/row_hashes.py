@@ -30,15 +30,12 @@ def row_hashes(rows: pa.RecordBatch) -> tuple[Keys, Keys]:
     return keys, row_keys(frame, *content)
 
 
-def vector_hashes(rows: pa.Table, dim: int) -> Keys:
-    """Return the hashes of the vectors, shape (rows, 2)."""
-    parts = [_of_bytes(embedding_matrix(column, dim)) for column in rows["embedding"].chunks if len(column)]
-    return np.concatenate(parts) if parts else np.empty((0, 2), np.uint64)
-
-
-def _of_bytes(vectors_ND: np.ndarray) -> Keys:
-    width = vectors_ND.itemsize * vectors_ND.shape[1]
+def vector_hashes(rows: pa.RecordBatch, dim: int) -> tuple[Keys, Keys]:
+    """Return the hashes of keys and of vectors, each of shape (rows, 2)."""
+    vectors = embedding_matrix(rows.column("embedding"), dim)
     packed = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), len(vectors_ND), [None, pa.py_buffer(np.ascontiguousarray(vectors_ND))]
+        pa.binary(vectors.itemsize * dim), len(vectors), [None, pa.py_buffer(np.ascontiguousarray(vectors))]
     ).cast(pa.binary())
-    return row_keys(pl.DataFrame({"embedding": packed}), "embedding")
+    frame = pl.from_arrow(pa.table({name: rows.column(name) for name in KEY_NAMES} | {"embedding": packed}))
+    assert isinstance(frame, pl.DataFrame)
+    return row_keys(frame, *KEY_NAMES), row_keys(frame, "embedding")

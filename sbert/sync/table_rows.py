@@ -14,7 +14,7 @@ from sbert.table.record_file import Keys
 from sbert.table.shard_file import open_shard
 from sbert.table.table_shard import TableShard
 
-__all__ = ["keys_of", "read_rows", "rows_at", "table_rows_at"]
+__all__ = ["keys_of", "num_rows_of", "read_rows", "rows_at", "table_rows_at"]
 
 ROWS_PER_READ = 8_192
 
@@ -33,10 +33,19 @@ def table_rows_at(table: Table, destination: Destination, places: npt.NDArray[np
     """Return the rows of a version at `places`, which ascend; only shards that hold some are read."""
     first = 0
     for shard in table.shards():
-        low, high = np.searchsorted(places, [first, first + shard.num_rows])
+        num_rows = num_rows_of(table, shard)
+        low, high = np.searchsorted(places, [first, first + num_rows])
         if low < high:
             yield from rows_at(read_rows(table, destination, [shard]), places[low:high] - first)
-        first += shard.num_rows
+        first += num_rows
+
+
+def num_rows_of(table: Table, shard: TableShard) -> int:
+    """Return the number of a shard's rows; of a shard whose writer left it out of the log, its footer tells it."""
+    if shard.num_rows:
+        return shard.num_rows
+    with open_shard(table.shard_uri(shard.name)) as parquet:
+        return int(parquet.metadata.num_rows)
 
 
 def rows_at(blocks: Iterator[pa.Table], places: npt.NDArray[np.int64]) -> Iterator[pa.Table]:

@@ -2,12 +2,13 @@
 
 The log tells which shards joined and which left; only their rows can differ. A first pass over these shards compares the
 rows by hash (`row_comparison`), each side in a thread of its own. It leaves out the vectors, which are most of the bytes. A
-second pass compares the vectors of the rows that are equal in all else. A last pass reads the rows that changed, unless they
+second pass compares the vectors where some rows are equal in all else. A last pass reads the rows that changed, unless they
 are still in memory. Memory is bounded, and rows that were merely rewritten into another shard are not changes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from sbert.errors import TableError
 from sbert.storage.files import list_names
 from sbert.sync.row_comparison import Places, RowComparison, RowDifferences
 from sbert.sync.row_hashes import KEY_NAMES, row_hashes, vector_hashes
+from sbert.sync.table_rows import num_rows_of
 from sbert.table.delta import Table
 from sbert.table.record_file import Keys
 from sbert.table.shard_file import open_shard
@@ -30,7 +32,7 @@ KEPT_BYTES = 2**26
 
 
 class VersionChanges:
-    """The changes from one version of a table to another. Use as a context manager: it holds temporary files."""
+    """The changes from one version of a table to another. Use as a context manager, which compares and holds rows."""
 
     def __init__(self, before: Table, after: Table) -> None:
         """Find the shards that left and joined.
@@ -57,7 +59,7 @@ class VersionChanges:
             if self._are_all_new:  # another encoder or other columns
                 self._upserts = np.arange(self._num_joined)
             else:
-                stale = self._with_other_vectors(differences, pool)
+                stale = self._with_other_vectors(pool) if differences.num_alike else differences.stale
                 self._upserts = np.union1d(differences.missing, np.union1d(differences.stale, stale))
         return self
 
@@ -81,7 +83,9 @@ class VersionChanges:
 
     def upserts(self) -> Iterator[pa.Table]:
         """Read the rows to insert or replace, with the table's columns."""
-        return self._joined_rows_at(self._upserts, self.after.arrow_schema.names)
+        if self._kept_blocks is None:
+            return _rows_at(self.after, self._joined, self._upserts, self.after.arrow_schema.names)
+        return _taken(self._kept_blocks, self._upserts)
 
     def deletes(self) -> Iterator[pa.Table]:
         """Read the keys to remove: columns ``id`` and ``source``."""
@@ -90,9 +94,26 @@ class VersionChanges:
     def _compared_without_vectors(self, pool: ThreadPoolExecutor) -> RowDifferences:
         columns = [name for name in self.after.arrow_schema.names if name != "embedding"]
         compared = KEY_NAMES if self._are_all_new else columns
+        return self._compared(pool, self._joined_batches(compared), compared, row_hashes)
+
+    def _with_other_vectors(self, pool: ThreadPoolExecutor) -> Places:
+        """Return the joining rows whose vector differs from that of their row before."""
+        columns = [*KEY_NAMES, "embedding"]
+        blocks = self._kept_blocks
+        joined = _batches(self.after, self._joined, columns) if blocks is None else _of_columns(blocks, columns)
+        return self._compared(pool, joined, columns, partial(vector_hashes, dim=self.after.encoder.dim)).stale
+
+    def _compared(
+        self,
+        pool: ThreadPoolExecutor,
+        joined: Iterator[pa.RecordBatch],
+        columns: list[str],
+        hashes: Callable[[pa.RecordBatch], tuple[Keys, Keys]],
+    ) -> RowDifferences:
+        """Compare the joining rows with the columns of the leaving ones, by `hashes` of keys and of content."""
         with RowComparison() as rows:
-            left = pool.submit(_add_hashes, rows.add_copy_rows, _batches(self.before, self._left, compared))
-            _add_hashes(rows.add_table_rows, self._joined_batches(compared))
+            left = pool.submit(_add_hashes, rows.add_copy_rows, hashes, _batches(self.before, self._left, columns))
+            _add_hashes(rows.add_table_rows, hashes, joined)
             left.result()
             self._num_joined = rows.num_table_rows
             return rows.differences()
@@ -101,42 +122,20 @@ class VersionChanges:
         """Read the joining rows: all columns while they are few enough to stay in memory, else `columns`."""
         for shard in self._joined:
             is_kept = self._kept_blocks is not None
-            for batch in _batches(self.after, [shard], self.after.arrow_schema.names if is_kept else columns):
-                if is_kept:
-                    self._keep(batch)
-                yield batch.select(columns)
+            batches = _batches(self.after, [shard], self.after.arrow_schema.names if is_kept else columns)
+            if is_kept:
+                batches = self._kept(batches)
+            yield from _of_columns(batches, columns)
 
-    def _keep(self, batch: pa.RecordBatch) -> None:
-        """Keep a block of joining rows, or none when they are too large."""
-        self._num_kept_bytes += batch.nbytes
-        if self._num_kept_bytes > KEPT_BYTES:
-            self._kept_blocks = None
-        elif self._kept_blocks is not None:
-            self._kept_blocks.append(batch)
-
-    def _with_other_vectors(self, differences: RowDifferences, pool: ThreadPoolExecutor) -> Places:
-        """Return the places of joining rows that differ from their row before in nothing but the vector."""
-        after_P, before_P = differences.alike, differences.alike_copies
-        order_P = np.argsort(before_P)
-        dim = self.after.encoder.dim
-        with RowComparison() as rows:
-
-            def add_copies(numbers_P: Places, vectors: Keys) -> None:
-                rows.add_copy_rows(_numbered(numbers_P), vectors)
-
-            def add_joined(numbers_P: Places, vectors: Keys) -> None:
-                rows.add_table_rows_at(numbers_P, _numbered(numbers_P), vectors)
-
-            blocks = _rows_at(self.before, self._left, before_P[order_P], ["embedding"])
-            left = pool.submit(_add_vectors, add_copies, after_P[order_P], blocks, dim)
-            _add_vectors(add_joined, after_P, self._joined_rows_at(after_P, ["embedding"]), dim)
-            left.result()
-            return rows.differences().stale
-
-    def _joined_rows_at(self, places: Places, columns: list[str]) -> Iterator[pa.Table]:
-        if self._kept_blocks is None:
-            return _rows_at(self.after, self._joined, places, columns)
-        return _taken((block.select(columns) for block in self._kept_blocks), places)
+    def _kept(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Keep blocks of joining rows on their way, or none when they are too large."""
+        for batch in batches:
+            self._num_kept_bytes += batch.nbytes
+            if self._num_kept_bytes > KEPT_BYTES:
+                self._kept_blocks = None
+            elif self._kept_blocks is not None:
+                self._kept_blocks.append(batch)
+            yield batch
 
 
 def _difference(table: Table, other: Table) -> list[TableShard]:
@@ -161,41 +160,40 @@ def _batches(table: Table, shards: Sequence[TableShard], columns: list[str]) -> 
             yield from parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns)
 
 
+def _of_columns(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield rows with those of `columns` that they have: a shard of another writer may lack one that was added later."""
+    for batch in batches:
+        yield batch.select([name for name in columns if name in batch.schema.names])
+
+
 def _rows_at(table: Table, shards: Sequence[TableShard], places: Places, columns: list[str]) -> Iterator[pa.Table]:
     """Yield the rows of shards at `places`, which ascend; only shards that hold some are read."""
     first = 0
     for shard in shards:
-        low, high = np.searchsorted(places, [first, first + shard.num_rows])
+        num_rows = num_rows_of(table, shard)
+        low, high = np.searchsorted(places, [first, first + num_rows])
         if low < high:
             yield from _taken(_batches(table, [shard], columns), places[low:high] - first)
-        first += shard.num_rows
+        first += num_rows
 
 
 def _taken(batches: Iterable[pa.RecordBatch], places: Places) -> Iterator[pa.Table]:
-    """Yield the rows of a stream at `places`, which ascend."""
+    """Yield the rows of a stream at `places`, which ascend and differ."""
     first = 0
     for batch in batches:
         low, high = np.searchsorted(places, [first, first + batch.num_rows])
+        rows = pa.Table.from_batches([batch])
         if high - low == batch.num_rows:
-            yield pa.Table.from_batches([batch])
+            yield rows
         elif low < high:
-            yield pa.Table.from_batches([batch]).take(pa.array(places[low:high] - first))
+            yield rows.take(pa.array(places[low:high] - first))
         first += batch.num_rows
 
 
-def _add_hashes(add: Callable[[Keys, Keys], None], batches: Iterator[pa.RecordBatch]) -> None:
+def _add_hashes(
+    add: Callable[[Keys, Keys], None],
+    hashes: Callable[[pa.RecordBatch], tuple[Keys, Keys]],
+    batches: Iterator[pa.RecordBatch],
+) -> None:
     for batch in batches:
-        add(*row_hashes(batch))
-
-
-def _add_vectors(add: Callable[[Places, Keys], None], numbers_P: Places, blocks: Iterator[pa.Table], dim: int) -> None:
-    """Add the vectors of rows, each under the number that its pair has."""
-    first = 0
-    for rows in blocks:
-        add(numbers_P[first : first + len(rows)], vector_hashes(rows, dim))
-        first += len(rows)
-
-
-def _numbered(numbers_P: Places) -> Keys:
-    """Return numbers as keys."""
-    return np.stack([numbers_P, np.zeros_like(numbers_P)], axis=1).astype(np.uint64)
+        add(*hashes(batch))

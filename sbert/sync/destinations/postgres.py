@@ -97,12 +97,15 @@ class PostgresDestination(Destination):
             raise self.taken_by_another("table")
 
     def _new_connection(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(
+        connection = psycopg.connect(
             psycopg.conninfo.make_conninfo(self.location, **{"password": self.secret} if self.secret else {}),
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
             application_name="sbert",
         )
+        with suppress(psycopg.Error):  # not on every system that PostgreSQL runs on
+            connection.execute("SET client_connection_check_interval = '1s'")
+        return connection
 
     def _check_version(self) -> None:
         version = self._open.info.server_version // 10_000
@@ -132,8 +135,6 @@ class PostgresDestination(Destination):
 
     def _lock(self) -> bool:
         """Take the lock of the view. The server keeps the lock of a process that was killed until it notices the death."""
-        with suppress(DestinationError):  # not on every system that PostgreSQL runs on
-            self._execute("SET client_connection_check_interval = '1s'")
         key = int.from_bytes(hashlib.sha256(f"{self._schema}.{self.name}".encode()).digest()[:8], "big", signed=True)
         tried_until = time.monotonic() + self.lock_seconds
         while True:
@@ -170,9 +171,6 @@ class PostgresDestination(Destination):
     @contextmanager
     def begin(self, collection: Collection, watermark: Watermark) -> Iterator[Load]:  # noqa: ARG002  (one transaction)
         """Open the transaction of a version."""
-        counting = (
-            self._counting if self._counting is not None and self._counting.collection == collection.name else None
-        )
         with self._translated(), self._open.transaction():
             is_new = self._kind(collection.name) is None
             if is_new:
@@ -183,16 +181,25 @@ class PostgresDestination(Destination):
                 self._execute("SET LOCAL enable_seqscan = off")
             load = PostgresLoad(self._open, self._table(collection.name), collection, self.set_watermark, is_new=is_new)
             yield load
-            num_before = None if counting is None else counting.result()
+        counting = self._counting
+        if counting is not None and counting.collection == collection.name:
+            num_before = counting.result()
+            if num_before is not None:
+                self._count_after_load = collection.name, num_before + load.num_rows_gained
         self._end_count()
-        if num_before is not None:
-            self._count_after_load = collection.name, num_before + load.num_rows_gained
 
     def begin_count(self, collection: str) -> None:
-        """Count the rows by another connection, while the caller computes what to write, and writes."""
+        """Count the rows of now by another connection, while the caller computes what to write, and writes."""
         self._end_count()
-        if self._kind(collection) is not None:  # somebody may have dropped the table
-            self._counting = CountInBackground(self._new_connection, collection, self._table(collection))
+        if self._kind(collection) is None:
+            return  # somebody dropped the table
+        connection = None
+        try:
+            connection = self._new_connection()
+            self._counting = CountInBackground(connection, collection, self._table(collection))
+        except psycopg.Error:  # no second connection, or no lock: `count` counts after the load
+            if connection is not None:
+                connection.close()
 
     def _end_count(self) -> None:
         if self._counting is not None:

@@ -1,13 +1,14 @@
 """Count the rows of a table of PostgreSQL while a sync computes what to write, and writes.
 
-The count has a connection of its own. So it sees the table as it is before the sync's transaction ends, and the sync hardly
-waits for it where the server has a free core.
+The count has a connection of its own, and counts the rows as they are when it begins. It begins before the transaction of
+the sync and may end after it, so that no transaction waits for a count. It locks the table when it begins, so that it never
+waits for somebody who waits for the sync.
 """
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+import time
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -15,61 +16,67 @@ from psycopg import sql
 
 __all__ = ["CountInBackground", "count_rows"]
 
+LOCK_TIMEOUT = "1s"
+"""Time that a count waits for the table before the rows are counted after the load."""
+POLL_SECONDS = 0.2
+"""Python notices Ctrl-C between waits of this length."""
+END_SECONDS = 10.0
+"""Time after which a count that does not end is left to itself."""
+
 
 class CountInBackground:
-    """The number of rows of a table, which a thread counts."""
+    """The number of rows of a table at the moment when this object is made, which a thread counts."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], collection: str, table: sql.Identifier) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], collection: str, table: sql.Identifier) -> None:
         """Begin to count.
 
         Args:
-            connect: makes a connection, which is used for nothing else.
+            connection: used for nothing else.
             collection: the collection whose rows are counted.
             table: its table.
-        """
-        self.collection = collection
-        self._connect = connect
-        self._table = table
-        self._connection: psycopg.Connection[Any] | None = None
-        self._is_ended = False
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="count")
-        self._counting = self._pool.submit(self._count)
-
-    def _count(self) -> int | None:
-        try:
-            connection = self._connect()
-        except psycopg.OperationalError:
-            return None
-        with closing(connection):
-            with self._lock:
-                self._connection = connection
-                if self._is_ended:
-                    return None
-            return count_rows(connection, self._table)
-
-    def result(self) -> int | None:
-        """Return the number, once it is known; None where the server allowed no second connection.
 
         Raises:
-            psycopg.Error: the server could not count.
+            psycopg.Error: the server refuses.
         """
-        return self._counting.result()
+        self.collection = collection
+        self._connection = connection
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table))
+        connection.execute("SELECT 1")  # the rows of this moment are counted
+        self._number: Future[int] = Future()
+        threading.Thread(target=self._count, args=(table,), name="count", daemon=True).start()
+
+    def _count(self, table: sql.Identifier) -> None:
+        try:
+            self._number.set_result(count_rows(self._connection, table))
+        except Exception as error:  # noqa: BLE001  (raised by `result`)
+            self._number.set_exception(error)
+
+    def result(self) -> int | None:
+        """Return the number, once it is known; None when the server could not count."""
+        while True:
+            with suppress(TimeoutError):
+                try:
+                    return self._number.result(POLL_SECONDS)
+                except psycopg.Error:
+                    return None
 
     def end(self) -> None:
-        """End the count, wherever it is."""
-        with self._lock:
-            self._is_ended = True
-            if self._connection is not None and not self._counting.done():
-                with suppress(psycopg.Error):
-                    self._connection.cancel_safe()
-        self._pool.shutdown()
+        """End the count, wherever it is, and close its connection."""
+        until = time.monotonic() + END_SECONDS
+        while not self._number.done() and time.monotonic() < until:
+            with suppress(psycopg.Error):  # between two statements there is nothing to cancel yet
+                self._connection.cancel_safe(timeout=POLL_SECONDS)
+            wait([self._number], POLL_SECONDS)
+        with suppress(psycopg.Error):
+            self._connection.close()
 
 
 def count_rows(connection: psycopg.Connection[Any], table: sql.Identifier) -> int:
     """Count the rows of a table."""
     with connection.transaction():
-        # One worker is as fast as several, and the caller needs the cores.
+        # Several processes are hardly faster, and the caller needs the cores.
         connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
         found = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table)).fetchone()
     assert found is not None

@@ -5,7 +5,7 @@ Rows that are replaced are removed before COPY adds the new ones, so no reader m
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -71,14 +71,14 @@ class PostgresLoad:
     def _replace(self, blocks: Iterator[pa.Table]) -> int:
         """Insert or replace rows. A block is encoded while the server removes its keys."""
         num_rows = 0
-        with ThreadPoolExecutor(1, thread_name_prefix="delete") as pool:
-            for rows in prefetch(blocks, 2):
-                removal = pool.submit(self.delete, iter([rows]))
-                content = self._encoded(rows)
-                removal.result()
-                with self._copy(NO_OPTIONS) as copy:
-                    copy.write(content)
-                num_rows += len(rows)
+        with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
+            encoding = ((rows, pool.submit(self._encoded, rows)) for rows in blocks)
+            with closing(prefetch(encoding, 1)) as pairs:
+                for rows, content in pairs:
+                    self.delete(iter([rows]))
+                    with self._copy(NO_OPTIONS) as copy:
+                        copy.write(content.result())
+                    num_rows += len(rows)
         return num_rows
 
     def _encoded(self, rows: pa.Table) -> memoryview:

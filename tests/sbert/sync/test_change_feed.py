@@ -175,6 +175,50 @@ def test_a_row_that_differs_in_nothing_but_its_vector_is_an_upsert(
     ]
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 2**26])
+def test_a_key_that_occurs_twice_hides_no_other_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(version_changes, "KEPT_BYTES", kept_bytes)
+    folder = str(tmp_path / "table")
+    publish(folder, {"A": {"a": 0, "c": 1, "d": 2}}, None, 0, 0)
+    table = Table.open(folder)
+    shards = [write_shard(folder, "A", {"a": 0, "c": 4}, 0), write_shard(folder, "A", {"d": 5, "a": 0}, 0)]
+    commit(folder, table, add=shards, drop=table.shards(), encoder=encoder(0), kept_schema=KEPT, metadata={})
+    summary = write_changes(folder, 0, 1, str(tmp_path / "feed.parquet"))
+    feed = pl.read_parquet(tmp_path / "feed.parquet").filter(change="upsert")
+    assert {"c", "d"} <= set(feed["id"])
+    assert summary.num_deletes == 0
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 2**26])
+def test_a_log_without_numbers_of_rows_hides_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(version_changes, "KEPT_BYTES", kept_bytes)
+    folder = str(tmp_path / "table")
+    two_versions(folder)
+    real = Table.shards
+    monkeypatch.setattr(
+        Table, "shards", lambda self: [shard.model_copy(update={"num_rows": 0}) for shard in real(self)]
+    )
+    summary = write_changes(folder, 0, 1, str(tmp_path / "feed.jsonl"))
+    changes = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in changes] == ["b", "d", "c"]
+    assert (summary.num_upserts, summary.num_deletes) == (2, 1)
+
+
+def test_a_shard_that_lacks_a_column_is_compared_by_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(tmp_path / "table")
+    two_versions(folder)
+    real = Table.arrow_schema.fget  # type: ignore[attr-defined]
+    wider = pa.field("later", pa.string())
+    monkeypatch.setattr(Table, "arrow_schema", property(lambda self: real(self).append(wider)))
+    write_changes(folder, 0, 1, str(tmp_path / "feed.jsonl"))
+    changes = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in changes] == ["b", "d", "c"]
+
+
 def test_only_touched_shards_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two_versions(str(tmp_path / "table"))
     for shard in (tmp_path / "table").glob("part-*B-*"):

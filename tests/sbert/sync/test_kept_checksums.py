@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from psycopg import sql
 
@@ -26,7 +27,7 @@ from sbert.table.delta import Table
 from tests.support.made_tables import State, make_version
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.stores import visible_collection
-from tests.support.tables import update, write
+from tests.support.tables import update
 
 SOURCE, OTHER = "s3://raw/a.jsonl", "s3://raw/b.jsonl"
 NUM_ROWS = 300
@@ -337,17 +338,23 @@ def test_rows_of_an_inheriting_table_are_hashed_by_each_proof(
         assert hashed == [NUM_ROWS] * (1 + number)
 
 
-def test_a_proof_finds_a_damaged_page_of_values_that_nobody_wrote_since(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize("column", ["text", "image"])
+def test_a_proof_finds_a_damaged_page_of_values_that_nobody_wrote_since(
+    tmp_path: Path, model: str, column: str
+) -> None:
     """Also where they are stored apart from their rows; the server compares the checksum of each page that it reads."""
     table = str(tmp_path / "table")
-    write(tmp_path / "raw/a.jsonl", [{"id": str(number), "text": f"{number} " * 3_000} for number in range(5)])
-    update(tmp_path / "raw", table, model=model, settings={"source": {"keep_columns": ["text"]}})
+    texts = [f"{number} " * 3_000 for number in range(5)]
+    rows = pl.DataFrame({"id": list("abcde"), "text": texts, "image": [text.encode() for text in texts]})
+    (tmp_path / "raw").mkdir()
+    rows.write_parquet(tmp_path / "raw/a.parquet")
+    update(tmp_path / "raw", table, model=model, settings={"source": {"keep_columns": [column]}})
     with postgres_server() as server:
         location = f"{server.location}#public.docs"
         sync(table, location)
         name = visible_collection(location)
-        server.execute(f"ALTER TABLE {name} ALTER COLUMN text SET STORAGE EXTERNAL")
-        server.execute(f"UPDATE {name} SET text = text || ''")
+        server.execute(f"ALTER TABLE {name} ALTER COLUMN {column} SET STORAGE EXTERNAL")
+        server.execute(f"UPDATE {name} SET {column} = {column} || ''")
         assert reconcile(table, location).is_equal
         apart = f"(SELECT reltoastrelid FROM pg_class WHERE relname = '{name}')::regclass"
         ((path, size),) = server.execute(f"SELECT pg_relation_filepath({apart}), pg_relation_size({apart})")

@@ -1,11 +1,15 @@
 """A sync counts the rows in PostgreSQL while it computes what to write, and knows the number after the load from the server."""
 
+import threading
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from sbert.errors import NotEqualError
 from sbert.sync.destinations import postgres, postgres_count
@@ -14,6 +18,7 @@ from sbert.sync.destinations.postgres import PostgresDestination
 from sbert.sync.destinations.postgres_count import count_rows
 from sbert.sync.destinations.postgres_load import PostgresLoad
 from sbert.sync.follow import sync
+from sbert.sync.watermark import Watermark
 from tests.support.made_tables import State, make_version
 from tests.support.postgres import PostgresServer
 from tests.support.stores import visible_collection
@@ -115,25 +120,101 @@ def test_a_server_that_allows_no_second_connection_counts_after_the_load(
     assert counted == [61]
 
 
+@pytest.fixture
+def slow_count(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return a function that makes each count of a background connection last some seconds."""
+
+    def slow(seconds: float) -> None:
+        def counted_slowly(connection: psycopg.Connection[Any], table: sql.Identifier) -> int:
+            connection.execute("SELECT pg_sleep(%s)", [seconds])
+            return count_rows(connection, table)
+
+        monkeypatch.setattr(postgres_count, "count_rows", counted_slowly)
+
+    return slow
+
+
 def test_a_load_that_fails_ends_its_count(
+    table: str,
+    location: str,
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    slow_count: Callable[[float], None],
+) -> None:
+    sync(table, location)
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sbert' AND query LIKE '%pg_sleep%'"
+
+    def refused(*_: object) -> int:
+        while postgres.execute(sleeping) != [(1,)]:
+            time.sleep(0.01)
+        raise OSError(28, "No space left on device")
+
+    slow_count(60)
+    monkeypatch.setattr(PostgresLoad, "upsert", refused)
+    make_version(table, rows_of(range(60), x=1))
+    began = time.monotonic()
+    with pytest.raises(OSError, match="No space left"):
+        sync(table, location)
+    assert time.monotonic() - began < 30
+    assert postgres.execute(sleeping) == [(0,)]
+
+
+def test_no_transaction_waits_for_a_count(
+    table: str, location: str, postgres: PostgresServer, slow_count: Callable[[float], None]
+) -> None:
+    """Else a server that ends idle transactions would undo a load that is done."""
+    sync(table, location)
+    slow_count(1.5)
+    make_version(table, rows_of(range(60), x=1))
+    postgres.execute("ALTER SYSTEM SET idle_in_transaction_session_timeout = '700ms'")
+    postgres.execute("SELECT pg_reload_conf()")
+    try:
+        assert sync(table, location).num_rows == 61
+    finally:
+        postgres.execute("ALTER SYSTEM RESET idle_in_transaction_session_timeout")
+        postgres.execute("SELECT pg_reload_conf()")
+
+
+def test_a_count_whose_connection_dies_is_made_after_the_load(
     table: str, location: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync(table, location)
 
-    def endless(connection: psycopg.Connection[Any], _table: object) -> int:
-        connection.execute("SELECT pg_sleep(3600)")
-        return 0
+    def dies(connection: psycopg.Connection[Any], _table: sql.Identifier) -> int:
+        postgres.execute(f"SELECT pg_terminate_backend({connection.info.backend_pid})")
+        return count_rows(connection, _table)
 
-    def refused(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(postgres_count, "count_rows", endless)
-    monkeypatch.setattr(PostgresLoad, "upsert", refused)
+    monkeypatch.setattr(postgres_count, "count_rows", dies)
     make_version(table, rows_of(range(60), x=1))
-    with pytest.raises(OSError, match="No space left"):
-        sync(table, location)
-    open_ones = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sbert' AND query LIKE '%pg_sleep%'"
-    assert postgres.execute(open_ones) == [(0,)]
+    assert sync(table, location).num_rows == 61
+
+
+def test_a_count_and_somebody_who_waits_for_the_table_do_not_stop_a_sync(
+    table: str,
+    location: str,
+    postgres: PostgresServer,
+    slow_count: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody queues for the whole table behind the load: a count that locked only then would queue behind him."""
+    sync(table, location)
+    name = visible_collection(location)
+    slow_count(1)
+    real = PostgresLoad.finish
+    others: list[threading.Thread] = []
+    waiting = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{name}'::regclass"
+
+    def finished_while_somebody_waits(load: PostgresLoad, watermark: Watermark) -> None:
+        others.append(threading.Thread(target=lambda: postgres.execute(f"DO $$BEGIN LOCK TABLE {name}; END$$")))
+        others[0].start()
+        while postgres.execute(waiting) != [(1,)]:
+            time.sleep(0.01)
+        real(load, watermark)
+
+    monkeypatch.setattr(PostgresLoad, "finish", finished_while_somebody_waits)
+    make_version(table, rows_of(range(60), x=1))
+    assert sync(table, location).num_rows == 61
+    others[0].join()
 
 
 def test_a_collection_that_somebody_dropped_is_noticed_before_readers_see_it(
