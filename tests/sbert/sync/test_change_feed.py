@@ -135,6 +135,18 @@ def test_applying_the_changes_gives_the_other_version(
     assert summary.num_deletes == len(before.keys() - after.keys())
 
 
+@pytest.fixture(params=[0, 2**26], ids=["read again", "in memory"])
+def kept_or_not(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test run with joining rows that are read again, and with rows that stay in memory."""
+    monkeypatch.setattr(version_changes, "KEPT_BYTES", request.param)
+
+
+def changes_of(folder: str) -> list[dict[str, Any]]:
+    """Return the changes from version 0 to version 1 of a table."""
+    write_changes(folder, 0, 1, f"{folder}/feed.jsonl")
+    return [json.loads(line) for line in Path(f"{folder}/feed.jsonl").read_text().splitlines()]
+
+
 def two_versions(folder: str) -> None:
     first = {"A": {"a": 0, "b": 1, "c": 2}, "B": {"a": 5}}
     publish(folder, first, None, 0, 0)
@@ -143,8 +155,7 @@ def two_versions(folder: str) -> None:
 
 def test_changes_are_written_as_json_lines(tmp_path: Path) -> None:
     two_versions(str(tmp_path / "table"))
-    write_changes(str(tmp_path / "table"), 0, None, str(tmp_path / "feed.jsonl"))
-    changes = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]
+    changes = changes_of(str(tmp_path / "table"))
     assert [(row["change"], row["source"], row["id"]) for row in changes] == [
         ("upsert", "A", "b"),
         ("upsert", "A", "d"),
@@ -157,55 +168,38 @@ def test_changes_are_written_as_json_lines(tmp_path: Path) -> None:
     assert set(changes[2]) == {"change", "source", "id"}
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 2**26])
-def test_a_row_that_differs_in_nothing_but_its_vector_is_an_upsert(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
-) -> None:
-    monkeypatch.setattr(version_changes, "KEPT_BYTES", kept_bytes)
+@pytest.mark.usefixtures("kept_or_not")
+def test_a_row_that_differs_in_nothing_but_its_vector_is_an_upsert(tmp_path: Path) -> None:
     folder = str(tmp_path / "table")
     first = {"A": {"a": 0, "b": 1, "c": 2}, "B": {"d": 0, "e": 1}}
     publish(folder, first, None, 0, 0)
     publish(folder, {"A": {"c": 5, "a": 3, "b": 1}, "B": {"e": 1, "d": 0, "f": 2}}, first, 0, 0)
-    write_changes(folder, 0, 1, str(tmp_path / "feed.jsonl"))
-    changes = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]
-    assert [(row["change"], row["id"], row["embedding"][0]) for row in changes] == [
+    assert [(row["change"], row["id"], row["embedding"][0]) for row in changes_of(folder)] == [
         ("upsert", "c", 1.0),
         ("upsert", "a", 1.0),
         ("upsert", "f", 0.0),
     ]
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 2**26])
-def test_a_key_that_occurs_twice_hides_no_other_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
-) -> None:
-    monkeypatch.setattr(version_changes, "KEPT_BYTES", kept_bytes)
+@pytest.mark.usefixtures("kept_or_not")
+def test_a_key_that_occurs_twice_hides_no_other_change(tmp_path: Path) -> None:
     folder = str(tmp_path / "table")
     publish(folder, {"A": {"a": 0, "c": 1, "d": 2}}, None, 0, 0)
     table = Table.open(folder)
     shards = [write_shard(folder, "A", {"a": 0, "c": 4}, 0), write_shard(folder, "A", {"d": 5, "a": 0}, 0)]
     commit(folder, table, add=shards, drop=table.shards(), encoder=encoder(0), kept_schema=KEPT, metadata={})
-    summary = write_changes(folder, 0, 1, str(tmp_path / "feed.parquet"))
-    feed = pl.read_parquet(tmp_path / "feed.parquet").filter(change="upsert")
-    assert {"c", "d"} <= set(feed["id"])
-    assert summary.num_deletes == 0
+    assert sorted((row["change"], row["id"]) for row in changes_of(folder)) == [("upsert", "c"), ("upsert", "d")]
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 2**26])
-def test_a_log_without_numbers_of_rows_hides_no_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
-) -> None:
-    monkeypatch.setattr(version_changes, "KEPT_BYTES", kept_bytes)
+@pytest.mark.usefixtures("kept_or_not")
+def test_a_log_without_numbers_of_rows_hides_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(tmp_path / "table")
     two_versions(folder)
     real = Table.shards
     monkeypatch.setattr(
         Table, "shards", lambda self: [shard.model_copy(update={"num_rows": 0}) for shard in real(self)]
     )
-    summary = write_changes(folder, 0, 1, str(tmp_path / "feed.jsonl"))
-    changes = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]
-    assert [row["id"] for row in changes] == ["b", "d", "c"]
-    assert (summary.num_upserts, summary.num_deletes) == (2, 1)
+    assert [row["id"] for row in changes_of(folder)] == ["b", "d", "c"]
 
 
 def test_a_shard_that_lacks_a_column_is_compared_by_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,9 +208,7 @@ def test_a_shard_that_lacks_a_column_is_compared_by_the_others(tmp_path: Path, m
     real = Table.arrow_schema.fget  # type: ignore[attr-defined]
     wider = pa.field("later", pa.string())
     monkeypatch.setattr(Table, "arrow_schema", property(lambda self: real(self).append(wider)))
-    write_changes(folder, 0, 1, str(tmp_path / "feed.jsonl"))
-    changes = [json.loads(line) for line in (tmp_path / "feed.jsonl").read_text().splitlines()]
-    assert [row["id"] for row in changes] == ["b", "d", "c"]
+    assert [row["id"] for row in changes_of(folder)] == ["b", "d", "c"]
 
 
 def test_only_touched_shards_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
