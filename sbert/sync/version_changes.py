@@ -26,7 +26,10 @@ from sbert.table.table_shard import TableShard
 
 __all__ = ["VersionChanges"]
 
+FLOAT_BYTES = 4
 ROWS_PER_READ = 16_384
+VECTORS_PER_READ_BYTES = 2**25
+"""Long vectors make fewer rows of a block, whatever their dim: several blocks are in memory at once."""
 KEPT_BYTES = 2**26
 """Joining rows up to this size stay in memory, so that those that changed need no second read."""
 
@@ -154,10 +157,11 @@ def _check_there(table: Table, shards: Sequence[TableShard]) -> None:
 
 
 def _batches(table: Table, shards: Sequence[TableShard], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    rows_per_read = min(ROWS_PER_READ, max(1, VECTORS_PER_READ_BYTES // (FLOAT_BYTES * table.encoder.dim)))
     for shard in shards:
         uri = table.shard_uri(shard.name)
         with open_shard(uri) as parquet:
-            yield from parquet.iter_batches(batch_size=ROWS_PER_READ, columns=columns)
+            yield from parquet.iter_batches(batch_size=rows_per_read, columns=columns)
 
 
 def _of_columns(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[pa.RecordBatch]:

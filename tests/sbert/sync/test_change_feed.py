@@ -17,6 +17,7 @@ from sbert.errors import SettingsError, TableError
 from sbert.storage.files import write_bytes
 from sbert.sync import change_feed, row_comparison, version_changes
 from sbert.sync.change_feed import write_changes
+from sbert.sync.version_changes import VersionChanges
 from sbert.table import record_file
 from sbert.table.commit import commit
 from sbert.table.delta import Table
@@ -209,6 +210,15 @@ def test_a_shard_that_lacks_a_column_is_compared_by_the_others(tmp_path: Path, m
     wider = pa.field("later", pa.string())
     monkeypatch.setattr(Table, "arrow_schema", property(lambda self: real(self).append(wider)))
     assert [row["id"] for row in changes_of(folder)] == ["b", "d", "c"]
+
+
+def test_long_vectors_are_read_in_smaller_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(tmp_path / "table")
+    two_versions(folder)
+    monkeypatch.setattr(version_changes, "VECTORS_PER_READ_BYTES", 2 * 4 * DIM)
+    with VersionChanges(Table.open(folder, 0), Table.open(folder, 1)) as changes:
+        assert [len(rows) for rows in changes.upserts()] == [1, 1]
+        assert [rows["id"].to_pylist() for rows in changes.upserts()] == [["b"], ["d"]]
 
 
 def test_only_touched_shards_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
