@@ -49,9 +49,13 @@ class CountInBackground:
 
     def _count(self, table: sql.Identifier) -> None:
         try:
-            self._number.set_result(count_rows(self._connection, table))
+            # Nobody else may close the connection: one that is closed while it waits ends the process.
+            with self._connection:
+                number = count_rows(self._connection, table)
         except Exception as error:  # noqa: BLE001  (raised by `result`)
             self._number.set_exception(error)
+        else:
+            self._number.set_result(number)
 
     def result(self) -> int | None:
         """Return the number, once it is known; None when the server could not count."""
@@ -63,14 +67,12 @@ class CountInBackground:
                     return None
 
     def end(self) -> None:
-        """End the count, wherever it is, and close its connection."""
+        """End the count, wherever it is; its thread closes the connection."""
         until = time.monotonic() + END_SECONDS
         while not self._number.done() and time.monotonic() < until:
             with suppress(psycopg.Error):  # between two statements there is nothing to cancel yet
                 self._connection.cancel_safe(timeout=POLL_SECONDS)
             wait([self._number], POLL_SECONDS)
-        with suppress(psycopg.Error):
-            self._connection.close()
 
 
 def count_rows(connection: psycopg.Connection[Any], table: sql.Identifier) -> int:

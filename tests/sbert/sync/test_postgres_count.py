@@ -159,6 +159,25 @@ def test_a_load_that_fails_ends_its_count(
     assert postgres.execute(sleeping) == [(0,)]
 
 
+def test_a_count_that_cannot_be_cancelled_is_left_to_itself(
+    table: str, location: str, monkeypatch: pytest.MonkeyPatch, slow_count: Callable[[float], None]
+) -> None:
+    """As when the line to the server is dead. Its connection must not be closed while it waits: that ends the process."""
+    sync(table, location)
+    slow_count(3)
+    monkeypatch.setattr(postgres_count, "END_SECONDS", 0.3)
+    monkeypatch.setattr(psycopg.Connection, "cancel_safe", lambda *_, **__: None)
+    monkeypatch.setattr(PostgresLoad, "upsert", lambda *_: 1 / 0)
+    make_version(table, rows_of(range(60), x=1))
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        sync(table, location)
+    assert time.monotonic() - began < 3
+    (counting,) = [thread for thread in threading.enumerate() if thread.name == "count"]
+    counting.join(30)
+    assert not counting.is_alive()
+
+
 def test_no_transaction_waits_for_a_count(
     table: str, location: str, postgres: PostgresServer, slow_count: Callable[[float], None]
 ) -> None:
