@@ -20,7 +20,15 @@ from sbert.retrain.tuning_settings import TuningSettings, Value
 from sbert.storage.errors import translate_errors
 from sbert.storage.files import filesystem, join, read_bytes, strip_protocol, write_bytes
 
-__all__ = ["StudyJournal", "ended_trials", "open_study", "remove_checkpoints", "trial_checkpoints"]
+__all__ = [
+    "StudyJournal",
+    "check_optuna",
+    "ended_trials",
+    "open_study",
+    "remove_checkpoints",
+    "study_in",
+    "trial_checkpoints",
+]
 
 STUDY_NAME = "retrain"
 KILLED = "killed"
@@ -50,6 +58,45 @@ class StudyJournal:
         write_bytes(self._uri, "".join(f"{json.dumps(entry)}\n" for entry in self._entries).encode())
 
 
+def check_optuna() -> None:
+    """Check that a search can run.
+
+    Raises:
+        SettingsError: Optuna is not installed.
+    """
+    if find_spec("optuna") is None:
+        raise SettingsError("a search needs Optuna, which is not installed: pip install 'sbert-prefect[search]'")
+
+
+def study_in(journal_uri: str | None, name: str, *, seed: int, prune: bool) -> Any:
+    """Return the study whose journal is a file, new or as it was left.
+
+    Args:
+        journal_uri: the file; None for a study that is kept in memory alone.
+        name: of the study.
+        seed: of the sampler.
+        prune: whether the median rule stops trials.
+
+    Raises:
+        SettingsError: Optuna is not installed.
+    """
+    check_optuna()
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = None if journal_uri is None else StudyJournal(journal_uri)
+    num_known = 0 if journal is None else sum(1 for entry in journal.read_logs(0) if "trial_id" not in entry)
+    return optuna.create_study(
+        storage=None if journal is None else optuna.storages.JournalStorage(journal),
+        # Another seed for a study that goes on: the same would choose the settings that were chosen before.
+        sampler=optuna.samplers.TPESampler(seed=seed + num_known, n_startup_trials=WARMUP_TRIALS),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS) if prune else optuna.pruners.NopPruner(),
+        study_name=name,
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
 def open_study(search_uri: str, settings: TuningSettings, first: Mapping[str, Value]) -> Any:
     """Return the study of a search, new or as a killed run left it. Its next trial is the one that was running then.
 
@@ -61,24 +108,9 @@ def open_study(search_uri: str, settings: TuningSettings, first: Mapping[str, Va
     Raises:
         SettingsError: Optuna is not installed.
     """
-    if find_spec("optuna") is None:
-        raise SettingsError("a search needs Optuna, which is not installed: pip install 'sbert-prefect[search]'")
+    study = study_in(join(search_uri, "study.jsonl"), STUDY_NAME, seed=settings.seed, prune=settings.prune)
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = StudyJournal(join(search_uri, "study.jsonl"))
-    num_known = sum(1 for entry in journal.read_logs(0) if "trial_id" not in entry)
-    study = optuna.create_study(
-        storage=optuna.storages.JournalStorage(journal),
-        # Another seed for a study that goes on: the same would choose the settings that were chosen before.
-        sampler=optuna.samplers.TPESampler(seed=settings.seed + num_known, n_startup_trials=WARMUP_TRIALS),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS)
-        if settings.prune
-        else optuna.pruners.NopPruner(),
-        study_name=STUDY_NAME,
-        direction="maximize",
-        load_if_exists=True,
-    )
     running = [trial for trial in study.trials if trial.state is optuna.trial.TrialState.RUNNING]
     if running:
         study.set_user_attr(KILLED, [*study.user_attrs.get(KILLED, []), *(trial.number for trial in running)])
