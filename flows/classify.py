@@ -18,6 +18,7 @@ from flows.parameters import (
     ExistingTableUri,
     advanced_form,
     completed,
+    form,
     location,
     make_form,
     read_advanced,
@@ -50,12 +51,23 @@ def classify_table(
     ] = ClassificationSettings(),  # noqa: B008  (frozen)
     concurrency: Concurrency = 1,
     engine: EngineChoice = EngineSettings(),  # noqa: B008  (frozen)
+    search: Annotated[
+        int,
+        form(
+            title="Search",
+            ge=0,
+            le=1_000,
+            description="Further settings of a head that are tried by cross-validation; held-out rows judge the best once. "
+            "0: no search. Time limit: `head.search` of the advanced settings.",
+        ),
+    ] = 0,
 ) -> ClassificationReport:
     """Fit heads to the labels, classify every row by them, and report; compute only rows that changed since the last run.
 
     Returns:
         What was done, in numbers.
     """
+    settings = settings.with_search(search)
     before = shares_before(out_uri)
     decisions = fit_heads(table_uri, labels_uri, out_uri, settings)
     job = classification_job(decisions, out_uri)

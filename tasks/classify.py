@@ -54,6 +54,7 @@ def _task_markdown(report: TaskReport) -> str:
         ("decision", escaped(head.reason)),
         ("head", f"`{head.fingerprint}` ({head.kind}, {counted(head.num_labels, 'labelled row')})"),
         ("words", escaped(head.told_words())),
+        *([] if head.search is None else [("search", escaped(head.search.told()))]),
         ("rows answered", f"{report.now.num_rows - report.now.num_abstained:,} of {report.now.num_rows:,}"),
     ]
     if quality is not None:

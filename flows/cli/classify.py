@@ -36,6 +36,16 @@ def classify(
         ),
     ] = None,
     settings: SettingsJson = None,
+    search: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=1_000,
+            help="Try N further settings of a head by cross-validation; `head.search` of --settings has the time limit.",
+            show_default="no search",
+        ),
+    ] = 0,
     concurrency: Concurrency = 1,
     engine: EngineOption = "local",
     as_json: Json = False,
@@ -47,6 +57,7 @@ def classify(
         parsed = load_named(
             settings, ClassificationSettings, {"label_columns": None if tasks is None else _names(tasks)}
         )
+        parsed = parsed.with_search(search)
         if engine == "local":
             from sbert.apply.classification.run import classify as classify_rows
 
@@ -68,6 +79,7 @@ def _names(text: str) -> list[str]:
 
 def _show(report: dict[str, Any]) -> None:
     from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
+    from sbert.apply.classification.search_use import SearchUse
 
     show_derived(report["output"])
     for task in report["tasks"]:
@@ -95,6 +107,8 @@ def _show(report: dict[str, Any]) -> None:
                 f"{words['macro_f1_without']:.3f} without, in cross-validation",
                 markup=False,
             )
+        if head["search"] is not None:
+            out.print(f"  {name}{SearchUse.model_validate(head['search']).told()}", markup=False)
         rules = head["rules"]
         if rules is not None:
             gain = rules["gain"]

@@ -5,6 +5,7 @@
     python -m tests.benchmarks.classification /path/to/data --seeds 3        # medians of three seeds
     python -m tests.benchmarks.classification /path/to/data --vectors-only   # without the words of the texts
     python -m tests.benchmarks.classification /path/to/data --dev            # on rows that heads are fitted on
+    python -m tests.benchmarks.classification /path/to/data --search 40      # with a search of settings after the grid
     python -m tests.benchmarks.classification /path/to/data --rules phrasebank  # 5 % of the labels, with and without rules
 
 The folder holds `phrasebank/all-data.csv` (label, content; Latin-1), `airline_tweets/Tweets.csv` and `banking77/train.csv` and
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,7 @@ from sbert import SentenceEncoder
 from sbert.apply.classification.calibration import calibration_error
 from sbert.apply.classification.fit import HeadOrigin, fit_head
 from sbert.apply.classification.head import Float32, Head
-from sbert.apply.classification.settings import HeadSettings
+from sbert.apply.classification.settings import HeadSearchSettings, HeadSettings
 from sbert.apply.classification.words import HeadWords
 from sbert.encoder.side import Side
 from tests.benchmarks.classification_rules import RuleCase, measure_rules, name_rules, sentiment_rules
@@ -169,6 +171,8 @@ def measured(case: Case, settings: HeadSettings) -> dict[str, float | str]:
     """Fit a head and return its figures on the rows to measure on."""
     began = time.process_time()
     head = fitted(case.seen, settings)
+    if head.record.search is not None:
+        print(head.record.search.told())
     return figures_of(head, case.name, case.unseen) | {"fit, s": time.process_time() - began}
 
 
@@ -225,6 +229,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
     parser.add_argument("--vectors-only", action="store_true", help="without the words of the texts")
     parser.add_argument("--dev", action="store_true", help="measure on some of the rows to learn from, and no others")
+    parser.add_argument("--search", type=int, default=0, help="trials of a search of settings after the grid")
+    parser.add_argument("--folds", type=int, default=5, help="with --case: how many of its folds, the first")
     parser.add_argument("--case", choices=("phrasebank", "airline_tweets", "banking77"), help="one data set alone")
     parser.add_argument("--rules", choices=("phrasebank", "banking77"), help="what rules add to 5 %% of the labels")
     given = parser.parse_args()
@@ -233,10 +239,11 @@ def main() -> None:
         measure_rules(selected, range(given.seed, given.seed + 3))
         return
     given.cache.mkdir(parents=True, exist_ok=True)
-    settings = HeadSettings(seed=given.seed, words=not given.vectors_only)
+    search = HeadSearchSettings(trials=given.search) if given.search else None
+    settings = HeadSettings(seed=given.seed, words=not given.vectors_only, search=search)
     results = []
     for seed in range(given.seed, given.seed + given.seeds):
-        for case in cases(given.data, given.cache, seed, given.case):
+        for case in islice(cases(given.data, given.cache, seed, given.case), given.folds if given.case else None):
             measured_case = dev_case(case, seed) if given.dev else case
             results.append(measured(measured_case, settings.model_copy(update={"seed": seed})))
             print(seed, *(_shown(value, name) for name, value in results[-1].items()), sep="  ", flush=True)

@@ -12,6 +12,7 @@ from flows.classify import classify_table
 from flows.cli.commands import app
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.encoder.sentence_encoder import SentenceEncoder
+from sbert.retrain import study
 from sbert.training.classifier_files import ClassifierFiles
 from sbert.training.learned_texts import LearnedTexts
 from tests.support.flow_runs import outcome_of_newest_run
@@ -107,6 +108,30 @@ def test_lists_of_classes_are_given_measured_and_suggested_again(tmp_path: Path,
     assert all(json.loads(line)["labels"] is None for line in todo.read_text().splitlines())
 
 
+def test_the_command_searches_and_tells_what_came_of_it(tmp_path: Path, places: tuple[str, str]) -> None:
+    settings = {"head": {**QUICK["head"], "search": {"max_minutes": 30}}}
+    arguments = ["classify", *places, str(tmp_path / "out"), "--search", "3", "--settings", json.dumps(settings)]
+    shown = CliRunner().invoke(app, arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "The search tried 3 settings beside the grid" in " ".join(shown.stdout.split())
+    report = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    head = report["tasks"][0]["head"]
+    assert (head["search"]["num_trials"], head["search"]["num_asked"]) == (3, 3)
+    assert [told["trial"] for told in head["tried"] if "trial" in told] == [1, 2, 3]
+    refused = CliRunner().invoke(app, [*arguments[:4], "--search", "-1"])
+    assert refused.exit_code == 2
+    assert "not in the range 0<=x<=1000" in " ".join(refused.output.split())
+
+
+def test_without_optuna_the_command_names_the_extra(
+    tmp_path: Path, places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "find_spec", lambda _: None)
+    done = CliRunner().invoke(app, ["classify", *places, str(tmp_path / "out"), "--search", "3"])
+    assert done.exit_code == 1
+    assert "pip install 'sbert-prefect[search]'" in " ".join(done.output.split())
+
+
 def test_labels_that_cannot_be_read_are_one_line(tmp_path: Path, places: tuple[str, str]) -> None:
     done = CliRunner().invoke(app, ["classify", *places, str(tmp_path / "out"), "--tasks", "mood"])
     assert done.exit_code == 1
@@ -135,3 +160,14 @@ def test_the_flow_gives_lists_of_classes_too(tmp_path: Path, places: tuple[str, 
     assert report.tasks[0].head.is_multi_label
     assert report.tasks[0].now.num_rows == 30
     assert report.tasks[0].now.classes.get("odd", 0) + report.tasks[0].now.num_without_class == 30
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_searches_settings_of_a_head(tmp_path: Path, places: tuple[str, str]) -> None:
+    settings = ClassificationSettings.model_validate(QUICK)
+    report = classify_table(*places, str(tmp_path / "out"), settings, search=2)
+    assert report.tasks[0].head.search is not None
+    assert report.tasks[0].head.search.num_trials == 2
+    assert classify_table(*places, str(tmp_path / "out"), settings, search=2).output.num_rows_built == 0
+    shown = classify_table.parameters.model_dump()["properties"]["search"]
+    assert (shown["minimum"], shown["maximum"], shown["default"]) == (0, 1_000, 0)

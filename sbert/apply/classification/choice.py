@@ -1,33 +1,45 @@
 """Choose kind and strength of a head, and whether it reads words, by cross-validation.
 
-Where the encoder brings a classifier of its own, this is one more choice. Where it has learned from some of the rows, the
-others decide.
+A grid of kinds and strengths is compared first. A search may then try further settings
+(`sbert.apply.classification.head_search`). Where the encoder brings a classifier of its own, this is one more choice. Where
+it has learned from some of the rows, the others decide.
 """
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
-from sklearn.metrics import f1_score
-from sklearn.model_selection import StratifiedKFold
 
+from sbert.apply.classification.cross_validation import (
+    CHOICE_FOLDS,
+    Score,
+    folds,
+    macro_f1,
+    scores_of_unseen,
+    unseen_scores,
+)
 from sbert.apply.classification.head import Float32, Float64
-from sbert.apply.classification.multi_label_calibration import best_f1
+from sbert.apply.classification.head_search import HeadSearch
+from sbert.apply.classification.scored_choices import (
+    MIN_WORDS_GAIN,
+    ScoredChoice,
+    Tried,
+    best_plain,
+    best_with_words,
+    value_of,
+)
+from sbert.apply.classification.search_use import SearchUse
 from sbert.apply.classification.settings import HeadKind, HeadSettings
-from sbert.apply.classification.trained import HeadChoice, Int64, LabelledRows, train_head
+from sbert.apply.classification.trained import HeadChoice, LabelledRows
 from sbert.apply.classification.words import train_words
 
-__all__ = ["HeadSelection", "choose_head", "unseen_scores"]
+__all__ = ["HeadSelection", "choose_head"]
 
-CHOICE_FOLDS = 3
 WORD_WEIGHTS = (0.25, 0.5, 1.0)
-MIN_WORDS_GAIN = 0.005
-"""Macro-F1 that words must add. There are more choices with words than without, so the best of them is better by chance."""
 
-Tried = list[dict[str, float | str]]
-Score = Callable[[LabelledRows, LabelledRows], Float64]
-"""Learns from some rows and returns the scores of others."""
+WordScores = list[tuple[float, Float32]]
+"""Strengths, and the scores of unseen rows by words alone."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,8 @@ class HeadSelection:
     """Best macro-F1 of a head that is fitted; None where the encoder has no classifier."""
     macro_f1_classifier: float | None = None
     """Macro-F1 of the encoder's classifier; None where it has none."""
+    search: SearchUse | None = None
+    """Outcome of the search; None without one."""
 
     @property
     def chosen_macro_f1(self) -> float:
@@ -51,78 +65,112 @@ class HeadSelection:
         return found
 
 
-def choose_head(rows: LabelledRows, settings: HeadSettings, num_classes: int) -> HeadSelection:
+def choose_head(
+    rows: LabelledRows, settings: HeadSettings, num_classes: int, search_uri: str | None = None
+) -> HeadSelection:
     """Return the choice with the best macro-F1 on unseen rows; of equals the first, which is the simplest.
 
-    Words are taken where they add at least `MIN_WORDS_GAIN`. Where a row can have several classes, the F1 of a class is that
-    at its best threshold. The encoder's classifier is taken where it is not worse than the best head that is fitted.
+    Words are taken where they add at least `MIN_WORDS_GAIN`. The encoder's classifier is taken where it is not worse than
+    the best head that is fitted.
+
+    Args:
+        rows: the labelled rows.
+        settings: what to choose from.
+        num_classes: C.
+        search_uri: file in which a search keeps its trials; None for memory alone.
+
+    Raises:
+        SettingsError: a search is asked for, and Optuna is not installed.
     """
     fitted = [HeadChoice(kind, strength) for kind in settings.kinds for strength in sorted(settings.strengths)]
-    if len(fitted) == 1 and rows.terms is None and rows.classifier is None:
+    if len(fitted) == 1 and rows.terms is None and rows.classifier is None and settings.search is None:
         return HeadSelection(fitted[0], [])
     rows = _at_most(rows, settings)
-    by_words = _word_scores(rows, settings, num_classes)
-    best = _best_of(fitted, rows, by_words, settings, num_classes)
+    by_words = cache(lambda: _word_scores(rows, settings, num_classes))
+
+    def scored_grid() -> list[ScoredChoice]:
+        return _scored(fitted, rows, by_words(), settings, num_classes)
+
+    if settings.search is None:
+        best = _best_of(scored_grid())
+    else:
+        best = _best_found(HeadSearch(rows, settings, num_classes, search_uri), len(fitted), scored_grid)
     if rows.classifier is None:
         return best
-    ready = _best_of([HeadChoice(HeadKind.CLASSIFIER, 1.0)], rows, by_words, settings, num_classes)
+    ready = _best_of(_scored([HeadChoice(HeadKind.CLASSIFIER, 1.0)], rows, by_words(), settings, num_classes))
     better = ready if ready.chosen_macro_f1 >= best.chosen_macro_f1 else best
     return replace(
         better,
         tried=[*best.tried, *ready.tried],
         macro_f1_fitted=best.chosen_macro_f1,
         macro_f1_classifier=ready.chosen_macro_f1,
+        search=best.search,
     )
 
 
-def _best_of(
-    choices: list[HeadChoice],
-    rows: LabelledRows,
-    by_words: list[tuple[float, Float32]],
-    settings: HeadSettings,
-    num_classes: int,
-) -> HeadSelection:
+def _best_found(search: HeadSearch, num_choices: int, scored_grid: Callable[[], list[ScoredChoice]]) -> HeadSelection:
+    """Return the best choice of the grid and of a search."""
+    grid = search.grid(num_choices, scored_grid)
+    search.run()
+    best_of_grid = _best_of(grid)
+    best = _best_of([*grid, *(trial.scored for trial in search.trials() if trial.is_completed)])
+    tried = [*best_of_grid.tried, *(trial.told for trial in search.trials())]
+    use = search.use(best.choice, best.chosen_macro_f1, best_of_grid.chosen_macro_f1)
+    return replace(best, tried=tried, search=use)
+
+
+def _best_of(scored: Sequence[ScoredChoice]) -> HeadSelection:
     """Return the best of some choices, with words where they add enough."""
-    plain, mixed = [], []
-    tried: Tried = []
+    tried = [told for each in scored for told in each.told]
+    (best, choice), mixed = best_plain(scored), best_with_words(scored)
+    if mixed is None:
+        return HeadSelection(choice, tried, best)
+    chosen = mixed[1] if mixed[0] - best >= MIN_WORDS_GAIN else choice
+    return HeadSelection(chosen, tried, best, mixed[0])
+
+
+def _scored(
+    choices: Sequence[HeadChoice], rows: LabelledRows, by_words: WordScores, settings: HeadSettings, num_classes: int
+) -> list[ScoredChoice]:
+    """Score choices on unseen rows, each with the best strength and weight of words."""
+    scored = []
     for choice in choices:
         scores_NC = unseen_scores(rows, choice, settings, num_classes, CHOICE_FOLDS)
-        plain.append((_macro_f1(rows, scores_NC), choice))
-        tried.append(_told(*plain[-1]))
-        with_words = [
-            (
-                _macro_f1(rows, scores_NC + weight * words_NC),
-                HeadChoice(choice.kind, choice.strength, strength, weight),
-            )
-            for strength, words_NC in by_words
+        mixed = [
+            (macro_f1(rows, scores_NC + weight * words_NC), at, weight)
+            for at, (_, words_NC) in enumerate(by_words)
             for weight in WORD_WEIGHTS
         ]
-        if with_words:
-            mixed.append(_best(with_words))
-            tried.append(_told(*mixed[-1]))
-    best, best_choice = _best(plain)
-    if not mixed:
-        return HeadSelection(best_choice, tried, best)
-    best_mixed, best_mixed_choice = _best(mixed)
-    return HeadSelection(
-        best_mixed_choice if best_mixed - best >= MIN_WORDS_GAIN else best_choice, tried, best, best_mixed
-    )
+        plain = (macro_f1(rows, scores_NC), choice)
+        if not mixed:
+            after = _after_folds(rows, settings, scores_NC, None)
+            scored.append(ScoredChoice(plain, None, after))
+            continue
+        value, at, weight = max(mixed, key=lambda item: item[0])
+        strength, words_NC = by_words[at]
+        after = _after_folds(rows, settings, scores_NC, scores_NC + weight * words_NC)
+        scored.append(ScoredChoice(plain, (value, replace(choice, word_strength=strength, word_weight=weight)), after))
+    return scored
 
 
-def unseen_scores(
-    rows: LabelledRows, choice: HeadChoice, settings: HeadSettings, num_classes: int, num_folds: int
-) -> Float64:
-    """Return the scores of each row by a head that was trained on other rows, shape (N, C)."""
-    return _unseen(
-        rows,
-        lambda seen, unseen: train_head(seen, choice, settings, num_classes).scores(unseen),
-        settings.seed,
-        num_folds,
-        num_classes,
-    )
+def _after_folds(
+    rows: LabelledRows, settings: HeadSettings, plain_NC: Float64, mixed_NC: Float64 | None
+) -> dict[int, float]:
+    """Return the value of a choice after each fold, with which a search compares its trials; nothing without one."""
+    values: dict[int, float] = {}
+    if settings.search is None:
+        return values
+    done = np.zeros(0, np.int64)
+    for number, (_, unseen) in enumerate(folds(rows.truth, settings.seed, CHOICE_FOLDS), start=1):
+        done = np.concatenate([done, unseen])
+        among = np.intersect1d(rows.deciding, done)
+        if len(among):
+            mixed = None if mixed_NC is None else macro_f1(rows, mixed_NC, among)
+            values[number] = value_of(macro_f1(rows, plain_NC, among), mixed)
+    return values
 
 
-def _word_scores(rows: LabelledRows, settings: HeadSettings, num_classes: int) -> list[tuple[float, Float32]]:
+def _word_scores(rows: LabelledRows, settings: HeadSettings, num_classes: int) -> WordScores:
     """Return the scores of unseen rows by words alone, for each strength; none without words."""
     if rows.terms is None:
         return []
@@ -139,34 +187,9 @@ def _word_scores(rows: LabelledRows, settings: HeadSettings, num_classes: int) -
         return of
 
     return [
-        (strength, _unseen(rows, score(strength), settings.seed, CHOICE_FOLDS, num_classes).astype(np.float32))
+        (strength, scores_of_unseen(rows, score(strength), settings.seed, CHOICE_FOLDS, num_classes).astype(np.float32))
         for strength in sorted(settings.strengths)
     ]
-
-
-def _unseen(rows: LabelledRows, score: Score, seed: int, num_folds: int, num_classes: int) -> Float64:
-    scores_NC = np.full((len(rows.truth), num_classes), -np.inf)
-    for seen, unseen in _folds(rows.truth, seed, num_folds):
-        scores_NC[unseen] = score(rows.take(seen), rows.take(unseen))
-    return scores_NC
-
-
-def _folds(truth: Int64, seed: int, num_folds: int) -> Iterator[tuple[Int64, Int64]]:
-    """Cut rows into parts of like shares of each class; a class with fewer rows than parts is in some of them only.
-
-    A row of several classes counts as one of its rarest, which is hardest to share out.
-    """
-    splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")
-        yield from splitter.split(np.zeros(len(truth)), truth if truth.ndim == 1 else _rarest(truth))
-
-
-def _rarest(truth_NC: Int64) -> Int64:
-    """Return the number of the rarest class of each row; C for a row without a class."""
-    counts_C = truth_NC.sum(axis=0)
-    sizes_NC = np.where(truth_NC > 0, counts_C, len(truth_NC) + 1)
-    return np.asarray(np.where(truth_NC.any(axis=1), sizes_NC.argmin(axis=1), truth_NC.shape[1]), np.int64)
 
 
 def _at_most(rows: LabelledRows, settings: HeadSettings) -> LabelledRows:
@@ -177,21 +200,3 @@ def _at_most(rows: LabelledRows, settings: HeadSettings) -> LabelledRows:
     if rows.is_unseen_N is not None:  # the rows that decide come first
         order = order[np.argsort(~rows.is_unseen_N[order], kind="stable")]
     return rows.take(np.sort(order[: settings.max_choice_rows]))
-
-
-def _macro_f1(rows: LabelledRows, scores_NC: Float64) -> float:
-    deciding = rows.deciding
-    truth, scores_NC = rows.truth[deciding], scores_NC[deciding]
-    if truth.ndim == 2:
-        truth_NC = truth > 0
-        return float(np.mean([best_f1(scores_NC[:, at], truth_NC[:, at])[0] for at in range(truth_NC.shape[1])]))
-    return float(f1_score(truth, scores_NC.argmax(axis=1), average="macro"))
-
-
-def _best(candidates: list[tuple[float, HeadChoice]]) -> tuple[float, HeadChoice]:
-    return max(candidates, key=lambda item: item[0])
-
-
-def _told(macro_f1: float, choice: HeadChoice) -> dict[str, float | str]:
-    words = {"words": choice.word_weight, "word_strength": choice.word_strength} if choice.word_weight else {}
-    return {"kind": choice.kind.value, "strength": choice.strength, **words, "macro_f1": round(macro_f1, 6)}

@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from sbert.apply.classification.calibration import abstention_threshold, calibrated, fit_temperature, set_scores
-from sbert.apply.classification.choice import HeadSelection, choose_head, unseen_scores
+from sbert.apply.classification.choice import HeadSelection, choose_head
+from sbert.apply.classification.cross_validation import unseen_scores
 from sbert.apply.classification.encoder_classifier import EncoderClassifier
 from sbert.apply.classification.encoder_use import ClassifierUse
 from sbert.apply.classification.head import Float32, Float64, Head, HeadRecord
 from sbert.apply.classification.learned_rows import DecidingRows
 from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.settings import HeadKind, HeadSettings
-from sbert.apply.classification.trained import GAMMA, Int64, LabelledRows, TrainedHead, train_head
+from sbert.apply.classification.trained import Int64, LabelledRows, TrainedHead, train_head
 from sbert.apply.classification.weak_labels import WeakLabels
 from sbert.apply.classification.words import HeadWords, TermCounts, Texts, WordScorer, WordsUse, count_terms
 from sbert.errors import TooFewLabelsError
@@ -211,6 +212,7 @@ def fit_head(
     words: HeadWords | None = None,
     classifier: HeadClassifier | None = None,
     deciding: DecidingRows | None = None,
+    search_uri: str | None = None,
 ) -> Head:
     """Fit a head to labelled vectors, or take the classifier of their encoder.
 
@@ -224,9 +226,11 @@ def fit_head(
         classifier: the encoder's classifier for these classes; None for none.
         deciding: the rows that the encoder has not learned from. They alone choose and calibrate the head, whichever is
             taken. None where all rows do.
+        search_uri: file in which a search keeps its trials; None for memory alone.
 
     Raises:
         TooFewLabelsError: there is a single class, or a class has a single row.
+        SettingsError: a search is asked for, and Optuna is not installed.
     """
     check_classes(labels, origin.where)
     classes = sorted(set(labels))
@@ -236,7 +240,7 @@ def fit_head(
     rows = labelled_rows(vectors_ND, truth_N, number, rules, terms, deciding)
     if classifier is not None:
         rows = replace(rows, classifier=_tempered(classifier.weights, rows))
-    selection = choose_head(rows, settings, len(classes))
+    selection = choose_head(rows, settings, len(classes), search_uri)
     choice = selection.choice
     use = None if classifier is None else _classifier_use(classifier.use, selection, rules)
     if choice.kind is HeadKind.CLASSIFIER:
@@ -327,6 +331,7 @@ def record_fields(
         "num_weak_rows": 0 if rules is None else len(rows.weak_M),
         "words": None if words is None else _words_use(words, selection, trained),
         "learned": None if deciding is None else deciding.use,
+        "search": selection.search,
     }
 
 
@@ -335,7 +340,7 @@ def scorer_fields(rows: LabelledRows, trained: TrainedHead, rules: HeadRules | N
     return {
         "mean_D": trained.mean_D,
         "landmarks_LD": trained.landmarks_LD,
-        "gamma": GAMMA,
+        "gamma": trained.gamma,
         "weights_FC": trained.weights_FC,
         "bias_C": trained.bias_C,
         "rule_weights_KC": None if rules is None else trained.rule_weights_KC,

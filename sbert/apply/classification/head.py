@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse
 from sbert.apply.classification.rules import Rule, rule_features
+from sbert.apply.classification.search_use import SearchUse
 from sbert.apply.classification.settings import HeadKind
 from sbert.apply.classification.words import Texts, WordScorer, WordsUse
 from sbert.apply.fitted_models import FittedModels, Tensors
@@ -57,6 +58,7 @@ class ScorerRecord(BaseModel):
     classifier: ClassifierUse | None = Field(
         default=None, description="Whether the head is the encoder's own classifier; None where it was not considered."
     )
+    search: SearchUse | None = Field(default=None, description="Outcome of the search of settings; None without one.")
 
 
 class HeadRecord(ScorerRecord):

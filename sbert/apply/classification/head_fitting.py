@@ -15,7 +15,7 @@ import polars as pl
 from sbert.apply.classification.encoder_classifier import FoundClassifier, find_classifier
 from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
 from sbert.apply.classification.fit import HeadClassifier, HeadOrigin, HeadRules, earlier_fingerprint, head_fingerprint
-from sbert.apply.classification.head import Float32
+from sbert.apply.classification.head import HEADS, Float32
 from sbert.apply.classification.head_kinds import AnyHead, find_head, fit_any
 from sbert.apply.classification.learned_rows import FoundRecord, find_record, unlike_table
 from sbert.apply.classification.rules import Rule, rules_hash
@@ -24,7 +24,8 @@ from sbert.apply.classification.weak_labels import find_weak_labels
 from sbert.apply.classification.words import HeadWords
 from sbert.index.words.settings import find_text_column
 from sbert.labels.label_set import LabelSet
-from sbert.storage.files import normalize_uri
+from sbert.retrain.study import check_optuna
+from sbert.storage.files import delete, join, normalize_uri
 from sbert.table.delta import Table
 
 __all__ = ["TEXT_COLUMN", "HeadFitting", "TextVectors"]
@@ -32,6 +33,8 @@ __all__ = ["TEXT_COLUMN", "HeadFitting", "TextVectors"]
 log = logging.getLogger(__name__)
 
 TEXT_COLUMN = "text"
+SEARCH_NAME = "search.jsonl"
+"""Journal of a search, in the folder of the head that it is for."""
 
 
 class TextVectors(Protocol):
@@ -116,11 +119,19 @@ class HeadFitting:
         return replace(self.labels, test=test.filter(self.record.is_unseen(test["text"])))
 
     def head(self, rules: tuple[Rule, ...]) -> AnyHead:
-        """Return the head of labels and rules; fit it, and store it beside the output, where it is not there."""
+        """Return the head of labels and rules; fit it, and store it beside the output, where it is not there.
+
+        Raises:
+            SettingsError: a search is asked for, and Optuna is not installed.
+        """
         stored = self._stored(rules)
         if stored is not None:
             return stored
+        if self.settings.head.search is not None:
+            check_optuna()
         learned, words_column = self.learned, self._words_column
+        name = self._names(rules)[0]
+        search_uri = join(normalize_uri(self.out_uri), HEADS.folder, name, SEARCH_NAME)
         self.vectors.look_up(pl.concat([learned["text"], self.labels.test["text"]]))
         found = self.classifier if isinstance(self.classifier, FoundClassifier) else None
         record = self.record if isinstance(self.record, FoundRecord) else None
@@ -129,7 +140,7 @@ class HeadFitting:
             learned["label"],
             self.settings.head,
             HeadOrigin(
-                fingerprint=self._names(rules)[0],
+                fingerprint=name,
                 encoder_fingerprint=self.table.encoder.fingerprint,
                 labels_fingerprint=self._content,
                 task=self.task,
@@ -138,8 +149,11 @@ class HeadFitting:
             words=HeadWords(words_column, learned["text"]) if words_column else None,
             classifier=None if found is None else HeadClassifier(found.weights, found.use),
             deciding=None if record is None else record.of_rows(learned["text"]),
+            search_uri=search_uri,
         )
         head.save(normalize_uri(self.out_uri))
+        if self.settings.head.search is not None:
+            delete([search_uri])  # the head's record keeps the trials
         return head
 
     def _stored(self, rules: tuple[Rule, ...]) -> AnyHead | None:

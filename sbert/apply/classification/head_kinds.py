@@ -52,6 +52,7 @@ def fit_any(
     words: HeadWords | None,
     classifier: HeadClassifier | None,
     deciding: DecidingRows | None,
+    search_uri: str | None,
 ) -> AnyHead:
     """Fit the kind of head that the labels ask for: lists of classes, or one class a row.
 
@@ -61,7 +62,14 @@ def fit_any(
     if labels.dtype.is_nested():
         assert classifier is None  # it gives one class to a text
         return fit_multi_label_head(
-            vectors_ND, labels.to_list(), settings, origin, rules=rules, words=words, deciding=deciding
+            vectors_ND,
+            labels.to_list(),
+            settings,
+            origin,
+            rules=rules,
+            words=words,
+            deciding=deciding,
+            search_uri=search_uri,
         )
     return fit_head(
         vectors_ND,
@@ -72,6 +80,7 @@ def fit_any(
         words=words,
         classifier=classifier,
         deciding=deciding,
+        search_uri=search_uri,
     )
 
 

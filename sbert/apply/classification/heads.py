@@ -27,6 +27,7 @@ from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.measures import HeadMeasures, find_measures, keep_measures, measures_key
 from sbert.apply.classification.rules import Rule, read_rules
 from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
+from sbert.apply.classification.search_use import SearchUse
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.weak_labels import check_text_column
 from sbert.apply.classification.words import WordsUse
@@ -82,6 +83,7 @@ class HeadDecision(BaseModel):
         description="Which labelled rows chose and calibrated the head, where the encoder has learned from some of them; "
         "None where it has not, or nobody recorded it.",
     )
+    search: SearchUse | None = Field(default=None, description="Outcome of the search of settings; None without one.")
     num_seen_test: int = Field(
         default=0, description="Held-out rows that are left out, because the encoder learned from them."
     )
@@ -152,6 +154,7 @@ def choose_heads(
         LabelError: the labels cannot be read or learned from.
         ColumnError: the labels lack a column, or the table does not keep the text column that the settings name.
         ModelError: a labelled text is not in the table, and its encoder cannot be loaded.
+        SettingsError: a search is asked for, and Optuna is not installed.
     """
     find_text_column(table, settings.text_column)  # a column that was named and is not kept is refused first
     in_use = current_heads(out_uri)
@@ -207,6 +210,7 @@ def _choose(
         words=better.record.words,
         classifier=better.record.classifier or fitting.unused_classifier,
         learned=better.record.learned or fitting.unused_record,
+        search=better.record.search,
         num_seen_test=fitting.labels.test.height - labels.test.height,
         speaking=speaking_terms(better),
         rules=measures.rules,

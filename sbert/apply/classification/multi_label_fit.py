@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sbert.apply.classification.choice import choose_head, unseen_scores
+from sbert.apply.classification.choice import choose_head
+from sbert.apply.classification.cross_validation import unseen_scores
 from sbert.apply.classification.fit import (
     HeadOrigin,
     HeadRules,
@@ -74,6 +75,7 @@ def fit_multi_label_head(
     rules: HeadRules | None = None,
     words: HeadWords | None = None,
     deciding: DecidingRows | None = None,
+    search_uri: str | None = None,
 ) -> MultiLabelHead:
     """Fit a head to labelled vectors.
 
@@ -86,15 +88,17 @@ def fit_multi_label_head(
         words: the labelled texts, whose words cross-validation may add to the vectors; None for vectors alone.
         deciding: the rows that the encoder has not learned from. They alone choose and calibrate the head; None where all
             rows do.
+        search_uri: file in which a search keeps its trials; None for memory alone.
 
     Raises:
         TooFewLabelsError: as `check_class_lists`.
+        SettingsError: a search is asked for, and Optuna is not installed.
     """
     check_class_lists(labels, origin.where)
     classes = sorted({name for names in labels for name in names})
     terms = None if words is None else count_terms(words.texts)
     rows = labelled_rows(vectors_ND, truth_matrix(labels, classes), {}, rules, terms, deciding)
-    selection = choose_head(rows, settings, len(classes))
+    selection = choose_head(rows, settings, len(classes), search_uri)
     scores_NC = unseen_scores(rows, selection.choice, settings, len(classes), settings.num_folds)[rows.deciding]
     truth_NC = rows.truth[rows.deciding] > 0
     sigmoids = [fit_sigmoid(scores_NC[:, at], truth_NC[:, at]) for at in range(len(classes))]

@@ -1,6 +1,6 @@
 """The report of a classification for people."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from sbert.apply.classification.multi_label_quality import MultiLabelQuality
 from sbert.apply.classification.quality import HeadQuality, Share
 from sbert.apply.classification.report import TaskReport
 from sbert.apply.classification.rules_effect import RulesEffect
+from sbert.apply.classification.search_use import SearchUse
 from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
 from sbert.counted import counted
 from sbert.derived.run import DerivedReport
@@ -158,23 +159,51 @@ def _choice_sections(prefix: str, task: TaskReport) -> list[Section]:
     head = task.head
     if not head.tried:
         return []
-    tried = [
-        [
-            str(item["kind"]),
-            "" if item["kind"] == HeadKind.CLASSIFIER else f"{item['strength']:g}",
-            f"{item.get('words', 0):g}",
-            f"{item['macro_f1']:.4f}",
-        ]
-        for item in head.tried
-    ]
-    table = PageTable(["kind", "strength", "weight of words", "macro-F1 ↑"], tried)
-    parts = [Section("Settings that were tried", tables=[table])]
+    parts = [Section("Settings that were tried", tables=[_tried_table(head.tried, head.search)])]
     paragraphs = ["By cross-validation on the labelled rows.", head.told_words()]
+    if head.search is not None:
+        paragraphs.append(head.search.told())
     if head.speaking:
         speaking = [[label, ", ".join(terms)] for label, terms in head.speaking.items()]
         columns = ["class", "words that speak most for it"]
         parts.insert(0, Section("Words", tables=[PageTable(columns, speaking, text_columns=[columns[1]])]))
     return [Section(f"{prefix}How it was chosen", paragraphs, parts=parts)]
+
+
+def _tried_table(tried: Sequence[Mapping[str, float | str]], search: SearchUse | None) -> PageTable:
+    """Return the settings that were tried; after a search with its trials and with all that a trial changes."""
+    columns: dict[str, Callable[[Mapping[str, float | str]], str]] = {
+        "kind": lambda item: str(item["kind"]),
+        "strength": lambda item: "" if item["kind"] == HeadKind.CLASSIFIER else f"{item['strength']:.3g}",
+        "weight of words": lambda item: f"{item.get('words', 0):.3g}",
+        "macro-F1 ↑": lambda item: _figure(item, "macro_f1", ".4f"),
+    }
+    text_columns: Sequence[str] = ()
+    if search is not None:
+        columns = {
+            "tried": lambda item: _trial_name(item, search),
+            **columns,
+            "macro-F1 without words ↑": lambda item: _figure(item, "macro_f1_without_words", ".4f"),
+            "strength of words": lambda item: _figure(item, "word_strength", ".3g"),
+            "landmarks": lambda item: _figure(item, "num_landmarks", ",.0f"),
+            "gamma": lambda item: _figure(item, "gamma", ".3g"),
+            "outcome": lambda item: ": ".join(
+                filter(None, [str(item.get("outcome", "")), str(item.get("reason", ""))])
+            ),
+        }
+        text_columns = ["kind", "outcome"]
+    rows = [[cell(item) for cell in columns.values()] for item in tried]
+    return PageTable(list(columns), rows, text_columns=text_columns)
+
+
+def _trial_name(item: Mapping[str, float | str], search: SearchUse) -> str:
+    if "trial" not in item:
+        return "beside the search" if item["kind"] == HeadKind.CLASSIFIER else "grid"
+    return f"trial {item['trial']:.0f}{' (best)' if item['trial'] == search.best_trial else ''}"
+
+
+def _figure(item: Mapping[str, float | str], name: str, form: str) -> str:
+    return format(item[name], form) if name in item else ""
 
 
 def _shares_section(prefix: str, task: TaskReport) -> Section:

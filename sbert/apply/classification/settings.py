@@ -9,10 +9,10 @@ from sbert.errors import SettingsError
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.settings import LabelSettings
 
-__all__ = ["ClassificationSettings", "HeadKind", "HeadSettings"]
+__all__ = ["ClassificationSettings", "HeadKind", "HeadSearchSettings", "HeadSettings"]
 
 
-NEWER: dict[str, Any] = {"words": True, "max_terms": 20_000, "classifier": True, "min_unseen_rows": 100}
+NEWER: dict[str, Any] = {"words": True, "max_terms": 20_000, "classifier": True, "min_unseen_rows": 100, "search": None}
 """Settings of a head that earlier releases did not have, with their defaults."""
 
 
@@ -25,6 +25,28 @@ class HeadKind(StrEnum):
     """Logistic regression on Gaussian similarities to some of the labelled texts."""
     CLASSIFIER = "classifier"
     """The classifier that was trained together with the encoder. No setting names it: where there is one, it competes."""
+
+
+class HeadSearchSettings(BaseModel):
+    """A search of further settings of a head, by the same cross-validation as the grid of kinds and strengths."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    trials: int = Field(
+        default=40, ge=1, le=1_000, title="Trials", description="Settings that are tried beside the grid (trials)."
+    )
+    max_minutes: float = Field(
+        default=60.0,
+        gt=0,
+        le=100_000,
+        title="Time limit",
+        description="Time limit of all trials of a head together, over killed runs too; the grid always ends (minutes).",
+    )
+    prune: bool = Field(
+        default=True,
+        title="Stop early",
+        description="Stop a trial whose macro-F1 is below the median of the others after as many folds.",
+    )
 
 
 class HeadSettings(BaseModel):
@@ -117,7 +139,19 @@ class HeadSettings(BaseModel):
         title="Rows of a class",
         description="Fewest labelled rows of a class for a set threshold of its own (rows).",
     )
-    seed: int = Field(default=0, ge=0, le=2**31 - 1, title="Seed", description="The same seed gives the same head.")
+    search: HeadSearchSettings | None = Field(
+        default=NEWER["search"],
+        title="Search",
+        description="Try further settings after the grid, with strengths from a tenth of the smallest to ten times the "
+        "largest; empty for no search.",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        le=2**31 - 1,
+        title="Seed",
+        description="The same seed gives the same head, unless a search was killed or ended by its time limit.",
+    )
 
     @property
     def has_newer(self) -> bool:
@@ -204,6 +238,13 @@ class ClassificationSettings(BaseModel):
                 f"{', '.join(self.label_columns)}: name some of them"
             )
         return self
+
+    def with_search(self, trials: int) -> "ClassificationSettings":
+        """Return the settings with a search of this many trials; 0 changes nothing."""
+        if not trials:
+            return self
+        search = (self.head.search or HeadSearchSettings()).model_copy(update={"trials": trials})
+        return self.model_copy(update={"head": self.head.model_copy(update={"search": search})})
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from sbert.apply.classification.words import TermCounts, TrainedWords, train_wor
 __all__ = ["GAMMA", "HeadChoice", "LabelledRows", "TrainedHead", "train_head"]
 
 GAMMA = 1.0
+"""Width of the Gaussian of a kernel head, where no search chose another."""
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 
@@ -27,6 +28,10 @@ class HeadChoice:
     word_strength: float = 0.0
     word_weight: float = 0.0
     """What the scores of words are multiplied by; 0 for vectors alone."""
+    num_landmarks: int | None = None
+    """Landmarks of a kernel head, at most; None for as many as the settings allow."""
+    gamma: float = GAMMA
+    """Width of the Gaussian of a kernel head."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,14 @@ class TrainedHead:
     words: TrainedWords | None = None
     word_weight: float = 0.0
     kind: HeadKind = HeadKind.LINEAR
+    gamma: float = GAMMA
 
     def scores(self, rows: LabelledRows) -> Float64:
         """Return scores before calibration, shape (N, C)."""
         if self.kind is HeadKind.CLASSIFIER:
             features_NF = rows.vectors_ND
         else:
-            features_NF = features(rows.vectors_ND, self.mean_D, self.landmarks_LD, GAMMA)
+            features_NF = features(rows.vectors_ND, self.mean_D, self.landmarks_LD, self.gamma)
         scores = features_NF @ self.weights_FC + self.bias_C
         scores += rows.rules_NK @ self.rule_weights_KC
         scores_NC = np.asarray(scores, np.float64)
@@ -131,13 +137,14 @@ def _train_vectors(rows: LabelledRows, choice: HeadChoice, settings: HeadSetting
     mean_D = vectors_ND.mean(axis=0)
     landmarks_LD = np.zeros((0, vectors_ND.shape[1]), np.float32)
     if choice.kind is HeadKind.KERNEL:
-        places = np.random.default_rng(settings.seed).permutation(len(vectors_ND))[: settings.num_landmarks]
+        num_landmarks = choice.num_landmarks or settings.num_landmarks
+        places = np.random.default_rng(settings.seed).permutation(len(vectors_ND))[:num_landmarks]
         landmarks_LD = centred(vectors_ND[np.sort(places)], mean_D)
     all_ND = np.concatenate([vectors_ND, rows.weak_MD]) if len(rows.weak_MD) else vectors_ND
-    features_NF = features(all_ND, mean_D, landmarks_LD, GAMMA)
+    features_NF = features(all_ND, mean_D, landmarks_LD, choice.gamma)
     whitening_FF = None
     if choice.kind is HeadKind.KERNEL:
-        whitening_FF = _inverse_root(features(vectors_ND[np.sort(places)], mean_D, landmarks_LD, GAMMA))
+        whitening_FF = _inverse_root(features(vectors_ND[np.sort(places)], mean_D, landmarks_LD, choice.gamma))
         features_NF = features_NF @ whitening_FF
     num_features = features_NF.shape[1]
     if rows.rules_NK.shape[1]:
@@ -155,6 +162,7 @@ def _train_vectors(rows: LabelledRows, choice: HeadChoice, settings: HeadSetting
         weights_FC.astype(np.float32),
         bias_C.astype(np.float32),
         rule_weights_KC.astype(np.float32),
+        gamma=choice.gamma,
     )
 
 
