@@ -120,7 +120,7 @@ def test_the_command_searches_and_tells_what_came_of_it(tmp_path: Path, places: 
     assert [told["trial"] for told in head["tried"] if "trial" in told] == [1, 2, 3]
     refused = CliRunner().invoke(app, [*arguments[:4], "--search", "-1"])
     assert refused.exit_code == 2
-    assert "not in the range 0<=x<=1000" in " ".join(refused.output.split())
+    assert "'--search': Input should be greater than or equal to 0" in " ".join(refused.output.split())
 
 
 def test_without_optuna_the_command_names_the_extra(

@@ -250,7 +250,16 @@ class HeadSearch:
         result["seconds"] = round(time.monotonic() - began, 3)
         trial.set_user_attr(RESULT, result)
         self._tell(trial.number, result)
-        log.info("trial %d of %d (%s) %s", len(self.trials()), self._search.trials, trial.params, result)
+        self._log(self.trials()[-1])
+
+    def _log(self, trial: HeadTrial) -> None:
+        settings = ", ".join(
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in trial.told.items()
+            if name not in {"trial", "outcome", "reason", "seconds"}
+        )
+        reason = f": {trial.reason}" if trial.reason else ""
+        log.info("trial %d of %d %s%s (%s)", trial.number, self._search.trials, trial.outcome, reason, settings)
 
     def _tell(self, number: int, result: dict[str, Any]) -> None:
         from optuna.trial import TrialState
