@@ -42,6 +42,8 @@ __all__ = [
     "RetrainSettingsField",
     "TableUri",
     "Text",
+    "TrialEngine",
+    "TrialsAtOnce",
     "advanced_form",
     "completed",
     "form",
@@ -320,6 +322,25 @@ EngineChoice = Annotated[
         title="Engine",
         description="Engine that builds splits: local (threads of this process), ray or dask, or a JSON object. Empty: "
         'local. Example: {"kind": "ray", "gpus_per_worker": 1}. `sbert settings engine` lists its fields.',
+    ),
+]
+TrialsAtOnce = Annotated[
+    int,
+    form(
+        title="Trials at once",
+        ge=1,
+        le=256,
+        description="Trials of a search that run at the same time on workers of ray or dask (trials).",
+    ),
+]
+TrialEngine = Annotated[
+    EngineSettings,
+    reads_with(_read_engine),
+    ANY_JSON,
+    form(
+        title="Engine",
+        description="Engine that runs the trials of a search: local (one after the other), ray or dask, or a JSON object. "
+        'Empty: local. Example: {"kind": "ray", "gpus_per_worker": 1}. `sbert settings engine` lists its fields.',
     ),
 ]
 

@@ -5,22 +5,28 @@ MODELS_URI`` or as a Prefect deployment. A run that is killed anywhere is resume
 settings were decided on before trains nothing.
 """
 
-import uuid
 from typing import Annotated
 
 from prefect import flow
-from prefect.runtime import flow_run
 
+from flows.engines import EngineSettings
 from flows.hooks import HOOKS
-from flows.parameters import RetrainSettingsField, Text, completed, form, location, make_form
+from flows.parameters import (
+    RetrainSettingsField,
+    Text,
+    TrialEngine,
+    TrialsAtOnce,
+    completed,
+    form,
+    location,
+    make_form,
+)
+from flows.retrain_steps import run_retraining
 from flows.run_names import named_after
+from flows.trial_tasks import check_engine_of_search
 from sbert.retrain.retrain_report import RetrainReport
-from sbert.retrain.run import retrain
 from sbert.retrain.settings import RetrainJob, RetrainSettings
 from sbert.retrain.tuning_settings import TuningSettings
-from tasks.retrain import PREFECT_STEPS
-from tasks.run_link import run_url
-from tasks.terminal import terminal
 
 __all__ = ["retrain_on_labels"]
 
@@ -69,6 +75,8 @@ def retrain_on_labels(
         ),
     ] = 0,
     settings: RetrainSettingsField = None,
+    concurrency: TrialsAtOnce = 1,
+    engine: TrialEngine = EngineSettings(),  # noqa: B008  (frozen)
 ) -> RetrainReport:
     """Fine-tune the encoder on labels, compare it with production, promote it only if it is better.
 
@@ -84,11 +92,9 @@ def retrain_on_labels(
     if search:
         trials = (settings.search or TuningSettings()).model_copy(update={"trials": search})
         settings = settings.model_copy(update={"search": trials})
+    check_engine_of_search(engine, concurrency, has_search=settings.search is not None)
     job = RetrainJob(labels_uri=labels_uri, models_uri=models_uri, base=base, force=force, settings=settings)
-    run_id = str(flow_run.get_id() or uuid.uuid4())
-    with terminal.shown():
-        report = retrain(job, PREFECT_STEPS, run_id=run_id)
-    report = report.model_copy(update={"run_url": run_url(run_id)})
+    report = run_retraining(job, engine=engine, concurrency=concurrency)
     return completed(report, report.summary())
 
 

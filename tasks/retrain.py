@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from sbert.counted import counted
 from sbert.refresh.progress import describe_seconds
 from sbert.registry.approval import Approval
 from sbert.retrain.judge import Judgement, judge_candidate, train_candidate
@@ -14,7 +15,7 @@ from sbert.retrain.retrain_report import RetrainReport
 from sbert.retrain.run import RetrainSteps
 from sbert.retrain.run_records import find_decision, record_run, remember_decision, remove_stale_checkpoints
 from sbert.retrain.settings import RetrainJob
-from sbert.retrain.tuning import TuningOutcome, TuningProgress, tune_candidate
+from sbert.retrain.tuning import TrialWorkers, TuningOutcome, TuningProgress, tune_candidate
 from sbert.training.result import TrainingProgress, TrainingResult
 from tasks.announce_decision import announce_decision, report_retrain
 from tasks.ask_approval import ask_in_prefect
@@ -22,7 +23,7 @@ from tasks.progress import ProgressArtifact
 from tasks.retries import RETRIED
 from tasks.terminal import terminal
 
-__all__ = ["PREFECT_STEPS", "describe_training"]
+__all__ = ["PREFECT_STEPS", "describe_training", "describe_tuning", "search_settings"]
 
 
 @task(name="find inputs", **RETRIED)
@@ -75,16 +76,36 @@ def describe_training(progress: TrainingProgress) -> list[str]:
 @task(name="search settings", tags={"sbert-train"}, **RETRIED)
 def _search(job: RetrainJob, inputs: RetrainInputs, folder: Path) -> TuningOutcome:
     """Try settings; a retry goes on with the trial that was running."""
+    return search_settings(job, inputs, folder)
+
+
+def search_settings(
+    job: RetrainJob, inputs: RetrainInputs, folder: Path, workers: TrialWorkers | None = None
+) -> TuningOutcome:
+    """Try settings in this process or on workers, and show the progress.
+
+    Raises:
+        SbertError: as `sbert.retrain.tuning.tune_candidate`.
+    """
     terminal.update(["loading the encoder for the first trial"])
     with ProgressArtifact() as artifact:
 
         def show(progress: TuningProgress) -> None:
-            parts = [f"trial {progress.number} of {progress.num_trials}", *describe_training(progress.training)]
-            share = (progress.number - 1 + progress.training.share) / progress.num_trials
-            terminal.update(parts, share)
-            artifact.show(share, ", ".join(parts), is_at_end=share >= 1)
+            parts = describe_tuning(progress)
+            terminal.update(parts, progress.share)
+            artifact.show(progress.share, ", ".join(parts), is_at_end=progress.share >= 1)
 
-        return tune_candidate(job, inputs, folder, show)
+        return tune_candidate(job, inputs, folder, show, workers)
+
+
+def describe_tuning(progress: TuningProgress) -> list[str]:
+    """Return the progress of a search, the most important part first."""
+    if progress.training is not None:
+        return [f"trial {progress.num_ended + 1} of {progress.num_trials}", *describe_training(progress.training)]
+    parts = [f"{progress.num_ended} of {counted(progress.num_trials, 'trial')} ended, {len(progress.shares)} running"]
+    if progress.best is not None:
+        parts.append(f"best dev {progress.best:.4f}")
+    return parts
 
 
 @task(name="judge candidate", **RETRIED)

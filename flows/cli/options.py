@@ -15,6 +15,7 @@ __all__ = [
     "Concurrency",
     "DestinationLocation",
     "DryRun",
+    "EngineName",
     "EngineOption",
     "Explain",
     "IdColumn",

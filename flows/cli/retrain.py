@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.app import Panel, command
-from flows.cli.options import Json, LabelsUri, ModelsUri, SettingsJson
+from flows.cli.options import EngineName, Json, LabelsUri, ModelsUri, SettingsJson, parse_engine
 from flows.cli.output import answering, out
 from flows.cli.prefect_server import begin_server
 from flows.cli.settings_json import load_settings
@@ -37,6 +37,16 @@ def retrain(
             show_default="no search",
         ),
     ] = 0,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=256, metavar="N", help="Trials of a search at the same time, with ray or dask.")
+    ] = 1,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar=f"{'|'.join(EngineName)}|JSON",
+            help="Engine that runs the trials of a search: its name, or a JSON object of its settings.",
+        ),
+    ] = "local",
     force: Annotated[
         bool,
         typer.Option("--force", help="Train on all train rows, also when these labels were decided on before."),
@@ -53,6 +63,7 @@ def retrain(
         from sbert.retrain.settings import RetrainSettings
 
         parsed = load_settings(settings, RetrainSettings)
+        workers = parse_engine(engine)
         wait_for_server()
         report = retrain_on_labels(
             labels_uri=labels_uri,
@@ -61,6 +72,8 @@ def retrain(
             force=force,
             search=search,
             settings=parsed,
+            concurrency=concurrency,
+            engine=workers,
         )
         shown = report.model_dump(mode="json")
         if report.awaits_approval and not as_json and sys.stdin.isatty():

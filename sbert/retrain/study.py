@@ -2,7 +2,7 @@
 
 ``search/study.jsonl``         Optuna's journal: every step of every trial, so that a killed search goes on
 ``search/best/checkpoint-N/``  the best trial so far, written before the journal says that it ended
-``search/trial-…/``            checkpoints of the trial that is running; removed when it ends
+``search/trial-…/``            checkpoints and messages (`sbert.retrain.trial`) of a running trial; removed when it ends
 
 `optuna.storages.JournalStorage` writes to any class with two methods. `StudyJournal` keeps the entries in memory and writes
 the whole file after each change: a study of a hundred trials has some hundred KiB. One run works on a study at a time.
@@ -10,6 +10,7 @@ the whole file after each change: a study of a hundred trials has some hundred K
 
 import contextlib
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
@@ -25,9 +26,9 @@ __all__ = [
     "check_optuna",
     "ended_trials",
     "open_study",
-    "remove_checkpoints",
+    "remove_folder",
     "study_in",
-    "trial_checkpoints",
+    "trial_folder",
 ]
 
 STUDY_NAME = "retrain"
@@ -128,13 +129,24 @@ def ended_trials(study: Any) -> list[Any]:
     return [trial for trial in study.trials if trial.state.is_finished() and trial.number not in killed]
 
 
-def trial_checkpoints(search_uri: str, values: Mapping[str, Value]) -> str:
-    """Return the folder of a trial's checkpoints: the same for the same values, so that a killed trial goes on."""
+def trial_folder(search_uri: str, values: Mapping[str, Value], taken: Iterable[str] = ()) -> str:
+    """Return the folder of a trial: the same for the same values, so that a killed trial goes on.
+
+    Args:
+        search_uri: folder of the search.
+        values: the values that the trial tries.
+        taken: folders of other trials that are running, which may try the same values.
+    """
     name = hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()[:12]
-    return join(search_uri, f"trial-{name}")
+    folder, others = join(search_uri, f"trial-{name}"), set(taken)
+    return next(
+        place
+        for number in itertools.count(1)
+        if (place := f"{folder}-{number}" if number > 1 else folder) not in others
+    )
 
 
-def remove_checkpoints(uri: str) -> None:
-    """Remove the checkpoints of a trial that ended; there may be none."""
+def remove_folder(uri: str) -> None:
+    """Remove the folder of a trial that ended; there may be none."""
     with contextlib.suppress(FileNotFoundError, MissingError), translate_errors(uri):
         filesystem(uri).rm(strip_protocol(uri), recursive=True)

@@ -4,52 +4,90 @@ Each trial trains from the same base with other settings. Optuna proposes the se
 and stops trials that fall behind (the median rule). The first trial is the recipe, so that the best is never worse on dev
 than the recipe. Test rows are not measured before the gate does it: `sbert.retrain.judge.judge_candidate`.
 
+Trials run one after the other in this process, or side by side on workers. The process of the search proposes, compares and
+keeps the journal; a worker trains.
+
 The dev metric of the best of many trials is too good by chance. The gate's interval does not suffer from that.
 """
 
 import json
 import logging
-import shutil
-import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
-from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.errors import DivergedError, LabelError, SettingsError, TrainingError
-from sbert.retrain.judge import dev_score
-from sbert.retrain.label_rows import RetrainRows, unchanged_rows
+from sbert.errors import LabelError, SbertError, SettingsError, TrainingError, WorkerError
+from sbert.retrain.label_rows import unchanged_rows
 from sbert.retrain.retrain_inputs import RetrainInputs
 from sbert.retrain.search_space import recipe_values, search_space, suggest
 from sbert.retrain.settings import RetrainJob
-from sbert.retrain.study import ended_trials, open_study, remove_checkpoints, trial_checkpoints
+from sbert.retrain.study import ended_trials, open_study, remove_folder, trial_folder
+from sbert.retrain.trial import (
+    RESULT_NAME,
+    TrialEnd,
+    TrialJob,
+    TrialOutcome,
+    forget_stop,
+    read_values,
+    run_trial,
+    stop_trial,
+)
 from sbert.retrain.tuning_settings import TuningSettings, Value, changes_of
 from sbert.storage.files import join
 from sbert.training.checkpoints import CheckpointStore
 from sbert.training.recipes import with_changes
-from sbert.training.result import StopReason, TrainingProgress, TrainingResult, Trial
+from sbert.training.result import TrainingProgress, TrainingResult, Trial
 from sbert.training.settings import TrainingFields, TrainingSettings
-from sbert.training.train import train_encoder
 
-__all__ = ["TuningOutcome", "TuningProgress", "tune_candidate"]
+__all__ = ["TrialWorkers", "TuningOutcome", "TuningProgress", "tune_candidate"]
 
 log = logging.getLogger(__name__)
 
-RESULT_NAME = "result.json"
+POLL_SECONDS = 1.0
+"""Time between two looks at what trials on workers have told."""
+SECONDS = "seconds"
+"""Attribute of a trial, and of the study: how long it has taken."""
+
+
+class TrialWorkers(Protocol):
+    """Workers that run trials side by side."""
+
+    num_at_once: int
+    """Trials that run at the same time."""
+    num_threads: int | None
+    """Threads of each worker; None for all of its machine."""
+
+    def begin(self, trial: TrialJob) -> None:
+        """Hand a trial to a worker, which calls `sbert.retrain.trial.run_trial_in_worker`."""
+
+    def ended(self, seconds: float) -> list[tuple[int, TrialEnd | SbertError]]:
+        """Wait for trials to end, at most so long; return their numbers, with their outcome or the error that ended them."""
+
+    def stop(self) -> None:
+        """Stop all trials."""
 
 
 @dataclass(frozen=True)
 class TuningProgress:
     """Progress of a search."""
 
-    number: int
-    """The trial that is running, from 1."""
+    num_ended: int
     num_trials: int
-    training: TrainingProgress
+    shares: tuple[float, ...]
+    """For each trial that is running, the share of its training that is done."""
+    best: float | None
+    """The best dev value of a trial that ended."""
+    training: TrainingProgress | None = None
+    """Progress of the trial in this process; None with workers."""
+
+    @property
+    def share(self) -> float:
+        """Return the share of the search that is done, from 0 to 1."""
+        return min(1.0, (self.num_ended + sum(self.shares)) / self.num_trials)
 
 
 @dataclass(frozen=True)
@@ -62,33 +100,57 @@ class TuningOutcome:
     """Its training, with all trials."""
 
 
-class _TrialStoppedError(Exception):
-    """The trial falls behind, or the time is over."""
-
-
 def tune_candidate(
     job: RetrainJob,
     inputs: RetrainInputs,
     folder: Path,
     on_progress: Callable[[TuningProgress], None] | None = None,
+    workers: TrialWorkers | None = None,
 ) -> TuningOutcome:
     """Try settings until enough were tried or the time is over; put the model of the best trial into `folder`.
 
     A killed search goes on when it is run again with the same labels and settings, also in the middle of a trial.
 
+    Args:
+        job: the labels, the registry, and all settings.
+        inputs: what `find_inputs` found.
+        folder: a local folder for the best model.
+        on_progress: called while trials run.
+        workers: where trials run side by side; None for one after the other in this process.
+
     Raises:
         SettingsError: there are no dev rows, Optuna is not installed, or no settings of the space fit together.
         TrainingError: the recipe itself cannot be trained, or no trial ended with a model.
+        WorkerError: workers that tried the recipe died again and again.
     """
     search = job.settings.search
     assert search is not None
-    rows = unchanged_rows(job, inputs.row_fingerprints)
-    if rows.dev is None:
+    if unchanged_rows(job, inputs.row_fingerprints).dev is None:
         raise SettingsError(
             f"{job.labels_uri}: a search compares settings on dev rows, but there are none: set labels.dev_share above 0, "
             "or leave out the search"
         )
-    return _Tuning(job, inputs, rows, search, on_progress).run(folder)
+    tuning = _Tuning(job, inputs, search, on_progress)
+    if workers is None:
+        tuning.try_one_by_one()
+    else:
+        tuning.try_side_by_side(workers)
+    return tuning.outcome(folder)
+
+
+@dataclass
+class _RunningTrial:
+    """A trial that is running."""
+
+    trial: Any
+    """The trial of Optuna."""
+    job: TrialJob
+    is_first: bool
+    """Whether it is the first of the search: the recipe, where the space holds it."""
+    shares: list[float] = field(default_factory=lambda: [0.0])
+    """The share of the training after which each dev value was measured."""
+    is_stopped: bool = False
+    began: float = field(default_factory=time.monotonic)
 
 
 class _Tuning:
@@ -98,22 +160,63 @@ class _Tuning:
         self,
         job: RetrainJob,
         inputs: RetrainInputs,
-        rows: RetrainRows,
         settings: TuningSettings,
         on_progress: Callable[[TuningProgress], None] | None,
     ) -> None:
-        self._job, self._inputs, self._rows, self._settings = job, inputs, rows, settings
+        self._job, self._inputs, self._settings = job, inputs, settings
         self._on_progress = on_progress
-        self._recipe = job.settings.training_for(rows.labels.kind)
+        self._recipe = job.settings.training_for(inputs.labels.kind)
         self._space = search_space(settings, self._recipe)
         self._uri = join(inputs.checkpoints_uri, "search")
         self._best = CheckpointStore(join(self._uri, "best"))
         self._study = open_study(self._uri, settings, recipe_values(self._space, self._recipe))
+        self._seconds_before = self._study.user_attrs.get(SECONDS, self._seconds_of_trials())
+        self._began = time.monotonic()
 
-    def run(self, folder: Path) -> TuningOutcome:
-        """Try settings, and return the best."""
-        while len(ended_trials(self._study)) < self._settings.trials and (not self._is_over() or not self._has_best()):
-            self._try_next()
+    def try_one_by_one(self) -> None:
+        """Try settings in this process."""
+        while self._wants_more(()):
+            running = self._begin((), None)
+
+            def watch(progress: TrainingProgress, dev: float | None, running: _RunningTrial = running) -> str:
+                self._show([progress.share], progress)
+                return self._reason_to_stop(running, [] if dev is None else [(progress.share, dev)])
+
+            try:
+                end: TrialEnd | SbertError = run_trial(running.job, watch)
+            except SbertError as error:
+                end = error
+            self._end(running, end, ())
+
+    def try_side_by_side(self, workers: TrialWorkers) -> None:
+        """Try settings on workers, as many at once as there are workers."""
+        running: dict[int, _RunningTrial] = {}
+        try:
+            while True:
+                while len(running) < workers.num_at_once and self._wants_more(running.values()):
+                    begun = self._begin(running.values(), workers.num_threads)
+                    forget_stop(begun.job.folder_uri)
+                    running[begun.job.number] = begun
+                    workers.begin(begun.job)
+                if not running:
+                    return
+                for number, end in workers.ended(POLL_SECONDS):
+                    ended = running.pop(number)
+                    self._follow(ended)
+                    self._end(ended, end, running.values())
+                for trial in running.values():
+                    self._follow(trial)
+                self._show([trial.shares[-1] for trial in running.values()])
+        except BaseException:
+            workers.stop()
+            raise
+
+    def outcome(self, folder: Path) -> TuningOutcome:
+        """Return the best trial, with its model in a folder.
+
+        Raises:
+            TrainingError: no trial ended with a model.
+        """
         if not self._has_best():
             reasons = "; ".join(f"{each.number}: {each.reason}" for each in self._trials())
             raise TrainingError(f"none of the {self._settings.trials} trials ended with a model: {reasons}")
@@ -122,7 +225,7 @@ class _Tuning:
         record = json.loads((stored / RESULT_NAME).read_text())
         training = TypeAdapter(TrainingResult).validate_python(record | {"folder": str(stored / "model")})
         settings = self._settings_of(best.params)
-        log.info("trial %d of %d is the best: dev %.4f", best.number, len(ended_trials(self._study)), best.value)
+        log.info("the best of %d trials: dev %.4f", len(ended_trials(self._study)), best.value)
         changed = TrainingFields.model_validate(settings.model_dump(mode="json"))
         job = self._job.model_copy(update={"settings": self._job.settings.model_copy(update={"training": changed})})
         return TuningOutcome(job, replace(training, trials=tuple(self._trials()), checkpoints_uri=None))
@@ -130,85 +233,81 @@ class _Tuning:
     def _has_best(self) -> bool:
         return any(trial.value is not None and trial.state.name == "COMPLETE" for trial in self._study.trials)
 
-    def _is_over(self, seconds: float = 0.0) -> bool:
-        used = sum(trial.user_attrs["seconds"] for trial in ended_trials(self._study))
-        return bool(used + seconds >= 60 * self._settings.max_minutes)
+    def _seconds_of_trials(self) -> float:
+        return float(sum(trial.user_attrs[SECONDS] for trial in ended_trials(self._study)))
+
+    def _seconds(self) -> float:
+        return float(self._seconds_before) + time.monotonic() - self._began
+
+    def _is_over(self) -> bool:
+        return self._seconds() >= 60 * self._settings.max_minutes
+
+    def _wants_more(self, running: Iterable[_RunningTrial]) -> bool:
+        num_running = len(list(running))
+        if len(ended_trials(self._study)) + num_running >= self._settings.trials:
+            return False
+        return not self._is_over() or (not self._has_best() and not num_running)
 
     def _settings_of(self, values: dict[str, Value]) -> TrainingSettings:
         return with_changes(self._recipe, changes_of(values))
 
-    def _try_next(self) -> None:
-        """Run one trial to its end, and store the result: its model first, then the study."""
+    def _begin(self, running: Iterable[_RunningTrial], num_threads: int | None) -> _RunningTrial:
+        others = list(running)
+        is_first = not others and not ended_trials(self._study)
         trial = self._study.ask()
         values = suggest(trial, self._space, self._recipe)
-        checkpoints = trial_checkpoints(self._uri, values)
-        began = time.monotonic()
-        value, reason, state = None, "", "FAIL"
-        with tempfile.TemporaryDirectory(prefix="sbert-trial-") as folder:
-            try:
-                result = self._train(trial, self._settings_of(values), Path(folder), checkpoints)
-            except _TrialStoppedError as stopped:
-                state, reason = "PRUNED", str(stopped)
-            except (TrainingError, SettingsError, LabelError) as error:
-                if not ended_trials(self._study) and not isinstance(error, DivergedError):
-                    raise  # the recipe cannot be trained: neither can anything near it
-                reason = str(error)
-            else:
-                if result.stop_reason is StopReason.NAN_LOSS:
-                    reason = f"diverged: {result.stop_detail}"
-                else:
-                    state, value = "COMPLETE", result.dev_best
-                    self._keep_if_best(trial.number, result, Path(folder))
-        trial.set_user_attr("seconds", round(time.monotonic() - began, 3))
-        trial.set_user_attr("reason", reason)
-        self._study.tell(trial, value, state=_state(state))
-        remove_checkpoints(checkpoints)
-        if state == "COMPLETE":
-            self._best.keep_only({self._study.best_trial.number})
-
-    def _keep_if_best(self, number: int, result: TrainingResult, folder: Path) -> None:
-        if self._has_best() and result.dev_best <= self._study.best_value:
-            return
-        (folder / RESULT_NAME).write_text(json.dumps(result.to_record()))
-        for name in ("checkpoints", "runs"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        self._best.upload(folder, number)
-
-    def _train(self, trial: Any, settings: TrainingSettings, folder: Path, checkpoints: str) -> TrainingResult:
-        score = dev_score(self._job, self._rows)
-        assert score is not None
-        assert self._rows.dev is not None
-        measured: list[float] = []
-        num_evaluations = max(1.0, settings.epochs * settings.evaluations_per_epoch)
-        began, number = time.monotonic(), len(ended_trials(self._study)) + 1
-
-        def evaluate_dev(encoder: SentenceEncoder) -> float:
-            measured.append(score(encoder))
-            return measured[-1]
-
-        def show(progress: TrainingProgress) -> None:
-            if self._on_progress is not None:
-                self._on_progress(TuningProgress(number, self._settings.trials, progress))
-            if len(measured) > 1 and progress.dev == measured[-1]:  # the first is that of the base encoder
-                step = max(1, round(progress.share * num_evaluations))
-                trial.report(measured[-1], step)
-                del measured[1:]
-                if trial.should_prune() and progress.share < 1:
-                    raise _TrialStoppedError(f"below the median of the other trials after {progress.share:.0%}")
-            if self._has_best() and self._is_over(time.monotonic() - began):
-                raise _TrialStoppedError(f"the time limit of {self._settings.max_minutes:g} minutes")
-
-        return train_encoder(
-            self._inputs.base,
-            self._rows.labels,
-            settings,
-            folder,
-            evaluate_dev=evaluate_dev,
-            dev_texts=self._rows.dev.texts(),
-            checkpoints_uri=checkpoints,
-            known_objects=frozenset() if self._job.force else self._inputs.known_objects,
-            on_progress=show,
+        job = TrialJob(
+            number=trial.number,
+            job=self._job,
+            inputs=self._inputs,
+            settings=self._settings_of(values),
+            folder_uri=trial_folder(self._uri, values, [other.job.folder_uri for other in others]),
+            models_uri=self._best.uri,
+            better_than=self._study.best_value if self._has_best() else None,
+            num_threads=num_threads,
         )
+        return _RunningTrial(trial, job, is_first)
+
+    def _follow(self, running: _RunningTrial) -> None:
+        """Read what a trial on a worker has told, and stop it where there is a reason."""
+        told = [value for value in read_values(running.job.folder_uri) if value[0] > running.shares[-1]]
+        reason = self._reason_to_stop(running, told)
+        if reason and not running.is_stopped:
+            stop_trial(running.job.folder_uri, reason)
+            running.is_stopped = True
+
+    def _reason_to_stop(self, running: _RunningTrial, told: Iterable[tuple[float, float]]) -> str:
+        """Note dev values, each after a share of the training; return a reason to stop the trial, empty for none."""
+        for share, dev in told:
+            training = running.job.settings
+            num_evaluations = max(1.0, training.epochs * training.evaluations_per_epoch)
+            running.trial.report(dev, max(1, round(share * num_evaluations)))
+            running.shares.append(share)
+            if share < 1 and running.trial.should_prune():
+                return f"below the median of the other trials after {share:.0%}"
+        if self._has_best() and self._is_over():
+            return f"the time limit of {self._settings.max_minutes:g} minutes"
+        return ""
+
+    def _end(self, running: _RunningTrial, end: TrialEnd | SbertError, others: Iterable[_RunningTrial]) -> None:
+        """Note the result of a trial, whose model is stored already, and remove what is no longer needed."""
+        if isinstance(end, SbertError):
+            if running.is_first or not isinstance(end, TrainingError | SettingsError | LabelError | WorkerError):
+                raise end  # the recipe cannot be trained: neither can anything near it
+            seconds = round(time.monotonic() - running.began, 3)
+            end = TrialEnd(outcome=TrialOutcome.FAILED, reason=str(end), seconds=seconds)
+        running.trial.set_user_attr(SECONDS, end.seconds)
+        running.trial.set_user_attr("reason", end.reason)
+        self._study.set_user_attr(SECONDS, round(self._seconds(), 3))
+        self._study.tell(running.trial, end.dev, state=_state(end.outcome))
+        remove_folder(running.job.folder_uri)
+        if end.outcome is TrialOutcome.COMPLETED:
+            self._best.keep_only({self._study.best_trial.number, *(other.job.number for other in others)})
+
+    def _show(self, shares: list[float], training: TrainingProgress | None = None) -> None:
+        if self._on_progress is not None:
+            num_ended, best = len(ended_trials(self._study)), self._study.best_value if self._has_best() else None
+            self._on_progress(TuningProgress(num_ended, self._settings.trials, tuple(shares), best, training))
 
     def _trials(self) -> list[Trial]:
         """Return the result of each trial, in the order in which they began."""
@@ -219,7 +318,7 @@ class _Tuning:
                 settings=dict(trial.params),
                 outcome={"COMPLETE": "completed", "PRUNED": "stopped", "FAIL": "failed"}[trial.state.name],
                 dev=trial.value if trial.state.name == "COMPLETE" else _last(trial.intermediate_values),
-                seconds=trial.user_attrs["seconds"],
+                seconds=trial.user_attrs[SECONDS],
                 reason=trial.user_attrs["reason"],
                 is_best=trial.number == best,
             )
@@ -231,7 +330,11 @@ def _last(values: dict[int, float]) -> float | None:
     return values[max(values)] if values else None
 
 
-def _state(name: str) -> Any:
+def _state(outcome: TrialOutcome) -> Any:
     from optuna.trial import TrialState
 
-    return TrialState[name]
+    return {
+        TrialOutcome.COMPLETED: TrialState.COMPLETE,
+        TrialOutcome.STOPPED: TrialState.PRUNED,
+        TrialOutcome.FAILED: TrialState.FAIL,
+    }[outcome]

@@ -17,7 +17,7 @@ from sbert.encoder.engine.sharing import choose_num_at_once
 from sbert.encoder.engine.workers import compute_batches, num_workers
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 
-__all__ = ["TokenBudget", "usual_tokens"]
+__all__ = ["TokenBudget", "is_out_of_memory", "usual_tokens"]
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class TokenBudget:
                     vectors_SD[batch.sequences] = outcome.numpy()
                     computed_S[batch.sequences] = True
             if failed is not None:
-                if not _is_out_of_memory(failed[1]):
+                if not is_out_of_memory(failed[1]):
                     raise failed[1]
                 budget = self._lower(tokens, device, *failed)
         return vectors_SD
@@ -99,6 +99,7 @@ class TokenBudget:
         return budget
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that a device or this machine has no memory left."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in OUT_OF_MEMORY)

@@ -9,9 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from sbert.errors import DivergedError, SettingsError, TooFewLabelsError, TrainingError
-from sbert.labels.label_kinds import LabelKind
 from sbert.registry.store import Registry
-from sbert.retrain import judge, tuning
+from sbert.retrain import judge, trial, tuning
 from sbert.retrain.retrain_inputs import find_inputs
 from sbert.retrain.run import retrain
 from sbert.retrain.search_space import recipe_values, search_space
@@ -21,28 +20,7 @@ from sbert.retrain.tuning_settings import TuningSettings
 from sbert.training.recipes import RECIPES
 from sbert.training.result import StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import TrainingSettings
-from tests.sbert.retrain.test_run import QUICK
-from tests.support.tiny_models import save_tiny
-from tests.support.toy_training import toy_rows
-
-SPACE = {"learning_rate": {"low": 5e-4, "high": 8e-3, "log": True}, "batch_size": [8, 16]}
-
-
-@pytest.fixture
-def make_job(tmp_path: Path) -> Callable[..., RetrainJob]:
-    toy_rows(LabelKind.SCORED_PAIRS, 240).write_ndjson(tmp_path / "labels.jsonl")
-    base = save_tiny(tmp_path / "base")
-
-    def made(models_uri: str = str(tmp_path / "models"), **asked: Any) -> RetrainJob:
-        settings = {**QUICK, "search": {"trials": 3, "space": SPACE, **asked}}
-        return RetrainJob(
-            labels_uri=str(tmp_path / "labels.jsonl"),
-            models_uri=models_uri,
-            base=base,
-            settings=RetrainSettings.model_validate(settings),
-        )
-
-    return made
+from tests.sbert.retrain.conftest import SEARCH_SPACE
 
 
 def test_the_best_trial_is_judged_once_and_the_report_shows_all(
@@ -80,7 +58,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_running(
 ) -> None:
     job = make_job()
     began: list[tuple[float, int, str]] = []
-    original = tuning.train_encoder
+    original = trial.train_encoder
 
     def train(*arguments: Any, **options: Any) -> Any:
         settings: TrainingSettings = arguments[2]
@@ -96,7 +74,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_running(
             return original(*arguments, **{**options, "on_progress": killed})
         return original(*arguments, **options)
 
-    monkeypatch.setattr(tuning, "train_encoder", train)
+    monkeypatch.setattr(trial, "train_encoder", train)
     with pytest.raises(KeyboardInterrupt):
         retrain(job)
     assert list(Path(job.models_uri, "_runs").rglob("best/checkpoint-0/model/model.safetensors"))
@@ -111,7 +89,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_running(
 def test_a_search_in_object_storage_goes_on_too(
     make_job: Callable[..., RetrainJob], s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, original = make_job(f"{s3_bucket}/models", trials=2), tuning.train_encoder
+    job, original = make_job(f"{s3_bucket}/models", trials=2), trial.train_encoder
     began: list[float] = []
 
     def train(*arguments: Any, **options: Any) -> Any:
@@ -120,7 +98,7 @@ def test_a_search_in_object_storage_goes_on_too(
             raise KeyboardInterrupt
         return original(*arguments, **options)
 
-    monkeypatch.setattr(tuning, "train_encoder", train)
+    monkeypatch.setattr(trial, "train_encoder", train)
     with pytest.raises(KeyboardInterrupt):
         retrain(job)
     report = retrain(job)
@@ -157,8 +135,8 @@ def scripted(
             rows_per_second=1.0, tokens_per_second=1.0,
         )  # fmt: skip
 
-    monkeypatch.setattr(tuning, "dev_score", lambda *_: lambda _: dev[-1])
-    monkeypatch.setattr(tuning, "train_encoder", train)
+    monkeypatch.setattr(trial, "dev_score", lambda *_: lambda _: dev[-1])
+    monkeypatch.setattr(trial, "train_encoder", train)
     return lambda job, folder: tuning.tune_candidate(job, find_inputs(job, "run"), folder)
 
 
@@ -230,5 +208,5 @@ def test_a_space_that_cannot_be_searched_is_refused(space: dict[str, Any], why: 
 
 
 def test_settings_of_a_search_survive_the_way_through_json() -> None:
-    asked = RetrainSettings.model_validate({"search": {"trials": 5, "space": SPACE}})
+    asked = RetrainSettings.model_validate({"search": {"trials": 5, "space": SEARCH_SPACE}})
     assert RetrainSettings.model_validate(json.loads(asked.model_dump_json())) == asked

@@ -98,7 +98,7 @@ def test_a_failed_batch_frees_its_memory(num_texts: int, monkeypatch: pytest.Mon
     [("CUDA out of memory", True), ("CUBLAS_STATUS_ALLOC_FAILED when calling", True), ("shape mismatch", False)],
 )
 def test_out_of_memory_errors_are_recognised(message: str, *, expected: bool) -> None:
-    assert budget._is_out_of_memory(RuntimeError(message)) is expected
+    assert budget.is_out_of_memory(RuntimeError(message)) is expected
 
 
 @pytest.mark.parametrize("num_workers", [1, 4])

@@ -1,0 +1,242 @@
+"""A search whose trials run side by side on workers: what they tell, what stops them, and what a kill costs."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sbert.errors import SbertError, TooFewLabelsError, WorkerError
+from sbert.retrain import trial
+from sbert.retrain.retrain_inputs import find_inputs
+from sbert.retrain.settings import RetrainJob
+from sbert.retrain.trial import TrialEnd, TrialJob, run_trial_in_worker
+from sbert.retrain.tuning import TuningOutcome, TuningProgress, tune_candidate
+from sbert.training.result import StopReason, TrainingProgress, TrainingResult
+
+MakeJob = Callable[..., RetrainJob]
+RATES = [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3]
+SPACE = {"learning_rate": RATES}
+
+
+class ThreadWorkers:
+    """Workers that are threads of this process; they know a trial by what lies in its folder alone."""
+
+    num_threads = None
+
+    def __init__(self, num_at_once: int) -> None:
+        self.num_at_once = num_at_once
+        self.begun: list[TrialJob] = []
+        self.is_stopped = False
+        self._pool = ThreadPoolExecutor(num_at_once)
+        self._numbers: dict[Future[TrialEnd], int] = {}
+
+    def begin(self, job: TrialJob) -> None:
+        assert len(self._numbers) < self.num_at_once
+        self.begun.append(job)
+        self._numbers[self._pool.submit(run_trial_in_worker, job)] = job.number
+
+    def ended(self, seconds: float) -> list[tuple[int, TrialEnd | SbertError]]:
+        done, _ = wait(self._numbers, timeout=min(seconds, 0.02), return_when=FIRST_COMPLETED)
+        return [(self._numbers.pop(future), end_of(future)) for future in done]
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+
+def end_of(future: Future[TrialEnd]) -> TrialEnd | SbertError:
+    error = future.exception()
+    if error is not None and not isinstance(error, SbertError):
+        raise error
+    return future.result() if error is None else error
+
+
+def search(job: RetrainJob, folder: Path, workers: ThreadWorkers, shown: list[TuningProgress]) -> TuningOutcome:
+    return tune_candidate(job, find_inputs(job, "run"), folder, shown.append, workers)
+
+
+Tell = Callable[[float, float], None]
+"""Tells a dev value, after a share of the training."""
+
+
+def script_training(monkeypatch: pytest.MonkeyPatch, script: Callable[[float, Tell], float]) -> None:
+    """Replace training by a script, which gets the learning rate and returns the best dev value."""
+
+    def train(base: str, labels: Any, settings: Any, folder: Path, **options: Any) -> TrainingResult:
+        def tell(share: float, dev: float) -> None:
+            options["evaluate_dev"](dev)
+            options["on_progress"](TrainingProgress(round(100 * share), 100, dev=dev))
+
+        options["evaluate_dev"](0.0)  # of the base encoder
+        best = script(settings.learning_rate, tell)
+        (folder / "model").mkdir()
+        (folder / "model" / "weights").write_text(str(best))
+        return TrainingResult(
+            folder=str(folder / "model"), stop_reason=StopReason.COMPLETED, dev_before=0.0, dev_best=best,
+            best_step=1, num_steps=4, num_trainable=1, num_parameters=1, num_tokens=1, seconds=1.0,
+            rows_per_second=1.0, tokens_per_second=1.0,
+        )  # fmt: skip
+
+    monkeypatch.setattr(trial, "dev_score", lambda *_: float)
+    monkeypatch.setattr(trial, "train_encoder", train)
+    monkeypatch.setattr(trial, "STOP_SECONDS", 0.0)
+
+
+def until_stopped(tell: Tell, share: float, dev: float) -> None:
+    """Train until the search says stop; give up after a minute."""
+    for _ in range(3_000):
+        tell(share, dev)
+        time.sleep(0.02)
+    raise AssertionError("nobody stopped the trial")
+
+
+def test_trials_run_at_the_same_time_and_the_best_is_kept(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    together = threading.Barrier(2, timeout=60)
+
+    def script(rate: float, tell: Tell) -> float:
+        together.wait()  # passes only while two trials run
+        tell(0.5, 100 * rate)
+        return 100 * rate
+
+    script_training(monkeypatch, script)
+    workers, shown = ThreadWorkers(2), []
+    outcome = search(make_job(trials=6, space=SPACE), tmp_path / "found", workers, shown)
+    rates = [begun.settings.learning_rate for begun in workers.begun]
+    assert len(rates) == 6
+    assert rates[0] == 2e-3  # the recipe
+    best = max(rates)
+    assert outcome.job.settings.training is not None
+    assert outcome.job.settings.training.learning_rate == best
+    assert Path(outcome.training.folder, "weights").read_text() == str(100 * best)
+    assert sum(trial.is_best for trial in outcome.training.trials) == 1
+    assert shown[-1].share == 1
+    kept = Path(workers.begun[0].models_uri)
+    assert len(list(kept.glob("checkpoint-*/_complete.json"))) == 1
+    assert not list(kept.parent.glob("trial-*"))
+
+
+def test_two_trials_of_the_same_values_have_folders_of_their_own(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    together = threading.Barrier(2, timeout=60)
+
+    def script(rate: float, tell: Tell) -> float:
+        together.wait()
+        return rate
+
+    script_training(monkeypatch, script)
+    workers = ThreadWorkers(2)
+    search(make_job(trials=2, space={"learning_rate": [2e-3]}), tmp_path / "found", workers, [])
+    first, second = (begun.folder_uri for begun in workers.begun)
+    assert second == f"{first}-2"
+
+
+def test_a_worker_is_told_that_its_trial_fell_behind(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    order: list[float] = []
+    lock = threading.Lock()
+
+    def script(rate: float, tell: Tell) -> float:
+        with lock:
+            order.append(rate)
+            is_bad = len(order) == 6
+        if is_bad:
+            until_stopped(tell, 0.5, 0.1)
+        tell(0.5, 0.6)
+        tell(1.0, 0.7)
+        return 0.7
+
+    script_training(monkeypatch, script)
+    outcome = search(make_job(trials=6, space=SPACE), tmp_path / "found", ThreadWorkers(1), [])
+    assert [each.outcome for each in outcome.training.trials] == [*["completed"] * 5, "stopped"]
+    assert outcome.training.trials[5].reason == "below the median of the other trials after 50%"
+    assert outcome.training.trials[5].dev == 0.1
+
+
+def test_the_time_limit_stops_the_trials_that_are_running(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def script(rate: float, tell: Tell) -> float:
+        if rate == 2e-3:
+            time.sleep(0.3)
+            return 0.5
+        until_stopped(tell, 0.5, 0.4)
+        return 0.0
+
+    script_training(monkeypatch, script)
+    asked = make_job(trials=6, space=SPACE, max_minutes=0.01, prune=False)
+    outcome = search(asked, tmp_path / "found", ThreadWorkers(2), [])
+    ends = [(each.outcome, each.reason) for each in outcome.training.trials]
+    assert ("completed", "") in ends
+    assert ends.count(("stopped", "the time limit of 0.01 minutes")) >= 1
+    assert len(ends) < 6
+
+
+def test_a_trial_whose_workers_die_fails_alone_and_the_recipe_ends_the_search(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def script(rate: float, tell: Tell) -> float:
+        if rate != 2e-3:
+            raise WorkerError("worker processes died again and again")
+        return 0.5
+
+    script_training(monkeypatch, script)
+    outcome = search(
+        make_job(trials=2, space={"learning_rate": [2e-3, 3e-3]}, seed=1), tmp_path / "a", ThreadWorkers(2), []
+    )
+    assert {each.reason for each in outcome.training.trials} <= {"", "worker processes died again and again"}
+    assert outcome.training.trials[0].is_best
+
+    def cannot(rate: float, tell: Tell) -> float:
+        raise TooFewLabelsError("too few rows")
+
+    script_training(monkeypatch, cannot)
+    workers = ThreadWorkers(2)
+    with pytest.raises(TooFewLabelsError, match="too few rows"):
+        search(make_job(trials=2, space={"learning_rate": [3e-3]}), tmp_path / "b", workers, [])
+    assert workers.is_stopped
+
+
+def test_a_search_that_is_killed_goes_on_with_all_trials_that_were_running(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job = make_job(trials=4, space=SPACE, prune=False)
+    release = threading.Event()
+
+    def script(rate: float, tell: Tell) -> float:
+        if rate != 2e-3:
+            release.wait(60)
+        return 100 * rate
+
+    class KilledWorkers(ThreadWorkers):
+        def ended(self, seconds: float) -> list[tuple[int, TrialEnd | SbertError]]:
+            if len(self.begun) == 3:  # the recipe ended, two others are running
+                raise KeyboardInterrupt
+            return super().ended(seconds)
+
+    script_training(monkeypatch, script)
+    killed = KilledWorkers(2)
+    with pytest.raises(KeyboardInterrupt):
+        search(job, tmp_path / "killed", killed, [])
+    assert killed.is_stopped
+    unfinished = [begun.settings.learning_rate for begun in killed.begun[1:]]
+    release.set()
+    workers = ThreadWorkers(2)
+    outcome = search(job, tmp_path / "found", workers, [])
+    assert [begun.settings.learning_rate for begun in workers.begun][:2] == unfinished
+    assert len(workers.begun) == 3
+    assert [each.outcome for each in outcome.training.trials] == ["completed"] * 4
+
+
+def test_a_trial_in_a_worker_trains_the_encoder_and_tells_its_dev_values(make_job: MakeJob, tmp_path: Path) -> None:
+    outcome = search(make_job(trials=2), tmp_path / "found", ThreadWorkers(1), [])
+    assert [each.outcome for each in outcome.training.trials] == ["completed", "completed"]
+    assert list(Path(outcome.training.folder).rglob("*.safetensors"))
+    best = max(each.dev or 0.0 for each in outcome.training.trials)
+    assert outcome.training.dev_best == best
