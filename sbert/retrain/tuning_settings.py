@@ -46,7 +46,7 @@ class TuningSettings(BaseModel):
         default=480.0,
         gt=0,
         le=100_000,
-        description="Time limit of all trials together, over killed runs too; the first trial always ends (minutes).",
+        description="Time limit of the search, over killed runs too; the first trial always ends (minutes).",
     )
     prune: bool = Field(
         default=True,
