@@ -35,8 +35,9 @@ def _walk(folder: str, inside: list[str], files: dict[str, dict[str, Any]], max_
     """Add the files below a folder; `inside` has the real paths of the folders that it lies in, itself included."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries)
+    prefix = f"{folder.rstrip('/')}/"
     for name in names:
-        path = f"{folder.rstrip('/')}/{name}"
+        path = prefix + name
         info = local_info(path)
         if not info:
             continue  # removed since the folder was listed
@@ -77,11 +78,8 @@ def local_info(path: str) -> dict[str, Any]:
         if is_link:
             reason = f"a link to {os.readlink(path)} ({reason}): restore the target or remove the link"  # noqa: PTH115
         return {"type": "file", "size": 0, "unreadable": f"cannot be opened: {reason}", "may_be_folder": True}
-    info = {
-        "type": "directory" if stat.S_ISDIR(status.st_mode) else "file",
-        "size": status.st_size,
-        "mtime": status.st_mtime,
-    }
-    if info["type"] == "file" and not stat.S_ISREG(status.st_mode):
+    kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
+    info = {"type": kind, "size": status.st_size, "mtime": status.st_mtime}
+    if kind == "file" and not stat.S_ISREG(status.st_mode):
         info["unreadable"] = "cannot be opened: a pipe, socket or device, not a file"
     return info

@@ -61,10 +61,14 @@ class Split(BaseModel):
 
 def make_splits(objects: Sequence[SourceObject], settings: SplitSettings) -> list[Split]:
     """Cut objects into units of work, ordered by the first object's URI."""
-    splits = make_packs([item for item in objects if is_tiny(item, settings)], settings)
+    tiny: list[SourceObject] = []
+    splits: list[Split] = []
     for item in objects:
-        if not is_tiny(item, settings):
+        if is_tiny(item, settings):
+            tiny.append(item)
+        else:
             splits += _slices(item, settings)
+    splits += make_packs(tiny, settings)
     return sorted(splits, key=lambda split: (split.spans[0].object.uri, split.spans[0].start or 0))
 
 

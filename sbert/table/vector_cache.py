@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from sbert.runtime.cpus import available_cpus
 from sbert.table.shard_file import damage_as_table_error, open_shard, open_shard_file
 from sbert.table.shards import stored_vectors, vector_names
 from sbert.table.text_index import HASH_BYTES, Hashes, HashIndex, TextPlaces, hash_matrix, prefixes
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 MAX_OPEN_SHARDS = 16
 INDEX_THREADS = 8
-"""Shards whose hashes are read at once: on object storage nearly all of the time is waiting."""
+"""Shards of object storage whose hashes are read at once: nearly all of the time is waiting. On a disk each takes a core."""
 CACHED_GROUP_BYTES = 64 * 2**20
 """Neighbouring blocks share a row group: the last few that were read are kept."""
 READ_GAP_ROWS = 32
@@ -88,7 +89,8 @@ class VectorCache:
 
     def add_shards(self, uris: Sequence[str]) -> None:
         """Index the texts of committed or completed shards; only their ``text_hash`` columns are read."""
-        with ThreadPoolExecutor(min(INDEX_THREADS, max(1, len(uris)))) as pool:
+        most = INDEX_THREADS if any("://" in uri for uri in uris) else available_cpus()
+        with ThreadPoolExecutor(min(most, max(1, len(uris)))) as pool:
             keys = list(pool.map(_keys_of, uris))
         self._table_places.add(keys, first_shard=len(self._shards))
         self._shards += uris
