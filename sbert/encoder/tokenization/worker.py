@@ -20,9 +20,20 @@ __all__ = ["TokenIds", "token_ids"]
 TokenIds = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 """The ids of all texts, one text after the other, and the number of ids of each text."""
 
+TEXTS_AT_ONCE = 1_024
+"""The tokenizer keeps a string and six numbers for each token of the texts that it gets at once: 120 bytes a token."""
+
 
 def token_ids(tokenizer: Any, texts: list[str]) -> TokenIds:
     """Return the ids of N texts from a Rust tokenizer (``tokenizers.Tokenizer``), special tokens included."""
+    if len(texts) <= TEXTS_AT_ONCE:
+        return _token_ids(tokenizer, texts)
+    parts = [_token_ids(tokenizer, texts[at : at + TEXTS_AT_ONCE]) for at in range(0, len(texts), TEXTS_AT_ONCE)]
+    values, lengths = zip(*parts, strict=True)
+    return np.concatenate(values), np.concatenate(lengths)
+
+
+def _token_ids(tokenizer: Any, texts: list[str]) -> TokenIds:
     encodings = tokenizer.encode_batch_fast(texts)
     # The tokenizer returns ids only as one Python list for each text. This is the only loop over them.
     id_lists = [encoding.ids for encoding in encodings]
